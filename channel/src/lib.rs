@@ -1,0 +1,2 @@
+//! Kodiak channel.
+#![forbid(unsafe_code)]

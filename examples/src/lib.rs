@@ -1,0 +1,2 @@
+//! Kodiak examples.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Kodiak net.
+#![forbid(unsafe_code)]

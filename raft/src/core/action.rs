@@ -1,0 +1,103 @@
+//! What the core asks of whoever drives it, and how the driver answers.
+
+use crate::types::{Entry, Index, Message, NodeId, Term, Write};
+
+/// What the core asks of its driver. The core withholds what is not yet safe, so actions may be carried out as they come:
+/// a driver that is slow, or does them in another order than asked, can lose time but no data. Only `Write`s must keep
+/// their order among themselves, and so must `Apply`s.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Send this to another node. It may be lost, repeated or overtaken.
+    Send(Message),
+    /// Write this and sync it, then say [`Done::Written`].
+    Write(Write),
+    /// Read entries that the core no longer holds in memory, then say [`Done::Fetched`].
+    Fetch(Fetch),
+    /// These entries are committed: apply them in this order, then say [`Done::Applied`].
+    Apply(Vec<Entry>),
+    /// A read may be answered from any state that includes `index`.
+    ReadReady {
+        /// The number given to `read_index`.
+        id: ReadId,
+        /// The read index.
+        index: Index,
+    },
+    /// A read cannot be answered; it had no effect and may be asked again.
+    ReadFailed {
+        /// The number given to `read_index`.
+        id: ReadId,
+    },
+    /// Something an operator may want to know.
+    Event(Event),
+}
+
+/// The driver's answer to an action.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Done {
+    /// The write of this sequence number, and every one before it, is durable.
+    Written {
+        /// The write's number.
+        sequence: u64,
+    },
+    /// The entries asked for by [`Action::Fetch`].
+    Fetched {
+        /// The fetch's number.
+        id: u64,
+        /// Entries from `from`, consecutive, at least one.
+        entries: Vec<Entry>,
+    },
+    /// The state machine has applied everything up to here.
+    Applied {
+        /// The last index applied.
+        index: Index,
+    },
+}
+
+/// A request for entries on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fetch {
+    /// The request's number, unique in the core's life.
+    pub id: u64,
+    /// The first index wanted.
+    pub from: Index,
+    /// The last index wanted.
+    pub to: Index,
+    /// Stop after this many bytes, though never before the first entry.
+    pub limit_bytes: usize,
+}
+
+/// The driver's number for a read. Only the core's driver looks at it; rounds are the core's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// Something an operator may want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The node's role, term or leader changed.
+    Changed {
+        /// Its role now.
+        role: Role,
+        /// Its term now.
+        term: Term,
+        /// Whom it follows, or itself if it leads.
+        leader: Option<NodeId>,
+    },
+    /// The leader gave up because no majority answered within an election timeout.
+    LostQuorum {
+        /// The term it led.
+        term: Term,
+    },
+}
+
+/// A node's role (figure 3.3; pre-candidate after §9.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}

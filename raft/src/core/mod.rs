@@ -1,0 +1,5 @@
+//! The Raft algorithm, sans-IO.
+
+mod action;
+
+pub use action::{Action, Done, Event, Fetch, ReadId, Role};

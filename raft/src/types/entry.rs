@@ -1,0 +1,86 @@
+//! What the log holds, and what is written to it.
+
+use bytes::Bytes;
+
+use super::{Configuration, Index, NodeId, Stamp, Term, TermTable};
+
+/// An entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Entry {
+    /// Its position.
+    pub index: Index,
+    /// The term of the leader that made it.
+    pub term: Term,
+    /// The leader's wall clock, or the previous entry's stamp where that is later.
+    pub stamp: Stamp,
+    /// What it says.
+    pub payload: Payload,
+}
+
+/// What an entry says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Payload {
+    /// Nothing: the entry with which a leader opens its term (§6.4).
+    Noop,
+    /// A command for the state machine.
+    Command(Bytes),
+    /// A new configuration of the cluster, in force as soon as it is in the log (§4.1).
+    Configuration(Configuration),
+}
+
+impl Payload {
+    /// The size that limits in bytes count for this payload.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            Payload::Noop => 0,
+            Payload::Command(command) => command.len(),
+            Payload::Configuration(configuration) => configuration.size_bytes(),
+        }
+    }
+}
+
+impl Entry {
+    /// The size that limits in bytes count for this entry: its payload and 32 bytes for the rest.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        32 + self.payload.size_bytes()
+    }
+}
+
+/// What must be on disk before a node may act on it (figure 3.1, "persistent state"), besides the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct HardState {
+    /// The latest term this node has seen.
+    pub term: Term,
+    /// Whom it voted for in that term.
+    pub vote: Option<NodeId>,
+}
+
+/// One step's change to the disk. All of it becomes durable in one frame, or none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Write {
+    /// Counts the writes of this core since it started: 1, 2, 3 … Completions come in this order.
+    pub sequence: u64,
+    /// The new term and vote, if they changed.
+    pub hard_state: Option<HardState>,
+    /// Entries from here on are removed before `entries` are appended.
+    pub truncate_from: Option<Index>,
+    /// Appended: consecutive, and the first follows the last one that remains.
+    pub entries: Vec<Entry>,
+}
+
+/// What a node finds on its disk when it starts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Saved {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The configuration with which the cluster was born, in force until the log says otherwise.
+    pub founding: Configuration,
+    /// Configurations in the log, by index.
+    pub configurations: Vec<(Index, Configuration)>,
+    /// The term of every index.
+    pub terms: TermTable,
+    /// The last entries, consecutive up to the last index: as many as fit the core's tail, possibly none.
+    pub tail: Vec<Entry>,
+}

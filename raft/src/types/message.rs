@@ -1,0 +1,93 @@
+//! What cores say to each other.
+
+use super::{Entry, Index, NodeId, Term};
+
+/// A message from one core to another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// Who says it.
+    pub from: NodeId,
+    /// To whom.
+    pub to: NodeId,
+    /// The sender's term; in `RequestPreVote` the term it would campaign in.
+    pub term: Term,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// "Would you vote for me?" (§9.6). Changes nothing at the receiver.
+    RequestPreVote {
+        /// The candidate's last index.
+        last_index: Index,
+        /// The candidate's last term.
+        last_term: Term,
+    },
+    /// Answers `RequestPreVote`. The message's term is the receiver's own, so that a candidate left behind catches up;
+    /// `campaign_term` is the term that was asked for.
+    PreVote {
+        /// The term that was asked for.
+        campaign_term: Term,
+        /// Whether the receiver would vote for the candidate.
+        granted: bool,
+    },
+    /// "Vote for me" (§3.4).
+    RequestVote {
+        /// The candidate's last index.
+        last_index: Index,
+        /// The candidate's last term.
+        last_term: Term,
+    },
+    /// Answers `RequestVote`.
+    Vote {
+        /// Whether the receiver has voted for the candidate, durably.
+        granted: bool,
+    },
+    /// Replicates entries; without any, a heartbeat (§3.5).
+    AppendEntries {
+        /// The index just before `entries`.
+        previous_index: Index,
+        /// Its term.
+        previous_term: Term,
+        /// The entries, consecutive.
+        entries: Vec<Entry>,
+        /// The leader's commit index.
+        commit: Index,
+        /// The leader's latest round: echoed, so that it knows which of its messages its followers had when they
+        /// still followed it (ReadIndex, check-quorum).
+        round: u64,
+    },
+    /// Answers `AppendEntries`: the receiver's log equals the leader's up to `matched`, durably.
+    Appended {
+        /// Up to here.
+        matched: Index,
+        /// The round of the message answered.
+        round: u64,
+    },
+    /// Answers `AppendEntries` whose previous entry the receiver lacks.
+    Rejected {
+        /// The previous index of the message answered.
+        previous_index: Index,
+        /// Where the leader should look next: the greatest index at which the two logs can still agree, as far as the
+        /// receiver can tell.
+        hint_index: Index,
+        /// The receiver's term at `hint_index`.
+        hint_term: Term,
+        /// The round of the message answered.
+        round: u64,
+    },
+    /// A follower asks for the index that a read must wait for (§6.4).
+    RequestReadIndex {
+        /// The follower's number for this question, unique in its life.
+        request: u64,
+    },
+    /// Answers `RequestReadIndex`.
+    ReadIndex {
+        /// The question's number.
+        request: u64,
+        /// The index to wait for; `None` if the receiver cannot say because it does not lead.
+        index: Option<Index>,
+    },
+}

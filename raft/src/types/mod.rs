@@ -1,0 +1,17 @@
+//! The words that every room of this crate shares: identities, time, entries, configurations, messages.
+//!
+//! Nothing here decides anything. Names are those of the Raft dissertation (Ongaro, 2014).
+
+mod configuration;
+mod entry;
+mod id;
+mod message;
+mod terms;
+mod time;
+
+pub use configuration::{Configuration, Member};
+pub use entry::{Entry, HardState, Payload, Saved, Write};
+pub use id::{ClusterId, DiskId, GroupId, Identity, Index, NodeId, Term};
+pub use message::{Body, Message};
+pub use terms::TermTable;
+pub use time::{Now, Stamp, Time};

@@ -1,0 +1,35 @@
+//! Time as an argument. No room but `node` reads a clock.
+
+use std::time::Duration;
+
+/// A point of the driver's monotonic time, in nanoseconds since an origin of the driver's choice. It never runs backwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// This time and `duration` later; stops at the end of time (584 years after the origin).
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Time {
+        Time(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    #[must_use]
+    pub fn since(self, earlier: Time) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A point of the log's own time: milliseconds of the leaders' wall clocks since 1970, never running backwards along the
+/// log. What expires, expires by stamps, so that it expires at the same entry on every node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Stamp(pub u64);
+
+/// What the driver's clocks say: handed to every input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Now {
+    /// For deadlines.
+    pub monotonic: Time,
+    /// For stamps of new entries.
+    pub wall: Stamp,
+}

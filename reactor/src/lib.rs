@@ -1,0 +1,2 @@
+//! Kodiak reactor.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Kodiak timer.
+#![forbid(unsafe_code)]
