@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::pending::{Job, StorageError};
 use super::reads::Reads;
 use super::requests::{Key, Origin, Pending, Requests, Stage};
 use super::writes::Writes;
@@ -10,7 +11,6 @@ use super::{
     RequestId,
 };
 use crate::core::{self, Action, Core, Done, Role};
-use crate::storage::{Job, StorageError};
 use crate::types::{Index, NodeId, Now, Saved, Time};
 
 /// One node's replica of a group: everything that decides, and nothing that does I/O, reads a clock or starts a thread.
@@ -24,6 +24,8 @@ pub struct Replica {
     pub(super) core: Core,
     id: NodeId,
     pub(super) limits: Limits,
+    /// What a proposal may take, in bytes of entries.
+    pub(super) batch_bytes: usize,
     request_timeout: std::time::Duration,
     /// What the last input said the time was.
     pub(super) now: Now,
@@ -63,10 +65,12 @@ impl Replica {
         config.validate()?;
         let id = config.core.id;
         let mask = scramble(scramble(scramble(config.core.seed) ^ now.wall.0) ^ now.monotonic.0);
+        let batch_bytes = config.limits.batch_bytes.min(config.core.uncommitted_bytes);
         Ok(Replica {
             core: Core::new(config.core, saved, now)?,
             id,
             limits: config.limits,
+            batch_bytes,
             request_timeout: config.request_timeout,
             now,
             applied: Index(0),
@@ -181,14 +185,11 @@ impl Replica {
             if !self.effects.is_empty() {
                 continue;
             }
-            if let Some(effect) = self.translate(self.core.poll()?) {
+            let action = self.core.poll()?;
+            if let Some(effect) = self.translate(action) {
                 return Some(effect);
             }
         }
-    }
-
-    fn poll_action(&mut self) -> Option<Action> {
-        self.core.poll()
     }
 
     fn translate(&mut self, action: Action) -> Option<Effect> {

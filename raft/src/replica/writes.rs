@@ -5,9 +5,23 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::requests::{Key, Origin, Stage};
-use super::{AppliedError, Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
-use crate::core::{Done, ProposeError};
+use super::{Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
+use crate::core::{Done, ProposeError, Proposed};
 use crate::types::{Entry, Index, NodeId, Now, Payload, Term};
+
+/// [`Replica::applied`] was told something that does not fit what was handed out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "up to index {index}, {commands} commands were handed out and not applied yet, but {outputs} outputs were given"
+)]
+pub struct AppliedError {
+    /// The index given.
+    pub index: Index,
+    /// How many outputs it takes.
+    pub commands: usize,
+    /// How many were given.
+    pub outputs: usize,
+}
 
 /// Commands on their way.
 #[derive(Debug, Default)]
@@ -82,21 +96,22 @@ impl Replica {
         let mut size_bytes = 0;
         for &key in &self.writes.waiting {
             let Some(pending) = self.requests.get(key) else { continue };
-            if !batch.is_empty() && size_bytes + pending.size_bytes > self.limits.batch_bytes {
+            let entry_bytes = pending.size_bytes + 32;
+            if !batch.is_empty() && size_bytes + entry_bytes > self.batch_bytes {
                 break;
             }
-            size_bytes += pending.size_bytes;
+            size_bytes += entry_bytes;
             batch.push(key);
         }
-        let commands: Vec<Bytes> =
-            batch.iter().filter_map(|&key| self.requests.get(key)).map(|pending| pending.payload.clone()).collect();
+        let requests = &self.requests;
+        let commands = batch.iter().filter_map(|&key| requests.get(key)).map(|pending| pending.payload.clone());
         let proposed = self.core.propose(self.now, commands);
         let taken = self.batch_proposed(&batch, proposed);
         self.writes.batch = batch;
         taken
     }
 
-    fn batch_proposed(&mut self, batch: &[Key], proposed: Result<crate::core::Proposed, ProposeError>) -> bool {
+    fn batch_proposed(&mut self, batch: &[Key], proposed: Result<Proposed, ProposeError>) -> bool {
         match proposed {
             Ok(place) => {
                 let mut index = place.first;
@@ -156,17 +171,25 @@ impl Replica {
     /// The link to `peer` broke: what it was told of may or may not happen, and nobody is there any more to be told what
     /// became of its own commands. Those stay in the log, of course.
     pub(super) fn link_broke(&mut self, peer: NodeId) {
-        let broken: Vec<Key> = self.requests.iter().filter_map(|(key, pending)| match pending.stage {
-            Stage::Forwarded { to } if to == peer => Some(key),
-            _ => None,
-        }).collect();
+        let broken: Vec<Key> = self
+            .requests
+            .iter()
+            .filter_map(|(key, pending)| match pending.stage {
+                Stage::Forwarded { to } if to == peer => Some(key),
+                _ => None,
+            })
+            .collect();
         for key in broken {
             self.finish(key, Outcome::Unknown(Doubt::LinkBroken));
         }
-        let orphans: Vec<Key> = self.requests.iter().filter_map(|(key, pending)| match pending.origin {
-            Origin::Peer { node, .. } if node == peer => Some(key),
-            _ => None,
-        }).collect();
+        let orphans: Vec<Key> = self
+            .requests
+            .iter()
+            .filter_map(|(key, pending)| match pending.origin {
+                Origin::Peer { node, .. } if node == peer => Some(key),
+                _ => None,
+            })
+            .collect();
         for key in orphans {
             self.drop_request(key);
         }
@@ -235,12 +258,8 @@ impl Replica {
         if self.writes.proposed.keys().all(|&(_, proposed)| proposed >= term) {
             return;
         }
-        let lost: Vec<Key> = self
-            .writes
-            .proposed
-            .iter()
-            .filter_map(|(&(_, proposed), &key)| (proposed < term).then_some(key))
-            .collect();
+        let lost: Vec<Key> =
+            self.writes.proposed.iter().filter_map(|(&(_, proposed), &key)| (proposed < term).then_some(key)).collect();
         for key in lost {
             self.finish(key, Outcome::Refused(Refusal::Superseded));
         }
