@@ -1,5 +1,6 @@
 //! Tests of the log as a whole.
 
+pub(crate) mod codec;
 mod damage;
 mod failure;
 mod model;
