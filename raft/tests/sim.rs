@@ -48,7 +48,8 @@ fn invariants_hold_over_thousands_of_seeds() {
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     let steps = sum(|report| report.steps);
     println!(
-        "{count} seeds, {steps} steps in {:?}: {} leaders, {} boots, {} entries, {} writes and {} reads answered",
+        "{count} seeds, {steps} steps, {} virtual s in {:?}: {} leaders, {} boots, {} entries, {} writes and {} reads answered",
+        sum(|report| report.elapsed.as_millis() as u64) / 1000,
         began.elapsed(),
         sum(|report| report.leaders),
         sum(|report| report.boots),

@@ -181,7 +181,6 @@ impl World {
         LogOptions { segment_bytes: self.plan.segment_bytes, tail_bytes: self.plan.tail_bytes }
     }
 
-    #[expect(clippy::type_complexity, reason = "three things that go three ways")]
     fn open_log(&self, node: usize) -> Result<(Log<super::disk::SimDisk>, Saved, Vec<Entry>), StorageError> {
         let nodes = self.plan.nodes;
         let (mut log, recovered) = Log::open_or_create(self.processes[node].disk.clone(), self.log_options(), || {

@@ -349,10 +349,8 @@ impl World {
         match message {
             PeerMessage::Raft(mut message) => {
                 self.checks.sent(node, &message)?;
-                if self.mutant == Some(Mutant::RefusalCountsAsVote) {
-                    if let Body::Vote { granted } = &mut message.body {
-                        *granted = true;
-                    }
+                if let (Some(Mutant::RefusalCountsAsVote), Body::Vote { granted }) = (self.mutant, &mut message.body) {
+                    *granted = true;
                 }
                 if let Fate::Arrives(first, second) = self.network.datagram(self.now, node, to, &mut self.random) {
                     if let Some(second) = second {
