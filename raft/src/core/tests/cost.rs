@@ -62,3 +62,9 @@ fn equal_histories_are_equal_states() {
     let (one, other) = (run(), run());
     (1..=3).for_each(|id| assert_eq!(one.core(id), other.core(id)));
 }
+
+#[test]
+fn a_core_is_what_a_model_checker_can_hold() {
+    fn holds<T: Clone + Eq + std::hash::Hash + std::fmt::Debug + Send + Sync>() {}
+    holds::<Core>();
+}
