@@ -58,3 +58,15 @@ fn invariants_hold_over_thousands_of_seeds() {
         sum(|report| report.reads_answered),
     );
 }
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..20 {
+        let options = Options::default();
+        assert_eq!(run(seed, &options).unwrap(), run(seed, &options).unwrap());
+        let other = Options { looks_at_disks: false, ..options.clone() };
+        let (with, without) = (run(seed, &options).unwrap(), run(seed, &other).unwrap());
+        assert_eq!(with.trace_hash, without.trace_hash, "to look at the disks changes nothing");
+    }
+    assert_ne!(run(1, &Options::default()).unwrap().trace_hash, run(2, &Options::default()).unwrap().trace_hash);
+}

@@ -59,6 +59,8 @@ pub(super) struct Plan {
     pub(super) disk_latency: (Duration, Duration),
     /// How often, in ten thousand, the disk takes longer than an election timeout.
     pub(super) disk_stall: u32,
+    /// How long the storage thread is idle, at most, before it marks the log.
+    pub(super) idle_pause: Duration,
     /// How late a timer may fire.
     pub(super) timer_delay: Duration,
     /// Whether the state machine runs beside the replica, and how slowly.
@@ -144,6 +146,7 @@ impl Plan {
             network: NetworkPlan::draw(random),
             disk_latency: (micros(20), micros(disk_high)),
             disk_stall: random.pick(&[0, 0, 0, 20]),
+            idle_pause: millis(random.pick(&[1, 300])),
             timer_delay: micros(random.pick(&[0, 100, 20_000])),
             apply_delay: random.chance(5_000).then(|| (micros(1), micros(random.pick(&[100, 20_000])))),
             segment_bytes: random.pick(&[4_096, 8_192, 16_384]),

@@ -85,6 +85,11 @@ impl Running {
         }
     }
 
+    /// Whether the storage thread has nothing to do.
+    pub(super) fn is_storage_idle(&self) -> bool {
+        self.queued.is_empty() && self.taken.is_empty()
+    }
+
     /// The sequence of the last write that the storage thread works on.
     pub(super) fn last_taken(&self) -> Option<u64> {
         self.taken.iter().rev().find_map(|job| match job {

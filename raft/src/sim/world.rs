@@ -38,6 +38,8 @@ pub(super) enum Happening {
     StorageBegins { node: usize, life: u64 },
     /// It is done with it.
     StorageEnds { node: usize, life: u64 },
+    /// It has had nothing to do for a while.
+    StorageIdles { node: usize, life: u64 },
     /// Mutant: a write is said to be durable.
     SaidToBeWritten { node: usize, life: u64, sequence: u64 },
     /// The state machine's thread does what is queued.
@@ -68,6 +70,7 @@ impl Happening {
             | Happening::Timer { node, .. }
             | Happening::StorageBegins { node, .. }
             | Happening::StorageEnds { node, .. }
+            | Happening::StorageIdles { node, .. }
             | Happening::SaidToBeWritten { node, .. }
             | Happening::Apply { node, .. }
             | Happening::GivesUp { node, .. } => Some(node),
@@ -81,6 +84,7 @@ impl Happening {
             Happening::Timer { life, .. }
             | Happening::StorageBegins { life, .. }
             | Happening::StorageEnds { life, .. }
+            | Happening::StorageIdles { life, .. }
             | Happening::SaidToBeWritten { life, .. }
             | Happening::Apply { life, .. }
             | Happening::GivesUp { life, .. } => Some(life),
@@ -257,6 +261,7 @@ impl World {
                 Ok(())
             }
             Happening::StorageEnds { node, .. } => self.storage_ends(node),
+            Happening::StorageIdles { node, .. } => self.storage_idles(node),
             Happening::SaidToBeWritten { node, sequence, .. } => {
                 self.checks.write_reported(node, sequence)?;
                 self.input(node, |running, now| running.replica.handle_done(now, Done::Written { sequence }))
@@ -440,7 +445,7 @@ impl World {
     fn store(&mut self, node: usize, job: Job) -> Verdict {
         let life = self.processes[node].life;
         let Some(running) = &mut self.processes[node].running else { return Ok(()) };
-        let was_idle = running.queued.is_empty() && running.taken.is_empty();
+        let was_idle = running.is_storage_idle();
         let mut early = None;
         match job {
             Job::Write(mut write) => {
@@ -487,14 +492,27 @@ impl World {
         if let Some(last) = last.filter(|_| !failed) {
             self.checks.write_durable(node, process.disk.durable_sequence(last));
         }
-        if !running.queued.is_empty() {
-            let life = process.life;
+        let life = process.life;
+        if running.queued.is_empty() {
+            let pause = self.random.duration((Duration::ZERO, self.plan.idle_pause));
+            self.after(pause, Happening::StorageIdles { node, life });
+        } else {
             self.after(Duration::ZERO, Happening::StorageBegins { node, life });
         }
         for completion in completions {
             self.complete(node, completion)?;
         }
         Ok(())
+    }
+
+    /// The storage thread marks what it has done as done.
+    fn storage_idles(&mut self, node: usize) -> Verdict {
+        let process = &mut self.processes[node];
+        let Some(running) = process.running.as_mut().filter(|running| running.is_storage_idle()) else { return Ok(()) };
+        process.disk.set_tag(0);
+        let mut failure = None;
+        running.worker.idle(&mut |completion| failure = Some(completion));
+        failure.map_or(Ok(()), |failure| self.complete(node, failure))
     }
 
     fn complete(&mut self, node: usize, completion: Completion) -> Verdict {
