@@ -136,7 +136,7 @@ impl World {
         if done || self.clients.under_way[author] > 0 || !self.processes[node].is_awake() {
             return Ok(());
         }
-        let kind = if self.clients.probes_answered % 2 == 0 {
+        let kind = if self.clients.probes_answered.is_multiple_of(2) {
             OperationKind::Write(Command::Set { key: 0, id: self.clients.next_command() })
         } else {
             OperationKind::Read { key: 0, floor: self.checks.history.floor(0) }
