@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::checks::{Operation, OperationKind, Verdict, check};
+use super::happening::Happening;
 use super::kv::Command;
 use super::options::Mutant;
-use super::world::{Happening, World};
+use super::world::World;
 use crate::replica::{Outcome, Request, RequestId, StateMachine};
 
 use bytes::Bytes;

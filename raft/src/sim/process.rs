@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::disk::SimDisk;
+use super::happening::Happening;
 use super::kv::Kv;
-use super::world::Happening;
 use crate::replica::{Effect, Inline, Replica};
 use crate::storage::{Job, Worker};
 use crate::types::{Now, Stamp, Time};
