@@ -13,6 +13,51 @@
 //!
 //! A deadline that passes while a command is in a log or with the leader makes its outcome `Unknown`, never `Refused`:
 //! `Refused` means that it had no effect and never will have one.
+//!
+//! A cluster of one, with a disk that forgets:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use kodiak_raft::core::{Config, Done};
+//! use kodiak_raft::replica::{Committed, Effect, Inline, Outcome, Replica, ReplicaConfig, Request, RequestId, StateMachine};
+//! use kodiak_raft::storage::Job;
+//! use kodiak_raft::types::{Configuration, HardState, Member, NodeId, Now, Saved, TermTable};
+//!
+//! struct Count(u64);
+//! impl StateMachine for Count {
+//!     fn apply(&mut self, _: &Committed<'_>) -> Bytes {
+//!         self.0 += 1;
+//!         Bytes::from(self.0.to_string())
+//!     }
+//!     fn query(&self, _: &[u8]) -> Bytes {
+//!         Bytes::from(self.0.to_string())
+//!     }
+//! }
+//!
+//! let founding = Configuration::of_voters([(NodeId(1), Member::default())]);
+//! let (hard_state, terms) = (HardState::default(), TermTable::new());
+//! let saved = Saved { hard_state, founding, configurations: vec![], terms, tail: vec![] };
+//! let mut now = Now::default();
+//! let mut replica = Replica::new(ReplicaConfig::new(Config::new(NodeId(1))), saved, now)?;
+//! let mut machine = Inline::new(Count(0));
+//!
+//! replica.submit(now, RequestId(7), Request::Write(Bytes::from_static(b"one more")));
+//! let answer = loop {
+//!     match replica.poll() {
+//!         Some(Effect::Reply { id: RequestId(7), outcome }) => break outcome,
+//!         Some(Effect::Storage(Job::Write(write))) => {
+//!             replica.handle_done(now, Done::Written { sequence: write.sequence });
+//!         }
+//!         Some(effect) => drop(machine.run(now, &mut replica, effect)),
+//!         None => {
+//!             now.monotonic = replica.poll_timeout().unwrap(); // a real driver would sleep
+//!             replica.handle_timeout(now);
+//!         }
+//!     }
+//! };
+//! assert_eq!(answer, Outcome::Answer(Bytes::from_static(b"1")));
+//! # Ok::<(), kodiak_raft::replica::ReplicaConfigError>(())
+//! ```
 
 mod effect;
 mod inline;

@@ -207,6 +207,7 @@ impl Replica {
                 None
             }
             Action::Event(event) => {
+                self.writes.unblock();
                 if matches!(event, core::Event::Changed { role, .. } if role != Role::Leader) {
                     self.refuse_forwarded_here();
                 }

@@ -66,6 +66,10 @@ fn broken() -> StorageError {
 
 impl Cluster {
     fn new(size: usize, limits: Limits) -> Cluster {
+        Cluster::with_core(size, limits, |_| {})
+    }
+
+    fn with_core(size: usize, limits: Limits, tune: fn(&mut Config)) -> Cluster {
         let now = Now { monotonic: Time(1_000_000_000), wall: Stamp(1) };
         let founding = Configuration::of_voters((0..size).map(|place| (id(place), Member::default())));
         let nodes = (0..size).map(|place| {
@@ -76,7 +80,9 @@ impl Cluster {
                 terms: TermTable::new(),
                 tail: Vec::new(),
             };
-            let config = ReplicaConfig { limits, ..ReplicaConfig::new(Config::new(id(place))) };
+            let mut core = Config::new(id(place));
+            tune(&mut core);
+            let config = ReplicaConfig { limits, ..ReplicaConfig::new(core) };
             Node {
                 replica: Replica::new(config, saved, now).unwrap(),
                 machine: Inline::new(Journal::default()),
@@ -98,7 +104,11 @@ impl Cluster {
 
     /// A cluster that `leader` leads.
     fn led_by(leader: usize, size: usize, limits: Limits) -> Cluster {
-        let mut cluster = Cluster::new(size, limits);
+        Cluster::new(size, limits).elect(leader)
+    }
+
+    fn elect(self, leader: usize) -> Cluster {
+        let mut cluster = self;
         for _ in 0..100 {
             if cluster.nodes[leader].replica.core().is_leader() {
                 cluster.run();
@@ -207,6 +217,25 @@ fn a_batch_is_split_where_its_bound_is() {
     cluster.run();
     assert_eq!(cluster.nodes[0].writes.iter().sum::<usize>(), 5);
     assert_eq!(cluster.take_replies(0).len(), 5);
+}
+
+#[test]
+fn what_the_core_takes_no_more_of_waits_and_keeps_its_order() {
+    let tune = |core: &mut Config| (core.uncommitted_bytes, core.command_bytes) = (100, 8);
+    let limits = Limits { request_bytes: 8, ..Limits::default() };
+    let mut cluster = Cluster::with_core(3, limits, tune).elect(0);
+    cluster.isolate(0);
+    for number in 0..20 {
+        cluster.submit(0, number, write("x"));
+        cluster.poll(0);
+    }
+    let last = cluster.nodes[0].replica.core().last_index();
+    assert!(last < Index(10), "{last} entries are too many for a hundred bytes");
+    assert_eq!(cluster.take_replies(0), []);
+    cluster.cut.clear();
+    cluster.pass(Duration::from_millis(200), &[0]);
+    let expected: Vec<_> = (0..20).map(|number| (number, answer("x"))).collect();
+    assert_eq!(cluster.take_replies(0), expected);
 }
 
 #[test]

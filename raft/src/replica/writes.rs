@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::requests::{Key, Origin, Stage};
 use super::{Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
-use crate::core::{Done, ProposeError, Proposed};
+use crate::core::{Done, Proposed};
 use crate::types::{Entry, Index, NodeId, Now, Payload, Term};
 
 /// [`Replica::applied`] was told something that does not fit what was handed out.
@@ -34,6 +34,8 @@ pub(super) struct Writes {
     applying: VecDeque<Applying>,
     /// The highest term that was applied.
     applied_term: Term,
+    /// The core takes no more until something is committed: not worth asking it before.
+    blocked: bool,
     /// How many the leader was told of.
     pub(super) forwarded: usize,
     /// The keys of the batch that is being made.
@@ -48,6 +50,11 @@ struct Applying {
 }
 
 impl Writes {
+    /// Something was committed, or the leader changed: the core may take more.
+    pub(super) fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
     pub(super) fn forget(&mut self, stage: Stage) {
         match stage {
             Stage::Proposed { index, term } => {
@@ -69,9 +76,10 @@ impl Replica {
             };
             let origin = pending.origin;
             if self.core.is_leader() {
-                if !self.propose_batch() {
+                if self.writes.blocked {
                     return;
                 }
+                self.propose_batch();
                 continue;
             }
             let leader = self.core.leader();
@@ -89,8 +97,8 @@ impl Replica {
         }
     }
 
-    /// Proposes the commands at the front of the queue together. False if the core takes nothing more for now.
-    fn propose_batch(&mut self) -> bool {
+    /// Proposes the commands at the front of the queue together. If the core takes nothing more for now, they wait.
+    fn propose_batch(&mut self) {
         let mut batch = std::mem::take(&mut self.writes.batch);
         batch.clear();
         let mut size_bytes = 0;
@@ -106,31 +114,28 @@ impl Replica {
         let requests = &self.requests;
         let commands = batch.iter().filter_map(|&key| requests.get(key)).map(|pending| pending.payload.clone());
         let proposed = self.core.propose(self.now, commands);
-        let taken = self.batch_proposed(&batch, proposed);
+        match proposed {
+            Ok(place) => self.batch_proposed(&batch, place),
+            Err(_) => self.writes.blocked = true,
+        }
         self.writes.batch = batch;
-        taken
     }
 
-    fn batch_proposed(&mut self, batch: &[Key], proposed: Result<Proposed, ProposeError>) -> bool {
-        match proposed {
-            Ok(place) => {
-                let mut index = place.first;
-                for &key in batch {
-                    let Some(pending) = self.requests.get_mut(key) else { continue };
-                    pending.stage = Stage::Proposed { index, term: place.term };
-                    pending.payload = Bytes::new();
-                    self.writes.proposed.insert((index, place.term), key);
-                    index = index.next();
-                }
-                assert!(index == place.last.next(), "each command of a batch has a place in the log");
-                while let Some(front) = self.writes.waiting.pop_front() {
-                    if Some(&front) == batch.last() {
-                        break;
-                    }
-                }
-                true
+    /// The batch is in the log, from `place.first` on.
+    fn batch_proposed(&mut self, batch: &[Key], place: Proposed) {
+        let mut index = place.first;
+        for &key in batch {
+            let Some(pending) = self.requests.get_mut(key) else { continue };
+            pending.stage = Stage::Proposed { index, term: place.term };
+            pending.payload = Bytes::new();
+            self.writes.proposed.insert((index, place.term), key);
+            index = index.next();
+        }
+        assert!(index == place.last.next(), "each command of a batch has a place in the log");
+        while let Some(front) = self.writes.waiting.pop_front() {
+            if Some(&front) == batch.last() {
+                break;
             }
-            Err(_) => false,
         }
     }
 
@@ -197,6 +202,7 @@ impl Replica {
 
     /// The core has committed these: the state machine shall apply them.
     pub(super) fn apply(&mut self, entries: Vec<Entry>) -> Effect {
+        self.writes.unblock();
         self.writes.applying.extend(entries.iter().map(|entry| Applying {
             index: entry.index,
             term: entry.term,

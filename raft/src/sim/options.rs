@@ -43,8 +43,6 @@ pub enum Mutant {
     ReadsWithoutIndex,
     /// The network repeats forwarded commands.
     ForwardsRepeated,
-    /// The driver tells the author of a command that it succeeded as soon as it is handed to the storage.
-    AnswersBeforeCommit,
 }
 
 /// What the seed decides before anything happens. Every kind of fault is absent in many runs, so that the others have
