@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::checks::{Verdict, Violation};
 use super::happening::Happening;
 use super::kv::Kv;
-use super::options::FaultKind;
+use super::options::{COMMAND_BYTES, FaultKind};
 use super::process::Running;
 use super::world::{World, name};
 use crate::core;
@@ -175,7 +175,13 @@ impl World {
         config.tail_bytes = self.plan.tail_bytes;
         config.message_bytes = self.plan.message_bytes;
         config.in_flight_messages = self.plan.in_flight_messages;
-        let config = ReplicaConfig { request_timeout: self.plan.request_timeout, ..ReplicaConfig::new(config) };
+        config.in_flight_bytes = self.plan.in_flight_bytes;
+        config.uncommitted_bytes = self.plan.uncommitted_bytes;
+        config.command_bytes = COMMAND_BYTES;
+        config.applying_bytes = self.plan.applying_bytes;
+        config.pending_reads = self.plan.pending_reads;
+        let (request_timeout, limits) = (self.plan.request_timeout, self.plan.limits);
+        let config = ReplicaConfig { core: config, request_timeout, limits };
         let replica = Replica::new(config, saved, self.clock(node)).map_err(|error| Violation {
             invariant: "a node can start again",
             details: format!("node {} refuses its own log: {error}", node + 1),

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use super::random::Random;
+use crate::replica::Limits;
+
+/// The most that a command may take; the simulator's take less.
+pub(super) const COMMAND_BYTES: usize = 16;
 
 /// What a run is told besides its seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +71,11 @@ pub(super) struct Plan {
     pub(super) tail_bytes: usize,
     pub(super) message_bytes: usize,
     pub(super) in_flight_messages: usize,
+    pub(super) in_flight_bytes: usize,
+    pub(super) uncommitted_bytes: usize,
+    pub(super) applying_bytes: usize,
+    pub(super) pending_reads: usize,
+    pub(super) limits: Limits,
     pub(super) clients: usize,
     /// How many requests a client has under way.
     pub(super) window: usize,
@@ -151,6 +160,17 @@ impl Plan {
             tail_bytes: random.pick(&[1, 300, 2_000, 1 << 20]),
             message_bytes: random.pick(&[1, 200, 1 << 20]),
             in_flight_messages: random.pick(&[1, 2, 256]),
+            in_flight_bytes: random.pick(&[1, 500, 1 << 20]),
+            uncommitted_bytes: random.pick(&[100, 1 << 20]),
+            applying_bytes: random.pick(&[1, 200, 1 << 20]),
+            pending_reads: random.pick(&[1, 1 << 16]),
+            limits: Limits {
+                pending_requests: random.pick(&[3, 1 << 16]),
+                forwarded_requests: random.pick(&[1, 1 << 16]),
+                request_bytes: COMMAND_BYTES,
+                batch_bytes: random.pick(&[1, 1 << 20]),
+                ..Limits::default()
+            },
             clients: random.between(1, 4) as usize,
             window: random.pick(&[1, 1, 4]),
             think: (micros(100), millis(think_high)),
