@@ -30,7 +30,7 @@ const MOVES_PER_TIMER: usize = 2;
 pub struct Advance {
     number: u16,
     budget: usize,
-    moves: usize,
+    pub(crate) moves: usize,
     is_spent: bool,
 }
 

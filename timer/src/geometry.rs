@@ -62,6 +62,11 @@ impl Place {
         self.index() % SLOTS
     }
 
+    #[cfg(test)]
+    pub(crate) fn new(level: usize, slot: usize) -> Place {
+        Place((level * SLOTS + slot) as u16)
+    }
+
     /// The first tick of the slot that `tick` is in, on this place's level.
     pub(crate) fn start(self, tick: u64) -> u64 {
         let shift = self.level() as u32 * BITS;
@@ -70,7 +75,7 @@ impl Place {
 }
 
 /// Which levels have timers, and which slots of each: the first occupied slot is two `trailing_zeros` away.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Occupancy {
     levels: u16,
     slots: [u64; LEVELS],

@@ -145,6 +145,11 @@ impl<T> Slab<T> {
     }
 
     #[cfg(test)]
+    pub(crate) fn retired(&self) -> usize {
+        self.nodes.iter().filter(|node| node.generation == LAST_GENERATION).count()
+    }
+
+    #[cfg(test)]
     pub(crate) fn first_free(&self) -> u32 {
         self.first_free
     }
