@@ -11,7 +11,7 @@ fn measure(what: &str, run: impl FnOnce()) {
 
 /// A spread of deadlines over many levels, with ties.
 fn spread(i: u64) -> u64 {
-    (i * 7_919) % 613 << (i % 40)
+    ((i * 7_919) % 613) << (i % 40)
 }
 
 #[test]
