@@ -67,3 +67,8 @@ pub fn tcp_pair() -> (TcpStream, TcpStream) {
     b.set_nonblocking(true).unwrap();
     (a, b)
 }
+
+/// How many bytes a Unix socket's path can have, without the zero at its end.
+pub fn unix_path_room() -> usize {
+    size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path) - 1
+}
