@@ -1,1 +1,28 @@
-//! wire.
+//! The frames between nodes: bytes to messages and back, nothing else. Sockets, and who may connect, are the node's.
+//!
+//! A link begins with one [`Hello`] in each direction; frames with one [`PeerMessage`](crate::replica::PeerMessage) each
+//! follow. All numbers are little-endian; what entries look like is said in [`storage::codec`](crate::storage::codec).
+//!
+//! ```text
+//! hello  magic "kodiak\r\n" | version u16 | length u16 | crc32c u32 |
+//!        cluster u128 | group u64 | node u64 | disk u128 | incarnation u64 | metadata ...
+//! frame  length u32 | crc32c u32 | kind u8 | body ...
+//! ```
+//!
+//! The length counts what follows the checksum; the checksum covers all other bytes of the hello or the frame. TCP's own
+//! sixteen-bit sum lets one damaged segment in some tens of thousands through, and a log must not take it in.
+//!
+//! The magic and the version come first and never change their places, so that nodes of any two versions can tell each
+//! other why they do not talk. Every other change of these bytes is a new [`VERSION`].
+
+mod error;
+mod frame;
+mod hello;
+mod message;
+mod outcome;
+#[cfg(test)]
+mod tests;
+
+pub use error::WireError;
+pub use frame::{FRAME_BYTES_MAX, decode, encode};
+pub use hello::{HELLO_METADATA_BYTES_MAX, Hello, VERSION, decode_hello, encode_hello};
