@@ -144,6 +144,25 @@ fn candidacies_and_votes_wait_for_the_disk() {
 }
 
 #[test]
+fn an_earlier_write_that_is_done_does_not_make_our_own_vote_durable() {
+    let mut network = Network::new(1);
+    network.pass(Duration::ZERO);
+    network.node(1).is_disk_slow = true;
+    network.propose(1, "first");
+    network.now = network.now.after(Duration::from_millis(499));
+    network.propose(1, "second");
+    network.pass(Duration::from_millis(1));
+    assert_eq!(network.core(1).role(), Role::Follower, "the first write took an election timeout");
+    network.finish_write(1);
+    network.campaign(1);
+    assert_eq!((network.core(1).role(), network.node(1).writes.len()), (Role::Candidate, 2));
+    network.finish_write(1);
+    assert_eq!(network.core(1).role(), Role::Candidate, "that was the second proposal");
+    network.finish_write(1);
+    assert_eq!(network.core(1).role(), Role::Leader);
+}
+
+#[test]
 fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
     let mut network = Network::new(3);
     network.now = network.now.after(SECOND);

@@ -1,5 +1,7 @@
 //! Scenarios on a tiny network: [`network`] is the machinery, each other file a concern.
 
+mod chaos;
+mod cost;
 mod elections;
 mod network;
 mod reads;

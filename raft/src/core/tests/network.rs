@@ -140,7 +140,7 @@ impl Network {
         let mut tail: Vec<Entry> = disk.entries.iter().rev().take_while(fits).cloned().collect();
         tail.reverse();
         let configurations = disk.entries.iter().filter_map(|entry| match &entry.payload {
-            Payload::Configuration(configuration) => Some((entry.index, configuration.clone())),
+            Payload::Configuration(configuration) => Some((entry.index, (**configuration).clone())),
             _ => None,
         });
         let saved = Saved {
