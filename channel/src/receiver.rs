@@ -32,7 +32,7 @@ impl<M> Receiver<M> {
 
     /// Whether [`try_recv`](Receiver::try_recv) has something to tell: a message, or that the channel is closed.
     ///
-    /// This is what a loop asks between [`Bell::arm`] and its sleep. [`is_empty`](Receiver::is_empty) will not do there: the
+    /// This is what a loop asks between [`Bell::arm`](crate::Bell::arm) and its sleep. [`is_empty`](Receiver::is_empty) will not do there: the
     /// last sender may have gone while the loop was awake, without a wake, and a closed channel is empty. (A loop that has
     /// seen `Closed` stops asking: the answer stays `true`.)
     pub fn is_ready(&self) -> bool {

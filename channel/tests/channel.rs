@@ -110,11 +110,14 @@ fn closed_by_the_last_sender_after_the_last_message() {
 #[test]
 fn the_queue_closes_before_the_ring() {
     #[derive(Default)]
-    struct Looks(Mutex<(Option<Receiver<u8>>, Option<Result<u8, TryRecvError>>)>);
+    struct Looks {
+        receiver: Mutex<Option<Receiver<u8>>>,
+        seen: Mutex<Option<Result<u8, TryRecvError>>>,
+    }
     impl Wake for Looks {
         fn wake(&self) -> io::Result<()> {
-            let (receiver, seen) = &mut *self.0.lock().unwrap();
-            *seen = receiver.take().map(|receiver| receiver.try_recv());
+            let receiver = self.receiver.lock().unwrap().take();
+            *self.seen.lock().unwrap() = receiver.map(|receiver| receiver.try_recv());
             Ok(())
         }
     }
@@ -124,9 +127,9 @@ fn the_queue_closes_before_the_ring() {
         bell.arm();
         bounded(1, &bell)
     };
-    looks.0.lock().unwrap().0 = Some(receiver);
+    *looks.receiver.lock().unwrap() = Some(receiver);
     drop(sender);
-    assert_eq!(looks.0.lock().unwrap().1, Some(Err(TryRecvError::Closed)));
+    assert_eq!(*looks.seen.lock().unwrap(), Some(Err(TryRecvError::Closed)));
 }
 
 #[test]

@@ -10,6 +10,7 @@
 #![cfg(loom)]
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
 
@@ -72,14 +73,15 @@ impl Wake for Latch {
     }
 }
 
-/// Every schedule with at most this many preemptions. The bugs of the broken variants need one or two.
+/// Every schedule with at most this many preemptions (or `LOOM_MAX_PREEMPTIONS`; 3 takes some minutes and has passed). The
+/// bugs of the broken variants need one or two.
 fn model(f: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
+    model.preemption_bound.get_or_insert(2);
     model.check(f);
 }
 
-/// A queue of a few slots. Zero is an empty slot; -1 as a message would be "closed", see `CLOSE`.
+/// A queue of a few slots. Zero is an empty slot.
 struct Queue {
     slots: [AtomicUsize; 3],
     tail: AtomicUsize,
@@ -330,6 +332,8 @@ fn broken_recheck_of_emptiness_only() {
         let latch = Latch::default();
         let bell = Bell::new(latch.clone());
         let (sender, receiver) = bounded::<u8>(1, &bell);
+        // Its drop touches loom's atomics, which are gone when the failed model is torn down.
+        let receiver = ManuallyDrop::new(receiver);
         let thread = thread::spawn(move || drop(sender));
         while receiver.try_recv() != Err(TryRecvError::Closed) {
             bell.sleep_unless(|| !receiver.is_empty(), || latch.sleep());
