@@ -153,6 +153,11 @@ fn one_wake_per_sleep_for_all_channels_of_a_bell() {
     first.send(0).unwrap();
     assert_eq!(bell.sleep_unless(|| from_first.is_ready(), || unreachable!("something waits")), None);
     assert_eq!(wake.wakes(), 3);
+    // Something else ended that sleep: awake, and nobody had rung.
+    drain(&from_first);
+    assert!(bell.sleep_unless(|| from_first.is_ready(), || ()).is_some());
+    first.send(0).unwrap();
+    assert_eq!(wake.wakes(), 3);
 }
 
 #[test]
