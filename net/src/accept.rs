@@ -155,7 +155,8 @@ mod tests {
     #[test]
     fn an_empty_queue_under_a_full_table_is_not_an_error() {
         let reserve = Reserve::new().unwrap();
-        let mut answers = [Err(io::Error::from_raw_os_error(ENFILE)), Err(io::ErrorKind::WouldBlock.into())].into_iter();
+        let mut answers =
+            [Err(io::Error::from_raw_os_error(ENFILE)), Err(io::ErrorKind::WouldBlock.into())].into_iter();
         let outcome = reserve.accept(|| answers.next().unwrap().map(|(): ()| ((), ())), |()| None);
         assert!(matches!(outcome, Ok(None)));
         assert!(reserve.slot().is_some());

@@ -168,7 +168,6 @@ impl TryRecv for UdpSocket {
 }
 
 /// Options. Each fails with what the kernel reports; getters are not expected to fail on an open socket.
-#[allow(clippy::missing_errors_doc)] // said once, above
 impl UdpSocket {
     /// The hop limit of what we send (`IP_TTL`); IPv4.
     pub fn ttl(&self) -> io::Result<u32> {

@@ -1,6 +1,6 @@
 //! A TCP connection.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::plumbing::{read_and_write, source_and_conversions};
 
 /// A TCP connection, non-blocking.
 ///
-/// Reads and writes through [`Read`] and [`Write`] (also on `&TcpStream`), where "would block" is an error of that
+/// Reads and writes through [`Read`](std::io::Read) and [`Write`](std::io::Write) (also on `&TcpStream`), where "would block" is an error of that
 /// kind, or through [`TryRead`](crate::TryRead) and [`TryWrite`](crate::TryWrite), where it is `Ok(None)`. 32 bytes.
 ///
 /// ```
@@ -99,7 +99,7 @@ impl TcpStream {
     /// Reads without consuming: the next read sees the same bytes.
     ///
     /// # Errors
-    /// As [`Read::read`]: kind `WouldBlock` when nothing waits.
+    /// As [`Read::read`](std::io::Read::read): kind `WouldBlock` when nothing waits.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.io.get_ref().peek(buffer)
     }
