@@ -98,11 +98,8 @@ impl AsFd for Selector {
 }
 
 fn flags(want: Interest, trigger: Trigger) -> u32 {
-    let interests = [
-        (Interest::READABLE, EPOLLIN | EPOLLRDHUP),
-        (Interest::WRITABLE, EPOLLOUT),
-        (Interest::PRIORITY, EPOLLPRI),
-    ];
+    let interests =
+        [(Interest::READABLE, EPOLLIN | EPOLLRDHUP), (Interest::WRITABLE, EPOLLOUT), (Interest::PRIORITY, EPOLLPRI)];
     let trigger = match trigger {
         Trigger::Level => 0,
         Trigger::Edge => EPOLLET,

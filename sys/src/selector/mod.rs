@@ -22,30 +22,28 @@
 //! - nothing allocates in `wait`.
 
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)))]
-#[path = "epoll.rs"]
-pub(crate) mod imp;
+pub(crate) mod epoll;
+#[cfg(not(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue))))]
+pub(crate) mod kqueue;
 
-#[cfg(any(
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "netbsd",
-    target_os = "openbsd",
-    target_os = "dragonfly",
-    all(target_os = "linux", kodiak_kqueue),
-))]
-#[path = "kqueue.rs"]
-pub(crate) mod imp;
-
-#[cfg(not(any(
-    target_os = "linux",
-    target_os = "android",
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "netbsd",
-    target_os = "openbsd",
-    target_os = "dragonfly",
-)))]
-compile_error!("kodiak-sys knows epoll (Linux, Android) and kqueue (macOS, iOS, FreeBSD, NetBSD, OpenBSD, DragonFly) only");
+cfg_select! {
+    all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)) => {
+        pub(crate) use epoll as imp;
+    }
+    any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly",
+        all(target_os = "linux", kodiak_kqueue),
+    ) => {
+        pub(crate) use kqueue as imp;
+    }
+    _ => {
+        compile_error!("kodiak-sys runs on epoll (Linux, Android) and kqueue (macOS, iOS, FreeBSD, NetBSD, OpenBSD, DragonFly)");
+    }
+}
 
 use crate::{Interest, Readiness, Trigger};
 use std::fmt;

@@ -9,12 +9,26 @@
 //! - nothing allocates in `wake`.
 //!
 //! - `eventfd.rs`: Linux and Android.
-//! - `user_event.rs`: kqueue's EVFILT_USER (macOS, FreeBSD, DragonFly, NetBSD, libkqueue).
-//! - `pipe.rs`: kernels without either (OpenBSD), and everywhere under `--cfg kodiak_pipe_waker`, which tests it.
+//! - `user_event.rs`: kqueue's EVFILT_USER (macOS, iOS, FreeBSD, DragonFly, libkqueue).
+//! - `pipe.rs`: kernels whose older releases lack that filter (OpenBSD, NetBSD), and everywhere under `--cfg kodiak_pipe_waker`, which tests it.
 
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue), not(kodiak_pipe_waker)))]
-#[path = "eventfd.rs"]
-mod imp;
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(kodiak_kqueue, kodiak_pipe_waker))))]
+mod eventfd;
+#[cfg(any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"))]
+mod pipe;
+#[cfg(not(any(
+    kodiak_pipe_waker,
+    target_os = "openbsd",
+    target_os = "netbsd",
+    all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)),
+)))]
+mod user_event;
+
+cfg_select! {
+    any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd") => { use pipe as imp; }
+    all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)) => { use eventfd as imp; }
+    _ => { use user_event as imp; }
+}
 
 use crate::Selector;
 use std::io;
