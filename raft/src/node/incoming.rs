@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use kodiak_net::{Accepted, TcpListener, TcpStream};
+use kodiak_net::{AcceptError, TcpListener, TcpStream};
 use kodiak_reactor::{EventLoop, Interest, Timeout, Trigger};
 use slab::Slab;
 
@@ -26,6 +26,8 @@ use crate::{
 
 /// How long a node that has connected may take to say who it is.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long nobody is accepted after accepting has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections taken in one turn.
 const ACCEPTS_PER_TURN: usize = 16;
 /// Bytes read in one go. A link with more is asked again in the next turn, after the others.
@@ -67,8 +69,8 @@ pub(super) struct Incoming {
 impl Incoming {
     /// Listens.
     pub(super) fn bind(options: &Options) -> Result<Incoming, NodeError> {
-        let failed = |error| NodeError::Listen { address: options.listen, error };
-        let listener = TcpListener::bind(options.listen).map_err(failed)?;
+        let listener = TcpListener::bind(options.listen)
+            .map_err(|error| NodeError::Listen { address: options.listen, error: std::io::Error::other(error) })?;
         Ok(Incoming {
             listener,
             links: Slab::new(),
@@ -98,20 +100,39 @@ impl Incoming {
     {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept() {
-                Ok(Accepted::Connection(stream, address)) => {
+                Ok(Some((stream, address))) => {
                     if let Err(error) = self.admit(event_loop, stream, address) {
                         tracing::warn!(%address, error, "turned a connection away");
                     }
                 }
-                Ok(Accepted::Shed { error, .. }) => {
-                    tracing::warn!(%error, "turned a connection away: raise the limit of open files");
-                }
-                Ok(Accepted::WouldBlock) => return,
+                Ok(None) => return,
+                Err(error @ AcceptError::Shed { .. }) => tracing::warn!(%error, "turned a connection away"),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    return;
+                    tracing::warn!(%error, "not accepting for a while");
+                    return self.pause(event_loop);
                 }
             }
+        }
+    }
+
+    /// Leaves those who connect in the kernel's queue for a while, instead of failing again at once.
+    fn pause<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
+    where
+        T: Copy + From<Token>,
+    {
+        let timer = event_loop.timeout(T::from(Token(Kind::Listener)), ACCEPT_PAUSE);
+        if timer.is_ok() && let Err(error) = event_loop.deregister(&self.listener) {
+            tracing::warn!(%error, "cannot pause accepting");
+        }
+    }
+
+    /// The pause is over.
+    pub(super) fn resume<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
+    where
+        T: Copy + From<Token>,
+    {
+        if self.register(event_loop).is_err() {
+            self.pause(event_loop);
         }
     }
 

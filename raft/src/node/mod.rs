@@ -35,8 +35,7 @@ mod token;
 
 use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 
-use kodiak_channel::{Receiver, TryRecvError};
-use kodiak_reactor::{EventLoop, ReadHint, Timeout};
+use kodiak_reactor::{EventLoop, ReadHint, Receiver, Timeout, TryRecvError};
 use slab::Slab;
 
 pub use error::NodeError;
@@ -281,6 +280,7 @@ impl<S: StateMachine> Node<S> {
                 self.timer = None;
                 self.replica.handle_timeout(self.clock.now(event_loop.now()));
             }
+            Kind::Listener => self.incoming.resume(event_loop),
             Kind::Incoming(slot) => self.incoming.timeout(event_loop, slot),
             Kind::Peer(at) => {
                 self.peers.timeout(event_loop, at, &self.hello);
@@ -303,13 +303,14 @@ impl<S: StateMachine> Node<S> {
                     self.carry_out(event_loop, effect);
                 }
             }
+            // The disk first: it works while the links are written to.
+            self.storage.flush();
             self.peers.flush(event_loop);
             // A link that broke while it was written to is news for the replica.
             if !self.take_changes(event_loop.now()) {
                 break;
             }
         }
-        self.storage.flush();
         self.arm(event_loop);
     }
 
@@ -339,7 +340,7 @@ impl<S: StateMachine> Node<S> {
             (Some((_, armed)), Some(wanted)) if armed == wanted => {}
             (Some((timer, _)), Some(wanted)) => {
                 let moved = event_loop.reset_timeout_at(timer, self.clock.instant(wanted));
-                self.timer = moved.then_some((timer, wanted));
+                self.timer = moved.is_ok().then_some((timer, wanted));
             }
             (None, Some(wanted)) => {
                 let timer = event_loop.timeout_at(T::from(Token(Kind::Deadline)), self.clock.instant(wanted));

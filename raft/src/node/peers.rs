@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use kodiak_net::{Connect, Connecting, TcpStream};
+use kodiak_net::{Connecting, Finish, TcpStream};
 use kodiak_reactor::{EventLoop, Interest, Timeout, Trigger};
 
 use super::{
@@ -254,9 +254,9 @@ impl Peers {
             event_loop.clear_timeout(timer);
         }
         let token = T::from(Token(Kind::Peer(at as u32)));
-        let started = TcpStream::connect(peer.address).and_then(|connecting| {
-            event_loop.register_opt(&connecting, token, Interest::WRITABLE, Trigger::Level).map_err(io::Error::other)?;
-            Ok(connecting)
+        let started = TcpStream::connect(peer.address).map_err(|error| error.to_string()).and_then(|connecting| {
+            let registered = event_loop.register_opt(&connecting, token, Interest::WRITABLE, Trigger::Level);
+            registered.map(|()| connecting).map_err(|error| error.to_string())
         });
         match started {
             Ok(connecting) => {
@@ -264,7 +264,7 @@ impl Peers {
                 peer.timer = event_loop.timeout(token, GREETING_TIMEOUT).ok();
                 self.finish(event_loop, at, connecting, hello);
             }
-            Err(error) => self.fail(event_loop, at, &error.to_string()),
+            Err(reason) => self.fail(event_loop, at, &reason),
         }
     }
 
@@ -279,8 +279,8 @@ impl Peers {
         T: Copy + From<Token>,
     {
         let stream = match connecting.finish() {
-            Ok(Connect::Connected(stream)) => stream,
-            Ok(Connect::Pending(connecting)) => {
+            Ok(Finish::Connected(stream)) => stream,
+            Ok(Finish::StillGoing(connecting)) => {
                 self.peers[at].link = Link::Connecting(connecting);
                 return;
             }
