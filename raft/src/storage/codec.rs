@@ -117,6 +117,23 @@ pub fn get_entry(from: &mut Decoder) -> Result<Entry, DecodeError> {
     Ok(Entry { index, term, stamp, payload })
 }
 
+/// Reads `[count u32]` entries, each as [`put_entry`] writes it.
+///
+/// # Errors
+/// If there are not so many entries.
+pub fn get_entries(from: &mut Decoder) -> Result<Vec<Entry>, DecodeError> {
+    let count = from.u32("a count of entries")? as usize;
+    // A count can claim anything; memory is taken only for what the bytes at hand can hold.
+    if count > from.remaining() / ENTRY_HEADER_BYTES {
+        return Err(DecodeError::Short { what: "the entries" });
+    }
+    let mut entries = Vec::with_capacity(count);
+    for _ in 0..count {
+        entries.push(get_entry(from)?);
+    }
+    Ok(entries)
+}
+
 /// Writes term and vote: `[term u64][vote u64]`, 0 for no vote.
 pub fn put_hard_state(out: &mut impl BufMut, hard_state: &HardState) {
     out.put_u64_le(hard_state.term.0);

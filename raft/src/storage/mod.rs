@@ -9,17 +9,29 @@
 //!
 //! Every call here may block on the disk. They belong on a storage thread.
 
+mod body;
 pub mod codec;
+mod contents;
 mod disk;
 mod error;
+mod frame;
+mod locator;
 mod log;
 mod options;
+mod reader;
 mod real_disk;
+mod recovery;
+mod segment;
+#[cfg(test)]
+mod test_disk;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
-pub use log::{Log, Recovered};
+pub use frame::MAX_FRAME_BYTES;
+pub use log::{Log, Recovered, TornTail};
 pub use options::LogOptions;
 pub use real_disk::{RealDisk, RealFile};
 pub use worker::{Completion, Job, Worker};
