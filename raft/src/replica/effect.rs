@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::pending::Job;
 use super::{Outcome, PeerMessage, RequestId};
 use crate::core;
+use crate::storage::Job;
 use crate::types::{Entry, NodeId};
 
 /// What a replica asks of its driver. Effects of one kind must be carried out in the order they come; kinds may overtake

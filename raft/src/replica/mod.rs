@@ -18,7 +18,6 @@ mod effect;
 mod inline;
 mod limits;
 mod message;
-mod pending;
 mod reads;
 #[expect(clippy::module_inception, reason = "the type for which the module is named")]
 mod replica;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::pending::{Job, StorageError};
 use super::reads::Reads;
 use super::requests::{Key, Origin, Pending, Requests, Stage};
 use super::writes::Writes;
@@ -11,6 +10,7 @@ use super::{
     RequestId,
 };
 use crate::core::{self, Action, Core, Done, Role};
+use crate::storage::{Job, StorageError};
 use crate::types::{Index, NodeId, Now, Saved, Time};
 
 /// One node's replica of a group: everything that decides, and nothing that does I/O, reads a clock or starts a thread.
