@@ -21,10 +21,8 @@ pub(super) struct Born {
 
 /// Opens the log in the options' folder. A folder without one is given one, with the options' founding members.
 pub(super) fn open(options: &Options, listening_on: &str) -> Result<Born, NodeError> {
-    let folder = || options.data.clone();
-    let storage = |error| NodeError::Storage { folder: folder(), error };
-    std::fs::create_dir_all(&options.data).map_err(|error| NodeError::Folder { folder: folder(), error })?;
-    let disk = || RealDisk::open(&options.data).map_err(storage);
+    let storage = |error| NodeError::Storage { folder: options.data.clone(), error };
+    let disk = || RealDisk::open(&options.data).map_err(NodeError::Folder);
 
     match Log::open(disk()?, options.log) {
         Err(StorageError::NoLog) => {}

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use crate::{core::ConfigError, storage::StorageError, types::NodeId};
+use crate::{replica::ReplicaConfigError, storage::StorageError, types::NodeId};
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -35,14 +35,9 @@ pub enum NodeError {
         /// The bound.
         limit_bytes: usize,
     },
-    /// The data folder cannot be made or read.
-    #[error("cannot use the data folder {}: {error}", folder.display())]
-    Folder {
-        /// Which.
-        folder: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
+    /// The data folder cannot be made, locked or read; the error names it.
+    #[error(transparent)]
+    Folder(io::Error),
     /// The log cannot be opened or made.
     #[error("data folder {}: {error}", folder.display())]
     Storage {
@@ -64,7 +59,7 @@ pub enum NodeError {
     },
     /// The settings do not fit together.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] ReplicaConfigError),
     /// The address for peers cannot be listened on.
     #[error("cannot listen for peers on {address}: {error}")]
     Listen {

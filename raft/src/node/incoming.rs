@@ -121,7 +121,9 @@ impl Incoming {
         T: Copy + From<Token>,
     {
         let timer = event_loop.timeout(T::from(Token(Kind::Listener)), ACCEPT_PAUSE);
-        if timer.is_ok() && let Err(error) = event_loop.deregister(&self.listener) {
+        if timer.is_ok()
+            && let Err(error) = event_loop.deregister(&self.listener)
+        {
             tracing::warn!(%error, "cannot pause accepting");
         }
     }
@@ -275,7 +277,10 @@ impl Incoming {
         event_loop.reregister(&link.stream, token, interest, Trigger::Level).map_err(|error| error.to_string())
     }
 
-    fn close<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: usize, reason: &str, arrivals: &mut Vec<Arrival>) {
+    fn close<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: usize, reason: &str, arrivals: &mut Vec<Arrival>)
+    where
+        T: Copy + From<Token>,
+    {
         let Some(link) = self.links.try_remove(slot) else { return };
         if let Some(timer) = link.greeting_timer {
             event_loop.clear_timeout(timer);

@@ -65,7 +65,10 @@ impl Running {
     }
 
     fn end(&mut self) -> std::thread::Result<std::io::Result<()>> {
-        self.remote.shutdown();
+        if let Err(error) = self.remote.shutdown() {
+            // The loop cannot be woken: to wait for its thread could take for ever.
+            return Ok(Err(error));
+        }
         self.thread.take().map_or(Ok(Ok(())), JoinHandle::join)
     }
 }
@@ -119,7 +122,6 @@ where
     let (handle, remote) = (node.handle(), event_loop.remote());
     let listening_on = node.listening_on().map_err(|error| NodeError::Listen { address: options.listen, error })?;
     let run = move || event_loop.run(&mut Alone(node)).map_err(std::io::Error::other);
-    let thread =
-        Builder::new().name(format!("raft-{}", options.id)).spawn(run).map_err(NodeError::setup("thread"))?;
+    let thread = Builder::new().name(format!("raft-{}", options.id)).spawn(run).map_err(NodeError::setup("thread"))?;
     Ok(Running { handle, remote, listening_on, thread: Some(thread) })
 }
