@@ -266,26 +266,6 @@ fn an_idle_follower_wakes_for_messages_and_for_nothing_else() {
 }
 
 #[test]
-fn an_idle_follower_without_a_leader_wakes_for_its_election_deadline_only() {
-    // Nobody else is there, and nobody is called: a cluster of one node's log that names another voter would redial, so
-    // this is a cluster of one that leads itself, and has no deadline at all.
-    let folder = tempfile::tempdir().unwrap();
-    let options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse().unwrap());
-    let mut event_loop = EventLoop::<UserToken, ()>::new().unwrap();
-    let node = Node::open(&options, Journal::default(), &mut event_loop).unwrap();
-    let (turns, _seen) = mpsc::channel();
-    let mut host = Host { node, turn: Turn::default(), turns };
-    host.node.submit(&event_loop, RequestId(1), Request::Write(Bytes::from_static(b"x")));
-    host.node.turn_end(&mut event_loop);
-    while host.node.poll_reply().is_none() {
-        event_loop.run_once(&mut host, None).unwrap();
-    }
-    let before = event_loop.stats().turns;
-    event_loop.run_once(&mut host, Some(Duration::from_secs(1))).unwrap();
-    assert!(event_loop.stats().turns - before <= 1, "a leader of nobody has nobody to send heartbeats to");
-}
-
-#[test]
 fn every_request_of_the_loops_user_gets_one_reply_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let mut event_loop = EventLoop::<UserToken, ()>::new().unwrap();
