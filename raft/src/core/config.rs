@@ -35,7 +35,8 @@ pub struct Config {
     pub message_bytes: usize,
     /// The most messages with entries that a follower has not yet acknowledged. Default: 256.
     pub in_flight_messages: usize,
-    /// The most bytes of entries that a follower has not yet acknowledged. Default: 16 MiB.
+    /// No further entries leave for a follower that has not yet acknowledged this many bytes; so at most one message
+    /// more than this is on its way. Default: 16 MiB.
     pub in_flight_bytes: usize,
     /// The most bytes of entries that a leader has proposed and not yet committed. Default: 64 MiB.
     pub uncommitted_bytes: usize,
@@ -44,7 +45,8 @@ pub struct Config {
     /// The most bytes of entries kept in memory once they are durable and committed; older ones are fetched.
     /// Default: 16 MiB.
     pub tail_bytes: usize,
-    /// The most bytes of entries handed out to be applied and not yet reported as applied. Default: 4 MiB.
+    /// The most bytes of entries handed out to be applied and not yet reported as applied; a single entry may exceed it.
+    /// Default: 4 MiB.
     pub applying_bytes: usize,
     /// The most reads that wait for their read index, and the most that one leader keeps for its followers. Default: 65536.
     pub pending_reads: usize,

@@ -162,7 +162,7 @@ impl Log {
     pub(super) fn append(&mut self, entry: Entry) {
         self.terms.append(entry.index, entry.term);
         if let Payload::Configuration(configuration) = &entry.payload {
-            self.configurations.push((entry.index, configuration.clone()));
+            self.configurations.push((entry.index, (**configuration).clone()));
         }
         self.tail_bytes += entry.size_bytes();
         self.tail.push_back(entry);
@@ -313,7 +313,7 @@ mod tests {
     fn a_configuration_is_in_force_from_its_entry_on_and_truncation_restores_the_one_before() {
         let mut log = log_of(2, 1 << 20);
         assert_eq!(log.configuration(), &configuration(&[1, 2, 3]));
-        let payload = Payload::Configuration(configuration(&[1, 2]));
+        let payload = Payload::Configuration(configuration(&[1, 2]).into());
         log.append(Entry { payload, ..command(3, 1) });
         assert_eq!(log.configuration(), &configuration(&[1, 2]));
         log.written(Index(3));

@@ -227,11 +227,16 @@ impl Core {
     /// If the core never asked for it, or the entries fetched are not those asked for: the driver or the disk lies, and
     /// to go on would be to build on it.
     pub fn handle_done(&mut self, now: Now, done: Done) {
+        let was_dirty = self.is_dirty;
         self.begin(now);
         match done {
             Done::Written { sequence } => self.handle_written(sequence),
             Done::Fetched { id, entries } => self.handle_fetched(id, entries),
-            Done::Applied { index } => self.log.applied_to(index),
+            Done::Applied { index } => {
+                self.log.applied_to(index);
+                // Nothing follows from it unless more waits to be applied.
+                self.is_dirty = was_dirty || self.log.handed_out() < self.log.commit();
+            }
         }
     }
 

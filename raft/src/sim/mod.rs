@@ -1,1 +1,146 @@
-//! sim.
+//! A deterministic simulator: real replicas on real logs, in a world where one `u64` decides everything.
+//!
+//! The seed draws the size of the cluster, its timeouts, the speed and malice of network and disks, what clients do and
+//! what goes wrong when. What runs is the code that runs in production: [`Replica`](crate::replica::Replica),
+//! [`Log`](crate::storage::Log), [`Worker`](crate::storage::Worker); what is simulated is what they touch: time, messages,
+//! disks, crashes. After every step the invariants of Raft (figure 3.2) are checked, and what clients were told; at the end
+//! the faults stop, and the cluster must elect, write and converge.
+//!
+//! A run is a function of its seed and its [`Options`]: the same seed gives the same [`Report::trace_hash`], and a failure
+//! is replayed by its seed.
+//!
+//! ```
+//! use kodiak_raft::sim::{Options, run};
+//!
+//! let report = run(7, &Options::default()).unwrap_or_else(|failure| panic!("{failure}"));
+//! assert_eq!(run(7, &Options::default()).unwrap(), report);
+//! ```
+
+mod checks;
+mod clients;
+mod disk;
+mod faults;
+mod kv;
+mod network;
+mod options;
+mod process;
+mod random;
+mod trace;
+mod world;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+pub use options::{Mutant, Options};
+
+use crate::types::Time;
+use checks::Violation;
+use world::World;
+
+/// What happened in a run that went well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// How large the cluster was.
+    pub nodes: usize,
+    /// How many events there were.
+    pub steps: u64,
+    /// How long it took, in virtual time.
+    pub elapsed: Duration,
+    /// How long after the last fault all was well again, in virtual time.
+    pub converged_after: Duration,
+    /// How many leaders there were.
+    pub leaders: u64,
+    /// How often a process started.
+    pub boots: u64,
+    /// How many entries were committed.
+    pub committed: u64,
+    /// How many writes were acknowledged.
+    pub writes_answered: u64,
+    /// How many reads were answered.
+    pub reads_answered: u64,
+    /// A hash of everything that happened.
+    pub trace_hash: u64,
+}
+
+/// An invariant did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Replays it.
+    pub seed: u64,
+    /// Which invariant.
+    pub invariant: &'static str,
+    /// How it was broken.
+    pub details: String,
+    /// After how many events.
+    pub step: u64,
+    /// The last events before it, the last one last.
+    pub events: Vec<String>,
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {} breaks \"{}\" at step {}:", self.seed, self.invariant, self.step)?;
+        for event in &self.events {
+            writeln!(f, "  {event}")?;
+        }
+        write!(f, "{}", self.details)
+    }
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// The first invariant that does not hold, with the events that led to it. A panic in the code under test is one.
+pub fn run(seed: u64, options: &Options) -> Result<Report, Box<Failure>> {
+    match attempt(seed, options, false) {
+        Ok(report) => Ok(report),
+        // Words are dear, so only the second time: it goes the same way.
+        Err(failure) => Err(attempt(seed, options, true).err().unwrap_or(failure)),
+    }
+}
+
+fn attempt(seed: u64, options: &Options, with_words: bool) -> Result<Report, Box<Failure>> {
+    let mut world = World::new(seed, options, with_words);
+    let verdict = catch_unwind(AssertUnwindSafe(|| drive(&mut world, seed, options))).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        Err(Violation { invariant: "nothing panics", details: words.to_owned() })
+    });
+    verdict.map_err(|Violation { invariant, details }| {
+        let step = world.steps;
+        Box::new(Failure { seed, invariant, details, step, events: world.trace.into_words() })
+    })
+}
+
+/// Faults for so many steps, then none until all is well.
+fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Violation> {
+    while world.steps < options.faulty_steps && world.step()? {}
+    world.calm_down();
+    let calm_since = world.now;
+    let limit = world.plan.election_timeout.1 * 40 + world.plan.request_timeout * 4 + Duration::from_secs(4);
+    let (last_step, last_time) = (world.steps + options.calm_steps, calm_since.after(limit));
+    while !world.converged {
+        let in_time = world.steps < last_step && world.now < last_time;
+        checks::check(in_time && world.step()?, "a cluster without faults converges", || {
+            format!("not within {limit:?}: {}", world.describe())
+        })?;
+    }
+    Ok(Report {
+        seed,
+        nodes: world.plan.nodes,
+        steps: world.steps,
+        elapsed: world.now.since(Time(0)),
+        converged_after: world.now.since(calm_since),
+        leaders: world.checks.leaders(),
+        boots: world.boots,
+        committed: world.checks.committed().0,
+        writes_answered: world.checks.history.writes_answered,
+        reads_answered: world.checks.history.reads_answered,
+        trace_hash: world.trace.hash(),
+    })
+}

@@ -110,7 +110,7 @@ pub fn get_entry(from: &mut Decoder) -> Result<Entry, DecodeError> {
             let mut body = Decoder::new(body);
             let configuration = get_configuration(&mut body)?;
             body.finish("a configuration")?;
-            Payload::Configuration(configuration)
+            Payload::Configuration(Box::new(configuration))
         }
         kind => return Err(DecodeError::Invalid { what: "kind of entry", value: kind.into() }),
     };

@@ -255,7 +255,7 @@ impl Replay {
         }
         for entry in &write.entries {
             if let Payload::Configuration(configuration) = &entry.payload {
-                self.configurations.push((entry.index, configuration.clone()));
+                self.configurations.push((entry.index, (**configuration).clone()));
             }
             self.tail_bytes += entry.size_bytes();
             self.tail.push_back(entry.clone());

@@ -24,8 +24,9 @@ pub enum Payload {
     Noop,
     /// A command for the state machine.
     Command(Bytes),
-    /// A new configuration of the cluster, in force as soon as it is in the log (§4.1).
-    Configuration(Configuration),
+    /// A new configuration of the cluster, in force as soon as it is in the log (§4.1). Boxed because it is rare, and an
+    /// entry would otherwise be more than twice as large.
+    Configuration(Box<Configuration>),
 }
 
 impl Payload {

@@ -23,6 +23,13 @@ pub(super) struct Following {
     owes: bool,
 }
 
+impl Following {
+    /// Whether no message of this round, or a later one, has arrived yet.
+    pub(super) fn is_new_round(&self, round: u64) -> bool {
+        round > self.round
+    }
+}
+
 impl Core {
     /// Tells the leader how far the log is durable: at once when a round is new to us, and again when a write is done.
     ///
@@ -37,7 +44,8 @@ impl Core {
         let following = &mut self.following;
         let is_all_durable = matched == following.verified;
         let is_news = following.round > following.acknowledged_round || matched > following.acknowledged;
-        if !is_news && !(following.owes && is_all_durable) {
+        let is_owed = following.owes && is_all_durable;
+        if !is_news && !is_owed {
             return;
         }
         following.owes &= !is_all_durable;
@@ -45,12 +53,5 @@ impl Core {
         following.acknowledged_round = following.round;
         let round = following.round;
         self.send(leader, Body::Appended { matched, round });
-    }
-}
-
-impl Following {
-    /// Whether no message of this round, or a later one, has arrived yet.
-    pub(super) fn is_new_round(&self, round: u64) -> bool {
-        round > self.round
     }
 }

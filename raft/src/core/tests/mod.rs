@@ -1,1 +1,8 @@
-//! Scenarios on a tiny network.
+//! Scenarios on a tiny network: [`network`] is the machinery, each other file a concern.
+
+mod chaos;
+mod cost;
+mod elections;
+mod network;
+mod reads;
+mod replication;

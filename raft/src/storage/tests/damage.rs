@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::storage::StorageError;
-use crate::storage::frame;
+use crate::storage::{body, frame};
 
 /// A disk with a synced log of `settled` writes whose mark is written, and `loose` writes after it that are not synced;
 /// the last segment's name; where the loose ones begin and end in it.
@@ -55,6 +55,8 @@ fn a_tear_at_any_byte_keeps_whole_writes_only() {
             let disk = disk.copy();
             let mut bytes = whole.clone();
             bytes[cut..end].fill(filler);
+            let whole_to = end_of(&bytes);
+            let torn_at = bytes[whole_to..].iter().any(|&byte| byte != 0).then_some(whole_to as u64);
             disk.set_bytes(&name, bytes);
             let (mut log, recovered) = reopen(&disk);
             let found = Model::of(&mut log, &recovered.saved);
@@ -63,19 +65,9 @@ fn a_tear_at_any_byte_keeps_whole_writes_only() {
             assert!(kept >= settled.len());
             assert_eq!(found, model_of(settled.iter().chain(&loose).take(kept)));
             assert_eq!(recovered.rewritten, (kept - settled.len()) as u64);
-            assert_eq!(
-                recovered.torn.is_none(),
-                cut == end || whole[cut..].iter().all(|&b| b == 0) || kept_exactly(&whole, cut, filler)
-            );
+            assert_eq!(recovered.torn.map(|torn| torn.offset), torn_at);
         }
     }
-}
-
-/// Whether zeros from `cut` on leave nothing but whole frames.
-fn kept_exactly(whole: &[u8], cut: usize, filler: u8) -> bool {
-    let mut bytes = whole.to_vec();
-    bytes[cut..].fill(0);
-    filler == 0 && bytes[end_of(&bytes)..].iter().all(|&byte| byte == 0)
 }
 
 #[test]
@@ -167,6 +159,54 @@ fn old_frames_never_fit() {
         let (mut log, recovered) = reopen(&disk);
         assert_eq!(Model::of(&mut log, &recovered.saved), model_of(&written));
         assert_eq!(recovered.torn.unwrap().offset, end as u64);
+    }
+}
+
+#[test]
+fn each_link_to_the_frame_before_counts() {
+    let (disk, name, start, _) = disk_with(&small_writes(1, 3), &[]);
+    let whole = disk.bytes(&name);
+    let last = frame::parse(&whole[start - frame::total_bytes(0)..]).unwrap();
+    let next = frame::Header {
+        kind: frame::Kind::Step,
+        sequence: last.header.sequence + 1,
+        previous: last.checksum,
+        ..last.header
+    };
+    let with_next = |next: &frame::Header, gap: usize| {
+        let disk = disk.copy();
+        let mut made = Vec::new();
+        frame::begin(&mut made);
+        body::put_step(&mut made, &small_writes(4, 1)[0]);
+        frame::finish(&mut made, 0, next);
+        let mut bytes = whole.clone();
+        bytes[start + gap..start + gap + made.len()].copy_from_slice(&made);
+        disk.set_bytes(&name, bytes);
+        Log::open(disk, OPTIONS)
+    };
+    assert_eq!(with_next(&next, 0).unwrap().1.saved.terms.last_index(), Index(4));
+    let strangers = [
+        frame::Header { previous: next.previous ^ 1, ..next },
+        frame::Header { tag: next.tag ^ 1, ..next },
+        frame::Header { group: next.group ^ 1, ..next },
+        frame::Header { sequence: next.sequence - 1, ..next },
+        frame::Header { sequence: next.sequence + 1, ..next },
+        frame::Header { kind: frame::Kind::Opening, ..next },
+    ];
+    for stranger in &strangers {
+        let (_, recovered) = with_next(stranger, 0).unwrap();
+        assert_eq!(recovered.saved.terms.last_index(), Index(3), "{stranger:?}");
+        assert_eq!(recovered.torn.unwrap().offset, start as u64);
+    }
+    // Past a gap, only this segment's own later frames are believed when they say that the gap was on disk.
+    let believed = frame::Header { sequence: next.sequence + 1, synced: next.sequence, ..next };
+    assert!(matches!(with_next(&believed, 64), Err(StorageError::Corrupt { .. })));
+    for stranger in [
+        frame::Header { tag: believed.tag ^ 1, ..believed },
+        frame::Header { group: believed.group ^ 1, ..believed },
+        frame::Header { sequence: next.sequence - 1, ..believed },
+    ] {
+        assert_eq!(with_next(&stranger, 64).unwrap().1.saved.terms.last_index(), Index(3), "{stranger:?}");
     }
 }
 

@@ -1,0 +1,220 @@
+//! Who leads, and who must not.
+
+use std::time::Duration;
+
+use super::network::Network;
+use crate::core::{Event, Role};
+use crate::types::{Body, Index, Message, NodeId, Term, Time};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn clusters_of_one_three_and_five_elect_and_commit() {
+    for count in [1, 3, 5] {
+        let mut network = Network::new(count);
+        let leader = network.elect();
+        let proposed = network.propose(leader, "x");
+        network.settle();
+        for id in 1..=count {
+            assert_eq!(network.core(id).commit(), proposed.last, "node {id} of {count} learns of it at once");
+            assert_eq!(network.core(id).applied(), proposed.last);
+            assert_eq!(network.core(id).leader(), Some(NodeId(leader)));
+        }
+    }
+}
+
+#[test]
+fn a_cluster_of_one_waits_for_nobody_and_then_for_nothing() {
+    let mut network = Network::new(1);
+    assert_eq!(network.core(1).poll_timeout(), Some(network.now));
+    network.pass(Duration::ZERO);
+    assert_eq!(network.core(1).role(), Role::Leader);
+    assert_eq!(network.core(1).poll_timeout(), None);
+}
+
+#[test]
+fn duelling_candidates_agree_on_one_in_the_end() {
+    let mut network = Network::new(3);
+    // All three campaign at the same moment, with all their messages on the wire.
+    network.now = network.now.after(SECOND);
+    (1..=3).for_each(|id| network.with_core(id, |core, now| core.handle_timeout(now)));
+    assert!((1..=3).all(|id| network.core(id).role() == Role::PreCandidate));
+    let leader = network.elect();
+    network.pass(SECOND);
+    assert_eq!(network.leader(), Some(leader));
+    assert!(network.core(leader).term() <= Term(3), "it took {} terms", network.core(leader).term());
+}
+
+#[test]
+fn a_leader_without_its_majority_steps_down_and_the_rest_elects_another() {
+    let mut network = Network::new(5);
+    let old = network.elect();
+    let term = network.core(old).term();
+    // One of its followers still hears and answers it, which is not enough.
+    let other = old % 5 + 1;
+    network.isolate(old);
+    network.isolate(other);
+    network.cut.remove(&(NodeId(old), NodeId(other)));
+    network.cut.remove(&(NodeId(other), NodeId(old)));
+    network.pass(SECOND);
+    assert_ne!(network.core(old).role(), Role::Leader);
+    assert!(network.node(old).events.contains(&Event::LostQuorum { term }));
+    assert_ne!(network.elect(), old);
+}
+
+#[test]
+fn the_return_of_a_partitioned_node_disturbs_nobody() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    let (term, away) = (network.core(leader).term(), leader % 3 + 1);
+    network.isolate(away);
+    network.pass(10 * SECOND);
+    assert_eq!(network.core(away).term(), term, "pre-vote keeps the term down");
+    network.heal();
+    network.pass(SECOND);
+    assert_eq!((network.leader(), network.core(leader).term()), (Some(leader), term));
+    assert_eq!(network.core(away).leader(), Some(NodeId(leader)));
+}
+
+#[test]
+fn a_request_for_votes_does_not_depose_a_leader_that_is_heard() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    let (term, voter, rival) = (network.core(leader).term(), leader % 3 + 1, (leader + 1) % 3 + 1);
+    let body = Body::RequestVote { last_index: Index(100), last_term: term };
+    let request = Message { from: NodeId(rival), to: NodeId(voter), term: Term(term.0 + 5), body };
+    network.deliver(request.clone());
+    assert_eq!(network.core(voter).term(), term);
+    assert_eq!(network.wire.pop_back().unwrap().body, Body::Vote { granted: false });
+    // Once the leader has been silent for the shorter election timeout, the same request is honoured.
+    network.now = network.now.after(network.core(voter).config().election_timeout.0);
+    network.deliver(request);
+    assert_eq!(
+        (network.core(voter).term(), network.core(voter).hard_state().vote),
+        (Term(term.0 + 5), Some(NodeId(rival)))
+    );
+}
+
+#[test]
+fn a_longer_log_with_a_lower_term_catches_up_through_rejected_pre_votes() {
+    // Node 1 must win: only its log has the entry. But node 2 is in a far later term.
+    let mut network = Network::with_logs(&[vec![1, 1], vec![1], vec![]], |_| {});
+    network.crash(3);
+    network.node(2).disk.hard_state.term = Term(9);
+    network.crash(2);
+    network.restart(2);
+    assert_eq!(network.elect(), 1);
+    assert!(network.core(1).term() > Term(9));
+}
+
+#[test]
+fn a_term_seen_is_not_a_vote_granted() {
+    let mut network = Network::new(3);
+    network.campaign(1);
+    network.nodes.values_mut().for_each(|node| node.is_disk_slow = true);
+    network.settle(); // pre-votes; then the candidacy waits for node 1's disk
+    assert_eq!((network.core(1).role(), network.core(1).term()), (Role::Candidate, Term(1)));
+    network.finish_write(1);
+    network.settle(); // the requests arrive and put 2 and 3 into term 1, but their votes are not on disk
+    assert_eq!(network.core(2).term(), Term(1));
+    for body in [Body::Vote { granted: false }, Body::PreVote { campaign_term: Term(2), granted: true }] {
+        network.deliver(Message { from: NodeId(2), to: NodeId(1), term: Term(1), body });
+    }
+    assert_eq!(network.core(1).role(), Role::Candidate);
+    network.finish_write(3);
+    network.settle();
+    assert_eq!(network.core(1).role(), Role::Leader, "a true vote elects");
+}
+
+#[test]
+fn candidacies_and_votes_wait_for_the_disk() {
+    let mut network = Network::new(3);
+    network.nodes.values_mut().for_each(|node| node.is_disk_slow = true);
+    network.campaign(1);
+    network.settle();
+    assert_eq!(network.core(1).role(), Role::Candidate);
+    assert_eq!((network.core(2).term(), network.core(3).term()), (Term(0), Term(0)), "nobody was asked");
+    network.finish_write(1);
+    network.settle();
+    assert_eq!(network.core(2).hard_state().vote, Some(NodeId(1)));
+    // Power fails at node 2 before its vote is on disk: it may vote for another, for nobody saw its vote.
+    network.crash(2);
+    network.restart(2);
+    assert_eq!((network.core(2).term(), network.core(1).role()), (Term(0), Role::Candidate));
+}
+
+#[test]
+fn an_earlier_write_that_is_done_does_not_make_our_own_vote_durable() {
+    let mut network = Network::new(1);
+    network.pass(Duration::ZERO);
+    network.node(1).is_disk_slow = true;
+    network.propose(1, "first");
+    network.now = network.now.after(Duration::from_millis(499));
+    network.propose(1, "second");
+    network.pass(Duration::from_millis(1));
+    assert_eq!(network.core(1).role(), Role::Follower, "the first write took an election timeout");
+    network.finish_write(1);
+    network.campaign(1);
+    assert_eq!((network.core(1).role(), network.node(1).writes.len()), (Role::Candidate, 2));
+    network.finish_write(1);
+    assert_eq!(network.core(1).role(), Role::Candidate, "that was the second proposal");
+    network.finish_write(1);
+    assert_eq!(network.core(1).role(), Role::Leader);
+}
+
+#[test]
+fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
+    let mut network = Network::new(3);
+    network.now = network.now.after(SECOND);
+    let stranger = |body| Message { from: NodeId(77), to: NodeId(1), term: Term(4), body };
+    network.deliver(stranger(Body::RequestPreVote { last_index: Index(0), last_term: Term(0) }));
+    let granted = Body::PreVote { campaign_term: Term(4), granted: true };
+    assert_eq!(network.wire.pop_back().unwrap().body, granted);
+    network.deliver(stranger(Body::RequestVote { last_index: Index(0), last_term: Term(0) }));
+    network.finish_write(1);
+    assert_eq!(network.wire.pop_back().unwrap().body, Body::Vote { granted: true });
+    let (previous_index, previous_term) = (Index(0), Term(0));
+    network.deliver(stranger(Body::AppendEntries {
+        previous_index,
+        previous_term,
+        entries: vec![],
+        commit: Index(0),
+        round: 1,
+    }));
+    assert_eq!(network.wire.pop_back().unwrap().body, Body::Appended { matched: Index(0), round: 1 });
+    assert_eq!(network.core(1).leader(), Some(NodeId(77)));
+}
+
+#[test]
+fn a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign() {
+    let mut network = Network::new(3);
+    let stuck = network.elect();
+    network.node(stuck).is_disk_slow = true;
+    let (term, proposed) = (network.core(stuck).term(), network.propose(stuck, "x"));
+    network.settle();
+    assert_eq!(network.core(stuck).commit(), proposed.last, "the others' disks are a majority");
+    network.pass(2 * SECOND);
+    assert!(network.node(stuck).events.contains(&Event::StalledWrite { term }));
+    let leader = network.elect();
+    assert_ne!(leader, stuck);
+    assert!(network.core(leader).terms().term_at(proposed.last) == Some(term), "what was committed is still there");
+    network.node(stuck).is_disk_slow = false;
+    network.pass(SECOND);
+    assert_eq!(network.core(stuck).durable(), network.core(leader).last_index());
+}
+
+#[test]
+fn followers_have_one_deadline_which_heartbeats_push_back() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    let follower = leader % 3 + 1;
+    let before = network.core(follower).poll_timeout().unwrap();
+    network.pass(Duration::from_millis(60));
+    let after = network.core(follower).poll_timeout().unwrap();
+    assert!(after > before && after < Time(u64::MAX));
+    let early = network.clock();
+    let node = network.node(follower);
+    let unchanged = node.core.clone();
+    node.core.handle_timeout(early);
+    assert_eq!((node.core.poll(), node.core.role()), (None, unchanged.role()));
+}

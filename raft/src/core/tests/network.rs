@@ -1,0 +1,378 @@
+//! Cores, disks and a wire in memory, on one thread. Every action is carried out in an order that the test decides, and
+//! after every step the properties of figure 3.2 are checked over all nodes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::core::{Action, Config, Core, Done, Event, Fetch, Proposed, ReadId, Role};
+use crate::types::{
+    Configuration, Entry, HardState, Index, Member, Message, NodeId, Now, Payload, Saved, Stamp, Term, TermTable, Time,
+    Write,
+};
+
+/// What survives a crash.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk {
+    pub(super) hard_state: HardState,
+    pub(super) entries: Vec<Entry>,
+}
+
+impl Disk {
+    fn apply(&mut self, write: Write) {
+        if let Some(hard_state) = write.hard_state {
+            assert!(hard_state.term >= self.hard_state.term, "the term on disk fell");
+            self.hard_state = hard_state;
+        }
+        if let Some(from) = write.truncate_from {
+            self.entries.truncate(from.0 as usize - 1);
+        }
+        for entry in write.entries {
+            assert_eq!(entry.index, Index(self.entries.len() as u64 + 1), "a gap on disk");
+            self.entries.push(entry);
+        }
+    }
+
+    fn terms(&self) -> TermTable {
+        let mut terms = TermTable::new();
+        self.entries.iter().for_each(|entry| terms.append(entry.index, entry.term));
+        terms
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) core: Core,
+    pub(super) disk: Disk,
+    pub(super) is_down: bool,
+    /// Completions wait in `writes` until the test finishes them.
+    pub(super) is_disk_slow: bool,
+    pub(super) writes: VecDeque<Write>,
+    pub(super) fetches: usize,
+    pub(super) applied: Vec<Entry>,
+    pub(super) ready: Vec<(ReadId, Index)>,
+    pub(super) failed: Vec<ReadId>,
+    pub(super) events: Vec<Event>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Network {
+    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) now: Time,
+    pub(super) wire: VecDeque<Message>,
+    /// Directed pairs that cannot reach each other.
+    pub(super) cut: BTreeSet<(NodeId, NodeId)>,
+    pub(super) delivered: usize,
+    founding: Configuration,
+    tune: fn(&mut Config),
+    lives: u64,
+    leaders: BTreeMap<Term, NodeId>,
+    committed: BTreeMap<Index, Entry>,
+}
+
+pub(super) fn voters(count: u64) -> Configuration {
+    Configuration::of_voters((1..=count).map(|node| (NodeId(node), Member::default())))
+}
+
+pub(super) fn entry(index: u64, term: u64) -> Entry {
+    let payload = Payload::Command(Bytes::from(format!("{index} of {term}")));
+    Entry { index: Index(index), term: Term(term), stamp: Stamp(0), payload }
+}
+
+impl Network {
+    pub(super) fn new(count: u64) -> Network {
+        Network::with(count, |_| {})
+    }
+
+    pub(super) fn with(count: u64, tune: fn(&mut Config)) -> Network {
+        let logs = vec![Vec::new(); count as usize];
+        Network::with_logs(&logs, tune)
+    }
+
+    /// Nodes whose logs have entries of these terms.
+    pub(super) fn with_logs(logs: &[Vec<u64>], tune: fn(&mut Config)) -> Network {
+        let founding = voters(logs.len() as u64);
+        let mut network = Network {
+            nodes: BTreeMap::new(),
+            now: Time(1_000),
+            wire: VecDeque::new(),
+            cut: BTreeSet::new(),
+            delivered: 0,
+            founding,
+            tune,
+            lives: 0,
+            leaders: BTreeMap::new(),
+            committed: BTreeMap::new(),
+        };
+        for (id, terms) in (1..).zip(logs) {
+            let entries: Vec<Entry> = (1..).zip(terms).map(|(index, &term)| entry(index, term)).collect();
+            let term = Term(terms.last().copied().unwrap_or(0));
+            let disk = Disk { hard_state: HardState { term, vote: None }, entries };
+            let core = network.boot(NodeId(id), &disk);
+            let node = Node {
+                core,
+                disk,
+                is_down: false,
+                is_disk_slow: false,
+                writes: VecDeque::new(),
+                fetches: 0,
+                applied: Vec::new(),
+                ready: Vec::new(),
+                failed: Vec::new(),
+                events: Vec::new(),
+            };
+            network.nodes.insert(NodeId(id), node);
+        }
+        network
+    }
+
+    fn boot(&mut self, id: NodeId, disk: &Disk) -> Core {
+        self.lives += 1;
+        let mut config = Config::new(id);
+        config.seed = self.lives;
+        (self.tune)(&mut config);
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            bytes += entry.size_bytes();
+            bytes <= config.tail_bytes
+        };
+        let mut tail: Vec<Entry> = disk.entries.iter().rev().take_while(fits).cloned().collect();
+        tail.reverse();
+        let configurations = disk.entries.iter().filter_map(|entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some((entry.index, (**configuration).clone())),
+            _ => None,
+        });
+        let saved = Saved {
+            hard_state: disk.hard_state,
+            founding: self.founding.clone(),
+            configurations: configurations.collect(),
+            terms: disk.terms(),
+            tail,
+        };
+        Core::new(config, saved, self.clock()).unwrap()
+    }
+
+    pub(super) fn clock(&self) -> Now {
+        Now { monotonic: self.now, wall: Stamp(self.now.0 / 1_000_000) }
+    }
+
+    pub(super) fn core(&self, id: u64) -> &Core {
+        &self.nodes[&NodeId(id)].core
+    }
+
+    pub(super) fn node(&mut self, id: u64) -> &mut Node {
+        self.nodes.get_mut(&NodeId(id)).unwrap()
+    }
+
+    /// Does something to a core, and then what it asks for.
+    pub(super) fn with_core<R>(&mut self, id: u64, what: impl FnOnce(&mut Core, Now) -> R) -> R {
+        let now = self.clock();
+        let result = what(&mut self.node(id).core, now);
+        self.carry_out(NodeId(id));
+        result
+    }
+
+    fn carry_out(&mut self, id: NodeId) {
+        let now = self.clock();
+        let node = self.nodes.get_mut(&id).unwrap();
+        while let Some(action) = node.core.poll() {
+            match action {
+                Action::Send(message) => self.wire.push_back(message),
+                Action::Write(write) => node.writes.push_back(write),
+                Action::Fetch(fetch) => {
+                    node.fetches += 1;
+                    let entries = read(&node.disk, &fetch);
+                    node.core.handle_done(now, Done::Fetched { id: fetch.id, entries });
+                }
+                Action::Apply(entries) => {
+                    let index = entries.last().unwrap().index;
+                    node.applied.extend(entries);
+                    node.core.handle_done(now, Done::Applied { index });
+                }
+                Action::ReadReady { id, index } => node.ready.push((id, index)),
+                Action::ReadFailed { id } => node.failed.push(id),
+                Action::Event(event) => node.events.push(event),
+            }
+        }
+        self.check(id);
+    }
+
+    /// Finishes the oldest write of a node.
+    pub(super) fn finish_write(&mut self, id: u64) -> bool {
+        let node = self.node(id);
+        let Some(write) = node.writes.pop_front() else { return false };
+        let sequence = write.sequence;
+        node.disk.apply(write);
+        self.with_core(id, |core, now| core.handle_done(now, Done::Written { sequence }));
+        true
+    }
+
+    /// Finishes all writes of nodes whose disks are not slow.
+    fn finish_writes(&mut self) -> bool {
+        let quick = |node: &&Node| !node.is_disk_slow && !node.is_down && !node.writes.is_empty();
+        let ids: Vec<u64> = self.nodes.values().filter(quick).map(|node| node.core.id().0).collect();
+        ids.iter().for_each(|&id| while self.finish_write(id) {});
+        !ids.is_empty()
+    }
+
+    pub(super) fn deliver(&mut self, message: Message) {
+        let to = message.to;
+        let is_cut = self.cut.contains(&(message.from, to));
+        if !is_cut && self.nodes.get(&to).is_some_and(|node| !node.is_down) {
+            self.delivered += 1;
+            self.with_core(to.0, |core, now| core.handle_message(now, message));
+        }
+    }
+
+    /// Delivers messages, in order, and finishes writes until there are none.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..1_000_000 {
+            if let Some(message) = self.wire.pop_front() {
+                self.deliver(message);
+            } else if !self.finish_writes() {
+                return;
+            }
+        }
+        panic!("the network never comes to rest");
+    }
+
+    /// Lets time pass, from one deadline to the next, everything settled in between.
+    pub(super) fn pass(&mut self, duration: Duration) {
+        let end = self.now.after(duration);
+        self.settle();
+        loop {
+            let up = self.nodes.values().filter(|node| !node.is_down);
+            let next = up.filter_map(|node| Some((node.core.poll_timeout()?, node.core.id()))).min();
+            let Some((deadline, id)) = next.filter(|&(deadline, _)| deadline <= end) else { break };
+            self.now = self.now.max(deadline);
+            self.with_core(id.0, |core, now| core.handle_timeout(now));
+            let after = self.core(id.0).poll_timeout();
+            assert!(after.is_none_or(|after| after > self.now), "node {id} would spin at {after:?}");
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// Makes `id` campaign now.
+    pub(super) fn campaign(&mut self, id: u64) {
+        let deadline = self.core(id).poll_timeout().unwrap();
+        self.now = self.now.max(deadline);
+        self.with_core(id, |core, now| core.handle_timeout(now));
+    }
+
+    /// Lets time pass until somebody leads.
+    pub(super) fn elect(&mut self) -> u64 {
+        for _ in 0..100 {
+            self.pass(Duration::from_millis(100));
+            if let Some(leader) = self.leader() {
+                return leader;
+            }
+        }
+        panic!("nobody is elected");
+    }
+
+    /// The leader with the highest term.
+    pub(super) fn leader(&self) -> Option<u64> {
+        let up = self.nodes.values().filter(|node| !node.is_down && node.core.role() == Role::Leader);
+        up.max_by_key(|node| node.core.term()).map(|node| node.core.id().0)
+    }
+
+    pub(super) fn propose(&mut self, id: u64, command: &str) -> Proposed {
+        let command = Bytes::copy_from_slice(command.as_bytes());
+        self.with_core(id, |core, now| core.propose(now, [command])).unwrap()
+    }
+
+    pub(super) fn isolate(&mut self, id: u64) {
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for other in ids {
+            self.cut.insert((NodeId(id), other));
+            self.cut.insert((other, NodeId(id)));
+        }
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Power fails: writes that are not done are lost. The machine waits to be restarted.
+    pub(super) fn crash(&mut self, id: u64) {
+        let node = self.node(id);
+        node.writes.clear();
+        node.is_down = true;
+    }
+
+    pub(super) fn restart(&mut self, id: u64) {
+        let disk = self.node(id).disk.clone();
+        let core = self.boot(NodeId(id), &disk);
+        let node = self.node(id);
+        (node.core, node.is_down) = (core, false);
+        node.applied.clear();
+    }
+
+    /// Terms of the log in memory, for comparison with a picture.
+    pub(super) fn log_of(&self, id: u64) -> Vec<u64> {
+        let terms = self.core(id).terms();
+        (1..=terms.last_index().0).map(|index| terms.term_at(Index(index)).unwrap().0).collect()
+    }
+
+    /// Figure 3.2, over all nodes, after a step of `id`.
+    fn check(&mut self, id: NodeId) {
+        let core = &self.nodes[&id].core;
+        if core.is_leader() {
+            let leader = *self.leaders.entry(core.term()).or_insert(id);
+            assert_eq!(leader, id, "two leaders in term {}", core.term());
+            for (index, committed) in &self.committed {
+                let term = core.terms().term_at(*index);
+                // Leader completeness, for leaders of later terms than the entry's.
+                assert!(
+                    term == Some(committed.term) || core.term() < committed.term,
+                    "leader {id} of term {} lacks committed entry {index}",
+                    core.term()
+                );
+            }
+        }
+        self.check_log_matching(id);
+        self.check_applied(id);
+    }
+
+    fn check_log_matching(&self, id: NodeId) {
+        let ours = self.nodes[&id].core.terms();
+        for (other, node) in &self.nodes {
+            let theirs = node.core.terms();
+            let (mut index, mut has_met) = (ours.last_index().min(theirs.last_index()), false);
+            while index > Index(0) {
+                let is_same = ours.term_at(index) == theirs.term_at(index);
+                assert!(is_same || !has_met, "the logs of {id} and {other} differ at {index} below where they agree");
+                has_met |= is_same;
+                index = index.previous();
+            }
+        }
+    }
+
+    fn check_applied(&mut self, id: NodeId) {
+        let node = &self.nodes[&id];
+        let mut applied = node.applied.iter();
+        for (index, entry) in (1..).map(Index).zip(applied.by_ref()) {
+            assert_eq!(entry.index, index, "node {id} applied out of order");
+            if let Some(known) = self.committed.get(&index) {
+                assert_eq!(known, entry, "node {id} applied something else at {index}");
+                continue;
+            }
+            let on_disk = |node: &&Node| node.disk.entries.get(index.0 as usize - 1) == Some(entry);
+            let copies = self.nodes.values().filter(on_disk).count();
+            assert!(copies * 2 > self.nodes.len(), "entry {index} is applied with {copies} durable copies");
+            self.committed.insert(index, entry.clone());
+        }
+    }
+}
+
+fn read(disk: &Disk, fetch: &Fetch) -> Vec<Entry> {
+    let mut bytes = 0;
+    let wanted = &disk.entries[fetch.from.0 as usize - 1..fetch.to.0 as usize];
+    let fits = |(position, entry): &(usize, &Entry)| {
+        bytes += entry.size_bytes();
+        *position == 0 || bytes <= fetch.limit_bytes
+    };
+    wanted.iter().enumerate().take_while(fits).map(|(_, entry)| entry.clone()).collect()
+}

@@ -1,0 +1,169 @@
+//! ReadIndex on leaders and followers.
+
+use std::time::Duration;
+
+use super::network::Network;
+use crate::core::{ReadError, ReadId};
+use crate::types::{Body, Index, Message, NodeId};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn every_node_of_a_cluster_answers_with_the_leaders_commit_index() {
+    for count in [1, 3, 5] {
+        let mut network = Network::new(count);
+        let leader = network.elect();
+        let proposed = network.propose(leader, "x");
+        network.settle();
+        for id in 1..=count {
+            network.with_core(id, |core, now| core.read_index(now, ReadId(id))).unwrap();
+            network.settle();
+            assert_eq!(network.node(id).ready, [(ReadId(id), proposed.last)], "node {id} of {count}");
+        }
+    }
+}
+
+#[test]
+fn a_cluster_of_one_answers_in_the_same_step() {
+    let mut network = Network::new(1);
+    network.pass(SECOND);
+    network.with_core(1, |core, now| core.read_index(now, ReadId(5))).unwrap();
+    assert_eq!(network.node(1).ready, [(ReadId(5), Index(1))]);
+}
+
+#[test]
+fn reads_wait_for_the_first_entry_of_the_leaders_term() {
+    let mut network = Network::new(3);
+    let old = network.elect();
+    network.propose(old, "x");
+    network.settle();
+    network.crash(old);
+    // The new leader's no-op cannot be committed while no disk finishes.
+    let new = loop {
+        network.pass(Duration::from_millis(5));
+        let candidate = (1..=3).find(|&id| id != old && network.core(id).is_leader());
+        if let Some(leader) = candidate {
+            break leader;
+        }
+    };
+    let other = 6 - old - new;
+    network.isolate(new);
+    network.crash(new);
+    network.restart(new);
+    network.heal();
+    network.nodes.values_mut().for_each(|node| node.is_disk_slow = true);
+    let leader = loop {
+        network.pass(Duration::from_millis(5));
+        for id in [new, other] {
+            // Votes may become durable, entries not: a write without entries is finished, one with entries is kept.
+            while network.node(id).writes.front().is_some_and(|write| write.entries.is_empty()) {
+                network.finish_write(id);
+            }
+        }
+        if let Some(leader) = [new, other].into_iter().find(|&id| network.core(id).is_leader()) {
+            break leader;
+        }
+    };
+    network.with_core(leader, |core, now| core.read_index(now, ReadId(1))).unwrap();
+    network.settle();
+    network.pass(Duration::from_millis(120)); // heartbeats are answered meanwhile
+    assert!(network.node(leader).ready.is_empty(), "its commit index may be old");
+    network.nodes.values_mut().for_each(|node| node.is_disk_slow = false);
+    network.pass(Duration::from_millis(120));
+    let first = network.core(leader).last_index();
+    assert_eq!(network.node(leader).ready, [(ReadId(1), first)]);
+}
+
+#[test]
+fn a_late_answer_to_an_earlier_round_does_not_count() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    network.pass(Duration::from_millis(120));
+    let term = network.core(leader).term();
+    // A heartbeat's answers are still on their way when the read arrives.
+    network.campaign(leader); // its next deadline: a heartbeat
+    while network.wire.front().is_some_and(|message| matches!(message.body, Body::AppendEntries { .. })) {
+        let message = network.wire.pop_front().unwrap();
+        network.deliver(message);
+    }
+    let late: Vec<Message> = network.wire.drain(..).collect();
+    assert_eq!(late.len(), 2);
+    network.with_core(leader, |core, now| core.read_index(now, ReadId(1))).unwrap();
+    late.into_iter().for_each(|message| network.deliver(message));
+    assert!(network.node(leader).ready.is_empty());
+    // An answer to a round that was never begun counts even less.
+    let body = Body::Appended { matched: Index(1), round: 1_000_000 };
+    network.deliver(Message { from: NodeId(leader % 3 + 1), to: NodeId(leader), term, body });
+    assert!(network.node(leader).ready.is_empty());
+    network.settle();
+    assert_eq!(network.node(leader).ready.len(), 1);
+}
+
+#[test]
+fn a_leader_that_is_cut_off_answers_no_read() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    network.isolate(leader);
+    network.with_core(leader, |core, now| core.read_index(now, ReadId(1))).unwrap();
+    network.pass(2 * SECOND);
+    assert!(network.node(leader).ready.is_empty());
+    assert_eq!(network.node(leader).failed, [ReadId(1)], "it gave up with its office");
+    assert_eq!(network.with_core(leader, |core, now| core.read_index(now, ReadId(2))), Err(ReadError::NoLeader));
+}
+
+#[test]
+fn a_followers_question_is_asked_again_if_it_is_lost_and_fails_with_its_leader() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    let follower = leader % 3 + 1;
+    network.settle();
+    network.with_core(follower, |core, now| core.read_index(now, ReadId(1))).unwrap();
+    network.wire.clear();
+    network.pass(Duration::from_millis(200));
+    assert_eq!(network.node(follower).ready.len(), 1);
+    network.crash(leader);
+    network.with_core(follower, |core, now| core.read_index(now, ReadId(2))).unwrap();
+    network.pass(SECOND);
+    assert_eq!((network.node(follower).ready.len(), network.node(follower).failed.clone()), (1, vec![ReadId(2)]));
+}
+
+#[test]
+fn reads_of_one_step_share_a_question_and_a_round() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    let follower = leader % 3 + 1;
+    network.settle();
+    network.with_core(follower, |core, now| (1..=9).try_for_each(|id| core.read_index(now, ReadId(id)))).unwrap();
+    assert_eq!(network.wire.len(), 1);
+    network.settle();
+    assert_eq!(network.node(follower).ready.len(), 9);
+}
+
+#[test]
+fn pending_reads_are_bounded() {
+    let mut network = Network::with(3, |config| config.pending_reads = 2);
+    let leader = network.elect();
+    for id in [leader, leader % 3 + 1] {
+        let asked = network.with_core(id, |core, now| (1..=3).try_for_each(|id| core.read_index(now, ReadId(id))));
+        assert_eq!(asked, Err(ReadError::TooMany { limit: 2 }));
+    }
+}
+
+#[test]
+fn an_answer_to_an_earlier_life_is_not_taken_for_one_to_this() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    let follower = leader % 3 + 1;
+    network.with_core(follower, |core, now| core.read_index(now, ReadId(1))).unwrap();
+    let number = |network: &Network| match network.wire.back().unwrap().body {
+        Body::RequestReadIndex { request } => request,
+        ref other => panic!("{other:?}"),
+    };
+    let first = number(&network);
+    network.crash(follower);
+    network.pass(Duration::from_millis(60));
+    network.restart(follower);
+    network.pass(Duration::from_millis(60));
+    network.with_core(follower, |core, now| core.read_index(now, ReadId(1))).unwrap();
+    assert_ne!(number(&network), first);
+}

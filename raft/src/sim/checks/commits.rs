@@ -1,0 +1,157 @@
+//! Leader completeness, state-machine safety, and what commitment promises about disks and clients.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::disks::Disks;
+use super::history::History;
+use super::logs::Logs;
+use super::{Verdict, check};
+use crate::core::Core;
+use crate::replica::{Committed, StateMachine};
+use crate::sim::kv::{Command, Kv};
+use crate::types::{Entry, Index, Payload, Term};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Commits {
+    /// What is committed, from index 1 on.
+    entries: Vec<CommittedEntry>,
+    /// Where each command was committed.
+    places: BTreeMap<u64, Index>,
+    /// What the committed commands make, applied here in their order.
+    reference: Kv,
+    /// The last index that each node has handed to its state machine in this life.
+    applied: Vec<Index>,
+}
+
+#[derive(Debug)]
+struct CommittedEntry {
+    term: Term,
+    /// The term of whoever first took it for committed; never falls along the log.
+    committed_in: Term,
+    /// What the state machine says to it.
+    output: Bytes,
+}
+
+impl Commits {
+    pub(super) fn new(nodes: usize) -> Commits {
+        Commits {
+            entries: Vec::new(),
+            places: BTreeMap::new(),
+            reference: Kv::default(),
+            applied: vec![Index(0); nodes],
+        }
+    }
+
+    pub(super) fn last(&self) -> Index {
+        Index(self.entries.len() as u64)
+    }
+
+    pub(super) fn reference(&self) -> &Kv {
+        &self.reference
+    }
+
+    pub(super) fn started(&mut self, node: usize) {
+        self.applied[node] = Index(0);
+    }
+
+    /// Where a command was committed, if it was.
+    pub(super) fn place(&self, id: u64) -> Option<Index> {
+        self.places.get(&id).copied()
+    }
+
+    /// What the state machine says to the command committed at `index`.
+    pub(super) fn output(&self, index: Index) -> Option<&Bytes> {
+        self.at(index).map(|entry| &entry.output)
+    }
+
+    fn at(&self, index: Index) -> Option<&CommittedEntry> {
+        self.entries.get((index.0 as usize).checked_sub(1)?)
+    }
+
+    /// Whatever was committed in an earlier term is in the new leader's log. By log matching the last such entry stands
+    /// for all before it.
+    pub(super) fn leader_is_complete(&self, node: usize, core: &Core) -> Verdict {
+        let term = core.term();
+        let earlier = self.entries.partition_point(|entry| entry.committed_in < term);
+        let last = Index(earlier as u64);
+        let expected = self.at(last).map_or(Term(0), |entry| entry.term);
+        check(core.terms().term_at(last) == Some(expected), "leader completeness", || {
+            format!(
+                "node {} leads term {term} without entry {last} of term {expected}, committed earlier; it has {:?} there",
+                node + 1,
+                core.terms().term_at(last)
+            )
+        })
+    }
+
+    /// Whatever the node takes for committed is what everybody else did, or is new and rests on a majority's disks.
+    pub(super) fn observe(
+        &mut self,
+        node: usize,
+        core: &Core,
+        logs: &Logs,
+        disks: Option<&Disks>,
+        history: &History,
+    ) -> Verdict {
+        let commit = core.commit();
+        if commit > self.last() {
+            let term = core.terms().term_at(commit).unwrap_or_default();
+            if let Some(disks) = disks {
+                disks.is_on_a_majority(node, commit, term)?;
+            }
+            while self.last() < commit {
+                self.commit_next(node, core, logs, history)?;
+            }
+        }
+        let expected = self.at(commit).map_or(Term(0), |entry| entry.term);
+        check(core.terms().term_at(commit) == Some(expected), "what is committed is the same everywhere", || {
+            let found = core.terms().term_at(commit);
+            format!("node {} takes {found:?} for committed at {commit}, where {expected:?} is", node + 1)
+        })
+    }
+
+    fn commit_next(&mut self, node: usize, core: &Core, logs: &Logs, history: &History) -> Verdict {
+        let index = self.last().next();
+        let term = core.terms().term_at(index).unwrap_or_default();
+        let entry = logs.entry(index, term);
+        check(entry.is_some(), "what is committed was written", || {
+            format!("node {} takes entry {index} of term {term} for committed, which nobody has written", node + 1)
+        })?;
+        let mut output = Bytes::new();
+        if let Some(Entry { payload: Payload::Command(command), stamp, .. }) = entry {
+            output = self.reference.apply(&Committed { index, term, stamp: *stamp, command });
+            if let Some(id) = Command::decode(command).map(Command::id) {
+                let earlier = self.places.insert(id, index);
+                check(earlier.is_none(), "a command is committed once", || {
+                    format!("command {id} is committed at {index}, and was at {earlier:?}")
+                })?;
+                check(!history.was_refused(id), "what was refused has no effect", || {
+                    format!("command {id} is committed at {index} after its author was told that it would never be")
+                })?;
+            }
+        }
+        let committed_in = core.term().max(self.entries.last().map_or(Term(0), |entry| entry.committed_in));
+        self.entries.push(CommittedEntry { term, committed_in, output });
+        Ok(())
+    }
+
+    /// Every state machine is given the same entries, each once in a life, in order.
+    pub(super) fn applied(&mut self, node: usize, entries: &[Entry], logs: &Logs) -> Verdict {
+        for entry in entries {
+            let next = self.applied[node].next();
+            check(entry.index == next, "entries are applied in order", || {
+                format!("node {} applies entry {}, where {next} is next", node + 1, entry.index)
+            })?;
+            let same = self.at(next).is_some_and(|committed| committed.term == entry.term)
+                && logs.entry(entry.index, entry.term) == Some(entry);
+            check(same, "state-machine safety", || {
+                format!("node {} applies {entry:?}, which is not what is committed there", node + 1)
+            })?;
+            self.applied[node] = next;
+        }
+        Ok(())
+    }
+}

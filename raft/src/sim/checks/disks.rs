@@ -1,0 +1,99 @@
+//! What is on the platters: what a node is told is durable is, what starts again is what was written, and what is
+//! committed is on a majority of them.
+
+use std::collections::VecDeque;
+
+use super::{Verdict, check};
+use crate::types::{Entry, HardState, Index, Term, Write};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Disks {
+    nodes: Vec<Platter>,
+}
+
+/// What a node's disk holds for certain, and the writes that may follow.
+#[derive(Debug, Default)]
+struct Platter {
+    content: Content,
+    /// Asked for and not known to be durable, in order.
+    pending: VecDeque<Write>,
+    durable_sequence: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Content {
+    hard_state: HardState,
+    terms: Vec<Term>,
+}
+
+impl Content {
+    fn write(&mut self, write: &Write) {
+        if let Some(hard_state) = write.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(from) = write.truncate_from {
+            self.terms.truncate(from.previous().0 as usize);
+        }
+        self.terms.extend(write.entries.iter().map(|entry| entry.term));
+    }
+}
+
+impl Disks {
+    pub(super) fn new(nodes: usize) -> Disks {
+        Disks { nodes: (0..nodes).map(|_| Platter::default()).collect() }
+    }
+
+    pub(super) fn issued(&mut self, node: usize, write: &Write) {
+        self.nodes[node].pending.push_back(write.clone());
+    }
+
+    pub(super) fn durable(&mut self, node: usize, sequence: u64) {
+        let platter = &mut self.nodes[node];
+        while let Some(write) = platter.pending.pop_front_if(|write| write.sequence <= sequence) {
+            platter.content.write(&write);
+        }
+        platter.durable_sequence = platter.durable_sequence.max(sequence);
+    }
+
+    pub(super) fn reported(&self, node: usize, sequence: u64) -> Verdict {
+        let durable = self.nodes[node].durable_sequence;
+        check(sequence <= durable, "durable before it is said to be", || {
+            format!("node {} is told that write {sequence} is durable; only {durable} writes are", node + 1)
+        })
+    }
+
+    /// What a node starts with is what was durable, or that and some of the writes that followed, each whole.
+    pub(super) fn recovered(&mut self, node: usize, hard_state: HardState, entries: &[Entry]) -> Verdict {
+        let platter = &mut self.nodes[node];
+        let found = Content { hard_state, terms: entries.iter().map(|entry| entry.term).collect() };
+        let mut possible = platter.content.clone();
+        let mut fits = possible == found;
+        for write in &platter.pending {
+            if fits {
+                break;
+            }
+            possible.write(write);
+            fits = possible == found;
+        }
+        check(fits, "what starts again is what was written", || {
+            format!(
+                "node {} starts with {found:?}; durable was {:?}, and then came {:?}",
+                node + 1,
+                platter.content,
+                platter.pending
+            )
+        })?;
+        *platter = Platter { content: found, ..Platter::default() };
+        Ok(())
+    }
+
+    pub(super) fn is_on_a_majority(&self, node: usize, index: Index, term: Term) -> Verdict {
+        let place = index.previous().0 as usize;
+        let holders = self.nodes.iter().filter(|platter| platter.content.terms.get(place) == Some(&term)).count();
+        check(holders > self.nodes.len() / 2, "what is committed is on a majority's disks", || {
+            let all = self.nodes.len();
+            format!("node {} commits entry {index} of term {term}, durable on {holders} of {all}", node + 1)
+        })
+    }
+}

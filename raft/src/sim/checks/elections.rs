@@ -1,0 +1,105 @@
+//! Election safety, one vote a term, and numbers that never fall.
+
+use std::collections::BTreeMap;
+
+use super::{Verdict, Violation, check};
+use crate::core::Core;
+use crate::types::{HardState, Index, NodeId, Term};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Elections {
+    /// Who led in each term, and in which of its lives.
+    leaders: BTreeMap<Term, (usize, u64)>,
+    /// For whom each node has voted, as others were told.
+    votes: BTreeMap<(usize, Term), NodeId>,
+    /// The highest term in which each node has promised something to others.
+    promised: Vec<Term>,
+    seen: Vec<Seen>,
+}
+
+/// What a node was seen to be, in this life.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    term: Term,
+    commit: Index,
+    applied: Index,
+    leads: bool,
+    last_index: Index,
+}
+
+impl Elections {
+    pub(super) fn new(nodes: usize) -> Elections {
+        Elections {
+            leaders: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            promised: vec![Term(0); nodes],
+            seen: vec![Seen::default(); nodes],
+        }
+    }
+
+    pub(super) fn leaders(&self) -> u64 {
+        self.leaders.len() as u64
+    }
+
+    pub(super) fn started(&mut self, node: usize, hard_state: HardState) -> Verdict {
+        let promised = self.promised[node];
+        check(hard_state.term >= promised, "a term outlives a restart", || {
+            format!("node {} starts in term {}, after it made promises in term {promised}", node + 1, hard_state.term)
+        })?;
+        self.seen[node] = Seen { term: hard_state.term, ..Seen::default() };
+        Ok(())
+    }
+
+    pub(super) fn promised(&mut self, node: usize, term: Term) -> Verdict {
+        self.promised[node] = self.promised[node].max(term);
+        Ok(())
+    }
+
+    pub(super) fn voted(&mut self, node: usize, term: Term, candidate: NodeId) -> Verdict {
+        self.promised(node, term)?;
+        let &mut earlier = self.votes.entry((node, term)).or_insert(candidate);
+        check(earlier == candidate, "one vote a term", || {
+            format!("node {} votes for {candidate} in term {term}, and has voted for {earlier}", node + 1)
+        })
+    }
+
+    /// True if the node has just become a leader.
+    pub(super) fn observe(&mut self, node: usize, life: u64, core: &Core) -> Result<bool, Violation> {
+        let seen = self.seen[node];
+        let now = Seen {
+            term: core.term(),
+            commit: core.commit(),
+            applied: core.applied(),
+            leads: core.is_leader(),
+            last_index: core.last_index(),
+        };
+        let never_falls = now.term >= seen.term && now.commit >= seen.commit && now.applied >= seen.applied;
+        check(never_falls, "term, commit and applied never fall in a life", || {
+            format!("node {} went from {seen:?} to {now:?}", node + 1)
+        })?;
+        check(now.applied <= now.commit && now.commit <= now.last_index, "applied <= commit <= last", || {
+            format!("node {}: {now:?}", node + 1)
+        })?;
+        let still_leads = seen.leads && now.leads && seen.term == now.term;
+        check(!still_leads || now.last_index >= seen.last_index, "a leader only appends", || {
+            format!("node {} leads term {} and went from {seen:?} to {now:?}", node + 1, now.term)
+        })?;
+        self.seen[node] = now;
+        if !now.leads || still_leads {
+            return Ok(false);
+        }
+        let leader = *self.leaders.entry(now.term).or_insert((node, life));
+        check(leader == (node, life), "one leader a term", || {
+            let (other, other_life) = leader;
+            format!(
+                "node {} (life {life}) leads term {}, as did node {} (life {other_life})",
+                node + 1,
+                now.term,
+                other + 1
+            )
+        })?;
+        self.voted(node, now.term, NodeId(node as u64 + 1))?;
+        Ok(true)
+    }
+}

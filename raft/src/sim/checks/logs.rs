@@ -1,0 +1,69 @@
+//! Log matching: two logs that have an entry of the same index and term are the same up to it.
+//!
+//! Every entry that any node ever wrote is kept under its index and term, with a hash of the log up to it. Whoever writes
+//! an entry of that index and term must arrive at the same hash, which compares whole logs at the price of one entry.
+
+use std::collections::BTreeMap;
+
+use super::{Verdict, check};
+use crate::sim::trace::stable_hash;
+use crate::types::{Entry, Index, Term, Write};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Logs {
+    known: BTreeMap<(Index, Term), Known>,
+    /// The terms of each node's log, as it has asked for it to be written.
+    terms: Vec<Vec<Term>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    entry: Entry,
+    /// The hash of the log up to and with this entry.
+    up_to: u64,
+}
+
+impl Logs {
+    pub(super) fn new(nodes: usize) -> Logs {
+        Logs { known: BTreeMap::new(), terms: vec![Vec::new(); nodes] }
+    }
+
+    /// The entry that some node wrote at this place.
+    pub(super) fn entry(&self, index: Index, term: Term) -> Option<&Entry> {
+        self.known.get(&(index, term)).map(|known| &known.entry)
+    }
+
+    pub(super) fn recovered(&mut self, node: usize, entries: &[Entry]) -> Verdict {
+        self.terms[node].clear();
+        entries.iter().try_for_each(|entry| self.append(node, entry))
+    }
+
+    pub(super) fn written(&mut self, node: usize, write: &Write) -> Verdict {
+        if let Some(from) = write.truncate_from {
+            self.terms[node].truncate(from.previous().0 as usize);
+        }
+        write.entries.iter().try_for_each(|entry| self.append(node, entry))
+    }
+
+    fn append(&mut self, node: usize, entry: &Entry) -> Verdict {
+        let terms = &mut self.terms[node];
+        let previous = Index(terms.len() as u64);
+        check(entry.index == previous.next(), "entries are written in order", || {
+            format!("node {} writes entry {} after entry {previous}", node + 1, entry.index)
+        })?;
+        let previous_term = terms.last().copied().unwrap_or_default();
+        let before = self.known.get(&(previous, previous_term)).map_or(0, |known| known.up_to);
+        terms.push(entry.term);
+        let up_to = stable_hash(&(before, entry));
+        let known =
+            self.known.entry((entry.index, entry.term)).or_insert_with(|| Known { entry: entry.clone(), up_to });
+        check(known.up_to == up_to, "log matching", || {
+            format!(
+                "node {} has {entry:?} after term {previous_term}; another log has {:?} there, or differs before it",
+                node + 1,
+                known.entry
+            )
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! What must hold after every step. Each file keeps one kind of promise; all remember the whole run, over all lives.
+
+mod commits;
+mod disks;
+mod elections;
+mod history;
+mod logs;
+
+use commits::Commits;
+use disks::Disks;
+use elections::Elections;
+pub(super) use history::{History, Operation, OperationKind};
+use logs::Logs;
+
+use super::options::Options;
+use crate::core::Core;
+use crate::types::{Body, Entry, Index, Message, Saved, Write};
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Violation {
+    pub(super) invariant: &'static str,
+    pub(super) details: String,
+}
+
+pub(super) type Verdict = Result<(), Violation>;
+
+/// An error unless `holds`.
+pub(super) fn check(holds: bool, invariant: &'static str, details: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(Violation { invariant, details: details() }) }
+}
+
+/// Everything that is checked.
+#[derive(Debug)]
+pub(super) struct Checks {
+    elections: Elections,
+    logs: Logs,
+    commits: Commits,
+    disks: Option<Disks>,
+    pub(super) history: History,
+}
+
+impl Checks {
+    pub(super) fn new(nodes: usize, options: &Options) -> Checks {
+        Checks {
+            elections: Elections::new(nodes),
+            logs: Logs::new(nodes),
+            commits: Commits::new(nodes),
+            disks: options.looks_at_disks.then(|| Disks::new(nodes)),
+            history: History::default(),
+        }
+    }
+
+    /// A node has started with what its disk held.
+    pub(super) fn recovered(&mut self, node: usize, saved: &Saved, entries: &[Entry]) -> Verdict {
+        if let Some(disks) = &mut self.disks {
+            disks.recovered(node, saved.hard_state, entries)?;
+        }
+        self.elections.started(node, saved.hard_state)?;
+        self.logs.recovered(node, entries)?;
+        self.commits.started(node);
+        Ok(())
+    }
+
+    /// Looks at a node's core. To be called after every input, and after the effects of that input.
+    pub(super) fn observe(&mut self, node: usize, life: u64, core: &Core) -> Verdict {
+        let elected = self.elections.observe(node, life, core)?;
+        if elected {
+            self.commits.leader_is_complete(node, core)?;
+        }
+        self.commits.observe(node, core, &self.logs, self.disks.as_ref(), &self.history)
+    }
+
+    /// A node hands a write to its storage.
+    pub(super) fn write_issued(&mut self, node: usize, write: &Write) -> Verdict {
+        if let Some(disks) = &mut self.disks {
+            disks.issued(node, write);
+        }
+        self.logs.written(node, write)
+    }
+
+    /// Everything up to this write is on the platter.
+    pub(super) fn write_durable(&mut self, node: usize, sequence: u64) {
+        if let Some(disks) = &mut self.disks {
+            disks.durable(node, sequence);
+        }
+    }
+
+    /// The node is told that everything up to this write is durable.
+    pub(super) fn write_reported(&mut self, node: usize, sequence: u64) -> Verdict {
+        self.disks.as_ref().map_or(Ok(()), |disks| disks.reported(node, sequence))
+    }
+
+    /// A node hands entries to its state machine.
+    pub(super) fn applied(&mut self, node: usize, entries: &[Entry]) -> Verdict {
+        self.commits.applied(node, entries, &self.logs)
+    }
+
+    /// A node says something to another.
+    pub(super) fn sent(&mut self, node: usize, message: &Message) -> Verdict {
+        match message.body {
+            Body::Vote { granted: true } => self.elections.voted(node, message.term, message.to),
+            Body::Appended { .. } => self.elections.promised(node, message.term),
+            _ => Ok(()),
+        }
+    }
+
+    /// An operation was answered.
+    pub(super) fn answered(&mut self, operation: &Operation, output: &[u8]) -> Verdict {
+        self.history.answered(operation, output, &self.commits)
+    }
+
+    /// An operation was refused: it had no effect and never will have one.
+    pub(super) fn refused(&mut self, operation: &Operation) -> Verdict {
+        self.history.refused(operation, &self.commits)
+    }
+
+    /// How many entries were committed.
+    pub(super) fn committed(&self) -> Index {
+        self.commits.last()
+    }
+
+    /// How many leaders there were.
+    pub(super) fn leaders(&self) -> u64 {
+        self.elections.leaders()
+    }
+
+    /// Whether a state machine is what the committed commands make.
+    pub(super) fn is_reference(&self, machine: &super::kv::Kv) -> bool {
+        self.commits.reference() == machine
+    }
+}

@@ -1,0 +1,115 @@
+//! The state machine that the simulator replicates: numbers under keys, each with the index of its last change.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::replica::{Committed, StateMachine};
+use crate::types::Index;
+
+/// A command of the simulator's clients. Each has a number of its own, so that each can be recognised in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Command {
+    /// The key's number becomes the command's.
+    Set { key: u8, id: u64 },
+    /// The key's number grows by one.
+    Increment { key: u8, id: u64 },
+}
+
+impl Command {
+    pub(super) fn id(self) -> u64 {
+        match self {
+            Command::Set { id, .. } | Command::Increment { id, .. } => id,
+        }
+    }
+
+    pub(super) fn key(self) -> u8 {
+        match self {
+            Command::Set { key, .. } | Command::Increment { key, .. } => key,
+        }
+    }
+
+    pub(super) fn encode(self) -> Bytes {
+        let tag = match self {
+            Command::Set { .. } => b's',
+            Command::Increment { .. } => b'i',
+        };
+        let mut bytes = [0; 10];
+        bytes[0] = tag;
+        bytes[1] = self.key();
+        bytes[2..].copy_from_slice(&self.id().to_le_bytes());
+        Bytes::copy_from_slice(&bytes)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Command> {
+        let (&[tag, key], id) = bytes.split_first_chunk::<2>()?;
+        let id = u64::from_le_bytes(id.try_into().ok()?);
+        match tag {
+            b's' => Some(Command::Set { key, id }),
+            b'i' => Some(Command::Increment { key, id }),
+            _ => None,
+        }
+    }
+}
+
+/// A number and the index of the entry that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub(super) struct Value {
+    pub(super) number: u64,
+    pub(super) index: Index,
+}
+
+impl Value {
+    pub(super) fn encode(self) -> Bytes {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.number.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.index.0.to_le_bytes());
+        Bytes::copy_from_slice(&bytes)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Value> {
+        let (number, index) = bytes.split_first_chunk::<8>()?;
+        let index = index.try_into().ok()?;
+        Some(Value { number: u64::from_le_bytes(*number), index: Index(u64::from_le_bytes(index)) })
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(super) struct Kv {
+    values: BTreeMap<u8, Value>,
+}
+
+impl StateMachine for Kv {
+    fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
+        let Some(command) = Command::decode(entry.command) else { return Bytes::from_static(b"?") };
+        let value = self.values.entry(command.key()).or_default();
+        value.number = match command {
+            Command::Set { id, .. } => id,
+            Command::Increment { .. } => value.number + 1,
+        };
+        value.index = entry.index;
+        value.encode()
+    }
+
+    fn query(&self, query: &[u8]) -> Bytes {
+        let value = query.first().and_then(|key| self.values.get(key)).copied();
+        value.unwrap_or_default().encode()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_wire() {
+        for command in [Command::Set { key: 3, id: u64::MAX }, Command::Increment { key: 0, id: 7 }] {
+            assert_eq!(Command::decode(&command.encode()), Some(command));
+        }
+        let value = Value { number: 5, index: Index(9) };
+        assert_eq!(Value::decode(&value.encode()), Some(value));
+        assert_eq!(Command::decode(b"x"), None);
+        assert_eq!(Value::decode(b"x"), None);
+    }
+}

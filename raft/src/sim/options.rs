@@ -1,0 +1,181 @@
+//! What a run is told besides its seed, and what the seed makes of it.
+
+use std::time::Duration;
+
+use super::random::Random;
+
+/// What a run is told besides its seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How many events happen while there are faults, at most. Default 1 500.
+    pub faulty_steps: u64,
+    /// How many events happen after the faults, at most; a cluster that has not converged by then has failed. Default
+    /// 200 000.
+    pub calm_steps: u64,
+    /// Whether the simulator looks at what no client and no other node could see: the disks. Without it only Raft's own
+    /// invariants and the clients' experience can show a fault. Default true.
+    pub looks_at_disks: bool,
+    /// A fault built in on purpose, to see that the checks find it. Default none.
+    pub mutant: Option<Mutant>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { faulty_steps: 1_500, calm_steps: 200_000, looks_at_disks: true, mutant: None }
+    }
+}
+
+/// A fault built in on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mutant {
+    /// `sync` returns without making anything durable.
+    SyncDoesNothing,
+    /// Syncing a folder makes no name durable.
+    DirectorySyncDoesNothing,
+    /// The driver says that a write is durable before it has begun.
+    WrittenBeforeSync,
+    /// The driver drops the term and the vote of every write: a restarted node votes again.
+    VotesForgotten,
+    /// Votes that were refused arrive as granted.
+    RefusalCountsAsVote,
+    /// The driver answers reads from the state machine as it is, without asking for a read index.
+    ReadsWithoutIndex,
+    /// The network repeats forwarded commands.
+    ForwardsRepeated,
+    /// The driver tells the author of a command that it succeeded as soon as it is handed to the storage.
+    AnswersBeforeCommit,
+}
+
+/// What the seed decides before anything happens. Every kind of fault is absent in many runs, so that the others have
+/// room to unfold (Groce et al., "Swarm testing", 2012).
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) nodes: usize,
+    pub(super) election_timeout: (Duration, Duration),
+    pub(super) heartbeat_interval: Duration,
+    pub(super) request_timeout: Duration,
+    pub(super) network: NetworkPlan,
+    pub(super) disk_latency: (Duration, Duration),
+    /// How often, in ten thousand, the disk takes longer than an election timeout.
+    pub(super) disk_stall: u32,
+    /// How late a timer may fire.
+    pub(super) timer_delay: Duration,
+    /// Whether the state machine runs beside the replica, and how slowly.
+    pub(super) apply_delay: Option<(Duration, Duration)>,
+    pub(super) segment_bytes: u64,
+    pub(super) tail_bytes: usize,
+    pub(super) message_bytes: usize,
+    pub(super) in_flight_messages: usize,
+    pub(super) clients: usize,
+    /// How many requests a client has under way.
+    pub(super) window: usize,
+    pub(super) think: (Duration, Duration),
+    pub(super) keys: u64,
+    pub(super) fault_interval: (Duration, Duration),
+    pub(super) faults: Vec<FaultKind>,
+}
+
+/// How the network treats messages.
+#[derive(Clone, Debug)]
+pub(super) struct NetworkPlan {
+    pub(super) delay: (Duration, Duration),
+    /// In ten thousand.
+    pub(super) loss: u32,
+    /// In ten thousand.
+    pub(super) duplication: u32,
+}
+
+/// What can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FaultKind {
+    /// Two groups cannot hear each other.
+    Partition,
+    /// Some directed pairs lose everything.
+    CutLinks,
+    /// A node hears nothing, or is not heard.
+    Deaf,
+    /// Connections break; nothing else.
+    BreakLink,
+    /// A process dies; what it wrote stays in the kernel's memory.
+    Kill,
+    /// A machine loses power: what was not synced may be gone.
+    PowerLoss,
+    /// All machines lose power at once.
+    Blackout,
+    /// The machine loses power between two of the next effects.
+    PowerLossAmidEffects,
+    /// A process stops for a while and goes on.
+    Pause,
+    /// A sync fails.
+    SyncFails,
+    /// A wall clock jumps.
+    ClockJump,
+}
+
+const ALL_FAULTS: [FaultKind; 11] = [
+    FaultKind::Partition,
+    FaultKind::CutLinks,
+    FaultKind::Deaf,
+    FaultKind::BreakLink,
+    FaultKind::Kill,
+    FaultKind::PowerLoss,
+    FaultKind::Blackout,
+    FaultKind::PowerLossAmidEffects,
+    FaultKind::Pause,
+    FaultKind::SyncFails,
+    FaultKind::ClockJump,
+];
+
+impl Plan {
+    pub(super) fn draw(random: &mut Random) -> Plan {
+        let millis = Duration::from_millis;
+        let micros = Duration::from_micros;
+        let shorter = random.between(80, 300);
+        let election_timeout = (millis(shorter), millis(shorter + random.between(shorter / 2, shorter * 2)));
+        let disk_high = random.pick(&[100, 500, 2_000, 10_000]);
+        let think_high = random.pick(&[2, 10, 40]);
+        let fault_high = random.pick(&[60, 200, 600]);
+        Plan {
+            nodes: random.pick(&[1, 2, 3, 3, 3, 4, 5, 5, 7]),
+            election_timeout,
+            heartbeat_interval: millis(shorter / random.pick(&[2, 3, 5])),
+            request_timeout: millis(random.between(100, 1_500)),
+            network: NetworkPlan::draw(random),
+            disk_latency: (micros(20), micros(disk_high)),
+            disk_stall: random.pick(&[0, 0, 0, 20]),
+            timer_delay: micros(random.pick(&[0, 100, 20_000])),
+            apply_delay: random.chance(5_000).then(|| (micros(1), micros(random.pick(&[100, 20_000])))),
+            segment_bytes: random.pick(&[4_096, 8_192, 65_536]),
+            tail_bytes: random.pick(&[1, 300, 2_000, 1 << 20]),
+            message_bytes: random.pick(&[1, 200, 1 << 20]),
+            in_flight_messages: random.pick(&[1, 2, 256]),
+            clients: random.between(1, 4) as usize,
+            window: random.pick(&[1, 1, 4]),
+            think: (micros(100), millis(think_high)),
+            keys: random.between(1, 5),
+            fault_interval: (millis(1), millis(fault_high)),
+            faults: Plan::draw_faults(random),
+        }
+    }
+
+    fn draw_faults(random: &mut Random) -> Vec<FaultKind> {
+        ALL_FAULTS.into_iter().filter(|_| random.chance(4_000)).collect()
+    }
+}
+
+impl NetworkPlan {
+    fn draw(random: &mut Random) -> NetworkPlan {
+        let high = random.pick(&[1, 5, 30, 120]);
+        NetworkPlan {
+            delay: (Duration::from_micros(50), Duration::from_millis(high)),
+            loss: random.pick(&[0, 0, 100, 500, 2_000]),
+            duplication: random.pick(&[0, 0, 100, 1_000]),
+        }
+    }
+
+    /// A network that keeps everything.
+    pub(super) fn calm() -> NetworkPlan {
+        NetworkPlan { delay: (Duration::from_micros(50), Duration::from_millis(2)), loss: 0, duplication: 0 }
+    }
+}

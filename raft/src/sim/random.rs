@@ -1,0 +1,48 @@
+//! The simulator's only source of chance.
+
+use std::time::Duration;
+
+/// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): one word of state, the same
+/// numbers everywhere.
+#[derive(Clone, Debug)]
+pub(super) struct Random {
+    state: u64,
+}
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Random {
+        Random { state: seed }
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let value = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    }
+
+    /// A number below `limit`, which is at least 1.
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        (u128::from(self.next()) * u128::from(limit) >> 64) as u64
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    /// True this many times in ten thousand.
+    pub(super) fn chance(&mut self, in_ten_thousand: u32) -> bool {
+        self.below(10_000) < u64::from(in_ten_thousand)
+    }
+
+    /// One of `choices`, which is not empty.
+    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+
+    /// A duration from `low` to `high`, both included.
+    pub(super) fn duration(&mut self, (low, high): (Duration, Duration)) -> Duration {
+        Duration::from_nanos(self.between(low.as_nanos() as u64, high.as_nanos() as u64))
+    }
+}

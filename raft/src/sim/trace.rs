@@ -1,0 +1,106 @@
+//! What happened: a hash of everything, and, on request, words for the last of it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use crate::types::Time;
+
+/// How many events a failure shows.
+const SHOWN: usize = 60;
+
+/// Hashes all that happens; the hash is the same whenever the seed, the options and the program are. Writes words only
+/// if it is told to, in the second run of a seed that failed, because words cost more than all the rest.
+#[derive(Debug)]
+pub(super) struct Trace {
+    hasher: StableHasher,
+    words: Option<VecDeque<String>>,
+}
+
+impl Trace {
+    pub(super) fn new(with_words: bool) -> Trace {
+        Trace { hasher: StableHasher::default(), words: with_words.then(VecDeque::new) }
+    }
+
+    /// Records something that can be hashed and, if need be, put into words.
+    pub(super) fn record(&mut self, now: Time, what: &(impl Hash + ?Sized), words: impl FnOnce() -> String) {
+        now.hash(&mut self.hasher);
+        what.hash(&mut self.hasher);
+        if let Some(list) = &mut self.words {
+            if list.len() == SHOWN {
+                list.pop_front();
+            }
+            list.push_back(format!("{:>12.6} ms  {}", now.0 as f64 / 1e6, words()));
+        }
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.hasher.finish()
+    }
+
+    pub(super) fn into_words(self) -> Vec<String> {
+        self.words.unwrap_or_default().into()
+    }
+}
+
+/// FNV-1a over words of eight bytes: fast, and the same everywhere, which the standard library does not promise of its
+/// own hasher.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StableHasher(u64);
+
+impl Default for StableHasher {
+    fn default() -> StableHasher {
+        StableHasher(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for StableHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(u64::from(byte));
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(u64::from(word));
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+}
+
+/// The stable hash of one value.
+pub(super) fn stable_hash(value: &(impl Hash + ?Sized)) -> u64 {
+    let mut hasher = StableHasher::default();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Shortens what would fill the screen.
+pub(super) fn brief(value: &impl fmt::Debug) -> String {
+    let mut words = format!("{value:?}");
+    if words.len() > 400 {
+        let mut end = 400;
+        while !words.is_char_boundary(end) {
+            end -= 1;
+        }
+        words.truncate(end);
+        words.push('…');
+    }
+    words
+}

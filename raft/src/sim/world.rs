@@ -1,0 +1,561 @@
+//! The event queue, and what one event does.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use super::checks::{Checks, Verdict, check};
+use super::clients::Clients;
+use super::disk::SimDisk;
+use super::network::{Fate, Network};
+use super::options::{Mutant, NetworkPlan, Options, Plan};
+use super::process::{Clock, Process, Running};
+use super::random::Random;
+use super::trace::{Trace, brief};
+use crate::core::Done;
+use crate::replica::{Effect, Event, PeerMessage};
+use crate::storage::{Completion, Job};
+use crate::types::{Body, Message, NodeId, Now, Time};
+
+/// Something that happens at some time. Nodes are named by their place, from 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Happening {
+    /// A message between cores arrives, in whatever life its receiver is.
+    Datagram { to: usize, message: Message },
+    /// Something arrives over a connection.
+    OnConnection { from: usize, to: usize, connection: u64, message: PeerMessage },
+    /// A process learns that it is connected.
+    LinkUp { node: usize, peer: usize, connection: u64 },
+    /// A process learns that a connection broke.
+    LinkDown { node: usize, peer: usize, connection: u64 },
+    /// A connection breaks.
+    LinkBreaks { a: usize, b: usize, connection: u64 },
+    /// Two nodes try to connect.
+    LinkTries { a: usize, b: usize },
+    /// A process's timer fires.
+    Timer { node: usize, life: u64 },
+    /// The storage thread takes what is queued.
+    StorageBegins { node: usize, life: u64 },
+    /// It is done with it.
+    StorageEnds { node: usize, life: u64 },
+    /// Mutant: a write is said to be durable.
+    SaidToBeWritten { node: usize, life: u64, sequence: u64 },
+    /// The state machine's thread does what is queued.
+    Apply { node: usize, life: u64 },
+    /// A process whose disk has failed ends.
+    GivesUp { node: usize, life: u64 },
+    /// A process starts.
+    Boot { node: usize },
+    /// A stopped process goes on.
+    Resume { node: usize },
+    /// A client may do something.
+    Client { client: usize },
+    /// Something goes wrong.
+    Fault,
+    /// Every pair of nodes can hear each other again.
+    Heal,
+    /// After the faults: is everybody well?
+    Probe,
+}
+
+impl Happening {
+    /// Which process it happens in.
+    fn process(&self) -> Option<usize> {
+        match *self {
+            Happening::Datagram { to, .. } | Happening::OnConnection { to, .. } => Some(to),
+            Happening::LinkUp { node, .. }
+            | Happening::LinkDown { node, .. }
+            | Happening::Timer { node, .. }
+            | Happening::StorageBegins { node, .. }
+            | Happening::StorageEnds { node, .. }
+            | Happening::SaidToBeWritten { node, .. }
+            | Happening::Apply { node, .. }
+            | Happening::GivesUp { node, .. } => Some(node),
+            _ => None,
+        }
+    }
+
+    /// In which of its lives, if it matters.
+    fn life(&self) -> Option<u64> {
+        match *self {
+            Happening::Timer { life, .. }
+            | Happening::StorageBegins { life, .. }
+            | Happening::StorageEnds { life, .. }
+            | Happening::SaidToBeWritten { life, .. }
+            | Happening::Apply { life, .. }
+            | Happening::GivesUp { life, .. } => Some(life),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Scheduled {
+    at: Time,
+    /// What was scheduled first happens first.
+    order: u64,
+    what: Happening,
+}
+
+impl Ord for Scheduled {
+    /// The heap gives the greatest first; ours is the earliest.
+    fn cmp(&self, other: &Scheduled) -> Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Scheduled) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Everything there is.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) now: Time,
+    pub(super) random: Random,
+    pub(super) plan: Plan,
+    pub(super) mutant: Option<Mutant>,
+    queue: BinaryHeap<Scheduled>,
+    scheduled: u64,
+    pub(super) processes: Vec<Process>,
+    pub(super) network: Network,
+    pub(super) clients: Clients,
+    pub(super) checks: Checks,
+    pub(super) trace: Trace,
+    /// The faults are over.
+    pub(super) calm: bool,
+    pub(super) steps: u64,
+    pub(super) boots: u64,
+    /// After the faults, a write has succeeded and all nodes are alike.
+    pub(super) converged: bool,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, options: &Options, with_words: bool) -> World {
+        let mut random = Random::new(seed);
+        let plan = Plan::draw(&mut random);
+        let lies = options.mutant == Some(Mutant::SyncDoesNothing);
+        let directory_lies = options.mutant == Some(Mutant::DirectorySyncDoesNothing);
+        let processes = (0..plan.nodes).map(|_| {
+            let clock = Clock {
+                monotonic_offset: random.below(1 << 40),
+                wall_offset: 1_700_000_000_000 + random.below(60_000),
+            };
+            Process::new(SimDisk::new(lies, directory_lies), clock)
+        });
+        let processes = processes.collect();
+        let mut world = World {
+            now: Time(0),
+            queue: BinaryHeap::new(),
+            scheduled: 0,
+            processes,
+            network: Network::new(plan.nodes, plan.network.clone()),
+            clients: Clients::new(plan.clients),
+            checks: Checks::new(plan.nodes, options),
+            trace: Trace::new(with_words),
+            calm: false,
+            steps: 0,
+            boots: 0,
+            converged: false,
+            mutant: options.mutant,
+            random,
+            plan,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for node in 0..self.plan.nodes {
+            let delay = Duration::from_micros(self.random.below(20_000));
+            self.after(delay, Happening::Boot { node });
+        }
+        for client in 0..self.plan.clients {
+            self.after(Duration::from_millis(1), Happening::Client { client });
+        }
+        if !self.plan.faults.is_empty() {
+            self.after(self.plan.fault_interval.1, Happening::Fault);
+        }
+    }
+
+    pub(super) fn at(&mut self, at: Time, what: Happening) {
+        self.scheduled += 1;
+        self.queue.push(Scheduled { at, order: self.scheduled, what });
+    }
+
+    pub(super) fn after(&mut self, delay: Duration, what: Happening) {
+        self.at(self.now.after(delay), what);
+    }
+
+    /// What a node's clocks say.
+    pub(super) fn clock(&self, node: usize) -> Now {
+        self.processes[node].clock.now(self.now)
+    }
+
+    /// Lets the next thing happen. False if there is nothing any more.
+    pub(super) fn step(&mut self) -> Result<bool, super::checks::Violation> {
+        let Some(Scheduled { at, what, .. }) = self.queue.pop() else { return Ok(false) };
+        self.now = self.now.max(at);
+        self.steps += 1;
+        if let Some(node) = what.process() {
+            let process = &mut self.processes[node];
+            if process.running.is_none() || what.life().is_some_and(|life| life != process.life) {
+                return Ok(true);
+            }
+            if let Some(held) = &mut process.paused {
+                held.push(what);
+                return Ok(true);
+            }
+        }
+        self.trace.record(self.now, &what, || brief(&what));
+        self.happen(what)?;
+        Ok(true)
+    }
+
+    fn happen(&mut self, what: Happening) -> Verdict {
+        match what {
+            Happening::Datagram { to, message } => {
+                let from = message.from;
+                self.input(to, |running, now| running.replica.handle_message(now, from, PeerMessage::Raft(message)))
+            }
+            Happening::OnConnection { from, to, connection, message } => {
+                if self.network.connection(from, to) != connection || !self.network.is_up(from, to) {
+                    return Ok(());
+                }
+                self.input(to, |running, now| running.replica.handle_message(now, name(from), message))
+            }
+            Happening::LinkUp { node, peer, connection } => {
+                if self.network.connection(node, peer) != connection {
+                    return Ok(());
+                }
+                self.input(node, |running, now| {
+                    running.replica.handle_disconnected(now, name(peer));
+                    running.replica.handle_connected(now, name(peer));
+                })
+            }
+            Happening::LinkDown { node, peer, connection } => {
+                if self.network.connection(node, peer) != connection || self.network.is_up(node, peer) {
+                    return Ok(());
+                }
+                self.input(node, |running, now| running.replica.handle_disconnected(now, name(peer)))
+            }
+            Happening::LinkBreaks { a, b, connection } => {
+                if self.network.connection(a, b) == connection {
+                    self.break_link(a, b);
+                }
+                Ok(())
+            }
+            Happening::LinkTries { a, b } => {
+                self.try_link(a, b);
+                Ok(())
+            }
+            Happening::Timer { node, .. } => self.timer(node),
+            Happening::StorageBegins { node, .. } => {
+                self.storage_begins(node);
+                Ok(())
+            }
+            Happening::StorageEnds { node, .. } => self.storage_ends(node),
+            Happening::SaidToBeWritten { node, sequence, .. } => {
+                self.checks.write_reported(node, sequence)?;
+                self.input(node, |running, now| running.replica.handle_done(now, Done::Written { sequence }))
+            }
+            Happening::Apply { node, .. } => self.apply(node),
+            Happening::GivesUp { node, .. } => {
+                let loses_power = self.random.chance(5_000);
+                self.crash(node, loses_power);
+                Ok(())
+            }
+            Happening::Boot { node } => self.boot(node),
+            Happening::Resume { node } => {
+                self.resume(node);
+                Ok(())
+            }
+            Happening::Client { client } => self.client(client),
+            Happening::Fault => {
+                self.fault();
+                Ok(())
+            }
+            Happening::Heal => {
+                self.network.heal();
+                Ok(())
+            }
+            Happening::Probe => self.probe(),
+        }
+    }
+
+    /// Gives a process an input, carries out what it asks for, and looks at it.
+    pub(super) fn input(&mut self, node: usize, input: impl FnOnce(&mut Running, Now)) -> Verdict {
+        let now = self.clock(node);
+        let Some(running) = &mut self.processes[node].running else { return Ok(()) };
+        input(running, now);
+        self.observe(node)?;
+        self.drain(node)
+    }
+
+    fn observe(&mut self, node: usize) -> Verdict {
+        let process = &self.processes[node];
+        let Some(running) = &process.running else { return Ok(()) };
+        self.checks.observe(node, process.life, running.replica.core())
+    }
+
+    /// Carries out everything a replica asks for.
+    pub(super) fn drain(&mut self, node: usize) -> Verdict {
+        loop {
+            let process = &mut self.processes[node];
+            let Some(running) = &mut process.running else { return Ok(()) };
+            let Some(effect) = running.replica.poll() else { break };
+            if let Some(left) = &mut process.effects_left {
+                if *left == 0 {
+                    self.crash(node, true);
+                    return Ok(());
+                }
+                *left -= 1;
+            }
+            self.trace.record(self.now, &(node, &effect), || format!("  {}: {}", node + 1, brief(&effect)));
+            self.carry_out(node, effect)?;
+        }
+        self.observe(node)?;
+        self.arm(node);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, node: usize, effect: Effect) -> Verdict {
+        match effect {
+            Effect::Send { to, message } => self.send(node, to, message),
+            Effect::Storage(job) => self.store(node, job),
+            Effect::Apply(_) | Effect::Query { .. } => {
+                if let Effect::Apply(entries) = &effect {
+                    self.checks.applied(node, entries)?;
+                }
+                self.hand_to_machine(node, effect);
+                Ok(())
+            }
+            Effect::Reply { id, outcome } => self.reply(node, id, &outcome),
+            Effect::Event(Event::StorageFailed { .. }) => {
+                let delay = Duration::from_micros(self.random.below(200_000));
+                let life = self.processes[node].life;
+                self.after(delay, Happening::GivesUp { node, life });
+                Ok(())
+            }
+            Effect::Event(Event::Core(_)) => Ok(()),
+        }
+    }
+
+    fn send(&mut self, node: usize, to: NodeId, message: PeerMessage) -> Verdict {
+        let to = to.0 as usize - 1;
+        check(to < self.plan.nodes && to != node, "messages go to other members", || format!("{message:?}"))?;
+        match message {
+            PeerMessage::Raft(mut message) => {
+                self.checks.sent(node, &message)?;
+                if self.mutant == Some(Mutant::RefusalCountsAsVote) {
+                    if let Body::Vote { granted } = &mut message.body {
+                        *granted = true;
+                    }
+                }
+                if let Fate::Arrives(first, second) = self.network.datagram(self.now, node, to, &mut self.random) {
+                    if let Some(second) = second {
+                        self.at(second, Happening::Datagram { to, message: message.clone() });
+                    }
+                    self.at(first, Happening::Datagram { to, message });
+                }
+            }
+            message => self.send_on_connection(node, to, message),
+        }
+        Ok(())
+    }
+
+    fn send_on_connection(&mut self, from: usize, to: usize, message: PeerMessage) {
+        let connection = self.network.connection(from, to);
+        match self.network.on_connection(self.now, from, to, &mut self.random) {
+            Fate::Arrives(time, _) => {
+                if self.mutant == Some(Mutant::ForwardsRepeated) && matches!(message, PeerMessage::Forward { .. }) {
+                    let message = message.clone();
+                    self.at(time, Happening::OnConnection { from, to, connection, message });
+                }
+                self.at(time, Happening::OnConnection { from, to, connection, message });
+            }
+            Fate::Lost => {}
+            Fate::Breaks(time) => self.at(time, Happening::LinkBreaks { a: from, b: to, connection }),
+        }
+    }
+
+    pub(super) fn break_link(&mut self, a: usize, b: usize) {
+        if !self.network.is_up(a, b) {
+            return;
+        }
+        let connection = self.network.connection(a, b);
+        self.network.disconnect(a, b);
+        for (node, peer) in [(a, b), (b, a)] {
+            let delay = Duration::from_micros(self.random.below(3_000));
+            self.after(delay, Happening::LinkDown { node, peer, connection });
+        }
+        self.after(Duration::from_millis(10), Happening::LinkTries { a, b });
+    }
+
+    fn try_link(&mut self, a: usize, b: usize) {
+        let both_run = self.processes[a].running.is_some() && self.processes[b].running.is_some();
+        if self.network.is_up(a, b) || !both_run {
+            return;
+        }
+        if !self.network.can_connect(a, b) {
+            return self.after(Duration::from_millis(30), Happening::LinkTries { a, b });
+        }
+        self.network.connect(a, b);
+        let connection = self.network.connection(a, b);
+        for (node, peer) in [(a, b), (b, a)] {
+            self.after(Duration::ZERO, Happening::LinkUp { node, peer, connection });
+        }
+    }
+
+    /// Sees to it that a timer fires when the replica's deadline comes, and not in vain if it moves to a later time.
+    fn arm(&mut self, node: usize) {
+        let process = &mut self.processes[node];
+        let Some(running) = &process.running else { return };
+        let Some(deadline) = running.replica.poll_timeout() else { return };
+        let deadline = process.clock.to_virtual(deadline).max(self.now);
+        if process.timer_at.is_some_and(|armed| armed <= deadline) {
+            return;
+        }
+        process.timer_at = Some(deadline);
+        let life = process.life;
+        let late = if self.calm { Duration::ZERO } else { self.plan.timer_delay };
+        let late = self.random.duration((Duration::ZERO, late));
+        self.at(deadline.after(late), Happening::Timer { node, life });
+    }
+
+    fn timer(&mut self, node: usize) -> Verdict {
+        self.processes[node].timer_at = None;
+        let due = {
+            let process = &self.processes[node];
+            let deadline = process.running.as_ref().and_then(|running| running.replica.poll_timeout());
+            deadline.is_some_and(|deadline| process.clock.to_virtual(deadline) <= self.now)
+        };
+        if !due {
+            self.arm(node);
+            return Ok(());
+        }
+        self.input(node, |running, now| running.replica.handle_timeout(now))
+    }
+
+    fn store(&mut self, node: usize, job: Job) -> Verdict {
+        let life = self.processes[node].life;
+        let Some(running) = &mut self.processes[node].running else { return Ok(()) };
+        let was_idle = running.queued.is_empty() && running.taken.is_empty();
+        let mut early = None;
+        match job {
+            Job::Write(mut write) => {
+                self.checks.write_issued(node, &write)?;
+                if self.mutant == Some(Mutant::VotesForgotten) {
+                    write.hard_state = None;
+                }
+                early = (self.mutant == Some(Mutant::WrittenBeforeSync)).then_some(write.sequence);
+                running.queued.push_back(Job::Write(write));
+            }
+            fetch @ Job::Fetch(_) => running.queued.push_back(fetch),
+        }
+        if was_idle {
+            let delay = Duration::from_micros(self.random.below(50));
+            self.after(delay, Happening::StorageBegins { node, life });
+        }
+        if let Some(sequence) = early {
+            self.after(Duration::ZERO, Happening::SaidToBeWritten { node, life, sequence });
+        }
+        Ok(())
+    }
+
+    fn storage_begins(&mut self, node: usize) {
+        let mut latency = self.random.duration(self.plan.disk_latency);
+        if !self.calm && self.random.chance(self.plan.disk_stall) {
+            latency = self.plan.election_timeout.1 * 3;
+        }
+        let life = self.processes[node].life;
+        let Some(running) = &mut self.processes[node].running else { return };
+        std::mem::swap(&mut running.taken, &mut running.queued);
+        self.after(latency, Happening::StorageEnds { node, life });
+    }
+
+    /// The worker does its batch. It is done at once, at the end of the time that it takes; if the process dies before,
+    /// `crash` does a part of it.
+    fn storage_ends(&mut self, node: usize) -> Verdict {
+        let process = &mut self.processes[node];
+        let Some(running) = &mut process.running else { return Ok(()) };
+        let last = running.last_taken();
+        process.disk.set_tag(last.unwrap_or(0));
+        let mut completions = Vec::new();
+        running.worker.run(&mut running.taken, &mut |completion| completions.push(completion));
+        let failed = completions.iter().any(|completion| matches!(completion, Completion::Failed(_)));
+        if let Some(last) = last.filter(|_| !failed) {
+            self.checks.write_durable(node, process.disk.durable_sequence(last));
+        }
+        if !running.queued.is_empty() {
+            let life = process.life;
+            self.after(Duration::ZERO, Happening::StorageBegins { node, life });
+        }
+        for completion in completions {
+            self.complete(node, completion)?;
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, node: usize, completion: Completion) -> Verdict {
+        match completion {
+            Completion::Done(Done::Written { .. }) if self.mutant == Some(Mutant::WrittenBeforeSync) => Ok(()),
+            Completion::Done(done) => {
+                if let Done::Written { sequence } = done {
+                    self.checks.write_reported(node, sequence)?;
+                }
+                self.input(node, |running, now| running.replica.handle_done(now, done))
+            }
+            Completion::Failed(error) => {
+                self.input(node, |running, now| running.replica.handle_storage_failure(now, &error))
+            }
+        }
+    }
+
+    fn hand_to_machine(&mut self, node: usize, effect: Effect) {
+        let now = self.clock(node);
+        let process = &mut self.processes[node];
+        let life = process.life;
+        let Some(running) = &mut process.running else { return };
+        let Some(delay) = self.plan.apply_delay else {
+            running.machine.run(now, &mut running.replica, effect);
+            return;
+        };
+        running.to_apply.push_back(effect);
+        if running.to_apply.len() == 1 {
+            let delay = self.random.duration(delay);
+            self.after(delay, Happening::Apply { node, life });
+        }
+    }
+
+    fn apply(&mut self, node: usize) -> Verdict {
+        self.input(node, |running, now| {
+            while let Some(effect) = running.to_apply.pop_front() {
+                running.machine.run(now, &mut running.replica, effect);
+            }
+        })
+    }
+
+    /// The faults end: everything that is broken is mended, and nothing breaks any more.
+    pub(super) fn calm_down(&mut self) {
+        self.calm = true;
+        self.plan.faults.clear();
+        self.network.heal();
+        self.network.plan = NetworkPlan::calm();
+        for node in 0..self.plan.nodes {
+            let process = &mut self.processes[node];
+            process.effects_left = None;
+            process.disk.fail_not();
+            process.disk.fail_next_sync(false);
+            self.resume(node);
+        }
+        self.after(Duration::from_millis(1), Happening::Probe);
+    }
+}
+
+/// The id of the node at a place.
+pub(super) fn name(place: usize) -> NodeId {
+    NodeId(place as u64 + 1)
+}

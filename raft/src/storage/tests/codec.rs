@@ -1,0 +1,146 @@
+//! Round trips, and bytes that are not what they should be.
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+
+use crate::storage::codec::{self, DecodeError, Decoder};
+use crate::storage::{Log, body, frame};
+use crate::types::{Configuration, DiskId, Entry, HardState, Index, Member, NodeId, Payload, Stamp, Term, Write};
+
+use super::{OPTIONS, TestDisk, create, workload};
+
+pub(crate) fn configuration() -> impl Strategy<Value = Configuration> {
+    let nodes = || prop::collection::btree_set(any::<u64>().prop_map(NodeId), 0..4);
+    let member = (any::<u128>(), ".{0,12}").prop_map(|(disk, address)| Member { disk: DiskId(disk), address });
+    let members = prop::collection::btree_map(any::<u64>().prop_map(NodeId), member, 0..4);
+    (nodes(), nodes(), nodes(), members).prop_map(|(voters, outgoing, learners, members)| Configuration {
+        voters,
+        outgoing,
+        learners,
+        members,
+    })
+}
+
+pub(crate) fn entry() -> impl Strategy<Value = Entry> {
+    let payload = prop_oneof![
+        1 => Just(Payload::Noop),
+        4 => prop::collection::vec(any::<u8>(), 0..100).prop_map(|bytes| Payload::Command(Bytes::from(bytes))),
+        1 => configuration().prop_map(|configuration| Payload::Configuration(configuration.into())),
+    ];
+    (any::<u64>(), any::<u64>(), any::<u64>(), payload).prop_map(|(index, term, stamp, payload)| Entry {
+        index: Index(index),
+        term: Term(term),
+        stamp: Stamp(stamp),
+        payload,
+    })
+}
+
+fn write() -> impl Strategy<Value = Write> {
+    let hard_state = (any::<u64>(), prop::option::of(1u64..))
+        .prop_map(|(term, vote)| HardState { term: Term(term), vote: vote.map(NodeId) });
+    let parts = (prop::option::of(hard_state), prop::option::of(any::<u64>()), prop::collection::vec(entry(), 0..5));
+    parts.prop_map(|(hard_state, from, entries)| Write {
+        sequence: 0,
+        hard_state,
+        truncate_from: from.map(Index),
+        entries,
+    })
+}
+
+proptest! {
+    #[test]
+    fn entries_return(entry in entry()) {
+        let mut out = BytesMut::new();
+        codec::put_entry(&mut out, &entry);
+        prop_assert_eq!(out.len(), codec::entry_bytes(&entry));
+        let mut from = Decoder::new(out.freeze());
+        prop_assert_eq!(codec::get_entry(&mut from), Ok(entry));
+        prop_assert_eq!(from.finish("it"), Ok(()));
+    }
+
+    #[test]
+    fn steps_return_and_break_without_panic(write in write(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut out = Vec::new();
+        body::put_step(&mut out, &write);
+        prop_assert_eq!(out.len(), body::step_bytes(&write));
+        prop_assert_eq!(body::get_step(Bytes::from(out.clone())), Ok(write));
+        let at = at.index(out.len());
+        prop_assert!(body::get_step(Bytes::copy_from_slice(&out[..at])).is_err());
+        out[at] = byte;
+        let _ = body::get_step(Bytes::from(out));
+    }
+
+    #[test]
+    fn noise_is_no_panic(noise in prop::collection::vec(any::<u8>(), 0..300)) {
+        let bytes = Bytes::from(noise);
+        let _ = body::get_step(bytes.clone());
+        let _ = body::Opening::get(bytes.clone());
+        let _ = codec::get_entry(&mut Decoder::new(bytes.clone()));
+        let _ = codec::get_configuration(&mut Decoder::new(bytes.clone()));
+        let _ = frame::parse(&bytes);
+    }
+
+    /// Frames whose checksums are right and whose content is not: what only a bug or malice makes.
+    #[test]
+    fn sealed_nonsense_is_refused_or_taken_but_never_a_panic(
+        body in prop::collection::vec(any::<u8>(), 0..80),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let disk = TestDisk::default();
+        let mut log = create(&disk);
+        for write in workload() {
+            log.append(&write).unwrap();
+        }
+        log.sync().unwrap();
+        log.mark().unwrap();
+        let names = disk.names();
+        let name = &names[at.index(names.len())];
+        let mut bytes = disk.bytes(name);
+        let mut starts = vec![0];
+        while let Ok(frame) = frame::parse(&bytes[starts[starts.len() - 1]..]) {
+            starts.push(starts[starts.len() - 1] + frame.total_bytes());
+        }
+        let start = starts[at.index(starts.len() - 1)];
+        let frame = frame::parse(&bytes[start..]).unwrap();
+        let target = start + frame::HEADER_BYTES;
+        if frame.body_bytes > 0 {
+            let changed = body.len().min(frame.body_bytes);
+            bytes[target..target + changed].copy_from_slice(&body[..changed]);
+            bytes[target + at.index(frame.body_bytes)] = byte;
+        }
+        let checksum = crc32c::crc32c(&bytes[start + 4..start + frame.total_bytes()]);
+        bytes[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
+        disk.set_bytes(name, bytes);
+        let _ = Log::open(disk, OPTIONS);
+    }
+}
+
+#[test]
+fn an_absurd_count_takes_no_memory() {
+    let mut claims = vec![0u8];
+    claims.extend_from_slice(&u32::MAX.to_le_bytes());
+    claims.extend_from_slice(&[0; 100]);
+    let claims = Bytes::from(claims);
+    let measured = allocation_counter::measure(|| {
+        let error = body::get_step(claims.clone()).unwrap_err();
+        assert_eq!(error, DecodeError::Short { what: "the entries" });
+    });
+    assert!(measured.bytes_total < 1000, "{measured:?}");
+}
+
+#[test]
+fn commands_are_slices_of_the_input() {
+    let entry = Entry {
+        index: Index(1),
+        term: Term(1),
+        stamp: Stamp(0),
+        payload: Payload::Command(Bytes::from_static(b"some command")),
+    };
+    let mut out = BytesMut::new();
+    codec::put_entry(&mut out, &entry);
+    let bytes = out.freeze();
+    let decoded = codec::get_entry(&mut Decoder::new(bytes.clone())).unwrap();
+    let Payload::Command(command) = decoded.payload else { panic!("{decoded:?}") };
+    assert!(bytes.as_ptr_range().contains(&command.as_ptr()));
+}

@@ -1,0 +1,59 @@
+//! The simulator over thousands of seeds.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kodiak_raft::sim::{Options, Report, run};
+
+/// How many seeds a normal run tries; `KODIAK_SIM_SEEDS` asks for more, `KODIAK_SIM_FIRST` starts elsewhere.
+const SEEDS: u64 = 2_000;
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// Runs seeds on two threads.
+fn run_seeds(first: u64, count: u64, options: &Options) -> Vec<Report> {
+    let next = AtomicU64::new(first);
+    let reports = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    match run(seed, options) {
+                        Ok(report) => reports.lock().unwrap().push(report),
+                        Err(failure) => {
+                            next.store(first + count, Ordering::Relaxed);
+                            panic!("{failure}");
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let mut reports = reports.into_inner().unwrap();
+    reports.sort_by_key(|report| report.seed);
+    reports
+}
+
+#[test]
+fn invariants_hold_over_thousands_of_seeds() {
+    let (first, count) = (setting("KODIAK_SIM_FIRST", 0), setting("KODIAK_SIM_SEEDS", SEEDS));
+    let began = std::time::Instant::now();
+    let reports = run_seeds(first, count, &Options::default());
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let steps = sum(|report| report.steps);
+    println!(
+        "{count} seeds, {steps} steps in {:?}: {} leaders, {} boots, {} entries, {} writes and {} reads answered",
+        began.elapsed(),
+        sum(|report| report.leaders),
+        sum(|report| report.boots),
+        sum(|report| report.committed),
+        sum(|report| report.writes_answered),
+        sum(|report| report.reads_answered),
+    );
+}

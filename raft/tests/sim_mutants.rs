@@ -1,0 +1,63 @@
+//! Faults built in on purpose: the simulator must find each of them.
+
+use kodiak_raft::sim::{Failure, Mutant, Options, run};
+
+/// Tries seeds until one fails.
+fn find(mutant: Mutant, seeds: u64, looks_at_disks: bool) -> Option<(u64, Failure)> {
+    let options = Options { mutant: Some(mutant), looks_at_disks, ..Options::default() };
+    (0..seeds).find_map(|seed| run(seed, &options).err().map(|failure| (seed, *failure)))
+}
+
+fn must_find(mutant: Mutant, seeds: u64, looks_at_disks: bool) -> Failure {
+    let Some((seed, failure)) = find(mutant, seeds, looks_at_disks) else {
+        panic!("{mutant:?} was not found in {seeds} seeds (looks at disks: {looks_at_disks})");
+    };
+    println!("{mutant:?}: seed {seed}, step {}: {}: {:.300}", failure.step, failure.invariant, failure.details);
+    assert!(!failure.events.is_empty(), "a failure shows what led to it");
+    failure
+}
+
+#[test]
+fn a_disk_that_never_syncs_is_found() {
+    must_find(Mutant::SyncDoesNothing, 20, true);
+}
+
+#[test]
+fn a_disk_that_never_syncs_is_found_by_what_clients_and_peers_see() {
+    must_find(Mutant::SyncDoesNothing, 200, false);
+}
+
+#[test]
+fn a_folder_that_never_syncs_is_found() {
+    must_find(Mutant::DirectorySyncDoesNothing, 100, true);
+}
+
+#[test]
+fn an_answer_before_the_sync_is_found() {
+    must_find(Mutant::WrittenBeforeSync, 20, true);
+}
+
+#[test]
+fn an_answer_before_the_sync_is_found_by_what_clients_and_peers_see() {
+    must_find(Mutant::WrittenBeforeSync, 500, false);
+}
+
+#[test]
+fn a_forgotten_vote_is_found() {
+    must_find(Mutant::VotesForgotten, 100, false);
+}
+
+#[test]
+fn a_refusal_that_counts_as_a_vote_is_found() {
+    must_find(Mutant::RefusalCountsAsVote, 500, true);
+}
+
+#[test]
+fn a_read_without_a_read_index_is_found() {
+    must_find(Mutant::ReadsWithoutIndex, 200, true);
+}
+
+#[test]
+fn a_forwarded_command_that_is_repeated_is_found() {
+    must_find(Mutant::ForwardsRepeated, 100, true);
+}
