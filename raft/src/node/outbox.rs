@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use bytes::{Buf, BytesMut};
 
+use crate::wire::WireError;
+
 /// What has been encoded for a link and not been taken by its socket yet. Bounded.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -20,11 +22,18 @@ pub(super) enum Flushed {
     Part,
 }
 
-/// More waits for a link than may.
+/// Why something cannot be sent.
 #[derive(Debug, thiserror::Error)]
-#[error("more than {limit_bytes} bytes (Options::link_buffer_bytes) wait for a link that takes none")]
-pub(super) struct Overflow {
-    limit_bytes: usize,
+pub(super) enum PushError {
+    /// More waits for the link than may.
+    #[error("more than {limit_bytes} bytes (Options::link_buffer_bytes) wait for a link that takes none")]
+    Overflow {
+        /// The bound.
+        limit_bytes: usize,
+    },
+    /// It cannot be encoded; nothing was added.
+    #[error(transparent)]
+    Wire(#[from] WireError),
 }
 
 impl Outbox {
@@ -34,13 +43,15 @@ impl Outbox {
     }
 
     /// Lets `encode` append to it.
-    pub(super) fn push(&mut self, encode: impl FnOnce(&mut BytesMut)) -> Result<(), Overflow> {
+    pub(super) fn push(
+        &mut self,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), WireError>,
+    ) -> Result<(), PushError> {
         // The bound is looked at before, so that one message of any legal size can always be sent.
         if self.bytes.len() > self.limit_bytes {
-            return Err(Overflow { limit_bytes: self.limit_bytes });
+            return Err(PushError::Overflow { limit_bytes: self.limit_bytes });
         }
-        encode(&mut self.bytes);
-        Ok(())
+        Ok(encode(&mut self.bytes)?)
     }
 
     /// Forgets everything: what was meant for one link must not be sent over the next.
@@ -76,6 +87,13 @@ mod tests {
 
     use super::*;
 
+    fn put(text: &'static [u8]) -> impl FnOnce(&mut BytesMut) -> Result<(), WireError> {
+        move |bytes| {
+            bytes.put_slice(text);
+            Ok(())
+        }
+    }
+
     /// Takes three bytes, then would block once.
     struct Slow(Vec<u8>, bool);
 
@@ -99,9 +117,9 @@ mod tests {
     fn everything_arrives_in_order_however_slowly_it_is_taken() {
         let mut outbox = Outbox::new(100);
         let mut socket = Slow(Vec::new(), false);
-        outbox.push(|bytes| bytes.put_slice(b"hello ")).unwrap();
+        outbox.push(put(b"hello ")).unwrap();
         assert_eq!(outbox.flush(&mut socket).unwrap(), Flushed::Part);
-        outbox.push(|bytes| bytes.put_slice(b"world")).unwrap();
+        outbox.push(put(b"world")).unwrap();
         while outbox.flush(&mut socket).unwrap() == Flushed::Part {}
         assert_eq!(socket.0, b"hello world");
         assert!(outbox.is_empty());
@@ -110,8 +128,8 @@ mod tests {
     #[test]
     fn the_bound_is_named() {
         let mut outbox = Outbox::new(4);
-        outbox.push(|bytes| bytes.put_slice(b"12345")).unwrap();
-        let error = outbox.push(|bytes| bytes.put_slice(b"6")).unwrap_err();
+        outbox.push(put(b"12345")).unwrap();
+        let error = outbox.push(put(b"6")).unwrap_err();
         assert!(error.to_string().contains("4 bytes (Options::link_buffer_bytes)"), "{error}");
     }
 
@@ -119,7 +137,7 @@ mod tests {
     fn a_warm_outbox_allocates_nothing() {
         let mut outbox = Outbox::new(1 << 20);
         let mut round = || {
-            outbox.push(|bytes| bytes.put_slice(&[7; 48])).unwrap();
+            outbox.push(put(&[7; 48])).unwrap();
             outbox.flush(io::sink()).unwrap();
         };
         round();

@@ -16,7 +16,7 @@ use kodiak_reactor::{EventLoop, Interest, Timeout, Trigger};
 use super::{
     NodeError, Options,
     acquaintance::Acquaintances,
-    outbox::{Flushed, Outbox},
+    outbox::{Flushed, Outbox, PushError},
     token::{Kind, Token},
 };
 use crate::{
@@ -132,7 +132,9 @@ impl Peers {
         }
         match peer.outbox.push(|bytes| wire::encode(message, bytes)) {
             Ok(()) => peer.dirty = true,
-            Err(overflow) => self.fail(event_loop, at, &overflow.to_string()),
+            Err(error @ PushError::Overflow { .. }) => self.fail(event_loop, at, &error.to_string()),
+            // Only an answer of the state machine can be so large; whoever waits for it learns nothing in time.
+            Err(PushError::Wire(error)) => tracing::warn!(peer = to.0, %error, "cannot be sent"),
         }
     }
 
@@ -298,9 +300,10 @@ impl Peers {
         peer.outbox.clear();
         peer.wants_room = false;
         peer.link = Link::Greeting(stream);
-        // The outbox is empty, so it cannot overflow.
-        let _ = peer.outbox.push(|bytes| wire::encode_hello(hello, bytes));
-        self.flush_peer(event_loop, at);
+        match peer.outbox.push(|bytes| wire::encode_hello(hello, bytes)) {
+            Ok(()) => self.flush_peer(event_loop, at),
+            Err(error) => self.fail(event_loop, at, &error.to_string()),
+        }
     }
 
     fn flush_peer<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, at: usize)

@@ -63,10 +63,7 @@ pub(super) fn put_step(out: &mut Vec<u8>, write: &Write) {
     if let Some(from) = write.truncate_from {
         out.put_u64_le(from.0);
     }
-    out.put_u32_le(u32::try_from(write.entries.len()).expect("fewer entries than the frame has bytes"));
-    for entry in &write.entries {
-        codec::put_entry(out, entry);
-    }
+    codec::put_entries(out, &write.entries);
 }
 
 /// How many bytes [`put_step`] writes.

@@ -1,7 +1,7 @@
 //! Types as bytes: what the log's frames and the wire's frames have in common.
 //!
 //! Little-endian, no padding, nothing implied. Decoding never panics and never reserves memory for a count that the bytes
-//! at hand cannot hold. Byte strings are slices of the input: they share its memory.
+//! at hand cannot hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,7 +96,7 @@ pub fn entry_bytes(entry: &Entry) -> usize {
 ///
 /// # Errors
 /// If the bytes are not an entry.
-pub fn get_entry(from: &mut Decoder) -> Result<Entry, DecodeError> {
+pub fn get_entry(from: &mut Decoder<impl Buf>) -> Result<Entry, DecodeError> {
     let index = Index(from.u64("an entry's index")?);
     let term = Term(from.u64("an entry's term")?);
     let stamp = Stamp(from.u64("an entry's stamp")?);
@@ -117,11 +117,22 @@ pub fn get_entry(from: &mut Decoder) -> Result<Entry, DecodeError> {
     Ok(Entry { index, term, stamp, payload })
 }
 
+/// Writes `[count u32]` and the entries, each as [`put_entry`] does.
+///
+/// # Panics
+/// If there are 2^32 or more; they would not fit any frame.
+pub fn put_entries(out: &mut impl BufMut, entries: &[Entry]) {
+    out.put_u32_le(length_u32(entries.len()));
+    for entry in entries {
+        put_entry(out, entry);
+    }
+}
+
 /// Reads `[count u32]` entries, each as [`put_entry`] writes it.
 ///
 /// # Errors
 /// If there are not so many entries.
-pub fn get_entries(from: &mut Decoder) -> Result<Vec<Entry>, DecodeError> {
+pub fn get_entries(from: &mut Decoder<impl Buf>) -> Result<Vec<Entry>, DecodeError> {
     let count = from.u32("a count of entries")? as usize;
     // A count can claim anything; memory is taken only for what the bytes at hand can hold.
     if count > from.remaining() / ENTRY_HEADER_BYTES {
@@ -144,7 +155,7 @@ pub fn put_hard_state(out: &mut impl BufMut, hard_state: &HardState) {
 ///
 /// # Errors
 /// If there are fewer than [`HARD_STATE_BYTES`].
-pub fn get_hard_state(from: &mut Decoder) -> Result<HardState, DecodeError> {
+pub fn get_hard_state(from: &mut Decoder<impl Buf>) -> Result<HardState, DecodeError> {
     let term = Term(from.u64("a term")?);
     let vote = match from.u64("a vote")? {
         0 => None,
@@ -165,7 +176,7 @@ pub fn put_identity(out: &mut impl BufMut, identity: &Identity) {
 ///
 /// # Errors
 /// If there are fewer than [`IDENTITY_BYTES`].
-pub fn get_identity(from: &mut Decoder) -> Result<Identity, DecodeError> {
+pub fn get_identity(from: &mut Decoder<impl Buf>) -> Result<Identity, DecodeError> {
     Ok(Identity {
         cluster: ClusterId(from.u128("a cluster id")?),
         group: GroupId(from.u64("a group id")?),
@@ -204,7 +215,7 @@ pub fn configuration_bytes(configuration: &Configuration) -> usize {
 ///
 /// # Errors
 /// If the bytes are not a configuration as [`put_configuration`] writes it.
-pub fn get_configuration(from: &mut Decoder) -> Result<Configuration, DecodeError> {
+pub fn get_configuration(from: &mut Decoder<impl Buf>) -> Result<Configuration, DecodeError> {
     let mut sets = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
     for set in &mut sets {
         for _ in 0..from.u32("a count of nodes")? {
@@ -232,10 +243,11 @@ fn length_u32(length: usize) -> u32 {
     u32::try_from(length).expect("callers keep everything below 4 GiB")
 }
 
-/// Reads values off the front of some bytes.
+/// Reads values off the front of some bytes: of a [`Bytes`], whose byte strings are then slices that share its memory, or
+/// of a `&[u8]`, whose byte strings are copied.
 #[derive(Clone, Debug)]
-pub struct Decoder {
-    bytes: Bytes,
+pub struct Decoder<B = Bytes> {
+    bytes: B,
 }
 
 macro_rules! number {
@@ -250,10 +262,10 @@ macro_rules! number {
     };
 }
 
-impl Decoder {
+impl<B: Buf> Decoder<B> {
     /// Will read from the start of `bytes`.
     #[must_use]
-    pub fn new(bytes: Bytes) -> Decoder {
+    pub fn new(bytes: B) -> Decoder<B> {
         Decoder { bytes }
     }
 
@@ -275,16 +287,16 @@ impl Decoder {
         }
     }
 
-    /// Reads `[length u32][bytes]`, without copying the bytes.
+    /// Reads `[length u32][bytes]`; of a [`Bytes`], without copying them.
     ///
     /// # Errors
     /// If fewer bytes are left than the length says.
     pub fn bytes(&mut self, what: &'static str) -> Result<Bytes, DecodeError> {
         let length = self.u32(what)? as usize;
-        if length > self.bytes.len() {
+        if length > self.bytes.remaining() {
             return Err(DecodeError::Short { what });
         }
-        Ok(self.bytes.split_to(length))
+        Ok(self.bytes.copy_to_bytes(length))
     }
 
     /// Reads `[length u32][bytes]` that are UTF-8.
@@ -299,10 +311,16 @@ impl Decoder {
         }
     }
 
+    /// Takes all bytes that are left; of a [`Bytes`], without copying them.
+    #[must_use]
+    pub fn rest(&mut self) -> Bytes {
+        self.bytes.copy_to_bytes(self.bytes.remaining())
+    }
+
     /// How many bytes are left.
     #[must_use]
     pub fn remaining(&self) -> usize {
-        self.bytes.len()
+        self.bytes.remaining()
     }
 
     /// Says that everything has been read.
@@ -310,7 +328,7 @@ impl Decoder {
     /// # Errors
     /// If it has not.
     pub fn finish(&self, what: &'static str) -> Result<(), DecodeError> {
-        match self.bytes.len() {
+        match self.bytes.remaining() {
             0 => Ok(()),
             bytes => Err(DecodeError::Trailing { what, bytes }),
         }

@@ -25,7 +25,7 @@ mod segment;
 #[cfg(test)]
 mod test_disk;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod worker;
 
 pub use disk::{Disk, DiskFile};

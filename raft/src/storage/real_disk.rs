@@ -120,7 +120,7 @@ impl Disk for RealDisk {
 #[derive(Debug)]
 pub struct RealFile {
     file: File,
-    /// Zeros or data have been written from the start up to here.
+    /// Nothing has been written past here, neither data nor zeros.
     zeroed_to: u64,
     /// Zeros are written ahead only below this: the preallocated length of a file made by this process, 0 for others.
     zero_until: u64,
@@ -143,8 +143,8 @@ impl DiskFile for RealFile {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)?;
         let end = offset + bytes.len() as u64;
-        if end > self.zeroed_to && end < self.zero_until {
-            let zeros = (self.zero_until - end).min(ZERO_AHEAD_BYTES as u64);
+        if end > self.zeroed_to {
+            let zeros = self.zero_until.saturating_sub(end).min(ZERO_AHEAD_BYTES as u64);
             self.file.write_all_at(&ZEROS[..usize::try_from(zeros).expect("at most a megabyte")], end)?;
             self.zeroed_to = end + zeros;
         }
@@ -157,5 +157,48 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_ahead_never_cover_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = RealDisk::open(folder.path()).unwrap();
+        let length = 3 * ZERO_AHEAD_BYTES as u64;
+        let mut file = disk.create("file", length).unwrap();
+        let places = [2 * ZERO_AHEAD_BYTES as u64, length - 3, 5, 0, length - 9, ZERO_AHEAD_BYTES as u64 + 3, length];
+        for (at, &place) in places.iter().enumerate() {
+            file.write_at(&[at as u8 + 1; 4], place).unwrap();
+        }
+        let mut reopened = disk.open("file").unwrap();
+        reopened.write_at(&[9], 1 << 20).unwrap();
+        let mut expected = vec![0; length as usize + 4];
+        for (at, &place) in places.iter().enumerate() {
+            expected[place as usize..place as usize + 4].fill(at as u8 + 1);
+        }
+        expected[1 << 20] = 9;
+        let mut found = vec![1; expected.len() + 10];
+        assert_eq!(file.read_at(&mut found, 0).unwrap(), expected.len());
+        assert!(found[..expected.len()] == expected);
+        assert_eq!(reopened.len().unwrap(), expected.len() as u64);
+    }
+
+    #[test]
+    fn a_name_is_created_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = RealDisk::open(folder.path()).unwrap();
+        disk.create("one", 10).unwrap();
+        assert_eq!(disk.create("one", 10).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        disk.rename("one", "two").unwrap();
+        assert_eq!(disk.open("one").unwrap_err().kind(), io::ErrorKind::NotFound);
+        let mut names = disk.list().unwrap();
+        names.sort();
+        assert_eq!(names, [LOCK_NAME, "two"]);
+        disk.remove("two").unwrap();
+        disk.sync_directory().unwrap();
     }
 }

@@ -1,30 +1,28 @@
-//! stub
-#![allow(missing_docs, clippy::todo)]
-use crate::replica::PeerMessage;
-use crate::types::*;
-use bytes::*;
-pub const HELLO_METADATA_BYTES_MAX: usize = 1024;
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
-    pub cluster: ClusterId,
-    pub group: GroupId,
-    pub node: NodeId,
-    pub disk: DiskId,
-    pub incarnation: u64,
-    pub metadata: Bytes,
-}
-#[derive(Debug)]
-pub struct WireError;
-impl std::fmt::Display for WireError {
-    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        Ok(())
-    }
-}
-pub fn encode(_: &PeerMessage, _: &mut BytesMut) {}
-pub fn encode_hello(_: &Hello, _: &mut BytesMut) {}
-pub fn decode_hello(_: &mut BytesMut) -> Result<Option<Hello>, WireError> {
-    todo!()
-}
-pub fn decode(_: &mut BytesMut) -> Result<Option<PeerMessage>, WireError> {
-    todo!()
-}
+//! The frames between nodes: bytes to messages and back, nothing else. Sockets, and who may connect, are the node's.
+//!
+//! A link begins with one [`Hello`] in each direction; frames with one [`PeerMessage`](crate::replica::PeerMessage) each
+//! follow. All numbers are little-endian; what entries look like is said in [`storage::codec`](crate::storage::codec).
+//!
+//! ```text
+//! hello  magic "kodiak\r\n" | version u16 | length u16 | crc32c u32 |
+//!        cluster u128 | group u64 | node u64 | disk u128 | incarnation u64 | metadata ...
+//! frame  length u32 | crc32c u32 | kind u8 | body ...
+//! ```
+//!
+//! The length counts what follows the checksum; the checksum covers all other bytes of the hello or the frame. TCP's own
+//! sixteen-bit sum lets one damaged segment in some tens of thousands through, and a log must not take it in.
+//!
+//! The magic and the version come first and never change their places, so that nodes of any two versions can tell each
+//! other why they do not talk. Every other change of these bytes is a new [`VERSION`].
+
+mod error;
+mod frame;
+mod hello;
+mod message;
+mod outcome;
+#[cfg(test)]
+mod tests;
+
+pub use error::WireError;
+pub use frame::{FRAME_BYTES_MAX, decode, encode};
+pub use hello::{HELLO_METADATA_BYTES_MAX, Hello, VERSION, decode_hello, encode_hello};

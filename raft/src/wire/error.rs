@@ -1,0 +1,54 @@
+//! What can be wrong with what a peer says.
+
+use crate::storage::codec::DecodeError;
+
+/// What was wrong with bytes from a peer, or with a message to one. A link on which bytes were wrong must be closed: where
+/// the next frame begins is unknown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// What connected does not speak this protocol at all.
+    #[error("not a Kodiak peer: it began with \"{found}\"; is a client, or another service, using the peers' port?")]
+    NotAPeer {
+        /// Its first bytes, escaped.
+        found: String,
+    },
+    /// It speaks another version.
+    #[error("the peer speaks version {theirs} of the protocol, this node version {ours}: run versions that share one")]
+    Version {
+        /// The peer's.
+        theirs: u16,
+        /// Ours.
+        ours: u16,
+    },
+    /// Bytes were changed on the way.
+    #[error("the checksum of a {what} does not match: its bytes were changed on the way")]
+    Checksum {
+        /// A frame, or the hello.
+        what: &'static str,
+    },
+    /// A frame is larger than one may be.
+    #[error("a frame of {bytes} bytes exceeds FRAME_BYTES_MAX ({limit} bytes)")]
+    FrameTooLarge {
+        /// Its length, without the eight bytes before its kind.
+        bytes: u64,
+        /// The limit.
+        limit: usize,
+    },
+    /// A hello's metadata are longer than they may be.
+    #[error("metadata of {bytes} bytes exceed HELLO_METADATA_BYTES_MAX ({limit} bytes)")]
+    MetadataTooLarge {
+        /// Their length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A whole frame does not say anything that makes sense: a bug of the peer's, or of ours.
+    #[error("a {what} does not make sense: {error}")]
+    Malformed {
+        /// A frame, or the hello.
+        what: &'static str,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+}

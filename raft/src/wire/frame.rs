@@ -1,0 +1,141 @@
+//! Frames: a length, a checksum, and one message.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::message::{self, Kind};
+use super::{WireError, outcome};
+use crate::replica::PeerMessage;
+use crate::storage::codec::{DecodeError, Decoder};
+
+/// The longest frame, in bytes, its length and checksum not counted. Messages are far shorter: some `message_bytes`, or one
+/// command.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// Length and checksum.
+const PREFIX_BYTES: usize = 8;
+
+/// Appends a message to `out`, as one frame. Allocates nothing if `out` has the room.
+///
+/// # Errors
+/// [`WireError::FrameTooLarge`]; `out` is as it was then.
+///
+/// ```
+/// use bytes::{Bytes, BytesMut};
+/// use kodiak_raft::replica::PeerMessage;
+/// use kodiak_raft::wire;
+///
+/// let mut link = BytesMut::new();
+/// let message = PeerMessage::Forward { request: 7, command: Bytes::from_static(b"SET k v") };
+/// wire::encode(&message, &mut link)?;
+/// assert_eq!(wire::decode(&mut link)?, Some(message));
+/// assert_eq!(wire::decode(&mut link)?, None);
+/// # Ok::<(), wire::WireError>(())
+/// ```
+pub fn encode(message: &PeerMessage, out: &mut BytesMut) -> Result<(), WireError> {
+    let payload_bytes = payload_bytes(message);
+    if payload_bytes > FRAME_BYTES_MAX {
+        return Err(too_large(payload_bytes));
+    }
+    let start = out.len();
+    out.put_bytes(0, PREFIX_BYTES);
+    match message {
+        PeerMessage::Raft(message) => message::put(out, message),
+        PeerMessage::Forward { request, command } => {
+            out.put_u8(Kind::Forward as u8);
+            out.put_u64_le(*request);
+            out.put_slice(command);
+        }
+        PeerMessage::Forwarded { request, outcome } => {
+            out.put_u8(Kind::Forwarded as u8);
+            out.put_u64_le(*request);
+            outcome::put(out, outcome);
+        }
+    }
+    let bytes = out.len() - start - PREFIX_BYTES;
+    if bytes > FRAME_BYTES_MAX {
+        out.truncate(start);
+        return Err(too_large(bytes));
+    }
+    let length = u32::try_from(bytes).expect("at most 64 MiB").to_le_bytes();
+    let checksum = checksum(&length, &out[start + PREFIX_BYTES..]).to_le_bytes();
+    out[start..start + 4].copy_from_slice(&length);
+    out[start + 4..start + PREFIX_BYTES].copy_from_slice(&checksum);
+    Ok(())
+}
+
+/// Takes a message off the front of `input`; `None` if it is not all there yet.
+///
+/// Commands and answers are slices of `input`'s memory, which stays until the last of them is dropped. Messages without any
+/// (heartbeats, votes, acknowledgements) are decoded in place and allocate nothing.
+///
+/// # Errors
+/// [`WireError::FrameTooLarge`] as soon as the length is there, [`WireError::Checksum`], [`WireError::Malformed`]. The link
+/// must be closed.
+pub fn decode(input: &mut BytesMut) -> Result<Option<PeerMessage>, WireError> {
+    let Some(&length) = input.first_chunk::<4>() else { return Ok(None) };
+    let bytes = u32::from_le_bytes(length) as usize;
+    if bytes > FRAME_BYTES_MAX {
+        return Err(too_large(bytes));
+    }
+    let Some(body) = input.get(PREFIX_BYTES..PREFIX_BYTES + bytes) else { return Ok(None) };
+    if checksum(&length, body).to_le_bytes() != input[4..PREFIX_BYTES] {
+        return Err(WireError::Checksum { what: "frame" });
+    }
+    let malformed = |error| WireError::Malformed { what: "frame", error };
+    let Some(&kind) = body.first() else {
+        return Err(malformed(DecodeError::Short { what: "a frame's kind" }));
+    };
+    let kind = Kind::of(kind).map_err(malformed)?;
+    let message = if kind.has_payload() {
+        let mut whole = input.split_to(PREFIX_BYTES + bytes).freeze();
+        whole.advance(PREFIX_BYTES + 1);
+        decode_payload(kind, whole)
+    } else {
+        let message = decode_plain(kind, &body[1..]);
+        input.advance(PREFIX_BYTES + bytes);
+        message
+    };
+    message.map(Some).map_err(malformed)
+}
+
+fn decode_plain(kind: Kind, body: &[u8]) -> Result<PeerMessage, DecodeError> {
+    let mut from = Decoder::new(body);
+    let message = message::get(&mut from, kind)?;
+    from.finish("a message")?;
+    Ok(PeerMessage::Raft(message))
+}
+
+fn decode_payload(kind: Kind, body: Bytes) -> Result<PeerMessage, DecodeError> {
+    let mut from = Decoder::new(body);
+    match kind {
+        Kind::Forward => Ok(PeerMessage::Forward { request: from.u64("a request's number")?, command: from.rest() }),
+        Kind::Forwarded => {
+            let request = from.u64("a request's number")?;
+            let outcome = outcome::get(&mut from)?;
+            from.finish("an outcome")?;
+            Ok(PeerMessage::Forwarded { request, outcome })
+        }
+        raft => {
+            let message = message::get(&mut from, raft)?;
+            from.finish("a message")?;
+            Ok(PeerMessage::Raft(message))
+        }
+    }
+}
+
+/// What a message carries besides a few numbers, roughly: checked first, so that nothing huge is copied in vain.
+fn payload_bytes(message: &PeerMessage) -> usize {
+    match message {
+        PeerMessage::Raft(message) => message::payload_bytes(message),
+        PeerMessage::Forward { command, .. } => command.len(),
+        PeerMessage::Forwarded { outcome, .. } => outcome::payload_bytes(outcome),
+    }
+}
+
+fn too_large(bytes: usize) -> WireError {
+    WireError::FrameTooLarge { bytes: bytes as u64, limit: FRAME_BYTES_MAX }
+}
+
+fn checksum(length: &[u8; 4], body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(length), body)
+}

@@ -1,0 +1,184 @@
+//! What cores say to each other, as bytes.
+//!
+//! ```text
+//! from u64 | to u64 | term u64 | and, by kind:
+//!   1 request pre-vote    last index u64 | last term u64
+//!   2 pre-vote            campaign term u64 | granted u8
+//!   3 request vote        last index u64 | last term u64
+//!   4 vote                granted u8
+//!   5 heartbeat           previous index u64 | previous term u64 | commit u64 | round u64
+//!   6 append entries      the same | count u32 | entry ...
+//!   7 appended            matched u64 | round u64
+//!   8 rejected            previous index u64 | hint index u64 | hint term u64 | round u64
+//!   9 request read index  request u64
+//!  10 read index          request u64 | has index u8 | index u64
+//! ```
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use crate::storage::codec::{self, DecodeError, Decoder};
+use crate::types::{Body, Index, Message, NodeId, Term};
+
+macro_rules! kinds {
+    ($($name:ident = $number:literal),* $(,)?) => {
+        /// What a frame is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Kind {
+            $($name = $number),*
+        }
+
+        impl Kind {
+            /// The kind of this number.
+            pub(super) fn of(number: u8) -> Result<Kind, DecodeError> {
+                match number {
+                    $($number => Ok(Kind::$name),)*
+                    other => Err(DecodeError::Invalid { what: "kind of frame", value: other.into() }),
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    RequestPreVote = 1,
+    PreVote = 2,
+    RequestVote = 3,
+    Vote = 4,
+    Heartbeat = 5,
+    AppendEntries = 6,
+    Appended = 7,
+    Rejected = 8,
+    RequestReadIndex = 9,
+    ReadIndex = 10,
+    Forward = 11,
+    Forwarded = 12,
+}
+
+impl Kind {
+    /// Whether frames of this kind carry byte strings.
+    pub(super) fn has_payload(self) -> bool {
+        matches!(self, Kind::AppendEntries | Kind::Forward | Kind::Forwarded)
+    }
+
+    fn of_body(body: &Body) -> Kind {
+        match body {
+            Body::RequestPreVote { .. } => Kind::RequestPreVote,
+            Body::PreVote { .. } => Kind::PreVote,
+            Body::RequestVote { .. } => Kind::RequestVote,
+            Body::Vote { .. } => Kind::Vote,
+            Body::AppendEntries { entries, .. } if entries.is_empty() => Kind::Heartbeat,
+            Body::AppendEntries { .. } => Kind::AppendEntries,
+            Body::Appended { .. } => Kind::Appended,
+            Body::Rejected { .. } => Kind::Rejected,
+            Body::RequestReadIndex { .. } => Kind::RequestReadIndex,
+            Body::ReadIndex { .. } => Kind::ReadIndex,
+        }
+    }
+}
+
+/// The bytes of the entries that a message carries.
+pub(super) fn payload_bytes(message: &Message) -> usize {
+    match &message.body {
+        Body::AppendEntries { entries, .. } => entries.iter().map(codec::entry_bytes).sum(),
+        _ => 0,
+    }
+}
+
+/// Writes a message's kind and the message.
+pub(super) fn put(out: &mut BytesMut, message: &Message) {
+    out.put_u8(Kind::of_body(&message.body) as u8);
+    out.put_u64_le(message.from.0);
+    out.put_u64_le(message.to.0);
+    out.put_u64_le(message.term.0);
+    match &message.body {
+        Body::RequestPreVote { last_index, last_term } | Body::RequestVote { last_index, last_term } => {
+            out.put_u64_le(last_index.0);
+            out.put_u64_le(last_term.0);
+        }
+        Body::PreVote { campaign_term, granted } => {
+            out.put_u64_le(campaign_term.0);
+            out.put_u8(u8::from(*granted));
+        }
+        Body::Vote { granted } => out.put_u8(u8::from(*granted)),
+        Body::AppendEntries { previous_index, previous_term, entries, commit, round } => {
+            out.put_u64_le(previous_index.0);
+            out.put_u64_le(previous_term.0);
+            out.put_u64_le(commit.0);
+            out.put_u64_le(*round);
+            if !entries.is_empty() {
+                codec::put_entries(out, entries);
+            }
+        }
+        Body::Appended { matched, round } => {
+            out.put_u64_le(matched.0);
+            out.put_u64_le(*round);
+        }
+        Body::Rejected { previous_index, hint_index, hint_term, round } => {
+            out.put_u64_le(previous_index.0);
+            out.put_u64_le(hint_index.0);
+            out.put_u64_le(hint_term.0);
+            out.put_u64_le(*round);
+        }
+        Body::RequestReadIndex { request } => out.put_u64_le(*request),
+        Body::ReadIndex { request, index } => {
+            out.put_u64_le(*request);
+            out.put_u8(u8::from(index.is_some()));
+            out.put_u64_le(index.map_or(0, |index| index.0));
+        }
+    }
+}
+
+/// Reads the message of a frame of this kind.
+pub(super) fn get(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Message, DecodeError> {
+    let sender = NodeId(from.u64("a message's sender")?);
+    let to = NodeId(from.u64("a message's receiver")?);
+    let term = Term(from.u64("a message's term")?);
+    Ok(Message { from: sender, to, term, body: get_body(from, kind)? })
+}
+
+fn get_body(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Body, DecodeError> {
+    Ok(match kind {
+        Kind::RequestPreVote => {
+            Body::RequestPreVote { last_index: index(from, "a last index")?, last_term: term(from, "a last term")? }
+        }
+        Kind::RequestVote => {
+            Body::RequestVote { last_index: index(from, "a last index")?, last_term: term(from, "a last term")? }
+        }
+        Kind::PreVote => {
+            Body::PreVote { campaign_term: term(from, "a campaign's term")?, granted: from.flag("answer to a vote")? }
+        }
+        Kind::Vote => Body::Vote { granted: from.flag("answer to a vote")? },
+        Kind::Heartbeat | Kind::AppendEntries => Body::AppendEntries {
+            previous_index: index(from, "a previous index")?,
+            previous_term: term(from, "a previous term")?,
+            commit: index(from, "a commit index")?,
+            round: from.u64("a round")?,
+            entries: if kind == Kind::Heartbeat { Vec::new() } else { codec::get_entries(from)? },
+        },
+        Kind::Appended => Body::Appended { matched: index(from, "a matched index")?, round: from.u64("a round")? },
+        Kind::Rejected => Body::Rejected {
+            previous_index: index(from, "a previous index")?,
+            hint_index: index(from, "a hint")?,
+            hint_term: term(from, "a hint's term")?,
+            round: from.u64("a round")?,
+        },
+        Kind::RequestReadIndex => Body::RequestReadIndex { request: from.u64("a question's number")? },
+        Kind::ReadIndex => {
+            let request = from.u64("a question's number")?;
+            let is_known = from.flag("answer to a read")?;
+            let index = index(from, "a read index")?;
+            Body::ReadIndex { request, index: is_known.then_some(index) }
+        }
+        Kind::Forward | Kind::Forwarded => {
+            return Err(DecodeError::Invalid { what: "kind of a core's message", value: kind as u64 });
+        }
+    })
+}
+
+fn index(from: &mut Decoder<impl Buf>, what: &'static str) -> Result<Index, DecodeError> {
+    from.u64(what).map(Index)
+}
+
+fn term(from: &mut Decoder<impl Buf>, what: &'static str) -> Result<Term, DecodeError> {
+    from.u64(what).map(Term)
+}

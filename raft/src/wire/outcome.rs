@@ -1,0 +1,100 @@
+//! What became of a forwarded command, as bytes: `kind u8`, and by kind
+//!
+//! ```text
+//!  0 answer          length u32 | bytes
+//!  1 no leader
+//!  2 not leader      leader u64, 0 for unknown
+//!  3 timed out, certainly without effect
+//!  4 superseded
+//!  5 full            bound u8 | limit u64
+//!  6 too large       size u64 | limit u64
+//!  7 storage failed, certainly without effect
+//! 16 timed out       perhaps with effect, as the next two
+//! 17 link broken
+//! 18 storage failed
+//! ```
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use crate::replica::{Bound, Doubt, Outcome, Refusal};
+use crate::storage::codec::{DecodeError, Decoder};
+use crate::types::NodeId;
+
+/// The bytes of the answer.
+pub(super) fn payload_bytes(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Answer(answer) => answer.len(),
+        Outcome::Refused(_) | Outcome::Unknown(_) => 0,
+    }
+}
+
+pub(super) fn put(out: &mut BytesMut, outcome: &Outcome) {
+    match outcome {
+        Outcome::Answer(answer) => {
+            out.put_u8(0);
+            out.put_u32_le(u32::try_from(answer.len()).expect("encode has compared it with FRAME_BYTES_MAX"));
+            out.put_slice(answer);
+        }
+        Outcome::Refused(refusal) => put_refusal(out, refusal),
+        Outcome::Unknown(Doubt::TimedOut) => out.put_u8(16),
+        Outcome::Unknown(Doubt::LinkBroken) => out.put_u8(17),
+        Outcome::Unknown(Doubt::StorageFailed) => out.put_u8(18),
+    }
+}
+
+fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
+    match *refusal {
+        Refusal::NoLeader => out.put_u8(1),
+        Refusal::NotLeader { leader } => {
+            out.put_u8(2);
+            out.put_u64_le(leader.map_or(0, |leader| leader.0));
+        }
+        Refusal::TimedOut => out.put_u8(3),
+        Refusal::Superseded => out.put_u8(4),
+        Refusal::Full { bound, limit } => {
+            out.put_u8(5);
+            out.put_u8(match bound {
+                Bound::PendingRequests => 0,
+                Bound::PendingBytes => 1,
+                Bound::ForwardedRequests => 2,
+            });
+            out.put_u64_le(limit);
+        }
+        Refusal::TooLarge { size_bytes, limit_bytes } => {
+            out.put_u8(6);
+            out.put_u64_le(size_bytes);
+            out.put_u64_le(limit_bytes);
+        }
+        Refusal::StorageFailed => out.put_u8(7),
+    }
+}
+
+pub(super) fn get(from: &mut Decoder<impl Buf>) -> Result<Outcome, DecodeError> {
+    let refusal = match from.u8("an outcome's kind")? {
+        0 => return Ok(Outcome::Answer(from.bytes("an answer")?)),
+        1 => Refusal::NoLeader,
+        2 => {
+            let leader = from.u64("a leader")?;
+            Refusal::NotLeader { leader: (leader != 0).then_some(NodeId(leader)) }
+        }
+        3 => Refusal::TimedOut,
+        4 => Refusal::Superseded,
+        5 => Refusal::Full { bound: get_bound(from)?, limit: from.u64("a bound's value")? },
+        6 => Refusal::TooLarge { size_bytes: from.u64("a size")?, limit_bytes: from.u64("a limit")? },
+        7 => Refusal::StorageFailed,
+        16 => return Ok(Outcome::Unknown(Doubt::TimedOut)),
+        17 => return Ok(Outcome::Unknown(Doubt::LinkBroken)),
+        18 => return Ok(Outcome::Unknown(Doubt::StorageFailed)),
+        kind => return Err(DecodeError::Invalid { what: "kind of outcome", value: kind.into() }),
+    };
+    Ok(Outcome::Refused(refusal))
+}
+
+fn get_bound(from: &mut Decoder<impl Buf>) -> Result<Bound, DecodeError> {
+    match from.u8("a bound")? {
+        0 => Ok(Bound::PendingRequests),
+        1 => Ok(Bound::PendingBytes),
+        2 => Ok(Bound::ForwardedRequests),
+        bound => Err(DecodeError::Invalid { what: "bound", value: bound.into() }),
+    }
+}

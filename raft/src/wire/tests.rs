@@ -1,0 +1,303 @@
+//! Round trips, noise, and the bytes themselves.
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+
+use super::*;
+use crate::replica::{Bound, Doubt, Outcome, PeerMessage, Refusal};
+use crate::storage::tests::codec::entry;
+use crate::types::{Body, ClusterId, DiskId, Entry, GroupId, Index, Message, NodeId, Payload, Stamp, Term};
+
+fn index() -> impl Strategy<Value = Index> {
+    any::<u64>().prop_map(Index)
+}
+
+fn term() -> impl Strategy<Value = Term> {
+    any::<u64>().prop_map(Term)
+}
+
+fn payload() -> impl Strategy<Value = Bytes> {
+    prop::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from)
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    prop_oneof![
+        (index(), term()).prop_map(|(last_index, last_term)| Body::RequestPreVote { last_index, last_term }),
+        (term(), any::<bool>()).prop_map(|(campaign_term, granted)| Body::PreVote { campaign_term, granted }),
+        (index(), term()).prop_map(|(last_index, last_term)| Body::RequestVote { last_index, last_term }),
+        any::<bool>().prop_map(|granted| Body::Vote { granted }),
+        (index(), term(), prop::collection::vec(entry(), 0..4), index(), any::<u64>()).prop_map(
+            |(previous_index, previous_term, entries, commit, round)| Body::AppendEntries {
+                previous_index,
+                previous_term,
+                entries,
+                commit,
+                round
+            }
+        ),
+        (index(), any::<u64>()).prop_map(|(matched, round)| Body::Appended { matched, round }),
+        (index(), index(), term(), any::<u64>()).prop_map(|(previous_index, hint_index, hint_term, round)| {
+            Body::Rejected { previous_index, hint_index, hint_term, round }
+        }),
+        any::<u64>().prop_map(|request| Body::RequestReadIndex { request }),
+        (any::<u64>(), prop::option::of(index())).prop_map(|(request, index)| Body::ReadIndex { request, index }),
+    ]
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    let refusal = prop_oneof![
+        Just(Refusal::NoLeader),
+        prop::option::of(1u64..).prop_map(|leader| Refusal::NotLeader { leader: leader.map(NodeId) }),
+        Just(Refusal::TimedOut),
+        Just(Refusal::Superseded),
+        (
+            prop::sample::select(vec![Bound::PendingRequests, Bound::PendingBytes, Bound::ForwardedRequests]),
+            any::<u64>()
+        )
+            .prop_map(|(bound, limit)| Refusal::Full { bound, limit }),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(size_bytes, limit_bytes)| Refusal::TooLarge { size_bytes, limit_bytes }),
+        Just(Refusal::StorageFailed),
+    ];
+    let doubt = prop::sample::select(vec![Doubt::TimedOut, Doubt::LinkBroken, Doubt::StorageFailed]);
+    prop_oneof![
+        payload().prop_map(Outcome::Answer),
+        refusal.prop_map(Outcome::Refused),
+        doubt.prop_map(Outcome::Unknown)
+    ]
+}
+
+fn message() -> impl Strategy<Value = PeerMessage> {
+    let raft = (any::<u64>(), any::<u64>(), term(), body()).prop_map(|(from, to, term, body)| {
+        PeerMessage::Raft(Message { from: NodeId(from), to: NodeId(to), term, body })
+    });
+    prop_oneof![
+        6 => raft,
+        1 => (any::<u64>(), payload()).prop_map(|(request, command)| PeerMessage::Forward { request, command }),
+        1 => (any::<u64>(), outcome()).prop_map(|(request, outcome)| PeerMessage::Forwarded { request, outcome }),
+    ]
+}
+
+fn hello() -> Hello {
+    Hello {
+        cluster: ClusterId(1),
+        group: GroupId(2),
+        node: NodeId(3),
+        disk: DiskId(4),
+        incarnation: 5,
+        metadata: Bytes::from_static(b"client=6"),
+    }
+}
+
+fn encoded(message: &PeerMessage) -> BytesMut {
+    let mut out = BytesMut::new();
+    encode(message, &mut out).unwrap();
+    out
+}
+
+fn decoded_all(input: &mut BytesMut) -> Result<Vec<PeerMessage>, WireError> {
+    let mut messages = Vec::new();
+    while let Some(message) = decode(input)? {
+        messages.push(message);
+    }
+    Ok(messages)
+}
+
+proptest! {
+    #[test]
+    fn messages_return_however_they_are_cut(
+        messages in prop::collection::vec(message(), 1..6),
+        piece in 1usize..200,
+    ) {
+        let mut sent = BytesMut::new();
+        for message in &messages {
+            encode(message, &mut sent).unwrap();
+        }
+        let (mut input, mut received) = (BytesMut::new(), Vec::new());
+        for piece in sent.chunks(piece) {
+            input.extend_from_slice(piece);
+            received.extend(decoded_all(&mut input).unwrap());
+        }
+        prop_assert_eq!(received, messages);
+        prop_assert!(input.is_empty());
+    }
+
+    #[test]
+    fn a_changed_byte_is_refused(message in message(), at in any::<prop::sample::Index>(), change in 1u8..) {
+        let mut sent = encoded(&message);
+        let at = at.index(sent.len());
+        sent[at] ^= change;
+        let longer = at < 4;
+        match decode(&mut sent) {
+            Err(_) => {}
+            Ok(None) => prop_assert!(longer, "only a changed length can make a frame wait for more"),
+            Ok(Some(other)) => prop_assert!(false, "{:?} became {:?}", message, other),
+        }
+    }
+
+    #[test]
+    fn noise_is_no_panic(noise in prop::collection::vec(any::<u8>(), 0..300), kind in any::<u8>()) {
+        let _ = decoded_all(&mut BytesMut::from(&noise[..]));
+        let _ = decode_hello(&mut BytesMut::from(&noise[..]));
+        // With a length and a checksum that are right, so that the noise is looked at.
+        let mut frame = BytesMut::new();
+        let length = (noise.len() as u32 + 1).to_le_bytes();
+        let body: Vec<u8> = std::iter::once(kind % 14).chain(noise).collect();
+        frame.extend_from_slice(&length);
+        frame.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&length), &body).to_le_bytes());
+        frame.extend_from_slice(&body);
+        let _ = decoded_all(&mut frame);
+    }
+
+    #[test]
+    fn a_mutated_body_with_a_right_checksum_is_no_panic(
+        message in message(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut sent = encoded(&message);
+        let at = 8 + at.index(sent.len() - 8);
+        sent[at] = byte;
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&sent[..4]), &sent[8..]);
+        sent[4..8].copy_from_slice(&checksum.to_le_bytes());
+        let _ = decode(&mut sent);
+    }
+
+    #[test]
+    fn hellos_return_or_are_refused(
+        numbers in any::<(u128, u64, u64, u128, u64)>(),
+        metadata in prop::collection::vec(any::<u8>(), 0..=HELLO_METADATA_BYTES_MAX),
+        at in any::<prop::sample::Index>(),
+        change in 1u8..,
+    ) {
+        let (cluster, group, node, disk, incarnation) = numbers;
+        let hello = Hello {
+            cluster: ClusterId(cluster),
+            group: GroupId(group),
+            node: NodeId(node),
+            disk: DiskId(disk),
+            incarnation,
+            metadata: Bytes::from(metadata),
+        };
+        let mut sent = BytesMut::new();
+        encode_hello(&hello, &mut sent).unwrap();
+        let at = at.index(sent.len());
+        let mut partial = BytesMut::from(&sent[..at]);
+        prop_assert_eq!(decode_hello(&mut partial), Ok(None));
+        let mut changed = sent.clone();
+        changed[at] ^= change;
+        prop_assert!(matches!(decode_hello(&mut changed), Err(_) | Ok(None)));
+        sent.extend_from_slice(b"frames");
+        prop_assert_eq!(decode_hello(&mut sent), Ok(Some(hello)));
+        prop_assert_eq!(&sent[..], b"frames");
+    }
+}
+
+#[test]
+fn strangers_are_told_why() {
+    let error = |bytes: &[u8]| decode_hello(&mut BytesMut::from(bytes)).unwrap_err().to_string();
+    assert!(error(b"*1\r\n$4\r\nPING\r\n").contains(r#"not a Kodiak peer: it began with "*1\r\n$4\r\n""#));
+    assert!(error(b"G").contains("not a Kodiak peer"), "from the first byte on");
+    let mut later = BytesMut::new();
+    encode_hello(&hello(), &mut later).unwrap();
+    later[8] = 2;
+    assert_eq!(decode_hello(&mut later), Err(WireError::Version { theirs: 2, ours: 1 }));
+}
+
+#[test]
+fn limits_are_named_before_anything_is_reserved() {
+    let limit = "exceeds FRAME_BYTES_MAX (67108864 bytes)";
+    let claim = &[0xFF, 0xFF, 0xFF, 0x7F];
+    assert!(decode(&mut BytesMut::from(&claim[..])).unwrap_err().to_string().ends_with(limit));
+    let command = Bytes::from(vec![0; FRAME_BYTES_MAX]);
+    let mut out = BytesMut::from(&b"before"[..]);
+    let error = encode(&PeerMessage::Forward { request: 1, command: command.clone() }, &mut out).unwrap_err();
+    assert!(error.to_string().ends_with(limit), "{error}");
+    assert_eq!(&out[..], b"before");
+    // As large as may be: kind and number take nine bytes.
+    let largest = PeerMessage::Forward { request: 1, command: command.slice(9..) };
+    assert_eq!(decode(&mut encoded(&largest)), Ok(Some(largest)));
+    let hello = Hello { metadata: Bytes::from(vec![0; HELLO_METADATA_BYTES_MAX + 1]), ..hello() };
+    let error = encode_hello(&hello, &mut out).unwrap_err().to_string();
+    assert!(error.contains("HELLO_METADATA_BYTES_MAX (1024 bytes)"), "{error}");
+    assert_eq!(&out[..], b"before");
+}
+
+fn raft(body: Body) -> PeerMessage {
+    PeerMessage::Raft(Message { from: NodeId(1), to: NodeId(2), term: Term(3), body })
+}
+
+fn append(entries: Vec<Entry>) -> PeerMessage {
+    let (previous_index, previous_term) = (Index(4), Term(5));
+    raft(Body::AppendEntries { previous_index, previous_term, entries, commit: Index(6), round: 7 })
+}
+
+fn command(bytes: &'static [u8]) -> Entry {
+    let payload = Payload::Command(Bytes::from_static(bytes));
+    Entry { index: Index(5), term: Term(3), stamp: Stamp(9), payload }
+}
+
+#[test]
+fn a_warm_link_carries_heartbeats_without_allocating() {
+    let heartbeat = append(Vec::new());
+    let answer = raft(Body::Appended { matched: Index(4), round: 7 });
+    let mut link = BytesMut::new();
+    let mut round = || {
+        for message in [&heartbeat, &answer] {
+            encode(message, &mut link).unwrap();
+        }
+        let both = (decode(&mut link).unwrap(), decode(&mut link).unwrap());
+        assert!(both.0.as_ref() == Some(&heartbeat) && both.1.as_ref() == Some(&answer));
+        assert_eq!(decode(&mut link), Ok(None));
+    };
+    (0..10).for_each(|_| round());
+    let counted = allocation_counter::measure(|| (0..1000).for_each(|_| round()));
+    assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn commands_are_not_copied() {
+    let mut link = encoded(&append(vec![command(b"first"), command(b"second")]));
+    let memory = link.as_ptr_range();
+    let Ok(Some(PeerMessage::Raft(Message { body: Body::AppendEntries { entries, .. }, .. }))) = decode(&mut link)
+    else {
+        panic!("an append")
+    };
+    for entry in entries {
+        let Payload::Command(command) = entry.payload else { panic!("a command") };
+        assert!(memory.contains(&command.as_ptr()));
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whoever changes any of these bytes must raise [`VERSION`].
+#[test]
+fn the_bytes_on_the_wire() {
+    let mut out = BytesMut::new();
+    encode_hello(&hello(), &mut out).unwrap();
+    let mut all = vec![hex(&out)];
+    let messages = [
+        raft(Body::RequestPreVote { last_index: Index(4), last_term: Term(5) }),
+        raft(Body::PreVote { campaign_term: Term(4), granted: true }),
+        raft(Body::RequestVote { last_index: Index(4), last_term: Term(5) }),
+        raft(Body::Vote { granted: false }),
+        append(Vec::new()),
+        append(vec![command(b"abc")]),
+        raft(Body::Appended { matched: Index(4), round: 7 }),
+        raft(Body::Rejected { previous_index: Index(4), hint_index: Index(5), hint_term: Term(6), round: 7 }),
+        raft(Body::RequestReadIndex { request: 4 }),
+        raft(Body::ReadIndex { request: 4, index: Some(Index(5)) }),
+        PeerMessage::Forward { request: 4, command: Bytes::from_static(b"abc") },
+        PeerMessage::Forwarded { request: 4, outcome: Outcome::Answer(Bytes::from_static(b"abc")) },
+        PeerMessage::Forwarded {
+            request: 4,
+            outcome: Outcome::Refused(Refusal::NotLeader { leader: Some(NodeId(5)) }),
+        },
+        PeerMessage::Forwarded { request: 4, outcome: Outcome::Unknown(Doubt::LinkBroken) },
+    ];
+    all.extend(messages.iter().map(|message| hex(&encoded(message))));
+    assert_eq!(all.join("\n"), include_str!("golden.txt").trim_end());
+}
