@@ -2,6 +2,64 @@
 
 use crate::types::{Entry, Index, Message, NodeId, Term, Write};
 
+use thiserror::Error;
+
+/// Where proposed commands went: consecutive entries, all of one term. They are committed once an entry of that term is
+/// applied at these indexes; an entry of another term there means that they never will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Proposed {
+    /// The term of the entries.
+    pub term: Term,
+    /// The first command's index.
+    pub first: Index,
+    /// The last command's index.
+    pub last: Index,
+}
+
+/// Why commands were not proposed. None of them had, or will have, any effect.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ProposeError {
+    /// Only a leader proposes.
+    #[error("this node does not lead; {}", match leader { Some(node) => format!("node {node} does"), None => "no leader is known".to_owned() })]
+    NotLeader {
+        /// Who does, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// Too much waits for a majority already.
+    #[error(
+        "more than Config::uncommitted_bytes ({limit_bytes}) would wait to be committed; try again when some has been"
+    )]
+    UncommittedFull {
+        /// The cap.
+        limit_bytes: usize,
+    },
+    /// A command is larger than commands may be.
+    #[error("a command of {bytes} bytes exceeds Config::command_bytes ({limit_bytes})")]
+    TooLarge {
+        /// The command's size.
+        bytes: usize,
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// No command at all.
+    #[error("there is no command to propose")]
+    Empty,
+}
+
+/// Why a read cannot even wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ReadError {
+    /// Nobody knows the read index.
+    #[error("no leader is known; try again after the election")]
+    NoLeader,
+    /// Too many reads wait already.
+    #[error("Config::pending_reads ({limit}) reads wait already; try again when some have been answered")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+}
+
 /// What the core asks of its driver. The core withholds what is not yet safe, so actions may be carried out as they come:
 /// a driver that is slow, or does them in another order than asked, can lose time but no data. Only `Write`s must keep
 /// their order among themselves, and so must `Apply`s.
@@ -84,6 +142,11 @@ pub enum Event {
     },
     /// The leader gave up because no majority answered within an election timeout.
     LostQuorum {
+        /// The term it led.
+        term: Term,
+    },
+    /// The leader gave up because a write of its own was outstanding for an election timeout.
+    StalledWrite {
         /// The term it led.
         term: Term,
     },

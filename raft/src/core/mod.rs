@@ -1,5 +1,462 @@
-//! The Raft algorithm, sans-IO.
+//! The Raft algorithm (Ongaro, "Consensus: Bridging Theory and Practice", 2014), sans-IO.
+//!
+//! [`Core`] is one node's part in it. It owns no clock, no random source, no socket and no file: what happens is told
+//! to it (`handle_*`, [`Core::propose`], [`Core::read_index`]), and it says what to do ([`Core::poll`]) and when to look
+//! again ([`Core::poll_timeout`]). Section numbers in this folder are the dissertation's.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `election` | pre-vote, votes, terms (§3.4, §3.6, §9.6), stepping down |
+//! | `replication` | the leader's side: rounds, entries, commitment (§3.5, §3.6.2), check-quorum (§6.2) |
+//! | `progress` | what the leader knows of one follower (§10.2.1) |
+//! | `follower` | the other side: accepting entries, acknowledging what is durable |
+//! | `reads` | ReadIndex, on leaders and followers (§6.4) |
+//! | `quorum` | what a majority says, joint configurations included (§4.3) |
+//! | `log`, `writes`, `fetches` | the log's marks and tail; what must be durable first; what must be read back |
+//!
+//! Snapshots (`snapshot`), changes of membership and transfer of leadership will be files beside these.
+//!
+//! # How to drive it
+//!
+//! After any input, call [`Core::poll`] until it returns `None`; then arm one timer at [`Core::poll_timeout`]. Inputs
+//! between two polls become one step: one write, one message to each peer.
+//!
+//! ```
+//! use kodiak_raft::core::{Action, Config, Core, Done};
+//! use kodiak_raft::types::{Configuration, HardState, Member, NodeId, Now, Saved, TermTable};
+//!
+//! let founding = Configuration::of_voters([(NodeId(1), Member::default())]);
+//! let (hard_state, terms) = (HardState::default(), TermTable::new());
+//! let saved = Saved { hard_state, founding, configurations: vec![], terms, tail: vec![] };
+//! let now = Now::default();
+//! let mut core = Core::new(Config::new(NodeId(1)), saved, now)?;
+//! let mut applied = Vec::new();
+//! core.handle_timeout(now); // a cluster of one has nobody to wait for
+//! while let Some(action) = core.poll() {
+//!     match action {
+//!         Action::Write(write) => core.handle_done(now, Done::Written { sequence: write.sequence }),
+//!         Action::Apply(entries) => applied.extend(entries),
+//!         _ => {}
+//!     }
+//! }
+//! assert!(core.is_leader());
+//! assert_eq!(applied.len(), 1); // the no-op that opens its term
+//! # Ok::<(), kodiak_raft::core::ConfigError>(())
+//! ```
 
 mod action;
+mod config;
+mod election;
+mod fetches;
+mod follower;
+mod jitter;
+mod log;
+mod progress;
+mod quorum;
+mod reads;
+mod replication;
+mod status;
+mod writes;
 
-pub use action::{Action, Done, Event, Fetch, ReadId, Role};
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::types::{
+    Body, Configuration, Entry, HardState, Index, Message, NodeId, Now, Saved, Stamp, Term, TermTable, Time,
+};
+
+pub use action::{Action, Done, Event, Fetch, ProposeError, Proposed, ReadError, ReadId, Role};
+pub use config::{Config, ConfigError};
+pub use status::{PeerStatus, Status};
+
+use election::Ballot;
+use fetches::Fetches;
+use follower::Following;
+use jitter::SplitMix64;
+use log::Log;
+use reads::Questions;
+use replication::Leading;
+use writes::Writes;
+
+/// What a role knows besides what every role knows (figure 3.1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum State {
+    Follower,
+    PreCandidate(Ballot),
+    Candidate(Ballot),
+    Leader(Leading),
+}
+
+/// One node's part in Raft.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Core {
+    config: Config,
+    jitter: SplitMix64,
+    now: Time,
+    wall: Stamp,
+
+    term: Term,
+    vote: Option<NodeId>,
+    state: State,
+    /// The leader of `term`, once known; this node itself if it leads.
+    leader: Option<NodeId>,
+    /// When `leader` was last heard.
+    leader_heard: Time,
+    /// How long this node waits for a leader before it campaigns; drawn anew for every campaign.
+    patience: Duration,
+    election_deadline: Time,
+
+    following: Following,
+    log: Log,
+    writes: Writes,
+    fetches: Fetches,
+    questions: Questions,
+
+    actions: VecDeque<Action>,
+    /// Something was told since the last `flush`.
+    is_dirty: bool,
+    /// What the last `Event::Changed` said.
+    reported: (Role, Term, Option<NodeId>),
+    ignored_messages: u64,
+}
+
+impl Core {
+    /// A node as it wakes up: a follower that knows no leader and nothing committed, whatever it was before.
+    ///
+    /// # Errors
+    /// If the settings make no sense together, or what was saved contradicts itself.
+    pub fn new(config: Config, saved: Saved, now: Now) -> Result<Core, ConfigError> {
+        config.validate()?;
+        let HardState { term, vote } = saved.hard_state;
+        let log = Log::new(saved, config.tail_bytes)?;
+        let mut jitter = SplitMix64::new(config.seed);
+        let patience = jitter.between(config.election_timeout);
+        let id = config.id;
+        let voters = &log.configuration().voters;
+        // Who votes alone need not wait for anybody.
+        let is_alone = voters.len() == 1 && voters.contains(&id) && log.configuration().outgoing.is_empty();
+        let wait = if is_alone { Duration::ZERO } else { patience };
+        Ok(Core {
+            questions: Questions::new(first_question(&config, now)),
+            jitter,
+            now: now.monotonic,
+            wall: now.wall,
+            term,
+            vote,
+            state: State::Follower,
+            leader: None,
+            leader_heard: now.monotonic,
+            patience,
+            election_deadline: now.monotonic.after(wait),
+            following: Following::default(),
+            log,
+            writes: Writes::default(),
+            fetches: Fetches::default(),
+            actions: VecDeque::new(),
+            is_dirty: true,
+            reported: (Role::Follower, term, None),
+            ignored_messages: 0,
+            config,
+        })
+    }
+
+    /// A message has arrived. Messages that make no sense (for another node, with impossible numbers) are counted in
+    /// [`Status::ignored_messages`] and change nothing.
+    ///
+    /// # Panics
+    /// If the current leader contradicts what is committed: the log of one of the two is corrupt.
+    pub fn handle_message(&mut self, now: Now, message: Message) {
+        self.begin(now);
+        let Message { from, to, term, body } = message;
+        if to != self.config.id || from == self.config.id || from == NodeId(0) || term == Term(u64::MAX) {
+            return self.ignore();
+        }
+        match body {
+            // Asks about a term that nobody is in yet; it must not put us there.
+            Body::RequestPreVote { last_index, last_term } => {
+                return self.handle_request_pre_vote(from, term, last_index, last_term);
+            }
+            // A follower of a living leader does not help to depose it (§4.2.3), not even by adopting a term.
+            Body::RequestVote { .. } if term > self.term && self.hears_leader() => {
+                return self.send(from, Body::Vote { granted: false });
+            }
+            _ => {}
+        }
+        if term > self.term {
+            self.adopt_term(term);
+        }
+        let is_current = term == self.term;
+        match body {
+            // Answers from behind are normal here: it is the answerer's own term, and we asked about the next one.
+            Body::PreVote { campaign_term, granted } => self.handle_pre_vote(from, campaign_term, granted),
+            _ if !is_current => self.answer_stale(from, &body),
+            Body::RequestVote { last_index, last_term } => self.handle_request_vote(from, last_index, last_term),
+            Body::Vote { granted } => self.handle_vote(from, granted),
+            Body::AppendEntries { previous_index, previous_term, entries, commit, round } => {
+                let append = follower::Append { previous_index, previous_term, entries, commit, round };
+                self.handle_append_entries(from, append);
+            }
+            Body::Appended { matched, round } => self.handle_appended(from, matched, round),
+            Body::Rejected { previous_index, hint_index, hint_term, round } => {
+                self.handle_rejected(from, previous_index, (hint_index, hint_term), round);
+            }
+            Body::RequestReadIndex { request } => self.handle_request_read_index(from, request),
+            Body::ReadIndex { request, index } => self.handle_read_index(from, request, index),
+            Body::RequestPreVote { .. } => unreachable!("answered above"),
+        }
+    }
+
+    /// Time has passed; call it at [`Core::poll_timeout`]. Calling it early does nothing.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.begin(now);
+        if self.is_leader() {
+            self.leader_timeout();
+        } else if self.election_deadline <= self.now {
+            self.election_timeout();
+        }
+    }
+
+    /// An action that asked for an answer is done.
+    ///
+    /// # Panics
+    /// If the core never asked for it, or the entries fetched are not those asked for: the driver or the disk lies, and
+    /// to go on would be to build on it.
+    pub fn handle_done(&mut self, now: Now, done: Done) {
+        self.begin(now);
+        match done {
+            Done::Written { sequence } => self.handle_written(sequence),
+            Done::Fetched { id, entries } => self.handle_fetched(id, entries),
+            Done::Applied { index } => self.log.applied_to(index),
+        }
+    }
+
+    /// Appends commands to the leader's log, one entry each, all or none.
+    ///
+    /// # Errors
+    /// Says why not; then nothing was appended.
+    pub fn propose(&mut self, now: Now, commands: impl IntoIterator<Item = Bytes>) -> Result<Proposed, ProposeError> {
+        self.begin(now);
+        self.append_commands(commands.into_iter())
+    }
+
+    /// Asks for an index such that a state which includes it includes everything that was committed when this was
+    /// called. [`Action::ReadReady`] or [`Action::ReadFailed`] will answer, unless no leader can be reached and none is
+    /// elected: then only the driver's own deadline ends the wait.
+    ///
+    /// # Errors
+    /// If nobody could know, or too many wait already; then no action follows.
+    pub fn read_index(&mut self, now: Now, id: ReadId) -> Result<(), ReadError> {
+        self.begin(now);
+        self.ask_read_index(id)
+    }
+
+    /// The next thing to do; `None` when there is nothing until the next input.
+    pub fn poll(&mut self) -> Option<Action> {
+        if self.actions.is_empty() && self.is_dirty {
+            self.is_dirty = false;
+            self.flush();
+        }
+        self.actions.pop_front()
+    }
+
+    /// When to call [`Core::handle_timeout`]; `None` if only a message or a command can change anything.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        match &self.state {
+            State::Leader(leading) => self.leader_deadline(leading),
+            _ => self.log.configuration().is_voter(self.config.id).then_some(self.election_deadline),
+        }
+    }
+
+    /// Turns what has changed since the last time into actions.
+    fn flush(&mut self) {
+        self.start_round_for_reads();
+        if let Some(write) = self.writes.issue(self.now, self.log.last_index()) {
+            self.actions.push_back(Action::Write(write));
+        }
+        self.replicate();
+        self.acknowledge();
+        self.send_questions();
+        self.apply();
+        self.log.trim();
+        self.report();
+    }
+
+    /// Hands committed entries out, as far as the window allows; fetches those that are not in memory.
+    fn apply(&mut self) {
+        loop {
+            let window_bytes = self.log.apply_window(self.config.applying_bytes);
+            if window_bytes == 0 {
+                return;
+            }
+            let (from, to) = (self.log.handed_out().next(), self.log.commit());
+            if from < self.log.first_in_tail() {
+                let to = to.min(self.log.first_in_tail().previous());
+                return self.fetch_to_apply(from, to, window_bytes);
+            }
+            let (entries, bytes) = self.log.entries(from, to, window_bytes);
+            self.log.hand_out(&entries, bytes);
+            self.actions.push_back(Action::Apply(entries));
+        }
+    }
+
+    fn handle_written(&mut self, sequence: u64) {
+        if let Some(index) = self.writes.finish(sequence) {
+            self.log.written(index);
+        }
+        while let Some(message) = self.writes.release() {
+            self.actions.push_back(Action::Send(message));
+        }
+        self.count_own_vote();
+        self.advance_commit();
+    }
+
+    /// Every input comes through here first.
+    fn begin(&mut self, now: Now) {
+        self.now = self.now.max(now.monotonic);
+        self.wall = now.wall;
+        self.is_dirty = true;
+    }
+
+    fn send(&mut self, to: NodeId, body: Body) {
+        let message = Message { from: self.config.id, to, term: self.term, body };
+        self.actions.push_back(Action::Send(message));
+    }
+
+    /// Drops a message that makes no sense.
+    fn ignore(&mut self) {
+        self.ignored_messages = self.ignored_messages.saturating_add(1);
+    }
+
+    /// Tells the operator, once, what is different.
+    fn report(&mut self) {
+        let (role, term, leader) = (self.role(), self.term, self.leader);
+        if self.reported != (role, term, leader) {
+            self.reported = (role, term, leader);
+            self.actions.push_back(Action::Event(Event::Changed { role, term, leader }));
+        }
+    }
+
+    /// The state in brief.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let peers = match &self.state {
+            State::Leader(leading) => leading.progress.iter().map(|(&id, progress)| progress.status(id)).collect(),
+            _ => Vec::new(),
+        };
+        Status {
+            id: self.config.id,
+            role: self.role(),
+            term: self.term,
+            leader: self.leader,
+            commit: self.log.commit(),
+            applied: self.log.applied(),
+            durable: self.log.durable(),
+            last_index: self.log.last_index(),
+            peers,
+            ignored_messages: self.ignored_messages,
+        }
+    }
+
+    /// The settings it was made with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    /// Its role.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self.state {
+            State::Follower => Role::Follower,
+            State::PreCandidate(_) => Role::PreCandidate,
+            State::Candidate(_) => Role::Candidate,
+            State::Leader(_) => Role::Leader,
+        }
+    }
+
+    /// Whether it leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        matches!(self.state, State::Leader(_))
+    }
+
+    /// Its term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Its term and vote, which may not be durable yet.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        HardState { term: self.term, vote: self.vote }
+    }
+
+    /// Whom it takes for the leader of its term: itself, if it leads.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
+    /// Known to be committed up to here.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        self.log.commit()
+    }
+
+    /// Reported as applied up to here.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.log.applied()
+    }
+
+    /// On this node's own disk up to here.
+    #[must_use]
+    pub fn durable(&self) -> Index {
+        self.log.durable()
+    }
+
+    /// The log's last index.
+    #[must_use]
+    pub fn last_index(&self) -> Index {
+        self.log.last_index()
+    }
+
+    /// The term of every index.
+    #[must_use]
+    pub fn terms(&self) -> &TermTable {
+        self.log.terms()
+    }
+
+    /// The entry at `index`, if it is still in memory.
+    #[must_use]
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        self.log.entry(index)
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        self.log.configuration()
+    }
+}
+
+/// The number of this life's first question to a leader. Two lives of a node must not use the same numbers, or an answer
+/// to the earlier life would pass for one to the later: stale, so wrong. So the numbers start at a place that is drawn from
+/// the seed and both clocks.
+fn first_question(config: &Config, now: Now) -> u64 {
+    let mut draw = SplitMix64::new(config.seed ^ now.wall.0.rotate_left(32) ^ now.monotonic.0);
+    draw.next() >> 1
+}

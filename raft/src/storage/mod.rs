@@ -1,1 +1,37 @@
-//! storage.
+//! The log on a disk: a write-ahead log of preallocated segments over a [`Disk`], and the [`Worker`] that runs it.
+//!
+//! Bytes are described in `raft/FORMAT.md`. What the room promises:
+//!
+//! - What [`Log::sync`] has returned `Ok` for is found again by [`Log::open`], or opening fails as
+//!   [`StorageError::Corrupt`]: never is it silently missing.
+//! - A [`Write`](crate::types::Write) is found whole or not at all.
+//! - What `open` hands over is durable, even where the kernel showed bytes of a sync that had failed.
+//!
+//! Every call here may block on the disk. They belong on a storage thread.
+
+mod body;
+pub mod codec;
+mod contents;
+mod disk;
+mod error;
+mod frame;
+mod locator;
+mod log;
+mod options;
+mod reader;
+mod real_disk;
+mod recovery;
+mod segment;
+#[cfg(test)]
+mod test_disk;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub use disk::{Disk, DiskFile};
+pub use error::StorageError;
+pub use frame::MAX_FRAME_BYTES;
+pub use log::{Log, Recovered, TornTail};
+pub use options::LogOptions;
+pub use real_disk::{RealDisk, RealFile};
+pub use worker::{Completion, Job, Worker};

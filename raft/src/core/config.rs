@@ -1,0 +1,161 @@
+//! What a core is told once, when it is made.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::types::NodeId;
+
+/// The settings of a [`Core`](super::Core). [`Config::new`] fills in defaults that suit machines in one building.
+///
+/// Every limit in bytes counts payloads and 32 bytes an entry ([`Entry::size_bytes`](crate::types::Entry::size_bytes)).
+///
+/// ```
+/// use std::time::Duration;
+/// use kodiak_raft::{core::Config, types::NodeId};
+///
+/// let mut config = Config::new(NodeId(1));
+/// config.election_timeout = (Duration::from_secs(1), Duration::from_secs(2)); // peers on two continents
+/// config.heartbeat_interval = Duration::from_millis(200);
+/// config.validate().unwrap();
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// This node. Never 0.
+    pub id: NodeId,
+    /// Where the jitter of election timeouts comes from. Nodes should have different ones; so should two lives of a node.
+    pub seed: u64,
+    /// A follower that hears of no leader for a random time between these two campaigns (§3.4). The shorter is also how
+    /// long a follower refuses to help depose a leader it has heard from (§4.2.3); the longer how long a leader
+    /// keeps its office without a majority's answers, or with a write of its own outstanding. Default: 250 ms and 500 ms.
+    pub election_timeout: (Duration, Duration),
+    /// How often a leader makes itself heard. At most half of the shorter election timeout. Default: 50 ms.
+    pub heartbeat_interval: Duration,
+    /// The most bytes of entries in a message; a single entry may exceed it. Default: 1 MiB.
+    pub message_bytes: usize,
+    /// The most messages with entries that a follower has not yet acknowledged. Default: 256.
+    pub in_flight_messages: usize,
+    /// The most bytes of entries that a follower has not yet acknowledged. Default: 16 MiB.
+    pub in_flight_bytes: usize,
+    /// The most bytes of entries that a leader has proposed and not yet committed. Default: 64 MiB.
+    pub uncommitted_bytes: usize,
+    /// The largest command, in bytes. Default: 8 MiB.
+    pub command_bytes: usize,
+    /// The most bytes of entries kept in memory once they are durable and committed; older ones are fetched.
+    /// Default: 16 MiB.
+    pub tail_bytes: usize,
+    /// The most bytes of entries handed out to be applied and not yet reported as applied. Default: 4 MiB.
+    pub applying_bytes: usize,
+    /// The most reads that wait for their read index, and the most that one leader keeps for its followers. Default: 65536.
+    pub pending_reads: usize,
+}
+
+/// Why a core cannot start.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// Node 0 does not exist.
+    #[error("Config::id is 0; node ids start at 1")]
+    NoId,
+    /// The election timeouts are out of order or too short for the heartbeat.
+    #[error(
+        "Config::election_timeout is {shorter:?} to {longer:?} with heartbeats every {heartbeat:?}; the shorter must not \
+         exceed the longer and must be at least twice Config::heartbeat_interval, which must not be zero"
+    )]
+    Timeouts {
+        /// The shorter election timeout.
+        shorter: Duration,
+        /// The longer election timeout.
+        longer: Duration,
+        /// The heartbeat interval.
+        heartbeat: Duration,
+    },
+    /// A limit is zero.
+    #[error("Config::{0} is 0; nothing could ever pass")]
+    ZeroLimit(&'static str),
+    /// A command of the largest size would never fit under the cap on uncommitted bytes.
+    #[error(
+        "Config::command_bytes is {command_bytes}, which with 32 bytes of overhead exceeds Config::uncommitted_bytes, {uncommitted_bytes}"
+    )]
+    CommandTooLarge {
+        /// The largest command.
+        command_bytes: usize,
+        /// The cap.
+        uncommitted_bytes: usize,
+    },
+    /// What was read from the disk contradicts itself.
+    #[error("the saved state contradicts itself: {0}; the log is damaged, restore this node from another")]
+    Saved(String),
+}
+
+impl Config {
+    /// The defaults, for node `id`, seeded with its id.
+    #[must_use]
+    pub fn new(id: NodeId) -> Config {
+        Config {
+            id,
+            seed: id.0,
+            election_timeout: (Duration::from_millis(250), Duration::from_millis(500)),
+            heartbeat_interval: Duration::from_millis(50),
+            message_bytes: 1 << 20,
+            in_flight_messages: 256,
+            in_flight_bytes: 16 << 20,
+            uncommitted_bytes: 64 << 20,
+            command_bytes: 8 << 20,
+            tail_bytes: 16 << 20,
+            applying_bytes: 4 << 20,
+            pending_reads: 1 << 16,
+        }
+    }
+
+    /// Checks that the settings make sense together.
+    ///
+    /// # Errors
+    /// Names the first setting that does not.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.id == NodeId(0) {
+            return Err(ConfigError::NoId);
+        }
+        let ((shorter, longer), heartbeat) = (self.election_timeout, self.heartbeat_interval);
+        if shorter > longer || heartbeat.is_zero() || shorter / 2 < heartbeat {
+            return Err(ConfigError::Timeouts { shorter, longer, heartbeat });
+        }
+        let limits = [
+            ("message_bytes", self.message_bytes),
+            ("in_flight_messages", self.in_flight_messages),
+            ("in_flight_bytes", self.in_flight_bytes),
+            ("uncommitted_bytes", self.uncommitted_bytes),
+            ("command_bytes", self.command_bytes),
+            ("tail_bytes", self.tail_bytes),
+            ("applying_bytes", self.applying_bytes),
+            ("pending_reads", self.pending_reads),
+        ];
+        if let Some(&(name, _)) = limits.iter().find(|(_, limit)| *limit == 0) {
+            return Err(ConfigError::ZeroLimit(name));
+        }
+        let (command_bytes, uncommitted_bytes) = (self.command_bytes, self.uncommitted_bytes);
+        if command_bytes.saturating_add(32) > uncommitted_bytes {
+            return Err(ConfigError::CommandTooLarge { command_bytes, uncommitted_bytes });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_errors_name_the_setting() {
+        let good = Config::new(NodeId(1));
+        good.validate().unwrap();
+        assert_eq!(Config::new(NodeId(0)).validate(), Err(ConfigError::NoId));
+        let no_window = Config { in_flight_messages: 0, ..good.clone() };
+        assert!(no_window.validate().unwrap_err().to_string().contains("Config::in_flight_messages"));
+        let hasty = Config { heartbeat_interval: Duration::from_millis(200), ..good.clone() };
+        assert!(hasty.validate().unwrap_err().to_string().contains("Config::heartbeat_interval"));
+        let swapped = Config { election_timeout: (good.election_timeout.1, good.election_timeout.0), ..good.clone() };
+        assert!(matches!(swapped.validate(), Err(ConfigError::Timeouts { .. })));
+        let narrow = Config { uncommitted_bytes: good.command_bytes, ..good };
+        assert!(matches!(narrow.validate(), Err(ConfigError::CommandTooLarge { .. })));
+    }
+}

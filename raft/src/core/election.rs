@@ -1,0 +1,238 @@
+//! Who leads: campaigns, votes and terms (§3.4, §3.6.1), pre-vote (§9.6), leader stickiness (§4.2.3).
+//!
+//! ```text
+//!            timeout            a majority would         a majority does
+//!  follower ---------> pre-candidate -------> candidate -------> leader
+//!     ^  ^                |    ^   term as it was   |  term + 1     |
+//!     |  '-- refused, or a leader is heard ---------'               |
+//!     '----- a higher term, no majority heard, a write stalled -----'
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::types::{Body, HardState, Index, Message, NodeId, Term};
+
+use super::follower::Following;
+use super::quorum::{Tally, tally};
+use super::{Action, Core, Event, State};
+
+/// The answers to a campaign.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Ballot {
+    votes: BTreeMap<NodeId, bool>,
+    /// The write that makes the candidate's own vote durable; until it is done that vote does not count.
+    own_write: u64,
+}
+
+impl Ballot {
+    /// Notes an answer. A refusal may be followed by a grant (the voter heard of a leader then, and does not now), but
+    /// a grant stands.
+    fn cast(&mut self, voter: NodeId, granted: bool) {
+        let vote = self.votes.entry(voter).or_insert(granted);
+        *vote |= granted;
+    }
+}
+
+impl Core {
+    /// No leader was heard for as long as patience lasted.
+    pub(super) fn election_timeout(&mut self) {
+        self.wait_anew();
+        if self.log.last_stamp().is_none() {
+            self.fetch_last();
+        }
+        if self.may_campaign() {
+            self.campaign_softly();
+        }
+    }
+
+    /// Voters campaign; not those whose disk is stuck, who could not keep a promise, nor those who do not know the
+    /// log's last stamp yet.
+    fn may_campaign(&self) -> bool {
+        self.log.configuration().is_voter(self.config.id)
+            && self.log.last_stamp().is_some()
+            && !self.is_write_stalled()
+            && self.term.0 < u64::MAX - 2
+    }
+
+    /// Whether a write has been outstanding for longer than an election timeout.
+    pub(super) fn is_write_stalled(&self) -> bool {
+        self.writes.oldest_since().is_some_and(|since| since.after(self.config.election_timeout.1) <= self.now)
+    }
+
+    /// Waits for a leader once more, for another random time (§3.4).
+    pub(super) fn wait_anew(&mut self) {
+        self.patience = self.jitter.between(self.config.election_timeout);
+        self.election_deadline = self.now.after(self.patience);
+    }
+
+    /// Asks everybody whether they would vote for us. Nobody's term changes, ours neither.
+    fn campaign_softly(&mut self) {
+        self.leader = None;
+        self.fail_reads();
+        let mut ballot = Ballot::default();
+        ballot.cast(self.config.id, true);
+        self.state = State::PreCandidate(ballot);
+        let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
+        self.ask_voters(|core, to| {
+            let body = Body::RequestPreVote { last_index, last_term };
+            let message = Message { from: core.config.id, to, term: core.term.next(), body };
+            core.actions.push_back(Action::Send(message));
+        });
+        self.count_votes();
+    }
+
+    /// Campaigns in earnest: a new term, and our own vote. The requests leave once both are on disk.
+    fn campaign(&mut self) {
+        self.set_term(self.term.next(), Some(self.config.id));
+        let own_write = self.writes.hard_state_sequence();
+        self.state = State::Candidate(Ballot { votes: BTreeMap::new(), own_write });
+        self.wait_anew();
+        let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
+        self.ask_voters(|core, to| {
+            let body = Body::RequestVote { last_index, last_term };
+            let message = Message { from: core.config.id, to, term: core.term, body };
+            core.writes.withhold(own_write, message);
+        });
+    }
+
+    fn ask_voters(&mut self, mut ask: impl FnMut(&mut Core, NodeId)) {
+        let configuration = self.log.configuration();
+        let voters: Vec<NodeId> = configuration.voters.union(&configuration.outgoing).copied().collect();
+        for voter in voters {
+            if voter != self.config.id {
+                ask(self, voter);
+            }
+        }
+    }
+
+    /// A candidate's vote for itself counts like any other: when it is durable.
+    pub(super) fn count_own_vote(&mut self) {
+        if let State::Candidate(ballot) = &mut self.state
+            && self.writes.is_done(ballot.own_write)
+            && !ballot.votes.contains_key(&self.config.id)
+        {
+            ballot.cast(self.config.id, true);
+            self.count_votes();
+        }
+    }
+
+    fn count_votes(&mut self) {
+        let (State::PreCandidate(ballot) | State::Candidate(ballot)) = &self.state else { return };
+        match (tally(self.log.configuration(), |node| ballot.votes.get(&node).copied()), &self.state) {
+            (Tally::Won, State::PreCandidate(_)) => self.campaign(),
+            (Tally::Won, _) => self.lead(),
+            (Tally::Lost, _) => self.state = State::Follower,
+            (Tally::Open, _) => {}
+        }
+    }
+
+    /// Whether a leader of this term has been heard within the shorter election timeout.
+    pub(super) fn hears_leader(&self) -> bool {
+        let fresh_until = self.leader_heard.after(self.config.election_timeout.0);
+        self.is_leader() || (self.leader.is_some() && self.now < fresh_until)
+    }
+
+    pub(super) fn handle_request_pre_vote(&mut self, from: NodeId, term: Term, last_index: Index, last_term: Term) {
+        // Our own configuration is not asked: the candidate may know a newer one than we do.
+        let granted = term > self.term && !self.hears_leader() && self.log.is_up_to_date(last_term, last_index);
+        // The answer is of our own term: a candidate with a longer log and a lower term catches up and asks again.
+        self.send(from, Body::PreVote { campaign_term: term, granted });
+    }
+
+    pub(super) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, granted: bool) {
+        let is_asked = self.term < Term(u64::MAX) && campaign_term == self.term.next();
+        if let State::PreCandidate(ballot) = &mut self.state
+            && is_asked
+        {
+            if !self.log.configuration().is_voter(from) {
+                return self.ignore();
+            }
+            ballot.cast(from, granted);
+            self.count_votes();
+        }
+    }
+
+    pub(super) fn handle_request_vote(&mut self, from: NodeId, last_index: Index, last_term: Term) {
+        if self.term == Term(0) {
+            return self.ignore(); // Nobody can campaign in the term before the first.
+        }
+        let is_free = self.vote.is_none_or(|vote| vote == from) && self.leader.is_none_or(|leader| leader == from);
+        if !is_free || !self.log.is_up_to_date(last_term, last_index) {
+            return self.send(from, Body::Vote { granted: false });
+        }
+        if self.vote.is_none() {
+            self.set_term(self.term, Some(from));
+            self.state = State::Follower; // A pre-candidate that has helped another gives way.
+        }
+        self.election_deadline = self.now.after(self.patience);
+        let message = Message { from: self.config.id, to: from, term: self.term, body: Body::Vote { granted: true } };
+        if self.writes.is_hard_state_durable() {
+            self.actions.push_back(Action::Send(message));
+        } else {
+            self.writes.withhold(self.writes.hard_state_sequence(), message);
+        }
+    }
+
+    pub(super) fn handle_vote(&mut self, from: NodeId, granted: bool) {
+        if let State::Candidate(ballot) = &mut self.state {
+            // Nobody can have been asked before our own vote was on disk.
+            if !self.log.configuration().is_voter(from) || !self.writes.is_done(ballot.own_write) {
+                return self.ignore();
+            }
+            ballot.cast(from, granted);
+            self.count_votes();
+        }
+    }
+
+    /// Somebody is ahead of us.
+    pub(super) fn adopt_term(&mut self, term: Term) {
+        assert!(term > self.term, "terms only rise, but {term} follows {}", self.term);
+        if self.is_leader() {
+            self.wait_anew();
+        }
+        self.set_term(term, None);
+        self.become_follower(None);
+    }
+
+    /// Follows `leader`, or waits for one, in the current term.
+    pub(super) fn become_follower(&mut self, leader: Option<NodeId>) {
+        self.fail_reads();
+        self.fetches.forget_sends();
+        self.state = State::Follower;
+        self.leader = leader;
+    }
+
+    /// A leader gives up its office, without a new term.
+    pub(super) fn step_down(&mut self, why: Event) {
+        self.actions.push_back(Action::Event(why));
+        self.become_follower(None);
+        self.wait_anew();
+    }
+
+    /// Changes term and vote, in memory now and on disk with the next write.
+    fn set_term(&mut self, term: Term, vote: Option<NodeId>) {
+        assert!(term >= self.term, "terms only rise, but {term} follows {}", self.term);
+        if term > self.term {
+            self.writes.forget_withheld();
+            self.following = Following::default();
+            self.leader = None;
+        } else {
+            assert!(self.vote.is_none(), "node {} has its vote in term {term} already", self.vote.unwrap_or_default());
+        }
+        (self.term, self.vote) = (term, vote);
+        self.writes.set_hard_state(HardState { term, vote });
+    }
+
+    /// Answers a message of an earlier term, so that its sender learns of ours.
+    pub(super) fn answer_stale(&mut self, from: NodeId, body: &Body) {
+        match *body {
+            Body::RequestVote { .. } => self.send(from, Body::Vote { granted: false }),
+            Body::AppendEntries { previous_index, .. } => {
+                let (hint_index, hint_term) = (Index(0), Term(0));
+                self.send(from, Body::Rejected { previous_index, hint_index, hint_term, round: 0 });
+            }
+            Body::RequestReadIndex { request } => self.send(from, Body::ReadIndex { request, index: None }),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Entries that are no longer in memory: for followers that lag, and for applying after a start.
+
+use std::collections::BTreeMap;
+
+use crate::types::{Entry, Index, NodeId};
+
+use super::{Action, Core, Fetch, State};
+
+/// What a fetch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Purpose {
+    /// To be sent to a follower.
+    Send { to: NodeId },
+    /// To be applied.
+    Apply,
+    /// The last entry, whose stamp the next leader's first entry must not precede.
+    Last,
+}
+
+/// The fetches that are under way: at most one for each follower, one to apply and one for the last entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Fetches {
+    last_id: u64,
+    pending: BTreeMap<u64, (Purpose, Index)>,
+}
+
+impl Fetches {
+    fn start(&mut self, purpose: Purpose, from: Index, to: Index, limit_bytes: usize) -> Fetch {
+        self.last_id += 1;
+        self.pending.insert(self.last_id, (purpose, from));
+        Fetch { id: self.last_id, from, to, limit_bytes }
+    }
+
+    /// A fetch of entries to be sent to a follower.
+    pub(super) fn start_for(&mut self, to: NodeId, from: Index, last: Index, limit_bytes: usize) -> Fetch {
+        self.start(Purpose::Send { to }, from, last, limit_bytes)
+    }
+
+    fn is_pending(&self, purpose: Purpose) -> bool {
+        self.pending.values().any(|&(pending, _)| pending == purpose)
+    }
+
+    /// A leader that steps down sends no more.
+    pub(super) fn forget_sends(&mut self) {
+        self.pending.retain(|_, (purpose, _)| !matches!(purpose, Purpose::Send { .. }));
+    }
+}
+
+impl Core {
+    /// Asks for committed entries, unless that has been asked already.
+    pub(super) fn fetch_to_apply(&mut self, from: Index, to: Index, limit_bytes: usize) {
+        if !self.fetches.is_pending(Purpose::Apply) {
+            let fetch = self.fetches.start(Purpose::Apply, from, to, limit_bytes);
+            self.actions.push_back(Action::Fetch(fetch));
+        }
+    }
+
+    /// Asks for the last entry, unless that has been asked already.
+    pub(super) fn fetch_last(&mut self) {
+        let last = self.log.last_index();
+        if !self.fetches.is_pending(Purpose::Last) {
+            let fetch = self.fetches.start(Purpose::Last, last, last, 1);
+            self.actions.push_back(Action::Fetch(fetch));
+        }
+    }
+
+    pub(super) fn handle_fetched(&mut self, id: u64, entries: Vec<Entry>) {
+        // A fetch that nobody waits for any more was for a follower of an earlier term.
+        let Some((purpose, from)) = self.fetches.pending.remove(&id) else { return };
+        if purpose == Purpose::Last && self.log.last_stamp().is_some() {
+            return; // The log has grown meanwhile, and may even have been cut.
+        }
+        self.check_fetched(from, &entries);
+        match purpose {
+            Purpose::Send { to } => self.send_fetched(to, id, entries),
+            Purpose::Last => self.log.restore_last(entries.into_iter().next().expect("checked above")),
+            Purpose::Apply => {
+                let bytes = entries.iter().map(Entry::size_bytes).sum();
+                self.log.hand_out(&entries, bytes);
+                self.actions.push_back(Action::Apply(entries));
+            }
+        }
+    }
+
+    /// The disk must give back what was put on it.
+    fn check_fetched(&self, from: Index, entries: &[Entry]) {
+        assert!(!entries.is_empty(), "fetched nothing at {from}");
+        for (expected, entry) in (from.0..).zip(entries) {
+            let (index, term) = (entry.index, entry.term);
+            assert!(index == Index(expected), "fetched entry {index} where {expected} was asked for");
+            let known = self.log.terms().term_at(index);
+            assert!(known == Some(term), "fetched entry {index} of term {term}, but its term is {known:?}");
+        }
+    }
+
+    fn send_fetched(&mut self, to: NodeId, id: u64, entries: Vec<Entry>) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress.get_mut(&to) else { return };
+        assert!(progress.fetch == Some(id), "fetch {id} for node {to}, which waits for {:?}", progress.fetch);
+        progress.fetch = None;
+        // A rejection or an acknowledgement may have moved `next` meanwhile; then the next flush asks again.
+        if entries[0].index == progress.next {
+            self.send_entries(to, entries);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! AppendEntries at its receiver (figure 3.1; §3.5, §3.6.2).
+
+use crate::core::{Core, State};
+use crate::types::{Body, Entry, Index, NodeId, Stamp, Term};
+
+/// The fields of AppendEntries.
+#[derive(Debug)]
+pub(in crate::core) struct Append {
+    pub(in crate::core) previous_index: Index,
+    pub(in crate::core) previous_term: Term,
+    pub(in crate::core) entries: Vec<Entry>,
+    pub(in crate::core) commit: Index,
+    pub(in crate::core) round: u64,
+}
+
+impl Append {
+    /// The index of its last entry, or what precedes it if it has none; `None` if the message cannot be a leader's of
+    /// `term`: its entries are not consecutive, or their terms fall, or exceed the leader's own.
+    fn last_index(&self, term: Term) -> Option<Index> {
+        let (mut index, mut previous_term) = (self.previous_index, self.previous_term);
+        let mut stamp = Stamp(0);
+        if term == Term(0) || previous_term > term || (index == Index(0)) != (previous_term == Term(0)) {
+            return None;
+        }
+        for entry in &self.entries {
+            let expected = Index(index.0.checked_add(1)?);
+            let is_sound = entry.index == expected && previous_term <= entry.term && entry.stamp >= stamp;
+            if !is_sound || entry.term > term || entry.term == Term(0) {
+                return None;
+            }
+            (index, previous_term, stamp) = (expected, entry.term, entry.stamp);
+        }
+        (index < Index(u64::MAX)).then_some(index)
+    }
+}
+
+impl Core {
+    pub(in crate::core) fn handle_append_entries(&mut self, from: NodeId, append: Append) {
+        let Some(last) = append.last_index(self.term) else { return self.ignore() };
+        // One leader a term (election safety): another, or ourselves, is impossible. Believe neither.
+        if self.leader.is_some_and(|leader| leader != from) {
+            return self.ignore();
+        }
+        if self.leader.is_none() || !matches!(self.state, State::Follower) {
+            self.become_follower(Some(from));
+        }
+        self.leader_heard = self.now;
+        self.election_deadline = self.now.after(self.patience);
+        self.repeat_questions(append.round);
+
+        let Append { previous_index, previous_term, entries, commit, round } = append;
+        if self.log.terms().term_at(previous_index) != Some(previous_term) {
+            return self.reject(from, previous_index, previous_term, round);
+        }
+        self.following.round = self.following.round.max(round);
+        self.following.owes |= !entries.is_empty();
+        self.accept(entries);
+        self.following.verified = self.following.verified.max(last);
+        let commit = commit.min(self.following.verified);
+        if commit > self.log.commit() {
+            self.log.commit_to(commit);
+        }
+    }
+
+    /// Says where the two logs may still agree: nothing of ours with a term above the leader's term at `previous_index`
+    /// can. The leader answers in kind ([`Core::handle_rejected`]), so that each exchange skips a whole term:
+    ///
+    /// ```text
+    ///  index    1 2 3 4 5 6 7 8 9
+    ///  leader   1 1 1 5 5 5 5 5 5     asks about index 9, term 5
+    ///  follower 1 1 1 2 2 2 3         answers: index 7, term 3
+    ///                                 the leader has no term 2 or 3: its last entry of at most term 3 is index 3
+    /// ```
+    fn reject(&mut self, leader: NodeId, previous_index: Index, previous_term: Term, round: u64) {
+        let hint_index = self.log.terms().last_at_or_before(previous_index, previous_term);
+        let hint_term = self.log.terms().term_at(hint_index).expect("a hint lies in the log");
+        self.send(leader, Body::Rejected { previous_index, hint_index, hint_term, round });
+    }
+
+    /// Appends what is new. What we have already stays; what contradicts the leader goes, with all that follows it.
+    ///
+    /// ```text
+    ///  ours     1 1 2 2 2              entries 4 4 after index 2: index 3 differs, so 3, 4 and 5 go
+    ///  entries      4 4                entries 2 2 after index 2: nothing differs, nothing goes, not even index 5
+    /// ```
+    fn accept(&mut self, mut entries: Vec<Entry>) {
+        let known =
+            entries.iter().take_while(|entry| self.log.terms().term_at(entry.index) == Some(entry.term)).count();
+        if known == entries.len() {
+            return;
+        }
+        entries.drain(..known);
+        let first = entries[0].index;
+        if first <= self.log.last_index() {
+            // The only place where anything is ever removed: the terms at `first` differ, which proves the conflict.
+            assert!(self.log.terms().term_at(first) != Some(entries[0].term), "nothing conflicts at {first}");
+            self.log.truncate_from(first);
+            self.writes.truncate_from(first);
+        }
+        for entry in &entries {
+            self.log.append(entry.clone());
+        }
+        self.writes.append(entries);
+    }
+}

@@ -1,0 +1,56 @@
+//! The follower's side of replication. (Installing a snapshot will be a file beside `append`.)
+
+mod append;
+
+pub(super) use append::Append;
+
+use crate::types::{Body, Index};
+
+use super::Core;
+
+/// What a follower knows of its leader's log, and what it has told it. Begins anew with every term.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Following {
+    /// Our log equals this leader's up to here. What follows may be anything, so it is neither acknowledged nor
+    /// committed, however far the leader's commit index goes.
+    verified: Index,
+    /// The leader's latest round that has arrived.
+    round: u64,
+    /// What the last acknowledgement said.
+    acknowledged: Index,
+    acknowledged_round: u64,
+    /// Entries arrived that have not been acknowledged, perhaps for the second time.
+    owes: bool,
+}
+
+impl Core {
+    /// Tells the leader how far the log is durable: at once when a round is new to us, and again when a write is done.
+    ///
+    /// One acknowledgement answers everything before it, and nothing is said before term and log are on disk. A notice
+    /// of commitment alone needs no answer.
+    pub(super) fn acknowledge(&mut self) {
+        let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
+        if !self.writes.is_hard_state_durable() {
+            return;
+        }
+        let matched = self.following.verified.min(self.log.durable());
+        let following = &mut self.following;
+        let is_all_durable = matched == following.verified;
+        let is_news = following.round > following.acknowledged_round || matched > following.acknowledged;
+        if !is_news && !(following.owes && is_all_durable) {
+            return;
+        }
+        following.owes &= !is_all_durable;
+        following.acknowledged = matched;
+        following.acknowledged_round = following.round;
+        let round = following.round;
+        self.send(leader, Body::Appended { matched, round });
+    }
+}
+
+impl Following {
+    /// Whether no message of this round, or a later one, has arrived yet.
+    pub(super) fn is_new_round(&self, round: u64) -> bool {
+        round > self.round
+    }
+}

@@ -1,0 +1,358 @@
+//! The log as the core knows it: the term of every index, the last entries, the configurations, and four marks.
+//!
+//! ```text
+//!   index    1  2  3  4  5  6  7  8  9 10 11
+//!   term     1  1  1  2  2  2  2  4  4  4  4     known for every index (`terms`)
+//!   tail                 [5  6  7  8  9 10 11]   in memory; 1 to 4 must be fetched
+//!   marks          ^3    ^5       ^8    ^10
+//!            applied  handed out  commit durable
+//! ```
+//!
+//! `durable` may be behind `commit` (others were quicker) or ahead of it. Nothing at or below `commit` ever goes away.
+
+use std::collections::VecDeque;
+
+use crate::types::{Configuration, Entry, Index, Payload, Saved, Stamp, Term, TermTable};
+
+use super::ConfigError;
+
+/// The log, its marks, and the window of what is being applied.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Log {
+    terms: TermTable,
+    tail: VecDeque<Entry>,
+    tail_bytes: usize,
+    tail_limit_bytes: usize,
+    founding: Configuration,
+    configurations: Vec<(Index, Configuration)>,
+    durable: Index,
+    commit: Index,
+    handed_out: Index,
+    applied: Index,
+    /// The last index and the bytes of each batch that is being applied.
+    applying: VecDeque<(Index, usize)>,
+    applying_bytes: usize,
+}
+
+impl Log {
+    pub(super) fn new(saved: Saved, tail_limit_bytes: usize) -> Result<Log, ConfigError> {
+        let last = saved.terms.last_index();
+        let wrong = |what: String| Err(ConfigError::Saved(what));
+        let first = last.0.checked_sub(saved.tail.len() as u64);
+        for (position, entry) in saved.tail.iter().enumerate() {
+            let expected = first.map(|first| Index(first + 1 + position as u64));
+            if Some(entry.index) != expected || saved.terms.term_at(entry.index) != Some(entry.term) {
+                return wrong(format!("entry {} of term {} does not fit the log's terms", entry.index, entry.term));
+            }
+        }
+        if saved.configurations.iter().any(|&(index, _)| index > last || index == Index(0))
+            || !saved.configurations.is_sorted_by(|a, b| a.0 < b.0)
+        {
+            return wrong("its configurations are out of order".to_owned());
+        }
+        if saved.terms.last_term() > saved.hard_state.term {
+            return wrong(format!("the log is of term {}, beyond {:?}", saved.terms.last_term(), saved.hard_state));
+        }
+        Ok(Log {
+            tail_bytes: saved.tail.iter().map(Entry::size_bytes).sum(),
+            terms: saved.terms,
+            tail: saved.tail.into(),
+            tail_limit_bytes,
+            founding: saved.founding,
+            configurations: saved.configurations,
+            durable: last,
+            commit: Index(0),
+            handed_out: Index(0),
+            applied: Index(0),
+            applying: VecDeque::new(),
+            applying_bytes: 0,
+        })
+    }
+
+    pub(super) fn terms(&self) -> &TermTable {
+        &self.terms
+    }
+
+    pub(super) fn last_index(&self) -> Index {
+        self.terms.last_index()
+    }
+
+    pub(super) fn last_term(&self) -> Term {
+        self.terms.last_term()
+    }
+
+    pub(super) fn durable(&self) -> Index {
+        self.durable
+    }
+
+    pub(super) fn commit(&self) -> Index {
+        self.commit
+    }
+
+    pub(super) fn applied(&self) -> Index {
+        self.applied
+    }
+
+    pub(super) fn handed_out(&self) -> Index {
+        self.handed_out
+    }
+
+    /// The configuration in force: the last one in the log, committed or not (§4.1).
+    pub(super) fn configuration(&self) -> &Configuration {
+        self.configurations.last().map_or(&self.founding, |(_, configuration)| configuration)
+    }
+
+    /// Whether a log with this end is at least as good as ours (§3.6.1): a later last term, or the same and as long.
+    pub(super) fn is_up_to_date(&self, last_term: Term, last_index: Index) -> bool {
+        (last_term, last_index) >= (self.last_term(), self.last_index())
+    }
+
+    /// The last entry's stamp; `None` while that entry must still be fetched.
+    pub(super) fn last_stamp(&self) -> Option<Stamp> {
+        match self.tail.back() {
+            Some(entry) => Some(entry.stamp),
+            None if self.last_index() == Index(0) => Some(Stamp(0)),
+            None => None,
+        }
+    }
+
+    /// The first index in memory; the one after the last if there is none.
+    pub(super) fn first_in_tail(&self) -> Index {
+        self.tail.front().map_or(self.last_index().next(), |entry| entry.index)
+    }
+
+    /// The entry at `index`, if it is in memory.
+    pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
+        let position = index.0.checked_sub(self.first_in_tail().0)?;
+        self.tail.get(usize::try_from(position).ok()?)
+    }
+
+    /// Entries in memory from `from`, not beyond `to`: as many as fit `limit_bytes`, but at least one. And their bytes.
+    ///
+    /// # Panics
+    /// If `from` is not in memory or is beyond `to`.
+    pub(super) fn entries(&self, from: Index, to: Index, limit_bytes: usize) -> (Vec<Entry>, usize) {
+        let first = self.first_in_tail();
+        assert!(first <= from && from <= to && to <= self.last_index(), "{from} to {to} is not in memory from {first}");
+        let (start, end) = ((from.0 - first.0) as usize, (to.0 - first.0) as usize + 1);
+        let (mut count, mut bytes) = (0, 0);
+        for entry in self.tail.range(start..end) {
+            let size = entry.size_bytes();
+            if count > 0 && bytes + size > limit_bytes {
+                break;
+            }
+            count += 1;
+            bytes += size;
+        }
+        (self.tail.range(start..start + count).cloned().collect(), bytes)
+    }
+
+    /// The bytes of the entries in memory from `from` to `to`.
+    pub(super) fn bytes_of(&self, from: Index, to: Index) -> usize {
+        let first = self.first_in_tail();
+        assert!(first <= from && to <= self.last_index(), "{from} to {to} is not in memory from {first}");
+        if from > to {
+            return 0;
+        }
+        let range = (from.0 - first.0) as usize..=(to.0 - first.0) as usize;
+        self.tail.range(range).map(Entry::size_bytes).sum()
+    }
+
+    /// Adds the next entry. A configuration is in force from here on.
+    pub(super) fn append(&mut self, entry: Entry) {
+        self.terms.append(entry.index, entry.term);
+        if let Payload::Configuration(configuration) = &entry.payload {
+            self.configurations.push((entry.index, configuration.clone()));
+        }
+        self.tail_bytes += entry.size_bytes();
+        self.tail.push_back(entry);
+    }
+
+    /// Removes `from` and all that follow; the configuration before them is in force again.
+    ///
+    /// # Panics
+    /// If that would remove what is committed: the cluster's promise would be broken.
+    pub(super) fn truncate_from(&mut self, from: Index) {
+        assert!(from > self.commit, "entry {from} conflicts with the leader's although {} is committed", self.commit);
+        assert!(self.applied <= self.handed_out && self.handed_out <= self.commit);
+        self.terms.truncate_from(from);
+        self.configurations.retain(|&(index, _)| index < from);
+        while self.tail.back().is_some_and(|entry| entry.index >= from) {
+            let entry = self.tail.pop_back().expect("there is a last entry");
+            self.tail_bytes -= entry.size_bytes();
+        }
+        self.durable = self.durable.min(from.previous());
+    }
+
+    /// The log is on disk up to `index`.
+    pub(super) fn written(&mut self, index: Index) {
+        assert!(index <= self.last_index(), "{index} is durable, but the log ends at {}", self.last_index());
+        self.durable = self.durable.max(index);
+    }
+
+    /// Everything up to `index` is committed.
+    ///
+    /// # Panics
+    /// If the log does not reach that far, or the mark would go back.
+    pub(super) fn commit_to(&mut self, index: Index) {
+        let (commit, last) = (self.commit, self.last_index());
+        assert!(commit <= index && index <= last, "commit goes from {commit} to {index} in a log up to {last}");
+        self.commit = index;
+    }
+
+    /// Forgets old entries: not the last, nor any that is not both durable and committed.
+    pub(super) fn trim(&mut self) {
+        let removable = self.durable.min(self.commit);
+        while self.tail_bytes > self.tail_limit_bytes
+            && self.tail.len() > 1
+            && self.tail.front().is_some_and(|entry| entry.index <= removable)
+        {
+            let entry = self.tail.pop_front().expect("there is a first entry");
+            self.tail_bytes -= entry.size_bytes();
+        }
+    }
+
+    /// Brings back the last entry after a start with an empty tail.
+    pub(super) fn restore_last(&mut self, entry: Entry) {
+        if self.tail.is_empty() && entry.index == self.last_index() {
+            self.tail_bytes = entry.size_bytes();
+            self.tail.push_back(entry);
+        }
+    }
+
+    /// How many bytes may be handed out to be applied now; 0 if nothing is to be applied or the window is full.
+    pub(super) fn apply_window(&self, limit_bytes: usize) -> usize {
+        if self.handed_out < self.commit { limit_bytes.saturating_sub(self.applying_bytes) } else { 0 }
+    }
+
+    /// These entries are handed out to be applied.
+    pub(super) fn hand_out(&mut self, entries: &[Entry], bytes: usize) {
+        let (first, last) = (entries.first().expect("at least one"), entries.last().expect("at least one"));
+        assert!(first.index == self.handed_out.next(), "entry {} is applied after {}", first.index, self.handed_out);
+        assert!(last.index <= self.commit, "entry {} is applied but {} is committed", last.index, self.commit);
+        self.handed_out = last.index;
+        self.applying.push_back((last.index, bytes));
+        self.applying_bytes += bytes;
+    }
+
+    /// The state machine has applied everything up to `index`.
+    ///
+    /// # Panics
+    /// If that was never handed out.
+    pub(super) fn applied_to(&mut self, index: Index) {
+        assert!(index <= self.handed_out, "{index} is applied but only {} was handed out", self.handed_out);
+        self.applied = self.applied.max(index);
+        while let Some(&(last, bytes)) = self.applying.front() {
+            if last > self.applied {
+                break;
+            }
+            self.applying.pop_front();
+            self.applying_bytes -= bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::types::{HardState, Member, NodeId};
+
+    fn configuration(nodes: &[u64]) -> Configuration {
+        Configuration::of_voters(nodes.iter().map(|&node| (NodeId(node), Member::default())))
+    }
+
+    fn saved(terms: &[u64]) -> Saved {
+        let mut table = TermTable::new();
+        for (position, &term) in terms.iter().enumerate() {
+            table.append(Index(position as u64 + 1), Term(term));
+        }
+        let hard_state = HardState { term: table.last_term(), vote: None };
+        Saved { hard_state, founding: configuration(&[1, 2, 3]), configurations: vec![], terms: table, tail: vec![] }
+    }
+
+    fn command(index: u64, term: u64) -> Entry {
+        let payload = Payload::Command(Bytes::from_static(&[7; 68]));
+        Entry { index: Index(index), term: Term(term), stamp: Stamp(index), payload }
+    }
+
+    fn log_of(entries: u64, tail_limit_bytes: usize) -> Log {
+        let mut log = Log::new(saved(&[]), tail_limit_bytes).unwrap();
+        (1..=entries).for_each(|index| log.append(command(index, 1)));
+        log
+    }
+
+    #[test]
+    fn keeps_what_is_not_both_durable_and_committed() {
+        let mut log = log_of(10, 250);
+        log.trim();
+        assert_eq!(log.first_in_tail(), Index(1));
+        log.written(Index(6));
+        log.commit_to(Index(4));
+        log.trim();
+        assert_eq!(log.first_in_tail(), Index(5));
+        log.commit_to(Index(10));
+        log.written(Index(10));
+        log.trim();
+        assert_eq!(log.first_in_tail(), Index(9), "two entries of 100 bytes fit 250");
+        assert_eq!((log.entry(Index(8)), log.entry(Index(9)).unwrap().index), (None, Index(9)));
+        assert_eq!(log.terms().term_at(Index(1)), Some(Term(1)), "terms are known for ever");
+    }
+
+    #[test]
+    fn entries_stop_at_the_limit_but_never_before_the_first() {
+        let log = log_of(5, 1 << 20);
+        assert_eq!(log.entries(Index(2), Index(5), 250).0.len(), 2);
+        assert_eq!(log.entries(Index(2), Index(5), 1).0.len(), 1);
+        assert_eq!(log.entries(Index(2), Index(3), 1 << 20), (vec![command(2, 1), command(3, 1)], 200));
+        assert_eq!(log.bytes_of(Index(2), Index(5)), 400);
+    }
+
+    #[test]
+    fn a_configuration_is_in_force_from_its_entry_on_and_truncation_restores_the_one_before() {
+        let mut log = log_of(2, 1 << 20);
+        assert_eq!(log.configuration(), &configuration(&[1, 2, 3]));
+        let payload = Payload::Configuration(configuration(&[1, 2]));
+        log.append(Entry { payload, ..command(3, 1) });
+        assert_eq!(log.configuration(), &configuration(&[1, 2]));
+        log.written(Index(3));
+        log.truncate_from(Index(3));
+        assert_eq!(log.configuration(), &configuration(&[1, 2, 3]));
+        assert_eq!((log.durable(), log.last_index()), (Index(2), Index(2)));
+    }
+
+    #[test]
+    #[should_panic(expected = "is committed")]
+    fn what_is_committed_is_never_removed() {
+        let mut log = log_of(5, 1 << 20);
+        log.commit_to(Index(3));
+        log.truncate_from(Index(3));
+    }
+
+    #[test]
+    fn applies_within_its_window() {
+        let mut log = log_of(5, 1 << 20);
+        assert_eq!(log.apply_window(250), 0, "nothing is committed");
+        log.commit_to(Index(5));
+        let (batch, bytes) = log.entries(Index(1), Index(5), log.apply_window(250));
+        assert_eq!(batch.len(), 2);
+        log.hand_out(&batch, bytes);
+        assert_eq!(log.apply_window(200), 0);
+        log.applied_to(Index(1));
+        assert_eq!(log.apply_window(200), 0, "the batch is not through");
+        log.applied_to(Index(2));
+        assert_eq!(log.apply_window(200), 200);
+    }
+
+    #[test]
+    fn refuses_saved_state_that_contradicts_itself() {
+        let refused = |saved| matches!(Log::new(saved, 1), Err(ConfigError::Saved(_)));
+        assert!(!refused(saved(&[1, 1, 2])));
+        assert!(refused(Saved { tail: vec![command(3, 1)], ..saved(&[1, 1, 2]) }), "wrong term");
+        assert!(refused(Saved { tail: vec![command(2, 1)], ..saved(&[1, 1, 2]) }), "a gap at the end");
+        assert!(refused(Saved { tail: vec![command(1, 1); 4], ..saved(&[1, 1, 2]) }), "too many");
+        assert!(refused(Saved { hard_state: HardState::default(), ..saved(&[1, 1, 2]) }), "a log from the future");
+        assert!(refused(Saved { configurations: vec![(Index(4), configuration(&[1]))], ..saved(&[1, 1, 2]) }));
+    }
+}

@@ -1,0 +1,185 @@
+//! What a leader knows of one follower's log (figure 3.1: matchIndex, nextIndex), and how much it dares to send.
+//!
+//! ```text
+//!            matched            next
+//!               v                v
+//!  leader  1 2 3 4 5 6 7 8 9 10 11 12       4 is on the follower's disk; 5 to 10 are on their way, in windows of
+//!          -------|=============|-----      messages and bytes; 11 and 12 have not been sent
+//! ```
+//!
+//! *Probe*: the leader does not know where the logs agree, or whether the follower is there at all. It sends one message
+//! and waits for the answer, or for the next heartbeat, which asks again.
+//! *Replicate*: it knows, and streams: `next` runs ahead of the acknowledgements (§10.2.1, pipelining).
+
+use std::collections::VecDeque;
+
+use crate::types::{Index, NodeId, Time};
+
+use super::PeerStatus;
+
+/// How a leader sends to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Mode {
+    /// One message at a time; `waits` for its answer.
+    Probe { waits: bool },
+    /// As much as the windows allow.
+    Replicate,
+    // A third one, for a follower whose next entry only a snapshot still covers, belongs here.
+}
+
+/// How much may be on its way to one follower.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Windows {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+/// A leader's knowledge of one follower.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Progress {
+    pub(super) matched: Index,
+    pub(super) next: Index,
+    pub(super) mode: Mode,
+    /// The last index and the bytes of each message with entries that is not acknowledged, oldest first.
+    in_flight: VecDeque<(Index, usize)>,
+    in_flight_bytes: usize,
+    /// The latest round it has acknowledged.
+    pub(super) round: u64,
+    /// When it last answered.
+    pub(super) heard: Time,
+    /// It has been told that everything up to here is committed.
+    pub(super) commit_sent: Index,
+    /// The fetch that will bring the next entries to send.
+    pub(super) fetch: Option<u64>,
+}
+
+impl Progress {
+    /// A new leader's guess: the follower has all that the leader has (§3.5).
+    pub(super) fn new(last_index: Index, now: Time) -> Progress {
+        Progress {
+            matched: Index(0),
+            next: last_index.next(),
+            mode: Mode::Probe { waits: false },
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            round: 0,
+            heard: now,
+            commit_sent: Index(0),
+            fetch: None,
+        }
+    }
+
+    /// Whether another message with entries may leave.
+    pub(super) fn may_send(&self, windows: Windows) -> bool {
+        match self.mode {
+            Mode::Probe { waits } => !waits,
+            Mode::Replicate => self.in_flight.len() < windows.messages && self.in_flight_bytes < windows.bytes,
+        }
+    }
+
+    /// Entries from `next` to `last` have left.
+    pub(super) fn sent(&mut self, last: Index, bytes: usize) {
+        assert!(last >= self.next, "sent entries up to {last}, but {} was next", self.next);
+        match &mut self.mode {
+            Mode::Probe { waits } => *waits = true,
+            Mode::Replicate => {
+                self.in_flight.push_back((last, bytes));
+                self.in_flight_bytes += bytes;
+                self.next = last.next();
+            }
+        }
+    }
+
+    /// The follower has everything up to `matched`, durably. Returns whether that is news.
+    pub(super) fn acknowledged(&mut self, matched: Index) -> bool {
+        let is_news = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        self.next = self.next.max(self.matched.next());
+        while let Some(&(last, bytes)) = self.in_flight.front() {
+            if last > self.matched {
+                break;
+            }
+            self.in_flight.pop_front();
+            self.in_flight_bytes -= bytes;
+        }
+        if self.mode != Mode::Replicate && self.matched.next() == self.next {
+            self.mode = Mode::Replicate;
+        }
+        is_news
+    }
+
+    /// The follower lacks what precedes `previous`, or has something else there; `guess` is where the logs may agree.
+    /// Returns whether the leader must look further back; if not, the answer is an old one.
+    pub(super) fn rejected(&mut self, previous: Index, guess: Index) -> bool {
+        let is_current = match self.mode {
+            Mode::Replicate => previous > self.matched && previous < self.next,
+            Mode::Probe { .. } => previous > self.matched && previous == self.next.previous(),
+        };
+        if !is_current {
+            return false;
+        }
+        // Strictly back, though never behind what is known to match.
+        self.next = guess.next().min(previous).max(self.matched.next());
+        self.mode = Mode::Probe { waits: false };
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+        true
+    }
+
+    pub(super) fn status(&self, id: NodeId) -> PeerStatus {
+        PeerStatus {
+            id,
+            matched: self.matched,
+            next: self.next,
+            is_replicating: self.mode == Mode::Replicate,
+            in_flight_messages: self.in_flight.len(),
+            in_flight_bytes: self.in_flight_bytes,
+            heard: self.heard,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOWS: Windows = Windows { messages: 2, bytes: 100 };
+
+    #[test]
+    fn probes_one_message_at_a_time_then_streams_within_its_windows() {
+        let mut progress = Progress::new(Index(10), Time(0));
+        assert!(progress.may_send(WINDOWS));
+        progress.sent(Index(11), 40);
+        assert!(!progress.may_send(WINDOWS), "a probe waits for its answer");
+        assert_eq!(progress.next, Index(11), "and promises nothing");
+
+        assert!(progress.acknowledged(Index(11)));
+        assert_eq!((progress.mode, progress.next), (Mode::Replicate, Index(12)));
+        progress.sent(Index(12), 40);
+        progress.sent(Index(13), 40);
+        assert!(!progress.may_send(WINDOWS), "two messages");
+        assert!(progress.acknowledged(Index(12)));
+        assert!(progress.may_send(WINDOWS));
+        progress.sent(Index(14), 60);
+        progress.acknowledged(Index(13));
+        assert!(!progress.acknowledged(Index(13)), "no news the second time");
+        progress.sent(Index(15), 40);
+        assert!(!progress.may_send(WINDOWS), "a hundred bytes");
+    }
+
+    #[test]
+    fn an_old_rejection_changes_nothing_and_a_current_one_goes_strictly_back() {
+        let mut progress = Progress::new(Index(10), Time(0));
+        assert!(!progress.rejected(Index(9), Index(5)), "not what the probe asked");
+        assert!(progress.rejected(Index(10), Index(10)), "a hint that does not go back");
+        assert_eq!(progress.next, Index(10));
+        assert!(progress.rejected(Index(9), Index(4)));
+        assert_eq!(progress.next, Index(5));
+        progress.acknowledged(Index(4));
+        progress.sent(Index(8), 10);
+        assert!(!progress.rejected(Index(4), Index(1)), "index 4 is known to match");
+        assert!(progress.rejected(Index(8), Index(1)));
+        assert_eq!(progress.next, Index(5), "never behind what matches");
+        assert_eq!(progress.mode, Mode::Probe { waits: false });
+    }
+}

@@ -1,0 +1,206 @@
+//! Linearizable reads without a log entry: ReadIndex (§6.4).
+//!
+//! A read that arrives at a leader waits until (1) an entry of the leader's own term is committed, so that its commit
+//! index is the cluster's, and (2) a majority has answered a round that began after the read arrived, so that nobody
+//! else can have been committing meanwhile. Rounds are numbers of the leader's own, counted within its term, carried by
+//! every AppendEntries and echoed by every answer: an answer to an earlier round never counts for a later one.
+//!
+//! ```text
+//!  reads            a  b        c
+//!  leader  ---------+--+-round 8+--round 9-----------------------
+//!                         \   \ ^      \ ^ late answer to 8: a, b
+//!  followers ---------------\---'--------\-----------------------
+//! ```
+//!
+//! A follower asks its leader and then waits until it has itself applied that much.
+//! (Lease reads, which save the round, will be decided here too.)
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+
+use crate::types::{Body, Index, Message, NodeId, Time};
+
+use super::quorum::agreed;
+use super::{Action, Core, ReadError, ReadId, State};
+
+/// Who wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Asker {
+    Own(ReadId),
+    Peer { node: NodeId, request: u64 },
+}
+
+/// A read whose round is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Confirming {
+    round: u64,
+    index: Index,
+    asker: Asker,
+}
+
+/// A leader's reads, its own and its followers'.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct LeaderReads {
+    /// Without a round yet.
+    fresh: Vec<Asker>,
+    confirming: VecDeque<Confirming>,
+}
+
+impl LeaderReads {
+    fn len(&self) -> usize {
+        self.fresh.len() + self.confirming.len()
+    }
+}
+
+/// A question to the leader, on behalf of all reads that arrived in one step.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Question {
+    reads: Vec<ReadId>,
+    asked: Time,
+}
+
+/// A follower's reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Questions {
+    fresh: Vec<ReadId>,
+    asked: BTreeMap<u64, Question>,
+    waiting: usize,
+    next_request: u64,
+}
+
+impl Questions {
+    pub(super) fn new(next_request: u64) -> Questions {
+        Questions { fresh: Vec::new(), asked: BTreeMap::new(), waiting: 0, next_request }
+    }
+}
+
+impl Core {
+    pub(super) fn ask_read_index(&mut self, id: ReadId) -> Result<(), ReadError> {
+        let limit = self.config.pending_reads;
+        if let State::Leader(leading) = &mut self.state {
+            if leading.reads.len() >= limit {
+                return Err(ReadError::TooMany { limit });
+            }
+            leading.reads.fresh.push(Asker::Own(id));
+            return Ok(());
+        }
+        if self.leader.is_none() {
+            return Err(ReadError::NoLeader);
+        }
+        if self.questions.waiting >= limit {
+            return Err(ReadError::TooMany { limit });
+        }
+        self.questions.waiting += 1;
+        self.questions.fresh.push(id);
+        Ok(())
+    }
+
+    pub(super) fn handle_request_read_index(&mut self, from: NodeId, request: u64) {
+        if let State::Leader(leading) = &mut self.state
+            && leading.reads.len() < self.config.pending_reads
+        {
+            return leading.reads.fresh.push(Asker::Peer { node: from, request });
+        }
+        self.send(from, Body::ReadIndex { request, index: None });
+    }
+
+    pub(super) fn handle_read_index(&mut self, from: NodeId, request: u64, index: Option<Index>) {
+        if self.leader != Some(from) {
+            return;
+        }
+        let Some(question) = self.questions.asked.remove(&request) else { return };
+        self.questions.waiting -= question.reads.len();
+        for id in question.reads {
+            self.actions.push_back(match index {
+                Some(index) => Action::ReadReady { id, index },
+                None => Action::ReadFailed { id },
+            });
+        }
+    }
+
+    /// Gives the reads that have none a round, if the leader may already answer reads at all.
+    pub(super) fn start_round_for_reads(&mut self) {
+        let State::Leader(leading) = &mut self.state else { return };
+        if leading.reads.fresh.is_empty() || self.log.commit() < leading.first_index {
+            return;
+        }
+        leading.start_round(self.now.after(self.config.heartbeat_interval));
+        let (round, index) = (leading.round, self.log.commit());
+        let LeaderReads { fresh, confirming } = &mut leading.reads;
+        confirming.extend(fresh.drain(..).map(|asker| Confirming { round, index, asker }));
+        self.answer_confirmed_reads(); // A majority of one needs no answers.
+    }
+
+    /// Answers the reads whose round, or a later one, a majority has answered.
+    pub(super) fn answer_confirmed_reads(&mut self) {
+        let State::Leader(leading) = &mut self.state else { return };
+        if leading.reads.confirming.is_empty() {
+            return;
+        }
+        let own = (self.config.id, leading.round);
+        let round_of = |node| if node == own.0 { own.1 } else { leading.progress.get(&node).map_or(0, |p| p.round) };
+        let Some(confirmed) = agreed(self.log.configuration(), round_of) else { return };
+        while let Some(read) = leading.reads.confirming.front() {
+            if read.round > confirmed {
+                break;
+            }
+            let index = read.index;
+            let action = match read.asker {
+                Asker::Own(id) => Action::ReadReady { id, index },
+                Asker::Peer { node, request } => {
+                    let body = Body::ReadIndex { request, index: Some(index) };
+                    Action::Send(Message { from: own.0, to: node, term: self.term, body })
+                }
+            };
+            self.actions.push_back(action);
+            leading.reads.confirming.pop_front();
+        }
+    }
+
+    /// Asks the leader for all reads of this step at once.
+    pub(super) fn send_questions(&mut self) {
+        let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
+        if self.questions.fresh.is_empty() {
+            return;
+        }
+        let request = self.questions.next_request;
+        self.questions.next_request = request.wrapping_add(1);
+        let reads = mem::take(&mut self.questions.fresh);
+        self.questions.asked.insert(request, Question { reads, asked: self.now });
+        self.send(leader, Body::RequestReadIndex { request });
+    }
+
+    /// Asks again what a heartbeat interval has not answered: question or answer may be lost. Called when the leader is
+    /// heard with a new round, so that this needs no timer of its own.
+    pub(super) fn repeat_questions(&mut self, round: u64) {
+        let Some(leader) = self.leader else { return };
+        if self.questions.asked.is_empty() || !self.following.is_new_round(round) {
+            return;
+        }
+        let (now, interval, from, term) = (self.now, self.config.heartbeat_interval, self.config.id, self.term);
+        for (&request, question) in &mut self.questions.asked {
+            if question.asked.after(interval) <= now {
+                question.asked = now;
+                let body = Body::RequestReadIndex { request };
+                self.actions.push_back(Action::Send(Message { from, to: leader, term, body }));
+            }
+        }
+    }
+
+    /// Gives up all reads: the leader they were asked of is gone, or we are it no more.
+    pub(super) fn fail_reads(&mut self) {
+        let Questions { fresh, asked, waiting, .. } = &mut self.questions;
+        *waiting = 0;
+        let asked = mem::take(asked).into_values().flat_map(|question| question.reads);
+        self.actions.extend(asked.chain(fresh.drain(..)).map(|id| Action::ReadFailed { id }));
+        if let State::Leader(leading) = &mut self.state {
+            let LeaderReads { fresh, confirming } = mem::take(&mut leading.reads);
+            for asker in confirming.into_iter().map(|read| read.asker).chain(fresh) {
+                match asker {
+                    Asker::Own(id) => self.actions.push_back(Action::ReadFailed { id }),
+                    Asker::Peer { node, request } => self.send(node, Body::ReadIndex { request, index: None }),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The leader's side: rounds, entries, commitment (§3.5, §3.6.2), and when it must give up (§6.2).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::types::{Body, Entry, Index, Message, NodeId, Payload, Term, Time};
+
+use super::progress::{Mode, Progress, Windows};
+use super::quorum::agreed;
+use super::reads::LeaderReads;
+use super::{Action, Core, Event, ProposeError, Proposed, State};
+
+/// What a leader knows (figure 3.1, "volatile state on leaders").
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Leading {
+    /// Everybody else who receives the log.
+    pub(super) progress: BTreeMap<NodeId, Progress>,
+    /// The no-op with which this term began.
+    pub(super) first_index: Index,
+    /// The latest round of AppendEntries to everybody; counts from 1 in each term.
+    pub(super) round: u64,
+    /// The round is new: everybody must hear of it, entries or not.
+    is_round_due: bool,
+    heartbeat_deadline: Time,
+    quorum_deadline: Time,
+    /// Bytes of this term's entries that are not committed.
+    uncommitted_bytes: usize,
+    pub(super) reads: LeaderReads,
+}
+
+impl Leading {
+    /// Begins a round, which is as good as a heartbeat.
+    pub(super) fn start_round(&mut self, next_heartbeat: Time) {
+        self.round += 1;
+        self.is_round_due = true;
+        self.heartbeat_deadline = next_heartbeat;
+    }
+}
+
+impl Core {
+    /// The election is won: a no-op opens the term, for only by an entry of its own term can a leader commit (§3.6.2).
+    pub(super) fn lead(&mut self) {
+        assert!(self.leader.is_none(), "term {} already has a leader", self.term);
+        assert!(
+            self.vote == Some(self.config.id) && self.writes.is_hard_state_durable(),
+            "our own vote is not durable"
+        );
+        let (id, last, now) = (self.config.id, self.log.last_index(), self.now);
+        let others = self.log.configuration().replicas().filter(|&node| node != id);
+        self.state = State::Leader(Leading {
+            progress: others.map(|node| (node, Progress::new(last, now))).collect(),
+            first_index: last.next(),
+            round: 1,
+            is_round_due: true,
+            heartbeat_deadline: now.after(self.config.heartbeat_interval),
+            quorum_deadline: now.after(self.config.election_timeout.1),
+            uncommitted_bytes: 0,
+            reads: LeaderReads::default(),
+        });
+        self.leader = Some(id);
+        let noop = self.new_entry(last.next(), Payload::Noop);
+        self.append_own(vec![noop]);
+    }
+
+    fn new_entry(&self, index: Index, payload: Payload) -> Entry {
+        let stamp = self.log.last_stamp().expect("a leader knows its last entry").max(self.wall);
+        Entry { index, term: self.term, stamp, payload }
+    }
+
+    pub(super) fn append_commands(&mut self, commands: impl Iterator<Item = Bytes>) -> Result<Proposed, ProposeError> {
+        let State::Leader(leading) = &self.state else {
+            return Err(ProposeError::NotLeader { leader: self.leader });
+        };
+        let (command_limit, uncommitted_limit) = (self.config.command_bytes, self.config.uncommitted_bytes);
+        let first = self.log.last_index().next();
+        let template = self.new_entry(first, Payload::Noop);
+        let (mut entries, mut uncommitted) = (Vec::with_capacity(commands.size_hint().0), leading.uncommitted_bytes);
+        for (index, command) in (first.0..).zip(commands) {
+            if command.len() > command_limit {
+                return Err(ProposeError::TooLarge { bytes: command.len(), limit_bytes: command_limit });
+            }
+            let entry = Entry { index: Index(index), payload: Payload::Command(command), ..template };
+            uncommitted += entry.size_bytes();
+            if uncommitted > uncommitted_limit {
+                return Err(ProposeError::UncommittedFull { limit_bytes: uncommitted_limit });
+            }
+            entries.push(entry);
+        }
+        let Some(last) = entries.last().map(|entry| entry.index) else { return Err(ProposeError::Empty) };
+        self.append_own(entries);
+        Ok(Proposed { term: self.term, first, last })
+    }
+
+    /// Appends to the leader's own log. The write runs beside the sends (§10.2.1); it counts only when it is done.
+    fn append_own(&mut self, entries: Vec<Entry>) {
+        let State::Leader(leading) = &mut self.state else { unreachable!("only a leader makes entries") };
+        for entry in &entries {
+            leading.uncommitted_bytes += entry.size_bytes();
+            self.log.append(entry.clone());
+        }
+        self.writes.append(entries);
+    }
+
+    /// Sends what each follower may have and does not: entries, a new round, a commit index.
+    pub(super) fn replicate(&mut self) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let windows = Windows { messages: self.config.in_flight_messages, bytes: self.config.in_flight_bytes };
+        let (limit_bytes, last, commit) = (self.config.message_bytes, self.log.last_index(), self.log.commit());
+        let outbox = Outbox { from: self.config.id, term: self.term, commit, round: leading.round };
+        let is_round_due = std::mem::take(&mut leading.is_round_due);
+        for (&to, progress) in &mut leading.progress {
+            let mut is_told = false;
+            while progress.next <= last && progress.may_send(windows) {
+                if progress.next < self.log.first_in_tail() {
+                    if progress.fetch.is_none() {
+                        let to_index = self.log.first_in_tail().previous();
+                        let fetch = self.fetches.start_for(to, progress.next, to_index, limit_bytes);
+                        progress.fetch = Some(fetch.id);
+                        self.actions.push_back(Action::Fetch(fetch));
+                    }
+                    break;
+                }
+                let (entries, bytes) = self.log.entries(progress.next, last, limit_bytes);
+                let previous = self.log.terms().term_at(progress.next.previous());
+                self.actions.push_back(outbox.append_entries(to, progress, previous, entries, bytes));
+                is_told = true;
+            }
+            // What a follower that still has to catch up may commit, it commits when the entries come.
+            let is_commit_news =
+                progress.mode == Mode::Replicate && commit.min(progress.next.previous()) > progress.commit_sent;
+            if !is_told && (is_round_due || is_commit_news) {
+                let previous = self.log.terms().term_at(progress.next.previous());
+                self.actions.push_back(outbox.append_entries(to, progress, previous, Vec::new(), 0));
+            }
+        }
+    }
+
+    /// Sends entries that had to be fetched.
+    pub(super) fn send_entries(&mut self, to: NodeId, entries: Vec<Entry>) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress.get_mut(&to) else { return };
+        let outbox = Outbox { from: self.config.id, term: self.term, commit: self.log.commit(), round: leading.round };
+        let bytes = entries.iter().map(Entry::size_bytes).sum();
+        let previous = self.log.terms().term_at(progress.next.previous());
+        self.actions.push_back(outbox.append_entries(to, progress, previous, entries, bytes));
+    }
+
+    pub(super) fn handle_appended(&mut self, from: NodeId, matched: Index, round: u64) {
+        let last_index = self.log.last_index();
+        let Some(progress) = self.peer(from, round) else { return };
+        if matched > last_index {
+            return self.ignore();
+        }
+        if progress.acknowledged(matched) {
+            self.advance_commit();
+        }
+        self.answer_confirmed_reads();
+    }
+
+    /// The follower's log is not what the leader thought. Its hint says which terms it has; ours may skip further:
+    ///
+    /// ```text
+    ///  index    1 2 3 4 5 6 7 8 9
+    ///  follower 1 1 1 5 5 5            hint for previous index 9 of term 6: index 6, term 5
+    ///  leader   1 1 1 2 2 2 2 6 6      our last entry of at most term 5 and at most index 6 is 6, of term 2: ask there;
+    ///                                  the next hint is index 3, term 1, and there they agree
+    /// ```
+    pub(super) fn handle_rejected(&mut self, from: NodeId, previous: Index, hint: (Index, Term), round: u64) {
+        let guess = self.log.terms().last_at_or_before(hint.0, hint.1);
+        let Some(progress) = self.peer(from, round) else { return };
+        progress.rejected(previous, guess);
+        self.answer_confirmed_reads();
+    }
+
+    /// The follower that has just answered; `None` if we do not lead, do not know it, or the round is none of ours.
+    fn peer(&mut self, from: NodeId, round: u64) -> Option<&mut Progress> {
+        let State::Leader(leading) = &mut self.state else { return None };
+        match leading.progress.get_mut(&from) {
+            Some(progress) if round <= leading.round => {
+                progress.round = progress.round.max(round);
+                progress.heard = self.now;
+                Some(progress)
+            }
+            _ => {
+                self.ignored_messages = self.ignored_messages.saturating_add(1);
+                None
+            }
+        }
+    }
+
+    /// Commits what a quorum has on disk, if it is of the leader's own term: an older entry, even on a majority, may
+    /// still be replaced (figure 3.7); it is committed with the first of ours that follows it.
+    pub(super) fn advance_commit(&mut self) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let (id, durable, commit) = (self.config.id, self.log.durable(), self.log.commit());
+        let matched = |node| match leading.progress.get(&node) {
+            Some(progress) => progress.matched,
+            None if node == id => durable,
+            None => Index(0),
+        };
+        let Some(index) = agreed(self.log.configuration(), matched) else { return };
+        if index <= commit || index < leading.first_index {
+            return;
+        }
+        assert!(
+            self.log.terms().term_at(index) == Some(self.term),
+            "{index} is not of the leader's term {}",
+            self.term
+        );
+        leading.uncommitted_bytes -= self.log.bytes_of(commit.next().max(leading.first_index), index);
+        self.log.commit_to(index);
+    }
+
+    /// The first of: the next heartbeat, the next look at who has answered, our own write being too late.
+    pub(super) fn leader_deadline(&self, leading: &Leading) -> Option<Time> {
+        let peers = [leading.heartbeat_deadline, leading.quorum_deadline];
+        let peers = peers.into_iter().filter(|_| !leading.progress.is_empty());
+        let stall = self.writes.oldest_since().map(|since| since.after(self.config.election_timeout.1));
+        peers.chain(stall).min()
+    }
+
+    pub(super) fn leader_timeout(&mut self) {
+        let stalled = self.is_write_stalled();
+        let term = self.term;
+        let State::Leader(leading) = &mut self.state else { return };
+        if stalled {
+            // It could lead on the others' disks, but then a dead disk would lead for ever.
+            return self.step_down(Event::StalledWrite { term });
+        }
+        if leading.quorum_deadline <= self.now {
+            let (id, now) = (self.config.id, self.now);
+            let heard = |node| if node == id { now } else { leading.progress.get(&node).map_or(Time(0), |p| p.heard) };
+            let heard = agreed(self.log.configuration(), heard).unwrap_or(now);
+            leading.quorum_deadline = heard.after(self.config.election_timeout.1);
+            if leading.quorum_deadline <= now {
+                return self.step_down(Event::LostQuorum { term });
+            }
+        }
+        if leading.heartbeat_deadline <= self.now {
+            leading.start_round(self.now.after(self.config.heartbeat_interval));
+        }
+    }
+}
+
+/// What all AppendEntries of one step have in common.
+#[derive(Clone, Copy)]
+struct Outbox {
+    from: NodeId,
+    term: Term,
+    commit: Index,
+    round: u64,
+}
+
+impl Outbox {
+    /// The message with `entries`, which start at `progress.next`; `previous_term` is the term before them.
+    fn append_entries(
+        self,
+        to: NodeId,
+        progress: &mut Progress,
+        previous_term: Option<Term>,
+        entries: Vec<Entry>,
+        bytes: usize,
+    ) -> Action {
+        let previous_index = progress.next.previous();
+        let previous_term = previous_term.expect("what precedes the next entry is in the log");
+        let last = entries.last().map_or(previous_index, |entry| entry.index);
+        if !entries.is_empty() {
+            progress.sent(last, bytes);
+        }
+        progress.commit_sent = progress.commit_sent.max(self.commit.min(last));
+        let (commit, round) = (self.commit, self.round);
+        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round };
+        Action::Send(Message { from: self.from, to, term: self.term, body })
+    }
+}

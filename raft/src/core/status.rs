@@ -1,0 +1,49 @@
+//! What a core tells about itself.
+
+use crate::types::{Index, NodeId, Term, Time};
+
+use super::Role;
+
+/// A core's state in brief, for operators and for tests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Status {
+    /// This node.
+    pub id: NodeId,
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Whom it takes for the leader of that term.
+    pub leader: Option<NodeId>,
+    /// Known to be committed up to here.
+    pub commit: Index,
+    /// Applied up to here.
+    pub applied: Index,
+    /// Durable on this node's own disk up to here.
+    pub durable: Index,
+    /// The log's last index.
+    pub last_index: Index,
+    /// What a leader knows of the others; empty elsewhere.
+    pub peers: Vec<PeerStatus>,
+    /// Messages that made no sense and were dropped: for another node, from a stranger, with impossible numbers.
+    pub ignored_messages: u64,
+}
+
+/// What a leader knows of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerStatus {
+    /// The node.
+    pub id: NodeId,
+    /// Its log equals the leader's up to here, durably.
+    pub matched: Index,
+    /// The next entry to send.
+    pub next: Index,
+    /// Whether the leader streams entries, or still looks for the place where the logs agree.
+    pub is_replicating: bool,
+    /// Messages with entries that it has not acknowledged.
+    pub in_flight_messages: usize,
+    /// Bytes of entries that it has not acknowledged.
+    pub in_flight_bytes: usize,
+    /// When the leader last heard from it; at first, when the leader was elected.
+    pub heard: Time,
+}

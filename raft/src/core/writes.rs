@@ -1,0 +1,242 @@
+//! What goes to the disk, and what must wait until it is there.
+//!
+//! Everything that one step changes is collected in a draft and leaves as one [`Write`] with the next sequence number.
+//! Messages that promise something (a vote, a candidacy) carry the number of the write that makes the promise
+//! true and stay here until it is done (§3.8: "servers must persist … before responding to RPCs").
+//!
+//! A completion says only "write 7 is done". What that makes durable was noted when write 7 left, and every truncation
+//! since then has lowered the note. So a late completion cannot vouch for entries that took the place of those it wrote:
+//!
+//! ```text
+//!  write 7: entries 5 6 (term 1)     note: durable up to 6
+//!  truncate from 5                   note: durable up to 4
+//!  write 8: entries 5 6 (term 2)     note: durable up to 6
+//!  done 7                            durable = 4, not 6
+//!  done 8                            durable = 6
+//! ```
+
+use std::collections::VecDeque;
+use std::mem;
+
+use crate::types::{Entry, HardState, Index, Message, Time, Write};
+
+/// The most messages that wait for writes. Any message may be lost, so the latest beyond these are.
+const WITHHELD_LIMIT: usize = 256;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Draft {
+    hard_state: Option<HardState>,
+    truncate_from: Option<Index>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Outstanding {
+    sequence: u64,
+    since: Time,
+    /// Once it is done, the log is durable up to here.
+    durable_to: Index,
+}
+
+/// Drafts, outstanding writes and withheld messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Writes {
+    draft: Draft,
+    issued: u64,
+    done: u64,
+    outstanding: VecDeque<Outstanding>,
+    withheld: VecDeque<(u64, Message)>,
+    /// The write that carries the current term and vote.
+    hard_state_sequence: u64,
+}
+
+impl Writes {
+    fn has_draft(&self) -> bool {
+        self.draft.hard_state.is_some() || self.draft.truncate_from.is_some() || !self.draft.entries.is_empty()
+    }
+
+    /// Puts term and vote into the draft. Returns the sequence number at which they will be durable.
+    pub(super) fn set_hard_state(&mut self, hard_state: HardState) -> u64 {
+        self.draft.hard_state = Some(hard_state);
+        self.hard_state_sequence = self.issued + 1;
+        self.hard_state_sequence
+    }
+
+    /// Whether term and vote are on disk as they are in memory.
+    pub(super) fn is_hard_state_durable(&self) -> bool {
+        self.hard_state_sequence <= self.done
+    }
+
+    /// The sequence number at which term and vote are durable.
+    pub(super) fn hard_state_sequence(&self) -> u64 {
+        self.hard_state_sequence
+    }
+
+    /// Whether this write, and all before it, are on disk.
+    pub(super) fn is_done(&self, sequence: u64) -> bool {
+        sequence <= self.done
+    }
+
+    /// Puts entries into the draft.
+    pub(super) fn append(&mut self, mut entries: Vec<Entry>) {
+        if let (Some(last), Some(first)) = (self.draft.entries.last(), entries.first()) {
+            assert!(first.index == last.index.next(), "entry {} does not follow entry {}", first.index, last.index);
+        }
+        if self.draft.entries.is_empty() {
+            self.draft.entries = entries;
+        } else {
+            self.draft.entries.append(&mut entries);
+        }
+    }
+
+    /// Entries from `from` on are no more.
+    pub(super) fn truncate_from(&mut self, from: Index) {
+        for outstanding in &mut self.outstanding {
+            outstanding.durable_to = outstanding.durable_to.min(from.previous());
+        }
+        let draft = &mut self.draft;
+        if let Some(first) = draft.entries.first().map(|entry| entry.index)
+            && from >= first
+        {
+            draft.entries.retain(|entry| entry.index < from);
+            return;
+        }
+        draft.entries.clear();
+        draft.truncate_from = Some(draft.truncate_from.map_or(from, |earlier| earlier.min(from)));
+    }
+
+    /// The draft becomes a write, if there is anything in it.
+    pub(super) fn issue(&mut self, now: Time, last_index: Index) -> Option<Write> {
+        if !self.has_draft() {
+            return None;
+        }
+        self.issued += 1;
+        let sequence = self.issued;
+        let Draft { hard_state, truncate_from, entries } = mem::take(&mut self.draft);
+        if let Some(last) = entries.last() {
+            assert!(last.index == last_index, "the draft ends at {} but the log at {last_index}", last.index);
+        }
+        self.outstanding.push_back(Outstanding { sequence, since: now, durable_to: last_index });
+        Some(Write { sequence, hard_state, truncate_from, entries })
+    }
+
+    /// Write `sequence` and all before it are done. Returns up to where that makes the log durable; `None` if it is no
+    /// news.
+    ///
+    /// # Panics
+    /// If there never was such a write: whoever counts on it would count on nothing.
+    pub(super) fn finish(&mut self, sequence: u64) -> Option<Index> {
+        assert!(sequence <= self.issued, "write {sequence} is said to be done, but only {} were issued", self.issued);
+        let mut durable_to = None;
+        while let Some(oldest) = self.outstanding.front() {
+            if oldest.sequence > sequence {
+                break;
+            }
+            durable_to = durable_to.max(Some(oldest.durable_to));
+            self.outstanding.pop_front();
+        }
+        self.done = self.done.max(sequence);
+        durable_to
+    }
+
+    /// When the oldest outstanding write was issued.
+    pub(super) fn oldest_since(&self) -> Option<Time> {
+        self.outstanding.front().map(|oldest| oldest.since)
+    }
+
+    /// Keeps a message until write `sequence` is done. One that waits already is not kept twice.
+    pub(super) fn withhold(&mut self, sequence: u64, message: Message) {
+        let is_known = self.withheld.iter().any(|(_, waiting)| *waiting == message);
+        if !is_known && self.withheld.len() < WITHHELD_LIMIT {
+            self.withheld.push_back((sequence, message));
+        }
+    }
+
+    /// The next message whose write is done, in the order in which they were withheld.
+    pub(super) fn release(&mut self) -> Option<Message> {
+        let &(sequence, _) = self.withheld.front()?;
+        if sequence > self.done {
+            return None;
+        }
+        self.withheld.pop_front().map(|(_, message)| message)
+    }
+
+    /// Drops what is withheld: it speaks of a term that is over.
+    pub(super) fn forget_withheld(&mut self) {
+        self.withheld.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Body, NodeId, Payload, Stamp, Term};
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry { index: Index(index), term: Term(term), stamp: Stamp(0), payload: Payload::Noop }
+    }
+
+    #[test]
+    fn one_step_is_one_write_and_numbers_count_up() {
+        let mut writes = Writes::default();
+        assert_eq!(writes.issue(Time(1), Index(0)), None);
+        let hard_state = HardState { term: Term(1), vote: Some(NodeId(1)) };
+        assert_eq!(writes.set_hard_state(hard_state), 1);
+        writes.append(vec![entry(1, 1)]);
+        writes.append(vec![entry(2, 1)]);
+        let write = writes.issue(Time(1), Index(2)).unwrap();
+        assert_eq!((write.sequence, write.hard_state, write.entries.len()), (1, Some(hard_state), 2));
+        assert!(!writes.is_hard_state_durable());
+        assert_eq!(writes.finish(1), Some(Index(2)));
+        assert!(writes.is_hard_state_durable());
+        assert_eq!(writes.finish(1), None);
+    }
+
+    #[test]
+    fn a_late_completion_does_not_vouch_for_entries_that_replaced_those_it_wrote() {
+        let mut writes = Writes::default();
+        writes.append((1..=6).map(|index| entry(index, 1)).collect());
+        writes.issue(Time(1), Index(6)).unwrap();
+        writes.truncate_from(Index(5));
+        writes.append(vec![entry(5, 2), entry(6, 2)]);
+        let second = writes.issue(Time(2), Index(6)).unwrap();
+        assert_eq!(second.truncate_from, Some(Index(5)));
+        assert_eq!(writes.finish(1), Some(Index(4)));
+        assert_eq!(writes.finish(2), Some(Index(6)));
+    }
+
+    #[test]
+    fn truncation_within_the_draft_needs_no_truncation_on_disk() {
+        let mut writes = Writes::default();
+        writes.append(vec![entry(1, 1), entry(2, 1), entry(3, 1)]);
+        writes.truncate_from(Index(2));
+        writes.append(vec![entry(2, 2)]);
+        let write = writes.issue(Time(1), Index(2)).unwrap();
+        assert_eq!((write.truncate_from, write.entries), (None, vec![entry(1, 1), entry(2, 2)]));
+        writes.append(vec![entry(3, 2)]);
+        writes.truncate_from(Index(2));
+        writes.append(vec![entry(2, 3)]);
+        let write = writes.issue(Time(1), Index(2)).unwrap();
+        assert_eq!((write.truncate_from, write.entries), (Some(Index(2)), vec![entry(2, 3)]));
+    }
+
+    #[test]
+    fn withheld_messages_leave_in_order_once_their_write_is_done() {
+        let message =
+            |to, granted| Message { from: NodeId(1), to: NodeId(to), term: Term(1), body: Body::Vote { granted } };
+        let mut writes = Writes::default();
+        let first = writes.set_hard_state(HardState::default());
+        writes.issue(Time(1), Index(0)).unwrap();
+        let second = writes.set_hard_state(HardState::default());
+        writes.issue(Time(1), Index(0)).unwrap();
+        writes.withhold(first, message(2, true));
+        writes.withhold(first, message(2, true));
+        writes.withhold(second, message(3, true));
+        assert_eq!(writes.release(), None);
+        writes.finish(first);
+        assert_eq!(writes.release(), Some(message(2, true)));
+        assert_eq!(writes.release(), None, "once, and the other still waits");
+        writes.finish(second);
+        assert_eq!(writes.release(), Some(message(3, true)));
+    }
+}

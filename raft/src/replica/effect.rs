@@ -1,0 +1,57 @@
+//! What a replica asks of its driver.
+
+use bytes::Bytes;
+
+use super::{Outcome, PeerMessage, RequestId};
+use crate::core;
+use crate::storage::Job;
+use crate::types::{Entry, NodeId};
+
+/// What a replica asks of its driver. Effects of one kind must be carried out in the order they come; kinds may overtake
+/// each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send this to another node, if there is a link to it; otherwise drop it.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: PeerMessage,
+    },
+    /// Hand this to the storage thread; what it completes comes back by `handle_done` or `handle_storage_failure`.
+    Storage(Job),
+    /// Apply these, in this order, then say `applied`.
+    Apply(Vec<Entry>),
+    /// Ask the state machine this, then say `queried`. What the query must see has been applied.
+    Query {
+        /// To be given back.
+        id: QueryId,
+        /// The query.
+        query: Bytes,
+    },
+    /// Tell the request's author.
+    Reply {
+        /// The number given to `submit`.
+        id: RequestId,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// Something an operator may want to know.
+    Event(Event),
+}
+
+/// The replica's number for a query that it handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueryId(pub u64);
+
+/// Something an operator may want to know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The core's.
+    Core(core::Event),
+    /// The disk has failed: this replica takes part in nothing any more.
+    StorageFailed {
+        /// What the disk said.
+        reason: String,
+    },
+}

@@ -1,0 +1,115 @@
+//! What a replica is told when it is made.
+
+use std::time::Duration;
+
+use crate::core::{Config, ConfigError};
+
+/// A replica's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaConfig {
+    /// The core's. Its `seed` must differ between two lives of a node: request numbers start from it.
+    pub core: Config,
+    /// How long a request may wait for its outcome. Default 5 s.
+    pub request_timeout: Duration,
+    /// What a replica holds for its clients at most.
+    pub limits: Limits,
+}
+
+/// What a replica holds for its clients at most. A request beyond a limit is refused with an outcome that names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests not answered yet, those that other nodes forwarded included. Default 65 536.
+    pub pending_requests: usize,
+    /// The bytes of their commands and queries. Default 64 MiB.
+    pub pending_bytes: usize,
+    /// Commands handed to the leader and not answered yet. Default 16 384.
+    pub forwarded_requests: usize,
+    /// One command or query. At most the core's `command_bytes`. Default 1 MiB.
+    pub request_bytes: usize,
+    /// The entries of one proposal together ([`Entry::size_bytes`](crate::types::Entry::size_bytes)), though at least one
+    /// command. The core's `uncommitted_bytes` counts too. Default 1 MiB.
+    pub batch_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            pending_requests: 65_536,
+            pending_bytes: 64 << 20,
+            forwarded_requests: 16_384,
+            request_bytes: 1 << 20,
+            batch_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Why a replica cannot start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplicaConfigError {
+    /// The core's settings, or what was saved.
+    #[error(transparent)]
+    Core(#[from] ConfigError),
+    /// Requests would end before they begin.
+    #[error("ReplicaConfig::request_timeout is zero; every request would time out at once")]
+    ZeroTimeout,
+    /// A limit is out of its range.
+    #[error("Limits::{name} is {value}; it must be between 1 and {most}")]
+    Limit {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// The most it can be.
+        most: usize,
+    },
+}
+
+impl ReplicaConfig {
+    /// Defaults around a core's settings.
+    #[must_use]
+    pub fn new(core: Config) -> ReplicaConfig {
+        ReplicaConfig { core, request_timeout: Duration::from_secs(5), limits: Limits::default() }
+    }
+
+    /// Checks that the settings make sense together.
+    ///
+    /// # Errors
+    /// Names the first setting that does not.
+    pub fn validate(&self) -> Result<(), ReplicaConfigError> {
+        self.core.validate()?;
+        if self.request_timeout.is_zero() {
+            return Err(ReplicaConfigError::ZeroTimeout);
+        }
+        let limits = &self.limits;
+        let ranges = [
+            ("pending_requests", limits.pending_requests, u32::MAX as usize - 1),
+            ("pending_bytes", limits.pending_bytes, usize::MAX),
+            ("forwarded_requests", limits.forwarded_requests, usize::MAX),
+            ("request_bytes", limits.request_bytes, self.core.command_bytes),
+            ("batch_bytes", limits.batch_bytes, usize::MAX),
+        ];
+        match ranges.into_iter().find(|&(_, value, most)| value < 1 || value > most) {
+            Some((name, value, most)) => Err(ReplicaConfigError::Limit { name, value, most }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::NodeId;
+
+    #[test]
+    fn defaults_are_valid_and_errors_name_the_setting() {
+        let good = ReplicaConfig::new(Config::new(NodeId(1)));
+        good.validate().unwrap();
+        let hasty = ReplicaConfig { request_timeout: Duration::ZERO, ..good.clone() };
+        assert!(hasty.validate().unwrap_err().to_string().contains("request_timeout"));
+        let closed = ReplicaConfig { limits: Limits { pending_bytes: 0, ..good.limits }, ..good.clone() };
+        assert!(closed.validate().unwrap_err().to_string().contains("Limits::pending_bytes"));
+        let large = Limits { request_bytes: good.core.command_bytes + 1, ..good.limits };
+        let large = ReplicaConfig { limits: large, ..good };
+        assert!(large.validate().unwrap_err().to_string().contains("Limits::request_bytes"));
+    }
+}

@@ -1,0 +1,139 @@
+//! Reads: ReadIndex once for all that came between two polls, then wait until the index is applied, then ask the state
+//! machine (§6.4).
+//!
+//! A read changes nothing, so it may be asked again as often as leaders change, until its deadline.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::requests::{Key, Stage};
+use super::{Effect, Outcome, QueryId, Replica};
+use crate::core::ReadId;
+use crate::types::{Index, Now};
+
+/// The reads that have not reached the state machine.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// The core has not been asked for these.
+    fresh: Vec<Key>,
+    /// It has for these, and has not answered. Numbers rise.
+    asked: VecDeque<(ReadId, Vec<Key>)>,
+    /// It has answered for these: they wait for the index to be applied.
+    ready: Vec<(Index, Vec<Key>)>,
+    /// Emptied lists, to be filled again.
+    spare: Vec<Vec<Key>>,
+    last_id: u64,
+    /// Whether anything has happened since the core last refused.
+    may_ask: bool,
+}
+
+impl Reads {
+    pub(super) fn add(&mut self, key: Key) {
+        self.fresh.push(key);
+        self.may_ask = true;
+    }
+
+    /// Something has happened: the core may say yes now.
+    pub(super) fn wake(&mut self) {
+        self.may_ask = true;
+    }
+
+    fn next_id(&mut self) -> Option<ReadId> {
+        if self.fresh.is_empty() || !self.may_ask {
+            return None;
+        }
+        self.last_id += 1;
+        Some(ReadId(self.last_id))
+    }
+
+    fn asked(&mut self, id: ReadId) {
+        let keys = std::mem::replace(&mut self.fresh, self.spare.pop().unwrap_or_default());
+        self.asked.push_back((id, keys));
+    }
+
+    fn take(&mut self, id: ReadId) -> Option<Vec<Key>> {
+        let place = self.asked.binary_search_by_key(&id, |&(asked, _)| asked).ok()?;
+        self.asked.remove(place).map(|(_, keys)| keys)
+    }
+
+    fn failed(&mut self, id: ReadId) {
+        if let Some(mut keys) = self.take(id) {
+            self.fresh.append(&mut keys);
+            self.recycle(keys);
+            self.may_ask = false;
+        }
+    }
+
+    fn recycle(&mut self, mut keys: Vec<Key>) {
+        keys.clear();
+        if self.spare.len() < 64 {
+            self.spare.push(keys);
+        }
+    }
+
+    /// Forgets lists whose requests are all gone.
+    pub(super) fn forget_dead(&mut self, alive: impl Fn(Key) -> bool) {
+        self.fresh.retain(|&key| alive(key));
+        while let Some((_, keys)) = self.asked.pop_front_if(|(_, keys)| !keys.iter().any(|&key| alive(key))) {
+            self.recycle(keys);
+        }
+        while let Some(place) = self.ready.iter().position(|(_, keys)| !keys.iter().any(|&key| alive(key))) {
+            let (_, keys) = self.ready.swap_remove(place);
+            self.recycle(keys);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.fresh.clear();
+        self.asked.clear();
+        self.ready.clear();
+    }
+}
+
+impl Replica {
+    /// Asks the core for an index for all fresh reads together.
+    pub(super) fn ask_for_reads(&mut self) {
+        while let Some(id) = self.reads.next_id() {
+            match self.core.read_index(self.now, id) {
+                Ok(()) => self.reads.asked(id),
+                Err(_) => self.reads.may_ask = false,
+            }
+        }
+    }
+
+    pub(super) fn read_ready(&mut self, id: ReadId, index: Index) {
+        if let Some(keys) = self.reads.take(id) {
+            self.reads.ready.push((index, keys));
+            self.release_reads();
+        }
+    }
+
+    pub(super) fn read_failed(&mut self, id: ReadId) {
+        self.reads.failed(id);
+    }
+
+    /// Hands the state machine every query whose index it has applied.
+    pub(super) fn release_reads(&mut self) {
+        while let Some(place) = self.reads.ready.iter().position(|&(index, _)| index <= self.applied) {
+            let (_, keys) = self.reads.ready.remove(place);
+            for &key in &keys {
+                if let Some(pending) = self.requests.get_mut(key) {
+                    pending.stage = Stage::Querying;
+                    let query = std::mem::take(&mut pending.payload);
+                    self.effects.push_back(Effect::Query { id: QueryId(key.to_number()), query });
+                }
+            }
+            self.reads.recycle(keys);
+        }
+    }
+
+    /// The state machine has answered a query. Nothing happens if the query's request has expired.
+    pub fn queried(&mut self, now: Now, id: QueryId, output: Bytes) {
+        self.now = now;
+        let key = Key::from_number(id.0);
+        if self.requests.get(key).is_some_and(|pending| pending.stage == Stage::Querying) {
+            self.finish(key, Outcome::Answer(output));
+        }
+    }
+}

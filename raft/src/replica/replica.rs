@@ -1,0 +1,353 @@
+//! The replica: inputs, the order of effects, and the requests' ends.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::reads::Reads;
+use super::requests::{Key, Origin, Pending, Requests, Stage};
+use super::writes::Writes;
+use super::{
+    Bound, Doubt, Effect, Event, Limits, Outcome, PeerMessage, Refusal, ReplicaConfig, ReplicaConfigError, Request,
+    RequestId,
+};
+use crate::core::{self, Action, Core, Done, Role};
+use crate::storage::{Job, StorageError};
+use crate::types::{Index, NodeId, Now, Saved, Time};
+
+/// One node's replica of a group: everything that decides, and nothing that does I/O, reads a clock or starts a thread.
+///
+/// Feed it inputs (`handle_*`, [`submit`](Replica::submit), [`applied`](Replica::applied),
+/// [`queried`](Replica::queried)), then call [`poll`](Replica::poll) until it gives `None`, carrying out what it asks,
+/// then wait for the next input or until [`poll_timeout`](Replica::poll_timeout). Commands submitted between two rounds
+/// of `poll` become one proposal.
+#[derive(Debug)]
+pub struct Replica {
+    pub(super) core: Core,
+    id: NodeId,
+    pub(super) limits: Limits,
+    /// What a proposal may take, in bytes of entries.
+    pub(super) batch_bytes: usize,
+    request_timeout: std::time::Duration,
+    /// What the last input said the time was.
+    pub(super) now: Now,
+    /// The last index that the state machine has applied.
+    pub(super) applied: Index,
+    pub(super) requests: Requests,
+    pub(super) writes: Writes,
+    pub(super) reads: Reads,
+    pub(super) links: BTreeSet<NodeId>,
+    pub(super) effects: VecDeque<Effect>,
+    /// Mixed into the numbers that other nodes see, so that an answer meant for an earlier life names nothing.
+    mask: u64,
+    pub(super) failed: Option<String>,
+}
+
+/// What a replica says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The core's status.
+    pub core: core::Status,
+    /// The last index that the state machine has applied.
+    pub applied: Index,
+    /// Requests not answered yet.
+    pub pending_requests: usize,
+    /// Their bytes.
+    pub pending_bytes: usize,
+    /// Why the replica answers nothing any more, if its disk has failed.
+    pub failed: Option<String>,
+}
+
+impl Replica {
+    /// A replica with what its disk held. Its state machine is in its initial state: the log is applied again.
+    ///
+    /// # Errors
+    /// If a setting is out of its range.
+    pub fn new(config: ReplicaConfig, saved: Saved, now: Now) -> Result<Replica, ReplicaConfigError> {
+        config.validate()?;
+        let id = config.core.id;
+        let mask = scramble(scramble(scramble(config.core.seed) ^ now.wall.0) ^ now.monotonic.0);
+        let batch_bytes = config.limits.batch_bytes.min(config.core.uncommitted_bytes);
+        Ok(Replica {
+            core: Core::new(config.core, saved, now)?,
+            id,
+            limits: config.limits,
+            batch_bytes,
+            request_timeout: config.request_timeout,
+            now,
+            applied: Index(0),
+            requests: Requests::new(),
+            writes: Writes::default(),
+            reads: Reads::default(),
+            links: BTreeSet::new(),
+            effects: VecDeque::new(),
+            mask,
+            failed: None,
+        })
+    }
+
+    /// A message from `from` arrived. One that is not addressed to this node, or says it is from another, is dropped.
+    pub fn handle_message(&mut self, now: Now, from: NodeId, message: PeerMessage) {
+        self.input(now);
+        if self.failed.is_some() {
+            return;
+        }
+        match message {
+            PeerMessage::Raft(message) if message.from == from && message.to == self.id => {
+                self.core.handle_message(now, message);
+            }
+            PeerMessage::Raft(_) => {}
+            PeerMessage::Forward { request, command } => {
+                let origin = Origin::Peer { node: from, request };
+                if self.core.is_leader() {
+                    self.accept(origin, Request::Write(command));
+                } else {
+                    let leader = self.core.leader();
+                    self.answer(origin, Outcome::Refused(Refusal::NotLeader { leader }));
+                }
+            }
+            PeerMessage::Forwarded { request, outcome } => self.forwarded_answered(from, request, outcome),
+        }
+    }
+
+    /// The time that [`poll_timeout`](Replica::poll_timeout) named has come. Harmless when it has not.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.input(now);
+        if self.failed.is_some() {
+            return;
+        }
+        if self.core.poll_timeout().is_some_and(|deadline| deadline <= now.monotonic) {
+            self.core.handle_timeout(now);
+        }
+        self.expire();
+    }
+
+    /// The storage thread has done a job.
+    pub fn handle_done(&mut self, now: Now, done: Done) {
+        self.input(now);
+        if self.failed.is_none() {
+            self.core.handle_done(now, done);
+        }
+    }
+
+    /// The disk has failed. Terminal: what the disk holds is not known any more, so this replica neither votes nor
+    /// acknowledges nor answers until it is made again from what its disk is found to hold.
+    pub fn handle_storage_failure(&mut self, now: Now, error: &StorageError) {
+        self.input(now);
+        if self.failed.is_some() {
+            return;
+        }
+        let reason = error.to_string();
+        // What was to be sent may rest on what is not durable.
+        self.effects.retain(|effect| matches!(effect, Effect::Reply { .. } | Effect::Event(_)));
+        self.effects.push_back(Effect::Event(Event::StorageFailed { reason: reason.clone() }));
+        while let Some((key, pending)) = self.requests.oldest() {
+            let outcome = match pending.stage {
+                Stage::Proposed { .. } | Stage::Forwarded { .. } => Outcome::Unknown(Doubt::StorageFailed),
+                Stage::Waiting | Stage::Reading | Stage::Querying => Outcome::Refused(Refusal::StorageFailed),
+            };
+            self.finish(key, outcome);
+        }
+        self.reads.clear();
+        self.failed = Some(reason);
+    }
+
+    /// There is a link to `peer` now.
+    pub fn handle_connected(&mut self, now: Now, peer: NodeId) {
+        self.input(now);
+        self.links.insert(peer);
+    }
+
+    /// The link to `peer` broke. What was forwarded over it has an unknown outcome.
+    pub fn handle_disconnected(&mut self, now: Now, peer: NodeId) {
+        self.input(now);
+        self.links.remove(&peer);
+        self.link_broke(peer);
+    }
+
+    /// A client asks. The outcome comes as [`Effect::Reply`] with the same `id`, exactly once, within
+    /// `ReplicaConfig::request_timeout`. Writes submitted to one node keep their order; a read sees every write that
+    /// was *answered* before the read was submitted, not those still pending.
+    pub fn submit(&mut self, now: Now, id: RequestId, request: Request) {
+        self.input(now);
+        self.accept(Origin::Local(id), request);
+    }
+
+    /// The next effect. Call it until it gives `None` after every input or batch of inputs.
+    pub fn poll(&mut self) -> Option<Effect> {
+        loop {
+            if let Some(effect) = self.effects.pop_front() {
+                return Some(effect);
+            }
+            if self.failed.is_some() {
+                return None;
+            }
+            self.hand_on_writes();
+            self.ask_for_reads();
+            if !self.effects.is_empty() {
+                continue;
+            }
+            let action = self.core.poll()?;
+            if let Some(effect) = self.translate(action) {
+                return Some(effect);
+            }
+        }
+    }
+
+    fn translate(&mut self, action: Action) -> Option<Effect> {
+        match action {
+            Action::Send(message) => Some(Effect::Send { to: message.to, message: PeerMessage::Raft(message) }),
+            Action::Write(write) => Some(Effect::Storage(Job::Write(write))),
+            Action::Fetch(fetch) => Some(Effect::Storage(Job::Fetch(fetch))),
+            Action::Apply(entries) => Some(self.apply(entries)),
+            Action::ReadReady { id, index } => {
+                self.read_ready(id, index);
+                None
+            }
+            Action::ReadFailed { id } => {
+                self.read_failed(id);
+                None
+            }
+            Action::Event(event) => {
+                if matches!(event, core::Event::Changed { role, .. } if role != Role::Leader) {
+                    self.refuse_forwarded_here();
+                }
+                Some(Effect::Event(Event::Core(event)))
+            }
+        }
+    }
+
+    /// When to call [`handle_timeout`](Replica::handle_timeout), unless an input changes it before.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let request = self.requests.oldest().map(|(_, pending)| pending.deadline);
+        match (self.core.poll_timeout(), request) {
+            (Some(core), Some(request)) => Some(core.min(request)),
+            (core, request) => core.or(request),
+        }
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            core: self.core.status(),
+            applied: self.applied,
+            pending_requests: self.requests.len(),
+            pending_bytes: self.requests.size_bytes(),
+            failed: self.failed.clone(),
+        }
+    }
+
+    /// The core, to look at.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn input(&mut self, now: Now) {
+        self.now = now;
+        self.reads.wake();
+    }
+
+    /// Takes a request in, or refuses it.
+    fn accept(&mut self, origin: Origin, request: Request) {
+        let size_bytes = request.size_bytes();
+        if let Some(refusal) = self.refusal(size_bytes) {
+            return self.answer(origin, Outcome::Refused(refusal));
+        }
+        let deadline = self.now.monotonic.after(self.request_timeout);
+        match request {
+            Request::Write(payload) => {
+                let stage = Stage::Waiting;
+                let key = self.requests.insert(Pending { origin, stage, deadline, payload, size_bytes });
+                self.writes.waiting.push_back(key);
+            }
+            Request::Read(payload) => {
+                let stage = Stage::Reading;
+                let key = self.requests.insert(Pending { origin, stage, deadline, payload, size_bytes });
+                self.reads.add(key);
+            }
+        }
+    }
+
+    fn refusal(&self, size_bytes: usize) -> Option<Refusal> {
+        let limits = &self.limits;
+        let full = |bound, limit: usize| Some(Refusal::Full { bound, limit: limit as u64 });
+        if self.failed.is_some() {
+            Some(Refusal::StorageFailed)
+        } else if size_bytes > limits.request_bytes {
+            let limit_bytes = limits.request_bytes as u64;
+            Some(Refusal::TooLarge { size_bytes: size_bytes as u64, limit_bytes })
+        } else if self.requests.len() >= limits.pending_requests {
+            full(Bound::PendingRequests, limits.pending_requests)
+        } else if self.requests.size_bytes() + size_bytes > limits.pending_bytes {
+            full(Bound::PendingBytes, limits.pending_bytes)
+        } else {
+            None
+        }
+    }
+
+    /// Ends every request whose deadline has come.
+    fn expire(&mut self) {
+        let mut any = false;
+        while let Some((key, pending)) = self.requests.oldest() {
+            if pending.deadline > self.now.monotonic {
+                break;
+            }
+            any = true;
+            let outcome = match pending.stage {
+                Stage::Proposed { .. } | Stage::Forwarded { .. } => Outcome::Unknown(Doubt::TimedOut),
+                Stage::Waiting | Stage::Reading if self.core.leader().is_none() => Outcome::Refused(Refusal::NoLeader),
+                Stage::Waiting | Stage::Reading | Stage::Querying => Outcome::Refused(Refusal::TimedOut),
+            };
+            self.finish(key, outcome);
+        }
+        if any {
+            let requests = &self.requests;
+            self.reads.forget_dead(|key| requests.get(key).is_some());
+        }
+    }
+
+    /// Ends a request.
+    pub(super) fn finish(&mut self, key: Key, outcome: Outcome) {
+        if let Some(origin) = self.drop_request(key) {
+            self.answer(origin, outcome);
+        }
+    }
+
+    /// Forgets a request without a word to its author.
+    pub(super) fn drop_request(&mut self, key: Key) -> Option<Origin> {
+        let pending = self.requests.remove(key)?;
+        self.writes.forget(pending.stage);
+        Some(pending.origin)
+    }
+
+    fn answer(&mut self, origin: Origin, outcome: Outcome) {
+        self.effects.push_back(match origin {
+            Origin::Local(id) => Effect::Reply { id, outcome },
+            Origin::Peer { node, request } => {
+                Effect::Send { to: node, message: PeerMessage::Forwarded { request, outcome } }
+            }
+        });
+    }
+
+    /// The number by which other nodes know a request of this one.
+    pub(super) fn number_of(&self, key: Key) -> u64 {
+        key.to_number() ^ self.mask
+    }
+
+    pub(super) fn key_of(&self, number: u64) -> Key {
+        Key::from_number(number ^ self.mask)
+    }
+}
+
+/// SplitMix64's finalizer (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): spreads what
+/// differs in a few bits over all 64.
+fn scramble(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}

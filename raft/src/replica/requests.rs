@@ -1,0 +1,262 @@
+//! The requests that wait for their outcome.
+//!
+//! All have the same timeout, so the order in which they came is the order in which they expire: a linked list through
+//! the slots gives the next deadline, insertion and removal in O(1), with one timer for all of them.
+
+use bytes::Bytes;
+
+use super::RequestId;
+use crate::types::{Index, NodeId, Term, Time};
+
+/// Names a request; stale once the request is gone, even if its slot is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    slot: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// As one number, for those who give it back.
+    pub(super) fn to_number(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// The inverse of `to_number`. Any number is allowed: what names no request is stale.
+    pub(super) fn from_number(number: u64) -> Key {
+        Key { slot: (number & u64::from(u32::MAX)) as u32, generation: (number >> 32) as u32 }
+    }
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// This node's driver.
+    Local(RequestId),
+    /// Another node, on behalf of its own driver.
+    Peer {
+        node: NodeId,
+        /// That node's number for it.
+        request: u64,
+    },
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// A command that nobody has been told of.
+    Waiting,
+    /// A command in this node's log.
+    Proposed { index: Index, term: Term },
+    /// A command that the leader was told of.
+    Forwarded { to: NodeId },
+    /// A query that has not reached the state machine.
+    Reading,
+    /// A query that the state machine was asked.
+    Querying,
+}
+
+/// A request without an outcome.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) origin: Origin,
+    pub(super) stage: Stage,
+    pub(super) deadline: Time,
+    /// The command or query; empty once it was handed on.
+    pub(super) payload: Bytes,
+    /// What it counts for in `Limits::pending_bytes`.
+    pub(super) size_bytes: usize,
+}
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    /// Towards younger requests; in a free slot the next free one.
+    next: u32,
+    /// Towards older requests.
+    previous: u32,
+    pending: Option<Pending>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Requests {
+    slots: Vec<Slot>,
+    free: u32,
+    oldest: u32,
+    youngest: u32,
+    count: usize,
+    size_bytes: usize,
+}
+
+impl Requests {
+    pub(super) fn new() -> Requests {
+        Requests { slots: Vec::new(), free: NONE, oldest: NONE, youngest: NONE, count: 0, size_bytes: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// Adds the youngest request.
+    ///
+    /// # Panics
+    /// If its deadline lies before that of the youngest one: it would expire late.
+    pub(super) fn insert(&mut self, pending: Pending) -> Key {
+        if let Some(youngest) = self.slots.get(self.youngest as usize).and_then(|slot| slot.pending.as_ref()) {
+            assert!(pending.deadline >= youngest.deadline, "deadlines must come in order");
+        }
+        self.count += 1;
+        self.size_bytes += pending.size_bytes;
+        let slot = self.take_free();
+        let youngest = self.youngest;
+        let entry = &mut self.slots[slot as usize];
+        entry.pending = Some(pending);
+        entry.previous = youngest;
+        entry.next = NONE;
+        let key = Key { slot, generation: entry.generation };
+        match self.slots.get_mut(youngest as usize) {
+            Some(before) => before.next = slot,
+            None => self.oldest = slot,
+        }
+        self.youngest = slot;
+        key
+    }
+
+    fn take_free(&mut self) -> u32 {
+        if self.free != NONE {
+            let slot = self.free;
+            self.free = self.slots[slot as usize].next;
+            return slot;
+        }
+        let slot = u32::try_from(self.slots.len()).expect("Limits::pending_requests fits 32 bits");
+        assert!(slot < NONE, "Limits::pending_requests is below 2^32 - 1");
+        self.slots.push(Slot { generation: 0, next: NONE, previous: NONE, pending: None });
+        slot
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Pending> {
+        self.slots
+            .get_mut(key.slot as usize)
+            .filter(|slot| slot.generation == key.generation)
+            .and_then(|slot| slot.pending.as_mut())
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Pending> {
+        self.slots
+            .get(key.slot as usize)
+            .filter(|slot| slot.generation == key.generation)
+            .and_then(|slot| slot.pending.as_ref())
+    }
+
+    /// Removes a request; `None` if it is gone already.
+    pub(super) fn remove(&mut self, key: Key) -> Option<Pending> {
+        let entry = self.slots.get_mut(key.slot as usize).filter(|slot| slot.generation == key.generation)?;
+        let pending = entry.pending.take()?;
+        entry.generation = entry.generation.wrapping_add(1);
+        let (next, previous) = (entry.next, entry.previous);
+        entry.next = self.free;
+        self.free = key.slot;
+        match self.slots.get_mut(previous as usize) {
+            Some(slot) => slot.next = next,
+            None => self.oldest = next,
+        }
+        match self.slots.get_mut(next as usize) {
+            Some(slot) => slot.previous = previous,
+            None => self.youngest = previous,
+        }
+        self.count -= 1;
+        self.size_bytes -= pending.size_bytes;
+        Some(pending)
+    }
+
+    /// The request that expires first.
+    pub(super) fn oldest(&self) -> Option<(Key, &Pending)> {
+        self.at(self.oldest)
+    }
+
+    /// All of them, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Pending)> {
+        let mut slot = self.oldest;
+        std::iter::from_fn(move || {
+            let found = self.at(slot)?;
+            slot = self.slots[slot as usize].next;
+            Some(found)
+        })
+    }
+
+    fn at(&self, slot: u32) -> Option<(Key, &Pending)> {
+        let entry = self.slots.get(slot as usize)?;
+        let pending = entry.pending.as_ref()?;
+        Some((Key { slot, generation: entry.generation }, pending))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pending(id: u64, deadline: u64) -> Pending {
+        Pending {
+            origin: Origin::Local(RequestId(id)),
+            stage: Stage::Waiting,
+            deadline: Time(deadline),
+            payload: Bytes::new(),
+            size_bytes: id as usize % 7,
+        }
+    }
+
+    fn number(pending: &Pending) -> u64 {
+        match pending.origin {
+            Origin::Local(RequestId(id)) => id,
+            Origin::Peer { request, .. } => request,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_list(steps in prop::collection::vec(prop::option::weighted(0.6, 0usize..8), 0..200)) {
+            let mut model: Vec<(u64, Key)> = Vec::new();
+            let mut gone: Vec<Key> = Vec::new();
+            let mut requests = Requests::new();
+            for (at, step) in steps.into_iter().enumerate() {
+                let at = at as u64;
+                match step {
+                    None => model.push((at, requests.insert(pending(at, at / 3)))),
+                    Some(place) if place < model.len() => {
+                        let (id, key) = model.remove(place);
+                        prop_assert_eq!(requests.remove(key).map(|p| number(&p)), Some(id));
+                        gone.push(key);
+                    }
+                    Some(_) => {}
+                }
+                prop_assert_eq!(requests.len(), model.len());
+                prop_assert_eq!(requests.size_bytes(), model.iter().map(|&(id, _)| id as usize % 7).sum::<usize>());
+                let listed: Vec<(u64, Key)> = requests.iter().map(|(key, p)| (number(p), key)).collect();
+                prop_assert_eq!(&listed, &model);
+                prop_assert_eq!(requests.oldest().map(|(key, _)| key), model.first().map(|&(_, key)| key));
+                for &key in &gone {
+                    prop_assert!(requests.get(key).is_none());
+                    prop_assert_eq!(Key::from_number(key.to_number()), key);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_that_names_nothing_is_stale() {
+        let mut requests = Requests::new();
+        let key = requests.insert(pending(1, 1));
+        assert!(requests.get(Key::from_number(u64::MAX)).is_none());
+        assert!(requests.get(Key { slot: key.slot, generation: key.generation + 1 }).is_none());
+        assert!(requests.remove(Key { slot: 7, generation: 0 }).is_none());
+        assert_eq!(requests.len(), 1);
+    }
+}

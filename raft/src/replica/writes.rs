@@ -1,0 +1,272 @@
+//! Writes: proposed in batches where this node leads, forwarded where it follows, answered where they are applied.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::requests::{Key, Origin, Stage};
+use super::{Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
+use crate::core::{Done, ProposeError, Proposed};
+use crate::types::{Entry, Index, NodeId, Now, Payload, Term};
+
+/// [`Replica::applied`] was told something that does not fit what was handed out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "up to index {index}, {commands} commands were handed out and not applied yet, but {outputs} outputs were given"
+)]
+pub struct AppliedError {
+    /// The index given.
+    pub index: Index,
+    /// How many outputs it takes.
+    pub commands: usize,
+    /// How many were given.
+    pub outputs: usize,
+}
+
+/// Commands on their way.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    /// Nobody has been told of these yet. In order; keys of expired ones are skipped when they come to the front.
+    pub(super) waiting: VecDeque<Key>,
+    /// These are in the log of this node, which led in that term.
+    proposed: BTreeMap<(Index, Term), Key>,
+    /// What the state machine was handed and has not applied.
+    applying: VecDeque<Applying>,
+    /// The highest term that was applied.
+    applied_term: Term,
+    /// How many the leader was told of.
+    pub(super) forwarded: usize,
+    /// The keys of the batch that is being made.
+    batch: Vec<Key>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Applying {
+    index: Index,
+    term: Term,
+    is_command: bool,
+}
+
+impl Writes {
+    pub(super) fn forget(&mut self, stage: Stage) {
+        match stage {
+            Stage::Proposed { index, term } => {
+                self.proposed.remove(&(index, term));
+            }
+            Stage::Forwarded { .. } => self.forwarded -= 1,
+            Stage::Waiting | Stage::Reading | Stage::Querying => {}
+        }
+    }
+}
+
+impl Replica {
+    /// Hands on every command that waits, if there is somebody to take it.
+    pub(super) fn hand_on_writes(&mut self) {
+        while let Some(&key) = self.writes.waiting.front() {
+            let Some(pending) = self.requests.get(key) else {
+                self.writes.waiting.pop_front();
+                continue;
+            };
+            let origin = pending.origin;
+            if self.core.is_leader() {
+                if !self.propose_batch() {
+                    return;
+                }
+                continue;
+            }
+            let leader = self.core.leader();
+            match (origin, leader) {
+                (Origin::Peer { .. }, _) => {
+                    self.writes.waiting.pop_front();
+                    self.finish(key, Outcome::Refused(Refusal::NotLeader { leader }));
+                }
+                (Origin::Local(_), Some(leader)) if self.links.contains(&leader) => {
+                    self.writes.waiting.pop_front();
+                    self.forward(key, leader);
+                }
+                (Origin::Local(_), _) => return,
+            }
+        }
+    }
+
+    /// Proposes the commands at the front of the queue together. False if the core takes nothing more for now.
+    fn propose_batch(&mut self) -> bool {
+        let mut batch = std::mem::take(&mut self.writes.batch);
+        batch.clear();
+        let mut size_bytes = 0;
+        for &key in &self.writes.waiting {
+            let Some(pending) = self.requests.get(key) else { continue };
+            let entry_bytes = pending.size_bytes + 32;
+            if !batch.is_empty() && size_bytes + entry_bytes > self.batch_bytes {
+                break;
+            }
+            size_bytes += entry_bytes;
+            batch.push(key);
+        }
+        let requests = &self.requests;
+        let commands = batch.iter().filter_map(|&key| requests.get(key)).map(|pending| pending.payload.clone());
+        let proposed = self.core.propose(self.now, commands);
+        let taken = self.batch_proposed(&batch, proposed);
+        self.writes.batch = batch;
+        taken
+    }
+
+    fn batch_proposed(&mut self, batch: &[Key], proposed: Result<Proposed, ProposeError>) -> bool {
+        match proposed {
+            Ok(place) => {
+                let mut index = place.first;
+                for &key in batch {
+                    let Some(pending) = self.requests.get_mut(key) else { continue };
+                    pending.stage = Stage::Proposed { index, term: place.term };
+                    pending.payload = Bytes::new();
+                    self.writes.proposed.insert((index, place.term), key);
+                    index = index.next();
+                }
+                assert!(index == place.last.next(), "each command of a batch has a place in the log");
+                while let Some(front) = self.writes.waiting.pop_front() {
+                    if Some(&front) == batch.last() {
+                        break;
+                    }
+                }
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn forward(&mut self, key: Key, leader: NodeId) {
+        if self.writes.forwarded >= self.limits.forwarded_requests {
+            let limit = self.limits.forwarded_requests as u64;
+            let refusal = Refusal::Full { bound: Bound::ForwardedRequests, limit };
+            return self.finish(key, Outcome::Refused(refusal));
+        }
+        let Some(pending) = self.requests.get_mut(key) else { return };
+        pending.stage = Stage::Forwarded { to: leader };
+        let command = std::mem::take(&mut pending.payload);
+        self.writes.forwarded += 1;
+        let request = self.number_of(key);
+        self.effects.push_back(Effect::Send { to: leader, message: PeerMessage::Forward { request, command } });
+    }
+
+    /// This node does not lead any more: what other nodes forwarded to it and it did not propose is for another to do.
+    pub(super) fn refuse_forwarded_here(&mut self) {
+        let leader = self.core.leader();
+        for place in 0..self.writes.waiting.len() {
+            let key = self.writes.waiting[place];
+            let of_peer = self.requests.get(key).is_some_and(|pending| matches!(pending.origin, Origin::Peer { .. }));
+            if of_peer {
+                self.finish(key, Outcome::Refused(Refusal::NotLeader { leader }));
+            }
+        }
+    }
+
+    /// The leader has answered a forwarded command.
+    pub(super) fn forwarded_answered(&mut self, from: NodeId, request: u64, outcome: Outcome) {
+        let key = self.key_of(request);
+        if self.requests.get(key).is_some_and(|pending| pending.stage == Stage::Forwarded { to: from }) {
+            self.finish(key, outcome);
+        }
+    }
+
+    /// The link to `peer` broke: what it was told of may or may not happen, and nobody is there any more to be told what
+    /// became of its own commands. Those stay in the log, of course.
+    pub(super) fn link_broke(&mut self, peer: NodeId) {
+        let broken: Vec<Key> = self
+            .requests
+            .iter()
+            .filter_map(|(key, pending)| match pending.stage {
+                Stage::Forwarded { to } if to == peer => Some(key),
+                _ => None,
+            })
+            .collect();
+        for key in broken {
+            self.finish(key, Outcome::Unknown(Doubt::LinkBroken));
+        }
+        let orphans: Vec<Key> = self
+            .requests
+            .iter()
+            .filter_map(|(key, pending)| match pending.origin {
+                Origin::Peer { node, .. } if node == peer => Some(key),
+                _ => None,
+            })
+            .collect();
+        for key in orphans {
+            self.drop_request(key);
+        }
+    }
+
+    /// The core has committed these: the state machine shall apply them.
+    pub(super) fn apply(&mut self, entries: Vec<Entry>) -> Effect {
+        self.writes.applying.extend(entries.iter().map(|entry| Applying {
+            index: entry.index,
+            term: entry.term,
+            is_command: matches!(entry.payload, Payload::Command(_)),
+        }));
+        Effect::Apply(entries)
+    }
+
+    /// The state machine has applied everything up to `index`. `outputs` holds what it said to each *command* among the
+    /// entries since the last call, in order; it is emptied, and its memory is the caller's to use again.
+    ///
+    /// # Errors
+    /// If the number of outputs is not the number of commands, or `index` was not handed out or was applied already.
+    /// Nothing is changed then: answers would go to the wrong authors.
+    pub fn applied(&mut self, now: Now, index: Index, outputs: &mut Vec<Bytes>) -> Result<(), AppliedError> {
+        let covered = self.writes.applying.partition_point(|applying| applying.index <= index);
+        let commands = self.writes.applying.range(..covered).filter(|applying| applying.is_command).count();
+        let fits = covered > 0 && self.writes.applying[covered - 1].index == index;
+        if !fits || commands != outputs.len() {
+            return Err(AppliedError { index, commands, outputs: outputs.len() });
+        }
+        self.now = now;
+        let mut outputs = outputs.drain(..);
+        for _ in 0..covered {
+            let Some(applied) = self.writes.applying.pop_front() else { break };
+            let output = if applied.is_command { outputs.next() } else { None };
+            self.applied_one(applied, output);
+        }
+        self.applied = index;
+        if self.failed.is_none() {
+            self.core.handle_done(now, Done::Applied { index });
+            self.release_reads();
+            self.reads.wake();
+        }
+        Ok(())
+    }
+
+    fn applied_one(&mut self, applied: Applying, output: Option<Bytes>) {
+        if applied.term > self.writes.applied_term {
+            self.writes.applied_term = applied.term;
+            self.refuse_superseded(applied.term);
+        }
+        let Some(key) = self.writes.proposed.remove(&(applied.index, applied.term)) else { return };
+        match output {
+            Some(output) => self.finish(key, Outcome::Answer(output)),
+            None => unreachable_place(applied),
+        }
+    }
+
+    /// An entry of `term` is committed. Terms never fall along a log, so no entry of an earlier term can come to be
+    /// committed after it: what this node proposed in earlier terms and has not seen applied is lost for certain.
+    ///
+    /// ```text
+    /// index      4 5 6 7
+    /// proposed   1 1 1 1     by this node in term 1; 4 is committed, then leadership is lost
+    /// committed  1 2         5 of term 2 is applied: 5, 6 and 7 of term 1 can never be
+    /// ```
+    fn refuse_superseded(&mut self, term: Term) {
+        if self.writes.proposed.keys().all(|&(_, proposed)| proposed >= term) {
+            return;
+        }
+        let lost: Vec<Key> =
+            self.writes.proposed.iter().filter_map(|(&(_, proposed), &key)| (proposed < term).then_some(key)).collect();
+        for key in lost {
+            self.finish(key, Outcome::Refused(Refusal::Superseded));
+        }
+    }
+}
+
+/// This node proposed a command at this place; something else with the same index and term was committed there.
+fn unreachable_place(applied: Applying) -> ! {
+    panic!("index {} and term {} name one entry, by log matching", applied.index, applied.term)
+}

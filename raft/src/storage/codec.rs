@@ -1,0 +1,318 @@
+//! Types as bytes: what the log's frames and the wire's frames have in common.
+//!
+//! Little-endian, no padding, nothing implied. Decoding never panics and never reserves memory for a count that the bytes
+//! at hand cannot hold. Byte strings are slices of the input: they share its memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::{Buf, BufMut, Bytes};
+
+use crate::types::{
+    ClusterId, Configuration, DiskId, Entry, GroupId, HardState, Identity, Index, Member, NodeId, Payload, Stamp, Term,
+};
+
+/// Why bytes could not be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes end too early.
+    #[error("the bytes end in the middle of {what}")]
+    Short {
+        /// What was being read.
+        what: &'static str,
+    },
+    /// A number has no meaning here.
+    #[error("{value} is not a valid {what}")]
+    Invalid {
+        /// What was being read.
+        what: &'static str,
+        /// The number found.
+        value: u64,
+    },
+    /// Bytes are left over.
+    #[error("{bytes} bytes follow the end of {what}")]
+    Trailing {
+        /// What was being read.
+        what: &'static str,
+        /// How many are left.
+        bytes: usize,
+    },
+}
+
+const PAYLOAD_NOOP: u8 = 0;
+const PAYLOAD_COMMAND: u8 = 1;
+const PAYLOAD_CONFIGURATION: u8 = 2;
+
+/// The bytes that [`put_entry`] writes for a payload of no bytes: index, term, stamp, kind, length.
+pub const ENTRY_HEADER_BYTES: usize = 8 + 8 + 8 + 1 + 4;
+
+/// The bytes that [`put_hard_state`] writes.
+pub const HARD_STATE_BYTES: usize = 16;
+
+/// The bytes that [`put_identity`] writes.
+pub const IDENTITY_BYTES: usize = 48;
+
+/// The greatest length of a payload, in bytes: what four bytes can say.
+pub const MAX_PAYLOAD_BYTES: usize = u32::MAX as usize;
+
+/// Writes an entry: `[index u64][term u64][stamp u64][kind u8][length u32][payload]`.
+///
+/// # Panics
+/// If the payload is longer than [`MAX_PAYLOAD_BYTES`]; callers have their own, much lower limits.
+pub fn put_entry(out: &mut impl BufMut, entry: &Entry) {
+    out.put_u64_le(entry.index.0);
+    out.put_u64_le(entry.term.0);
+    out.put_u64_le(entry.stamp.0);
+    match &entry.payload {
+        Payload::Noop => {
+            out.put_u8(PAYLOAD_NOOP);
+            out.put_u32_le(0);
+        }
+        Payload::Command(command) => {
+            out.put_u8(PAYLOAD_COMMAND);
+            out.put_u32_le(length_u32(command.len()));
+            out.put_slice(command);
+        }
+        Payload::Configuration(configuration) => {
+            out.put_u8(PAYLOAD_CONFIGURATION);
+            out.put_u32_le(length_u32(configuration_bytes(configuration)));
+            put_configuration(out, configuration);
+        }
+    }
+}
+
+/// How many bytes [`put_entry`] writes.
+#[must_use]
+pub fn entry_bytes(entry: &Entry) -> usize {
+    ENTRY_HEADER_BYTES
+        + match &entry.payload {
+            Payload::Noop => 0,
+            Payload::Command(command) => command.len(),
+            Payload::Configuration(configuration) => configuration_bytes(configuration),
+        }
+}
+
+/// Reads an entry.
+///
+/// # Errors
+/// If the bytes are not an entry.
+pub fn get_entry(from: &mut Decoder) -> Result<Entry, DecodeError> {
+    let index = Index(from.u64("an entry's index")?);
+    let term = Term(from.u64("an entry's term")?);
+    let stamp = Stamp(from.u64("an entry's stamp")?);
+    let kind = from.u8("an entry's kind")?;
+    let body = from.bytes("an entry's payload")?;
+    let payload = match kind {
+        PAYLOAD_NOOP if body.is_empty() => Payload::Noop,
+        PAYLOAD_NOOP => return Err(DecodeError::Trailing { what: "an empty entry", bytes: body.len() }),
+        PAYLOAD_COMMAND => Payload::Command(body),
+        PAYLOAD_CONFIGURATION => {
+            let mut body = Decoder::new(body);
+            let configuration = get_configuration(&mut body)?;
+            body.finish("a configuration")?;
+            Payload::Configuration(configuration)
+        }
+        kind => return Err(DecodeError::Invalid { what: "kind of entry", value: kind.into() }),
+    };
+    Ok(Entry { index, term, stamp, payload })
+}
+
+/// Reads `[count u32]` entries, each as [`put_entry`] writes it.
+///
+/// # Errors
+/// If there are not so many entries.
+pub fn get_entries(from: &mut Decoder) -> Result<Vec<Entry>, DecodeError> {
+    let count = from.u32("a count of entries")? as usize;
+    // A count can claim anything; memory is taken only for what the bytes at hand can hold.
+    if count > from.remaining() / ENTRY_HEADER_BYTES {
+        return Err(DecodeError::Short { what: "the entries" });
+    }
+    let mut entries = Vec::with_capacity(count);
+    for _ in 0..count {
+        entries.push(get_entry(from)?);
+    }
+    Ok(entries)
+}
+
+/// Writes term and vote: `[term u64][vote u64]`, 0 for no vote.
+pub fn put_hard_state(out: &mut impl BufMut, hard_state: &HardState) {
+    out.put_u64_le(hard_state.term.0);
+    out.put_u64_le(hard_state.vote.map_or(0, |node| node.0));
+}
+
+/// Reads term and vote.
+///
+/// # Errors
+/// If there are fewer than [`HARD_STATE_BYTES`].
+pub fn get_hard_state(from: &mut Decoder) -> Result<HardState, DecodeError> {
+    let term = Term(from.u64("a term")?);
+    let vote = match from.u64("a vote")? {
+        0 => None,
+        node => Some(NodeId(node)),
+    };
+    Ok(HardState { term, vote })
+}
+
+/// Writes an identity: `[cluster u128][group u64][node u64][disk u128]`.
+pub fn put_identity(out: &mut impl BufMut, identity: &Identity) {
+    out.put_u128_le(identity.cluster.0);
+    out.put_u64_le(identity.group.0);
+    out.put_u64_le(identity.node.0);
+    out.put_u128_le(identity.disk.0);
+}
+
+/// Reads an identity.
+///
+/// # Errors
+/// If there are fewer than [`IDENTITY_BYTES`].
+pub fn get_identity(from: &mut Decoder) -> Result<Identity, DecodeError> {
+    Ok(Identity {
+        cluster: ClusterId(from.u128("a cluster id")?),
+        group: GroupId(from.u64("a group id")?),
+        node: NodeId(from.u64("a node id")?),
+        disk: DiskId(from.u128("a disk id")?),
+    })
+}
+
+/// Writes a configuration: three sets of nodes (voters, outgoing, learners), each `[count u32][node u64]…`, then
+/// `[count u32]` members, each `[node u64][disk u128][length u32][address]`. All in rising order of node.
+pub fn put_configuration(out: &mut impl BufMut, configuration: &Configuration) {
+    for set in [&configuration.voters, &configuration.outgoing, &configuration.learners] {
+        out.put_u32_le(length_u32(set.len()));
+        for node in set {
+            out.put_u64_le(node.0);
+        }
+    }
+    out.put_u32_le(length_u32(configuration.members.len()));
+    for (node, member) in &configuration.members {
+        out.put_u64_le(node.0);
+        out.put_u128_le(member.disk.0);
+        out.put_u32_le(length_u32(member.address.len()));
+        out.put_slice(member.address.as_bytes());
+    }
+}
+
+/// How many bytes [`put_configuration`] writes.
+#[must_use]
+pub fn configuration_bytes(configuration: &Configuration) -> usize {
+    let nodes = configuration.voters.len() + configuration.outgoing.len() + configuration.learners.len();
+    let members = configuration.members.values().map(|member| 28 + member.address.len()).sum::<usize>();
+    4 * 4 + 8 * nodes + members
+}
+
+/// Reads a configuration.
+///
+/// # Errors
+/// If the bytes are not a configuration as [`put_configuration`] writes it.
+pub fn get_configuration(from: &mut Decoder) -> Result<Configuration, DecodeError> {
+    let mut sets = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
+    for set in &mut sets {
+        for _ in 0..from.u32("a count of nodes")? {
+            let node = NodeId(from.u64("a node id")?);
+            if set.last().is_some_and(|&last| last >= node) {
+                return Err(DecodeError::Invalid { what: "node id at this place (they must rise)", value: node.0 });
+            }
+            set.insert(node);
+        }
+    }
+    let mut members: BTreeMap<NodeId, Member> = BTreeMap::new();
+    for _ in 0..from.u32("a count of members")? {
+        let node = NodeId(from.u64("a node id")?);
+        if members.last_key_value().is_some_and(|(&last, _)| last >= node) {
+            return Err(DecodeError::Invalid { what: "member's id at this place (they must rise)", value: node.0 });
+        }
+        let disk = DiskId(from.u128("a disk id")?);
+        members.insert(node, Member { disk, address: from.string("a member's address")? });
+    }
+    let [voters, outgoing, learners] = sets;
+    Ok(Configuration { voters, outgoing, learners, members })
+}
+
+fn length_u32(length: usize) -> u32 {
+    u32::try_from(length).expect("callers keep everything below 4 GiB")
+}
+
+/// Reads values off the front of some bytes.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    bytes: Bytes,
+}
+
+macro_rules! number {
+    ($name:ident, $type:ty, $get:ident) => {
+        #[doc = concat!("Reads a `", stringify!($type), "`.")]
+        ///
+        /// # Errors
+        /// If the bytes end before it does.
+        pub fn $name(&mut self, what: &'static str) -> Result<$type, DecodeError> {
+            self.bytes.$get().map_err(|_| DecodeError::Short { what })
+        }
+    };
+}
+
+impl Decoder {
+    /// Will read from the start of `bytes`.
+    #[must_use]
+    pub fn new(bytes: Bytes) -> Decoder {
+        Decoder { bytes }
+    }
+
+    number!(u8, u8, try_get_u8);
+    number!(u16, u16, try_get_u16_le);
+    number!(u32, u32, try_get_u32_le);
+    number!(u64, u64, try_get_u64_le);
+    number!(u128, u128, try_get_u128_le);
+
+    /// Reads a `u8` that is 0 or 1.
+    ///
+    /// # Errors
+    /// If it is neither, or missing.
+    pub fn flag(&mut self, what: &'static str) -> Result<bool, DecodeError> {
+        match self.u8(what)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            value => Err(DecodeError::Invalid { what, value: value.into() }),
+        }
+    }
+
+    /// Reads `[length u32][bytes]`, without copying the bytes.
+    ///
+    /// # Errors
+    /// If fewer bytes are left than the length says.
+    pub fn bytes(&mut self, what: &'static str) -> Result<Bytes, DecodeError> {
+        let length = self.u32(what)? as usize;
+        if length > self.bytes.len() {
+            return Err(DecodeError::Short { what });
+        }
+        Ok(self.bytes.split_to(length))
+    }
+
+    /// Reads `[length u32][bytes]` that are UTF-8.
+    ///
+    /// # Errors
+    /// If they are not, or fewer are left than the length says.
+    pub fn string(&mut self, what: &'static str) -> Result<String, DecodeError> {
+        let bytes = self.bytes(what)?;
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(error) => Err(DecodeError::Invalid { what, value: bytes[error.valid_up_to()].into() }),
+        }
+    }
+
+    /// How many bytes are left.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Says that everything has been read.
+    ///
+    /// # Errors
+    /// If it has not.
+    pub fn finish(&self, what: &'static str) -> Result<(), DecodeError> {
+        match self.bytes.len() {
+            0 => Ok(()),
+            bytes => Err(DecodeError::Trailing { what, bytes }),
+        }
+    }
+}

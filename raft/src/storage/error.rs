@@ -1,0 +1,86 @@
+//! What can go wrong with a log, in words for the operator.
+
+use std::io;
+
+/// What went wrong with the log. `Clone`, so that the first failure can be told to everybody who asks later.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The folder holds no log.
+    #[error("there is no log in this folder: give the folder of an existing node, or create a log")]
+    NoLog,
+    /// The folder holds a log already.
+    #[error("there is a log in this folder already ({file}): open it, or choose an empty folder")]
+    AlreadyExists {
+        /// One of its files.
+        file: String,
+    },
+    /// The disk refused an operation.
+    #[error("cannot {operation} {file}: {text}")]
+    Io {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// On which file.
+        file: String,
+        /// The system's error.
+        kind: io::ErrorKind,
+        /// The system's words.
+        text: String,
+    },
+    /// The log is damaged where it was known to be durable. Starting from it would forget what this node has promised.
+    #[error(
+        "{file} is damaged at byte {offset}: {what}. This part was known to be on disk, so the node must not start from \
+         it: restore the disk, or replace this node by a new one with a new id and an empty folder"
+    )]
+    Corrupt {
+        /// The damaged file.
+        file: String,
+        /// Where the damage begins, in bytes from the file's start.
+        offset: u64,
+        /// What does not fit.
+        what: String,
+    },
+    /// The log was written in a format that this version does not know.
+    #[error(
+        "{file} is in log format {version}, this program knows format {known}: use the version that wrote it, or a later one"
+    )]
+    Unsupported {
+        /// The file.
+        file: String,
+        /// Its format.
+        version: u8,
+        /// The format this program writes.
+        known: u8,
+    },
+    /// A write does not fit a frame.
+    #[error("a write of {bytes} bytes exceeds MAX_FRAME_BYTES ({limit} bytes): propose smaller batches")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A write contradicts the log: the caller's mistake; nothing was written.
+    #[error("the write does not fit the log: {what}")]
+    Rejected {
+        /// What contradicts what.
+        what: String,
+    },
+    /// An earlier operation failed, so what is on disk is unknown: nothing more is done until the log is opened anew.
+    #[error("the log has failed before and does nothing more until the node is restarted: {cause}")]
+    Poisoned {
+        /// The first failure's words.
+        cause: String,
+    },
+}
+
+impl StorageError {
+    /// The disk's error with what was tried on which file.
+    pub(super) fn io(operation: &'static str, file: &str, error: &io::Error) -> StorageError {
+        StorageError::Io { operation, file: file.to_owned(), kind: error.kind(), text: error.to_string() }
+    }
+
+    pub(super) fn corrupt(file: &str, offset: u64, what: impl Into<String>) -> StorageError {
+        StorageError::Corrupt { file: file.to_owned(), offset, what: what.into() }
+    }
+}

@@ -1,0 +1,367 @@
+//! The log: appends, syncs and reads.
+
+use std::fmt;
+
+use super::body::{self, Opening};
+use super::contents::Contents;
+use super::frame::{self, Kind, MAX_FRAME_BYTES};
+use super::reader::Reader;
+use super::segment::{self, Active, Chain};
+use super::{Disk, DiskFile, LogOptions, StorageError, recovery};
+use crate::core::Fetch;
+use crate::types::{Configuration, Entry, Identity, Index, Saved, Write};
+
+/// Frames wait in memory for the next [`Log::sync`], and go to the file before it once they are this many bytes.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// What was found on a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Whom the log belongs to.
+    pub identity: Identity,
+    /// What the core continues from.
+    pub saved: Saved,
+    /// How many writes were whole but not known to be on disk, and were therefore written anew.
+    pub rewritten: u64,
+    /// Where bytes lay that are no whole frame, all of them past what was known to be on disk: writes that a crash cut
+    /// short, never acknowledged. They are gone.
+    pub torn: Option<TornTail>,
+}
+
+/// Where a log was torn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment's file.
+    pub file: String,
+    /// Where the first frame that is not whole begins, in bytes.
+    pub offset: u64,
+}
+
+/// A log on a disk: what one node has promised.
+///
+/// After any failed write or sync it is poisoned: what is on disk is unknown then (the kernel may have dropped the bytes
+/// and still show them), so every further call fails, and only opening it anew finds out.
+///
+/// ```
+/// use kodiak_raft::core::Fetch;
+/// use kodiak_raft::storage::{Log, LogOptions, RealDisk};
+/// use kodiak_raft::types::*;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let folder = tempfile::tempdir()?;
+/// let identity = Identity { cluster: ClusterId(1), group: GroupId(1), node: NodeId(1), disk: DiskId(77) };
+/// let founding = Configuration::of_voters([(NodeId(1), Member::default())]);
+/// let mut log = Log::create(RealDisk::open(folder.path())?, &identity, &founding, LogOptions::default())?;
+/// let entry = Entry { index: Index(1), term: Term(1), stamp: Stamp(0), payload: Payload::Noop };
+/// log.append(&Write { sequence: 1, hard_state: None, truncate_from: None, entries: vec![entry.clone()] })?;
+/// log.sync()?; // now it is durable
+/// drop(log);
+///
+/// let (mut log, recovered) = Log::open(RealDisk::open(folder.path())?, LogOptions::default())?;
+/// assert_eq!(recovered.identity, identity);
+/// assert_eq!(recovered.saved.terms.last_index(), Index(1));
+/// assert_eq!(log.read(&Fetch { id: 1, from: Index(1), to: Index(1), limit_bytes: 100 })?, [entry]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Log<D: Disk> {
+    disk: D,
+    options: LogOptions,
+    identity: Identity,
+    founding: Configuration,
+    contents: Contents,
+    active: Active<D::File>,
+    chain: Chain,
+    /// The last frame that holds more than a mark.
+    last_step: u64,
+    /// The greatest `synced` that a frame carries.
+    marked: u64,
+    /// Frames of the active segment that its file has not been given yet.
+    buffer: Vec<u8>,
+    reader: Reader<D::File>,
+    poisoned: Option<String>,
+}
+
+impl<D: Disk> fmt::Debug for Log<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("identity", &self.identity)
+            .field("hard_state", &self.contents.hard_state)
+            .field("last_index", &self.contents.terms.last_index())
+            .field("segment", &self.active.number)
+            .field("sequence", &self.chain.sequence)
+            .field("synced", &self.chain.synced)
+            .field("poisoned", &self.poisoned)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What recovery has put together.
+pub(super) struct Parts<D: Disk> {
+    pub(super) disk: D,
+    pub(super) options: LogOptions,
+    pub(super) identity: Identity,
+    pub(super) founding: Configuration,
+    pub(super) contents: Contents,
+    pub(super) active: Active<D::File>,
+    pub(super) chain: Chain,
+}
+
+impl<D: Disk> Log<D> {
+    /// Makes the log of a new node. Its first frame is its birth record, durable on return.
+    ///
+    /// # Errors
+    /// [`StorageError::AlreadyExists`] if the disk holds a log; [`StorageError::Io`].
+    pub fn create(
+        mut disk: D,
+        identity: &Identity,
+        founding: &Configuration,
+        options: LogOptions,
+    ) -> Result<Log<D>, StorageError> {
+        if let Some(&number) = segment::list(&mut disk)?.first() {
+            return Err(StorageError::AlreadyExists { file: segment::name(number) });
+        }
+        segment::remove_unfinished(&mut disk)?;
+        let mut contents = Contents::default();
+        let mut chain = Chain { group: identity.group.0, sequence: 0, checksum: 0, synced: 0 };
+        let opening = opening(1, identity, founding, &contents);
+        let mut content = Vec::new();
+        let tag = chain.open_segment(&mut content, &opening, 0);
+        let capacity_bytes = capacity(&options, content.len());
+        contents.locator.reserve(capacity_bytes);
+        let file = segment::make(&mut disk, 1, capacity_bytes, &content)?;
+        let active = Active { number: 1, file, tag, capacity_bytes, written_bytes: content.len() as u64 };
+        let (identity, founding) = (*identity, founding.clone());
+        Ok(Log::assemble(Parts { disk, options, identity, founding, contents, active, chain }))
+    }
+
+    /// Opens the log of a node that has run before. Everything handed over is durable on return.
+    ///
+    /// # Errors
+    /// [`StorageError::NoLog`] if the disk holds none; [`StorageError::Corrupt`] if anything that was known to be durable is
+    /// damaged; [`StorageError::Unsupported`] if a later version wrote it; [`StorageError::Io`].
+    pub fn open(disk: D, options: LogOptions) -> Result<(Log<D>, Recovered), StorageError> {
+        recovery::recover(disk, options)
+    }
+
+    /// Opens the log if the disk holds one; else makes one for the identity and the founding configuration that `birth`
+    /// gives.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), except `NoLog`, and of [`create`](Self::create).
+    pub fn open_or_create(
+        mut disk: D,
+        options: LogOptions,
+        birth: impl FnOnce() -> (Identity, Configuration),
+    ) -> Result<(Log<D>, Recovered), StorageError> {
+        if !segment::list(&mut disk)?.is_empty() {
+            return Log::open(disk, options);
+        }
+        let (identity, founding) = birth();
+        let log = Log::create(disk, &identity, &founding, options)?;
+        let contents = Contents::default();
+        let saved = Saved {
+            hard_state: contents.hard_state,
+            founding,
+            configurations: Vec::new(),
+            terms: contents.terms,
+            tail: Vec::new(),
+        };
+        Ok((log, Recovered { identity, saved, rewritten: 0, torn: None }))
+    }
+
+    pub(super) fn assemble(parts: Parts<D>) -> Log<D> {
+        let Parts { disk, options, identity, founding, contents, active, chain } = parts;
+        assert!(chain.synced == chain.sequence, "a new segment is durable before it is used");
+        Log {
+            disk,
+            options,
+            identity,
+            founding,
+            contents,
+            active,
+            last_step: chain.sequence,
+            marked: chain.sequence,
+            chain,
+            buffer: Vec::new(),
+            reader: Reader::default(),
+            poisoned: None,
+        }
+    }
+
+    /// Whom the log belongs to.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The last entry's index, durable or not; 0 if there is none.
+    #[must_use]
+    pub fn last_index(&self) -> Index {
+        self.contents.terms.last_index()
+    }
+
+    /// Adds a write to the log, as one frame; durable after the next [`sync`](Self::sync). A write that changes nothing
+    /// takes no frame.
+    ///
+    /// # Errors
+    /// [`StorageError::Rejected`] if the write contradicts the log (entries that do not follow, a term that falls, a second
+    /// vote) and [`StorageError::TooLarge`] if it does not fit a frame: nothing has happened then.
+    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned.
+    pub fn append(&mut self, write: &Write) -> Result<(), StorageError> {
+        self.check_poison()?;
+        if body::is_empty(write) {
+            return Ok(());
+        }
+        self.contents.check(write).map_err(|what| StorageError::Rejected { what })?;
+        let bytes = frame::total_bytes(body::step_bytes(write));
+        if bytes > MAX_FRAME_BYTES {
+            return Err(StorageError::TooLarge { bytes: bytes as u64, limit: MAX_FRAME_BYTES as u64 });
+        }
+        let result = self.append_frame(write, bytes);
+        self.poison_on_error(result)
+    }
+
+    /// Makes everything appended durable, with one sync; with none if there is nothing to do.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned, and which of the writes since the last
+    /// successful sync are on disk is unknown.
+    pub fn sync(&mut self) -> Result<(), StorageError> {
+        self.check_poison()?;
+        if self.last_step <= self.chain.synced {
+            return Ok(());
+        }
+        let result = self.sync_all();
+        self.poison_on_error(result)
+    }
+
+    /// Notes in the log how far it is known to be durable, if no frame says so yet and nothing is unsynced. The note is not
+    /// synced itself: where it survives it narrows what could be mistaken for a torn write, and where it does not nothing is
+    /// lost.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned.
+    pub fn mark(&mut self) -> Result<(), StorageError> {
+        self.check_poison()?;
+        let is_useful = self.marked < self.last_step && self.last_step <= self.chain.synced;
+        if !is_useful || self.end_bytes() + frame::total_bytes(0) as u64 > self.active.capacity_bytes {
+            return Ok(());
+        }
+        let start = frame::begin(&mut self.buffer);
+        self.seal(start, Kind::Mark);
+        let result = self.flush();
+        self.poison_on_error(result)
+    }
+
+    /// Reads entries `fetch.from..=fetch.to`, as many as fit `fetch.limit_bytes`, though at least one; those that the log
+    /// does not hold are left out, so there may be none. Entries share memory, in pieces of some 64 KiB.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if a frame is no longer what was written; [`StorageError::Io`];
+    /// [`StorageError::Poisoned`].
+    pub fn read(&mut self, fetch: &Fetch) -> Result<Vec<Entry>, StorageError> {
+        self.check_poison()?;
+        let result = self.flush();
+        self.poison_on_error(result)?;
+        self.reader.read(&mut self.disk, &self.active, &self.contents, fetch)
+    }
+
+    fn append_frame(&mut self, write: &Write, bytes: usize) -> Result<(), StorageError> {
+        if self.end_bytes() + bytes as u64 > self.active.capacity_bytes {
+            self.roll(bytes)?;
+        }
+        let offset = self.end_bytes();
+        let start = frame::begin(&mut self.buffer);
+        body::put_step(&mut self.buffer, write);
+        self.seal(start, Kind::Step);
+        assert!(self.end_bytes() == offset + bytes as u64, "a frame is as long as was computed");
+        self.last_step = self.chain.sequence;
+        self.contents.apply(write, self.active.number, offset);
+        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Begins a new segment with room for a frame of `frame_bytes`. The old one is synced first, so that only the last
+    /// segment of a log can be torn.
+    fn roll(&mut self, frame_bytes: usize) -> Result<(), StorageError> {
+        if self.chain.sequence > self.chain.synced {
+            self.sync_all()?;
+        }
+        let number = self.active.number + 1;
+        let opening = opening(number, &self.identity, &self.founding, &self.contents);
+        let tag = self.chain.open_segment(&mut self.buffer, &opening, 0);
+        let capacity_bytes = capacity(&self.options, self.buffer.len() + frame_bytes);
+        let file = segment::make(&mut self.disk, number, capacity_bytes, &self.buffer)?;
+        let written_bytes = self.buffer.len() as u64;
+        self.buffer.clear();
+        self.active = Active { number, file, tag, capacity_bytes, written_bytes };
+        self.last_step = self.chain.sequence;
+        self.marked = self.chain.synced;
+        self.contents.locator.reserve(capacity_bytes);
+        Ok(())
+    }
+
+    fn seal(&mut self, start: usize, kind: Kind) {
+        self.chain.seal(&mut self.buffer, start, kind, self.active.tag);
+        self.marked = self.chain.synced;
+    }
+
+    /// Where the next frame begins in the active segment.
+    fn end_bytes(&self) -> u64 {
+        self.active.written_bytes + self.buffer.len() as u64
+    }
+
+    /// Hands the buffer to the file, in one write.
+    fn flush(&mut self) -> Result<(), StorageError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let Active { file, written_bytes, number, .. } = &mut self.active;
+        file.write_at(&self.buffer, *written_bytes)
+            .map_err(|error| StorageError::io("write", &segment::name(*number), &error))?;
+        *written_bytes += self.buffer.len() as u64;
+        self.buffer.clear();
+        // One huge frame should not cost its memory for ever.
+        self.buffer.shrink_to(4 * BUFFER_BYTES);
+        Ok(())
+    }
+
+    fn sync_all(&mut self) -> Result<(), StorageError> {
+        self.flush()?;
+        let Active { file, number, .. } = &mut self.active;
+        file.sync().map_err(|error| StorageError::io("sync", &segment::name(*number), &error))?;
+        self.chain.synced = self.chain.sequence;
+        Ok(())
+    }
+
+    fn check_poison(&self) -> Result<(), StorageError> {
+        match &self.poisoned {
+            None => Ok(()),
+            Some(cause) => Err(StorageError::Poisoned { cause: cause.clone() }),
+        }
+    }
+
+    fn poison_on_error(&mut self, result: Result<(), StorageError>) -> Result<(), StorageError> {
+        if let Err(error) = &result {
+            self.poisoned = Some(error.to_string());
+        }
+        result
+    }
+}
+
+/// The opening of a segment that begins now.
+pub(super) fn opening(segment: u64, identity: &Identity, founding: &Configuration, contents: &Contents) -> Opening {
+    Opening {
+        segment,
+        identity: *identity,
+        hard_state: contents.hard_state,
+        last_index: contents.terms.last_index(),
+        last_term: contents.terms.last_term(),
+        founding: founding.clone(),
+    }
+}
+
+/// How long a segment is made that must hold `needed_bytes`.
+pub(super) fn capacity(options: &LogOptions, needed_bytes: usize) -> u64 {
+    options.segment_bytes().max((needed_bytes as u64).next_multiple_of(4096))
+}

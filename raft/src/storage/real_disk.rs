@@ -1,0 +1,161 @@
+//! A folder of the operating system as a [`Disk`].
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::{Disk, DiskFile};
+
+/// The file whose lock says that a process owns the folder. Its content means nothing.
+const LOCK_NAME: &str = "LOCK";
+
+/// How far ahead of the data a preallocated file is filled with zeros. A block that was never written costs the file
+/// system a journal entry when it is; filling a megabyte at a time pays that once in a megabyte instead of at every sync,
+/// and, unlike filling the whole file when it is made, never holds up a write for long.
+const ZERO_AHEAD_BYTES: usize = 1 << 20;
+
+/// Zeros, to be written ahead.
+static ZEROS: [u8; ZERO_AHEAD_BYTES] = [0; ZERO_AHEAD_BYTES];
+
+/// A folder of the operating system, locked against other processes while this value lives.
+#[derive(Debug)]
+pub struct RealDisk {
+    path: PathBuf,
+    directory: File,
+    /// Holds the lock.
+    _lock: File,
+}
+
+impl RealDisk {
+    /// Opens a folder, making it if need be, and locks it (`flock` on its file `LOCK`; the lock dies with the process,
+    /// however it dies).
+    ///
+    /// # Errors
+    /// `ResourceBusy`, naming the folder, if another process (or another value in this one) has it; and whatever the
+    /// system says, with the folder's name.
+    ///
+    /// ```
+    /// use kodiak_raft::storage::RealDisk;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let first = RealDisk::open(folder.path())?;
+    /// assert!(RealDisk::open(folder.path()).is_err());
+    /// drop(first);
+    /// RealDisk::open(folder.path())?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn open(path: &Path) -> io::Result<RealDisk> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("data folder {}: {error}", path.display()));
+        RealDisk::make_folder(path).map_err(named)?;
+        let lock =
+            OpenOptions::new().write(true).create(true).truncate(false).open(path.join(LOCK_NAME)).map_err(named)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let text = format!(
+                    "data folder {} is in use by another process: one folder serves one node; stop that process or give \
+                     this node a folder of its own",
+                    path.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+            }
+            Err(TryLockError::Error(error)) => return Err(named(error)),
+        }
+        let directory = File::open(path).map_err(named)?;
+        Ok(RealDisk { path: path.to_owned(), directory, _lock: lock })
+    }
+
+    /// Makes the folder and, if it was not there, its name durable.
+    fn make_folder(path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(path)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()
+    }
+}
+
+impl Disk for RealDisk {
+    type File = RealFile;
+
+    fn create(&mut self, name: &str, preallocate_bytes: u64) -> io::Result<RealFile> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path.join(name))?;
+        file.set_len(preallocate_bytes)?;
+        Ok(RealFile { file, zeroed_to: 0, zero_until: preallocate_bytes })
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<RealFile> {
+        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
+        // What such a file holds is unknown: never write zeros over it.
+        Ok(RealFile { file, zeroed_to: 0, zero_until: 0 })
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            // A name that is not UTF-8 is not ours.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        self.directory.sync_all()
+    }
+}
+
+/// A file of a [`RealDisk`].
+#[derive(Debug)]
+pub struct RealFile {
+    file: File,
+    /// Zeros or data have been written from the start up to here.
+    zeroed_to: u64,
+    /// Zeros are written ahead only below this: the preallocated length of a file made by this process, 0 for others.
+    zero_until: u64,
+}
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)?;
+        let end = offset + bytes.len() as u64;
+        if end > self.zeroed_to && end < self.zero_until {
+            let zeros = (self.zero_until - end).min(ZERO_AHEAD_BYTES as u64);
+            self.file.write_all_at(&ZEROS[..usize::try_from(zeros).expect("at most a megabyte")], end)?;
+            self.zeroed_to = end + zeros;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+}

@@ -1,0 +1,199 @@
+//! A disk in memory for this room's tests: it knows what is durable, can lose the rest, and can fail.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+
+use super::{Disk, DiskFile};
+
+#[derive(Clone, Debug, Default)]
+struct Content {
+    current: Vec<u8>,
+    durable: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    contents: Vec<Content>,
+    writes: u64,
+    syncs: u64,
+    /// How many more operations that change the disk succeed.
+    left: Option<u64>,
+}
+
+impl State {
+    fn spend(&mut self) -> io::Result<()> {
+        match &mut self.left {
+            Some(0) => Err(io::Error::other("the test's disk fails")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TestDisk(Rc<RefCell<State>>);
+
+impl TestDisk {
+    /// A disk of its own with the same state.
+    pub(super) fn copy(&self) -> TestDisk {
+        TestDisk(Rc::new(RefCell::new(self.0.borrow().clone())))
+    }
+
+    /// Every operation that changes the disk fails, after `operations` more of them.
+    pub(super) fn fail_after(&self, operations: Option<u64>) {
+        self.0.borrow_mut().left = operations;
+    }
+
+    /// Whether the disk, told to fail, has not been asked for more than it was to do.
+    pub(super) fn has_operations_left(&self) -> bool {
+        self.0.borrow().left != Some(0)
+    }
+
+    /// The power fails: what was not synced is lost.
+    pub(super) fn lose_unsynced(&self) {
+        let mut state = self.0.borrow_mut();
+        state.names = state.durable_names.clone();
+        for content in &mut state.contents {
+            content.current = content.durable.clone();
+        }
+    }
+
+    /// The power fails just after everything happened to reach the disk.
+    pub(super) fn keep_unsynced(&self) {
+        let mut state = self.0.borrow_mut();
+        state.durable_names = state.names.clone();
+        for content in &mut state.contents {
+            content.durable = content.current.clone();
+        }
+    }
+
+    pub(super) fn writes(&self) -> u64 {
+        self.0.borrow().writes
+    }
+
+    pub(super) fn syncs(&self) -> u64 {
+        self.0.borrow().syncs
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.0.borrow().names.keys().cloned().collect()
+    }
+
+    /// A file's bytes as the process sees them.
+    pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
+        let state = self.0.borrow();
+        state.contents[state.names[name]].current.clone()
+    }
+
+    /// A file's bytes as they would be after a power failure.
+    pub(super) fn durable_bytes(&self, name: &str) -> Vec<u8> {
+        let state = self.0.borrow();
+        state.contents[state.names[name]].durable.clone()
+    }
+
+    /// Replaces a file's bytes, durably.
+    pub(super) fn set_bytes(&self, name: &str, bytes: Vec<u8>) {
+        let mut state = self.0.borrow_mut();
+        let content = state.names[name];
+        state.contents[content] = Content { current: bytes.clone(), durable: bytes };
+    }
+}
+
+fn missing(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("no file {name}"))
+}
+
+impl Disk for TestDisk {
+    type File = TestFile;
+
+    fn create(&mut self, name: &str, preallocate_bytes: u64) -> io::Result<TestFile> {
+        let mut state = self.0.borrow_mut();
+        state.spend()?;
+        if state.names.contains_key(name) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is a file {name}")));
+        }
+        let content = state.contents.len();
+        state.contents.push(Content { current: vec![0; preallocate_bytes as usize], durable: Vec::new() });
+        state.names.insert(name.to_owned(), content);
+        Ok(TestFile { disk: self.clone(), content })
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<TestFile> {
+        let content = *self.0.borrow().names.get(name).ok_or_else(|| missing(name))?;
+        Ok(TestFile { disk: self.clone(), content })
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.0.borrow_mut();
+        state.spend()?;
+        let content = state.names.remove(from).ok_or_else(|| missing(from))?;
+        state.names.insert(to.to_owned(), content);
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        let mut state = self.0.borrow_mut();
+        state.spend()?;
+        state.names.remove(name).map(drop).ok_or_else(|| missing(name))
+    }
+
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        Ok(self.names())
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        let mut state = self.0.borrow_mut();
+        state.spend()?;
+        state.durable_names = state.names.clone();
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct TestFile {
+    disk: TestDisk,
+    content: usize,
+}
+
+impl DiskFile for TestFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.disk.0.borrow();
+        let bytes = &state.contents[self.content].current;
+        let from = &bytes[bytes.len().min(offset as usize)..];
+        let read = from.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&from[..read]);
+        Ok(read)
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.0.borrow_mut();
+        state.spend()?;
+        state.writes += 1;
+        let current = &mut state.contents[self.content].current;
+        let end = offset as usize + bytes.len();
+        assert!(end <= current.len(), "the log writes past what it preallocated");
+        current[offset as usize..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut state = self.disk.0.borrow_mut();
+        state.spend()?;
+        state.syncs += 1;
+        let content = &mut state.contents[self.content];
+        content.durable = content.current.clone();
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.0.borrow().contents[self.content].current.len() as u64)
+    }
+}

@@ -1,0 +1,230 @@
+//! Torn tails are cut, damage before them is refused, and what another life of the file left behind never fits.
+
+use super::*;
+use crate::storage::StorageError;
+use crate::storage::frame;
+
+/// A disk with a synced log of `settled` writes whose mark is written, and `loose` writes after it that are not synced;
+/// the last segment's name; where the loose ones begin and end in it.
+fn disk_with(settled: &[Write], loose: &[Write]) -> (TestDisk, String, usize, usize) {
+    let disk = TestDisk::default();
+    let mut log = create(&disk);
+    for write in settled {
+        log.append(write).unwrap();
+    }
+    log.sync().unwrap();
+    log.mark().unwrap();
+    let name = disk.names().pop().unwrap();
+    let start = end_of(&disk.bytes(&name));
+    for write in loose {
+        log.append(write).unwrap();
+    }
+    read(&mut log, 1, 0, 0);
+    assert_eq!(disk.names().pop().unwrap(), name, "the loose writes are in the same segment");
+    let end = end_of(&disk.bytes(&name));
+    (disk, name, start, end)
+}
+
+fn end_of(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Ok(frame) = frame::parse(&bytes[at..]) {
+        at += frame.total_bytes();
+    }
+    at
+}
+
+fn small_writes(from: u64, count: u64) -> Vec<Write> {
+    (from..from + count).map(|index| entries(vec![command(index, 1, 20 + index as usize)])).collect()
+}
+
+fn model_of<'a>(writes: impl IntoIterator<Item = &'a Write>) -> Model {
+    let mut model = Model::default();
+    for write in writes {
+        model.apply(write);
+    }
+    model
+}
+
+#[test]
+fn a_tear_at_any_byte_keeps_whole_writes_only() {
+    let (settled, loose) = (small_writes(1, 3), small_writes(4, 4));
+    let (disk, name, start, end) = disk_with(&settled, &loose);
+    let whole = disk.bytes(&name);
+    for cut in start..=end {
+        for filler in [0u8, 0xFF] {
+            let disk = disk.copy();
+            let mut bytes = whole.clone();
+            bytes[cut..end].fill(filler);
+            disk.set_bytes(&name, bytes);
+            let (mut log, recovered) = reopen(&disk);
+            let found = Model::of(&mut log, &recovered.saved);
+            found.agrees_with(&recovered.saved);
+            let kept = found.entries.len();
+            assert!(kept >= settled.len());
+            assert_eq!(found, model_of(settled.iter().chain(&loose).take(kept)));
+            assert_eq!(recovered.rewritten, (kept - settled.len()) as u64);
+            assert_eq!(
+                recovered.torn.is_none(),
+                cut == end || whole[cut..].iter().all(|&b| b == 0) || kept_exactly(&whole, cut, filler)
+            );
+        }
+    }
+}
+
+/// Whether zeros from `cut` on leave nothing but whole frames.
+fn kept_exactly(whole: &[u8], cut: usize, filler: u8) -> bool {
+    let mut bytes = whole.to_vec();
+    bytes[cut..].fill(0);
+    filler == 0 && bytes[end_of(&bytes)..].iter().all(|&byte| byte == 0)
+}
+
+#[test]
+fn one_flipped_bit_in_what_was_synced_is_refused() {
+    let (disk, name, start, _) = disk_with(&workload(), &[]);
+    let mark = start - frame::total_bytes(0);
+    for file in disk.names() {
+        let whole = disk.bytes(&file);
+        let end = if file == name { mark } else { end_of(&whole) };
+        for at in 0..end {
+            let disk = disk.copy();
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            disk.set_bytes(&file, bytes);
+            match Log::open(disk, OPTIONS) {
+                Err(StorageError::Corrupt { file: blamed, offset, .. }) => {
+                    assert_eq!(blamed, file);
+                    assert!(offset <= at as u64, "byte {at} is in the frame at {offset}");
+                }
+                other => panic!("a flip in byte {at} of {file} led to {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_mark_itself_loses_nothing() {
+    let (disk, name, start, _) = disk_with(&workload(), &[]);
+    let whole = disk.bytes(&name);
+    for at in start - frame::total_bytes(0)..start {
+        let disk = disk.copy();
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        disk.set_bytes(&name, bytes);
+        let (mut log, recovered) = reopen(&disk);
+        assert_eq!(Model::of(&mut log, &recovered.saved), model_of(&workload()));
+    }
+}
+
+#[test]
+fn damage_is_judged_by_marks_past_it() {
+    // Two batches; the second's frames carry the mark that settles the first. A hole in the first is corruption, though
+    // the chain breaks there; a hole in the second is a tear.
+    let disk = TestDisk::default();
+    let mut log = create(&disk);
+    let name = disk.names().pop().unwrap();
+    let mut ends = Vec::new();
+    for writes in [small_writes(1, 2), small_writes(3, 3)] {
+        for write in &writes {
+            log.append(write).unwrap();
+        }
+        log.sync().unwrap();
+        ends.push(end_of(&disk.bytes(&name)));
+    }
+    let whole = disk.bytes(&name);
+    for (at, is_corrupt) in [(ends[0] - 20, true), (ends[0] + 60, false), (ends[1] - 20, false)] {
+        let disk = disk.copy();
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        disk.set_bytes(&name, bytes);
+        assert_eq!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { .. })), is_corrupt, "byte {at}");
+    }
+}
+
+#[test]
+fn old_frames_never_fit() {
+    // The first segment's frames, whole and in order, in the place where the second segment's next frame would be.
+    let disk = TestDisk::default();
+    let mut log = create(&disk);
+    let old = disk.names().pop().unwrap();
+    let mut written = Vec::new();
+    while disk.names().len() == 1 {
+        let write = entries(vec![command(written.len() as u64 + 1, 1, 100)]);
+        log.append(&write).unwrap();
+        written.push(write);
+    }
+    log.sync().unwrap();
+    let new = disk.names().pop().unwrap();
+    let old_bytes = disk.bytes(&old);
+    let first = frame::parse(&old_bytes).unwrap().total_bytes();
+    let mut new_bytes = disk.bytes(&new);
+    let end = end_of(&new_bytes);
+    for at in [end, end + 8, end + 400] {
+        let disk = disk.copy();
+        let room = new_bytes.len() - at;
+        new_bytes[end..].fill(0);
+        new_bytes[at..].copy_from_slice(&old_bytes[first..first + room]);
+        disk.set_bytes(&new, new_bytes.clone());
+        let (mut log, recovered) = reopen(&disk);
+        assert_eq!(Model::of(&mut log, &recovered.saved), model_of(&written));
+        assert_eq!(recovered.torn.unwrap().offset, end as u64);
+    }
+}
+
+#[test]
+fn a_missing_or_exchanged_segment_is_refused() {
+    let (disk, ..) = disk_with(&workload(), &[]);
+    let names = disk.names();
+    assert!(names.len() >= 3, "{names:?}");
+    for missing in &names[..names.len() - 1] {
+        let mut disk = disk.copy();
+        crate::storage::Disk::remove(&mut disk, missing).unwrap();
+        assert!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == *missing));
+    }
+    let exchanged = disk.copy();
+    exchanged.set_bytes(&names[1], disk.bytes(&names[0]));
+    assert!(matches!(Log::open(exchanged, OPTIONS), Err(StorageError::Corrupt { .. })));
+    let other = TestDisk::default();
+    let stranger = Identity { disk: DiskId(9), ..identity() };
+    Log::create(other.clone(), &stranger, &founding(), OPTIONS).unwrap();
+    let mixed = disk.copy();
+    mixed.set_bytes(&names[0], other.bytes(&names[0]));
+    assert!(matches!(Log::open(mixed, OPTIONS), Err(StorageError::Corrupt { .. })));
+}
+
+#[test]
+fn a_later_format_is_named() {
+    let disk = TestDisk::default();
+    drop(create(&disk));
+    let name = disk.names().pop().unwrap();
+    let mut bytes = disk.bytes(&name);
+    let end = frame::parse(&bytes).unwrap().total_bytes();
+    bytes[13] = 9;
+    let checksum = crc32c::crc32c(&bytes[4..end]);
+    bytes[..4].copy_from_slice(&checksum.to_le_bytes());
+    disk.set_bytes(&name, bytes);
+    let error = Log::open(disk, OPTIONS).unwrap_err();
+    assert_eq!(error, StorageError::Unsupported { file: name, version: 9, known: 1 });
+}
+
+#[test]
+fn noise_in_place_of_a_segment_is_refused() {
+    let disk = TestDisk::default();
+    drop(create(&disk));
+    let name = disk.names().pop().unwrap();
+    for bytes in [vec![], vec![0; 4096], vec![0xFF; 100], b"KdkLKdkLKdkLKdkL".repeat(200)] {
+        let disk = disk.copy();
+        disk.set_bytes(&name, bytes);
+        assert!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { offset: 0, .. })));
+    }
+}
+
+#[test]
+fn rot_is_noticed_when_read() {
+    let (disk, name, start, _) = disk_with(&small_writes(1, 3), &[]);
+    let (mut log, _) = reopen(&disk);
+    let mut bytes = disk.bytes(&name);
+    bytes[start - frame::total_bytes(0) - 20] ^= 1;
+    disk.set_bytes(&name, bytes);
+    let fetch = Fetch { id: 1, from: Index(1), to: Index(3), limit_bytes: usize::MAX };
+    assert!(matches!(log.read(&fetch), Err(StorageError::Corrupt { .. })));
+}

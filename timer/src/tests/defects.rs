@@ -1,0 +1,1 @@
+//! One test for each way in which timers are known to go wrong.

@@ -1,0 +1,3 @@
+//! The ends of the range, and the corners of the contract.
+
+use super::*;
