@@ -1,9 +1,14 @@
 //! The handler: a node and its clients on one loop.
 
-use std::{error::Error, io, net::SocketAddr, time::Instant};
+use std::{
+    error::Error,
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
-use kodiak_net::{Accepted, TcpListener, TcpStream};
+use kodiak_net::{AcceptError, TcpListener, TcpStream};
 use kodiak_raft::{
     node::{self, Node, Options},
     replica::{Outcome, Request, RequestId},
@@ -22,6 +27,8 @@ use crate::{
     resp,
 };
 
+/// How long nobody is accepted after accepting has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections taken in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
 /// Bytes read from a client in one go.
@@ -124,8 +131,14 @@ impl Handler<Token, ()> for Server {
     }
 
     fn timeout(&mut self, event_loop: &mut Loop, token: Token) {
-        if let Token::Raft(token) = token {
-            self.node.timeout(event_loop, token);
+        match token {
+            Token::Raft(token) => self.node.timeout(event_loop, token),
+            Token::Listener => {
+                if event_loop.register(&self.listener, Token::Listener).is_err() {
+                    self.pause(event_loop);
+                }
+            }
+            Token::Client(_) => {}
         }
     }
 
@@ -153,16 +166,22 @@ impl Server {
     fn accept(&mut self, event_loop: &mut Loop) {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept() {
-                Ok(Accepted::Connection(stream, address)) => self.admit(event_loop, stream, address),
-                Ok(Accepted::Shed { error, .. }) => {
-                    tracing::warn!(%error, "turned a client away: raise the limit of open files");
-                }
-                Ok(Accepted::WouldBlock) => return,
+                Ok(Some((stream, address))) => self.admit(event_loop, stream, address),
+                Ok(None) => return,
+                Err(error @ AcceptError::Shed { .. }) => tracing::warn!(%error, "turned a client away"),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a client");
-                    return;
+                    tracing::warn!(%error, "not accepting for a while");
+                    return self.pause(event_loop);
                 }
             }
+        }
+    }
+
+    /// Leaves those who connect in the kernel's queue for a while, instead of failing again at once.
+    fn pause(&mut self, event_loop: &mut Loop) {
+        let timer = event_loop.timeout(Token::Listener, ACCEPT_PAUSE);
+        if timer.is_ok() && let Err(error) = event_loop.deregister(&self.listener) {
+            tracing::warn!(%error, "cannot pause accepting");
         }
     }
 
