@@ -36,8 +36,7 @@ impl Client {
 
     /// Puts a request into the pipeline.
     pub(crate) fn push(&mut self, request: &[&str]) {
-        let arguments: Vec<_> =
-            request.iter().map(|argument| BorrowedFrame::BulkString(argument.as_bytes())).collect();
+        let arguments: Vec<_> = request.iter().map(|argument| BorrowedFrame::BulkString(argument.as_bytes())).collect();
         resp::put(&mut self.output, &BorrowedFrame::Array(&arguments));
     }
 

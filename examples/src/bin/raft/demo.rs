@@ -65,7 +65,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if killed.is_none() {
         return Err("the leader was to be killed amid the writes, but they ended before".into());
     }
-    step(started, &format!("node {leader} killed (SIGKILL) amid {acknowledged} acknowledged and {unsure} failed writes"));
+    step(
+        started,
+        &format!("node {leader} killed (SIGKILL) amid {acknowledged} acknowledged and {unsure} failed writes"),
+    );
 
     let started = Instant::now();
     cluster.write_once("after-kill", PATIENCE)?;
@@ -76,7 +79,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     match survivors_serve {
         Some(outage) => step(
             started,
-            &format!("node {new_leader} leads; writes were served again {:.0} ms after the kill", outage.as_secs_f64() * 1e3),
+            &format!(
+                "node {new_leader} leads; writes were served again {:.0} ms after the kill",
+                outage.as_secs_f64() * 1e3
+            ),
         ),
         None => step(started, &format!("node {new_leader} leads")),
     }

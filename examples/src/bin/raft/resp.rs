@@ -265,7 +265,10 @@ mod tests {
 
     #[test]
     fn a_line_is_a_request_too() {
-        assert_eq!(parse(&[b"SET  k v\r\nPING\n"]).unwrap(), [&[b"SET".to_vec(), b"k".to_vec(), b"v".to_vec()][..], &[b"PING".to_vec()]]);
+        assert_eq!(
+            parse(&[b"SET  k v\r\nPING\n"]).unwrap(),
+            [&[b"SET".to_vec(), b"k".to_vec(), b"v".to_vec()][..], &[b"PING".to_vec()]]
+        );
     }
 
     #[test]

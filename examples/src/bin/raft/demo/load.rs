@@ -1,12 +1,6 @@
 //! The demo's writers: one through each node, all at once.
 
-use std::{
-    error::Error,
-    net::SocketAddr,
-    sync::mpsc,
-    thread,
-    time::Duration,
-};
+use std::{error::Error, net::SocketAddr, sync::mpsc, thread, time::Duration};
 
 use redis_protocol::resp2::types::BytesFrame;
 
@@ -64,7 +58,11 @@ impl Load {
             }
             drop(done);
             for (key, acknowledged) in results {
-                if acknowledged { tally.acknowledged.push(key) } else { tally.unsure += 1 }
+                if acknowledged {
+                    tally.acknowledged.push(key)
+                } else {
+                    tally.unsure += 1
+                }
                 watch(tally.acknowledged.len());
             }
         });

@@ -115,8 +115,7 @@ impl Store {
 
     fn set(&mut self, key: &[u8], value: &[u8], flags: u8) -> Bytes {
         let exists = self.map.contains_key(key);
-        let refused =
-            flags & set_flags::IF_ABSENT != 0 && exists || flags & set_flags::IF_PRESENT != 0 && !exists;
+        let refused = flags & set_flags::IF_ABSENT != 0 && exists || flags & set_flags::IF_PRESENT != 0 && !exists;
         let before = (flags & set_flags::GET != 0).then(|| self.get(key));
         if !refused {
             self.put(key, value);
@@ -260,7 +259,10 @@ mod tests {
         write(&mut store, Operation::Set, &[b"k", b"abc", &[0]]);
         assert!(write(&mut store, Operation::IncrBy, &[b"k", b"1"]).starts_with(b"-ERR value is not an integer"));
         write(&mut store, Operation::Set, &[b"k", i64::MAX.to_string().as_bytes(), &[0]]);
-        assert!(write(&mut store, Operation::IncrBy, &[b"k", b"1"]).starts_with(b"-ERR increment or decrement would overflow"));
+        assert!(
+            write(&mut store, Operation::IncrBy, &[b"k", b"1"])
+                .starts_with(b"-ERR increment or decrement would overflow")
+        );
     }
 
     #[test]

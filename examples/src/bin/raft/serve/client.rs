@@ -231,7 +231,11 @@ impl Client {
             }
         }
         // A long reply's room is not kept by a connection that goes silent.
-        if self.output.capacity() > 64 << 10 { self.output = BytesMut::new() } else { self.output.clear() }
+        if self.output.capacity() > 64 << 10 {
+            self.output = BytesMut::new()
+        } else {
+            self.output.clear()
+        }
         Ok(())
     }
 }

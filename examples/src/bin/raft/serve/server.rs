@@ -180,7 +180,9 @@ impl Server {
     /// Leaves those who connect in the kernel's queue for a while, instead of failing again at once.
     fn pause(&mut self, event_loop: &mut Loop) {
         let timer = event_loop.timeout(Token::Listener, ACCEPT_PAUSE);
-        if timer.is_ok() && let Err(error) = event_loop.deregister(&self.listener) {
+        if timer.is_ok()
+            && let Err(error) = event_loop.deregister(&self.listener)
+        {
             tracing::warn!(%error, "cannot pause accepting");
         }
     }
@@ -194,9 +196,8 @@ impl Server {
         self.clients_ever += 1;
         let entry = self.clients.vacant_entry();
         let token = Token::Client(entry.key() as u32);
-        let ready = stream
-            .set_nodelay(true)
-            .and_then(|()| event_loop.register(&stream, token).map_err(io::Error::other));
+        let ready =
+            stream.set_nodelay(true).and_then(|()| event_loop.register(&stream, token).map_err(io::Error::other));
         match ready {
             Ok(()) => drop(entry.insert(Client::new(stream, address, self.clients_ever, self.settings))),
             Err(error) => tracing::warn!(client = %address, %error, "turned a client away"),
@@ -281,7 +282,9 @@ impl Server {
         let token = Token::Client(slot as u32);
         let watched = match (interest, client.watched) {
             (None, _) => event_loop.deregister(&client.stream),
-            (Some(interest), (false, false)) => event_loop.register_opt(&client.stream, token, interest, Trigger::Level),
+            (Some(interest), (false, false)) => {
+                event_loop.register_opt(&client.stream, token, interest, Trigger::Level)
+            }
             (Some(interest), _) => event_loop.reregister(&client.stream, token, interest, Trigger::Level),
         };
         match watched {
