@@ -8,7 +8,9 @@ use std::io;
 #[non_exhaustive]
 pub enum RegisterError {
     /// The source is registered with this loop already.
-    #[error("this source is already registered with this event loop: change it with `reregister`, or `deregister` it first")]
+    #[error(
+        "this source is already registered with this event loop: change it with `reregister`, or `deregister` it first"
+    )]
     AlreadyRegistered,
     /// The source is registered with another loop, which is still alive.
     #[error("this source is registered with another event loop: `deregister` it there first")]
@@ -79,6 +81,16 @@ pub enum BuildError {
         /// The builder's method.
         setting: &'static str,
     },
+    /// A bound was set beyond what one wait can bring.
+    #[error("`{setting}` is {value}, and may be at most {limit}")]
+    TooLarge {
+        /// The builder's method.
+        setting: &'static str,
+        /// What it was given.
+        value: usize,
+        /// The most it takes.
+        limit: usize,
+    },
     /// The kernel refused the selector or the waker.
     #[error("the event loop could not be created: {action}: {error}")]
     Kernel {
@@ -126,7 +138,7 @@ impl From<RunError> for io::Error {
 impl From<BuildError> for io::Error {
     fn from(error: BuildError) -> io::Error {
         let kind = match &error {
-            BuildError::Zero { .. } => io::ErrorKind::InvalidInput,
+            BuildError::Zero { .. } | BuildError::TooLarge { .. } => io::ErrorKind::InvalidInput,
             BuildError::Kernel { error, .. } => error.kind(),
         };
         io::Error::new(kind, error)

@@ -7,12 +7,10 @@
 //! Nothing here allocates once as many slots exist as there were ever sources at one time.
 
 use std::collections::VecDeque;
-use std::os::fd::RawFd;
 
 use kodiak_sys::{Interest, Trigger};
 
 use crate::handler::ReadHint;
-use crate::terminal::Watch;
 
 /// The key under which the loop's waker reports. No slot has it: see [`MAX_SLOTS`].
 pub(crate) const WAKER_KEY: u64 = u64::MAX;
@@ -25,14 +23,8 @@ pub(crate) const MAX_SLOTS: usize = (u32::MAX - 1) as usize;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry<T> {
     pub(crate) token: T,
-    /// The descriptor's number; means nothing once the source is dead. Only [`crate::terminal`] uses it.
-    pub(crate) number: RawFd,
     pub(crate) interest: Interest,
     pub(crate) trigger: Trigger,
-    /// False while suspended: the kernel does not watch the descriptor.
-    pub(crate) in_kernel: bool,
-    /// Whether somebody reacts to a hang-up or error.
-    pub(crate) watch: Watch,
     /// Hang-up and error as last reported, for a turn that `again` asks for.
     pub(crate) hint: ReadHint,
     /// The turn in which `again` was said; 0 if it was not, or has been obeyed.
@@ -40,17 +32,8 @@ pub(crate) struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    pub(crate) fn new(token: T, number: RawFd, interest: Interest, trigger: Trigger) -> Entry<T> {
-        Entry {
-            token,
-            number,
-            interest,
-            trigger,
-            in_kernel: true,
-            watch: Watch::default(),
-            hint: ReadHint::NONE,
-            again: 0,
-        }
+    pub(crate) fn new(token: T, interest: Interest, trigger: Trigger) -> Entry<T> {
+        Entry { token, interest, trigger, hint: ReadHint::NONE, again: 0 }
     }
 }
 
@@ -135,7 +118,11 @@ impl<T: Copy> Registry<T> {
         let entry = slot.entry.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.len -= 1;
-        if in_batch { self.freed.push(slot_of(key)) } else { self.free.push(slot_of(key)) }
+        if in_batch {
+            self.freed.push(slot_of(key))
+        } else {
+            self.free.push(slot_of(key))
+        }
         Some(entry)
     }
 
