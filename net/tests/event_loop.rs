@@ -69,7 +69,7 @@ const PAYLOAD: usize = 1 << 20;
 
 /// Sends a megabyte on one thread and reads it back on another, so that neither side can run away from the other.
 fn client<S: Read + Send + 'static, W: Write>(mut reader: S, mut writer: W, finish: impl FnOnce(W)) {
-    let sent: Vec<u8> = (0..PAYLOAD).map(|index| (index * 31 >> 3) as u8).collect();
+    let sent: Vec<u8> = (0..PAYLOAD).map(|index| ((index * 31) >> 3) as u8).collect();
     let expected = sent.clone();
     let reading = thread::spawn(move || {
         let mut received = Vec::new();
