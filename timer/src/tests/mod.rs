@@ -7,7 +7,7 @@ mod model;
 
 use alloc::vec::Vec;
 
-use crate::Wheel;
+use crate::{Expired, Wheel};
 
 /// Advances without limit and returns what fired.
 fn fire<T>(wheel: &mut Wheel<T>, now: u64) -> Vec<T> {
