@@ -176,13 +176,6 @@ impl Shared {
         key
     }
 
-    /// Runs `action` unless the source under `key` has died. While it runs no source can finish dying, so the
-    /// descriptor number that the loop noted for `key` still means the same file.
-    pub(crate) fn while_alive<R>(&self, key: u64, action: impl FnOnce(&Selector) -> R) -> Option<R> {
-        let dead = self.lock_dead();
-        if dead.contains(&key) { None } else { Some(action(&self.selector)) }
-    }
-
     fn bury(&self, key: u64) {
         let mut dead = self.lock_dead();
         dead.push(key);

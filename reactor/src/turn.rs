@@ -33,9 +33,11 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.requests.clear_wake();
         // Looked at before the messages: whatever was sent before a remote's shutdown is still delivered in this turn.
         let shutdown = self.requests.shutdown();
+        // What this turn's callbacks ask for is the next turn's.
+        let again = self.registry.again_len();
         self.deliver_signals(handler)?;
         self.deliver_events(handler);
-        self.deliver_again(handler);
+        self.deliver_again(handler, again);
         self.fire_timers(handler);
         self.deliver_messages(handler);
         self.visit_channels(handler);
@@ -214,9 +216,9 @@ impl<T: Copy, M> EventLoop<T, M> {
         });
     }
 
-    /// The sources for which somebody said `again` in an earlier turn.
-    fn deliver_again<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
-        for _ in 0..self.registry.again_len() {
+    /// The sources for which somebody said `again` before this turn: the first `count` notes.
+    fn deliver_again<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, count: usize) {
+        for _ in 0..count {
             self.reap();
             let Some(Some(key)) = self.registry.take_again(self.turn) else { continue };
             for (interest, call) in [(Interest::READABLE, Call::Readable), (Interest::WRITABLE, Call::Writable)] {

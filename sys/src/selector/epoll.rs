@@ -185,3 +185,57 @@ impl Buffer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! The fallback for kernels and sandboxes without `epoll_pwait2`, which the public API cannot ask for.
+
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::time::Instant;
+
+    fn millis_only() -> Selector {
+        let selector = Selector::new().unwrap();
+        selector.millis_only.store(true, Ordering::Relaxed);
+        selector
+    }
+
+    #[test]
+    fn the_fallback_is_never_early() {
+        let (selector, mut buffer) = (millis_only(), Buffer::with_capacity(4));
+        for nanos in [0, 1, 999_999, 1_000_000, 1_000_001, 3_000_001] {
+            let (timeout, before) = (Duration::from_nanos(nanos), Instant::now());
+            selector.wait(&mut buffer, Some(timeout)).unwrap();
+            assert!(buffer.len() == 0 && before.elapsed() >= timeout);
+        }
+    }
+
+    #[test]
+    fn the_fallback_waits_absurdly_long_and_reports_like_the_other() {
+        for timeout in [None, Some(Duration::MAX), Some(Duration::from_secs(1 << 40)), Some(Duration::from_secs(1))] {
+            let (selector, mut buffer) = (millis_only(), Buffer::with_capacity(4));
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            selector.add(ours.as_fd(), u64::MAX, Interest::READABLE, Trigger::Oneshot).unwrap();
+            theirs.write_all(b"x").unwrap();
+            selector.wait(&mut buffer, timeout).unwrap();
+            assert_eq!(buffer.get(0), Some(Event { key: u64::MAX, readiness: Readiness::READABLE }));
+        }
+    }
+
+    #[test]
+    fn milliseconds_round_up() {
+        let rounded = [(0, 0), (1, 1), (1_000_000, 1), (1_000_001, 2), (2_500_000, 3)];
+        for (nanos, millis) in rounded {
+            assert_eq!(millis_rounded_up(Duration::from_nanos(nanos)), millis);
+        }
+        assert!(millis_rounded_up(Duration::MAX) > u128::from(u64::MAX));
+    }
+
+    #[test]
+    fn enospc_is_about_watches() {
+        let error = name_the_limit(io::Error::from_raw_os_error(libc::ENOSPC));
+        assert!(error.to_string().contains("max_user_watches"));
+        assert_eq!(name_the_limit(io::Error::from_raw_os_error(libc::EEXIST)).kind(), io::ErrorKind::AlreadyExists);
+    }
+}
