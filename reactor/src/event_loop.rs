@@ -124,7 +124,9 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Watches `source` for what `interest` names, and calls the handler with `token`, as often as `trigger` says.
     ///
-    /// One source is watched by one loop, once. It is watched until it is deregistered or dropped.
+    /// One source is watched by one loop, once. It is watched until it is deregistered or dropped. A hang-up or an error
+    /// stays: under [`Trigger::Level`] it is told in every turn until the handler drops, deregisters or reregisters the source,
+    /// so a handler that ignores it keeps the loop from sleeping.
     ///
     /// # Errors
     ///

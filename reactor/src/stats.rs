@@ -17,8 +17,6 @@ pub struct Stats {
     pub events: u64,
     /// Events that the kernel had reported for a source which was dropped or deregistered before its turn came.
     pub stale_events: u64,
-    /// Sources suspended because nobody reacted to their hang-up or error.
-    pub suspensions: u64,
     /// Times somebody woke the loop: at most one per sleep, however many messages were sent.
     pub wakes: u64,
     /// Waits that a signal handler interrupted.

@@ -140,10 +140,7 @@ fn another_loop_s_source_is_refused() {
     let (ours, _theirs) = ready();
     mine.register(&ours, 1).unwrap();
     assert!(matches!(other.register(&ours, 2), Err(RegisterError::OtherLoop)));
-    assert!(matches!(
-        other.reregister(&ours, 2, Interest::READABLE, Trigger::Level),
-        Err(RegisterError::OtherLoop)
-    ));
+    assert!(matches!(other.reregister(&ours, 2, Interest::READABLE, Trigger::Level), Err(RegisterError::OtherLoop)));
     assert!(matches!(other.deregister(&ours), Err(RegisterError::OtherLoop)));
     assert!(matches!(other.again(&ours), Err(RegisterError::OtherLoop)));
     assert_eq!(readable_tokens(&poll(&mut mine)), [1]);

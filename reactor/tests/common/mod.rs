@@ -1,5 +1,5 @@
 //! What the tests share: a handler made of one closure, and sockets to watch.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;

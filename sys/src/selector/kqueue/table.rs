@@ -73,6 +73,7 @@ impl Table {
     }
 
     /// Reserves an identifier and a tag for a user event.
+    #[cfg_attr(any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"), allow(dead_code))]
     pub(super) fn put_user(&mut self, key: u64) -> (usize, usize) {
         let tag = self.next_tag();
         let ident = self.users.iter().position(Option::is_none).unwrap_or_else(|| {
@@ -83,6 +84,7 @@ impl Table {
         (ident, tag)
     }
 
+    #[cfg_attr(any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"), allow(dead_code))]
     pub(super) fn forget_user(&mut self, ident: usize) {
         if let Some(place) = self.users.get_mut(ident) {
             *place = None;
