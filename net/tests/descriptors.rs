@@ -7,12 +7,16 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use kodiak_net::{AcceptError, DescriptorLimit, TcpListener, TcpStream, TryRead, UnixListener, UnixStream};
 use kodiak_reactor::{EventLoop, Handler, ReadHint, Source};
 
 const SERVER: &str = "KODIAK_TEST_SERVER";
 const CLIENTS: usize = 64;
+
+/// How long a client waits for its greeting or its dismissal, before the test fails rather than hang.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What both kinds of listener can do.
 trait Listen: Source {
@@ -95,16 +99,26 @@ impl<L: Listen> Server<L> {
     }
 }
 
+/// The server's process; killed if the test fails half-way.
+struct ServerProcess(Child);
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// This test binary again, as a server for which a few descriptors must do.
-fn start_server(test: &str, address: &str) -> Child {
-    Command::new("sh")
+fn start_server(test: &str, address: &str) -> ServerProcess {
+    let server = Command::new("sh")
         .args(["-c", "ulimit -n 32 && exec \"$0\" \"$@\""])
         .arg(env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(SERVER, address)
         .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+        .spawn();
+    ServerProcess(server.unwrap())
 }
 
 /// What follows `key` on the first line of the server's output that has it.
@@ -151,14 +165,14 @@ fn quit<S: Read + Write>(connect: impl Fn() -> io::Result<S>) -> usize {
 }
 
 /// The server counted every client that was turned away, and was not called much more often than there were clients.
-fn check(mut server: Child, output: &mut impl BufRead, turned_away: usize) {
+fn check(mut server: ServerProcess, output: &mut impl BufRead, turned_away: usize) {
     let counts = line_after(output, "shed=");
     let (shed, callbacks) = counts.split_once(" callbacks=").unwrap();
     assert_eq!(shed.parse::<usize>().unwrap(), turned_away);
     let callbacks: usize = callbacks.parse().unwrap();
     assert!(callbacks <= CLIENTS + turned_away + 1, "{callbacks} callbacks: the listener spins");
     io::copy(output, &mut io::sink()).unwrap();
-    assert!(server.wait().unwrap().success());
+    assert!(server.0.wait().unwrap().success());
 }
 
 #[test]
@@ -169,9 +183,12 @@ fn tcp_sheds_and_recovers() {
         return Server::run(listener);
     }
     let mut server = start_server("tcp_sheds_and_recovers", "127.0.0.1:0");
-    let mut output = BufReader::new(server.stdout.take().unwrap());
+    let mut output = BufReader::new(server.0.stdout.take().unwrap());
     let address: SocketAddr = line_after(&mut output, "address=").parse().unwrap();
-    let connect = || std::net::TcpStream::connect(address);
+    let connect = || {
+        let client = std::net::TcpStream::connect(address)?;
+        client.set_read_timeout(Some(PATIENCE)).map(|()| client)
+    };
     let turned_away = crowd(connect) + quit(connect);
     check(server, &mut output, turned_away);
 }
@@ -186,9 +203,12 @@ fn unix_sheds_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("crowd");
     let mut server = start_server("unix_sheds_and_recovers", path.to_str().unwrap());
-    let mut output = BufReader::new(server.stdout.take().unwrap());
+    let mut output = BufReader::new(server.0.stdout.take().unwrap());
     line_after(&mut output, "address=");
-    let connect = || std::os::unix::net::UnixStream::connect(&path);
+    let connect = || {
+        let client = std::os::unix::net::UnixStream::connect(&path)?;
+        client.set_read_timeout(Some(PATIENCE)).map(|()| client)
+    };
     let turned_away = crowd(connect) + quit(connect);
     check(server, &mut output, turned_away);
 }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::thread;
 use std::time::Duration;
 
-use common::until_readable;
+use common::{PATIENCE, until_readable};
 use kodiak_net::{
     BindOptions, ConnectError, Connecting, Fill, Finish, RingBuf, TcpListener, TcpStream, TryRead, TryRecv, UdpSocket,
     UnixDatagram, UnixListener, UnixStream,
@@ -196,6 +196,12 @@ impl<S: Source> Dialling<S> {
         Dialling { connecting: Some(connecting), outcome: None, still_going: 0 }
     }
 
+    fn run(&mut self, event_loop: &mut EventLoop<Side, ()>) {
+        let patience = event_loop.timeout(Side::Client, PATIENCE).unwrap();
+        event_loop.run(self).unwrap();
+        event_loop.clear_timeout(patience).unwrap();
+    }
+
     fn ask(&mut self, event_loop: &mut EventLoop<Side, ()>) {
         match self.connecting.take().unwrap().finish() {
             Ok(Finish::Connected(stream)) => self.outcome = Some(Ok(stream)),
@@ -215,6 +221,10 @@ impl<S: Source> Handler<Side, ()> for Dialling<S> {
     fn writable(&mut self, event_loop: &mut EventLoop<Side, ()>, side: Side) {
         assert_eq!(side, Side::Client);
         self.ask(event_loop);
+    }
+
+    fn timeout(&mut self, _: &mut EventLoop<Side, ()>, _: Side) {
+        panic!("neither connected nor refused; asked in vain {} times", self.still_going);
     }
 }
 
@@ -246,7 +256,7 @@ fn the_registration_of_a_connecting_carries_over_to_its_stream() {
     let mut event_loop = EventLoop::new().unwrap();
     event_loop.register_opt(&connecting, Side::Client, Interest::WRITABLE, Trigger::Level).unwrap();
     let mut dialling = Dialling::new(connecting);
-    event_loop.run(&mut dialling).unwrap();
+    dialling.run(&mut event_loop);
     let stream = dialling.outcome.unwrap().unwrap();
 
     let twice = event_loop.register(&stream, Side::Server);
@@ -270,7 +280,7 @@ fn a_refused_connection_names_the_address() {
             let mut event_loop = EventLoop::new().unwrap();
             event_loop.register_opt(&connecting, Side::Client, Interest::WRITABLE, Trigger::Level).unwrap();
             let mut dialling = Dialling::new(connecting);
-            event_loop.run(&mut dialling).unwrap();
+            dialling.run(&mut event_loop);
             assert_eq!(sources_left(&mut event_loop), 0, "the failed attempt has left the loop");
             dialling.outcome.unwrap().unwrap_err()
         }
@@ -297,7 +307,7 @@ fn a_connection_on_its_way_is_still_going_and_then_connected() {
     assert!(dialling.outcome.is_none() && dialling.connecting.is_some());
 
     while listener.accept().unwrap().is_some() {}
-    event_loop.run(&mut dialling).unwrap();
+    dialling.run(&mut event_loop);
     assert_eq!(dialling.outcome.unwrap().unwrap().peer_addr().unwrap(), address);
 }
 
@@ -310,7 +320,7 @@ fn unix_streams_connect_in_a_loop_too() {
     let mut event_loop = EventLoop::new().unwrap();
     event_loop.register_opt(&connecting, Side::Client, Interest::WRITABLE, Trigger::Level).unwrap();
     let mut dialling = Dialling::new(connecting);
-    event_loop.run(&mut dialling).unwrap();
+    dialling.run(&mut event_loop);
     assert_eq!(dialling.outcome.unwrap().unwrap().peer_addr().unwrap().as_pathname(), Some(path.as_path()));
 }
 
