@@ -13,17 +13,17 @@
 //!   fence(SeqCst)               F1        pending.swap(false)          arm
 //!   if pending { return }       L         fence(SeqCst)            F2  arm
 //!   if !pending.swap(true)      X         recheck everything       R   nothing there? only then: block
-//!       { wake() }                        pending = true               hush
+//!       { wake() }                        pending.swap(true)           hush
 //! ```
 //!
 //! **No wake-up is lost.** Take one publication and one sleep. Fences that are sequentially consistent stand in one
 //! order, so one of two holds:
 //!
 //! - F1 before F2. Then what was published before F1 is visible after F2: R finds it, and the loop does not block.
-//! - F2 before F1. Then L reads what this sleep's `swap(false)` wrote, or something later in the flag's history. If that
-//!   is `false`, X follows; X reads `false` and this sender wakes, or it reads `true` like L might have. A `true` later
-//!   than this sleep's `false` was written by another sender's X that had read `false` — he wakes, after the arming,
-//!   so it ends this sleep — or by the `hush` after the sleep, which then needs no wake.
+//! - F2 before F1. Then L reads what this sleep's `swap(false)` wrote, or something later in the flag's history, and X
+//!   likewise. If X finds `false`, this sender wakes. If L or X finds `true`, then the first `true` after this sleep's
+//!   `false` was written by another sender's X that had found `false`, who wakes, and after the arming, so that it ends
+//!   this sleep; or by the `hush` after this sleep, which then is over.
 //!
 //! The argument never asks *what* was published where, so any number of channels and flags can share the bell, provided
 //! that R looks at all of them. And it needs both fences: without F1 (a relaxed first read and nothing before it) the
@@ -142,7 +142,9 @@ impl Bell {
 
     /// The loop is awake again: nobody needs to wake it until it next [`arm`](Bell::arm)s.
     pub fn hush(&self) {
-        self.shared.pending.store(true, Ordering::Release);
+        // A store would do, but then the flag's history were no longer a chain in which every write has read the one before
+        // it, and loom, which does not order a store among concurrent swaps, could not vouch for the rest.
+        self.shared.pending.swap(true, Ordering::AcqRel);
     }
 
     /// One sleep, done right: arms, asks `ready` whether there is something to do after all, blocks if not, and hushes.
@@ -178,7 +180,7 @@ struct Lower<'a>(&'a AtomicBool);
 
 impl Drop for Lower<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.swap(false, Ordering::AcqRel);
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{SendTimeoutError, TrySendError};
+use crossbeam_channel::{Select, TrySendError};
 
 use crate::SendError;
 use crate::channel::Link;
@@ -18,7 +18,8 @@ use crate::channel::Link;
 /// # `Ok` means queued
 ///
 /// `Ok` means that the message is in the queue, once: the receiver gets it, or drops it when it is itself dropped. It does
-/// not mean that the loop has seen it. If the queue took the message but the wake failed, that is still `Ok` (an error
+/// not mean that the loop has seen it, or that there is still one: a send that races with the receiver's drop may find
+/// its message queued and dropped with the rest. If the queue took the message but the wake failed, that is still `Ok` (an error
 /// would make callers send it twice); every later send tries the wake again, even one that finds the channel full, and
 /// the error waits in [`Bell::take_wake_error`](crate::Bell::take_wake_error).
 ///
@@ -30,7 +31,7 @@ use crate::channel::Link;
 pub struct Sender<M> {
     // The order of these fields matters: they drop in it, and the queue has to be closed before the link rings.
     pub(crate) queue: crossbeam_channel::Sender<M>,
-    pub(crate) link: Arc<Link>,
+    pub(crate) link: Arc<Link<M>>,
 }
 
 impl<M> Sender<M> {
@@ -41,9 +42,12 @@ impl<M> Sender<M> {
     /// Both hand the message back, which then was not sent. [`SendError::Full`]: the channel is bounded and holds its
     /// capacity. [`SendError::Closed`]: the receiver is gone.
     pub fn send(&self, message: M) -> Result<(), SendError<M>> {
+        if self.link.shared.is_receiver_gone() {
+            return Err(SendError::Closed(message));
+        }
         match self.queue.try_send(message) {
             Ok(()) => {
-                self.link.bell.ring_or_note();
+                self.queued();
                 Ok(())
             }
             Err(TrySendError::Full(message)) => {
@@ -64,13 +68,7 @@ impl<M> Sender<M> {
     /// [`SendError::Closed`] if the receiver is gone, or goes while this waits.
     pub fn send_blocking(&self, message: M) -> Result<(), SendError<M>> {
         match self.send(message) {
-            Err(SendError::Full(message)) => match self.queue.send(message) {
-                Ok(()) => {
-                    self.link.bell.ring_or_note();
-                    Ok(())
-                }
-                Err(crossbeam_channel::SendError(message)) => Err(SendError::Closed(message)),
-            },
+            Err(SendError::Full(message)) => self.send_when_room(message, None),
             done => done,
         }
     }
@@ -86,16 +84,37 @@ impl<M> Sender<M> {
     /// while this waits.
     pub fn send_deadline(&self, message: M, deadline: Instant) -> Result<(), SendError<M>> {
         match self.send(message) {
-            Err(SendError::Full(message)) => match self.queue.send_deadline(message, deadline) {
-                Ok(()) => {
-                    self.link.bell.ring_or_note();
-                    Ok(())
-                }
-                Err(SendTimeoutError::Timeout(message)) => Err(SendError::Full(message)),
-                Err(SendTimeoutError::Disconnected(message)) => Err(SendError::Closed(message)),
-            },
+            Err(SendError::Full(message)) => self.send_when_room(message, Some(deadline)),
             done => done,
         }
+    }
+
+    /// Waits for room, for the receiver's end, or for the deadline. If there are both room and no receiver, the latter wins.
+    fn send_when_room(&self, message: M, deadline: Option<Instant>) -> Result<(), SendError<M>> {
+        let mut select = Select::new_biased();
+        let closed = select.recv(&self.link.shared.closed);
+        select.send(&self.queue);
+        let operation = match deadline {
+            None => select.select(),
+            Some(deadline) => match select.select_deadline(deadline) {
+                Ok(operation) => operation,
+                Err(_timeout) => return Err(SendError::Full(message)),
+            },
+        };
+        if operation.index() == closed {
+            // An operation that was chosen has to be completed; this one can only say that the other end is gone.
+            let _disconnected = operation.recv(&self.link.shared.closed);
+            return Err(SendError::Closed(message));
+        }
+        operation.send(&self.queue, message).map_err(|error| SendError::Closed(error.into_inner()))?;
+        self.queued();
+        Ok(())
+    }
+
+    /// A message has just been pushed: wakes the loop, or drops the message if the loop is gone.
+    fn queued(&self) {
+        self.link.bell.ring_or_note();
+        self.link.shared.drain_if_closed();
     }
 
     /// How many messages wait. By the time the caller looks at it, it may have changed.

@@ -56,3 +56,10 @@ impl<W: Wake + ?Sized> Wake for Arc<W> {
         (**self).wake()
     }
 }
+
+/// A loop that sleeps in [`kodiak_sys::Selector::wait`].
+impl Wake for kodiak_sys::Waker {
+    fn wake(&self) -> io::Result<()> {
+        kodiak_sys::Waker::wake(self)
+    }
+}

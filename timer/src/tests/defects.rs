@@ -147,6 +147,21 @@ fn a_crowded_slot_wakes_for_nothing_once_at_most() {
     assert_eq!(fire(&mut wheel, 6_000).len(), 40);
 }
 
+/// And a timer that is alone there, with an earliest that has gone, must not fire in that one's place.
+#[test]
+fn alone_in_a_slot_that_was_crowded() {
+    let mut wheel = Wheel::new(0);
+    let earliest = wheel.insert(5_000, 0);
+    let keys: Vec<_> = (1..40).map(|i| wheel.insert(6_000, i)).collect();
+    wheel.cancel(earliest);
+    for &key in &keys[1..] {
+        wheel.cancel(key);
+    }
+    assert_eq!(wheel.next_deadline(), Some(5_000));
+    assert_eq!(fire(&mut wheel, 5_999), []);
+    assert_eq!(fire(&mut wheel, 6_000), [1]);
+}
+
 /// Deadlines rounded down, or to the nearest slot, fired early.
 #[test]
 fn nothing_fires_early() {
