@@ -12,12 +12,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use kodiak_sys::socket::{AcceptFailure, accept_failure, is_out_of_descriptors};
+
 use crate::error::{AcceptError, DescriptorLimit};
 
-/// The process's table of descriptors is full. The number is the same on every Unix that we know; std has no name for
-/// it.
-const EMFILE: i32 = 24;
-/// The system's table of open files is full; likewise.
+/// The system's table of open files is full. The number is the same on every Unix that we know; std has no name for it.
 const ENFILE: i32 = 23;
 
 /// A descriptor kept for the moment when there is no other.
@@ -95,7 +94,7 @@ impl Reserve {
 fn accept_live<S>(accept: &mut impl FnMut() -> io::Result<S>) -> io::Result<S> {
     loop {
         match accept() {
-            Err(error) if is_dead_connection(&error) => {}
+            Err(error) if accept_failure(&error) == AcceptFailure::Connection => {}
             outcome => return outcome,
         }
     }
@@ -107,31 +106,19 @@ fn spare_descriptor() -> io::Result<OwnedFd> {
 
 fn descriptor_limit(error: &io::Error) -> Option<DescriptorLimit> {
     match error.raw_os_error() {
-        Some(EMFILE) => Some(DescriptorLimit::Process),
+        _ if !is_out_of_descriptors(error) => None,
         Some(ENFILE) => Some(DescriptorLimit::System),
-        _ => None,
+        _ => Some(DescriptorLimit::Process),
     }
-}
-
-/// Whether the failure concerns one connection of the queue, not the listener: it was aborted before we came, or (on
-/// Linux, see accept(2), "Error handling") its network failed meanwhile. A signal's interruption is repeated too.
-fn is_dead_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::*;
-    matches!(
-        error.kind(),
-        Interrupted
-            | ConnectionAborted
-            | ConnectionReset
-            | NetworkDown
-            | NetworkUnreachable
-            | HostUnreachable
-            | TimedOut
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const EMFILE: i32 = 24;
+    const ECONNABORTED: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 103 } else { 53 };
+    const EINTR: i32 = 4;
 
     fn failing(code: i32) -> io::Result<((), ())> {
         Err(io::Error::from_raw_os_error(code))
@@ -181,8 +168,8 @@ mod tests {
     fn connections_that_died_in_the_queue_are_passed_over() {
         let reserve = Reserve::new().unwrap();
         let mut answers = [
-            Err(io::ErrorKind::ConnectionAborted.into()),
-            Err(io::ErrorKind::Interrupted.into()),
+            Err(io::Error::from_raw_os_error(ECONNABORTED)),
+            Err(io::Error::from_raw_os_error(EINTR)),
             Ok((7, ())),
             Err(io::ErrorKind::InvalidInput.into()),
         ]

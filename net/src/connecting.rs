@@ -121,16 +121,8 @@ impl<S> fmt::Debug for Connecting<S> {
 
 /// Starts connecting a non-blocking socket. That the kernel is not done yet is no error.
 pub(crate) fn start(socket: &socket2::Socket, address: &socket2::SockAddr) -> io::Result<()> {
-    /// std has no stable name for "in progress"; these are the numbers it has, see `connect(2)`.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    const EINPROGRESS: i32 = 115;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    const EINPROGRESS: i32 = 36;
-
     match socket.connect(address) {
-        // A signal interrupts the wait, not the attempt, which goes on by itself.
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-        Err(error) if error.raw_os_error() == Some(EINPROGRESS) => Ok(()),
+        Err(error) if kodiak_sys::socket::is_in_progress(&error) => Ok(()),
         outcome => outcome,
     }
 }

@@ -16,8 +16,9 @@ use thiserror::Error;
 pub enum Address {
     /// An IP address and port.
     Inet(SocketAddr),
-    /// A path in the file system, an abstract name, or none at all.
-    Unix(UnixSocketAddr),
+    /// A path in the file system, an abstract name, or none at all. Boxed: it has room for a hundred bytes, which every
+    /// result would carry about.
+    Unix(Box<UnixSocketAddr>),
 }
 
 impl fmt::Display for Address {
@@ -41,7 +42,7 @@ impl From<SocketAddr> for Address {
 
 impl From<UnixSocketAddr> for Address {
     fn from(address: UnixSocketAddr) -> Address {
-        Address::Unix(address)
+        Address::Unix(Box::new(address))
     }
 }
 

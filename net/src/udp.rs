@@ -21,11 +21,11 @@ use crate::try_io::{TryRecv, not_ready_is_none};
 /// use kodiak_net::{TryRecv, UdpSocket};
 ///
 /// let ours = UdpSocket::bind("127.0.0.1:0".parse()?)?;
-/// let theirs = UdpSocket::bind("127.0.0.1:0".parse()?)?;
-/// theirs.send_to(b"boo", ours.local_addr()?)?;
 /// let mut buffer = [0; 16];
-/// assert_eq!(ours.try_recv_from(&mut buffer)?, Some((3, theirs.local_addr()?)));
 /// assert_eq!(ours.try_recv_from(&mut buffer)?, None);
+/// let theirs = std::net::UdpSocket::bind("127.0.0.1:0")?;
+/// assert_eq!(ours.try_send_to(b"boo", theirs.local_addr()?)?, Some(3));
+/// assert_eq!(theirs.recv_from(&mut buffer)?, (3, ours.local_addr()?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]

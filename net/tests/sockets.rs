@@ -1,10 +1,13 @@
 //! Sockets by themselves, without a loop: addresses, options, conversions, errors.
 
+mod common;
+
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use common::until_readable;
 use kodiak_net::{
     BindOptions, ConnectError, Connecting, Finish, Keepalive, TcpListener, TcpStream, TryRead, TryRecv, TryWrite,
     UdpSocket, UnixDatagram, UnixListener, UnixStream,
@@ -107,9 +110,10 @@ fn would_block_is_none_and_the_end_is_zero() {
     assert_eq!(ours.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     theirs.write_all(b"over").unwrap();
     theirs.shutdown(Shutdown::Write).unwrap();
-    // On loopback what was written is there when `write` returns.
+    until_readable(&ours);
     assert_eq!(ours.peek(&mut buffer).unwrap(), 4);
     assert_eq!(ours.try_read(&mut buffer).unwrap(), Some(4));
+    until_readable(&ours);
     assert_eq!(ours.try_read(&mut buffer).unwrap(), Some(0));
     // The other direction is still open.
     ours.write_all(b"roger").unwrap();
@@ -167,9 +171,11 @@ fn datagrams_keep_their_borders() {
     left.connect(right.local_addr().unwrap()).unwrap();
     assert_eq!(left.peer_addr().unwrap(), right.local_addr().unwrap());
     assert_eq!(left.try_send(b"").unwrap(), Some(0));
+    until_readable(&right);
     assert_eq!(right.peek_from(&mut buffer).unwrap(), (0, left.local_addr().unwrap()));
     assert_eq!(right.try_recv_from(&mut buffer).unwrap(), Some((0, left.local_addr().unwrap())));
     assert_eq!(right.try_send_to(b"back", left.local_addr().unwrap()).unwrap(), Some(4));
+    until_readable(&left);
     assert_eq!(left.recv(&mut buffer).unwrap(), 3);
 }
 
@@ -274,6 +280,7 @@ fn from_and_into_std_and_descriptors() {
 fn accepted_streams_do_not_block() {
     let listener = TcpListener::bind(loopback()).unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    until_readable(&listener);
     let (mut stream, peer) = listener.accept().unwrap().unwrap();
     assert_eq!(peer, client.local_addr().unwrap());
     assert_eq!(stream.peer_addr().unwrap(), peer);

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 use kodiak_reactor::Io;
+use kodiak_sys::socket::accept_tcp;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::TcpStream;
@@ -100,12 +102,8 @@ impl TcpListener {
     /// [`AcceptError::Exhausted`] and [`AcceptError::Failed`]: pause. Connections that died while they waited
     /// are passed over without an error.
     pub fn accept(&self) -> Result<Option<(TcpStream, SocketAddr)>, AcceptError> {
-        let listener = self.io.get_ref();
         self.reserve.accept(
-            || {
-                let (stream, peer) = listener.accept()?;
-                Ok((TcpStream::from_std(stream)?, peer))
-            },
+            || accept_tcp(self.io.as_fd()).map(|(socket, peer)| (TcpStream::from_nonblocking(socket), peer)),
             |peer| Some(*peer),
         )
     }

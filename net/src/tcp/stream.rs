@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use kodiak_reactor::Io;
@@ -65,6 +65,11 @@ impl TcpStream {
     pub fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
         stream.set_nonblocking(true)?;
         Ok(TcpStream { io: Io::new(stream) })
+    }
+
+    /// Takes over a socket that is known to be a connected, non-blocking TCP socket.
+    pub(super) fn from_nonblocking(socket: OwnedFd) -> TcpStream {
+        TcpStream { io: Io::new(socket.into()) }
     }
 
     /// Gives the stream back, out of its loop and still non-blocking.
