@@ -48,7 +48,8 @@ fn invariants_hold_over_thousands_of_seeds() {
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     let steps = sum(|report| report.steps);
     println!(
-        "{count} seeds, {steps} steps in {:?}: {} leaders, {} boots, {} entries, {} writes and {} reads answered",
+        "{count} seeds, {steps} steps, {} virtual s in {:?}: {} leaders, {} boots, {} entries, {} writes and {} reads answered",
+        sum(|report| report.elapsed.as_millis() as u64) / 1000,
         began.elapsed(),
         sum(|report| report.leaders),
         sum(|report| report.boots),
@@ -56,4 +57,16 @@ fn invariants_hold_over_thousands_of_seeds() {
         sum(|report| report.writes_answered),
         sum(|report| report.reads_answered),
     );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..20 {
+        let options = Options::default();
+        assert_eq!(run(seed, &options).unwrap(), run(seed, &options).unwrap());
+        let other = Options { looks_at_disks: false, ..options.clone() };
+        let (with, without) = (run(seed, &options).unwrap(), run(seed, &other).unwrap());
+        assert_eq!(with.trace_hash, without.trace_hash, "to look at the disks changes nothing");
+    }
+    assert_ne!(run(1, &Options::default()).unwrap().trace_hash, run(2, &Options::default()).unwrap().trace_hash);
 }

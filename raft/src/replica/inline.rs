@@ -28,7 +28,7 @@ impl<S: StateMachine> Inline<S> {
     pub fn run(&mut self, now: Now, replica: &mut Replica, effect: Effect) -> Option<Effect> {
         match effect {
             Effect::Apply(entries) => {
-                let Some(last) = entries.last().map(|entry| entry.index) else { return None };
+                let last = entries.last()?.index;
                 for entry in &entries {
                     if let Payload::Command(command) = &entry.payload {
                         let committed = Committed { index: entry.index, term: entry.term, stamp: entry.stamp, command };

@@ -32,3 +32,6 @@ pub use message::{Bound, Doubt, Outcome, PeerMessage, Refusal, Request, RequestI
 pub use replica::{Replica, Status};
 pub use state_machine::{Committed, StateMachine};
 pub use writes::AppliedError;
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::checks::{Operation, OperationKind, Verdict, check};
+use super::happening::Happening;
 use super::kv::Command;
 use super::options::Mutant;
-use super::world::{Happening, World};
+use super::world::World;
 use crate::replica::{Outcome, Request, RequestId, StateMachine};
 
 use bytes::Bytes;
@@ -21,8 +22,7 @@ pub(super) struct Clients {
     last_command: u64,
     /// The place of the probe's author.
     probe_author: usize,
-    probes: u64,
-    probe_answered: bool,
+    probes_answered: usize,
 }
 
 impl Clients {
@@ -33,8 +33,7 @@ impl Clients {
             last_request: 0,
             last_command: 0,
             probe_author: clients,
-            probes: 0,
-            probe_answered: false,
+            probes_answered: 0,
         }
     }
 
@@ -115,7 +114,7 @@ impl World {
         match outcome {
             Outcome::Answer(output) => {
                 self.checks.answered(&operation, output)?;
-                self.clients.probe_answered |= operation.client == self.clients.probe_author;
+                self.clients.probes_answered += usize::from(operation.client == self.clients.probe_author);
             }
             Outcome::Refused(_) => self.checks.refused(&operation)?,
             Outcome::Unknown(_) => {
@@ -126,21 +125,24 @@ impl World {
         Ok(())
     }
 
-    /// After the faults: writes until a write succeeds, then waits until all nodes have applied the same.
+    /// After the faults: every node must carry out a write and a read; then all must come to have applied the same.
     pub(super) fn probe(&mut self) -> Verdict {
-        if self.clients.probe_answered && self.clients.open.is_empty() && self.is_settled() {
+        let done = self.clients.probes_answered == 2 * self.plan.nodes;
+        if done && self.clients.open.is_empty() && self.is_settled() {
             self.converged = true;
             return Ok(());
         }
         self.after(Duration::from_millis(20), Happening::Probe);
-        let author = self.clients.probe_author;
-        let node = self.clients.probes as usize % self.plan.nodes;
-        if self.clients.probe_answered || self.clients.under_way[author] > 0 || !self.processes[node].is_awake() {
+        let (author, node) = (self.clients.probe_author, self.clients.probes_answered / 2);
+        if done || self.clients.under_way[author] > 0 || !self.processes[node].is_awake() {
             return Ok(());
         }
-        self.clients.probes += 1;
-        let id = self.clients.next_command();
-        self.ask(Operation { client: author, node, kind: OperationKind::Write(Command::Set { key: 0, id }) })
+        let kind = if self.clients.probes_answered.is_multiple_of(2) {
+            OperationKind::Write(Command::Set { key: 0, id: self.clients.next_command() })
+        } else {
+            OperationKind::Read { key: 0, floor: self.checks.history.floor(0) }
+        };
+        self.ask(Operation { client: author, node, kind })
     }
 
     /// One leader, whom all follow, and everything applied everywhere.
@@ -169,8 +171,8 @@ impl World {
                 None => "down".to_owned(),
             })
             .collect();
-        let answered = self.clients.probe_answered;
+        let answered = self.clients.probes_answered;
         let open = self.clients.open.len();
-        format!("a write succeeded: {answered}; requests without outcome: {open}; nodes: {nodes:#?}")
+        format!("probes answered: {answered}; requests without outcome: {open}; nodes: {nodes:#?}")
     }
 }

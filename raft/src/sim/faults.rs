@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::checks::{Verdict, Violation};
+use super::happening::Happening;
 use super::kv::Kv;
 use super::options::FaultKind;
 use super::process::Running;
-use super::world::{Happening, World, name};
+use super::world::{World, name};
 use crate::core;
 use crate::replica::{Replica, ReplicaConfig};
 use crate::storage::{Log, LogOptions, StorageError, Worker};
@@ -21,7 +22,7 @@ impl World {
         let pause = self.random.duration(self.plan.fault_interval);
         self.after(pause, Happening::Fault);
         let kind = self.random.pick(&self.plan.faults);
-        let node = self.random.below(self.plan.nodes as u64) as usize;
+        let node = self.victim();
         let down = Duration::from_millis(self.random.pick(&[1, 30, 300, 1_500]));
         self.trace.record(self.now, &(node, down), || format!("fault: {kind:?} at {} for {down:?}", node + 1));
         match kind {
@@ -48,6 +49,16 @@ impl World {
                 self.processes[node].clock.wall_offset = 1_600_000_000_000 + self.random.below(1 << 38)
             }
         }
+    }
+
+    /// Half of the time a node that takes itself for the leader: what happens to leaders matters most.
+    fn victim(&mut self) -> usize {
+        let anybody = self.random.below(self.plan.nodes as u64) as usize;
+        let leads = |node: &usize| {
+            self.processes[*node].running.as_ref().is_some_and(|running| running.replica.core().is_leader())
+        };
+        let leaders: Vec<usize> = (0..self.plan.nodes).filter(leads).collect();
+        if leaders.is_empty() || self.random.chance(5_000) { anybody } else { self.random.pick(&leaders) }
     }
 
     fn cut_links(&mut self, kind: FaultKind, node: usize) {
@@ -181,7 +192,6 @@ impl World {
         LogOptions { segment_bytes: self.plan.segment_bytes, tail_bytes: self.plan.tail_bytes }
     }
 
-    #[expect(clippy::type_complexity, reason = "three things that go three ways")]
     fn open_log(&self, node: usize) -> Result<(Log<super::disk::SimDisk>, Saved, Vec<Entry>), StorageError> {
         let nodes = self.plan.nodes;
         let (mut log, recovered) = Log::open_or_create(self.processes[node].disk.clone(), self.log_options(), || {

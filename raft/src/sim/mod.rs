@@ -2,7 +2,7 @@
 //!
 //! The seed draws the size of the cluster, its timeouts, the speed and malice of network and disks, what clients do and
 //! what goes wrong when. What runs is the code that runs in production: [`Replica`](crate::replica::Replica),
-//! [`Log`](crate::storage::Log), [`Worker`](crate::storage::Worker); what is simulated is what they touch: time, messages,
+//! [`Log`](crate::storage::Log), [`Worker`](crate::storage::Worker), the frames of [`wire`](crate::wire); what is simulated is what they touch: time, messages,
 //! disks, crashes. After every step the invariants of Raft (figure 3.2) are checked, and what clients were told; at the end
 //! the faults stop, and the cluster must elect, write and converge.
 //!
@@ -20,7 +20,9 @@ mod checks;
 mod clients;
 mod disk;
 mod faults;
+mod happening;
 mod kv;
+mod links;
 mod network;
 mod options;
 mod process;

@@ -59,6 +59,8 @@ pub(super) struct Plan {
     pub(super) disk_latency: (Duration, Duration),
     /// How often, in ten thousand, the disk takes longer than an election timeout.
     pub(super) disk_stall: u32,
+    /// How long the storage thread is idle, at most, before it marks the log.
+    pub(super) idle_pause: Duration,
     /// How late a timer may fire.
     pub(super) timer_delay: Duration,
     /// Whether the state machine runs beside the replica, and how slowly.
@@ -134,7 +136,7 @@ impl Plan {
         let shorter = random.between(80, 300);
         let election_timeout = (millis(shorter), millis(shorter + random.between(shorter / 2, shorter * 2)));
         let disk_high = random.pick(&[100, 500, 2_000, 10_000]);
-        let think_high = random.pick(&[2, 10, 40]);
+        let think_high = random.pick(&[5, 50, 300]);
         let fault_high = random.pick(&[60, 200, 600]);
         Plan {
             nodes: random.pick(&[1, 2, 3, 3, 3, 4, 5, 5, 7]),
@@ -144,9 +146,10 @@ impl Plan {
             network: NetworkPlan::draw(random),
             disk_latency: (micros(20), micros(disk_high)),
             disk_stall: random.pick(&[0, 0, 0, 20]),
+            idle_pause: millis(random.pick(&[1, 300])),
             timer_delay: micros(random.pick(&[0, 100, 20_000])),
             apply_delay: random.chance(5_000).then(|| (micros(1), micros(random.pick(&[100, 20_000])))),
-            segment_bytes: random.pick(&[4_096, 8_192, 65_536]),
+            segment_bytes: random.pick(&[4_096, 8_192, 16_384]),
             tail_bytes: random.pick(&[1, 300, 2_000, 1 << 20]),
             message_bytes: random.pick(&[1, 200, 1 << 20]),
             in_flight_messages: random.pick(&[1, 2, 256]),

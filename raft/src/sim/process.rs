@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::disk::SimDisk;
+use super::happening::Happening;
 use super::kv::Kv;
-use super::world::Happening;
 use crate::replica::{Effect, Inline, Replica};
 use crate::storage::{Job, Worker};
 use crate::types::{Now, Stamp, Time};
@@ -83,6 +83,11 @@ impl Running {
             taken: VecDeque::new(),
             to_apply: VecDeque::new(),
         }
+    }
+
+    /// Whether the storage thread has nothing to do.
+    pub(super) fn is_storage_idle(&self) -> bool {
+        self.queued.is_empty() && self.taken.is_empty()
     }
 
     /// The sequence of the last write that the storage thread works on.

@@ -4,10 +4,13 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use super::checks::{Checks, Verdict, check};
+use bytes::BytesMut;
+
+use super::checks::{Checks, Verdict, Violation};
 use super::clients::Clients;
 use super::disk::SimDisk;
-use super::network::{Fate, Network};
+use super::happening::Happening;
+use super::network::Network;
 use super::options::{Mutant, NetworkPlan, Options, Plan};
 use super::process::{Clock, Process, Running};
 use super::random::Random;
@@ -15,79 +18,7 @@ use super::trace::{Trace, brief};
 use crate::core::Done;
 use crate::replica::{Effect, Event, PeerMessage};
 use crate::storage::{Completion, Job};
-use crate::types::{Body, Message, NodeId, Now, Time};
-
-/// Something that happens at some time. Nodes are named by their place, from 0.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Happening {
-    /// A message between cores arrives, in whatever life its receiver is.
-    Datagram { to: usize, message: Message },
-    /// Something arrives over a connection.
-    OnConnection { from: usize, to: usize, connection: u64, message: PeerMessage },
-    /// A process learns that it is connected.
-    LinkUp { node: usize, peer: usize, connection: u64 },
-    /// A process learns that a connection broke.
-    LinkDown { node: usize, peer: usize, connection: u64 },
-    /// A connection breaks.
-    LinkBreaks { a: usize, b: usize, connection: u64 },
-    /// Two nodes try to connect.
-    LinkTries { a: usize, b: usize },
-    /// A process's timer fires.
-    Timer { node: usize, life: u64 },
-    /// The storage thread takes what is queued.
-    StorageBegins { node: usize, life: u64 },
-    /// It is done with it.
-    StorageEnds { node: usize, life: u64 },
-    /// Mutant: a write is said to be durable.
-    SaidToBeWritten { node: usize, life: u64, sequence: u64 },
-    /// The state machine's thread does what is queued.
-    Apply { node: usize, life: u64 },
-    /// A process whose disk has failed ends.
-    GivesUp { node: usize, life: u64 },
-    /// A process starts.
-    Boot { node: usize },
-    /// A stopped process goes on.
-    Resume { node: usize },
-    /// A client may do something.
-    Client { client: usize },
-    /// Something goes wrong.
-    Fault,
-    /// Every pair of nodes can hear each other again.
-    Heal,
-    /// After the faults: is everybody well?
-    Probe,
-}
-
-impl Happening {
-    /// Which process it happens in.
-    fn process(&self) -> Option<usize> {
-        match *self {
-            Happening::Datagram { to, .. } | Happening::OnConnection { to, .. } => Some(to),
-            Happening::LinkUp { node, .. }
-            | Happening::LinkDown { node, .. }
-            | Happening::Timer { node, .. }
-            | Happening::StorageBegins { node, .. }
-            | Happening::StorageEnds { node, .. }
-            | Happening::SaidToBeWritten { node, .. }
-            | Happening::Apply { node, .. }
-            | Happening::GivesUp { node, .. } => Some(node),
-            _ => None,
-        }
-    }
-
-    /// In which of its lives, if it matters.
-    fn life(&self) -> Option<u64> {
-        match *self {
-            Happening::Timer { life, .. }
-            | Happening::StorageBegins { life, .. }
-            | Happening::StorageEnds { life, .. }
-            | Happening::SaidToBeWritten { life, .. }
-            | Happening::Apply { life, .. }
-            | Happening::GivesUp { life, .. } => Some(life),
-            _ => None,
-        }
-    }
-}
+use crate::types::{NodeId, Now, Time};
 
 #[derive(Debug, PartialEq, Eq)]
 struct Scheduled {
@@ -121,6 +52,8 @@ pub(super) struct World {
     scheduled: u64,
     pub(super) processes: Vec<Process>,
     pub(super) network: Network,
+    /// Where messages are encoded.
+    pub(super) frames: BytesMut,
     pub(super) clients: Clients,
     pub(super) checks: Checks,
     pub(super) trace: Trace,
@@ -151,6 +84,7 @@ impl World {
             queue: BinaryHeap::new(),
             scheduled: 0,
             processes,
+            frames: BytesMut::new(),
             network: Network::new(plan.nodes, plan.network.clone()),
             clients: Clients::new(plan.clients),
             checks: Checks::new(plan.nodes, options),
@@ -195,7 +129,7 @@ impl World {
     }
 
     /// Lets the next thing happen. False if there is nothing any more.
-    pub(super) fn step(&mut self) -> Result<bool, super::checks::Violation> {
+    pub(super) fn step(&mut self) -> Result<bool, Violation> {
         let Some(Scheduled { at, what, .. }) = self.queue.pop() else { return Ok(false) };
         self.now = self.now.max(at);
         self.steps += 1;
@@ -257,6 +191,7 @@ impl World {
                 Ok(())
             }
             Happening::StorageEnds { node, .. } => self.storage_ends(node),
+            Happening::StorageIdles { node, .. } => self.storage_idles(node),
             Happening::SaidToBeWritten { node, sequence, .. } => {
                 self.checks.write_reported(node, sequence)?;
                 self.input(node, |running, now| running.replica.handle_done(now, Done::Written { sequence }))
@@ -343,72 +278,6 @@ impl World {
         }
     }
 
-    fn send(&mut self, node: usize, to: NodeId, message: PeerMessage) -> Verdict {
-        let to = to.0 as usize - 1;
-        check(to < self.plan.nodes && to != node, "messages go to other members", || format!("{message:?}"))?;
-        match message {
-            PeerMessage::Raft(mut message) => {
-                self.checks.sent(node, &message)?;
-                if self.mutant == Some(Mutant::RefusalCountsAsVote) {
-                    if let Body::Vote { granted } = &mut message.body {
-                        *granted = true;
-                    }
-                }
-                if let Fate::Arrives(first, second) = self.network.datagram(self.now, node, to, &mut self.random) {
-                    if let Some(second) = second {
-                        self.at(second, Happening::Datagram { to, message: message.clone() });
-                    }
-                    self.at(first, Happening::Datagram { to, message });
-                }
-            }
-            message => self.send_on_connection(node, to, message),
-        }
-        Ok(())
-    }
-
-    fn send_on_connection(&mut self, from: usize, to: usize, message: PeerMessage) {
-        let connection = self.network.connection(from, to);
-        match self.network.on_connection(self.now, from, to, &mut self.random) {
-            Fate::Arrives(time, _) => {
-                if self.mutant == Some(Mutant::ForwardsRepeated) && matches!(message, PeerMessage::Forward { .. }) {
-                    let message = message.clone();
-                    self.at(time, Happening::OnConnection { from, to, connection, message });
-                }
-                self.at(time, Happening::OnConnection { from, to, connection, message });
-            }
-            Fate::Lost => {}
-            Fate::Breaks(time) => self.at(time, Happening::LinkBreaks { a: from, b: to, connection }),
-        }
-    }
-
-    pub(super) fn break_link(&mut self, a: usize, b: usize) {
-        if !self.network.is_up(a, b) {
-            return;
-        }
-        let connection = self.network.connection(a, b);
-        self.network.disconnect(a, b);
-        for (node, peer) in [(a, b), (b, a)] {
-            let delay = Duration::from_micros(self.random.below(3_000));
-            self.after(delay, Happening::LinkDown { node, peer, connection });
-        }
-        self.after(Duration::from_millis(10), Happening::LinkTries { a, b });
-    }
-
-    fn try_link(&mut self, a: usize, b: usize) {
-        let both_run = self.processes[a].running.is_some() && self.processes[b].running.is_some();
-        if self.network.is_up(a, b) || !both_run {
-            return;
-        }
-        if !self.network.can_connect(a, b) {
-            return self.after(Duration::from_millis(30), Happening::LinkTries { a, b });
-        }
-        self.network.connect(a, b);
-        let connection = self.network.connection(a, b);
-        for (node, peer) in [(a, b), (b, a)] {
-            self.after(Duration::ZERO, Happening::LinkUp { node, peer, connection });
-        }
-    }
-
     /// Sees to it that a timer fires when the replica's deadline comes, and not in vain if it moves to a later time.
     fn arm(&mut self, node: usize) {
         let process = &mut self.processes[node];
@@ -442,7 +311,7 @@ impl World {
     fn store(&mut self, node: usize, job: Job) -> Verdict {
         let life = self.processes[node].life;
         let Some(running) = &mut self.processes[node].running else { return Ok(()) };
-        let was_idle = running.queued.is_empty() && running.taken.is_empty();
+        let was_idle = running.is_storage_idle();
         let mut early = None;
         match job {
             Job::Write(mut write) => {
@@ -489,14 +358,27 @@ impl World {
         if let Some(last) = last.filter(|_| !failed) {
             self.checks.write_durable(node, process.disk.durable_sequence(last));
         }
-        if !running.queued.is_empty() {
-            let life = process.life;
+        let life = process.life;
+        if running.queued.is_empty() {
+            let pause = self.random.duration((Duration::ZERO, self.plan.idle_pause));
+            self.after(pause, Happening::StorageIdles { node, life });
+        } else {
             self.after(Duration::ZERO, Happening::StorageBegins { node, life });
         }
         for completion in completions {
             self.complete(node, completion)?;
         }
         Ok(())
+    }
+
+    /// The storage thread marks what it has done as done.
+    fn storage_idles(&mut self, node: usize) -> Verdict {
+        let process = &mut self.processes[node];
+        let Some(running) = process.running.as_mut().filter(|running| running.is_storage_idle()) else { return Ok(()) };
+        process.disk.set_tag(0);
+        let mut failure = None;
+        running.worker.idle(&mut |completion| failure = Some(completion));
+        failure.map_or(Ok(()), |failure| self.complete(node, failure))
     }
 
     fn complete(&mut self, node: usize, completion: Completion) -> Verdict {

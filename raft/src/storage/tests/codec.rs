@@ -25,7 +25,7 @@ pub(crate) fn entry() -> impl Strategy<Value = Entry> {
     let payload = prop_oneof![
         1 => Just(Payload::Noop),
         4 => prop::collection::vec(any::<u8>(), 0..100).prop_map(|bytes| Payload::Command(Bytes::from(bytes))),
-        1 => configuration().prop_map(|configuration| Payload::Configuration(configuration.into())),
+        1 => configuration().prop_map(|configuration| Payload::Configuration(Box::new(configuration))),
     ];
     (any::<u64>(), any::<u64>(), any::<u64>(), payload).prop_map(|(index, term, stamp, payload)| Entry {
         index: Index(index),

@@ -105,7 +105,7 @@ pub(super) fn read(log: &mut Log<TestDisk>, from: u64, to: u64, limit_bytes: usi
 
 /// A mixed workload of small writes, each valid after the one before it; crosses segments.
 pub(super) fn workload() -> Vec<Write> {
-    let configured = Entry { payload: Payload::Configuration(founding().into()), ..command(9, 2, 0) };
+    let configured = Entry { payload: Payload::Configuration(Box::new(founding())), ..command(9, 2, 0) };
     vec![
         Write { hard_state: hard_state(1, 2), ..entries(vec![]) },
         entries(vec![command(1, 1, 20), command(2, 1, 0), command(3, 1, 300)]),

@@ -76,7 +76,7 @@ impl Run {
                 self.write(Write { truncate_from: Some(Index(from)), ..entries(commands) });
             }
             Step::Configure => {
-                let payload = Payload::Configuration(founding().into());
+                let payload = Payload::Configuration(Box::new(founding()));
                 self.write(entries(vec![Entry { payload, ..command(last + 1, last_term, 0) }]));
             }
             Step::HardState(vote) => {
