@@ -212,7 +212,12 @@ impl From<Token> for UserToken {
 }
 
 impl Handler<UserToken, ()> for Host {
-    fn readable(&mut self, event_loop: &mut EventLoop<UserToken, ()>, UserToken::Raft(token): UserToken, hint: ReadHint) {
+    fn readable(
+        &mut self,
+        event_loop: &mut EventLoop<UserToken, ()>,
+        UserToken::Raft(token): UserToken,
+        hint: ReadHint,
+    ) {
         self.turn.readable += 1;
         self.node.readable(event_loop, token, hint);
     }

@@ -15,22 +15,22 @@ use redis_protocol::resp2::{decode::decode_bytes_mut, types::BytesFrame};
 use tempfile::TempDir;
 
 /// Far beyond anything that should happen: only a failing test waits so long.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The program under test.
-pub fn raft() -> Command {
+pub(crate) fn raft() -> Command {
     Command::new(env!("CARGO_BIN_EXE_raft"))
 }
 
 /// A process that does not outlive this value.
-pub struct Process {
-    pub child: Child,
-    pub client: SocketAddr,
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) client: SocketAddr,
 }
 
 impl Process {
     /// Starts a node, under `wrapper` if that is not empty, and waits until it serves. The error is what it said.
-    pub fn start(wrapper: &[&str], arguments: &[String], log: &Path) -> Result<Process, String> {
+    pub(crate) fn start(wrapper: &[&str], arguments: &[String], log: &Path) -> Result<Process, String> {
         let program = env!("CARGO_BIN_EXE_raft");
         let mut command = match wrapper.split_first() {
             Some((first, rest)) => {
@@ -55,13 +55,13 @@ impl Process {
     }
 
     /// Sends a signal by name.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits for its end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 }
@@ -74,15 +74,15 @@ impl Drop for Process {
 }
 
 /// Some nodes, those that are alive.
-pub struct Cluster {
-    pub folder: TempDir,
+pub(crate) struct Cluster {
+    pub(crate) folder: TempDir,
     raft: BTreeMap<u64, SocketAddr>,
-    pub nodes: BTreeMap<u64, Process>,
+    pub(crate) nodes: BTreeMap<u64, Process>,
 }
 
 impl Cluster {
     /// Starts `count` nodes, with a data folder each.
-    pub fn start(count: u64) -> Cluster {
+    pub(crate) fn start(count: u64) -> Cluster {
         // Somebody else may take a port between its choice and its use: then all are chosen anew.
         for _ in 0..5 {
             let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -96,12 +96,12 @@ impl Cluster {
         panic!("no cluster could be started in five attempts");
     }
 
-    pub fn data(&self, id: u64) -> PathBuf {
+    pub(crate) fn data(&self, id: u64) -> PathBuf {
         self.folder.path().join(format!("node-{id}"))
     }
 
     /// The arguments of `raft serve` for a node.
-    pub fn arguments(&self, id: u64) -> Vec<String> {
+    pub(crate) fn arguments(&self, id: u64) -> Vec<String> {
         let mut arguments = vec!["--id".to_owned(), id.to_string(), "--data".to_owned()];
         arguments.push(self.data(id).display().to_string());
         arguments.extend(["--raft".to_owned(), self.raft[&id].to_string()]);
@@ -113,7 +113,7 @@ impl Cluster {
     }
 
     /// Starts a node that is not running.
-    pub fn restart(&mut self, id: u64) -> Result<(), String> {
+    pub(crate) fn restart(&mut self, id: u64) -> Result<(), String> {
         let log = self.folder.path().join(format!("node-{id}.log"));
         let process = Process::start(&[], &self.arguments(id), &log)?;
         self.nodes.insert(id, process);
@@ -121,16 +121,16 @@ impl Cluster {
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self, id: u64) {
+    pub(crate) fn kill(&mut self, id: u64) {
         drop(self.nodes.remove(&id).expect("it is alive"));
     }
 
-    pub fn client(&self, id: u64) -> Client {
+    pub(crate) fn client(&self, id: u64) -> Client {
         Client::connect(self.nodes[&id].client)
     }
 
     /// Whom all living nodes call their leader, once they agree.
-    pub fn leader(&self) -> u64 {
+    pub(crate) fn leader(&self) -> u64 {
         let deadline = Instant::now() + PATIENCE;
         let mut clients: Vec<Client> = self.nodes.keys().map(|&id| self.client(id)).collect();
         loop {
@@ -144,20 +144,20 @@ impl Cluster {
         }
     }
 
-    pub fn follower(&self) -> u64 {
+    pub(crate) fn follower(&self) -> u64 {
         let leader = self.leader();
         *self.nodes.keys().find(|&&id| id != leader).expect("there is one")
     }
 }
 
 /// A blocking client.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     input: BytesMut,
 }
 
 impl Client {
-    pub fn connect(address: SocketAddr) -> Client {
+    pub(crate) fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -165,12 +165,12 @@ impl Client {
     }
 
     /// Sends a request without waiting.
-    pub fn send(&mut self, request: &[&str]) -> std::io::Result<()> {
+    pub(crate) fn send(&mut self, request: &[&str]) -> std::io::Result<()> {
         self.stream.write_all(&encode(request))
     }
 
     /// The next reply; an error if the connection ended.
-    pub fn try_reply(&mut self) -> std::io::Result<BytesFrame> {
+    pub(crate) fn try_reply(&mut self) -> std::io::Result<BytesFrame> {
         let mut chunk = [0; 16 << 10];
         loop {
             if let Some((frame, ..)) = decode_bytes_mut(&mut self.input).expect("RESP") {
@@ -184,13 +184,13 @@ impl Client {
     }
 
     /// Asks, and gives the reply as `redis-cli` would print it, more or less.
-    pub fn ask(&mut self, request: &[&str]) -> String {
+    pub(crate) fn ask(&mut self, request: &[&str]) -> String {
         self.send(request).unwrap();
         show(&self.try_reply().unwrap())
     }
 
     /// Asks until the reply is not a refusal.
-    pub fn insist(&mut self, request: &[&str]) -> String {
+    pub(crate) fn insist(&mut self, request: &[&str]) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let reply = self.ask(request);
@@ -202,7 +202,7 @@ impl Client {
     }
 
     /// A field of `INFO raft`.
-    pub fn info(&mut self, field: &str) -> Option<String> {
+    pub(crate) fn info(&mut self, field: &str) -> Option<String> {
         let text = self.ask(&["INFO", "raft"]);
         let prefix = format!("{field}:");
         text.lines().find_map(|line| line.strip_prefix(&prefix)).map(|value| value.trim_end().to_owned())
@@ -210,7 +210,7 @@ impl Client {
 }
 
 /// A request's bytes.
-pub fn encode(request: &[&str]) -> Vec<u8> {
+pub(crate) fn encode(request: &[&str]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", request.len()).into_bytes();
     for argument in request {
         bytes.extend_from_slice(format!("${}\r\n{argument}\r\n", argument.len()).as_bytes());
@@ -219,7 +219,7 @@ pub fn encode(request: &[&str]) -> Vec<u8> {
 }
 
 /// A reply as text.
-pub fn show(frame: &BytesFrame) -> String {
+pub(crate) fn show(frame: &BytesFrame) -> String {
     match frame {
         BytesFrame::SimpleString(text) | BytesFrame::BulkString(text) => String::from_utf8_lossy(text).into_owned(),
         BytesFrame::Error(text) => text.to_string(),

@@ -143,7 +143,10 @@ fn set(request: &Request<'_>) -> Result<Command, String> {
             _ if option.eq_ignore_ascii_case(b"XX") => set_flags::IF_PRESENT,
             _ if option.eq_ignore_ascii_case(b"GET") => set_flags::GET,
             _ => {
-                return Err(format!("ERR syntax error: SET takes NX, XX and GET here, not '{}'", option.escape_ascii()));
+                return Err(format!(
+                    "ERR syntax error: SET takes NX, XX and GET here, not '{}'",
+                    option.escape_ascii()
+                ));
             }
         };
     }
