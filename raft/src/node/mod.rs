@@ -1,1 +1,439 @@
-//! node.
+//! A replica on the event loop.
+//!
+//! A [`Node`] lives inside an event loop that belongs to its user: it registers its sockets, its timer and its channels
+//! there under tokens of its own, and the user's [`Handler`](kodiak_reactor::Handler) hands their events on. [`start`]
+//! does all that on a loop and a thread of the node's own, for those who have no loop.
+//!
+//! ```text
+//!              user's sockets          other threads         other nodes              disk
+//!                    │ submit              │ Handle              │ incoming               │ completions
+//!   ┌────────────────▼─────────────────────▼─────────────────────▼────────────────────────▼──────┐
+//!   │ Node        requests             calls                 messages                  done      │
+//!   │             └──────────────┬────────┴─────────────────────┴─────────────────────────┘      │
+//!   │                         Replica   (decides; one timer armed at its poll_timeout)           │
+//!   │             ┌──────────────┴──┬──────────────┬─────────────────────┐                       │
+//!   │          replies       state machine       peers            storage thread                 │
+//!   └─────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Everything that arrives in a turn of the loop is told to the replica at once; what the replica asks for is carried out
+//! at the turn's end ([`Node::turn_end`]). So the proposals of a turn share one message to each peer and one write.
+
+mod acquaintance;
+mod birth;
+mod clock;
+mod error;
+mod handle;
+mod incoming;
+mod options;
+mod outbox;
+mod peers;
+mod running;
+mod status;
+mod storage_thread;
+mod token;
+
+use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+
+use kodiak_reactor::{EventLoop, ReadHint, Receiver, Timeout, TryRecvError};
+use slab::Slab;
+
+pub use error::NodeError;
+pub use handle::{CallError, Handle, HandleError};
+pub use options::Options;
+pub use running::{Running, start};
+pub use status::{PeerStatus, Status};
+pub use token::Token;
+
+use acquaintance::Acquaintances;
+use clock::Clock;
+use handle::Call;
+use incoming::{Arrival, Incoming};
+use peers::{Change, Peers};
+use storage_thread::StorageThread;
+use token::Kind;
+
+use crate::{
+    replica::{Effect, Inline, Outcome, Replica, ReplicaConfig, Request, RequestId, StateMachine},
+    storage::{Completion, StorageError},
+    types::{Identity, Now, Time},
+    wire::{HELLO_METADATA_BYTES_MAX, Hello},
+};
+
+/// Completions that may wait for the loop. The storage thread waits when they are full.
+const COMPLETIONS: usize = 1024;
+/// Calls of handles taken in one turn.
+const CALLS_PER_TURN: usize = 1024;
+
+/// Whom an outcome is for.
+enum Author {
+    /// The user of the loop, by the user's number.
+    User(RequestId),
+    /// A handle.
+    Handle(Box<dyn FnOnce(Outcome) + Send>),
+}
+
+/// A node of a Raft cluster, inside its user's event loop.
+///
+/// The user's handler must hand on `readable`, `writable` and `timeout` for the node's tokens, and call
+/// [`Node::turn_end`] in its own `turn_end`.
+pub struct Node<S> {
+    identity: Identity,
+    hello: Hello,
+    clock: Clock,
+    replica: Replica,
+    machine: Inline<S>,
+    peers: Peers,
+    incoming: Incoming,
+    acquaintances: Acquaintances,
+    /// Before `storage`: it must be dropped first, or the storage thread could wait for room in it for ever.
+    completions: Receiver<Completion>,
+    storage: StorageThread,
+    calls: Receiver<Call>,
+    handle: Handle,
+    /// Who asked, by the number that the replica knows.
+    authors: Slab<Author>,
+    replies: VecDeque<(RequestId, Outcome)>,
+    /// What came over the links in this callback; kept for its room.
+    arrivals: Vec<Arrival>,
+    timer: Option<(Timeout, Time)>,
+}
+
+impl<S> std::fmt::Debug for Node<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl<S: StateMachine> Node<S> {
+    /// Opens the node's data folder (or makes it), listens, and calls its peers. The log is applied again from its
+    /// beginning as soon as its entries are known to be committed.
+    ///
+    /// # Errors
+    /// See [`NodeError`]. What was made in the data folder stays.
+    pub fn open<T, M>(
+        options: &Options,
+        state_machine: S,
+        event_loop: &mut EventLoop<T, M>,
+    ) -> Result<Node<S>, NodeError>
+    where
+        T: Copy + From<Token>,
+    {
+        check(options)?;
+        let incoming = Incoming::bind(options)?;
+        let listening_on =
+            incoming.local_addr().map_err(|error| NodeError::Listen { address: options.listen, error })?;
+        let born = birth::open(options, &listening_on.to_string())?;
+
+        // The log knows who the others are; the options only founded the cluster.
+        let configuration = born.saved.configurations.last().map_or(&born.saved.founding, |(_, latest)| latest);
+        let others = configuration.members.iter().filter(|&(&id, _)| id != options.id);
+        let addresses = others.map(|(&id, member)| (id, member.address.clone())).collect();
+        let mut peers = Peers::new(&addresses, options)?;
+
+        // One draw for what must differ between two lives of a node: its incarnation and the seed of its jitter.
+        let draw = birth::random_u128()?;
+        let (seed, incarnation) = (draw as u64, (draw >> 64) as u64);
+        let hello = Hello {
+            cluster: born.identity.cluster,
+            group: born.identity.group,
+            node: born.identity.node,
+            disk: born.identity.disk,
+            incarnation,
+            metadata: options.metadata.clone(),
+        };
+        let clock = Clock::new(Instant::now());
+        let mut config = ReplicaConfig::new(options.core_config(seed));
+        config.request_timeout = options.request_timeout;
+        config.limits = options.limits;
+        let replica = Replica::new(config, born.saved, clock.now(Instant::now()))?;
+
+        let (completed, completions) = event_loop
+            .add_channel(T::from(Token(Kind::Completions)), COMPLETIONS)
+            .map_err(NodeError::setup("channel of completions"))?;
+        let (call, calls) = event_loop
+            .add_channel(T::from(Token(Kind::Calls)), options.handle_calls)
+            .map_err(NodeError::setup("channel of calls"))?;
+        let storage = StorageThread::start(born.log, completed).map_err(NodeError::setup("storage thread"))?;
+        incoming.register(event_loop)?;
+        peers.dial_all(event_loop, &hello);
+        let mut node = Node {
+            identity: born.identity,
+            hello,
+            clock,
+            replica,
+            machine: Inline::new(state_machine),
+            peers,
+            incoming,
+            acquaintances: Acquaintances::default(),
+            completions,
+            storage,
+            calls,
+            handle: Handle::new(call, options.handle_calls),
+            authors: Slab::new(),
+            replies: VecDeque::new(),
+            arrivals: Vec::new(),
+            timer: None,
+        };
+        node.turn_end(event_loop);
+        Ok(node)
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where it listens for its peers.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn listening_on(&self) -> std::io::Result<SocketAddr> {
+        self.incoming.local_addr()
+    }
+
+    /// For asking the node from other threads.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// The state machine, as far as it has been applied here.
+    #[must_use]
+    pub fn state_machine(&self) -> &S {
+        self.machine.machine()
+    }
+
+    /// What the node says of itself.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let peers = self.peers.iter().map(|(id, address, connected, metadata)| PeerStatus {
+            id,
+            address,
+            connected,
+            metadata: metadata.clone(),
+        });
+        Status { identity: self.identity, replica: self.replica.status(), peers: peers.collect() }
+    }
+
+    /// Asks for something. The outcome comes from [`Node::poll_reply`], with `id`, after some later
+    /// [`Node::turn_end`]; every request gets exactly one.
+    pub fn submit<T, M>(&mut self, event_loop: &EventLoop<T, M>, id: RequestId, request: Request)
+    where
+        T: Copy + From<Token>,
+    {
+        self.ask(event_loop.now(), Author::User(id), request);
+    }
+
+    /// The next outcome of the user's own requests.
+    pub fn poll_reply(&mut self) -> Option<(RequestId, Outcome)> {
+        self.replies.pop_front()
+    }
+
+    /// To be called from the handler's `readable` for a token of the node's.
+    pub fn readable<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, token: Token, _hint: ReadHint)
+    where
+        T: Copy + From<Token>,
+    {
+        match token.0 {
+            Kind::Completions => self.take_completions(event_loop.now()),
+            Kind::Calls => self.take_calls(event_loop.now()),
+            Kind::Listener => self.incoming.accept(event_loop),
+            Kind::Incoming(slot) => {
+                self.incoming.readable(event_loop, slot, &self.hello, &mut self.acquaintances, &mut self.arrivals);
+                self.take_arrivals(event_loop);
+            }
+            Kind::Peer(at) => {
+                self.peers.readable(event_loop, at, &self.hello, &mut self.acquaintances);
+                self.take_changes(event_loop.now());
+            }
+            Kind::Deadline => {}
+        }
+    }
+
+    /// To be called from the handler's `writable` for a token of the node's.
+    pub fn writable<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, token: Token)
+    where
+        T: Copy + From<Token>,
+    {
+        match token.0 {
+            Kind::Incoming(slot) => {
+                self.incoming.writable(event_loop, slot, &mut self.arrivals);
+                self.take_arrivals(event_loop);
+            }
+            Kind::Peer(at) => {
+                self.peers.writable(event_loop, at, &self.hello);
+                self.take_changes(event_loop.now());
+            }
+            _ => {}
+        }
+    }
+
+    /// To be called from the handler's `timeout` for a token of the node's.
+    pub fn timeout<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, token: Token)
+    where
+        T: Copy + From<Token>,
+    {
+        match token.0 {
+            Kind::Deadline => {
+                self.timer = None;
+                self.replica.handle_timeout(self.clock.now(event_loop.now()));
+            }
+            Kind::Listener => self.incoming.resume(event_loop),
+            Kind::Incoming(slot) => self.incoming.timeout(event_loop, slot),
+            Kind::Peer(at) => {
+                self.peers.timeout(event_loop, at, &self.hello);
+                self.take_changes(event_loop.now());
+            }
+            _ => {}
+        }
+    }
+
+    /// To be called at the end of every turn, and again after requests that were submitted in answer to its outcomes:
+    /// carries out what the replica asks for.
+    pub fn turn_end<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
+    where
+        T: Copy + From<Token>,
+    {
+        let now = self.clock.now(event_loop.now());
+        loop {
+            while let Some(effect) = self.replica.poll() {
+                if let Some(effect) = self.machine.run(now, &mut self.replica, effect) {
+                    self.carry_out(event_loop, effect);
+                }
+            }
+            // The disk first: it works while the links are written to.
+            self.storage.flush();
+            self.peers.flush(event_loop);
+            // A link that broke while it was written to is news for the replica.
+            if !self.take_changes(event_loop.now()) {
+                break;
+            }
+        }
+        self.arm(event_loop);
+    }
+
+    fn carry_out<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, effect: Effect)
+    where
+        T: Copy + From<Token>,
+    {
+        match effect {
+            Effect::Send { to, message } => self.peers.send(event_loop, to, &message),
+            Effect::Storage(job) => self.storage.push(job),
+            Effect::Reply { id, outcome } => match self.authors.remove(id.0 as usize) {
+                Author::User(id) => self.replies.push_back((id, outcome)),
+                Author::Handle(tell) => tell(outcome),
+            },
+            Effect::Event(event) => tracing::info!(node = self.identity.node.0, ?event, "raft"),
+            Effect::Apply(_) | Effect::Query { .. } => unreachable!("the state machine has run these"),
+        }
+    }
+
+    /// Arms the one timer at the replica's deadline. To move it later, as every heartbeat does, is one store.
+    fn arm<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
+    where
+        T: Copy + From<Token>,
+    {
+        let wanted = self.replica.poll_timeout();
+        match (self.timer, wanted) {
+            (Some((_, armed)), Some(wanted)) if armed == wanted => {}
+            (Some((timer, _)), Some(wanted)) => {
+                let moved = event_loop.reset_timeout_at(timer, self.clock.instant(wanted));
+                self.timer = moved.is_ok().then_some((timer, wanted));
+            }
+            (None, Some(wanted)) => {
+                let timer = event_loop.timeout_at(T::from(Token(Kind::Deadline)), self.clock.instant(wanted));
+                self.timer = timer.ok().map(|timer| (timer, wanted));
+            }
+            (Some((timer, _)), None) => {
+                event_loop.clear_timeout(timer);
+                self.timer = None;
+            }
+            (None, None) => {}
+        }
+        assert!(self.timer.is_some() == wanted.is_some(), "the replica's deadline has a timer");
+    }
+
+    fn ask(&mut self, turn: Instant, author: Author, request: Request) {
+        let id = RequestId(self.authors.insert(author) as u64);
+        self.replica.submit(self.clock.now(turn), id, request);
+    }
+
+    fn take_calls(&mut self, turn: Instant) {
+        for _ in 0..CALLS_PER_TURN {
+            match self.calls.try_recv() {
+                Ok(Call::Request(request, tell)) => self.ask(turn, Author::Handle(tell), request),
+                Ok(Call::Status(tell)) => tell(self.status()),
+                // It cannot close: the node holds a handle itself.
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn take_completions(&mut self, turn: Instant) {
+        let now = self.clock.now(turn);
+        loop {
+            match self.completions.try_recv() {
+                Ok(Completion::Done(done)) => self.replica.handle_done(now, done),
+                Ok(Completion::Failed(error)) => self.fail(now, &error),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Closed) => {
+                    let cause = "the storage thread has panicked".to_owned();
+                    return self.fail(now, &StorageError::Poisoned { cause });
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, now: Now, error: &StorageError) {
+        tracing::error!(node = self.identity.node.0, %error, "this node's log has failed; it takes part in nothing more");
+        self.replica.handle_storage_failure(now, error);
+    }
+
+    fn take_arrivals<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
+    where
+        T: Copy + From<Token>,
+    {
+        let now = self.clock.now(event_loop.now());
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        for arrival in arrivals.drain(..) {
+            match arrival {
+                Arrival::Message(from, message) => self.replica.handle_message(now, from, message),
+                Arrival::Up(node) => self.peers.heard_from(event_loop, node, &self.hello),
+                // Answers to what this node forwarded came over that link.
+                Arrival::Down(node) => self.replica.handle_disconnected(now, node),
+            }
+        }
+        self.arrivals = arrivals;
+        self.take_changes(event_loop.now());
+    }
+
+    /// Tells the replica which links have changed; whether any has.
+    fn take_changes(&mut self, turn: Instant) -> bool {
+        let mut any = false;
+        while let Some(change) = self.peers.poll_change() {
+            any = true;
+            let now = self.clock.now(turn);
+            match change {
+                Change::Up(peer) => self.replica.handle_connected(now, peer),
+                Change::Down(peer) => self.replica.handle_disconnected(now, peer),
+            }
+        }
+        any
+    }
+}
+
+fn check(options: &Options) -> Result<(), NodeError> {
+    if options.id.0 == 0 || options.peers.keys().any(|id| id.0 == 0) {
+        return Err(NodeError::IdZero);
+    }
+    if options.peers.contains_key(&options.id) {
+        return Err(NodeError::PeerIsSelf { id: options.id });
+    }
+    let (len_bytes, limit_bytes) = (options.metadata.len(), HELLO_METADATA_BYTES_MAX);
+    if len_bytes > limit_bytes {
+        return Err(NodeError::MetadataTooLong { len_bytes, limit_bytes });
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The two constructors, and what the ends of one channel share beside the queue.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use crate::sync::{AtomicBool, Ordering, fence};
+use crate::{Bell, Receiver, Sender};
+
+/// A channel that holds at most `capacity` messages and allocates nothing after this call.
+///
+/// All memory is taken here: `capacity` times the message's size and one word. A `capacity` of 0 is taken as 1: a loop that
+/// never waits inside the channel cannot meet a sender there.
+///
+/// # Panics
+///
+/// Like `Vec::with_capacity`, if `capacity` messages do not fit into the address space.
+///
+/// # Example
+///
+/// ```
+/// use kodiak_channel::{Bell, SendError, TryRecvError, bounded};
+///
+/// let bell = Bell::new(std::thread::current());
+/// let (sender, receiver) = bounded(2, &bell);
+/// sender.send("a")?;
+/// sender.send("b")?;
+/// assert_eq!(sender.send("c"), Err(SendError::Full("c"))); // handed back
+/// assert_eq!(receiver.try_recv(), Ok("a"));
+/// assert_eq!(receiver.try_recv(), Ok("b"));
+/// assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+/// # Ok::<(), SendError<&str>>(())
+/// ```
+pub fn bounded<M>(capacity: usize, bell: &Bell) -> (Sender<M>, Receiver<M>) {
+    join(crossbeam_channel::bounded(capacity.max(1)), bell)
+}
+
+/// A channel that grows with what is queued: one allocation for every 31 messages.
+///
+/// The sender's only brake is the memory of the machine. Prefer [`bounded`] wherever the one who sends can be told "not
+/// now"; this is for senders whose number of messages is bounded by something else.
+pub fn unbounded<M>(bell: &Bell) -> (Sender<M>, Receiver<M>) {
+    join(crossbeam_channel::unbounded(), bell)
+}
+
+fn join<M>(
+    (sender, receiver): (crossbeam_channel::Sender<M>, crossbeam_channel::Receiver<M>),
+    bell: &Bell,
+) -> (Sender<M>, Receiver<M>) {
+    let (open, closed) = crossbeam_channel::bounded(0);
+    let shared = Arc::new(Shared {
+        queue: receiver,
+        closed,
+        receiver_gone: AtomicBool::new(false),
+        senders_gone: AtomicBool::new(false),
+        bell: bell.clone(),
+    });
+    let link = Arc::new(Link { bell: bell.clone(), shared: Arc::clone(&shared) });
+    (Sender { queue: sender, link }, Receiver { shared, open: Some(open) })
+}
+
+/// What both ends of a channel share.
+///
+/// It holds a receiving handle of the queue for as long as anybody has an end, so crossbeam never sees the receiver go: a
+/// bounded crossbeam channel would keep what is queued until the last *sender* goes, and a message that holds a sender
+/// would then live for ever. `receiver_gone` is what closes the channel instead. Nothing is stranded:
+///
+/// ```text
+///   sender                           receiver's drop
+///   if receiver_gone: hand it back
+///   push                             receiver_gone = true
+///   fence(SeqCst), in ring           fence(SeqCst)
+///   if receiver_gone: drain          drain
+/// ```
+///
+/// One of the two fences comes first: either the receiver's drain finds the push, or the sender finds the mark.
+pub(crate) struct Shared<M> {
+    pub(crate) queue: crossbeam_channel::Receiver<M>,
+    /// Carries nothing; disconnected by the receiver's drop, to end the wait of senders that block.
+    pub(crate) closed: crossbeam_channel::Receiver<Infallible>,
+    receiver_gone: AtomicBool,
+    /// Set by the last sender after it closed the queue. The queue alone cannot be asked whether it is closed without
+    /// taking a message out of it.
+    senders_gone: AtomicBool,
+    /// The receiving side co-owns the waker: when the last sender wakes the loop and goes, the descriptor it wrote to must
+    /// not close under the kernel's event.
+    #[expect(dead_code, reason = "held, never used")]
+    bell: Bell,
+}
+
+impl<M> Shared<M> {
+    /// Whether a receive has something to tell: a message, or that nothing will come any more.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.queue.is_empty() || self.senders_gone.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_receiver_gone(&self) -> bool {
+        self.receiver_gone.load(Ordering::Acquire)
+    }
+
+    /// The receiver's part of closing; `open` ends the wait of blocked senders.
+    pub(crate) fn close(&self, open: Option<crossbeam_channel::Sender<Infallible>>) {
+        self.receiver_gone.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        drop(open);
+        self.drain();
+    }
+
+    /// The sender's part, after its push and the ring with its fence.
+    pub(crate) fn drain_if_closed(&self) {
+        if self.is_receiver_gone() {
+            self.drain();
+        }
+    }
+
+    /// Drops what is queued. Any number of threads may; each message falls to one of them.
+    fn drain(&self) {
+        while let Ok(message) = self.queue.try_recv() {
+            drop(message);
+        }
+    }
+}
+
+/// What all senders of one channel share. The last of them to go drops it, and so tells the loop.
+///
+/// Every sender lets go of the queue before it lets go of this, so when this drops, the queue is closed already: publish
+/// first, then ring.
+pub(crate) struct Link<M> {
+    pub(crate) bell: Bell,
+    pub(crate) shared: Arc<Shared<M>>,
+}
+
+impl<M> Drop for Link<M> {
+    fn drop(&mut self) {
+        self.shared.senders_gone.store(true, Ordering::Release);
+        self.bell.ring_or_note();
+    }
+}

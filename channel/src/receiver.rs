@@ -1,0 +1,121 @@
+//! The loop's end.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::TryRecvError;
+use crate::channel::Shared;
+
+/// Receives what the [`Sender`](crate::Sender)s send, one message at a time, without ever waiting for one.
+///
+/// Dropping it closes the channel: what is queued is dropped, waiting senders get their message back, and so does every
+/// later send. A send that races with the drop either hands its message back or has it dropped, exactly once.
+pub struct Receiver<M> {
+    pub(crate) shared: Arc<Shared<M>>,
+    /// Dropped to tell senders that block. `Some` until then.
+    pub(crate) open: Option<crossbeam_channel::Sender<Infallible>>,
+}
+
+impl<M> Receiver<M> {
+    /// The oldest message, if one waits.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] if none waits; [`TryRecvError::Closed`] if none waits and none will ever come.
+    pub fn try_recv(&self) -> Result<M, TryRecvError> {
+        self.shared.queue.try_recv().map_err(|error| match error {
+            crossbeam_channel::TryRecvError::Empty => TryRecvError::Empty,
+            crossbeam_channel::TryRecvError::Disconnected => TryRecvError::Closed,
+        })
+    }
+
+    /// Whether [`try_recv`](Receiver::try_recv) has something to tell: a message, or that the channel is closed.
+    ///
+    /// This is what a loop asks between [`Bell::arm`](crate::Bell::arm) and its sleep. [`is_empty`](Receiver::is_empty) will not do there: the
+    /// last sender may have gone while the loop was awake, without a wake, and a closed channel is empty. (A loop that has
+    /// seen `Closed` stops asking: the answer stays `true`.)
+    pub fn is_ready(&self) -> bool {
+        self.shared.is_ready()
+    }
+
+    /// How many messages wait.
+    pub fn len(&self) -> usize {
+        self.shared.queue.len()
+    }
+
+    /// Whether no message waits. Before a sleep ask [`is_ready`](Receiver::is_ready) instead.
+    pub fn is_empty(&self) -> bool {
+        self.shared.queue.is_empty()
+    }
+
+    /// How many messages can wait at most; `None` if there is no bound.
+    pub fn capacity(&self) -> Option<usize> {
+        self.shared.queue.capacity()
+    }
+}
+
+impl<M: Send + 'static> Receiver<M> {
+    /// A handle of no particular message type with which a loop can watch this channel while somebody else owns the receiver.
+    ///
+    /// Allocates nothing.
+    pub fn probe(&self) -> Probe {
+        let channel: Arc<Shared<M>> = Arc::clone(&self.shared);
+        Probe { channel }
+    }
+}
+
+impl<M> Drop for Receiver<M> {
+    fn drop(&mut self) {
+        self.shared.close(self.open.take());
+    }
+}
+
+impl<M> fmt::Debug for Receiver<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("len", &self.len()).field("capacity", &self.capacity()).finish_non_exhaustive()
+    }
+}
+
+/// Sees whether a channel has something for its receiver; holds neither end open.
+///
+/// Loops keep one for each channel whose [`Receiver`] their user owns, until it [`is_gone`](Probe::is_gone): it keeps the
+/// (then empty) queue's memory.
+#[derive(Clone)]
+pub struct Probe {
+    channel: Arc<dyn Watched>,
+}
+
+impl Probe {
+    /// [`Receiver::is_ready`]; `false` once the receiver was dropped.
+    pub fn is_ready(&self) -> bool {
+        !self.channel.is_receiver_gone() && self.channel.is_ready()
+    }
+
+    /// Whether the receiver was dropped: there is nothing left to watch.
+    pub fn is_gone(&self) -> bool {
+        self.channel.is_receiver_gone()
+    }
+}
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe").field("is_ready", &self.is_ready()).field("is_gone", &self.is_gone()).finish()
+    }
+}
+
+/// The questions that do not depend on the message's type.
+trait Watched: Send + Sync {
+    fn is_ready(&self) -> bool;
+    fn is_receiver_gone(&self) -> bool;
+}
+
+impl<M: Send> Watched for Shared<M> {
+    fn is_ready(&self) -> bool {
+        Shared::is_ready(self)
+    }
+
+    fn is_receiver_gone(&self) -> bool {
+        Shared::is_receiver_gone(self)
+    }
+}

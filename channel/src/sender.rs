@@ -1,0 +1,146 @@
+//! The many threads' end.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Select, TrySendError};
+
+use crate::SendError;
+use crate::channel::Link;
+
+/// Sends messages to a loop and wakes it if it sleeps. Clone it for every thread that sends.
+///
+/// Messages of one sender arrive in the order in which they were sent; those of different senders in the order in which
+/// they entered the queue. When the last clone is dropped, the loop is woken too, and once everything has been received,
+/// [`Receiver::try_recv`](crate::Receiver::try_recv) says [`Closed`](crate::TryRecvError::Closed).
+///
+/// # `Ok` means queued
+///
+/// `Ok` means that the message is in the queue, once: the receiver gets it, or drops it when it is itself dropped. It does
+/// not mean that the loop has seen it, or that there is still one: a send that races with the receiver's drop may find
+/// its message queued and dropped with the rest. If the queue took the message but the wake failed, that is still `Ok` (an error
+/// would make callers send it twice); every later send tries the wake again, even one that finds the channel full, and
+/// the error waits in [`Bell::take_wake_error`](crate::Bell::take_wake_error).
+///
+/// # A limit
+///
+/// The queue is crossbeam's. A sender that the scheduler freezes in the middle of a push holds its place in the queue, and
+/// the receiver waits for it (spins, and yields) when it gets there (crossbeam issue 997). Bounded channels are rarely hit,
+/// unbounded ones often when there are more busy threads than processors. Nothing is lost; the loop is late.
+pub struct Sender<M> {
+    // The order of these fields matters: they drop in it, and the queue has to be closed before the link rings.
+    pub(crate) queue: crossbeam_channel::Sender<M>,
+    pub(crate) link: Arc<Link<M>>,
+}
+
+impl<M> Sender<M> {
+    /// Queues `message` and wakes the loop if it sleeps. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// Both hand the message back, which then was not sent. [`SendError::Full`]: the channel is bounded and holds its
+    /// capacity. [`SendError::Closed`]: the receiver is gone.
+    pub fn send(&self, message: M) -> Result<(), SendError<M>> {
+        if self.link.shared.is_receiver_gone() {
+            return Err(SendError::Closed(message));
+        }
+        match self.queue.try_send(message) {
+            Ok(()) => {
+                self.queued();
+                Ok(())
+            }
+            Err(TrySendError::Full(message)) => {
+                // A full queue whose wake once failed would otherwise stay full for ever: nobody's send gets as far as the ring.
+                self.link.bell.ring_or_note();
+                Err(SendError::Full(message))
+            }
+            Err(TrySendError::Disconnected(message)) => Err(SendError::Closed(message)),
+        }
+    }
+
+    /// Queues `message`, waiting for room as long as it takes, and wakes the loop if it sleeps.
+    ///
+    /// For threads that may wait. The loop's own thread may not: it would wait for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] if the receiver is gone, or goes while this waits.
+    pub fn send_blocking(&self, message: M) -> Result<(), SendError<M>> {
+        match self.send(message) {
+            Err(SendError::Full(message)) => self.send_when_room(message, None),
+            done => done,
+        }
+    }
+
+    /// Queues `message`, waiting for room until `deadline` at most, and wakes the loop if it sleeps.
+    ///
+    /// For threads that may wait; see [`send_blocking`](Sender::send_blocking). With a deadline in the past this is
+    /// [`send`](Sender::send).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] if there was no room before the deadline; [`SendError::Closed`] if the receiver is gone, or goes
+    /// while this waits.
+    pub fn send_deadline(&self, message: M, deadline: Instant) -> Result<(), SendError<M>> {
+        match self.send(message) {
+            Err(SendError::Full(message)) => self.send_when_room(message, Some(deadline)),
+            done => done,
+        }
+    }
+
+    /// Waits for room, for the receiver's end, or for the deadline. If there are both room and no receiver, the latter wins.
+    fn send_when_room(&self, message: M, deadline: Option<Instant>) -> Result<(), SendError<M>> {
+        let mut select = Select::new_biased();
+        let closed = select.recv(&self.link.shared.closed);
+        select.send(&self.queue);
+        let operation = match deadline {
+            None => select.select(),
+            Some(deadline) => match select.select_deadline(deadline) {
+                Ok(operation) => operation,
+                Err(_timeout) => return Err(SendError::Full(message)),
+            },
+        };
+        if operation.index() == closed {
+            // An operation that was chosen has to be completed; this one can only say that the other end is gone.
+            let _disconnected = operation.recv(&self.link.shared.closed);
+            return Err(SendError::Closed(message));
+        }
+        operation.send(&self.queue, message).map_err(|error| SendError::Closed(error.into_inner()))?;
+        self.queued();
+        Ok(())
+    }
+
+    /// A message has just been pushed: wakes the loop, or drops the message if the loop is gone.
+    fn queued(&self) {
+        self.link.bell.ring_or_note();
+        self.link.shared.drain_if_closed();
+    }
+
+    /// How many messages wait. By the time the caller looks at it, it may have changed.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether no message waits, at the moment of asking.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// How many messages can wait at most; `None` if there is no bound.
+    pub fn capacity(&self) -> Option<usize> {
+        self.queue.capacity()
+    }
+}
+
+impl<M> Clone for Sender<M> {
+    fn clone(&self) -> Self {
+        Sender { queue: self.queue.clone(), link: Arc::clone(&self.link) }
+    }
+}
+
+impl<M> fmt::Debug for Sender<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("len", &self.len()).field("capacity", &self.capacity()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,402 @@
+//! The channel as its users see it: order, bounds, closing, drops, wakes.
+#![cfg(not(loom))]
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kodiak_channel::{Bell, Receiver, SendError, Sender, TryRecvError, Wake, bounded, unbounded};
+
+/// Counts wakes; fails them while told to.
+#[derive(Clone, Default)]
+struct Counting(Arc<(AtomicUsize, AtomicBool)>);
+
+impl Counting {
+    fn wakes(&self) -> usize {
+        self.0.0.load(Ordering::SeqCst)
+    }
+
+    fn fail(&self, fail: bool) {
+        self.0.1.store(fail, Ordering::SeqCst);
+    }
+}
+
+impl Wake for Counting {
+    fn wake(&self) -> io::Result<()> {
+        self.0.0.fetch_add(1, Ordering::SeqCst);
+        if self.0.1.load(Ordering::SeqCst) { Err(io::Error::other("told to fail")) } else { Ok(()) }
+    }
+}
+
+fn counting_bell() -> (Counting, Bell) {
+    let wake = Counting::default();
+    (wake.clone(), Bell::new(wake))
+}
+
+fn drain<M>(receiver: &Receiver<M>) -> Vec<M> {
+    std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+}
+
+#[test]
+fn types_cross_threads() {
+    fn send_sync<T: Send + Sync + Clone>() {}
+    fn send<T: Send>() {}
+    send_sync::<Bell>();
+    send_sync::<Sender<std::cell::Cell<u8>>>();
+    send::<Receiver<std::cell::Cell<u8>>>();
+    send_sync::<kodiak_channel::Probe>();
+}
+
+#[test]
+fn full_hands_back_and_recovers() {
+    let (_, bell) = counting_bell();
+    let (sender, receiver) = bounded(2, &bell);
+    assert_eq!((sender.capacity(), receiver.capacity()), (Some(2), Some(2)));
+    sender.send(1).unwrap();
+    sender.send(2).unwrap();
+    let full = sender.send(3).unwrap_err();
+    assert!(full.is_full() && !full.is_closed());
+    assert!(full.to_string().contains("`capacity`"), "names the bound: {full}");
+    assert_eq!((receiver.len(), receiver.try_recv()), (2, Ok(1)));
+    sender.send(full.into_inner()).unwrap();
+    assert_eq!(drain(&receiver), [2, 3]);
+    assert!(receiver.is_empty());
+}
+
+#[test]
+fn a_capacity_of_zero_is_one() {
+    let (_, bell) = counting_bell();
+    let (sender, receiver) = bounded(0, &bell);
+    assert_eq!(sender.capacity(), Some(1));
+    sender.send('a').unwrap();
+    assert_eq!(sender.send('b'), Err(SendError::Full('b')));
+    assert_eq!(drain(&receiver), ['a']);
+}
+
+#[test]
+fn closed_by_the_receiver() {
+    let (_, bell) = counting_bell();
+    for (sender, receiver) in [bounded(1, &bell), unbounded(&bell)] {
+        let probe = receiver.probe();
+        sender.send(1).unwrap();
+        assert!(probe.is_ready() && !probe.is_gone());
+        drop(receiver);
+        assert!(!probe.is_ready() && probe.is_gone());
+        assert_eq!(sender.send(2), Err(SendError::Closed(2)));
+        assert_eq!(sender.send_blocking(3), Err(SendError::Closed(3)));
+        assert_eq!(sender.send_deadline(4, Instant::now()), Err(SendError::Closed(4)));
+    }
+}
+
+#[test]
+fn closed_by_the_last_sender_after_the_last_message() {
+    let (wake, bell) = counting_bell();
+    let (sender, receiver) = bounded(4, &bell);
+    let probe = receiver.probe();
+    let clone = sender.clone();
+    clone.send(1).unwrap();
+    drop(sender);
+    bell.arm();
+    assert_eq!((drain(&receiver), receiver.is_ready()), (vec![1], false));
+    drop(clone);
+    assert_eq!(wake.wakes(), 1, "the last sender's drop wakes");
+    assert!(receiver.is_ready() && receiver.is_empty() && probe.is_ready());
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
+}
+
+/// The wake of the last sender's drop finds the channel closed already, and the bell outlives the sender.
+#[test]
+fn the_queue_closes_before_the_ring() {
+    #[derive(Default)]
+    struct Looks {
+        receiver: Mutex<Option<Receiver<u8>>>,
+        seen: Mutex<Option<Result<u8, TryRecvError>>>,
+    }
+    impl Wake for Looks {
+        fn wake(&self) -> io::Result<()> {
+            let receiver = self.receiver.lock().unwrap().take();
+            *self.seen.lock().unwrap() = receiver.map(|receiver| receiver.try_recv());
+            Ok(())
+        }
+    }
+    let looks = Arc::new(Looks::default());
+    let (sender, receiver) = {
+        let bell = Bell::new(Arc::clone(&looks));
+        bell.arm();
+        bounded(1, &bell)
+    };
+    *looks.receiver.lock().unwrap() = Some(receiver);
+    drop(sender);
+    assert_eq!(*looks.seen.lock().unwrap(), Some(Err(TryRecvError::Closed)));
+}
+
+#[test]
+fn one_wake_per_sleep_for_all_channels_of_a_bell() {
+    let (wake, bell) = counting_bell();
+    let (first, from_first) = bounded(100, &bell);
+    let (second, from_second) = unbounded(&bell);
+    first.send(0).unwrap();
+    assert_eq!(wake.wakes(), 0, "a new bell's loop is awake");
+    for sleep in 1..=3 {
+        assert!(bell.sleep_unless(|| from_first.len() > 1, || second.send("x").unwrap()).is_some());
+        for n in 0..10 {
+            first.send(n).unwrap();
+            second.send("y").unwrap();
+        }
+        bell.ring().unwrap();
+        assert_eq!(wake.wakes(), sleep);
+        drain(&from_first);
+        drain(&from_second);
+    }
+    first.send(0).unwrap();
+    assert_eq!(bell.sleep_unless(|| from_first.is_ready(), || unreachable!("something waits")), None);
+    assert_eq!(wake.wakes(), 3);
+    // Something else ended that sleep: awake, and nobody had rung.
+    drain(&from_first);
+    assert!(bell.sleep_unless(|| from_first.is_ready(), || ()).is_some());
+    first.send(0).unwrap();
+    assert_eq!(wake.wakes(), 3);
+}
+
+#[test]
+fn a_failed_wake_is_tried_again_and_kept_for_the_loop() {
+    let (wake, bell) = counting_bell();
+    let (sender, receiver) = bounded(1, &bell);
+    wake.fail(true);
+    bell.arm();
+    sender.send(1).expect("queued is Ok, whatever became of the wake");
+    assert_eq!(sender.send(2), Err(SendError::Full(2)));
+    assert_eq!(wake.wakes(), 2, "a full channel's send tries again too");
+    assert!(bell.ring().is_err(), "whoever rings himself is told");
+    wake.fail(false);
+    assert_eq!(sender.send(2), Err(SendError::Full(2)));
+    assert_eq!(sender.send(2), Err(SendError::Full(2)));
+    assert_eq!(wake.wakes(), 4, "once woken, once is enough");
+    assert_eq!(drain(&receiver), [1]);
+    assert_eq!(bell.take_wake_error().expect("kept").to_string(), "told to fail");
+    assert!(bell.take_wake_error().is_none());
+}
+
+#[test]
+fn errors_that_are_none() {
+    struct Says(Mutex<Vec<io::ErrorKind>>);
+    impl Wake for Says {
+        fn wake(&self) -> io::Result<()> {
+            self.0.lock().unwrap().pop().map_or(Ok(()), |kind| Err(kind.into()))
+        }
+    }
+    let says = Arc::new(Says(Mutex::new(vec![io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted])));
+    let bell = Bell::new(Arc::clone(&says));
+    bell.arm();
+    bell.ring().expect("interrupted is tried again; a full pipe wakes");
+    assert!(says.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_wake_that_panics_leaves_the_flag_down() {
+    struct Panics(AtomicUsize);
+    impl Wake for Panics {
+        fn wake(&self) -> io::Result<()> {
+            assert_ne!(self.0.fetch_add(1, Ordering::SeqCst), 0, "the first wake panics");
+            Ok(())
+        }
+    }
+    let panics = Arc::new(Panics(AtomicUsize::new(0)));
+    let bell = Bell::new(Arc::clone(&panics));
+    bell.arm();
+    let rang = bell.clone();
+    assert!(thread::spawn(move || rang.ring()).join().is_err());
+    bell.ring().unwrap();
+    assert_eq!(panics.0.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn blocking_and_deadline_forms_wait_for_room() {
+    let (_, bell) = counting_bell();
+    let (sender, receiver) = bounded(1, &bell);
+    sender.send(0).unwrap();
+    assert_eq!(sender.send_deadline(9, Instant::now() + Duration::from_millis(1)), Err(SendError::Full(9)));
+    let threads = [1, 2].map(|n| {
+        let sender = sender.clone();
+        thread::spawn(move || match n {
+            1 => sender.send_blocking(n),
+            _ => sender.send_deadline(n, Instant::now() + Duration::from_secs(600)),
+        })
+    });
+    let mut received = vec![];
+    while received.len() < 3 {
+        received.extend(receiver.try_recv());
+        thread::yield_now();
+    }
+    received.sort();
+    assert_eq!(received, [0, 1, 2]);
+    threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+}
+
+#[test]
+fn a_blocked_sender_gets_its_message_back_when_the_receiver_goes() {
+    let (_, bell) = counting_bell();
+    let (sender, receiver) = bounded(1, &bell);
+    sender.send("first").unwrap();
+    let started = Arc::new(Barrier::new(2));
+    let blocked = thread::spawn({
+        let started = Arc::clone(&started);
+        move || {
+            started.wait();
+            sender.send_blocking("second")
+        }
+    });
+    started.wait();
+    drop(receiver); // whether the other blocks already, or is still on its way
+    match blocked.join().unwrap() {
+        Err(SendError::Closed(message)) => assert_eq!(message, "second"),
+        // It came just between, and was dropped with the rest.
+        Ok(()) => {}
+        Err(SendError::Full(_)) => unreachable!("it waits for room"),
+    }
+}
+
+/// Counts drops of the messages that share the counter.
+struct Dropped(Arc<AtomicUsize>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn the_receivers_drop_drops_what_is_queued() {
+    let (_, bell) = counting_bell();
+    let drops = Arc::new(AtomicUsize::new(0));
+    for (sender, receiver) in [bounded(64, &bell), unbounded(&bell)] {
+        drops.store(0, Ordering::SeqCst);
+        for _ in 0..50 {
+            sender.send(Dropped(Arc::clone(&drops))).unwrap();
+        }
+        drop(receiver.try_recv());
+        drop(receiver);
+        assert_eq!(drops.load(Ordering::SeqCst), 50, "with the sender still alive");
+    }
+}
+
+/// A message that holds its own channel's sender does not keep the channel alive.
+#[test]
+fn a_sender_in_its_own_channel() {
+    struct Own(#[expect(dead_code)] Sender<Own>, #[expect(dead_code)] Dropped);
+    let (_, bell) = counting_bell();
+    let drops = Arc::new(AtomicUsize::new(0));
+    let (sender, receiver) = bounded(4, &bell);
+    sender.send(Own(sender.clone(), Dropped(Arc::clone(&drops)))).unwrap();
+    drop(sender);
+    drop(receiver);
+    assert_eq!(drops.load(Ordering::SeqCst), 1);
+}
+
+/// Senders race with the receiver's drop, many times over: every message is received, handed back or dropped, once.
+#[test]
+fn a_race_with_the_receivers_drop_loses_and_doubles_nothing() {
+    const SENDERS: usize = 3;
+    const EACH: usize = 40;
+    let (_, bell) = counting_bell();
+    for round in 0..200 {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (sender, receiver) = if round % 2 == 0 { bounded(8, &bell) } else { unbounded(&bell) };
+        let start = Arc::new(Barrier::new(SENDERS + 1));
+        let threads: Vec<_> = (0..SENDERS)
+            .map(|_| {
+                let (sender, drops, start) = (sender.clone(), Arc::clone(&drops), Arc::clone(&start));
+                thread::spawn(move || {
+                    start.wait();
+                    (0..EACH)
+                        .filter_map(|_| sender.send_blocking(Dropped(Arc::clone(&drops))).err())
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        start.wait();
+        let received: Vec<_> = (0..round / 2).filter_map(|_| receiver.try_recv().ok()).collect();
+        drop(receiver);
+        let handed_back: usize = threads.into_iter().map(|thread| thread.join().unwrap().len()).sum();
+        drop(received);
+        assert_eq!(drops.load(Ordering::SeqCst), SENDERS * EACH, "{handed_back} were handed back");
+    }
+}
+
+/// Threads against a parking loop: nothing is lost, each sender's order holds, and there are no more wakes than sleeps.
+#[test]
+fn stress_with_a_parking_loop() {
+    const SENDERS: u32 = 4;
+    const EACH: u32 = 20_000;
+    struct Unparks(Counting, thread::Thread);
+    impl Wake for Unparks {
+        fn wake(&self) -> io::Result<()> {
+            self.0.wake()?;
+            self.1.wake()
+        }
+    }
+    let wake = Counting::default();
+    let bell = Bell::new(Unparks(wake.clone(), thread::current()));
+    // Two channels on the bell; a small bound, so that senders meet a full queue all the time.
+    let channels = [bounded::<(u32, u32)>(16, &bell), bounded(1024, &bell)];
+    let threads: Vec<_> = (0..SENDERS)
+        .map(|id| {
+            let sender = channels[id as usize % 2].0.clone();
+            thread::spawn(move || (0..EACH).for_each(|n| sender.send_blocking((id, n)).unwrap()))
+        })
+        .collect();
+    let receivers = channels.map(|(_, receiver)| receiver);
+    let mut next = [0; SENDERS as usize];
+    let mut open = [true; 2];
+    let (mut arms, mut sleeps) = (0, 0);
+    while open != [false; 2] {
+        let mut left = false;
+        for (receiver, open) in receivers.iter().zip(&mut open).filter(|(_, open)| **open) {
+            for _ in 0..8 {
+                match receiver.try_recv() {
+                    Ok((id, n)) => {
+                        assert_eq!(next[id as usize], n, "messages of one sender keep their order");
+                        next[id as usize] += 1;
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Closed) => *open = false,
+                }
+            }
+            left |= receiver.is_ready();
+        }
+        if !left && open != [false; 2] {
+            arms += 1;
+            let ready = || receivers.iter().zip(&open).any(|(receiver, &open)| open && receiver.is_ready());
+            sleeps += usize::from(bell.sleep_unless(ready, thread::park).is_some());
+        }
+    }
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(next, [EACH; SENDERS as usize]);
+    let wakes = wake.wakes();
+    assert!(wakes <= arms && sleeps <= arms, "{wakes} wakes for {arms} armings");
+}
+
+#[test]
+fn bounded_allocates_nothing() {
+    let bell = Bell::new(thread::current());
+    let (sender, receiver) = bounded::<[u64; 4]>(8, &bell);
+    let probe = receiver.probe();
+    let turn = || {
+        let clone = sender.clone();
+        for n in 0..8 {
+            clone.send([n; 4]).unwrap();
+        }
+        assert!(clone.send([9; 4]).is_err());
+        assert!(probe.is_ready());
+        while receiver.try_recv().is_ok() {}
+        // A send to an armed bell, which wakes (here: leaves a token for `park` to take at once).
+        bell.sleep_unless(|| receiver.is_ready(), || sender.send([0; 4]).unwrap());
+        thread::park();
+        receiver.try_recv().unwrap();
+    };
+    turn();
+    let allocations = allocation_counter::measure(|| (0..100).for_each(|_| turn()));
+    assert_eq!(allocations.count_total, 0);
+}

@@ -1,0 +1,458 @@
+//! Every interleaving of the wake protocol, and what happens to it when a piece is taken away.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p kodiak-channel --test loom --release`
+//!
+//! The bell is the real one. The queue is a model, since loom cannot see into crossbeam; it is made of atomics with no more
+//! order than a queue needs (a lock would hide the missing fences), so whatever holds here holds over crossbeam, whose
+//! atomics are stronger. The last tests put the real channel on the real bell; there loom sees the flag's steps only.
+//!
+//! A lost wake-up shows as loom's "deadlock": the loop sleeps, and everybody else is done.
+#![cfg(loom)]
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
+
+use kodiak_channel::{Bell, Receiver, SendError, TryRecvError, Wake, bounded};
+
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use loom::sync::{Condvar, Mutex};
+use loom::thread;
+
+/// The bell's two halves, so that the broken ones below can stand in for it.
+trait Protocol: Send + Sync + 'static {
+    fn new(latch: Latch) -> Self;
+    fn ring(&self);
+    fn arm(&self);
+    fn hush(&self);
+}
+
+impl Protocol for Bell {
+    fn new(latch: Latch) -> Self {
+        Bell::new(latch)
+    }
+    fn ring(&self) {
+        Bell::ring(self).expect("unpark cannot fail");
+    }
+    fn arm(&self) {
+        Bell::arm(self);
+    }
+    fn hush(&self) {
+        Bell::hush(self);
+    }
+}
+
+/// What the loop sleeps in: a latch, like an event descriptor. Only a sender that wakes and a loop that sleeps touch it, so
+/// it orders nothing for those who do neither. Counts, and reference counts, are std's throughout: they must not order
+/// anything, and loom's would panic once more while a failed model is torn down.
+#[derive(Clone, Default)]
+struct Latch(Arc<(Mutex<bool>, Condvar, Count)>);
+
+impl Latch {
+    fn sleep(&self) {
+        let (woken, condvar, _) = &*self.0;
+        let mut woken = woken.lock().unwrap();
+        while !std::mem::take(&mut *woken) {
+            woken = condvar.wait(woken).unwrap();
+        }
+    }
+
+    fn wakes(&self) -> usize {
+        self.0.2.load(Relaxed)
+    }
+}
+
+impl Wake for Latch {
+    fn wake(&self) -> io::Result<()> {
+        let (woken, condvar, wakes) = &*self.0;
+        wakes.fetch_add(1, Relaxed);
+        *woken.lock().unwrap() = true;
+        condvar.notify_one();
+        Ok(())
+    }
+}
+
+/// Every schedule with at most this many preemptions (or `LOOM_MAX_PREEMPTIONS`; 3 takes some minutes and has passed). The
+/// bugs of the broken variants need one or two.
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound.get_or_insert(2);
+    model.check(f);
+}
+
+/// A queue of a few slots. Zero is an empty slot.
+struct Queue {
+    slots: [AtomicUsize; 3],
+    tail: AtomicUsize,
+    head: AtomicUsize,
+}
+
+/// The message of a sender that closes.
+const CLOSE: usize = 99;
+
+impl Queue {
+    fn new() -> Queue {
+        Queue { slots: Default::default(), tail: AtomicUsize::new(0), head: AtomicUsize::new(0) }
+    }
+
+    fn push(&self, message: usize) {
+        let slot = self.tail.fetch_add(1, Ordering::Relaxed);
+        self.slots[slot].store(message, Ordering::Release);
+    }
+
+    /// The loop's only; hence `head` orders nothing.
+    fn pop(&self) -> Option<usize> {
+        let head = self.head.load(Ordering::Relaxed);
+        let message = self.slots.get(head)?.load(Ordering::Acquire);
+        (message != 0).then(|| {
+            self.head.store(head + 1, Ordering::Relaxed);
+            message
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        let head = self.head.load(Ordering::Relaxed);
+        self.slots.get(head).is_none_or(|slot| slot.load(Ordering::Acquire) == 0)
+    }
+}
+
+/// The loop: drains each queue to `budget`, stays awake while anything is left, sleeps by the protocol. Ends after `until`
+/// messages. Gives the messages of each queue and the number of armings.
+fn serve<P: Protocol>(
+    bell: &P,
+    latch: &Latch,
+    queues: &[Arc<Queue>],
+    budget: usize,
+    until: usize,
+) -> (Vec<Vec<usize>>, usize) {
+    let mut received = vec![Vec::new(); queues.len()];
+    let mut arms = 0;
+    loop {
+        for (queue, received) in queues.iter().zip(&mut received) {
+            received.extend((0..budget).map_while(|_| queue.pop()));
+        }
+        if received.iter().map(Vec::len).sum::<usize>() == until {
+            return (received, arms);
+        }
+        if queues.iter().any(|queue| !queue.is_empty()) {
+            continue;
+        }
+        bell.arm();
+        arms += 1;
+        if queues.iter().all(|queue| queue.is_empty()) {
+            latch.sleep();
+        }
+        bell.hush();
+    }
+}
+
+/// Two senders, each with a queue to push to and messages; one loop. `queues[i]` is sender i's queue number.
+fn scenario<P: Protocol>(queue_of_sender: [usize; 2], messages: [&'static [usize]; 2], budget: usize) {
+    scenario_with(queue_of_sender, messages, budget, |bell: &P, queue, message| {
+        queue.push(message);
+        bell.ring();
+    });
+}
+
+fn scenario_with<P: Protocol>(
+    queue_of_sender: [usize; 2],
+    messages: [&'static [usize]; 2],
+    budget: usize,
+    send: fn(&P, &Queue, usize),
+) {
+    model(move || {
+        let latch = Latch::default();
+        let bell = Arc::new(P::new(latch.clone()));
+        let queues: Vec<_> = (0..=queue_of_sender[0].max(queue_of_sender[1])).map(|_| Arc::new(Queue::new())).collect();
+        let senders = [0, 1].map(|sender: usize| {
+            let (bell, queue) = (bell.clone(), queues[queue_of_sender[sender]].clone());
+            thread::spawn(move || {
+                for &message in messages[sender] {
+                    send(&bell, &queue, message);
+                }
+            })
+        });
+        let until = messages.iter().map(|messages| messages.len()).sum();
+        let (received, arms) = serve(&*bell, &latch, &queues, budget, until);
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        let wakes = latch.wakes();
+        assert!(wakes <= arms, "more wakes than sleeps: {wakes} for {arms}");
+        for sender in 0..2 {
+            let of_sender = received[queue_of_sender[sender]].iter().filter(|m| messages[sender].contains(m));
+            assert!(of_sender.eq(messages[sender]), "order or number of sender {sender}'s messages: {received:?}");
+        }
+    });
+}
+
+#[test]
+fn two_senders_one_queue() {
+    scenario::<Bell>([0, 0], [&[1, 2], &[11]], usize::MAX);
+}
+
+#[test]
+fn two_channels_on_one_bell() {
+    scenario::<Bell>([0, 1], [&[1, 2], &[11]], usize::MAX);
+}
+
+#[test]
+fn budgeted_drain_leaves_nothing_behind() {
+    scenario::<Bell>([0, 0], [&[1, 2], &[11]], 1);
+}
+
+#[test]
+fn close_is_a_message_like_any_other() {
+    scenario::<Bell>([0, 0], [&[1, CLOSE], &[11]], usize::MAX);
+}
+
+/// A remote's request: a flag of its own, published before the ring, beside a channel's messages.
+#[test]
+fn a_flag_and_a_channel_on_one_bell() {
+    model(|| {
+        let latch = Latch::default();
+        let bell = Bell::new(latch.clone());
+        let (queue, stop) = (Arc::new(Queue::new()), Arc::new(AtomicBool::new(false)));
+        let sender = {
+            let (bell, queue) = (bell.clone(), queue.clone());
+            thread::spawn(move || {
+                queue.push(1);
+                bell.ring().unwrap();
+            })
+        };
+        let remote = {
+            let (bell, stop) = (bell.clone(), stop.clone());
+            thread::spawn(move || {
+                stop.store(true, Ordering::Release);
+                bell.ring().unwrap();
+            })
+        };
+        let (mut arms, mut received) = (0, None);
+        while received.is_none() || !stop.load(Ordering::Acquire) {
+            received = received.or_else(|| queue.pop());
+            let ready = || !queue.is_empty() || (received.is_some() && stop.load(Ordering::Acquire));
+            arms += 1;
+            bell.sleep_unless(ready, || latch.sleep());
+        }
+        sender.join().unwrap();
+        remote.join().unwrap();
+        assert!(latch.wakes() <= arms);
+    });
+}
+
+/// A wake that fails leaves the flag down: the next send wakes.
+#[test]
+fn after_a_failed_wake_the_next_send_tries_again() {
+    struct FailsOnce(std::sync::atomic::AtomicBool, Latch);
+    impl Wake for FailsOnce {
+        fn wake(&self) -> io::Result<()> {
+            if self.0.swap(false, Relaxed) { Err(io::Error::other("the first wake")) } else { self.1.wake() }
+        }
+    }
+    model(|| {
+        let latch = Latch::default();
+        let bell = Bell::new(FailsOnce(true.into(), latch.clone()));
+        let queues = [Arc::new(Queue::new())];
+        let (senders_bell, queue) = (bell.clone(), queues[0].clone());
+        let sender = thread::spawn(move || {
+            let failed = [1, 2].map(|message| {
+                queue.push(message);
+                senders_bell.ring().is_err()
+            });
+            // With no send after it to try again, the documented limit: the loop may sleep on. So there is one.
+            queue.push(3);
+            if senders_bell.ring().is_err() {
+                senders_bell.ring().unwrap();
+            }
+            assert_ne!(failed, [true, true]);
+        });
+        let (received, _) = serve(&bell, &latch, &queues, usize::MAX, 3);
+        assert_eq!(received, [[1, 2, 3]]);
+        sender.join().unwrap();
+    });
+}
+
+// The real channel on the real bell.
+
+/// Receives until the channel is closed, sleeping by the protocol. Gives the messages and the number of armings.
+fn receive_all<M>(bell: &Bell, latch: &Latch, receiver: &Receiver<M>) -> (Vec<M>, usize) {
+    let (mut received, mut arms) = (Vec::new(), 0);
+    loop {
+        match receiver.try_recv() {
+            Ok(message) => received.push(message),
+            Err(TryRecvError::Closed) => return (received, arms),
+            Err(TryRecvError::Empty) => {
+                arms += 1;
+                bell.sleep_unless(|| receiver.is_ready(), || latch.sleep());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_last_senders_drop_is_seen() {
+    model(|| {
+        let latch = Latch::default();
+        let bell = Bell::new(latch.clone());
+        let (sender, receiver) = bounded(2, &bell);
+        let threads = [sender.clone(), sender].map(|sender| thread::spawn(move || sender.send(1).unwrap()));
+        let (received, arms) = receive_all(&bell, &latch, &receiver);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(received, [1, 1]);
+        assert!(latch.wakes() <= arms);
+    });
+}
+
+/// Each message ends in exactly one place, and at once: received, handed back, or dropped with the queue.
+#[test]
+fn a_send_that_races_with_the_receivers_drop() {
+    model(|| {
+        let bell = Bell::new(Latch::default());
+        let (sender, receiver) = bounded::<Arc<()>>(2, &bell);
+        let message = Arc::new(());
+        let threads = [sender.clone(), sender.clone()].map(|sender| {
+            let sent = message.clone();
+            thread::spawn(move || match sender.send(sent) {
+                Ok(()) => None,
+                Err(SendError::Closed(sent)) => Some(sent),
+                Err(SendError::Full(_)) => unreachable!("there is room for both"),
+            })
+        });
+        drop(receiver);
+        let handed_back: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(Arc::strong_count(&message), 1 + handed_back.len(), "though a sender is left");
+        drop(sender);
+    });
+}
+
+/// What `Receiver::is_ready` is for: a loop that asks `is_empty` before it sleeps misses the close.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn broken_recheck_of_emptiness_only() {
+    model(|| {
+        let latch = Latch::default();
+        let bell = Bell::new(latch.clone());
+        let (sender, receiver) = bounded::<u8>(1, &bell);
+        // Its drop touches loom's atomics, which are gone when the failed model is torn down.
+        let receiver = ManuallyDrop::new(receiver);
+        let thread = thread::spawn(move || drop(sender));
+        while receiver.try_recv() != Err(TryRecvError::Closed) {
+            bell.sleep_unless(|| !receiver.is_empty(), || latch.sleep());
+        }
+        thread.join().unwrap();
+    });
+}
+
+// The bell with one piece wrong each. Loom must object.
+
+/// A bell from its parts: how to ring, how to arm.
+macro_rules! broken_bell {
+    ($name:ident, ring: |$flag:ident, $wake:ident| $ring:block, arm: |$armed:ident| $arm:block) => {
+        struct $name(AtomicBool, Latch);
+        impl Protocol for $name {
+            fn new(latch: Latch) -> Self {
+                $name(AtomicBool::new(true), latch)
+            }
+            fn ring(&self) {
+                let ($flag, $wake) = (&self.0, || self.1.wake().unwrap());
+                $ring
+            }
+            fn arm(&self) {
+                let $armed = &self.0;
+                $arm
+            }
+            fn hush(&self) {
+                self.0.store(true, Ordering::Release);
+            }
+        }
+    };
+}
+
+broken_bell!(
+    RelaxedFirstRead,
+    ring: |flag, wake| {
+        if !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::AcqRel) {
+            wake();
+        }
+    },
+    arm: |flag| {
+        flag.swap(false, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+    }
+);
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn broken_without_the_senders_fence() {
+    scenario::<RelaxedFirstRead>([0, 0], [&[1, 2], &[11]], usize::MAX);
+}
+
+broken_bell!(
+    NoFenceAfterArming,
+    ring: |flag, wake| {
+        fence(Ordering::SeqCst);
+        if !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::AcqRel) {
+            wake();
+        }
+    },
+    arm: |flag| {
+        flag.swap(false, Ordering::AcqRel);
+    }
+);
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn broken_without_the_loops_fence() {
+    scenario::<NoFenceAfterArming>([0, 0], [&[1, 2], &[11]], usize::MAX);
+}
+
+broken_bell!(
+    StoreForSwap,
+    ring: |flag, wake| {
+        fence(Ordering::SeqCst);
+        if !flag.load(Ordering::Relaxed) {
+            flag.store(true, Ordering::Release);
+            wake();
+        }
+    },
+    arm: |flag| {
+        flag.swap(false, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+    }
+);
+
+#[test]
+#[should_panic(expected = "more wakes than sleeps")]
+fn broken_with_a_store_for_the_swap() {
+    scenario::<StoreForSwap>([0, 0], [&[1, 2], &[11]], usize::MAX);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn broken_when_the_wake_comes_before_the_push() {
+    scenario_with([0, 0], [&[1, 2], &[11]], usize::MAX, |bell: &Bell, queue, message| {
+        Protocol::ring(bell);
+        queue.push(message);
+    });
+}
+
+/// A loop that arms and then sleeps without another look.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn broken_without_the_recheck() {
+    model(|| {
+        let latch = Latch::default();
+        let bell = Bell::new(latch.clone());
+        let queue = Arc::new(Queue::new());
+        let sender = {
+            let (bell, queue) = (bell.clone(), queue.clone());
+            thread::spawn(move || {
+                queue.push(1);
+                bell.ring().unwrap();
+            })
+        };
+        while queue.pop().is_none() {
+            bell.sleep_unless(|| false, || latch.sleep());
+        }
+        sender.join().unwrap();
+    });
+}

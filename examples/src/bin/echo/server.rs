@@ -1,0 +1,210 @@
+//! The handler: listeners, clients and datagrams, and who of them a callback is about.
+
+use std::io;
+use std::time::Duration;
+
+use kodiak_net::{AcceptError, TcpListener, UnixListener};
+use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, SigInfo, Source, Trigger};
+use slab::Slab;
+
+use crate::Flags;
+use crate::connection::{Connection, Progress, Stream};
+use crate::datagrams::Datagrams;
+use crate::unix_path::UnixPath;
+
+/// How long a listener rests when accepting is of no use at all.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many clients one callback takes in, before those who are here have their turn.
+const ACCEPTS_PER_CALLBACK: usize = 64;
+
+/// Who a callback is about; the numbers are indices into the server's tables.
+#[derive(Clone, Copy)]
+pub(crate) enum Token {
+    Listener(usize),
+    Datagrams(usize),
+    Connection(usize),
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, UnixPath),
+}
+
+impl Listener {
+    fn source(&self) -> &dyn Source {
+        match self {
+            Listener::Tcp(listener) => listener,
+            Listener::Unix(listener, _) => listener,
+        }
+    }
+
+    fn accept(&self) -> Result<Option<Box<dyn Stream>>, AcceptError> {
+        Ok(match self {
+            Listener::Tcp(listener) => listener.accept()?.map(|(stream, _)| Box::new(stream) as Box<dyn Stream>),
+            Listener::Unix(listener, _) => listener.accept()?.map(|(stream, _)| Box::new(stream) as Box<dyn Stream>),
+        })
+    }
+}
+
+pub(crate) struct Server {
+    listeners: Vec<Listener>,
+    datagrams: Vec<Datagrams>,
+    connections: Slab<Connection>,
+    max_clients: usize,
+    /// Clients hung up on in this turn for want of descriptors, and because there were enough already.
+    shed: usize,
+    beyond_limit: usize,
+}
+
+type Loop = EventLoop<Token, ()>;
+
+impl Server {
+    /// Binds and registers everything that the flags name.
+    pub(crate) fn bind(event_loop: &mut Loop, flags: &Flags) -> io::Result<Server> {
+        let mut listeners = Vec::new();
+        for address in &flags.tcp {
+            listeners.push(Listener::Tcp(TcpListener::bind(*address)?));
+        }
+        for path in &flags.unix {
+            let (listener, path) = UnixPath::listen(path)?;
+            listeners.push(Listener::Unix(listener, path));
+        }
+        for (index, listener) in listeners.iter().enumerate() {
+            event_loop.register(listener.source(), Token::Listener(index))?;
+        }
+        let mut datagrams = Vec::new();
+        for (index, address) in flags.udp.iter().enumerate() {
+            let bound = Datagrams::bind(*address)?;
+            event_loop.register(bound.socket(), Token::Datagrams(index))?;
+            datagrams.push(bound);
+        }
+        let (connections, max_clients) = (Slab::new(), flags.max_clients);
+        Ok(Server { listeners, datagrams, connections, max_clients, shed: 0, beyond_limit: 0 })
+    }
+
+    /// What is served, as `tcp 127.0.0.1:7007` and so on.
+    pub(crate) fn addresses(&self) -> io::Result<Vec<String>> {
+        let listeners = self.listeners.iter().map(|listener| match listener {
+            Listener::Tcp(listener) => Ok(format!("tcp {}", listener.local_addr()?)),
+            Listener::Unix(_, path) => Ok(format!("unix {}", path.path().display())),
+        });
+        let datagrams = self.datagrams.iter().map(|datagrams| Ok(format!("udp {}", datagrams.socket().local_addr()?)));
+        listeners.chain(datagrams).collect()
+    }
+
+    fn accept(&mut self, event_loop: &mut Loop, index: usize) {
+        for _ in 0..ACCEPTS_PER_CALLBACK {
+            match self.listeners[index].accept() {
+                Ok(Some(_)) if self.connections.len() >= self.max_clients => self.beyond_limit += 1,
+                Ok(Some(stream)) => self.welcome(event_loop, stream),
+                Ok(None) => return,
+                Err(error) if error.is_shed() => self.shed += 1,
+                Err(error) => {
+                    eprintln!("echo: {error}");
+                    return self.rest(event_loop, index);
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, event_loop: &mut Loop, stream: Box<dyn Stream>) {
+        let entry = self.connections.vacant_entry();
+        match event_loop.register(&*stream, Token::Connection(entry.key())) {
+            Ok(()) => {
+                entry.insert(Connection::new(stream));
+            }
+            Err(error) => eprintln!("echo: a client was turned away: {error}"),
+        }
+    }
+
+    /// Takes a listener out of the loop for a while; the timeout carries its token and brings it back.
+    fn rest(&mut self, event_loop: &mut Loop, index: usize) {
+        let listener = self.listeners[index].source();
+        let paused = event_loop.deregister(listener).and_then(|()| {
+            let Err(error) = event_loop.timeout(Token::Listener(index), PAUSE) else { return Ok(()) };
+            eprintln!("echo: cannot pause: {error}");
+            event_loop.register(listener, Token::Listener(index))
+        });
+        if let Err(error) = paused {
+            eprintln!("echo: a listener is lost: {error}");
+        }
+    }
+
+    /// One step of a connection. Whatever goes wrong concerns this client alone.
+    fn proceed(&mut self, event_loop: &mut Loop, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let goes_on = match connection.proceed() {
+            Ok(Progress::Wait(interest)) => {
+                !connection.set_interest(interest)
+                    || reregister(event_loop, connection.stream(), Token::Connection(key), interest)
+            }
+            Ok(Progress::Done) | Err(_) => false,
+        };
+        if !goes_on {
+            self.connections.remove(key);
+        }
+    }
+
+    fn proceed_datagrams(&mut self, event_loop: &mut Loop, index: usize) {
+        let datagrams = &mut self.datagrams[index];
+        let interest = datagrams.proceed();
+        if datagrams.set_interest(interest) {
+            reregister(event_loop, datagrams.socket(), Token::Datagrams(index), interest);
+        }
+    }
+}
+
+fn reregister<S: Source + ?Sized>(event_loop: &mut Loop, source: &S, token: Token, interest: Interest) -> bool {
+    match event_loop.reregister(source, token, interest, Trigger::Level) {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("echo: {error}");
+            false
+        }
+    }
+}
+
+impl Handler<Token, ()> for Server {
+    fn readable(&mut self, event_loop: &mut Loop, token: Token, _: ReadHint) {
+        match token {
+            Token::Listener(index) => self.accept(event_loop, index),
+            Token::Datagrams(index) => self.proceed_datagrams(event_loop, index),
+            Token::Connection(key) => self.proceed(event_loop, key),
+        }
+    }
+
+    fn writable(&mut self, event_loop: &mut Loop, token: Token) {
+        match token {
+            Token::Listener(_) => {}
+            Token::Datagrams(index) => self.proceed_datagrams(event_loop, index),
+            Token::Connection(key) => self.proceed(event_loop, key),
+        }
+    }
+
+    /// A listener's rest is over.
+    fn timeout(&mut self, event_loop: &mut Loop, token: Token) {
+        let Token::Listener(index) = token else { return };
+        if let Err(error) = event_loop.register(self.listeners[index].source(), token) {
+            eprintln!("echo: a listener is lost: {error}");
+        }
+    }
+
+    fn signal(&mut self, event_loop: &mut Loop, _: SigInfo) {
+        event_loop.shutdown();
+    }
+
+    /// One line a turn, however many were turned away in it.
+    fn turn_end(&mut self, _: &mut Loop) {
+        match std::mem::take(&mut self.shed) {
+            0 => {}
+            count => eprintln!("echo: hung up on {count} clients: no descriptor is free (ulimit -n)"),
+        }
+        match std::mem::take(&mut self.beyond_limit) {
+            0 => {}
+            count => {
+                eprintln!("echo: hung up on {count} clients: {} are here already (--max-clients)", self.max_clients)
+            }
+        }
+    }
+}

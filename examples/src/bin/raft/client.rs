@@ -1,0 +1,95 @@
+//! A small blocking client, for `raft status` and `raft demo`.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use redis_protocol::resp2::{
+    decode::decode_bytes_mut,
+    types::{BorrowedFrame, BytesFrame},
+};
+
+use crate::resp;
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(crate) struct Client {
+    stream: TcpStream,
+    output: BytesMut,
+    input: BytesMut,
+    chunk: Box<[u8]>,
+}
+
+impl Client {
+    /// Connects. Each later read or write may take as long as `timeout`, too.
+    pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Client> {
+        let stream = TcpStream::connect_timeout(&address, timeout)?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        stream.set_nodelay(true)?;
+        let chunk = vec![0; 64 << 10].into_boxed_slice();
+        Ok(Client { stream, output: BytesMut::new(), input: BytesMut::new(), chunk })
+    }
+
+    /// Puts a request into the pipeline.
+    pub(crate) fn push(&mut self, request: &[&str]) {
+        let arguments: Vec<_> = request.iter().map(|argument| BorrowedFrame::BulkString(argument.as_bytes())).collect();
+        resp::put(&mut self.output, &BorrowedFrame::Array(&arguments));
+    }
+
+    /// Sends what is in the pipeline.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.output)?;
+        self.output.clear();
+        Ok(())
+    }
+
+    /// Waits for the next reply.
+    pub(crate) fn reply(&mut self) -> io::Result<BytesFrame> {
+        loop {
+            let decoded = decode_bytes_mut(&mut self.input);
+            let decoded = decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            if let Some((frame, ..)) = decoded {
+                return Ok(frame);
+            }
+            match self.stream.read(&mut self.chunk)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                len => self.input.extend_from_slice(&self.chunk[..len]),
+            }
+        }
+    }
+
+    /// Asks one thing and waits for its reply.
+    pub(crate) fn ask(&mut self, request: &[&str]) -> io::Result<BytesFrame> {
+        self.push(request);
+        self.flush()?;
+        self.reply()
+    }
+
+    /// The fields of a section of `INFO`.
+    pub(crate) fn info(&mut self, section: &str) -> io::Result<Info> {
+        match self.ask(&["INFO", section])? {
+            BytesFrame::BulkString(text) => Ok(Info(String::from_utf8_lossy(&text).into_owned())),
+            other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("INFO was answered with {other:?}"))),
+        }
+    }
+}
+
+/// The text of `INFO`.
+#[derive(Debug)]
+pub(crate) struct Info(String);
+
+impl Info {
+    /// A field's value.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.fields().find(|(field, _)| *field == name).map(|(_, value)| value)
+    }
+
+    /// All fields, in their order.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.lines().filter_map(|line| line.trim_end().split_once(':'))
+    }
+}

@@ -1,0 +1,175 @@
+//! The demo's cluster: three processes of this very program.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use redis_protocol::resp2::types::BytesFrame;
+
+use super::load::Tally;
+use crate::client::Client;
+
+const NODES: u64 = 3;
+/// How often starting is tried again with other ports: between choosing a port and using it, somebody else may take it.
+const START_ATTEMPTS: usize = 5;
+
+/// A process that dies with this value.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    client: SocketAddr,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have died already, as it should if it was killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Three nodes, those that are alive.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    folder: PathBuf,
+    raft_ports: BTreeMap<u64, SocketAddr>,
+    processes: BTreeMap<u64, Process>,
+}
+
+impl Cluster {
+    /// Starts the nodes and waits until each serves.
+    pub(super) fn start(folder: &Path, patience: Duration) -> Result<Cluster, Box<dyn Error>> {
+        let mut last = None;
+        for attempt in 0..START_ATTEMPTS {
+            let folder = folder.join(format!("attempt-{attempt}"));
+            let mut cluster = Cluster { folder, raft_ports: free_ports()?, processes: BTreeMap::new() };
+            match (1..=NODES).try_for_each(|id| cluster.restart(id, patience)) {
+                Ok(()) => return Ok(cluster),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| "no attempt was made".into()))
+    }
+
+    /// Starts a node that is not running.
+    pub(super) fn restart(&mut self, id: u64, patience: Duration) -> Result<(), Box<dyn Error>> {
+        let data = self.folder.join(format!("node-{id}"));
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("serve").args(["--id", &id.to_string()]).arg("--data").arg(&data);
+        command.args(["--raft", &self.raft_ports[&id].to_string(), "--client", "127.0.0.1:0"]);
+        for (peer, address) in self.raft_ports.iter().filter(|(peer, _)| **peer != id) {
+            command.args(["--peer", &format!("{peer}={address}")]);
+        }
+        std::fs::create_dir_all(&self.folder)?;
+        let log_path = self.folder.join(format!("node-{id}.log"));
+        let log = std::fs::File::options().create(true).append(true).open(&log_path)?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
+
+        // The node says where it serves once it does.
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let address = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse::<SocketAddr>().ok());
+        let Some(client) = address else {
+            let _ = child.kill();
+            let _ = child.wait();
+            let said = std::fs::read_to_string(&log_path).unwrap_or_default();
+            return Err(format!("node {id} did not start: {}", said.trim()).into());
+        };
+        self.processes.insert(id, Process { child, client });
+        Client::connect(client, patience)?;
+        Ok(())
+    }
+
+    /// Kills a node, with SIGKILL, and waits until it is dead.
+    pub(super) fn kill(&mut self, id: u64) {
+        self.processes.remove(&id);
+    }
+
+    /// Where clients reach the nodes that are alive.
+    pub(super) fn client_addresses(&self) -> Vec<SocketAddr> {
+        self.processes.values().map(|process| process.client).collect()
+    }
+
+    fn clients(&self, patience: Duration) -> impl Iterator<Item = std::io::Result<Client>> + '_ {
+        self.processes.values().map(move |process| Client::connect(process.client, patience))
+    }
+
+    /// Writes a key through some node, trying until it is acknowledged.
+    pub(super) fn write_once(&self, key: &str, patience: Duration) -> Result<(), Box<dyn Error>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if self.try_write(key) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("no write was acknowledged within {patience:?}").into());
+            }
+        }
+    }
+
+    /// Tries to write a key through one node after the other; whether it was acknowledged. A node without a leader keeps
+    /// the request until it knows one.
+    pub(super) fn try_write(&self, key: &str) -> bool {
+        let patience = Duration::from_secs(5);
+        self.clients(patience).any(|client| {
+            let reply = client.and_then(|mut client| client.ask(&["SET", key, "1"]));
+            matches!(reply, Ok(BytesFrame::SimpleString(ok)) if ok == "OK")
+        })
+    }
+
+    /// Whom the nodes call their leader, once all that are alive agree.
+    pub(super) fn leader(&self, patience: Duration) -> Result<u64, Box<dyn Error>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut named = Vec::new();
+            for client in self.clients(patience) {
+                let info = client?.info("raft")?;
+                named.push(info.field("leader_id").and_then(|id| id.parse::<u64>().ok()));
+            }
+            named.dedup();
+            if let [Some(leader)] = named[..] {
+                return Ok(leader);
+            }
+            if Instant::now() > deadline {
+                return Err(format!("the nodes did not agree on a leader within {patience:?}").into());
+            }
+        }
+    }
+
+    /// Reads every acknowledged key from every node that is alive.
+    pub(super) fn check(&self, tally: &Tally, patience: Duration) -> Result<(), Box<dyn Error>> {
+        const BATCH: usize = 500;
+        for (id, process) in &self.processes {
+            let mut client = Client::connect(process.client, patience)?;
+            for batch in tally.acknowledged.chunks(BATCH) {
+                batch.iter().for_each(|key| client.push(&["GET", key]));
+                client.flush()?;
+                for key in batch {
+                    match client.reply()? {
+                        BytesFrame::BulkString(value) if value == Tally::value_of(key) => {}
+                        other => {
+                            return Err(format!("LOST: {key} was acknowledged, and node {id} says {other:?}").into());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ports that are free now.
+fn free_ports() -> std::io::Result<BTreeMap<u64, SocketAddr>> {
+    // All are held until all are chosen, so that they differ.
+    let listeners: Vec<TcpListener> =
+        (0..NODES).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<std::io::Result<_>>()?;
+    (1..=NODES).zip(&listeners).map(|(id, listener)| Ok((id, listener.local_addr()?))).collect()
+}

@@ -1,0 +1,96 @@
+//! The demo's writers: one through each node, all at once.
+
+use std::{error::Error, net::SocketAddr, sync::mpsc, thread, time::Duration};
+
+use redis_protocol::resp2::types::BytesFrame;
+
+use crate::client::Client;
+
+/// Requests that a writer has under way at a time.
+const PIPELINE: usize = 50;
+
+/// What came of the writes.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Keys whose write was acknowledged: these must never be lost.
+    pub(super) acknowledged: Vec<String>,
+    /// Writes that were answered with an error, or not at all. They may be there or not.
+    pub(super) unsure: usize,
+}
+
+impl Tally {
+    /// The value that belongs to a key.
+    pub(super) fn value_of(key: &str) -> String {
+        format!("value-of-{key}")
+    }
+
+    pub(super) fn add(&mut self, other: Tally) {
+        self.acknowledged.extend(other.acknowledged);
+        self.unsure += other.unsure;
+    }
+}
+
+/// Keys to be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    pub(super) prefix: &'static str,
+    pub(super) keys: usize,
+}
+
+impl Load {
+    /// Writes the keys, a share through each of `addresses`. `watch` hears how many are acknowledged so far.
+    pub(super) fn run(
+        self,
+        addresses: &[SocketAddr],
+        patience: Duration,
+        mut watch: impl FnMut(usize),
+    ) -> Result<Tally, Box<dyn Error>> {
+        let (done, results) = mpsc::channel();
+        let mut tally = Tally::default();
+        thread::scope(|scope| {
+            for (at, &address) in addresses.iter().enumerate() {
+                let share: Vec<String> = (at..self.keys)
+                    .step_by(addresses.len())
+                    .map(|number| format!("{}-{number}", self.prefix))
+                    .collect();
+                let done = done.clone();
+                scope.spawn(move || write(address, &share, patience, &done));
+            }
+            drop(done);
+            for (key, acknowledged) in results {
+                if acknowledged {
+                    tally.acknowledged.push(key)
+                } else {
+                    tally.unsure += 1
+                }
+                watch(tally.acknowledged.len());
+            }
+        });
+        if tally.acknowledged.is_empty() {
+            return Err("not one write was acknowledged".into());
+        }
+        Ok(tally)
+    }
+}
+
+/// Writes `keys` through one node. When its connection breaks, the keys under way are reported as unsure, and so is the
+/// rest: the node was killed.
+fn write(address: SocketAddr, keys: &[String], patience: Duration, done: &mpsc::Sender<(String, bool)>) {
+    let mut client = Client::connect(address, patience).ok();
+    for batch in keys.chunks(PIPELINE) {
+        if let Some(client) = &mut client {
+            batch.iter().for_each(|key| client.push(&["SET", key, &Tally::value_of(key)]));
+        }
+        let mut broken = client.as_mut().is_none_or(|client| client.flush().is_err());
+        for key in batch {
+            let reply = if broken { None } else { client.as_mut().and_then(|client| client.reply().ok()) };
+            broken |= reply.is_none();
+            let acknowledged = matches!(reply, Some(BytesFrame::SimpleString(ok)) if ok == "OK");
+            // The other side is there as long as the scope is.
+            let _ = done.send((key.clone(), acknowledged));
+        }
+        if broken {
+            client = None;
+        }
+    }
+}

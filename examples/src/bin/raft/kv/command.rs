@@ -1,0 +1,252 @@
+//! What a client may ask, by the names and rules of Redis.
+
+use bytes::Bytes;
+
+use super::{
+    operation::{Operation, encode, set_flags},
+    store::parse_integer,
+};
+use crate::resp::Request;
+
+/// What a request comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Changes the store: goes through the log.
+    Write(Bytes),
+    /// Looks at the store: needs a read index.
+    Read(Bytes),
+    /// Answered by this node alone.
+    Local(Local),
+    /// Refused; the text starts with the error's code.
+    Refused(String),
+}
+
+/// What a node answers by itself.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Local {
+    /// `PING`, with what it shall say.
+    Ping(Option<Vec<u8>>),
+    /// `ECHO`.
+    Echo(Vec<u8>),
+    /// `INFO`, with the sections asked for (lower case); all if none.
+    Info(Vec<String>),
+    /// `HELLO`, `CLIENT`, `SELECT 0`: accepted, without effect.
+    Ok,
+    /// `HELLO 2`: what kind of server this is.
+    Hello,
+    /// `COMMAND`, `CONFIG GET`: nothing to tell.
+    EmptyArray,
+    /// `CLIENT ID`: the connection's number.
+    ClientId,
+    /// `QUIT`.
+    Quit,
+}
+
+/// How many arguments a command takes, its name included.
+enum Arity {
+    Exactly(usize),
+    AtLeast(usize),
+}
+
+use Arity::{AtLeast, Exactly};
+
+type Parser = fn(&Request<'_>) -> Result<Command, String>;
+
+/// The commands, in the order of how often they are asked.
+const COMMANDS: &[(&str, Arity, Parser)] = &[
+    ("GET", Exactly(2), |request| read(Operation::Get, request)),
+    ("SET", AtLeast(3), set),
+    ("DEL", AtLeast(2), |request| write(Operation::Del, request)),
+    ("UNLINK", AtLeast(2), |request| write(Operation::Del, request)),
+    ("INCR", Exactly(2), |request| step(request, Some(1))),
+    ("EXISTS", AtLeast(2), |request| read(Operation::Exists, request)),
+    ("PING", AtLeast(1), ping),
+    ("DECR", Exactly(2), |request| step(request, Some(-1))),
+    ("INCRBY", Exactly(3), |request| step(request, amount(request))),
+    ("DECRBY", Exactly(3), |request| step(request, amount(request).and_then(i64::checked_neg))),
+    ("APPEND", Exactly(3), |request| write(Operation::Append, request)),
+    ("STRLEN", Exactly(2), |request| read(Operation::StrLen, request)),
+    ("MGET", AtLeast(2), |request| read(Operation::MGet, request)),
+    ("MSET", AtLeast(3), mset),
+    ("SETNX", Exactly(3), |request| Ok(set_with(request, set_flags::IF_ABSENT | set_flags::AS_NUMBER))),
+    ("GETSET", Exactly(3), |request| Ok(set_with(request, set_flags::GET))),
+    ("GETDEL", Exactly(2), |request| write(Operation::GetDel, request)),
+    ("DBSIZE", Exactly(1), |request| read(Operation::DbSize, request)),
+    ("FLUSHALL", AtLeast(1), flush),
+    ("FLUSHDB", AtLeast(1), flush),
+    ("ECHO", Exactly(2), |request| Ok(Command::Local(Local::Echo(argument(request, 1).to_vec())))),
+    ("INFO", AtLeast(1), |request| {
+        let sections = request.from(1).map(|section| String::from_utf8_lossy(section).to_lowercase());
+        Ok(Command::Local(Local::Info(sections.collect())))
+    }),
+    ("HELLO", AtLeast(1), hello),
+    ("CLIENT", AtLeast(2), client),
+    ("SELECT", Exactly(2), |request| match argument(request, 1) {
+        b"0" => Ok(Command::Local(Local::Ok)),
+        _ => Err("ERR DB index is out of range: there is database 0 only".to_owned()),
+    }),
+    ("COMMAND", AtLeast(1), |_| Ok(Command::Local(Local::EmptyArray))),
+    ("CONFIG", AtLeast(2), |request| {
+        if argument(request, 1).eq_ignore_ascii_case(b"GET") {
+            Ok(Command::Local(Local::EmptyArray))
+        } else {
+            Err("ERR settings are flags of 'raft serve'; CONFIG can only GET, and has nothing to tell".to_owned())
+        }
+    }),
+    ("QUIT", AtLeast(1), |_| Ok(Command::Local(Local::Quit))),
+];
+
+/// Understands a request. `None`: the command is not known.
+pub(crate) fn understand(request: &Request<'_>) -> Option<Command> {
+    let name = request.get(0)?;
+    let (name, arity, parse) = COMMANDS.iter().find(|(known, ..)| name.eq_ignore_ascii_case(known.as_bytes()))?;
+    let fits = match *arity {
+        Exactly(count) => request.len() == count,
+        AtLeast(count) => request.len() >= count,
+    };
+    if !fits {
+        return Some(Command::Refused(wrong_number(name)));
+    }
+    Some(parse(request).unwrap_or_else(Command::Refused))
+}
+
+/// The error for a command that is not known, with the beginning of what was sent.
+pub(crate) fn unknown(request: &Request<'_>) -> String {
+    let shown = |argument: &[u8]| String::from_utf8_lossy(&argument[..argument.len().min(64)]).into_owned();
+    let name = request.get(0).map(shown).unwrap_or_default();
+    let arguments: Vec<String> = request.from(1).take(4).map(|argument| format!("'{}'", shown(argument))).collect();
+    format!("ERR unknown command '{name}', with args beginning with: {}", arguments.join(" "))
+}
+
+fn wrong_number(name: &str) -> String {
+    format!("ERR wrong number of arguments for '{}' command", name.to_lowercase())
+}
+
+/// An argument that the arity has promised.
+fn argument<'a>(request: &Request<'a>, at: usize) -> &'a [u8] {
+    request.get(at).unwrap_or_default()
+}
+
+fn read(operation: Operation, request: &Request<'_>) -> Result<Command, String> {
+    Ok(Command::Read(encode(operation, request.from(1))))
+}
+
+fn write(operation: Operation, request: &Request<'_>) -> Result<Command, String> {
+    Ok(Command::Write(encode(operation, request.from(1))))
+}
+
+fn set(request: &Request<'_>) -> Result<Command, String> {
+    let mut flags = 0;
+    for option in request.from(3) {
+        flags |= match option {
+            _ if option.eq_ignore_ascii_case(b"NX") => set_flags::IF_ABSENT,
+            _ if option.eq_ignore_ascii_case(b"XX") => set_flags::IF_PRESENT,
+            _ if option.eq_ignore_ascii_case(b"GET") => set_flags::GET,
+            _ => {
+                return Err(format!(
+                    "ERR syntax error: SET takes NX, XX and GET here, not '{}'",
+                    option.escape_ascii()
+                ));
+            }
+        };
+    }
+    if flags & set_flags::IF_ABSENT != 0 && flags & set_flags::IF_PRESENT != 0 {
+        return Err("ERR syntax error: SET with both NX and XX".to_owned());
+    }
+    Ok(set_with(request, flags))
+}
+
+fn set_with(request: &Request<'_>, flags: u8) -> Command {
+    let arguments = [argument(request, 1), argument(request, 2), &[flags]];
+    Command::Write(encode(Operation::Set, arguments.into_iter()))
+}
+
+fn mset(request: &Request<'_>) -> Result<Command, String> {
+    if request.len().is_multiple_of(2) { Err(wrong_number("MSET")) } else { write(Operation::MSet, request) }
+}
+
+fn amount(request: &Request<'_>) -> Option<i64> {
+    parse_integer(argument(request, 2))
+}
+
+fn step(request: &Request<'_>, amount: Option<i64>) -> Result<Command, String> {
+    let amount = amount.ok_or("ERR value is not an integer or out of range")?.to_string();
+    Ok(Command::Write(encode(Operation::IncrBy, [argument(request, 1), amount.as_bytes()].into_iter())))
+}
+
+fn flush(_: &Request<'_>) -> Result<Command, String> {
+    Ok(Command::Write(encode(Operation::FlushAll, [].into_iter())))
+}
+
+fn ping(request: &Request<'_>) -> Result<Command, String> {
+    match request.len() {
+        1 | 2 => Ok(Command::Local(Local::Ping(request.get(1).map(<[u8]>::to_vec)))),
+        _ => Err(wrong_number("PING")),
+    }
+}
+
+fn hello(request: &Request<'_>) -> Result<Command, String> {
+    match request.get(1) {
+        None | Some(b"2") => Ok(Command::Local(Local::Hello)),
+        // Clients fall back to RESP2 when they read this code.
+        Some(_) => Err("NOPROTO unsupported protocol version: this server speaks RESP2".to_owned()),
+    }
+}
+
+fn client(request: &Request<'_>) -> Result<Command, String> {
+    let what = argument(request, 1);
+    match what {
+        _ if what.eq_ignore_ascii_case(b"ID") => Ok(Command::Local(Local::ClientId)),
+        _ if what.eq_ignore_ascii_case(b"SETNAME") || what.eq_ignore_ascii_case(b"SETINFO") => {
+            Ok(Command::Local(Local::Ok))
+        }
+        _ => Err(format!("ERR unknown subcommand '{}' of CLIENT: try ID, SETNAME or SETINFO", what.escape_ascii())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::RequestReader;
+
+    fn ask(line: &str) -> Option<Command> {
+        let input = format!("{line}\r\n");
+        let mut reader = RequestReader::new(4096);
+        let request = reader.read(input.as_bytes()).unwrap().unwrap();
+        understand(&request)
+    }
+
+    fn refused(line: &str) -> String {
+        match ask(line) {
+            Some(Command::Refused(error)) => error,
+            other => panic!("{line} came to {other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_are_taken_in_any_case() {
+        assert_eq!(ask("get k"), ask("GET k"));
+        assert!(matches!(ask("GeT k"), Some(Command::Read(_))));
+        assert!(matches!(ask("set k v"), Some(Command::Write(_))));
+        assert_eq!(ask("nonsense 1 2"), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_in_redis_words() {
+        assert_eq!(refused("GET"), "ERR wrong number of arguments for 'get' command");
+        assert_eq!(refused("MSET a 1 b"), "ERR wrong number of arguments for 'mset' command");
+        assert_eq!(refused("INCRBY k x"), "ERR value is not an integer or out of range");
+        assert_eq!(refused("DECRBY k -9223372036854775808"), "ERR value is not an integer or out of range");
+        assert!(refused("SET k v EX 5").starts_with("ERR syntax error"));
+        assert!(refused("SET k v NX XX").starts_with("ERR syntax error"));
+        assert!(refused("HELLO 3").starts_with("NOPROTO"));
+        assert!(refused("SELECT 1").starts_with("ERR DB index"));
+    }
+
+    #[test]
+    fn an_unknown_command_is_named() {
+        let mut reader = RequestReader::new(4096);
+        let request = reader.read(b"FOO bar baz\r\n").unwrap().unwrap();
+        assert_eq!(unknown(&request), "ERR unknown command 'FOO', with args beginning with: 'bar' 'baz'");
+    }
+}

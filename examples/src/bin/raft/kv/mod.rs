@@ -1,0 +1,8 @@
+//! The replicated key-value store: what a client may ask ([`command`]), how it stands in the log ([`operation`]), and the
+//! state machine that carries it out ([`store`]).
+
+pub(crate) mod command;
+mod operation;
+mod store;
+
+pub(crate) use store::Store;

@@ -1,0 +1,126 @@
+//! How an operation stands in the log: one byte that says which, then its arguments, each with its length before it.
+//!
+//! ```text
+//! | operation u8 | length u32 LE | argument … | length u32 LE | argument … |
+//! ```
+//! The numbers are part of what is on disk: they are never given to another operation.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// What the store can do. Reads are never in the log, but cross from a connection to the store in the same form.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Operation {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Operation {
+            fn from_number(number: u8) -> Option<Operation> {
+                match number {
+                    $($number => Some(Operation::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    /// key value flags
+    Set = 1,
+    /// key…
+    Del = 2,
+    /// key amount (decimal)
+    IncrBy = 3,
+    /// key value
+    Append = 4,
+    /// key value key value …
+    MSet = 5,
+    /// key
+    GetDel = 6,
+    /// nothing
+    FlushAll = 7,
+    /// key
+    Get = 65,
+    /// key…
+    Exists = 66,
+    /// key…
+    MGet = 67,
+    /// key
+    StrLen = 68,
+    /// nothing
+    DbSize = 69,
+}
+
+/// Flags of `Set`.
+pub(crate) mod set_flags {
+    /// Only if the key does not exist.
+    pub(crate) const IF_ABSENT: u8 = 1;
+    /// Only if the key exists.
+    pub(crate) const IF_PRESENT: u8 = 2;
+    /// Answer with the value before.
+    pub(crate) const GET: u8 = 4;
+    /// Answer with 1 or 0 (SETNX).
+    pub(crate) const AS_NUMBER: u8 = 8;
+}
+
+/// Encodes an operation.
+pub(crate) fn encode<'a>(operation: Operation, arguments: impl Iterator<Item = &'a [u8]> + Clone) -> Bytes {
+    let len = 1 + arguments.clone().map(|argument| 4 + argument.len()).sum::<usize>();
+    let mut bytes = BytesMut::with_capacity(len);
+    bytes.put_u8(operation as u8);
+    for argument in arguments {
+        // Requests are bounded far below 4 GiB (`--max-request-bytes`).
+        bytes.put_u32_le(u32::try_from(argument.len()).expect("a request is smaller than 4 GiB"));
+        bytes.put_slice(argument);
+    }
+    bytes.freeze()
+}
+
+/// Decodes an operation; `None` if it is not one, as only a later version of this program could have written it.
+pub(crate) fn decode(bytes: &[u8]) -> Option<(Operation, Arguments<'_>)> {
+    let (&number, rest) = bytes.split_first()?;
+    Some((Operation::from_number(number)?, Arguments { rest }))
+}
+
+/// The arguments of an operation, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Arguments<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Arguments<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.rest.split_first_chunk::<4>()?;
+        let (argument, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        self.rest = rest;
+        Some(argument)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_decoded(arguments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..5)) {
+            let bytes = encode(Operation::MSet, arguments.iter().map(Vec::as_slice));
+            let (operation, decoded) = decode(&bytes).unwrap();
+            prop_assert_eq!(operation, Operation::MSet);
+            prop_assert_eq!(decoded.map(<[u8]>::to_vec).collect::<Vec<_>>(), arguments);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Some((_, arguments)) = decode(&bytes) {
+                arguments.for_each(drop);
+            }
+        }
+    }
+}

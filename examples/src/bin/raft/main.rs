@@ -1,0 +1,46 @@
+//! `raft`: a replicated key-value server that Redis clients can talk to.
+#![forbid(unsafe_code)]
+
+mod client;
+mod demo;
+mod kv;
+mod resp;
+mod serve;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A replicated key-value server for Redis clients, on Raft.
+#[derive(Debug, Parser)]
+#[command(name = "raft", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts three nodes on loopback, writes, kills the leader, and checks that nothing was lost.
+    Demo(demo::Arguments),
+    /// Runs one node.
+    Serve(serve::Arguments),
+    /// Prints the cluster as a table.
+    Status(status::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Status(arguments) => status::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("raft: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

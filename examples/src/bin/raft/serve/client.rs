@@ -1,0 +1,249 @@
+//! One client's connection: requests come in, replies go out in the order of the requests.
+//!
+//! Redis runs a connection's commands one after the other. Here, several may be under way at once, as long as nobody can
+//! tell: writes may follow writes (the log keeps their order) and reads may follow reads. A read waits for the writes
+//! before it and a write for the reads before it.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read, Write},
+    net::SocketAddr,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use kodiak_net::TcpStream;
+
+use super::Settings;
+use crate::{
+    kv::command::{Command, Local, understand, unknown},
+    resp::{self, ProtocolError, RequestReader},
+};
+
+/// Requests of one client that may wait for their replies. A client that pipelines more is read when some are answered.
+const REPLIES_MAX: usize = 4096;
+/// Bytes of replies that may wait for a client. One that does not read its replies is not read either.
+const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// What a client wants done next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Ask the replica, and give what it says to [`Client::answer`] with this number.
+    Write(u64, Bytes),
+    /// The same, for a query.
+    Read(u64, Bytes),
+    /// Answer locally, with [`Client::reply`].
+    Local(Local),
+    /// Nothing now.
+    Nothing,
+}
+
+/// What is under way. Never both at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Reads,
+    Writes,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) stream: TcpStream,
+    pub(super) address: SocketAddr,
+    /// The number by which this connection is told from others that had or will have its slot.
+    pub(super) id: u64,
+    /// Whether the loop watches for more requests, and for room.
+    pub(super) watched: (bool, bool),
+    /// Received, not understood yet. Empty most of the time, and then without any room of its own.
+    input: BytesMut,
+    reader: RequestReader,
+    /// Replies in the order of the requests; `None` is still under way. Those before are in `output`.
+    replies: VecDeque<Option<Bytes>>,
+    /// The number of the first of `replies`.
+    first_reply: u64,
+    kind: Kind,
+    under_way: usize,
+    /// Whether a whole request waits in `input` for something else than more bytes.
+    held_up: bool,
+    output: BytesMut,
+    /// No more requests are read; the connection ends when everything is answered.
+    closing: bool,
+}
+
+impl Client {
+    pub(super) fn new(stream: TcpStream, address: SocketAddr, id: u64, settings: Settings) -> Client {
+        Client {
+            stream,
+            address,
+            id,
+            watched: (true, false),
+            input: BytesMut::new(),
+            reader: RequestReader::new(settings.max_request_bytes),
+            replies: VecDeque::new(),
+            first_reply: 0,
+            kind: Kind::Reads,
+            under_way: 0,
+            held_up: false,
+            output: BytesMut::new(),
+            closing: false,
+        }
+    }
+
+    /// Reads once; `chunk` is only borrowed, so that a client that is silent holds no buffer.
+    pub(super) fn read(&mut self, chunk: &mut [u8]) -> io::Result<()> {
+        match self.stream.read(chunk) {
+            // The client may have closed only its own half: what it has asked is still answered.
+            Ok(0) => self.closing = true,
+            Ok(len) if !self.closing => self.input.extend_from_slice(&chunk[..len]),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Whether the client may go on asking before what it asked is answered.
+    pub(super) fn wants_input(&self) -> bool {
+        !self.closing && !self.held_up && self.has_room()
+    }
+
+    /// Whether replies wait for room in the socket.
+    pub(super) fn wants_room(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Whether there is nothing left to do for this client.
+    pub(super) fn is_done(&self) -> bool {
+        self.closing && !self.held_up && self.replies.is_empty() && self.output.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.replies.len() < REPLIES_MAX && self.output.len() < OUTPUT_BYTES_MAX
+    }
+
+    /// The next request that may start now.
+    pub(super) fn next(&mut self) -> Next {
+        self.held_up = false;
+        while !self.input.is_empty() {
+            if !self.has_room() {
+                self.held_up = true;
+                return Next::Nothing;
+            }
+            let request = match self.reader.read(&self.input) {
+                Ok(Some(request)) => request,
+                Ok(None) => break,
+                Err(error) => {
+                    self.end_by(&error);
+                    break;
+                }
+            };
+            let len_bytes = request.len_bytes;
+            let command = match understand(&request) {
+                Some(command) => Some(command),
+                None if request.len() == 0 => None,
+                // A line that is no command is no client of ours but something that speaks another protocol.
+                None if request.inline => {
+                    let message = format!("{}, and the line is not RESP", unknown(&request));
+                    self.reply(|output| resp::put_error(output, &message));
+                    self.stop_reading();
+                    break;
+                }
+                None => Some(Command::Refused(unknown(&request))),
+            };
+            if let Some(kind) = command.as_ref().and_then(kind_of) {
+                if self.under_way > 0 && kind != self.kind {
+                    // Understood again when what is under way is answered.
+                    self.reader.reset();
+                    self.held_up = true;
+                    return Next::Nothing;
+                }
+                self.kind = kind;
+            }
+            self.reader.reset();
+            self.input.advance(len_bytes);
+            match command {
+                Some(Command::Write(bytes)) => return Next::Write(self.start(), bytes),
+                Some(Command::Read(bytes)) => return Next::Read(self.start(), bytes),
+                Some(Command::Local(Local::Quit)) => {
+                    self.reply(|output| output.extend_from_slice(b"+OK\r\n"));
+                    self.stop_reading();
+                }
+                Some(Command::Local(local)) => return Next::Local(local),
+                Some(Command::Refused(message)) => self.reply(|output| resp::put_error(output, &message)),
+                None => {}
+            }
+        }
+        if self.input.is_empty() {
+            // Gives the room back: most connections are silent most of the time.
+            self.input = BytesMut::new();
+        }
+        Next::Nothing
+    }
+
+    fn start(&mut self) -> u64 {
+        self.under_way += 1;
+        self.replies.push_back(None);
+        self.first_reply + self.replies.len() as u64 - 1
+    }
+
+    /// The replica has answered request `number`.
+    pub(super) fn answer(&mut self, number: u64, reply: Bytes) {
+        self.under_way -= 1;
+        let at = (number - self.first_reply) as usize;
+        self.replies[at] = Some(reply);
+        while let Some(Some(reply)) = self.replies.front() {
+            self.output.extend_from_slice(reply);
+            self.replies.pop_front();
+            self.first_reply += 1;
+        }
+    }
+
+    /// Replies to the request that [`Client::next`] has just given.
+    pub(super) fn reply(&mut self, put: impl FnOnce(&mut BytesMut)) {
+        if self.replies.is_empty() {
+            put(&mut self.output);
+        } else {
+            let mut reply = BytesMut::new();
+            put(&mut reply);
+            self.replies.push_back(Some(reply.freeze()));
+        }
+    }
+
+    fn end_by(&mut self, error: &ProtocolError) {
+        tracing::info!(client = %self.address, %error, "closing a connection that does not speak RESP");
+        self.reply(|output| resp::put_error(output, &format!("ERR {error}")));
+        self.stop_reading();
+    }
+
+    fn stop_reading(&mut self) {
+        self.closing = true;
+        self.input = BytesMut::new();
+    }
+
+    /// Writes replies until none waits or the socket takes no more.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.output.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // A long reply's room is not kept by a connection that goes silent.
+        if self.output.capacity() > 64 << 10 {
+            self.output = BytesMut::new()
+        } else {
+            self.output.clear()
+        }
+        Ok(())
+    }
+}
+
+fn kind_of(command: &Command) -> Option<Kind> {
+    match command {
+        Command::Write(_) => Some(Kind::Writes),
+        Command::Read(_) => Some(Kind::Reads),
+        Command::Local(_) | Command::Refused(_) => None,
+    }
+}

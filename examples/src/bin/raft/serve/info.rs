@@ -1,0 +1,66 @@
+//! The text of `INFO`.
+
+use std::{fmt::Write, time::Duration};
+
+use kodiak_raft::{core::Role, node::Status};
+
+/// The sections asked for; all if none is.
+pub(super) fn text(sections: &[String], status: &Status, clients: usize, uptime: Duration) -> String {
+    let wanted = |name: &str| {
+        let everything = ["all", "everything", "default"];
+        sections.is_empty() || sections.iter().any(|section| section == name || everything.contains(&section.as_str()))
+    };
+    let parts = [
+        ("server", server(uptime)),
+        ("clients", format!("# Clients\r\nconnected_clients:{clients}\r\n")),
+        ("raft", raft(status)),
+    ];
+    let texts: Vec<String> = parts.into_iter().filter(|(name, _)| wanted(name)).map(|(_, text)| text).collect();
+    texts.join("\r\n")
+}
+
+fn server(uptime: Duration) -> String {
+    format!(
+        "# Server\r\nkodiak_version:{}\r\nprocess_id:{}\r\nuptime_in_seconds:{}\r\n",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        uptime.as_secs()
+    )
+}
+
+/// A role as `INFO` and `raft status` name it.
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Follower => "follower",
+        Role::PreCandidate => "pre-candidate",
+        Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    }
+}
+
+fn raft(status: &Status) -> String {
+    let (replica, core) = (&status.replica, &status.replica.core);
+    let mut text = String::from("# Raft\r\n");
+    let mut line = |name: &str, value: &dyn std::fmt::Display| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{name}:{value}\r\n");
+    };
+    line("cluster_id", &status.identity.cluster);
+    line("node_id", &status.identity.node);
+    line("disk_id", &status.identity.disk);
+    line("role", &role_name(core.role));
+    line("term", &core.term);
+    line("leader_id", &core.leader.map_or("none".to_owned(), |leader| leader.to_string()));
+    line("commit_index", &core.commit);
+    line("applied_index", &replica.applied);
+    line("durable_index", &core.durable);
+    line("last_index", &core.last_index);
+    line("pending_requests", &replica.pending_requests);
+    line("storage", &replica.failed.as_deref().unwrap_or("ok").replace(['\r', '\n'], " "));
+    for peer in &status.peers {
+        let link = if peer.connected { "up" } else { "down" };
+        let client = String::from_utf8_lossy(&peer.metadata);
+        line(&format!("peer_{}", peer.id), &format_args!("raft={},client={client},link={link}", peer.address));
+    }
+    text
+}

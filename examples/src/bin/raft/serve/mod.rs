@@ -1,0 +1,108 @@
+//! `raft serve`: one node and its clients, on one event loop.
+
+mod client;
+mod info;
+mod server;
+
+use std::{error::Error, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use kodiak_raft::{node::Options, types::NodeId};
+
+/// Flags of `raft serve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// This node's number, from 1; never used again for another data folder.
+    #[arg(long)]
+    id: u64,
+    /// The folder for the log; made if it does not exist.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Where to listen for the other nodes.
+    #[arg(long, value_name = "HOST:PORT")]
+    raft: SocketAddr,
+    /// Where to listen for Redis clients; port 0 lets the system choose.
+    #[arg(long, value_name = "HOST:PORT")]
+    client: SocketAddr,
+    /// Another founding member and its --raft address; once for each. Looked at when the data folder is made; afterwards
+    /// the log knows the members.
+    #[arg(long = "peer", value_name = "ID=HOST:PORT")]
+    peers: Vec<Peer>,
+    /// The cluster's name; nodes of other clusters are turned away.
+    #[arg(long, default_value = "kodiak")]
+    cluster: String,
+    /// Where `raft status` finds this node's clients' port, if not where --client listens.
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// Shortest time without a leader, in milliseconds, before this node asks for an election; the longest is twice that.
+    #[arg(long, value_name = "MS", default_value_t = 150)]
+    election_timeout: u64,
+    /// How often a leader shows that it is there, in milliseconds; at most half of --election-timeout.
+    #[arg(long, value_name = "MS", default_value_t = 30)]
+    heartbeat: u64,
+    /// How long a request may take, in milliseconds, before it is answered with an error.
+    #[arg(long, value_name = "MS", default_value_t = 5000)]
+    request_timeout: u64,
+    /// Clients that may be connected at a time.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    max_clients: usize,
+    /// The largest request, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    max_request_bytes: usize,
+}
+
+/// `2=127.0.0.1:7002`.
+#[derive(Clone, Debug)]
+struct Peer {
+    id: u64,
+    address: String,
+}
+
+impl FromStr for Peer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Peer, String> {
+        let hint = "give it as ID=HOST:PORT, like 2=127.0.0.1:7002";
+        let (id, address) = text.split_once('=').ok_or_else(|| format!("no '=': {hint}"))?;
+        let id = id.parse().map_err(|_| format!("{id:?} is no node's number: {hint}"))?;
+        if !address.contains(':') {
+            return Err(format!("{address:?} has no port: {hint}"));
+        }
+        Ok(Peer { id, address: address.to_owned() })
+    }
+}
+
+/// What the clients' side of a server needs to know.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    max_clients: usize,
+    max_request_bytes: usize,
+}
+
+/// Runs one node until SIGINT or SIGTERM.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    let listener = server::listen(arguments.client)?;
+    let client_address = listener.local_addr()?;
+    let advertised = arguments.advertise.clone().unwrap_or_else(|| client_address.to_string());
+    let options = options(&arguments, advertised)?;
+    let settings = Settings { max_clients: arguments.max_clients, max_request_bytes: arguments.max_request_bytes };
+    server::serve(&options, settings, listener)
+}
+
+fn options(arguments: &Arguments, advertised: String) -> Result<Options, String> {
+    let mut options = Options::new(NodeId(arguments.id), &arguments.data, arguments.raft);
+    for peer in &arguments.peers {
+        if options.peers.insert(NodeId(peer.id), peer.address.clone()).is_some() {
+            return Err(format!("--peer {} is given twice", peer.id));
+        }
+    }
+    options.cluster.clone_from(&arguments.cluster);
+    options.metadata = advertised.into();
+    let shortest = Duration::from_millis(arguments.election_timeout);
+    options.election_timeout = (shortest, shortest * 2);
+    options.heartbeat_interval = Duration::from_millis(arguments.heartbeat);
+    options.request_timeout = Duration::from_millis(arguments.request_timeout);
+    // A request in the log takes a little more room than on the wire.
+    options.limits.request_bytes = arguments.max_request_bytes + 1024;
+    Ok(options)
+}

@@ -1,0 +1,342 @@
+//! The handler: a node and its clients on one loop.
+
+use std::{
+    error::Error,
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use kodiak_net::{AcceptError, TcpListener, TcpStream};
+use kodiak_raft::{
+    node::{self, Node, Options},
+    replica::{Outcome, Request, RequestId},
+};
+use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, SigInfo, Signal, Trigger};
+use redis_protocol::resp2::types::BorrowedFrame;
+use slab::Slab;
+
+use super::{
+    Settings,
+    client::{Client, Next},
+    info,
+};
+use crate::{
+    kv::{Store, command::Local},
+    resp,
+};
+
+/// How long nobody is accepted after accepting has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections taken in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Bytes read from a client in one go.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// What the loop's sources are called.
+#[derive(Clone, Copy, Debug)]
+enum Token {
+    Raft(node::Token),
+    Listener,
+    Client(u32),
+}
+
+impl From<node::Token> for Token {
+    fn from(token: node::Token) -> Token {
+        Token::Raft(token)
+    }
+}
+
+type Loop = EventLoop<Token, ()>;
+
+/// Who waits for an outcome of the replica.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    slot: usize,
+    client: u64,
+    /// The client's own number for the request.
+    number: u64,
+}
+
+struct Server {
+    node: Node<Store>,
+    listener: TcpListener,
+    settings: Settings,
+    clients: Slab<Client>,
+    clients_ever: u64,
+    waiting: Slab<Waiting>,
+    /// Clients to be looked at when the turn ends.
+    touched: Vec<usize>,
+    chunk: Box<[u8]>,
+    started: Instant,
+}
+
+/// Listens for clients.
+pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
+    TcpListener::bind(address).map_err(|error| format!("cannot listen for clients on {address}: {error}").into())
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub(super) fn serve(options: &Options, settings: Settings, listener: TcpListener) -> Result<(), Box<dyn Error>> {
+    let mut event_loop = Loop::new()?;
+    event_loop.watch_signals(&[Signal::INT, Signal::TERM])?;
+    event_loop.register(&listener, Token::Listener)?;
+    let node = Node::open(options, Store::default(), &mut event_loop)?;
+    let (client_address, peer_address) = (listener.local_addr()?, node.listening_on()?);
+    println!(
+        "node {} serves clients on {client_address}, peers on {peer_address}, data in {}",
+        options.id,
+        options.data.display()
+    );
+    let mut server = Server {
+        node,
+        listener,
+        settings,
+        clients: Slab::new(),
+        clients_ever: 0,
+        waiting: Slab::new(),
+        touched: Vec::new(),
+        chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
+        started: Instant::now(),
+    };
+    event_loop.run(&mut server)?;
+    Ok(())
+}
+
+impl Handler<Token, ()> for Server {
+    fn readable(&mut self, event_loop: &mut Loop, token: Token, hint: ReadHint) {
+        match token {
+            Token::Raft(token) => self.node.readable(event_loop, token, hint),
+            Token::Listener => self.accept(event_loop),
+            Token::Client(slot) => {
+                let Some(client) = self.clients.get_mut(slot as usize) else { return };
+                match client.read(&mut self.chunk) {
+                    Ok(()) => {
+                        self.touched.push(slot as usize);
+                        self.run_requests(event_loop, slot as usize);
+                    }
+                    Err(error) => self.close(slot as usize, &error),
+                }
+            }
+        }
+    }
+
+    fn writable(&mut self, event_loop: &mut Loop, token: Token) {
+        match token {
+            Token::Raft(token) => self.node.writable(event_loop, token),
+            Token::Client(slot) => self.touched.push(slot as usize),
+            Token::Listener => {}
+        }
+    }
+
+    fn timeout(&mut self, event_loop: &mut Loop, token: Token) {
+        match token {
+            Token::Raft(token) => self.node.timeout(event_loop, token),
+            Token::Listener => {
+                if event_loop.register(&self.listener, Token::Listener).is_err() {
+                    self.pause(event_loop);
+                }
+            }
+            Token::Client(_) => {}
+        }
+    }
+
+    fn signal(&mut self, event_loop: &mut Loop, info: SigInfo) {
+        tracing::info!(signal = %info.signal, "stopping");
+        event_loop.shutdown();
+    }
+
+    fn turn_end(&mut self, event_loop: &mut Loop) {
+        loop {
+            self.node.turn_end(event_loop);
+            while let Some((id, outcome)) = self.node.poll_reply() {
+                self.answer(id, outcome);
+            }
+            if self.touched.is_empty() {
+                return;
+            }
+            // An answer can let a client's next requests start, and they want the node's attention in this turn too.
+            self.serve_touched(event_loop);
+        }
+    }
+}
+
+impl Server {
+    fn accept(&mut self, event_loop: &mut Loop) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listener.accept() {
+                Ok(Some((stream, address))) => self.admit(event_loop, stream, address),
+                Ok(None) => return,
+                Err(error @ AcceptError::Shed { .. }) => tracing::warn!(%error, "turned a client away"),
+                Err(error) => {
+                    tracing::warn!(%error, "not accepting for a while");
+                    return self.pause(event_loop);
+                }
+            }
+        }
+    }
+
+    /// Leaves those who connect in the kernel's queue for a while, instead of failing again at once.
+    fn pause(&mut self, event_loop: &mut Loop) {
+        let timer = event_loop.timeout(Token::Listener, ACCEPT_PAUSE);
+        if timer.is_ok()
+            && let Err(error) = event_loop.deregister(&self.listener)
+        {
+            tracing::warn!(%error, "cannot pause accepting");
+        }
+    }
+
+    fn admit(&mut self, event_loop: &mut Loop, mut stream: TcpStream, address: SocketAddr) {
+        if self.clients.len() >= self.settings.max_clients {
+            // One small write to a new socket does not block; a client that misses it sees the connection close.
+            let _ = io::Write::write(&mut stream, b"-ERR max number of clients reached (--max-clients)\r\n");
+            return;
+        }
+        self.clients_ever += 1;
+        let entry = self.clients.vacant_entry();
+        let token = Token::Client(entry.key() as u32);
+        let ready =
+            stream.set_nodelay(true).and_then(|()| event_loop.register(&stream, token).map_err(io::Error::other));
+        match ready {
+            Ok(()) => drop(entry.insert(Client::new(stream, address, self.clients_ever, self.settings))),
+            Err(error) => tracing::warn!(client = %address, %error, "turned a client away"),
+        }
+    }
+
+    /// Starts every request of a client that may start now.
+    fn run_requests(&mut self, event_loop: &mut Loop, slot: usize) {
+        while let Some(client) = self.clients.get_mut(slot) {
+            let id = client.id;
+            match client.next() {
+                Next::Write(number, command) => {
+                    let waiting = Waiting { slot, client: id, number };
+                    self.submit(event_loop, waiting, Request::Write(command));
+                }
+                Next::Read(number, query) => {
+                    let waiting = Waiting { slot, client: id, number };
+                    self.submit(event_loop, waiting, Request::Read(query));
+                }
+                Next::Local(local) => {
+                    let reply = self.local(&local, id);
+                    self.clients[slot].reply(|output| output.extend_from_slice(&reply));
+                }
+                Next::Nothing => return,
+            }
+        }
+    }
+
+    fn submit(&mut self, event_loop: &Loop, waiting: Waiting, request: Request) {
+        let id = RequestId(self.waiting.insert(waiting) as u64);
+        self.node.submit(event_loop, id, request);
+    }
+
+    fn answer(&mut self, id: RequestId, outcome: Outcome) {
+        let waiting = self.waiting.remove(id.0 as usize);
+        // The client may be gone, and another one in its slot.
+        let Some(client) = self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client) else {
+            return;
+        };
+        client.answer(waiting.number, reply_of(outcome));
+        self.touched.push(waiting.slot);
+    }
+
+    /// Goes on with clients whose replies have come or whose sockets have room.
+    fn serve_touched(&mut self, event_loop: &mut Loop) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for &slot in &touched {
+            let Some(client) = self.clients.get_mut(slot) else { continue };
+            if let Err(error) = client.flush() {
+                self.close(slot, &error);
+                continue;
+            }
+            self.run_requests(event_loop, slot);
+            self.settle(event_loop, slot);
+        }
+        touched.clear();
+        self.touched = touched;
+    }
+
+    /// Ends a client that is done; otherwise has the loop watch for what the client needs next.
+    fn settle(&mut self, event_loop: &mut Loop, slot: usize) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        if let Err(error) = client.flush() {
+            return self.close(slot, &error);
+        }
+        if client.is_done() {
+            self.clients.remove(slot);
+            return;
+        }
+        let wanted = (client.wants_input(), client.wants_room());
+        if wanted == client.watched {
+            return;
+        }
+        let interest = match wanted {
+            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::WRITABLE),
+            (false, false) => None,
+        };
+        let token = Token::Client(slot as u32);
+        let watched = match (interest, client.watched) {
+            (None, _) => event_loop.deregister(&client.stream),
+            (Some(interest), (false, false)) => {
+                event_loop.register_opt(&client.stream, token, interest, Trigger::Level)
+            }
+            (Some(interest), _) => event_loop.reregister(&client.stream, token, interest, Trigger::Level),
+        };
+        match watched {
+            Ok(()) => client.watched = wanted,
+            Err(error) => self.close(slot, &io::Error::other(error)),
+        }
+    }
+
+    fn close(&mut self, slot: usize, error: &io::Error) {
+        if let Some(client) = self.clients.try_remove(slot) {
+            tracing::debug!(client = %client.address, %error, "a client's connection broke");
+        }
+    }
+
+    fn local(&self, local: &Local, client: u64) -> Bytes {
+        let mut output = BytesMut::new();
+        match local {
+            Local::Ping(None) => resp::put(&mut output, &BorrowedFrame::SimpleString(b"PONG")),
+            Local::Ping(Some(text)) | Local::Echo(text) => resp::put(&mut output, &BorrowedFrame::BulkString(text)),
+            Local::Info(sections) => {
+                let text = info::text(sections, &self.node.status(), self.clients.len(), self.started.elapsed());
+                resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes()));
+            }
+            Local::Ok | Local::Quit => return Bytes::from_static(b"+OK\r\n"),
+            Local::EmptyArray => return Bytes::from_static(b"*0\r\n"),
+            Local::ClientId => resp::put(&mut output, &BorrowedFrame::Integer(client as i64)),
+            Local::Hello => {
+                let text = |text: &'static str| BorrowedFrame::BulkString(text.as_bytes());
+                let fields = [
+                    (text("server"), text("kodiak")),
+                    (text("version"), text(env!("CARGO_PKG_VERSION"))),
+                    (text("proto"), BorrowedFrame::Integer(2)),
+                    (text("id"), BorrowedFrame::Integer(client as i64)),
+                    (text("mode"), text("standalone")),
+                    (text("role"), text("master")),
+                ];
+                let flat: Vec<_> = fields.into_iter().flat_map(|(name, value)| [name, value]).collect();
+                resp::put(&mut output, &BorrowedFrame::Array(&flat));
+            }
+        }
+        output.freeze()
+    }
+}
+
+/// What a client is told. `TRYAGAIN` had no effect; `UNKNOWN` may have had one.
+fn reply_of(outcome: Outcome) -> Bytes {
+    let error = match outcome {
+        Outcome::Answer(reply) => return reply,
+        Outcome::Refused(refusal) => format!("TRYAGAIN {refusal}"),
+        Outcome::Unknown(doubt) => format!("UNKNOWN {doubt}"),
+    };
+    let mut reply = BytesMut::new();
+    resp::put_error(&mut reply, &error);
+    reply.freeze()
+}

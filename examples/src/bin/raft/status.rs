@@ -1,0 +1,99 @@
+//! `raft status`: the cluster as a table.
+
+use std::{
+    error::Error,
+    net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
+
+use crate::client::{Client, Info};
+
+/// Flags of `raft status`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The clients' address of any node.
+    #[arg(long, value_name = "HOST:PORT")]
+    client: SocketAddr,
+    /// How long to wait for a node, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    timeout: u64,
+}
+
+const HEADINGS: [&str; 8] = ["NODE", "CLIENT", "ROLE", "TERM", "LEADER", "COMMIT", "APPLIED", "LAST"];
+const FIELDS: [&str; 6] = ["role", "term", "leader_id", "commit_index", "applied_index", "last_index"];
+
+/// Asks the given node, and those that it names, and prints what they say.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let timeout = Duration::from_millis(arguments.timeout);
+    let asked = arguments.client;
+    let info = ask(asked, timeout).map_err(|error| format!("cannot ask the node at {asked}: {error}"))?;
+    let mut rows = vec![(number(info.field("node_id")), row(&info, &asked.to_string()))];
+    for (name, value) in info.fields() {
+        let Some(id) = name.strip_prefix("peer_") else { continue };
+        let client = value.split(',').find_map(|part| part.strip_prefix("client=")).unwrap_or_default();
+        let raft = value.split(',').find_map(|part| part.strip_prefix("raft=")).unwrap_or_default();
+        rows.push((number(Some(id)), peer_row(id, client, raft, timeout)));
+    }
+    rows.sort_by_key(|(id, _)| *id);
+    print!("{}", table(rows.into_iter().map(|(_, row)| row).collect()));
+    Ok(())
+}
+
+fn number(id: Option<&str>) -> u64 {
+    id.and_then(|id| id.parse().ok()).unwrap_or(u64::MAX)
+}
+
+fn ask(address: SocketAddr, timeout: Duration) -> std::io::Result<Info> {
+    Client::connect(address, timeout)?.info("raft")
+}
+
+fn row(info: &Info, client: &str) -> Vec<String> {
+    let mut row = vec![info.field("node_id").unwrap_or("?").to_owned(), client.to_owned()];
+    row.extend(FIELDS.iter().map(|field| info.field(field).unwrap_or("?").to_owned()));
+    row
+}
+
+fn peer_row(id: &str, client: &str, raft: &str, timeout: Duration) -> Vec<String> {
+    let unreachable = |why: String| vec![id.to_owned(), why, "unreachable".to_owned()];
+    if client.is_empty() {
+        return unreachable(format!("(not met; peers call it at {raft})"));
+    }
+    let address = client.to_socket_addrs().ok().and_then(|mut found| found.next());
+    match address.and_then(|address| ask(address, timeout).ok()) {
+        Some(info) => row(&info, client),
+        None => unreachable(client.to_owned()),
+    }
+}
+
+/// Lines up the columns.
+fn table(rows: Vec<Vec<String>>) -> String {
+    let headings = HEADINGS.iter().map(|&heading| heading.to_owned()).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(headings).chain(rows).collect();
+    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(String::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let full = ["1", "127.0.0.1:6001", "leader", "2", "1", "10", "10", "11"];
+        let down = ["2", "127.0.0.1:6002", "unreachable"];
+        let rows = [&full[..], &down[..]].map(|row| row.iter().map(|&cell| cell.to_owned()).collect()).to_vec();
+        assert_eq!(
+            table(rows),
+            "NODE  CLIENT          ROLE         TERM  LEADER  COMMIT  APPLIED  LAST\n\
+             1     127.0.0.1:6001  leader       2     1       10      10       11\n\
+             2     127.0.0.1:6002  unreachable\n"
+        );
+    }
+}

@@ -1,2 +1,0 @@
-//! Kodiak examples.
-#![forbid(unsafe_code)]

@@ -1,0 +1,301 @@
+//! The `raft` server, as its users meet it: real processes, real sockets, SIGKILL.
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+};
+
+use redis_protocol::resp2::types::BytesFrame;
+use support::{Client, Cluster, Process, encode, raft, show};
+
+#[test]
+fn every_node_answers_everything() {
+    let cluster = Cluster::start(3);
+    for id in 1..=3 {
+        let mut client = cluster.client(id);
+        let key = format!("key-{id}");
+        assert_eq!(client.insist(&["SET", &key, "hello"]), "OK");
+        for reader in 1..=3 {
+            // Linearizable: whoever is asked afterwards knows it.
+            assert_eq!(cluster.client(reader).insist(&["GET", &key]), "hello", "written by {id}, read by {reader}");
+        }
+        assert_eq!(client.ask(&["INCR", "counter"]), format!("(integer) {id}"));
+        assert_eq!(client.ask(&["EXISTS", &key, "nothing", &key]), "(integer) 2");
+        assert_eq!(client.ask(&["DEL", &key, "nothing"]), "(integer) 1");
+        assert_eq!(client.ask(&["GET", &key]), "(nil)");
+        assert_eq!(client.ask(&["PING"]), "PONG");
+        assert_eq!(client.ask(&["PING", "hey"]), "hey");
+        assert!(client.ask(&["INFO"]).contains("# Raft\r\n"));
+        assert_eq!(client.info("node_id").unwrap(), id.to_string());
+        assert_eq!(client.ask(&["APPEND", "long", "ab"]), format!("(integer) {}", 2 * id));
+        assert_eq!(client.ask(&["MSET", "a", "1", "b", "2"]), "OK");
+        assert_eq!(client.ask(&["MGET", "a", "none", "b"]), "1, (nil), 2");
+    }
+}
+
+#[test]
+fn a_pipeline_is_answered_in_its_order_through_a_follower() {
+    let cluster = Cluster::start(3);
+    let mut client = cluster.client(cluster.follower());
+    assert_eq!(client.insist(&["SET", "n", "0"]), "OK");
+    let mut pipeline = Vec::new();
+    for _ in 0..500 {
+        // A read must see the write before it, and must not see the one after it.
+        pipeline.extend(encode(&["INCR", "n"]));
+        pipeline.extend(encode(&["GET", "n"]));
+        pipeline.extend(encode(&["PING"]));
+    }
+    client.stream.write_all(&pipeline).unwrap();
+    for n in 1..=500 {
+        assert_eq!(show(&client.try_reply().unwrap()), format!("(integer) {n}"));
+        assert_eq!(show(&client.try_reply().unwrap()), n.to_string());
+        assert_eq!(show(&client.try_reply().unwrap()), "PONG");
+    }
+}
+
+#[test]
+fn ten_thousand_pipelined_writes_are_all_there() {
+    let cluster = Cluster::start(3);
+    let mut client = cluster.client(cluster.leader());
+    assert_eq!(client.insist(&["SET", "k", "v"]), "OK");
+    let mut writer = client.stream.try_clone().unwrap();
+    // From another thread: the server stops reading a client that does not read its replies.
+    let sending = thread::spawn(move || (0..10_000).try_for_each(|_| writer.write_all(&encode(&["INCR", "n"]))));
+    for n in 1..=10_000 {
+        assert_eq!(show(&client.try_reply().unwrap()), format!("(integer) {n}"));
+    }
+    sending.join().unwrap().unwrap();
+    assert_eq!(cluster.client(cluster.follower()).ask(&["GET", "n"]), "10000");
+}
+
+#[test]
+fn what_is_not_understood_hurts_nobody_else() {
+    let cluster = Cluster::start(1);
+    let mut bystander = cluster.client(1);
+    assert_eq!(bystander.insist(&["SET", "k", "v"]), "OK");
+
+    let mut client = cluster.client(1);
+    assert!(client.ask(&["FROBNICATE", "x"]).starts_with("ERR unknown command 'FROBNICATE'"));
+    assert!(client.ask(&["GET"]).starts_with("ERR wrong number of arguments for 'get'"));
+    assert_eq!(client.ask(&["GET", "k"]), "v", "the connection goes on");
+
+    for malformed in
+        [&b"*1\r\n$abc\r\n"[..], b"*2\r\n:1\r\n", b"\x00\x01", b"*1\r\n*1\r\n", b"*9999999999\r\n", b"nonsense\r\n"]
+    {
+        let mut client = cluster.client(1);
+        client.stream.write_all(malformed).unwrap();
+        let mut said = Vec::new();
+        client.stream.read_to_end(&mut said).expect("an error and the end of the connection");
+        assert!(said.starts_with(b"-ERR "), "{:?} was answered {:?}", malformed, String::from_utf8_lossy(&said));
+    }
+    assert_eq!(bystander.ask(&["GET", "k"]), "v");
+}
+
+#[test]
+fn requests_before_a_malformed_frame_are_answered_first() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(1);
+    assert_eq!(client.insist(&["SET", "k", "v"]), "OK");
+    let mut bytes = encode(&["INCR", "n"]);
+    bytes.extend(encode(&["GET", "k"]));
+    bytes.extend(b"*1\r\n$-5\r\n");
+    client.stream.write_all(&bytes).unwrap();
+    assert_eq!(show(&client.try_reply().unwrap()), "(integer) 1");
+    assert_eq!(show(&client.try_reply().unwrap()), "v");
+    assert!(show(&client.try_reply().unwrap()).starts_with("ERR Protocol error"));
+    assert!(client.try_reply().is_err(), "the connection has ended");
+}
+
+#[test]
+fn a_client_that_closes_its_half_is_still_answered() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(1);
+    assert_eq!(client.insist(&["SET", "n", "0"]), "OK");
+    for _ in 0..100 {
+        client.send(&["INCR", "n"]).unwrap();
+        client.send(&["GET", "n"]).unwrap();
+    }
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    for n in 1..=100 {
+        assert_eq!(show(&client.try_reply().unwrap()), format!("(integer) {n}"));
+        assert_eq!(show(&client.try_reply().unwrap()), n.to_string());
+    }
+    assert!(client.try_reply().is_err());
+}
+
+/// Increments through `client` until told to stop; says how many were acknowledged, and how many may have been applied.
+fn increment(mut client: Client, key: &str, stop: &AtomicBool, total: &AtomicU64) -> (u64, u64) {
+    let (mut acknowledged, mut unsure) = (0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        let reply = client.send(&["INCR", key]).and_then(|()| client.try_reply());
+        match reply {
+            Ok(BytesFrame::Integer(_)) => {
+                acknowledged += 1;
+                total.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(BytesFrame::Error(error)) if error.starts_with("TRYAGAIN") => {}
+            Ok(BytesFrame::Error(error)) if error.starts_with("UNKNOWN") => unsure += 1,
+            Ok(other) => panic!("INCR was answered {other:?}"),
+            Err(_) => {
+                unsure += 1;
+                break;
+            }
+        }
+    }
+    (acknowledged, unsure)
+}
+
+#[test]
+fn a_leader_killed_under_load_loses_nothing_and_comes_back() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let (stop, total) = (AtomicBool::new(false), AtomicU64::new(0));
+    let clients: Vec<Client> = cluster.nodes.keys().map(|&id| cluster.client(id)).collect();
+    let reached = |count: u64| {
+        let deadline = std::time::Instant::now() + support::PATIENCE;
+        while total.load(Ordering::Relaxed) < count {
+            assert!(std::time::Instant::now() < deadline, "writes have stopped");
+            thread::yield_now();
+        }
+    };
+    let results: Vec<(u64, u64)> = thread::scope(|scope| {
+        let (stop, total) = (&stop, &total);
+        let writers: Vec<_> =
+            clients.into_iter().map(|client| scope.spawn(move || increment(client, "n", stop, total))).collect();
+        reached(300);
+        cluster.kill(leader);
+        let at_kill = total.load(Ordering::Relaxed);
+        // The others elect and serve.
+        reached(at_kill + 300);
+        cluster.restart(leader).unwrap();
+        let at_restart = total.load(Ordering::Relaxed);
+        reached(at_restart + 300);
+        stop.store(true, Ordering::Relaxed);
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    let acknowledged: u64 = results.iter().map(|(acknowledged, _)| acknowledged).sum();
+    let unsure: u64 = results.iter().map(|(_, unsure)| unsure).sum();
+    for id in 1..=3 {
+        let value: u64 = cluster.client(id).insist(&["GET", "n"]).parse().unwrap();
+        assert!(
+            (acknowledged..=acknowledged + unsure).contains(&value),
+            "{acknowledged} increments acknowledged, {unsure} unsure, and node {id} has {value}"
+        );
+    }
+}
+
+#[test]
+fn a_whole_cluster_killed_keeps_what_it_acknowledged() {
+    let mut cluster = Cluster::start(3);
+    for n in 0..50 {
+        let id = 1 + n % 3;
+        assert_eq!(cluster.client(id).insist(&["SET", &format!("k{n}"), &n.to_string()]), "OK");
+    }
+    (1..=3).for_each(|id| cluster.kill(id));
+    (1..=3).for_each(|id| cluster.restart(id).unwrap());
+    for n in 0..50 {
+        assert_eq!(cluster.client(1 + n % 3).insist(&["GET", &format!("k{n}")]), n.to_string());
+    }
+}
+
+#[test]
+fn status_is_a_table_of_the_nodes_that_can_be_reached() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let follower = cluster.follower();
+    assert_eq!(cluster.client(follower).insist(&["SET", "k", "v"]), "OK");
+    let status = |cluster: &Cluster| {
+        let address = cluster.nodes[&follower].client.to_string();
+        let output = raft().args(["status", "--client", &address]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = status(&cluster);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("NODE  CLIENT"), "{table}");
+    assert_eq!(lines.len(), 4, "{table}");
+    assert!(lines[leader as usize].contains("leader"), "{table}");
+    assert_eq!(table.matches("follower").count(), 2, "{table}");
+
+    let last = *cluster.nodes.keys().find(|&&id| id != leader && id != follower).unwrap();
+    cluster.kill(last);
+    let table = status(&cluster);
+    assert!(table.lines().nth(last as usize).unwrap().contains("unreachable"), "{table}");
+
+    let output = raft().args(["status", "--client", "127.0.0.1:1"]).output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot ask the node at 127.0.0.1:1"), "{output:?}");
+}
+
+#[test]
+fn signals_end_it_cleanly() {
+    for name in ["INT", "TERM"] {
+        let mut cluster = Cluster::start(1);
+        assert_eq!(cluster.client(1).insist(&["SET", "k", "v"]), "OK");
+        let mut node = cluster.nodes.remove(&1).unwrap();
+        node.signal(name);
+        assert!(node.wait().success(), "SIG{name}");
+        cluster.restart(1).unwrap();
+        assert_eq!(cluster.client(1).insist(&["GET", "k"]), "v");
+    }
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let cluster = Cluster::start(1);
+    let serve = |arguments: &[&str]| {
+        let log = cluster.folder.path().join("mistake.log");
+        std::fs::write(&log, "").unwrap();
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        match Process::start(&[], &arguments, &log) {
+            Ok(_) => panic!("{arguments:?} started"),
+            Err(said) => said,
+        }
+    };
+    let data = cluster.data(1).display().to_string();
+    let folder = cluster.folder.path().join("other").display().to_string();
+    let any = "127.0.0.1:0";
+    let base = |id: &'static str, data: &str| -> Vec<String> {
+        ["--id", id, "--data", data, "--raft", any, "--client", any].map(str::to_owned).to_vec()
+    };
+    let with = |mut arguments: Vec<String>, more: &[&str]| {
+        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+        serve(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+
+    assert!(with(base("1", &data), &[]).contains("in use by another process"));
+    assert!(with(base("0", &folder), &[]).contains("node ids start at 1"));
+    assert!(with(base("1", &folder), &["--peer", "2"]).contains("ID=HOST:PORT"));
+    assert!(with(base("1", &folder), &["--peer", "1=127.0.0.1:9"]).contains("its own peers"));
+    assert!(with(base("1", &folder), &["--peer", "2=127.0.0.1:9", "--peer", "2=127.0.0.1:8"]).contains("twice"));
+    assert!(with(base("1", &folder), &["--heartbeat", "200"]).contains("heartbeat"));
+    let taken = cluster.nodes[&1].client.to_string();
+    assert!(serve(&["--id", "1", "--data", &folder, "--raft", any, "--client", &taken]).contains(&taken));
+}
+
+#[test]
+fn a_folder_of_another_node_is_refused() {
+    let mut cluster = Cluster::start(1);
+    cluster.kill(1);
+    let mut arguments = cluster.arguments(1);
+    arguments[1] = "2".to_owned();
+    let log = cluster.folder.path().join("mistake.log");
+    let said = Process::start(&[], &arguments, &log).map(|_| ()).unwrap_err();
+    assert!(said.contains("belongs to node 1, not to node 2"), "{said}");
+}
+
+#[test]
+fn the_demo_loses_nothing() {
+    let output = raft().args(["demo", "--keys", "600"]).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    for step in
+        ["three nodes started", "elected", "killed (SIGKILL)", "read back from both survivors", "nothing was lost"]
+    {
+        assert!(said.contains(step), "no step {step:?} in:\n{said}");
+    }
+}

@@ -1,0 +1,230 @@
+//! Clusters of real `raft serve` processes, and a client for them.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use redis_protocol::resp2::{decode::decode_bytes_mut, types::BytesFrame};
+use tempfile::TempDir;
+
+/// Far beyond anything that should happen: only a failing test waits so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The program under test.
+pub(crate) fn raft() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_raft"))
+}
+
+/// A process that does not outlive this value.
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) client: SocketAddr,
+}
+
+impl Process {
+    /// Starts a node, under `wrapper` if that is not empty, and waits until it serves. The error is what it said.
+    pub(crate) fn start(wrapper: &[&str], arguments: &[String], log: &Path) -> Result<Process, String> {
+        let program = env!("CARGO_BIN_EXE_raft");
+        let mut command = match wrapper.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        let stderr = std::fs::File::options().create(true).append(true).open(log).unwrap();
+        command.arg("serve").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        match line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok()) {
+            Some(client) => Ok(Process { child, client }),
+            None => {
+                let status = child.wait().unwrap();
+                Err(format!("{status}: {}", std::fs::read_to_string(log).unwrap()))
+            }
+        }
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Some nodes, those that are alive.
+pub(crate) struct Cluster {
+    pub(crate) folder: TempDir,
+    raft: BTreeMap<u64, SocketAddr>,
+    pub(crate) nodes: BTreeMap<u64, Process>,
+}
+
+impl Cluster {
+    /// Starts `count` nodes, with a data folder each.
+    pub(crate) fn start(count: u64) -> Cluster {
+        // Somebody else may take a port between its choice and its use: then all are chosen anew.
+        for _ in 0..5 {
+            let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+            let raft = (1..=count).zip(&held).map(|(id, port)| (id, port.local_addr().unwrap())).collect();
+            drop(held);
+            let mut cluster = Cluster { folder: tempfile::tempdir().unwrap(), raft, nodes: BTreeMap::new() };
+            if (1..=count).all(|id| cluster.restart(id).is_ok()) {
+                return cluster;
+            }
+        }
+        panic!("no cluster could be started in five attempts");
+    }
+
+    pub(crate) fn data(&self, id: u64) -> PathBuf {
+        self.folder.path().join(format!("node-{id}"))
+    }
+
+    /// The arguments of `raft serve` for a node.
+    pub(crate) fn arguments(&self, id: u64) -> Vec<String> {
+        let mut arguments = vec!["--id".to_owned(), id.to_string(), "--data".to_owned()];
+        arguments.push(self.data(id).display().to_string());
+        arguments.extend(["--raft".to_owned(), self.raft[&id].to_string()]);
+        arguments.extend(["--client".to_owned(), "127.0.0.1:0".to_owned()]);
+        for (peer, address) in self.raft.iter().filter(|(peer, _)| **peer != id) {
+            arguments.extend(["--peer".to_owned(), format!("{peer}={address}")]);
+        }
+        arguments
+    }
+
+    /// Starts a node that is not running.
+    pub(crate) fn restart(&mut self, id: u64) -> Result<(), String> {
+        let log = self.folder.path().join(format!("node-{id}.log"));
+        let process = Process::start(&[], &self.arguments(id), &log)?;
+        self.nodes.insert(id, process);
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self, id: u64) {
+        drop(self.nodes.remove(&id).expect("it is alive"));
+    }
+
+    pub(crate) fn client(&self, id: u64) -> Client {
+        Client::connect(self.nodes[&id].client)
+    }
+
+    /// Whom all living nodes call their leader, once they agree.
+    pub(crate) fn leader(&self) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        let mut clients: Vec<Client> = self.nodes.keys().map(|&id| self.client(id)).collect();
+        loop {
+            let mut named: Vec<Option<u64>> =
+                clients.iter_mut().map(|client| client.info("leader_id").and_then(|id| id.parse().ok())).collect();
+            named.dedup();
+            match named[..] {
+                [Some(leader)] if self.nodes.contains_key(&leader) => return leader,
+                _ => assert!(Instant::now() < deadline, "no leader: {named:?}"),
+            }
+        }
+    }
+
+    pub(crate) fn follower(&self) -> u64 {
+        let leader = self.leader();
+        *self.nodes.keys().find(|&&id| id != leader).expect("there is one")
+    }
+}
+
+/// A blocking client.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    input: BytesMut,
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { stream, input: BytesMut::new() }
+    }
+
+    /// Sends a request without waiting.
+    pub(crate) fn send(&mut self, request: &[&str]) -> std::io::Result<()> {
+        self.stream.write_all(&encode(request))
+    }
+
+    /// The next reply; an error if the connection ended.
+    pub(crate) fn try_reply(&mut self) -> std::io::Result<BytesFrame> {
+        let mut chunk = [0; 16 << 10];
+        loop {
+            if let Some((frame, ..)) = decode_bytes_mut(&mut self.input).expect("RESP") {
+                return Ok(frame);
+            }
+            match self.stream.read(&mut chunk)? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                len => self.input.extend_from_slice(&chunk[..len]),
+            }
+        }
+    }
+
+    /// Asks, and gives the reply as `redis-cli` would print it, more or less.
+    pub(crate) fn ask(&mut self, request: &[&str]) -> String {
+        self.send(request).unwrap();
+        show(&self.try_reply().unwrap())
+    }
+
+    /// Asks until the reply is not a refusal.
+    pub(crate) fn insist(&mut self, request: &[&str]) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.ask(request);
+            if !reply.starts_with("TRYAGAIN") {
+                return reply;
+            }
+            assert!(Instant::now() < deadline, "{request:?}: {reply}");
+        }
+    }
+
+    /// A field of `INFO raft`.
+    pub(crate) fn info(&mut self, field: &str) -> Option<String> {
+        let text = self.ask(&["INFO", "raft"]);
+        let prefix = format!("{field}:");
+        text.lines().find_map(|line| line.strip_prefix(&prefix)).map(|value| value.trim_end().to_owned())
+    }
+}
+
+/// A request's bytes.
+pub(crate) fn encode(request: &[&str]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", request.len()).into_bytes();
+    for argument in request {
+        bytes.extend_from_slice(format!("${}\r\n{argument}\r\n", argument.len()).as_bytes());
+    }
+    bytes
+}
+
+/// A reply as text.
+pub(crate) fn show(frame: &BytesFrame) -> String {
+    match frame {
+        BytesFrame::SimpleString(text) | BytesFrame::BulkString(text) => String::from_utf8_lossy(text).into_owned(),
+        BytesFrame::Error(text) => text.to_string(),
+        BytesFrame::Integer(number) => format!("(integer) {number}"),
+        BytesFrame::Null => "(nil)".to_owned(),
+        BytesFrame::Array(frames) => frames.iter().map(show).collect::<Vec<_>>().join(", "),
+    }
+}

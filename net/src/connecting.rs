@@ -1,0 +1,128 @@
+//! A connection on its way.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use kodiak_reactor::{Registration, Source};
+use socket2::SockRef;
+
+use crate::error::{Address, ConnectError};
+
+/// A stream whose connection has been started and may not be there yet.
+///
+/// Made by [`TcpStream::connect`](crate::TcpStream::connect) and [`UnixStream::connect`](crate::UnixStream::connect).
+/// Register it for *writable*; when the handler is called (in `writable`, or in `readable` with an error hint), ask
+/// [`finish`](Connecting::finish). The type keeps the half-made stream out of reach until then, so nobody reads, writes
+/// or sets options on what is not connected.
+///
+/// The registration stays with the socket: the stream that `finish` gives is registered as the `Connecting` was, same
+/// loop, same token, still for writable. So the next step is `reregister` with what the program now waits for, not
+/// `register`. Dropping a `Connecting` gives the attempt up.
+///
+/// ```
+/// use kodiak_net::{Connecting, Finish, TcpListener, TcpStream};
+/// use kodiak_reactor::{EventLoop, Handler, Interest, Trigger};
+///
+/// struct Client {
+///     connecting: Option<Connecting<TcpStream>>,
+///     stream: Option<TcpStream>,
+/// }
+///
+/// impl Handler<(), ()> for Client {
+///     fn writable(&mut self, event_loop: &mut EventLoop<(), ()>, token: ()) {
+///         let Some(connecting) = self.connecting.take() else { return };
+///         match connecting.finish() {
+///             Ok(Finish::Connected(stream)) => {
+///                 event_loop.reregister(&stream, token, Interest::READABLE, Trigger::Level).expect("it is registered");
+///                 self.stream = Some(stream);
+///                 event_loop.shutdown();
+///             }
+///             Ok(Finish::StillGoing(connecting)) => self.connecting = Some(connecting),
+///             Err(error) => panic!("{error}"), // "connecting to 127.0.0.1:80 failed: Connection refused"
+///         }
+///     }
+/// }
+///
+/// let listener = TcpListener::bind("127.0.0.1:0".parse()?)?;
+/// let connecting = TcpStream::connect(listener.local_addr()?)?;
+/// let mut event_loop = EventLoop::new()?;
+/// event_loop.register_opt(&connecting, (), Interest::WRITABLE, Trigger::Level)?;
+/// let mut client = Client { connecting: Some(connecting), stream: None };
+/// event_loop.run(&mut client)?;
+/// assert_eq!(client.stream.expect("it connected").peer_addr()?, listener.local_addr()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "dropping it gives the connection up"]
+pub struct Connecting<S> {
+    stream: S,
+    address: Address,
+}
+
+/// How far a connection has come; from [`Connecting::finish`]. Failure is the `Err` beside it.
+#[derive(Debug)]
+#[must_use = "a connection that is still going is given up when dropped"]
+pub enum Finish<S> {
+    /// It is there.
+    Connected(S),
+    /// Not yet, and nothing has gone wrong so far: wait for writable again.
+    StillGoing(Connecting<S>),
+}
+
+impl<S: Source> Connecting<S> {
+    pub(crate) fn new(stream: S, address: Address) -> Connecting<S> {
+        Connecting { stream, address }
+    }
+
+    /// Where to.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Tells whether the connection has come about. Never blocks, and may be asked at any time.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if the attempt has failed; the socket is then closed and out of its loop.
+    pub fn finish(self) -> Result<Finish<S>, ConnectError> {
+        // The order matters: the pending error first (reading it clears it), then whether there is a peer. A failure
+        // between the two shows as "no peer", and its own event follows.
+        let progress = {
+            let socket = SockRef::from(&self.stream);
+            match socket.take_error() {
+                Ok(None) => socket.peer_addr().map(|_| ()),
+                Ok(Some(error)) | Err(error) => return Err(ConnectError { address: self.address, source: error }),
+            }
+        };
+        match progress {
+            Ok(()) => Ok(Finish::Connected(self.stream)),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(Finish::StillGoing(self)),
+            Err(source) => Err(ConnectError { address: self.address, source }),
+        }
+    }
+}
+
+impl<S: AsFd> AsFd for Connecting<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl<S: Source> Source for Connecting<S> {
+    fn registration(&self) -> &Registration {
+        self.stream.registration()
+    }
+}
+
+impl<S> fmt::Debug for Connecting<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connecting").field("address", &format_args!("{}", self.address)).finish_non_exhaustive()
+    }
+}
+
+/// Starts connecting a non-blocking socket. That the kernel is not done yet is no error.
+pub(crate) fn start(socket: &socket2::Socket, address: &socket2::SockAddr) -> io::Result<()> {
+    match socket.connect(address) {
+        Err(error) if kodiak_sys::socket::is_in_progress(&error) => Ok(()),
+        outcome => outcome,
+    }
+}

@@ -1,0 +1,111 @@
+//! What every socket type here repeats: being a source, conversions, `Read` and `Write`.
+//!
+//! Macros, because the same few lines are wanted for types that share no trait in std. Each expands to what one would
+//! write by hand and to nothing else.
+
+/// A socket in field `io: Io<$std>` as a [`Source`](kodiak_reactor::Source), and from and into std's type and `OwnedFd`.
+macro_rules! source_and_conversions {
+    ($socket:ident, $std:ty) => {
+        impl std::os::fd::AsFd for $socket {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                self.io.as_fd()
+            }
+        }
+
+        impl kodiak_reactor::Source for $socket {
+            fn registration(&self) -> &kodiak_reactor::Registration {
+                self.io.registration()
+            }
+        }
+
+        impl TryFrom<$std> for $socket {
+            type Error = std::io::Error;
+
+            /// As `from_std`.
+            fn try_from(socket: $std) -> std::io::Result<$socket> {
+                $socket::from_std(socket)
+            }
+        }
+
+        impl TryFrom<std::os::fd::OwnedFd> for $socket {
+            type Error = std::io::Error;
+
+            /// As `from_std`. Nobody checks that the descriptor is a socket of this type: one that is not fails
+            /// when it is used.
+            fn try_from(descriptor: std::os::fd::OwnedFd) -> std::io::Result<$socket> {
+                $socket::from_std(<$std>::from(descriptor))
+            }
+        }
+
+        impl From<$socket> for $std {
+            /// As `into_std`.
+            fn from(socket: $socket) -> $std {
+                socket.into_std()
+            }
+        }
+
+        impl From<$socket> for std::os::fd::OwnedFd {
+            /// Leaves the loop, if registered. The descriptor stays non-blocking.
+            fn from(socket: $socket) -> std::os::fd::OwnedFd {
+                socket.into_std().into()
+            }
+        }
+    };
+}
+
+/// `Read` and `Write` for a stream and for a reference to it: the kernel does the locking, so both are sound.
+macro_rules! read_and_write {
+    ($stream:ident) => {
+        impl std::io::Read for &$stream {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                self.io.get_ref().read(buffer)
+            }
+
+            fn read_vectored(&mut self, buffers: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+                self.io.get_ref().read_vectored(buffers)
+            }
+        }
+
+        impl std::io::Write for &$stream {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.io.get_ref().write(bytes)
+            }
+
+            fn write_vectored(&mut self, buffers: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+                self.io.get_ref().write_vectored(buffers)
+            }
+
+            /// Does nothing: what was written is the kernel's already.
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+
+        impl std::io::Read for $stream {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                (&*self).read(buffer)
+            }
+
+            fn read_vectored(&mut self, buffers: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+                (&*self).read_vectored(buffers)
+            }
+        }
+
+        impl std::io::Write for $stream {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                (&*self).write(bytes)
+            }
+
+            fn write_vectored(&mut self, buffers: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+                (&*self).write_vectored(buffers)
+            }
+
+            /// Does nothing: what was written is the kernel's already.
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+    };
+}
+
+pub(crate) use {read_and_write, source_and_conversions};

@@ -1,0 +1,7 @@
+//! TCP: listening and streams.
+
+mod listener;
+mod stream;
+
+pub use listener::TcpListener;
+pub use stream::TcpStream;

@@ -1,0 +1,116 @@
+//! A Unix connection.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::SocketAddr;
+use std::path::Path;
+
+use kodiak_reactor::Io;
+use socket2::{Domain, Socket, Type};
+
+use super::to_socket2;
+use crate::connecting::{self, Connecting};
+use crate::error::{ConnectError, unix_address};
+use crate::options::common_options;
+use crate::plumbing::{read_and_write, source_and_conversions};
+
+/// A Unix stream connection, non-blocking.
+///
+/// Reads and writes as [`TcpStream`](crate::TcpStream) does. 32 bytes.
+///
+/// ```
+/// use kodiak_net::{TryRead, UnixStream};
+/// use std::io::Write;
+///
+/// let (mut left, mut right) = UnixStream::pair()?;
+/// left.write_all(b"sniff")?;
+/// let mut buffer = [0; 8];
+/// assert_eq!(right.try_read(&mut buffer)?, Some(5));
+/// drop(left);
+/// assert_eq!(right.try_read(&mut buffer)?, Some(0));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct UnixStream {
+    io: Io<std::os::unix::net::UnixStream>,
+}
+
+impl UnixStream {
+    /// Starts connecting to a path. The kernel answers at once, so [`Connecting::finish`] may follow directly.
+    ///
+    /// # Errors
+    /// An error that names the path: nobody listens (`ConnectionRefused`), no such path (`NotFound`), or the
+    /// listener's backlog is full (`WouldBlock`; no event tells when it no longer is: try again after a moment).
+    pub fn connect(path: impl AsRef<Path>) -> io::Result<Connecting<UnixStream>> {
+        Ok(UnixStream::connect_addr(&unix_address(path.as_ref())?)?)
+    }
+
+    /// Starts connecting to an address, which may be abstract.
+    ///
+    /// # Errors
+    /// As [`connect`](UnixStream::connect).
+    pub fn connect_addr(address: &SocketAddr) -> Result<Connecting<UnixStream>, ConnectError> {
+        let start = || {
+            let kernel_address = to_socket2(address)?;
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            socket.set_nonblocking(true)?;
+            connecting::start(&socket, &kernel_address)?;
+            Ok(UnixStream { io: Io::new(socket.into()) })
+        };
+        match start() {
+            Ok(stream) => Ok(Connecting::new(stream, address.clone().into())),
+            Err(source) => Err(ConnectError { address: address.clone().into(), source }),
+        }
+    }
+
+    /// Two streams that are connected to each other.
+    ///
+    /// # Errors
+    /// What the kernel reports: no descriptor is free (two are needed).
+    pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
+        let (left, right) = std::os::unix::net::UnixStream::pair()?;
+        Ok((UnixStream::from_std(left)?, UnixStream::from_std(right)?))
+    }
+
+    /// Takes over a stream of std's and makes it non-blocking.
+    ///
+    /// # Errors
+    /// What the kernel says about that.
+    pub fn from_std(stream: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
+        stream.set_nonblocking(true)?;
+        Ok(UnixStream { io: Io::new(stream) })
+    }
+
+    /// Gives the stream back, out of its loop and still non-blocking.
+    pub fn into_std(self) -> std::os::unix::net::UnixStream {
+        self.io.into_inner()
+    }
+
+    /// Our end's address.
+    ///
+    /// # Errors
+    /// What the kernel reports; none is expected of an open socket.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.get_ref().local_addr()
+    }
+
+    /// The other end's address.
+    ///
+    /// # Errors
+    /// Kind `NotConnected` once the connection is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.io.get_ref().peer_addr()
+    }
+
+    /// Ends one direction or both. After `Write` the peer reads what was sent and then the end.
+    ///
+    /// # Errors
+    /// Kind `NotConnected` if the connection is gone already.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.io.get_ref().shutdown(how)
+    }
+}
+
+read_and_write!(UnixStream);
+common_options!(UnixStream);
+source_and_conversions!(UnixStream, std::os::unix::net::UnixStream);

@@ -1,0 +1,64 @@
+//! Opens the data folder, or makes it: who this node is, and what its log holds.
+
+use std::{fs::File, io::Read};
+
+use super::{NodeError, Options};
+use crate::{
+    storage::{Log, RealDisk, StorageError},
+    types::{Configuration, DiskId, GroupId, Identity, Member, Saved},
+};
+
+/// The only group of a node, for now.
+const GROUP: GroupId = GroupId(0);
+
+/// What the data folder said.
+#[derive(Debug)]
+pub(super) struct Born {
+    pub(super) log: Log<RealDisk>,
+    pub(super) identity: Identity,
+    pub(super) saved: Saved,
+}
+
+/// Opens the log in the options' folder. A folder without one is given one, with the options' founding members.
+pub(super) fn open(options: &Options, listening_on: &str) -> Result<Born, NodeError> {
+    let storage = |error| NodeError::Storage { folder: options.data.clone(), error };
+    let disk = || RealDisk::open(&options.data).map_err(NodeError::Folder);
+
+    match Log::open(disk()?, options.log) {
+        Err(StorageError::NoLog) => {}
+        Err(error) => return Err(storage(error)),
+        Ok((log, recovered)) => {
+            let identity = recovered.identity;
+            check_identity(options, &identity)?;
+            return Ok(Born { log, identity, saved: recovered.saved });
+        }
+    }
+
+    let disk_id = DiskId(random_u128()?);
+    let identity = Identity { cluster: options.cluster_id(), group: GROUP, node: options.id, disk: disk_id };
+    // Disks of the other founders are not known yet, and all founders must write the same configuration.
+    let founder = |id| {
+        let address = options.peers.get(&id).cloned().unwrap_or_else(|| listening_on.to_owned());
+        (id, Member { disk: DiskId(0), address })
+    };
+    let founding = Configuration::of_voters(options.founding_ids().map(founder));
+    drop(Log::create(disk()?, &identity, &founding, options.log).map_err(storage)?);
+    // What was written is read back: a node starts from what its disk holds, the first time too.
+    let (log, recovered) = Log::open(disk()?, options.log).map_err(storage)?;
+    Ok(Born { log, identity, saved: recovered.saved })
+}
+
+fn check_identity(options: &Options, identity: &Identity) -> Result<(), NodeError> {
+    if identity.node != options.id {
+        return Err(NodeError::OtherNode { folder: options.data.clone(), found: identity.node, given: options.id });
+    }
+    Ok(())
+}
+
+/// A number that nobody else draws.
+pub(super) fn random_u128() -> Result<u128, NodeError> {
+    let mut bytes = [0; 16];
+    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(NodeError::Random)?;
+    Ok(u128::from_le_bytes(bytes))
+}

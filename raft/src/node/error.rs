@@ -1,0 +1,91 @@
+//! Why a node cannot start, or has stopped.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use crate::{replica::ReplicaConfigError, storage::StorageError, types::NodeId};
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// A node's number is not valid.
+    #[error("node ids start at 1: 0 is nobody's")]
+    IdZero,
+    /// The node is among its own peers.
+    #[error("node {id} is among its own peers: list only the others")]
+    PeerIsSelf {
+        /// The node.
+        id: NodeId,
+    },
+    /// A peer's address does not lead anywhere.
+    #[error("cannot resolve {address:?}, the address of node {id}: {error}; give it as host:port")]
+    PeerAddress {
+        /// The peer.
+        id: NodeId,
+        /// What was given.
+        address: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// Too much metadata.
+    #[error("{len_bytes} bytes of metadata are more than a handshake carries ({limit_bytes} bytes)")]
+    MetadataTooLong {
+        /// What was given.
+        len_bytes: usize,
+        /// The bound.
+        limit_bytes: usize,
+    },
+    /// The data folder cannot be made, locked or read; the error names it.
+    #[error(transparent)]
+    Folder(io::Error),
+    /// The log cannot be opened or made.
+    #[error("data folder {}: {error}", folder.display())]
+    Storage {
+        /// Which folder.
+        folder: PathBuf,
+        /// Why not.
+        error: StorageError,
+    },
+    /// The data folder is another node's.
+    #[error("data folder {} belongs to node {found}, not to node {given}: start it as node {found}, or give node {given} \
+             a folder of its own", folder.display())]
+    OtherNode {
+        /// Which folder.
+        folder: PathBuf,
+        /// Whose it is.
+        found: NodeId,
+        /// Who was started.
+        given: NodeId,
+    },
+    /// The settings do not fit together.
+    #[error(transparent)]
+    Config(#[from] ReplicaConfigError),
+    /// The address for peers cannot be listened on.
+    #[error("cannot listen for peers on {address}: {error}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The operating system has no random numbers.
+    #[error("cannot read /dev/urandom: {0}")]
+    Random(io::Error),
+    /// The event loop cannot take the node's sources, timers or channels, or the storage thread cannot start.
+    #[error("cannot set up the node's {what}: {error}")]
+    Setup {
+        /// Which part.
+        what: &'static str,
+        /// Why not.
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl NodeError {
+    pub(super) fn setup<E>(what: &'static str) -> impl FnOnce(E) -> NodeError
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |error| NodeError::Setup { what, error: error.into() }
+    }
+}

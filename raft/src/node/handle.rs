@@ -1,0 +1,122 @@
+//! Asking a node from other threads.
+
+use std::{fmt, sync::mpsc};
+
+use bytes::Bytes;
+use kodiak_channel::{SendError, Sender};
+
+use super::Status;
+use crate::replica::{Outcome, Request};
+
+/// Something that another thread asks of the node's loop.
+pub(super) enum Call {
+    Request(Request, Box<dyn FnOnce(Outcome) + Send>),
+    Status(Box<dyn FnOnce(Status) + Send>),
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Call::Request(request, _) => f.debug_tuple("Request").field(request).finish_non_exhaustive(),
+            Call::Status(_) => f.debug_tuple("Status").finish_non_exhaustive(),
+        }
+    }
+}
+
+/// Why a call did not reach the node. It certainly had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandleError {
+    /// Too many calls wait.
+    #[error("{limit} calls wait for the node already (Options::handle_calls); had no effect, ask again later")]
+    Full {
+        /// The bound.
+        limit: usize,
+    },
+    /// The node has stopped.
+    #[error("the node has stopped; had no effect")]
+    Stopped,
+}
+
+/// Why a blocking call has no outcome.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The call did not reach the node.
+    #[error(transparent)]
+    NotSent(#[from] HandleError),
+    /// It certainly had no effect.
+    #[error("refused: {0}")]
+    Refused(crate::replica::Refusal),
+    /// It may or may not have had an effect.
+    #[error("unknown: {0}")]
+    Unknown(crate::replica::Doubt),
+    /// The node stopped before it answered: it may or may not have had an effect.
+    #[error("unknown: the node stopped before it answered; it may or may not have been applied")]
+    StoppedMeanwhile,
+}
+
+/// Asks a node, from any thread. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    calls: Sender<Call>,
+    limit: usize,
+}
+
+impl Handle {
+    pub(super) fn new(calls: Sender<Call>, limit: usize) -> Handle {
+        Handle { calls, limit }
+    }
+
+    /// Asks, and has `tell` called with the outcome, on the node's thread: it must be quick. If the node stops before it
+    /// answers, `tell` is dropped uncalled.
+    ///
+    /// # Errors
+    /// If the call did not reach the node; `tell` is dropped uncalled.
+    pub fn submit(&self, request: Request, tell: impl FnOnce(Outcome) + Send + 'static) -> Result<(), HandleError> {
+        self.send(Call::Request(request, Box::new(tell)))
+    }
+
+    /// Replicates and applies a command, and waits for what the state machine said.
+    ///
+    /// # Errors
+    /// [`CallError::Unknown`] and [`CallError::StoppedMeanwhile`] leave open whether the command was applied; all others
+    /// mean that it was not and will not be. The wait is bounded by [`Options::request_timeout`](super::Options).
+    pub fn write(&self, command: impl Into<Bytes>) -> Result<Bytes, CallError> {
+        self.ask(Request::Write(command.into()))
+    }
+
+    /// Asks the state machine, linearizably: the answer includes every write that was answered before this call.
+    ///
+    /// # Errors
+    /// As [`Handle::write`]; a read has no effect and may always be asked again.
+    pub fn read(&self, query: impl Into<Bytes>) -> Result<Bytes, CallError> {
+        self.ask(Request::Read(query.into()))
+    }
+
+    /// What the node says of itself.
+    ///
+    /// # Errors
+    /// If the node has stopped, or too many calls wait.
+    pub fn status(&self) -> Result<Status, HandleError> {
+        let (tell, told) = mpsc::sync_channel(1);
+        self.send(Call::Status(Box::new(move |status| drop(tell.send(status)))))?;
+        told.recv().map_err(|_| HandleError::Stopped)
+    }
+
+    fn ask(&self, request: Request) -> Result<Bytes, CallError> {
+        let (tell, told) = mpsc::sync_channel(1);
+        self.submit(request, move |outcome| drop(tell.send(outcome)))?;
+        match told.recv() {
+            Ok(Outcome::Answer(answer)) => Ok(answer),
+            Ok(Outcome::Refused(refusal)) => Err(CallError::Refused(refusal)),
+            Ok(Outcome::Unknown(doubt)) => Err(CallError::Unknown(doubt)),
+            Err(mpsc::RecvError) => Err(CallError::StoppedMeanwhile),
+        }
+    }
+
+    fn send(&self, call: Call) -> Result<(), HandleError> {
+        self.calls.send(call).map_err(|error| match error {
+            SendError::Full(_) => HandleError::Full { limit: self.limit },
+            SendError::Closed(_) => HandleError::Stopped,
+        })
+    }
+}

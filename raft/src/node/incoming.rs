@@ -1,0 +1,296 @@
+//! The links that other nodes make to this one. On them the other node speaks and this one listens; this node's only
+//! words are its half of the handshake.
+
+use std::{
+    io::{self, Read},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use kodiak_net::{AcceptError, TcpListener, TcpStream};
+use kodiak_reactor::{EventLoop, Interest, Timeout, Trigger};
+use slab::Slab;
+
+use super::{
+    NodeError, Options,
+    acquaintance::Acquaintances,
+    outbox::{Flushed, Outbox},
+    token::{Kind, Token},
+};
+use crate::{
+    replica::PeerMessage,
+    types::NodeId,
+    wire::{self, Hello},
+};
+
+/// How long a node that has connected may take to say who it is.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long nobody is accepted after accepting has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections taken in one turn.
+const ACCEPTS_PER_TURN: usize = 16;
+/// Bytes read in one go. A link with more is asked again in the next turn, after the others.
+const CHUNK_BYTES: usize = 256 << 10;
+
+#[derive(Debug)]
+struct Link {
+    stream: TcpStream,
+    address: SocketAddr,
+    /// Who it is, once that is known.
+    node: Option<NodeId>,
+    /// What has been read and does not make a frame yet.
+    input: BytesMut,
+    /// Our half of the handshake.
+    outbox: Outbox,
+    greeting_timer: Option<Timeout>,
+}
+
+/// What came over the incoming links.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    /// A node has said who it is. Its older link, if it had one, is gone, with what was not read from it.
+    Up(NodeId),
+    /// A message.
+    Message(NodeId, PeerMessage),
+    /// A node's link is gone.
+    Down(NodeId),
+}
+
+/// The listener and the links that came through it.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    listener: TcpListener,
+    links: Slab<Link>,
+    links_max: usize,
+    chunk: Box<[u8]>,
+}
+
+impl Incoming {
+    /// Listens.
+    pub(super) fn bind(options: &Options) -> Result<Incoming, NodeError> {
+        let listener = TcpListener::bind(options.listen)
+            .map_err(|error| NodeError::Listen { address: options.listen, error: std::io::Error::other(error) })?;
+        Ok(Incoming {
+            listener,
+            links: Slab::new(),
+            links_max: options.incoming_links,
+            chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
+        })
+    }
+
+    /// Where it listens.
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Registers the listener.
+    pub(super) fn register<T, M>(&self, event_loop: &mut EventLoop<T, M>) -> Result<(), NodeError>
+    where
+        T: Copy + From<Token>,
+    {
+        let token = T::from(Token(Kind::Listener));
+        event_loop.register(&self.listener, token).map_err(NodeError::setup("listener for peers"))
+    }
+
+    /// Somebody connects.
+    pub(super) fn accept<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
+    where
+        T: Copy + From<Token>,
+    {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listener.accept() {
+                Ok(Some((stream, address))) => {
+                    if let Err(error) = self.admit(event_loop, stream, address) {
+                        tracing::warn!(%address, error, "turned a connection away");
+                    }
+                }
+                Ok(None) => return,
+                Err(error @ AcceptError::Shed { .. }) => tracing::warn!(%error, "turned a connection away"),
+                Err(error) => {
+                    tracing::warn!(%error, "not accepting for a while");
+                    return self.pause(event_loop);
+                }
+            }
+        }
+    }
+
+    /// Leaves those who connect in the kernel's queue for a while, instead of failing again at once.
+    fn pause<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
+    where
+        T: Copy + From<Token>,
+    {
+        let timer = event_loop.timeout(T::from(Token(Kind::Listener)), ACCEPT_PAUSE);
+        if timer.is_ok()
+            && let Err(error) = event_loop.deregister(&self.listener)
+        {
+            tracing::warn!(%error, "cannot pause accepting");
+        }
+    }
+
+    /// The pause is over.
+    pub(super) fn resume<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
+    where
+        T: Copy + From<Token>,
+    {
+        if self.register(event_loop).is_err() {
+            self.pause(event_loop);
+        }
+    }
+
+    fn admit<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Result<(), String>
+    where
+        T: Copy + From<Token>,
+    {
+        if self.links.len() >= self.links_max {
+            return Err(format!("{} links are open (Options::incoming_links)", self.links_max));
+        }
+        let entry = self.links.vacant_entry();
+        let token = T::from(Token(Kind::Incoming(entry.key() as u32)));
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        event_loop.register(&stream, token).map_err(|error| error.to_string())?;
+        entry.insert(Link {
+            stream,
+            address,
+            node: None,
+            input: BytesMut::new(),
+            outbox: Outbox::new(0),
+            greeting_timer: event_loop.timeout(token, GREETING_TIMEOUT).ok(),
+        });
+        Ok(())
+    }
+
+    /// A node has not said who it is for too long.
+    pub(super) fn timeout<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: u32)
+    where
+        T: Copy + From<Token>,
+    {
+        // The timer is cleared when the link ends, so it is this link's.
+        if let Some(link) = self.links.get_mut(slot as usize) {
+            link.greeting_timer = None;
+            self.close(event_loop, slot as usize, "no handshake within 5 s", &mut Vec::new());
+        }
+    }
+
+    /// The rest of our half of the handshake can be written.
+    pub(super) fn writable<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: u32, arrivals: &mut Vec<Arrival>)
+    where
+        T: Copy + From<Token>,
+    {
+        if let Err(reason) = self.flush(event_loop, slot as usize) {
+            self.close(event_loop, slot as usize, &reason, arrivals);
+        }
+    }
+
+    /// A link has something to say.
+    pub(super) fn readable<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        slot: u32,
+        hello: &Hello,
+        acquaintances: &mut Acquaintances,
+        arrivals: &mut Vec<Arrival>,
+    ) where
+        T: Copy + From<Token>,
+    {
+        let slot = slot as usize;
+        if let Err(reason) = self.read(event_loop, slot, hello, acquaintances, arrivals) {
+            self.close(event_loop, slot, &reason, arrivals);
+        }
+    }
+
+    fn read<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        slot: usize,
+        hello: &Hello,
+        acquaintances: &mut Acquaintances,
+        arrivals: &mut Vec<Arrival>,
+    ) -> Result<(), String>
+    where
+        T: Copy + From<Token>,
+    {
+        let Some(link) = self.links.get_mut(slot) else { return Ok(()) };
+        match link.stream.read(&mut self.chunk) {
+            Ok(0) => return Err("closed".to_owned()),
+            Ok(len) => link.input.extend_from_slice(&self.chunk[..len]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        }
+        if link.node.is_none() {
+            let Some(theirs) = wire::decode_hello(&mut link.input).map_err(|error| error.to_string())? else {
+                return Ok(());
+            };
+            acquaintances.check(hello, &theirs, None)?;
+            self.greet(event_loop, slot, theirs.node, hello, arrivals)?;
+        }
+        let Some(link) = self.links.get_mut(slot) else { return Ok(()) };
+        let Some(node) = link.node else { return Ok(()) };
+        while let Some(message) = wire::decode(&mut link.input).map_err(|error| error.to_string())? {
+            arrivals.push(Arrival::Message(node, message));
+        }
+        Ok(())
+    }
+
+    /// The other side is who it should be: says who we are, and ends its older link.
+    fn greet<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        slot: usize,
+        node: NodeId,
+        hello: &Hello,
+        arrivals: &mut Vec<Arrival>,
+    ) -> Result<(), String>
+    where
+        T: Copy + From<Token>,
+    {
+        let older = self.links.iter().find(|(_, link)| link.node == Some(node)).map(|(slot, _)| slot);
+        if let Some(older) = older {
+            self.close(event_loop, older, "replaced by a newer one", arrivals);
+        }
+        let link = &mut self.links[slot];
+        link.node = Some(node);
+        if let Some(timer) = link.greeting_timer.take() {
+            event_loop.clear_timeout(timer);
+        }
+        link.outbox.push(|bytes| wire::encode_hello(hello, bytes)).map_err(|error| error.to_string())?;
+        arrivals.push(Arrival::Up(node));
+        self.flush(event_loop, slot)
+    }
+
+    fn flush<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: usize) -> Result<(), String>
+    where
+        T: Copy + From<Token>,
+    {
+        let Some(link) = self.links.get_mut(slot).filter(|link| !link.outbox.is_empty()) else { return Ok(()) };
+        let flushed = link.outbox.flush(&mut link.stream).map_err(|error| error.to_string())?;
+        let interest = match flushed {
+            Flushed::All => Interest::READABLE,
+            Flushed::Part => Interest::READABLE | Interest::WRITABLE,
+        };
+        let token = T::from(Token(Kind::Incoming(slot as u32)));
+        event_loop.reregister(&link.stream, token, interest, Trigger::Level).map_err(|error| error.to_string())
+    }
+
+    fn close<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: usize, reason: &str, arrivals: &mut Vec<Arrival>)
+    where
+        T: Copy + From<Token>,
+    {
+        let Some(link) = self.links.try_remove(slot) else { return };
+        if let Some(timer) = link.greeting_timer {
+            event_loop.clear_timeout(timer);
+        }
+        match link.node {
+            Some(node) => {
+                tracing::info!(peer = node.0, address = %link.address, reason, "incoming link down");
+                arrivals.push(Arrival::Down(node));
+            }
+            None => tracing::warn!(address = %link.address, reason, "turned a connection away"),
+        }
+    }
+}

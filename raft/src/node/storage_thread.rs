@@ -1,0 +1,99 @@
+//! The thread that makes every file call. Jobs go to it in batches, completions come back over a channel of the loop, so
+//! a slow disk delays no heartbeat.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+use kodiak_channel::Sender;
+
+use crate::storage::{Completion, Disk, Job, Log, Worker};
+
+/// Batches that may wait for the thread. More wait here, on the loop's side; the core bounds their sum.
+const BATCHES: usize = 8;
+/// How long the thread waits for jobs before it notes in the log that all before is durable.
+const IDLE_AFTER: Duration = Duration::from_millis(200);
+
+/// The loop's side of the storage thread.
+#[derive(Debug)]
+pub(super) struct StorageThread {
+    batches: Option<SyncSender<VecDeque<Job>>>,
+    /// Jobs not handed over yet.
+    waiting: VecDeque<Job>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StorageThread {
+    /// Starts the thread on `log`.
+    pub(super) fn start<D>(log: Log<D>, completions: Sender<Completion>) -> io::Result<StorageThread>
+    where
+        D: Disk + Send + 'static,
+        Log<D>: Send,
+    {
+        let (batches, jobs) = sync_channel(BATCHES);
+        let thread = Builder::new().name("raft-storage".to_owned()).spawn(move || serve(log, &jobs, &completions))?;
+        Ok(StorageThread { batches: Some(batches), waiting: VecDeque::new(), thread: Some(thread) })
+    }
+
+    /// Takes a job; it goes to the thread with the next [`StorageThread::flush`].
+    pub(super) fn push(&mut self, job: Job) {
+        self.waiting.push_back(job);
+    }
+
+    /// Hands over what waits. What the thread cannot take now goes with a later call: every completion leads to one.
+    pub(super) fn flush(&mut self) {
+        let Some(batches) = self.batches.as_ref().filter(|_| !self.waiting.is_empty()) else { return };
+        match batches.try_send(std::mem::take(&mut self.waiting)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(jobs)) => self.waiting = jobs,
+            // The thread has panicked; the completions' channel is closed, which tells the node.
+            Err(TrySendError::Disconnected(_)) => self.batches = None,
+        }
+    }
+}
+
+impl Drop for StorageThread {
+    /// Lets the thread finish what it has, and waits for it: the folder's lock is free afterwards. The receiver of the
+    /// completions must be gone by then, or the thread could wait for room in it for ever.
+    fn drop(&mut self) {
+        self.batches = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been printed; there is nobody left to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve<D: Disk>(log: Log<D>, batches: &Receiver<VecDeque<Job>>, completions: &Sender<Completion>) {
+    let mut worker = Worker::new(log);
+    let mut jobs = VecDeque::new();
+    // The node may be gone: then nobody wants to know.
+    let mut complete = |completion| drop(completions.send_blocking(completion));
+    let mut marked = true;
+    loop {
+        let first = if marked {
+            batches.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            batches.recv_timeout(IDLE_AFTER)
+        };
+        match first {
+            Ok(batch) => jobs.extend(batch),
+            Err(RecvTimeoutError::Timeout) => {
+                worker.idle(&mut complete);
+                marked = true;
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        // Group commit: whatever else has come meanwhile shares the sync.
+        while let Ok(batch) = batches.try_recv() {
+            jobs.extend(batch);
+        }
+        worker.run(&mut jobs, &mut complete);
+        marked = false;
+    }
+}

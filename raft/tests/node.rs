@@ -1,0 +1,294 @@
+//! Nodes on real loops, sockets and disks, in one process.
+
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use kodiak_raft::{
+    core::Role,
+    node::{CallError, Handle, Node, NodeError, Options, Running, Token, start},
+    replica::{Committed, Request, RequestId, StateMachine},
+    types::NodeId,
+};
+use kodiak_reactor::{EventLoop, Handler, ReadHint};
+use tempfile::TempDir;
+
+/// Appends commands; a query says them all.
+#[derive(Default)]
+struct Journal(Vec<u8>);
+
+impl StateMachine for Journal {
+    fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
+        self.0.extend_from_slice(entry.command);
+        Bytes::copy_from_slice(&(self.0.len() as u64).to_le_bytes())
+    }
+
+    fn query(&self, _query: &[u8]) -> Bytes {
+        Bytes::copy_from_slice(&self.0)
+    }
+}
+
+/// Addresses that are free now. Somebody else may take one, so whoever uses them tries again.
+fn addresses(count: u64) -> BTreeMap<NodeId, SocketAddr> {
+    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    (1..=count).zip(&held).map(|(id, listener)| (NodeId(id), listener.local_addr().unwrap())).collect()
+}
+
+fn options(id: u64, addresses: &BTreeMap<NodeId, SocketAddr>, folder: &Path) -> Options {
+    let id = NodeId(id);
+    let mut options = Options::new(id, folder.join(format!("node-{id}")), addresses[&id]);
+    let others = addresses.iter().filter(|(other, _)| **other != id);
+    options.peers = others.map(|(&other, address)| (other, address.to_string())).collect();
+    options
+}
+
+struct Cluster {
+    nodes: BTreeMap<u64, Running>,
+    addresses: BTreeMap<NodeId, SocketAddr>,
+    folder: TempDir,
+}
+
+impl Cluster {
+    fn start(count: u64) -> Cluster {
+        for _ in 0..5 {
+            let (addresses, folder) = (addresses(count), tempfile::tempdir().unwrap());
+            let start_one = |id| Ok((id, start(&options(id, &addresses, folder.path()), Journal::default())?));
+            match (1..=count).map(start_one).collect() {
+                Ok(nodes) => return Cluster { nodes, addresses, folder },
+                Err(NodeError::Listen { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("no free ports in five attempts");
+    }
+
+    fn options(&self, id: u64) -> Options {
+        options(id, &self.addresses, self.folder.path())
+    }
+
+    fn handle(&self, id: u64) -> &Handle {
+        self.nodes[&id].handle()
+    }
+
+    fn stop(&mut self, id: u64) {
+        self.nodes.remove(&id).unwrap().stop().unwrap();
+    }
+}
+
+/// Writes until it is not refused any more.
+fn insist(handle: &Handle, command: &'static [u8]) -> Bytes {
+    loop {
+        match handle.write(Bytes::from_static(command)) {
+            Ok(answer) => return answer,
+            Err(CallError::Refused(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn is_refused(result: Result<Bytes, CallError>) -> bool {
+    matches!(result, Err(CallError::Refused(_)))
+}
+
+#[test]
+fn writes_through_any_node_are_read_through_any_node() {
+    let cluster = Cluster::start(3);
+    for (command, id) in [(&b"a"[..], 1), (b"b", 2), (b"c", 3)] {
+        insist(cluster.handle(id), command);
+    }
+    for id in 1..=3 {
+        assert_eq!(cluster.handle(id).read("").unwrap(), "abc", "node {id}");
+    }
+}
+
+#[test]
+fn a_stopped_node_catches_up() {
+    let mut cluster = Cluster::start(3);
+    insist(cluster.handle(1), b"a");
+    cluster.stop(3);
+    insist(cluster.handle(1), b"b");
+    cluster.nodes.insert(3, start(&cluster.options(3), Journal::default()).unwrap());
+    assert_eq!(cluster.handle(3).read("").unwrap(), "ab");
+}
+
+#[test]
+fn without_a_majority_nothing_is_acknowledged() {
+    let (addresses, folder) = (addresses(3), tempfile::tempdir().unwrap());
+    let mut options = options(1, &addresses, folder.path());
+    options.request_timeout = Duration::from_millis(100);
+    let alone = start(&options, Journal::default()).unwrap();
+    assert!(is_refused(alone.handle().write("x")));
+    assert!(is_refused(alone.handle().read("")));
+    let status = alone.handle().status().unwrap();
+    assert_ne!(status.replica.core.role, Role::Leader);
+    assert!(status.peers.iter().all(|peer| !peer.connected));
+}
+
+#[test]
+fn a_node_that_lost_its_disk_is_turned_away() {
+    let mut cluster = Cluster::start(3);
+    insist(cluster.handle(1), b"a");
+    // Both others have met node 3 and remember its disk.
+    for id in [1, 2] {
+        while !cluster.handle(id).status().unwrap().peers.iter().all(|peer| peer.connected) {}
+    }
+    cluster.stop(3);
+    let mut wiped = cluster.options(3);
+    std::fs::remove_dir_all(&wiped.data).unwrap();
+    wiped.request_timeout = Duration::from_millis(300);
+    let returned = start(&wiped, Journal::default()).unwrap();
+    // It finds no leader, because nobody talks to it: its promises went with its disk.
+    assert!(is_refused(returned.handle().write("x")));
+    insist(cluster.handle(1), b"b");
+    assert_eq!(cluster.handle(2).read("").unwrap(), "ab");
+}
+
+#[test]
+fn nodes_with_other_ideas_of_the_cluster_do_not_join() {
+    let (addresses, folder) = (addresses(2), tempfile::tempdir().unwrap());
+    let (mut first, mut second) = (options(1, &addresses, folder.path()), options(2, &addresses, folder.path()));
+    first.request_timeout = Duration::from_millis(300);
+    second.cluster = "another".to_owned();
+    let (first, _second) = (start(&first, Journal::default()).unwrap(), start(&second, Journal::default()).unwrap());
+    assert!(is_refused(first.handle().write("x")));
+}
+
+#[test]
+fn a_second_node_on_one_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse().unwrap());
+    let first = start(&options, Journal::default()).unwrap();
+    let error = start(&options, Journal::default()).unwrap_err();
+    assert!(matches!(error, NodeError::Folder(_)), "{error}");
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+    first.stop().unwrap();
+    start(&options, Journal::default()).unwrap().stop().unwrap();
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse().unwrap());
+    let node = start(&options, Journal::default()).unwrap();
+    insist(node.handle(), b"kept");
+    let handle = node.handle().clone();
+    node.stop().unwrap();
+    assert!(matches!(handle.write("late"), Err(CallError::NotSent(_))));
+    let node = start(&options, Journal::default()).unwrap();
+    assert_eq!(node.handle().read("").unwrap(), "kept");
+    node.stop().unwrap();
+}
+
+/// A user's own loop with a node in it: tokens of the user's type, and a count of what each turn brings.
+struct Host {
+    node: Node<Journal>,
+    turn: Turn,
+    turns: mpsc::Sender<Turn>,
+}
+
+/// What a turn of the loop brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Turn {
+    readable: u32,
+    writable: u32,
+    timeouts: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum UserToken {
+    Raft(Token),
+}
+
+impl From<Token> for UserToken {
+    fn from(token: Token) -> UserToken {
+        UserToken::Raft(token)
+    }
+}
+
+impl Handler<UserToken, ()> for Host {
+    fn readable(
+        &mut self,
+        event_loop: &mut EventLoop<UserToken, ()>,
+        UserToken::Raft(token): UserToken,
+        hint: ReadHint,
+    ) {
+        self.turn.readable += 1;
+        self.node.readable(event_loop, token, hint);
+    }
+
+    fn writable(&mut self, event_loop: &mut EventLoop<UserToken, ()>, UserToken::Raft(token): UserToken) {
+        self.turn.writable += 1;
+        self.node.writable(event_loop, token);
+    }
+
+    fn timeout(&mut self, event_loop: &mut EventLoop<UserToken, ()>, UserToken::Raft(token): UserToken) {
+        self.turn.timeouts += 1;
+        self.node.timeout(event_loop, token);
+    }
+
+    fn turn_end(&mut self, event_loop: &mut EventLoop<UserToken, ()>) {
+        self.node.turn_end(event_loop);
+        // Nobody may be listening any more.
+        let _ = self.turns.send(std::mem::take(&mut self.turn));
+    }
+}
+
+#[test]
+fn an_idle_follower_wakes_for_messages_and_for_nothing_else() {
+    let (addresses, folder) = (addresses(3), tempfile::tempdir().unwrap());
+    let _others = [1, 2].map(|id| start(&options(id, &addresses, folder.path()), Journal::default()).unwrap());
+    // The third is slow to ask for an election, so that it follows.
+    let mut slow = options(3, &addresses, folder.path());
+    slow.election_timeout = (Duration::from_secs(3), Duration::from_secs(6));
+
+    let (report, turns) = mpsc::channel();
+    let (ready, started) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let mut event_loop = EventLoop::new().unwrap();
+        let node = Node::open(&slow, Journal::default(), &mut event_loop).unwrap();
+        ready.send((node.handle(), event_loop.remote())).unwrap();
+        event_loop.run(&mut Host { node, turn: Turn::default(), turns: report }).unwrap();
+    });
+    let (handle, remote) = started.recv().unwrap();
+    insist(&handle, b"a");
+    while handle.status().unwrap().peers.iter().any(|peer| !peer.connected) {}
+    assert_eq!(handle.status().unwrap().replica.core.role, Role::Follower);
+
+    // What was under way when the asking ended comes to rest; then only heartbeats come.
+    let _ = turns.try_iter().count();
+    let seen: Vec<Turn> = turns.iter().take(50).collect();
+    for turn in &seen[10..] {
+        assert_eq!(*turn, Turn { readable: 1, writable: 0, timeouts: 0 }, "one message, nothing else: {seen:?}");
+    }
+    remote.shutdown().unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn every_request_of_the_loops_user_gets_one_reply_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut event_loop = EventLoop::<UserToken, ()>::new().unwrap();
+    let options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse().unwrap());
+    let node = Node::open(&options, Journal::default(), &mut event_loop).unwrap();
+    let (turns, _seen) = mpsc::channel();
+    let mut host = Host { node, turn: Turn::default(), turns };
+    for id in 0..10 {
+        host.node.submit(&event_loop, RequestId(id), Request::Write(Bytes::from_static(b"x")));
+    }
+    host.node.turn_end(&mut event_loop);
+    let mut answered = Vec::new();
+    while answered.len() < 10 {
+        event_loop.run_once(&mut host, None).unwrap();
+        while let Some((id, _)) = host.node.poll_reply() {
+            answered.push(id.0);
+        }
+    }
+    assert_eq!(answered, (0..10).collect::<Vec<_>>());
+    assert_eq!(host.node.state_machine().0, b"xxxxxxxxxx");
+}

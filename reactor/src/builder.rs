@@ -1,0 +1,139 @@
+//! The loop's settings.
+
+use std::marker::PhantomData;
+
+use kodiak_sys::Events;
+
+use crate::{BuildError, EventLoop};
+
+/// The settings of an [`EventLoop`], all of them bounds with sensible defaults: from [`EventLoop::builder`].
+///
+/// ```
+/// use kodiak_reactor::EventLoop;
+///
+/// let event_loop: EventLoop<(), String> = EventLoop::builder().channel_capacity(64).messages_per_turn(16).build()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Builder<T, M> {
+    pub(crate) settings: Settings,
+    loop_of: PhantomData<fn() -> (T, M)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) channel_capacity: usize,
+    pub(crate) events_per_turn: usize,
+    pub(crate) messages_per_turn: usize,
+    pub(crate) timers_per_turn: usize,
+    pub(crate) signals_per_turn: usize,
+    pub(crate) timer_capacity: usize,
+    pub(crate) source_capacity: usize,
+    pub(crate) measure_time: bool,
+}
+
+impl<T: Copy, M> Builder<T, M> {
+    pub(crate) fn new() -> Builder<T, M> {
+        let settings = Settings {
+            channel_capacity: 4096,
+            events_per_turn: 1024,
+            messages_per_turn: 1024,
+            timers_per_turn: 1024,
+            signals_per_turn: 64,
+            timer_capacity: 1 << 24,
+            source_capacity: 1 << 24,
+            measure_time: false,
+        };
+        Builder { settings, loop_of: PhantomData }
+    }
+
+    /// How many messages may wait in the loop's own channel. Default 4096. The memory is taken when the loop is built.
+    #[must_use]
+    pub fn channel_capacity(mut self, messages: usize) -> Self {
+        self.settings.channel_capacity = messages;
+        self
+    }
+
+    /// How many events the kernel is asked for in one turn, at most 65 536. Default 1024. What is ready beyond that comes
+    /// in the next turn.
+    #[must_use]
+    pub fn events_per_turn(mut self, events: usize) -> Self {
+        self.settings.events_per_turn = events;
+        self
+    }
+
+    /// How many messages one turn delivers. Default 1024. What is left over comes in the next turn, after its I/O.
+    #[must_use]
+    pub fn messages_per_turn(mut self, messages: usize) -> Self {
+        self.settings.messages_per_turn = messages;
+        self
+    }
+
+    /// How many timeouts one turn fires. Default 1024. What is left over comes in the next turn, after its I/O.
+    #[must_use]
+    pub fn timers_per_turn(mut self, timers: usize) -> Self {
+        self.settings.timers_per_turn = timers;
+        self
+    }
+
+    /// How many signals one turn delivers. Default 64.
+    #[must_use]
+    pub fn signals_per_turn(mut self, signals: usize) -> Self {
+        self.settings.signals_per_turn = signals;
+        self
+    }
+
+    /// How many timeouts may be pending at one time. Default 16 777 216. No memory is taken beforehand.
+    #[must_use]
+    pub fn timer_capacity(mut self, timers: usize) -> Self {
+        self.settings.timer_capacity = timers;
+        self
+    }
+
+    /// How many sources may be registered at one time. Default 16 777 216. No memory is taken beforehand.
+    #[must_use]
+    pub fn source_capacity(mut self, sources: usize) -> Self {
+        self.settings.source_capacity = sources;
+        self
+    }
+
+    /// Whether [`Stats`](crate::Stats) tells times: idle, busy and the longest callback. Default `false`, because it costs
+    /// a reading of the clock (some 25 ns) around each callback and each wait.
+    #[must_use]
+    pub fn measure_time(mut self, yes: bool) -> Self {
+        self.settings.measure_time = yes;
+        self
+    }
+
+    /// Builds the loop.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Zero`] or [`BuildError::TooLarge`] names a bound that makes no sense; [`BuildError::Kernel`] says
+    /// that the kernel has no descriptors left.
+    pub fn build(self) -> Result<EventLoop<T, M>, BuildError> {
+        let settings = self.settings;
+        for (setting, value) in [
+            ("channel_capacity", settings.channel_capacity),
+            ("events_per_turn", settings.events_per_turn),
+            ("messages_per_turn", settings.messages_per_turn),
+            ("timers_per_turn", settings.timers_per_turn),
+            ("signals_per_turn", settings.signals_per_turn),
+            ("timer_capacity", settings.timer_capacity),
+            ("source_capacity", settings.source_capacity),
+        ] {
+            if value == 0 {
+                return Err(BuildError::Zero { setting });
+            }
+        }
+        for (setting, value, limit) in [
+            ("events_per_turn", settings.events_per_turn, Events::MAX_CAPACITY),
+            ("timer_capacity", settings.timer_capacity, u32::MAX as usize),
+        ] {
+            if value > limit {
+                return Err(BuildError::TooLarge { setting, value, limit });
+            }
+        }
+        EventLoop::with_settings(settings)
+    }
+}

@@ -1,0 +1,520 @@
+//! The face of the crate: [`EventLoop`].
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kodiak_channel::{Bell, Sender, Wake};
+use kodiak_sys::{Interest, Selector, Signal, Signals, Trigger, Waker};
+
+use crate::batch::Batch;
+use crate::builder::Settings;
+use crate::channels::Channels;
+use crate::registration::{Shared, Standing};
+use crate::registry::{Entry, Registry, SIGNALS_KEY, WAKER_KEY};
+use crate::remote::Requests;
+use crate::timers::Timers;
+use crate::turn::Limit;
+use crate::{
+    BuildError, Builder, Handler, LoopThread, Receiver, RegisterError, Remote, RunError, Source, Stats, Timeout,
+    TimerError,
+};
+
+/// An event loop: sources, timeouts, messages of type `M` and signals on one thread, each told to a
+/// [`Handler`] with a token of type `T`.
+///
+/// `T` is any `Copy` type of yours, for sources and timeouts alike: an enum of roles, a connection's number, `()`. Several
+/// sources may have the same token.
+///
+/// The loop is `Send` (where `T` and `M` are): build it here, run it there. Everything else reaches it through
+/// [`Sender`]s and [`Remote`]s. Dropping it closes its channels; sources survive and may be registered elsewhere.
+///
+/// See the [crate's documentation](crate) for a first program, and [`Handler`] for the order of callbacks.
+pub struct EventLoop<T, M> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) registry: Registry<T>,
+    pub(crate) batch: Batch,
+    pub(crate) timers: Timers<T>,
+    pub(crate) channels: Channels<T, M>,
+    pub(crate) signals: Option<Signals>,
+    pub(crate) requests: Arc<Requests>,
+    pub(crate) settings: Settings,
+    pub(crate) stats: Stats,
+    /// Read once after each wait.
+    pub(crate) now: Instant,
+    /// The number of this turn, or outside of one, of the last. From 1.
+    pub(crate) turn: u64,
+    /// `run` or `run_once` is on the stack.
+    pub(crate) entered: bool,
+    /// A callback called `shutdown`.
+    pub(crate) stopping: bool,
+    /// The last turn's budget ended before the messages did.
+    pub(crate) messages_left: bool,
+    /// A `run` has ended because of a shutdown, and no other has begun.
+    stopped: bool,
+}
+
+/// The kernel's waker, as the channels want it.
+struct LoopWaker(Waker);
+
+impl Wake for LoopWaker {
+    fn wake(&self) -> io::Result<()> {
+        self.0.wake()
+    }
+}
+
+/// Building.
+impl<T: Copy, M> EventLoop<T, M> {
+    /// A loop with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no descriptors left; the loop needs two.
+    pub fn new() -> Result<EventLoop<T, M>, BuildError> {
+        EventLoop::builder().build()
+    }
+
+    /// The settings of a loop to be built.
+    pub fn builder() -> Builder<T, M> {
+        Builder::new()
+    }
+
+    pub(crate) fn with_settings(settings: Settings) -> Result<EventLoop<T, M>, BuildError> {
+        let kernel = |action| move |error| BuildError::Kernel { action, error };
+        let selector = Selector::new().map_err(kernel("creating its selector"))?;
+        let waker = Waker::new(&selector, WAKER_KEY).map_err(kernel("creating its waker"))?;
+        let bell = Bell::new(LoopWaker(waker));
+        // Whenever no `run` is on the stack the bell is armed: a loop nested in another sleeps in the other one's wait.
+        bell.arm();
+        let now = Instant::now();
+        Ok(EventLoop {
+            shared: Arc::new(Shared::new(selector)),
+            registry: Registry::new(),
+            batch: Batch::new(settings.events_per_turn),
+            timers: Timers::new(now, settings.timer_capacity),
+            channels: Channels::new(bell, settings.channel_capacity),
+            signals: None,
+            requests: Arc::new(Requests::default()),
+            settings,
+            stats: Stats::default(),
+            now,
+            turn: 1,
+            entered: false,
+            stopping: false,
+            messages_left: false,
+            stopped: false,
+        })
+    }
+}
+
+/// Sources.
+impl<T: Copy, M> EventLoop<T, M> {
+    /// Watches `source` for being readable, level-triggered: [`Handler::readable`] is called with `token` in every turn
+    /// in which there is something to read.
+    ///
+    /// # Errors
+    ///
+    /// See [`register_opt`](EventLoop::register_opt).
+    pub fn register<S: Source + ?Sized>(&mut self, source: &S, token: T) -> Result<(), RegisterError> {
+        self.register_opt(source, token, Interest::READABLE, Trigger::Level)
+    }
+
+    /// Watches `source` for what `interest` names, and calls the handler with `token`, as often as `trigger` says.
+    ///
+    /// One source is watched by one loop, once. It is watched until it is deregistered or dropped. A hang-up or an error
+    /// stays: under [`Trigger::Level`] it is told in every turn until the handler drops, deregisters or reregisters the source,
+    /// so a handler that ignores it keeps the loop from sleeping.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::AlreadyRegistered`], [`RegisterError::OtherLoop`]; [`RegisterError::TooMany`] if the builder's
+    /// `source_capacity` is reached; [`RegisterError::Kernel`] if the kernel cannot watch such a source (a regular file),
+    /// or not for this interest.
+    pub fn register_opt<S: Source + ?Sized>(
+        &mut self,
+        source: &S,
+        token: T,
+        interest: Interest,
+        trigger: Trigger,
+    ) -> Result<(), RegisterError> {
+        self.reap();
+        let mut link = source.registration().lock();
+        match link.standing(&self.shared) {
+            Standing::Unregistered => {}
+            Standing::Here { .. } => return Err(RegisterError::AlreadyRegistered),
+            Standing::Elsewhere => return Err(RegisterError::OtherLoop),
+        }
+        let limit = self.settings.source_capacity;
+        if self.registry.len() >= limit {
+            return Err(RegisterError::TooMany { limit });
+        }
+        let slots = self.registry.slot_count();
+        let key = self.registry.vacant_key().ok_or(RegisterError::TooMany { limit: slots })?;
+        if self.registry.slot_count() > slots {
+            self.shared.reserve_dead(self.registry.slot_count());
+        }
+        let added = self.shared.selector.add(source.as_fd(), key, interest, trigger);
+        added.map_err(|error| RegisterError::Kernel { action: "watch", error })?;
+        self.registry.occupy(key, Entry::new(token, interest, trigger));
+        link.set(&self.shared, key);
+        Ok(())
+    }
+
+    /// Gives a registered source another token, interest and trigger, and arms it again: what is ready now is reported anew.
+    /// This also wakes up a source that fired under [`Trigger::Oneshot`].
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::NotRegistered`], [`RegisterError::OtherLoop`], [`RegisterError::Kernel`].
+    pub fn reregister<S: Source + ?Sized>(
+        &mut self,
+        source: &S,
+        token: T,
+        interest: Interest,
+        trigger: Trigger,
+    ) -> Result<(), RegisterError> {
+        let key = self.key(source)?;
+        let entry = self.registry.get_mut(key).ok_or(RegisterError::NotRegistered)?;
+        let modified = self.shared.selector.modify(source.as_fd(), key, interest, trigger);
+        modified.map_err(|error| RegisterError::Kernel { action: "change what it watches of", error })?;
+        (entry.token, entry.interest, entry.trigger) = (token, interest, trigger);
+        Ok(())
+    }
+
+    /// Stops watching a source. The handler hears nothing more of it, not even what the kernel has already reported.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::NotRegistered`], [`RegisterError::OtherLoop`].
+    pub fn deregister<S: Source + ?Sized>(&mut self, source: &S) -> Result<(), RegisterError> {
+        let key = self.key(source)?;
+        // If the kernel does not know the descriptor, all the better.
+        let _ = self.shared.selector.remove(source.as_fd());
+        self.registry.remove(key, self.entered);
+        source.registration().lock().clear();
+        Ok(())
+    }
+
+    /// Calls the handler for `source` in the next turn, as if the kernel had reported it ready for all of its interest.
+    ///
+    /// This is how a handler shares the loop fairly: it stops reading an edge-triggered source that has more, or leaves
+    /// the rest of its own buffer for later, and says `again`. It costs no system call. Saying it several times in one
+    /// turn is saying it once, and an event that comes first counts.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::NotRegistered`], [`RegisterError::OtherLoop`].
+    pub fn again<S: Source + ?Sized>(&mut self, source: &S) -> Result<(), RegisterError> {
+        let key = self.key(source)?;
+        if self.registry.ask_again(key, self.turn) { Ok(()) } else { Err(RegisterError::NotRegistered) }
+    }
+
+    /// How many sources are registered.
+    pub fn source_count(&self) -> usize {
+        self.registry.len()
+    }
+
+    fn key<S: Source + ?Sized>(&mut self, source: &S) -> Result<u64, RegisterError> {
+        match source.registration().lock().standing(&self.shared) {
+            Standing::Here { key } => Ok(key),
+            Standing::Unregistered => Err(RegisterError::NotRegistered),
+            Standing::Elsewhere => Err(RegisterError::OtherLoop),
+        }
+    }
+}
+
+/// Timeouts.
+impl<T: Copy, M> EventLoop<T, M> {
+    /// Calls [`Handler::timeout`] with `token` once, when `delay` has passed from this moment on, or at the first opportunity
+    /// after that. Never early. Reads the clock. One set in a callback fires in the next turn at the earliest.
+    ///
+    /// Deadlines are kept in microseconds, rounded up.
+    ///
+    /// # Errors
+    ///
+    /// [`TimerError::TooFar`], and [`TimerError::TooMany`] if the builder's `timer_capacity` is reached.
+    pub fn timeout(&mut self, token: T, delay: Duration) -> Result<Timeout, TimerError> {
+        self.timers.set(token, after(delay)?)
+    }
+
+    /// [`timeout`](EventLoop::timeout) with a point in time. `event_loop.now() + delay` counts from the turn's own time and
+    /// reads no clock.
+    ///
+    /// # Errors
+    ///
+    /// [`TimerError::TooMany`].
+    pub fn timeout_at(&mut self, token: T, deadline: Instant) -> Result<Timeout, TimerError> {
+        self.timers.set(token, deadline)
+    }
+
+    /// Calls [`Handler::timeout`] with `token` every `period`, first when one has passed.
+    ///
+    /// It does not drift: the n-th firing is due n periods from now, however late the ones before it were. Periods that
+    /// have passed altogether (a callback took long, the machine slept) are skipped, not made up for.
+    ///
+    /// # Errors
+    ///
+    /// [`TimerError::ZeroPeriod`] for less than a microsecond; [`TimerError::TooFar`]; [`TimerError::TooMany`].
+    pub fn interval(&mut self, token: T, period: Duration) -> Result<Timeout, TimerError> {
+        self.timers.set_periodic(token, after(period)?, period)
+    }
+
+    /// Takes a timeout back and returns its token; `None` if it has fired already or was cleared.
+    pub fn clear_timeout(&mut self, timeout: Timeout) -> Option<T> {
+        self.timers.clear(timeout)
+    }
+
+    /// Moves a pending timeout so that it fires when `delay` has passed from this moment on; the handle stays valid. A
+    /// periodic one goes on from there with its period. Cheaper than setting another one, above all to put it off.
+    ///
+    /// # Errors
+    ///
+    /// [`TimerError::NotPending`] if it has fired already or was cleared; [`TimerError::TooFar`].
+    pub fn reset_timeout(&mut self, timeout: Timeout, delay: Duration) -> Result<(), TimerError> {
+        self.timers.reset(timeout, after(delay)?)
+    }
+
+    /// [`reset_timeout`](EventLoop::reset_timeout) with a point in time.
+    ///
+    /// # Errors
+    ///
+    /// [`TimerError::NotPending`].
+    pub fn reset_timeout_at(&mut self, timeout: Timeout, deadline: Instant) -> Result<(), TimerError> {
+        self.timers.reset(timeout, deadline)
+    }
+
+    /// When a pending timeout is due, rounded up to a microsecond of the loop's scale.
+    pub fn deadline(&self, timeout: Timeout) -> Option<Instant> {
+        self.timers.deadline(timeout)
+    }
+
+    /// How many timeouts are pending.
+    pub fn timeout_count(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// The turn's time: read once, when its wait ended. Outside of `run`, the last turn's.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+}
+
+/// The moment that lies `delay` from now. Not from the turn's own time: that lies back as far as the callbacks took.
+fn after(delay: Duration) -> Result<Instant, TimerError> {
+    Instant::now().checked_add(delay).ok_or(TimerError::TooFar)
+}
+
+/// Messages and signals.
+impl<T: Copy, M> EventLoop<T, M> {
+    /// A sender to [`Handler::notify`]. Messages may be sent at once, before the loop runs.
+    ///
+    /// The channel holds as many messages as the builder's `channel_capacity` says; `send` gives back what does not fit,
+    /// and everything once the loop was dropped.
+    pub fn channel(&self) -> Sender<M> {
+        self.channels.sender.clone()
+    }
+
+    /// A further channel, for messages of another type `N`. [`Handler::readable`] is called with `token` in every turn in
+    /// which messages wait ([`ReadHint::is_data`](crate::ReadHint::is_data)); it takes them with [`Receiver::try_recv`]. When the last sender
+    /// is gone and nothing is left it is called with [`ReadHint::is_hup`](crate::ReadHint::is_hup), until `try_recv` has
+    /// said `Closed`. What it leaves in the channel comes in the next turn, so a handler that never receives keeps the
+    /// loop from sleeping.
+    ///
+    /// Dropping the receiver closes the channel and takes it out of the loop.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Zero`] if `capacity` is zero.
+    pub fn add_channel<N: Send + 'static>(
+        &mut self,
+        token: T,
+        capacity: usize,
+    ) -> Result<(Sender<N>, Receiver<N>), BuildError> {
+        if capacity == 0 {
+            return Err(BuildError::Zero { setting: "capacity" });
+        }
+        Ok(self.channels.add(token, capacity))
+    }
+
+    /// Delivers these signals, and no others, to [`Handler::signal`] instead of letting them do what they otherwise would.
+    /// An empty list ends that, as does dropping the loop.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel, or the registry of `kodiak-sys`, says; the signals watched before are then still watched.
+    pub fn watch_signals(&mut self, signals: &[Signal]) -> io::Result<()> {
+        if signals.is_empty() {
+            self.forget_signals();
+            return Ok(());
+        }
+        let watched = Signals::new(signals)?;
+        self.shared.selector.add(watched.as_fd(), SIGNALS_KEY, Interest::READABLE, Trigger::Level)?;
+        self.forget_signals();
+        self.signals = Some(watched);
+        Ok(())
+    }
+
+    fn forget_signals(&mut self) {
+        if let Some(signals) = self.signals.take() {
+            let _ = self.shared.selector.remove(signals.as_fd());
+        }
+    }
+
+    /// The first error, if any, with which somebody's wake failed since this was last asked. The message was queued and is
+    /// delivered; only the wake is missing.
+    pub fn take_wake_error(&self) -> Option<io::Error> {
+        self.channels.bell.take_wake_error()
+    }
+}
+
+/// Running.
+impl<T: Copy, M> EventLoop<T, M> {
+    /// Runs turns until [`shutdown`](EventLoop::shutdown) is called. Blocks in the kernel, for ever if need be, while there
+    /// is nothing to do. May be called again afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::AlreadyRunning`] inside a callback of this loop; [`RunError::Wait`] and [`RunError::Signals`] if the
+    /// kernel fails, which it does not in normal operation.
+    ///
+    /// # Panics
+    ///
+    /// A callback's panic unwinds through here. The loop can be run again and goes on with the rest of the turn.
+    pub fn run<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> Result<(), RunError> {
+        self.enter(|event_loop| {
+            loop {
+                let limit = if event_loop.requests.shutdown() { Limit::AtOnce } else { Limit::Forever };
+                if event_loop.turn(handler, limit)? {
+                    event_loop.stopping = false;
+                    event_loop.requests.clear_shutdown();
+                    event_loop.stopped = true;
+                    return Ok(());
+                }
+            }
+        })
+    }
+
+    /// Runs one turn, waiting at most `timeout` for something to happen (`None`: for ever; zero: not at all). Something is:
+    /// an event, a timeout due, a message, a signal, a wake. When the time is over, an empty turn is run.
+    ///
+    /// After a [`shutdown`](EventLoop::shutdown) it does not wait; [`is_running`](EventLoop::is_running) tells.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](EventLoop::run).
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](EventLoop::run).
+    pub fn run_once<H: Handler<T, M> + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        timeout: Option<Duration>,
+    ) -> Result<(), RunError> {
+        self.enter(|event_loop| {
+            let limit = match timeout {
+                Some(Duration::ZERO) => Limit::AtOnce,
+                Some(timeout) => Instant::now().checked_add(timeout).map_or(Limit::Forever, Limit::Until),
+                None => Limit::Forever,
+            };
+            event_loop.turn(handler, limit).map(drop)
+        })
+    }
+
+    /// Runs the loop and `handler` on a thread of their own.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread left; loop and handler are dropped.
+    pub fn start<H>(self, handler: H) -> io::Result<LoopThread<H>>
+    where
+        T: Send + 'static,
+        M: Send + 'static,
+        H: Handler<T, M> + Send + 'static,
+    {
+        LoopThread::spawn(self, handler)
+    }
+
+    /// Brackets a run: not twice at a time, senders need not wake a loop that is awake, and a panic leaves the loop usable.
+    fn enter(&mut self, run: impl FnOnce(&mut Self) -> Result<(), RunError>) -> Result<(), RunError> {
+        if self.entered {
+            return Err(RunError::AlreadyRunning);
+        }
+        self.entered = true;
+        self.stopped = false;
+        self.channels.bell.hush();
+        let result = panic::catch_unwind(AssertUnwindSafe(|| run(self)));
+        self.channels.bell.arm();
+        self.entered = false;
+        result.unwrap_or_else(|payload| panic::resume_unwind(payload))
+    }
+
+    /// Lets [`run`](EventLoop::run) return at the end of this turn. Called outside of a callback, it lets the next `run`
+    /// return after one turn, which does not wait.
+    pub fn shutdown(&mut self) {
+        if self.entered {
+            self.stopping = true;
+        } else {
+            self.requests.request_shutdown();
+        }
+    }
+
+    /// `false` from a shutdown on, a [`Remote`]'s included, until the loop is run again.
+    pub fn is_running(&self) -> bool {
+        !self.stopped && !self.stopping && !self.requests.shutdown()
+    }
+
+    /// Stops or wakes this loop from anywhere.
+    pub fn remote(&self) -> Remote {
+        Remote::new(&self.requests, &self.channels.bell)
+    }
+
+    /// How long a loop around this one may wait before it calls [`run_once`](EventLoop::run_once): until the next timeout;
+    /// zero while work remains; `None` for as long as the descriptor ([`AsFd`]) is not readable.
+    ///
+    /// ```
+    /// # use kodiak_reactor::{EventLoop, Handler};
+    /// # use std::time::Duration;
+    /// # struct Idle;
+    /// # impl Handler<(), ()> for Idle {}
+    /// let mut event_loop = EventLoop::<(), ()>::new()?;
+    /// assert_eq!(event_loop.next_timeout(), None);
+    /// event_loop.channel().send(())?;
+    /// assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+    /// event_loop.run_once(&mut Idle, Some(Duration::ZERO))?;
+    /// assert_eq!(event_loop.next_timeout(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn next_timeout(&self) -> Option<Duration> {
+        let work =
+            self.has_left_overs() || self.batch.is_unfinished() || self.requests.any() || self.channels.any_ready();
+        if work { Some(Duration::ZERO) } else { self.timers.until_next(Instant::now()) }
+    }
+
+    /// What the loop has done so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+}
+
+/// The selector's descriptor, readable when events wait: for nesting this loop in another. See
+/// [`next_timeout`](EventLoop::next_timeout).
+impl<T, M> AsFd for EventLoop<T, M> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.selector.as_fd()
+    }
+}
+
+impl<T: Copy, M> fmt::Debug for EventLoop<T, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop")
+            .field("sources", &self.registry.len())
+            .field("timeouts", &self.timers.len())
+            .field("messages", &self.channels.receiver.len())
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}

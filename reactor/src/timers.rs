@@ -1,0 +1,108 @@
+//! Timeouts: the wheel and the scale between its ticks and the clock.
+//!
+//! Ticks are microseconds since the loop was built. Deadlines are rounded up and the present down, so nothing fires early.
+
+use std::time::{Duration, Instant};
+
+use kodiak_timer::{Advance, Key, Ticks, Wheel};
+
+use crate::TimerError;
+
+/// Names a timeout that was set: for [`clear_timeout`](crate::EventLoop::clear_timeout) and
+/// [`reset_timeout`](crate::EventLoop::reset_timeout).
+///
+/// It stays valid until the timeout has fired or was cleared; a periodic one's until it is cleared. A stale one never
+/// means another timeout.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Timeout(Key);
+
+#[derive(Debug)]
+struct Timer<T> {
+    token: T,
+    /// In ticks; 0 fires once.
+    period: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Timers<T> {
+    wheel: Wheel<Timer<T>>,
+    ticks: Ticks,
+    capacity: usize,
+}
+
+const RESOLUTION: Duration = Duration::from_micros(1);
+
+impl<T: Copy> Timers<T> {
+    pub(crate) fn new(origin: Instant, capacity: usize) -> Timers<T> {
+        Timers { wheel: Wheel::new(0), ticks: Ticks::new(origin, RESOLUTION), capacity }
+    }
+
+    pub(crate) fn set(&mut self, token: T, deadline: Instant) -> Result<Timeout, TimerError> {
+        self.insert(token, self.ticks.ticks_up(deadline), 0)
+    }
+
+    pub(crate) fn set_periodic(&mut self, token: T, first: Instant, period: Duration) -> Result<Timeout, TimerError> {
+        if period < RESOLUTION {
+            return Err(TimerError::ZeroPeriod);
+        }
+        self.insert(token, self.ticks.ticks_up(first), self.ticks.duration_up(period))
+    }
+
+    fn insert(&mut self, token: T, deadline: u64, period: u64) -> Result<Timeout, TimerError> {
+        if self.wheel.len() >= self.capacity {
+            return Err(TimerError::TooMany { limit: self.capacity });
+        }
+        Ok(Timeout(self.wheel.insert(deadline, Timer { token, period })))
+    }
+
+    pub(crate) fn clear(&mut self, timeout: Timeout) -> Option<T> {
+        self.wheel.cancel(timeout.0).map(|timer| timer.token)
+    }
+
+    pub(crate) fn reset(&mut self, timeout: Timeout, deadline: Instant) -> Result<(), TimerError> {
+        let deadline = self.ticks.ticks_up(deadline);
+        if self.wheel.reschedule(timeout.0, deadline) { Ok(()) } else { Err(TimerError::NotPending) }
+    }
+
+    pub(crate) fn deadline(&self, timeout: Timeout) -> Option<Instant> {
+        self.ticks.instant_of(self.wheel.deadline(timeout.0)?)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.wheel.len()
+    }
+
+    /// How long from `now` until the earliest timeout; `None` if there is none.
+    pub(crate) fn until_next(&self, now: Instant) -> Option<Duration> {
+        self.wheel.next_deadline().map(|tick| self.ticks.until(tick, now))
+    }
+
+    /// Whether a timeout is due at `now`.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.wheel.next_deadline().is_some_and(|tick| tick <= self.ticks.ticks_down(now))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.wheel.is_empty()
+    }
+
+    pub(crate) fn advance(&mut self, now: Instant, budget: usize) -> Advance {
+        self.wheel.advance(self.ticks.ticks_down(now), budget)
+    }
+
+    /// The token of the next timeout that is due in this advance. A periodic one is set again, for the first multiple of
+    /// its period after its deadline that lies in the future: periods that were missed are skipped.
+    pub(crate) fn next_due(&mut self, advance: &mut Advance) -> Option<T> {
+        let now = self.wheel.now();
+        let expired = advance.next(&mut self.wheel)?;
+        let Timer { token, period } = *expired.value();
+        if period == 0 {
+            drop(expired);
+            return Some(token);
+        }
+        let missed = now.saturating_sub(expired.deadline()) / period;
+        let next = expired.deadline().saturating_add(period.saturating_mul(missed + 1));
+        expired.rearm(next);
+        Some(token)
+    }
+}

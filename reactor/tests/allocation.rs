@@ -1,0 +1,70 @@
+//! After warm-up nothing allocates.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use allocation_counter::measure;
+use common::{Loop, On, Seen, pair};
+use kodiak_reactor::{Interest, Io, Trigger};
+
+#[test]
+fn a_turn_with_io_timers_messages_registration_and_a_drop_allocates_nothing() {
+    let mut event_loop = Loop::new().unwrap();
+    let (ours, mut theirs) = pair();
+    event_loop.register(&ours, 1).unwrap();
+    let (guest, _guest) = pair();
+    let sender = event_loop.channel();
+    let (further_sender, further) = event_loop.add_channel::<u64>(9, 8).unwrap();
+    let mut moving = event_loop.timeout(3, Duration::from_secs(3600)).unwrap();
+    event_loop.interval(4, Duration::from_micros(1)).unwrap();
+    let mut fired = 0;
+    let mut handler = On(|event_loop: &mut Loop, call| match call {
+        Seen::Readable(1, _) => {
+            let _ = ours.get_ref().read(&mut [0; 16]).unwrap();
+            // Refused while it is still there from the last turn.
+            if event_loop.register_opt(&guest, 2, Interest::WRITABLE, Trigger::Edge).is_ok() {
+                event_loop.again(&guest).unwrap();
+            }
+        }
+        Seen::Writable(2) => event_loop.deregister(&guest).unwrap(),
+        Seen::Readable(9, _) => drop(further.try_recv().unwrap()),
+        Seen::Notify(_) => {
+            event_loop.reset_timeout(moving, Duration::from_secs(7200)).unwrap();
+            event_loop.clear_timeout(moving).unwrap();
+            moving = event_loop.timeout(3, Duration::from_secs(3600)).unwrap();
+        }
+        Seen::Timeout(4) => fired += 1,
+        _ => {}
+    });
+    let mut turn = |event_loop: &mut Loop| {
+        theirs.write_all(b"x").unwrap();
+        sender.send(1).unwrap();
+        further_sender.send(2).unwrap();
+        event_loop.run_once(&mut handler, Some(Duration::ZERO)).unwrap();
+    };
+    (0..100).for_each(|_| turn(&mut event_loop));
+    let counted = measure(|| (0..1000).for_each(|_| turn(&mut event_loop)));
+    assert_eq!(counted.count_total, 0);
+    assert!(fired > 100);
+}
+
+#[test]
+fn dropping_registered_sources_allocates_nothing() {
+    let mut event_loop = Loop::new().unwrap();
+    let (ours, _theirs) = pair();
+    let fill = |event_loop: &mut Loop| -> Vec<Io<_>> {
+        let sources: Vec<_> = (0..100).map(|_| Io::new(ours.get_ref().try_clone().unwrap())).collect();
+        sources.iter().for_each(|io| event_loop.register(io, 1).unwrap());
+        sources
+    };
+    for _ in 0..3 {
+        let sources = fill(&mut event_loop);
+        let counted = measure(|| drop(sources));
+        assert_eq!(counted.count_total, 0);
+    }
+    let sources: Vec<_> = (0..100).map(|_| Io::new(ours.get_ref().try_clone().unwrap())).collect();
+    let counted = measure(|| sources.iter().for_each(|io| event_loop.register(io, 1).unwrap()));
+    assert_eq!(counted.count_total, 0, "registering in warm slots");
+}

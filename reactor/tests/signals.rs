@@ -1,0 +1,54 @@
+//! Signals as callbacks, and waits that they interrupt. One program of its own without the test harness, whose threads would
+//! take the signals: here the loop's thread is the only one.
+
+mod common;
+
+use std::process::{self, Child, Command};
+use std::time::{Duration, Instant};
+
+use common::{Loop, On, Seen};
+use kodiak_reactor::Signal;
+
+fn kill_us(signal: &str) -> Child {
+    Command::new("kill").args([signal, &process::id().to_string()]).spawn().expect("the `kill` program")
+}
+
+fn main() {
+    let mut event_loop = Loop::new().unwrap();
+    event_loop.watch_signals(&[Signal::USR1]).unwrap();
+    event_loop.watch_signals(&[Signal::USR1, Signal::USR2]).unwrap();
+    let start = Instant::now();
+    let patience = Duration::from_secs(20);
+    let deadline = start + Duration::from_millis(50);
+    event_loop.timeout_at(1, deadline).unwrap();
+    event_loop.timeout(2, patience).unwrap();
+    let mut children = vec![kill_us("-USR1")];
+    let (mut signals, mut interrupted, mut timed_out) = (0, 0, false);
+    let mut handler = On(|event_loop: &mut Loop, call| {
+        match call {
+            Seen::Signal(info) => {
+                assert_eq!(info.signal, Signal::USR1);
+                assert!(info.pid.is_some());
+                signals += 1;
+                if interrupted == 0 {
+                    children.push(kill_us("-USR1")); // it came while the loop was awake: once more
+                }
+            }
+            Seen::Interrupted => interrupted += 1,
+            Seen::Timeout(1) => {
+                assert!(Instant::now() >= deadline, "an interrupted wait must not end early");
+                timed_out = true;
+            }
+            Seen::Timeout(_) => panic!("no signal interrupted a wait within {patience:?}"),
+            _ => {}
+        }
+        if signals > 0 && interrupted > 0 && timed_out {
+            event_loop.shutdown();
+        }
+    });
+    event_loop.run(&mut handler).unwrap();
+    assert_eq!(event_loop.stats().interruptions, interrupted);
+    event_loop.watch_signals(&[]).unwrap();
+    children.iter_mut().for_each(|child| assert!(child.wait().unwrap().success()));
+    println!("signals: ok");
+}

@@ -1,0 +1,88 @@
+//! The few descriptor calls that several mechanisms share.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// A C library's answer, where -1 means "look at `errno`".
+pub(crate) fn check(answer: libc::c_int) -> io::Result<libc::c_int> {
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
+/// The same for calls that answer with a length.
+pub(crate) fn check_len(answer: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+/// Calls again for as long as a signal interrupts: for calls that do not wait, where an interruption means nothing.
+pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            answer => return answer,
+        }
+    }
+}
+
+/// Reads into `buffer`; `Ok(0)` is the end of the stream.
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let raw = fd.as_raw_fd();
+    // SAFETY: the descriptor is borrowed for the whole call, and the kernel writes at most `buffer.len()` bytes into it.
+    check_len(unsafe { libc::read(raw, buffer.as_mut_ptr().cast(), buffer.len()) })
+}
+
+/// Writes from `bytes`; may write fewer.
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let raw = fd.as_raw_fd();
+    // SAFETY: the descriptor is borrowed for the whole call, and the kernel only reads `bytes`.
+    check_len(unsafe { libc::write(raw, bytes.as_ptr().cast(), bytes.len()) })
+}
+
+/// A pipe, reader first, both ends non-blocking and close-on-exec.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    new_pipe(&mut ends)?;
+    // SAFETY: just opened, and nobody else knows it.
+    let reader = unsafe { OwnedFd::from_raw_fd(ends[0]) };
+    // SAFETY: just opened, and nobody else knows it.
+    let writer = unsafe { OwnedFd::from_raw_fd(ends[1]) };
+    if !PIPE_TAKES_FLAGS {
+        for end in [&reader, &writer] {
+            set_cloexec(end.as_fd())?;
+            set_nonblocking(end.as_fd())?;
+        }
+    }
+    Ok((reader, writer))
+}
+
+/// Apple's kernel has neither `pipe2` nor `accept4` nor flags for `socket`: what they do at once takes further calls there.
+#[cfg(target_vendor = "apple")]
+const PIPE_TAKES_FLAGS: bool = false;
+#[cfg(not(target_vendor = "apple"))]
+const PIPE_TAKES_FLAGS: bool = true;
+
+#[cfg(target_vendor = "apple")]
+fn new_pipe(ends: &mut [RawFd; 2]) -> io::Result<()> {
+    // SAFETY: the kernel writes two descriptors, and there is room for two.
+    check(unsafe { libc::pipe(ends.as_mut_ptr()) }).map(drop)
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn new_pipe(ends: &mut [RawFd; 2]) -> io::Result<()> {
+    // SAFETY: the kernel writes two descriptors, and there is room for two.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) }).map(drop)
+}
+
+/// Closes `fd` when another program is executed.
+#[cfg_attr(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)), allow(dead_code))]
+pub(crate) fn set_cloexec(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is borrowed for the whole call; this command takes an int.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
+}
+
+/// Makes calls on `fd` answer `WouldBlock` instead of waiting, and leaves its other flags alone.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is borrowed for the whole call; this command takes nothing.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    // SAFETY: the descriptor is borrowed for the whole call; this command takes an int.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(drop)
+}

@@ -1,0 +1,239 @@
+//! Waiting for many descriptors at once. This file chooses the kernel's mechanism and holds what is the same for all.
+//!
+//! # What every backend provides
+//!
+//! `Selector`, `Send + Sync`, with
+//! - `new()`: a close-on-exec descriptor of its own, which `as_fd()` lends so that selectors nest;
+//! - `add(source, key, interest, trigger)`: `AlreadyExists` if the source is registered; interest is never empty (checked here);
+//! - `modify(source, key, interest, trigger)`: replaces key, interest and trigger and arms again; `NotFound` if unknown;
+//! - `remove(source)`: everything about the source; `NotFound` if unknown;
+//! - `wait(buffer, timeout)`: fills the buffer, whose previous contents are gone in every case, errors included. It answers
+//!   `Ok(())` with an empty buffer only when the whole timeout has passed, however long that is, and `Interrupted` when a
+//!   signal came first.
+//!
+//! `Buffer`, the events' memory, allocated once: `with_capacity(n)`, `capacity()`, `len()`, `get(index)`, `clear()`.
+//!
+//! And these promises:
+//! - all `u64` keys come back as they were given;
+//! - one source has at most one event in one wait;
+//! - oneshot disarms the whole registration, whichever interest fired;
+//! - out-of-band data alone never makes a source readable;
+//! - an interest the kernel lacks is `Unsupported`;
+//! - nothing allocates in `wait`.
+
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)))]
+pub(crate) mod epoll;
+#[cfg(not(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue))))]
+pub(crate) mod kqueue;
+
+cfg_select! {
+    all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)) => {
+        pub(crate) use epoll as imp;
+    }
+    any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly",
+        all(target_os = "linux", kodiak_kqueue),
+    ) => {
+        pub(crate) use kqueue as imp;
+    }
+    _ => {
+        compile_error!("kodiak-sys runs on epoll (Linux, Android) and kqueue (macOS, iOS, FreeBSD, NetBSD, OpenBSD, DragonFly)");
+    }
+}
+
+use crate::{Interest, Readiness, Trigger};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+/// Waits for many sources at once, each with a trigger and a `u64` key of the caller's choice.
+///
+/// Every value is allowed as a key, and keys need not differ. All methods take `&self` and may be called from several
+/// threads; a change made while another thread waits takes effect in that wait.
+///
+/// A source should be removed before it is closed. If it is not, the kernel forgets it once the last duplicate of the
+/// descriptor is closed (so a duplicate elsewhere, or in a forked child, keeps its events coming on epoll).
+///
+/// A selector is itself a descriptor that is readable when events wait, so it can be watched by another one.
+#[derive(Debug)]
+pub struct Selector {
+    pub(crate) imp: imp::Selector,
+}
+
+impl Selector {
+    /// A selector that watches nothing yet.
+    ///
+    /// # Errors
+    /// What the kernel says, usually that the limit of open descriptors is reached.
+    pub fn new() -> io::Result<Selector> {
+        Ok(Selector { imp: imp::Selector::new()? })
+    }
+
+    /// Starts to watch `source`. Its events carry `key`.
+    ///
+    /// # Errors
+    /// - [`AlreadyExists`](io::ErrorKind::AlreadyExists): this descriptor is registered; use [`modify`](Self::modify).
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `interest` is empty.
+    /// - [`Unsupported`](io::ErrorKind::Unsupported): the kernel cannot watch for this interest.
+    /// - [`PermissionDenied`](io::ErrorKind::PermissionDenied): epoll does not watch regular files and folders.
+    /// - whatever else the kernel says, such as a limit on watches.
+    pub fn add(&self, source: BorrowedFd<'_>, key: u64, interest: Interest, trigger: Trigger) -> io::Result<()> {
+        refuse_empty(interest)?;
+        self.imp.add(source, key, interest, trigger)
+    }
+
+    /// Replaces a registration's key, interest and trigger, and arms it again: what is ready now is reported anew.
+    ///
+    /// # Errors
+    /// [`NotFound`](io::ErrorKind::NotFound) if `source` is not registered; otherwise as [`add`](Self::add). After
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) and [`Unsupported`](io::ErrorKind::Unsupported) the registration is as
+    /// it was.
+    pub fn modify(&self, source: BorrowedFd<'_>, key: u64, interest: Interest, trigger: Trigger) -> io::Result<()> {
+        refuse_empty(interest)?;
+        self.imp.modify(source, key, interest, trigger)
+    }
+
+    /// Stops watching `source`. No later wait reports it; events that another thread's wait has already collected remain.
+    ///
+    /// # Errors
+    /// [`NotFound`](io::ErrorKind::NotFound) if `source` is not registered.
+    pub fn remove(&self, source: BorrowedFd<'_>) -> io::Result<()> {
+        self.imp.remove(source)
+    }
+
+    /// Waits until something is ready or `timeout` has passed, and answers how many events are in `events`.
+    ///
+    /// `None` waits for ever; zero looks and returns at once. A timeout is never early: `Ok(0)` means that all of it has
+    /// passed, even if it is a century. It is late by the kernel's timer slack; on Linux before 5.11, and where a sandbox
+    /// refuses `epoll_pwait2`, by up to a millisecond more.
+    ///
+    /// What was in `events` before is gone, whatever the answer.
+    ///
+    /// # Errors
+    /// [`Interrupted`](io::ErrorKind::Interrupted) when a signal handler ran: the caller, who knows its deadline, waits
+    /// again. Nothing is lost by it.
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
+        self.imp.wait(&mut events.buffer, timeout)?;
+        Ok(events.len())
+    }
+}
+
+impl AsFd for Selector {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.imp.as_fd()
+    }
+}
+
+fn refuse_empty(interest: Interest) -> io::Result<()> {
+    if interest.is_empty() {
+        let text = "the interest is empty: name what to watch for, or remove the source";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(())
+}
+
+/// One source's news from one wait.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Event {
+    /// The key given to [`Selector::add`] or [`Selector::modify`].
+    pub key: u64,
+    /// What the source is ready for.
+    pub readiness: Readiness,
+}
+
+/// The memory a wait fills. It belongs to the caller and is allocated once; what does not fit comes in the next wait.
+///
+/// ```
+/// use kodiak_sys::Events;
+///
+/// let events = Events::with_capacity(1024);
+/// assert_eq!(events.capacity(), 1024);
+/// assert!(events.is_empty());
+/// ```
+pub struct Events {
+    buffer: imp::Buffer,
+}
+
+impl Events {
+    /// The most events one wait can be asked to bring: 65 536.
+    pub const MAX_CAPACITY: usize = 1 << 16;
+
+    /// Room for `capacity` events, brought into `1..=MAX_CAPACITY`.
+    pub fn with_capacity(capacity: usize) -> Events {
+        Events { buffer: imp::Buffer::with_capacity(capacity.clamp(1, Events::MAX_CAPACITY)) }
+    }
+
+    /// How many events one wait can bring.
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// How many events the last wait brought.
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether the last wait brought none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The event at `index`, in the kernel's order; `None` from [`len`](Self::len) on.
+    pub fn get(&self, index: usize) -> Option<Event> {
+        self.buffer.get(index)
+    }
+
+    /// Forgets the events.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+    }
+
+    /// The events in the kernel's order.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { events: self, next: 0 }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a Events {
+    type Item = Event;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// The events of one wait; made by [`Events::iter`].
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    events: &'a Events,
+    next: usize,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        let event = self.events.get(self.next)?;
+        self.next += 1;
+        Some(event)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.events.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}

@@ -1,0 +1,119 @@
+//! Unix signals as something to wait for. A handler (`handler.rs`) writes a record into a pipe; a registry (`registry.rs`) knows
+//! which signals have that handler and what to restore.
+
+mod handler;
+mod registry;
+mod signal;
+
+pub use signal::Signal;
+
+use handler::Sender;
+use registry::Enrolment;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A signal that arrived, and who sent it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SigInfo {
+    /// Which signal.
+    pub signal: Signal,
+    /// The sender's process, or for [`Signal::CHLD`] the child. `None`: the kernel made the signal, the sender is outside of
+    /// this process's namespace, or so many signals came unread that this one's sender did not fit.
+    pub pid: Option<u32>,
+    /// The real user of that process. `None` as for `pid`.
+    pub uid: Option<u32>,
+}
+
+/// Receives signals through a descriptor that a [`Selector`](crate::Selector) can watch.
+///
+/// While a `Signals` for a signal exists, this crate's handler stands in for the signal's previous disposition; the previous
+/// one is restored when the last `Signals` for it is dropped. Several may exist at once, for the same signal too: each receives
+/// every occurrence.
+///
+/// No signal mask is touched: threads and child processes need not know of this, and a signal that any thread of the process
+/// gets is received. The handler is installed with `SA_RESTART`. Waits of a selector are interrupted all the same: then
+/// [`wait`](crate::Selector::wait) answers [`Interrupted`](io::ErrorKind::Interrupted), and the next one reports the descriptor.
+///
+/// Signals queue in a pipe, some thousand of them. Should it ever be full, an occurrence is not lost but merged: each signal
+/// that did not fit is received once more, with neither `pid` nor `uid`, before what is in the queue.
+///
+/// In a child made by `fork` (without `exec`) an inherited `Signals` receives nothing.
+///
+/// ```
+/// use kodiak_sys::{Events, Interest, Selector, Signal, Signals, Trigger};
+/// use std::os::fd::AsFd;
+///
+/// let signals = Signals::new(&[Signal::TERM, Signal::INT])?;
+/// let selector = Selector::new()?;
+/// selector.add(signals.as_fd(), 1, Interest::READABLE, Trigger::Level)?;
+///
+/// // Nobody has pressed Ctrl-C yet.
+/// let mut events = Events::with_capacity(4);
+/// assert_eq!(selector.wait(&mut events, Some(std::time::Duration::ZERO))?, 0);
+/// assert_eq!(signals.receive()?, None);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Signals {
+    // First, so that it is dropped first: both ends stay open for as long as a handler may write.
+    enrolment: Enrolment,
+    reader: OwnedFd,
+    _writer: OwnedFd,
+}
+
+impl Signals {
+    /// How many `Signals` a process can have at a time.
+    pub const MAX_INSTANCES: usize = handler::SLOTS_LEN;
+
+    /// Starts to receive `signals`. Naming one twice, or none at all, does no harm.
+    ///
+    /// # Errors
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `SIGKILL` and `SIGSTOP` cannot be caught, and `SIGSEGV`, `SIGBUS`, `SIGILL`
+    ///   and `SIGFPE` repeat for ever if a handler returns; or the kernel does not know the number.
+    /// - [`QuotaExceeded`](io::ErrorKind::QuotaExceeded): [`MAX_INSTANCES`](Self::MAX_INSTANCES) exist.
+    /// - no descriptors are left for a pipe.
+    ///
+    /// After an error all dispositions are as they were.
+    pub fn new(signals: &[Signal]) -> io::Result<Signals> {
+        signals.iter().copied().try_for_each(refuse_uncatchable)?;
+        let (reader, writer) = crate::fd::pipe()?;
+        let enrolment = Enrolment::new(writer.as_fd(), signals)?;
+        Ok(Signals { enrolment, reader, _writer: writer })
+    }
+
+    /// The next signal that waits, or `None`. Never blocks, and allocates nothing.
+    ///
+    /// # Errors
+    /// None is expected.
+    pub fn receive(&self) -> io::Result<Option<SigInfo>> {
+        loop {
+            if let Some(signal) = self.enrolment.claim().take_missed() {
+                return Ok(Some(SigInfo { signal, pid: None, uid: None }));
+            }
+            let Some(record) = handler::read_record(self.reader.as_fd())? else { return Ok(None) };
+            let (number, Sender { pid, uid }) = handler::decode(&record);
+            // Otherwise the record only says that something did not fit.
+            if let Some(signal) = Signal::from_number(number as i32) {
+                return Ok(Some(SigInfo { signal, pid, uid }));
+            }
+        }
+    }
+}
+
+impl AsFd for Signals {
+    /// Readable while signals wait. Only for watching: do not read from it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+fn refuse_uncatchable(signal: Signal) -> io::Result<()> {
+    let reason = match signal {
+        Signal::KILL | Signal::STOP => "no process can catch it",
+        Signal::SEGV | Signal::BUS | Signal::ILL | Signal::FPE => {
+            "the instruction that raised it would raise it again for ever once the handler returns"
+        }
+        _ => return Ok(()),
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{signal} cannot be received: {reason}")))
+}

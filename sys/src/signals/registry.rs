@@ -1,0 +1,134 @@
+//! Which signals have our handler, for how many receivers, and what was there before.
+
+use super::handler::{Claim, SLOTS_LEN, handle};
+use super::{Signal, Signals};
+use crate::fd::check;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { watched: [const { None }; Signal::MAX_NUMBER as usize + 1] });
+
+/// Indexed by the signal's number.
+struct Registry {
+    watched: [Option<Watched>; Signal::MAX_NUMBER as usize + 1],
+}
+
+struct Watched {
+    receivers: usize,
+    /// What to restore when the last receiver goes.
+    previous: libc::sigaction,
+}
+
+fn lock() -> MutexGuard<'static, Registry> {
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A receiver's entry for all of its signals; dropping it undoes it.
+#[derive(Debug)]
+pub(super) struct Enrolment {
+    signals: Vec<Signal>,
+    /// `Some` until dropped.
+    claim: Option<Claim>,
+}
+
+impl Enrolment {
+    pub(super) fn new(pipe: BorrowedFd<'_>, signals: &[Signal]) -> io::Result<Enrolment> {
+        let mut registry = lock();
+        // Receiver first, handler second: a signal that comes in between is not swallowed.
+        let claim = Claim::new(pipe, signals).ok_or_else(all_taken)?;
+        let mut enrolment = Enrolment { signals: Vec::with_capacity(signals.len()), claim: Some(claim) };
+        for signal in signals {
+            if enrolment.signals.contains(signal) {
+                continue;
+            }
+            if let Err(error) = registry.watch(*signal) {
+                drop(registry); // dropping the enrolment takes the lock
+                return Err(error);
+            }
+            enrolment.signals.push(*signal);
+        }
+        Ok(enrolment)
+    }
+
+    pub(super) fn claim(&self) -> &Claim {
+        self.claim.as_ref().expect("the claim is given up in drop only")
+    }
+}
+
+impl Drop for Enrolment {
+    fn drop(&mut self) {
+        let mut registry = lock();
+        // Dispositions first: a signal that comes in between meets what was there before, instead of vanishing.
+        for signal in &self.signals {
+            registry.unwatch(*signal);
+        }
+        self.claim = None; // under the lock, which guards the slots
+    }
+}
+
+impl Registry {
+    fn watch(&mut self, signal: Signal) -> io::Result<()> {
+        let watched = &mut self.watched[signal.number() as usize];
+        match watched {
+            Some(watched) => watched.receivers += 1,
+            None => *watched = Some(Watched { receivers: 1, previous: install(signal)? }),
+        }
+        Ok(())
+    }
+
+    fn unwatch(&mut self, signal: Signal) {
+        let place = &mut self.watched[signal.number() as usize];
+        let Some(watched) = place else { return };
+        watched.receivers -= 1;
+        if watched.receivers == 0 {
+            // If somebody has put another handler in place of ours meanwhile, it is theirs to keep. Neither call can fail
+            // for a signal whose handler could be set.
+            if current(signal).is_ok_and(|current| current.sa_sigaction == handler_address()) {
+                let _ = exchange(signal, &watched.previous);
+            }
+            *place = None;
+        }
+    }
+}
+
+fn all_taken() -> io::Error {
+    debug_assert_eq!(SLOTS_LEN, Signals::MAX_INSTANCES);
+    let text = format!("{SLOTS_LEN} Signals exist already (Signals::MAX_INSTANCES): drop one, or share one");
+    io::Error::new(io::ErrorKind::QuotaExceeded, text)
+}
+
+fn handler_address() -> libc::sighandler_t {
+    handle as *const () as libc::sighandler_t
+}
+
+/// Puts our handler in place and answers what was there.
+fn install(signal: Signal) -> io::Result<libc::sigaction> {
+    let mut action = blank();
+    action.sa_sigaction = handler_address();
+    // Interrupted calls resume where the kernel can; a thread's alternative stack, if it has one, is used.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    // SAFETY: the set belongs to `action`, which is ours.
+    check(unsafe { libc::sigemptyset(&mut action.sa_mask) })?;
+    exchange(signal, &action)
+        .map_err(|error| io::Error::new(error.kind(), format!("the kernel does not let {signal} be caught: {error}")))
+}
+
+fn exchange(signal: Signal, action: &libc::sigaction) -> io::Result<libc::sigaction> {
+    let mut previous = blank();
+    // SAFETY: both structs are valid for the call; the handler in `action` is ours, or one that the kernel gave us before.
+    check(unsafe { libc::sigaction(signal.number(), action, &mut previous) })?;
+    Ok(previous)
+}
+
+fn current(signal: Signal) -> io::Result<libc::sigaction> {
+    let mut current = blank();
+    // SAFETY: without a new action the call only fills in the old one, which is valid for the call.
+    check(unsafe { libc::sigaction(signal.number(), std::ptr::null(), &mut current) })?;
+    Ok(current)
+}
+
+fn blank() -> libc::sigaction {
+    // SAFETY: integers, a signal set and optional pointers: zero is a value for all of them.
+    unsafe { std::mem::zeroed() }
+}

@@ -1,0 +1,226 @@
+//! Random registrations and traffic, against a model of what must be reported.
+
+mod common;
+
+use common::{look, unix_pair};
+use kodiak_sys::{Interest, Readiness, Selector, Trigger};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+const SOURCES: usize = 4;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Add(usize, u64, Interest, Trigger),
+    Modify(usize, u64, Interest, Trigger),
+    Remove(usize),
+    Write(usize),
+    Read(usize),
+    /// Closes both ends and opens new ones, which get the same numbers.
+    Reopen(usize),
+    Look,
+}
+
+fn interest() -> impl Strategy<Value = Interest> {
+    prop_oneof![
+        Just(Interest::READABLE),
+        Just(Interest::WRITABLE),
+        Just(Interest::READABLE | Interest::WRITABLE),
+        Just(Interest::empty()),
+    ]
+}
+
+fn trigger() -> impl Strategy<Value = Trigger> {
+    prop_oneof![Just(Trigger::Level), Just(Trigger::Edge), Just(Trigger::Oneshot)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let source = || 0..SOURCES;
+    prop_oneof![
+        2 => (source(), any::<u64>(), interest(), trigger()).prop_map(|(s, k, i, t)| Step::Add(s, k, i, t)),
+        2 => (source(), any::<u64>(), interest(), trigger()).prop_map(|(s, k, i, t)| Step::Modify(s, k, i, t)),
+        1 => source().prop_map(Step::Remove),
+        3 => source().prop_map(Step::Write),
+        2 => source().prop_map(Step::Read),
+        1 => source().prop_map(Step::Reopen),
+        4 => Just(Step::Look),
+    ]
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Registered {
+    key: u64,
+    interest: Interest,
+    trigger: Trigger,
+    /// Level: always. Edge: something happened since the last report. Oneshot: has not fired.
+    armed: bool,
+}
+
+struct Source {
+    ours: UnixStream,
+    theirs: UnixStream,
+    unread: usize,
+    registered: Option<Registered>,
+}
+
+impl Source {
+    fn new() -> Source {
+        let (ours, theirs) = unix_pair();
+        Source { ours, theirs, unread: 0, registered: None }
+    }
+
+    fn register(&mut self, key: u64, interest: Interest, trigger: Trigger) {
+        self.registered = Some(Registered { key, interest, trigger, armed: true });
+    }
+
+    /// Without traffic in the other direction there is always room to write.
+    fn ready(&self, interest: Interest) -> Readiness {
+        let mut ready = Readiness::empty();
+        if interest.contains(Interest::READABLE) && self.unread > 0 {
+            ready |= Readiness::READABLE;
+        }
+        if interest.contains(Interest::WRITABLE) {
+            ready |= Readiness::WRITABLE;
+        }
+        ready
+    }
+}
+
+/// Compares one look with the model: every source that must be reported is, with exactly its readiness; every other
+/// only if it is edge-triggered, which may report more often than it must.
+fn compare(selector: &Selector, sources: &mut [Source]) -> Result<(), TestCaseError> {
+    let mut reported: BTreeMap<u64, Readiness> = BTreeMap::new();
+    for event in look(selector) {
+        prop_assert!(reported.insert(event.key, event.readiness).is_none(), "two events for one source");
+    }
+    for source in sources {
+        let Some(mut registered) = source.registered else { continue };
+        let ready = source.ready(registered.interest);
+        let report = reported.remove(&registered.key);
+        match report {
+            Some(readiness) => {
+                prop_assert_eq!(readiness, ready, "{:?}", registered);
+                prop_assert!(registered.armed || registered.trigger == Trigger::Edge, "{:?}", registered);
+                registered.armed = registered.trigger == Trigger::Level;
+            }
+            None => prop_assert!(!registered.armed || ready.is_empty(), "not reported: {:?}", registered),
+        }
+        source.registered = Some(registered);
+    }
+    prop_assert!(reported.is_empty(), "reported, but not registered: {:?}", reported);
+    Ok(())
+}
+
+fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let selector = Selector::new().unwrap();
+    let mut sources: Vec<_> = (0..SOURCES).map(|_| Source::new()).collect();
+    for (number, step) in steps.into_iter().enumerate() {
+        // Keys that differ, so that the reports can be told apart.
+        let unique = |key: u64| (key & !0xffff) | number as u64;
+        match step {
+            Step::Add(s, key, interest, trigger) => {
+                let expected = match () {
+                    () if interest.is_empty() => Err(ErrorKind::InvalidInput),
+                    () if sources[s].registered.is_some() => Err(ErrorKind::AlreadyExists),
+                    () => Ok(()),
+                };
+                let answer = selector.add(sources[s].ours.as_fd(), unique(key), interest, trigger);
+                prop_assert_eq!(answer.map_err(|error| error.kind()), expected);
+                if expected.is_ok() {
+                    sources[s].register(unique(key), interest, trigger);
+                }
+            }
+            Step::Modify(s, key, interest, trigger) => {
+                let expected = match () {
+                    () if interest.is_empty() => Err(ErrorKind::InvalidInput),
+                    () if sources[s].registered.is_none() => Err(ErrorKind::NotFound),
+                    () => Ok(()),
+                };
+                let answer = selector.modify(sources[s].ours.as_fd(), unique(key), interest, trigger);
+                prop_assert_eq!(answer.map_err(|error| error.kind()), expected);
+                if expected.is_ok() {
+                    sources[s].register(unique(key), interest, trigger);
+                }
+            }
+            Step::Remove(s) => {
+                let expected = if sources[s].registered.take().is_some() { Ok(()) } else { Err(ErrorKind::NotFound) };
+                let answer = selector.remove(sources[s].ours.as_fd());
+                prop_assert_eq!(answer.map_err(|error| error.kind()), expected);
+            }
+            Step::Write(s) => {
+                sources[s].theirs.write_all(b"x").unwrap();
+                sources[s].unread += 1;
+                if let Some(registered) = &mut sources[s].registered
+                    && registered.trigger == Trigger::Edge
+                    && registered.interest.contains(Interest::READABLE)
+                {
+                    registered.armed = true;
+                }
+            }
+            Step::Read(s) => {
+                let source = &mut sources[s];
+                let read = source.ours.read(&mut [0; 4096]).unwrap_or(0);
+                prop_assert_eq!(read, source.unread);
+                source.unread = 0;
+            }
+            Step::Reopen(s) => sources[s] = Source::new(),
+            Step::Look => compare(&selector, &mut sources)?,
+        }
+    }
+    compare(&selector, &mut sources)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn the_selector_reports_what_the_model_does(steps in proptest::collection::vec(step(), 1..60)) {
+        run(steps)?;
+    }
+
+    #[test]
+    fn interests_are_sets(a in 0_u8..8, b in 0_u8..8) {
+        let set = |bits: u8| {
+            [Interest::READABLE, Interest::WRITABLE, Interest::PRIORITY]
+                .into_iter()
+                .enumerate()
+                .filter(|(bit, _)| bits & (1 << bit) != 0)
+                .fold(Interest::empty(), |all, (_, interest)| all | interest)
+        };
+        prop_assert_eq!(set(a) | set(b), set(a | b));
+        prop_assert_eq!(set(a).add(set(b)), set(a | b));
+        prop_assert_eq!(set(a).remove(set(b)), set(a & !b));
+        prop_assert_eq!(set(a).contains(set(b)), a & b == b);
+        prop_assert_eq!(set(a).is_empty(), a == 0);
+        prop_assert_eq!(set(a) == set(b), a == b);
+    }
+
+    #[test]
+    fn readinesses_are_sets(a in 0_u8..64, b in 0_u8..64) {
+        let all = [
+            Readiness::READABLE,
+            Readiness::WRITABLE,
+            Readiness::READ_CLOSED,
+            Readiness::WRITE_CLOSED,
+            Readiness::ERROR,
+            Readiness::PRIORITY,
+        ];
+        let set = |bits: u8| {
+            all.into_iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0).fold(Readiness::empty(), |all, (_, r)| all | r)
+        };
+        prop_assert_eq!(set(a) | set(b), set(a | b));
+        prop_assert_eq!(set(a).contains(set(b)), a & b == b);
+        let asked = [
+            set(a).is_readable(),
+            set(a).is_writable(),
+            set(a).is_read_closed(),
+            set(a).is_write_closed(),
+            set(a).is_error(),
+            set(a).is_priority(),
+        ];
+        prop_assert_eq!(asked.map(u8::from).iter().rev().fold(0, |bits, bit| bits << 1 | bit), a);
+    }
+}

@@ -1,0 +1,202 @@
+//! Registration, keys and time.
+
+mod common;
+
+use common::{look, tcp_pair, unix_pair, wait, watching};
+use kodiak_sys::{Events, Interest, Selector, Trigger, Waker};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+#[test]
+fn every_key_comes_back() {
+    for key in [0, 1, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+        let (a, mut b) = unix_pair();
+        let selector = Selector::new().unwrap();
+        selector.add(a.as_fd(), key, Interest::READABLE, Trigger::Level).unwrap();
+        b.write_all(b"x").unwrap();
+        let events = wait(&selector);
+        assert_eq!(events.len(), 1);
+        assert_eq!(events[0].key, key);
+    }
+}
+
+#[test]
+fn keys_need_not_differ() {
+    let ((a, mut b), (c, mut d)) = (unix_pair(), unix_pair());
+    let selector = watching(&a, Interest::READABLE, Trigger::Level);
+    selector.add(c.as_fd(), 1, Interest::READABLE, Trigger::Level).unwrap();
+    b.write_all(b"x").unwrap();
+    d.write_all(b"x").unwrap();
+    assert_eq!(look(&selector).iter().map(|event| event.key).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn adding_twice_is_an_error_and_changes_nothing() {
+    let (a, mut b) = unix_pair();
+    let selector = watching(&a, Interest::READABLE, Trigger::Level);
+    let error = selector.add(a.as_fd(), 2, Interest::WRITABLE, Trigger::Edge).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert!(look(&selector).is_empty());
+    b.write_all(b"x").unwrap();
+    assert_eq!(wait(&selector)[0].key, 1);
+}
+
+#[test]
+fn what_is_unknown_is_not_found() {
+    let (a, _b) = unix_pair();
+    let selector = Selector::new().unwrap();
+    let modify = selector.modify(a.as_fd(), 1, Interest::READABLE, Trigger::Level);
+    assert_eq!(modify.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(selector.remove(a.as_fd()).unwrap_err().kind(), ErrorKind::NotFound);
+    selector.add(a.as_fd(), 1, Interest::READABLE, Trigger::Level).unwrap();
+    selector.remove(a.as_fd()).unwrap();
+    assert_eq!(selector.remove(a.as_fd()).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn an_empty_interest_is_refused() {
+    let (a, mut b) = unix_pair();
+    let selector = Selector::new().unwrap();
+    let none = Interest::empty();
+    assert_eq!(selector.add(a.as_fd(), 1, none, Trigger::Level).unwrap_err().kind(), ErrorKind::InvalidInput);
+    selector.add(a.as_fd(), 1, Interest::READABLE, Trigger::Level).unwrap();
+    assert_eq!(selector.modify(a.as_fd(), 1, none, Trigger::Level).unwrap_err().kind(), ErrorKind::InvalidInput);
+    b.write_all(b"x").unwrap();
+    assert_eq!(wait(&selector).len(), 1, "the registration is as it was");
+}
+
+#[test]
+fn modify_replaces_key_interest_and_trigger() {
+    let (a, mut b) = unix_pair();
+    let selector = watching(&a, Interest::READABLE, Trigger::Level);
+    selector.modify(a.as_fd(), 2, Interest::WRITABLE, Trigger::Oneshot).unwrap();
+    b.write_all(b"x").unwrap();
+    let events = wait(&selector);
+    assert_eq!(events[0].key, 2);
+    assert!(events[0].readiness.is_writable() && !events[0].readiness.is_readable());
+    assert!(look(&selector).is_empty());
+    selector.modify(a.as_fd(), 3, Interest::READABLE, Trigger::Level).unwrap();
+    for _ in 0..2 {
+        let events = wait(&selector);
+        assert_eq!(events[0].key, 3);
+        assert!(events[0].readiness.is_readable() && !events[0].readiness.is_writable());
+    }
+}
+
+#[test]
+fn remove_silences_every_interest() {
+    let (a, mut b) = unix_pair();
+    let selector = watching(&a, Interest::READABLE | Interest::WRITABLE, Trigger::Level);
+    b.write_all(b"x").unwrap();
+    assert_eq!(wait(&selector).len(), 1);
+    selector.remove(a.as_fd()).unwrap();
+    assert!(look(&selector).is_empty());
+    selector.add(a.as_fd(), 9, Interest::READABLE, Trigger::Level).unwrap();
+    assert_eq!(wait(&selector)[0].key, 9);
+}
+
+#[test]
+fn a_closed_descriptor_is_forgotten_and_its_number_can_be_added_again() {
+    let selector = Selector::new().unwrap();
+    for key in 0..20 {
+        let (a, mut b) = unix_pair();
+        selector.add(a.as_fd(), key, Interest::READABLE | Interest::WRITABLE, Trigger::Level).unwrap();
+        b.write_all(b"x").unwrap();
+        let events = wait(&selector);
+        assert_eq!((events.len(), events[0].key), (1, key), "only the one that is open");
+        drop(a);
+        assert!(look(&selector).is_empty());
+    }
+}
+
+#[test]
+fn what_does_not_fit_comes_in_the_next_wait() {
+    let pairs: Vec<_> = (0..10).map(|_| unix_pair()).collect();
+    let selector = Selector::new().unwrap();
+    for (key, (a, b)) in pairs.iter().enumerate() {
+        selector.add(a.as_fd(), key as u64, Interest::READABLE, Trigger::Edge).unwrap();
+        (&mut &*b).write_all(b"x").unwrap();
+    }
+    let mut events = Events::with_capacity(3);
+    let mut seen = Vec::new();
+    while seen.len() < pairs.len() {
+        let n = selector.wait(&mut events, Some(common::PATIENCE)).unwrap();
+        assert!((1..=3).contains(&n) && n == events.len() && n == events.iter().len());
+        assert_eq!(events.get(n), None);
+        seen.extend(events.iter().map(|event| event.key));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn capacities_are_brought_into_bounds() {
+    assert_eq!(Events::with_capacity(0).capacity(), 1);
+    assert_eq!(Events::with_capacity(usize::MAX).capacity(), Events::MAX_CAPACITY);
+}
+
+#[test]
+fn a_timeout_is_never_early_and_clears_the_events() {
+    let (a, mut b) = unix_pair();
+    let selector = watching(&a, Interest::READABLE, Trigger::Oneshot);
+    b.write_all(b"x").unwrap();
+    let mut events = Events::with_capacity(4);
+    assert_eq!(selector.wait(&mut events, None).unwrap(), 1);
+    for nanos in [1, 999, 1_000, 50_000, 999_999, 1_000_001, 2_500_000] {
+        let timeout = Duration::from_nanos(nanos);
+        let before = Instant::now();
+        assert_eq!(selector.wait(&mut events, Some(timeout)).unwrap(), 0);
+        assert!(before.elapsed() >= timeout, "early: {:?} of {timeout:?}", before.elapsed());
+        assert!(events.is_empty());
+    }
+}
+
+#[test]
+fn absurdly_long_timeouts_wait() {
+    for timeout in
+        [None, Some(Duration::MAX), Some(Duration::from_secs(u64::MAX / 2)), Some(Duration::from_secs(1 << 33))]
+    {
+        let selector = Selector::new().unwrap();
+        let waker = Waker::new(&selector, 5).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| waker.wake().unwrap());
+            let mut events = Events::with_capacity(4);
+            assert_eq!(selector.wait(&mut events, timeout).unwrap(), 1, "{timeout:?}");
+        });
+    }
+}
+
+#[test]
+fn a_change_by_another_thread_reaches_a_wait_that_goes_on() {
+    let (a, mut b) = unix_pair();
+    b.write_all(b"x").unwrap();
+    let selector = Selector::new().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| wait(&selector));
+        selector.add(a.as_fd(), 4, Interest::READABLE, Trigger::Level).unwrap();
+        assert_eq!(waiting.join().unwrap()[0].key, 4);
+    });
+}
+
+#[test]
+fn selectors_nest() {
+    let (mut a, mut b) = tcp_pair();
+    let inner = watching(&a, Interest::READABLE, Trigger::Level);
+    let outer = Selector::new().unwrap();
+    outer.add(inner.as_fd(), 8, Interest::READABLE, Trigger::Level).unwrap();
+    assert!(look(&outer).is_empty());
+    b.write_all(b"x").unwrap();
+    let events = wait(&outer);
+    assert!(events[0].key == 8 && events[0].readiness.is_readable());
+    assert_eq!(a.read(&mut [0; 8]).unwrap(), 1);
+    assert!(look(&outer).is_empty());
+}
+
+#[test]
+fn selector_and_events_can_cross_threads() {
+    fn assert_send_sync<T: Send + Sync>() {}
+    assert_send_sync::<Selector>();
+    assert_send_sync::<Events>();
+    assert_send_sync::<Waker>();
+}

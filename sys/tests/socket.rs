@@ -1,0 +1,107 @@
+//! Connect, accept and the small questions.
+
+mod common;
+
+use common::{readiness_until, tcp_pair, watching};
+use kodiak_sys::socket::{self, AcceptFailure, Progress};
+use kodiak_sys::{Interest, Readiness, Trigger};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+fn assert_nonblocking_and_cloexec(socket: &OwnedFd) {
+    // SAFETY: the descriptor is borrowed for the whole call; this command takes nothing.
+    let status = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) };
+    assert_ne!(status & libc::O_NONBLOCK, 0);
+    // SAFETY: as above.
+    let flags = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFD) };
+    assert_ne!(flags & libc::FD_CLOEXEC, 0);
+}
+
+fn talk_over_tcp(listen: &str) {
+    let listener = TcpListener::bind(listen).unwrap();
+    let (client, _) = socket::connect_tcp(listener.local_addr().unwrap()).unwrap();
+    assert_nonblocking_and_cloexec(&client);
+    readiness_until(&watching(&client, Interest::WRITABLE, Trigger::Level), Readiness::is_writable);
+    assert!(socket::take_error(client.as_fd()).unwrap().is_none());
+    let (server, peer) = socket::accept_tcp(listener.as_fd()).unwrap();
+    assert_nonblocking_and_cloexec(&server);
+    let (mut client, server) = (TcpStream::from(client), TcpStream::from(server));
+    assert_eq!(peer, client.local_addr().unwrap());
+    assert_eq!(socket::bytes_readable(server.as_fd()).unwrap(), 0);
+    client.write_all(b"hello").unwrap();
+    readiness_until(&watching(&server, Interest::READABLE, Trigger::Level), Readiness::is_readable);
+    assert_eq!(socket::bytes_readable(server.as_fd()).unwrap(), 5);
+}
+
+#[test]
+fn tcp_over_v4() {
+    talk_over_tcp("127.0.0.1:0");
+}
+
+#[test]
+fn tcp_over_v6() {
+    if TcpListener::bind("[::1]:0").is_ok() {
+        talk_over_tcp("[::1]:0");
+    }
+}
+
+#[test]
+fn unix_sockets_connect_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    assert_eq!(socket::connect_unix(&path).unwrap_err().kind(), ErrorKind::NotFound);
+    let listener = UnixListener::bind(&path).unwrap();
+    let (client, progress) = socket::connect_unix(&path).unwrap();
+    assert_eq!(progress, Progress::Connected);
+    assert_nonblocking_and_cloexec(&client);
+    let server = socket::accept_unix(listener.as_fd()).unwrap();
+    assert_nonblocking_and_cloexec(&server);
+    UnixStream::from(server).write_all(b"hello").unwrap();
+    let mut text = [0; 8];
+    assert_eq!(UnixStream::from(client).read(&mut text).unwrap(), 5);
+}
+
+#[test]
+fn unix_paths_have_bounds() {
+    let longest = common::unix_path_room();
+    for path in ["", "a\0b", &"x".repeat(longest + 1)] {
+        let error = socket::connect_unix(path.as_ref()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{path:?}: {error}");
+    }
+    let fits = socket::connect_unix("x".repeat(longest).as_ref()).unwrap_err();
+    assert_eq!(fits.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn nobody_waiting_is_would_block() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let error = socket::accept_tcp(listener.as_fd()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    assert_eq!(socket::accept_failure(&error), AcceptFailure::WouldBlock);
+}
+
+#[test]
+fn errors_of_accept_are_told_apart() {
+    let sort = |number| socket::accept_failure(&io::Error::from_raw_os_error(number));
+    assert_eq!(sort(libc::ECONNABORTED), AcceptFailure::Connection);
+    assert_eq!(sort(libc::EPROTO), AcceptFailure::Connection);
+    assert_eq!(sort(libc::EMFILE), AcceptFailure::Exhausted);
+    assert_eq!(sort(libc::ENFILE), AcceptFailure::Exhausted);
+    assert_eq!(sort(libc::EINVAL), AcceptFailure::Listener);
+    let (a, _b) = tcp_pair();
+    assert_eq!(socket::accept_failure(&socket::accept_tcp(a.as_fd()).unwrap_err()), AcceptFailure::Listener);
+    assert!(socket::is_out_of_descriptors(&io::Error::from_raw_os_error(libc::EMFILE)));
+    assert!(!socket::is_out_of_descriptors(&ErrorKind::WouldBlock.into()));
+    assert!(socket::is_in_progress(&io::Error::from_raw_os_error(libc::EINPROGRESS)));
+}
+
+#[test]
+fn questions_to_what_is_no_socket_are_errors() {
+    let (reader, mut writer) = io::pipe().unwrap();
+    assert!(socket::take_error(reader.as_fd()).is_err());
+    writer.write_all(b"abc").unwrap();
+    assert_eq!(socket::bytes_readable(reader.as_fd()).unwrap(), 3, "pipes can tell, too");
+}

@@ -1,0 +1,227 @@
+//! How time moves: an advance takes the earliest slot, again and again, until it lies in the future.
+//!
+//! Scheme 7 turns its wheels tick by tick and deals a slot out when its time begins. Here the cursor jumps: to the earliest
+//! timer of the first occupied slot when that timer is due, and otherwise to the last tick before that slot. So
+//! a century without timers costs as much as a tick, and a timer that is cancelled in time is never moved. To open a
+//! slot of a higher level is to deal its timers out, in order, to the slots that they belong to as seen from its earliest
+//! timer, which thereby comes to level 0. A slot with one timer needs no opening.
+//!
+//! All work is done in small steps: one timer yielded, or one moved. Between any two steps the wheel is whole. That
+//! is why an [`Advance`] can stop at its limits and why the caller may do as he likes between two timers.
+//!
+//! Timers that are already due when they are set are placed at tick `now`, at the end of the list, with the number of the
+//! advance. When an advance meets its own number at the head of the list for its own `now`, what remains is for the next.
+
+use core::{fmt, mem};
+
+use crate::slab::Key;
+use crate::wheel::Wheel;
+
+/// How many timers an advance may move from slot to slot before it says that there is more, whatever its budget. A timer
+/// moves at some 10 ns, when memory is cold at some 50.
+const MOVES: usize = 1024;
+/// How many more moves each timer of the budget allows.
+const MOVES_PER_TIMER: usize = 2;
+
+/// The progress of one [`Wheel::advance`]. It borrows nothing: the wheel is free between two calls of
+/// [`next`](Advance::next).
+#[derive(Debug)]
+#[must_use = "an advance does nothing until its `next` is called"]
+pub struct Advance {
+    number: u16,
+    budget: usize,
+    pub(crate) moves: usize,
+    is_spent: bool,
+}
+
+enum Search {
+    Due(u32),
+    NothingDue,
+    OutOfMoves,
+}
+
+impl<T> Wheel<T> {
+    /// Lets time be `now` and begins to expire what is due, at most `budget` timers.
+    ///
+    /// A `now` before an earlier one counts as the earlier one: time does not go back. A newer advance ends an older one,
+    /// whose `next` then yields nothing. What an advance leaves over, because its budget was spent or because nobody called
+    /// `next` often enough, is the first to fire in the next one.
+    ///
+    /// With a budget of 0 nothing fires, but timers set afterwards are judged by the new `now`.
+    #[inline]
+    pub fn advance(&mut self, now: u64, budget: usize) -> Advance {
+        self.now = self.now.max(now);
+        self.advance = self.advance.checked_add(1).unwrap_or(1);
+        let moves = budget.saturating_mul(MOVES_PER_TIMER).saturating_add(MOVES);
+        Advance { number: self.advance, budget, moves, is_spent: false }
+    }
+
+    /// The timer that fires next, if it is due in this advance.
+    fn search(&mut self, moves: &mut usize) -> Search {
+        loop {
+            while self.opening.is_some() {
+                if *moves == 0 {
+                    return Search::OutOfMoves;
+                }
+                *moves -= 1;
+                self.deal_one();
+            }
+            let Some(place) = self.occupancy.first() else {
+                self.cursor = self.now;
+                return Search::NothingDue;
+            };
+            let slot = self.slots[place.index()];
+            if slot.earliest > self.now {
+                let before = if place.level() == 0 { slot.earliest } else { place.start(slot.earliest) - 1 };
+                self.cursor = self.now.min(before);
+                return Search::NothingDue;
+            }
+            let head = self.slab.node(slot.head);
+            if place.level() == 0 {
+                self.cursor = slot.earliest;
+            } else if slot.head != slot.tail || head.tick != slot.earliest {
+                self.cursor = slot.earliest;
+                self.opening = Some(place);
+                continue;
+            }
+            if head.tick == self.now && head.due_since == self.advance {
+                return Search::NothingDue;
+            }
+            return Search::Due(slot.head);
+        }
+    }
+}
+
+impl Advance {
+    /// The next timer that is due; `None` if there is none, or none that this advance may still expire (then
+    /// [`is_spent`](Advance::is_spent)).
+    ///
+    /// Take it with `let Some(expired) = advance.next(&mut wheel) else { break };` or, for the value alone, with
+    /// `while let Some(value) = advance.next(&mut wheel).map(Expired::into_value)`. A plain `while let` would hold on to the
+    /// wheel until the end of its body.
+    ///
+    /// Use it with the wheel that it came from: with another it does what that wheel's own latest advance would do, or
+    /// nothing.
+    #[inline]
+    pub fn next<'a, T>(&mut self, wheel: &'a mut Wheel<T>) -> Option<Expired<'a, T>> {
+        if self.number != wheel.advance {
+            return None;
+        }
+        self.is_spent = false;
+        match wheel.search(&mut self.moves) {
+            Search::Due(index) if self.budget > 0 => {
+                self.budget -= 1;
+                Some(Expired { wheel, index })
+            }
+            Search::Due(_) | Search::OutOfMoves => {
+                self.is_spent = true;
+                None
+            }
+            Search::NothingDue => None,
+        }
+    }
+
+    /// Whether [`next`](Advance::next) returned `None` although there was more to do: the next advance should come soon. (The
+    /// wheel's [`next_deadline`](Wheel::next_deadline) says the same: it is not after `now`.)
+    #[inline]
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.is_spent
+    }
+}
+
+/// A timer that is due, still in the wheel.
+///
+/// Dropping it removes the timer; [`into_value`](Expired::into_value) removes it and returns its value;
+/// [`rearm`](Expired::rearm) keeps it for another deadline, under the same key. (If it is leaked, by `mem::forget`, the timer
+/// is due still.)
+pub struct Expired<'a, T> {
+    wheel: &'a mut Wheel<T>,
+    index: u32,
+}
+
+impl<T> Expired<'_, T> {
+    /// The timer's key.
+    #[inline]
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.wheel.slab.key(self.index)
+    }
+
+    /// The deadline that the timer was given: a periodic timer that adds its period to it does not drift.
+    #[inline]
+    #[must_use]
+    pub fn deadline(&self) -> u64 {
+        self.wheel.slab.node(self.index).deadline
+    }
+
+    /// The timer's value.
+    #[inline]
+    #[must_use]
+    pub fn value(&self) -> &T {
+        self.wheel.slab.node(self.index).value.as_ref().expect("a pending timer has its value")
+    }
+
+    /// The timer's value, to change it.
+    #[inline]
+    #[must_use]
+    pub fn value_mut(&mut self) -> &mut T {
+        self.wheel.slab.node_mut(self.index).value.as_mut().expect("a pending timer has its value")
+    }
+
+    /// Removes the timer and returns its value.
+    #[inline]
+    #[must_use]
+    pub fn into_value(self) -> T {
+        let value = self.wheel.take_expired(self.index).expect("a pending timer has its value");
+        mem::forget(self); // it only borrows; its drop would remove the timer again
+        value
+    }
+
+    /// Sets the timer again, for a new deadline. Its key stays valid. A deadline that is not after `now` fires in the next
+    /// advance.
+    #[inline]
+    pub fn rearm(self, deadline: u64) {
+        let (tick, due_since) = self.wheel.fires_at(deadline, 0);
+        self.wheel.unlink_expired(self.index);
+        let node = self.wheel.slab.node_mut(self.index);
+        node.tick = tick;
+        node.deadline = deadline;
+        node.due_since = due_since;
+        self.wheel.link(self.index);
+        mem::forget(self); // as above
+    }
+}
+
+impl<T> Wheel<T> {
+    #[inline]
+    fn take_expired(&mut self, index: u32) -> Option<T> {
+        self.unlink_expired(index);
+        self.slab.remove(index)
+    }
+
+    #[inline]
+    fn unlink_expired(&mut self, index: u32) {
+        let tick = self.slab.node(index).tick;
+        self.unlink(index);
+        // It was the earliest of all, and either on level 0, where the cursor is already, or alone in its slot.
+        self.cursor = tick;
+    }
+}
+
+impl<T> Drop for Expired<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.wheel.take_expired(self.index);
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Expired<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expired")
+            .field("key", &self.key())
+            .field("deadline", &self.deadline())
+            .field("value", self.value())
+            .finish()
+    }
+}
