@@ -4,7 +4,7 @@ mod client;
 mod info;
 mod server;
 
-use std::{error::Error, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{error::Error, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use kodiak_raft::{node::Options, types::NodeId};
 
@@ -80,7 +80,8 @@ struct Settings {
 
 /// Runs one node until SIGINT or SIGTERM.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(colours).init();
     let listener = server::listen(arguments.client)?;
     let client_address = listener.local_addr()?;
     let advertised = arguments.advertise.clone().unwrap_or_else(|| client_address.to_string());
