@@ -110,6 +110,35 @@ fn requests_before_a_malformed_frame_are_answered_first() {
     assert!(client.try_reply().is_err(), "the connection has ended");
 }
 
+/// What the default of several client libraries needs: they say `HELLO 3` first, and give up if that is refused.
+#[test]
+fn a_client_may_speak_resp3() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(1);
+    assert_eq!(client.insist(&["SET", "k", "v"]), "OK");
+    // In one go: replies before the switch are still of the old protocol.
+    let requests: [&[&str]; 7] = [
+        &["GET", "none"],
+        &["HELLO", "3"],
+        &["GET", "none"],
+        &["MGET", "k", "none"],
+        &["CONFIG", "GET", "x"],
+        &["HELLO", "2"],
+        &["GET", "none"],
+    ];
+    client.stream.write_all(&requests.map(encode).concat()).unwrap();
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut replies = String::new();
+    client.stream.read_to_string(&mut replies).unwrap();
+    let (before, rest) = replies.split_once("%6\r\n$6\r\nserver\r\n").unwrap_or_else(|| panic!("{replies:?}"));
+    assert_eq!(before, "$-1\r\n");
+    let (hello, rest) = rest.split_once("$6\r\nmaster\r\n").unwrap();
+    assert!(hello.contains("$5\r\nproto\r\n:3\r\n"), "{hello:?}");
+    let (third, second) = rest.split_once("*12\r\n").unwrap();
+    assert_eq!(third, "_\r\n*2\r\n$1\r\nv\r\n_\r\n%0\r\n");
+    assert!(second.ends_with("$6\r\nmaster\r\n$-1\r\n"), "{second:?}");
+}
+
 #[test]
 fn a_client_that_closes_its_half_is_still_answered() {
     let cluster = Cluster::start(1);

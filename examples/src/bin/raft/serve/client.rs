@@ -16,7 +16,7 @@ use kodiak_net::TcpStream;
 use super::Settings;
 use crate::{
     kv::command::{Command, Local, understand, unknown},
-    resp::{self, ProtocolError, RequestReader},
+    resp::{self, Protocol, ProtocolError, RequestReader},
 };
 
 /// Requests of one client that may wait for their replies. A client that pipelines more is read when some are answered.
@@ -56,6 +56,7 @@ pub(super) struct Client {
     /// Received, not understood yet. Empty most of the time, and then without any room of its own.
     input: BytesMut,
     reader: RequestReader,
+    pub(super) protocol: Protocol,
     /// Replies in the order of the requests; `None` is still under way. Those before are in `output`.
     replies: VecDeque<Option<Bytes>>,
     /// The number of the first of `replies`.
@@ -78,6 +79,7 @@ impl Client {
             watched: (true, false),
             input: BytesMut::new(),
             reader: RequestReader::new(settings.max_request_bytes),
+            protocol: Protocol::default(),
             replies: VecDeque::new(),
             first_reply: 0,
             kind: Kind::Reads,
@@ -158,6 +160,15 @@ impl Client {
                 }
                 self.kind = kind;
             }
+            if let Some(Command::Local(Local::Hello(Some(protocol)))) = command {
+                if !self.replies.is_empty() {
+                    // What was asked before is answered in the protocol of before.
+                    self.reader.reset();
+                    self.held_up = true;
+                    return Next::Nothing;
+                }
+                self.protocol = protocol;
+            }
             self.reader.reset();
             self.input.advance(len_bytes);
             match command {
@@ -191,7 +202,7 @@ impl Client {
         let at = (number - self.first_reply) as usize;
         self.replies[at] = Some(reply);
         while let Some(Some(reply)) = self.replies.front() {
-            self.output.extend_from_slice(reply);
+            resp::put_as(&mut self.output, self.protocol, reply);
             self.replies.pop_front();
             self.first_reply += 1;
         }
