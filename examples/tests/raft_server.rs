@@ -110,6 +110,34 @@ fn requests_before_a_malformed_frame_are_answered_first() {
     assert!(client.try_reply().is_err(), "the connection has ended");
 }
 
+/// The client sends all of it before it reads, as most do: the error must not be lost in a reset connection.
+#[test]
+fn a_request_that_is_too_large_is_told_so_and_the_connection_ends() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(1);
+    client.send(&["SET", "k", &"x".repeat(4 << 20)]).unwrap();
+    let reply = show(&client.try_reply().unwrap());
+    assert!(reply.contains("--max-request-bytes"), "{reply}");
+    assert!(client.try_reply().is_err(), "the connection has ended");
+}
+
+#[test]
+fn a_client_that_reads_nothing_cannot_fill_the_memory() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(1);
+    assert_eq!(client.insist(&["SET", "long", &"x".repeat(900_000)]), "OK");
+    let mut greedy = cluster.client(1);
+    greedy.stream.write_all(&encode(&["GET", "long"]).repeat(4096)).unwrap(); // 3.7 GB of replies
+    let many: Vec<&str> = std::iter::once("MGET").chain(std::iter::repeat_n("long", 1000)).collect();
+    let reply = client.ask(&many);
+    assert!(reply.starts_with("ERR the values exceed"), "{}", &reply[..reply.len().min(100)]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.nodes[&1].child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak_kib < 256 << 10, "{peak_kib} KiB");
+    assert!(show(&greedy.try_reply().unwrap()).len() == 900_000, "and it is answered when it does read");
+}
+
 /// What the default of several client libraries needs: they say `HELLO 3` first, and give up if that is refused.
 #[test]
 fn a_client_may_speak_resp3() {
