@@ -73,6 +73,23 @@ fn ten_thousand_pipelined_writes_are_all_there() {
 }
 
 #[test]
+fn many_deep_pipelines_through_a_follower_are_all_answered() {
+    let cluster = Cluster::start(3);
+    let mut clients: Vec<Client> = (0..6).map(|_| cluster.client(cluster.follower())).collect();
+    assert_eq!(clients[0].insist(&["SET", "n", "0"]), "OK");
+    for client in &mut clients {
+        client.stream.write_all(&encode(&["INCR", "n"]).repeat(4000)).unwrap();
+    }
+    for client in &mut clients {
+        for _ in 0..4000 {
+            let reply = show(&client.try_reply().unwrap());
+            assert!(reply.starts_with("(integer)"), "{reply}");
+        }
+    }
+    assert_eq!(clients[0].ask(&["GET", "n"]), "24000");
+}
+
+#[test]
 fn what_is_not_understood_hurts_nobody_else() {
     let cluster = Cluster::start(1);
     let mut bystander = cluster.client(1);
