@@ -73,6 +73,23 @@ fn ten_thousand_pipelined_writes_are_all_there() {
 }
 
 #[test]
+fn many_deep_pipelines_through_a_follower_are_all_answered() {
+    let cluster = Cluster::start(3);
+    let mut clients: Vec<Client> = (0..6).map(|_| cluster.client(cluster.follower())).collect();
+    assert_eq!(clients[0].insist(&["SET", "n", "0"]), "OK");
+    for client in &mut clients {
+        client.stream.write_all(&encode(&["INCR", "n"]).repeat(4000)).unwrap();
+    }
+    for client in &mut clients {
+        for _ in 0..4000 {
+            let reply = show(&client.try_reply().unwrap());
+            assert!(reply.starts_with("(integer)"), "{reply}");
+        }
+    }
+    assert_eq!(clients[0].ask(&["GET", "n"]), "24000");
+}
+
+#[test]
 fn what_is_not_understood_hurts_nobody_else() {
     let cluster = Cluster::start(1);
     let mut bystander = cluster.client(1);
@@ -108,6 +125,63 @@ fn requests_before_a_malformed_frame_are_answered_first() {
     assert_eq!(show(&client.try_reply().unwrap()), "v");
     assert!(show(&client.try_reply().unwrap()).starts_with("ERR Protocol error"));
     assert!(client.try_reply().is_err(), "the connection has ended");
+}
+
+/// The client sends all of it before it reads, as most do: the error must not be lost in a reset connection.
+#[test]
+fn a_request_that_is_too_large_is_told_so_and_the_connection_ends() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(1);
+    client.send(&["SET", "k", &"x".repeat(4 << 20)]).unwrap();
+    let reply = show(&client.try_reply().unwrap());
+    assert!(reply.contains("--max-request-bytes"), "{reply}");
+    assert!(client.try_reply().is_err(), "the connection has ended");
+}
+
+#[test]
+fn a_client_that_reads_nothing_cannot_fill_the_memory() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(1);
+    assert_eq!(client.insist(&["SET", "long", &"x".repeat(900_000)]), "OK");
+    let mut greedy = cluster.client(1);
+    greedy.stream.write_all(&encode(&["GET", "long"]).repeat(4096)).unwrap(); // 3.7 GB of replies
+    let many: Vec<&str> = std::iter::once("MGET").chain(std::iter::repeat_n("long", 1000)).collect();
+    let reply = client.ask(&many);
+    assert!(reply.starts_with("ERR the values exceed"), "{}", &reply[..reply.len().min(100)]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.nodes[&1].child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak_kib < 256 << 10, "{peak_kib} KiB");
+    assert!(show(&greedy.try_reply().unwrap()).len() == 900_000, "and it is answered when it does read");
+}
+
+/// What the default of several client libraries needs: they say `HELLO 3` first, and give up if that is refused.
+#[test]
+fn a_client_may_speak_resp3() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(1);
+    assert_eq!(client.insist(&["SET", "k", "v"]), "OK");
+    // In one go: replies before the switch are still of the old protocol.
+    let requests: [&[&str]; 7] = [
+        &["GET", "none"],
+        &["HELLO", "3"],
+        &["GET", "none"],
+        &["MGET", "k", "none"],
+        &["CONFIG", "GET", "x"],
+        &["HELLO", "2"],
+        &["GET", "none"],
+    ];
+    client.stream.write_all(&requests.map(encode).concat()).unwrap();
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut replies = String::new();
+    client.stream.read_to_string(&mut replies).unwrap();
+    let (before, rest) = replies.split_once("%6\r\n$6\r\nserver\r\n").unwrap_or_else(|| panic!("{replies:?}"));
+    assert_eq!(before, "$-1\r\n");
+    let (hello, rest) = rest.split_once("$6\r\nmaster\r\n").unwrap();
+    assert!(hello.contains("$5\r\nproto\r\n:3\r\n"), "{hello:?}");
+    let (third, second) = rest.split_once("*12\r\n").unwrap();
+    assert_eq!(third, "_\r\n*2\r\n$1\r\nv\r\n_\r\n%0\r\n");
+    assert!(second.ends_with("$6\r\nmaster\r\n$-1\r\n"), "{second:?}");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    net::{SocketAddr, TcpListener},
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
     sync::mpsc,
     thread,
@@ -94,6 +95,68 @@ fn insist(handle: &Handle, command: &'static [u8]) -> Bytes {
 
 fn is_refused(result: Result<Bytes, CallError>) -> bool {
     matches!(result, Err(CallError::Refused(_)))
+}
+
+/// Stands between two nodes. Passes on what the caller says until told to break the link, then serves the next caller.
+struct Detour {
+    address: SocketAddr,
+    breaks: mpsc::Sender<()>,
+    /// Says when a caller was greeted by the other side.
+    greeted: mpsc::Receiver<()>,
+}
+
+impl Detour {
+    fn to(target: SocketAddr) -> Detour {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (breaks, broken) = mpsc::channel();
+        let (greet, greeted) = mpsc::channel();
+        // Ends with the test's process, or when the test has dropped its ends.
+        thread::spawn(move || {
+            loop {
+                let (caller, _) = listener.accept().unwrap();
+                let Ok(called) = TcpStream::connect(target) else { continue };
+                let pass = |mut from: TcpStream, mut to: TcpStream| thread::spawn(move || io::copy(&mut from, &mut to));
+                pass(caller.try_clone().unwrap(), called.try_clone().unwrap());
+                let mut hello = [0; 1024];
+                let len = (&called).read(&mut hello).unwrap_or(0);
+                if len == 0 || (&caller).write_all(&hello[..len]).is_err() {
+                    continue;
+                }
+                if greet.send(()).is_err() || broken.recv().is_err() {
+                    return;
+                }
+                let _ = (caller.shutdown(Shutdown::Both), called.shutdown(Shutdown::Both));
+            }
+        });
+        Detour { address, breaks, greeted }
+    }
+}
+
+/// Each two nodes have two links, one made by each; here one of them breaks and comes back and the other stands.
+#[test]
+fn writes_go_on_when_one_of_two_links_breaks() {
+    let (addresses, folder) = (addresses(2), tempfile::tempdir().unwrap());
+    let (to_first, to_second) = (Detour::to(addresses[&NodeId(1)]), Detour::to(addresses[&NodeId(2)]));
+    let mut options = [options(1, &addresses, folder.path()), options(2, &addresses, folder.path())];
+    options[0].peers.insert(NodeId(2), to_second.address.to_string());
+    options[1].peers.insert(NodeId(1), to_first.address.to_string());
+    let hasty = |options| Options { request_timeout: Duration::from_secs(1), ..options };
+    let nodes = options.map(hasty).map(|options| start(&options, Journal::default()).unwrap());
+    for detour in [&to_first, &to_second] {
+        detour.greeted.recv().unwrap();
+    }
+    nodes.iter().for_each(|node| drop(insist(node.handle(), b"a")));
+    for detour in [&to_first, &to_second] {
+        detour.breaks.send(()).unwrap();
+        // Both sides have noticed: one has called again, and the other has greeted it.
+        detour.greeted.recv().unwrap();
+        for node in &nodes {
+            assert!(node.handle().read("").is_ok());
+            let attempts: Vec<_> = (0..3).map_while(|_| node.handle().write("b").err()).collect();
+            assert!(attempts.len() < 3, "writes through a node do not come back: {attempts:?}");
+        }
+    }
 }
 
 #[test]

@@ -401,8 +401,14 @@ impl<S: StateMachine> Node<S> {
             match arrival {
                 Arrival::Message(from, message) => self.replica.handle_message(now, from, message),
                 Arrival::Up(node) => self.peers.heard_from(event_loop, node, &self.hello),
-                // Answers to what this node forwarded came over that link.
-                Arrival::Down(node) => self.replica.handle_disconnected(now, node),
+                Arrival::Down(node) => {
+                    // Answers to what this node forwarded came over that link.
+                    self.replica.handle_disconnected(now, node);
+                    // The link that this node makes is another one. Where it stands, forwarding goes on.
+                    if self.peers.is_up(node) {
+                        self.replica.handle_connected(now, node);
+                    }
+                }
             }
         }
         self.arrivals = arrivals;

@@ -120,6 +120,11 @@ impl Peers {
         self.peers.iter().map(|peer| (peer.id, peer.address, matches!(peer.link, Link::Up(_)), &peer.metadata))
     }
 
+    /// Whether messages to this peer get through.
+    pub(super) fn is_up(&self, id: NodeId) -> bool {
+        self.positions.get(&id).is_some_and(|&at| matches!(self.peers[at].link, Link::Up(_)))
+    }
+
     /// Puts a message into the peer's outbox. Without a link it is dropped: the replica expects that.
     pub(super) fn send<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, to: NodeId, message: &PeerMessage)
     where

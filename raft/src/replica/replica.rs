@@ -88,6 +88,10 @@ impl Replica {
     pub fn handle_message(&mut self, now: Now, from: NodeId, message: PeerMessage) {
         self.input(now);
         if self.failed.is_some() {
+            // Whoever forwards need not wait until it times out: nothing is proposed here any more.
+            if let PeerMessage::Forward { request, .. } = message {
+                self.answer(Origin::Peer { node: from, request }, Outcome::Refused(Refusal::StorageFailed));
+            }
             return;
         }
         match message {

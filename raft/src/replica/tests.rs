@@ -416,6 +416,12 @@ fn a_failed_disk_ends_everything() {
     );
     assert!(cluster.nodes[0].replica.status().failed.unwrap().contains("on fire"));
     assert_eq!(cluster.nodes[0].replica.poll_timeout(), None);
+    let replica = &mut cluster.nodes[0].replica;
+    // Another node that still takes it for the leader is told at once, and need not wait until it times out.
+    replica.handle_message(now, NodeId(2), PeerMessage::Forward { request: 7, command: Bytes::from_static(b"d") });
+    let outcome = Outcome::Refused(Refusal::StorageFailed);
+    let message = PeerMessage::Forwarded { request: 7, outcome };
+    assert_eq!(replica.poll(), Some(Effect::Send { to: NodeId(2), message }));
     cluster.cut.clear();
     cluster.pass(Duration::from_secs(1), &[1, 2]);
     assert!(cluster.nodes[0].replica.poll().is_none(), "it takes part in nothing");

@@ -1,4 +1,4 @@
-//! The Redis protocol (RESP2): requests in, replies out.
+//! The Redis protocol: requests in, replies out. Replies are made in RESP2, and put into RESP3 for those who asked for it.
 //!
 //! The frames themselves are `redis-protocol`'s. What is added here is what a server needs around it: a request is an
 //! array of bulk strings and nothing else, so nothing is nested and a hostile client cannot make the parser recurse; a
@@ -31,6 +31,14 @@ pub(crate) enum ProtocolError {
     Line,
     #[error("Protocol error: a request of more than {0} bytes (--max-request-bytes)")]
     TooLarge(usize),
+}
+
+/// How a client wants its replies; `HELLO` changes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    #[default]
+    Resp2,
+    Resp3,
 }
 
 /// Where a request's arguments stand in the bytes it was parsed from, and how far it may be parsed.
@@ -197,6 +205,39 @@ pub(crate) fn put_error(output: &mut BytesMut, message: &str) {
     put(output, &BorrowedFrame::Error(&line));
 }
 
+/// Appends replies that are whole RESP2 frames, as `protocol` has them.
+///
+/// Of the frames that this server replies with, only null looks different in RESP3; clients do not take the old one.
+pub(crate) fn put_as(output: &mut BytesMut, protocol: Protocol, replies: &[u8]) {
+    let mut rest = replies;
+    if protocol == Protocol::Resp2 {
+        return output.extend_from_slice(rest);
+    }
+    while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+        let line = &rest[..=end];
+        let payload_bytes = match line {
+            b"$-1\r\n" | b"*-1\r\n" => None,
+            // An array's elements are frames of their own, and come next.
+            [b'$', length @ .., b'\r', b'\n'] => {
+                str::from_utf8(length).ok().and_then(|length| length.parse::<usize>().ok()).map(|length| length + 2)
+            }
+            _ => Some(0),
+        };
+        let taken = match payload_bytes {
+            None => {
+                output.extend_from_slice(b"_\r\n");
+                line.len()
+            }
+            Some(payload_bytes) => {
+                let taken = rest.len().min(line.len() + payload_bytes);
+                output.extend_from_slice(&rest[..taken]);
+                taken
+            }
+        };
+        rest = &rest[taken..];
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -286,6 +327,18 @@ mod tests {
         assert!(matches!(parse(&[b"*1\r\n$111111111111111111111111111111"]).unwrap_err(), ProtocolError::Bulk(_)));
         assert_eq!(parse(&[&b"A".repeat(LINE_BYTES_MAX)]).unwrap_err(), ProtocolError::Line);
         assert_eq!(parse(&[b"\x00"]).unwrap_err(), ProtocolError::Start(0));
+    }
+
+    #[test]
+    fn nulls_are_put_into_resp3_and_payloads_are_left_alone() {
+        let replies = b"$-1\r\n*3\r\n$5\r\n$-1\r\n\r\n$-1\r\n$0\r\n\r\n:-1\r\n+OK\r\n-ERR $-1\r\n*-1\r\n*0\r\n";
+        let mut output = BytesMut::new();
+        put_as(&mut output, Protocol::Resp2, replies);
+        assert_eq!(output, &replies[..]);
+        output.clear();
+        put_as(&mut output, Protocol::Resp3, replies);
+        let expected = b"_\r\n*3\r\n$5\r\n$-1\r\n\r\n_\r\n$0\r\n\r\n:-1\r\n+OK\r\n-ERR $-1\r\n_\r\n*0\r\n";
+        assert_eq!(output, &expected[..]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{
     operation::{Operation, encode, set_flags},
     store::parse_integer,
 };
-use crate::resp::Request;
+use crate::resp::{Protocol, Request};
 
 /// What a request comes to.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,12 +30,14 @@ pub(crate) enum Local {
     Echo(Vec<u8>),
     /// `INFO`, with the sections asked for (lower case); all if none.
     Info(Vec<String>),
-    /// `HELLO`, `CLIENT`, `SELECT 0`: accepted, without effect.
+    /// `CLIENT`, `SELECT 0`: accepted, without effect.
     Ok,
-    /// `HELLO 2`: what kind of server this is.
-    Hello,
-    /// `COMMAND`, `CONFIG GET`: nothing to tell.
+    /// `HELLO`: what kind of server this is, from now on in this protocol if one is named.
+    Hello(Option<Protocol>),
+    /// `COMMAND`: nothing to tell.
     EmptyArray,
+    /// `CONFIG GET`: nothing to tell.
+    EmptyMap,
     /// `CLIENT ID`: the connection's number.
     ClientId,
     /// `QUIT`.
@@ -88,7 +90,7 @@ const COMMANDS: &[(&str, Arity, Parser)] = &[
     ("COMMAND", AtLeast(1), |_| Ok(Command::Local(Local::EmptyArray))),
     ("CONFIG", AtLeast(2), |request| {
         if argument(request, 1).eq_ignore_ascii_case(b"GET") {
-            Ok(Command::Local(Local::EmptyArray))
+            Ok(Command::Local(Local::EmptyMap))
         } else {
             Err("ERR settings are flags of 'raft serve'; CONFIG can only GET, and has nothing to tell".to_owned())
         }
@@ -187,9 +189,10 @@ fn ping(request: &Request<'_>) -> Result<Command, String> {
 
 fn hello(request: &Request<'_>) -> Result<Command, String> {
     match request.get(1) {
-        None | Some(b"2") => Ok(Command::Local(Local::Hello)),
-        // Clients fall back to RESP2 when they read this code.
-        Some(_) => Err("NOPROTO unsupported protocol version: this server speaks RESP2".to_owned()),
+        None => Ok(Command::Local(Local::Hello(None))),
+        Some(b"2") => Ok(Command::Local(Local::Hello(Some(Protocol::Resp2)))),
+        Some(b"3") => Ok(Command::Local(Local::Hello(Some(Protocol::Resp3)))),
+        Some(_) => Err("NOPROTO unsupported protocol version: this server speaks RESP2 and RESP3".to_owned()),
     }
 }
 
@@ -239,7 +242,7 @@ mod tests {
         assert_eq!(refused("DECRBY k -9223372036854775808"), "ERR value is not an integer or out of range");
         assert!(refused("SET k v EX 5").starts_with("ERR syntax error"));
         assert!(refused("SET k v NX XX").starts_with("ERR syntax error"));
-        assert!(refused("HELLO 3").starts_with("NOPROTO"));
+        assert!(refused("HELLO 4").starts_with("NOPROTO"));
         assert!(refused("SELECT 1").starts_with("ERR DB index"));
     }
 

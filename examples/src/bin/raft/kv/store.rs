@@ -10,8 +10,9 @@ use redis_protocol::resp2::types::BorrowedFrame;
 use super::operation::{Arguments, Operation, decode, set_flags};
 use crate::resp;
 
-/// The longest string that `APPEND` may make; Redis has the same limit (`proto-max-bulk-len`).
-const VALUE_BYTES_MAX: usize = 512 << 20;
+/// The longest string that `APPEND` may make, and the most that `MGET` replies with. Half of what a frame between nodes
+/// may hold, so that a reply with a value in it can always be forwarded.
+const VALUE_BYTES_MAX: usize = 32 << 20;
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 const NIL: Bytes = Bytes::from_static(b"$-1\r\n");
 
@@ -81,6 +82,13 @@ impl Store {
             Operation::Get => self.get(arguments.next()?),
             Operation::Exists => integer(arguments.filter(|&key| self.map.contains_key(key)).count() as i64),
             Operation::MGet => {
+                let lengths = arguments.clone().map(|key| self.map.get(key).map_or(0, Vec::len));
+                // One value fits, and so do many short ones; naming a long one over and over does not.
+                if lengths.sum::<usize>() > VALUE_BYTES_MAX {
+                    return Some(error(&format!(
+                        "ERR the values exceed {VALUE_BYTES_MAX} bytes together: ask for fewer"
+                    )));
+                }
                 let values = arguments.map(|key| match self.map.get(key) {
                     Some(value) => BorrowedFrame::BulkString(value),
                     None => BorrowedFrame::Null,

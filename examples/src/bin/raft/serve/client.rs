@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     io::{self, Read, Write},
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,13 +16,19 @@ use kodiak_net::TcpStream;
 use super::Settings;
 use crate::{
     kv::command::{Command, Local, understand, unknown},
-    resp::{self, ProtocolError, RequestReader},
+    resp::{self, Protocol, ProtocolError, RequestReader},
 };
 
 /// Requests of one client that may wait for their replies. A client that pipelines more is read when some are answered.
 const REPLIES_MAX: usize = 4096;
 /// Bytes of replies that may wait for a client. One that does not read its replies is not read either.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
+/// Reads of one client that may be under way at a time; fewer after long replies. A read is short and its reply may be
+/// long: without this, a client that pipelines reads of one long value could fill the memory in one turn.
+const READS_MAX: usize = 64;
+/// Bytes taken from a client after its protocol error, so that it can finish sending and read why it is not understood:
+/// closing a socket that holds unread bytes resets the connection, and the error is lost with it.
+const DISCARDED_BYTES_MAX: usize = 64 << 20;
 
 /// What a client wants done next.
 #[derive(Debug)]
@@ -56,17 +62,22 @@ pub(super) struct Client {
     /// Received, not understood yet. Empty most of the time, and then without any room of its own.
     input: BytesMut,
     reader: RequestReader,
+    pub(super) protocol: Protocol,
     /// Replies in the order of the requests; `None` is still under way. Those before are in `output`.
     replies: VecDeque<Option<Bytes>>,
     /// The number of the first of `replies`.
     first_reply: u64,
     kind: Kind,
     under_way: usize,
+    /// Reads that may be under way, by the length of the latest replies.
+    reads_max: usize,
     /// Whether a whole request waits in `input` for something else than more bytes.
     held_up: bool,
     output: BytesMut,
     /// No more requests are read; the connection ends when everything is answered.
     closing: bool,
+    /// How many more bytes are taken and thrown away before the connection ends.
+    discarding: Option<usize>,
 }
 
 impl Client {
@@ -78,13 +89,16 @@ impl Client {
             watched: (true, false),
             input: BytesMut::new(),
             reader: RequestReader::new(settings.max_request_bytes),
+            protocol: Protocol::default(),
             replies: VecDeque::new(),
             first_reply: 0,
             kind: Kind::Reads,
             under_way: 0,
+            reads_max: READS_MAX,
             held_up: false,
             output: BytesMut::new(),
             closing: false,
+            discarding: None,
         }
     }
 
@@ -92,9 +106,9 @@ impl Client {
     pub(super) fn read(&mut self, chunk: &mut [u8]) -> io::Result<()> {
         match self.stream.read(chunk) {
             // The client may have closed only its own half: what it has asked is still answered.
-            Ok(0) => self.closing = true,
+            Ok(0) => (self.closing, self.discarding) = (true, None),
             Ok(len) if !self.closing => self.input.extend_from_slice(&chunk[..len]),
-            Ok(_) => {}
+            Ok(len) => self.discarding = self.discarding.and_then(|left| left.checked_sub(len)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -103,7 +117,7 @@ impl Client {
 
     /// Whether the client may go on asking before what it asked is answered.
     pub(super) fn wants_input(&self) -> bool {
-        !self.closing && !self.held_up && self.has_room()
+        self.discarding.is_some() || !self.closing && !self.held_up && self.has_room()
     }
 
     /// Whether replies wait for room in the socket.
@@ -113,7 +127,7 @@ impl Client {
 
     /// Whether there is nothing left to do for this client.
     pub(super) fn is_done(&self) -> bool {
-        self.closing && !self.held_up && self.replies.is_empty() && self.output.is_empty()
+        self.closing && self.discarding.is_none() && !self.held_up && self.replies.is_empty() && self.output.is_empty()
     }
 
     fn has_room(&self) -> bool {
@@ -144,19 +158,29 @@ impl Client {
                 None if request.inline => {
                     let message = format!("{}, and the line is not RESP", unknown(&request));
                     self.reply(|output| resp::put_error(output, &message));
-                    self.stop_reading();
+                    self.stop_understanding();
                     break;
                 }
                 None => Some(Command::Refused(unknown(&request))),
             };
             if let Some(kind) = command.as_ref().and_then(kind_of) {
-                if self.under_way > 0 && kind != self.kind {
+                let is_full = kind == Kind::Reads && self.under_way >= self.reads_max;
+                if self.under_way > 0 && (kind != self.kind || is_full) {
                     // Understood again when what is under way is answered.
                     self.reader.reset();
                     self.held_up = true;
                     return Next::Nothing;
                 }
                 self.kind = kind;
+            }
+            if let Some(Command::Local(Local::Hello(Some(protocol)))) = command {
+                if !self.replies.is_empty() {
+                    // What was asked before is answered in the protocol of before.
+                    self.reader.reset();
+                    self.held_up = true;
+                    return Next::Nothing;
+                }
+                self.protocol = protocol;
             }
             self.reader.reset();
             self.input.advance(len_bytes);
@@ -188,10 +212,12 @@ impl Client {
     /// The replica has answered request `number`.
     pub(super) fn answer(&mut self, number: u64, reply: Bytes) {
         self.under_way -= 1;
+        let fitting = (OUTPUT_BYTES_MAX / reply.len().max(1)).clamp(1, READS_MAX);
+        self.reads_max = fitting.min(self.reads_max + 1);
         let at = (number - self.first_reply) as usize;
         self.replies[at] = Some(reply);
         while let Some(Some(reply)) = self.replies.front() {
-            self.output.extend_from_slice(reply);
+            resp::put_as(&mut self.output, self.protocol, reply);
             self.replies.pop_front();
             self.first_reply += 1;
         }
@@ -211,7 +237,12 @@ impl Client {
     fn end_by(&mut self, error: &ProtocolError) {
         tracing::info!(client = %self.address, %error, "closing a connection that does not speak RESP");
         self.reply(|output| resp::put_error(output, &format!("ERR {error}")));
+        self.stop_understanding();
+    }
+
+    fn stop_understanding(&mut self) {
         self.stop_reading();
+        self.discarding = Some(DISCARDED_BYTES_MAX);
     }
 
     fn stop_reading(&mut self) {
@@ -228,6 +259,13 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
+            }
+        }
+        if self.discarding.is_some() && self.replies.is_empty() {
+            // All is said. The client sees the end now; this side waits for the client's.
+            match self.stream.shutdown(Shutdown::Write) {
+                Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),
+                _ => {}
             }
         }
         // A long reply's room is not kept by a connection that goes silent.

@@ -103,6 +103,8 @@ fn options(arguments: &Arguments, advertised: String) -> Result<Options, String>
     options.election_timeout = (shortest, shortest * 2);
     options.heartbeat_interval = Duration::from_millis(arguments.heartbeat);
     options.request_timeout = Duration::from_millis(arguments.request_timeout);
+    // A follower's clients may pipeline as deep as a leader's.
+    options.limits.forwarded_requests = options.limits.pending_requests;
     // A request in the log takes a little more room than on the wire.
     options.limits.request_bytes = arguments.max_request_bytes + 1024;
     Ok(options)

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     kv::{Store, command::Local},
-    resp,
+    resp::{self, Protocol},
 };
 
 /// How long nobody is accepted after accepting has failed.
@@ -218,7 +218,8 @@ impl Server {
                     self.submit(event_loop, waiting, Request::Read(query));
                 }
                 Next::Local(local) => {
-                    let reply = self.local(&local, id);
+                    let protocol = client.protocol;
+                    let reply = self.local(&local, id, protocol);
                     self.clients[slot].reply(|output| output.extend_from_slice(&reply));
                 }
                 Next::Nothing => return,
@@ -299,7 +300,7 @@ impl Server {
         }
     }
 
-    fn local(&self, local: &Local, client: u64) -> Bytes {
+    fn local(&self, local: &Local, client: u64, protocol: Protocol) -> Bytes {
         let mut output = BytesMut::new();
         match local {
             Local::Ping(None) => resp::put(&mut output, &BorrowedFrame::SimpleString(b"PONG")),
@@ -309,20 +310,31 @@ impl Server {
                 resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes()));
             }
             Local::Ok | Local::Quit => return Bytes::from_static(b"+OK\r\n"),
-            Local::EmptyArray => return Bytes::from_static(b"*0\r\n"),
+            Local::EmptyMap if protocol == Protocol::Resp3 => return Bytes::from_static(b"%0\r\n"),
+            Local::EmptyArray | Local::EmptyMap => return Bytes::from_static(b"*0\r\n"),
             Local::ClientId => resp::put(&mut output, &BorrowedFrame::Integer(client as i64)),
-            Local::Hello => {
+            Local::Hello(_) => {
+                let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
                 let text = |text: &'static str| BorrowedFrame::BulkString(text.as_bytes());
                 let fields = [
                     (text("server"), text("kodiak")),
                     (text("version"), text(env!("CARGO_PKG_VERSION"))),
-                    (text("proto"), BorrowedFrame::Integer(2)),
+                    (text("proto"), BorrowedFrame::Integer(version)),
                     (text("id"), BorrowedFrame::Integer(client as i64)),
                     (text("mode"), text("standalone")),
                     (text("role"), text("master")),
                 ];
-                let flat: Vec<_> = fields.into_iter().flat_map(|(name, value)| [name, value]).collect();
-                resp::put(&mut output, &BorrowedFrame::Array(&flat));
+                if protocol == Protocol::Resp3 {
+                    // A map: pairs behind a header of its own.
+                    output.extend_from_slice(format!("%{}\r\n", fields.len()).as_bytes());
+                    for (name, value) in &fields {
+                        resp::put(&mut output, name);
+                        resp::put(&mut output, value);
+                    }
+                } else {
+                    let flat: Vec<_> = fields.into_iter().flat_map(|(name, value)| [name, value]).collect();
+                    resp::put(&mut output, &BorrowedFrame::Array(&flat));
+                }
             }
         }
         output.freeze()
