@@ -58,6 +58,42 @@ fn a_pipeline_is_answered_in_its_order_through_a_follower() {
 }
 
 #[test]
+fn a_transaction_is_one_step_through_any_node() {
+    let cluster = Cluster::start(3);
+    let follower = cluster.follower();
+    assert_eq!(cluster.client(follower).insist(&["SET", "a", "0"]), "OK");
+    // Pairs that are always equal, whoever looks.
+    thread::scope(|scope| {
+        for id in 1..=3 {
+            let (mut writer, mut reader) = (cluster.client(id), cluster.client(id));
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    assert_eq!(writer.ask(&["MULTI"]), "OK");
+                    assert_eq!(writer.ask(&["INCR", "x"]), "QUEUED");
+                    assert_eq!(writer.ask(&["INCR", "y"]), "QUEUED");
+                    assert_eq!(writer.ask(&["GET", "x"]), "QUEUED");
+                    let said = writer.ask(&["EXEC"]);
+                    let parts: Vec<&str> = said.split(", ").collect();
+                    assert!(parts[0] == parts[1] && parts[0].ends_with(parts[2]), "{said}");
+                }
+            });
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    let said = reader.ask(&["MGET", "x", "y"]);
+                    let (x, y) = said.split_once(", ").unwrap();
+                    assert_eq!(x, y, "a transaction was seen half done");
+                }
+            });
+        }
+    });
+    let mut client = cluster.client(follower);
+    assert_eq!(client.ask(&["MULTI"]), "OK");
+    assert!(client.ask(&["INCR"]).starts_with("ERR wrong number"));
+    assert!(client.ask(&["EXEC"]).starts_with("EXECABORT"));
+    assert_eq!(client.ask(&["GET", "x"]), "150");
+}
+
+#[test]
 fn ten_thousand_pipelined_writes_are_all_there() {
     let cluster = Cluster::start(3);
     let mut client = cluster.client(cluster.leader());
@@ -347,6 +383,8 @@ fn mistakes_are_explained() {
     assert!(with(base("1", &folder), &["--peer", "1=127.0.0.1:9"]).contains("its own peers"));
     assert!(with(base("1", &folder), &["--peer", "2=127.0.0.1:9", "--peer", "2=127.0.0.1:8"]).contains("twice"));
     assert!(with(base("1", &folder), &["--heartbeat", "200"]).contains("heartbeat"));
+    assert!(with(base("1", &folder), &["--heartbeat", "0"]).contains("heartbeat"));
+    assert!(with(base("1", &folder), &["--max-request-bytes", "0"]).contains("--max-request-bytes"));
     let taken = cluster.nodes[&1].client.to_string();
     assert!(serve(&["--id", "1", "--data", &folder, "--raft", any, "--client", &taken]).contains(&taken));
 }

@@ -17,8 +17,21 @@ pub(crate) enum Command {
     Read(Bytes),
     /// Answered by this node alone.
     Local(Local),
+    /// Begins or ends a transaction.
+    Transaction(Bracket),
     /// Refused; the text starts with the error's code.
     Refused(String),
+}
+
+/// The beginning or an end of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bracket {
+    /// `MULTI`.
+    Multi,
+    /// `EXEC`.
+    Exec,
+    /// `DISCARD`.
+    Discard,
 }
 
 /// What a node answers by itself.
@@ -76,6 +89,9 @@ const COMMANDS: &[(&str, Arity, Parser)] = &[
     ("DBSIZE", Exactly(1), |request| read(Operation::DbSize, request)),
     ("FLUSHALL", AtLeast(1), flush),
     ("FLUSHDB", AtLeast(1), flush),
+    ("MULTI", Exactly(1), |_| Ok(Command::Transaction(Bracket::Multi))),
+    ("EXEC", Exactly(1), |_| Ok(Command::Transaction(Bracket::Exec))),
+    ("DISCARD", Exactly(1), |_| Ok(Command::Transaction(Bracket::Discard))),
     ("ECHO", Exactly(2), |request| Ok(Command::Local(Local::Echo(argument(request, 1).to_vec())))),
     ("INFO", AtLeast(1), |request| {
         let sections = request.from(1).map(|section| String::from_utf8_lossy(section).to_lowercase());

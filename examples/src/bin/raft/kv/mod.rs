@@ -2,7 +2,7 @@
 //! state machine that carries it out ([`store`]).
 
 pub(crate) mod command;
-mod operation;
+pub(crate) mod operation;
 mod store;
 
 pub(crate) use store::Store;

@@ -41,6 +41,8 @@ operations! {
     GetDel = 6,
     /// nothing
     FlushAll = 7,
+    /// operation…, each encoded like this one; reads too
+    Exec = 8,
     /// key
     Get = 65,
     /// key…

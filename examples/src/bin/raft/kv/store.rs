@@ -73,8 +73,30 @@ impl Store {
                 self.map = HashMap::new();
                 OK
             }
+            Operation::Exec => self.execute(arguments),
             _ => return None,
         })
+    }
+
+    /// Carries out the operations of a transaction. Each answers for itself; none undoes another, as in Redis.
+    fn execute(&mut self, operations: Arguments<'_>) -> Bytes {
+        let mut replies = BytesMut::from(format!("*{}\r\n", operations.clone().count()).as_bytes());
+        for operation in operations {
+            let reply = match decode(operation) {
+                // It is never made: a transaction within one could nest without end.
+                None | Some((Operation::Exec, _)) => malformed(),
+                Some((operation, arguments)) => match self.read(operation, arguments.clone()) {
+                    Some(reply) => reply,
+                    None => self.write(operation, arguments).unwrap_or_else(malformed),
+                },
+            };
+            if replies.len() + reply.len() > VALUE_BYTES_MAX {
+                replies.extend_from_slice(b"-ERR done, but the replies of the transaction are too long together\r\n");
+            } else {
+                replies.extend_from_slice(&reply);
+            }
+        }
+        replies.freeze()
     }
 
     fn read(&self, operation: Operation, mut arguments: Arguments<'_>) -> Option<Bytes> {
@@ -292,6 +314,19 @@ mod tests {
         assert_eq!(set(&mut store, b"2", set_flags::IF_ABSENT), NIL);
         assert_eq!(set(&mut store, b"3", set_flags::IF_PRESENT | set_flags::GET), bulk(b"1"));
         assert_eq!(read(&store, Operation::MGet, &[b"k", b"none"]), "*2\r\n$1\r\n3\r\n$-1\r\n");
+    }
+
+    #[test]
+    fn a_transaction_answers_for_each_of_its_operations() {
+        let mut store = Store::default();
+        let set = encode(Operation::Set, [&b"k"[..], b"1", &[0]].into_iter());
+        let increment = encode(Operation::IncrBy, [&b"k"[..], b"2"].into_iter());
+        let get = encode(Operation::Get, [&b"k"[..]].into_iter());
+        let nested = encode(Operation::Exec, [&get[..]].into_iter());
+        let reply = write(&mut store, Operation::Exec, &[&set, &increment, &get, &nested, b"?"]);
+        let reply = str::from_utf8(&reply).unwrap();
+        assert!(reply.starts_with("*5\r\n+OK\r\n:3\r\n$1\r\n3\r\n-ERR "), "{reply}");
+        assert_eq!(reply.matches("-ERR ").count(), 2, "{reply}");
     }
 
     #[test]

@@ -13,9 +13,12 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use kodiak_net::TcpStream;
 
-use super::Settings;
+use super::{
+    Settings,
+    transaction::{Step, Transaction},
+};
 use crate::{
-    kv::command::{Command, Local, understand, unknown},
+    kv::command::{Bracket, Command, Local, understand, unknown},
     resp::{self, Protocol, ProtocolError, RequestReader},
 };
 
@@ -63,6 +66,8 @@ pub(super) struct Client {
     input: BytesMut,
     reader: RequestReader,
     pub(super) protocol: Protocol,
+    transaction: Transaction,
+    request_bytes_max: usize,
     /// Replies in the order of the requests; `None` is still under way. Those before are in `output`.
     replies: VecDeque<Option<Bytes>>,
     /// The number of the first of `replies`.
@@ -90,6 +95,8 @@ impl Client {
             input: BytesMut::new(),
             reader: RequestReader::new(settings.max_request_bytes),
             protocol: Protocol::default(),
+            transaction: Transaction::default(),
+            request_bytes_max: settings.max_request_bytes,
             replies: VecDeque::new(),
             first_reply: 0,
             kind: Kind::Reads,
@@ -142,58 +149,31 @@ impl Client {
                 self.held_up = true;
                 return Next::Nothing;
             }
-            let request = match self.reader.read(&self.input) {
-                Ok(Some(request)) => request,
-                Ok(None) => break,
-                Err(error) => {
-                    self.end_by(&error);
-                    break;
-                }
-            };
-            let len_bytes = request.len_bytes;
-            let command = match understand(&request) {
-                Some(command) => Some(command),
-                None if request.len() == 0 => None,
-                // A line that is no command is no client of ours but something that speaks another protocol.
-                None if request.inline => {
-                    let message = format!("{}, and the line is not RESP", unknown(&request));
-                    self.reply(|output| resp::put_error(output, &message));
-                    self.stop_understanding();
-                    break;
-                }
-                None => Some(Command::Refused(unknown(&request))),
-            };
-            if let Some(kind) = command.as_ref().and_then(kind_of) {
-                let is_full = kind == Kind::Reads && self.under_way >= self.reads_max;
-                if self.under_way > 0 && (kind != self.kind || is_full) {
-                    // Understood again when what is under way is answered.
-                    self.reader.reset();
-                    self.held_up = true;
-                    return Next::Nothing;
-                }
-                self.kind = kind;
-            }
-            if let Some(Command::Local(Local::Hello(Some(protocol)))) = command {
-                if !self.replies.is_empty() {
-                    // What was asked before is answered in the protocol of before.
-                    self.reader.reset();
-                    self.held_up = true;
-                    return Next::Nothing;
-                }
-                self.protocol = protocol;
-            }
+            let Some((command, len_bytes)) = self.parse() else { break };
             self.reader.reset();
+            if command.as_ref().is_some_and(|command| self.must_wait(command)) {
+                // It is parsed again when what is under way is answered.
+                self.held_up = true;
+                return Next::Nothing;
+            }
             self.input.advance(len_bytes);
-            match command {
-                Some(Command::Write(bytes)) => return Next::Write(self.start(), bytes),
-                Some(Command::Read(bytes)) => return Next::Read(self.start(), bytes),
-                Some(Command::Local(Local::Quit)) => {
+            let Some(command) = command else { continue };
+            match self.transaction.step(command, self.request_bytes_max) {
+                Step::Say(frame) => self.reply(|output| output.extend_from_slice(frame.as_bytes())),
+                Step::Run(Command::Write(bytes)) => return Next::Write(self.start(Kind::Writes), bytes),
+                Step::Run(Command::Read(bytes)) => return Next::Read(self.start(Kind::Reads), bytes),
+                Step::Run(Command::Local(Local::Quit)) => {
                     self.reply(|output| output.extend_from_slice(b"+OK\r\n"));
                     self.stop_reading();
                 }
-                Some(Command::Local(local)) => return Next::Local(local),
-                Some(Command::Refused(message)) => self.reply(|output| resp::put_error(output, &message)),
-                None => {}
+                Step::Run(Command::Local(local)) => {
+                    if let Local::Hello(Some(protocol)) = local {
+                        self.protocol = protocol;
+                    }
+                    return Next::Local(local);
+                }
+                Step::Run(Command::Refused(message)) => self.reply(|output| resp::put_error(output, &message)),
+                Step::Run(Command::Transaction(_)) => unreachable!("a transaction answers its own brackets"),
             }
         }
         if self.input.is_empty() {
@@ -203,7 +183,47 @@ impl Client {
         Next::Nothing
     }
 
-    fn start(&mut self) -> u64 {
+    /// The request at the front of the input, understood (`None`: an empty one), and its length. `None` if there is no whole
+    /// one, or none that can be understood any more: then its error is on its way.
+    fn parse(&mut self) -> Option<(Option<Command>, usize)> {
+        let request = match self.reader.read(&self.input) {
+            Ok(request) => request?,
+            Err(error) => {
+                self.end_by(&error);
+                return None;
+            }
+        };
+        let len_bytes = request.len_bytes;
+        match understand(&request) {
+            Some(command) => Some((Some(command), len_bytes)),
+            None if request.len() == 0 => Some((None, len_bytes)),
+            // A line that is no command is no client of ours but something that speaks another protocol.
+            None if request.inline => {
+                let message = format!("{}, and the line is not RESP", unknown(&request));
+                self.reply(|output| resp::put_error(output, &message));
+                self.stop_understanding();
+                None
+            }
+            None => Some((Some(Command::Refused(unknown(&request))), len_bytes)),
+        }
+    }
+
+    /// Whether a command must wait until what is under way is answered.
+    fn must_wait(&self, command: &Command) -> bool {
+        let kind = match command {
+            _ if self.transaction.keeps(command) => return false,
+            Command::Write(_) | Command::Transaction(Bracket::Exec) => Kind::Writes,
+            Command::Read(_) => Kind::Reads,
+            // What was asked before is answered in the protocol of before.
+            Command::Local(Local::Hello(Some(_))) => return !self.replies.is_empty(),
+            Command::Local(_) | Command::Refused(_) | Command::Transaction(_) => return false,
+        };
+        let is_full = kind == Kind::Reads && self.under_way >= self.reads_max;
+        self.under_way > 0 && (kind != self.kind || is_full)
+    }
+
+    fn start(&mut self, kind: Kind) -> u64 {
+        self.kind = kind;
         self.under_way += 1;
         self.replies.push_back(None);
         self.first_reply + self.replies.len() as u64 - 1
@@ -275,13 +295,5 @@ impl Client {
             self.output.clear()
         }
         Ok(())
-    }
-}
-
-fn kind_of(command: &Command) -> Option<Kind> {
-    match command {
-        Command::Write(_) => Some(Kind::Writes),
-        Command::Read(_) => Some(Kind::Reads),
-        Command::Local(_) | Command::Refused(_) => None,
     }
 }

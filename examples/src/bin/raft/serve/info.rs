@@ -48,7 +48,9 @@ fn raft(status: &Status) -> String {
     line("cluster_id", &status.identity.cluster);
     line("node_id", &status.identity.node);
     line("disk_id", &status.identity.disk);
-    line("role", &role_name(core.role));
+    // A node whose disk has failed takes part in nothing, whatever it was before.
+    let role = if replica.failed.is_some() { "failed" } else { role_name(core.role) };
+    line("role", &role);
     line("term", &core.term);
     line("leader_id", &core.leader.map_or("none".to_owned(), |leader| leader.to_string()));
     line("commit_index", &core.commit);

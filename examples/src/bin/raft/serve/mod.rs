@@ -3,6 +3,7 @@
 mod client;
 mod info;
 mod server;
+mod transaction;
 
 use std::{error::Error, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -34,20 +35,25 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
     /// Shortest time without a leader, in milliseconds, before this node asks for an election; the longest is twice that.
-    #[arg(long, value_name = "MS", default_value_t = 150)]
+    #[arg(long, value_name = "MS", default_value_t = 150, value_parser = milliseconds())]
     election_timeout: u64,
     /// How often a leader shows that it is there, in milliseconds; at most half of --election-timeout.
-    #[arg(long, value_name = "MS", default_value_t = 30)]
+    #[arg(long, value_name = "MS", default_value_t = 30, value_parser = milliseconds())]
     heartbeat: u64,
     /// How long a request may take, in milliseconds, before it is answered with an error.
-    #[arg(long, value_name = "MS", default_value_t = 5000)]
+    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = milliseconds())]
     request_timeout: u64,
     /// Clients that may be connected at a time.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     max_clients: usize,
-    /// The largest request, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
-    max_request_bytes: usize,
+    /// The largest request, in bytes; at most 4 MiB.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(64..=4 << 20))]
+    max_request_bytes: u64,
+}
+
+/// A time of at least a millisecond and at most an hour.
+fn milliseconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=3_600_000)
 }
 
 /// `2=127.0.0.1:7002`.
@@ -86,7 +92,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let client_address = listener.local_addr()?;
     let advertised = arguments.advertise.clone().unwrap_or_else(|| client_address.to_string());
     let options = options(&arguments, advertised)?;
-    let settings = Settings { max_clients: arguments.max_clients, max_request_bytes: arguments.max_request_bytes };
+    let settings =
+        Settings { max_clients: arguments.max_clients, max_request_bytes: arguments.max_request_bytes as usize };
     server::serve(&options, settings, listener)
 }
 
@@ -106,6 +113,6 @@ fn options(arguments: &Arguments, advertised: String) -> Result<Options, String>
     // A follower's clients may pipeline as deep as a leader's.
     options.limits.forwarded_requests = options.limits.pending_requests;
     // A request in the log takes a little more room than on the wire.
-    options.limits.request_bytes = arguments.max_request_bytes + 1024;
+    options.limits.request_bytes = arguments.max_request_bytes as usize + 1024;
     Ok(options)
 }
