@@ -7,7 +7,7 @@
 use super::Event;
 use crate::fd::check;
 use crate::{Interest, Readiness, Trigger};
-use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOLLPRI, EPOLLRDHUP};
+use libc::{EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOLLPRI, EPOLLRDHUP};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +32,18 @@ impl Selector {
 
     pub(crate) fn add(&self, source: BorrowedFd<'_>, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags(want, trigger)).map_err(name_the_limit)
+    }
+
+    pub(crate) fn add_exclusive(
+        &self,
+        source: BorrowedFd<'_>,
+        key: u64,
+        want: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
+        // The kernel refuses EPOLLRDHUP here.
+        let flags = (flags(want, trigger) & !(EPOLLRDHUP as u32)) | EPOLLEXCLUSIVE as u32;
+        self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags).map_err(name_the_limit)
     }
 
     pub(crate) fn modify(&self, source: RawFd, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {

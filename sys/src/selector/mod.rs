@@ -5,6 +5,7 @@
 //! `Selector`, `Send + Sync`, with
 //! - `new()`: a close-on-exec descriptor of its own, which `as_fd()` lends so that selectors nest;
 //! - `add(source, key, interest, trigger)`: `AlreadyExists` if the source is registered; interest is never empty (checked here);
+//! - `add_exclusive(…)`: the same, waking only one of several selectors, or `Unsupported`;
 //! - `modify(number, key, interest, trigger)`: replaces key, interest and trigger and arms again; `NotFound` if unknown;
 //! - `remove(number)`: everything about the source; `NotFound` if unknown. These two take the descriptor's number, which nothing
 //!   is done to: only the selector's own list changes;
@@ -86,6 +87,30 @@ impl Selector {
     pub fn add(&self, source: BorrowedFd<'_>, key: u64, interest: Interest, trigger: Trigger) -> io::Result<()> {
         refuse_empty(interest)?;
         self.imp.add(source, key, interest, trigger)
+    }
+
+    /// As [`add`](Self::add), and of all selectors that watch the same file in this way, only one or a few are woken for each
+    /// event (`EPOLLEXCLUSIVE`): for a listener shared by several threads, each with a selector of its own.
+    ///
+    /// It is for readable and writable only, level or edge, and for good: such a registration can be removed, but not modified
+    /// ([`InvalidInput`](io::ErrorKind::InvalidInput)). That a peer has closed its half is not reported by itself
+    /// ([`Readiness::is_read_closed`]); reading tells.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add). [`Unsupported`](io::ErrorKind::Unsupported) on kqueue, and anywhere with priority interest or oneshot.
+    pub fn add_exclusive(
+        &self,
+        source: BorrowedFd<'_>,
+        key: u64,
+        interest: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
+        refuse_empty(interest)?;
+        if interest.contains(Interest::PRIORITY) || trigger == Trigger::Oneshot {
+            let text = "exclusive wake-ups are for readable and writable interest, level or edge";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        self.imp.add_exclusive(source, key, interest, trigger)
     }
 
     /// Replaces a registration's key, interest and trigger, and arms it again: what is ready now is reported anew.

@@ -63,6 +63,10 @@ impl Selector {
         self.settle(&mut table, fd, adding, |table| table.put(fd, key, tag, want, trigger), want)
     }
 
+    pub(crate) fn add_exclusive(&self, _: BorrowedFd<'_>, _: u64, _: Interest, _: Trigger) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "kqueue has no exclusive wake-ups"))
+    }
+
     pub(crate) fn modify(&self, source: RawFd, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {
         let fd = source as usize;
         let mut table = self.table();
