@@ -11,7 +11,7 @@
 //! - [`RingBuf`]: a bounded buffer, filled from and drained to a socket with vectored calls
 //! - [`BindOptions`], [`Keepalive`]: options; the others are methods of the sockets
 //! - [`RecvBatch`], [`SendBatch`]: many datagrams in one system call
-//! - [`AcceptError::Shed`]: what a listener does when there is no descriptor left
+//! - [`Acceptor`], [`AcceptError::Shed`]: what a listener does when there is no descriptor left
 //!
 //! An echo that answers one client:
 //!
@@ -63,6 +63,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod acceptor;
 mod connecting;
 mod error;
 mod options;
@@ -74,6 +75,7 @@ mod try_io;
 mod udp;
 mod unix;
 
+pub use acceptor::{Accept, Acceptor};
 pub use connecting::{Connecting, Finish};
 pub use error::{AcceptError, Address, BindError, ConnectError, DescriptorLimit};
 pub use kodiak_sys::socket::{Datagram, PeerCredentials, PushError, Received, RecvBatch, SendBatch};
