@@ -2,14 +2,16 @@
 
 mod common;
 
-use common::{look, unix_pair, wait};
+use common::unix_pair;
 use kodiak_sys::{Interest, Selector, Trigger};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 
 #[cfg(all(target_os = "linux", not(kodiak_kqueue)))]
 #[test]
 fn the_kernel_is_told_and_events_are_as_ever() {
+    use common::{look, wait};
+    use std::io::Write;
     use std::os::fd::AsRawFd;
 
     let (a, mut b) = unix_pair();
