@@ -118,11 +118,3 @@ impl<S> fmt::Debug for Connecting<S> {
         f.debug_struct("Connecting").field("address", &format_args!("{}", self.address)).finish_non_exhaustive()
     }
 }
-
-/// Starts connecting a non-blocking socket. That the kernel is not done yet is no error.
-pub(crate) fn start(socket: &socket2::Socket, address: &socket2::SockAddr) -> io::Result<()> {
-    match socket.connect(address) {
-        Err(error) if kodiak_sys::socket::is_in_progress(&error) => Ok(()),
-        outcome => outcome,
-    }
-}

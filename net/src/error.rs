@@ -96,8 +96,8 @@ pub enum AcceptError {
         limit: DescriptorLimit,
     },
     /// There was no free descriptor and no reserve either (another thread took its place). Connections keep waiting
-    /// in the queue. Stop listening for a moment: deregister the listener, set a timeout of, say, 100 ms, then register it
-    /// again.
+    /// in the queue. Stop listening for a moment, as [`Acceptor`](crate::Acceptor) does: deregister the listener, set a timeout of,
+    /// say, 100 ms, then register it again.
     #[error("{limit} and the listener's reserve is gone: pause accepting, close descriptors or raise the limit")]
     Exhausted {
         /// Which limit was hit.

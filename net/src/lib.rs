@@ -1,15 +1,17 @@
-//! Non-blocking TCP, UDP and Unix sockets for the Kodiak event loop, and a ring buffer to go with them.
+//! Non-blocking TCP, UDP and Unix sockets and pipes for the Kodiak event loop, and a ring buffer to go with them.
 //!
 //! Every socket here is a [`Source`](kodiak_reactor::Source): register it with an
 //! [`EventLoop`](kodiak_reactor::EventLoop), and drop it when done, which deregisters it before it closes. All are
 //! non-blocking from the start, closed on `exec`, and small (32 bytes a stream).
 //!
 //! - [`TcpListener`], [`TcpStream`], [`UdpSocket`], [`UnixListener`], [`UnixStream`], [`UnixDatagram`]
+//! - [`pipe`]: pipes and children's standard streams
 //! - [`Connecting`]: a stream on its way, a type of its own
 //! - [`TryRead`], [`TryWrite`], [`TryRecv`]: where "would block" is `Ok(None)`, not an error
 //! - [`RingBuf`]: a bounded buffer, filled from and drained to a socket with vectored calls
 //! - [`BindOptions`], [`Keepalive`]: options; the others are methods of the sockets
-//! - [`AcceptError::Shed`]: what a listener does when there is no descriptor left
+//! - [`RecvBatch`], [`SendBatch`]: many datagrams in one system call
+//! - [`Acceptor`], [`AcceptError::Shed`]: what a listener does when there is no descriptor left
 //!
 //! An echo that answers one client:
 //!
@@ -61,9 +63,11 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod acceptor;
 mod connecting;
 mod error;
 mod options;
+pub mod pipe;
 mod plumbing;
 mod ring_buf;
 mod tcp;
@@ -71,8 +75,10 @@ mod try_io;
 mod udp;
 mod unix;
 
+pub use acceptor::{Accept, Acceptor};
 pub use connecting::{Connecting, Finish};
 pub use error::{AcceptError, Address, BindError, ConnectError, DescriptorLimit};
+pub use kodiak_sys::socket::{Datagram, PeerCredentials, PushError, Received, RecvBatch, SendBatch};
 pub use options::{BindOptions, DEFAULT_BACKLOG, Keepalive};
 pub use ring_buf::{Fill, Reader, RingBuf, Writer};
 pub use tcp::{TcpListener, TcpStream};

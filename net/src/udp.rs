@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 
 use kodiak_reactor::Io;
+use kodiak_sys::socket::{RecvBatch, SendBatch};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::error::BindError;
@@ -15,7 +17,7 @@ use crate::try_io::{TryRecv, not_ready_is_none};
 ///
 /// [`recv_from`](UdpSocket::recv_from) and the others are as std's, where "would block" is an error of that kind; the
 /// `try_` forms (see [`TryRecv`] too) say `Ok(None)` instead. When the loop calls, receive until there is nothing left:
-/// one event may stand for many datagrams.
+/// one event may stand for many datagrams, and [`recv_batch`](UdpSocket::recv_batch) takes many with one call.
 ///
 /// ```
 /// use kodiak_net::{TryRecv, UdpSocket};
@@ -119,6 +121,41 @@ impl UdpSocket {
     /// What the kernel reports, except `WouldBlock` and `Interrupted` (it is repeated).
     pub fn try_send_to(&self, bytes: &[u8], target: SocketAddr) -> io::Result<Option<usize>> {
         not_ready_is_none(|| self.send_to(bytes, target))
+    }
+
+    /// Receives what waits with one system call, as far as `batch` has room, and says how many datagrams that are: at
+    /// least one. If the batch is [full](RecvBatch::is_full), more may wait.
+    ///
+    /// # Errors
+    /// As [`recv`](UdpSocket::recv).
+    pub fn recv_batch(&self, batch: &mut RecvBatch) -> io::Result<usize> {
+        batch.recv(self.io.as_fd())
+    }
+
+    /// As [`recv_batch`](UdpSocket::recv_batch); `Ok(None)` when none waits.
+    ///
+    /// # Errors
+    /// As [`recv`](UdpSocket::recv), except `WouldBlock`.
+    pub fn try_recv_batch(&self, batch: &mut RecvBatch) -> io::Result<Option<usize>> {
+        not_ready_is_none(|| self.recv_batch(batch))
+    }
+
+    /// Sends with one system call as many datagrams of `batch` as the kernel takes, and says how many. Those are gone from
+    /// the batch, the others stay: register for writable, and send again.
+    ///
+    /// # Errors
+    /// As [`send_to`](UdpSocket::send_to). It is about the first datagram of the batch (or an *earlier* one, if it is
+    /// `ConnectionRefused`): send again, or [`skip`](SendBatch::skip) it.
+    pub fn send_batch(&self, batch: &mut SendBatch) -> io::Result<usize> {
+        batch.send(self.io.as_fd())
+    }
+
+    /// As [`send_batch`](UdpSocket::send_batch); `Ok(None)` when the kernel's buffer is full.
+    ///
+    /// # Errors
+    /// As [`send_batch`](UdpSocket::send_batch), except `WouldBlock`.
+    pub fn try_send_batch(&self, batch: &mut SendBatch) -> io::Result<Option<usize>> {
+        not_ready_is_none(|| self.send_batch(batch))
     }
 
     /// Receives one datagram from the connected peer.

@@ -176,13 +176,13 @@ fn check(mut server: ServerProcess, output: &mut impl BufRead, turned_away: usiz
 }
 
 #[test]
-fn tcp_sheds_and_recovers() {
+fn emfile_on_accept_does_not_spin_tcp() {
     if env::var_os(SERVER).is_some() {
         let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         println!("address={}", listener.local_addr().unwrap());
         return Server::run(listener);
     }
-    let mut server = start_server("tcp_sheds_and_recovers", "127.0.0.1:0");
+    let mut server = start_server("emfile_on_accept_does_not_spin_tcp", "127.0.0.1:0");
     let mut output = BufReader::new(server.0.stdout.take().unwrap());
     let address: SocketAddr = line_after(&mut output, "address=").parse().unwrap();
     let connect = || {
@@ -194,7 +194,7 @@ fn tcp_sheds_and_recovers() {
 }
 
 #[test]
-fn unix_sheds_and_recovers() {
+fn emfile_on_accept_does_not_spin_unix() {
     if let Some(path) = env::var_os(SERVER) {
         let listener = UnixListener::bind(Path::new(&path)).unwrap();
         println!("address={}", path.display());
@@ -202,7 +202,7 @@ fn unix_sheds_and_recovers() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("crowd");
-    let mut server = start_server("unix_sheds_and_recovers", path.to_str().unwrap());
+    let mut server = start_server("emfile_on_accept_does_not_spin_unix", path.to_str().unwrap());
     let mut output = BufReader::new(server.0.stdout.take().unwrap());
     line_after(&mut output, "address=");
     let connect = || {

@@ -337,7 +337,7 @@ impl Handler<(), ()> for Count {
 }
 
 #[test]
-fn a_dropped_socket_is_silent_although_a_duplicate_lives() {
+fn a_duplicated_descriptor_falls_silent_with_its_socket() {
     let (ours, mut theirs) = StdUnixStream::pair().unwrap();
     let _duplicate = ours.try_clone().unwrap();
     let stream = UnixStream::from_std(ours).unwrap();

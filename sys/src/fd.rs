@@ -13,6 +13,12 @@ pub(crate) fn check_len(answer: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
 
+/// The same for calls that go through `syscall`.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn check_long(answer: libc::c_long) -> io::Result<libc::c_long> {
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
 /// Calls again for as long as a signal interrupts: for calls that do not wait, where an interruption means nothing.
 pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
@@ -38,7 +44,10 @@ pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// A pipe, reader first, both ends non-blocking and close-on-exec.
-pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+///
+/// # Errors
+/// What the kernel says, usually that the limit of open descriptors is reached.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];
     new_pipe(&mut ends)?;
     // SAFETY: just opened, and nobody else knows it.
@@ -48,7 +57,7 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     if !PIPE_TAKES_FLAGS {
         for end in [&reader, &writer] {
             set_cloexec(end.as_fd())?;
-            set_nonblocking(end.as_fd())?;
+            set_nonblocking(end.as_fd(), true)?;
         }
     }
     Ok((reader, writer))
@@ -79,10 +88,18 @@ pub(crate) fn set_cloexec(fd: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
-/// Makes calls on `fd` answer `WouldBlock` instead of waiting, and leaves its other flags alone.
-pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+/// Makes calls on `fd` answer `WouldBlock` instead of waiting, or wait again. Its other flags stay as they are. The flag is the open
+/// file's: all duplicates of the descriptor share it, those in other processes included.
+///
+/// # Errors
+/// What the kernel says; none is expected of an open descriptor.
+pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     // SAFETY: the descriptor is borrowed for the whole call; this command takes nothing.
     let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    let wanted = if on { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
+    if wanted == flags {
+        return Ok(());
+    }
     // SAFETY: the descriptor is borrowed for the whole call; this command takes an int.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(drop)
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, wanted) }).map(drop)
 }

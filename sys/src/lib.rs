@@ -3,6 +3,8 @@
 //! - [`Selector`] waits for many descriptors at once: epoll on Linux and Android, kqueue on macOS, iOS and the BSDs.
 //! - [`Waker`] ends such a wait from another thread.
 //! - [`Signals`] turns Unix signals into something a selector can wait for.
+//! - [`ChildExit`] tells a selector when a child process has ended.
+//! - [`pipe`] and [`set_nonblocking`]: descriptors fit for a loop; [`set_timer_slack`]: waits that end on time.
 //! - [`socket`] holds the socket calls that neither the standard library nor `socket2` offers.
 //!
 //! Descriptors are borrowed ([`BorrowedFd`](std::os::fd::BorrowedFd)) or owned ([`OwnedFd`](std::os::fd::OwnedFd)), never
@@ -32,18 +34,25 @@
 
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
+mod child_exit;
 mod fd;
 mod interest;
+mod noted;
 mod readiness;
 mod selector;
 mod signals;
 pub mod socket;
+mod timer_slack;
 mod waker;
 
+pub use child_exit::ChildExit;
+pub use fd::{pipe, set_nonblocking};
 pub use interest::{Interest, Trigger};
+pub use noted::Noted;
 pub use readiness::Readiness;
 pub use selector::{Event, Events, Iter, Selector};
 pub use signals::{SigInfo, Signal, Signals};
+pub use timer_slack::{set_timer_slack, timer_slack};
 pub use waker::Waker;
 
 /// `Name(A | B)`, or `Name(empty)`: how the bit sets of this crate show themselves.

@@ -5,7 +5,8 @@ mod common;
 use common::{look, tcp_pair, unix_pair, wait, watching};
 use kodiak_sys::{Events, Interest, Selector, Trigger, Waker};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -107,6 +108,55 @@ fn a_closed_descriptor_is_forgotten_and_its_number_can_be_added_again() {
         assert_eq!((events.len(), events[0].key), (1, key), "only the one that is open");
         drop(a);
         assert!(look(&selector).is_empty());
+    }
+}
+
+/// A pair whose first end has this number, which was just freed. Other tests open files meanwhile: `None` if one of them has it.
+fn pair_with_number(number: i32) -> Option<(UnixStream, UnixStream)> {
+    let mut held = Vec::new();
+    (0..50).find_map(|_| {
+        let (a, b) = unix_pair();
+        if a.as_raw_fd() == number {
+            return Some((a, b));
+        }
+        held.push((a, b));
+        None
+    })
+}
+
+#[test]
+fn a_change_for_a_closed_descriptor_never_fires_for_its_numbers_next_owner() {
+    for _ in 0..20 {
+        let (a, _b) = unix_pair();
+        let selector = watching(&a, Interest::WRITABLE, Trigger::Oneshot);
+        // The last change before it closes; a kernel or a library that queued it would apply it to whom it meets.
+        selector.modify(a.as_fd(), 2, Interest::READABLE | Interest::WRITABLE, Trigger::Level).unwrap();
+        let number = a.as_raw_fd();
+        drop(a);
+        let Some((next, mut peer)) = pair_with_number(number) else { continue };
+        peer.write_all(b"x").unwrap();
+        assert!(look(&selector).is_empty(), "nobody registered it");
+        drop(next);
+    }
+}
+
+#[test]
+fn shadow_state_keyed_by_a_raw_descriptor_does_not_outlive_its_file() {
+    for _ in 0..20 {
+        let (a, _b) = unix_pair();
+        let selector = watching(&a, Interest::READABLE | Interest::WRITABLE, Trigger::Level);
+        let number = a.as_raw_fd();
+        drop(a);
+        // Whoever has the number now was never registered, and all calls say so.
+        let Some((next, mut peer)) = pair_with_number(number) else { continue };
+        let modified = selector.modify(next.as_fd(), 3, Interest::READABLE, Trigger::Level);
+        assert_eq!(modified.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(selector.remove(next.as_fd()).unwrap_err().kind(), ErrorKind::NotFound);
+        selector.add(next.as_fd(), 4, Interest::READABLE, Trigger::Level).unwrap();
+        peer.write_all(b"x").unwrap();
+        let events = wait(&selector);
+        assert_eq!((events.len(), events[0].key), (1, 4));
+        assert!(!events[0].readiness.is_writable(), "the former owner's interest went with it");
     }
 }
 

@@ -105,3 +105,17 @@ fn questions_to_what_is_no_socket_are_errors() {
     writer.write_all(b"abc").unwrap();
     assert_eq!(socket::bytes_readable(reader.as_fd()).unwrap(), 3, "pipes can tell, too");
 }
+
+#[test]
+fn pipes_block_at_neither_end_and_are_closed_on_exec() {
+    let (reader, writer) = kodiak_sys::pipe().unwrap();
+    for end in [&reader, &writer] {
+        assert_nonblocking_and_cloexec(end);
+        kodiak_sys::set_nonblocking(end.as_fd(), false).unwrap();
+        // SAFETY: the descriptor is borrowed for the whole call; this command takes nothing.
+        let status = unsafe { libc::fcntl(end.as_raw_fd(), libc::F_GETFL) };
+        assert_eq!(status & libc::O_NONBLOCK, 0);
+        kodiak_sys::set_nonblocking(end.as_fd(), true).unwrap();
+        assert_nonblocking_and_cloexec(end);
+    }
+}

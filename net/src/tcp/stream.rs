@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use kodiak_reactor::Io;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 
-use crate::connecting::{self, Connecting};
+use crate::connecting::Connecting;
 use crate::error::ConnectError;
 use crate::options::{Keepalive, common_options, set_keepalive, whole_seconds};
 use crate::plumbing::{read_and_write, source_and_conversions};
@@ -47,10 +47,8 @@ impl TcpStream {
     /// sometimes) refused.
     pub fn connect(address: SocketAddr) -> Result<Connecting<TcpStream>, ConnectError> {
         let start = || {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-            socket.set_nonblocking(true)?;
-            connecting::start(&socket, &address.into())?;
-            Ok(TcpStream { io: Io::new(socket.into()) })
+            let (socket, _) = kodiak_sys::socket::connect_tcp(address)?;
+            Ok(TcpStream::from_nonblocking(socket))
         };
         match start() {
             Ok(stream) => Ok(Connecting::new(stream, address.into())),

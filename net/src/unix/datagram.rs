@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
 use kodiak_reactor::Io;
 
+use super::passing::passing;
 use crate::error::{BindError, unix_address};
 use crate::options::common_options;
 use crate::plumbing::source_and_conversions;
@@ -166,6 +168,36 @@ impl UnixDatagram {
         not_ready_is_none(|| self.send(bytes))
     }
 
+    /// As [`try_send`](UnixDatagram::try_send), to a path.
+    ///
+    /// # Errors
+    /// As [`send_to`](UnixDatagram::send_to), except `WouldBlock` and `Interrupted` (it is repeated).
+    pub fn try_send_to(&self, bytes: &[u8], path: impl AsRef<Path>) -> io::Result<Option<usize>> {
+        let path = path.as_ref();
+        not_ready_is_none(|| self.send_to(bytes, path))
+    }
+
+    /// As [`try_send`](UnixDatagram::try_send), to an address, which may be abstract.
+    ///
+    /// # Errors
+    /// As [`send_to`](UnixDatagram::send_to), except `WouldBlock` and `Interrupted` (it is repeated).
+    pub fn try_send_to_addr(&self, bytes: &[u8], target: &SocketAddr) -> io::Result<Option<usize>> {
+        not_ready_is_none(|| self.send_to_addr(bytes, target))
+    }
+
+    /// As [`send_with_descriptors`](UnixDatagram::send_with_descriptors), to an address, which may be abstract.
+    ///
+    /// # Errors
+    /// As there, and as [`send_to`](UnixDatagram::send_to).
+    pub fn send_with_descriptors_to(
+        &self,
+        bytes: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+        target: &SocketAddr,
+    ) -> io::Result<usize> {
+        kodiak_sys::socket::send_with_descriptors(self.io.as_fd(), bytes, descriptors, Some(target))
+    }
+
     /// Ends one direction or both.
     ///
     /// # Errors
@@ -187,5 +219,6 @@ impl TryRecv for UnixDatagram {
     }
 }
 
+passing!(UnixDatagram);
 common_options!(UnixDatagram);
 source_and_conversions!(UnixDatagram, std::os::unix::net::UnixDatagram);

@@ -6,6 +6,7 @@
 
 mod datagram;
 mod listener;
+mod passing;
 mod stream;
 
 pub use datagram::UnixDatagram;

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
 use kodiak_reactor::Io;
-use socket2::{Domain, Socket, Type};
 
-use super::to_socket2;
-use crate::connecting::{self, Connecting};
+use super::passing::passing;
+use crate::connecting::Connecting;
 use crate::error::{ConnectError, unix_address};
 use crate::options::common_options;
 use crate::plumbing::{read_and_write, source_and_conversions};
@@ -28,6 +28,25 @@ use crate::plumbing::{read_and_write, source_and_conversions};
 /// assert_eq!(right.try_read(&mut buffer)?, Some(5));
 /// drop(left);
 /// assert_eq!(right.try_read(&mut buffer)?, Some(0));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// It also carries open files to another process, and knows who is there:
+///
+/// ```
+/// use kodiak_net::UnixStream;
+/// use std::os::fd::AsFd;
+///
+/// let (left, right) = UnixStream::pair()?;
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// left.send_with_descriptors(b"take over", &[listener.as_fd()])?;
+///
+/// let mut descriptors = Vec::new();
+/// let received = right.recv_with_descriptors(&mut [0; 64], &mut descriptors, 1)?;
+/// assert_eq!((received.bytes, received.descriptors), (9, 1));
+/// let inherited = std::net::TcpListener::from(descriptors.remove(0));
+/// assert_eq!(inherited.local_addr()?, listener.local_addr()?);
+/// assert_eq!(right.peer_credentials()?, left.peer_credentials()?);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
@@ -51,10 +70,7 @@ impl UnixStream {
     /// As [`connect`](UnixStream::connect).
     pub fn connect_addr(address: &SocketAddr) -> Result<Connecting<UnixStream>, ConnectError> {
         let start = || {
-            let kernel_address = to_socket2(address)?;
-            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            socket.set_nonblocking(true)?;
-            connecting::start(&socket, &kernel_address)?;
+            let (socket, _) = kodiak_sys::socket::connect_unix_addr(address)?;
             Ok(UnixStream { io: Io::new(socket.into()) })
         };
         match start() {
@@ -112,5 +128,6 @@ impl UnixStream {
 }
 
 read_and_write!(UnixStream);
+passing!(UnixStream);
 common_options!(UnixStream);
 source_and_conversions!(UnixStream, std::os::unix::net::UnixStream);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use kodiak_net::{AcceptError, TcpListener, TcpStream};
+use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
 use kodiak_reactor::{EventLoop, Interest, Timeout, Trigger};
 use slab::Slab;
 
@@ -26,8 +26,6 @@ use crate::{
 
 /// How long a node that has connected may take to say who it is.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long nobody is accepted after accepting has failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections taken in one turn.
 const ACCEPTS_PER_TURN: usize = 16;
 /// Bytes read in one go. A link with more is asked again in the next turn, after the others.
@@ -60,7 +58,7 @@ pub(super) enum Arrival {
 /// The listener and the links that came through it.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    listener: TcpListener,
+    acceptor: Acceptor<TcpListener>,
     links: Slab<Link>,
     links_max: usize,
     chunk: Box<[u8]>,
@@ -72,7 +70,7 @@ impl Incoming {
         let listener = TcpListener::bind(options.listen)
             .map_err(|error| NodeError::Listen { address: options.listen, error: std::io::Error::other(error) })?;
         Ok(Incoming {
-            listener,
+            acceptor: Acceptor::new(listener),
             links: Slab::new(),
             links_max: options.incoming_links,
             chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
@@ -81,7 +79,7 @@ impl Incoming {
 
     /// Where it listens.
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.acceptor.get_ref().local_addr()
     }
 
     /// Registers the listener.
@@ -90,7 +88,7 @@ impl Incoming {
         T: Copy + From<Token>,
     {
         let token = T::from(Token(Kind::Listener));
-        event_loop.register(&self.listener, token).map_err(NodeError::setup("listener for peers"))
+        self.acceptor.register(event_loop, token).map_err(NodeError::setup("listener for peers"))
     }
 
     /// Somebody connects.
@@ -98,8 +96,9 @@ impl Incoming {
     where
         T: Copy + From<Token>,
     {
+        let token = T::from(Token(Kind::Listener));
         for _ in 0..ACCEPTS_PER_TURN {
-            match self.listener.accept() {
+            match self.acceptor.accept(event_loop, token) {
                 Ok(Some((stream, address))) => {
                     if let Err(error) = self.admit(event_loop, stream, address) {
                         tracing::warn!(%address, error, "turned a connection away");
@@ -107,35 +106,17 @@ impl Incoming {
                 }
                 Ok(None) => return,
                 Err(error @ AcceptError::Shed { .. }) => tracing::warn!(%error, "turned a connection away"),
-                Err(error) => {
-                    tracing::warn!(%error, "not accepting for a while");
-                    return self.pause(event_loop);
-                }
+                Err(error) => tracing::warn!(%error, "not accepting for a while"),
             }
         }
     }
 
-    /// Leaves those who connect in the kernel's queue for a while, instead of failing again at once.
-    fn pause<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
-    where
-        T: Copy + From<Token>,
-    {
-        let timer = event_loop.timeout(T::from(Token(Kind::Listener)), ACCEPT_PAUSE);
-        if timer.is_ok()
-            && let Err(error) = event_loop.deregister(&self.listener)
-        {
-            tracing::warn!(%error, "cannot pause accepting");
-        }
-    }
-
-    /// The pause is over.
+    /// The listener's rest is over.
     pub(super) fn resume<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
     where
         T: Copy + From<Token>,
     {
-        if self.register(event_loop).is_err() {
-            self.pause(event_loop);
-        }
+        self.acceptor.resume(event_loop, T::from(Token(Kind::Listener)));
     }
 
     fn admit<T, M>(

@@ -1,19 +1,16 @@
 //! The handler: listeners, clients and datagrams, and who of them a callback is about.
 
 use std::io;
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use kodiak_net::{AcceptError, TcpListener, UnixListener};
-use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, SigInfo, Source, Trigger};
+use kodiak_net::{Accept, AcceptError, Acceptor, TcpListener, UnixListener};
+use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, Registration, SigInfo, Source, Trigger};
 use slab::Slab;
 
 use crate::Flags;
 use crate::connection::{Connection, Progress, Stream};
 use crate::datagrams::Datagrams;
 use crate::unix_path::UnixPath;
-
-/// How long a listener rests when accepting is of no use at all.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// How many clients one callback takes in, before those who are here have their turn.
 const ACCEPTS_PER_CALLBACK: usize = 64;
@@ -38,6 +35,22 @@ impl Listener {
             Listener::Unix(listener, _) => listener,
         }
     }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source().as_fd()
+    }
+}
+
+impl Source for Listener {
+    fn registration(&self) -> &Registration {
+        self.source().registration()
+    }
+}
+
+impl Accept for Listener {
+    type Accepted = Box<dyn Stream>;
 
     fn accept(&self) -> Result<Option<Box<dyn Stream>>, AcceptError> {
         Ok(match self {
@@ -48,7 +61,7 @@ impl Listener {
 }
 
 pub(crate) struct Server {
-    listeners: Vec<Listener>,
+    acceptors: Vec<Acceptor<Listener>>,
     datagrams: Vec<Datagrams>,
     connections: Slab<Connection>,
     max_clients: usize,
@@ -70,8 +83,9 @@ impl Server {
             let (listener, path) = UnixPath::listen(path)?;
             listeners.push(Listener::Unix(listener, path));
         }
-        for (index, listener) in listeners.iter().enumerate() {
-            event_loop.register(listener.source(), Token::Listener(index))?;
+        let acceptors: Vec<_> = listeners.into_iter().map(Acceptor::new).collect();
+        for (index, acceptor) in acceptors.iter().enumerate() {
+            acceptor.register(event_loop, Token::Listener(index))?;
         }
         let mut datagrams = Vec::new();
         for (index, address) in flags.udp.iter().enumerate() {
@@ -80,12 +94,12 @@ impl Server {
             datagrams.push(bound);
         }
         let (connections, max_clients) = (Slab::new(), flags.max_clients);
-        Ok(Server { listeners, datagrams, connections, max_clients, shed: 0, beyond_limit: 0 })
+        Ok(Server { acceptors, datagrams, connections, max_clients, shed: 0, beyond_limit: 0 })
     }
 
     /// What is served, as `tcp 127.0.0.1:7007` and so on.
     pub(crate) fn addresses(&self) -> io::Result<Vec<String>> {
-        let listeners = self.listeners.iter().map(|listener| match listener {
+        let listeners = self.acceptors.iter().map(|acceptor| match acceptor.get_ref() {
             Listener::Tcp(listener) => Ok(format!("tcp {}", listener.local_addr()?)),
             Listener::Unix(_, path) => Ok(format!("unix {}", path.path().display())),
         });
@@ -95,15 +109,12 @@ impl Server {
 
     fn accept(&mut self, event_loop: &mut Loop, index: usize) {
         for _ in 0..ACCEPTS_PER_CALLBACK {
-            match self.listeners[index].accept() {
+            match self.acceptors[index].accept(event_loop, Token::Listener(index)) {
                 Ok(Some(_)) if self.connections.len() >= self.max_clients => self.beyond_limit += 1,
                 Ok(Some(stream)) => self.welcome(event_loop, stream),
                 Ok(None) => return,
                 Err(error) if error.is_shed() => self.shed += 1,
-                Err(error) => {
-                    eprintln!("echo: {error}");
-                    return self.rest(event_loop, index);
-                }
+                Err(error) => eprintln!("echo: {error}"),
             }
         }
     }
@@ -115,19 +126,6 @@ impl Server {
                 entry.insert(Connection::new(stream));
             }
             Err(error) => eprintln!("echo: a client was turned away: {error}"),
-        }
-    }
-
-    /// Takes a listener out of the loop for a while; the timeout carries its token and brings it back.
-    fn rest(&mut self, event_loop: &mut Loop, index: usize) {
-        let listener = self.listeners[index].source();
-        let paused = event_loop.deregister(listener).and_then(|()| {
-            let Err(error) = event_loop.timeout(Token::Listener(index), PAUSE) else { return Ok(()) };
-            eprintln!("echo: cannot pause: {error}");
-            event_loop.register(listener, Token::Listener(index))
-        });
-        if let Err(error) = paused {
-            eprintln!("echo: a listener is lost: {error}");
         }
     }
 
@@ -185,9 +183,7 @@ impl Handler<Token, ()> for Server {
     /// A listener's rest is over.
     fn timeout(&mut self, event_loop: &mut Loop, token: Token) {
         let Token::Listener(index) = token else { return };
-        if let Err(error) = event_loop.register(self.listeners[index].source(), token) {
-            eprintln!("echo: a listener is lost: {error}");
-        }
+        self.acceptors[index].resume(event_loop, token);
     }
 
     fn signal(&mut self, event_loop: &mut Loop, _: SigInfo) {

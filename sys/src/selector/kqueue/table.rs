@@ -1,4 +1,11 @@
-//! What is registered with a kqueue, by descriptor.
+//! What is registered with a kqueue.
+//!
+//! Tables by descriptor number are an old source of injury: a file closes without a word, the number goes to another, and
+//! the table speaks of the wrong one. A kqueue has the same table inside, and forgets a number when it closes. So this one
+//! is never believed by itself. What identifies a registration is its tag, new each time, which the kernel carries and hands back
+//! with every event: one with another tag than the current is dropped. And each change asks the kernel first: of a number
+//! that has changed hands it does not know the filters, and its answer (`add`: they are not there; `modify`, `remove`: `NotFound`)
+//! is what counts, whereupon the entry here is forgotten, too.
 //!
 //! The kernel knows only single filters. The rest of the contract needs to know which filters belong together: one event a
 //! source and wait, oneshot for the whole source, refusal of a second `add`. Keys live here too, so that all 64 bits of them
@@ -143,6 +150,62 @@ fn readiness(event: &Kevent, filter: Filter) -> Readiness {
                 let out_of_band = EXCEPT.is_some_and(|(_, note)| fflags & note != 0);
                 Readiness::when(out_of_band || !end, Readiness::PRIORITY) | Readiness::when(end, Readiness::READ_CLOSED)
             }
-            Filter::User => Readiness::READABLE,
+            Filter::User | Filter::Process => Readiness::READABLE,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::abi::change;
+    use super::*;
+
+    fn event(fd: usize, filter: Filter, tag: usize) -> Kevent {
+        change(fd, filter, 0, 0, tag).unwrap()
+    }
+
+    /// A table in which descriptor 5 is registered under `key`, and the registration's tag.
+    fn table(key: u64, trigger: Trigger) -> (Table, usize) {
+        let mut table = Table::default();
+        let tag = table.next_tag();
+        table.put(5, key, tag, Interest::READABLE | Interest::WRITABLE, trigger);
+        table.begin_batch();
+        (table, tag)
+    }
+
+    #[test]
+    fn an_event_of_a_numbers_former_owner_is_dropped() {
+        let (mut table, old) = table(1, Trigger::Level);
+        let mut ready = Vec::new();
+        let new = table.next_tag();
+        table.put(5, 2, new, Interest::READABLE, Trigger::Level);
+        table.take_in(&event(5, Filter::Read, old), &mut ready);
+        assert_eq!(ready, []);
+        table.take_in(&event(5, Filter::Read, new), &mut ready);
+        assert_eq!(ready, [Event { key: 2, readiness: Readiness::READABLE }]);
+        table.forget(5);
+        table.take_in(&event(5, Filter::Read, new), &mut ready);
+        assert_eq!(ready.len(), 1, "nobody owns it now");
+    }
+
+    #[test]
+    fn a_sources_filters_make_one_event() {
+        let (mut table, tag) = table(u64::MAX, Trigger::Level);
+        let mut ready = Vec::new();
+        for filter in [Filter::Read, Filter::Write] {
+            assert_eq!(table.take_in(&event(5, filter, tag), &mut ready), Outcome::Done);
+        }
+        assert_eq!(ready, [Event { key: u64::MAX, readiness: Readiness::READABLE | Readiness::WRITABLE }]);
+    }
+
+    #[test]
+    fn a_oneshot_that_fired_in_an_earlier_batch_is_silent() {
+        let (mut table, tag) = table(1, Trigger::Oneshot);
+        let mut ready = Vec::new();
+        let first = table.take_in(&event(5, Filter::Read, tag), &mut ready);
+        assert!(matches!(first, Outcome::DisarmOthers(_)));
+        table.begin_batch();
+        ready.clear();
+        assert_eq!(table.take_in(&event(5, Filter::Write, tag), &mut ready), Outcome::Done);
+        assert_eq!(ready, []);
+    }
 }

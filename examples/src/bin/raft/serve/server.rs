@@ -1,14 +1,9 @@
 //! The handler: a node and its clients on one loop.
 
-use std::{
-    error::Error,
-    io,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{error::Error, io, net::SocketAddr, time::Instant};
 
 use bytes::{Bytes, BytesMut};
-use kodiak_net::{AcceptError, TcpListener, TcpStream};
+use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
 use kodiak_raft::{
     node::{self, Node, Options},
     replica::{Outcome, Request, RequestId},
@@ -27,8 +22,6 @@ use crate::{
     resp::{self, Protocol},
 };
 
-/// How long nobody is accepted after accepting has failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections taken in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
 /// Bytes read from a client in one go.
@@ -61,7 +54,7 @@ struct Waiting {
 
 struct Server {
     node: Node<Store>,
-    listener: TcpListener,
+    acceptor: Acceptor<TcpListener>,
     settings: Settings,
     clients: Slab<Client>,
     clients_ever: u64,
@@ -81,9 +74,10 @@ pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>>
 pub(super) fn serve(options: &Options, settings: Settings, listener: TcpListener) -> Result<(), Box<dyn Error>> {
     let mut event_loop = Loop::new()?;
     event_loop.watch_signals(&[Signal::INT, Signal::TERM])?;
-    event_loop.register(&listener, Token::Listener)?;
+    let acceptor = Acceptor::new(listener);
+    acceptor.register(&mut event_loop, Token::Listener)?;
     let node = Node::open(options, Store::default(), &mut event_loop)?;
-    let (client_address, peer_address) = (listener.local_addr()?, node.listening_on()?);
+    let (client_address, peer_address) = (acceptor.get_ref().local_addr()?, node.listening_on()?);
     println!(
         "node {} serves clients on {client_address}, peers on {peer_address}, data in {}",
         options.id,
@@ -91,7 +85,7 @@ pub(super) fn serve(options: &Options, settings: Settings, listener: TcpListener
     );
     let mut server = Server {
         node,
-        listener,
+        acceptor,
         settings,
         clients: Slab::new(),
         clients_ever: 0,
@@ -134,9 +128,7 @@ impl Handler<Token, ()> for Server {
         match token {
             Token::Raft(token) => self.node.timeout(event_loop, token),
             Token::Listener => {
-                if event_loop.register(&self.listener, Token::Listener).is_err() {
-                    self.pause(event_loop);
-                }
+                self.acceptor.resume(event_loop, token);
             }
             Token::Client(_) => {}
         }
@@ -165,25 +157,12 @@ impl Handler<Token, ()> for Server {
 impl Server {
     fn accept(&mut self, event_loop: &mut Loop) {
         for _ in 0..ACCEPTS_PER_TURN {
-            match self.listener.accept() {
+            match self.acceptor.accept(event_loop, Token::Listener) {
                 Ok(Some((stream, address))) => self.admit(event_loop, stream, address),
                 Ok(None) => return,
                 Err(error @ AcceptError::Shed { .. }) => tracing::warn!(%error, "turned a client away"),
-                Err(error) => {
-                    tracing::warn!(%error, "not accepting for a while");
-                    return self.pause(event_loop);
-                }
+                Err(error) => tracing::warn!(%error, "not accepting for a while"),
             }
-        }
-    }
-
-    /// Leaves those who connect in the kernel's queue for a while, instead of failing again at once.
-    fn pause(&mut self, event_loop: &mut Loop) {
-        let timer = event_loop.timeout(Token::Listener, ACCEPT_PAUSE);
-        if timer.is_ok()
-            && let Err(error) = event_loop.deregister(&self.listener)
-        {
-            tracing::warn!(%error, "cannot pause accepting");
         }
     }
 

@@ -1,0 +1,141 @@
+//! Socket addresses, between the standard library's types and the kernel's.
+
+use std::io;
+use std::mem::offset_of;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::SocketAddr as UnixSocketAddr;
+use std::path::Path;
+
+/// Every kind of address these calls deal in, in the same place.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) union Address {
+    v4: libc::sockaddr_in,
+    v6: libc::sockaddr_in6,
+    unix: libc::sockaddr_un,
+    any: libc::sockaddr_storage,
+}
+
+/// An address and how many of its bytes count.
+pub(super) type Sized = (Address, libc::socklen_t);
+
+impl Address {
+    /// How many bytes the kernel may write.
+    pub(super) const ROOM: libc::socklen_t = size_of::<Address>() as libc::socklen_t;
+
+    pub(super) fn blank() -> Address {
+        // SAFETY: all variants consist of integers, for which zero is a value.
+        unsafe { std::mem::zeroed() }
+    }
+
+    pub(super) fn inet(address: SocketAddr) -> Sized {
+        let (address, len) = match address {
+            SocketAddr::V4(address) => (Address { v4: encode_v4(address) }, size_of::<libc::sockaddr_in>()),
+            SocketAddr::V6(address) => (Address { v6: encode_v6(address) }, size_of::<libc::sockaddr_in6>()),
+        };
+        (address, len as libc::socklen_t)
+    }
+
+    /// A path, or one of Linux's abstract names.
+    pub(super) fn unix(address: &UnixSocketAddr) -> io::Result<Sized> {
+        if let Some(path) = address.as_pathname() {
+            return Address::unix_path(path);
+        }
+        let Some(name) = abstract_name(address) else {
+            let text = "an unnamed Unix socket has no address to connect or send to";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
+        // A zero byte, the name, and nothing after it: every byte counts.
+        let (unix, len) = encode_unix(std::iter::once(0).chain(name.iter().copied()));
+        Ok((Address { unix }, len))
+    }
+
+    pub(super) fn unix_path(path: &Path) -> io::Result<Sized> {
+        let bytes = path.as_os_str().as_bytes();
+        let room = size_of::<libc::sockaddr_un>() - PATH_AT - 1; // for the zero byte at the end
+        if bytes.is_empty() || bytes.len() > room || bytes.contains(&0) {
+            let text =
+                format!("a Unix socket's path has 1 to {room} bytes, none of them zero; this one has {}", bytes.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let (unix, len) = encode_unix(bytes.iter().copied().chain([0]));
+        Ok((Address { unix }, len))
+    }
+
+    pub(super) fn family(&self) -> libc::c_int {
+        // SAFETY: integers, all initialised: any variant may be looked at. The family is in the same place in all of them.
+        libc::c_int::from(unsafe { self.any.ss_family })
+    }
+
+    /// The IP address and port, if it is one.
+    pub(super) fn to_inet(self) -> Option<SocketAddr> {
+        match self.family() {
+            libc::AF_INET => {
+                // SAFETY: integers, all initialised, and the family says that this is the variant that was written.
+                let v4 = unsafe { self.v4 };
+                let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
+                Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+            }
+            libc::AF_INET6 => {
+                // SAFETY: as above.
+                let v6 = unsafe { self.v6 };
+                let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+                Some(SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), v6.sin6_flowinfo, v6.sin6_scope_id).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where a Unix address's path begins.
+const PATH_AT: usize = offset_of!(libc::sockaddr_un, sun_path);
+
+// The structs' own length members, which the BSDs have, are filled in by their kernels.
+
+fn encode_v4(address: SocketAddrV4) -> libc::sockaddr_in {
+    // SAFETY: integers, for which zero is a value.
+    let mut v4: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    v4.sin_family = libc::AF_INET as libc::sa_family_t;
+    v4.sin_port = address.port().to_be();
+    v4.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
+    v4
+}
+
+fn encode_v6(address: SocketAddrV6) -> libc::sockaddr_in6 {
+    // SAFETY: integers, for which zero is a value.
+    let mut v6: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+    v6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+    v6.sin6_port = address.port().to_be();
+    v6.sin6_addr.s6_addr = address.ip().octets();
+    v6.sin6_flowinfo = address.flowinfo();
+    v6.sin6_scope_id = address.scope_id();
+    v6
+}
+
+/// The caller has made sure that `path` fits: no name is longer than the room for paths.
+fn encode_unix(path: impl Iterator<Item = u8>) -> (libc::sockaddr_un, libc::socklen_t) {
+    // SAFETY: integers, for which zero is a value.
+    let mut unix: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    unix.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let mut len = PATH_AT;
+    for (place, byte) in unix.sun_path.iter_mut().zip(path) {
+        *place = byte as libc::c_char;
+        len += 1;
+    }
+    (unix, len as libc::socklen_t)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn abstract_name(address: &UnixSocketAddr) -> Option<&[u8]> {
+    #[cfg(target_os = "android")]
+    use std::os::android::net::SocketAddrExt;
+    #[cfg(target_os = "linux")]
+    use std::os::linux::net::SocketAddrExt;
+    address.as_abstract_name()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn abstract_name(_: &UnixSocketAddr) -> Option<&[u8]> {
+    None
+}

@@ -1,0 +1,135 @@
+//! Beginning a connection, and accepting one.
+
+use super::address::{Address, Sized};
+use super::is_in_progress;
+use crate::fd::{check, retry};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::SocketAddr as UnixSocketAddr;
+use std::path::Path;
+
+/// How far a connection attempt got in the call that began it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Progress {
+    /// It is connected already (the rule for Unix sockets).
+    Connected,
+    /// It goes on: the socket becomes writable when it has ended, and [`take_error`](super::take_error) tells how.
+    Pending,
+}
+
+/// Opens a TCP socket and begins to connect it to `address`.
+///
+/// # Errors
+/// What the kernel says at once: no descriptors left, no route, or (on loopback) nobody listening.
+pub fn connect_tcp(address: SocketAddr) -> io::Result<(OwnedFd, Progress)> {
+    connect(Address::inet(address))
+}
+
+/// Opens a Unix stream socket and begins to connect it to the one that listens at `path`.
+///
+/// # Errors
+/// - [`InvalidInput`](io::ErrorKind::InvalidInput): the path is empty, too long for the kernel's address (some 100 bytes), or has
+///   a zero byte in it.
+/// - [`WouldBlock`](io::ErrorKind::WouldBlock): the listener's queue is full. Nothing has begun, nothing will be reported: try
+///   again later.
+/// - whatever else the kernel says, for instance that nobody listens.
+pub fn connect_unix(path: &Path) -> io::Result<(OwnedFd, Progress)> {
+    connect(Address::unix_path(path)?)
+}
+
+/// As [`connect_unix`], by an address, which on Linux may be an abstract name
+/// (`std::os::linux::net::SocketAddrExt::from_abstract_name`).
+///
+/// # Errors
+/// As [`connect_unix`]; [`InvalidInput`](io::ErrorKind::InvalidInput) for the address of an unnamed socket, too.
+pub fn connect_unix_addr(address: &UnixSocketAddr) -> io::Result<(OwnedFd, Progress)> {
+    connect(Address::unix(address)?)
+}
+
+/// Accepts a TCP connection, and says where it comes from.
+///
+/// # Errors
+/// What the kernel says; [`accept_failure`](super::accept_failure) sorts it.
+pub fn accept_tcp(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
+    let mut address = Address::blank();
+    let socket = accept(listener, &mut address)?;
+    let text = "this listener does not listen on TCP";
+    let peer = address.to_inet().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, text))?;
+    Ok((socket, peer))
+}
+
+/// Accepts a Unix connection. Peers of a Unix stream seldom have a name; the standard library's `peer_addr` tells it.
+///
+/// # Errors
+/// What the kernel says; [`accept_failure`](super::accept_failure) sorts it.
+pub fn accept_unix(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    accept(listener, &mut Address::blank())
+}
+
+fn connect((address, len): Sized) -> io::Result<(OwnedFd, Progress)> {
+    let socket = stream_socket(address.family())?;
+    let (raw, address) = (socket.as_raw_fd(), std::ptr::from_ref(&address).cast());
+    // SAFETY: the descriptor is ours, and `address` points to `len` initialised bytes.
+    match check(unsafe { libc::connect(raw, address, len) }) {
+        Ok(_) => Ok((socket, Progress::Connected)),
+        // Interrupted, a connection attempt goes on like one that was never waited for (POSIX, connect).
+        Err(error) if is_in_progress(&error) => Ok((socket, Progress::Pending)),
+        Err(error) => Err(error),
+    }
+}
+
+fn stream_socket(family: libc::c_int) -> io::Result<OwnedFd> {
+    #[cfg(not(target_vendor = "apple"))]
+    const KIND: libc::c_int = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    #[cfg(target_vendor = "apple")]
+    const KIND: libc::c_int = libc::SOCK_STREAM;
+    // SAFETY: no pointers; the answer is a new descriptor or -1.
+    let raw = check(unsafe { libc::socket(family, KIND, 0) })?;
+    // SAFETY: `raw` was just opened and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+    finish(socket.as_fd())?;
+    Ok(socket)
+}
+
+fn accept(listener: BorrowedFd<'_>, address: &mut Address) -> io::Result<OwnedFd> {
+    let raw = retry(|| {
+        let mut len = Address::ROOM;
+        accept_raw(listener, address, &mut len)
+    })?;
+    // SAFETY: `raw` was just opened and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+    finish(socket.as_fd())?;
+    Ok(socket)
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn accept_raw(listener: BorrowedFd<'_>, address: &mut Address, len: &mut libc::socklen_t) -> io::Result<libc::c_int> {
+    let (raw, place, flags) =
+        (listener.as_raw_fd(), std::ptr::from_mut(address).cast(), libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
+    // SAFETY: the descriptor is borrowed for the whole call, and `place` has room for `len` bytes.
+    check(unsafe { libc::accept4(raw, place, len, flags) })
+}
+
+#[cfg(target_vendor = "apple")]
+fn accept_raw(listener: BorrowedFd<'_>, address: &mut Address, len: &mut libc::socklen_t) -> io::Result<libc::c_int> {
+    let (raw, place) = (listener.as_raw_fd(), std::ptr::from_mut(address).cast());
+    // SAFETY: the descriptor is borrowed for the whole call, and `place` has room for `len` bytes.
+    check(unsafe { libc::accept(raw, place, len) })
+}
+
+/// Does to a new socket what its birth could not.
+#[cfg(not(target_vendor = "apple"))]
+fn finish(_socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(target_vendor = "apple")]
+fn finish(socket: BorrowedFd<'_>) -> io::Result<()> {
+    crate::fd::set_cloexec(socket)?;
+    crate::fd::set_nonblocking(socket, true)?;
+    let (raw, yes, len) = (socket.as_raw_fd(), 1_i32, size_of::<libc::c_int>() as libc::socklen_t);
+    let place = (&raw const yes).cast();
+    // SAFETY: the descriptor is borrowed for the whole call, and `len` is the size of `yes`.
+    check(unsafe { libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, place, len) }).map(drop)
+}
