@@ -212,9 +212,9 @@ impl<T: Copy, M> EventLoop<T, M> {
         if self.registry.ask_again(key, self.turn) { Ok(()) } else { Err(RegisterError::NotRegistered) }
     }
 
-    /// How many sources are registered.
+    /// How many sources are registered. One that was dropped no longer counts, whichever thread dropped it.
     pub fn source_count(&self) -> usize {
-        self.registry.len()
+        self.registry.len() - self.shared.dead_len()
     }
 
     fn key<S: Source + ?Sized>(&mut self, source: &S) -> Result<u64, RegisterError> {
@@ -511,7 +511,7 @@ impl<T, M> AsFd for EventLoop<T, M> {
 impl<T: Copy, M> fmt::Debug for EventLoop<T, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventLoop")
-            .field("sources", &self.registry.len())
+            .field("sources", &self.source_count())
             .field("timeouts", &self.timers.len())
             .field("messages", &self.channels.receiver.len())
             .field("stats", &self.stats)
