@@ -13,6 +13,13 @@ pub(crate) fn check_len(answer: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
 
+/// The same for calls that go through `syscall`.
+#[cfg_attr(kodiak_kqueue, allow(dead_code))]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn check_long(answer: libc::c_long) -> io::Result<libc::c_long> {
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
 /// Calls again for as long as a signal interrupts: for calls that do not wait, where an interruption means nothing.
 pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {

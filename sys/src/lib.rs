@@ -3,6 +3,7 @@
 //! - [`Selector`] waits for many descriptors at once: epoll on Linux and Android, kqueue on macOS, iOS and the BSDs.
 //! - [`Waker`] ends such a wait from another thread.
 //! - [`Signals`] turns Unix signals into something a selector can wait for.
+//! - [`ChildExit`] tells a selector when a child process has ended.
 //! - [`socket`] holds the socket calls that neither the standard library nor `socket2` offers.
 //!
 //! Descriptors are borrowed ([`BorrowedFd`](std::os::fd::BorrowedFd)) or owned ([`OwnedFd`](std::os::fd::OwnedFd)), never
@@ -32,15 +33,19 @@
 
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
+mod child_exit;
 mod fd;
 mod interest;
+mod noted;
 mod readiness;
 mod selector;
 mod signals;
 pub mod socket;
 mod waker;
 
+pub use child_exit::ChildExit;
 pub use interest::{Interest, Trigger};
+pub use noted::Noted;
 pub use readiness::Readiness;
 pub use selector::{Event, Events, Iter, Selector};
 pub use signals::{SigInfo, Signal, Signals};

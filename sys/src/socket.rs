@@ -29,7 +29,7 @@ use crate::fd::{check, retry};
 use std::io;
 use std::mem::offset_of;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -62,9 +62,13 @@ pub enum AcceptFailure {
 /// # Errors
 /// What the kernel says, for instance that the descriptor is of a kind that cannot tell.
 pub fn bytes_readable(source: BorrowedFd<'_>) -> io::Result<usize> {
+    bytes_readable_raw(source.as_raw_fd())
+}
+
+pub(crate) fn bytes_readable_raw(source: RawFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the descriptor is borrowed for the whole call, and this request writes one int.
-    check(unsafe { libc::ioctl(source.as_raw_fd(), libc::FIONREAD, &mut bytes) })?;
+    // SAFETY: this request writes one int and does nothing to the file; of a number that is not open the kernel says so.
+    check(unsafe { libc::ioctl(source, libc::FIONREAD, &mut bytes) })?;
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 

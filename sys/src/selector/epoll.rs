@@ -9,7 +9,7 @@ use crate::fd::check;
 use crate::{Interest, Readiness, Trigger};
 use libc::{EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOLLPRI, EPOLLRDHUP};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -31,21 +31,22 @@ impl Selector {
     }
 
     pub(crate) fn add(&self, source: BorrowedFd<'_>, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, source, key, flags(want, trigger)).map_err(name_the_limit)
+        self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags(want, trigger)).map_err(name_the_limit)
     }
 
-    pub(crate) fn modify(&self, source: BorrowedFd<'_>, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {
+    pub(crate) fn modify(&self, source: RawFd, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, source, key, flags(want, trigger))
     }
 
-    pub(crate) fn remove(&self, source: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn remove(&self, source: RawFd) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_DEL, source, 0, 0)
     }
 
-    fn control(&self, operation: libc::c_int, source: BorrowedFd<'_>, key: u64, flags: u32) -> io::Result<()> {
+    fn control(&self, operation: libc::c_int, source: RawFd, key: u64, flags: u32) -> io::Result<()> {
         let mut event = libc::epoll_event { events: flags, u64: key };
-        let (epoll, source) = (self.epoll.as_raw_fd(), source.as_raw_fd());
-        // SAFETY: both descriptors are borrowed for the whole call, and the kernel copies `event` before it returns.
+        let epoll = self.epoll.as_raw_fd();
+        // SAFETY: the kernel copies `event` before it returns, and changes nothing but the list of our own epoll instance; of
+        // a number that is not open it says so.
         check(unsafe { libc::epoll_ctl(epoll, operation, source, &mut event) }).map(drop)
     }
 

@@ -5,8 +5,9 @@
 //! `Selector`, `Send + Sync`, with
 //! - `new()`: a close-on-exec descriptor of its own, which `as_fd()` lends so that selectors nest;
 //! - `add(source, key, interest, trigger)`: `AlreadyExists` if the source is registered; interest is never empty (checked here);
-//! - `modify(source, key, interest, trigger)`: replaces key, interest and trigger and arms again; `NotFound` if unknown;
-//! - `remove(source)`: everything about the source; `NotFound` if unknown;
+//! - `modify(number, key, interest, trigger)`: replaces key, interest and trigger and arms again; `NotFound` if unknown;
+//! - `remove(number)`: everything about the source; `NotFound` if unknown. These two take the descriptor's number, which nothing
+//!   is done to: only the selector's own list changes;
 //! - `wait(buffer, timeout)`: fills the buffer, whose previous contents are gone in every case, errors included. It answers
 //!   `Ok(())` with an empty buffer only when the whole timeout has passed, however long that is, and `Interrupted` when a
 //!   signal came first.
@@ -45,10 +46,10 @@ cfg_select! {
     }
 }
 
-use crate::{Interest, Readiness, Trigger};
+use crate::{Interest, Noted, Readiness, Trigger};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 /// Waits for many sources at once, each with a trigger and a `u64` key of the caller's choice.
@@ -95,7 +96,16 @@ impl Selector {
     /// it was.
     pub fn modify(&self, source: BorrowedFd<'_>, key: u64, interest: Interest, trigger: Trigger) -> io::Result<()> {
         refuse_empty(interest)?;
-        self.imp.modify(source, key, interest, trigger)
+        self.imp.modify(source.as_raw_fd(), key, interest, trigger)
+    }
+
+    /// As [`modify`](Self::modify), of a source that was noted; read there what the caller has to see to.
+    ///
+    /// # Errors
+    /// As [`modify`](Self::modify), and what the kernel says of a number that is not open.
+    pub fn modify_noted(&self, source: Noted, key: u64, interest: Interest, trigger: Trigger) -> io::Result<()> {
+        refuse_empty(interest)?;
+        self.imp.modify(source.number(), key, interest, trigger)
     }
 
     /// Stops watching `source`. No later wait reports it; events that another thread's wait has already collected remain.
@@ -103,7 +113,15 @@ impl Selector {
     /// # Errors
     /// [`NotFound`](io::ErrorKind::NotFound) if `source` is not registered.
     pub fn remove(&self, source: BorrowedFd<'_>) -> io::Result<()> {
-        self.imp.remove(source)
+        self.imp.remove(source.as_raw_fd())
+    }
+
+    /// As [`remove`](Self::remove), of a source that was noted; read there what the caller has to see to.
+    ///
+    /// # Errors
+    /// [`NotFound`](io::ErrorKind::NotFound) if it is not registered; what the kernel says of a number that is not open.
+    pub fn remove_noted(&self, source: Noted) -> io::Result<()> {
+        self.imp.remove(source.number())
     }
 
     /// Waits until something is ready or `timeout` has passed, and answers how many events are in `events`.

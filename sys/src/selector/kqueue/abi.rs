@@ -24,6 +24,8 @@ pub(super) enum Filter {
     Except,
     #[cfg_attr(any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"), allow(dead_code))]
     User,
+    /// A process; its identifier is the process's number.
+    Process,
 }
 
 pub(super) const ADD: u32 = c::EV_ADD as u32;
@@ -38,6 +40,9 @@ pub(super) const EOF: u32 = c::EV_EOF as u32;
 pub(super) const ERROR: u32 = c::EV_ERROR as u32;
 #[cfg(not(any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd")))]
 pub(super) const TRIGGER: u32 = c::NOTE_TRIGGER;
+
+/// The end of a process.
+pub(super) const EXIT: u32 = c::NOTE_EXIT;
 
 /// `EVFILT_EXCEPT` and its `NOTE_OOB`, where they exist.
 #[cfg(any(target_vendor = "apple", target_os = "openbsd", target_os = "dragonfly"))]
@@ -59,10 +64,11 @@ impl Filter {
             Filter::Write => Some(c::EVFILT_WRITE as i32),
             Filter::Except => EXCEPT.map(|(number, _)| number),
             Filter::User => USER,
+            Filter::Process => Some(c::EVFILT_PROC as i32),
         }
     }
 
-    /// The filter of an event that came back.
+    /// The filter of an event that came back to a selector.
     pub(super) fn of(event: &Kevent) -> Option<Filter> {
         let all = [Filter::Read, Filter::Write, Filter::Except, Filter::User];
         all.into_iter().find(|filter| filter.number() == Some(event.filter as i32))
@@ -135,6 +141,7 @@ mod libkqueue {
 
     pub(crate) const EVFILT_READ: c_short = -1;
     pub(crate) const EVFILT_WRITE: c_short = -2;
+    pub(crate) const EVFILT_PROC: c_short = -5;
     pub(crate) const EVFILT_USER: c_short = -11;
     pub(crate) const EV_ADD: c_ushort = 0x1;
     pub(crate) const EV_DELETE: c_ushort = 0x2;
@@ -144,6 +151,7 @@ mod libkqueue {
     pub(crate) const EV_DISPATCH: c_ushort = 0x80;
     pub(crate) const EV_ERROR: c_ushort = 0x4000;
     pub(crate) const EV_EOF: c_ushort = 0x8000;
+    pub(crate) const NOTE_EXIT: c_uint = 0x8000_0000;
     #[cfg(not(kodiak_pipe_waker))]
     pub(crate) const NOTE_TRIGGER: c_uint = 0x0100_0000;
 

@@ -14,7 +14,7 @@ use super::Event;
 use crate::{Interest, Trigger};
 use abi::{Filter, Kevent};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use table::{Outcome, Table};
@@ -63,8 +63,8 @@ impl Selector {
         self.settle(&mut table, fd, adding, |table| table.put(fd, key, tag, want, trigger), want)
     }
 
-    pub(crate) fn modify(&self, source: BorrowedFd<'_>, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {
-        let fd = source.as_raw_fd() as usize;
+    pub(crate) fn modify(&self, source: RawFd, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {
+        let fd = source as usize;
         let mut table = self.table();
         let old = table.get(fd).ok_or(io::ErrorKind::NotFound)?;
         let tag = table.next_tag();
@@ -97,8 +97,8 @@ impl Selector {
         change
     }
 
-    pub(crate) fn remove(&self, source: BorrowedFd<'_>) -> io::Result<()> {
-        let fd = source.as_raw_fd() as usize;
+    pub(crate) fn remove(&self, source: RawFd) -> io::Result<()> {
+        let fd = source as usize;
         let mut table = self.table();
         let old = table.get(fd).ok_or(io::ErrorKind::NotFound)?;
         table.forget(fd);
@@ -185,6 +185,13 @@ impl Drop for UserEvent {
         let _ = self.change(abi::DELETE, 0);
         table.forget_user(self.ident);
     }
+}
+
+/// A new kqueue that has one event, and keeps it, when the process has ended.
+pub(crate) fn watch_process(pid: u32) -> io::Result<OwnedFd> {
+    let queue = abi::kqueue()?;
+    abi::apply(queue.as_fd(), &[abi::change(pid as usize, Filter::Process, abi::ADD, abi::EXIT, 0)?])?;
+    Ok(queue)
 }
 
 /// The flags that add a filter with this trigger.

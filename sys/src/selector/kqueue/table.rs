@@ -143,6 +143,6 @@ fn readiness(event: &Kevent, filter: Filter) -> Readiness {
                 let out_of_band = EXCEPT.is_some_and(|(_, note)| fflags & note != 0);
                 Readiness::when(out_of_band || !end, Readiness::PRIORITY) | Readiness::when(end, Readiness::READ_CLOSED)
             }
-            Filter::User => Readiness::READABLE,
+            Filter::User | Filter::Process => Readiness::READABLE,
         }
 }
