@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kodiak_channel::{Bell, Sender, Wake};
-use kodiak_sys::{Interest, Selector, Signal, Signals, Trigger, Waker};
+use kodiak_sys::{Interest, Noted, Selector, Signal, Signals, Trigger, Waker};
 
 use crate::batch::Batch;
 use crate::builder::Settings;
@@ -16,6 +16,7 @@ use crate::channels::Channels;
 use crate::registration::{Shared, Standing};
 use crate::registry::{Entry, Registry, SIGNALS_KEY, WAKER_KEY};
 use crate::remote::Requests;
+use crate::suspension::Patience;
 use crate::timers::Timers;
 use crate::turn::Limit;
 use crate::{
@@ -124,9 +125,14 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Watches `source` for what `interest` names, and calls the handler with `token`, as often as `trigger` says.
     ///
-    /// One source is watched by one loop, once. It is watched until it is deregistered or dropped. A hang-up or an error
-    /// stays: under [`Trigger::Level`] it is told in every turn until the handler drops, deregisters or reregisters the source,
-    /// so a handler that ignores it keeps the loop from sleeping.
+    /// One source is watched by one loop, once. It is watched until it is deregistered or dropped.
+    ///
+    /// A hang-up, an error or urgent data stays, so under [`Trigger::Level`] it is told turn after turn. If the handler does
+    /// nothing about it (drop, deregister or reregister the source, or read some of it), the source is *suspended* after a
+    /// few times, so that the loop can sleep: from then on the handler is told only of what is new about the
+    /// source, as under [`Trigger::Edge`], until something about it changes, or until it is
+    /// [reregistered](EventLoop::reregister). A source whose peer has closed only its own writing half and that is to be written
+    /// stays level-triggered for writing. [`Stats::suspensions`] counts.
     ///
     /// # Errors
     ///
@@ -158,13 +164,14 @@ impl<T: Copy, M> EventLoop<T, M> {
         }
         let added = self.shared.selector.add(source.as_fd(), key, interest, trigger);
         added.map_err(|error| RegisterError::Kernel { action: "watch", error })?;
-        self.registry.occupy(key, Entry::new(token, interest, trigger));
+        self.registry.occupy(key, Entry::new(token, interest, trigger, Noted::of(source.as_fd())));
         link.set(&self.shared, key);
         Ok(())
     }
 
     /// Gives a registered source another token, interest and trigger, and arms it again: what is ready now is reported anew.
-    /// This also wakes up a source that fired under [`Trigger::Oneshot`].
+    /// This also wakes up a source that fired under [`Trigger::Oneshot`], and one that was suspended because nobody reacted
+    /// to its hang-up (see [`register_opt`](EventLoop::register_opt)).
     ///
     /// # Errors
     ///
@@ -181,6 +188,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         let modified = self.shared.selector.modify(source.as_fd(), key, interest, trigger);
         modified.map_err(|error| RegisterError::Kernel { action: "change what it watches of", error })?;
         (entry.token, entry.interest, entry.trigger) = (token, interest, trigger);
+        entry.patience = Patience::default();
         Ok(())
     }
 

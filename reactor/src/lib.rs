@@ -50,6 +50,7 @@ mod registration;
 mod registry;
 mod remote;
 mod stats;
+mod suspension;
 mod thread;
 mod timers;
 mod turn;

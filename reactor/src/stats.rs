@@ -17,6 +17,9 @@ pub struct Stats {
     pub events: u64,
     /// Events that the kernel had reported for a source which was dropped or deregistered before its turn came.
     pub stale_events: u64,
+    /// Times a source was suspended because nobody reacted to its hang-up, error or urgent data: see
+    /// [`register_opt`](crate::EventLoop::register_opt). Not zero means that a handler ignores something.
+    pub suspensions: u64,
     /// Times somebody woke the loop: at most one per sleep, however many messages were sent.
     pub wakes: u64,
     /// Waits that a signal handler interrupted.

@@ -1,13 +1,13 @@
 //! Conditions that stay: a hang-up, an error, urgent data. Under level trigger the kernel reports them in every wait, so a
 //! handler that does nothing about one would keep the loop from ever sleeping.
 //!
-//! A level-triggered source that has told such a condition [`FREE`] times is looked at more closely: if from one telling
-//! to the next nobody has read a byte of it, and nobody reregistered it, nobody is going to. It is then *suspended*: the
+//! A level-triggered source that has told such a condition [`FREE`] times is looked at more closely: if over [`IGNORED`]
+//! further tellings nobody has read a byte of it, and nobody reregistered it, nobody is going to. It is then *suspended*: the
 //! kernel is asked to report only what is new about it. Nothing is lost by that. Whatever happens next to the source
 //! (bytes, room, another error, the rest of a hang-up) is reported, and as soon as something has changed the source is level-triggered again.
 //!
 //! ```text
-//!            lasting condition, told FREE times, then twice with the same bytes unread
+//!            lasting condition, told FREE times, then IGNORED times with the same bytes unread
 //!   Awake ────────────────────────────────────────────────────────────────────▶ Quiet   (the kernel: edge)
 //!     ▲ ◀────────────── an event without it, or with other bytes ─────────────────┘
 //!     │
@@ -24,7 +24,9 @@ use kodiak_sys::{Interest, Readiness, Trigger};
 
 /// How often a lasting condition is told before the source's unread bytes are counted. Two: the peer's last bytes and its
 /// hang-up often come together, are read in one turn, and the end of the stream is found in the next.
-pub(crate) const FREE: u8 = 2;
+const FREE: u8 = 2;
+/// How often in a row the bytes must have been left as they were. More than one, for a reader that skips a turn.
+const IGNORED: u8 = 3;
 
 /// How far a source has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -42,7 +44,7 @@ enum State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Patience {
     state: State,
-    /// How often in a row a lasting condition was told.
+    /// How often in a row a lasting condition was told: up to [`FREE`] whatever happened, beyond that since the last byte was read.
     told: u8,
     /// Bytes that waited to be read when they were last counted; [`UNKNOWN`] if the descriptor cannot say.
     unread: u32,
@@ -87,18 +89,21 @@ impl Patience {
                 }
             };
         }
-        self.told = self.told.saturating_add(1);
-        if self.told <= FREE {
+        if self.told < FREE {
+            self.told += 1;
             return Verdict::Deliver;
         }
         let now = unread().and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(UNKNOWN);
         let before = std::mem::replace(&mut self.unread, now);
-        let nobody_reads = self.told > FREE + 1 && self.unread == before && !may_be_datagrams(readiness, interest, before);
+        let counted = self.told > FREE;
+        let ignored = counted && now == before && !may_be_datagrams(readiness, interest, now);
         match self.state {
-            State::Quiet if nobody_reads => Verdict::Deliver,
+            State::Quiet if ignored => Verdict::Deliver,
             State::Quiet => self.wake(),
-            State::Awake | State::Half if nobody_reads => self.suspend(readiness, interest),
-            State::Awake | State::Half => Verdict::Deliver,
+            State::Awake | State::Half => {
+                self.told = if ignored { self.told + 1 } else { FREE + 1 };
+                if self.told > FREE + IGNORED { self.suspend(readiness, interest) } else { Verdict::Deliver }
+            }
         }
     }
 
@@ -114,7 +119,7 @@ impl Patience {
     fn suspend(&mut self, readiness: Readiness, interest: Interest) -> Verdict {
         let only_reading_is_over = !readiness.is_write_closed() && !readiness.is_error() && readiness.is_read_closed();
         if only_reading_is_over && interest.contains(Interest::WRITABLE) && self.state == State::Awake {
-            *self = Patience { state: State::Half, told: 0, unread: 0 };
+            *self = Patience { state: State::Half, ..Patience::default() };
             return Verdict::Suspend(Interest::WRITABLE, Trigger::Level);
         }
         self.state = State::Quiet;
