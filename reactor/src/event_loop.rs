@@ -13,6 +13,7 @@ use kodiak_sys::{Interest, Noted, Selector, Signal, Signals, Trigger, Waker};
 use crate::batch::Batch;
 use crate::builder::Settings;
 use crate::channels::Channels;
+use crate::children::Children;
 use crate::registration::{Shared, Standing};
 use crate::registry::{Entry, Registry, SIGNALS_KEY, WAKER_KEY};
 use crate::remote::Requests;
@@ -41,6 +42,7 @@ pub struct EventLoop<T, M> {
     pub(crate) timers: Timers<T>,
     pub(crate) channels: Channels<T, M>,
     pub(crate) signals: Option<Signals>,
+    pub(crate) children: Children,
     pub(crate) requests: Arc<Requests>,
     pub(crate) settings: Settings,
     pub(crate) stats: Stats,
@@ -98,6 +100,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             timers: Timers::new(now, settings.timer_capacity),
             channels: Channels::new(bell, settings.channel_capacity),
             signals: None,
+            children: Children::default(),
             requests: Arc::new(Requests::default()),
             settings,
             stats: Stats::default(),

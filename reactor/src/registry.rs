@@ -34,11 +34,22 @@ pub(crate) struct Entry<T> {
     pub(crate) noted: Noted,
     /// How long a hang-up or error has been told to nobody's interest.
     pub(crate) patience: Patience,
+    /// The loop's own source, that stands for a child process.
+    pub(crate) is_child: bool,
 }
 
 impl<T> Entry<T> {
     pub(crate) fn new(token: T, interest: Interest, trigger: Trigger, noted: Noted) -> Entry<T> {
-        Entry { token, interest, trigger, hint: ReadHint::NONE, again: 0, noted, patience: Patience::default() }
+        Entry {
+            token,
+            interest,
+            trigger,
+            hint: ReadHint::NONE,
+            again: 0,
+            noted,
+            patience: Patience::default(),
+            is_child: false,
+        }
     }
 }
 

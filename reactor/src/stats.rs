@@ -30,6 +30,8 @@ pub struct Stats {
     pub messages: u64,
     /// Signals delivered.
     pub signals: u64,
+    /// Ends of child processes delivered.
+    pub children: u64,
     /// Time spent waiting. Zero unless times are measured.
     pub idle: Duration,
     /// Time spent on turns. Zero unless times are measured.

@@ -136,7 +136,7 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Runs a callback, with a watch if the settings ask for it.
     #[inline]
-    fn timed(&mut self, callback: impl FnOnce(&mut Self)) {
+    pub(crate) fn timed(&mut self, callback: impl FnOnce(&mut Self)) {
         if !self.settings.measure_time {
             return callback(self);
         }
@@ -185,7 +185,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             return;
         };
         let readiness = event.readiness | entry.patience.implied();
-        let interest = entry.interest;
+        let (interest, is_child) = (entry.interest, entry.is_child);
         entry.again = 0;
         entry.hint = ReadHint::of(readiness).terminal();
         self.stats.events += 1;
@@ -195,7 +195,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         }
         self.batch.key = event.key;
         self.batch.readiness = readiness;
-        self.batch.calls = calls(readiness, interest);
+        self.batch.calls = if is_child { Calls::only(Call::ChildExit) } else { calls(readiness, interest) };
     }
 
     /// Sees to a source that may be telling the same over and over. `true`: it was suspended, and the event is done with.
@@ -235,6 +235,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             Call::Readable => entry.interest.contains(Interest::READABLE),
             Call::Writable => entry.interest.contains(Interest::WRITABLE),
             Call::HangUp => true,
+            Call::ChildExit => return self.child_ended(handler, self.batch.key, token),
         };
         if !wanted {
             return;
@@ -244,6 +245,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             Call::Priority => handler.priority(event_loop, token),
             Call::Readable | Call::HangUp => handler.readable(event_loop, token, hint),
             Call::Writable => handler.writable(event_loop, token),
+            Call::ChildExit => {}
         });
     }
 
