@@ -21,8 +21,8 @@ use crate::suspension::Patience;
 use crate::timers::Timers;
 use crate::turn::Limit;
 use crate::{
-    BuildError, Builder, Handler, LoopThread, Receiver, RegisterError, Remote, RunError, Source, Stats, Timeout,
-    TimerError,
+    BuildError, Builder, Handler, LoopThread, Receiver, RegisterError, Remote, RunError, Source, StartError, Stats,
+    Timeout, TimerError,
 };
 
 /// An event loop: sources, timeouts, messages of type `M` and signals on one thread, each told to a
@@ -439,8 +439,8 @@ impl<T: Copy, M> EventLoop<T, M> {
     ///
     /// # Errors
     ///
-    /// The system has no thread left; loop and handler are dropped.
-    pub fn start<H>(self, handler: H) -> io::Result<LoopThread<H>>
+    /// The system has no thread left; [`StartError`] gives loop and handler back.
+    pub fn start<H>(self, handler: H) -> Result<LoopThread<H>, Box<StartError<T, M, H>>>
     where
         T: Send + 'static,
         M: Send + 'static,

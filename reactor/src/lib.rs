@@ -67,5 +67,5 @@ pub use kodiak_sys::{Interest, Readiness, SigInfo, Signal, Trigger};
 pub use registration::{Io, Registration, Source};
 pub use remote::Remote;
 pub use stats::Stats;
-pub use thread::{JoinError, LoopThread};
+pub use thread::{JoinError, LoopThread, StartError};
 pub use timers::Timeout;

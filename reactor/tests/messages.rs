@@ -197,9 +197,10 @@ fn a_remote_s_wake_is_a_turn_and_its_shutdown_ends_the_thread_after_what_was_sen
 
 #[test]
 fn a_callback_s_panic_on_the_loop_s_thread_is_an_error_of_join() {
-    struct Bad;
+    struct Bad(u32);
     impl Handler<(), ()> for Bad {
         fn notify(&mut self, _: &mut EventLoop<(), ()>, (): ()) {
+            self.0 += 1;
             panic::resume_unwind(Box::new("on purpose"));
         }
         fn readable(&mut self, _: &mut EventLoop<(), ()>, (): (), _: ReadHint) {}
@@ -207,6 +208,6 @@ fn a_callback_s_panic_on_the_loop_s_thread_is_an_error_of_join() {
     use std::panic;
     let event_loop = EventLoop::<(), ()>::new().unwrap();
     event_loop.channel().send(()).unwrap();
-    let error = event_loop.start(Bad).unwrap().join().err().unwrap();
-    assert!(matches!(error, kodiak_reactor::JoinError::Panicked(_)));
+    let error = event_loop.start(Bad(6)).unwrap().join().err().unwrap();
+    assert!(matches!(error, kodiak_reactor::JoinError::Panicked { handler: Bad(7), .. }), "the handler comes back");
 }
