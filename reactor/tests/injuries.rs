@@ -5,7 +5,7 @@
 //! | an event delivered to a slot's or descriptor's next owner | `sources.rs` (`.. does_not_inherit ..`, `thousands_of_sources_closed ..`), here |
 //! | a duplicate that keeps firing after its socket was dropped | `sources.rs` (`a_duplicate_does_not_keep_firing ..`) |
 //! | shadow state keyed by raw descriptor | here |
-//! | a kqueue change that fires for a closed descriptor | kodiak-sys, `tests/trigger.rs` |
+//! | a kqueue change that fires for a closed descriptor | kodiak-sys, `tests/selector.rs` (`a_change_for_a_closed_descriptor ..`) |
 //! | spins: EMFILE on accept | kodiak-net, `tests/descriptors.rs` |
 //! | spins: out-of-band data | here |
 //! | spins: a timeout under a millisecond, a cancelled timer, one beyond 24.8 days | here |
