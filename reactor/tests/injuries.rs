@@ -326,3 +326,27 @@ fn a_stranger_s_descriptor_is_a_source() {
     drain(&ours);
     assert_eq!(poll(&mut event_loop), NONE);
 }
+
+/// A panic leaves half a batch behind. Whoever gets a slot before the loop runs on must not get its last owner's event.
+#[test]
+fn an_event_left_over_after_a_panic_does_not_reach_the_slot_s_next_owner() {
+    let mut event_loop = Loop::new().unwrap();
+    let mut sources = vec![Some(ready()), Some(ready())];
+    for (token, source) in sources.iter().enumerate() {
+        event_loop.register(&source.as_ref().unwrap().0, token as u32).unwrap();
+    }
+    let mut first = 0;
+    let mut handler = On(|_: &mut Loop, call| {
+        if let Seen::Readable(token, _) = call {
+            first = token as usize;
+            panic!("a callback's own");
+        }
+    });
+    panic::catch_unwind(AssertUnwindSafe(|| event_loop.run_once(&mut handler, None))).unwrap_err();
+    drop(sources[1 - first].take());
+    let (heir, _heir) = pair();
+    event_loop.register(&heir, 7).unwrap();
+    assert_eq!(poll(&mut event_loop), NONE, "the left-over event was the dead one's");
+    assert_eq!(event_loop.stats().stale_events, 1);
+    assert_eq!(readable_tokens(&poll(&mut event_loop)), [first as u32], "and the panic's is still level-triggered");
+}
