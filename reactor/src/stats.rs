@@ -20,7 +20,7 @@ pub struct Stats {
     /// Times a source was suspended because nobody reacted to its hang-up, error or urgent data: see
     /// [`register_opt`](crate::EventLoop::register_opt). Not zero means that a handler ignores something.
     pub suspensions: u64,
-    /// Times somebody woke the loop: at most one per sleep, however many messages were sent.
+    /// Times somebody woke the loop: at most once for each time it was about to sleep, however many messages were sent.
     pub wakes: u64,
     /// Waits that a signal handler interrupted.
     pub interruptions: u64,

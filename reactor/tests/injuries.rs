@@ -331,7 +331,7 @@ fn a_stranger_s_descriptor_is_a_source() {
 #[test]
 fn an_event_left_over_after_a_panic_does_not_reach_the_slot_s_next_owner() {
     let mut event_loop = Loop::new().unwrap();
-    let mut sources = vec![Some(ready()), Some(ready())];
+    let mut sources = [Some(ready()), Some(ready())];
     for (token, source) in sources.iter().enumerate() {
         event_loop.register(&source.as_ref().unwrap().0, token as u32).unwrap();
     }

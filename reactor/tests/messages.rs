@@ -57,7 +57,8 @@ fn no_wake_up_is_lost_between_a_sender_and_a_loop_about_to_sleep() {
     event_loop.run(&mut handler).unwrap();
     thread.join().unwrap();
     let stats = event_loop.stats();
-    assert!(stats.wakes <= stats.sleeps + 1, "more wakes than sleeps: {stats:?}");
+    // A wake may cross a loop that has just found the message itself and does not sleep: so, not `sleeps`.
+    assert!(stats.wakes <= stats.turns + 1, "more wakes than times the loop was about to sleep: {stats:?}");
 }
 
 #[test]
