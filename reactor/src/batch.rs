@@ -17,11 +17,17 @@ pub(crate) enum Call {
     Writable,
     /// `readable`, for a hang-up or error that no interest covers.
     HangUp,
+    /// `child_exit`.
+    ChildExit,
 }
 
 impl Calls {
     pub(crate) const NONE: Calls = Calls(0);
-    const ORDER: [Call; 4] = [Call::Priority, Call::Readable, Call::Writable, Call::HangUp];
+    const ORDER: [Call; 5] = [Call::Priority, Call::Readable, Call::Writable, Call::HangUp, Call::ChildExit];
+
+    pub(crate) fn only(call: Call) -> Calls {
+        Calls(1 << call as u8)
+    }
 
     #[inline]
     pub(crate) fn add(&mut self, call: Call) {

@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kodiak_channel::{Bell, Sender, Wake};
-use kodiak_sys::{Interest, Selector, Signal, Signals, Trigger, Waker};
+use kodiak_sys::{Interest, Noted, Selector, Signal, Signals, Trigger, Waker};
 
 use crate::batch::Batch;
 use crate::builder::Settings;
 use crate::channels::Channels;
+use crate::children::Children;
 use crate::registration::{Shared, Standing};
 use crate::registry::{Entry, Registry, SIGNALS_KEY, WAKER_KEY};
 use crate::remote::Requests;
+use crate::suspension::Patience;
 use crate::timers::Timers;
 use crate::turn::Limit;
 use crate::{
-    BuildError, Builder, Handler, LoopThread, Receiver, RegisterError, Remote, RunError, Source, Stats, Timeout,
-    TimerError,
+    BuildError, Builder, Handler, LoopThread, Receiver, RegisterError, Remote, RunError, Source, StartError, Stats,
+    Timeout, TimerError,
 };
 
 /// An event loop: sources, timeouts, messages of type `M` and signals on one thread, each told to a
@@ -40,6 +42,7 @@ pub struct EventLoop<T, M> {
     pub(crate) timers: Timers<T>,
     pub(crate) channels: Channels<T, M>,
     pub(crate) signals: Option<Signals>,
+    pub(crate) children: Children,
     pub(crate) requests: Arc<Requests>,
     pub(crate) settings: Settings,
     pub(crate) stats: Stats,
@@ -97,6 +100,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             timers: Timers::new(now, settings.timer_capacity),
             channels: Channels::new(bell, settings.channel_capacity),
             signals: None,
+            children: Children::default(),
             requests: Arc::new(Requests::default()),
             settings,
             stats: Stats::default(),
@@ -124,9 +128,14 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Watches `source` for what `interest` names, and calls the handler with `token`, as often as `trigger` says.
     ///
-    /// One source is watched by one loop, once. It is watched until it is deregistered or dropped. A hang-up or an error
-    /// stays: under [`Trigger::Level`] it is told in every turn until the handler drops, deregisters or reregisters the source,
-    /// so a handler that ignores it keeps the loop from sleeping.
+    /// One source is watched by one loop, once. It is watched until it is deregistered or dropped.
+    ///
+    /// A hang-up, an error or urgent data stays, so under [`Trigger::Level`] it is told turn after turn. If the handler does
+    /// nothing about it (drop, deregister or reregister the source, or read some of it), the source is *suspended* after a
+    /// few times, so that the loop can sleep: from then on the handler is told only of what is new about the
+    /// source, as under [`Trigger::Edge`], until something about it changes, or until it is
+    /// [reregistered](EventLoop::reregister). A source whose peer has closed only its own writing half and that is to be written
+    /// stays level-triggered for writing. [`Stats::suspensions`] counts.
     ///
     /// # Errors
     ///
@@ -158,13 +167,14 @@ impl<T: Copy, M> EventLoop<T, M> {
         }
         let added = self.shared.selector.add(source.as_fd(), key, interest, trigger);
         added.map_err(|error| RegisterError::Kernel { action: "watch", error })?;
-        self.registry.occupy(key, Entry::new(token, interest, trigger));
+        self.registry.occupy(key, Entry::new(token, interest, trigger, Noted::of(source.as_fd())));
         link.set(&self.shared, key);
         Ok(())
     }
 
     /// Gives a registered source another token, interest and trigger, and arms it again: what is ready now is reported anew.
-    /// This also wakes up a source that fired under [`Trigger::Oneshot`].
+    /// This also wakes up a source that fired under [`Trigger::Oneshot`], and one that was suspended because nobody reacted
+    /// to its hang-up (see [`register_opt`](EventLoop::register_opt)).
     ///
     /// # Errors
     ///
@@ -181,6 +191,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         let modified = self.shared.selector.modify(source.as_fd(), key, interest, trigger);
         modified.map_err(|error| RegisterError::Kernel { action: "change what it watches of", error })?;
         (entry.token, entry.interest, entry.trigger) = (token, interest, trigger);
+        entry.patience = Patience::default();
         Ok(())
     }
 
@@ -212,9 +223,9 @@ impl<T: Copy, M> EventLoop<T, M> {
         if self.registry.ask_again(key, self.turn) { Ok(()) } else { Err(RegisterError::NotRegistered) }
     }
 
-    /// How many sources are registered.
+    /// How many sources are registered. One that was dropped no longer counts, whichever thread dropped it.
     pub fn source_count(&self) -> usize {
-        self.registry.len()
+        self.registry.len() - self.shared.dead_len()
     }
 
     fn key<S: Source + ?Sized>(&mut self, source: &S) -> Result<u64, RegisterError> {
@@ -428,8 +439,8 @@ impl<T: Copy, M> EventLoop<T, M> {
     ///
     /// # Errors
     ///
-    /// The system has no thread left; loop and handler are dropped.
-    pub fn start<H>(self, handler: H) -> io::Result<LoopThread<H>>
+    /// The system has no thread left; [`StartError`] gives loop and handler back.
+    pub fn start<H>(self, handler: H) -> Result<LoopThread<H>, Box<StartError<T, M, H>>>
     where
         T: Send + 'static,
         M: Send + 'static,
@@ -511,7 +522,7 @@ impl<T, M> AsFd for EventLoop<T, M> {
 impl<T: Copy, M> fmt::Debug for EventLoop<T, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventLoop")
-            .field("sources", &self.registry.len())
+            .field("sources", &self.source_count())
             .field("timeouts", &self.timers.len())
             .field("messages", &self.channels.receiver.len())
             .field("stats", &self.stats)

@@ -1,7 +1,9 @@
 //! What a program does when something happens: [`Handler`], and what a readable source has to tell: [`ReadHint`].
 
 use std::fmt;
+use std::io;
 use std::ops::{BitOr, BitOrAssign};
+use std::process::ExitStatus;
 
 use kodiak_sys::{Readiness, SigInfo};
 
@@ -60,6 +62,12 @@ pub trait Handler<T: Copy, M> {
 
     /// A signal arrived that the loop watches (see [`EventLoop::watch_signals`]).
     fn signal(&mut self, event_loop: &mut EventLoop<T, M>, info: SigInfo) {}
+
+    /// A child process that the loop watches has ended (see [`EventLoop::watch_child`]). Told once per child, among the I/O.
+    ///
+    /// The status is an error only if another part of the program has reaped the child, so that nobody can know it, or
+    /// has told the kernel (by ignoring `SIGCHLD`) that nobody wants to.
+    fn child_exit(&mut self, event_loop: &mut EventLoop<T, M>, token: T, status: io::Result<ExitStatus>) {}
 
     /// The wait for events was interrupted by a signal handler. The loop resumes the wait against its deadline by itself;
     /// this is for programs with signal handlers of their own that leave a note.

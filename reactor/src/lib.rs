@@ -25,7 +25,7 @@
 //! - [`EventLoop::timeout`] and [`EventLoop::interval`] set timers, never early, microseconds fine.
 //! - [`EventLoop::channel`] gives senders for other threads (and for before the loop runs); [`EventLoop::add_channel`] gives channels
 //!   of further types.
-//! - [`EventLoop::watch_signals`] turns Unix signals into a callback.
+//! - [`EventLoop::watch_signals`] turns Unix signals into a callback, [`EventLoop::watch_child`] the end of a child process.
 //! - [`Remote`] stops or wakes the loop from anywhere; [`EventLoop::start`] runs it on a thread of its own.
 //!
 //! # What is promised
@@ -43,6 +43,7 @@
 mod batch;
 mod builder;
 mod channels;
+mod children;
 mod error;
 mod event_loop;
 mod handler;
@@ -50,12 +51,14 @@ mod registration;
 mod registry;
 mod remote;
 mod stats;
+mod suspension;
 mod thread;
 mod timers;
 mod turn;
 
 pub use builder::Builder;
 pub use channels::Receiver;
+pub use children::{ChildHandle, WatchChildError};
 pub use error::{BuildError, RegisterError, RunError, TimerError};
 pub use event_loop::EventLoop;
 pub use handler::{Handler, ReadHint};
@@ -64,5 +67,5 @@ pub use kodiak_sys::{Interest, Readiness, SigInfo, Signal, Trigger};
 pub use registration::{Io, Registration, Source};
 pub use remote::Remote;
 pub use stats::Stats;
-pub use thread::{JoinError, LoopThread};
+pub use thread::{JoinError, LoopThread, StartError};
 pub use timers::Timeout;

@@ -176,6 +176,19 @@ impl Shared {
         key
     }
 
+    /// How many sources have died that the loop has not yet taken note of.
+    pub(crate) fn dead_len(&self) -> usize {
+        self.lock_dead().len()
+    }
+
+    /// Does something to a source of which the loop knows only the key and the descriptor's number, unless the source has died.
+    /// Whoever drops a source enters its key here before the descriptor closes, so while this runs the number means
+    /// the source's own file, whatever other threads drop.
+    pub(crate) fn while_alive<R>(&self, key: u64, act: impl FnOnce(&Selector) -> R) -> Option<R> {
+        let dead = self.lock_dead();
+        if dead.contains(&key) { None } else { Some(act(&self.selector)) }
+    }
+
     fn bury(&self, key: u64) {
         let mut dead = self.lock_dead();
         dead.push(key);

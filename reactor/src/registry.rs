@@ -8,9 +8,10 @@
 
 use std::collections::VecDeque;
 
-use kodiak_sys::{Interest, Trigger};
+use kodiak_sys::{Interest, Noted, Trigger};
 
 use crate::handler::ReadHint;
+use crate::suspension::Patience;
 
 /// The key under which the loop's waker reports. No slot has it: see [`MAX_SLOTS`].
 pub(crate) const WAKER_KEY: u64 = u64::MAX;
@@ -29,11 +30,26 @@ pub(crate) struct Entry<T> {
     pub(crate) hint: ReadHint,
     /// The turn in which `again` was said; 0 if it was not, or has been obeyed.
     pub(crate) again: u64,
+    /// The descriptor's number, good only inside of [`Shared::while_alive`](crate::registration::Shared::while_alive).
+    pub(crate) noted: Noted,
+    /// How long a hang-up or error has been told to nobody's interest.
+    pub(crate) patience: Patience,
+    /// The loop's own source, that stands for a child process.
+    pub(crate) is_child: bool,
 }
 
 impl<T> Entry<T> {
-    pub(crate) fn new(token: T, interest: Interest, trigger: Trigger) -> Entry<T> {
-        Entry { token, interest, trigger, hint: ReadHint::NONE, again: 0 }
+    pub(crate) fn new(token: T, interest: Interest, trigger: Trigger, noted: Noted) -> Entry<T> {
+        Entry {
+            token,
+            interest,
+            trigger,
+            hint: ReadHint::NONE,
+            again: 0,
+            noted,
+            patience: Patience::default(),
+            is_child: false,
+        }
     }
 }
 

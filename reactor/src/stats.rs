@@ -17,7 +17,10 @@ pub struct Stats {
     pub events: u64,
     /// Events that the kernel had reported for a source which was dropped or deregistered before its turn came.
     pub stale_events: u64,
-    /// Times somebody woke the loop: at most one per sleep, however many messages were sent.
+    /// Times a source was suspended because nobody reacted to its hang-up, error or urgent data: see
+    /// [`register_opt`](crate::EventLoop::register_opt). Not zero means that a handler ignores something.
+    pub suspensions: u64,
+    /// Times somebody woke the loop: at most once for each time it was about to sleep, however many messages were sent.
     pub wakes: u64,
     /// Waits that a signal handler interrupted.
     pub interruptions: u64,
@@ -27,6 +30,8 @@ pub struct Stats {
     pub messages: u64,
     /// Signals delivered.
     pub signals: u64,
+    /// Ends of child processes delivered.
+    pub children: u64,
     /// Time spent waiting. Zero unless times are measured.
     pub idle: Duration,
     /// Time spent on turns. Zero unless times are measured.

@@ -10,11 +10,12 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use kodiak_sys::{Event, Interest};
+use kodiak_sys::{Event, Interest, Readiness, Trigger};
 
 use crate::batch::{Call, Calls};
 use crate::handler::ReadHint;
 use crate::registry::{SIGNALS_KEY, WAKER_KEY};
+use crate::suspension::Verdict;
 use crate::{EventLoop, Handler, RunError};
 
 /// How long a turn may wait for its first event.
@@ -135,7 +136,7 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Runs a callback, with a watch if the settings ask for it.
     #[inline]
-    fn timed(&mut self, callback: impl FnOnce(&mut Self)) {
+    pub(crate) fn timed(&mut self, callback: impl FnOnce(&mut Self)) {
         if !self.settings.measure_time {
             return callback(self);
         }
@@ -183,12 +184,42 @@ impl<T: Copy, M> EventLoop<T, M> {
             }
             return;
         };
+        let readiness = event.readiness | entry.patience.implied();
+        let (interest, is_child) = (entry.interest, entry.is_child);
         entry.again = 0;
-        entry.hint = ReadHint::of(event.readiness).terminal();
+        entry.hint = ReadHint::of(readiness).terminal();
         self.stats.events += 1;
+        let lasting = entry.trigger == Trigger::Level && entry.patience.concerns(readiness);
+        if lasting && self.suspend(event) {
+            return;
+        }
         self.batch.key = event.key;
-        self.batch.readiness = event.readiness;
-        self.batch.calls = calls(event, entry.interest);
+        self.batch.readiness = readiness;
+        self.batch.calls = if is_child { Calls::only(Call::ChildExit) } else { calls(readiness, interest) };
+    }
+
+    /// Sees to a source that may be telling the same over and over. `true`: it was suspended, and the event is done with.
+    #[cold]
+    fn suspend(&mut self, event: Event) -> bool {
+        let Some(entry) = self.registry.get_mut(event.key) else { return false };
+        let before = entry.patience;
+        let (noted, interest) = (entry.noted, entry.interest);
+        let suspended = self.shared.while_alive(event.key, |selector| {
+            let (interest, trigger, suspended) =
+                match entry.patience.judge(event.readiness, interest, || noted.bytes_readable().ok()) {
+                    Verdict::Deliver => return false,
+                    Verdict::Suspend(interest, trigger) => (interest, trigger, true),
+                    Verdict::Wake => (interest, Trigger::Level, false),
+                };
+            let modified = selector.modify_noted(noted, event.key, interest, trigger);
+            if modified.is_err() {
+                entry.patience = before; // It is as it was, and asked again next time.
+            }
+            suspended && modified.is_ok()
+        });
+        self.stats.suspensions += u64::from(suspended == Some(true));
+        // A source that has just died is not called either.
+        suspended.unwrap_or(true)
     }
 
     /// One callback of the event at hand, if its source is still there and still wants it.
@@ -204,6 +235,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             Call::Readable => entry.interest.contains(Interest::READABLE),
             Call::Writable => entry.interest.contains(Interest::WRITABLE),
             Call::HangUp => true,
+            Call::ChildExit => return self.child_ended(handler, self.batch.key, token),
         };
         if !wanted {
             return;
@@ -213,6 +245,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             Call::Priority => handler.priority(event_loop, token),
             Call::Readable | Call::HangUp => handler.readable(event_loop, token, hint),
             Call::Writable => handler.writable(event_loop, token),
+            Call::ChildExit => {}
         });
     }
 
@@ -280,8 +313,7 @@ impl<T: Copy, M> EventLoop<T, M> {
 /// Which callbacks an event causes. Hang-ups and errors go to each direction that the source wants, since that is where
 /// the next read or write will report them; if it wants none that they concern, to `readable` with the hint.
 #[inline]
-fn calls(event: Event, interest: Interest) -> Calls {
-    let readiness = event.readiness;
+fn calls(readiness: Readiness, interest: Interest) -> Calls {
     let mut calls = Calls::NONE;
     if readiness.is_priority() && interest.contains(Interest::PRIORITY) {
         calls.add(Call::Priority);

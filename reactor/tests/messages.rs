@@ -57,7 +57,8 @@ fn no_wake_up_is_lost_between_a_sender_and_a_loop_about_to_sleep() {
     event_loop.run(&mut handler).unwrap();
     thread.join().unwrap();
     let stats = event_loop.stats();
-    assert!(stats.wakes <= stats.sleeps + 1, "more wakes than sleeps: {stats:?}");
+    // A wake may cross a loop that has just found the message itself and does not sleep: so, not `sleeps`.
+    assert!(stats.wakes <= stats.turns + 1, "more wakes than times the loop was about to sleep: {stats:?}");
 }
 
 #[test]
@@ -197,9 +198,10 @@ fn a_remote_s_wake_is_a_turn_and_its_shutdown_ends_the_thread_after_what_was_sen
 
 #[test]
 fn a_callback_s_panic_on_the_loop_s_thread_is_an_error_of_join() {
-    struct Bad;
+    struct Bad(u32);
     impl Handler<(), ()> for Bad {
         fn notify(&mut self, _: &mut EventLoop<(), ()>, (): ()) {
+            self.0 += 1;
             panic::resume_unwind(Box::new("on purpose"));
         }
         fn readable(&mut self, _: &mut EventLoop<(), ()>, (): (), _: ReadHint) {}
@@ -207,6 +209,6 @@ fn a_callback_s_panic_on_the_loop_s_thread_is_an_error_of_join() {
     use std::panic;
     let event_loop = EventLoop::<(), ()>::new().unwrap();
     event_loop.channel().send(()).unwrap();
-    let error = event_loop.start(Bad).unwrap().join().err().unwrap();
-    assert!(matches!(error, kodiak_reactor::JoinError::Panicked(_)));
+    let error = event_loop.start(Bad(6)).unwrap().join().err().unwrap();
+    assert!(matches!(error, kodiak_reactor::JoinError::Panicked { handler: Bad(7), .. }), "the handler comes back");
 }

@@ -6,7 +6,7 @@ mod common;
 use std::process::{self, Child, Command};
 use std::time::{Duration, Instant};
 
-use common::{Loop, On, Seen};
+use common::{Loop, On, Seen, ready};
 use kodiak_reactor::Signal;
 
 fn kill_us(signal: &str) -> Child {
@@ -14,6 +14,29 @@ fn kill_us(signal: &str) -> Child {
 }
 
 fn main() {
+    signals_come_first();
+    waits_survive_signals();
+    println!("signals: ok");
+}
+
+/// Whatever the kernel lists first: the socket was registered, and ready, before the signal came.
+fn signals_come_first() {
+    let mut event_loop = Loop::new().unwrap();
+    let (ours, _theirs) = ready();
+    event_loop.register(&ours, 1).unwrap();
+    event_loop.timeout(2, Duration::ZERO).unwrap();
+    event_loop.watch_signals(&[Signal::USR1]).unwrap();
+    // This is the only thread, so the signal has been taken when the child has ended.
+    assert!(kill_us("-USR1").wait().unwrap().success());
+    let mut seen = Vec::new();
+    event_loop.run_once(&mut On(|_: &mut Loop, call| seen.push(call)), None).unwrap();
+    let [Seen::Signal(info), Seen::Readable(1, _), Seen::Timeout(2), Seen::TurnEnd] = seen[..] else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(info.signal, Signal::USR1);
+}
+
+fn waits_survive_signals() {
     let mut event_loop = Loop::new().unwrap();
     event_loop.watch_signals(&[Signal::USR1]).unwrap();
     event_loop.watch_signals(&[Signal::USR1, Signal::USR2]).unwrap();
@@ -50,5 +73,4 @@ fn main() {
     assert_eq!(event_loop.stats().interruptions, interrupted);
     event_loop.watch_signals(&[]).unwrap();
     children.iter_mut().for_each(|child| assert!(child.wait().unwrap().success()));
-    println!("signals: ok");
 }

@@ -256,8 +256,20 @@ fn times_are_measured_on_request() {
 
 #[test]
 fn settings_that_make_no_sense_are_errors() {
-    for builder in [Loop::builder().events_per_turn(0), Loop::builder().channel_capacity(0)] {
-        assert!(builder.build().unwrap_err().to_string().contains("must be at least 1"));
+    type Set = fn(kodiak_reactor::Builder<u32, u32>, usize) -> kodiak_reactor::Builder<u32, u32>;
+    let settings: [(&str, Set); 7] = [
+        ("channel_capacity", |builder, n| builder.channel_capacity(n)),
+        ("events_per_turn", |builder, n| builder.events_per_turn(n)),
+        ("messages_per_turn", |builder, n| builder.messages_per_turn(n)),
+        ("timers_per_turn", |builder, n| builder.timers_per_turn(n)),
+        ("signals_per_turn", |builder, n| builder.signals_per_turn(n)),
+        ("timer_capacity", |builder, n| builder.timer_capacity(n)),
+        ("source_capacity", |builder, n| builder.source_capacity(n)),
+    ];
+    for (name, set) in settings {
+        let error = set(Loop::builder(), 0).build().unwrap_err().to_string();
+        assert!(error.contains("must be at least 1") && error.contains(name), "{error}");
+        set(Loop::builder(), 1).build().unwrap();
     }
     let error = Loop::builder().events_per_turn(1 << 20).build().unwrap_err();
     assert!(error.to_string().contains("events_per_turn"), "{error}");
