@@ -5,6 +5,7 @@ mod measure;
 mod peers;
 mod server;
 mod sys;
+mod timers;
 mod workloads;
 
 use std::io;
@@ -17,6 +18,7 @@ workloads: turn echo churn udp idle timers channel, or all
 one measurement alone, for strace and callgrind:
            serve PEER tcp|udp        (prints its port, serves until killed)
            turns PEER wake|event COUNT
+           timed STRUCTURE cancel-insert|insert-fire|fire-rearm|reschedule COUNT
            load echo PORT CONNECTIONS BYTES COUNT | load churn PORT COUNT | load udp PORT COUNT";
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn run(arguments: &[String]) -> io::Result<()> {
     match words.as_slice() {
         ["serve", peer, service] => server::serve(peer, service),
         ["turns", peer, turn, count] => workloads::turn::alone(peer, turn, number(count)?),
+        ["timed", peer, mix, count] => workloads::timers::alone(peer, mix, number(count)?),
         ["load", rest @ ..] => load::alone(rest),
         [workload, options @ ..] => {
             let plan = Plan::parse(options)?;

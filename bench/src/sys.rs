@@ -40,6 +40,14 @@ pub(crate) fn processor_nanos(pid: u32) -> io::Result<u64> {
     text.split_ascii_whitespace().next().and_then(|field| field.parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// Nanoseconds of processor time that this thread has had: what the machine's other tenants do does not count.
+pub(crate) fn thread_nanos() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call fills the timespec that it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Resident bytes of a process that are its own.
 pub(crate) fn resident_bytes(pid: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;

@@ -4,6 +4,7 @@ mod churn;
 mod echo;
 mod idle;
 mod served;
+pub(crate) mod timers;
 pub(crate) mod turn;
 mod udp;
 
@@ -15,7 +16,7 @@ use crate::usage;
 type Workload = fn(&Plan) -> io::Result<()>;
 
 const ALL: &[(&str, Workload)] =
-    &[("turn", turn::run), ("echo", echo::run), ("churn", churn::run), ("udp", udp::run), ("idle", idle::run)];
+    &[("turn", turn::run), ("echo", echo::run), ("churn", churn::run), ("udp", udp::run), ("idle", idle::run), ("timers", timers::run)];
 
 /// Runs the one that is named, or all.
 pub(crate) fn run(name: &str, plan: &Plan) -> io::Result<()> {
