@@ -1,5 +1,6 @@
 //! The same work on kodiak and on its peers: in one run, alternating, several rounds, pinned. See README.md.
 
+mod channels;
 mod load;
 mod measure;
 mod peers;

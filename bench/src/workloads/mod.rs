@@ -1,5 +1,6 @@
 //! The workloads: one file each.
 
+mod channel;
 mod churn;
 mod echo;
 mod idle;
@@ -16,7 +17,7 @@ use crate::usage;
 type Workload = fn(&Plan) -> io::Result<()>;
 
 const ALL: &[(&str, Workload)] =
-    &[("turn", turn::run), ("echo", echo::run), ("churn", churn::run), ("udp", udp::run), ("idle", idle::run), ("timers", timers::run)];
+    &[("turn", turn::run), ("echo", echo::run), ("churn", churn::run), ("udp", udp::run), ("idle", idle::run), ("timers", timers::run), ("channel", channel::run)];
 
 /// Runs the one that is named, or all.
 pub(crate) fn run(name: &str, plan: &Plan) -> io::Result<()> {
