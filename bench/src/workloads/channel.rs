@@ -11,8 +11,8 @@ use crate::channels::{ALL, Bound, Channel, Sending};
 use crate::measure::{Plan, Table, alternate};
 use crate::sys;
 
-const MESSAGES: u64 = 400_000;
-const ROUND_TRIPS: usize = 4_000;
+const MESSAGES: u64 = 100_000;
+const ROUND_TRIPS: usize = 2_000;
 /// The last message of each sender.
 const LAST: u64 = u64::MAX;
 
