@@ -1,6 +1,6 @@
 #!/bin/sh
 # System calls per operation, counted with `strace -c`: each server once with N operations and once with 2 N, and the
-# difference divided by N, so that start-up does not count. Usage: ./calls.sh [echo|udp|churn] [N]
+# difference divided by N, so that start-up does not count. Usage: ./calls.sh [echo|udp|churn] [N] [CONNECTIONS]
 set -eu
 what=${1:-echo}
 n=${2:-2000}
@@ -18,7 +18,7 @@ for peer in "raw epoll" kodiak mio polling calloop tokio libuv libevent; do
         until [ -s "$work/port" ]; do :; done
         port=$(cat "$work/port")
         case $what in
-        echo) "$bench" load echo "$port" 1 64 $((n * times)) >/dev/null ;;
+        echo) "$bench" load echo "$port" "${3:-1}" 64 $((n * times)) >/dev/null ;;
         *) "$bench" load "$what" "$port" $((n * times)) >/dev/null ;;
         esac
         kill -TERM "$(cat /proc/$tracer/task/$tracer/children)"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Instructions per operation in user space, counted with callgrind: each once with N operations and once with 2 N, and the
-# difference divided by N. Usage: ./instructions.sh [echo|udp|churn|wake|event] [N]
+# difference divided by N. Usage: ./instructions.sh [echo|udp|churn|wake|event] [N] [CONNECTIONS]
 # (A valgrind that does not know `epoll_pwait2` has kodiak fall back to `epoll_wait`.)
 set -eu
 what=${1:-echo}
@@ -25,7 +25,7 @@ for peer in "raw epoll" kodiak mio polling calloop tokio libuv libevent; do
             until [ -s "$work/port" ]; do :; done
             port=$(cat "$work/port")
             case $what in
-            echo) "$bench" load echo "$port" 1 64 $((n * times)) >/dev/null ;;
+            echo) "$bench" load echo "$port" "${3:-1}" 64 $((n * times)) >/dev/null ;;
             *) "$bench" load "$what" "$port" $((n * times)) >/dev/null ;;
             esac
             kill -TERM "$(cat /proc/$counter/task/$counter/children)"

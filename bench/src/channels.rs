@@ -120,9 +120,11 @@ impl Channel for MioCrossbeam {
             Bound::Of(capacity) => crossbeam_channel::bounded(capacity),
             Bound::None => crossbeam_channel::unbounded(),
         };
-        with_mio(|waker| lend(sender(move |message| ours.try_send(message).is_ok() && waker.wake().is_ok())), || {
-            receiver.try_recv().ok()
-        }, each);
+        with_mio(
+            |waker| lend(sender(move |message| ours.try_send(message).is_ok() && waker.wake().is_ok())),
+            || receiver.try_recv().ok(),
+            each,
+        );
     }
 }
 
@@ -138,15 +140,19 @@ impl Channel for MioStd {
         match bound {
             Bound::Of(capacity) => {
                 let (ours, receiver) = mpsc::sync_channel(capacity);
-                with_mio(|waker| lend(sender(move |message| ours.try_send(message).is_ok() && waker.wake().is_ok())), || {
-                    receiver.try_recv().ok()
-                }, each);
+                with_mio(
+                    |waker| lend(sender(move |message| ours.try_send(message).is_ok() && waker.wake().is_ok())),
+                    || receiver.try_recv().ok(),
+                    each,
+                );
             }
             Bound::None => {
                 let (ours, receiver) = mpsc::channel();
-                with_mio(|waker| lend(sender(move |message| ours.send(message).is_ok() && waker.wake().is_ok())), || {
-                    receiver.try_recv().ok()
-                }, each);
+                with_mio(
+                    |waker| lend(sender(move |message| ours.send(message).is_ok() && waker.wake().is_ok())),
+                    || receiver.try_recv().ok(),
+                    each,
+                );
             }
         }
     }
@@ -158,7 +164,9 @@ fn with_mio(
     each: &mut dyn FnMut(u64) -> bool,
 ) {
     let mut poll = mio::Poll::new().expect("a poll");
-    lend(Arc::new(mio::Waker::new(poll.registry(), mio::Token(7)).expect("a waker")));
+    // The receiver keeps the waker too: if the last sender's drop closed it, its last wake would be lost with it.
+    let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(7)).expect("a waker"));
+    lend(Arc::clone(&waker));
     let mut events = mio::Events::with_capacity(8);
     loop {
         while let Some(message) = receive() {

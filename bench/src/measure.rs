@@ -84,7 +84,12 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(title: impl Into<String>, unit: &'static str, names: &[&str]) -> Table {
-        Table { title: title.into(), unit, names: names.iter().map(|name| (*name).to_owned()).collect(), rows: Vec::new() }
+        Table {
+            title: title.into(),
+            unit,
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            rows: Vec::new(),
+        }
     }
 
     /// A row of what was measured: for each peer one value a round; empty if it has no such thing.
@@ -147,5 +152,10 @@ pub(crate) fn print_machine() {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Vec<&str> = load.split(' ').take(3).collect();
-    println!("{count} × {}, Linux {}, load at the start {}\n", model.trim_start_matches([':', ' ', '\t']), kernel.trim(), load.join(" "));
+    println!(
+        "{count} × {}, Linux {}, load at the start {}\n",
+        model.trim_start_matches([':', ' ', '\t']),
+        kernel.trim(),
+        load.join(" ")
+    );
 }

@@ -45,7 +45,8 @@ impl Server {
         let mut line = String::new();
         let stdout = child.stdout.take().ok_or_else(|| io::Error::other("the server has no output"))?;
         BufReader::new(stdout).read_line(&mut line)?;
-        let port = line.trim().parse().map_err(|_| io::Error::other(format!("the server said {line:?}, not a port")))?;
+        let port =
+            line.trim().parse().map_err(|_| io::Error::other(format!("the server said {line:?}, not a port")))?;
         Ok(Server { child, port })
     }
 

@@ -37,7 +37,10 @@ pub(crate) fn raise_descriptor_limit() {
 /// Nanoseconds of processor time that a (single-threaded) process has had.
 pub(crate) fn processor_nanos(pid: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
-    text.split_ascii_whitespace().next().and_then(|field| field.parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    text.split_ascii_whitespace()
+        .next()
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Nanoseconds of processor time that this thread has had: what the machine's other tenants do does not count.

@@ -96,7 +96,8 @@ fn read_and_write(stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<io:
 fn turns(count: u64) -> io::Result<Duration> {
     runtime()?.block_on(async {
         // SAFETY: an owned descriptor, which stays open until the `AsyncFd` is dropped.
-        let eventfd: AsyncFd<OwnedFd> = unsafe { AsyncFd::register_with_interest(sys::eventfd()?, Interest::READABLE)? };
+        let eventfd: AsyncFd<OwnedFd> =
+            unsafe { AsyncFd::register_with_interest(sys::eventfd()?, Interest::READABLE)? };
         let begun = Instant::now();
         for _ in 0..count {
             sys::ring(eventfd.get_ref());

@@ -22,7 +22,8 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
         echo.run(Enough::Count(2 * CONNECTIONS as u64))?;
         Ok((sys::resident_bytes(server.pid())? - before) as f64 / CONNECTIONS as f64)
     })?;
-    let mut table = Table::new("Idle connections: the server's own memory for each (the kernel's not counted)", "B", &names);
+    let mut table =
+        Table::new("Idle connections: the server's own memory for each (the kernel's not counted)", "B", &names);
     table.plain_row(format!("bytes, of {CONNECTIONS}"), &measured);
     table.print();
     Ok(())

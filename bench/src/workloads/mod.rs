@@ -16,8 +16,15 @@ use crate::usage;
 
 type Workload = fn(&Plan) -> io::Result<()>;
 
-const ALL: &[(&str, Workload)] =
-    &[("turn", turn::run), ("echo", echo::run), ("churn", churn::run), ("udp", udp::run), ("idle", idle::run), ("timers", timers::run), ("channel", channel::run)];
+const ALL: &[(&str, Workload)] = &[
+    ("turn", turn::run),
+    ("echo", echo::run),
+    ("churn", churn::run),
+    ("udp", udp::run),
+    ("idle", idle::run),
+    ("timers", timers::run),
+    ("channel", channel::run),
+];
 
 /// Runs the one that is named, or all.
 pub(crate) fn run(name: &str, plan: &Plan) -> io::Result<()> {

@@ -4,7 +4,6 @@ use std::hint::black_box;
 use std::io;
 
 use crate::measure::{Plan, Spread, Table, alternate, short};
-use crate::{sys, usage};
 use crate::timers::Timers;
 use crate::timers::btree::BTree;
 use crate::timers::four_ary::FourAry;
@@ -13,6 +12,7 @@ use crate::timers::lazy_heap::LazyHeap;
 use crate::timers::nexus::Nexus;
 use crate::timers::quad::Quad;
 use crate::timers::tokio_util::Delays;
+use crate::{sys, usage};
 
 /// Deadlines lie up to so many ticks ahead: a minute.
 const RANGE: u64 = 60_000;
@@ -62,7 +62,11 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
     let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
     let mut table = Table::new("Timers (ns for each; the first column absolute, then ratios to it)", "ns", &names);
     let mut plain = Table::new("Timers: the same, ns", "ns", &names);
-    let mut longest = Table::new("The longest single call that expires and re-arms, µs (512 timers where it can be limited)", "µs", &names);
+    let mut longest = Table::new(
+        "The longest single call that expires and re-arms, µs (512 timers where it can be limited)",
+        "µs",
+        &names,
+    );
     for (mix, name) in [
         (Mix::CancelInsert, "cancel + insert"),
         (Mix::InsertFire, "insert, and fire"),
@@ -253,6 +257,7 @@ fn memory() {
         ("quad wheel", bytes::<Quad>()),
         ("nexus-timer", bytes::<Nexus>()),
     ];
-    let cells: Vec<String> = all.iter().map(|(name, bytes)| format!("{name} {}", short(Spread::of(vec![*bytes]).median))).collect();
+    let cells: Vec<String> =
+        all.iter().map(|(name, bytes)| format!("{name} {}", short(Spread::of(vec![*bytes]).median))).collect();
     println!("{}\n", cells.join(", "));
 }

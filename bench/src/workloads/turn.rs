@@ -13,7 +13,9 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
     let chosen: Vec<&dyn Peer> = peers::ALL.iter().copied().filter(|peer| plan.wants(peer.name())).collect();
     let names: Vec<&str> = chosen.iter().map(|peer| peer.name()).collect();
     let mut table = Table::new("A turn of the loop", "ns", &names);
-    for (name, turn) in [("the loop's own wake, then a turn", Turn::Wake), ("an eventfd written, then a turn", Turn::Event)] {
+    for (name, turn) in
+        [("the loop's own wake, then a turn", Turn::Wake), ("an eventfd written, then a turn", Turn::Event)]
+    {
         let measured = alternate(plan.rounds, &names, |index| match chosen[index].turns(turn, COUNT) {
             None => Ok(None),
             Some(elapsed) => Ok(Some(elapsed?.as_nanos() as f64 / COUNT as f64)),
