@@ -64,8 +64,9 @@ pub(crate) struct Spread {
 impl Spread {
     pub(crate) fn of(mut values: Vec<f64>) -> Spread {
         values.sort_by(f64::total_cmp);
-        let at = |part: f64| values[((values.len() - 1) as f64 * part).round() as usize];
-        Spread { median: at(0.5), low: at(0.25), high: at(0.75) }
+        let last = values.len() - 1;
+        // Of few values the outer ones: a spread should not look smaller than it is.
+        Spread { median: values[last / 2], low: values[last / 4], high: values[last - last / 4] }
     }
 
     /// Of the values divided, round by round, by those of the first.
