@@ -1,0 +1,60 @@
+//! The same work on kodiak and on its peers: in one run, alternating, several rounds, pinned. See README.md.
+
+mod channels;
+mod load;
+mod measure;
+mod peers;
+mod server;
+mod sys;
+mod timers;
+mod workloads;
+
+use std::io;
+use std::process::ExitCode;
+
+use measure::Plan;
+
+const USAGE: &str = "usage: kodiak-bench WORKLOAD [--rounds N] [--millis N] [--peers A,B,..]
+workloads: turn echo churn udp idle timers channel, or all
+one measurement alone, for strace and callgrind:
+           serve PEER tcp|udp        (prints its port, serves until killed)
+           turns PEER wake|event COUNT
+           timed STRUCTURE cancel-insert|insert-fire|fire-rearm|reschedule COUNT
+           load echo PORT CONNECTIONS BYTES COUNT | load churn PORT COUNT | load udp PORT COUNT";
+
+fn main() -> ExitCode {
+    sys::raise_descriptor_limit();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kodiak-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> io::Result<()> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["serve", peer, service] => server::serve(peer, service),
+        ["turns", peer, turn, count] => workloads::turn::alone(peer, turn, number(count)?),
+        ["timed", peer, mix, count] => workloads::timers::alone(peer, mix, number(count)?),
+        ["load", rest @ ..] => load::alone(rest),
+        [workload, options @ ..] => {
+            let plan = Plan::parse(options)?;
+            measure::print_machine();
+            peers::print_missing();
+            workloads::run(workload, &plan)
+        }
+        [] => Err(usage()),
+    }
+}
+
+pub(crate) fn usage() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, USAGE)
+}
+
+pub(crate) fn number<N: std::str::FromStr>(word: &str) -> io::Result<N> {
+    word.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{word:?} is not a number\n{USAGE}")))
+}

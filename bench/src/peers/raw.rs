@@ -1,0 +1,100 @@
+//! The hand-written epoll loop that everybody is measured by: `epoll_wait`, a table by descriptor, nothing else.
+
+use std::io;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::time::{Duration, Instant};
+
+use libc::{EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP};
+
+use super::{ACCEPTS, BUFFER, Connection, EVENTS, PACKETS, Peer, Step, Turn, Until};
+use crate::sys::{self, Epoll};
+
+pub(crate) struct Raw;
+
+impl Peer for Raw {
+    fn name(&self) -> &'static str {
+        "raw epoll"
+    }
+
+    fn serve_tcp(&self, listener: TcpListener) -> io::Result<()> {
+        let mut epoll = Epoll::new(EVENTS)?;
+        let mut buffer = vec![0; BUFFER];
+        let mut connections: Vec<Option<Connection<TcpStream>>> = Vec::new();
+        let door = listener.as_raw_fd() as u64;
+        epoll.add(listener.as_raw_fd(), EPOLLIN, door)?;
+        loop {
+            for index in 0..epoll.wait(-1)? {
+                let (key, _) = epoll.event(index);
+                if key == door {
+                    accept(&epoll, &listener, &mut connections)?;
+                    continue;
+                }
+                let Some(connection) = &mut connections[key as usize] else { continue };
+                let step = connection.proceed(&mut buffer, Until::Once);
+                if step == Step::Close {
+                    connections[key as usize] = None;
+                } else if step != connection.waits_for {
+                    connection.waits_for = step;
+                    let flags = if step == Step::Write { EPOLLOUT } else { EPOLLIN | EPOLLRDHUP };
+                    epoll.modify(key as i32, flags, key)?;
+                }
+            }
+        }
+    }
+
+    fn serve_udp(&self, socket: UdpSocket) -> io::Result<()> {
+        let mut epoll = Epoll::new(EVENTS)?;
+        let mut buffer = vec![0; BUFFER];
+        epoll.add(socket.as_raw_fd(), EPOLLIN, 0)?;
+        loop {
+            for _ in 0..epoll.wait(-1)? {
+                for _ in 0..PACKETS {
+                    let Ok((count, sender)) = socket.recv_from(&mut buffer) else { break };
+                    let _ = socket.send_to(&buffer[..count], sender);
+                }
+            }
+        }
+    }
+
+    fn turns(&self, _: Turn, count: u64) -> Option<io::Result<Duration>> {
+        Some(turns(count))
+    }
+}
+
+fn accept(epoll: &Epoll, listener: &TcpListener, table: &mut Vec<Option<Connection<TcpStream>>>) -> io::Result<()> {
+    for _ in 0..ACCEPTS {
+        let (listener, no_address) = (listener.as_raw_fd(), std::ptr::null_mut());
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: an accept that does not ask for the address.
+        let fd = unsafe { libc::accept4(listener, no_address, std::ptr::null_mut(), flags) };
+        if fd == -1 {
+            return Ok(());
+        }
+        // SAFETY: just opened, nobody else knows it.
+        let stream = unsafe { TcpStream::from_raw_fd(fd) };
+        stream.set_nodelay(true)?;
+        epoll.add(fd, EPOLLIN | EPOLLRDHUP, fd as u64)?;
+        if table.len() <= fd as usize {
+            table.resize_with(fd as usize + 1, || None);
+        }
+        table[fd as usize] = Some(Connection::new(stream));
+    }
+    Ok(())
+}
+
+fn turns(count: u64) -> io::Result<Duration> {
+    let mut epoll = Epoll::new(EVENTS)?;
+    let eventfd = sys::eventfd()?;
+    epoll.add(eventfd.as_raw_fd(), EPOLLIN | EPOLLET, 7)?;
+    let begun = Instant::now();
+    let mut seen = 0;
+    for _ in 0..count {
+        sys::ring(&eventfd);
+        for index in 0..epoll.wait(-1)? {
+            seen += epoll.event(index).0;
+        }
+    }
+    assert_eq!(seen, 7 * count);
+    Ok(begun.elapsed())
+}

@@ -1,0 +1,64 @@
+//! nexus-timer's wheel, with its own rebalancing and a limit for each poll.
+
+use std::time::{Duration, Instant};
+
+use nexus_timer::{TimerHandle, Wheel};
+
+use super::{BUDGET, Expired, Timers};
+
+pub(crate) struct Nexus {
+    wheel: Wheel<u32>,
+    begun: Instant,
+    due: Vec<u32>,
+}
+
+impl Nexus {
+    fn at(&self, tick: u64) -> Instant {
+        self.begun + Duration::from_millis(tick)
+    }
+}
+
+impl Timers for Nexus {
+    type Handle = TimerHandle<u32>;
+
+    fn new(_: usize) -> Nexus {
+        let begun = Instant::now();
+        Nexus { wheel: Wheel::unbounded(4096, begun), begun, due: Vec::with_capacity(BUDGET) }
+    }
+
+    #[inline]
+    fn insert(&mut self, tick: u64, name: u32) -> TimerHandle<u32> {
+        self.wheel.schedule(self.at(tick), name)
+    }
+
+    #[inline]
+    fn cancel(&mut self, handle: TimerHandle<u32>) {
+        assert!(self.wheel.cancel(handle).is_some());
+    }
+
+    #[inline]
+    fn reschedule(&mut self, handle: TimerHandle<u32>, tick: u64, _: u32) -> TimerHandle<u32> {
+        let deadline = self.at(tick);
+        self.wheel.reschedule(handle, deadline)
+    }
+
+    #[inline]
+    fn expire(
+        &mut self,
+        now: u64,
+        handles: &mut [Option<TimerHandle<u32>>],
+        mut next: impl FnMut(u32) -> Option<u64>,
+    ) -> Expired {
+        let now = self.at(now);
+        let mut due = std::mem::take(&mut self.due);
+        let count = self.wheel.poll_and_rebalance_with_limit(now, BUDGET, &mut due);
+        for name in due.drain(..) {
+            if let Some(handle) = handles[name as usize].take() {
+                self.wheel.free(handle);
+            }
+            handles[name as usize] = next(name).map(|tick| self.insert(tick, name));
+        }
+        self.due = due;
+        Expired { count, more: count == BUDGET }
+    }
+}
