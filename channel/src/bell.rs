@@ -175,14 +175,16 @@ impl Bell {
     /// `true`: somebody has, and until the loop next [`arm`](Bell::arm)s this says so again.
     #[inline]
     pub fn rouse(&self) -> bool {
-        let flag = self.shared.flag.compare_exchange(ARMED, AWAKE, Ordering::AcqRel, Ordering::Acquire);
-        matches!(flag, Err(RUNG | FAILED))
+        match self.shared.flag.compare_exchange(ARMED, AWAKE, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => false,
+            Err(flag) => is_rung(flag),
+        }
     }
 
     /// Whether somebody has rung since the loop last armed or rested.
     #[inline]
     pub fn is_rung(&self) -> bool {
-        self.shared.flag.load(Ordering::Acquire) >= RUNG
+        is_rung(self.shared.flag.load(Ordering::Acquire))
     }
 
     /// The other way towards sleep, for a loop that found nothing when it last looked at everything after it
@@ -192,8 +194,10 @@ impl Bell {
     #[inline]
     #[must_use = "after `false` the bell is not armed, and the loop must not sleep"]
     pub fn rest(&self) -> bool {
-        let flag = self.shared.flag.compare_exchange(AWAKE, ARMED, Ordering::AcqRel, Ordering::Acquire);
-        matches!(flag, Ok(_) | Err(ARMED))
+        match self.shared.flag.compare_exchange(AWAKE, ARMED, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(flag) => !is_rung(flag),
+        }
     }
 
     /// One sleep, done right: arms, asks `ready` whether there is something to do after all, blocks if not, and hushes.
@@ -220,6 +224,11 @@ impl Bell {
             self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
     }
+}
+
+#[inline]
+fn is_rung(flag: u8) -> bool {
+    flag >= RUNG
 }
 
 /// Notes that a wake has failed or panicked, so that the next ring tries again, and the loop looks in its next turn.

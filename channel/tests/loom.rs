@@ -290,7 +290,13 @@ impl Resting for Bell {
 
 /// A loop as the reactor's: it looks only if somebody has rung, and goes on looking until a recheck has found nothing. The
 /// first `others` waits are ended by something else than the bell. Ends after `until` messages; gives them and the armings.
-fn serve_resting<P: Resting>(bell: &P, latch: &Latch, queue: &Queue, mut others: usize, until: usize) -> (usize, usize) {
+fn serve_resting<P: Resting>(
+    bell: &P,
+    latch: &Latch,
+    queue: &Queue,
+    mut others: usize,
+    until: usize,
+) -> (usize, usize) {
     let (mut received, mut arms, mut look) = (0, 0, true);
     loop {
         if look {
