@@ -89,7 +89,13 @@ pub fn take_error(socket: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
     let place = (&raw mut error).cast();
     // SAFETY: the descriptor is borrowed for the whole call, and `len` is the size of `error`.
     check(unsafe { libc::getsockopt(raw, libc::SOL_SOCKET, libc::SO_ERROR, place, &mut len) })?;
-    Ok((error != 0).then(|| io::Error::from_raw_os_error(error)))
+    if error != 0 {
+        return Ok(Some(io::Error::from_raw_os_error(error)));
+    }
+    cfg_select! {
+        all(target_os = "linux", kodiak_kqueue) => { Ok(crate::selector::kqueue::libkqueue::taken_errors::take(socket)) }
+        _ => { Ok(None) }
+    }
 }
 
 /// Sorts an error from [`accept_tcp`], [`accept_unix`] or any other `accept` by what to do next.
