@@ -167,8 +167,9 @@ fn readiness(event: &Kevent, filter: Filter) -> Readiness {
         return Readiness::ERROR;
     }
     let end = flags & EOF != 0;
-    // At the end of a socket's life `fflags` is its error.
-    let error = Readiness::when(end && fflags != 0 && filter != Filter::Except, Readiness::ERROR);
+    // At the end of a socket's life `fflags` is its error; in libkqueue's events whenever it is not zero.
+    let error_told = end || cfg!(target_os = "linux");
+    let error = Readiness::when(error_told && fflags != 0 && filter != Filter::Except, Readiness::ERROR);
     error
         | match filter {
             Filter::Read => Readiness::READABLE | Readiness::when(end, Readiness::READ_CLOSED),

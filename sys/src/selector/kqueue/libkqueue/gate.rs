@@ -7,7 +7,7 @@
 use super::super::abi::{self, Filter, Kevent};
 use crate::fd::{check, read, write};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ pub(in super::super) struct Gate {
     moved: Condvar,
     /// Raised to fetch the waiting thread out.
     interrupt: OwnedFd,
-    queue: RawFd,
+    queue: super::FileId,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ impl Gate {
         let interrupt = unsafe { OwnedFd::from_raw_fd(raw) };
         // No source owns this number in `Idents`, so its events reach nobody.
         abi::apply(queue, &[abi::change(raw as usize, Filter::Read, abi::ADD, 0, 0)?])?;
-        let queue = queue.as_raw_fd();
+        let queue = super::file_id(queue)?;
         super::queues(|queues| queues.push(queue));
         Ok(Gate { turn: Mutex::default(), moved: Condvar::new(), interrupt, queue })
     }

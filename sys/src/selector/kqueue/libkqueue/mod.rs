@@ -23,7 +23,8 @@
 //!   and events that do not fit are dropped. So each filter has a duplicate of its own.
 //! - It takes a socket's pending error away (`SO_ERROR`) to report it in `fflags`: `taken_errors.rs` keeps it for
 //!   [`socket::take_error`](crate::socket::take_error). A read or write that would have failed with that error no longer does.
-//! - It takes a stream socket without readable bytes for one at its end, also before out-of-band data: such an event is checked.
+//! - It takes a stream socket without readable bytes for one at its end, also before out-of-band data, and a datagram socket with an
+//!   error for one that has hung up: an event with EV_EOF is checked.
 //! - Disabling a filter twice trips an assertion: the backend disables only those that did not fire.
 //! - What a kqueue is on Linux, the writing end of a pipe, never becomes readable: selectors do not nest, and say `Unsupported`.
 //!   So [`ChildExit`](crate::ChildExit) is a pidfd here, too, not a kqueue with an EVFILT_PROC.
@@ -38,21 +39,33 @@ pub(crate) mod taken_errors;
 pub(super) use gate::Gate;
 pub(super) use stand_ins::Idents;
 
+use crate::fd::check;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
-/// The descriptors of the queues that are open, each entered and taken out by the one [`Gate`] that belongs to it.
-static QUEUES: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+/// What a file is, whatever descriptor it is reached by: device and inode.
+type FileId = (libc::dev_t, libc::ino_t);
 
-fn queues(change: impl FnOnce(&mut Vec<RawFd>)) {
+/// The queues that are open, each entered and taken out by the one [`Gate`] that belongs to it.
+static QUEUES: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
+
+fn queues(change: impl FnOnce(&mut Vec<FileId>)) {
     change(&mut QUEUES.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+fn file_id(fd: BorrowedFd<'_>) -> io::Result<FileId> {
+    // SAFETY: the struct consists of integers, for all of which zero is a value.
+    let mut file: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is borrowed for the whole call, which fills the struct.
+    check(unsafe { libc::fstat(fd.as_raw_fd(), &mut file) })?;
+    Ok((file.st_dev, file.st_ino))
 }
 
 /// Refuses a source that could not be watched, though the kqueue would take it without a word: another kqueue.
 pub(super) fn refuse_unwatchable(source: BorrowedFd<'_>) -> io::Result<()> {
-    let mut nested = false;
-    queues(|queues| nested = queues.contains(&source.as_raw_fd()));
+    let (id, mut nested) = (file_id(source)?, false);
+    queues(|queues| nested = queues.contains(&id));
     if nested {
         let text = "libkqueue's queues never become readable: a selector cannot watch another one";
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));

@@ -110,7 +110,8 @@ impl Idents {
         let Some(fd) = self.stand_in(owner, filter).map(AsFd::as_fd) else { return };
         if event.fflags != 0 {
             super::taken_errors::keep(fd, event.fflags as i32);
-        } else if filter == Filter::Read && !is_at_end(fd) {
+        }
+        if !is_at_end(fd, filter) {
             event.flags &= !(abi::EOF as u16);
         }
     }
@@ -131,9 +132,10 @@ fn duplicate(source: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// Whether the peer has finished writing, hung up, or broken the connection.
-fn is_at_end(fd: BorrowedFd<'_>) -> bool {
-    let mut asked = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+/// Whether nothing more can be read, or written.
+fn is_at_end(fd: BorrowedFd<'_>, filter: Filter) -> bool {
+    let half_closed = if filter == Filter::Read { libc::POLLRDHUP } else { 0 };
+    let mut asked = libc::pollfd { fd: fd.as_raw_fd(), events: half_closed, revents: 0 };
     // SAFETY: one entry, which the kernel writes to, and no waiting.
-    check(unsafe { libc::poll(&mut asked, 1, 0) }).is_ok() && asked.revents != 0
+    check(unsafe { libc::poll(&mut asked, 1, 0) }).is_ok() && asked.revents & (half_closed | libc::POLLHUP) != 0
 }
