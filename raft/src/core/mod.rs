@@ -28,7 +28,7 @@
 //!
 //! let founding = Configuration::of_voters([(NodeId(1), Member::default())]);
 //! let (hard_state, terms) = (HardState::default(), TermTable::new());
-//! let saved = Saved { hard_state, founding, configurations: vec![], terms, tail: vec![] };
+//! let saved = Saved { hard_state, founding, snapshot: None, configurations: vec![], terms, tail: vec![] };
 //! let now = Now::default();
 //! let mut core = Core::new(Config::new(NodeId(1)), saved, now)?;
 //! let mut applied = Vec::new();
@@ -241,6 +241,12 @@ impl Core {
                 // Nothing follows from it unless more waits to be applied.
                 self.is_dirty = was_dirty || self.log.handed_out() < self.log.commit();
             }
+            // Nothing here asks for snapshots yet; whoever does, elsewhere, may tell all the same.
+            Done::SnapshotTaken { .. }
+            | Done::Compacted { .. }
+            | Done::ChunkRead { .. }
+            | Done::ChunkWritten { .. }
+            | Done::SnapshotInstalled { .. } => self.is_dirty = was_dirty,
         }
     }
 
