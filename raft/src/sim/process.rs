@@ -87,7 +87,7 @@ impl Running {
     pub(super) fn last_taken(&self) -> Option<u64> {
         self.taken.iter().rev().find_map(|job| match job {
             Job::Write(write) => Some(write.sequence),
-            Job::Fetch(_) => None,
+            _ => None,
         })
     }
 }

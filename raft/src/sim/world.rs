@@ -335,7 +335,7 @@ impl World {
                 early = (self.mutant == Some(Mutant::WrittenBeforeSync)).then_some(write.sequence);
                 running.queued.push_back(Job::Write(write));
             }
-            fetch @ Job::Fetch(_) => running.queued.push_back(fetch),
+            other => running.queued.push_back(other),
         }
         if was_idle {
             let delay = Duration::from_micros(self.random.below(50));

@@ -163,6 +163,7 @@ impl<D: Disk> Log<D> {
         let saved = Saved {
             hard_state: contents.hard_state,
             founding,
+            snapshot: None,
             configurations: Vec::new(),
             terms: contents.terms,
             tail: Vec::new(),

@@ -298,6 +298,7 @@ impl Replay {
         Saved {
             hard_state: self.contents.hard_state,
             founding: founding.clone(),
+            snapshot: None,
             configurations: self.configurations.clone(),
             terms: self.contents.terms.clone(),
             tail: self.tail.iter().map(detached).collect(),

@@ -2,28 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Disk, Log, StorageError};
-use crate::core::{Done, Fetch};
-use crate::types::Write;
-
-/// Something to do with the log.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Job {
-    /// Make this durable.
-    Write(Write),
-    /// Read these entries.
-    Fetch(Fetch),
-}
-
-/// What became of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Completion {
-    /// It is done: [`Done::Written`] or [`Done::Fetched`]. The entries fetched are none if the log no longer holds any
-    /// of those asked for (they were truncated after the core asked).
-    Done(Done),
-    /// It is not done, and nothing will be any more: the node must stop, and may start again from what is on disk.
-    Failed(StorageError),
-}
+use super::{Completion, Disk, Job, Log, StorageError};
+use crate::core::Done;
 
 /// Carries out jobs on a log, a batch at a time. It has no clock, no thread and no queue of its own, so that a storage
 /// thread and a simulator run the same code.
@@ -57,7 +37,10 @@ impl<D: Disk> Worker<D> {
     ///
     /// After a failure every job, of this batch and of all later ones, completes as [`Completion::Failed`]: of writes
     /// whose sync failed, nobody can know which are on disk.
-    pub fn run(&mut self, jobs: &mut VecDeque<Job>, complete: &mut impl FnMut(Completion)) {
+    ///
+    /// Snapshots are written a slice at a time. Returns whether one is being written: `run` should then be called again
+    /// soon, with the jobs that have come meanwhile or with none.
+    pub fn run(&mut self, jobs: &mut VecDeque<Job>, complete: &mut impl FnMut(Completion)) -> bool {
         self.write_all(jobs);
         if self.failed.is_none() {
             for job in jobs.iter() {
@@ -65,11 +48,12 @@ impl<D: Disk> Worker<D> {
                     complete(Completion::Done(Done::Written { sequence: write.sequence }));
                 }
             }
-            jobs.retain(|job| matches!(job, Job::Fetch(_)));
+            jobs.retain(|job| !matches!(job, Job::Write(_)));
         }
         for job in jobs.drain(..) {
             complete(self.fetch(&job));
         }
+        false
     }
 
     /// To be called when no job has come for a while (some tenths of a second; the caller has the clock): notes in the log
@@ -106,7 +90,12 @@ impl<D: Disk> Worker<D> {
         if let Some(error) = &self.failed {
             return Completion::Failed(error.clone());
         }
-        let Job::Fetch(fetch) = job else { unreachable!("writes have been completed") };
+        let Job::Fetch(fetch) = job else {
+            let error = std::io::Error::from(std::io::ErrorKind::Unsupported);
+            let error = StorageError::io("keep snapshots in", "the data folder", &error);
+            self.failed = Some(error.clone());
+            return Completion::Failed(error);
+        };
         match self.log.read(fetch) {
             Ok(entries) => Completion::Done(Done::Fetched { id: fetch.id, entries }),
             Err(error) => {
