@@ -1,6 +1,6 @@
 //! What the core asks of whoever drives it, and how the driver answers.
 
-use crate::types::{Entry, Index, Message, NodeId, Term, Write};
+use crate::types::{Chunk, Entry, Index, Message, NodeId, Term, Write};
 
 use thiserror::Error;
 
@@ -101,13 +101,45 @@ pub enum Done {
     Fetched {
         /// The fetch's number.
         id: u64,
-        /// Entries from `from`, consecutive, at least one.
+        /// Entries from `from`, consecutive. None if the log no longer holds the first: compacted, or truncated.
         entries: Vec<Entry>,
     },
     /// The state machine has applied everything up to here.
     Applied {
         /// The last index applied.
         index: Index,
+    },
+    /// The state machine's snapshot is on disk under its name, and found again after any crash.
+    SnapshotTaken {
+        /// What it includes.
+        index: Index,
+    },
+    /// The log has let go of entries.
+    Compacted {
+        /// Entries from here on can still be fetched; perhaps a few before.
+        first: Index,
+    },
+    /// A piece of a snapshot that was asked for.
+    ChunkRead {
+        /// The request's number.
+        id: u64,
+        /// The piece; `None` if that snapshot is gone because there is a newer one.
+        chunk: Option<Chunk>,
+    },
+    /// A piece of another node's snapshot has been taken in, or was not the one that comes next.
+    ChunkWritten {
+        /// The request's number.
+        id: u64,
+        /// What has been received without a gap: the next piece begins here.
+        received_bytes: u64,
+    },
+    /// The snapshot received is this node's newest one, and the log follows it; or it was found damaged.
+    SnapshotInstalled {
+        /// What it includes.
+        index: Index,
+        /// `false`: what was received is not whole, or not the snapshot that was announced. It has been discarded, and
+        /// nothing else has changed.
+        is_valid: bool,
     },
 }
 

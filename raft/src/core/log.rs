@@ -269,7 +269,14 @@ mod tests {
             table.append(Index(position as u64 + 1), Term(term));
         }
         let hard_state = HardState { term: table.last_term(), vote: None };
-        Saved { hard_state, founding: configuration(&[1, 2, 3]), configurations: vec![], terms: table, tail: vec![] }
+        Saved {
+            hard_state,
+            founding: configuration(&[1, 2, 3]),
+            snapshot: None,
+            configurations: vec![],
+            terms: table,
+            tail: vec![],
+        }
     }
 
     fn command(index: u64, term: u64) -> Entry {

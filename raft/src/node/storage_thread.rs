@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
     thread::{Builder, JoinHandle},
     time::Duration,
 };
@@ -74,8 +74,16 @@ fn serve<D: Disk>(log: Log<D>, batches: &Receiver<VecDeque<Job>>, completions: &
     // The node may be gone: then nobody wants to know.
     let mut complete = |completion| drop(completions.send_blocking(completion));
     let mut marked = true;
+    // A snapshot is being written, a slice between two batches.
+    let mut has_more = false;
     loop {
-        let first = if marked {
+        let first = if has_more {
+            match batches.try_recv() {
+                Ok(batch) => Ok(batch),
+                Err(TryRecvError::Empty) => Ok(VecDeque::new()),
+                Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+            }
+        } else if marked {
             batches.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
             batches.recv_timeout(IDLE_AFTER)
@@ -93,7 +101,7 @@ fn serve<D: Disk>(log: Log<D>, batches: &Receiver<VecDeque<Job>>, completions: &
         while let Ok(batch) = batches.try_recv() {
             jobs.extend(batch);
         }
-        worker.run(&mut jobs, &mut complete);
+        has_more = worker.run(&mut jobs, &mut complete);
         marked = false;
     }
 }

@@ -9,7 +9,7 @@ use crate::types::{Entry, NodeId};
 
 /// What a replica asks of its driver. Effects of one kind must be carried out in the order they come; kinds may overtake
 /// each other.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Send this to another node, if there is a link to it; otherwise drop it.
     Send {

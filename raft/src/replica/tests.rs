@@ -76,6 +76,7 @@ impl Cluster {
             let saved = Saved {
                 hard_state: HardState::default(),
                 founding: founding.clone(),
+                snapshot: None,
                 configurations: Vec::new(),
                 terms: TermTable::new(),
                 tail: Vec::new(),

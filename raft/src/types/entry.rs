@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Configuration, Index, NodeId, Stamp, Term, TermTable};
+use super::{Configuration, Index, NodeId, SnapshotMeta, Stamp, Term, TermTable};
 
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -78,9 +78,13 @@ pub struct Saved {
     pub hard_state: HardState,
     /// The configuration with which the cluster was born, in force until the log says otherwise.
     pub founding: Configuration,
-    /// Configurations in the log, by index.
+    /// The newest snapshot, if there is one: the state machine is restored from it before anything is applied, and its
+    /// configuration is in force from its index on until the log says otherwise.
+    pub snapshot: Option<SnapshotMeta>,
+    /// Configurations in the log after the snapshot, by index.
     pub configurations: Vec<(Index, Configuration)>,
-    /// The term of every index.
+    /// The term of every index that the log holds. Its base is 0, or at most the snapshot's index: entries between the two
+    /// were kept for followers that are behind. Its last index is at least the snapshot's.
     pub terms: TermTable,
     /// The last entries, consecutive up to the last index: as many as fit the core's tail, possibly none.
     pub tail: Vec<Entry>,

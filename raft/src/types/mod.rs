@@ -6,6 +6,7 @@ mod configuration;
 mod entry;
 mod id;
 mod message;
+mod snapshot;
 mod terms;
 mod time;
 
@@ -13,5 +14,6 @@ pub use configuration::{Configuration, Member};
 pub use entry::{Entry, HardState, Payload, Saved, Write};
 pub use id::{ClusterId, DiskId, GroupId, Identity, Index, NodeId, Term};
 pub use message::{Body, Message};
+pub use snapshot::{Chunk, SnapshotMeta};
 pub use terms::TermTable;
 pub use time::{Now, Stamp, Time};

@@ -146,6 +146,7 @@ impl Network {
         let saved = Saved {
             hard_state: disk.hard_state,
             founding: self.founding.clone(),
+            snapshot: None,
             configurations: configurations.collect(),
             terms: disk.terms(),
             tail,

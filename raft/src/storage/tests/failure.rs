@@ -184,14 +184,14 @@ fn a_batch_is_one_write_and_one_sync() {
     let disk = TestDisk::default();
     let mut worker = Worker::new(create(&disk));
     let (writes, syncs) = (disk.writes(), disk.syncs());
-    let fetch = Job::Fetch(Fetch { id: 9, from: Index(2), to: Index(3), limit_bytes: 1000 });
-    let completions = run(&mut worker, [job(1, 1), fetch.clone(), job(2, 2), job(3, 3)]);
+    let fetch = || Job::Fetch(Fetch { id: 9, from: Index(2), to: Index(3), limit_bytes: 1000 });
+    let completions = run(&mut worker, [job(1, 1), fetch(), job(2, 2), job(3, 3)]);
     assert_eq!((disk.writes() - writes, disk.syncs() - syncs), (1, 1));
     let written = |sequence| Completion::Done(Done::Written { sequence });
     let fetched = Completion::Done(Done::Fetched { id: 9, entries: vec![command(2, 1, 30), command(3, 1, 30)] });
     assert_eq!(completions, [written(1), written(2), written(3), fetched]);
     // Fetches alone, and writes that change nothing, sync nothing.
-    run(&mut worker, [fetch, Job::Write(Write { sequence: 4, ..entries(vec![]) })]);
+    run(&mut worker, [fetch(), Job::Write(Write { sequence: 4, ..entries(vec![]) })]);
     assert_eq!((disk.writes() - writes, disk.syncs() - syncs), (1, 1));
     // The mark is one write more, once, and no sync.
     for _ in 0..2 {
@@ -206,12 +206,12 @@ fn a_batch_that_fails_fails_whole_and_for_good() {
         let disk = TestDisk::default();
         let mut worker = Worker::new(create(&disk));
         disk.fail_after(Some(operations));
-        let fetch = Job::Fetch(Fetch { id: 9, from: Index(1), to: Index(1), limit_bytes: 1000 });
-        let failed = run(&mut worker, [job(1, 1), fetch.clone(), job(2, 2)]);
+        let fetch = || Job::Fetch(Fetch { id: 9, from: Index(1), to: Index(1), limit_bytes: 1000 });
+        let failed = run(&mut worker, [job(1, 1), fetch(), job(2, 2)]);
         assert_eq!(failed.len(), 3);
         disk.fail_after(None);
         worker.idle(&mut |completion| panic!("{completion:?}"));
-        let later = run(&mut worker, [job(3, 3), fetch]);
+        let later = run(&mut worker, [job(3, 3), fetch()]);
         assert!(failed.iter().chain(&later).all(|completion| matches!(completion, Completion::Failed(_))));
         assert_eq!(later.len(), 2);
     }

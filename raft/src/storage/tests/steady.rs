@@ -19,7 +19,9 @@ fn steady_appends_allocate_nothing() {
         let writes = (batch * 4 + 1..batch * 4 + 5).map(|index| entries(vec![command(index, 1, 100)]));
         jobs.extend(writes.map(Job::Write));
         completions.clear();
-        let measured = allocation_counter::measure(|| worker.run(&mut jobs, &mut |done| completions.push(done)));
+        let measured = allocation_counter::measure(|| {
+            worker.run(&mut jobs, &mut |done| completions.push(done));
+        });
         let marked = allocation_counter::measure(|| worker.idle(&mut |_| ()));
         assert!(completions.iter().all(|done| matches!(done, Completion::Done(_))));
         if batch > 10 {

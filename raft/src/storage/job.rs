@@ -1,0 +1,114 @@
+//! What a storage worker is asked to do, and what it answers.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read};
+
+use super::StorageError;
+use crate::core::{Done, Fetch};
+use crate::types::{Chunk, Index, SnapshotMeta, Write};
+
+/// Something to do with the log and its snapshots.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub enum Job {
+    /// Make this durable; then [`Done::Written`].
+    Write(Write),
+    /// Read these entries; then [`Done::Fetched`].
+    Fetch(Fetch),
+    /// Write a snapshot of the state machine, in slices between other jobs; then [`Done::SnapshotTaken`]. One asked for while
+    /// another is being written waits for it.
+    TakeSnapshot {
+        /// What it stands for. Everything up to its index must be committed.
+        meta: SnapshotMeta,
+        /// The state machine's own bytes.
+        source: SnapshotSource,
+    },
+    /// Let go of entries below `first`, as far as the newest snapshot includes them; then [`Done::Compacted`]. Whole
+    /// segments go, so some of them stay.
+    Compact {
+        /// The first entry that must stay.
+        first: Index,
+    },
+    /// Read a piece of the snapshot of this index; then [`Done::ChunkRead`].
+    ReadChunk {
+        /// The request's number, to be given back.
+        id: u64,
+        /// Which snapshot.
+        index: Index,
+        /// Where in its file the piece begins, in bytes.
+        offset: u64,
+        /// How long the piece may be, in bytes; it ends earlier only at the file's end. At least one is read.
+        limit_bytes: usize,
+    },
+    /// Take in a piece of another node's snapshot; then [`Done::ChunkWritten`]. A piece that does not begin where the last
+    /// one ended is left out; the first piece of another snapshot discards what has been received of this one.
+    WriteChunk {
+        /// The request's number, to be given back.
+        id: u64,
+        /// What the snapshot stands for.
+        meta: SnapshotMeta,
+        /// The piece.
+        chunk: Chunk,
+    },
+    /// Make the snapshot received this node's own, and put the log behind it; then [`Done::SnapshotInstalled`]. Entries that
+    /// follow it are kept if the log holds its last entry with the same term; else the log is empty after it.
+    /// Writes before this job are done before it, and those after it after it.
+    InstallSnapshot {
+        /// What the snapshot stands for.
+        meta: SnapshotMeta,
+        /// The job's number among the writes': the core counts it as one of them.
+        sequence: u64,
+    },
+}
+
+/// Where the bytes of a snapshot come from: what [`Read`] of the state machine's cheap copy gives, pulled on the storage
+/// thread. Two sources are never equal.
+pub struct SnapshotSource(Box<dyn Read + Send>);
+
+impl SnapshotSource {
+    /// Will pull from `source`.
+    #[must_use]
+    pub fn new(source: impl Read + Send + 'static) -> SnapshotSource {
+        SnapshotSource(Box::new(source))
+    }
+}
+
+impl From<Box<dyn Read + Send>> for SnapshotSource {
+    fn from(source: Box<dyn Read + Send>) -> SnapshotSource {
+        SnapshotSource(source)
+    }
+}
+
+impl Read for SnapshotSource {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl fmt::Debug for SnapshotSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SnapshotSource")
+    }
+}
+
+impl PartialEq for SnapshotSource {
+    fn eq(&self, other: &SnapshotSource) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for SnapshotSource {}
+
+impl Hash for SnapshotSource {
+    /// Adds nothing: what the source would give is not known.
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+/// What became of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// It is done, as the job's description says.
+    Done(Done),
+    /// It is not done, and nothing will be any more: the node must stop, and may start again from what is on disk.
+    Failed(StorageError),
+}
