@@ -122,6 +122,7 @@ struct Server {
 }
 
 impl Server {
+    #[inline(never)]
     fn accept(&mut self, epoll: &Epoll) {
         for _ in 0..ACCEPTS {
             let Some(stream) = accept_one(&self.listener) else { return };
