@@ -177,7 +177,7 @@ impl Bell {
     pub fn rouse(&self) -> bool {
         match self.shared.flag.compare_exchange(ARMED, AWAKE, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => false,
-            Err(flag) => is_rung(flag),
+            Err(flag) => is_really_rung(flag),
         }
     }
 
@@ -196,7 +196,7 @@ impl Bell {
     pub fn rest(&self) -> bool {
         match self.shared.flag.compare_exchange(AWAKE, ARMED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => true,
-            Err(flag) => !is_rung(flag),
+            Err(flag) => !is_really_rung(flag),
         }
     }
 
@@ -229,6 +229,12 @@ impl Bell {
 #[inline]
 fn is_rung(flag: u8) -> bool {
     flag >= RUNG
+}
+
+/// For the way that is seldom taken: keeps the other one straight.
+#[cold]
+fn is_really_rung(flag: u8) -> bool {
+    is_rung(flag)
 }
 
 /// Notes that a wake has failed or panicked, so that the next ring tries again, and the loop looks in its next turn.
