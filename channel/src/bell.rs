@@ -10,17 +10,17 @@
 //!   sender                                loop
 //!   ------                                ----
 //!   publish (push, close, set a flag)     work until nothing is left
-//!   fence(SeqCst)               F1        pending.swap(false)          arm
+//!   fence(SeqCst)               F1        pending = false              arm
 //!   if pending { return }       L         fence(SeqCst)            F2  arm
 //!   if !pending.swap(true)      X         recheck everything       R   nothing there? only then: block
-//!       { wake() }                        pending.swap(true)           hush
+//!       { wake() }                        pending.swap(true)           hush, unless it is true already
 //! ```
 //!
 //! **No wake-up is lost.** Take one publication and one sleep. Fences that are sequentially consistent stand in one
 //! order, so one of two holds:
 //!
 //! - F1 before F2. Then what was published before F1 is visible after F2: R finds it, and the loop does not block.
-//! - F2 before F1. Then L reads what this sleep's `swap(false)` wrote, or something later in the flag's history, and X
+//! - F2 before F1. Then L reads what this sleep's arming wrote, or something later in the flag's history, and X
 //!   likewise. If X finds `false`, this sender wakes. If L or X finds `true`, then the first `true` after this sleep's
 //!   `false` was written by another sender's X that had found `false`, who wakes, and after the arming, so that it ends
 //!   this sleep; or by the `hush` after this sleep, which then is over.
@@ -29,18 +29,26 @@
 //! that R looks at all of them. And it needs both fences: without F1 (a relaxed first read and nothing before it) the
 //! read may pass the push, and both sides see the past.
 //!
+//! **A send has no fence of its own.** A second fully ordered instruction after the push would cost as much as half the push.
+//! The push is one already, and F1 is inside it: see `Order of a push` in `channel.rs`. L is sequentially consistent for
+//! its sake (a plain load on x86, `ldar` on ARM).
+//!
 //! **At most one wake per sleep.** Only an X that reads `false` wakes, it leaves `true` behind, and only `arm` writes
 //! `false`. So there are never more wakes than armings. (With a plain store in the place of X, two senders who both read
 //! `false` would both wake.)
 //!
-//! Both claims, and that the broken variants break, are checked by `tests/loom.rs` on this very file.
+//! `arm` and `hush` are plain stores. That is enough, because an exchange reads what stands just before its own write in the
+//! flag's history: an X either comes before a store, or has seen it.
+//!
+//! Both claims, and that the broken variants break, are checked by `tests/loom.rs` on this very file, and, with the real
+//! queue, by running `tests/orders.rs` under Miri.
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Wake;
-use crate::sync::{AtomicBool, Ordering, fence};
+use crate::sync::{AtomicBool, Ordering, fence, set};
 
 /// The flag and the waker of one loop, shared by everybody who sends to it.
 ///
@@ -83,15 +91,19 @@ use crate::sync::{AtomicBool, Ordering, fence};
 /// ```
 #[derive(Clone)]
 pub struct Bell {
-    shared: Arc<Shared<dyn Wake>>,
+    shared: Arc<Shared>,
 }
 
-struct Shared<W: ?Sized> {
+/// Alone on its cache lines (two: processors fetch them in pairs), so that the flag is read from the sender's own cache for as
+/// long as the loop is busy, whatever is allocated beside it.
+#[repr(align(128))]
+struct Shared {
     /// True: nobody needs to wake the loop. See the head of this file.
     pending: AtomicBool,
     /// The first error of a wake on behalf of a sender, until the loop takes it.
     error: Mutex<Option<io::Error>>,
-    wake: W,
+    /// Boxed so that the flag lies at a known distance: behind an `Arc<dyn ..>` every send would have to look it up.
+    wake: Box<dyn Wake>,
 }
 
 impl Bell {
@@ -99,7 +111,8 @@ impl Bell {
     ///
     /// It starts hushed: the loop is awake, and must [`arm`](Bell::arm) before its first sleep like before any other.
     pub fn new(wake: impl Wake + 'static) -> Bell {
-        Bell { shared: Arc::new(Shared { pending: AtomicBool::new(true), error: Mutex::new(None), wake }) }
+        let (pending, error) = (AtomicBool::new(true), Mutex::new(None));
+        Bell { shared: Arc::new(Shared { pending, error, wake: Box::new(wake) }) }
     }
 
     /// Wakes the loop if it sleeps, or is about to, and nobody has rung yet. Publish first, then ring.
@@ -114,7 +127,18 @@ impl Bell {
     /// the bell itself keeps open.
     pub fn ring(&self) -> io::Result<()> {
         fence(Ordering::SeqCst);
-        if self.shared.pending.load(Ordering::Relaxed) || self.shared.pending.swap(true, Ordering::AcqRel) {
+        if self.is_pending() { Ok(()) } else { self.strike() }
+    }
+
+    /// Whether nobody needs to wake the loop. Asked after a fence, or after a push, which orders as much as one.
+    #[inline]
+    pub(crate) fn is_pending(&self) -> bool {
+        self.shared.pending.load(Ordering::SeqCst)
+    }
+
+    /// Wakes the loop, unless somebody else is just about to.
+    fn strike(&self) -> io::Result<()> {
+        if self.shared.pending.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         let undo = Lower(&self.shared.pending);
@@ -136,15 +160,16 @@ impl Bell {
     /// [`Receiver::is_ready`](crate::Receiver::is_ready), each flag — and block only if there is nothing. What was published
     /// before `arm` may not have rung.
     pub fn arm(&self) {
-        self.shared.pending.swap(false, Ordering::AcqRel);
+        set(&self.shared.pending, false);
         fence(Ordering::SeqCst);
     }
 
     /// The loop is awake again: nobody needs to wake it until it next [`arm`](Bell::arm)s.
     pub fn hush(&self) {
-        // A store would do, but then the flag's history were no longer a chain in which every write has read the one before
-        // it, and loom, which does not order a store among concurrent swaps, could not vouch for the rest.
-        self.shared.pending.swap(true, Ordering::AcqRel);
+        // If a sender's ring has ended the sleep, the flag is up, and its cache line stays with the senders.
+        if !self.shared.pending.load(Ordering::Relaxed) {
+            set(&self.shared.pending, true);
+        }
     }
 
     /// One sleep, done right: arms, asks `ready` whether there is something to do after all, blocks if not, and hushes.
@@ -167,7 +192,21 @@ impl Bell {
 
     /// [`ring`](Bell::ring) for those who have nobody to tell: keeps the first error for the loop.
     pub(crate) fn ring_or_note(&self) {
-        if let Err(error) = self.ring() {
+        fence(Ordering::SeqCst);
+        self.ring_or_note_ordered();
+    }
+
+    /// The same after a fence, or after a push, which orders as much as one.
+    #[inline]
+    pub(crate) fn ring_or_note_ordered(&self) {
+        if !self.is_pending() {
+            self.strike_or_note();
+        }
+    }
+
+    #[cold]
+    fn strike_or_note(&self) {
+        if let Err(error) = self.strike() {
             self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
     }

@@ -1,6 +1,6 @@
 //! The workloads: one file each.
 
-mod channel;
+pub(crate) mod channel;
 mod churn;
 mod echo;
 mod idle;
