@@ -6,9 +6,9 @@
 //! Two steps differ under loom, because of what loom cannot know.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 
 /// Stands behind a push, in the place of the fence that the push contains: see `Order of a push` in `channel.rs`.
 ///
@@ -25,7 +25,7 @@ pub(crate) fn pushed() {
 /// behind for those who come after the store. In C++'s memory model, which is Rust's, an exchange reads the value just
 /// before its own in the flag's history, so then the store's value is the later one.
 #[inline]
-pub(crate) fn set(flag: &AtomicBool, value: bool) {
+pub(crate) fn set(flag: &AtomicU8, value: u8) {
     #[cfg(loom)]
     flag.swap(value, Ordering::AcqRel);
     #[cfg(not(loom))]

@@ -29,27 +29,32 @@ impl Wake for Woken {
 }
 
 /// Runs `left` here and `right` on another thread, round by round, both beginning a round at about the same moment, and
-/// `check` here after each. Rounds are counted with spinning, which loses least time between them.
-fn race(
-    mut left: impl FnMut(usize),
-    mut right: impl FnMut(usize) + Send,
-    mut check: impl FnMut(usize),
-) {
-    let (begun, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+/// `check` here after each.
+fn race(mut left: impl FnMut(usize), mut right: impl FnMut(usize) + Send, mut check: impl FnMut(usize)) {
+    /// Lets the other thread run to its end when a check fails.
+    struct Release<'a>(&'a AtomicUsize);
+    impl Drop for Release<'_> {
+        fn drop(&mut self) {
+            self.0.store(RACES, Ordering::Release);
+        }
+    }
     let await_count = |count: &AtomicUsize, wanted: usize| {
         while count.load(Ordering::Acquire) < wanted {
             // The other one may wait for this processor.
             thread::yield_now();
         }
     };
+    let (begun, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
+            let _release = Release(&done);
             for round in 0..RACES {
                 await_count(&begun, round + 1);
                 right(round);
                 done.store(round + 1, Ordering::Release);
             }
         });
+        let _release = Release(&begun);
         for round in 0..RACES {
             begun.store(round + 1, Ordering::Release);
             left(round);
@@ -68,7 +73,9 @@ fn sends_race_with_arming((sender, receiver): (Sender<usize>, Receiver<usize>), 
             bell.arm();
             ready.store(receiver.is_ready(), Ordering::Relaxed);
         },
-        |round| sender.send(round).unwrap(),
+        |round| {
+            let _checked_below = sender.send(round);
+        },
         |round| {
             let woken = woken.0.swap(false, Ordering::Relaxed);
             assert!(ready.load(Ordering::Relaxed) || woken, "round {round}: a lost wake-up");
