@@ -41,7 +41,8 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
         table.plain_row(text, &measured);
     }
     table.print();
-    let mut table = Table::new("Channels: one end alone, the other being busy elsewhere, time for each message", "ns", &names);
+    let mut table =
+        Table::new("Channels: one end alone, the other being busy elsewhere, time for each message", "ns", &names);
     for (bound, text) in [(Bound::Of(CAPACITY), "bounded"), (Bound::None, "unbounded")] {
         for (cores, place) in [(TWO_CORES, "two cores"), (ONE_CORE, "one core")] {
             let measured = alternate(plan.rounds, &names, |index| Ok(bursts(chosen[index], bound, cores)))?;
@@ -166,24 +167,28 @@ fn bursts(channel: &dyn Channel, bound: Bound, cores: [usize; 2]) -> [f64; 2] {
         let sender = sending.thread().clone();
         let (mut burst, mut received, mut begun) = (0, 0, Instant::now());
         let mut costs = Vec::with_capacity(BURSTS as usize);
-        channel.receive(bound, &mut |sender| handles.send(sender).expect("the sender's thread waits for it"), &mut |message| {
-            match message {
-                BUSY => {
-                    phase.store(2 * burst + 1, Ordering::Release);
-                    sender.unpark();
-                    await_phase(2 * burst + 2);
-                    (burst, received, begun) = (burst + 1, 0, Instant::now());
-                }
-                LAST => return false,
-                _ => {
-                    received += 1;
-                    if received == BURST {
-                        costs.push(begun.elapsed());
+        channel.receive(
+            bound,
+            &mut |sender| handles.send(sender).expect("the sender's thread waits for it"),
+            &mut |message| {
+                match message {
+                    BUSY => {
+                        phase.store(2 * burst + 1, Ordering::Release);
+                        sender.unpark();
+                        await_phase(2 * burst + 2);
+                        (burst, received, begun) = (burst + 1, 0, Instant::now());
+                    }
+                    LAST => return false,
+                    _ => {
+                        received += 1;
+                        if received == BURST {
+                            costs.push(begun.elapsed());
+                        }
                     }
                 }
-            }
-            true
-        });
+                true
+            },
+        );
         let sent = sending.join().expect("the sender ended well");
         [sent, costs].map(|mut costs| {
             costs.sort();
