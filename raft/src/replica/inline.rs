@@ -71,7 +71,7 @@ impl<S: StateMachine> Inline<S> {
                 None
             }
             Effect::TakeSnapshot(meta) => {
-                let source = snapshot::seal(self.machine.snapshot());
+                let source = snapshot::seal(self.machine.snapshot(), replica.snapshots.counter());
                 Some(Effect::Storage(Job::TakeSnapshot { meta, source }))
             }
             other => Some(other),

@@ -29,7 +29,8 @@ pub struct Limits {
     /// The entries of one proposal together ([`Entry::size_bytes`](crate::types::Entry::size_bytes)), though at least one
     /// command. The core's `uncommitted_bytes` counts too. Default 1 MiB.
     pub batch_bytes: usize,
-    /// A snapshot is taken when so many bytes of log have been applied since the last one. Default 64 MiB.
+    /// A snapshot is taken when so many bytes of log have been applied since the last one, and as many as the last one
+    /// took. Default 64 MiB.
     pub snapshot_every_bytes: u64,
 }
 

@@ -132,6 +132,9 @@ impl Replica {
     /// The storage thread has done a job.
     pub fn handle_done(&mut self, now: Now, done: Done) {
         self.input(now);
+        if matches!(done, Done::SnapshotTaken { .. }) {
+            self.snapshots.taken();
+        }
         if self.failed.is_none() {
             self.core.handle_done(now, done);
         }

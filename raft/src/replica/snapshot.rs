@@ -8,6 +8,8 @@
 //! The replica's own part is empty in version 1; sessions will be in it. A reader skips what it does not know.
 
 use std::io::{self, Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::requests::Key;
 use super::{Doubt, Effect, Outcome, Replica};
@@ -17,10 +19,24 @@ use crate::types::{Entry, Index, Now, SnapshotMeta};
 
 const VERSION: u8 = 1;
 
-/// The content of a snapshot, around what the state machine gives.
-pub(super) fn seal(machine: Box<dyn Read + Send>) -> SnapshotSource {
+/// The content of a snapshot, around what the state machine gives; counts its bytes while they are read.
+pub(super) fn seal(machine: Box<dyn Read + Send>, size_bytes: Arc<AtomicU64>) -> SnapshotSource {
     let head = [VERSION, 0, 0, 0, 0];
-    SnapshotSource::new(Cursor::new(head).chain(machine))
+    size_bytes.store(0, Ordering::Relaxed);
+    SnapshotSource::new(Counted { source: Cursor::new(head).chain(machine), size_bytes })
+}
+
+struct Counted<R> {
+    source: R,
+    size_bytes: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.size_bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
 }
 
 /// Reads up to where the state machine's own bytes begin.
@@ -51,18 +67,32 @@ pub(super) fn restore(machine: &mut impl super::StateMachine, content: &mut dyn 
     io::copy(content, &mut io::sink()).map(drop)
 }
 
-/// What decides when the next snapshot is taken.
+/// What decides when the next snapshot is taken: when as much log has been applied since the last one as the setting says,
+/// but no less than the last one took, so that no more is written for snapshots than for the log.
 #[derive(Debug)]
 pub(super) struct SnapshotPolicy {
     /// `Limits::snapshot_every_bytes`.
     every_bytes: u64,
     /// Handed out to be applied since the last one.
     since_bytes: u64,
+    /// What the last one took, once it is written.
+    last_bytes: u64,
+    /// Counts what the one takes that is being written.
+    counter: Arc<AtomicU64>,
 }
 
 impl SnapshotPolicy {
     pub(super) fn new(every_bytes: u64) -> SnapshotPolicy {
-        SnapshotPolicy { every_bytes, since_bytes: 0 }
+        SnapshotPolicy { every_bytes, since_bytes: 0, last_bytes: 0, counter: Arc::default() }
+    }
+
+    pub(super) fn counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.counter)
+    }
+
+    /// The last one is written.
+    pub(super) fn taken(&mut self) {
+        self.last_bytes = self.counter.load(Ordering::Relaxed);
     }
 }
 
@@ -70,7 +100,7 @@ impl Replica {
     /// These are handed to the state machine: if enough has been since the last snapshot, the next one follows them.
     pub(super) fn count_for_snapshot(&mut self, entries: &[Entry]) {
         self.snapshots.since_bytes += entries.iter().map(|entry| entry.size_bytes() as u64).sum::<u64>();
-        if self.snapshots.since_bytes < self.snapshots.every_bytes {
+        if self.snapshots.since_bytes < self.snapshots.every_bytes.max(self.snapshots.last_bytes) {
             return;
         }
         let Some(last) = entries.last() else { return };
@@ -125,8 +155,10 @@ mod tests {
     #[test]
     fn the_machines_bytes_come_back() {
         let mut sealed = Vec::new();
-        seal(Box::new(&b"state"[..])).read_to_end(&mut sealed).unwrap();
+        let size = Arc::new(AtomicU64::new(7));
+        seal(Box::new(&b"state"[..]), Arc::clone(&size)).read_to_end(&mut sealed).unwrap();
         assert_eq!(content(&sealed).unwrap(), b"state");
+        assert_eq!(size.load(Ordering::Relaxed), sealed.len() as u64);
         assert_eq!(content(&[VERSION, 2, 0, 0, 0, 9, 9, b'x']).unwrap(), b"x", "what is not known is skipped");
     }
 

@@ -1,6 +1,7 @@
 //! One node: a replica, its state machine, its storage worker and its disk, over several lives.
 
 use std::collections::VecDeque;
+use std::io;
 
 use super::disk::SimDisk;
 use super::happening::Happening;
@@ -87,8 +88,13 @@ impl Running {
 
     /// The state machine takes the state of the newest snapshot on this disk.
     pub(super) fn restore(&mut self, now: Now, meta: &SnapshotMeta) {
-        let error = StorageError::Poisoned { cause: format!("the snapshot of {} cannot be read yet", meta.index) };
-        self.replica.handle_storage_failure(now, &error);
+        let restored = self.worker.log_mut().snapshot_reader().and_then(|content| {
+            let mut content = content.ok_or_else(|| unusable(&io::ErrorKind::NotFound.into()))?;
+            self.machine.restore(now, &mut self.replica, meta, &mut content).map_err(|error| unusable(&error))
+        });
+        if let Err(error) = restored {
+            self.replica.handle_storage_failure(now, &error);
+        }
     }
 
     /// Whether the storage thread has nothing to do.
@@ -103,4 +109,8 @@ impl Running {
             _ => None,
         })
     }
+}
+
+fn unusable(error: &io::Error) -> StorageError {
+    StorageError::Poisoned { cause: format!("the state machine cannot be restored: {error}") }
 }

@@ -352,13 +352,13 @@ impl World {
         let last = running.last_taken();
         process.disk.set_tag(last.unwrap_or(0));
         let mut completions = Vec::new();
-        running.worker.run(&mut running.taken, &mut |completion| completions.push(completion));
+        let has_more = running.worker.run(&mut running.taken, &mut |completion| completions.push(completion));
         let failed = completions.iter().any(|completion| matches!(completion, Completion::Failed(_)));
         if let Some(last) = last.filter(|_| !failed) {
             self.checks.write_durable(node, process.disk.durable_sequence(last));
         }
         let life = process.life;
-        if running.queued.is_empty() {
+        if running.queued.is_empty() && !has_more {
             let pause = self.random.duration((Duration::ZERO, self.plan.idle_pause));
             self.after(pause, Happening::StorageIdles { node, life });
         } else {
