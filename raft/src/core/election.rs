@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use crate::types::{Body, HardState, Index, Message, NodeId, Term};
 
 use super::follower::Following;
+use super::mutants::{Mutant, planted};
 use super::quorum::{Tally, tally};
 use super::{Action, Core, Event, State};
 
@@ -136,7 +137,10 @@ impl Core {
         // Our own configuration is not asked: the candidate may know a newer one than we do.
         let granted = term > self.term && !self.hears_leader() && self.log.is_up_to_date(last_term, last_index);
         // The answer is of our own term: a candidate with a longer log and a lower term catches up and asks again.
-        self.send(from, Body::PreVote { campaign_term: term, granted });
+        let is_mute = planted(Mutant::PreVoteRejectionWithoutTerm) && !granted;
+        let own_term = if is_mute { Term(term.0.saturating_sub(1)) } else { self.term };
+        let body = Body::PreVote { campaign_term: term, granted };
+        self.actions.push_back(Action::Send(Message { from: self.config.id, to: from, term: own_term, body }));
     }
 
     pub(super) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, granted: bool) {
@@ -157,7 +161,9 @@ impl Core {
             return self.ignore(); // Nobody can campaign in the term before the first.
         }
         let is_free = self.vote.is_none_or(|vote| vote == from) && self.leader.is_none_or(|leader| leader == from);
-        if !is_free || !self.log.is_up_to_date(last_term, last_index) {
+        let is_free = is_free || planted(Mutant::VoteTwice);
+        let is_good = self.log.is_up_to_date(last_term, last_index) || planted(Mutant::VoteForShorterLog);
+        if !is_free || !is_good {
             return self.send(from, Body::Vote { granted: false });
         }
         if self.vote.is_none() {
@@ -166,7 +172,7 @@ impl Core {
         }
         self.election_deadline = self.now.after(self.patience);
         let message = Message { from: self.config.id, to: from, term: self.term, body: Body::Vote { granted: true } };
-        if self.writes.is_hard_state_durable() {
+        if self.writes.is_hard_state_durable() || planted(Mutant::VoteBeforeDurable) {
             self.actions.push_back(Action::Send(message));
         } else {
             self.writes.withhold(self.writes.hard_state_sequence(), message);
@@ -179,7 +185,7 @@ impl Core {
             if !self.log.configuration().is_voter(from) || !self.writes.is_done(ballot.own_write) {
                 return self.ignore();
             }
-            ballot.cast(from, granted);
+            ballot.cast(from, granted || planted(Mutant::SeenVoteIsGranted));
             self.count_votes();
         }
     }

@@ -12,6 +12,7 @@
 //! | `follower` | the other side: accepting entries, acknowledging what is durable |
 //! | `reads` | ReadIndex, on leaders and followers (§6.4) |
 //! | `quorum` | what a majority says, joint configurations included (§4.3) |
+//! | `mutants` | faults to be planted, for the tests of the tests |
 //! | `log`, `writes`, `fetches` | the log's marks and tail; what must be durable first; what must be read back |
 //!
 //! Snapshots (`snapshot`), changes of membership and transfer of leadership will be files beside these.
@@ -51,6 +52,7 @@ mod fetches;
 mod follower;
 mod jitter;
 mod log;
+mod mutants;
 mod progress;
 mod quorum;
 mod reads;
@@ -72,6 +74,8 @@ use crate::types::{
 
 pub use action::{Action, Done, Event, Fetch, ProposeError, Proposed, ReadError, ReadId, Role};
 pub use config::{Config, ConfigError};
+#[cfg(feature = "mutants")]
+pub use mutants::{Mutant, Planted};
 pub use status::{PeerStatus, Status};
 
 use election::Ballot;
@@ -318,7 +322,8 @@ impl Core {
 
     fn handle_written(&mut self, sequence: u64) {
         if let Some(index) = self.writes.finish(sequence) {
-            self.log.written(index);
+            let is_stale = mutants::planted(mutants::Mutant::StaleAppendAck);
+            self.log.written(if is_stale { index.min(self.log.last_index()) } else { index });
         }
         while let Some(message) = self.writes.release() {
             self.actions.push_back(Action::Send(message));

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use crate::types::{Index, NodeId, Time};
 
 use super::PeerStatus;
+use super::mutants::{Mutant, planted};
 
 /// How a leader sends to a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +74,7 @@ impl Progress {
     pub(super) fn may_send(&self, windows: Windows) -> bool {
         match self.mode {
             Mode::Probe { waits } => !waits,
+            Mode::Replicate if planted(Mutant::WindowIgnored) => true,
             Mode::Replicate => self.in_flight.len() < windows.messages && self.in_flight_bytes < windows.bytes,
         }
     }
@@ -112,6 +114,7 @@ impl Progress {
     /// Returns whether the leader must look further back; if not, the answer is an old one.
     pub(super) fn rejected(&mut self, previous: Index, guess: Index) -> bool {
         let is_current = match self.mode {
+            Mode::Replicate if planted(Mutant::ResendNeverProbes) => false,
             Mode::Replicate => previous > self.matched && previous < self.next,
             Mode::Probe { .. } => previous > self.matched && previous == self.next.previous(),
         };

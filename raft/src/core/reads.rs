@@ -20,6 +20,7 @@ use std::mem;
 
 use crate::types::{Body, Index, Message, NodeId, Time};
 
+use super::mutants::{Mutant, planted};
 use super::quorum::agreed;
 use super::{Action, Core, ReadError, ReadId, State};
 
@@ -121,7 +122,8 @@ impl Core {
     /// Gives the reads that have none a round, if the leader may already answer reads at all.
     pub(super) fn start_round_for_reads(&mut self) {
         let State::Leader(leading) = &mut self.state else { return };
-        if leading.reads.fresh.is_empty() || self.log.commit() < leading.first_index {
+        let is_known = self.log.commit() >= leading.first_index || planted(Mutant::ReadBeforeTermCommit);
+        if leading.reads.fresh.is_empty() || !is_known {
             return;
         }
         leading.start_round(self.now.after(self.config.heartbeat_interval));

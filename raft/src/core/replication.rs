@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::types::{Body, Entry, Index, Message, NodeId, Payload, Term, Time};
 
+use super::mutants::{Mutant, planted};
 use super::progress::{Mode, Progress, Windows};
 use super::quorum::agreed;
 use super::reads::LeaderReads;
@@ -59,12 +60,23 @@ impl Core {
             reads: LeaderReads::default(),
         });
         self.leader = Some(id);
+        // The cap on uncommitted bytes counts this term's entries, so it can never keep its no-op out.
+        if planted(Mutant::CapBlocksNoop) && self.exceeds_cap_uncommitted() {
+            return;
+        }
         let noop = self.new_entry(last.next(), Payload::Noop);
         self.append_own(vec![noop]);
     }
 
+    /// What [`Mutant::CapBlocksNoop`] looks at.
+    fn exceeds_cap_uncommitted(&self) -> bool {
+        let from = self.log.commit().next().max(self.log.first_in_tail());
+        self.log.bytes_of(from, self.log.last_index()) > self.config.uncommitted_bytes
+    }
+
     fn new_entry(&self, index: Index, payload: Payload) -> Entry {
-        let stamp = self.log.last_stamp().expect("a leader knows its last entry").max(self.wall);
+        let last_stamp = self.log.last_stamp().expect("a leader knows its last entry");
+        let stamp = if planted(Mutant::StampRunsBackwards) { self.wall } else { last_stamp.max(self.wall) };
         Entry { index, term: self.term, stamp, payload }
     }
 
@@ -178,6 +190,7 @@ impl Core {
         let State::Leader(leading) = &mut self.state else { return None };
         match leading.progress.get_mut(&from) {
             Some(progress) if round <= leading.round => {
+                let round = if planted(Mutant::StaleReadRound) { leading.round } else { round };
                 progress.round = progress.round.max(round);
                 progress.heard = self.now;
                 Some(progress)
@@ -199,12 +212,15 @@ impl Core {
             None if node == id => durable,
             None => Index(0),
         };
-        let Some(index) = agreed(self.log.configuration(), matched) else { return };
-        if index <= commit || index < leading.first_index {
+        let agreed = agreed(self.log.configuration(), matched);
+        let agreed = if planted(Mutant::CommitWithoutQuorum) { Some(durable) } else { agreed };
+        let Some(index) = agreed else { return };
+        let may_be_old = planted(Mutant::CommitOldTerm);
+        if index <= commit || (index < leading.first_index && !may_be_old) {
             return;
         }
         assert!(
-            self.log.terms().term_at(index) == Some(self.term),
+            self.log.terms().term_at(index) == Some(self.term) || may_be_old,
             "{index} is not of the leader's term {}",
             self.term
         );
@@ -224,7 +240,7 @@ impl Core {
         let stalled = self.is_write_stalled();
         let term = self.term;
         let State::Leader(leading) = &mut self.state else { return };
-        if stalled {
+        if stalled && !planted(Mutant::NoStepDownOnStall) {
             // It could lead on the others' disks, but then a dead disk would lead for ever.
             return self.step_down(Event::StalledWrite { term });
         }
@@ -233,7 +249,9 @@ impl Core {
             let heard = |node| if node == id { now } else { leading.progress.get(&node).map_or(Time(0), |p| p.heard) };
             let heard = agreed(self.log.configuration(), heard).unwrap_or(now);
             leading.quorum_deadline = heard.after(self.config.election_timeout.1);
-            if leading.quorum_deadline <= now {
+            if leading.quorum_deadline <= now && planted(Mutant::NoStepDownWithoutQuorum) {
+                leading.quorum_deadline = now.after(self.config.election_timeout.1);
+            } else if leading.quorum_deadline <= now {
                 return self.step_down(Event::LostQuorum { term });
             }
         }

@@ -20,6 +20,8 @@ use std::mem;
 
 use crate::types::{Entry, HardState, Index, Message, Time, Write};
 
+use super::mutants::{Mutant, planted};
+
 /// The most messages that wait for writes. Any message may be lost, so the latest beyond these are.
 const WITHHELD_LIMIT: usize = 256;
 
@@ -92,7 +94,9 @@ impl Writes {
     /// Entries from `from` on are no more.
     pub(super) fn truncate_from(&mut self, from: Index) {
         for outstanding in &mut self.outstanding {
-            outstanding.durable_to = outstanding.durable_to.min(from.previous());
+            if !planted(Mutant::StaleAppendAck) {
+                outstanding.durable_to = outstanding.durable_to.min(from.previous());
+            }
         }
         let draft = &mut self.draft;
         if let Some(first) = draft.entries.first().map(|entry| entry.index)

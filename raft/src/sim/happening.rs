@@ -36,6 +36,8 @@ pub(super) enum Happening {
     Boot { node: usize },
     /// A stopped process goes on.
     Resume { node: usize },
+    /// A full disk has room again.
+    RoomOnDisk { node: usize },
     /// A client may do something.
     Client { client: usize },
     /// Something goes wrong.

@@ -7,6 +7,12 @@ use bytes::Bytes;
 use crate::replica::{Committed, StateMachine};
 use crate::types::Index;
 
+/// The longest command.
+pub(super) const COMMAND_BYTES: usize = 18;
+
+/// Between the numbers of two commands: what increments make of one is never another's.
+pub(super) const ID_STEP: u64 = 1 << 16;
+
 /// A command of the simulator's clients. Each has a number of its own, so that each can be recognised in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Command {
@@ -14,40 +20,58 @@ pub(super) enum Command {
     Set { key: u8, id: u64 },
     /// The key's number grows by one.
     Increment { key: u8, id: u64 },
+    /// The key's number becomes the command's if it is `expected`, else nothing happens.
+    Swap { key: u8, id: u64, expected: u64 },
 }
 
 impl Command {
     pub(super) fn id(self) -> u64 {
         match self {
-            Command::Set { id, .. } | Command::Increment { id, .. } => id,
+            Command::Set { id, .. } | Command::Increment { id, .. } | Command::Swap { id, .. } => id,
         }
     }
 
     pub(super) fn key(self) -> u8 {
         match self {
-            Command::Set { key, .. } | Command::Increment { key, .. } => key,
+            Command::Set { key, .. } | Command::Increment { key, .. } | Command::Swap { key, .. } => key,
         }
     }
 
     pub(super) fn encode(self) -> Bytes {
-        let tag = match self {
-            Command::Set { .. } => b's',
-            Command::Increment { .. } => b'i',
+        let (tag, expected) = match self {
+            Command::Set { .. } => (b's', None),
+            Command::Increment { .. } => (b'i', None),
+            Command::Swap { expected, .. } => (b'c', Some(expected)),
         };
-        let mut bytes = [0; 10];
+        let mut bytes = [0; COMMAND_BYTES];
         bytes[0] = tag;
         bytes[1] = self.key();
-        bytes[2..].copy_from_slice(&self.id().to_le_bytes());
-        Bytes::copy_from_slice(&bytes)
+        bytes[2..10].copy_from_slice(&self.id().to_le_bytes());
+        bytes[10..].copy_from_slice(&expected.unwrap_or(0).to_le_bytes());
+        Bytes::copy_from_slice(if expected.is_some() { &bytes } else { &bytes[..10] })
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Command> {
-        let (&[tag, key], id) = bytes.split_first_chunk::<2>()?;
-        let id = u64::from_le_bytes(id.try_into().ok()?);
-        match tag {
-            b's' => Some(Command::Set { key, id }),
-            b'i' => Some(Command::Increment { key, id }),
+        let (&[tag, key], rest) = bytes.split_first_chunk::<2>()?;
+        let (&id, rest) = rest.split_first_chunk::<8>()?;
+        let id = u64::from_le_bytes(id);
+        match (tag, rest) {
+            (b's', []) => Some(Command::Set { key, id }),
+            (b'i', []) => Some(Command::Increment { key, id }),
+            (b'c', expected) => {
+                Some(Command::Swap { key, id, expected: u64::from_le_bytes(expected.try_into().ok()?) })
+            }
             _ => None,
+        }
+    }
+
+    /// The number that a key has after this command, if it had `number` before.
+    pub(super) fn number_after(self, number: u64) -> u64 {
+        match self {
+            Command::Set { id, .. } => id,
+            Command::Increment { .. } => number + 1,
+            Command::Swap { id, expected, .. } if number == expected => id,
+            Command::Swap { .. } => number,
         }
     }
 }
@@ -84,11 +108,10 @@ impl StateMachine for Kv {
     fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
         let Some(command) = Command::decode(entry.command) else { return Bytes::from_static(b"?") };
         let value = self.values.entry(command.key()).or_default();
-        value.number = match command {
-            Command::Set { id, .. } => id,
-            Command::Increment { .. } => value.number + 1,
-        };
-        value.index = entry.index;
+        let number = command.number_after(value.number);
+        if number != value.number {
+            *value = Value { number, index: entry.index };
+        }
         value.encode()
     }
 
@@ -104,7 +127,8 @@ mod tests {
 
     #[test]
     fn words_survive_the_wire() {
-        for command in [Command::Set { key: 3, id: u64::MAX }, Command::Increment { key: 0, id: 7 }] {
+        let swap = Command::Swap { key: 1, id: 2, expected: 3 };
+        for command in [Command::Set { key: 3, id: u64::MAX }, Command::Increment { key: 0, id: 7 }, swap] {
             assert_eq!(Command::decode(&command.encode()), Some(command));
         }
         let value = Value { number: 5, index: Index(9) };

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
+
 use super::checks::{Verdict, Violation, check};
 use super::happening::Happening;
+use super::mutant::Mutant;
 use super::network::Fate;
-use super::options::Mutant;
 use super::world::World;
 use crate::replica::PeerMessage;
 use crate::types::{Body, NodeId};
@@ -17,6 +19,9 @@ impl World {
         let to = to.0 as usize - 1;
         check(to < self.plan.nodes && to != node, "messages go to other members", || format!("{message:?}"))?;
         let message = self.through_the_wire(message)?;
+        if self.random.chance(self.network.plan.corruption) {
+            return self.corrupt(node, to);
+        }
         match message {
             PeerMessage::Raft(mut message) => {
                 self.checks.sent(node, &message)?;
@@ -38,7 +43,10 @@ impl World {
     /// What arrives is what the real frames make of what was sent.
     fn through_the_wire(&mut self, message: PeerMessage) -> Result<PeerMessage, Violation> {
         self.frames.clear();
-        let decoded = wire::encode(&message, &mut self.frames).and_then(|()| wire::decode(&mut self.frames));
+        let encoded = wire::encode(&message, &mut self.frames);
+        self.sent_frame.clear();
+        self.sent_frame.extend_from_slice(&self.frames);
+        let decoded = encoded.and_then(|()| wire::decode(&mut self.frames));
         match decoded {
             Ok(Some(decoded)) if decoded == message && self.frames.is_empty() => Ok(decoded),
             other => {
@@ -46,6 +54,40 @@ impl World {
                 Err(Violation { invariant: "what is sent is what arrives", details })
             }
         }
+    }
+
+    /// What was just encoded changes on the way. Its receiver must not take it for anything, and hangs up; or it waits for
+    /// bytes that a wrong length has promised, until what follows makes no sense.
+    fn corrupt(&mut self, node: usize, to: usize) -> Verdict {
+        let bytes = self.damaged_frame();
+        let words = || format!("  bytes from {} to {} change on the way", node + 1, to + 1);
+        self.trace.record(self.now, &bytes[..], words);
+        let decoded = wire::decode(&mut BytesMut::from(&bytes[..]));
+        check(!matches!(decoded, Ok(Some(_))), "damaged bytes are never taken for a message", || {
+            format!("{bytes:02x?} became {decoded:?}")
+        })?;
+        let connection = self.network.connection(node, to);
+        let delay = self.random.duration(self.network.plan.delay);
+        self.after(delay, Happening::LinkBreaks { a: node, b: to, connection });
+        Ok(())
+    }
+
+    /// The last frame with some bits turned over, or its end missing.
+    fn damaged_frame(&mut self) -> Vec<u8> {
+        let mut bytes = self.sent_frame.to_vec();
+        if self.random.chance(2_000) {
+            bytes.truncate(self.random.below(bytes.len() as u64) as usize);
+            return bytes;
+        }
+        for _ in 0..self.random.pick(&[1, 1, 2, 3, 40]) {
+            let place = self.random.below(bytes.len() as u64) as usize;
+            bytes[place] ^= 1 << self.random.below(8);
+        }
+        // The same bit twice is none.
+        if bytes[..] == self.sent_frame[..] {
+            bytes[0] ^= 1;
+        }
+        bytes
     }
 
     fn send_on_connection(&mut self, from: usize, to: usize, message: PeerMessage) {

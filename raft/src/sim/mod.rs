@@ -16,17 +16,22 @@
 //! assert_eq!(run(7, &Options::default()).unwrap(), report);
 //! ```
 
+mod boots;
 mod checks;
 mod clients;
+mod clock;
 mod disk;
 mod faults;
 mod happening;
 mod kv;
+mod linearizability;
 mod links;
+mod mutant;
 mod network;
 mod options;
 mod process;
 mod random;
+mod requests;
 mod trace;
 mod world;
 
@@ -34,11 +39,16 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-pub use options::{Mutant, Options};
+pub use mutant::{Mutant, mutants};
+pub use options::Options;
 
 use crate::types::Time;
 use checks::Violation;
+use trace::Words;
 use world::World;
+
+/// How many events a failure shows.
+const EVENTS_SHOWN: usize = 60;
 
 /// What happened in a run that went well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +67,16 @@ pub struct Report {
     pub leaders: u64,
     /// How often a process started.
     pub boots: u64,
+    /// How many nodes lost what their disks had promised, and with it their place in the cluster.
+    pub lost_disks: u64,
     /// How many entries were committed.
     pub committed: u64,
     /// How many writes were acknowledged.
     pub writes_answered: u64,
     /// How many reads were answered.
     pub reads_answered: u64,
+    /// For how many keys the search for an order of the answers was given up.
+    pub undecided_keys: u64,
     /// A hash of everything that happened.
     pub trace_hash: u64,
 }
@@ -99,24 +113,36 @@ impl fmt::Display for Failure {
 /// # Errors
 /// The first invariant that does not hold, with the events that led to it. A panic in the code under test is one.
 pub fn run(seed: u64, options: &Options) -> Result<Report, Box<Failure>> {
-    match attempt(seed, options, false) {
-        Ok(report) => Ok(report),
+    let (verdict, _) = attempt(seed, options, Words::No);
+    verdict.map_err(|failure| {
         // Words are dear, so only the second time: it goes the same way.
-        Err(failure) => Err(attempt(seed, options, true).err().unwrap_or(failure)),
-    }
+        let (verdict, events) = attempt(seed, options, Words::Last(EVENTS_SHOWN));
+        let failure = verdict.err().unwrap_or(failure);
+        Box::new(Failure { events, ..*failure })
+    })
 }
 
-fn attempt(seed: u64, options: &Options, with_words: bool) -> Result<Report, Box<Failure>> {
-    let mut world = World::new(seed, options, with_words);
+/// Runs one seed and puts all that happens into words, a line each, with the hash of everything up to it. The same seed,
+/// options and program give the same lines, byte for byte.
+///
+/// # Errors
+/// As [`run`]; the lines are there all the same.
+pub fn trace(seed: u64, options: &Options) -> (Result<Report, Box<Failure>>, Vec<String>) {
+    attempt(seed, options, Words::All)
+}
+
+fn attempt(seed: u64, options: &Options, words: Words) -> (Result<Report, Box<Failure>>, Vec<String>) {
+    let mut world = World::new(seed, options, words);
     let verdict = catch_unwind(AssertUnwindSafe(|| drive(&mut world, seed, options))).unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
         Err(Violation { invariant: "nothing panics", details: words.to_owned() })
     });
-    verdict.map_err(|Violation { invariant, details }| {
-        let step = world.steps;
-        Box::new(Failure { seed, invariant, details, step, events: world.trace.into_words() })
-    })
+    let step = world.steps;
+    let verdict = verdict.map_err(|Violation { invariant, details }| {
+        Box::new(Failure { seed, invariant, details, step, events: Vec::new() })
+    });
+    (verdict, world.trace.into_lines())
 }
 
 /// Faults for so many steps, then none until all is well.
@@ -132,6 +158,7 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
             format!("not within {limit:?}: {}", world.describe())
         })?;
     }
+    world.checks.history.is_linearizable()?;
     Ok(Report {
         seed,
         nodes: world.plan.nodes,
@@ -140,9 +167,11 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
         converged_after: world.now.since(calm_since),
         leaders: world.checks.leaders(),
         boots: world.boots,
+        lost_disks: world.processes.iter().filter(|process| process.is_lost).count() as u64,
         committed: world.checks.committed().0,
         writes_answered: world.checks.history.writes_answered,
         reads_answered: world.checks.history.reads_answered,
+        undecided_keys: world.checks.history.undecided,
         trace_hash: world.trace.hash(),
     })
 }

@@ -138,7 +138,7 @@ mod tests {
     fn what_a_connection_carries_keeps_its_order() {
         let mut random = Random::new(1);
         let delay = (Duration::from_micros(1), Duration::from_millis(50));
-        let mut network = Network::new(2, NetworkPlan { delay, loss: 0, duplication: 0 });
+        let mut network = Network::new(2, NetworkPlan { delay, loss: 0, duplication: 0, corruption: 0 });
         assert_eq!(network.on_connection(Time(0), 0, 1, &mut random), Fate::Lost);
         network.connect(0, 1);
         let mut last = Time(0);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::clock::MOST_DRIFT;
+use super::kv::COMMAND_BYTES;
+use super::mutant::Mutant;
 use super::random::Random;
 use crate::replica::Limits;
-
-/// The most that a command may take; the simulator's take less.
-pub(super) const COMMAND_BYTES: usize = 16;
 
 /// What a run is told besides its seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,26 +29,6 @@ impl Default for Options {
     }
 }
 
-/// A fault built in on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Mutant {
-    /// `sync` returns without making anything durable.
-    SyncDoesNothing,
-    /// Syncing a folder makes no name durable.
-    DirectorySyncDoesNothing,
-    /// The driver says that a write is durable before it has begun.
-    WrittenBeforeSync,
-    /// The driver drops the term and the vote of every write: a restarted node votes again.
-    VotesForgotten,
-    /// Votes that were refused arrive as granted.
-    RefusalCountsAsVote,
-    /// The driver answers reads from the state machine as it is, without asking for a read index.
-    ReadsWithoutIndex,
-    /// The network repeats forwarded commands.
-    ForwardsRepeated,
-}
-
 /// What the seed decides before anything happens. Every kind of fault is absent in many runs, so that the others have
 /// room to unfold (Groce et al., "Swarm testing", 2012).
 #[derive(Clone, Debug)]
@@ -63,6 +43,8 @@ pub(super) struct Plan {
     pub(super) disk_stall: u32,
     /// How long the storage thread is idle, at most, before it marks the log.
     pub(super) idle_pause: Duration,
+    /// How much too fast or too slow a clock may run, in millionths.
+    pub(super) drift: u64,
     /// How late a timer may fire.
     pub(super) timer_delay: Duration,
     /// Whether the state machine runs beside the replica, and how slowly.
@@ -93,6 +75,8 @@ pub(super) struct NetworkPlan {
     pub(super) loss: u32,
     /// In ten thousand.
     pub(super) duplication: u32,
+    /// How often bytes change on the way, in ten thousand.
+    pub(super) corruption: u32,
 }
 
 /// What can go wrong.
@@ -118,11 +102,19 @@ pub(super) enum FaultKind {
     Pause,
     /// A sync fails.
     SyncFails,
+    /// A read or a write fails.
+    CallFails,
+    /// There is no room on a disk for a while.
+    DiskFull,
+    /// Bits turn over in what was synced.
+    Rot,
+    /// A drive puts a write where it does not belong.
+    Misdirect,
     /// A wall clock jumps.
     ClockJump,
 }
 
-const ALL_FAULTS: [FaultKind; 11] = [
+const ALL_FAULTS: [FaultKind; 15] = [
     FaultKind::Partition,
     FaultKind::CutLinks,
     FaultKind::Deaf,
@@ -133,6 +125,10 @@ const ALL_FAULTS: [FaultKind; 11] = [
     FaultKind::PowerLossAmidEffects,
     FaultKind::Pause,
     FaultKind::SyncFails,
+    FaultKind::CallFails,
+    FaultKind::DiskFull,
+    FaultKind::Rot,
+    FaultKind::Misdirect,
     FaultKind::ClockJump,
 ];
 
@@ -154,6 +150,7 @@ impl Plan {
             disk_latency: (micros(20), micros(disk_high)),
             disk_stall: random.pick(&[0, 0, 0, 20]),
             idle_pause: millis(random.pick(&[1, 300])),
+            drift: random.pick(&[0, 50, MOST_DRIFT]),
             timer_delay: micros(random.pick(&[0, 100, 20_000])),
             apply_delay: random.chance(5_000).then(|| (micros(1), micros(random.pick(&[100, 20_000])))),
             segment_bytes: random.pick(&[4_096, 8_192, 16_384]),
@@ -181,7 +178,9 @@ impl Plan {
     }
 
     fn draw_faults(random: &mut Random) -> Vec<FaultKind> {
-        ALL_FAULTS.into_iter().filter(|_| random.chance(4_000)).collect()
+        // What damages a disk takes a node away for the rest of the run.
+        let chance = |kind| if matches!(kind, FaultKind::Rot | FaultKind::Misdirect) { 1_000 } else { 4_000 };
+        ALL_FAULTS.into_iter().filter(|&kind| random.chance(chance(kind))).collect()
     }
 }
 
@@ -192,11 +191,17 @@ impl NetworkPlan {
             delay: (Duration::from_micros(50), Duration::from_millis(high)),
             loss: random.pick(&[0, 0, 100, 500, 2_000]),
             duplication: random.pick(&[0, 0, 100, 1_000]),
+            corruption: random.pick(&[0, 0, 0, 50]),
         }
     }
 
     /// A network that keeps everything.
     pub(super) fn calm() -> NetworkPlan {
-        NetworkPlan { delay: (Duration::from_micros(50), Duration::from_millis(2)), loss: 0, duplication: 0 }
+        NetworkPlan {
+            delay: (Duration::from_micros(50), Duration::from_millis(2)),
+            loss: 0,
+            duplication: 0,
+            corruption: 0,
+        }
     }
 }

@@ -2,17 +2,22 @@
 
 use std::collections::VecDeque;
 
+use super::clock::Clock;
 use super::disk::SimDisk;
 use super::happening::Happening;
 use super::kv::Kv;
 use crate::replica::{Effect, Inline, Replica};
 use crate::storage::{Job, Worker};
-use crate::types::{Now, Stamp, Time};
+use crate::types::Time;
 
 /// A node and its machine.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) disk: SimDisk,
+    /// What the disk had promised is gone: the node never starts again.
+    pub(super) is_lost: bool,
+    /// The disk has been damaged.
+    pub(super) is_damaged: bool,
     /// Counts its lives.
     pub(super) life: u64,
     /// What lives, if it does.
@@ -40,31 +45,19 @@ pub(super) struct Running {
     pub(super) to_apply: VecDeque<Effect>,
 }
 
-/// A machine's clocks: each with an origin of its own.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    /// Added to virtual time.
-    pub(super) monotonic_offset: u64,
-    /// The wall clock at virtual time 0, in milliseconds; jumps.
-    pub(super) wall_offset: u64,
-}
-
-impl Clock {
-    pub(super) fn now(self, virtual_time: Time) -> Now {
-        Now {
-            monotonic: Time(virtual_time.0 + self.monotonic_offset),
-            wall: Stamp(virtual_time.0 / 1_000_000 + self.wall_offset),
-        }
-    }
-
-    pub(super) fn to_virtual(self, monotonic: Time) -> Time {
-        Time(monotonic.0.saturating_sub(self.monotonic_offset))
-    }
-}
-
 impl Process {
     pub(super) fn new(disk: SimDisk, clock: Clock) -> Process {
-        Process { disk, life: 0, running: None, paused: None, effects_left: None, clock, timer_at: None }
+        Process {
+            disk,
+            is_lost: false,
+            is_damaged: false,
+            life: 0,
+            running: None,
+            paused: None,
+            effects_left: None,
+            clock,
+            timer_at: None,
+        }
     }
 
     /// Alive and not stopped.

@@ -6,31 +6,48 @@ use std::hash::{Hash, Hasher};
 
 use crate::types::Time;
 
-/// How many events a failure shows.
-const SHOWN: usize = 60;
+/// Which events are put into words. Words cost more than all the rest of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    /// None.
+    No,
+    /// The last so many: in the second run of a seed that failed.
+    Last(usize),
+    /// All: to compare two runs.
+    All,
+}
 
-/// Hashes all that happens; the hash is the same whenever the seed, the options and the program are. Writes words only
-/// if it is told to, in the second run of a seed that failed, because words cost more than all the rest.
+/// Hashes all that happens; the hash is the same whenever the seed, the options and the program are.
 #[derive(Debug)]
 pub(super) struct Trace {
     hasher: StableHasher,
-    words: Option<VecDeque<String>>,
+    kept: Words,
+    lines: VecDeque<String>,
 }
 
 impl Trace {
-    pub(super) fn new(with_words: bool) -> Trace {
-        Trace { hasher: StableHasher::default(), words: with_words.then(VecDeque::new) }
+    pub(super) fn new(kept: Words) -> Trace {
+        Trace { hasher: StableHasher::default(), kept, lines: VecDeque::new() }
     }
 
     /// Records something that can be hashed and, if need be, put into words.
     pub(super) fn record(&mut self, now: Time, what: &(impl Hash + ?Sized), words: impl FnOnce() -> String) {
         now.hash(&mut self.hasher);
         what.hash(&mut self.hasher);
-        if let Some(list) = &mut self.words {
-            if list.len() == SHOWN {
-                list.pop_front();
+        let time = now.0 as f64 / 1e6;
+        match self.kept {
+            Words::No => {}
+            Words::Last(most) => {
+                if self.lines.len() == most {
+                    self.lines.pop_front();
+                }
+                self.lines.push_back(format!("{time:>12.6} ms  {}", words()));
             }
-            list.push_back(format!("{:>12.6} ms  {}", now.0 as f64 / 1e6, words()));
+            // The words are shortened, the hash is not: with it, equal lines are equal runs.
+            Words::All => {
+                let hash = self.hash();
+                self.lines.push_back(format!("{hash:016x} {time:>12.6} ms  {}", words()));
+            }
         }
     }
 
@@ -38,8 +55,8 @@ impl Trace {
         self.hasher.finish()
     }
 
-    pub(super) fn into_words(self) -> Vec<String> {
-        self.words.unwrap_or_default().into()
+    pub(super) fn into_lines(self) -> Vec<String> {
+        self.lines.into()
     }
 }
 

@@ -8,13 +8,15 @@ use bytes::BytesMut;
 
 use super::checks::{Checks, Verdict, Violation};
 use super::clients::Clients;
-use super::disk::SimDisk;
+use super::clock::Clock;
+use super::disk::{Lies, SimDisk};
 use super::happening::Happening;
+use super::mutant::Mutant;
 use super::network::Network;
-use super::options::{Mutant, NetworkPlan, Options, Plan};
-use super::process::{Clock, Process, Running};
+use super::options::{NetworkPlan, Options, Plan};
+use super::process::{Process, Running};
 use super::random::Random;
-use super::trace::{Trace, brief};
+use super::trace::{Trace, Words, brief};
 use crate::core::Done;
 use crate::replica::{Effect, Event, PeerMessage};
 use crate::storage::{Completion, Job};
@@ -54,6 +56,8 @@ pub(super) struct World {
     pub(super) network: Network,
     /// Where messages are encoded.
     pub(super) frames: BytesMut,
+    /// The bytes of the last one.
+    pub(super) sent_frame: Vec<u8>,
     pub(super) clients: Clients,
     pub(super) checks: Checks,
     pub(super) trace: Trace,
@@ -66,17 +70,21 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, options: &Options, with_words: bool) -> World {
+    pub(super) fn new(seed: u64, options: &Options, words: Words) -> World {
         let mut random = Random::new(seed);
         let plan = Plan::draw(&mut random);
-        let lies = options.mutant == Some(Mutant::SyncDoesNothing);
-        let directory_lies = options.mutant == Some(Mutant::DirectorySyncDoesNothing);
+        let lies = Lies {
+            sync: options.mutant == Some(Mutant::SyncDoesNothing),
+            sync_directory: options.mutant == Some(Mutant::DirectorySyncDoesNothing),
+            failed_sync: options.mutant == Some(Mutant::FailedSyncIgnored),
+        };
         let processes = (0..plan.nodes).map(|_| {
             let clock = Clock {
                 monotonic_offset: random.below(1 << 40),
                 wall_offset: 1_700_000_000_000 + random.below(60_000),
+                speed: 1_000_000 + plan.drift - random.below(2 * plan.drift + 1),
             };
-            Process::new(SimDisk::new(lies, directory_lies), clock)
+            Process::new(SimDisk::new(lies), clock)
         });
         let processes = processes.collect();
         let mut world = World {
@@ -85,10 +93,11 @@ impl World {
             scheduled: 0,
             processes,
             frames: BytesMut::new(),
+            sent_frame: Vec::new(),
             network: Network::new(plan.nodes, plan.network.clone()),
-            clients: Clients::new(plan.clients),
+            clients: Clients::new(plan.clients, plan.nodes),
             checks: Checks::new(plan.nodes, options),
-            trace: Trace::new(with_words),
+            trace: Trace::new(words),
             calm: false,
             steps: 0,
             boots: 0,
@@ -210,6 +219,10 @@ impl World {
             Happening::Client { client } => self.client(client),
             Happening::Fault => {
                 self.fault();
+                Ok(())
+            }
+            Happening::RoomOnDisk { node } => {
+                self.processes[node].disk.set_full(false);
                 Ok(())
             }
             Happening::Heal => {
@@ -354,8 +367,9 @@ impl World {
         process.disk.set_tag(last.unwrap_or(0));
         let mut completions = Vec::new();
         running.worker.run(&mut running.taken, &mut |completion| completions.push(completion));
-        let failed = completions.iter().any(|completion| matches!(completion, Completion::Failed(_)));
-        if let Some(last) = last.filter(|_| !failed) {
+        // Writes come first, and succeed or fail together.
+        let wrote = matches!(completions.first(), Some(Completion::Done(Done::Written { .. })));
+        if let Some(last) = last.filter(|_| wrote) {
             self.checks.write_durable(node, process.disk.durable_sequence(last));
         }
         let life = process.life;
@@ -429,8 +443,7 @@ impl World {
         for node in 0..self.plan.nodes {
             let process = &mut self.processes[node];
             process.effects_left = None;
-            process.disk.fail_not();
-            process.disk.fail_next_sync(false);
+            process.disk.mend();
             self.resume(node);
         }
         self.after(Duration::from_millis(1), Happening::Probe);

@@ -1,5 +1,6 @@
 //! AppendEntries at its receiver (figure 3.1; §3.5, §3.6.2).
 
+use crate::core::mutants::{Mutant, planted};
 use crate::core::{Core, State};
 use crate::types::{Body, Entry, Index, NodeId, Stamp, Term};
 
@@ -49,14 +50,18 @@ impl Core {
         self.repeat_questions(append.round);
 
         let Append { previous_index, previous_term, entries, commit, round } = append;
-        if self.log.terms().term_at(previous_index) != Some(previous_term) {
+        let is_known = self.log.terms().term_at(previous_index);
+        let is_blind = planted(Mutant::AppendWithoutPrevious) && is_known.is_some();
+        if is_known != Some(previous_term) && !is_blind {
             return self.reject(from, previous_index, previous_term, round);
         }
         self.following.round = self.following.round.max(round);
         self.following.owes |= !entries.is_empty();
         self.accept(entries);
         self.following.verified = self.following.verified.max(last);
-        let commit = commit.min(self.following.verified);
+        let believed =
+            if planted(Mutant::CommitBeyondVerified) { self.log.last_index() } else { self.following.verified };
+        let commit = commit.min(believed);
         if commit > self.log.commit() {
             self.log.commit_to(commit);
         }
@@ -84,8 +89,11 @@ impl Core {
     ///  entries      4 4                entries 2 2 after index 2: nothing differs, nothing goes, not even index 5
     /// ```
     fn accept(&mut self, mut entries: Vec<Entry>) {
-        let known =
-            entries.iter().take_while(|entry| self.log.terms().term_at(entry.index) == Some(entry.term)).count();
+        let is_hasty = planted(Mutant::TruncateWithoutConflict);
+        let is_known = |entry: &&Entry| {
+            self.log.terms().term_at(entry.index) == Some(entry.term) && (!is_hasty || entry.index <= self.log.commit())
+        };
+        let known = entries.iter().take_while(is_known).count();
         if known == entries.len() {
             return;
         }
@@ -93,7 +101,10 @@ impl Core {
         let first = entries[0].index;
         if first <= self.log.last_index() {
             // The only place where anything is ever removed: the terms at `first` differ, which proves the conflict.
-            assert!(self.log.terms().term_at(first) != Some(entries[0].term), "nothing conflicts at {first}");
+            assert!(
+                is_hasty || self.log.terms().term_at(first) != Some(entries[0].term),
+                "nothing conflicts at {first}"
+            );
             self.log.truncate_from(first);
             self.writes.truncate_from(first);
         }

@@ -7,6 +7,7 @@ pub(super) use append::Append;
 use crate::types::{Body, Index};
 
 use super::Core;
+use super::mutants::{Mutant, planted};
 
 /// What a follower knows of its leader's log, and what it has told it. Begins anew with every term.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -40,7 +41,8 @@ impl Core {
         if !self.writes.is_hard_state_durable() {
             return;
         }
-        let matched = self.following.verified.min(self.log.durable());
+        let durable = if planted(Mutant::AckBeforeDurable) { self.log.last_index() } else { self.log.durable() };
+        let matched = self.following.verified.min(durable);
         let following = &mut self.following;
         let is_all_durable = matched == following.verified;
         let is_news = following.round > following.acknowledged_round || matched > following.acknowledged;

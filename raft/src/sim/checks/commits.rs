@@ -1,11 +1,10 @@
 //! Leader completeness, state-machine safety, and what commitment promises about disks and clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::disks::Disks;
-use super::history::History;
 use super::logs::Logs;
 use super::{Verdict, check};
 use crate::core::Core;
@@ -20,6 +19,8 @@ pub(super) struct Commits {
     entries: Vec<CommittedEntry>,
     /// Where each command was committed.
     places: BTreeMap<u64, Index>,
+    /// Commands whose authors were told that they would never be.
+    refused: BTreeSet<u64>,
     /// What the committed commands make, applied here in their order.
     reference: Kv,
     /// The last index that each node has handed to its state machine in this life.
@@ -40,6 +41,7 @@ impl Commits {
         Commits {
             entries: Vec::new(),
             places: BTreeMap::new(),
+            refused: BTreeSet::new(),
             reference: Kv::default(),
             applied: vec![Index(0); nodes],
         }
@@ -60,6 +62,16 @@ impl Commits {
     /// Where a command was committed, if it was.
     pub(super) fn place(&self, id: u64) -> Option<Index> {
         self.places.get(&id).copied()
+    }
+
+    /// The author of a command was told that it had no effect and never would have one.
+    pub(super) fn refused(&mut self, command: Command) -> Verdict {
+        let place = self.place(command.id());
+        check(place.is_none(), "what was refused has no effect", || {
+            format!("{command:?} was refused and is committed at {place:?}")
+        })?;
+        self.refused.insert(command.id());
+        Ok(())
     }
 
     /// What the state machine says to the command committed at `index`.
@@ -88,14 +100,7 @@ impl Commits {
     }
 
     /// Whatever the node takes for committed is what everybody else did, or is new and rests on a majority's disks.
-    pub(super) fn observe(
-        &mut self,
-        node: usize,
-        core: &Core,
-        logs: &Logs,
-        disks: Option<&Disks>,
-        history: &History,
-    ) -> Verdict {
+    pub(super) fn observe(&mut self, node: usize, core: &Core, logs: &Logs, disks: Option<&Disks>) -> Verdict {
         let commit = core.commit();
         if commit > self.last() {
             let term = core.terms().term_at(commit).unwrap_or_default();
@@ -103,7 +108,7 @@ impl Commits {
                 disks.is_on_a_majority(node, commit, term)?;
             }
             while self.last() < commit {
-                self.commit_next(node, core, logs, history)?;
+                self.commit_next(node, core, logs)?;
             }
         }
         let expected = self.at(commit).map_or(Term(0), |entry| entry.term);
@@ -113,7 +118,7 @@ impl Commits {
         })
     }
 
-    fn commit_next(&mut self, node: usize, core: &Core, logs: &Logs, history: &History) -> Verdict {
+    fn commit_next(&mut self, node: usize, core: &Core, logs: &Logs) -> Verdict {
         let index = self.last().next();
         let term = core.terms().term_at(index).unwrap_or_default();
         let entry = logs.entry(index, term);
@@ -128,7 +133,7 @@ impl Commits {
                 check(earlier.is_none(), "a command is committed once", || {
                     format!("command {id} is committed at {index}, and was at {earlier:?}")
                 })?;
-                check(!history.was_refused(id), "what was refused has no effect", || {
+                check(!self.refused.contains(&id), "what was refused has no effect", || {
                     format!("command {id} is committed at {index} after its author was told that it would never be")
                 })?;
             }

@@ -1,12 +1,20 @@
-//! What clients were told: acknowledged means durable, refused means never, and a read sees every write that was
-//! acknowledged before it began.
+//! What clients were told: acknowledged means committed, a read sees every write that was acknowledged before it began,
+//! and all that was answered about a key can be put into one order.
+//!
+//! The first two are checked at once, with the help of the index that each number carries. The last one is checked when
+//! all is over, and believes nothing but clocks and numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 use super::commits::Commits;
-use super::{Verdict, check};
-use crate::sim::kv::{Command, Value};
+use super::{Verdict, Violation, check};
+use crate::sim::kv::{Command, ID_STEP, Value};
+use crate::sim::linearizability::{Call, Found, Specification, search};
 use crate::types::Index;
+
+/// How many configurations the search for an order may look at, for one key.
+const MOST_CONFIGURATIONS: usize = 200_000;
 
 /// An operation under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +22,8 @@ pub(in crate::sim) struct Operation {
     pub(in crate::sim) client: usize,
     pub(in crate::sim) node: usize,
     pub(in crate::sim) kind: OperationKind,
+    /// Its place in the key's history.
+    place: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,72 +36,255 @@ pub(in crate::sim) enum OperationKind {
     },
 }
 
+impl OperationKind {
+    fn key(self) -> u8 {
+        match self {
+            OperationKind::Write(command) => command.key(),
+            OperationKind::Read { key, .. } => key,
+        }
+    }
+}
+
+/// What a client asked and, if it was told, the number it was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    /// `None` reads.
+    command: Option<Command>,
+    answer: Option<u64>,
+}
+
+impl Specification for Asked {
+    type State = u64;
+
+    fn apply(&self, &number: &u64) -> Option<u64> {
+        let after = self.command.map_or(number, |command| command.number_after(number));
+        self.answer.is_none_or(|answer| answer == after).then_some(after)
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(in crate::sim) struct History {
-    /// The index of the last change of each key that some client knows of.
-    known: BTreeMap<u8, Index>,
-    refused: BTreeSet<u64>,
+    /// The latest that some client knows of each key.
+    known: BTreeMap<u8, Value>,
+    /// What was asked about each key; `None` if it was refused.
+    calls: BTreeMap<u8, Vec<Option<Call<Asked>>>>,
+    /// Counts begins and ends.
+    clock: u64,
     pub(in crate::sim) writes_answered: u64,
     pub(in crate::sim) reads_answered: u64,
+    /// Keys whose search was given up.
+    pub(in crate::sim) undecided: u64,
 }
 
 impl History {
-    /// What a read of `key` that begins now must at least see.
-    pub(in crate::sim) fn floor(&self, key: u8) -> Index {
+    /// The latest that some client knows of a key.
+    pub(in crate::sim) fn known(&self, key: u8) -> Value {
         self.known.get(&key).copied().unwrap_or_default()
     }
 
-    pub(super) fn was_refused(&self, id: u64) -> bool {
-        self.refused.contains(&id)
+    /// A client asks for something.
+    pub(in crate::sim) fn began(&mut self, client: usize, node: usize, kind: OperationKind) -> Operation {
+        self.clock += 1;
+        let command = match kind {
+            OperationKind::Write(command) => Some(command),
+            OperationKind::Read { .. } => None,
+        };
+        let calls = self.calls.entry(kind.key()).or_default();
+        let what = Asked { command, answer: None };
+        calls.push(Some(Call { began: self.clock, ended: None, what, after: None }));
+        Operation { client, node, kind, place: calls.len() - 1 }
     }
 
-    fn learn(&mut self, key: u8, index: Index) {
-        let known = self.known.entry(key).or_default();
-        *known = index.max(*known);
+    fn call(&mut self, operation: &Operation) -> &mut Option<Call<Asked>> {
+        let calls = self.calls.get_mut(&operation.kind.key()).expect("it began");
+        &mut calls[operation.place]
+    }
+
+    pub(super) fn refused(&mut self, operation: &Operation) {
+        *self.call(operation) = None;
     }
 
     pub(super) fn answered(&mut self, operation: &Operation, output: &[u8], commits: &Commits) -> Verdict {
+        let value = Value::decode(output);
+        check(value.is_some(), "answers are the state machine's", || format!("{operation:?} was answered {output:?}"))?;
+        let value = value.unwrap_or_default();
         match operation.kind {
             OperationKind::Write(command) => {
-                let place = commits.place(command.id());
-                check(place.is_some(), "acknowledged means committed", || {
-                    format!("{command:?} was acknowledged and is not committed")
-                })?;
-                let index = place.unwrap_or_default();
-                let expected = commits.output(index);
-                check(expected.is_some_and(|expected| expected == output), "answers are the state machine's", || {
-                    format!("{command:?} at {index} was answered {output:?} instead of {expected:?}")
-                })?;
-                self.learn(command.key(), index);
+                check_write(command, output, commits)?;
                 self.writes_answered += 1;
             }
-            OperationKind::Read { key, floor } => {
-                let value = Value::decode(output);
-                check(
-                    value.is_some_and(|value| value.index >= floor),
-                    "a read sees what was acknowledged before",
-                    || format!("{operation:?} saw {value:?}; index {floor} was known when it began"),
-                )?;
-                let value = value.unwrap_or_default();
-                let true_value = value == Value::default()
-                    || commits.output(value.index).is_some_and(|expected| *expected == value.encode());
-                check(true_value, "a read sees what was committed", || format!("{operation:?} saw {value:?}"))?;
-                self.learn(key, value.index);
+            OperationKind::Read { floor, .. } => {
+                check_read(operation, floor, value, commits)?;
                 self.reads_answered += 1;
             }
+        }
+        let known = self.known.entry(operation.kind.key()).or_default();
+        if value.index > known.index {
+            *known = value;
+        }
+        self.clock += 1;
+        let now = self.clock;
+        if let Some(call) = self.call(operation) {
+            call.ended = Some(now);
+            call.what.answer = Some(value.number);
         }
         Ok(())
     }
 
-    pub(super) fn refused(&mut self, operation: &Operation, commits: &Commits) -> Verdict {
-        if let OperationKind::Write(command) = operation.kind {
-            let place = commits.place(command.id());
-            check(place.is_none(), "what was refused has no effect", || {
-                format!("{command:?} was refused and is committed at {place:?}")
-            })?;
-            self.refused.insert(command.id());
+    /// Whether all that was answered can be put into one order, key by key.
+    pub(in crate::sim) fn is_linearizable(&mut self) -> Verdict {
+        for (key, calls) in &self.calls {
+            let calls = relevant(calls);
+            match search(0, &calls, MOST_CONFIGURATIONS) {
+                Found::Order(_) => {}
+                Found::Undecided => self.undecided += 1,
+                Found::NoOrder(most) => {
+                    let details = describe(*key, &calls, &most);
+                    return Err(Violation { invariant: "answers are linearizable", details });
+                }
+            }
         }
         Ok(())
+    }
+}
+
+fn check_write(command: Command, output: &[u8], commits: &Commits) -> Verdict {
+    let place = commits.place(command.id());
+    check(place.is_some(), "acknowledged means committed", || {
+        format!("{command:?} was acknowledged and is not committed")
+    })?;
+    let index = place.unwrap_or_default();
+    let expected = commits.output(index);
+    check(expected.is_some_and(|expected| expected == output), "answers are the state machine's", || {
+        format!("{command:?} at {index} was answered {output:?} instead of {expected:?}")
+    })
+}
+
+fn check_read(operation: &Operation, floor: Index, value: Value, commits: &Commits) -> Verdict {
+    check(value.index >= floor, "a read sees what was acknowledged before", || {
+        format!("{operation:?} saw {value:?}; index {floor} was known when it began")
+    })?;
+    let is_true =
+        value == Value::default() || commits.output(value.index).is_some_and(|expected| *expected == value.encode());
+    check(is_true, "a read sees what was committed", || format!("{operation:?} saw {value:?}"))
+}
+
+/// The calls that can make a difference, and of those without outcome that are alike, one order.
+///
+/// A number that nobody was ever told, and nobody ever expected, was never there as far as anybody can tell: the call
+/// without outcome that might have made it is left out. Increments without outcome are all alike.
+fn relevant(calls: &[Option<Call<Asked>>]) -> Vec<Call<Asked>> {
+    let calls = || calls.iter().flatten();
+    let family = |number: u64| number / ID_STEP;
+    let answers = calls().filter_map(|call| call.what.answer);
+    let expected = calls().filter_map(|call| match call.what.command {
+        Some(Command::Swap { expected, .. }) => Some(expected),
+        _ => None,
+    });
+    let seen: BTreeSet<u64> = answers.chain(expected).map(family).collect();
+    let mut kept: Vec<Call<Asked>> = Vec::new();
+    let mut last_increment = None;
+    for call in calls() {
+        let mut call = call.clone();
+        if call.ended.is_none() {
+            match call.what.command {
+                None => continue,
+                Some(Command::Increment { .. }) => {
+                    call.after = last_increment.replace(kept.len());
+                }
+                Some(command) if !seen.contains(&family(command.id())) => continue,
+                Some(_) => {}
+            }
+        }
+        kept.push(call);
+    }
+    kept
+}
+
+/// What was placed last, and what is left.
+fn describe(key: u8, calls: &[Call<Asked>], most: &[usize]) -> String {
+    let mut words = format!("key {key}: these could be put into an order, the last ones of {}:", most.len());
+    let name = |call: &Call<Asked>| {
+        let ended = call.ended.map_or("?".to_owned(), |ended| ended.to_string());
+        let asked = call.what.command.map_or("Read".to_owned(), |command| format!("{command:?}"));
+        let answer = call.what.answer.map_or("?".to_owned(), |answer| answer.to_string());
+        format!("{:>5} to {ended:>5}: {asked} -> {answer}", call.began)
+    };
+    for &call in &most[most.len().saturating_sub(8)..] {
+        let _ = write!(words, "\n  {}", name(&calls[call]));
+    }
+    words.push_str("\nand these could not follow:");
+    let left = (0..calls.len()).filter(|call| !most.contains(call) && calls[*call].ended.is_some());
+    for call in left.take(8) {
+        let _ = write!(words, "\n  {}", name(&calls[call]));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(history: &mut History, command: Option<Command>) -> Operation {
+        let kind = match command {
+            Some(command) => OperationKind::Write(command),
+            None => OperationKind::Read { key: 0, floor: Index(0) },
+        };
+        history.began(0, 0, kind)
+    }
+
+    fn answer(history: &mut History, operation: &Operation, number: u64) {
+        history.clock += 1;
+        let now = history.clock;
+        let call = history.call(operation).as_mut().unwrap();
+        (call.ended, call.what.answer) = (Some(now), Some(number));
+    }
+
+    const SET: Option<Command> = Some(Command::Set { key: 0, id: ID_STEP });
+    const INCREMENT: Option<Command> = Some(Command::Increment { key: 0, id: 2 * ID_STEP });
+
+    #[test]
+    fn a_write_in_doubt_may_show_late_but_not_vanish_again() {
+        let mut history = History::default();
+        operation(&mut history, SET);
+        for number in [0, ID_STEP] {
+            let read = operation(&mut history, None);
+            answer(&mut history, &read, number);
+            history.is_linearizable().unwrap();
+        }
+        let read = operation(&mut history, None);
+        answer(&mut history, &read, 0);
+        let violation = history.is_linearizable().unwrap_err();
+        assert_eq!(violation.invariant, "answers are linearizable");
+        assert!(violation.details.contains("Read -> 0"), "{}", violation.details);
+    }
+
+    #[test]
+    fn what_was_refused_must_not_show() {
+        let mut history = History::default();
+        let set = operation(&mut history, SET);
+        history.refused(&set);
+        let read = operation(&mut history, None);
+        answer(&mut history, &read, ID_STEP);
+        assert!(history.is_linearizable().is_err());
+    }
+
+    /// Each might have been carried out or not, at any later time: as sets they would be 2^40 possibilities.
+    #[test]
+    fn many_increments_in_doubt_are_no_trouble() {
+        let mut history = History::default();
+        for _ in 0..40 {
+            operation(&mut history, INCREMENT);
+        }
+        for number in [3, 3, 17, 40] {
+            let read = operation(&mut history, None);
+            answer(&mut history, &read, number);
+        }
+        history.is_linearizable().unwrap();
+        let read = operation(&mut history, None);
+        answer(&mut history, &read, 41);
+        assert!(history.is_linearizable().is_err());
+        assert_eq!(history.undecided, 0);
     }
 }

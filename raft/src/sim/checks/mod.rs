@@ -68,7 +68,7 @@ impl Checks {
         if elected {
             self.commits.leader_is_complete(node, core)?;
         }
-        self.commits.observe(node, core, &self.logs, self.disks.as_ref(), &self.history)
+        self.commits.observe(node, core, &self.logs, self.disks.as_ref())
     }
 
     /// A node hands a write to its storage.
@@ -112,7 +112,11 @@ impl Checks {
 
     /// An operation was refused: it had no effect and never will have one.
     pub(super) fn refused(&mut self, operation: &Operation) -> Verdict {
-        self.history.refused(operation, &self.commits)
+        if let OperationKind::Write(command) = operation.kind {
+            self.commits.refused(command)?;
+        }
+        self.history.refused(operation);
+        Ok(())
     }
 
     /// How many entries were committed.

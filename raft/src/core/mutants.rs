@@ -1,0 +1,123 @@
+//! Faults that can be planted on purpose, so that the simulator, the scripts and the small model can show that they would
+//! notice: each breaks one rule that another implementation has broken by accident. A rule whose mutant survives is not
+//! tested.
+//!
+//! Without the feature `mutants` the question "is it planted?" is the constant `false`, and the faults are not compiled
+//! in. With it, a fault is planted for the current thread, not for a core: a core's state stays what it is.
+
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// A fault in the core.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[allow(dead_code, reason = "the places of those about snapshots come with the snapshots")]
+        #[cfg_attr(not(feature = "mutants"), expect(unreachable_pub, reason = "public with the feature `mutants`"))]
+        pub enum Mutant {
+            $($(#[$doc])* $name),*
+        }
+
+        #[cfg(feature = "mutants")]
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Mutant] = &[$(Mutant::$name),*];
+        }
+    };
+}
+
+mutants! {
+    /// A leader commits what it has on its own disk, whoever else has it.
+    CommitWithoutQuorum,
+    /// A leader commits an entry of an earlier term because a majority has it (figure 3.7).
+    CommitOldTerm,
+    /// An answer to a request for a vote counts as a grant whatever it says.
+    SeenVoteIsGranted,
+    /// A voter grants its vote to everybody whose log is good enough.
+    VoteTwice,
+    /// A vote leaves before it is on disk.
+    VoteBeforeDurable,
+    /// A voter does not compare logs.
+    VoteForShorterLog,
+    /// A refused pre-vote does not say of which term the voter is.
+    PreVoteRejectionWithoutTerm,
+    /// A follower does not look at what precedes the entries it gets.
+    AppendWithoutPrevious,
+    /// A follower removes what follows the entries it gets, although nothing contradicts it.
+    TruncateWithoutConflict,
+    /// A follower acknowledges what is not on its disk yet.
+    AckBeforeDurable,
+    /// A write that is done vouches for entries that have replaced those it wrote.
+    StaleAppendAck,
+    /// A follower believes its leader's commit index for entries that it has not compared with the leader's.
+    CommitBeyondVerified,
+    /// An answer to an earlier round counts for the latest.
+    StaleReadRound,
+    /// A leader answers reads before an entry of its own term is committed.
+    ReadBeforeTermCommit,
+    /// A leader whose write is stuck stays in office.
+    NoStepDownOnStall,
+    /// A leader without a majority's answers stays in office.
+    NoStepDownWithoutQuorum,
+    /// What earlier leaders left uncommitted counts for the cap, and can keep the no-op out.
+    CapBlocksNoop,
+    /// A leader does not look for the place where the logs agree after messages were lost.
+    ResendNeverProbes,
+    /// A leader sends although the window is full.
+    WindowIgnored,
+    /// A leader's first entry may have an earlier stamp than the one before it.
+    StampRunsBackwards,
+    /// A snapshot is installed although as much is committed here.
+    InstallBelowCommit,
+    /// What follows an installed snapshot stays, although it does not follow from it.
+    KeepSuffixAtInstall,
+    /// A follower acknowledges a snapshot before it is installed.
+    AckBeforeInstalled,
+    /// A leader sends entries where a snapshot is needed: what was compacted in between is missing.
+    CompactedIsSkipped,
+    /// A snapshot does not bring its configuration along.
+    SnapshotWithoutConfiguration,
+}
+
+#[cfg(feature = "mutants")]
+mod planting {
+    use std::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    impl Mutant {
+        /// Plants the fault in all cores that run on this thread, until what is returned is dropped.
+        #[must_use = "the fault is gone as soon as this is dropped"]
+        pub fn plant(self) -> Planted {
+            Planted { before: PLANTED.replace(Some(self)) }
+        }
+    }
+
+    /// See [`Mutant::plant`].
+    #[derive(Debug)]
+    pub struct Planted {
+        before: Option<Mutant>,
+    }
+
+    impl Drop for Planted {
+        fn drop(&mut self) {
+            PLANTED.set(self.before);
+        }
+    }
+
+    pub(in crate::core) fn planted(mutant: Mutant) -> bool {
+        PLANTED.get() == Some(mutant)
+    }
+}
+
+#[cfg(feature = "mutants")]
+pub use planting::Planted;
+#[cfg(feature = "mutants")]
+pub(super) use planting::planted;
+
+/// Whether this fault is planted.
+#[cfg(not(feature = "mutants"))]
+pub(super) const fn planted(_: Mutant) -> bool {
+    false
+}

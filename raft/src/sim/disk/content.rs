@@ -1,0 +1,140 @@
+//! What a file holds: what a process reads back, what is on the platter, and what waits in between.
+
+use crate::sim::random::Random;
+
+const SECTOR_BYTES: u64 = 512;
+
+/// A file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Content {
+    pub(super) live: Vec<u8>,
+    pub(super) durable: Vec<u8>,
+    pub(super) pending: Vec<Pending>,
+    /// What was made durable last begins and ends here. Nothing says yet that it was: damage to it looks like a write that
+    /// a crash cut short (`raft/FORMAT.md`, "What this cannot see").
+    pub(super) last_batch: (u64, u64),
+}
+
+/// A write that no sync has made durable.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) offset: u64,
+    pub(super) bytes: Vec<u8>,
+    /// The replica's write that it belongs to.
+    pub(super) tag: u64,
+    /// It will end up somewhere else.
+    pub(super) is_misdirected: bool,
+}
+
+impl Pending {
+    fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+}
+
+/// What a power loss keeps of what was not synced.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum CrashMode {
+    Nothing,
+    Everything,
+    Prefix,
+    Anything,
+}
+
+impl CrashMode {
+    pub(super) fn draw(random: &mut Random) -> CrashMode {
+        random.pick(&[CrashMode::Nothing, CrashMode::Everything, CrashMode::Prefix, CrashMode::Anything])
+    }
+}
+
+/// Writes into a file's bytes, which grow if need be.
+pub(super) fn put(target: &mut Vec<u8>, bytes: &[u8], offset: u64) {
+    let (from, to) = (offset as usize, offset as usize + bytes.len());
+    if target.len() < to {
+        target.resize(to, 0);
+    }
+    target[from..to].copy_from_slice(bytes);
+}
+
+impl Content {
+    /// A file of zeros.
+    pub(super) fn zeros(bytes: u64) -> Content {
+        Content { live: vec![0; bytes as usize], ..Content::default() }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8], offset: u64, tag: u64, is_misdirected: bool) {
+        put(&mut self.live, bytes, offset);
+        self.pending.push(Pending { offset, bytes: bytes.to_vec(), tag, is_misdirected });
+    }
+
+    /// Everything that waits becomes durable; gives back what goes somewhere else.
+    pub(super) fn sync(&mut self) -> Vec<Pending> {
+        if let Some(start) = self.pending.iter().map(|write| write.offset).min() {
+            self.last_batch = (start, self.pending.iter().map(Pending::end).max().unwrap_or(start));
+        }
+        let mut misdirected = Vec::new();
+        for write in self.pending.drain(..) {
+            if write.is_misdirected {
+                misdirected.push(write);
+            } else {
+                put(&mut self.durable, &write.bytes, write.offset);
+            }
+        }
+        if self.durable.len() < self.live.len() {
+            self.durable.resize(self.live.len(), 0);
+        }
+        misdirected
+    }
+
+    /// Keeps some sectors of a write, and perhaps only the first bytes of one.
+    fn tear(&mut self, write: &Pending, random: &mut Random) {
+        let end = write.end();
+        let mut from = write.offset;
+        while from < end {
+            let to = ((from / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
+            let kept_to = match random.below(4) {
+                0 => from,
+                1 => random.between(from, to),
+                _ => to,
+            };
+            let piece = &write.bytes[(from - write.offset) as usize..(kept_to - write.offset) as usize];
+            if !piece.is_empty() {
+                put(&mut self.durable, piece, from);
+            }
+            from = to;
+        }
+    }
+
+    /// What is left when the power is gone.
+    pub(super) fn lose_power(&mut self, mode: CrashMode, random: &mut Random) {
+        let pending = std::mem::take(&mut self.pending);
+        let kept_whole = random.below(pending.len() as u64 + 1) as usize;
+        for (place, write) in pending.iter().enumerate().filter(|(_, write)| !write.is_misdirected) {
+            match mode {
+                CrashMode::Nothing => {}
+                CrashMode::Everything => put(&mut self.durable, &write.bytes, write.offset),
+                CrashMode::Prefix if place < kept_whole => put(&mut self.durable, &write.bytes, write.offset),
+                CrashMode::Prefix if place == kept_whole => self.tear(write, random),
+                CrashMode::Prefix => {}
+                CrashMode::Anything => match random.below(3) {
+                    0 => {}
+                    1 => put(&mut self.durable, &write.bytes, write.offset),
+                    _ => self.tear(write, random),
+                },
+            }
+        }
+        if self.durable.len() < self.live.len() && random.chance(5_000) {
+            self.durable.resize(self.live.len(), 0);
+        }
+        self.live.clone_from(&self.durable);
+    }
+
+    /// Bytes become others, on the platter and for whoever reads them next: the kernel has dropped its copy.
+    pub(super) fn damage(&mut self, bytes: &[u8], offset: u64) {
+        for target in [&mut self.live, &mut self.durable] {
+            let end = (offset as usize + bytes.len()).min(target.len());
+            let Some(place) = target.get_mut(offset as usize..end) else { continue };
+            place.copy_from_slice(&bytes[..place.len()]);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What clients ask, of any node: unique writes, increments, swaps and reads; and the probes after the faults.
+
+use bytes::Bytes;
+
+use super::checks::{OperationKind, Verdict, check};
+use super::happening::Happening;
+use super::kv::Command;
+use super::mutant::Mutant;
+use super::world::World;
+use crate::replica::{Outcome, Request, RequestId, StateMachine};
+use std::time::Duration;
+
+impl World {
+    /// A client asks for something, if it has not enough under way.
+    pub(super) fn client(&mut self, client: usize) -> Verdict {
+        if self.calm {
+            return Ok(());
+        }
+        let think = self.random.duration(self.plan.think);
+        self.after(think, Happening::Client { client });
+        let node = self.random.below(self.plan.nodes as u64) as usize;
+        if self.clients.under_way[client] >= self.plan.window || !self.processes[node].is_awake() {
+            return Ok(());
+        }
+        let key = self.random.below(self.plan.keys) as u8;
+        let known = self.checks.history.known(key);
+        let kind = match self.random.below(8) {
+            0 | 1 => OperationKind::Write(Command::Increment { key, id: self.clients.next_command() }),
+            2 => {
+                let id = self.clients.next_command();
+                OperationKind::Write(Command::Swap { key, id, expected: known.number })
+            }
+            3..=5 => OperationKind::Write(Command::Set { key, id: self.clients.next_command() }),
+            _ => OperationKind::Read { key, floor: known.index },
+        };
+        self.ask(client, node, kind)
+    }
+
+    fn ask(&mut self, client: usize, node: usize, kind: OperationKind) -> Verdict {
+        let operation = self.checks.history.began(client, node, kind);
+        let id = self.clients.open(operation);
+        self.trace.record(self.now, &(id, operation), || format!("  client: {id:?} {operation:?}"));
+        let request = match kind {
+            OperationKind::Write(command) => Request::Write(command.encode()),
+            OperationKind::Read { key, .. } => Request::Read(Bytes::copy_from_slice(&[key])),
+        };
+        if let (Some(Mutant::ReadsWithoutIndex), Request::Read(query)) = (self.mutant, &request) {
+            let Some(running) = &self.processes[node].running else { return Ok(()) };
+            let output = running.machine.machine().query(query);
+            return self.reply(node, id, &Outcome::Answer(output));
+        }
+        self.input(node, |running, now| running.replica.submit(now, id, request))
+    }
+
+    /// A process tells what became of a request.
+    pub(super) fn reply(&mut self, node: usize, id: RequestId, outcome: &Outcome) -> Verdict {
+        let operation = self.clients.close(id);
+        check(operation.is_some_and(|operation| operation.node == node), "a request has one outcome", || {
+            format!("node {} answers {id:?}, which is not open there: {outcome:?}", node + 1)
+        })?;
+        let Some(operation) = operation else { return Ok(()) };
+        match outcome {
+            Outcome::Answer(output) => {
+                self.checks.answered(&operation, output)?;
+                self.clients.probes_answered[node] += usize::from(operation.client == self.clients.probe_author);
+            }
+            Outcome::Refused(_) => self.checks.refused(&operation)?,
+            Outcome::Unknown(_) => {
+                let is_write = matches!(operation.kind, OperationKind::Write(_));
+                check(is_write, "a read is never in doubt", || format!("{operation:?}: {outcome:?}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// After the faults: every node that is left must carry out a write and a read; then all must come to have applied the same.
+    pub(super) fn probe(&mut self) -> Verdict {
+        let is_wanted = |node: &usize| !self.processes[*node].is_lost && self.clients.probes_answered[*node] < 2;
+        let next = (0..self.plan.nodes).find(is_wanted);
+        if next.is_none() && self.clients.open.is_empty() && self.is_settled() {
+            self.converged = true;
+            return Ok(());
+        }
+        self.after(Duration::from_millis(20), Happening::Probe);
+        let author = self.clients.probe_author;
+        let Some(node) = next.filter(|&node| self.processes[node].is_awake()) else { return Ok(()) };
+        if self.clients.under_way[author] > 0 {
+            return Ok(());
+        }
+        let kind = if self.clients.probes_answered[node] == 0 {
+            OperationKind::Write(Command::Set { key: 0, id: self.clients.next_command() })
+        } else {
+            OperationKind::Read { key: 0, floor: self.checks.history.known(0).index }
+        };
+        self.ask(author, node, kind)
+    }
+
+    /// One leader, whom all follow, and everything applied everywhere.
+    fn is_settled(&self) -> bool {
+        let committed = self.checks.committed();
+        let mut leader = None;
+        for process in self.processes.iter().filter(|process| !process.is_lost) {
+            let Some(running) = &process.running else { return false };
+            let core = running.replica.core();
+            let applied = core.applied() == committed && core.last_index() == committed;
+            if !applied || core.leader().is_none() || leader.is_some_and(|leader| leader != core.leader()) {
+                return false;
+            }
+            leader = Some(core.leader());
+        }
+        self.all_alike()
+    }
+
+    /// Why `probe` is not satisfied, in words.
+    pub(super) fn describe(&self) -> String {
+        let nodes: Vec<String> = self
+            .processes
+            .iter()
+            .map(|process| match &process.running {
+                Some(running) => format!("{:?}", running.replica.status()),
+                None => if process.is_lost { "lost" } else { "down" }.to_owned(),
+            })
+            .collect();
+        let answered = &self.clients.probes_answered;
+        let open = self.clients.open.len();
+        format!("probes answered: {answered:?}; requests without outcome: {open}; nodes: {nodes:#?}")
+    }
+
+    /// Whether all state machines are the same, and what the committed commands make.
+    pub(super) fn all_alike(&self) -> bool {
+        let mut left = self.processes.iter().filter(|process| !process.is_lost);
+        left.all(|process| {
+            process.running.as_ref().is_some_and(|running| self.checks.is_reference(running.machine.machine()))
+        })
+    }
+}
