@@ -42,6 +42,8 @@ pub(super) enum Happening {
     Client { client: usize },
     /// Something goes wrong.
     Fault,
+    /// A leader that was just elected is taken away.
+    LeaderFalls { node: usize, life: u64 },
     /// Every pair of nodes can hear each other again.
     Heal,
     /// After the faults: is everybody well?
@@ -61,7 +63,8 @@ impl Happening {
             | Happening::StorageIdles { node, .. }
             | Happening::SaidToBeWritten { node, .. }
             | Happening::Apply { node, .. }
-            | Happening::GivesUp { node, .. } => Some(node),
+            | Happening::GivesUp { node, .. }
+            | Happening::LeaderFalls { node, .. } => Some(node),
             _ => None,
         }
     }
@@ -75,7 +78,8 @@ impl Happening {
             | Happening::StorageIdles { life, .. }
             | Happening::SaidToBeWritten { life, .. }
             | Happening::Apply { life, .. }
-            | Happening::GivesUp { life, .. } => Some(life),
+            | Happening::GivesUp { life, .. }
+            | Happening::LeaderFalls { life, .. } => Some(life),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use super::happening::Happening;
 use super::kv::Kv;
 use crate::replica::{Effect, Inline, Replica};
 use crate::storage::{Job, Worker};
-use crate::types::Time;
+use crate::types::{Term, Time};
 
 /// A node and its machine.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Process {
     pub(super) is_lost: bool,
     /// The disk has been damaged.
     pub(super) is_damaged: bool,
+    /// The last term that it led.
+    pub(super) led: Term,
     /// Counts its lives.
     pub(super) life: u64,
     /// What lives, if it does.
@@ -51,6 +53,7 @@ impl Process {
             disk,
             is_lost: false,
             is_damaged: false,
+            led: Term(0),
             life: 0,
             running: None,
             paused: None,

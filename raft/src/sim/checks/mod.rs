@@ -4,6 +4,7 @@ mod commits;
 mod disks;
 mod elections;
 mod history;
+mod leaders;
 mod logs;
 
 use commits::Commits;
@@ -14,7 +15,7 @@ use logs::Logs;
 
 use super::options::Options;
 use crate::core::Core;
-use crate::types::{Body, Entry, Index, Message, Saved, Write};
+use crate::types::{Body, Entry, Index, Message, Now, Saved, Write};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +70,11 @@ impl Checks {
             self.commits.leader_is_complete(node, core)?;
         }
         self.commits.observe(node, core, &self.logs, self.disks.as_ref())
+    }
+
+    /// A node has been told that its timer has fired.
+    pub(super) fn timer_fired(&self, node: usize, core: &Core, now: Now) -> Verdict {
+        leaders::keeps_its_promises(node, core, now)
     }
 
     /// A node hands a write to its storage.
