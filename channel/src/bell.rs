@@ -2,36 +2,48 @@
 //!
 //! # The protocol
 //!
-//! One flag, `pending`, says "nobody needs to wake the loop": either the loop is awake, or somebody has already taken it
-//! upon himself to wake it. There is one bell per loop, shared by all of its channels and by everything else that
-//! publishes something the loop has to see (a request to shut down, say).
+//! One flag says how things stand between those who send and the loop. There is one bell per loop, shared by all of its
+//! channels and by everything else that publishes something the loop has to see (a request to shut down, say).
 //!
 //! ```text
+//!   Armed    the loop sleeps, or is about to: whoever publishes has to wake it
+//!   Awake    the loop is awake, and nobody has rung since it last looked at everything
+//!   Rung     somebody has rung: whatever else is published needs no wake, the loop will look
+//!   Failed   somebody has rung and could not wake the loop: the next one tries again
+//!
 //!   sender                                loop
 //!   ------                                ----
 //!   publish (push, close, set a flag)     work until nothing is left
-//!   fence(SeqCst)               F1        pending.swap(false)          arm
-//!   if pending { return }       L         fence(SeqCst)            F2  arm
-//!   if !pending.swap(true)      X         recheck everything       R   nothing there? only then: block
-//!       { wake() }                        pending.swap(true)           hush
+//!   fence(SeqCst)               F1        flag.swap(Armed)             arm
+//!   if flag == Rung { return }  L         fence(SeqCst)            F2  arm
+//!   match flag.swap(Rung) {     X         recheck everything       R   nothing there? only then: block
+//!       Armed | Failed => wake(),         flag: Armed -> Awake         rouse: had somebody rung?
+//!       Awake | Rung => {} }              ... a turn ...
+//!                                         flag: Awake -> Armed         rest: if nobody has rung, block
 //! ```
 //!
-//! **No wake-up is lost.** Take one publication and one sleep. Fences that are sequentially consistent stand in one
-//! order, so one of two holds:
+//! **No wake-up is lost.** Take one publication and one sleep that began with `arm`. Fences that are sequentially consistent
+//! stand in one order, so one of two holds:
 //!
 //! - F1 before F2. Then what was published before F1 is visible after F2: R finds it, and the loop does not block.
-//! - F2 before F1. Then L reads what this sleep's `swap(false)` wrote, or something later in the flag's history, and X
-//!   likewise. If X finds `false`, this sender wakes. If L or X finds `true`, then the first `true` after this sleep's
-//!   `false` was written by another sender's X that had found `false`, who wakes, and after the arming, so that it ends
-//!   this sleep; or by the `hush` after this sleep, which then is over.
+//! - F2 before F1. Then L reads what this sleep's `swap(Armed)` wrote, or something later in the flag's history, and X
+//!   likewise. If X finds `Armed` or `Failed`, this sender wakes. If L or X finds `Rung`, then the first `Rung` after this
+//!   sleep's `Armed` was written by another sender's X. If that one found `Armed` it wakes, and ends this sleep; if
+//!   it found `Awake` the sleep is over.
+//!
+//! And a sleep that began with `rest`? Between the last `arm` and it, the flag was never `Rung` or `Failed`: only `arm` and
+//! `hush` leave those, since `rouse` and `rest` change nothing else than `Armed` to `Awake` and back. So each publication
+//! after that `arm`'s F2 either comes later in the flag's history than this `rest` and finds `Armed`, or the argument above makes it
+//! visible to R, which has found nothing. That is why a turn in which nobody rings needs neither fence nor recheck: two
+//! exchanges, on a cache line that nobody else wants.
 //!
 //! The argument never asks *what* was published where, so any number of channels and flags can share the bell, provided
 //! that R looks at all of them. And it needs both fences: without F1 (a relaxed first read and nothing before it) the
 //! read may pass the push, and both sides see the past.
 //!
-//! **At most one wake per sleep.** Only an X that reads `false` wakes, it leaves `true` behind, and only `arm` writes
-//! `false`. So there are never more wakes than armings. (With a plain store in the place of X, two senders who both read
-//! `false` would both wake.)
+//! **At most one wake per sleep.** Only an X that reads `Armed` (or `Failed`) wakes, it leaves `Rung` behind, and only `arm`
+//! and `rest` write `Armed`. So there are never more wakes than armings. (With a plain store in the place of X, two senders
+//! who both read `Armed` would both wake.) A loop that is awake is not woken at all.
 //!
 //! Both claims, and that the broken variants break, are checked by `tests/loom.rs` on this very file.
 
@@ -40,13 +52,21 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Wake;
-use crate::sync::{AtomicBool, Ordering, fence};
+use crate::sync::{AtomicU8, Ordering, fence};
+
+// The flag's values: see the head of this file. A loop has been rung for from `RUNG` on.
+const ARMED: u8 = 0;
+const AWAKE: u8 = 1;
+const RUNG: u8 = 2;
+const FAILED: u8 = 3;
 
 /// The flag and the waker of one loop, shared by everybody who sends to it.
 ///
 /// Cloning is cheap (a reference count) and gives another handle to the same bell. The loop makes **one**, hands it to
 /// [`bounded`](crate::bounded) and [`unbounded`](crate::unbounded) for each of its channels, and brackets its sleep with
-/// [`arm`](Bell::arm) and [`hush`](Bell::hush), or uses [`sleep_unless`](Bell::sleep_unless), which cannot be held wrong.
+/// [`arm`](Bell::arm) and [`hush`](Bell::hush), or uses [`sleep_unless`](Bell::sleep_unless), which cannot be held wrong. A loop
+/// whose sleeps are mostly ended by something else than messages spares most of its looks at the channels with
+/// [`rouse`](Bell::rouse) and [`rest`](Bell::rest).
 ///
 /// Senders never touch the bell themselves. Others who publish something that the loop must see, such as a request to shut
 /// down, publish first, then [`ring`](Bell::ring); the loop has to look at what they publish between `arm` and its sleep.
@@ -83,15 +103,16 @@ use crate::sync::{AtomicBool, Ordering, fence};
 /// ```
 #[derive(Clone)]
 pub struct Bell {
-    shared: Arc<Shared<dyn Wake>>,
+    shared: Arc<Shared>,
 }
 
-struct Shared<W: ?Sized> {
-    /// True: nobody needs to wake the loop. See the head of this file.
-    pending: AtomicBool,
+struct Shared {
+    /// See the head of this file.
+    flag: AtomicU8,
     /// The first error of a wake on behalf of a sender, until the loop takes it.
     error: Mutex<Option<io::Error>>,
-    wake: W,
+    /// In a box of its own, so that the flag lies where the compiler knows.
+    wake: Box<dyn Wake>,
 }
 
 impl Bell {
@@ -99,7 +120,7 @@ impl Bell {
     ///
     /// It starts hushed: the loop is awake, and must [`arm`](Bell::arm) before its first sleep like before any other.
     pub fn new(wake: impl Wake + 'static) -> Bell {
-        Bell { shared: Arc::new(Shared { pending: AtomicBool::new(true), error: Mutex::new(None), wake }) }
+        Bell { shared: Arc::new(Shared { flag: AtomicU8::new(RUNG), error: Mutex::new(None), wake: Box::new(wake) }) }
     }
 
     /// Wakes the loop if it sleeps, or is about to, and nobody has rung yet. Publish first, then ring.
@@ -114,10 +135,11 @@ impl Bell {
     /// the bell itself keeps open.
     pub fn ring(&self) -> io::Result<()> {
         fence(Ordering::SeqCst);
-        if self.shared.pending.load(Ordering::Relaxed) || self.shared.pending.swap(true, Ordering::AcqRel) {
+        let flag = &self.shared.flag;
+        if flag.load(Ordering::Relaxed) == RUNG || matches!(flag.swap(RUNG, Ordering::AcqRel), AWAKE | RUNG) {
             return Ok(());
         }
-        let undo = Lower(&self.shared.pending);
+        let undo = Lower(flag);
         loop {
             match self.shared.wake.wake() {
                 Ok(()) => break,
@@ -136,15 +158,46 @@ impl Bell {
     /// [`Receiver::is_ready`](crate::Receiver::is_ready), each flag — and block only if there is nothing. What was published
     /// before `arm` may not have rung.
     pub fn arm(&self) {
-        self.shared.pending.swap(false, Ordering::AcqRel);
+        self.shared.flag.swap(ARMED, Ordering::AcqRel);
         fence(Ordering::SeqCst);
     }
 
-    /// The loop is awake again: nobody needs to wake it until it next [`arm`](Bell::arm)s.
+    /// The loop is awake again, and will [`arm`](Bell::arm) before it next sleeps: nobody needs to wake it until then.
     pub fn hush(&self) {
         // A store would do, but then the flag's history were no longer a chain in which every write has read the one before
         // it, and loom, which does not order a store among concurrent swaps, could not vouch for the rest.
-        self.shared.pending.swap(true, Ordering::AcqRel);
+        self.shared.flag.swap(RUNG, Ordering::AcqRel);
+    }
+
+    /// The loop is awake again, as after [`hush`](Bell::hush), and wants to know whether it has to look at its channels.
+    ///
+    /// `false`: nobody has rung since it last armed or rested. If it had then looked at everything, as it must, there is nothing new.
+    /// `true`: somebody has, and until the loop next [`arm`](Bell::arm)s this says so again.
+    #[inline]
+    pub fn rouse(&self) -> bool {
+        match self.shared.flag.compare_exchange(ARMED, AWAKE, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => false,
+            Err(flag) => is_rung(flag),
+        }
+    }
+
+    /// Whether somebody has rung since the loop last armed or rested.
+    #[inline]
+    pub fn is_rung(&self) -> bool {
+        is_rung(self.shared.flag.load(Ordering::Acquire))
+    }
+
+    /// The other way towards sleep, for a loop that found nothing when it last looked at everything after it
+    /// [`arm`](Bell::arm)ed: if nobody has rung since, the bell is armed again, and the loop may block without another look.
+    ///
+    /// `false`: somebody has. The loop has to `arm`, and look.
+    #[inline]
+    #[must_use = "after `false` the bell is not armed, and the loop must not sleep"]
+    pub fn rest(&self) -> bool {
+        match self.shared.flag.compare_exchange(AWAKE, ARMED, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(flag) => !is_rung(flag),
+        }
     }
 
     /// One sleep, done right: arms, asks `ready` whether there is something to do after all, blocks if not, and hushes.
@@ -173,14 +226,17 @@ impl Bell {
     }
 }
 
-/// Puts the flag down when a wake fails or panics, so that the next ring tries again.
-///
-/// `false` is the safe value: at worst somebody wakes a loop that is awake.
-struct Lower<'a>(&'a AtomicBool);
+#[inline]
+fn is_rung(flag: u8) -> bool {
+    flag >= RUNG
+}
+
+/// Notes that a wake has failed or panicked, so that the next ring tries again, and the loop looks in its next turn.
+struct Lower<'a>(&'a AtomicU8);
 
 impl Drop for Lower<'_> {
     fn drop(&mut self) {
-        self.0.swap(false, Ordering::AcqRel);
+        self.0.swap(FAILED, Ordering::AcqRel);
     }
 }
 

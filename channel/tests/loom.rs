@@ -271,6 +271,123 @@ fn after_a_failed_wake_the_next_send_tries_again() {
     });
 }
 
+// Turns that something else ends: `rouse` and `rest`.
+
+/// The two by which a turn in which nobody rings spares the recheck.
+trait Resting: Protocol {
+    fn rouse(&self) -> bool;
+    fn rest(&self) -> bool;
+}
+
+impl Resting for Bell {
+    fn rouse(&self) -> bool {
+        Bell::rouse(self)
+    }
+    fn rest(&self) -> bool {
+        Bell::rest(self)
+    }
+}
+
+/// A loop as the reactor's: it looks only if somebody has rung, and goes on looking until a recheck has found nothing. The
+/// first `others` waits are ended by something else than the bell. Ends after `until` messages; gives them and the armings.
+fn serve_resting<P: Resting>(
+    bell: &P,
+    latch: &Latch,
+    queue: &Queue,
+    mut others: usize,
+    until: usize,
+) -> (usize, usize) {
+    let (mut received, mut arms, mut look) = (0, 0, true);
+    loop {
+        if look {
+            received += std::iter::from_fn(|| queue.pop()).count();
+            if received == until {
+                return (received, arms);
+            }
+            bell.arm();
+            arms += 1;
+            if !queue.is_empty() {
+                look |= bell.rouse();
+                continue;
+            }
+            look = false;
+        } else if bell.rest() {
+            arms += 1;
+        } else {
+            look = true;
+            continue;
+        }
+        if others > 0 {
+            others -= 1;
+        } else {
+            latch.sleep();
+        }
+        look |= bell.rouse();
+    }
+}
+
+fn resting_scenario<P: Resting>(others: usize) {
+    model(move || {
+        let latch = Latch::default();
+        let (bell, queue) = (Arc::new(P::new(latch.clone())), Arc::new(Queue::new()));
+        let senders = [&[1][..], &[11]].map(|messages| {
+            let (bell, queue) = (bell.clone(), queue.clone());
+            thread::spawn(move || {
+                for &message in messages {
+                    queue.push(message);
+                    bell.ring();
+                }
+            })
+        });
+        let (received, arms) = serve_resting(&*bell, &latch, &queue, others, 2);
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        assert_eq!(received, 2);
+        assert!(latch.wakes() <= arms, "more wakes than sleeps: {} for {arms}", latch.wakes());
+    });
+}
+
+#[test]
+fn turns_that_something_else_ends() {
+    for others in 0..3 {
+        resting_scenario::<Bell>(others);
+    }
+}
+
+/// The real bell, but its `rest` arms whether or not somebody has rung.
+struct RestsUnasked(Bell);
+
+impl Protocol for RestsUnasked {
+    fn new(latch: Latch) -> Self {
+        RestsUnasked(Bell::new(latch))
+    }
+    fn ring(&self) {
+        Protocol::ring(&self.0);
+    }
+    fn arm(&self) {
+        self.0.arm();
+    }
+    fn hush(&self) {
+        self.0.hush();
+    }
+}
+
+impl Resting for RestsUnasked {
+    fn rouse(&self) -> bool {
+        self.0.rouse();
+        false
+    }
+    fn rest(&self) -> bool {
+        self.0.arm();
+        true
+    }
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn broken_when_rest_does_not_ask_whether_somebody_has_rung() {
+    resting_scenario::<RestsUnasked>(1);
+}
+
 // The real channel on the real bell.
 
 /// Receives until the channel is closed, sleeping by the protocol. Gives the messages and the number of armings.

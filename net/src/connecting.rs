@@ -1,11 +1,10 @@
 //! A connection on its way.
 
 use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use kodiak_reactor::{Registration, Source};
-use socket2::SockRef;
+use kodiak_sys::socket::{Progress, connect_progress};
 
 use crate::error::{Address, ConnectError};
 
@@ -84,18 +83,9 @@ impl<S: Source> Connecting<S> {
     /// # Errors
     /// [`ConnectError`] if the attempt has failed; the socket is then closed and out of its loop.
     pub fn finish(self) -> Result<Finish<S>, ConnectError> {
-        // The order matters: the pending error first (reading it clears it), then whether there is a peer. A failure
-        // between the two shows as "no peer", and its own event follows.
-        let progress = {
-            let socket = SockRef::from(&self.stream);
-            match socket.take_error() {
-                Ok(None) => socket.peer_addr().map(|_| ()),
-                Ok(Some(error)) | Err(error) => return Err(ConnectError { address: self.address, source: error }),
-            }
-        };
-        match progress {
-            Ok(()) => Ok(Finish::Connected(self.stream)),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(Finish::StillGoing(self)),
+        match connect_progress(self.stream.as_fd()) {
+            Ok(Progress::Connected) => Ok(Finish::Connected(self.stream)),
+            Ok(Progress::Pending) => Ok(Finish::StillGoing(self)),
             Err(source) => Err(ConnectError { address: self.address, source }),
         }
     }

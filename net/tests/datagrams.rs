@@ -5,7 +5,7 @@ mod common;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use common::{PATIENCE, until_readable};
+use common::{PATIENCE, libkqueue_lacks, until_readable};
 use kodiak_net::{BindOptions, RecvBatch, SendBatch, TryRecv, UdpSocket};
 use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, Trigger};
 
@@ -106,6 +106,9 @@ fn a_refused_datagram_does_not_break_the_socket() {
     batch.push(b"anybody?", None).unwrap();
     assert_eq!(client.send_batch(&mut batch).unwrap(), 1);
     until_readable(&client);
+    if libkqueue_lacks("leaves no error on the socket that it reports one of") {
+        return;
+    }
     let mut answers = RecvBatch::new(4, 64);
     assert_eq!(client.try_recv_batch(&mut answers).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     assert_eq!(client.try_recv_batch(&mut answers).unwrap(), None);

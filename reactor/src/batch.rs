@@ -68,16 +68,21 @@ impl Batch {
         }
     }
 
-    /// Before a wait.
-    pub(crate) fn reset(&mut self) {
-        self.events.clear();
+    /// Before a wait, which replaces the events.
+    #[inline]
+    pub(crate) fn begin(&mut self) {
         self.next = 0;
-        self.calls = Calls::NONE;
     }
 
     /// Whether a callback's panic left something over.
     pub(crate) fn is_unfinished(&self) -> bool {
-        self.calls != Calls::NONE || self.next < self.events.len()
+        self.calls != Calls::NONE || self.any()
+    }
+
+    /// Whether there are events not yet opened.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.next < self.events.len()
     }
 
     #[inline]

@@ -97,8 +97,8 @@ impl<T: Copy, M> EventLoop<T, M> {
         };
         let standing = exit.registration().lock().standing(&self.shared);
         let Standing::Here { key } = standing else { unreachable!("it was registered above") };
-        if let Some(entry) = self.registry.get_mut(key) {
-            entry.is_child = true;
+        if let Some(slot) = self.registry.get_mut(key) {
+            slot.make_child();
         }
         self.children.watched.insert(key, Watched { child, exit });
         Ok(ChildHandle(key))

@@ -1,9 +1,9 @@
 //! The face of the crate: [`EventLoop`].
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,15 @@ use crate::batch::Batch;
 use crate::builder::Settings;
 use crate::channels::Channels;
 use crate::children::Children;
+use crate::quirks::Quirks;
 use crate::registration::{Shared, Standing};
-use crate::registry::{Entry, Registry, SIGNALS_KEY, WAKER_KEY};
+use crate::registry::{Registry, SIGNALS_KEY, WAKER_KEY};
 use crate::remote::Requests;
-use crate::suspension::Patience;
+use crate::running::Running;
+use crate::suspension::Unread;
 use crate::timers::Timers;
-use crate::turn::Limit;
+use crate::turn::End;
+use crate::waiting::Limit;
 use crate::{
     BuildError, Builder, Handler, LoopThread, Receiver, RegisterError, Remote, RunError, Source, StartError, Stats,
     Timeout, TimerError,
@@ -46,18 +49,14 @@ pub struct EventLoop<T, M> {
     pub(crate) requests: Arc<Requests>,
     pub(crate) settings: Settings,
     pub(crate) stats: Stats,
-    /// Read once after each wait.
-    pub(crate) now: Instant,
-    /// The number of this turn, or outside of one, of the last. From 1.
-    pub(crate) turn: u64,
+    /// The turn's time, once somebody has asked for it.
+    pub(crate) now: Cell<Option<Instant>>,
+    pub(crate) quirks: Quirks,
     /// `run` or `run_once` is on the stack.
     pub(crate) entered: bool,
-    /// A callback called `shutdown`.
-    pub(crate) stopping: bool,
-    /// The last turn's budget ended before the messages did.
-    pub(crate) messages_left: bool,
     /// A `run` has ended because of a shutdown, and no other has begun.
-    stopped: bool,
+    pub(crate) stopped: bool,
+    pub(crate) unread: Unread,
 }
 
 /// The kernel's waker, as the channels want it.
@@ -104,12 +103,11 @@ impl<T: Copy, M> EventLoop<T, M> {
             requests: Arc::new(Requests::default()),
             settings,
             stats: Stats::default(),
-            now,
-            turn: 1,
+            now: Cell::new(Some(now)),
+            quirks: if settings.measure_time { Quirks::MEASURED } else { Quirks::NONE },
             entered: false,
-            stopping: false,
-            messages_left: false,
             stopped: false,
+            unread: Unread::default(),
         })
     }
 }
@@ -161,13 +159,14 @@ impl<T: Copy, M> EventLoop<T, M> {
             return Err(RegisterError::TooMany { limit });
         }
         let slots = self.registry.slot_count();
-        let key = self.registry.vacant_key().ok_or(RegisterError::TooMany { limit: slots })?;
+        let noted = Noted::of(source.as_fd());
+        let key = self.registry.vacant_key(token, noted).ok_or(RegisterError::TooMany { limit: slots })?;
         if self.registry.slot_count() > slots {
             self.shared.reserve_dead(self.registry.slot_count());
         }
         let added = self.shared.selector.add(source.as_fd(), key, interest, trigger);
         added.map_err(|error| RegisterError::Kernel { action: "watch", error })?;
-        self.registry.occupy(key, Entry::new(token, interest, trigger, Noted::of(source.as_fd())));
+        self.registry.occupy(key, token, interest, trigger, noted);
         link.set(&self.shared, key);
         Ok(())
     }
@@ -187,11 +186,13 @@ impl<T: Copy, M> EventLoop<T, M> {
         trigger: Trigger,
     ) -> Result<(), RegisterError> {
         let key = self.key(source)?;
-        let entry = self.registry.get_mut(key).ok_or(RegisterError::NotRegistered)?;
+        let slot = self.registry.get_mut(key).ok_or(RegisterError::NotRegistered)?;
         let modified = self.shared.selector.modify(source.as_fd(), key, interest, trigger);
         modified.map_err(|error| RegisterError::Kernel { action: "change what it watches of", error })?;
-        (entry.token, entry.interest, entry.trigger) = (token, interest, trigger);
-        entry.patience = Patience::default();
+        if slot.patience.has_counted() {
+            self.unread.forget(key);
+        }
+        slot.change(token, interest, trigger);
         Ok(())
     }
 
@@ -204,7 +205,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         let key = self.key(source)?;
         // If the kernel does not know the descriptor, all the better.
         let _ = self.shared.selector.remove(source.as_fd());
-        self.registry.remove(key, self.entered);
+        self.forget(key);
         source.registration().lock().clear();
         Ok(())
     }
@@ -220,12 +221,25 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// [`RegisterError::NotRegistered`], [`RegisterError::OtherLoop`].
     pub fn again<S: Source + ?Sized>(&mut self, source: &S) -> Result<(), RegisterError> {
         let key = self.key(source)?;
-        if self.registry.ask_again(key, self.turn) { Ok(()) } else { Err(RegisterError::NotRegistered) }
+        if !self.registry.ask_again(key) {
+            return Err(RegisterError::NotRegistered);
+        }
+        self.quirks.add(Quirks::AGAIN);
+        Ok(())
     }
 
     /// How many sources are registered. One that was dropped no longer counts, whichever thread dropped it.
     pub fn source_count(&self) -> usize {
         self.registry.len() - self.shared.dead_len()
+    }
+
+    /// Takes a source out of the books.
+    pub(crate) fn forget(&mut self, key: u64) {
+        let Some(slot) = self.registry.remove(key, self.entered) else { return };
+        if slot.patience.has_counted() {
+            self.unread.forget(key);
+        }
+        self.quirks.set(Quirks::FREED, self.registry.any_freed());
     }
 
     fn key<S: Source + ?Sized>(&mut self, source: &S) -> Result<u64, RegisterError> {
@@ -307,9 +321,14 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.timers.len()
     }
 
-    /// The turn's time: read once, when its wait ended. Outside of `run`, the last turn's.
+    /// The turn's time, the same for as long as the turn lasts. Outside of `run`, the last turn's.
+    ///
+    /// The clock is read once a turn: after its wait if timeouts are pending, else when this is first called, and not at all if
+    /// it never is.
     pub fn now(&self) -> Instant {
-        self.now
+        let now = self.now.get().unwrap_or_else(Instant::now);
+        self.now.set(Some(now));
+        now
     }
 }
 
@@ -365,6 +384,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.shared.selector.add(watched.as_fd(), SIGNALS_KEY, Interest::READABLE, Trigger::Level)?;
         self.forget_signals();
         self.signals = Some(watched);
+        self.quirks.add(Quirks::SIGNALS);
         Ok(())
     }
 
@@ -372,6 +392,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         if let Some(signals) = self.signals.take() {
             let _ = self.shared.selector.remove(signals.as_fd());
         }
+        self.quirks.remove(Quirks::SIGNALS);
     }
 
     /// The first error, if any, with which somebody's wake failed since this was last asked. The message was queued and is
@@ -395,17 +416,10 @@ impl<T: Copy, M> EventLoop<T, M> {
     ///
     /// A callback's panic unwinds through here. The loop can be run again and goes on with the rest of the turn.
     pub fn run<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> Result<(), RunError> {
-        self.enter(|event_loop| {
-            loop {
-                let limit = if event_loop.requests.shutdown() { Limit::AtOnce } else { Limit::Forever };
-                if event_loop.turn(handler, limit)? {
-                    event_loop.stopping = false;
-                    event_loop.requests.clear_shutdown();
-                    event_loop.stopped = true;
-                    return Ok(());
-                }
-            }
-        })
+        let mut running = Running::begin(self)?;
+        while running.turn(handler, Limit::Forever)? != End::Stop {}
+        running.end_by_shutdown();
+        Ok(())
     }
 
     /// Runs one turn, waiting at most `timeout` for something to happen (`None`: for ever; zero: not at all). Something is:
@@ -425,14 +439,31 @@ impl<T: Copy, M> EventLoop<T, M> {
         handler: &mut H,
         timeout: Option<Duration>,
     ) -> Result<(), RunError> {
-        self.enter(|event_loop| {
-            let limit = match timeout {
-                Some(Duration::ZERO) => Limit::AtOnce,
-                Some(timeout) => Instant::now().checked_add(timeout).map_or(Limit::Forever, Limit::Until),
-                None => Limit::Forever,
-            };
-            event_loop.turn(handler, limit).map(drop)
-        })
+        match timeout {
+            None => self.run_turn(handler, Limit::Forever),
+            Some(timeout) => self.run_turn_within(handler, timeout),
+        }
+    }
+
+    #[inline(never)]
+    fn run_turn_within<H: Handler<T, M> + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        timeout: Duration,
+    ) -> Result<(), RunError> {
+        let limit = match timeout {
+            Duration::ZERO => Limit::AtOnce,
+            timeout => Instant::now().checked_add(timeout).map_or(Limit::Forever, Limit::Until),
+        };
+        self.run_turn(handler, limit)
+    }
+
+    #[inline]
+    fn run_turn<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<(), RunError> {
+        let mut running = Running::begin(self)?;
+        let end = running.turn(handler, limit)?;
+        running.end(end);
+        Ok(())
     }
 
     /// Runs the loop and `handler` on a thread of their own.
@@ -449,33 +480,20 @@ impl<T: Copy, M> EventLoop<T, M> {
         LoopThread::spawn(self, handler)
     }
 
-    /// Brackets a run: not twice at a time, senders need not wake a loop that is awake, and a panic leaves the loop usable.
-    fn enter(&mut self, run: impl FnOnce(&mut Self) -> Result<(), RunError>) -> Result<(), RunError> {
-        if self.entered {
-            return Err(RunError::AlreadyRunning);
-        }
-        self.entered = true;
-        self.stopped = false;
-        self.channels.bell.hush();
-        let result = panic::catch_unwind(AssertUnwindSafe(|| run(self)));
-        self.channels.bell.arm();
-        self.entered = false;
-        result.unwrap_or_else(|payload| panic::resume_unwind(payload))
-    }
-
     /// Lets [`run`](EventLoop::run) return at the end of this turn. Called outside of a callback, it lets the next `run`
     /// return after one turn, which does not wait.
     pub fn shutdown(&mut self) {
         if self.entered {
-            self.stopping = true;
+            self.quirks.add(Quirks::STOPPING);
         } else {
             self.requests.request_shutdown();
+            self.quirks.add(Quirks::LOOK);
         }
     }
 
     /// `false` from a shutdown on, a [`Remote`]'s included, until the loop is run again.
     pub fn is_running(&self) -> bool {
-        !self.stopped && !self.stopping && !self.requests.shutdown()
+        !self.stopped && !self.quirks.any(Quirks::STOPPING) && !self.requests.shutdown()
     }
 
     /// Stops or wakes this loop from anywhere.
@@ -500,8 +518,8 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn next_timeout(&self) -> Option<Duration> {
-        let work =
-            self.has_left_overs() || self.batch.is_unfinished() || self.requests.any() || self.channels.any_ready();
+        let left = self.quirks.any(Quirks::LEFT_OVERS) || self.batch.is_unfinished();
+        let work = left || self.requests.any() || self.channels.any_ready();
         if work { Some(Duration::ZERO) } else { self.timers.until_next(Instant::now()) }
     }
 

@@ -102,11 +102,6 @@ impl ReadHint {
         self.0 & ReadHint::ERROR.0 != 0
     }
 
-    /// The part that does not go away by itself.
-    pub(crate) fn terminal(self) -> ReadHint {
-        ReadHint(self.0 & !ReadHint::DATA.0)
-    }
-
     pub(crate) fn of(readiness: Readiness) -> ReadHint {
         let mut hint = ReadHint::NONE;
         if readiness.is_readable() {

@@ -47,14 +47,17 @@ mod children;
 mod error;
 mod event_loop;
 mod handler;
+mod quirks;
 mod registration;
 mod registry;
 mod remote;
+mod running;
 mod stats;
 mod suspension;
 mod thread;
 mod timers;
 mod turn;
+mod waiting;
 
 pub use builder::Builder;
 pub use channels::Receiver;

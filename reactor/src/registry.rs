@@ -2,13 +2,13 @@
 //!
 //! A key is a slot's number and its generation, and it is the key that the kernel is given. A slot's generation changes
 //! when its source leaves, so whatever the kernel has already reported under the old key finds nobody. As a second line, a
-//! slot that was freed is not given to a new source before the batch of events at hand is done.
+//! slot that was freed is not given to a new source before the batch of events at hand is done. Generations of sources are
+//! odd: a slot whose generation is even is vacant, so finding a source is one comparison.
 //!
-//! Nothing here allocates once as many slots exist as there were ever sources at one time.
+//! A slot is 16 bytes and the token. What lists there are go through the slots themselves (`link`): the vacant ones, and
+//! those to be called again. So nothing here allocates once as many slots exist as there were ever sources at one time.
 
-use std::collections::VecDeque;
-
-use kodiak_sys::{Interest, Noted, Trigger};
+use kodiak_sys::{Interest, Noted, Readiness, Trigger};
 
 use crate::handler::ReadHint;
 use crate::suspension::Patience;
@@ -20,61 +20,183 @@ pub(crate) const SIGNALS_KEY: u64 = u64::MAX - 1;
 /// Slot numbers stay below this, so no key equals a reserved one.
 pub(crate) const MAX_SLOTS: usize = (u32::MAX - 1) as usize;
 
-/// What the loop knows of one source.
+/// What the loop knows of one source, or of the one that was here last.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry<T> {
-    pub(crate) token: T,
-    pub(crate) interest: Interest,
-    pub(crate) trigger: Trigger,
-    /// Hang-up and error as last reported, for a turn that `again` asks for.
-    pub(crate) hint: ReadHint,
-    /// The turn in which `again` was said; 0 if it was not, or has been obeyed.
-    pub(crate) again: u64,
+pub(crate) struct Slot<T> {
+    generation: u32,
+    /// The next slot of the list that this one is in.
+    link: u32,
     /// The descriptor's number, good only inside of [`Shared::while_alive`](crate::registration::Shared::while_alive).
     pub(crate) noted: Noted,
+    pub(crate) interest: Interest,
+    pub(crate) trigger: Trigger,
     /// How long a hang-up or error has been told to nobody's interest.
     pub(crate) patience: Patience,
-    /// The loop's own source, that stands for a child process.
-    pub(crate) is_child: bool,
+    marks: Marks,
+    pub(crate) token: T,
 }
 
-impl<T> Entry<T> {
-    pub(crate) fn new(token: T, interest: Interest, trigger: Trigger, noted: Noted) -> Entry<T> {
-        Entry {
-            token,
-            interest,
-            trigger,
-            hint: ReadHint::NONE,
-            again: 0,
-            noted,
-            patience: Patience::default(),
-            is_child: false,
-        }
+/// Small facts about a source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Marks(u8);
+
+impl Marks {
+    const NONE: Marks = Marks(0);
+    /// That it can be read, and nothing else, is told by one call of `readable`, with nothing to look at before or to note
+    /// after. Follows from everything else; see [`Slot::settle`].
+    const PLAIN: u8 = 1;
+    /// The loop's own source, that stands for a child process.
+    const CHILD: u8 = 2;
+    /// It is in one of the lists of those to be called again.
+    const LISTED: u8 = 4;
+    /// Which of the two.
+    const SECOND_LIST: u8 = 8;
+    /// It is to be called again when its place in the list has come.
+    const AGAIN: u8 = 16;
+    /// It is to be called again in the turn after that: asked in this one, while its place is still to come.
+    const AGAIN_LATER: u8 = 32;
+    /// Hang-up and error as last reported, for a turn that `again` asks for.
+    const HUNG_UP: u8 = 64;
+    const ERROR: u8 = 128;
+
+    fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    fn set(&mut self, mark: u8, whether: bool) {
+        self.0 = if whether { self.0 | mark } else { self.0 & !mark };
     }
 }
 
-#[derive(Debug)]
-struct Slot<T> {
-    generation: u32,
-    entry: Option<Entry<T>>,
+impl<T> Slot<T> {
+    pub(crate) fn is_child(&self) -> bool {
+        self.marks.has(Marks::CHILD)
+    }
+
+    /// From now on it stands for a child process.
+    pub(crate) fn make_child(&mut self) {
+        self.marks.set(Marks::CHILD, true);
+        self.settle();
+    }
+
+    /// What was last reported of it and does not go away by itself.
+    pub(crate) fn lasting_hint(&self) -> ReadHint {
+        let mut hint = ReadHint::NONE;
+        if self.marks.has(Marks::HUNG_UP) {
+            hint |= ReadHint::HUP;
+        }
+        if self.marks.has(Marks::ERROR) {
+            hint |= ReadHint::ERROR;
+        }
+        hint
+    }
+
+    /// An event has come: it takes the place of a call that was asked for.
+    pub(crate) fn note_event(&mut self, readiness: Readiness) {
+        self.marks.set(Marks::AGAIN | Marks::AGAIN_LATER, false);
+        self.marks.set(Marks::HUNG_UP, readiness.is_read_closed());
+        self.marks.set(Marks::ERROR, readiness.is_error());
+        self.settle();
+    }
+
+    /// Gives a source another registration.
+    pub(crate) fn change(&mut self, token: T, interest: Interest, trigger: Trigger) {
+        (self.token, self.interest, self.trigger) = (token, interest, trigger);
+        self.patience = Patience::default();
+        self.settle();
+    }
+
+    /// To be called after everything that the mark `PLAIN` follows from.
+    pub(crate) fn settle(&mut self) {
+        let special = Marks::CHILD | Marks::AGAIN | Marks::AGAIN_LATER | Marks::HUNG_UP | Marks::ERROR;
+        let plain = self.interest.contains(Interest::READABLE)
+            && self.patience == Patience::default()
+            && !self.marks.has(special);
+        self.marks.set(Marks::PLAIN, plain);
+    }
+}
+
+/// No slot: the end of a list.
+const NOBODY: u32 = u32::MAX;
+
+/// A list of slots through their links, first in, first out.
+#[derive(Clone, Copy, Debug)]
+struct List {
+    first: u32,
+    last: u32,
+}
+
+impl List {
+    const EMPTY: List = List { first: NOBODY, last: NOBODY };
+
+    fn is_empty(self) -> bool {
+        self.first == NOBODY
+    }
+
+    fn push<T>(&mut self, slots: &mut [Slot<T>], slot: u32) {
+        slots[slot as usize].link = NOBODY;
+        match self.last {
+            NOBODY => self.first = slot,
+            last => slots[last as usize].link = slot,
+        }
+        self.last = slot;
+    }
+
+    fn pop<T>(&mut self, slots: &[Slot<T>]) -> Option<u32> {
+        let slot = self.first;
+        self.first = slots.get(slot as usize)?.link;
+        if self.first == NOBODY {
+            self.last = NOBODY;
+        }
+        Some(slot)
+    }
+
+    fn push_first<T>(&mut self, slots: &mut [Slot<T>], slot: u32) {
+        slots[slot as usize].link = self.first;
+        self.first = slot;
+        if self.last == NOBODY {
+            self.last = slot;
+        }
+    }
+
+    /// Moves all of `other` before this list's beginning.
+    fn prepend<T>(&mut self, slots: &mut [Slot<T>], other: &mut List) {
+        let Some(last) = slots.get_mut(other.last as usize) else { return };
+        last.link = self.first;
+        self.first = other.first;
+        if self.last == NOBODY {
+            self.last = other.last;
+        }
+        *other = List::EMPTY;
+    }
 }
 
 /// The slots of one loop, and who is to be called again.
 #[derive(Debug)]
 pub(crate) struct Registry<T> {
     slots: Vec<Slot<T>>,
-    /// Slots that may be used at once.
-    free: Vec<u32>,
-    /// Slots freed during this batch: free when it is done.
-    freed: Vec<u32>,
-    /// Keys of `again`, oldest first. May name sources that have gone.
-    again: VecDeque<u64>,
     len: usize,
+    /// Slots that may be used at once, the one freed last first: it is the warmest.
+    free: List,
+    /// Slots freed during this batch: free when it is done.
+    freed: List,
+    /// Those to be called again: one list for this turn, one for the next. They may hold sources that have gone; those slots
+    /// are free when the list has come to them.
+    again: [List; 2],
+    /// Which of the two is the next turn's.
+    asking: usize,
 }
 
 impl<T: Copy> Registry<T> {
     pub(crate) fn new() -> Registry<T> {
-        Registry { slots: Vec::new(), free: Vec::new(), freed: Vec::new(), again: VecDeque::new(), len: 0 }
+        Registry {
+            slots: Vec::new(),
+            len: 0,
+            free: List::EMPTY,
+            freed: List::EMPTY,
+            again: [List::EMPTY; 2],
+            asking: 0,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -87,91 +209,138 @@ impl<T: Copy> Registry<T> {
     }
 
     /// The key that the next source will have, making a slot if none is free. `None` if there can be no more.
-    pub(crate) fn vacant_key(&mut self) -> Option<u64> {
+    pub(crate) fn vacant_key(&mut self, token: T, noted: Noted) -> Option<u64> {
         if self.free.is_empty() {
             if self.slots.len() == MAX_SLOTS {
                 return None;
             }
-            self.free.push(self.slots.len() as u32);
-            self.slots.push(Slot { generation: 0, entry: None });
-            let slots = self.slots.capacity();
-            self.free.reserve(slots - self.free.len());
-            self.freed.reserve(slots - self.freed.len());
-            self.again.reserve((2 * slots).saturating_sub(self.again.len()));
+            let (interest, trigger) = (Interest::empty(), Trigger::Level);
+            let (patience, marks) = (Patience::default(), Marks::NONE);
+            let number = self.slots.len() as u32;
+            self.slots.push(Slot { generation: 0, link: NOBODY, noted, interest, trigger, patience, marks, token });
+            self.free.push_first(&mut self.slots, number);
         }
-        let slot = *self.free.last()?;
-        Some(key_of(slot, self.slots[slot as usize].generation))
+        let slot = self.free.first;
+        Some(key_of(slot, self.slots[slot as usize].generation.wrapping_add(1)))
     }
 
     /// Fills the slot that [`vacant_key`](Registry::vacant_key) named.
-    pub(crate) fn occupy(&mut self, key: u64, entry: Entry<T>) {
-        let slot = self.free.pop();
-        assert_eq!(slot, Some(slot_of(key)), "a key is occupied right after it was found vacant");
+    pub(crate) fn occupy(&mut self, key: u64, token: T, interest: Interest, trigger: Trigger, noted: Noted) {
+        let number = self.free.pop(&self.slots);
+        assert_eq!(number, Some(slot_of(key)), "a key is occupied right after it was found vacant");
         let slot = &mut self.slots[slot_of(key) as usize];
-        assert!(slot.entry.is_none() && slot.generation == generation_of(key), "a vacant slot has no source");
-        slot.entry = Some(entry);
+        slot.generation = slot.generation.wrapping_add(1);
+        assert!(slot.generation == generation_of(key) && is_occupied(slot.generation), "a vacant slot has no source");
+        slot.noted = noted;
+        slot.marks = Marks::NONE;
+        slot.change(token, interest, trigger);
         self.len += 1;
     }
 
     #[inline]
-    pub(crate) fn get(&self, key: u64) -> Option<&Entry<T>> {
+    pub(crate) fn get(&self, key: u64) -> Option<&Slot<T>> {
         let slot = self.slots.get(slot_of(key) as usize)?;
-        if slot.generation == generation_of(key) { slot.entry.as_ref() } else { None }
+        if slot.generation == generation_of(key) { Some(slot) } else { None }
     }
 
     #[inline]
-    pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut Entry<T>> {
+    pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut Slot<T>> {
         let slot = self.slots.get_mut(slot_of(key) as usize)?;
-        if slot.generation == generation_of(key) { slot.entry.as_mut() } else { None }
+        if slot.generation == generation_of(key) { Some(slot) } else { None }
     }
 
-    /// Forgets a source. Its slot rests until [`end_batch`](Registry::end_batch) unless `in_batch` is false.
-    pub(crate) fn remove(&mut self, key: u64, in_batch: bool) -> Option<Entry<T>> {
-        let slot = self.slots.get_mut(slot_of(key) as usize)?;
-        if slot.generation != generation_of(key) {
-            return None;
-        }
-        let entry = slot.entry.take()?;
+    /// The token of a source of which nothing needs to be known but that it can be read.
+    #[inline]
+    pub(crate) fn plain(&self, key: u64) -> Option<T> {
+        let slot = self.get(key)?;
+        if slot.marks.has(Marks::PLAIN) { Some(slot.token) } else { None }
+    }
+
+    /// Forgets a source and says what it was. Its slot rests until [`end_batch`](Registry::end_batch) unless `in_batch` is
+    /// false.
+    pub(crate) fn remove(&mut self, key: u64, in_batch: bool) -> Option<Slot<T>> {
+        let slot = self.get_mut(key)?;
         slot.generation = slot.generation.wrapping_add(1);
+        let removed = *slot;
         self.len -= 1;
-        if in_batch {
-            self.freed.push(slot_of(key))
-        } else {
-            self.free.push(slot_of(key))
+        // One that is listed has its link in use.
+        if !removed.marks.has(Marks::LISTED) {
+            let list = if in_batch { &mut self.freed } else { &mut self.free };
+            list.push_first(&mut self.slots, slot_of(key));
         }
-        Some(entry)
+        Some(removed)
     }
 
     /// The batch is done: slots freed during it may be used.
     pub(crate) fn end_batch(&mut self) {
-        self.free.append(&mut self.freed);
+        self.free.prepend(&mut self.slots, &mut self.freed);
     }
 
-    /// Notes that the source wants to be called in the turn after `turn`. Saying it twice is saying it once.
-    pub(crate) fn ask_again(&mut self, key: u64, turn: u64) -> bool {
-        let Some(entry) = self.get_mut(key) else { return false };
-        if entry.again != turn {
-            entry.again = turn;
-            self.again.push_back(key);
+    /// Whether slots wait for the end of the batch.
+    pub(crate) fn any_freed(&self) -> bool {
+        !self.freed.is_empty()
+    }
+
+    /// Notes that the source wants to be called in the next turn. Saying it twice is saying it once.
+    pub(crate) fn ask_again(&mut self, key: u64) -> bool {
+        let (asking, number) = (self.asking, slot_of(key));
+        let Some(slot) = self.get_mut(key) else { return false };
+        if !slot.marks.has(Marks::LISTED) {
+            slot.marks.set(Marks::AGAIN, true);
+            self.list(number);
+        } else if slot.marks.has(Marks::SECOND_LIST) == (asking == 1) {
+            slot.marks.set(Marks::AGAIN, true);
+        } else {
+            slot.marks.set(Marks::AGAIN_LATER, true);
         }
+        self.slots[number as usize].settle();
         true
     }
 
-    /// How many notes of `again` wait.
-    pub(crate) fn again_len(&self) -> usize {
-        self.again.len()
+    /// Puts a slot on the next turn's list.
+    fn list(&mut self, number: u32) {
+        let marks = &mut self.slots[number as usize].marks;
+        marks.set(Marks::LISTED, true);
+        marks.set(Marks::SECOND_LIST, self.asking == 1);
+        self.again[self.asking].push(&mut self.slots, number);
     }
 
-    /// The next source to call again in `turn`. The outer `None` ends the list; the inner one is a note that no longer
-    /// holds: the source has gone, or an event has called it meanwhile.
-    pub(crate) fn take_again(&mut self, turn: u64) -> Option<Option<u64>> {
-        let key = self.again.pop_front()?;
-        let entry = self.get_mut(key).filter(|entry| entry.again != 0 && entry.again < turn);
-        Some(entry.map(|entry| {
-            entry.again = 0;
-            key
-        }))
+    /// Whether somebody is to be called again.
+    pub(crate) fn any_again(&self) -> bool {
+        !self.again[0].is_empty() || !self.again[1].is_empty()
     }
+
+    /// A turn begins: what was asked for until now is this turn's, unless a panic has left something of the last one's.
+    pub(crate) fn begin_again(&mut self) {
+        if self.again[1 - self.asking].is_empty() {
+            self.asking = 1 - self.asking;
+        }
+    }
+
+    /// The next source to call again in this turn. The outer `None` ends the list; the inner one is a note that no longer
+    /// holds: the source has gone, or an event has called it meanwhile.
+    pub(crate) fn take_again(&mut self) -> Option<Option<u64>> {
+        let number = self.again[1 - self.asking].pop(&self.slots)?;
+        let slot = &mut self.slots[number as usize];
+        slot.marks.set(Marks::LISTED, false);
+        if !is_occupied(slot.generation) {
+            self.freed.push_first(&mut self.slots, number);
+            return Some(None);
+        }
+        let key = key_of(number, slot.generation);
+        let (now, later) = (slot.marks.has(Marks::AGAIN), slot.marks.has(Marks::AGAIN_LATER));
+        slot.marks.set(Marks::AGAIN, later);
+        slot.marks.set(Marks::AGAIN_LATER, false);
+        slot.settle();
+        if later {
+            self.list(number);
+        }
+        Some(now.then_some(key))
+    }
+}
+
+fn is_occupied(generation: u32) -> bool {
+    generation % 2 == 1
 }
 
 fn key_of(slot: u32, generation: u32) -> u64 {
@@ -184,4 +353,14 @@ fn slot_of(key: u64) -> u32 {
 
 fn generation_of(key: u64) -> u32 {
     (key >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_stays_small() {
+        assert_eq!((size_of::<Slot<u32>>(), size_of::<Slot<u64>>()), (20, 24));
+    }
 }

@@ -20,6 +20,8 @@
 //!
 //! The first tellings cost nothing, so a connection that is read to its end and dropped makes no system call for this.
 
+use std::collections::HashMap;
+
 use kodiak_sys::{Interest, Readiness, Trigger};
 
 /// How often a lasting condition is told before the source's unread bytes are counted. Two: the peer's last bytes and its
@@ -40,18 +42,33 @@ enum State {
     Quiet,
 }
 
-/// One source's history of lasting conditions since it was (re)registered.
+/// One source's history of lasting conditions since it was (re)registered, in a byte: the state, and how often in a row a
+/// lasting condition was told: up to [`FREE`] whatever happened, beyond that since the last byte was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Patience {
-    state: State,
-    /// How often in a row a lasting condition was told: up to [`FREE`] whatever happened, beyond that since the last byte was read.
-    told: u8,
-    /// Bytes that waited to be read when they were last counted; [`UNKNOWN`] if the descriptor cannot say.
-    unread: u32,
+pub(crate) struct Patience(u8);
+
+/// The bits of the count; those above are the state.
+const TOLD: u8 = 0b111;
+const _: () = assert!(FREE + IGNORED < TOLD, "one more than this is counted");
+
+/// Bytes that waited to be read when a descriptor was last asked, by key: of the few sources whose patience has begun to run out.
+#[derive(Debug, Default)]
+pub(crate) struct Unread(HashMap<u64, u32>);
+
+impl Unread {
+    /// Puts a new count in the old one's place. [`UNKNOWN`] if there was none, or if the descriptor cannot say.
+    pub(crate) fn replace(&mut self, key: u64, bytes: u32) -> u32 {
+        self.0.insert(key, bytes).unwrap_or(UNKNOWN)
+    }
+
+    /// The source's patience is new, or the source has gone.
+    pub(crate) fn forget(&mut self, key: u64) {
+        self.0.remove(&key);
+    }
 }
 
 /// More than any descriptor says, since the kernel says it in an `int`.
-const UNKNOWN: u32 = u32::MAX;
+pub(crate) const UNKNOWN: u32 = u32::MAX;
 
 /// What is to be done about an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,51 +83,76 @@ pub(crate) enum Verdict {
 }
 
 impl Patience {
-    /// Whether an event of a level-triggered source needs [`judge`](Patience::judge). Nearly none does.
-    #[inline]
-    pub(crate) fn concerns(&self, readiness: Readiness) -> bool {
-        self.told != 0 || is_closed(readiness) || readiness.is_priority()
+    const fn new(state: State, told: u8) -> Patience {
+        Patience((state as u8) << 3 | told)
     }
 
-    /// Takes note of an event. `unread` counts the bytes that wait to be read, which costs a system call.
+    fn state(self) -> State {
+        match self.0 >> 3 {
+            0 => State::Awake,
+            1 => State::Half,
+            _ => State::Quiet,
+        }
+    }
+
+    fn told(self) -> u8 {
+        self.0 & TOLD
+    }
+
+    fn tell(&mut self, told: u8) {
+        *self = Patience::new(self.state(), told);
+    }
+
+    /// Whether an event of a level-triggered source needs [`judge`](Patience::judge). Nearly none does.
+    #[inline]
+    pub(crate) fn concerns(self, readiness: Readiness) -> bool {
+        self.told() != 0 || is_closed(readiness) || readiness.is_priority()
+    }
+
+    /// Whether the source's bytes may have been counted.
+    pub(crate) fn has_counted(self) -> bool {
+        self != Patience::default()
+    }
+
+    /// Takes note of an event. `count` counts the bytes that wait to be read, which costs a system call, and says how many
+    /// there are and how many there were the time before.
     pub(crate) fn judge(
         &mut self,
         readiness: Readiness,
         interest: Interest,
-        unread: impl FnOnce() -> Option<usize>,
+        count: impl FnOnce() -> (u32, u32),
     ) -> Verdict {
         if !lasts(readiness, interest) {
-            return match self.state {
+            return match self.state() {
                 State::Half => Verdict::Deliver,
                 State::Quiet => self.wake(),
                 State::Awake => {
-                    self.told = 0;
+                    self.tell(0);
                     Verdict::Deliver
                 }
             };
         }
-        if self.told < FREE {
-            self.told += 1;
+        if self.told() < FREE {
+            self.tell(self.told() + 1);
             return Verdict::Deliver;
         }
-        let now = unread().and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(UNKNOWN);
-        let before = std::mem::replace(&mut self.unread, now);
-        let counted = self.told > FREE;
+        let (now, before) = count();
+        let counted = self.told() > FREE;
         let ignored = counted && now == before && !may_be_datagrams(readiness, interest, now);
-        match self.state {
+        match self.state() {
             State::Quiet if ignored => Verdict::Deliver,
             State::Quiet => self.wake(),
             State::Awake | State::Half => {
-                self.told = if ignored { self.told + 1 } else { FREE + 1 };
-                if self.told > FREE + IGNORED { self.suspend(readiness, interest) } else { Verdict::Deliver }
+                self.tell(if ignored { self.told() + 1 } else { FREE + 1 });
+                if self.told() > FREE + IGNORED { self.suspend(readiness, interest) } else { Verdict::Deliver }
             }
         }
     }
 
     /// What a suspended source is besides what the kernel reports of it, which must be told too.
     #[inline]
-    pub(crate) fn implied(&self) -> Readiness {
-        match self.state {
+    pub(crate) fn implied(self) -> Readiness {
+        match self.state() {
             State::Half => Readiness::READABLE | Readiness::READ_CLOSED,
             State::Awake | State::Quiet => Readiness::empty(),
         }
@@ -118,11 +160,11 @@ impl Patience {
 
     fn suspend(&mut self, readiness: Readiness, interest: Interest) -> Verdict {
         let only_reading_is_over = !readiness.is_write_closed() && !readiness.is_error() && readiness.is_read_closed();
-        if only_reading_is_over && interest.contains(Interest::WRITABLE) && self.state == State::Awake {
-            *self = Patience { state: State::Half, ..Patience::default() };
+        if only_reading_is_over && interest.contains(Interest::WRITABLE) && self.state() == State::Awake {
+            *self = Patience::new(State::Half, 0);
             return Verdict::Suspend(Interest::WRITABLE, Trigger::Level);
         }
-        self.state = State::Quiet;
+        *self = Patience::new(State::Quiet, self.told());
         Verdict::Suspend(interest, Trigger::Edge)
     }
 

@@ -1,143 +1,142 @@
 //! One turn of the loop: wait, then signals, I/O, timers, messages, further channels, `turn_end`.
 //!
-//! A turn with nothing but I/O makes one system call, the wait, and reads the clock once, after it. Before a wait that may
-//! block while timeouts are pending the clock is read a second time: a timeout counted from the turn's beginning would be
-//! late by as long as the turn's callbacks took.
+//! A turn with nothing but I/O makes one system call, the wait, and asks after everything else with one look at the loop's
+//! [`Quirks`], one at the wheel and one at the bell.
 //!
 //! Callbacks are given the whole loop, so between any two of them everything may have changed. Nothing is therefore held
 //! across a callback but keys and counts, and each step looks up again what it is about to touch.
 
-use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kodiak_sys::{Event, Interest, Readiness, Trigger};
 
 use crate::batch::{Call, Calls};
 use crate::handler::ReadHint;
+use crate::quirks::Quirks;
 use crate::registry::{SIGNALS_KEY, WAKER_KEY};
-use crate::suspension::Verdict;
+use crate::suspension::{UNKNOWN, Verdict};
+use crate::waiting::Limit;
 use crate::{EventLoop, Handler, RunError};
 
-/// How long a turn may wait for its first event.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Limit {
-    Forever,
-    Until(Instant),
-    AtOnce,
+/// How a turn has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// The loop has no [`Quirks`], and the bell is armed: the next wait may begin at once.
+    Rested,
+    /// As it comes.
+    Going,
+    /// Somebody wants the loop to stop.
+    Stop,
 }
 
 impl<T: Copy, M> EventLoop<T, M> {
-    /// Runs one turn. Says whether the loop has been asked to stop.
-    pub(crate) fn turn<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<bool, RunError> {
-        self.collect(handler, limit)?;
-        self.turn += 1;
-        self.requests.clear_wake();
-        // Looked at before the messages: whatever was sent before a remote's shutdown is still delivered in this turn.
-        let shutdown = self.requests.shutdown();
-        // What this turn's callbacks ask for is the next turn's.
-        let again = self.registry.again_len();
-        self.deliver_signals(handler)?;
+    /// Runs one turn.
+    #[inline]
+    pub(crate) fn turn<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<End, RunError> {
+        if self.quirks.is_empty() && self.timers.is_empty() && matches!(limit, Limit::Forever) {
+            self.collect(handler)?;
+        } else {
+            self.collect_unusual(handler, limit)?;
+        }
+        if !self.quirks.is_empty() {
+            self.begin_unusual(handler)?;
+        }
         self.deliver_events(handler);
-        self.deliver_again(handler, again);
-        self.fire_timers(handler);
-        self.deliver_messages(handler);
-        self.visit_channels(handler);
+        let mut shutdown = false;
+        if !self.quirks.is_empty() || !self.timers.is_empty() || self.channels.bell.is_rung() {
+            shutdown = self.deliver_others(handler);
+        }
         self.timed(|event_loop| handler.turn_end(event_loop));
         self.stats.turns += 1;
-        Ok(shutdown || self.stopping)
+        if self.quirks.is_empty() && self.channels.bell.rest() {
+            return Ok(End::Rested);
+        }
+        Ok(self.end_unusual(shutdown))
     }
 
-    /// Waits for events until there is a reason for a turn.
-    fn collect<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<(), RunError> {
-        if self.batch.is_unfinished() {
-            self.now = Instant::now();
-            return Ok(());
+    /// What comes before the events.
+    #[inline(never)]
+    fn begin_unusual<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> Result<(), RunError> {
+        if self.quirks.any(Quirks::LOOK) {
+            self.requests.clear_wake();
         }
-        self.reap();
-        self.registry.end_batch();
-        self.batch.reset();
-        loop {
-            let patience = self.patience(limit);
-            let answer = self.wait(patience);
-            match answer {
-                Ok(0) if patience != Some(Duration::ZERO) && self.is_early(limit) => {}
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    self.stats.interruptions += 1;
-                    self.timed(|event_loop| handler.interrupted(event_loop));
-                }
-                Err(error) => return Err(RunError::Wait(error)),
-            }
+        if self.quirks.any(Quirks::AGAIN) {
+            self.registry.begin_again();
         }
+        if self.quirks.any(Quirks::SIGNALS) {
+            self.deliver_signals(handler)?;
+        }
+        self.finish_event(handler);
+        if self.quirks.any(Quirks::MEASURED) {
+            self.deliver_measured(handler);
+        }
+        Ok(())
     }
 
-    /// How long the wait may take. Anything but zero leaves the bell armed.
-    fn patience(&mut self, limit: Limit) -> Option<Duration> {
-        if matches!(limit, Limit::AtOnce) || self.has_left_overs() {
-            return Some(Duration::ZERO);
+    /// What comes between the events and `turn_end`. Says whether a remote wants the loop to stop.
+    #[inline(never)]
+    fn deliver_others<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> bool {
+        if self.quirks.any(Quirks::AGAIN) {
+            self.deliver_again(handler);
+        }
+        self.fire_timers(handler);
+        if !self.quirks.any(Quirks::LOOK) && !self.channels.bell.is_rung() {
+            return false;
+        }
+        self.quirks.add(Quirks::LOOK);
+        // Looked at before the messages: whatever was sent before a remote's shutdown is still delivered in this turn.
+        let shutdown = self.requests.shutdown();
+        self.deliver_messages(handler);
+        self.visit_channels(handler);
+        shutdown
+    }
+
+    /// The loop is not known to have seen everything. Unless work is left over, it looks, with the bell armed.
+    #[inline(never)]
+    fn end_unusual(&mut self, shutdown: bool) -> End {
+        if shutdown || self.quirks.any(Quirks::STOPPING) {
+            self.quirks.add(Quirks::LOOK);
+            return End::Stop;
+        }
+        if !self.quirks.any(Quirks::LEFT_OVERS) && !self.settle() {
+            self.quirks.add(Quirks::READY);
+        }
+        End::Going
+    }
+
+    /// Arms the bell and makes sure that there is nothing to look at. `false` if there is; then the bell is not armed.
+    pub(crate) fn settle(&mut self) -> bool {
+        if !self.quirks.any(Quirks::LOOK) && self.channels.bell.rest() {
+            return true;
         }
         self.channels.bell.arm();
-        if self.channels.any_ready() || self.requests.any() {
-            self.channels.bell.hush();
-            return Some(Duration::ZERO);
+        let ready = self.channels.any_ready() || self.requests.any();
+        self.quirks.set(Quirks::LOOK, ready);
+        if ready {
+            self.channels.bell.rouse();
         }
-        let until = match limit {
-            Limit::Until(deadline) => Some(deadline),
-            _ if self.timers.is_empty() => return None,
-            _ => None,
-        };
-        let now = Instant::now();
-        let next = self.timers.until_next(now);
-        match until {
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(now);
-                Some(next.map_or(left, |next| next.min(left)))
-            }
-            None => next,
-        }
-    }
-
-    /// Work that the last turn left, apart from what the channels and the wheel know themselves.
-    pub(crate) fn has_left_overs(&self) -> bool {
-        self.stopping || self.messages_left || self.registry.again_len() > 0
-    }
-
-    fn wait(&mut self, patience: Option<Duration>) -> io::Result<usize> {
-        let sleeps = patience != Some(Duration::ZERO);
-        self.stats.sleeps += u64::from(sleeps);
-        let begun = if self.settings.measure_time { Some(Instant::now()) } else { None };
-        let answer = self.shared.selector.wait(&mut self.batch.events, patience);
-        if sleeps {
-            self.channels.bell.hush();
-        }
-        let earlier = std::mem::replace(&mut self.now, Instant::now());
-        if let Some(begun) = begun {
-            self.stats.busy += begun.saturating_duration_since(earlier);
-            self.stats.idle += self.now.saturating_duration_since(begun);
-        }
-        answer
-    }
-
-    /// Whether the kernel ended the wait with neither an event nor a deadline.
-    fn is_early(&self, limit: Limit) -> bool {
-        let over = matches!(limit, Limit::Until(deadline) if deadline <= self.now);
-        !over && !self.timers.is_due(self.now)
+        !ready
     }
 
     /// Forgets the sources that were dropped.
     #[inline]
     pub(crate) fn reap(&mut self) {
-        while self.shared.any_dead() {
-            if let Some(key) = self.shared.take_dead() {
-                self.registry.remove(key, self.entered);
-            }
+        if self.shared.any_dead() {
+            self.reap_dead();
+        }
+    }
+
+    #[cold]
+    fn reap_dead(&mut self) {
+        while let Some(key) = self.shared.take_dead() {
+            self.forget(key);
         }
     }
 
     /// Runs a callback, with a watch if the settings ask for it.
     #[inline]
     pub(crate) fn timed(&mut self, callback: impl FnOnce(&mut Self)) {
-        if !self.settings.measure_time {
+        if !self.quirks.any(Quirks::MEASURED) {
             return callback(self);
         }
         let begun = Instant::now();
@@ -159,24 +158,48 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(())
     }
 
+    #[inline]
     fn deliver_events<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
-        loop {
-            if let Some(call) = self.batch.calls.take() {
-                self.reap();
-                self.deliver(handler, call);
-            } else if let Some(event) = self.batch.next_event() {
-                self.reap();
-                self.open(event);
+        while self.batch.any() {
+            self.reap();
+            let Some(event) = self.batch.next_event() else { return };
+            // Nearly all events: a source that can be read, and of which nothing else is or was to be told.
+            if event.readiness == Readiness::READABLE
+                && let Some(token) = self.registry.plain(event.key)
+            {
+                self.stats.events += 1;
+                handler.readable(self, token, ReadHint::DATA);
             } else {
-                return;
+                self.deliver_event(handler, event);
             }
         }
     }
 
+    /// The same, each callback with a watch.
+    fn deliver_measured<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
+        while let Some(event) = self.batch.next_event() {
+            self.reap();
+            self.deliver_event(handler, event);
+        }
+    }
+
+    #[inline(never)]
+    fn deliver_event<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, event: Event) {
+        self.open(event);
+        self.finish_event(handler);
+    }
+
+    /// The callbacks that the event at hand still has to cause.
+    fn finish_event<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
+        while let Some(call) = self.batch.calls.take() {
+            self.reap();
+            self.deliver(handler, call);
+        }
+    }
+
     /// Looks at the next event: whose it is, and which callbacks it causes.
-    #[inline]
     fn open(&mut self, event: Event) {
-        let Some(entry) = self.registry.get_mut(event.key) else {
+        let Some(slot) = self.registry.get_mut(event.key) else {
             match event.key {
                 WAKER_KEY => self.stats.wakes += 1,
                 SIGNALS_KEY => {}
@@ -184,12 +207,11 @@ impl<T: Copy, M> EventLoop<T, M> {
             }
             return;
         };
-        let readiness = event.readiness | entry.patience.implied();
-        let (interest, is_child) = (entry.interest, entry.is_child);
-        entry.again = 0;
-        entry.hint = ReadHint::of(readiness).terminal();
+        let readiness = event.readiness | slot.patience.implied();
+        let (interest, is_child) = (slot.interest, slot.is_child());
+        slot.note_event(readiness);
         self.stats.events += 1;
-        let lasting = entry.trigger == Trigger::Level && entry.patience.concerns(readiness);
+        let lasting = slot.trigger == Trigger::Level && slot.patience.concerns(readiness);
         if lasting && self.suspend(event) {
             return;
         }
@@ -201,22 +223,32 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// Sees to a source that may be telling the same over and over. `true`: it was suspended, and the event is done with.
     #[cold]
     fn suspend(&mut self, event: Event) -> bool {
-        let Some(entry) = self.registry.get_mut(event.key) else { return false };
-        let before = entry.patience;
-        let (noted, interest) = (entry.noted, entry.interest);
-        let suspended = self.shared.while_alive(event.key, |selector| {
-            let (interest, trigger, suspended) =
-                match entry.patience.judge(event.readiness, interest, || noted.bytes_readable().ok()) {
-                    Verdict::Deliver => return false,
-                    Verdict::Suspend(interest, trigger) => (interest, trigger, true),
-                    Verdict::Wake => (interest, Trigger::Level, false),
-                };
+        let EventLoop { registry, shared, unread, .. } = self;
+        let Some(slot) = registry.get_mut(event.key) else { return false };
+        let (before, noted, interest) = (slot.patience, slot.noted, slot.interest);
+        let mut counted_before = None;
+        let suspended = shared.while_alive(event.key, |selector| {
+            let count = || {
+                let bytes = noted.bytes_readable().ok().and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(UNKNOWN);
+                (bytes, *counted_before.insert(unread.replace(event.key, bytes)))
+            };
+            let (interest, trigger, suspended) = match slot.patience.judge(event.readiness, interest, count) {
+                Verdict::Deliver => return false,
+                Verdict::Suspend(interest, trigger) => (interest, trigger, true),
+                Verdict::Wake => (interest, Trigger::Level, false),
+            };
             let modified = selector.modify_noted(noted, event.key, interest, trigger);
             if modified.is_err() {
-                entry.patience = before; // It is as it was, and asked again next time.
+                // It is as it was, and asked again next time.
+                slot.patience = before;
+                counted_before.map(|bytes| unread.replace(event.key, bytes));
             }
             suspended && modified.is_ok()
         });
+        slot.settle();
+        if before.has_counted() && !slot.patience.has_counted() {
+            unread.forget(event.key);
+        }
         self.stats.suspensions += u64::from(suspended == Some(true));
         // A source that has just died is not called either.
         suspended.unwrap_or(true)
@@ -225,15 +257,15 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// One callback of the event at hand, if its source is still there and still wants it.
     #[inline]
     fn deliver<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, call: Call) {
-        let Some(entry) = self.registry.get(self.batch.key) else {
+        let Some(slot) = self.registry.get(self.batch.key) else {
             self.batch.calls = Calls::NONE;
             return;
         };
-        let token = entry.token;
+        let token = slot.token;
         let wanted = match call {
-            Call::Priority => entry.interest.contains(Interest::PRIORITY),
-            Call::Readable => entry.interest.contains(Interest::READABLE),
-            Call::Writable => entry.interest.contains(Interest::WRITABLE),
+            Call::Priority => slot.interest.contains(Interest::PRIORITY),
+            Call::Readable => slot.interest.contains(Interest::READABLE),
+            Call::Writable => slot.interest.contains(Interest::WRITABLE),
             Call::HangUp => true,
             Call::ChildExit => return self.child_ended(handler, self.batch.key, token),
         };
@@ -249,31 +281,37 @@ impl<T: Copy, M> EventLoop<T, M> {
         });
     }
 
-    /// The sources for which somebody said `again` before this turn: the first `count` notes.
-    fn deliver_again<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, count: usize) {
-        for _ in 0..count {
+    /// The sources for which somebody said `again` before this turn.
+    fn deliver_again<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
+        loop {
             self.reap();
-            let Some(Some(key)) = self.registry.take_again(self.turn) else { continue };
+            let key = match self.registry.take_again() {
+                None => break,
+                Some(None) => continue,
+                Some(Some(key)) => key,
+            };
             for (interest, call) in [(Interest::READABLE, Call::Readable), (Interest::WRITABLE, Call::Writable)] {
                 self.reap();
-                let Some(entry) = self.registry.get(key) else { break };
-                if !entry.interest.contains(interest) {
+                let Some(slot) = self.registry.get(key) else { break };
+                if !slot.interest.contains(interest) {
                     continue;
                 }
-                let (token, hint) = (entry.token, ReadHint::DATA | entry.hint);
+                let (token, hint) = (slot.token, ReadHint::DATA | slot.lasting_hint());
                 self.timed(|event_loop| match call {
                     Call::Writable => handler.writable(event_loop, token),
                     _ => handler.readable(event_loop, token, hint),
                 });
             }
         }
+        self.quirks.set(Quirks::AGAIN, self.registry.any_again());
+        self.quirks.set(Quirks::FREED, self.registry.any_freed());
     }
 
     fn fire_timers<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
         if self.timers.is_empty() {
             return;
         }
-        let mut advance = self.timers.advance(self.now, self.settings.timers_per_turn);
+        let mut advance = self.timers.advance(self.now(), self.settings.timers_per_turn);
         while let Some(token) = self.timers.next_due(&mut advance) {
             self.stats.timers_fired += 1;
             self.timed(|event_loop| handler.timeout(event_loop, token));
@@ -281,20 +319,20 @@ impl<T: Copy, M> EventLoop<T, M> {
     }
 
     fn deliver_messages<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
-        // Most turns bring none, and to look is cheaper than to try: two loads against a fence.
+        // To look is cheaper than to try: two loads against a fence.
         if self.channels.receiver.is_empty() {
-            self.messages_left = false;
+            self.quirks.remove(Quirks::READY);
             return;
         }
         for _ in 0..self.settings.messages_per_turn {
             let Ok(message) = self.channels.receiver.try_recv() else {
-                self.messages_left = false;
+                self.quirks.remove(Quirks::READY);
                 return;
             };
             self.stats.messages += 1;
             self.timed(|event_loop| handler.notify(event_loop, message));
         }
-        self.messages_left = true;
+        self.quirks.add(Quirks::READY);
     }
 
     /// Calls for each further channel that has something to receive. Channels added meanwhile wait for the next turn.

@@ -125,7 +125,7 @@ fn further_channels_call_with_their_token_until_they_are_drained() {
     event_loop.run(&mut handler).unwrap();
     assert_eq!(got, ["a", "b"]);
     assert_eq!(poll(&mut event_loop), []);
-    assert_eq!(event_loop.stats().sleeps, 0);
+    assert!(event_loop.stats().sleeps <= 1, "the first wait, which the senders' wake had ended beforehand");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use common::{Loop, On, Seen, drain, pair, poll, readable_tokens, ready};
+use common::{Loop, On, Seen, drain, libkqueue_lacks, pair, poll, readable_tokens, ready};
 use kodiak_reactor::{Interest, Io, RegisterError, Trigger};
 
 #[test]
@@ -102,6 +102,10 @@ fn thousands_of_sources_closed_in_a_batch_s_first_callback_are_all_silent() {
     for _ in 0..50 {
         sources.pop(); // leave some for other tests
     }
+    // A batch brings all of them. libkqueue brings fewer, and has two descriptors for each.
+    if libkqueue_lacks("brings no more than 512 events at a time") {
+        sources.truncate(500.min(sources.len() / 3));
+    }
     let mut event_loop: Loop = Loop::builder().events_per_turn(4096).build().unwrap();
     for (token, io) in sources.iter().enumerate() {
         event_loop.register(io, token as u32).unwrap();
@@ -172,7 +176,11 @@ fn what_the_kernel_refuses_leaves_no_trace() {
     let file = Io::new(std::fs::File::open("/proc/self/status").unwrap());
     let regular = Io::new(std::fs::File::open(std::env::current_exe().unwrap()).unwrap());
     drop(file);
-    assert!(matches!(event_loop.register(&regular, 1), Err(RegisterError::Kernel { .. })));
+    let registered = event_loop.register(&regular, 1);
+    if libkqueue_lacks("refuses no file: every kqueue watches regular ones") {
+        return registered.unwrap();
+    }
+    assert!(matches!(registered, Err(RegisterError::Kernel { .. })));
     assert_eq!(event_loop.source_count(), 0);
     assert!(matches!(event_loop.deregister(&regular), Err(RegisterError::NotRegistered)));
 }

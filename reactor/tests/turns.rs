@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
-use common::{Loop, On, Seen, drain, pair, poll, readable_tokens, ready};
+use common::{Loop, On, Seen, drain, libkqueue_lacks, pair, poll, readable_tokens, ready};
 use kodiak_reactor::{EventLoop, Handler, Interest, Io, ReadHint, RunError, Trigger};
 
 #[test]
@@ -51,7 +51,7 @@ fn what_exceeds_the_budget_of_messages_waits_for_the_next_turn_but_not_for_a_wak
     event_loop.run(&mut handler).unwrap();
     use Seen::{Notify, TurnEnd};
     assert_eq!(seen, [Notify(0), Notify(1), TurnEnd, Notify(2), Notify(3), TurnEnd, Notify(4), TurnEnd]);
-    assert_eq!(event_loop.stats().sleeps, 0);
+    assert!(event_loop.stats().sleeps <= 1, "the first wait, which the sender's wake had ended beforehand");
 }
 
 /// A handler that keeps sending to itself must not starve the sockets.
@@ -230,7 +230,11 @@ fn a_loop_can_be_nested_in_another() {
     });
     let mut outer = EventLoop::<(), ()>::new().unwrap();
     let descriptor = Io::new(inner.as_fd().try_clone_to_owned().unwrap());
-    outer.register(&descriptor, ()).unwrap();
+    let registered = outer.register(&descriptor, ());
+    if libkqueue_lacks("has no descriptor that becomes readable") {
+        return assert!(registered.is_err());
+    }
+    registered.unwrap();
     let thread = std::thread::spawn(move || sender.send(2));
     outer.run(&mut Outer { inner: &mut inner, inner_handler }).unwrap();
     thread.join().unwrap().unwrap();

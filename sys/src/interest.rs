@@ -33,6 +33,7 @@ impl Interest {
     }
 
     /// Whether everything in `other` is in `self`. The empty interest is in every other.
+    #[inline]
     pub const fn contains(self, other: Interest) -> bool {
         self.0 & other.0 == other.0
     }

@@ -28,18 +28,20 @@ use std::ops::{BitOr, BitOrAssign};
 pub struct Readiness(u8);
 
 impl Readiness {
+    // The bits stand where epoll has them, as far as epoll has them: see the translation in `selector/epoll.rs`.
+
     /// Data, a datagram or a connection waits.
     pub const READABLE: Readiness = Readiness(1);
     /// There is room to write, or a connection attempt has ended.
-    pub const WRITABLE: Readiness = Readiness(1 << 1);
+    pub const WRITABLE: Readiness = Readiness(1 << 2);
     /// The peer will send nothing more.
-    pub const READ_CLOSED: Readiness = Readiness(1 << 2);
+    pub const READ_CLOSED: Readiness = Readiness(1 << 5);
     /// Nothing more can be sent.
-    pub const WRITE_CLOSED: Readiness = Readiness(1 << 3);
+    pub const WRITE_CLOSED: Readiness = Readiness(1 << 4);
     /// An error waits.
-    pub const ERROR: Readiness = Readiness(1 << 4);
+    pub const ERROR: Readiness = Readiness(1 << 3);
     /// Out-of-band data waits.
-    pub const PRIORITY: Readiness = Readiness(1 << 5);
+    pub const PRIORITY: Readiness = Readiness(1 << 1);
 
     /// No condition at all; what `Readiness::default()` is too.
     pub const fn empty() -> Readiness {
@@ -47,46 +49,67 @@ impl Readiness {
     }
 
     /// Whether everything in `other` is in `self`.
+    #[inline]
     pub const fn contains(self, other: Readiness) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// Whether nothing is reported.
+    #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Whether data, a datagram or a connection waits.
+    #[inline]
     pub const fn is_readable(self) -> bool {
         self.contains(Readiness::READABLE)
     }
 
     /// Whether there is room to write, or a connection attempt has ended.
+    #[inline]
     pub const fn is_writable(self) -> bool {
         self.contains(Readiness::WRITABLE)
     }
 
     /// Whether the peer will send nothing more. What it sent before may still wait to be read.
+    #[inline]
     pub const fn is_read_closed(self) -> bool {
         self.contains(Readiness::READ_CLOSED)
     }
 
     /// Whether nothing more can be sent.
+    #[inline]
     pub const fn is_write_closed(self) -> bool {
         self.contains(Readiness::WRITE_CLOSED)
     }
 
     /// Whether an error waits.
+    #[inline]
     pub const fn is_error(self) -> bool {
         self.contains(Readiness::ERROR)
     }
 
     /// Whether out-of-band data waits.
+    #[inline]
     pub const fn is_priority(self) -> bool {
         self.contains(Readiness::PRIORITY)
     }
 
+    /// The bits that a backend has put together.
+    #[cfg_attr(not(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue))), expect(dead_code))]
+    #[inline]
+    pub(crate) const fn from_bits(bits: u8) -> Readiness {
+        Readiness(bits)
+    }
+
+    #[cfg_attr(not(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue))), expect(dead_code))]
+    pub(crate) const fn bits(self) -> u8 {
+        self.0
+    }
+
     /// `bit` if `present`, else nothing: for translating a kernel's flags one line each.
+    #[cfg_attr(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)), expect(dead_code))]
     pub(crate) const fn when(present: bool, bit: Readiness) -> Readiness {
         if present { bit } else { Readiness::empty() }
     }

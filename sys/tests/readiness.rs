@@ -129,6 +129,7 @@ fn add_priority(selector: &Selector, socket: &impl AsFd, interest: Interest) -> 
         Ok(()) => true,
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Unsupported);
+            println!("skipped: {error}");
             false
         }
     }

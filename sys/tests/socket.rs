@@ -47,6 +47,41 @@ fn tcp_over_v6() {
     }
 }
 
+/// A connection attempt that was refused, and whose socket knows by now; `None` if the kernel said so at once.
+fn refused() -> Option<OwnedFd> {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // nobody listens any more
+    let (client, _) = socket::connect_tcp(address).ok()?;
+    readiness_until(&watching(&client, Interest::WRITABLE, Trigger::Level), Readiness::is_writable);
+    Some(client)
+}
+
+#[test]
+fn a_refused_connection_says_so_once_and_is_never_taken_for_one_that_goes_on() {
+    let Some(client) = refused() else { return };
+    let error = socket::connect_progress(client.as_fd()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    let Some(client) = refused() else { return };
+    assert!(socket::take_error(client.as_fd()).unwrap().is_some(), "somebody else was curious");
+    let error = socket::connect_progress(client.as_fd()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotConnected, "{error}");
+}
+
+#[test]
+fn an_attempt_that_nobody_answers_is_pending() {
+    // A listener whose queue is full drops what comes next, on Linux: the attempt goes on for minutes.
+    if !cfg!(target_os = "linux") {
+        return println!("skipped: only Linux leaves an attempt unanswered when the listener's queue is full");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // SAFETY: no pointers; the descriptor is borrowed for the whole call.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+    let address = listener.local_addr().unwrap();
+    let attempts: Vec<_> = (0..16).map(|_| socket::connect_tcp(address).unwrap().0).collect();
+    let progress = |client: &OwnedFd| socket::connect_progress(client.as_fd()).unwrap();
+    assert!(attempts.iter().any(|client| progress(client) == Progress::Pending));
+    assert!(attempts.iter().any(|client| progress(client) == Progress::Connected));
+}
+
 #[test]
 fn unix_sockets_connect_at_once() {
     let folder = tempfile::tempdir().unwrap();

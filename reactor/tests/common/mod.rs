@@ -6,6 +6,15 @@ use std::os::unix::net::UnixStream;
 
 use kodiak_reactor::{EventLoop, Handler, Io, ReadHint, SigInfo};
 
+/// Whether the backend is libkqueue, which cannot do all that a kernel can; who asks is about to skip something, for a printed reason.
+pub fn libkqueue_lacks(what: &str) -> bool {
+    let lacks = cfg!(all(target_os = "linux", kodiak_kqueue));
+    if lacks {
+        println!("skipped: libkqueue {what}");
+    }
+    lacks
+}
+
 pub type Loop = EventLoop<u32, u32>;
 
 /// One callback, as data.

@@ -5,14 +5,14 @@
 //! `open(pid)`, for a child of ours that nobody has reaped, ended or not: a close-on-exec descriptor that is and stays
 //! readable, for any selector, once the child has ended.
 //!
-//! - `pidfd.rs`: Linux and Android.
+//! - `pidfd.rs`: Linux and Android, with libkqueue too, whose kqueues cannot be watched.
 //! - `process_filter.rs`: kqueue's EVFILT_PROC in a kqueue of its own, which is itself a descriptor that can be watched.
 //!
 //! Neither involves SIGCHLD, of which several may merge into one, which any library's handler may swallow, and which says
 //! nothing that `waitpid` of *everybody's* children would not have to find out.
 
 cfg_select! {
-    all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)) => {
+    any(target_os = "linux", target_os = "android") => {
         mod pidfd;
         use pidfd as imp;
     }

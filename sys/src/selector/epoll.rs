@@ -1,8 +1,9 @@
 //! The epoll backend (Linux, Android). `mod.rs` lists what is promised here.
 //!
-//! Waits go through `epoll_pwait2` (Linux 5.11), which takes nanoseconds. Where it is missing (`ENOSYS`) or a sandbox
-//! refuses it (`EPERM`) the selector notes that once and uses `epoll_wait`, with milliseconds rounded **up** and, since its
-//! timeout is an `int`, in pieces of at most 24 days.
+//! A wait without a timeout, or with zero, is an `epoll_wait`: that has no unit to be wrong about. A wait with a timeout is an
+//! `epoll_pwait2` (Linux 5.11), which takes nanoseconds. Where it is missing (`ENOSYS`) or a sandbox refuses it (`EPERM`) the
+//! selector notes that once and uses `epoll_wait`, with milliseconds rounded **up** and, since its timeout is an `int`, in
+//! pieces of at most 24 days.
 
 use super::Event;
 use crate::fd::check;
@@ -62,8 +63,16 @@ impl Selector {
         check(unsafe { libc::epoll_ctl(epoll, operation, source, &mut event) }).map(drop)
     }
 
+    #[inline]
     pub(crate) fn wait(&self, buffer: &mut Buffer, timeout: Option<Duration>) -> io::Result<()> {
-        buffer.clear();
+        match timeout {
+            None => self.wait_once(buffer, -1),
+            Some(Duration::ZERO) => self.wait_once(buffer, 0),
+            Some(timeout) => self.wait_up_to(buffer, timeout),
+        }
+    }
+
+    fn wait_up_to(&self, buffer: &mut Buffer, timeout: Duration) -> io::Result<()> {
         if !self.millis_only.load(Ordering::Relaxed) {
             match self.wait_nanos(buffer, timeout) {
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
@@ -76,28 +85,47 @@ impl Selector {
     }
 
     /// One `epoll_pwait2`, which the C library may be too old to know: hence through `syscall`.
-    fn wait_nanos(&self, buffer: &mut Buffer, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = timeout.map(KernelTimespec::from);
-        let timeout_pointer = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    fn wait_nanos(&self, buffer: &mut Buffer, timeout: Duration) -> io::Result<()> {
+        buffer.clear();
+        let timeout = KernelTimespec::from(timeout);
+        let timeout_pointer = std::ptr::from_ref(&timeout);
         let (epoll, events, capacity) = (self.epoll.as_raw_fd(), buffer.events.as_mut_ptr(), buffer.capacity_int());
         let (no_mask, mask_bytes) = (std::ptr::null::<libc::sigset_t>(), 0_usize);
         let number = libc::SYS_epoll_pwait2;
         // SAFETY: `events` points to `capacity` writable events, the timespec outlives the call and has the kernel's 64-bit
         // layout, and without a mask its size is not looked at.
         let n = unsafe { libc::syscall(number, epoll, events, capacity, timeout_pointer, no_mask, mask_bytes) };
-        buffer.filled(if n == -1 { Err(io::Error::last_os_error()) } else { Ok(n as usize) })
+        if n == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just filled in `n` events, at most as many as there is room for.
+        unsafe { buffer.events.set_len(n as usize) };
+        Ok(())
+    }
+
+    /// One `epoll_wait`.
+    #[inline]
+    fn wait_once(&self, buffer: &mut Buffer, millis: libc::c_int) -> io::Result<()> {
+        let (epoll, events, capacity) = (self.epoll.as_raw_fd(), buffer.events.as_mut_ptr(), buffer.capacity_int());
+        // SAFETY: `events` points to room for `capacity` events, and the descriptor is ours.
+        let n = unsafe { libc::epoll_wait(epoll, events, capacity, millis) };
+        if n == -1 {
+            buffer.clear();
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just filled in `n` events, at most as many as there is room for.
+        unsafe { buffer.events.set_len(n as usize) };
+        Ok(())
     }
 
     /// `epoll_wait`, as often as it takes for the whole timeout to pass.
-    fn wait_millis(&self, buffer: &mut Buffer, timeout: Option<Duration>) -> io::Result<()> {
-        let mut left = timeout.map(millis_rounded_up);
+    fn wait_millis(&self, buffer: &mut Buffer, timeout: Duration) -> io::Result<()> {
+        let mut left = millis_rounded_up(timeout);
         loop {
-            let piece = left.map_or(-1, |left| libc::c_int::try_from(left).unwrap_or(libc::c_int::MAX));
-            let (epoll, events, capacity) = (self.epoll.as_raw_fd(), buffer.events.as_mut_ptr(), buffer.capacity_int());
-            // SAFETY: `events` points to `capacity` writable events, and the descriptor is ours.
-            buffer.filled(check(unsafe { libc::epoll_wait(epoll, events, capacity, piece) }).map(|n| n as usize))?;
-            left = left.map(|left| left.saturating_sub(piece as u128));
-            if buffer.len() > 0 || left == Some(0) {
+            let piece = libc::c_int::try_from(left).unwrap_or(libc::c_int::MAX);
+            self.wait_once(buffer, piece)?;
+            left = left.saturating_sub(piece as u128);
+            if buffer.len() > 0 || left == 0 {
                 return Ok(());
             }
         }
@@ -121,15 +149,29 @@ fn flags(want: Interest, trigger: Trigger) -> u32 {
     interests.iter().filter(|(interest, _)| want.contains(*interest)).fold(trigger, |all, (_, bit)| all | bit) as u32
 }
 
+/// Four of our bits are the kernel's own, so they need no translation; the hang-up is both closed bits, and the closed half has
+/// another place. The common case comes first.
+#[inline]
 fn readiness(flags: u32) -> Readiness {
-    let has = |bits: libc::c_int| flags & bits as u32 != 0;
-    Readiness::when(has(EPOLLIN), Readiness::READABLE)
-        | Readiness::when(has(EPOLLOUT), Readiness::WRITABLE)
-        | Readiness::when(has(EPOLLRDHUP | EPOLLHUP), Readiness::READ_CLOSED)
-        | Readiness::when(has(EPOLLHUP), Readiness::WRITE_CLOSED)
-        | Readiness::when(has(EPOLLERR), Readiness::ERROR)
-        | Readiness::when(has(EPOLLPRI), Readiness::PRIORITY)
+    if flags == EPOLLIN as u32 {
+        return Readiness::READABLE;
+    }
+    let same = flags & SAME;
+    let hang_up = flags & EPOLLHUP as u32;
+    let read_closed = (hang_up << 1) | ((flags & EPOLLRDHUP as u32) >> 8);
+    Readiness::from_bits((same | hang_up | read_closed) as u8)
 }
+
+const SAME: u32 = (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLERR) as u32;
+
+/// What [`readiness`] counts on.
+const _: () = {
+    assert!(Readiness::READABLE.bits() as i32 == EPOLLIN && Readiness::PRIORITY.bits() as i32 == EPOLLPRI);
+    assert!(Readiness::WRITABLE.bits() as i32 == EPOLLOUT && Readiness::ERROR.bits() as i32 == EPOLLERR);
+    assert!(Readiness::WRITE_CLOSED.bits() as i32 == EPOLLHUP);
+    assert!(Readiness::READ_CLOSED.bits() as i32 == EPOLLHUP << 1);
+    assert!(Readiness::READ_CLOSED.bits() as i32 == EPOLLRDHUP >> 8);
+};
 
 /// `ENOSPC` from epoll has nothing to do with disks; say what it means.
 fn name_the_limit(error: io::Error) -> io::Error {
@@ -160,42 +202,42 @@ impl From<Duration> for KernelTimespec {
     }
 }
 
-/// The kernel writes straight into this memory; events are translated when they are looked at.
+/// The kernel writes straight into this memory; events are translated when they are looked at. The vector's length is the
+/// number of events; it never grows.
 pub(crate) struct Buffer {
-    events: Box<[libc::epoll_event]>,
-    len: usize,
+    events: Vec<libc::epoll_event>,
+    /// What was asked for; the vector may have more.
+    capacity: usize,
 }
 
 impl Buffer {
     pub(crate) fn with_capacity(capacity: usize) -> Buffer {
-        Buffer { events: vec![libc::epoll_event { events: 0, u64: 0 }; capacity].into_boxed_slice(), len: 0 }
+        Buffer { events: Vec::with_capacity(capacity), capacity }
     }
 
     pub(crate) fn capacity(&self) -> usize {
-        self.events.len()
+        self.capacity
     }
 
     /// `Events::MAX_CAPACITY` keeps this far below the kernel's limit.
+    #[inline]
     fn capacity_int(&self) -> libc::c_int {
-        libc::c_int::try_from(self.events.len()).unwrap_or(libc::c_int::MAX)
+        self.capacity as libc::c_int
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.events.len()
     }
 
     pub(crate) fn clear(&mut self) {
-        self.len = 0;
+        self.events.clear();
     }
 
+    #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<Event> {
-        let event = self.events[..self.len].get(index)?;
+        let event = self.events.get(index)?;
         Some(Event { key: event.u64, readiness: readiness(event.events) })
-    }
-
-    fn filled(&mut self, answer: io::Result<usize>) -> io::Result<()> {
-        self.len = answer?;
-        Ok(())
     }
 }
 
@@ -219,20 +261,39 @@ mod tests {
         let (selector, mut buffer) = (millis_only(), Buffer::with_capacity(4));
         for nanos in [0, 1, 999_999, 1_000_000, 1_000_001, 3_000_001] {
             let (timeout, before) = (Duration::from_nanos(nanos), Instant::now());
-            selector.wait(&mut buffer, Some(timeout)).unwrap();
+            selector.wait_up_to(&mut buffer, timeout).unwrap();
             assert!(buffer.len() == 0 && before.elapsed() >= timeout);
         }
     }
 
     #[test]
     fn the_fallback_waits_absurdly_long_and_reports_like_the_other() {
-        for timeout in [None, Some(Duration::MAX), Some(Duration::from_secs(1 << 40)), Some(Duration::from_secs(1))] {
+        for timeout in [Duration::MAX, Duration::from_secs(1 << 40), Duration::from_secs(1)] {
             let (selector, mut buffer) = (millis_only(), Buffer::with_capacity(4));
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             selector.add(ours.as_fd(), u64::MAX, Interest::READABLE, Trigger::Oneshot).unwrap();
             theirs.write_all(b"x").unwrap();
-            selector.wait(&mut buffer, timeout).unwrap();
+            selector.wait_up_to(&mut buffer, timeout).unwrap();
             assert_eq!(buffer.get(0), Some(Event { key: u64::MAX, readiness: Readiness::READABLE }));
+        }
+    }
+
+    #[test]
+    fn every_flag_has_its_readiness() {
+        let table = [
+            (EPOLLIN, Readiness::READABLE),
+            (EPOLLOUT, Readiness::WRITABLE),
+            (EPOLLPRI, Readiness::PRIORITY),
+            (EPOLLERR, Readiness::ERROR),
+            (EPOLLRDHUP, Readiness::READ_CLOSED),
+            (EPOLLHUP, Readiness::READ_CLOSED | Readiness::WRITE_CLOSED),
+        ];
+        for mask in 0..1 << table.len() {
+            let chosen = table.iter().enumerate().filter(|(n, _)| mask & 1 << n != 0).map(|(_, row)| row);
+            let (flags, expected) =
+                chosen.fold((0, Readiness::empty()), |(flags, all), (flag, bit)| (flags | *flag, all | *bit));
+            // Whatever else the kernel may say is not ours.
+            assert_eq!((readiness(flags as u32), readiness(flags as u32 | 1 << 30)), (expected, expected));
         }
     }
 

@@ -160,6 +160,7 @@ impl Selector {
     /// # Errors
     /// [`Interrupted`](io::ErrorKind::Interrupted) when a signal handler ran: the caller, who knows its deadline, waits
     /// again. Nothing is lost by it.
+    #[inline]
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
         self.imp.wait(&mut events.buffer, timeout)?;
         Ok(events.len())
@@ -217,6 +218,7 @@ impl Events {
     }
 
     /// How many events the last wait brought.
+    #[inline]
     pub fn len(&self) -> usize {
         self.buffer.len()
     }
@@ -227,6 +229,7 @@ impl Events {
     }
 
     /// The event at `index`, in the kernel's order; `None` from [`len`](Self::len) on.
+    #[inline]
     pub fn get(&self, index: usize) -> Option<Event> {
         self.buffer.get(index)
     }

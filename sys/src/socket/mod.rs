@@ -1,7 +1,8 @@
 //! Socket calls that neither the standard library nor `socket2` offers in one step, and the errors that only `errno` tells
 //! apart.
 //!
-//! - [`connect_tcp`], [`connect_unix`], [`accept_tcp`], [`accept_unix`]: non-blocking streams, in one step
+//! - [`connect_tcp`], [`connect_unix`], [`accept_tcp`], [`accept_unix`]: non-blocking streams, in one step; [`connect_progress`]:
+//!   what became of it
 //! - [`RecvBatch`], [`SendBatch`]: many datagrams in one call (`recvmmsg`, `sendmmsg`)
 //! - [`send_with_descriptors`], [`recv_with_descriptors`]: open files for another process (`SCM_RIGHTS`)
 //! - [`peer_credentials`]: who is at the other end of a Unix socket
@@ -19,11 +20,11 @@
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
 //! let (client, _progress) = socket::connect_tcp(listener.local_addr()?)?;
 //!
-//! // Whatever the progress: once the socket is writable, its error tells how the attempt ended.
+//! // Whatever the progress: once the socket is writable, the attempt has ended.
 //! let selector = Selector::new()?;
 //! selector.add(client.as_fd(), 0, Interest::WRITABLE, Trigger::Level)?;
 //! selector.wait(&mut Events::with_capacity(1), None)?;
-//! assert!(socket::take_error(client.as_fd())?.is_none());
+//! assert_eq!(socket::connect_progress(client.as_fd())?, socket::Progress::Connected);
 //!
 //! let (server, peer) = socket::accept_tcp(listener.as_fd())?;
 //! assert!(peer.ip().is_loopback());
@@ -41,7 +42,7 @@ mod stream;
 pub use batch::{Datagram, PushError, RecvBatch, SendBatch};
 pub use credentials::{PeerCredentials, peer_credentials};
 pub use descriptors::{MAX_DESCRIPTORS, Received, recv_with_descriptors, send_with_descriptors};
-pub use stream::{Progress, accept_tcp, accept_unix, connect_tcp, connect_unix, connect_unix_addr};
+pub use stream::{Progress, accept_tcp, accept_unix, connect_progress, connect_tcp, connect_unix, connect_unix_addr};
 
 use crate::fd::check;
 use std::io;
@@ -77,8 +78,8 @@ pub(crate) fn bytes_readable_raw(source: RawFd) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// Takes the error that waits on a socket (`SO_ERROR`): how a connection attempt ended, or why a connection broke. The next
-/// call answers `None`.
+/// Takes the error that waits on a socket (`SO_ERROR`): why a connection broke. The next call answers `None`. How an attempt to connect
+/// ended [`connect_progress`] tells.
 ///
 /// # Errors
 /// What the kernel says about the question itself, for instance that the descriptor is no socket.
@@ -89,7 +90,13 @@ pub fn take_error(socket: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
     let place = (&raw mut error).cast();
     // SAFETY: the descriptor is borrowed for the whole call, and `len` is the size of `error`.
     check(unsafe { libc::getsockopt(raw, libc::SOL_SOCKET, libc::SO_ERROR, place, &mut len) })?;
-    Ok((error != 0).then(|| io::Error::from_raw_os_error(error)))
+    if error != 0 {
+        return Ok(Some(io::Error::from_raw_os_error(error)));
+    }
+    cfg_select! {
+        all(target_os = "linux", kodiak_kqueue) => { Ok(crate::selector::kqueue::libkqueue::taken_errors::take(socket)) }
+        _ => { Ok(None) }
+    }
 }
 
 /// Sorts an error from [`accept_tcp`], [`accept_unix`] or any other `accept` by what to do next.

@@ -1,7 +1,7 @@
 //! Beginning a connection, and accepting one.
 
 use super::address::{Address, Sized};
-use super::is_in_progress;
+use super::{is_in_progress, take_error};
 use crate::fd::{check, retry};
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use std::path::Path;
 pub enum Progress {
     /// It is connected already (the rule for Unix sockets).
     Connected,
-    /// It goes on: the socket becomes writable when it has ended, and [`take_error`](super::take_error) tells how.
+    /// It goes on: the socket becomes writable when it has ended, and [`connect_progress`] tells how.
     Pending,
 }
 
@@ -45,6 +45,46 @@ pub fn connect_unix(path: &Path) -> io::Result<(OwnedFd, Progress)> {
 /// As [`connect_unix`]; [`InvalidInput`](io::ErrorKind::InvalidInput) for the address of an unnamed socket, too.
 pub fn connect_unix_addr(address: &UnixSocketAddr) -> io::Result<(OwnedFd, Progress)> {
     connect(Address::unix(address)?)
+}
+
+/// How far a connection attempt has come by now. May be asked at any time.
+///
+/// # Errors
+/// Why the attempt failed. [`NotConnected`](io::ErrorKind::NotConnected) if it failed and somebody else has taken the error
+/// ([`take_error`]) that said why. Otherwise what the kernel says about the question, for instance that the descriptor is no socket.
+pub fn connect_progress(socket: BorrowedFd<'_>) -> io::Result<Progress> {
+    // The order matters: first the error (reading it clears it), then whether there is a peer. Without either the attempt goes on, or
+    // failed just now, or its error is gone: a socket that waits for its peer has not hung up.
+    if let Some(error) = take_error(socket)? {
+        return Err(error);
+    }
+    match ask_for_peer(socket) {
+        Ok(()) => Ok(Progress::Connected),
+        Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
+        Err(_) if !has_hung_up(socket)? => Ok(Progress::Pending),
+        Err(_) => Err(take_error(socket)?.unwrap_or_else(|| {
+            let text = "the connection attempt has failed, and somebody else has taken the error that said why";
+            io::Error::new(io::ErrorKind::NotConnected, text)
+        })),
+    }
+}
+
+/// [`NotConnected`](io::ErrorKind::NotConnected) if there is no peer.
+fn ask_for_peer(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the struct consists of integers, for all of which zero is a value.
+    let mut address: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    let place = (&raw mut address).cast();
+    // SAFETY: the descriptor is borrowed for the whole call, and `len` is the size of `address`.
+    check(unsafe { libc::getpeername(socket.as_raw_fd(), place, &mut len) }).map(drop)
+}
+
+/// Whether the connection is over in both directions, or was never begun.
+fn has_hung_up(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut asked = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: one entry, which the kernel writes to, and no waiting.
+    retry(|| check(unsafe { libc::poll(&mut asked, 1, 0) }))?;
+    Ok(asked.revents & (libc::POLLHUP | libc::POLLERR) != 0)
 }
 
 /// Accepts a TCP connection, and says where it comes from.

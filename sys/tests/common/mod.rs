@@ -10,6 +10,15 @@ use std::time::{Duration, Instant};
 /// Long enough for any machine; only a test that is about to fail waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Whether the backend is libkqueue, which cannot do all that a kernel can; who asks is about to skip a test, for a printed reason.
+pub fn libkqueue_lacks(what: &str) -> bool {
+    let lacks = cfg!(all(target_os = "linux", kodiak_kqueue));
+    if lacks {
+        println!("skipped: libkqueue {what}");
+    }
+    lacks
+}
+
 /// Waits until something is ready. Interruptions are waited out.
 pub fn wait(selector: &Selector) -> Vec<Event> {
     let deadline = Instant::now() + PATIENCE;

@@ -25,9 +25,10 @@ pub(super) struct Registration {
     pub(super) trigger: Trigger,
     /// False for a oneshot registration that has fired.
     pub(super) armed: bool,
-    /// The last batch that had an event of this source, and the place of that event in it.
+    /// The last batch that had an event of this source, the place of that event in it, and whose filters fired.
     batch: u64,
     place: usize,
+    fired: Interest,
 }
 
 /// A waker's user event.
@@ -47,17 +48,15 @@ pub(super) struct Table {
     last_tag: usize,
 }
 
-/// What the caller still has to do about an event.
-#[derive(PartialEq, Eq, Debug)]
-pub(super) enum Outcome {
-    Done,
-    /// A oneshot source fired: its other filters have to be disabled.
-    DisarmOthers(Interest),
-}
-
 impl Table {
     pub(super) fn get(&self, fd: usize) -> Option<Registration> {
         *self.sources.get(fd)?
+    }
+
+    /// Every source's number and interest.
+    #[cfg(target_os = "linux")]
+    pub(super) fn all(&self) -> impl Iterator<Item = (usize, Interest)> {
+        self.sources.iter().enumerate().filter_map(|(fd, source)| Some((fd, source.as_ref()?.interest)))
     }
 
     /// Registers or replaces. The tag is new, so that what is still on its way for the old registration is dropped.
@@ -65,7 +64,16 @@ impl Table {
         if self.sources.len() <= fd {
             self.sources.resize(fd + 1, None);
         }
-        self.sources[fd] = Some(Registration { key, tag, interest, trigger, armed: true, batch: 0, place: 0 });
+        self.sources[fd] = Some(Registration {
+            key,
+            tag,
+            interest,
+            trigger,
+            armed: true,
+            batch: 0,
+            place: 0,
+            fired: Interest::empty(),
+        });
     }
 
     pub(super) fn forget(&mut self, fd: usize) {
@@ -103,34 +111,53 @@ impl Table {
         self.batch += 1;
     }
 
-    /// Adds one kernel event to `ready`, merged with the source's other filters, or drops it if it is stale.
-    pub(super) fn take_in(&mut self, event: &Kevent, ready: &mut Vec<Event>) -> Outcome {
+    /// Whether this event would be the first of its source in this batch.
+    pub(super) fn is_news(&self, fd: usize, event: &Kevent) -> bool {
+        let source = self.get(fd).filter(|_| Filter::of(event) != Some(Filter::User));
+        source.is_some_and(|source| source.tag == event.udata.addr() && source.batch != self.batch)
+    }
+
+    /// Adds one kernel event of the source `fd` to `ready`, merged with the source's other filters, or drops it if it is stale.
+    pub(super) fn take_in(&mut self, fd: usize, event: &Kevent, ready: &mut Vec<Event>) {
         let tag = event.udata.addr();
-        let Some(filter) = Filter::of(event) else { return Outcome::Done };
+        let Some(filter) = Filter::of(event) else { return };
         if filter == Filter::User {
             if let Some(Some(user)) = self.users.get(event.ident).filter(|user| user.is_some_and(|u| u.tag == tag)) {
                 ready.push(Event { key: user.key, readiness: Readiness::READABLE });
             }
-            return Outcome::Done;
+            return;
         }
-        let Some(Some(source)) = self.sources.get_mut(event.ident) else { return Outcome::Done };
-        if source.tag != tag {
-            return Outcome::Done;
+        let Some(Some(source)) = self.sources.get_mut(fd) else { return };
+        // Without being armed: the stale event of a oneshot's sibling.
+        if source.tag != tag || !source.armed {
+            return;
         }
-        if source.batch == self.batch {
-            ready[source.place].readiness |= readiness(event, filter);
-            return Outcome::Done;
+        if source.batch != self.batch {
+            (source.batch, source.place, source.fired) = (self.batch, ready.len(), Interest::empty());
+            ready.push(Event { key: source.key, readiness: Readiness::empty() });
         }
-        if !source.armed {
-            return Outcome::Done; // the stale event of a oneshot's sibling
-        }
-        (source.batch, source.place) = (self.batch, ready.len());
-        ready.push(Event { key: source.key, readiness: readiness(event, filter) });
-        if source.trigger != Trigger::Oneshot {
-            return Outcome::Done;
+        source.fired |= interest(filter);
+        ready[source.place].readiness |= readiness(event, filter);
+    }
+
+    /// Once all events of a batch are taken in: if a oneshot source has fired in it, disarms it and tells what of it has **not** fired and
+    /// has to be disabled, and the registration's tag. The second call for one source tells nothing.
+    pub(super) fn disarm(&mut self, fd: usize) -> Option<(Interest, usize)> {
+        let source = self.sources.get_mut(fd)?.as_mut()?;
+        if source.trigger != Trigger::Oneshot || !source.armed || source.batch != self.batch {
+            return None;
         }
         source.armed = false;
-        Outcome::DisarmOthers(source.interest)
+        Some((source.interest.remove(source.fired), source.tag))
+    }
+}
+
+fn interest(filter: Filter) -> Interest {
+    match filter {
+        Filter::Read => Interest::READABLE,
+        Filter::Write => Interest::WRITABLE,
+        Filter::Except => Interest::PRIORITY,
+        Filter::User | Filter::Process => Interest::empty(),
     }
 }
 
@@ -140,8 +167,9 @@ fn readiness(event: &Kevent, filter: Filter) -> Readiness {
         return Readiness::ERROR;
     }
     let end = flags & EOF != 0;
-    // At the end of a socket's life `fflags` is its error.
-    let error = Readiness::when(end && fflags != 0 && filter != Filter::Except, Readiness::ERROR);
+    // At the end of a socket's life `fflags` is its error; in libkqueue's events whenever it is not zero.
+    let error_told = end || cfg!(target_os = "linux");
+    let error = Readiness::when(error_told && fflags != 0 && filter != Filter::Except, Readiness::ERROR);
     error
         | match filter {
             Filter::Read => Readiness::READABLE | Readiness::when(end, Readiness::READ_CLOSED),
@@ -178,12 +206,12 @@ mod tests {
         let mut ready = Vec::new();
         let new = table.next_tag();
         table.put(5, 2, new, Interest::READABLE, Trigger::Level);
-        table.take_in(&event(5, Filter::Read, old), &mut ready);
+        table.take_in(5, &event(5, Filter::Read, old), &mut ready);
         assert_eq!(ready, []);
-        table.take_in(&event(5, Filter::Read, new), &mut ready);
+        table.take_in(5, &event(5, Filter::Read, new), &mut ready);
         assert_eq!(ready, [Event { key: 2, readiness: Readiness::READABLE }]);
         table.forget(5);
-        table.take_in(&event(5, Filter::Read, new), &mut ready);
+        table.take_in(5, &event(5, Filter::Read, new), &mut ready);
         assert_eq!(ready.len(), 1, "nobody owns it now");
     }
 
@@ -192,20 +220,34 @@ mod tests {
         let (mut table, tag) = table(u64::MAX, Trigger::Level);
         let mut ready = Vec::new();
         for filter in [Filter::Read, Filter::Write] {
-            assert_eq!(table.take_in(&event(5, filter, tag), &mut ready), Outcome::Done);
+            table.take_in(5, &event(5, filter, tag), &mut ready);
         }
         assert_eq!(ready, [Event { key: u64::MAX, readiness: Readiness::READABLE | Readiness::WRITABLE }]);
+    }
+
+    #[test]
+    fn a_oneshot_whose_filters_all_fired_has_nothing_left_to_disable() {
+        let (mut table, tag) = table(1, Trigger::Oneshot);
+        let mut ready = Vec::new();
+        for filter in [Filter::Read, Filter::Write] {
+            assert!(table.is_news(5, &event(5, filter, tag)) == (filter == Filter::Read));
+            table.take_in(5, &event(5, filter, tag), &mut ready);
+        }
+        assert_eq!(ready.len(), 1);
+        assert_eq!(table.disarm(5), Some((Interest::empty(), tag)));
     }
 
     #[test]
     fn a_oneshot_that_fired_in_an_earlier_batch_is_silent() {
         let (mut table, tag) = table(1, Trigger::Oneshot);
         let mut ready = Vec::new();
-        let first = table.take_in(&event(5, Filter::Read, tag), &mut ready);
-        assert!(matches!(first, Outcome::DisarmOthers(_)));
+        table.take_in(5, &event(5, Filter::Read, tag), &mut ready);
+        assert_eq!(table.disarm(5), Some((Interest::WRITABLE, tag)), "the filter that did not fire");
+        assert_eq!(table.disarm(5), None);
         table.begin_batch();
         ready.clear();
-        assert_eq!(table.take_in(&event(5, Filter::Write, tag), &mut ready), Outcome::Done);
+        table.take_in(5, &event(5, Filter::Write, tag), &mut ready);
+        assert_eq!(table.disarm(5), None);
         assert_eq!(ready, []);
     }
 }

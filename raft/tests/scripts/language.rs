@@ -1,0 +1,183 @@
+//! The language of the scripts: what a line may say. README.md, beside this file, is for those who write them.
+
+use std::fmt;
+
+/// A node's number.
+pub(crate) type Node = u64;
+
+/// One line, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// `cluster 3 [in-flight-messages=2 ..]`: begins; every other command comes after it.
+    Cluster { nodes: u64, settings: Vec<(String, u64)> },
+    /// `log 1: 1 1 4`: before anything happens, node 1's disk holds entries of these terms.
+    Log { node: Node, terms: Vec<u64> },
+    /// `term 1: 7` or `term 1: 7 voted 2`: before anything happens.
+    Term { node: Node, term: u64, vote: Option<Node> },
+    /// `timeout 1`: the clock moves to node 1's next deadline, unless it is past already, and node 1 is told.
+    Timeout { node: Node },
+    /// `wait 100`: the clock moves by so many milliseconds. Nobody is told.
+    Wait { millis: u64 },
+    /// `pass 100`: so many milliseconds pass; every node is told at its deadlines, and what is sent arrives at once.
+    Pass { millis: u64 },
+    /// `propose 1 x y`: a command each.
+    Propose { node: Node, commands: Vec<String> },
+    /// `read 1 a`: a read called a.
+    Read { node: Node, name: String },
+    /// `deliver 1->2`: the oldest message; `all`, or the one in that place.
+    Deliver { link: Link, which: Which },
+    /// `repeat 1->2`: delivers and keeps it.
+    Repeat { link: Link, which: Which },
+    /// `drop 1->2`: loses it.
+    Drop { link: Link, which: Which },
+    /// `cut 1 2 | 3`: what is sent from one side to another is lost; ends earlier cuts.
+    Cut { sides: Vec<Vec<Node>> },
+    /// `heal`: no more cuts.
+    Heal,
+    /// `hold 1`: node 1's disk finishes nothing until it is told.
+    Hold { node: Node },
+    /// `written 1`: the oldest write is done; `all` of them.
+    Written { node: Node, all: bool },
+    /// `free 1`: finishes all, and from now on at once.
+    Free { node: Node },
+    /// `crash 1`: what was not written is gone.
+    Crash { node: Node },
+    /// `restart 1`: from its disk.
+    Restart { node: Node },
+    /// `settle`: delivers everything, oldest first, until nothing is left.
+    Settle,
+    /// `status`: every node, and every message on its way.
+    Status,
+    /// `logs`: every log's terms.
+    Logs,
+    /// `peers 1`: what leader 1 knows of the others.
+    Peers { node: Node },
+    /// `count`: what was sent on each link since the last `count`.
+    Count,
+    /// `elect 1`: `timeout 1` and `settle`, quietly.
+    Elect { node: Node },
+    /// `quietly settle`: shows events and how nodes are afterwards, and not how that came about.
+    Quietly { command: Box<Command> },
+}
+
+/// A directed pair; 0 stands for everybody (`*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) from: Node,
+    pub(crate) to: Node,
+}
+
+/// Which message of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The one in this place, from 1.
+    Nth(usize),
+    /// All that are there now.
+    All,
+}
+
+impl Link {
+    pub(crate) fn covers(self, from: Node, to: Node) -> bool {
+        (self.from == 0 || self.from == from) && (self.to == 0 || self.to == to)
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = |node: Node| if node == 0 { "*".to_owned() } else { node.to_string() };
+        write!(f, "{}->{}", end(self.from), end(self.to))
+    }
+}
+
+/// Every command's form, for the error that says what there is.
+const FORMS: &str = "cluster N [SETTING=N ..] | log N: TERM .. | term N: TERM [voted N] | timeout N | wait MILLIS | pass MILLIS | \
+     propose N COMMAND .. | read N NAME | deliver A->B [PLACE|all] | repeat A->B [PLACE|all] | drop A->B [PLACE|all] | \
+     cut N .. | N .. | heal | hold N | written N [all] | free N | crash N | restart N | settle | status | logs | peers N | count | \
+     elect N | quietly COMMAND";
+
+impl Command {
+    /// Understands a line.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub(crate) fn parse(line: &str) -> Result<Command, String> {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        match (word, words.as_slice()) {
+            ("cluster", [nodes, settings @ ..]) => {
+                let settings = settings.iter().map(|pair| setting(pair)).collect::<Result<_, _>>()?;
+                Ok(Command::Cluster { nodes: number(nodes)?, settings })
+            }
+            ("log", [node, terms @ ..]) => Ok(Command::Log { node: before_colon(node)?, terms: numbers(terms)? }),
+            ("term", [node, term]) => Ok(Command::Term { node: before_colon(node)?, term: number(term)?, vote: None }),
+            ("term", [node, term, "voted", vote]) => {
+                Ok(Command::Term { node: before_colon(node)?, term: number(term)?, vote: Some(number(vote)?) })
+            }
+            ("timeout", [node]) => Ok(Command::Timeout { node: number(node)? }),
+            ("wait", [millis]) => Ok(Command::Wait { millis: number(millis)? }),
+            ("pass", [millis]) => Ok(Command::Pass { millis: number(millis)? }),
+            ("propose", [node, commands @ ..]) if !commands.is_empty() => {
+                let commands = commands.iter().map(|&command| command.to_owned()).collect();
+                Ok(Command::Propose { node: number(node)?, commands })
+            }
+            ("read", [node, name]) => Ok(Command::Read { node: number(node)?, name: (*name).to_owned() }),
+            ("deliver", [first, which @ ..]) => Ok(Command::Deliver { link: link(first)?, which: place(which)? }),
+            ("repeat", [first, which @ ..]) => Ok(Command::Repeat { link: link(first)?, which: place(which)? }),
+            ("drop", [first, which @ ..]) => Ok(Command::Drop { link: link(first)?, which: place(which)? }),
+            ("cut", sides @ [_, ..]) => {
+                let sides = sides.split(|word| *word == "|").map(numbers).collect::<Result<Vec<_>, _>>()?;
+                Ok(Command::Cut { sides })
+            }
+            ("heal", []) => Ok(Command::Heal),
+            ("hold", [node]) => Ok(Command::Hold { node: number(node)? }),
+            ("written", [node]) => Ok(Command::Written { node: number(node)?, all: false }),
+            ("written", [node, "all"]) => Ok(Command::Written { node: number(node)?, all: true }),
+            ("free", [node]) => Ok(Command::Free { node: number(node)? }),
+            ("crash", [node]) => Ok(Command::Crash { node: number(node)? }),
+            ("restart", [node]) => Ok(Command::Restart { node: number(node)? }),
+            ("settle", []) => Ok(Command::Settle),
+            ("status", []) => Ok(Command::Status),
+            ("logs", []) => Ok(Command::Logs),
+            ("peers", [node]) => Ok(Command::Peers { node: number(node)? }),
+            ("count", []) => Ok(Command::Count),
+            ("elect", [node]) => Ok(Command::Elect { node: number(node)? }),
+            ("quietly", [_, ..]) => Ok(Command::Quietly { command: Box::new(Command::parse(rest.trim())?) }),
+            _ => Err(format!("`{line}` is none of: {FORMS}")),
+        }
+    }
+}
+
+fn number<N: std::str::FromStr>(word: &str) -> Result<N, String> {
+    word.parse().map_err(|_| format!("`{word}` is not a number"))
+}
+
+fn numbers(words: &[&str]) -> Result<Vec<u64>, String> {
+    words.iter().map(|word| number(word)).collect()
+}
+
+fn before_colon(word: &str) -> Result<u64, String> {
+    number(word.strip_suffix(':').ok_or_else(|| format!("`{word}` should be a node and a colon, as in `1:`"))?)
+}
+
+fn setting(pair: &str) -> Result<(String, u64), String> {
+    let (name, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` should be SETTING=NUMBER"))?;
+    Ok((name.to_owned(), number(value)?))
+}
+
+fn link(word: &str) -> Result<Link, String> {
+    let end = |word: &str| if word == "*" { Ok(0) } else { number(word) };
+    let (from, to) = word.split_once("->").ok_or_else(|| format!("`{word}` should be a link, as in `1->2`"))?;
+    Ok(Link { from: end(from)?, to: end(to)? })
+}
+
+fn place(words: &[&str]) -> Result<Which, String> {
+    match words {
+        [] => Ok(Which::Nth(1)),
+        ["all"] => Ok(Which::All),
+        [place] => match number(place)? {
+            0 => Err("places count from 1".to_owned()),
+            place => Ok(Which::Nth(place)),
+        },
+        _ => Err(format!("`{}` should be one place, or `all`", words.join(" "))),
+    }
+}

@@ -1,0 +1,134 @@
+//! How things look in a script's output. An entry is `index/term`, with `=command` if it has one.
+
+use kodiak_raft::core::{Core, Event, PeerStatus, Role};
+use kodiak_raft::types::{Body, Entry, Message, NodeId, Payload, TermTable, Write};
+
+/// Questions' numbers are drawn from seeds; a script shows which question of its node it is instead.
+#[derive(Debug, Default)]
+pub(super) struct Questions(Vec<(NodeId, u64)>);
+
+impl Questions {
+    fn ordinal(&mut self, asker: NodeId, request: u64) -> usize {
+        if !self.0.contains(&(asker, request)) {
+            self.0.push((asker, request));
+        }
+        let own = self.0.iter().filter(|(node, _)| *node == asker);
+        own.take_while(|(_, known)| *known != request).count() + 1
+    }
+}
+
+pub(super) fn many(count: usize, one: &str, more: &str) -> String {
+    match count {
+        0 => format!("no {more}"),
+        1 => format!("1 {one}"),
+        count => format!("{count} {more}"),
+    }
+}
+
+fn entry(entry: &Entry) -> String {
+    let position = format!("{}/{}", entry.index, entry.term);
+    match &entry.payload {
+        Payload::Noop => format!("{position}=no-op"),
+        Payload::Command(command) if command.is_empty() => position,
+        Payload::Command(command) => format!("{position}={}", String::from_utf8_lossy(command)),
+        Payload::Configuration(_) => format!("{position}=configuration"),
+    }
+}
+
+pub(super) fn entries(entries: &[Entry]) -> String {
+    entries.iter().map(entry).collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn terms(table: &TermTable) -> Vec<u64> {
+    (1..=table.last_index().0)
+        .map(|index| table.term_at(kodiak_raft::types::Index(index)).map_or(0, |term| term.0))
+        .collect()
+}
+
+pub(super) fn kind(body: &Body) -> &'static str {
+    match body {
+        Body::RequestPreVote { .. } => "RequestPreVote",
+        Body::PreVote { .. } => "PreVote",
+        Body::RequestVote { .. } => "RequestVote",
+        Body::Vote { .. } => "Vote",
+        Body::AppendEntries { .. } => "AppendEntries",
+        Body::Appended { .. } => "Appended",
+        Body::Rejected { .. } => "Rejected",
+        Body::RequestReadIndex { .. } => "RequestReadIndex",
+        Body::ReadIndex { .. } => "ReadIndex",
+    }
+}
+
+pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
+    let Message { from, to, term, body } = message;
+    let answer = |granted: bool| if granted { "granted" } else { "refused" };
+    let details = match body {
+        Body::RequestPreVote { last_index, last_term } | Body::RequestVote { last_index, last_term } => {
+            format!("log to {last_index}/{last_term}")
+        }
+        Body::PreVote { campaign_term, granted } => format!("for term {campaign_term} {}", answer(*granted)),
+        Body::Vote { granted } => answer(*granted).to_owned(),
+        Body::AppendEntries { previous_index, previous_term, entries: list, commit, round } => {
+            let list = if list.is_empty() { "nothing".to_owned() } else { entries(list) };
+            format!("after {previous_index}/{previous_term}: {list}; commit {commit}, round {round}")
+        }
+        Body::Appended { matched, round } => format!("to {matched}, round {round}"),
+        Body::Rejected { previous_index, hint_index, hint_term, round } => {
+            format!("after {previous_index}; try {hint_index}/{hint_term}, round {round}")
+        }
+        Body::RequestReadIndex { request } => format!("question {}", questions.ordinal(*from, *request)),
+        Body::ReadIndex { request, index } => {
+            let question = questions.ordinal(*to, *request);
+            match index {
+                Some(index) => format!("question {question}: {index}"),
+                None => format!("question {question}: cannot say"),
+            }
+        }
+    };
+    format!("{from}->{to} term {term} {} {details}", kind(body))
+}
+
+pub(super) fn write(write: &Write) -> String {
+    let mut parts = Vec::new();
+    if let Some(hard_state) = write.hard_state {
+        let vote = hard_state.vote.map_or("no vote".to_owned(), |vote| format!("vote {vote}"));
+        parts.push(format!("term {}, {vote}", hard_state.term));
+    }
+    if let Some(from) = write.truncate_from {
+        parts.push(format!("removes {from} and on"));
+    }
+    if !write.entries.is_empty() {
+        parts.push(entries(&write.entries));
+    }
+    format!("#{}: {}", write.sequence, parts.join("; "))
+}
+
+/// What is worth a line; changes of role show in the node's own line.
+pub(super) fn event(event: &Event) -> Option<String> {
+    match event {
+        Event::Changed { .. } => None,
+        Event::LostQuorum { term } => Some(format!("no quorum answers, gives up term {term}")),
+        Event::StalledWrite { term } => Some(format!("its own write is stuck, gives up term {term}")),
+    }
+}
+
+pub(super) fn node(core: &Core) -> String {
+    let role = match (core.role(), core.leader()) {
+        (Role::Leader, _) => "leader".to_owned(),
+        (Role::Candidate, _) => "candidate".to_owned(),
+        (Role::PreCandidate, _) => "pre-candidate".to_owned(),
+        (Role::Follower, Some(leader)) => format!("follower of {leader}"),
+        (Role::Follower, None) => "follower".to_owned(),
+    };
+    let vote = core.hard_state().vote.map_or(String::new(), |vote| format!(", vote {vote}"));
+    let (last, durable) = (core.last_index(), core.durable());
+    let durable = if durable == last { String::new() } else { format!(" (durable to {durable})") };
+    let log = if last.0 == 0 { "empty log".to_owned() } else { format!("log to {last}/{}", core.terms().last_term()) };
+    format!("{role}, term {}{vote}, {log}{durable}, commit {}", core.term(), core.commit())
+}
+
+pub(super) fn peer(peer: &PeerStatus) -> String {
+    let mode = if peer.is_replicating { "streams" } else { "probes" };
+    let in_flight = many(peer.in_flight_messages, "message", "messages");
+    format!("to {}: matched {}, next {}, {mode}, {in_flight} unanswered", peer.id, peer.matched, peer.next)
+}
