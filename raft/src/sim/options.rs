@@ -63,6 +63,8 @@ pub(super) struct Plan {
     pub(super) window: usize,
     pub(super) think: (Duration, Duration),
     pub(super) keys: u64,
+    /// How many of the requests are reads, in ten thousand.
+    pub(super) reads: u32,
     /// Leaders fall at most so long after their election.
     pub(super) falls_within: Option<Duration>,
     pub(super) fault_interval: (Duration, Duration),
@@ -178,6 +180,7 @@ impl Plan {
             window: random.pick(&[1, 1, 4]),
             think: (micros(100), millis(think_high)),
             keys: random.between(1, 5),
+            reads: random.pick(&[2_500, 2_500, 8_000]),
             falls_within: random.chance(2_500).then(|| millis(random.pick(&[1, 10, 100]))),
             fault_interval: (millis(1), millis(fault_high)),
             faults: Plan::draw_faults(random),

@@ -152,7 +152,7 @@ impl World {
                 return Ok(true);
             }
         }
-        self.trace.record(self.now, &what, || brief(&what));
+        self.trace.record(self.now, &what, || what.words());
         self.happen(what)?;
         Ok(true)
     }

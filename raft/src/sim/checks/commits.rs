@@ -55,6 +55,11 @@ impl Commits {
         &self.reference
     }
 
+    /// The index of the last committed change of a key.
+    pub(super) fn last_change(&self, key: u8) -> Index {
+        self.reference.get(key).index
+    }
+
     pub(super) fn started(&mut self, node: usize) {
         self.applied[node] = Index(0);
     }

@@ -15,7 +15,7 @@ use logs::Logs;
 
 use super::options::Options;
 use crate::core::Core;
-use crate::types::{Body, Entry, Index, Message, Now, Saved, Write};
+use crate::types::{Body, Entry, Index, Message, Now, Saved, TermTable, Write};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,12 +103,24 @@ impl Checks {
     }
 
     /// A node says something to another.
-    pub(super) fn sent(&mut self, node: usize, message: &Message) -> Verdict {
+    pub(super) fn sent(&mut self, node: usize, message: &Message, terms: &TermTable) -> Verdict {
         match message.body {
-            Body::Vote { granted: true } => self.elections.voted(node, message.term, message.to),
+            Body::RequestVote { last_index, last_term } => {
+                self.elections.campaigned(node, message.term, (last_term, last_index));
+                Ok(())
+            }
+            Body::Vote { granted: true } => {
+                self.elections.is_up_to_date(node, terms, message.term, message.to)?;
+                self.elections.voted(node, message.term, message.to)
+            }
             Body::Appended { .. } => self.elections.promised(node, message.term),
             _ => Ok(()),
         }
+    }
+
+    /// The index of the last committed change of a key.
+    pub(super) fn last_change(&self, key: u8) -> Index {
+        self.commits.last_change(key)
     }
 
     /// An operation was answered.
