@@ -2,6 +2,7 @@
 
 mod channel;
 mod churn;
+pub(crate) mod core;
 mod echo;
 mod idle;
 mod served;
@@ -24,6 +25,7 @@ const ALL: &[(&str, Workload)] = &[
     ("idle", idle::run),
     ("timers", timers::run),
     ("channel", channel::run),
+    ("core", core::run),
 ];
 
 /// Runs the one that is named, or all.
