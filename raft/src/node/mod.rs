@@ -129,7 +129,7 @@ impl<S: StateMachine> Node<S> {
         let configuration = born.saved.configurations.last().map_or(&born.saved.founding, |(_, latest)| latest);
         let others = configuration.members.iter().filter(|&(&id, _)| id != options.id);
         let addresses = others.map(|(&id, member)| (id, member.address.clone())).collect();
-        let mut peers = Peers::new(&addresses, options)?;
+        let mut peers = Peers::new(&addresses, born.identity.group, options)?;
 
         // One draw for what must differ between two lives of a node: its incarnation and the seed of its jitter.
         let draw = birth::random_u128()?;
@@ -326,7 +326,13 @@ impl<S: StateMachine> Node<S> {
                 Author::Handle(tell) => tell(outcome),
             },
             Effect::Event(event) => tracing::info!(node = self.identity.node.0, ?event, "raft"),
-            Effect::Apply(_) | Effect::Query { .. } => unreachable!("the state machine has run these"),
+            Effect::Restore(meta) => {
+                let cause = format!("the snapshot of {} cannot be read yet", meta.index);
+                self.fail(self.clock.now(event_loop.now()), &StorageError::Poisoned { cause });
+            }
+            Effect::Apply(_) | Effect::Query { .. } | Effect::TakeSnapshot(_) => {
+                unreachable!("the state machine has run these")
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use super::network::Fate;
 use super::options::Mutant;
 use super::world::World;
 use crate::replica::PeerMessage;
-use crate::types::{Body, NodeId};
+use crate::types::{Body, GroupId, NodeId};
 use crate::wire;
 
 impl World {
@@ -38,9 +38,10 @@ impl World {
     /// What arrives is what the real frames make of what was sent.
     fn through_the_wire(&mut self, message: PeerMessage) -> Result<PeerMessage, Violation> {
         self.frames.clear();
-        let decoded = wire::encode(&message, &mut self.frames).and_then(|()| wire::decode(&mut self.frames));
+        let decoded =
+            wire::encode(GroupId(0), &message, &mut self.frames).and_then(|()| wire::decode(&mut self.frames));
         match decoded {
-            Ok(Some(decoded)) if decoded == message && self.frames.is_empty() => Ok(decoded),
+            Ok(Some((GroupId(0), decoded))) if decoded == message && self.frames.is_empty() => Ok(decoded),
             other => {
                 let details = format!("{message:?} became {other:?}");
                 Err(Violation { invariant: "what is sent is what arrives", details })

@@ -6,8 +6,8 @@ use super::disk::SimDisk;
 use super::happening::Happening;
 use super::kv::Kv;
 use crate::replica::{Effect, Inline, Replica};
-use crate::storage::{Job, Worker};
-use crate::types::{Now, Stamp, Time};
+use crate::storage::{Job, StorageError, Worker};
+use crate::types::{Now, SnapshotMeta, Stamp, Time};
 
 /// A node and its machine.
 #[derive(Debug)]
@@ -83,6 +83,12 @@ impl Running {
             taken: VecDeque::new(),
             to_apply: VecDeque::new(),
         }
+    }
+
+    /// The state machine takes the state of the newest snapshot on this disk.
+    pub(super) fn restore(&mut self, now: Now, meta: &SnapshotMeta) {
+        let error = StorageError::Poisoned { cause: format!("the snapshot of {} cannot be read yet", meta.index) };
+        self.replica.handle_storage_failure(now, &error);
     }
 
     /// Whether the storage thread has nothing to do.

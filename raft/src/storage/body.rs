@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes};
 
 use super::codec::{self, DecodeError, Decoder};
+use super::frame;
 use crate::types::{Configuration, HardState, Identity, Index, Term, Write};
 
 /// The body of a segment's first frame: everything that must be known of the log before this segment, so that earlier
@@ -11,33 +12,60 @@ use crate::types::{Configuration, HardState, Identity, Index, Term, Write};
 pub(super) struct Opening {
     /// The segment's number; also its file's name, so that a file put in another's place is noticed.
     pub(super) segment: u64,
+    /// The segment with which the log begins: 1, or the one made when a snapshot took the place of everything before.
+    /// Segments below it are void.
+    pub(super) origin: u64,
+    /// The file had another life: what follows the last frame may be left over from it.
+    pub(super) is_recycled: bool,
     pub(super) identity: Identity,
     pub(super) hard_state: HardState,
     /// The last entry before this segment.
     pub(super) last_index: Index,
     pub(super) last_term: Term,
     pub(super) founding: Configuration,
+    /// The configuration in force after the last entry before this segment, and the entry that brought it; 0 for the
+    /// founding one, the snapshot's index for one that a snapshot brought.
+    pub(super) configuration: (Index, Configuration),
 }
+
+const IS_RECYCLED: u8 = 1;
 
 impl Opening {
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         out.put_u64_le(self.segment);
+        out.put_u64_le(self.origin);
+        out.put_u8(if self.is_recycled { IS_RECYCLED } else { 0 });
         codec::put_identity(out, &self.identity);
         codec::put_hard_state(out, &self.hard_state);
         out.put_u64_le(self.last_index.0);
         out.put_u64_le(self.last_term.0);
         codec::put_configuration(out, &self.founding);
+        out.put_u64_le(self.configuration.0.0);
+        codec::put_configuration(out, &self.configuration.1);
+    }
+
+    /// The length of the frame that it makes.
+    pub(super) fn frame_bytes(&self) -> usize {
+        let configurations = [&self.founding, &self.configuration.1].map(codec::configuration_bytes);
+        let fixed_bytes = 8 + 8 + 1 + codec::IDENTITY_BYTES + codec::HARD_STATE_BYTES + 8 + 8 + 8;
+        frame::total_bytes(fixed_bytes + configurations.iter().sum::<usize>())
     }
 
     pub(super) fn get(body: Bytes) -> Result<Opening, DecodeError> {
         let mut from = Decoder::new(body);
         let opening = Opening {
             segment: from.u64("a segment's number")?,
+            origin: from.u64("the number of the log's first segment")?,
+            is_recycled: match from.u8("an opening's flags")? {
+                flags if flags & !IS_RECYCLED == 0 => flags & IS_RECYCLED != 0,
+                flags => return Err(DecodeError::Invalid { what: "set of an opening's flags", value: flags.into() }),
+            },
             identity: codec::get_identity(&mut from)?,
             hard_state: codec::get_hard_state(&mut from)?,
             last_index: Index(from.u64("the last index")?),
             last_term: Term(from.u64("the last term")?),
             founding: codec::get_configuration(&mut from)?,
+            configuration: (Index(from.u64("the index of a configuration")?), codec::get_configuration(&mut from)?),
         };
         from.finish("a segment's opening")?;
         Ok(opening)

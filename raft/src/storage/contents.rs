@@ -1,17 +1,113 @@
 //! What the log holds, as far as memory knows: enough to judge a write and to find an entry.
 
+use super::body::Opening;
 use super::locator::Locator;
-use crate::types::{HardState, Index, Term, TermTable, Write};
+use crate::types::{Configuration, HardState, Index, Payload, SnapshotMeta, Term, TermTable, Write};
 
-/// Term and vote, the term of every entry, and where the entries are. Appending and recovery both go through here.
-#[derive(Clone, Debug, Default)]
+/// A segment of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SegmentInfo {
+    pub(super) number: u64,
+    /// The last entry before it, when it was begun.
+    pub(super) last_index: Index,
+    /// That entry has been truncated since, so a log cannot begin here: what the opening says is no longer so.
+    pub(super) is_overtaken: bool,
+    pub(super) capacity_bytes: u64,
+    /// How far frames go; of the last segment only while it is being read in.
+    pub(super) used_bytes: u64,
+}
+
+/// Term and vote, the term of every entry, where the entries are, and who belongs to the cluster. Appending and recovery
+/// both go through here.
+#[derive(Clone, Debug)]
 pub(super) struct Contents {
     pub(super) hard_state: HardState,
     pub(super) terms: TermTable,
     pub(super) locator: Locator,
+    /// Numbers rising by one.
+    pub(super) segments: Vec<SegmentInfo>,
+    /// The configuration in force at the base of `terms`, and where it came from.
+    configuration: (Index, Configuration),
+    /// Those after the base.
+    configurations: Vec<(Index, Configuration)>,
 }
 
 impl Contents {
+    /// Of a log without entries: as a new one is, with its founding configuration.
+    pub(super) fn of_new_log(founding: &Configuration) -> Contents {
+        Contents {
+            hard_state: HardState::default(),
+            terms: TermTable::new(),
+            locator: Locator::default(),
+            segments: Vec::new(),
+            configuration: (Index(0), founding.clone()),
+            configurations: Vec::new(),
+        }
+    }
+
+    /// Of a log that begins with this segment.
+    pub(super) fn at(opening: &Opening) -> Contents {
+        Contents {
+            hard_state: opening.hard_state,
+            terms: TermTable::after(opening.last_index, opening.last_term),
+            configuration: opening.configuration.clone(),
+            ..Contents::of_new_log(&opening.founding)
+        }
+    }
+
+    /// Takes note of a segment that begins here.
+    pub(super) fn begin_segment(&mut self, number: u64, capacity_bytes: u64) {
+        assert!(self.segments.last().is_none_or(|last| last.number + 1 == number), "segments follow one another");
+        self.segments.push(SegmentInfo {
+            number,
+            last_index: self.terms.last_index(),
+            is_overtaken: false,
+            capacity_bytes,
+            used_bytes: 0,
+        });
+    }
+
+    /// The configuration in force after the last entry, and where it came from.
+    pub(super) fn configuration(&self) -> &(Index, Configuration) {
+        self.configurations.last().unwrap_or(&self.configuration)
+    }
+
+    /// Configurations after `index`.
+    pub(super) fn configurations_after(&self, index: Index) -> Vec<(Index, Configuration)> {
+        self.configurations.iter().filter(|(at, _)| *at > index).cloned().collect()
+    }
+
+    /// Whether the log has the snapshot's last entry, or begins after it.
+    pub(super) fn holds(&self, meta: &SnapshotMeta) -> bool {
+        self.terms.term_at(meta.index) == Some(meta.term)
+    }
+
+    /// Begins anew after a snapshot; term and vote stay. Returns the segments, which are void once a new one says so.
+    pub(super) fn begin_after(&mut self, meta: &SnapshotMeta) -> Vec<SegmentInfo> {
+        self.terms = TermTable::after(meta.index, meta.term);
+        self.locator.clear();
+        self.configuration = (meta.index, meta.configuration.clone());
+        self.configurations.clear();
+        std::mem::take(&mut self.segments)
+    }
+
+    /// Forgets the segments that no entry after `limit` needs, and returns them.
+    pub(super) fn forget_up_to(&mut self, limit: Index) -> Vec<SegmentInfo> {
+        let is_start = |segment: &SegmentInfo| !segment.is_overtaken && segment.last_index <= limit;
+        let Some(start) = self.segments.iter().rposition(is_start).filter(|&start| start > 0) else {
+            return Vec::new();
+        };
+        let gone: Vec<SegmentInfo> = self.segments.drain(..start).collect();
+        let SegmentInfo { number, last_index: base, .. } = self.segments[0];
+        self.locator.forget_before(number);
+        self.terms.compact_to(base);
+        let below = self.configurations.partition_point(|&(index, _)| index <= base);
+        if let Some(last) = self.configurations.drain(..below).next_back() {
+            self.configuration = last;
+        }
+        gone
+    }
+
     /// Says why a write contradicts the log, if it does. Nothing that contradicts is ever written, and recovery takes
     /// nothing that does.
     pub(super) fn check(&self, write: &Write) -> Result<(), String> {
@@ -24,8 +120,9 @@ impl Contents {
                 return Err(format!("a second vote in term {}: {:?} after {:?}", new.term, new.vote, old.vote));
             }
         }
-        if write.truncate_from == Some(Index(0)) {
-            return Err("a truncation from index 0".to_owned());
+        let base = self.terms.base();
+        if let Some(from) = write.truncate_from.filter(|&from| from <= base) {
+            return Err(format!("a truncation from index {from} in a log that begins after {base}"));
         }
         let last = self.terms.last_index();
         let remaining = write.truncate_from.map_or(last, |from| from.previous().min(last));
@@ -50,12 +147,19 @@ impl Contents {
         if let Some(from) = write.truncate_from {
             self.terms.truncate_from(from);
             self.locator.truncate_from(from);
+            self.configurations.retain(|&(index, _)| index < from);
+            for segment in self.segments.iter_mut().filter(|segment| segment.last_index >= from) {
+                segment.is_overtaken = true;
+            }
         }
         if let Some(first) = write.entries.first() {
             self.locator.add(first.index, segment, offset);
         }
         for entry in &write.entries {
             self.terms.append(entry.index, entry.term);
+            if let Payload::Configuration(configuration) = &entry.payload {
+                self.configurations.push((entry.index, (**configuration).clone()));
+            }
         }
     }
 }

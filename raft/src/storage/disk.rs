@@ -6,8 +6,8 @@
 //! - Bytes written to a file are durable once a later [`DiskFile::sync`] of that file has succeeded. Before that, a crash
 //!   may keep any of them, in any order, torn at any byte.
 //! - A name created, renamed or removed is durable once a later [`Disk::sync_directory`] has succeeded. Before that, a
-//!   crash may keep the old or the new state of each name. A rename is atomic: the new name has the old file or the new
-//!   one, never none.
+//!   crash may keep the old or the new state of each name. A rename is atomic: a crash keeps all of it or nothing, so a file
+//!   has one of the two names, never none and never both.
 //! - Reads see what the same process has written, synced or not.
 
 use std::io;

@@ -143,6 +143,18 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Frame, Misfit> {
     Ok(Frame { header: Header { kind, group, sequence, synced, previous, tag }, checksum, body_bytes })
 }
 
+/// Group, sequence and tag of what may be a frame at the start of `bytes`; nothing is checked but the magic number. They are
+/// in the same place in every version.
+pub(super) fn peek(bytes: &[u8]) -> Option<(u64, u64, u32)> {
+    let mut fields = bytes.get(4..HEADER_BYTES)?;
+    let magic = fields.get_u32_le();
+    fields.advance(8);
+    let group = fields.get_u64_le();
+    let sequence = fields.get_u64_le();
+    fields.advance(12);
+    (magic == MAGIC).then(|| (group, sequence, fields.get_u32_le()))
+}
+
 /// How long the frame at the start of `bytes` says it is, if that can be read; nothing is checked.
 pub(super) fn announced_bytes(bytes: &[u8]) -> Option<usize> {
     let mut fields = bytes.get(4..HEADER_BYTES)?;

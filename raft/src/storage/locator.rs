@@ -45,6 +45,17 @@ impl Locator {
         self.cut = true;
     }
 
+    /// Forgets entries in segments before `segment`.
+    pub(super) fn forget_before(&mut self, segment: u64) {
+        self.runs.retain(|run| run.segment >= segment);
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.runs.clear();
+        self.cut = false;
+    }
+
     /// The run that holds `index`, if the log holds it, and the first index of the next run.
     pub(super) fn find(&self, index: Index) -> Option<(Run, Option<Index>)> {
         let following = self.runs.partition_point(|run| run.first <= index);

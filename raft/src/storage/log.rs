@@ -7,9 +7,11 @@ use super::contents::Contents;
 use super::frame::{self, Kind, MAX_FRAME_BYTES};
 use super::reader::Reader;
 use super::segment::{self, Active, Chain};
+use super::snapshot::{DamagedSnapshot, Found, Shelf};
+use super::spares::Spares;
 use super::{Disk, DiskFile, LogOptions, StorageError, recovery};
 use crate::core::Fetch;
-use crate::types::{Configuration, Entry, Identity, Index, Saved, Write};
+use crate::types::{Configuration, Entry, Identity, Index, Saved, SnapshotMeta, Write};
 
 /// Frames wait in memory for the next [`Log::sync`], and go to the file before it once they are this many bytes.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -26,6 +28,8 @@ pub struct Recovered {
     /// Where bytes lay that are no whole frame, all of them past what was known to be on disk: writes that a crash cut
     /// short, never acknowledged. They are gone.
     pub torn: Option<TornTail>,
+    /// Snapshots newer than the one in `saved` that are not what was written. The log reaches back far enough to do without.
+    pub damaged_snapshots: Vec<DamagedSnapshot>,
 }
 
 /// Where a log was torn.
@@ -65,11 +69,14 @@ pub struct TornTail {
 /// # }
 /// ```
 pub struct Log<D: Disk> {
-    disk: D,
-    options: LogOptions,
-    identity: Identity,
+    pub(super) disk: D,
+    pub(super) identity: Identity,
     founding: Configuration,
-    contents: Contents,
+    pub(super) contents: Contents,
+    pub(super) spares: Spares,
+    pub(super) shelf: Shelf<D::File>,
+    /// The segment with which the log begins, or began before it was compacted.
+    origin: u64,
     active: Active<D::File>,
     chain: Chain,
     /// The last frame that holds more than a mark.
@@ -78,7 +85,7 @@ pub struct Log<D: Disk> {
     marked: u64,
     /// Frames of the active segment that its file has not been given yet.
     buffer: Vec<u8>,
-    reader: Reader<D::File>,
+    pub(super) reader: Reader<D::File>,
     poisoned: Option<String>,
 }
 
@@ -99,10 +106,12 @@ impl<D: Disk> fmt::Debug for Log<D> {
 /// What recovery has put together.
 pub(super) struct Parts<D: Disk> {
     pub(super) disk: D,
-    pub(super) options: LogOptions,
     pub(super) identity: Identity,
     pub(super) founding: Configuration,
     pub(super) contents: Contents,
+    pub(super) spares: Spares,
+    pub(super) shelf: Shelf<D::File>,
+    pub(super) origin: u64,
     pub(super) active: Active<D::File>,
     pub(super) chain: Chain,
 }
@@ -118,28 +127,34 @@ impl<D: Disk> Log<D> {
         founding: &Configuration,
         options: LogOptions,
     ) -> Result<Log<D>, StorageError> {
-        if let Some(&number) = segment::list(&mut disk)?.first() {
-            return Err(StorageError::AlreadyExists { file: segment::name(number) });
+        if let Some(file) = recovery::what_is_there(&mut disk)? {
+            return Err(StorageError::AlreadyExists { file });
         }
         segment::remove_unfinished(&mut disk)?;
-        let mut contents = Contents::default();
+        let found = Found::search(&mut disk)?;
+        let shelf = Shelf::new(&mut disk, found)?;
+        let mut spares = Spares::find(&mut disk, &options)?;
+        let mut contents = Contents::of_new_log(founding);
         let mut chain = Chain { group: identity.group.0, sequence: 0, checksum: 0, synced: 0 };
-        let opening = opening(1, identity, founding, &contents);
+        let mut opening = opening(1, 1, identity, founding, &contents);
+        let room = spares.room(opening.frame_bytes());
+        opening.is_recycled = room.is_recycled();
         let mut content = Vec::new();
         let tag = chain.open_segment(&mut content, &opening, 0);
-        let capacity_bytes = capacity(&options, content.len());
+        let capacity_bytes = room.capacity_bytes;
+        contents.begin_segment(1, capacity_bytes);
         contents.locator.reserve(capacity_bytes);
-        let file = segment::make(&mut disk, 1, capacity_bytes, &content)?;
+        let file = room.make(&mut disk, 1, &content)?;
         let active = Active { number: 1, file, tag, capacity_bytes, written_bytes: content.len() as u64 };
         let (identity, founding) = (*identity, founding.clone());
-        Ok(Log::assemble(Parts { disk, options, identity, founding, contents, active, chain }))
+        Ok(Log::assemble(Parts { disk, identity, founding, contents, spares, shelf, origin: 1, active, chain }))
     }
 
     /// Opens the log of a node that has run before. Everything handed over is durable on return.
     ///
     /// # Errors
-    /// [`StorageError::NoLog`] if the disk holds none; [`StorageError::Corrupt`] if anything that was known to be durable is
-    /// damaged; [`StorageError::Unsupported`] if a later version wrote it; [`StorageError::Io`].
+    /// [`StorageError::NoLog`] if the disk holds none; [`StorageError::Corrupt`] if anything that was known to be durable and
+    /// is needed is damaged, the newest snapshot included unless the log reaches back to the one before or to the start; [`StorageError::Unsupported`] if a later version wrote it; [`StorageError::Io`].
     pub fn open(disk: D, options: LogOptions) -> Result<(Log<D>, Recovered), StorageError> {
         recovery::recover(disk, options)
     }
@@ -154,32 +169,33 @@ impl<D: Disk> Log<D> {
         options: LogOptions,
         birth: impl FnOnce() -> (Identity, Configuration),
     ) -> Result<(Log<D>, Recovered), StorageError> {
-        if !segment::list(&mut disk)?.is_empty() {
+        if recovery::what_is_there(&mut disk)?.is_some() {
             return Log::open(disk, options);
         }
         let (identity, founding) = birth();
         let log = Log::create(disk, &identity, &founding, options)?;
-        let contents = Contents::default();
         let saved = Saved {
-            hard_state: contents.hard_state,
+            hard_state: log.contents.hard_state,
             founding,
             snapshot: None,
             configurations: Vec::new(),
-            terms: contents.terms,
+            terms: log.contents.terms.clone(),
             tail: Vec::new(),
         };
-        Ok((log, Recovered { identity, saved, rewritten: 0, torn: None }))
+        Ok((log, Recovered { identity, saved, rewritten: 0, torn: None, damaged_snapshots: Vec::new() }))
     }
 
     pub(super) fn assemble(parts: Parts<D>) -> Log<D> {
-        let Parts { disk, options, identity, founding, contents, active, chain } = parts;
+        let Parts { disk, identity, founding, contents, spares, shelf, origin, active, chain } = parts;
         assert!(chain.synced == chain.sequence, "a new segment is durable before it is used");
         Log {
             disk,
-            options,
             identity,
             founding,
             contents,
+            spares,
+            shelf,
+            origin,
             active,
             last_step: chain.sequence,
             marked: chain.sequence,
@@ -196,10 +212,16 @@ impl<D: Disk> Log<D> {
         &self.identity
     }
 
-    /// The last entry's index, durable or not; 0 if there is none.
+    /// The last entry's index, durable or not; that of the snapshot if none follows it, 0 if there is neither.
     #[must_use]
     pub fn last_index(&self) -> Index {
         self.contents.terms.last_index()
+    }
+
+    /// The first entry that the log holds, or will hold if it is empty.
+    #[must_use]
+    pub fn first_index(&self) -> Index {
+        self.contents.terms.base().next()
     }
 
     /// Adds a write to the log, as one frame; durable after the next [`sync`](Self::sync). A write that changes nothing
@@ -215,6 +237,10 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         self.contents.check(write).map_err(|what| StorageError::Rejected { what })?;
+        if let Some(from) = write.truncate_from.filter(|&from| from <= self.shelf.newest_index()) {
+            let what = format!("a truncation from index {from} of what a snapshot includes");
+            return Err(StorageError::Rejected { what });
+        }
         let bytes = frame::total_bytes(body::step_bytes(write));
         if bytes > MAX_FRAME_BYTES {
             return Err(StorageError::TooLarge { bytes: bytes as u64, limit: MAX_FRAME_BYTES as u64 });
@@ -285,21 +311,53 @@ impl<D: Disk> Log<D> {
     /// Begins a new segment with room for a frame of `frame_bytes`. The old one is synced first, so that only the last
     /// segment of a log can be torn.
     fn roll(&mut self, frame_bytes: usize) -> Result<(), StorageError> {
+        self.finish_segment()?;
+        self.begin_segment(self.origin, frame_bytes)
+    }
+
+    /// Begins anew after a snapshot: term and vote stay, all entries go. The snapshot has its name already, so whatever
+    /// happens on the way, opening the log will find that it must begin there.
+    pub(super) fn begin_after(&mut self, meta: &SnapshotMeta) -> Result<(), StorageError> {
+        self.finish_segment()?;
+        let void = self.contents.begin_after(meta);
+        self.begin_segment(self.active.number + 1, 0)?;
+        self.reader.forget();
+        for segment in &void {
+            self.spares.retire(&mut self.disk, segment)?;
+        }
+        self.sync_directory()
+    }
+
+    fn finish_segment(&mut self) -> Result<(), StorageError> {
         if self.chain.sequence > self.chain.synced {
             self.sync_all()?;
         }
+        let last = self.contents.segments.last_mut().expect("a log has a segment");
+        last.used_bytes = self.active.written_bytes;
+        Ok(())
+    }
+
+    fn begin_segment(&mut self, origin: u64, frame_bytes: usize) -> Result<(), StorageError> {
         let number = self.active.number + 1;
-        let opening = opening(number, &self.identity, &self.founding, &self.contents);
+        let mut opening = opening(number, origin, &self.identity, &self.founding, &self.contents);
+        let room = self.spares.room(opening.frame_bytes() + frame_bytes);
+        opening.is_recycled = room.is_recycled();
+        let capacity_bytes = room.capacity_bytes;
         let tag = self.chain.open_segment(&mut self.buffer, &opening, 0);
-        let capacity_bytes = capacity(&self.options, self.buffer.len() + frame_bytes);
-        let file = segment::make(&mut self.disk, number, capacity_bytes, &self.buffer)?;
+        let file = room.make(&mut self.disk, number, &self.buffer)?;
         let written_bytes = self.buffer.len() as u64;
         self.buffer.clear();
+        self.origin = origin;
         self.active = Active { number, file, tag, capacity_bytes, written_bytes };
         self.last_step = self.chain.sequence;
         self.marked = self.chain.synced;
+        self.contents.begin_segment(number, capacity_bytes);
         self.contents.locator.reserve(capacity_bytes);
         Ok(())
+    }
+
+    pub(super) fn sync_directory(&mut self) -> Result<(), StorageError> {
+        self.disk.sync_directory().map_err(|error| StorageError::io("sync", "the data folder", &error))
     }
 
     fn seal(&mut self, start: usize, kind: Kind) {
@@ -313,7 +371,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Hands the buffer to the file, in one write.
-    fn flush(&mut self) -> Result<(), StorageError> {
+    pub(super) fn flush(&mut self) -> Result<(), StorageError> {
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -335,14 +393,14 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    fn check_poison(&self) -> Result<(), StorageError> {
+    pub(super) fn check_poison(&self) -> Result<(), StorageError> {
         match &self.poisoned {
             None => Ok(()),
             Some(cause) => Err(StorageError::Poisoned { cause: cause.clone() }),
         }
     }
 
-    fn poison_on_error(&mut self, result: Result<(), StorageError>) -> Result<(), StorageError> {
+    pub(super) fn poison_on_error<T>(&mut self, result: Result<T, StorageError>) -> Result<T, StorageError> {
         if let Err(error) = &result {
             self.poisoned = Some(error.to_string());
         }
@@ -350,19 +408,23 @@ impl<D: Disk> Log<D> {
     }
 }
 
-/// The opening of a segment that begins now.
-pub(super) fn opening(segment: u64, identity: &Identity, founding: &Configuration, contents: &Contents) -> Opening {
+/// The opening of a segment that begins now, in a new file.
+pub(super) fn opening(
+    segment: u64,
+    origin: u64,
+    identity: &Identity,
+    founding: &Configuration,
+    contents: &Contents,
+) -> Opening {
     Opening {
         segment,
+        origin,
+        is_recycled: false,
         identity: *identity,
         hard_state: contents.hard_state,
         last_index: contents.terms.last_index(),
         last_term: contents.terms.last_term(),
         founding: founding.clone(),
+        configuration: contents.configuration().clone(),
     }
-}
-
-/// How long a segment is made that must hold `needed_bytes`.
-pub(super) fn capacity(options: &LogOptions, needed_bytes: usize) -> u64 {
-    options.segment_bytes().max((needed_bytes as u64).next_multiple_of(4096))
 }

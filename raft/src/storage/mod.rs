@@ -1,28 +1,36 @@
-//! The log on a disk: a write-ahead log of preallocated segments over a [`Disk`], and the [`Worker`] that runs it.
+//! The log on a disk: a write-ahead log of preallocated segments over a [`Disk`], snapshots that stand for its beginning, and
+//! the [`Worker`] that runs both.
 //!
 //! Bytes are described in `raft/FORMAT.md`. What the room promises:
 //!
 //! - What [`Log::sync`] has returned `Ok` for is found again by [`Log::open`], or opening fails as
 //!   [`StorageError::Corrupt`]: never is it silently missing.
 //! - A [`Write`](crate::types::Write) is found whole or not at all.
+//! - A snapshot is found whole or not at all, and the log lets go of nothing that the newest one does not include.
 //! - What `open` hands over is durable, even where the kernel showed bytes of a sync that had failed.
 //!
 //! Every call here may block on the disk. They belong on a storage thread.
 
 mod body;
 pub mod codec;
+mod compaction;
 mod contents;
 mod disk;
 mod error;
 mod frame;
 mod job;
+mod loaded;
 mod locator;
 mod log;
 mod options;
 mod reader;
 mod real_disk;
 mod recovery;
+mod replay;
 mod segment;
+mod snapshot;
+mod snapshot_jobs;
+mod spares;
 #[cfg(test)]
 mod test_disk;
 #[cfg(test)]
@@ -35,5 +43,6 @@ pub use frame::MAX_FRAME_BYTES;
 pub use job::{Completion, Job, SnapshotSource};
 pub use log::{Log, Recovered, TornTail};
 pub use options::LogOptions;
-pub use real_disk::{RealDisk, RealFile};
+pub use real_disk::{RealDisk, RealFile, open_snapshot};
+pub use snapshot::{DamagedSnapshot, SnapshotReader};
 pub use worker::Worker;

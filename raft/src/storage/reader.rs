@@ -65,6 +65,11 @@ impl Wanted {
 }
 
 impl<F: DiskFile> Reader<F> {
+    /// Lets go of the open segment: it may be gone, and its file another one's.
+    pub(super) fn forget(&mut self) {
+        self.older = None;
+    }
+
     /// What [`Log::read`](super::Log::read) promises. Everything appended must be in the files.
     pub(super) fn read<D: Disk<File = F>>(
         &mut self,

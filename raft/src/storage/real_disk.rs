@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{Disk, DiskFile};
+use super::snapshot::{self, SnapshotReader};
+use super::{Disk, DiskFile, StorageError};
+use crate::types::Index;
 
 /// The file whose lock says that a process owns the folder. Its content means nothing.
 const LOCK_NAME: &str = "LOCK";
@@ -158,6 +160,17 @@ impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
+}
+
+/// Opens the snapshot of this index in a data folder, while a node has the folder or not: a snapshot under its name never
+/// changes. It may go, once there is a newer one.
+///
+/// # Errors
+/// [`StorageError::Io`] if there is none or it cannot be read; [`StorageError::Corrupt`] if its header is not what was written.
+pub fn open_snapshot(folder: &Path, index: Index) -> Result<SnapshotReader<RealFile>, StorageError> {
+    let path = folder.join(snapshot::name(index));
+    let file = File::open(&path).map_err(|error| StorageError::io("open", &path.display().to_string(), &error))?;
+    snapshot::open_file(RealFile { file, zeroed_to: 0, zero_until: 0 }, index)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::body::Opening;
 use super::frame::{self, Header, Kind};
-use super::{Disk, DiskFile, StorageError};
+use super::{Disk, StorageError};
 use crate::types::Identity;
 
 /// The name of a segment's file.
@@ -11,11 +11,11 @@ pub(super) fn name(number: u64) -> String {
 }
 
 /// The name of a segment's file while it is being made.
-fn temporary_name(number: u64) -> String {
+pub(super) fn temporary_name(number: u64) -> String {
     format!("{number:016x}.new")
 }
 
-fn number_of(name: &str, suffix: &str) -> Option<u64> {
+pub(super) fn number_of(name: &str, suffix: &str) -> Option<u64> {
     let digits = name.strip_suffix(suffix)?;
     let number = u64::from_str_radix(digits, 16).ok()?;
     (format!("{number:016x}") == digits).then_some(number)
@@ -36,24 +36,6 @@ pub(super) fn remove_unfinished<D: Disk>(disk: &mut D) -> Result<(), StorageErro
         disk.remove(name).map_err(|error| StorageError::io("remove", name, &error))?;
     }
     Ok(())
-}
-
-/// Makes a segment that begins with `content`. It has its name only once the content is on disk: who finds the name finds
-/// the content. The name itself is durable on return.
-pub(super) fn make<D: Disk>(
-    disk: &mut D,
-    number: u64,
-    capacity_bytes: u64,
-    content: &[u8],
-) -> Result<D::File, StorageError> {
-    let (temporary, name) = (temporary_name(number), name(number));
-    let mut file =
-        disk.create(&temporary, capacity_bytes).map_err(|error| StorageError::io("create", &temporary, &error))?;
-    file.write_at(content, 0).map_err(|error| StorageError::io("write", &temporary, &error))?;
-    file.sync().map_err(|error| StorageError::io("sync", &temporary, &error))?;
-    disk.rename(&temporary, &name).map_err(|error| StorageError::io("rename", &temporary, &error))?;
-    disk.sync_directory().map_err(|error| StorageError::io("sync the folder of", &name, &error))?;
-    Ok(file)
 }
 
 /// The segment that is appended to.

@@ -11,6 +11,8 @@ use super::{Disk, DiskFile};
 struct Content {
     current: Vec<u8>,
     durable: Vec<u8>,
+    /// Made without preallocation.
+    grows: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -103,7 +105,7 @@ impl TestDisk {
     pub(super) fn set_bytes(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.0.borrow_mut();
         let content = state.names[name];
-        state.contents[content] = Content { current: bytes.clone(), durable: bytes };
+        state.contents[content] = Content { current: bytes.clone(), durable: bytes, grows: false };
     }
 }
 
@@ -121,7 +123,8 @@ impl Disk for TestDisk {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is a file {name}")));
         }
         let content = state.contents.len();
-        state.contents.push(Content { current: vec![0; preallocate_bytes as usize], durable: Vec::new() });
+        let grows = preallocate_bytes == 0;
+        state.contents.push(Content { current: vec![0; preallocate_bytes as usize], durable: Vec::new(), grows });
         state.names.insert(name.to_owned(), content);
         Ok(TestFile { disk: self.clone(), content })
     }
@@ -177,8 +180,12 @@ impl DiskFile for TestFile {
         let mut state = self.disk.0.borrow_mut();
         state.spend()?;
         state.writes += 1;
-        let current = &mut state.contents[self.content].current;
+        let content = &mut state.contents[self.content];
         let end = offset as usize + bytes.len();
+        if content.grows && content.current.len() < end {
+            content.current.resize(end, 0);
+        }
+        let current = &mut content.current;
         assert!(end <= current.len(), "the log writes past what it preallocated");
         current[offset as usize..end].copy_from_slice(bytes);
         Ok(())

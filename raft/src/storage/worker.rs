@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 
+use super::snapshot_jobs::SnapshotJobs;
 use super::{Completion, Disk, Job, Log, StorageError};
 use crate::core::Done;
 
-/// Carries out jobs on a log, a batch at a time. It has no clock, no thread and no queue of its own, so that a storage
-/// thread and a simulator run the same code.
+/// Carries out jobs on a log, a batch at a time. It has no clock, no thread and no queue of its own but that of snapshots to
+/// write, so that a storage thread and a simulator run the same code.
 #[derive(Debug)]
 pub struct Worker<D: Disk> {
     log: Log<D>,
+    snapshots: SnapshotJobs<D>,
     failed: Option<StorageError>,
 }
 
@@ -17,7 +19,7 @@ impl<D: Disk> Worker<D> {
     /// A worker on this log.
     #[must_use]
     pub fn new(log: Log<D>) -> Worker<D> {
-        Worker { log, failed: None }
+        Worker { log, snapshots: SnapshotJobs::default(), failed: None }
     }
 
     /// The log.
@@ -26,34 +28,48 @@ impl<D: Disk> Worker<D> {
         &self.log
     }
 
-    /// Gives the log back.
+    /// The log, to read from.
+    #[must_use]
+    pub fn log_mut(&mut self) -> &mut Log<D> {
+        &mut self.log
+    }
+
+    /// Gives the log back. A snapshot that is being written or received is given up.
     #[must_use]
     pub fn into_log(self) -> Log<D> {
         self.log
     }
 
-    /// Does everything in `jobs`, in this order: all writes, one sync for all of them, their completions, then the
-    /// fetches and theirs. Each job has exactly one completion, and `jobs` is empty afterwards.
+    /// Does everything in `jobs`: all writes, one sync for all of them, their completions, then all others in their order.
+    /// Only [`Job::InstallSnapshot`] keeps its place among the writes: what is before it is done before it. Each
+    /// job has exactly one completion, that of [`Job::TakeSnapshot`] perhaps in a later call, and `jobs` is empty afterwards.
+    ///
+    /// Then a snapshot that is being written gets one slice (256 KiB) further, so that no write waits for more than that.
+    /// Returns whether one is still being written: `run` should then be called again soon, with the jobs that have come
+    /// meanwhile or with none.
     ///
     /// After a failure every job, of this batch and of all later ones, completes as [`Completion::Failed`]: of writes
     /// whose sync failed, nobody can know which are on disk.
-    ///
-    /// Snapshots are written a slice at a time. Returns whether one is being written: `run` should then be called again
-    /// soon, with the jobs that have come meanwhile or with none.
     pub fn run(&mut self, jobs: &mut VecDeque<Job>, complete: &mut impl FnMut(Completion)) -> bool {
-        self.write_all(jobs);
-        if self.failed.is_none() {
-            for job in jobs.iter() {
-                if let Job::Write(write) = job {
-                    complete(Completion::Done(Done::Written { sequence: write.sequence }));
-                }
+        let is_install = |job: &Job| matches!(job, Job::InstallSnapshot { .. });
+        while !jobs.is_empty() {
+            let before = jobs.iter().position(is_install).unwrap_or(jobs.len());
+            self.write_all(jobs.range(..before), complete);
+            let install = usize::from(before < jobs.len());
+            for job in jobs.drain(..before + install) {
+                self.run_one(job, complete);
             }
-            jobs.retain(|job| !matches!(job, Job::Write(_)));
         }
-        for job in jobs.drain(..) {
-            complete(self.fetch(&job));
+        if self.failed.is_none() {
+            let result = self.snapshots.step(&mut self.log);
+            if let Some(completion) = self.completion(result.transpose()) {
+                complete(completion);
+            }
         }
-        false
+        if let Some(error) = &self.failed {
+            self.snapshots.fail(error, complete);
+        }
+        self.snapshots.is_taking()
     }
 
     /// To be called when no job has come for a while (some tenths of a second; the caller has the clock): notes in the log
@@ -69,38 +85,55 @@ impl<D: Disk> Worker<D> {
         }
     }
 
-    /// Appends every write of the batch and syncs once.
-    fn write_all(&mut self, jobs: &VecDeque<Job>) {
+    /// Appends every write of the batch, syncs once, and says so.
+    fn write_all<'a>(&mut self, jobs: impl Iterator<Item = &'a Job> + Clone, complete: &mut impl FnMut(Completion)) {
         if self.failed.is_some() {
             return;
         }
-        let mut result = Ok(());
-        for job in jobs {
-            if let Job::Write(write) = job {
-                result = self.log.append(write);
-                if result.is_err() {
-                    break;
-                }
-            }
+        let writes = jobs.filter_map(|job| if let Job::Write(write) = job { Some(write) } else { None });
+        self.failed = writes.clone().try_for_each(|write| self.log.append(write)).and_then(|()| self.log.sync()).err();
+        if self.failed.is_none() {
+            writes.for_each(|write| complete(Completion::Done(Done::Written { sequence: write.sequence })));
         }
-        self.failed = result.and_then(|()| self.log.sync()).err();
     }
 
-    fn fetch(&mut self, job: &Job) -> Completion {
+    /// Does a job, once the writes of its batch are done, and completes it.
+    fn run_one(&mut self, job: Job, complete: &mut impl FnMut(Completion)) {
         if let Some(error) = &self.failed {
-            return Completion::Failed(error.clone());
+            complete(Completion::Failed(error.clone()));
+            return;
         }
-        let Job::Fetch(fetch) = job else {
-            let error = std::io::Error::from(std::io::ErrorKind::Unsupported);
-            let error = StorageError::io("keep snapshots in", "the data folder", &error);
-            self.failed = Some(error.clone());
-            return Completion::Failed(error);
+        let result = match job {
+            Job::Write(_) => return,
+            Job::Fetch(fetch) => self.log.read(&fetch).map(|entries| Done::Fetched { id: fetch.id, entries }),
+            Job::Compact { first } => self.log.compact(first).map(|first| Done::Compacted { first }),
+            Job::ReadChunk { id, index, offset, limit_bytes } => {
+                self.log.read_chunk(index, offset, limit_bytes).map(|chunk| Done::ChunkRead { id, chunk })
+            }
+            Job::WriteChunk { id, meta, chunk } => self
+                .snapshots
+                .receive(&mut self.log, &meta, &chunk)
+                .map(|received_bytes| Done::ChunkWritten { id, received_bytes }),
+            Job::InstallSnapshot { meta, .. } => self
+                .snapshots
+                .install(&mut self.log, &meta)
+                .map(|is_valid| Done::SnapshotInstalled { index: meta.index, is_valid }),
+            Job::TakeSnapshot { meta, source } => {
+                self.snapshots.take(meta, source);
+                return;
+            }
         };
-        match self.log.read(fetch) {
-            Ok(entries) => Completion::Done(Done::Fetched { id: fetch.id, entries }),
+        if let Some(completion) = self.completion(Some(result)) {
+            complete(completion);
+        }
+    }
+
+    fn completion(&mut self, result: Option<Result<Done, StorageError>>) -> Option<Completion> {
+        match result? {
+            Ok(done) => Some(Completion::Done(done)),
             Err(error) => {
                 self.failed = Some(error.clone());
-                Completion::Failed(error)
+                Some(Completion::Failed(error))
             }
         }
     }

@@ -1,0 +1,204 @@
+//! The log's state as its frames are taken in, and the segment that opening it begins.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::body::Opening;
+use super::contents::{Contents, SegmentInfo};
+use super::frame::{self, Frame, Kind};
+use super::loaded::{End, Loaded, refusal};
+use super::log;
+use super::segment::{Active, Chain};
+use super::spares::Spares;
+use super::{Disk, StorageError};
+use crate::types::{Configuration, Entry, Index, Payload, Saved, SnapshotMeta, Write};
+
+/// The log's state as its frames are taken in, one after the other.
+pub(super) struct Replay {
+    pub(super) contents: Contents,
+    tail: VecDeque<Entry>,
+    tail_bytes: usize,
+    tail_limit_bytes: usize,
+    /// The last frame taken in.
+    pub(super) chain: Chain,
+}
+
+impl Replay {
+    /// Begins with a log's first segment.
+    pub(super) fn begin(first: &Loaded, tail_limit_bytes: usize) -> Replay {
+        let mut contents = Contents::at(&first.opening);
+        contents.begin_segment(first.number, first.capacity_bytes());
+        Replay { contents, tail: VecDeque::new(), tail_bytes: 0, tail_limit_bytes, chain: first.walk().chain }
+    }
+
+    /// Takes in a segment up to where `next` begins. Everything in it was synced before `next` was made.
+    pub(super) fn settled_segment(&mut self, segment: &Loaded, next: &Loaded) -> Result<(), StorageError> {
+        let last_sequence = next.header.sequence - 1;
+        let mut walk = segment.walk();
+        while walk.chain.sequence < last_sequence {
+            let at = walk.offset;
+            let (offset, frame) = walk.next().map_err(|misfit| refusal(&segment.name, at, misfit))?;
+            self.take_frame(segment, offset, &frame)?;
+        }
+        self.used(walk.offset);
+        let Opening { origin, identity, founding, .. } = &segment.opening;
+        let reached = log::opening(next.number, *origin, identity, founding, &self.contents);
+        let reached = Opening { is_recycled: next.opening.is_recycled, ..reached };
+        let follows = (walk.chain.sequence, walk.chain.checksum) == (last_sequence, next.header.previous);
+        if !follows || reached != next.opening {
+            return Err(StorageError::corrupt(&next.name, 0, "the segment does not follow the one before it"));
+        }
+        self.chain = next.walk().chain;
+        self.contents.begin_segment(next.number, next.capacity_bytes());
+        Ok(())
+    }
+
+    fn used(&mut self, bytes: usize) {
+        self.contents.segments.last_mut().expect("one is being read").used_bytes = bytes as u64;
+    }
+
+    /// Takes in the settled part of the last segment; returns the bodies of the steps that follow it.
+    pub(super) fn last_segment(&mut self, last: &Loaded, end: &End) -> Result<Vec<Bytes>, StorageError> {
+        let mut unsettled = Vec::new();
+        let mut walk = last.walk();
+        while walk.chain.sequence < end.sequence {
+            let (offset, frame) = walk.next().map_err(|misfit| refusal(&last.name, end.offset, misfit))?;
+            if frame.header.sequence <= end.settled {
+                self.take_frame(last, offset, &frame)?;
+                self.chain = walk.chain;
+            } else if frame.header.kind == Kind::Step {
+                unsettled.push(last.body_of(offset, &frame));
+            }
+        }
+        self.used(walk.offset);
+        Ok(unsettled)
+    }
+
+    fn take_frame(&mut self, segment: &Loaded, offset: usize, frame: &Frame) -> Result<(), StorageError> {
+        if frame.header.kind != Kind::Step {
+            return Ok(());
+        }
+        let write = segment.step(offset, segment.body_of(offset, frame))?;
+        self.take(&write, segment.number, offset as u64)
+            .map_err(|what| StorageError::corrupt(&segment.name, offset as u64, what))
+    }
+
+    fn take(&mut self, write: &Write, segment: u64, offset: u64) -> Result<(), String> {
+        self.contents.check(write)?;
+        self.contents.apply(write, segment, offset);
+        if let Some(from) = write.truncate_from {
+            while let Some(entry) = self.tail.pop_back_if(|entry| entry.index >= from) {
+                self.tail_bytes -= entry.size_bytes();
+            }
+        }
+        for entry in &write.entries {
+            self.tail_bytes += entry.size_bytes();
+            self.tail.push_back(entry.clone());
+        }
+        while self.tail_bytes > self.tail_limit_bytes {
+            let Some(entry) = self.tail.pop_front() else { break };
+            self.tail_bytes -= entry.size_bytes();
+        }
+        Ok(())
+    }
+
+    /// Takes in the steps that are not settled, as a new segment after `last` will hold them, and draws it up.
+    pub(super) fn draw_up(
+        &mut self,
+        last: &Loaded,
+        unsettled: Vec<Bytes>,
+        snapshot: Option<&SnapshotMeta>,
+    ) -> Result<Draft, StorageError> {
+        let number = last.number + 1;
+        let Opening { origin, identity, founding, .. } = &last.opening;
+        let opening = log::opening(number, *origin, identity, founding, &self.contents);
+        self.contents.begin_segment(number, 0);
+        let mut offset = opening.frame_bytes();
+        for body in &unsettled {
+            let write = last.step(last.start, body.clone())?;
+            self.take(&write, number, offset as u64)
+                .map_err(|what| StorageError::corrupt(&last.name, last.start as u64, what))?;
+            offset += frame::total_bytes(body.len());
+        }
+        let Some(meta) = snapshot.filter(|meta| !self.contents.holds(meta)) else {
+            return Ok(Draft { opening, steps: unsettled, needed_bytes: offset, void: Vec::new() });
+        };
+        // The log ends before the snapshot, or has something else in the place of its last entry: the node died
+        // while it installed the snapshot. Term and vote stay, entries go.
+        let mut void = self.contents.begin_after(meta);
+        void.pop();
+        self.tail.clear();
+        self.tail_bytes = 0;
+        let opening = log::opening(number, number, identity, founding, &self.contents);
+        self.contents.begin_segment(number, 0);
+        Ok(Draft { needed_bytes: opening.frame_bytes(), opening, steps: Vec::new(), void })
+    }
+
+    pub(super) fn saved(&self, founding: &Configuration, snapshot: Option<SnapshotMeta>) -> Saved {
+        let since = snapshot.as_ref().map_or(Index(0), |meta| meta.index);
+        Saved {
+            hard_state: self.contents.hard_state,
+            founding: founding.clone(),
+            configurations: self.contents.configurations_after(since),
+            snapshot,
+            terms: self.contents.terms.clone(),
+            tail: self.tail.iter().map(detached).collect(),
+        }
+    }
+}
+
+/// The segment that opening a log begins.
+pub(super) struct Draft {
+    opening: Opening,
+    /// Bodies of the steps to follow it.
+    steps: Vec<Bytes>,
+    needed_bytes: usize,
+    /// Segments that are of no use once this one is there.
+    pub(super) void: Vec<SegmentInfo>,
+}
+
+impl Draft {
+    /// With which segment the log begins then.
+    pub(super) fn origin(&self) -> u64 {
+        self.opening.origin
+    }
+
+    pub(super) fn rewritten(&self) -> u64 {
+        self.steps.len() as u64
+    }
+
+    /// Makes the segment, durably.
+    pub(super) fn make<D: Disk>(
+        &self,
+        disk: &mut D,
+        spares: &mut Spares,
+        replay: &mut Replay,
+    ) -> Result<Active<D::File>, StorageError> {
+        let number = self.opening.segment;
+        let room = spares.room(self.needed_bytes);
+        let opening = Opening { is_recycled: room.is_recycled(), ..self.opening.clone() };
+        let mut content = Vec::new();
+        let tag = replay.chain.open_segment(&mut content, &opening, self.rewritten());
+        for body in &self.steps {
+            let start = frame::begin(&mut content);
+            content.extend_from_slice(body);
+            replay.chain.seal(&mut content, start, Kind::Step, tag);
+        }
+        assert!(content.len() == self.needed_bytes, "the segment is as long as was computed");
+        let capacity_bytes = room.capacity_bytes;
+        replay.contents.segments.last_mut().expect("this one").capacity_bytes = capacity_bytes;
+        replay.contents.locator.reserve(capacity_bytes);
+        let file = room.make(disk, number, &content)?;
+        Ok(Active { number, file, tag, capacity_bytes, written_bytes: content.len() as u64 })
+    }
+}
+
+/// The entry with memory of its own, so that it does not keep the segment's.
+fn detached(entry: &Entry) -> Entry {
+    let payload = match &entry.payload {
+        Payload::Command(command) => Payload::Command(Bytes::copy_from_slice(command)),
+        other => other.clone(),
+    };
+    Entry { payload, ..entry.clone() }
+}

@@ -1,0 +1,131 @@
+//! The bytes of a snapshot's file.
+//!
+//! ```text
+//! header   checksum u32 | magic u32 | length u32 | version u8 | zero [3] | cluster, group, index, term, stamp, configuration
+//! block    checksum u32 | length u32 | data                     as often as need be
+//! trailer  checksum u32 | 0 u32 | bytes of all data u64
+//! ```
+//!
+//! Checksums are a chain: each is CRC-32C over the checksum before it and what follows it in its own piece. So each piece
+//! can be checked when it is read, and the trailer's checksum stands for the whole file.
+
+use bytes::{Buf, BufMut};
+
+use crate::storage::codec::{self, DecodeError, Decoder};
+use crate::types::{ClusterId, GroupId, Identity, Index, SnapshotMeta, Stamp, Term};
+
+/// The format written, and the only one known so far.
+pub(super) const VERSION: u8 = 1;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"KdkS");
+
+/// What precedes the header's body.
+pub(super) const PREFIX_BYTES: usize = 16;
+
+/// What precedes a block's data.
+pub(super) const BLOCK_PREFIX_BYTES: usize = 8;
+
+/// A trailer's length.
+pub(super) const TRAILER_BYTES: usize = 16;
+
+/// The data of a block as written; the last one may be shorter. Also the slice in which a snapshot is written.
+pub(super) const BLOCK_BYTES: usize = 256 << 10;
+
+/// The longest block and the longest header that are read: what a damaged length claims beyond is not believed.
+pub(super) const MAX_BLOCK_BYTES: usize = 1 << 20;
+
+/// Whose snapshot it is, and what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::storage) struct Header {
+    pub(in crate::storage) cluster: ClusterId,
+    pub(in crate::storage) group: GroupId,
+    pub(in crate::storage) meta: SnapshotMeta,
+}
+
+impl Header {
+    /// Of a snapshot of this log. Nothing in it is the node's own: all nodes may pass it on.
+    pub(in crate::storage) fn new(identity: &Identity, meta: SnapshotMeta) -> Header {
+        Header { cluster: identity.cluster, group: identity.group, meta }
+    }
+
+    /// Appends the header; returns its checksum, with which the chain begins.
+    pub(super) fn put(&self, out: &mut Vec<u8>) -> u32 {
+        let start = out.len();
+        out.put_bytes(0, PREFIX_BYTES);
+        out.put_u128_le(self.cluster.0);
+        out.put_u64_le(self.group.0);
+        out.put_u64_le(self.meta.index.0);
+        out.put_u64_le(self.meta.term.0);
+        out.put_u64_le(self.meta.stamp.0);
+        codec::put_configuration(out, &self.meta.configuration);
+        let body_bytes = out.len() - start - PREFIX_BYTES;
+        let mut fields = &mut out[start + 4..start + PREFIX_BYTES];
+        fields.put_u32_le(MAGIC);
+        fields.put_u32_le(u32::try_from(body_bytes).expect("a configuration of less than 4 GiB"));
+        fields.put_u8(VERSION);
+        let checksum = crc32c::crc32c(&out[start + 4..]);
+        out[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
+        checksum
+    }
+
+    pub(super) fn get(body: &[u8]) -> Result<Header, DecodeError> {
+        let mut from = Decoder::new(body);
+        let header = Header {
+            cluster: ClusterId(from.u128("a cluster id")?),
+            group: GroupId(from.u64("a group id")?),
+            meta: SnapshotMeta {
+                index: Index(from.u64("a snapshot's index")?),
+                term: Term(from.u64("a snapshot's term")?),
+                stamp: Stamp(from.u64("a snapshot's stamp")?),
+                configuration: codec::get_configuration(&mut from)?,
+            },
+        };
+        from.finish("a snapshot's header")?;
+        if header.meta.index == Index(0) || header.meta.term == Term(0) {
+            return Err(DecodeError::Invalid { what: "index or term of a snapshot", value: 0 });
+        }
+        Ok(header)
+    }
+}
+
+/// The start of a file: checksum and length of the header's body, and its version.
+pub(super) struct Prefix {
+    pub(super) checksum: u32,
+    pub(super) body_bytes: usize,
+    pub(super) version: u8,
+}
+
+impl Prefix {
+    /// Reads it; `None` if these are not the first bytes of a snapshot.
+    pub(super) fn get(mut bytes: &[u8]) -> Option<Prefix> {
+        let checksum = bytes.try_get_u32_le().ok()?;
+        let magic = bytes.try_get_u32_le().ok()?;
+        let body_bytes = bytes.try_get_u32_le().ok()? as usize;
+        let version = bytes.try_get_u8().ok()?;
+        (magic == MAGIC).then_some(Prefix { checksum, body_bytes, version })
+    }
+}
+
+/// Fills in the prefix of a block whose data lies behind [`BLOCK_PREFIX_BYTES`] in `block`; returns its checksum.
+pub(super) fn seal_block(block: &mut [u8], previous: u32) -> u32 {
+    let data_bytes = u32::try_from(block.len() - BLOCK_PREFIX_BYTES).expect("blocks are short");
+    assert!(data_bytes > 0, "an empty block would be taken for the trailer");
+    block[4..8].copy_from_slice(&data_bytes.to_le_bytes());
+    let checksum = chained(previous, &block[4..]);
+    block[..4].copy_from_slice(&checksum.to_le_bytes());
+    checksum
+}
+
+/// The file's last bytes.
+pub(super) fn trailer(content_bytes: u64, previous: u32) -> [u8; TRAILER_BYTES] {
+    let mut out = [0; TRAILER_BYTES];
+    out[8..].copy_from_slice(&content_bytes.to_le_bytes());
+    let checksum = chained(previous, &out[4..]);
+    out[..4].copy_from_slice(&checksum.to_le_bytes());
+    out
+}
+
+/// The checksum of a piece that follows one whose checksum is `previous`.
+pub(super) fn chained(previous: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&previous.to_le_bytes()), bytes)
+}

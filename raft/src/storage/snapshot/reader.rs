@@ -1,0 +1,87 @@
+//! Reads what a state machine has put into its snapshot.
+
+use std::io::{self, Read};
+
+use super::name;
+use super::scanner::{Scanner, Step, Trouble};
+use crate::storage::{Disk, DiskFile, StorageError};
+use crate::types::{Index, SnapshotMeta};
+
+/// Reads the state machine's own bytes of a snapshot. Hands over nothing that it has not checked, and says that it is at the
+/// end only if the file is whole; else reading fails with `InvalidData`, naming file and offset.
+///
+/// [`Log::snapshot_reader`](crate::storage::Log::snapshot_reader) and [`open_snapshot`](crate::storage::open_snapshot) make
+/// one.
+#[derive(Debug)]
+pub struct SnapshotReader<F> {
+    file: F,
+    name: String,
+    meta: SnapshotMeta,
+    total_bytes: u64,
+    scanner: Scanner,
+    /// How much of the scanner's block has been handed over.
+    taken: usize,
+}
+
+impl<F: DiskFile> SnapshotReader<F> {
+    fn new(file: F, name: String) -> Result<SnapshotReader<F>, StorageError> {
+        let total_bytes = file.len().map_err(|error| StorageError::io("measure", &name, &error))?;
+        let mut scanner = Scanner::default();
+        let step = scanner.step(&file, total_bytes).map_err(|trouble| trouble.of(&name))?;
+        let Some(header) = scanner.header().filter(|_| step == Step::Header) else {
+            return Err(StorageError::corrupt(&name, 0, "the file ends within its header"));
+        };
+        let (meta, taken) = (header.meta.clone(), scanner.data().len());
+        Ok(SnapshotReader { file, name, meta, total_bytes, scanner, taken })
+    }
+
+    /// What the snapshot stands for.
+    #[must_use]
+    pub fn meta(&self) -> &SnapshotMeta {
+        &self.meta
+    }
+}
+
+impl<F: DiskFile> Read for SnapshotReader<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.taken == self.scanner.data().len() {
+            let invalid = |error: StorageError| io::Error::new(io::ErrorKind::InvalidData, error);
+            match self.scanner.step(&self.file, self.total_bytes) {
+                Ok(Step::Block) => self.taken = 0,
+                Ok(Step::End) => return Ok(0),
+                Ok(Step::Header | Step::More) => {
+                    let at = self.scanner.position();
+                    return Err(invalid(StorageError::corrupt(&self.name, at, "the file ends before its trailer")));
+                }
+                Err(Trouble::Io(error)) => return Err(error),
+                Err(trouble) => return Err(invalid(trouble.of(&self.name))),
+            }
+        }
+        let left = &self.scanner.data()[self.taken..];
+        let read = left.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&left[..read]);
+        self.taken += read;
+        Ok(read)
+    }
+}
+
+/// Opens the snapshot of this index.
+pub(in crate::storage) fn open_in<D: Disk>(
+    disk: &mut D,
+    index: Index,
+) -> Result<SnapshotReader<D::File>, StorageError> {
+    let name = name(index);
+    let file = disk.open(&name).map_err(|error| StorageError::io("open", &name, &error))?;
+    open_file(file, index)
+}
+
+/// Reads the snapshot of this index from its open file.
+pub(in crate::storage) fn open_file<F: DiskFile>(file: F, index: Index) -> Result<SnapshotReader<F>, StorageError> {
+    let name = name(index);
+    let reader = SnapshotReader::new(file, name.clone())?;
+    if reader.meta.index == index {
+        Ok(reader)
+    } else {
+        Err(StorageError::corrupt(&name, 0, format!("the file holds the snapshot of entry {}", reader.meta.index)))
+    }
+}
