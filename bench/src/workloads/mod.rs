@@ -3,6 +3,7 @@
 pub(crate) mod channel;
 mod churn;
 mod clock;
+pub(crate) mod core;
 mod echo;
 mod idle;
 mod served;
@@ -26,6 +27,7 @@ const ALL: &[(&str, Workload)] = &[
     ("timers", timers::run),
     ("channel", channel::run),
     ("clock", clock::run),
+    ("core", core::run),
 ];
 
 /// Runs the one that is named, or all.
