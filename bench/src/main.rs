@@ -43,7 +43,10 @@ fn run(arguments: &[String]) -> io::Result<()> {
         ["serve", peer, service] => server::serve(peer, service),
         ["turns", peer, turn, count] => workloads::turn::alone(peer, turn, number(count)?),
         ["timed", peer, mix, count] => workloads::timers::alone(peer, mix, number(count)?),
-workloads: turn echo churn udp idle timers channel clock core, or all
+        ["sent", channel, what, count] => workloads::channel::alone(channel, what, number(count)?),
+        ["commit", peer, bytes, batch, batches] => {
+            workloads::core::alone(peer, number(bytes)?, number(batch)?, number(batches)?)
+        }
         ["load", rest @ ..] => load::alone(rest),
         [workload, options @ ..] => {
             let plan = Plan::parse(options)?;
