@@ -1,14 +1,15 @@
 //! One node: a replica, its state machine, its storage worker and its disk, over several lives.
 
 use std::collections::VecDeque;
+use std::io;
 
 use super::clock::Clock;
 use super::disk::SimDisk;
 use super::happening::Happening;
 use super::kv::Kv;
 use crate::replica::{Effect, Inline, Replica};
-use crate::storage::{Job, Worker};
-use crate::types::Time;
+use crate::storage::{Job, StorageError, Worker};
+use crate::types::{Now, SnapshotMeta, Time};
 
 /// A node and its machine.
 #[derive(Debug)]
@@ -78,6 +79,17 @@ impl Running {
         }
     }
 
+    /// The state machine takes the state of the newest snapshot on this disk.
+    pub(super) fn restore(&mut self, now: Now, meta: &SnapshotMeta) {
+        let restored = self.worker.log_mut().snapshot_reader().and_then(|content| {
+            let mut content = content.ok_or_else(|| unusable(&io::ErrorKind::NotFound.into()))?;
+            self.machine.restore(now, &mut self.replica, meta, &mut content).map_err(|error| unusable(&error))
+        });
+        if let Err(error) = restored {
+            self.replica.handle_storage_failure(now, &error);
+        }
+    }
+
     /// Whether the storage thread has nothing to do.
     pub(super) fn is_storage_idle(&self) -> bool {
         self.queued.is_empty() && self.taken.is_empty()
@@ -90,4 +102,8 @@ impl Running {
             _ => None,
         })
     }
+}
+
+fn unusable(error: &io::Error) -> StorageError {
+    StorageError::Poisoned { cause: format!("the state machine cannot be restored: {error}") }
 }
