@@ -185,6 +185,7 @@ impl Life {
         self.durable_snapshot = index;
         if let Some(snapshot) = &snapshot {
             assert!(self.snapshots.contains(snapshot));
+            assert_eq!(terms.term_at(index), Some(snapshot.term), "the log follows the snapshot");
             assert_eq!(read_to_end(log.snapshot_reader().unwrap().unwrap()), content(index));
             // One that was being installed counts as soon as it has its name.
             let installed = self.states.iter().map(|state| {
