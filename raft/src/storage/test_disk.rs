@@ -46,12 +46,14 @@ struct State {
     syncs: u64,
     /// How many more operations that change the disk succeed.
     left: Option<u64>,
+    /// What those that fail say.
+    failure: Option<io::ErrorKind>,
 }
 
 impl State {
     fn spend(&mut self) -> io::Result<()> {
         match &mut self.left {
-            Some(0) => Err(io::Error::other("the test's disk fails")),
+            Some(0) => Err(io::Error::new(self.failure.unwrap_or(io::ErrorKind::Other), "the test's disk fails")),
             Some(left) => {
                 *left -= 1;
                 Ok(())
@@ -74,6 +76,11 @@ impl TestDisk {
     /// Every operation that changes the disk fails, after `operations` more of them.
     pub(super) fn fail_after(&self, operations: Option<u64>) {
         self.0.borrow_mut().left = operations;
+    }
+
+    /// What failing operations say.
+    pub(super) fn fail_as(&self, kind: io::ErrorKind) {
+        self.0.borrow_mut().failure = Some(kind);
     }
 
     /// Whether the disk, told to fail, has not been asked for more than it was to do.
@@ -234,7 +241,9 @@ impl DiskFile for TestFile {
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.0.borrow_mut();
-        state.spend()?;
+        let spent = state.spend();
+        // A disk that is full takes what still fits.
+        let bytes = if spent.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
         state.writes += 1;
         let content = &mut state.contents[self.content];
         let end = offset as usize + bytes.len();
@@ -244,7 +253,7 @@ impl DiskFile for TestFile {
         let current = &mut content.current;
         assert!(end <= current.len(), "the log writes past what it preallocated");
         current[offset as usize..end].copy_from_slice(bytes);
-        Ok(())
+        spent
     }
 
     fn sync(&mut self) -> io::Result<()> {

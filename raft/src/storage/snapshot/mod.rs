@@ -29,7 +29,7 @@ const TAKING_SUFFIX: &str = ".snap.new";
 const RECEIVING_SUFFIX: &str = ".snap.part";
 
 /// What is written without a sync, at most: so that the last sync, which a write may have to wait for, is a short one.
-const SYNC_BYTES: u64 = 4 << 20;
+const SYNC_BYTES: u64 = 1 << 20;
 
 /// The name of the snapshot that ends with this entry.
 pub(super) fn name(index: Index) -> String {

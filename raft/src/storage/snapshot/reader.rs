@@ -19,9 +19,8 @@ pub struct SnapshotReader<F> {
     meta: SnapshotMeta,
     total_bytes: u64,
     scanner: Scanner,
-    /// How much of the scanner's block has been handed over.
-    taken: usize,
-    is_at_end: bool,
+    /// How much of the block passed last has not been handed over.
+    left: usize,
 }
 
 impl<F: DiskFile> SnapshotReader<F> {
@@ -32,8 +31,8 @@ impl<F: DiskFile> SnapshotReader<F> {
         let Some(header) = scanner.header().filter(|_| step == Step::Header) else {
             return Err(StorageError::corrupt(&name, 0, "the file ends within its header"));
         };
-        let (meta, taken) = (header.meta.clone(), scanner.data().len());
-        Ok(SnapshotReader { file, name, meta, total_bytes, scanner, taken, is_at_end: false })
+        let meta = header.meta.clone();
+        Ok(SnapshotReader { file, name, meta, total_bytes, scanner, left: 0 })
     }
 
     /// What the snapshot stands for.
@@ -45,18 +44,12 @@ impl<F: DiskFile> SnapshotReader<F> {
 
 impl<F: DiskFile> Read for SnapshotReader<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.is_at_end {
-            return Ok(0);
-        }
-        while self.taken == self.scanner.data().len() {
+        // At the end and at damage this goes on to say the same, however often it is asked.
+        while self.left == 0 {
             let invalid = |error: StorageError| io::Error::new(io::ErrorKind::InvalidData, error);
             match self.scanner.step(&self.file, self.total_bytes) {
-                Ok(Step::Block) => self.taken = 0,
-                Ok(Step::End) => {
-                    // Whoever asks again is told the same.
-                    self.is_at_end = true;
-                    return Ok(0);
-                }
+                Ok(Step::Block) => self.left = self.scanner.data().len(),
+                Ok(Step::End) => return Ok(0),
                 Ok(Step::Header | Step::More) => {
                     let at = self.scanner.position();
                     return Err(invalid(StorageError::corrupt(&self.name, at, "the file ends before its trailer")));
@@ -65,10 +58,11 @@ impl<F: DiskFile> Read for SnapshotReader<F> {
                 Err(trouble) => return Err(invalid(trouble.of(&self.name))),
             }
         }
-        let left = &self.scanner.data()[self.taken..];
+        let data = self.scanner.data();
+        let left = &data[data.len() - self.left..];
         let read = left.len().min(buffer.len());
         buffer[..read].copy_from_slice(&left[..read]);
-        self.taken += read;
+        self.left -= read;
         Ok(read)
     }
 }

@@ -2,6 +2,7 @@
 //! failure after any operation of the disk that keeps any part of what was not synced.
 
 use std::collections::VecDeque;
+use std::io;
 
 use proptest::prelude::*;
 
@@ -72,7 +73,7 @@ struct Life {
     durable_snapshot: Index,
     /// Nothing up to here may be truncated.
     committed: Index,
-    taking: bool,
+    failure: Option<StorageError>,
 }
 
 impl Life {
@@ -81,7 +82,7 @@ impl Life {
         let worker = Worker::new(create(&disk));
         let state = State { hard_state: HardState::default(), base: (Index(0), Term(0)), entries: Vec::new() };
         let (snapshots, durable_snapshot, committed) = (Vec::new(), Index(0), Index(0));
-        Life { disk, worker, states: vec![state], snapshots, durable_snapshot, committed, taking: false }
+        Life { disk, worker, states: vec![state], snapshots, durable_snapshot, committed, failure: None }
     }
 
     fn state(&self) -> &State {
@@ -115,7 +116,7 @@ impl Life {
                 let meta = meta(index.0, term.0);
                 self.committed = self.committed.max(index);
                 self.snapshots.push(meta.clone());
-                let source = SnapshotSource::new(std::io::Cursor::new(content(index)));
+                let source = SnapshotSource::new(io::Cursor::new(content(index)));
                 vec![Job::TakeSnapshot { meta, source }]
             }
             Step::Compact(back) => vec![Job::Compact { first: Index(last.0.saturating_sub(*back)) }],
@@ -142,7 +143,7 @@ impl Life {
     /// Does a step. `false`: the disk has failed on the way.
     fn step(&mut self, step: &Step) -> bool {
         let jobs = self.jobs(step);
-        let mut failed = false;
+        let mut failure = None;
         let (durable, snapshots) = (&mut self.durable_snapshot, &self.snapshots);
         let mut complete = |completion| match completion {
             Completion::Done(Done::SnapshotTaken { index }) => *durable = (*durable).max(index),
@@ -151,10 +152,11 @@ impl Life {
                 *durable = (*durable).max(index);
             }
             Completion::Done(_) => {}
-            Completion::Failed(_) => failed = true,
+            Completion::Failed(error) => failure = Some(error),
         };
-        self.taking = self.worker.run(&mut VecDeque::from(jobs), &mut complete);
-        if failed {
+        self.worker.run(&mut VecDeque::from(jobs), &mut complete);
+        if failure.is_some() {
+            self.failure = failure;
             return false;
         }
         self.states.drain(..self.states.len() - 1);
@@ -171,6 +173,7 @@ impl Life {
             Ok(opened) => opened,
             Err(error) => {
                 assert!(matches!(error, StorageError::Io { .. }), "{error}");
+                self.failure = Some(error);
                 return false;
             }
         };
@@ -182,6 +185,7 @@ impl Life {
         self.durable_snapshot = index;
         if let Some(snapshot) = &snapshot {
             assert!(self.snapshots.contains(snapshot));
+            assert_eq!(terms.term_at(index), Some(snapshot.term), "the log follows the snapshot");
             assert_eq!(read_to_end(log.snapshot_reader().unwrap().unwrap()), content(index));
             // One that was being installed counts as soon as it has its name.
             let installed = self.states.iter().map(|state| {
@@ -206,7 +210,6 @@ impl Life {
         });
         self.states = vec![state.clone()];
         self.worker = Worker::new(log);
-        self.taking = false;
         true
     }
 
@@ -283,8 +286,14 @@ fn a_crash_after_any_operation_keeps_every_promise() {
             for sectors in [0, u64::MAX, 0x5555_5555_5555_5555] {
                 let disk = life.disk.copy();
                 let (states, snapshots) = (life.states.clone(), life.snapshots.clone());
-                let mut copy =
-                    Life { disk, states, snapshots, worker: Worker::new(create(&TestDisk::default())), ..life };
+                let mut copy = Life {
+                    disk,
+                    states,
+                    snapshots,
+                    worker: Worker::new(create(&TestDisk::default())),
+                    failure: None,
+                    ..life
+                };
                 copy.crash(sectors, changes);
                 crash_while_opening(&copy);
                 assert!(copy.step(&Step::Write(vec![5, 50], 1, 0)));
@@ -312,5 +321,32 @@ fn crash_while_opening(life: &Life) {
         if opened.is_ok() {
             return;
         }
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_is_lost() {
+    for operations in 0.. {
+        let mut life = Life::new();
+        life.disk.fail_as(io::ErrorKind::StorageFull);
+        life.disk.fail_after(Some(operations));
+        if script().iter().all(|step| life.step(step)) {
+            return;
+        }
+        for _ in 0..2 {
+            let error = life.failure.take().unwrap();
+            assert!(matches!(&error, StorageError::Io { kind: io::ErrorKind::StorageFull, .. }), "{error}");
+            let text = error.to_string();
+            assert!(
+                text.contains("Free some space") && (text.contains("0000000000") || text.contains("folder")),
+                "{text}"
+            );
+            assert!(!life.open(), "the disk is still full");
+        }
+        life.disk.fail_after(None);
+        assert!(life.open());
+        assert!(life.disk.names().iter().all(|name| !name.ends_with(".new") && !name.ends_with(".part")));
+        assert!(life.step(&Step::Write(vec![5, 50], 1, 0)));
+        assert!(life.step(&Step::Reopen));
     }
 }

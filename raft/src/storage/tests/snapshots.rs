@@ -344,3 +344,29 @@ fn a_source_that_fails_is_told() {
         assert!(error.to_string().contains("the state machine is broken"), "{error}");
     }
 }
+
+#[test]
+fn a_reader_says_the_same_however_often_it_is_asked() {
+    let disk = TestDisk::default();
+    let mut worker = worker_with(&disk, 3);
+    take(&mut worker, 3, 1, &content(Index(3)));
+    let mut reader = worker.log_mut().snapshot_reader().unwrap().unwrap();
+    let mut bytes = Vec::new();
+    for _ in 0..3 {
+        reader.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, content(Index(3)));
+    }
+    let mut rotten = disk.bytes(&name(3));
+    let at = rotten.len() - 5000;
+    rotten[at] ^= 1;
+    disk.set_bytes(&name(3), rotten);
+    let mut reader = worker.log_mut().snapshot_reader().unwrap().unwrap();
+    let mut found = vec![0; bytes.len()];
+    let first_block = 256 << 10;
+    reader.read_exact(&mut found[..first_block]).unwrap();
+    assert_eq!(found[..first_block], bytes[..first_block]);
+    for _ in 0..3 {
+        let error = reader.read(&mut found).unwrap_err();
+        assert!(error.kind() == std::io::ErrorKind::InvalidData && error.to_string().contains(&name(3)), "{error}");
+    }
+}
