@@ -1,6 +1,7 @@
 //! The same work on kodiak and on its peers: in one run, alternating, several rounds, pinned. See README.md.
 
 mod channels;
+mod cores;
 mod load;
 mod measure;
 mod peers;
@@ -15,11 +16,13 @@ use std::process::ExitCode;
 use measure::Plan;
 
 const USAGE: &str = "usage: kodiak-bench WORKLOAD.. [--rounds N] [--millis N] [--peers A,B,..]
-workloads: turn echo churn udp idle timers channel, or all
+workloads: turn echo churn udp idle timers channel clock core, or all
 one measurement alone, for strace and callgrind:
            serve PEER tcp|udp        (prints its port, serves until killed)
            turns PEER wake|event COUNT
            timed STRUCTURE cancel-insert|insert-fire|fire-rearm|reschedule COUNT
+           sent CHANNEL stream|stream-4|stream-unbounded|bursts|trips COUNT
+           commit PEER BYTES BATCH BATCHES   (a consensus core)
            load echo PORT CONNECTIONS BYTES COUNT | load churn PORT COUNT | load udp PORT COUNT";
 
 fn main() -> ExitCode {
@@ -40,6 +43,10 @@ fn run(arguments: &[String]) -> io::Result<()> {
         ["serve", peer, service] => server::serve(peer, service),
         ["turns", peer, turn, count] => workloads::turn::alone(peer, turn, number(count)?),
         ["timed", peer, mix, count] => workloads::timers::alone(peer, mix, number(count)?),
+        ["sent", channel, what, count] => workloads::channel::alone(channel, what, number(count)?),
+        ["commit", peer, bytes, batch, batches] => {
+            workloads::core::alone(peer, number(bytes)?, number(batch)?, number(batches)?)
+        }
         ["load", rest @ ..] => load::alone(rest),
         words => {
             let options = words.iter().position(|word| word.starts_with("--")).unwrap_or(words.len());

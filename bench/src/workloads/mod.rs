@@ -1,7 +1,9 @@
 //! The workloads: one file each.
 
-mod channel;
+pub(crate) mod channel;
 mod churn;
+mod clock;
+pub(crate) mod core;
 mod echo;
 mod idle;
 mod served;
@@ -24,6 +26,8 @@ const ALL: &[(&str, Workload)] = &[
     ("idle", idle::run),
     ("timers", timers::run),
     ("channel", channel::run),
+    ("clock", clock::run),
+    ("core", core::run),
 ];
 
 /// An error before the first of them has run for minutes.

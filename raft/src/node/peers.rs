@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     replica::PeerMessage,
-    types::NodeId,
+    types::{GroupId, NodeId},
     wire::{self, Hello},
 };
 
@@ -30,6 +30,9 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_millis(500);
 /// How long a connection and its handshake may take.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// However short elections are, a link is given this long to get a byte through.
+const SILENCE_MIN: Duration = Duration::from_secs(1);
 
 /// What the node must know about a link that changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,9 @@ struct Peer {
 /// Links to all peers.
 #[derive(Debug)]
 pub(super) struct Peers {
+    group: GroupId,
+    /// What was sent and not acknowledged for so long went to a machine that is gone, or cut off.
+    silence: Duration,
     peers: Vec<Peer>,
     positions: BTreeMap<NodeId, usize>,
     changes: Vec<Change>,
@@ -79,7 +85,11 @@ pub(super) struct Peers {
 
 impl Peers {
     /// The peers with these addresses; nobody is called before [`Peers::dial_all`].
-    pub(super) fn new(addresses: &BTreeMap<NodeId, String>, options: &Options) -> Result<Peers, NodeError> {
+    pub(super) fn new(
+        addresses: &BTreeMap<NodeId, String>,
+        group: GroupId,
+        options: &Options,
+    ) -> Result<Peers, NodeError> {
         let mut peers = Vec::with_capacity(addresses.len());
         for (&id, address) in addresses {
             peers.push(Peer {
@@ -97,7 +107,8 @@ impl Peers {
             });
         }
         let positions = peers.iter().enumerate().map(|(at, peer)| (peer.id, at)).collect();
-        Ok(Peers { peers, positions, changes: Vec::new() })
+        let silence = SILENCE_MIN.max(options.election_timeout.1 * 4);
+        Ok(Peers { group, silence, peers, positions, changes: Vec::new() })
     }
 
     /// Calls every peer.
@@ -131,11 +142,11 @@ impl Peers {
         T: Copy + From<Token>,
     {
         let Some(&at) = self.positions.get(&to) else { return };
-        let peer = &mut self.peers[at];
+        let (group, peer) = (self.group, &mut self.peers[at]);
         if !matches!(peer.link, Link::Up(_)) {
             return;
         }
-        match peer.outbox.push(|bytes| wire::encode(message, bytes)) {
+        match peer.outbox.push(|bytes| wire::encode(group, message, bytes)) {
             Ok(()) => peer.dirty = true,
             Err(error @ PushError::Overflow { .. }) => self.fail(event_loop, at, &error.to_string()),
             // Only an answer of the state machine can be so large; whoever waits for it learns nothing in time.
@@ -294,6 +305,13 @@ impl Peers {
             Err(error) => return self.fail(event_loop, at, &error.to_string()),
         };
         let token = T::from(Token(Kind::Peer(at as u32)));
+        match stream.set_user_timeout(Some(self.silence)) {
+            // Elsewhere the kernel's patience, and the peer's own calls, must do.
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                return self.fail(event_loop, at, &error.to_string());
+            }
+            _ => {}
+        }
         let ready = stream.set_nodelay(true).and_then(|()| {
             event_loop.reregister(&stream, token, Interest::READABLE, Trigger::Level).map_err(io::Error::other)
         });

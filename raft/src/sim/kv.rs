@@ -1,6 +1,7 @@
 //! The state machine that the simulator replicates: numbers under keys, each with the index of its last change.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 
 use bytes::Bytes;
 
@@ -104,6 +105,13 @@ pub(super) struct Kv {
     values: BTreeMap<u8, Value>,
 }
 
+impl Kv {
+    /// What is under a key.
+    pub(super) fn get(&self, key: u8) -> Value {
+        self.values.get(&key).copied().unwrap_or_default()
+    }
+}
+
 impl StateMachine for Kv {
     fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
         let Some(command) = Command::decode(entry.command) else { return Bytes::from_static(b"?") };
@@ -116,14 +124,38 @@ impl StateMachine for Kv {
     }
 
     fn query(&self, query: &[u8]) -> Bytes {
-        let value = query.first().and_then(|key| self.values.get(key)).copied();
-        value.unwrap_or_default().encode()
+        query.first().map_or_else(Value::default, |&key| self.get(key)).encode()
+    }
+
+    /// Seventeen bytes a key: the key, and its value.
+    fn snapshot(&self) -> Box<dyn Read + Send> {
+        let pairs = self.values.iter();
+        let bytes: Vec<u8> = pairs.flat_map(|(&key, value)| [key].into_iter().chain(value.encode())).collect();
+        Box::new(io::Cursor::new(bytes))
+    }
+
+    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        snapshot.read_to_end(&mut bytes)?;
+        let pairs = bytes.chunks(17).map(|pair| Some((*pair.first()?, Value::decode(pair.get(1..)?)?)));
+        self.values = pairs.collect::<Option<_>>().ok_or(io::ErrorKind::InvalidData)?;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_survives_its_snapshot() {
+        let value = |number| Value { number, index: Index(number + 1) };
+        let kv = Kv { values: (1..=3).map(|key| (key, value(key.into()))).collect() };
+        let mut other = Kv { values: BTreeMap::from([(9, value(9))]) };
+        other.restore(&mut kv.snapshot()).unwrap();
+        assert_eq!(other, kv);
+        assert!(other.restore(&mut &[1, 2, 3][..]).is_err());
+    }
 
     #[test]
     fn words_survive_the_wire() {

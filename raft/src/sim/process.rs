@@ -1,14 +1,15 @@
 //! One node: a replica, its state machine, its storage worker and its disk, over several lives.
 
 use std::collections::VecDeque;
+use std::io;
 
 use super::clock::Clock;
 use super::disk::SimDisk;
 use super::happening::Happening;
 use super::kv::Kv;
 use crate::replica::{Effect, Inline, Replica};
-use crate::storage::{Job, Worker};
-use crate::types::Time;
+use crate::storage::{Job, StorageError, Worker};
+use crate::types::{Now, SnapshotMeta, Term, Time};
 
 /// A node and its machine.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Process {
     pub(super) is_lost: bool,
     /// The disk has been damaged.
     pub(super) is_damaged: bool,
+    /// The last term that it led.
+    pub(super) led: Term,
     /// Counts its lives.
     pub(super) life: u64,
     /// What lives, if it does.
@@ -51,6 +54,7 @@ impl Process {
             disk,
             is_lost: false,
             is_damaged: false,
+            led: Term(0),
             life: 0,
             running: None,
             paused: None,
@@ -78,6 +82,17 @@ impl Running {
         }
     }
 
+    /// The state machine takes the state of the newest snapshot on this disk.
+    pub(super) fn restore(&mut self, now: Now, meta: &SnapshotMeta) {
+        let restored = self.worker.log_mut().snapshot_reader().and_then(|content| {
+            let mut content = content.ok_or_else(|| unusable(&io::ErrorKind::NotFound.into()))?;
+            self.machine.restore(now, &mut self.replica, meta, &mut content).map_err(|error| unusable(&error))
+        });
+        if let Err(error) = restored {
+            self.replica.handle_storage_failure(now, &error);
+        }
+    }
+
     /// Whether the storage thread has nothing to do.
     pub(super) fn is_storage_idle(&self) -> bool {
         self.queued.is_empty() && self.taken.is_empty()
@@ -90,4 +105,8 @@ impl Running {
             _ => None,
         })
     }
+}
+
+fn unusable(error: &io::Error) -> StorageError {
+    StorageError::Poisoned { cause: format!("the state machine cannot be restored: {error}") }
 }

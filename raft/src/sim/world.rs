@@ -152,7 +152,7 @@ impl World {
                 return Ok(true);
             }
         }
-        self.trace.record(self.now, &what, || brief(&what));
+        self.trace.record(self.now, &what, || what.words());
         self.happen(what)?;
         Ok(true)
     }
@@ -225,6 +225,10 @@ impl World {
                 self.processes[node].disk.set_full(false);
                 Ok(())
             }
+            Happening::LeaderFalls { node, .. } => {
+                self.leader_falls(node);
+                Ok(())
+            }
             Happening::Heal => {
                 self.network.heal();
                 Ok(())
@@ -245,7 +249,23 @@ impl World {
     fn observe(&mut self, node: usize) -> Verdict {
         let process = &self.processes[node];
         let Some(running) = &process.running else { return Ok(()) };
-        self.checks.observe(node, process.life, running.replica.core())
+        let core = running.replica.core();
+        self.checks.observe(node, process.life, core)?;
+        if core.is_leader() && process.led < core.term() {
+            self.processes[node].led = core.term();
+            self.elected(node);
+        }
+        Ok(())
+    }
+
+    /// Leaders fall soon after their election in some runs: many short terms are what the hard cases are made of.
+    fn elected(&mut self, node: usize) {
+        let Some(delay) = self.plan.falls_within.filter(|_| !self.calm) else { return };
+        if self.random.chance(7_000) {
+            let delay = self.random.duration((Duration::ZERO, delay));
+            let life = self.processes[node].life;
+            self.after(delay, Happening::LeaderFalls { node, life });
+        }
     }
 
     /// Carries out everything a replica asks for.
@@ -273,12 +293,11 @@ impl World {
         match effect {
             Effect::Send { to, message } => self.send(node, to, message),
             Effect::Storage(job) => self.store(node, job),
-            Effect::Apply(_) | Effect::Query { .. } => {
+            Effect::Apply(_) | Effect::Query { .. } | Effect::TakeSnapshot(_) | Effect::Restore(_) => {
                 if let Effect::Apply(entries) = &effect {
                     self.checks.applied(node, entries)?;
                 }
-                self.hand_to_machine(node, effect);
-                Ok(())
+                self.hand_to_machine(node, effect)
             }
             Effect::Reply { id, outcome } => self.reply(node, id, &outcome),
             Effect::Event(Event::StorageFailed { .. }) => {
@@ -318,7 +337,9 @@ impl World {
             self.arm(node);
             return Ok(());
         }
-        self.input(node, |running, now| running.replica.handle_timeout(now))
+        self.input(node, |running, now| running.replica.handle_timeout(now))?;
+        let Some(running) = &self.processes[node].running else { return Ok(()) };
+        self.checks.timer_fired(node, running.replica.core(), self.clock(node))
     }
 
     fn store(&mut self, node: usize, job: Job) -> Verdict {
@@ -366,14 +387,14 @@ impl World {
         let last = running.last_taken();
         process.disk.set_tag(last.unwrap_or(0));
         let mut completions = Vec::new();
-        running.worker.run(&mut running.taken, &mut |completion| completions.push(completion));
+        let has_more = running.worker.run(&mut running.taken, &mut |completion| completions.push(completion));
         // Writes come first, and succeed or fail together.
         let wrote = matches!(completions.first(), Some(Completion::Done(Done::Written { .. })));
         if let Some(last) = last.filter(|_| wrote) {
             self.checks.write_durable(node, process.disk.durable_sequence(last));
         }
         let life = process.life;
-        if running.queued.is_empty() {
+        if running.queued.is_empty() && !has_more {
             let pause = self.random.duration((Duration::ZERO, self.plan.idle_pause));
             self.after(pause, Happening::StorageIdles { node, life });
         } else {
@@ -410,28 +431,36 @@ impl World {
         }
     }
 
-    fn hand_to_machine(&mut self, node: usize, effect: Effect) {
-        let now = self.clock(node);
+    fn hand_to_machine(&mut self, node: usize, effect: Effect) -> Verdict {
         let process = &mut self.processes[node];
         let life = process.life;
-        let Some(running) = &mut process.running else { return };
-        let Some(delay) = self.plan.apply_delay else {
-            running.machine.run(now, &mut running.replica, effect);
-            return;
-        };
+        let Some(running) = &mut process.running else { return Ok(()) };
         running.to_apply.push_back(effect);
+        let Some(delay) = self.plan.apply_delay else { return self.run_machine(node) };
         if running.to_apply.len() == 1 {
             let delay = self.random.duration(delay);
             self.after(delay, Happening::Apply { node, life });
         }
+        Ok(())
     }
 
     fn apply(&mut self, node: usize) -> Verdict {
-        self.input(node, |running, now| {
-            while let Some(effect) = running.to_apply.pop_front() {
-                running.machine.run(now, &mut running.replica, effect);
+        self.run_machine(node)?;
+        self.drain(node)
+    }
+
+    /// The state machine does everything that it was asked for.
+    fn run_machine(&mut self, node: usize) -> Verdict {
+        let now = self.clock(node);
+        loop {
+            let Some(running) = &mut self.processes[node].running else { return Ok(()) };
+            let Some(effect) = running.to_apply.pop_front() else { return Ok(()) };
+            match running.machine.run(now, &mut running.replica, effect) {
+                Some(Effect::Storage(job)) => self.store(node, job)?,
+                Some(Effect::Restore(meta)) => running.restore(now, &meta),
+                _ => {}
             }
-        })
+        }
     }
 
     /// The faults end: everything that is broken is mended, and nothing breaks any more.

@@ -1,0 +1,128 @@
+//! Visits every state within a scope, depth first: the way to the present state is the stack, so that nothing but the
+//! fingerprints of what was visited needs to be kept.
+
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::time::Instant;
+
+use crate::fingerprint::Fingerprints;
+use crate::scope::Scope;
+use crate::show;
+use crate::state::{Broken, Event, State};
+
+/// What an exploration went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Different states.
+    pub(crate) states: usize,
+    /// Steps between them.
+    pub(crate) steps: usize,
+    /// The longest way taken without coming back to a known state.
+    pub(crate) depth: usize,
+    /// There is nothing else within the scope.
+    pub(crate) is_exhausted: bool,
+}
+
+/// A promise was broken.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) promise: &'static str,
+    pub(crate) details: String,
+    /// What led to it.
+    pub(crate) events: Vec<String>,
+    /// How much had been visited.
+    pub(crate) extent: Extent,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "broken after {} states: {}: {}", self.extent.states, self.promise, self.details)?;
+        self.events.iter().enumerate().try_for_each(|(number, event)| writeln!(f, "{:>4}  {event}", number + 1))
+    }
+}
+
+/// After so many states a line says how far it is.
+const REPORT: usize = 5_000_000;
+
+struct Frame {
+    state: State,
+    events: Vec<Event>,
+    next: usize,
+}
+
+impl Frame {
+    fn new(state: State, scope: &Scope) -> Frame {
+        let events = state.events(scope);
+        Frame { state, events, next: 0 }
+    }
+}
+
+/// Visits every state, or `limit` of them. Says after every few million how far it is.
+///
+/// # Errors
+/// With the first broken promise, and the way to it.
+pub(crate) fn explore(scope: &Scope, limit: usize) -> Result<Extent, Box<Failure>> {
+    let (begin, initial) = (Instant::now(), State::initial(scope));
+    let mut visited = Fingerprints::default();
+    visited.insert(initial.fingerprint());
+    let mut extent = Extent { states: 1, ..Extent::default() };
+    let mut stack = vec![Frame::new(initial, scope)];
+    while let Some(frame) = stack.last_mut() {
+        let Some(&event) = frame.events.get(frame.next) else {
+            stack.pop();
+            continue;
+        };
+        frame.next += 1;
+        extent.steps += 1;
+        let state = match step(&frame.state, event, scope) {
+            Ok(state) => state,
+            Err((promise, details)) => {
+                let way = |frame: &Frame| describe(&frame.state, frame.events[frame.next - 1]);
+                let events = stack.iter().map(way).collect();
+                return Err(Box::new(Failure { promise, details, events, extent }));
+            }
+        };
+        if visited.insert(state.fingerprint()) {
+            extent.states += 1;
+            stack.push(Frame::new(state, scope));
+            extent.depth = extent.depth.max(stack.len() - 1);
+            if extent.states == limit {
+                return Ok(extent);
+            }
+            if extent.states.is_multiple_of(REPORT) {
+                let seconds = begin.elapsed().as_secs();
+                println!(
+                    "  {} million states, {} million steps, {seconds} s",
+                    extent.states / 1_000_000,
+                    extent.steps / 1_000_000
+                );
+            }
+        }
+    }
+    Ok(Extent { is_exhausted: true, ..extent })
+}
+
+/// A step; the core's own assertions count as promises.
+fn step(state: &State, event: Event, scope: &Scope) -> Result<State, Broken> {
+    panic::catch_unwind(AssertUnwindSafe(|| state.after(event, scope))).unwrap_or_else(|panicked| {
+        let text = panicked.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panicked.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(("the core's own assertions", text.unwrap_or_default()))
+    })
+}
+
+fn describe(state: &State, event: Event) -> String {
+    let mut questions = show::Questions::default();
+    match event {
+        Event::Deliver { place } => format!("arrives {}", show::message(&state.wire[place].message, &mut questions)),
+        Event::Repeat { place } => {
+            format!("arrives, and stays {}", show::message(&state.wire[place].message, &mut questions))
+        }
+        Event::Lose { place } => format!("lost    {}", show::message(&state.wire[place].message, &mut questions)),
+        Event::Written { node } => format!("written {} {}", node + 1, show::write(&state.nodes[node].writes[0])),
+        Event::Timeout { node } => format!("timeout of {}", node + 1),
+        Event::Tick { node } => format!("leader {} looks at its clock", node + 1),
+        Event::Propose { node } => format!("a command for {}", node + 1),
+        Event::Crash { node, written } => format!("{} crashes and restarts with {written} of its writes", node + 1),
+    }
+}

@@ -1,0 +1,386 @@
+//! A state of the whole: three real cores, their disks, the messages on their way, and what has been promised so far.
+//!
+//! Time is one clock for all that stands still except when an election timeout fires: then it moves to that deadline. All
+//! timeouts are of one length, so every time in a core is a small multiple of it and states that differ only in how long
+//! something took coincide. Who hears of a leader before and who after the clock moves is decided by the order of the events,
+//! so stickiness and check-quorum are explored both ways.
+
+use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kodiak_raft::core::{Action, Config, Core, Done, Role};
+use kodiak_raft::types::{Body, Entry, HardState, Message, NodeId, Now, Stamp, Term, Time, Write};
+
+use crate::disk::{Disk, old_entry, voters};
+use crate::fingerprint::{Mixer, fingerprint};
+use crate::scope::{Disks, Order, Scope};
+
+pub(crate) const NODES: usize = 3;
+const TIMEOUT: Duration = Duration::from_millis(100);
+
+/// One node.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Node {
+    pub(crate) core: Core,
+    pub(crate) disk: Disk,
+    /// Asked for and not on the disk.
+    pub(crate) writes: VecDeque<Write>,
+}
+
+/// A message on its way. `fingerprint` is the message's own.
+#[derive(Clone, Debug)]
+pub(crate) struct Flight {
+    fingerprint: u64,
+    pub(crate) message: Arc<Message>,
+}
+
+impl Flight {
+    fn link(&self) -> (NodeId, NodeId) {
+        (self.message.from, self.message.to)
+    }
+}
+
+/// What was true once and must stay so.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct History {
+    /// Who led which term.
+    pub(crate) leaders: Vec<(Term, NodeId)>,
+    /// The committed log, and in which leader's term each entry was committed.
+    pub(crate) committed: Vec<(Entry, Term)>,
+}
+
+/// Everything.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) nodes: [Arc<Node>; NODES],
+    node_fingerprints: [u64; NODES],
+    /// In the order in which they were sent, as far as that matters: link by link, and with `Order::Any` by fingerprint.
+    pub(crate) wire: Vec<Flight>,
+    clock: Time,
+    pub(crate) history: Arc<History>,
+    pub(crate) left: Left,
+}
+
+/// What is left of a scope's budgets.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(crate) struct Left {
+    elections: u8,
+    commands: u8,
+    crashes: u8,
+    duplicates: u8,
+}
+
+/// What may happen next. Nodes are positions from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The message in this place arrives. If links keep their order, what was sent before it on its link is lost.
+    Deliver { place: usize },
+    /// It arrives and stays.
+    Repeat { place: usize },
+    /// It is lost, for there are too many.
+    Lose { place: usize },
+    /// The node's oldest write is done.
+    Written { node: usize },
+    /// A node that does not lead has waited long enough.
+    Timeout { node: usize },
+    /// A leader whose deadline has passed looks at its clock.
+    Tick { node: usize },
+    /// A command is proposed.
+    Propose { node: usize },
+    /// The node crashes and restarts; so many of its writes were on the disk.
+    Crash { node: usize, written: usize },
+}
+
+/// A broken promise: which, and how.
+pub(crate) type Broken = (&'static str, String);
+
+impl State {
+    pub(crate) fn initial(scope: &Scope) -> State {
+        let latest = scope.logs.as_flattened().iter().copied().max().unwrap_or(0);
+        let nodes = [1, 2, 3].map(|id| {
+            let terms = scope.logs[id as usize - 1].into_iter().take_while(|&term| term > 0);
+            let disk = Disk {
+                hard_state: HardState { term: Term(latest.into()), vote: None },
+                entries: (1..).zip(terms).map(|(index, term)| old_entry(index, term.into())).collect(),
+            };
+            let core = start(id, &disk, Time(0), scope);
+            Arc::new(Node { core, disk, writes: VecDeque::new() })
+        });
+        let node_fingerprints = nodes.each_ref().map(|node| fingerprint(&**node));
+        let Scope { elections, commands, crashes, duplicates, .. } = *scope;
+        let left = Left { elections, commands, crashes, duplicates };
+        State { nodes, node_fingerprints, wire: Vec::new(), clock: Time(0), history: Arc::default(), left }
+    }
+
+    /// Two states with the same fingerprint are taken for the same.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut mixer = Mixer::default();
+        (self.node_fingerprints, self.clock, &self.history, self.left).hash(&mut mixer);
+        for flight in &self.wire {
+            mixer.write_u64(flight.fingerprint);
+        }
+        mixer.finish()
+    }
+
+    /// All that may happen in this state.
+    pub(crate) fn events(&self, scope: &Scope) -> Vec<Event> {
+        let is_copy = |place: usize| place > 0 && self.wire[place - 1].fingerprint == self.wire[place].fingerprint;
+        if let Some(crowded) = self.crowded_link(scope.in_flight) {
+            return crowded.filter(|&place| !is_copy(place)).map(|place| Event::Lose { place }).collect();
+        }
+        let mut events = Vec::new();
+        for place in 0..self.wire.len() {
+            if (scope.order == Order::Any && is_copy(place)) || self.is_mirror_image(place) {
+                continue;
+            }
+            events.push(Event::Deliver { place });
+            if self.left.duplicates > 0 {
+                events.push(Event::Repeat { place });
+            }
+        }
+        for (position, node) in self.nodes.iter().enumerate() {
+            if !node.writes.is_empty() {
+                events.push(Event::Written { node: position });
+            }
+            if node.core.is_leader() {
+                if node.core.poll_timeout().is_some_and(|deadline| deadline <= self.clock) {
+                    events.push(Event::Tick { node: position });
+                }
+                if self.left.commands > 0 {
+                    events.push(Event::Propose { node: position });
+                }
+            } else if self.left.elections > 0 && (position == 0 || !self.is_untouched(0)) {
+                // All nodes are alike at first: that it is the first that waits longest is a matter of naming.
+                events.push(Event::Timeout { node: position });
+            }
+            if self.left.crashes > 0 && !self.is_untouched(position) {
+                events.extend((0..=node.writes.len()).map(|written| Event::Crash { node: position, written }));
+            }
+        }
+        events
+    }
+
+    /// The places of a link with more messages than there may be, one of which is lost.
+    fn crowded_link(&self, limit: usize) -> Option<Range<usize>> {
+        let end_of = |begin: usize| {
+            begin + self.wire[begin..].iter().take_while(|other| other.link() == self.wire[begin].link()).count()
+        };
+        let mut begin = 0;
+        while begin < self.wire.len() {
+            let end = end_of(begin);
+            if end - begin > limit {
+                return Some(begin..end);
+            }
+            begin = end;
+        }
+        None
+    }
+
+    /// Nothing has ever happened to this node.
+    fn is_untouched(&self, node: usize) -> bool {
+        let core = &self.nodes[node].core;
+        core.role() == Role::Follower
+            && core.leader().is_none()
+            && core.hard_state() == HardState::default()
+            && core.last_index().0 == 0
+    }
+
+    /// While nothing has happened to the second and the third node, they are alike: the first message may go to the
+    /// second.
+    fn is_mirror_image(&self, place: usize) -> bool {
+        self.wire[place].message.to == NodeId(3) && self.left_as_it_was(1) && self.left_as_it_was(2)
+    }
+
+    fn left_as_it_was(&self, node: usize) -> bool {
+        self.is_untouched(node) && !self.wire.iter().any(|flight| flight.message.from == NodeId(node as u64 + 1))
+    }
+
+    /// What is after `event`.
+    ///
+    /// # Errors
+    /// If a promise is broken on the way.
+    pub(crate) fn after(&self, event: Event, scope: &Scope) -> Result<State, Broken> {
+        let mut state = self.clone();
+        let position = match event {
+            Event::Deliver { place } | Event::Repeat { place } => {
+                let message = self.wire[place].message.clone();
+                if let Event::Repeat { .. } = event {
+                    state.left.duplicates -= 1;
+                } else {
+                    state.take_off(place, scope.order);
+                }
+                let position = message.to.0 as usize - 1;
+                let now = state.now();
+                let core = &mut Arc::make_mut(&mut state.nodes[position]).core;
+                core.handle_message(now, Arc::unwrap_or_clone(message));
+                position
+            }
+            Event::Lose { place } => {
+                state.wire.remove(place);
+                return Ok(state);
+            }
+            Event::Written { node } => {
+                state.finish_write(node)?;
+                node
+            }
+            Event::Timeout { node } => {
+                state.left.elections -= 1;
+                let deadline = self.nodes[node].core.poll_timeout().expect("a voter waits for a leader");
+                state.clock = state.clock.max(deadline);
+                let now = state.now();
+                Arc::make_mut(&mut state.nodes[node]).core.handle_timeout(now);
+                node
+            }
+            Event::Tick { node } => {
+                let now = state.now();
+                Arc::make_mut(&mut state.nodes[node]).core.handle_timeout(now);
+                node
+            }
+            Event::Propose { node } => {
+                let command = Bytes::from(vec![state.left.commands]);
+                state.left.commands -= 1;
+                let now = state.now();
+                let core = &mut Arc::make_mut(&mut state.nodes[node]).core;
+                core.propose(now, [command]).expect("a leader takes a small command");
+                node
+            }
+            Event::Crash { node, written } => {
+                state.left.crashes -= 1;
+                state.crash(node, written, scope)?;
+                node
+            }
+        };
+        state.carry_out(position, scope)?;
+        state.node_fingerprints[position] = fingerprint(&*state.nodes[position]);
+        state.forget_dead_messages();
+        crate::promises::check(self, &mut state, position)?;
+        Ok(state)
+    }
+
+    fn now(&self) -> Now {
+        Now { monotonic: self.clock, wall: Stamp(0) }
+    }
+
+    fn take_off(&mut self, place: usize, order: Order) {
+        let taken = self.wire.remove(place);
+        if order == Order::Links {
+            let mut before = place;
+            self.wire.retain(|flight| {
+                let is_before = before > 0;
+                before = before.saturating_sub(1);
+                !(is_before && (flight.message.from, flight.message.to) == (taken.message.from, taken.message.to))
+            });
+        }
+    }
+
+    fn finish_write(&mut self, position: usize) -> Result<(), Broken> {
+        let now = self.now();
+        let node = Arc::make_mut(&mut self.nodes[position]);
+        let write = node.writes.pop_front().expect("there is a write");
+        let sequence = write.sequence;
+        apply(&mut node.disk, write)?;
+        node.core.handle_done(now, Done::Written { sequence });
+        Ok(())
+    }
+
+    fn crash(&mut self, position: usize, written: usize, scope: &Scope) -> Result<(), Broken> {
+        let clock = self.clock;
+        let node = Arc::make_mut(&mut self.nodes[position]);
+        for write in node.writes.drain(..).take(written) {
+            apply(&mut node.disk, write)?;
+        }
+        node.core = start(position as u64 + 1, &node.disk, clock, scope);
+        Ok(())
+    }
+
+    /// Does what the core asks for.
+    fn carry_out(&mut self, position: usize, scope: &Scope) -> Result<(), Broken> {
+        let now = self.now();
+        loop {
+            let node = Arc::make_mut(&mut self.nodes[position]);
+            while let Some(action) = node.core.poll() {
+                match action {
+                    Action::Send(message) => {
+                        if scope.checks_promises {
+                            crate::promises::check_sent(&message, &node.disk)?;
+                        }
+                        put_on(&mut self.wire, message, scope.order);
+                    }
+                    Action::Write(write) => node.writes.push_back(write),
+                    Action::Apply(entries) => {
+                        let index = entries.last().expect("something is applied").index;
+                        node.core.handle_done(now, Done::Applied { index });
+                    }
+                    Action::Event(_) => {}
+                    other => return Err(("nothing else is asked for", format!("{other:?}"))),
+                }
+            }
+            if scope.disks == Disks::Slow || node.writes.is_empty() {
+                return Ok(());
+            }
+            self.finish_write(position)?;
+        }
+    }
+
+    /// Messages that can have no effect any more, whatever happens, are as good as lost.
+    fn forget_dead_messages(&mut self) {
+        let nodes = &self.nodes;
+        self.wire.retain(|flight| {
+            let receiver = &nodes[flight.message.to.0 as usize - 1];
+            !is_dead(&flight.message, receiver)
+        });
+    }
+}
+
+/// A message leaves.
+fn put_on(wire: &mut Vec<Flight>, message: Message, order: Order) {
+    let flight = Flight { fingerprint: fingerprint(&message), message: Arc::new(message) };
+    let begin = wire.partition_point(|other| other.link() < flight.link());
+    let end = wire.partition_point(|other| other.link() <= flight.link());
+    let place = match order {
+        Order::Links => end,
+        Order::Any => begin + wire[begin..end].partition_point(|other| other.fingerprint < flight.fingerprint),
+    };
+    wire.insert(place, flight);
+}
+
+/// Whether an answer can have no effect any more. Its term, or a later one, is on the receiver's disk, so no crash leads back
+/// behind it; and the office to which it was an answer is over, and is never held twice in a term.
+fn is_dead(message: &Message, receiver: &Node) -> bool {
+    let past = receiver.disk.hard_state.term;
+    let holds = |role| receiver.core.role() == role && receiver.core.term() == message.term;
+    match message.body {
+        Body::PreVote { campaign_term, .. } => message.term <= past && campaign_term <= past,
+        Body::Vote { .. } => message.term <= past && !holds(Role::Candidate),
+        Body::Appended { .. } | Body::Rejected { .. } => message.term <= past && !holds(Role::Leader),
+        _ => false,
+    }
+}
+
+/// A write reaches the disk.
+fn apply(disk: &mut Disk, write: Write) -> Result<(), Broken> {
+    let before = disk.hard_state;
+    disk.apply(write);
+    let after = disk.hard_state;
+    if after.term < before.term {
+        return Err(("terms only rise", format!("{before:?} on disk, then {after:?}")));
+    }
+    if after.term == before.term && before.vote.is_some() && after.vote != before.vote {
+        return Err(("one vote a term", format!("{before:?} on disk, then {after:?}")));
+    }
+    Ok(())
+}
+
+fn start(id: u64, disk: &Disk, clock: Time, scope: &Scope) -> Core {
+    let mut config = Config::new(NodeId(id));
+    config.seed = 0;
+    config.election_timeout = (TIMEOUT, TIMEOUT);
+    config.heartbeat_interval = TIMEOUT / 2;
+    config.message_bytes = scope.message_bytes;
+    Core::new(config, disk.saved(voters(NODES as u64)), Now { monotonic: clock, wall: Stamp(0) })
+        .expect("what was written can be read")
+}
