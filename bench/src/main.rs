@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use measure::Plan;
 
-const USAGE: &str = "usage: kodiak-bench WORKLOAD [--rounds N] [--millis N] [--peers A,B,..]
+const USAGE: &str = "usage: kodiak-bench WORKLOAD.. [--rounds N] [--millis N] [--peers A,B,..]
 workloads: turn echo churn udp idle timers channel clock core, or all
 one measurement alone, for strace and callgrind:
            serve PEER tcp|udp        (prints its port, serves until killed)
@@ -48,13 +48,15 @@ fn run(arguments: &[String]) -> io::Result<()> {
             workloads::core::alone(peer, number(bytes)?, number(batch)?, number(batches)?)
         }
         ["load", rest @ ..] => load::alone(rest),
-        [workload, options @ ..] => {
+        words => {
+            let options = words.iter().position(|word| word.starts_with("--")).unwrap_or(words.len());
+            let (chosen, options) = words.split_at(options);
             let plan = Plan::parse(options)?;
+            workloads::check(chosen)?;
             measure::print_machine();
             peers::print_missing();
-            workloads::run(workload, &plan)
+            chosen.iter().try_for_each(|workload| workloads::run(workload, &plan))
         }
-        [] => Err(usage()),
     }
 }
 

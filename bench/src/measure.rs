@@ -15,7 +15,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn parse(options: &[&str]) -> io::Result<Plan> {
-        let mut plan = Plan { rounds: 7, slice: Duration::from_millis(200), peers: None };
+        let mut plan = Plan { rounds: 9, slice: Duration::from_millis(200), peers: None };
         for pair in options.chunks(2) {
             match pair {
                 ["--rounds", count] => plan.rounds = number::<usize>(count)?.max(1),

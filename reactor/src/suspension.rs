@@ -111,7 +111,17 @@ impl Patience {
 
     /// Whether the source's bytes may have been counted.
     pub(crate) fn has_counted(self) -> bool {
-        self != Patience::default()
+        self.told() > FREE || self.state() != State::Awake
+    }
+
+    /// Takes note of an event if it is one of those that are told whatever happened: a whole life of most sources knows no
+    /// other. `false`: it is [`judge`](Patience::judge)'s.
+    pub(crate) fn tell_freely(&mut self, readiness: Readiness, interest: Interest) -> bool {
+        let free = self.told() < FREE && lasts(readiness, interest);
+        if free {
+            self.tell(self.told() + 1);
+        }
+        free
     }
 
     /// Takes note of an event. `count` counts the bytes that wait to be read, which costs a system call, and says how many
@@ -132,8 +142,7 @@ impl Patience {
                 }
             };
         }
-        if self.told() < FREE {
-            self.tell(self.told() + 1);
+        if self.tell_freely(readiness, interest) {
             return Verdict::Deliver;
         }
         let (now, before) = count();

@@ -105,6 +105,13 @@ impl<T: Copy, M> EventLoop<T, M> {
             self.quirks.add(Quirks::LOOK);
             return End::Stop;
         }
+        if self.quirks.any(Quirks::FREED) {
+            self.registry.end_batch();
+            self.quirks.remove(Quirks::FREED);
+            if self.quirks.is_empty() && self.channels.bell.rest() {
+                return End::Rested;
+            }
+        }
         if !self.quirks.any(Quirks::LEFT_OVERS) && !self.settle() {
             self.quirks.add(Quirks::READY);
         }
@@ -135,8 +142,10 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     #[cold]
     fn reap_dead(&mut self) {
-        while let Some(key) = self.shared.take_dead() {
-            self.forget(key);
+        while self.shared.any_dead() {
+            if let Some(key) = self.shared.take_dead() {
+                self.forget(key);
+            }
         }
     }
 
@@ -235,6 +244,10 @@ impl<T: Copy, M> EventLoop<T, M> {
     fn suspend(&mut self, event: Event) -> bool {
         let EventLoop { registry, shared, unread, .. } = self;
         let Some(slot) = registry.get_mut(event.key) else { return false };
+        if slot.patience.tell_freely(event.readiness, slot.interest) {
+            slot.settle();
+            return false;
+        }
         let (before, noted, interest) = (slot.patience, slot.noted, slot.interest);
         let mut counted_before = None;
         let suspended = shared.while_alive(event.key, |selector| {

@@ -30,11 +30,14 @@ const ALL: &[(&str, Workload)] = &[
     ("core", core::run),
 ];
 
+/// An error before the first of them has run for minutes.
+pub(crate) fn check(names: &[&str]) -> io::Result<()> {
+    let known = |name: &&str| *name == "all" || ALL.iter().any(|(workload, _)| workload == name);
+    if names.is_empty() || !names.iter().all(known) { Err(usage()) } else { Ok(()) }
+}
+
 /// Runs the one that is named, or all.
 pub(crate) fn run(name: &str, plan: &Plan) -> io::Result<()> {
-    let mut chosen = ALL.iter().filter(|(workload, _)| *workload == name || name == "all").peekable();
-    if chosen.peek().is_none() {
-        return Err(usage());
-    }
+    let mut chosen = ALL.iter().filter(|(workload, _)| *workload == name || name == "all");
     chosen.try_for_each(|(_, run)| run(plan))
 }
