@@ -4,6 +4,7 @@ pub(crate) mod channel;
 mod churn;
 mod clock;
 mod echo;
+mod frozen;
 mod idle;
 mod served;
 pub(crate) mod timers;
@@ -26,6 +27,7 @@ const ALL: &[(&str, Workload)] = &[
     ("timers", timers::run),
     ("channel", channel::run),
     ("clock", clock::run),
+    ("frozen", frozen::run),
 ];
 
 /// Runs the one that is named, or all.
