@@ -3,7 +3,8 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// The core that the measured side runs on, and the core of the load.
 pub(crate) const SERVER_CORE: usize = 0;
@@ -131,5 +132,62 @@ impl Epoll {
     pub(crate) fn event(&self, index: usize) -> (u64, u32) {
         let event = self.events[index];
         (event.u64, event.events)
+    }
+}
+
+/// A thread, for [`Frozen::freeze`].
+#[derive(Clone, Copy)]
+pub(crate) struct Thread(libc::pid_t);
+
+pub(crate) fn this_thread() -> Thread {
+    // SAFETY: no arguments, cannot fail.
+    Thread(unsafe { libc::gettid() })
+}
+
+/// How long the next frozen thread stays so; 0 when it has been let go.
+static FREEZE_NANOS: AtomicU64 = AtomicU64::new(0);
+/// How many freezes have begun.
+static FREEZES: AtomicU64 = AtomicU64::new(0);
+
+/// Sleeps inside the signal's handler: the thread stops at whatever instruction it has got to, and holds what it holds.
+extern "C" fn stay(_signal: libc::c_int) {
+    let nanos = FREEZE_NANOS.load(Ordering::Relaxed) as libc::c_long;
+    FREEZES.fetch_add(1, Ordering::Release);
+    let time = libc::timespec { tv_sec: 0, tv_nsec: nanos };
+    // SAFETY: a valid time; the call is among those that a handler may make.
+    unsafe { libc::nanosleep(&time, std::ptr::null_mut()) };
+    FREEZE_NANOS.store(0, Ordering::Release);
+}
+
+/// From now on SIGUSR1 freezes the thread that it is sent to.
+pub(crate) fn freeze_on_signal() -> io::Result<()> {
+    let handler: extern "C" fn(libc::c_int) = stay;
+    // SAFETY: the handler only touches atomics and sleeps.
+    let before = unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A thread that has been frozen.
+pub(crate) struct Frozen(());
+
+impl Frozen {
+    /// Stops `thread` for `time` (less than a second) and returns as soon as it has stopped.
+    pub(crate) fn freeze(thread: Thread, time: Duration) -> Frozen {
+        FREEZE_NANOS.store(time.as_nanos() as u64, Ordering::Relaxed);
+        let begun = FREEZES.load(Ordering::Acquire);
+        // SAFETY: plain numbers; a thread that is gone is an error, which the next lines notice.
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread.0, libc::SIGUSR1) };
+        let patience = Instant::now();
+        while FREEZES.load(Ordering::Acquire) == begun {
+            assert!(patience.elapsed() < Duration::from_secs(10), "the thread to be frozen is gone");
+        }
+        Frozen(())
+    }
+
+    /// Waits until the thread has been let go.
+    pub(crate) fn await_end(self) {
+        while FREEZE_NANOS.load(Ordering::Acquire) != 0 {
+            std::hint::spin_loop();
+        }
     }
 }

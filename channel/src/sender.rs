@@ -27,8 +27,9 @@ use crate::sync::pushed;
 /// # A limit
 ///
 /// The queue is crossbeam's. A sender that the scheduler freezes in the middle of a push holds its place in the queue, and
-/// the receiver waits for it (spins, and yields) when it gets there (crossbeam issue 997). Bounded channels are rarely hit,
-/// unbounded ones often when there are more busy threads than processors. Nothing is lost; the loop is late.
+/// the receiver waits for it (spins, and yields) when it gets there (crossbeam issue 997). Of 300 senders frozen at a random
+/// instruction of a loop of sends, none held up the receiver of a bounded channel and 8 that of an unbounded one (`kodiak-bench
+/// frozen`). Nothing is lost; the loop is late.
 pub struct Sender<M> {
     // The order of these fields matters: they drop in it, and the queue has to be closed before the link rings.
     pub(crate) queue: crossbeam_channel::Sender<M>,

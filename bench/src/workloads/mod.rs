@@ -5,6 +5,7 @@ mod churn;
 mod clock;
 pub(crate) mod core;
 mod echo;
+mod frozen;
 mod idle;
 mod served;
 pub(crate) mod timers;
@@ -28,6 +29,7 @@ const ALL: &[(&str, Workload)] = &[
     ("channel", channel::run),
     ("clock", clock::run),
     ("core", core::run),
+    ("frozen", frozen::run),
 ];
 
 /// An error before the first of them has run for minutes.
