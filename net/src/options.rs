@@ -247,7 +247,7 @@ macro_rules! common_options {
             /// # Errors
             /// What the kernel reports about the question itself.
             pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
-                socket2::SockRef::from(self).take_error()
+                kodiak_sys::socket::take_error(std::os::fd::AsFd::as_fd(self))
             }
         }
     };

@@ -62,7 +62,7 @@ fn a_refusal_that_counts_as_a_vote_is_found() {
 #[test]
 fn a_read_without_a_read_index_is_found() {
     let failure = must_find(Mutant::ReadsWithoutIndex, 200, true);
-    assert_eq!(failure.invariant, "a read sees what was acknowledged before");
+    assert_eq!(failure.invariant, "a read sees what was committed before");
 }
 
 #[test]

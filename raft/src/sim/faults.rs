@@ -89,6 +89,27 @@ impl World {
         }
     }
 
+    /// A new leader dies, or loses all others but perhaps one.
+    pub(super) fn leader_falls(&mut self, node: usize) {
+        if self.calm {
+            return;
+        }
+        let down = self.random.duration(self.plan.election_timeout) * self.random.pick(&[1, 2, 4]);
+        self.trace.record(self.now, &(node, down), || format!("fault: the new leader {} falls for {down:?}", node + 1));
+        match self.random.below(4) {
+            0 => self.crash(node, false),
+            1 => self.pause(node, down),
+            _ => {
+                let friend = self.random.below(self.plan.nodes as u64) as usize;
+                for other in (0..self.plan.nodes).filter(|&other| other != node && other != friend) {
+                    self.network.set_cut(node, other, true);
+                    self.network.set_cut(other, node, true);
+                }
+                self.after(down, Happening::Heal);
+            }
+        }
+    }
+
     /// Damages a disk, unless as many are damaged already as a cluster can lose.
     fn damage(&mut self, kind: FaultKind, node: usize) {
         let is_damaged = |process: &Process| process.is_lost || process.is_damaged;

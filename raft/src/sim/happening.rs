@@ -1,5 +1,6 @@
 //! What can happen.
 
+use super::trace::brief;
 use crate::replica::PeerMessage;
 use crate::types::Message;
 
@@ -42,6 +43,8 @@ pub(super) enum Happening {
     Client { client: usize },
     /// Something goes wrong.
     Fault,
+    /// A leader that was just elected is taken away.
+    LeaderFalls { node: usize, life: u64 },
     /// Every pair of nodes can hear each other again.
     Heal,
     /// After the faults: is everybody well?
@@ -61,7 +64,8 @@ impl Happening {
             | Happening::StorageIdles { node, .. }
             | Happening::SaidToBeWritten { node, .. }
             | Happening::Apply { node, .. }
-            | Happening::GivesUp { node, .. } => Some(node),
+            | Happening::GivesUp { node, .. }
+            | Happening::LeaderFalls { node, .. } => Some(node),
             _ => None,
         }
     }
@@ -75,8 +79,43 @@ impl Happening {
             | Happening::StorageIdles { life, .. }
             | Happening::SaidToBeWritten { life, .. }
             | Happening::Apply { life, .. }
-            | Happening::GivesUp { life, .. } => Some(life),
+            | Happening::GivesUp { life, .. }
+            | Happening::LeaderFalls { life, .. } => Some(life),
             _ => None,
+        }
+    }
+
+    /// For people, who count nodes from 1.
+    pub(super) fn words(&self) -> String {
+        let link = |a: &usize, b: &usize| format!("{} and {}", a + 1, b + 1);
+        match self {
+            Happening::Datagram { to, message } => {
+                format!("{} hears from {} in term {}: {}", to + 1, message.from, message.term, brief(&message.body))
+            }
+            Happening::OnConnection { from, to, message, .. } => {
+                format!("{} hears from {}: {}", to + 1, from + 1, brief(message))
+            }
+            Happening::LinkUp { node, peer, .. } => format!("{} is connected to {}", node + 1, peer + 1),
+            Happening::LinkDown { node, peer, .. } => format!("{} has lost its connection to {}", node + 1, peer + 1),
+            Happening::LinkBreaks { a, b, .. } => format!("the connection between {} breaks", link(a, b)),
+            Happening::LinkTries { a, b } => format!("{} try to connect", link(a, b)),
+            Happening::Timer { node, .. } => format!("{}'s timer fires", node + 1),
+            Happening::StorageBegins { node, .. } => format!("{}'s storage begins", node + 1),
+            Happening::StorageEnds { node, .. } => format!("{}'s storage is done", node + 1),
+            Happening::StorageIdles { node, .. } => format!("{}'s storage is idle", node + 1),
+            Happening::SaidToBeWritten { node, sequence, .. } => {
+                format!("{} is told that write {sequence} is durable", node + 1)
+            }
+            Happening::Apply { node, .. } => format!("{}'s state machine applies", node + 1),
+            Happening::GivesUp { node, .. } => format!("{} ends: its disk has failed", node + 1),
+            Happening::Boot { node } => format!("{} starts", node + 1),
+            Happening::Resume { node } => format!("{} goes on", node + 1),
+            Happening::RoomOnDisk { node } => format!("{}'s disk has room again", node + 1),
+            Happening::Client { client } => format!("client {} may ask", client + 1),
+            Happening::Fault => "a fault is due".to_owned(),
+            Happening::LeaderFalls { node, .. } => format!("the new leader {} is to fall", node + 1),
+            Happening::Heal => "the network heals".to_owned(),
+            Happening::Probe => "is everybody well?".to_owned(),
         }
     }
 }

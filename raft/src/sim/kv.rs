@@ -105,6 +105,13 @@ pub(super) struct Kv {
     values: BTreeMap<u8, Value>,
 }
 
+impl Kv {
+    /// What is under a key.
+    pub(super) fn get(&self, key: u8) -> Value {
+        self.values.get(&key).copied().unwrap_or_default()
+    }
+}
+
 impl StateMachine for Kv {
     fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
         let Some(command) = Command::decode(entry.command) else { return Bytes::from_static(b"?") };
@@ -117,8 +124,7 @@ impl StateMachine for Kv {
     }
 
     fn query(&self, query: &[u8]) -> Bytes {
-        let value = query.first().and_then(|key| self.values.get(key)).copied();
-        value.unwrap_or_default().encode()
+        query.first().map_or_else(Value::default, |&key| self.get(key)).encode()
     }
 
     /// Seventeen bytes a key: the key, and its value.

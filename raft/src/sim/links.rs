@@ -24,7 +24,9 @@ impl World {
         }
         match message {
             PeerMessage::Raft(mut message) => {
-                self.checks.sent(node, &message)?;
+                if let Some(running) = &self.processes[node].running {
+                    self.checks.sent(node, &message, running.replica.core().terms())?;
+                }
                 if let (Some(Mutant::RefusalCountsAsVote), Body::Vote { granted }) = (self.mutant, &mut message.body) {
                     *granted = true;
                 }

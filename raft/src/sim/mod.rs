@@ -132,6 +132,8 @@ pub fn trace(seed: u64, options: &Options) -> (Result<Report, Box<Failure>>, Vec
 }
 
 fn attempt(seed: u64, options: &Options, words: Words) -> (Result<Report, Box<Failure>>, Vec<String>) {
+    #[cfg(feature = "mutants")]
+    let _planted = options.mutant.and_then(Mutant::plant);
     let mut world = World::new(seed, options, words);
     let verdict = catch_unwind(AssertUnwindSafe(|| drive(&mut world, seed, options))).unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);

@@ -102,7 +102,9 @@ impl Network {
         if self.cut[self.pair(from, to)] || random.chance(self.plan.loss) {
             return Fate::Lost;
         }
-        let first = now.after(self.delay(random));
+        let straggles = random.chance(self.plan.straggling);
+        let delay = if straggles { random.duration((Duration::ZERO, self.plan.straggles)) } else { self.delay(random) };
+        let first = now.after(delay);
         let second = random.chance(self.plan.duplication).then(|| now.after(self.delay(random) * 3));
         Fate::Arrives(first, second)
     }
@@ -138,7 +140,7 @@ mod tests {
     fn what_a_connection_carries_keeps_its_order() {
         let mut random = Random::new(1);
         let delay = (Duration::from_micros(1), Duration::from_millis(50));
-        let mut network = Network::new(2, NetworkPlan { delay, loss: 0, duplication: 0, corruption: 0 });
+        let mut network = Network::new(2, NetworkPlan { delay, ..NetworkPlan::calm() });
         assert_eq!(network.on_connection(Time(0), 0, 1, &mut random), Fate::Lost);
         network.connect(0, 1);
         let mut last = Time(0);

@@ -63,6 +63,10 @@ pub(super) struct Plan {
     pub(super) window: usize,
     pub(super) think: (Duration, Duration),
     pub(super) keys: u64,
+    /// How many of the requests are reads, in ten thousand.
+    pub(super) reads: u32,
+    /// Leaders fall at most so long after their election.
+    pub(super) falls_within: Option<Duration>,
     pub(super) fault_interval: (Duration, Duration),
     pub(super) faults: Vec<FaultKind>,
 }
@@ -71,6 +75,10 @@ pub(super) struct Plan {
 #[derive(Clone, Debug)]
 pub(super) struct NetworkPlan {
     pub(super) delay: (Duration, Duration),
+    /// How often a message takes longer than an election, in ten thousand.
+    pub(super) straggling: u32,
+    /// How long it takes then, at most.
+    pub(super) straggles: Duration,
     /// In ten thousand.
     pub(super) loss: u32,
     /// In ten thousand.
@@ -146,7 +154,7 @@ impl Plan {
             election_timeout,
             heartbeat_interval: millis(shorter / random.pick(&[2, 3, 5])),
             request_timeout: millis(random.between(100, 1_500)),
-            network: NetworkPlan::draw(random),
+            network: NetworkPlan::draw(random, election_timeout.1 * 3),
             disk_latency: (micros(20), micros(disk_high)),
             disk_stall: random.pick(&[0, 0, 0, 20]),
             idle_pause: millis(random.pick(&[1, 300])),
@@ -172,6 +180,8 @@ impl Plan {
             window: random.pick(&[1, 1, 4]),
             think: (micros(100), millis(think_high)),
             keys: random.between(1, 5),
+            reads: random.pick(&[2_500, 2_500, 8_000]),
+            falls_within: random.chance(2_500).then(|| millis(random.pick(&[1, 10, 100]))),
             fault_interval: (millis(1), millis(fault_high)),
             faults: Plan::draw_faults(random),
         }
@@ -185,10 +195,12 @@ impl Plan {
 }
 
 impl NetworkPlan {
-    fn draw(random: &mut Random) -> NetworkPlan {
+    fn draw(random: &mut Random, straggles: Duration) -> NetworkPlan {
         let high = random.pick(&[1, 5, 30, 120]);
         NetworkPlan {
             delay: (Duration::from_micros(50), Duration::from_millis(high)),
+            straggling: random.pick(&[0, 0, 50, 500]),
+            straggles,
             loss: random.pick(&[0, 0, 100, 500, 2_000]),
             duplication: random.pick(&[0, 0, 100, 1_000]),
             corruption: random.pick(&[0, 0, 0, 50]),
@@ -199,6 +211,8 @@ impl NetworkPlan {
     pub(super) fn calm() -> NetworkPlan {
         NetworkPlan {
             delay: (Duration::from_micros(50), Duration::from_millis(2)),
+            straggling: 0,
+            straggles: Duration::ZERO,
             loss: 0,
             duplication: 0,
             corruption: 0,

@@ -9,7 +9,7 @@ use super::happening::Happening;
 use super::kv::Kv;
 use crate::replica::{Effect, Inline, Replica};
 use crate::storage::{Job, StorageError, Worker};
-use crate::types::{Now, SnapshotMeta, Time};
+use crate::types::{Now, SnapshotMeta, Term, Time};
 
 /// A node and its machine.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Process {
     pub(super) is_lost: bool,
     /// The disk has been damaged.
     pub(super) is_damaged: bool,
+    /// The last term that it led.
+    pub(super) led: Term,
     /// Counts its lives.
     pub(super) life: u64,
     /// What lives, if it does.
@@ -52,6 +54,7 @@ impl Process {
             disk,
             is_lost: false,
             is_damaged: false,
+            led: Term(0),
             life: 0,
             running: None,
             paused: None,

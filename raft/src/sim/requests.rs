@@ -23,15 +23,15 @@ impl World {
             return Ok(());
         }
         let key = self.random.below(self.plan.keys) as u8;
-        let known = self.checks.history.known(key);
-        let kind = match self.random.below(8) {
-            0 | 1 => OperationKind::Write(Command::Increment { key, id: self.clients.next_command() }),
-            2 => {
-                let id = self.clients.next_command();
-                OperationKind::Write(Command::Swap { key, id, expected: known.number })
-            }
-            3..=5 => OperationKind::Write(Command::Set { key, id: self.clients.next_command() }),
-            _ => OperationKind::Read { key, floor: known.index },
+        let kind = if self.random.chance(self.plan.reads) {
+            OperationKind::Read { key, floor: self.checks.last_change(key) }
+        } else {
+            let id = self.clients.next_command();
+            OperationKind::Write(match self.random.below(6) {
+                0 | 1 => Command::Increment { key, id },
+                2 => Command::Swap { key, id, expected: self.checks.history.known(key).number },
+                _ => Command::Set { key, id },
+            })
         };
         self.ask(client, node, kind)
     }
@@ -90,7 +90,7 @@ impl World {
         let kind = if self.clients.probes_answered[node] == 0 {
             OperationKind::Write(Command::Set { key: 0, id: self.clients.next_command() })
         } else {
-            OperationKind::Read { key: 0, floor: self.checks.history.known(0).index }
+            OperationKind::Read { key: 0, floor: self.checks.last_change(0) }
         };
         self.ask(author, node, kind)
     }

@@ -108,16 +108,43 @@ pub(super) fn stable_hash(value: &(impl Hash + ?Sized)) -> u64 {
     hasher.finish()
 }
 
-/// Shortens what would fill the screen.
+/// Names of types around a number, which say what the field's name has said already.
+const WRAPPERS: [&str; 4] = ["NodeId(", "Index(", "Term(", "Stamp("];
+
+/// What would fill the screen, shortened; plain numbers.
 pub(super) fn brief(value: &impl fmt::Debug) -> String {
-    let mut words = format!("{value:?}");
-    if words.len() > 400 {
-        let mut end = 400;
-        while !words.is_char_boundary(end) {
-            end -= 1;
+    let long = format!("{value:?}");
+    let mut words = String::with_capacity(long.len());
+    let mut rest = &long[..];
+    while let Some(next) = rest.chars().next() {
+        let wrapper = WRAPPERS.iter().find_map(|name| rest.strip_prefix(name));
+        let number = wrapper.and_then(|inside| inside.split_once(')'));
+        rest = match number.filter(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit())) {
+            Some((number, after)) => {
+                words.push_str(number);
+                after
+            }
+            None => {
+                words.push(next);
+                &rest[next.len_utf8()..]
+            }
+        };
+        if words.len() > 400 {
+            words.push('…');
+            break;
         }
-        words.truncate(end);
-        words.push('…');
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Index, Term};
+
+    #[test]
+    fn words_are_brief() {
+        assert_eq!(brief(&(Index(7), Some(Term(3)), "Index(x)")), r#"(7, Some(3), "Index(x)")"#);
+        assert!(brief(&vec![0; 1000]).chars().count() < 410);
+    }
 }

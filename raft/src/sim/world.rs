@@ -152,7 +152,7 @@ impl World {
                 return Ok(true);
             }
         }
-        self.trace.record(self.now, &what, || brief(&what));
+        self.trace.record(self.now, &what, || what.words());
         self.happen(what)?;
         Ok(true)
     }
@@ -225,6 +225,10 @@ impl World {
                 self.processes[node].disk.set_full(false);
                 Ok(())
             }
+            Happening::LeaderFalls { node, .. } => {
+                self.leader_falls(node);
+                Ok(())
+            }
             Happening::Heal => {
                 self.network.heal();
                 Ok(())
@@ -245,7 +249,23 @@ impl World {
     fn observe(&mut self, node: usize) -> Verdict {
         let process = &self.processes[node];
         let Some(running) = &process.running else { return Ok(()) };
-        self.checks.observe(node, process.life, running.replica.core())
+        let core = running.replica.core();
+        self.checks.observe(node, process.life, core)?;
+        if core.is_leader() && process.led < core.term() {
+            self.processes[node].led = core.term();
+            self.elected(node);
+        }
+        Ok(())
+    }
+
+    /// Leaders fall soon after their election in some runs: many short terms are what the hard cases are made of.
+    fn elected(&mut self, node: usize) {
+        let Some(delay) = self.plan.falls_within.filter(|_| !self.calm) else { return };
+        if self.random.chance(7_000) {
+            let delay = self.random.duration((Duration::ZERO, delay));
+            let life = self.processes[node].life;
+            self.after(delay, Happening::LeaderFalls { node, life });
+        }
     }
 
     /// Carries out everything a replica asks for.
@@ -317,7 +337,9 @@ impl World {
             self.arm(node);
             return Ok(());
         }
-        self.input(node, |running, now| running.replica.handle_timeout(now))
+        self.input(node, |running, now| running.replica.handle_timeout(now))?;
+        let Some(running) = &self.processes[node].running else { return Ok(()) };
+        self.checks.timer_fired(node, running.replica.core(), self.clock(node))
     }
 
     fn store(&mut self, node: usize, job: Job) -> Verdict {

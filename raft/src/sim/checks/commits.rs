@@ -55,6 +55,11 @@ impl Commits {
         &self.reference
     }
 
+    /// The index of the last committed change of a key.
+    pub(super) fn last_change(&self, key: u8) -> Index {
+        self.reference.get(key).index
+    }
+
     pub(super) fn started(&mut self, node: usize) {
         self.applied[node] = Index(0);
     }
@@ -89,6 +94,9 @@ impl Commits {
         let term = core.term();
         let earlier = self.entries.partition_point(|entry| entry.committed_in < term);
         let last = Index(earlier as u64);
+        check(core.terms().last_term() == term, "a leader opens its term with an entry", || {
+            format!("node {} leads term {term}, and its last entry is of term {}", node + 1, core.terms().last_term())
+        })?;
         let expected = self.at(last).map_or(Term(0), |entry| entry.term);
         check(core.terms().term_at(last) == Some(expected), "leader completeness", || {
             format!(
@@ -104,6 +112,9 @@ impl Commits {
         let commit = core.commit();
         if commit > self.last() {
             let term = core.terms().term_at(commit).unwrap_or_default();
+            check(!core.is_leader() || term == core.term(), "a leader counts only entries of its own term", || {
+                format!("node {} leads term {} and commits entry {commit} of term {term}", node + 1, core.term())
+            })?;
             if let Some(disks) = disks {
                 disks.is_on_a_majority(node, commit, term)?;
             }

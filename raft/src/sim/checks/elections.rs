@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Verdict, Violation, check};
 use crate::core::Core;
-use crate::types::{HardState, Index, NodeId, Term};
+use crate::types::{HardState, Index, NodeId, Term, TermTable};
 
 /// See the module.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(super) struct Elections {
     leaders: BTreeMap<Term, (usize, u64)>,
     /// For whom each node has voted, as others were told.
     votes: BTreeMap<(usize, Term), NodeId>,
+    /// The last term and index of each candidate's log.
+    candidates: BTreeMap<(usize, Term), (Term, Index)>,
     /// The highest term in which each node has promised something to others.
     promised: Vec<Term>,
     seen: Vec<Seen>,
@@ -33,6 +35,7 @@ impl Elections {
         Elections {
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
+            candidates: BTreeMap::new(),
             promised: vec![Term(0); nodes],
             seen: vec![Seen::default(); nodes],
         }
@@ -54,6 +57,21 @@ impl Elections {
     pub(super) fn promised(&mut self, node: usize, term: Term) -> Verdict {
         self.promised[node] = self.promised[node].max(term);
         Ok(())
+    }
+
+    /// A node asks for votes with a log that ends so.
+    pub(super) fn campaigned(&mut self, node: usize, term: Term, log: (Term, Index)) {
+        self.candidates.insert((node, term), log);
+    }
+
+    /// A vote goes to a log that holds all that the voter's holds (§3.6.1). A voter whose log has grown in this term has
+    /// heard from the candidate as its leader, while its vote waited for the disk.
+    pub(super) fn is_up_to_date(&self, node: usize, terms: &TermTable, term: Term, candidate: NodeId) -> Verdict {
+        let own = (terms.last_term(), terms.last_index());
+        let other = self.candidates.get(&(candidate.0 as usize - 1, term)).copied().unwrap_or_default();
+        check(own <= other || own.0 == term, "a vote goes to a log that is as good", || {
+            format!("node {}'s log ends at {own:?}; it votes for {candidate}, whose log ends at {other:?}", node + 1)
+        })
     }
 
     pub(super) fn voted(&mut self, node: usize, term: Term, candidate: NodeId) -> Verdict {

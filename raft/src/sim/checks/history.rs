@@ -1,4 +1,4 @@
-//! What clients were told: acknowledged means committed, a read sees every write that was acknowledged before it began,
+//! What clients were told: acknowledged means committed, a read sees every write that was committed before it began,
 //! and all that was answered about a key can be put into one order.
 //!
 //! The first two are checked at once, with the help of the index that each number carries. The last one is checked when
@@ -31,7 +31,8 @@ pub(in crate::sim) enum OperationKind {
     Write(Command),
     Read {
         key: u8,
-        /// What was known about the key when the read began: it must not see less.
+        /// The key's last change that was committed when the read began: it must not see less, whether or not a client
+        /// knows of it. Rounds promise that (§6.4 of the dissertation).
         floor: Index,
     },
 }
@@ -162,8 +163,8 @@ fn check_write(command: Command, output: &[u8], commits: &Commits) -> Verdict {
 }
 
 fn check_read(operation: &Operation, floor: Index, value: Value, commits: &Commits) -> Verdict {
-    check(value.index >= floor, "a read sees what was acknowledged before", || {
-        format!("{operation:?} saw {value:?}; index {floor} was known when it began")
+    check(value.index >= floor, "a read sees what was committed before", || {
+        format!("{operation:?} saw {value:?}; index {floor} was committed when it began")
     })?;
     let is_true =
         value == Value::default() || commits.output(value.index).is_some_and(|expected| *expected == value.encode());

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Verdict, check};
 use crate::sim::trace::stable_hash;
-use crate::types::{Entry, Index, Term, Write};
+use crate::types::{Entry, Index, Stamp, Term, Write};
 
 /// See the module.
 #[derive(Debug)]
@@ -53,7 +53,12 @@ impl Logs {
             format!("node {} writes entry {} after entry {previous}", node + 1, entry.index)
         })?;
         let previous_term = terms.last().copied().unwrap_or_default();
-        let before = self.known.get(&(previous, previous_term)).map_or(0, |known| known.up_to);
+        let before = self.known.get(&(previous, previous_term));
+        let stamp = before.map_or(Stamp(0), |known| known.entry.stamp);
+        check(entry.stamp >= stamp, "stamps never fall along a log", || {
+            format!("node {} writes {entry:?} after an entry of {stamp:?}", node + 1)
+        })?;
+        let before = before.map_or(0, |known| known.up_to);
         terms.push(entry.term);
         let up_to = stable_hash(&(before, entry));
         let known =

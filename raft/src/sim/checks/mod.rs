@@ -4,6 +4,7 @@ mod commits;
 mod disks;
 mod elections;
 mod history;
+mod leaders;
 mod logs;
 
 use commits::Commits;
@@ -14,7 +15,7 @@ use logs::Logs;
 
 use super::options::Options;
 use crate::core::Core;
-use crate::types::{Body, Entry, Index, Message, Saved, Write};
+use crate::types::{Body, Entry, Index, Message, Now, Saved, TermTable, Write};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,11 @@ impl Checks {
         self.commits.observe(node, core, &self.logs, self.disks.as_ref())
     }
 
+    /// A node has been told that its timer has fired.
+    pub(super) fn timer_fired(&self, node: usize, core: &Core, now: Now) -> Verdict {
+        leaders::keeps_its_promises(node, core, now)
+    }
+
     /// A node hands a write to its storage.
     pub(super) fn write_issued(&mut self, node: usize, write: &Write) -> Verdict {
         if let Some(disks) = &mut self.disks {
@@ -97,12 +103,24 @@ impl Checks {
     }
 
     /// A node says something to another.
-    pub(super) fn sent(&mut self, node: usize, message: &Message) -> Verdict {
+    pub(super) fn sent(&mut self, node: usize, message: &Message, terms: &TermTable) -> Verdict {
         match message.body {
-            Body::Vote { granted: true } => self.elections.voted(node, message.term, message.to),
+            Body::RequestVote { last_index, last_term } => {
+                self.elections.campaigned(node, message.term, (last_term, last_index));
+                Ok(())
+            }
+            Body::Vote { granted: true } => {
+                self.elections.is_up_to_date(node, terms, message.term, message.to)?;
+                self.elections.voted(node, message.term, message.to)
+            }
             Body::Appended { .. } => self.elections.promised(node, message.term),
             _ => Ok(()),
         }
+    }
+
+    /// The index of the last committed change of a key.
+    pub(super) fn last_change(&self, key: u8) -> Index {
+        self.commits.last_change(key)
     }
 
     /// An operation was answered.
