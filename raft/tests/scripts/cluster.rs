@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kodiak_raft::core::{Action, Config, Core, Done, ReadId};
-use kodiak_raft::types::{Body, Entry, HardState, Index, Message, NodeId, Now, Stamp, Term, Time, Write};
+use kodiak_raft::types::{
+    Body, Chunk, Entry, HardState, Index, Message, NodeId, Now, SnapshotMeta, Stamp, Term, Time, Write,
+};
 
 use super::disk::{Disk, old_entry, voters};
 use super::language::{Command, Link, Node, Which};
@@ -14,13 +16,26 @@ use super::show::{self, Questions};
 /// More messages than any script needs: `settle` must end.
 const SETTLE_LIMIT: usize = 10_000;
 
+/// Every snapshot's file is so long.
+const SNAPSHOT_BYTES: usize = 250;
+
+/// What changes a disk, in its order.
+enum Change {
+    Write(Write),
+    Install(SnapshotMeta),
+}
+
 /// One node, up or down.
 struct Place {
     core: Option<Core>,
     disk: Disk,
     /// Writes that are not on the disk yet; only a held disk lets them wait.
-    writes: VecDeque<Write>,
+    writes: VecDeque<Change>,
     is_held: bool,
+    /// The snapshot that is being received, and how much of it is here.
+    received: Option<(SnapshotMeta, usize)>,
+    /// The stamp of the last entry applied.
+    stamp: Stamp,
     lives: u64,
     /// Its line, as last printed.
     shown: String,
@@ -61,6 +76,8 @@ impl Cluster {
             disk: Disk::default(),
             writes: VecDeque::new(),
             is_held: false,
+            received: None,
+            stamp: Stamp(0),
             lives: 0,
             shown: String::new(),
         };
@@ -136,6 +153,7 @@ impl Cluster {
                 self.place(*node)?.is_held = false;
                 self.carry_out(*node)
             }
+            Command::Snapshot { node } => self.take_snapshot(*node),
             Command::Crash { node } => self.crash(*node),
             Command::Restart { node } => self.restart(*node),
             Command::Settle => self.settle(),
@@ -224,6 +242,7 @@ impl Cluster {
         place.core = None;
         let unwritten = place.writes.len();
         place.writes.clear();
+        place.received = None;
         place.shown = String::new();
         self.say("down", format!("{node}, with {}", show::many(unwritten, "unfinished write", "unfinished writes")));
         Ok(())
@@ -295,12 +314,47 @@ impl Cluster {
         self.carry_out(node)
     }
 
-    fn finish(&mut self, node: Node, write: Write) -> Outcome {
-        let (now, sequence) = (self.now(), write.sequence);
-        self.place(node)?.disk.apply(write);
-        self.core(node)?.handle_done(now, Done::Written { sequence });
-        self.say("written", format!("{node} #{sequence}"));
+    fn finish(&mut self, node: Node, change: Change) -> Outcome {
+        let now = self.now();
+        match change {
+            Change::Write(write) => {
+                let sequence = write.sequence;
+                self.place(node)?.disk.apply(write);
+                self.core(node)?.handle_done(now, Done::Written { sequence });
+                self.say("written", format!("{node} #{sequence}"));
+            }
+            Change::Install(meta) => {
+                self.say("written", format!("{node} the snapshot {}", show::snapshot(&meta)));
+                let index = meta.index;
+                self.place(node)?.disk.install(meta);
+                self.core(node)?.handle_done(now, Done::SnapshotInstalled { index, is_valid: true });
+            }
+        }
         Ok(())
+    }
+
+    fn take_snapshot(&mut self, node: Node) -> Outcome {
+        let (now, stamp) = (self.now(), self.place(node)?.stamp);
+        let core = self.core(node)?;
+        let applied = core.applied();
+        let meta =
+            core.take_snapshot(applied, stamp).ok_or_else(|| format!("node {node} needs no snapshot of {applied}"))?;
+        self.place(node)?.disk.snapshot = Some(meta);
+        self.core(node)?.handle_done(now, Done::SnapshotTaken { index: applied });
+        self.carry_out(node)
+    }
+
+    /// A piece of a snapshot arrives at the disk; returns how much of it is there.
+    fn receive(&mut self, node: Node, meta: SnapshotMeta, chunk: &Chunk) -> Result<u64, String> {
+        let received = &mut self.place(node)?.received;
+        if received.as_ref().is_none_or(|(known, _)| *known != meta) {
+            *received = Some((meta, 0));
+        }
+        let (_, bytes) = received.as_mut().ok_or("nothing is received")?;
+        if chunk.offset == *bytes as u64 {
+            *bytes += chunk.data.len();
+        }
+        Ok(*bytes as u64)
     }
 
     /// Does what the core asks for, until it asks for nothing more.
@@ -337,7 +391,7 @@ impl Cluster {
                 let is_held = self.place(node)?.is_held;
                 let waits = if is_held { " (waits)" } else { "" };
                 self.say("writes", format!("{node} {}{waits}", show::write(&write)));
-                self.place(node)?.writes.push_back(write);
+                self.place(node)?.writes.push_back(Change::Write(write));
             }
             Action::Fetch(fetch) => {
                 let entries = self.place(node)?.disk.read(&fetch);
@@ -346,7 +400,8 @@ impl Cluster {
             }
             Action::Apply(entries) => {
                 self.say("applies", format!("{node}: {}", show::entries(&entries)));
-                let index = entries.last().map(|entry| entry.index).ok_or("applies nothing")?;
+                let (index, stamp) = entries.last().map(|entry| (entry.index, entry.stamp)).ok_or("applies nothing")?;
+                self.place(node)?.stamp = stamp;
                 for entry in entries {
                     let first = self.applied.entry(entry.index).or_insert_with(|| entry.clone());
                     if *first != entry {
@@ -354,6 +409,30 @@ impl Cluster {
                     }
                 }
                 self.core(node)?.handle_done(now, Done::Applied { index });
+            }
+            Action::Restore(meta) => {
+                self.say("applies", format!("{node}: the snapshot {}", show::snapshot(&meta)));
+                self.place(node)?.stamp = meta.stamp;
+                self.core(node)?.handle_done(now, Done::Applied { index: meta.index });
+            }
+            Action::Compact { first } => {
+                self.say("forgets", format!("{node}: what is before {first}"));
+                self.place(node)?.disk.base = first.previous();
+            }
+            Action::ReadChunk { id, index, offset, limit_bytes } => {
+                let is_there = self.place(node)?.disk.snapshot.as_ref().is_some_and(|meta| meta.index == index);
+                let length = (SNAPSHOT_BYTES - offset as usize).min(limit_bytes);
+                let data = Bytes::from(vec![0; length]);
+                let chunk = is_there.then_some(Chunk { offset, total_bytes: SNAPSHOT_BYTES as u64, data });
+                self.core(node)?.handle_done(now, Done::ChunkRead { id, chunk });
+            }
+            Action::WriteChunk { id, meta, chunk } => {
+                let received_bytes = self.receive(node, meta, &chunk)?;
+                self.core(node)?.handle_done(now, Done::ChunkWritten { id, received_bytes });
+            }
+            Action::InstallSnapshot { meta, .. } => {
+                self.say("writes", format!("{node} the snapshot {}", show::snapshot(&meta)));
+                self.place(node)?.writes.push_back(Change::Install(meta));
             }
             Action::ReadReady { id, index } => {
                 self.say("reads", format!("{node}: {} once {index} is applied", self.read_names[id.0 as usize]));
@@ -489,11 +568,12 @@ impl Cluster {
             .zip(&self.places)
             .map(|(node, place)| match &place.core {
                 Some(core) => (node, show::terms(core.terms()), core.commit()),
-                None => (node, place.disk.entries.iter().map(|entry| entry.term.0).collect(), Index(0)),
+                None => (node, show::terms(&place.disk.saved(voters(1)).terms), Index(0)),
             })
             .collect();
         let longest = rows.iter().map(|(_, terms, _)| terms.len()).max().unwrap_or(0);
-        let cells = |numbers: &[u64]| numbers.iter().map(|number| format!("{number:>3}")).collect::<String>();
+        let cell = |number: &u64| if *number == 0 { "  -".to_owned() } else { format!("{number:>3}") };
+        let cells = |numbers: &[u64]| numbers.iter().map(cell).collect::<String>();
         let header: Vec<u64> = (1..=longest as u64).collect();
         self.printed.push(format!("index {}", cells(&header)));
         for (node, terms, commit) in rows {
@@ -523,6 +603,7 @@ fn config(node: Node, life: u64, settings: &[(String, u64)]) -> Result<Config, S
     let mut config = Config::new(NodeId(node));
     config.seed = node * 1_000 + life;
     config.election_timeout = (Duration::from_millis(300), Duration::from_millis(300));
+    config.snapshot_chunk_bytes = 100;
     for (name, value) in settings {
         let size = usize::try_from(*value).map_err(|_| format!("{name} is too large"))?;
         match name.as_str() {
@@ -533,11 +614,15 @@ fn config(node: Node, life: u64, settings: &[(String, u64)]) -> Result<Config, S
             "message-bytes" => config.message_bytes = size,
             "in-flight-messages" => config.in_flight_messages = size,
             "in-flight-bytes" => config.in_flight_bytes = size,
+            "snapshot-chunk-bytes" => config.snapshot_chunk_bytes = size,
+            "snapshot-chunks" => config.snapshot_chunks = size,
+            "retained-snapshots" => config.retained_snapshots = size,
             "tail-bytes" => config.tail_bytes = size,
             _ => {
                 return Err(format!(
                     "`{name}` is no setting; there are election-millis, heartbeat-millis, message-bytes, \
-                     in-flight-messages, in-flight-bytes and tail-bytes"
+                     in-flight-messages, in-flight-bytes, snapshot-chunk-bytes, snapshot-chunks, retained-snapshots and \
+                     tail-bytes"
                 ));
             }
         }

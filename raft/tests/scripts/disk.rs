@@ -3,15 +3,17 @@
 use bytes::Bytes;
 use kodiak_raft::core::Fetch;
 use kodiak_raft::types::{
-    Configuration, Entry, HardState, Index, Member, NodeId, Payload, Saved, Stamp, Term, TermTable, Write,
+    Configuration, Entry, HardState, Index, Member, NodeId, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable, Write,
 };
 
 /// Term, vote and log of one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Disk {
     pub(crate) hard_state: HardState,
-    /// From index 1 on.
+    /// From index 1 on; but those up to `base` cannot be read, and after an installed snapshot they were never there.
     pub(crate) entries: Vec<Entry>,
+    pub(crate) base: Index,
+    pub(crate) snapshot: Option<SnapshotMeta>,
 }
 
 /// A cluster of `count` voters, numbered from 1.
@@ -40,8 +42,21 @@ impl Disk {
         }
     }
 
-    /// What is asked for: at least one entry.
+    /// A snapshot takes the place of what it includes; what follows stays only if it follows from it.
+    pub(crate) fn install(&mut self, meta: SnapshotMeta) {
+        let index = meta.index.0 as usize;
+        if self.entries.get(index - 1).map(|entry| entry.term) != Some(meta.term) {
+            self.entries = (1..=meta.index.0).map(|index| old_entry(index, meta.term.0)).collect();
+        }
+        self.base = meta.index;
+        self.snapshot = Some(meta);
+    }
+
+    /// What is asked for: at least one entry, unless the first is compacted.
     pub(crate) fn read(&self, fetch: &Fetch) -> Vec<Entry> {
+        if fetch.from <= self.base {
+            return Vec::new();
+        }
         let wanted = &self.entries[fetch.from.0 as usize - 1..fetch.to.0 as usize];
         let mut bytes = 0;
         let fits = |(position, entry): &(usize, &Entry)| {
@@ -53,9 +68,11 @@ impl Disk {
 
     /// What a node finds when it starts.
     pub(crate) fn saved(&self, founding: Configuration) -> Saved {
-        let mut terms = TermTable::new();
-        self.entries.iter().for_each(|entry| terms.append(entry.index, entry.term));
-        let (hard_state, tail) = (self.hard_state, self.entries.clone());
-        Saved { hard_state, founding, configurations: Vec::new(), snapshot: None, terms, tail }
+        let base = self.base.0 as usize;
+        let base_term = base.checked_sub(1).map_or(Term(0), |position| self.entries[position].term);
+        let mut terms = TermTable::after(self.base, base_term);
+        self.entries[base..].iter().for_each(|entry| terms.append(entry.index, entry.term));
+        let (hard_state, snapshot, tail) = (self.hard_state, self.snapshot.clone(), self.entries[base..].to_vec());
+        Saved { hard_state, founding, snapshot, configurations: Vec::new(), terms, tail }
     }
 }

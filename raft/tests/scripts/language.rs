@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Written { node: Node, all: bool },
     /// `free 1`: finishes all, and from now on at once.
     Free { node: Node },
+    /// `snapshot 1`: node 1's state machine takes one of all that it has applied.
+    Snapshot { node: Node },
     /// `crash 1`: what was not written is gone.
     Crash { node: Node },
     /// `restart 1`: from its disk.
@@ -92,7 +94,7 @@ impl fmt::Display for Link {
 /// Every command's form, for the error that says what there is.
 const FORMS: &str = "cluster N [SETTING=N ..] | log N: TERM .. | term N: TERM [voted N] | timeout N | wait MILLIS | pass MILLIS | \
      propose N COMMAND .. | read N NAME | deliver A->B [PLACE|all] | repeat A->B [PLACE|all] | drop A->B [PLACE|all] | \
-     cut N .. | N .. | heal | hold N | written N [all] | free N | crash N | restart N | settle | status | logs | peers N | count | \
+     cut N .. | N .. | heal | hold N | written N [all] | free N | snapshot N | crash N | restart N | settle | status | logs | peers N | count | \
      elect N | quietly COMMAND";
 
 impl Command {
@@ -133,6 +135,7 @@ impl Command {
             ("written", [node]) => Ok(Command::Written { node: number(node)?, all: false }),
             ("written", [node, "all"]) => Ok(Command::Written { node: number(node)?, all: true }),
             ("free", [node]) => Ok(Command::Free { node: number(node)? }),
+            ("snapshot", [node]) => Ok(Command::Snapshot { node: number(node)? }),
             ("crash", [node]) => Ok(Command::Crash { node: number(node)? }),
             ("restart", [node]) => Ok(Command::Restart { node: number(node)? }),
             ("settle", []) => Ok(Command::Settle),

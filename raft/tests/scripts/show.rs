@@ -1,7 +1,7 @@
 //! How things look in a script's output. An entry is `index/term`, with `=command` if it has one.
 
-use kodiak_raft::core::{Core, Event, PeerStatus, Role};
-use kodiak_raft::types::{Body, Entry, Message, NodeId, Payload, TermTable, Write};
+use kodiak_raft::core::{Core, Event, PeerMode, PeerStatus, Role};
+use kodiak_raft::types::{Body, Entry, Index, Message, NodeId, Payload, SnapshotMeta, TermTable, Write};
 
 /// Questions' numbers are drawn from seeds; a script shows which question of its node it is instead.
 #[derive(Debug, Default)]
@@ -39,10 +39,14 @@ pub(super) fn entries(entries: &[Entry]) -> String {
     entries.iter().map(entry).collect::<Vec<_>>().join(" ")
 }
 
+/// Of every index up to the last; 0 where it is compacted.
 pub(super) fn terms(table: &TermTable) -> Vec<u64> {
-    (1..=table.last_index().0)
-        .map(|index| table.term_at(kodiak_raft::types::Index(index)).map_or(0, |term| term.0))
-        .collect()
+    let known = |index| table.term_at(index).filter(|_| index > table.base());
+    (1..=table.last_index().0).map(Index).map(|index| known(index).map_or(0, |term| term.0)).collect()
+}
+
+pub(super) fn snapshot(meta: &SnapshotMeta) -> String {
+    format!("up to {}/{}", meta.index, meta.term)
 }
 
 pub(super) fn kind(body: &Body) -> &'static str {
@@ -54,6 +58,8 @@ pub(super) fn kind(body: &Body) -> &'static str {
         Body::AppendEntries { .. } => "AppendEntries",
         Body::Appended { .. } => "Appended",
         Body::Rejected { .. } => "Rejected",
+        Body::InstallSnapshot { .. } => "InstallSnapshot",
+        Body::SnapshotProgress { .. } => "SnapshotProgress",
         Body::RequestReadIndex { .. } => "RequestReadIndex",
         Body::ReadIndex { .. } => "ReadIndex",
     }
@@ -75,6 +81,13 @@ pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
         Body::Appended { matched, round } => format!("to {matched}, round {round}"),
         Body::Rejected { previous_index, hint_index, hint_term, round } => {
             format!("after {previous_index}; try {hint_index}/{hint_term}, round {round}")
+        }
+        Body::InstallSnapshot { meta, chunk, round } => {
+            let (begin, end, total) = (chunk.offset, chunk.end(), chunk.total_bytes);
+            format!("{}, bytes {begin} to {end} of {total}, round {round}", snapshot(meta))
+        }
+        Body::SnapshotProgress { index, received_bytes, round } => {
+            format!("{received_bytes} bytes of the one up to {index}, round {round}")
         }
         Body::RequestReadIndex { request } => format!("question {}", questions.ordinal(*from, *request)),
         Body::ReadIndex { request, index } => {
@@ -108,6 +121,7 @@ pub(super) fn event(event: &Event) -> Option<String> {
     match event {
         Event::Changed { .. } => None,
         Event::LostQuorum { term } => Some(format!("no quorum answers, gives up term {term}")),
+        Event::Installed { index } => Some(format!("a snapshot up to {index} has taken its log's place")),
         Event::StalledWrite { term } => Some(format!("its own write is stuck, gives up term {term}")),
     }
 }
@@ -124,11 +138,17 @@ pub(super) fn node(core: &Core) -> String {
     let (last, durable) = (core.last_index(), core.durable());
     let durable = if durable == last { String::new() } else { format!(" (durable to {durable})") };
     let log = if last.0 == 0 { "empty log".to_owned() } else { format!("log to {last}/{}", core.terms().last_term()) };
-    format!("{role}, term {}{vote}, {log}{durable}, commit {}", core.term(), core.commit())
+    let base = core.terms().base();
+    let base = if base.0 == 0 { String::new() } else { format!(", compacted to {base}") };
+    format!("{role}, term {}{vote}, {log}{durable}{base}, commit {}", core.term(), core.commit())
 }
 
 pub(super) fn peer(peer: &PeerStatus) -> String {
-    let mode = if peer.is_replicating { "streams" } else { "probes" };
+    let mode = match peer.mode {
+        PeerMode::Probe => "probes",
+        PeerMode::Replicate => "streams",
+        PeerMode::Snapshot(_) => "sends a snapshot",
+    };
     let in_flight = many(peer.in_flight_messages, "message", "messages");
     format!("to {}: matched {}, next {}, {mode}, {in_flight} unanswered", peer.id, peer.matched, peer.next)
 }
