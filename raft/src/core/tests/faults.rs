@@ -1,8 +1,7 @@
 //! The tests of the tests: with a rule's fault planted, the test that is named for the rule must fail.
 //!
-//! Not here, because no test of one rule on a quiet network notices them, and so the simulator's alone: `VoteTwice`,
-//! `VoteForShorterLog`, `AppendWithoutPrevious`, `TruncateWithoutConflict`, `StaleAppendAck`, `CommitWithoutQuorum`,
-//! `CapBlocksNoop`.
+//! Not here, but left to the simulator: `VoteTwice`, `VoteForShorterLog`, `AppendWithoutPrevious`,
+//! `TruncateWithoutConflict`, `StaleAppendAck`, `CommitWithoutQuorum`, `CapBlocksNoop`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
