@@ -215,7 +215,7 @@ impl Core {
             Body::Rejected { previous_index, hint_index, hint_term, round } => {
                 self.handle_rejected(from, previous_index, (hint_index, hint_term), round);
             }
-            Body::InstallSnapshot { meta, chunk, round } => self.handle_install_snapshot(from, meta, chunk, round),
+            Body::InstallSnapshot { meta, chunk, round } => self.handle_install_snapshot(from, *meta, chunk, round),
             Body::SnapshotProgress { index, received_bytes, round } => {
                 self.handle_snapshot_progress(from, index, received_bytes, round);
             }

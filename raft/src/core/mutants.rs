@@ -9,7 +9,6 @@ macro_rules! mutants {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// A fault in the core.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[allow(dead_code, reason = "the places of those about snapshots come with the snapshots")]
         #[cfg_attr(not(feature = "mutants"), expect(unreachable_pub, reason = "public with the feature `mutants`"))]
         pub enum Mutant {
             $($(#[$doc])* $name),*

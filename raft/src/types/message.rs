@@ -81,8 +81,8 @@ pub enum Body {
     /// A piece of a snapshot, for a follower whose next entry the leader does not hold any more (§5). Without data it only
     /// asks how far the receiver is.
     InstallSnapshot {
-        /// What the snapshot stands for.
-        meta: SnapshotMeta,
+        /// What the snapshot stands for. Boxed because it is rare, and a message would otherwise be thrice as large.
+        meta: Box<SnapshotMeta>,
         /// The piece.
         chunk: Chunk,
         /// The leader's latest round, as in `AppendEntries`.

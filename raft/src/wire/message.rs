@@ -200,7 +200,8 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Body, DecodeErro
             let round = from.u64("a round")?;
             let (offset, total_bytes) = (from.u64("a piece's offset")?, from.u64("a snapshot's length")?);
             let chunk = Chunk { offset, total_bytes, data: from.rest() };
-            Body::InstallSnapshot { meta: SnapshotMeta { index, term, stamp, configuration }, chunk, round }
+            let meta = Box::new(SnapshotMeta { index, term, stamp, configuration });
+            Body::InstallSnapshot { meta, chunk, round }
         }
         Kind::SnapshotProgress => Body::SnapshotProgress {
             index: index(from, "a snapshot's index")?,

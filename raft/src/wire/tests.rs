@@ -46,7 +46,7 @@ fn body() -> impl Strategy<Value = Body> {
         }),
         (index(), term(), any::<u64>(), any::<u64>(), payload()).prop_map(|(index, term, round, offset, data)| {
             let configuration = Configuration::of_voters([(NodeId(3), Member::default())]);
-            let meta = SnapshotMeta { index, term, stamp: Stamp(offset), configuration };
+            let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(offset), configuration });
             Body::InstallSnapshot { meta, chunk: Chunk { offset, total_bytes: round, data }, round }
         }),
         (index(), any::<u64>(), any::<u64>()).prop_map(|(index, received_bytes, round)| Body::SnapshotProgress {
@@ -306,7 +306,7 @@ fn the_bytes_on_the_wire() {
         raft(Body::RequestReadIndex { request: 4 }),
         raft(Body::ReadIndex { request: 4, index: Some(Index(5)) }),
         raft(Body::InstallSnapshot {
-            meta: SnapshotMeta {
+            meta: Box::new(SnapshotMeta {
                 index: Index(4),
                 term: Term(5),
                 stamp: Stamp(6),
@@ -314,7 +314,7 @@ fn the_bytes_on_the_wire() {
                     NodeId(7),
                     Member { disk: DiskId(8), address: "a:9".into() },
                 )]),
-            },
+            }),
             chunk: Chunk { offset: 10, total_bytes: 13, data: Bytes::from_static(b"abc") },
             round: 7,
         }),

@@ -20,7 +20,7 @@ use crate::types::{Body, Chunk, Index, Message, NodeId, SnapshotMeta, Time};
 /// A snapshot on its way to a follower.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::core) struct Sending {
-    meta: SnapshotMeta,
+    meta: Box<SnapshotMeta>,
     received_bytes: u64,
     sent_bytes: u64,
     /// 0 until the first piece was read.
@@ -38,7 +38,7 @@ pub(in crate::core) struct Sending {
 impl Sending {
     fn new(meta: SnapshotMeta, now: Time) -> Sending {
         Sending {
-            meta,
+            meta: Box::new(meta),
             received_bytes: 0,
             sent_bytes: 0,
             total_bytes: 0,

@@ -189,7 +189,7 @@ fn body() -> impl Strategy<Value = Body> {
         (index(), term(), number(), number(), number(), 0usize..4).prop_map(
             |(index, term, offset, total_bytes, round, length)| {
                 let configuration = super::network::voters(3);
-                let meta = SnapshotMeta { index, term, stamp: Stamp(0), configuration };
+                let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(0), configuration });
                 let data = Bytes::from(vec![7; length]);
                 Body::InstallSnapshot { meta, chunk: Chunk { offset, total_bytes, data }, round }
             }

@@ -46,7 +46,7 @@ fn duelling_candidates_agree_on_one_in_the_end() {
 }
 
 #[test]
-fn a_leader_without_its_majority_steps_down_and_the_rest_elects_another() {
+pub(super) fn a_leader_without_its_majority_steps_down_and_the_rest_elects_another() {
     let mut network = Network::new(5);
     let old = network.elect();
     let term = network.core(old).term();
@@ -96,7 +96,7 @@ fn a_request_for_votes_does_not_depose_a_leader_that_is_heard() {
 }
 
 #[test]
-fn a_longer_log_with_a_lower_term_catches_up_through_rejected_pre_votes() {
+pub(super) fn a_longer_log_with_a_lower_term_catches_up_through_rejected_pre_votes() {
     // Node 1 must win: only its log has the entry. But node 2 is in a far later term.
     let mut network = Network::with_logs(&[vec![1, 1], vec![1], vec![]], |_| {});
     network.crash(3);
@@ -108,7 +108,7 @@ fn a_longer_log_with_a_lower_term_catches_up_through_rejected_pre_votes() {
 }
 
 #[test]
-fn a_term_seen_is_not_a_vote_granted() {
+pub(super) fn a_term_seen_is_not_a_vote_granted() {
     let mut network = Network::new(3);
     network.campaign(1);
     network.nodes.values_mut().for_each(|node| node.is_disk_slow = true);
@@ -127,7 +127,7 @@ fn a_term_seen_is_not_a_vote_granted() {
 }
 
 #[test]
-fn candidacies_and_votes_wait_for_the_disk() {
+pub(super) fn candidacies_and_votes_wait_for_the_disk() {
     let mut network = Network::new(3);
     network.nodes.values_mut().for_each(|node| node.is_disk_slow = true);
     network.campaign(1);
@@ -186,7 +186,7 @@ fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
 }
 
 #[test]
-fn a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign() {
+pub(super) fn a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign() {
     let mut network = Network::new(3);
     let stuck = network.elect();
     network.node(stuck).is_disk_slow = true;

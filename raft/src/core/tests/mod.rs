@@ -3,6 +3,8 @@
 mod chaos;
 mod cost;
 mod elections;
+#[cfg(feature = "mutants")]
+mod faults;
 mod network;
 mod reads;
 mod replication;

@@ -32,7 +32,7 @@ fn a_cluster_of_one_answers_in_the_same_step() {
 }
 
 #[test]
-fn reads_wait_for_the_first_entry_of_the_leaders_term() {
+pub(super) fn reads_wait_for_the_first_entry_of_the_leaders_term() {
     let mut network = Network::new(3);
     let old = network.elect();
     network.propose(old, "x");
@@ -75,7 +75,7 @@ fn reads_wait_for_the_first_entry_of_the_leaders_term() {
 }
 
 #[test]
-fn a_late_answer_to_an_earlier_round_does_not_count() {
+pub(super) fn a_late_answer_to_an_earlier_round_does_not_count() {
     let mut network = Network::new(3);
     let leader = network.elect();
     network.pass(Duration::from_millis(120));

@@ -24,7 +24,7 @@ fn figure_7() -> Vec<Vec<u64>> {
 }
 
 #[test]
-fn figure_7_every_log_becomes_the_leaders() {
+pub(super) fn figure_7_every_log_becomes_the_leaders() {
     let mut network = Network::with_logs(&figure_7(), |_| {});
     // c and d would not vote for it, being ahead; a, b, e and f are a majority with it. They are all in term 7 by now.
     for node in network.nodes.values_mut() {
@@ -46,7 +46,7 @@ fn figure_7_every_log_becomes_the_leaders() {
 
 /// Figure 3.7 (figure 8 of the paper): an entry of an old term on a majority is not committed by counting copies.
 #[test]
-fn figure_8_only_an_entry_of_the_leaders_own_term_commits() {
+pub(super) fn figure_8_only_an_entry_of_the_leaders_own_term_commits() {
     //      1 2        S1 led term 2, S5 term 3 and never replicated index 2; now S1 leads again, in term 4.
     //  S1  1 2        It brings entry 2 of term 2 to S3: a majority of five has it,
     //  S2  1 2        but S5 could still win with S3 and S4's help if S1 failed now.
@@ -112,7 +112,7 @@ fn hints_find_the_place_in_a_round_trip_per_term_not_per_entry() {
 }
 
 #[test]
-fn a_commit_index_reaches_no_further_than_what_this_leader_has_verified() {
+pub(super) fn a_commit_index_reaches_no_further_than_what_this_leader_has_verified() {
     // The follower has entries 2 and 3 of an old leader. A heartbeat that verifies index 1 says that 3 is committed.
     let mut network = Network::with_logs(&[vec![1, 1, 1], vec![1, 2, 2], vec![1, 2, 2]], |_| {});
     let (previous_index, previous_term, commit) = (Index(1), Term(1), Index(3));
@@ -125,7 +125,7 @@ fn a_commit_index_reaches_no_further_than_what_this_leader_has_verified() {
 }
 
 #[test]
-fn an_acknowledgement_never_speaks_for_entries_of_an_earlier_leader_or_of_no_disk() {
+pub(super) fn an_acknowledgement_never_speaks_for_entries_of_an_earlier_leader_or_of_no_disk() {
     let mut network = Network::with_logs(&[vec![1, 1, 1], vec![1], vec![1]], |_| {});
     network.node(1).is_disk_slow = true;
     let append = |entries, round| Body::AppendEntries {
@@ -152,7 +152,7 @@ fn an_acknowledgement_never_speaks_for_entries_of_an_earlier_leader_or_of_no_dis
 }
 
 #[test]
-fn a_short_old_message_truncates_nothing() {
+pub(super) fn a_short_old_message_truncates_nothing() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let follower = leader % 3 + 1;
@@ -211,7 +211,7 @@ fn what_is_proposed_between_two_polls_is_one_message_and_one_write() {
 }
 
 #[test]
-fn windows_bound_what_is_in_flight_and_the_rest_follows() {
+pub(super) fn windows_bound_what_is_in_flight_and_the_rest_follows() {
     let tune = |config: &mut crate::core::Config| {
         (config.message_bytes, config.in_flight_messages, config.in_flight_bytes) = (100, 3, 250);
     };
@@ -265,7 +265,7 @@ fn a_node_without_a_tail_fetches_its_last_entry_before_it_campaigns() {
 }
 
 #[test]
-fn the_cap_on_uncommitted_bytes_holds_and_lets_the_noop_through() {
+pub(super) fn the_cap_on_uncommitted_bytes_holds_and_lets_the_noop_through() {
     let tune = |config: &mut crate::core::Config| (config.uncommitted_bytes, config.command_bytes) = (200, 100);
     let mut network = Network::with(3, tune);
     let leader = network.elect();
@@ -287,7 +287,7 @@ fn the_cap_on_uncommitted_bytes_holds_and_lets_the_noop_through() {
 }
 
 #[test]
-fn stamps_never_run_backwards_even_if_a_leaders_clock_does() {
+pub(super) fn stamps_never_run_backwards_even_if_a_leaders_clock_does() {
     let mut network = Network::new(1);
     network.pass(SECOND);
     let now = crate::types::Now { wall: Stamp(9_000_000), ..network.clock() };

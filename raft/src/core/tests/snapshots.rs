@@ -60,7 +60,7 @@ fn is_piece(message: &Message) -> bool {
 }
 
 #[test]
-fn a_follower_behind_a_compacted_log_is_sent_a_snapshot_and_then_what_follows() {
+pub(super) fn a_follower_behind_a_compacted_log_is_sent_a_snapshot_and_then_what_follows() {
     let (mut network, leader, away) = led();
     compacted_while_away(&mut network, leader, away);
     network.heal();
@@ -173,7 +173,7 @@ fn a_snapshot_that_was_damaged_on_its_way_is_asked_for_again() {
 
 /// hashicorp/raft#697: what followed in the old log is of another history.
 #[test]
-fn a_conflicting_suffix_is_discarded_when_a_snapshot_is_installed() {
+pub(super) fn a_conflicting_suffix_is_discarded_when_a_snapshot_is_installed() {
     // Node 3 led term 2 and wrote a long log that nobody else has.
     let logs = [vec![1, 1], vec![1, 1], [vec![1, 1], vec![2; 60]].concat()];
     let mut network = Network::with_logs(&logs, small);
@@ -198,14 +198,14 @@ fn a_conflicting_suffix_is_discarded_when_a_snapshot_is_installed() {
 }
 
 #[test]
-fn a_snapshot_of_what_is_committed_already_is_never_installed() {
+pub(super) fn a_snapshot_of_what_is_committed_already_is_never_installed() {
     let (mut network, leader, follower) = led();
     propose(&mut network, leader, 5);
     network.pass(SECOND);
     let core = network.core(follower);
     let (index, term, configuration) = (Index(4), core.term(), core.configuration().clone());
     let before = (core.applied(), core.last_index());
-    let meta = SnapshotMeta { index, term, stamp: Stamp(0), configuration };
+    let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(0), configuration });
     let data = Bytes::from(file(index));
     let chunk = Chunk { offset: 0, total_bytes: data.len() as u64, data };
     let body = Body::InstallSnapshot { meta, chunk, round: 1 };
@@ -218,7 +218,7 @@ fn a_snapshot_of_what_is_committed_already_is_never_installed() {
 }
 
 #[test]
-fn while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_campaigned_for() {
+pub(super) fn while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_campaigned_for() {
     let (mut network, leader, away) = led();
     compacted_while_away(&mut network, leader, away);
     let before = network.core(away).last_index();
@@ -305,7 +305,7 @@ fn a_transfer_begins_anew_when_its_snapshot_has_been_replaced() {
 }
 
 #[test]
-fn a_snapshot_brings_the_configuration_as_of_its_index() {
+pub(super) fn a_snapshot_brings_the_configuration_as_of_its_index() {
     let (mut network, leader, away) = led();
     network.isolate(away);
     network.pass(SECOND);
@@ -355,7 +355,7 @@ fn a_leader_of_the_past_learns_of_it_when_it_sends_a_snapshot() {
     propose(&mut network, leader, 2);
     let core = network.core(follower);
     let (term, index, configuration) = (core.term(), Index(9), core.configuration().clone());
-    let meta = SnapshotMeta { index, term: Term(1), stamp: Stamp(0), configuration };
+    let meta = Box::new(SnapshotMeta { index, term: Term(1), stamp: Stamp(0), configuration });
     let chunk = Chunk { offset: 0, total_bytes: 3, data: Bytes::from_static(b"abc") };
     let body = Body::InstallSnapshot { meta, chunk, round: 1 };
     let from = NodeId(6 - leader - follower);

@@ -1,0 +1,52 @@
+//! The tests of the tests: with a rule's fault planted, the test that is named for the rule must fail.
+//!
+//! Not here, but left to the simulator: `VoteTwice`, `VoteForShorterLog`, `AppendWithoutPrevious`,
+//! `TruncateWithoutConflict`, `StaleAppendAck`, `CommitWithoutQuorum`, `CapBlocksNoop`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{elections, reads, replication, snapshots};
+use crate::core::Mutant;
+
+const RULES: &[(Mutant, fn())] = &[
+    (Mutant::CommitOldTerm, replication::figure_8_only_an_entry_of_the_leaders_own_term_commits),
+    (Mutant::SeenVoteIsGranted, elections::a_term_seen_is_not_a_vote_granted),
+    (Mutant::VoteBeforeDurable, elections::candidacies_and_votes_wait_for_the_disk),
+    (
+        Mutant::PreVoteRejectionWithoutTerm,
+        elections::a_longer_log_with_a_lower_term_catches_up_through_rejected_pre_votes,
+    ),
+    (
+        Mutant::AckBeforeDurable,
+        replication::an_acknowledgement_never_speaks_for_entries_of_an_earlier_leader_or_of_no_disk,
+    ),
+    (Mutant::CommitBeyondVerified, replication::a_commit_index_reaches_no_further_than_what_this_leader_has_verified),
+    (Mutant::StaleReadRound, reads::a_late_answer_to_an_earlier_round_does_not_count),
+    (Mutant::ReadBeforeTermCommit, reads::reads_wait_for_the_first_entry_of_the_leaders_term),
+    (Mutant::NoStepDownOnStall, elections::a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign),
+    (Mutant::NoStepDownWithoutQuorum, elections::a_leader_without_its_majority_steps_down_and_the_rest_elects_another),
+    (Mutant::ResendNeverProbes, replication::windows_bound_what_is_in_flight_and_the_rest_follows),
+    (Mutant::WindowIgnored, replication::windows_bound_what_is_in_flight_and_the_rest_follows),
+    (Mutant::StampRunsBackwards, replication::stamps_never_run_backwards_even_if_a_leaders_clock_does),
+    (Mutant::InstallBelowCommit, snapshots::a_snapshot_of_what_is_committed_already_is_never_installed),
+    (Mutant::KeepSuffixAtInstall, snapshots::a_conflicting_suffix_is_discarded_when_a_snapshot_is_installed),
+    (
+        Mutant::AckBeforeInstalled,
+        snapshots::while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_campaigned_for,
+    ),
+    (Mutant::CompactedIsSkipped, snapshots::a_follower_behind_a_compacted_log_is_sent_a_snapshot_and_then_what_follows),
+    (Mutant::SnapshotWithoutConfiguration, snapshots::a_snapshot_brings_the_configuration_as_of_its_index),
+];
+
+#[test]
+fn every_rules_test_notices_that_it_is_broken() {
+    let survivors: Vec<Mutant> = RULES
+        .iter()
+        .filter(|(mutant, test)| {
+            let _planted = mutant.plant();
+            catch_unwind(AssertUnwindSafe(test)).is_ok()
+        })
+        .map(|&(mutant, _)| mutant)
+        .collect();
+    assert!(survivors.is_empty(), "these faults are not noticed: {survivors:?}");
+}
