@@ -33,6 +33,15 @@ impl StateMachine for Journal {
     fn query(&self, _query: &[u8]) -> Bytes {
         Bytes::copy_from_slice(&self.0)
     }
+
+    fn snapshot(&self) -> Box<dyn Read + Send> {
+        Box::new(io::Cursor::new(self.0.clone()))
+    }
+
+    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+        self.0.clear();
+        snapshot.read_to_end(&mut self.0).map(drop)
+    }
 }
 
 /// Addresses that are free now. Somebody else may take one, so whoever uses them tries again.

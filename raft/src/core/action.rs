@@ -1,6 +1,6 @@
 //! What the core asks of whoever drives it, and how the driver answers.
 
-use crate::types::{Chunk, Entry, Index, Message, NodeId, Term, Write};
+use crate::types::{Chunk, Entry, Index, Message, NodeId, SnapshotMeta, Term, Write};
 
 use thiserror::Error;
 
@@ -61,8 +61,8 @@ pub enum ReadError {
 }
 
 /// What the core asks of its driver. The core withholds what is not yet safe, so actions may be carried out as they come:
-/// a driver that is slow, or does them in another order than asked, can lose time but no data. Only `Write`s must keep
-/// their order among themselves, and so must `Apply`s.
+/// a driver that is slow, or does them in another order than asked, can lose time but no data. Only `Write`s (with
+/// `InstallSnapshot`) must keep their order among themselves, and so must `Apply`s (with `Restore`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Send this to another node. It may be lost, repeated or overtaken.
@@ -73,6 +73,42 @@ pub enum Action {
     Fetch(Fetch),
     /// These entries are committed: apply them in this order, then say [`Done::Applied`].
     Apply(Vec<Entry>),
+    /// Put the state machine into the state of the newest snapshot on disk, which stands for this, in its order among the
+    /// `Apply`s; then say [`Done::Applied`] with its index.
+    Restore(SnapshotMeta),
+    /// Entries below `first` are needed no more. [`Done::Compacted`] may follow.
+    Compact {
+        /// The first entry that must stay.
+        first: Index,
+    },
+    /// Read a piece of the newest snapshot's file, then say [`Done::ChunkRead`].
+    ReadChunk {
+        /// The request's number, unique in the core's life.
+        id: u64,
+        /// Which snapshot.
+        index: Index,
+        /// Where the piece begins, in bytes.
+        offset: u64,
+        /// How long it may be, in bytes.
+        limit_bytes: usize,
+    },
+    /// Take in a piece of the leader's snapshot, then say [`Done::ChunkWritten`].
+    WriteChunk {
+        /// The request's number, unique in the core's life.
+        id: u64,
+        /// What the snapshot stands for.
+        meta: SnapshotMeta,
+        /// The piece.
+        chunk: Chunk,
+    },
+    /// Make the snapshot received this node's own, and put the log behind it, then say [`Done::SnapshotInstalled`]. It
+    /// keeps its order among the `Write`s.
+    InstallSnapshot {
+        /// What the snapshot stands for.
+        meta: SnapshotMeta,
+        /// Its number among the writes.
+        sequence: u64,
+    },
     /// A read may be answered from any state that includes `index`.
     ReadReady {
         /// The number given to `read_index`.
@@ -176,6 +212,11 @@ pub enum Event {
     LostQuorum {
         /// The term it led.
         term: Term,
+    },
+    /// A snapshot of the leader's has taken the place of this node's log and state.
+    Installed {
+        /// What it includes.
+        index: Index,
     },
     /// The leader gave up because a write of its own was outstanding for an election timeout.
     StalledWrite {

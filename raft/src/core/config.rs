@@ -48,6 +48,14 @@ pub struct Config {
     /// The most bytes of entries handed out to be applied and not yet reported as applied; a single entry may exceed it.
     /// Default: 4 MiB.
     pub applying_bytes: usize,
+    /// The most bytes of a snapshot's file in one message. Default: 1 MiB.
+    pub snapshot_chunk_bytes: usize,
+    /// The most pieces of a snapshot that a follower has not yet acknowledged. Default: 4.
+    pub snapshot_chunks: usize,
+    /// After a snapshot the log is kept back to the one before it, for followers that are a little behind. For a live
+    /// follower that lags further, or is being sent a snapshot, it is kept back to as many snapshots as this, and then no
+    /// longer. Default: 8.
+    pub retained_snapshots: usize,
     /// The most reads that wait for their read index, and the most that one leader keeps for its followers. Default: 65536.
     pub pending_reads: usize,
 }
@@ -105,6 +113,9 @@ impl Config {
             command_bytes: 8 << 20,
             tail_bytes: 16 << 20,
             applying_bytes: 4 << 20,
+            snapshot_chunk_bytes: 1 << 20,
+            snapshot_chunks: 4,
+            retained_snapshots: 8,
             pending_reads: 1 << 16,
         }
     }
@@ -129,6 +140,9 @@ impl Config {
             ("command_bytes", self.command_bytes),
             ("tail_bytes", self.tail_bytes),
             ("applying_bytes", self.applying_bytes),
+            ("snapshot_chunk_bytes", self.snapshot_chunk_bytes),
+            ("snapshot_chunks", self.snapshot_chunks),
+            ("retained_snapshots", self.retained_snapshots),
             ("pending_reads", self.pending_reads),
         ];
         if let Some(&(name, _)) = limits.iter().find(|(_, limit)| *limit == 0) {

@@ -47,11 +47,12 @@ impl Core {
     }
 
     /// Voters campaign; not those whose disk is stuck, who could not keep a promise, nor those who do not know the
-    /// log's last stamp yet.
+    /// log's last stamp yet, or whose log is about to be replaced by a snapshot.
     fn may_campaign(&self) -> bool {
         self.log.configuration().is_voter(self.config.id)
             && self.log.last_stamp().is_some()
             && !self.is_write_stalled()
+            && !self.snapshots.is_installing()
             && self.term.0 < u64::MAX - 2
     }
 
@@ -236,6 +237,9 @@ impl Core {
             Body::AppendEntries { previous_index, .. } => {
                 let (hint_index, hint_term) = (Index(0), Term(0));
                 self.send(from, Body::Rejected { previous_index, hint_index, hint_term, round: 0 });
+            }
+            Body::InstallSnapshot { ref meta, .. } => {
+                self.send(from, Body::SnapshotProgress { index: meta.index, received_bytes: 0, round: 0 });
             }
             Body::RequestReadIndex { request } => self.send(from, Body::ReadIndex { request, index: None }),
             _ => {}

@@ -70,6 +70,15 @@ impl Core {
         if purpose == Purpose::Last && self.log.last_stamp().is_some() {
             return; // The log has grown meanwhile, and may even have been cut.
         }
+        if from <= self.log.base() || (purpose == Purpose::Apply && from != self.log.handed_out().next()) {
+            // Compacted meanwhile, or in a snapshot that was installed meanwhile. The next flush sees it.
+            if let (Purpose::Send { to }, State::Leader(leading)) = (purpose, &mut self.state)
+                && let Some(progress) = leading.progress.get_mut(&to)
+            {
+                progress.fetch = progress.fetch.filter(|&waiting| waiting != id);
+            }
+            return;
+        }
         self.check_fetched(from, &entries);
         match purpose {
             Purpose::Send { to } => self.send_fetched(to, id, entries),
@@ -96,7 +105,9 @@ impl Core {
     fn send_fetched(&mut self, to: NodeId, id: u64, entries: Vec<Entry>) {
         let State::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&to) else { return };
-        assert!(progress.fetch == Some(id), "fetch {id} for node {to}, which waits for {:?}", progress.fetch);
+        if progress.fetch != Some(id) {
+            return; // It is being sent a snapshot, or was.
+        }
         progress.fetch = None;
         // A rejection or an acknowledgement may have moved `next` meanwhile; then the next flush asks again.
         if entries[0].index == progress.next {

@@ -1,20 +1,23 @@
-//! The log as the core knows it: the term of every index, the last entries, the configurations, and four marks.
+//! The log as the core knows it: the term of every index, the last entries, the configurations, four marks, and the
+//! snapshot that stands for what is gone.
 //!
 //! ```text
 //!   index    1  2  3  4  5  6  7  8  9 10 11
-//!   term     1  1  1  2  2  2  2  4  4  4  4     known for every index (`terms`)
-//!   tail                 [5  6  7  8  9 10 11]   in memory; 1 to 4 must be fetched
+//!   term        1  1  2  2  2  2  4  4  4  4     known from the base (here 2) on (`terms`); 1 and 2 are compacted
+//!   tail                 [5  6  7  8  9 10 11]   in memory; 3 and 4 must be fetched
 //!   marks          ^3    ^5       ^8    ^10
 //!            applied  handed out  commit durable
 //! ```
 //!
-//! `durable` may be behind `commit` (others were quicker) or ahead of it. Nothing at or below `commit` ever goes away.
+//! `durable` may be behind `commit` (others were quicker) or ahead of it. Nothing at or below `commit` is ever replaced; it
+//! goes only when a snapshot includes it: base <= snapshot <= commit.
 
 use std::collections::VecDeque;
 
-use crate::types::{Configuration, Entry, Index, Payload, Saved, Stamp, Term, TermTable};
+use crate::types::{Configuration, Entry, Index, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable};
 
 use super::ConfigError;
+use super::mutants::{Mutant, planted};
 
 /// The log, its marks, and the window of what is being applied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +26,11 @@ pub(super) struct Log {
     tail: VecDeque<Entry>,
     tail_bytes: usize,
     tail_limit_bytes: usize,
-    founding: Configuration,
+    /// The newest one on disk.
+    snapshot: Option<SnapshotMeta>,
+    /// In force as of the snapshot; the founding one without any.
+    first_configuration: Configuration,
+    /// Those in the log after the snapshot.
     configurations: Vec<(Index, Configuration)>,
     durable: Index,
     commit: Index,
@@ -38,6 +45,15 @@ impl Log {
     pub(super) fn new(saved: Saved, tail_limit_bytes: usize) -> Result<Log, ConfigError> {
         let last = saved.terms.last_index();
         let wrong = |what: String| Err(ConfigError::Saved(what));
+        let base = saved.terms.base();
+        let included = saved.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
+        let included_term = saved.snapshot.as_ref().map_or(Term(0), |snapshot| snapshot.term);
+        if base > included || (included > base && saved.terms.term_at(included) != Some(included_term)) {
+            return wrong(format!("its log begins after {base}, its snapshot is of {included} (term {included_term})"));
+        }
+        if included > last || (included == base && saved.terms.term_at(base) != Some(included_term)) {
+            return wrong(format!("its snapshot is of {included} (term {included_term}), its log of {base} to {last}"));
+        }
         let first = last.0.checked_sub(saved.tail.len() as u64);
         for (position, entry) in saved.tail.iter().enumerate() {
             let expected = first.map(|first| Index(first + 1 + position as u64));
@@ -45,7 +61,7 @@ impl Log {
                 return wrong(format!("entry {} of term {} does not fit the log's terms", entry.index, entry.term));
             }
         }
-        if saved.configurations.iter().any(|&(index, _)| index > last || index == Index(0))
+        if saved.configurations.iter().any(|&(index, _)| index > last || index <= included)
             || !saved.configurations.is_sorted_by(|a, b| a.0 < b.0)
         {
             return wrong("its configurations are out of order".to_owned());
@@ -58,12 +74,13 @@ impl Log {
             terms: saved.terms,
             tail: saved.tail.into(),
             tail_limit_bytes,
-            founding: saved.founding,
+            first_configuration: saved.snapshot.as_ref().map_or(saved.founding, |s| s.configuration.clone()),
+            snapshot: saved.snapshot,
             configurations: saved.configurations,
             durable: last,
-            commit: Index(0),
-            handed_out: Index(0),
-            applied: Index(0),
+            commit: included,
+            handed_out: included,
+            applied: included,
             applying: VecDeque::new(),
             applying_bytes: 0,
         })
@@ -71,6 +88,20 @@ impl Log {
 
     pub(super) fn terms(&self) -> &TermTable {
         &self.terms
+    }
+
+    /// The index before the first one that can be read from this node's disk.
+    pub(super) fn base(&self) -> Index {
+        self.terms.base()
+    }
+
+    pub(super) fn snapshot(&self) -> Option<&SnapshotMeta> {
+        self.snapshot.as_ref()
+    }
+
+    /// What the newest snapshot includes; 0 without one.
+    pub(super) fn snapshot_index(&self) -> Index {
+        self.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index)
     }
 
     pub(super) fn last_index(&self) -> Index {
@@ -99,7 +130,14 @@ impl Log {
 
     /// The configuration in force: the last one in the log, committed or not (§4.1).
     pub(super) fn configuration(&self) -> &Configuration {
-        self.configurations.last().map_or(&self.founding, |(_, configuration)| configuration)
+        self.configurations.last().map_or(&self.first_configuration, |(_, configuration)| configuration)
+    }
+
+    /// The configuration in force as of `index`, which the newest snapshot must not be beyond.
+    pub(super) fn configuration_at(&self, index: Index) -> &Configuration {
+        assert!(index >= self.snapshot_index(), "{index} is compacted up to {}", self.snapshot_index());
+        let earlier = self.configurations.iter().rev().find(|&&(at, _)| at <= index);
+        earlier.map_or(&self.first_configuration, |(_, configuration)| configuration)
     }
 
     /// Whether a log with this end is at least as good as ours (§3.6.1): a later last term, or the same and as long.
@@ -112,7 +150,7 @@ impl Log {
         match self.tail.back() {
             Some(entry) => Some(entry.stamp),
             None if self.last_index() == Index(0) => Some(Stamp(0)),
-            None => None,
+            None => self.snapshot.as_ref().filter(|s| s.index == self.last_index()).map(|s| s.stamp),
         }
     }
 
@@ -212,6 +250,68 @@ impl Log {
         }
     }
 
+    /// This node's own snapshot is on disk.
+    ///
+    /// # Panics
+    /// If it includes what is not committed, or is not of this log.
+    pub(super) fn snapshot_taken(&mut self, meta: SnapshotMeta) {
+        assert!(meta.index <= self.commit, "a snapshot of {}, but {} is committed", meta.index, self.commit);
+        assert!(self.terms.term_at(meta.index) == Some(meta.term), "{} is not of term {}", meta.index, meta.term);
+        self.configurations.retain(|&(index, _)| index > meta.index);
+        self.first_configuration = meta.configuration.clone();
+        self.snapshot = Some(meta);
+    }
+
+    /// Lets go of the entries up to `base`.
+    ///
+    /// # Panics
+    /// If no snapshot includes them.
+    pub(super) fn compact_to(&mut self, base: Index) {
+        let included = self.snapshot_index();
+        assert!(base <= included, "compacting to {base} with a snapshot of {included}");
+        self.terms.compact_to(base);
+    }
+
+    /// A leader's snapshot takes the log's place, with all that it includes. What follows in the log stays only if it
+    /// follows from it, that is, if the log has the snapshot's last entry; otherwise all of it goes, for it continues
+    /// another history:
+    ///
+    /// ```text
+    ///  index      1 2 3 4 5 6 7
+    ///  ours       1 1 2 2 2 2 2        the snapshot includes 5 of term 3: 6 and 7 of term 2 would come to follow 5
+    ///  snapshot   1 1 1 3 3            of term 3, which no leader has ever had so
+    /// ```
+    ///
+    /// # Panics
+    /// If as much is committed here: what is applied cannot be taken back.
+    pub(super) fn install(&mut self, meta: SnapshotMeta) {
+        let (index, term) = (meta.index, meta.term);
+        let is_blind = planted(Mutant::InstallBelowCommit);
+        assert!(index > self.commit || is_blind, "installing {index}, but {} is committed", self.commit);
+        if self.terms.term_at(index) == Some(term) {
+            self.durable = self.durable.max(index);
+            self.configurations.retain(|&(at, _)| at > index);
+            self.terms.compact_to(index);
+        } else {
+            let suffix = self.tail.split_off(self.tail.partition_point(|entry| entry.index <= index));
+            self.terms = TermTable::after(index, term);
+            self.tail.clear();
+            self.tail_bytes = 0;
+            self.configurations.clear();
+            self.durable = index;
+            let follows = suffix.front().is_some_and(|entry| entry.index == index.next());
+            if follows && planted(Mutant::KeepSuffixAtInstall) {
+                suffix.into_iter().for_each(|entry| self.append(Entry { term: entry.term.max(term), ..entry }));
+            }
+        }
+        if !planted(Mutant::SnapshotWithoutConfiguration) {
+            self.first_configuration = meta.configuration.clone();
+        }
+        self.commit = index;
+        self.handed_out = index;
+        self.snapshot = Some(meta);
+    }
+
     /// Brings back the last entry after a start with an empty tail.
     pub(super) fn restore_last(&mut self, entry: Entry) {
         if self.tail.is_empty() && entry.index == self.last_index() {
@@ -228,7 +328,9 @@ impl Log {
     /// These entries are handed out to be applied.
     pub(super) fn hand_out(&mut self, entries: &[Entry], bytes: usize) {
         let (first, last) = (entries.first().expect("at least one"), entries.last().expect("at least one"));
-        assert!(first.index == self.handed_out.next(), "entry {} is applied after {}", first.index, self.handed_out);
+        let handed_out = self.handed_out;
+        let is_next = first.index == handed_out.next() || planted(Mutant::InstallBelowCommit);
+        assert!(is_next, "entry {} is applied after {handed_out}", first.index);
         assert!(last.index <= self.commit, "entry {} is applied but {} is committed", last.index, self.commit);
         self.handed_out = last.index;
         self.applying.push_back((last.index, bytes));

@@ -12,10 +12,11 @@
 //! | `follower` | the other side: accepting entries, acknowledging what is durable |
 //! | `reads` | ReadIndex, on leaders and followers (§6.4) |
 //! | `quorum` | what a majority says, joint configurations included (§4.3) |
+//! | `snapshot` | taking, compacting, sending, installing (§5) |
 //! | `mutants` | faults to be planted, for the tests of the tests |
 //! | `log`, `writes`, `fetches` | the log's marks and tail; what must be durable first; what must be read back |
 //!
-//! Snapshots (`snapshot`), changes of membership and transfer of leadership will be files beside these.
+//! Changes of membership and transfer of leadership will be files beside these.
 //!
 //! # How to drive it
 //!
@@ -57,6 +58,7 @@ mod progress;
 mod quorum;
 mod reads;
 mod replication;
+mod snapshot;
 mod status;
 mod writes;
 
@@ -69,14 +71,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::types::{
-    Body, Configuration, Entry, HardState, Index, Message, NodeId, Now, Saved, Stamp, Term, TermTable, Time,
+    Body, Configuration, Entry, HardState, Index, Message, NodeId, Now, Saved, SnapshotMeta, Stamp, Term, TermTable,
+    Time,
 };
 
 pub use action::{Action, Done, Event, Fetch, ProposeError, Proposed, ReadError, ReadId, Role};
 pub use config::{Config, ConfigError};
 #[cfg(feature = "mutants")]
 pub use mutants::{Mutant, Planted};
-pub use status::{PeerStatus, Status};
+pub use status::{PeerMode, PeerStatus, Status, Transfer};
 
 use election::Ballot;
 use fetches::Fetches;
@@ -85,6 +88,7 @@ use jitter::SplitMix64;
 use log::Log;
 use reads::Questions;
 use replication::Leading;
+use snapshot::Snapshots;
 use writes::Writes;
 
 /// What a role knows besides what every role knows (figure 3.1).
@@ -119,6 +123,7 @@ pub struct Core {
     log: Log,
     writes: Writes,
     fetches: Fetches,
+    snapshots: Snapshots,
     questions: Questions,
 
     actions: VecDeque<Action>,
@@ -146,6 +151,7 @@ impl Core {
         let is_alone = voters.len() == 1 && voters.contains(&id) && log.configuration().outgoing.is_empty();
         let wait = if is_alone { Duration::ZERO } else { patience };
         Ok(Core {
+            snapshots: Snapshots::after(log.snapshot_index()),
             questions: Questions::new(first_question(&config, now)),
             jitter,
             now: now.monotonic,
@@ -209,6 +215,10 @@ impl Core {
             Body::Rejected { previous_index, hint_index, hint_term, round } => {
                 self.handle_rejected(from, previous_index, (hint_index, hint_term), round);
             }
+            Body::InstallSnapshot { meta, chunk, round } => self.handle_install_snapshot(from, meta, chunk, round),
+            Body::SnapshotProgress { index, received_bytes, round } => {
+                self.handle_snapshot_progress(from, index, received_bytes, round);
+            }
             Body::RequestReadIndex { request } => self.handle_request_read_index(from, request),
             Body::ReadIndex { request, index } => self.handle_read_index(from, request, index),
             Body::RequestPreVote { .. } => unreachable!("answered above"),
@@ -241,12 +251,7 @@ impl Core {
                 // Nothing follows from it unless more waits to be applied.
                 self.is_dirty = was_dirty || self.log.handed_out() < self.log.commit();
             }
-            // Nothing here asks for snapshots yet; whoever does, elsewhere, may tell all the same.
-            Done::SnapshotTaken { .. }
-            | Done::Compacted { .. }
-            | Done::ChunkRead { .. }
-            | Done::ChunkWritten { .. }
-            | Done::SnapshotInstalled { .. } => self.is_dirty = was_dirty,
+            done => self.handle_snapshot_done(done),
         }
     }
 
@@ -294,6 +299,7 @@ impl Core {
         if let Some(write) = self.writes.issue(self.now, self.log.last_index()) {
             self.actions.push_back(Action::Write(write));
         }
+        self.install_received();
         self.replicate();
         self.acknowledge();
         self.send_questions();
@@ -374,6 +380,9 @@ impl Core {
             applied: self.log.applied(),
             durable: self.log.durable(),
             last_index: self.log.last_index(),
+            first_index: self.log.base().next(),
+            snapshot: self.log.snapshot_index(),
+            receiving: self.snapshots.transfer(),
             peers,
             ignored_messages: self.ignored_messages,
         }
@@ -450,7 +459,13 @@ impl Core {
         self.log.last_index()
     }
 
-    /// The term of every index.
+    /// What the newest snapshot on this node's disk stands for.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&SnapshotMeta> {
+        self.log.snapshot()
+    }
+
+    /// The term of every index that the log holds.
     #[must_use]
     pub fn terms(&self) -> &TermTable {
         self.log.terms()

@@ -10,22 +10,25 @@
 //! *Probe*: the leader does not know where the logs agree, or whether the follower is there at all. It sends one message
 //! and waits for the answer, or for the next heartbeat, which asks again.
 //! *Replicate*: it knows, and streams: `next` runs ahead of the acknowledgements (§10.2.1, pipelining).
+//! *Snapshot*: `next` is compacted; the follower is sent a snapshot ([`Sending`]) and, meanwhile, heartbeats.
 
 use std::collections::VecDeque;
 
 use crate::types::{Index, NodeId, Time};
 
-use super::PeerStatus;
 use super::mutants::{Mutant, planted};
+use super::snapshot::Sending;
+use super::{PeerMode, PeerStatus};
 
 /// How a leader sends to a follower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Mode {
     /// One message at a time; `waits` for its answer.
     Probe { waits: bool },
     /// As much as the windows allow.
     Replicate,
-    // A third one, for a follower whose next entry only a snapshot still covers, belongs here.
+    /// No entries, but a snapshot.
+    Snapshot(Box<Sending>),
 }
 
 /// How much may be on its way to one follower.
@@ -76,7 +79,16 @@ impl Progress {
             Mode::Probe { waits } => !waits,
             Mode::Replicate if planted(Mutant::WindowIgnored) => true,
             Mode::Replicate => self.in_flight.len() < windows.messages && self.in_flight_bytes < windows.bytes,
+            Mode::Snapshot(_) => false,
         }
+    }
+
+    /// From here on the follower is sent a snapshot.
+    pub(super) fn send_snapshot(&mut self, sending: Sending) {
+        self.mode = Mode::Snapshot(Box::new(sending));
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+        self.fetch = None;
     }
 
     /// Entries from `next` to `last` have left.
@@ -89,11 +101,13 @@ impl Progress {
                 self.in_flight_bytes += bytes;
                 self.next = last.next();
             }
+            Mode::Snapshot(_) => unreachable!("no entries leave beside a snapshot"),
         }
     }
 
-    /// The follower has everything up to `matched`, durably. Returns whether that is news.
-    pub(super) fn acknowledged(&mut self, matched: Index) -> bool {
+    /// The follower has everything up to `matched`, durably; the leader's own log begins after `base`. Returns whether
+    /// that is news.
+    pub(super) fn acknowledged(&mut self, matched: Index, base: Index) -> bool {
         let is_news = matched > self.matched;
         self.matched = self.matched.max(matched);
         self.next = self.next.max(self.matched.next());
@@ -104,7 +118,13 @@ impl Progress {
             self.in_flight.pop_front();
             self.in_flight_bytes -= bytes;
         }
-        if self.mode != Mode::Replicate && self.matched.next() == self.next {
+        let is_found = match self.mode {
+            Mode::Replicate => false,
+            Mode::Probe { .. } => self.matched.next() == self.next,
+            Mode::Snapshot(_) => self.matched >= base,
+        };
+        if is_found {
+            self.next = self.matched.next();
             self.mode = Mode::Replicate;
         }
         is_news
@@ -117,6 +137,7 @@ impl Progress {
             Mode::Replicate if planted(Mutant::ResendNeverProbes) => false,
             Mode::Replicate => previous > self.matched && previous < self.next,
             Mode::Probe { .. } => previous > self.matched && previous == self.next.previous(),
+            Mode::Snapshot(_) => false,
         };
         if !is_current {
             return false;
@@ -134,7 +155,11 @@ impl Progress {
             id,
             matched: self.matched,
             next: self.next,
-            is_replicating: self.mode == Mode::Replicate,
+            mode: match &self.mode {
+                Mode::Probe { .. } => PeerMode::Probe,
+                Mode::Replicate => PeerMode::Replicate,
+                Mode::Snapshot(sending) => PeerMode::Snapshot(sending.transfer()),
+            },
             in_flight_messages: self.in_flight.len(),
             in_flight_bytes: self.in_flight_bytes,
             heard: self.heard,
@@ -156,16 +181,16 @@ mod tests {
         assert!(!progress.may_send(WINDOWS), "a probe waits for its answer");
         assert_eq!(progress.next, Index(11), "and promises nothing");
 
-        assert!(progress.acknowledged(Index(11)));
-        assert_eq!((progress.mode, progress.next), (Mode::Replicate, Index(12)));
+        assert!(progress.acknowledged(Index(11), Index(0)));
+        assert_eq!((&progress.mode, progress.next), (&Mode::Replicate, Index(12)));
         progress.sent(Index(12), 40);
         progress.sent(Index(13), 40);
         assert!(!progress.may_send(WINDOWS), "two messages");
-        assert!(progress.acknowledged(Index(12)));
+        assert!(progress.acknowledged(Index(12), Index(0)));
         assert!(progress.may_send(WINDOWS));
         progress.sent(Index(14), 60);
-        progress.acknowledged(Index(13));
-        assert!(!progress.acknowledged(Index(13)), "no news the second time");
+        progress.acknowledged(Index(13), Index(0));
+        assert!(!progress.acknowledged(Index(13), Index(0)), "no news the second time");
         progress.sent(Index(15), 40);
         assert!(!progress.may_send(WINDOWS), "a hundred bytes");
     }
@@ -178,7 +203,7 @@ mod tests {
         assert_eq!(progress.next, Index(10));
         assert!(progress.rejected(Index(9), Index(4)));
         assert_eq!(progress.next, Index(5));
-        progress.acknowledged(Index(4));
+        progress.acknowledged(Index(4), Index(0));
         progress.sent(Index(8), 10);
         assert!(!progress.rejected(Index(4), Index(1)), "index 4 is known to match");
         assert!(progress.rejected(Index(8), Index(1)));

@@ -121,10 +121,16 @@ impl Core {
         let (limit_bytes, last, commit) = (self.config.message_bytes, self.log.last_index(), self.log.commit());
         let outbox = Outbox { from: self.config.id, term: self.term, commit, round: leading.round };
         let is_round_due = std::mem::take(&mut leading.is_round_due);
+        self.send_snapshots(is_round_due);
+        let State::Leader(leading) = &mut self.state else { return };
         for (&to, progress) in &mut leading.progress {
             let mut is_told = false;
             while progress.next <= last && progress.may_send(windows) {
                 if progress.next < self.log.first_in_tail() {
+                    if planted(Mutant::CompactedIsSkipped) && progress.next <= self.log.base() {
+                        progress.next = self.log.base().next();
+                        continue;
+                    }
                     if progress.fetch.is_none() {
                         let to_index = self.log.first_in_tail().previous();
                         let fetch = self.fetches.start_for(to, progress.next, to_index, limit_bytes);
@@ -141,7 +147,12 @@ impl Core {
             // What a follower that still has to catch up may commit, it commits when the entries come.
             let is_commit_news =
                 progress.mode == Mode::Replicate && commit.min(progress.next.previous()) > progress.commit_sent;
-            if !is_told && (is_round_due || is_commit_news) {
+            if is_told || !(is_round_due || is_commit_news) {
+                continue;
+            }
+            if matches!(progress.mode, Mode::Snapshot(_)) {
+                self.actions.push_back(outbox.heartbeat_beside_snapshot(to));
+            } else {
                 let previous = self.log.terms().term_at(progress.next.previous());
                 self.actions.push_back(outbox.append_entries(to, progress, previous, Vec::new(), 0));
             }
@@ -159,12 +170,12 @@ impl Core {
     }
 
     pub(super) fn handle_appended(&mut self, from: NodeId, matched: Index, round: u64) {
-        let last_index = self.log.last_index();
+        let (last_index, base) = (self.log.last_index(), self.log.base());
         let Some(progress) = self.peer(from, round) else { return };
         if matched > last_index {
             return self.ignore();
         }
-        if progress.acknowledged(matched) {
+        if progress.acknowledged(matched, base) {
             self.advance_commit();
         }
         self.answer_confirmed_reads();
@@ -186,7 +197,7 @@ impl Core {
     }
 
     /// The follower that has just answered; `None` if we do not lead, do not know it, or the round is none of ours.
-    fn peer(&mut self, from: NodeId, round: u64) -> Option<&mut Progress> {
+    pub(super) fn peer(&mut self, from: NodeId, round: u64) -> Option<&mut Progress> {
         let State::Leader(leading) = &mut self.state else { return None };
         match leading.progress.get_mut(&from) {
             Some(progress) if round <= leading.round => {
@@ -271,6 +282,14 @@ struct Outbox {
 }
 
 impl Outbox {
+    /// A heartbeat that claims nothing of the follower's log: it follows the beginning of all logs.
+    fn heartbeat_beside_snapshot(self, to: NodeId) -> Action {
+        let (previous_index, previous_term, entries) = (Index(0), Term(0), Vec::new());
+        let (commit, round) = (self.commit, self.round);
+        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round };
+        Action::Send(Message { from: self.from, to, term: self.term, body })
+    }
+
     /// The message with `entries`, which start at `progress.next`; `previous_term` is the term before them.
     fn append_entries(
         self,

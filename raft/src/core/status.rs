@@ -23,6 +23,12 @@ pub struct Status {
     pub durable: Index,
     /// The log's last index.
     pub last_index: Index,
+    /// The log's first index: those before are compacted. One after the last if the log is empty.
+    pub first_index: Index,
+    /// What the newest snapshot on this node's disk includes; 0 without one.
+    pub snapshot: Index,
+    /// The snapshot that this node is being sent.
+    pub receiving: Option<Transfer>,
     /// What a leader knows of the others; empty elsewhere.
     pub peers: Vec<PeerStatus>,
     /// Messages that made no sense and were dropped: for another node, from a stranger, with impossible numbers.
@@ -38,12 +44,34 @@ pub struct PeerStatus {
     pub matched: Index,
     /// The next entry to send.
     pub next: Index,
-    /// Whether the leader streams entries, or still looks for the place where the logs agree.
-    pub is_replicating: bool,
+    /// How the leader sends to it.
+    pub mode: PeerMode,
     /// Messages with entries that it has not acknowledged.
     pub in_flight_messages: usize,
     /// Bytes of entries that it has not acknowledged.
     pub in_flight_bytes: usize,
     /// When the leader last heard from it; at first, when the leader was elected.
     pub heard: Time,
+}
+
+/// How a leader sends to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerMode {
+    /// It looks for the place where the logs agree, or for the follower.
+    Probe,
+    /// It streams entries.
+    Replicate,
+    /// It sends a snapshot: what comes next in the follower's log is compacted here.
+    Snapshot(Transfer),
+}
+
+/// How far the sending of a snapshot has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Transfer {
+    /// What the snapshot includes.
+    pub index: Index,
+    /// What the receiver has of its file, in bytes.
+    pub received_bytes: u64,
+    /// The file's length in bytes; 0 while it is not known.
+    pub total_bytes: u64,
 }

@@ -124,6 +124,25 @@ impl Writes {
         Some(Write { sequence, hard_state, truncate_from, entries })
     }
 
+    /// The installation of a snapshot takes its place among the writes. Of itself it makes nothing durable: when it is done,
+    /// the log begins anew.
+    pub(super) fn issue_install(&mut self, now: Time) -> u64 {
+        assert!(!self.has_draft(), "what was drafted leaves before a snapshot is installed");
+        self.issued += 1;
+        let sequence = self.issued;
+        self.outstanding.push_back(Outstanding { sequence, since: now, durable_to: Index(0) });
+        sequence
+    }
+
+    /// A snapshot was installed: the log begins after `index`, whatever the writes that are still outstanding, which can
+    /// hold only term and vote, found it to be.
+    pub(super) fn installed(&mut self, index: Index) {
+        assert!(self.draft.entries.is_empty() && self.draft.truncate_from.is_none(), "the log was not to change");
+        for outstanding in &mut self.outstanding {
+            outstanding.durable_to = outstanding.durable_to.min(index);
+        }
+    }
+
     /// Write `sequence` and all before it are done. Returns up to where that makes the log durable; `None` if it is no
     /// news.
     ///

@@ -1,11 +1,15 @@
 //! Opens the data folder, or makes it: who this node is, and what its log holds.
 
-use std::{fs::File, io::Read};
+use std::{
+    fs::File,
+    io::{self, Read},
+};
 
 use super::{NodeError, Options};
 use crate::{
+    replica::{Inline, StateMachine},
     storage::{Log, RealDisk, StorageError},
-    types::{Configuration, DiskId, GroupId, Identity, Member, Saved},
+    types::{Configuration, DiskId, GroupId, Identity, Index, Member, Saved},
 };
 
 /// The only group of a node, for now.
@@ -46,6 +50,26 @@ pub(super) fn open(options: &Options, listening_on: &str) -> Result<Born, NodeEr
     // What was written is read back: a node starts from what its disk holds, the first time too.
     let (log, recovered) = Log::open(disk()?, options.log).map_err(storage)?;
     Ok(Born { log, identity, saved: recovered.saved })
+}
+
+/// Puts the state machine into the state of the newest snapshot, if there is one.
+pub(super) fn restore<S: StateMachine>(
+    options: &Options,
+    born: &mut Born,
+    machine: &mut Inline<S>,
+) -> Result<(), NodeError> {
+    let Some(index) = born.saved.snapshot.as_ref().map(|snapshot| snapshot.index) else { return Ok(()) };
+    let restored = born.log.snapshot_reader().and_then(|content| match content {
+        Some(mut content) => machine.begin(&mut content).map_err(|error| unusable(index, &error)),
+        None => Err(unusable(index, &io::ErrorKind::NotFound.into())),
+    });
+    restored.map_err(|error| NodeError::Storage { folder: options.data.clone(), error })
+}
+
+/// The state machine cannot be put into the state of a snapshot.
+pub(super) fn unusable(index: Index, error: &io::Error) -> StorageError {
+    let cause = format!("the state machine cannot be restored from the snapshot of entry {index}: {error}");
+    StorageError::Poisoned { cause }
 }
 
 fn check_identity(options: &Options, identity: &Identity) -> Result<(), NodeError> {

@@ -212,7 +212,10 @@ impl Incoming {
         }
         let Some(link) = self.links.get_mut(slot) else { return Ok(()) };
         let Some(node) = link.node else { return Ok(()) };
-        while let Some(message) = wire::decode(&mut link.input).map_err(|error| error.to_string())? {
+        while let Some((group, message)) = wire::decode(&mut link.input).map_err(|error| error.to_string())? {
+            if group != hello.group {
+                return Err(format!("it sent a frame of group {group}, this node has group {} only", hello.group));
+            }
             arrivals.push(Arrival::Message(node, message));
         }
         Ok(())

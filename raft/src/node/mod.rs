@@ -33,7 +33,7 @@ mod status;
 mod storage_thread;
 mod token;
 
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{collections::VecDeque, net::SocketAddr, path::PathBuf, time::Instant};
 
 use kodiak_reactor::{EventLoop, ReadHint, Receiver, Timeout, TryRecvError};
 use slab::Slab;
@@ -55,8 +55,8 @@ use token::Kind;
 
 use crate::{
     replica::{Effect, Inline, Outcome, Replica, ReplicaConfig, Request, RequestId, StateMachine},
-    storage::{Completion, StorageError},
-    types::{Identity, Now, Time},
+    storage::{self, Completion, StorageError},
+    types::{Identity, Now, SnapshotMeta, Time},
     wire::{HELLO_METADATA_BYTES_MAX, Hello},
 };
 
@@ -80,6 +80,8 @@ enum Author {
 pub struct Node<S> {
     identity: Identity,
     hello: Hello,
+    /// Where the log and the snapshots are.
+    folder: PathBuf,
     clock: Clock,
     replica: Replica,
     machine: Inline<S>,
@@ -106,8 +108,8 @@ impl<S> std::fmt::Debug for Node<S> {
 }
 
 impl<S: StateMachine> Node<S> {
-    /// Opens the node's data folder (or makes it), listens, and calls its peers. The log is applied again from its
-    /// beginning as soon as its entries are known to be committed.
+    /// Opens the node's data folder (or makes it), listens, and calls its peers. The state machine is restored from the
+    /// newest snapshot; the log that follows is applied again as soon as its entries are known to be committed.
     ///
     /// # Errors
     /// See [`NodeError`]. What was made in the data folder stays.
@@ -123,13 +125,15 @@ impl<S: StateMachine> Node<S> {
         let incoming = Incoming::bind(options)?;
         let listening_on =
             incoming.local_addr().map_err(|error| NodeError::Listen { address: options.listen, error })?;
-        let born = birth::open(options, &listening_on.to_string())?;
+        let mut born = birth::open(options, &listening_on.to_string())?;
+        let mut machine = Inline::new(state_machine);
+        birth::restore(options, &mut born, &mut machine)?;
 
         // The log knows who the others are; the options only founded the cluster.
-        let configuration = born.saved.configurations.last().map_or(&born.saved.founding, |(_, latest)| latest);
+        let configuration = born.saved.configuration();
         let others = configuration.members.iter().filter(|&(&id, _)| id != options.id);
         let addresses = others.map(|(&id, member)| (id, member.address.clone())).collect();
-        let mut peers = Peers::new(&addresses, options)?;
+        let mut peers = Peers::new(&addresses, born.identity.group, options)?;
 
         // One draw for what must differ between two lives of a node: its incarnation and the seed of its jitter.
         let draw = birth::random_u128()?;
@@ -160,9 +164,10 @@ impl<S: StateMachine> Node<S> {
         let mut node = Node {
             identity: born.identity,
             hello,
+            folder: options.data.clone(),
             clock,
             replica,
-            machine: Inline::new(state_machine),
+            machine,
             peers,
             incoming,
             acquaintances: Acquaintances::default(),
@@ -326,7 +331,24 @@ impl<S: StateMachine> Node<S> {
                 Author::Handle(tell) => tell(outcome),
             },
             Effect::Event(event) => tracing::info!(node = self.identity.node.0, ?event, "raft"),
-            Effect::Apply(_) | Effect::Query { .. } => unreachable!("the state machine has run these"),
+            Effect::Restore(meta) => self.restore(event_loop.now(), &meta),
+            Effect::Apply(_) | Effect::Query { .. } | Effect::TakeSnapshot(_) => {
+                unreachable!("the state machine has run these")
+            }
+        }
+    }
+
+    /// The leader's snapshot is this node's now: the state machine takes its state. It runs on the loop's thread like
+    /// everything that the machine does.
+    fn restore(&mut self, turn: Instant, meta: &SnapshotMeta) {
+        let now = self.clock.now(turn);
+        let restored = storage::open_snapshot(&self.folder, meta.index).and_then(|mut content| {
+            let restored = self.machine.restore(now, &mut self.replica, meta, &mut content);
+            restored.map_err(|error| birth::unusable(meta.index, &error))
+        });
+        match restored {
+            Ok(()) => tracing::info!(node = self.identity.node.0, index = meta.index.0, "took the leader's snapshot"),
+            Err(error) => self.fail(now, &error),
         }
     }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     replica::PeerMessage,
-    types::NodeId,
+    types::{GroupId, NodeId},
     wire::{self, Hello},
 };
 
@@ -72,6 +72,7 @@ struct Peer {
 /// Links to all peers.
 #[derive(Debug)]
 pub(super) struct Peers {
+    group: GroupId,
     peers: Vec<Peer>,
     positions: BTreeMap<NodeId, usize>,
     changes: Vec<Change>,
@@ -79,7 +80,11 @@ pub(super) struct Peers {
 
 impl Peers {
     /// The peers with these addresses; nobody is called before [`Peers::dial_all`].
-    pub(super) fn new(addresses: &BTreeMap<NodeId, String>, options: &Options) -> Result<Peers, NodeError> {
+    pub(super) fn new(
+        addresses: &BTreeMap<NodeId, String>,
+        group: GroupId,
+        options: &Options,
+    ) -> Result<Peers, NodeError> {
         let mut peers = Vec::with_capacity(addresses.len());
         for (&id, address) in addresses {
             peers.push(Peer {
@@ -97,7 +102,7 @@ impl Peers {
             });
         }
         let positions = peers.iter().enumerate().map(|(at, peer)| (peer.id, at)).collect();
-        Ok(Peers { peers, positions, changes: Vec::new() })
+        Ok(Peers { group, peers, positions, changes: Vec::new() })
     }
 
     /// Calls every peer.
@@ -131,11 +136,11 @@ impl Peers {
         T: Copy + From<Token>,
     {
         let Some(&at) = self.positions.get(&to) else { return };
-        let peer = &mut self.peers[at];
+        let (group, peer) = (self.group, &mut self.peers[at]);
         if !matches!(peer.link, Link::Up(_)) {
             return;
         }
-        match peer.outbox.push(|bytes| wire::encode(message, bytes)) {
+        match peer.outbox.push(|bytes| wire::encode(group, message, bytes)) {
             Ok(()) => peer.dirty = true,
             Err(error @ PushError::Overflow { .. }) => self.fail(event_loop, at, &error.to_string()),
             // Only an answer of the state machine can be so large; whoever waits for it learns nothing in time.

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use super::{Outcome, PeerMessage, RequestId};
 use crate::core;
 use crate::storage::Job;
-use crate::types::{Entry, NodeId};
+use crate::types::{Entry, NodeId, SnapshotMeta};
 
 /// What a replica asks of its driver. Effects of one kind must be carried out in the order they come; kinds may overtake
-/// each other.
+/// each other. Those that are the state machine's (`Apply`, `Query`, `TakeSnapshot`, `Restore`) are of one kind.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Send this to another node, if there is a link to it; otherwise drop it.
@@ -29,6 +29,12 @@ pub enum Effect {
         /// The query.
         query: Bytes,
     },
+    /// Take a cheap copy of the state machine's state, which is that after everything applied so far, and have it written:
+    /// [`Inline::run`](super::Inline::run) turns this into a [`Job::TakeSnapshot`].
+    TakeSnapshot(SnapshotMeta),
+    /// Put the state machine into the state of the newest snapshot on disk, which stands for this, then say `restored`:
+    /// [`Inline::restore`](super::Inline::restore) does both, given the content to read.
+    Restore(SnapshotMeta),
     /// Tell the request's author.
     Reply {
         /// The number given to `submit`.

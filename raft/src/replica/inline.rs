@@ -1,9 +1,12 @@
 //! Runs a state machine where the replica runs.
 
+use std::io::{self, Read};
+
 use bytes::Bytes;
 
-use super::{Committed, Effect, Replica, StateMachine};
-use crate::types::{Now, Payload};
+use super::{Committed, Effect, Replica, StateMachine, snapshot};
+use crate::storage::Job;
+use crate::types::{Now, Payload, SnapshotMeta};
 
 /// A state machine on the replica's own thread, for machines that are quick. The node and the simulator share it.
 #[derive(Debug)]
@@ -23,8 +26,32 @@ impl<S: StateMachine> Inline<S> {
         &self.machine
     }
 
-    /// Carries out `effect` if it is an [`Effect::Apply`] or an [`Effect::Query`], and tells the replica; otherwise gives
-    /// it back.
+    /// At the node's start: puts the machine into the state of the newest snapshot, whose content this is.
+    ///
+    /// # Errors
+    /// What reading the content, or the machine, says. The machine is of no use then.
+    pub fn begin(&mut self, content: &mut dyn Read) -> io::Result<()> {
+        snapshot::restore(&mut self.machine, content)
+    }
+
+    /// Carries out an [`Effect::Restore`], given the content of the snapshot that it names, and tells the replica.
+    ///
+    /// # Errors
+    /// As [`begin`](Inline::begin): the replica must be told of a storage failure.
+    pub fn restore(
+        &mut self,
+        now: Now,
+        replica: &mut Replica,
+        meta: &SnapshotMeta,
+        content: &mut dyn Read,
+    ) -> io::Result<()> {
+        snapshot::restore(&mut self.machine, content)?;
+        replica.restored(now, meta);
+        Ok(())
+    }
+
+    /// Carries out `effect` if it is an [`Effect::Apply`] or an [`Effect::Query`], and tells the replica; makes a
+    /// [`Job::TakeSnapshot`] of an [`Effect::TakeSnapshot`]; gives others back.
     pub fn run(&mut self, now: Now, replica: &mut Replica, effect: Effect) -> Option<Effect> {
         match effect {
             Effect::Apply(entries) => {
@@ -42,6 +69,10 @@ impl<S: StateMachine> Inline<S> {
             Effect::Query { id, query } => {
                 replica.queried(now, id, self.machine.query(&query));
                 None
+            }
+            Effect::TakeSnapshot(meta) => {
+                let source = snapshot::seal(self.machine.snapshot(), replica.snapshots.counter());
+                Some(Effect::Storage(Job::TakeSnapshot { meta, source }))
             }
             other => Some(other),
         }

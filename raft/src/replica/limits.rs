@@ -29,6 +29,9 @@ pub struct Limits {
     /// The entries of one proposal together ([`Entry::size_bytes`](crate::types::Entry::size_bytes)), though at least one
     /// command. The core's `uncommitted_bytes` counts too. Default 1 MiB.
     pub batch_bytes: usize,
+    /// A snapshot is taken when so many bytes of log have been applied since the last one, and as many as the last one
+    /// took. Default 64 MiB.
+    pub snapshot_every_bytes: u64,
 }
 
 impl Default for Limits {
@@ -39,6 +42,7 @@ impl Default for Limits {
             forwarded_requests: 16_384,
             request_bytes: 1 << 20,
             batch_bytes: 1 << 20,
+            snapshot_every_bytes: 64 << 20,
         }
     }
 }
@@ -87,6 +91,7 @@ impl ReplicaConfig {
             ("forwarded_requests", limits.forwarded_requests, usize::MAX),
             ("request_bytes", limits.request_bytes, self.core.command_bytes),
             ("batch_bytes", limits.batch_bytes, usize::MAX),
+            ("snapshot_every_bytes", limits.snapshot_every_bytes.try_into().unwrap_or(usize::MAX), usize::MAX),
         ];
         match ranges.into_iter().find(|&(_, value, most)| value < 1 || value > most) {
             Some((name, value, most)) => Err(ReplicaConfigError::Limit { name, value, most }),

@@ -104,6 +104,9 @@ pub enum Doubt {
     LinkBroken,
     /// The node's disk failed while the command was in its log.
     StorageFailed,
+    /// A leader's snapshot took the place of the log that the command was in. Whether the snapshot includes it, the
+    /// snapshot does not say.
+    Overtaken,
 }
 
 impl fmt::Display for Refusal {
@@ -134,6 +137,9 @@ impl fmt::Display for Doubt {
         match self {
             Doubt::TimedOut => write!(f, "timed out; it may or may not have been applied, and may yet be"),
             Doubt::LinkBroken => write!(f, "the link to the leader broke; it may or may not have been applied"),
+            Doubt::Overtaken => {
+                write!(f, "this node was overtaken by a snapshot of the leader's; it may or may not have been applied")
+            }
             Doubt::StorageFailed => write!(f, "this node's disk failed; it may or may not be applied by the others"),
         }
     }

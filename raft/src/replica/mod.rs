@@ -17,6 +17,8 @@
 //! A cluster of one, with a disk that forgets:
 //!
 //! ```
+//! use std::io::{self, Read};
+//!
 //! use bytes::Bytes;
 //! use kodiak_raft::core::{Config, Done};
 //! use kodiak_raft::replica::{Committed, Effect, Inline, Outcome, Replica, ReplicaConfig, Request, RequestId, StateMachine};
@@ -31,6 +33,13 @@
 //!     }
 //!     fn query(&self, _: &[u8]) -> Bytes {
 //!         Bytes::from(self.0.to_string())
+//!     }
+//!     fn snapshot(&self) -> Box<dyn Read + Send> {
+//!         Box::new(io::Cursor::new(self.0.to_string()))
+//!     }
+//!     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+//!         self.0 = io::read_to_string(snapshot)?.parse().map_err(io::Error::other)?;
+//!         Ok(())
 //!     }
 //! }
 //!
@@ -67,6 +76,7 @@ mod reads;
 #[expect(clippy::module_inception, reason = "the type for which the module is named")]
 mod replica;
 mod requests;
+mod snapshot;
 mod state_machine;
 mod writes;
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::reads::Reads;
 use super::requests::{Key, Origin, Pending, Requests, Stage};
+use super::snapshot::SnapshotPolicy;
 use super::writes::Writes;
 use super::{
     Bound, Doubt, Effect, Event, Limits, Outcome, PeerMessage, Refusal, ReplicaConfig, ReplicaConfigError, Request,
@@ -34,6 +35,7 @@ pub struct Replica {
     pub(super) requests: Requests,
     pub(super) writes: Writes,
     pub(super) reads: Reads,
+    pub(super) snapshots: SnapshotPolicy,
     pub(super) links: BTreeSet<NodeId>,
     pub(super) effects: VecDeque<Effect>,
     /// Mixed into the numbers that other nodes see, so that an answer meant for an earlier life names nothing.
@@ -57,7 +59,8 @@ pub struct Status {
 }
 
 impl Replica {
-    /// A replica with what its disk held. Its state machine is in its initial state: the log is applied again.
+    /// A replica with what its disk held. Its state machine is in the state of the newest snapshot, or in its initial state
+    /// if there is none: the log that follows is applied again.
     ///
     /// # Errors
     /// If a setting is out of its range.
@@ -66,6 +69,7 @@ impl Replica {
         let id = config.core.id;
         let mask = scramble(scramble(scramble(config.core.seed) ^ now.wall.0) ^ now.monotonic.0);
         let batch_bytes = config.limits.batch_bytes.min(config.core.uncommitted_bytes);
+        let applied = saved.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
         Ok(Replica {
             core: Core::new(config.core, saved, now)?,
             id,
@@ -73,10 +77,11 @@ impl Replica {
             batch_bytes,
             request_timeout: config.request_timeout,
             now,
-            applied: Index(0),
+            applied,
             requests: Requests::new(),
             writes: Writes::default(),
             reads: Reads::default(),
+            snapshots: SnapshotPolicy::new(config.limits.snapshot_every_bytes),
             links: BTreeSet::new(),
             effects: VecDeque::new(),
             mask,
@@ -127,6 +132,9 @@ impl Replica {
     /// The storage thread has done a job.
     pub fn handle_done(&mut self, now: Now, done: Done) {
         self.input(now);
+        if matches!(done, Done::SnapshotTaken { .. }) {
+            self.snapshots.taken();
+        }
         if self.failed.is_none() {
             self.core.handle_done(now, done);
         }
@@ -202,6 +210,15 @@ impl Replica {
             Action::Write(write) => Some(Effect::Storage(Job::Write(write))),
             Action::Fetch(fetch) => Some(Effect::Storage(Job::Fetch(fetch))),
             Action::Apply(entries) => Some(self.apply(entries)),
+            Action::Restore(meta) => Some(self.restore(meta)),
+            Action::Compact { first } => Some(Effect::Storage(Job::Compact { first })),
+            Action::ReadChunk { id, index, offset, limit_bytes } => {
+                Some(Effect::Storage(Job::ReadChunk { id, index, offset, limit_bytes }))
+            }
+            Action::WriteChunk { id, meta, chunk } => Some(Effect::Storage(Job::WriteChunk { id, meta, chunk })),
+            Action::InstallSnapshot { meta, sequence } => {
+                Some(Effect::Storage(Job::InstallSnapshot { meta, sequence }))
+            }
             Action::ReadReady { id, index } => {
                 self.read_ready(id, index);
                 None

@@ -1,5 +1,7 @@
 //! What the user replicates.
 
+use std::io::{self, Read};
+
 use bytes::Bytes;
 
 use crate::types::{Index, Stamp, Term};
@@ -23,6 +25,8 @@ pub struct Committed<'a> {
 /// differs between processes. Otherwise replicas drift apart and nothing can notice in time.
 ///
 /// ```
+/// use std::io::{self, Read};
+///
 /// use bytes::Bytes;
 /// use kodiak_raft::replica::{Committed, StateMachine};
 ///
@@ -39,13 +43,36 @@ pub struct Committed<'a> {
 ///     fn query(&self, _query: &[u8]) -> Bytes {
 ///         Bytes::copy_from_slice(&self.0.to_le_bytes())
 ///     }
+///     fn snapshot(&self) -> Box<dyn Read + Send> {
+///         Box::new(io::Cursor::new(self.0.to_le_bytes()))
+///     }
+///     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+///         let mut number = [0; 8];
+///         snapshot.read_exact(&mut number)?;
+///         self.0 = u64::from_le_bytes(number);
+///         Ok(())
+///     }
 /// }
 /// ```
 pub trait StateMachine {
-    /// Applies a committed command and says what its author is told. Every command is applied once per life of the
-    /// node, in the log's order; after a restart the log is applied again from its beginning.
+    /// Applies a committed command and says what its author is told. Commands come in the log's order, each once in a life
+    /// of the node, except that a snapshot may stand for some; after a restart those that follow the newest snapshot come
+    /// again.
     fn apply(&mut self, entry: &Committed<'_>) -> Bytes;
 
     /// Answers a query from the state as it is.
     fn query(&self, query: &[u8]) -> Bytes;
+
+    /// The state as it is, to be read on another thread while this one goes on: a cheap copy (of a persistent map, or of
+    /// what is behind an `Arc`) that turns itself into bytes as it is read. Called between commands, whenever
+    /// [`Limits::snapshot_every_bytes`](super::Limits) of log have been applied. An error while it is read is as bad as one
+    /// of the disk: the node stops.
+    fn snapshot(&self) -> Box<dyn Read + Send>;
+
+    /// Forgets the state and takes the one that `snapshot` wrote, on this node or another. Called at the node's start, and
+    /// when this node is so far behind that the leader sends its snapshot.
+    ///
+    /// # Errors
+    /// What reading says, or that the bytes make no sense; the node stops, or does not start.
+    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()>;
 }

@@ -1,6 +1,7 @@
 //! Replicas in one place: messages arrive at once or not at all, disks are instant, time moves when a test says so.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io::{self, Read};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,16 @@ impl StateMachine for Journal {
 
     fn query(&self, _query: &[u8]) -> Bytes {
         Bytes::from(self.commands.len().to_string())
+    }
+
+    fn snapshot(&self) -> Box<dyn Read + Send> {
+        Box::new(io::Cursor::new(self.commands.join(&b'\n')))
+    }
+
+    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+        let text = io::read_to_string(snapshot)?;
+        self.commands = text.split('\n').map(|command| command.as_bytes().to_vec()).collect();
+        Ok(())
     }
 }
 

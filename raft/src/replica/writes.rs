@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::requests::{Key, Origin, Stage};
 use super::{Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
 use crate::core::{Done, Proposed};
-use crate::types::{Entry, Index, NodeId, Now, Payload, Term};
+use crate::types::{Entry, Index, NodeId, Now, Payload, SnapshotMeta, Term};
 
 /// [`Replica::applied`] was told something that does not fit what was handed out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +53,18 @@ impl Writes {
     /// Something was committed, or the leader changed: the core may take more.
     pub(super) fn unblock(&mut self) {
         self.blocked = false;
+    }
+
+    /// The state machine was restored from a snapshot instead of applying what this includes.
+    pub(super) fn restored(&mut self, meta: &SnapshotMeta) {
+        let next = self.applying.front().map(|applying| applying.index);
+        assert!(next.is_none_or(|next| next > meta.index), "{next:?} was to be applied before {}", meta.index);
+        self.applied_term = self.applied_term.max(meta.term);
+    }
+
+    /// The commands that this node has put into its log up to `index` and that have no outcome.
+    pub(super) fn proposed_up_to(&self, index: Index) -> impl Iterator<Item = Key> {
+        self.proposed.range(..=(index, Term(u64::MAX))).map(|(_, &key)| key)
     }
 
     pub(super) fn forget(&mut self, stage: Stage) {
@@ -208,6 +220,7 @@ impl Replica {
             term: entry.term,
             is_command: matches!(entry.payload, Payload::Command(_)),
         }));
+        self.count_for_snapshot(&entries);
         Effect::Apply(entries)
     }
 
@@ -260,7 +273,7 @@ impl Replica {
     /// proposed   1 1 1 1     by this node in term 1; 4 is committed, then leadership is lost
     /// committed  1 2         5 of term 2 is applied: 5, 6 and 7 of term 1 can never be
     /// ```
-    fn refuse_superseded(&mut self, term: Term) {
+    pub(super) fn refuse_superseded(&mut self, term: Term) {
         if self.writes.proposed.keys().all(|&(_, proposed)| proposed >= term) {
             return;
         }

@@ -1,6 +1,7 @@
 //! The state machine that the simulator replicates: numbers under keys, each with the index of its last change.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 
 use bytes::Bytes;
 
@@ -37,30 +38,30 @@ impl Command {
         }
     }
 
-    pub(super) fn encode(self) -> Bytes {
+    /// As bytes, with so many of nothing after them.
+    pub(super) fn encode(self, padding: usize) -> Bytes {
         let (tag, expected) = match self {
             Command::Set { .. } => (b's', None),
             Command::Increment { .. } => (b'i', None),
             Command::Swap { expected, .. } => (b'c', Some(expected)),
         };
-        let mut bytes = [0; COMMAND_BYTES];
+        let mut bytes = vec![0; COMMAND_BYTES + padding];
         bytes[0] = tag;
         bytes[1] = self.key();
         bytes[2..10].copy_from_slice(&self.id().to_le_bytes());
-        bytes[10..].copy_from_slice(&expected.unwrap_or(0).to_le_bytes());
-        Bytes::copy_from_slice(if expected.is_some() { &bytes } else { &bytes[..10] })
+        bytes[10..COMMAND_BYTES].copy_from_slice(&expected.unwrap_or(0).to_le_bytes());
+        Bytes::from(bytes)
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Command> {
         let (&[tag, key], rest) = bytes.split_first_chunk::<2>()?;
         let (&id, rest) = rest.split_first_chunk::<8>()?;
         let id = u64::from_le_bytes(id);
-        match (tag, rest) {
-            (b's', []) => Some(Command::Set { key, id }),
-            (b'i', []) => Some(Command::Increment { key, id }),
-            (b'c', expected) => {
-                Some(Command::Swap { key, id, expected: u64::from_le_bytes(expected.try_into().ok()?) })
-            }
+        let (&expected, _padding) = rest.split_first_chunk::<8>()?;
+        match tag {
+            b's' => Some(Command::Set { key, id }),
+            b'i' => Some(Command::Increment { key, id }),
+            b'c' => Some(Command::Swap { key, id, expected: u64::from_le_bytes(expected) }),
             _ => None,
         }
     }
@@ -125,6 +126,21 @@ impl StateMachine for Kv {
     fn query(&self, query: &[u8]) -> Bytes {
         query.first().map_or_else(Value::default, |&key| self.get(key)).encode()
     }
+
+    /// Seventeen bytes a key: the key, and its value.
+    fn snapshot(&self) -> Box<dyn Read + Send> {
+        let pairs = self.values.iter();
+        let bytes: Vec<u8> = pairs.flat_map(|(&key, value)| [key].into_iter().chain(value.encode())).collect();
+        Box::new(io::Cursor::new(bytes))
+    }
+
+    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        snapshot.read_to_end(&mut bytes)?;
+        let pairs = bytes.chunks(17).map(|pair| Some((*pair.first()?, Value::decode(pair.get(1..)?)?)));
+        self.values = pairs.collect::<Option<_>>().ok_or(io::ErrorKind::InvalidData)?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -132,10 +148,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_state_survives_its_snapshot() {
+        let value = |number| Value { number, index: Index(number + 1) };
+        let kv = Kv { values: (1..=3).map(|key| (key, value(key.into()))).collect() };
+        let mut other = Kv { values: BTreeMap::from([(9, value(9))]) };
+        other.restore(&mut kv.snapshot()).unwrap();
+        assert_eq!(other, kv);
+        assert!(other.restore(&mut &[1, 2, 3][..]).is_err());
+    }
+
+    #[test]
     fn words_survive_the_wire() {
         let swap = Command::Swap { key: 1, id: 2, expected: 3 };
         for command in [Command::Set { key: 3, id: u64::MAX }, Command::Increment { key: 0, id: 7 }, swap] {
-            assert_eq!(Command::decode(&command.encode()), Some(command));
+            assert_eq!(Command::decode(&command.encode(7)), Some(command));
         }
         let value = Value { number: 5, index: Index(9) };
         assert_eq!(Value::decode(&value.encode()), Some(value));

@@ -10,7 +10,7 @@ use super::mutant::Mutant;
 use super::network::Fate;
 use super::world::World;
 use crate::replica::PeerMessage;
-use crate::types::{Body, NodeId};
+use crate::types::{Body, GroupId, NodeId};
 use crate::wire;
 
 impl World {
@@ -45,12 +45,12 @@ impl World {
     /// What arrives is what the real frames make of what was sent.
     fn through_the_wire(&mut self, message: PeerMessage) -> Result<PeerMessage, Violation> {
         self.frames.clear();
-        let encoded = wire::encode(&message, &mut self.frames);
+        let encoded = wire::encode(GroupId(0), &message, &mut self.frames);
         self.sent_frame.clear();
         self.sent_frame.extend_from_slice(&self.frames);
         let decoded = encoded.and_then(|()| wire::decode(&mut self.frames));
         match decoded {
-            Ok(Some(decoded)) if decoded == message && self.frames.is_empty() => Ok(decoded),
+            Ok(Some((GroupId(0), decoded))) if decoded == message && self.frames.is_empty() => Ok(decoded),
             other => {
                 let details = format!("{message:?} became {other:?}");
                 Err(Violation { invariant: "what is sent is what arrives", details })

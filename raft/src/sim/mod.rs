@@ -26,12 +26,14 @@ mod happening;
 mod kv;
 mod linearizability;
 mod links;
+mod machines;
 mod mutant;
 mod network;
 mod options;
 mod process;
 mod random;
 mod requests;
+mod storages;
 mod trace;
 mod world;
 

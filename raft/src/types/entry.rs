@@ -89,3 +89,12 @@ pub struct Saved {
     /// The last entries, consecutive up to the last index: as many as fit the core's tail, possibly none.
     pub tail: Vec<Entry>,
 }
+
+impl Saved {
+    /// The configuration in force: the last one in the log, or the snapshot's, or the founding one.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        let of_snapshot = self.snapshot.as_ref().map_or(&self.founding, |snapshot| &snapshot.configuration);
+        self.configurations.last().map_or(of_snapshot, |(_, latest)| latest)
+    }
+}

@@ -1,6 +1,6 @@
 //! What cores say to each other.
 
-use super::{Entry, Index, NodeId, Term};
+use super::{Chunk, Entry, Index, NodeId, SnapshotMeta, Term};
 
 /// A message from one core to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +76,25 @@ pub enum Body {
         /// The receiver's term at `hint_index`.
         hint_term: Term,
         /// The round of the message answered.
+        round: u64,
+    },
+    /// A piece of a snapshot, for a follower whose next entry the leader does not hold any more (§5). Without data it only
+    /// asks how far the receiver is.
+    InstallSnapshot {
+        /// What the snapshot stands for.
+        meta: SnapshotMeta,
+        /// The piece.
+        chunk: Chunk,
+        /// The leader's latest round, as in `AppendEntries`.
+        round: u64,
+    },
+    /// Answers `InstallSnapshot`, until the snapshot is installed: then `Appended` does.
+    SnapshotProgress {
+        /// The snapshot's index.
+        index: Index,
+        /// What the receiver has of the snapshot's file, from its beginning on, in bytes: the next piece begins here.
+        received_bytes: u64,
+        /// The latest round that the receiver has seen.
         round: u64,
     },
     /// A follower asks for the index that a read must wait for (§6.4).

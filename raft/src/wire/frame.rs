@@ -1,4 +1,4 @@
-//! Frames: a length, a checksum, and one message.
+//! Frames: a length, a checksum, a group, and one message.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -6,6 +6,7 @@ use super::message::{self, Kind};
 use super::{WireError, outcome};
 use crate::replica::PeerMessage;
 use crate::storage::codec::{DecodeError, Decoder};
+use crate::types::GroupId;
 
 /// The longest frame, in bytes, its length and checksum not counted. Messages are far shorter: some `message_bytes`, or one
 /// command.
@@ -14,7 +15,10 @@ pub const FRAME_BYTES_MAX: usize = 64 << 20;
 /// Length and checksum.
 const PREFIX_BYTES: usize = 8;
 
-/// Appends a message to `out`, as one frame. Allocates nothing if `out` has the room.
+/// The group, which comes before the kind: whoever has many groups on a link need look no further to find the right one.
+const GROUP_BYTES: usize = 8;
+
+/// Appends a message between two members of a group to `out`, as one frame. Allocates nothing if `out` has the room.
 ///
 /// # Errors
 /// [`WireError::FrameTooLarge`]; `out` is as it was then.
@@ -22,22 +26,24 @@ const PREFIX_BYTES: usize = 8;
 /// ```
 /// use bytes::{Bytes, BytesMut};
 /// use kodiak_raft::replica::PeerMessage;
+/// use kodiak_raft::types::GroupId;
 /// use kodiak_raft::wire;
 ///
 /// let mut link = BytesMut::new();
 /// let message = PeerMessage::Forward { request: 7, command: Bytes::from_static(b"SET k v") };
-/// wire::encode(&message, &mut link)?;
-/// assert_eq!(wire::decode(&mut link)?, Some(message));
+/// wire::encode(GroupId(0), &message, &mut link)?;
+/// assert_eq!(wire::decode(&mut link)?, Some((GroupId(0), message)));
 /// assert_eq!(wire::decode(&mut link)?, None);
 /// # Ok::<(), wire::WireError>(())
 /// ```
-pub fn encode(message: &PeerMessage, out: &mut BytesMut) -> Result<(), WireError> {
+pub fn encode(group: GroupId, message: &PeerMessage, out: &mut BytesMut) -> Result<(), WireError> {
     let payload_bytes = payload_bytes(message);
     if payload_bytes > FRAME_BYTES_MAX {
         return Err(too_large(payload_bytes));
     }
     let start = out.len();
     out.put_bytes(0, PREFIX_BYTES);
+    out.put_u64_le(group.0);
     match message {
         PeerMessage::Raft(message) => message::put(out, message),
         PeerMessage::Forward { request, command } => {
@@ -63,7 +69,7 @@ pub fn encode(message: &PeerMessage, out: &mut BytesMut) -> Result<(), WireError
     Ok(())
 }
 
-/// Takes a message off the front of `input`; `None` if it is not all there yet.
+/// Takes a message, and the group it belongs to, off the front of `input`; `None` if it is not all there yet.
 ///
 /// Commands and answers are slices of `input`'s memory, which stays until the last of them is dropped. Messages without any
 /// (heartbeats, votes, acknowledgements) are decoded in place and allocate nothing.
@@ -71,7 +77,7 @@ pub fn encode(message: &PeerMessage, out: &mut BytesMut) -> Result<(), WireError
 /// # Errors
 /// [`WireError::FrameTooLarge`] as soon as the length is there, [`WireError::Checksum`], [`WireError::Malformed`]. The link
 /// must be closed.
-pub fn decode(input: &mut BytesMut) -> Result<Option<PeerMessage>, WireError> {
+pub fn decode(input: &mut BytesMut) -> Result<Option<(GroupId, PeerMessage)>, WireError> {
     let Some(&length) = input.first_chunk::<4>() else { return Ok(None) };
     let bytes = u32::from_le_bytes(length) as usize;
     if bytes > FRAME_BYTES_MAX {
@@ -82,20 +88,21 @@ pub fn decode(input: &mut BytesMut) -> Result<Option<PeerMessage>, WireError> {
         return Err(WireError::Checksum { what: "frame" });
     }
     let malformed = |error| WireError::Malformed { what: "frame", error };
-    let Some(&kind) = body.first() else {
-        return Err(malformed(DecodeError::Short { what: "a frame's kind" }));
+    let Some((&group, &[kind, ..])) = body.split_first_chunk::<GROUP_BYTES>() else {
+        return Err(malformed(DecodeError::Short { what: "a frame's group and kind" }));
     };
+    let group = GroupId(u64::from_le_bytes(group));
     let kind = Kind::of(kind).map_err(malformed)?;
     let message = if kind.has_payload() {
         let mut whole = input.split_to(PREFIX_BYTES + bytes).freeze();
-        whole.advance(PREFIX_BYTES + 1);
+        whole.advance(PREFIX_BYTES + GROUP_BYTES + 1);
         decode_payload(kind, whole)
     } else {
-        let message = decode_plain(kind, &body[1..]);
+        let message = decode_plain(kind, &body[GROUP_BYTES + 1..]);
         input.advance(PREFIX_BYTES + bytes);
         message
     };
-    message.map(Some).map_err(malformed)
+    message.map(|message| Some((group, message))).map_err(malformed)
 }
 
 fn decode_plain(kind: Kind, body: &[u8]) -> Result<PeerMessage, DecodeError> {

@@ -12,12 +12,16 @@
 //!   8 rejected            previous index u64 | hint index u64 | hint term u64 | round u64
 //!   9 request read index  request u64
 //!  10 read index          request u64 | has index u8 | index u64
+//!  13 install snapshot    index u64 | term u64 | stamp u64 | configuration | round u64 | offset u64 | total u64 | piece
+//!  14 snapshot progress   index u64 | received u64 | round u64
 //! ```
+//!
+//! The configuration is as [`codec::put_configuration`] says; the piece goes on to the frame's end.
 
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::storage::codec::{self, DecodeError, Decoder};
-use crate::types::{Body, Index, Message, NodeId, Term};
+use crate::types::{Body, Chunk, Index, Message, NodeId, SnapshotMeta, Stamp, Term};
 
 macro_rules! kinds {
     ($($name:ident = $number:literal),* $(,)?) => {
@@ -52,12 +56,14 @@ kinds! {
     ReadIndex = 10,
     Forward = 11,
     Forwarded = 12,
+    InstallSnapshot = 13,
+    SnapshotProgress = 14,
 }
 
 impl Kind {
     /// Whether frames of this kind carry byte strings.
     pub(super) fn has_payload(self) -> bool {
-        matches!(self, Kind::AppendEntries | Kind::Forward | Kind::Forwarded)
+        matches!(self, Kind::AppendEntries | Kind::Forward | Kind::Forwarded | Kind::InstallSnapshot)
     }
 
     fn of_body(body: &Body) -> Kind {
@@ -72,14 +78,17 @@ impl Kind {
             Body::Rejected { .. } => Kind::Rejected,
             Body::RequestReadIndex { .. } => Kind::RequestReadIndex,
             Body::ReadIndex { .. } => Kind::ReadIndex,
+            Body::InstallSnapshot { .. } => Kind::InstallSnapshot,
+            Body::SnapshotProgress { .. } => Kind::SnapshotProgress,
         }
     }
 }
 
-/// The bytes of the entries that a message carries.
+/// The bytes of the entries, or of the piece of a snapshot, that a message carries.
 pub(super) fn payload_bytes(message: &Message) -> usize {
     match &message.body {
         Body::AppendEntries { entries, .. } => entries.iter().map(codec::entry_bytes).sum(),
+        Body::InstallSnapshot { chunk, .. } => chunk.data.len(),
         _ => 0,
     }
 }
@@ -125,6 +134,21 @@ pub(super) fn put(out: &mut BytesMut, message: &Message) {
             out.put_u8(u8::from(index.is_some()));
             out.put_u64_le(index.map_or(0, |index| index.0));
         }
+        Body::InstallSnapshot { meta, chunk, round } => {
+            out.put_u64_le(meta.index.0);
+            out.put_u64_le(meta.term.0);
+            out.put_u64_le(meta.stamp.0);
+            codec::put_configuration(out, &meta.configuration);
+            out.put_u64_le(*round);
+            out.put_u64_le(chunk.offset);
+            out.put_u64_le(chunk.total_bytes);
+            out.put_slice(&chunk.data);
+        }
+        Body::SnapshotProgress { index, received_bytes, round } => {
+            out.put_u64_le(index.0);
+            out.put_u64_le(*received_bytes);
+            out.put_u64_le(*round);
+        }
     }
 }
 
@@ -169,6 +193,20 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Body, DecodeErro
             let index = index(from, "a read index")?;
             Body::ReadIndex { request, index: is_known.then_some(index) }
         }
+        Kind::InstallSnapshot => {
+            let (index, term) = (index(from, "a snapshot's index")?, term(from, "a snapshot's term")?);
+            let stamp = Stamp(from.u64("a snapshot's stamp")?);
+            let configuration = codec::get_configuration(from)?;
+            let round = from.u64("a round")?;
+            let (offset, total_bytes) = (from.u64("a piece's offset")?, from.u64("a snapshot's length")?);
+            let chunk = Chunk { offset, total_bytes, data: from.rest() };
+            Body::InstallSnapshot { meta: SnapshotMeta { index, term, stamp, configuration }, chunk, round }
+        }
+        Kind::SnapshotProgress => Body::SnapshotProgress {
+            index: index(from, "a snapshot's index")?,
+            received_bytes: from.u64("a snapshot's progress")?,
+            round: from.u64("a round")?,
+        },
         Kind::Forward | Kind::Forwarded => {
             return Err(DecodeError::Invalid { what: "kind of a core's message", value: kind as u64 });
         }

@@ -9,9 +9,10 @@
 //!  5 full            bound u8 | limit u64
 //!  6 too large       size u64 | limit u64
 //!  7 storage failed, certainly without effect
-//! 16 timed out       perhaps with effect, as the next two
+//! 16 timed out       perhaps with effect, as the next three
 //! 17 link broken
 //! 18 storage failed
+//! 19 overtaken by a snapshot
 //! ```
 
 use bytes::{Buf, BufMut, BytesMut};
@@ -39,6 +40,7 @@ pub(super) fn put(out: &mut BytesMut, outcome: &Outcome) {
         Outcome::Unknown(Doubt::TimedOut) => out.put_u8(16),
         Outcome::Unknown(Doubt::LinkBroken) => out.put_u8(17),
         Outcome::Unknown(Doubt::StorageFailed) => out.put_u8(18),
+        Outcome::Unknown(Doubt::Overtaken) => out.put_u8(19),
     }
 }
 
@@ -85,6 +87,7 @@ pub(super) fn get(from: &mut Decoder<impl Buf>) -> Result<Outcome, DecodeError> 
         16 => return Ok(Outcome::Unknown(Doubt::TimedOut)),
         17 => return Ok(Outcome::Unknown(Doubt::LinkBroken)),
         18 => return Ok(Outcome::Unknown(Doubt::StorageFailed)),
+        19 => return Ok(Outcome::Unknown(Doubt::Overtaken)),
         kind => return Err(DecodeError::Invalid { what: "kind of outcome", value: kind.into() }),
     };
     Ok(Outcome::Refused(refusal))

@@ -6,7 +6,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::replica::{Bound, Doubt, Outcome, PeerMessage, Refusal};
 use crate::storage::tests::codec::entry;
-use crate::types::{Body, ClusterId, DiskId, Entry, GroupId, Index, Message, NodeId, Payload, Stamp, Term};
+use crate::types::{
+    Body, Chunk, ClusterId, Configuration, DiskId, Entry, GroupId, Index, Member, Message, NodeId, Payload,
+    SnapshotMeta, Stamp, Term,
+};
+
+const GROUP: GroupId = GroupId(2);
 
 fn index() -> impl Strategy<Value = Index> {
     any::<u64>().prop_map(Index)
@@ -39,6 +44,16 @@ fn body() -> impl Strategy<Value = Body> {
         (index(), index(), term(), any::<u64>()).prop_map(|(previous_index, hint_index, hint_term, round)| {
             Body::Rejected { previous_index, hint_index, hint_term, round }
         }),
+        (index(), term(), any::<u64>(), any::<u64>(), payload()).prop_map(|(index, term, round, offset, data)| {
+            let configuration = Configuration::of_voters([(NodeId(3), Member::default())]);
+            let meta = SnapshotMeta { index, term, stamp: Stamp(offset), configuration };
+            Body::InstallSnapshot { meta, chunk: Chunk { offset, total_bytes: round, data }, round }
+        }),
+        (index(), any::<u64>(), any::<u64>()).prop_map(|(index, received_bytes, round)| Body::SnapshotProgress {
+            index,
+            received_bytes,
+            round
+        }),
         any::<u64>().prop_map(|request| Body::RequestReadIndex { request }),
         (any::<u64>(), prop::option::of(index())).prop_map(|(request, index)| Body::ReadIndex { request, index }),
     ]
@@ -59,7 +74,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
             .prop_map(|(size_bytes, limit_bytes)| Refusal::TooLarge { size_bytes, limit_bytes }),
         Just(Refusal::StorageFailed),
     ];
-    let doubt = prop::sample::select(vec![Doubt::TimedOut, Doubt::LinkBroken, Doubt::StorageFailed]);
+    let doubt = prop::sample::select(vec![Doubt::TimedOut, Doubt::LinkBroken, Doubt::StorageFailed, Doubt::Overtaken]);
     prop_oneof![
         payload().prop_map(Outcome::Answer),
         refusal.prop_map(Outcome::Refused),
@@ -91,13 +106,13 @@ fn hello() -> Hello {
 
 fn encoded(message: &PeerMessage) -> BytesMut {
     let mut out = BytesMut::new();
-    encode(message, &mut out).unwrap();
+    encode(GROUP, message, &mut out).unwrap();
     out
 }
 
 fn decoded_all(input: &mut BytesMut) -> Result<Vec<PeerMessage>, WireError> {
     let mut messages = Vec::new();
-    while let Some(message) = decode(input)? {
+    while let Some((_, message)) = decode(input)? {
         messages.push(message);
     }
     Ok(messages)
@@ -111,7 +126,7 @@ proptest! {
     ) {
         let mut sent = BytesMut::new();
         for message in &messages {
-            encode(message, &mut sent).unwrap();
+            encode(GROUP, message, &mut sent).unwrap();
         }
         let (mut input, mut received) = (BytesMut::new(), Vec::new());
         for piece in sent.chunks(piece) {
@@ -211,12 +226,12 @@ fn limits_are_named_before_anything_is_reserved() {
     assert!(decode(&mut BytesMut::from(&claim[..])).unwrap_err().to_string().ends_with(limit));
     let command = Bytes::from(vec![0; FRAME_BYTES_MAX]);
     let mut out = BytesMut::from(&b"before"[..]);
-    let error = encode(&PeerMessage::Forward { request: 1, command: command.clone() }, &mut out).unwrap_err();
+    let error = encode(GROUP, &PeerMessage::Forward { request: 1, command: command.clone() }, &mut out).unwrap_err();
     assert!(error.to_string().ends_with(limit), "{error}");
     assert_eq!(&out[..], b"before");
-    // As large as may be: kind and number take nine bytes.
-    let largest = PeerMessage::Forward { request: 1, command: command.slice(9..) };
-    assert_eq!(decode(&mut encoded(&largest)), Ok(Some(largest)));
+    // As large as may be: group, kind and number take seventeen bytes.
+    let largest = PeerMessage::Forward { request: 1, command: command.slice(17..) };
+    assert_eq!(decode(&mut encoded(&largest)), Ok(Some((GROUP, largest))));
     let hello = Hello { metadata: Bytes::from(vec![0; HELLO_METADATA_BYTES_MAX + 1]), ..hello() };
     let error = encode_hello(&hello, &mut out).unwrap_err().to_string();
     assert!(error.contains("HELLO_METADATA_BYTES_MAX (1024 bytes)"), "{error}");
@@ -244,10 +259,10 @@ fn a_warm_link_carries_heartbeats_without_allocating() {
     let mut link = BytesMut::new();
     let mut round = || {
         for message in [&heartbeat, &answer] {
-            encode(message, &mut link).unwrap();
+            encode(GROUP, message, &mut link).unwrap();
         }
         let both = (decode(&mut link).unwrap(), decode(&mut link).unwrap());
-        assert!(both.0.as_ref() == Some(&heartbeat) && both.1.as_ref() == Some(&answer));
+        assert!(both == (Some((GROUP, heartbeat.clone())), Some((GROUP, answer.clone()))));
         assert_eq!(decode(&mut link), Ok(None));
     };
     (0..10).for_each(|_| round());
@@ -259,7 +274,7 @@ fn a_warm_link_carries_heartbeats_without_allocating() {
 fn commands_are_not_copied() {
     let mut link = encoded(&append(vec![command(b"first"), command(b"second")]));
     let memory = link.as_ptr_range();
-    let Ok(Some(PeerMessage::Raft(Message { body: Body::AppendEntries { entries, .. }, .. }))) = decode(&mut link)
+    let Ok(Some((_, PeerMessage::Raft(Message { body: Body::AppendEntries { entries, .. }, .. })))) = decode(&mut link)
     else {
         panic!("an append")
     };
@@ -290,6 +305,20 @@ fn the_bytes_on_the_wire() {
         raft(Body::Rejected { previous_index: Index(4), hint_index: Index(5), hint_term: Term(6), round: 7 }),
         raft(Body::RequestReadIndex { request: 4 }),
         raft(Body::ReadIndex { request: 4, index: Some(Index(5)) }),
+        raft(Body::InstallSnapshot {
+            meta: SnapshotMeta {
+                index: Index(4),
+                term: Term(5),
+                stamp: Stamp(6),
+                configuration: Configuration::of_voters([(
+                    NodeId(7),
+                    Member { disk: DiskId(8), address: "a:9".into() },
+                )]),
+            },
+            chunk: Chunk { offset: 10, total_bytes: 13, data: Bytes::from_static(b"abc") },
+            round: 7,
+        }),
+        raft(Body::SnapshotProgress { index: Index(4), received_bytes: 5, round: 7 }),
         PeerMessage::Forward { request: 4, command: Bytes::from_static(b"abc") },
         PeerMessage::Forwarded { request: 4, outcome: Outcome::Answer(Bytes::from_static(b"abc")) },
         PeerMessage::Forwarded {

@@ -1,7 +1,7 @@
 //! AppendEntries at its receiver (figure 3.1; §3.5, §3.6.2).
 
+use crate::core::Core;
 use crate::core::mutants::{Mutant, planted};
-use crate::core::{Core, State};
 use crate::types::{Body, Entry, Index, NodeId, Stamp, Term};
 
 /// The fields of AppendEntries.
@@ -38,27 +38,26 @@ impl Append {
 impl Core {
     pub(in crate::core) fn handle_append_entries(&mut self, from: NodeId, append: Append) {
         let Some(last) = append.last_index(self.term) else { return self.ignore() };
-        // One leader a term (election safety): another, or ourselves, is impossible. Believe neither.
-        if self.leader.is_some_and(|leader| leader != from) {
-            return self.ignore();
+        if !self.hear_leader(from, append.round) {
+            return;
         }
-        if self.leader.is_none() || !matches!(self.state, State::Follower) {
-            self.become_follower(Some(from));
+        if self.snapshots.is_installing() && !append.entries.is_empty() {
+            return; // The log they would follow is about to go; the leader sends them again.
         }
-        self.leader_heard = self.now;
-        self.election_deadline = self.now.after(self.patience);
-        self.repeat_questions(append.round);
-
-        let Append { previous_index, previous_term, entries, commit, round } = append;
+        let Append { previous_index, previous_term, mut entries, commit, round } = append;
         let is_known = self.log.terms().term_at(previous_index);
         let is_blind = planted(Mutant::AppendWithoutPrevious) && is_known.is_some();
-        if is_known != Some(previous_term) && !is_blind {
+        let base = self.log.base();
+        if previous_index < base {
+            // Up to the base everything is committed, so the leader has it, too (leader completeness).
+            entries.retain(|entry| entry.index > base);
+        } else if is_known != Some(previous_term) && !is_blind {
             return self.reject(from, previous_index, previous_term, round);
         }
-        self.following.round = self.following.round.max(round);
+        self.following.hear(round);
         self.following.owes |= !entries.is_empty();
         self.accept(entries);
-        self.following.verified = self.following.verified.max(last);
+        self.following.verified_to(last.max(base));
         let believed =
             if planted(Mutant::CommitBeyondVerified) { self.log.last_index() } else { self.following.verified };
         let commit = commit.min(believed);
@@ -78,7 +77,7 @@ impl Core {
     /// ```
     fn reject(&mut self, leader: NodeId, previous_index: Index, previous_term: Term, round: u64) {
         let hint_index = self.log.terms().last_at_or_before(previous_index, previous_term);
-        let hint_term = self.log.terms().term_at(hint_index).expect("a hint lies in the log");
+        let hint_term = self.log.terms().term_at(hint_index).unwrap_or_default();
         self.send(leader, Body::Rejected { previous_index, hint_index, hint_term, round });
     }
 

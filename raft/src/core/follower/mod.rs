@@ -1,4 +1,4 @@
-//! The follower's side of replication. (Installing a snapshot will be a file beside `append`.)
+//! The follower's side of replication. (For a leader's snapshot see `snapshot`.)
 
 mod append;
 
@@ -25,6 +25,26 @@ pub(super) struct Following {
 }
 
 impl Following {
+    /// A message of this round has arrived.
+    pub(super) fn hear(&mut self, round: u64) {
+        self.round = self.round.max(round);
+    }
+
+    /// The latest round that has arrived.
+    pub(super) fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// Our log equals the leader's up to `index`.
+    pub(super) fn verified_to(&mut self, index: Index) {
+        self.verified = self.verified.max(index);
+    }
+
+    /// The leader must be told how far we are, even if that is no news.
+    pub(super) fn owe(&mut self) {
+        self.owes = true;
+    }
+
     /// Whether no message of this round, or a later one, has arrived yet.
     pub(super) fn is_new_round(&self, round: u64) -> bool {
         round > self.round

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::network::{Network, entry};
 use crate::core::jitter::SplitMix64;
 use crate::core::{Config, ReadId};
-use crate::types::{Body, Index, Message, NodeId, Payload, Term, Time};
+use crate::types::{Body, Chunk, Index, Message, NodeId, Payload, SnapshotMeta, Stamp, Term, Time};
 
 fn small(config: &mut Config) {
     config.message_bytes = 150;
@@ -18,6 +18,9 @@ fn small(config: &mut Config) {
     config.applying_bytes = 150;
     config.uncommitted_bytes = 1000;
     config.command_bytes = 500;
+    config.snapshot_chunk_bytes = 64;
+    config.snapshot_chunks = 3;
+    config.retained_snapshots = 1;
 }
 
 struct Chaos {
@@ -55,12 +58,13 @@ impl Chaos {
             0..450 => self.deliver_one(),
             450..750 if is_up => drop(self.network.finish_write(id)),
             750..850 if is_up => self.fire_next_timeout(),
-            850..930 if is_up => self.propose(id),
-            930..960 if is_up => self.read(id),
-            960..965 if is_up => self.network.crash(id),
-            965..985 if !is_up => self.network.restart(id),
+            850..910 if is_up => self.propose(id),
+            910..940 if is_up => self.read(id),
+            940..970 if is_up => drop(self.network.take_snapshot(id)),
+            970..975 if is_up => self.network.crash(id),
+            970..985 if !is_up => self.network.restart(id),
             985..988 => self.network.isolate(id),
-            988..996 => self.network.heal(),
+            988..992 => self.network.heal(),
             _ => {}
         }
         let ready: Vec<_> = self.network.nodes.values_mut().flat_map(|node| node.ready.drain(..)).collect();
@@ -132,7 +136,7 @@ impl Chaos {
 
 #[test]
 fn properties_hold_in_disorder_and_the_cluster_recovers() {
-    let (mut committed, mut led) = (0, 0);
+    let (mut committed, mut led, mut installed) = (0, 0, 0);
     for seed in 0..150 {
         let mut chaos = Chaos::new(seed);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -145,10 +149,12 @@ fn properties_hold_in_disorder_and_the_cluster_recovers() {
         }
         committed += chaos.network.core(1).commit().0;
         led += chaos.steps_led;
+        installed += chaos.network.nodes.values().map(|node| node.installed).sum::<usize>();
     }
     // Disorder in which nothing ever happens would prove nothing.
     assert!(committed > 150 * 10, "only {committed} entries were committed");
     assert!(led > 150 * 50, "only {led} steps had a leader");
+    assert!(installed > 15, "only {installed} snapshots were installed");
 }
 
 /// Numbers as a confused or hostile node may send them.
@@ -180,6 +186,19 @@ fn body() -> impl Strategy<Value = Body> {
             }
         ),
         (index(), number()).prop_map(|(matched, round)| Body::Appended { matched, round }),
+        (index(), term(), number(), number(), number(), 0usize..4).prop_map(
+            |(index, term, offset, total_bytes, round, length)| {
+                let configuration = super::network::voters(3);
+                let meta = SnapshotMeta { index, term, stamp: Stamp(0), configuration };
+                let data = Bytes::from(vec![7; length]);
+                Body::InstallSnapshot { meta, chunk: Chunk { offset, total_bytes, data }, round }
+            }
+        ),
+        (index(), number(), number()).prop_map(|(index, received_bytes, round)| Body::SnapshotProgress {
+            index,
+            received_bytes,
+            round
+        }),
         (index(), index(), term(), number()).prop_map(|(previous_index, hint_index, hint_term, round)| {
             Body::Rejected { previous_index, hint_index, hint_term, round }
         }),

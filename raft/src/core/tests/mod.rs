@@ -6,3 +6,4 @@ mod elections;
 mod network;
 mod reads;
 mod replication;
+mod snapshots;

@@ -8,18 +8,25 @@ use bytes::Bytes;
 
 use crate::core::{Action, Config, Core, Done, Event, Fetch, Proposed, ReadId, Role};
 use crate::types::{
-    Configuration, Entry, HardState, Index, Member, Message, NodeId, Now, Payload, Saved, Stamp, Term, TermTable, Time,
-    Write,
+    Chunk, Configuration, Entry, HardState, Index, Member, Message, NodeId, Now, Payload, Saved, SnapshotMeta, Stamp,
+    Term, TermTable, Time, Write,
 };
 
 /// What survives a crash.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     pub(super) hard_state: HardState,
+    /// All of them, but those up to `base` cannot be read.
     pub(super) entries: Vec<Entry>,
+    pub(super) base: Index,
+    pub(super) snapshot: Option<SnapshotMeta>,
 }
 
 impl Disk {
+    fn snapshot_index(&self) -> Index {
+        self.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index)
+    }
+
     fn apply(&mut self, write: Write) {
         if let Some(hard_state) = write.hard_state {
             assert!(hard_state.term >= self.hard_state.term, "the term on disk fell");
@@ -37,6 +44,7 @@ impl Disk {
     fn terms(&self) -> TermTable {
         let mut terms = TermTable::new();
         self.entries.iter().for_each(|entry| terms.append(entry.index, entry.term));
+        terms.compact_to(self.base);
         terms
     }
 }
@@ -49,6 +57,11 @@ pub(super) struct Node {
     /// Completions wait in `writes` until the test finishes them.
     pub(super) is_disk_slow: bool,
     pub(super) writes: VecDeque<Write>,
+    /// With their places among the writes.
+    pub(super) installs: VecDeque<(SnapshotMeta, u64)>,
+    /// What has been received of a snapshot.
+    pub(super) part: Option<(SnapshotMeta, Vec<u8>)>,
+    pub(super) installed: usize,
     pub(super) fetches: usize,
     pub(super) applied: Vec<Entry>,
     pub(super) ready: Vec<(ReadId, Index)>,
@@ -108,7 +121,7 @@ impl Network {
         for (id, terms) in (1..).zip(logs) {
             let entries: Vec<Entry> = (1..).zip(terms).map(|(index, &term)| entry(index, term)).collect();
             let term = Term(terms.last().copied().unwrap_or(0));
-            let disk = Disk { hard_state: HardState { term, vote: None }, entries };
+            let disk = Disk { hard_state: HardState { term, vote: None }, entries, ..Disk::default() };
             let core = network.boot(NodeId(id), &disk);
             let node = Node {
                 core,
@@ -116,6 +129,9 @@ impl Network {
                 is_down: false,
                 is_disk_slow: false,
                 writes: VecDeque::new(),
+                installs: VecDeque::new(),
+                part: None,
+                installed: 0,
                 fetches: 0,
                 applied: Vec::new(),
                 ready: Vec::new(),
@@ -137,16 +153,19 @@ impl Network {
             bytes += entry.size_bytes();
             bytes <= config.tail_bytes
         };
-        let mut tail: Vec<Entry> = disk.entries.iter().rev().take_while(fits).cloned().collect();
+        let held = disk.entries.iter().filter(|entry| entry.index > disk.base);
+        let mut tail: Vec<Entry> = held.rev().take_while(fits).cloned().collect();
         tail.reverse();
-        let configurations = disk.entries.iter().filter_map(|entry| match &entry.payload {
-            Payload::Configuration(configuration) => Some((entry.index, (**configuration).clone())),
-            _ => None,
-        });
+        let included = disk.snapshot_index();
+        let configurations =
+            disk.entries.iter().filter(|entry| entry.index > included).filter_map(|entry| match &entry.payload {
+                Payload::Configuration(configuration) => Some((entry.index, (**configuration).clone())),
+                _ => None,
+            });
         let saved = Saved {
             hard_state: disk.hard_state,
             founding: self.founding.clone(),
-            snapshot: None,
+            snapshot: disk.snapshot.clone(),
             configurations: configurations.collect(),
             terms: disk.terms(),
             tail,
@@ -191,6 +210,21 @@ impl Network {
                     node.applied.extend(entries);
                     node.core.handle_done(now, Done::Applied { index });
                 }
+                Action::Restore(meta) => {
+                    let index = meta.index;
+                    node.applied = self.committed.range(..=index).map(|(_, entry)| entry.clone()).collect();
+                    node.core.handle_done(now, Done::Applied { index });
+                }
+                Action::Compact { first } => node.disk.base = first.previous(),
+                Action::ReadChunk { id, index, offset, limit_bytes } => {
+                    let chunk = read_chunk(&node.disk, index, offset, limit_bytes);
+                    node.core.handle_done(now, Done::ChunkRead { id, chunk });
+                }
+                Action::WriteChunk { id, meta, chunk } => {
+                    let received_bytes = node.write_chunk(meta, &chunk);
+                    node.core.handle_done(now, Done::ChunkWritten { id, received_bytes });
+                }
+                Action::InstallSnapshot { meta, sequence } => node.installs.push_back((meta, sequence)),
                 Action::ReadReady { id, index } => node.ready.push((id, index)),
                 Action::ReadFailed { id } => node.failed.push(id),
                 Action::Event(event) => node.events.push(event),
@@ -199,9 +233,45 @@ impl Network {
         self.check(id);
     }
 
+    /// A node's state machine writes a snapshot of what it has applied; false if the core wants none.
+    pub(super) fn take_snapshot(&mut self, id: u64) -> bool {
+        let node = self.node(id);
+        let Some(last) = node.applied.last() else { return false };
+        let Some(meta) = node.core.take_snapshot(last.index, last.stamp) else { return false };
+        let index = meta.index;
+        node.disk.snapshot = Some(meta);
+        self.with_core(id, |core, now| core.handle_done(now, Done::SnapshotTaken { index }));
+        true
+    }
+
+    /// Installs what has been received: the disk's part of it, in one step.
+    fn finish_install(&mut self, id: u64) {
+        let committed = self.committed.clone();
+        let node = self.node(id);
+        let (meta, _) = node.installs.pop_front().expect("an installation");
+        let index = meta.index;
+        let is_valid = node.part.take().is_some_and(|(of, bytes)| of == meta && bytes == file(index));
+        if is_valid {
+            let disk = &mut node.disk;
+            let is_kept = disk.terms().term_at(index) == Some(meta.term);
+            let suffix = if is_kept { disk.entries.split_off(index.0 as usize) } else { Vec::new() };
+            disk.entries = committed.range(..=index).map(|(_, entry)| entry.clone()).collect();
+            disk.entries.extend(suffix);
+            (disk.base, disk.snapshot) = (index, Some(meta));
+            node.installed += 1;
+        }
+        self.with_core(id, |core, now| core.handle_done(now, Done::SnapshotInstalled { index, is_valid }));
+    }
+
     /// Finishes the oldest write of a node.
     pub(super) fn finish_write(&mut self, id: u64) -> bool {
         let node = self.node(id);
+        if let Some(&(_, sequence)) = node.installs.front()
+            && node.writes.front().is_none_or(|write| write.sequence > sequence)
+        {
+            self.finish_install(id);
+            return true;
+        }
         let Some(write) = node.writes.pop_front() else { return false };
         let sequence = write.sequence;
         node.disk.apply(write);
@@ -211,7 +281,8 @@ impl Network {
 
     /// Finishes all writes of nodes whose disks are not slow.
     fn finish_writes(&mut self) -> bool {
-        let quick = |node: &&Node| !node.is_disk_slow && !node.is_down && !node.writes.is_empty();
+        let is_idle = |node: &Node| node.writes.is_empty() && node.installs.is_empty();
+        let quick = |node: &&Node| !node.is_disk_slow && !node.is_down && !is_idle(node);
         let ids: Vec<u64> = self.nodes.values().filter(quick).map(|node| node.core.id().0).collect();
         ids.iter().for_each(|&id| while self.finish_write(id) {});
         !ids.is_empty()
@@ -300,21 +371,24 @@ impl Network {
     pub(super) fn crash(&mut self, id: u64) {
         let node = self.node(id);
         node.writes.clear();
+        node.installs.clear();
+        node.part = None;
         node.is_down = true;
     }
 
     pub(super) fn restart(&mut self, id: u64) {
         let disk = self.node(id).disk.clone();
         let core = self.boot(NodeId(id), &disk);
+        let restored = self.committed.range(..=disk.snapshot_index()).map(|(_, entry)| entry.clone()).collect();
         let node = self.node(id);
         (node.core, node.is_down) = (core, false);
-        node.applied.clear();
+        node.applied = restored;
     }
 
     /// Terms of the log in memory, for comparison with a picture.
     pub(super) fn log_of(&self, id: u64) -> Vec<u64> {
         let terms = self.core(id).terms();
-        (1..=terms.last_index().0).map(|index| terms.term_at(Index(index)).unwrap().0).collect()
+        (terms.base().0 + 1..=terms.last_index().0).map(|index| terms.term_at(Index(index)).unwrap().0).collect()
     }
 
     /// Figure 3.2, over all nodes, after a step of `id`.
@@ -327,12 +401,15 @@ impl Network {
                 let term = core.terms().term_at(*index);
                 // Leader completeness, for leaders of later terms than the entry's.
                 assert!(
-                    term == Some(committed.term) || core.term() < committed.term,
+                    term == Some(committed.term) || core.term() < committed.term || *index < core.terms().base(),
                     "leader {id} of term {} lacks committed entry {index}",
                     core.term()
                 );
             }
         }
+        let (base, included) = (core.terms().base(), core.snapshot().map_or(Index(0), |snapshot| snapshot.index));
+        assert!(base <= included && included <= core.commit(), "{base} {included} {}", core.commit());
+        assert_eq!(included, self.nodes[&id].disk.snapshot_index());
         self.check_log_matching(id);
         self.check_applied(id);
     }
@@ -342,7 +419,7 @@ impl Network {
         for (other, node) in &self.nodes {
             let theirs = node.core.terms();
             let (mut index, mut has_met) = (ours.last_index().min(theirs.last_index()), false);
-            while index > Index(0) {
+            while index > ours.base().max(theirs.base()) {
                 let is_same = ours.term_at(index) == theirs.term_at(index);
                 assert!(is_same || !has_met, "the logs of {id} and {other} differ at {index} below where they agree");
                 has_met |= is_same;
@@ -368,7 +445,35 @@ impl Network {
     }
 }
 
+impl Node {
+    fn write_chunk(&mut self, meta: SnapshotMeta, chunk: &Chunk) -> u64 {
+        let (_, bytes) = match &mut self.part {
+            Some(part) if part.0 == meta => part,
+            other => other.insert((meta, Vec::new())),
+        };
+        if chunk.offset == bytes.len() as u64 {
+            bytes.extend_from_slice(&chunk.data);
+        }
+        bytes.len() as u64
+    }
+}
+
+/// What stands for a snapshot's file: it differs from index to index, and so does its length.
+pub(super) fn file(index: Index) -> Vec<u8> {
+    (0..100 + index.0 * 7).map(|at| (at.wrapping_mul(31) ^ index.0) as u8).collect()
+}
+
+fn read_chunk(disk: &Disk, index: Index, offset: u64, limit_bytes: usize) -> Option<Chunk> {
+    let file = (disk.snapshot_index() == index).then(|| file(index))?;
+    let piece = &file[offset as usize..];
+    let data = Bytes::copy_from_slice(&piece[..piece.len().min(limit_bytes)]);
+    Some(Chunk { offset, total_bytes: file.len() as u64, data })
+}
+
 fn read(disk: &Disk, fetch: &Fetch) -> Vec<Entry> {
+    if fetch.from <= disk.base {
+        return Vec::new();
+    }
     let mut bytes = 0;
     let wanted = &disk.entries[fetch.from.0 as usize - 1..fetch.to.0 as usize];
     let fits = |(position, entry): &(usize, &Entry)| {

@@ -217,10 +217,11 @@ impl SimDisk {
         self.state.borrow_mut().tag = sequence;
     }
 
-    /// Up to which of the writes tagged so far everything is on the platter, given that `last` is the latest.
+    /// Up to which of the log's writes tagged so far everything is on the platter, given that `last` is the latest.
     pub(super) fn durable_sequence(&self, last: u64) -> u64 {
         let state = self.state.borrow();
-        let pending = state.files.values().flat_map(|content| &content.pending);
+        let segments = state.names.live.iter().filter(|(name, _)| name.ends_with(".log"));
+        let pending = segments.filter_map(|(_, inode)| state.files.get(inode)).flat_map(|content| &content.pending);
         pending.map(|write| write.tag).filter(|&tag| tag > 0).min().map_or(last, |tag| (tag - 1).min(last))
     }
 

@@ -1,8 +1,9 @@
 //! The replicated key-value store: what a client may ask ([`command`]), how it stands in the log ([`operation`]), and the
-//! state machine that carries it out ([`store`]).
+//! state machine that carries it out ([`store`]), with its snapshots ([`snapshot`]).
 
 pub(crate) mod command;
 pub(crate) mod operation;
+mod snapshot;
 mod store;
 
 pub(crate) use store::Store;

@@ -1,13 +1,21 @@
 //! The state machine: a map of strings. Its answers are RESP frames, ready for the client's socket, so that whoever
 //! forwards one need not know what was asked.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    fmt,
+    io::{self, Read},
+    sync::Arc,
+};
 
 use bytes::{Bytes, BytesMut};
+use imbl::HashMap;
 use kodiak_raft::replica::{Committed, StateMachine};
 use redis_protocol::resp2::types::BorrowedFrame;
 
-use super::operation::{Arguments, Operation, decode, set_flags};
+use super::{
+    operation::{Arguments, Operation, decode, set_flags},
+    snapshot,
+};
 use crate::resp;
 
 /// The longest string that `APPEND` may make, and the most that `MGET` replies with. Half of what a frame between nodes
@@ -16,10 +24,14 @@ const VALUE_BYTES_MAX: usize = 32 << 20;
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 const NIL: Bytes = Bytes::from_static(b"$-1\r\n");
 
-/// The map. Keys and values are copies: a slice of the entry would keep the whole entry in memory.
+/// Keys and values are copies of what the log holds: a slice of the entry would keep the whole entry in memory. A copy of the
+/// map costs nothing and shares them; a value that is shared is not changed but replaced.
+pub(super) type Map = HashMap<Arc<[u8]>, Arc<Vec<u8>>>;
+
+/// The map.
 #[derive(Default)]
 pub(crate) struct Store {
-    map: HashMap<Box<[u8]>, Vec<u8>>,
+    map: Map,
 }
 
 impl fmt::Debug for Store {
@@ -41,6 +53,15 @@ impl StateMachine for Store {
             Some((operation, arguments)) => self.read(operation, arguments).unwrap_or_else(malformed),
             None => malformed(),
         }
+    }
+
+    fn snapshot(&self) -> Box<dyn Read + Send> {
+        Box::new(snapshot::Writer::new(self.map.clone()))
+    }
+
+    fn restore(&mut self, content: &mut dyn Read) -> io::Result<()> {
+        self.map = snapshot::read(content)?;
+        Ok(())
     }
 }
 
@@ -104,7 +125,7 @@ impl Store {
             Operation::Get => self.get(arguments.next()?),
             Operation::Exists => integer(arguments.filter(|&key| self.map.contains_key(key)).count() as i64),
             Operation::MGet => {
-                let lengths = arguments.clone().map(|key| self.map.get(key).map_or(0, Vec::len));
+                let lengths = arguments.clone().map(|key| self.map.get(key).map_or(0, |value| value.len()));
                 // One value fits, and so do many short ones; naming a long one over and over does not.
                 if lengths.sum::<usize>() > VALUE_BYTES_MAX {
                     return Some(error(&format!(
@@ -129,16 +150,19 @@ impl Store {
 
     fn put(&mut self, key: &[u8], value: &[u8]) {
         match self.map.get_mut(key) {
-            Some(old) => {
-                old.clear();
-                old.extend_from_slice(value);
-                // A long value's room is not kept for a short one.
-                if old.capacity() > 2 * value.len() + 64 {
-                    old.shrink_to_fit();
+            Some(shared) => match Arc::get_mut(shared) {
+                Some(old) => {
+                    old.clear();
+                    old.extend_from_slice(value);
+                    // A long value's room is not kept for a short one.
+                    if old.capacity() > 2 * value.len() + 64 {
+                        old.shrink_to_fit();
+                    }
                 }
-            }
+                None => *shared = Arc::new(value.to_vec()),
+            },
             None => {
-                self.map.insert(key.into(), value.into());
+                self.map.insert(key.into(), Arc::new(value.to_vec()));
             }
         }
     }
@@ -172,12 +196,12 @@ impl Store {
     }
 
     fn append(&mut self, key: &[u8], value: &[u8]) -> Bytes {
-        let len = self.map.get(key).map_or(0, Vec::len) + value.len();
+        let len = self.map.get(key).map_or(0, |value| value.len()) + value.len();
         if len > VALUE_BYTES_MAX {
             return error(&format!("ERR string exceeds maximum allowed size ({VALUE_BYTES_MAX} bytes)"));
         }
         match self.map.get_mut(key) {
-            Some(old) => old.extend_from_slice(value),
+            Some(old) => Arc::make_mut(old).extend_from_slice(value),
             None => self.put(key, value),
         }
         integer(len as i64)

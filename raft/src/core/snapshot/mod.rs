@@ -1,0 +1,141 @@
+//! Snapshots (§5): taking one's own, what of the log may go then, and one for a follower that needs what is gone.
+//!
+//! ```text
+//!  taken      S1          S2          S3          after S3 the log goes back to S2, which serves whoever is at
+//!  log        1 . . . . . | . . . . . | . . . .   most that far behind; for a live follower that is further
+//!                         ^ kept from here on     behind it goes back further, for a while
+//! ```
+//!
+//! The state machine's part is the replica's and the driver's: the core knows only what a snapshot stands for. A snapshot
+//! counts when its file is durable under its name, and only then does anything go.
+
+mod receiving;
+mod sending;
+
+use std::collections::VecDeque;
+
+use crate::types::{Index, NodeId, SnapshotMeta, Stamp};
+
+use super::progress::Mode;
+use super::{Action, Core, Done, State, Transfer};
+use receiving::Receiving;
+pub(super) use sending::Sending;
+
+/// What the core knows of snapshots besides the newest, which is the log's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Snapshots {
+    /// The one that the state machine is writing to the disk.
+    taking: Option<SnapshotMeta>,
+    /// What the latest ones include, oldest first; at most `Config::retained_snapshots`.
+    history: VecDeque<Index>,
+    /// The one that the leader is sending.
+    receiving: Option<Receiving>,
+    /// Numbers requests for reading and writing pieces.
+    last_id: u64,
+}
+
+impl Snapshots {
+    /// After a start, with a snapshot that includes this much on disk.
+    pub(super) fn after(newest: Index) -> Snapshots {
+        let history = (newest > Index(0)).then_some(newest).into_iter().collect();
+        Snapshots { history, ..Snapshots::default() }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub(super) fn is_installing(&self) -> bool {
+        self.receiving.as_ref().is_some_and(Receiving::is_installing)
+    }
+
+    pub(super) fn transfer(&self) -> Option<Transfer> {
+        self.receiving.as_ref().map(Receiving::transfer)
+    }
+}
+
+impl Core {
+    /// What a snapshot of the state machine would stand for that has applied everything handed out up to `index`, the last
+    /// of it with this stamp. [`Done::SnapshotTaken`] says when it is on disk. `None` if this is no time for one: another
+    /// is being written or installed, or the newest includes as much.
+    ///
+    /// # Panics
+    /// If `index` was never handed out to be applied.
+    pub fn take_snapshot(&mut self, index: Index, stamp: Stamp) -> Option<SnapshotMeta> {
+        assert!(index <= self.log.handed_out(), "{index} was never handed out, only {}", self.log.handed_out());
+        let snapshots = &self.snapshots;
+        if snapshots.taking.is_some() || snapshots.is_installing() || index <= self.log.snapshot_index() {
+            return None;
+        }
+        let term = self.log.terms().term_at(index).expect("what is applied after the snapshot is in the log");
+        let configuration = self.log.configuration_at(index).clone();
+        let meta = SnapshotMeta { index, term, stamp, configuration };
+        self.snapshots.taking = Some(meta.clone());
+        Some(meta)
+    }
+
+    pub(super) fn handle_snapshot_done(&mut self, done: Done) {
+        match done {
+            Done::SnapshotTaken { index } => self.handle_snapshot_taken(index),
+            Done::ChunkRead { id, chunk } => self.handle_chunk_read(id, chunk),
+            Done::ChunkWritten { id, received_bytes } => self.handle_chunk_written(id, received_bytes),
+            Done::SnapshotInstalled { index, is_valid } => self.handle_snapshot_installed(index, is_valid),
+            Done::Compacted { .. } | Done::Written { .. } | Done::Fetched { .. } | Done::Applied { .. } => {}
+        }
+    }
+
+    fn handle_snapshot_taken(&mut self, index: Index) {
+        let Some(meta) = self.snapshots.taking.take_if(|meta| meta.index == index) else {
+            panic!("a snapshot of {index} is said to be taken, but {:?} was asked for", self.snapshots.taking);
+        };
+        // A leader's snapshot, installed meanwhile, may include more.
+        if meta.index > self.log.snapshot_index() {
+            self.log.snapshot_taken(meta);
+            self.compact(index);
+        }
+    }
+
+    /// There is a new snapshot, which includes everything up to `index`: lets go of what is not needed any more.
+    fn compact(&mut self, index: Index) {
+        let before = self.snapshots.history.back().copied().unwrap_or_default();
+        let oldest = match self.snapshots.history.len() >= self.config.retained_snapshots {
+            true => self.snapshots.history.pop_front().unwrap_or_default(),
+            false => Index(0),
+        };
+        self.snapshots.history.push_back(index);
+        let base = before.min(self.needed_by_followers()).max(oldest);
+        if base > self.log.base() {
+            self.log.compact_to(base);
+            self.actions.push_back(Action::Compact { first: base.next() });
+        }
+    }
+
+    /// Live followers of this node's have everything up to here, or are being sent it.
+    fn needed_by_followers(&self) -> Index {
+        let State::Leader(leading) = &self.state else { return Index(u64::MAX) };
+        let patience = self.config.election_timeout.1;
+        let live = leading.progress.values().filter(|progress| progress.heard.after(patience) > self.now);
+        let has = live.map(|progress| match &progress.mode {
+            Mode::Snapshot(sending) => sending.index().max(progress.matched),
+            _ => progress.matched,
+        });
+        has.min().unwrap_or(Index(u64::MAX))
+    }
+
+    /// Whether a message with this round may be the leader's of this term: takes note of the leader if so.
+    pub(super) fn hear_leader(&mut self, from: NodeId, round: u64) -> bool {
+        // One leader a term (election safety): another, or ourselves, is impossible. Believe neither.
+        if self.leader.is_some_and(|leader| leader != from) {
+            self.ignore();
+            return false;
+        }
+        if self.leader.is_none() || !matches!(self.state, State::Follower) {
+            self.become_follower(Some(from));
+        }
+        self.leader_heard = self.now;
+        self.election_deadline = self.now.after(self.patience);
+        self.repeat_questions(round);
+        true
+    }
+}

@@ -1,0 +1,171 @@
+//! Snapshots: when one is taken, what is in it besides the state machine's own bytes, and what one from the leader means for
+//! those who wait.
+//!
+//! ```text
+//! content  version u8 | length u32 | the replica's own part ... | the state machine's bytes ...
+//! ```
+//!
+//! The replica's own part is empty in version 1; sessions will be in it. A reader skips what it does not know.
+
+use std::io::{self, Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::requests::Key;
+use super::{Doubt, Effect, Outcome, Replica};
+use crate::core::Done;
+use crate::storage::SnapshotSource;
+use crate::types::{Entry, Index, Now, SnapshotMeta};
+
+const VERSION: u8 = 1;
+
+/// The content of a snapshot, around what the state machine gives; counts its bytes while they are read.
+pub(super) fn seal(machine: Box<dyn Read + Send>, size_bytes: Arc<AtomicU64>) -> SnapshotSource {
+    let head = [VERSION, 0, 0, 0, 0];
+    size_bytes.store(0, Ordering::Relaxed);
+    SnapshotSource::new(Counted { source: Cursor::new(head).chain(machine), size_bytes })
+}
+
+struct Counted<R> {
+    source: R,
+    size_bytes: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.size_bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// Reads up to where the state machine's own bytes begin.
+fn unseal(content: &mut dyn Read) -> io::Result<()> {
+    let mut head = [0; 5];
+    content.read_exact(&mut head)?;
+    let [version, length @ ..] = head;
+    if version != VERSION {
+        let what = format!("the snapshot's content is of version {version}, this program reads version {VERSION}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    }
+    let own_bytes = u64::from(u32::from_le_bytes(length));
+    let skipped = io::copy(&mut content.take(own_bytes), &mut io::sink())?;
+    if skipped < own_bytes {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
+}
+
+/// Puts a state machine into the state that a snapshot's content holds.
+///
+/// # Errors
+/// What reading the content, or the state machine, says. The state machine is of no use then.
+pub(super) fn restore(machine: &mut impl super::StateMachine, content: &mut dyn Read) -> io::Result<()> {
+    unseal(content)?;
+    machine.restore(content)?;
+    // Whatever the machine leaves is read, so that a file that is damaged there is noticed.
+    io::copy(content, &mut io::sink()).map(drop)
+}
+
+/// What decides when the next snapshot is taken: when as much log has been applied since the last one as the setting says,
+/// but no less than the last one took, so that no more is written for snapshots than for the log.
+#[derive(Debug)]
+pub(super) struct SnapshotPolicy {
+    /// `Limits::snapshot_every_bytes`.
+    every_bytes: u64,
+    /// Handed out to be applied since the last one.
+    since_bytes: u64,
+    /// What the last one took, once it is written.
+    last_bytes: u64,
+    /// Counts what the one takes that is being written.
+    counter: Arc<AtomicU64>,
+}
+
+impl SnapshotPolicy {
+    pub(super) fn new(every_bytes: u64) -> SnapshotPolicy {
+        SnapshotPolicy { every_bytes, since_bytes: 0, last_bytes: 0, counter: Arc::default() }
+    }
+
+    pub(super) fn counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.counter)
+    }
+
+    /// The last one is written.
+    pub(super) fn taken(&mut self) {
+        self.last_bytes = self.counter.load(Ordering::Relaxed);
+    }
+}
+
+impl Replica {
+    /// These are handed to the state machine: if enough has been since the last snapshot, the next one follows them.
+    pub(super) fn count_for_snapshot(&mut self, entries: &[Entry]) {
+        self.snapshots.since_bytes += entries.iter().map(|entry| entry.size_bytes() as u64).sum::<u64>();
+        if self.snapshots.since_bytes < self.snapshots.every_bytes.max(self.snapshots.last_bytes) {
+            return;
+        }
+        let Some(last) = entries.last() else { return };
+        if let Some(meta) = self.core.take_snapshot(last.index, last.stamp) {
+            self.snapshots.since_bytes = 0;
+            self.effects.push_back(Effect::TakeSnapshot(meta));
+        }
+    }
+
+    /// A leader's snapshot has taken the log's place: the state machine follows, after what it was handed before.
+    pub(super) fn restore(&mut self, meta: SnapshotMeta) -> Effect {
+        self.snapshots.since_bytes = 0;
+        self.writes.unblock();
+        Effect::Restore(meta)
+    }
+
+    /// The state machine is in the state of the snapshot that [`Effect::Restore`] named.
+    ///
+    /// # Panics
+    /// If it had not applied everything before: it would have been restored out of order.
+    pub fn restored(&mut self, now: Now, meta: &SnapshotMeta) {
+        self.now = now;
+        assert!(meta.index > self.applied, "{} is restored after {} was applied", meta.index, self.applied);
+        self.writes.restored(meta);
+        self.applied = meta.index;
+        // What this node has proposed in earlier terms beyond the snapshot is lost; what lies before its end may be in it.
+        for key in self.overtaken(meta.index) {
+            self.finish(key, Outcome::Unknown(Doubt::Overtaken));
+        }
+        self.refuse_superseded(meta.term);
+        if self.failed.is_none() {
+            self.core.handle_done(now, Done::Applied { index: meta.index });
+            self.release_reads();
+            self.reads.wake();
+        }
+    }
+
+    fn overtaken(&self, index: Index) -> Vec<Key> {
+        self.writes.proposed_up_to(index).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut reader = bytes;
+        unseal(&mut reader).map(|()| reader.to_vec())
+    }
+
+    #[test]
+    fn the_machines_bytes_come_back() {
+        let mut sealed = Vec::new();
+        let size = Arc::new(AtomicU64::new(7));
+        seal(Box::new(&b"state"[..]), Arc::clone(&size)).read_to_end(&mut sealed).unwrap();
+        assert_eq!(content(&sealed).unwrap(), b"state");
+        assert_eq!(size.load(Ordering::Relaxed), sealed.len() as u64);
+        assert_eq!(content(&[VERSION, 2, 0, 0, 0, 9, 9, b'x']).unwrap(), b"x", "what is not known is skipped");
+    }
+
+    #[test]
+    fn other_versions_and_short_contents_are_refused() {
+        assert!(content(&[2, 0, 0, 0, 0]).unwrap_err().to_string().contains("version 2"));
+        assert!(content(&[VERSION, 0, 0]).is_err());
+        assert!(content(&[VERSION, 3, 0, 0, 0, 1]).is_err());
+    }
+}
