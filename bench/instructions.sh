@@ -1,7 +1,8 @@
 #!/bin/sh
 # Instructions per operation in user space, counted with callgrind: each once with N operations and once with 2 N, and the
-# difference divided by N. Usage: ./instructions.sh [echo|udp|churn|wake|event] [N] [CONNECTIONS]
-# (A valgrind that does not know `epoll_pwait2` has kodiak fall back to `epoll_wait`.)
+# difference divided by N. Usage: [PEERS="raw+epoll kodiak"] ./instructions.sh [echo|udp|churn|wake|event] [N] [CONNECTIONS]
+# (Under valgrind the clock is a system call, so that a reading counts some 40 instructions less than it takes, and a valgrind that does
+# not know `epoll_pwait2` has kodiak fall back to `epoll_wait` where it waits with a deadline; none of these workloads does.)
 set -eu
 what=${1:-echo}
 n=${2:-5000}
@@ -15,7 +16,8 @@ count() {
 }
 echo "| peer | instructions per operation ($what) |"
 echo "|---|---|"
-for peer in "raw epoll" kodiak mio polling calloop tokio libuv libevent; do
+for peer in ${PEERS:-raw+epoll raw+with+duties kodiak mio polling calloop tokio libuv libevent}; do
+    peer=$(echo "$peer" | tr + ' ')
     for times in 1 2; do
         case $what in
         wake | event) count turns "$peer" "$what" $((n * times)) ;;

@@ -15,11 +15,12 @@ use std::process::ExitCode;
 use measure::Plan;
 
 const USAGE: &str = "usage: kodiak-bench WORKLOAD [--rounds N] [--millis N] [--peers A,B,..]
-workloads: turn echo churn udp idle timers channel, or all
+workloads: turn echo churn udp idle timers channel clock, or all
 one measurement alone, for strace and callgrind:
            serve PEER tcp|udp        (prints its port, serves until killed)
            turns PEER wake|event COUNT
            timed STRUCTURE cancel-insert|insert-fire|fire-rearm|reschedule COUNT
+           sent CHANNEL stream|stream-4|stream-unbounded|bursts|trips COUNT
            load echo PORT CONNECTIONS BYTES COUNT | load churn PORT COUNT | load udp PORT COUNT";
 
 fn main() -> ExitCode {
@@ -40,6 +41,7 @@ fn run(arguments: &[String]) -> io::Result<()> {
         ["serve", peer, service] => server::serve(peer, service),
         ["turns", peer, turn, count] => workloads::turn::alone(peer, turn, number(count)?),
         ["timed", peer, mix, count] => workloads::timers::alone(peer, mix, number(count)?),
+        ["sent", channel, what, count] => workloads::channel::alone(channel, what, number(count)?),
         ["load", rest @ ..] => load::alone(rest),
         [workload, options @ ..] => {
             let plan = Plan::parse(options)?;

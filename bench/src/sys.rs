@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// The core that the measured side runs on, and the core of the load.
 pub(crate) const SERVER_CORE: usize = 0;
@@ -114,6 +115,17 @@ impl Epoll {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits for nothing at all, by the kernel's finest means.
+    pub(crate) fn sleep(&mut self, time: Duration) -> io::Result<()> {
+        let time = libc::timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos().into() };
+        let (epoll, events) = (self.epoll.as_raw_fd(), self.events.as_mut_ptr());
+        let no_signals: *const libc::sigset_t = std::ptr::null();
+        // SAFETY: room for one event at least, a valid time, no set of signals.
+        let answer =
+            unsafe { libc::syscall(libc::SYS_epoll_pwait2, epoll, events, 1, &raw const time, no_signals, 0_usize) };
+        if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     pub(crate) fn event(&self, index: usize) -> (u64, u32) {

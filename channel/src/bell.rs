@@ -14,7 +14,7 @@
 //!   sender                                loop
 //!   ------                                ----
 //!   publish (push, close, set a flag)     work until nothing is left
-//!   fence(SeqCst)               F1        flag.swap(Armed)             arm
+//!   fence(SeqCst)               F1        flag = Armed                 arm
 //!   if flag == Rung { return }  L         fence(SeqCst)            F2  arm
 //!   match flag.swap(Rung) {     X         recheck everything       R   nothing there? only then: block
 //!       Armed | Failed => wake(),         flag: Armed -> Awake         rouse: had somebody rung?
@@ -26,7 +26,7 @@
 //! stand in one order, so one of two holds:
 //!
 //! - F1 before F2. Then what was published before F1 is visible after F2: R finds it, and the loop does not block.
-//! - F2 before F1. Then L reads what this sleep's `swap(Armed)` wrote, or something later in the flag's history, and X
+//! - F2 before F1. Then L reads what this sleep's arming wrote, or something later in the flag's history, and X
 //!   likewise. If X finds `Armed` or `Failed`, this sender wakes. If L or X finds `Rung`, then the first `Rung` after this
 //!   sleep's `Armed` was written by another sender's X. If that one found `Armed` it wakes, and ends this sleep; if
 //!   it found `Awake` the sleep is over.
@@ -41,18 +41,26 @@
 //! that R looks at all of them. And it needs both fences: without F1 (a relaxed first read and nothing before it) the
 //! read may pass the push, and both sides see the past.
 //!
+//! **A send has no fence of its own.** A second fully ordered instruction after the push would cost as much as half the push.
+//! The push is one already, and F1 is inside it: see `Order of a push` in `channel.rs`. For its sake L and X are themselves
+//! sequentially consistent (L is a plain load on x86, `ldar` on ARM).
+//!
 //! **At most one wake per sleep.** Only an X that reads `Armed` (or `Failed`) wakes, it leaves `Rung` behind, and only `arm`
 //! and `rest` write `Armed`. So there are never more wakes than armings. (With a plain store in the place of X, two senders
 //! who both read `Armed` would both wake.) A loop that is awake is not woken at all.
 //!
-//! Both claims, and that the broken variants break, are checked by `tests/loom.rs` on this very file.
+//! `arm` and `hush` are plain stores. That is enough, because an exchange reads what stands just before its own write in the
+//! flag's history: an X either comes before a store, or has seen it.
+//!
+//! Both claims, and that the broken variants break, are checked by `tests/loom.rs` on this very file, and, with the real
+//! queue, by `tests/orders.rs`, also under Miri.
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Wake;
-use crate::sync::{AtomicU8, Ordering, fence};
+use crate::sync::{AtomicU8, Ordering, fence, set};
 
 // The flag's values: see the head of this file. A loop has been rung for from `RUNG` on.
 const ARMED: u8 = 0;
@@ -106,6 +114,9 @@ pub struct Bell {
     shared: Arc<Shared>,
 }
 
+/// Alone on its cache lines (two: processors fetch them in pairs), so that the flag is read from the sender's own cache for as
+/// long as the loop is busy, whatever is allocated beside it.
+#[repr(align(128))]
 struct Shared {
     /// See the head of this file.
     flag: AtomicU8,
@@ -135,8 +146,19 @@ impl Bell {
     /// the bell itself keeps open.
     pub fn ring(&self) -> io::Result<()> {
         fence(Ordering::SeqCst);
+        if self.needs_no_ring() { Ok(()) } else { self.strike() }
+    }
+
+    /// Whether somebody has rung already. Asked after a fence, or after a push, which orders as much as one.
+    #[inline]
+    fn needs_no_ring(&self) -> bool {
+        self.shared.flag.load(Ordering::SeqCst) == RUNG
+    }
+
+    /// Wakes the loop if it sleeps, unless somebody else is just about to.
+    fn strike(&self) -> io::Result<()> {
         let flag = &self.shared.flag;
-        if flag.load(Ordering::Relaxed) == RUNG || matches!(flag.swap(RUNG, Ordering::AcqRel), AWAKE | RUNG) {
+        if matches!(flag.swap(RUNG, Ordering::SeqCst), AWAKE | RUNG) {
             return Ok(());
         }
         let undo = Lower(flag);
@@ -158,15 +180,16 @@ impl Bell {
     /// [`Receiver::is_ready`](crate::Receiver::is_ready), each flag — and block only if there is nothing. What was published
     /// before `arm` may not have rung.
     pub fn arm(&self) {
-        self.shared.flag.swap(ARMED, Ordering::AcqRel);
+        set(&self.shared.flag, ARMED);
         fence(Ordering::SeqCst);
     }
 
     /// The loop is awake again, and will [`arm`](Bell::arm) before it next sleeps: nobody needs to wake it until then.
     pub fn hush(&self) {
-        // A store would do, but then the flag's history were no longer a chain in which every write has read the one before
-        // it, and loom, which does not order a store among concurrent swaps, could not vouch for the rest.
-        self.shared.flag.swap(RUNG, Ordering::AcqRel);
+        // If a sender's ring has ended the sleep, the flag is up, and its cache line stays with the senders.
+        if self.shared.flag.load(Ordering::Relaxed) != RUNG {
+            set(&self.shared.flag, RUNG);
+        }
     }
 
     /// The loop is awake again, as after [`hush`](Bell::hush), and wants to know whether it has to look at its channels.
@@ -177,7 +200,7 @@ impl Bell {
     pub fn rouse(&self) -> bool {
         match self.shared.flag.compare_exchange(ARMED, AWAKE, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => false,
-            Err(flag) => is_rung(flag),
+            Err(flag) => is_really_rung(flag),
         }
     }
 
@@ -196,7 +219,7 @@ impl Bell {
     pub fn rest(&self) -> bool {
         match self.shared.flag.compare_exchange(AWAKE, ARMED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => true,
-            Err(flag) => !is_rung(flag),
+            Err(flag) => !is_really_rung(flag),
         }
     }
 
@@ -220,7 +243,21 @@ impl Bell {
 
     /// [`ring`](Bell::ring) for those who have nobody to tell: keeps the first error for the loop.
     pub(crate) fn ring_or_note(&self) {
-        if let Err(error) = self.ring() {
+        fence(Ordering::SeqCst);
+        self.ring_or_note_ordered();
+    }
+
+    /// The same after a fence, or after a push, which orders as much as one.
+    #[inline]
+    pub(crate) fn ring_or_note_ordered(&self) {
+        if !self.needs_no_ring() {
+            self.strike_or_note();
+        }
+    }
+
+    #[cold]
+    fn strike_or_note(&self) {
+        if let Err(error) = self.strike() {
             self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
     }
@@ -229,6 +266,12 @@ impl Bell {
 #[inline]
 fn is_rung(flag: u8) -> bool {
     flag >= RUNG
+}
+
+/// For the way that is seldom taken: keeps the other one straight.
+#[cold]
+fn is_really_rung(flag: u8) -> bool {
+    is_rung(flag)
 }
 
 /// Notes that a wake has failed or panicked, so that the next ring tries again, and the loop looks in its next turn.

@@ -67,12 +67,24 @@ fn join<M>(
 /// ```text
 ///   sender                           receiver's drop
 ///   if receiver_gone: hand it back
-///   push                             receiver_gone = true
-///   fence(SeqCst), in ring           fence(SeqCst)
-///   if receiver_gone: drain          drain
+///   push                  P          receiver_gone = true
+///   if receiver_gone: drain          fence(SeqCst)
+///                                    drain
 /// ```
 ///
-/// One of the two fences comes first: either the receiver's drain finds the push, or the sender finds the mark.
+/// Either P or the fence comes first: the receiver's drain finds the push, or the sender finds the mark.
+///
+/// # Order of a push
+///
+/// P, and the bell's F1 (see `bell.rs`), is the sequentially consistent exchange with which a push into crossbeam's queue
+/// moves the queue's tail, in both flavours. What the loop asks before it sleeps, `is_empty`, reads the tail with the same
+/// order, and `try_recv` reads it after such a fence. All of these stand in one order, so what holds of a fence after the
+/// push holds of the exchange within it: if the loop does not see the tail moved, the sender sees the flag that the loop
+/// wrote before it looked. What is read after a push has to be read sequentially consistent for that.
+///
+/// It is no promise of crossbeam's documentation, but its own blocking receive stands on it: a receiver registers, looks at the
+/// tail, sleeps; a sender pushes and, with no fence between, looks whether one is registered. `tests/orders.rs` tries it on
+/// the machine and under Miri. (A fence of our own would cost 8 ns of 27: `bench/README.md`.)
 pub(crate) struct Shared<M> {
     pub(crate) queue: crossbeam_channel::Receiver<M>,
     /// Carries nothing; disconnected by the receiver's drop, to end the wait of senders that block.
@@ -93,8 +105,10 @@ impl<M> Shared<M> {
         !self.queue.is_empty() || self.senders_gone.load(Ordering::Acquire)
     }
 
+    #[inline]
     pub(crate) fn is_receiver_gone(&self) -> bool {
-        self.receiver_gone.load(Ordering::Acquire)
+        // As strong as a look after a push has to be; where it costs anything, the push costs more.
+        self.receiver_gone.load(Ordering::SeqCst)
     }
 
     /// The receiver's part of closing; `open` ends the wait of blocked senders.
@@ -105,15 +119,9 @@ impl<M> Shared<M> {
         self.drain();
     }
 
-    /// The sender's part, after its push and the ring with its fence.
-    pub(crate) fn drain_if_closed(&self) {
-        if self.is_receiver_gone() {
-            self.drain();
-        }
-    }
-
     /// Drops what is queued. Any number of threads may; each message falls to one of them.
-    fn drain(&self) {
+    #[cold]
+    pub(crate) fn drain(&self) {
         while let Ok(message) = self.queue.try_recv() {
             drop(message);
         }

@@ -8,6 +8,7 @@ use crossbeam_channel::{Select, TrySendError};
 
 use crate::SendError;
 use crate::channel::Link;
+use crate::sync::pushed;
 
 /// Sends messages to a loop and wakes it if it sleeps. Clone it for every thread that sends.
 ///
@@ -41,6 +42,7 @@ impl<M> Sender<M> {
     ///
     /// Both hand the message back, which then was not sent. [`SendError::Full`]: the channel is bounded and holds its
     /// capacity. [`SendError::Closed`]: the receiver is gone.
+    #[inline]
     pub fn send(&self, message: M) -> Result<(), SendError<M>> {
         if self.link.shared.is_receiver_gone() {
             return Err(SendError::Closed(message));
@@ -112,9 +114,13 @@ impl<M> Sender<M> {
     }
 
     /// A message has just been pushed: wakes the loop, or drops the message if the loop is gone.
+    #[inline]
     fn queued(&self) {
-        self.link.bell.ring_or_note();
-        self.link.shared.drain_if_closed();
+        pushed();
+        self.link.bell.ring_or_note_ordered();
+        if self.link.shared.is_receiver_gone() {
+            self.link.shared.drain();
+        }
     }
 
     /// How many messages wait. By the time the caller looks at it, it may have changed.

@@ -178,6 +178,18 @@ impl Keepalive {
     }
 }
 
+/// Linux rounds nothing and takes whole milliseconds; 0 means its default, so a timeout below one becomes one.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
+    let rounded = timeout.map(|timeout| timeout.max(Duration::from_millis(1)) + Duration::from_micros(999));
+    SockRef::from(&socket).set_tcp_user_timeout(rounded)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn set_user_timeout(_: BorrowedFd<'_>, _: Option<Duration>) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Switches keep-alive on with these values, or off.
 pub(crate) fn set_keepalive(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>) -> io::Result<()> {
     let socket = SockRef::from(&socket);
@@ -235,7 +247,7 @@ macro_rules! common_options {
             /// # Errors
             /// What the kernel reports about the question itself.
             pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
-                socket2::SockRef::from(self).take_error()
+                kodiak_sys::socket::take_error(std::os::fd::AsFd::as_fd(self))
             }
         }
     };

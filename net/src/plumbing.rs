@@ -1,4 +1,4 @@
-//! What every socket type here repeats: being a source, conversions, `Read` and `Write`.
+//! What several socket types here repeat: being a source, conversions, `Read` and `Write`, batches of datagrams.
 //!
 //! Macros, because the same few lines are wanted for types that share no trait in std. Each expands to what one would
 //! write by hand and to nothing else.
@@ -108,4 +108,47 @@ macro_rules! read_and_write {
     };
 }
 
-pub(crate) use {read_and_write, source_and_conversions};
+/// Many datagrams with one system call.
+macro_rules! batches {
+    ($socket:ident) => {
+        impl $socket {
+            /// Receives what waits with one system call, as far as `batch` has room, and says how many datagrams that
+            /// are: at least one. If the batch is [full](kodiak_sys::socket::RecvBatch::is_full), more may wait.
+            ///
+            /// # Errors
+            #[doc = concat!("As [`recv`](", stringify!($socket), "::recv).")]
+            pub fn recv_batch(&self, batch: &mut kodiak_sys::socket::RecvBatch) -> std::io::Result<usize> {
+                batch.recv(std::os::fd::AsFd::as_fd(self))
+            }
+
+            #[doc = concat!("As [`recv_batch`](", stringify!($socket), "::recv_batch); `Ok(None)` when none waits.")]
+            ///
+            /// # Errors
+            #[doc = concat!("As [`recv`](", stringify!($socket), "::recv), except `WouldBlock`.")]
+            pub fn try_recv_batch(&self, batch: &mut kodiak_sys::socket::RecvBatch) -> std::io::Result<Option<usize>> {
+                crate::try_io::not_ready_is_none(|| self.recv_batch(batch))
+            }
+
+            /// Sends with one system call as many datagrams of `batch` as the kernel takes, and says how many. Those are
+            /// gone from the batch, the others stay: register for writable, and send again.
+            ///
+            /// # Errors
+            #[doc = concat!("As [`send_to`](", stringify!($socket), "::send_to).")]
+            /// It is about the first datagram of the batch (or an *earlier* one, if it is `ConnectionRefused`): send again, or
+            /// [`skip`](kodiak_sys::socket::SendBatch::skip) it.
+            pub fn send_batch(&self, batch: &mut kodiak_sys::socket::SendBatch) -> std::io::Result<usize> {
+                batch.send(std::os::fd::AsFd::as_fd(self))
+            }
+
+            #[doc = concat!("As [`send_batch`](", stringify!($socket), "::send_batch); `Ok(None)` when there is no room.")]
+            ///
+            /// # Errors
+            #[doc = concat!("As [`send_batch`](", stringify!($socket), "::send_batch), except `WouldBlock`.")]
+            pub fn try_send_batch(&self, batch: &mut kodiak_sys::socket::SendBatch) -> std::io::Result<Option<usize>> {
+                crate::try_io::not_ready_is_none(|| self.send_batch(batch))
+            }
+        }
+    };
+}
+
+pub(crate) use {batches, read_and_write, source_and_conversions};

@@ -2,15 +2,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
 
 use kodiak_reactor::Io;
-use kodiak_sys::socket::{RecvBatch, SendBatch};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::error::BindError;
 use crate::options::{BindOptions, common_options};
-use crate::plumbing::source_and_conversions;
+use crate::plumbing::{batches, source_and_conversions};
 use crate::try_io::{TryRecv, not_ready_is_none};
 
 /// A UDP socket, non-blocking.
@@ -121,41 +119,6 @@ impl UdpSocket {
     /// What the kernel reports, except `WouldBlock` and `Interrupted` (it is repeated).
     pub fn try_send_to(&self, bytes: &[u8], target: SocketAddr) -> io::Result<Option<usize>> {
         not_ready_is_none(|| self.send_to(bytes, target))
-    }
-
-    /// Receives what waits with one system call, as far as `batch` has room, and says how many datagrams that are: at
-    /// least one. If the batch is [full](RecvBatch::is_full), more may wait.
-    ///
-    /// # Errors
-    /// As [`recv`](UdpSocket::recv).
-    pub fn recv_batch(&self, batch: &mut RecvBatch) -> io::Result<usize> {
-        batch.recv(self.io.as_fd())
-    }
-
-    /// As [`recv_batch`](UdpSocket::recv_batch); `Ok(None)` when none waits.
-    ///
-    /// # Errors
-    /// As [`recv`](UdpSocket::recv), except `WouldBlock`.
-    pub fn try_recv_batch(&self, batch: &mut RecvBatch) -> io::Result<Option<usize>> {
-        not_ready_is_none(|| self.recv_batch(batch))
-    }
-
-    /// Sends with one system call as many datagrams of `batch` as the kernel takes, and says how many. Those are gone from
-    /// the batch, the others stay: register for writable, and send again.
-    ///
-    /// # Errors
-    /// As [`send_to`](UdpSocket::send_to). It is about the first datagram of the batch (or an *earlier* one, if it is
-    /// `ConnectionRefused`): send again, or [`skip`](SendBatch::skip) it.
-    pub fn send_batch(&self, batch: &mut SendBatch) -> io::Result<usize> {
-        batch.send(self.io.as_fd())
-    }
-
-    /// As [`send_batch`](UdpSocket::send_batch); `Ok(None)` when the kernel's buffer is full.
-    ///
-    /// # Errors
-    /// As [`send_batch`](UdpSocket::send_batch), except `WouldBlock`.
-    pub fn try_send_batch(&self, batch: &mut SendBatch) -> io::Result<Option<usize>> {
-        not_ready_is_none(|| self.send_batch(batch))
     }
 
     /// Receives one datagram from the connected peer.
@@ -312,5 +275,6 @@ impl UdpSocket {
     }
 }
 
+batches!(UdpSocket);
 common_options!(UdpSocket);
 source_and_conversions!(UdpSocket, std::net::UdpSocket);

@@ -103,6 +103,22 @@ fn an_echo_in_udp_batches_allocates_nothing() {
 }
 
 #[test]
+fn an_echo_in_batches_of_unix_datagrams_allocates_nothing() {
+    let ends: [UnixDatagram; 2] = UnixDatagram::pair().unwrap().into();
+    let (mut incoming, mut outgoing) = (RecvBatch::new(16, 64), SendBatch::new(16, 1024));
+    (0..8).for_each(|_| outgoing.push(b"around", None).unwrap());
+    ends[0].send_batch(&mut outgoing).unwrap();
+    let bounce = move |socket: &mut UnixDatagram| {
+        socket.try_recv_batch(&mut incoming).unwrap().unwrap();
+        for datagram in incoming.iter() {
+            outgoing.push(datagram.bytes, datagram.from).unwrap();
+        }
+        assert_eq!(socket.try_send_batch(&mut outgoing).unwrap(), Some(incoming.len()));
+    };
+    expect_none(&mut register(&ends), &mut PingPong(ends, bounce));
+}
+
+#[test]
 fn an_echo_in_unix_datagrams_allocates_nothing() {
     let (left, right) = UnixDatagram::pair().unwrap();
     left.send(b"around").unwrap();

@@ -1,4 +1,4 @@
-//! UDP beyond a datagram at a time: batches, multicast, broadcast.
+//! Beyond a datagram at a time: batches, multicast, broadcast.
 
 mod common;
 
@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use common::{PATIENCE, libkqueue_lacks, until_readable};
-use kodiak_net::{BindOptions, RecvBatch, SendBatch, TryRecv, UdpSocket};
+use kodiak_net::{BindOptions, RecvBatch, SendBatch, TryRecv, UdpSocket, UnixDatagram};
 use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, Trigger};
 
 fn loopback() -> SocketAddr {
@@ -96,6 +96,36 @@ fn batches_are_answered_with_batches() {
 fn batches_work_the_same_one_by_one() {
     let answers = SendBatch::new(20, 1280).one_by_one();
     exchange(RecvBatch::new(20, 64).one_by_one(), answers, SendBatch::new(50, 1280).one_by_one());
+}
+
+/// Everything that `left` sends in batches arrives at `right`, in order, however often the receiver's queue is full.
+fn pour(mut received: RecvBatch, mut sent: SendBatch) {
+    let (left, right) = UnixDatagram::pair().unwrap();
+    let (mut next, mut expected, mut refusals) = (0_u32, 0_u32, 0);
+    while expected < QUESTIONS {
+        while next < QUESTIONS && sent.push(&next.to_be_bytes(), None).is_ok() {
+            next += 1;
+        }
+        if !sent.is_empty() && left.try_send_batch(&mut sent).unwrap().is_some() {
+            continue;
+        }
+        refusals += 1;
+        until_readable(&right);
+        while right.try_recv_batch(&mut received).unwrap().is_some() {
+            for datagram in received.iter() {
+                assert_eq!((datagram.bytes, datagram.from), (&expected.to_be_bytes()[..], None));
+                expected += 1;
+            }
+        }
+    }
+    assert!(refusals > 1, "the queue was never full");
+    assert_eq!(right.try_recv_batch(&mut received).unwrap(), None);
+}
+
+#[test]
+fn batches_go_over_unix_datagrams_too() {
+    pour(RecvBatch::new(20, 64), SendBatch::new(50, 1280));
+    pour(RecvBatch::new(20, 64).one_by_one(), SendBatch::new(50, 1280).one_by_one());
 }
 
 #[test]

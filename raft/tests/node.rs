@@ -14,7 +14,8 @@ use bytes::Bytes;
 use kodiak_raft::{
     core::Role,
     node::{CallError, Handle, Node, NodeError, Options, Running, Token, start},
-    replica::{Committed, Request, RequestId, StateMachine},
+    replica::{Committed, Limits, Request, RequestId, StateMachine},
+    storage::LogOptions,
     types::NodeId,
 };
 use kodiak_reactor::{EventLoop, Handler, ReadHint};
@@ -66,9 +67,13 @@ struct Cluster {
 
 impl Cluster {
     fn start(count: u64) -> Cluster {
+        Cluster::start_as(count, |options| options)
+    }
+
+    fn start_as(count: u64, set: fn(Options) -> Options) -> Cluster {
         for _ in 0..5 {
             let (addresses, folder) = (addresses(count), tempfile::tempdir().unwrap());
-            let start_one = |id| Ok((id, start(&options(id, &addresses, folder.path()), Journal::default())?));
+            let start_one = |id| Ok((id, start(&set(options(id, &addresses, folder.path())), Journal::default())?));
             match (1..=count).map(start_one).collect() {
                 Ok(nodes) => return Cluster { nodes, addresses, folder },
                 Err(NodeError::Listen { .. }) => {}
@@ -187,6 +192,43 @@ fn a_stopped_node_catches_up() {
     insist(cluster.handle(1), b"b");
     cluster.nodes.insert(3, start(&cluster.options(3), Journal::default()).unwrap());
     assert_eq!(cluster.handle(3).read("").unwrap(), "ab");
+}
+
+/// Snapshots early, in small pieces.
+fn compacting(options: Options) -> Options {
+    let limits = Limits { snapshot_every_bytes: 2048, ..options.limits };
+    let log = LogOptions { segment_bytes: 4096, ..options.log };
+    Options { limits, log, snapshot_chunk_bytes: 512, ..options }
+}
+
+#[test]
+fn a_node_that_was_away_while_the_log_was_compacted_is_sent_a_snapshot() {
+    let mut cluster = Cluster::start_as(3, compacting);
+    insist(cluster.handle(1), b"first ");
+    cluster.stop(3);
+    // What node 3 had at most, and no more than that is kept for it once it counts as gone.
+    let last = cluster.handle(1).status().unwrap().replica.core.last_index;
+    let mut expected = b"first ".to_vec();
+    while cluster.handle(1).status().unwrap().replica.core.first_index <= last.next() {
+        insist(cluster.handle(1), &[b'x'; 100]);
+        expected.extend_from_slice(&[b'x'; 100]);
+        assert!(expected.len() < 1 << 20, "{:?}", cluster.handle(1).status());
+    }
+    cluster.nodes.insert(3, start(&compacting(cluster.options(3)), Journal::default()).unwrap());
+    assert_eq!(cluster.handle(3).read("").unwrap(), expected);
+    let status = cluster.handle(3).status().unwrap().replica.core;
+    assert!(status.first_index > last && status.snapshot > last, "{status:?}");
+    // All start again, from their snapshots.
+    (1..=3).for_each(|id| cluster.stop(id));
+    for id in 1..=3 {
+        cluster.nodes.insert(id, start(&compacting(cluster.options(id)), Journal::default()).unwrap());
+    }
+    for id in 1..=3 {
+        assert!(cluster.handle(id).status().unwrap().replica.core.first_index > last);
+        assert_eq!(cluster.handle(id).read("").unwrap(), expected, "node {id}");
+    }
+    insist(cluster.handle(2), b" last");
+    assert!(cluster.handle(3).read("").unwrap().ends_with(b"x last"));
 }
 
 #[test]

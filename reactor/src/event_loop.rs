@@ -262,7 +262,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     ///
     /// [`TimerError::TooFar`], and [`TimerError::TooMany`] if the builder's `timer_capacity` is reached.
     pub fn timeout(&mut self, token: T, delay: Duration) -> Result<Timeout, TimerError> {
-        self.timers.set(token, after(delay)?)
+        self.timeout_at(token, after(delay)?)
     }
 
     /// [`timeout`](EventLoop::timeout) with a point in time. `event_loop.now() + delay` counts from the turn's own time and
@@ -272,6 +272,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     ///
     /// [`TimerError::TooMany`].
     pub fn timeout_at(&mut self, token: T, deadline: Instant) -> Result<Timeout, TimerError> {
+        self.quirks.add(Quirks::TIMERS);
         self.timers.set(token, deadline)
     }
 
@@ -284,6 +285,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     ///
     /// [`TimerError::ZeroPeriod`] for less than a microsecond; [`TimerError::TooFar`]; [`TimerError::TooMany`].
     pub fn interval(&mut self, token: T, period: Duration) -> Result<Timeout, TimerError> {
+        self.quirks.add(Quirks::TIMERS);
         self.timers.set_periodic(token, after(period)?, period)
     }
 
@@ -458,7 +460,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.run_turn(handler, limit)
     }
 
-    #[inline]
+    #[inline(always)]
     fn run_turn<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<(), RunError> {
         let mut running = Running::begin(self)?;
         let end = running.turn(handler, limit)?;

@@ -5,7 +5,7 @@
 /// The set is empty between two turns only if the bell is armed, and nobody had rung since the loop last looked at everything that
 /// rings it. Then the next wait may begin at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Quirks(u8);
+pub(crate) struct Quirks(u32);
 
 impl Quirks {
     pub(crate) const NONE: Quirks = Quirks(0);
@@ -25,6 +25,8 @@ impl Quirks {
     pub(crate) const SIGNALS: Quirks = Quirks(1 << 6);
     /// Times are measured.
     pub(crate) const MEASURED: Quirks = Quirks(1 << 7);
+    /// Timeouts are pending, or were when a turn last looked.
+    pub(crate) const TIMERS: Quirks = Quirks(1 << 8);
 
     /// Work that the last turn left, apart from what the channels and the wheel know themselves.
     pub(crate) const LEFT_OVERS: Quirks = Quirks(Quirks::READY.0 | Quirks::AGAIN.0 | Quirks::STOPPING.0);

@@ -151,10 +151,11 @@ impl Shared {
         Shared { selector, dead: Mutex::new(Vec::new()), any_dead: AtomicBool::new(false) }
     }
 
-    /// One load, so that the loop can afford to ask before each dispatch.
+    /// One load, so that the loop can afford to ask before each dispatch. Relaxed: whoever says yes goes on to take the lock, and
+    /// whoever must be heard has dropped its source on this thread, or told this thread of it.
     #[inline]
     pub(crate) fn any_dead(&self) -> bool {
-        self.any_dead.load(Ordering::Acquire)
+        self.any_dead.load(Ordering::Relaxed)
     }
 
     /// Makes sure that `registrations` keys fit without an allocation.

@@ -2,6 +2,7 @@
 //!
 //! Ticks are microseconds since the loop was built. Deadlines are rounded up and the present down, so nothing fires early.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use kodiak_timer::{Advance, Key, Ticks, Wheel};
@@ -28,13 +29,23 @@ pub(crate) struct Timers<T> {
     wheel: Wheel<Timer<T>>,
     ticks: Ticks,
     capacity: usize,
+    next: Cell<Next>,
+}
+
+/// What is known of the earliest timeout, so that most turns compare two instants instead of asking the wheel.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Unknown,
+    Never,
+    At(Instant),
 }
 
 const RESOLUTION: Duration = Duration::from_micros(1);
 
 impl<T: Copy> Timers<T> {
     pub(crate) fn new(origin: Instant, capacity: usize) -> Timers<T> {
-        Timers { wheel: Wheel::new(0), ticks: Ticks::new(origin, RESOLUTION), capacity }
+        let (wheel, ticks) = (Wheel::new(0), Ticks::new(origin, RESOLUTION));
+        Timers { wheel, ticks, capacity, next: Cell::new(Next::Never) }
     }
 
     pub(crate) fn set(&mut self, token: T, deadline: Instant) -> Result<Timeout, TimerError> {
@@ -52,15 +63,18 @@ impl<T: Copy> Timers<T> {
         if self.wheel.len() >= self.capacity {
             return Err(TimerError::TooMany { limit: self.capacity });
         }
+        self.next.set(Next::Unknown);
         Ok(Timeout(self.wheel.insert(deadline, Timer { token, period })))
     }
 
     pub(crate) fn clear(&mut self, timeout: Timeout) -> Option<T> {
+        self.next.set(Next::Unknown);
         self.wheel.cancel(timeout.0).map(|timer| timer.token)
     }
 
     pub(crate) fn reset(&mut self, timeout: Timeout, deadline: Instant) -> Result<(), TimerError> {
         let deadline = self.ticks.ticks_up(deadline);
+        self.next.set(Next::Unknown);
         if self.wheel.reschedule(timeout.0, deadline) { Ok(()) } else { Err(TimerError::NotPending) }
     }
 
@@ -72,14 +86,27 @@ impl<T: Copy> Timers<T> {
         self.wheel.len()
     }
 
+    /// When the earliest timeout is due; `None` if there is none, or if it lies beyond what the clock can say.
+    fn next(&self) -> Option<Instant> {
+        match self.next.get() {
+            Next::At(instant) => Some(instant),
+            Next::Never => None,
+            Next::Unknown => {
+                let next = self.wheel.next_deadline().and_then(|tick| self.ticks.instant_of(tick));
+                self.next.set(next.map_or(Next::Never, Next::At));
+                next
+            }
+        }
+    }
+
     /// How long from `now` until the earliest timeout; `None` if there is none.
     pub(crate) fn until_next(&self, now: Instant) -> Option<Duration> {
-        self.wheel.next_deadline().map(|tick| self.ticks.until(tick, now))
+        self.next().map(|next| next.saturating_duration_since(now))
     }
 
     /// Whether a timeout is due at `now`.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.wheel.next_deadline().is_some_and(|tick| tick <= self.ticks.ticks_down(now))
+        self.next().is_some_and(|next| next <= now)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -87,6 +114,7 @@ impl<T: Copy> Timers<T> {
     }
 
     pub(crate) fn advance(&mut self, now: Instant, budget: usize) -> Advance {
+        self.next.set(Next::Unknown);
         self.wheel.advance(self.ticks.ticks_down(now), budget)
     }
 
@@ -94,6 +122,7 @@ impl<T: Copy> Timers<T> {
     /// its period after its deadline that lies in the future: periods that were missed are skipped.
     pub(crate) fn next_due(&mut self, advance: &mut Advance) -> Option<T> {
         let now = self.wheel.now();
+        self.next.set(Next::Unknown);
         let expired = advance.next(&mut self.wheel)?;
         let Timer { token, period } = *expired.value();
         if period == 0 {

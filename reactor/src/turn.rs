@@ -1,7 +1,7 @@
 //! One turn of the loop: wait, then signals, I/O, timers, messages, further channels, `turn_end`.
 //!
 //! A turn with nothing but I/O makes one system call, the wait, and asks after everything else with one look at the loop's
-//! [`Quirks`], one at the wheel and one at the bell.
+//! [`Quirks`] and one at the bell.
 //!
 //! Callbacks are given the whole loop, so between any two of them everything may have changed. Nothing is therefore held
 //! across a callback but keys and counts, and each step looks up again what it is about to touch.
@@ -31,9 +31,9 @@ pub(crate) enum End {
 
 impl<T: Copy, M> EventLoop<T, M> {
     /// Runs one turn.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn turn<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<End, RunError> {
-        if self.quirks.is_empty() && self.timers.is_empty() && matches!(limit, Limit::Forever) {
+        if self.quirks.is_empty() && matches!(limit, Limit::Forever) {
             self.collect(handler)?;
         } else {
             self.collect_unusual(handler, limit)?;
@@ -42,16 +42,15 @@ impl<T: Copy, M> EventLoop<T, M> {
             self.begin_unusual(handler)?;
         }
         self.deliver_events(handler);
-        let mut shutdown = false;
-        if !self.quirks.is_empty() || !self.timers.is_empty() || self.channels.bell.is_rung() {
-            shutdown = self.deliver_others(handler);
+        if !self.quirks.is_empty() || self.channels.bell.is_rung() {
+            return Ok(self.end_unusual(handler));
         }
-        self.timed(|event_loop| handler.turn_end(event_loop));
+        handler.turn_end(self);
         self.stats.turns += 1;
         if self.quirks.is_empty() && self.channels.bell.rest() {
             return Ok(End::Rested);
         }
-        Ok(self.end_unusual(shutdown))
+        Ok(self.end(false))
     }
 
     /// What comes before the events.
@@ -73,8 +72,16 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(())
     }
 
-    /// What comes between the events and `turn_end`. Says whether a remote wants the loop to stop.
+    /// What comes after the events, with more of it than usual.
     #[inline(never)]
+    fn end_unusual<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> End {
+        let shutdown = self.deliver_others(handler);
+        self.timed(|event_loop| handler.turn_end(event_loop));
+        self.stats.turns += 1;
+        self.end(shutdown)
+    }
+
+    /// What comes between the events and `turn_end`. Says whether a remote wants the loop to stop.
     fn deliver_others<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> bool {
         if self.quirks.any(Quirks::AGAIN) {
             self.deliver_again(handler);
@@ -93,7 +100,7 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// The loop is not known to have seen everything. Unless work is left over, it looks, with the bell armed.
     #[inline(never)]
-    fn end_unusual(&mut self, shutdown: bool) -> End {
+    fn end(&mut self, shutdown: bool) -> End {
         if shutdown || self.quirks.any(Quirks::STOPPING) {
             self.quirks.add(Quirks::LOOK);
             return End::Stop;
@@ -158,10 +165,13 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver_events<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
         while self.batch.any() {
-            self.reap();
+            if self.shared.any_dead() {
+                self.reap();
+                continue;
+            }
             let Some(event) = self.batch.next_event() else { return };
             // Nearly all events: a source that can be read, and of which nothing else is or was to be told.
             if event.readiness == Readiness::READABLE
@@ -309,6 +319,10 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     fn fire_timers<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
         if self.timers.is_empty() {
+            self.quirks.remove(Quirks::TIMERS);
+            return;
+        }
+        if !self.timers.is_due(self.now()) {
             return;
         }
         let mut advance = self.timers.advance(self.now(), self.settings.timers_per_turn);

@@ -2,12 +2,13 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use allocation_counter::measure;
 use common::{Loop, On, Seen, pair};
-use kodiak_reactor::{Interest, Io, Trigger};
+use kodiak_reactor::{EventLoop, Handler, Interest, Io, Trigger};
 
 #[test]
 fn a_turn_with_io_timers_messages_registration_and_a_drop_allocates_nothing() {
@@ -67,4 +68,20 @@ fn dropping_registered_sources_allocates_nothing() {
     let sources: Vec<_> = (0..100).map(|_| Io::new(ours.get_ref().try_clone().unwrap())).collect();
     let counted = measure(|| sources.iter().for_each(|io| event_loop.register(io, 1).unwrap()));
     assert_eq!(counted.count_total, 0, "registering in warm slots");
+}
+
+#[test]
+fn the_end_of_a_child_allocates_nothing() {
+    struct Ends(u32);
+    impl Handler<(), ()> for Ends {
+        fn child_exit(&mut self, _: &mut EventLoop<(), ()>, (): (), status: io::Result<ExitStatus>) {
+            self.0 += u32::from(status.is_ok_and(|status| status.success()));
+        }
+    }
+    let (mut event_loop, mut ends) = (EventLoop::new().unwrap(), Ends(0));
+    for n in 1..=3 {
+        event_loop.watch_child(Command::new("true").spawn().unwrap(), ()).unwrap();
+        let counted = measure(|| event_loop.run_once(&mut ends, None).unwrap());
+        assert_eq!((ends.0, counted.count_total), (n, 0));
+    }
 }

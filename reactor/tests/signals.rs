@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{Loop, On, Seen, ready};
 use kodiak_reactor::Signal;
+use kodiak_sys::Signals;
 
 fn kill_us(signal: &str) -> Child {
     Command::new("kill").args([signal, &process::id().to_string()]).spawn().expect("the `kill` program")
@@ -16,6 +17,7 @@ fn kill_us(signal: &str) -> Child {
 fn main() {
     signals_come_first();
     waits_survive_signals();
+    a_storm_of_signals_neither_ends_a_wait_early_nor_keeps_it_from_ending();
     println!("signals: ok");
 }
 
@@ -73,4 +75,33 @@ fn waits_survive_signals() {
     assert_eq!(event_loop.stats().interruptions, interrupted);
     event_loop.watch_signals(&[]).unwrap();
     children.iter_mut().for_each(|child| assert!(child.wait().unwrap().success()));
+}
+
+/// Signals that are not the loop's: their handler runs, and all that the loop gets of them is the end of its wait.
+fn a_storm_of_signals_neither_ends_a_wait_early_nor_keeps_it_from_ending() {
+    let _elsewhere = Signals::new(&[Signal::USR2]).unwrap();
+    let storm = format!("while kill -USR2 {}; do :; done", process::id());
+    let mut storm = Command::new("sh").args(["-c", &storm]).spawn().unwrap();
+    let mut event_loop = Loop::new().unwrap();
+    let limit = Duration::from_millis(30);
+    // The shell may take a while to begin.
+    for turn in 1.. {
+        let (before, begun) = (event_loop.stats(), Instant::now());
+        let mut ends = 0;
+        let mut handler = On(|_: &mut Loop, call| ends += u32::from(call == Seen::TurnEnd));
+        event_loop.run_once(&mut handler, Some(limit)).unwrap();
+        assert!(begun.elapsed() >= limit, "ended early");
+        let stats = event_loop.stats();
+        let (interruptions, sleeps) = (stats.interruptions - before.interruptions, stats.sleeps - before.sleeps);
+        assert_eq!((ends, stats.turns), (1, turn), "resumed within the turn");
+        assert!(
+            sleeps == interruptions || sleeps == interruptions + 1,
+            "not longer than it had to: {sleeps} {interruptions}"
+        );
+        if interruptions >= 3 {
+            break;
+        }
+    }
+    storm.kill().unwrap();
+    storm.wait().unwrap();
 }

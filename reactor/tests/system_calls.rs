@@ -16,7 +16,7 @@ fn mark() {
     let _ = parent_id();
 }
 
-/// What is traced: four sections between marks.
+/// What is traced: five sections between marks.
 fn scenario() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, mut theirs) = pair();
@@ -54,6 +54,15 @@ fn scenario() {
             (1..1000).for_each(|n| sender.send(n).unwrap());
         }
     });
+    event_loop.run_once(&mut burst, None).unwrap();
+    mark(); // 5: the same to a loop that nobody had rung for
+    let mut burst = On(|_: &mut Loop, call| {
+        if let Seen::Readable(..) = call {
+            ours.get_ref().read_exact(&mut [0; 1]).unwrap();
+            (0..1000).for_each(|n| sender.send(n).unwrap());
+        }
+    });
+    theirs.write_all(b"x").unwrap();
     event_loop.run_once(&mut burst, None).unwrap();
     mark();
 }
@@ -98,7 +107,7 @@ fn main() {
     assert!(status.success());
     let trace = std::fs::read_to_string(&file).unwrap();
     let sections = sections(&trace);
-    assert_eq!(sections.len(), 4, "{trace}");
+    assert_eq!(sections.len(), 5, "{trace}");
     const WAITS: [&str; 2] = ["epoll_pwait2", "epoll_wait"];
     const READS: [&str; 2] = ["read", "recvfrom"];
     const WRITES: [&str; 2] = ["write", "sendto"];
@@ -111,5 +120,7 @@ fn main() {
     assert_eq!(count(&sections[2], &WAITS), 1);
     assert_eq!(sections[3], ["write", sections[3][1]], "one wake for the first, none for those sent to a loop awake");
     assert_eq!(count(&sections[3], &WAITS), 1);
+    assert_eq!((sections[4].len(), count(&sections[4], &WAITS)), (3, 1), "no wake at all: {:?}", sections[4]);
+    assert_eq!((count(&sections[4], &READS), count(&sections[4], &WRITES)), (1, 1), "the test's own");
     println!("system_calls: ok");
 }

@@ -39,6 +39,64 @@ fn the_kernel_is_told_and_events_are_as_ever() {
     }
 }
 
+/// Threads that wait, each with a selector of its own, for the same socket; how many of them one byte wakes.
+#[cfg(all(target_os = "linux", not(kodiak_kqueue)))]
+fn woken_of(threads: usize, exclusive: bool) -> usize {
+    use kodiak_sys::{Events, Waker};
+    use std::io::Write;
+    use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+    let (ours, mut theirs) = unix_pair();
+    let selectors: Vec<_> = (0..threads).map(|_| Selector::new().unwrap()).collect();
+    let wakers: Vec<_> = selectors.iter().map(|selector| Waker::new(selector, 0).unwrap()).collect();
+    for selector in &selectors {
+        let (source, want, level) = (ours.as_fd(), Interest::READABLE, Trigger::Level);
+        if exclusive { selector.add_exclusive(source, 1, want, level) } else { selector.add(source, 1, want, level) }
+            .unwrap();
+    }
+    let ids: Vec<_> = (0..threads).map(|_| AtomicI32::new(0)).collect();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for (selector, id) in selectors.iter().zip(&ids) {
+            let over = &over;
+            scope.spawn(move || {
+                let mut events = Events::with_capacity(4);
+                // SAFETY: no arguments, and it cannot fail.
+                id.store(unsafe { libc::gettid() }, Ordering::SeqCst);
+                selector.wait(&mut events, None).unwrap();
+                // Whoever was woken is not asleep again before everybody was counted.
+                while !over.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+            });
+        }
+        let asleep = |id: &AtomicI32| {
+            let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", id.load(Ordering::SeqCst)));
+            // The state follows the name, which is in parentheses.
+            stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('S'))
+        };
+        while !ids.iter().all(asleep) {
+            std::thread::yield_now();
+        }
+        // The kernel makes a sleeper runnable before the call that woke it returns.
+        theirs.write_all(b"x").unwrap();
+        let woken = ids.iter().filter(|id| !asleep(id)).count();
+        over.store(true, Ordering::SeqCst);
+        wakers.iter().for_each(|waker| waker.wake().unwrap());
+        woken
+    })
+}
+
+#[cfg(all(target_os = "linux", not(kodiak_kqueue)))]
+#[test]
+fn of_several_that_wait_one_event_wakes_at_least_one_and_not_all() {
+    assert_eq!(woken_of(4, false), 4, "what it is for");
+    for _ in 0..20 {
+        let woken = woken_of(4, true);
+        assert!((1..4).contains(&woken), "{woken} of 4");
+    }
+}
+
 #[test]
 fn what_it_is_not_for_is_refused() {
     let (a, _b) = unix_pair();

@@ -57,11 +57,14 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod blocks;
 mod expiry;
 mod geometry;
 #[cfg(feature = "std")]
 pub mod instant;
 mod lists;
+mod lookahead;
+mod opening;
 mod slab;
 #[cfg(test)]
 mod tests;

@@ -1,185 +1,328 @@
-//! The slots' lists: putting a timer where it belongs, taking it out, dealing a slot out to lower levels.
+//! The slots' lists: first in, first out, and anything may leave from the middle. They know timers by their indices only.
 //!
-//! What always holds (`tests/invariants.rs` checks it after every step of the model test):
+//! To cancel is to blank an entry: one store, for which nobody waits. That the block has an entry less is only noted; every so
+//! often what was noted is counted, all at once, so that the processor fetches those blocks from memory together; and blocks
+//! that are used up are used again. Whether a *slot* is empty is known at once.
 //!
-//! - A timer's tick is never before the cursor, and the cursor never after `now`.
-//! - A timer is in the slot its tick belongs to, or in one *before* it, when it was rescheduled by one store (it moves on
-//!   when its slot is opened).
-//! - A slot's `earliest` is a tick of that slot, and no timer in its list is before it. It is the earliest timer's tick
-//!   unless that timer was taken out of a list too long to search (see [`SEARCH_LIMIT`]): then the wheel may wake once
-//!   too early for this slot, never too late.
-//! - While a slot is being dealt out (`opening`), the cursor is inside it, and a new timer for that slot queues up
-//!   at its end, behind older ones of the same tick.
+//! So there are never more blocks than pending timers, one for each slot, and [`NOTED`].
 
-use crate::geometry::Place;
+use alloc::boxed::Box;
+use alloc::vec;
+
+use crate::blocks::{Block, Blocks, ENTRIES, Location, Warmth};
+use crate::geometry::{LEVELS, Occupancy, PLACES, Place, SLOTS};
 use crate::slab::NIL;
-use crate::wheel::Wheel;
 
-/// A slot's earliest timer was taken out: how many of the others are looked at for the next earliest. A list of `n`
-/// timers loses its earliest in one of `n` cancellations, so the expected cost is one look, whatever `n`; the limit
-/// bounds the worst case. 16 nodes are 16 cache misses at most, about a microsecond.
-const SEARCH_LIMIT: usize = 16;
+/// After so many cancellations the blocks' entries are counted.
+const NOTED: usize = 32;
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Slot {
-    /// No timer in the list fires before this tick. Meaningless while the list is empty.
-    pub(crate) earliest: u64,
-    pub(crate) head: u32,
-    pub(crate) tail: u32,
+struct Slot {
+    /// No timer in the list fires before this tick; `u64::MAX` if there is none.
+    earliest: u64,
+    /// How many timers.
+    len: u32,
+    /// The first block; [`NIL`] if there is none.
+    head: u32,
+    /// Where the next timer goes if there is room: behind the last one of the last block.
+    end: Location,
 }
 
 impl Slot {
-    pub(crate) const EMPTY: Slot = Slot { earliest: u64::MAX, head: NIL, tail: NIL };
+    const EMPTY: Slot = Slot { earliest: u64::MAX, len: 0, head: NIL, end: Location::NONE };
+
+    fn last_block(&self) -> u32 {
+        if self.head == NIL { NIL } else { self.end.block() }
+    }
 }
 
-impl<T> Wheel<T> {
-    /// Puts a node, whose tick is set, at the end of the list it belongs to.
-    #[inline]
-    pub(crate) fn link(&mut self, index: u32) {
-        let place = Place::of(self.cursor, self.slab.node(index).tick);
-        match self.opening {
-            // Behind the older timers of its tick. Two are dealt out for each that comes, so that the slot gets empty
-            // however many come.
-            Some(open) if place.level() < open.level() => {
-                self.append(index, open);
-                self.deal_one();
-                self.deal_one();
-            }
-            _ => self.append(index, place),
-        }
+#[derive(Debug)]
+pub(crate) struct Lists {
+    slots: Box<[Slot; PLACES]>,
+    pub(crate) occupancy: Occupancy,
+    blocks: Blocks,
+    /// The blocks that have an entry less than they know.
+    noted: [u32; NOTED],
+    noted_len: usize,
+}
+
+impl Lists {
+    pub(crate) fn new() -> Lists {
+        let Ok(slots) = vec![Slot::EMPTY; PLACES].into_boxed_slice().try_into() else {
+            unreachable!("it has that length")
+        };
+        Lists { slots, occupancy: Occupancy::EMPTY, blocks: Blocks::new(), noted: [NIL; NOTED], noted_len: 0 }
+    }
+
+    /// Memory for so many timers: enough however they are spread, as long as they leave the lists in the order in which they
+    /// came; and in any case for up to 704 of them.
+    pub(crate) fn reserve(&mut self, timers: usize) {
+        self.blocks.reserve(timers / ENTRIES + timers.min(LEVELS * SLOTS) + NOTED);
     }
 
     #[inline]
-    fn append(&mut self, index: u32, place: Place) {
+    pub(crate) fn len(&self, place: Place) -> u32 {
+        self.slots[place.index()].len
+    }
+
+    #[inline]
+    pub(crate) fn earliest(&self, place: Place) -> u64 {
+        self.slots[place.index()].earliest
+    }
+
+    pub(crate) fn set_earliest(&mut self, place: Place, tick: u64) {
+        self.slots[place.index()].earliest = tick;
+    }
+
+    /// One more timer in the list.
+    #[inline]
+    fn count(&mut self, place: Place, tick: u64) -> &mut Slot {
         let slot = &mut self.slots[place.index()];
-        let last = slot.tail;
-        let node = self.slab.node_mut(index);
-        node.place = place;
-        node.prev = last;
-        node.next = NIL;
-        slot.tail = index;
-        if last == NIL {
-            slot.head = index;
-            slot.earliest = node.tick;
+        if slot.len == 0 {
             self.occupancy.set(place);
-        } else {
-            slot.earliest = slot.earliest.min(node.tick);
-            self.slab.node_mut(last).next = index;
         }
+        slot.earliest = slot.earliest.min(tick);
+        slot.len += 1;
+        slot
     }
 
-    fn prepend(&mut self, index: u32, place: Place) {
+    /// Puts a timer at the end of a list.
+    #[inline]
+    pub(crate) fn append(&mut self, place: Place, tick: u64, index: u32) -> Location {
+        let slot = self.count(place, tick);
+        let location = slot.end;
+        if location.entry() >= ENTRIES {
+            return self.append_block(place, index);
+        }
+        slot.end = Location(location.0 + 1);
+        self.blocks.block_mut(location.block()).set(location.entry(), index);
+        location
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_block(&mut self, place: Place, index: u32) -> Location {
+        let at = self.blocks.add(place, false);
         let slot = &mut self.slots[place.index()];
-        let first = slot.head;
-        let node = self.slab.node_mut(index);
-        node.place = place;
-        node.prev = NIL;
-        node.next = first;
-        slot.head = index;
-        if first == NIL {
-            slot.tail = index;
-            slot.earliest = node.tick;
-            self.occupancy.set(place);
-        } else {
-            slot.earliest = slot.earliest.min(node.tick);
-            self.slab.node_mut(first).prev = index;
+        let last = slot.last_block();
+        slot.end = Location::new(at, 1);
+        match self.blocks.get_mut(last) {
+            Some(block) => block.next = at,
+            None => slot.head = at,
         }
+        let block = self.blocks.block_mut(at);
+        block.prev = last;
+        block.set(0, index);
+        Location::new(at, 0)
     }
 
-    /// Takes a node out of its list.
-    #[inline]
-    pub(crate) fn unlink(&mut self, index: u32) {
-        let node = self.slab.node(index);
-        let (place, tick, prev, next) = (node.place, node.tick, node.prev, node.next);
+    /// Puts a timer in front of a list.
+    pub(crate) fn prepend(&mut self, place: Place, tick: u64, index: u32) -> Location {
+        let head = self.count(place, tick).head;
+        if let Some(entry) = self.blocks.get_mut(head).and_then(|block| block.push_front(index)) {
+            return Location::new(head, entry);
+        }
+        let at = self.blocks.add(place, true);
         let slot = &mut self.slots[place.index()];
-        let was_earliest = slot.earliest == tick;
-        if prev == NIL {
-            slot.head = next;
+        slot.head = at;
+        match self.blocks.get_mut(head) {
+            Some(block) => block.prev = at,
+            None => slot.end = Location::new(at, ENTRIES),
         }
-        if next == NIL {
-            slot.tail = prev;
+        let block = self.blocks.block_mut(at);
+        block.next = head;
+        Location::new(at, block.push_front(index).expect("a new block has room"))
+    }
+
+    /// Takes a timer out, wherever it is. Says how many are left in its list.
+    #[inline]
+    pub(crate) fn remove(&mut self, place: Place, location: Location) -> u32 {
+        self.blocks.block_mut(location.block()).set(location.entry(), NIL);
+        self.noted[self.noted_len % NOTED] = location.block();
+        self.noted_len += 1;
+        if self.noted_len == NOTED {
+            self.settle();
         }
-        if slot.head == NIL {
-            self.emptied(place);
-            return;
+        self.uncount(place, 1)
+    }
+
+    /// So many timers less in the list.
+    #[inline]
+    fn uncount(&mut self, place: Place, timers: u32) -> u32 {
+        let slot = &mut self.slots[place.index()];
+        slot.len -= timers;
+        let left = slot.len;
+        if left == 0 {
+            slot.earliest = u64::MAX;
+            self.occupancy.clear(place);
         }
-        if prev != NIL {
-            self.slab.node_mut(prev).next = next;
+        left
+    }
+
+    /// Counts what was noted. After that every block of a list has timers, but perhaps the last.
+    #[cold]
+    #[inline(never)]
+    fn settle(&mut self) {
+        let mut used_up = [NIL; NOTED];
+        let mut count = 0;
+        // Without a branch that depends on what is read, so that all are read at once.
+        for &at in self.noted.iter().take(self.noted_len) {
+            let block = self.blocks.block_mut(at);
+            block.gone += 1;
+            used_up[count % NOTED] = at;
+            count += usize::from(block.is_used_up());
         }
-        if next != NIL {
-            self.slab.node_mut(next).prev = prev;
+        self.noted_len = 0;
+        for &at in &used_up[..count] {
+            self.free_block(at);
         }
-        // On level 0 all timers of a slot have one tick; a slot that is being opened is due whatever is in it.
-        if was_earliest && place.level() > 0 && self.opening != Some(place) {
-            self.find_earliest(place);
+    }
+
+    /// Takes a block that is used up out of its list.
+    fn free_block(&mut self, at: u32) {
+        let &Block { prev, next, place, .. } = self.blocks.block(at);
+        let slot = &mut self.slots[place.expect("a block in a list knows its list").index()];
+        match self.blocks.get_mut(prev) {
+            Some(block) => block.next = next,
+            None => slot.head = next,
         }
+        match self.blocks.get_mut(next) {
+            Some(block) => block.prev = prev,
+            None if prev == NIL => slot.end = Location::NONE,
+            None => slot.end = Location::new(prev, ENTRIES),
+        }
+        self.blocks.free(at);
+    }
+
+    /// The first timer of a list that has one, and its block.
+    #[inline]
+    pub(crate) fn front(&mut self, place: Place) -> (u32, u32) {
+        if self.noted_len > 0 {
+            self.settle();
+        }
+        let at = self.slots[place.index()].head;
+        (self.blocks.block_mut(at).front(), at)
+    }
+
+    /// Takes the [`front`](Lists::front) out. Says how many are left in the list.
+    #[inline]
+    pub(crate) fn pop_front(&mut self, place: Place) -> u32 {
+        let at = self.slots[place.index()].head;
+        let entry = usize::from(self.blocks.block(at).first) + 1;
+        self.pop_to(place, entry, 1)
+    }
+
+    /// Takes what is before this entry of the first block out: so many timers. Says how many are left in the list.
+    #[inline]
+    pub(crate) fn pop_to(&mut self, place: Place, entry: usize, timers: usize) -> u32 {
+        let at = self.slots[place.index()].head;
+        let block = self.blocks.block_mut(at);
+        block.first = entry as u8;
+        block.gone += timers as u8;
+        if block.is_used_up() {
+            self.free_block(at);
+        }
+        self.uncount(place, timers as u32)
+    }
+
+    /// The entries of a block, and the first that counts.
+    #[inline]
+    pub(crate) fn left_in(&self, at: u32) -> ([u32; ENTRIES], usize) {
+        let block = self.blocks.block(at);
+        (*block.entries(), usize::from(block.first))
     }
 
     #[inline]
-    fn emptied(&mut self, place: Place) {
-        self.occupancy.clear(place);
-        if self.opening == Some(place) {
-            self.opening = None;
-        }
+    pub(crate) fn warmth(&self, at: u32) -> Warmth {
+        self.blocks.block(at).warmth
     }
 
-    /// The earliest timer of this slot has gone: looks for the next, in a list short enough.
-    fn find_earliest(&mut self, place: Place) {
-        let slot = self.slots[place.index()];
-        let mut earliest = u64::MAX;
-        let mut index = slot.head;
-        for _ in 0..SEARCH_LIMIT {
-            let node = self.slab.node(index);
-            earliest = earliest.min(node.tick);
-            index = node.next;
-            if earliest == slot.earliest || index == NIL {
-                break;
+    /// Says that the block is at least so warm.
+    pub(crate) fn warm(&mut self, at: u32, warmth: Warmth) {
+        let block = self.blocks.block_mut(at);
+        block.warmth = block.warmth.max(warmth);
+    }
+
+    /// The timers of a block; [`NIL`] where there is none.
+    #[inline]
+    pub(crate) fn entries(&self, at: u32) -> &[u32; ENTRIES] {
+        self.blocks.block(at).entries()
+    }
+
+    /// The block after this one in its list, if there is one.
+    #[inline]
+    pub(crate) fn following(&self, at: u32) -> Option<u32> {
+        let next = self.blocks.block(at).next;
+        (next != NIL).then_some(next)
+    }
+
+    #[inline]
+    pub(crate) fn head(&self, place: Place) -> Option<u32> {
+        let head = self.slots[place.index()].head;
+        (head != NIL).then_some(head)
+    }
+
+    /// The blocks of a list.
+    fn blocks_of(&self, place: Place) -> impl Iterator<Item = &Block> {
+        let mut next = self.slots[place.index()].head;
+        core::iter::from_fn(move || {
+            let block = self.blocks.get(next)?;
+            next = block.next;
+            Some(block)
+        })
+    }
+
+    /// The timers of a list, in their order.
+    pub(crate) fn timers(&self, place: Place) -> impl Iterator<Item = u32> {
+        self.blocks_of(place).flat_map(Block::left).copied().filter(|&index| index != NIL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn a_block_is_a_cache_line() {
+        assert_eq!(size_of::<Block>(), 64);
+    }
+
+    impl Lists {
+        /// The timers of a list and where they are. Panics if its blocks are not linked as they should be.
+        pub(crate) fn check_list(&self, place: Place) -> Vec<(u32, Location)> {
+            let slot = &self.slots[place.index()];
+            let (mut timers, mut previous, mut at) = (Vec::new(), NIL, slot.head);
+            while at != NIL {
+                let block = self.blocks.block(at);
+                assert_eq!((block.place, block.prev), (Some(place), previous), "block {at} disagrees with its list");
+                assert!(!block.is_used_up(), "block {at} is used up and still in its list");
+                let entries = block.entries().iter().enumerate().skip(block.first.into());
+                let live: Vec<_> = entries.filter(|(_, index)| **index != NIL).map(|(e, &i)| (e, i)).collect();
+                let noted = self.noted[..self.noted_len].iter().filter(|&&noted| noted == at).count();
+                let end = if block.next == NIL { slot.end.entry() } else { ENTRIES };
+                assert_eq!(live.len() + usize::from(block.gone) + noted, end, "block {at} has miscounted");
+                assert!(live.last().is_none_or(|&(entry, _)| entry < end), "block {at} is used beyond its end");
+                timers.extend(live.iter().map(|&(entry, index)| (index, Location::new(at, entry))));
+                (previous, at) = (at, block.next);
             }
+            assert_eq!(slot.last_block(), previous, "a list's end is not in its last block");
+            assert!(slot.head != NIL || slot.end == Location::NONE, "a list without blocks has an end");
+            timers
         }
-        if earliest == slot.earliest || index != NIL {
-            return;
-        }
-        if place.start(earliest) == place.start(slot.earliest) {
-            self.slots[place.index()].earliest = earliest;
-        } else {
-            // Only rescheduled timers are left, and all belong to later slots. An `earliest` from outside the slot would
-            // hide what lies between; to keep the old one would wake somebody for nothing.
-            while self.slots[place.index()].head != NIL {
-                self.deal_from(place);
-            }
-        }
-    }
 
-    /// Deals out the first timer of the slot that is being opened.
-    #[inline]
-    pub(crate) fn deal_one(&mut self) {
-        if let Some(open) = self.opening {
-            self.deal_from(open);
+        /// No block is lost, and there are no more than the documentation says.
+        pub(crate) fn check_blocks(&self, timers: usize) {
+            let used = self.blocks.all().iter().filter(|block| block.place.is_some()).count();
+            let slots = self.slots.iter().filter(|slot| slot.head != NIL).count();
+            assert!(used <= timers + slots + self.noted_len, "{used} blocks for {timers} timers in {slots} slots");
+            let listed: usize = self.slots.iter().map(|slot| self.list_blocks(slot)).sum();
+            assert_eq!(used, listed, "blocks are in no list");
+            assert_eq!(self.blocks.free_len() + used, self.blocks.all().len(), "blocks were lost");
         }
-    }
 
-    /// Moves the first timer of a list to where it belongs now.
-    #[inline]
-    fn deal_from(&mut self, from: Place) {
-        let slot = &mut self.slots[from.index()];
-        let index = slot.head;
-        let node = self.slab.node(index);
-        let (next, tick) = (node.next, node.tick);
-        let late = from.start(tick) != from.start(slot.earliest);
-        slot.head = next;
-        if next == NIL {
-            slot.tail = NIL;
-            self.emptied(from);
-        } else {
-            self.slab.node_mut(next).prev = NIL;
-        }
-        let to = Place::of(self.cursor, tick);
-        if late {
-            // It was rescheduled out of this slot. In front, because timers that were set for now during an advance
-            // must stay last in their list (see `expiry.rs`), and this one may be due in this very advance.
-            self.prepend(index, to);
-        } else {
-            self.append(index, to);
+        fn list_blocks(&self, slot: &Slot) -> usize {
+            core::iter::successors(self.blocks.get(slot.head), |block| self.blocks.get(block.next)).count()
         }
     }
 }

@@ -45,7 +45,7 @@ impl Peer for Kodiak {
 #[derive(Clone, Copy)]
 enum Token {
     Door,
-    Connection(usize),
+    Connection(u32),
 }
 
 struct Echo {
@@ -57,22 +57,24 @@ struct Echo {
 type Loop = EventLoop<Token, ()>;
 
 impl Echo {
+    /// Kept apart from what is done for each message.
+    #[inline(never)]
     fn accept(&mut self, event_loop: &mut Loop) {
         for _ in 0..ACCEPTS {
             let Ok(Some((stream, _))) = self.listener.accept() else { return };
             let entry = self.connections.vacant_entry();
             let ready = stream.set_nodelay(true).is_ok();
-            if ready && event_loop.register(&stream, Token::Connection(entry.key())).is_ok() {
+            if ready && event_loop.register(&stream, Token::Connection(entry.key() as u32)).is_ok() {
                 entry.insert(Connection::new(stream));
             }
         }
     }
 
-    fn proceed(&mut self, event_loop: &mut Loop, key: usize) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+    fn proceed(&mut self, event_loop: &mut Loop, key: u32) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let step = connection.proceed(&mut self.buffer, Until::Once);
         if step == Step::Close {
-            self.connections.remove(key);
+            self.connections.remove(key as usize);
         } else if step != connection.waits_for {
             connection.waits_for = step;
             let interest = if step == Step::Write { Interest::WRITABLE } else { Interest::READABLE };

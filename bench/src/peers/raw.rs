@@ -64,15 +64,8 @@ impl Peer for Raw {
 
 fn accept(epoll: &Epoll, listener: &TcpListener, table: &mut Vec<Option<Connection<TcpStream>>>) -> io::Result<()> {
     for _ in 0..ACCEPTS {
-        let (listener, no_address) = (listener.as_raw_fd(), std::ptr::null_mut());
-        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: an accept that does not ask for the address.
-        let fd = unsafe { libc::accept4(listener, no_address, std::ptr::null_mut(), flags) };
-        if fd == -1 {
-            return Ok(());
-        }
-        // SAFETY: just opened, nobody else knows it.
-        let stream = unsafe { TcpStream::from_raw_fd(fd) };
+        let Some(stream) = accept_one(listener) else { return Ok(()) };
+        let fd = stream.as_raw_fd();
         stream.set_nodelay(true)?;
         epoll.add(fd, EPOLLIN | EPOLLRDHUP, fd as u64)?;
         if table.len() <= fd as usize {
@@ -81,6 +74,16 @@ fn accept(epoll: &Epoll, listener: &TcpListener, table: &mut Vec<Option<Connecti
         table[fd as usize] = Some(Connection::new(stream));
     }
     Ok(())
+}
+
+/// An accept that does not ask for the address.
+pub(super) fn accept_one(listener: &TcpListener) -> Option<TcpStream> {
+    let (listener, no_address) = (listener.as_raw_fd(), std::ptr::null_mut());
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: without room for an address the call writes nothing.
+    let fd = unsafe { libc::accept4(listener, no_address, std::ptr::null_mut(), flags) };
+    // SAFETY: just opened, nobody else knows it.
+    (fd != -1).then(|| unsafe { TcpStream::from_raw_fd(fd) })
 }
 
 fn turns(count: u64) -> io::Result<Duration> {

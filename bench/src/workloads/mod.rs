@@ -1,7 +1,8 @@
 //! The workloads: one file each.
 
-mod channel;
+pub(crate) mod channel;
 mod churn;
+mod clock;
 mod echo;
 mod idle;
 mod served;
@@ -24,6 +25,7 @@ const ALL: &[(&str, Workload)] = &[
     ("idle", idle::run),
     ("timers", timers::run),
     ("channel", channel::run),
+    ("clock", clock::run),
 ];
 
 /// Runs the one that is named, or all.

@@ -77,18 +77,27 @@ impl Drop for Process {
 pub(crate) struct Cluster {
     pub(crate) folder: TempDir,
     raft: BTreeMap<u64, SocketAddr>,
+    /// Further arguments of every node.
+    further: Vec<String>,
     pub(crate) nodes: BTreeMap<u64, Process>,
 }
 
 impl Cluster {
     /// Starts `count` nodes, with a data folder each.
     pub(crate) fn start(count: u64) -> Cluster {
+        Cluster::start_with(count, &[])
+    }
+
+    /// The same, with further arguments for every node.
+    pub(crate) fn start_with(count: u64, further: &[&str]) -> Cluster {
+        let further: Vec<String> = further.iter().map(|&argument| argument.to_owned()).collect();
         // Somebody else may take a port between its choice and its use: then all are chosen anew.
         for _ in 0..5 {
             let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
             let raft = (1..=count).zip(&held).map(|(id, port)| (id, port.local_addr().unwrap())).collect();
             drop(held);
-            let mut cluster = Cluster { folder: tempfile::tempdir().unwrap(), raft, nodes: BTreeMap::new() };
+            let (folder, further) = (tempfile::tempdir().unwrap(), further.clone());
+            let mut cluster = Cluster { folder, raft, further, nodes: BTreeMap::new() };
             if (1..=count).all(|id| cluster.restart(id).is_ok()) {
                 return cluster;
             }
@@ -109,6 +118,7 @@ impl Cluster {
         for (peer, address) in self.raft.iter().filter(|(peer, _)| **peer != id) {
             arguments.extend(["--peer".to_owned(), format!("{peer}={address}")]);
         }
+        arguments.extend_from_slice(&self.further);
         arguments
     }
 

@@ -141,6 +141,16 @@ impl TcpStream {
         set_keepalive(self.as_fd(), keepalive)
     }
 
+    /// How long bytes may wait for the peer's kernel to take or acknowledge them, before the connection fails (kind
+    /// `TimedOut`); `None` restores the kernel's own patience, some fifteen minutes (`TCP_USER_TIMEOUT`). Without bytes under way
+    /// nothing is noticed: that is [`set_keepalive`](TcpStream::set_keepalive)'s part. In whole milliseconds, rounded up.
+    ///
+    /// # Errors
+    /// What the kernel reports. Kind `Unsupported` where there is no such option: everywhere but on Linux and Android.
+    pub fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        crate::options::set_user_timeout(self.as_fd(), timeout)
+    }
+
     /// How long unsent bytes may linger after the stream is closed (`SO_LINGER`).
     ///
     /// # Errors

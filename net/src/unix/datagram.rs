@@ -11,10 +11,13 @@ use kodiak_reactor::Io;
 use super::passing::passing;
 use crate::error::{BindError, unix_address};
 use crate::options::common_options;
-use crate::plumbing::source_and_conversions;
+use crate::plumbing::{batches, source_and_conversions};
 use crate::try_io::{TryRecv, not_ready_is_none};
 
 /// A Unix datagram socket, non-blocking. Unlike UDP it is reliable: a full receiver makes the sender wait.
+///
+/// Batches ([`recv_batch`](UnixDatagram::recv_batch), [`send_batch`](UnixDatagram::send_batch)) go to the connected peer: their targets are
+/// IP addresses, so each datagram is pushed with `None`, and who sent what came is `None`, too.
 ///
 /// ```
 /// use kodiak_net::{TryRecv, UnixDatagram};
@@ -219,6 +222,7 @@ impl TryRecv for UnixDatagram {
     }
 }
 
+batches!(UnixDatagram);
 passing!(UnixDatagram);
 common_options!(UnixDatagram);
 source_and_conversions!(UnixDatagram, std::os::unix::net::UnixDatagram);

@@ -36,6 +36,8 @@ pub struct Options {
     pub request_timeout: Duration,
     /// What the replica holds for its clients at most.
     pub limits: Limits,
+    /// The most bytes of a snapshot in one message to a node that needs one. Default 1 MiB.
+    pub snapshot_chunk_bytes: usize,
     /// Settings of the log.
     pub log: LogOptions,
     /// What may wait to be sent to one peer, in bytes; beyond it the link is given up and made anew. Default 64 MiB.
@@ -61,6 +63,7 @@ impl Options {
             heartbeat_interval: Duration::from_millis(30),
             request_timeout: Duration::from_secs(5),
             limits: Limits::default(),
+            snapshot_chunk_bytes: 1 << 20,
             log: LogOptions::default(),
             link_buffer_bytes: 64 << 20,
             incoming_links: 64,
@@ -91,6 +94,7 @@ impl Options {
         config.seed = seed;
         config.election_timeout = self.election_timeout;
         config.heartbeat_interval = self.heartbeat_interval;
+        config.snapshot_chunk_bytes = self.snapshot_chunk_bytes;
         config
     }
 }

@@ -31,6 +31,9 @@ const BACK_OFF_MAX: Duration = Duration::from_millis(500);
 /// How long a connection and its handshake may take.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// However short elections are, a link is given this long to get a byte through.
+const SILENCE_MIN: Duration = Duration::from_secs(1);
+
 /// What the node must know about a link that changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -73,6 +76,8 @@ struct Peer {
 #[derive(Debug)]
 pub(super) struct Peers {
     group: GroupId,
+    /// What was sent and not acknowledged for so long went to a machine that is gone, or cut off.
+    silence: Duration,
     peers: Vec<Peer>,
     positions: BTreeMap<NodeId, usize>,
     changes: Vec<Change>,
@@ -102,7 +107,8 @@ impl Peers {
             });
         }
         let positions = peers.iter().enumerate().map(|(at, peer)| (peer.id, at)).collect();
-        Ok(Peers { group, peers, positions, changes: Vec::new() })
+        let silence = SILENCE_MIN.max(options.election_timeout.1 * 4);
+        Ok(Peers { group, silence, peers, positions, changes: Vec::new() })
     }
 
     /// Calls every peer.
@@ -299,6 +305,13 @@ impl Peers {
             Err(error) => return self.fail(event_loop, at, &error.to_string()),
         };
         let token = T::from(Token(Kind::Peer(at as u32)));
+        match stream.set_user_timeout(Some(self.silence)) {
+            // Elsewhere the kernel's patience, and the peer's own calls, must do.
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                return self.fail(event_loop, at, &error.to_string());
+            }
+            _ => {}
+        }
         let ready = stream.set_nodelay(true).and_then(|()| {
             event_loop.reregister(&stream, token, Interest::READABLE, Trigger::Level).map_err(io::Error::other)
         });

@@ -93,7 +93,10 @@ impl Contents {
 
     /// Forgets the segments that no entry after `limit` needs, and returns them.
     pub(super) fn forget_up_to(&mut self, limit: Index) -> Vec<SegmentInfo> {
-        let is_start = |segment: &SegmentInfo| !segment.is_overtaken && segment.last_index <= limit;
+        // A log that begins with entry 1 begins with its birth record.
+        let is_start = |segment: &SegmentInfo| {
+            !segment.is_overtaken && segment.last_index > Index(0) && segment.last_index <= limit
+        };
         let Some(start) = self.segments.iter().rposition(is_start).filter(|&start| start > 0) else {
             return Vec::new();
         };

@@ -16,7 +16,7 @@ pub enum StorageError {
         file: String,
     },
     /// The disk refused an operation.
-    #[error("cannot {operation} {file}: {text}")]
+    #[error("cannot {operation} {file}: {text}. {}", advice(*kind))]
     Io {
         /// What was tried, as a verb.
         operation: &'static str,
@@ -72,6 +72,20 @@ pub enum StorageError {
         /// The first failure's words.
         cause: String,
     },
+}
+
+/// What an operator can do about a disk that refuses.
+fn advice(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "Free some space and start the node again: nothing that it has promised is lost"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "The node's user must be able to write the data folder and everything in it"
+        }
+        io::ErrorKind::NotFound => "Somebody else has changed the data folder; start the node again to have it checked",
+        _ => "See the system's log for what ails the disk, and start the node again once it is well",
+    }
 }
 
 impl StorageError {

@@ -18,6 +18,7 @@ mod contents;
 mod disk;
 mod error;
 mod frame;
+pub mod inspect;
 mod job;
 mod loaded;
 mod locator;

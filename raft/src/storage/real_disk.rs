@@ -10,7 +10,7 @@ use super::{Disk, DiskFile, StorageError};
 use crate::types::Index;
 
 /// The file whose lock says that a process owns the folder. Its content means nothing.
-const LOCK_NAME: &str = "LOCK";
+pub(super) const LOCK_NAME: &str = "LOCK";
 
 /// How far ahead of the data a preallocated file is filled with zeros. A block that was never written costs the file
 /// system a journal entry when it is; filling a megabyte at a time pays that once in a megabyte instead of at every sync,
@@ -128,6 +128,13 @@ pub struct RealFile {
     zero_until: u64,
 }
 
+impl RealFile {
+    /// A file that is only read.
+    pub(super) fn read_only(file: File) -> RealFile {
+        RealFile { file, zeroed_to: 0, zero_until: 0 }
+    }
+}
+
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
@@ -170,7 +177,7 @@ impl DiskFile for RealFile {
 pub fn open_snapshot(folder: &Path, index: Index) -> Result<SnapshotReader<RealFile>, StorageError> {
     let path = folder.join(snapshot::name(index));
     let file = File::open(&path).map_err(|error| StorageError::io("open", &path.display().to_string(), &error))?;
-    snapshot::open_file(RealFile { file, zeroed_to: 0, zero_until: 0 }, index)
+    snapshot::open_file(RealFile::read_only(file), index)
 }
 
 #[cfg(test)]

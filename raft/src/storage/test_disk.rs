@@ -15,10 +15,32 @@ struct Content {
     grows: bool,
 }
 
+/// A change of names that the folder's next sync makes durable.
+#[derive(Clone, Debug)]
+enum Change {
+    Create(String, usize),
+    Rename(String, String),
+    Remove(String),
+}
+
+impl Change {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            Change::Create(name, content) => drop(names.insert(name.clone(), *content)),
+            Change::Rename(from, to) => {
+                let content = names.remove(from).expect("changes come in order");
+                names.insert(to.clone(), content);
+            }
+            Change::Remove(name) => drop(names.remove(name)),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct State {
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
+    changes: Vec<Change>,
     contents: Vec<Content>,
     writes: u64,
     syncs: u64,
@@ -63,15 +85,44 @@ impl TestDisk {
     pub(super) fn lose_unsynced(&self) {
         let mut state = self.0.borrow_mut();
         state.names = state.durable_names.clone();
+        state.changes.clear();
         for content in &mut state.contents {
             content.current = content.durable.clone();
         }
+    }
+
+    /// The power fails: of each file's unsynced 512-byte sectors those survive whose bit in `sectors` is set, and of the
+    /// changes of names the first `changes`.
+    pub(super) fn crash(&self, sectors: u64, changes: usize) {
+        let mut state = self.0.borrow_mut();
+        let state = &mut *state;
+        for content in &mut state.contents {
+            for (sector, bytes) in content.current.chunks_mut(512).enumerate() {
+                if sectors >> (sector % 64) & 1 == 0 {
+                    let from = content.durable.len().min(sector * 512);
+                    let to = content.durable.len().min(sector * 512 + bytes.len());
+                    bytes[..to - from].copy_from_slice(&content.durable[from..to]);
+                    bytes[to - from..].fill(0);
+                }
+            }
+            content.durable = content.current.clone();
+        }
+        for change in state.changes.drain(..).take(changes) {
+            change.apply(&mut state.durable_names);
+        }
+        state.names = state.durable_names.clone();
+    }
+
+    /// How many changes of names are not durable.
+    pub(super) fn unsynced_changes(&self) -> usize {
+        self.0.borrow().changes.len()
     }
 
     /// The power fails just after everything happened to reach the disk.
     pub(super) fn keep_unsynced(&self) {
         let mut state = self.0.borrow_mut();
         state.durable_names = state.names.clone();
+        state.changes.clear();
         for content in &mut state.contents {
             content.durable = content.current.clone();
         }
@@ -126,6 +177,7 @@ impl Disk for TestDisk {
         let grows = preallocate_bytes == 0;
         state.contents.push(Content { current: vec![0; preallocate_bytes as usize], durable: Vec::new(), grows });
         state.names.insert(name.to_owned(), content);
+        state.changes.push(Change::Create(name.to_owned(), content));
         Ok(TestFile { disk: self.clone(), content })
     }
 
@@ -139,13 +191,16 @@ impl Disk for TestDisk {
         state.spend()?;
         let content = state.names.remove(from).ok_or_else(|| missing(from))?;
         state.names.insert(to.to_owned(), content);
+        state.changes.push(Change::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         let mut state = self.0.borrow_mut();
         state.spend()?;
-        state.names.remove(name).map(drop).ok_or_else(|| missing(name))
+        state.names.remove(name).ok_or_else(|| missing(name))?;
+        state.changes.push(Change::Remove(name.to_owned()));
+        Ok(())
     }
 
     fn list(&mut self) -> io::Result<Vec<String>> {
@@ -156,6 +211,7 @@ impl Disk for TestDisk {
         let mut state = self.0.borrow_mut();
         state.spend()?;
         state.durable_names = state.names.clone();
+        state.changes.clear();
         Ok(())
     }
 }

@@ -56,6 +56,6 @@ impl Disk {
         let mut terms = TermTable::new();
         self.entries.iter().for_each(|entry| terms.append(entry.index, entry.term));
         let (hard_state, tail) = (self.hard_state, self.entries.clone());
-        Saved { hard_state, founding, configurations: Vec::new(), terms, tail }
+        Saved { hard_state, founding, configurations: Vec::new(), snapshot: None, terms, tail }
     }
 }

@@ -124,7 +124,7 @@ impl Selector {
         loop {
             let piece = libc::c_int::try_from(left).unwrap_or(libc::c_int::MAX);
             self.wait_once(buffer, piece)?;
-            left = left.saturating_sub(piece as u128);
+            left = left.saturating_sub(piece as u64);
             if buffer.len() > 0 || left == 0 {
                 return Ok(());
             }
@@ -182,9 +182,10 @@ fn name_the_limit(error: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::QuotaExceeded, text)
 }
 
-/// Whole milliseconds, rounded up so that a wait is never early. `Duration::MAX` needs more than 64 bits.
-fn millis_rounded_up(timeout: Duration) -> u128 {
-    timeout.as_nanos().div_ceil(1_000_000)
+/// Whole milliseconds, rounded up so that a wait is never early. More than 500 million years become that long.
+fn millis_rounded_up(timeout: Duration) -> u64 {
+    let millis = u64::from(timeout.subsec_nanos()).div_ceil(1_000_000);
+    timeout.as_secs().saturating_mul(1000).saturating_add(millis)
 }
 
 /// The kernel's timespec for newer calls: 64 bits each on every architecture, unlike the C library's.
@@ -303,7 +304,8 @@ mod tests {
         for (nanos, millis) in rounded {
             assert_eq!(millis_rounded_up(Duration::from_nanos(nanos)), millis);
         }
-        assert!(millis_rounded_up(Duration::MAX) > u128::from(u64::MAX));
+        assert_eq!(millis_rounded_up(Duration::new(3, 999_999_999)), 4000);
+        assert_eq!(millis_rounded_up(Duration::MAX), u64::MAX);
     }
 
     #[test]

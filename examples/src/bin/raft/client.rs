@@ -79,7 +79,7 @@ impl Client {
 }
 
 /// The text of `INFO`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Info(String);
 
 impl Info {

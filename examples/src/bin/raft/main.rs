@@ -3,6 +3,7 @@
 
 mod client;
 mod demo;
+mod inspect;
 mod kv;
 mod resp;
 mod serve;
@@ -28,6 +29,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Prints the cluster as a table.
     Status(status::Arguments),
+    /// Prints what a node's data folder holds, damaged or not, and changes nothing. Fails if anything is damaged.
+    Inspect(inspect::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,8 +19,10 @@ pub(crate) struct Arguments {
     timeout: u64,
 }
 
-const HEADINGS: [&str; 8] = ["NODE", "CLIENT", "ROLE", "TERM", "LEADER", "COMMIT", "APPLIED", "LAST"];
-const FIELDS: [&str; 6] = ["role", "term", "leader_id", "commit_index", "applied_index", "last_index"];
+const HEADINGS: [&str; 10] =
+    ["NODE", "CLIENT", "ROLE", "TERM", "LEADER", "COMMIT", "APPLIED", "FIRST", "LAST", "SNAPSHOT"];
+const FIELDS: [&str; 8] =
+    ["role", "term", "leader_id", "commit_index", "applied_index", "first_index", "last_index", "snapshot_index"];
 
 /// Asks the given node, and those that it names, and prints what they say.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
@@ -28,14 +30,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let asked = arguments.client;
     let info = ask(asked, timeout).map_err(|error| format!("cannot ask the node at {asked}: {error}"))?;
     let mut rows = vec![(number(info.field("node_id")), row(&info, &asked.to_string()))];
+    let mut infos = vec![info.clone()];
     for (name, value) in info.fields() {
         let Some(id) = name.strip_prefix("peer_") else { continue };
         let client = value.split(',').find_map(|part| part.strip_prefix("client=")).unwrap_or_default();
         let raft = value.split(',').find_map(|part| part.strip_prefix("raft=")).unwrap_or_default();
-        rows.push((number(Some(id)), peer_row(id, client, raft, timeout)));
+        let (row, info) = peer_row(id, client, raft, timeout);
+        rows.push((number(Some(id)), row));
+        infos.extend(info);
     }
     rows.sort_by_key(|(id, _)| *id);
-    print!("{}", table(rows.into_iter().map(|(_, row)| row).collect()));
+    print!("{}{}", table(rows.into_iter().map(|(_, row)| row).collect()), followers(&infos));
     Ok(())
 }
 
@@ -53,16 +58,29 @@ fn row(info: &Info, client: &str) -> Vec<String> {
     row
 }
 
-fn peer_row(id: &str, client: &str, raft: &str, timeout: Duration) -> Vec<String> {
-    let unreachable = |why: String| vec![id.to_owned(), why, "unreachable".to_owned()];
+fn peer_row(id: &str, client: &str, raft: &str, timeout: Duration) -> (Vec<String>, Option<Info>) {
+    let unreachable = |why: String| (vec![id.to_owned(), why, "unreachable".to_owned()], None);
     if client.is_empty() {
         return unreachable(format!("(not met; peers call it at {raft})"));
     }
     let address = client.to_socket_addrs().ok().and_then(|mut found| found.next());
     match address.and_then(|address| ask(address, timeout).ok()) {
-        Some(info) => row(&info, client),
+        Some(info) => (row(&info, client), Some(info)),
         None => unreachable(client.to_owned()),
     }
+}
+
+/// What the leader says of its followers, a line each.
+fn followers(infos: &[Info]) -> String {
+    let leads = |info: &&Info| info.field("role") == Some("leader");
+    let newest = infos.iter().filter(leads).max_by_key(|info| number(info.field("term")));
+    let mut text = String::new();
+    for (name, value) in newest.into_iter().flat_map(Info::fields) {
+        if let (Some(id), Some((_, known))) = (name.strip_prefix("peer_"), value.split_once(",state=")) {
+            text.push_str(&format!("leader to {id}: {}\n", known.replace(',', ", ").replace('=', " ")));
+        }
+    }
+    text
 }
 
 /// Lines up the columns.
@@ -86,13 +104,13 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let full = ["1", "127.0.0.1:6001", "leader", "2", "1", "10", "10", "11"];
+        let full = ["1", "127.0.0.1:6001", "leader", "2", "1", "10", "10", "3", "11", "8"];
         let down = ["2", "127.0.0.1:6002", "unreachable"];
         let rows = [&full[..], &down[..]].map(|row| row.iter().map(|&cell| cell.to_owned()).collect()).to_vec();
         assert_eq!(
             table(rows),
-            "NODE  CLIENT          ROLE         TERM  LEADER  COMMIT  APPLIED  LAST\n\
-             1     127.0.0.1:6001  leader       2     1       10      10       11\n\
+            "NODE  CLIENT          ROLE         TERM  LEADER  COMMIT  APPLIED  FIRST  LAST  SNAPSHOT\n\
+             1     127.0.0.1:6001  leader       2     1       10      10       3      11    8\n\
              2     127.0.0.1:6002  unreachable\n"
         );
     }

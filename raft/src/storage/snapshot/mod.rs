@@ -15,6 +15,7 @@ pub use shelf::DamagedSnapshot;
 
 pub(super) use reader::{open_file, open_in};
 pub(super) use receiving::{Received, Receiving};
+pub(super) use scanner::{Scanner, Step};
 pub(super) use shelf::{Found, Shelf};
 pub(super) use taking::Taking;
 

@@ -21,6 +21,7 @@ pub struct SnapshotReader<F> {
     scanner: Scanner,
     /// How much of the scanner's block has been handed over.
     taken: usize,
+    is_at_end: bool,
 }
 
 impl<F: DiskFile> SnapshotReader<F> {
@@ -32,7 +33,7 @@ impl<F: DiskFile> SnapshotReader<F> {
             return Err(StorageError::corrupt(&name, 0, "the file ends within its header"));
         };
         let (meta, taken) = (header.meta.clone(), scanner.data().len());
-        Ok(SnapshotReader { file, name, meta, total_bytes, scanner, taken })
+        Ok(SnapshotReader { file, name, meta, total_bytes, scanner, taken, is_at_end: false })
     }
 
     /// What the snapshot stands for.
@@ -44,11 +45,18 @@ impl<F: DiskFile> SnapshotReader<F> {
 
 impl<F: DiskFile> Read for SnapshotReader<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_at_end {
+            return Ok(0);
+        }
         while self.taken == self.scanner.data().len() {
             let invalid = |error: StorageError| io::Error::new(io::ErrorKind::InvalidData, error);
             match self.scanner.step(&self.file, self.total_bytes) {
                 Ok(Step::Block) => self.taken = 0,
-                Ok(Step::End) => return Ok(0),
+                Ok(Step::End) => {
+                    // Whoever asks again is told the same.
+                    self.is_at_end = true;
+                    return Ok(0);
+                }
                 Ok(Step::Header | Step::More) => {
                     let at = self.scanner.position();
                     return Err(invalid(StorageError::corrupt(&self.name, at, "the file ends before its trailer")));

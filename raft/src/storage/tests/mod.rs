@@ -1,9 +1,13 @@
 //! Tests of the log as a whole.
 
 pub(crate) mod codec;
+mod compaction;
 mod damage;
 mod failure;
+mod life;
 mod model;
+mod recycling;
+mod snapshots;
 mod steady;
 
 use bytes::Bytes;

@@ -6,6 +6,18 @@
 //!
 //! Changes are applied at once, never queued for the next wait: a change that waited could meet a descriptor that was closed,
 //! and opened anew for something else, in between.
+//!
+//! # Where kqueue differs from epoll, and how the contract is met
+//!
+//! - EV_EOF is said of a filter, and with it the socket's error in `fflags`: on the read filter it is the peer's half-close or a hang-up, on
+//!   the write filter the end of writing; a source's filters are merged, so a hang-up says both.
+//! - EV_CLEAR is per filter: an edge of one interest does not repeat the other's state, as epoll's does. The contract promises only news.
+//! - Oneshot is EV_DISPATCH, per filter too: the filters that did not fire are disabled by a change of their own.
+//! - A listener's readable event carries the length of its queue, and data events carry byte counts: not looked at. What a listener was asked
+//!   for as backlog its kernel may exceed by half (BSDs) before it refuses connections.
+//! - A kqueue is not inherited by a forked child: a selector is the process's own.
+//!
+//! `kernel.rs` and `libkqueue/` are the two who provide the calls; their interface is the same.
 
 mod abi;
 mod table;

@@ -2,7 +2,11 @@
 
 use std::{fmt::Write, time::Duration};
 
-use kodiak_raft::{core::Role, node::Status};
+use kodiak_raft::{
+    core::{PeerMode, PeerStatus, Role, Transfer},
+    node::Status,
+    types::NodeId,
+};
 
 /// The sections asked for; all if none is.
 pub(super) fn text(sections: &[String], status: &Status, clients: usize, uptime: Duration) -> String {
@@ -56,13 +60,37 @@ fn raft(status: &Status) -> String {
     line("commit_index", &core.commit);
     line("applied_index", &replica.applied);
     line("durable_index", &core.durable);
+    line("first_index", &core.first_index);
     line("last_index", &core.last_index);
+    line("snapshot_index", &core.snapshot);
+    line("receiving_snapshot", &core.receiving.map_or("no".to_owned(), |transfer| progress(&transfer)));
     line("pending_requests", &replica.pending_requests);
+    line("pending_bytes", &replica.pending_bytes);
+    line("ignored_messages", &core.ignored_messages);
     line("storage", &replica.failed.as_deref().unwrap_or("ok").replace(['\r', '\n'], " "));
     for peer in &status.peers {
         let link = if peer.connected { "up" } else { "down" };
         let client = String::from_utf8_lossy(&peer.metadata);
-        line(&format!("peer_{}", peer.id), &format_args!("raft={},client={client},link={link}", peer.address));
+        let known = peer_state(&core.peers, peer.id);
+        line(&format!("peer_{}", peer.id), &format_args!("raft={},client={client},link={link}{known}", peer.address));
     }
     text
+}
+
+/// What a leader knows of a peer's log; nothing elsewhere.
+fn peer_state(peers: &[PeerStatus], id: NodeId) -> String {
+    let Some(peer) = peers.iter().find(|peer| peer.id == id) else { return String::new() };
+    let state = match peer.mode {
+        PeerMode::Probe => "probe".to_owned(),
+        PeerMode::Replicate => "replicate".to_owned(),
+        PeerMode::Snapshot(transfer) => format!("snapshot {}", progress(&transfer)),
+    };
+    let (matched, next) = (peer.matched, peer.next);
+    let (messages, bytes) = (peer.in_flight_messages, peer.in_flight_bytes);
+    format!(",state={state},matched={matched},next={next},in_flight={messages}/{bytes}")
+}
+
+/// `to 700: 65536 of 300000 bytes`.
+fn progress(transfer: &Transfer) -> String {
+    format!("to {}: {} of {} bytes", transfer.index, transfer.received_bytes, transfer.total_bytes)
 }

@@ -43,6 +43,15 @@ pub(crate) struct Arguments {
     /// How long a request may take, in milliseconds, before it is answered with an error.
     #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = milliseconds())]
     request_timeout: u64,
+    /// How many bytes of log are applied between two snapshots of the data, at least.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(1..))]
+    snapshot_every: u64,
+    /// The most bytes of a snapshot in one message to a node that needs one; at most 16 MiB.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(512..=16 << 20))]
+    snapshot_chunk: u64,
+    /// How long a file of the log is, in bytes. What snapshots include goes file by file.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(4096..=1 << 30))]
+    segment: u64,
     /// Clients that may be connected at a time.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     max_clients: usize,
@@ -112,6 +121,9 @@ fn options(arguments: &Arguments, advertised: String) -> Result<Options, String>
     options.request_timeout = Duration::from_millis(arguments.request_timeout);
     // A follower's clients may pipeline as deep as a leader's.
     options.limits.forwarded_requests = options.limits.pending_requests;
+    options.limits.snapshot_every_bytes = arguments.snapshot_every;
+    options.snapshot_chunk_bytes = arguments.snapshot_chunk as usize;
+    options.log.segment_bytes = arguments.segment;
     // A request in the log takes a little more room than on the wire.
     options.limits.request_bytes = arguments.max_request_bytes as usize + 1024;
     Ok(options)

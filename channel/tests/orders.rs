@@ -1,0 +1,147 @@
+//! What the proof in `src/bell.rs` asks of the queue's own memory orders, tried on the real queue: two threads race through
+//! one step each, and afterwards at least one of them must have seen the other.
+//!
+//! On the machine this finds what its processor reorders; under Miri, also what the memory model allows and this processor
+//! does not do:
+//!
+//! `MIRIFLAGS=-Zmiri-many-seeds=0..64 cargo +nightly miri test -p kodiak-channel --test orders`
+#![cfg(not(loom))]
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use kodiak_channel::{Bell, Receiver, Sender, Wake, bounded, unbounded};
+
+/// How often two threads race. Miri's interpreter is slow, and tries other interleavings with each seed.
+const RACES: usize = if cfg!(miri) { 6 } else { 20_000 };
+
+/// Remembers that it was called, and orders nothing.
+#[derive(Clone, Default)]
+struct Woken(Arc<AtomicBool>);
+
+impl Wake for Woken {
+    fn wake(&self) -> io::Result<()> {
+        self.0.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Runs `left` here and `right` on another thread, round by round, both beginning a round at about the same moment, and
+/// `check` here after each.
+fn race(mut left: impl FnMut(usize), mut right: impl FnMut(usize) + Send, mut check: impl FnMut(usize)) {
+    /// Lets the other thread run to its end when a check fails.
+    struct Release<'a>(&'a AtomicUsize);
+    impl Drop for Release<'_> {
+        fn drop(&mut self) {
+            self.0.store(RACES, Ordering::Release);
+        }
+    }
+    let await_count = |count: &AtomicUsize, wanted: usize| {
+        while count.load(Ordering::Acquire) < wanted {
+            // The other one may wait for this processor.
+            thread::yield_now();
+        }
+    };
+    let (begun, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _release = Release(&done);
+            for round in 0..RACES {
+                await_count(&begun, round + 1);
+                right(round);
+                done.store(round + 1, Ordering::Release);
+            }
+        });
+        let _release = Release(&begun);
+        for round in 0..RACES {
+            begun.store(round + 1, Ordering::Release);
+            left(round);
+            await_count(&done, round + 1);
+            check(round);
+        }
+    });
+}
+
+/// Every send races with the arming of the bell: the loop finds the message, or is woken. Once is enough, so the loop is
+/// never woken twice.
+fn sends_race_with_arming((sender, receiver): (Sender<usize>, Receiver<usize>), bell: &Bell, woken: &Woken) {
+    let ready = AtomicBool::new(false);
+    race(
+        |_| {
+            bell.arm();
+            ready.store(receiver.is_ready(), Ordering::Relaxed);
+        },
+        |round| {
+            let _checked_below = sender.send(round);
+        },
+        |round| {
+            let woken = woken.0.swap(false, Ordering::Relaxed);
+            assert!(ready.load(Ordering::Relaxed) || woken, "round {round}: a lost wake-up");
+            bell.hush();
+            assert_eq!(receiver.try_recv(), Ok(round));
+        },
+    );
+}
+
+#[test]
+fn a_bounded_send_and_the_arming_see_each_other() {
+    let woken = Woken::default();
+    let bell = Bell::new(woken.clone());
+    sends_race_with_arming(bounded(4, &bell), &bell, &woken);
+}
+
+#[test]
+fn an_unbounded_send_and_the_arming_see_each_other() {
+    let woken = Woken::default();
+    let bell = Bell::new(woken.clone());
+    sends_race_with_arming(unbounded(&bell), &bell, &woken);
+}
+
+/// A message that counts what became of it.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Every send races with the receiver's drop: the message is handed back or dropped, at once, though the sender stays.
+#[test]
+fn a_send_and_the_receivers_drop_see_each_other() {
+    let bell = Bell::new(Woken::default());
+    let dropped = AtomicUsize::new(0);
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..RACES).map(|n| if n % 2 == 0 { bounded(4, &bell) } else { unbounded(&bell) }).unzip();
+    let mut receivers = receivers.into_iter();
+    race(
+        |_| drop(receivers.next()),
+        // What is handed back is dropped here, and counted with the rest.
+        |round| drop(senders[round].send(Counted(&dropped))),
+        |round| assert_eq!(dropped.load(Ordering::Relaxed), round + 1, "a message lies in a closed queue"),
+    );
+}
+
+/// Every last sender's drop races with the arming: the loop sees the channel closed, or is woken.
+#[test]
+fn the_last_senders_drop_and_the_arming_see_each_other() {
+    let woken = Woken::default();
+    let bell = Bell::new(woken.clone());
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..RACES).map(|_| bounded::<u8>(1, &bell)).unzip();
+    let mut senders = senders.into_iter();
+    let ready = AtomicBool::new(false);
+    race(
+        |round| {
+            bell.arm();
+            ready.store(receivers[round].is_ready(), Ordering::Relaxed);
+        },
+        |_| drop(senders.next()),
+        |round| {
+            let woken = woken.0.swap(false, Ordering::Relaxed);
+            assert!(ready.load(Ordering::Relaxed) || woken, "round {round}: a lost wake-up");
+            bell.hush();
+        },
+    );
+}

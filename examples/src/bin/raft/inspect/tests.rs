@@ -1,0 +1,190 @@
+//! What is printed of whole, torn, rotten and recycled folders.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs,
+    path::Path,
+};
+
+use bytes::Bytes;
+use kodiak_raft::{
+    storage::{Job, Log, LogOptions, RealDisk, SnapshotSource, Worker},
+    types::{ClusterId, DiskId, GroupId, Identity, Index, Member, NodeId, SnapshotMeta, Stamp, Term, Write},
+};
+
+use super::run as inspect;
+use super::*;
+
+const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, tail_bytes: 1000 };
+
+fn founding() -> Configuration {
+    Configuration::of_voters([(NodeId(1), Member { disk: DiskId(0), address: "localhost:7001".to_owned() })])
+}
+
+fn command(index: u64, text: &[u8]) -> Job {
+    let payload = Payload::Command(Bytes::copy_from_slice(text));
+    let entry = Entry { index: Index(index), term: Term(3), stamp: Stamp(index), payload };
+    Job::Write(Write { sequence: index, hard_state: None, truncate_from: None, entries: vec![entry] })
+}
+
+fn worker(folder: &Path) -> Worker<RealDisk> {
+    let identity = Identity { cluster: ClusterId(7), group: GroupId(1), node: NodeId(1), disk: DiskId(9) };
+    let mut log = Log::create(RealDisk::open(folder).unwrap(), &identity, &founding(), OPTIONS).unwrap();
+    let hard_state = Some(HardState { term: Term(3), vote: Some(NodeId(1)) });
+    log.append(&Write { sequence: 0, hard_state, truncate_from: None, entries: vec![] }).unwrap();
+    Worker::new(log)
+}
+
+fn run(worker: &mut Worker<RealDisk>, jobs: impl IntoIterator<Item = Job>) {
+    let mut jobs = VecDeque::from_iter(jobs);
+    let complete = |completion| match completion {
+        kodiak_raft::storage::Completion::Done(_) => {}
+        failed => panic!("{failed:?}"),
+    };
+    while worker.run(&mut jobs, &mut { complete }) {}
+}
+
+fn take(worker: &mut Worker<RealDisk>, index: u64) {
+    let meta = SnapshotMeta { index: Index(index), term: Term(3), stamp: Stamp(9), configuration: founding() };
+    run(worker, [Job::TakeSnapshot { meta, source: SnapshotSource::new(&b"the state"[..]) }]);
+}
+
+fn printed(folder: &Path, entries: bool) -> (u64, String) {
+    let before = contents(folder);
+    let mut out = Vec::new();
+    let damaged = print(&mut out, &Arguments { folder: folder.to_owned(), entries }).unwrap();
+    assert!(contents(folder) == before, "it is only read");
+    (damaged, String::from_utf8(out).unwrap())
+}
+
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
+}
+
+const FIRST: &str = "0000000000000001.log";
+
+#[test]
+fn a_whole_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker = worker(folder.path());
+    run(&mut worker, [command(1, b"SET a \"b\"\x00\xFF"), command(2, b"")]);
+    take(&mut worker, 1);
+    let (damaged, text) = printed(folder.path(), true);
+    assert_eq!(damaged, 0, "{text}");
+    for line in [
+        "A node is running on it",
+        "0000000000000001.snap: snapshot",
+        "up to entry 1 of term 3, stamp 9",
+        "voters 1 (localhost:7001)",
+        "0000000000000001.log: segment, 4096 bytes",
+        "cluster 00000000000000000000000000000007, group 1, node 1, disk 00000000000000000000000000000009",
+        "term 3, vote for node 1",
+        "entry 1 of term 3: 1 command, 11 bytes",
+        r#"1 term 3 stamp 1 command "SET a \"b\"\x00\xff""#,
+        "A node that starts would have term 3, vote for node 1",
+        "entries 1 to 2",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in\n{text}");
+    }
+    drop(worker);
+    let (_, text) = printed(folder.path(), false);
+    assert!(!text.contains("running") && !text.contains("SET"), "{text}");
+}
+
+/// The bytes of the first segment with a change, and what is printed then.
+fn changed(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) -> (u64, String) {
+    let mut bytes = fs::read(folder.join(FIRST)).unwrap();
+    change(&mut bytes);
+    fs::write(folder.join(FIRST), bytes).unwrap();
+    printed(folder, false)
+}
+
+fn end_of(bytes: &[u8]) -> usize {
+    bytes.len() - bytes.iter().rev().take_while(|&&byte| byte == 0).count()
+}
+
+#[test]
+fn a_torn_folder_is_not_a_damaged_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker = worker(folder.path());
+    run(&mut worker, [command(1, b"first")]);
+    run(&mut worker, [command(2, b"second")]);
+    drop(worker);
+    let (damaged, text) = changed(folder.path(), |bytes| {
+        let end = end_of(bytes);
+        bytes[end - 3..].fill(0);
+    });
+    assert_eq!(damaged, 0, "{text}");
+    assert!(text.contains("torn: a frame's checksum does not match its bytes"), "{text}");
+    assert!(text.contains("cutting 0000000000000001.log at byte") && text.contains("entries 1 to 1"), "{text}");
+}
+
+#[test]
+fn a_rotten_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker = worker(folder.path());
+    for index in 1..6 {
+        run(&mut worker, [command(index, b"something to rot")]);
+    }
+    take(&mut worker, 2);
+    drop(worker);
+    let place = |bytes: &[u8]| end_of(bytes) / 2;
+    let (damaged, text) = changed(folder.path(), |bytes| {
+        let place = place(bytes);
+        bytes[place] ^= 1;
+    });
+    assert_eq!(damaged, 2, "the place, and that a node would not start: {text}");
+    assert!(text.contains("DAMAGED: a frame's checksum does not match its bytes"), "{text}");
+    assert!(text.contains("A node would refuse to start"), "{text}");
+    assert!(text.contains("entry 5 of term 3"), "what lies behind is printed: {text}");
+    // The opening itself.
+    let (damaged, text) = changed(folder.path(), |bytes| {
+        let place = place(bytes);
+        bytes[place] ^= 1;
+        bytes[60] ^= 1;
+    });
+    assert_eq!(damaged, 2, "the other place is as it was: {text}");
+    assert!(text.contains("entry 5 of term 3"), "{text}");
+    // The snapshot: the log reaches back to its birth, so a node would do without.
+    let (_, text) = changed(folder.path(), |bytes| bytes[60] ^= 1);
+    assert!(!text.contains("refuse"), "{text}");
+    let file = folder.path().join("0000000000000002.snap");
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(file, bytes).unwrap();
+    let (damaged, text) = printed(folder.path(), false);
+    assert_eq!(damaged, 1, "{text}");
+    assert!(text.contains("doing without 0000000000000002.snap") && text.contains("no snapshot"), "{text}");
+}
+
+#[test]
+fn a_recycled_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker = worker(folder.path());
+    run(&mut worker, (1..90).map(|index| command(index, &[b'x'; 200])));
+    take(&mut worker, 89);
+    run(&mut worker, [Job::Compact { first: Index(90) }]);
+    let segments = worker.log().segment_files();
+    let mut next = 90;
+    while worker.log().segment_files().len() == segments.len() {
+        run(&mut worker, [command(next, &[b'y'; 200])]);
+        next += 1;
+    }
+    drop(worker);
+    let (damaged, text) = printed(folder.path(), false);
+    assert_eq!(damaged, 0, "{text}");
+    assert!(text.contains("the file had another life") && text.contains("life before has left"), "{text}");
+    assert!(text.contains(".spare: room for a later segment"), "{text}");
+    assert!(text.contains("a snapshot up to entry 89 of term 3"), "{text}");
+}
+
+#[test]
+fn an_empty_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (damaged, text) = printed(folder.path(), false);
+    assert!(damaged == 0 && text.contains("There is no log here."), "{text}");
+    let missing = Arguments { folder: folder.path().join("missing"), entries: false };
+    let error = inspect(&missing).unwrap_err().to_string();
+    assert!(error.contains("missing"), "{error}");
+}

@@ -1,0 +1,316 @@
+//! A worker's whole life against a model: writes, truncations, snapshots taken and received, compactions, and a power
+//! failure after any operation of the disk that keeps any part of what was not synced.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::snapshots::{content, file_of, meta, read_to_end};
+use super::*;
+use crate::core::Done;
+use crate::storage::{Completion, Job, SnapshotSource, StorageError, Worker};
+use crate::types::{Chunk, SnapshotMeta};
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Payload sizes; by how much the term rises before; how many of the last entries go, as far as they may.
+    Write(Vec<usize>, u64, u64),
+    HardState(u64),
+    /// So many entries before the last.
+    Take(u64),
+    /// So many entries before the last.
+    Compact(u64),
+    /// A snapshot so many entries before or after the last, of a term so much higher.
+    Install(i64, u64),
+    Reopen,
+}
+
+/// What a log should hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct State {
+    hard_state: HardState,
+    /// The entry before the first: a snapshot has taken the place of everything before.
+    base: (Index, Term),
+    entries: Vec<Entry>,
+}
+
+impl State {
+    fn last(&self) -> (Index, Term) {
+        self.entries.last().map_or(self.base, |entry| (entry.index, entry.term))
+    }
+
+    fn term_at(&self, index: Index) -> Option<Term> {
+        let entry = self.entries.iter().find(|entry| entry.index == index);
+        entry.map(|entry| entry.term).or((index == self.base.0).then_some(self.base.1))
+    }
+
+    fn apply(&mut self, write: &Write) {
+        if let Some(hard_state) = write.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(from) = write.truncate_from {
+            self.entries.retain(|entry| entry.index < from);
+        }
+        self.entries.extend(write.entries.iter().cloned());
+    }
+
+    fn follow(&mut self, meta: &SnapshotMeta) {
+        if meta.index >= self.base.0 && self.term_at(meta.index) != Some(meta.term) {
+            self.base = (meta.index, meta.term);
+            self.entries.clear();
+        }
+    }
+}
+
+struct Life {
+    disk: TestDisk,
+    worker: Worker<TestDisk>,
+    /// What is durable, and then what the disk may have got to in the batch at hand.
+    states: Vec<State>,
+    /// Every snapshot begun or received, and what must be durable of them.
+    snapshots: Vec<SnapshotMeta>,
+    durable_snapshot: Index,
+    /// Nothing up to here may be truncated.
+    committed: Index,
+    taking: bool,
+}
+
+impl Life {
+    fn new() -> Life {
+        let disk = TestDisk::default();
+        let worker = Worker::new(create(&disk));
+        let state = State { hard_state: HardState::default(), base: (Index(0), Term(0)), entries: Vec::new() };
+        let (snapshots, durable_snapshot, committed) = (Vec::new(), Index(0), Index(0));
+        Life { disk, worker, states: vec![state], snapshots, durable_snapshot, committed, taking: false }
+    }
+
+    fn state(&self) -> &State {
+        self.states.last().unwrap()
+    }
+
+    fn jobs(&mut self, step: &Step) -> Vec<Job> {
+        let mut next = self.state().clone();
+        let (last, last_term) = next.last();
+        match step {
+            Step::Write(sizes, rise, cut) => {
+                let from = Index(last.0.saturating_sub(*cut).max(self.committed.0).min(last.0) + 1);
+                let truncates = *cut > 0 && from <= last;
+                let term = last_term.0.max(1) + rise + u64::from(truncates);
+                let commands = (from.0..).zip(sizes).map(|(index, &bytes)| command(index, term, bytes)).collect();
+                let write = Write { truncate_from: truncates.then_some(from), ..entries(commands) };
+                next.apply(&write);
+                self.states.push(next);
+                vec![Job::Write(write)]
+            }
+            Step::HardState(vote) => {
+                let term = next.hard_state.term.0 + 1;
+                let write = Write { hard_state: hard_state(term, *vote), ..entries(vec![]) };
+                next.apply(&write);
+                self.states.push(next);
+                vec![Job::Write(write)]
+            }
+            Step::Take(back) => {
+                let index = Index(last.0.saturating_sub(*back));
+                let Some(term) = next.term_at(index).filter(|_| index > Index(0)) else { return vec![] };
+                let meta = meta(index.0, term.0);
+                self.committed = self.committed.max(index);
+                self.snapshots.push(meta.clone());
+                let source = SnapshotSource::new(std::io::Cursor::new(content(index)));
+                vec![Job::TakeSnapshot { meta, source }]
+            }
+            Step::Compact(back) => vec![Job::Compact { first: Index(last.0.saturating_sub(*back)) }],
+            Step::Install(ahead, rise) => {
+                let index = Index(last.0.saturating_add_signed(*ahead).max(self.committed.0 + 1));
+                let term = next.term_at(index).map_or(last_term.0.max(1), |term| term.0) + rise;
+                let meta = meta(index.0, term);
+                self.committed = self.committed.max(index);
+                self.snapshots.push(meta.clone());
+                next.follow(&meta);
+                self.states.push(next);
+                let file = file_of(&meta, &content(index));
+                let total_bytes = file.len() as u64;
+                let pieces = file.chunks(100_000).enumerate().map(|(at, piece)| {
+                    let chunk = Chunk { offset: at as u64 * 100_000, total_bytes, data: Bytes::copy_from_slice(piece) };
+                    Job::WriteChunk { id: at as u64, meta: meta.clone(), chunk }
+                });
+                pieces.chain([Job::InstallSnapshot { meta: meta.clone(), sequence: 0 }]).collect()
+            }
+            Step::Reopen => vec![],
+        }
+    }
+
+    /// Does a step. `false`: the disk has failed on the way.
+    fn step(&mut self, step: &Step) -> bool {
+        let jobs = self.jobs(step);
+        let mut failed = false;
+        let (durable, snapshots) = (&mut self.durable_snapshot, &self.snapshots);
+        let mut complete = |completion| match completion {
+            Completion::Done(Done::SnapshotTaken { index }) => *durable = (*durable).max(index),
+            Completion::Done(Done::SnapshotInstalled { index, is_valid }) => {
+                assert!(is_valid, "{index} of {snapshots:?}");
+                *durable = (*durable).max(index);
+            }
+            Completion::Done(_) => {}
+            Completion::Failed(_) => failed = true,
+        };
+        self.taking = self.worker.run(&mut VecDeque::from(jobs), &mut complete);
+        if failed {
+            return false;
+        }
+        self.states.drain(..self.states.len() - 1);
+        if matches!(step, Step::Reopen) {
+            return self.open();
+        }
+        self.holds(&self.state().clone());
+        true
+    }
+
+    /// Starts the node again. `false`: the disk has failed on the way.
+    fn open(&mut self) -> bool {
+        let (mut log, recovered) = match Log::open(self.disk.clone(), OPTIONS) {
+            Ok(opened) => opened,
+            Err(error) => {
+                assert!(matches!(error, StorageError::Io { .. }), "{error}");
+                return false;
+            }
+        };
+        let Saved { hard_state, founding: found, snapshot, terms, tail, .. } = recovered.saved;
+        assert_eq!(found, founding());
+        assert_eq!(snapshot.as_ref(), log.snapshot());
+        let index = snapshot.as_ref().map_or(Index(0), |meta| meta.index);
+        assert!(index >= self.durable_snapshot, "{index} is older than what was said to be durable");
+        self.durable_snapshot = index;
+        if let Some(snapshot) = &snapshot {
+            assert!(self.snapshots.contains(snapshot));
+            assert_eq!(read_to_end(log.snapshot_reader().unwrap().unwrap()), content(index));
+            // One that was being installed counts as soon as it has its name.
+            let installed = self.states.iter().map(|state| {
+                let mut state = state.clone();
+                state.follow(snapshot);
+                state
+            });
+            self.states = self.states.iter().cloned().chain(installed).collect();
+        }
+        assert!(terms.base() <= index, "what is gone is in the snapshot");
+        assert_eq!(terms.last_index(), log.last_index());
+        let first = log.first_index();
+        let found = read(&mut log, first.0, u64::MAX, usize::MAX);
+        assert!(found.ends_with(&tail));
+        let fits = |state: &&State| {
+            let kept: Vec<&Entry> = state.entries.iter().filter(|entry| entry.index >= first).collect();
+            state.hard_state == hard_state && state.last().0 == log.last_index() && found.iter().eq(kept)
+        };
+        let state = self.states.iter().rev().find(fits).unwrap_or_else(|| {
+            let indexes: Vec<_> = found.iter().map(|entry| (entry.index, entry.term)).collect();
+            panic!("found {first} {indexes:?} {hard_state:?}, snapshot {index}; expected one of {:?}", self.states)
+        });
+        self.states = vec![state.clone()];
+        self.worker = Worker::new(log);
+        self.taking = false;
+        true
+    }
+
+    /// The log holds the end of the state, from where it begins.
+    fn holds(&mut self, state: &State) {
+        let log = self.worker.log_mut();
+        assert_eq!(log.last_index(), state.last().0);
+        let first = log.first_index();
+        assert!(first.previous() <= log.snapshot().map_or(Index(0), |meta| meta.index));
+        let kept: Vec<Entry> = state.entries.iter().filter(|entry| entry.index >= first).cloned().collect();
+        assert_eq!(read(log, first.0, u64::MAX, usize::MAX), kept);
+        assert_eq!(read(log, 1, first.previous().0, usize::MAX), []);
+    }
+
+    fn crash(&mut self, sectors: u64, changes: usize) {
+        self.disk.fail_after(None);
+        self.disk.crash(sectors, changes);
+        assert!(self.open(), "the disk works again");
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let size = || prop_oneof![8 => 0usize..300, 1 => 0usize..6000];
+    prop_oneof![
+        10 => (prop::collection::vec(size(), 1..6), prop_oneof![3 => Just(0u64), 1 => Just(1)], prop_oneof![4 => Just(0u64), 1 => 1u64..9])
+            .prop_map(|(sizes, rise, cut)| Step::Write(sizes, rise, cut)),
+        1 => (0u64..3).prop_map(Step::HardState),
+        3 => (0u64..12).prop_map(Step::Take),
+        3 => (0u64..6).prop_map(Step::Compact),
+        1 => (-6i64..9, 0u64..2).prop_map(|(ahead, rise)| Step::Install(ahead, rise)),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+
+    #[test]
+    fn holds_what_was_promised_whatever_happens(
+        lives in prop::collection::vec((prop::collection::vec(step(), 1..25), 0u64..250, any::<u64>(), 0usize..9), 1..4),
+    ) {
+        let mut life = Life::new();
+        for (steps, operations, sectors, changes) in lives {
+            life.disk.fail_after(Some(operations));
+            let _ = steps.iter().all(|step| life.step(step));
+            life.crash(sectors, changes);
+        }
+        life.crash(0, 0);
+    }
+}
+
+/// A bit of everything, several segments of it.
+fn script() -> Vec<Step> {
+    let writes = |count| (0..count).map(|_| Step::Write(vec![300, 300, 300, 300], 0, 0));
+    writes(6)
+        .chain([Step::Take(3), Step::Compact(2), Step::Write(vec![10], 0, 0), Step::Compact(2), Step::HardState(1)])
+        .chain(writes(7))
+        .chain([Step::Write(vec![700], 0, 2), Step::Take(0), Step::Write(vec![1], 0, 0), Step::Compact(0)])
+        .chain(writes(3))
+        .chain([Step::Install(40, 1)])
+        .chain(writes(4))
+        .chain([Step::Reopen, Step::Install(-2, 0), Step::Compact(0), Step::Install(-1, 2)])
+        .chain(writes(1))
+        .collect()
+}
+
+#[test]
+fn a_crash_after_any_operation_keeps_every_promise() {
+    for operations in 0.. {
+        let mut life = Life::new();
+        life.disk.fail_after(Some(operations));
+        let is_over = script().iter().all(|step| life.step(step));
+        for changes in 0..=life.disk.unsynced_changes() {
+            for sectors in [0, u64::MAX, 0x5555_5555_5555_5555] {
+                let disk = life.disk.copy();
+                let (states, snapshots) = (life.states.clone(), life.snapshots.clone());
+                let mut copy =
+                    Life { disk, states, snapshots, worker: Worker::new(create(&TestDisk::default())), ..life };
+                copy.crash(sectors, changes);
+                crash_while_opening(&copy);
+                assert!(copy.step(&Step::Write(vec![5, 50], 1, 0)));
+                assert!(copy.step(&Step::Reopen));
+            }
+        }
+        if is_over {
+            assert!(operations > 150, "{operations}");
+            return;
+        }
+    }
+}
+
+/// Opening fails after any number of operations, the machine crashes, and opening again finds the same.
+fn crash_while_opening(life: &Life) {
+    let (_, expected) = reopen(&life.disk.copy());
+    for operations in 0.. {
+        let disk = life.disk.copy();
+        disk.fail_after(Some(operations));
+        let opened = Log::open(disk.clone(), OPTIONS);
+        disk.fail_after(None);
+        disk.lose_unsynced();
+        let (_, again) = reopen(&disk);
+        assert_eq!(again.saved, expected.saved);
+        if opened.is_ok() {
+            return;
+        }
+    }
+}
