@@ -70,7 +70,9 @@ fn a_node_that_was_away_too_long_is_brought_back_by_a_snapshot_under_load_and_wh
         let writer = cluster.client(leader);
         let (said, stop) = (&said, &stop);
         let writer = scope.spawn(move || load(writer, said, stop));
-        compacted_beyond(&mut cluster.client(leader), last);
+        for &id in cluster.nodes.keys() {
+            compacted_beyond(&mut cluster.client(id), last);
+        }
         // Killed at some point of its catching up: before, amid and after what it is sent.
         for attempt in 0..6 {
             cluster.restart(away).unwrap();

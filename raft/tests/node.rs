@@ -209,7 +209,8 @@ fn a_node_that_was_away_while_the_log_was_compacted_is_sent_a_snapshot() {
     // What node 3 had at most, and no more than that is kept for it once it counts as gone.
     let last = cluster.handle(1).status().unwrap().replica.core.last_index;
     let mut expected = b"first ".to_vec();
-    while cluster.handle(1).status().unwrap().replica.core.first_index <= last.next() {
+    let is_kept = |id: u64| cluster.handle(id).status().unwrap().replica.core.first_index <= last.next();
+    while is_kept(1) || is_kept(2) {
         insist(cluster.handle(1), &[b'x'; 100]);
         expected.extend_from_slice(&[b'x'; 100]);
         assert!(expected.len() < 1 << 20, "{:?}", cluster.handle(1).status());
