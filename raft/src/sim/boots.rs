@@ -70,8 +70,9 @@ impl World {
                 return Err(Violation { invariant: "a node can start again", details });
             }
         };
+        let is_damaged = process.disk.is_damaged();
         self.is_durable(node, &saved)?;
-        self.checks.recovered(node, &saved, &entries)?;
+        self.checks.recovered(node, &saved, &entries, is_damaged)?;
         if let Some(meta) = &saved.snapshot {
             self.checks.is_state_of(node, meta, machine.machine())?;
         }

@@ -97,6 +97,8 @@ pub struct Report {
     pub lost_disks: u64,
     /// How many entries were committed.
     pub committed: u64,
+    /// How many snapshots from a leader took the place of a log.
+    pub snapshots_installed: u64,
     /// How many writes were acknowledged.
     pub writes_answered: u64,
     /// How many reads were answered.
@@ -197,6 +199,7 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
         boots: world.boots,
         lost_disks: world.processes.iter().filter(|process| process.is_lost).count() as u64,
         committed: world.checks.committed().0,
+        snapshots_installed: world.checks.snapshots_restored(),
         writes_answered: world.checks.history.writes_answered,
         reads_answered: world.checks.history.reads_answered,
         undecided_keys: world.checks.history.undecided,

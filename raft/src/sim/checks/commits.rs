@@ -26,6 +26,8 @@ pub(super) struct Commits {
     reference: Kv,
     /// The last index that each node has handed to its state machine in this life.
     applied: Vec<Index>,
+    /// How many snapshots from leaders were restored.
+    restored: u64,
 }
 
 #[derive(Debug)]
@@ -48,11 +50,16 @@ impl Commits {
             refused: BTreeSet::new(),
             reference: Kv::default(),
             applied: vec![Index(0); nodes],
+            restored: 0,
         }
     }
 
     pub(super) fn last(&self) -> Index {
         Index(self.entries.len() as u64)
+    }
+
+    pub(super) fn snapshots_restored(&self) -> u64 {
+        self.restored
     }
 
     pub(super) fn reference(&self) -> &Kv {
@@ -89,6 +96,7 @@ impl Commits {
             format!("node {} restores {} after {} was applied", node + 1, meta.index, self.applied[node])
         })?;
         self.applied[node] = meta.index;
+        self.restored += 1;
         Ok(())
     }
 

@@ -96,10 +96,18 @@ impl Disks {
     }
 
     /// What a node starts with is what was durable, or that and some of the changes that followed, each whole.
-    pub(super) fn recovered(&mut self, node: usize, hard_state: HardState, snapshot: Index, terms: &[Term]) -> Verdict {
+    pub(super) fn recovered(
+        &mut self,
+        node: usize,
+        hard_state: HardState,
+        snapshot: Index,
+        terms: &[Term],
+        is_damaged: bool,
+    ) -> Verdict {
         let platter = &mut self.nodes[node];
         let found = Content { hard_state, terms: terms.to_vec() };
-        check(snapshot >= platter.snapshot, "a snapshot outlives a restart", || {
+        // A damaged one is passed over while the log still has all that it includes.
+        check(snapshot >= platter.snapshot || is_damaged, "a snapshot outlives a restart", || {
             format!("node {} starts with a snapshot of {snapshot}; durable was that of {}", node + 1, platter.snapshot)
         })?;
         let mut possible = platter.content.clone();

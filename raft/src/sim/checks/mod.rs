@@ -52,8 +52,8 @@ impl Checks {
         }
     }
 
-    /// A node has started with what its disk held.
-    pub(super) fn recovered(&mut self, node: usize, saved: &Saved, entries: &[Entry]) -> Verdict {
+    /// A node has started with what its disk held; `is_damaged` if not all of it was what was written.
+    pub(super) fn recovered(&mut self, node: usize, saved: &Saved, entries: &[Entry], is_damaged: bool) -> Verdict {
         let snapshot = saved.snapshot.as_ref().map_or(Index(0), |meta| meta.index);
         if let Some(meta) = &saved.snapshot {
             self.commits.is_committed(node, meta)?;
@@ -61,7 +61,7 @@ impl Checks {
         let compacted = self.commits.terms_up_to(saved.terms.base());
         self.logs.recovered(node, compacted, entries)?;
         if let Some(disks) = &mut self.disks {
-            disks.recovered(node, saved.hard_state, snapshot, self.logs.terms(node))?;
+            disks.recovered(node, saved.hard_state, snapshot, self.logs.terms(node), is_damaged)?;
         }
         self.elections.started(node, saved.hard_state, snapshot)?;
         self.commits.started(node, snapshot);
@@ -181,6 +181,11 @@ impl Checks {
     /// How many entries were committed.
     pub(super) fn committed(&self) -> Index {
         self.commits.last()
+    }
+
+    /// How many snapshots from leaders were restored.
+    pub(super) fn snapshots_restored(&self) -> u64 {
+        self.commits.snapshots_restored()
     }
 
     /// How many leaders there were.

@@ -249,7 +249,7 @@ impl SimDisk {
         state.forget_nameless();
     }
 
-    /// A disk that holds exactly what is durable on this one.
+    /// A sound disk that holds exactly what is durable on this one.
     pub(super) fn durable_copy(&self) -> SimDisk {
         let mut state = self.state.borrow().clone();
         for content in state.files.values_mut() {
@@ -257,8 +257,9 @@ impl SimDisk {
             content.live.clone_from(&content.durable);
         }
         state.names.forget_changes();
-        state.calls_left = None;
-        SimDisk { state: Rc::new(RefCell::new(state)) }
+        let copy = SimDisk { state: Rc::new(RefCell::new(state)) };
+        copy.mend();
+        copy
     }
 }
 
