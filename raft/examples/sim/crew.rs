@@ -89,6 +89,7 @@ pub(crate) struct Total {
     boots: u64,
     lost_disks: u64,
     entries: u64,
+    installed: u64,
     writes: u64,
     reads: u64,
     undecided: u64,
@@ -103,6 +104,7 @@ impl Total {
         self.boots += report.boots;
         self.lost_disks += report.lost_disks;
         self.entries += report.committed;
+        self.installed += report.snapshots_installed;
         self.writes += report.writes_answered;
         self.reads += report.reads_answered;
         self.undecided += report.undecided_keys;
@@ -115,7 +117,7 @@ impl fmt::Display for Total {
         write!(
             f,
             "{:6.1} s: {} seeds, {} steps ({:.0} a second), {} virtual s; {} leaders, {} starts, {} disks lost, \
-             {} entries, {} writes and {} reads answered, {} histories undecided",
+             {} entries, {} snapshots installed, {} writes and {} reads answered, {} histories undecided",
             seconds,
             self.seeds,
             self.steps,
@@ -125,6 +127,7 @@ impl fmt::Display for Total {
             self.boots,
             self.lost_disks,
             self.entries,
+            self.installed,
             self.writes,
             self.reads,
             self.undecided,

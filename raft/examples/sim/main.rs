@@ -82,8 +82,10 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let options =
         Options { faulty_steps: args.steps, looks_at_disks: !args.blind, mutant: args.mutant, ..Options::default() };
-    // A panic in the code under test is a broken invariant, and is told as such.
-    std::panic::set_hook(Box::new(|_| {}));
+    if args.seed.is_none() {
+        // A panic in the code under test is a broken invariant, and is told as such; a replay shows where it was.
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     if args.mutants {
         return gate::run(args.threads, args.quick);
     }

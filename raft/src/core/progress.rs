@@ -118,9 +118,14 @@ impl Progress {
             self.in_flight.pop_front();
             self.in_flight_bytes -= bytes;
         }
-        let is_found = match self.mode {
+        let is_found = match &self.mode {
             Mode::Replicate => false,
             Mode::Probe { .. } => self.matched.next() == self.next,
+            Mode::Snapshot(sending) if self.matched < base && self.matched >= sending.index() => {
+                // It has all of that snapshot, and what follows has been compacted meanwhile: the newest one is next.
+                self.mode = Mode::Probe { waits: false };
+                false
+            }
             Mode::Snapshot(_) => self.matched >= base,
         };
         if is_found {

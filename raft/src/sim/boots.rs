@@ -2,15 +2,28 @@
 
 use std::time::Duration;
 
-use super::checks::{Verdict, Violation};
+use super::checks::{Verdict, Violation, check};
+use super::disk::SimDisk;
 use super::happening::Happening;
-use super::kv::COMMAND_BYTES;
-use super::process::Running;
+use super::kv::{COMMAND_BYTES, Kv};
+use super::process::{Running, unusable};
 use super::world::{World, name};
 use crate::core;
-use crate::replica::{Replica, ReplicaConfig};
+use crate::replica::{Inline, Replica, ReplicaConfig};
 use crate::storage::{Log, LogOptions, StorageError, Worker};
-use crate::types::{ClusterId, Configuration, DiskId, Entry, GroupId, Identity, Index, Member, Saved};
+use crate::types::{ClusterId, Configuration, DiskId, Entry, GroupId, Identity, Index, Member, Saved, Term};
+
+/// A log, the state machine as of its snapshot, and all that follows.
+type Opened = (Log<SimDisk>, Inline<Kv>, Saved, Vec<Entry>);
+
+/// What one log must have in common with another that holds the same, wherever the two begin.
+fn promises(saved: &Saved) -> impl PartialEq + use<> {
+    let snapshot = saved.snapshot.clone();
+    let from = snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
+    let terms: Vec<Option<Term>> =
+        (from.0..=saved.terms.last_index().0).map(|index| saved.terms.term_at(Index(index))).collect();
+    (saved.hard_state, snapshot, terms, saved.configuration().clone())
+}
 
 impl World {
     /// A process starts from what its disk holds; sometimes it dies on the way.
@@ -37,11 +50,13 @@ impl World {
         }
         process.disk.fail_not();
         process.disk.forget_tags();
-        let (log, saved, entries) = match opened {
+        let (log, machine, saved, entries) = match opened {
             // Damage that the log takes for a torn tail: its documented limit. The simulator knows better.
             Ok(_) if looks_torn => return self.lose(node, "its last batch is damaged"),
             Ok(opened) => opened,
-            Err(error @ StorageError::Corrupt { .. }) if process.disk.is_damaged() => {
+            Err(error @ (StorageError::Corrupt { .. } | StorageError::Poisoned { .. }))
+                if process.disk.is_damaged() =>
+            {
                 return self.lose(node, &error.to_string());
             }
             Err(error) if process.disk.has_failed() => {
@@ -55,9 +70,13 @@ impl World {
                 return Err(Violation { invariant: "a node can start again", details });
             }
         };
+        let is_damaged = process.disk.is_damaged();
         self.is_durable(node, &saved)?;
-        self.checks.recovered(node, &saved, &entries)?;
-        self.start(node, log, saved)
+        self.checks.recovered(node, &saved, &entries, is_damaged)?;
+        if let Some(meta) = &saved.snapshot {
+            self.checks.is_state_of(node, meta, machine.machine())?;
+        }
+        self.start(node, log, machine, saved)
     }
 
     /// What the node has promised is gone, so it must never start again. It is one of a minority.
@@ -67,7 +86,7 @@ impl World {
         Ok(())
     }
 
-    fn start(&mut self, node: usize, log: Log<super::disk::SimDisk>, saved: Saved) -> Verdict {
+    fn start(&mut self, node: usize, log: Log<SimDisk>, machine: Inline<Kv>, saved: Saved) -> Verdict {
         let mut config = core::Config::new(name(node));
         config.seed = self.random.next();
         config.election_timeout = self.plan.election_timeout;
@@ -77,7 +96,10 @@ impl World {
         config.in_flight_messages = self.plan.in_flight_messages;
         config.in_flight_bytes = self.plan.in_flight_bytes;
         config.uncommitted_bytes = self.plan.uncommitted_bytes;
-        config.command_bytes = COMMAND_BYTES;
+        config.command_bytes = COMMAND_BYTES + self.plan.padding;
+        config.snapshot_chunk_bytes = self.plan.snapshot_chunk_bytes;
+        config.snapshot_chunks = self.plan.snapshot_chunks;
+        config.retained_snapshots = self.plan.retained_snapshots;
         config.applying_bytes = self.plan.applying_bytes;
         config.pending_reads = self.plan.pending_reads;
         let (request_timeout, limits) = (self.plan.request_timeout, self.plan.limits);
@@ -86,7 +108,7 @@ impl World {
             invariant: "a node can start again",
             details: format!("node {} refuses its own log: {error}", node + 1),
         })?;
-        self.processes[node].running = Some(Running::new(replica, Worker::new(log)));
+        self.processes[node].running = Some(Running::new(replica, machine, Worker::new(log)));
         for peer in (0..self.plan.nodes).filter(|&peer| peer != node) {
             let delay = Duration::from_micros(self.random.below(2_000));
             self.after(delay, Happening::LinkTries { a: node, b: peer });
@@ -98,7 +120,7 @@ impl World {
         LogOptions { segment_bytes: self.plan.segment_bytes, tail_bytes: self.plan.tail_bytes }
     }
 
-    fn open_log(&self, node: usize) -> Result<(Log<super::disk::SimDisk>, Saved, Vec<Entry>), StorageError> {
+    fn open_log(&self, node: usize) -> Result<Opened, StorageError> {
         let nodes = self.plan.nodes;
         let (mut log, recovered) = Log::open_or_create(self.processes[node].disk.clone(), self.log_options(), || {
             let id = name(node);
@@ -107,26 +129,31 @@ impl World {
             let members = (0..nodes).map(|place| (name(place), Member::default()));
             (identity, Configuration::of_voters(members))
         })?;
-        let last = recovered.saved.terms.last_index();
+        let mut machine = Inline::new(Kv::default());
+        if let Some(mut content) = log.snapshot_reader()? {
+            machine.begin(&mut content).map_err(|error| unusable(&error))?;
+        }
+        let terms = &recovered.saved.terms;
+        let (mut next, last) = (terms.base().next(), terms.last_index());
         let mut entries = Vec::new();
-        while (entries.len() as u64) < last.0 {
-            let from = Index(entries.len() as u64 + 1);
-            let fetch = core::Fetch { id: 0, from, to: last, limit_bytes: usize::MAX };
-            let more = log.read(&fetch)?;
+        while next <= last {
+            let more = log.read(&core::Fetch { id: 0, from: next, to: last, limit_bytes: usize::MAX })?;
             assert!(!more.is_empty(), "the log holds what it says it holds");
+            next = Index(next.0 + more.len() as u64);
             entries.extend(more);
         }
-        Ok((log, recovered.saved, entries))
+        Ok((log, machine, recovered.saved, entries))
     }
 
-    /// What a node starts with must survive if the power goes right now.
+    /// What a node starts with must survive if the power goes right now. Entries that were compacted may come back.
     fn is_durable(&self, node: usize, saved: &Saved) -> Verdict {
         if self.mutant.is_some() || self.processes[node].disk.is_damaged() {
             return Ok(());
         }
         let copy = self.processes[node].disk.durable_copy();
         let found = Log::open(copy, self.log_options()).map(|(_, recovered)| recovered.saved);
-        super::checks::check(found.as_ref() == Ok(saved), "what a node starts with is durable", || {
+        let is_same = found.as_ref().is_ok_and(|found| promises(found) == promises(saved));
+        check(is_same, "what a node starts with is durable", || {
             format!("node {} starts with {saved:?}; its platter holds {found:?}", node + 1)
         })
     }

@@ -145,8 +145,8 @@ impl World {
         process.effects_left = None;
         process.timer_at = None;
         let Some(mut running) = process.running.take() else { return };
-        if !running.taken.is_empty() {
-            process.disk.fail_after(self.random.below(6));
+        if !running.taken.is_empty() || running.is_taking {
+            process.disk.fail_after(self.random.below(12));
             running.worker.run(&mut running.taken, &mut |_| {});
             process.disk.fail_not();
         }

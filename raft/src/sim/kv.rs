@@ -38,30 +38,30 @@ impl Command {
         }
     }
 
-    pub(super) fn encode(self) -> Bytes {
+    /// As bytes, with so many of nothing after them.
+    pub(super) fn encode(self, padding: usize) -> Bytes {
         let (tag, expected) = match self {
             Command::Set { .. } => (b's', None),
             Command::Increment { .. } => (b'i', None),
             Command::Swap { expected, .. } => (b'c', Some(expected)),
         };
-        let mut bytes = [0; COMMAND_BYTES];
+        let mut bytes = vec![0; COMMAND_BYTES + padding];
         bytes[0] = tag;
         bytes[1] = self.key();
         bytes[2..10].copy_from_slice(&self.id().to_le_bytes());
-        bytes[10..].copy_from_slice(&expected.unwrap_or(0).to_le_bytes());
-        Bytes::copy_from_slice(if expected.is_some() { &bytes } else { &bytes[..10] })
+        bytes[10..COMMAND_BYTES].copy_from_slice(&expected.unwrap_or(0).to_le_bytes());
+        Bytes::from(bytes)
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Command> {
         let (&[tag, key], rest) = bytes.split_first_chunk::<2>()?;
         let (&id, rest) = rest.split_first_chunk::<8>()?;
         let id = u64::from_le_bytes(id);
-        match (tag, rest) {
-            (b's', []) => Some(Command::Set { key, id }),
-            (b'i', []) => Some(Command::Increment { key, id }),
-            (b'c', expected) => {
-                Some(Command::Swap { key, id, expected: u64::from_le_bytes(expected.try_into().ok()?) })
-            }
+        let (&expected, _padding) = rest.split_first_chunk::<8>()?;
+        match tag {
+            b's' => Some(Command::Set { key, id }),
+            b'i' => Some(Command::Increment { key, id }),
+            b'c' => Some(Command::Swap { key, id, expected: u64::from_le_bytes(expected) }),
             _ => None,
         }
     }
@@ -161,7 +161,7 @@ mod tests {
     fn words_survive_the_wire() {
         let swap = Command::Swap { key: 1, id: 2, expected: 3 };
         for command in [Command::Set { key: 3, id: u64::MAX }, Command::Increment { key: 0, id: 7 }, swap] {
-            assert_eq!(Command::decode(&command.encode()), Some(command));
+            assert_eq!(Command::decode(&command.encode(7)), Some(command));
         }
         let value = Value { number: 5, index: Index(9) };
         assert_eq!(Value::decode(&value.encode()), Some(value));

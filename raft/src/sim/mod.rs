@@ -1,13 +1,37 @@
-//! A deterministic simulator: real replicas on real logs, in a world where one `u64` decides everything.
+//! A deterministic simulator: real replicas on real logs and snapshots, in a world where one `u64` decides everything.
 //!
 //! The seed draws the size of the cluster, its timeouts, the speed and malice of network and disks, what clients do and
 //! what goes wrong when. What runs is the code that runs in production: [`Replica`](crate::replica::Replica),
 //! [`Log`](crate::storage::Log), [`Worker`](crate::storage::Worker), the frames of [`wire`](crate::wire); what is simulated is what they touch: time, messages,
 //! disks, crashes. After every step the invariants of Raft (figure 3.2) are checked, and what clients were told; at the end
-//! the faults stop, and the cluster must elect, write and converge.
+//! the faults stop, and the cluster must elect, write and converge, and all answers must fit into one order.
 //!
-//! A run is a function of its seed and its [`Options`]: the same seed gives the same [`Report::trace_hash`], and a failure
-//! is replayed by its seed.
+//! | what goes wrong | how |
+//! |---|---|
+//! | network | loss, repetition, reordering, delays longer than an election, damaged bytes, partitions: whole, partial, one-way |
+//! | disk | power lost at any call, torn at any byte, any unsynced writes and names lost; failed syncs, reads and writes, no room, stalls; bits that rot, writes that land elsewhere |
+//! | process | death between any two effects, pauses, late timers, clocks that jump and that run up to 1 % wrong |
+//! | cluster | leaders that fall as soon as they are elected; up to a minority whose disks lose what they promised |
+//!
+//! A node whose disk is damaged must refuse to start, and is then lost to its cluster; what it starts with must be what was
+//! durable. Damage in the last synced batch is the log's documented limit (`raft/FORMAT.md`): there the simulator takes the
+//! node away itself.
+//!
+//! # To replay a seed
+//!
+//! A run is a function of its seed, its [`Options`] and the program: the same seed gives the same [`Report::trace_hash`],
+//! and [`trace`] the same lines. The runner is an example of this crate:
+//!
+//! ```text
+//! cargo run --release -p kodiak-raft --example sim -- --minutes 2            # new seeds every time
+//! cargo run --release -p kodiak-raft --example sim -- --seeds 0..100000
+//! cargo run --release -p kodiak-raft --example sim -- --seed 4711            # replays what failed
+//! cargo run --release -p kodiak-raft --example sim -- --seed 4711 --trace    # everything that happens in it
+//! cargo run --release -p kodiak-raft --example sim --features mutants -- --mutants
+//! ```
+//!
+//! What once failed is kept in `raft/tests/sim_seeds.txt`, which the tests run. The last command is the mutation gate: it
+//! builds in one [`Mutant`] after the other and shows how many seeds it takes to notice.
 //!
 //! ```
 //! use kodiak_raft::sim::{Options, run};
@@ -26,12 +50,14 @@ mod happening;
 mod kv;
 mod linearizability;
 mod links;
+mod machines;
 mod mutant;
 mod network;
 mod options;
 mod process;
 mod random;
 mod requests;
+mod storages;
 mod trace;
 mod world;
 
@@ -71,6 +97,8 @@ pub struct Report {
     pub lost_disks: u64,
     /// How many entries were committed.
     pub committed: u64,
+    /// How many snapshots from a leader took the place of a log.
+    pub snapshots_installed: u64,
     /// How many writes were acknowledged.
     pub writes_answered: u64,
     /// How many reads were answered.
@@ -171,6 +199,7 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
         boots: world.boots,
         lost_disks: world.processes.iter().filter(|process| process.is_lost).count() as u64,
         committed: world.checks.committed().0,
+        snapshots_installed: world.checks.snapshots_restored(),
         writes_answered: world.checks.history.writes_answered,
         reads_answered: world.checks.history.reads_answered,
         undecided_keys: world.checks.history.undecided,

@@ -56,6 +56,11 @@ pub(super) struct Plan {
     pub(super) in_flight_bytes: usize,
     pub(super) uncommitted_bytes: usize,
     pub(super) applying_bytes: usize,
+    pub(super) snapshot_chunk_bytes: usize,
+    pub(super) snapshot_chunks: usize,
+    pub(super) retained_snapshots: usize,
+    /// How many bytes of nothing each command carries, so that logs grow.
+    pub(super) padding: usize,
     pub(super) pending_reads: usize,
     pub(super) limits: Limits,
     pub(super) clients: usize,
@@ -149,6 +154,7 @@ impl Plan {
         let disk_high = random.pick(&[100, 500, 2_000, 10_000]);
         let think_high = random.pick(&[5, 50, 300]);
         let fault_high = random.pick(&[60, 200, 600]);
+        let padding = random.pick(&[0, 0, 300]);
         Plan {
             nodes: random.pick(&[1, 2, 3, 3, 3, 4, 5, 5, 7]),
             election_timeout,
@@ -166,13 +172,18 @@ impl Plan {
             message_bytes: random.pick(&[1, 200, 1 << 20]),
             in_flight_messages: random.pick(&[1, 2, 256]),
             in_flight_bytes: random.pick(&[1, 500, 1 << 20]),
-            uncommitted_bytes: random.pick(&[100, 1 << 20]),
+            uncommitted_bytes: random.pick(&[100 + padding, 1 << 20]),
+            snapshot_chunk_bytes: random.pick(&[16, 100, 1 << 20]),
+            snapshot_chunks: random.pick(&[1, 4]),
+            retained_snapshots: random.pick(&[1, 2, 8]),
+            padding,
             applying_bytes: random.pick(&[1, 200, 1 << 20]),
             pending_reads: random.pick(&[1, 1 << 16]),
             limits: Limits {
                 pending_requests: random.pick(&[3, 1 << 16]),
                 forwarded_requests: random.pick(&[1, 1 << 16]),
-                request_bytes: COMMAND_BYTES,
+                request_bytes: COMMAND_BYTES + padding,
+                snapshot_every_bytes: random.pick(&[100, 1_000, 1_000, 1 << 30]),
                 batch_bytes: random.pick(&[1, 1 << 20]),
                 ..Limits::default()
             },

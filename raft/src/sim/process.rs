@@ -44,6 +44,10 @@ pub(super) struct Running {
     pub(super) queued: VecDeque<Job>,
     /// Jobs that it works on.
     pub(super) taken: VecDeque<Job>,
+    /// The storage thread has something to do, or is about to look.
+    pub(super) is_storage_busy: bool,
+    /// A snapshot is being written, a slice at a time.
+    pub(super) is_taking: bool,
     /// What the state machine's thread has not done.
     pub(super) to_apply: VecDeque<Effect>,
 }
@@ -71,42 +75,43 @@ impl Process {
 }
 
 impl Running {
-    pub(super) fn new(replica: Replica, worker: Worker<SimDisk>) -> Running {
+    pub(super) fn new(replica: Replica, machine: Inline<Kv>, worker: Worker<SimDisk>) -> Running {
         Running {
             replica,
-            machine: Inline::new(Kv::default()),
+            machine,
             worker,
             queued: VecDeque::new(),
             taken: VecDeque::new(),
+            is_storage_busy: false,
+            is_taking: false,
             to_apply: VecDeque::new(),
         }
     }
 
-    /// The state machine takes the state of the newest snapshot on this disk.
-    pub(super) fn restore(&mut self, now: Now, meta: &SnapshotMeta) {
+    /// The state machine takes the state of the newest snapshot on this disk. False if that cannot be read.
+    pub(super) fn restore(&mut self, now: Now, meta: &SnapshotMeta) -> bool {
         let restored = self.worker.log_mut().snapshot_reader().and_then(|content| {
             let mut content = content.ok_or_else(|| unusable(&io::ErrorKind::NotFound.into()))?;
             self.machine.restore(now, &mut self.replica, meta, &mut content).map_err(|error| unusable(&error))
         });
-        if let Err(error) = restored {
-            self.replica.handle_storage_failure(now, &error);
+        if let Err(error) = &restored {
+            self.replica.handle_storage_failure(now, error);
         }
+        restored.is_ok()
     }
 
-    /// Whether the storage thread has nothing to do.
-    pub(super) fn is_storage_idle(&self) -> bool {
-        self.queued.is_empty() && self.taken.is_empty()
-    }
-
-    /// The sequence of the last write that the storage thread works on.
-    pub(super) fn last_taken(&self) -> Option<u64> {
-        self.taken.iter().rev().find_map(|job| match job {
-            Job::Write(write) => Some(write.sequence),
+    /// The numbers of the changes that the storage thread works on, in their order; with each installation its snapshot.
+    pub(super) fn sequences_taken(&self) -> Vec<(u64, Option<SnapshotMeta>)> {
+        let change = |job: &Job| match job {
+            Job::Write(write) => Some((write.sequence, None)),
+            Job::InstallSnapshot { meta, sequence } => Some((*sequence, Some(meta.clone()))),
             _ => None,
-        })
+        };
+        self.taken.iter().filter_map(change).collect()
     }
 }
 
-fn unusable(error: &io::Error) -> StorageError {
+/// The error of a snapshot that the state machine cannot read.
+pub(super) fn unusable(error: &io::Error) -> StorageError {
     StorageError::Poisoned { cause: format!("the state machine cannot be restored: {error}") }
 }

@@ -41,7 +41,7 @@ impl World {
         let id = self.clients.open(operation);
         self.trace.record(self.now, &(id, operation), || format!("  client: {id:?} {operation:?}"));
         let request = match kind {
-            OperationKind::Write(command) => Request::Write(command.encode()),
+            OperationKind::Write(command) => Request::Write(command.encode(self.plan.padding)),
             OperationKind::Read { key, .. } => Request::Read(Bytes::copy_from_slice(&[key])),
         };
         if let (Some(Mutant::ReadsWithoutIndex), Request::Read(query)) = (self.mutant, &request) {

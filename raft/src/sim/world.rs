@@ -19,7 +19,6 @@ use super::random::Random;
 use super::trace::{Trace, Words, brief};
 use crate::core::Done;
 use crate::replica::{Effect, Event, PeerMessage};
-use crate::storage::{Completion, Job};
 use crate::types::{NodeId, Now, Time};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -294,8 +293,10 @@ impl World {
             Effect::Send { to, message } => self.send(node, to, message),
             Effect::Storage(job) => self.store(node, job),
             Effect::Apply(_) | Effect::Query { .. } | Effect::TakeSnapshot(_) | Effect::Restore(_) => {
-                if let Effect::Apply(entries) = &effect {
-                    self.checks.applied(node, entries)?;
+                match &effect {
+                    Effect::Apply(entries) => self.checks.applied(node, entries)?,
+                    Effect::Restore(meta) => self.checks.restored(node, meta)?,
+                    _ => {}
                 }
                 self.hand_to_machine(node, effect)
             }
@@ -340,127 +341,6 @@ impl World {
         self.input(node, |running, now| running.replica.handle_timeout(now))?;
         let Some(running) = &self.processes[node].running else { return Ok(()) };
         self.checks.timer_fired(node, running.replica.core(), self.clock(node))
-    }
-
-    fn store(&mut self, node: usize, job: Job) -> Verdict {
-        let life = self.processes[node].life;
-        let Some(running) = &mut self.processes[node].running else { return Ok(()) };
-        let was_idle = running.is_storage_idle();
-        let mut early = None;
-        match job {
-            Job::Write(mut write) => {
-                self.checks.write_issued(node, &write)?;
-                if self.mutant == Some(Mutant::VotesForgotten) {
-                    write.hard_state = None;
-                }
-                early = (self.mutant == Some(Mutant::WrittenBeforeSync)).then_some(write.sequence);
-                running.queued.push_back(Job::Write(write));
-            }
-            other => running.queued.push_back(other),
-        }
-        if was_idle {
-            let delay = Duration::from_micros(self.random.below(50));
-            self.after(delay, Happening::StorageBegins { node, life });
-        }
-        if let Some(sequence) = early {
-            self.after(Duration::ZERO, Happening::SaidToBeWritten { node, life, sequence });
-        }
-        Ok(())
-    }
-
-    fn storage_begins(&mut self, node: usize) {
-        let mut latency = self.random.duration(self.plan.disk_latency);
-        if !self.calm && self.random.chance(self.plan.disk_stall) {
-            latency = self.plan.election_timeout.1 * 3;
-        }
-        let life = self.processes[node].life;
-        let Some(running) = &mut self.processes[node].running else { return };
-        std::mem::swap(&mut running.taken, &mut running.queued);
-        self.after(latency, Happening::StorageEnds { node, life });
-    }
-
-    /// The worker does its batch. It is done at once, at the end of the time that it takes; if the process dies before,
-    /// `crash` does a part of it.
-    fn storage_ends(&mut self, node: usize) -> Verdict {
-        let process = &mut self.processes[node];
-        let Some(running) = &mut process.running else { return Ok(()) };
-        let last = running.last_taken();
-        process.disk.set_tag(last.unwrap_or(0));
-        let mut completions = Vec::new();
-        let has_more = running.worker.run(&mut running.taken, &mut |completion| completions.push(completion));
-        // Writes come first, and succeed or fail together.
-        let wrote = matches!(completions.first(), Some(Completion::Done(Done::Written { .. })));
-        if let Some(last) = last.filter(|_| wrote) {
-            self.checks.write_durable(node, process.disk.durable_sequence(last));
-        }
-        let life = process.life;
-        if running.queued.is_empty() && !has_more {
-            let pause = self.random.duration((Duration::ZERO, self.plan.idle_pause));
-            self.after(pause, Happening::StorageIdles { node, life });
-        } else {
-            self.after(Duration::ZERO, Happening::StorageBegins { node, life });
-        }
-        for completion in completions {
-            self.complete(node, completion)?;
-        }
-        Ok(())
-    }
-
-    /// The storage thread marks what it has done as done.
-    fn storage_idles(&mut self, node: usize) -> Verdict {
-        let process = &mut self.processes[node];
-        let Some(running) = process.running.as_mut().filter(|running| running.is_storage_idle()) else { return Ok(()) };
-        process.disk.set_tag(0);
-        let mut failure = None;
-        running.worker.idle(&mut |completion| failure = Some(completion));
-        failure.map_or(Ok(()), |failure| self.complete(node, failure))
-    }
-
-    fn complete(&mut self, node: usize, completion: Completion) -> Verdict {
-        match completion {
-            Completion::Done(Done::Written { .. }) if self.mutant == Some(Mutant::WrittenBeforeSync) => Ok(()),
-            Completion::Done(done) => {
-                if let Done::Written { sequence } = done {
-                    self.checks.write_reported(node, sequence)?;
-                }
-                self.input(node, |running, now| running.replica.handle_done(now, done))
-            }
-            Completion::Failed(error) => {
-                self.input(node, |running, now| running.replica.handle_storage_failure(now, &error))
-            }
-        }
-    }
-
-    fn hand_to_machine(&mut self, node: usize, effect: Effect) -> Verdict {
-        let process = &mut self.processes[node];
-        let life = process.life;
-        let Some(running) = &mut process.running else { return Ok(()) };
-        running.to_apply.push_back(effect);
-        let Some(delay) = self.plan.apply_delay else { return self.run_machine(node) };
-        if running.to_apply.len() == 1 {
-            let delay = self.random.duration(delay);
-            self.after(delay, Happening::Apply { node, life });
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, node: usize) -> Verdict {
-        self.run_machine(node)?;
-        self.drain(node)
-    }
-
-    /// The state machine does everything that it was asked for.
-    fn run_machine(&mut self, node: usize) -> Verdict {
-        let now = self.clock(node);
-        loop {
-            let Some(running) = &mut self.processes[node].running else { return Ok(()) };
-            let Some(effect) = running.to_apply.pop_front() else { return Ok(()) };
-            match running.machine.run(now, &mut running.replica, effect) {
-                Some(Effect::Storage(job)) => self.store(node, job)?,
-                Some(Effect::Restore(meta)) => running.restore(now, &meta),
-                _ => {}
-            }
-        }
     }
 
     /// The faults end: everything that is broken is mended, and nothing breaks any more.

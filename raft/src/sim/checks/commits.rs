@@ -10,7 +10,8 @@ use super::{Verdict, check};
 use crate::core::Core;
 use crate::replica::{Committed, StateMachine};
 use crate::sim::kv::{Command, Kv};
-use crate::types::{Entry, Index, Payload, Term};
+use crate::sim::trace::stable_hash;
+use crate::types::{Entry, Index, Payload, SnapshotMeta, Stamp, Term};
 
 /// See the module.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct Commits {
     reference: Kv,
     /// The last index that each node has handed to its state machine in this life.
     applied: Vec<Index>,
+    /// How many snapshots from leaders were restored.
+    restored: u64,
 }
 
 #[derive(Debug)]
@@ -32,8 +35,11 @@ struct CommittedEntry {
     term: Term,
     /// The term of whoever first took it for committed; never falls along the log.
     committed_in: Term,
+    stamp: Stamp,
     /// What the state machine says to it.
     output: Bytes,
+    /// A hash of the state that it leaves.
+    state: u64,
 }
 
 impl Commits {
@@ -44,11 +50,16 @@ impl Commits {
             refused: BTreeSet::new(),
             reference: Kv::default(),
             applied: vec![Index(0); nodes],
+            restored: 0,
         }
     }
 
     pub(super) fn last(&self) -> Index {
         Index(self.entries.len() as u64)
+    }
+
+    pub(super) fn snapshots_restored(&self) -> u64 {
+        self.restored
     }
 
     pub(super) fn reference(&self) -> &Kv {
@@ -60,8 +71,42 @@ impl Commits {
         self.reference.get(key).index
     }
 
-    pub(super) fn started(&mut self, node: usize) {
-        self.applied[node] = Index(0);
+    /// A node starts, its state machine as a snapshot up to here says, or anew.
+    pub(super) fn started(&mut self, node: usize, snapshot: Index) {
+        self.applied[node] = snapshot;
+    }
+
+    /// The terms of the committed entries up to here.
+    pub(super) fn terms_up_to(&self, index: Index) -> Vec<Term> {
+        self.entries.iter().take(index.0 as usize).map(|entry| entry.term).collect()
+    }
+
+    /// A snapshot stands for what is committed.
+    pub(super) fn is_committed(&self, node: usize, meta: &SnapshotMeta) -> Verdict {
+        let found = self.at(meta.index).map(|entry| (entry.term, entry.stamp));
+        check(found == Some((meta.term, meta.stamp)), "a snapshot includes what is committed, and that only", || {
+            format!("node {} has a snapshot of {meta:?}; committed there is {found:?}", node + 1)
+        })
+    }
+
+    /// A node's state machine is to take a snapshot's state.
+    pub(super) fn restored(&mut self, node: usize, meta: &SnapshotMeta) -> Verdict {
+        self.is_committed(node, meta)?;
+        check(meta.index > self.applied[node], "a snapshot takes nothing back", || {
+            format!("node {} restores {} after {} was applied", node + 1, meta.index, self.applied[node])
+        })?;
+        self.applied[node] = meta.index;
+        self.restored += 1;
+        Ok(())
+    }
+
+    /// A state machine's state is what the committed commands up to a snapshot's index make.
+    pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &Kv) -> Verdict {
+        self.is_committed(node, meta)?;
+        let expected = self.at(meta.index).map(|entry| entry.state);
+        check(expected == Some(stable_hash(machine)), "a snapshot is the state of its index", || {
+            format!("node {}'s state is not that of {}: {machine:?}", node + 1, meta.index)
+        })
     }
 
     /// Where a command was committed, if it was.
@@ -98,7 +143,8 @@ impl Commits {
             format!("node {} leads term {term}, and its last entry is of term {}", node + 1, core.terms().last_term())
         })?;
         let expected = self.at(last).map_or(Term(0), |entry| entry.term);
-        check(core.terms().term_at(last) == Some(expected), "leader completeness", || {
+        let is_compacted = last < core.terms().base();
+        check(is_compacted || core.terms().term_at(last) == Some(expected), "leader completeness", || {
             format!(
                 "node {} leads term {term} without entry {last} of term {expected}, committed earlier; it has {:?} there",
                 node + 1,
@@ -137,6 +183,7 @@ impl Commits {
             format!("node {} takes entry {index} of term {term} for committed, which nobody has written", node + 1)
         })?;
         let mut output = Bytes::new();
+        let stamp = entry.map_or(Stamp(0), |entry| entry.stamp);
         if let Some(Entry { payload: Payload::Command(command), stamp, .. }) = entry {
             output = self.reference.apply(&Committed { index, term, stamp: *stamp, command });
             if let Some(id) = Command::decode(command).map(Command::id) {
@@ -150,7 +197,8 @@ impl Commits {
             }
         }
         let committed_in = core.term().max(self.entries.last().map_or(Term(0), |entry| entry.committed_in));
-        self.entries.push(CommittedEntry { term, committed_in, output });
+        let state = stable_hash(&self.reference);
+        self.entries.push(CommittedEntry { term, committed_in, stamp, output, state });
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{Verdict, check};
-use crate::types::{Entry, HardState, Index, Term, Write};
+use crate::types::{HardState, Index, Term, Write};
 
 /// See the module.
 #[derive(Debug)]
@@ -16,18 +16,36 @@ pub(super) struct Disks {
 #[derive(Debug, Default)]
 struct Platter {
     content: Content,
-    /// Asked for and not known to be durable, in order.
-    pending: VecDeque<Write>,
+    /// Asked for and not known to be durable, in order, with their numbers.
+    pending: VecDeque<(u64, Change)>,
     durable_sequence: u64,
+    /// What the newest snapshot that is known to be durable includes.
+    snapshot: Index,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write(Write),
+    /// A snapshot up to here takes the log's place, unless the log has its last entry. These are the terms up to there.
+    Install(Vec<Term>),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Content {
     hard_state: HardState,
+    /// From index 1 on, whether or not the first ones are compacted.
     terms: Vec<Term>,
 }
 
 impl Content {
+    fn change(&mut self, change: &Change) {
+        match change {
+            Change::Write(write) => self.write(write),
+            Change::Install(terms) if self.terms.get(terms.len() - 1) == terms.last() => {}
+            Change::Install(terms) => self.terms.clone_from(terms),
+        }
+    }
+
     fn write(&mut self, write: &Write) {
         if let Some(hard_state) = write.hard_state {
             self.hard_state = hard_state;
@@ -45,13 +63,27 @@ impl Disks {
     }
 
     pub(super) fn issued(&mut self, node: usize, write: &Write) {
-        self.nodes[node].pending.push_back(write.clone());
+        self.nodes[node].pending.push_back((write.sequence, Change::Write(write.clone())));
+    }
+
+    pub(super) fn install_issued(&mut self, node: usize, sequence: u64, terms: Vec<Term>) {
+        self.nodes[node].pending.push_back((sequence, Change::Install(terms)));
+    }
+
+    /// The snapshot was damaged: nothing has changed.
+    pub(super) fn install_refused(&mut self, node: usize, sequence: u64) {
+        self.nodes[node].pending.retain(|(number, _)| *number != sequence);
+    }
+
+    pub(super) fn snapshot_durable(&mut self, node: usize, index: Index) {
+        let known = &mut self.nodes[node].snapshot;
+        *known = index.max(*known);
     }
 
     pub(super) fn durable(&mut self, node: usize, sequence: u64) {
         let platter = &mut self.nodes[node];
-        while let Some(write) = platter.pending.pop_front_if(|write| write.sequence <= sequence) {
-            platter.content.write(&write);
+        while let Some((_, change)) = platter.pending.pop_front_if(|(number, _)| *number <= sequence) {
+            platter.content.change(&change);
         }
         platter.durable_sequence = platter.durable_sequence.max(sequence);
     }
@@ -63,17 +95,28 @@ impl Disks {
         })
     }
 
-    /// What a node starts with is what was durable, or that and some of the writes that followed, each whole.
-    pub(super) fn recovered(&mut self, node: usize, hard_state: HardState, entries: &[Entry]) -> Verdict {
+    /// What a node starts with is what was durable, or that and some of the changes that followed, each whole.
+    pub(super) fn recovered(
+        &mut self,
+        node: usize,
+        hard_state: HardState,
+        snapshot: Index,
+        terms: &[Term],
+        is_damaged: bool,
+    ) -> Verdict {
         let platter = &mut self.nodes[node];
-        let found = Content { hard_state, terms: entries.iter().map(|entry| entry.term).collect() };
+        let found = Content { hard_state, terms: terms.to_vec() };
+        // A damaged one is passed over while the log still has all that it includes.
+        check(snapshot >= platter.snapshot || is_damaged, "a snapshot outlives a restart", || {
+            format!("node {} starts with a snapshot of {snapshot}; durable was that of {}", node + 1, platter.snapshot)
+        })?;
         let mut possible = platter.content.clone();
         let mut fits = possible == found;
-        for write in &platter.pending {
+        for (_, change) in &platter.pending {
             if fits {
                 break;
             }
-            possible.write(write);
+            possible.change(change);
             fits = possible == found;
         }
         check(fits, "what starts again is what was written", || {
@@ -84,7 +127,7 @@ impl Disks {
                 platter.pending
             )
         })?;
-        *platter = Platter { content: found, ..Platter::default() };
+        *platter = Platter { content: found, snapshot, ..Platter::default() };
         Ok(())
     }
 

@@ -28,6 +28,7 @@ struct Seen {
     applied: Index,
     leads: bool,
     last_index: Index,
+    snapshot: Index,
 }
 
 impl Elections {
@@ -45,12 +46,12 @@ impl Elections {
         self.leaders.len() as u64
     }
 
-    pub(super) fn started(&mut self, node: usize, hard_state: HardState) -> Verdict {
+    pub(super) fn started(&mut self, node: usize, hard_state: HardState, snapshot: Index) -> Verdict {
         let promised = self.promised[node];
         check(hard_state.term >= promised, "a term outlives a restart", || {
             format!("node {} starts in term {}, after it made promises in term {promised}", node + 1, hard_state.term)
         })?;
-        self.seen[node] = Seen { term: hard_state.term, ..Seen::default() };
+        self.seen[node] = Seen { term: hard_state.term, snapshot, ..Seen::default() };
         Ok(())
     }
 
@@ -91,14 +92,18 @@ impl Elections {
             applied: core.applied(),
             leads: core.is_leader(),
             last_index: core.last_index(),
+            snapshot: core.snapshot().map_or(Index(0), |snapshot| snapshot.index),
         };
-        let never_falls = now.term >= seen.term && now.commit >= seen.commit && now.applied >= seen.applied;
-        check(never_falls, "term, commit and applied never fall in a life", || {
+        let never_falls = now.term >= seen.term
+            && now.commit >= seen.commit
+            && now.applied >= seen.applied
+            && now.snapshot >= seen.snapshot;
+        check(never_falls, "term, commit, applied and snapshot never fall in a life", || {
             format!("node {} went from {seen:?} to {now:?}", node + 1)
         })?;
-        check(now.applied <= now.commit && now.commit <= now.last_index, "applied <= commit <= last", || {
-            format!("node {}: {now:?}", node + 1)
-        })?;
+        // A snapshot from the leader is on the disk before the state machine has its state.
+        let is_ordered = now.applied.max(now.snapshot) <= now.commit && now.commit <= now.last_index;
+        check(is_ordered, "snapshot, applied <= commit <= last", || format!("node {}: {now:?}", node + 1))?;
         let still_leads = seen.leads && now.leads && seen.term == now.term;
         check(!still_leads || now.last_index >= seen.last_index, "a leader only appends", || {
             format!("node {} leads term {} and went from {seen:?} to {now:?}", node + 1, now.term)

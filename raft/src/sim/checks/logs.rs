@@ -34,9 +34,24 @@ impl Logs {
         self.known.get(&(index, term)).map(|known| &known.entry)
     }
 
-    pub(super) fn recovered(&mut self, node: usize, entries: &[Entry]) -> Verdict {
-        self.terms[node].clear();
+    /// A node starts with these entries, which follow the committed ones of these terms.
+    pub(super) fn recovered(&mut self, node: usize, compacted: Vec<Term>, entries: &[Entry]) -> Verdict {
+        self.terms[node] = compacted;
         entries.iter().try_for_each(|entry| self.append(node, entry))
+    }
+
+    /// The terms of a node's log, as it has asked for it to be written, from index 1 on.
+    pub(super) fn terms(&self, node: usize) -> &[Term] {
+        &self.terms[node]
+    }
+
+    /// A snapshot that includes the committed entries of these terms has taken the place of a node's log, unless that has
+    /// its last entry.
+    pub(super) fn installed(&mut self, node: usize, included: Vec<Term>) {
+        let terms = &mut self.terms[node];
+        if included.last().is_some() && terms.get(included.len() - 1) != included.last() {
+            *terms = included;
+        }
     }
 
     pub(super) fn written(&mut self, node: usize, write: &Write) -> Verdict {

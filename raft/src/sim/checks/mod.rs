@@ -15,7 +15,7 @@ use logs::Logs;
 
 use super::options::Options;
 use crate::core::Core;
-use crate::types::{Body, Entry, Index, Message, Now, Saved, TermTable, Write};
+use crate::types::{Body, Entry, Index, Message, Now, Saved, SnapshotMeta, TermTable, Write};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,14 +52,19 @@ impl Checks {
         }
     }
 
-    /// A node has started with what its disk held.
-    pub(super) fn recovered(&mut self, node: usize, saved: &Saved, entries: &[Entry]) -> Verdict {
-        if let Some(disks) = &mut self.disks {
-            disks.recovered(node, saved.hard_state, entries)?;
+    /// A node has started with what its disk held; `is_damaged` if not all of it was what was written.
+    pub(super) fn recovered(&mut self, node: usize, saved: &Saved, entries: &[Entry], is_damaged: bool) -> Verdict {
+        let snapshot = saved.snapshot.as_ref().map_or(Index(0), |meta| meta.index);
+        if let Some(meta) = &saved.snapshot {
+            self.commits.is_committed(node, meta)?;
         }
-        self.elections.started(node, saved.hard_state)?;
-        self.logs.recovered(node, entries)?;
-        self.commits.started(node);
+        let compacted = self.commits.terms_up_to(saved.terms.base());
+        self.logs.recovered(node, compacted, entries)?;
+        if let Some(disks) = &mut self.disks {
+            disks.recovered(node, saved.hard_state, snapshot, self.logs.terms(node), is_damaged)?;
+        }
+        self.elections.started(node, saved.hard_state, snapshot)?;
+        self.commits.started(node, snapshot);
         Ok(())
     }
 
@@ -83,6 +88,42 @@ impl Checks {
             disks.issued(node, write);
         }
         self.logs.written(node, write)
+    }
+
+    /// A node hands a snapshot to its storage that is to take its log's place.
+    pub(super) fn install_issued(&mut self, node: usize, meta: &SnapshotMeta, sequence: u64) -> Verdict {
+        self.commits.is_committed(node, meta)?;
+        if let Some(disks) = &mut self.disks {
+            disks.install_issued(node, sequence, self.commits.terms_up_to(meta.index));
+        }
+        Ok(())
+    }
+
+    /// The storage has done that, or found the snapshot damaged.
+    pub(super) fn installed(&mut self, node: usize, meta: &SnapshotMeta, sequence: u64, is_valid: bool) {
+        if is_valid {
+            self.logs.installed(node, self.commits.terms_up_to(meta.index));
+            self.snapshot_durable(node, meta.index);
+        } else if let Some(disks) = &mut self.disks {
+            disks.install_refused(node, sequence);
+        }
+    }
+
+    /// A snapshot that includes everything up to here is on the platter.
+    pub(super) fn snapshot_durable(&mut self, node: usize, index: Index) {
+        if let Some(disks) = &mut self.disks {
+            disks.snapshot_durable(node, index);
+        }
+    }
+
+    /// A node's state machine is to take a snapshot's state.
+    pub(super) fn restored(&mut self, node: usize, meta: &SnapshotMeta) -> Verdict {
+        self.commits.restored(node, meta)
+    }
+
+    /// Whether a state machine's state is what a snapshot stands for.
+    pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &super::kv::Kv) -> Verdict {
+        self.commits.is_state_of(node, meta, machine)
     }
 
     /// Everything up to this write is on the platter.
@@ -140,6 +181,11 @@ impl Checks {
     /// How many entries were committed.
     pub(super) fn committed(&self) -> Index {
         self.commits.last()
+    }
+
+    /// How many snapshots from leaders were restored.
+    pub(super) fn snapshots_restored(&self) -> u64 {
+        self.commits.snapshots_restored()
     }
 
     /// How many leaders there were.

@@ -217,10 +217,11 @@ impl SimDisk {
         self.state.borrow_mut().tag = sequence;
     }
 
-    /// Up to which of the writes tagged so far everything is on the platter, given that `last` is the latest.
+    /// Up to which of the log's writes tagged so far everything is on the platter, given that `last` is the latest.
     pub(super) fn durable_sequence(&self, last: u64) -> u64 {
         let state = self.state.borrow();
-        let pending = state.files.values().flat_map(|content| &content.pending);
+        let segments = state.names.live.iter().filter(|(name, _)| name.ends_with(".log"));
+        let pending = segments.filter_map(|(_, inode)| state.files.get(inode)).flat_map(|content| &content.pending);
         pending.map(|write| write.tag).filter(|&tag| tag > 0).min().map_or(last, |tag| (tag - 1).min(last))
     }
 
@@ -248,7 +249,7 @@ impl SimDisk {
         state.forget_nameless();
     }
 
-    /// A disk that holds exactly what is durable on this one.
+    /// A sound disk that holds exactly what is durable on this one.
     pub(super) fn durable_copy(&self) -> SimDisk {
         let mut state = self.state.borrow().clone();
         for content in state.files.values_mut() {
@@ -256,8 +257,9 @@ impl SimDisk {
             content.live.clone_from(&content.durable);
         }
         state.names.forget_changes();
-        state.calls_left = None;
-        SimDisk { state: Rc::new(RefCell::new(state)) }
+        let copy = SimDisk { state: Rc::new(RefCell::new(state)) };
+        copy.mend();
+        copy
     }
 }
 

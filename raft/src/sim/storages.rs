@@ -1,0 +1,132 @@
+//! A node's storage thread: it takes what is queued, and is done with it after a while.
+
+use std::time::Duration;
+
+use super::checks::{Verdict, check};
+use super::happening::Happening;
+use super::mutant::Mutant;
+use super::world::World;
+use crate::core::Done;
+use crate::storage::{Completion, Job};
+use crate::types::SnapshotMeta;
+
+impl World {
+    pub(super) fn store(&mut self, node: usize, job: Job) -> Verdict {
+        let life = self.processes[node].life;
+        let Some(running) = &mut self.processes[node].running else { return Ok(()) };
+        let mut early = None;
+        let mut job = job;
+        match &mut job {
+            Job::Write(write) => {
+                self.checks.write_issued(node, write)?;
+                if self.mutant == Some(Mutant::VotesForgotten) {
+                    write.hard_state = None;
+                }
+                early = (self.mutant == Some(Mutant::WrittenBeforeSync)).then_some(write.sequence);
+            }
+            Job::InstallSnapshot { meta, sequence } => self.checks.install_issued(node, meta, *sequence)?,
+            _ => {}
+        }
+        running.queued.push_back(job);
+        if !running.is_storage_busy {
+            running.is_storage_busy = true;
+            let delay = Duration::from_micros(self.random.below(50));
+            self.after(delay, Happening::StorageBegins { node, life });
+        }
+        if let Some(sequence) = early {
+            self.after(Duration::ZERO, Happening::SaidToBeWritten { node, life, sequence });
+        }
+        Ok(())
+    }
+
+    pub(super) fn storage_begins(&mut self, node: usize) {
+        let mut latency = self.random.duration(self.plan.disk_latency);
+        if !self.calm && self.random.chance(self.plan.disk_stall) {
+            latency = self.plan.election_timeout.1 * 3;
+        }
+        let life = self.processes[node].life;
+        let Some(running) = &mut self.processes[node].running else { return };
+        std::mem::swap(&mut running.taken, &mut running.queued);
+        self.after(latency, Happening::StorageEnds { node, life });
+    }
+
+    /// The worker does its batch. It is done at once, at the end of the time that it takes; if the process dies before,
+    /// `crash` does a part of it.
+    pub(super) fn storage_ends(&mut self, node: usize) -> Verdict {
+        let process = &mut self.processes[node];
+        let Some(running) = &mut process.running else { return Ok(()) };
+        let changes = running.sequences_taken();
+        process.disk.set_tag(changes.last().map_or(0, |(sequence, _)| *sequence));
+        let mut completions = Vec::new();
+        running.is_taking = running.worker.run(&mut running.taken, &mut |completion| completions.push(completion));
+        running.is_storage_busy = running.is_taking || !running.queued.is_empty();
+        let (life, is_busy) = (process.life, running.is_storage_busy);
+        self.became_durable(node, &changes, &completions);
+        if is_busy {
+            self.after(Duration::ZERO, Happening::StorageBegins { node, life });
+        } else {
+            let pause = self.random.duration((Duration::ZERO, self.plan.idle_pause));
+            self.after(pause, Happening::StorageIdles { node, life });
+        }
+        for completion in completions {
+            self.complete(node, completion)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the checks what is on the platter now. `changes` are the writes and installations of the batch; they were done
+    /// in their order, as far as they were done.
+    fn became_durable(&mut self, node: usize, changes: &[(u64, Option<SnapshotMeta>)], completions: &[Completion]) {
+        let mut installs = changes.iter().filter_map(|(sequence, meta)| Some((*sequence, meta.as_ref()?)));
+        let mut last = None;
+        for completion in completions {
+            match completion {
+                Completion::Done(Done::Written { sequence }) => last = last.max(Some(*sequence)),
+                Completion::Done(Done::SnapshotInstalled { is_valid, .. }) => {
+                    let Some((sequence, meta)) = installs.next() else { continue };
+                    last = last.max(Some(sequence));
+                    self.checks.installed(node, meta, sequence, *is_valid);
+                }
+                Completion::Done(Done::SnapshotTaken { index }) => self.checks.snapshot_durable(node, *index),
+                _ => {}
+            }
+        }
+        if let Some(last) = last {
+            let durable = self.processes[node].disk.durable_sequence(last);
+            self.checks.write_durable(node, durable);
+        }
+    }
+
+    /// The storage thread marks what it has done as done.
+    pub(super) fn storage_idles(&mut self, node: usize) -> Verdict {
+        let process = &mut self.processes[node];
+        let Some(running) = process.running.as_mut().filter(|running| !running.is_storage_busy) else {
+            return Ok(());
+        };
+        process.disk.set_tag(0);
+        let mut failure = None;
+        running.worker.idle(&mut |completion| failure = Some(completion));
+        failure.map_or(Ok(()), |failure| self.complete(node, failure))
+    }
+
+    fn complete(&mut self, node: usize, completion: Completion) -> Verdict {
+        match completion {
+            Completion::Done(Done::Written { .. }) if self.mutant == Some(Mutant::WrittenBeforeSync) => Ok(()),
+            Completion::Done(done) => {
+                if let Done::Written { sequence } = done {
+                    self.checks.write_reported(node, sequence)?;
+                }
+                if let Done::SnapshotInstalled { is_valid: false, .. } = done {
+                    let is_excused = self.processes.iter().any(|process| process.is_damaged) || self.mutant.is_some();
+                    check(is_excused, "what was sent of a snapshot is whole", || {
+                        format!("node {} has received a snapshot that is damaged, and no disk is", node + 1)
+                    })?;
+                }
+                self.input(node, |running, now| running.replica.handle_done(now, done))
+            }
+            Completion::Failed(error) => {
+                self.input(node, |running, now| running.replica.handle_storage_failure(now, &error))
+            }
+        }
+    }
+}
