@@ -106,6 +106,7 @@ impl State {
             let disk = Disk {
                 hard_state: HardState { term: Term(latest.into()), vote: None },
                 entries: (1..).zip(terms).map(|(index, term)| old_entry(index, term.into())).collect(),
+                ..Disk::default()
             };
             let core = start(id, &disk, Time(0), scope);
             Arc::new(Node { core, disk, writes: VecDeque::new() })
