@@ -37,7 +37,9 @@ impl Kodiak {
                 terms,
                 tail: vec![],
             };
-            let core = Core::new(Config::new(NodeId(id)), saved, Now::default()).expect("sound settings");
+            let mut config = Config::new(NodeId(id));
+            config.tail_bytes = KEPT_BYTES;
+            let core = Core::new(config, saved, Now::default()).expect("sound settings");
             Node { core, disk: Vec::new(), disk_bytes: 0, applied: Applied::default() }
         });
         let mut cluster = Kodiak { nodes, wire: VecDeque::new(), now: Now::default() };

@@ -50,9 +50,22 @@ fn an_election_of_slow_disks() {
     exhaust("one election", scope::SMALL);
 }
 
+/// Two elections and three entries (each election's no-op and a command), and what else was once gone through to the end.
+#[test]
+#[ignore = "takes minutes: --release -- --ignored"]
+fn large_scopes() {
+    for words in [
+        "elections=2 order=links disks=quick",
+        "elections=2 commands=1 in-flight=1 disks=quick",
+        "commands=1 crashes=1 in-flight=1",
+    ] {
+        exhaust(words, Scope::parse(words).expect("a scope"));
+    }
+}
+
 /// A scope of one's own: `KODIAK_SCOPE="elections=2 commands=1 crashes=1 order=links" cargo test ...`.
 #[test]
-#[ignore]
+#[ignore = "for KODIAK_SCOPE"]
 fn a_scope_of_ones_own() {
     let words = std::env::var("KODIAK_SCOPE").unwrap_or_default();
     exhaust("KODIAK_SCOPE", Scope::parse(&words).unwrap());

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kodiak_raft::core::{Action, Config, Core, Done, Role};
-use kodiak_raft::types::{Body, Entry, HardState, Index, Message, NodeId, Now, Stamp, Term, Time, Write};
+use kodiak_raft::types::{Body, Entry, HardState, Message, NodeId, Now, Stamp, Term, Time, Write};
 
 use crate::disk::{Disk, old_entry, voters};
 use crate::fingerprint::{Mixer, fingerprint};
@@ -106,8 +106,7 @@ impl State {
             let disk = Disk {
                 hard_state: HardState { term: Term(latest.into()), vote: None },
                 entries: (1..).zip(terms).map(|(index, term)| old_entry(index, term.into())).collect(),
-                base: Index(0),
-                snapshot: None,
+                ..Disk::default()
             };
             let core = start(id, &disk, Time(0), scope);
             Arc::new(Node { core, disk, writes: VecDeque::new() })
