@@ -14,7 +14,7 @@ static NEXT_WHEEL: AtomicU32 = AtomicU32::new(0);
 
 /// Timers with values of type `T`, ordered by deadline; see the [crate's page](crate) for what is promised.
 ///
-/// Deadlines and `now` are ticks: any unit, any starting point, the whole of `u64`. The wheel itself takes some 17 KiB on
+/// Deadlines and `now` are ticks: any unit, any starting point, the whole of `u64`. The wheel itself takes some 24 KiB on
 /// the heap.
 pub struct Wheel<T> {
     pub(crate) slab: Slab<T>,
