@@ -19,8 +19,8 @@ use crate::slab::Key;
 use crate::wheel::Wheel;
 
 /// How many timers an advance may move from slot to slot before it says that there is more, whatever its budget. A timer
-/// moves at some 10 ns, when memory is cold at some 50.
-const MOVES: usize = 1024;
+/// moves at some 10 ns, when memory is cold at some 30.
+const MOVES: usize = 64;
 /// How many more moves each timer of the budget allows.
 const MOVES_PER_TIMER: usize = 2;
 

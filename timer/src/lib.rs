@@ -5,7 +5,8 @@
 //! `instant`, feature `std`, converts `Instant` and `Duration` with the right roundings).
 //!
 //! - [`insert`](Wheel::insert), [`cancel`](Wheel::cancel) and [`reschedule`](Wheel::reschedule) take constant time and
-//!   allocate nothing once the wheel has grown to the number of timers it holds.
+//!   allocate nothing once the wheel has grown to the number of timers it holds. (Of more than some 700 timers, cancelled in
+//!   an unlucky order, the lists may grow a little longer than those of the warm-up.)
 //! - [`next_deadline`](Wheel::next_deadline) looks at one word and one slot; it never lies late.
 //! - [`advance`](Wheel::advance) yields what is due **one by one** and borrows nothing in between, so that the code
 //!   that runs for a timer may set, move and cancel any timer, those included that are due in the same advance.
@@ -39,12 +40,15 @@
 //!   that was due before it. So a timer that sets itself again with a zero timeout can starve nobody.
 //! - **Bounded work**: the number of timers that one advance yields, and how many it moves inside the wheel, are
 //!   limited; what is left over comes first in the next advance.
-//! - **Memory**: 32 bytes and an `Option<T>` a timer, never given back before the wheel is dropped.
+//! - **Memory**: 28 to 32 bytes and `T` a timer, and 5 for its place in a list, of which more are used when timers are
+//!   cancelled in an order unlike that of their deadlines (64 at the very worst: one block a timer). It is never given back
+//!   before the wheel is dropped.
 //!
 //! # Where it comes from
 //!
 //! G. Varghese and T. Lauck, *Hashed and Hierarchical Timing Wheels* (SOSP 1987), scheme 7. What differs, and why, is
-//! told at the top of `geometry.rs` (how a tick finds its slot) and `expiry.rs` (how time moves).
+//! told at the top of `geometry.rs` (how a tick finds its slot), `blocks.rs` (what the slots' lists are) and `expiry.rs`
+//! (how time moves).
 //!
 //! # Features
 //!

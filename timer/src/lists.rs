@@ -89,19 +89,30 @@ impl Lists {
     /// Puts a timer at the end of a list.
     #[inline]
     pub(crate) fn append(&mut self, place: Place, tick: u64, index: u32) -> Location {
-        let slot = self.count(place, tick);
-        let location = slot.end;
-        if location.entry() >= ENTRIES {
-            return self.append_block(place, index);
+        match self.append_to_block(place, tick, index) {
+            Some(location) => location,
+            None => self.append_block(place, tick, index),
         }
-        slot.end = Location(location.0 + 1);
+    }
+
+    /// Puts a timer at the end of a list, if there is room in its last block.
+    #[inline]
+    pub(crate) fn append_to_block(&mut self, place: Place, tick: u64, index: u32) -> Option<Location> {
+        let end = &mut self.slots[place.index()].end;
+        let location = *end;
+        if location.entry() >= ENTRIES {
+            return None;
+        }
+        *end = Location(location.0 + 1);
         self.blocks.block_mut(location.block()).set(location.entry(), index);
-        location
+        self.count(place, tick);
+        Some(location)
     }
 
     #[cold]
     #[inline(never)]
-    fn append_block(&mut self, place: Place, index: u32) -> Location {
+    fn append_block(&mut self, place: Place, tick: u64, index: u32) -> Location {
+        self.count(place, tick);
         let at = self.blocks.add(place, false);
         let slot = &mut self.slots[place.index()];
         let last = slot.last_block();
@@ -140,10 +151,13 @@ impl Lists {
         self.blocks.block_mut(location.block()).set(location.entry(), NIL);
         self.noted[self.noted_len % NOTED] = location.block();
         self.noted_len += 1;
-        if self.noted_len == NOTED {
-            self.settle();
-        }
         self.uncount(place, 1)
+    }
+
+    /// Whether [`settle`](Lists::settle) is due: before another timer is taken out.
+    #[inline]
+    pub(crate) fn is_to_settle(&self) -> bool {
+        self.noted_len == NOTED
     }
 
     /// So many timers less in the list.
@@ -160,9 +174,8 @@ impl Lists {
     }
 
     /// Counts what was noted. After that every block of a list has timers, but perhaps the last.
-    #[cold]
     #[inline(never)]
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let mut used_up = [NIL; NOTED];
         let mut count = 0;
         // Without a branch that depends on what is read, so that all are read at once.

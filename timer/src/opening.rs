@@ -66,11 +66,7 @@ impl<T> Wheel<T> {
 
     /// The earliest timer of this slot, for tick `before`, has gone, and so many are left: looks for the next, in a list short
     /// enough.
-    #[inline(never)]
     pub(crate) fn earliest_has_gone(&mut self, place: Place, before: u64, left: u32) {
-        if left == 0 {
-            return self.emptied(place);
-        }
         // On level 0 all timers of a slot have one tick; a slot that is being opened is due whatever is in it.
         if place.level() == 0 || self.opening == Some(place) || left > SEARCH_LIMIT {
             return;

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use core::num::NonZeroU32;
+use core::num::{NonZeroU32, NonZeroU64};
 
 use crate::blocks::Location;
 use crate::geometry::Place;
@@ -20,20 +20,39 @@ pub(crate) const LIMIT: u32 = 1 << 28;
 /// next owner's key would equal a key that was given out before.
 const LAST_GENERATION: NonZeroU32 = NonZeroU32::MAX;
 
-/// The name of one timer of one [`Wheel`](crate::Wheel): 12 bytes, in an `Option`, too.
+/// The name of one timer of one [`Wheel`](crate::Wheel): 16 bytes, in an `Option`, too.
 ///
 /// It stays the timer's name when the timer is rescheduled or re-armed. When the timer is gone (fired, cancelled) the key
 /// finds nothing, although its memory has a new owner; nor does it find anything in another wheel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
-    index: u32,
-    generation: NonZeroU32,
+    /// Generation and index. Two words travel in registers; three were copied through memory by moves of another width than
+    /// they had been written with, for which a processor waits until all its earlier stores have reached the cache.
+    name: NonZeroU64,
     wheel: u32,
+}
+
+impl Key {
+    #[inline]
+    fn new(generation: NonZeroU32, index: u32, wheel: u32) -> Key {
+        let high = u64::from(generation.get()) << 32;
+        Key { name: NonZeroU64::new(high | u64::from(index)).expect("generations begin at 1"), wheel }
+    }
+
+    #[inline]
+    fn index(self) -> u32 {
+        self.name.get() as u32
+    }
+
+    #[inline]
+    fn generation(self) -> u32 {
+        (self.name.get() >> 32) as u32
+    }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({}:{}.{})", self.wheel, self.index, self.generation)
+        write!(f, "Key({}:{}.{})", self.wheel, self.index(), self.generation())
     }
 }
 
@@ -245,19 +264,19 @@ impl<T> Slab<T> {
         node.pending = Some(Pending { place, due_since: schedule.due_since, value });
         self.first_free = next;
         self.len += 1;
-        Key { index, generation, wheel }
+        Key::new(generation, index, wheel)
     }
 
     /// Frees the node that `key` names, if it still exists. It is in its list still.
     #[inline]
     pub(crate) fn remove(&mut self, key: Key) -> Option<Removed<T>> {
         let (next, wheel) = (self.first_free, self.wheel);
-        let node = self.get_mut(key.index)?;
-        if node.generation != key.generation || wheel != key.wheel {
+        let node = self.get_mut(key.index())?;
+        if node.generation.get() != key.generation() || wheel != key.wheel {
             return None;
         }
         let (removed, is_reusable) = node.vacate(next)?;
-        self.vacated(key.index, is_reusable);
+        self.vacated(key.index(), is_reusable);
         Some(removed)
     }
 
@@ -280,15 +299,15 @@ impl<T> Slab<T> {
 
     #[inline]
     pub(crate) fn key(&self, index: u32) -> Key {
-        Key { index, generation: self.node(index).generation, wheel: self.wheel }
+        Key::new(self.node(index).generation, index, self.wheel)
     }
 
     /// The node that `key` names, if it still exists.
     #[inline]
     pub(crate) fn find(&self, key: Key) -> Option<u32> {
-        let node = self.get(key.index)?;
-        let same = node.generation == key.generation && self.wheel == key.wheel && node.pending.is_some();
-        same.then_some(key.index)
+        let node = self.get(key.index())?;
+        let same = node.generation.get() == key.generation() && self.wheel == key.wheel && node.pending.is_some();
+        same.then_some(key.index())
     }
 
     #[cfg(test)]

@@ -14,7 +14,7 @@ static NEXT_WHEEL: AtomicU32 = AtomicU32::new(0);
 
 /// Timers with values of type `T`, ordered by deadline; see the [crate's page](crate) for what is promised.
 ///
-/// Deadlines and `now` are ticks: any unit, any starting point, the whole of `u64`. The wheel itself takes some 17 KiB on
+/// Deadlines and `now` are ticks: any unit, any starting point, the whole of `u64`. The wheel itself takes some 24 KiB on
 /// the heap.
 pub struct Wheel<T> {
     pub(crate) slab: Slab<T>,
@@ -78,6 +78,20 @@ impl<T> Wheel<T> {
     #[inline]
     pub fn insert_with_slack(&mut self, deadline: u64, slack: u64, value: T) -> Key {
         let schedule = self.schedule(deadline, slack);
+        let place = Place::of(self.cursor, schedule.tick);
+        // The usual case calls nothing: the fewer instructions, the more of them, waiting for memory, does the processor overlap.
+        if self.opening.is_none()
+            && let Some(index) = self.slab.vacant()
+            && let Some(location) = self.lists.append_to_block(place, schedule.tick, index)
+        {
+            return self.slab.occupy(schedule, place, location, value);
+        }
+        self.insert_slowly(schedule, value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn insert_slowly(&mut self, schedule: Schedule, value: T) -> Key {
         let index = self.slab.vacant().unwrap_or_else(|| self.grow());
         let place = self.place(schedule.tick);
         let location = self.lists.append(place, schedule.tick, index);
@@ -141,8 +155,6 @@ impl<T> Wheel<T> {
     }
 
     /// A node for one more timer than there ever were.
-    #[cold]
-    #[inline(never)]
     fn grow(&mut self) -> u32 {
         let capacity = self.slab.capacity();
         let index = self.slab.grow();
@@ -168,7 +180,20 @@ impl<T> Wheel<T> {
         let was_earliest = tick == self.lists.earliest(place);
         let left = self.lists.remove(place, location);
         // Not the same: the slot's earliest may be that of a timer that went before.
-        if was_earliest || left == 0 {
+        if was_earliest || left == 0 || self.lists.is_to_settle() {
+            self.unlisted(place, tick, left, was_earliest);
+        }
+    }
+
+    /// What is to do after a timer for `tick` was taken out of its list, now and then.
+    #[inline(never)]
+    fn unlisted(&mut self, place: Place, tick: u64, left: u32, was_earliest: bool) {
+        if self.lists.is_to_settle() {
+            self.lists.settle();
+        }
+        if left == 0 {
+            self.emptied(place);
+        } else if was_earliest {
             self.earliest_has_gone(place, tick, left);
         }
     }

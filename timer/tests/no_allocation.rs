@@ -30,6 +30,13 @@ fn nothing_allocates_after_warm_up() {
             *key = wheel.insert_with_slack(spread(i + 2), i, i);
         }
     });
+    measure("cancelling and inserting in any order, far off", || {
+        for i in 0..100 * TIMERS {
+            let key = &mut keys[(i * i % TIMERS) as usize];
+            assert!(wheel.cancel(*key).is_some());
+            *key = wheel.insert(1_000_000 + spread(i), i % TIMERS);
+        }
+    });
     measure("looking", || {
         assert!(wheel.next_deadline().is_some());
         assert_eq!(wheel.iter().count() as u64, TIMERS);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Expired, Timers};
+use super::{Expired, Timers, Unknown};
 
 pub(crate) struct BTree {
     map: BTreeMap<(u64, u32), u32>,
@@ -26,6 +26,10 @@ impl Timers for BTree {
     #[inline]
     fn cancel(&mut self, key: (u64, u32)) {
         assert!(self.map.remove(&key).is_some());
+    }
+
+    fn next(&mut self) -> Result<Option<u64>, Unknown> {
+        Ok(self.map.first_key_value().map(|((tick, _), _)| *tick))
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! A heap with four children a node that knows where each timer is, so that it can be cancelled in place.
 
-use super::{Expired, Timers};
+use super::{Expired, Timers, Unknown};
 
 pub(crate) struct FourAry {
     heap: Vec<(u64, u32)>,
@@ -73,6 +73,10 @@ impl Timers for FourAry {
     fn reschedule(&mut self, name: u32, tick: u64, _: u32) -> u32 {
         self.moved(self.place[name as usize] as usize, (tick, name));
         name
+    }
+
+    fn next(&mut self) -> Result<Option<u64>, Unknown> {
+        Ok(self.heap.first().map(|(tick, _)| *tick))
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use kodiak_timer::{Key, Wheel};
 
-use super::{BUDGET, Expired, Timers};
+use super::{BUDGET, Expired, Timers, Unknown};
 
 pub(crate) struct Kodiak(Wheel<u32>);
 
@@ -27,6 +27,10 @@ impl Timers for Kodiak {
     fn reschedule(&mut self, key: Key, tick: u64, _: u32) -> Key {
         assert!(self.0.reschedule(key, tick));
         key
+    }
+
+    fn next(&mut self) -> Result<Option<u64>, Unknown> {
+        Ok(self.0.next_deadline())
     }
 
     #[inline]

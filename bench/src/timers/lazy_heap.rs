@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{Expired, Timers};
+use super::{Expired, Timers, Unknown};
 
 pub(crate) struct LazyHeap {
     heap: BinaryHeap<Reverse<(u64, u32, u32)>>,
@@ -34,6 +34,10 @@ impl Timers for LazyHeap {
             self.heap.retain(|Reverse((_, name, number))| current[*name as usize] == *number);
             self.cancelled = 0;
         }
+    }
+
+    fn next(&mut self) -> Result<Option<u64>, Unknown> {
+        Ok(self.heap.peek().map(|Reverse((tick, ..))| *tick))
     }
 
     #[inline]

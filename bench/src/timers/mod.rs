@@ -20,12 +20,12 @@ pub(crate) struct Expired {
     pub(crate) more: bool,
 }
 
+/// The structure does not say when it wants to be called next.
+pub(crate) struct Unknown;
+
 /// Timers by deadline.
 pub(crate) trait Timers {
     type Handle;
-
-    /// Whether `expire` is implemented.
-    const EXPIRES: bool = true;
 
     fn new(capacity: usize) -> Self;
 
@@ -36,6 +36,11 @@ pub(crate) trait Timers {
     fn reschedule(&mut self, handle: Self::Handle, tick: u64, name: u32) -> Self::Handle {
         self.cancel(handle);
         self.insert(tick, name)
+    }
+
+    /// Until when a loop may sleep; `None` if there is nothing to wait for. `Err` if that cannot be asked.
+    fn next(&mut self) -> Result<Option<u64>, Unknown> {
+        Err(Unknown)
     }
 
     /// Expires what is due at `now`. `next` says for each when it is to fire again, `None` if never.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nexus_timer::{TimerHandle, Wheel};
 
-use super::{BUDGET, Expired, Timers};
+use super::{BUDGET, Expired, Timers, Unknown};
 
 pub(crate) struct Nexus {
     wheel: Wheel<u32>,
@@ -40,6 +40,11 @@ impl Timers for Nexus {
     fn reschedule(&mut self, handle: TimerHandle<u32>, tick: u64, _: u32) -> TimerHandle<u32> {
         let deadline = self.at(tick);
         self.wheel.reschedule(handle, deadline)
+    }
+
+    fn next(&mut self) -> Result<Option<u64>, Unknown> {
+        let next = self.wheel.next_deadline();
+        Ok(next.map(|next| next.saturating_duration_since(self.begun).as_millis() as u64))
     }
 
     #[inline]

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use hierarchical_hash_wheel_timer::wheels::Skip;
 use hierarchical_hash_wheel_timer::wheels::cancellable::{CancellableTimerEntry, QuadWheelWithOverflow};
 
-use super::{Expired, Timers};
+use super::{Expired, Timers, Unknown};
 
 #[derive(Debug)]
 struct Entry {
@@ -42,6 +43,14 @@ impl Timers for Quad {
     #[inline]
     fn cancel(&mut self, name: u32) {
         assert!(self.wheel.cancel(&name).is_ok());
+    }
+
+    fn next(&mut self) -> Result<Option<u64>, Unknown> {
+        Ok(match self.wheel.can_skip() {
+            Skip::Empty => None,
+            Skip::None => Some(self.now + 1),
+            Skip::Millis(idle) => Some(self.now + 1 + u64::from(idle)),
+        })
     }
 
     #[inline]

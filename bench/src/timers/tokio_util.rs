@@ -1,10 +1,11 @@
-//! tokio-util's `DelayQueue`. Its time is tokio's, which cannot be moved tick by tick without measuring tokio's clock instead:
-//! so only what does not need time to pass.
+//! tokio-util's `DelayQueue`, polled with a waker that does nothing. Its time is tokio's: a paused clock that is advanced by
+//! hand in a turn of its runtime, which is part of what is measured wherever time passes.
 
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::Instant;
+use tokio::time::{Instant, advance};
 use tokio_util::time::{DelayQueue, delay_queue::Key};
 
 use super::{Expired, Timers};
@@ -12,6 +13,7 @@ use super::{Expired, Timers};
 pub(crate) struct Delays {
     queue: DelayQueue<u32>,
     begun: Instant,
+    now: u64,
     runtime: Runtime,
 }
 
@@ -24,15 +26,13 @@ impl Delays {
 impl Timers for Delays {
     type Handle = Key;
 
-    const EXPIRES: bool = false;
-
     fn new(capacity: usize) -> Delays {
-        let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
         let (queue, begun) = {
             let _inside = runtime.enter();
             (DelayQueue::with_capacity(capacity), Instant::now())
         };
-        Delays { queue, begun, runtime }
+        Delays { queue, begun, now: 0, runtime }
     }
 
     #[inline]
@@ -43,16 +43,34 @@ impl Timers for Delays {
 
     #[inline]
     fn cancel(&mut self, key: Key) {
+        let _inside = self.runtime.enter();
         self.queue.remove(&key);
     }
 
     #[inline]
     fn reschedule(&mut self, key: Key, tick: u64, _: u32) -> Key {
+        let _inside = self.runtime.enter();
         self.queue.reset_at(&key, self.at(tick));
         key
     }
 
-    fn expire(&mut self, _: u64, _: &mut [Option<Key>], _: impl FnMut(u32) -> Option<u64>) -> Expired {
-        Expired { count: 0, more: false }
+    fn expire(&mut self, now: u64, handles: &mut [Option<Key>], mut next: impl FnMut(u32) -> Option<u64>) -> Expired {
+        let begun = self.begun;
+        let passed = Duration::from_millis(now - self.now);
+        self.now = now;
+        let queue = &mut self.queue;
+        let count = self.runtime.block_on(async {
+            advance(passed).await;
+            let mut context = Context::from_waker(Waker::noop());
+            let mut count = 0;
+            while let Poll::Ready(Some(expired)) = queue.poll_expired(&mut context) {
+                count += 1;
+                let name = expired.into_inner();
+                handles[name as usize] =
+                    next(name).map(|tick| queue.insert_at(name, begun + Duration::from_millis(tick)));
+            }
+            count
+        });
+        Expired { count, more: false }
     }
 }

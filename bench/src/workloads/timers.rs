@@ -1,10 +1,11 @@
-//! Timers: four mixes, the longest single call, and memory. One thread, one core, its processor time.
+//! Timers: four mixes, the longest single call, wake-ups for nothing, and memory. One thread, one core, its processor time.
+//!
+//! Ten million timers (`timers-10m`) take minutes; `--peers` chooses.
 
 use std::hint::black_box;
 use std::io;
 
 use crate::measure::{Plan, Spread, Table, alternate, short};
-use crate::timers::Timers;
 use crate::timers::btree::BTree;
 use crate::timers::four_ary::FourAry;
 use crate::timers::kodiak::Kodiak;
@@ -12,6 +13,7 @@ use crate::timers::lazy_heap::LazyHeap;
 use crate::timers::nexus::Nexus;
 use crate::timers::quad::Quad;
 use crate::timers::tokio_util::Delays;
+use crate::timers::{Timers, Unknown};
 use crate::{sys, usage};
 
 /// Deadlines lie up to so many ticks ahead: a minute.
@@ -25,18 +27,20 @@ fn operations(count: u32) -> u64 {
     OPERATIONS.max(2 * u64::from(count))
 }
 
-/// What one peer did in one round: ns an operation (`None`: it cannot), and the longest call where that was timed.
-#[derive(Clone, Copy, Default)]
+/// What one peer did in one round: ns an operation, and of the calls that expire the longest, and one that 999 of 1000 do not
+/// exceed, where that was timed.
+#[derive(Clone, Copy)]
 struct Measured {
-    nanos: Option<f64>,
+    nanos: f64,
     longest_micros: Option<f64>,
+    p999_micros: Option<f64>,
 }
 
 type Run = fn(Mix, u32) -> Measured;
 
 const PEERS: [(&str, Run); 7] = [
     ("kodiak", measure::<Kodiak>),
-    ("BinaryHeap, lazy", measure::<LazyHeap>),
+    ("lazy BinaryHeap", measure::<LazyHeap>),
     ("4-ary heap", measure::<FourAry>),
     ("BTreeMap", measure::<BTree>),
     ("DelayQueue", measure::<Delays>),
@@ -62,11 +66,8 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
     let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
     let mut table = Table::new("Timers (ns for each; the first column absolute, then ratios to it)", "ns", &names);
     let mut plain = Table::new("Timers: the same, ns", "ns", &names);
-    let mut longest = Table::new(
-        "The longest single call that expires and re-arms, µs (512 timers where it can be limited)",
-        "µs",
-        &names,
-    );
+    let title = "The longest single call that expires and re-arms, µs (512 timers where it can be limited)";
+    let mut longest = Table::new(title, "µs", &names);
     for (mix, name) in [
         (Mix::CancelInsert, "cancel + insert"),
         (Mix::InsertFire, "insert, and fire"),
@@ -78,17 +79,33 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
             let column = |of: fn(&Measured) -> Option<f64>| -> Vec<Vec<f64>> {
                 measured.iter().map(|rounds| rounds.iter().filter_map(of).collect()).collect()
             };
-            table.row(format!("{name}, {text}"), &column(|measured| measured.nanos));
-            plain.plain_row(format!("{name}, {text}"), &column(|measured| measured.nanos));
+            table.row(format!("{name}, {text}"), &column(|measured| Some(measured.nanos)));
+            plain.plain_row(format!("{name}, {text}"), &column(|measured| Some(measured.nanos)));
             if matches!(mix, Mix::FireRearm) {
                 longest.plain_row(text, &column(|measured| measured.longest_micros));
+                longest.plain_row(format!("{text}, 99.9 %"), &column(|measured| measured.p999_micros));
             }
         }
     }
     table.print();
     plain.print();
     longest.print();
+    spurious();
     memory();
+    Ok(())
+}
+
+/// Ten million timers: one round without a first one, for its length.
+pub(crate) fn run_large(plan: &Plan) -> io::Result<()> {
+    sys::pin(sys::SERVER_CORE);
+    let chosen: Vec<(&str, Run)> = PEERS.into_iter().filter(|(name, _)| plan.wants(name)).collect();
+    let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
+    let mut table = Table::new("Ten million timers, ns for each", "ns", &names);
+    for (mix, name) in [(Mix::CancelInsert, "cancel + insert"), (Mix::FireRearm, "fire + re-arm")] {
+        let measured: Vec<Vec<f64>> = chosen.iter().map(|(_, run)| vec![run(mix, 10_000_000).nanos]).collect();
+        table.plain_row(name, &measured);
+    }
+    table.print();
     Ok(())
 }
 
@@ -102,7 +119,12 @@ pub(crate) fn alone(peer: &str, mix: &str, count: u32) -> io::Result<()> {
         "reschedule" => Mix::Reschedule,
         _ => return Err(usage()),
     };
-    println!("{:.1} ns", run(mix, count).nanos.unwrap_or(f64::NAN));
+    let measured = run(mix, count);
+    print!("{:.1} ns", measured.nanos);
+    if let (Some(longest), Some(p999)) = (measured.longest_micros, measured.p999_micros) {
+        print!(", the longest call {longest:.1} µs, 99.9 % of them within {p999:.1} µs");
+    }
+    println!();
     Ok(())
 }
 
@@ -122,15 +144,15 @@ fn measure<W: Timers>(mix: Mix, count: u32) -> Measured {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     match mix {
         Mix::CancelInsert => cancel_insert::<W>(count, &mut random),
-        Mix::InsertFire if W::EXPIRES => insert_fire::<W>(count, &mut random),
-        Mix::FireRearm if W::EXPIRES => fire_rearm::<W>(count, &mut random),
+        Mix::InsertFire => insert_fire::<W>(count, &mut random),
+        Mix::FireRearm => fire_rearm::<W>(count, &mut random),
         Mix::Reschedule => reschedule::<W>(count, &mut random),
-        Mix::InsertFire | Mix::FireRearm => Measured::default(),
     }
 }
 
 fn nanos(begun: u64, operations: u64) -> Measured {
-    Measured { nanos: Some((sys::thread_nanos() - begun) as f64 / operations as f64), longest_micros: None }
+    let nanos = (sys::thread_nanos() - begun) as f64 / operations as f64;
+    Measured { nanos, longest_micros: None, p999_micros: None }
 }
 
 fn filled<W: Timers>(count: u32, random: &mut Random) -> (W, Vec<Option<W::Handle>>) {
@@ -148,7 +170,7 @@ fn cancel_insert<W: Timers>(count: u32, random: &mut Random) -> Measured {
             timers.cancel(handle);
         }
         handles[name as usize] = Some(timers.insert(1 + RANGE + step / 64 + random.below(RANGE), name));
-        if step % 64 == 0 && W::EXPIRES {
+        if step % 64 == 0 {
             timers.expire(step / 64, &mut handles, |_| None);
         }
     }
@@ -204,13 +226,19 @@ fn fire_rearm<W: Timers>(count: u32, random: &mut Random) -> Measured {
     });
     let measured = nanos(begun, fired);
     // The clock around each call would cost more than the call: a second time round for the longest.
-    let mut longest = 0;
+    let mut calls = Vec::with_capacity(1 << 20);
     fire(u64::from(count), &mut |call| {
         let begun = sys::thread_nanos();
         call();
-        longest = longest.max(sys::thread_nanos() - begun);
+        calls.push(sys::thread_nanos() - begun);
     });
-    Measured { longest_micros: Some(longest as f64 / 1_000.0), ..measured }
+    calls.sort_unstable();
+    let micros = |nanos: Option<&u64>| nanos.map(|nanos| *nanos as f64 / 1_000.0);
+    Measured {
+        longest_micros: micros(calls.last()),
+        p999_micros: micros(calls.get(calls.len() - 1 - calls.len() / 1_000)),
+        ..measured
+    }
 }
 
 fn reschedule<W: Timers>(count: u32, random: &mut Random) -> Measured {
@@ -226,6 +254,43 @@ fn reschedule<W: Timers>(count: u32, random: &mut Random) -> Measured {
     nanos(begun, operations(count))
 }
 
+/// A thousand timers within a minute, every second one cancelled, and a loop that sleeps until the structure says.
+fn spurious() {
+    fn wakes<W: Timers>() -> String {
+        let mut random = Random(7);
+        let mut timers = W::new(1_000);
+        let mut handles: Vec<Option<W::Handle>> =
+            (0..1_000).map(|name| Some(timers.insert(1 + random.below(RANGE), name))).collect();
+        for handle in handles.iter_mut().step_by(2).filter_map(Option::take) {
+            timers.cancel(handle);
+        }
+        let (mut now, mut for_nothing) = (0, 0);
+        loop {
+            match timers.next() {
+                Err(Unknown) => return "–".to_owned(),
+                Ok(None) => return for_nothing.to_string(),
+                Ok(Some(next)) => {
+                    // The clock goes on, also for one who asks to be called at once.
+                    now = next.max(now + 1);
+                    for_nothing += u32::from(timers.expire(now, &mut handles, |_| None).count == 0);
+                }
+            }
+        }
+    }
+    println!("### Wake-ups for nothing (1,000 timers, every second one cancelled)\n");
+    let all = [
+        ("kodiak", wakes::<Kodiak>()),
+        ("lazy BinaryHeap", wakes::<LazyHeap>()),
+        ("4-ary heap", wakes::<FourAry>()),
+        ("BTreeMap", wakes::<BTree>()),
+        ("DelayQueue", wakes::<Delays>()),
+        ("quad wheel", wakes::<Quad>()),
+        ("nexus-timer", wakes::<Nexus>()),
+    ];
+    let cells: Vec<String> = all.iter().map(|(name, wakes)| format!("{name} {wakes}")).collect();
+    println!("{}\n", cells.join(", "));
+}
+
 /// What the allocator has handed out.
 fn allocated() -> usize {
     // SAFETY: no arguments, plain numbers back.
@@ -233,31 +298,43 @@ fn allocated() -> usize {
     info.uordblks + info.hblkhd
 }
 
+/// Bytes a timer: when all have been set, and when each was cancelled and set again four times, in any order.
 fn memory() {
-    fn bytes<W: Timers>() -> f64 {
+    fn bytes<W: Timers>() -> String {
         const COUNT: u32 = 1_000_000;
+        // Not counted: the table of handles.
+        let mut handles: Vec<Option<W::Handle>> = (0..COUNT).map(|_| None).collect();
         let before = allocated();
         let mut timers = W::new(COUNT as usize);
         let mut random = Random(7);
         for name in 0..COUNT {
-            // A handle that may not be dropped belongs to the table, which is not counted.
-            std::mem::forget(timers.insert(1 + random.below(RANGE), name));
+            handles[name as usize] = Some(timers.insert(1 + random.below(RANGE), name));
         }
-        let bytes = (allocated() - before) as f64 / f64::from(COUNT);
-        std::mem::forget(timers); // some insist on the handles
-        bytes
+        let each = |now: usize| short(Spread::of(vec![(now - before) as f64 / f64::from(COUNT)]).median);
+        let set = each(allocated());
+        for _ in 0..4 * COUNT {
+            let name = random.below(COUNT.into()) as u32;
+            if let Some(handle) = handles[name as usize].take() {
+                timers.cancel(handle);
+            }
+            handles[name as usize] = Some(timers.insert(1 + random.below(RANGE), name));
+        }
+        let churned = each(allocated());
+        std::mem::forget((timers, handles)); // some insist on the handles
+        format!("{set} / {churned}")
     }
-    println!("### Bytes a timer (1 M, value of 4 bytes; the table of handles not counted)\n");
+    println!(
+        "### Bytes a timer (1 M, value of 4 bytes; the table of handles not counted): set / cancelled and set again\n"
+    );
     let all = [
         ("kodiak", bytes::<Kodiak>()),
-        ("BinaryHeap, lazy", bytes::<LazyHeap>()),
+        ("lazy BinaryHeap", bytes::<LazyHeap>()),
         ("4-ary heap", bytes::<FourAry>()),
         ("BTreeMap", bytes::<BTree>()),
         ("DelayQueue", bytes::<Delays>()),
         ("quad wheel", bytes::<Quad>()),
         ("nexus-timer", bytes::<Nexus>()),
     ];
-    let cells: Vec<String> =
-        all.iter().map(|(name, bytes)| format!("{name} {}", short(Spread::of(vec![*bytes]).median))).collect();
+    let cells: Vec<String> = all.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
     println!("{}\n", cells.join(", "));
 }

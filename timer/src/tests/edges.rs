@@ -202,5 +202,5 @@ fn iteration_shows_what_is_pending() {
 fn a_timer_costs_what_the_documentation_says() {
     assert_eq!(size_of::<crate::slab::Node<u32>>(), 28 + size_of::<u32>());
     assert_eq!(size_of::<crate::slab::Node<u64>>(), 32 + size_of::<u64>());
-    assert_eq!((size_of::<crate::Key>(), size_of::<Option<crate::Key>>()), (12, 12));
+    assert_eq!((size_of::<crate::Key>(), size_of::<Option<crate::Key>>()), (16, 16));
 }
