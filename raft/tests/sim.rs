@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kodiak_raft::sim::{Options, Report, run, trace};
 
 /// How many seeds a normal run tries; `KODIAK_SIM_SEEDS` asks for more, `KODIAK_SIM_FIRST` starts elsewhere.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 300;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)

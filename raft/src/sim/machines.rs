@@ -35,10 +35,8 @@ impl World {
             }
             match running.machine.run(now, &mut running.replica, effect) {
                 Some(Effect::Storage(job)) => self.store(node, job)?,
-                Some(Effect::Restore(meta)) => {
-                    if running.restore(now, &meta) {
-                        self.checks.is_state_of(node, &meta, running.machine.machine())?;
-                    }
+                Some(Effect::Restore(meta)) if running.restore(now, &meta) => {
+                    self.checks.is_state_of(node, &meta, running.machine.machine())?;
                 }
                 _ => {}
             }
