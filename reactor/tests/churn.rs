@@ -32,7 +32,8 @@ struct Upto(usize);
 impl Handler<(), Message> for Upto {
     fn notify(&mut self, event_loop: &mut EventLoop<(), Message>, message: Message) {
         message.0.received.fetch_add(1, Ordering::Relaxed);
-        self.0 -= 1;
+        // The turn goes on after the shutdown, and its messages with it.
+        self.0 = self.0.saturating_sub(1);
         if self.0 == 0 {
             event_loop.shutdown();
         }
@@ -77,7 +78,8 @@ fn lives(capacity: usize, upto: usize) {
     if upto == all {
         assert_eq!((received, handed_back), (all, 0));
     }
-    assert!(stats.wakes <= stats.sleeps, "{} wakes for {} sleeps", stats.wakes, stats.sleeps);
+    // Once for each time it was about to sleep; when it then found a message after all, it did not sleep.
+    assert!(stats.wakes <= stats.turns, "{} wakes in {} turns", stats.wakes, stats.turns);
 }
 
 #[test]
