@@ -4,7 +4,8 @@
 //! address of the next one is in the last; to take one out is to write to both its neighbours. A block names twelve timers
 //! at once, so that they can be fetched together (`lookahead.rs`), and to take one out is to blank its entry.
 //!
-//! The price: an entry is used once, and a block is used again when all its twelve entries have been used and have gone.
+//! The price: an entry is used once. Blocks that have become sparse are merged with their neighbours (`lists.rs`), so that
+//! the number of blocks is bounded by the number of timers, whatever the order in which timers go.
 
 use alloc::vec::Vec;
 
@@ -12,6 +13,8 @@ use crate::geometry::Place;
 use crate::slab::{LIMIT, NIL};
 
 pub(crate) const ENTRIES: usize = 12;
+/// After each so many timers that went, a block is looked at.
+pub(crate) const MARK: u8 = 3;
 
 /// Where in the lists a timer is: which block, which entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +53,7 @@ pub(crate) enum Warmth {
     Current,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(crate) struct Block {
     /// From `first` on, [`NIL`] has not been used yet, or has gone.
@@ -68,6 +71,61 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// Whether the last timer that went left 9, 6, 3 or none: then somebody looks whether it can be merged.
+    #[inline]
+    pub(crate) fn is_at_mark(&self) -> bool {
+        self.gone.is_multiple_of(MARK)
+    }
+
+    /// Whether the timers of both fit into one, if all entries of both have been used.
+    pub(crate) fn fit_together(&self, other: &Block) -> bool {
+        usize::from(self.gone) + usize::from(other.gone) >= ENTRIES
+    }
+
+    /// Takes in the timers of the block after it, which [fit](Block::fit_together). Its own stay where they are as far as they
+    /// can.
+    pub(crate) fn merge_back(&mut self, back: &Block) {
+        let (mut merged, mut start) = ([NIL; ENTRIES], ENTRIES);
+        for (_, index) in back.timers().rev() {
+            start -= 1;
+            merged[start] = index;
+        }
+        for (entry, index) in self.timers().rev() {
+            start = entry.min(start - 1);
+            merged[start] = index;
+        }
+        self.merge(merged, back);
+    }
+
+    /// [`merge_back`](Block::merge_back) with the block before it.
+    pub(crate) fn merge_front(&mut self, front: &Block) {
+        let (mut merged, mut end) = ([NIL; ENTRIES], 0);
+        for (_, index) in front.timers() {
+            merged[end] = index;
+            end += 1;
+        }
+        for (entry, index) in self.timers() {
+            let entry = entry.max(end);
+            merged[entry] = index;
+            end = entry + 1;
+        }
+        self.merge(merged, front);
+    }
+
+    fn merge(&mut self, merged: [u32; ENTRIES], other: &Block) {
+        self.entries = merged;
+        self.first = 0;
+        self.gone = self.gone + other.gone - ENTRIES as u8;
+        self.warmth = self.warmth.min(other.warmth);
+    }
+
+    /// The timers with their entries.
+    fn timers(&self) -> impl DoubleEndedIterator<Item = (usize, u32)> {
+        let first = usize::from(self.first);
+        let entries = self.entries.iter().copied().enumerate().skip(first);
+        entries.filter(|&(_, index)| index != NIL)
+    }
+
     #[inline]
     pub(crate) fn is_used_up(&self) -> bool {
         usize::from(self.gone) == ENTRIES

@@ -5,8 +5,8 @@
 //! `instant`, feature `std`, converts `Instant` and `Duration` with the right roundings).
 //!
 //! - [`insert`](Wheel::insert), [`cancel`](Wheel::cancel) and [`reschedule`](Wheel::reschedule) take constant time and
-//!   allocate nothing once the wheel has grown to the number of timers it holds. (Of more than some 700 timers, cancelled in
-//!   an unlucky order, the lists may grow a little longer than those of the warm-up.)
+//!   allocate nothing once the wheel has grown to the number of timers it holds, in whatever order timers come and go. (On
+//!   average: now and then one of them tidies up behind up to 32 others.)
 //! - [`next_deadline`](Wheel::next_deadline) looks at one word and one slot; it never lies late.
 //! - [`advance`](Wheel::advance) yields what is due **one by one** and borrows nothing in between, so that the code
 //!   that runs for a timer may set, move and cancel any timer, those included that are due in the same advance.
@@ -40,9 +40,9 @@
 //!   that was due before it. So a timer that sets itself again with a zero timeout can starve nobody.
 //! - **Bounded work**: the number of timers that one advance yields, and how many it moves inside the wheel, are
 //!   limited; what is left over comes first in the next advance.
-//! - **Memory**: 28 to 32 bytes and `T` a timer, and 5 for its place in a list, of which more are used when timers are
-//!   cancelled in an order unlike that of their deadlines (64 at the very worst: one block a timer). It is never given back
-//!   before the wheel is dropped.
+//! - **Memory**: 28 to 32 bytes and `T` a timer, and 12 for its place in a list, of which 5 to 12 are used, depending on the
+//!   order in which timers go. Besides, some 160 KiB a wheel at most, of which a wheel of few timers uses little. All is reserved
+//!   when the wheel grows, and given back when it is dropped.
 //!
 //! # Where it comes from
 //!

@@ -4,17 +4,39 @@
 //! often what was noted is counted, all at once, so that the processor fetches those blocks from memory together; and blocks
 //! that are used up are used again. Whether a *slot* is empty is known at once.
 //!
-//! So there are never more blocks than pending timers, one for each slot, and [`NOTED`].
+//! How many blocks there can be, whatever the order in which timers go: two neighbours whose timers fit into one block are
+//! merged, as leaves of a B-tree are. To look at a block's neighbours each time it loses a timer would cost two more misses.
+//! So that is done when 9, 6, 3 or no timers are left in it, and when it gets new neighbours. Two neighbours that were not
+//! merged then had more than 12 timers; until the next look they may lose two each, but not fall to the next of the
+//! marks. So, rounded up to 12, 9, 6 or 3 each, they have 15 together at least, which are 10 and 1, or 7 and 4: **11 timers at
+//! least for any two neighbours**. The first block of a list, which is being emptied, and the last, which is being filled,
+//! are left alone. This makes at most `2 n / 11 + 3` blocks for a list of `n` timers, and at most `n + 1`, because none
+//! but the last is empty. What was noted and not yet counted adds its number ([`bound`]).
+//!
+//! A merge moves no more than 12 timers and gives back a block, which took 12 insertions to fill: one move a timer at most on
+//! average.
 
 use alloc::boxed::Box;
 use alloc::vec;
 
 use crate::blocks::{Block, Blocks, ENTRIES, Location, Warmth};
 use crate::geometry::{LEVELS, Occupancy, PLACES, Place, SLOTS};
-use crate::slab::NIL;
+use crate::slab::{NIL, Slab};
 
-/// After so many cancellations the blocks' entries are counted.
+/// After so many notes the blocks' entries are counted.
 const NOTED: usize = 32;
+/// Room for those that come until somebody asks: for each timer of a block that is dealt out, one.
+const NOTES: usize = 2 * NOTED;
+/// In a note: the block has lost no entry, but has new neighbours.
+const NEIGHBOURS: u32 = 1 << 31;
+
+/// How many blocks so many timers can need.
+fn bound(timers: usize) -> usize {
+    const LISTS: usize = LEVELS * SLOTS;
+    // Those that have gone and are not counted yet, or are being dealt out and are in two lists.
+    let counted = timers + NOTES;
+    counted.min(2 * counted / 11 + 2 * LISTS) + LISTS + NOTES
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
@@ -41,8 +63,8 @@ pub(crate) struct Lists {
     slots: Box<[Slot; PLACES]>,
     pub(crate) occupancy: Occupancy,
     blocks: Blocks,
-    /// The blocks that have an entry less than they know.
-    noted: [u32; NOTED],
+    /// The blocks that have an entry less than they know, or [`NEIGHBOURS`].
+    noted: [u32; NOTES],
     noted_len: usize,
 }
 
@@ -51,13 +73,12 @@ impl Lists {
         let Ok(slots) = vec![Slot::EMPTY; PLACES].into_boxed_slice().try_into() else {
             unreachable!("it has that length")
         };
-        Lists { slots, occupancy: Occupancy::EMPTY, blocks: Blocks::new(), noted: [NIL; NOTED], noted_len: 0 }
+        Lists { slots, occupancy: Occupancy::EMPTY, blocks: Blocks::new(), noted: [NIL; NOTES], noted_len: 0 }
     }
 
-    /// Memory for so many timers: enough however they are spread, as long as they leave the lists in the order in which they
-    /// came; and in any case for up to 704 of them.
+    /// Memory for so many timers, however they are spread and in whatever order they come and go.
     pub(crate) fn reserve(&mut self, timers: usize) {
-        self.blocks.reserve(timers / ENTRIES + timers.min(LEVELS * SLOTS) + NOTED);
+        self.blocks.reserve(bound(timers));
     }
 
     #[inline]
@@ -124,7 +145,21 @@ impl Lists {
         let block = self.blocks.block_mut(at);
         block.prev = last;
         block.set(0, index);
+        self.note_neighbours(last);
         Location::new(at, 0)
+    }
+
+    /// The block was the first or the last of its list, or both, and is no more.
+    fn note_neighbours(&mut self, at: u32) {
+        if self.blocks.get(at).is_some_and(|block| block.gone > 0 && block.prev != NIL && block.next != NIL) {
+            self.note(at | NEIGHBOURS);
+        }
+    }
+
+    #[inline]
+    fn note(&mut self, note: u32) {
+        self.noted[self.noted_len % NOTES] = note;
+        self.noted_len += 1;
     }
 
     /// Puts a timer in front of a list.
@@ -142,22 +177,28 @@ impl Lists {
         }
         let block = self.blocks.block_mut(at);
         block.next = head;
-        Location::new(at, block.push_front(index).expect("a new block has room"))
+        let entry = block.push_front(index).expect("a new block has room");
+        self.note_neighbours(head);
+        Location::new(at, entry)
     }
 
     /// Takes a timer out, wherever it is. Says how many are left in its list.
     #[inline]
     pub(crate) fn remove(&mut self, place: Place, location: Location) -> u32 {
         self.blocks.block_mut(location.block()).set(location.entry(), NIL);
-        self.noted[self.noted_len % NOTED] = location.block();
-        self.noted_len += 1;
+        self.note(location.block());
         self.uncount(place, 1)
     }
 
-    /// Whether [`settle`](Lists::settle) is due: before another timer is taken out.
+    /// Whether [`settle`](Lists::settle) is due: before another timer is put in or taken out.
     #[inline]
     pub(crate) fn is_to_settle(&self) -> bool {
-        self.noted_len == NOTED
+        self.noted_len >= NOTED
+    }
+
+    #[inline]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.noted_len == 0
     }
 
     /// So many timers less in the list.
@@ -173,25 +214,73 @@ impl Lists {
         left
     }
 
-    /// Counts what was noted. After that every block of a list has timers, but perhaps the last.
+    /// Counts what was noted, and merges. After that every block of a list has timers, but perhaps the last.
     #[inline(never)]
-    pub(crate) fn settle(&mut self) {
-        let mut used_up = [NIL; NOTED];
+    pub(crate) fn settle<T>(&mut self, slab: &mut Slab<T>) {
+        assert!(self.noted_len <= NOTES, "more was noted than there is room for");
+        let mut marked = [NIL; NOTES];
         let mut count = 0;
         // Without a branch that depends on what is read, so that all are read at once.
-        for &at in self.noted.iter().take(self.noted_len) {
+        for &note in self.noted.iter().take(self.noted_len) {
+            let at = note & !NEIGHBOURS;
             let block = self.blocks.block_mut(at);
-            block.gone += 1;
-            used_up[count % NOTED] = at;
-            count += usize::from(block.is_used_up());
+            block.gone += u8::from(note == at);
+            marked[count % NOTES] = at;
+            count += usize::from(note != at || block.is_at_mark());
         }
         self.noted_len = 0;
-        for &at in &used_up[..count] {
-            self.free_block(at);
+        for &at in &marked[..count] {
+            self.mend(at, slab);
         }
     }
 
-    /// Takes a block that is used up out of its list.
+    /// Frees a block that is used up, and merges as long as neighbours fit into one. A neighbour may be marked, too, and be
+    /// merged before its turn comes: hence its neighbours are looked at now.
+    fn mend<T>(&mut self, mut at: u32, slab: &mut Slab<T>) {
+        let &Block { prev, place, .. } = self.blocks.block(at);
+        if place.is_none() {
+            return; // it was merged into another, or has gone
+        }
+        if self.blocks.block(at).is_used_up() {
+            self.free_block(at);
+            if prev == NIL {
+                return;
+            }
+            at = prev;
+        }
+        while let Some(merged) = self.merge(self.blocks.block(at).prev, at, slab) {
+            at = merged;
+        }
+        while let Some(merged) = self.merge(at, self.blocks.block(at).next, slab) {
+            at = merged;
+        }
+    }
+
+    /// Merges two neighbours if they fit into one. Says which is left.
+    fn merge<T>(&mut self, front: u32, back: u32, slab: &mut Slab<T>) -> Option<u32> {
+        let (&first, &second) = (self.blocks.get(front)?, self.blocks.get(back)?);
+        // The first and the last block of a list are left alone: some of their entries are not used yet, or are in hand.
+        if first.prev == NIL || second.next == NIL || !first.fit_together(&second) {
+            return None;
+        }
+        let before = if first.gone <= second.gone { first } else { second };
+        let (into, from) = if first.gone <= second.gone { (front, back) } else { (back, front) };
+        let block = self.blocks.block_mut(into);
+        if into == front {
+            block.merge_back(&second)
+        } else {
+            block.merge_front(&first)
+        }
+        for (entry, (&index, &old)) in block.entries().iter().zip(before.entries()).enumerate() {
+            if index != NIL && index != old {
+                slab.node_mut(index).relocated(Location::new(into, entry));
+            }
+        }
+        self.free_block(from);
+        Some(into)
+    }
+
+    /// Takes a block out of its list.
     fn free_block(&mut self, at: u32) {
         let &Block { prev, next, place, .. } = self.blocks.block(at);
         let slot = &mut self.slots[place.expect("a block in a list knows its list").index()];
@@ -210,9 +299,7 @@ impl Lists {
     /// The first timer of a list that has one, and its block.
     #[inline]
     pub(crate) fn front(&mut self, place: Place) -> (u32, u32) {
-        if self.noted_len > 0 {
-            self.settle();
-        }
+        assert!(self.is_settled(), "the first block may be used up");
         let at = self.slots[place.index()].head;
         (self.blocks.block_mut(at).front(), at)
     }
@@ -321,14 +408,32 @@ mod tests {
             }
             assert_eq!(slot.last_block(), previous, "a list's end is not in its last block");
             assert!(slot.head != NIL || slot.end == Location::NONE, "a list without blocks has an end");
+            self.check_density(slot.head);
             timers
+        }
+
+        /// Two neighbours have 11 timers at least, but for the first and the last block.
+        fn check_density(&self, head: u32) {
+            let is_noted = |at| self.noted[..self.noted_len].contains(&(at | NEIGHBOURS));
+            let inner = |at| self.blocks.get(at).filter(|block| block.prev != NIL && block.next != NIL);
+            let mut at = head;
+            while let Some(block) = self.blocks.get(at) {
+                if let (Some(one), Some(other)) = (inner(at), inner(block.next)) {
+                    let both = 2 * ENTRIES - usize::from(one.gone) - usize::from(other.gone);
+                    let excused = is_noted(at) || is_noted(block.next);
+                    assert!(both >= 11 || excused, "blocks {at} and {} have {both} timers together", block.next);
+                }
+                at = block.next;
+            }
         }
 
         /// No block is lost, and there are no more than the documentation says.
         pub(crate) fn check_blocks(&self, timers: usize) {
             let used = self.blocks.all().iter().filter(|block| block.place.is_some()).count();
             let slots = self.slots.iter().filter(|slot| slot.head != NIL).count();
-            assert!(used <= timers + slots + self.noted_len, "{used} blocks for {timers} timers in {slots} slots");
+            let counted = timers + self.noted_len;
+            let most = counted.min(2 * counted / 11 + 2 * slots) + slots + self.noted_len;
+            assert!(used <= most, "{used} blocks for {timers} timers in {slots} slots");
             let listed: usize = self.slots.iter().map(|slot| self.list_blocks(slot)).sum();
             assert_eq!(used, listed, "blocks are in no list");
             assert_eq!(self.blocks.free_len() + used, self.blocks.all().len(), "blocks were lost");

@@ -23,6 +23,9 @@ impl<T> Wheel<T> {
     /// The first timer of a list that has one, and its block.
     #[inline]
     pub(crate) fn front(&mut self, place: Place) -> (u32, u32) {
+        if !self.lists.is_settled() {
+            self.lists.settle(&mut self.slab);
+        }
         let (index, block) = self.lists.front(place);
         if self.slab.len() > CACHED && self.lists.warmth(block) != Warmth::Current {
             self.look_ahead(place, block);

@@ -127,7 +127,13 @@ impl<T> Node<T> {
         self.pending.as_mut().map(|pending| &mut pending.value)
     }
 
-    /// The timer is in another list, or elsewhere in its list.
+    /// The timer is elsewhere in its list.
+    #[inline]
+    pub(crate) fn relocated(&mut self, location: Location) {
+        self.location = location;
+    }
+
+    /// The timer is in another list.
     #[inline]
     pub(crate) fn moved(&mut self, place: Place, location: Location) {
         self.location = location;

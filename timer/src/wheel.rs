@@ -96,7 +96,7 @@ impl<T> Wheel<T> {
         let place = self.place(schedule.tick);
         let location = self.lists.append(place, schedule.tick, index);
         let key = self.slab.occupy(schedule, place, location, value);
-        self.deal_in_turn(place);
+        self.listed(place);
         key
     }
 
@@ -151,7 +151,16 @@ impl<T> Wheel<T> {
         let place = self.place(schedule.tick);
         let location = self.lists.append(place, schedule.tick, index);
         self.slab.node_mut(index).set(schedule, place, location);
+        self.listed(place);
+    }
+
+    /// What is to do after a timer was put into a list.
+    #[inline]
+    fn listed(&mut self, place: Place) {
         self.deal_in_turn(place);
+        if self.lists.is_to_settle() {
+            self.lists.settle(&mut self.slab);
+        }
     }
 
     /// A node for one more timer than there ever were.
@@ -189,7 +198,7 @@ impl<T> Wheel<T> {
     #[inline(never)]
     fn unlisted(&mut self, place: Place, tick: u64, left: u32, was_earliest: bool) {
         if self.lists.is_to_settle() {
-            self.lists.settle();
+            self.lists.settle(&mut self.slab);
         }
         if left == 0 {
             self.emptied(place);
