@@ -83,6 +83,8 @@ impl Drop for Running {
 /// Starts a node on a loop and a thread of its own.
 ///
 /// ```
+/// use std::io::{self, Cursor, Read};
+///
 /// use bytes::Bytes;
 /// use kodiak_raft::{
 ///     node::{Options, start},
@@ -99,6 +101,15 @@ impl Drop for Running {
 ///     }
 ///     fn query(&self, _query: &[u8]) -> Bytes {
 ///         self.0.clone()
+///     }
+///     fn snapshot(&self) -> Box<dyn Read + Send> {
+///         Box::new(Cursor::new(self.0.clone())) // a reference to the same bytes
+///     }
+///     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+///         let mut bytes = Vec::new();
+///         snapshot.read_to_end(&mut bytes)?;
+///         self.0 = bytes.into();
+///         Ok(())
 ///     }
 /// }
 ///
