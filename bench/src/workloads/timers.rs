@@ -4,6 +4,7 @@
 
 use std::hint::black_box;
 use std::io;
+use std::time::Instant;
 
 use crate::measure::{Plan, Spread, Table, alternate, short};
 use crate::timers::btree::BTree;
@@ -18,13 +19,13 @@ use crate::{sys, usage};
 
 /// Deadlines lie up to so many ticks ahead: a minute.
 const RANGE: u64 = 60_000;
-/// At least so many, and twice as many as there are timers, so that what is put off comes due.
+/// At least so many, and twice as many as there are timers (of ten million as many), so that what is put off comes due.
 const OPERATIONS: u64 = 400_000;
 /// How far time moves at once where a timer fires once.
 const STEP: usize = 16;
 
 fn operations(count: u32) -> u64 {
-    OPERATIONS.max(2 * u64::from(count))
+    OPERATIONS.max(if count < 10_000_000 { 2 } else { 1 } * u64::from(count))
 }
 
 /// What one peer did in one round: ns an operation, and of the calls that expire the longest, and one that 999 of 1000 do not
@@ -37,6 +38,14 @@ struct Measured {
 }
 
 type Run = fn(Mix, u32) -> Measured;
+
+/// Says at once, beside the tables that come at the end, what a row is like: the medians.
+fn progress(begun: Instant, row: &str, names: &[&str], nanos: &[Vec<f64>]) {
+    let cells = names.iter().zip(nanos).filter(|(_, nanos)| !nanos.is_empty());
+    let cells: Vec<String> =
+        cells.map(|(name, nanos)| format!("{name} {}", short(Spread::of(nanos.clone()).median))).collect();
+    eprintln!("{:>4} s  {row}: {} ns", begun.elapsed().as_secs(), cells.join(", "));
+}
 
 const PEERS: [(&str, Run); 7] = [
     ("kodiak", measure::<Kodiak>),
@@ -66,6 +75,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
     let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
     let mut table = Table::new("Timers (ns for each; the first column absolute, then ratios to it)", "ns", &names);
     let mut plain = Table::new("Timers: the same, ns", "ns", &names);
+    let begun = Instant::now();
     let title = "The longest single call that expires and re-arms, µs (512 timers where it can be limited)";
     let mut longest = Table::new(title, "µs", &names);
     for (mix, name) in [
@@ -75,10 +85,13 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
         (Mix::Reschedule, "reschedule later"),
     ] {
         for (count, text) in [(1_000, "1 k"), (100_000, "100 k"), (1_000_000, "1 M")] {
-            let measured = alternate(plan.rounds.min(5), &names, |index| Ok(chosen[index].1(mix, count)))?;
+            // A million takes seconds a round: three of them, so that all takes some minutes.
+            let rounds = plan.rounds.min(if count < 1_000_000 { 5 } else { 3 });
+            let measured = alternate(rounds, &names, |index| Ok(chosen[index].1(mix, count)))?;
             let column = |of: fn(&Measured) -> Option<f64>| -> Vec<Vec<f64>> {
                 measured.iter().map(|rounds| rounds.iter().filter_map(of).collect()).collect()
             };
+            progress(begun, &format!("{name}, {text}"), &names, &column(|measured| Some(measured.nanos)));
             table.row(format!("{name}, {text}"), &column(|measured| Some(measured.nanos)));
             plain.plain_row(format!("{name}, {text}"), &column(|measured| Some(measured.nanos)));
             if matches!(mix, Mix::FireRearm) {
@@ -92,6 +105,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
     longest.print();
     spurious();
     memory();
+    println!("Timers took {} s.\n", begun.elapsed().as_secs());
     Ok(())
 }
 
@@ -100,9 +114,15 @@ pub(crate) fn run_large(plan: &Plan) -> io::Result<()> {
     sys::pin(sys::SERVER_CORE);
     let chosen: Vec<(&str, Run)> = PEERS.into_iter().filter(|(name, _)| plan.wants(name)).collect();
     let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
+    let begun = Instant::now();
     let mut table = Table::new("Ten million timers, ns for each", "ns", &names);
     for (mix, name) in [(Mix::CancelInsert, "cancel + insert"), (Mix::FireRearm, "fire + re-arm")] {
-        let measured: Vec<Vec<f64>> = chosen.iter().map(|(_, run)| vec![run(mix, 10_000_000).nanos]).collect();
+        let one = |(peer, run): &(&str, Run)| {
+            let nanos = vec![run(mix, 10_000_000).nanos];
+            progress(begun, name, &[peer], std::slice::from_ref(&nanos));
+            nanos
+        };
+        let measured: Vec<Vec<f64>> = chosen.iter().map(one).collect();
         table.plain_row(name, &measured);
     }
     table.print();
