@@ -14,12 +14,11 @@
 
 use core::{fmt, mem};
 
-use crate::geometry::Place;
 use crate::slab::Key;
 use crate::wheel::Wheel;
 
 /// How many timers an advance may move from slot to slot before it says that there is more, whatever its budget. A timer
-/// moves at some 10 ns, when memory is cold at some 30.
+/// moves at some 10 ns, when memory is cold at some 50.
 const MOVES: usize = 64;
 /// How many more moves each timer of the budget allows.
 const MOVES_PER_TIMER: usize = 2;
@@ -60,40 +59,35 @@ impl<T> Wheel<T> {
     /// The timer that fires next, if it is due in this advance.
     fn search(&mut self, moves: &mut usize) -> Search {
         loop {
-            while let Some(open) = self.opening {
+            while self.opening.is_some() {
                 if *moves == 0 {
                     return Search::OutOfMoves;
                 }
-                *moves -= self.deal(open, *moves);
+                *moves -= 1;
+                self.deal_one();
             }
-            let Some(place) = self.lists.occupancy.first() else {
+            let Some(place) = self.occupancy.first() else {
                 self.cursor = self.now;
                 return Search::NothingDue;
             };
-            let earliest = self.lists.earliest(place);
-            if earliest > self.now {
-                let before = if place.level() == 0 { earliest } else { place.start(earliest) - 1 };
+            let slot = self.slots[place.index()];
+            if slot.earliest > self.now {
+                let before = if place.level() == 0 { slot.earliest } else { place.start(slot.earliest) - 1 };
                 self.cursor = self.now.min(before);
                 return Search::NothingDue;
             }
-            if place.level() > 0 && self.lists.len(place) > 1 {
-                self.cursor = earliest;
-                self.opening = Some(place);
-                continue;
-            }
-            let (index, _) = self.front(place);
-            let node = self.slab.node(index);
+            let head = self.slab.node(slot.head);
             if place.level() == 0 {
-                self.cursor = earliest;
-            } else if node.tick != earliest {
-                self.cursor = earliest;
+                self.cursor = slot.earliest;
+            } else if slot.head != slot.tail || head.tick != slot.earliest {
+                self.cursor = slot.earliest;
                 self.opening = Some(place);
                 continue;
             }
-            if node.tick == self.now && node.due_since() == self.advance {
+            if head.tick == self.now && head.due_since == self.advance {
                 return Search::NothingDue;
             }
-            return Search::Due(index);
+            return Search::Due(slot.head);
         }
     }
 }
@@ -165,14 +159,14 @@ impl<T> Expired<'_, T> {
     #[inline]
     #[must_use]
     pub fn value(&self) -> &T {
-        self.wheel.slab.node(self.index).value().expect("a pending timer has its value")
+        self.wheel.slab.node(self.index).value.as_ref().expect("a pending timer has its value")
     }
 
     /// The timer's value, to change it.
     #[inline]
     #[must_use]
     pub fn value_mut(&mut self) -> &mut T {
-        self.wheel.slab.node_mut(self.index).value_mut().expect("a pending timer has its value")
+        self.wheel.slab.node_mut(self.index).value.as_mut().expect("a pending timer has its value")
     }
 
     /// Removes the timer and returns its value.
@@ -188,11 +182,13 @@ impl<T> Expired<'_, T> {
     /// advance.
     #[inline]
     pub fn rearm(self, deadline: u64) {
-        let schedule = self.wheel.schedule(deadline, 0);
-        let node = self.wheel.slab.node(self.index);
-        let (place, tick) = (node.place(), node.tick);
-        self.wheel.pop_expired(place, tick);
-        self.wheel.enlist(self.index, schedule);
+        let (tick, due_since) = self.wheel.fires_at(deadline, 0);
+        self.wheel.unlink_expired(self.index);
+        let node = self.wheel.slab.node_mut(self.index);
+        node.tick = tick;
+        node.deadline = deadline;
+        node.due_since = due_since;
+        self.wheel.link(self.index);
         mem::forget(self); // as above
     }
 }
@@ -200,17 +196,14 @@ impl<T> Expired<'_, T> {
 impl<T> Wheel<T> {
     #[inline]
     fn take_expired(&mut self, index: u32) -> Option<T> {
-        let removed = self.slab.remove_at(index)?;
-        self.pop_expired(removed.place, removed.tick);
-        Some(removed.value)
+        self.unlink_expired(index);
+        self.slab.remove(index)
     }
 
-    /// Takes the timer that fired out of its list, whose first it is.
     #[inline]
-    fn pop_expired(&mut self, place: Place, tick: u64) {
-        if self.lists.pop_front(place) == 0 {
-            self.emptied(place);
-        }
+    fn unlink_expired(&mut self, index: u32) {
+        let tick = self.slab.node(index).tick;
+        self.unlink(index);
         // It was the earliest of all, and either on level 0, where the cursor is already, or alone in its slot.
         self.cursor = tick;
     }

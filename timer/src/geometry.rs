@@ -27,38 +27,30 @@
 //! somewhere, so that what is further needs another home; it turns tick by tick; and it finds what is next by looking
 //! at slot after slot.
 
-use core::num::NonZeroU16;
-
 const BITS: u32 = 6;
 pub(crate) const SLOTS: usize = 1 << BITS;
 pub(crate) const LEVELS: usize = u64::BITS.div_ceil(BITS) as usize;
-/// More than there are places, so that an index needs a mask instead of a check.
-pub(crate) const PLACES: usize = (LEVELS * SLOTS).next_power_of_two();
+pub(crate) const PLACES: usize = LEVELS * SLOTS;
 
-/// One slot of one level: `level * 64 + slot`, and a bit that is always set, so that an `Option` of it is no bigger.
+/// One slot of one level: `level * 64 + slot`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place(NonZeroU16);
-
-const MARK: u16 = 1 << 15;
+pub(crate) struct Place(u16);
 
 impl Place {
-    #[inline]
-    pub(crate) const fn new(level: u32, slot: u32) -> Place {
-        let number = (level * SLOTS as u32 + slot) as u16 | MARK;
-        Place(NonZeroU16::new(number).expect("one bit is set"))
-    }
+    /// No slot at all: where an unused node is.
+    pub(crate) const NONE: Place = Place(u16::MAX);
 
     /// Where a timer for `tick` belongs while the wheel stands at `cursor`.
     #[inline]
     pub(crate) fn of(cursor: u64, tick: u64) -> Place {
         let level = (63 - ((cursor ^ tick) | (SLOTS as u64 - 1)).leading_zeros()) / BITS;
         let slot = (tick >> (level * BITS)) & (SLOTS as u64 - 1);
-        Place::new(level, slot as u32)
+        Place((level * SLOTS as u32) as u16 | slot as u16)
     }
 
     #[inline]
     pub(crate) fn index(self) -> usize {
-        usize::from(self.0.get()) % PLACES
+        usize::from(self.0)
     }
 
     #[inline]
@@ -66,9 +58,13 @@ impl Place {
         self.index() / SLOTS
     }
 
-    #[inline]
     fn slot(self) -> usize {
         self.index() % SLOTS
+    }
+
+    #[cfg(test)]
+    pub(crate) fn new(level: usize, slot: usize) -> Place {
+        Place((level * SLOTS + slot) as u16)
     }
 
     /// The first tick of the slot that `tick` is in, on this place's level.
@@ -111,14 +107,7 @@ impl Occupancy {
         }
         let level = self.levels.trailing_zeros();
         let slot = self.slots[level as usize].trailing_zeros();
-        Some(Place::new(level, slot))
-    }
-
-    /// The first occupied slot of level 0 that comes after `place`, which is one of level 0.
-    #[inline]
-    pub(crate) fn after(&self, place: Place) -> Option<Place> {
-        let later = self.slots[0] & (!1 << place.slot());
-        (later != 0).then(|| Place::new(0, later.trailing_zeros()))
+        Some(Place((level * SLOTS as u32 + slot) as u16))
     }
 }
 
@@ -158,13 +147,6 @@ mod tests {
             occupancy.set(place);
             assert_eq!(occupancy.first(), Some(place));
         }
-        let level_0 = [Place::of(0, 2), near, Place::of(0, 63)];
-        for place in level_0 {
-            occupancy.set(place);
-        }
-        assert_eq!(level_0.map(|place| occupancy.after(place)), [Some(near), Some(level_0[2]), None]);
-        occupancy.clear(level_0[0]);
-        occupancy.clear(level_0[2]);
         for (gone, next) in [(near, Some(far)), (far, Some(farthest)), (farthest, None)] {
             occupancy.clear(gone);
             assert_eq!(occupancy.first(), next);

@@ -5,8 +5,7 @@
 //! `instant`, feature `std`, converts `Instant` and `Duration` with the right roundings).
 //!
 //! - [`insert`](Wheel::insert), [`cancel`](Wheel::cancel) and [`reschedule`](Wheel::reschedule) take constant time and
-//!   allocate nothing once the wheel has grown to the number of timers it holds, in whatever order timers come and go. (On
-//!   average: now and then one of them tidies up behind up to 32 others.)
+//!   allocate nothing once the wheel has grown to the number of timers it holds.
 //! - [`next_deadline`](Wheel::next_deadline) looks at one word and one slot; it never lies late.
 //! - [`advance`](Wheel::advance) yields what is due **one by one** and borrows nothing in between, so that the code
 //!   that runs for a timer may set, move and cancel any timer, those included that are due in the same advance.
@@ -40,15 +39,12 @@
 //!   that was due before it. So a timer that sets itself again with a zero timeout can starve nobody.
 //! - **Bounded work**: the number of timers that one advance yields, and how many it moves inside the wheel, are
 //!   limited; what is left over comes first in the next advance.
-//! - **Memory**: 28 to 32 bytes and `T` a timer, and 12 for its place in a list, of which 5 to 12 are used, depending on the
-//!   order in which timers go. Besides, some 160 KiB a wheel at most, of which a wheel of few timers uses little. All is reserved
-//!   when the wheel grows, and given back when it is dropped.
+//! - **Memory**: 32 bytes and an `Option<T>` a timer, never given back before the wheel is dropped.
 //!
 //! # Where it comes from
 //!
 //! G. Varghese and T. Lauck, *Hashed and Hierarchical Timing Wheels* (SOSP 1987), scheme 7. What differs, and why, is
-//! told at the top of `geometry.rs` (how a tick finds its slot), `blocks.rs` (what the slots' lists are) and `expiry.rs`
-//! (how time moves).
+//! told at the top of `geometry.rs` (how a tick finds its slot) and `expiry.rs` (how time moves).
 //!
 //! # Features
 //!
@@ -61,14 +57,11 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
-mod blocks;
 mod expiry;
 mod geometry;
 #[cfg(feature = "std")]
 pub mod instant;
 mod lists;
-mod lookahead;
-mod opening;
 mod slab;
 #[cfg(test)]
 mod tests;

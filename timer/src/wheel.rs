@@ -1,24 +1,26 @@
 //! The public face of the wheel: set, cancel, move, look. How time moves is in `expiry.rs`.
 
+use alloc::boxed::Box;
 use core::fmt;
-use core::iter::FusedIterator;
+use core::iter::{Enumerate, FusedIterator};
+use core::slice;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::blocks::Location;
-use crate::geometry::Place;
-use crate::lists::Lists;
-use crate::slab::{Key, Schedule, Slab};
+use crate::geometry::{Occupancy, PLACES, Place};
+use crate::lists::Slot;
+use crate::slab::{Key, Node, Slab};
 
 /// Gives each wheel a number of its own, so that a key is never mistaken for another wheel's.
 static NEXT_WHEEL: AtomicU32 = AtomicU32::new(0);
 
 /// Timers with values of type `T`, ordered by deadline; see the [crate's page](crate) for what is promised.
 ///
-/// Deadlines and `now` are ticks: any unit, any starting point, the whole of `u64`. The wheel itself takes some 24 KiB on
+/// Deadlines and `now` are ticks: any unit, any starting point, the whole of `u64`. The wheel itself takes some 11 KiB on
 /// the heap.
 pub struct Wheel<T> {
     pub(crate) slab: Slab<T>,
-    pub(crate) lists: Lists,
+    pub(crate) slots: Box<[Slot; PLACES]>,
+    pub(crate) occupancy: Occupancy,
     /// No pending timer is before this tick; see `geometry.rs`.
     pub(crate) cursor: u64,
     /// The greatest `now` that an advance was given.
@@ -39,12 +41,15 @@ impl<T> Wheel<T> {
     /// An empty wheel whose time begins at tick `start`, with memory for `capacity` timers.
     #[must_use]
     pub fn with_capacity(start: u64, capacity: usize) -> Wheel<T> {
-        let slab = Slab::with_capacity(NEXT_WHEEL.fetch_add(1, Ordering::Relaxed), capacity);
-        let mut lists = Lists::new();
-        if capacity > 0 {
-            lists.reserve(slab.capacity());
+        Wheel {
+            slab: Slab::with_capacity(NEXT_WHEEL.fetch_add(1, Ordering::Relaxed), capacity),
+            slots: Box::new([Slot::EMPTY; PLACES]),
+            occupancy: Occupancy::EMPTY,
+            cursor: start,
+            now: start,
+            opening: None,
+            advance: 1,
         }
-        Wheel { slab, lists, cursor: start, now: start, opening: None, advance: 1 }
     }
 
     /// Sets a timer for the tick `deadline`.
@@ -54,7 +59,7 @@ impl<T> Wheel<T> {
     ///
     /// # Panics
     ///
-    /// If the wheel holds 2^28 timers already.
+    /// If the wheel holds `u32::MAX` timers already.
     #[inline]
     pub fn insert(&mut self, deadline: u64, value: T) -> Key {
         self.insert_with_slack(deadline, 0, value)
@@ -74,38 +79,21 @@ impl<T> Wheel<T> {
     ///
     /// # Panics
     ///
-    /// If the wheel holds 2^28 timers already.
+    /// If the wheel holds `u32::MAX` timers already.
     #[inline]
     pub fn insert_with_slack(&mut self, deadline: u64, slack: u64, value: T) -> Key {
-        let schedule = self.schedule(deadline, slack);
-        let place = Place::of(self.cursor, schedule.tick);
-        // The usual case calls nothing: the fewer instructions, the more of them, waiting for memory, does the processor overlap.
-        if self.opening.is_none()
-            && let Some(index) = self.slab.vacant()
-            && let Some(location) = self.lists.append_to_block(place, schedule.tick, index)
-        {
-            return self.slab.occupy(schedule, place, location, value);
-        }
-        self.insert_slowly(schedule, value)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn insert_slowly(&mut self, schedule: Schedule, value: T) -> Key {
-        let index = self.slab.vacant().unwrap_or_else(|| self.grow());
-        let place = self.place(schedule.tick);
-        let location = self.lists.append(place, schedule.tick, index);
-        let key = self.slab.occupy(schedule, place, location, value);
-        self.listed(place);
-        key
+        let (tick, due_since) = self.fires_at(deadline, slack);
+        let index = self.slab.insert(tick, deadline, due_since, value);
+        self.link(index);
+        self.slab.key(index)
     }
 
     /// Removes a timer and returns its value; `None` if the key is stale (fired, cancelled) or another wheel's.
     #[inline]
     pub fn cancel(&mut self, key: Key) -> Option<T> {
-        let removed = self.slab.remove(key)?;
-        self.unlist(removed.place, removed.location, removed.tick);
-        Some(removed.value)
+        let index = self.slab.find(key)?;
+        self.unlink(index);
+        self.slab.remove(index)
     }
 
     /// Gives a pending timer a new deadline, earlier or later; the key stays valid. `false` if the key is stale or another
@@ -122,104 +110,48 @@ impl<T> Wheel<T> {
     #[inline]
     pub fn reschedule_with_slack(&mut self, key: Key, deadline: u64, slack: u64) -> bool {
         let Some(index) = self.slab.find(key) else { return false };
-        let schedule = self.schedule(deadline, slack);
+        let (tick, due_since) = self.fires_at(deadline, slack);
         let node = self.slab.node_mut(index);
-        let (place, location, tick) = (node.place(), node.location(), node.tick);
+        let earliest = self.slots[node.place.index()].earliest;
         // What is due now must go to the end of its list; the rest may lag behind in an earlier slot.
-        if schedule.tick >= tick && tick != self.lists.earliest(place) && schedule.due_since == 0 {
-            node.put_off(schedule);
+        if tick >= node.tick && node.tick != earliest && due_since == 0 {
+            node.tick = tick;
+            node.deadline = deadline;
+            node.due_since = 0;
         } else {
-            self.unlist(place, location, tick);
-            self.enlist(index, schedule);
+            self.relink(index, tick, deadline, due_since);
         }
         true
     }
 
-    /// When a timer with this deadline fires.
+    /// Moves a node to the end of the list for its new tick.
     #[inline]
-    pub(crate) fn schedule(&self, deadline: u64, slack: u64) -> Schedule {
+    pub(crate) fn relink(&mut self, index: u32, tick: u64, deadline: u64, due_since: u16) {
+        self.unlink(index);
+        let node = self.slab.node_mut(index);
+        node.tick = tick;
+        node.deadline = deadline;
+        node.due_since = due_since;
+        self.link(index);
+    }
+
+    /// When a timer with this deadline fires, and the advance in which it does not, being due already.
+    #[inline]
+    pub(crate) fn fires_at(&self, deadline: u64, slack: u64) -> (u64, u16) {
         if deadline <= self.now {
-            return Schedule { tick: self.now, deadline, due_since: self.advance };
+            return (self.now, self.advance);
         }
-        let tick = if slack == 0 { deadline } else { roundest(deadline, deadline.saturating_add(slack)) };
-        Schedule { tick, deadline, due_since: 0 }
-    }
-
-    /// Gives a pending timer that is in no list a new schedule and puts it at the end of the list where it belongs.
-    #[inline]
-    pub(crate) fn enlist(&mut self, index: u32, schedule: Schedule) {
-        let place = self.place(schedule.tick);
-        let location = self.lists.append(place, schedule.tick, index);
-        self.slab.node_mut(index).set(schedule, place, location);
-        self.listed(place);
-    }
-
-    /// What is to do after a timer was put into a list.
-    #[inline]
-    fn listed(&mut self, place: Place) {
-        self.deal_in_turn(place);
-        if self.lists.is_to_settle() {
-            self.lists.settle(&mut self.slab);
+        if slack == 0 {
+            return (deadline, 0);
         }
-    }
-
-    /// A node for one more timer than there ever were.
-    fn grow(&mut self) -> u32 {
-        let capacity = self.slab.capacity();
-        let index = self.slab.grow();
-        if self.slab.capacity() != capacity {
-            self.lists.reserve(self.slab.capacity());
-        }
-        index
-    }
-
-    /// Where a timer for this tick goes. In the slot that is being opened it queues up behind the older timers of its tick.
-    #[inline]
-    fn place(&self, tick: u64) -> Place {
-        let place = Place::of(self.cursor, tick);
-        match self.opening {
-            Some(open) if place.level() < open.level() => open,
-            _ => place,
-        }
-    }
-
-    /// Takes a timer out of its list.
-    #[inline]
-    fn unlist(&mut self, place: Place, location: Location, tick: u64) {
-        let was_earliest = tick == self.lists.earliest(place);
-        let left = self.lists.remove(place, location);
-        // Not the same: the slot's earliest may be that of a timer that went before.
-        if was_earliest || left == 0 || self.lists.is_to_settle() {
-            self.unlisted(place, tick, left, was_earliest);
-        }
-    }
-
-    /// What is to do after a timer for `tick` was taken out of its list, now and then.
-    #[inline(never)]
-    fn unlisted(&mut self, place: Place, tick: u64, left: u32, was_earliest: bool) {
-        if self.lists.is_to_settle() {
-            self.lists.settle(&mut self.slab);
-        }
-        if left == 0 {
-            self.emptied(place);
-        } else if was_earliest {
-            self.earliest_has_gone(place, tick, left);
-        }
-    }
-
-    /// There is no timer in this place any more.
-    #[inline]
-    pub(crate) fn emptied(&mut self, place: Place) {
-        if self.opening == Some(place) {
-            self.opening = None;
-        }
+        (roundest(deadline, deadline.saturating_add(slack)), 0)
     }
 
     /// The value of a pending timer.
     #[inline]
     #[must_use]
     pub fn get(&self, key: Key) -> Option<&T> {
-        self.slab.node(self.slab.find(key)?).value()
+        self.slab.node(self.slab.find(key)?).value.as_ref()
     }
 
     /// The value of a pending timer, to change it.
@@ -227,7 +159,7 @@ impl<T> Wheel<T> {
     #[must_use]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let index = self.slab.find(key)?;
-        self.slab.node_mut(index).value_mut()
+        self.slab.node_mut(index).value.as_mut()
     }
 
     /// The deadline that a pending timer was last given.
@@ -252,8 +184,8 @@ impl<T> Wheel<T> {
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        let place = self.opening.or_else(|| self.lists.occupancy.first())?;
-        Some(self.lists.earliest(place))
+        let place = self.opening.or_else(|| self.occupancy.first())?;
+        Some(self.slots[place.index()].earliest)
     }
 
     /// How many timers are pending.
@@ -287,7 +219,7 @@ impl<T> Wheel<T> {
     /// at once.
     #[must_use]
     pub fn iter(&self) -> Iter<'_, T> {
-        Iter { slab: &self.slab, next: 0, left: self.len() }
+        Iter { slab: &self.slab, nodes: self.slab.nodes().iter().enumerate(), left: self.len() }
     }
 }
 
@@ -323,8 +255,7 @@ impl<'a, T> IntoIterator for &'a Wheel<T> {
 #[derive(Debug)]
 pub struct Iter<'a, T> {
     slab: &'a Slab<T>,
-    /// The first node that has not been looked at.
-    next: u32,
+    nodes: Enumerate<slice::Iter<'a, Node<T>>>,
     left: usize,
 }
 
@@ -332,16 +263,9 @@ impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (Key, u64, &'a T);
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.next < self.slab.used() {
-            let index = self.next;
-            let node = self.slab.node(index);
-            self.next += 1;
-            if let Some(value) = node.value() {
-                self.left -= 1;
-                return Some((self.slab.key(index), node.deadline, value));
-            }
-        }
-        None
+        let (index, node, value) = self.nodes.find_map(|(i, node)| Some((i, node, node.value.as_ref()?)))?;
+        self.left -= 1;
+        Some((self.slab.key(index as u32), node.deadline, value))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -57,7 +57,7 @@ fn generations_never_come_round() {
     assert_eq!(wheel.cancel(last), Some(1));
     wheel.check();
     let other = wheel.insert(10, 2);
-    assert_eq!(wheel.slab.used(), 2);
+    assert_eq!(wheel.slab.nodes().len(), 2);
     assert_eq!((wheel.get(old), wheel.get(last), wheel.get(other)), (None, None, Some(&2)));
 }
 
@@ -220,7 +220,7 @@ fn nothing_is_left_of_cancelled_timers() {
         }
         assert_eq!((wheel.len(), wheel.next_deadline(), wheel.iter().count()), (0, None, 0));
     }
-    assert_eq!(wheel.slab.used(), 10);
+    assert_eq!(wheel.slab.nodes().len(), 10);
     wheel.check();
 }
 
