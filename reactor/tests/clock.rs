@@ -72,6 +72,12 @@ fn main() {
     if std::env::args().any(|argument| argument == "scenario") {
         return scenario();
     }
+    if std::env::var("RUSTFLAGS").is_ok_and(|flags| flags.contains("sanitizer")) {
+        println!(
+            "clock: skipped, because a sanitizer's allocator reads the clock before the counting library is ready"
+        );
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let (library, counts) = (folder.path().join("shim.so"), folder.path().join("counts"));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clock_shim.c");
@@ -83,8 +89,7 @@ fn main() {
     }
     let mut counted = Command::new(std::env::current_exe().unwrap());
     counted.arg("scenario").env("LD_PRELOAD", &library).env("KODIAK_READINGS", &counts);
-    // In a build with AddressSanitizer: its library wants to be the first one.
-    let status = counted.env("ASAN_OPTIONS", "verify_asan_link_order=0").status().unwrap();
+    let status = counted.status().unwrap();
     assert!(status.success());
     let Ok(counts) = std::fs::read_to_string(&counts) else {
         println!("clock: skipped, because nothing can be preloaded here");
