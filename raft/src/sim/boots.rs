@@ -43,6 +43,12 @@ impl World {
         let looks_torn = self.processes[node].disk.is_last_batch_damaged();
         let opened = self.open_log(node);
         let process = &self.processes[node];
+        if looks_torn {
+            // Damage that the log takes for a torn tail: its documented limit. The simulator knows better, and whoever dies while
+            // the log is opened may have cut it already.
+            process.disk.fail_not();
+            return self.lose(node, "its last batch is damaged");
+        }
         if dies && opened.is_err() {
             process.disk.lose_power(&mut self.random);
             self.after(Duration::from_millis(1), Happening::Boot { node });
@@ -51,8 +57,6 @@ impl World {
         process.disk.fail_not();
         process.disk.forget_tags();
         let (log, machine, saved, entries) = match opened {
-            // Damage that the log takes for a torn tail: its documented limit. The simulator knows better.
-            Ok(_) if looks_torn => return self.lose(node, "its last batch is damaged"),
             Ok(opened) => opened,
             Err(error @ (StorageError::Corrupt { .. } | StorageError::Poisoned { .. }))
                 if process.disk.is_damaged() =>
