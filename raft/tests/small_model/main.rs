@@ -5,7 +5,9 @@
 //! brings a web server, a random generator and JSON along, which nothing here needs.
 //!
 //! ```sh
-//! cargo test --release -p kodiak-raft --test small_model -- --ignored --nocapture          # the large scopes: minutes
+//! cargo test -p kodiak-raft --test small_model                                             # a small scope: at once
+//! KODIAK_SCOPE=large cargo test --release -p kodiak-raft --test small_model -- --nocapture # the large ones: minutes
+//! KODIAK_SCOPE="elections=2 commands=1 crashes=1 order=links" cargo test ...               # one of your own
 //! cargo test --release -p kodiak-raft --features mutants --test small_model -- --nocapture # which planted faults are found
 //! ```
 
@@ -45,28 +47,21 @@ fn exhaust(name: &str, scope: Scope) -> Extent {
     }
 }
 
-#[test]
-fn an_election_of_slow_disks() {
-    exhaust("one election", scope::SMALL);
-}
-
-/// Two elections and three entries (each election's no-op and a command), and what else was once gone through to the end.
-#[test]
-#[ignore = "takes minutes: --release -- --ignored"]
-fn large_scopes() {
-    for words in [
-        "elections=2 order=links disks=quick",
-        "elections=2 commands=1 in-flight=1 disks=quick",
-        "commands=1 crashes=1 in-flight=1",
-    ] {
-        exhaust(words, Scope::parse(words).expect("a scope"));
+/// What `KODIAK_SCOPE` says; without it, what is gone through in a moment.
+fn scopes() -> Vec<(String, Scope)> {
+    let named =
+        |words: &str| (words.to_owned(), Scope::parse(words).unwrap_or_else(|error| panic!("KODIAK_SCOPE: {error}")));
+    match std::env::var("KODIAK_SCOPE").as_deref() {
+        Err(_) => vec![("one election of slow disks".to_owned(), scope::SMALL)],
+        Ok("large") => scope::LARGE.map(named).into(),
+        Ok(words) => vec![named(words)],
     }
 }
 
-/// A scope of one's own: `KODIAK_SCOPE="elections=2 commands=1 crashes=1 order=links" cargo test ...`.
 #[test]
-#[ignore = "for KODIAK_SCOPE"]
-fn a_scope_of_ones_own() {
-    let words = std::env::var("KODIAK_SCOPE").unwrap_or_default();
-    exhaust("KODIAK_SCOPE", Scope::parse(&words).unwrap());
+fn no_interleaving_breaks_a_promise() {
+    for (name, scope) in scopes() {
+        let extent = exhaust(&name, scope);
+        assert!(extent.states > 2_000, "it was a scope of {} states", extent.states);
+    }
 }

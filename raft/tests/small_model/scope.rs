@@ -56,6 +56,13 @@ pub(crate) const SMALL: Scope = Scope {
     checks_promises: true,
 };
 
+/// What takes minutes in a release build: two elections and three entries (each election's no-op and a command), slow disks, a crash.
+pub(crate) const LARGE: [&str; 3] = [
+    "elections=2 order=links disks=quick",
+    "elections=2 commands=1 in-flight=1 disks=quick",
+    "commands=1 crashes=1 in-flight=1",
+];
+
 impl Scope {
     /// `SMALL`, changed by words such as `elections=2 commands=1 order=links disks=quick`.
     ///
