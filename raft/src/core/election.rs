@@ -91,7 +91,7 @@ impl Core {
         self.wait_anew();
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
         self.ask_voters(|core, to| {
-            let body = Body::RequestVote { last_index, last_term };
+            let body = Body::RequestVote { last_index, last_term, is_transfer: false };
             let message = Message { from: core.config.id, to, term: core.term, body };
             core.writes.withhold(own_write, message);
         });

@@ -205,7 +205,7 @@ impl Core {
             // Answers from behind are normal here: it is the answerer's own term, and we asked about the next one.
             Body::PreVote { campaign_term, granted } => self.handle_pre_vote(from, campaign_term, granted),
             _ if !is_current => self.answer_stale(from, &body),
-            Body::RequestVote { last_index, last_term } => self.handle_request_vote(from, last_index, last_term),
+            Body::RequestVote { last_index, last_term, .. } => self.handle_request_vote(from, last_index, last_term),
             Body::Vote { granted } => self.handle_vote(from, granted),
             Body::AppendEntries { previous_index, previous_term, entries, commit, round } => {
                 let append = follower::Append { previous_index, previous_term, entries, commit, round };
@@ -221,6 +221,7 @@ impl Core {
             }
             Body::RequestReadIndex { request } => self.handle_request_read_index(from, request),
             Body::ReadIndex { request, index } => self.handle_read_index(from, request, index),
+            Body::TimeoutNow => self.ignore(),
             Body::RequestPreVote { .. } => unreachable!("answered above"),
         }
     }

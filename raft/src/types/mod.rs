@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything. Names are those of the Raft dissertation (Ongaro, 2014).
 
+mod change;
 mod configuration;
 mod entry;
 mod id;
@@ -10,7 +11,8 @@ mod snapshot;
 mod terms;
 mod time;
 
-pub use configuration::{Configuration, Member};
+pub use change::{ChangeError, MemberChange};
+pub use configuration::{ADDRESS_BYTES_MAX, Configuration, MEMBERS_MAX, Member};
 pub use entry::{Entry, HardState, Payload, Saved, Write};
 pub use id::{ClusterId, DiskId, GroupId, Identity, Index, NodeId, Term};
 pub use message::{Body, Message};

@@ -60,6 +60,7 @@ pub(super) fn kind(body: &Body) -> &'static str {
         Body::Rejected { .. } => "Rejected",
         Body::InstallSnapshot { .. } => "InstallSnapshot",
         Body::SnapshotProgress { .. } => "SnapshotProgress",
+        Body::TimeoutNow => "TimeoutNow",
         Body::RequestReadIndex { .. } => "RequestReadIndex",
         Body::ReadIndex { .. } => "ReadIndex",
     }
@@ -69,9 +70,11 @@ pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
     let Message { from, to, term, body } = message;
     let answer = |granted: bool| if granted { "granted" } else { "refused" };
     let details = match body {
-        Body::RequestPreVote { last_index, last_term } | Body::RequestVote { last_index, last_term } => {
-            format!("log to {last_index}/{last_term}")
+        Body::RequestPreVote { last_index, last_term } => format!("log to {last_index}/{last_term}"),
+        Body::RequestVote { last_index, last_term, is_transfer } => {
+            format!("log to {last_index}/{last_term}{}", if *is_transfer { ", as its leader asked" } else { "" })
         }
+        Body::TimeoutNow => "campaign now".to_owned(),
         Body::PreVote { campaign_term, granted } => format!("for term {campaign_term} {}", answer(*granted)),
         Body::Vote { granted } => answer(*granted).to_owned(),
         Body::AppendEntries { previous_index, previous_term, entries: list, commit, round } => {

@@ -146,7 +146,7 @@ impl Checks {
     /// A node says something to another.
     pub(super) fn sent(&mut self, node: usize, message: &Message, terms: &TermTable) -> Verdict {
         match message.body {
-            Body::RequestVote { last_index, last_term } => {
+            Body::RequestVote { last_index, last_term, .. } => {
                 self.elections.campaigned(node, message.term, (last_term, last_index));
                 Ok(())
             }
