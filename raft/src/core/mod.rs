@@ -60,6 +60,8 @@ mod reads;
 mod replication;
 mod snapshot;
 mod status;
+mod stub;
+pub use stub::TransferError;
 mod writes;
 
 #[cfg(test)]

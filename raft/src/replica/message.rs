@@ -4,27 +4,31 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::Admin;
 use crate::types::{Message, NodeId};
 
 /// The driver's number for a request, given back with its outcome. Only the driver looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// What a client asks of the state machine.
+/// What a client asks of the state machine, or an operator of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
     /// A command: goes into the log and is applied by every replica.
     Write(Bytes),
     /// A query: linearizable, answered from this node's own state machine, never in the log.
     Read(Bytes),
+    /// Something about the cluster itself.
+    Admin(Admin),
 }
 
 impl Request {
-    /// What the command or the query takes, in bytes.
+    /// What the command, the query or the change takes, in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         match self {
             Request::Write(bytes) | Request::Read(bytes) => bytes.len(),
+            Request::Admin(admin) => admin.size_bytes(),
         }
     }
 }
@@ -41,7 +45,7 @@ pub enum Outcome {
 }
 
 /// Why a request certainly had no effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// No leader was known until the request's deadline.
     NoLeader,
@@ -70,6 +74,15 @@ pub enum Refusal {
     },
     /// The node's disk has failed; it answers nothing until it is started again.
     StorageFailed,
+    /// The node was removed from the cluster: it answers nothing any more.
+    Removed,
+    /// A change of membership or a transfer of leadership that is not possible, or not now.
+    Declined {
+        /// Why, and what to do.
+        reason: String,
+        /// Whether asking again will not help before something else has changed.
+        is_final: bool,
+    },
 }
 
 /// A bound on what a replica holds for its clients. Its setting is a field of [`Limits`](super::Limits).
@@ -128,6 +141,8 @@ impl fmt::Display for Refusal {
                 write!(f, "{size_bytes} bytes are more than the {limit_bytes} of Limits::request_bytes; had no effect")
             }
             Refusal::StorageFailed => write!(f, "this node's disk has failed; had no effect, ask another node"),
+            Refusal::Removed => write!(f, "this node was removed from the cluster; had no effect, ask another node"),
+            Refusal::Declined { reason, .. } => write!(f, "{reason}"),
         }
     }
 }
@@ -160,7 +175,14 @@ pub enum PeerMessage {
         /// The command.
         command: Bytes,
     },
-    /// Answers `Forward`.
+    /// "You lead: see to this."
+    ForwardAdmin {
+        /// The sender's number for it, unique among its lives.
+        request: u64,
+        /// What.
+        admin: Admin,
+    },
+    /// Answers `Forward` and `ForwardAdmin`.
     Forwarded {
         /// The sender's number.
         request: u64,

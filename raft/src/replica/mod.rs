@@ -68,6 +68,7 @@
 //! # Ok::<(), kodiak_raft::replica::ReplicaConfigError>(())
 //! ```
 
+mod admin;
 mod effect;
 mod inline;
 mod limits;
@@ -80,6 +81,7 @@ mod snapshot;
 mod state_machine;
 mod writes;
 
+pub use admin::Admin;
 pub use effect::{Effect, Event, QueryId};
 pub use inline::Inline;
 pub use limits::{Limits, ReplicaConfig, ReplicaConfigError};

@@ -73,7 +73,7 @@ impl Writes {
                 self.proposed.remove(&(index, term));
             }
             Stage::Forwarded { .. } => self.forwarded -= 1,
-            Stage::Waiting | Stage::Reading | Stage::Querying => {}
+            Stage::Waiting | Stage::Reading | Stage::Querying | Stage::Administering => {}
         }
     }
 }
@@ -177,11 +177,13 @@ impl Replica {
         }
     }
 
-    /// The leader has answered a forwarded command.
+    /// The leader has answered what was forwarded to it.
     pub(super) fn forwarded_answered(&mut self, from: NodeId, request: u64, outcome: Outcome) {
         let key = self.key_of(request);
         if self.requests.get(key).is_some_and(|pending| pending.stage == Stage::Forwarded { to: from }) {
             self.finish(key, outcome);
+        } else {
+            self.admin_answered(from, key, outcome);
         }
     }
 
@@ -195,6 +197,7 @@ impl Replica {
                 Stage::Forwarded { to } if to == peer => Some(key),
                 _ => None,
             })
+            .chain(self.admins.forwarded_to(peer))
             .collect();
         for key in broken {
             self.finish(key, Outcome::Unknown(Doubt::LinkBroken));
@@ -220,6 +223,7 @@ impl Replica {
             term: entry.term,
             is_command: matches!(entry.payload, Payload::Command(_)),
         }));
+        self.admins_committed(&entries);
         self.count_for_snapshot(&entries);
         Effect::Apply(entries)
     }

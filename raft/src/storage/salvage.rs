@@ -110,7 +110,7 @@ impl Salvage {
         let folder = Folder::open(&self.from).map_err(|error| io_error(&self.from, error))?;
         let (mut log, recovered) = folder.open_log(self.log).map_err(old)?;
         let identity = Identity { group: recovered.identity.group, ..self.identity };
-        let founding = alone(&identity, &self.address);
+        let founding = alone(&identity, &self.address, recovered.saved.configuration());
         let term = recovered.saved.hard_state.term.next();
         let new = |error| SalvageError::New { into: part.clone(), error };
 
@@ -174,9 +174,12 @@ impl Salvage {
 }
 
 /// The configuration with this node as the only member.
-fn alone(identity: &Identity, address: &str) -> Configuration {
-    let member = Member { disk: identity.disk, address: address.to_owned() };
-    Configuration::of_voters([(identity.node, member)])
+fn alone(identity: &Identity, address: &str, old: &Configuration) -> Configuration {
+    let member = Member { disk: identity.disk, address: address.to_owned(), priority: 0 };
+    let founding = Configuration::of_voters([(identity.node, member)]);
+    // Machines of the old cluster will join the new one: under new ids, so that nobody mistakes one for the other.
+    let highest_id = founding.highest_id.max(old.highest_id);
+    Configuration { highest_id, ..founding }
 }
 
 /// Entries from `from` on, at least one, without configurations.

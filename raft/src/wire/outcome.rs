@@ -9,6 +9,8 @@
 //!  5 full            bound u8 | limit u64
 //!  6 too large       size u64 | limit u64
 //!  7 storage failed, certainly without effect
+//! 12 removed
+//! 13 declined        final u8 | length u32 | reason
 //! 16 timed out       perhaps with effect, as the next three
 //! 17 link broken
 //! 18 storage failed
@@ -25,6 +27,7 @@ use crate::types::NodeId;
 pub(super) fn payload_bytes(outcome: &Outcome) -> usize {
     match outcome {
         Outcome::Answer(answer) => answer.len(),
+        Outcome::Refused(Refusal::Declined { reason, .. }) => reason.len(),
         Outcome::Refused(_) | Outcome::Unknown(_) => 0,
     }
 }
@@ -45,7 +48,7 @@ pub(super) fn put(out: &mut BytesMut, outcome: &Outcome) {
 }
 
 fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
-    match *refusal {
+    match refusal {
         Refusal::NoLeader => out.put_u8(1),
         Refusal::NotLeader { leader } => {
             out.put_u8(2);
@@ -53,7 +56,7 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
         }
         Refusal::TimedOut => out.put_u8(3),
         Refusal::Superseded => out.put_u8(4),
-        Refusal::Full { bound, limit } => {
+        &Refusal::Full { bound, limit } => {
             out.put_u8(5);
             out.put_u8(match bound {
                 Bound::PendingRequests => 0,
@@ -62,12 +65,19 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
             });
             out.put_u64_le(limit);
         }
-        Refusal::TooLarge { size_bytes, limit_bytes } => {
+        &Refusal::TooLarge { size_bytes, limit_bytes } => {
             out.put_u8(6);
             out.put_u64_le(size_bytes);
             out.put_u64_le(limit_bytes);
         }
         Refusal::StorageFailed => out.put_u8(7),
+        Refusal::Removed => out.put_u8(12),
+        Refusal::Declined { reason, is_final } => {
+            out.put_u8(13);
+            out.put_u8(u8::from(*is_final));
+            out.put_u32_le(u32::try_from(reason.len()).expect("encode has compared it with FRAME_BYTES_MAX"));
+            out.put_slice(reason.as_bytes());
+        }
     }
 }
 
@@ -84,6 +94,11 @@ pub(super) fn get(from: &mut Decoder<impl Buf>) -> Result<Outcome, DecodeError> 
         5 => Refusal::Full { bound: get_bound(from)?, limit: from.u64("a bound's value")? },
         6 => Refusal::TooLarge { size_bytes: from.u64("a size")?, limit_bytes: from.u64("a limit")? },
         7 => Refusal::StorageFailed,
+        12 => Refusal::Removed,
+        13 => {
+            let is_final = from.flag("whether a refusal is final")?;
+            Refusal::Declined { reason: from.string("a reason")?, is_final }
+        }
         16 => return Ok(Outcome::Unknown(Doubt::TimedOut)),
         17 => return Ok(Outcome::Unknown(Doubt::LinkBroken)),
         18 => return Ok(Outcome::Unknown(Doubt::StorageFailed)),
