@@ -58,6 +58,8 @@ pub struct Config {
     pub retained_snapshots: usize,
     /// The most reads that wait for their read index, and the most that one leader keeps for its followers. Default: 65536.
     pub pending_reads: usize,
+    /// The most entries that a learner may lack when it is promoted. Default: 1000.
+    pub promotion_lag: u64,
 }
 
 /// Why a core cannot start.
@@ -117,6 +119,7 @@ impl Config {
             snapshot_chunks: 4,
             retained_snapshots: 8,
             pending_reads: 1 << 16,
+            promotion_lag: 1000,
         }
     }
 

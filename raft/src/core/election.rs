@@ -48,7 +48,7 @@ impl Core {
 
     /// Voters campaign; not those whose disk is stuck, who could not keep a promise, nor those who do not know the
     /// log's last stamp yet, or whose log is about to be replaced by a snapshot.
-    fn may_campaign(&self) -> bool {
+    pub(super) fn may_campaign(&self) -> bool {
         self.log.configuration().is_voter(self.config.id)
             && self.log.last_stamp().is_some()
             && !self.is_write_stalled()
@@ -84,17 +84,23 @@ impl Core {
     }
 
     /// Campaigns in earnest: a new term, and our own vote. The requests leave once both are on disk.
-    fn campaign(&mut self) {
+    fn campaign(&mut self, is_transfer: bool) {
         self.set_term(self.term.next(), Some(self.config.id));
         let own_write = self.writes.hard_state_sequence();
         self.state = State::Candidate(Ballot { votes: BTreeMap::new(), own_write });
         self.wait_anew();
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
         self.ask_voters(|core, to| {
-            let body = Body::RequestVote { last_index, last_term, is_transfer: false };
+            let body = Body::RequestVote { last_index, last_term, is_transfer };
             let message = Message { from: core.config.id, to, term: core.term, body };
             core.writes.withhold(own_write, message);
         });
+    }
+
+    /// Campaigns because the leader wants it: at once, and with voters who have just heard that leader (§3.10).
+    pub(super) fn campaign_for_leader(&mut self) {
+        self.fail_reads();
+        self.campaign(!planted(Mutant::TransferWithoutMark));
     }
 
     fn ask_voters(&mut self, mut ask: impl FnMut(&mut Core, NodeId)) {
@@ -121,7 +127,7 @@ impl Core {
     fn count_votes(&mut self) {
         let (State::PreCandidate(ballot) | State::Candidate(ballot)) = &self.state else { return };
         match (tally(self.log.configuration(), |node| ballot.votes.get(&node).copied()), &self.state) {
-            (Tally::Won, State::PreCandidate(_)) => self.campaign(),
+            (Tally::Won, State::PreCandidate(_)) => self.campaign(false),
             (Tally::Won, _) => self.lead(),
             (Tally::Lost, _) => self.state = State::Follower,
             (Tally::Open, _) => {}

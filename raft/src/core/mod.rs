@@ -10,13 +10,13 @@
 //! | `replication` | the leader's side: rounds, entries, commitment (§3.5, §3.6.2), check-quorum (§6.2) |
 //! | `progress` | what the leader knows of one follower (§10.2.1) |
 //! | `follower` | the other side: accepting entries, acknowledging what is durable |
+//! | `membership` | changes of configuration (§4), the removed leader's leave |
+//! | `transfer` | handing leadership over (§3.10), priorities |
 //! | `reads` | ReadIndex, on leaders and followers (§6.4) |
 //! | `quorum` | what a majority says, joint configurations included (§4.3) |
 //! | `snapshot` | taking, compacting, sending, installing (§5) |
 //! | `mutants` | faults to be planted, for the tests of the tests |
 //! | `log`, `writes`, `fetches` | the log's marks and tail; what must be durable first; what must be read back |
-//!
-//! Changes of membership and transfer of leadership will be files beside these.
 //!
 //! # How to drive it
 //!
@@ -53,6 +53,7 @@ mod fetches;
 mod follower;
 mod jitter;
 mod log;
+mod membership;
 mod mutants;
 mod progress;
 mod quorum;
@@ -60,8 +61,7 @@ mod reads;
 mod replication;
 mod snapshot;
 mod status;
-mod stub;
-pub use stub::TransferError;
+mod transfer;
 mod writes;
 
 #[cfg(test)]
@@ -82,6 +82,7 @@ pub use config::{Config, ConfigError};
 #[cfg(feature = "mutants")]
 pub use mutants::{Mutant, Planted};
 pub use status::{PeerMode, PeerStatus, Status, Transfer};
+pub use transfer::TransferError;
 
 use election::Ballot;
 use fetches::Fetches;
@@ -134,6 +135,8 @@ pub struct Core {
     /// What the last `Event::Changed` said.
     reported: (Role, Term, Option<NodeId>),
     ignored_messages: u64,
+    /// This node's removal is committed.
+    is_removed: bool,
 }
 
 impl Core {
@@ -173,6 +176,7 @@ impl Core {
             is_dirty: true,
             reported: (Role::Follower, term, None),
             ignored_messages: 0,
+            is_removed: false,
             config,
         })
     }
@@ -193,8 +197,9 @@ impl Core {
             Body::RequestPreVote { last_index, last_term } => {
                 return self.handle_request_pre_vote(from, term, last_index, last_term);
             }
-            // A follower of a living leader does not help to depose it (§4.2.3), not even by adopting a term.
-            Body::RequestVote { .. } if term > self.term && self.hears_leader() => {
+            // A follower of a living leader does not help to depose it (§4.2.3), not even by adopting a term: unless that
+            // leader wants it.
+            Body::RequestVote { is_transfer: false, .. } if term > self.term && self.hears_leader() => {
                 return self.send(from, Body::Vote { granted: false });
             }
             _ => {}
@@ -223,7 +228,7 @@ impl Core {
             }
             Body::RequestReadIndex { request } => self.handle_request_read_index(from, request),
             Body::ReadIndex { request, index } => self.handle_read_index(from, request, index),
-            Body::TimeoutNow => self.ignore(),
+            Body::TimeoutNow => self.handle_timeout_now(from),
             Body::RequestPreVote { .. } => unreachable!("answered above"),
         }
     }
@@ -298,12 +303,15 @@ impl Core {
 
     /// Turns what has changed since the last time into actions.
     fn flush(&mut self) {
+        self.tend_membership();
         self.start_round_for_reads();
         if let Some(write) = self.writes.issue(self.now, self.log.last_index()) {
             self.actions.push_back(Action::Write(write));
         }
         self.install_received();
         self.replicate();
+        self.dismiss_removed();
+        self.advance_transfer();
         self.acknowledge();
         self.send_questions();
         self.apply();
@@ -365,6 +373,7 @@ impl Core {
             self.reported = (role, term, leader);
             self.actions.push_back(Action::Event(Event::Changed { role, term, leader }));
         }
+        self.report_membership();
     }
 
     /// The state in brief.
@@ -387,6 +396,10 @@ impl Core {
             snapshot: self.log.snapshot_index(),
             receiving: self.snapshots.transfer(),
             peers,
+            configuration: self.log.configuration().clone(),
+            configuration_index: self.log.configuration_index(),
+            transferring: self.transferring(),
+            is_removed: self.is_removed,
             ignored_messages: self.ignored_messages,
         }
     }
@@ -484,6 +497,28 @@ impl Core {
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
         self.log.configuration()
+    }
+
+    /// The entry that brought the configuration in force; what a snapshot includes if that brought it; 0 for the founding
+    /// one.
+    #[must_use]
+    pub fn configuration_index(&self) -> Index {
+        self.log.configuration_index()
+    }
+
+    /// Whom this leader is handing over to.
+    #[must_use]
+    pub fn transferring(&self) -> Option<NodeId> {
+        match &self.state {
+            State::Leader(leading) => leading.transfer.map(|transfer| transfer.to()),
+            _ => None,
+        }
+    }
+
+    /// Whether this node knows that its removal is committed.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.is_removed
     }
 }
 

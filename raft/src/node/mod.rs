@@ -361,8 +361,8 @@ impl<S: StateMachine> Node<S> {
     {
         tracing::info!(node = self.identity.node.0, ?event, "raft");
         match event {
-            Event::Core(core::Event::LostQuorum { .. }) if false => self.follow_configuration(event_loop),
-            Event::Core(core::Event::LostQuorum { .. }) if false => self.leave(event_loop),
+            Event::Core(core::Event::Membership { .. }) => self.follow_configuration(event_loop),
+            Event::Core(core::Event::Removed { .. }) => self.leave(event_loop),
             _ => {}
         }
         self.tell_disks(event_loop.now());
@@ -383,7 +383,7 @@ impl<S: StateMachine> Node<S> {
     /// Whether who is not in the configuration is not needed for anything any more.
     fn settle_acquaintances(&mut self) {
         let core = self.replica.core();
-        self.acquaintances.settle(core.commit() > crate::types::Index(0));
+        self.acquaintances.settle(core.configuration_index() <= core.commit());
     }
 
     /// This node is no member any more.

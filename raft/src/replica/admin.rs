@@ -171,7 +171,7 @@ impl Replica {
         let term = self.core.term();
         match self.core.transfer_leadership(self.now, to) {
             Ok(()) => {
-                let to = to.unwrap_or_default();
+                let to = self.core.transferring().expect("a transfer is under way");
                 let reason = format!("the transfer was replaced by one to node {to}");
                 self.end_transfers(key, &Outcome::Refused(Refusal::Declined { reason, is_final: true }));
                 Tried::Goes(State::Transferring { term, to })
@@ -244,8 +244,7 @@ impl Replica {
                     self.finish(key, outcome);
                 }
             }
-            core::Event::LostQuorum { .. } if false => {
-                let to = NodeId(0);
+            core::Event::TransferFailed { to } => {
                 let reason = format!("node {to} has not taken over in time; this node leads on");
                 let declined = Refusal::Declined { reason, is_final: false };
                 for key in self.admins.that_are(|state| matches!(state, State::Transferring { .. })) {

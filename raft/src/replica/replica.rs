@@ -263,7 +263,7 @@ impl Replica {
                     self.refuse_forwarded_here();
                 }
                 self.admins_hear(&event);
-                if matches!(event, core::Event::LostQuorum { .. } if false) {
+                if matches!(event, core::Event::Removed { .. }) {
                     self.remove();
                 }
                 Some(Effect::Event(Event::Core(event)))

@@ -65,10 +65,10 @@ impl Configuration {
         self.members.keys().copied().filter(|&node| self.is_voter(node) || self.learners.contains(&node))
     }
 
-    /// Whether `node` stays when a joint configuration is left; whether it is a member at all, of another one.
+    /// Whether `node` was a member, or was passed over, and is none now: it never will be one again.
     #[must_use]
-    pub fn is_staying(&self, node: NodeId) -> bool {
-        self.voters.contains(&node) || self.learners.contains(&node)
+    pub fn has_removed(&self, node: NodeId) -> bool {
+        node <= self.highest_id && !self.members.contains_key(&node)
     }
 
     /// How much `node` should lead; 0 if it is not a member.
@@ -82,7 +82,7 @@ impl Configuration {
     #[must_use]
     pub fn left(&self) -> Configuration {
         let mut next = Configuration { outgoing: BTreeSet::new(), ..self.clone() };
-        next.members.retain(|&node, _| self.is_staying(node));
+        next.members.retain(|node, _| self.voters.contains(node) || self.learners.contains(node));
         next
     }
 

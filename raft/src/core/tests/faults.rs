@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{elections, reads, replication, snapshots};
+use super::{elections, membership, reads, replication, snapshots, transfer};
 use crate::core::Mutant;
 
 const RULES: &[(Mutant, fn())] = &[
@@ -35,6 +35,20 @@ const RULES: &[(Mutant, fn())] = &[
         snapshots::while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_campaigned_for,
     ),
     (Mutant::CompactedIsSkipped, snapshots::a_follower_behind_a_compacted_log_is_sent_a_snapshot_and_then_what_follows),
+    (Mutant::ChangeBeforeOwnTermCommit, membership::the_schedule_of_the_bug_of_2015_is_refused),
+    (Mutant::ChangeWhilePending, membership::one_change_at_a_time),
+    (Mutant::ConfigurationWhenCommitted, membership::a_configuration_counts_as_soon_as_it_is_in_the_log),
+    (Mutant::TruncationKeepsConfiguration, membership::a_truncation_brings_the_earlier_configuration_back),
+    (Mutant::JointWithOneHalf, membership::a_joint_configuration_needs_both_halves_and_is_then_left),
+    (Mutant::JointIsNeverLeft, membership::a_new_leader_leaves_the_joint_configuration_that_it_finds),
+    (Mutant::RemovedLeaderCounts, membership::a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed),
+    (Mutant::RemovedLeaderStays, membership::a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed),
+    (Mutant::PromoteUnseen, membership::a_learner_that_lags_or_is_silent_is_not_promoted),
+    (Mutant::IdReused, membership::an_id_is_never_used_again),
+    (Mutant::TransferBeforeFlushed, transfer::the_target_is_told_once_everything_is_on_its_disk),
+    (Mutant::TransferNeverTimesOut, transfer::a_transfer_that_does_not_come_to_pass_is_given_up),
+    (Mutant::ProposeDuringTransfer, transfer::nothing_is_proposed_while_leadership_moves),
+    (Mutant::TransferWithoutMark, transfer::leadership_moves_at_once_to_who_lacks_nothing),
     (Mutant::SnapshotWithoutConfiguration, snapshots::a_snapshot_brings_the_configuration_as_of_its_index),
 ];
 

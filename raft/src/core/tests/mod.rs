@@ -5,7 +5,9 @@ mod cost;
 mod elections;
 #[cfg(feature = "mutants")]
 mod faults;
+mod membership;
 mod network;
 mod reads;
 mod replication;
 mod snapshots;
+mod transfer;
