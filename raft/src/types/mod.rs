@@ -11,8 +11,8 @@ mod terms;
 mod time;
 
 pub use configuration::{Configuration, Member};
-pub use entry::{Entry, HardState, Payload, Saved, Write};
-pub use id::{ClusterId, DiskId, GroupId, Identity, Index, NodeId, Term};
+pub use entry::{Entry, HardState, Payload, Proposal, Saved, SessionCommand, Write};
+pub use id::{ClusterId, DiskId, GroupId, Identity, Index, NodeId, SessionId, Term};
 pub use message::{Body, Message};
 pub use snapshot::{Chunk, SnapshotMeta};
 pub use terms::TermTable;
