@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::types::NodeId;
+use crate::types::{NodeId, Proposal};
 
 /// The settings of a [`Core`](super::Core). [`Config::new`] fills in defaults that suit machines in one building.
 ///
@@ -86,7 +86,8 @@ pub enum ConfigError {
     ZeroLimit(&'static str),
     /// A command of the largest size would never fit under the cap on uncommitted bytes.
     #[error(
-        "Config::command_bytes is {command_bytes}, which with 32 bytes of overhead exceeds Config::uncommitted_bytes, {uncommitted_bytes}"
+        "Config::command_bytes is {command_bytes}, which with {} bytes of overhead exceeds Config::uncommitted_bytes, {uncommitted_bytes}",
+        Proposal::OVERHEAD_BYTES
     )]
     CommandTooLarge {
         /// The largest command.
@@ -152,7 +153,7 @@ impl Config {
             return Err(ConfigError::ZeroLimit(name));
         }
         let (command_bytes, uncommitted_bytes) = (self.command_bytes, self.uncommitted_bytes);
-        if command_bytes.saturating_add(32) > uncommitted_bytes {
+        if command_bytes.saturating_add(Proposal::OVERHEAD_BYTES) > uncommitted_bytes {
             return Err(ConfigError::CommandTooLarge { command_bytes, uncommitted_bytes });
         }
         Ok(())

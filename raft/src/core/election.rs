@@ -247,7 +247,7 @@ impl Core {
             Body::InstallSnapshot { ref meta, .. } => {
                 self.send(from, Body::SnapshotProgress { index: meta.index, received_bytes: 0, round: 0 });
             }
-            Body::RequestReadIndex { request } => self.send(from, Body::ReadIndex { request, index: None }),
+            Body::RequestReadIndex { request, .. } => self.send(from, Body::ReadIndex { request, index: None }),
             _ => {}
         }
     }

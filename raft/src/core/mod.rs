@@ -70,11 +70,9 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::types::{
-    Body, Configuration, Entry, HardState, Index, Message, NodeId, Now, Saved, SnapshotMeta, Stamp, Term, TermTable,
-    Time,
+    Body, Configuration, Entry, HardState, Index, Message, NodeId, Now, Proposal, Saved, SnapshotMeta, Stamp, Term,
+    TermTable, Time,
 };
 
 pub use action::{Action, Done, Event, Fetch, ProposeError, Proposed, ReadError, ReadId, Role};
@@ -226,7 +224,7 @@ impl Core {
             Body::SnapshotProgress { index, received_bytes, round } => {
                 self.handle_snapshot_progress(from, index, received_bytes, round);
             }
-            Body::RequestReadIndex { request } => self.handle_request_read_index(from, request),
+            Body::RequestReadIndex { request, may_lease } => self.handle_request_read_index(from, request, may_lease),
             Body::ReadIndex { request, index } => self.handle_read_index(from, request, index),
             Body::TimeoutNow => self.handle_timeout_now(from),
             Body::RequestPreVote { .. } => unreachable!("answered above"),
@@ -263,13 +261,18 @@ impl Core {
         }
     }
 
-    /// Appends commands to the leader's log, one entry each, all or none.
+    /// Appends what clients propose to the leader's log, one entry each, all or none. A command alone is a
+    /// [`Proposal`], too.
     ///
     /// # Errors
     /// Says why not; then nothing was appended.
-    pub fn propose(&mut self, now: Now, commands: impl IntoIterator<Item = Bytes>) -> Result<Proposed, ProposeError> {
+    pub fn propose<P: Into<Proposal>>(
+        &mut self,
+        now: Now,
+        proposals: impl IntoIterator<Item = P>,
+    ) -> Result<Proposed, ProposeError> {
         self.begin(now);
-        self.append_commands(commands.into_iter())
+        self.append_proposals(proposals.into_iter().map(Into::into))
     }
 
     /// Asks for an index such that a state which includes it includes everything that was committed when this was

@@ -96,7 +96,7 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn handle_request_read_index(&mut self, from: NodeId, request: u64) {
+    pub(super) fn handle_request_read_index(&mut self, from: NodeId, request: u64, _may_lease: bool) {
         if let State::Leader(leading) = &mut self.state
             && leading.reads.len() < self.config.pending_reads
         {
@@ -169,7 +169,7 @@ impl Core {
         self.questions.next_request = request.wrapping_add(1);
         let reads = mem::take(&mut self.questions.fresh);
         self.questions.asked.insert(request, Question { reads, asked: self.now });
-        self.send(leader, Body::RequestReadIndex { request });
+        self.send(leader, Body::RequestReadIndex { request, may_lease: false });
     }
 
     /// Asks again what a heartbeat interval has not answered: question or answer may be lost. Called when the leader is
@@ -183,7 +183,7 @@ impl Core {
         for (&request, question) in &mut self.questions.asked {
             if question.asked.after(interval) <= now {
                 question.asked = now;
-                let body = Body::RequestReadIndex { request };
+                let body = Body::RequestReadIndex { request, may_lease: false };
                 self.actions.push_back(Action::Send(Message { from, to: leader, term, body }));
             }
         }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
-use crate::types::{Body, Entry, Index, Message, NodeId, Payload, Term, Time};
+use crate::types::{Body, Entry, Index, Message, NodeId, Payload, Proposal, Term, Time};
 
 use super::mutants::{Mutant, planted};
 use super::progress::{Mode, Progress, Windows};
@@ -90,7 +88,10 @@ impl Core {
         Entry { index, term: self.term, stamp, payload }
     }
 
-    pub(super) fn append_commands(&mut self, commands: impl Iterator<Item = Bytes>) -> Result<Proposed, ProposeError> {
+    pub(super) fn append_proposals(
+        &mut self,
+        proposals: impl Iterator<Item = Proposal>,
+    ) -> Result<Proposed, ProposeError> {
         let State::Leader(leading) = &self.state else {
             return Err(ProposeError::NotLeader { leader: self.leader });
         };
@@ -102,12 +103,13 @@ impl Core {
         let (command_limit, uncommitted_limit) = (self.config.command_bytes, self.config.uncommitted_bytes);
         let first = self.log.last_index().next();
         let template = self.new_entry(first, Payload::Noop);
-        let (mut entries, mut uncommitted) = (Vec::with_capacity(commands.size_hint().0), leading.uncommitted_bytes);
-        for (index, command) in (first.0..).zip(commands) {
-            if command.len() > command_limit {
-                return Err(ProposeError::TooLarge { bytes: command.len(), limit_bytes: command_limit });
+        let (mut entries, mut uncommitted) = (Vec::with_capacity(proposals.size_hint().0), leading.uncommitted_bytes);
+        for (index, proposal) in (first.0..).zip(proposals) {
+            let bytes = proposal.command_bytes();
+            if bytes > command_limit {
+                return Err(ProposeError::TooLarge { bytes, limit_bytes: command_limit });
             }
-            let entry = Entry { index: Index(index), payload: Payload::Command(command), ..template };
+            let entry = Entry { index: Index(index), payload: proposal.into(), ..template };
             uncommitted += entry.size_bytes();
             if uncommitted > uncommitted_limit {
                 return Err(ProposeError::UncommittedFull { limit_bytes: uncommitted_limit });

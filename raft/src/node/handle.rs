@@ -143,6 +143,7 @@ impl Handle {
         self.submit(request, move |outcome| drop(tell.send(outcome)))?;
         match told.recv() {
             Ok(Outcome::Answer(answer)) => Ok(answer),
+            Ok(Outcome::Opened(_)) => unreachable!("what is asked here opens no session"),
             Ok(Outcome::Refused(refusal)) => Err(CallError::Refused(refusal)),
             Ok(Outcome::Unknown(doubt)) => Err(CallError::Unknown(doubt)),
             Err(mpsc::RecvError) => Err(CallError::StoppedMeanwhile),

@@ -5,7 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::Admin;
-use crate::types::{Message, NodeId};
+use super::sessions::SESSION_TTL_MS;
+use crate::types::{Message, NodeId, Proposal, SessionCommand, SessionId};
 
 /// The driver's number for a request, given back with its outcome. Only the driver looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,10 +17,30 @@ pub struct RequestId(pub u64);
 pub enum Request {
     /// A command: goes into the log and is applied by every replica.
     Write(Bytes),
-    /// A query: linearizable, answered from this node's own state machine, never in the log.
+    /// A query: linearizable, answered from this node's own state machine, never in the log. A majority confirms each.
     Read(Bytes),
     /// Something about the cluster itself.
     Admin(Admin),
+    /// As `Read`, but where the leader has a lease ([`Config::lease`](crate::core::Config::lease)) nobody need be asked: as
+    /// linearizable as the members' clocks are good. Where it has none, it is a `Read`.
+    LeaseRead(Bytes),
+    /// A query of this node's own state as it is, perhaps old: what the log made it up to some index, never one before
+    /// what an earlier query to the same life of this node saw. Asks nobody and waits for nobody.
+    StaleRead(Bytes),
+    /// Opens a session, which ends when it was not used for so long (between [`SESSION_TTL_MS`]'s ends). Its name comes
+    /// back as [`Outcome::Opened`]. One whose outcome is unknown may stay open, unused, until it ends.
+    OpenSession {
+        /// In milliseconds of the log's own time: the stamps of its entries.
+        ttl_ms: u64,
+    },
+    /// A command that is applied once, however often it is submitted, to whatever node: every one gets the answer of the
+    /// first. So where its outcome is unknown, it may be asked again.
+    SessionWrite(SessionCommand),
+    /// Ends a session and forgets its answers.
+    CloseSession {
+        /// Which.
+        session: SessionId,
+    },
 }
 
 impl Request {
@@ -27,8 +48,12 @@ impl Request {
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         match self {
-            Request::Write(bytes) | Request::Read(bytes) => bytes.len(),
             Request::Admin(admin) => admin.size_bytes(),
+            Request::Write(bytes) | Request::Read(bytes) | Request::LeaseRead(bytes) | Request::StaleRead(bytes) => {
+                bytes.len()
+            }
+            Request::SessionWrite(in_session) => in_session.command.len(),
+            Request::OpenSession { .. } | Request::CloseSession { .. } => 0,
         }
     }
 }
@@ -38,6 +63,8 @@ impl Request {
 pub enum Outcome {
     /// It was carried out: a command is committed and applied; this is what the state machine said.
     Answer(Bytes),
+    /// A session was opened: its name.
+    Opened(SessionId),
     /// It had no effect and never will: it may be asked again.
     Refused(Refusal),
     /// It may have been carried out, may yet be, or may never be. Only its author can tell whether asking again is safe.
@@ -83,9 +110,27 @@ pub enum Refusal {
         /// Whether asking again will not help before something else has changed.
         is_final: bool,
     },
+    /// There is no such session: it was closed, has expired, or never was. This time the command had no effect; if it had
+    /// been submitted before, and nobody knows what became of it then, nobody will.
+    NoSession,
+    /// A command of the session with this number has been applied, once, and its answer was not kept: it is longer than
+    /// [`ANSWER_BYTES_MAX`](super::ANSWER_BYTES_MAX), or all answers together were more than
+    /// [`ANSWERS_BYTES_MAX`](super::ANSWERS_BYTES_MAX). It was not applied again.
+    AnswerNotKept,
+    /// The command's number is one that its author has acknowledged, or 0. This time it had no effect.
+    Acknowledged {
+        /// What the author has acknowledged: numbers up to this one.
+        up_to: u64,
+    },
+    /// A session was to live for a time that is not between [`SESSION_TTL_MS`]'s ends.
+    TtlOutOfRange {
+        /// The time, in milliseconds.
+        ttl_ms: u64,
+    },
 }
 
-/// A bound on what a replica holds for its clients. Its setting is a field of [`Limits`](super::Limits).
+/// A bound on what a replica holds for its clients: a field of [`Limits`](super::Limits), or, where all replicas must have
+/// the same, a constant of this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bound {
     /// Requests not answered yet: `Limits::pending_requests`.
@@ -94,16 +139,22 @@ pub enum Bound {
     PendingBytes,
     /// Commands handed to the leader and not answered yet: `Limits::forwarded_requests`.
     ForwardedRequests,
+    /// Sessions: [`SESSIONS_MAX`](super::SESSIONS_MAX).
+    Sessions,
+    /// Commands of a session that it has not acknowledged: [`ANSWERS_PER_SESSION_MAX`](super::ANSWERS_PER_SESSION_MAX).
+    AnswersPerSession,
 }
 
 impl Bound {
-    /// The setting that moves this bound.
+    /// The setting that moves this bound, or the constant that it is.
     #[must_use]
     pub fn setting(self) -> &'static str {
         match self {
             Bound::PendingRequests => "Limits::pending_requests",
             Bound::PendingBytes => "Limits::pending_bytes",
             Bound::ForwardedRequests => "Limits::forwarded_requests",
+            Bound::Sessions => "SESSIONS_MAX",
+            Bound::AnswersPerSession => "ANSWERS_PER_SESSION_MAX",
         }
     }
 }
@@ -143,6 +194,23 @@ impl fmt::Display for Refusal {
             Refusal::StorageFailed => write!(f, "this node's disk has failed; had no effect, ask another node"),
             Refusal::Removed => write!(f, "this node was removed from the cluster; had no effect, ask another node"),
             Refusal::Declined { reason, .. } => write!(f, "{reason}"),
+            Refusal::NoSession => {
+                write!(
+                    f,
+                    "there is no such session: closed, expired or never opened; had no effect this time, open another"
+                )
+            }
+            Refusal::AnswerNotKept => {
+                write!(f, "was applied before, once, and its answer was too long to be kept; was not applied again")
+            }
+            Refusal::Acknowledged { up_to } => write!(
+                f,
+                "numbers of this session up to {up_to} are done with; had no effect this time, use a number above it"
+            ),
+            Refusal::TtlOutOfRange { ttl_ms } => {
+                let (least, most) = (SESSION_TTL_MS.start(), SESSION_TTL_MS.end());
+                write!(f, "a session lives for {least} to {most} ms (SESSION_TTL_MS), not {ttl_ms}; had no effect")
+            }
         }
     }
 }
@@ -172,8 +240,8 @@ pub enum PeerMessage {
     Forward {
         /// The sender's number for it, unique among its lives.
         request: u64,
-        /// The command.
-        command: Bytes,
+        /// What.
+        proposal: Proposal,
     },
     /// "You lead: see to this."
     ForwardAdmin {

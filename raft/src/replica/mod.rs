@@ -77,6 +77,7 @@ mod reads;
 #[expect(clippy::module_inception, reason = "the type for which the module is named")]
 mod replica;
 mod requests;
+mod sessions;
 mod snapshot;
 mod state_machine;
 mod writes;
@@ -87,6 +88,7 @@ pub use inline::Inline;
 pub use limits::{Limits, ReplicaConfig, ReplicaConfigError};
 pub use message::{Bound, Doubt, Outcome, PeerMessage, Refusal, Request, RequestId};
 pub use replica::{Replica, Status};
+pub use sessions::{ANSWER_BYTES_MAX, ANSWERS_BYTES_MAX, ANSWERS_PER_SESSION_MAX, SESSION_TTL_MS, SESSIONS_MAX};
 pub use state_machine::{Committed, StateMachine};
 pub use writes::AppliedError;
 

@@ -4,10 +4,11 @@
 //! A read changes nothing, so it may be asked again as often as leaders change, until its deadline.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use bytes::Bytes;
 
-use super::requests::{Key, Stage};
+use super::requests::{Asked, Key, Stage};
 use super::{Effect, Outcome, QueryId, Replica};
 use crate::core::ReadId;
 use crate::types::{Index, Now};
@@ -48,7 +49,7 @@ impl Reads {
     }
 
     fn asked(&mut self, id: ReadId) {
-        let keys = std::mem::replace(&mut self.fresh, self.spare.pop().unwrap_or_default());
+        let keys = mem::replace(&mut self.fresh, self.spare.pop().unwrap_or_default());
         self.asked.push_back((id, keys));
     }
 
@@ -120,8 +121,9 @@ impl Replica {
             for &key in &keys {
                 if let Some(pending) = self.requests.get_mut(key) {
                     pending.stage = Stage::Querying;
-                    let query = std::mem::take(&mut pending.payload);
-                    self.effects.push_back(Effect::Query { id: QueryId(key.to_number()), query });
+                    if let Asked::Query(query) = mem::replace(&mut pending.payload, Asked::Gone) {
+                        self.effects.push_back(Effect::Query { id: QueryId(key.to_number()), query });
+                    }
                 }
             }
             self.reads.recycle(keys);

@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use bytes::Bytes;
-
 use super::admin::Admins;
 use super::reads::Reads;
-use super::requests::{Key, Origin, Pending, Requests, Stage};
+use super::requests::{Asked, Key, Origin, Pending, Requests, Stage};
 use super::snapshot::SnapshotPolicy;
 use super::writes::Writes;
 use super::{
@@ -15,7 +13,7 @@ use super::{
 };
 use crate::core::{self, Action, Core, Done, Role};
 use crate::storage::{Job, StorageError};
-use crate::types::{Index, NodeId, Now, Saved, Time};
+use crate::types::{Index, NodeId, Now, Proposal, Saved, Time};
 
 /// One node's replica of a group: everything that decides, and nothing that does I/O, reads a clock or starts a thread.
 ///
@@ -114,11 +112,17 @@ impl Replica {
                 self.core.handle_message(now, message);
             }
             PeerMessage::Raft(_) => {}
-            PeerMessage::Forward { request, command } => {
-                self.accept_forwarded(Origin::Peer { node: from, request }, Request::Write(command));
+            PeerMessage::Forward { request, proposal } => {
+                let origin = Origin::Peer { node: from, request };
+                if self.leads_for(origin) {
+                    self.accept_proposal(origin, proposal);
+                }
             }
             PeerMessage::ForwardAdmin { request, admin } => {
-                self.accept_forwarded(Origin::Peer { node: from, request }, Request::Admin(admin));
+                let origin = Origin::Peer { node: from, request };
+                if self.leads_for(origin) {
+                    self.accept(origin, Request::Admin(admin));
+                }
             }
             PeerMessage::Forwarded { request, outcome } => self.forwarded_answered(from, request, outcome),
         }
@@ -309,40 +313,54 @@ impl Replica {
         self.admins.wake();
     }
 
-    /// Takes a request of another node in, if this one leads.
-    fn accept_forwarded(&mut self, origin: Origin, request: Request) {
-        if self.core.is_leader() {
-            self.accept(origin, request);
-        } else {
+    /// Whether this node leads; tells whoever takes it for the leader if it does not.
+    fn leads_for(&mut self, origin: Origin) -> bool {
+        let leads = self.core.is_leader();
+        if !leads {
             let leader = self.core.leader();
             self.answer(origin, Outcome::Refused(Refusal::NotLeader { leader }));
         }
+        leads
     }
 
-    /// Takes a request in, or refuses it.
     fn accept(&mut self, origin: Origin, request: Request) {
-        let size_bytes = request.size_bytes();
-        if let Some(refusal) = self.refusal(size_bytes) {
-            return self.answer(origin, Outcome::Refused(refusal));
-        }
-        let deadline = self.now.monotonic.after(self.request_timeout);
         match request {
-            Request::Write(payload) => {
-                let stage = Stage::Waiting;
-                let key = self.requests.insert(Pending { origin, stage, deadline, payload, size_bytes });
-                self.writes.waiting.push_back(key);
+            Request::Write(command) => self.accept_proposal(origin, Proposal::Command(command)),
+            Request::SessionWrite(in_session) => {
+                self.accept_proposal(origin, Proposal::SessionCommand(Box::new(in_session)));
             }
-            Request::Read(payload) => {
-                let stage = Stage::Reading;
-                let key = self.requests.insert(Pending { origin, stage, deadline, payload, size_bytes });
-                self.reads.add(key);
+            Request::OpenSession { ttl_ms } => self.accept_proposal(origin, Proposal::OpenSession { ttl_ms }),
+            Request::CloseSession { session } => self.accept_proposal(origin, Proposal::CloseSession { session }),
+            Request::Read(query) | Request::LeaseRead(query) | Request::StaleRead(query) => {
+                let size_bytes = query.len();
+                if let Some(key) = self.take_in(origin, Stage::Reading, Asked::Query(query), size_bytes) {
+                    self.reads.add(key);
+                }
             }
             Request::Admin(admin) => {
-                let (stage, payload) = (Stage::Administering, Bytes::new());
-                let key = self.requests.insert(Pending { origin, stage, deadline, payload, size_bytes });
-                self.admins.add(key, admin);
+                let size_bytes = admin.size_bytes();
+                if let Some(key) = self.take_in(origin, Stage::Administering, Asked::Gone, size_bytes) {
+                    self.admins.add(key, admin);
+                }
             }
         }
+    }
+
+    fn accept_proposal(&mut self, origin: Origin, proposal: Proposal) {
+        let size_bytes = proposal.command_bytes();
+        if let Some(key) = self.take_in(origin, Stage::Waiting, Asked::Proposal(proposal), size_bytes) {
+            self.writes.waiting.push_back(key);
+        }
+    }
+
+    /// Notes a request, or refuses it.
+    fn take_in(&mut self, origin: Origin, stage: Stage, payload: Asked, size_bytes: usize) -> Option<Key> {
+        if let Some(refusal) = self.refusal(size_bytes) {
+            self.answer(origin, Outcome::Refused(refusal));
+            return None;
+        }
+        let deadline = self.now.monotonic.after(self.request_timeout);
+        Some(self.requests.insert(Pending { origin, stage, deadline, payload, size_bytes }))
     }
 
     fn refusal(&self, size_bytes: usize) -> Option<Refusal> {

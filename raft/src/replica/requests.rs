@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::RequestId;
-use crate::types::{Index, NodeId, Term, Time};
+use crate::types::{Index, NodeId, Proposal, Term, Time};
 
 /// Names a request; stale once the request is gone, even if its slot is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,14 +57,25 @@ pub(super) enum Stage {
     Administering,
 }
 
+/// What a request asks for.
+#[derive(Clone, Debug)]
+pub(super) enum Asked {
+    /// Something for the log.
+    Proposal(Proposal),
+    /// Something of the state machine.
+    Query(Bytes),
+    /// It was handed on.
+    Gone,
+}
+
 /// A request without an outcome.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) origin: Origin,
     pub(super) stage: Stage,
     pub(super) deadline: Time,
-    /// The command or query; empty once it was handed on.
-    pub(super) payload: Bytes,
+    /// What was asked; nothing once it was handed on.
+    pub(super) payload: Asked,
     /// What it counts for in `Limits::pending_bytes`.
     pub(super) size_bytes: usize,
 }
@@ -210,7 +221,7 @@ mod tests {
             origin: Origin::Local(RequestId(id)),
             stage: Stage::Waiting,
             deadline: Time(deadline),
-            payload: Bytes::new(),
+            payload: Asked::Gone,
             size_bytes: id as usize % 7,
         }
     }

@@ -368,7 +368,7 @@ fn what_is_in_the_log_at_the_deadline_is_unknown() {
 #[test]
 fn a_node_that_does_not_lead_says_so() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
-    let message = PeerMessage::Forward { request: 5, command: Bytes::new() };
+    let message = PeerMessage::Forward { request: 5, proposal: Bytes::new().into() };
     let now = cluster.now;
     cluster.nodes[1].replica.handle_message(now, id(2), message);
     let outcome = Outcome::Refused(Refusal::NotLeader { leader: Some(id(0)) });
@@ -430,7 +430,11 @@ fn a_failed_disk_ends_everything() {
     assert_eq!(cluster.nodes[0].replica.poll_timeout(), None);
     let replica = &mut cluster.nodes[0].replica;
     // Another node that still takes it for the leader is told at once, and need not wait until it times out.
-    replica.handle_message(now, NodeId(2), PeerMessage::Forward { request: 7, command: Bytes::from_static(b"d") });
+    replica.handle_message(
+        now,
+        NodeId(2),
+        PeerMessage::Forward { request: 7, proposal: Bytes::from_static(b"d").into() },
+    );
     let outcome = Outcome::Refused(Refusal::StorageFailed);
     let message = PeerMessage::Forwarded { request: 7, outcome };
     assert_eq!(replica.poll(), Some(Effect::Send { to: NodeId(2), message }));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::requests::{Key, Origin, Stage};
+use super::requests::{Asked, Key, Origin, Stage};
 use super::{Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
 use crate::core::{Done, Proposed};
 use crate::types::{Entry, Index, NodeId, Now, Payload, SnapshotMeta, Term};
@@ -116,7 +116,8 @@ impl Replica {
         let mut size_bytes = 0;
         for &key in &self.writes.waiting {
             let Some(pending) = self.requests.get(key) else { continue };
-            let entry_bytes = pending.size_bytes + 32;
+            let Asked::Proposal(proposal) = &pending.payload else { continue };
+            let entry_bytes = proposal.entry_bytes();
             if !batch.is_empty() && size_bytes + entry_bytes > self.batch_bytes {
                 break;
             }
@@ -124,8 +125,11 @@ impl Replica {
             batch.push(key);
         }
         let requests = &self.requests;
-        let commands = batch.iter().filter_map(|&key| requests.get(key)).map(|pending| pending.payload.clone());
-        let proposed = self.core.propose(self.now, commands);
+        let proposals = batch.iter().filter_map(|&key| match requests.get(key).map(|pending| &pending.payload) {
+            Some(Asked::Proposal(proposal)) => Some(proposal.clone()),
+            _ => None,
+        });
+        let proposed = self.core.propose(self.now, proposals);
         match proposed {
             Ok(place) => self.batch_proposed(&batch, place),
             Err(_) => self.writes.blocked = true,
@@ -139,7 +143,7 @@ impl Replica {
         for &key in batch {
             let Some(pending) = self.requests.get_mut(key) else { continue };
             pending.stage = Stage::Proposed { index, term: place.term };
-            pending.payload = Bytes::new();
+            pending.payload = Asked::Gone;
             self.writes.proposed.insert((index, place.term), key);
             index = index.next();
         }
@@ -159,10 +163,12 @@ impl Replica {
         }
         let Some(pending) = self.requests.get_mut(key) else { return };
         pending.stage = Stage::Forwarded { to: leader };
-        let command = std::mem::take(&mut pending.payload);
+        let payload = std::mem::replace(&mut pending.payload, Asked::Gone);
         self.writes.forwarded += 1;
         let request = self.number_of(key);
-        self.effects.push_back(Effect::Send { to: leader, message: PeerMessage::Forward { request, command } });
+        if let Asked::Proposal(proposal) = payload {
+            self.effects.push_back(Effect::Send { to: leader, message: PeerMessage::Forward { request, proposal } });
+        }
     }
 
     /// This node does not lead any more: what other nodes forwarded to it and it did not propose is for another to do.

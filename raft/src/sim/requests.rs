@@ -64,6 +64,7 @@ impl World {
                 self.checks.answered(&operation, output)?;
                 self.clients.probes_answered[node] += usize::from(operation.client == self.clients.probe_author);
             }
+            Outcome::Opened(_) => {}
             Outcome::Refused(_) => self.checks.refused(&operation)?,
             Outcome::Unknown(_) => {
                 let is_write = matches!(operation.kind, OperationKind::Write(_));

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::types::{
-    ClusterId, Configuration, DiskId, Entry, GroupId, HardState, Identity, Index, Member, NodeId, Payload, Stamp, Term,
+    ClusterId, Configuration, DiskId, Entry, GroupId, HardState, Identity, Index, Member, NodeId, Payload, Proposal,
+    SessionCommand, SessionId, Stamp, Term,
 };
 
 /// Why bytes could not be decoded.
@@ -42,6 +43,12 @@ pub enum DecodeError {
 const PAYLOAD_NOOP: u8 = 0;
 const PAYLOAD_COMMAND: u8 = 1;
 const PAYLOAD_CONFIGURATION: u8 = 2;
+const PAYLOAD_OPEN_SESSION: u8 = 3;
+const PAYLOAD_SESSION_COMMAND: u8 = 4;
+const PAYLOAD_CLOSE_SESSION: u8 = 5;
+
+/// The bytes of a command's session, number and acknowledgement.
+const SESSION_HEADER_BYTES: usize = 24;
 
 /// The bytes that [`put_entry`] writes for a payload of no bytes: index, term, stamp, kind, length.
 pub const ENTRY_HEADER_BYTES: usize = 8 + 8 + 8 + 1 + 4;
@@ -78,7 +85,82 @@ pub fn put_entry(out: &mut impl BufMut, entry: &Entry) {
             out.put_u32_le(length_u32(configuration_bytes(configuration)));
             put_configuration(out, configuration);
         }
+        Payload::OpenSession { ttl_ms } => {
+            out.put_u8(PAYLOAD_OPEN_SESSION);
+            out.put_u32_le(8);
+            out.put_u64_le(*ttl_ms);
+        }
+        Payload::SessionCommand(in_session) => {
+            out.put_u8(PAYLOAD_SESSION_COMMAND);
+            out.put_u32_le(length_u32(SESSION_HEADER_BYTES + in_session.command.len()));
+            put_session_command(out, in_session);
+        }
+        Payload::CloseSession { session } => {
+            out.put_u8(PAYLOAD_CLOSE_SESSION);
+            out.put_u32_le(8);
+            out.put_u64_le(session.0);
+        }
     }
+}
+
+fn put_session_command(out: &mut impl BufMut, in_session: &SessionCommand) {
+    out.put_u64_le(in_session.session.0);
+    out.put_u64_le(in_session.sequence);
+    out.put_u64_le(in_session.acknowledged);
+    out.put_slice(&in_session.command);
+}
+
+/// Writes what a client proposes: `[kind u8][payload]`, both as in an entry, the payload up to the end of what it is in.
+pub fn put_proposal(out: &mut impl BufMut, proposal: &Proposal) {
+    match proposal {
+        Proposal::Command(command) => {
+            out.put_u8(PAYLOAD_COMMAND);
+            out.put_slice(command);
+        }
+        Proposal::OpenSession { ttl_ms } => {
+            out.put_u8(PAYLOAD_OPEN_SESSION);
+            out.put_u64_le(*ttl_ms);
+        }
+        Proposal::SessionCommand(in_session) => {
+            out.put_u8(PAYLOAD_SESSION_COMMAND);
+            put_session_command(out, in_session);
+        }
+        Proposal::CloseSession { session } => {
+            out.put_u8(PAYLOAD_CLOSE_SESSION);
+            out.put_u64_le(session.0);
+        }
+    }
+}
+
+/// Reads what a client proposes, up to the end of the bytes.
+///
+/// # Errors
+/// If the bytes are not what [`put_proposal`] writes.
+pub fn get_proposal(from: &mut Decoder<impl Buf>) -> Result<Proposal, DecodeError> {
+    let kind = from.u8("a proposal's kind")?;
+    let body = from.rest();
+    proposal(kind, body)?.ok_or(DecodeError::Invalid { what: "kind of proposal", value: kind.into() })
+}
+
+/// The proposal with this kind and body; `None` if the kind is none of a proposal's.
+fn proposal(kind: u8, body: Bytes) -> Result<Option<Proposal>, DecodeError> {
+    if kind == PAYLOAD_COMMAND {
+        return Ok(Some(Proposal::Command(body)));
+    }
+    let mut from = Decoder::new(body);
+    let proposal = match kind {
+        PAYLOAD_OPEN_SESSION => Proposal::OpenSession { ttl_ms: from.u64("a session's time to live")? },
+        PAYLOAD_SESSION_COMMAND => Proposal::SessionCommand(Box::new(SessionCommand {
+            session: SessionId(from.u64("a command's session")?),
+            sequence: from.u64("a command's number")?,
+            acknowledged: from.u64("an acknowledgement")?,
+            command: from.rest(),
+        })),
+        PAYLOAD_CLOSE_SESSION => Proposal::CloseSession { session: SessionId(from.u64("a session")?) },
+        _ => return Ok(None),
+    };
+    from.finish("a proposal")?;
+    Ok(Some(proposal))
 }
 
 /// How many bytes [`put_entry`] writes.
@@ -89,6 +171,8 @@ pub fn entry_bytes(entry: &Entry) -> usize {
             Payload::Noop => 0,
             Payload::Command(command) => command.len(),
             Payload::Configuration(configuration) => configuration_bytes(configuration),
+            Payload::OpenSession { .. } | Payload::CloseSession { .. } => 8,
+            Payload::SessionCommand(in_session) => SESSION_HEADER_BYTES + in_session.command.len(),
         }
 }
 
@@ -105,14 +189,16 @@ pub fn get_entry(from: &mut Decoder<impl Buf>) -> Result<Entry, DecodeError> {
     let payload = match kind {
         PAYLOAD_NOOP if body.is_empty() => Payload::Noop,
         PAYLOAD_NOOP => return Err(DecodeError::Trailing { what: "an empty entry", bytes: body.len() }),
-        PAYLOAD_COMMAND => Payload::Command(body),
         PAYLOAD_CONFIGURATION => {
             let mut body = Decoder::new(body);
             let configuration = get_configuration(&mut body)?;
             body.finish("a configuration")?;
             Payload::Configuration(Box::new(configuration))
         }
-        kind => return Err(DecodeError::Invalid { what: "kind of entry", value: kind.into() }),
+        kind => match proposal(kind, body)? {
+            Some(proposal) => proposal.into(),
+            None => return Err(DecodeError::Invalid { what: "kind of entry", value: kind.into() }),
+        },
     };
     Ok(Entry { index, term, stamp, payload })
 }

@@ -12,7 +12,7 @@ use super::log;
 use super::segment::{Active, Chain};
 use super::spares::Spares;
 use super::{Disk, StorageError};
-use crate::types::{Configuration, Entry, Index, Payload, Saved, SnapshotMeta, Write};
+use crate::types::{Configuration, Entry, Index, Payload, Saved, SessionCommand, SnapshotMeta, Write};
 
 /// The log's state as its frames are taken in, one after the other.
 pub(super) struct Replay {
@@ -198,6 +198,10 @@ impl Draft {
 fn detached(entry: &Entry) -> Entry {
     let payload = match &entry.payload {
         Payload::Command(command) => Payload::Command(Bytes::copy_from_slice(command)),
+        Payload::SessionCommand(in_session) => Payload::SessionCommand(Box::new(SessionCommand {
+            command: Bytes::copy_from_slice(&in_session.command),
+            ..**in_session
+        })),
         other => other.clone(),
     };
     Entry { payload, ..entry.clone() }

@@ -2,7 +2,13 @@
 
 use bytes::Bytes;
 
-use super::{Configuration, Index, NodeId, SnapshotMeta, Stamp, Term, TermTable};
+use super::{Configuration, Index, NodeId, SessionId, SnapshotMeta, Stamp, Term, TermTable};
+
+/// What limits in bytes count for an entry besides its payload.
+const ENTRY_BYTES: usize = 32;
+
+/// What they count for a command's session, number and acknowledgement.
+const SESSION_BYTES: usize = 24;
 
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,9 +33,104 @@ pub enum Payload {
     /// A new configuration of the cluster, in force as soon as it is in the log (§4.1). Boxed because it is rare, and an
     /// entry would otherwise be more than twice as large.
     Configuration(Box<Configuration>),
+    /// Opens a session (§6.3), which has this entry's index for its name and ends when it was not used for so long.
+    OpenSession {
+        /// In milliseconds of the log's own time.
+        ttl_ms: u64,
+    },
+    /// A command for the state machine that is applied once, however often it comes. Boxed, so that entries without a
+    /// session need not have room for it.
+    SessionCommand(Box<SessionCommand>),
+    /// Ends a session.
+    CloseSession {
+        /// Which.
+        session: SessionId,
+    },
+}
+
+/// A command within a session: applied once, however often it is in the log (§6.3).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionCommand {
+    /// The session.
+    pub session: SessionId,
+    /// The command's number in its session; not 0, and another one for every other command. The same number again is the
+    /// same command again, and gets the answer that the first one got.
+    pub sequence: u64,
+    /// The author needs no answers any more to commands with numbers up to this one, nor will ever send them again.
+    pub acknowledged: u64,
+    /// The command.
+    pub command: Bytes,
+}
+
+/// What a client may have put into the log. The other kinds of [`Payload`] are Raft's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Proposal {
+    /// See [`Payload::Command`].
+    Command(Bytes),
+    /// See [`Payload::OpenSession`].
+    OpenSession {
+        /// In milliseconds of the log's own time.
+        ttl_ms: u64,
+    },
+    /// See [`Payload::SessionCommand`].
+    SessionCommand(Box<SessionCommand>),
+    /// See [`Payload::CloseSession`].
+    CloseSession {
+        /// Which.
+        session: SessionId,
+    },
+}
+
+impl Proposal {
+    /// What the entry of a command counts for at most in limits in bytes, besides the command.
+    pub const OVERHEAD_BYTES: usize = ENTRY_BYTES + SESSION_BYTES;
+
+    /// The state machine's part of it, in bytes.
+    #[must_use]
+    pub fn command_bytes(&self) -> usize {
+        match self {
+            Proposal::Command(command) => command.len(),
+            Proposal::SessionCommand(in_session) => in_session.command.len(),
+            Proposal::OpenSession { .. } | Proposal::CloseSession { .. } => 0,
+        }
+    }
+
+    /// The size that limits in bytes count for the entry that it becomes.
+    #[must_use]
+    pub fn entry_bytes(&self) -> usize {
+        ENTRY_BYTES
+            + match self {
+                Proposal::Command(command) => command.len(),
+                Proposal::SessionCommand(in_session) => SESSION_BYTES + in_session.command.len(),
+                Proposal::OpenSession { .. } | Proposal::CloseSession { .. } => 8,
+            }
+    }
+}
+
+impl From<Bytes> for Proposal {
+    fn from(command: Bytes) -> Proposal {
+        Proposal::Command(command)
+    }
+}
+
+impl From<Proposal> for Payload {
+    fn from(proposal: Proposal) -> Payload {
+        match proposal {
+            Proposal::Command(command) => Payload::Command(command),
+            Proposal::OpenSession { ttl_ms } => Payload::OpenSession { ttl_ms },
+            Proposal::SessionCommand(in_session) => Payload::SessionCommand(in_session),
+            Proposal::CloseSession { session } => Payload::CloseSession { session },
+        }
+    }
 }
 
 impl Payload {
+    /// Whether a client proposed it and waits for its outcome. The others are Raft's own.
+    #[must_use]
+    pub fn is_proposal(&self) -> bool {
+        !matches!(self, Payload::Noop | Payload::Configuration(_))
+    }
+
     /// The size that limits in bytes count for this payload.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
@@ -37,6 +138,8 @@ impl Payload {
             Payload::Noop => 0,
             Payload::Command(command) => command.len(),
             Payload::Configuration(configuration) => configuration.size_bytes(),
+            Payload::OpenSession { .. } | Payload::CloseSession { .. } => 8,
+            Payload::SessionCommand(in_session) => SESSION_BYTES + in_session.command.len(),
         }
     }
 }
@@ -45,7 +148,7 @@ impl Entry {
     /// The size that limits in bytes count for this entry: its payload and 32 bytes for the rest.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        32 + self.payload.size_bytes()
+        ENTRY_BYTES + self.payload.size_bytes()
     }
 }
 

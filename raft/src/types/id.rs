@@ -35,6 +35,10 @@ number! {
     Index
 }
 number! {
+    /// A client's session: the index of the entry that opened it, so that no two ever have the same.
+    SessionId
+}
+number! {
     /// A Raft group. A node serves one group for now; frames carry the number so that many can share a wire and a log.
     GroupId
 }

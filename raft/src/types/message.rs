@@ -105,6 +105,8 @@ pub enum Body {
     RequestReadIndex {
         /// The follower's number for this question, unique in its life.
         request: u64,
+        /// Whether the leader's lease is enough; without, or if it has lapsed, a majority is asked.
+        may_lease: bool,
     },
     /// Answers `RequestReadIndex`.
     ReadIndex {

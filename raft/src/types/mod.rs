@@ -13,8 +13,8 @@ mod time;
 
 pub use change::{ChangeError, MemberChange};
 pub use configuration::{ADDRESS_BYTES_MAX, Configuration, MEMBERS_MAX, Member};
-pub use entry::{Entry, HardState, Payload, Saved, Write};
-pub use id::{ClusterId, DiskId, GroupId, Identity, Index, NodeId, Term};
+pub use entry::{Entry, HardState, Payload, Proposal, Saved, SessionCommand, Write};
+pub use id::{ClusterId, DiskId, GroupId, Identity, Index, NodeId, SessionId, Term};
 pub use message::{Body, Message};
 pub use snapshot::{Chunk, SnapshotMeta};
 pub use terms::TermTable;

@@ -5,7 +5,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::message::{self, Kind};
 use super::{WireError, admin, outcome};
 use crate::replica::PeerMessage;
-use crate::storage::codec::{DecodeError, Decoder};
+use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::types::GroupId;
 
 /// The longest frame, in bytes, its length and checksum not counted. Messages are far shorter: some `message_bytes`, or one
@@ -30,7 +30,7 @@ const GROUP_BYTES: usize = 8;
 /// use kodiak_raft::wire;
 ///
 /// let mut link = BytesMut::new();
-/// let message = PeerMessage::Forward { request: 7, command: Bytes::from_static(b"SET k v") };
+/// let message = PeerMessage::Forward { request: 7, proposal: Bytes::from_static(b"SET k v").into() };
 /// wire::encode(GroupId(0), &message, &mut link)?;
 /// assert_eq!(wire::decode(&mut link)?, Some((GroupId(0), message)));
 /// assert_eq!(wire::decode(&mut link)?, None);
@@ -46,10 +46,10 @@ pub fn encode(group: GroupId, message: &PeerMessage, out: &mut BytesMut) -> Resu
     out.put_u64_le(group.0);
     match message {
         PeerMessage::Raft(message) => message::put(out, message),
-        PeerMessage::Forward { request, command } => {
+        PeerMessage::Forward { request, proposal } => {
             out.put_u8(Kind::Forward as u8);
             out.put_u64_le(*request);
-            out.put_slice(command);
+            codec::put_proposal(out, proposal);
         }
         PeerMessage::Forwarded { request, outcome } => {
             out.put_u8(Kind::Forwarded as u8);
@@ -120,7 +120,10 @@ fn decode_plain(kind: Kind, body: &[u8]) -> Result<PeerMessage, DecodeError> {
 fn decode_payload(kind: Kind, body: Bytes) -> Result<PeerMessage, DecodeError> {
     let mut from = Decoder::new(body);
     match kind {
-        Kind::Forward => Ok(PeerMessage::Forward { request: from.u64("a request's number")?, command: from.rest() }),
+        Kind::Forward => {
+            let request = from.u64("a request's number")?;
+            Ok(PeerMessage::Forward { request, proposal: codec::get_proposal(&mut from)? })
+        }
         Kind::Forwarded => {
             let request = from.u64("a request's number")?;
             let outcome = outcome::get(&mut from)?;
@@ -145,7 +148,7 @@ fn decode_payload(kind: Kind, body: Bytes) -> Result<PeerMessage, DecodeError> {
 fn payload_bytes(message: &PeerMessage) -> usize {
     match message {
         PeerMessage::Raft(message) => message::payload_bytes(message),
-        PeerMessage::Forward { command, .. } => command.len(),
+        PeerMessage::Forward { proposal, .. } => proposal.command_bytes(),
         PeerMessage::Forwarded { outcome, .. } => outcome::payload_bytes(outcome),
         PeerMessage::ForwardAdmin { admin, .. } => admin.size_bytes(),
     }

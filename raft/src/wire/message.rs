@@ -10,7 +10,7 @@
 //!   6 append entries      the same | count u32 | entry ...
 //!   7 appended            matched u64 | round u64
 //!   8 rejected            previous index u64 | hint index u64 | hint term u64 | round u64
-//!   9 request read index  request u64
+//!   9 request read index  request u64 | may lease u8
 //!  10 read index          request u64 | has index u8 | index u64
 //!  13 install snapshot    index u64 | term u64 | stamp u64 | configuration | round u64 | offset u64 | total u64 | piece
 //!  14 snapshot progress   index u64 | received u64 | round u64
@@ -141,7 +141,10 @@ pub(super) fn put(out: &mut BytesMut, message: &Message) {
             out.put_u64_le(hint_term.0);
             out.put_u64_le(*round);
         }
-        Body::RequestReadIndex { request } => out.put_u64_le(*request),
+        Body::RequestReadIndex { request, may_lease } => {
+            out.put_u64_le(*request);
+            out.put_u8(u8::from(*may_lease));
+        }
         Body::ReadIndex { request, index } => {
             out.put_u64_le(*request);
             out.put_u8(u8::from(index.is_some()));
@@ -202,7 +205,10 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Body, DecodeErro
             hint_term: term(from, "a hint's term")?,
             round: from.u64("a round")?,
         },
-        Kind::RequestReadIndex => Body::RequestReadIndex { request: from.u64("a question's number")? },
+        Kind::RequestReadIndex => Body::RequestReadIndex {
+            request: from.u64("a question's number")?,
+            may_lease: from.flag("word on leases")?,
+        },
         Kind::ReadIndex => {
             let request = from.u64("a question's number")?;
             let is_known = from.flag("answer to a read")?;

@@ -10,6 +10,10 @@
 //! frame    length u32 | crc32c u32 | group u64 | kind u8 | body ...
 //! ```
 //!
+//! The body of a message between cores is said in `message`. A command that is forwarded is `request u64` and what
+//! [`storage::codec::put_proposal`](crate::storage::codec::put_proposal) writes; its answer `request u64` and what `outcome`
+//! says.
+//!
 //! The length counts what follows the checksum; the checksum covers all other bytes of the hello or the frame. TCP's own
 //! sixteen-bit sum lets one damaged segment in some tens of thousands through, and a log must not take it in.
 //!

@@ -9,26 +9,31 @@
 //!  5 full            bound u8 | limit u64
 //!  6 too large       size u64 | limit u64
 //!  7 storage failed, certainly without effect
+//!  8 no such session
+//!  9 answer not kept
+//! 10 acknowledged    up to u64
+//! 11 ttl out of range   ttl u64
 //! 12 removed
 //! 13 declined        final u8 | length u32 | reason
 //! 16 timed out       perhaps with effect, as the next three
 //! 17 link broken
 //! 18 storage failed
 //! 19 overtaken by a snapshot
+//! 32 opened          session u64
 //! ```
 
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::replica::{Bound, Doubt, Outcome, Refusal};
 use crate::storage::codec::{DecodeError, Decoder};
-use crate::types::NodeId;
+use crate::types::{NodeId, SessionId};
 
 /// The bytes of the answer.
 pub(super) fn payload_bytes(outcome: &Outcome) -> usize {
     match outcome {
         Outcome::Answer(answer) => answer.len(),
         Outcome::Refused(Refusal::Declined { reason, .. }) => reason.len(),
-        Outcome::Refused(_) | Outcome::Unknown(_) => 0,
+        Outcome::Opened(_) | Outcome::Refused(_) | Outcome::Unknown(_) => 0,
     }
 }
 
@@ -38,6 +43,10 @@ pub(super) fn put(out: &mut BytesMut, outcome: &Outcome) {
             out.put_u8(0);
             out.put_u32_le(u32::try_from(answer.len()).expect("encode has compared it with FRAME_BYTES_MAX"));
             out.put_slice(answer);
+        }
+        Outcome::Opened(session) => {
+            out.put_u8(32);
+            out.put_u64_le(session.0);
         }
         Outcome::Refused(refusal) => put_refusal(out, refusal),
         Outcome::Unknown(Doubt::TimedOut) => out.put_u8(16),
@@ -62,6 +71,8 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
                 Bound::PendingRequests => 0,
                 Bound::PendingBytes => 1,
                 Bound::ForwardedRequests => 2,
+                Bound::Sessions => 3,
+                Bound::AnswersPerSession => 4,
             });
             out.put_u64_le(limit);
         }
@@ -77,6 +88,16 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
             out.put_u8(u8::from(*is_final));
             out.put_u32_le(u32::try_from(reason.len()).expect("encode has compared it with FRAME_BYTES_MAX"));
             out.put_slice(reason.as_bytes());
+        }
+        Refusal::NoSession => out.put_u8(8),
+        Refusal::AnswerNotKept => out.put_u8(9),
+        Refusal::Acknowledged { up_to } => {
+            out.put_u8(10);
+            out.put_u64_le(*up_to);
+        }
+        Refusal::TtlOutOfRange { ttl_ms } => {
+            out.put_u8(11);
+            out.put_u64_le(*ttl_ms);
         }
     }
 }
@@ -99,6 +120,11 @@ pub(super) fn get(from: &mut Decoder<impl Buf>) -> Result<Outcome, DecodeError> 
             let is_final = from.flag("whether a refusal is final")?;
             Refusal::Declined { reason: from.string("a reason")?, is_final }
         }
+        8 => Refusal::NoSession,
+        9 => Refusal::AnswerNotKept,
+        10 => Refusal::Acknowledged { up_to: from.u64("an acknowledgement")? },
+        11 => Refusal::TtlOutOfRange { ttl_ms: from.u64("a time to live")? },
+        32 => return Ok(Outcome::Opened(SessionId(from.u64("a session")?))),
         16 => return Ok(Outcome::Unknown(Doubt::TimedOut)),
         17 => return Ok(Outcome::Unknown(Doubt::LinkBroken)),
         18 => return Ok(Outcome::Unknown(Doubt::StorageFailed)),
@@ -113,6 +139,8 @@ fn get_bound(from: &mut Decoder<impl Buf>) -> Result<Bound, DecodeError> {
         0 => Ok(Bound::PendingRequests),
         1 => Ok(Bound::PendingBytes),
         2 => Ok(Bound::ForwardedRequests),
+        3 => Ok(Bound::Sessions),
+        4 => Ok(Bound::AnswersPerSession),
         bound => Err(DecodeError::Invalid { what: "bound", value: bound.into() }),
     }
 }

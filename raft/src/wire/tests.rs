@@ -5,10 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::replica::{Admin, Bound, Doubt, Outcome, PeerMessage, Refusal};
-use crate::storage::tests::codec::entry;
+use crate::storage::tests::codec::{entry, proposal};
 use crate::types::{
     Body, Chunk, ClusterId, Configuration, DiskId, Entry, GroupId, Index, Member, MemberChange, Message, NodeId,
-    Payload, SnapshotMeta, Stamp, Term,
+    Payload, Proposal, SessionCommand, SessionId, SnapshotMeta, Stamp, Term,
 };
 
 const GROUP: GroupId = GroupId(2);
@@ -59,7 +59,7 @@ fn body() -> impl Strategy<Value = Body> {
             received_bytes,
             round
         }),
-        any::<u64>().prop_map(|request| Body::RequestReadIndex { request }),
+        (any::<u64>(), any::<bool>()).prop_map(|(request, may_lease)| Body::RequestReadIndex { request, may_lease }),
         (any::<u64>(), prop::option::of(index())).prop_map(|(request, index)| Body::ReadIndex { request, index }),
     ]
 }
@@ -71,7 +71,13 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         Just(Refusal::TimedOut),
         Just(Refusal::Superseded),
         (
-            prop::sample::select(vec![Bound::PendingRequests, Bound::PendingBytes, Bound::ForwardedRequests]),
+            prop::sample::select(vec![
+                Bound::PendingRequests,
+                Bound::PendingBytes,
+                Bound::ForwardedRequests,
+                Bound::Sessions,
+                Bound::AnswersPerSession,
+            ]),
             any::<u64>()
         )
             .prop_map(|(bound, limit)| Refusal::Full { bound, limit }),
@@ -80,10 +86,15 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         Just(Refusal::StorageFailed),
         Just(Refusal::Removed),
         (".{0,20}", any::<bool>()).prop_map(|(reason, is_final)| Refusal::Declined { reason, is_final }),
+        Just(Refusal::NoSession),
+        Just(Refusal::AnswerNotKept),
+        any::<u64>().prop_map(|up_to| Refusal::Acknowledged { up_to }),
+        any::<u64>().prop_map(|ttl_ms| Refusal::TtlOutOfRange { ttl_ms }),
     ];
     let doubt = prop::sample::select(vec![Doubt::TimedOut, Doubt::LinkBroken, Doubt::StorageFailed, Doubt::Overtaken]);
     prop_oneof![
         payload().prop_map(Outcome::Answer),
+        any::<u64>().prop_map(|session| Outcome::Opened(SessionId(session))),
         refusal.prop_map(Outcome::Refused),
         doubt.prop_map(Outcome::Unknown)
     ]
@@ -114,8 +125,8 @@ fn message() -> impl Strategy<Value = PeerMessage> {
     });
     prop_oneof![
         6 => raft,
-        1 => (any::<u64>(), payload()).prop_map(|(request, command)| PeerMessage::Forward { request, command }),
         1 => (any::<u64>(), admin()).prop_map(|(request, admin)| PeerMessage::ForwardAdmin { request, admin }),
+        1 => (any::<u64>(), proposal()).prop_map(|(request, proposal)| PeerMessage::Forward { request, proposal }),
         1 => (any::<u64>(), outcome()).prop_map(|(request, outcome)| PeerMessage::Forwarded { request, outcome }),
     ]
 }
@@ -266,11 +277,12 @@ fn limits_are_named_before_anything_is_reserved() {
     assert!(decode(&mut BytesMut::from(&claim[..])).unwrap_err().to_string().ends_with(limit));
     let command = Bytes::from(vec![0; FRAME_BYTES_MAX]);
     let mut out = BytesMut::from(&b"before"[..]);
-    let error = encode(GROUP, &PeerMessage::Forward { request: 1, command: command.clone() }, &mut out).unwrap_err();
+    let proposal = command.clone().into();
+    let error = encode(GROUP, &PeerMessage::Forward { request: 1, proposal }, &mut out).unwrap_err();
     assert!(error.to_string().ends_with(limit), "{error}");
     assert_eq!(&out[..], b"before");
     // As large as may be: group, kind and number take seventeen bytes.
-    let largest = PeerMessage::Forward { request: 1, command: command.slice(17..) };
+    let largest = PeerMessage::Forward { request: 1, proposal: command.slice(18..).into() };
     assert_eq!(decode(&mut encoded(&largest)), Ok(Some((GROUP, largest))));
     let hello = Hello { metadata: Bytes::from(vec![0; HELLO_METADATA_BYTES_MAX + 1]), ..hello() };
     let error = encode_hello(&hello, &mut out).unwrap_err().to_string();
@@ -336,6 +348,8 @@ fn the_bytes_on_the_wire() {
     let mut out = BytesMut::new();
     encode_hello(&hello(), &mut out).unwrap();
     let mut all = vec![hex(&out)];
+    let command_bytes = Bytes::from_static(b"abc");
+    let in_session = SessionCommand { session: SessionId(5), sequence: 6, acknowledged: 7, command: command_bytes };
     let messages = [
         raft(Body::RequestPreVote { last_index: Index(4), last_term: Term(5) }),
         raft(Body::PreVote { campaign_term: Term(4), granted: true }),
@@ -345,7 +359,7 @@ fn the_bytes_on_the_wire() {
         append(vec![command(b"abc")]),
         raft(Body::Appended { matched: Index(4), round: 7 }),
         raft(Body::Rejected { previous_index: Index(4), hint_index: Index(5), hint_term: Term(6), round: 7 }),
-        raft(Body::RequestReadIndex { request: 4 }),
+        raft(Body::RequestReadIndex { request: 4, may_lease: true }),
         raft(Body::ReadIndex { request: 4, index: Some(Index(5)) }),
         raft(Body::InstallSnapshot {
             meta: Box::new(SnapshotMeta {
@@ -362,7 +376,7 @@ fn the_bytes_on_the_wire() {
         }),
         raft(Body::SnapshotProgress { index: Index(4), received_bytes: 5, round: 7 }),
         raft(Body::TimeoutNow),
-        PeerMessage::Forward { request: 4, command: Bytes::from_static(b"abc") },
+        PeerMessage::Forward { request: 4, proposal: Bytes::from_static(b"abc").into() },
         PeerMessage::Forwarded { request: 4, outcome: Outcome::Answer(Bytes::from_static(b"abc")) },
         PeerMessage::Forwarded {
             request: 4,
@@ -384,6 +398,10 @@ fn the_bytes_on_the_wire() {
                 MemberChange::Update { node: NodeId(5), disk: None, address: None, priority: Some(7) },
             ]),
         },
+        PeerMessage::Forward { request: 4, proposal: Proposal::OpenSession { ttl_ms: 5 } },
+        PeerMessage::Forward { request: 4, proposal: Proposal::SessionCommand(in_session.into()) },
+        PeerMessage::Forward { request: 4, proposal: Proposal::CloseSession { session: SessionId(5) } },
+        PeerMessage::Forwarded { request: 4, outcome: Outcome::Opened(SessionId(5)) },
     ];
     all.extend(messages.iter().map(|message| hex(&encoded(message))));
     assert_eq!(all.join("\n"), include_str!("golden.txt").trim_end());

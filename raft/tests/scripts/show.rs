@@ -32,6 +32,9 @@ fn entry(entry: &Entry) -> String {
         Payload::Command(command) if command.is_empty() => position,
         Payload::Command(command) => format!("{position}={}", String::from_utf8_lossy(command)),
         Payload::Configuration(members) => format!("{position}={}", configuration(members)),
+        Payload::OpenSession { .. } | Payload::SessionCommand(_) | Payload::CloseSession { .. } => {
+            format!("{position}=session")
+        }
     }
 }
 
@@ -106,7 +109,10 @@ pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
         Body::SnapshotProgress { index, received_bytes, round } => {
             format!("{received_bytes} bytes of the one up to {index}, round {round}")
         }
-        Body::RequestReadIndex { request } => format!("question {}", questions.ordinal(*from, *request)),
+        Body::RequestReadIndex { request, may_lease } => {
+            let lease = if *may_lease { ", a lease is enough" } else { "" };
+            format!("question {}{lease}", questions.ordinal(*from, *request))
+        }
         Body::ReadIndex { request, index } => {
             let question = questions.ordinal(*to, *request);
             match index {

@@ -11,7 +11,7 @@ use kodiak_raft::{
         Recovered, StorageError,
         inspect::{Damage, Folder, FrameContent, FrameReport, OpeningReport, Rest, SegmentReport, SnapshotReport},
     },
-    types::{self, Configuration, Entry, HardState, Payload},
+    types::{self, Configuration, Entry, HardState, Payload, SessionCommand},
 };
 
 /// Flags of `raft inspect`.
@@ -148,6 +148,8 @@ fn summary(entries: &[Entry]) -> Option<String> {
     let kinds = [
         ("command", count(|payload| matches!(payload, Payload::Command(_)))),
         ("configuration", count(|payload| matches!(payload, Payload::Configuration(_)))),
+        ("session", count(|payload| matches!(payload, Payload::OpenSession { .. } | Payload::CloseSession { .. }))),
+        ("command in a session", count(|payload| matches!(payload, Payload::SessionCommand(_)))),
         ("empty", count(|payload| matches!(payload, Payload::Noop))),
     ];
     let kinds: Vec<String> =
@@ -163,6 +165,13 @@ fn print_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
         Payload::Noop => writeln!(out, "empty"),
         Payload::Command(command) => writeln!(out, "command \"{}\"", command.escape_ascii()),
         Payload::Configuration(new) => writeln!(out, "configuration: {}", configuration(new)),
+        Payload::OpenSession { ttl_ms } => writeln!(out, "opens session {index} for {ttl_ms} ms"),
+        Payload::SessionCommand(in_session) => {
+            let SessionCommand { session, sequence, acknowledged, command } = &**in_session;
+            let command = command.escape_ascii();
+            writeln!(out, "command {sequence} of session {session}, {acknowledged} acknowledged \"{command}\"")
+        }
+        Payload::CloseSession { session } => writeln!(out, "closes session {session}"),
     }
 }
 

@@ -207,7 +207,7 @@ fn body() -> impl Strategy<Value = Body> {
         (index(), index(), term(), number()).prop_map(|(previous_index, hint_index, hint_term, round)| {
             Body::Rejected { previous_index, hint_index, hint_term, round }
         }),
-        number().prop_map(|request| Body::RequestReadIndex { request }),
+        (number(), any::<bool>()).prop_map(|(request, may_lease)| Body::RequestReadIndex { request, may_lease }),
         (number(), prop::option::of(index())).prop_map(|(request, index)| Body::ReadIndex { request, index }),
     ]
 }

@@ -156,7 +156,7 @@ fn an_answer_to_an_earlier_life_is_not_taken_for_one_to_this() {
     let follower = leader % 3 + 1;
     network.with_core(follower, |core, now| core.read_index(now, ReadId(1))).unwrap();
     let number = |network: &Network| match network.wire.back().unwrap().body {
-        Body::RequestReadIndex { request } => request,
+        Body::RequestReadIndex { request, .. } => request,
         ref other => panic!("{other:?}"),
     };
     let first = number(&network);

@@ -280,7 +280,7 @@ pub(super) fn the_cap_on_uncommitted_bytes_holds_and_lets_the_noop_through() {
     network.with_core(leader, |core, now| core.propose(now, [command()])).unwrap();
     let large = network.with_core(leader, |core, now| core.propose(now, [Bytes::from_static(&[0; 101])]));
     assert_eq!(large, Err(ProposeError::TooLarge { bytes: 101, limit_bytes: 100 }));
-    assert_eq!(network.with_core(leader, |core, now| core.propose(now, [])), Err(ProposeError::Empty));
+    assert_eq!(network.with_core(leader, |core, now| core.propose::<Bytes>(now, [])), Err(ProposeError::Empty));
     let follower = leader % 3 + 1;
     let refused = network.with_core(follower, |core, now| core.propose(now, [command()]));
     assert_eq!(refused, Err(ProposeError::NotLeader { leader: Some(NodeId(leader)) }));

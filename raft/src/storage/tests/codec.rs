@@ -5,7 +5,10 @@ use proptest::prelude::*;
 
 use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::storage::{Log, body, frame};
-use crate::types::{Configuration, DiskId, Entry, HardState, Index, Member, NodeId, Payload, Stamp, Term, Write};
+use crate::types::{
+    Configuration, DiskId, Entry, HardState, Index, Member, NodeId, Payload, Proposal, SessionCommand, SessionId,
+    Stamp, Term, Write,
+};
 
 use super::{OPTIONS, TestDisk, create, workload};
 
@@ -23,10 +26,24 @@ pub(crate) fn configuration() -> impl Strategy<Value = Configuration> {
     })
 }
 
+pub(crate) fn proposal() -> impl Strategy<Value = Proposal> {
+    let command = || prop::collection::vec(any::<u8>(), 0..100).prop_map(Bytes::from);
+    let in_session = (any::<u64>(), any::<u64>(), any::<u64>(), command());
+    prop_oneof![
+        2 => command().prop_map(Proposal::Command),
+        1 => in_session.prop_map(|(session, sequence, acknowledged, command)| {
+            let session = SessionId(session);
+            Proposal::SessionCommand(SessionCommand { session, sequence, acknowledged, command }.into())
+        }),
+        1 => any::<u64>().prop_map(|ttl_ms| Proposal::OpenSession { ttl_ms }),
+        1 => any::<u64>().prop_map(|session| Proposal::CloseSession { session: SessionId(session) }),
+    ]
+}
+
 pub(crate) fn entry() -> impl Strategy<Value = Entry> {
     let payload = prop_oneof![
         1 => Just(Payload::Noop),
-        4 => prop::collection::vec(any::<u8>(), 0..100).prop_map(|bytes| Payload::Command(Bytes::from(bytes))),
+        4 => proposal().prop_map(Payload::from),
         1 => configuration().prop_map(|configuration| Payload::Configuration(Box::new(configuration))),
     ];
     (any::<u64>(), any::<u64>(), any::<u64>(), payload).prop_map(|(index, term, stamp, payload)| Entry {
@@ -50,6 +67,14 @@ fn write() -> impl Strategy<Value = Write> {
 }
 
 proptest! {
+    #[test]
+    fn proposals_return(proposal in proposal()) {
+        let mut out = BytesMut::new();
+        codec::put_proposal(&mut out, &proposal);
+        prop_assert_eq!(codec::get_proposal(&mut Decoder::new(&out[..])), Ok(proposal.clone()));
+        prop_assert_eq!(codec::get_proposal(&mut Decoder::new(out.freeze())), Ok(proposal));
+    }
+
     #[test]
     fn entries_return(entry in entry()) {
         let mut out = BytesMut::new();

@@ -324,6 +324,7 @@ impl Server {
 fn reply_of(outcome: Outcome) -> Bytes {
     let error = match outcome {
         Outcome::Answer(reply) => return reply,
+        Outcome::Opened(session) => format!("UNKNOWN opened session {session}, which nobody asked for"),
         Outcome::Refused(refusal) => format!("TRYAGAIN {refusal}"),
         Outcome::Unknown(doubt) => format!("UNKNOWN {doubt}"),
     };
