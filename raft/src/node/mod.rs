@@ -28,6 +28,7 @@ mod incoming;
 mod options;
 mod outbox;
 mod peers;
+mod recovery;
 mod running;
 mod status;
 mod storage_thread;
@@ -41,6 +42,7 @@ use slab::Slab;
 pub use error::NodeError;
 pub use handle::{CallError, Handle, HandleError};
 pub use options::Options;
+pub use recovery::{Recovery, RecoveryError, recover};
 pub use running::{Running, start};
 pub use status::{PeerStatus, Status};
 pub use token::Token;
@@ -201,6 +203,12 @@ impl<S: StateMachine> Node<S> {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Where the others reach it, as it tells them.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.hello.address
     }
 
     /// Where it listens for its peers.
