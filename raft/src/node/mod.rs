@@ -335,6 +335,10 @@ impl<S: StateMachine> Node<S> {
             self.storage.flush();
             self.peers.flush(event_loop);
             // A link that broke while it was written to is news for the replica.
+            // A leader that was removed has a successor to call, and answers to give.
+            if self.is_removed && !self.replica.core().is_leader() {
+                self.peers.clear(event_loop);
+            }
             if !self.take_changes(event_loop) {
                 break;
             }
@@ -370,7 +374,7 @@ impl<S: StateMachine> Node<S> {
         tracing::info!(node = self.identity.node.0, ?event, "raft");
         match event {
             Event::Core(core::Event::Membership { .. }) => self.follow_configuration(event_loop),
-            Event::Core(core::Event::Removed { .. }) => self.leave(event_loop),
+            Event::Core(core::Event::Removed { .. }) => self.leave(),
             _ => {}
         }
         self.tell_disks(event_loop.now());
@@ -395,17 +399,13 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// This node is no member any more.
-    fn leave<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
-    where
-        T: Copy + From<Token>,
-    {
+    fn leave(&mut self) {
         if !std::mem::replace(&mut self.is_removed, true) {
             tracing::error!(
                 node = self.identity.node.0,
                 "this node was removed from the cluster and takes part in nothing more: stop it. If its machine shall serve \
                  again, let it join with an empty data folder and a new id"
             );
-            self.peers.clear(event_loop);
         }
     }
 
@@ -556,7 +556,7 @@ impl<S: StateMachine> Node<S> {
                 Change::Removed(by) => {
                     tracing::error!(node = self.identity.node.0, by = by.0, "was told of its removal");
                     self.replica.handle_removed(now);
-                    self.leave(event_loop);
+                    self.leave();
                 }
             }
         }
