@@ -137,21 +137,27 @@ impl Core {
         self.step_down(Event::NoLongerVoter { term });
     }
 
-    /// Tells the target to campaign, as soon as it lacks nothing.
+    /// Tells the target to campaign, as soon as it lacks nothing; a leader that leaves waits until nothing of its own is
+    /// open, too.
     pub(super) fn advance_transfer(&mut self) {
-        let last = self.log.last_index();
+        if self.transferring().is_none() {
+            return;
+        }
+        let (last, is_leaving) = (self.log.last_index(), self.is_leaving());
+        // Who leaves is not told any more what becomes of its entries.
+        let is_settled = !is_leaving || self.log.commit() == last;
         let State::Leader(leading) = &mut self.state else { return };
         let Some(transfer) = &mut leading.transfer else { return };
         let matched = leading.progress.get(&transfer.to).map(|progress| progress.matched);
         let is_ready = matched == Some(last) || planted(Mutant::TransferBeforeFlushed);
-        if transfer.is_told || !is_ready {
+        if transfer.is_told || !is_ready || !is_settled {
             return;
         }
         transfer.is_told = true;
         leading.has_told = true;
         let to = transfer.to;
         self.send(to, Body::TimeoutNow);
-        if self.is_leaving() {
+        if is_leaving {
             self.leave_office();
         }
     }
