@@ -85,6 +85,15 @@ impl Life {
         Life { disk, worker, states: vec![state], snapshots, durable_snapshot, committed, failure: None }
     }
 
+    /// The same up to here, on a disk of its own.
+    fn copy(&self) -> Life {
+        let disk = self.disk.copy();
+        let (states, snapshots) = (self.states.clone(), self.snapshots.clone());
+        // Nothing of the worker matters to a process that starts.
+        let worker = Worker::new(create(&TestDisk::default()));
+        Life { disk, states, snapshots, worker, failure: None, ..*self }
+    }
+
     fn state(&self) -> &State {
         self.states.last().unwrap()
     }
@@ -282,18 +291,10 @@ fn a_crash_after_any_operation_keeps_every_promise() {
         let mut life = Life::new();
         life.disk.fail_after(Some(operations));
         let is_over = script().iter().all(|step| life.step(step));
+        crash_while_opening_after_a_kill(&life);
         for changes in 0..=life.disk.unsynced_changes() {
             for sectors in [0, u64::MAX, 0x5555_5555_5555_5555] {
-                let disk = life.disk.copy();
-                let (states, snapshots) = (life.states.clone(), life.snapshots.clone());
-                let mut copy = Life {
-                    disk,
-                    states,
-                    snapshots,
-                    worker: Worker::new(create(&TestDisk::default())),
-                    failure: None,
-                    ..life
-                };
+                let mut copy = life.copy();
                 copy.crash(sectors, changes);
                 crash_while_opening(&copy);
                 assert!(copy.step(&Step::Write(vec![5, 50], 1, 0)));
@@ -318,6 +319,27 @@ fn crash_while_opening(life: &Life) {
         disk.lose_unsynced();
         let (_, again) = reopen(&disk);
         assert_eq!(again.saved, expected.saved);
+        if opened.is_ok() {
+            return;
+        }
+    }
+}
+
+/// The process is killed: the next one sees what is not on the disk. Opening fails after any number of operations, the machine
+/// crashes, and what is opened then keeps every promise, and can be opened again.
+fn crash_while_opening_after_a_kill(life: &Life) {
+    for operations in 0.. {
+        let killed = life.copy();
+        killed.disk.fail_after(Some(operations));
+        let opened = Log::open(killed.disk.clone(), OPTIONS);
+        killed.disk.fail_after(None);
+        for changes in 0..=killed.disk.unsynced_changes() {
+            for sectors in [0, u64::MAX, 0x5555_5555_5555_5555] {
+                let mut copy = killed.copy();
+                copy.crash(sectors, changes);
+                assert!(copy.step(&Step::Reopen));
+            }
+        }
         if opened.is_ok() {
             return;
         }
