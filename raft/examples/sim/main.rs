@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p kodiak-raft --example sim -- --minutes 2
+//! cargo run --release -p kodiak-raft --example sim -- --minutes 2 --first 4711
 //! cargo run --release -p kodiak-raft --example sim -- --seeds 0..100000
 //! cargo run --release -p kodiak-raft --example sim -- --seed 4711           # replays it
 //! cargo run --release -p kodiak-raft --example sim -- --seed 4711 --trace   # and says all that happens in it
@@ -34,11 +35,13 @@ struct Args {
     /// Run these seeds: `A..B`, the last one excluded.
     #[arg(long, value_parser = range, conflicts_with_all = ["minutes", "mutants"])]
     seeds: Option<Range<u64>>,
-    /// Run seeds for so many minutes, beginning with `--first`.
+    /// Run seeds for so many minutes, beginning with `--first`: which ones come first is repeatable then, how many does depend on
+    /// the machine.
     #[arg(long, conflicts_with = "mutants")]
     minutes: Option<f64>,
-    /// Where `--minutes` begins; without it, where no earlier run began: at a number made of the time.
-    #[arg(long, requires = "minutes")]
+    /// Where `--minutes` begins; without it, where no earlier run began: at a number made of the time. CI gives a number made of
+    /// the commit's files (`git rev-parse HEAD^{tree}`), so that every commit tries new seeds, and the same commit the same.
+    #[arg(long, visible_alias = "from", requires = "minutes")]
     first: Option<u64>,
     /// How many threads run seeds.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]

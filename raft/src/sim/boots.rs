@@ -50,7 +50,10 @@ impl World {
             return self.lose(node, "its last batch is damaged");
         }
         if dies && opened.is_err() {
-            process.disk.lose_power(&mut self.random);
+            process.disk.fail_not();
+            if self.random.chance(7_000) {
+                process.disk.lose_power(&mut self.random);
+            }
             self.after(Duration::from_millis(1), Happening::Boot { node });
             return Ok(());
         }

@@ -144,7 +144,13 @@ impl World {
         process.paused = None;
         process.effects_left = None;
         process.timer_at = None;
-        let Some(mut running) = process.running.take() else { return };
+        let Some(mut running) = process.running.take() else {
+            // A machine can lose power while nothing runs on it: what the last process had not synced goes then.
+            if loses_power {
+                process.disk.lose_power(&mut self.random);
+            }
+            return;
+        };
         if !running.taken.is_empty() || running.is_taking {
             process.disk.fail_after(self.random.below(12));
             running.worker.run(&mut running.taken, &mut |_| {});

@@ -24,6 +24,7 @@
 //!
 //! ```text
 //! cargo run --release -p kodiak-raft --example sim -- --minutes 2            # new seeds every time
+//! cargo run --release -p kodiak-raft --example sim -- --minutes 2 --first 4711   # the same ones
 //! cargo run --release -p kodiak-raft --example sim -- --seeds 0..100000
 //! cargo run --release -p kodiak-raft --example sim -- --seed 4711            # replays what failed
 //! cargo run --release -p kodiak-raft --example sim -- --seed 4711 --trace    # everything that happens in it
