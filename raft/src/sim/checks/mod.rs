@@ -15,7 +15,7 @@ use logs::Logs;
 
 use super::options::Options;
 use crate::core::Core;
-use crate::types::{Body, Entry, Index, Message, Now, Saved, SnapshotMeta, TermTable, Write};
+use crate::types::{Body, Entries, Entry, Index, Message, Now, Saved, SnapshotMeta, TermTable, Write};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Checks {
     }
 
     /// A node hands entries to its state machine.
-    pub(super) fn applied(&mut self, node: usize, entries: &[Entry]) -> Verdict {
+    pub(super) fn applied(&mut self, node: usize, entries: &Entries) -> Verdict {
         self.commits.applied(node, entries, &self.logs)
     }
 
