@@ -58,6 +58,9 @@ struct Args {
     /// Print everything that happens in `--seed`, each line with the hash of all before.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// End with a table of what went wrong, and how often, counted where it had its effect.
+    #[arg(long, conflicts_with_all = ["trace", "mutants"])]
+    faults: bool,
     /// Build in every fault there is, one after the other, and see that each is found.
     #[arg(long)]
     mutants: bool,
@@ -94,7 +97,7 @@ fn main() -> ExitCode {
     }
     match args.seed {
         Some(seed) if args.trace => trace(seed, &options),
-        Some(seed) => many(Work { seeds: seed..seed + 1, until: None }, 1, &options),
+        Some(seed) => many(Work { seeds: seed..seed + 1, until: None }, 1, &options, args.faults),
         None => {
             let work = match args.seeds {
                 Some(seeds) => Work { seeds, until: None },
@@ -106,7 +109,7 @@ fn main() -> ExitCode {
                     Work { seeds: first..u64::MAX, until: Some(until) }
                 }
             };
-            many(work, args.threads.max(1), &options)
+            many(work, args.threads.max(1), &options, args.faults)
         }
     }
 }
@@ -129,9 +132,12 @@ fn trace(seed: u64, options: &Options) -> ExitCode {
     if printed.is_err() || verdict.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn many(work: Work, threads: usize, options: &Options) -> ExitCode {
+fn many(work: Work, threads: usize, options: &Options, with_faults: bool) -> ExitCode {
     let crew = Crew::start(work, threads, options);
     let (total, failure) = crew.watch(|total| println!("{total}"));
+    if with_faults {
+        println!("{}", total.faults());
+    }
     match failure {
         None => {
             println!("{total}\nevery invariant held");

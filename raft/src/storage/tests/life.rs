@@ -233,7 +233,7 @@ impl Life {
         assert_eq!(read(log, 1, first.previous().0, usize::MAX), []);
     }
 
-    fn crash(&mut self, sectors: u64, changes: usize) {
+    fn crash(&mut self, sectors: u64, changes: u64) {
         self.disk.fail_after(None);
         self.disk.crash(sectors, changes);
         assert!(self.open(), "the disk works again");
@@ -258,7 +258,7 @@ proptest! {
 
     #[test]
     fn holds_what_was_promised_whatever_happens(
-        lives in prop::collection::vec((prop::collection::vec(step(), 1..25), 0u64..250, any::<u64>(), 0usize..9), 1..4),
+        lives in prop::collection::vec((prop::collection::vec(step(), 1..25), 0u64..250, any::<u64>(), any::<u64>()), 1..4),
     ) {
         let mut life = Life::new();
         for (steps, operations, sectors, changes) in lives {
@@ -292,7 +292,7 @@ fn a_crash_after_any_operation_keeps_every_promise() {
         life.disk.fail_after(Some(operations));
         let is_over = script().iter().all(|step| life.step(step));
         crash_while_opening_after_a_kill(&life);
-        for changes in 0..=life.disk.unsynced_changes() {
+        for changes in life.disk.subsets_of_changes() {
             for sectors in [0, u64::MAX, 0x5555_5555_5555_5555] {
                 let mut copy = life.copy();
                 copy.crash(sectors, changes);
@@ -329,19 +329,51 @@ fn crash_while_opening(life: &Life) {
 /// crashes, and what is opened then keeps every promise, and can be opened again.
 fn crash_while_opening_after_a_kill(life: &Life) {
     for operations in 0.. {
-        let killed = life.copy();
-        killed.disk.fail_after(Some(operations));
-        let opened = Log::open(killed.disk.clone(), OPTIONS);
-        killed.disk.fail_after(None);
-        for changes in 0..=killed.disk.unsynced_changes() {
-            for sectors in [0, u64::MAX, 0x5555_5555_5555_5555] {
-                let mut copy = killed.copy();
-                copy.crash(sectors, changes);
-                assert!(copy.step(&Step::Reopen));
-            }
-        }
-        if opened.is_ok() {
+        let (killed, is_open) = killed_while_opening(life, operations);
+        every_crash_keeps_the_promises(&killed);
+        if is_open {
             return;
+        }
+    }
+}
+
+/// Opens, and is killed after so many operations, unless it is open before.
+fn killed_while_opening(life: &Life, operations: u64) -> (Life, bool) {
+    let killed = life.copy();
+    killed.disk.fail_after(Some(operations));
+    let is_open = Log::open(killed.disk.clone(), OPTIONS).is_ok();
+    killed.disk.fail_after(None);
+    (killed, is_open)
+}
+
+fn every_crash_keeps_the_promises(life: &Life) {
+    for changes in life.disk.subsets_of_changes() {
+        for sectors in [0, u64::MAX, 0x5555_5555_5555_5555] {
+            let mut copy = life.copy();
+            copy.crash(sectors, changes);
+            assert!(copy.step(&Step::Reopen));
+        }
+    }
+}
+
+#[test]
+fn a_crash_after_two_openings_that_were_killed_keeps_every_promise() {
+    for operations in [40, 80, 120, 160] {
+        let mut life = Life::new();
+        life.disk.fail_after(Some(operations));
+        assert!(!script().iter().all(|step| life.step(step)));
+        for first in 0.. {
+            let (once, is_first_open) = killed_while_opening(&life, first);
+            for second in 0.. {
+                let (twice, is_second_open) = killed_while_opening(&once, second);
+                every_crash_keeps_the_promises(&twice);
+                if is_second_open {
+                    break;
+                }
+            }
+            if is_first_open {
+                break;
+            }
         }
     }
 }
