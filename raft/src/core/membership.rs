@@ -82,7 +82,7 @@ impl Core {
     fn append_configuration(&mut self, configuration: Configuration) -> Index {
         let index = self.log.last_index().next();
         let entry = self.new_entry(index, Payload::Configuration(Box::new(configuration)));
-        self.append_own(vec![entry]);
+        self.append_own(entry.into());
         self.follow_configuration(index);
         index
     }
@@ -92,6 +92,8 @@ impl Core {
     fn follow_configuration(&mut self, index: Index) {
         let State::Leader(leading) = &mut self.state else { return };
         let (id, previous, now) = (self.config.id, index.previous(), self.now);
+        // Others are a quorum now: whether one is heard must be looked at anew.
+        leading.quorum_deadline = now;
         let configuration = self.log.configuration();
         for node in configuration.replicas().filter(|&node| node != id) {
             leading.progress.entry(node).or_insert_with(|| Progress::new(previous, now));

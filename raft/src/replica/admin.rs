@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::requests::{Key, Origin, Stage};
 use super::{Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
 use crate::core;
-use crate::types::{ChangeError, Entry, Index, MemberChange, NodeId, Payload, SnapshotMeta, Term};
+use crate::types::{ChangeError, Entries, Entry, Index, MemberChange, NodeId, Payload, SnapshotMeta, Term};
 
 /// What the cluster may be asked to do about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -132,10 +132,17 @@ impl Replica {
         for key in self.admins.waiting() {
             let Some(at) = self.admins.pending.iter().position(|pending| pending.key == key) else { continue };
             let Some(origin) = self.requests.get(key).map(|pending| pending.origin) else { continue };
-            match self.try_admin(at, key, origin) {
-                Tried::Goes(state) => self.admins.pending[at].state = state,
-                Tried::Waits(why) => self.admins.pending[at].state = State::Waiting { why },
-                Tried::Ends(outcome) => self.finish(key, outcome),
+            let state = match self.try_admin(at, key, origin) {
+                Tried::Goes(state) => state,
+                Tried::Waits(why) => State::Waiting { why },
+                Tried::Ends(outcome) => {
+                    self.finish(key, outcome);
+                    continue;
+                }
+            };
+            // Others may have ended by it.
+            if let Some(pending) = self.admins.pending.iter_mut().find(|pending| pending.key == key) {
+                pending.state = state;
             }
         }
     }
@@ -193,7 +200,7 @@ impl Replica {
     }
 
     /// These are committed: changes that they complete are answered.
-    pub(super) fn admins_committed(&mut self, entries: &[Entry]) {
+    pub(super) fn admins_committed(&mut self, entries: &Entries) {
         if self.admins.pending.is_empty() {
             return;
         }

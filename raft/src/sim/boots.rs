@@ -5,13 +5,14 @@ use std::time::Duration;
 use super::checks::{Verdict, Violation, check};
 use super::disk::SimDisk;
 use super::happening::Happening;
+use super::harms::Harm;
 use super::kv::{COMMAND_BYTES, Kv};
 use super::process::{Running, unusable};
 use super::world::{World, name};
 use crate::core;
 use crate::replica::{Inline, Replica, ReplicaConfig};
 use crate::storage::{Log, LogOptions, StorageError, Worker};
-use crate::types::{ClusterId, Configuration, DiskId, Entry, GroupId, Identity, Index, Member, Saved, Term};
+use crate::types::{ClusterId, DiskId, Entry, GroupId, Identity, Index, Saved, Term};
 
 /// A log, the state machine as of its snapshot, and all that follows.
 type Opened = (Log<SimDisk>, Inline<Kv>, Saved, Vec<Entry>);
@@ -50,7 +51,11 @@ impl World {
             return self.lose(node, "its last batch is damaged");
         }
         if dies && opened.is_err() {
-            process.disk.lose_power(&mut self.random);
+            process.disk.fail_not();
+            if self.random.chance(7_000) {
+                process.disk.lose_power(&mut self.random);
+            }
+            self.harm(Harm::DiedOpening);
             self.after(Duration::from_millis(1), Happening::Boot { node });
             return Ok(());
         }
@@ -66,7 +71,8 @@ impl World {
             Err(error) if process.disk.has_failed() => {
                 // A disk that refuses something while the log is opened: the process ends and is started again.
                 self.trace.record(self.now, &node, || format!("node {} cannot start: {error}", node + 1));
-                self.after(Duration::from_millis(20), Happening::Boot { node });
+                let pause = Duration::from_millis(self.random.pick(&[20, 300]));
+                self.after(pause, Happening::Boot { node });
                 return Ok(());
             }
             Err(error) => {
@@ -87,6 +93,7 @@ impl World {
     fn lose(&mut self, node: usize, why: &str) -> Verdict {
         self.trace.record(self.now, &node, || format!("node {} is lost: {why}", node + 1));
         self.processes[node].is_lost = true;
+        self.harm(Harm::LostDisk);
         Ok(())
     }
 
@@ -106,6 +113,9 @@ impl World {
         config.retained_snapshots = self.plan.retained_snapshots;
         config.applying_bytes = self.plan.applying_bytes;
         config.pending_reads = self.plan.pending_reads;
+        if let Some(churn) = &self.plan.churn {
+            config.promotion_lag = churn.promotion_lag;
+        }
         let (request_timeout, limits) = (self.plan.request_timeout, self.plan.limits);
         let config = ReplicaConfig { core: config, request_timeout, limits };
         let replica = Replica::new(config, saved, self.clock(node)).map_err(|error| Violation {
@@ -125,13 +135,11 @@ impl World {
     }
 
     fn open_log(&self, node: usize) -> Result<Opened, StorageError> {
-        let nodes = self.plan.nodes;
         let (mut log, recovered) = Log::open_or_create(self.processes[node].disk.clone(), self.log_options(), || {
             let id = name(node);
             let disk = DiskId(u128::from(id.0));
             let identity = Identity { cluster: ClusterId(1), group: GroupId(1), node: id, disk };
-            let members = (0..nodes).map(|place| (name(place), Member::default()));
-            (identity, Configuration::of_voters(members))
+            (identity, self.born_with(node))
         })?;
         let mut machine = Inline::new(Kv::default());
         if let Some(mut content) = log.snapshot_reader()? {

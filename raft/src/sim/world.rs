@@ -7,10 +7,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::checks::{Checks, Verdict, Violation};
+use super::churn::{Churn, ChurnPlan};
 use super::clients::Clients;
 use super::clock::Clock;
 use super::disk::{Lies, SimDisk};
 use super::happening::Happening;
+use super::harms::{Harm, Harms};
 use super::mutant::Mutant;
 use super::network::Network;
 use super::options::{NetworkPlan, Options, Plan};
@@ -59,11 +61,13 @@ pub(super) struct World {
     pub(super) sent_frame: Vec<u8>,
     pub(super) clients: Clients,
     pub(super) checks: Checks,
+    pub(super) churn: Churn,
     pub(super) trace: Trace,
     /// The faults are over.
     pub(super) calm: bool,
     pub(super) steps: u64,
     pub(super) boots: u64,
+    harms: Harms,
     /// After the faults, a write has succeeded and all nodes are alike.
     pub(super) converged: bool,
 }
@@ -71,7 +75,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, options: &Options, words: Words) -> World {
         let mut random = Random::new(seed);
-        let plan = Plan::draw(&mut random);
+        let mut plan = Plan::draw(&mut random);
+        plan.churn = ChurnPlan::draw(seed, &mut plan);
         let lies = Lies {
             sync: options.mutant == Some(Mutant::SyncDoesNothing),
             sync_directory: options.mutant == Some(Mutant::DirectorySyncDoesNothing),
@@ -96,16 +101,23 @@ impl World {
             network: Network::new(plan.nodes, plan.network.clone()),
             clients: Clients::new(plan.clients, plan.nodes),
             checks: Checks::new(plan.nodes, options),
+            churn: Churn::default(),
             trace: Trace::new(words),
             calm: false,
             steps: 0,
             boots: 0,
+            harms: Harms::default(),
             converged: false,
             mutant: options.mutant,
             random,
             plan,
         };
+        let drifting = world.processes.iter().filter(|process| process.clock.speed != 1_000_000).count();
+        (0..drifting).for_each(|_| world.harms.count(Harm::Drifting));
+        let born_with = (0..world.plan.nodes).map(|node| world.born_with(node)).collect();
+        world.checks.born(born_with);
         world.begin();
+        world.begin_churn();
         world
     }
 
@@ -120,6 +132,19 @@ impl World {
         if !self.plan.faults.is_empty() {
             self.after(self.plan.fault_interval.1, Happening::Fault);
         }
+    }
+
+    /// Takes note of what has gone wrong.
+    pub(super) fn harm(&mut self, harm: Harm) {
+        self.harms.count(harm);
+    }
+
+    /// All that has gone wrong.
+    pub(super) fn harms(&self) -> Harms {
+        let mut harms = self.harms;
+        harms.add(&self.network.harms);
+        self.processes.iter().for_each(|process| harms.add(&process.disk.harms()));
+        harms
     }
 
     pub(super) fn at(&mut self, at: Time, what: Happening) {
@@ -206,7 +231,7 @@ impl World {
             }
             Happening::Apply { node, .. } => self.apply(node),
             Happening::GivesUp { node, .. } => {
-                let loses_power = self.random.chance(5_000);
+                let loses_power = self.processes[node].disk.is_dark() || self.random.chance(5_000);
                 self.crash(node, loses_power);
                 Ok(())
             }
@@ -228,10 +253,15 @@ impl World {
                 self.leader_falls(node);
                 Ok(())
             }
+            Happening::FallsSilent { node } => {
+                self.falls_silent(node);
+                Ok(())
+            }
             Happening::Heal => {
                 self.network.heal();
                 Ok(())
             }
+            Happening::Churn => self.churn(),
             Happening::Probe => self.probe(),
         }
     }
@@ -275,6 +305,7 @@ impl World {
             let Some(effect) = running.replica.poll() else { break };
             if let Some(left) = &mut process.effects_left {
                 if *left == 0 {
+                    self.harms.count(Harm::PowerLostAmidEffects);
                     self.crash(node, true);
                     return Ok(());
                 }
@@ -284,6 +315,7 @@ impl World {
             self.carry_out(node, effect)?;
         }
         self.observe(node)?;
+        self.members_settled(node)?;
         self.arm(node);
         Ok(())
     }
@@ -324,6 +356,9 @@ impl World {
         let life = process.life;
         let late = if self.calm { Duration::ZERO } else { self.plan.timer_delay };
         let late = self.random.duration((Duration::ZERO, late));
+        if late > Duration::from_millis(1) {
+            self.harms.count(Harm::TimerLate);
+        }
         self.at(deadline.after(late), Happening::Timer { node, life });
     }
 

@@ -21,7 +21,9 @@ use super::inspect::overlay::Overlay;
 use super::real_disk::{LOCK_NAME, open_snapshot};
 use super::{Log, LogOptions, RealDisk, Recovered, SnapshotSource, StorageError};
 use crate::core::Fetch;
-use crate::types::{Configuration, Entry, HardState, Identity, Index, Member, Payload, SnapshotMeta, Term, Write};
+use crate::types::{
+    Configuration, Entries, Entry, HardState, Identity, Index, Member, Payload, SnapshotMeta, Term, Write,
+};
 
 /// Entries are read and written in pieces of so many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -117,7 +119,8 @@ impl Salvage {
         let disk = RealDisk::open(&part).map_err(|error| io_error(&part, error))?;
         let mut copy = Log::create(disk, &identity, &founding, self.log).map_err(new)?;
         let hard_state = Some(HardState { term, vote: None });
-        copy.append(&Write { sequence: 0, hard_state, truncate_from: None, entries: Vec::new() }).map_err(new)?;
+        copy.append(&Write { sequence: 0, hard_state, truncate_from: None, entries: Entries::default() })
+            .map_err(new)?;
         if let Some(meta) = &recovered.saved.snapshot {
             let content = open_snapshot(&self.from, meta.index).map_err(old)?;
             let meta = SnapshotMeta { configuration: founding, ..meta.clone() };
@@ -125,7 +128,8 @@ impl Salvage {
         }
         while copy.last_index() < recovered.saved.terms.last_index() {
             let entries = next_entries(&mut log, copy.last_index().next()).map_err(old)?;
-            copy.append(&Write { sequence: 0, hard_state: None, truncate_from: None, entries }).map_err(new)?;
+            copy.append(&Write { sequence: 0, hard_state: None, truncate_from: None, entries: entries.into() })
+                .map_err(new)?;
         }
         copy.sync().and_then(|()| copy.mark()).map_err(new)?;
         drop(copy);

@@ -4,6 +4,7 @@
 
 mod change;
 mod configuration;
+mod entries;
 mod entry;
 mod id;
 mod message;
@@ -13,6 +14,8 @@ mod time;
 
 pub use change::{ChangeError, MemberChange};
 pub use configuration::{ADDRESS_BYTES_MAX, Configuration, MEMBERS_MAX, Member};
+pub(crate) use entries::Run;
+pub use entries::{Entries, Iter};
 pub use entry::{Entry, HardState, Payload, Proposal, Saved, SessionCommand, Write};
 pub use id::{ClusterId, DiskId, GroupId, Identity, Index, NodeId, SessionId, Term};
 pub use message::{Body, Message};

@@ -52,8 +52,8 @@ pub(super) fn configuration(configuration: &Configuration) -> String {
     text
 }
 
-pub(super) fn entries(entries: &[Entry]) -> String {
-    entries.iter().map(entry).collect::<Vec<_>>().join(" ")
+pub(super) fn entries<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
+    entries.into_iter().map(entry).collect::<Vec<_>>().join(" ")
 }
 
 /// Of every index up to the last; 0 where it is compacted.

@@ -38,7 +38,7 @@ pub(crate) fn check(before: &State, after: &mut State, position: usize, scope: &
     }
     leader_append_only(&before.nodes[position].core, &node.core)?;
     election_safety(after, &node.core)?;
-    commitment(after, &node.core, scope)?;
+    commitment(after, &before.nodes[position].core, &node.core, scope)?;
     (0..NODES)
         .filter(|&other| other != position)
         .try_for_each(|other| log_matching(&node.core, &after.nodes[other].core))?;
@@ -84,16 +84,26 @@ fn election_safety(state: &mut State, core: &Core) -> Result<(), Broken> {
     }
 }
 
-/// The configurations of a log from the one in force as of `index` on: that by which its entry was committed is among them.
-fn configurations_after(core: &Core, index: Index, scope: &Scope) -> Vec<Configuration> {
-    let mut known = vec![(Index(0), founding(scope))];
-    for at in (1..=core.last_index().0).map(Index) {
-        if let Some(Payload::Configuration(configuration)) = core.entry(at).map(|entry| &entry.payload) {
-            known.push((at, (**configuration).clone()));
-        }
+/// The latest configuration in a log, committed or not.
+fn latest_configuration(core: &Core, scope: &Scope) -> Configuration {
+    let latest = (1..=core.last_index().0).rev().find_map(|index| match &core.entry(Index(index))?.payload {
+        Payload::Configuration(configuration) => Some((**configuration).clone()),
+        _ => None,
+    });
+    latest.unwrap_or_else(|| founding(scope))
+}
+
+/// By what a leader may have counted in this step: what it has now, or had before the step. If that was a joint one it was
+/// that, for it is left only once it is committed.
+fn counted(before: &Core, core: &Core, scope: &Scope) -> Vec<Configuration> {
+    let mut counted = Vec::new();
+    if before.is_leader() && before.term() == core.term() {
+        counted.push(latest_configuration(before, scope));
     }
-    let first = known.partition_point(|&(at, _)| at <= index) - 1;
-    known.split_off(first).into_iter().map(|(_, configuration)| configuration).collect()
+    if counted.iter().all(|configuration| !configuration.is_joint()) {
+        counted.push(latest_configuration(core, scope));
+    }
+    counted
 }
 
 /// Whether these nodes are a majority of each half.
@@ -104,7 +114,7 @@ fn decides(configuration: &Configuration, nodes: &[NodeId]) -> bool {
 }
 
 /// State-machine safety, and that an entry is committed only when a quorum of the disks has it.
-fn commitment(state: &mut State, core: &Core, scope: &Scope) -> Result<(), Broken> {
+fn commitment(state: &mut State, before: &Core, core: &Core, scope: &Scope) -> Result<(), Broken> {
     for index in (1..=core.commit().0).map(Index) {
         let entry = core.entry(index).expect("nothing leaves so small a tail");
         if let Some((known, _)) = state.history.committed.get(index.0 as usize - 1) {
@@ -115,7 +125,7 @@ fn commitment(state: &mut State, core: &Core, scope: &Scope) -> Result<(), Broke
         }
         let has = |node: &&Arc<Node>| node.disk.entries.get(index.0 as usize - 1) == Some(entry);
         let disks: Vec<NodeId> = state.nodes.iter().filter(has).map(|node| node.core.id()).collect();
-        if !configurations_after(core, index, scope).iter().any(|configuration| decides(configuration, &disks)) {
+        if !counted(before, core, scope).iter().any(|configuration| decides(configuration, &disks)) {
             return Err(("committed means on a quorum of disks", format!("{entry:?} is on {disks:?}")));
         }
         let committed = (entry.clone(), core.term());

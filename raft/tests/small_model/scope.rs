@@ -65,11 +65,14 @@ pub(crate) const SMALL: Scope = Scope {
     checks_promises: true,
 };
 
-/// What takes minutes in a release build: two elections and three entries (each election's no-op and a command), slow disks, a crash.
-pub(crate) const LARGE: [&str; 3] = [
+/// What takes minutes in a release build: two elections and three entries (each election's no-op and a command), slow disks, a
+/// crash, changes of who votes, a transfer.
+pub(crate) const LARGE: [&str; 5] = [
     "elections=2 order=links disks=quick",
     "elections=2 commands=1 in-flight=1 disks=quick",
     "commands=1 crashes=1 in-flight=1",
+    "elections=2 changes=1 learners=1 in-flight=1 disks=quick",
+    "changes=2 transfers=1 learners=1 in-flight=1 disks=quick order=links",
 ];
 
 impl Scope {

@@ -6,16 +6,18 @@ mod elections;
 mod history;
 mod leaders;
 mod logs;
+mod members;
 
 use commits::Commits;
 use disks::Disks;
 use elections::Elections;
 pub(super) use history::{History, Operation, OperationKind};
 use logs::Logs;
+use members::Members;
 
 use super::options::Options;
 use crate::core::Core;
-use crate::types::{Body, Entry, Index, Message, Now, Saved, SnapshotMeta, TermTable, Write};
+use crate::types::{Body, Configuration, Entries, Entry, Index, Message, Now, Saved, SnapshotMeta, TermTable, Write};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub(super) struct Checks {
     logs: Logs,
     commits: Commits,
     disks: Option<Disks>,
+    pub(super) members: Members,
     pub(super) history: History,
 }
 
@@ -48,8 +51,14 @@ impl Checks {
             logs: Logs::new(nodes),
             commits: Commits::new(nodes),
             disks: options.looks_at_disks.then(|| Disks::new(nodes)),
+            members: Members::new(Vec::new()),
             history: History::default(),
         }
+    }
+
+    /// What each node was born with.
+    pub(super) fn born(&mut self, with: Vec<Configuration>) {
+        self.members = Members::new(with);
     }
 
     /// A node has started with what its disk held; `is_damaged` if not all of it was what was written.
@@ -60,6 +69,7 @@ impl Checks {
         }
         let compacted = self.commits.terms_up_to(saved.terms.base());
         self.logs.recovered(node, compacted, entries)?;
+        self.members.log_is(node, self.logs.terms(node));
         if let Some(disks) = &mut self.disks {
             disks.recovered(node, saved.hard_state, snapshot, self.logs.terms(node), is_damaged)?;
         }
@@ -73,13 +83,27 @@ impl Checks {
         let elected = self.elections.observe(node, life, core)?;
         if elected {
             self.commits.leader_is_complete(node, core)?;
+            self.members.is_elected(node, core.term(), |voter| self.elections.has_voted(voter, core))?;
         }
-        self.commits.observe(node, core, &self.logs, self.disks.as_ref())
+        self.commits.observe(node, core, &self.logs, self.disks.as_ref(), self.members.latest(node))
     }
 
     /// A node has been told that its timer has fired.
-    pub(super) fn timer_fired(&self, node: usize, core: &Core, now: Now) -> Verdict {
+    pub(super) fn timer_fired(&mut self, node: usize, core: &Core, now: Now) -> Verdict {
+        self.log_is_as_written(node, core)?;
+        self.members.timer_fired(node, core, now)?;
         leaders::keeps_its_promises(node, core, now)
+    }
+
+    /// The log that a node believes it has ends as the one that its storage was told to write. To be called when all that the
+    /// core has asked for has been handed on.
+    pub(super) fn log_is_as_written(&self, node: usize, core: &Core) -> Verdict {
+        let terms = self.logs.terms(node);
+        let written = (Index(terms.len() as u64), terms.last().copied());
+        let term = core.terms().term_at(core.last_index()).filter(|_| core.last_index() > Index(0));
+        check(written == (core.last_index(), term), "a log ends where it was written to end", || {
+            format!("node {}'s log ends at {} of {term:?}; written was {written:?}", node + 1, core.last_index())
+        })
     }
 
     /// A node hands a write to its storage.
@@ -103,6 +127,7 @@ impl Checks {
     pub(super) fn installed(&mut self, node: usize, meta: &SnapshotMeta, sequence: u64, is_valid: bool) {
         if is_valid {
             self.logs.installed(node, self.commits.terms_up_to(meta.index));
+            self.members.log_is(node, self.logs.terms(node));
             self.snapshot_durable(node, meta.index);
         } else if let Some(disks) = &mut self.disks {
             disks.install_refused(node, sequence);
@@ -139,7 +164,7 @@ impl Checks {
     }
 
     /// A node hands entries to its state machine.
-    pub(super) fn applied(&mut self, node: usize, entries: &[Entry]) -> Verdict {
+    pub(super) fn applied(&mut self, node: usize, entries: &Entries) -> Verdict {
         self.commits.applied(node, entries, &self.logs)
     }
 
@@ -154,6 +179,10 @@ impl Checks {
                 self.elections.is_up_to_date(node, terms, message.term, message.to)?;
                 self.elections.voted(node, message.term, message.to)
             }
+            Body::TimeoutNow => match &self.disks {
+                Some(disks) => disks.has_all(node, message.to, terms),
+                None => Ok(()),
+            },
             Body::Appended { .. } => self.elections.promised(node, message.term),
             _ => Ok(()),
         }
