@@ -24,7 +24,8 @@ pub(super) struct Resolved {
     pub(super) node: NodeId,
     /// `host:port`.
     pub(super) address: String,
-    pub(super) result: Result<SocketAddr, String>,
+    /// At least one.
+    pub(super) result: Result<Vec<SocketAddr>, String>,
 }
 
 impl fmt::Debug for Call {

@@ -74,6 +74,8 @@ struct Peer {
     /// The next attempt while the link is down; the end of patience while it is being made.
     timer: Option<Timeout>,
     back_off: Duration,
+    /// Links that came to nothing: a name that has several addresses is called at one after the other.
+    failures: usize,
     outbox: Outbox,
     /// The peer's half of the handshake, as far as it has come.
     greeting: BytesMut,
@@ -174,6 +176,7 @@ impl Peers {
             link: Link::Down,
             timer: None,
             back_off: BACK_OFF_MIN,
+            failures: 0,
             outbox: Outbox::new(self.link_buffer_bytes),
             greeting: BytesMut::new(),
             wants_room: false,
@@ -312,7 +315,10 @@ impl Peers {
             return;
         }
         match found.result {
-            Ok(address) => self.connect(event_loop, at, address, hello),
+            Ok(addresses) => {
+                let address = addresses[peer.failures % addresses.len()];
+                self.connect(event_loop, at, address, hello);
+            }
             Err(reason) => self.fail(event_loop, at, &reason),
         }
     }
@@ -537,6 +543,7 @@ impl Peers {
         // What was meant for this link must not be sent over the next one.
         peer.outbox.clear();
         peer.wants_room = false;
+        peer.failures = peer.failures.wrapping_add(1);
         if peer.complaint != reason {
             reason.clone_into(&mut peer.complaint);
             tracing::warn!(peer = peer.id.0, address = peer.address, reason, "no link; trying again");
@@ -553,7 +560,8 @@ impl Peers {
     }
 }
 
-/// Looks an address up, once: `host:port`. Blocks.
-pub(super) fn resolve(address: &str) -> io::Result<SocketAddr> {
-    address.to_socket_addrs()?.next().ok_or_else(|| io::Error::other("the name has no address"))
+/// Looks an address up, `host:port`; there is at least one. Blocks.
+pub(super) fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    let found: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+    if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
 }

@@ -17,7 +17,7 @@ use std::{
     net::ToSocketAddrs,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    thread::{Builder, JoinHandle},
+    thread::Builder,
     time::{Duration, Instant},
 };
 
@@ -113,10 +113,10 @@ enum Step {
     Fail(String),
 }
 
-/// A thread that sees to it that the node joins. It ends when that is done, or with this value.
+/// A thread that sees to it that the node joins. It ends when that is done, or soon after this value.
 pub(super) struct Joining {
-    stop: Sender<()>,
-    thread: JoinHandle<Result<(), String>>,
+    _stop: Sender<()>,
+    failure: Receiver<String>,
 }
 
 impl Joining {
@@ -131,22 +131,22 @@ impl Joining {
             File::create(&marker).and_then(|file| file.sync_all())?;
         }
         let (stop, stopped) = channel();
+        let (fail, failure) = channel();
         let joiner = Joiner { plan, node, marker, is_added: false, refused: None };
         let run = move || {
-            let joined = joiner.run(&stopped);
-            if joined.is_err() {
-                // If it cannot be woken, the operator still sees why in the log.
+            if let Err(why) = joiner.run(&stopped) {
+                // Nobody is left to be told, or the loop cannot be woken: then why stands in the log.
+                let _ = fail.send(why);
                 let _ = remote.shutdown();
             }
-            joined
         };
-        Ok(Joining { stop, thread: Builder::new().name("raft-join".to_owned()).spawn(run)? })
+        Builder::new().name("raft-join".to_owned()).spawn(run)?;
+        Ok(Joining { _stop: stop, failure })
     }
 
-    /// Ends the thread; says why the node could not join.
+    /// Why the node could not join, if it could not. The thread is not waited for: it may be waiting for another node.
     pub(super) fn end(self) -> Result<(), String> {
-        drop(self.stop);
-        self.thread.join().unwrap_or_else(|_| Err("joining has panicked".to_owned()))
+        self.failure.try_recv().map_or(Ok(()), Err)
     }
 }
 
