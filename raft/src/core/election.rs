@@ -46,11 +46,12 @@ impl Core {
         }
     }
 
-    /// Voters campaign; not those whose disk is stuck, who could not keep a promise, nor those who do not know the
-    /// log's last stamp yet, or whose log is about to be replaced by a snapshot.
+    /// Voters campaign; not those whose disk is stuck, who could not keep a promise, nor those who may have made one before
+    /// they were restarted, do not know the log's last stamp yet, or whose log is about to be replaced by a snapshot.
     fn may_campaign(&self) -> bool {
         self.log.configuration().is_voter(self.config.id)
             && self.log.last_stamp().is_some()
+            && !self.is_in_restart_wait()
             && !self.is_write_stalled()
             && !self.snapshots.is_installing()
             && self.term.0 < u64::MAX - 2
@@ -128,15 +129,19 @@ impl Core {
         }
     }
 
-    /// Whether a leader of this term has been heard within the shorter election timeout.
+    /// Whether a leader has been heard within the shorter election timeout. Of whatever term: that this node has come to
+    /// a later one meanwhile does not take its promise back.
     pub(super) fn hears_leader(&self) -> bool {
-        let fresh_until = self.leader_heard.after(self.config.election_timeout.0);
-        self.is_leader() || (self.leader.is_some() && self.now < fresh_until)
+        if planted(Mutant::PromiseForgottenWithTerm) && self.leader.is_none() {
+            return false;
+        }
+        let fresh_until = self.leader_heard.map(|heard| heard.after(self.config.election_timeout.0));
+        self.is_leader() || fresh_until.is_some_and(|until| self.now < until)
     }
 
     pub(super) fn handle_request_pre_vote(&mut self, from: NodeId, term: Term, last_index: Index, last_term: Term) {
         // Our own configuration is not asked: the candidate may know a newer one than we do.
-        let granted = term > self.term && !self.hears_leader() && self.log.is_up_to_date(last_term, last_index);
+        let granted = term > self.term && !self.is_bound(false) && self.log.is_up_to_date(last_term, last_index);
         // The answer is of our own term: a candidate with a longer log and a lower term catches up and asks again.
         let is_mute = planted(Mutant::PreVoteRejectionWithoutTerm) && !granted;
         let own_term = if is_mute { Term(term.0.saturating_sub(1)) } else { self.term };
@@ -164,7 +169,7 @@ impl Core {
         let is_free = self.vote.is_none_or(|vote| vote == from) && self.leader.is_none_or(|leader| leader == from);
         let is_free = is_free || planted(Mutant::VoteTwice);
         let is_good = self.log.is_up_to_date(last_term, last_index) || planted(Mutant::VoteForShorterLog);
-        if !is_free || !is_good {
+        if !is_free || !is_good || self.is_bound(false) {
             return self.send(from, Body::Vote { granted: false });
         }
         if self.vote.is_none() {
@@ -205,6 +210,7 @@ impl Core {
     pub(super) fn become_follower(&mut self, leader: Option<NodeId>) {
         self.fail_reads();
         self.fetches.forget_sends();
+        self.end_lease();
         self.state = State::Follower;
         self.leader = leader;
     }

@@ -51,6 +51,20 @@ mutants! {
     StaleReadRound,
     /// A leader answers reads before an entry of its own term is committed.
     ReadBeforeTermCommit,
+    /// A lease runs from when a quorum's answers arrived.
+    LeaseFromAcknowledgementTime,
+    /// A lease is as long as a promise, whatever the clocks.
+    LeaseIgnoresDrift,
+    /// A leader that has asked another to campaign relies on its lease.
+    LeaseAfterTransfer,
+    /// A lease outlives the office.
+    LeaseSurvivesStepDown,
+    /// A lease outlives the configuration whose quorum made it.
+    LeaseSurvivesConfiguration,
+    /// A voter may vote as soon as it is restarted.
+    VoteRightAfterRestart,
+    /// A voter that has come to a later term does not remember whom it has promised to help nobody else.
+    PromiseForgottenWithTerm,
     /// A leader whose write is stuck stays in office.
     NoStepDownOnStall,
     /// A leader without a majority's answers stays in office.

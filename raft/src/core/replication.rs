@@ -58,6 +58,8 @@ impl Core {
             reads: LeaderReads::default(),
         });
         self.leader = Some(id);
+        self.end_lease();
+        self.lease.sent(1, now, &self.config);
         // The cap on uncommitted bytes counts this term's entries, so it can never keep its no-op out.
         if planted(Mutant::CapBlocksNoop) && self.exceeds_cap_uncommitted() {
             return;
@@ -109,11 +111,15 @@ impl Core {
     /// Appends to the leader's own log. The write runs beside the sends (§10.2.1); it counts only when it is done.
     fn append_own(&mut self, entries: Vec<Entry>) {
         let State::Leader(leading) = &mut self.state else { unreachable!("only a leader makes entries") };
+        let is_reconfigured = entries.iter().any(|entry| matches!(entry.payload, Payload::Configuration(_)));
         for entry in &entries {
             leading.uncommitted_bytes += entry.size_bytes();
             self.log.append(entry.clone());
         }
         self.writes.append(entries);
+        if is_reconfigured {
+            self.void_lease();
+        }
     }
 
     /// Sends what each follower may have and does not: entries, a new round, a commit index.
@@ -180,7 +186,7 @@ impl Core {
         if progress.acknowledged(matched, base, round) {
             self.advance_commit();
         }
-        self.answer_confirmed_reads();
+        self.count_answered_rounds();
     }
 
     /// The follower's log is not what the leader thought. Its hint says which terms it has; ours may skip further:
@@ -195,7 +201,7 @@ impl Core {
         let guess = self.log.terms().last_at_or_before(hint.0, hint.1);
         let Some(progress) = self.peer(from, round) else { return };
         progress.rejected(previous, guess);
-        self.answer_confirmed_reads();
+        self.count_answered_rounds();
     }
 
     /// The follower that has just answered; `None` if we do not lead, do not know it, or the round is none of ours.
@@ -270,6 +276,7 @@ impl Core {
         }
         if leading.heartbeat_deadline <= self.now {
             leading.start_round(self.now.after(self.config.heartbeat_interval));
+            self.lease.sent(leading.round, self.now, &self.config);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{elections, reads, replication, snapshots};
+use super::{elections, lease, reads, replication, snapshots};
 use crate::core::Mutant;
 
 const RULES: &[(Mutant, fn())] = &[
@@ -23,6 +23,12 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::CommitBeyondVerified, replication::a_commit_index_reaches_no_further_than_what_this_leader_has_verified),
     (Mutant::StaleReadRound, reads::a_late_answer_to_an_earlier_round_does_not_count),
     (Mutant::ReadBeforeTermCommit, reads::reads_wait_for_the_first_entry_of_the_leaders_term),
+    (Mutant::LeaseFromAcknowledgementTime, lease::a_lease_runs_from_when_its_round_was_sent),
+    (Mutant::LeaseIgnoresDrift, lease::a_lease_is_shorter_than_a_promise_by_what_clocks_may_drift),
+    (Mutant::LeaseAfterTransfer, lease::there_is_no_lease_once_another_was_asked_to_campaign),
+    (Mutant::LeaseSurvivesStepDown, lease::a_lease_ends_with_the_office),
+    (Mutant::VoteRightAfterRestart, lease::a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised),
+    (Mutant::PromiseForgottenWithTerm, lease::a_promise_outlives_the_term_in_which_it_was_made),
     (Mutant::NoStepDownOnStall, elections::a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign),
     (Mutant::NoStepDownWithoutQuorum, elections::a_leader_without_its_majority_steps_down_and_the_rest_elects_another),
     (Mutant::ResendNeverProbes, replication::windows_bound_what_is_in_flight_and_the_rest_follows),
