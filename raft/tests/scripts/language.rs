@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Propose { node: Node, commands: Vec<String> },
     /// `read 1 a`: a read called a.
     Read { node: Node, name: String },
+    /// `lease-read 1 a`: one for which a lease is enough.
+    LeaseRead { node: Node, name: String },
     /// `deliver 1->2`: the oldest message; `all`, or the one in that place.
     Deliver { link: Link, which: Which },
     /// `repeat 1->2`: delivers and keeps it.
@@ -93,7 +95,7 @@ impl fmt::Display for Link {
 
 /// Every command's form, for the error that says what there is.
 const FORMS: &str = "cluster N [SETTING=N ..] | log N: TERM .. | term N: TERM [voted N] | timeout N | wait MILLIS | pass MILLIS | \
-     propose N COMMAND .. | read N NAME | deliver A->B [PLACE|all] | repeat A->B [PLACE|all] | drop A->B [PLACE|all] | \
+     propose N COMMAND .. | read N NAME | lease-read N NAME | deliver A->B [PLACE|all] | repeat A->B [PLACE|all] | drop A->B [PLACE|all] | \
      cut N .. | N .. | heal | hold N | written N [all] | free N | snapshot N | crash N | restart N | settle | status | logs | peers N | count | \
      elect N | quietly COMMAND";
 
@@ -123,6 +125,7 @@ impl Command {
                 Ok(Command::Propose { node: number(node)?, commands })
             }
             ("read", [node, name]) => Ok(Command::Read { node: number(node)?, name: (*name).to_owned() }),
+            ("lease-read", [node, name]) => Ok(Command::LeaseRead { node: number(node)?, name: (*name).to_owned() }),
             ("deliver", [first, which @ ..]) => Ok(Command::Deliver { link: link(first)?, which: place(which)? }),
             ("repeat", [first, which @ ..]) => Ok(Command::Repeat { link: link(first)?, which: place(which)? }),
             ("drop", [first, which @ ..]) => Ok(Command::Drop { link: link(first)?, which: place(which)? }),
