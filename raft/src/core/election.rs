@@ -169,7 +169,9 @@ impl Core {
         let is_free = self.vote.is_none_or(|vote| vote == from) && self.leader.is_none_or(|leader| leader == from);
         let is_free = is_free || planted(Mutant::VoteTwice);
         let is_good = self.log.is_up_to_date(last_term, last_index) || planted(Mutant::VoteForShorterLog);
-        if !is_free || !is_good || self.is_bound(false) {
+        // To say again what was said before helps nobody anew.
+        let is_bound = self.is_bound(false) && self.vote != Some(from);
+        if !is_free || !is_good || is_bound {
             return self.send(from, Body::Vote { granted: false });
         }
         if self.vote.is_none() {

@@ -55,7 +55,7 @@ mod follower;
 mod jitter;
 mod lease;
 mod log;
-mod mutants;
+pub(crate) mod mutants;
 mod progress;
 mod quorum;
 mod reads;

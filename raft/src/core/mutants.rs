@@ -1,4 +1,4 @@
-//! Faults that can be planted on purpose, so that the simulator, the scripts and the small model can show that they would
+//! Faults of the core, and of the replica around it, that can be planted on purpose, so that the simulator, the scripts and the small model can show that they would
 //! notice: each breaks one rule that another implementation has broken by accident. A rule whose mutant survives is not
 //! tested.
 //!
@@ -7,7 +7,7 @@
 
 macro_rules! mutants {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// A fault in the core.
+        /// A fault in the core or the replica.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[cfg_attr(not(feature = "mutants"), expect(unreachable_pub, reason = "public with the feature `mutants`"))]
         pub enum Mutant {
@@ -65,6 +65,16 @@ mutants! {
     VoteRightAfterRestart,
     /// A voter that has come to a later term does not remember whom it has promised to help nobody else.
     PromiseForgottenWithTerm,
+    /// A command of a session that comes again is applied again.
+    RetryAppliesTwice,
+    /// A command of a session is applied although its author has acknowledged it: a late copy of it counts again.
+    AcknowledgedIsAppliedAgain,
+    /// Sessions live for ever.
+    SessionsNeverExpire,
+    /// Sessions expire by the node's own clock.
+    ExpiryByLocalClock,
+    /// A snapshot does not hold the sessions.
+    SessionNotInSnapshot,
     /// A leader whose write is stuck stays in office.
     NoStepDownOnStall,
     /// A leader without a majority's answers stays in office.
@@ -119,7 +129,7 @@ mod planting {
         }
     }
 
-    pub(in crate::core) fn planted(mutant: Mutant) -> bool {
+    pub(crate) fn planted(mutant: Mutant) -> bool {
         PLANTED.get() == Some(mutant)
     }
 }
@@ -127,10 +137,10 @@ mod planting {
 #[cfg(feature = "mutants")]
 pub use planting::Planted;
 #[cfg(feature = "mutants")]
-pub(super) use planting::planted;
+pub(crate) use planting::planted;
 
 /// Whether this fault is planted.
 #[cfg(not(feature = "mutants"))]
-pub(super) const fn planted(_: Mutant) -> bool {
+pub(crate) const fn planted(_: Mutant) -> bool {
     false
 }

@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{elections, lease, reads, replication, snapshots};
 use crate::core::Mutant;
+use crate::replica::sessions::tests as table;
+use crate::replica::tests::sessions;
 
 const RULES: &[(Mutant, fn())] = &[
     (Mutant::CommitOldTerm, replication::figure_8_only_an_entry_of_the_leaders_own_term_commits),
@@ -29,6 +31,12 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::LeaseSurvivesStepDown, lease::a_lease_ends_with_the_office),
     (Mutant::VoteRightAfterRestart, lease::a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised),
     (Mutant::PromiseForgottenWithTerm, lease::a_promise_outlives_the_term_in_which_it_was_made),
+    (Mutant::RetryAppliesTwice, sessions::a_retry_after_a_fail_over_is_applied_once_and_gets_the_first_answer),
+    (Mutant::RetryAppliesTwice, table::a_command_that_comes_again_is_applied_once_and_gets_the_first_answer),
+    (Mutant::AcknowledgedIsAppliedAgain, table::a_late_copy_of_what_was_acknowledged_is_refused),
+    (Mutant::SessionsNeverExpire, table::a_session_ends_by_the_stamps_of_whatever_is_applied),
+    (Mutant::ExpiryByLocalClock, sessions::a_session_ends_at_the_same_entry_everywhere_whatever_the_clocks),
+    (Mutant::SessionNotInSnapshot, sessions::sessions_survive_a_snapshot),
     (Mutant::NoStepDownOnStall, elections::a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign),
     (Mutant::NoStepDownWithoutQuorum, elections::a_leader_without_its_majority_steps_down_and_the_rest_elects_another),
     (Mutant::ResendNeverProbes, replication::windows_bound_what_is_in_flight_and_the_rest_follows),
