@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use kodiak_raft::core::{Action, Config, Core, Done};
 use kodiak_raft::types::{
-    Configuration, Entry, HardState, Member, Message, NodeId, Now, Payload, Saved, Stamp, TermTable, Time,
+    Configuration, Entries, HardState, Member, Message, NodeId, Now, Payload, Saved, Stamp, TermTable, Time,
 };
 
 use super::{Applied, Cluster, Idle, KEPT_BYTES, NODES};
 
 struct Node {
     core: Core,
-    disk: Vec<Entry>,
+    disk: Vec<Entries>,
     disk_bytes: usize,
     applied: Applied,
 }
@@ -75,8 +75,8 @@ impl Kodiak {
             match action {
                 Action::Send(message) => self.wire.push_back(message),
                 Action::Write(write) => {
-                    node.disk_bytes += write.entries.iter().map(Entry::size_bytes).sum::<usize>();
-                    node.disk.extend(write.entries);
+                    node.disk_bytes += write.entries.size_bytes();
+                    node.disk.push(write.entries);
                     if node.disk_bytes > KEPT_BYTES {
                         (node.disk, node.disk_bytes) = (Vec::new(), 0);
                     }

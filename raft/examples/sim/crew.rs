@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use kodiak_raft::sim::{Failure, Options, Report, run};
+use kodiak_raft::sim::{Failure, Harms, Options, Report, run};
 
 /// How often somebody who waits is told how far it is.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -93,6 +93,7 @@ pub(crate) struct Total {
     writes: u64,
     reads: u64,
     undecided: u64,
+    harms: Harms,
 }
 
 impl Total {
@@ -108,6 +109,16 @@ impl Total {
         self.writes += report.writes_answered;
         self.reads += report.reads_answered;
         self.undecided += report.undecided_keys;
+        self.harms.add(&report.harms);
+    }
+}
+
+impl Total {
+    /// What went wrong, and how often; also what never did.
+    pub(crate) fn faults(&self) -> String {
+        let row = |(words, count)| format!("| {words} | {count} |\n");
+        let rows: String = self.harms.iter().map(row).collect();
+        format!("| what went wrong | times |\n|---|---|\n{rows}")
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p kodiak-raft --example sim -- --minutes 2
+//! cargo run --release -p kodiak-raft --example sim -- --minutes 2 --first 4711
 //! cargo run --release -p kodiak-raft --example sim -- --seeds 0..100000
 //! cargo run --release -p kodiak-raft --example sim -- --seed 4711           # replays it
 //! cargo run --release -p kodiak-raft --example sim -- --seed 4711 --trace   # and says all that happens in it
@@ -34,11 +35,13 @@ struct Args {
     /// Run these seeds: `A..B`, the last one excluded.
     #[arg(long, value_parser = range, conflicts_with_all = ["minutes", "mutants"])]
     seeds: Option<Range<u64>>,
-    /// Run seeds for so many minutes, beginning with `--first`.
+    /// Run seeds for so many minutes, beginning with `--first`: which ones come first is repeatable then, how many does depend on
+    /// the machine.
     #[arg(long, conflicts_with = "mutants")]
     minutes: Option<f64>,
-    /// Where `--minutes` begins; without it, where no earlier run began: at a number made of the time.
-    #[arg(long, requires = "minutes")]
+    /// Where `--minutes` begins; without it, where no earlier run began: at a number made of the time. CI gives a number made of
+    /// the commit's files (`git rev-parse HEAD^{tree}`), so that every commit tries new seeds, and the same commit the same.
+    #[arg(long, visible_alias = "from", requires = "minutes")]
     first: Option<u64>,
     /// How many threads run seeds.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
@@ -55,6 +58,9 @@ struct Args {
     /// Print everything that happens in `--seed`, each line with the hash of all before.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// End with a table of what went wrong, and how often, counted where it had its effect.
+    #[arg(long, conflicts_with_all = ["trace", "mutants"])]
+    faults: bool,
     /// Build in every fault there is, one after the other, and see that each is found.
     #[arg(long)]
     mutants: bool,
@@ -91,7 +97,7 @@ fn main() -> ExitCode {
     }
     match args.seed {
         Some(seed) if args.trace => trace(seed, &options),
-        Some(seed) => many(Work { seeds: seed..seed + 1, until: None }, 1, &options),
+        Some(seed) => many(Work { seeds: seed..seed + 1, until: None }, 1, &options, args.faults),
         None => {
             let work = match args.seeds {
                 Some(seeds) => Work { seeds, until: None },
@@ -103,7 +109,7 @@ fn main() -> ExitCode {
                     Work { seeds: first..u64::MAX, until: Some(until) }
                 }
             };
-            many(work, args.threads.max(1), &options)
+            many(work, args.threads.max(1), &options, args.faults)
         }
     }
 }
@@ -126,9 +132,12 @@ fn trace(seed: u64, options: &Options) -> ExitCode {
     if printed.is_err() || verdict.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn many(work: Work, threads: usize, options: &Options) -> ExitCode {
+fn many(work: Work, threads: usize, options: &Options, with_faults: bool) -> ExitCode {
     let crew = Crew::start(work, threads, options);
     let (total, failure) = crew.watch(|total| println!("{total}"));
+    if with_faults {
+        println!("{}", total.faults());
+    }
     match failure {
         None => {
             println!("{total}\nevery invariant held");

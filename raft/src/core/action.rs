@@ -1,6 +1,6 @@
 //! What the core asks of whoever drives it, and how the driver answers.
 
-use crate::types::{Chunk, Entry, Index, Message, NodeId, SnapshotMeta, Term, Write};
+use crate::types::{Chunk, Entries, Entry, Index, Message, NodeId, SnapshotMeta, Term, Write};
 
 use thiserror::Error;
 
@@ -72,7 +72,7 @@ pub enum Action {
     /// Read entries that the core no longer holds in memory, then say [`Done::Fetched`].
     Fetch(Fetch),
     /// These entries are committed: apply them in this order, then say [`Done::Applied`].
-    Apply(Vec<Entry>),
+    Apply(Entries),
     /// Put the state machine into the state of the newest snapshot on disk, which stands for this, in its order among the
     /// `Apply`s; then say [`Done::Applied`] with its index.
     Restore(SnapshotMeta),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Entry, Index, NodeId};
+use crate::types::{Entries, Entry, Index, NodeId};
 
 use super::{Action, Core, Fetch, State};
 
@@ -80,12 +80,12 @@ impl Core {
             return;
         }
         self.check_fetched(from, &entries);
+        let entries = Entries::from(entries);
         match purpose {
             Purpose::Send { to } => self.send_fetched(to, id, entries),
-            Purpose::Last => self.log.restore_last(entries.into_iter().next().expect("checked above")),
+            Purpose::Last => self.log.restore_last(&entries),
             Purpose::Apply => {
-                let bytes = entries.iter().map(Entry::size_bytes).sum();
-                self.log.hand_out(&entries, bytes);
+                self.log.hand_out(&entries);
                 self.actions.push_back(Action::Apply(entries));
             }
         }
@@ -102,7 +102,7 @@ impl Core {
         }
     }
 
-    fn send_fetched(&mut self, to: NodeId, id: u64, entries: Vec<Entry>) {
+    fn send_fetched(&mut self, to: NodeId, id: u64, entries: Entries) {
         let State::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&to) else { return };
         if progress.fetch != Some(id) {
@@ -110,7 +110,7 @@ impl Core {
         }
         progress.fetch = None;
         // A rejection or an acknowledgement may have moved `next` meanwhile; then the next flush asks again.
-        if entries[0].index == progress.next {
+        if entries.first().is_some_and(|first| first.index == progress.next) {
             self.send_entries(to, entries);
         }
     }

@@ -14,17 +14,17 @@
 
 use std::collections::VecDeque;
 
-use crate::types::{Configuration, Entry, Index, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable};
+use crate::types::{Configuration, Entries, Entry, Index, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable};
 
 use super::ConfigError;
 use super::mutants::{Mutant, planted};
+use super::tail::Tail;
 
 /// The log, its marks, and the window of what is being applied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Log {
     terms: TermTable,
-    tail: VecDeque<Entry>,
-    tail_bytes: usize,
+    tail: Tail,
     tail_limit_bytes: usize,
     /// The newest one on disk.
     snapshot: Option<SnapshotMeta>,
@@ -69,10 +69,11 @@ impl Log {
         if saved.terms.last_term() > saved.hard_state.term {
             return wrong(format!("the log is of term {}, beyond {:?}", saved.terms.last_term(), saved.hard_state));
         }
+        let mut tail = Tail::default();
+        tail.push(&Entries::from(saved.tail));
         Ok(Log {
-            tail_bytes: saved.tail.iter().map(Entry::size_bytes).sum(),
             terms: saved.terms,
-            tail: saved.tail.into(),
+            tail,
             tail_limit_bytes,
             first_configuration: saved.snapshot.as_ref().map_or(saved.founding, |s| s.configuration.clone()),
             snapshot: saved.snapshot,
@@ -147,7 +148,7 @@ impl Log {
 
     /// The last entry's stamp; `None` while that entry must still be fetched.
     pub(super) fn last_stamp(&self) -> Option<Stamp> {
-        match self.tail.back() {
+        match self.tail.last() {
             Some(entry) => Some(entry.stamp),
             None if self.last_index() == Index(0) => Some(Stamp(0)),
             None => self.snapshot.as_ref().filter(|s| s.index == self.last_index()).map(|s| s.stamp),
@@ -156,54 +157,40 @@ impl Log {
 
     /// The first index in memory; the one after the last if there is none.
     pub(super) fn first_in_tail(&self) -> Index {
-        self.tail.front().map_or(self.last_index().next(), |entry| entry.index)
+        self.tail.first_index().unwrap_or(self.last_index().next())
     }
 
     /// The entry at `index`, if it is in memory.
     pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
-        let position = index.0.checked_sub(self.first_in_tail().0)?;
-        self.tail.get(usize::try_from(position).ok()?)
+        self.tail.get(index)
     }
 
-    /// Entries in memory from `from`, not beyond `to`: as many as fit `limit_bytes`, but at least one. And their bytes.
+    /// Entries in memory from `from`, not beyond `to`: as many as fit `limit_bytes`, but at least one.
     ///
     /// # Panics
     /// If `from` is not in memory or is beyond `to`.
-    pub(super) fn entries(&self, from: Index, to: Index, limit_bytes: usize) -> (Vec<Entry>, usize) {
+    pub(super) fn entries(&self, from: Index, to: Index, limit_bytes: usize) -> Entries {
         let first = self.first_in_tail();
         assert!(first <= from && from <= to && to <= self.last_index(), "{from} to {to} is not in memory from {first}");
-        let (start, end) = ((from.0 - first.0) as usize, (to.0 - first.0) as usize + 1);
-        let (mut count, mut bytes) = (0, 0);
-        for entry in self.tail.range(start..end) {
-            let size = entry.size_bytes();
-            if count > 0 && bytes + size > limit_bytes {
-                break;
-            }
-            count += 1;
-            bytes += size;
-        }
-        (self.tail.range(start..start + count).cloned().collect(), bytes)
+        self.tail.entries(from, to, limit_bytes)
     }
 
     /// The bytes of the entries in memory from `from` to `to`.
     pub(super) fn bytes_of(&self, from: Index, to: Index) -> usize {
         let first = self.first_in_tail();
         assert!(first <= from && to <= self.last_index(), "{from} to {to} is not in memory from {first}");
-        if from > to {
-            return 0;
-        }
-        let range = (from.0 - first.0) as usize..=(to.0 - first.0) as usize;
-        self.tail.range(range).map(Entry::size_bytes).sum()
+        if from > to { 0 } else { self.tail.bytes_of(from, to) }
     }
 
-    /// Adds the next entry. A configuration is in force from here on.
-    pub(super) fn append(&mut self, entry: Entry) {
-        self.terms.append(entry.index, entry.term);
-        if let Payload::Configuration(configuration) = &entry.payload {
-            self.configurations.push((entry.index, (**configuration).clone()));
+    /// Adds the next entries. A configuration is in force from its entry on.
+    pub(super) fn append(&mut self, entries: &Entries) {
+        for entry in entries {
+            self.terms.append(entry.index, entry.term);
+            if let Payload::Configuration(configuration) = &entry.payload {
+                self.configurations.push((entry.index, (**configuration).clone()));
+            }
         }
-        self.tail_bytes += entry.size_bytes();
-        self.tail.push_back(entry);
+        self.tail.push(entries);
     }
 
     /// Removes `from` and all that follow; the configuration before them is in force again.
@@ -215,10 +202,7 @@ impl Log {
         assert!(self.applied <= self.handed_out && self.handed_out <= self.commit);
         self.terms.truncate_from(from);
         self.configurations.retain(|&(index, _)| index < from);
-        while self.tail.back().is_some_and(|entry| entry.index >= from) {
-            let entry = self.tail.pop_back().expect("there is a last entry");
-            self.tail_bytes -= entry.size_bytes();
-        }
+        self.tail.truncate_from(from);
         self.durable = self.durable.min(from.previous());
     }
 
@@ -240,14 +224,7 @@ impl Log {
 
     /// Forgets old entries: not the last, nor any that is not both durable and committed.
     pub(super) fn trim(&mut self) {
-        let removable = self.durable.min(self.commit);
-        while self.tail_bytes > self.tail_limit_bytes
-            && self.tail.len() > 1
-            && self.tail.front().is_some_and(|entry| entry.index <= removable)
-        {
-            let entry = self.tail.pop_front().expect("there is a first entry");
-            self.tail_bytes -= entry.size_bytes();
-        }
+        self.tail.trim(self.tail_limit_bytes, self.durable.min(self.commit));
     }
 
     /// This node's own snapshot is on disk.
@@ -293,15 +270,16 @@ impl Log {
             self.configurations.retain(|&(at, _)| at > index);
             self.terms.compact_to(index);
         } else {
-            let suffix = self.tail.split_off(self.tail.partition_point(|entry| entry.index <= index));
+            let all = self.tail.take();
             self.terms = TermTable::after(index, term);
-            self.tail.clear();
-            self.tail_bytes = 0;
             self.configurations.clear();
             self.durable = index;
-            let follows = suffix.front().is_some_and(|entry| entry.index == index.next());
-            if follows && planted(Mutant::KeepSuffixAtInstall) {
-                suffix.into_iter().for_each(|entry| self.append(Entry { term: entry.term.max(term), ..entry }));
+            if planted(Mutant::KeepSuffixAtInstall) {
+                let suffix = all.iter().skip_while(|entry| entry.index <= index).cloned();
+                let suffix: Entries = suffix.map(|entry| Entry { term: entry.term.max(term), ..entry }).collect();
+                if suffix.first().is_some_and(|entry| entry.index == index.next()) {
+                    self.append(&suffix);
+                }
             }
         }
         if !planted(Mutant::SnapshotWithoutConfiguration) {
@@ -313,10 +291,9 @@ impl Log {
     }
 
     /// Brings back the last entry after a start with an empty tail.
-    pub(super) fn restore_last(&mut self, entry: Entry) {
-        if self.tail.is_empty() && entry.index == self.last_index() {
-            self.tail_bytes = entry.size_bytes();
-            self.tail.push_back(entry);
+    pub(super) fn restore_last(&mut self, last: &Entries) {
+        if self.tail.is_empty() && last.last().is_some_and(|entry| entry.index == self.last_index()) {
+            self.tail.push(last);
         }
     }
 
@@ -326,7 +303,8 @@ impl Log {
     }
 
     /// These entries are handed out to be applied.
-    pub(super) fn hand_out(&mut self, entries: &[Entry], bytes: usize) {
+    pub(super) fn hand_out(&mut self, entries: &Entries) {
+        let bytes = entries.size_bytes();
         let (first, last) = (entries.first().expect("at least one"), entries.last().expect("at least one"));
         let handed_out = self.handed_out;
         let is_next = first.index == handed_out.next() || planted(Mutant::InstallBelowCommit);
@@ -388,7 +366,7 @@ mod tests {
 
     fn log_of(entries: u64, tail_limit_bytes: usize) -> Log {
         let mut log = Log::new(saved(&[]), tail_limit_bytes).unwrap();
-        (1..=entries).for_each(|index| log.append(command(index, 1)));
+        (1..=entries).for_each(|index| log.append(&command(index, 1).into()));
         log
     }
 
@@ -412,9 +390,10 @@ mod tests {
     #[test]
     fn entries_stop_at_the_limit_but_never_before_the_first() {
         let log = log_of(5, 1 << 20);
-        assert_eq!(log.entries(Index(2), Index(5), 250).0.len(), 2);
-        assert_eq!(log.entries(Index(2), Index(5), 1).0.len(), 1);
-        assert_eq!(log.entries(Index(2), Index(3), 1 << 20), (vec![command(2, 1), command(3, 1)], 200));
+        assert_eq!(log.entries(Index(2), Index(5), 250).len(), 2);
+        assert_eq!(log.entries(Index(2), Index(5), 1).len(), 1);
+        let two = log.entries(Index(2), Index(3), 1 << 20);
+        assert_eq!((two.size_bytes(), two), (200, vec![command(2, 1), command(3, 1)].into()));
         assert_eq!(log.bytes_of(Index(2), Index(5)), 400);
     }
 
@@ -423,7 +402,7 @@ mod tests {
         let mut log = log_of(2, 1 << 20);
         assert_eq!(log.configuration(), &configuration(&[1, 2, 3]));
         let payload = Payload::Configuration(configuration(&[1, 2]).into());
-        log.append(Entry { payload, ..command(3, 1) });
+        log.append(&Entry { payload, ..command(3, 1) }.into());
         assert_eq!(log.configuration(), &configuration(&[1, 2]));
         log.written(Index(3));
         log.truncate_from(Index(3));
@@ -444,9 +423,9 @@ mod tests {
         let mut log = log_of(5, 1 << 20);
         assert_eq!(log.apply_window(250), 0, "nothing is committed");
         log.commit_to(Index(5));
-        let (batch, bytes) = log.entries(Index(1), Index(5), log.apply_window(250));
+        let batch = log.entries(Index(1), Index(5), log.apply_window(250));
         assert_eq!(batch.len(), 2);
-        log.hand_out(&batch, bytes);
+        log.hand_out(&batch);
         assert_eq!(log.apply_window(200), 0);
         log.applied_to(Index(1));
         assert_eq!(log.apply_window(200), 0, "the batch is not through");

@@ -62,6 +62,7 @@ mod reads;
 mod replication;
 mod snapshot;
 mod status;
+mod tail;
 mod writes;
 
 #[cfg(test)]
@@ -347,8 +348,8 @@ impl Core {
                 let to = to.min(self.log.first_in_tail().previous());
                 return self.fetch_to_apply(from, to, window_bytes);
             }
-            let (entries, bytes) = self.log.entries(from, to, window_bytes);
-            self.log.hand_out(&entries, bytes);
+            let entries = self.log.entries(from, to, window_bytes);
+            self.log.hand_out(&entries);
             self.actions.push_back(Action::Apply(entries));
         }
     }

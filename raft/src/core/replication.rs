@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Body, Entry, Index, Message, NodeId, Payload, Proposal, Term, Time};
+use crate::types::{Body, Entries, Entry, Index, Message, NodeId, Payload, Proposal, Term, Time};
 
 use super::mutants::{Mutant, planted};
 use super::progress::{Mode, Progress, Windows};
@@ -65,7 +65,7 @@ impl Core {
             return;
         }
         let noop = self.new_entry(last.next(), Payload::Noop);
-        self.append_own(vec![noop]);
+        self.append_own(noop.into());
     }
 
     /// What [`Mutant::CapBlocksNoop`] looks at.
@@ -90,8 +90,8 @@ impl Core {
         let (command_limit, uncommitted_limit) = (self.config.command_bytes, self.config.uncommitted_bytes);
         let first = self.log.last_index().next();
         let template = self.new_entry(first, Payload::Noop);
-        let (mut entries, mut uncommitted) = (Vec::with_capacity(proposals.size_hint().0), leading.uncommitted_bytes);
-        for (index, proposal) in (first.0..).zip(proposals) {
+        let mut uncommitted = leading.uncommitted_bytes;
+        let entries = (first.0..).zip(proposals).map(|(index, proposal)| {
             let bytes = proposal.command_bytes();
             if bytes > command_limit {
                 return Err(ProposeError::TooLarge { bytes, limit_bytes: command_limit });
@@ -101,25 +101,20 @@ impl Core {
             if uncommitted > uncommitted_limit {
                 return Err(ProposeError::UncommittedFull { limit_bytes: uncommitted_limit });
             }
-            entries.push(entry);
-        }
+            Ok(entry)
+        });
+        let entries: Entries = entries.collect::<Result<_, _>>()?;
         let Some(last) = entries.last().map(|entry| entry.index) else { return Err(ProposeError::Empty) };
         self.append_own(entries);
         Ok(Proposed { term: self.term, first, last })
     }
 
     /// Appends to the leader's own log. The write runs beside the sends (§10.2.1); it counts only when it is done.
-    fn append_own(&mut self, entries: Vec<Entry>) {
+    fn append_own(&mut self, entries: Entries) {
         let State::Leader(leading) = &mut self.state else { unreachable!("only a leader makes entries") };
-        let is_reconfigured = entries.iter().any(|entry| matches!(entry.payload, Payload::Configuration(_)));
-        for entry in &entries {
-            leading.uncommitted_bytes += entry.size_bytes();
-            self.log.append(entry.clone());
-        }
-        self.writes.append(entries);
-        if is_reconfigured {
-            self.void_lease();
-        }
+        leading.uncommitted_bytes += entries.size_bytes();
+        self.log.append(&entries);
+        self.writes.append(&entries);
     }
 
     /// Sends what each follower may have and does not: entries, a new round, a commit index.
@@ -147,9 +142,9 @@ impl Core {
                     }
                     break;
                 }
-                let (entries, bytes) = self.log.entries(progress.next, last, limit_bytes);
+                let entries = self.log.entries(progress.next, last, limit_bytes);
                 let previous = self.log.terms().term_at(progress.next.previous());
-                self.actions.push_back(outbox.append_entries(to, progress, previous, entries, bytes));
+                self.actions.push_back(outbox.append_entries(to, progress, previous, entries));
                 is_told = true;
             }
             // What a follower that still has to catch up may commit, it commits when the entries come.
@@ -162,19 +157,18 @@ impl Core {
                 self.actions.push_back(outbox.heartbeat_beside_snapshot(to));
             } else {
                 let previous = self.log.terms().term_at(progress.next.previous());
-                self.actions.push_back(outbox.append_entries(to, progress, previous, Vec::new(), 0));
+                self.actions.push_back(outbox.append_entries(to, progress, previous, Entries::new()));
             }
         }
     }
 
     /// Sends entries that had to be fetched.
-    pub(super) fn send_entries(&mut self, to: NodeId, entries: Vec<Entry>) {
+    pub(super) fn send_entries(&mut self, to: NodeId, entries: Entries) {
         let State::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&to) else { return };
         let outbox = Outbox { from: self.config.id, term: self.term, commit: self.log.commit(), round: leading.round };
-        let bytes = entries.iter().map(Entry::size_bytes).sum();
         let previous = self.log.terms().term_at(progress.next.previous());
-        self.actions.push_back(outbox.append_entries(to, progress, previous, entries, bytes));
+        self.actions.push_back(outbox.append_entries(to, progress, previous, entries));
     }
 
     pub(super) fn handle_appended(&mut self, from: NodeId, matched: Index, round: u64) {
@@ -293,7 +287,7 @@ struct Outbox {
 impl Outbox {
     /// A heartbeat that claims nothing of the follower's log: it follows the beginning of all logs.
     fn heartbeat_beside_snapshot(self, to: NodeId) -> Action {
-        let (previous_index, previous_term, entries) = (Index(0), Term(0), Vec::new());
+        let (previous_index, previous_term, entries) = (Index(0), Term(0), Entries::new());
         let (commit, round) = (self.commit, self.round);
         let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round };
         Action::Send(Message { from: self.from, to, term: self.term, body })
@@ -305,14 +299,13 @@ impl Outbox {
         to: NodeId,
         progress: &mut Progress,
         previous_term: Option<Term>,
-        entries: Vec<Entry>,
-        bytes: usize,
+        entries: Entries,
     ) -> Action {
         let previous_index = progress.next.previous();
         let previous_term = previous_term.expect("what precedes the next entry is in the log");
         let last = entries.last().map_or(previous_index, |entry| entry.index);
         if !entries.is_empty() {
-            progress.sent(last, bytes, self.round);
+            progress.sent(last, entries.size_bytes(), self.round);
         }
         progress.commit_sent = progress.commit_sent.max(self.commit.min(last));
         let (commit, round) = (self.commit, self.round);

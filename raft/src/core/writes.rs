@@ -16,11 +16,11 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::mem;
 
-use crate::types::{Entry, HardState, Index, Message, Time, Write};
+use crate::types::{Entries, HardState, Index, Message, Time, Write};
 
 use super::mutants::{Mutant, planted};
+use super::tail::Tail;
 
 /// The most messages that wait for writes. Any message may be lost, so the latest beyond these are.
 const WITHHELD_LIMIT: usize = 256;
@@ -29,7 +29,7 @@ const WITHHELD_LIMIT: usize = 256;
 struct Draft {
     hard_state: Option<HardState>,
     truncate_from: Option<Index>,
-    entries: Vec<Entry>,
+    entries: Tail,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -80,15 +80,8 @@ impl Writes {
     }
 
     /// Puts entries into the draft.
-    pub(super) fn append(&mut self, mut entries: Vec<Entry>) {
-        if let (Some(last), Some(first)) = (self.draft.entries.last(), entries.first()) {
-            assert!(first.index == last.index.next(), "entry {} does not follow entry {}", first.index, last.index);
-        }
-        if self.draft.entries.is_empty() {
-            self.draft.entries = entries;
-        } else {
-            self.draft.entries.append(&mut entries);
-        }
+    pub(super) fn append(&mut self, entries: &Entries) {
+        self.draft.entries.push(entries);
     }
 
     /// Entries from `from` on are no more.
@@ -99,13 +92,11 @@ impl Writes {
             }
         }
         let draft = &mut self.draft;
-        if let Some(first) = draft.entries.first().map(|entry| entry.index)
-            && from >= first
-        {
-            draft.entries.retain(|entry| entry.index < from);
+        let is_within = draft.entries.first_index().is_some_and(|first| from >= first);
+        draft.entries.truncate_from(from);
+        if is_within {
             return;
         }
-        draft.entries.clear();
         draft.truncate_from = Some(draft.truncate_from.map_or(from, |earlier| earlier.min(from)));
     }
 
@@ -116,7 +107,8 @@ impl Writes {
         }
         self.issued += 1;
         let sequence = self.issued;
-        let Draft { hard_state, truncate_from, entries } = mem::take(&mut self.draft);
+        let Draft { hard_state, truncate_from, entries } = &mut self.draft;
+        let (hard_state, truncate_from, entries) = (hard_state.take(), truncate_from.take(), entries.take());
         if let Some(last) = entries.last() {
             assert!(last.index == last_index, "the draft ends at {} but the log at {last_index}", last.index);
         }
@@ -193,7 +185,7 @@ impl Writes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Body, NodeId, Payload, Stamp, Term};
+    use crate::types::{Body, Entry, NodeId, Payload, Stamp, Term};
 
     fn entry(index: u64, term: u64) -> Entry {
         Entry { index: Index(index), term: Term(term), stamp: Stamp(0), payload: Payload::Noop }
@@ -205,8 +197,8 @@ mod tests {
         assert_eq!(writes.issue(Time(1), Index(0)), None);
         let hard_state = HardState { term: Term(1), vote: Some(NodeId(1)) };
         assert_eq!(writes.set_hard_state(hard_state), 1);
-        writes.append(vec![entry(1, 1)]);
-        writes.append(vec![entry(2, 1)]);
+        writes.append(&vec![entry(1, 1)].into());
+        writes.append(&vec![entry(2, 1)].into());
         let write = writes.issue(Time(1), Index(2)).unwrap();
         assert_eq!((write.sequence, write.hard_state, write.entries.len()), (1, Some(hard_state), 2));
         assert!(!writes.is_hard_state_durable());
@@ -218,10 +210,10 @@ mod tests {
     #[test]
     fn a_late_completion_does_not_vouch_for_entries_that_replaced_those_it_wrote() {
         let mut writes = Writes::default();
-        writes.append((1..=6).map(|index| entry(index, 1)).collect());
+        writes.append(&(1..=6).map(|index| entry(index, 1)).collect());
         writes.issue(Time(1), Index(6)).unwrap();
         writes.truncate_from(Index(5));
-        writes.append(vec![entry(5, 2), entry(6, 2)]);
+        writes.append(&vec![entry(5, 2), entry(6, 2)].into());
         let second = writes.issue(Time(2), Index(6)).unwrap();
         assert_eq!(second.truncate_from, Some(Index(5)));
         assert_eq!(writes.finish(1), Some(Index(4)));
@@ -231,16 +223,16 @@ mod tests {
     #[test]
     fn truncation_within_the_draft_needs_no_truncation_on_disk() {
         let mut writes = Writes::default();
-        writes.append(vec![entry(1, 1), entry(2, 1), entry(3, 1)]);
+        writes.append(&vec![entry(1, 1), entry(2, 1), entry(3, 1)].into());
         writes.truncate_from(Index(2));
-        writes.append(vec![entry(2, 2)]);
+        writes.append(&vec![entry(2, 2)].into());
         let write = writes.issue(Time(1), Index(2)).unwrap();
-        assert_eq!((write.truncate_from, write.entries), (None, vec![entry(1, 1), entry(2, 2)]));
-        writes.append(vec![entry(3, 2)]);
+        assert_eq!((write.truncate_from, write.entries), (None, vec![entry(1, 1), entry(2, 2)].into()));
+        writes.append(&vec![entry(3, 2)].into());
         writes.truncate_from(Index(2));
-        writes.append(vec![entry(2, 3)]);
+        writes.append(&vec![entry(2, 3)].into());
         let write = writes.issue(Time(1), Index(2)).unwrap();
-        assert_eq!((write.truncate_from, write.entries), (Some(Index(2)), vec![entry(2, 3)]));
+        assert_eq!((write.truncate_from, write.entries), (Some(Index(2)), entry(2, 3).into()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Outcome, PeerMessage, RequestId};
 use crate::core;
 use crate::storage::Job;
-use crate::types::{Entry, NodeId, SnapshotMeta};
+use crate::types::{Entries, NodeId, SnapshotMeta};
 
 /// What a replica asks of its driver. Effects of one kind must be carried out in the order they come; kinds may overtake
 /// each other. Those that are the state machine's (`Apply`, `Query`, `TakeSnapshot`, `Restore`) are of one kind.
@@ -21,7 +21,7 @@ pub enum Effect {
     /// Hand this to the storage thread; what it completes comes back by `handle_done` or `handle_storage_failure`.
     Storage(Job),
     /// Apply these, in this order, then say `applied`.
-    Apply(Vec<Entry>),
+    Apply(Entries),
     /// Ask the state machine this, then say `queried`. What the query must see has been applied.
     Query {
         /// To be given back.

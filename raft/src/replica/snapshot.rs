@@ -16,7 +16,7 @@ use super::{Doubt, Effect, Outcome, Replica, Sessions, StateMachine};
 use crate::core::Done;
 use crate::core::mutants::{Mutant, planted};
 use crate::storage::SnapshotSource;
-use crate::types::{Entry, Index, Now, SnapshotMeta};
+use crate::types::{Entries, Index, Now, SnapshotMeta};
 
 const VERSION: u8 = 2;
 
@@ -105,8 +105,8 @@ impl SnapshotPolicy {
 
 impl Replica {
     /// These are handed to the state machine: if enough has been since the last snapshot, the next one follows them.
-    pub(super) fn count_for_snapshot(&mut self, entries: &[Entry]) {
-        self.snapshots.since_bytes += entries.iter().map(|entry| entry.size_bytes() as u64).sum::<u64>();
+    pub(super) fn count_for_snapshot(&mut self, entries: &Entries) {
+        self.snapshots.since_bytes += entries.size_bytes() as u64;
         if self.snapshots.since_bytes < self.snapshots.every_bytes.max(self.snapshots.last_bytes) {
             return;
         }

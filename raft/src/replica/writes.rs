@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::requests::{Asked, Key, Origin, Stage};
 use super::{Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
 use crate::core::{Done, Proposed};
-use crate::types::{Entry, Index, NodeId, Now, SnapshotMeta, Term};
+use crate::types::{Entries, Index, NodeId, Now, SnapshotMeta, Term};
 
 /// [`Replica::applied`] was told something that does not fit what was handed out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -217,7 +217,7 @@ impl Replica {
     }
 
     /// The core has committed these: the state machine shall apply them.
-    pub(super) fn apply(&mut self, entries: Vec<Entry>) -> Effect {
+    pub(super) fn apply(&mut self, entries: Entries) -> Effect {
         self.writes.unblock();
         self.writes.applying.extend(entries.iter().map(|entry| Applying {
             index: entry.index,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::checks::{Verdict, Violation, check};
 use super::disk::SimDisk;
 use super::happening::Happening;
+use super::harms::Harm;
 use super::kv::{COMMAND_BYTES, Kv};
 use super::process::{Running, unusable};
 use super::world::{World, name};
@@ -50,7 +51,11 @@ impl World {
             return self.lose(node, "its last batch is damaged");
         }
         if dies && opened.is_err() {
-            process.disk.lose_power(&mut self.random);
+            process.disk.fail_not();
+            if self.random.chance(7_000) {
+                process.disk.lose_power(&mut self.random);
+            }
+            self.harm(Harm::DiedOpening);
             self.after(Duration::from_millis(1), Happening::Boot { node });
             return Ok(());
         }
@@ -66,7 +71,8 @@ impl World {
             Err(error) if process.disk.has_failed() => {
                 // A disk that refuses something while the log is opened: the process ends and is started again.
                 self.trace.record(self.now, &node, || format!("node {} cannot start: {error}", node + 1));
-                self.after(Duration::from_millis(20), Happening::Boot { node });
+                let pause = Duration::from_millis(self.random.pick(&[20, 300]));
+                self.after(pause, Happening::Boot { node });
                 return Ok(());
             }
             Err(error) => {
@@ -87,6 +93,7 @@ impl World {
     fn lose(&mut self, node: usize, why: &str) -> Verdict {
         self.trace.record(self.now, &node, || format!("node {} is lost: {why}", node + 1));
         self.processes[node].is_lost = true;
+        self.harm(Harm::LostDisk);
         Ok(())
     }
 

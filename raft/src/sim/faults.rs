@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::disk::BadCall;
 use super::happening::Happening;
+use super::harms::Harm;
 use super::options::FaultKind;
 use super::process::Process;
 use super::world::World;
@@ -25,6 +26,10 @@ impl World {
                 self.cut_links(kind, node);
                 self.after(down * 2, Happening::Heal);
             }
+            FaultKind::Late => {
+                self.comes_late(node);
+                self.after(self.plan.election_timeout.1 * 2 + down, Happening::Heal);
+            }
             FaultKind::BreakLink => {
                 let other = self.random.below(self.plan.nodes as u64) as usize;
                 if other != node {
@@ -38,6 +43,10 @@ impl World {
                 let effects = self.random.below(40);
                 self.processes[node].effects_left = Some(effects);
             }
+            FaultKind::PowerLossAmidCalls if self.processes[node].running.is_some() => {
+                self.processes[node].disk.fail_after(self.random.below(12));
+            }
+            FaultKind::PowerLossAmidCalls => {}
             FaultKind::Pause => self.pause(node, down),
             FaultKind::SyncFails => self.processes[node].disk.fail_next(BadCall::Sync),
             FaultKind::CallFails => {
@@ -50,6 +59,7 @@ impl World {
             }
             FaultKind::Rot | FaultKind::Misdirect => self.damage(kind, node),
             FaultKind::ClockJump => {
+                self.harm(Harm::ClockJumped);
                 self.processes[node].clock.wall_offset = 1_600_000_000_000 + self.random.below(1 << 38)
             }
         }
@@ -69,6 +79,12 @@ impl World {
         let nodes = self.plan.nodes;
         let side: Vec<bool> = (0..nodes).map(|_| self.random.chance(5_000)).collect();
         let deaf = self.random.chance(5_000);
+        self.harm(match kind {
+            FaultKind::Partition => Harm::Partitioned,
+            FaultKind::CutLinks => Harm::PartlyCut,
+            _ if deaf => Harm::Deaf,
+            _ => Harm::Mute,
+        });
         for from in 0..nodes {
             for to in 0..nodes {
                 let cut = match kind {
@@ -89,6 +105,25 @@ impl World {
         }
     }
 
+    /// A node hears what is said to it from now on about an election later, and is soon not heard any more.
+    fn comes_late(&mut self, node: usize) {
+        let delay = self.random.duration(self.plan.election_timeout);
+        for other in (0..self.plan.nodes).filter(|&other| other != node) {
+            self.network.hold_up(other, node, delay);
+        }
+        let until = self.random.duration((Duration::ZERO, self.plan.heartbeat_interval * 2));
+        self.after(until, Happening::FallsSilent { node });
+        self.harm(Harm::Late);
+    }
+
+    pub(super) fn falls_silent(&mut self, node: usize) {
+        // Unless all has been healed meanwhile.
+        for other in (0..self.plan.nodes).filter(|&other| other != node) {
+            let is_late = self.network.is_held_up(other, node);
+            self.network.set_cut(node, other, is_late);
+        }
+    }
+
     /// A new leader dies, or loses all others but perhaps one.
     pub(super) fn leader_falls(&mut self, node: usize) {
         if self.calm {
@@ -96,6 +131,7 @@ impl World {
         }
         let down = self.random.duration(self.plan.election_timeout) * self.random.pick(&[1, 2, 4]);
         self.trace.record(self.now, &(node, down), || format!("fault: the new leader {} falls for {down:?}", node + 1));
+        self.harm(Harm::Felled);
         match self.random.below(4) {
             0 => self.crash(node, false),
             1 => self.pause(node, down),
@@ -128,6 +164,7 @@ impl World {
         let process = &mut self.processes[node];
         if process.is_awake() {
             process.paused = Some(Vec::new());
+            self.harm(Harm::Paused);
             self.after(down, Happening::Resume { node });
         }
     }
@@ -144,15 +181,27 @@ impl World {
         process.paused = None;
         process.effects_left = None;
         process.timer_at = None;
-        let Some(mut running) = process.running.take() else { return };
-        if !running.taken.is_empty() || running.is_taking {
+        let Some(mut running) = process.running.take() else {
+            // A machine can lose power while nothing runs on it: what the last process had not synced goes then.
+            if loses_power {
+                process.disk.lose_power(&mut self.random);
+                self.harm(Harm::PowerLostDown);
+            }
+            return;
+        };
+        let is_in_batch = !running.taken.is_empty() || running.is_taking;
+        if is_in_batch {
             process.disk.fail_after(self.random.below(12));
             running.worker.run(&mut running.taken, &mut |_| {});
-            process.disk.fail_not();
         }
+        process.disk.fail_not();
         drop(running);
         if loses_power {
             process.disk.lose_power(&mut self.random);
+        }
+        self.harm(if loses_power { Harm::PowerLost } else { Harm::Killed });
+        if is_in_batch {
+            self.harm(Harm::DiedInBatch);
         }
         self.trace.record(self.now, &(node, loses_power), || {
             format!("node {} {}", node + 1, if loses_power { "loses power" } else { "is killed" })

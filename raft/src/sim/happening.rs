@@ -45,6 +45,8 @@ pub(super) enum Happening {
     Fault,
     /// A leader that was just elected is taken away.
     LeaderFalls { node: usize, life: u64 },
+    /// A node is not heard any more.
+    FallsSilent { node: usize },
     /// Every pair of nodes can hear each other again.
     Heal,
     /// After the faults: is everybody well?
@@ -114,6 +116,7 @@ impl Happening {
             Happening::Client { client } => format!("client {} may ask", client + 1),
             Happening::Fault => "a fault is due".to_owned(),
             Happening::LeaderFalls { node, .. } => format!("the new leader {} is to fall", node + 1),
+            Happening::FallsSilent { node } => format!("{} is not heard any more", node + 1),
             Happening::Heal => "the network heals".to_owned(),
             Happening::Probe => "is everybody well?".to_owned(),
         }

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 
 use super::checks::{Verdict, Violation, check};
 use super::happening::Happening;
+use super::harms::Harm;
 use super::mutant::Mutant;
 use super::network::Fate;
 use super::world::World;
@@ -62,6 +63,7 @@ impl World {
     /// bytes that a wrong length has promised, until what follows makes no sense.
     fn corrupt(&mut self, node: usize, to: usize) -> Verdict {
         let bytes = self.damaged_frame();
+        self.harm(Harm::Corrupted);
         let words = || format!("  bytes from {} to {} change on the way", node + 1, to + 1);
         self.trace.record(self.now, &bytes[..], words);
         let decoded = wire::decode(&mut BytesMut::from(&bytes[..]));
@@ -113,6 +115,7 @@ impl World {
         }
         let connection = self.network.connection(a, b);
         self.network.disconnect(a, b);
+        self.harm(Harm::Broken);
         for (node, peer) in [(a, b), (b, a)] {
             let delay = Duration::from_micros(self.random.below(3_000));
             self.after(delay, Happening::LinkDown { node, peer, connection });

@@ -8,7 +8,7 @@
 //!
 //! | what goes wrong | how |
 //! |---|---|
-//! | network | loss, repetition, reordering, delays longer than an election, damaged bytes, partitions: whole, partial, one-way |
+//! | network | loss, repetition, reordering, delays longer than an election, damaged bytes, partitions: whole, partial, one-way; answers that come an election late |
 //! | disk | power lost at any call, torn at any byte, any unsynced writes and names lost; failed syncs, reads and writes, no room, stalls; bits that rot, writes that land elsewhere |
 //! | process | death between any two effects, pauses, late timers, clocks that jump and that run up to 1 % wrong |
 //! | cluster | leaders that fall as soon as they are elected; up to a minority whose disks lose what they promised |
@@ -24,11 +24,14 @@
 //!
 //! ```text
 //! cargo run --release -p kodiak-raft --example sim -- --minutes 2            # new seeds every time
+//! cargo run --release -p kodiak-raft --example sim -- --minutes 2 --first 4711   # the same ones
 //! cargo run --release -p kodiak-raft --example sim -- --seeds 0..100000
 //! cargo run --release -p kodiak-raft --example sim -- --seed 4711            # replays what failed
 //! cargo run --release -p kodiak-raft --example sim -- --seed 4711 --trace    # everything that happens in it
 //! cargo run --release -p kodiak-raft --example sim --features mutants -- --mutants
 //! ```
+//!
+//! With `--faults` the runner ends with a table of what went wrong how often ([`Report::harms`]), counted where it had its effect.
 //!
 //! What once failed is kept in `raft/tests/sim_seeds.txt`, which the tests run. The last command is the mutation gate: it
 //! builds in one [`Mutant`] after the other and shows how many seeds it takes to notice.
@@ -47,6 +50,7 @@ mod clock;
 mod disk;
 mod faults;
 mod happening;
+mod harms;
 mod kv;
 mod linearizability;
 mod links;
@@ -65,6 +69,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+pub use harms::Harms;
 pub use mutant::{Mutant, mutants};
 pub use options::Options;
 
@@ -105,6 +110,8 @@ pub struct Report {
     pub reads_answered: u64,
     /// For how many keys the search for an order of the answers was given up.
     pub undecided_keys: u64,
+    /// What went wrong, and how often.
+    pub harms: Harms,
     /// A hash of everything that happened.
     pub trace_hash: u64,
 }
@@ -203,6 +210,7 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
         writes_answered: world.checks.history.writes_answered,
         reads_answered: world.checks.history.reads_answered,
         undecided_keys: world.checks.history.undecided,
+        harms: world.harms(),
         trace_hash: world.trace.hash(),
     })
 }

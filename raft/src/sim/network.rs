@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::harms::{Harm, Harms};
 use super::options::NetworkPlan;
 use super::random::Random;
 use crate::types::Time;
@@ -17,10 +18,15 @@ pub(super) struct Network {
     nodes: usize,
     /// `cut[from * nodes + to]`.
     cut: Vec<bool>,
+    /// How much later than usual messages arrive, by directed pair.
+    held_up: Vec<Duration>,
+    /// When the last message so far arrives, by directed pair.
+    last_arrival: Vec<Time>,
     /// Connections, under both of their ends' places; only `from < to` is used.
     connections: Vec<Connection>,
     /// When the last thing that must keep its order arrives, by directed pair.
     ordered_until: Vec<Time>,
+    pub(super) harms: Harms,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,8 +56,11 @@ impl Network {
             plan,
             nodes,
             cut: vec![false; pairs],
+            held_up: vec![Duration::ZERO; pairs],
+            last_arrival: vec![Time(0); pairs],
             connections: vec![Connection::default(); pairs],
             ordered_until: vec![Time(0); pairs],
+            harms: Harms::default(),
         }
     }
 
@@ -68,8 +77,19 @@ impl Network {
         self.cut[pair] = cut;
     }
 
+    /// From now on messages take so much longer.
+    pub(super) fn hold_up(&mut self, from: usize, to: usize, delay: Duration) {
+        let pair = self.pair(from, to);
+        self.held_up[pair] = delay;
+    }
+
+    pub(super) fn is_held_up(&self, from: usize, to: usize) -> bool {
+        !self.held_up[self.pair(from, to)].is_zero()
+    }
+
     pub(super) fn heal(&mut self) {
         self.cut.fill(false);
+        self.held_up.fill(Duration::ZERO);
     }
 
     /// Whether neither direction is cut.
@@ -99,13 +119,27 @@ impl Network {
 
     /// What becomes of a message between cores.
     pub(super) fn datagram(&mut self, now: Time, from: usize, to: usize, random: &mut Random) -> Fate {
-        if self.cut[self.pair(from, to)] || random.chance(self.plan.loss) {
+        let pair = self.pair(from, to);
+        if self.cut[pair] {
+            self.harms.count(Harm::Cut);
+            return Fate::Lost;
+        }
+        if random.chance(self.plan.loss) {
+            self.harms.count(Harm::Lost);
             return Fate::Lost;
         }
         let straggles = random.chance(self.plan.straggling);
         let delay = if straggles { random.duration((Duration::ZERO, self.plan.straggles)) } else { self.delay(random) };
-        let first = now.after(delay);
+        let first = now.after(delay + self.held_up[pair]);
         let second = random.chance(self.plan.duplication).then(|| now.after(self.delay(random) * 3));
+        let happened = [
+            (straggles, Harm::Straggled),
+            (second.is_some(), Harm::Repeated),
+            (!self.held_up[pair].is_zero(), Harm::HeldUp),
+            (first < self.last_arrival[pair], Harm::Overtaken),
+        ];
+        happened.into_iter().filter(|(happened, _)| *happened).for_each(|(_, harm)| self.harms.count(harm));
+        self.last_arrival[pair] = first.max(self.last_arrival[pair]);
         Fate::Arrives(first, second)
     }
 
@@ -120,7 +154,7 @@ impl Network {
             self.connections[link].is_doomed = true;
             return Fate::Breaks(now.after(self.delay(random) * 4));
         }
-        let arrival = now.after(self.delay(random)).max(self.ordered_until[pair]);
+        let arrival = now.after(self.delay(random) + self.held_up[pair]).max(self.ordered_until[pair]);
         self.ordered_until[pair] = arrival;
         Fate::Arrives(arrival, None)
     }

@@ -101,6 +101,9 @@ pub(super) enum FaultKind {
     CutLinks,
     /// A node hears nothing, or is not heard.
     Deaf,
+    /// A node is not heard, and what it hears comes late: the others may have chosen another leader before it hears the last
+    /// answers to what it said.
+    Late,
     /// Connections break; nothing else.
     BreakLink,
     /// A process dies; what it wrote stays in the kernel's memory.
@@ -111,6 +114,8 @@ pub(super) enum FaultKind {
     Blackout,
     /// The machine loses power between two of the next effects.
     PowerLossAmidEffects,
+    /// The machine loses power between two of the next calls to its disk.
+    PowerLossAmidCalls,
     /// A process stops for a while and goes on.
     Pause,
     /// A sync fails.
@@ -127,15 +132,17 @@ pub(super) enum FaultKind {
     ClockJump,
 }
 
-const ALL_FAULTS: [FaultKind; 15] = [
+const ALL_FAULTS: [FaultKind; 17] = [
     FaultKind::Partition,
     FaultKind::CutLinks,
     FaultKind::Deaf,
+    FaultKind::Late,
     FaultKind::BreakLink,
     FaultKind::Kill,
     FaultKind::PowerLoss,
     FaultKind::Blackout,
     FaultKind::PowerLossAmidEffects,
+    FaultKind::PowerLossAmidCalls,
     FaultKind::Pause,
     FaultKind::SyncFails,
     FaultKind::CallFails,
@@ -167,7 +174,7 @@ impl Plan {
             drift: random.pick(&[0, 50, MOST_DRIFT]),
             timer_delay: micros(random.pick(&[0, 100, 20_000])),
             apply_delay: random.chance(5_000).then(|| (micros(1), micros(random.pick(&[100, 20_000])))),
-            segment_bytes: random.pick(&[4_096, 8_192, 16_384]),
+            segment_bytes: random.pick(&[1_024, 4_096, 16_384]),
             tail_bytes: random.pick(&[1, 300, 2_000, 1 << 20]),
             message_bytes: random.pick(&[1, 200, 1 << 20]),
             in_flight_messages: random.pick(&[1, 2, 256]),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::checks::{Verdict, check};
 use super::happening::Happening;
+use super::harms::Harm;
 use super::mutant::Mutant;
 use super::world::World;
 use crate::core::Done;
@@ -43,6 +44,7 @@ impl World {
         let mut latency = self.random.duration(self.plan.disk_latency);
         if !self.calm && self.random.chance(self.plan.disk_stall) {
             latency = self.plan.election_timeout.1 * 3;
+            self.harm(Harm::Stalled);
         }
         let life = self.processes[node].life;
         let Some(running) = &mut self.processes[node].running else { return };
@@ -61,6 +63,11 @@ impl World {
         running.is_taking = running.worker.run(&mut running.taken, &mut |completion| completions.push(completion));
         running.is_storage_busy = running.is_taking || !running.queued.is_empty();
         let (life, is_busy) = (process.life, running.is_storage_busy);
+        if process.disk.is_dark() {
+            self.harm(Harm::PowerLostAmidCalls);
+            self.crash(node, true);
+            return Ok(());
+        }
         self.became_durable(node, &changes, &completions);
         if is_busy {
             self.after(Duration::ZERO, Happening::StorageBegins { node, life });
@@ -106,6 +113,11 @@ impl World {
         process.disk.set_tag(0);
         let mut failure = None;
         running.worker.idle(&mut |completion| failure = Some(completion));
+        if process.disk.is_dark() {
+            self.harm(Harm::PowerLostAmidCalls);
+            self.crash(node, true);
+            return Ok(());
+        }
         failure.map_or(Ok(()), |failure| self.complete(node, failure))
     }
 
@@ -122,7 +134,12 @@ impl World {
                         format!("node {} has received a snapshot that is damaged, and no disk is", node + 1)
                     })?;
                 }
-                self.input(node, |running, now| running.replica.handle_done(now, done))
+                let is_installed = matches!(done, Done::SnapshotInstalled { .. });
+                self.input(node, |running, now| running.replica.handle_done(now, done))?;
+                match &self.processes[node].running {
+                    Some(running) if is_installed => self.checks.log_is_as_written(node, running.replica.core()),
+                    _ => Ok(()),
+                }
             }
             Completion::Failed(error) => {
                 self.input(node, |running, now| running.replica.handle_storage_failure(now, &error))

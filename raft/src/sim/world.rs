@@ -11,6 +11,7 @@ use super::clients::Clients;
 use super::clock::Clock;
 use super::disk::{Lies, SimDisk};
 use super::happening::Happening;
+use super::harms::{Harm, Harms};
 use super::mutant::Mutant;
 use super::network::Network;
 use super::options::{NetworkPlan, Options, Plan};
@@ -64,6 +65,7 @@ pub(super) struct World {
     pub(super) calm: bool,
     pub(super) steps: u64,
     pub(super) boots: u64,
+    harms: Harms,
     /// After the faults, a write has succeeded and all nodes are alike.
     pub(super) converged: bool,
 }
@@ -100,11 +102,14 @@ impl World {
             calm: false,
             steps: 0,
             boots: 0,
+            harms: Harms::default(),
             converged: false,
             mutant: options.mutant,
             random,
             plan,
         };
+        let drifting = world.processes.iter().filter(|process| process.clock.speed != 1_000_000).count();
+        (0..drifting).for_each(|_| world.harms.count(Harm::Drifting));
         world.begin();
         world
     }
@@ -120,6 +125,19 @@ impl World {
         if !self.plan.faults.is_empty() {
             self.after(self.plan.fault_interval.1, Happening::Fault);
         }
+    }
+
+    /// Takes note of what has gone wrong.
+    pub(super) fn harm(&mut self, harm: Harm) {
+        self.harms.count(harm);
+    }
+
+    /// All that has gone wrong.
+    pub(super) fn harms(&self) -> Harms {
+        let mut harms = self.harms;
+        harms.add(&self.network.harms);
+        self.processes.iter().for_each(|process| harms.add(&process.disk.harms()));
+        harms
     }
 
     pub(super) fn at(&mut self, at: Time, what: Happening) {
@@ -206,7 +224,7 @@ impl World {
             }
             Happening::Apply { node, .. } => self.apply(node),
             Happening::GivesUp { node, .. } => {
-                let loses_power = self.random.chance(5_000);
+                let loses_power = self.processes[node].disk.is_dark() || self.random.chance(5_000);
                 self.crash(node, loses_power);
                 Ok(())
             }
@@ -226,6 +244,10 @@ impl World {
             }
             Happening::LeaderFalls { node, .. } => {
                 self.leader_falls(node);
+                Ok(())
+            }
+            Happening::FallsSilent { node } => {
+                self.falls_silent(node);
                 Ok(())
             }
             Happening::Heal => {
@@ -275,6 +297,7 @@ impl World {
             let Some(effect) = running.replica.poll() else { break };
             if let Some(left) = &mut process.effects_left {
                 if *left == 0 {
+                    self.harms.count(Harm::PowerLostAmidEffects);
                     self.crash(node, true);
                     return Ok(());
                 }
@@ -324,6 +347,9 @@ impl World {
         let life = process.life;
         let late = if self.calm { Duration::ZERO } else { self.plan.timer_delay };
         let late = self.random.duration((Duration::ZERO, late));
+        if late > Duration::from_millis(1) {
+            self.harms.count(Harm::TimerLate);
+        }
         self.at(deadline.after(late), Happening::Timer { node, life });
     }
 

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::types::{
-    ClusterId, Configuration, DiskId, Entry, GroupId, HardState, Identity, Index, Member, NodeId, Payload, Proposal,
-    SessionCommand, SessionId, Stamp, Term,
+    ClusterId, Configuration, DiskId, Entries, Entry, GroupId, HardState, Identity, Index, Member, NodeId, Payload,
+    Proposal, SessionCommand, SessionId, Stamp, Term,
 };
 
 /// Why bytes could not be decoded.
@@ -207,7 +207,7 @@ pub fn get_entry(from: &mut Decoder<impl Buf>) -> Result<Entry, DecodeError> {
 ///
 /// # Panics
 /// If there are 2^32 or more; they would not fit any frame.
-pub fn put_entries(out: &mut impl BufMut, entries: &[Entry]) {
+pub fn put_entries(out: &mut impl BufMut, entries: &Entries) {
     out.put_u32_le(length_u32(entries.len()));
     for entry in entries {
         put_entry(out, entry);
@@ -218,17 +218,13 @@ pub fn put_entries(out: &mut impl BufMut, entries: &[Entry]) {
 ///
 /// # Errors
 /// If there are not so many entries.
-pub fn get_entries(from: &mut Decoder<impl Buf>) -> Result<Vec<Entry>, DecodeError> {
+pub fn get_entries(from: &mut Decoder<impl Buf>) -> Result<Entries, DecodeError> {
     let count = from.u32("a count of entries")? as usize;
     // A count can claim anything; memory is taken only for what the bytes at hand can hold.
     if count > from.remaining() / ENTRY_HEADER_BYTES {
         return Err(DecodeError::Short { what: "the entries" });
     }
-    let mut entries = Vec::with_capacity(count);
-    for _ in 0..count {
-        entries.push(get_entry(from)?);
-    }
-    Ok(entries)
+    (0..count).map(|_| get_entry(from)).collect()
 }
 
 /// Writes term and vote: `[term u64][vote u64]`, 0 for no vote.

@@ -57,7 +57,7 @@ pub struct TornTail {
 /// let founding = Configuration::of_voters([(NodeId(1), Member::default())]);
 /// let mut log = Log::create(RealDisk::open(folder.path())?, &identity, &founding, LogOptions::default())?;
 /// let entry = Entry { index: Index(1), term: Term(1), stamp: Stamp(0), payload: Payload::Noop };
-/// log.append(&Write { sequence: 1, hard_state: None, truncate_from: None, entries: vec![entry.clone()] })?;
+/// log.append(&Write { sequence: 1, hard_state: None, truncate_from: None, entries: entry.clone().into() })?;
 /// log.sync()?; // now it is durable
 /// drop(log);
 ///

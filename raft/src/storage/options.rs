@@ -3,7 +3,7 @@
 /// Settings of a [`Log`](super::Log). They may differ from one opening to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOptions {
-    /// How long a segment file is made, in bytes; one that must hold a longer frame is made longer. At least 4 KiB are
+    /// How long a segment file is made, in bytes; one that must hold a longer frame is made longer. At least 1 KiB is
     /// used. Default 16 MiB: a new segment costs four syncs, which is nothing once in 16 MiB, and opening a log reads a
     /// segment into memory at a time.
     pub segment_bytes: u64,
@@ -20,6 +20,6 @@ impl Default for LogOptions {
 
 impl LogOptions {
     pub(super) fn segment_bytes(&self) -> u64 {
-        self.segment_bytes.max(4096).next_multiple_of(4096)
+        self.segment_bytes.max(1024).next_multiple_of(1024)
     }
 }

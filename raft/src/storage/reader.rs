@@ -9,7 +9,7 @@ use super::locator::Run;
 use super::segment::{self, Active};
 use super::{Disk, DiskFile, StorageError};
 use crate::core::Fetch;
-use crate::types::{Entry, Index};
+use crate::types::{Entries, Entry, Index};
 
 /// How much is read at a time.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -40,7 +40,7 @@ impl Wanted {
     }
 
     /// Takes the entries of a frame that are wanted, up to `end` (exclusive). `false` if one before them is missing.
-    fn take(&mut self, entries: Vec<Entry>, end: Option<Index>) -> bool {
+    fn take(&mut self, entries: &Entries, end: Option<Index>) -> bool {
         for entry in entries {
             if self.is_done() || end.is_some_and(|end| entry.index >= end) {
                 break;
@@ -58,7 +58,7 @@ impl Wanted {
             }
             self.left_bytes = self.left_bytes.saturating_sub(bytes);
             self.next = self.next.next();
-            self.entries.push(entry);
+            self.entries.push(entry.clone());
         }
         true
     }
@@ -109,7 +109,7 @@ fn read_run<F: DiskFile>(file: &F, run: Run, end: Option<Index>, wanted: &mut Wa
             let body = chunk.slice(HEADER_BYTES..HEADER_BYTES + frame.body_bytes);
             let corrupt = |what| StorageError::corrupt(&segment::name(run.segment), offset, what);
             let write = body::get_step(body).map_err(|error| corrupt(error.to_string()))?;
-            if !wanted.take(write.entries, end) {
+            if !wanted.take(&write.entries, end) {
                 return Err(corrupt(format!("entry {} should be here", wanted.next)));
             }
         }

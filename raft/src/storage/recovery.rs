@@ -29,6 +29,7 @@ use crate::types::{Index, SnapshotMeta};
 /// [`Log::open`].
 pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Log<D>, Recovered), StorageError> {
     let Some(file) = what_is_there(&mut disk)? else { return Err(StorageError::NoLog) };
+    make_names_durable(&mut disk)?;
     let numbers = segment::list(&mut disk)?;
     let Some(&last_number) = numbers.last() else {
         return Err(StorageError::corrupt(&file, 0, "the log that this snapshot belongs to is missing"));
@@ -67,6 +68,12 @@ pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Log<
     let Replay { contents, chain, .. } = replay;
     let log = Log::assemble(Parts { disk, identity, founding, contents, spares, shelf, origin, active, chain });
     Ok((log, recovered))
+}
+
+/// Who was killed may have left names that are not durable, and what opening does builds on the names it finds: the next segment
+/// must not outlive the name of the one before it, nor what is removed the name of the snapshot that stands for it.
+fn make_names_durable<D: Disk>(disk: &mut D) -> Result<(), StorageError> {
+    disk.sync_directory().map_err(|error| StorageError::io("sync", "the data folder", &error))
 }
 
 /// A file that says that the disk holds a log, or held one.

@@ -92,18 +92,12 @@ impl Room {
     pub(super) fn make<D: Disk>(self, disk: &mut D, number: u64, content: &[u8]) -> Result<D::File, StorageError> {
         assert!(content.len() as u64 <= self.capacity_bytes, "the file was chosen for its content");
         let name = segment::name(number);
-        let (temporary, mut file) = match self.spare {
-            Some(spare) => {
-                let file = disk.open(&spare).map_err(|error| StorageError::io("open", &spare, &error))?;
-                (spare, file)
-            }
-            None => {
-                let temporary = segment::temporary_name(number);
-                let file = disk
-                    .create(&temporary, self.capacity_bytes)
-                    .map_err(|error| StorageError::io("create", &temporary, &error))?;
-                (temporary, file)
-            }
+        let temporary = segment::temporary_name(number);
+        let mut file = match &self.spare {
+            Some(spare) => take_over(disk, spare, &temporary)?,
+            None => disk
+                .create(&temporary, self.capacity_bytes)
+                .map_err(|error| StorageError::io("create", &temporary, &error))?,
         };
         file.write_at(content, 0).map_err(|error| StorageError::io("write", &temporary, &error))?;
         file.sync().map_err(|error| StorageError::io("sync", &temporary, &error))?;
@@ -111,4 +105,13 @@ impl Room {
         disk.sync_directory().map_err(|error| StorageError::io("sync the folder of", &name, &error))?;
         Ok(file)
     }
+}
+
+/// Gives a spare the name of a segment in the making, durably, before a byte of it is written. If it kept its own, an attempt
+/// that fails would leave frames with the coming segment's tag in a spare, and the next attempt at the same segment could
+/// take them for its own.
+fn take_over<D: Disk>(disk: &mut D, spare: &str, temporary: &str) -> Result<D::File, StorageError> {
+    disk.rename(spare, temporary).map_err(|error| StorageError::io("rename", spare, &error))?;
+    disk.sync_directory().map_err(|error| StorageError::io("sync the folder of", temporary, &error))?;
+    disk.open(temporary).map_err(|error| StorageError::io("open", temporary, &error))
 }

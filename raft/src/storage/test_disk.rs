@@ -1,7 +1,7 @@
 //! A disk in memory for this room's tests: it knows what is durable, can lose the rest, and can fail.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
@@ -19,7 +19,7 @@ struct Content {
 #[derive(Clone, Debug)]
 enum Change {
     Create(String, usize),
-    Rename(String, String),
+    Rename(String, String, usize),
     Remove(String),
 }
 
@@ -27,9 +27,9 @@ impl Change {
     fn apply(&self, names: &mut BTreeMap<String, usize>) {
         match self {
             Change::Create(name, content) => drop(names.insert(name.clone(), *content)),
-            Change::Rename(from, to) => {
-                let content = names.remove(from).expect("changes come in order");
-                names.insert(to.clone(), content);
+            Change::Rename(from, to, content) => {
+                names.remove(from);
+                names.insert(to.clone(), *content);
             }
             Change::Remove(name) => drop(names.remove(name)),
         }
@@ -99,8 +99,8 @@ impl TestDisk {
     }
 
     /// The power fails: of each file's unsynced 512-byte sectors those survive whose bit in `sectors` is set, and of the
-    /// changes of names the first `changes`.
-    pub(super) fn crash(&self, sectors: u64, changes: usize) {
+    /// changes of names those whose bit in `changes` is.
+    pub(super) fn crash(&self, sectors: u64, changes: u64) {
         let mut state = self.0.borrow_mut();
         let state = &mut *state;
         for content in &mut state.contents {
@@ -114,15 +114,22 @@ impl TestDisk {
             }
             content.durable = content.current.clone();
         }
-        for change in state.changes.drain(..).take(changes) {
-            change.apply(&mut state.durable_names);
+        for (at, change) in state.changes.drain(..).enumerate() {
+            if changes >> at & 1 == 1 {
+                change.apply(&mut state.durable_names);
+            }
         }
         state.names = state.durable_names.clone();
     }
 
-    /// How many changes of names are not durable.
-    pub(super) fn unsynced_changes(&self) -> usize {
-        self.0.borrow().changes.len()
+    /// What [`crash`](Self::crash) may keep of the changes of names that are not durable: the first ones, however many, all but
+    /// one, and one alone.
+    pub(super) fn subsets_of_changes(&self) -> BTreeSet<u64> {
+        let count = self.0.borrow().changes.len();
+        assert!(count < 64, "{count} changes of names are not durable");
+        let all = (1 << count) - 1;
+        let first = (0..=count).map(|count| (1 << count) - 1);
+        first.chain((0..count).flat_map(|at| [1 << at, all & !(1 << at)])).collect()
     }
 
     /// The power fails just after everything happened to reach the disk.
@@ -198,7 +205,7 @@ impl Disk for TestDisk {
         state.spend()?;
         let content = state.names.remove(from).ok_or_else(|| missing(from))?;
         state.names.insert(to.to_owned(), content);
-        state.changes.push(Change::Rename(from.to_owned(), to.to_owned()));
+        state.changes.push(Change::Rename(from.to_owned(), to.to_owned(), content));
         Ok(())
     }
 

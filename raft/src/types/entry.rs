@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Configuration, Index, NodeId, SessionId, SnapshotMeta, Stamp, Term, TermTable};
+use super::{Configuration, Entries, Index, NodeId, SessionId, SnapshotMeta, Stamp, Term, TermTable};
 
 /// What limits in bytes count for an entry besides its payload.
 const ENTRY_BYTES: usize = 32;
@@ -171,7 +171,7 @@ pub struct Write {
     /// Entries from here on are removed before `entries` are appended.
     pub truncate_from: Option<Index>,
     /// Appended: consecutive, and the first follows the last one that remains.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
 }
 
 /// What a node finds on its disk when it starts.

@@ -1,6 +1,6 @@
 //! What cores say to each other.
 
-use super::{Chunk, Entry, Index, NodeId, SnapshotMeta, Term};
+use super::{Chunk, Entries, Index, NodeId, SnapshotMeta, Term};
 
 /// A message from one core to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,7 +52,7 @@ pub enum Body {
         /// Its term.
         previous_term: Term,
         /// The entries, consecutive.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// The leader's commit index.
         commit: Index,
         /// The leader's latest round: echoed, so that it knows which of its messages its followers had when they

@@ -3,6 +3,7 @@
 //! Nothing here decides anything. Names are those of the Raft dissertation (Ongaro, 2014).
 
 mod configuration;
+mod entries;
 mod entry;
 mod id;
 mod message;
@@ -11,6 +12,8 @@ mod terms;
 mod time;
 
 pub use configuration::{Configuration, Member};
+pub(crate) use entries::Run;
+pub use entries::{Entries, Iter};
 pub use entry::{Entry, HardState, Payload, Proposal, Saved, SessionCommand, Write};
 pub use id::{ClusterId, DiskId, GroupId, Identity, Index, NodeId, SessionId, Term};
 pub use message::{Body, Message};

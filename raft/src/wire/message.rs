@@ -21,7 +21,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::storage::codec::{self, DecodeError, Decoder};
-use crate::types::{Body, Chunk, Index, Message, NodeId, SnapshotMeta, Stamp, Term};
+use crate::types::{Body, Chunk, Entries, Index, Message, NodeId, SnapshotMeta, Stamp, Term};
 
 macro_rules! kinds {
     ($($name:ident = $number:literal),* $(,)?) => {
@@ -180,7 +180,7 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Body, DecodeErro
             previous_term: term(from, "a previous term")?,
             commit: index(from, "a commit index")?,
             round: from.u64("a round")?,
-            entries: if kind == Kind::Heartbeat { Vec::new() } else { codec::get_entries(from)? },
+            entries: if kind == Kind::Heartbeat { Entries::new() } else { codec::get_entries(from)? },
         },
         Kind::Appended => Body::Appended { matched: index(from, "a matched index")?, round: from.u64("a round")? },
         Kind::Rejected => Body::Rejected {

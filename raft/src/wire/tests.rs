@@ -35,7 +35,7 @@ fn body() -> impl Strategy<Value = Body> {
             |(previous_index, previous_term, entries, commit, round)| Body::AppendEntries {
                 previous_index,
                 previous_term,
-                entries,
+                entries: entries.into(),
                 commit,
                 round
             }
@@ -256,7 +256,7 @@ fn raft(body: Body) -> PeerMessage {
 
 fn append(entries: Vec<Entry>) -> PeerMessage {
     let (previous_index, previous_term) = (Index(4), Term(5));
-    raft(Body::AppendEntries { previous_index, previous_term, entries, commit: Index(6), round: 7 })
+    raft(Body::AppendEntries { previous_index, previous_term, entries: entries.into(), commit: Index(6), round: 7 })
 }
 
 fn command(bytes: &'static [u8]) -> Entry {
@@ -290,8 +290,8 @@ fn commands_are_not_copied() {
     else {
         panic!("an append")
     };
-    for entry in entries {
-        let Payload::Command(command) = entry.payload else { panic!("a command") };
+    for entry in &entries {
+        let Payload::Command(command) = &entry.payload else { panic!("a command") };
         assert!(memory.contains(&command.as_ptr()));
     }
 }

@@ -403,9 +403,9 @@ impl Cluster {
                 self.say("applies", format!("{node}: {}", show::entries(&entries)));
                 let (index, stamp) = entries.last().map(|entry| (entry.index, entry.stamp)).ok_or("applies nothing")?;
                 self.place(node)?.stamp = stamp;
-                for entry in entries {
+                for entry in &entries {
                     let first = self.applied.entry(entry.index).or_insert_with(|| entry.clone());
-                    if *first != entry {
+                    if first != entry {
                         return Err(format!("broken promise: entry {} is applied in two versions", entry.index));
                     }
                 }

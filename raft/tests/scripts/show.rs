@@ -38,8 +38,8 @@ fn entry(entry: &Entry) -> String {
     }
 }
 
-pub(super) fn entries(entries: &[Entry]) -> String {
-    entries.iter().map(entry).collect::<Vec<_>>().join(" ")
+pub(super) fn entries<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
+    entries.into_iter().map(entry).collect::<Vec<_>>().join(" ")
 }
 
 /// Of every index up to the last; 0 where it is compacted.

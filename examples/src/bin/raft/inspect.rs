@@ -11,7 +11,7 @@ use kodiak_raft::{
         Recovered, StorageError,
         inspect::{Damage, Folder, FrameContent, FrameReport, OpeningReport, Rest, SegmentReport, SnapshotReport},
     },
-    types::{self, Configuration, Entry, HardState, Payload, SessionCommand},
+    types::{self, Configuration, Entries, Entry, HardState, Payload, SessionCommand},
 };
 
 /// Flags of `raft inspect`.
@@ -134,7 +134,7 @@ fn print_frame(out: &mut impl Write, frame: &FrameReport, with_entries: bool) ->
 }
 
 /// `entries 3 to 7 of term 2: 4 commands (120 bytes), 1 configuration`
-fn summary(entries: &[Entry]) -> Option<String> {
+fn summary(entries: &Entries) -> Option<String> {
     let (first, last) = (entries.first()?, entries.last()?);
     let mut text = if first.index == last.index {
         format!("entry {} of term {}", first.index, first.term)

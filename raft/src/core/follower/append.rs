@@ -2,14 +2,14 @@
 
 use crate::core::Core;
 use crate::core::mutants::{Mutant, planted};
-use crate::types::{Body, Entry, Index, NodeId, Stamp, Term};
+use crate::types::{Body, Entries, Entry, Index, NodeId, Stamp, Term};
 
 /// The fields of AppendEntries.
 #[derive(Debug)]
 pub(in crate::core) struct Append {
     pub(in crate::core) previous_index: Index,
     pub(in crate::core) previous_term: Term,
-    pub(in crate::core) entries: Vec<Entry>,
+    pub(in crate::core) entries: Entries,
     pub(in crate::core) commit: Index,
     pub(in crate::core) round: u64,
 }
@@ -50,7 +50,7 @@ impl Core {
         let base = self.log.base();
         if previous_index < base {
             // Up to the base everything is committed, so the leader has it, too (leader completeness).
-            entries.retain(|entry| entry.index > base);
+            entries = entries.after_first(entries.iter().take_while(|entry| entry.index <= base).count());
         } else if is_known != Some(previous_term) && !is_blind {
             return self.reject(from, previous_index, previous_term, round);
         }
@@ -87,29 +87,20 @@ impl Core {
     ///  ours     1 1 2 2 2              entries 4 4 after index 2: index 3 differs, so 3, 4 and 5 go
     ///  entries      4 4                entries 2 2 after index 2: nothing differs, nothing goes, not even index 5
     /// ```
-    fn accept(&mut self, mut entries: Vec<Entry>) {
+    fn accept(&mut self, entries: Entries) {
         let is_hasty = planted(Mutant::TruncateWithoutConflict);
         let is_known = |entry: &&Entry| {
             self.log.terms().term_at(entry.index) == Some(entry.term) && (!is_hasty || entry.index <= self.log.commit())
         };
-        let known = entries.iter().take_while(is_known).count();
-        if known == entries.len() {
-            return;
-        }
-        entries.drain(..known);
-        let first = entries[0].index;
+        let entries = entries.after_first(entries.iter().take_while(is_known).count());
+        let Some(&Entry { index: first, term, .. }) = entries.first() else { return };
         if first <= self.log.last_index() {
             // The only place where anything is ever removed: the terms at `first` differ, which proves the conflict.
-            assert!(
-                is_hasty || self.log.terms().term_at(first) != Some(entries[0].term),
-                "nothing conflicts at {first}"
-            );
+            assert!(is_hasty || self.log.terms().term_at(first) != Some(term), "nothing conflicts at {first}");
             self.log.truncate_from(first);
             self.writes.truncate_from(first);
         }
-        for entry in &entries {
-            self.log.append(entry.clone());
-        }
-        self.writes.append(entries);
+        self.log.append(&entries);
+        self.writes.append(&entries);
     }
 }

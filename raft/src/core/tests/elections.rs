@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::network::Network;
 use crate::core::{Event, Role};
-use crate::types::{Body, Index, Message, NodeId, Term, Time};
+use crate::types::{Body, Entries, Index, Message, NodeId, Term, Time};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -177,7 +177,7 @@ fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
     network.deliver(stranger(Body::AppendEntries {
         previous_index,
         previous_term,
-        entries: vec![],
+        entries: Entries::new(),
         commit: Index(0),
         round: 1,
     }));

@@ -35,9 +35,9 @@ impl Disk {
         if let Some(from) = write.truncate_from {
             self.entries.truncate(from.0 as usize - 1);
         }
-        for entry in write.entries {
+        for entry in &write.entries {
             assert_eq!(entry.index, Index(self.entries.len() as u64 + 1), "a gap on disk");
-            self.entries.push(entry);
+            self.entries.push(entry.clone());
         }
     }
 
@@ -207,7 +207,7 @@ impl Network {
                 }
                 Action::Apply(entries) => {
                     let index = entries.last().unwrap().index;
-                    node.applied.extend(entries);
+                    node.applied.extend(entries.iter().cloned());
                     node.core.handle_done(now, Done::Applied { index });
                 }
                 Action::Restore(meta) => {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::network::Network;
 use crate::core::{Done, ProposeError, Role};
-use crate::types::{Body, Entry, Index, Message, NodeId, Payload, Stamp, Term};
+use crate::types::{Body, Entries, Entry, Index, Message, NodeId, Payload, Stamp, Term};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -71,7 +71,7 @@ pub(super) fn figure_8_only_an_entry_of_the_leaders_own_term_commits() {
     }
     // Its no-op at index 3 never arrives anywhere; entry 2 does, on S3, by a message of its own.
     network.wire.clear();
-    let entries = vec![Entry { index: Index(2), ..super::network::entry(2, 2) }];
+    let entries = Entry { index: Index(2), ..super::network::entry(2, 2) }.into();
     let (previous_index, previous_term) = (Index(1), Term(1));
     let body = Body::AppendEntries { previous_index, previous_term, entries, commit: Index(0), round: 1 };
     network.deliver(Message { from: NodeId(1), to: NodeId(3), term: Term(4), body });
@@ -116,7 +116,7 @@ pub(super) fn a_commit_index_reaches_no_further_than_what_this_leader_has_verifi
     // The follower has entries 2 and 3 of an old leader. A heartbeat that verifies index 1 says that 3 is committed.
     let mut network = Network::with_logs(&[vec![1, 1, 1], vec![1, 2, 2], vec![1, 2, 2]], |_| {});
     let (previous_index, previous_term, commit) = (Index(1), Term(1), Index(3));
-    let body = Body::AppendEntries { previous_index, previous_term, entries: vec![], commit, round: 1 };
+    let body = Body::AppendEntries { previous_index, previous_term, entries: Entries::new(), commit, round: 1 };
     network.nodes.get_mut(&NodeId(2)).unwrap().is_disk_slow = true;
     let now = network.clock();
     let core = &mut network.node(1).core;
@@ -136,18 +136,18 @@ pub(super) fn an_acknowledgement_never_speaks_for_entries_of_an_earlier_leader_o
         round,
     };
     let from_2 = |body| Message { from: NodeId(2), to: NodeId(1), term: Term(2), body };
-    network.deliver(from_2(append(vec![], 1)));
+    network.deliver(from_2(append(Entries::new(), 1)));
     assert!(network.wire.is_empty(), "the new term is not on disk");
     network.finish_write(1);
     assert_eq!(network.wire.pop_front().unwrap().body, Body::Appended { matched: Index(1), round: 1 });
     let entry = |index, term| Entry { stamp: Stamp(5), ..super::network::entry(index, term) };
-    network.deliver(from_2(append(vec![entry(2, 2)], 1)));
+    network.deliver(from_2(append(entry(2, 2).into(), 1)));
     assert!(network.wire.is_empty(), "nor is the entry");
-    network.deliver(from_2(append(vec![], 2)));
+    network.deliver(from_2(append(Entries::new(), 2)));
     assert_eq!(network.wire.pop_front().unwrap().body, Body::Appended { matched: Index(1), round: 2 }, "a round is");
     network.finish_write(1);
     assert_eq!(network.wire.pop_front().unwrap().body, Body::Appended { matched: Index(2), round: 2 });
-    network.deliver(from_2(append(vec![entry(2, 2)], 2)));
+    network.deliver(from_2(append(entry(2, 2).into(), 2)));
     assert_eq!(network.wire.pop_front().unwrap().body, Body::Appended { matched: Index(2), round: 2 }, "repeated");
 }
 

@@ -236,7 +236,7 @@ pub(super) fn while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_
     let body = Body::AppendEntries {
         previous_index: snapshot.index,
         previous_term: snapshot.term,
-        entries: vec![entry],
+        entries: entry.into(),
         commit: snapshot.index,
         round: 1,
     };
@@ -351,7 +351,7 @@ pub(super) fn a_snapshot_brings_the_configuration_as_of_its_index() {
         let body = Body::AppendEntries {
             previous_index: previous.0,
             previous_term: previous.1,
-            entries: vec![entry.clone()],
+            entries: entry.clone().into(),
             commit: previous.0,
             round,
         };

@@ -11,7 +11,7 @@ use crate::core::Core;
 use crate::replica::{Committed, StateMachine};
 use crate::sim::kv::{Command, Kv};
 use crate::sim::trace::stable_hash;
-use crate::types::{Entry, Index, Payload, SnapshotMeta, Stamp, Term};
+use crate::types::{Entries, Entry, Index, Payload, SnapshotMeta, Stamp, Term};
 
 /// See the module.
 #[derive(Debug)]
@@ -203,7 +203,7 @@ impl Commits {
     }
 
     /// Every state machine is given the same entries, each once in a life, in order.
-    pub(super) fn applied(&mut self, node: usize, entries: &[Entry], logs: &Logs) -> Verdict {
+    pub(super) fn applied(&mut self, node: usize, entries: &Entries, logs: &Logs) -> Verdict {
         for entry in entries {
             let next = self.applied[node].next();
             check(entry.index == next, "entries are applied in order", || {

@@ -15,7 +15,7 @@ use logs::Logs;
 
 use super::options::Options;
 use crate::core::Core;
-use crate::types::{Body, Entry, Index, Message, Now, Saved, SnapshotMeta, TermTable, Write};
+use crate::types::{Body, Entries, Entry, Index, Message, Now, Saved, SnapshotMeta, TermTable, Write};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,19 @@ impl Checks {
 
     /// A node has been told that its timer has fired.
     pub(super) fn timer_fired(&self, node: usize, core: &Core, now: Now) -> Verdict {
+        self.log_is_as_written(node, core)?;
         leaders::keeps_its_promises(node, core, now)
+    }
+
+    /// The log that a node believes it has ends as the one that its storage was told to write. To be called when all that the
+    /// core has asked for has been handed on.
+    pub(super) fn log_is_as_written(&self, node: usize, core: &Core) -> Verdict {
+        let terms = self.logs.terms(node);
+        let written = (Index(terms.len() as u64), terms.last().copied());
+        let term = core.terms().term_at(core.last_index()).filter(|_| core.last_index() > Index(0));
+        check(written == (core.last_index(), term), "a log ends where it was written to end", || {
+            format!("node {}'s log ends at {} of {term:?}; written was {written:?}", node + 1, core.last_index())
+        })
     }
 
     /// A node hands a write to its storage.
@@ -139,7 +151,7 @@ impl Checks {
     }
 
     /// A node hands entries to its state machine.
-    pub(super) fn applied(&mut self, node: usize, entries: &[Entry]) -> Verdict {
+    pub(super) fn applied(&mut self, node: usize, entries: &Entries) -> Verdict {
         self.commits.applied(node, entries, &self.logs)
     }
 

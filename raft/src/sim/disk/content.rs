@@ -1,5 +1,8 @@
 //! What a file holds: what a process reads back, what is on the platter, and what waits in between.
 
+use std::cmp::Ordering;
+
+use crate::sim::harms::{Harm, Harms};
 use crate::sim::random::Random;
 
 const SECTOR_BYTES: u64 = 512;
@@ -47,6 +50,14 @@ impl CrashMode {
     }
 }
 
+/// What becomes of one write.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Lost,
+    Kept,
+    Torn,
+}
+
 /// Writes into a file's bytes, which grow if need be.
 pub(super) fn put(target: &mut Vec<u8>, bytes: &[u8], offset: u64) {
     let (from, to) = (offset as usize, offset as usize + bytes.len());
@@ -87,9 +98,10 @@ impl Content {
     }
 
     /// Keeps some sectors of a write, and perhaps only the first bytes of one.
-    fn tear(&mut self, write: &Pending, random: &mut Random) {
+    fn tear(&mut self, write: &Pending, random: &mut Random, harms: &mut Harms) {
         let end = write.end();
         let mut from = write.offset;
+        let mut was_kept = None;
         while from < end {
             let to = ((from / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
             let kept_to = match random.below(4) {
@@ -101,27 +113,42 @@ impl Content {
             if !piece.is_empty() {
                 put(&mut self.durable, piece, from);
             }
+            if from < kept_to && kept_to < to {
+                harms.count(Harm::TornWithinSector);
+            }
+            if was_kept.is_some_and(|was_kept| was_kept != (from < kept_to)) {
+                harms.count(Harm::TornAtSector);
+            }
+            was_kept = Some(kept_to == to);
             from = to;
         }
     }
 
     /// What is left when the power is gone.
-    pub(super) fn lose_power(&mut self, mode: CrashMode, random: &mut Random) {
+    pub(super) fn lose_power(&mut self, mode: CrashMode, random: &mut Random, harms: &mut Harms) {
         let pending = std::mem::take(&mut self.pending);
         let kept_whole = random.below(pending.len() as u64 + 1) as usize;
+        let mut lost_one = false;
         for (place, write) in pending.iter().enumerate().filter(|(_, write)| !write.is_misdirected) {
-            match mode {
-                CrashMode::Nothing => {}
-                CrashMode::Everything => put(&mut self.durable, &write.bytes, write.offset),
-                CrashMode::Prefix if place < kept_whole => put(&mut self.durable, &write.bytes, write.offset),
-                CrashMode::Prefix if place == kept_whole => self.tear(write, random),
-                CrashMode::Prefix => {}
-                CrashMode::Anything => match random.below(3) {
-                    0 => {}
-                    1 => put(&mut self.durable, &write.bytes, write.offset),
-                    _ => self.tear(write, random),
+            let fate = match mode {
+                CrashMode::Nothing => Fate::Lost,
+                CrashMode::Everything => Fate::Kept,
+                CrashMode::Prefix => match place.cmp(&kept_whole) {
+                    Ordering::Less => Fate::Kept,
+                    Ordering::Equal => Fate::Torn,
+                    Ordering::Greater => Fate::Lost,
                 },
+                CrashMode::Anything => random.pick(&[Fate::Lost, Fate::Kept, Fate::Torn]),
+            };
+            match fate {
+                Fate::Lost => harms.count(Harm::WriteLost),
+                Fate::Kept => put(&mut self.durable, &write.bytes, write.offset),
+                Fate::Torn => self.tear(write, random, harms),
             }
+            if lost_one && matches!(fate, Fate::Kept) {
+                harms.count(Harm::EarlierWriteLost);
+            }
+            lost_one |= !matches!(fate, Fate::Kept);
         }
         if self.durable.len() < self.live.len() && random.chance(5_000) {
             self.durable.resize(self.live.len(), 0);

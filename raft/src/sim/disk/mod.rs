@@ -20,6 +20,7 @@ use std::rc::Rc;
 use content::{Content, CrashMode, Pending};
 use names::Names;
 
+use super::harms::{Harm, Harms};
 use super::random::Random;
 use crate::storage::{Disk, DiskFile};
 
@@ -62,6 +63,8 @@ struct State {
     last_inode: u64,
     /// Calls that are still carried out before the power goes.
     calls_left: Option<u64>,
+    /// A call was refused for lack of power.
+    is_dark: bool,
     bad_call: Option<BadCall>,
     /// There is no room for more bytes than there are.
     is_full: bool,
@@ -74,13 +77,17 @@ struct State {
     lies: Lies,
     /// The sequence of the write that is being carried out.
     tag: u64,
+    harms: Harms,
 }
 
 impl State {
     /// Counts a call; the power may be gone.
     fn call(&mut self) -> io::Result<()> {
         match &mut self.calls_left {
-            Some(0) => Err(io::Error::other("the power is gone")),
+            Some(0) => {
+                self.is_dark = true;
+                Err(io::Error::other("the power is gone"))
+            }
             Some(left) => {
                 *left -= 1;
                 Ok(())
@@ -95,12 +102,18 @@ impl State {
         if fails {
             self.bad_call = None;
             self.has_failed = true;
+            self.harms.count(match call {
+                BadCall::Read => Harm::ReadFailed,
+                BadCall::Write => Harm::WriteFailed,
+                BadCall::Sync => Harm::SyncFailed,
+            });
         }
         fails
     }
 
     fn no_room(&mut self) -> io::Error {
         self.has_failed = true;
+        self.harms.count(Harm::NoRoom);
         io::Error::new(io::ErrorKind::StorageFull, "no room on the disk")
     }
 
@@ -126,6 +139,7 @@ impl State {
         let offset = random.below(sectors) * 512;
         content.damage(&write.bytes, offset);
         self.damage.push((other, offset, offset + write.bytes.len() as u64));
+        self.harms.count(Harm::Misdirected);
     }
 }
 
@@ -142,7 +156,14 @@ impl SimDisk {
 
     /// The power did not go after all.
     pub(super) fn fail_not(&self) {
-        self.state.borrow_mut().calls_left = None;
+        let mut state = self.state.borrow_mut();
+        state.calls_left = None;
+        state.is_dark = false;
+    }
+
+    /// Whether the power is gone, and somebody has noticed.
+    pub(super) fn is_dark(&self) -> bool {
+        self.state.borrow().is_dark
     }
 
     /// The next call of this kind fails.
@@ -159,10 +180,16 @@ impl SimDisk {
         self.state.borrow_mut().misdirects = true;
     }
 
+    /// What has gone wrong here.
+    pub(super) fn harms(&self) -> Harms {
+        self.state.borrow().harms
+    }
+
     /// Nothing goes wrong any more; what has been damaged stays so.
     pub(super) fn mend(&self) {
         let mut state = self.state.borrow_mut();
         state.calls_left = None;
+        state.is_dark = false;
         state.bad_call = None;
         state.is_full = false;
         state.misdirects = false;
@@ -191,6 +218,7 @@ impl SimDisk {
             .collect();
         content.damage(&rotten, offset);
         state.damage.push((inode, offset, offset + rotten.len() as u64));
+        state.harms.count(Harm::Rotted);
     }
 
     /// Whether anything on it is not what was written.
@@ -239,13 +267,14 @@ impl SimDisk {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.calls_left = None;
+        state.is_dark = false;
         state.bad_call = None;
         state.misdirects = false;
         let mode = CrashMode::draw(random);
         for content in state.files.values_mut() {
-            content.lose_power(mode, random);
+            content.lose_power(mode, random, &mut state.harms);
         }
-        state.names.lose_power(mode, random);
+        state.names.lose_power(mode, random, &mut state.harms);
         state.forget_nameless();
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::content::CrashMode;
+use crate::sim::harms::{Harm, Harms};
 use crate::sim::random::Random;
 
 /// Names of files, each standing for a number.
@@ -59,7 +60,7 @@ impl Names {
     }
 
     /// What is left when the power is gone: the first changes, or any of them.
-    pub(super) fn lose_power(&mut self, mode: CrashMode, random: &mut Random) {
+    pub(super) fn lose_power(&mut self, mode: CrashMode, random: &mut Random, harms: &mut Harms) {
         let changes = std::mem::take(&mut self.changes);
         let kept = random.below(changes.len() as u64 + 1) as usize;
         for (place, change) in changes.iter().enumerate() {
@@ -71,6 +72,8 @@ impl Names {
             };
             if is_kept {
                 self.make_durable(change);
+            } else {
+                harms.count(if matches!(change, Change::Rename(..)) { Harm::RenameLost } else { Harm::NameLost });
             }
         }
         self.live = self.durable.clone();

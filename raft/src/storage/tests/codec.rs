@@ -60,7 +60,7 @@ fn write() -> impl Strategy<Value = Write> {
         sequence: 0,
         hard_state,
         truncate_from: from.map(Index),
-        entries,
+        entries: entries.into(),
     })
 }
 

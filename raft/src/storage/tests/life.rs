@@ -85,6 +85,15 @@ impl Life {
         Life { disk, worker, states: vec![state], snapshots, durable_snapshot, committed, failure: None }
     }
 
+    /// The same up to here, on a disk of its own.
+    fn copy(&self) -> Life {
+        let disk = self.disk.copy();
+        let (states, snapshots) = (self.states.clone(), self.snapshots.clone());
+        // Nothing of the worker matters to a process that starts.
+        let worker = Worker::new(create(&TestDisk::default()));
+        Life { disk, states, snapshots, worker, failure: None, ..*self }
+    }
+
     fn state(&self) -> &State {
         self.states.last().unwrap()
     }
@@ -224,7 +233,7 @@ impl Life {
         assert_eq!(read(log, 1, first.previous().0, usize::MAX), []);
     }
 
-    fn crash(&mut self, sectors: u64, changes: usize) {
+    fn crash(&mut self, sectors: u64, changes: u64) {
         self.disk.fail_after(None);
         self.disk.crash(sectors, changes);
         assert!(self.open(), "the disk works again");
@@ -249,7 +258,7 @@ proptest! {
 
     #[test]
     fn holds_what_was_promised_whatever_happens(
-        lives in prop::collection::vec((prop::collection::vec(step(), 1..25), 0u64..250, any::<u64>(), 0usize..9), 1..4),
+        lives in prop::collection::vec((prop::collection::vec(step(), 1..25), 0u64..250, any::<u64>(), any::<u64>()), 1..4),
     ) {
         let mut life = Life::new();
         for (steps, operations, sectors, changes) in lives {
@@ -282,18 +291,10 @@ fn a_crash_after_any_operation_keeps_every_promise() {
         let mut life = Life::new();
         life.disk.fail_after(Some(operations));
         let is_over = script().iter().all(|step| life.step(step));
-        for changes in 0..=life.disk.unsynced_changes() {
+        crash_while_opening_after_a_kill(&life);
+        for changes in life.disk.subsets_of_changes() {
             for sectors in [0, u64::MAX, 0x5555_5555_5555_5555] {
-                let disk = life.disk.copy();
-                let (states, snapshots) = (life.states.clone(), life.snapshots.clone());
-                let mut copy = Life {
-                    disk,
-                    states,
-                    snapshots,
-                    worker: Worker::new(create(&TestDisk::default())),
-                    failure: None,
-                    ..life
-                };
+                let mut copy = life.copy();
                 copy.crash(sectors, changes);
                 crash_while_opening(&copy);
                 assert!(copy.step(&Step::Write(vec![5, 50], 1, 0)));
@@ -320,6 +321,59 @@ fn crash_while_opening(life: &Life) {
         assert_eq!(again.saved, expected.saved);
         if opened.is_ok() {
             return;
+        }
+    }
+}
+
+/// The process is killed: the next one sees what is not on the disk. Opening fails after any number of operations, the machine
+/// crashes, and what is opened then keeps every promise, and can be opened again.
+fn crash_while_opening_after_a_kill(life: &Life) {
+    for operations in 0.. {
+        let (killed, is_open) = killed_while_opening(life, operations);
+        every_crash_keeps_the_promises(&killed);
+        if is_open {
+            return;
+        }
+    }
+}
+
+/// Opens, and is killed after so many operations, unless it is open before.
+fn killed_while_opening(life: &Life, operations: u64) -> (Life, bool) {
+    let killed = life.copy();
+    killed.disk.fail_after(Some(operations));
+    let is_open = Log::open(killed.disk.clone(), OPTIONS).is_ok();
+    killed.disk.fail_after(None);
+    (killed, is_open)
+}
+
+fn every_crash_keeps_the_promises(life: &Life) {
+    for changes in life.disk.subsets_of_changes() {
+        for sectors in [0, u64::MAX, 0x5555_5555_5555_5555] {
+            let mut copy = life.copy();
+            copy.crash(sectors, changes);
+            assert!(copy.step(&Step::Reopen));
+        }
+    }
+}
+
+#[test]
+fn a_crash_after_two_openings_that_were_killed_keeps_every_promise() {
+    for operations in [40, 80, 120, 160] {
+        let mut life = Life::new();
+        life.disk.fail_after(Some(operations));
+        assert!(!script().iter().all(|step| life.step(step)));
+        for first in 0.. {
+            let (once, is_first_open) = killed_while_opening(&life, first);
+            for second in 0.. {
+                let (twice, is_second_open) = killed_while_opening(&once, second);
+                every_crash_keeps_the_promises(&twice);
+                if is_second_open {
+                    break;
+                }
+            }
+            if is_first_open {
+                break;
+            }
         }
     }
 }

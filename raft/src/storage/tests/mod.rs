@@ -47,7 +47,7 @@ pub(super) fn command(index: u64, term: u64, bytes: usize) -> Entry {
 
 /// A write of entries alone.
 pub(super) fn entries(entries: Vec<Entry>) -> Write {
-    Write { sequence: 0, hard_state: None, truncate_from: None, entries }
+    Write { sequence: 0, hard_state: None, truncate_from: None, entries: entries.into() }
 }
 
 pub(super) fn hard_state(term: u64, vote: u64) -> Option<HardState> {
@@ -120,7 +120,7 @@ pub(super) fn workload() -> Vec<Write> {
         entries(vec![configured, command(10, 2, 2500)]),
         Write { hard_state: hard_state(2, 1), ..entries(vec![command(11, 2, 64)]) },
         entries(vec![command(12, 2, 9000), command(13, 2, 9)]),
-        Write { truncate_from: Some(Index(13)), hard_state: hard_state(4, 1), entries: vec![], sequence: 0 },
+        Write { truncate_from: Some(Index(13)), hard_state: hard_state(4, 1), ..entries(vec![]) },
         entries(vec![command(13, 4, 40)]),
     ]
 }

@@ -168,6 +168,37 @@ fn damage_in_a_second_life_is_judged_by_its_own_marks() {
     }
 }
 
+#[test]
+fn an_opening_that_died_leaves_nothing_that_the_next_one_takes_for_its_own() {
+    for appended in 1..4 {
+        for operations in 0.. {
+            let (disk, mut worker) = with_spares(300);
+            fill_segment(&mut worker, 300);
+            let last = worker.log().last_index();
+            let log = worker.log_mut();
+            for index in last.0 + 1..=last.0 + appended {
+                log.append(&entries(vec![command(index, 1, 300)])).unwrap();
+            }
+            // Reading hands them to the kernel: the next process sees them, the disk does not have them.
+            read(log, 1, 0, 0);
+            drop(worker);
+            disk.fail_after(Some(operations));
+            let opened = Log::open(disk.clone(), OPTIONS);
+            disk.fail_after(None);
+            disk.lose_unsynced();
+            let (log, _) = reopen(&disk);
+            assert!(log.last_index() >= last, "{operations} operations");
+            let found = log.last_index();
+            // What the second opening has made can be opened as well.
+            assert_eq!(reopen(&disk).0.last_index(), found);
+            if opened.is_ok() {
+                assert!(operations > 3, "{operations}");
+                break;
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 

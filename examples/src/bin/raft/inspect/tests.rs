@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use kodiak_raft::{
     storage::{Job, Log, LogOptions, RealDisk, SnapshotSource, Worker},
-    types::{ClusterId, DiskId, GroupId, Identity, Index, Member, NodeId, SnapshotMeta, Stamp, Term, Write},
+    types::{ClusterId, DiskId, Entries, GroupId, Identity, Index, Member, NodeId, SnapshotMeta, Stamp, Term, Write},
 };
 
 use super::run as inspect;
@@ -24,14 +24,14 @@ fn founding() -> Configuration {
 fn command(index: u64, text: &[u8]) -> Job {
     let payload = Payload::Command(Bytes::copy_from_slice(text));
     let entry = Entry { index: Index(index), term: Term(3), stamp: Stamp(index), payload };
-    Job::Write(Write { sequence: index, hard_state: None, truncate_from: None, entries: vec![entry] })
+    Job::Write(Write { sequence: index, hard_state: None, truncate_from: None, entries: entry.into() })
 }
 
 fn worker(folder: &Path) -> Worker<RealDisk> {
     let identity = Identity { cluster: ClusterId(7), group: GroupId(1), node: NodeId(1), disk: DiskId(9) };
     let mut log = Log::create(RealDisk::open(folder).unwrap(), &identity, &founding(), OPTIONS).unwrap();
     let hard_state = Some(HardState { term: Term(3), vote: Some(NodeId(1)) });
-    log.append(&Write { sequence: 0, hard_state, truncate_from: None, entries: vec![] }).unwrap();
+    log.append(&Write { sequence: 0, hard_state, truncate_from: None, entries: Entries::new() }).unwrap();
     Worker::new(log)
 }
 

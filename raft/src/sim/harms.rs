@@ -1,0 +1,81 @@
+//! What went wrong in a run, counted where it has its effect: a kind of fault that is drawn and changes nothing tests nothing.
+
+macro_rules! harms {
+    ($($name:ident = $words:literal,)*) => {
+        /// Something that went wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Harm {
+            $($name),*
+        }
+
+        const WORDS: &[&str] = &[$($words),*];
+    };
+}
+
+harms! {
+    Partitioned = "network: two groups are parted",
+    PartlyCut = "network: some directed pairs are cut",
+    Deaf = "network: a node hears nothing",
+    Mute = "network: a node is not heard",
+    Late = "network: a node is not heard, and hears late",
+    Cut = "message lost: its way is cut",
+    Lost = "message lost by chance",
+    Repeated = "message repeated",
+    Straggled = "message late by up to three elections",
+    HeldUp = "message held up on the way to a node that hears late",
+    Overtaken = "message overtaken by a later one",
+    Corrupted = "bytes changed on the way",
+    Broken = "connection broken",
+    TornAtSector = "power loss: a write torn at a sector's boundary",
+    TornWithinSector = "power loss: a write torn within a sector",
+    WriteLost = "power loss: an unsynced write lost",
+    EarlierWriteLost = "power loss: an unsynced write lost, a later one kept",
+    NameLost = "power loss: a new or removed name lost",
+    RenameLost = "power loss: a rename lost",
+    PowerLost = "power lost while a process ran",
+    PowerLostDown = "power lost while no process ran",
+    PowerLostAmidEffects = "power lost between two effects",
+    PowerLostAmidCalls = "power lost between two calls of the storage thread",
+    DiedInBatch = "process died within a batch of the storage thread",
+    DiedOpening = "process died while it opened its log",
+    Killed = "process killed",
+    Paused = "process paused",
+    Felled = "leader felled after its election",
+    TimerLate = "timer late",
+    ClockJumped = "wall clock jumped",
+    Drifting = "node whose clock runs wrong",
+    SyncFailed = "sync failed",
+    ReadFailed = "read failed (EIO)",
+    WriteFailed = "write failed (EIO)",
+    NoRoom = "no room on the disk (ENOSPC)",
+    Stalled = "disk stalled for three elections",
+    Rotted = "bits rotted",
+    Misdirected = "write misdirected",
+    LostDisk = "node lost its disk's promises",
+}
+
+/// How often each thing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Harms([u64; WORDS.len()]);
+
+impl Default for Harms {
+    fn default() -> Harms {
+        Harms([0; WORDS.len()])
+    }
+}
+
+impl Harms {
+    pub(super) fn count(&mut self, harm: Harm) {
+        self.0[harm as usize] += 1;
+    }
+
+    /// How often each thing went wrong, in words, in a fixed order; also what never did.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        WORDS.iter().copied().zip(self.0)
+    }
+
+    /// Counts what went wrong elsewhere, too.
+    pub fn add(&mut self, other: &Harms) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum += more);
+    }
+}
