@@ -41,6 +41,12 @@ pub enum ProposeError {
         /// The limit.
         limit_bytes: usize,
     },
+    /// Leadership is on its way to another node.
+    #[error("leadership is on its way to node {to}; try again when it leads, or when the transfer has failed")]
+    Transferring {
+        /// The next leader.
+        to: NodeId,
+    },
     /// No command at all.
     #[error("there is no command to propose")]
     Empty,
@@ -217,6 +223,29 @@ pub enum Event {
     Installed {
         /// What it includes.
         index: Index,
+    },
+    /// A configuration has come into force: one that was appended or installed, or an earlier one because what brought the
+    /// later was removed.
+    Membership {
+        /// The entry that brought it; what a snapshot includes if that brought it; 0 for the founding one.
+        index: Index,
+        /// Whether it is a joint one.
+        is_joint: bool,
+    },
+    /// This node's removal is committed. It never campaigns again, and its id is never used again.
+    Removed {
+        /// The entry that brought the configuration without it.
+        index: Index,
+    },
+    /// The leader gave up because it has no vote in the committed configuration.
+    NoLongerVoter {
+        /// The term it led.
+        term: Term,
+    },
+    /// The target did not take over within an election timeout; this node goes on leading.
+    TransferFailed {
+        /// The target.
+        to: NodeId,
     },
     /// The leader gave up because a write of its own was outstanding for an election timeout.
     StalledWrite {

@@ -61,6 +61,8 @@ pub struct Config {
     /// Whether a leader may answer lease reads without asking anybody. All members must have the same
     /// `election_timeout`, or at least none a shorter one than the leader's. Default: `None`, lease reads ask a majority.
     pub lease: Option<Lease>,
+    /// The most entries that a learner may lack when it is promoted. Default: 1000.
+    pub promotion_lag: u64,
 }
 
 /// What lease reads rest on, besides Raft: a bound that the members' clocks keep.
@@ -138,6 +140,7 @@ impl Config {
             retained_snapshots: 8,
             pending_reads: 1 << 16,
             lease: None,
+            promotion_lag: 1000,
         }
     }
 

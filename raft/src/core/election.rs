@@ -48,7 +48,7 @@ impl Core {
 
     /// Voters campaign; not those whose disk is stuck, who could not keep a promise, nor those who may have made one before
     /// they were restarted, do not know the log's last stamp yet, or whose log is about to be replaced by a snapshot.
-    fn may_campaign(&self) -> bool {
+    pub(super) fn may_campaign(&self) -> bool {
         self.log.configuration().is_voter(self.config.id)
             && self.log.last_stamp().is_some()
             && !self.is_in_restart_wait()
@@ -85,17 +85,23 @@ impl Core {
     }
 
     /// Campaigns in earnest: a new term, and our own vote. The requests leave once both are on disk.
-    fn campaign(&mut self) {
+    fn campaign(&mut self, is_transfer: bool) {
         self.set_term(self.term.next(), Some(self.config.id));
         let own_write = self.writes.hard_state_sequence();
         self.state = State::Candidate(Ballot { votes: BTreeMap::new(), own_write });
         self.wait_anew();
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
         self.ask_voters(|core, to| {
-            let body = Body::RequestVote { last_index, last_term };
+            let body = Body::RequestVote { last_index, last_term, is_transfer };
             let message = Message { from: core.config.id, to, term: core.term, body };
             core.writes.withhold(own_write, message);
         });
+    }
+
+    /// Campaigns because the leader wants it: at once, and with voters who have just heard that leader (§3.10).
+    pub(super) fn campaign_for_leader(&mut self) {
+        self.fail_reads();
+        self.campaign(!planted(Mutant::TransferWithoutMark));
     }
 
     fn ask_voters(&mut self, mut ask: impl FnMut(&mut Core, NodeId)) {
@@ -122,7 +128,7 @@ impl Core {
     fn count_votes(&mut self) {
         let (State::PreCandidate(ballot) | State::Candidate(ballot)) = &self.state else { return };
         match (tally(self.log.configuration(), |node| ballot.votes.get(&node).copied()), &self.state) {
-            (Tally::Won, State::PreCandidate(_)) => self.campaign(),
+            (Tally::Won, State::PreCandidate(_)) => self.campaign(false),
             (Tally::Won, _) => self.lead(),
             (Tally::Lost, _) => self.state = State::Follower,
             (Tally::Open, _) => {}
@@ -162,15 +168,15 @@ impl Core {
         }
     }
 
-    pub(super) fn handle_request_vote(&mut self, from: NodeId, last_index: Index, last_term: Term) {
+    pub(super) fn handle_request_vote(&mut self, from: NodeId, last: (Term, Index), is_transfer: bool) {
         if self.term == Term(0) {
             return self.ignore(); // Nobody can campaign in the term before the first.
         }
         let is_free = self.vote.is_none_or(|vote| vote == from) && self.leader.is_none_or(|leader| leader == from);
         let is_free = is_free || planted(Mutant::VoteTwice);
-        let is_good = self.log.is_up_to_date(last_term, last_index) || planted(Mutant::VoteForShorterLog);
+        let is_good = self.log.is_up_to_date(last.0, last.1) || planted(Mutant::VoteForShorterLog);
         // To say again what was said before helps nobody anew.
-        let is_bound = self.is_bound(false) && self.vote != Some(from);
+        let is_bound = self.is_bound(is_transfer) && self.vote != Some(from);
         if !is_free || !is_good || is_bound {
             return self.send(from, Body::Vote { granted: false });
         }

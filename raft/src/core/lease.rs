@@ -39,8 +39,6 @@ pub(super) struct LeaderLease {
     rounds: VecDeque<(u64, Time)>,
     /// It holds before this.
     until: Time,
-    /// Another node was asked to campaign in this term: it may, whatever its voters have promised.
-    is_forfeited: bool,
 }
 
 impl LeaderLease {
@@ -77,11 +75,13 @@ fn length(config: &Config) -> Option<Duration> {
 impl Core {
     /// Whether this leader may answer reads from its own commit index, now.
     pub(super) fn holds_lease(&self) -> bool {
-        let is_valid = self.now < self.lease.until && (!self.lease.is_forfeited || planted(Mutant::LeaseAfterTransfer));
+        let is_valid = self.now < self.lease.until;
         match &self.state {
             State::Leader(leading) => {
                 let is_known = self.log.commit() >= leading.first_index || planted(Mutant::ReadBeforeTermCommit);
-                is_valid && is_known && self.log.configuration().is_voter(self.config.id)
+                let is_kept = !leading.has_told || planted(Mutant::LeaseAfterTransfer);
+                let is_voter = self.log.configuration().is_voter(self.config.id) || planted(Mutant::LeaseOfNoVoter);
+                is_valid && is_known && is_kept && is_voter
             }
             _ => is_valid && planted(Mutant::LeaseSurvivesStepDown),
         }
@@ -91,12 +91,6 @@ impl Core {
     #[must_use]
     pub fn lease_until(&self) -> Option<Time> {
         self.holds_lease().then_some(self.lease.until)
-    }
-
-    /// Another node is asked to campaign: there is no lease any more in this term.
-    #[cfg_attr(not(test), expect(dead_code, reason = "transfer of leadership calls it"))]
-    pub(super) fn forfeit_lease(&mut self) {
-        self.lease.is_forfeited = true;
     }
 
     /// The configuration is another one: those whose promises made the lease need not be a quorum of it.

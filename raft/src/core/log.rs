@@ -30,6 +30,10 @@ pub(super) struct Log {
     snapshot: Option<SnapshotMeta>,
     /// In force as of the snapshot; the founding one without any.
     first_configuration: Configuration,
+    /// The entry that brought it: 0 for the founding one, the snapshot's for one that was installed or found with it.
+    first_configuration_index: Index,
+    /// The configuration in force has changed since that was last asked.
+    has_configuration_news: bool,
     /// Those in the log after the snapshot.
     configurations: Vec<(Index, Configuration)>,
     durable: Index,
@@ -77,6 +81,8 @@ impl Log {
             tail_limit_bytes,
             first_configuration: saved.snapshot.as_ref().map_or(saved.founding, |s| s.configuration.clone()),
             snapshot: saved.snapshot,
+            first_configuration_index: included,
+            has_configuration_news: false,
             configurations: saved.configurations,
             durable: last,
             commit: included,
@@ -131,7 +137,20 @@ impl Log {
 
     /// The configuration in force: the last one in the log, committed or not (§4.1).
     pub(super) fn configuration(&self) -> &Configuration {
+        if planted(Mutant::ConfigurationWhenCommitted) {
+            return self.configuration_at(self.commit);
+        }
         self.configurations.last().map_or(&self.first_configuration, |(_, configuration)| configuration)
+    }
+
+    /// The entry that brought the configuration in force.
+    pub(super) fn configuration_index(&self) -> Index {
+        self.configurations.last().map_or(self.first_configuration_index, |&(index, _)| index)
+    }
+
+    /// Whether another configuration is in force than when this was last asked.
+    pub(super) fn take_configuration_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_configuration_news)
     }
 
     /// The configuration in force as of `index`, which the newest snapshot must not be beyond.
@@ -188,6 +207,7 @@ impl Log {
             self.terms.append(entry.index, entry.term);
             if let Payload::Configuration(configuration) = &entry.payload {
                 self.configurations.push((entry.index, (**configuration).clone()));
+                self.has_configuration_news = true;
             }
         }
         self.tail.push(entries);
@@ -201,7 +221,11 @@ impl Log {
         assert!(from > self.commit, "entry {from} conflicts with the leader's although {} is committed", self.commit);
         assert!(self.applied <= self.handed_out && self.handed_out <= self.commit);
         self.terms.truncate_from(from);
-        self.configurations.retain(|&(index, _)| index < from);
+        let is_removed = self.configuration_index() >= from;
+        if !planted(Mutant::TruncationKeepsConfiguration) {
+            self.configurations.retain(|&(index, _)| index < from);
+        }
+        self.has_configuration_news |= is_removed;
         self.tail.truncate_from(from);
         self.durable = self.durable.min(from.previous());
     }
@@ -234,6 +258,10 @@ impl Log {
     pub(super) fn snapshot_taken(&mut self, meta: SnapshotMeta) {
         assert!(meta.index <= self.commit, "a snapshot of {}, but {} is committed", meta.index, self.commit);
         assert!(self.terms.term_at(meta.index) == Some(meta.term), "{} is not of term {}", meta.index, meta.term);
+        let includes = |&&(index, _): &&(Index, Configuration)| index <= meta.index;
+        if let Some(&(latest, _)) = self.configurations.iter().rev().find(includes) {
+            self.first_configuration_index = latest;
+        }
         self.configurations.retain(|&(index, _)| index > meta.index);
         self.first_configuration = meta.configuration.clone();
         self.snapshot = Some(meta);
@@ -284,6 +312,8 @@ impl Log {
         }
         if !planted(Mutant::SnapshotWithoutConfiguration) {
             self.first_configuration = meta.configuration.clone();
+            self.first_configuration_index = index;
+            self.has_configuration_news = true;
         }
         self.commit = index;
         self.handed_out = index;

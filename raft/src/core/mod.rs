@@ -10,14 +10,14 @@
 //! | `replication` | the leader's side: rounds, entries, commitment (§3.5, §3.6.2), check-quorum (§6.2) |
 //! | `progress` | what the leader knows of one follower (§10.2.1) |
 //! | `follower` | the other side: accepting entries, acknowledging what is durable |
+//! | `membership` | changes of configuration (§4), the removed leader's leave |
+//! | `transfer` | handing leadership over (§3.10), priorities |
 //! | `reads` | ReadIndex, on leaders and followers (§6.4) |
 //! | `lease` | reads without a round (§6.4.1), and what voters promise for them |
 //! | `quorum` | what a majority says, joint configurations included (§4.3) |
 //! | `snapshot` | taking, compacting, sending, installing (§5) |
 //! | `mutants` | faults to be planted, for the tests of the tests |
 //! | `log`, `writes`, `fetches` | the log's marks and tail; what must be durable first; what must be read back |
-//!
-//! Changes of membership and transfer of leadership will be files beside these.
 //!
 //! # How to drive it
 //!
@@ -55,6 +55,7 @@ mod follower;
 mod jitter;
 mod lease;
 mod log;
+mod membership;
 pub(crate) mod mutants;
 mod progress;
 mod quorum;
@@ -63,6 +64,7 @@ mod replication;
 mod snapshot;
 mod status;
 mod tail;
+mod transfer;
 mod writes;
 
 #[cfg(test)]
@@ -81,6 +83,7 @@ pub use config::{Config, ConfigError, Lease};
 #[cfg(feature = "mutants")]
 pub use mutants::{Mutant, Planted};
 pub use status::{PeerMode, PeerStatus, Status, Transfer};
+pub use transfer::TransferError;
 
 use election::Ballot;
 use fetches::Fetches;
@@ -138,6 +141,8 @@ pub struct Core {
     /// What the last `Event::Changed` said.
     reported: (Role, Term, Option<NodeId>),
     ignored_messages: u64,
+    /// This node's removal is committed.
+    is_removed: bool,
 }
 
 impl Core {
@@ -182,6 +187,7 @@ impl Core {
             is_dirty: true,
             reported: (Role::Follower, term, None),
             ignored_messages: 0,
+            is_removed: false,
             config,
         })
     }
@@ -202,8 +208,9 @@ impl Core {
             Body::RequestPreVote { last_index, last_term } => {
                 return self.handle_request_pre_vote(from, term, last_index, last_term);
             }
-            // A follower of a living leader does not help to depose it (§4.2.3), not even by adopting a term.
-            Body::RequestVote { .. } if term > self.term && self.is_bound(false) => {
+            // A follower of a living leader does not help to depose it (§4.2.3), not even by adopting a term: unless that
+            // leader wants it.
+            Body::RequestVote { is_transfer, .. } if term > self.term && self.is_bound(is_transfer) => {
                 return self.send(from, Body::Vote { granted: false });
             }
             _ => {}
@@ -216,7 +223,9 @@ impl Core {
             // Answers from behind are normal here: it is the answerer's own term, and we asked about the next one.
             Body::PreVote { campaign_term, granted } => self.handle_pre_vote(from, campaign_term, granted),
             _ if !is_current => self.answer_stale(from, &body),
-            Body::RequestVote { last_index, last_term } => self.handle_request_vote(from, last_index, last_term),
+            Body::RequestVote { last_index, last_term, is_transfer } => {
+                self.handle_request_vote(from, (last_term, last_index), is_transfer);
+            }
             Body::Vote { granted } => self.handle_vote(from, granted),
             Body::AppendEntries { previous_index, previous_term, entries, commit, round } => {
                 let append = follower::Append { previous_index, previous_term, entries, commit, round };
@@ -232,6 +241,7 @@ impl Core {
             }
             Body::RequestReadIndex { request, may_lease } => self.handle_request_read_index(from, request, may_lease),
             Body::ReadIndex { request, index } => self.handle_read_index(from, request, index),
+            Body::TimeoutNow => self.handle_timeout_now(from),
             Body::RequestPreVote { .. } => unreachable!("answered above"),
         }
     }
@@ -323,12 +333,15 @@ impl Core {
 
     /// Turns what has changed since the last time into actions.
     fn flush(&mut self) {
+        self.tend_membership();
         self.start_round_for_reads();
         if let Some(write) = self.writes.issue(self.now, self.log.last_index()) {
             self.actions.push_back(Action::Write(write));
         }
         self.install_received();
         self.replicate();
+        self.dismiss_removed();
+        self.advance_transfer();
         self.acknowledge();
         self.send_questions();
         self.apply();
@@ -390,6 +403,7 @@ impl Core {
             self.reported = (role, term, leader);
             self.actions.push_back(Action::Event(Event::Changed { role, term, leader }));
         }
+        self.report_membership();
     }
 
     /// The state in brief.
@@ -413,6 +427,10 @@ impl Core {
             receiving: self.snapshots.transfer(),
             peers,
             lease_until: self.lease_until(),
+            configuration: self.log.configuration().clone(),
+            configuration_index: self.log.configuration_index(),
+            transferring: self.transferring(),
+            is_removed: self.is_removed,
             ignored_messages: self.ignored_messages,
         }
     }
@@ -510,6 +528,28 @@ impl Core {
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
         self.log.configuration()
+    }
+
+    /// The entry that brought the configuration in force; what a snapshot includes if that brought it; 0 for the founding
+    /// one.
+    #[must_use]
+    pub fn configuration_index(&self) -> Index {
+        self.log.configuration_index()
+    }
+
+    /// Whom this leader is handing over to.
+    #[must_use]
+    pub fn transferring(&self) -> Option<NodeId> {
+        match &self.state {
+            State::Leader(leading) => leading.transfer.map(|transfer| transfer.to()),
+            _ => None,
+        }
+    }
+
+    /// Whether this node knows that its removal is committed.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.is_removed
     }
 }
 

@@ -61,6 +61,8 @@ mutants! {
     LeaseSurvivesStepDown,
     /// A lease outlives the configuration whose quorum made it.
     LeaseSurvivesConfiguration,
+    /// A leader that is no voter any more relies on a lease.
+    LeaseOfNoVoter,
     /// A voter may vote as soon as it is restarted.
     VoteRightAfterRestart,
     /// A voter that has come to a later term does not remember whom it has promised to help nobody else.
@@ -97,6 +99,34 @@ mutants! {
     CompactedIsSkipped,
     /// A snapshot does not bring its configuration along.
     SnapshotWithoutConfiguration,
+    /// A leader changes the membership before an entry of its own term is committed.
+    ChangeBeforeOwnTermCommit,
+    /// A leader changes the membership although an earlier change is still under way.
+    ChangeWhilePending,
+    /// A configuration counts only once it is committed.
+    ConfigurationWhenCommitted,
+    /// A truncation leaves the configuration in force that it has removed.
+    TruncationKeepsConfiguration,
+    /// In a joint configuration the incoming half decides alone.
+    JointWithOneHalf,
+    /// A joint configuration is never left.
+    JointIsNeverLeft,
+    /// A leader that has been removed goes on counting itself.
+    RemovedLeaderCounts,
+    /// A leader that has been removed stays in office.
+    RemovedLeaderStays,
+    /// A learner is promoted whatever it lacks.
+    PromoteUnseen,
+    /// The id of a member that is gone may be used again.
+    IdReused,
+    /// The target of a transfer is told to campaign before it has everything on its disk.
+    TransferBeforeFlushed,
+    /// A transfer that does not come to pass is never given up.
+    TransferNeverTimesOut,
+    /// A leader takes proposals while it hands over.
+    ProposeDuringTransfer,
+    /// A request for votes does not say that the leader wants it.
+    TransferWithoutMark,
 }
 
 #[cfg(feature = "mutants")]

@@ -64,6 +64,8 @@ pub(super) struct Progress {
     pub(super) commit_sent: Index,
     /// The fetch that will bring the next entries to send.
     pub(super) fetch: Option<u64>,
+    /// The entry with which it ceases to be a member; when that is committed, nothing more is sent.
+    pub(super) removed_at: Option<Index>,
 }
 
 impl Progress {
@@ -79,6 +81,7 @@ impl Progress {
             heard: now,
             commit_sent: Index(0),
             fetch: None,
+            removed_at: None,
         }
     }
 

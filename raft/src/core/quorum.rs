@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 
 use crate::types::{Configuration, NodeId};
 
+use super::mutants::{Mutant, planted};
+
 /// How a vote stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tally {
@@ -32,7 +34,7 @@ pub(super) fn majority(voters: usize) -> usize {
 /// ```
 pub(super) fn agreed<T: Ord + Copy>(configuration: &Configuration, value: impl Fn(NodeId) -> T) -> Option<T> {
     let incoming = reached_by_majority(&configuration.voters, &value)?;
-    if configuration.outgoing.is_empty() {
+    if configuration.outgoing.is_empty() || planted(Mutant::JointWithOneHalf) {
         return Some(incoming);
     }
     reached_by_majority(&configuration.outgoing, &value).map(|outgoing| incoming.min(outgoing))
@@ -41,7 +43,7 @@ pub(super) fn agreed<T: Ord + Copy>(configuration: &Configuration, value: impl F
 /// How the vote stands; `vote` is `None` for a node that has not answered. A vote without voters stays open for ever.
 pub(super) fn tally(configuration: &Configuration, vote: impl Fn(NodeId) -> Option<bool>) -> Tally {
     let incoming = tally_half(&configuration.voters, &vote);
-    if configuration.outgoing.is_empty() {
+    if configuration.outgoing.is_empty() || planted(Mutant::JointWithOneHalf) {
         return incoming;
     }
     match (incoming, tally_half(&configuration.outgoing, &vote)) {

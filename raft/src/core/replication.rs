@@ -8,6 +8,7 @@ use super::mutants::{Mutant, planted};
 use super::progress::{Mode, Progress, Windows};
 use super::quorum::agreed;
 use super::reads::LeaderReads;
+use super::transfer::Handover;
 use super::{Action, Core, Event, ProposeError, Proposed, State};
 
 /// What a leader knows (figure 3.1, "volatile state on leaders").
@@ -22,10 +23,16 @@ pub(super) struct Leading {
     /// The round is new: everybody must hear of it, entries or not.
     is_round_due: bool,
     heartbeat_deadline: Time,
-    quorum_deadline: Time,
+    pub(super) quorum_deadline: Time,
     /// Bytes of this term's entries that are not committed.
     uncommitted_bytes: usize,
     pub(super) reads: LeaderReads,
+    /// Leadership is on its way to another node.
+    pub(super) transfer: Option<Handover>,
+    /// A node was told to campaign in this term: it may do so at any time, whatever its voters have heard of this leader.
+    pub(super) has_told: bool,
+    /// A voter with a higher priority is not looked for before.
+    pub(super) yields_after: Time,
 }
 
 impl Leading {
@@ -56,6 +63,9 @@ impl Core {
             quorum_deadline: now.after(self.config.election_timeout.1),
             uncommitted_bytes: 0,
             reads: LeaderReads::default(),
+            transfer: None,
+            has_told: false,
+            yields_after: now.after(self.config.election_timeout.1),
         });
         self.leader = Some(id);
         self.end_lease();
@@ -74,7 +84,7 @@ impl Core {
         self.log.bytes_of(from, self.log.last_index()) > self.config.uncommitted_bytes
     }
 
-    fn new_entry(&self, index: Index, payload: Payload) -> Entry {
+    pub(super) fn new_entry(&self, index: Index, payload: Payload) -> Entry {
         let last_stamp = self.log.last_stamp().expect("a leader knows its last entry");
         let stamp = if planted(Mutant::StampRunsBackwards) { self.wall } else { last_stamp.max(self.wall) };
         Entry { index, term: self.term, stamp, payload }
@@ -87,6 +97,11 @@ impl Core {
         let State::Leader(leading) = &self.state else {
             return Err(ProposeError::NotLeader { leader: self.leader });
         };
+        if let Some(transfer) = &leading.transfer
+            && !planted(Mutant::ProposeDuringTransfer)
+        {
+            return Err(ProposeError::Transferring { to: transfer.to() });
+        }
         let (command_limit, uncommitted_limit) = (self.config.command_bytes, self.config.uncommitted_bytes);
         let first = self.log.last_index().next();
         let template = self.new_entry(first, Payload::Noop);
@@ -110,7 +125,7 @@ impl Core {
     }
 
     /// Appends to the leader's own log. The write runs beside the sends (§10.2.1); it counts only when it is done.
-    fn append_own(&mut self, entries: Entries) {
+    pub(super) fn append_own(&mut self, entries: Entries) {
         let State::Leader(leading) = &mut self.state else { unreachable!("only a leader makes entries") };
         leading.uncommitted_bytes += entries.size_bytes();
         self.log.append(&entries);
@@ -215,17 +230,23 @@ impl Core {
         }
     }
 
+    /// What a quorum has on disk.
+    fn agreed_match(&self) -> Option<Index> {
+        let State::Leader(leading) = &self.state else { return None };
+        let matched = |node| match leading.progress.get(&node) {
+            Some(progress) => progress.matched,
+            None if node == self.config.id => self.log.durable(),
+            None => Index(0),
+        };
+        agreed(&self.counted_configuration(), matched)
+    }
+
     /// Commits what a quorum has on disk, if it is of the leader's own term: an older entry, even on a majority, may
     /// still be replaced (figure 3.7); it is committed with the first of ours that follows it.
     pub(super) fn advance_commit(&mut self) {
+        let agreed = self.agreed_match();
         let State::Leader(leading) = &mut self.state else { return };
-        let (id, durable, commit) = (self.config.id, self.log.durable(), self.log.commit());
-        let matched = |node| match leading.progress.get(&node) {
-            Some(progress) => progress.matched,
-            None if node == id => durable,
-            None => Index(0),
-        };
-        let agreed = agreed(self.log.configuration(), matched);
+        let (durable, commit) = (self.log.durable(), self.log.commit());
         let agreed = if planted(Mutant::CommitWithoutQuorum) { Some(durable) } else { agreed };
         let Some(index) = agreed else { return };
         let may_be_old = planted(Mutant::CommitOldTerm);
@@ -241,9 +262,12 @@ impl Core {
         self.log.commit_to(index);
     }
 
-    /// The first of: the next heartbeat, the next look at who has answered, our own write being too late.
+    /// The first of: the next heartbeat, the next look at who has answered, the end of a transfer, our own write being too
+    /// late.
     pub(super) fn leader_deadline(&self, leading: &Leading) -> Option<Time> {
-        let peers = [leading.heartbeat_deadline, leading.quorum_deadline];
+        let ends = leading.transfer.filter(|_| !planted(Mutant::TransferNeverTimesOut));
+        let transfer = ends.map_or(leading.heartbeat_deadline, |transfer| transfer.deadline());
+        let peers = [leading.heartbeat_deadline, leading.quorum_deadline, transfer];
         let peers = peers.into_iter().filter(|_| !leading.progress.is_empty());
         let stall = self.writes.oldest_since().map(|since| since.after(self.config.election_timeout.1));
         peers.chain(stall).min()
@@ -271,7 +295,10 @@ impl Core {
         if leading.heartbeat_deadline <= self.now {
             leading.start_round(self.now.after(self.config.heartbeat_interval));
             self.lease.sent(leading.round, self.now, &self.config);
+            self.remind_target();
+            self.yield_to_priority();
         }
+        self.transfer_timeout();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a core tells about itself.
 
-use crate::types::{Index, NodeId, Term, Time};
+use crate::types::{Configuration, Index, NodeId, Term, Time};
 
 use super::Role;
 
@@ -33,6 +33,14 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Until when it may answer reads without asking anybody, as far as it knew at its last input; `None` without a lease.
     pub lease_until: Option<Time>,
+    /// The configuration in force.
+    pub configuration: Configuration,
+    /// The entry that brought it; what a snapshot includes if that brought it; 0 for the founding one.
+    pub configuration_index: Index,
+    /// Whom this leader is handing over to.
+    pub transferring: Option<NodeId>,
+    /// Whether this node knows that its removal is committed.
+    pub is_removed: bool,
     /// Messages that made no sense and were dropped: for another node, from a stranger, with impossible numbers.
     pub ignored_messages: u64,
 }

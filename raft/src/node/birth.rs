@@ -43,7 +43,7 @@ pub(super) fn open(options: &Options, listening_on: &str) -> Result<Born, NodeEr
     // Disks of the other founders are not known yet, and all founders must write the same configuration.
     let founder = |id| {
         let address = options.peers.get(&id).cloned().unwrap_or_else(|| listening_on.to_owned());
-        (id, Member { disk: DiskId(0), address })
+        (id, Member { disk: DiskId(0), address, priority: 0 })
     };
     let founding = Configuration::of_voters(options.founding_ids().map(founder));
     drop(Log::create(disk()?, &identity, &founding, options.log).map_err(storage)?);

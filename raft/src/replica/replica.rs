@@ -12,9 +12,9 @@ use super::{
     Bound, Doubt, Effect, Event, Limits, Outcome, PeerMessage, Refusal, ReplicaConfig, ReplicaConfigError, Request,
     RequestId,
 };
-use crate::core::{self, Action, Core, Done, Role};
+use crate::core::{self, Action, Core, Done, Proposed, Role, TransferError};
 use crate::storage::{Job, StorageError};
-use crate::types::{Index, NodeId, Now, Proposal, Saved, Time};
+use crate::types::{ChangeError, Index, MemberChange, NodeId, Now, Proposal, Saved, Time};
 
 /// One node's replica of a group: everything that decides, and nothing that does I/O, reads a clock or starts a thread.
 ///
@@ -263,6 +263,24 @@ impl Replica {
             pending_bytes: self.requests.size_bytes(),
             failed: self.failed.clone(),
         }
+    }
+
+    /// As [`Core::change_membership`]: for who carries out what an operator wants.
+    ///
+    /// # Errors
+    /// Those of the core.
+    pub fn change_membership(&mut self, now: Now, changes: &[MemberChange]) -> Result<Proposed, ChangeError> {
+        self.input(now);
+        self.core.change_membership(now, changes)
+    }
+
+    /// As [`Core::transfer_leadership`]. Writes wait meanwhile.
+    ///
+    /// # Errors
+    /// Those of the core.
+    pub fn transfer_leadership(&mut self, now: Now, to: Option<NodeId>) -> Result<(), TransferError> {
+        self.input(now);
+        self.core.transfer_leadership(now, to)
     }
 
     /// The core, to look at.

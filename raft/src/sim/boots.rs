@@ -12,7 +12,7 @@ use super::world::{World, name};
 use crate::core;
 use crate::replica::{Inline, Replica, ReplicaConfig};
 use crate::storage::{Log, LogOptions, StorageError, Worker};
-use crate::types::{ClusterId, Configuration, DiskId, Entry, GroupId, Identity, Index, Member, Saved, Term};
+use crate::types::{ClusterId, DiskId, Entry, GroupId, Identity, Index, Saved, Term};
 
 /// A log, the state machine as of its snapshot, and all that follows.
 type Opened = (Log<SimDisk>, Inline<Kv>, Saved, Vec<Entry>);
@@ -113,6 +113,9 @@ impl World {
         config.retained_snapshots = self.plan.retained_snapshots;
         config.applying_bytes = self.plan.applying_bytes;
         config.pending_reads = self.plan.pending_reads;
+        if let Some(churn) = &self.plan.churn {
+            config.promotion_lag = churn.promotion_lag;
+        }
         let (request_timeout, limits) = (self.plan.request_timeout, self.plan.limits);
         let config = ReplicaConfig { core: config, request_timeout, limits };
         let replica = Replica::new(config, saved, self.clock(node)).map_err(|error| Violation {
@@ -132,13 +135,11 @@ impl World {
     }
 
     fn open_log(&self, node: usize) -> Result<Opened, StorageError> {
-        let nodes = self.plan.nodes;
         let (mut log, recovered) = Log::open_or_create(self.processes[node].disk.clone(), self.log_options(), || {
             let id = name(node);
             let disk = DiskId(u128::from(id.0));
             let identity = Identity { cluster: ClusterId(1), group: GroupId(1), node: id, disk };
-            let members = (0..nodes).map(|place| (name(place), Member::default()));
-            (identity, Configuration::of_voters(members))
+            (identity, self.born_with(node))
         })?;
         let mut machine = Inline::new(Kv::default());
         if let Some(mut content) = log.snapshot_reader()? {

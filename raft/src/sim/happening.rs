@@ -49,6 +49,8 @@ pub(super) enum Happening {
     FallsSilent { node: usize },
     /// Every pair of nodes can hear each other again.
     Heal,
+    /// The operator does something.
+    Churn,
     /// After the faults: is everybody well?
     Probe,
 }
@@ -118,6 +120,7 @@ impl Happening {
             Happening::LeaderFalls { node, .. } => format!("the new leader {} is to fall", node + 1),
             Happening::FallsSilent { node } => format!("{} is not heard any more", node + 1),
             Happening::Heal => "the network heals".to_owned(),
+            Happening::Churn => "the operator looks at the cluster".to_owned(),
             Happening::Probe => "is everybody well?".to_owned(),
         }
     }

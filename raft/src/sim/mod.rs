@@ -12,6 +12,7 @@
 //! | disk | power lost at any call, torn at any byte, any unsynced writes and names lost; failed syncs, reads and writes, no room, stalls; bits that rot, writes that land elsewhere |
 //! | process | death between any two effects, pauses, late timers, clocks that jump and that run up to 1 % wrong |
 //! | cluster | leaders that fall as soon as they are elected; up to a minority whose disks lose what they promised |
+//! | operator | in a part of the runs: members added, promoted, demoted, removed and replaced, ids used again, disks wiped, leaders told to hand over, priorities |
 //!
 //! A node whose disk is damaged must refuse to start, and is then lost to its cluster; what it starts with must be what was
 //! durable. Damage in the last synced batch is the log's documented limit (`raft/FORMAT.md`): there the simulator takes the
@@ -45,6 +46,7 @@
 
 mod boots;
 mod checks;
+mod churn;
 mod clients;
 mod clock;
 mod disk;
@@ -110,6 +112,10 @@ pub struct Report {
     pub reads_answered: u64,
     /// For how many keys the search for an order of the answers was given up.
     pub undecided_keys: u64,
+    /// How many changes of membership the longest log has.
+    pub membership_changes: u64,
+    /// How often the operator asked for a transfer of leadership.
+    pub transfers_asked: u64,
     /// What went wrong, and how often.
     pub harms: Harms,
     /// A hash of everything that happened.
@@ -210,6 +216,8 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
         writes_answered: world.checks.history.writes_answered,
         reads_answered: world.checks.history.reads_answered,
         undecided_keys: world.checks.history.undecided,
+        membership_changes: world.checks.members.changes(),
+        transfers_asked: world.churn.transfers,
         harms: world.harms(),
         trace_hash: world.trace.hash(),
     })

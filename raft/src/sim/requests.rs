@@ -76,7 +76,7 @@ impl World {
 
     /// After the faults: every node that is left must carry out a write and a read; then all must come to have applied the same.
     pub(super) fn probe(&mut self) -> Verdict {
-        let is_wanted = |node: &usize| !self.processes[*node].is_lost && self.clients.probes_answered[*node] < 2;
+        let is_wanted = |node: &usize| self.must_be_well(*node) && self.clients.probes_answered[*node] < 2;
         let next = (0..self.plan.nodes).find(is_wanted);
         if next.is_none() && self.clients.open.is_empty() && self.is_settled() {
             self.converged = true;
@@ -100,7 +100,11 @@ impl World {
     fn is_settled(&self) -> bool {
         let committed = self.checks.committed();
         let mut leader = None;
-        for process in self.processes.iter().filter(|process| !process.is_lost) {
+        if !self.is_membership_settled() {
+            return false;
+        }
+        let well = (0..self.plan.nodes).filter(|&node| self.must_be_well(node));
+        for process in well.map(|node| &self.processes[node]) {
             let Some(running) = &process.running else { return false };
             let core = running.replica.core();
             let applied = core.applied() == committed && core.last_index() == committed;
@@ -129,8 +133,9 @@ impl World {
 
     /// Whether all state machines are the same, and what the committed commands make.
     pub(super) fn all_alike(&self) -> bool {
-        let mut left = self.processes.iter().filter(|process| !process.is_lost);
-        left.all(|process| {
+        let mut well = (0..self.plan.nodes).filter(|&node| self.must_be_well(node));
+        well.all(|node| {
+            let process = &self.processes[node];
             process.running.as_ref().is_some_and(|running| self.checks.is_reference(running.machine.machine()))
         })
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::checks::{Checks, Verdict, Violation};
+use super::churn::{Churn, ChurnPlan};
 use super::clients::Clients;
 use super::clock::Clock;
 use super::disk::{Lies, SimDisk};
@@ -60,6 +61,7 @@ pub(super) struct World {
     pub(super) sent_frame: Vec<u8>,
     pub(super) clients: Clients,
     pub(super) checks: Checks,
+    pub(super) churn: Churn,
     pub(super) trace: Trace,
     /// The faults are over.
     pub(super) calm: bool,
@@ -73,7 +75,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, options: &Options, words: Words) -> World {
         let mut random = Random::new(seed);
-        let plan = Plan::draw(&mut random);
+        let mut plan = Plan::draw(&mut random);
+        plan.churn = ChurnPlan::draw(seed, &mut plan);
         let lies = Lies {
             sync: options.mutant == Some(Mutant::SyncDoesNothing),
             sync_directory: options.mutant == Some(Mutant::DirectorySyncDoesNothing),
@@ -98,6 +101,7 @@ impl World {
             network: Network::new(plan.nodes, plan.network.clone()),
             clients: Clients::new(plan.clients, plan.nodes),
             checks: Checks::new(plan.nodes, options),
+            churn: Churn::default(),
             trace: Trace::new(words),
             calm: false,
             steps: 0,
@@ -110,7 +114,10 @@ impl World {
         };
         let drifting = world.processes.iter().filter(|process| process.clock.speed != 1_000_000).count();
         (0..drifting).for_each(|_| world.harms.count(Harm::Drifting));
+        let born_with = (0..world.plan.nodes).map(|node| world.born_with(node)).collect();
+        world.checks.born(born_with);
         world.begin();
+        world.begin_churn();
         world
     }
 
@@ -254,6 +261,7 @@ impl World {
                 self.network.heal();
                 Ok(())
             }
+            Happening::Churn => self.churn(),
             Happening::Probe => self.probe(),
         }
     }
@@ -307,6 +315,7 @@ impl World {
             self.carry_out(node, effect)?;
         }
         self.observe(node)?;
+        self.members_settled(node)?;
         self.arm(node);
         Ok(())
     }

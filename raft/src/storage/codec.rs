@@ -267,9 +267,11 @@ pub fn get_identity(from: &mut Decoder<impl Buf>) -> Result<Identity, DecodeErro
     })
 }
 
-/// Writes a configuration: three sets of nodes (voters, outgoing, learners), each `[count u32][node u64]…`, then
-/// `[count u32]` members, each `[node u64][disk u128][length u32][address]`. All in rising order of node.
+/// Writes a configuration: `[highest id u64]`, three sets of nodes (voters, outgoing, learners), each
+/// `[count u32][node u64]…`, then `[count u32]` members, each `[node u64][disk u128][priority u8][length u32][address]`.
+/// All in rising order of node.
 pub fn put_configuration(out: &mut impl BufMut, configuration: &Configuration) {
+    out.put_u64_le(configuration.highest_id.0);
     for set in [&configuration.voters, &configuration.outgoing, &configuration.learners] {
         out.put_u32_le(length_u32(set.len()));
         for node in set {
@@ -280,6 +282,7 @@ pub fn put_configuration(out: &mut impl BufMut, configuration: &Configuration) {
     for (node, member) in &configuration.members {
         out.put_u64_le(node.0);
         out.put_u128_le(member.disk.0);
+        out.put_u8(member.priority);
         out.put_u32_le(length_u32(member.address.len()));
         out.put_slice(member.address.as_bytes());
     }
@@ -289,8 +292,8 @@ pub fn put_configuration(out: &mut impl BufMut, configuration: &Configuration) {
 #[must_use]
 pub fn configuration_bytes(configuration: &Configuration) -> usize {
     let nodes = configuration.voters.len() + configuration.outgoing.len() + configuration.learners.len();
-    let members = configuration.members.values().map(|member| 28 + member.address.len()).sum::<usize>();
-    4 * 4 + 8 * nodes + members
+    let members = configuration.members.values().map(|member| 29 + member.address.len()).sum::<usize>();
+    8 + 4 * 4 + 8 * nodes + members
 }
 
 /// Reads a configuration.
@@ -298,6 +301,7 @@ pub fn configuration_bytes(configuration: &Configuration) -> usize {
 /// # Errors
 /// If the bytes are not a configuration as [`put_configuration`] writes it.
 pub fn get_configuration(from: &mut Decoder<impl Buf>) -> Result<Configuration, DecodeError> {
+    let highest_id = NodeId(from.u64("the highest node id")?);
     let mut sets = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
     for set in &mut sets {
         for _ in 0..from.u32("a count of nodes")? {
@@ -315,10 +319,15 @@ pub fn get_configuration(from: &mut Decoder<impl Buf>) -> Result<Configuration, 
             return Err(DecodeError::Invalid { what: "member's id at this place (they must rise)", value: node.0 });
         }
         let disk = DiskId(from.u128("a disk id")?);
-        members.insert(node, Member { disk, address: from.string("a member's address")? });
+        let priority = from.u8("a member's priority")?;
+        members.insert(node, Member { disk, address: from.string("a member's address")?, priority });
+    }
+    // An id above it would be given to somebody else one day.
+    if members.last_key_value().is_some_and(|(&last, _)| last > highest_id) {
+        return Err(DecodeError::Invalid { what: "highest node id (a member's is higher)", value: highest_id.0 });
     }
     let [voters, outgoing, learners] = sets;
-    Ok(Configuration { voters, outgoing, learners, members })
+    Ok(Configuration { voters, outgoing, learners, members, highest_id })
 }
 
 fn length_u32(length: usize) -> u32 {

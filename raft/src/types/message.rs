@@ -39,6 +39,8 @@ pub enum Body {
         last_index: Index,
         /// The candidate's last term.
         last_term: Term,
+        /// The leader has asked for this campaign, so its followers need not protect it (§4.2.3).
+        is_transfer: bool,
     },
     /// Answers `RequestVote`.
     Vote {
@@ -97,6 +99,8 @@ pub enum Body {
         /// The latest round that the receiver has seen.
         round: u64,
     },
+    /// The leader hands over: "campaign now, you lack nothing" (§3.10).
+    TimeoutNow,
     /// A follower asks for the index that a read must wait for (§6.4).
     RequestReadIndex {
         /// The follower's number for this question, unique in its life.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything. Names are those of the Raft dissertation (Ongaro, 2014).
 
+mod change;
 mod configuration;
 mod entries;
 mod entry;
@@ -11,7 +12,8 @@ mod snapshot;
 mod terms;
 mod time;
 
-pub use configuration::{Configuration, Member};
+pub use change::{ChangeError, MemberChange};
+pub use configuration::{ADDRESS_BYTES_MAX, Configuration, MEMBERS_MAX, Member};
 pub(crate) use entries::Run;
 pub use entries::{Entries, Iter};
 pub use entry::{Entry, HardState, Payload, Proposal, Saved, SessionCommand, Write};

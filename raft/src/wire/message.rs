@@ -4,7 +4,7 @@
 //! from u64 | to u64 | term u64 | and, by kind:
 //!   1 request pre-vote    last index u64 | last term u64
 //!   2 pre-vote            campaign term u64 | granted u8
-//!   3 request vote        last index u64 | last term u64
+//!   3 request vote        last index u64 | last term u64 | is transfer u8
 //!   4 vote                granted u8
 //!   5 heartbeat           previous index u64 | previous term u64 | commit u64 | round u64
 //!   6 append entries      the same | count u32 | entry ...
@@ -14,6 +14,7 @@
 //!  10 read index          request u64 | has index u8 | index u64
 //!  13 install snapshot    index u64 | term u64 | stamp u64 | configuration | round u64 | offset u64 | total u64 | piece
 //!  14 snapshot progress   index u64 | received u64 | round u64
+//!  15 timeout now         nothing
 //! ```
 //!
 //! The configuration is as [`codec::put_configuration`] says; the piece goes on to the frame's end.
@@ -58,6 +59,7 @@ kinds! {
     Forwarded = 12,
     InstallSnapshot = 13,
     SnapshotProgress = 14,
+    TimeoutNow = 15,
 }
 
 impl Kind {
@@ -80,6 +82,7 @@ impl Kind {
             Body::ReadIndex { .. } => Kind::ReadIndex,
             Body::InstallSnapshot { .. } => Kind::InstallSnapshot,
             Body::SnapshotProgress { .. } => Kind::SnapshotProgress,
+            Body::TimeoutNow => Kind::TimeoutNow,
         }
     }
 }
@@ -100,10 +103,16 @@ pub(super) fn put(out: &mut BytesMut, message: &Message) {
     out.put_u64_le(message.to.0);
     out.put_u64_le(message.term.0);
     match &message.body {
-        Body::RequestPreVote { last_index, last_term } | Body::RequestVote { last_index, last_term } => {
+        Body::RequestPreVote { last_index, last_term } => {
             out.put_u64_le(last_index.0);
             out.put_u64_le(last_term.0);
         }
+        Body::RequestVote { last_index, last_term, is_transfer } => {
+            out.put_u64_le(last_index.0);
+            out.put_u64_le(last_term.0);
+            out.put_u8(u8::from(*is_transfer));
+        }
+        Body::TimeoutNow => {}
         Body::PreVote { campaign_term, granted } => {
             out.put_u64_le(campaign_term.0);
             out.put_u8(u8::from(*granted));
@@ -168,9 +177,12 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Body, DecodeErro
         Kind::RequestPreVote => {
             Body::RequestPreVote { last_index: index(from, "a last index")?, last_term: term(from, "a last term")? }
         }
-        Kind::RequestVote => {
-            Body::RequestVote { last_index: index(from, "a last index")?, last_term: term(from, "a last term")? }
-        }
+        Kind::RequestVote => Body::RequestVote {
+            last_index: index(from, "a last index")?,
+            last_term: term(from, "a last term")?,
+            is_transfer: from.flag("mark of a transfer")?,
+        },
+        Kind::TimeoutNow => Body::TimeoutNow,
         Kind::PreVote => {
             Body::PreVote { campaign_term: term(from, "a campaign's term")?, granted: from.flag("answer to a vote")? }
         }

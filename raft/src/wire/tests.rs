@@ -29,8 +29,13 @@ fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         (index(), term()).prop_map(|(last_index, last_term)| Body::RequestPreVote { last_index, last_term }),
         (term(), any::<bool>()).prop_map(|(campaign_term, granted)| Body::PreVote { campaign_term, granted }),
-        (index(), term()).prop_map(|(last_index, last_term)| Body::RequestVote { last_index, last_term }),
+        (index(), term(), any::<bool>()).prop_map(|(last_index, last_term, is_transfer)| Body::RequestVote {
+            last_index,
+            last_term,
+            is_transfer
+        }),
         any::<bool>().prop_map(|granted| Body::Vote { granted }),
+        Just(Body::TimeoutNow),
         (index(), term(), prop::collection::vec(entry(), 0..4), index(), any::<u64>()).prop_map(
             |(previous_index, previous_term, entries, commit, round)| Body::AppendEntries {
                 previous_index,
@@ -168,7 +173,7 @@ proptest! {
         // With a length and a checksum that are right, so that the noise is looked at.
         let mut frame = BytesMut::new();
         let length = (noise.len() as u32 + 1).to_le_bytes();
-        let body: Vec<u8> = std::iter::once(kind % 14).chain(noise).collect();
+        let body: Vec<u8> = std::iter::once(kind % 17).chain(noise).collect();
         frame.extend_from_slice(&length);
         frame.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&length), &body).to_le_bytes());
         frame.extend_from_slice(&body);
@@ -311,7 +316,7 @@ fn the_bytes_on_the_wire() {
     let messages = [
         raft(Body::RequestPreVote { last_index: Index(4), last_term: Term(5) }),
         raft(Body::PreVote { campaign_term: Term(4), granted: true }),
-        raft(Body::RequestVote { last_index: Index(4), last_term: Term(5) }),
+        raft(Body::RequestVote { last_index: Index(4), last_term: Term(5), is_transfer: true }),
         raft(Body::Vote { granted: false }),
         append(Vec::new()),
         append(vec![command(b"abc")]),
@@ -326,13 +331,14 @@ fn the_bytes_on_the_wire() {
                 stamp: Stamp(6),
                 configuration: Configuration::of_voters([(
                     NodeId(7),
-                    Member { disk: DiskId(8), address: "a:9".into() },
+                    Member { disk: DiskId(8), address: "a:9".into(), priority: 10 },
                 )]),
             }),
             chunk: Chunk { offset: 10, total_bytes: 13, data: Bytes::from_static(b"abc") },
             round: 7,
         }),
         raft(Body::SnapshotProgress { index: Index(4), received_bytes: 5, round: 7 }),
+        raft(Body::TimeoutNow),
         PeerMessage::Forward { request: 4, proposal: Bytes::from_static(b"abc").into() },
         PeerMessage::Forwarded { request: 4, outcome: Outcome::Answer(Bytes::from_static(b"abc")) },
         PeerMessage::Forwarded {

@@ -26,7 +26,8 @@ enum Change {
 }
 
 /// One node, up or down.
-struct Place {
+#[derive(Default)]
+pub(super) struct Place {
     core: Option<Core>,
     disk: Disk,
     /// Writes that are not on the disk yet; only a held disk lets them wait.
@@ -42,7 +43,9 @@ struct Place {
 }
 
 pub(super) struct Cluster {
-    places: Vec<Place>,
+    pub(super) places: Vec<Place>,
+    /// Those that the cluster was born with, from 1 on; others join.
+    founders: u64,
     settings: Vec<(String, u64)>,
     has_begun: bool,
     millis: u64,
@@ -63,7 +66,7 @@ pub(super) struct Cluster {
 /// Messages and their entries, by kind.
 type Counts = BTreeMap<&'static str, (usize, usize)>;
 
-type Outcome = Result<(), String>;
+pub(super) type Outcome = Result<(), String>;
 
 impl Cluster {
     pub(super) fn new(nodes: u64, settings: &[(String, u64)]) -> Result<Cluster, String> {
@@ -71,18 +74,9 @@ impl Cluster {
             return Err(format!("a cluster of {nodes} nodes; there may be 1 to 9"));
         }
         config(1, 0, settings)?;
-        let place = || Place {
-            core: None,
-            disk: Disk::default(),
-            writes: VecDeque::new(),
-            is_held: false,
-            received: None,
-            stamp: Stamp(0),
-            lives: 0,
-            shown: String::new(),
-        };
         Ok(Cluster {
-            places: (0..nodes).map(|_| place()).collect(),
+            places: (0..nodes).map(|_| Place::default()).collect(),
+            founders: nodes,
             settings: settings.to_vec(),
             has_begun: false,
             millis: 1_000,
@@ -128,6 +122,10 @@ impl Cluster {
             Command::Propose { node, commands } => self.propose(*node, commands),
             Command::Read { node, name } => self.read(*node, name, Core::read_index),
             Command::LeaseRead { node, name } => self.read(*node, name, Core::lease_read),
+            Command::Join { node } => self.join(*node),
+            Command::Change { node, changes } => self.change(*node, changes),
+            Command::Transfer { node, to } => self.transfer(*node, *to),
+            Command::Members => self.members(),
             Command::Deliver { link, which } => self.take(*link, *which)?.into_iter().try_for_each(|m| self.deliver(m)),
             Command::Repeat { link, which } => self.repeat(*link, *which),
             Command::Drop { link, which } => {
@@ -217,16 +215,18 @@ impl Cluster {
         place.ok_or_else(|| format!("there is no node {node}, only 1 to {count}"))
     }
 
-    fn core(&mut self, node: Node) -> Result<&mut Core, String> {
+    pub(super) fn core(&mut self, node: Node) -> Result<&mut Core, String> {
         self.place(node)?.core.as_mut().ok_or_else(|| format!("node {node} is down"))
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         Now { monotonic: Time(self.millis * 1_000_000), wall: Stamp(self.millis) }
     }
 
-    fn boot(&mut self, node: Node) -> Outcome {
-        let (now, founding) = (self.now(), voters(self.places.len() as u64));
+    pub(super) fn boot(&mut self, node: Node) -> Outcome {
+        // Who joins knows of no member.
+        let founders = if node <= self.founders { self.founders } else { 0 };
+        let (now, founding) = (self.now(), voters(founders));
         let settings = self.settings.clone();
         let place = self.place(node)?;
         place.lives += 1;
@@ -359,7 +359,7 @@ impl Cluster {
     }
 
     /// Does what the core asks for, until it asks for nothing more.
-    fn carry_out(&mut self, node: Node) -> Outcome {
+    pub(super) fn carry_out(&mut self, node: Node) -> Outcome {
         loop {
             while let Some(action) = self.core(node)?.poll() {
                 self.act(node, action)?;
@@ -521,7 +521,7 @@ impl Cluster {
 
     // What is shown.
 
-    fn say(&mut self, what: &str, rest: impl AsRef<str>) {
+    pub(super) fn say(&mut self, what: &str, rest: impl AsRef<str>) {
         self.printed.push(format!("{what:<8}{}", rest.as_ref()));
     }
 

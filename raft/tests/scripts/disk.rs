@@ -73,6 +73,12 @@ impl Disk {
         let mut terms = TermTable::after(self.base, base_term);
         self.entries[base..].iter().for_each(|entry| terms.append(entry.index, entry.term));
         let (hard_state, snapshot, tail) = (self.hard_state, self.snapshot.clone(), self.entries[base..].to_vec());
-        Saved { hard_state, founding, snapshot, configurations: Vec::new(), terms, tail }
+        let included = snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
+        let configuration = |entry: &Entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some((entry.index, (**configuration).clone())),
+            _ => None,
+        };
+        let configurations = tail.iter().filter(|entry| entry.index > included).filter_map(configuration).collect();
+        Saved { hard_state, founding, snapshot, configurations, terms, tail }
     }
 }

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use kodiak_raft::types::MemberChange;
+
+use super::members;
+
 /// A node's number.
 pub(crate) type Node = u64;
 
@@ -26,6 +30,14 @@ pub(crate) enum Command {
     Read { node: Node, name: String },
     /// `lease-read 1 a`: one for which a lease is enough.
     LeaseRead { node: Node, name: String },
+    /// `join 4`: a node that waits to be added.
+    Join { node: Node },
+    /// `change 1 promote 4 remove 3`: leader 1 is asked for all of it in one step.
+    Change { node: Node, changes: Vec<MemberChange> },
+    /// `transfer 1` or `transfer 1 3`: leader 1 is asked to hand over.
+    Transfer { node: Node, to: Option<Node> },
+    /// `members`: by which configuration every node counts.
+    Members,
     /// `deliver 1->2`: the oldest message; `all`, or the one in that place.
     Deliver { link: Link, which: Which },
     /// `repeat 1->2`: delivers and keeps it.
@@ -95,7 +107,7 @@ impl fmt::Display for Link {
 
 /// Every command's form, for the error that says what there is.
 const FORMS: &str = "cluster N [SETTING=N ..] | log N: TERM .. | term N: TERM [voted N] | timeout N | wait MILLIS | pass MILLIS | \
-     propose N COMMAND .. | read N NAME | lease-read N NAME | deliver A->B [PLACE|all] | repeat A->B [PLACE|all] | drop A->B [PLACE|all] | \
+     propose N COMMAND .. | read N NAME | lease-read N NAME | join N | change N CHANGE .. | transfer N [N] | members | deliver A->B [PLACE|all] | repeat A->B [PLACE|all] | drop A->B [PLACE|all] | \
      cut N .. | N .. | heal | hold N | written N [all] | free N | snapshot N | crash N | restart N | settle | status | logs | peers N | count | \
      elect N | quietly COMMAND";
 
@@ -126,6 +138,13 @@ impl Command {
             }
             ("read", [node, name]) => Ok(Command::Read { node: number(node)?, name: (*name).to_owned() }),
             ("lease-read", [node, name]) => Ok(Command::LeaseRead { node: number(node)?, name: (*name).to_owned() }),
+            ("join", [node]) => Ok(Command::Join { node: number(node)? }),
+            ("change", [node, changes @ ..]) => {
+                Ok(Command::Change { node: number(node)?, changes: members::parse(changes)? })
+            }
+            ("transfer", [node]) => Ok(Command::Transfer { node: number(node)?, to: None }),
+            ("transfer", [node, to]) => Ok(Command::Transfer { node: number(node)?, to: Some(number(to)?) }),
+            ("members", []) => Ok(Command::Members),
             ("deliver", [first, which @ ..]) => Ok(Command::Deliver { link: link(first)?, which: place(which)? }),
             ("repeat", [first, which @ ..]) => Ok(Command::Repeat { link: link(first)?, which: place(which)? }),
             ("drop", [first, which @ ..]) => Ok(Command::Drop { link: link(first)?, which: place(which)? }),
@@ -153,7 +172,7 @@ impl Command {
     }
 }
 
-fn number<N: std::str::FromStr>(word: &str) -> Result<N, String> {
+pub(super) fn number<N: std::str::FromStr>(word: &str) -> Result<N, String> {
     word.parse().map_err(|_| format!("`{word}` is not a number"))
 }
 

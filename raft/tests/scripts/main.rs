@@ -5,6 +5,7 @@ mod cluster;
 mod disk;
 mod golden;
 mod language;
+mod members;
 mod show;
 
 use std::fs;
@@ -52,6 +53,9 @@ fn a_bad_script_is_told_where_it_is_bad() {
         ("cluster 3\nwritten 1", "s.txt:2: node 1 has no unfinished write"),
         ("cluster 3\ncrash 1\ntimeout 1", "s.txt:3: node 1 is down"),
         ("cluster 3\nrestart 1", "s.txt:2: node 1 is up"),
+        ("cluster 3\njoin 5", "s.txt:2: the next node to join can only be 4"),
+        ("cluster 3\nchange 1 swap 2", "s.txt:2: `swap` is none of: add N"),
+        ("cluster 3\nchange 1 add", "s.txt:2: `add` lacks its node"),
     ];
     for (script, expected) in cases {
         let error = golden::run("s.txt", script).expect_err(script);

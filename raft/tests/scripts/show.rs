@@ -1,7 +1,7 @@
 //! How things look in a script's output. An entry is `index/term`, with `=command` if it has one.
 
 use kodiak_raft::core::{Core, Event, PeerMode, PeerStatus, Role};
-use kodiak_raft::types::{Body, Entry, Index, Message, NodeId, Payload, SnapshotMeta, TermTable, Write};
+use kodiak_raft::types::{Body, Configuration, Entry, Index, Message, NodeId, Payload, SnapshotMeta, TermTable, Write};
 
 /// Questions' numbers are drawn from seeds; a script shows which question of its node it is instead.
 #[derive(Debug, Default)]
@@ -31,11 +31,25 @@ fn entry(entry: &Entry) -> String {
         Payload::Noop => format!("{position}=no-op"),
         Payload::Command(command) if command.is_empty() => position,
         Payload::Command(command) => format!("{position}={}", String::from_utf8_lossy(command)),
-        Payload::Configuration(_) => format!("{position}=configuration"),
+        Payload::Configuration(members) => format!("{position}={}", configuration(members)),
         Payload::OpenSession { .. } | Payload::SessionCommand(_) | Payload::CloseSession { .. } => {
             format!("{position}=session")
         }
     }
+}
+
+/// `{1 2 3}`; a joint one as `{1 2 4}&{1 2 3}`, the half that is being left last; learners as `+5`.
+pub(super) fn configuration(configuration: &Configuration) -> String {
+    let set = |nodes: &std::collections::BTreeSet<NodeId>| {
+        nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let Configuration { voters, outgoing, learners, .. } = configuration;
+    let mut text = format!("{{{}}}", set(voters));
+    if !outgoing.is_empty() {
+        text += &format!("&{{{}}}", set(outgoing));
+    }
+    learners.iter().for_each(|node| text += &format!("+{node}"));
+    text
 }
 
 pub(super) fn entries<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
@@ -63,6 +77,7 @@ pub(super) fn kind(body: &Body) -> &'static str {
         Body::Rejected { .. } => "Rejected",
         Body::InstallSnapshot { .. } => "InstallSnapshot",
         Body::SnapshotProgress { .. } => "SnapshotProgress",
+        Body::TimeoutNow => "TimeoutNow",
         Body::RequestReadIndex { .. } => "RequestReadIndex",
         Body::ReadIndex { .. } => "ReadIndex",
     }
@@ -72,9 +87,11 @@ pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
     let Message { from, to, term, body } = message;
     let answer = |granted: bool| if granted { "granted" } else { "refused" };
     let details = match body {
-        Body::RequestPreVote { last_index, last_term } | Body::RequestVote { last_index, last_term } => {
-            format!("log to {last_index}/{last_term}")
+        Body::RequestPreVote { last_index, last_term } => format!("log to {last_index}/{last_term}"),
+        Body::RequestVote { last_index, last_term, is_transfer } => {
+            format!("log to {last_index}/{last_term}{}", if *is_transfer { ", as its leader asked" } else { "" })
         }
+        Body::TimeoutNow => "campaign now".to_owned(),
         Body::PreVote { campaign_term, granted } => format!("for term {campaign_term} {}", answer(*granted)),
         Body::Vote { granted } => answer(*granted).to_owned(),
         Body::AppendEntries { previous_index, previous_term, entries: list, commit, round } => {
@@ -128,6 +145,12 @@ pub(super) fn event(event: &Event) -> Option<String> {
         Event::Changed { .. } => None,
         Event::LostQuorum { term } => Some(format!("no quorum answers, gives up term {term}")),
         Event::Installed { index } => Some(format!("a snapshot up to {index} has taken its log's place")),
+        Event::Membership { index, is_joint } => {
+            Some(format!("the {}configuration of entry {index} is in force", if *is_joint { "joint " } else { "" }))
+        }
+        Event::Removed { index } => Some(format!("is no member any more since entry {index}")),
+        Event::NoLongerVoter { term } => Some(format!("has no vote any more, gives up term {term}")),
+        Event::TransferFailed { to } => Some(format!("{to} did not take over")),
         Event::StalledWrite { term } => Some(format!("its own write is stuck, gives up term {term}")),
     }
 }

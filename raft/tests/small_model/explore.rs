@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::fingerprint::Fingerprints;
 use crate::scope::Scope;
 use crate::show;
-use crate::state::{Broken, Event, State};
+use crate::state::{Broken, CHANGES, Event, State};
 
 /// What an exploration went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,6 +123,8 @@ fn describe(state: &State, event: Event) -> String {
         Event::Timeout { node } => format!("timeout of {}", node + 1),
         Event::Tick { node } => format!("leader {} looks at its clock", node + 1),
         Event::Propose { node } => format!("a command for {}", node + 1),
+        Event::Change { node, place } => format!("leader {} is asked for {:?}", node + 1, CHANGES[place]),
+        Event::Transfer { node, to } => format!("leader {} is asked to hand over to {to}", node + 1),
         Event::Crash { node, written } => format!("{} crashes and restarts with {written} of its writes", node + 1),
     }
 }

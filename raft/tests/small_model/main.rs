@@ -1,5 +1,5 @@
 //! Every interleaving of a small cluster's life: three real cores, a few elections, commands and crashes; messages arrive in
-//! any order or never; every write is done at any later time or lost in a crash. Depth first, with a set of fingerprints.
+//! any order or never; members and leaders change; every write is done at any later time or lost in a crash. Depth first, with a set of fingerprints.
 //!
 //! Without a model checker's library: `stateright` (0.31) explores and remembers much as `explore.rs` does, in some 150 lines, and
 //! brings a web server, a random generator and JSON along, which nothing here needs.

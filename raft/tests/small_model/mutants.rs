@@ -1,5 +1,6 @@
 //! Faults planted in the core, and how much of which scope it takes to find them. Those about time, windows, reads and
 //! snapshots are not here: they break no promise that this model keeps an eye on. The scripts and the simulator have them.
+//! Nor are those of membership that take a fourth node, or a second life of an id.
 
 use std::time::Instant;
 
@@ -28,6 +29,10 @@ const TABLE: &[(Mutant, &str, bool)] = &[
     (Mutant::TruncateWithoutConflict, "commands=2 in-flight=2 order=any disks=quick", true),
     (Mutant::AckBeforeDurable, "crashes=1 in-flight=1", true),
     (Mutant::StaleAppendAck, "elections=2 in-flight=1 logs=1/1/1", true),
+    (Mutant::ChangeWhilePending, "elections=2 changes=2 in-flight=1 disks=quick order=links", true),
+    (Mutant::ConfigurationWhenCommitted, "changes=1 in-flight=1 disks=quick order=links", true),
+    (Mutant::JointWithOneHalf, "changes=1 learners=1 in-flight=1 disks=quick order=links", true),
+    (Mutant::RemovedLeaderCounts, "changes=1 in-flight=1 disks=quick order=links", true),
     (Mutant::CommitBeyondVerified, "elections=2 in-flight=1 disks=quick logs=2/1/2", true),
 ];
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use kodiak_raft::core::Core;
-use kodiak_raft::types::{Body, Index, Message, NodeId};
+use kodiak_raft::types::{Body, Configuration, Index, Message, NodeId, Payload};
 
 use crate::disk::Disk;
-use crate::state::{Broken, NODES, Node, State};
+use crate::scope::Scope;
+use crate::state::{Broken, NODES, Node, State, founding};
 
 /// Compares a message that leaves a node with its disk: a vote, a candidacy, an acknowledgement must be there.
 ///
@@ -29,7 +30,7 @@ pub(crate) fn check_sent(message: &Message, disk: &Disk) -> Result<(), Broken> {
 ///
 /// # Errors
 /// Says which promise is broken.
-pub(crate) fn check(before: &State, after: &mut State, position: usize) -> Result<(), Broken> {
+pub(crate) fn check(before: &State, after: &mut State, position: usize, scope: &Scope) -> Result<(), Broken> {
     let node = after.nodes[position].clone();
     own_marks(&node)?;
     if Arc::ptr_eq(&before.nodes[position], &node) {
@@ -37,7 +38,7 @@ pub(crate) fn check(before: &State, after: &mut State, position: usize) -> Resul
     }
     leader_append_only(&before.nodes[position].core, &node.core)?;
     election_safety(after, &node.core)?;
-    commitment(after, &node.core)?;
+    commitment(after, &before.nodes[position].core, &node.core, scope)?;
     (0..NODES)
         .filter(|&other| other != position)
         .try_for_each(|other| log_matching(&node.core, &after.nodes[other].core))?;
@@ -83,8 +84,37 @@ fn election_safety(state: &mut State, core: &Core) -> Result<(), Broken> {
     }
 }
 
-/// State-machine safety, and that an entry is committed only when a majority of the disks has it.
-fn commitment(state: &mut State, core: &Core) -> Result<(), Broken> {
+/// The latest configuration in a log, committed or not.
+fn latest_configuration(core: &Core, scope: &Scope) -> Configuration {
+    let latest = (1..=core.last_index().0).rev().find_map(|index| match &core.entry(Index(index))?.payload {
+        Payload::Configuration(configuration) => Some((**configuration).clone()),
+        _ => None,
+    });
+    latest.unwrap_or_else(|| founding(scope))
+}
+
+/// By what a leader may have counted in this step: what it has now, or had before the step. If that was a joint one it was
+/// that, for it is left only once it is committed.
+fn counted(before: &Core, core: &Core, scope: &Scope) -> Vec<Configuration> {
+    let mut counted = Vec::new();
+    if before.is_leader() && before.term() == core.term() {
+        counted.push(latest_configuration(before, scope));
+    }
+    if counted.iter().all(|configuration| !configuration.is_joint()) {
+        counted.push(latest_configuration(core, scope));
+    }
+    counted
+}
+
+/// Whether these nodes are a majority of each half.
+fn decides(configuration: &Configuration, nodes: &[NodeId]) -> bool {
+    [&configuration.voters, &configuration.outgoing]
+        .into_iter()
+        .all(|half| half.is_empty() || nodes.iter().filter(|node| half.contains(node)).count() * 2 > half.len())
+}
+
+/// State-machine safety, and that an entry is committed only when a quorum of the disks has it.
+fn commitment(state: &mut State, before: &Core, core: &Core, scope: &Scope) -> Result<(), Broken> {
     for index in (1..=core.commit().0).map(Index) {
         let entry = core.entry(index).expect("nothing leaves so small a tail");
         if let Some((known, _)) = state.history.committed.get(index.0 as usize - 1) {
@@ -94,9 +124,9 @@ fn commitment(state: &mut State, core: &Core) -> Result<(), Broken> {
             continue;
         }
         let has = |node: &&Arc<Node>| node.disk.entries.get(index.0 as usize - 1) == Some(entry);
-        let disks = state.nodes.iter().filter(has).count();
-        if disks * 2 <= NODES {
-            return Err(("committed means on a majority of disks", format!("{entry:?} is on {disks}")));
+        let disks: Vec<NodeId> = state.nodes.iter().filter(has).map(|node| node.core.id()).collect();
+        if !counted(before, core, scope).iter().any(|configuration| decides(configuration, &disks)) {
+            return Err(("committed means on a quorum of disks", format!("{entry:?} is on {disks:?}")));
         }
         let committed = (entry.clone(), core.term());
         Arc::make_mut(&mut state.history).committed.push(committed);

@@ -27,6 +27,12 @@ pub(crate) struct Scope {
     pub(crate) commands: u8,
     /// Crashes, each with a restart. Of the writes that are under way any number, from the first, may be on the disk.
     pub(crate) crashes: u8,
+    /// Changes of who votes, by anybody who takes himself for a leader, as far as the core takes them.
+    pub(crate) changes: u8,
+    /// Leadership is handed over so often, to anybody.
+    pub(crate) transfers: u8,
+    /// So many of the three, the last ones, are learners at first.
+    pub(crate) learners: u8,
     /// Messages that arrive a second time.
     pub(crate) duplicates: u8,
     /// Messages on their way from one node to another at a time; when there is one more, the oldest is lost.
@@ -47,6 +53,9 @@ pub(crate) const SMALL: Scope = Scope {
     elections: 1,
     commands: 0,
     crashes: 0,
+    changes: 0,
+    transfers: 0,
+    learners: 0,
     duplicates: 0,
     in_flight: 2,
     message_bytes: 1 << 20,
@@ -56,14 +65,22 @@ pub(crate) const SMALL: Scope = Scope {
     checks_promises: true,
 };
 
-/// What takes minutes in a release build: two elections and three entries (each election's no-op and a command), slow disks, a crash.
-pub(crate) const LARGE: [&str; 3] = [
+/// What takes minutes in a release build: two elections and three entries (each election's no-op and a command), slow disks, a
+/// crash, changes of who votes, a transfer.
+pub(crate) const LARGE: [&str; 5] = [
     "elections=2 order=links disks=quick",
     "elections=2 commands=1 in-flight=1 disks=quick",
     "commands=1 crashes=1 in-flight=1",
+    "elections=2 changes=1 learners=1 in-flight=1 disks=quick",
+    "changes=2 transfers=1 learners=1 in-flight=1 disks=quick order=links",
 ];
 
 impl Scope {
+    /// Whether all nodes are alike at first.
+    pub(crate) fn is_symmetric(&self) -> bool {
+        self.learners == 0 && self.changes == 0 && self.transfers == 0
+    }
+
     /// `SMALL`, changed by words such as `elections=2 commands=1 order=links disks=quick`.
     ///
     /// # Errors
@@ -77,6 +94,9 @@ impl Scope {
                 ("elections", _) => scope.elections = number()?,
                 ("commands", _) => scope.commands = number()?,
                 ("crashes", _) => scope.crashes = number()?,
+                ("changes", _) => scope.changes = number()?,
+                ("transfers", _) => scope.transfers = number()?,
+                ("learners", _) => scope.learners = number()?.min(2),
                 ("duplicates", _) => scope.duplicates = number()?,
                 ("in-flight", _) => scope.in_flight = number()?.max(1).into(),
                 ("message-bytes", _) => scope.message_bytes = number()?.max(1).into(),
@@ -87,7 +107,7 @@ impl Scope {
                 ("disks", "slow") => scope.disks = Disks::Slow,
                 _ => {
                     return Err(format!(
-                        "`{word}` is none of elections=N commands=N crashes=N duplicates=N in-flight=N message-bytes=N \
+                        "`{word}` is none of elections=N commands=N crashes=N changes=N transfers=N learners=N duplicates=N in-flight=N message-bytes=N \
                          logs=12/1/3 order=links|any disks=quick|slow"
                     ));
                 }

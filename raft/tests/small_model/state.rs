@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kodiak_raft::core::{Action, Config, Core, Done, Role};
-use kodiak_raft::types::{Body, Entry, HardState, Message, NodeId, Now, Stamp, Term, Time, Write};
+use kodiak_raft::types::{
+    Body, Configuration, Entry, HardState, MemberChange, Message, NodeId, Now, Stamp, Term, Time, Write,
+};
 
 use crate::disk::{Disk, old_entry, voters};
 use crate::fingerprint::{Mixer, fingerprint};
@@ -71,6 +73,8 @@ pub(crate) struct Left {
     elections: u8,
     commands: u8,
     crashes: u8,
+    changes: u8,
+    transfers: u8,
     duplicates: u8,
 }
 
@@ -91,9 +95,27 @@ pub(crate) enum Event {
     Tick { node: usize },
     /// A command is proposed.
     Propose { node: usize },
+    /// A leader is asked for the change of this place in [`CHANGES`].
+    Change { node: usize, place: usize },
+    /// A leader is asked to hand over.
+    Transfer { node: usize, to: NodeId },
     /// The node crashes and restarts; so many of its writes were on the disk.
     Crash { node: usize, written: usize },
 }
+
+/// Every change of one vote, and of two.
+pub(crate) const CHANGES: [&[MemberChange]; 10] = [
+    &[MemberChange::Demote(NodeId(1))],
+    &[MemberChange::Demote(NodeId(2))],
+    &[MemberChange::Demote(NodeId(3))],
+    &[MemberChange::Promote(NodeId(3))],
+    &[MemberChange::Demote(NodeId(1)), MemberChange::Promote(NodeId(3))],
+    &[MemberChange::Demote(NodeId(2)), MemberChange::Promote(NodeId(3))],
+    &[MemberChange::Remove(NodeId(1))],
+    &[MemberChange::Remove(NodeId(2))],
+    &[MemberChange::Demote(NodeId(1)), MemberChange::Demote(NodeId(2)), MemberChange::Promote(NodeId(3))],
+    &[MemberChange::Promote(NodeId(2)), MemberChange::Promote(NodeId(3))],
+];
 
 /// A broken promise: which, and how.
 pub(crate) type Broken = (&'static str, String);
@@ -112,8 +134,8 @@ impl State {
             Arc::new(Node { core, disk, writes: VecDeque::new() })
         });
         let node_fingerprints = nodes.each_ref().map(|node| fingerprint(&**node));
-        let Scope { elections, commands, crashes, duplicates, .. } = *scope;
-        let left = Left { elections, commands, crashes, duplicates };
+        let Scope { elections, commands, crashes, changes, transfers, duplicates, .. } = *scope;
+        let left = Left { elections, commands, crashes, changes, transfers, duplicates };
         State { nodes, node_fingerprints, wire: Vec::new(), clock: Time(0), history: Arc::default(), left }
     }
 
@@ -135,7 +157,7 @@ impl State {
         }
         let mut events = Vec::new();
         for place in 0..self.wire.len() {
-            if (scope.order == Order::Any && is_copy(place)) || self.is_mirror_image(place) {
+            if (scope.order == Order::Any && is_copy(place)) || (scope.is_symmetric() && self.is_mirror_image(place)) {
                 continue;
             }
             events.push(Event::Deliver { place });
@@ -151,10 +173,11 @@ impl State {
                 if node.core.poll_timeout().is_some_and(|deadline| deadline <= self.clock) {
                     events.push(Event::Tick { node: position });
                 }
-                if self.left.commands > 0 {
-                    events.push(Event::Propose { node: position });
-                }
-            } else if self.left.elections > 0 && (position == 0 || !self.is_untouched(0)) {
+                self.events_of_leader(position, &mut events);
+            } else if self.left.elections > 0
+                && node.core.poll_timeout().is_some()
+                && (position == 0 || !scope.is_symmetric() || !self.is_untouched(0))
+            {
                 // All nodes are alike at first: that it is the first that waits longest is a matter of naming.
                 events.push(Event::Timeout { node: position });
             }
@@ -163,6 +186,24 @@ impl State {
             }
         }
         events
+    }
+
+    /// What a leader may be asked for; where it would refuse, nothing would happen.
+    fn events_of_leader(&self, position: usize, events: &mut Vec<Event>) {
+        let would = |what: &dyn Fn(&mut Core) -> bool| what(&mut self.nodes[position].core.clone());
+        let (now, id) = (self.now(), NodeId(position as u64 + 1));
+        if self.left.commands > 0 && self.nodes[position].core.transferring().is_none() {
+            events.push(Event::Propose { node: position });
+        }
+        if self.left.changes > 0 {
+            let is_taken = |place: &usize| would(&|core| core.change_membership(now, CHANGES[*place]).is_ok());
+            events.extend((0..CHANGES.len()).filter(is_taken).map(|place| Event::Change { node: position, place }));
+        }
+        if self.left.transfers > 0 {
+            let others = (1..=NODES as u64).map(NodeId).filter(|&to| to != id);
+            let is_taken = |to: &NodeId| would(&|core| core.transfer_leadership(now, Some(*to)).is_ok());
+            events.extend(others.filter(is_taken).map(|to| Event::Transfer { node: position, to }));
+        }
     }
 
     /// The places of a link with more messages than there may be, one of which is lost.
@@ -249,6 +290,20 @@ impl State {
                 core.propose(now, [command]).expect("a leader takes a small command");
                 node
             }
+            Event::Change { node, place } => {
+                state.left.changes -= 1;
+                let now = state.now();
+                let core = &mut Arc::make_mut(&mut state.nodes[node]).core;
+                core.change_membership(now, CHANGES[place]).expect("it would take it a moment ago");
+                node
+            }
+            Event::Transfer { node, to } => {
+                state.left.transfers -= 1;
+                let now = state.now();
+                let core = &mut Arc::make_mut(&mut state.nodes[node]).core;
+                core.transfer_leadership(now, Some(to)).expect("it would a moment ago");
+                node
+            }
             Event::Crash { node, written } => {
                 state.left.crashes -= 1;
                 state.crash(node, written, scope)?;
@@ -258,7 +313,7 @@ impl State {
         state.carry_out(position, scope)?;
         state.node_fingerprints[position] = fingerprint(&*state.nodes[position]);
         state.forget_dead_messages();
-        crate::promises::check(self, &mut state, position)?;
+        crate::promises::check(self, &mut state, position, scope)?;
         Ok(state)
     }
 
@@ -377,12 +432,19 @@ fn apply(disk: &mut Disk, write: Write) -> Result<(), Broken> {
     Ok(())
 }
 
+/// The configuration that all are born with.
+pub(crate) fn founding(scope: &Scope) -> Configuration {
+    let mut configuration = voters(NODES as u64);
+    configuration.learners = configuration.voters.split_off(&NodeId(NODES as u64 + 1 - u64::from(scope.learners)));
+    configuration
+}
+
 fn start(id: u64, disk: &Disk, clock: Time, scope: &Scope) -> Core {
     let mut config = Config::new(NodeId(id));
     config.seed = 0;
     config.election_timeout = (TIMEOUT, TIMEOUT);
     config.heartbeat_interval = TIMEOUT / 2;
     config.message_bytes = scope.message_bytes;
-    Core::new(config, disk.saved(voters(NODES as u64)), Now { monotonic: clock, wall: Stamp(0) })
+    Core::new(config, disk.saved(founding(scope)), Now { monotonic: clock, wall: Stamp(0) })
         .expect("what was written can be read")
 }

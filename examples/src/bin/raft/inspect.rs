@@ -229,7 +229,7 @@ fn hard_state(state: &HardState) -> String {
 
 /// `voters 1, 2, 3` and, where there are any, outgoing voters and learners, with disks and addresses.
 fn configuration(configuration: &Configuration) -> String {
-    let Configuration { voters, outgoing, learners, members } = configuration;
+    let Configuration { voters, outgoing, learners, members, .. } = configuration;
     let mut parts = Vec::new();
     for (kind, nodes) in [("voters", voters), ("outgoing", outgoing), ("learners", learners)] {
         let nodes: Vec<String> = nodes

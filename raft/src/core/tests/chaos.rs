@@ -174,7 +174,12 @@ fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         (index(), term()).prop_map(|(last_index, last_term)| Body::RequestPreVote { last_index, last_term }),
         (term(), any::<bool>()).prop_map(|(campaign_term, granted)| Body::PreVote { campaign_term, granted }),
-        (index(), term()).prop_map(|(last_index, last_term)| Body::RequestVote { last_index, last_term }),
+        (index(), term(), any::<bool>()).prop_map(|(last_index, last_term, is_transfer)| Body::RequestVote {
+            last_index,
+            last_term,
+            is_transfer
+        }),
+        Just(Body::TimeoutNow),
         any::<bool>().prop_map(|granted| Body::Vote { granted }),
         (index(), term(), entries, index(), number()).prop_map(
             |(previous_index, previous_term, entries, commit, round)| Body::AppendEntries {

@@ -81,7 +81,7 @@ fn a_request_for_votes_does_not_depose_a_leader_that_is_heard() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let (term, voter, rival) = (network.core(leader).term(), leader % 3 + 1, (leader + 1) % 3 + 1);
-    let body = Body::RequestVote { last_index: Index(100), last_term: term };
+    let body = Body::RequestVote { last_index: Index(100), last_term: term, is_transfer: false };
     let request = Message { from: NodeId(rival), to: NodeId(voter), term: Term(term.0 + 5), body };
     network.deliver(request.clone());
     assert_eq!(network.core(voter).term(), term);
@@ -170,7 +170,7 @@ fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
     network.deliver(stranger(Body::RequestPreVote { last_index: Index(0), last_term: Term(0) }));
     let granted = Body::PreVote { campaign_term: Term(4), granted: true };
     assert_eq!(network.wire.pop_back().unwrap().body, granted);
-    network.deliver(stranger(Body::RequestVote { last_index: Index(0), last_term: Term(0) }));
+    network.deliver(stranger(Body::RequestVote { last_index: Index(0), last_term: Term(0), is_transfer: false }));
     network.finish_write(1);
     assert_eq!(network.wire.pop_back().unwrap().body, Body::Vote { granted: true });
     let (previous_index, previous_term) = (Index(0), Term(0));

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{elections, lease, reads, replication, snapshots};
+use super::{elections, lease, membership, reads, replication, snapshots, transfer};
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
 use crate::replica::tests::sessions;
@@ -29,6 +29,8 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::LeaseIgnoresDrift, lease::a_lease_is_shorter_than_a_promise_by_what_clocks_may_drift),
     (Mutant::LeaseAfterTransfer, lease::there_is_no_lease_once_another_was_asked_to_campaign),
     (Mutant::LeaseSurvivesStepDown, lease::a_lease_ends_with_the_office),
+    (Mutant::LeaseSurvivesConfiguration, lease::a_lease_ends_with_the_configuration_whose_quorum_made_it),
+    (Mutant::LeaseOfNoVoter, lease::a_leader_that_is_no_voter_has_no_lease),
     (Mutant::VoteRightAfterRestart, lease::a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised),
     (Mutant::PromiseForgottenWithTerm, lease::a_promise_outlives_the_term_in_which_it_was_made),
     (Mutant::RetryAppliesTwice, sessions::a_retry_after_a_fail_over_is_applied_once_and_gets_the_first_answer),
@@ -49,6 +51,20 @@ const RULES: &[(Mutant, fn())] = &[
         snapshots::while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_campaigned_for,
     ),
     (Mutant::CompactedIsSkipped, snapshots::a_follower_behind_a_compacted_log_is_sent_a_snapshot_and_then_what_follows),
+    (Mutant::ChangeBeforeOwnTermCommit, membership::the_schedule_of_the_bug_of_2015_is_refused),
+    (Mutant::ChangeWhilePending, membership::one_change_at_a_time),
+    (Mutant::ConfigurationWhenCommitted, membership::a_configuration_counts_as_soon_as_it_is_in_the_log),
+    (Mutant::TruncationKeepsConfiguration, membership::a_truncation_brings_the_earlier_configuration_back),
+    (Mutant::JointWithOneHalf, membership::a_joint_configuration_needs_both_halves_and_is_then_left),
+    (Mutant::JointIsNeverLeft, membership::a_new_leader_leaves_the_joint_configuration_that_it_finds),
+    (Mutant::RemovedLeaderCounts, membership::a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed),
+    (Mutant::RemovedLeaderStays, membership::a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed),
+    (Mutant::PromoteUnseen, membership::a_learner_that_lags_or_is_silent_is_not_promoted),
+    (Mutant::IdReused, membership::an_id_is_never_used_again),
+    (Mutant::TransferBeforeFlushed, transfer::the_target_is_told_once_everything_is_on_its_disk),
+    (Mutant::TransferNeverTimesOut, transfer::a_transfer_that_does_not_come_to_pass_is_given_up),
+    (Mutant::ProposeDuringTransfer, transfer::nothing_is_proposed_while_leadership_moves),
+    (Mutant::TransferWithoutMark, transfer::leadership_moves_at_once_to_who_lacks_nothing),
     (Mutant::SnapshotWithoutConfiguration, snapshots::a_snapshot_brings_the_configuration_as_of_its_index),
 ];
 

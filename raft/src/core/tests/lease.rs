@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::network::Network;
 use crate::core::{Config, Lease, ReadId};
-use crate::types::{Body, Index, Message, NodeId, Term, Time};
+use crate::types::{Body, Index, MemberChange, Message, NodeId, Term, Time};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -85,11 +85,55 @@ pub(super) fn a_lease_is_shorter_than_a_promise_by_what_clocks_may_drift() {
 pub(super) fn there_is_no_lease_once_another_was_asked_to_campaign() {
     let (mut network, leader, _) = after_a_round();
     network.settle();
-    network.with_core(leader, |core, _| core.forfeit_lease());
+    let target = leader % 3 + 1;
+    network.with_core(leader, |core, now| core.transfer_leadership(now, Some(NodeId(target)))).unwrap();
+    assert!(network.wire.iter().any(|message| message.body == Body::TimeoutNow));
     assert!(!lease_read(&mut network, leader, 1));
-    network.pass(100 * MILLI);
-    assert_eq!(network.core(leader).lease_until(), None, "nor later in its term");
+    network.wire.retain(|message| message.body != Body::TimeoutNow);
+    network.isolate(target);
+    network.pass(600 * MILLI);
+    assert_eq!(network.core(leader).transferring(), None, "the transfer has failed");
+    assert!(network.core(leader).is_leader(), "it leads on");
+    assert_eq!(network.core(leader).lease_until(), None, "but who was told may still campaign");
     assert_eq!(network.node(leader).ready.len(), 1, "a majority was asked");
+}
+
+/// The voters of the lease's round may be a minority of the next configuration.
+#[test]
+pub(super) fn a_lease_ends_with_the_configuration_whose_quorum_made_it() {
+    let (mut network, leader, _) = after_a_round();
+    network.settle();
+    let other = leader % 3 + 1;
+    let changes = [MemberChange::Remove(NodeId(other))];
+    network.with_core(leader, |core, now| core.change_membership(now, &changes)).unwrap();
+    assert!(!lease_read(&mut network, leader, 1));
+    network.settle();
+    network.pass(100 * MILLI);
+    assert!(network.core(leader).lease_until().is_some(), "the new one's quorum makes another");
+}
+
+/// The only voter that is left is bound to nobody, so it campaigns as soon as it is restarted.
+#[test]
+pub(super) fn a_leader_that_is_no_voter_has_no_lease() {
+    let (mut network, leader, _) = after_a_round();
+    network.settle();
+    let others = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    let changes = [MemberChange::Remove(NodeId(leader)), MemberChange::Remove(NodeId(others[0]))];
+    network.with_core(leader, |core, now| core.change_membership(now, &changes)).unwrap();
+    for _ in 0..1_000 {
+        let Some(message) = network.wire.pop_front() else {
+            (1..=3).for_each(|id| while network.finish_write(id) {});
+            if network.wire.is_empty() {
+                break;
+            }
+            continue;
+        };
+        network.deliver(message);
+        if network.core(leader).is_leader() && !network.core(leader).configuration().is_voter(NodeId(leader)) {
+            assert_eq!(network.core(leader).lease_until(), None);
+        }
+    }
+    assert!(!network.core(leader).configuration().is_voter(NodeId(leader)));
 }
 
 #[test]
@@ -153,7 +197,7 @@ fn the_times_of_rounds_are_bounded() {
 /// A request for a vote in the term after the voter's, from a node whose log is as good.
 fn ask_for_vote(network: &mut Network, candidate: u64, voter: u64, term: Term) -> bool {
     let (last_index, last_term) = (network.core(voter).last_index(), network.core(voter).terms().last_term());
-    let body = Body::RequestVote { last_index, last_term };
+    let body = Body::RequestVote { last_index, last_term, is_transfer: false };
     network.deliver(Message { from: NodeId(candidate), to: NodeId(voter), term, body });
     while network.finish_write(voter) {}
     let answers: Vec<Message> = network.wire.drain(..).filter(|message| message.from == NodeId(voter)).collect();

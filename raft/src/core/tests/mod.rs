@@ -6,7 +6,9 @@ mod elections;
 #[cfg(feature = "mutants")]
 mod faults;
 mod lease;
+mod membership;
 mod network;
 mod reads;
 mod replication;
 mod snapshots;
+mod transfer;

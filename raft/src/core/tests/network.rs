@@ -67,6 +67,8 @@ pub(super) struct Node {
     pub(super) ready: Vec<(ReadId, Index)>,
     pub(super) failed: Vec<ReadId>,
     pub(super) events: Vec<Event>,
+    /// What it was born with: nobody, if it waits to be added.
+    founding: Configuration,
 }
 
 #[derive(Clone, Debug)]
@@ -77,7 +79,6 @@ pub(super) struct Network {
     /// Directed pairs that cannot reach each other.
     pub(super) cut: BTreeSet<(NodeId, NodeId)>,
     pub(super) delivered: usize,
-    founding: Configuration,
     tune: fn(&mut Config),
     lives: u64,
     leaders: BTreeMap<Term, NodeId>,
@@ -105,14 +106,13 @@ impl Network {
 
     /// Nodes whose logs have entries of these terms.
     pub(super) fn with_logs(logs: &[Vec<u64>], tune: fn(&mut Config)) -> Network {
-        let founding = voters(logs.len() as u64);
+        let count = logs.len() as u64;
         let mut network = Network {
             nodes: BTreeMap::new(),
             now: Time(1_000),
             wire: VecDeque::new(),
             cut: BTreeSet::new(),
             delivered: 0,
-            founding,
             tune,
             lives: 0,
             leaders: BTreeMap::new(),
@@ -122,28 +122,38 @@ impl Network {
             let entries: Vec<Entry> = (1..).zip(terms).map(|(index, &term)| entry(index, term)).collect();
             let term = Term(terms.last().copied().unwrap_or(0));
             let disk = Disk { hard_state: HardState { term, vote: None }, entries, ..Disk::default() };
-            let core = network.boot(NodeId(id), &disk);
-            let node = Node {
-                core,
-                disk,
-                is_down: false,
-                is_disk_slow: false,
-                writes: VecDeque::new(),
-                installs: VecDeque::new(),
-                part: None,
-                installed: 0,
-                fetches: 0,
-                applied: Vec::new(),
-                ready: Vec::new(),
-                failed: Vec::new(),
-                events: Vec::new(),
-            };
-            network.nodes.insert(NodeId(id), node);
+            network.create(NodeId(id), disk, voters(count));
         }
         network
     }
 
-    fn boot(&mut self, id: NodeId, disk: &Disk) -> Core {
+    /// A node that waits to be added: it knows of no member.
+    pub(super) fn join(&mut self, id: u64) {
+        self.create(NodeId(id), Disk::default(), Configuration::default());
+    }
+
+    fn create(&mut self, id: NodeId, disk: Disk, founding: Configuration) {
+        let core = self.boot(id, &disk, founding.clone());
+        let node = Node {
+            core,
+            disk,
+            is_down: false,
+            is_disk_slow: false,
+            writes: VecDeque::new(),
+            installs: VecDeque::new(),
+            part: None,
+            installed: 0,
+            fetches: 0,
+            applied: Vec::new(),
+            ready: Vec::new(),
+            failed: Vec::new(),
+            events: Vec::new(),
+            founding,
+        };
+        self.nodes.insert(id, node);
+    }
+
+    fn boot(&mut self, id: NodeId, disk: &Disk, founding: Configuration) -> Core {
         self.lives += 1;
         let mut config = Config::new(id);
         config.seed = self.lives;
@@ -164,7 +174,7 @@ impl Network {
             });
         let saved = Saved {
             hard_state: disk.hard_state,
-            founding: self.founding.clone(),
+            founding,
             snapshot: disk.snapshot.clone(),
             configurations: configurations.collect(),
             terms: disk.terms(),
@@ -377,8 +387,8 @@ impl Network {
     }
 
     pub(super) fn restart(&mut self, id: u64) {
-        let disk = self.node(id).disk.clone();
-        let core = self.boot(NodeId(id), &disk);
+        let (disk, founding) = (self.node(id).disk.clone(), self.node(id).founding.clone());
+        let core = self.boot(NodeId(id), &disk, founding);
         let restored = self.committed.range(..=disk.snapshot_index()).map(|(_, entry)| entry.clone()).collect();
         let node = self.node(id);
         (node.core, node.is_down) = (core, false);
@@ -428,6 +438,18 @@ impl Network {
         }
     }
 
+    /// The configuration as of `index`, and the later ones in anybody's log.
+    fn configurations_after(&self, id: NodeId, index: Index) -> impl Iterator<Item = &Configuration> {
+        let at = |entry: &Entry| entry.index;
+        let configuration = |entry: &'_ Entry| matches!(entry.payload, Payload::Configuration(_));
+        let own = &self.nodes[&id];
+        let earlier = own.disk.entries.iter().rev().find(|entry| at(entry) <= index && configuration(entry));
+        let of_snapshot = own.disk.snapshot.as_ref().filter(|meta| meta.index <= index).map(|meta| &meta.configuration);
+        let first = earlier.and_then(of_entry).or(of_snapshot).unwrap_or(&self.nodes[&NodeId(1)].founding);
+        let entries = self.nodes.values().flat_map(|node| &node.disk.entries);
+        std::iter::once(first).chain(entries.filter(move |entry| at(entry) > index).filter_map(of_entry))
+    }
+
     fn check_applied(&mut self, id: NodeId) {
         let node = &self.nodes[&id];
         let mut applied = node.applied.iter();
@@ -438,11 +460,20 @@ impl Network {
                 continue;
             }
             let on_disk = |node: &&Node| node.disk.entries.get(index.0 as usize - 1) == Some(entry);
-            let copies = self.nodes.values().filter(on_disk).count();
-            assert!(copies * 2 > self.nodes.len(), "entry {index} is applied with {copies} durable copies");
+            let copies: Vec<NodeId> = self.nodes.values().filter(on_disk).map(|node| node.core.id()).collect();
+            // It was committed by the configuration that its leader had, which may be one that follows it in the log.
+            let is_decided = self.configurations_after(id, index).any(|configuration| decides(configuration, &copies));
+            assert!(is_decided, "entry {index} is applied with durable copies at {copies:?}");
             self.committed.insert(index, entry.clone());
         }
     }
+}
+
+/// Whether these nodes are a majority of each half.
+fn decides(configuration: &Configuration, nodes: &[NodeId]) -> bool {
+    let is_majority =
+        |half: &BTreeSet<NodeId>| nodes.iter().filter(|node| half.contains(node)).count() * 2 > half.len();
+    is_majority(&configuration.voters) && (configuration.outgoing.is_empty() || is_majority(&configuration.outgoing))
 }
 
 impl Node {
@@ -455,6 +486,13 @@ impl Node {
             bytes.extend_from_slice(&chunk.data);
         }
         bytes.len() as u64
+    }
+}
+
+fn of_entry(entry: &Entry) -> Option<&Configuration> {
+    match &entry.payload {
+        Payload::Configuration(configuration) => Some(configuration),
+        _ => None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::core::Core;
 use crate::replica::{Committed, StateMachine};
 use crate::sim::kv::{Command, Kv};
 use crate::sim::trace::stable_hash;
-use crate::types::{Entries, Entry, Index, Payload, SnapshotMeta, Stamp, Term};
+use crate::types::{Configuration, Entries, Entry, Index, Payload, SnapshotMeta, Stamp, Term};
 
 /// See the module.
 #[derive(Debug)]
@@ -153,8 +153,15 @@ impl Commits {
         })
     }
 
-    /// Whatever the node takes for committed is what everybody else did, or is new and rests on a majority's disks.
-    pub(super) fn observe(&mut self, node: usize, core: &Core, logs: &Logs, disks: Option<&Disks>) -> Verdict {
+    /// Whatever the node takes for committed is what everybody else did, or is new and rests on a quorum's disks.
+    pub(super) fn observe(
+        &mut self,
+        node: usize,
+        core: &Core,
+        logs: &Logs,
+        disks: Option<&Disks>,
+        configuration: &Configuration,
+    ) -> Verdict {
         let commit = core.commit();
         if commit > self.last() {
             let term = core.terms().term_at(commit).unwrap_or_default();
@@ -162,7 +169,7 @@ impl Commits {
                 format!("node {} leads term {} and commits entry {commit} of term {term}", node + 1, core.term())
             })?;
             if let Some(disks) = disks {
-                disks.is_on_a_majority(node, commit, term)?;
+                disks.is_on_a_majority(node, commit, term, configuration)?;
             }
             while self.last() < commit {
                 self.commit_next(node, core, logs)?;

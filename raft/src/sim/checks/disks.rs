@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 
+use super::members::decides;
 use super::{Verdict, check};
-use crate::types::{HardState, Index, Term, Write};
+use crate::types::{Configuration, HardState, Index, NodeId, Term, TermTable, Write};
 
 /// See the module.
 #[derive(Debug)]
@@ -131,12 +132,31 @@ impl Disks {
         Ok(())
     }
 
-    pub(super) fn is_on_a_majority(&self, node: usize, index: Index, term: Term) -> Verdict {
+    pub(super) fn is_on_a_majority(
+        &self,
+        node: usize,
+        index: Index,
+        term: Term,
+        configuration: &Configuration,
+    ) -> Verdict {
         let place = index.previous().0 as usize;
-        let holders = self.nodes.iter().filter(|platter| platter.content.terms.get(place) == Some(&term)).count();
-        check(holders > self.nodes.len() / 2, "what is committed is on a majority's disks", || {
-            let all = self.nodes.len();
-            format!("node {} commits entry {index} of term {term}, durable on {holders} of {all}", node + 1)
+        let has = |node: NodeId| self.nodes[node.0 as usize - 1].content.terms.get(place) == Some(&term);
+        check(decides(configuration, has), "what is committed is on a majority's disks", || {
+            let holders: Vec<u64> = (1..=self.nodes.len() as u64).filter(|&id| has(NodeId(id))).collect();
+            format!(
+                "node {} commits entry {index} of term {term}, durable on {holders:?}, in {configuration:?}",
+                node + 1
+            )
+        })
+    }
+
+    /// Who is told to take over has all of the leader's log on its disk.
+    pub(super) fn has_all(&self, leader: usize, to: NodeId, terms: &TermTable) -> Verdict {
+        let (last, last_term) = (terms.last_index(), terms.last_term());
+        let content = &self.nodes[to.0 as usize - 1].content;
+        let found = content.terms.get(last.previous().0 as usize);
+        check(found == Some(&last_term), "who is told to take over has everything on its disk", || {
+            format!("node {} tells {to}, which has {found:?} at {last}, not {last_term}", leader + 1)
         })
     }
 }

@@ -83,6 +83,11 @@ impl Elections {
         })
     }
 
+    /// Whether `voter` has voted for this node in its term.
+    pub(super) fn has_voted(&self, voter: NodeId, core: &Core) -> bool {
+        self.votes.get(&(voter.0 as usize - 1, core.term())) == Some(&core.id())
+    }
+
     /// True if the node has just become a leader.
     pub(super) fn observe(&mut self, node: usize, life: u64, core: &Core) -> Result<bool, Violation> {
         let seen = self.seen[node];

@@ -1,6 +1,7 @@
 //! What a leader owes the others once its timer has fired: it hears a majority, or it has stepped aside; its windows are
 //! kept.
 
+use super::members::decides;
 use super::{Verdict, check};
 use crate::core::Core;
 use crate::types::Now;
@@ -12,10 +13,10 @@ pub(super) fn keeps_its_promises(node: usize, core: &Core, now: Now) -> Verdict 
     }
     let (status, config) = (core.status(), core.config());
     let is_heard = |heard: &crate::types::Time| heard.after(config.election_timeout.1) > now.monotonic;
-    let heard = status.peers.iter().filter(|peer| is_heard(&peer.heard)).count();
-    let peers = status.peers.len();
-    check(peers == 0 || heard + 1 > peers.div_ceil(2), "a leader that hears no majority steps aside", || {
-        format!("node {} leads and has heard {heard} of {peers} others within an election timeout", node + 1)
+    let hears = |node| node == core.id() || status.peers.iter().any(|peer| peer.id == node && is_heard(&peer.heard));
+    check(decides(core.configuration(), hears), "a leader that hears no majority steps aside", || {
+        let peers = &status.peers;
+        format!("node {} leads at {now:?} with {:?} and has heard {peers:?}", node + 1, core.configuration())
     })?;
     for peer in &status.peers {
         // The last message may exceed the window in bytes, by less than a message and an entry.

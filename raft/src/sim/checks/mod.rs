@@ -6,16 +6,18 @@ mod elections;
 mod history;
 mod leaders;
 mod logs;
+mod members;
 
 use commits::Commits;
 use disks::Disks;
 use elections::Elections;
 pub(super) use history::{History, Operation, OperationKind};
 use logs::Logs;
+use members::Members;
 
 use super::options::Options;
 use crate::core::Core;
-use crate::types::{Body, Entries, Entry, Index, Message, Now, Saved, SnapshotMeta, TermTable, Write};
+use crate::types::{Body, Configuration, Entries, Entry, Index, Message, Now, Saved, SnapshotMeta, TermTable, Write};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub(super) struct Checks {
     logs: Logs,
     commits: Commits,
     disks: Option<Disks>,
+    pub(super) members: Members,
     pub(super) history: History,
 }
 
@@ -48,8 +51,14 @@ impl Checks {
             logs: Logs::new(nodes),
             commits: Commits::new(nodes),
             disks: options.looks_at_disks.then(|| Disks::new(nodes)),
+            members: Members::new(Vec::new()),
             history: History::default(),
         }
+    }
+
+    /// What each node was born with.
+    pub(super) fn born(&mut self, with: Vec<Configuration>) {
+        self.members = Members::new(with);
     }
 
     /// A node has started with what its disk held; `is_damaged` if not all of it was what was written.
@@ -60,6 +69,7 @@ impl Checks {
         }
         let compacted = self.commits.terms_up_to(saved.terms.base());
         self.logs.recovered(node, compacted, entries)?;
+        self.members.log_is(node, self.logs.terms(node));
         if let Some(disks) = &mut self.disks {
             disks.recovered(node, saved.hard_state, snapshot, self.logs.terms(node), is_damaged)?;
         }
@@ -73,13 +83,15 @@ impl Checks {
         let elected = self.elections.observe(node, life, core)?;
         if elected {
             self.commits.leader_is_complete(node, core)?;
+            self.members.is_elected(node, core.term(), |voter| self.elections.has_voted(voter, core))?;
         }
-        self.commits.observe(node, core, &self.logs, self.disks.as_ref())
+        self.commits.observe(node, core, &self.logs, self.disks.as_ref(), self.members.latest(node))
     }
 
     /// A node has been told that its timer has fired.
-    pub(super) fn timer_fired(&self, node: usize, core: &Core, now: Now) -> Verdict {
+    pub(super) fn timer_fired(&mut self, node: usize, core: &Core, now: Now) -> Verdict {
         self.log_is_as_written(node, core)?;
+        self.members.timer_fired(node, core, now)?;
         leaders::keeps_its_promises(node, core, now)
     }
 
@@ -115,6 +127,7 @@ impl Checks {
     pub(super) fn installed(&mut self, node: usize, meta: &SnapshotMeta, sequence: u64, is_valid: bool) {
         if is_valid {
             self.logs.installed(node, self.commits.terms_up_to(meta.index));
+            self.members.log_is(node, self.logs.terms(node));
             self.snapshot_durable(node, meta.index);
         } else if let Some(disks) = &mut self.disks {
             disks.install_refused(node, sequence);
@@ -158,7 +171,7 @@ impl Checks {
     /// A node says something to another.
     pub(super) fn sent(&mut self, node: usize, message: &Message, terms: &TermTable) -> Verdict {
         match message.body {
-            Body::RequestVote { last_index, last_term } => {
+            Body::RequestVote { last_index, last_term, .. } => {
                 self.elections.campaigned(node, message.term, (last_term, last_index));
                 Ok(())
             }
@@ -166,6 +179,10 @@ impl Checks {
                 self.elections.is_up_to_date(node, terms, message.term, message.to)?;
                 self.elections.voted(node, message.term, message.to)
             }
+            Body::TimeoutNow => match &self.disks {
+                Some(disks) => disks.has_all(node, message.to, terms),
+                None => Ok(()),
+            },
             Body::Appended { .. } => self.elections.promised(node, message.term),
             _ => Ok(()),
         }

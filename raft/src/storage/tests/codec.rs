@@ -14,13 +14,15 @@ use super::{OPTIONS, TestDisk, create, workload};
 
 pub(crate) fn configuration() -> impl Strategy<Value = Configuration> {
     let nodes = || prop::collection::btree_set(any::<u64>().prop_map(NodeId), 0..4);
-    let member = (any::<u128>(), ".{0,12}").prop_map(|(disk, address)| Member { disk: DiskId(disk), address });
+    let member = (any::<u128>(), ".{0,12}", any::<u8>()).prop_map(|(disk, address, priority)| Member {
+        disk: DiskId(disk),
+        address,
+        priority,
+    });
     let members = prop::collection::btree_map(any::<u64>().prop_map(NodeId), member, 0..4);
-    (nodes(), nodes(), nodes(), members).prop_map(|(voters, outgoing, learners, members)| Configuration {
-        voters,
-        outgoing,
-        learners,
-        members,
+    (nodes(), nodes(), nodes(), members, any::<u64>()).prop_map(|(voters, outgoing, learners, members, highest)| {
+        let highest_id = members.keys().next_back().copied().unwrap_or_default().max(NodeId(highest));
+        Configuration { voters, outgoing, learners, members, highest_id }
     })
 }
 

@@ -27,7 +27,7 @@ pub(super) fn identity() -> Identity {
 }
 
 pub(super) fn founding() -> Configuration {
-    let member = |disk, address: &str| Member { disk: DiskId(disk), address: address.to_owned() };
+    let member = |disk, address: &str| Member { disk: DiskId(disk), address: address.to_owned(), priority: 3 };
     Configuration::of_voters([(NodeId(1), member(0, "one:1")), (NodeId(2), member(0xD15C, "two:2"))])
 }
 

@@ -18,7 +18,10 @@ use super::*;
 const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, tail_bytes: 1000 };
 
 fn founding() -> Configuration {
-    Configuration::of_voters([(NodeId(1), Member { disk: DiskId(0), address: "localhost:7001".to_owned() })])
+    Configuration::of_voters([(
+        NodeId(1),
+        Member { disk: DiskId(0), address: "localhost:7001".to_owned(), priority: 0 },
+    )])
 }
 
 fn command(index: u64, text: &[u8]) -> Job {

@@ -1,0 +1,163 @@
+//! Who belongs to the cluster, and how that changes (§4).
+//!
+//! A configuration is an entry of the log, and is in force at a node as soon as it is in that node's log, committed or not
+//! (§4.1): everybody then counts by the latest it has, and a truncation brings back the one before.
+//!
+//! ```text
+//!  index      3        4        5        6
+//!  entry      no-op    {1 2 3}&{1 2 4}   {1 2 4}      a joint configuration (4) replaces node 3 by node 4 in one step;
+//!                      '-- committed --->'             once it is committed, its leader appends the one that leaves it (6)
+//! ```
+//!
+//! A leader changes the membership only when nothing of an earlier change is open: an entry of its own term is committed
+//! (else two leaders could each commit by majorities that have nobody in common; Ongaro, "bug in single-server membership
+//! changes", raft-dev, 2015), the latest configuration is committed, and it is not joint. So whatever configurations two
+//! nodes count by, they are equal or neighbours, and their quorums overlap.
+//!
+//! Whoever is removed is sent entries until the removal is committed, and then told so, once: usually it learns that it is
+//! gone. A leader that is removed does not count itself; when the removal is committed it hands over and steps down (§4.2.2).
+
+use crate::types::{ChangeError, Configuration, Index, MemberChange, NodeId, Now, Payload};
+
+use super::mutants::{Mutant, planted};
+use super::progress::Progress;
+use super::{Action, Core, Event, Proposed, State};
+
+impl Core {
+    /// Changes who belongs to the cluster, and in what capacity: all of `changes` in one step of the log, through a joint
+    /// configuration if more than one vote changes. The change is made when the entry returned is committed (and, after a
+    /// joint configuration, the one that leaves it, which the leader appends by itself).
+    ///
+    /// # Errors
+    /// Says what must happen first, or what is impossible; then nothing was appended.
+    pub fn change_membership(&mut self, now: Now, changes: &[MemberChange]) -> Result<Proposed, ChangeError> {
+        self.begin(now);
+        let State::Leader(leading) = &self.state else {
+            return Err(ChangeError::NotLeader { leader: self.leader });
+        };
+        if let Some(transfer) = &leading.transfer {
+            return Err(ChangeError::Transferring { to: transfer.to() });
+        }
+        if self.log.commit() < leading.first_index && !planted(Mutant::ChangeBeforeOwnTermCommit) {
+            return Err(ChangeError::TermNotCommitted);
+        }
+        let index = self.log.configuration_index();
+        if index > self.log.commit() && !planted(Mutant::ChangeWhilePending) {
+            return Err(ChangeError::Pending { index });
+        }
+        let current = self.log.configuration();
+        if current.is_joint() && !planted(Mutant::ChangeWhilePending) {
+            return Err(ChangeError::Joint { index });
+        }
+        let next = if planted(Mutant::IdReused) {
+            let highest_id = current.members.keys().next_back().copied().unwrap_or_default();
+            Configuration { highest_id, ..current.clone() }.changed(changes)?
+        } else {
+            current.changed(changes)?
+        };
+        for &node in next.voters.iter().filter(|node| !current.is_voter(**node)) {
+            self.check_promotion(node)?;
+        }
+        let index = self.append_configuration(next);
+        Ok(Proposed { term: self.term, first: index, last: index })
+    }
+
+    /// A learner may vote once it has nearly everything: a voter that lacks much makes the cluster wait (§4.2.1).
+    fn check_promotion(&self, node: NodeId) -> Result<(), ChangeError> {
+        let State::Leader(leading) = &self.state else { return Ok(()) };
+        if node == self.config.id || planted(Mutant::PromoteUnseen) {
+            return Ok(());
+        }
+        let (patience, limit) = (self.config.election_timeout.1, self.config.promotion_lag);
+        // One that is added in the same step has not been sent anything yet.
+        let progress = leading.progress.get(&node).ok_or(ChangeError::LearnerSilent { node })?;
+        if progress.round == 0 || progress.heard.after(patience) <= self.now {
+            return Err(ChangeError::LearnerSilent { node });
+        }
+        let lag = self.log.last_index().0 - progress.matched.0;
+        if lag > limit { Err(ChangeError::LearnerBehind { node, lag, limit }) } else { Ok(()) }
+    }
+
+    /// The new configuration is in force from here on (§4.1).
+    fn append_configuration(&mut self, configuration: Configuration) -> Index {
+        let index = self.log.last_index().next();
+        let entry = self.new_entry(index, Payload::Configuration(Box::new(configuration)));
+        self.append_own(entry.into());
+        self.follow_configuration(index);
+        index
+    }
+
+    /// The leader sends to everybody in the configuration at `index`, and no longer, once that is committed, to those who
+    /// are not.
+    fn follow_configuration(&mut self, index: Index) {
+        self.void_lease();
+        let State::Leader(leading) = &mut self.state else { return };
+        let (id, previous, now) = (self.config.id, index.previous(), self.now);
+        // Others are a quorum now: whether one is heard must be looked at anew.
+        leading.quorum_deadline = now;
+        let configuration = self.log.configuration();
+        for node in configuration.replicas().filter(|&node| node != id) {
+            leading.progress.entry(node).or_insert_with(|| Progress::new(previous, now));
+        }
+        for (node, progress) in &mut leading.progress {
+            if !configuration.members.contains_key(node) {
+                progress.removed_at.get_or_insert(index);
+            }
+        }
+    }
+
+    /// Does what follows from a configuration that is committed: a joint one is left, whether this leader made it or found
+    /// it; a leader that has no vote any more hands over.
+    pub(super) fn tend_membership(&mut self) {
+        let State::Leader(leading) = &self.state else { return };
+        let commit = self.log.commit();
+        if commit < leading.first_index || commit < self.log.configuration_index() || leading.transfer.is_some() {
+            return;
+        }
+        let configuration = self.log.configuration();
+        if configuration.is_joint() {
+            if !planted(Mutant::JointIsNeverLeft) {
+                let next = configuration.left();
+                self.append_configuration(next);
+            }
+        } else if !configuration.voters.contains(&self.config.id) && !planted(Mutant::RemovedLeaderStays) {
+            self.hand_over();
+        }
+    }
+
+    /// Lets go of those whose removal is committed: they have just been told.
+    pub(super) fn dismiss_removed(&mut self) {
+        let commit = self.log.commit();
+        if let State::Leader(leading) = &mut self.state {
+            leading.progress.retain(|_, progress| progress.removed_at.is_none_or(|index| index > commit));
+        }
+    }
+
+    /// Tells of a configuration that has come into force, and of this node's removal once it is committed.
+    pub(super) fn report_membership(&mut self) {
+        let index = self.log.configuration_index();
+        if self.log.take_configuration_news() {
+            let is_joint = self.log.configuration().is_joint();
+            self.actions.push_back(Action::Event(Event::Membership { index, is_joint }));
+            // Who may vote now, and could not before, begins to wait for a leader now.
+            if !self.is_leader() {
+                self.election_deadline = self.election_deadline.max(self.now.after(self.patience));
+            }
+        }
+        if !self.is_removed && index <= self.log.commit() && self.log.configuration().has_removed(self.config.id) {
+            self.is_removed = true;
+            self.actions.push_back(Action::Event(Event::Removed { index }));
+        }
+    }
+
+    /// The configuration by which a leader counts.
+    pub(super) fn counted_configuration(&self) -> std::borrow::Cow<'_, Configuration> {
+        let configuration = self.log.configuration();
+        if planted(Mutant::RemovedLeaderCounts) && !configuration.is_voter(self.config.id) {
+            let mut with_leader = configuration.clone();
+            with_leader.voters.insert(self.config.id);
+            return std::borrow::Cow::Owned(with_leader);
+        }
+        std::borrow::Cow::Borrowed(configuration)
+    }
+}

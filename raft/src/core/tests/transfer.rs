@@ -1,0 +1,176 @@
+//! Leadership that changes hands on purpose.
+
+use std::time::Duration;
+
+use super::membership::{add, change};
+use super::network::Network;
+use crate::core::{Event, ProposeError, Role, TransferError};
+use crate::types::{Body, ChangeError, DiskId, MemberChange, Message, NodeId};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn transfer(network: &mut Network, id: u64, to: Option<u64>) -> Result<(), TransferError> {
+    network.with_core(id, |core, now| core.transfer_leadership(now, to.map(NodeId)))
+}
+
+fn led_by_one(count: u64) -> Network {
+    let mut network = Network::new(count);
+    network.campaign(1);
+    network.settle();
+    assert_eq!(network.leader(), Some(1));
+    network
+}
+
+fn is_told(message: &Message) -> bool {
+    message.body == Body::TimeoutNow
+}
+
+#[test]
+pub(super) fn leadership_moves_at_once_to_who_lacks_nothing() {
+    let mut network = led_by_one(5);
+    let (term, since) = (network.core(1).term(), network.now);
+    transfer(&mut network, 1, Some(4)).unwrap();
+    network.settle();
+    assert_eq!((network.leader(), network.now), (Some(4), since), "no time has passed");
+    assert_eq!(network.core(4).term(), term.next());
+    assert_eq!((network.core(1).role(), network.core(1).leader()), (Role::Follower, Some(NodeId(4))));
+    let proposed = network.propose(4, "x");
+    network.settle();
+    assert_eq!(network.core(1).commit(), proposed.last);
+}
+
+#[test]
+pub(super) fn the_target_is_told_once_everything_is_on_its_disk() {
+    let mut network = led_by_one(3);
+    network.node(3).is_disk_slow = true;
+    network.propose(1, "x");
+    network.settle();
+    transfer(&mut network, 1, Some(3)).unwrap();
+    assert!(!network.wire.iter().any(is_told));
+    network.settle();
+    assert_eq!(network.core(1).transferring(), Some(NodeId(3)));
+    network.finish_write(3);
+    let answer = network.wire.pop_front().unwrap();
+    network.deliver(answer);
+    assert!(network.wire.iter().any(is_told));
+    network.node(3).is_disk_slow = false;
+    network.settle();
+    assert_eq!(network.leader(), Some(3));
+}
+
+#[test]
+pub(super) fn nothing_is_proposed_while_leadership_moves() {
+    let mut network = led_by_one(3);
+    network.isolate(3);
+    transfer(&mut network, 1, Some(3)).unwrap();
+    let refused = network.with_core(1, |core, now| core.propose(now, [bytes::Bytes::from_static(b"x")]));
+    assert_eq!(refused, Err(ProposeError::Transferring { to: NodeId(3) }));
+    assert_eq!(change(&mut network, 1, &[add(4)]), Err(ChangeError::Transferring { to: NodeId(3) }));
+    // Another target takes its place.
+    transfer(&mut network, 1, Some(2)).unwrap();
+    assert_eq!(network.core(1).transferring(), Some(NodeId(2)));
+    network.settle();
+    assert_eq!(network.leader(), Some(2));
+    network.propose(2, "x");
+}
+
+#[test]
+pub(super) fn a_transfer_that_does_not_come_to_pass_is_given_up() {
+    let mut network = led_by_one(3);
+    network.isolate(3);
+    transfer(&mut network, 1, Some(3)).unwrap();
+    let patience = network.core(1).config().election_timeout.1;
+    network.pass(patience);
+    assert!(network.node(1).events.contains(&Event::TransferFailed { to: NodeId(3) }));
+    assert_eq!((network.leader(), network.core(1).transferring()), (Some(1), None));
+    let proposed = network.propose(1, "x");
+    network.settle();
+    assert_eq!(network.core(1).commit(), proposed.last);
+}
+
+#[test]
+fn a_lost_word_to_the_target_is_said_again() {
+    let mut network = led_by_one(3);
+    transfer(&mut network, 1, Some(3)).unwrap();
+    network.wire.retain(|message| !is_told(message));
+    network.pass(Duration::from_millis(60));
+    assert_eq!(network.leader(), Some(3));
+}
+
+#[test]
+fn targets_that_cannot_be_are_refused_by_name() {
+    let mut network = led_by_one(3);
+    network.join(4);
+    change(&mut network, 1, &[add(4)]).unwrap();
+    network.settle();
+    assert_eq!(transfer(&mut network, 2, Some(3)), Err(TransferError::NotLeader { leader: Some(NodeId(1)) }));
+    assert_eq!(transfer(&mut network, 1, Some(1)), Err(TransferError::Itself { node: NodeId(1) }));
+    assert_eq!(transfer(&mut network, 1, Some(4)), Err(TransferError::NotVoter { node: NodeId(4) }));
+    assert_eq!(transfer(&mut network, 1, Some(9)), Err(TransferError::UnknownNode { node: NodeId(9) }));
+    let mut alone = Network::new(1);
+    alone.pass(Duration::ZERO);
+    assert_eq!(transfer(&mut alone, 1, None), Err(TransferError::NobodyElse));
+}
+
+#[test]
+fn who_cannot_keep_a_promise_or_was_not_asked_by_its_leader_does_not_take_over() {
+    let mut network = led_by_one(3);
+    let term = network.core(1).term();
+    let told = |from, to| Message { from: NodeId(from), to: NodeId(to), term, body: Body::TimeoutNow };
+    network.deliver(told(3, 2));
+    assert_eq!((network.core(2).role(), network.core(2).term()), (Role::Follower, term), "node 3 does not lead");
+    network.node(2).is_disk_slow = true;
+    network.propose(1, "x");
+    network.pass(SECOND);
+    network.deliver(told(1, 2));
+    assert_eq!((network.core(2).role(), network.core(2).term()), (Role::Follower, term), "its disk is stuck");
+    network.join(4);
+    network.node(2).is_disk_slow = false;
+    network.pass(SECOND / 10);
+    change(&mut network, 1, &[add(4)]).unwrap();
+    network.settle();
+    network.deliver(told(1, 4));
+    assert_eq!(network.core(4).role(), Role::Follower, "it does not vote");
+    network.deliver(told(1, 3));
+    network.settle();
+    assert_eq!(network.leader(), Some(3));
+}
+
+/// Gives a member a priority.
+fn prefer(network: &mut Network, node: u64, priority: u8) {
+    let leader = network.leader().unwrap();
+    let update = MemberChange::Update {
+        node: NodeId(node),
+        disk: Some(DiskId(node.into())),
+        address: None,
+        priority: Some(priority),
+    };
+    change(network, leader, &[update]).unwrap();
+    network.settle();
+}
+
+#[test]
+fn without_a_target_the_best_voter_takes_over() {
+    let mut network = led_by_one(3);
+    network.isolate(2);
+    network.pass(SECOND / 2);
+    transfer(&mut network, 1, None).unwrap();
+    network.settle();
+    assert_eq!(network.leader(), Some(3), "node 2 does not answer");
+}
+
+#[test]
+fn the_voter_with_the_highest_priority_comes_to_lead_and_stays() {
+    let mut network = led_by_one(3);
+    prefer(&mut network, 2, 5);
+    network.isolate(3);
+    prefer(&mut network, 3, 9);
+    network.pass(2 * SECOND);
+    assert_eq!(network.leader(), Some(2), "the best of those that are there");
+    network.heal();
+    network.pass(2 * SECOND);
+    assert_eq!(network.leader(), Some(3));
+    let term = network.core(3).term();
+    network.pass(5 * SECOND);
+    assert_eq!((network.leader(), network.core(3).term()), (Some(3), term));
+}

@@ -1,0 +1,232 @@
+//! Leadership changes hands on purpose (§3.10), and goes to who has the highest priority.
+//!
+//! ```text
+//!  leader   transfer to 3:  no proposals --- entries ---> matched = last --- TimeoutNow --->        steps down when it
+//!  node 3                              <--- Appended, durable ---'                 campaigns --->   hears of term + 1
+//! ```
+//!
+//! Only who has everything on its disk is told to campaign: then it wins if a majority hears it, and nobody waits for an
+//! election timeout. While the target catches up the leader takes no proposals, so that this ends. After one election
+//! timeout without a new leader the transfer has failed, and proposals flow again; a target that was told may still
+//! campaign later, which is as safe as any campaign, but a lease is no longer.
+
+use std::cmp::Reverse;
+
+use thiserror::Error;
+
+use crate::types::{Body, NodeId, Now, Time};
+
+use super::mutants::{Mutant, planted};
+use super::{Core, Event, State};
+
+/// Why leadership is not transferred. Nothing has happened then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// Only a leader hands over.
+    #[error("this node does not lead; {}", match leader { Some(node) => format!("ask node {node}, which does"), None => "no leader is known, try again after the election".to_owned() })]
+    NotLeader {
+        /// Who does, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// There is no such member.
+    #[error("node {node} is not a member; look at the list of members")]
+    UnknownNode {
+        /// The target.
+        node: NodeId,
+    },
+    /// Who does not vote, or is about to lose its vote, cannot lead.
+    #[error("node {node} is a learner or is leaving; promote it first, or choose another")]
+    NotVoter {
+        /// The target.
+        node: NodeId,
+    },
+    /// This node leads already.
+    #[error("node {node} leads already")]
+    Itself {
+        /// This node.
+        node: NodeId,
+    },
+    /// There is no other voter.
+    #[error("nobody else votes; promote another member first")]
+    NobodyElse,
+}
+
+/// A transfer under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Handover {
+    to: NodeId,
+    deadline: Time,
+    /// It has been told since the last heartbeat.
+    is_told: bool,
+}
+
+impl Handover {
+    pub(super) fn to(&self) -> NodeId {
+        self.to
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        self.deadline
+    }
+}
+
+impl Core {
+    /// Hands leadership to `to`, or to the best voter there is: of those that answer the one with the highest priority, and
+    /// of several the one that lacks least. Until that has happened or failed ([`Event::TransferFailed`]) proposals are
+    /// refused with [`ProposeError::Transferring`](super::ProposeError::Transferring). Another target takes the place of an
+    /// earlier one.
+    ///
+    /// # Errors
+    /// Says why not; then nothing has changed, and an earlier transfer goes on.
+    pub fn transfer_leadership(&mut self, now: Now, to: Option<NodeId>) -> Result<(), TransferError> {
+        self.begin(now);
+        if !self.is_leader() {
+            return Err(TransferError::NotLeader { leader: self.leader });
+        }
+        let configuration = self.log.configuration();
+        let to = match to {
+            Some(node) if node == self.config.id => return Err(TransferError::Itself { node }),
+            Some(node) if !configuration.members.contains_key(&node) => {
+                return Err(TransferError::UnknownNode { node });
+            }
+            Some(node) if !configuration.voters.contains(&node) => return Err(TransferError::NotVoter { node }),
+            Some(node) => node,
+            None => self.successor().ok_or(TransferError::NobodyElse)?,
+        };
+        self.begin_transfer(to);
+        Ok(())
+    }
+
+    /// The voter that should lead next.
+    fn successor(&self) -> Option<NodeId> {
+        let State::Leader(leading) = &self.state else { return None };
+        let configuration = self.log.configuration();
+        let patience = self.config.election_timeout.0;
+        let voters = configuration.voters.iter().filter_map(|node| Some((*node, leading.progress.get(node)?)));
+        let best = voters.max_by_key(|(node, progress)| {
+            let is_heard = progress.heard.after(patience) > self.now;
+            (is_heard, configuration.priority(*node), progress.matched, Reverse(*node))
+        });
+        best.map(|(node, _)| node)
+    }
+
+    fn begin_transfer(&mut self, to: NodeId) {
+        let deadline = self.now.after(self.config.election_timeout.1);
+        if let State::Leader(leading) = &mut self.state {
+            leading.transfer = Some(Handover { to, deadline, is_told: false });
+        }
+    }
+
+    /// A leader whose removal is committed has nothing left to do but to see to it that another leads.
+    pub(super) fn hand_over(&mut self) {
+        match self.successor() {
+            Some(to) => self.begin_transfer(to),
+            None => self.leave_office(),
+        }
+    }
+
+    /// This leader has no vote, and that is committed.
+    fn is_leaving(&self) -> bool {
+        let is_committed = self.log.configuration_index() <= self.log.commit();
+        is_committed && !self.log.configuration().is_voter(self.config.id)
+    }
+
+    fn leave_office(&mut self) {
+        let term = self.term;
+        self.step_down(Event::NoLongerVoter { term });
+    }
+
+    /// Tells the target to campaign, as soon as it lacks nothing; a leader that leaves waits until nothing of its own is
+    /// open, too.
+    pub(super) fn advance_transfer(&mut self) {
+        if self.transferring().is_none() {
+            return;
+        }
+        let (last, is_leaving) = (self.log.last_index(), self.is_leaving());
+        // Who leaves is not told any more what becomes of its entries.
+        let is_settled = !is_leaving || self.log.commit() == last;
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(transfer) = &mut leading.transfer else { return };
+        let matched = leading.progress.get(&transfer.to).map(|progress| progress.matched);
+        let is_ready = matched == Some(last) || planted(Mutant::TransferBeforeFlushed);
+        if transfer.is_told || !is_ready || !is_settled {
+            return;
+        }
+        transfer.is_told = true;
+        leading.has_told = true;
+        let to = transfer.to;
+        self.send(to, Body::TimeoutNow);
+        if is_leaving {
+            self.leave_office();
+        }
+    }
+
+    /// At a heartbeat: what was told may be lost, so it is told again.
+    pub(super) fn remind_target(&mut self) {
+        if let State::Leader(leading) = &mut self.state
+            && let Some(transfer) = &mut leading.transfer
+        {
+            transfer.is_told = false;
+        }
+    }
+
+    /// A transfer that takes too long has failed.
+    pub(super) fn transfer_timeout(&mut self) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(transfer) = &leading.transfer else { return };
+        if transfer.deadline > self.now || planted(Mutant::TransferNeverTimesOut) {
+            return;
+        }
+        let to = transfer.to;
+        leading.transfer = None;
+        self.actions.push_back(super::Action::Event(Event::TransferFailed { to }));
+        if self.is_leaving() {
+            self.leave_office();
+        }
+    }
+
+    /// At a heartbeat: when nothing else is going on, a voter with a higher priority that has all that is committed is
+    /// handed the office; at most once in an election timeout.
+    pub(super) fn yield_to_priority(&mut self) {
+        let State::Leader(leading) = &self.state else { return };
+        let (configuration, commit) = (self.log.configuration(), self.log.commit());
+        let is_calm = leading.transfer.is_none()
+            && leading.yields_after <= self.now
+            && commit >= leading.first_index
+            && commit >= self.log.configuration_index()
+            && !configuration.is_joint();
+        if !is_calm {
+            return;
+        }
+        let own = configuration.priority(self.config.id);
+        let better = configuration.voters.iter().copied().filter(|&node| configuration.priority(node) > own);
+        let patience = self.config.election_timeout.0;
+        let is_ready = |node: &NodeId| {
+            let progress = leading.progress.get(node);
+            progress.is_some_and(|p| p.matched >= commit && p.round > 0 && p.heard.after(patience) > self.now)
+        };
+        let Some(to) = better.filter(is_ready).max_by_key(|&node| (configuration.priority(node), Reverse(node))) else {
+            return;
+        };
+        let yields_after = self.now.after(self.config.election_timeout.1).after(self.config.election_timeout.1);
+        if let State::Leader(leading) = &mut self.state {
+            leading.yields_after = yields_after;
+        }
+        self.begin_transfer(to);
+    }
+
+    /// The leader asks this node to take over.
+    pub(super) fn handle_timeout_now(&mut self, from: NodeId) {
+        if self.leader != Some(from) {
+            return self.ignore();
+        }
+        // Who may not campaign, or cannot now, leaves the leader in office; it asks again at the next heartbeat.
+        if self.log.last_stamp().is_none() {
+            return self.fetch_last();
+        }
+        if self.may_campaign() {
+            self.campaign_for_leader();
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! An operator who changes the cluster while all else goes wrong: members come and go, votes move, leaders are told to hand
+//! over, disks are wiped.
+//!
+//! Places beyond the founders wait, born with nobody, until the operator adds them as learners. Each place is one node id, and
+//! an id that is gone stays gone: the operator asks for it all the same, and must be refused. A wiped machine never starts again;
+//! a spare place takes its part.
+
+use std::time::Duration;
+
+use super::checks::{Verdict, check};
+use super::happening::Happening;
+use super::options::{FaultKind, Plan};
+use super::random::Random;
+use super::world::{World, name};
+use crate::core::Core;
+use crate::types::{ChangeError, Configuration, DiskId, Member, MemberChange, NodeId};
+
+/// One run in so many has an operator.
+const ONE_IN: u64 = 4;
+
+/// What the operator of a run is like.
+#[derive(Clone, Debug)]
+pub(super) struct ChurnPlan {
+    /// The places of the founders come first.
+    pub(super) founders: usize,
+    interval: (Duration, Duration),
+    /// How often, in ten thousand, it moves leadership instead of members.
+    transfers: u32,
+    wipes: bool,
+    pub(super) promotion_lag: u64,
+}
+
+/// What it has done.
+#[derive(Debug, Default)]
+pub(super) struct Churn {
+    /// The machine whose disk is gone, until it is no member any more.
+    wiped: Option<usize>,
+    pub(super) transfers: u64,
+    pub(super) wipes: u64,
+}
+
+impl ChurnPlan {
+    /// Decides by itself, so that runs without an operator are what they would be.
+    pub(super) fn draw(seed: u64, plan: &mut Plan) -> Option<ChurnPlan> {
+        let mut random = Random::new(seed ^ 0x6f70_6572_6174_6f72);
+        if random.below(ONE_IN) > 0 {
+            return None;
+        }
+        let founders = plan.nodes.min(5);
+        plan.nodes = founders + random.between(1, 4) as usize;
+        // Disks are wiped by the operator, who knows how many may be missing: fewer votes stand less.
+        plan.faults.retain(|kind| !matches!(kind, FaultKind::Rot | FaultKind::Misdirect));
+        let high = random.pick(&[30, 100, 300]);
+        Some(ChurnPlan {
+            founders,
+            interval: (Duration::from_millis(1), Duration::from_millis(high)),
+            transfers: random.pick(&[0, 2_000, 7_000]),
+            wipes: random.chance(3_000),
+            promotion_lag: random.pick(&[3, 1_000]),
+        })
+    }
+}
+
+fn learner(node: NodeId) -> MemberChange {
+    let member = Member { disk: DiskId(node.0.into()), address: format!("place-{node}"), priority: 0 };
+    MemberChange::AddLearner { node, member }
+}
+
+impl World {
+    /// What the node at a place is born with.
+    pub(super) fn born_with(&self, node: usize) -> Configuration {
+        let founders = self.plan.churn.as_ref().map_or(self.plan.nodes, |churn| churn.founders);
+        let members = if node < founders { founders } else { 0 };
+        Configuration::of_voters((0..members).map(|place| (name(place), Member::default())))
+    }
+
+    pub(super) fn begin_churn(&mut self) {
+        if let Some(churn) = &self.plan.churn {
+            let first = churn.interval.1 * 2;
+            self.after(first, Happening::Churn);
+        }
+    }
+
+    fn core(&self, place: usize) -> Option<&Core> {
+        self.processes[place].running.as_ref().map(|running| running.replica.core())
+    }
+
+    /// Who leads the highest term that anybody leads.
+    fn latest_leader(&self) -> Option<usize> {
+        let leaders = (0..self.plan.nodes).filter(|&place| self.processes[place].is_awake());
+        let leaders = leaders.filter_map(|place| Some((self.core(place)?, place))).filter(|(core, _)| core.is_leader());
+        leaders.max_by_key(|(core, _)| core.term()).map(|(_, place)| place)
+    }
+
+    /// Whether a node must be well in the end: it is a member, as far as the leader knows, and its disk is whole.
+    pub(super) fn must_be_well(&self, place: usize) -> bool {
+        let is_member = || {
+            let leader = self.latest_leader().and_then(|leader| self.core(leader));
+            leader.is_some_and(|core| core.configuration().members.contains_key(&name(place)))
+        };
+        !self.processes[place].is_lost && (self.plan.churn.is_none() || is_member())
+    }
+
+    /// Whether the operator has nothing to finish, and nobody is on the way in or out.
+    pub(super) fn is_membership_settled(&self) -> bool {
+        let leader = self.latest_leader().and_then(|leader| self.core(leader));
+        let is_settled = |core: &Core| !core.configuration().is_joint() && core.configuration_index() <= core.commit();
+        self.plan.churn.is_none() || (self.churn.wiped.is_none() && leader.is_some_and(is_settled))
+    }
+
+    /// The operator does something.
+    pub(super) fn churn(&mut self) -> Verdict {
+        let Some(plan) = self.plan.churn.clone() else { return Ok(()) };
+        if self.calm && self.churn.wiped.is_none() {
+            return Ok(());
+        }
+        let pause = self.random.duration(plan.interval);
+        self.after(pause, Happening::Churn);
+        let Some(leader) = self.latest_leader() else { return Ok(()) };
+        let Some(configuration) = self.core(leader).map(|core| core.configuration().clone()) else { return Ok(()) };
+        if let Some(wiped) = self.churn.wiped {
+            let is_gone = !configuration.members.contains_key(&name(wiped)) && self.is_change_done(leader);
+            if is_gone {
+                self.churn.wiped = None;
+                return Ok(());
+            }
+            return self.ask_for(leader, vec![MemberChange::Remove(name(wiped))]);
+        }
+        if self.random.chance(plan.transfers) {
+            let to = self.random.chance(7_000).then(|| name(self.random.below(self.plan.nodes as u64) as usize));
+            self.churn.transfers += 1;
+            self.checks.members.operator_transfers();
+            self.trace.record(self.now, &(leader, to), || format!("operator: {} hands over to {to:?}", leader + 1));
+            // Whether it is refused is the core's affair: here it only happens.
+            return self.input(leader, |running, now| {
+                let _ = running.replica.transfer_leadership(now, to);
+            });
+        }
+        if plan.wipes && self.random.chance(2_000) && self.may_wipe(leader, &configuration) {
+            return self.wipe(&configuration);
+        }
+        let changes = self.draw_changes(&configuration);
+        self.ask_for(leader, changes)
+    }
+
+    /// A node has carried out all that it wanted.
+    pub(super) fn members_settled(&self, node: usize) -> Verdict {
+        self.core(node).map_or(Ok(()), |core| self.checks.members.is_in_force(node, core))
+    }
+
+    fn is_change_done(&self, leader: usize) -> bool {
+        self.core(leader).is_some_and(|core| core.configuration_index() <= core.commit())
+    }
+
+    /// A disk may be wiped only while no change is open anywhere: a configuration that only the wiped one and a former leader
+    /// have would be needed by that leader for ever.
+    fn may_wipe(&self, leader: usize, configuration: &Configuration) -> bool {
+        let agrees = |node: &NodeId| {
+            let core = self.core(node.0 as usize - 1);
+            core.is_some_and(|core| {
+                core.configuration() == configuration && core.configuration_index() <= core.commit()
+            })
+        };
+        let has_spare_vote = configuration.voters.len() >= 3 && !configuration.is_joint();
+        has_spare_vote && self.is_change_done(leader) && configuration.members.keys().all(agrees)
+    }
+
+    /// What a machine had on its disk is gone, and the operator knows it.
+    fn wipe(&mut self, configuration: &Configuration) -> Verdict {
+        let members: Vec<NodeId> = configuration.members.keys().copied().collect();
+        let place = self.random.pick(&members).0 as usize - 1;
+        self.trace.record(self.now, &place, || format!("operator: the disk of {} is wiped", place + 1));
+        self.processes[place].is_lost = true;
+        self.churn.wiped = Some(place);
+        self.churn.wipes += 1;
+        self.crash(place, true);
+        Ok(())
+    }
+
+    fn ask_for(&mut self, leader: usize, changes: Vec<MemberChange>) -> Verdict {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<NodeId> = changes.iter().map(MemberChange::node).collect();
+        self.trace.record(self.now, &(leader, ids), || format!("operator: asks {} for {changes:?}", leader + 1));
+        let highest_id = self.core(leader).map(|core| core.configuration().highest_id).unwrap_or_default();
+        let is_reuse =
+            changes.iter().any(|change| matches!(change, MemberChange::AddLearner { node, .. } if *node <= highest_id));
+        let mut asked = Err(ChangeError::NothingChanges);
+        self.input(leader, |running, now| asked = running.replica.change_membership(now, &changes))?;
+        check(asked.is_err() || !is_reuse, "an id is never used again", || {
+            format!("node {} takes {changes:?} although ids up to {highest_id} have been used", leader + 1)
+        })
+    }
+
+    fn draw_changes(&mut self, configuration: &Configuration) -> Vec<MemberChange> {
+        let voters: Vec<NodeId> = configuration.voters.iter().copied().collect();
+        let learners: Vec<NodeId> = configuration.learners.iter().copied().collect();
+        let members: Vec<NodeId> = configuration.members.keys().copied().collect();
+        if members.is_empty() {
+            return Vec::new();
+        }
+        let next = NodeId(configuration.highest_id.0 + 1 + u64::from(self.random.chance(1_000)));
+        let spare = Some(next).filter(|next| next.0 as usize <= self.plan.nodes).map(learner);
+        let voter = self.random.pick(&voters);
+        let promotion = (!learners.is_empty()).then(|| MemberChange::Promote(self.random.pick(&learners)));
+        let mut changes = Vec::new();
+        match self.random.below(12) {
+            0..=2 => changes.extend(spare),
+            3 | 4 => changes.extend(promotion),
+            5 => changes.push(MemberChange::Remove(self.random.pick(&members))),
+            6 => changes.push(MemberChange::Demote(voter)),
+            7 => changes.extend(promotion.into_iter().chain([MemberChange::Remove(voter)])),
+            8 => changes.extend(promotion.into_iter().chain([MemberChange::Demote(voter)])),
+            9 => changes.extend(learners.iter().map(|&node| MemberChange::Promote(node))),
+            10 => {
+                let gone = NodeId(self.random.between(1, configuration.highest_id.0));
+                changes.push(learner(gone));
+            }
+            _ => {
+                let (node, priority) = (self.random.pick(&members), Some(self.random.below(3) as u8));
+                changes.push(MemberChange::Update { node, disk: None, address: None, priority });
+            }
+        }
+        changes
+    }
+}
