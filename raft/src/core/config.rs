@@ -58,8 +58,21 @@ pub struct Config {
     pub retained_snapshots: usize,
     /// The most reads that wait for their read index, and the most that one leader keeps for its followers. Default: 65536.
     pub pending_reads: usize,
+    /// Whether a leader may answer lease reads without asking anybody. All members must have the same
+    /// `election_timeout`, or at least none a shorter one than the leader's. Default: `None`, lease reads ask a majority.
+    pub lease: Option<Lease>,
     /// The most entries that a learner may lack when it is promoted. Default: 1000.
     pub promotion_lag: u64,
+}
+
+/// What lease reads rest on, besides Raft: a bound that the members' clocks keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// How much faster or slower than time any member's clock may run, in millionths; below a million. While a clock is
+    /// off by more, a lease read may miss what was written last. Quartz is off by some ten to a hundred, and what
+    /// disciplines a clock (NTP) may bend it by five hundred more; a leader's lease is shorter by twice of what is stated
+    /// here, so that a thousand, say, costs next to nothing.
+    pub drift_ppm: u32,
 }
 
 /// Why a core cannot start.
@@ -80,6 +93,12 @@ pub enum ConfigError {
         longer: Duration,
         /// The heartbeat interval.
         heartbeat: Duration,
+    },
+    /// Clocks that bad measure nothing.
+    #[error("Lease::drift_ppm is {drift_ppm}; it must be below 1000000, or no lease would ever hold")]
+    Drift {
+        /// The bound stated.
+        drift_ppm: u32,
     },
     /// A limit is zero.
     #[error("Config::{0} is 0; nothing could ever pass")]
@@ -120,6 +139,7 @@ impl Config {
             snapshot_chunks: 4,
             retained_snapshots: 8,
             pending_reads: 1 << 16,
+            lease: None,
             promotion_lag: 1000,
         }
     }
@@ -135,6 +155,11 @@ impl Config {
         let ((shorter, longer), heartbeat) = (self.election_timeout, self.heartbeat_interval);
         if shorter > longer || heartbeat.is_zero() || shorter / 2 < heartbeat {
             return Err(ConfigError::Timeouts { shorter, longer, heartbeat });
+        }
+        if let Some(Lease { drift_ppm }) = self.lease
+            && drift_ppm >= 1_000_000
+        {
+            return Err(ConfigError::Drift { drift_ppm });
         }
         let limits = [
             ("message_bytes", self.message_bytes),
@@ -173,6 +198,8 @@ mod tests {
         assert!(no_window.validate().unwrap_err().to_string().contains("Config::in_flight_messages"));
         let hasty = Config { heartbeat_interval: Duration::from_millis(200), ..good.clone() };
         assert!(hasty.validate().unwrap_err().to_string().contains("Config::heartbeat_interval"));
+        let adrift = Config { lease: Some(Lease { drift_ppm: 1_000_000 }), ..good.clone() };
+        assert!(adrift.validate().unwrap_err().to_string().contains("Lease::drift_ppm"));
         let swapped = Config { election_timeout: (good.election_timeout.1, good.election_timeout.0), ..good.clone() };
         assert!(matches!(swapped.validate(), Err(ConfigError::Timeouts { .. })));
         let narrow = Config { uncommitted_bytes: good.command_bytes, ..good };

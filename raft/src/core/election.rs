@@ -46,11 +46,12 @@ impl Core {
         }
     }
 
-    /// Voters campaign; not those whose disk is stuck, who could not keep a promise, nor those who do not know the
-    /// log's last stamp yet, or whose log is about to be replaced by a snapshot.
+    /// Voters campaign; not those whose disk is stuck, who could not keep a promise, nor those who may have made one before
+    /// they were restarted, do not know the log's last stamp yet, or whose log is about to be replaced by a snapshot.
     pub(super) fn may_campaign(&self) -> bool {
         self.log.configuration().is_voter(self.config.id)
             && self.log.last_stamp().is_some()
+            && !self.is_in_restart_wait()
             && !self.is_write_stalled()
             && !self.snapshots.is_installing()
             && self.term.0 < u64::MAX - 2
@@ -134,15 +135,19 @@ impl Core {
         }
     }
 
-    /// Whether a leader of this term has been heard within the shorter election timeout.
+    /// Whether a leader has been heard within the shorter election timeout. Of whatever term: that this node has come to
+    /// a later one meanwhile does not take its promise back.
     pub(super) fn hears_leader(&self) -> bool {
-        let fresh_until = self.leader_heard.after(self.config.election_timeout.0);
-        self.is_leader() || (self.leader.is_some() && self.now < fresh_until)
+        if planted(Mutant::PromiseForgottenWithTerm) && self.leader.is_none() {
+            return false;
+        }
+        let fresh_until = self.leader_heard.map(|heard| heard.after(self.config.election_timeout.0));
+        self.is_leader() || fresh_until.is_some_and(|until| self.now < until)
     }
 
     pub(super) fn handle_request_pre_vote(&mut self, from: NodeId, term: Term, last_index: Index, last_term: Term) {
         // Our own configuration is not asked: the candidate may know a newer one than we do.
-        let granted = term > self.term && !self.hears_leader() && self.log.is_up_to_date(last_term, last_index);
+        let granted = term > self.term && !self.is_bound(false) && self.log.is_up_to_date(last_term, last_index);
         // The answer is of our own term: a candidate with a longer log and a lower term catches up and asks again.
         let is_mute = planted(Mutant::PreVoteRejectionWithoutTerm) && !granted;
         let own_term = if is_mute { Term(term.0.saturating_sub(1)) } else { self.term };
@@ -163,14 +168,16 @@ impl Core {
         }
     }
 
-    pub(super) fn handle_request_vote(&mut self, from: NodeId, last_index: Index, last_term: Term) {
+    pub(super) fn handle_request_vote(&mut self, from: NodeId, last: (Term, Index), is_transfer: bool) {
         if self.term == Term(0) {
             return self.ignore(); // Nobody can campaign in the term before the first.
         }
         let is_free = self.vote.is_none_or(|vote| vote == from) && self.leader.is_none_or(|leader| leader == from);
         let is_free = is_free || planted(Mutant::VoteTwice);
-        let is_good = self.log.is_up_to_date(last_term, last_index) || planted(Mutant::VoteForShorterLog);
-        if !is_free || !is_good {
+        let is_good = self.log.is_up_to_date(last.0, last.1) || planted(Mutant::VoteForShorterLog);
+        // To say again what was said before helps nobody anew.
+        let is_bound = self.is_bound(is_transfer) && self.vote != Some(from);
+        if !is_free || !is_good || is_bound {
             return self.send(from, Body::Vote { granted: false });
         }
         if self.vote.is_none() {
@@ -211,6 +218,7 @@ impl Core {
     pub(super) fn become_follower(&mut self, leader: Option<NodeId>) {
         self.fail_reads();
         self.fetches.forget_sends();
+        self.end_lease();
         self.state = State::Follower;
         self.leader = leader;
     }

@@ -90,6 +90,7 @@ impl Core {
     /// The leader sends to everybody in the configuration at `index`, and no longer, once that is committed, to those who
     /// are not.
     fn follow_configuration(&mut self, index: Index) {
+        self.void_lease();
         let State::Leader(leading) = &mut self.state else { return };
         let (id, previous, now) = (self.config.id, index.previous(), self.now);
         // Others are a quorum now: whether one is heard must be looked at anew.

@@ -13,6 +13,7 @@
 //! | `membership` | changes of configuration (§4), the removed leader's leave |
 //! | `transfer` | handing leadership over (§3.10), priorities |
 //! | `reads` | ReadIndex, on leaders and followers (§6.4) |
+//! | `lease` | reads without a round (§6.4.1), and what voters promise for them |
 //! | `quorum` | what a majority says, joint configurations included (§4.3) |
 //! | `snapshot` | taking, compacting, sending, installing (§5) |
 //! | `mutants` | faults to be planted, for the tests of the tests |
@@ -52,9 +53,10 @@ mod election;
 mod fetches;
 mod follower;
 mod jitter;
+mod lease;
 mod log;
 mod membership;
-mod mutants;
+pub(crate) mod mutants;
 mod progress;
 mod quorum;
 mod reads;
@@ -77,7 +79,7 @@ use crate::types::{
 };
 
 pub use action::{Action, Done, Event, Fetch, ProposeError, Proposed, ReadError, ReadId, Role};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Lease};
 #[cfg(feature = "mutants")]
 pub use mutants::{Mutant, Planted};
 pub use status::{PeerMode, PeerStatus, Status, Transfer};
@@ -87,6 +89,7 @@ use election::Ballot;
 use fetches::Fetches;
 use follower::Following;
 use jitter::SplitMix64;
+use lease::LeaderLease;
 use log::Log;
 use reads::Questions;
 use replication::Leading;
@@ -115,11 +118,13 @@ pub struct Core {
     state: State,
     /// The leader of `term`, once known; this node itself if it leads.
     leader: Option<NodeId>,
-    /// When `leader` was last heard.
-    leader_heard: Time,
+    /// When a leader, of whatever term, was last heard.
+    leader_heard: Option<Time>,
     /// How long this node waits for a leader before it campaigns; drawn anew for every campaign.
     patience: Duration,
     election_deadline: Time,
+    /// Until then it may be bound by what it promised in an earlier life.
+    restart_wait_until: Time,
 
     following: Following,
     log: Log,
@@ -127,6 +132,8 @@ pub struct Core {
     fetches: Fetches,
     snapshots: Snapshots,
     questions: Questions,
+    /// A leader's.
+    lease: LeaderLease,
 
     actions: VecDeque<Action>,
     /// Something was told since the last `flush`.
@@ -146,6 +153,8 @@ impl Core {
     pub fn new(config: Config, saved: Saved, now: Now) -> Result<Core, ConfigError> {
         config.validate()?;
         let HardState { term, vote } = saved.hard_state;
+        // Whoever has never known a term has never answered a leader.
+        let is_new = saved.hard_state == HardState::default() && saved.terms.last_index() == Index(0);
         let log = Log::new(saved, config.tail_bytes)?;
         let mut jitter = SplitMix64::new(config.seed);
         let patience = jitter.between(config.election_timeout);
@@ -154,9 +163,11 @@ impl Core {
         // Who votes alone need not wait for anybody.
         let is_alone = voters.len() == 1 && voters.contains(&id) && log.configuration().outgoing.is_empty();
         let wait = if is_alone { Duration::ZERO } else { patience };
+        let restart_wait = if is_alone || is_new { Duration::ZERO } else { config.election_timeout.0 };
         Ok(Core {
             snapshots: Snapshots::after(log.snapshot_index()),
             questions: Questions::new(first_question(&config, now)),
+            lease: LeaderLease::default(),
             jitter,
             now: now.monotonic,
             wall: now.wall,
@@ -164,9 +175,10 @@ impl Core {
             vote,
             state: State::Follower,
             leader: None,
-            leader_heard: now.monotonic,
+            leader_heard: None,
             patience,
             election_deadline: now.monotonic.after(wait),
+            restart_wait_until: now.monotonic.after(restart_wait),
             following: Following::default(),
             log,
             writes: Writes::default(),
@@ -198,7 +210,7 @@ impl Core {
             }
             // A follower of a living leader does not help to depose it (§4.2.3), not even by adopting a term: unless that
             // leader wants it.
-            Body::RequestVote { is_transfer: false, .. } if term > self.term && self.hears_leader() => {
+            Body::RequestVote { is_transfer, .. } if term > self.term && self.is_bound(is_transfer) => {
                 return self.send(from, Body::Vote { granted: false });
             }
             _ => {}
@@ -211,7 +223,9 @@ impl Core {
             // Answers from behind are normal here: it is the answerer's own term, and we asked about the next one.
             Body::PreVote { campaign_term, granted } => self.handle_pre_vote(from, campaign_term, granted),
             _ if !is_current => self.answer_stale(from, &body),
-            Body::RequestVote { last_index, last_term, .. } => self.handle_request_vote(from, last_index, last_term),
+            Body::RequestVote { last_index, last_term, is_transfer } => {
+                self.handle_request_vote(from, (last_term, last_index), is_transfer);
+            }
             Body::Vote { granted } => self.handle_vote(from, granted),
             Body::AppendEntries { previous_index, previous_term, entries, commit, round } => {
                 let append = follower::Append { previous_index, previous_term, entries, commit, round };
@@ -284,7 +298,19 @@ impl Core {
     /// If nobody could know, or too many wait already; then no action follows.
     pub fn read_index(&mut self, now: Now, id: ReadId) -> Result<(), ReadError> {
         self.begin(now);
-        self.ask_read_index(id)
+        self.ask_read_index(id, false)
+    }
+
+    /// As [`Core::read_index`], but answered at once where the leader has a lease ([`Config::lease`]). `now` must be what
+    /// a clock said *after* the read arrived: by an earlier one the lease might still have held when another leader had
+    /// already taken over. The same goes for the message by which a follower asks its leader, and for the leader's
+    /// messages: whoever takes them in with an earlier time promises less than the leader relies on.
+    ///
+    /// # Errors
+    /// As [`Core::read_index`].
+    pub fn lease_read(&mut self, now: Now, id: ReadId) -> Result<(), ReadError> {
+        self.begin(now);
+        self.ask_lease_read(id)
     }
 
     /// The next thing to do; `None` when there is nothing until the next input.
@@ -400,6 +426,7 @@ impl Core {
             snapshot: self.log.snapshot_index(),
             receiving: self.snapshots.transfer(),
             peers,
+            lease_until: self.lease_until(),
             configuration: self.log.configuration().clone(),
             configuration_index: self.log.configuration_index(),
             transferring: self.transferring(),

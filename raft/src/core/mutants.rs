@@ -1,4 +1,4 @@
-//! Faults that can be planted on purpose, so that the simulator, the scripts and the small model can show that they would
+//! Faults of the core, and of the replica around it, that can be planted on purpose, so that the simulator, the scripts and the small model can show that they would
 //! notice: each breaks one rule that another implementation has broken by accident. A rule whose mutant survives is not
 //! tested.
 //!
@@ -7,7 +7,7 @@
 
 macro_rules! mutants {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// A fault in the core.
+        /// A fault in the core or the replica.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[cfg_attr(not(feature = "mutants"), expect(unreachable_pub, reason = "public with the feature `mutants`"))]
         pub enum Mutant {
@@ -51,6 +51,32 @@ mutants! {
     StaleReadRound,
     /// A leader answers reads before an entry of its own term is committed.
     ReadBeforeTermCommit,
+    /// A lease runs from when a quorum's answers arrived.
+    LeaseFromAcknowledgementTime,
+    /// A lease is as long as a promise, whatever the clocks.
+    LeaseIgnoresDrift,
+    /// A leader that has asked another to campaign relies on its lease.
+    LeaseAfterTransfer,
+    /// A lease outlives the office.
+    LeaseSurvivesStepDown,
+    /// A lease outlives the configuration whose quorum made it.
+    LeaseSurvivesConfiguration,
+    /// A leader that is no voter any more relies on a lease.
+    LeaseOfNoVoter,
+    /// A voter may vote as soon as it is restarted.
+    VoteRightAfterRestart,
+    /// A voter that has come to a later term does not remember whom it has promised to help nobody else.
+    PromiseForgottenWithTerm,
+    /// A command of a session that comes again is applied again.
+    RetryAppliesTwice,
+    /// A command of a session is applied although its author has acknowledged it: a late copy of it counts again.
+    AcknowledgedIsAppliedAgain,
+    /// Sessions live for ever.
+    SessionsNeverExpire,
+    /// Sessions expire by the node's own clock.
+    ExpiryByLocalClock,
+    /// A snapshot does not hold the sessions.
+    SessionNotInSnapshot,
     /// A leader whose write is stuck stays in office.
     NoStepDownOnStall,
     /// A leader without a majority's answers stays in office.
@@ -133,7 +159,7 @@ mod planting {
         }
     }
 
-    pub(in crate::core) fn planted(mutant: Mutant) -> bool {
+    pub(crate) fn planted(mutant: Mutant) -> bool {
         PLANTED.get() == Some(mutant)
     }
 }
@@ -141,10 +167,10 @@ mod planting {
 #[cfg(feature = "mutants")]
 pub use planting::Planted;
 #[cfg(feature = "mutants")]
-pub(super) use planting::planted;
+pub(crate) use planting::planted;
 
 /// Whether this fault is planted.
 #[cfg(not(feature = "mutants"))]
-pub(super) const fn planted(_: Mutant) -> bool {
+pub(crate) const fn planted(_: Mutant) -> bool {
     false
 }

@@ -12,8 +12,8 @@
 //!  followers ---------------\---'--------\-----------------------
 //! ```
 //!
-//! A follower asks its leader and then waits until it has itself applied that much.
-//! (Lease reads, which save the round, will be decided here too.)
+//! A follower asks its leader and then waits until it has itself applied that much. Reads for which a lease is enough
+//! (`lease`) travel by questions of their own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -26,7 +26,7 @@ use super::{Action, Core, ReadError, ReadId, State};
 
 /// Who wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Asker {
+pub(super) enum Asker {
     Own(ReadId),
     Peer { node: NodeId, request: u64 },
 }
@@ -53,10 +53,11 @@ impl LeaderReads {
     }
 }
 
-/// A question to the leader, on behalf of all reads that arrived in one step.
+/// A question to the leader, on behalf of all reads of its kind that arrived in one step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Question {
     reads: Vec<ReadId>,
+    may_lease: bool,
     asked: Time,
 }
 
@@ -64,6 +65,8 @@ struct Question {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Questions {
     fresh: Vec<ReadId>,
+    /// Those for which a lease is enough.
+    fresh_lease: Vec<ReadId>,
     asked: BTreeMap<u64, Question>,
     waiting: usize,
     next_request: u64,
@@ -71,12 +74,13 @@ pub(super) struct Questions {
 
 impl Questions {
     pub(super) fn new(next_request: u64) -> Questions {
-        Questions { fresh: Vec::new(), asked: BTreeMap::new(), waiting: 0, next_request }
+        let (fresh, fresh_lease) = (Vec::new(), Vec::new());
+        Questions { fresh, fresh_lease, asked: BTreeMap::new(), waiting: 0, next_request }
     }
 }
 
 impl Core {
-    pub(super) fn ask_read_index(&mut self, id: ReadId) -> Result<(), ReadError> {
+    pub(super) fn ask_read_index(&mut self, id: ReadId, may_lease: bool) -> Result<(), ReadError> {
         let limit = self.config.pending_reads;
         if let State::Leader(leading) = &mut self.state {
             if leading.reads.len() >= limit {
@@ -92,11 +96,17 @@ impl Core {
             return Err(ReadError::TooMany { limit });
         }
         self.questions.waiting += 1;
-        self.questions.fresh.push(id);
+        match may_lease {
+            true => self.questions.fresh_lease.push(id),
+            false => self.questions.fresh.push(id),
+        }
         Ok(())
     }
 
-    pub(super) fn handle_request_read_index(&mut self, from: NodeId, request: u64, _may_lease: bool) {
+    pub(super) fn handle_request_read_index(&mut self, from: NodeId, request: u64, may_lease: bool) {
+        if may_lease && self.holds_lease() {
+            return self.answer_read(Asker::Peer { node: from, request }, self.log.commit());
+        }
         if let State::Leader(leading) = &mut self.state
             && leading.reads.len() < self.config.pending_reads
         {
@@ -127,49 +137,53 @@ impl Core {
             return;
         }
         leading.start_round(self.now.after(self.config.heartbeat_interval));
+        self.lease.sent(leading.round, self.now, &self.config);
         let (round, index) = (leading.round, self.log.commit());
         let LeaderReads { fresh, confirming } = &mut leading.reads;
         confirming.extend(fresh.drain(..).map(|asker| Confirming { round, index, asker }));
-        self.answer_confirmed_reads(); // A majority of one needs no answers.
+        self.count_answered_rounds(); // A majority of one needs no answers.
     }
 
-    /// Answers the reads whose round, or a later one, a majority has answered.
-    pub(super) fn answer_confirmed_reads(&mut self) {
+    /// Looks which rounds a majority has answered: the reads of these are answered, and the lease runs from them.
+    pub(super) fn count_answered_rounds(&mut self) {
         let State::Leader(leading) = &mut self.state else { return };
-        if leading.reads.confirming.is_empty() {
+        if leading.reads.confirming.is_empty() && self.config.lease.is_none() {
             return;
         }
         let own = (self.config.id, leading.round);
         let round_of = |node| if node == own.0 { own.1 } else { leading.progress.get(&node).map_or(0, |p| p.round) };
         let Some(confirmed) = agreed(self.log.configuration(), round_of) else { return };
-        while let Some(read) = leading.reads.confirming.front() {
-            if read.round > confirmed {
-                break;
-            }
-            let index = read.index;
-            let action = match read.asker {
-                Asker::Own(id) => Action::ReadReady { id, index },
-                Asker::Peer { node, request } => {
-                    let body = Body::ReadIndex { request, index: Some(index) };
-                    Action::Send(Message { from: own.0, to: node, term: self.term, body })
-                }
-            };
-            self.actions.push_back(action);
-            leading.reads.confirming.pop_front();
+        self.lease.answered(confirmed, self.now, &self.config);
+        while let State::Leader(leading) = &mut self.state
+            && let Some(read) = leading.reads.confirming.pop_front_if(|read| read.round <= confirmed)
+        {
+            self.answer_read(read.asker, read.index);
         }
     }
 
-    /// Asks the leader for all reads of this step at once.
+    /// Tells whoever wanted to know.
+    pub(super) fn answer_read(&mut self, asker: Asker, index: Index) {
+        match asker {
+            Asker::Own(id) => self.actions.push_back(Action::ReadReady { id, index }),
+            Asker::Peer { node, request } => self.send(node, Body::ReadIndex { request, index: Some(index) }),
+        }
+    }
+
+    /// Asks the leader for all reads of this step at once, a question for each kind.
     pub(super) fn send_questions(&mut self) {
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
-        if self.questions.fresh.is_empty() {
-            return;
+        for may_lease in [false, true] {
+            let questions = &mut self.questions;
+            let fresh = if may_lease { &mut questions.fresh_lease } else { &mut questions.fresh };
+            if fresh.is_empty() {
+                continue;
+            }
+            let reads = mem::take(fresh);
+            let request = questions.next_request;
+            questions.next_request = request.wrapping_add(1);
+            questions.asked.insert(request, Question { reads, may_lease, asked: self.now });
+            self.send(leader, Body::RequestReadIndex { request, may_lease });
         }
-        let request = self.questions.next_request;
-        self.questions.next_request = request.wrapping_add(1);
-        let reads = mem::take(&mut self.questions.fresh);
-        self.questions.asked.insert(request, Question { reads, asked: self.now });
-        self.send(leader, Body::RequestReadIndex { request, may_lease: false });
     }
 
     /// Asks again what a heartbeat interval has not answered: question or answer may be lost. Called when the leader is
@@ -183,7 +197,7 @@ impl Core {
         for (&request, question) in &mut self.questions.asked {
             if question.asked.after(interval) <= now {
                 question.asked = now;
-                let body = Body::RequestReadIndex { request, may_lease: false };
+                let body = Body::RequestReadIndex { request, may_lease: question.may_lease };
                 self.actions.push_back(Action::Send(Message { from, to: leader, term, body }));
             }
         }
@@ -191,10 +205,11 @@ impl Core {
 
     /// Gives up all reads: the leader they were asked of is gone, or we are it no more.
     pub(super) fn fail_reads(&mut self) {
-        let Questions { fresh, asked, waiting, .. } = &mut self.questions;
+        let Questions { fresh, fresh_lease, asked, waiting, .. } = &mut self.questions;
         *waiting = 0;
         let asked = mem::take(asked).into_values().flat_map(|question| question.reads);
-        self.actions.extend(asked.chain(fresh.drain(..)).map(|id| Action::ReadFailed { id }));
+        self.actions
+            .extend(asked.chain(fresh.drain(..)).chain(fresh_lease.drain(..)).map(|id| Action::ReadFailed { id }));
         if let State::Leader(leading) = &mut self.state {
             let LeaderReads { fresh, confirming } = mem::take(&mut leading.reads);
             for asker in confirming.into_iter().map(|read| read.asker).chain(fresh) {

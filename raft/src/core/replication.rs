@@ -68,6 +68,8 @@ impl Core {
             yields_after: now.after(self.config.election_timeout.1),
         });
         self.leader = Some(id);
+        self.end_lease();
+        self.lease.sent(1, now, &self.config);
         // The cap on uncommitted bytes counts this term's entries, so it can never keep its no-op out.
         if planted(Mutant::CapBlocksNoop) && self.exceeds_cap_uncommitted() {
             return;
@@ -193,7 +195,7 @@ impl Core {
         if progress.acknowledged(matched, base, round) {
             self.advance_commit();
         }
-        self.answer_confirmed_reads();
+        self.count_answered_rounds();
     }
 
     /// The follower's log is not what the leader thought. Its hint says which terms it has; ours may skip further:
@@ -208,7 +210,7 @@ impl Core {
         let guess = self.log.terms().last_at_or_before(hint.0, hint.1);
         let Some(progress) = self.peer(from, round) else { return };
         progress.rejected(previous, guess);
-        self.answer_confirmed_reads();
+        self.count_answered_rounds();
     }
 
     /// The follower that has just answered; `None` if we do not lead, do not know it, or the round is none of ours.
@@ -292,6 +294,7 @@ impl Core {
         }
         if leading.heartbeat_deadline <= self.now {
             leading.start_round(self.now.after(self.config.heartbeat_interval));
+            self.lease.sent(leading.round, self.now, &self.config);
             self.remind_target();
             self.yield_to_priority();
         }

@@ -31,6 +31,8 @@ pub struct Status {
     pub receiving: Option<Transfer>,
     /// What a leader knows of the others; empty elsewhere.
     pub peers: Vec<PeerStatus>,
+    /// Until when it may answer reads without asking anybody, as far as it knew at its last input; `None` without a lease.
+    pub lease_until: Option<Time>,
     /// The configuration in force.
     pub configuration: Configuration,
     /// The entry that brought it; what a snapshot includes if that brought it; 0 for the founding one.

@@ -2,23 +2,24 @@
 
 use std::io::{self, Read};
 
-use bytes::Bytes;
-
-use super::{Committed, Effect, Replica, StateMachine, snapshot};
+use super::{Effect, Outcome, Replica, Sessions, StateMachine, snapshot};
+use crate::core::mutants::{Mutant, planted};
 use crate::storage::Job;
-use crate::types::{Now, Payload, SnapshotMeta};
+use crate::types::{Now, SnapshotMeta};
 
-/// A state machine on the replica's own thread, for machines that are quick. The node and the simulator share it.
+/// A state machine and the sessions of its clients on the replica's own thread, for machines that are quick. The node and
+/// the simulator share it.
 #[derive(Debug)]
 pub struct Inline<S> {
     machine: S,
-    outputs: Vec<Bytes>,
+    sessions: Sessions,
+    outputs: Vec<Outcome>,
 }
 
 impl<S: StateMachine> Inline<S> {
     /// Takes the machine in its initial state.
     pub fn new(machine: S) -> Inline<S> {
-        Inline { machine, outputs: Vec::new() }
+        Inline { machine, sessions: Sessions::new(), outputs: Vec::new() }
     }
 
     /// The machine.
@@ -26,12 +27,18 @@ impl<S: StateMachine> Inline<S> {
         &self.machine
     }
 
+    /// The open sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
     /// At the node's start: puts the machine into the state of the newest snapshot, whose content this is.
     ///
     /// # Errors
     /// What reading the content, or the machine, says. The machine is of no use then.
     pub fn begin(&mut self, content: &mut dyn Read) -> io::Result<()> {
-        snapshot::restore(&mut self.machine, content)
+        self.sessions = snapshot::restore(&mut self.machine, content)?;
+        Ok(())
     }
 
     /// Carries out an [`Effect::Restore`], given the content of the snapshot that it names, and tells the replica.
@@ -45,7 +52,7 @@ impl<S: StateMachine> Inline<S> {
         meta: &SnapshotMeta,
         content: &mut dyn Read,
     ) -> io::Result<()> {
-        snapshot::restore(&mut self.machine, content)?;
+        self.begin(content)?;
         replica.restored(now, meta);
         Ok(())
     }
@@ -57,13 +64,11 @@ impl<S: StateMachine> Inline<S> {
             Effect::Apply(entries) => {
                 let last = entries.last()?.index;
                 for entry in &entries {
-                    if let Payload::Command(command) = &entry.payload {
-                        let committed = Committed { index: entry.index, term: entry.term, stamp: entry.stamp, command };
-                        self.outputs.push(self.machine.apply(&committed));
-                    }
+                    let stamp = if planted(Mutant::ExpiryByLocalClock) { now.wall } else { entry.stamp };
+                    self.outputs.extend(self.sessions.apply_at(stamp, entry, &mut self.machine));
                 }
                 let told = replica.applied(now, last, &mut self.outputs);
-                assert!(told.is_ok(), "one output was made for each command: {told:?}");
+                assert!(told.is_ok(), "one outcome was made for each proposal: {told:?}");
                 None
             }
             Effect::Query { id, query } => {
@@ -71,7 +76,7 @@ impl<S: StateMachine> Inline<S> {
                 None
             }
             Effect::TakeSnapshot(meta) => {
-                let source = snapshot::seal(self.machine.snapshot(), replica.snapshots.counter());
+                let source = snapshot::seal(self.machine.snapshot(), &self.sessions, replica.snapshots.counter());
                 Some(Effect::Storage(Job::TakeSnapshot { meta, source }))
             }
             other => Some(other),

@@ -9,10 +9,14 @@
 //!                          -> follows? Forward -> the leader's outcome; link broken: Unknown
 //!                          -> nobody?  waits, bounded, until the deadline: Refused
 //! submit(Read)  -> ReadIndex -> applied up to it -> Query -> Answer; nothing until the deadline: Refused
+//! submit(LeaseRead), the same with the leader's lease; submit(StaleRead) -> Query -> Answer
 //! ```
 //!
 //! A deadline that passes while a command is in a log or with the leader makes its outcome `Unknown`, never `Refused`:
 //! `Refused` means that it had no effect and never will have one.
+//!
+//! A command within a session ([`sessions`](Sessions)) goes the same way, and may go it again: where its outcome is
+//! `Unknown`, whoever asked may ask again, any node, and will get the first answer.
 //!
 //! A cluster of one, with a disk that forgets:
 //!
@@ -77,7 +81,7 @@ mod reads;
 #[expect(clippy::module_inception, reason = "the type for which the module is named")]
 mod replica;
 mod requests;
-mod sessions;
+pub(crate) mod sessions;
 mod snapshot;
 mod state_machine;
 mod writes;
@@ -88,9 +92,11 @@ pub use inline::Inline;
 pub use limits::{Limits, ReplicaConfig, ReplicaConfigError};
 pub use message::{Bound, Doubt, Outcome, PeerMessage, Refusal, Request, RequestId};
 pub use replica::{Replica, Status};
-pub use sessions::{ANSWER_BYTES_MAX, ANSWERS_BYTES_MAX, ANSWERS_PER_SESSION_MAX, SESSION_TTL_MS, SESSIONS_MAX};
+pub use sessions::{
+    ANSWER_BYTES_MAX, ANSWERS_BYTES_MAX, ANSWERS_PER_SESSION_MAX, SESSION_TTL_MS, SESSIONS_MAX, Sessions,
+};
 pub use state_machine::{Committed, StateMachine};
 pub use writes::AppliedError;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

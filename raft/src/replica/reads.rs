@@ -1,5 +1,5 @@
-//! Reads: ReadIndex once for all that came between two polls, then wait until the index is applied, then ask the state
-//! machine (§6.4).
+//! Reads: one question to the core for all of a kind that came between two polls, then wait until the index is applied, then
+//! ask the state machine (§6.4). A stale read asks the state machine at once.
 //!
 //! A read changes nothing, so it may be asked again as often as leaders change, until its deadline.
 
@@ -13,13 +13,24 @@ use super::{Effect, Outcome, QueryId, Replica};
 use crate::core::ReadId;
 use crate::types::{Index, Now};
 
+/// What the core is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// A majority's word that nobody else leads.
+    Majority,
+    /// The leader's lease, if it has one.
+    Lease,
+}
+
 /// The reads that have not reached the state machine.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     /// The core has not been asked for these.
     fresh: Vec<Key>,
+    /// Nor for these, for which a lease is enough.
+    fresh_lease: Vec<Key>,
     /// It has for these, and has not answered. Numbers rise.
-    asked: VecDeque<(ReadId, Vec<Key>)>,
+    asked: VecDeque<(ReadId, Certainty, Vec<Key>)>,
     /// It has answered for these: they wait for the index to be applied.
     ready: Vec<(Index, Vec<Key>)>,
     /// Emptied lists, to be filled again.
@@ -30,9 +41,16 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn add(&mut self, key: Key) {
-        self.fresh.push(key);
+    pub(super) fn add(&mut self, key: Key, certainty: Certainty) {
+        self.fresh(certainty).push(key);
         self.may_ask = true;
+    }
+
+    fn fresh(&mut self, certainty: Certainty) -> &mut Vec<Key> {
+        match certainty {
+            Certainty::Majority => &mut self.fresh,
+            Certainty::Lease => &mut self.fresh_lease,
+        }
     }
 
     /// Something has happened: the core may say yes now.
@@ -40,27 +58,31 @@ impl Reads {
         self.may_ask = true;
     }
 
-    fn next_id(&mut self) -> Option<ReadId> {
-        if self.fresh.is_empty() || !self.may_ask {
-            return None;
-        }
+    fn next_id(&mut self) -> Option<(ReadId, Certainty)> {
+        let certainty = match (self.fresh.is_empty(), self.fresh_lease.is_empty()) {
+            _ if !self.may_ask => return None,
+            (true, true) => return None,
+            (false, _) => Certainty::Majority,
+            (true, false) => Certainty::Lease,
+        };
         self.last_id += 1;
-        Some(ReadId(self.last_id))
+        Some((ReadId(self.last_id), certainty))
     }
 
-    fn asked(&mut self, id: ReadId) {
-        let keys = mem::replace(&mut self.fresh, self.spare.pop().unwrap_or_default());
-        self.asked.push_back((id, keys));
+    fn asked(&mut self, id: ReadId, certainty: Certainty) {
+        let spare = self.spare.pop().unwrap_or_default();
+        let keys = mem::replace(self.fresh(certainty), spare);
+        self.asked.push_back((id, certainty, keys));
     }
 
-    fn take(&mut self, id: ReadId) -> Option<Vec<Key>> {
-        let place = self.asked.binary_search_by_key(&id, |&(asked, _)| asked).ok()?;
-        self.asked.remove(place).map(|(_, keys)| keys)
+    fn take(&mut self, id: ReadId) -> Option<(Certainty, Vec<Key>)> {
+        let place = self.asked.binary_search_by_key(&id, |&(asked, _, _)| asked).ok()?;
+        self.asked.remove(place).map(|(_, certainty, keys)| (certainty, keys))
     }
 
     fn failed(&mut self, id: ReadId) {
-        if let Some(mut keys) = self.take(id) {
-            self.fresh.append(&mut keys);
+        if let Some((certainty, mut keys)) = self.take(id) {
+            self.fresh(certainty).append(&mut keys);
             self.recycle(keys);
             self.may_ask = false;
         }
@@ -76,7 +98,8 @@ impl Reads {
     /// Forgets lists whose requests are all gone.
     pub(super) fn forget_dead(&mut self, alive: impl Fn(Key) -> bool) {
         self.fresh.retain(|&key| alive(key));
-        while let Some((_, keys)) = self.asked.pop_front_if(|(_, keys)| !keys.iter().any(|&key| alive(key))) {
+        self.fresh_lease.retain(|&key| alive(key));
+        while let Some((_, _, keys)) = self.asked.pop_front_if(|(_, _, keys)| !keys.iter().any(|&key| alive(key))) {
             self.recycle(keys);
         }
         while let Some(place) = self.ready.iter().position(|(_, keys)| !keys.iter().any(|&key| alive(key))) {
@@ -87,24 +110,30 @@ impl Reads {
 
     pub(super) fn clear(&mut self) {
         self.fresh.clear();
+        self.fresh_lease.clear();
         self.asked.clear();
         self.ready.clear();
     }
 }
 
 impl Replica {
-    /// Asks the core for an index for all fresh reads together.
+    /// Asks the core for an index for all fresh reads of a kind together. The time is that of the latest input, and so not
+    /// before any of the reads arrived.
     pub(super) fn ask_for_reads(&mut self) {
-        while let Some(id) = self.reads.next_id() {
-            match self.core.read_index(self.now, id) {
-                Ok(()) => self.reads.asked(id),
+        while let Some((id, certainty)) = self.reads.next_id() {
+            let asked = match certainty {
+                Certainty::Majority => self.core.read_index(self.now, id),
+                Certainty::Lease => self.core.lease_read(self.now, id),
+            };
+            match asked {
+                Ok(()) => self.reads.asked(id, certainty),
                 Err(_) => self.reads.may_ask = false,
             }
         }
     }
 
     pub(super) fn read_ready(&mut self, id: ReadId, index: Index) {
-        if let Some(keys) = self.reads.take(id) {
+        if let Some((_, keys)) = self.reads.take(id) {
             self.reads.ready.push((index, keys));
             self.release_reads();
         }
@@ -119,20 +148,24 @@ impl Replica {
         while let Some(place) = self.reads.ready.iter().position(|&(index, _)| index <= self.applied) {
             let (_, keys) = self.reads.ready.remove(place);
             for &key in &keys {
-                if let Some(pending) = self.requests.get_mut(key) {
-                    pending.stage = Stage::Querying;
-                    if let Asked::Query(query) = mem::replace(&mut pending.payload, Asked::Gone) {
-                        self.effects.push_back(Effect::Query { id: QueryId(key.to_number()), query });
-                    }
-                }
+                self.query(key);
             }
             self.reads.recycle(keys);
         }
     }
 
+    /// Hands the state machine a query, to be answered from its state as it is then.
+    pub(super) fn query(&mut self, key: Key) {
+        let Some(pending) = self.requests.get_mut(key) else { return };
+        pending.stage = Stage::Querying;
+        if let Asked::Query(query) = mem::replace(&mut pending.payload, Asked::Gone) {
+            self.effects.push_back(Effect::Query { id: QueryId(key.to_number()), query });
+        }
+    }
+
     /// The state machine has answered a query. Nothing happens if the query's request has expired.
     pub fn queried(&mut self, now: Now, id: QueryId, output: Bytes) {
-        self.now = now;
+        self.now = self.now.then(now);
         let key = Key::from_number(id.0);
         if self.requests.get(key).is_some_and(|pending| pending.stage == Stage::Querying) {
             self.finish(key, Outcome::Answer(output));

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use bytes::Bytes;
+
 use super::admin::Admins;
-use super::reads::Reads;
+use super::reads::{Certainty, Reads};
 use super::requests::{Asked, Key, Origin, Pending, Requests, Stage};
 use super::snapshot::SnapshotPolicy;
 use super::writes::Writes;
@@ -97,7 +99,7 @@ impl Replica {
         })
     }
 
-    /// A message from `from` arrived. One that is not addressed to this node, or says it is from another, is dropped.
+    /// A message from `from` arrived; where there are leases `now` must be what the clock said after it did. One that is not addressed to this node, or says it is from another, is dropped.
     pub fn handle_message(&mut self, now: Now, from: NodeId, message: PeerMessage) {
         self.input(now);
         if self.failed.is_some() {
@@ -210,7 +212,8 @@ impl Replica {
 
     /// A client asks. The outcome comes as [`Effect::Reply`] with the same `id`, exactly once, within
     /// `ReplicaConfig::request_timeout`. Writes submitted to one node keep their order; a read sees every write that
-    /// was *answered* before the read was submitted, not those still pending.
+    /// was *answered* before the read was submitted, not those still pending; for a [`Request::LeaseRead`] `now` must be
+    /// what the clock said after it arrived ([`Core::lease_read`]); what a [`Request::StaleRead`] sees it says itself.
     pub fn submit(&mut self, now: Now, id: RequestId, request: Request) {
         self.input(now);
         self.accept(Origin::Local(id), request);
@@ -326,7 +329,7 @@ impl Replica {
     }
 
     fn input(&mut self, now: Now) {
-        self.now = now;
+        self.now = self.now.then(now);
         self.reads.wake();
         self.admins.wake();
     }
@@ -349,10 +352,12 @@ impl Replica {
             }
             Request::OpenSession { ttl_ms } => self.accept_proposal(origin, Proposal::OpenSession { ttl_ms }),
             Request::CloseSession { session } => self.accept_proposal(origin, Proposal::CloseSession { session }),
-            Request::Read(query) | Request::LeaseRead(query) | Request::StaleRead(query) => {
+            Request::Read(query) => self.accept_read(origin, query, Certainty::Majority),
+            Request::LeaseRead(query) => self.accept_read(origin, query, Certainty::Lease),
+            Request::StaleRead(query) => {
                 let size_bytes = query.len();
-                if let Some(key) = self.take_in(origin, Stage::Reading, Asked::Query(query), size_bytes) {
-                    self.reads.add(key);
+                if let Some(key) = self.take_in(origin, Stage::Querying, Asked::Query(query), size_bytes) {
+                    self.query(key);
                 }
             }
             Request::Admin(admin) => {
@@ -361,6 +366,13 @@ impl Replica {
                     self.admins.add(key, admin);
                 }
             }
+        }
+    }
+
+    fn accept_read(&mut self, origin: Origin, query: Bytes, certainty: Certainty) {
+        let size_bytes = query.len();
+        if let Some(key) = self.take_in(origin, Stage::Reading, Asked::Query(query), size_bytes) {
+            self.reads.add(key, certainty);
         }
     }
 

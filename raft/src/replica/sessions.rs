@@ -1,6 +1,27 @@
-//! Sessions.
+//! Sessions: a command that comes again is not applied again, and gets the answer that the first one got (§6.3 of the
+//! dissertation).
+//!
+//! The table is part of the replicated state, beside the state machine: the same entries make the same table on every node,
+//! and a snapshot carries it. Nothing here looks at a clock; a session ends by the stamps of the log's entries.
+//!
+//! ```text
+//!  index     5        8              9              12               20          31
+//!  entry     open     5: #1 "incr"   5: #2 "incr"   5: #1 "incr"     ...         5: #3, acknowledged 2
+//!  applied            yes            yes            no: as at 8                  yes; the answers to #1 and #2 go
+//! ```
+//!
+//! A session ends when an entry is applied whose stamp is later than that of its last command by more than its time to live.
+//! Stamps follow the leaders' wall clocks: a leader whose clock is an hour ahead ends what has an hour to live.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+
+use bytes::{BufMut, Bytes};
+
+use super::{Bound, Committed, Outcome, Refusal, StateMachine};
+use crate::core::mutants::{Mutant, planted};
+use crate::storage::codec::{DecodeError, Decoder};
+use crate::types::{Entry, Payload, SessionCommand, SessionId, Stamp};
 
 /// The most sessions open at a time.
 pub const SESSIONS_MAX: usize = 16_384;
@@ -16,3 +37,246 @@ pub const ANSWERS_BYTES_MAX: usize = 64 << 20;
 
 /// How long a session may live without being used, in milliseconds: a tenth of a second to thirty days.
 pub const SESSION_TTL_MS: RangeInclusive<u64> = 100..=2_592_000_000;
+
+/// An open session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Session {
+    ttl_ms: u64,
+    /// The stamp of the last entry that used it.
+    used: Stamp,
+    /// The author needs no answers up to this number.
+    acknowledged: u64,
+    /// What was applied and not acknowledged, and what it was answered; `None` if that was not kept.
+    answers: BTreeMap<u64, Option<Bytes>>,
+}
+
+impl Session {
+    /// The last stamp at which it is alive.
+    fn ends(&self) -> Stamp {
+        Stamp(self.used.0.saturating_add(self.ttl_ms))
+    }
+
+    fn answers_bytes(&self) -> usize {
+        self.answers.values().flatten().map(Bytes::len).sum()
+    }
+}
+
+/// The open sessions of a group.
+///
+/// [`Inline`](super::Inline) has one and puts every entry through it. Whoever runs a state machine in another way must do
+/// the same, and must keep the table in the same snapshot as the machine's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Sessions {
+    open: BTreeMap<SessionId, Session>,
+    /// When each ends.
+    ends: BTreeSet<(Stamp, SessionId)>,
+    /// Of all answers that are kept.
+    answers_bytes: usize,
+}
+
+impl Sessions {
+    /// The table of an empty log.
+    #[must_use]
+    pub fn new() -> Sessions {
+        Sessions::default()
+    }
+
+    /// How many are open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Applies the next entry of the log, whatever it is: sessions may end by it. The state machine is given the command,
+    /// if there is one and it is not a repetition. What the entry's author is told; `None` if it is Raft's own.
+    pub fn apply(&mut self, entry: &Entry, machine: &mut impl StateMachine) -> Option<Outcome> {
+        self.apply_at(entry.stamp, entry, machine)
+    }
+
+    /// As `apply`, at this point of the log's time.
+    pub(super) fn apply_at(&mut self, stamp: Stamp, entry: &Entry, machine: &mut impl StateMachine) -> Option<Outcome> {
+        self.expire(stamp);
+        let mut apply = |command: &[u8]| {
+            machine.apply(&Committed { index: entry.index, term: entry.term, stamp: entry.stamp, command })
+        };
+        match &entry.payload {
+            Payload::Noop | Payload::Configuration(_) => None,
+            Payload::Command(command) => Some(Outcome::Answer(apply(command))),
+            Payload::OpenSession { ttl_ms } => Some(self.open(SessionId(entry.index.0), stamp, *ttl_ms)),
+            Payload::SessionCommand(in_session) => Some(self.command(stamp, in_session, apply)),
+            Payload::CloseSession { session } => Some(self.close(*session)),
+        }
+    }
+
+    fn expire(&mut self, stamp: Stamp) {
+        while let Some(&(ends, id)) = self.ends.first()
+            && ends < stamp
+            && !planted(Mutant::SessionsNeverExpire)
+        {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: SessionId) -> bool {
+        let Some(session) = self.open.remove(&id) else { return false };
+        self.ends.remove(&(session.ends(), id));
+        self.answers_bytes -= session.answers_bytes();
+        true
+    }
+
+    fn open(&mut self, id: SessionId, stamp: Stamp, ttl_ms: u64) -> Outcome {
+        if let Some(refusal) = refuse_ttl(ttl_ms) {
+            return Outcome::Refused(refusal);
+        }
+        if self.open.len() >= SESSIONS_MAX {
+            return Outcome::Refused(Refusal::Full { bound: Bound::Sessions, limit: SESSIONS_MAX as u64 });
+        }
+        let session = Session { ttl_ms, used: stamp, acknowledged: 0, answers: BTreeMap::new() };
+        self.ends.insert((session.ends(), id));
+        self.open.insert(id, session);
+        Outcome::Opened(id)
+    }
+
+    fn close(&mut self, id: SessionId) -> Outcome {
+        match self.remove(id) {
+            true => Outcome::Answer(Bytes::new()),
+            false => Outcome::Refused(Refusal::NoSession),
+        }
+    }
+
+    fn command(&mut self, stamp: Stamp, asked: &SessionCommand, apply: impl FnOnce(&[u8]) -> Bytes) -> Outcome {
+        let Some(session) = self.open.get_mut(&asked.session) else { return Outcome::Refused(Refusal::NoSession) };
+        if session.used != stamp {
+            self.ends.remove(&(session.ends(), asked.session));
+            session.used = stamp;
+            self.ends.insert((session.ends(), asked.session));
+        }
+        if asked.acknowledged > session.acknowledged {
+            session.acknowledged = asked.acknowledged;
+            let wanted = session.answers.split_off(&asked.acknowledged.saturating_add(1));
+            let before = std::mem::replace(&mut session.answers, wanted);
+            self.answers_bytes -= before.values().flatten().map(Bytes::len).sum::<usize>();
+        }
+        let is_done_with = asked.sequence <= session.acknowledged;
+        if is_done_with && !(planted(Mutant::AcknowledgedIsAppliedAgain) && asked.sequence > 0) {
+            return Outcome::Refused(Refusal::Acknowledged { up_to: session.acknowledged });
+        }
+        match session.answers.get(&asked.sequence) {
+            _ if planted(Mutant::RetryAppliesTwice) => {}
+            Some(Some(answer)) => return Outcome::Answer(answer.clone()),
+            Some(None) => return Outcome::Refused(Refusal::AnswerNotKept),
+            None => {}
+        }
+        if session.answers.len() >= ANSWERS_PER_SESSION_MAX {
+            let limit = ANSWERS_PER_SESSION_MAX as u64;
+            return Outcome::Refused(Refusal::Full { bound: Bound::AnswersPerSession, limit });
+        }
+        let answer = apply(&asked.command);
+        let is_kept =
+            answer.len() <= ANSWER_BYTES_MAX && self.answers_bytes.saturating_add(answer.len()) <= ANSWERS_BYTES_MAX;
+        // A copy, lest it keeps something larger that it is a part of.
+        let kept = is_kept.then(|| Bytes::copy_from_slice(&answer));
+        self.answers_bytes += kept.as_ref().map_or(0, Bytes::len);
+        let before = session.answers.insert(asked.sequence, kept);
+        self.answers_bytes -= before.flatten().map_or(0, |before| before.len());
+        Outcome::Answer(answer)
+    }
+
+    /// The table as bytes, for a snapshot:
+    ///
+    /// ```text
+    /// count u32 | session ...
+    /// session:  id u64 | ttl u64 | used u64 | acknowledged u64 | count u32 | answer ...
+    /// answer:   sequence u64 | is kept u8 | length u32 | bytes
+    /// ```
+    ///
+    /// Sessions and answers rise by their numbers, so that equal tables are equal bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let length = |length: usize| u32::try_from(length).expect("the bounds keep it far below 2^32");
+        let mut out = Vec::with_capacity(4 + self.open.len() * 40 + self.answers_bytes);
+        out.put_u32_le(length(self.open.len()));
+        for (id, session) in &self.open {
+            out.put_u64_le(id.0);
+            out.put_u64_le(session.ttl_ms);
+            out.put_u64_le(session.used.0);
+            out.put_u64_le(session.acknowledged);
+            out.put_u32_le(length(session.answers.len()));
+            for (sequence, answer) in &session.answers {
+                out.put_u64_le(*sequence);
+                out.put_u8(u8::from(answer.is_some()));
+                let answer = answer.as_deref().unwrap_or_default();
+                out.put_u32_le(length(answer.len()));
+                out.put_slice(answer);
+            }
+        }
+        out
+    }
+
+    /// The inverse of [`encode`](Sessions::encode).
+    ///
+    /// # Errors
+    /// If the bytes are not a table, or one that breaks a bound of this module: it was written by a program with others.
+    pub fn decode(bytes: &[u8]) -> Result<Sessions, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let mut sessions = Sessions::default();
+        let count = from.u32("a count of sessions")? as usize;
+        bounded("count of sessions", count, SESSIONS_MAX)?;
+        for _ in 0..count {
+            let id = SessionId(from.u64("a session")?);
+            if sessions.open.last_key_value().is_some_and(|(&last, _)| last >= id) {
+                return Err(DecodeError::Invalid { what: "session at this place (they must rise)", value: id.0 });
+            }
+            let session = get_session(&mut from)?;
+            sessions.ends.insert((session.ends(), id));
+            sessions.answers_bytes += session.answers_bytes();
+            sessions.open.insert(id, session);
+        }
+        from.finish("the sessions")?;
+        bounded("length of all answers", sessions.answers_bytes, ANSWERS_BYTES_MAX)?;
+        Ok(sessions)
+    }
+}
+
+fn get_session(from: &mut Decoder<&[u8]>) -> Result<Session, DecodeError> {
+    let ttl_ms = from.u64("a session's time to live")?;
+    let used = Stamp(from.u64("a session's last use")?);
+    let acknowledged = from.u64("an acknowledgement")?;
+    let mut session = Session { ttl_ms, used, acknowledged, answers: BTreeMap::new() };
+    let count = from.u32("a count of answers")? as usize;
+    bounded("count of answers", count, ANSWERS_PER_SESSION_MAX)?;
+    for _ in 0..count {
+        let sequence = from.u64("a command's number")?;
+        let last = session.answers.last_key_value().map_or(acknowledged, |(&last, _)| last);
+        if sequence <= last {
+            return Err(DecodeError::Invalid {
+                what: "command's number at this place (they must rise)",
+                value: sequence,
+            });
+        }
+        let is_kept = from.flag("word on an answer")?;
+        let answer = from.bytes("an answer")?;
+        bounded("length of an answer", answer.len(), if is_kept { ANSWER_BYTES_MAX } else { 0 })?;
+        session.answers.insert(sequence, is_kept.then_some(answer));
+    }
+    Ok(session)
+}
+
+fn bounded(what: &'static str, value: usize, most: usize) -> Result<(), DecodeError> {
+    if value > most { Err(DecodeError::Invalid { what, value: value as u64 }) } else { Ok(()) }
+}
+
+/// Why a session cannot live for so long, if it cannot.
+pub(super) fn refuse_ttl(ttl_ms: u64) -> Option<Refusal> {
+    (!SESSION_TTL_MS.contains(&ttl_ms)).then_some(Refusal::TtlOutOfRange { ttl_ms })
+}
+
+#[cfg(test)]
+#[path = "sessions_tests.rs"]
+pub(crate) mod tests;

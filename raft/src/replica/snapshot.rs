@@ -2,26 +2,31 @@
 //! those who wait.
 //!
 //! ```text
-//! content  version u8 | length u32 | the replica's own part ... | the state machine's bytes ...
+//! content  version u8 | length u32 | the sessions ... | the state machine's bytes ...
 //! ```
 //!
-//! The replica's own part is empty in version 1; sessions will be in it. A reader skips what it does not know.
+//! The sessions are as [`Sessions::encode`] writes them.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::requests::Key;
-use super::{Doubt, Effect, Outcome, Replica};
+use super::{Doubt, Effect, Outcome, Replica, Sessions, StateMachine};
 use crate::core::Done;
+use crate::core::mutants::{Mutant, planted};
 use crate::storage::SnapshotSource;
 use crate::types::{Entries, Index, Now, SnapshotMeta};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The content of a snapshot, around what the state machine gives; counts its bytes while they are read.
-pub(super) fn seal(machine: Box<dyn Read + Send>, size_bytes: Arc<AtomicU64>) -> SnapshotSource {
-    let head = [VERSION, 0, 0, 0, 0];
+pub(super) fn seal(machine: Box<dyn Read + Send>, sessions: &Sessions, size_bytes: Arc<AtomicU64>) -> SnapshotSource {
+    let own = if planted(Mutant::SessionNotInSnapshot) { Sessions::new().encode() } else { sessions.encode() };
+    let mut head = vec![VERSION];
+    let own_bytes = u32::try_from(own.len()).expect("the bounds on sessions keep it far below 4 GiB");
+    head.extend_from_slice(&own_bytes.to_le_bytes());
+    head.extend_from_slice(&own);
     size_bytes.store(0, Ordering::Relaxed);
     SnapshotSource::new(Counted { source: Cursor::new(head).chain(machine), size_bytes })
 }
@@ -40,7 +45,7 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// Reads up to where the state machine's own bytes begin.
-fn unseal(content: &mut dyn Read) -> io::Result<()> {
+fn unseal(content: &mut dyn Read) -> io::Result<Sessions> {
     let mut head = [0; 5];
     content.read_exact(&mut head)?;
     let [version, length @ ..] = head;
@@ -49,22 +54,24 @@ fn unseal(content: &mut dyn Read) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
     let own_bytes = u64::from(u32::from_le_bytes(length));
-    let skipped = io::copy(&mut content.take(own_bytes), &mut io::sink())?;
-    if skipped < own_bytes {
+    let mut own = Vec::new();
+    content.take(own_bytes).read_to_end(&mut own)?;
+    if (own.len() as u64) < own_bytes {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(())
+    Sessions::decode(&own).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// Puts a state machine into the state that a snapshot's content holds.
+/// Puts a state machine into the state that a snapshot's content holds, and gives the sessions.
 ///
 /// # Errors
 /// What reading the content, or the state machine, says. The state machine is of no use then.
-pub(super) fn restore(machine: &mut impl super::StateMachine, content: &mut dyn Read) -> io::Result<()> {
-    unseal(content)?;
+pub(super) fn restore(machine: &mut impl StateMachine, content: &mut dyn Read) -> io::Result<Sessions> {
+    let sessions = unseal(content)?;
     machine.restore(content)?;
     // Whatever the machine leaves is read, so that a file that is damaged there is noticed.
-    io::copy(content, &mut io::sink()).map(drop)
+    io::copy(content, &mut io::sink())?;
+    Ok(sessions)
 }
 
 /// What decides when the next snapshot is taken: when as much log has been applied since the last one as the setting says,
@@ -122,7 +129,7 @@ impl Replica {
     /// # Panics
     /// If it had not applied everything before: it would have been restored out of order.
     pub fn restored(&mut self, now: Now, meta: &SnapshotMeta) {
-        self.now = now;
+        self.now = self.now.then(now);
         assert!(meta.index > self.applied, "{} is restored after {} was applied", meta.index, self.applied);
         self.writes.restored(meta);
         self.admins_overtaken(meta);
@@ -150,23 +157,23 @@ mod tests {
 
     fn content(bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut reader = bytes;
-        unseal(&mut reader).map(|()| reader.to_vec())
+        unseal(&mut reader).map(|_| reader.to_vec())
     }
 
     #[test]
     fn the_machines_bytes_come_back() {
         let mut sealed = Vec::new();
         let size = Arc::new(AtomicU64::new(7));
-        seal(Box::new(&b"state"[..]), Arc::clone(&size)).read_to_end(&mut sealed).unwrap();
+        seal(Box::new(&b"state"[..]), &Sessions::new(), Arc::clone(&size)).read_to_end(&mut sealed).unwrap();
         assert_eq!(content(&sealed).unwrap(), b"state");
         assert_eq!(size.load(Ordering::Relaxed), sealed.len() as u64);
-        assert_eq!(content(&[VERSION, 2, 0, 0, 0, 9, 9, b'x']).unwrap(), b"x", "what is not known is skipped");
     }
 
     #[test]
     fn other_versions_and_short_contents_are_refused() {
-        assert!(content(&[2, 0, 0, 0, 0]).unwrap_err().to_string().contains("version 2"));
+        assert!(content(&[1, 0, 0, 0, 0]).unwrap_err().to_string().contains("version 1"));
         assert!(content(&[VERSION, 0, 0]).is_err());
-        assert!(content(&[VERSION, 3, 0, 0, 0, 1]).is_err());
+        assert!(content(&[VERSION, 5, 0, 0, 0, 0, 0, 0, 0]).is_err(), "less than it says");
+        assert!(content(&[VERSION, 5, 0, 0, 0, 0, 0, 0, 0, 9]).is_err(), "more than the sessions");
     }
 }

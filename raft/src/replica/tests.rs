@@ -1,6 +1,8 @@
 //! Replicas in one place: messages arrive at once or not at all, disks are instant, time moves when a test says so.
 
 mod admin;
+mod reads;
+pub(crate) mod sessions;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read};
@@ -462,9 +464,9 @@ fn outputs_that_do_not_fit_are_an_error_and_change_nothing() {
         }
     };
     assert!(replica.applied(now, last, &mut Vec::new()).is_err());
-    assert!(replica.applied(now, last.next(), &mut vec![Bytes::new()]).is_err());
+    assert!(replica.applied(now, last.next(), &mut vec![answer("")]).is_err());
     assert!(replica.applied(now, Index(0), &mut Vec::new()).is_err());
-    let mut outputs = vec![Bytes::from_static(b"x")];
+    let mut outputs = vec![answer("x")];
     replica.applied(now, last, &mut outputs).unwrap();
     assert!(outputs.is_empty());
     assert_eq!(replica.poll(), Some(Effect::Reply { id: RequestId(1), outcome: answer("x") }));

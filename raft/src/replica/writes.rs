@@ -2,25 +2,23 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-
 use super::requests::{Asked, Key, Origin, Stage};
 use super::{Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
 use crate::core::{Done, Proposed};
-use crate::types::{Entries, Index, NodeId, Now, Payload, SnapshotMeta, Term};
+use crate::types::{Entries, Index, NodeId, Now, SnapshotMeta, Term};
 
 /// [`Replica::applied`] was told something that does not fit what was handed out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "up to index {index}, {commands} commands were handed out and not applied yet, but {outputs} outputs were given"
+    "up to index {index}, {proposals} proposals were handed out and not applied yet, but {outcomes} outcomes were given"
 )]
 pub struct AppliedError {
     /// The index given.
     pub index: Index,
-    /// How many outputs it takes.
-    pub commands: usize,
+    /// How many outcomes it takes.
+    pub proposals: usize,
     /// How many were given.
-    pub outputs: usize,
+    pub outcomes: usize,
 }
 
 /// Commands on their way.
@@ -46,7 +44,7 @@ pub(super) struct Writes {
 struct Applying {
     index: Index,
     term: Term,
-    is_command: bool,
+    is_proposal: bool,
 }
 
 impl Writes {
@@ -227,32 +225,33 @@ impl Replica {
         self.writes.applying.extend(entries.iter().map(|entry| Applying {
             index: entry.index,
             term: entry.term,
-            is_command: matches!(entry.payload, Payload::Command(_)),
+            is_proposal: entry.payload.is_proposal(),
         }));
         self.admins_committed(&entries);
         self.count_for_snapshot(&entries);
         Effect::Apply(entries)
     }
 
-    /// The state machine has applied everything up to `index`. `outputs` holds what it said to each *command* among the
-    /// entries since the last call, in order; it is emptied, and its memory is the caller's to use again.
+    /// The state machine has applied everything up to `index`. `outcomes` holds what became of each *proposal*
+    /// ([`Payload::is_proposal`]) among the entries since the last call, in order, as [`Sessions::apply`](super::Sessions)
+    /// says it; it is emptied, and its memory is the caller's to use again.
     ///
     /// # Errors
-    /// If the number of outputs is not the number of commands, or `index` was not handed out or was applied already.
+    /// If the number of outcomes is not the number of proposals, or `index` was not handed out or was applied already.
     /// Nothing is changed then: answers would go to the wrong authors.
-    pub fn applied(&mut self, now: Now, index: Index, outputs: &mut Vec<Bytes>) -> Result<(), AppliedError> {
+    pub fn applied(&mut self, now: Now, index: Index, outcomes: &mut Vec<Outcome>) -> Result<(), AppliedError> {
         let covered = self.writes.applying.partition_point(|applying| applying.index <= index);
-        let commands = self.writes.applying.range(..covered).filter(|applying| applying.is_command).count();
+        let proposals = self.writes.applying.range(..covered).filter(|applying| applying.is_proposal).count();
         let fits = covered > 0 && self.writes.applying[covered - 1].index == index;
-        if !fits || commands != outputs.len() {
-            return Err(AppliedError { index, commands, outputs: outputs.len() });
+        if !fits || proposals != outcomes.len() {
+            return Err(AppliedError { index, proposals, outcomes: outcomes.len() });
         }
-        self.now = now;
-        let mut outputs = outputs.drain(..);
+        self.now = self.now.then(now);
+        let mut outcomes = outcomes.drain(..);
         for _ in 0..covered {
             let Some(applied) = self.writes.applying.pop_front() else { break };
-            let output = if applied.is_command { outputs.next() } else { None };
-            self.applied_one(applied, output);
+            let outcome = if applied.is_proposal { outcomes.next() } else { None };
+            self.applied_one(applied, outcome);
         }
         self.applied = index;
         if self.failed.is_none() {
@@ -263,14 +262,14 @@ impl Replica {
         Ok(())
     }
 
-    fn applied_one(&mut self, applied: Applying, output: Option<Bytes>) {
+    fn applied_one(&mut self, applied: Applying, outcome: Option<Outcome>) {
         if applied.term > self.writes.applied_term {
             self.writes.applied_term = applied.term;
             self.refuse_superseded(applied.term);
         }
         let Some(key) = self.writes.proposed.remove(&(applied.index, applied.term)) else { return };
-        match output {
-            Some(output) => self.finish(key, Outcome::Answer(output)),
+        match outcome {
+            Some(outcome) => self.finish(key, outcome),
             None => unreachable_place(applied),
         }
     }

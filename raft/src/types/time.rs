@@ -33,3 +33,10 @@ pub struct Now {
     /// For stamps of new entries.
     pub wall: Stamp,
 }
+
+impl Now {
+    /// What is now if the clocks say `now`, after they said this: monotonic time never runs backwards.
+    pub(crate) fn then(self, now: Now) -> Now {
+        Now { monotonic: self.monotonic.max(now.monotonic), wall: now.wall }
+    }
+}

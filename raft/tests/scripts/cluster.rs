@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kodiak_raft::core::{Action, Config, Core, Done, ReadId};
+use kodiak_raft::core::{Action, Config, Core, Done, Lease, ReadError, ReadId};
 use kodiak_raft::types::{
     Body, Chunk, Entry, HardState, Index, Message, NodeId, Now, SnapshotMeta, Stamp, Term, Time, Write,
 };
@@ -120,7 +120,8 @@ impl Cluster {
             }
             Command::Pass { millis } => self.pass(*millis),
             Command::Propose { node, commands } => self.propose(*node, commands),
-            Command::Read { node, name } => self.read(*node, name),
+            Command::Read { node, name } => self.read(*node, name, Core::read_index),
+            Command::LeaseRead { node, name } => self.read(*node, name, Core::lease_read),
             Command::Join { node } => self.join(*node),
             Command::Change { node, changes } => self.change(*node, changes),
             Command::Transfer { node, to } => self.transfer(*node, *to),
@@ -291,10 +292,10 @@ impl Cluster {
         self.carry_out(node)
     }
 
-    fn read(&mut self, node: Node, name: &str) -> Outcome {
+    fn read(&mut self, node: Node, name: &str, ask: fn(&mut Core, Now, ReadId) -> Result<(), ReadError>) -> Outcome {
         let (now, id) = (self.now(), ReadId(self.read_names.len() as u64));
         self.read_names.push(name.to_owned());
-        if let Err(refused) = self.core(node)?.read_index(now, id) {
+        if let Err(refused) = ask(self.core(node)?, now, id) {
             self.say("refused", format!("{node}: read {name}: {refused}"));
         }
         self.carry_out(node)
@@ -617,12 +618,16 @@ fn config(node: Node, life: u64, settings: &[(String, u64)]) -> Result<Config, S
             "snapshot-chunk-bytes" => config.snapshot_chunk_bytes = size,
             "snapshot-chunks" => config.snapshot_chunks = size,
             "retained-snapshots" => config.retained_snapshots = size,
+            "drift-ppm" => {
+                let drift_ppm = u32::try_from(*value).map_err(|_| format!("{name} is too large"))?;
+                config.lease = Some(Lease { drift_ppm });
+            }
             "tail-bytes" => config.tail_bytes = size,
             _ => {
                 return Err(format!(
                     "`{name}` is no setting; there are election-millis, heartbeat-millis, message-bytes, \
-                     in-flight-messages, in-flight-bytes, snapshot-chunk-bytes, snapshot-chunks, retained-snapshots and \
-                     tail-bytes"
+                     in-flight-messages, in-flight-bytes, snapshot-chunk-bytes, snapshot-chunks, retained-snapshots, \
+                     drift-ppm and tail-bytes"
                 ));
             }
         }

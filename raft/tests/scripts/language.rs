@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Propose { node: Node, commands: Vec<String> },
     /// `read 1 a`: a read called a.
     Read { node: Node, name: String },
+    /// `lease-read 1 a`: one for which a lease is enough.
+    LeaseRead { node: Node, name: String },
     /// `join 4`: a node that waits to be added.
     Join { node: Node },
     /// `change 1 promote 4 remove 3`: leader 1 is asked for all of it in one step.
@@ -105,7 +107,7 @@ impl fmt::Display for Link {
 
 /// Every command's form, for the error that says what there is.
 const FORMS: &str = "cluster N [SETTING=N ..] | log N: TERM .. | term N: TERM [voted N] | timeout N | wait MILLIS | pass MILLIS | \
-     propose N COMMAND .. | read N NAME | join N | change N CHANGE .. | transfer N [N] | members | deliver A->B [PLACE|all] | repeat A->B [PLACE|all] | drop A->B [PLACE|all] | \
+     propose N COMMAND .. | read N NAME | lease-read N NAME | join N | change N CHANGE .. | transfer N [N] | members | deliver A->B [PLACE|all] | repeat A->B [PLACE|all] | drop A->B [PLACE|all] | \
      cut N .. | N .. | heal | hold N | written N [all] | free N | snapshot N | crash N | restart N | settle | status | logs | peers N | count | \
      elect N | quietly COMMAND";
 
@@ -135,6 +137,7 @@ impl Command {
                 Ok(Command::Propose { node: number(node)?, commands })
             }
             ("read", [node, name]) => Ok(Command::Read { node: number(node)?, name: (*name).to_owned() }),
+            ("lease-read", [node, name]) => Ok(Command::LeaseRead { node: number(node)?, name: (*name).to_owned() }),
             ("join", [node]) => Ok(Command::Join { node: number(node)? }),
             ("change", [node, changes @ ..]) => {
                 Ok(Command::Change { node: number(node)?, changes: members::parse(changes)? })

@@ -133,7 +133,7 @@ impl Core {
         if self.leader.is_none() || !matches!(self.state, State::Follower) {
             self.become_follower(Some(from));
         }
-        self.leader_heard = self.now;
+        self.leader_heard = Some(self.now);
         self.election_deadline = self.now.after(self.patience);
         self.repeat_questions(round);
         true

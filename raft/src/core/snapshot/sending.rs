@@ -157,6 +157,6 @@ impl Core {
             }
             sending.answered(received, now);
         }
-        self.answer_confirmed_reads();
+        self.count_answered_rounds();
     }
 }

@@ -5,8 +5,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{elections, membership, reads, replication, snapshots, transfer};
+use super::{elections, lease, membership, reads, replication, snapshots, transfer};
 use crate::core::Mutant;
+use crate::replica::sessions::tests as table;
+use crate::replica::tests::sessions;
 
 const RULES: &[(Mutant, fn())] = &[
     (Mutant::CommitOldTerm, replication::figure_8_only_an_entry_of_the_leaders_own_term_commits),
@@ -23,6 +25,20 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::CommitBeyondVerified, replication::a_commit_index_reaches_no_further_than_what_this_leader_has_verified),
     (Mutant::StaleReadRound, reads::a_late_answer_to_an_earlier_round_does_not_count),
     (Mutant::ReadBeforeTermCommit, reads::reads_wait_for_the_first_entry_of_the_leaders_term),
+    (Mutant::LeaseFromAcknowledgementTime, lease::a_lease_runs_from_when_its_round_was_sent),
+    (Mutant::LeaseIgnoresDrift, lease::a_lease_is_shorter_than_a_promise_by_what_clocks_may_drift),
+    (Mutant::LeaseAfterTransfer, lease::there_is_no_lease_once_another_was_asked_to_campaign),
+    (Mutant::LeaseSurvivesStepDown, lease::a_lease_ends_with_the_office),
+    (Mutant::LeaseSurvivesConfiguration, lease::a_lease_ends_with_the_configuration_whose_quorum_made_it),
+    (Mutant::LeaseOfNoVoter, lease::a_leader_that_is_no_voter_has_no_lease),
+    (Mutant::VoteRightAfterRestart, lease::a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised),
+    (Mutant::PromiseForgottenWithTerm, lease::a_promise_outlives_the_term_in_which_it_was_made),
+    (Mutant::RetryAppliesTwice, sessions::a_retry_after_a_fail_over_is_applied_once_and_gets_the_first_answer),
+    (Mutant::RetryAppliesTwice, table::a_command_that_comes_again_is_applied_once_and_gets_the_first_answer),
+    (Mutant::AcknowledgedIsAppliedAgain, table::a_late_copy_of_what_was_acknowledged_is_refused),
+    (Mutant::SessionsNeverExpire, table::a_session_ends_by_the_stamps_of_whatever_is_applied),
+    (Mutant::ExpiryByLocalClock, sessions::a_session_ends_at_the_same_entry_everywhere_whatever_the_clocks),
+    (Mutant::SessionNotInSnapshot, sessions::sessions_survive_a_snapshot),
     (Mutant::NoStepDownOnStall, elections::a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign),
     (Mutant::NoStepDownWithoutQuorum, elections::a_leader_without_its_majority_steps_down_and_the_rest_elects_another),
     (Mutant::ResendNeverProbes, replication::windows_bound_what_is_in_flight_and_the_rest_follows),

@@ -5,6 +5,7 @@ mod cost;
 mod elections;
 #[cfg(feature = "mutants")]
 mod faults;
+mod lease;
 mod membership;
 mod network;
 mod reads;

@@ -1,0 +1,270 @@
+//! Reads without a round, and the promises that they rest on.
+
+use std::time::Duration;
+
+use super::network::Network;
+use crate::core::{Config, Lease, ReadId};
+use crate::types::{Body, Index, MemberChange, Message, NodeId, Term, Time};
+
+const MILLI: Duration = Duration::from_millis(1);
+
+/// Promises last 250 ms; clocks may be a tenth off, so that a lease lasts 250 * 0.9 / 1.1.
+fn with_lease(config: &mut Config) {
+    config.lease = Some(Lease { drift_ppm: 100_000 });
+}
+
+const LEASE: Duration = Duration::from_nanos(250_000_000 * 9 / 11);
+
+fn lease_read(network: &mut Network, node: u64, id: u64) -> bool {
+    network.with_core(node, |core, now| core.lease_read(now, ReadId(id))).unwrap();
+    network.node(node).ready.last().is_some_and(|&(ready, _)| ready == ReadId(id))
+}
+
+/// Three nodes and a leader whose followers have just heard a new round; its number and the time of its sending.
+fn after_a_round() -> (Network, u64, Time) {
+    let mut network = Network::with(3, with_lease);
+    let leader = network.elect();
+    network.campaign(leader); // its next deadline: a heartbeat
+    let sent = network.now;
+    (network, leader, sent)
+}
+
+#[test]
+fn a_lease_read_is_answered_at_once_and_only_while_the_lease_holds() {
+    let (mut network, leader, sent) = after_a_round();
+    network.settle();
+    assert_eq!(network.core(leader).lease_until(), Some(sent.after(LEASE)));
+    network.isolate(leader);
+    network.now = sent.after(LEASE - Duration::from_nanos(1));
+    assert!(lease_read(&mut network, leader, 1), "nobody else can be elected yet");
+    assert!(network.wire.is_empty(), "and nobody was asked");
+    network.now = sent.after(LEASE);
+    assert!(!lease_read(&mut network, leader, 2), "it has run out");
+    assert!(!network.wire.is_empty(), "so a majority is asked");
+    network.heal();
+    network.settle();
+    assert!(network.core(leader).lease_until().is_some(), "whose answer begins another");
+    assert_eq!(network.node(leader).ready.len(), 2);
+}
+
+#[test]
+fn without_the_setting_it_is_a_read_like_any_other() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    network.settle();
+    assert!(!lease_read(&mut network, leader, 1));
+    network.settle();
+    assert_eq!(network.node(leader).ready.len(), 1);
+}
+
+#[test]
+pub(super) fn a_lease_runs_from_when_its_round_was_sent() {
+    let (mut network, leader, sent) = after_a_round();
+    while network.wire.front().is_some_and(|message| matches!(message.body, Body::AppendEntries { .. })) {
+        let message = network.wire.pop_front().unwrap();
+        network.deliver(message);
+    }
+    network.now = sent.after(30 * MILLI); // before the next heartbeat
+    network.settle();
+    assert_eq!(network.core(leader).lease_until(), Some(sent.after(LEASE)));
+}
+
+#[test]
+pub(super) fn a_lease_is_shorter_than_a_promise_by_what_clocks_may_drift() {
+    let (mut network, leader, sent) = after_a_round();
+    network.settle();
+    // A leader's clock that runs a tenth slow, beside a voter's that runs a tenth fast.
+    let (slow, fast) = (0.9, 1.1);
+    let lease = network.core(leader).lease_until().unwrap().since(sent).div_f64(slow);
+    let promise = (250 * MILLI).div_f64(fast);
+    assert!(lease <= promise, "the lease lasts {lease:?} of true time, the promise only {promise:?}");
+    assert!(promise - lease < MILLI, "and hardly less");
+}
+
+#[test]
+pub(super) fn there_is_no_lease_once_another_was_asked_to_campaign() {
+    let (mut network, leader, _) = after_a_round();
+    network.settle();
+    let target = leader % 3 + 1;
+    network.with_core(leader, |core, now| core.transfer_leadership(now, Some(NodeId(target)))).unwrap();
+    assert!(network.wire.iter().any(|message| message.body == Body::TimeoutNow));
+    assert!(!lease_read(&mut network, leader, 1));
+    network.wire.retain(|message| message.body != Body::TimeoutNow);
+    network.isolate(target);
+    network.pass(600 * MILLI);
+    assert_eq!(network.core(leader).transferring(), None, "the transfer has failed");
+    assert!(network.core(leader).is_leader(), "it leads on");
+    assert_eq!(network.core(leader).lease_until(), None, "but who was told may still campaign");
+    assert_eq!(network.node(leader).ready.len(), 1, "a majority was asked");
+}
+
+/// The voters of the lease's round may be a minority of the next configuration.
+#[test]
+pub(super) fn a_lease_ends_with_the_configuration_whose_quorum_made_it() {
+    let (mut network, leader, _) = after_a_round();
+    network.settle();
+    let other = leader % 3 + 1;
+    let changes = [MemberChange::Remove(NodeId(other))];
+    network.with_core(leader, |core, now| core.change_membership(now, &changes)).unwrap();
+    assert!(!lease_read(&mut network, leader, 1));
+    network.settle();
+    network.pass(100 * MILLI);
+    assert!(network.core(leader).lease_until().is_some(), "the new one's quorum makes another");
+}
+
+/// The only voter that is left is bound to nobody, so it campaigns as soon as it is restarted.
+#[test]
+pub(super) fn a_leader_that_is_no_voter_has_no_lease() {
+    let (mut network, leader, _) = after_a_round();
+    network.settle();
+    let others = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    let changes = [MemberChange::Remove(NodeId(leader)), MemberChange::Remove(NodeId(others[0]))];
+    network.with_core(leader, |core, now| core.change_membership(now, &changes)).unwrap();
+    while network.core(leader).configuration().is_voter(NodeId(leader)) {
+        match network.wire.pop_front() {
+            Some(message) => network.deliver(message),
+            None => (1..=3).for_each(|id| while network.finish_write(id) {}),
+        }
+    }
+    // The one that is left hears and answers it, and commits nothing.
+    network.node(others[1]).is_disk_slow = true;
+    network.pass(120 * MILLI);
+    assert!(network.core(leader).is_leader());
+    assert_eq!(network.core(leader).lease_until(), None);
+}
+
+#[test]
+pub(super) fn a_lease_ends_with_the_office() {
+    let (mut network, leader, _) = after_a_round();
+    network.settle();
+    let (term, other) = (network.core(leader).term().next(), leader % 3 + 1);
+    network.deliver(Message { from: NodeId(other), to: NodeId(leader), term, body: Body::Vote { granted: false } });
+    assert!(!network.core(leader).is_leader());
+    assert_eq!(network.core(leader).lease_until(), None);
+    let asked = network.with_core(leader, |core, now| core.lease_read(now, ReadId(1)));
+    assert!(asked.is_err() && network.node(leader).ready.is_empty());
+}
+
+#[test]
+fn a_followers_lease_read_costs_one_question_and_no_round() {
+    let (mut network, leader, _) = after_a_round();
+    network.settle();
+    let follower = leader % 3 + 1;
+    assert!(!lease_read(&mut network, follower, 1));
+    network.with_core(follower, |core, now| core.read_index(now, ReadId(2))).unwrap();
+    let questions: Vec<bool> = network
+        .wire
+        .drain(..)
+        .map(|message| match message.body {
+            Body::RequestReadIndex { may_lease, .. } => may_lease,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(questions, [true, false], "an answer by lease must not serve a read that wants a majority");
+    assert!(!lease_read(&mut network, follower, 3));
+    let question = network.wire.pop_front().unwrap();
+    network.deliver(question);
+    assert_eq!(network.wire.len(), 1, "the answer, and no round");
+    network.settle();
+    assert_eq!(network.node(follower).ready.last().map(|&(id, _)| id), Some(ReadId(3)));
+    // What was lost is asked again, each in its kind.
+    network.pass(200 * MILLI);
+    assert_eq!(network.node(follower).ready.len(), 3);
+}
+
+#[test]
+fn the_times_of_rounds_are_bounded() {
+    let (mut network, leader, sent) = after_a_round();
+    network.isolate(leader);
+    for id in 0..1000 {
+        network.with_core(leader, |core, now| core.read_index(now, ReadId(id))).unwrap();
+    }
+    network.wire.clear();
+    network.heal();
+    network.now = sent.after(100 * MILLI);
+    network.campaign(leader);
+    let later = network.now;
+    network.settle();
+    let until = network.core(leader).lease_until().expect("a majority has answered");
+    assert!(until <= later.after(LEASE));
+    network.pass(100 * MILLI);
+    assert!(network.core(leader).lease_until() > Some(until), "it goes on");
+}
+
+/// A request for a vote in the term after the voter's, from a node whose log is as good.
+fn ask_for_vote(network: &mut Network, candidate: u64, voter: u64, term: Term) -> bool {
+    let (last_index, last_term) = (network.core(voter).last_index(), network.core(voter).terms().last_term());
+    let body = Body::RequestVote { last_index, last_term, is_transfer: false };
+    network.deliver(Message { from: NodeId(candidate), to: NodeId(voter), term, body });
+    while network.finish_write(voter) {}
+    let answers: Vec<Message> = network.wire.drain(..).filter(|message| message.from == NodeId(voter)).collect();
+    let granted = |message: &Message| matches!(message.body, Body::Vote { granted: true });
+    assert!(answers.iter().any(|message| matches!(message.body, Body::Vote { .. })), "{answers:?}");
+    answers.iter().any(granted)
+}
+
+#[test]
+pub(super) fn a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised() {
+    let (mut network, leader, _) = after_a_round();
+    network.settle();
+    let (voter, candidate) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    network.isolate(leader);
+    network.crash(voter);
+    network.restart(voter);
+    let (restarted, term) = (network.now, network.core(voter).term().next());
+    network.now = restarted.after(249 * MILLI);
+    assert!(!ask_for_vote(&mut network, candidate, voter, term));
+    assert!(network.core(voter).term() < term, "it does not even adopt the term");
+    network.now = restarted.after(250 * MILLI);
+    assert!(ask_for_vote(&mut network, candidate, voter, term));
+}
+
+#[test]
+fn a_new_node_and_a_lonely_one_need_not_wait() {
+    let mut network = Network::new(3);
+    assert!(ask_for_vote(&mut network, 2, 1, Term(1)), "it has never heard a leader");
+    let mut network = Network::with_logs(&[vec![1]], with_lease);
+    network.pass(Duration::ZERO);
+    assert!(network.core(1).is_leader(), "there is nobody to whom it can have promised anything");
+}
+
+#[test]
+pub(super) fn a_promise_outlives_the_term_in_which_it_was_made() {
+    let (mut network, leader, sent) = after_a_round();
+    network.settle();
+    let (voter, candidate) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    network.isolate(leader);
+    // An answer of the candidate's, on its way since long before, tells of a later term.
+    let term = Term(network.core(voter).term().0 + 5);
+    let body = Body::PreVote { campaign_term: Term(1), granted: false };
+    network.deliver(Message { from: NodeId(candidate), to: NodeId(voter), term, body });
+    assert_eq!((network.core(voter).term(), network.core(voter).leader()), (term, None));
+    network.now = sent.after(249 * MILLI);
+    assert!(network.core(leader).lease_until().is_some_and(|until| until > sent), "its leader relies on it");
+    assert!(!ask_for_vote(&mut network, candidate, voter, term));
+    network.now = sent.after(250 * MILLI);
+    assert!(ask_for_vote(&mut network, candidate, voter, term));
+}
+
+#[test]
+fn a_leader_without_a_committed_entry_of_its_own_has_no_lease() {
+    let mut network = Network::with(3, with_lease);
+    network.nodes.values_mut().for_each(|node| node.is_disk_slow = true);
+    let leader = loop {
+        network.pass(5 * MILLI);
+        for id in 1..=3 {
+            // Votes may become durable, entries not.
+            while network.node(id).writes.front().is_some_and(|write| write.entries.is_empty()) {
+                network.finish_write(id);
+            }
+        }
+        if let Some(leader) = network.leader() {
+            break leader;
+        }
+    };
+    network.campaign(leader);
+    network.settle();
+    assert_eq!(network.core(leader).commit(), Index(0));
+    assert_eq!(network.core(leader).lease_until(), None);
+    assert!(!lease_read(&mut network, leader, 1));
+}

@@ -1,0 +1,107 @@
+//! Sessions through replicas: retries over other nodes, after leaders have fallen, and over snapshots.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::*;
+use crate::types::{SessionCommand, SessionId};
+
+fn session_write(session: SessionId, sequence: u64, text: &'static str) -> Request {
+    let command = Bytes::from_static(text.as_bytes());
+    Request::SessionWrite(SessionCommand { session, sequence, acknowledged: 0, command })
+}
+
+fn open(cluster: &mut Cluster, place: usize) -> SessionId {
+    cluster.submit(place, 1_000, Request::OpenSession { ttl_ms: 60_000 });
+    cluster.run();
+    match cluster.take_replies(place)[..] {
+        [(1_000, Outcome::Opened(session))] => session,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+pub(crate) fn a_retry_after_a_fail_over_is_applied_once_and_gets_the_first_answer() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    let session = open(&mut cluster, 1);
+    // The leader commits it with the third node's help, and its answer is lost with the link.
+    cluster.cut.insert((0, 1));
+    cluster.submit(1, 1, session_write(session, 1, "pay"));
+    cluster.run();
+    cluster.pass(Duration::from_millis(60), &[0]);
+    assert_eq!(cluster.nodes[0].machine.machine().commands, [b"pay"]);
+    cluster.isolate(0);
+    let now = cluster.now;
+    cluster.nodes[1].replica.handle_disconnected(now, id(0));
+    cluster.run();
+    assert_eq!(cluster.take_replies(1), [(1, Outcome::Unknown(Doubt::LinkBroken))]);
+
+    // Others are applied between, so that another answer would show.
+    cluster.pass(Duration::from_secs(2), &[1, 2]);
+    cluster.submit(2, 2, write("other"));
+    cluster.submit(1, 3, session_write(session, 1, "pay"));
+    cluster.submit(2, 4, session_write(session, 1, "pay"));
+    cluster.run();
+    cluster.pass(Duration::from_millis(100), &[1, 2]);
+    assert_eq!(cluster.take_replies(1), [(3, answer("pay"))]);
+    assert_eq!(cluster.take_replies(2), [(2, answer("other")), (4, answer("pay"))]);
+    cluster.cut.clear();
+    cluster.pass(Duration::from_secs(1), &[0, 1, 2]);
+    for node in &cluster.nodes {
+        assert_eq!(node.machine.machine().commands.iter().filter(|command| *command == b"pay").count(), 1);
+        assert_eq!(node.machine.sessions(), cluster.nodes[0].machine.sessions());
+    }
+}
+
+#[test]
+fn a_session_is_opened_used_and_closed_through_any_node() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    let session = open(&mut cluster, 2);
+    cluster.submit(1, 1, session_write(session, 1, "a"));
+    cluster.submit(1, 2, Request::CloseSession { session });
+    cluster.submit(1, 3, session_write(session, 2, "b"));
+    cluster.submit(1, 4, Request::CloseSession { session });
+    cluster.submit(1, 5, Request::OpenSession { ttl_ms: 1 });
+    cluster.run();
+    let none = Outcome::Refused(Refusal::NoSession);
+    let ttl = Outcome::Refused(Refusal::TtlOutOfRange { ttl_ms: 1 });
+    assert_eq!(cluster.take_replies(1), [(1, answer("a")), (2, answer("")), (3, none.clone()), (4, none), (5, ttl)]);
+    assert_eq!(cluster.nodes[0].machine.machine().commands, [b"a"]);
+}
+
+/// What is in a snapshot is all that a node knows after it was restored from it.
+#[test]
+pub(crate) fn sessions_survive_a_snapshot() {
+    let mut cluster = Cluster::led_by(0, 1, Limits::default());
+    let session = open(&mut cluster, 0);
+    cluster.submit(0, 1, session_write(session, 1, "a"));
+    cluster.run();
+    let machine = &cluster.nodes[0].machine;
+    let mut content = Vec::new();
+    let size = Arc::new(AtomicU64::new(0));
+    let mut source = snapshot::seal(machine.machine().snapshot(), machine.sessions(), size);
+    source.read_to_end(&mut content).unwrap();
+    let mut restored = Inline::new(Journal::default());
+    restored.begin(&mut &content[..]).unwrap();
+    assert_eq!(restored.sessions(), machine.sessions());
+    assert_eq!(restored.sessions().len(), 1);
+    assert_eq!(restored.machine().commands, [b"a"]);
+}
+
+/// One node applies a day later, by its own clock, what the others have applied at once.
+#[test]
+pub(crate) fn a_session_ends_at_the_same_entry_everywhere_whatever_the_clocks() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    cluster.cut.insert((0, 1));
+    cluster.submit(0, 1, Request::OpenSession { ttl_ms: 100 });
+    cluster.run();
+    assert!(cluster.nodes[0].machine.sessions().len() == 1 && cluster.nodes[1].machine.sessions().is_empty());
+    cluster.now.wall = Stamp(86_400_000);
+    cluster.cut.clear();
+    cluster.pass(Duration::from_millis(60), &[0]);
+    assert!(cluster.nodes.iter().all(|node| node.machine.sessions().len() == 1));
+    cluster.submit(0, 2, write("x"));
+    cluster.run();
+    cluster.pass(Duration::from_millis(60), &[0]);
+    assert!(cluster.nodes.iter().all(|node| node.machine.sessions().is_empty()), "the entry is a day younger");
+}
