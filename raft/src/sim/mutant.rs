@@ -180,6 +180,7 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::JointIsNeverLeft => "a joint configuration is left",
         Mutant::RemovedLeaderCounts => "a removed leader does not count itself",
         Mutant::RemovedLeaderStays => "a removed leader steps down",
+        Mutant::RemovalSilencesAtOnce => "a removal that is not committed silences nobody",
         Mutant::PromoteUnseen => "a learner catches up before it votes",
         Mutant::IdReused => "an id is never used again",
         Mutant::TransferBeforeFlushed => "who takes over has everything on its disk",
@@ -204,6 +205,7 @@ fn membership_test(mutant: Mutant) -> Option<&'static str> {
         Core::RemovedLeaderCounts | Core::RemovedLeaderStays => {
             Some("a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed")
         }
+        Core::RemovalSilencesAtOnce => Some("a_removal_that_may_be_lost_silences_nobody"),
         Core::PromoteUnseen => Some("a_learner_that_lags_or_is_silent_is_not_promoted"),
         Core::IdReused => Some("an_id_is_never_used_again"),
         Core::TransferBeforeFlushed => Some("the_target_is_told_once_everything_is_on_its_disk"),
