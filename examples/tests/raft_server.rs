@@ -327,7 +327,8 @@ fn status_is_a_table_of_the_nodes_that_can_be_reached() {
     let table = status(&cluster);
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[0].starts_with("NODE  CLIENT"), "{table}");
-    assert_eq!(lines.len(), 6, "{table}");
+    assert_eq!(lines.len(), 7, "{table}");
+    assert!(table.contains(": voters 1 2 3\n"), "{table}");
     assert_eq!(table.matches(": replicate, matched ").count(), 2, "{table}");
     assert!(lines[leader as usize].contains("leader"), "{table}");
     assert_eq!(table.matches("follower").count(), 2, "{table}");

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use kodiak_raft::{
     core::Role,
     node::{CallError, Handle, Node, NodeError, Options, Running, Token, start},
-    replica::{Committed, Limits, Request, RequestId, StateMachine},
+    replica::{Committed, Limits, Refusal, Request, RequestId, StateMachine},
     storage::LogOptions,
-    types::NodeId,
+    types::{Member, MemberChange, NodeId},
 };
 use kodiak_reactor::{EventLoop, Handler, ReadHint};
 use tempfile::TempDir;
@@ -262,6 +262,49 @@ fn a_node_that_lost_its_disk_is_turned_away() {
     assert!(is_refused(returned.handle().write("x")));
     insist(cluster.handle(1), b"b");
     assert_eq!(cluster.handle(2).read("").unwrap(), "ab");
+}
+
+#[test]
+fn a_node_joins_is_promoted_takes_over_and_removes_the_founder() {
+    let (addresses, folder) = (addresses(2), tempfile::tempdir().unwrap());
+    let mut founder = options(1, &addresses, folder.path());
+    founder.peers.clear();
+    let founder = start(&founder, Journal::default()).unwrap();
+    insist(founder.handle(), b"a");
+    let mut joining = options(2, &addresses, folder.path());
+    let cluster = founder.handle().status().unwrap().identity.cluster;
+    joining.join = Some(cluster);
+    let error = start(&joining, Journal::default()).unwrap_err();
+    assert!(matches!(error, NodeError::FoundsAndJoins { .. }), "{error}");
+    joining.peers.clear();
+    let joining = start(&joining, Journal::default()).unwrap();
+    // Nobody has called it yet; it waits.
+    let status = joining.handle().status().unwrap();
+    assert!(status.identity.cluster == cluster && status.replica.core.configuration.members.is_empty());
+    let member = Member { disk: status.identity.disk, address: addresses[&NodeId(2)].to_string(), priority: 0 };
+    founder.handle().change_membership([MemberChange::AddLearner { node: NodeId(2), member }]).unwrap();
+    // Through the new node itself, once it knows the leader; it is waited for until it has caught up.
+    joining.handle().change_membership([MemberChange::Promote(NodeId(2))]).unwrap();
+    assert_eq!(joining.handle().read("").unwrap(), "a");
+    founder.handle().transfer_leadership(Some(NodeId(2))).unwrap();
+    joining.handle().change_membership([MemberChange::Remove(NodeId(1))]).unwrap();
+    insist(joining.handle(), b"b");
+    // The founder hears of it, and says so.
+    while !founder.handle().status().unwrap().replica.is_removed {}
+    assert_eq!(founder.handle().write("c"), Err(CallError::Refused(Refusal::Removed)));
+    while !founder.handle().status().unwrap().peers.is_empty() {}
+}
+
+#[test]
+fn names_are_looked_up_beside_the_loop() {
+    let cluster = Cluster::start_as(3, |mut options| {
+        for address in options.peers.values_mut() {
+            *address = address.replace("127.0.0.1", "localhost");
+        }
+        options
+    });
+    insist(cluster.handle(1), b"a");
+    assert_eq!(cluster.handle(2).read("").unwrap(), "a");
 }
 
 #[test]

@@ -77,6 +77,8 @@ impl Drop for Process {
 pub(crate) struct Cluster {
     pub(crate) folder: TempDir,
     raft: BTreeMap<u64, SocketAddr>,
+    /// What those who joined were started with instead of the founders' addresses.
+    joined: BTreeMap<u64, Vec<String>>,
     /// Further arguments of every node.
     further: Vec<String>,
     pub(crate) nodes: BTreeMap<u64, Process>,
@@ -97,7 +99,7 @@ impl Cluster {
             let raft = (1..=count).zip(&held).map(|(id, port)| (id, port.local_addr().unwrap())).collect();
             drop(held);
             let (folder, further) = (tempfile::tempdir().unwrap(), further.clone());
-            let mut cluster = Cluster { folder, raft, further, nodes: BTreeMap::new() };
+            let mut cluster = Cluster { folder, raft, joined: BTreeMap::new(), further, nodes: BTreeMap::new() };
             if (1..=count).all(|id| cluster.restart(id).is_ok()) {
                 return cluster;
             }
@@ -115,11 +117,54 @@ impl Cluster {
         arguments.push(self.data(id).display().to_string());
         arguments.extend(["--raft".to_owned(), self.raft[&id].to_string()]);
         arguments.extend(["--client".to_owned(), "127.0.0.1:0".to_owned()]);
-        for (peer, address) in self.raft.iter().filter(|(peer, _)| **peer != id) {
-            arguments.extend(["--peer".to_owned(), format!("{peer}={address}")]);
+        if let Some(joined) = self.joined.get(&id) {
+            arguments.extend_from_slice(joined);
+        } else {
+            let founders = self.raft.iter().filter(|(peer, _)| **peer != id && !self.joined.contains_key(peer));
+            founders.for_each(|(peer, address)| arguments.extend(["--peer".to_owned(), format!("{peer}={address}")]));
         }
         arguments.extend_from_slice(&self.further);
         arguments
+    }
+
+    /// Starts a new node that joins through another one. The error is what it said.
+    pub(crate) fn join(&mut self, id: u64, through: u64, further: &[&str]) -> Result<(), String> {
+        let join = ["--join".to_owned(), self.nodes[&through].client.to_string()];
+        self.start_as(id, join.into_iter().chain(further.iter().map(|&argument| argument.to_owned())).collect())
+    }
+
+    /// Starts a new node with these arguments instead of the founders' addresses.
+    pub(crate) fn start_as(&mut self, id: u64, arguments: Vec<String>) -> Result<(), String> {
+        self.joined.insert(id, arguments);
+        // Somebody else may take the port between its choice and its use.
+        for _ in 0..5 {
+            self.raft.insert(id, TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+            match self.restart(id) {
+                Err(said) if said.contains("cannot listen") => {}
+                done => return done,
+            }
+        }
+        panic!("no free port in five attempts");
+    }
+
+    /// What a node has written to its log.
+    pub(crate) fn log_of(&self, id: u64) -> String {
+        std::fs::read_to_string(self.folder.path().join(format!("node-{id}.log"))).unwrap_or_default()
+    }
+
+    /// The address of a node for its peers.
+    pub(crate) fn raft_address(&self, id: u64) -> String {
+        self.raft[&id].to_string()
+    }
+
+    /// Waits until a node says this of itself.
+    pub(crate) fn wait_for(&self, id: u64, field: &str, value: &str) {
+        let mut client = self.client(id);
+        let deadline = Instant::now() + PATIENCE;
+        while client.info(field).as_deref() != Some(value) {
+            let mut said = || client.ask(&["INFO", "raft"]);
+            assert!(Instant::now() < deadline, "node {id}: {field} is not {value}: {}\n{}", said(), self.log_of(id));
+        }
     }
 
     /// Starts a node that is not running.

@@ -1,55 +1,128 @@
-//! Whom this node talks to: what the two halves of a handshake must agree on.
+//! Whom this node talks to: what the two halves of a handshake must agree on, and what the cluster's configuration says of
+//! whoever comes.
+//!
+//! | who comes | what becomes of them |
+//! |---|---|
+//! | a member with its disk | let in |
+//! | a member with another disk | turned away: with the disk it lost its promises |
+//! | a founder whose disk the configuration does not know yet | let in, and held to that disk |
+//! | whoever was a member and is none any more | turned away, once that is committed, and told so |
+//! | anybody else of this cluster | let in: a new member or its leader, whom this node has not heard of yet |
 
 use std::collections::BTreeMap;
 
 use crate::{
-    types::{DiskId, NodeId},
+    types::{Configuration, DiskId, MemberChange, NodeId},
     wire::Hello,
 };
 
-/// The disks that nodes have come with. A node that comes with another one has lost what it promised.
+/// Who belongs to the cluster, as far as this node knows, and the disks that founders have come with.
 #[derive(Debug, Default)]
 pub(super) struct Acquaintances {
+    configuration: Configuration,
+    /// Whether the configuration is committed, so that who is not in it is not needed for anything any more.
+    is_settled: bool,
+    /// Of members whose disks the configuration does not say.
     disks: BTreeMap<NodeId, DiskId>,
 }
 
-/// More nodes than any cluster has; a bound on what strangers can make this node remember.
-const NODES_MAX: usize = 1024;
+/// Why somebody is turned away, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TurnedAway {
+    pub(super) reason: String,
+    /// Because it was a member and is none any more.
+    pub(super) is_removed: bool,
+}
+
+impl From<String> for TurnedAway {
+    fn from(reason: String) -> TurnedAway {
+        TurnedAway { reason, is_removed: false }
+    }
+}
 
 impl Acquaintances {
-    /// Compares the other side's half of a handshake with this side's. `expected` is whom this node called, if it called.
-    /// The error says what does not fit and what to do.
-    pub(super) fn check(&mut self, ours: &Hello, theirs: &Hello, expected: Option<NodeId>) -> Result<(), String> {
+    /// The cluster's configuration is this one now.
+    pub(super) fn follow(&mut self, configuration: &Configuration) {
+        self.configuration.clone_from(configuration);
+        self.is_settled = false;
+        let members = &self.configuration.members;
+        self.disks.retain(|id, _| members.get(id).is_some_and(|member| member.disk == DiskId(0)));
+    }
+
+    /// Whether that configuration is committed.
+    pub(super) fn settle(&mut self, is_settled: bool) {
+        self.is_settled = is_settled;
+    }
+
+    /// Whether this node was a member and is none any more, for certain.
+    pub(super) fn is_removed(&self, id: NodeId) -> bool {
+        self.is_settled && id <= self.configuration.highest_id && !self.configuration.members.contains_key(&id)
+    }
+
+    /// Compares the other side's half of a handshake with this side's, and with the configuration. `expected` is whom this
+    /// node called, if it called.
+    pub(super) fn check(&mut self, ours: &Hello, theirs: &Hello, expected: Option<NodeId>) -> Result<(), TurnedAway> {
         let id = theirs.node;
         if theirs.cluster != ours.cluster {
-            return Err(format!(
-                "node {id} belongs to cluster {}, this is cluster {}: give all nodes the same --cluster and the same \
-                 founding members",
+            return Err(TurnedAway::from(format!(
+                "node {id} belongs to cluster {}, this is cluster {}: give all founders the same --cluster and the same \
+                 founding members, and let others join",
                 theirs.cluster, ours.cluster
-            ));
+            )));
         }
         if theirs.group != ours.group {
-            return Err(format!("node {id} speaks for group {}, this is group {}", theirs.group, ours.group));
+            let reason = format!("node {id} speaks for group {}, this is group {}", theirs.group, ours.group);
+            return Err(TurnedAway::from(reason));
         }
         if let Some(expected) = expected.filter(|&expected| expected != id) {
-            return Err(format!("node {expected} was called and node {id} answered: correct the addresses"));
+            let reason = format!("node {expected} was called and node {id} answered: correct the addresses");
+            return Err(TurnedAway::from(reason));
         }
         if id == ours.node {
-            return Err(format!("another node says that it is node {id} too: give each node a number of its own"));
+            let reason = format!("another node says that it is node {id} too: give each node a number of its own");
+            return Err(TurnedAway::from(reason));
         }
-        match self.disks.get(&id) {
-            Some(&known) if known != theirs.disk => Err(format!(
-                "node {id} had disk {known} and comes with disk {}: its promises are lost with its old disk, so it must \
-                 join as a new node with a new number",
-                theirs.disk
-            )),
+        self.check_member(theirs)
+    }
+
+    fn check_member(&mut self, theirs: &Hello) -> Result<(), TurnedAway> {
+        let id = theirs.node;
+        let Some(member) = self.configuration.members.get(&id) else {
+            if self.is_removed(id) {
+                let reason = format!(
+                    "node {id} was removed from the cluster: stop it; if its machine shall serve again, let it join with \
+                     an empty data folder and an id above {}",
+                    self.configuration.highest_id
+                );
+                return Err(TurnedAway { reason, is_removed: true });
+            }
+            return Ok(());
+        };
+        let known = Some(member.disk).filter(|&disk| disk != DiskId(0)).or_else(|| self.disks.get(&id).copied());
+        match known {
+            Some(known) if known != theirs.disk => Err(TurnedAway::from(format!(
+                "node {id} had disk {known} and comes with disk {}: its promises are lost with its old disk, so its \
+                 machine must join as a new node with a new number (above {}), and node {id} be removed",
+                theirs.disk, self.configuration.highest_id
+            ))),
             Some(_) => Ok(()),
-            None if self.disks.len() >= NODES_MAX => Err(format!("more than {NODES_MAX} nodes have come")),
             None => {
                 self.disks.insert(id, theirs.disk);
                 Ok(())
             }
         }
+    }
+
+    /// The disks that the configuration does not say and this node has learnt, its own included.
+    pub(super) fn news(&self, ours: &Hello) -> Vec<MemberChange> {
+        let unknown = self.configuration.members.iter().filter(|(_, member)| member.disk == DiskId(0));
+        let learnt = unknown.filter_map(|(&id, _)| {
+            let disk = if id == ours.node { Some(ours.disk) } else { self.disks.get(&id).copied() };
+            disk.map(|disk| (id, disk))
+        });
+        learnt
+            .map(|(node, disk)| MemberChange::Update { node, disk: Some(disk), address: None, priority: None })
+            .collect()
     }
 }
 
@@ -58,7 +131,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::types::{ClusterId, GroupId};
+    use crate::types::{ClusterId, GroupId, Member};
 
     fn hello(node: u64, disk: u128) -> Hello {
         Hello {
@@ -67,14 +140,26 @@ mod tests {
             node: NodeId(node),
             disk: DiskId(disk),
             incarnation: 1,
+            address: String::new(),
             metadata: Bytes::new(),
         }
+    }
+
+    fn founders() -> Configuration {
+        Configuration::of_voters([1, 2, 3].map(|id| (NodeId(id), Member::default())))
+    }
+
+    fn knowing(configuration: &Configuration) -> Acquaintances {
+        let mut acquaintances = Acquaintances::default();
+        acquaintances.follow(configuration);
+        acquaintances.settle(true);
+        acquaintances
     }
 
     #[test]
     fn strangers_are_turned_away_with_a_reason() {
         let ours = hello(1, 10);
-        let mut acquaintances = Acquaintances::default();
+        let mut acquaintances = knowing(&founders());
         assert_eq!(acquaintances.check(&ours, &hello(2, 20), Some(NodeId(2))), Ok(()));
         assert_eq!(acquaintances.check(&ours, &hello(2, 20), None), Ok(()));
         let mut other_cluster = hello(2, 20);
@@ -86,10 +171,50 @@ mod tests {
             (other_group, None, "group"),
             (hello(3, 30), Some(NodeId(2)), "node 2 was called and node 3 answered"),
             (hello(1, 11), None, "node 1 too"),
-            (hello(2, 21), None, "new number"),
+            (hello(2, 21), None, "new number (above 3)"),
         ] {
             let error = acquaintances.check(&ours, &theirs, expected).unwrap_err();
-            assert!(error.contains(reason), "{error}");
+            assert!(error.reason.contains(reason) && !error.is_removed, "{error:?}");
         }
+    }
+
+    #[test]
+    fn the_configuration_decides_who_is_who() {
+        let ours = hello(1, 10);
+        let mut configuration = founders();
+        configuration.members.get_mut(&NodeId(2)).unwrap().disk = DiskId(20);
+        configuration.voters.remove(&NodeId(3));
+        configuration.members.remove(&NodeId(3));
+        let mut acquaintances = knowing(&configuration);
+        assert_eq!(acquaintances.check(&ours, &hello(2, 20), None), Ok(()));
+        let wiped = acquaintances.check(&ours, &hello(2, 21), None).unwrap_err();
+        assert!(wiped.reason.contains("new number") && !wiped.is_removed, "{wiped:?}");
+        let removed = acquaintances.check(&ours, &hello(3, 30), None).unwrap_err();
+        assert!(removed.is_removed && removed.reason.contains("an id above 3"), "{removed:?}");
+        assert_eq!(acquaintances.check(&ours, &hello(4, 40), None), Ok(()), "a member that is not known here yet");
+        // A removal that is not committed may yet not be: the node may be needed.
+        acquaintances.settle(false);
+        assert_eq!(acquaintances.check(&ours, &hello(3, 30), None), Ok(()));
+    }
+
+    #[test]
+    fn disks_of_founders_are_learnt_until_the_configuration_says_them() {
+        let ours = hello(1, 10);
+        let update = |node, disk| MemberChange::Update {
+            node: NodeId(node),
+            disk: Some(DiskId(disk)),
+            address: None,
+            priority: None,
+        };
+        let mut acquaintances = knowing(&founders());
+        assert_eq!(acquaintances.news(&ours), [update(1, 10)]);
+        acquaintances.check(&ours, &hello(3, 30), None).unwrap();
+        assert_eq!(acquaintances.news(&ours), [update(1, 10), update(3, 30)]);
+        let next = founders().changed(&acquaintances.news(&ours)).unwrap();
+        acquaintances.follow(&next);
+        assert_eq!(acquaintances.news(&ours), []);
+        assert!(acquaintances.check(&ours, &hello(3, 31), None).is_err());
+        acquaintances.check(&ours, &hello(2, 20), None).unwrap();
+        assert_eq!(acquaintances.news(&ours), [update(2, 20)]);
     }
 }

@@ -5,7 +5,7 @@ use std::{
     io::{self, Read},
 };
 
-use super::{NodeError, Options};
+use super::{NodeError, Options, peers::resolve};
 use crate::{
     replica::{Inline, StateMachine},
     storage::{Log, RealDisk, StorageError},
@@ -23,8 +23,9 @@ pub(super) struct Born {
     pub(super) saved: Saved,
 }
 
-/// Opens the log in the options' folder. A folder without one is given one, with the options' founding members.
-pub(super) fn open(options: &Options, listening_on: &str) -> Result<Born, NodeError> {
+/// Opens the log in the options' folder. A folder without one is given one, with the options' founding members, or with none
+/// if this node is to join. `address` is where the others reach it.
+pub(super) fn open(options: &Options, address: &str) -> Result<Born, NodeError> {
     let storage = |error| NodeError::Storage { folder: options.data.clone(), error };
     let disk = || RealDisk::open(&options.data).map_err(NodeError::Folder);
 
@@ -39,17 +40,30 @@ pub(super) fn open(options: &Options, listening_on: &str) -> Result<Born, NodeEr
     }
 
     let disk_id = DiskId(random_u128()?);
-    let identity = Identity { cluster: options.cluster_id(), group: GROUP, node: options.id, disk: disk_id };
-    // Disks of the other founders are not known yet, and all founders must write the same configuration.
-    let founder = |id| {
-        let address = options.peers.get(&id).cloned().unwrap_or_else(|| listening_on.to_owned());
-        (id, Member { disk: DiskId(0), address, priority: 0 })
-    };
-    let founding = Configuration::of_voters(options.founding_ids().map(founder));
+    let cluster = options.join.unwrap_or_else(|| options.cluster_id());
+    let identity = Identity { cluster, group: GROUP, node: options.id, disk: disk_id };
+    let founding = if options.join.is_some() { Configuration::default() } else { founders(options, address)? };
     drop(Log::create(disk()?, &identity, &founding, options.log).map_err(storage)?);
     // What was written is read back: a node starts from what its disk holds, the first time too.
     let (log, recovered) = Log::open(disk()?, options.log).map_err(storage)?;
     Ok(Born { log, identity, saved: recovered.saved })
+}
+
+/// The configuration with which the cluster begins: the same at all founders, who do not know each other's disks yet.
+fn founders(options: &Options, address: &str) -> Result<Configuration, NodeError> {
+    let mut founders = Vec::new();
+    for id in options.founding_ids() {
+        let address = match options.peers.get(&id) {
+            // Later, a name may be unknown for a while; now it is most likely a mistake.
+            Some(peer) => match resolve(peer) {
+                Ok(_) => peer.clone(),
+                Err(error) => return Err(NodeError::PeerAddress { id, address: peer.clone(), error }),
+            },
+            None => address.to_owned(),
+        };
+        founders.push((id, Member { address, ..Member::default() }));
+    }
+    Ok(Configuration::of_voters(founders))
 }
 
 /// Puts the state machine into the state of the newest snapshot, if there is one.

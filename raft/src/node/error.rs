@@ -2,7 +2,11 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use crate::{replica::ReplicaConfigError, storage::StorageError, types::NodeId};
+use crate::{
+    replica::ReplicaConfigError,
+    storage::StorageError,
+    types::{ADDRESS_BYTES_MAX, NodeId},
+};
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +21,12 @@ pub enum NodeError {
         /// The node.
         id: NodeId,
     },
+    /// A node founds a cluster or joins one.
+    #[error("node {id} is told both to found a cluster, with peers, and to join one: choose one of the two")]
+    FoundsAndJoins {
+        /// The node.
+        id: NodeId,
+    },
     /// A peer's address does not lead anywhere.
     #[error("cannot resolve {address:?}, the address of node {id}: {error}; give it as host:port")]
     PeerAddress {
@@ -26,6 +36,12 @@ pub enum NodeError {
         address: String,
         /// Why not.
         error: io::Error,
+    },
+    /// The node's own address is longer than the cluster's configuration takes.
+    #[error("{len_bytes} bytes of address are more than a member's may be ({ADDRESS_BYTES_MAX} bytes)")]
+    AddressTooLong {
+        /// What was given.
+        len_bytes: usize,
     },
     /// Too much metadata.
     #[error("{len_bytes} bytes of metadata are more than a handshake carries ({limit_bytes} bytes)")]

@@ -1,17 +1,31 @@
 //! Asking a node from other threads.
 
-use std::{fmt, sync::mpsc};
+use std::{fmt, net::SocketAddr, sync::mpsc};
 
 use bytes::Bytes;
 use kodiak_channel::{SendError, Sender};
 
 use super::Status;
-use crate::replica::{Outcome, Request};
+use crate::{
+    replica::{Admin, Outcome, Request},
+    types::{MemberChange, NodeId},
+};
 
 /// Something that another thread asks of the node's loop.
 pub(super) enum Call {
     Request(Request, Box<dyn FnOnce(Outcome) + Send>),
     Status(Box<dyn FnOnce(Status) + Send>),
+    Resolved(Resolved),
+}
+
+/// What looking up a peer's address came to.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) node: NodeId,
+    /// `host:port`.
+    pub(super) address: String,
+    /// At least one.
+    pub(super) result: Result<Vec<SocketAddr>, String>,
 }
 
 impl fmt::Debug for Call {
@@ -19,6 +33,7 @@ impl fmt::Debug for Call {
         match self {
             Call::Request(request, _) => f.debug_tuple("Request").field(request).finish_non_exhaustive(),
             Call::Status(_) => f.debug_tuple("Status").finish_non_exhaustive(),
+            Call::Resolved(resolved) => f.debug_tuple("Resolved").field(resolved).finish(),
         }
     }
 }
@@ -92,6 +107,23 @@ impl Handle {
         self.ask(Request::Read(query.into()))
     }
 
+    /// Changes who belongs to the cluster, all of `changes` in one step or one joint change, and waits until that is
+    /// committed and, if it was joint, left.
+    ///
+    /// # Errors
+    /// As [`Handle::write`]. [`Refusal::Declined`](crate::replica::Refusal::Declined) says why the leader would not.
+    pub fn change_membership(&self, changes: impl Into<Vec<MemberChange>>) -> Result<(), CallError> {
+        self.ask(Request::Admin(Admin::Change(changes.into()))).map(drop)
+    }
+
+    /// Hands leadership to `to`, or to whoever suits best, and waits until that node leads.
+    ///
+    /// # Errors
+    /// As [`Handle::change_membership`].
+    pub fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), CallError> {
+        self.ask(Request::Admin(Admin::Transfer(to))).map(drop)
+    }
+
     /// What the node says of itself.
     ///
     /// # Errors
@@ -100,6 +132,11 @@ impl Handle {
         let (tell, told) = mpsc::sync_channel(1);
         self.send(Call::Status(Box::new(move |status| drop(tell.send(status)))))?;
         told.recv().map_err(|_| HandleError::Stopped)
+    }
+
+    /// Brings back what was looked up. It must arrive, or the peer would never be called again: so it waits for room.
+    pub(super) fn resolved(&self, found: Resolved) -> Result<(), HandleError> {
+        self.calls.send_blocking(Call::Resolved(found)).map_err(|_| HandleError::Stopped)
     }
 
     fn ask(&self, request: Request) -> Result<Bytes, CallError> {

@@ -1,7 +1,8 @@
 //! The links that other nodes make to this one. On them the other node speaks and this one listens; this node's only
-//! words are its half of the handshake.
+//! words are its half of the handshake, or why there is none.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read},
     net::SocketAddr,
     time::Duration,
@@ -14,7 +15,7 @@ use slab::Slab;
 
 use super::{
     NodeError, Options,
-    acquaintance::Acquaintances,
+    acquaintance::{Acquaintances, TurnedAway},
     outbox::{Flushed, Outbox},
     token::{Kind, Token},
 };
@@ -47,8 +48,9 @@ struct Link {
 /// What came over the incoming links.
 #[derive(Debug)]
 pub(super) enum Arrival {
-    /// A node has said who it is. Its older link, if it had one, is gone, with what was not read from it.
-    Up(NodeId),
+    /// A node has said who it is and where it listens. Its older link, if it had one, is gone, with what was not read from
+    /// it.
+    Up(NodeId, String),
     /// A message.
     Message(NodeId, PeerMessage),
     /// A node's link is gone.
@@ -61,8 +63,13 @@ pub(super) struct Incoming {
     acceptor: Acceptor<TcpListener>,
     links: Slab<Link>,
     links_max: usize,
+    /// What nodes were last turned away for, so that it is told once and not twice a second.
+    told: BTreeMap<NodeId, String>,
     chunk: Box<[u8]>,
 }
+
+/// Nodes whose last refusal is remembered.
+const TOLD_MAX: usize = 64;
 
 impl Incoming {
     /// Listens.
@@ -73,6 +80,7 @@ impl Incoming {
             acceptor: Acceptor::new(listener),
             links: Slab::new(),
             links_max: options.incoming_links,
+            told: BTreeMap::new(),
             chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
         })
     }
@@ -207,8 +215,11 @@ impl Incoming {
             let Some(theirs) = wire::decode_hello(&mut link.input).map_err(|error| error.to_string())? else {
                 return Ok(());
             };
-            acquaintances.check(hello, &theirs, None)?;
-            self.greet(event_loop, slot, theirs.node, hello, arrivals)?;
+            if let Err(turned_away) = acquaintances.check(hello, &theirs, None) {
+                self.turn_away(event_loop, slot, theirs.node, turned_away);
+                return Ok(());
+            }
+            self.greet(event_loop, slot, theirs, hello, arrivals)?;
         }
         let Some(link) = self.links.get_mut(slot) else { return Ok(()) };
         let Some(node) = link.node else { return Ok(()) };
@@ -226,13 +237,15 @@ impl Incoming {
         &mut self,
         event_loop: &mut EventLoop<T, M>,
         slot: usize,
-        node: NodeId,
+        theirs: Hello,
         hello: &Hello,
         arrivals: &mut Vec<Arrival>,
     ) -> Result<(), String>
     where
         T: Copy + From<Token>,
     {
+        let node = theirs.node;
+        self.told.remove(&node);
         let older = self.links.iter().find(|(_, link)| link.node == Some(node)).map(|(slot, _)| slot);
         if let Some(older) = older {
             self.close(event_loop, older, "replaced by a newer one", arrivals);
@@ -243,8 +256,52 @@ impl Incoming {
             event_loop.clear_timeout(timer);
         }
         link.outbox.push(|bytes| wire::encode_hello(hello, bytes)).map_err(|error| error.to_string())?;
-        arrivals.push(Arrival::Up(node));
+        arrivals.push(Arrival::Up(node, theirs.address));
         self.flush(event_loop, slot)
+    }
+
+    /// The other side is not who it should be: says why, and ends the link. It reads that before the end: it has said
+    /// nothing but its half of the handshake, so no bytes are left unread here, and the connection is not reset.
+    fn turn_away<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: usize, node: NodeId, turned_away: TurnedAway)
+    where
+        T: Copy + From<Token>,
+    {
+        let mut link = self.links.remove(slot);
+        if let Some(timer) = link.greeting_timer {
+            event_loop.clear_timeout(timer);
+        }
+        let TurnedAway { reason, is_removed } = turned_away;
+        let refusal = link.outbox.push(|bytes| {
+            wire::encode_refusal(&reason, is_removed, bytes);
+            Ok(())
+        });
+        if refusal.is_ok() {
+            // One small write to a new socket does not block; whoever misses it sees the connection close.
+            let _ = link.outbox.flush(&mut link.stream);
+        }
+        if self.told.get(&node) != Some(&reason) {
+            tracing::warn!(address = %link.address, reason, "turned a connection away");
+            if self.told.len() >= TOLD_MAX {
+                self.told.pop_first();
+            }
+            self.told.insert(node, reason);
+        }
+    }
+
+    /// Ends a node's link, so that it comes again, or is told why it may not.
+    pub(super) fn hang_up<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        node: NodeId,
+        reason: &str,
+        arrivals: &mut Vec<Arrival>,
+    ) where
+        T: Copy + From<Token>,
+    {
+        let slot = self.links.iter().find(|(_, link)| link.node == Some(node)).map(|(slot, _)| slot);
+        if let Some(slot) = slot {
+            self.close(event_loop, slot, reason, arrivals);
+        }
     }
 
     fn flush<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: usize) -> Result<(), String>

@@ -28,6 +28,7 @@ mod incoming;
 mod options;
 mod outbox;
 mod peers;
+mod recovery;
 mod running;
 mod status;
 mod storage_thread;
@@ -41,6 +42,7 @@ use slab::Slab;
 pub use error::NodeError;
 pub use handle::{CallError, Handle, HandleError};
 pub use options::Options;
+pub use recovery::{Recovery, RecoveryError, recover};
 pub use running::{Running, start};
 pub use status::{PeerStatus, Status};
 pub use token::Token;
@@ -54,9 +56,12 @@ use storage_thread::StorageThread;
 use token::Kind;
 
 use crate::{
-    replica::{Effect, Inline, Outcome, Replica, ReplicaConfig, Request, RequestId, StateMachine},
+    core,
+    replica::{
+        Admin, Effect, Event, Inline, Outcome, PeerMessage, Replica, ReplicaConfig, Request, RequestId, StateMachine,
+    },
     storage::{self, Completion, StorageError},
-    types::{Identity, Now, SnapshotMeta, Time},
+    types::{ADDRESS_BYTES_MAX, Body, Identity, Message, Now, SnapshotMeta, Time},
     wire::{HELLO_METADATA_BYTES_MAX, Hello},
 };
 
@@ -71,6 +76,8 @@ enum Author {
     User(RequestId),
     /// A handle.
     Handle(Box<dyn FnOnce(Outcome) + Send>),
+    /// The node itself: founders' disks are being written into the configuration.
+    Disks,
 }
 
 /// A node of a Raft cluster, inside its user's event loop.
@@ -99,6 +106,10 @@ pub struct Node<S> {
     /// What came over the links in this callback; kept for its room.
     arrivals: Vec<Arrival>,
     timer: Option<(Timeout, Time)>,
+    /// Whether founders' disks are being written into the configuration.
+    is_telling_disks: bool,
+    /// Whether this node was a member and is none any more: it calls nobody.
+    is_removed: bool,
 }
 
 impl<S> std::fmt::Debug for Node<S> {
@@ -125,15 +136,13 @@ impl<S: StateMachine> Node<S> {
         let incoming = Incoming::bind(options)?;
         let listening_on =
             incoming.local_addr().map_err(|error| NodeError::Listen { address: options.listen, error })?;
-        let mut born = birth::open(options, &listening_on.to_string())?;
+        let address = options.advertise.clone().unwrap_or_else(|| listening_on.to_string());
+        if address.len() > ADDRESS_BYTES_MAX {
+            return Err(NodeError::AddressTooLong { len_bytes: address.len() });
+        }
+        let mut born = birth::open(options, &address)?;
         let mut machine = Inline::new(state_machine);
         birth::restore(options, &mut born, &mut machine)?;
-
-        // The log knows who the others are; the options only founded the cluster.
-        let configuration = born.saved.configuration();
-        let others = configuration.members.iter().filter(|&(&id, _)| id != options.id);
-        let addresses = others.map(|(&id, member)| (id, member.address.clone())).collect();
-        let mut peers = Peers::new(&addresses, born.identity.group, options)?;
 
         // One draw for what must differ between two lives of a node: its incarnation and the seed of its jitter.
         let draw = birth::random_u128()?;
@@ -144,6 +153,7 @@ impl<S: StateMachine> Node<S> {
             node: born.identity.node,
             disk: born.identity.disk,
             incarnation,
+            address,
             metadata: options.metadata.clone(),
         };
         let clock = Clock::new(Instant::now());
@@ -160,7 +170,8 @@ impl<S: StateMachine> Node<S> {
             .map_err(NodeError::setup("channel of calls"))?;
         let storage = StorageThread::start(born.log, completed).map_err(NodeError::setup("storage thread"))?;
         incoming.register(event_loop)?;
-        peers.dial_all(event_loop, &hello);
+        let handle = Handle::new(call, options.handle_calls);
+        let peers = Peers::new(born.identity.group, options, handle.clone());
         let mut node = Node {
             identity: born.identity,
             hello,
@@ -174,12 +185,16 @@ impl<S: StateMachine> Node<S> {
             completions,
             storage,
             calls,
-            handle: Handle::new(call, options.handle_calls),
+            handle,
             authors: Slab::new(),
             replies: VecDeque::new(),
             arrivals: Vec::new(),
             timer: None,
+            is_telling_disks: false,
+            is_removed: false,
         };
+        // The log knows who the others are; the options only founded the cluster.
+        node.follow_configuration(event_loop);
         node.turn_end(event_loop);
         Ok(node)
     }
@@ -188,6 +203,12 @@ impl<S: StateMachine> Node<S> {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Where the others reach it, as it tells them.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.hello.address
     }
 
     /// Where it listens for its peers.
@@ -215,7 +236,7 @@ impl<S: StateMachine> Node<S> {
     pub fn status(&self) -> Status {
         let peers = self.peers.iter().map(|(id, address, connected, metadata)| PeerStatus {
             id,
-            address,
+            address: address.to_owned(),
             connected,
             metadata: metadata.clone(),
         });
@@ -243,15 +264,17 @@ impl<S: StateMachine> Node<S> {
     {
         match token.0 {
             Kind::Completions => self.take_completions(event_loop.now()),
-            Kind::Calls => self.take_calls(event_loop.now()),
+            Kind::Calls => self.take_calls(event_loop),
             Kind::Listener => self.incoming.accept(event_loop),
             Kind::Incoming(slot) => {
+                self.settle_acquaintances();
                 self.incoming.readable(event_loop, slot, &self.hello, &mut self.acquaintances, &mut self.arrivals);
                 self.take_arrivals(event_loop);
             }
             Kind::Peer(at) => {
+                self.settle_acquaintances();
                 self.peers.readable(event_loop, at, &self.hello, &mut self.acquaintances);
-                self.take_changes(event_loop.now());
+                self.take_changes(event_loop);
             }
             Kind::Deadline => {}
         }
@@ -269,7 +292,7 @@ impl<S: StateMachine> Node<S> {
             }
             Kind::Peer(at) => {
                 self.peers.writable(event_loop, at, &self.hello);
-                self.take_changes(event_loop.now());
+                self.take_changes(event_loop);
             }
             _ => {}
         }
@@ -289,7 +312,7 @@ impl<S: StateMachine> Node<S> {
             Kind::Incoming(slot) => self.incoming.timeout(event_loop, slot),
             Kind::Peer(at) => {
                 self.peers.timeout(event_loop, at, &self.hello);
-                self.take_changes(event_loop.now());
+                self.take_changes(event_loop);
             }
             _ => {}
         }
@@ -312,7 +335,11 @@ impl<S: StateMachine> Node<S> {
             self.storage.flush();
             self.peers.flush(event_loop);
             // A link that broke while it was written to is news for the replica.
-            if !self.take_changes(event_loop.now()) {
+            // A leader that was removed has a successor to call, and answers to give.
+            if self.is_removed && !self.replica.core().is_leader() {
+                self.peers.clear(event_loop);
+            }
+            if !self.take_changes(event_loop) {
                 break;
             }
         }
@@ -329,12 +356,69 @@ impl<S: StateMachine> Node<S> {
             Effect::Reply { id, outcome } => match self.authors.remove(id.0 as usize) {
                 Author::User(id) => self.replies.push_back((id, outcome)),
                 Author::Handle(tell) => tell(outcome),
+                Author::Disks => self.is_telling_disks = false,
             },
-            Effect::Event(event) => tracing::info!(node = self.identity.node.0, ?event, "raft"),
+            Effect::Event(event) => self.hear(event_loop, &event),
             Effect::Restore(meta) => self.restore(event_loop.now(), &meta),
             Effect::Apply(_) | Effect::Query { .. } | Effect::TakeSnapshot(_) => {
                 unreachable!("the state machine has run these")
             }
+        }
+    }
+
+    /// Something has happened that the links may have to follow.
+    fn hear<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, event: &Event)
+    where
+        T: Copy + From<Token>,
+    {
+        tracing::info!(node = self.identity.node.0, ?event, "raft");
+        match event {
+            Event::Core(core::Event::Membership { .. }) => self.follow_configuration(event_loop),
+            Event::Core(core::Event::Removed { .. }) => self.leave(),
+            _ => {}
+        }
+        self.tell_disks(event_loop.now());
+    }
+
+    /// The configuration in force decides whom this node talks to.
+    fn follow_configuration<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
+    where
+        T: Copy + From<Token>,
+    {
+        let configuration = self.replica.core().configuration();
+        self.acquaintances.follow(configuration);
+        if !self.is_removed {
+            self.peers.follow(event_loop, configuration, &self.hello);
+        }
+    }
+
+    /// Whether who is not in the configuration is not needed for anything any more.
+    fn settle_acquaintances(&mut self) {
+        let core = self.replica.core();
+        self.acquaintances.settle(core.configuration_index() <= core.commit());
+    }
+
+    /// This node is no member any more.
+    fn leave(&mut self) {
+        if !std::mem::replace(&mut self.is_removed, true) {
+            tracing::error!(
+                node = self.identity.node.0,
+                "this node was removed from the cluster and takes part in nothing more: stop it. If its machine shall serve \
+                 again, let it join with an empty data folder and a new id"
+            );
+        }
+    }
+
+    /// Founders do not know each other's disks at first. Once they have met, the leader writes what it has learnt into the
+    /// configuration, so that a founder that loses its disk is known by everybody and for good.
+    fn tell_disks(&mut self, turn: Instant) {
+        if self.is_telling_disks || !self.replica.core().is_leader() {
+            return;
+        }
+        let news = self.acquaintances.news(&self.hello);
+        if !news.is_empty() {
+            self.is_telling_disks = true;
+            self.ask(turn, Author::Disks, Request::Admin(Admin::Change(news)));
         }
     }
 
@@ -382,11 +466,16 @@ impl<S: StateMachine> Node<S> {
         self.replica.submit(self.clock.now(turn), id, request);
     }
 
-    fn take_calls(&mut self, turn: Instant) {
+    fn take_calls<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
+    where
+        T: Copy + From<Token>,
+    {
+        let turn = event_loop.now();
         for _ in 0..CALLS_PER_TURN {
             match self.calls.try_recv() {
                 Ok(Call::Request(request, tell)) => self.ask(turn, Author::Handle(tell), request),
                 Ok(Call::Status(tell)) => tell(self.status()),
+                Ok(Call::Resolved(found)) => self.peers.resolved(event_loop, found, &self.hello),
                 // It cannot close: the node holds a handle itself.
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
@@ -421,9 +510,20 @@ impl<S: StateMachine> Node<S> {
         let mut arrivals = std::mem::take(&mut self.arrivals);
         for arrival in arrivals.drain(..) {
             match arrival {
-                Arrival::Message(from, message) => self.replica.handle_message(now, from, message),
-                Arrival::Up(node) => self.peers.heard_from(event_loop, node, &self.hello),
+                Arrival::Message(from, message) => {
+                    if is_campaign(&message) && self.acquaintances.is_removed(from) {
+                        // It has missed its removal. When it calls again, it is told.
+                        self.incoming.hang_up(event_loop, from, "not a member any more", &mut self.arrivals);
+                    } else {
+                        self.replica.handle_message(now, from, message);
+                    }
+                }
+                Arrival::Up(node, address) if !self.is_removed => {
+                    self.peers.heard_from(event_loop, node, address, &self.hello);
+                }
+                Arrival::Up(..) => {}
                 Arrival::Down(node) => {
+                    self.peers.gone(event_loop, node);
                     // Answers to what this node forwarded came over that link.
                     self.replica.handle_disconnected(now, node);
                     // The link that this node makes is another one. Where it stands, forwarding goes on.
@@ -433,23 +533,43 @@ impl<S: StateMachine> Node<S> {
                 }
             }
         }
-        self.arrivals = arrivals;
-        self.take_changes(event_loop.now());
+        let further = std::mem::replace(&mut self.arrivals, arrivals);
+        if !further.is_empty() {
+            self.arrivals.extend(further);
+            return self.take_arrivals(event_loop);
+        }
+        self.take_changes(event_loop);
     }
 
     /// Tells the replica which links have changed; whether any has.
-    fn take_changes(&mut self, turn: Instant) -> bool {
+    fn take_changes<T, M>(&mut self, event_loop: &mut EventLoop<T, M>) -> bool
+    where
+        T: Copy + From<Token>,
+    {
         let mut any = false;
         while let Some(change) = self.peers.poll_change() {
             any = true;
-            let now = self.clock.now(turn);
+            let now = self.clock.now(event_loop.now());
             match change {
                 Change::Up(peer) => self.replica.handle_connected(now, peer),
                 Change::Down(peer) => self.replica.handle_disconnected(now, peer),
+                Change::Removed(by) => {
+                    tracing::error!(node = self.identity.node.0, by = by.0, "was told of its removal");
+                    self.replica.handle_removed(now);
+                    self.leave();
+                }
             }
+        }
+        if any {
+            self.tell_disks(event_loop.now());
         }
         any
     }
+}
+
+/// Whether this asks for votes.
+fn is_campaign(message: &PeerMessage) -> bool {
+    matches!(message, PeerMessage::Raft(Message { body: Body::RequestPreVote { .. } | Body::RequestVote { .. }, .. }))
 }
 
 fn check(options: &Options) -> Result<(), NodeError> {
@@ -458,6 +578,9 @@ fn check(options: &Options) -> Result<(), NodeError> {
     }
     if options.peers.contains_key(&options.id) {
         return Err(NodeError::PeerIsSelf { id: options.id });
+    }
+    if options.join.is_some() && !options.peers.is_empty() {
+        return Err(NodeError::FoundsAndJoins { id: options.id });
     }
     let (len_bytes, limit_bytes) = (options.metadata.len(), HELLO_METADATA_BYTES_MAX);
     if len_bytes > limit_bytes {

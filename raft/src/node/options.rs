@@ -23,6 +23,11 @@ pub struct Options {
     /// The other founding members and where they listen, `host:port`. They count when the data folder is made; later the
     /// log knows better, and they are not looked at.
     pub peers: BTreeMap<NodeId, String>,
+    /// The cluster that this node will be added to, if it founds none: its data folder is made without members, and the node
+    /// waits until the cluster's leader calls it. Counts when the data folder is made, like `peers`, which must be empty.
+    pub join: Option<ClusterId>,
+    /// Where the others reach this node, `host:port`, if not where it listens.
+    pub advertise: Option<String>,
     /// The cluster's name. Nodes of clusters with other names, or with other founding members, are turned away.
     pub cluster: String,
     /// Told to every peer in the handshake and shown in their [`PeerStatus`](super::PeerStatus): say, where clients
@@ -57,6 +62,8 @@ impl Options {
             data: data.into(),
             listen,
             peers: BTreeMap::new(),
+            join: None,
+            advertise: None,
             cluster: "kodiak".to_owned(),
             metadata: Bytes::new(),
             election_timeout: (Duration::from_millis(150), Duration::from_millis(300)),

@@ -1,28 +1,34 @@
 //! The links that this node makes, one to each peer. On them this node speaks and the peer listens: the peer's only words
 //! are its half of the handshake. What the peer has to say comes over the link that the peer makes (`incoming`), so no two
 //! nodes ever have to agree on which of two links to keep.
+//!
+//! The members of the configuration are called for as long as they are members. Somebody who is none and has called this
+//! node (a leader that it does not know yet, a node that is about to leave) is called back for as long as that link stands.
 
 use std::{
     collections::BTreeMap,
     io::{self, Read},
     net::{SocketAddr, ToSocketAddrs},
+    thread,
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use kodiak_net::{Connecting, Finish, TcpStream};
 use kodiak_reactor::{EventLoop, Interest, Timeout, Trigger};
+use slab::Slab;
 
 use super::{
-    NodeError, Options,
-    acquaintance::Acquaintances,
+    Handle, Options,
+    acquaintance::{Acquaintances, TurnedAway},
+    handle::Resolved,
     outbox::{Flushed, Outbox, PushError},
     token::{Kind, Token},
 };
 use crate::{
     replica::PeerMessage,
-    types::{GroupId, NodeId},
-    wire::{self, Hello},
+    types::{Configuration, GroupId, NodeId},
+    wire::{self, Hello, WireError},
 };
 
 /// The wait before the first new attempt; it doubles with each one that fails.
@@ -41,11 +47,15 @@ pub(super) enum Change {
     Up(NodeId),
     /// What was sent and not answered may be lost.
     Down(NodeId),
+    /// This peer knows that this node was removed from the cluster.
+    Removed(NodeId),
 }
 
 #[derive(Debug)]
 enum Link {
     Down,
+    /// The address's name is being looked up, on a thread of its own: that can take seconds.
+    Resolving,
     Connecting(Connecting<TcpStream>),
     /// Connected; our half of the handshake is on its way, the peer's is awaited.
     Greeting(TcpStream),
@@ -55,11 +65,17 @@ enum Link {
 #[derive(Debug)]
 struct Peer {
     id: NodeId,
-    address: SocketAddr,
+    /// `host:port`.
+    address: String,
+    is_member: bool,
+    /// Whether the link that the peer makes stands.
+    is_calling: bool,
     link: Link,
     /// The next attempt while the link is down; the end of patience while it is being made.
     timer: Option<Timeout>,
     back_off: Duration,
+    /// Links that came to nothing: a name that has several addresses is called at one after the other.
+    failures: usize,
     outbox: Outbox,
     /// The peer's half of the handshake, as far as it has come.
     greeting: BytesMut,
@@ -75,50 +91,126 @@ struct Peer {
 /// Links to all peers.
 #[derive(Debug)]
 pub(super) struct Peers {
+    us: NodeId,
     group: GroupId,
     /// What was sent and not acknowledged for so long went to a machine that is gone, or cut off.
     silence: Duration,
-    peers: Vec<Peer>,
+    link_buffer_bytes: usize,
+    /// Brings back what was looked up.
+    handle: Handle,
+    peers: Slab<Peer>,
     positions: BTreeMap<NodeId, usize>,
     changes: Vec<Change>,
 }
 
 impl Peers {
-    /// The peers with these addresses; nobody is called before [`Peers::dial_all`].
-    pub(super) fn new(
-        addresses: &BTreeMap<NodeId, String>,
-        group: GroupId,
-        options: &Options,
-    ) -> Result<Peers, NodeError> {
-        let mut peers = Vec::with_capacity(addresses.len());
-        for (&id, address) in addresses {
-            peers.push(Peer {
-                id,
-                address: resolve(id, address)?,
-                link: Link::Down,
-                timer: None,
-                back_off: BACK_OFF_MIN,
-                outbox: Outbox::new(options.link_buffer_bytes),
-                greeting: BytesMut::new(),
-                wants_room: false,
-                dirty: false,
-                metadata: Bytes::new(),
-                complaint: String::new(),
-            });
+    /// No peers yet. `handle` is the node's own.
+    pub(super) fn new(group: GroupId, options: &Options, handle: Handle) -> Peers {
+        Peers {
+            us: options.id,
+            group,
+            silence: SILENCE_MIN.max(options.election_timeout.1 * 4),
+            link_buffer_bytes: options.link_buffer_bytes,
+            handle,
+            peers: Slab::new(),
+            positions: BTreeMap::new(),
+            changes: Vec::new(),
         }
-        let positions = peers.iter().enumerate().map(|(at, peer)| (peer.id, at)).collect();
-        let silence = SILENCE_MIN.max(options.election_timeout.1 * 4);
-        Ok(Peers { group, silence, peers, positions, changes: Vec::new() })
     }
 
-    /// Calls every peer.
-    pub(super) fn dial_all<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, hello: &Hello)
+    /// The members are these now: calls those who are new. A link that stands to somebody who is a member no longer stays
+    /// until that node has closed its own: it may be told of its removal over it.
+    pub(super) fn follow<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, to: &Configuration, hello: &Hello)
     where
         T: Copy + From<Token>,
     {
-        for at in 0..self.peers.len() {
-            self.dial(event_loop, at, hello);
+        let known: Vec<usize> = self.positions.values().copied().collect();
+        for at in known {
+            let peer = &mut self.peers[at];
+            peer.is_member = to.members.contains_key(&peer.id);
+            if !peer.is_member && !peer.is_calling && !matches!(peer.link, Link::Up(_)) {
+                self.remove(event_loop, at);
+            }
         }
+        let us = self.us;
+        for (&id, member) in to.members.iter().filter(|&(&id, _)| id != us) {
+            let Some(&at) = self.positions.get(&id) else {
+                self.add(event_loop, id, member.address.clone(), true, hello);
+                continue;
+            };
+            let peer = &mut self.peers[at];
+            if peer.address != member.address {
+                peer.address.clone_from(&member.address);
+                // A link that stands is one to the right node, wherever that was when it was made.
+                if !matches!(peer.link, Link::Up(_)) {
+                    self.call_anew(event_loop, at, hello);
+                }
+            }
+        }
+    }
+
+    /// Ends all links.
+    pub(super) fn clear<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
+    where
+        T: Copy + From<Token>,
+    {
+        let all: Vec<usize> = self.positions.values().copied().collect();
+        all.into_iter().for_each(|at| self.remove(event_loop, at));
+    }
+
+    fn add<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        id: NodeId,
+        address: String,
+        is_member: bool,
+        hello: &Hello,
+    ) where
+        T: Copy + From<Token>,
+    {
+        let at = self.peers.insert(Peer {
+            id,
+            address,
+            is_member,
+            is_calling: !is_member,
+            link: Link::Down,
+            timer: None,
+            back_off: BACK_OFF_MIN,
+            failures: 0,
+            outbox: Outbox::new(self.link_buffer_bytes),
+            greeting: BytesMut::new(),
+            wants_room: false,
+            dirty: false,
+            metadata: Bytes::new(),
+            complaint: String::new(),
+        });
+        self.positions.insert(id, at);
+        self.dial(event_loop, at, hello);
+    }
+
+    fn remove<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, at: usize)
+    where
+        T: Copy + From<Token>,
+    {
+        let peer = self.peers.remove(at);
+        self.positions.remove(&peer.id);
+        if let Some(timer) = peer.timer {
+            event_loop.clear_timeout(timer);
+        }
+        if matches!(peer.link, Link::Up(_)) {
+            tracing::info!(peer = peer.id.0, "link ended: not a member");
+            self.changes.push(Change::Down(peer.id));
+        }
+    }
+
+    fn call_anew<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, at: usize, hello: &Hello)
+    where
+        T: Copy + From<Token>,
+    {
+        let peer = &mut self.peers[at];
+        peer.back_off = BACK_OFF_MIN;
+        peer.link = Link::Down;
+        self.dial(event_loop, at, hello);
     }
 
     /// Links that changed since the last call, oldest first.
@@ -127,8 +219,9 @@ impl Peers {
     }
 
     /// Every peer: its number, whether its link is up, and the metadata of its last handshake.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, SocketAddr, bool, &Bytes)> {
-        self.peers.iter().map(|peer| (peer.id, peer.address, matches!(peer.link, Link::Up(_)), &peer.metadata))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &str, bool, &Bytes)> {
+        let peers = self.positions.values().map(|&at| &self.peers[at]);
+        peers.map(|peer| (peer.id, &*peer.address, matches!(peer.link, Link::Up(_)), &peer.metadata))
     }
 
     /// Whether messages to this peer get through.
@@ -159,23 +252,74 @@ impl Peers {
     where
         T: Copy + From<Token>,
     {
-        for at in 0..self.peers.len() {
+        for at in 0..self.peers.capacity() {
+            let Some(peer) = self.peers.get_mut(at) else { continue };
             // A socket that is full says so itself when it has room.
-            if std::mem::take(&mut self.peers[at].dirty) && !self.peers[at].wants_room {
+            if std::mem::take(&mut peer.dirty) && !peer.wants_room {
                 self.flush_peer(event_loop, at);
             }
         }
     }
 
-    /// A peer has called us, so it is there: no need to wait for the next attempt.
-    pub(super) fn heard_from<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, id: NodeId, hello: &Hello)
+    /// A node has called us, and listens at `address`: it is there, so there is no need to wait for the next attempt.
+    pub(super) fn heard_from<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        id: NodeId,
+        address: String,
+        hello: &Hello,
+    ) where
+        T: Copy + From<Token>,
+    {
+        let Some(&at) = self.positions.get(&id) else { return self.add(event_loop, id, address, false, hello) };
+        let peer = &mut self.peers[at];
+        peer.is_calling = true;
+        if peer.address != address {
+            if peer.is_member {
+                tracing::info!(
+                    peer = id.0,
+                    says = address,
+                    member = peer.address,
+                    "the configuration has another address"
+                );
+            } else {
+                peer.address = address;
+            }
+        }
+        if matches!(peer.link, Link::Down) {
+            self.call_anew(event_loop, at, hello);
+        }
+    }
+
+    /// The link that a node had made is gone.
+    pub(super) fn gone<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, id: NodeId)
     where
         T: Copy + From<Token>,
     {
         let Some(&at) = self.positions.get(&id) else { return };
-        if matches!(self.peers[at].link, Link::Down) {
-            self.peers[at].back_off = BACK_OFF_MIN;
-            self.dial(event_loop, at, hello);
+        self.peers[at].is_calling = false;
+        if !self.peers[at].is_member {
+            self.remove(event_loop, at);
+        }
+    }
+
+    /// An address has been looked up.
+    pub(super) fn resolved<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, found: Resolved, hello: &Hello)
+    where
+        T: Copy + From<Token>,
+    {
+        let Some(&at) = self.positions.get(&found.node) else { return };
+        let peer = &self.peers[at];
+        // It may be known under another address by now.
+        if !matches!(peer.link, Link::Resolving) || peer.address != found.address {
+            return;
+        }
+        match found.result {
+            Ok(addresses) => {
+                let address = addresses[peer.failures % addresses.len()];
+                self.connect(event_loop, at, address, hello);
+            }
+            Err(reason) => self.fail(event_loop, at, &reason),
         }
     }
 
@@ -185,9 +329,11 @@ impl Peers {
         T: Copy + From<Token>,
     {
         let at = position as usize;
-        self.peers[at].timer = None;
-        match self.peers[at].link {
+        let Some(peer) = self.peers.get_mut(at) else { return };
+        peer.timer = None;
+        match peer.link {
             Link::Down => self.dial(event_loop, at, hello),
+            Link::Resolving => {}
             Link::Connecting(_) | Link::Greeting(_) => {
                 self.fail(event_loop, at, "no connection and handshake within 2 s");
             }
@@ -201,10 +347,11 @@ impl Peers {
         T: Copy + From<Token>,
     {
         let at = position as usize;
-        match std::mem::replace(&mut self.peers[at].link, Link::Down) {
+        let Some(peer) = self.peers.get_mut(at) else { return };
+        match std::mem::replace(&mut peer.link, Link::Down) {
             Link::Connecting(connecting) => self.finish(event_loop, at, connecting, hello),
             link => {
-                self.peers[at].link = link;
+                peer.link = link;
                 self.flush_peer(event_loop, at);
             }
         }
@@ -221,12 +368,18 @@ impl Peers {
         T: Copy + From<Token>,
     {
         let at = position as usize;
-        if matches!(self.peers[at].link, Link::Connecting(_)) {
+        let Some(peer) = self.peers.get_mut(at) else { return };
+        if matches!(peer.link, Link::Connecting(_)) {
             // A refused connection is readable as well as writable; `finish` tells which.
             return self.writable(event_loop, position, hello);
         }
-        if let Err(reason) = self.listen(at, hello, acquaintances) {
-            return self.fail(event_loop, at, &reason);
+        if let Err(TurnedAway { reason, is_removed }) = self.listen(at, hello, acquaintances) {
+            let id = self.peers[at].id;
+            self.fail(event_loop, at, &reason);
+            if is_removed {
+                self.changes.push(Change::Removed(id));
+            }
+            return;
         }
         let peer = &mut self.peers[at];
         if let (Link::Up(_), Some(timer)) = (&peer.link, peer.timer.take()) {
@@ -235,30 +388,37 @@ impl Peers {
     }
 
     /// Reads what the peer says while it should be saying its half of the handshake, or nothing.
-    fn listen(&mut self, at: usize, hello: &Hello, acquaintances: &mut Acquaintances) -> Result<(), String> {
+    fn listen(&mut self, at: usize, hello: &Hello, acquaintances: &mut Acquaintances) -> Result<(), TurnedAway> {
         let peer = &mut self.peers[at];
         let (Link::Greeting(stream) | Link::Up(stream)) = &mut peer.link else { return Ok(()) };
         let mut chunk = [0; 2048];
         match stream.read(&mut chunk) {
-            Ok(0) => return Err("the peer closed it".to_owned()),
+            Ok(0) => return Err("the peer closed it".to_owned().into()),
             Ok(len) => peer.greeting.extend_from_slice(&chunk[..len]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.to_string().into()),
         }
         if matches!(peer.link, Link::Up(_)) {
-            return Err("the peer spoke out of turn".to_owned());
+            return Err("the peer spoke out of turn".to_owned().into());
         }
-        let Some(theirs) = wire::decode_hello(&mut peer.greeting).map_err(|error| error.to_string())? else {
-            return Ok(());
+        let theirs = match wire::decode_hello(&mut peer.greeting) {
+            Ok(Some(theirs)) => theirs,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                let is_removed = matches!(error, WireError::Refused { is_removed: true, .. });
+                return Err(TurnedAway { reason: error.to_string(), is_removed });
+            }
         };
-        acquaintances.check(hello, &theirs, Some(peer.id))?;
-        peer.metadata = theirs.metadata.clone();
+        let checked = acquaintances.check(hello, &theirs, Some(peer.id));
+        // Whoever was removed is called by those who do not know it yet; that it is so is for it to hear, not for them.
+        checked.map_err(|turned_away| TurnedAway::from(turned_away.reason))?;
+        peer.metadata = theirs.metadata;
         peer.back_off = BACK_OFF_MIN;
         peer.complaint.clear();
         if let Link::Greeting(stream) = std::mem::replace(&mut peer.link, Link::Down) {
             peer.link = Link::Up(stream);
         }
-        tracing::info!(peer = peer.id.0, address = %peer.address, "link up");
+        tracing::info!(peer = peer.id.0, address = peer.address, "link up");
         self.changes.push(Change::Up(peer.id));
         Ok(())
     }
@@ -271,8 +431,28 @@ impl Peers {
         if let Some(timer) = peer.timer.take() {
             event_loop.clear_timeout(timer);
         }
+        if let Ok(address) = peer.address.parse() {
+            return self.connect(event_loop, at, address, hello);
+        }
+        let (node, address, handle) = (peer.id, peer.address.clone(), self.handle.clone());
+        let look_up = move || {
+            let result = resolve(&address).map_err(|error| format!("cannot resolve {address:?}: {error}"));
+            // The node may have stopped meanwhile.
+            let _ = handle.resolved(Resolved { node, address, result });
+        };
+        match thread::Builder::new().name("raft-resolve".to_owned()).spawn(look_up) {
+            Ok(_) => peer.link = Link::Resolving,
+            Err(error) => self.fail(event_loop, at, &error.to_string()),
+        }
+    }
+
+    fn connect<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, at: usize, address: SocketAddr, hello: &Hello)
+    where
+        T: Copy + From<Token>,
+    {
+        let peer = &mut self.peers[at];
         let token = T::from(Token(Kind::Peer(at as u32)));
-        let started = TcpStream::connect(peer.address).map_err(|error| error.to_string()).and_then(|connecting| {
+        let started = TcpStream::connect(address).map_err(|error| error.to_string()).and_then(|connecting| {
             let registered = event_loop.register_opt(&connecting, token, Interest::WRITABLE, Trigger::Level);
             registered.map(|()| connecting).map_err(|error| error.to_string())
         });
@@ -363,12 +543,16 @@ impl Peers {
         // What was meant for this link must not be sent over the next one.
         peer.outbox.clear();
         peer.wants_room = false;
+        peer.failures = peer.failures.wrapping_add(1);
         if peer.complaint != reason {
             reason.clone_into(&mut peer.complaint);
-            tracing::warn!(peer = peer.id.0, address = %peer.address, reason, "no link; trying again");
+            tracing::warn!(peer = peer.id.0, address = peer.address, reason, "no link; trying again");
         }
         if was_up {
             self.changes.push(Change::Down(peer.id));
+        }
+        if !peer.is_member && !peer.is_calling {
+            return self.remove(event_loop, at);
         }
         let token = T::from(Token(Kind::Peer(at as u32)));
         peer.timer = event_loop.timeout(token, peer.back_off).ok();
@@ -376,9 +560,8 @@ impl Peers {
     }
 }
 
-/// Looks an address up, once: `host:port`.
-fn resolve(id: NodeId, address: &str) -> Result<SocketAddr, NodeError> {
-    let unresolved = |error| NodeError::PeerAddress { id, address: address.to_owned(), error };
-    let mut found = address.to_socket_addrs().map_err(unresolved)?;
-    found.next().ok_or_else(|| unresolved(io::Error::other("the name has no address")))
+/// Looks an address up, `host:port`; there is at least one. Blocks.
+pub(super) fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    let found: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+    if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
 }

@@ -1,7 +1,5 @@
 //! What a node says of itself.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 
 use crate::{
@@ -16,7 +14,7 @@ pub struct Status {
     pub identity: Identity,
     /// Role, term, leader, indexes, requests.
     pub replica: replica::Status,
-    /// The others, in the order of their numbers.
+    /// Those whom it calls, in the order of their numbers.
     pub peers: Vec<PeerStatus>,
 }
 
@@ -25,8 +23,8 @@ pub struct Status {
 pub struct PeerStatus {
     /// The peer.
     pub id: NodeId,
-    /// Where it is called.
-    pub address: SocketAddr,
+    /// Where it is called, `host:port`.
+    pub address: String,
     /// Whether the link to it is up.
     pub connected: bool,
     /// The metadata of its last handshake; empty before the first.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::Admin;
 use super::sessions::SESSION_TTL_MS;
 use crate::types::{Message, NodeId, Proposal, SessionCommand, SessionId};
 
@@ -11,13 +12,15 @@ use crate::types::{Message, NodeId, Proposal, SessionCommand, SessionId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// What a client asks of the state machine.
+/// What a client asks of the state machine, or an operator of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
     /// A command: goes into the log and is applied by every replica.
     Write(Bytes),
     /// A query: linearizable, answered from this node's own state machine, never in the log. A majority confirms each.
     Read(Bytes),
+    /// Something about the cluster itself.
+    Admin(Admin),
     /// As `Read`, but where the leader has a lease ([`Config::lease`](crate::core::Config::lease)) nobody need be asked: as
     /// linearizable as the members' clocks are good. Where it has none, it is a `Read`.
     LeaseRead(Bytes),
@@ -41,10 +44,11 @@ pub enum Request {
 }
 
 impl Request {
-    /// What the command or the query takes, in bytes.
+    /// What the command, the query or the change takes, in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         match self {
+            Request::Admin(admin) => admin.size_bytes(),
             Request::Write(bytes) | Request::Read(bytes) | Request::LeaseRead(bytes) | Request::StaleRead(bytes) => {
                 bytes.len()
             }
@@ -68,7 +72,7 @@ pub enum Outcome {
 }
 
 /// Why a request certainly had no effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// No leader was known until the request's deadline.
     NoLeader,
@@ -97,6 +101,15 @@ pub enum Refusal {
     },
     /// The node's disk has failed; it answers nothing until it is started again.
     StorageFailed,
+    /// The node was removed from the cluster: it answers nothing any more.
+    Removed,
+    /// A change of membership or a transfer of leadership that is not possible, or not now.
+    Declined {
+        /// Why, and what to do.
+        reason: String,
+        /// Whether asking again will not help before something else has changed.
+        is_final: bool,
+    },
     /// There is no such session: it was closed, has expired, or never was. This time the command had no effect; if it had
     /// been submitted before, and nobody knows what became of it then, nobody will.
     NoSession,
@@ -179,6 +192,8 @@ impl fmt::Display for Refusal {
                 write!(f, "{size_bytes} bytes are more than the {limit_bytes} of Limits::request_bytes; had no effect")
             }
             Refusal::StorageFailed => write!(f, "this node's disk has failed; had no effect, ask another node"),
+            Refusal::Removed => write!(f, "this node was removed from the cluster; had no effect, ask another node"),
+            Refusal::Declined { reason, .. } => write!(f, "{reason}"),
             Refusal::NoSession => {
                 write!(
                     f,
@@ -228,7 +243,14 @@ pub enum PeerMessage {
         /// What.
         proposal: Proposal,
     },
-    /// Answers `Forward`.
+    /// "You lead: see to this."
+    ForwardAdmin {
+        /// The sender's number for it, unique among its lives.
+        request: u64,
+        /// What.
+        admin: Admin,
+    },
+    /// Answers `Forward` and `ForwardAdmin`.
     Forwarded {
         /// The sender's number.
         request: u64,

@@ -72,6 +72,7 @@
 //! # Ok::<(), kodiak_raft::replica::ReplicaConfigError>(())
 //! ```
 
+mod admin;
 mod effect;
 mod inline;
 mod limits;
@@ -85,6 +86,7 @@ mod snapshot;
 mod state_machine;
 mod writes;
 
+pub use admin::Admin;
 pub use effect::{Effect, Event, QueryId};
 pub use inline::Inline;
 pub use limits::{Limits, ReplicaConfig, ReplicaConfigError};

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+use super::admin::Admins;
 use super::reads::{Certainty, Reads};
 use super::requests::{Asked, Key, Origin, Pending, Requests, Stage};
 use super::snapshot::SnapshotPolicy;
@@ -37,12 +38,15 @@ pub struct Replica {
     pub(super) requests: Requests,
     pub(super) writes: Writes,
     pub(super) reads: Reads,
+    pub(super) admins: Admins,
     pub(super) snapshots: SnapshotPolicy,
     pub(super) links: BTreeSet<NodeId>,
     pub(super) effects: VecDeque<Effect>,
     /// Mixed into the numbers that other nodes see, so that an answer meant for an earlier life names nothing.
     mask: u64,
     pub(super) failed: Option<String>,
+    /// Whether this node was a member and is none any more.
+    is_removed: bool,
 }
 
 /// What a replica says of itself.
@@ -58,6 +62,8 @@ pub struct Status {
     pub pending_bytes: usize,
     /// Why the replica answers nothing any more, if its disk has failed.
     pub failed: Option<String>,
+    /// Whether this node was removed from the cluster: it answers nothing any more.
+    pub is_removed: bool,
 }
 
 impl Replica {
@@ -83,11 +89,13 @@ impl Replica {
             requests: Requests::new(),
             writes: Writes::default(),
             reads: Reads::default(),
+            admins: Admins::default(),
             snapshots: SnapshotPolicy::new(config.limits.snapshot_every_bytes),
             links: BTreeSet::new(),
             effects: VecDeque::new(),
             mask,
             failed: None,
+            is_removed: false,
         })
     }
 
@@ -96,7 +104,7 @@ impl Replica {
         self.input(now);
         if self.failed.is_some() {
             // Whoever forwards need not wait until it times out: nothing is proposed here any more.
-            if let PeerMessage::Forward { request, .. } = message {
+            if let PeerMessage::Forward { request, .. } | PeerMessage::ForwardAdmin { request, .. } = message {
                 self.answer(Origin::Peer { node: from, request }, Outcome::Refused(Refusal::StorageFailed));
             }
             return;
@@ -108,11 +116,14 @@ impl Replica {
             PeerMessage::Raft(_) => {}
             PeerMessage::Forward { request, proposal } => {
                 let origin = Origin::Peer { node: from, request };
-                if self.core.is_leader() {
+                if self.leads_for(origin) {
                     self.accept_proposal(origin, proposal);
-                } else {
-                    let leader = self.core.leader();
-                    self.answer(origin, Outcome::Refused(Refusal::NotLeader { leader }));
+                }
+            }
+            PeerMessage::ForwardAdmin { request, admin } => {
+                let origin = Origin::Peer { node: from, request };
+                if self.leads_for(origin) {
+                    self.accept(origin, Request::Admin(admin));
                 }
             }
             PeerMessage::Forwarded { request, outcome } => self.forwarded_answered(from, request, outcome),
@@ -157,11 +168,33 @@ impl Replica {
             let outcome = match pending.stage {
                 Stage::Proposed { .. } | Stage::Forwarded { .. } => Outcome::Unknown(Doubt::StorageFailed),
                 Stage::Waiting | Stage::Reading | Stage::Querying => Outcome::Refused(Refusal::StorageFailed),
+                Stage::Administering => self.admins.end_of(key, Refusal::StorageFailed, Doubt::StorageFailed),
             };
             self.finish(key, outcome);
         }
         self.reads.clear();
         self.failed = Some(reason);
+    }
+
+    /// Another node knows for certain that this one was removed from the cluster. It may have missed that itself: whoever
+    /// is removed is told no more than once.
+    pub fn handle_removed(&mut self, now: Now) {
+        self.input(now);
+        self.remove();
+    }
+
+    /// This node is no member any more, and answers nothing any more. What it has put into its log, and what the leader was
+    /// told of, may yet come to be.
+    fn remove(&mut self) {
+        if std::mem::replace(&mut self.is_removed, true) {
+            return;
+        }
+        let is_idle = |stage| matches!(stage, Stage::Waiting | Stage::Reading);
+        let idle = self.requests.iter().filter(|(_, pending)| is_idle(pending.stage)).map(|(key, _)| key);
+        for key in idle.chain(self.admins.waiting()).collect::<Vec<_>>() {
+            self.finish(key, Outcome::Refused(Refusal::Removed));
+        }
+        self.reads.clear();
     }
 
     /// There is a link to `peer` now.
@@ -196,6 +229,7 @@ impl Replica {
                 return None;
             }
             self.hand_on_writes();
+            self.hand_on_admins();
             self.ask_for_reads();
             if !self.effects.is_empty() {
                 continue;
@@ -235,6 +269,10 @@ impl Replica {
                 if matches!(event, core::Event::Changed { role, .. } if role != Role::Leader) {
                     self.refuse_forwarded_here();
                 }
+                self.admins_hear(&event);
+                if matches!(event, core::Event::Removed { .. }) {
+                    self.remove();
+                }
                 Some(Effect::Event(Event::Core(event)))
             }
         }
@@ -262,6 +300,7 @@ impl Replica {
             pending_requests: self.requests.len(),
             pending_bytes: self.requests.size_bytes(),
             failed: self.failed.clone(),
+            is_removed: self.is_removed,
         }
     }
 
@@ -292,6 +331,17 @@ impl Replica {
     fn input(&mut self, now: Now) {
         self.now = self.now.then(now);
         self.reads.wake();
+        self.admins.wake();
+    }
+
+    /// Whether this node leads; tells whoever takes it for the leader if it does not.
+    fn leads_for(&mut self, origin: Origin) -> bool {
+        let leads = self.core.is_leader();
+        if !leads {
+            let leader = self.core.leader();
+            self.answer(origin, Outcome::Refused(Refusal::NotLeader { leader }));
+        }
+        leads
     }
 
     fn accept(&mut self, origin: Origin, request: Request) {
@@ -308,6 +358,12 @@ impl Replica {
                 let size_bytes = query.len();
                 if let Some(key) = self.take_in(origin, Stage::Querying, Asked::Query(query), size_bytes) {
                     self.query(key);
+                }
+            }
+            Request::Admin(admin) => {
+                let size_bytes = admin.size_bytes();
+                if let Some(key) = self.take_in(origin, Stage::Administering, Asked::Gone, size_bytes) {
+                    self.admins.add(key, admin);
                 }
             }
         }
@@ -342,6 +398,8 @@ impl Replica {
         let full = |bound, limit: usize| Some(Refusal::Full { bound, limit: limit as u64 });
         if self.failed.is_some() {
             Some(Refusal::StorageFailed)
+        } else if self.is_removed {
+            Some(Refusal::Removed)
         } else if size_bytes > limits.request_bytes {
             let limit_bytes = limits.request_bytes as u64;
             Some(Refusal::TooLarge { size_bytes: size_bytes as u64, limit_bytes })
@@ -366,6 +424,10 @@ impl Replica {
                 Stage::Proposed { .. } | Stage::Forwarded { .. } => Outcome::Unknown(Doubt::TimedOut),
                 Stage::Waiting | Stage::Reading if self.core.leader().is_none() => Outcome::Refused(Refusal::NoLeader),
                 Stage::Waiting | Stage::Reading | Stage::Querying => Outcome::Refused(Refusal::TimedOut),
+                Stage::Administering => {
+                    let refusal = if self.core.leader().is_none() { Refusal::NoLeader } else { Refusal::TimedOut };
+                    self.admins.end_of(key, refusal, Doubt::TimedOut)
+                }
             };
             self.finish(key, outcome);
         }
@@ -386,6 +448,9 @@ impl Replica {
     pub(super) fn drop_request(&mut self, key: Key) -> Option<Origin> {
         let pending = self.requests.remove(key)?;
         self.writes.forget(pending.stage);
+        if pending.stage == Stage::Administering {
+            self.admins.forget(key);
+        }
         Some(pending.origin)
     }
 

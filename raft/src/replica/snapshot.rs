@@ -132,6 +132,7 @@ impl Replica {
         self.now = self.now.then(now);
         assert!(meta.index > self.applied, "{} is restored after {} was applied", meta.index, self.applied);
         self.writes.restored(meta);
+        self.admins_overtaken(meta);
         self.applied = meta.index;
         // What this node has proposed in earlier terms beyond the snapshot is lost; what lies before its end may be in it.
         for key in self.overtaken(meta.index) {

@@ -1,5 +1,6 @@
 //! Replicas in one place: messages arrive at once or not at all, disks are instant, time moves when a test says so.
 
+mod admin;
 mod reads;
 pub(crate) mod sessions;
 
@@ -166,7 +167,8 @@ impl Cluster {
             self.poll(place);
         }
         while let Some((from, to, message)) = self.messages.pop_front() {
-            if !self.cut.contains(&(from, to)) {
+            // A new member may be nobody yet.
+            if to < self.nodes.len() && !self.cut.contains(&(from, to)) {
                 self.nodes[to].replica.handle_message(self.now, id(from), message);
                 self.poll(to);
             }

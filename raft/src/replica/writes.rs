@@ -71,7 +71,7 @@ impl Writes {
                 self.proposed.remove(&(index, term));
             }
             Stage::Forwarded { .. } => self.forwarded -= 1,
-            Stage::Waiting | Stage::Reading | Stage::Querying => {}
+            Stage::Waiting | Stage::Reading | Stage::Querying | Stage::Administering => {}
         }
     }
 }
@@ -181,11 +181,13 @@ impl Replica {
         }
     }
 
-    /// The leader has answered a forwarded command.
+    /// The leader has answered what was forwarded to it.
     pub(super) fn forwarded_answered(&mut self, from: NodeId, request: u64, outcome: Outcome) {
         let key = self.key_of(request);
         if self.requests.get(key).is_some_and(|pending| pending.stage == Stage::Forwarded { to: from }) {
             self.finish(key, outcome);
+        } else {
+            self.admin_answered(from, key, outcome);
         }
     }
 
@@ -199,6 +201,7 @@ impl Replica {
                 Stage::Forwarded { to } if to == peer => Some(key),
                 _ => None,
             })
+            .chain(self.admins.forwarded_to(peer))
             .collect();
         for key in broken {
             self.finish(key, Outcome::Unknown(Doubt::LinkBroken));
@@ -224,6 +227,7 @@ impl Replica {
             term: entry.term,
             is_proposal: entry.payload.is_proposal(),
         }));
+        self.admins_committed(&entries);
         self.count_for_snapshot(&entries);
         Effect::Apply(entries)
     }

@@ -104,6 +104,19 @@ impl<D: Disk> Log<D> {
         Ok(true)
     }
 
+    /// Writes a snapshot from elsewhere and lets the log begin after it. For a log without entries.
+    pub(super) fn adopt(&mut self, meta: &SnapshotMeta, source: SnapshotSource) -> Result<(), StorageError> {
+        assert!(self.last_index() == Index(0), "a log that holds something has a snapshot of its own, or none");
+        let mut taking = Taking::begin(&mut self.disk, &self.identity, meta.clone(), source)?;
+        let bytes = loop {
+            if let Some(bytes) = taking.step()? {
+                break bytes;
+            }
+        };
+        self.shelf.place(&mut self.disk, taking.name(), meta.clone(), bytes)?;
+        self.begin_after(meta)
+    }
+
     /// Begins to receive a snapshot.
     pub(super) fn begin_receiving(
         &mut self,

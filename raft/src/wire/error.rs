@@ -43,6 +43,22 @@ pub enum WireError {
         /// The limit.
         limit: usize,
     },
+    /// A hello's address is longer than it may be.
+    #[error("an address of {bytes} bytes exceeds ADDRESS_BYTES_MAX ({limit} bytes)")]
+    AddressTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The other side does not let this one in.
+    #[error("turned away: {reason}")]
+    Refused {
+        /// Why, and what to do, in the other side's words.
+        reason: String,
+        /// Whether it is because this node was a member and is none any more.
+        is_removed: bool,
+    },
     /// A whole frame does not say anything that makes sense: a bug of the peer's, or of ours.
     #[error("a {what} does not make sense: {error}")]
     Malformed {

@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::message::{self, Kind};
-use super::{WireError, outcome};
+use super::{WireError, admin, outcome};
 use crate::replica::PeerMessage;
 use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::types::GroupId;
@@ -55,6 +55,11 @@ pub fn encode(group: GroupId, message: &PeerMessage, out: &mut BytesMut) -> Resu
             out.put_u8(Kind::Forwarded as u8);
             out.put_u64_le(*request);
             outcome::put(out, outcome);
+        }
+        PeerMessage::ForwardAdmin { request, admin } => {
+            out.put_u8(Kind::ForwardAdmin as u8);
+            out.put_u64_le(*request);
+            admin::put(out, admin);
         }
     }
     let bytes = out.len() - start - PREFIX_BYTES;
@@ -125,6 +130,12 @@ fn decode_payload(kind: Kind, body: Bytes) -> Result<PeerMessage, DecodeError> {
             from.finish("an outcome")?;
             Ok(PeerMessage::Forwarded { request, outcome })
         }
+        Kind::ForwardAdmin => {
+            let request = from.u64("a request's number")?;
+            let admin = admin::get(&mut from)?;
+            from.finish("a change of membership")?;
+            Ok(PeerMessage::ForwardAdmin { request, admin })
+        }
         raft => {
             let message = message::get(&mut from, raft)?;
             from.finish("a message")?;
@@ -139,6 +150,7 @@ fn payload_bytes(message: &PeerMessage) -> usize {
         PeerMessage::Raft(message) => message::payload_bytes(message),
         PeerMessage::Forward { proposal, .. } => proposal.command_bytes(),
         PeerMessage::Forwarded { outcome, .. } => outcome::payload_bytes(outcome),
+        PeerMessage::ForwardAdmin { admin, .. } => admin.size_bytes(),
     }
 }
 

@@ -60,12 +60,16 @@ kinds! {
     InstallSnapshot = 13,
     SnapshotProgress = 14,
     TimeoutNow = 15,
+    ForwardAdmin = 20,
 }
 
 impl Kind {
     /// Whether frames of this kind carry byte strings.
     pub(super) fn has_payload(self) -> bool {
-        matches!(self, Kind::AppendEntries | Kind::Forward | Kind::Forwarded | Kind::InstallSnapshot)
+        matches!(
+            self,
+            Kind::AppendEntries | Kind::Forward | Kind::Forwarded | Kind::ForwardAdmin | Kind::InstallSnapshot
+        )
     }
 
     fn of_body(body: &Body) -> Kind {
@@ -226,7 +230,7 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Body, DecodeErro
             received_bytes: from.u64("a snapshot's progress")?,
             round: from.u64("a round")?,
         },
-        Kind::Forward | Kind::Forwarded => {
+        Kind::Forward | Kind::Forwarded | Kind::ForwardAdmin => {
             return Err(DecodeError::Invalid { what: "kind of a core's message", value: kind as u64 });
         }
     })

@@ -4,9 +4,10 @@
 //! follow. All numbers are little-endian; what entries look like is said in [`storage::codec`](crate::storage::codec).
 //!
 //! ```text
-//! hello  magic "kodiak\r\n" | version u16 | length u16 | crc32c u32 |
-//!        cluster u128 | group u64 | node u64 | disk u128 | incarnation u64 | metadata ...
-//! frame  length u32 | crc32c u32 | group u64 | kind u8 | body ...
+//! hello    magic "kodiak\r\n" | version u16 | length u16 | crc32c u32 | 0 u8 |
+//!          cluster u128 | group u64 | node u64 | disk u128 | incarnation u64 | length u8 | address ... | metadata ...
+//! refusal  the same up to the checksum | 1 u8 | was removed u8 | reason ...      instead of a hello, to whom is not let in
+//! frame    length u32 | crc32c u32 | group u64 | kind u8 | body ...
 //! ```
 //!
 //! The body of a message between cores is said in `message`. A command that is forwarded is `request u64` and what
@@ -19,6 +20,7 @@
 //! The magic and the version come first and never change their places, so that nodes of any two versions can tell each
 //! other why they do not talk. Every other change of these bytes is a new [`VERSION`].
 
+mod admin;
 mod error;
 mod frame;
 mod hello;
@@ -29,4 +31,4 @@ mod tests;
 
 pub use error::WireError;
 pub use frame::{FRAME_BYTES_MAX, decode, encode};
-pub use hello::{HELLO_METADATA_BYTES_MAX, Hello, VERSION, decode_hello, encode_hello};
+pub use hello::{HELLO_METADATA_BYTES_MAX, Hello, VERSION, decode_hello, encode_hello, encode_refusal};

@@ -13,6 +13,8 @@
 //!  9 answer not kept
 //! 10 acknowledged    up to u64
 //! 11 ttl out of range   ttl u64
+//! 12 removed
+//! 13 declined        final u8 | length u32 | reason
 //! 16 timed out       perhaps with effect, as the next three
 //! 17 link broken
 //! 18 storage failed
@@ -30,6 +32,7 @@ use crate::types::{NodeId, SessionId};
 pub(super) fn payload_bytes(outcome: &Outcome) -> usize {
     match outcome {
         Outcome::Answer(answer) => answer.len(),
+        Outcome::Refused(Refusal::Declined { reason, .. }) => reason.len(),
         Outcome::Opened(_) | Outcome::Refused(_) | Outcome::Unknown(_) => 0,
     }
 }
@@ -54,7 +57,7 @@ pub(super) fn put(out: &mut BytesMut, outcome: &Outcome) {
 }
 
 fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
-    match *refusal {
+    match refusal {
         Refusal::NoLeader => out.put_u8(1),
         Refusal::NotLeader { leader } => {
             out.put_u8(2);
@@ -62,7 +65,7 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
         }
         Refusal::TimedOut => out.put_u8(3),
         Refusal::Superseded => out.put_u8(4),
-        Refusal::Full { bound, limit } => {
+        &Refusal::Full { bound, limit } => {
             out.put_u8(5);
             out.put_u8(match bound {
                 Bound::PendingRequests => 0,
@@ -73,21 +76,28 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
             });
             out.put_u64_le(limit);
         }
-        Refusal::TooLarge { size_bytes, limit_bytes } => {
+        &Refusal::TooLarge { size_bytes, limit_bytes } => {
             out.put_u8(6);
             out.put_u64_le(size_bytes);
             out.put_u64_le(limit_bytes);
         }
         Refusal::StorageFailed => out.put_u8(7),
+        Refusal::Removed => out.put_u8(12),
+        Refusal::Declined { reason, is_final } => {
+            out.put_u8(13);
+            out.put_u8(u8::from(*is_final));
+            out.put_u32_le(u32::try_from(reason.len()).expect("encode has compared it with FRAME_BYTES_MAX"));
+            out.put_slice(reason.as_bytes());
+        }
         Refusal::NoSession => out.put_u8(8),
         Refusal::AnswerNotKept => out.put_u8(9),
         Refusal::Acknowledged { up_to } => {
             out.put_u8(10);
-            out.put_u64_le(up_to);
+            out.put_u64_le(*up_to);
         }
         Refusal::TtlOutOfRange { ttl_ms } => {
             out.put_u8(11);
-            out.put_u64_le(ttl_ms);
+            out.put_u64_le(*ttl_ms);
         }
     }
 }
@@ -105,6 +115,11 @@ pub(super) fn get(from: &mut Decoder<impl Buf>) -> Result<Outcome, DecodeError> 
         5 => Refusal::Full { bound: get_bound(from)?, limit: from.u64("a bound's value")? },
         6 => Refusal::TooLarge { size_bytes: from.u64("a size")?, limit_bytes: from.u64("a limit")? },
         7 => Refusal::StorageFailed,
+        12 => Refusal::Removed,
+        13 => {
+            let is_final = from.flag("whether a refusal is final")?;
+            Refusal::Declined { reason: from.string("a reason")?, is_final }
+        }
         8 => Refusal::NoSession,
         9 => Refusal::AnswerNotKept,
         10 => Refusal::Acknowledged { up_to: from.u64("an acknowledgement")? },

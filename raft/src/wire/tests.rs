@@ -4,11 +4,11 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::replica::{Bound, Doubt, Outcome, PeerMessage, Refusal};
+use crate::replica::{Admin, Bound, Doubt, Outcome, PeerMessage, Refusal};
 use crate::storage::tests::codec::{entry, proposal};
 use crate::types::{
-    Body, Chunk, ClusterId, Configuration, DiskId, Entry, GroupId, Index, Member, Message, NodeId, Payload, Proposal,
-    SessionCommand, SessionId, SnapshotMeta, Stamp, Term,
+    Body, Chunk, ClusterId, Configuration, DiskId, Entry, GroupId, Index, Member, MemberChange, Message, NodeId,
+    Payload, Proposal, SessionCommand, SessionId, SnapshotMeta, Stamp, Term,
 };
 
 const GROUP: GroupId = GroupId(2);
@@ -84,6 +84,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         (any::<u64>(), any::<u64>())
             .prop_map(|(size_bytes, limit_bytes)| Refusal::TooLarge { size_bytes, limit_bytes }),
         Just(Refusal::StorageFailed),
+        Just(Refusal::Removed),
+        (".{0,20}", any::<bool>()).prop_map(|(reason, is_final)| Refusal::Declined { reason, is_final }),
         Just(Refusal::NoSession),
         Just(Refusal::AnswerNotKept),
         any::<u64>().prop_map(|up_to| Refusal::Acknowledged { up_to }),
@@ -98,12 +100,32 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
+fn admin() -> impl Strategy<Value = Admin> {
+    let node = || any::<u64>().prop_map(NodeId);
+    let disk = || any::<u128>().prop_map(DiskId);
+    let change = prop_oneof![
+        (node(), disk(), ".{0,20}", any::<u8>()).prop_map(|(node, disk, address, priority)| {
+            MemberChange::AddLearner { node, member: Member { disk, address, priority } }
+        }),
+        node().prop_map(MemberChange::Promote),
+        node().prop_map(MemberChange::Demote),
+        node().prop_map(MemberChange::Remove),
+        (node(), prop::option::of(disk()), prop::option::of(".{0,20}"), any::<Option<u8>>())
+            .prop_map(|(node, disk, address, priority)| MemberChange::Update { node, disk, address, priority }),
+    ];
+    prop_oneof![
+        prop::collection::vec(change, 0..4).prop_map(Admin::Change),
+        prop::option::of(1u64..).prop_map(|to| Admin::Transfer(to.map(NodeId))),
+    ]
+}
+
 fn message() -> impl Strategy<Value = PeerMessage> {
     let raft = (any::<u64>(), any::<u64>(), term(), body()).prop_map(|(from, to, term, body)| {
         PeerMessage::Raft(Message { from: NodeId(from), to: NodeId(to), term, body })
     });
     prop_oneof![
         6 => raft,
+        1 => (any::<u64>(), admin()).prop_map(|(request, admin)| PeerMessage::ForwardAdmin { request, admin }),
         1 => (any::<u64>(), proposal()).prop_map(|(request, proposal)| PeerMessage::Forward { request, proposal }),
         1 => (any::<u64>(), outcome()).prop_map(|(request, outcome)| PeerMessage::Forwarded { request, outcome }),
     ]
@@ -116,6 +138,7 @@ fn hello() -> Hello {
         node: NodeId(3),
         disk: DiskId(4),
         incarnation: 5,
+        address: "a:9".to_owned(),
         metadata: Bytes::from_static(b"client=6"),
     }
 }
@@ -198,6 +221,7 @@ proptest! {
     fn hellos_return_or_are_refused(
         numbers in any::<(u128, u64, u64, u128, u64)>(),
         metadata in prop::collection::vec(any::<u8>(), 0..=HELLO_METADATA_BYTES_MAX),
+        address in "[a-z0-9.:]{0,40}",
         at in any::<prop::sample::Index>(),
         change in 1u8..,
     ) {
@@ -208,6 +232,7 @@ proptest! {
             node: NodeId(node),
             disk: DiskId(disk),
             incarnation,
+            address,
             metadata: Bytes::from(metadata),
         };
         let mut sent = BytesMut::new();
@@ -233,6 +258,16 @@ fn strangers_are_told_why() {
     encode_hello(&hello(), &mut later).unwrap();
     later[8] = 2;
     assert_eq!(decode_hello(&mut later), Err(WireError::Version { theirs: 2, ours: 1 }));
+    for (reason, is_removed) in [("node 2 was removed: é".to_owned(), true), ("é".repeat(2000), false)] {
+        let mut refusal = BytesMut::new();
+        encode_refusal(&reason, is_removed, &mut refusal);
+        for end in 0..refusal.len() {
+            assert_eq!(decode_hello(&mut BytesMut::from(&refusal[..end])), Ok(None));
+        }
+        let told = decode_hello(&mut refusal).unwrap_err();
+        assert!(told.to_string().starts_with(&format!("turned away: {}", &reason[..20])), "{told}");
+        assert!(matches!(told, WireError::Refused { is_removed: told, .. } if told == is_removed));
+    }
 }
 
 #[test]
@@ -252,6 +287,8 @@ fn limits_are_named_before_anything_is_reserved() {
     let hello = Hello { metadata: Bytes::from(vec![0; HELLO_METADATA_BYTES_MAX + 1]), ..hello() };
     let error = encode_hello(&hello, &mut out).unwrap_err().to_string();
     assert!(error.contains("HELLO_METADATA_BYTES_MAX (1024 bytes)"), "{error}");
+    let error = encode_hello(&Hello { address: "a".repeat(256), ..self::hello() }, &mut out).unwrap_err().to_string();
+    assert!(error.contains("ADDRESS_BYTES_MAX (255 bytes)"), "{error}");
     assert_eq!(&out[..], b"before");
 }
 
@@ -346,6 +383,21 @@ fn the_bytes_on_the_wire() {
             outcome: Outcome::Refused(Refusal::NotLeader { leader: Some(NodeId(5)) }),
         },
         PeerMessage::Forwarded { request: 4, outcome: Outcome::Unknown(Doubt::LinkBroken) },
+        PeerMessage::Forwarded {
+            request: 4,
+            outcome: Outcome::Refused(Refusal::Declined { reason: "no".to_owned(), is_final: true }),
+        },
+        PeerMessage::ForwardAdmin { request: 4, admin: Admin::Transfer(Some(NodeId(5))) },
+        PeerMessage::ForwardAdmin {
+            request: 4,
+            admin: Admin::Change(vec![
+                MemberChange::AddLearner {
+                    node: NodeId(5),
+                    member: Member { disk: DiskId(6), address: "a:9".into(), priority: 7 },
+                },
+                MemberChange::Update { node: NodeId(5), disk: None, address: None, priority: Some(7) },
+            ]),
+        },
         PeerMessage::Forward { request: 4, proposal: Proposal::OpenSession { ttl_ms: 5 } },
         PeerMessage::Forward { request: 4, proposal: Proposal::SessionCommand(in_session.into()) },
         PeerMessage::Forward { request: 4, proposal: Proposal::CloseSession { session: SessionId(5) } },

@@ -1,4 +1,4 @@
-//! A small blocking client, for `raft status` and `raft demo`.
+//! A small blocking client, for the commands that ask a server.
 
 use std::{
     io::{self, Read, Write},
@@ -71,9 +71,21 @@ impl Client {
 
     /// The fields of a section of `INFO`.
     pub(crate) fn info(&mut self, section: &str) -> io::Result<Info> {
-        match self.ask(&["INFO", section])? {
+        self.fields(&["INFO", section])
+    }
+
+    /// The members of the cluster, as the node that is asked knows them.
+    pub(crate) fn members(&mut self) -> io::Result<Info> {
+        self.fields(&["RAFT", "MEMBERS"])
+    }
+
+    fn fields(&mut self, request: &[&str]) -> io::Result<Info> {
+        match self.ask(request)? {
             BytesFrame::BulkString(text) => Ok(Info(String::from_utf8_lossy(&text).into_owned())),
-            other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("INFO was answered with {other:?}"))),
+            BytesFrame::Error(error) => Err(io::Error::other(error.to_string())),
+            other => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, format!("{request:?} was answered with {other:?}")))
+            }
         }
     }
 }

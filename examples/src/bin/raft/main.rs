@@ -5,6 +5,8 @@ mod client;
 mod demo;
 mod inspect;
 mod kv;
+mod membership;
+mod recover;
 mod resp;
 mod serve;
 mod status;
@@ -29,8 +31,14 @@ enum Command {
     Serve(serve::Arguments),
     /// Prints the cluster as a table.
     Status(status::Arguments),
+    /// Lists and changes the members of the cluster.
+    Member(membership::cli::MemberArguments),
+    /// Hands leadership to another node.
+    Transfer(membership::cli::TransferArguments),
     /// Prints what a node's data folder holds, damaged or not, and changes nothing. Fails if anything is damaged.
     Inspect(inspect::Arguments),
+    /// LOSES DATA. Makes a new cluster out of one node's data folder, when a majority of the old one is lost for ever.
+    Recover(recover::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,7 +46,10 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Member(arguments) => membership::cli::member(&arguments),
+        Command::Transfer(arguments) => membership::cli::transfer(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Recover(arguments) => recover::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

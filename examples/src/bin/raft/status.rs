@@ -19,10 +19,19 @@ pub(crate) struct Arguments {
     timeout: u64,
 }
 
-const HEADINGS: [&str; 10] =
-    ["NODE", "CLIENT", "ROLE", "TERM", "LEADER", "COMMIT", "APPLIED", "FIRST", "LAST", "SNAPSHOT"];
-const FIELDS: [&str; 8] =
-    ["role", "term", "leader_id", "commit_index", "applied_index", "first_index", "last_index", "snapshot_index"];
+const HEADINGS: [&str; 11] =
+    ["NODE", "CLIENT", "ROLE", "CAPACITY", "TERM", "LEADER", "COMMIT", "APPLIED", "FIRST", "LAST", "SNAPSHOT"];
+const FIELDS: [&str; 9] = [
+    "role",
+    "capacity",
+    "term",
+    "leader_id",
+    "commit_index",
+    "applied_index",
+    "first_index",
+    "last_index",
+    "snapshot_index",
+];
 
 /// Asks the given node, and those that it names, and prints what they say.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
@@ -40,7 +49,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         infos.extend(info);
     }
     rows.sort_by_key(|(id, _)| *id);
-    print!("{}{}", table(rows.into_iter().map(|(_, row)| row).collect()), followers(&infos));
+    let rows = rows.into_iter().map(|(_, row)| row).collect();
+    print!("{}{}{}", table(rows), configuration(&infos), followers(&infos));
     Ok(())
 }
 
@@ -70,10 +80,30 @@ fn peer_row(id: &str, client: &str, raft: &str, timeout: Duration) -> (Vec<Strin
     }
 }
 
+/// Who leads, of those that say so.
+fn leader(infos: &[Info]) -> Option<&Info> {
+    let leads = |info: &&Info| info.field("role") == Some("leader");
+    infos.iter().filter(leads).max_by_key(|info| number(info.field("term")))
+}
+
+/// The members as the leader has them, or else the node that was asked first.
+fn configuration(infos: &[Info]) -> String {
+    let Some(info) = leader(infos).or(infos.first()) else { return String::new() };
+    let mut text = format!("configuration of entry {}:", info.field("configuration_index").unwrap_or("?"));
+    for (name, field) in [("voters", "voters"), ("leaving voters", "outgoing_voters"), ("learners", "learners")] {
+        if let Some(ids) = info.field(field).filter(|&ids| ids != "none" || name == "voters") {
+            text.push_str(&format!(" {name} {}", ids.replace(',', " ")));
+        }
+    }
+    if let Some(to) = info.field("transferring_to").filter(|&to| to != "none") {
+        text.push_str(&format!("; handing over to node {to}"));
+    }
+    text + "\n"
+}
+
 /// What the leader says of its followers, a line each.
 fn followers(infos: &[Info]) -> String {
-    let leads = |info: &&Info| info.field("role") == Some("leader");
-    let newest = infos.iter().filter(leads).max_by_key(|info| number(info.field("term")));
+    let newest = leader(infos);
     let mut text = String::new();
     for (name, value) in newest.into_iter().flat_map(Info::fields) {
         if let (Some(id), Some((_, known))) = (name.strip_prefix("peer_"), value.split_once(",state=")) {
@@ -104,13 +134,13 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let full = ["1", "127.0.0.1:6001", "leader", "2", "1", "10", "10", "3", "11", "8"];
+        let full = ["1", "127.0.0.1:6001", "leader", "voter", "2", "1", "10", "10", "3", "11", "8"];
         let down = ["2", "127.0.0.1:6002", "unreachable"];
         let rows = [&full[..], &down[..]].map(|row| row.iter().map(|&cell| cell.to_owned()).collect()).to_vec();
         assert_eq!(
             table(rows),
-            "NODE  CLIENT          ROLE         TERM  LEADER  COMMIT  APPLIED  FIRST  LAST  SNAPSHOT\n\
-             1     127.0.0.1:6001  leader       2     1       10      10       3      11    8\n\
+            "NODE  CLIENT          ROLE         CAPACITY  TERM  LEADER  COMMIT  APPLIED  FIRST  LAST  SNAPSHOT\n\
+             1     127.0.0.1:6001  leader       voter     2     1       10      10       3      11    8\n\
              2     127.0.0.1:6002  unreachable\n"
         );
     }

@@ -4,7 +4,7 @@
 //! The folder is not locked, so a node may be running on it: what is read then is a picture in motion, in which the last
 //! frames may look torn and a file may be gone by the time it is looked at.
 
-mod overlay;
+pub(super) mod overlay;
 mod segment;
 
 use std::fs::{self, File, TryLockError};
@@ -167,8 +167,12 @@ impl Folder {
     /// # Errors
     /// Those of [`Log::open`].
     pub fn recover(&self) -> Result<Recovered, StorageError> {
-        let disk = Overlay::new(&self.path, &self.names);
-        Log::open(disk, LogOptions::default()).map(|(_, recovered)| recovered)
+        self.open_log(LogOptions::default()).map(|(_, recovered)| recovered)
+    }
+
+    /// Opens the log; whatever that changes stays in memory.
+    pub(super) fn open_log(&self, options: LogOptions) -> Result<(Log<Overlay>, Recovered), StorageError> {
+        Log::open(Overlay::new(&self.path, &self.names), options)
     }
 }
 

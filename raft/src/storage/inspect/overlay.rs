@@ -21,7 +21,7 @@ type Shared = Rc<RefCell<Content>>;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Overlay {
+pub(in crate::storage) struct Overlay {
     names: BTreeMap<String, Shared>,
 }
 
@@ -83,7 +83,7 @@ impl Disk for Overlay {
 
 /// A file of an [`Overlay`].
 #[derive(Debug)]
-pub(super) struct OverlayFile {
+pub(in crate::storage) struct OverlayFile {
     content: Shared,
     /// The file itself, as long as nothing has been changed.
     real: Option<RealFile>,

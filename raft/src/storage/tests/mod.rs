@@ -7,6 +7,7 @@ mod failure;
 mod life;
 mod model;
 mod recycling;
+mod salvage;
 mod snapshots;
 mod steady;
 

@@ -1,12 +1,16 @@
 //! What a client may ask, by the names and rules of Redis.
 
 use bytes::Bytes;
+use kodiak_raft::replica::Admin;
 
 use super::{
     operation::{Operation, encode, set_flags},
     store::parse_integer,
 };
-use crate::resp::{Protocol, Request};
+use crate::{
+    membership,
+    resp::{Protocol, Request},
+};
 
 /// What a request comes to.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub(crate) enum Command {
     Write(Bytes),
     /// Looks at the store: needs a read index.
     Read(Bytes),
+    /// Changes the cluster itself: goes to the leader.
+    Admin(Admin),
     /// Answered by this node alone.
     Local(Local),
     /// Begins or ends a transaction.
@@ -43,6 +49,8 @@ pub(crate) enum Local {
     Echo(Vec<u8>),
     /// `INFO`, with the sections asked for (lower case); all if none.
     Info(Vec<String>),
+    /// `RAFT MEMBERS`.
+    Members,
     /// `CLIENT`, `SELECT 0`: accepted, without effect.
     Ok,
     /// `HELLO`: what kind of server this is, from now on in this protocol if one is named.
@@ -97,6 +105,7 @@ const COMMANDS: &[(&str, Arity, Parser)] = &[
         let sections = request.from(1).map(|section| String::from_utf8_lossy(section).to_lowercase());
         Ok(Command::Local(Local::Info(sections.collect())))
     }),
+    ("RAFT", AtLeast(1), membership::request::understand),
     ("HELLO", AtLeast(1), hello),
     ("CLIENT", AtLeast(2), client),
     ("SELECT", Exactly(2), |request| match argument(request, 1) {

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use kodiak_net::TcpStream;
+use kodiak_raft::replica::Admin;
 
 use super::{
     Settings,
@@ -40,6 +41,8 @@ pub(super) enum Next {
     Write(u64, Bytes),
     /// The same, for a query.
     Read(u64, Bytes),
+    /// The same, for a change of the cluster.
+    Admin(u64, Admin),
     /// Answer locally, with [`Client::reply`].
     Local(Local),
     /// Nothing now.
@@ -162,6 +165,7 @@ impl Client {
                 Step::Say(frame) => self.reply(|output| output.extend_from_slice(frame.as_bytes())),
                 Step::Run(Command::Write(bytes)) => return Next::Write(self.start(Kind::Writes), bytes),
                 Step::Run(Command::Read(bytes)) => return Next::Read(self.start(Kind::Reads), bytes),
+                Step::Run(Command::Admin(admin)) => return Next::Admin(self.start(Kind::Writes), admin),
                 Step::Run(Command::Local(Local::Quit)) => {
                     self.reply(|output| output.extend_from_slice(b"+OK\r\n"));
                     self.stop_reading();
@@ -212,7 +216,7 @@ impl Client {
     fn must_wait(&self, command: &Command) -> bool {
         let kind = match command {
             _ if self.transaction.keeps(command) => return false,
-            Command::Write(_) | Command::Transaction(Bracket::Exec) => Kind::Writes,
+            Command::Write(_) | Command::Admin(_) | Command::Transaction(Bracket::Exec) => Kind::Writes,
             Command::Read(_) => Kind::Reads,
             // What was asked before is answered in the protocol of before.
             Command::Local(Local::Hello(Some(_))) => return !self.replies.is_empty(),

@@ -8,6 +8,8 @@ use kodiak_raft::{
     types::NodeId,
 };
 
+use crate::membership::listing::{capacity, ids};
+
 /// The sections asked for; all if none is.
 pub(super) fn text(sections: &[String], status: &Status, clients: usize, uptime: Duration) -> String {
     let wanted = |name: &str| {
@@ -52,8 +54,12 @@ fn raft(status: &Status) -> String {
     line("cluster_id", &status.identity.cluster);
     line("node_id", &status.identity.node);
     line("disk_id", &status.identity.disk);
-    // A node whose disk has failed takes part in nothing, whatever it was before.
-    let role = if replica.failed.is_some() { "failed" } else { role_name(core.role) };
+    // A node whose disk has failed, or that was removed, takes part in nothing, whatever it was before.
+    let role = match role_name(core.role) {
+        _ if replica.failed.is_some() => "failed",
+        _ if replica.is_removed => "removed",
+        name => name,
+    };
     line("role", &role);
     line("term", &core.term);
     line("leader_id", &core.leader.map_or("none".to_owned(), |leader| leader.to_string()));
@@ -64,6 +70,13 @@ fn raft(status: &Status) -> String {
     line("last_index", &core.last_index);
     line("snapshot_index", &core.snapshot);
     line("receiving_snapshot", &core.receiving.map_or("no".to_owned(), |transfer| progress(&transfer)));
+    let configuration = &core.configuration;
+    line("capacity", &capacity(configuration, core.id));
+    line("configuration_index", &core.configuration_index);
+    line("voters", &ids(&configuration.voters));
+    line("outgoing_voters", &ids(&configuration.outgoing));
+    line("learners", &ids(&configuration.learners));
+    line("transferring_to", &core.transferring.map_or("none".to_owned(), |to| to.to_string()));
     line("pending_requests", &replica.pending_requests);
     line("pending_bytes", &replica.pending_bytes);
     line("ignored_messages", &core.ignored_messages);

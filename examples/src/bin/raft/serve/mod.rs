@@ -2,6 +2,7 @@
 
 mod client;
 mod info;
+mod join;
 mod server;
 mod transaction;
 
@@ -28,6 +29,16 @@ pub(crate) struct Arguments {
     /// the log knows the members.
     #[arg(long = "peer", value_name = "ID=HOST:PORT")]
     peers: Vec<Peer>,
+    /// Joins a running cluster: the clients' address of one of its nodes; more than one if that may be down. Looked at until
+    /// this node is a member.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "peers")]
+    join: Vec<String>,
+    /// With --join: stays a learner, which receives the log and does not vote, until somebody promotes it.
+    #[arg(long, requires = "join")]
+    learner: bool,
+    /// Where the other nodes reach this one, if not where --raft listens.
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise_raft: Option<String>,
     /// The cluster's name; nodes of other clusters are turned away.
     #[arg(long, default_value = "kodiak")]
     cluster: String,
@@ -100,10 +111,20 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let listener = server::listen(arguments.client)?;
     let client_address = listener.local_addr()?;
     let advertised = arguments.advertise.clone().unwrap_or_else(|| client_address.to_string());
-    let options = options(&arguments, advertised)?;
+    let mut options = options(&arguments, advertised)?;
+    let is_joining = !arguments.join.is_empty();
+    if is_joining && arguments.raft.ip().is_unspecified() && arguments.advertise_raft.is_none() {
+        return Err(
+            format!("nobody can reach {}: say with --advertise-raft where the others can", arguments.raft).into()
+        );
+    }
+    if is_joining && !join::is_born(&arguments.data)? {
+        options.join = Some(join::cluster(&arguments.join, options.id)?);
+    }
     let settings =
         Settings { max_clients: arguments.max_clients, max_request_bytes: arguments.max_request_bytes as usize };
-    server::serve(&options, settings, listener)
+    let join = is_joining.then_some(server::Join { addresses: arguments.join, as_learner: arguments.learner });
+    server::serve(&options, settings, listener, join)
 }
 
 fn options(arguments: &Arguments, advertised: String) -> Result<Options, String> {
@@ -114,6 +135,7 @@ fn options(arguments: &Arguments, advertised: String) -> Result<Options, String>
         }
     }
     options.cluster.clone_from(&arguments.cluster);
+    options.advertise.clone_from(&arguments.advertise_raft);
     options.metadata = advertised.into();
     let shortest = Duration::from_millis(arguments.election_timeout);
     options.election_timeout = (shortest, shortest * 2);

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
 use kodiak_raft::{
     node::{self, Node, Options},
-    replica::{Outcome, Request, RequestId},
+    replica::{Outcome, Refusal, Request, RequestId},
 };
 use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, SigInfo, Signal, Trigger};
 use redis_protocol::resp2::types::BorrowedFrame;
@@ -15,10 +15,11 @@ use slab::Slab;
 use super::{
     Settings,
     client::{Client, Next},
-    info,
+    info, join,
 };
 use crate::{
     kv::{Store, command::Local},
+    membership,
     resp::{self, Protocol},
 };
 
@@ -50,6 +51,8 @@ struct Waiting {
     client: u64,
     /// The client's own number for the request.
     number: u64,
+    /// Whether it asked for a change of the cluster: the state machine has no answer to that.
+    is_admin: bool,
 }
 
 struct Server {
@@ -70,8 +73,21 @@ pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>>
     TcpListener::bind(address).map_err(|error| format!("cannot listen for clients on {address}: {error}").into())
 }
 
+/// How a cluster is to be joined.
+pub(super) struct Join {
+    /// Clients' addresses of its nodes.
+    pub(super) addresses: Vec<String>,
+    /// Without a vote.
+    pub(super) as_learner: bool,
+}
+
 /// Serves until SIGINT or SIGTERM.
-pub(super) fn serve(options: &Options, settings: Settings, listener: TcpListener) -> Result<(), Box<dyn Error>> {
+pub(super) fn serve(
+    options: &Options,
+    settings: Settings,
+    listener: TcpListener,
+    join: Option<Join>,
+) -> Result<(), Box<dyn Error>> {
     let mut event_loop = Loop::new()?;
     event_loop.watch_signals(&[Signal::INT, Signal::TERM])?;
     let acceptor = Acceptor::new(listener);
@@ -83,6 +99,13 @@ pub(super) fn serve(options: &Options, settings: Settings, listener: TcpListener
         options.id,
         options.data.display()
     );
+    let joining = join.map(|join| {
+        let Join { addresses, as_learner } = join;
+        let (id, disk, raft) = (options.id, node.identity().disk, node.address().to_owned());
+        let plan = join::Plan { addresses, data: options.data.clone(), id, disk, raft, as_learner };
+        join::Joining::start(plan, &node.status(), node.handle(), event_loop.remote())
+    });
+    let joining = joining.transpose()?;
     let mut server = Server {
         node,
         acceptor,
@@ -95,7 +118,9 @@ pub(super) fn serve(options: &Options, settings: Settings, listener: TcpListener
         started: Instant::now(),
     };
     event_loop.run(&mut server)?;
-    Ok(())
+    // What still waits for the node is told that it has stopped.
+    drop(server);
+    joining.map_or(Ok(()), |joining| joining.end().map_err(Into::into))
 }
 
 impl Handler<Token, ()> for Server {
@@ -189,12 +214,16 @@ impl Server {
             let id = client.id;
             match client.next() {
                 Next::Write(number, command) => {
-                    let waiting = Waiting { slot, client: id, number };
+                    let waiting = Waiting { slot, client: id, number, is_admin: false };
                     self.submit(event_loop, waiting, Request::Write(command));
                 }
                 Next::Read(number, query) => {
-                    let waiting = Waiting { slot, client: id, number };
+                    let waiting = Waiting { slot, client: id, number, is_admin: false };
                     self.submit(event_loop, waiting, Request::Read(query));
+                }
+                Next::Admin(number, admin) => {
+                    let waiting = Waiting { slot, client: id, number, is_admin: true };
+                    self.submit(event_loop, waiting, Request::Admin(admin));
                 }
                 Next::Local(local) => {
                     let protocol = client.protocol;
@@ -217,7 +246,11 @@ impl Server {
         let Some(client) = self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client) else {
             return;
         };
-        client.answer(waiting.number, reply_of(outcome));
+        let reply = match outcome {
+            Outcome::Answer(_) if waiting.is_admin => Bytes::from_static(b"+OK\r\n"),
+            outcome => reply_of(outcome),
+        };
+        client.answer(waiting.number, reply);
         self.touched.push(waiting.slot);
     }
 
@@ -288,6 +321,10 @@ impl Server {
                 let text = info::text(sections, &self.node.status(), self.clients.len(), self.started.elapsed());
                 resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes()));
             }
+            Local::Members => {
+                let text = membership::listing::text(&self.node.status());
+                resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes()));
+            }
             Local::Ok | Local::Quit => return Bytes::from_static(b"+OK\r\n"),
             Local::EmptyMap if protocol == Protocol::Resp3 => return Bytes::from_static(b"%0\r\n"),
             Local::EmptyArray | Local::EmptyMap => return Bytes::from_static(b"*0\r\n"),
@@ -320,11 +357,14 @@ impl Server {
     }
 }
 
-/// What a client is told. `TRYAGAIN` had no effect; `UNKNOWN` may have had one.
+/// What a client is told. `TRYAGAIN` had no effect; `UNKNOWN` may have had one; `ERR` had none and asking again is in vain.
 fn reply_of(outcome: Outcome) -> Bytes {
     let error = match outcome {
         Outcome::Answer(reply) => return reply,
         Outcome::Opened(session) => format!("UNKNOWN opened session {session}, which nobody asked for"),
+        // It would be refused again.
+        Outcome::Refused(Refusal::Removed) => format!("ERR removed: {}", Refusal::Removed),
+        Outcome::Refused(Refusal::Declined { reason, is_final: true }) => format!("ERR {reason}"),
         Outcome::Refused(refusal) => format!("TRYAGAIN {refusal}"),
         Outcome::Unknown(doubt) => format!("UNKNOWN {doubt}"),
     };

@@ -63,7 +63,7 @@ impl Transaction {
                 queue.is_spoiled = true;
                 Step::Run(command)
             }
-            (Command::Local(_), Some(queue)) => {
+            (Command::Local(_) | Command::Admin(_), Some(queue)) => {
                 queue.is_spoiled = true;
                 Step::Say("-ERR only commands on keys may stand between MULTI and EXEC\r\n")
             }

@@ -1,0 +1,160 @@
+//! `raft member` and `raft transfer`: the same requests, from a shell.
+
+use std::{error::Error, net::SocketAddr, time::Duration};
+
+use clap::Subcommand;
+use redis_protocol::resp2::types::BytesFrame;
+
+use crate::client::{Client, Info};
+
+/// Flags of `raft member`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MemberArguments {
+    #[command(flatten)]
+    node: Node,
+    #[command(subcommand)]
+    order: Order,
+}
+
+/// Flags of `raft transfer`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TransferArguments {
+    #[command(flatten)]
+    node: Node,
+    /// Who shall lead; by default the voter with the highest priority that lacks least.
+    #[arg(long, value_name = "ID")]
+    to: Option<u64>,
+}
+
+/// Whom to ask.
+#[derive(Debug, clap::Args)]
+struct Node {
+    /// The clients' address of any node.
+    #[arg(long, value_name = "HOST:PORT")]
+    client: SocketAddr,
+    /// How long to wait for the outcome, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+enum Order {
+    /// Prints the members as a table.
+    List,
+    /// Adds a node as a learner: it receives the log and does not vote. ('raft serve --join' does this by itself.)
+    Add {
+        /// Its id, above every id that a member ever had.
+        id: u64,
+        /// Its --raft address.
+        address: String,
+        /// Its disk's id, 'disk_id' of its INFO raft.
+        disk: String,
+    },
+    /// Gives a learner a vote, once it has nearly everything.
+    Promote {
+        /// The learner.
+        id: u64,
+    },
+    /// Takes a voter's vote away; it goes on receiving the log.
+    Demote {
+        /// The voter.
+        id: u64,
+    },
+    /// Removes a member for ever: its id is never used again.
+    Remove {
+        /// The member.
+        id: u64,
+    },
+    /// Promotes one member and removes another, in one step.
+    Replace {
+        /// Who leaves.
+        old: u64,
+        /// Who takes its vote: a learner.
+        new: u64,
+    },
+    /// Says where a member is reached now that it has moved.
+    Address {
+        /// The member.
+        id: u64,
+        /// Its new --raft address.
+        address: String,
+    },
+    /// Says how much a member should lead: leadership goes to the highest priority.
+    Priority {
+        /// The member.
+        id: u64,
+        /// From 0, the default, to 255.
+        priority: u8,
+    },
+}
+
+/// Runs `raft member`.
+pub(crate) fn member(arguments: &MemberArguments) -> Result<(), Box<dyn Error>> {
+    let text = |number: &u64| number.to_string();
+    let request = match &arguments.order {
+        Order::List => return list(&arguments.node),
+        Order::Add { id, address, disk } => vec!["ADD".to_owned(), text(id), address.clone(), disk.clone()],
+        Order::Promote { id } => vec!["PROMOTE".to_owned(), text(id)],
+        Order::Demote { id } => vec!["DEMOTE".to_owned(), text(id)],
+        Order::Remove { id } => vec!["REMOVE".to_owned(), text(id)],
+        Order::Replace { old, new } => vec!["REPLACE".to_owned(), text(old), text(new)],
+        Order::Address { id, address } => vec!["ADDRESS".to_owned(), text(id), address.clone()],
+        Order::Priority { id, priority } => vec!["PRIORITY".to_owned(), text(id), priority.to_string()],
+    };
+    order(&arguments.node, &request)?;
+    list(&arguments.node)
+}
+
+/// Runs `raft transfer`.
+pub(crate) fn transfer(arguments: &TransferArguments) -> Result<(), Box<dyn Error>> {
+    let mut request = vec!["TRANSFER".to_owned()];
+    request.extend(arguments.to.map(|id| id.to_string()));
+    order(&arguments.node, &request)?;
+    match arguments.to {
+        Some(to) => println!("node {to} leads"),
+        None => println!("another node leads"),
+    }
+    Ok(())
+}
+
+fn connect(node: &Node) -> Result<Client, Box<dyn Error>> {
+    let unreachable = |error| format!("cannot ask the node at {}: {error}", node.client);
+    Ok(Client::connect(node.client, Duration::from_millis(node.timeout)).map_err(unreachable)?)
+}
+
+/// Asks for something and waits until it is done.
+fn order(node: &Node, request: &[String]) -> Result<(), Box<dyn Error>> {
+    let words: Vec<&str> = std::iter::once("RAFT").chain(request.iter().map(String::as_str)).collect();
+    let unknown = |error| {
+        format!("no answer from the node at {}: {error}; what was asked may or may not come to be", node.client)
+    };
+    match connect(node)?.ask(&words).map_err(unknown)? {
+        BytesFrame::SimpleString(_) => Ok(()),
+        BytesFrame::Error(error) => Err(error.to_string().into()),
+        other => Err(format!("an answer that makes no sense: {other:?}").into()),
+    }
+}
+
+fn list(node: &Node) -> Result<(), Box<dyn Error>> {
+    print!("{}", table(&connect(node)?.members()?));
+    Ok(())
+}
+
+/// A line each.
+fn table(members: &Info) -> String {
+    let mut text = format!("{:>6}  {:<22}  {:<22}  {:<32}  PRIORITY\n", "NODE", "CAPACITY", "RAFT", "DISK");
+    for (name, value) in members.fields() {
+        let Some(id) = name.strip_prefix("member_") else { continue };
+        let part = |key: &str| value.split(',').find_map(|part| part.strip_prefix(key)).unwrap_or("?");
+        let (capacity, raft, disk, priority) = (part("capacity="), part("raft="), part("disk="), part("priority="));
+        text.push_str(&format!("{id:>6}  {capacity:<22}  {raft:<22}  {disk:<32}  {priority}\n"));
+    }
+    let field = |name| members.field(name).unwrap_or("?");
+    text.push_str(&format!(
+        "configuration of entry {}, committed: {}; the next id must be above {}\n",
+        field("configuration_index"),
+        field("configuration_committed"),
+        field("highest_id")
+    ));
+    text
+}

@@ -1,0 +1,221 @@
+//! Changing a running cluster, as its operators do: real processes that join, leave, move and are lost.
+
+mod support;
+
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::Instant,
+};
+
+use support::{Client, Cluster, PATIENCE, raft};
+
+/// Counts up a key until told to stop; says how many were acknowledged and how many may or may not have happened.
+fn count_up(mut client: Client, key: &str, stop: &AtomicBool, progress: &AtomicU64) -> (u64, u64) {
+    let (mut acknowledged, mut unsure) = (0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        let said = client.ask(&["INCR", key]);
+        match said {
+            _ if said.starts_with("(integer)") => acknowledged += 1,
+            _ if said.starts_with("UNKNOWN") => unsure += 1,
+            _ => assert!(said.starts_with("TRYAGAIN"), "{said}"),
+        }
+        progress.store(acknowledged, Ordering::Relaxed);
+    }
+    (acknowledged, unsure)
+}
+
+/// Runs `meanwhile` under writes through a node, and checks that each took effect once, as far as can be known.
+fn under_writes(cluster: &mut Cluster, through: u64, meanwhile: impl FnOnce(&mut Cluster)) -> u64 {
+    let (stop, progress) = (AtomicBool::new(false), AtomicU64::new(0));
+    let client = cluster.client(through);
+    let (acknowledged, unsure) = thread::scope(|scope| {
+        let writer = scope.spawn(|| count_up(client, "n", &stop, &progress));
+        meanwhile(cluster);
+        // Some more, with the cluster as it is now.
+        let (begun, deadline) = (progress.load(Ordering::Relaxed), Instant::now() + PATIENCE);
+        while progress.load(Ordering::Relaxed) < begun + 10 && !writer.is_finished() {
+            assert!(Instant::now() < deadline, "writes have come to a stop");
+            thread::yield_now();
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    let n: u64 = cluster.client(through).insist(&["GET", "n"]).parse().unwrap();
+    assert!((acknowledged..=acknowledged + unsure).contains(&n), "{n} for {acknowledged} and perhaps {unsure} more");
+    n
+}
+
+/// A `raft` command that must succeed, and what it prints.
+fn run(arguments: &[&str]) -> String {
+    let output = raft().args(arguments).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+#[test]
+fn a_cluster_grows_from_one_to_three_to_five_under_writes() {
+    let mut cluster = Cluster::start(1);
+    let n = under_writes(&mut cluster, 1, |cluster| {
+        for (voters, new) in [("1,2,3", [2, 3]), ("1,2,3,4,5", [4, 5])] {
+            // Each through another node; the first of these only knows the way to the leader.
+            new.iter().for_each(|&id| cluster.join(id, id / 2, &[]).unwrap());
+            for id in 1..=new[1] {
+                cluster.wait_for(id, "voters", voters);
+                cluster.wait_for(id, "learners", "none");
+            }
+        }
+    });
+    // Started again with the flags of their first day, they are what they have become.
+    cluster.kill(4);
+    cluster.restart(4).unwrap();
+    for id in 1..=5 {
+        assert_eq!(cluster.client(id).insist(&["GET", "n"]), n.to_string(), "node {id}");
+    }
+    // Five can lose two, the leader and the founder among them.
+    let leader = cluster.leader();
+    cluster.kill(leader);
+    cluster.kill(if leader == 1 { 2 } else { 1 });
+    let left = *cluster.nodes.keys().next().unwrap();
+    assert_eq!(cluster.client(left).insist(&["INCR", "n"]), format!("(integer) {}", n + 1));
+}
+
+#[test]
+fn a_follower_is_removed_then_the_leader_and_each_says_so() {
+    let mut cluster = Cluster::start(3);
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    let other = 6 - leader - follower;
+    assert_eq!(cluster.client(other).insist(&["SET", "k", "v"]), "OK");
+    // One that is down when it is removed hears of it when it comes back.
+    cluster.kill(follower);
+    let client = cluster.nodes[&other].client.to_string();
+    let said = run(&["member", "--client", &client, "remove", &follower.to_string()]);
+    assert!(!said.contains(&cluster.raft_address(follower)), "{said}");
+    cluster.restart(follower).unwrap();
+    cluster.wait_for(follower, "role", "removed");
+    let said = cluster.client(follower).ask(&["GET", "k"]);
+    assert!(said.starts_with("ERR removed"), "{said}");
+    assert!(cluster.log_of(follower).contains("was removed from the cluster"));
+    // The leader hears of its own removal as it is committed, and another leads.
+    assert_eq!(cluster.client(other).insist(&["RAFT", "REMOVE", &leader.to_string()]), "OK");
+    cluster.wait_for(leader, "role", "removed");
+    cluster.wait_for(other, "role", "leader");
+    cluster.wait_for(other, "voters", &other.to_string());
+    assert!(cluster.client(leader).ask(&["SET", "k", "w"]).starts_with("ERR removed"));
+    assert_eq!(cluster.client(other).insist(&["GET", "k"]), "v");
+    let said = cluster.client(other).ask(&["RAFT", "REMOVE", &other.to_string()]);
+    assert!(said.starts_with("ERR no voter would be left"), "{said}");
+    let said = cluster.client(other).ask(&["RAFT", "ADD", &leader.to_string(), "127.0.0.1:1", "1"]);
+    assert!(said.starts_with("ERR a new member's id must be above 3"), "{said}");
+}
+
+#[test]
+fn a_wiped_node_is_refused_under_its_old_id_and_replaced_under_a_new_one() {
+    let mut cluster = Cluster::start(3);
+    assert_eq!(cluster.client(1).insist(&["SET", "k", "v"]), "OK");
+    let deadline = Instant::now() + PATIENCE;
+    for id in 1..=3 {
+        // The founders have learnt each other's disks, and the log knows them.
+        let mut client = cluster.client(id);
+        while client.ask(&["RAFT", "MEMBERS"]).contains("disk=00000000000000000000000000000000") {
+            assert!(Instant::now() < deadline, "{}", client.ask(&["RAFT", "MEMBERS"]));
+        }
+    }
+    let wiped = cluster.follower();
+    let others: Vec<u64> = (1..=3).filter(|&id| id != wiped).collect();
+    cluster.kill(wiped);
+    fs::remove_dir_all(cluster.data(wiped)).unwrap();
+    // Nobody remembers it but the log.
+    others.iter().for_each(|&id| cluster.kill(id));
+    others.iter().for_each(|&id| cluster.restart(id).unwrap());
+    cluster.restart(wiped).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !cluster.log_of(wiped).contains("its promises are lost with its old disk") {
+        assert!(Instant::now() < deadline, "{}", cluster.log_of(wiped));
+    }
+    cluster.kill(wiped);
+    fs::remove_dir_all(cluster.data(wiped)).unwrap();
+    // Nor may it join under its old id: nothing is made then.
+    let said = cluster.join(wiped, others[0], &[]).unwrap_err();
+    assert!(said.contains("ids are never used again, so choose one above 3"), "{said}");
+    assert!(!cluster.data(wiped).exists());
+    cluster.join(4, others[1], &["--learner"]).unwrap();
+    cluster.wait_for(4, "capacity", "learner");
+    let (old, client) = (wiped.to_string(), cluster.nodes[&others[0]].client.to_string());
+    // Not before it has nearly everything; that is waited for.
+    let said = run(&["member", "--client", &client, "replace", &old, "4"]);
+    let voters = format!("{},{},4", others[0], others[1]);
+    assert!(said.contains("the next id must be above 4"), "{said}");
+    cluster.wait_for(4, "voters", &voters);
+    cluster.wait_for(4, "outgoing_voters", "none");
+    assert_eq!(cluster.client(4).insist(&["GET", "k"]), "v");
+}
+
+#[test]
+fn leadership_is_handed_over_on_command_and_nothing_is_lost() {
+    let mut cluster = Cluster::start(3);
+    assert_eq!(cluster.client(1).insist(&["DEL", "n"]), "(integer) 0");
+    let writes_through = cluster.follower();
+    under_writes(&mut cluster, writes_through, |cluster| {
+        for _ in 0..3 {
+            let (leader, follower) = (cluster.leader(), cluster.follower());
+            let asked = cluster.nodes[&follower].client.to_string();
+            let said = run(&["transfer", "--client", &asked, "--to", &follower.to_string()]);
+            assert!(said.starts_with(&format!("node {follower} leads")), "{said}");
+            assert_ne!(cluster.leader(), leader);
+        }
+    });
+    let leader = cluster.leader();
+    let said = cluster.client(leader).ask(&["RAFT", "TRANSFER", &leader.to_string()]);
+    assert!(said.starts_with(&format!("ERR node {leader} leads already")), "{said}");
+    assert_eq!(cluster.client(leader).ask(&["RAFT", "TRANSFER"]), "OK");
+    assert_ne!(cluster.leader(), leader);
+    // Who has the highest priority gets leadership without being asked to.
+    let follower = cluster.follower();
+    assert_eq!(cluster.client(leader).insist(&["RAFT", "PRIORITY", &follower.to_string(), "9"]), "OK");
+    cluster.wait_for(follower, "role", "leader");
+}
+
+#[test]
+fn what_is_left_of_a_lost_majority_founds_a_new_cluster() {
+    let mut cluster = Cluster::start_with(3, &["--snapshot-every", "4096", "--segment", "8192"]);
+    let value = |n: u64| format!("{n:0100}");
+    let mut client = cluster.client(cluster.leader());
+    for n in 0..150 {
+        assert_eq!(client.insist(&["SET", &format!("key-{n}"), &value(n)]), "OK");
+    }
+    let survivor = cluster.follower();
+    // It has everything.
+    assert_eq!(cluster.client(survivor).insist(&["GET", "key-149"]), value(149));
+    (1..=3).for_each(|id| cluster.kill(id));
+    let (old, new) = (cluster.data(survivor), cluster.data(4));
+    let (old, new) = (old.display().to_string(), new.display().to_string());
+    let mut arguments = vec!["recover", "--data", &old, "--into", &new, "--id", "4", "--raft", "127.0.0.1:1"];
+    let hesitating = raft().args(&arguments).output().unwrap();
+    assert!(!hesitating.status.success() && !cluster.data(4).exists());
+    assert!(String::from_utf8_lossy(&hesitating.stderr).contains("--accept-data-loss"));
+    arguments.push("--accept-data-loss");
+    let said = run(&arguments);
+    assert!(said.contains("LOST: whatever the others had"), "{said}");
+
+    cluster.start_as(4, Vec::new()).unwrap();
+    cluster.wait_for(4, "role", "leader");
+    // Its port could not be known before: say where it is now.
+    let address = cluster.raft_address(4);
+    assert_eq!(cluster.client(4).insist(&["RAFT", "ADDRESS", "4", &address]), "OK");
+    cluster.join(5, 4, &[]).unwrap();
+    cluster.join(6, 4, &[]).unwrap();
+    cluster.wait_for(5, "voters", "4,5,6");
+    cluster.wait_for(6, "voters", "4,5,6");
+    // What is left of the old cluster belongs to another one.
+    cluster.restart(survivor).unwrap();
+    cluster.kill(4);
+    let mut client = cluster.client(5);
+    for n in 0..150 {
+        assert_eq!(client.insist(&["GET", &format!("key-{n}")]), value(n));
+    }
+    assert_eq!(client.insist(&["DBSIZE"]), "(integer) 150");
+    assert_eq!(cluster.client(survivor).info("leader_id").unwrap(), "none");
+}

@@ -1,0 +1,194 @@
+//! Changes of membership and transfers of leadership: who is told what, and when.
+
+use super::*;
+use crate::types::{DiskId, MemberChange};
+
+fn change(changes: &[MemberChange]) -> Request {
+    Request::Admin(Admin::Change(changes.to_vec()))
+}
+
+fn transfer(to: Option<usize>) -> Request {
+    Request::Admin(Admin::Transfer(to.map(id)))
+}
+
+fn add(place: u64) -> MemberChange {
+    let member = Member { disk: DiskId(place.into()), address: format!("host:{place}"), priority: 0 };
+    MemberChange::AddLearner { node: NodeId(place), member }
+}
+
+fn done() -> Outcome {
+    Outcome::Answer(Bytes::new())
+}
+
+/// The reason, and whether it is final, of the only reply.
+fn declined(replies: &[(u64, Outcome)]) -> (&str, bool) {
+    match replies {
+        [(_, Outcome::Refused(Refusal::Declined { reason, is_final }))] => (reason, *is_final),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn voters(cluster: &Cluster, place: usize) -> Vec<u64> {
+    cluster.nodes[place].replica.core().configuration().voters.iter().map(|node| node.0).collect()
+}
+
+#[test]
+fn any_node_can_be_asked_and_what_stands_in_the_way_is_waited_for() {
+    let mut cluster = Cluster::led_by(0, 4, Limits::default());
+    // All at once, at three nodes: one after the other is made.
+    cluster.submit(1, 10, change(&[MemberChange::Demote(id(3))]));
+    cluster.submit(2, 11, change(&[MemberChange::Remove(id(2))]));
+    cluster.submit(0, 12, change(&[add(9)]));
+    cluster.run();
+    assert_eq!(cluster.take_replies(1), [(10, done())]);
+    assert_eq!(cluster.take_replies(0), [(12, done())]);
+    assert_eq!(voters(&cluster, 0), [1, 2]);
+    // Who removes itself through itself hears of it, or at least not that it was refused.
+    let replies = cluster.take_replies(2);
+    assert!(matches!(replies[..], [(11, Outcome::Answer(_))] | []), "{replies:?}");
+}
+
+#[test]
+fn a_joint_change_is_answered_when_it_is_left_and_that_is_committed() {
+    let mut cluster = Cluster::led_by(0, 5, Limits::default());
+    cluster.submit(0, 10, change(&[MemberChange::Remove(id(3)), MemberChange::Remove(id(4))]));
+    cluster.poll(0);
+    assert!(cluster.nodes[0].replica.core().configuration().is_joint());
+    while let Some((from, to, message)) = cluster.messages.pop_front() {
+        cluster.nodes[to].replica.handle_message(cluster.now, id(from), message);
+        cluster.poll(to);
+        let core = cluster.nodes[0].replica.core();
+        if !cluster.nodes[0].replies.is_empty() {
+            assert!(!core.configuration().is_joint() && core.configuration_index() <= core.commit());
+        }
+    }
+    assert_eq!(cluster.take_replies(0), [(10, done())]);
+    assert_eq!(voters(&cluster, 0), [1, 2, 3]);
+}
+
+#[test]
+fn what_is_impossible_is_refused_at_once_and_what_may_become_possible_at_the_deadline() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    cluster.submit(1, 10, change(&[MemberChange::Remove(NodeId(9))]));
+    cluster.run();
+    let replies = cluster.take_replies(1);
+    let (reason, is_final) = declined(&replies);
+    assert!(reason.contains("node 9 is not a member") && is_final, "{reason}");
+    cluster.submit(0, 11, change(&[add(9)]));
+    cluster.run();
+    assert_eq!(cluster.take_replies(0), [(11, done())]);
+    // Nobody has ever heard of the learner: it may yet come.
+    cluster.messages.clear();
+    cluster.submit(0, 12, change(&[MemberChange::Promote(NodeId(9))]));
+    let deadline = cluster.now.monotonic.after(Duration::from_secs(5));
+    cluster.poll(0);
+    assert!(cluster.take_replies(0).is_empty());
+    cluster.now.monotonic = deadline;
+    let now = cluster.now;
+    cluster.nodes[0].replica.handle_timeout(now);
+    cluster.poll(0);
+    let replies = cluster.take_replies(0);
+    let (reason, is_final) = declined(&replies);
+    assert!(reason.contains("node 9 has not answered") && !is_final, "{reason}");
+}
+
+#[test]
+fn a_change_that_a_new_leader_replaces_is_refused_and_one_whose_leader_is_cut_off_is_unknown() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    cluster.isolate(0);
+    cluster.submit(0, 10, change(&[MemberChange::Demote(id(2))]));
+    cluster.run();
+    // The other two go on without it.
+    let mut cluster = cluster.elect(1);
+    cluster.submit(1, 11, write("a"));
+    cluster.run();
+    assert!(cluster.take_replies(0).is_empty());
+    cluster.cut.clear();
+    cluster.pass(Duration::from_millis(400), &[1]);
+    assert_eq!(cluster.take_replies(0), [(10, Outcome::Refused(Refusal::Superseded))]);
+    assert_eq!(voters(&cluster, 0), [1, 2, 3]);
+
+    cluster.cut.insert((1, 2));
+    cluster.submit(2, 12, change(&[MemberChange::Demote(id(0))]));
+    cluster.run();
+    let now = cluster.now;
+    cluster.nodes[2].replica.handle_disconnected(now, id(1));
+    cluster.run();
+    assert_eq!(cluster.take_replies(2), [(12, Outcome::Unknown(Doubt::LinkBroken))]);
+}
+
+#[test]
+fn a_transfer_is_answered_when_its_target_leads_and_writes_wait_meanwhile() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    cluster.submit(2, 10, transfer(Some(1)));
+    cluster.submit(0, 11, write("a"));
+    cluster.submit(2, 12, write("b"));
+    cluster.run();
+    assert!(cluster.nodes[1].replica.core().is_leader());
+    cluster.pass(Duration::from_millis(60), &[1]);
+    // Where the transfer was asked for it is answered by the old leader, which is the last thing that one does.
+    let replies = cluster.take_replies(2);
+    assert!(replies.contains(&(10, done())), "{replies:?}");
+    assert_eq!(cluster.take_replies(0), [(11, answer("a"))]);
+    // To itself, or to nobody that could.
+    cluster.submit(1, 13, transfer(Some(1)));
+    cluster.run();
+    let replies = cluster.take_replies(1);
+    assert!(declined(&replies).1, "{replies:?}");
+    cluster.submit(1, 14, transfer(None));
+    cluster.run();
+    assert_eq!(cluster.take_replies(1), [(14, done())]);
+}
+
+#[test]
+fn a_transfer_that_fails_or_is_replaced_is_refused_and_its_leader_leads_on() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    cluster.cut.insert((0, 1));
+    cluster.submit(0, 10, transfer(Some(1)));
+    cluster.submit(0, 11, write("a"));
+    cluster.run();
+    cluster.pass(Duration::from_millis(600), &[0]);
+    let replies = cluster.take_replies(0);
+    assert!(replies.contains(&(11, answer("a"))), "{replies:?}");
+    let failed: Vec<_> = replies.into_iter().filter(|(number, _)| *number == 10).collect();
+    assert!(declined(&failed).0.contains("has not taken over in time"), "{failed:?}");
+    cluster.submit(0, 12, transfer(Some(1)));
+    cluster.submit(0, 13, transfer(Some(2)));
+    cluster.run();
+    let replies = cluster.take_replies(0);
+    assert!(replies.contains(&(13, done())), "{replies:?}");
+    let replaced: Vec<_> = replies.into_iter().filter(|(number, _)| *number == 12).collect();
+    assert!(declined(&replaced).0.contains("replaced by one to node 3"), "{replaced:?}");
+}
+
+#[test]
+fn a_removed_node_answers_nothing_any_more_and_says_why() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    // It misses its removal.
+    cluster.isolate(2);
+    cluster.submit(0, 10, change(&[MemberChange::Remove(id(2))]));
+    cluster.run();
+    assert_eq!(cluster.take_replies(0), [(10, done())]);
+    cluster.submit(2, 11, read());
+    cluster.submit(2, 12, write("a"));
+    let now = cluster.now;
+    cluster.nodes[2].replica.handle_disconnected(now, id(0));
+    cluster.submit(2, 13, change(&[MemberChange::Promote(id(2))]));
+    cluster.submit(2, 14, write("b"));
+    cluster.poll(2);
+    // Somebody tells it.
+    cluster.nodes[2].replica.handle_removed(now);
+    cluster.nodes[2].replica.handle_removed(now);
+    cluster.submit(2, 15, read());
+    cluster.poll(2);
+    assert!(cluster.nodes[2].replica.status().is_removed);
+    let replies = cluster.take_replies(2);
+    for number in [11, 13, 14, 15] {
+        assert!(replies.contains(&(number, Outcome::Refused(Refusal::Removed))), "{number}: {replies:?}");
+    }
+    // A leader that is removed hears of it as it is committed.
+    cluster.submit(1, 16, change(&[MemberChange::Remove(id(0))]));
+    cluster.run();
+    assert_eq!(cluster.take_replies(1), [(16, done())]);
+    assert!(cluster.nodes[0].replica.status().is_removed && cluster.nodes[1].replica.core().is_leader());
+}

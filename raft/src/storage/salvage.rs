@@ -1,0 +1,214 @@
+//! A new cluster out of what one node of a lost one has on its disk.
+//!
+//! When a majority is gone for ever, nobody can know what it had acknowledged. What is left can only found a *new* cluster:
+//! with an id of its own, so that no member of the old one can ever talk to it, and one voter, this node.
+//!
+//! ```text
+//! old   snapshot ..40, configuration {1 2 3}   41 42 [configuration {1 2 4}] 44 45     term 7
+//! new   snapshot ..40, configuration {1}       41 42 [nothing]               44 45     term 8, founding configuration {1}
+//! ```
+//!
+//! Commands keep their places, so the state machine (and who remembers an index) sees what it would have seen. The old
+//! configurations do not come along: whoever joins the new cluster must not even for a moment believe in members that it
+//! has never had.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::inspect::Folder;
+use super::inspect::overlay::Overlay;
+use super::real_disk::{LOCK_NAME, open_snapshot};
+use super::{Log, LogOptions, RealDisk, Recovered, SnapshotSource, StorageError};
+use crate::core::Fetch;
+use crate::types::{
+    Configuration, Entries, Entry, HardState, Identity, Index, Member, Payload, SnapshotMeta, Term, Write,
+};
+
+/// Entries are read and written in pieces of so many bytes.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// What is salvaged, and into what.
+#[derive(Clone, Debug)]
+pub struct Salvage {
+    /// The folder of the lost cluster's node. It is only read.
+    pub from: PathBuf,
+    /// The folder to be made. It must not exist, or be empty.
+    pub into: PathBuf,
+    /// Who the new node is. Cluster and disk must be new; the group is the old one's, whatever stands here.
+    pub identity: Identity,
+    /// Where the others will reach it, `host:port`.
+    pub address: String,
+    /// Settings of the new log.
+    pub log: LogOptions,
+}
+
+/// What has come over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Salvaged {
+    /// Whose it was.
+    pub from: Identity,
+    /// Who has it now.
+    pub identity: Identity,
+    /// The configuration that was in force.
+    pub configuration: Configuration,
+    /// The last entry, which has come over like all before it.
+    pub last: (Index, Term),
+    /// The new node's term.
+    pub term: Term,
+}
+
+/// Why nothing was salvaged. The old folder is as it was; there is no new one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SalvageError {
+    /// A node runs on the old folder.
+    #[error("a node runs on {}: stop it first, and be sure that the majority of its cluster is lost for ever", .0.display())]
+    InUse(PathBuf),
+    /// The old folder's log cannot be opened.
+    #[error(
+        "nothing can be recovered from {}: {error}. Recover from the folder of another member, the one whose log ends last \
+         (look at each with 'raft inspect'), or from a backup", .from.display()
+    )]
+    Old {
+        /// The folder.
+        from: PathBuf,
+        /// What is wrong with it.
+        error: StorageError,
+    },
+    /// The new folder holds something.
+    #[error("{} is not empty: give a folder that does not exist yet", .0.display())]
+    NotEmpty(PathBuf),
+    /// An earlier attempt did not come to its end.
+    #[error("{} is what an attempt that was cut short has left: remove it and recover again", .0.display())]
+    LeftOver(PathBuf),
+    /// The new folder cannot be made.
+    #[error("cannot write {}: {error}. There is no new node; remove what there is of it and recover again", .into.display())]
+    New {
+        /// The folder.
+        into: PathBuf,
+        /// Why not.
+        error: StorageError,
+    },
+    /// The system refused to list, make or rename a folder.
+    #[error("{}: {error}", .path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+impl Salvage {
+    /// Makes the new folder. It has its name only once it is whole and durable, so a node cannot be started on a part of it.
+    ///
+    /// # Errors
+    /// See [`SalvageError`].
+    pub fn run(&self) -> Result<Salvaged, SalvageError> {
+        let _lock = self.lock_old()?;
+        let part = self.check_new()?;
+        let old = |error| SalvageError::Old { from: self.from.clone(), error };
+        let folder = Folder::open(&self.from).map_err(|error| io_error(&self.from, error))?;
+        let (mut log, recovered) = folder.open_log(self.log).map_err(old)?;
+        let identity = Identity { group: recovered.identity.group, ..self.identity };
+        let founding = alone(&identity, &self.address, recovered.saved.configuration());
+        let term = recovered.saved.hard_state.term.next();
+        let new = |error| SalvageError::New { into: part.clone(), error };
+
+        let disk = RealDisk::open(&part).map_err(|error| io_error(&part, error))?;
+        let mut copy = Log::create(disk, &identity, &founding, self.log).map_err(new)?;
+        let hard_state = Some(HardState { term, vote: None });
+        copy.append(&Write { sequence: 0, hard_state, truncate_from: None, entries: Entries::default() })
+            .map_err(new)?;
+        if let Some(meta) = &recovered.saved.snapshot {
+            let content = open_snapshot(&self.from, meta.index).map_err(old)?;
+            let meta = SnapshotMeta { configuration: founding, ..meta.clone() };
+            copy.adopt(&meta, SnapshotSource::new(content)).map_err(new)?;
+        }
+        while copy.last_index() < recovered.saved.terms.last_index() {
+            let entries = next_entries(&mut log, copy.last_index().next()).map_err(old)?;
+            copy.append(&Write { sequence: 0, hard_state: None, truncate_from: None, entries: entries.into() })
+                .map_err(new)?;
+        }
+        copy.sync().and_then(|()| copy.mark()).map_err(new)?;
+        drop(copy);
+        self.give_name(&part)?;
+        Ok(salvaged(&recovered, identity, term))
+    }
+
+    /// Keeps a node from starting on the old folder meanwhile. Nothing is written for that.
+    fn lock_old(&self) -> Result<Option<File>, SalvageError> {
+        let path = self.from.join(LOCK_NAME);
+        let lock = match File::open(&path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error(&path, error)),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Err(SalvageError::InUse(self.from.clone())),
+            Err(TryLockError::Error(error)) => Err(io_error(&path, error)),
+        }
+    }
+
+    /// The name that the new folder has while it is being made.
+    fn check_new(&self) -> Result<PathBuf, SalvageError> {
+        match fs::read_dir(&self.into) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Err(SalvageError::NotEmpty(self.into.clone()));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error(&self.into, error)),
+        }
+        let mut name = self.into.file_name().unwrap_or_default().to_owned();
+        name.push(".recovering");
+        let part = self.into.with_file_name(name);
+        if part.exists() { Err(SalvageError::LeftOver(part)) } else { Ok(part) }
+    }
+
+    fn give_name(&self, part: &Path) -> Result<(), SalvageError> {
+        // An empty folder may be renamed over.
+        fs::rename(part, &self.into).map_err(|error| io_error(&self.into, error))?;
+        let parent = self.into.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(|error| io_error(parent, error))
+    }
+}
+
+/// The configuration with this node as the only member.
+fn alone(identity: &Identity, address: &str, old: &Configuration) -> Configuration {
+    let member = Member { disk: identity.disk, address: address.to_owned(), priority: 0 };
+    let founding = Configuration::of_voters([(identity.node, member)]);
+    // Machines of the old cluster will join the new one: under new ids, so that nobody mistakes one for the other.
+    let highest_id = founding.highest_id.max(old.highest_id);
+    Configuration { highest_id, ..founding }
+}
+
+/// Entries from `from` on, at least one, without configurations.
+fn next_entries(log: &mut Log<Overlay>, from: Index) -> Result<Vec<Entry>, StorageError> {
+    let mut entries = log.read(&Fetch { id: 0, from, to: Index(u64::MAX), limit_bytes: BATCH_BYTES })?;
+    assert!(!entries.is_empty(), "entry {from} is before the log's last one");
+    for entry in &mut entries {
+        if matches!(entry.payload, Payload::Configuration(_)) {
+            entry.payload = Payload::Noop;
+        }
+    }
+    Ok(entries)
+}
+
+fn salvaged(recovered: &Recovered, identity: Identity, term: Term) -> Salvaged {
+    let saved = &recovered.saved;
+    Salvaged {
+        from: recovered.identity,
+        identity,
+        configuration: saved.configuration().clone(),
+        last: (saved.terms.last_index(), saved.terms.last_term()),
+        term,
+    }
+}
+
+fn io_error(path: &Path, error: io::Error) -> SalvageError {
+    SalvageError::Io { path: path.to_owned(), error }
+}
