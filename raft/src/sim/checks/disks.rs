@@ -150,6 +150,14 @@ impl Disks {
         })
     }
 
+    /// Who votes for the first time lacks at most so many of a leader's entries (and the one that says that it votes).
+    pub(super) fn has_most(&self, voter: NodeId, last: Index, lag: u64) -> Verdict {
+        let length = self.nodes[voter.0 as usize - 1].content.terms.len() as u64;
+        check(length + lag + 1 >= last.0, "a learner catches up before it votes", || {
+            format!("node {voter} is promoted with a log of {length} on its disk; its leader's goes to {last}")
+        })
+    }
+
     /// Who is told to take over has all of the leader's log on its disk.
     pub(super) fn has_all(&self, leader: usize, to: NodeId, terms: &TermTable) -> Verdict {
         let (last, last_term) = (terms.last_index(), terms.last_term());
