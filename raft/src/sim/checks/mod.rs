@@ -193,7 +193,7 @@ impl Checks {
                 self.elections.voted(node, message.term, message.to)
             }
             Body::TimeoutNow => match &self.disks {
-                Some(disks) => disks.has_all(node, message.to, terms),
+                Some(disks) => disks.has_all(node, message, terms),
                 None => Ok(()),
             },
             Body::Appended { .. } => self.elections.promised(node, message.term),
