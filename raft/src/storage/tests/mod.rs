@@ -1,5 +1,6 @@
 //! Tests of the log as a whole.
 
+mod ahead;
 pub(crate) mod codec;
 mod compaction;
 mod damage;
