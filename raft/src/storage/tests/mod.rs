@@ -4,6 +4,7 @@ mod ahead;
 pub(crate) mod codec;
 mod compaction;
 mod damage;
+mod exhausted;
 mod failure;
 mod life;
 mod model;
