@@ -36,6 +36,16 @@ impl World {
         self.ask(client, node, kind)
     }
 
+    /// Some client asks this node for a write, however much it has under way.
+    pub(super) fn unasked_write(&mut self, node: usize) -> Verdict {
+        if !self.processes[node].is_awake() {
+            return Ok(());
+        }
+        let client = self.random.below(self.plan.clients as u64) as usize;
+        let (key, id) = (self.random.below(self.plan.keys) as u8, self.clients.next_command());
+        self.ask(client, node, OperationKind::Write(Command::Set { key, id }))
+    }
+
     fn ask(&mut self, client: usize, node: usize, kind: OperationKind) -> Verdict {
         let operation = self.checks.history.began(client, node, kind);
         let id = self.clients.open(operation);

@@ -185,6 +185,9 @@ impl World {
         match what {
             Happening::Datagram { to, message } => {
                 let from = message.from;
+                if let Some(running) = &self.processes[to].running {
+                    self.checks.hears(to, running.replica.core(), &message);
+                }
                 self.input(to, |running, now| running.replica.handle_message(now, from, PeerMessage::Raft(message)))
             }
             Happening::OnConnection { from, to, connection, message } => {
@@ -241,10 +244,7 @@ impl World {
                 Ok(())
             }
             Happening::Client { client } => self.client(client),
-            Happening::Fault => {
-                self.fault();
-                Ok(())
-            }
+            Happening::Fault => self.fault(),
             Happening::RoomOnDisk { node } => {
                 self.processes[node].disk.set_full(false);
                 Ok(())

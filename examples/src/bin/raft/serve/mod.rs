@@ -8,7 +8,7 @@ mod transaction;
 
 use std::{error::Error, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use kodiak_raft::{node::Options, types::NodeId};
+use kodiak_raft::{node::Options, replica::Limits, types::NodeId};
 
 /// Flags of `raft serve`.
 #[derive(Debug, clap::Args)]
@@ -102,6 +102,26 @@ impl FromStr for Peer {
 struct Settings {
     max_clients: usize,
     max_request_bytes: usize,
+    /// Requests that the node is asked at a time, for clients of this server; those beyond wait in the sockets, so that a client
+    /// that pipelines more than the cluster can hold is slowed down instead of refused.
+    waiting_requests: usize,
+    /// The same in bytes.
+    waiting_bytes: usize,
+}
+
+impl Settings {
+    /// All members together may ask the leader for as much as it holds.
+    fn new(arguments: &Arguments, limits: &Limits) -> Settings {
+        let members = arguments.peers.len() + 1;
+        let max_request_bytes = arguments.max_request_bytes as usize;
+        Settings {
+            max_clients: arguments.max_clients,
+            max_request_bytes,
+            waiting_requests: limits.pending_requests / members,
+            // The last request may exceed it.
+            waiting_bytes: (limits.pending_bytes / members).saturating_sub(limits.request_bytes).max(1),
+        }
+    }
 }
 
 /// Runs one node until SIGINT or SIGTERM.
@@ -121,8 +141,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if is_joining && !join::is_born(&arguments.data)? {
         options.join = Some(join::cluster(&arguments.join, options.id)?);
     }
-    let settings =
-        Settings { max_clients: arguments.max_clients, max_request_bytes: arguments.max_request_bytes as usize };
+    let settings = Settings::new(&arguments, &options.limits);
     let join = is_joining.then_some(server::Join { addresses: arguments.join, as_learner: arguments.learner });
     server::serve(&options, settings, listener, join)
 }
