@@ -110,7 +110,7 @@ impl Core {
         let State::Leader(leading) = &mut self.state else { unreachable!("only a leader makes entries") };
         leading.uncommitted_bytes += entries.size_bytes();
         self.log.append(&entries);
-        self.writes.append(&entries);
+        self.writes.append(entries);
     }
 
     /// Sends what each follower may have and does not: entries, a new round, a commit index.
@@ -216,6 +216,9 @@ impl Core {
     pub(super) fn advance_commit(&mut self) {
         let State::Leader(leading) = &mut self.state else { return };
         let (id, durable, commit) = (self.config.id, self.log.durable(), self.log.commit());
+        if commit == self.log.last_index() {
+            return; // As when the last of three acknowledges what two have committed.
+        }
         let matched = |node| match leading.progress.get(&node) {
             Some(progress) => progress.matched,
             None if node == id => durable,
