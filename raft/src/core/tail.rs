@@ -100,13 +100,15 @@ impl Tail {
 
     /// Adds what follows. A part of a block of which it is not nearly all moves to a block of its own.
     pub(super) fn push(&mut self, entries: Entries) {
-        for run in entries.into_runs() {
-            let is_whole = run.spare_bytes() <= run.size_bytes() / 8;
-            self.push_run(if is_whole { run } else { run.detached() });
+        match entries.into_run() {
+            Ok(run) => self.push_run(run),
+            Err(entries) => entries.runs().iter().for_each(|run| self.push_run(run.clone())),
         }
     }
 
     fn push_run(&mut self, run: Run) {
+        let is_whole = run.spare_bytes() <= run.size_bytes() / 8;
+        let run = if is_whole { run } else { run.detached() };
         let (first, last) = (run.first().index, run.last().index);
         if let Some(before) = self.last() {
             assert!(first == before.index.next(), "entry {first} does not follow entry {}", before.index);

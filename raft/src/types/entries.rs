@@ -105,15 +105,12 @@ impl Entries {
         }
     }
 
-    /// The same, taken out.
-    pub(crate) fn into_runs(self) -> impl Iterator<Item = Run> {
-        let (one, many) = match self.0 {
-            Parts::None => (None, None),
-            Parts::One(run) => (Some(run), None),
-            Parts::Many(runs) => (None, Some(runs)),
-        };
-        let many = many.into_iter().flat_map(|runs| (0..runs.len()).map(move |position| runs[position].clone()));
-        one.into_iter().chain(many)
+    /// The one block in which they lie; they themselves if there is none or there are several.
+    pub(crate) fn into_run(self) -> Result<Run, Entries> {
+        match self.0 {
+            Parts::One(run) => Ok(run),
+            parts => Err(Entries(parts)),
+        }
     }
 
     /// The entries of these runs, one after the other.
