@@ -7,7 +7,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::quirks::Quirks;
+use crate::quirks::{Quirks, WAKE};
 use crate::{EventLoop, Handler, RunError};
 
 /// How long a turn may wait for its first event.
@@ -18,26 +18,41 @@ pub(crate) enum Limit {
     AtOnce,
 }
 
+/// What the short way has found.
+#[derive(Debug)]
+pub(crate) enum Collected {
+    /// Events, and nobody has rung for anything else than a turn.
+    Events,
+    /// Events, and somebody has.
+    More,
+    /// No event, with the kernel's answer.
+    Nothing(io::Result<usize>),
+}
+
 impl<T: Copy, M> EventLoop<T, M> {
-    /// Waits for events until there is a reason for a turn: the short way, for a loop at [rest](crate::turn::End::Rested)
-    /// without timeouts.
-    #[inline]
-    pub(crate) fn collect<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> Result<(), RunError> {
-        self.batch.begin();
+    /// Waits for events: the short way, for a loop that has nothing unusual about it.
+    #[inline(always)]
+    pub(crate) fn collect(&mut self) -> Collected {
         self.stats.sleeps += 1;
         match self.shared.selector.wait(&mut self.batch.events, None) {
-            Ok(count) if count > 0 => {
-                self.awake();
-                Ok(())
-            }
-            answer => self.collect_otherwise(handler, answer),
+            Ok(count) if count > 0 => {}
+            answer => return Collected::Nothing(answer),
         }
+        self.now.set(None);
+        let rung = self.channels.bell.rouse();
+        self.batch.begin();
+        // The turn that a remote asked for is this one.
+        if rung.without(WAKE).is_empty() {
+            return Collected::Events;
+        }
+        self.quirks.add(Quirks::of(rung));
+        Collected::More
     }
 
     /// The short way has failed.
     #[cold]
     #[inline(never)]
-    fn collect_otherwise<H: Handler<T, M> + ?Sized>(
+    pub(crate) fn collect_otherwise<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
         answer: io::Result<usize>,
@@ -66,7 +81,6 @@ impl<T: Copy, M> EventLoop<T, M> {
             self.quirks.remove(Quirks::FREED);
         }
         loop {
-            self.batch.begin();
             let patience = self.patience(limit);
             match self.wait(patience) {
                 Ok(0) if patience != Some(Duration::ZERO) && self.is_early(limit) => {}
@@ -77,12 +91,10 @@ impl<T: Copy, M> EventLoop<T, M> {
     }
 
     /// The wait has ended: the last turn's time is no longer this one's, and senders need not wake the loop.
-    #[inline]
     fn awake(&mut self) {
+        self.batch.begin();
         self.now.set(None);
-        if self.channels.bell.rouse() {
-            self.quirks.add(Quirks::LOOK);
-        }
+        self.take_rung();
     }
 
     #[cold]
