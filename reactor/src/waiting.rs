@@ -92,7 +92,6 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// The wait has ended: the last turn's time is no longer this one's, and senders need not wake the loop.
     fn awake(&mut self) {
-        self.batch.begin();
         self.now.set(None);
         self.take_rung();
     }
@@ -135,11 +134,13 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.stats.sleeps += u64::from(patience != Some(Duration::ZERO));
         if !self.quirks.any(Quirks::MEASURED) {
             let answer = self.shared.selector.wait(&mut self.batch.events, patience);
+            self.batch.begin();
             self.awake();
             return answer;
         }
         let (earlier, begun) = (self.now(), Instant::now());
         let answer = self.shared.selector.wait(&mut self.batch.events, patience);
+        self.batch.begin();
         self.awake();
         self.stats.busy += begun.saturating_duration_since(earlier);
         self.stats.idle += self.now().saturating_duration_since(begun);
