@@ -97,7 +97,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             settings,
             stats: Stats::default(),
             now: Cell::new(Some(now)),
-            quirks: if settings.measure_time { Quirks::MEASURED } else { Quirks::NONE },
+            quirks: settings.quirks(),
             unread: Unread::default(),
         })
     }

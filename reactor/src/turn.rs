@@ -115,6 +115,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             self.registry.end_batch();
             self.quirks.remove(Quirks::FREED);
         }
+        self.dismiss_emptied();
         if !self.quirks.any(Quirks::LEFT_OVERS | Quirks::SPINS) && self.settle() && self.quirks.is_usual() {
             return End::Rested;
         }
@@ -125,14 +126,19 @@ impl<T: Copy, M> EventLoop<T, M> {
     pub(crate) fn settle(&mut self) -> bool {
         while !self.channels.bell.rest() {
             self.take_rung();
-            let rung = self.quirks.within(Quirks::MESSAGES | Quirks::FURTHER);
-            self.quirks.remove(rung);
-            self.quirks.add(self.channels.ready(rung));
+            self.dismiss_emptied();
             if self.quirks.any(Quirks::LINES) {
                 return false;
             }
         }
         true
+    }
+
+    /// Forgets the channels' lines on which nothing waits any more: what was sent after a line was taken may have been received all the same.
+    fn dismiss_emptied(&mut self) {
+        let rung = self.quirks.within(Quirks::MESSAGES | Quirks::FURTHER);
+        self.quirks.remove(rung);
+        self.quirks.add(self.channels.ready(rung));
     }
 
     /// Notes what was rung.
@@ -384,9 +390,6 @@ impl<T: Copy, M> EventLoop<T, M> {
             }
         }
         self.channels.sweep();
-        // What was left there comes in the next turn.
-        self.quirks.remove(rung);
-        self.quirks.add(self.channels.ready(rung));
     }
 }
 

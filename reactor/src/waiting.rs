@@ -4,11 +4,15 @@
 //! pending the clock is read twice a turn: after the wait, for what is due, and before it, since a timeout counted from the
 //! turn's beginning would be late by as long as the turn's callbacks took.
 
+use std::hint;
 use std::io;
 use std::time::{Duration, Instant};
 
 use crate::quirks::{Quirks, WAKE};
 use crate::{EventLoop, Handler, RunError};
+
+/// How often a spinning loop looks at the bell, which costs a nanosecond, before it asks the kernel, which costs a hundred times as much.
+const LOOKS: usize = 32;
 
 /// How long a turn may wait for its first event.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +85,9 @@ impl<T: Copy, M> EventLoop<T, M> {
             self.quirks.remove(Quirks::FREED);
         }
         loop {
+            if self.quirks.any(Quirks::SPINS) && self.spin(handler, limit)? {
+                return Ok(());
+            }
             let patience = self.patience(limit);
             match self.wait(patience) {
                 Ok(0) if patience != Some(Duration::ZERO) && self.is_early(limit) => {}
@@ -104,6 +111,41 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.stats.interruptions += 1;
         self.timed(|event_loop| handler.interrupted(event_loop));
         Ok(())
+    }
+
+    /// Looks for work for as long as the settings say, with the bell unarmed: whoever sends needs not wake the loop. `true`: the kernel has
+    /// reported events.
+    #[cold]
+    fn spin<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<bool, RunError> {
+        self.take_rung();
+        if matches!(limit, Limit::AtOnce) || self.quirks.any(Quirks::LEFT_OVERS) {
+            return Ok(false);
+        }
+        let begun = Instant::now();
+        let next = self.timers.until_next(begun).unwrap_or(Duration::MAX);
+        let left = match limit {
+            Limit::Until(deadline) => deadline.saturating_duration_since(begun),
+            Limit::Forever | Limit::AtOnce => Duration::MAX,
+        };
+        let time = self.settings.spin.min(next).min(left);
+        while begun.elapsed() < time {
+            for _ in 0..LOOKS {
+                if self.channels.bell.is_rung() {
+                    return Ok(false);
+                }
+                hint::spin_loop();
+            }
+            match self.wait(Some(Duration::ZERO)) {
+                Ok(0) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => self.failed_wait(handler, error)?,
+            }
+            // The wait has taken what was rung meanwhile.
+            if self.quirks.any(Quirks::LEFT_OVERS) {
+                return Ok(false);
+            }
+        }
+        Ok(false)
     }
 
     /// How long the wait may take. Anything but zero leaves the bell armed.
