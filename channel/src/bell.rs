@@ -273,11 +273,8 @@ impl Bell {
     }
 
     /// [`ring`](Bell::ring) for those who have nobody to tell: keeps the first error for the loop.
-    #[cold]
     pub(crate) fn ring_or_note(&self) {
-        if let Err(error) = self.ring() {
-            self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        }
+        self.note(self.ring());
     }
 
     /// The same after a push: spared if the line is rung already.
@@ -285,7 +282,18 @@ impl Bell {
     pub(crate) fn ring_after_push(&self) {
         let word = self.shared.word.load(Ordering::SeqCst);
         if word & (self.line.bit() | FAILED) != self.line.bit() {
-            self.ring_or_note();
+            self.ring_or_note_having_read(word);
+        }
+    }
+
+    #[cold]
+    fn ring_or_note_having_read(&self, word: u32) {
+        self.note(if word == ARMED { self.ring() } else { self.ring_awake() });
+    }
+
+    fn note(&self, rung: io::Result<()>) {
+        if let Err(error) = rung {
+            self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
     }
 
