@@ -14,7 +14,7 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
 
-use kodiak_channel::{Bell, Receiver, SendError, TryRecvError, Wake, bounded};
+use kodiak_channel::{Bell, Line, Receiver, SendError, TryRecvError, Wake, bounded};
 
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::sync::{Condvar, Mutex};
@@ -23,6 +23,7 @@ use loom::thread;
 /// The bell's two halves, so that the broken ones below can stand in for it.
 trait Protocol: Send + Sync + 'static {
     fn new(latch: Latch) -> Self;
+    /// After a push.
     fn ring(&self);
     fn arm(&self);
     fn hush(&self);
@@ -33,7 +34,7 @@ impl Protocol for Bell {
         Bell::new(latch)
     }
     fn ring(&self) {
-        Bell::ring(self).expect("unpark cannot fail");
+        self.ring_after_a_model_push();
     }
     fn arm(&self) {
         Bell::arm(self);
@@ -239,15 +240,18 @@ fn a_flag_and_a_channel_on_one_bell() {
     });
 }
 
-/// A wake that fails leaves the flag down: the next send wakes.
+/// Its first wake fails.
+struct FailsOnce(std::sync::atomic::AtomicBool, Latch);
+
+impl Wake for FailsOnce {
+    fn wake(&self) -> io::Result<()> {
+        if self.0.swap(false, Relaxed) { Err(io::Error::other("the first wake")) } else { self.1.wake() }
+    }
+}
+
+/// A wake that fails leaves a note: the next send wakes.
 #[test]
 fn after_a_failed_wake_the_next_send_tries_again() {
-    struct FailsOnce(std::sync::atomic::AtomicBool, Latch);
-    impl Wake for FailsOnce {
-        fn wake(&self) -> io::Result<()> {
-            if self.0.swap(false, Relaxed) { Err(io::Error::other("the first wake")) } else { self.1.wake() }
-        }
-    }
     model(|| {
         let latch = Latch::default();
         let bell = Bell::new(FailsOnce(true.into(), latch.clone()));
@@ -271,121 +275,357 @@ fn after_a_failed_wake_the_next_send_tries_again() {
     });
 }
 
-// Turns that something else ends: `rouse` and `rest`.
+// Loops that look at what was rung, and at nothing else: `rouse` and `rest`.
 
-/// The two by which a turn in which nobody rings spares the recheck.
-trait Resting: Protocol {
-    fn rouse(&self) -> bool;
+/// The word and its lines, so that the broken ones below can stand in for it. There are two lines, each with a queue.
+trait Lines: Send + Sync + Sized + 'static {
+    fn new(latch: Latch) -> Self;
+    /// After a push to this line's queue.
+    fn ring(&self, line: u32);
+    /// Which lines were rung.
+    fn rouse(&self) -> [bool; 2];
     fn rest(&self) -> bool;
 }
 
-impl Resting for Bell {
-    fn rouse(&self) -> bool {
-        Bell::rouse(self)
+/// The real bell, with a handle for each line.
+struct Handles([Bell; 2]);
+
+impl Lines for Handles {
+    fn new(latch: Latch) -> Self {
+        let bell = Bell::new(latch);
+        Handles([0, 1].map(|line| bell.on(Line::new(line))))
+    }
+    fn ring(&self, line: u32) {
+        self.0[line as usize].ring_after_a_model_push();
+    }
+    fn rouse(&self) -> [bool; 2] {
+        let rung = self.0[0].rouse();
+        [0, 1].map(|line| rung.has(Line::new(line)))
     }
     fn rest(&self) -> bool {
-        Bell::rest(self)
+        self.0[0].rest()
     }
 }
 
-/// A loop as the reactor's: it looks only if somebody has rung, and goes on looking until a recheck has found nothing. The
+/// A loop as the reactor's: it looks at what was rung, up to `budget` messages of a queue a turn, and stays awake while anything it has to look at may be left. The
 /// first `others` waits are ended by something else than the bell. Ends after `until` messages; gives them and the armings.
-fn serve_resting<P: Resting>(
-    bell: &P,
+fn serve_lines<L: Lines>(
+    lines: &L,
     latch: &Latch,
-    queue: &Queue,
+    queues: &[Arc<Queue>; 2],
+    budget: usize,
     mut others: usize,
     until: usize,
-) -> (usize, usize) {
-    let (mut received, mut arms, mut look) = (0, 0, true);
+) -> ([Vec<usize>; 2], usize) {
+    let (mut received, mut arms, mut look) = ([vec![], vec![]], 0, [false; 2]);
     loop {
-        if look {
-            received += std::iter::from_fn(|| queue.pop()).count();
-            if received == until {
-                return (received, arms);
+        for line in 0..2 {
+            if look[line] {
+                let taken: Vec<_> = (0..budget).map_while(|_| queues[line].pop()).collect();
+                look[line] = taken.len() == budget;
+                received[line].extend(taken);
             }
-            bell.arm();
+        }
+        if received.iter().map(Vec::len).sum::<usize>() == until {
+            return (received, arms);
+        }
+        if look == [false; 2] && lines.rest() {
             arms += 1;
-            if !queue.is_empty() {
-                look |= bell.rouse();
-                continue;
+            if others > 0 {
+                others -= 1;
+            } else {
+                latch.sleep();
             }
-            look = false;
-        } else if bell.rest() {
-            arms += 1;
-        } else {
-            look = true;
-            continue;
         }
-        if others > 0 {
-            others -= 1;
-        } else {
-            latch.sleep();
-        }
-        look |= bell.rouse();
+        let rung = lines.rouse();
+        look = [look[0] || rung[0], look[1] || rung[1]];
     }
 }
 
-fn resting_scenario<P: Resting>(others: usize) {
+/// Two senders, each to its line's queue, or both to one.
+fn lines_scenario<L: Lines>(line_of: [u32; 2], messages: [&'static [usize]; 2], budget: usize, others: usize) {
+    lines_scenario_with(line_of, messages, budget, others, |lines: &L, queue, line, message| {
+        queue.push(message);
+        lines.ring(line);
+    });
+}
+
+fn lines_scenario_with<L: Lines>(
+    line_of: [u32; 2],
+    messages: [&'static [usize]; 2],
+    budget: usize,
+    others: usize,
+    send: fn(&L, &Queue, u32, usize),
+) {
     model(move || {
         let latch = Latch::default();
-        let (bell, queue) = (Arc::new(P::new(latch.clone())), Arc::new(Queue::new()));
-        let senders = [&[1][..], &[11]].map(|messages| {
-            let (bell, queue) = (bell.clone(), queue.clone());
-            thread::spawn(move || {
-                for &message in messages {
-                    queue.push(message);
-                    bell.ring();
-                }
-            })
+        let lines = Arc::new(L::new(latch.clone()));
+        let queues = [Arc::new(Queue::new()), Arc::new(Queue::new())];
+        let senders = [0, 1].map(|sender: usize| {
+            let (lines, line) = (lines.clone(), line_of[sender]);
+            let queue = queues[line as usize].clone();
+            thread::spawn(move || messages[sender].iter().for_each(|&message| send(&lines, &queue, line, message)))
         });
-        let (received, arms) = serve_resting(&*bell, &latch, &queue, others, 2);
+        let until = messages.iter().map(|messages| messages.len()).sum();
+        let (received, arms) = serve_lines(&*lines, &latch, &queues, budget, others, until);
         senders.into_iter().for_each(|sender| sender.join().unwrap());
-        assert_eq!(received, 2);
         assert!(latch.wakes() <= arms, "more wakes than sleeps: {} for {arms}", latch.wakes());
+        for sender in 0..2 {
+            let of_sender = received[line_of[sender] as usize].iter().filter(|m| messages[sender].contains(m));
+            assert!(of_sender.eq(messages[sender]), "order or number of sender {sender}'s messages: {received:?}");
+        }
     });
 }
 
 #[test]
+fn a_loop_that_looks_at_what_was_rung() {
+    lines_scenario::<Handles>([0, 0], [&[1, 2], &[11]], usize::MAX, 0);
+    lines_scenario::<Handles>([0, 1], [&[1, 2], &[11]], usize::MAX, 0);
+}
+
+#[test]
 fn turns_that_something_else_ends() {
-    for others in 0..3 {
-        resting_scenario::<Bell>(others);
-    }
-}
-
-/// The real bell, but its `rest` arms whether or not somebody has rung.
-struct RestsUnasked(Bell);
-
-impl Protocol for RestsUnasked {
-    fn new(latch: Latch) -> Self {
-        RestsUnasked(Bell::new(latch))
-    }
-    fn ring(&self) {
-        Protocol::ring(&self.0);
-    }
-    fn arm(&self) {
-        self.0.arm();
-    }
-    fn hush(&self) {
-        self.0.hush();
-    }
-}
-
-impl Resting for RestsUnasked {
-    fn rouse(&self) -> bool {
-        self.0.rouse();
-        false
-    }
-    fn rest(&self) -> bool {
-        self.0.arm();
-        true
+    for others in 1..3 {
+        lines_scenario::<Handles>([0, 1], [&[1], &[11]], usize::MAX, others);
+        lines_scenario::<Handles>([0, 0], [&[1], &[11]], usize::MAX, others);
     }
 }
 
 #[test]
+fn a_budget_on_what_was_rung() {
+    lines_scenario::<Handles>([0, 0], [&[1, 2], &[11]], 1, 1);
+    lines_scenario::<Handles>([0, 1], [&[1, 2], &[11]], 1, 0);
+}
+
+/// A request whose publication is the ring itself, beside a channel's messages: no message, no mark, no order of its own.
+#[test]
+fn a_ring_that_says_all_there_is_to_say() {
+    model(|| {
+        let latch = Latch::default();
+        let lines = Arc::new(<Handles as Lines>::new(latch.clone()));
+        let queue = Arc::new(Queue::new());
+        let sender = {
+            let (lines, queue) = (lines.clone(), queue.clone());
+            thread::spawn(move || {
+                queue.push(1);
+                lines.ring(0);
+            })
+        };
+        let remote = {
+            let lines = lines.clone();
+            // Twice: the second finds the line rung, or not.
+            thread::spawn(move || (0..2).for_each(|_| lines.0[1].ring().unwrap()))
+        };
+        let (mut arms, mut received, mut asked) = (0, false, false);
+        while !(received && asked) {
+            if lines.rest() {
+                arms += 1;
+                latch.sleep();
+            }
+            let rung = lines.rouse();
+            received |= rung[0] && queue.pop().is_some();
+            asked |= rung[1];
+        }
+        sender.join().unwrap();
+        remote.join().unwrap();
+        assert!(latch.wakes() <= arms);
+    });
+}
+
+/// A word from its parts: how to ring, how to rouse, how to rest.
+macro_rules! broken_lines {
+    ($name:ident, ring: |$word:ident, $bit:ident, $wake:ident| $ring:block, rouse: |$roused:ident| $rouse:block, rest: |$rested:ident| $rest:block) => {
+        struct $name(AtomicUsize, Latch);
+        impl Lines for $name {
+            fn new(latch: Latch) -> Self {
+                $name(AtomicUsize::new(AWAKE), latch)
+            }
+            fn ring(&self, line: u32) {
+                let ($word, $bit, $wake) = (&self.0, 4 << line, || self.1.wake().unwrap());
+                $ring
+            }
+            fn rouse(&self) -> [bool; 2] {
+                let $roused = &self.0;
+                let word: usize = $rouse;
+                [word & 4 != 0, word & 8 != 0]
+            }
+            fn rest(&self) -> bool {
+                let $rested = &self.0;
+                $rest
+            }
+        }
+    };
+}
+
+const AWAKE: usize = 1;
+
+fn right_ring(word: &AtomicUsize, bit: usize, wake: impl Fn()) {
+    fence(Ordering::SeqCst);
+    if word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::AcqRel) == 0 {
+        wake();
+    }
+}
+
+fn right_rouse(word: &AtomicUsize) -> usize {
+    let before = word.swap(AWAKE, Ordering::AcqRel);
+    fence(Ordering::SeqCst);
+    before
+}
+
+fn right_rest(word: &AtomicUsize) -> bool {
+    word.compare_exchange(AWAKE, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
+broken_lines!(
+    Whole,
+    ring: |word, bit, wake| { right_ring(word, bit, wake) },
+    rouse: |word| { right_rouse(word) },
+    rest: |word| { right_rest(word) }
+);
+
+/// The parts of which the broken ones are made are right when none of them is broken.
+#[test]
+fn the_parts_together_are_right() {
+    lines_scenario::<Whole>([0, 0], [&[1, 2], &[11]], usize::MAX, 1);
+    lines_scenario::<Whole>([0, 1], [&[1, 2], &[11]], usize::MAX, 1);
+}
+
+broken_lines!(
+    LooksTooEarly,
+    // The look at the word may pass the push.
+    ring: |word, bit, wake| {
+        if word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::AcqRel) == 0 {
+            wake();
+        }
+    },
+    rouse: |word| { right_rouse(word) },
+    rest: |word| { right_rest(word) }
+);
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn broken_lines_without_order_after_the_push() {
+    lines_scenario::<LooksTooEarly>([0, 0], [&[1, 2], &[11]], usize::MAX, 0);
+}
+
+broken_lines!(
+    TakesTooLate,
+    ring: |word, bit, wake| { right_ring(word, bit, wake) },
+    // The looks may pass the taking.
+    rouse: |word| { word.swap(AWAKE, Ordering::AcqRel) },
+    rest: |word| { right_rest(word) }
+);
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn broken_lines_without_order_after_the_taking() {
+    lines_scenario::<TakesTooLate>([0, 0], [&[1, 2], &[11]], usize::MAX, 0);
+}
+
+broken_lines!(
+    OverwritesRings,
+    ring: |word, bit, wake| { right_ring(word, bit, wake) },
+    // Between the two steps somebody rings.
+    rouse: |word| {
+        let before = word.load(Ordering::Acquire);
+        word.store(AWAKE, Ordering::Release);
+        fence(Ordering::SeqCst);
+        before
+    },
+    rest: |word| { right_rest(word) }
+);
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn broken_lines_taken_in_two_steps() {
+    lines_scenario::<OverwritesRings>([0, 1], [&[1, 2], &[11]], usize::MAX, 0);
+}
+
+broken_lines!(
+    RestsUnasked,
+    ring: |word, bit, wake| { right_ring(word, bit, wake) },
+    rouse: |word| { right_rouse(word) },
+    // Arms, whether or not somebody has rung.
+    rest: |word| {
+        word.swap(0, Ordering::AcqRel);
+        true
+    }
+);
+
+#[test]
 #[should_panic(expected = "deadlock")]
 fn broken_when_rest_does_not_ask_whether_somebody_has_rung() {
-    resting_scenario::<RestsUnasked>(1);
+    lines_scenario::<RestsUnasked>([0, 1], [&[1, 2], &[11]], usize::MAX, 1);
+}
+
+broken_lines!(
+    StepwiseRing,
+    // Two senders find the loop asleep.
+    ring: |word, bit, wake| {
+        fence(Ordering::SeqCst);
+        let before = word.load(Ordering::Relaxed);
+        if before & bit == 0 && (word.fetch_or(bit, Ordering::AcqRel) == 0 || before == 0) {
+            wake();
+        }
+    },
+    rouse: |word| { right_rouse(word) },
+    rest: |word| { right_rest(word) }
+);
+
+#[test]
+#[should_panic(expected = "more wakes than sleeps")]
+fn broken_when_a_ring_is_two_steps() {
+    lines_scenario::<StepwiseRing>([0, 1], [&[1, 2], &[11]], usize::MAX, 0);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn broken_when_a_message_rings_on_another_line() {
+    lines_scenario_with([0, 0], [&[1, 2], &[11]], usize::MAX, 0, |lines: &Handles, queue, line, message| {
+        queue.push(message);
+        lines.ring(1 - line);
+    });
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn broken_lines_when_the_ring_comes_before_the_push() {
+    lines_scenario_with([0, 0], [&[1, 2], &[11]], usize::MAX, 0, |lines: &Handles, queue, line, message| {
+        lines.ring(line);
+        queue.push(message);
+    });
+}
+
+/// A wake that fails leaves the line rung and a note: the next send on whichever line wakes.
+#[test]
+fn after_a_failed_wake_the_next_send_on_another_line_tries_again() {
+    model(|| {
+        let latch = Latch::default();
+        let bell = Bell::new(FailsOnce(true.into(), latch.clone()));
+        let lines = [0, 1].map(|line| bell.on(Line::new(line)));
+        let queues = [Arc::new(Queue::new()), Arc::new(Queue::new())];
+        let sender = {
+            let (lines, queues) = (lines.clone(), queues.clone());
+            thread::spawn(move || {
+                for line in [0, 1] {
+                    queues[line].push(1);
+                    lines[line].ring_after_a_model_push();
+                }
+                // Somebody has to come after the one that failed.
+                lines[1].ring().unwrap();
+            })
+        };
+        let (mut received, mut look) = (0, [false; 2]);
+        while received < 2 {
+            received += (0..2).filter(|&line| look[line] && queues[line].pop().is_some()).count();
+            if received < 2 && lines[0].rest() {
+                latch.sleep();
+            }
+            let rung = lines[0].rouse();
+            look = [0, 1].map(|line| rung.has(Line::new(line)));
+        }
+        sender.join().unwrap();
+    });
 }
 
 // The real channel on the real bell.

@@ -17,7 +17,6 @@ use crate::children::Children;
 use crate::quirks::Quirks;
 use crate::registration::{Shared, Standing};
 use crate::registry::{Registry, SIGNALS_KEY, WAKER_KEY};
-use crate::remote::Requests;
 use crate::running::Running;
 use crate::suspension::Unread;
 use crate::timers::Timers;
@@ -46,16 +45,11 @@ pub struct EventLoop<T, M> {
     pub(crate) channels: Channels<T, M>,
     pub(crate) signals: Option<Signals>,
     pub(crate) children: Children,
-    pub(crate) requests: Arc<Requests>,
     pub(crate) settings: Settings,
     pub(crate) stats: Stats,
     /// The turn's time, once somebody has asked for it.
     pub(crate) now: Cell<Option<Instant>>,
     pub(crate) quirks: Quirks,
-    /// `run` or `run_once` is on the stack.
-    pub(crate) entered: bool,
-    /// A `run` has ended because of a shutdown, and no other has begun.
-    pub(crate) stopped: bool,
     pub(crate) unread: Unread,
 }
 
@@ -100,13 +94,10 @@ impl<T: Copy, M> EventLoop<T, M> {
             channels: Channels::new(bell, settings.channel_capacity),
             signals: None,
             children: Children::default(),
-            requests: Arc::new(Requests::default()),
             settings,
             stats: Stats::default(),
             now: Cell::new(Some(now)),
-            quirks: if settings.measure_time { Quirks::MEASURED } else { Quirks::NONE },
-            entered: false,
-            stopped: false,
+            quirks: settings.quirks(),
             unread: Unread::default(),
         })
     }
@@ -235,7 +226,7 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Takes a source out of the books.
     pub(crate) fn forget(&mut self, key: u64) {
-        let Some(slot) = self.registry.remove(key, self.entered) else { return };
+        let Some(slot) = self.registry.remove(key, self.quirks.any(Quirks::RUNNING)) else { return };
         if slot.patience.has_counted() {
             self.unread.forget(key);
         }
@@ -436,6 +427,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// # Panics
     ///
     /// As [`run`](EventLoop::run).
+    #[inline]
     pub fn run_once<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
@@ -485,22 +477,17 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// Lets [`run`](EventLoop::run) return at the end of this turn. Called outside of a callback, it lets the next `run`
     /// return after one turn, which does not wait.
     pub fn shutdown(&mut self) {
-        if self.entered {
-            self.quirks.add(Quirks::STOPPING);
-        } else {
-            self.requests.request_shutdown();
-            self.quirks.add(Quirks::LOOK);
-        }
+        self.quirks.add(Quirks::STOPPING);
     }
 
     /// `false` from a shutdown on, a [`Remote`]'s included, until the loop is run again.
     pub fn is_running(&self) -> bool {
-        !self.stopped && !self.quirks.any(Quirks::STOPPING) && !self.requests.shutdown()
+        !self.rung().any(Quirks::STOPPED | Quirks::STOPPING | Quirks::SHUTDOWN)
     }
 
     /// Stops or wakes this loop from anywhere.
     pub fn remote(&self) -> Remote {
-        Remote::new(&self.requests, &self.channels.bell)
+        Remote::new(&self.channels.bell)
     }
 
     /// How long a loop around this one may wait before it calls [`run_once`](EventLoop::run_once): until the next timeout;
@@ -520,9 +507,16 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn next_timeout(&self) -> Option<Duration> {
-        let left = self.quirks.any(Quirks::LEFT_OVERS) || self.batch.is_unfinished();
-        let work = left || self.requests.any() || self.channels.any_ready();
+        let rung = self.rung();
+        // A channel that was rung may have been emptied since.
+        let left = (Quirks::AGAIN | Quirks::STOPPING | Quirks::WAKE | Quirks::SHUTDOWN) | self.channels.ready(rung);
+        let work = rung.any(left) || self.batch.is_unfinished();
         if work { Some(Duration::ZERO) } else { self.timers.until_next(Instant::now()) }
+    }
+
+    /// The quirks, and what was rung since the loop last took the lines.
+    fn rung(&self) -> Quirks {
+        self.quirks | Quirks::of(self.channels.bell.rung())
     }
 
     /// What the loop has done so far.

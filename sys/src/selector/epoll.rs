@@ -109,13 +109,13 @@ impl Selector {
         let (epoll, events, capacity) = (self.epoll.as_raw_fd(), buffer.events.as_mut_ptr(), buffer.capacity_int());
         // SAFETY: `events` points to room for `capacity` events, and the descriptor is ours.
         let n = unsafe { libc::epoll_wait(epoll, events, capacity, millis) };
-        if n == -1 {
-            buffer.clear();
-            return Err(io::Error::last_os_error());
+        if n > 0 {
+            // SAFETY: the kernel has just filled in `n` events, at most as many as there is room for.
+            unsafe { buffer.events.set_len(n as usize) };
+            return Ok(());
         }
-        // SAFETY: the kernel has just filled in `n` events, at most as many as there is room for.
-        unsafe { buffer.events.set_len(n as usize) };
-        Ok(())
+        buffer.clear();
+        if n == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// `epoll_wait`, as often as it takes for the whole timeout to pass.
