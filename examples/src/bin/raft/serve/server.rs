@@ -133,7 +133,7 @@ impl Handler<Token, ()> for Server {
                 match client.read(&mut self.chunk) {
                     Ok(()) => {
                         self.touched.push(slot as usize);
-                        self.run_requests(event_loop, slot as usize);
+                        self.run_requests(slot as usize);
                     }
                     Err(error) => self.close(slot as usize, &error),
                 }
@@ -209,21 +209,21 @@ impl Server {
     }
 
     /// Starts every request of a client that may start now.
-    fn run_requests(&mut self, event_loop: &mut Loop, slot: usize) {
+    fn run_requests(&mut self, slot: usize) {
         while let Some(client) = self.clients.get_mut(slot) {
             let id = client.id;
             match client.next() {
                 Next::Write(number, command) => {
                     let waiting = Waiting { slot, client: id, number, is_admin: false };
-                    self.submit(event_loop, waiting, Request::Write(command));
+                    self.submit(waiting, Request::Write(command));
                 }
                 Next::Read(number, query) => {
                     let waiting = Waiting { slot, client: id, number, is_admin: false };
-                    self.submit(event_loop, waiting, Request::Read(query));
+                    self.submit(waiting, Request::Read(query));
                 }
                 Next::Admin(number, admin) => {
                     let waiting = Waiting { slot, client: id, number, is_admin: true };
-                    self.submit(event_loop, waiting, Request::Admin(admin));
+                    self.submit(waiting, Request::Admin(admin));
                 }
                 Next::Local(local) => {
                     let protocol = client.protocol;
@@ -235,9 +235,9 @@ impl Server {
         }
     }
 
-    fn submit(&mut self, event_loop: &Loop, waiting: Waiting, request: Request) {
+    fn submit(&mut self, waiting: Waiting, request: Request) {
         let id = RequestId(self.waiting.insert(waiting) as u64);
-        self.node.submit(event_loop, id, request);
+        self.node.submit(id, request);
     }
 
     fn answer(&mut self, id: RequestId, outcome: Outcome) {
@@ -265,7 +265,7 @@ impl Server {
                 self.close(slot, &error);
                 continue;
             }
-            self.run_requests(event_loop, slot);
+            self.run_requests(slot);
             self.settle(event_loop, slot);
         }
         touched.clear();
