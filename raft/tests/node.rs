@@ -12,11 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use kodiak_raft::{
-    core::Role,
-    node::{CallError, Handle, Node, NodeError, Options, Running, Token, start},
-    replica::{Committed, Limits, Refusal, Request, RequestId, StateMachine},
+    core::{Lease, Role},
+    node::{CallError, Handle, Node, NodeError, Options, Running, SessionError, Token, start},
+    replica::{Committed, Limits, Outcome, Refusal, Request, RequestId, StateMachine},
     storage::LogOptions,
-    types::{Member, MemberChange, NodeId},
+    types::{Member, MemberChange, NodeId, SessionCommand},
 };
 use kodiak_reactor::{EventLoop, Handler, ReadHint};
 use tempfile::TempDir;
@@ -109,6 +109,66 @@ fn insist(handle: &Handle, command: &'static [u8]) -> Bytes {
 
 fn is_refused(result: Result<Bytes, CallError>) -> bool {
     matches!(result, Err(CallError::Refused(_)))
+}
+
+#[test]
+fn a_sessions_command_is_applied_once_though_its_leader_dies() {
+    let mut cluster = Cluster::start(3);
+    insist(cluster.handle(1), b"");
+    let leader = cluster.handle(1).status().unwrap().replica.core.leader.unwrap().0;
+    let (follower, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let (ttl, patience) = (Duration::from_secs(60), Duration::from_secs(20));
+    let mut session = cluster.handle(follower).open_session(ttl, patience).unwrap();
+    assert_eq!(session.write("a").unwrap(), 1u64.to_le_bytes()[..]);
+
+    // A writer that never stops to write, through a node that follows, while the leader goes away.
+    let (count, stop_at) = (200u64, 60);
+    let (tell, told) = mpsc::channel();
+    let writer = thread::spawn(move || {
+        for number in 2..=count {
+            assert_eq!(session.write("a").unwrap(), number.to_le_bytes()[..], "applied once, answered as applied");
+            if number == stop_at {
+                tell.send(()).unwrap();
+            }
+        }
+        session
+    });
+    told.recv().unwrap();
+    cluster.stop(leader);
+    let mut session = writer.join().unwrap();
+    let journal = cluster.handle(other).read("").unwrap();
+    assert_eq!(journal, vec![b'a'; count as usize]);
+
+    // Another node goes on with it, and knows what it was answered.
+    session.go_through(cluster.handle(other));
+    assert_eq!(session.write("a").unwrap(), (count + 1).to_le_bytes()[..]);
+    assert_eq!(session.ask_again(), Err(SessionError::NothingInDoubt));
+    let id = session.id();
+    session.close().unwrap();
+    let late = SessionCommand { session: id, sequence: 1, acknowledged: 0, command: Bytes::from_static(b"b") };
+    let (tell, told) = mpsc::channel();
+    cluster.handle(other).submit(Request::SessionWrite(late), move |outcome| tell.send(outcome).unwrap()).unwrap();
+    assert_eq!(told.recv().unwrap(), Outcome::Refused(Refusal::NoSession));
+}
+
+#[test]
+fn lease_reads_see_what_was_written_and_stale_ones_need_nobody() {
+    let lease = |mut options: Options| {
+        options.lease = Some(Lease { drift_ppm: 1_000 });
+        options
+    };
+    let mut cluster = Cluster::start_as(3, lease);
+    insist(cluster.handle(1), b"a");
+    let leader = cluster.handle(1).status().unwrap().replica.core.leader.unwrap().0;
+    for id in 1..=3 {
+        assert_eq!(cluster.handle(id).lease_read("").unwrap(), "a", "node {id}");
+        assert_eq!(cluster.handle(id).read("").unwrap(), "a", "node {id}");
+    }
+    // Alone, the leader cannot know whether it leads still; what it has, it has.
+    let others = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    others.into_iter().for_each(|id| cluster.stop(id));
+    assert!(is_refused(cluster.handle(leader).lease_read("x").and_then(|_| cluster.handle(leader).read("x"))));
+    assert_eq!(cluster.handle(leader).stale_read("").unwrap(), "a");
 }
 
 /// Stands between two nodes. Passes on what the caller says until told to break the link, then serves the next caller.
@@ -461,7 +521,7 @@ fn every_request_of_the_loops_user_gets_one_reply_in_order() {
     let (turns, _seen) = mpsc::channel();
     let mut host = Host { node, turn: Turn::default(), turns };
     for id in 0..10 {
-        host.node.submit(&event_loop, RequestId(id), Request::Write(Bytes::from_static(b"x")));
+        host.node.submit(RequestId(id), Request::Write(Bytes::from_static(b"x")));
     }
     host.node.turn_end(&mut event_loop);
     let mut answered = Vec::new();

@@ -5,6 +5,7 @@
 //! - [`Signals`] turns Unix signals into something a selector can wait for.
 //! - [`ChildExit`] tells a selector when a child process has ended.
 //! - [`pipe`] and [`set_nonblocking`]: descriptors fit for a loop; [`set_timer_slack`]: waits that end on time.
+//! - [`boot_clock`] goes on while the machine is suspended.
 //! - [`socket`] holds the socket calls that neither the standard library nor `socket2` offers.
 //!
 //! Descriptors are borrowed ([`BorrowedFd`](std::os::fd::BorrowedFd)) or owned ([`OwnedFd`](std::os::fd::OwnedFd)), never
@@ -34,6 +35,7 @@
 
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
+mod boot_clock;
 mod child_exit;
 mod fd;
 mod interest;
@@ -45,6 +47,7 @@ pub mod socket;
 mod timer_slack;
 mod waker;
 
+pub use boot_clock::boot_clock;
 pub use child_exit::ChildExit;
 pub use fd::{pipe, set_nonblocking};
 pub use interest::{Interest, Trigger};

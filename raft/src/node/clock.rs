@@ -1,31 +1,41 @@
 //! The only place of this crate that reads clocks.
+//!
+//! Every input gets a reading of its own: a lease read must not be judged, nor a leader's message be taken in, by a time
+//! from before it arrived ([`Core::lease_read`](crate::core::Core::lease_read)), and a turn of the loop can be long. The
+//! clock counts the time that the machine is suspended, because others' promises run out meanwhile.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kodiak_sys::boot_clock;
 
 use crate::types::{Now, Stamp, Time};
 
-/// Turns the loop's time into the replica's.
+/// The replica's time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
-    origin: Instant,
+    origin: Duration,
 }
 
 impl Clock {
-    /// A clock whose time starts at `origin`.
-    pub(super) fn new(origin: Instant) -> Clock {
-        Clock { origin }
+    /// A clock whose time starts now.
+    pub(super) fn new() -> Clock {
+        Clock { origin: boot_clock() }
     }
 
-    /// The loop's time of this turn, with the wall clock beside it.
-    pub(super) fn now(&self, turn: Instant) -> Now {
-        let monotonic = Time::default().after(turn.saturating_duration_since(self.origin));
+    fn monotonic(&self) -> Time {
+        Time::default().after(boot_clock().saturating_sub(self.origin))
+    }
+
+    /// What is now.
+    pub(super) fn now(&self) -> Now {
         // A wall clock before 1970 stamps nothing: stamps never run backwards along the log anyway.
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic, wall: Stamp(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)) }
+        Now { monotonic: self.monotonic(), wall: Stamp(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)) }
     }
 
-    /// When a time of the replica comes, on the loop's clock.
+    /// When a time of the replica comes, on the loop's clock: later by what passes between two readings, never earlier.
     pub(super) fn instant(&self, time: Time) -> Instant {
-        self.origin + time.since(Time::default())
+        let left = time.since(self.monotonic());
+        Instant::now() + left
     }
 }

@@ -1,11 +1,11 @@
 //! Asking a node from other threads.
 
-use std::{fmt, net::SocketAddr, sync::mpsc};
+use std::{fmt, net::SocketAddr, sync::mpsc, time::Duration};
 
 use bytes::Bytes;
 use kodiak_channel::{SendError, Sender};
 
-use super::Status;
+use super::{Session, SessionError, Status};
 use crate::{
     replica::{Admin, Outcome, Request},
     types::{MemberChange, NodeId},
@@ -105,6 +105,32 @@ impl Handle {
     /// As [`Handle::write`]; a read has no effect and may always be asked again.
     pub fn read(&self, query: impl Into<Bytes>) -> Result<Bytes, CallError> {
         self.ask(Request::Read(query.into()))
+    }
+
+    /// As [`Handle::read`], but answered by the leader's lease if it has one ([`Options::lease`](super::Options::lease)).
+    ///
+    /// # Errors
+    /// As [`Handle::read`].
+    pub fn lease_read(&self, query: impl Into<Bytes>) -> Result<Bytes, CallError> {
+        self.ask(Request::LeaseRead(query.into()))
+    }
+
+    /// Asks this node's state machine as it is: a state that the cluster has been in, perhaps long ago, never an earlier
+    /// one than this node has shown before in this life.
+    ///
+    /// # Errors
+    /// As [`Handle::read`].
+    pub fn stale_read(&self, query: impl Into<Bytes>) -> Result<Bytes, CallError> {
+        self.ask(Request::StaleRead(query.into()))
+    }
+
+    /// Opens a session, through which commands are applied exactly once. It ends when it was not used for `ttl`
+    /// ([`SESSION_TTL_MS`](crate::replica::SESSION_TTL_MS)); each of its calls waits, and asks again, for `patience` at most.
+    ///
+    /// # Errors
+    /// As [`Session::write`].
+    pub fn open_session(&self, ttl: Duration, patience: Duration) -> Result<Session, SessionError> {
+        Session::open(self, ttl, patience)
     }
 
     /// Changes who belongs to the cluster, all of `changes` in one step or one joint change, and waits until that is

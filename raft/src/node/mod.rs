@@ -30,11 +30,12 @@ mod outbox;
 mod peers;
 mod recovery;
 mod running;
+mod session;
 mod status;
 mod storage_thread;
 mod token;
 
-use std::{collections::VecDeque, net::SocketAddr, path::PathBuf, time::Instant};
+use std::{collections::VecDeque, net::SocketAddr, path::PathBuf};
 
 use kodiak_reactor::{EventLoop, ReadHint, Receiver, Timeout, TryRecvError};
 use slab::Slab;
@@ -44,6 +45,7 @@ pub use handle::{CallError, Handle, HandleError};
 pub use options::Options;
 pub use recovery::{Recovery, RecoveryError, recover};
 pub use running::{Running, start};
+pub use session::{Session, SessionError};
 pub use status::{PeerStatus, Status};
 pub use token::Token;
 
@@ -160,11 +162,11 @@ impl<S: StateMachine> Node<S> {
             address,
             metadata: options.metadata.clone(),
         };
-        let clock = Clock::new(Instant::now());
+        let clock = Clock::new();
         let mut config = ReplicaConfig::new(options.core_config(seed));
         config.request_timeout = options.request_timeout;
         config.limits = options.limits;
-        let replica = Replica::new(config, born.saved, clock.now(Instant::now()))?;
+        let replica = Replica::new(config, born.saved, clock.now())?;
 
         let (completed, completions) = event_loop
             .add_channel(T::from(Token(Kind::Completions)), COMPLETIONS)
@@ -249,11 +251,8 @@ impl<S: StateMachine> Node<S> {
 
     /// Asks for something. The outcome comes from [`Node::poll_reply`], with `id`, after some later
     /// [`Node::turn_end`]; every request gets exactly one.
-    pub fn submit<T, M>(&mut self, event_loop: &EventLoop<T, M>, id: RequestId, request: Request)
-    where
-        T: Copy + From<Token>,
-    {
-        self.ask(event_loop.now(), Author::User(id), request);
+    pub fn submit(&mut self, id: RequestId, request: Request) {
+        self.ask(Author::User(id), request);
     }
 
     /// The next outcome of the user's own requests.
@@ -267,7 +266,7 @@ impl<S: StateMachine> Node<S> {
         T: Copy + From<Token>,
     {
         match token.0 {
-            Kind::Completions => self.take_completions(event_loop.now()),
+            Kind::Completions => self.take_completions(),
             Kind::Calls => self.take_calls(event_loop),
             Kind::Listener => self.incoming.accept(event_loop),
             Kind::Incoming(slot) => {
@@ -278,7 +277,7 @@ impl<S: StateMachine> Node<S> {
             Kind::Peer(at) => {
                 self.settle_acquaintances();
                 self.peers.readable(event_loop, at, &self.hello, &mut self.acquaintances);
-                self.take_changes(event_loop);
+                self.take_changes();
             }
             Kind::Deadline => {}
         }
@@ -296,7 +295,7 @@ impl<S: StateMachine> Node<S> {
             }
             Kind::Peer(at) => {
                 self.peers.writable(event_loop, at, &self.hello);
-                self.take_changes(event_loop);
+                self.take_changes();
             }
             _ => {}
         }
@@ -310,13 +309,13 @@ impl<S: StateMachine> Node<S> {
         match token.0 {
             Kind::Deadline => {
                 self.timer = None;
-                self.replica.handle_timeout(self.clock.now(event_loop.now()));
+                self.replica.handle_timeout(self.clock.now());
             }
             Kind::Listener => self.incoming.resume(event_loop),
             Kind::Incoming(slot) => self.incoming.timeout(event_loop, slot),
             Kind::Peer(at) => {
                 self.peers.timeout(event_loop, at, &self.hello);
-                self.take_changes(event_loop);
+                self.take_changes();
             }
             _ => {}
         }
@@ -328,7 +327,7 @@ impl<S: StateMachine> Node<S> {
     where
         T: Copy + From<Token>,
     {
-        let now = self.clock.now(event_loop.now());
+        let now = self.clock.now();
         loop {
             while let Some(effect) = self.replica.poll() {
                 if let Some(effect) = self.machine.run(now, &mut self.replica, effect) {
@@ -343,7 +342,7 @@ impl<S: StateMachine> Node<S> {
             if self.is_removed && !self.replica.core().is_leader() {
                 self.peers.clear(event_loop);
             }
-            if !self.take_changes(event_loop) {
+            if !self.take_changes() {
                 break;
             }
         }
@@ -363,7 +362,7 @@ impl<S: StateMachine> Node<S> {
                 Author::Disks => self.is_telling_disks = false,
             },
             Effect::Event(event) => self.hear(event_loop, &event),
-            Effect::Restore(meta) => self.restore(event_loop.now(), &meta),
+            Effect::Restore(meta) => self.restore(&meta),
             Effect::Apply(_) | Effect::Query { .. } | Effect::TakeSnapshot(_) => {
                 unreachable!("the state machine has run these")
             }
@@ -381,7 +380,7 @@ impl<S: StateMachine> Node<S> {
             Event::Core(core::Event::Removed { .. }) => self.leave(),
             _ => {}
         }
-        self.tell_disks(event_loop.now());
+        self.tell_disks();
     }
 
     /// The configuration in force decides whom this node talks to.
@@ -415,21 +414,21 @@ impl<S: StateMachine> Node<S> {
 
     /// Founders do not know each other's disks at first. Once they have met, the leader writes what it has learnt into the
     /// configuration, so that a founder that loses its disk is known by everybody and for good.
-    fn tell_disks(&mut self, turn: Instant) {
+    fn tell_disks(&mut self) {
         if self.is_telling_disks || !self.replica.core().is_leader() {
             return;
         }
         let news = self.acquaintances.news(&self.hello);
         if !news.is_empty() {
             self.is_telling_disks = true;
-            self.ask(turn, Author::Disks, Request::Admin(Admin::Change(news)));
+            self.ask(Author::Disks, Request::Admin(Admin::Change(news)));
         }
     }
 
     /// The leader's snapshot is this node's now: the state machine takes its state. It runs on the loop's thread like
     /// everything that the machine does.
-    fn restore(&mut self, turn: Instant, meta: &SnapshotMeta) {
-        let now = self.clock.now(turn);
+    fn restore(&mut self, meta: &SnapshotMeta) {
+        let now = self.clock.now();
         let restored = storage::open_snapshot(&self.folder, meta.index).and_then(|mut content| {
             let restored = self.machine.restore(now, &mut self.replica, meta, &mut content);
             restored.map_err(|error| birth::unusable(meta.index, &error))
@@ -465,19 +464,18 @@ impl<S: StateMachine> Node<S> {
         assert!(self.timer.is_some() == wanted.is_some(), "the replica's deadline has a timer");
     }
 
-    fn ask(&mut self, turn: Instant, author: Author, request: Request) {
+    fn ask(&mut self, author: Author, request: Request) {
         let id = RequestId(self.authors.insert(author) as u64);
-        self.replica.submit(self.clock.now(turn), id, request);
+        self.replica.submit(self.clock.now(), id, request);
     }
 
     fn take_calls<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
     where
         T: Copy + From<Token>,
     {
-        let turn = event_loop.now();
         for _ in 0..CALLS_PER_TURN {
             match self.calls.try_recv() {
-                Ok(Call::Request(request, tell)) => self.ask(turn, Author::Handle(tell), request),
+                Ok(Call::Request(request, tell)) => self.ask(Author::Handle(tell), request),
                 Ok(Call::Status(tell)) => tell(self.status()),
                 Ok(Call::Resolved(found)) => self.peers.resolved(event_loop, found, &self.hello),
                 // It cannot close: the node holds a handle itself.
@@ -486,8 +484,8 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    fn take_completions(&mut self, turn: Instant) {
-        let now = self.clock.now(turn);
+    fn take_completions(&mut self) {
+        let now = self.clock.now();
         loop {
             match self.completions.try_recv() {
                 Ok(Completion::Done(done)) => self.replica.handle_done(now, done),
@@ -510,7 +508,7 @@ impl<S: StateMachine> Node<S> {
     where
         T: Copy + From<Token>,
     {
-        let now = self.clock.now(event_loop.now());
+        let now = self.clock.now();
         let mut arrivals = std::mem::take(&mut self.arrivals);
         for arrival in arrivals.drain(..) {
             match arrival {
@@ -542,18 +540,15 @@ impl<S: StateMachine> Node<S> {
             self.arrivals.extend(further);
             return self.take_arrivals(event_loop);
         }
-        self.take_changes(event_loop);
+        self.take_changes();
     }
 
     /// Tells the replica which links have changed; whether any has.
-    fn take_changes<T, M>(&mut self, event_loop: &mut EventLoop<T, M>) -> bool
-    where
-        T: Copy + From<Token>,
-    {
+    fn take_changes(&mut self) -> bool {
         let mut any = false;
         while let Some(change) = self.peers.poll_change() {
             any = true;
-            let now = self.clock.now(event_loop.now());
+            let now = self.clock.now();
             match change {
                 Change::Up(peer) => self.replica.handle_connected(now, peer),
                 Change::Down(peer) => self.replica.handle_disconnected(now, peer),
@@ -565,7 +560,7 @@ impl<S: StateMachine> Node<S> {
             }
         }
         if any {
-            self.tell_disks(event_loop.now());
+            self.tell_disks();
         }
         any
     }

@@ -38,6 +38,11 @@ pub struct Options {
     pub election_timeout: (Duration, Duration),
     /// How often a leader shows that it is there. Default 30 ms.
     pub heartbeat_interval: Duration,
+    /// Whether a leader may answer [`Request::LeaseRead`](crate::replica::Request::LeaseRead) without asking a majority, and
+    /// how bad the members' clocks may be. All members must have the same, and the same `election_timeout`. The node's clock
+    /// counts the time that the machine is suspended where the kernel can tell
+    /// ([`kodiak_sys::boot_clock`]). Default `None`: lease reads ask a majority, like all others.
+    pub lease: Option<core::Lease>,
     /// How long a request may wait for its outcome. Default 5 s.
     pub request_timeout: Duration,
     /// What the replica holds for its clients at most.
@@ -70,6 +75,7 @@ impl Options {
             metadata: Bytes::new(),
             election_timeout: (Duration::from_millis(150), Duration::from_millis(300)),
             heartbeat_interval: Duration::from_millis(30),
+            lease: None,
             request_timeout: Duration::from_secs(5),
             limits: Limits::default(),
             snapshot_chunk_bytes: 1 << 20,
@@ -103,6 +109,7 @@ impl Options {
         config.seed = seed;
         config.election_timeout = self.election_timeout;
         config.heartbeat_interval = self.heartbeat_interval;
+        config.lease = self.lease;
         config.snapshot_chunk_bytes = self.snapshot_chunk_bytes;
         config
     }

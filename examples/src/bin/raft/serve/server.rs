@@ -140,7 +140,7 @@ impl Handler<Token, ()> for Server {
                 match client.read(&mut self.chunk) {
                     Ok(()) => {
                         self.touched.push(slot as usize);
-                        self.run_requests(event_loop, slot as usize);
+                        self.run_requests(slot as usize);
                     }
                     Err(error) => self.close(slot as usize, &error),
                 }
@@ -217,7 +217,7 @@ impl Server {
     }
 
     /// Starts every request of a client that may start now.
-    fn run_requests(&mut self, event_loop: &mut Loop, slot: usize) {
+    fn run_requests(&mut self, slot: usize) {
         while let Some(client) = self.clients.get_mut(slot) {
             let id = client.id;
             let has_room =
@@ -225,15 +225,15 @@ impl Server {
             match client.next(has_room) {
                 Next::Write(number, command) => {
                     let waiting = Waiting { slot, client: id, number, size_bytes: command.len(), is_admin: false };
-                    self.submit(event_loop, waiting, Request::Write(command));
+                    self.submit(waiting, Request::Write(command));
                 }
                 Next::Read(number, query) => {
                     let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), is_admin: false };
-                    self.submit(event_loop, waiting, Request::Read(query));
+                    self.submit(waiting, Request::Read(query));
                 }
                 Next::Admin(number, admin) => {
                     let waiting = Waiting { slot, client: id, number, size_bytes: admin.size_bytes(), is_admin: true };
-                    self.submit(event_loop, waiting, Request::Admin(admin));
+                    self.submit(waiting, Request::Admin(admin));
                 }
                 Next::Held => {
                     if !client.is_queued {
@@ -252,10 +252,10 @@ impl Server {
         }
     }
 
-    fn submit(&mut self, event_loop: &Loop, waiting: Waiting, request: Request) {
+    fn submit(&mut self, waiting: Waiting, request: Request) {
         self.waiting_bytes += waiting.size_bytes;
         let id = RequestId(self.waiting.insert(waiting) as u64);
-        self.node.submit(event_loop, id, request);
+        self.node.submit(id, request);
     }
 
     fn answer(&mut self, id: RequestId, outcome: Outcome) {
@@ -298,7 +298,7 @@ impl Server {
                 self.close(slot, &error);
                 continue;
             }
-            self.run_requests(event_loop, slot);
+            self.run_requests(slot);
             self.settle(event_loop, slot);
         }
         touched.clear();
