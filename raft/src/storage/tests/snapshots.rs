@@ -147,7 +147,7 @@ fn the_bytes_of_a_snapshot() {
         &3u64.to_le_bytes(),
         &2u64.to_le_bytes(),
         &30u64.to_le_bytes(),
-        &[0; 16],
+        &[0; 24],
     ]
     .concat();
     let head = [b"KdkS", &(body.len() as u32).to_le_bytes()[..], &[1, 0, 0, 0], &body].concat();
