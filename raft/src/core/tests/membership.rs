@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::network::{Network, voters};
-use crate::core::{Core, Event, Proposed, Role};
+use crate::core::{Core, Event, Proposed, ReadId, Role};
 use crate::types::{
     Body, ChangeError, Configuration, DiskId, Entry, Index, Member, MemberChange, Message, NodeId, Payload, Term,
 };
@@ -316,6 +316,21 @@ pub(super) fn a_removal_that_may_be_lost_silences_nobody() {
     assert_eq!(network.leader(), Some(2), "node 1 is elected, commits its removal and hands over");
     assert!(network.core(1).is_removed());
     assert_eq!(network.core(1).poll_timeout(), None);
+}
+
+/// Found by the simulator: the leader stays alone with a read that only the removed one could have confirmed.
+#[test]
+fn a_read_is_answered_when_those_who_did_not_answer_are_gone() {
+    let mut network = Network::new(2);
+    network.campaign(1);
+    network.settle();
+    network.isolate(2);
+    network.with_core(1, |core, now| core.read_index(now, ReadId(7))).unwrap();
+    network.settle();
+    assert_eq!(network.node(1).ready, []);
+    change(&mut network, 1, &[remove(2)]).unwrap();
+    network.settle();
+    assert_eq!(network.node(1).ready, [(ReadId(7), Index(1))]);
 }
 
 #[test]
