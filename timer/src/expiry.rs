@@ -14,6 +14,7 @@
 
 use core::{fmt, mem};
 
+use crate::links::Id;
 use crate::slab::Key;
 use crate::wheel::Wheel;
 
@@ -35,7 +36,7 @@ pub struct Advance {
 }
 
 enum Search {
-    Due(u32),
+    Due(Id),
     NothingDue,
     OutOfMoves,
 }
@@ -57,37 +58,39 @@ impl<T> Wheel<T> {
     }
 
     /// The timer that fires next, if it is due in this advance.
+    #[inline]
     fn search(&mut self, moves: &mut usize) -> Search {
         loop {
-            while self.opening.is_some() {
+            if let Some(open) = self.opening {
                 if *moves == 0 {
                     return Search::OutOfMoves;
                 }
-                *moves -= 1;
-                self.deal_one();
+                *moves -= self.deal(open, *moves);
+                continue;
             }
             let Some(place) = self.occupancy.first() else {
                 self.cursor = self.now;
                 return Search::NothingDue;
             };
-            let slot = self.slots[place.index()];
-            if slot.earliest > self.now {
-                let before = if place.level() == 0 { slot.earliest } else { place.start(slot.earliest) - 1 };
+            let earliest = self.earliest_of(place);
+            if earliest > self.now {
+                let before = if place.is_upper() { place.start(earliest) - 1 } else { earliest };
                 self.cursor = self.now.min(before);
                 return Search::NothingDue;
             }
-            let head = self.slab.node(slot.head);
-            if place.level() == 0 {
-                self.cursor = slot.earliest;
-            } else if slot.head != slot.tail || head.tick != slot.earliest {
-                self.cursor = slot.earliest;
+            let head = self.slab.links.first(place).expect("an occupied slot has timers");
+            let node = self.slab.node(head);
+            if !place.is_upper() {
+                self.cursor = earliest;
+            } else if node.tick != earliest || !self.slab.links.is_single(place) {
+                self.cursor = earliest;
                 self.opening = Some(place);
                 continue;
             }
-            if head.tick == self.now && head.due_since == self.advance {
+            if node.tick == self.now && node.due_since == self.advance {
                 return Search::NothingDue;
             }
-            return Search::Due(slot.head);
+            return Search::Due(head);
         }
     }
 }
@@ -109,9 +112,9 @@ impl Advance {
         }
         self.is_spent = false;
         match wheel.search(&mut self.moves) {
-            Search::Due(index) if self.budget > 0 => {
+            Search::Due(id) if self.budget > 0 => {
                 self.budget -= 1;
-                Some(Expired { wheel, index })
+                Some(Expired { wheel, id })
             }
             Search::Due(_) | Search::OutOfMoves => {
                 self.is_spent = true;
@@ -137,7 +140,7 @@ impl Advance {
 /// is due still.)
 pub struct Expired<'a, T> {
     wheel: &'a mut Wheel<T>,
-    index: u32,
+    id: Id,
 }
 
 impl<T> Expired<'_, T> {
@@ -145,35 +148,35 @@ impl<T> Expired<'_, T> {
     #[inline]
     #[must_use]
     pub fn key(&self) -> Key {
-        self.wheel.slab.key(self.index)
+        self.wheel.slab.key(self.id)
     }
 
     /// The deadline that the timer was given: a periodic timer that adds its period to it does not drift.
     #[inline]
     #[must_use]
     pub fn deadline(&self) -> u64 {
-        self.wheel.slab.node(self.index).deadline
+        self.wheel.slab.node(self.id).deadline
     }
 
     /// The timer's value.
     #[inline]
     #[must_use]
     pub fn value(&self) -> &T {
-        self.wheel.slab.node(self.index).value.as_ref().expect("a pending timer has its value")
+        self.wheel.slab.node(self.id).value.as_ref().expect("a pending timer has its value")
     }
 
     /// The timer's value, to change it.
     #[inline]
     #[must_use]
     pub fn value_mut(&mut self) -> &mut T {
-        self.wheel.slab.node_mut(self.index).value.as_mut().expect("a pending timer has its value")
+        self.wheel.slab.node_mut(self.id).value.as_mut().expect("a pending timer has its value")
     }
 
     /// Removes the timer and returns its value.
     #[inline]
     #[must_use]
     pub fn into_value(self) -> T {
-        let value = self.wheel.take_expired(self.index).expect("a pending timer has its value");
+        let value = self.wheel.take_expired(self.id).expect("a pending timer has its value");
         mem::forget(self); // it only borrows; its drop would remove the timer again
         value
     }
@@ -183,36 +186,24 @@ impl<T> Expired<'_, T> {
     #[inline]
     pub fn rearm(self, deadline: u64) {
         let (tick, due_since) = self.wheel.fires_at(deadline, 0);
-        self.wheel.unlink_expired(self.index);
-        let node = self.wheel.slab.node_mut(self.index);
-        node.tick = tick;
-        node.deadline = deadline;
-        node.due_since = due_since;
-        self.wheel.link(self.index);
+        self.wheel.unlink_due(self.id);
+        self.wheel.set_again(self.id, tick, deadline, due_since);
         mem::forget(self); // as above
     }
 }
 
 impl<T> Wheel<T> {
     #[inline]
-    fn take_expired(&mut self, index: u32) -> Option<T> {
-        self.unlink_expired(index);
-        self.slab.remove(index)
-    }
-
-    #[inline]
-    fn unlink_expired(&mut self, index: u32) {
-        let tick = self.slab.node(index).tick;
-        self.unlink(index);
-        // It was the earliest of all, and either on level 0, where the cursor is already, or alone in its slot.
-        self.cursor = tick;
+    fn take_expired(&mut self, id: Id) -> Option<T> {
+        self.unlink_due(id);
+        self.slab.remove(id)
     }
 }
 
 impl<T> Drop for Expired<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.wheel.take_expired(self.index);
+        self.wheel.take_expired(self.id);
     }
 }
 

@@ -28,24 +28,28 @@
 //! at slot after slot.
 
 const BITS: u32 = 6;
+/// Slots of a level above level 0.
 pub(crate) const SLOTS: usize = 1 << BITS;
-pub(crate) const LEVELS: usize = u64::BITS.div_ceil(BITS) as usize;
-pub(crate) const PLACES: usize = LEVELS * SLOTS;
+/// Slots of level 0, each of a single tick.
+pub(crate) const TICKS: usize = SLOTS * SLOTS;
+/// Levels above level 0.
+pub(crate) const UPPER_LEVELS: usize = (u64::BITS - 2 * BITS).div_ceil(BITS) as usize;
+pub(crate) const PLACES: usize = TICKS + UPPER_LEVELS * SLOTS;
 
-/// One slot of one level: `level * 64 + slot`.
+/// One slot of one level: the tick's two lowest digits on level 0, `4096 + (level - 1) * 64 + digit` above.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place(u16);
 
 impl Place {
-    /// No slot at all: where an unused node is.
-    pub(crate) const NONE: Place = Place(u16::MAX);
-
     /// Where a timer for `tick` belongs while the wheel stands at `cursor`.
     #[inline]
     pub(crate) fn of(cursor: u64, tick: u64) -> Place {
-        let level = (63 - ((cursor ^ tick) | (SLOTS as u64 - 1)).leading_zeros()) / BITS;
-        let slot = (tick >> (level * BITS)) & (SLOTS as u64 - 1);
-        Place((level * SLOTS as u32) as u16 | slot as u16)
+        let digit = (63 - ((cursor ^ tick) | (TICKS as u64 - 1)).leading_zeros()) / BITS;
+        let (shift, mask, base) = match digit {
+            1 => (0, TICKS - 1, 0),
+            _ => (digit * BITS, SLOTS - 1, TICKS - 2 * SLOTS + digit as usize * SLOTS),
+        };
+        Place((base + ((tick >> shift) as usize & mask)) as u16)
     }
 
     #[inline]
@@ -53,61 +57,93 @@ impl Place {
         usize::from(self.0)
     }
 
+    /// Its number among the slots above level 0; what is on level 0 gets a number that no such slot has.
     #[inline]
-    pub(crate) fn level(self) -> usize {
-        self.index() / SLOTS
+    pub(crate) fn upper(self) -> usize {
+        self.index().wrapping_sub(TICKS)
     }
 
-    fn slot(self) -> usize {
-        self.index() % SLOTS
+    #[inline]
+    pub(crate) fn is_upper(self) -> bool {
+        self.index() >= TICKS
+    }
+
+    #[inline]
+    pub(crate) fn level(self) -> usize {
+        if self.is_upper() { 1 + self.upper() / SLOTS } else { 0 }
     }
 
     #[cfg(test)]
     pub(crate) fn new(level: usize, slot: usize) -> Place {
-        Place((level * SLOTS + slot) as u16)
+        Place((if level == 0 { slot } else { TICKS + (level - 1) * SLOTS + slot }) as u16)
+    }
+
+    /// How many low bits the ticks of this slot may differ in.
+    #[inline]
+    fn shift(self) -> u32 {
+        match self.level() as u32 {
+            0 => 0,
+            level => (level + 1) * BITS,
+        }
     }
 
     /// The first tick of the slot that `tick` is in, on this place's level.
+    #[inline]
     pub(crate) fn start(self, tick: u64) -> u64 {
-        let shift = self.level() as u32 * BITS;
-        tick >> shift << shift
+        tick >> self.shift() << self.shift()
     }
 }
 
-/// Which levels have timers, and which slots of each: the first occupied slot is two `trailing_zeros` away.
+/// Which slots have timers. The first occupied one is two or three `trailing_zeros` away.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Occupancy {
-    levels: u16,
-    slots: [u64; LEVELS],
+    /// Level 0: which of its words are not zero; and the words.
+    words: u64,
+    ticks: [u64; SLOTS],
+    /// Above: which levels have timers, and which slots of each.
+    levels: u32,
+    slots: [u64; UPPER_LEVELS],
 }
 
 impl Occupancy {
-    pub(crate) const EMPTY: Occupancy = Occupancy { levels: 0, slots: [0; LEVELS] };
+    pub(crate) const EMPTY: Occupancy = Occupancy { words: 0, ticks: [0; SLOTS], levels: 0, slots: [0; UPPER_LEVELS] };
 
     #[inline]
     pub(crate) fn set(&mut self, place: Place) {
-        self.levels |= 1 << place.level();
-        self.slots[place.level()] |= 1 << place.slot();
+        let (word, bit) = (place.index() / SLOTS, 1 << (place.index() % SLOTS));
+        if let Some(ticks) = self.ticks.get_mut(word) {
+            *ticks |= bit;
+            self.words |= 1 << word;
+        } else {
+            self.slots[word - SLOTS] |= bit;
+            self.levels |= 1 << (word - SLOTS);
+        }
     }
 
     #[inline]
     pub(crate) fn clear(&mut self, place: Place) {
-        let slots = &mut self.slots[place.level()];
-        *slots &= !(1 << place.slot());
-        if *slots == 0 {
-            self.levels &= !(1 << place.level());
+        let (word, bit) = (place.index() / SLOTS, 1 << (place.index() % SLOTS));
+        if let Some(ticks) = self.ticks.get_mut(word) {
+            *ticks &= !bit;
+            self.words &= !(u64::from(*ticks == 0) << word);
+        } else {
+            self.slots[word - SLOTS] &= !bit;
+            self.levels &= !(u32::from(self.slots[word - SLOTS] == 0) << (word - SLOTS));
         }
     }
 
     /// The place of the earliest timers.
     #[inline]
     pub(crate) fn first(&self) -> Option<Place> {
-        if self.levels == 0 {
+        let word = if self.words != 0 {
+            self.words.trailing_zeros() as usize
+        } else if self.levels != 0 {
+            SLOTS + self.levels.trailing_zeros() as usize
+        } else {
             return None;
-        }
-        let level = self.levels.trailing_zeros();
-        let slot = self.slots[level as usize].trailing_zeros();
-        Some(Place((level * SLOTS as u32 + slot) as u16))
+        };
+        let slots = self.ticks.get(word).unwrap_or_else(|| &self.slots[word - SLOTS]);
+        Some(Place((word * SLOTS) as u16 | slots.trailing_zeros() as u16))
     }
 }
 
@@ -117,24 +153,26 @@ mod tests {
 
     fn level_and_slot(cursor: u64, tick: u64) -> (usize, usize) {
         let place = Place::of(cursor, tick);
-        (place.level(), place.slot())
+        (place.level(), if place.is_upper() { place.index() % SLOTS } else { place.index() })
     }
 
     #[test]
-    fn eleven_levels_cover_every_tick() {
-        assert_eq!(LEVELS, 11);
+    fn ten_levels_cover_every_tick() {
+        assert_eq!(UPPER_LEVELS, 9);
         assert_eq!(level_and_slot(0, 0), (0, 0));
-        assert_eq!(level_and_slot(0, 63), (0, 63));
-        assert_eq!(level_and_slot(0, 64), (1, 1));
-        assert_eq!(level_and_slot(63, 64), (1, 1));
-        assert_eq!(level_and_slot(64, 64), (0, 0));
-        assert_eq!(level_and_slot(0, u64::MAX), (10, 15));
-        assert_eq!(level_and_slot(u64::MAX, u64::MAX), (0, 63));
-        assert_eq!(level_and_slot(7 * 4096 + 12 * 64 + 40, 7 * 4096 + 31 * 64 + 3), (1, 31));
-        for level in 0..LEVELS {
-            let tick = 1 << (6 * level);
+        assert_eq!(level_and_slot(0, 4095), (0, 4095));
+        assert_eq!(level_and_slot(0, 4096), (1, 1));
+        assert_eq!(level_and_slot(4095, 4096), (1, 1));
+        assert_eq!(level_and_slot(4096, 4096), (0, 0));
+        assert_eq!(level_and_slot(0, u64::MAX), (9, 15));
+        assert_eq!(level_and_slot(u64::MAX, u64::MAX), (0, 4095));
+        assert_eq!(level_and_slot((7 * 4096 + 12) * 64 + 40, (7 * 4096 + 31) * 64 + 3), (0, 31 * 64 + 3));
+        assert_eq!(level_and_slot((7 * 4096 + 12) * 64 + 40, (9 * 4096 + 31) * 64 + 3), (2, 9));
+        for level in 1..=UPPER_LEVELS {
+            let tick = 1 << (6 * (level + 1));
             assert_eq!(level_and_slot(0, tick), (level, 1));
             assert_eq!(level_and_slot(tick - 1, tick), (level, 1));
+            assert_eq!(Place::of(0, tick), Place::new(level, 1));
         }
     }
 
@@ -142,21 +180,25 @@ mod tests {
     fn occupancy_finds_the_lowest_slot_of_the_lowest_level() {
         let mut occupancy = Occupancy::EMPTY;
         assert_eq!(occupancy.first(), None);
-        let (near, far, farthest) = (Place::of(0, 5), Place::of(0, 700), Place::of(0, u64::MAX));
-        for place in [farthest, far, near] {
+        let ticks = [3, 5, 700, 4095, 4097, 70_000, 200_000, 1 << 40, u64::MAX];
+        let places = ticks.map(|tick| Place::of(0, tick));
+        for &place in places.iter().rev() {
             occupancy.set(place);
             assert_eq!(occupancy.first(), Some(place));
         }
-        for (gone, next) in [(near, Some(far)), (far, Some(farthest)), (farthest, None)] {
-            occupancy.clear(gone);
-            assert_eq!(occupancy.first(), next);
+        for pair in places.windows(2) {
+            occupancy.clear(pair[0]);
+            assert_eq!(occupancy.first(), Some(pair[1]));
         }
+        occupancy.clear(places[8]);
+        assert_eq!(occupancy, Occupancy::EMPTY);
     }
 
     #[test]
     fn a_slot_starts_at_its_digit() {
-        assert_eq!(Place::of(0, 700).start(700), 640);
-        assert_eq!(Place::of(0, u64::MAX).start(u64::MAX), 15 << 60);
         assert_eq!(Place::of(0, 9).start(9), 9);
+        assert_eq!(Place::of(0, 4095).start(4095), 4095);
+        assert_eq!(Place::of(0, 70_000).start(70_000), 69_632);
+        assert_eq!(Place::of(0, u64::MAX).start(u64::MAX), 15 << 60);
     }
 }

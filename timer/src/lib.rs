@@ -61,6 +61,7 @@ mod expiry;
 mod geometry;
 #[cfg(feature = "std")]
 pub mod instant;
+mod links;
 mod lists;
 mod slab;
 #[cfg(test)]

@@ -6,8 +6,8 @@ use core::iter::{Enumerate, FusedIterator};
 use core::slice;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::geometry::{Occupancy, PLACES, Place};
-use crate::lists::Slot;
+use crate::geometry::{Occupancy, Place, SLOTS, UPPER_LEVELS};
+use crate::links::{Id, id_of};
 use crate::slab::{Key, Node, Slab};
 
 /// Gives each wheel a number of its own, so that a key is never mistaken for another wheel's.
@@ -19,7 +19,8 @@ static NEXT_WHEEL: AtomicU32 = AtomicU32::new(0);
 /// the heap.
 pub struct Wheel<T> {
     pub(crate) slab: Slab<T>,
-    pub(crate) slots: Box<[Slot; PLACES]>,
+    /// For each slot above level 0: no timer in its list fires before this tick; [`u64::MAX`] if the list is empty.
+    pub(crate) earliest: Box<[u64; UPPER_LEVELS * SLOTS]>,
     pub(crate) occupancy: Occupancy,
     /// No pending timer is before this tick; see `geometry.rs`.
     pub(crate) cursor: u64,
@@ -43,7 +44,7 @@ impl<T> Wheel<T> {
     pub fn with_capacity(start: u64, capacity: usize) -> Wheel<T> {
         Wheel {
             slab: Slab::with_capacity(NEXT_WHEEL.fetch_add(1, Ordering::Relaxed), capacity),
-            slots: Box::new([Slot::EMPTY; PLACES]),
+            earliest: Box::new([u64::MAX; UPPER_LEVELS * SLOTS]),
             occupancy: Occupancy::EMPTY,
             cursor: start,
             now: start,
@@ -59,7 +60,7 @@ impl<T> Wheel<T> {
     ///
     /// # Panics
     ///
-    /// If the wheel holds `u32::MAX` timers already.
+    /// If the wheel holds 4,294,962,622 timers already.
     #[inline]
     pub fn insert(&mut self, deadline: u64, value: T) -> Key {
         self.insert_with_slack(deadline, 0, value)
@@ -79,21 +80,23 @@ impl<T> Wheel<T> {
     ///
     /// # Panics
     ///
-    /// If the wheel holds `u32::MAX` timers already.
+    /// If the wheel holds 4,294,962,622 timers already.
     #[inline]
     pub fn insert_with_slack(&mut self, deadline: u64, slack: u64, value: T) -> Key {
         let (tick, due_since) = self.fires_at(deadline, slack);
-        let index = self.slab.insert(tick, deadline, due_since, value);
-        self.link(index);
-        self.slab.key(index)
+        let place = self.place_for(tick);
+        let (id, key) = self.slab.insert(tick, deadline, due_since, place, value);
+        self.push_back(place, id, tick);
+        self.deal_for_newcomer(place);
+        key
     }
 
     /// Removes a timer and returns its value; `None` if the key is stale (fired, cancelled) or another wheel's.
     #[inline]
     pub fn cancel(&mut self, key: Key) -> Option<T> {
-        let index = self.slab.find(key)?;
-        self.unlink(index);
-        self.slab.remove(index)
+        let id = self.slab.find(key)?;
+        self.unlink(id);
+        self.slab.remove(id)
     }
 
     /// Gives a pending timer a new deadline, earlier or later; the key stays valid. `false` if the key is stale or another
@@ -109,30 +112,33 @@ impl<T> Wheel<T> {
     /// [`reschedule`](Wheel::reschedule) with the slack of [`insert_with_slack`](Wheel::insert_with_slack).
     #[inline]
     pub fn reschedule_with_slack(&mut self, key: Key, deadline: u64, slack: u64) -> bool {
-        let Some(index) = self.slab.find(key) else { return false };
+        let Some(id) = self.slab.find(key) else { return false };
         let (tick, due_since) = self.fires_at(deadline, slack);
-        let node = self.slab.node_mut(index);
-        let earliest = self.slots[node.place.index()].earliest;
+        let earliest = self.earliest_of(self.slab.node(id).place);
+        let node = self.slab.node_mut(id);
         // What is due now must go to the end of its list; the rest may lag behind in an earlier slot.
         if tick >= node.tick && node.tick != earliest && due_since == 0 {
             node.tick = tick;
             node.deadline = deadline;
             node.due_since = 0;
         } else {
-            self.relink(index, tick, deadline, due_since);
+            self.unlink(id);
+            self.set_again(id, tick, deadline, due_since);
         }
         true
     }
 
-    /// Moves a node to the end of the list for its new tick.
+    /// Puts a timer that is in no list where it belongs with its new tick.
     #[inline]
-    pub(crate) fn relink(&mut self, index: u32, tick: u64, deadline: u64, due_since: u16) {
-        self.unlink(index);
-        let node = self.slab.node_mut(index);
+    pub(crate) fn set_again(&mut self, id: Id, tick: u64, deadline: u64, due_since: u16) {
+        let place = self.place_for(tick);
+        let node = self.slab.node_mut(id);
         node.tick = tick;
         node.deadline = deadline;
         node.due_since = due_since;
-        self.link(index);
+        node.place = place;
+        self.push_back(place, id, tick);
+        self.deal_for_newcomer(place);
     }
 
     /// When a timer with this deadline fires, and the advance in which it does not, being due already.
@@ -158,8 +164,8 @@ impl<T> Wheel<T> {
     #[inline]
     #[must_use]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let index = self.slab.find(key)?;
-        self.slab.node_mut(index).value.as_mut()
+        let id = self.slab.find(key)?;
+        self.slab.node_mut(id).value.as_mut()
     }
 
     /// The deadline that a pending timer was last given.
@@ -185,7 +191,7 @@ impl<T> Wheel<T> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         let place = self.opening.or_else(|| self.occupancy.first())?;
-        Some(self.slots[place.index()].earliest)
+        Some(self.earliest_of(place))
     }
 
     /// How many timers are pending.
@@ -265,7 +271,7 @@ impl<'a, T> Iterator for Iter<'a, T> {
     fn next(&mut self) -> Option<Self::Item> {
         let (index, node, value) = self.nodes.find_map(|(i, node)| Some((i, node, node.value.as_ref()?)))?;
         self.left -= 1;
-        Some((self.slab.key(index as u32), node.deadline, value))
+        Some((self.slab.key(id_of(index)), node.deadline, value))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
