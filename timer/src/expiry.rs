@@ -14,8 +14,9 @@
 
 use core::{fmt, mem};
 
+use crate::geometry::Place;
 use crate::links::Id;
-use crate::slab::Key;
+use crate::slab::{Key, Since};
 use crate::wheel::Wheel;
 
 /// How many timers an advance may move from slot to slot before it says that there is more, whatever its budget. A timer
@@ -29,7 +30,7 @@ const MOVES_PER_TIMER: usize = 2;
 #[derive(Debug)]
 #[must_use = "an advance does nothing until its `next` is called"]
 pub struct Advance {
-    number: u16,
+    number: Since,
     budget: usize,
     pub(crate) moves: usize,
     is_spent: bool,
@@ -52,7 +53,7 @@ impl<T> Wheel<T> {
     #[inline]
     pub fn advance(&mut self, now: u64, budget: usize) -> Advance {
         self.now = self.now.max(now);
-        self.advance = self.advance.checked_add(1).unwrap_or(1);
+        self.advance = self.advance.next_advance();
         let moves = budget.saturating_mul(MOVES_PER_TIMER).saturating_add(MOVES);
         Advance { number: self.advance, budget, moves, is_spent: false }
     }
@@ -61,11 +62,11 @@ impl<T> Wheel<T> {
     #[inline]
     fn search(&mut self, moves: &mut usize) -> Search {
         loop {
-            if let Some(open) = self.opening {
+            if self.opening != 0 {
                 if *moves == 0 {
                     return Search::OutOfMoves;
                 }
-                *moves -= self.deal(open, *moves);
+                *moves -= self.deal(Place::from_bits(self.opening), *moves);
                 continue;
             }
             let Some(place) = self.occupancy.first() else {
@@ -84,10 +85,10 @@ impl<T> Wheel<T> {
                 self.cursor = earliest;
             } else if node.tick != earliest || !self.slab.links.is_single(place) {
                 self.cursor = earliest;
-                self.opening = Some(place);
+                self.opening = place.bits();
                 continue;
             }
-            if node.tick == self.now && node.due_since == self.advance {
+            if node.tick == self.now && node.since() == self.advance {
                 return Search::NothingDue;
             }
             return Search::Due(head);
@@ -155,7 +156,7 @@ impl<T> Expired<'_, T> {
     #[inline]
     #[must_use]
     pub fn deadline(&self) -> u64 {
-        self.wheel.slab.node(self.id).deadline
+        self.wheel.slab.deadline(self.id)
     }
 
     /// The timer's value.
@@ -185,9 +186,11 @@ impl<T> Expired<'_, T> {
     /// advance.
     #[inline]
     pub fn rearm(self, deadline: u64) {
-        let (tick, due_since) = self.wheel.fires_at(deadline, 0);
-        self.wheel.unlink_due(self.id);
-        self.wheel.set_again(self.id, tick, deadline, due_since);
+        let node = self.wheel.slab.node(self.id);
+        let (place, tick_before) = (node.place(), node.tick);
+        let emptied = self.wheel.slab.links.unlink(self.id);
+        self.wheel.unlinked_due(place, tick_before, emptied);
+        self.wheel.set_again(self.id, deadline, 0);
         mem::forget(self); // as above
     }
 }
@@ -195,8 +198,9 @@ impl<T> Expired<'_, T> {
 impl<T> Wheel<T> {
     #[inline]
     fn take_expired(&mut self, id: Id) -> Option<T> {
-        self.unlink_due(id);
-        self.slab.remove(id)
+        let removed = self.slab.remove(id);
+        self.unlinked_due(removed.place, removed.tick, removed.emptied);
+        removed.value
     }
 }
 

@@ -36,6 +36,28 @@ pub(crate) const TICKS: usize = SLOTS * SLOTS;
 pub(crate) const UPPER_LEVELS: usize = (u64::BITS - 2 * BITS).div_ceil(BITS) as usize;
 pub(crate) const PLACES: usize = TICKS + UPPER_LEVELS * SLOTS;
 
+/// How a tick says its slot.
+#[derive(Clone, Copy)]
+struct Digit {
+    shift: u32,
+    mask: u16,
+    /// The level's first slot.
+    first: u16,
+}
+
+/// By the highest bit in which cursor and tick differ. (A table is quicker than to divide by six.)
+static DIGITS: [Digit; 64] = {
+    let mut digits = [Digit { shift: 0, mask: TICKS as u16 - 1, first: 0 }; 64];
+    let mut bit = 2 * BITS;
+    while bit < u64::BITS {
+        let level = bit / BITS - 1;
+        let first = TICKS as u32 + (level - 1) * SLOTS as u32;
+        digits[bit as usize] = Digit { shift: (level + 1) * BITS, mask: SLOTS as u16 - 1, first: first as u16 };
+        bit += 1;
+    }
+    digits
+};
+
 /// One slot of one level: the tick's two lowest digits on level 0, `4096 + (level - 1) * 64 + digit` above.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place(u16);
@@ -44,12 +66,20 @@ impl Place {
     /// Where a timer for `tick` belongs while the wheel stands at `cursor`.
     #[inline]
     pub(crate) fn of(cursor: u64, tick: u64) -> Place {
-        let digit = (63 - ((cursor ^ tick) | (TICKS as u64 - 1)).leading_zeros()) / BITS;
-        let (shift, mask, base) = match digit {
-            1 => (0, TICKS - 1, 0),
-            _ => (digit * BITS, SLOTS - 1, TICKS - 2 * SLOTS + digit as usize * SLOTS),
-        };
-        Place((base + ((tick >> shift) as usize & mask)) as u16)
+        let highest = ((cursor ^ tick) | (TICKS as u64 - 1)).ilog2();
+        let digit = &DIGITS[highest as usize];
+        Place(digit.first + ((tick >> digit.shift) as u16 & digit.mask))
+    }
+
+    /// A place that was kept as a number.
+    #[inline]
+    pub(crate) fn from_bits(bits: u32) -> Place {
+        Place(bits as u16)
+    }
+
+    #[inline]
+    pub(crate) fn bits(self) -> u32 {
+        self.0.into()
     }
 
     #[inline]

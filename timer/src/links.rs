@@ -11,10 +11,11 @@ use alloc::vec::Vec;
 
 use crate::geometry::{PLACES, Place};
 
-/// The list of unused links; its anchor comes after those of the slots.
-const FREE: u32 = PLACES as u32;
 /// The first link that is a timer's.
-const FIRST: u32 = FREE + 1;
+const FIRST: u32 = PLACES as u32;
+
+/// No timer's link: where the unused links end.
+const NONE: Id = 0;
 
 /// The name of a timer's link.
 pub(crate) type Id = u32;
@@ -29,7 +30,11 @@ struct Link {
 }
 
 #[derive(Debug)]
-pub(crate) struct Links(Vec<Link>);
+pub(crate) struct Links {
+    links: Vec<Link>,
+    /// The first of the unused links; each names the next.
+    unused: Id,
+}
 
 /// The link of the timer whose node has this index.
 #[inline]
@@ -47,63 +52,74 @@ impl Links {
     pub(crate) fn with_capacity(capacity: usize) -> Links {
         let mut links = Vec::with_capacity(capacity + FIRST as usize);
         links.extend((0..FIRST).map(|anchor| Link { prev: anchor, next: anchor }));
-        Links(links)
+        Links { links, unused: NONE }
     }
 
     /// How many timers fit without an allocation.
     pub(crate) fn capacity(&self) -> usize {
-        self.0.capacity() - FIRST as usize
+        self.links.capacity() - FIRST as usize
     }
 
     /// A link that is in no list.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_unused(&mut self) -> Option<Id> {
-        let id = self.0[FREE as usize].next;
-        if id == FREE {
+        let id = self.unused;
+        if id == NONE {
             return None;
         }
-        self.0[FREE as usize].next = self.0[id as usize].next;
+        self.unused = self.links[id as usize].next;
         Some(id)
     }
 
     /// One link more.
     pub(crate) fn grow(&mut self) -> Id {
-        let id = self.0.len() as u32;
-        self.0.push(Link { prev: id, next: id });
+        let id = self.links.len() as u32;
+        self.links.push(Link { prev: id, next: id });
         id
     }
 
-    /// Keeps a link that is in no list for [`take_unused`](Links::take_unused), which will take it first.
-    #[inline]
-    pub(crate) fn give_back(&mut self, id: Id) {
-        self.0[id as usize].next = self.0[FREE as usize].next;
-        self.0[FREE as usize].next = id;
-    }
-
-    #[inline]
-    pub(crate) fn push_back(&mut self, place: Place, id: Id) {
+    /// Puts a link at the end of a list, and says whether the list was empty.
+    #[inline(always)]
+    pub(crate) fn push_back(&mut self, place: Place, id: Id) -> bool {
+        let links = &mut self.links[..];
         let anchor = place.index();
-        let last = self.0[anchor].prev;
-        self.0[id as usize] = Link { prev: last, next: anchor as u32 };
-        self.0[anchor].prev = id;
-        self.0[last as usize].next = id;
+        let last = links[anchor].prev;
+        links[anchor].prev = id;
+        links[id as usize] = Link { prev: last, next: anchor as u32 };
+        links[last as usize].next = id;
+        last == anchor as u32
     }
 
     #[inline]
     pub(crate) fn push_front(&mut self, place: Place, id: Id) {
+        let links = &mut self.links[..];
         let anchor = place.index();
-        let first = self.0[anchor].next;
-        self.0[id as usize] = Link { prev: anchor as u32, next: first };
-        self.0[anchor].next = id;
-        self.0[first as usize].prev = id;
+        let first = links[anchor].next;
+        links[anchor].next = id;
+        links[id as usize] = Link { prev: anchor as u32, next: first };
+        links[first as usize].prev = id;
     }
 
     /// Takes a link out of its list, and says whether the list is empty now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unlink(&mut self, id: Id) -> bool {
-        let Link { prev, next } = self.0[id as usize];
-        self.0[prev as usize].next = next;
-        self.0[next as usize].prev = prev;
+        let links = &mut self.links[..];
+        let Link { prev, next } = links[id as usize];
+        links[prev as usize].next = next;
+        links[next as usize].prev = prev;
+        prev == next
+    }
+
+    /// [`unlink`](Links::unlink), and keeps the link for [`take_unused`](Links::take_unused), which will take it first.
+    #[inline(always)]
+    pub(crate) fn unlink_for_good(&mut self, id: Id) -> bool {
+        let links = &mut self.links[..];
+        let link = &mut links[id as usize];
+        let Link { prev, next } = *link;
+        link.next = self.unused;
+        self.unused = id;
+        links[prev as usize].next = next;
+        links[next as usize].prev = prev;
         prev == next
     }
 
@@ -112,28 +128,28 @@ impl Links {
     pub(crate) fn cut_front(&mut self, place: Place, first: Option<Id>) {
         let anchor = place.index() as u32;
         let first = first.unwrap_or(anchor);
-        self.0[anchor as usize].next = first;
-        self.0[first as usize].prev = anchor;
+        self.links[anchor as usize].next = first;
+        self.links[first as usize].prev = anchor;
     }
 
     /// The first of a list, if it is not empty.
     #[inline]
     pub(crate) fn first(&self, place: Place) -> Option<Id> {
-        let first = self.0[place.index()].next;
+        let first = self.links[place.index()].next;
         (first != place.index() as u32).then_some(first)
     }
 
     /// The one that follows `id` in the list of this slot.
     #[inline]
     pub(crate) fn after(&self, place: Place, id: Id) -> Option<Id> {
-        let next = self.0[id as usize].next;
+        let next = self.links[id as usize].next;
         (next != place.index() as u32).then_some(next)
     }
 
     /// Whether a list has just one link.
     #[inline]
     pub(crate) fn is_single(&self, place: Place) -> bool {
-        let Link { prev, next } = self.0[place.index()];
+        let Link { prev, next } = self.links[place.index()];
         prev == next && next != place.index() as u32
     }
 }
@@ -142,24 +158,24 @@ impl Links {
 impl Links {
     /// The ids of a list in both directions, which must be the same.
     pub(crate) fn ids(&self, place: Place) -> Vec<Id> {
-        let (mut ids, mut id) = (Vec::new(), self.0[place.index()].next);
+        let (mut ids, mut id) = (Vec::new(), self.links[place.index()].next);
         let mut previous = place.index() as u32;
         while id != place.index() as u32 {
-            assert_eq!(self.0[id as usize].prev, previous, "link {id} disagrees with the one before it");
+            assert_eq!(self.links[id as usize].prev, previous, "link {id} disagrees with the one before it");
             ids.push(id);
-            (previous, id) = (id, self.0[id as usize].next);
-            assert!(ids.len() <= self.0.len(), "a list has become a rho");
+            (previous, id) = (id, self.links[id as usize].next);
+            assert!(ids.len() <= self.links.len(), "a list has become a rho");
         }
-        assert_eq!(self.0[place.index()].prev, previous, "a list does not end where its anchor says");
+        assert_eq!(self.links[place.index()].prev, previous, "a list does not end where its anchor says");
         ids
     }
 
     pub(crate) fn unused(&self) -> Vec<Id> {
-        let (mut ids, mut id) = (Vec::new(), self.0[FREE as usize].next);
-        while id != FREE {
+        let (mut ids, mut id) = (Vec::new(), self.unused);
+        while id != NONE {
             ids.push(id);
-            id = self.0[id as usize].next;
-            assert!(ids.len() <= self.0.len(), "the unused links have become a rho");
+            id = self.links[id as usize].next;
+            assert!(ids.len() <= self.links.len(), "the unused links have become a rho");
         }
         ids
     }

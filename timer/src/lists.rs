@@ -25,23 +25,20 @@ const SEARCH_LIMIT: usize = 16;
 const DEAL: usize = 16;
 
 impl<T> Wheel<T> {
-    /// Where a timer for this tick is to queue up now.
+    /// Whether a timer that belongs here must queue up in the slot that is being opened, behind the older timers of its tick.
     #[inline]
-    pub(crate) fn place_for(&self, tick: u64) -> Place {
-        let place = Place::of(self.cursor, tick);
-        match self.opening {
-            // Behind the older timers of its tick.
-            Some(open) if place.index() < open.index() => open,
-            _ => place,
-        }
+    pub(crate) fn is_inside_opening(&self, place: Place) -> bool {
+        place.bits() < self.opening
     }
 
-    /// After a timer was put into the slot that is being opened, two are dealt out, so that the slot gets empty however many come.
-    #[inline]
-    pub(crate) fn deal_for_newcomer(&mut self, place: Place) {
-        if self.opening == Some(place) {
-            self.deal(place, 2);
-        }
+    /// Puts a timer that belongs into the slot that is being opened at its end. Two are dealt out, so that the slot gets empty however many come.
+    pub(crate) fn push_opening(&mut self, id: Id) {
+        let open = Place::from_bits(self.opening);
+        let node = self.slab.node_mut(id);
+        let tick = node.tick;
+        node.set_place(open);
+        self.push_back(open, id, tick);
+        self.deal(open, 2);
     }
 
     /// No timer of this slot, which has some, fires before this tick.
@@ -54,41 +51,39 @@ impl<T> Wheel<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_back(&mut self, place: Place, id: Id, tick: u64) {
-        self.slab.links.push_back(place, id);
-        self.occupied(place, tick);
-    }
-
-    #[inline]
-    fn occupied(&mut self, place: Place, tick: u64) {
-        if let Some(earliest) = self.earliest.get_mut(place.upper()) {
-            *earliest = (*earliest).min(tick);
+        if self.slab.links.push_back(place, id) {
+            self.occupancy.set(place);
         }
-        self.occupancy.set(place);
+        self.note_earliest(place, tick);
     }
 
-    /// Takes a timer out of its list.
-    #[inline]
-    pub(crate) fn unlink(&mut self, id: Id) {
-        let node = self.slab.node(id);
-        let (place, tick) = (node.place, node.tick);
-        if self.slab.links.unlink(id) {
+    #[inline(always)]
+    fn note_earliest(&mut self, place: Place, tick: u64) {
+        if let Some(earliest) = self.earliest.get_mut(place.upper()) {
+            if tick < *earliest {
+                *earliest = tick;
+            }
+        }
+    }
+
+    /// A timer was taken out of its list.
+    #[inline(always)]
+    pub(crate) fn unlinked(&mut self, place: Place, tick: u64, emptied: bool) {
+        if emptied {
             self.emptied(place);
         } else if self.earliest.get(place.upper()) == Some(&tick) {
             self.find_earliest(place);
         }
     }
 
-    /// Takes out a timer that is due: it was on level 0, or alone in its slot.
-    #[inline]
-    pub(crate) fn unlink_due(&mut self, id: Id) {
-        let node = self.slab.node(id);
-        let (place, tick) = (node.place, node.tick);
-        if self.slab.links.unlink(id) {
+    /// A timer that is due was taken out: it was the earliest of all, and on level 0, or alone in its slot.
+    #[inline(always)]
+    pub(crate) fn unlinked_due(&mut self, place: Place, tick: u64, emptied: bool) {
+        if emptied {
             self.emptied(place);
         }
-        // It was the earliest of all.
         self.cursor = tick;
     }
 
@@ -97,8 +92,8 @@ impl<T> Wheel<T> {
         self.occupancy.clear(place);
         if let Some(earliest) = self.earliest.get_mut(place.upper()) {
             *earliest = u64::MAX;
-            if self.opening == Some(place) {
-                self.opening = None;
+            if self.opening == place.bits() {
+                self.opening = 0;
             }
         }
     }
@@ -106,7 +101,7 @@ impl<T> Wheel<T> {
     /// The earliest timer of this slot has gone: looks for the next, in a list short enough.
     #[cold]
     fn find_earliest(&mut self, place: Place) {
-        if self.opening == Some(place) {
+        if self.opening == place.bits() {
             return; // due, whatever is in it
         }
         let old = self.earliest[place.upper()];
@@ -151,15 +146,16 @@ impl<T> Wheel<T> {
         }
         for (&id, &tick) in ids[..count].iter().zip(&ticks) {
             let place = Place::of(self.cursor, tick);
-            self.slab.node_mut(id).place = place;
+            self.slab.node_mut(id).set_place(place);
             if from.start(tick) == from.start(earliest) {
-                self.slab.links.push_back(place, id);
+                self.push_back(place, id, tick);
             } else {
                 // It was rescheduled out of this slot. In front, because timers that were set for now during an advance
                 // must stay last in their list (see `expiry.rs`), and this one may be due in this very advance.
                 self.slab.links.push_front(place, id);
+                self.occupancy.set(place);
+                self.note_earliest(place, tick);
             }
-            self.occupied(place, tick);
         }
         count
     }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use core::num::NonZeroU64;
+use core::num::NonZeroU32;
 
 use crate::geometry::Place;
 use crate::links::{Id, Links, MOST_TIMERS, index_of};
@@ -20,26 +20,25 @@ const LAST_GENERATION: u32 = u32::MAX;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C, packed(4))]
 pub struct Key {
-    /// The generation above, the link's name (which is never 0) below.
-    name: NonZeroU64,
-    wheel: u32,
+    /// The generation above, the link's name below.
+    name: u64,
+    wheel: NonZeroU32,
 }
 
 impl Key {
     #[inline]
-    fn new(id: Id, generation: u32, wheel: u32) -> Key {
-        let name = NonZeroU64::new(u64::from(generation) << 32 | u64::from(id)).unwrap_or(NonZeroU64::MIN);
-        Key { name, wheel }
+    fn new(id: Id, generation: u32, wheel: NonZeroU32) -> Key {
+        Key { name: u64::from(generation) << 32 | u64::from(id), wheel }
     }
 
     #[inline]
     fn id(self) -> Id {
-        self.name.get() as u32
+        self.name as u32
     }
 
     #[inline]
     fn generation(self) -> u32 {
-        (self.name.get() >> 32) as u32
+        (self.name >> 32) as u32
     }
 }
 
@@ -54,29 +53,80 @@ impl fmt::Debug for Key {
 pub(crate) struct Node<T> {
     /// When the timer fires: the deadline, or `now` if that had passed when it was set, or a later tick within its slack.
     pub(crate) tick: u64,
-    /// When the timer was asked to fire.
-    pub(crate) deadline: u64,
     generation: u32,
-    /// The slot whose list this timer is in.
-    pub(crate) place: Place,
-    /// The number of the advance in or after which the timer was set while already due; 0 if it was not due then.
-    pub(crate) due_since: u16,
+    /// The slot whose list this timer is in, and the [`Since`] above it.
+    state: u32,
     /// `None` if nobody uses the node.
     pub(crate) value: Option<T>,
+}
+
+/// Whether the timer's deadline is its tick (0), and if not, why: because of its slack (1), or because it was already due when it was set,
+/// in or after the advance of this number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Since(u16);
+
+impl Since {
+    pub(crate) const EXACT: Since = Since(0);
+    pub(crate) const SLACK: Since = Since(1);
+    pub(crate) const FIRST_ADVANCE: Since = Since(2);
+
+    /// The number of the advance after this one. Numbers wrap around.
+    pub(crate) fn next_advance(self) -> Since {
+        self.0.checked_add(1).map_or(Since::FIRST_ADVANCE, Since)
+    }
+}
+
+impl<T> Node<T> {
+    #[inline]
+    pub(crate) fn place(&self) -> Place {
+        Place::from_bits(self.state & 0xffff)
+    }
+
+    #[inline]
+    pub(crate) fn since(&self) -> Since {
+        Since((self.state >> 16) as u16)
+    }
+
+    #[inline]
+    pub(crate) fn set_place(&mut self, place: Place) {
+        self.state = self.state >> 16 << 16 | place.bits();
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, place: Place, tick: u64, since: Since) {
+        self.tick = tick;
+        self.state = place.bits() | u32::from(since.0) << 16;
+    }
+}
+
+/// A timer that was, and whether the slot that it was in is empty now.
+pub(crate) struct Removed<T> {
+    pub(crate) value: Option<T>,
+    pub(crate) place: Place,
+    pub(crate) tick: u64,
+    pub(crate) emptied: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     nodes: Vec<Node<T>>,
+    /// The deadlines of those timers whose deadline is not their tick. Apart, so that the others need not touch it.
+    deadlines: Vec<u64>,
     pub(crate) links: Links,
     len: usize,
     /// Tells this wheel's keys from other wheels' keys.
-    wheel: u32,
+    wheel: NonZeroU32,
 }
 
 impl<T> Slab<T> {
-    pub(crate) fn with_capacity(wheel: u32, capacity: usize) -> Slab<T> {
-        Slab { nodes: Vec::with_capacity(capacity), links: Links::with_capacity(capacity), len: 0, wheel }
+    pub(crate) fn with_capacity(wheel: NonZeroU32, capacity: usize) -> Slab<T> {
+        Slab {
+            nodes: Vec::with_capacity(capacity),
+            deadlines: Vec::with_capacity(capacity),
+            links: Links::with_capacity(capacity),
+            len: 0,
+            wheel,
+        }
     }
 
     #[inline]
@@ -86,7 +136,7 @@ impl<T> Slab<T> {
 
     /// How many timers fit without an allocation.
     pub(crate) fn capacity(&self) -> usize {
-        self.nodes.capacity().min(self.links.capacity())
+        self.nodes.capacity().min(self.deadlines.capacity()).min(self.links.capacity())
     }
 
     #[inline]
@@ -99,40 +149,48 @@ impl<T> Slab<T> {
         &mut self.nodes[index_of(id)]
     }
 
-    /// Makes a timer, which is in no list yet.
-    #[inline]
-    pub(crate) fn insert(&mut self, tick: u64, deadline: u64, due_since: u16, place: Place, value: T) -> (Id, Key) {
+    /// Makes a timer, which is in no list yet. There must be an unused node.
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, id: Id, place: Place, tick: u64, since: Since, value: T) -> Key {
         self.len += 1;
-        let Some(id) = self.links.take_unused() else { return self.grow(tick, deadline, due_since, place, value) };
-        let wheel = self.wheel;
-        let node = self.node_mut(id);
-        node.tick = tick;
-        node.deadline = deadline;
-        node.place = place;
-        node.due_since = due_since;
+        let node = &mut self.nodes[index_of(id)];
+        node.set(place, tick, since);
         node.value = Some(value);
-        (id, Key::new(id, node.generation, wheel))
+        Key::new(id, node.generation, self.wheel)
     }
 
-    #[cold]
-    fn grow(&mut self, tick: u64, deadline: u64, due_since: u16, place: Place, value: T) -> (Id, Key) {
+    /// One node and link more, in no list.
+    pub(crate) fn grow(&mut self) -> Id {
         assert!(self.nodes.len() < MOST_TIMERS, "a timer wheel holds at most {MOST_TIMERS} timers");
-        let id = self.links.grow();
-        self.nodes.push(Node { tick, deadline, generation: 0, place, due_since, value: Some(value) });
-        (id, Key::new(id, 0, self.wheel))
+        self.deadlines.push(0);
+        self.nodes.push(Node { tick: 0, generation: 0, state: 0, value: None });
+        self.links.grow()
     }
 
-    /// Frees a node that is in no list any more.
-    #[inline]
-    pub(crate) fn remove(&mut self, id: Id) -> Option<T> {
+    /// Ends a timer: makes its keys stale and takes it out of its list.
+    #[inline(always)]
+    pub(crate) fn remove(&mut self, id: Id) -> Removed<T> {
         self.len -= 1;
-        let node = self.node_mut(id);
-        let value = node.value.take();
+        let node = &mut self.nodes[index_of(id)];
+        let (value, place, tick) = (node.value.take(), node.place(), node.tick);
         node.generation += 1;
-        if node.generation != LAST_GENERATION {
-            self.links.give_back(id);
-        }
-        value
+        let emptied = match node.generation {
+            LAST_GENERATION => self.links.unlink(id),
+            _ => self.links.unlink_for_good(id),
+        };
+        Removed { value, place, tick, emptied }
+    }
+
+    /// The deadline that the timer was given.
+    #[inline]
+    pub(crate) fn deadline(&self, id: Id) -> u64 {
+        let node = self.node(id);
+        if node.since() == Since::EXACT { node.tick } else { self.deadlines[index_of(id)] }
+    }
+
+    #[inline]
+    pub(crate) fn set_deadline(&mut self, id: Id, deadline: u64) {
+        self.deadlines[index_of(id)] = deadline;
     }
 
     #[inline]
@@ -142,7 +200,7 @@ impl<T> Slab<T> {
 
     /// The timer that `key` names, if it is still pending. (To be removed gives a node a new generation, so it need not be asked whether it
     /// is in use.)
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, key: Key) -> Option<Id> {
         let node = self.nodes.get(index_of(key.id()))?;
         (node.generation == key.generation() && self.wheel == key.wheel).then_some(key.id())

@@ -4,14 +4,15 @@ use alloc::boxed::Box;
 use core::fmt;
 use core::iter::{Enumerate, FusedIterator};
 use core::slice;
+use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::geometry::{Occupancy, Place, SLOTS, UPPER_LEVELS};
 use crate::links::{Id, id_of};
-use crate::slab::{Key, Node, Slab};
+use crate::slab::{Key, Node, Since, Slab};
 
 /// Gives each wheel a number of its own, so that a key is never mistaken for another wheel's.
-static NEXT_WHEEL: AtomicU32 = AtomicU32::new(0);
+static NEXT_WHEEL: AtomicU32 = AtomicU32::new(1);
 
 /// Timers with values of type `T`, ordered by deadline; see the [crate's page](crate) for what is promised.
 ///
@@ -26,10 +27,10 @@ pub struct Wheel<T> {
     pub(crate) cursor: u64,
     /// The greatest `now` that an advance was given.
     pub(crate) now: u64,
-    /// The slot that is being dealt out to lower levels.
-    pub(crate) opening: Option<Place>,
-    /// The number of the latest advance, from 1; it wraps around, leaving out 0.
-    pub(crate) advance: u16,
+    /// The slot (above level 0) that is being dealt out to lower levels; 0 if there is none.
+    pub(crate) opening: u32,
+    /// The number of the latest advance.
+    pub(crate) advance: Since,
 }
 
 impl<T> Wheel<T> {
@@ -42,14 +43,15 @@ impl<T> Wheel<T> {
     /// An empty wheel whose time begins at tick `start`, with memory for `capacity` timers.
     #[must_use]
     pub fn with_capacity(start: u64, capacity: usize) -> Wheel<T> {
+        let number = NonZeroU32::new(NEXT_WHEEL.fetch_add(1, Ordering::Relaxed)).expect("fewer than 2^32 wheels");
         Wheel {
-            slab: Slab::with_capacity(NEXT_WHEEL.fetch_add(1, Ordering::Relaxed), capacity),
+            slab: Slab::with_capacity(number, capacity),
             earliest: Box::new([u64::MAX; UPPER_LEVELS * SLOTS]),
             occupancy: Occupancy::EMPTY,
             cursor: start,
             now: start,
-            opening: None,
-            advance: 1,
+            opening: 0,
+            advance: Since::FIRST_ADVANCE,
         }
     }
 
@@ -63,7 +65,16 @@ impl<T> Wheel<T> {
     /// If the wheel holds 4,294,962,622 timers already.
     #[inline]
     pub fn insert(&mut self, deadline: u64, value: T) -> Key {
-        self.insert_with_slack(deadline, 0, value)
+        let place = Place::of(self.cursor, deadline);
+        // Usually there is nothing special, and few registers are needed.
+        if deadline > self.now && !self.is_inside_opening(place) {
+            if let Some(id) = self.slab.links.take_unused() {
+                let key = self.slab.insert(id, place, deadline, Since::EXACT, value);
+                self.push_back(place, id, deadline);
+                return key;
+            }
+        }
+        self.insert_specially(deadline, 0, value)
     }
 
     /// Sets a timer that may fire up to `slack` ticks after its deadline, so that it can share a wake-up with others.
@@ -83,20 +94,42 @@ impl<T> Wheel<T> {
     /// If the wheel holds 4,294,962,622 timers already.
     #[inline]
     pub fn insert_with_slack(&mut self, deadline: u64, slack: u64, value: T) -> Key {
-        let (tick, due_since) = self.fires_at(deadline, slack);
-        let place = self.place_for(tick);
-        let (id, key) = self.slab.insert(tick, deadline, due_since, place, value);
-        self.push_back(place, id, tick);
-        self.deal_for_newcomer(place);
+        self.insert_specially(deadline, slack, value)
+    }
+
+    /// For whatever deadline and slack, memory, and state of the wheel.
+    #[cold]
+    #[inline(never)]
+    fn insert_specially(&mut self, deadline: u64, slack: u64, value: T) -> Key {
+        let (tick, since) = self.fires_at(deadline, slack);
+        let place = Place::of(self.cursor, tick);
+        let id = self.slab.links.take_unused().unwrap_or_else(|| self.slab.grow());
+        let key = self.slab.insert(id, place, tick, since, value);
+        self.put(place, id, deadline);
         key
+    }
+
+    /// Puts a timer, its node set, where it belongs, or into the slot that is being opened if it belongs inside that.
+    fn put(&mut self, place: Place, id: Id, deadline: u64) {
+        let node = self.slab.node_mut(id);
+        let (tick, since) = (node.tick, node.since());
+        if since != Since::EXACT {
+            self.slab.set_deadline(id, deadline);
+        }
+        if self.is_inside_opening(place) {
+            self.push_opening(id);
+        } else {
+            self.push_back(place, id, tick);
+        }
     }
 
     /// Removes a timer and returns its value; `None` if the key is stale (fired, cancelled) or another wheel's.
     #[inline]
     pub fn cancel(&mut self, key: Key) -> Option<T> {
         let id = self.slab.find(key)?;
-        self.unlink(id);
-        self.slab.remove(id)
+        let removed = self.slab.remove(id);
+        self.unlinked(removed.place, removed.tick, removed.emptied);
+        removed.value
     }
 
     /// Gives a pending timer a new deadline, earlier or later; the key stays valid. `false` if the key is stale or another
@@ -113,44 +146,55 @@ impl<T> Wheel<T> {
     #[inline]
     pub fn reschedule_with_slack(&mut self, key: Key, deadline: u64, slack: u64) -> bool {
         let Some(id) = self.slab.find(key) else { return false };
-        let (tick, due_since) = self.fires_at(deadline, slack);
-        let earliest = self.earliest_of(self.slab.node(id).place);
-        let node = self.slab.node_mut(id);
+        let (tick, since) = self.fires_at(deadline, slack);
+        let node = self.slab.node(id);
         // What is due now must go to the end of its list; the rest may lag behind in an earlier slot.
-        if tick >= node.tick && node.tick != earliest && due_since == 0 {
-            node.tick = tick;
-            node.deadline = deadline;
-            node.due_since = 0;
+        if tick >= node.tick && since != self.advance && node.tick != self.earliest_of(node.place()) {
+            let node = self.slab.node_mut(id);
+            node.set(node.place(), tick, since);
+            if since != Since::EXACT {
+                self.slab.set_deadline(id, deadline);
+            }
         } else {
-            self.unlink(id);
-            self.set_again(id, tick, deadline, due_since);
+            let (place, tick_before) = (node.place(), node.tick);
+            let emptied = self.slab.links.unlink(id);
+            self.unlinked(place, tick_before, emptied);
+            self.set_again(id, deadline, slack);
         }
         true
     }
 
-    /// Puts a timer that is in no list where it belongs with its new tick.
-    #[inline]
-    pub(crate) fn set_again(&mut self, id: Id, tick: u64, deadline: u64, due_since: u16) {
-        let place = self.place_for(tick);
-        let node = self.slab.node_mut(id);
-        node.tick = tick;
-        node.deadline = deadline;
-        node.due_since = due_since;
-        node.place = place;
-        self.push_back(place, id, tick);
-        self.deal_for_newcomer(place);
+    /// Puts a timer that is in no list where it belongs with its new deadline.
+    #[inline(always)]
+    pub(crate) fn set_again(&mut self, id: Id, deadline: u64, slack: u64) {
+        let place = Place::of(self.cursor, deadline);
+        if deadline > self.now && slack == 0 && !self.is_inside_opening(place) {
+            self.slab.node_mut(id).set(place, deadline, Since::EXACT);
+            self.push_back(place, id, deadline);
+        } else {
+            self.set_again_specially(id, deadline, slack);
+        }
     }
 
-    /// When a timer with this deadline fires, and the advance in which it does not, being due already.
+    #[cold]
+    #[inline(never)]
+    fn set_again_specially(&mut self, id: Id, deadline: u64, slack: u64) {
+        let (tick, since) = self.fires_at(deadline, slack);
+        let place = Place::of(self.cursor, tick);
+        self.slab.node_mut(id).set(place, tick, since);
+        self.put(place, id, deadline);
+    }
+
+    /// When a timer with this deadline fires.
     #[inline]
-    pub(crate) fn fires_at(&self, deadline: u64, slack: u64) -> (u64, u16) {
+    pub(crate) fn fires_at(&self, deadline: u64, slack: u64) -> (u64, Since) {
         if deadline <= self.now {
-            return (self.now, self.advance);
+            (self.now, self.advance)
+        } else if slack == 0 {
+            (deadline, Since::EXACT)
+        } else {
+            (roundest(deadline, deadline.saturating_add(slack)), Since::SLACK)
         }
-        if slack == 0 {
-            return (deadline, 0);
-        }
-        (roundest(deadline, deadline.saturating_add(slack)), 0)
     }
 
     /// The value of a pending timer.
@@ -172,7 +216,7 @@ impl<T> Wheel<T> {
     #[inline]
     #[must_use]
     pub fn deadline(&self, key: Key) -> Option<u64> {
-        Some(self.slab.node(self.slab.find(key)?).deadline)
+        Some(self.slab.deadline(self.slab.find(key)?))
     }
 
     /// Whether the key names a pending timer of this wheel.
@@ -190,7 +234,7 @@ impl<T> Wheel<T> {
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        let place = self.opening.or_else(|| self.occupancy.first())?;
+        let place = if self.opening == 0 { self.occupancy.first()? } else { Place::from_bits(self.opening) };
         Some(self.earliest_of(place))
     }
 
@@ -269,9 +313,10 @@ impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (Key, u64, &'a T);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (index, node, value) = self.nodes.find_map(|(i, node)| Some((i, node, node.value.as_ref()?)))?;
+        let (index, value) = self.nodes.find_map(|(index, node)| Some((index, node.value.as_ref()?)))?;
         self.left -= 1;
-        Some((self.slab.key(id_of(index)), node.deadline, value))
+        let id = id_of(index);
+        Some((self.slab.key(id), self.slab.deadline(id), value))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

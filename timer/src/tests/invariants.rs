@@ -22,7 +22,8 @@ impl<T> Wheel<T> {
         assert_eq!(occupancy, self.occupancy, "the bitmaps disagree with the lists");
         assert_eq!(listed.iter().filter(|&&l| l).count(), self.len(), "the count disagrees with the lists");
         self.check_unused(&listed);
-        if let Some(open) = self.opening {
+        if self.opening != 0 {
+            let open = Place::from_bits(self.opening);
             assert!(self.slab.links.first(open).is_some() && open.is_upper(), "an empty slot is being opened");
             assert_eq!(open.start(self.cursor), open.start(self.earliest_of(open)), "the cursor is not in the slot it opens");
         }
@@ -41,18 +42,18 @@ impl<T> Wheel<T> {
             let node = self.slab.node(id);
             assert!(!listed[index_of(id)], "timer {id} is in two lists, or twice in one");
             listed[index_of(id)] = true;
-            assert_eq!(node.place, place, "timer {id} disagrees with its list");
+            assert_eq!(node.place(), place, "timer {id} disagrees with its list");
             assert!(node.value.is_some(), "timer {id} is pending without a value");
             assert!(node.tick >= self.cursor, "timer {id} was passed by");
             assert!(node.tick >= earliest, "timer {id} is before its slot's earliest");
             assert!(place.is_upper() || node.tick == earliest, "two ticks in one slot of level 0");
             let lags = place.start(node.tick) > place.start(earliest);
             let belongs = Place::of(self.cursor, node.tick) == place;
-            assert!(belongs || lags || self.opening == Some(place), "timer {id} is in a wrong slot");
+            assert!(belongs || lags || self.opening == place.bits(), "timer {id} is in a wrong slot");
         }
         if ids.is_empty() {
             assert!(!place.is_upper() || earliest == u64::MAX, "an empty slot has an earliest timer");
-        } else if self.opening != Some(place) {
+        } else if self.opening != place.bits() {
             assert_eq!(Place::of(self.cursor, earliest), place, "a slot's earliest lies outside it");
         }
         ids.len()
