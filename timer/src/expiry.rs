@@ -14,6 +14,7 @@
 
 use core::{fmt, mem};
 
+use crate::ahead::AHEAD;
 use crate::geometry::Place;
 use crate::links::Id;
 use crate::slab::{Key, Since};
@@ -33,6 +34,8 @@ pub struct Advance {
     number: Since,
     budget: usize,
     pub(crate) moves: usize,
+    /// So many timers fire before memory is read ahead again.
+    ahead: usize,
     is_spent: bool,
 }
 
@@ -55,7 +58,7 @@ impl<T> Wheel<T> {
         self.now = self.now.max(now);
         self.advance = self.advance.next_advance();
         let moves = budget.saturating_mul(MOVES_PER_TIMER).saturating_add(MOVES);
-        Advance { number: self.advance, budget, moves, is_spent: false }
+        Advance { number: self.advance, budget, moves, ahead: 0, is_spent: false }
     }
 
     /// The timer that fires next, if it is due in this advance.
@@ -115,6 +118,9 @@ impl Advance {
         match wheel.search(&mut self.moves) {
             Search::Due(id) if self.budget > 0 => {
                 self.budget -= 1;
+                if wheel.slab.hints.is_crowd() {
+                    self.read_ahead(wheel, id);
+                }
                 Some(Expired { wheel, id })
             }
             Search::Due(_) | Search::OutOfMoves => {
@@ -123,6 +129,16 @@ impl Advance {
             }
             Search::NothingDue => None,
         }
+    }
+
+    /// Each [`AHEAD`] timers of a list, or when another list begins, memory is read for the next so many.
+    #[inline]
+    fn read_ahead<T>(&mut self, wheel: &Wheel<T>, id: Id) {
+        if self.ahead == 0 {
+            wheel.slab.read_ahead_from(wheel.slab.node(id).place(), id);
+            self.ahead = AHEAD;
+        }
+        self.ahead -= 1;
     }
 
     /// Whether [`next`](Advance::next) returned `None` although there was more to do: the next advance should come soon. (The

@@ -57,6 +57,7 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod ahead;
 mod expiry;
 mod geometry;
 #[cfg(feature = "std")]

@@ -15,7 +15,7 @@ use crate::geometry::{PLACES, Place};
 const FIRST: u32 = PLACES as u32;
 
 /// No timer's link: where the unused links end.
-const NONE: Id = 0;
+pub(crate) const NONE: Id = 0;
 
 /// The name of a timer's link.
 pub(crate) type Id = u32;
@@ -137,6 +137,12 @@ impl Links {
     pub(crate) fn first(&self, place: Place) -> Option<Id> {
         let first = self.links[place.index()].next;
         (first != place.index() as u32).then_some(first)
+    }
+
+    /// Whatever follows this link: a timer or an anchor.
+    #[inline]
+    pub(crate) fn next(&self, id: Id) -> Id {
+        self.links[id as usize].next
     }
 
     /// The one that follows `id` in the list of this slot.

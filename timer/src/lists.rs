@@ -11,6 +11,7 @@
 //! - While a slot is being dealt out (`opening`), the cursor is inside it, and a new timer for that slot queues up
 //!   at its end, behind older ones of the same tick.
 
+use crate::ahead::AHEAD;
 use crate::geometry::{Place, TICKS};
 use crate::links::Id;
 use crate::wheel::Wheel;
@@ -22,7 +23,7 @@ const SEARCH_LIMIT: usize = 16;
 
 /// How many timers are dealt out at once. Their nodes are looked at one right after the other, before anything is done that depends on them,
 /// so that the processor fetches them side by side.
-const DEAL: usize = 16;
+const DEAL: usize = AHEAD;
 
 impl<T> Wheel<T> {
     /// Whether a timer that belongs here must queue up in the slot that is being opened, behind the older timers of its tick.
@@ -56,6 +57,7 @@ impl<T> Wheel<T> {
         if self.slab.links.push_back(place, id) {
             self.occupancy.set(place);
         }
+        self.slab.hints.put(place, id);
         self.note_earliest(place, tick);
     }
 
@@ -138,6 +140,9 @@ impl<T> Wheel<T> {
             ticks[count] = self.slab.node(id).tick;
             count += 1;
             next = self.slab.links.after(from, id);
+        }
+        if self.slab.hints.is_crowd() {
+            self.slab.read_ahead(&ids[..count]);
         }
         let earliest = self.earliest_of(from);
         self.slab.links.cut_front(from, next);

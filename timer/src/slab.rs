@@ -2,10 +2,12 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::hint::black_box;
 use core::num::NonZeroU32;
 
+use crate::ahead::{AHEAD, Hints};
 use crate::geometry::Place;
-use crate::links::{Id, Links, MOST_TIMERS, index_of};
+use crate::links::{Id, Links, MOST_TIMERS, NONE, index_of};
 
 /// The last generation. A node that reaches it is never used again (4 billion reuses cost 40-odd bytes), because its
 /// next owner's key would equal a key that was given out before.
@@ -113,6 +115,7 @@ pub(crate) struct Slab<T> {
     /// The deadlines of those timers whose deadline is not their tick. Apart, so that the others need not touch it.
     deadlines: Vec<u64>,
     pub(crate) links: Links,
+    pub(crate) hints: Hints,
     len: usize,
     /// Tells this wheel's keys from other wheels' keys.
     wheel: NonZeroU32,
@@ -124,6 +127,7 @@ impl<T> Slab<T> {
             nodes: Vec::with_capacity(capacity),
             deadlines: Vec::with_capacity(capacity),
             links: Links::with_capacity(capacity),
+            hints: Hints::with_capacity(capacity),
             len: 0,
             wheel,
         }
@@ -136,7 +140,8 @@ impl<T> Slab<T> {
 
     /// How many timers fit without an allocation.
     pub(crate) fn capacity(&self) -> usize {
-        self.nodes.capacity().min(self.deadlines.capacity()).min(self.links.capacity())
+        let nodes = self.nodes.capacity().min(self.deadlines.capacity());
+        nodes.min(self.links.capacity()).min(self.hints.capacity())
     }
 
     #[inline]
@@ -164,6 +169,7 @@ impl<T> Slab<T> {
         assert!(self.nodes.len() < MOST_TIMERS, "a timer wheel holds at most {MOST_TIMERS} timers");
         self.deadlines.push(0);
         self.nodes.push(Node { tick: 0, generation: 0, state: 0, value: None });
+        self.hints.grow(self.nodes.len());
         self.links.grow()
     }
 
@@ -179,6 +185,33 @@ impl<T> Slab<T> {
             _ => self.links.unlink_for_good(id),
         };
         Removed { value, place, tick, emptied }
+    }
+
+    /// Looks at the memory of those timers that may come [`AHEAD`] after these.
+    #[inline]
+    pub(crate) fn read_ahead(&self, ids: &[Id]) {
+        let mut hints = [NONE; AHEAD];
+        for (hint, &id) in hints.iter_mut().zip(ids) {
+            *hint = self.hints.later(id);
+        }
+        let mut read = 0;
+        for &id in &hints {
+            let tick = self.nodes.get(index_of(id)).map_or(0, |node| node.tick);
+            read ^= tick ^ u64::from(self.links.next(id)) ^ u64::from(self.hints.later(id));
+        }
+        black_box(read);
+    }
+
+    /// [`read_ahead`](Slab::read_ahead) for this timer and those after it.
+    pub(crate) fn read_ahead_from(&self, place: Place, id: Id) {
+        let mut ids = [NONE; AHEAD];
+        let (mut count, mut next) = (0, Some(id));
+        while let Some(id) = next.filter(|_| count < AHEAD) {
+            ids[count] = id;
+            count += 1;
+            next = self.links.after(place, id);
+        }
+        self.read_ahead(&ids[..count]);
     }
 
     /// The deadline that the timer was given.
