@@ -24,7 +24,7 @@ use crate::wheel::Wheel;
 /// moves at some 10 ns, when memory is cold at some 50.
 const MOVES: usize = 64;
 /// How many more moves each timer of the budget allows.
-const MOVES_PER_TIMER: usize = 2;
+const MOVES_PER_TIMER: usize = 1;
 
 /// The progress of one [`Wheel::advance`]. It borrows nothing: the wheel is free between two calls of
 /// [`next`](Advance::next).
@@ -61,8 +61,15 @@ impl<T> Wheel<T> {
         Advance { number: self.advance, budget, moves, ahead: 0, is_spent: false }
     }
 
-    /// The timer that fires next, if it is due in this advance.
+    /// The first timer of the cursor's own tick, if that is not set for the next advance.
     #[inline]
+    fn due_at_cursor(&self) -> Option<Id> {
+        let id = self.slab.links.first(Place::at(self.cursor)).filter(|_| self.opening == 0)?;
+        (self.slab.node(id).since() != self.advance).then_some(id)
+    }
+
+    /// The timer that fires next, if it is due in this advance.
+    #[inline(never)]
     fn search(&mut self, moves: &mut usize) -> Search {
         loop {
             if self.opening != 0 {
@@ -115,7 +122,12 @@ impl Advance {
             return None;
         }
         self.is_spent = false;
-        match wheel.search(&mut self.moves) {
+        // One more of the tick at hand, or somewhere else?
+        let found = match wheel.due_at_cursor() {
+            Some(id) => Search::Due(id),
+            None => wheel.search(&mut self.moves),
+        };
+        match found {
             Search::Due(id) if self.budget > 0 => {
                 self.budget -= 1;
                 if wheel.slab.hints.is_crowd() {

@@ -103,6 +103,12 @@ impl Place {
         if self.is_upper() { 1 + self.upper() / SLOTS } else { 0 }
     }
 
+    /// The slot of level 0 that the cursor points at.
+    #[inline]
+    pub(crate) fn at(cursor: u64) -> Place {
+        Place(cursor as u16 % TICKS as u16)
+    }
+
     #[cfg(test)]
     pub(crate) fn new(level: usize, slot: usize) -> Place {
         Place((if level == 0 { slot } else { TICKS + (level - 1) * SLOTS + slot }) as u16)
@@ -124,56 +130,44 @@ impl Place {
     }
 }
 
-/// Which slots have timers. The first occupied one is two or three `trailing_zeros` away.
+/// The words of a bitmap of all places, as a power of two: no index into them is ever out of bounds.
+const WORDS: usize = PLACES.div_ceil(SLOTS).next_power_of_two();
+
+/// Which slots have timers. The first occupied one is two `trailing_zeros` away.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Occupancy {
-    /// Level 0: which of its words are not zero; and the words.
-    words: u64,
-    ticks: [u64; SLOTS],
-    /// Above: which levels have timers, and which slots of each.
-    levels: u32,
-    slots: [u64; UPPER_LEVELS],
+    /// Which of the words are not zero: those of level 0, those of the levels above.
+    words: [u64; WORDS / SLOTS],
+    slots: [u64; WORDS],
 }
 
 impl Occupancy {
-    pub(crate) const EMPTY: Occupancy = Occupancy { words: 0, ticks: [0; SLOTS], levels: 0, slots: [0; UPPER_LEVELS] };
+    pub(crate) const EMPTY: Occupancy = Occupancy { words: [0; WORDS / SLOTS], slots: [0; WORDS] };
 
-    #[inline]
+    // No branches: whether a slot had timers before and which level it is on is anybody's guess.
+    #[inline(always)]
     pub(crate) fn set(&mut self, place: Place) {
-        let (word, bit) = (place.index() / SLOTS, 1 << (place.index() % SLOTS));
-        if let Some(ticks) = self.ticks.get_mut(word) {
-            *ticks |= bit;
-            self.words |= 1 << word;
-        } else {
-            self.slots[word - SLOTS] |= bit;
-            self.levels |= 1 << (word - SLOTS);
-        }
+        let word = place.index() / SLOTS % WORDS;
+        self.slots[word] |= 1 << (place.index() % SLOTS);
+        self.words[word / SLOTS] |= 1 << (word % SLOTS);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn clear(&mut self, place: Place) {
-        let (word, bit) = (place.index() / SLOTS, 1 << (place.index() % SLOTS));
-        if let Some(ticks) = self.ticks.get_mut(word) {
-            *ticks &= !bit;
-            self.words &= !(u64::from(*ticks == 0) << word);
-        } else {
-            self.slots[word - SLOTS] &= !bit;
-            self.levels &= !(u32::from(self.slots[word - SLOTS] == 0) << (word - SLOTS));
-        }
+        let word = place.index() / SLOTS % WORDS;
+        self.slots[word] &= !(1 << (place.index() % SLOTS));
+        self.words[word / SLOTS] &= !(u64::from(self.slots[word] == 0) << (word % SLOTS));
     }
 
     /// The place of the earliest timers.
     #[inline]
     pub(crate) fn first(&self) -> Option<Place> {
-        let word = if self.words != 0 {
-            self.words.trailing_zeros() as usize
-        } else if self.levels != 0 {
-            SLOTS + self.levels.trailing_zeros() as usize
-        } else {
+        let half = usize::from(self.words[0] == 0);
+        if self.words[half] == 0 {
             return None;
-        };
-        let slots = self.ticks.get(word).unwrap_or_else(|| &self.slots[word - SLOTS]);
-        Some(Place((word * SLOTS) as u16 | slots.trailing_zeros() as u16))
+        }
+        let word = half * SLOTS + self.words[half].trailing_zeros() as usize;
+        Some(Place((word * SLOTS) as u16 + self.slots[word].trailing_zeros() as u16))
     }
 }
 
