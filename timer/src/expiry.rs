@@ -81,12 +81,14 @@ impl<T> Wheel<T> {
             }
             let Some(place) = self.occupancy.first() else {
                 self.cursor = self.now;
+                self.quiet_until = u64::MAX;
                 return Search::NothingDue;
             };
             let earliest = self.earliest_of(place);
             if earliest > self.now {
                 let before = if place.is_upper() { place.start(earliest) - 1 } else { earliest };
                 self.cursor = self.now.min(before);
+                self.quiet_until = earliest;
                 return Search::NothingDue;
             }
             let head = self.slab.links.first(place).expect("an occupied slot has timers");
@@ -122,6 +124,9 @@ impl Advance {
             return None;
         }
         self.is_spent = false;
+        if wheel.now < wheel.quiet_until {
+            return None;
+        }
         // One more of the tick at hand, or somewhere else?
         let found = match wheel.due_at_cursor() {
             Some(id) => Search::Due(id),

@@ -58,6 +58,9 @@ impl<T> Wheel<T> {
             self.occupancy.set(place);
         }
         self.slab.hints.put(place, id);
+        if tick < self.quiet_until {
+            self.quiet_until = tick;
+        }
         self.note_earliest(place, tick);
     }
 

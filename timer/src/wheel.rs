@@ -27,6 +27,8 @@ pub struct Wheel<T> {
     pub(crate) cursor: u64,
     /// The greatest `now` that an advance was given.
     pub(crate) now: u64,
+    /// No pending timer is before this tick: an advance to an earlier one has nothing to look for.
+    pub(crate) quiet_until: u64,
     /// The slot (above level 0) that is being dealt out to lower levels; 0 if there is none.
     pub(crate) opening: u32,
     /// The number of the latest advance.
@@ -50,6 +52,7 @@ impl<T> Wheel<T> {
             occupancy: Occupancy::EMPTY,
             cursor: start,
             now: start,
+            quiet_until: u64::MAX,
             opening: 0,
             advance: Since::FIRST_ADVANCE,
         }

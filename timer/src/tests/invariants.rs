@@ -30,6 +30,7 @@ impl<T> Wheel<T> {
         let earliest = self.slab.nodes().iter().filter(|node| node.value.is_some()).map(|node| node.tick).min();
         assert_eq!(earliest.is_none(), self.next_deadline().is_none());
         assert!(self.next_deadline() <= earliest, "the next deadline is late");
+        assert!(earliest.is_none_or(|earliest| self.quiet_until <= earliest), "a timer is due in what is thought a quiet time");
         let counted = self.iter().count();
         assert_eq!(counted, self.len(), "iteration disagrees with the count");
     }
