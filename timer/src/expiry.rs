@@ -15,7 +15,7 @@
 use core::{fmt, mem};
 
 use crate::ahead::AHEAD;
-use crate::geometry::Place;
+use crate::geometry::{Place, TICKS};
 use crate::links::Id;
 use crate::slab::{Key, Since};
 use crate::wheel::Wheel;
@@ -61,11 +61,20 @@ impl<T> Wheel<T> {
         Advance { number: self.advance, budget, moves, ahead: 0, is_spent: false }
     }
 
-    /// The first timer of the cursor's own tick, if that is not set for the next advance.
+    /// The first timer of the tick that ends the quiet time, if there is one, on level 0, and not set for the next advance: then no
+    /// search is needed.
     #[inline]
-    fn due_at_cursor(&self) -> Option<Id> {
-        let id = self.slab.links.first(Place::at(self.cursor)).filter(|_| self.opening == 0)?;
-        (self.slab.node(id).since() != self.advance).then_some(id)
+    fn due_at_once(&mut self) -> Option<Id> {
+        let tick = self.quiet_until;
+        if self.opening != 0 || (tick ^ self.cursor) >= TICKS as u64 {
+            return None;
+        }
+        let id = self.slab.links.first(Place::at(tick))?;
+        if self.slab.node(id).since() == self.advance {
+            return None;
+        }
+        self.cursor = tick;
+        Some(id)
     }
 
     /// The timer that fires next, if it is due in this advance.
@@ -127,8 +136,7 @@ impl Advance {
         if wheel.now < wheel.quiet_until {
             return None;
         }
-        // One more of the tick at hand, or somewhere else?
-        let found = match wheel.due_at_cursor() {
+        let found = match wheel.due_at_once() {
             Some(id) => Search::Due(id),
             None => wheel.search(&mut self.moves),
         };

@@ -103,10 +103,10 @@ impl Place {
         if self.is_upper() { 1 + self.upper() / SLOTS } else { 0 }
     }
 
-    /// The slot of level 0 that the cursor points at.
+    /// A tick's slot on level 0.
     #[inline]
-    pub(crate) fn at(cursor: u64) -> Place {
-        Place(cursor as u16 % TICKS as u16)
+    pub(crate) fn at(tick: u64) -> Place {
+        Place(tick as u16 % TICKS as u16)
     }
 
     #[cfg(test)]
