@@ -1,18 +1,19 @@
 //! Reading ahead in long lists.
 //!
-//! A list gives the processor one address at a time: whoever walks it waits for one cache miss after the other. (Measured: 50 to 200 ns
-//! each where the lists outgrow the second-level cache, and a tenth of that where eight misses run side by side.) So each timer of a big
-//! wheel has a *hint*: the timer that was put into the same list [`AHEAD`] timers later. Whoever comes to a timer can look at that one's
+//! A list gives the processor one address at a time, so whoever walks it waits for one cache miss after the other: 50 to 200 ns each
+//! once the timers outgrow the second-level cache, and a tenth of that where eight run side by side. So in a big wheel each timer has
+//! a *hint*: the timer that was put into the same list [`AHEAD`] timers later. Whoever comes to a timer can look at that one's
 //! memory early, without having walked there.
 //!
-//! Hints are never trusted: a timer that was taken out of its list leaves the hints to it as they are. What they lead to always exists, and
-//! is only looked at, never acted on.
+//! Hints are never trusted. A timer that is taken out of its list leaves the hints to it as they are; what they lead to exists, and is
+//! looked at, but nothing is done because of it.
 //!
-//! A prefetch instruction would do, but `core` has no safe one. A load whose result nobody waits for is one, too, as long as the processor
-//! has room to go on meanwhile: hence eight of them right after each other, before the work on eight timers begins.
+//! `core` has no safe prefetch. A load whose result nobody waits for is one, too, as long as the processor has room to go on
+//! meanwhile: hence the loads for eight timers right after each other, before the work on eight others.
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem;
 
 use crate::geometry::{PLACES, Place};
 use crate::links::{Id, NONE, index_of};
@@ -20,8 +21,8 @@ use crate::links::{Id, NONE, index_of};
 /// How far a hint leads, and how many timers are looked at together.
 pub(crate) const AHEAD: usize = 8;
 
-/// From so many timers on, hints are worth their keep: below, the lists stay in the cache.
-const CROWD: usize = 1 << 16;
+/// From so many timers on, hints are worth their keep: below, the lists stay in the cache. (Tests want hints at once.)
+const CROWD: usize = if cfg!(test) { AHEAD } else { 1 << 16 };
 
 /// The latest timers of one list, in a ring.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +79,7 @@ impl Hints {
         if let Some(recent) = self.recent.get_mut(place.index()) {
             let latest = &mut recent.ids[recent.count as usize % AHEAD];
             recent.count = recent.count.wrapping_add(1);
-            let earlier = core::mem::replace(latest, id);
+            let earlier = mem::replace(latest, id);
             if let Some(later) = self.later.get_mut(index_of(earlier)) {
                 *later = id;
             }

@@ -6,7 +6,9 @@
 //! slot of a higher level is to deal its timers out, in order, to the slots that they belong to as seen from its earliest
 //! timer, which thereby comes to level 0. A slot with one timer needs no opening.
 //!
-//! All work is done in small steps: one timer yielded, or one moved. Between any two steps the wheel is whole. That
+//! While time is in a *quiet time*, before the tick that the last search found, nothing is looked for at all.
+//!
+//! All work is done in small steps: one timer yielded, or a few moved. Between any two steps the wheel is whole. That
 //! is why an [`Advance`] can stop at its limits and why the caller may do as he likes between two timers.
 //!
 //! Timers that are already due when they are set are placed at tick `now`, at the end of the list, with the number of the
@@ -20,8 +22,7 @@ use crate::links::Id;
 use crate::slab::{Key, Since};
 use crate::wheel::Wheel;
 
-/// How many timers an advance may move from slot to slot before it says that there is more, whatever its budget. A timer
-/// moves at some 10 ns, when memory is cold at some 50.
+/// How many timers an advance may move from slot to slot before it says that there is more, whatever its budget.
 const MOVES: usize = 64;
 /// How many more moves each timer of the budget allows.
 const MOVES_PER_TIMER: usize = 1;

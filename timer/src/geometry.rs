@@ -2,18 +2,20 @@
 //!
 //! Think of a tick as a number in base 64: eleven digits, the topmost of four bits only, are all of `u64`. The wheel has
 //! a *cursor*, a tick that no pending timer is before. A timer lives on the **level of the highest digit in which its
-//! tick differs from the cursor**, in the slot that this digit names:
+//! tick differs from the cursor**, in the slot that this digit names. The two lowest digits share level 0, whose 4096 slots are single
+//! ticks:
 //!
 //! ```text
-//!   digit (= level)     10   9   8   7   6   5   4   3   2   1   0
+//!   level                9   8   7   6   5   4   3   2   1    0
+//!   digit               10   9   8   7   6   5   4   3   2   1   0
 //!   cursor               0   0   0   0   0   0   0   0   7  12  40
-//!   tick                 0   0   0   0   0   0   0   0   7  31   3     level 1, slot 31
-//!                                                           ^ the first difference
+//!   tick                 0   0   0   0   0   0   0   0  31  50   3     level 1, slot 31
+//!                                                       ^ the first difference
 //! ```
 //!
-//! Two ticks first differ in digit `l` exactly when the highest set bit of their exclusive-or is one of the bits
-//! `6l ..= 6l+5`; hence `level = (63 - leading_zeros(cursor ^ tick)) / 6`. Or-ing 63 into the difference first makes
-//! equal ticks level 0, and changes no other answer. From the definition follows all the rest:
+//! Two ticks first differ in digit `d` exactly when the highest set bit of their exclusive-or is one of the bits
+//! `6d ..= 6d+5`. Or-ing 4095 into the difference first makes all ticks that differ in the two lowest digits only, or not at all,
+//! alike. From the definition follows all the rest:
 //!
 //! - Above level 0 a timer's digit is greater than the cursor's, since its tick is. So slots are never passed and reused
 //!   in a circle: there is no wrap, and the first occupied slot of a level is its lowest bit, whatever the cursor.
@@ -22,6 +24,9 @@
 //! - Where a tick belongs depends on the cursor and the tick only. So all timers of one tick are always in the same
 //!   slot, and lists that are first-in-first-out stay so when a slot is dealt out to lower levels.
 //! - The cursor may go anywhere below the start of the first occupied slot without any timer changing its place.
+//!
+//! With 64 slots on level 0, as on the others, most timers would be moved once more before they fire, and each move of a million timers
+//! is a cache miss or two. Larger levels further up save little: what is far off is mostly cancelled before its time.
 //!
 //! Varghese and Lauck's scheme 7 differs in three ways: its levels are unlike (seconds, minutes, hours) and end
 //! somewhere, so that what is further needs another home; it turns tick by tick; and it finds what is next by looking

@@ -21,8 +21,7 @@ use crate::wheel::Wheel;
 /// bounds the worst case. 16 nodes are 16 cache misses at most, about a microsecond.
 const SEARCH_LIMIT: usize = 16;
 
-/// How many timers are dealt out at once. Their nodes are looked at one right after the other, before anything is done that depends on them,
-/// so that the processor fetches them side by side.
+/// How many timers are dealt out at once: for so many, hints lead to the next.
 const DEAL: usize = AHEAD;
 
 impl<T> Wheel<T> {
@@ -32,7 +31,7 @@ impl<T> Wheel<T> {
         place.bits() < self.opening
     }
 
-    /// Puts a timer that belongs into the slot that is being opened at its end. Two are dealt out, so that the slot gets empty however many come.
+    /// Puts a timer that belongs inside the slot that is being opened at that slot's end. Two are dealt out, so that the slot gets empty however many come.
     pub(crate) fn push_opening(&mut self, id: Id) {
         let open = Place::from_bits(self.opening);
         let node = self.slab.node_mut(id);
@@ -66,10 +65,10 @@ impl<T> Wheel<T> {
 
     #[inline(always)]
     fn note_earliest(&mut self, place: Place, tick: u64) {
-        if let Some(earliest) = self.earliest.get_mut(place.upper()) {
-            if tick < *earliest {
-                *earliest = tick;
-            }
+        if let Some(earliest) = self.earliest.get_mut(place.upper())
+            && tick < *earliest
+        {
+            *earliest = tick;
         }
     }
 

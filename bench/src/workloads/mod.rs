@@ -34,7 +34,7 @@ const ALL: &[(&str, Workload)] = &[
 
 /// An error before the first of them has run for minutes.
 pub(crate) fn check(names: &[&str]) -> io::Result<()> {
-    let known = |name: &&str| ["all", "timers-10m"].contains(name) || ALL.iter().any(|(workload, _)| workload == name);
+    let known = |name: &&str| ["all", "timers-10m", "timers-counts"].contains(name) || ALL.iter().any(|(workload, _)| workload == name);
     if names.is_empty() || !names.iter().all(known) { Err(usage()) } else { Ok(()) }
 }
 
@@ -42,6 +42,10 @@ pub(crate) fn check(names: &[&str]) -> io::Result<()> {
 pub(crate) fn run(name: &str, plan: &Plan) -> io::Result<()> {
     if name == "timers-10m" {
         return timers::run_large(plan); // minutes and gigabytes: only when asked for
+    }
+    if name == "timers-counts" {
+        timers::run_counts();
+        return Ok(());
     }
     let mut chosen = ALL.iter().filter(|(workload, _)| *workload == name || name == "all");
     chosen.try_for_each(|(_, run)| run(plan))

@@ -25,12 +25,19 @@ impl<T> Wheel<T> {
         if self.opening != 0 {
             let open = Place::from_bits(self.opening);
             assert!(self.slab.links.first(open).is_some() && open.is_upper(), "an empty slot is being opened");
-            assert_eq!(open.start(self.cursor), open.start(self.earliest_of(open)), "the cursor is not in the slot it opens");
+            assert_eq!(
+                open.start(self.cursor),
+                open.start(self.earliest_of(open)),
+                "the cursor is not in the slot it opens"
+            );
         }
         let earliest = self.slab.nodes().iter().filter(|node| node.value.is_some()).map(|node| node.tick).min();
         assert_eq!(earliest.is_none(), self.next_deadline().is_none());
         assert!(self.next_deadline() <= earliest, "the next deadline is late");
-        assert!(earliest.is_none_or(|earliest| self.quiet_until <= earliest), "a timer is due in what is thought a quiet time");
+        assert!(
+            earliest.is_none_or(|earliest| self.quiet_until <= earliest),
+            "a timer is due in what is thought a quiet time"
+        );
         let counted = self.iter().count();
         assert_eq!(counted, self.len(), "iteration disagrees with the count");
     }
