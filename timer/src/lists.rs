@@ -31,7 +31,8 @@ impl<T> Wheel<T> {
         place.bits() < self.opening
     }
 
-    /// Puts a timer that belongs inside the slot that is being opened at that slot's end. Two are dealt out, so that the slot gets empty however many come.
+    /// Puts a timer that belongs inside the slot that is being opened at that slot's end. Two are dealt out, so that the slot
+    /// gets empty however many come.
     pub(crate) fn push_opening(&mut self, id: Id) {
         let open = Place::from_bits(self.opening);
         let node = self.slab.node_mut(id);

@@ -74,7 +74,7 @@ impl<T> Wheel<T> {
     ///
     /// # Panics
     ///
-    /// If the wheel holds 4,294,962,622 timers already.
+    /// If the wheel holds 4,294,962,623 timers already.
     #[inline]
     pub fn insert(&mut self, deadline: u64, value: T) -> Key {
         let place = Place::of(self.cursor, deadline);
@@ -104,7 +104,7 @@ impl<T> Wheel<T> {
     ///
     /// # Panics
     ///
-    /// If the wheel holds 4,294,962,622 timers already.
+    /// If the wheel holds 4,294,962,623 timers already.
     #[inline]
     pub fn insert_with_slack(&mut self, deadline: u64, slack: u64, value: T) -> Key {
         self.insert_specially(deadline, slack, value)
@@ -149,7 +149,7 @@ impl<T> Wheel<T> {
     /// wheel's.
     ///
     /// To put it off is one store, unless the timer is the earliest of its slot: then it is moved, so that nobody wakes
-    /// for the deadline that it had.
+    /// for the deadline that it had. (So is one that is due within some 4096 ticks: there each tick has a slot of its own.)
     #[inline]
     pub fn reschedule(&mut self, key: Key, deadline: u64) -> bool {
         self.reschedule_with_slack(key, deadline, 0)

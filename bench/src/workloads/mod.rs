@@ -34,7 +34,9 @@ const ALL: &[(&str, Workload)] = &[
 
 /// An error before the first of them has run for minutes.
 pub(crate) fn check(names: &[&str]) -> io::Result<()> {
-    let known = |name: &&str| ["all", "timers-10m", "timers-counts"].contains(name) || ALL.iter().any(|(workload, _)| workload == name);
+    let known = |name: &&str| {
+        ["all", "timers-10m", "timers-counts"].contains(name) || ALL.iter().any(|(workload, _)| workload == name)
+    };
     if names.is_empty() || !names.iter().all(known) { Err(usage()) } else { Ok(()) }
 }
 
