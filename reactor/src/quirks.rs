@@ -19,8 +19,6 @@ impl Quirks {
     pub(crate) const STOPPING: Quirks = Quirks(1 << 3);
     /// A panic or an error has left something of the last batch of events.
     pub(crate) const UNFINISHED: Quirks = Quirks(1 << 4);
-    /// Slots were freed during the batch.
-    pub(crate) const FREED: Quirks = Quirks(1 << 5);
     /// Signals are watched.
     pub(crate) const SIGNALS: Quirks = Quirks(1 << 6);
     /// Times are measured.

@@ -61,10 +61,6 @@ impl<T: Copy, M> EventLoop<T, M> {
             self.awake();
             return Ok(());
         }
-        if self.quirks.any(Quirks::FREED) {
-            self.registry.end_batch();
-            self.quirks.remove(Quirks::FREED);
-        }
         loop {
             self.batch.begin();
             let patience = self.patience(limit);

@@ -46,7 +46,7 @@ mod timer_slack;
 mod waker;
 
 pub use child_exit::ChildExit;
-pub use fd::{pipe, set_nonblocking};
+pub use fd::{is_would_block, pipe, set_nonblocking};
 pub use interest::{Interest, Trigger};
 pub use noted::Noted;
 pub use readiness::Readiness;
