@@ -105,9 +105,15 @@ impl Shared {
     /// Makes sure that `registrations` keys fit without an allocation.
     pub(crate) fn reserve_dead(&self, registrations: usize) {
         let dead = &mut self.place.lock().dead;
-        if dead.capacity() < registrations {
-            let missing = registrations - dead.len();
-            dead.reserve(missing);
+        if dead.capacity() >= registrations {
+            return;
+        }
+        if dead.is_empty() {
+            // Nearly always. Memory that is asked for anew and not yet used costs nothing; to move the old costs touching it.
+            *dead = Vec::new();
+            dead.reserve_exact(registrations.next_power_of_two());
+        } else {
+            dead.reserve(registrations - dead.len());
         }
     }
 

@@ -416,6 +416,21 @@ mod tests {
         assert_eq!(slot_of(add(&mut registry, 3)), 4, "between two turns there is nothing to wait for");
     }
 
+    /// Whatever still has the key: an event, a child's handle.
+    #[test]
+    fn a_key_whose_source_has_gone_finds_nobody_least_of_all_the_slot_s_next_owner() {
+        let mut registry = Registry::new();
+        let old = add(&mut registry, 0);
+        registry.remove(old, None);
+        assert!(registry.get(old).is_none(), "nobody is there");
+        let heir = add(&mut registry, 0);
+        assert_eq!(slot_of(old), slot_of(heir));
+        assert!(registry.get(old).is_none() && registry.get_mut(old).is_none() && registry.get(heir).is_some());
+        assert_eq!((registry.plain(old), registry.plain_end(old)), (None, None));
+        assert!(!registry.ask_again(old) && registry.remove(old, None).is_none());
+        assert_eq!(registry.len(), 1);
+    }
+
     fn keys_of(registry: &Registry<u32>) -> Vec<u64> {
         registry.slots.iter().enumerate().map(|(number, slot)| key_of(number as u32, slot.generation)).collect()
     }
