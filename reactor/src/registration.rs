@@ -81,12 +81,11 @@ impl<S: Source> Source for std::rc::Rc<S> {
 ///
 /// Only [`Io`] makes one, because only the descriptor's owner can see to it that the kernel forgets the descriptor
 /// before it closes.
-///
-/// The loop's number is also the lock: who would have the source puts [`BEING_TAKEN`] in the place of nobody's number, so of two loops on
-/// two threads one gets it. From then until the source is deregistered or dropped, nobody but its loop writes here, and its loop is
-/// only ever on one thread.
 #[derive(Default)]
 pub struct Registration {
+    /// The loop's number, which is also the lock: who would have the source puts `BEING_TAKEN` in the place of nobody's number, so of
+    /// two loops on two threads one gets it. From then until the source is deregistered or dropped, nobody but its loop writes here,
+    /// and its loop is only ever on one thread.
     owner: AtomicU32,
     /// The two halves of the key. In pieces of four bytes, so that a descriptor fits beside them without padding.
     key: [AtomicU32; 2],
