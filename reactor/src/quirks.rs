@@ -43,8 +43,6 @@ impl Quirks {
     pub(crate) const STOPPING: Quirks = Quirks(1 << 33);
     /// A panic or an error has left something of the last batch of events.
     pub(crate) const UNFINISHED: Quirks = Quirks(1 << 34);
-    /// Slots were freed during the batch.
-    pub(crate) const FREED: Quirks = Quirks(1 << 35);
     /// Signals are watched.
     pub(crate) const SIGNALS: Quirks = Quirks(1 << 36);
     /// Times are measured.

@@ -14,7 +14,7 @@ use crate::batch::{Call, Calls};
 use crate::handler::ReadHint;
 use crate::quirks::Quirks;
 use crate::registry::{SIGNALS_KEY, WAKER_KEY};
-use crate::suspension::{UNKNOWN, Verdict};
+use crate::suspension::{Patience, UNKNOWN, Verdict};
 use crate::waiting::{Collected, Limit};
 use crate::{EventLoop, Handler, RunError};
 
@@ -111,10 +111,6 @@ impl<T: Copy, M> EventLoop<T, M> {
         if shutdown || self.quirks.any(Quirks::STOPPING) {
             return End::Stop;
         }
-        if self.quirks.any(Quirks::FREED) {
-            self.registry.end_batch();
-            self.quirks.remove(Quirks::FREED);
-        }
         self.dismiss_emptied();
         if !self.quirks.any(Quirks::LEFT_OVERS | Quirks::SPINS) && self.settle() && self.quirks.is_usual() {
             return End::Rested;
@@ -159,11 +155,13 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     #[cold]
     fn reap_dead(&mut self) {
-        while self.shared.any_dead() {
-            if let Some(key) = self.shared.take_dead() {
-                self.forget(key);
+        let batch = self.batch_at_hand();
+        let EventLoop { shared, registry, unread, .. } = self;
+        shared.take_dead(|key| {
+            if registry.remove(key, batch).is_some_and(Patience::has_counted) {
+                unread.forget(key);
             }
-        }
+        });
     }
 
     /// Runs a callback, with a watch if the settings ask for it.
@@ -200,7 +198,15 @@ impl<T: Copy, M> EventLoop<T, M> {
             }
             let Some(event) = self.batch.next_event() else { return };
             if event.readiness != Readiness::READABLE {
-                self.deliver_event(handler, event);
+                if event.readiness == Readiness::READABLE | Readiness::READ_CLOSED
+                    && let Some(token) = self.registry.plain_end(event.key)
+                {
+                    // The end of nearly all connections.
+                    self.stats.events += 1;
+                    handler.readable(self, token, ReadHint::DATA | ReadHint::HUP);
+                } else {
+                    self.deliver_event(handler, event);
+                }
                 continue;
             }
             // Nearly all events: a source that can be read, and of which nothing else is or was to be told.
@@ -330,7 +336,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     fn deliver_again<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
         loop {
             self.reap();
-            let key = match self.registry.take_again() {
+            let key = match self.registry.take_again(self.stats.turns) {
                 None => break,
                 Some(None) => continue,
                 Some(Some(key)) => key,
@@ -349,7 +355,6 @@ impl<T: Copy, M> EventLoop<T, M> {
             }
         }
         self.quirks.set(Quirks::AGAIN, self.registry.any_again());
-        self.quirks.set(Quirks::FREED, self.registry.any_freed());
     }
 
     fn fire_timers<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {

@@ -80,10 +80,6 @@ impl<T: Copy, M> EventLoop<T, M> {
             self.awake();
             return Ok(());
         }
-        if self.quirks.any(Quirks::FREED) {
-            self.registry.end_batch();
-            self.quirks.remove(Quirks::FREED);
-        }
         loop {
             if self.quirks.any(Quirks::SPINS) && self.spin(handler, limit)? {
                 return Ok(());
