@@ -13,7 +13,7 @@ mod time;
 
 pub use configuration::{Configuration, Member};
 pub(crate) use entries::Run;
-pub use entries::{Entries, Iter};
+pub use entries::{Entries, Iter as EntriesIter};
 pub use entry::{Entry, HardState, Payload, Saved, Write};
 pub use id::{ClusterId, DiskId, GroupId, Identity, Index, NodeId, Term};
 pub use message::{Body, Message};
