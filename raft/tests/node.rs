@@ -215,6 +215,8 @@ fn writes_go_on_when_one_of_two_links_breaks() {
     let mut options = [options(1, &addresses, folder.path()), options(2, &addresses, folder.path())];
     options[0].peers.insert(NodeId(2), to_second.address.to_string());
     options[1].peers.insert(NodeId(1), to_first.address.to_string());
+    options[0].advertise = Some(to_first.address.to_string());
+    options[1].advertise = Some(to_second.address.to_string());
     let hasty = |options| Options { request_timeout: Duration::from_secs(1), ..options };
     let nodes = options.map(hasty).map(|options| start(&options, Journal::default()).unwrap());
     for detour in [&to_first, &to_second] {
@@ -332,6 +334,9 @@ fn a_node_joins_is_promoted_takes_over_and_removes_the_founder() {
     let founder = start(&founder, Journal::default()).unwrap();
     insist(founder.handle(), b"a");
     let mut joining = options(2, &addresses, folder.path());
+    let everywhere = Options { listen: "0.0.0.0:0".parse().unwrap(), ..joining.clone() };
+    let error = start(&everywhere, Journal::default()).unwrap_err();
+    assert!(matches!(error, NodeError::Unreachable { .. }), "{error}");
     let cluster = founder.handle().status().unwrap().identity.cluster;
     joining.join = Some(cluster);
     let error = start(&joining, Journal::default()).unwrap_err();

@@ -46,6 +46,7 @@ fn invariants_hold_over_hundreds_of_seeds() {
     let began = std::time::Instant::now();
     let reports = run_seeds(first, count, &Options::default());
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    assert!(sum(|report| report.membership_changes) > 0, "in a part of the runs the members change");
     let steps = sum(|report| report.steps);
     println!(
         "{count} seeds, {steps} steps, {} virtual s in {:?}: {} leaders, {} boots, {} entries, {} writes and {} reads answered",

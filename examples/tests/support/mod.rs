@@ -231,9 +231,12 @@ impl Client {
             if let Some((frame, ..)) = decode_bytes_mut(&mut self.input).expect("RESP") {
                 return Ok(frame);
             }
-            match self.stream.read(&mut chunk)? {
-                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                len => self.input.extend_from_slice(&chunk[..len]),
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                Ok(len) => self.input.extend_from_slice(&chunk[..len]),
+                // Whoever stops and continues this process interrupts it.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }

@@ -46,10 +46,11 @@ impl Core {
         }
     }
 
-    /// Voters campaign; not those whose disk is stuck, who could not keep a promise, nor those who may have made one before
-    /// they were restarted, do not know the log's last stamp yet, or whose log is about to be replaced by a snapshot.
+    /// Voters campaign, and who has lost its vote in a configuration that is not known to be committed (§4.2.2); not those
+    /// whose disk is stuck, who could not keep a promise, nor those who may have made one before they were restarted, do not
+    /// know the log's last stamp yet, or whose log is about to be replaced by a snapshot.
     pub(super) fn may_campaign(&self) -> bool {
-        self.log.configuration().is_voter(self.config.id)
+        self.log.may_vote(self.config.id)
             && self.log.last_stamp().is_some()
             && !self.is_in_restart_wait()
             && !self.is_write_stalled()

@@ -14,7 +14,9 @@
 
 use std::collections::VecDeque;
 
-use crate::types::{Configuration, Entries, Entry, Index, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable};
+use crate::types::{
+    Configuration, Entries, Entry, Index, NodeId, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable,
+};
 
 use super::ConfigError;
 use super::mutants::{Mutant, planted};
@@ -146,6 +148,26 @@ impl Log {
     /// The entry that brought the configuration in force.
     pub(super) fn configuration_index(&self) -> Index {
         self.configurations.last().map_or(self.first_configuration_index, |&(index, _)| index)
+    }
+
+    /// Whether `node` votes in the configuration in force, or in one that may still be the cluster's: the one as of the commit
+    /// index, or any after it.
+    ///
+    /// ```text
+    ///  node 1   {1 2} x {2}     it has removed itself, and nobody else knows: if it fell silent now, node 2 could not be
+    ///  node 2   {1 2} x         elected, for node 1 has the longer log
+    /// ```
+    pub(super) fn may_vote(&self, node: NodeId) -> bool {
+        if self.configuration().is_voter(node) {
+            return true;
+        }
+        if self.configuration_index() <= self.commit || planted(Mutant::RemovalSilencesAtOnce) {
+            return false;
+        }
+        let committed = self.configurations.iter().rposition(|&(index, _)| index <= self.commit);
+        let first = Some(&self.first_configuration).filter(|_| committed.is_none());
+        let open = self.configurations[committed.unwrap_or(0)..].iter().map(|(_, configuration)| configuration);
+        first.into_iter().chain(open).any(|configuration| configuration.is_voter(node))
     }
 
     /// Whether another configuration is in force than when this was last asked.
@@ -367,7 +389,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::types::{HardState, Member, NodeId};
+    use crate::types::{HardState, Member};
 
     fn configuration(nodes: &[u64]) -> Configuration {
         Configuration::of_voters(nodes.iter().map(|&node| (NodeId(node), Member::default())))

@@ -327,7 +327,7 @@ impl Core {
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.state {
             State::Leader(leading) => self.leader_deadline(leading),
-            _ => self.log.configuration().is_voter(self.config.id).then_some(self.election_deadline),
+            _ => self.log.may_vote(self.config.id).then_some(self.election_deadline),
         }
     }
 

@@ -115,6 +115,8 @@ mutants! {
     RemovedLeaderCounts,
     /// A leader that has been removed stays in office.
     RemovedLeaderStays,
+    /// Who has its own removal in its log, committed or not, does not campaign.
+    RemovalSilencesAtOnce,
     /// A learner is promoted whatever it lacks.
     PromoteUnseen,
     /// The id of a member that is gone may be used again.

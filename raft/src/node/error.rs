@@ -37,6 +37,17 @@ pub enum NodeError {
         /// Why not.
         error: io::Error,
     },
+    /// The node listens on every address of its machine, and does not say by which of them it can be reached.
+    #[error(
+        "nobody can reach node {id} at {address}: say where the others can (Options::advertise; 'raft serve' has \
+         --advertise-raft)"
+    )]
+    Unreachable {
+        /// The node.
+        id: NodeId,
+        /// Where it listens.
+        address: SocketAddr,
+    },
     /// The node's own address is longer than the cluster's configuration takes.
     #[error("{len_bytes} bytes of address are more than a member's may be ({ADDRESS_BYTES_MAX} bytes)")]
     AddressTooLong {

@@ -138,6 +138,10 @@ impl<S: StateMachine> Node<S> {
         let incoming = Incoming::bind(options)?;
         let listening_on =
             incoming.local_addr().map_err(|error| NodeError::Listen { address: options.listen, error })?;
+        // It will stand in the cluster's configuration.
+        if options.advertise.is_none() && listening_on.ip().is_unspecified() {
+            return Err(NodeError::Unreachable { id: options.id, address: listening_on });
+        }
         let address = options.advertise.clone().unwrap_or_else(|| listening_on.to_string());
         if address.len() > ADDRESS_BYTES_MAX {
             return Err(NodeError::AddressTooLong { len_bytes: address.len() });

@@ -26,7 +26,8 @@ pub struct Options {
     /// The cluster that this node will be added to, if it founds none: its data folder is made without members, and the node
     /// waits until the cluster's leader calls it. Counts when the data folder is made, like `peers`, which must be empty.
     pub join: Option<ClusterId>,
-    /// Where the others reach this node, `host:port`, if not where it listens.
+    /// Where the others reach this node, `host:port`, if not where it listens. The same as the others have among their
+    /// `peers`.
     pub advertise: Option<String>,
     /// The cluster's name. Nodes of clusters with other names, or with other founding members, are turned away.
     pub cluster: String,

@@ -307,18 +307,24 @@ impl Replica {
     /// As [`Core::change_membership`]: for who carries out what an operator wants.
     ///
     /// # Errors
-    /// Those of the core.
+    /// Those of the core. A replica whose disk has failed says that it does not lead.
     pub fn change_membership(&mut self, now: Now, changes: &[MemberChange]) -> Result<Proposed, ChangeError> {
         self.input(now);
+        if self.failed.is_some() {
+            return Err(ChangeError::NotLeader { leader: None });
+        }
         self.core.change_membership(now, changes)
     }
 
     /// As [`Core::transfer_leadership`]. Writes wait meanwhile.
     ///
     /// # Errors
-    /// Those of the core.
+    /// Those of the core. A replica whose disk has failed says that it does not lead.
     pub fn transfer_leadership(&mut self, now: Now, to: Option<NodeId>) -> Result<(), TransferError> {
         self.input(now);
+        if self.failed.is_some() {
+            return Err(TransferError::NotLeader { leader: None });
+        }
         self.core.transfer_leadership(now, to)
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::checks::{Verdict, check};
 use super::happening::Happening;
+use super::harms::Harm;
 use super::options::{FaultKind, Plan};
 use super::random::Random;
 use super::world::{World, name};
@@ -35,8 +36,6 @@ pub(super) struct ChurnPlan {
 pub(super) struct Churn {
     /// The machine whose disk is gone, until it is no member any more.
     wiped: Option<usize>,
-    pub(super) transfers: u64,
-    pub(super) wipes: u64,
 }
 
 impl ChurnPlan {
@@ -128,13 +127,14 @@ impl World {
         }
         if self.random.chance(plan.transfers) {
             let to = self.random.chance(7_000).then(|| name(self.random.below(self.plan.nodes as u64) as usize));
-            self.churn.transfers += 1;
             self.checks.members.operator_transfers();
             self.trace.record(self.now, &(leader, to), || format!("operator: {} hands over to {to:?}", leader + 1));
-            // Whether it is refused is the core's affair: here it only happens.
-            return self.input(leader, |running, now| {
-                let _ = running.replica.transfer_leadership(now, to);
-            });
+            let mut asked = false;
+            self.input(leader, |running, now| asked = running.replica.transfer_leadership(now, to).is_ok())?;
+            if asked {
+                self.harm(Harm::TransferBegun);
+            }
+            return Ok(());
         }
         if plan.wipes && self.random.chance(2_000) && self.may_wipe(leader, &configuration) {
             return self.wipe(&configuration);
@@ -172,7 +172,7 @@ impl World {
         self.trace.record(self.now, &place, || format!("operator: the disk of {} is wiped", place + 1));
         self.processes[place].is_lost = true;
         self.churn.wiped = Some(place);
-        self.churn.wipes += 1;
+        self.harm(Harm::Wiped);
         self.crash(place, true);
         Ok(())
     }
@@ -188,9 +188,37 @@ impl World {
             changes.iter().any(|change| matches!(change, MemberChange::AddLearner { node, .. } if *node <= highest_id));
         let mut asked = Err(ChangeError::NothingChanges);
         self.input(leader, |running, now| asked = running.replica.change_membership(now, &changes))?;
+        self.count_change(leader, asked.is_ok(), is_reuse);
         check(asked.is_err() || !is_reuse, "an id is never used again", || {
             format!("node {} takes {changes:?} although ids up to {highest_id} have been used", leader + 1)
         })
+    }
+
+    fn count_change(&mut self, leader: usize, is_taken: bool, is_reuse: bool) {
+        let now = self.core(leader).map(|core| {
+            let configuration = core.configuration();
+            (configuration.is_joint(), configuration.is_voter(core.id()))
+        });
+        match now {
+            _ if is_reuse => self.harm(Harm::IdAskedAgain),
+            Some((is_joint, votes)) if is_taken => {
+                self.harm(Harm::MembersChanged);
+                if is_joint {
+                    self.harm(Harm::JointBegun);
+                }
+                if !votes {
+                    self.harm(Harm::LeaderUnvoted);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A process is about to die.
+    pub(super) fn interrupts_change(&mut self, node: usize) {
+        if self.core(node).is_some_and(|core| core.is_leader() && core.configuration().is_joint()) {
+            self.harm(Harm::JointInterrupted);
+        }
     }
 
     fn draw_changes(&mut self, configuration: &Configuration) -> Vec<MemberChange> {

@@ -182,6 +182,7 @@ impl World {
 
     /// A process dies, wherever its storage thread was.
     pub(super) fn crash(&mut self, node: usize, loses_power: bool) {
+        self.interrupts_change(node);
         let process = &mut self.processes[node];
         process.paused = None;
         process.effects_left = None;

@@ -52,6 +52,13 @@ harms! {
     Rotted = "bits rotted",
     Misdirected = "write misdirected",
     LostDisk = "node lost its disk's promises",
+    MembersChanged = "operator: a change of members begun",
+    JointBegun = "operator: a joint change begun",
+    JointInterrupted = "operator: a joint change whose leader died",
+    LeaderUnvoted = "operator: a leader lost its vote",
+    IdAskedAgain = "operator: an id that is gone asked for, and refused",
+    TransferBegun = "operator: a transfer of leadership begun",
+    Wiped = "operator: a disk wiped",
 }
 
 /// How often each thing went wrong.

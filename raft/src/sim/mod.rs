@@ -127,8 +127,6 @@ pub struct Report {
     pub undecided_keys: u64,
     /// How many changes of membership the longest log has.
     pub membership_changes: u64,
-    /// How often the operator asked for a transfer of leadership.
-    pub transfers_asked: u64,
     /// What went wrong, and how often.
     pub harms: Harms,
     /// A hash of everything that happened.
@@ -235,7 +233,6 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
         answers_repeated: world.session_clients.repeated_answers,
         undecided_keys: world.checks.history.undecided,
         membership_changes: world.checks.members.changes(),
-        transfers_asked: world.churn.transfers,
         harms: world.harms(),
         trace_hash: world.trace.hash(),
     })

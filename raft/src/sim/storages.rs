@@ -20,7 +20,7 @@ impl World {
         match &mut job {
             Job::Write(write) => {
                 self.checks.write_issued(node, write)?;
-                self.checks.members.written(node, write, running.replica.core())?;
+                self.checks.members_written(node, write, running.replica.core())?;
                 if self.mutant == Some(Mutant::VotesForgotten) {
                     write.hard_state = None;
                 }

@@ -296,6 +296,28 @@ pub(super) fn a_removed_leader_does_not_count_itself_and_leaves_when_that_is_com
     assert_eq!(network.core(1).role(), Role::Follower, "it never campaigns again");
 }
 
+/// Found by the simulator: node 1 has the longer log and is not in its configuration, node 2 needs its vote.
+#[test]
+pub(super) fn a_removal_that_may_be_lost_silences_nobody() {
+    let mut network = Network::new(2);
+    network.campaign(1);
+    network.settle();
+    network.isolate(1);
+    change(&mut network, 1, &[remove(1)]).unwrap();
+    network.settle();
+    for id in [1, 2] {
+        network.crash(id);
+        network.restart(id);
+    }
+    network.heal();
+    assert!(!network.core(1).configuration().is_voter(NodeId(1)));
+    network.elect();
+    network.pass(SECOND);
+    assert_eq!(network.leader(), Some(2), "node 1 is elected, commits its removal and hands over");
+    assert!(network.core(1).is_removed());
+    assert_eq!(network.core(1).poll_timeout(), None);
+}
+
 #[test]
 fn a_demoted_leader_becomes_a_learner_of_the_next() {
     let mut network = three();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::members::decides;
 use super::{Verdict, check};
-use crate::types::{Configuration, HardState, Index, NodeId, Term, TermTable, Write};
+use crate::types::{Configuration, HardState, Index, Message, NodeId, Term, TermTable, Write};
 
 /// See the module.
 #[derive(Debug)]
@@ -150,12 +150,22 @@ impl Disks {
         })
     }
 
-    /// Who is told to take over has all of the leader's log on its disk.
-    pub(super) fn has_all(&self, leader: usize, to: NodeId, terms: &TermTable) -> Verdict {
+    /// Who votes for the first time lacks at most so many of a leader's entries (and the one that says that it votes).
+    pub(super) fn has_most(&self, voter: NodeId, last: Index, lag: u64) -> Verdict {
+        let length = self.nodes[voter.0 as usize - 1].content.terms.len() as u64;
+        check(length + lag + 1 >= last.0, "a learner catches up before it votes", || {
+            format!("node {voter} is promoted with a log of {length} on its disk; its leader's goes to {last}")
+        })
+    }
+
+    /// Who is told to take over has all of the leader's log on its disk, unless a later leader has taken that away since.
+    pub(super) fn has_all(&self, leader: usize, told: &Message, terms: &TermTable) -> Verdict {
+        let to = told.to;
         let (last, last_term) = (terms.last_index(), terms.last_term());
         let content = &self.nodes[to.0 as usize - 1].content;
         let found = content.terms.get(last.previous().0 as usize);
-        check(found == Some(&last_term), "who is told to take over has everything on its disk", || {
+        let is_past = content.hard_state.term > told.term;
+        check(is_past || found == Some(&last_term), "who is told to take over has everything on its disk", || {
             format!("node {} tells {to}, which has {found:?} at {last}, not {last_term}", leader + 1)
         })
     }

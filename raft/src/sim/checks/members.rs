@@ -55,14 +55,28 @@ impl Members {
         self.logs.iter().map(Vec::len).max().unwrap_or(0) as u64
     }
 
-    /// A node's log has become one of these terms.
-    pub(super) fn log_is(&mut self, node: usize, terms: &[Term]) {
+    /// A node's log has become one of these terms. If it begins with a snapshot, what the founders were born with is in force
+    /// until another configuration comes, for that is what the snapshot brought.
+    pub(super) fn log_is(&mut self, node: usize, terms: &[Term], has_snapshot: bool) {
+        if has_snapshot {
+            self.born_with[node] = self.born_with[0].clone();
+        }
         let is_in = |&&(index, term): &&(Index, Term)| terms.get(index.0 as usize - 1) == Some(&term);
         self.logs[node] = self.known.keys().filter(is_in).copied().collect();
     }
 
+    /// Who votes for the first time by what a node writes.
+    pub(super) fn promoted(&self, node: usize, write: &Write) -> BTreeSet<NodeId> {
+        let before = self.latest(node);
+        let fresh = write.entries.iter().filter_map(|entry| match &entry.payload {
+            Payload::Configuration(next) if !self.known.contains_key(&(entry.index, entry.term)) => Some(&next.voters),
+            _ => None,
+        });
+        fresh.flatten().filter(|&&node| !before.is_voter(node)).copied().collect()
+    }
+
     /// A node hands a write to its storage.
-    pub(in crate::sim) fn written(&mut self, node: usize, write: &Write, core: &Core) -> Verdict {
+    pub(super) fn written(&mut self, node: usize, write: &Write, core: &Core) -> Verdict {
         if let Some(from) = write.truncate_from {
             self.logs[node].retain(|&(index, _)| index < from);
         }

@@ -71,7 +71,7 @@ impl Checks {
         }
         let compacted = self.commits.terms_up_to(saved.terms.base());
         self.logs.recovered(node, compacted, entries)?;
-        self.members.log_is(node, self.logs.terms(node));
+        self.members.log_is(node, self.logs.terms(node), snapshot > Index(0));
         if let Some(disks) = &mut self.disks {
             disks.recovered(node, saved.hard_state, snapshot, self.logs.terms(node), is_damaged)?;
         }
@@ -116,6 +116,18 @@ impl Checks {
         self.logs.written(node, write)
     }
 
+    /// The same, for what it says of members.
+    pub(super) fn members_written(&mut self, node: usize, write: &Write, core: &Core) -> Verdict {
+        if let Some(disks) = &self.disks {
+            let voters = self.members.promoted(node, write);
+            voters
+                .into_iter()
+                .filter(|&voter| voter != core.id())
+                .try_for_each(|voter| disks.has_most(voter, core.last_index(), core.config().promotion_lag))?;
+        }
+        self.members.written(node, write, core)
+    }
+
     /// A node hands a snapshot to its storage that is to take its log's place.
     pub(super) fn install_issued(&mut self, node: usize, meta: &SnapshotMeta, sequence: u64) -> Verdict {
         self.commits.is_committed(node, meta)?;
@@ -129,7 +141,6 @@ impl Checks {
     pub(super) fn installed(&mut self, node: usize, meta: &SnapshotMeta, sequence: u64, is_valid: bool) {
         if is_valid {
             self.logs.installed(node, self.commits.terms_up_to(meta.index));
-            self.members.log_is(node, self.logs.terms(node));
             self.snapshot_durable(node, meta.index);
         } else if let Some(disks) = &mut self.disks {
             disks.install_refused(node, sequence);
@@ -145,6 +156,8 @@ impl Checks {
 
     /// A node's state machine is to take a snapshot's state.
     pub(super) fn restored(&mut self, node: usize, meta: &SnapshotMeta) -> Verdict {
+        // Only now does the node know that its log begins with the snapshot.
+        self.members.log_is(node, self.logs.terms(node), true);
         self.commits.restored(node, meta)
     }
 
@@ -182,7 +195,7 @@ impl Checks {
                 self.elections.voted(node, message.term, message.to)
             }
             Body::TimeoutNow => match &self.disks {
-                Some(disks) => disks.has_all(node, message.to, terms),
+                Some(disks) => disks.has_all(node, message, terms),
                 None => Ok(()),
             },
             Body::Appended { .. } => self.elections.promised(node, message.term),

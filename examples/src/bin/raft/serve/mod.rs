@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     /// With --join: stays a learner, which receives the log and does not vote, until somebody promotes it.
     #[arg(long, requires = "join")]
     learner: bool,
-    /// Where the other nodes reach this one, if not where --raft listens.
+    /// Where the other nodes reach this one, if not where --raft listens: what they give as --peer.
     #[arg(long, value_name = "HOST:PORT")]
     advertise_raft: Option<String>,
     /// The cluster's name; nodes of other clusters are turned away.
@@ -113,11 +113,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let advertised = arguments.advertise.clone().unwrap_or_else(|| client_address.to_string());
     let mut options = options(&arguments, advertised)?;
     let is_joining = !arguments.join.is_empty();
-    if is_joining && arguments.raft.ip().is_unspecified() && arguments.advertise_raft.is_none() {
-        return Err(
-            format!("nobody can reach {}: say with --advertise-raft where the others can", arguments.raft).into()
-        );
-    }
     if is_joining && !join::is_born(&arguments.data)? {
         options.join = Some(join::cluster(&arguments.join, options.id)?);
     }
