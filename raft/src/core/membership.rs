@@ -104,6 +104,8 @@ impl Core {
                 progress.removed_at.get_or_insert(index);
             }
         }
+        // Fewer may be a quorum now, and what they have answered is enough; nobody need answer again, if nobody else is left.
+        self.answer_confirmed_reads();
     }
 
     /// Does what follows from a configuration that is committed: a joint one is left, whether this leader made it or found
