@@ -84,7 +84,7 @@ impl World {
         self.is_durable(node, &saved)?;
         self.checks.recovered(node, &saved, &entries, is_damaged)?;
         if let Some(meta) = &saved.snapshot {
-            self.checks.is_state_of(node, meta, machine.machine())?;
+            self.checks.is_state_of(node, meta, &machine)?;
         }
         self.start(node, log, machine, saved)
     }
@@ -113,6 +113,7 @@ impl World {
         config.retained_snapshots = self.plan.retained_snapshots;
         config.applying_bytes = self.plan.applying_bytes;
         config.pending_reads = self.plan.pending_reads;
+        config.lease = self.plan.access.lease;
         if let Some(churn) = &self.plan.churn {
             config.promotion_lag = churn.promotion_lag;
         }

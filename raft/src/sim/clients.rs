@@ -33,9 +33,14 @@ impl Clients {
     }
 
     pub(super) fn open(&mut self, operation: Operation) -> RequestId {
-        self.last_request += 1;
+        let id = self.next_request();
         self.under_way[operation.client] += 1;
-        self.open.insert(self.last_request, operation);
+        self.open.insert(id.0, operation);
+        id
+    }
+
+    pub(super) fn next_request(&mut self) -> RequestId {
+        self.last_request += 1;
         RequestId(self.last_request)
     }
 

@@ -9,6 +9,7 @@ use super::harms::Harm;
 use super::options::FaultKind;
 use super::process::Process;
 use super::world::World;
+use crate::types::Time;
 
 impl World {
     /// One of the faults of this run, and the time of the next.
@@ -181,12 +182,16 @@ impl World {
         let process = &mut self.processes[node];
         if process.is_awake() {
             process.paused = Some(Vec::new());
+            process.slept = Some((self.now, Time(u64::MAX)));
             self.harm(Harm::Paused);
             self.after(down, Happening::Resume { node });
         }
     }
 
     pub(super) fn resume(&mut self, node: usize) {
+        if let Some((_, end)) = &mut self.processes[node].slept {
+            *end = (*end).min(self.now);
+        }
         for held in self.processes[node].paused.take().unwrap_or_default() {
             self.after(Duration::ZERO, held);
         }
@@ -225,6 +230,7 @@ impl World {
             format!("node {} {}", node + 1, if loses_power { "loses power" } else { "is killed" })
         });
         self.clients.forget_node(node);
+        self.session_clients.forget_node(node);
         for peer in 0..self.plan.nodes {
             self.break_link(node, peer);
         }

@@ -31,12 +31,12 @@ impl World {
             let Some(running) = &mut self.processes[node].running else { return Ok(()) };
             let Some(effect) = running.to_apply.pop_front() else { return Ok(()) };
             if let Effect::TakeSnapshot(meta) = &effect {
-                self.checks.is_state_of(node, meta, running.machine.machine())?;
+                self.checks.is_state_of(node, meta, &running.machine)?;
             }
             match running.machine.run(now, &mut running.replica, effect) {
                 Some(Effect::Storage(job)) => self.store(node, job)?,
                 Some(Effect::Restore(meta)) if running.restore(now, &meta) => {
-                    self.checks.is_state_of(node, &meta, running.machine.machine())?;
+                    self.checks.is_state_of(node, &meta, &running.machine)?;
                 }
                 _ => {}
             }

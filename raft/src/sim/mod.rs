@@ -10,8 +10,9 @@
 //! |---|---|
 //! | network | loss, repetition, reordering, delays longer than an election, damaged bytes, partitions: whole, partial, one-way; answers that come an election late |
 //! | disk | power lost at any call, torn at any byte, any unsynced writes and names lost; failed syncs, reads and writes, no room, stalls; bits that rot, writes that land elsewhere |
-//! | process | death between any two effects, pauses, late timers, clocks that jump and that run up to 1 % wrong |
+//! | process | death between any two effects, pauses, late timers, clocks that jump and that run up to 1 % wrong, or 20 % to try leases |
 //! | cluster | leaders that fall as soon as they are elected; up to a minority whose disks lose what they promised |
+//! | clients | three kinds of reads; sessions that expire, commands that are asked for again under the same number, of other nodes, before they are answered |
 //! | operator | in a part of the runs: members added, promoted, demoted, removed and replaced, ids used again, disks wiped, leaders told to hand over, priorities |
 //!
 //! A node whose disk is damaged must refuse to start, and is then lost to its cluster; what it starts with must be what was
@@ -44,6 +45,7 @@
 //! assert_eq!(run(7, &Options::default()).unwrap(), report);
 //! ```
 
+mod access;
 mod boots;
 mod checks;
 mod churn;
@@ -63,6 +65,7 @@ mod options;
 mod process;
 mod random;
 mod requests;
+mod session_clients;
 mod storages;
 mod trace;
 mod world;
@@ -110,6 +113,16 @@ pub struct Report {
     pub writes_answered: u64,
     /// How many reads were answered.
     pub reads_answered: u64,
+    /// How many lease reads were answered, those by a lease and those by a majority.
+    pub lease_reads_answered: u64,
+    /// How many stale reads were answered.
+    pub stale_reads_answered: u64,
+    /// How many sessions clients have opened.
+    pub sessions_opened: u64,
+    /// How often a command of a session was asked for again.
+    pub session_retries: u64,
+    /// How often a command of a session was answered again.
+    pub answers_repeated: u64,
     /// For how many keys the search for an order of the answers was given up.
     pub undecided_keys: u64,
     /// How many changes of membership the longest log has.
@@ -213,6 +226,11 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
         snapshots_installed: world.checks.snapshots_restored(),
         writes_answered: world.checks.history.writes_answered,
         reads_answered: world.checks.history.reads_answered,
+        lease_reads_answered: world.checks.history.lease_reads_answered,
+        stale_reads_answered: world.checks.history.stale_reads_answered,
+        sessions_opened: world.session_clients.opened,
+        session_retries: world.session_clients.retries,
+        answers_repeated: world.session_clients.repeated_answers,
         undecided_keys: world.checks.history.undecided,
         membership_changes: world.checks.members.changes(),
         harms: world.harms(),

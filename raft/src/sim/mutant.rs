@@ -22,6 +22,8 @@ pub enum Mutant {
     ReadsWithoutIndex,
     /// The network repeats forwarded commands.
     ForwardsRepeated,
+    /// A process that was stopped takes in what came meanwhile with what its clock said before.
+    StaleClock,
     /// A fault in the core.
     #[cfg(feature = "mutants")]
     Core(crate::core::Mutant),
@@ -50,6 +52,7 @@ pub fn mutants() -> Vec<Mutant> {
         Mutant::RefusalCountsAsVote,
         Mutant::ReadsWithoutIndex,
         Mutant::ForwardsRepeated,
+        Mutant::StaleClock,
     ];
     #[cfg(feature = "mutants")]
     let core = crate::core::Mutant::ALL.iter().copied().map(Mutant::Core);
@@ -71,6 +74,7 @@ impl Mutant {
             Mutant::RefusalCountsAsVote => "only granted votes count",
             Mutant::ReadsWithoutIndex => "a read asks for its index first",
             Mutant::ForwardsRepeated => "a forwarded command is proposed once",
+            Mutant::StaleClock => "a clock is read after what it is read for",
             #[cfg(feature = "mutants")]
             Mutant::Core(mutant) => rule_of_core(*mutant),
         }

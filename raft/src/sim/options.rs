@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::access::AccessPlan;
 use super::churn::ChurnPlan;
 use super::clock::MOST_DRIFT;
 use super::kv::COMMAND_BYTES;
@@ -75,6 +76,8 @@ pub(super) struct Plan {
     pub(super) falls_within: Option<Duration>,
     pub(super) fault_interval: (Duration, Duration),
     pub(super) faults: Vec<FaultKind>,
+    /// How clients reach the state machine.
+    pub(super) access: AccessPlan,
     /// Whether members change, and how.
     pub(super) churn: Option<ChurnPlan>,
 }
@@ -208,6 +211,7 @@ impl Plan {
             falls_within: random.chance(2_500).then(|| millis(random.pick(&[1, 10, 100]))),
             fault_interval: (millis(1), millis(fault_high)),
             faults: Plan::draw_faults(random),
+            access: AccessPlan::none(),
             churn: None,
         }
     }

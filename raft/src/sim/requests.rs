@@ -22,17 +22,14 @@ impl World {
         if self.clients.under_way[client] >= self.plan.window || !self.processes[node].is_awake() {
             return Ok(());
         }
-        let key = self.random.below(self.plan.keys) as u8;
         let kind = if self.random.chance(self.plan.reads) {
-            OperationKind::Read { key, floor: self.checks.last_change(key) }
+            self.draw_read()
         } else {
-            let id = self.clients.next_command();
-            OperationKind::Write(match self.random.below(6) {
-                0 | 1 => Command::Increment { key, id },
-                2 => Command::Swap { key, id, expected: self.checks.history.known(key).number },
-                _ => Command::Set { key, id },
-            })
+            OperationKind::Write(self.draw_command())
         };
+        if client < self.plan.access.with_sessions && matches!(kind, OperationKind::Write(_)) {
+            return self.session_client(client, node);
+        }
         self.ask(client, node, kind)
     }
 
@@ -46,6 +43,31 @@ impl World {
         self.ask(client, node, OperationKind::Write(Command::Set { key, id }))
     }
 
+    fn draw_read(&mut self) -> OperationKind {
+        let key = self.random.below(self.plan.keys) as u8;
+        let floor = self.checks.last_change(key);
+        let access = &self.plan.access;
+        if self.random.chance(access.stale_reads) {
+            OperationKind::StaleRead { key }
+        } else if self.random.chance(access.lease_reads) {
+            let floor = (!access.is_beyond).then_some(floor);
+            OperationKind::LeaseRead { key, floor }
+        } else {
+            OperationKind::Read { key, floor }
+        }
+    }
+
+    /// A command with a number of its own.
+    pub(super) fn draw_command(&mut self) -> Command {
+        let key = self.random.below(self.plan.keys) as u8;
+        let id = self.clients.next_command();
+        match self.random.below(6) {
+            0 | 1 => Command::Increment { key, id },
+            2 => Command::Swap { key, id, expected: self.checks.history.known(key).number },
+            _ => Command::Set { key, id },
+        }
+    }
+
     fn ask(&mut self, client: usize, node: usize, kind: OperationKind) -> Verdict {
         let operation = self.checks.history.began(client, node, kind);
         let id = self.clients.open(operation);
@@ -53,6 +75,8 @@ impl World {
         let request = match kind {
             OperationKind::Write(command) => Request::Write(command.encode(self.plan.padding)),
             OperationKind::Read { key, .. } => Request::Read(Bytes::copy_from_slice(&[key])),
+            OperationKind::LeaseRead { key, .. } => Request::LeaseRead(Bytes::copy_from_slice(&[key])),
+            OperationKind::StaleRead { key } => Request::StaleRead(Bytes::copy_from_slice(&[key])),
         };
         if let (Some(Mutant::ReadsWithoutIndex), Request::Read(query)) = (self.mutant, &request) {
             let Some(running) = &self.processes[node].running else { return Ok(()) };
@@ -64,6 +88,9 @@ impl World {
 
     /// A process tells what became of a request.
     pub(super) fn reply(&mut self, node: usize, id: RequestId, outcome: &Outcome) -> Verdict {
+        if self.session_reply(node, id, outcome)? {
+            return Ok(());
+        }
         let operation = self.clients.close(id);
         check(operation.is_some_and(|operation| operation.node == node), "a request has one outcome", || {
             format!("node {} answers {id:?}, which is not open there: {outcome:?}", node + 1)
@@ -71,7 +98,7 @@ impl World {
         let Some(operation) = operation else { return Ok(()) };
         match outcome {
             Outcome::Answer(output) => {
-                self.checks.answered(&operation, output)?;
+                self.checks.answered(&operation, self.processes[node].life, output)?;
                 self.clients.probes_answered[node] += usize::from(operation.client == self.clients.probe_author);
             }
             Outcome::Opened(_) => {}
@@ -88,7 +115,7 @@ impl World {
     pub(super) fn probe(&mut self) -> Verdict {
         let is_wanted = |node: &usize| self.must_be_well(*node) && self.clients.probes_answered[*node] < 2;
         let next = (0..self.plan.nodes).find(is_wanted);
-        if next.is_none() && self.clients.open.is_empty() && self.is_settled() {
+        if next.is_none() && self.clients.open.is_empty() && self.session_clients.is_idle() && self.is_settled() {
             self.converged = true;
             return Ok(());
         }
@@ -146,7 +173,7 @@ impl World {
         let mut well = (0..self.plan.nodes).filter(|&node| self.must_be_well(node));
         well.all(|node| {
             let process = &self.processes[node];
-            process.running.as_ref().is_some_and(|running| self.checks.is_reference(running.machine.machine()))
+            process.running.as_ref().is_some_and(|running| self.checks.is_reference(&running.machine))
         })
     }
 }

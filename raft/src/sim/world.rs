@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::access::AccessPlan;
 use super::checks::{Checks, Verdict, Violation};
 use super::churn::{Churn, ChurnPlan};
 use super::clients::Clients;
@@ -18,6 +19,7 @@ use super::network::Network;
 use super::options::{NetworkPlan, Options, Plan};
 use super::process::{Process, Running};
 use super::random::Random;
+use super::session_clients::SessionClients;
 use super::trace::{Trace, Words, brief};
 use crate::core::Done;
 use crate::replica::{Effect, Event, PeerMessage};
@@ -60,6 +62,7 @@ pub(super) struct World {
     /// The bytes of the last one.
     pub(super) sent_frame: Vec<u8>,
     pub(super) clients: Clients,
+    pub(super) session_clients: SessionClients,
     pub(super) checks: Checks,
     pub(super) churn: Churn,
     pub(super) trace: Trace,
@@ -77,6 +80,7 @@ impl World {
         let mut random = Random::new(seed);
         let mut plan = Plan::draw(&mut random);
         plan.churn = ChurnPlan::draw(seed, &mut plan);
+        plan.access = AccessPlan::draw(seed, &mut plan);
         let lies = Lies {
             sync: options.mutant == Some(Mutant::SyncDoesNothing),
             sync_directory: options.mutant == Some(Mutant::DirectorySyncDoesNothing),
@@ -100,6 +104,7 @@ impl World {
             sent_frame: Vec::new(),
             network: Network::new(plan.nodes, plan.network.clone()),
             clients: Clients::new(plan.clients, plan.nodes),
+            session_clients: SessionClients::default(),
             checks: Checks::new(plan.nodes, options),
             churn: Churn::default(),
             trace: Trace::new(words),
@@ -158,7 +163,10 @@ impl World {
 
     /// What a node's clocks say.
     pub(super) fn clock(&self, node: usize) -> Now {
-        self.processes[node].clock.now(self.now)
+        let process = &self.processes[node];
+        let is_stale = self.mutant == Some(Mutant::StaleClock) && process.slept.is_some_and(|(_, end)| end == self.now);
+        let at = if is_stale { process.slept.map_or(self.now, |(begin, _)| begin) } else { self.now };
+        process.clock.now(at)
     }
 
     /// Lets the next thing happen. False if there is nothing any more.

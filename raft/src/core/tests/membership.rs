@@ -457,6 +457,27 @@ fn a_new_node_is_sent_a_snapshot_where_the_log_begins_later() {
     assert!(network.core(4).configuration().is_voter(NodeId(4)));
 }
 
+/// Found by the simulator: a node that joined has the log from its beginning, but not what the founders were born with.
+#[test]
+fn who_joins_takes_no_snapshot_that_could_not_say_who_belongs_to_the_cluster() {
+    let mut network = three();
+    network.propose(1, "x");
+    network.settle();
+    network.join(4);
+    network.node(4).is_disk_slow = true;
+    let added = change(&mut network, 1, &[add(4)]).unwrap();
+    network.settle();
+    network.finish_write(4);
+    network.settle();
+    while network.core(4).applied() < added.last {
+        assert!(!network.take_snapshot(4), "up to {}", network.core(4).applied());
+        network.pass(Duration::from_millis(50));
+        network.finish_write(4);
+    }
+    assert!(network.take_snapshot(4));
+    assert_eq!(network.core(4).snapshot().unwrap().configuration, *network.core(1).configuration());
+}
+
 #[test]
 fn a_cluster_grows_from_one_and_shrinks_to_one_again() {
     let mut network = Network::new(1);

@@ -1,6 +1,7 @@
 //! Leader completeness, state-machine safety, and what commitment promises about disks and clients.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use bytes::Bytes;
 
@@ -8,10 +9,10 @@ use super::disks::Disks;
 use super::logs::Logs;
 use super::{Verdict, check};
 use crate::core::Core;
-use crate::replica::{Committed, StateMachine};
+use crate::replica::{Committed, Inline, Outcome, Sessions, StateMachine};
 use crate::sim::kv::{Command, Kv};
 use crate::sim::trace::stable_hash;
-use crate::types::{Configuration, Entries, Entry, Index, Payload, SnapshotMeta, Stamp, Term};
+use crate::types::{Configuration, Entries, Index, Payload, SnapshotMeta, Stamp, Term};
 
 /// See the module.
 #[derive(Debug)]
@@ -24,6 +25,10 @@ pub(super) struct Commits {
     refused: BTreeSet<u64>,
     /// What the committed commands make, applied here in their order.
     reference: Kv,
+    /// And their sessions.
+    sessions: Sessions,
+    /// Where each key was changed.
+    changes: BTreeMap<u8, Vec<Index>>,
     /// The last index that each node has handed to its state machine in this life.
     applied: Vec<Index>,
     /// How many snapshots from leaders were restored.
@@ -49,6 +54,8 @@ impl Commits {
             places: BTreeMap::new(),
             refused: BTreeSet::new(),
             reference: Kv::default(),
+            sessions: Sessions::new(),
+            changes: BTreeMap::new(),
             applied: vec![Index(0); nodes],
             restored: 0,
         }
@@ -62,8 +69,15 @@ impl Commits {
         self.restored
     }
 
-    pub(super) fn reference(&self) -> &Kv {
-        &self.reference
+    /// Whether a node has what the committed commands make.
+    pub(super) fn is_reference(&self, machine: &Inline<Kv>) -> bool {
+        self.reference == *machine.machine() && self.sessions == *machine.sessions()
+    }
+
+    /// Where a key was changed for the first time after `index`.
+    pub(super) fn next_change(&self, key: u8, index: Index) -> Option<Index> {
+        let changes = self.changes.get(&key)?;
+        changes.get(changes.partition_point(|&change| change <= index)).copied()
     }
 
     /// The index of the last committed change of a key.
@@ -101,12 +115,14 @@ impl Commits {
     }
 
     /// A state machine's state is what the committed commands up to a snapshot's index make.
-    pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &Kv) -> Verdict {
+    pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &Inline<Kv>) -> Verdict {
         self.is_committed(node, meta)?;
         let expected = self.at(meta.index).map(|entry| entry.state);
-        check(expected == Some(stable_hash(machine)), "a snapshot is the state of its index", || {
-            format!("node {}'s state is not that of {}: {machine:?}", node + 1, meta.index)
-        })
+        check(
+            expected == Some(stable_hash(&(machine.machine(), machine.sessions()))),
+            "a snapshot is the state of its index",
+            || format!("node {}'s state is not that of {}: {machine:?}", node + 1, meta.index),
+        )
     }
 
     /// Where a command was committed, if it was.
@@ -191,22 +207,38 @@ impl Commits {
         })?;
         let mut output = Bytes::new();
         let stamp = entry.map_or(Stamp(0), |entry| entry.stamp);
-        if let Some(Entry { payload: Payload::Command(command), stamp, .. }) = entry {
-            output = self.reference.apply(&Committed { index, term, stamp: *stamp, command });
-            if let Some(id) = Command::decode(command).map(Command::id) {
-                let earlier = self.places.insert(id, index);
-                check(earlier.is_none(), "a command is committed once", || {
-                    format!("command {id} is committed at {index}, and was at {earlier:?}")
-                })?;
-                check(!self.refused.contains(&id), "what was refused has no effect", || {
-                    format!("command {id} is committed at {index} after its author was told that it would never be")
-                })?;
+        if let Some(entry) = entry {
+            let mut machine = Recorder { kv: &mut self.reference, applied: None };
+            let outcome = self.sessions.apply(entry, &mut machine);
+            let applied = machine.applied;
+            if let Some(Outcome::Answer(answer)) = outcome {
+                output = answer;
+            }
+            if let Some(command) = applied {
+                self.command_applied(index, command, &entry.payload)?;
             }
         }
         let committed_in = core.term().max(self.entries.last().map_or(Term(0), |entry| entry.committed_in));
-        let state = stable_hash(&self.reference);
+        let state = stable_hash(&(&self.reference, &self.sessions));
         self.entries.push(CommittedEntry { term, committed_in, stamp, output, state });
         Ok(())
+    }
+
+    /// A command has its effect at this index: its only one.
+    fn command_applied(&mut self, index: Index, command: Command, payload: &Payload) -> Verdict {
+        let id = command.id();
+        if self.reference.get(command.key()).index == index {
+            self.changes.entry(command.key()).or_default().push(index);
+        }
+        let earlier = self.places.insert(id, index);
+        let rule = match payload {
+            Payload::SessionCommand(_) => "a command of a session is applied once",
+            _ => "a command is committed once",
+        };
+        check(earlier.is_none(), rule, || format!("command {id} is applied at {index}, and was at {earlier:?}"))?;
+        check(!self.refused.contains(&id), "what was refused has no effect", || {
+            format!("command {id} is committed at {index} after its author was told that it would never be")
+        })
     }
 
     /// Every state machine is given the same entries, each once in a life, in order.
@@ -224,5 +256,30 @@ impl Commits {
             self.applied[node] = next;
         }
         Ok(())
+    }
+}
+
+/// The reference, which tells whether it was given a command.
+struct Recorder<'a> {
+    kv: &'a mut Kv,
+    applied: Option<Command>,
+}
+
+impl StateMachine for Recorder<'_> {
+    fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
+        self.applied = Command::decode(entry.command);
+        self.kv.apply(entry)
+    }
+
+    fn query(&self, query: &[u8]) -> Bytes {
+        self.kv.query(query)
+    }
+
+    fn snapshot(&self) -> Box<dyn io::Read + Send> {
+        self.kv.snapshot()
+    }
+
+    fn restore(&mut self, snapshot: &mut dyn io::Read) -> io::Result<()> {
+        self.kv.restore(snapshot)
     }
 }

@@ -35,14 +35,31 @@ pub(in crate::sim) enum OperationKind {
         /// knows of it. Rounds promise that (§6.4 of the dissertation).
         floor: Index,
     },
+    /// One for which a lease is enough.
+    LeaseRead {
+        key: u8,
+        /// As for `Read`; `None` where the clocks are worse than the lease allows for. Then it is as good as a stale read.
+        floor: Option<Index>,
+    },
+    /// One that may see an old state: one that was, and none before what the same life of the node has shown.
+    StaleRead {
+        key: u8,
+    },
 }
 
 impl OperationKind {
     fn key(self) -> u8 {
         match self {
             OperationKind::Write(command) => command.key(),
-            OperationKind::Read { key, .. } => key,
+            OperationKind::Read { key, .. }
+            | OperationKind::LeaseRead { key, .. }
+            | OperationKind::StaleRead { key } => key,
         }
+    }
+
+    /// Whether it must fit into one order with all others.
+    fn is_linearizable(self) -> bool {
+        !matches!(self, OperationKind::LeaseRead { floor: None, .. } | OperationKind::StaleRead { .. })
     }
 }
 
@@ -74,6 +91,10 @@ pub(in crate::sim) struct History {
     clock: u64,
     pub(in crate::sim) writes_answered: u64,
     pub(in crate::sim) reads_answered: u64,
+    pub(in crate::sim) lease_reads_answered: u64,
+    pub(in crate::sim) stale_reads_answered: u64,
+    /// The latest change that each node has shown in each of its lives.
+    shown: BTreeMap<(usize, u64), Index>,
     /// Keys whose search was given up.
     pub(in crate::sim) undecided: u64,
 }
@@ -89,24 +110,29 @@ impl History {
         self.clock += 1;
         let command = match kind {
             OperationKind::Write(command) => Some(command),
-            OperationKind::Read { .. } => None,
+            _ => None,
         };
+        if !kind.is_linearizable() {
+            return Operation { client, node, kind, place: usize::MAX };
+        }
         let calls = self.calls.entry(kind.key()).or_default();
         let what = Asked { command, answer: None };
         calls.push(Some(Call { began: self.clock, ended: None, what, after: None }));
         Operation { client, node, kind, place: calls.len() - 1 }
     }
 
-    fn call(&mut self, operation: &Operation) -> &mut Option<Call<Asked>> {
-        let calls = self.calls.get_mut(&operation.kind.key()).expect("it began");
-        &mut calls[operation.place]
+    fn call(&mut self, operation: &Operation) -> Option<&mut Option<Call<Asked>>> {
+        self.calls.get_mut(&operation.kind.key())?.get_mut(operation.place)
     }
 
     pub(super) fn refused(&mut self, operation: &Operation) {
-        *self.call(operation) = None;
+        if let Some(call) = self.call(operation) {
+            *call = None;
+        }
     }
 
-    pub(super) fn answered(&mut self, operation: &Operation, output: &[u8], commits: &Commits) -> Verdict {
+    /// A node in this life of its has answered.
+    pub(super) fn answered(&mut self, operation: &Operation, life: u64, output: &[u8], commits: &Commits) -> Verdict {
         let value = Value::decode(output);
         check(value.is_some(), "answers are the state machine's", || format!("{operation:?} was answered {output:?}"))?;
         let value = value.unwrap_or_default();
@@ -119,6 +145,17 @@ impl History {
                 check_read(operation, floor, value, commits)?;
                 self.reads_answered += 1;
             }
+            OperationKind::LeaseRead { floor, .. } => {
+                check_read(operation, floor.unwrap_or_default(), value, commits)?;
+                self.lease_reads_answered += 1;
+            }
+            OperationKind::StaleRead { .. } => {
+                check_read(operation, Index(0), value, commits)?;
+                self.stale_reads_answered += 1;
+            }
+        }
+        if !matches!(operation.kind, OperationKind::Write(_)) {
+            self.showed(operation, life, value, commits)?;
         }
         let known = self.known.entry(operation.kind.key()).or_default();
         if value.index > known.index {
@@ -126,10 +163,23 @@ impl History {
         }
         self.clock += 1;
         let now = self.clock;
-        if let Some(call) = self.call(operation) {
+        if let Some(Some(call)) = self.call(operation) {
             call.ended = Some(now);
             call.what.answer = Some(value.number);
         }
+        Ok(())
+    }
+
+    /// What a node shows is the state after some entry: that of the latest read's, or a later one.
+    fn showed(&mut self, operation: &Operation, life: u64, value: Value, commits: &Commits) -> Verdict {
+        let shown = self.shown.entry((operation.node, life)).or_default();
+        let replaced = commits.next_change(operation.kind.key(), value.index);
+        check(replaced.is_none_or(|replaced| replaced > *shown), "a node shows no earlier state than before", || {
+            format!(
+                "{operation:?} saw {value:?}, replaced at {replaced:?}; the node had shown {shown} in its life {life}"
+            )
+        })?;
+        *shown = value.index.max(*shown);
         Ok(())
     }
 
@@ -150,7 +200,7 @@ impl History {
     }
 }
 
-fn check_write(command: Command, output: &[u8], commits: &Commits) -> Verdict {
+pub(super) fn check_write(command: Command, output: &[u8], commits: &Commits) -> Verdict {
     let place = commits.place(command.id());
     check(place.is_some(), "acknowledged means committed", || {
         format!("{command:?} was acknowledged and is not committed")
@@ -238,7 +288,7 @@ mod tests {
     fn answer(history: &mut History, operation: &Operation, number: u64) {
         history.clock += 1;
         let now = history.clock;
-        let call = history.call(operation).as_mut().unwrap();
+        let call = history.call(operation).unwrap().as_mut().unwrap();
         (call.ended, call.what.answer) = (Some(now), Some(number));
     }
 

@@ -17,8 +17,10 @@ use logs::Logs;
 use members::Members;
 use reads::Reads;
 
+use super::kv::{Command, Kv};
 use super::options::Options;
 use crate::core::Core;
+use crate::replica::Inline;
 use crate::types::{Body, Configuration, Entries, Entry, HardState, Index, Message, Now, Saved, SnapshotMeta, Write};
 
 /// An invariant that does not hold.
@@ -170,7 +172,7 @@ impl Checks {
     }
 
     /// Whether a state machine's state is what a snapshot stands for.
-    pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &super::kv::Kv) -> Verdict {
+    pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &Inline<Kv>) -> Verdict {
         self.commits.is_state_of(node, meta, machine)
     }
 
@@ -224,8 +226,13 @@ impl Checks {
     }
 
     /// An operation was answered.
-    pub(super) fn answered(&mut self, operation: &Operation, output: &[u8]) -> Verdict {
-        self.history.answered(operation, output, &self.commits)
+    pub(super) fn answered(&mut self, operation: &Operation, life: u64, output: &[u8]) -> Verdict {
+        self.history.answered(operation, life, output, &self.commits)
+    }
+
+    /// A command that was answered before is answered again.
+    pub(super) fn answered_again(&self, command: Command, output: &[u8]) -> Verdict {
+        history::check_write(command, output, &self.commits)
     }
 
     /// An operation was refused: it had no effect and never will have one.
@@ -253,7 +260,7 @@ impl Checks {
     }
 
     /// Whether a state machine is what the committed commands make.
-    pub(super) fn is_reference(&self, machine: &super::kv::Kv) -> bool {
-        self.commits.reference() == machine
+    pub(super) fn is_reference(&self, machine: &Inline<Kv>) -> bool {
+        self.commits.is_reference(machine)
     }
 }

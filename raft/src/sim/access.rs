@@ -1,0 +1,69 @@
+//! How clients reach the state machine in a run: with sessions or without, by which kinds of reads, and how good the clocks are
+//! that lease reads rest on.
+//!
+//! Each kind of read is held to its own promise. Lease reads are linearizable as long as the clocks keep the stated bound; in
+//! some runs they do not, and then a lease read may be old, though never anything that was not, while reads by a majority's
+//! word, and writes, must hold as ever.
+
+use super::clock::WIDE_DRIFT;
+use super::options::Plan;
+use super::random::Random;
+use crate::core::Lease;
+
+/// What the seed decides about it.
+#[derive(Clone, Debug)]
+pub(super) struct AccessPlan {
+    /// The bound on clocks that the cores are told.
+    pub(super) lease: Option<Lease>,
+    /// Clocks run worse than that.
+    pub(super) is_beyond: bool,
+    /// How many of the reads are stale ones, in ten thousand.
+    pub(super) stale_reads: u32,
+    /// How many of the others are lease reads, in ten thousand.
+    pub(super) lease_reads: u32,
+    /// So many of the clients have sessions.
+    pub(super) with_sessions: usize,
+    /// How long a session lives.
+    pub(super) ttl_ms: u64,
+    /// How often, in ten thousand, a client asks again before it is told anything.
+    pub(super) impatience: u32,
+    /// How often, in ten thousand, a client closes its session.
+    pub(super) closes: u32,
+}
+
+impl AccessPlan {
+    /// Neither sessions nor leases.
+    pub(super) fn none() -> AccessPlan {
+        AccessPlan {
+            lease: None,
+            is_beyond: false,
+            stale_reads: 0,
+            lease_reads: 0,
+            with_sessions: 0,
+            ttl_ms: 0,
+            impatience: 0,
+            closes: 0,
+        }
+    }
+
+    /// Decides by itself, so that everything else in a run is what it would be.
+    pub(super) fn draw(seed: u64, plan: &mut Plan) -> AccessPlan {
+        let mut random = Random::new(seed ^ 0x6163_6365_7373);
+        let kind = random.below(6);
+        if kind >= 3 && random.chance(5_000) {
+            plan.drift = WIDE_DRIFT;
+        }
+        let is_beyond = kind == 5 && plan.drift > 0;
+        let drift_ppm = if is_beyond { 0 } else { plan.drift as u32 };
+        AccessPlan {
+            lease: (kind >= 3).then_some(Lease { drift_ppm }),
+            is_beyond,
+            stale_reads: random.pick(&[0, 0, 3_000]),
+            lease_reads: if kind >= 3 { 7_000 } else { random.pick(&[0, 0, 3_000]) },
+            with_sessions: random.pick(&[0, 0, 1, 4]),
+            ttl_ms: random.pick(&[100, 400, 5_000, 60_000]),
+            impatience: random.pick(&[0, 500, 3_000]),
+            closes: random.pick(&[0, 0, 100]),
+        }
+    }
+}

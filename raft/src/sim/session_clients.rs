@@ -1,0 +1,216 @@
+//! Clients with sessions: whatever they are not told, they ask again, under the same number, of any node. Each command must
+//! be applied once, and whoever is told anything of it must be told the same.
+
+use std::collections::BTreeMap;
+
+use super::checks::{Operation, OperationKind, Verdict, check};
+use super::kv::Command;
+use super::world::World;
+use crate::replica::{Outcome, Refusal, Request, RequestId};
+use crate::types::{SessionCommand, SessionId};
+
+/// More attempts than this a command does not have at a time.
+const ATTEMPTS: usize = 3;
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Ask {
+    client: usize,
+    node: usize,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum What {
+    Open,
+    Command { session: SessionId, sequence: u64, command: Command },
+    Close,
+}
+
+/// A command whose outcome its client does not know.
+#[derive(Clone, Copy, Debug)]
+struct Unfinished {
+    operation: Operation,
+    command: Command,
+    /// How many requests for it have no outcome yet.
+    attempts: usize,
+    /// An attempt's outcome will never be known.
+    in_doubt: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Client {
+    session: Option<SessionId>,
+    is_opening: bool,
+    last_sequence: u64,
+    unfinished: BTreeMap<u64, Unfinished>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct SessionClients {
+    clients: BTreeMap<usize, Client>,
+    /// Requests without an outcome.
+    open: BTreeMap<u64, Ask>,
+    pub(super) opened: u64,
+    /// Attempts after a command's first.
+    pub(super) retries: u64,
+    /// Answers to commands that had been answered already.
+    pub(super) repeated_answers: u64,
+}
+
+impl SessionClients {
+    /// Whether no request is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// A process has died: nobody will tell what became of what it was asked.
+    pub(super) fn forget_node(&mut self, node: usize) {
+        let lost: Vec<Ask> = self.open.values().filter(|ask| ask.node == node).copied().collect();
+        self.open.retain(|_, ask| ask.node != node);
+        lost.iter().for_each(|ask| self.ended(ask, true));
+    }
+
+    /// A request has come to nothing, as far as anybody will ever know if it is `in_doubt`.
+    fn ended(&mut self, ask: &Ask, in_doubt: bool) {
+        let client = self.clients.entry(ask.client).or_default();
+        match ask.what {
+            What::Open => client.is_opening = false,
+            What::Command { session, sequence, .. } if client.session == Some(session) => {
+                if let Some(unfinished) = client.unfinished.get_mut(&sequence) {
+                    unfinished.attempts -= 1;
+                    unfinished.in_doubt |= in_doubt;
+                }
+            }
+            What::Command { .. } | What::Close => {}
+        }
+    }
+}
+
+impl World {
+    /// A client with sessions does something, through this node.
+    pub(super) fn session_client(&mut self, client: usize, node: usize) -> Verdict {
+        let state = self.session_clients.clients.entry(client).or_default();
+        let Some(session) = state.session else {
+            if std::mem::replace(&mut state.is_opening, true) {
+                return Ok(());
+            }
+            let request = Request::OpenSession { ttl_ms: self.plan.access.ttl_ms };
+            return self.ask_in_session(client, node, What::Open, request);
+        };
+        if self.random.chance(self.plan.access.closes) {
+            self.end_session(client)?;
+            return self.ask_in_session(client, node, What::Close, Request::CloseSession { session });
+        }
+        let is_impatient = self.random.chance(self.plan.access.impatience);
+        let may_ask =
+            |unfinished: &Unfinished| unfinished.attempts == 0 || (is_impatient && unfinished.attempts < ATTEMPTS);
+        let state = self.session_clients.clients.entry(client).or_default();
+        if let Some(&sequence) = state.unfinished.iter().find(|(_, command)| may_ask(command)).map(|(at, _)| at) {
+            self.session_clients.retries += 1;
+            return self.attempt(client, node, sequence);
+        }
+        if state.unfinished.len() >= self.plan.window {
+            return Ok(());
+        }
+        let command = self.draw_command();
+        let operation = self.checks.history.began(client, node, OperationKind::Write(command));
+        let state = self.session_clients.clients.entry(client).or_default();
+        state.last_sequence += 1;
+        let sequence = state.last_sequence;
+        state.unfinished.insert(sequence, Unfinished { operation, command, attempts: 0, in_doubt: false });
+        self.attempt(client, node, sequence)
+    }
+
+    fn attempt(&mut self, client: usize, node: usize, sequence: u64) -> Verdict {
+        let padding = self.plan.padding;
+        let state = self.session_clients.clients.entry(client).or_default();
+        let acknowledged = state.unfinished.first_key_value().map_or(state.last_sequence, |(&first, _)| first - 1);
+        let (Some(session), Some(unfinished)) = (state.session, state.unfinished.get_mut(&sequence)) else {
+            return Ok(());
+        };
+        unfinished.attempts += 1;
+        let command = unfinished.command;
+        let what = What::Command { session, sequence, command };
+        let command = command.encode(padding);
+        let request = Request::SessionWrite(SessionCommand { session, sequence, acknowledged, command });
+        self.ask_in_session(client, node, what, request)
+    }
+
+    fn ask_in_session(&mut self, client: usize, node: usize, what: What, request: Request) -> Verdict {
+        let id = self.clients.next_request();
+        let ask = Ask { client, node, what };
+        self.session_clients.open.insert(id.0, ask);
+        self.trace.record(self.now, &(id, ask), || format!("  client: {id:?} {ask:?}"));
+        self.input(node, |running, now| running.replica.submit(now, id, request))
+    }
+
+    /// A process tells what became of a request of a client with sessions; false if it is none.
+    pub(super) fn session_reply(
+        &mut self,
+        node: usize,
+        id: RequestId,
+        outcome: &Outcome,
+    ) -> Result<bool, super::checks::Violation> {
+        let Some(ask) = self.session_clients.open.remove(&id.0) else { return Ok(false) };
+        check(ask.node == node, "a request has one outcome", || format!("node {} answers {ask:?}", node + 1))?;
+        self.session_clients.ended(&ask, matches!(outcome, Outcome::Unknown(_)));
+        match (ask.what, outcome) {
+            (What::Open, &Outcome::Opened(session)) => {
+                self.session_clients.opened += 1;
+                let client = self.session_clients.clients.entry(ask.client).or_default();
+                (client.session, client.last_sequence) = (Some(session), 0);
+            }
+            (What::Command { session, sequence, command }, Outcome::Answer(output)) => {
+                self.answered_in_session(ask, (session, sequence), command, output)?;
+            }
+            (What::Command { session, sequence, .. }, Outcome::Refused(refusal)) => {
+                self.refused_in_session(&ask, session, sequence, refusal)?;
+            }
+            (What::Open | What::Close, Outcome::Opened(_) | Outcome::Answer(_) | Outcome::Refused(_)) => {}
+            (_, Outcome::Unknown(_)) => {}
+            (What::Command { .. }, Outcome::Opened(_)) => {
+                check(false, "a command's outcome is a command's", || format!("{ask:?}: {outcome:?}"))?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn answered_in_session(&mut self, ask: Ask, of: (SessionId, u64), command: Command, output: &[u8]) -> Verdict {
+        let client = self.session_clients.clients.entry(ask.client).or_default();
+        let is_current = client.session == Some(of.0);
+        match client.unfinished.remove(&of.1).filter(|_| is_current) {
+            Some(unfinished) => self.checks.answered(&unfinished.operation, self.processes[ask.node].life, output),
+            None => {
+                self.session_clients.repeated_answers += 1;
+                self.checks.answered_again(command, output)
+            }
+        }
+    }
+
+    fn refused_in_session(&mut self, ask: &Ask, session: SessionId, sequence: u64, refusal: &Refusal) -> Verdict {
+        let client = self.session_clients.clients.entry(ask.client).or_default();
+        if client.session != Some(session) {
+            return Ok(());
+        }
+        let is_open = client.unfinished.contains_key(&sequence);
+        let is_final = matches!(refusal, Refusal::Acknowledged { .. } | Refusal::AnswerNotKept);
+        check(!is_final || !is_open, "what a client waits for is not done with", || {
+            format!("command {sequence} of session {session} is refused: {refusal}")
+        })?;
+        if *refusal == Refusal::NoSession { self.end_session(ask.client) } else { Ok(()) }
+    }
+
+    /// The session is over: what was refused every time had no effect, of the rest nobody will know.
+    fn end_session(&mut self, client: usize) -> Verdict {
+        let state = self.session_clients.clients.entry(client).or_default();
+        state.session = None;
+        for unfinished in std::mem::take(&mut state.unfinished).into_values() {
+            if unfinished.attempts == 0 && !unfinished.in_doubt {
+                self.checks.refused(&unfinished.operation)?;
+            }
+        }
+        Ok(())
+    }
+}
