@@ -104,6 +104,8 @@ impl Core {
                 progress.removed_at.get_or_insert(index);
             }
         }
+        // Whom a read waits for may be asked no more, and whoever is left need not be heard again.
+        self.count_answered_rounds();
     }
 
     /// Does what follows from a configuration that is committed: a joint one is left, whether this leader made it or found

@@ -4,7 +4,7 @@
 use super::members::decides;
 use super::{Verdict, check};
 use crate::core::Core;
-use crate::types::Now;
+use crate::types::{Now, Proposal};
 
 /// To be called when the core has been told the time, and that only.
 pub(super) fn keeps_its_promises(node: usize, core: &Core, now: Now) -> Verdict {
@@ -21,7 +21,7 @@ pub(super) fn keeps_its_promises(node: usize, core: &Core, now: Now) -> Verdict 
     for peer in &status.peers {
         // The last message may exceed the window in bytes, by less than a message and an entry: a command, or a configuration,
         // of which one before may have been larger.
-        let entry_bytes = 32 + config.command_bytes.max(core.configuration().size_bytes() * 2);
+        let entry_bytes = Proposal::OVERHEAD_BYTES + config.command_bytes.max(core.configuration().size_bytes() * 2);
         let bytes = config.in_flight_bytes + config.message_bytes.max(entry_bytes);
         let is_kept = peer.in_flight_messages <= config.in_flight_messages && peer.in_flight_bytes <= bytes;
         check(is_kept, "what is in flight is bounded", || format!("node {}: {peer:?}", node + 1))?;
