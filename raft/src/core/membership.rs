@@ -104,7 +104,7 @@ impl Core {
                 progress.removed_at.get_or_insert(index);
             }
         }
-        // Whom a read waits for may be asked no more, and whoever is left need not be heard again.
+        // Fewer may be a quorum now, and what they have answered is enough; nobody need answer again, if nobody else is left.
         self.count_answered_rounds();
     }
 

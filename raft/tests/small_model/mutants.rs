@@ -29,7 +29,6 @@ const TABLE: &[(Mutant, &str, bool)] = &[
     (Mutant::TruncateWithoutConflict, "commands=2 in-flight=2 order=any disks=quick", true),
     (Mutant::AckBeforeDurable, "crashes=1 in-flight=1", true),
     (Mutant::StaleAppendAck, "elections=2 in-flight=1 logs=1/1/1", true),
-    (Mutant::ChangeWhilePending, "elections=2 changes=2 in-flight=1 disks=quick order=links", true),
     (Mutant::ConfigurationWhenCommitted, "changes=1 in-flight=1 disks=quick order=links", true),
     (Mutant::JointWithOneHalf, "changes=1 learners=1 in-flight=1 disks=quick order=links", true),
     (Mutant::RemovedLeaderCounts, "changes=1 in-flight=1 disks=quick order=links", true),

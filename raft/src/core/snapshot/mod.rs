@@ -58,7 +58,8 @@ impl Snapshots {
 impl Core {
     /// What a snapshot of the state machine would stand for that has applied everything handed out up to `index`, the last
     /// of it with this stamp. [`Done::SnapshotTaken`] says when it is on disk. `None` if this is no time for one: another
-    /// is being written or installed, or the newest includes as much.
+    /// is being written or installed, the newest includes as much, or this node joined and does not know yet who belonged to
+    /// the cluster at `index`: the founders are not in the log, and a snapshot must say it.
     ///
     /// # Panics
     /// If `index` was never handed out to be applied.
@@ -70,6 +71,9 @@ impl Core {
         }
         let term = self.log.terms().term_at(index).expect("what is applied after the snapshot is in the log");
         let configuration = self.log.configuration_at(index).clone();
+        if configuration.voters.is_empty() {
+            return None;
+        }
         let meta = SnapshotMeta { index, term, stamp, configuration };
         self.snapshots.taking = Some(meta.clone());
         Some(meta)

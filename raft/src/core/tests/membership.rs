@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::network::{Network, voters};
-use crate::core::{Core, Event, Proposed, Role};
+use crate::core::{Core, Event, Proposed, ReadId, Role};
 use crate::types::{
     Body, ChangeError, Configuration, DiskId, Entry, Index, Member, MemberChange, Message, NodeId, Payload, Term,
 };
@@ -318,6 +318,21 @@ pub(super) fn a_removal_that_may_be_lost_silences_nobody() {
     assert_eq!(network.core(1).poll_timeout(), None);
 }
 
+/// Found by the simulator: the leader stays alone with a read that only the removed one could have confirmed.
+#[test]
+fn a_read_is_answered_when_those_who_did_not_answer_are_gone() {
+    let mut network = Network::new(2);
+    network.campaign(1);
+    network.settle();
+    network.isolate(2);
+    network.with_core(1, |core, now| core.read_index(now, ReadId(7))).unwrap();
+    network.settle();
+    assert_eq!(network.node(1).ready, []);
+    change(&mut network, 1, &[remove(2)]).unwrap();
+    network.settle();
+    assert_eq!(network.node(1).ready, [(ReadId(7), Index(1))]);
+}
+
 #[test]
 fn a_demoted_leader_becomes_a_learner_of_the_next() {
     let mut network = three();
@@ -440,6 +455,27 @@ fn a_new_node_is_sent_a_snapshot_where_the_log_begins_later() {
     change(&mut network, 1, &[promote(4)]).unwrap();
     network.settle();
     assert!(network.core(4).configuration().is_voter(NodeId(4)));
+}
+
+/// Found by the simulator: a node that joined has the log from its beginning, but not what the founders were born with.
+#[test]
+fn who_joins_takes_no_snapshot_that_could_not_say_who_belongs_to_the_cluster() {
+    let mut network = three();
+    network.propose(1, "x");
+    network.settle();
+    network.join(4);
+    network.node(4).is_disk_slow = true;
+    let added = change(&mut network, 1, &[add(4)]).unwrap();
+    network.settle();
+    network.finish_write(4);
+    network.settle();
+    while network.core(4).applied() < added.last {
+        assert!(!network.take_snapshot(4), "up to {}", network.core(4).applied());
+        network.pass(Duration::from_millis(50));
+        network.finish_write(4);
+    }
+    assert!(network.take_snapshot(4));
+    assert_eq!(network.core(4).snapshot().unwrap().configuration, *network.core(1).configuration());
 }
 
 #[test]

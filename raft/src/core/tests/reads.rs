@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::network::Network;
 use crate::core::{ReadError, ReadId};
-use crate::types::{Body, Index, MemberChange, Message, NodeId};
+use crate::types::{Body, Index, Message, NodeId};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -137,21 +137,6 @@ fn reads_of_one_step_share_a_question_and_a_round() {
     assert_eq!(network.wire.len(), 1);
     network.settle();
     assert_eq!(network.node(follower).ready.len(), 9);
-}
-
-#[test]
-fn a_read_under_way_is_answered_when_its_leader_is_left_alone() {
-    let mut network = Network::with(2, |config| config.pending_reads = 1);
-    let leader = network.elect();
-    network.settle();
-    network.isolate(leader);
-    network.with_core(leader, |core, now| core.read_index(now, ReadId(1))).unwrap();
-    network.settle();
-    assert!(network.node(leader).ready.is_empty());
-    let changes = [MemberChange::Remove(NodeId(3 - leader))];
-    network.with_core(leader, |core, now| core.change_membership(now, &changes)).unwrap();
-    network.settle();
-    assert_eq!(network.node(leader).ready.len(), 1, "nobody else could ever answer");
 }
 
 #[test]

@@ -6,6 +6,9 @@ use super::{Verdict, check};
 use crate::core::Core;
 use crate::types::{Now, Proposal};
 
+/// No configuration of so few nodes is larger.
+const CONFIGURATION_BYTES: usize = 1024;
+
 /// To be called when the core has been told the time, and that only.
 pub(super) fn keeps_its_promises(node: usize, core: &Core, now: Now) -> Verdict {
     if !core.is_leader() {
@@ -19,9 +22,9 @@ pub(super) fn keeps_its_promises(node: usize, core: &Core, now: Now) -> Verdict 
         format!("node {} leads at {now:?} with {:?} and has heard {peers:?}", node + 1, core.configuration())
     })?;
     for peer in &status.peers {
-        // The last message may exceed the window in bytes, by less than a message and an entry: a command, or a configuration,
-        // of which one before may have been larger.
-        let entry_bytes = Proposal::OVERHEAD_BYTES + config.command_bytes.max(core.configuration().size_bytes() * 2);
+        // The last message may exceed the window in bytes, by less than a message and an entry: a command, or a
+        // configuration.
+        let entry_bytes = Proposal::OVERHEAD_BYTES + config.command_bytes.max(CONFIGURATION_BYTES);
         let bytes = config.in_flight_bytes + config.message_bytes.max(entry_bytes);
         let is_kept = peer.in_flight_messages <= config.in_flight_messages && peer.in_flight_bytes <= bytes;
         check(is_kept, "what is in flight is bounded", || format!("node {}: {peer:?}", node + 1))?;
