@@ -6,6 +6,7 @@ mod clock;
 pub(crate) mod core;
 mod echo;
 mod frozen;
+mod groups;
 mod idle;
 mod served;
 pub(crate) mod timers;
@@ -29,6 +30,7 @@ const ALL: &[(&str, Workload)] = &[
     ("channel", channel::run),
     ("clock", clock::run),
     ("core", core::run),
+    ("groups", groups::run),
     ("frozen", frozen::run),
 ];
 
