@@ -105,7 +105,7 @@ impl Core {
             }
         }
         // Fewer may be a quorum now, and what they have answered is enough; nobody need answer again, if nobody else is left.
-        self.answer_confirmed_reads();
+        self.count_answered_rounds();
     }
 
     /// Does what follows from a configuration that is committed: a joint one is left, whether this leader made it or found

@@ -4,7 +4,7 @@
 use super::members::decides;
 use super::{Verdict, check};
 use crate::core::Core;
-use crate::types::Now;
+use crate::types::{Now, Proposal};
 
 /// No configuration of so few nodes is larger.
 const CONFIGURATION_BYTES: usize = 1024;
@@ -24,7 +24,7 @@ pub(super) fn keeps_its_promises(node: usize, core: &Core, now: Now) -> Verdict 
     for peer in &status.peers {
         // The last message may exceed the window in bytes, by less than a message and an entry: a command, or a
         // configuration.
-        let entry_bytes = 32 + config.command_bytes.max(CONFIGURATION_BYTES);
+        let entry_bytes = Proposal::OVERHEAD_BYTES + config.command_bytes.max(CONFIGURATION_BYTES);
         let bytes = config.in_flight_bytes + config.message_bytes.max(entry_bytes);
         let is_kept = peer.in_flight_messages <= config.in_flight_messages && peer.in_flight_bytes <= bytes;
         check(is_kept, "what is in flight is bounded", || format!("node {}: {peer:?}", node + 1))?;
