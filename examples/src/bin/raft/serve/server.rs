@@ -229,7 +229,9 @@ impl Server {
                 }
                 Next::Read(number, query) => {
                     let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), is_admin: false };
-                    self.submit(waiting, Request::Read(query));
+                    let may_lease = self.settings.lease_reads;
+                    let read = if may_lease { Request::LeaseRead(query) } else { Request::Read(query) };
+                    self.submit(waiting, read);
                 }
                 Next::Admin(number, admin) => {
                     let waiting = Waiting { slot, client: id, number, size_bytes: admin.size_bytes(), is_admin: true };
