@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 /// How many messages may wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub(crate) trait Channel: Sync {
 }
 
 pub(crate) const ALL: &[&dyn Channel] =
-    &[&Kodiak, &MioCrossbeam, &MioStd, &Calloop, &Tokio, &Crossbeam, &Flume, &Kanal];
+    &[&Kodiak, &Spinning, &MioCrossbeam, &MioStd, &MioExtras, &Calloop, &Tokio, &Crossbeam, &Flume, &Kanal];
 
 /// A sender that is a closure: `true` if there was room.
 struct Sender<F>(F);
@@ -68,24 +69,54 @@ impl Channel for Kodiak {
     }
 
     fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
-        use kodiak_reactor::{EventLoop, Handler};
+        match bound {
+            Bound::Of(capacity) => in_a_loop(capacity, Duration::ZERO, lend, each),
+            Bound::None => unbounded(lend, each),
+        }
+    }
+}
 
-        struct Each<'a>(&'a mut dyn FnMut(u64) -> bool);
+/// Ours, told to spin before it blocks.
+struct Spinning;
 
-        impl Handler<(), u64> for Each<'_> {
-            fn notify(&mut self, event_loop: &mut EventLoop<(), u64>, message: u64) {
-                if !(self.0)(message) {
-                    event_loop.shutdown();
-                }
+impl Channel for Spinning {
+    fn name(&self) -> &'static str {
+        "kodiak spinning"
+    }
+
+    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
+        match bound {
+            Bound::Of(capacity) => in_a_loop(capacity, SPIN, lend, each),
+            Bound::None => unbounded(lend, each),
+        }
+    }
+}
+
+/// How long: on one core each round trip takes as long as that.
+const SPIN: Duration = Duration::from_micros(50);
+
+fn in_a_loop(
+    capacity: usize,
+    spin: Duration,
+    lend: &mut dyn FnMut(Box<dyn Sending>),
+    each: &mut dyn FnMut(u64) -> bool,
+) {
+    use kodiak_reactor::{EventLoop, Handler};
+
+    struct Each<'a>(&'a mut dyn FnMut(u64) -> bool);
+
+    impl Handler<(), u64> for Each<'_> {
+        fn notify(&mut self, event_loop: &mut EventLoop<(), u64>, message: u64) {
+            if !(self.0)(message) {
+                event_loop.shutdown();
             }
         }
-
-        let Bound::Of(capacity) = bound else { return unbounded(lend, each) };
-        let mut event_loop = EventLoop::builder().channel_capacity(capacity).build().expect("a loop");
-        let ours = event_loop.channel();
-        lend(sender(move |message| ours.send(message).is_ok()));
-        event_loop.run(&mut Each(each)).expect("the loop runs");
     }
+
+    let mut event_loop = EventLoop::builder().channel_capacity(capacity).spin(spin).build().expect("a loop");
+    let ours = event_loop.channel();
+    lend(sender(move |message| ours.send(message).is_ok()));
+    event_loop.run(&mut Each(each)).expect("the loop runs");
 }
 
 fn unbounded(lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
@@ -175,6 +206,44 @@ fn with_mio(
             }
         }
         poll.poll(&mut events, None).expect("the wait works");
+    }
+}
+
+/// The channel of mio-extras, which keeps a count beside the queue and writes to a pipe of its own if that was zero.
+struct MioExtras;
+
+impl Channel for MioExtras {
+    fn name(&self) -> &'static str {
+        "mio-extras"
+    }
+
+    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
+        use mio_06::{Events, Poll, PollOpt, Ready, Token};
+        use mio_extras::channel::{channel, sync_channel};
+
+        let receiver = match bound {
+            Bound::Of(capacity) => {
+                let (ours, receiver) = sync_channel(capacity);
+                lend(sender(move |message| ours.try_send(message).is_ok()));
+                receiver
+            }
+            Bound::None => {
+                let (ours, receiver) = channel();
+                lend(sender(move |message| ours.send(message).is_ok()));
+                receiver
+            }
+        };
+        let poll = Poll::new().expect("a poll");
+        poll.register(&receiver, Token(7), Ready::readable(), PollOpt::edge()).expect("it can be watched");
+        let mut events = Events::with_capacity(8);
+        loop {
+            while let Ok(message) = receiver.try_recv() {
+                if !each(message) {
+                    return;
+                }
+            }
+            poll.poll(&mut events, None).expect("the wait works");
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use measure::Plan;
 
 const USAGE: &str = "usage: kodiak-bench WORKLOAD.. [--rounds N] [--millis N] [--peers A,B,..]
-workloads: turn echo churn udp idle timers channel clock core frozen, or all; timers-10m
+workloads: turn echo churn udp idle timers channel clock core groups frozen, or all; timers-10m timers-counts
 one measurement alone, for strace and callgrind:
            serve PEER tcp|udp        (prints its port, serves until killed)
            turns PEER wake|event COUNT

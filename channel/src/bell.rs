@@ -1,58 +1,50 @@
-//! The flag that makes a burst of sends cost one wake.
+//! The word that makes a burst of sends cost one wake, and says what to look at.
 //!
 //! # The protocol
 //!
-//! One flag says how things stand between those who send and the loop. There is one bell per loop, shared by all of its
-//! channels and by everything else that publishes something the loop has to see (a request to shut down, say).
+//! There is one bell per loop, shared by all of its channels and by everything else that publishes something the loop has to
+//! see (a request to shut down, say). Whoever publishes rings on a *line* of it; several may share a line. One word says how
+//! things stand between them and the loop:
 //!
 //! ```text
-//!   Armed    the loop sleeps, or is about to: whoever publishes has to wake it
-//!   Awake    the loop is awake, and nobody has rung since it last looked at everything
-//!   Rung     somebody has rung: whatever else is published needs no wake, the loop will look
-//!   Failed   somebody has rung and could not wake the loop: the next one tries again
+//!   0         armed: the loop sleeps, or is about to: whoever publishes has to wake it
+//!   AWAKE     the loop is awake
+//!   FAILED    somebody could not wake the loop: the next one tries again
+//!   a line    somebody has rung on it since the loop last took the lines: what else is published there needs no ring
 //!
-//!   sender                                loop
-//!   ------                                ----
-//!   publish (push, close, set a flag)     work until nothing is left
-//!   fence(SeqCst)               F1        flag = Armed                 arm
-//!   if flag == Rung { return }  L         fence(SeqCst)            F2  arm
-//!   match flag.swap(Rung) {     X         recheck everything       R   nothing there? only then: block
-//!       Armed | Failed => wake(),         flag: Armed -> Awake         rouse: had somebody rung?
-//!       Awake | Rung => {} }              ... a turn ...
-//!                                         flag: Awake -> Armed         rest: if nobody has rung, block
+//!   sender                                      loop
+//!   ------                                      ----
+//!   publish (push, close)           P           lines = word.swap(AWAKE)              T   rouse
+//!   if its line is rung { return }  L           look at what is on these lines        R
+//!   before = word |= its line       X           ... work ...
+//!   if before == 0 { wake }                     AWAKE -> 0, if the word is no more    C   rest
+//!                                               than that; then block; else again from T
 //! ```
 //!
-//! **No wake-up is lost.** Take one publication and one sleep that began with `arm`. Fences that are sequentially consistent
-//! stand in one order, so one of two holds:
+//! **No wake-up is lost.** Take one publication P.
 //!
-//! - F1 before F2. Then what was published before F1 is visible after F2: R finds it, and the loop does not block.
-//! - F2 before F1. Then L reads what this sleep's arming wrote, or something later in the flag's history, and X
-//!   likewise. If X finds `Armed` or `Failed`, this sender wakes. If L or X finds `Rung`, then the first `Rung` after this
-//!   sleep's `Armed` was written by another sender's X. If that one found `Armed` it wakes, and ends this sleep; if
-//!   it found `Awake` the sleep is over.
+//! - Its sender comes to X. From X on its line is in the word, and only a T takes it out: C succeeds only if no line is rung. So
+//!   the loop does not block before it has been to a T and to the R after it. If it blocks already, the word was 0 until somebody's X, and that
+//!   one wakes it. And T, or an exchange that it follows on, has read what X wrote, so R sees P.
+//! - Its sender finds its line rung at L, and returns. Let T be the exchange that takes the line out: what was said of X holds of
+//!   whoever rang there, so the loop comes to T before it blocks. L has read what stood before T in the word's history. L, T, P
+//!   and R are sequentially consistent, so P comes before L, L before T, T before R in the one order of all of these, and R
+//!   sees P. That P is so is the push's doing: see `Order of a push` in `channel.rs`. Only a push is ever followed by an L; everybody else goes on to X.
 //!
-//! And a sleep that began with `rest`? Between the last `arm` and it, the flag was never `Rung` or `Failed`: only `arm` and
-//! `hush` leave those, since `rouse` and `rest` change nothing else than `Armed` to `Awake` and back. So each publication
-//! after that `arm`'s F2 either comes later in the flag's history than this `rest` and finds `Armed`, or the argument above makes it
-//! visible to R, which has found nothing. That is why a turn in which nobody rings needs neither fence nor recheck: two
-//! exchanges, on a cache line that nobody else wants.
+//! So there is no fence, on either side; a turn in which nobody rings needs no look at anything, and one that is rung for looks at
+//! what was rung, once. The argument never asks *what* was published where, so any number of channels and flags can share a line,
+//! provided that R looks at all of them.
 //!
-//! The argument never asks *what* was published where, so any number of channels and flags can share the bell, provided
-//! that R looks at all of them. And it needs both fences: without F1 (a relaxed first read and nothing before it) the
-//! read may pass the push, and both sides see the past.
+//! **At most one wake per sleep.** Only an X that finds 0 wakes, or one that takes `FAILED` out, and it leaves its line there. Only C and
+//! `arm` bring the word to 0. So there are never more wakes than armings. (With a load and a store in the place of X, two senders
+//! who both find 0 would both wake.) A loop that is awake is not woken at all.
 //!
-//! **A send has no fence of its own.** A second fully ordered instruction after the push would cost as much as half the push.
-//! The push is one already, and F1 is inside it: see `Order of a push` in `channel.rs`. For its sake L and X are themselves
-//! sequentially consistent (L is a plain load on x86, `ldar` on ARM).
+//! All writes to the word are exchanges of one kind or another, so that whoever reads one has also read, in the memory model's sense, those before it.
 //!
-//! **At most one wake per sleep.** Only an X that reads `Armed` (or `Failed`) wakes, it leaves `Rung` behind, and only `arm`
-//! and `rest` write `Armed`. So there are never more wakes than armings. (With a plain store in the place of X, two senders
-//! who both read `Armed` would both wake.) A loop that is awake is not woken at all.
+//! **A loop that always looks at everything** before it sleeps need not care for lines: [`hush`](Bell::hush) has every line rung, so that a loop that is awake is
+//! rung for by nobody, and [`arm`](Bell::arm) takes them all.
 //!
-//! `arm` and `hush` are plain stores. That is enough, because an exchange reads what stands just before its own write in the
-//! flag's history: an X either comes before a store, or has seen it.
-//!
-//! Both claims, and that the broken variants break, are checked by `tests/loom.rs` on this very file, and, with the real
+//! All this, and that the broken variants break, is checked by `tests/loom.rs` on this very file, and, with the real
 //! queue, by `tests/orders.rs`, also under Miri.
 
 use std::fmt;
@@ -60,24 +52,28 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Wake;
-use crate::sync::{AtomicU8, Ordering, fence, set};
+use crate::line::{LINES, Line, Rung};
+use crate::sync::{AtomicU32, Ordering, taken};
 
-// The flag's values: see the head of this file. A loop has been rung for from `RUNG` on.
-const ARMED: u8 = 0;
-const AWAKE: u8 = 1;
-const RUNG: u8 = 2;
-const FAILED: u8 = 3;
+// The word's other values: see the head of this file.
+const ARMED: u32 = 0;
+const AWAKE: u32 = 1;
+const FAILED: u32 = 2;
+const _: () = assert!(LINES & (AWAKE | FAILED) == 0);
 
-/// The flag and the waker of one loop, shared by everybody who sends to it.
+/// The word and the waker of one loop, shared by everybody who sends to it, and a [`Line`] to ring on.
 ///
-/// Cloning is cheap (a reference count) and gives another handle to the same bell. The loop makes **one**, hands it to
-/// [`bounded`](crate::bounded) and [`unbounded`](crate::unbounded) for each of its channels, and brackets its sleep with
-/// [`arm`](Bell::arm) and [`hush`](Bell::hush), or uses [`sleep_unless`](Bell::sleep_unless), which cannot be held wrong. A loop
-/// whose sleeps are mostly ended by something else than messages spares most of its looks at the channels with
-/// [`rouse`](Bell::rouse) and [`rest`](Bell::rest).
+/// Cloning is cheap (a reference count) and gives another handle to the same bell, on the same line; [`on`](Bell::on) gives one on another line. The
+/// loop makes **one**, hands it to [`bounded`](crate::bounded) and [`unbounded`](crate::unbounded) for each of its channels, and sleeps
+/// in one of two ways:
+///
+/// - [`sleep_unless`](Bell::sleep_unless), which looks at everything before it sleeps and cannot be held wrong, or its parts
+///   [`arm`](Bell::arm) and [`hush`](Bell::hush);
+/// - [`rouse`](Bell::rouse) and [`rest`](Bell::rest), for a loop whose sleeps are mostly ended by something else than messages, or which has
+///   many things to look at: it looks at what was rung, and at nothing if nobody has rung.
 ///
 /// Senders never touch the bell themselves. Others who publish something that the loop must see, such as a request to shut
-/// down, publish first, then [`ring`](Bell::ring); the loop has to look at what they publish between `arm` and its sleep.
+/// down, publish first, then [`ring`](Bell::ring).
 ///
 /// # Example
 ///
@@ -112,114 +108,149 @@ const FAILED: u8 = 3;
 #[derive(Clone)]
 pub struct Bell {
     shared: Arc<Shared>,
+    line: Line,
 }
 
-/// Alone on its cache lines (two: processors fetch them in pairs), so that the flag is read from the sender's own cache for as
-/// long as the loop is busy, whatever is allocated beside it.
+/// Alone on its cache lines (two: processors fetch them in pairs), so that the word is read from the sender's own cache for as
+/// long as nobody writes it, whatever is allocated beside it.
 #[repr(align(128))]
 struct Shared {
     /// See the head of this file.
-    flag: AtomicU8,
+    word: AtomicU32,
     /// The first error of a wake on behalf of a sender, until the loop takes it.
     error: Mutex<Option<io::Error>>,
-    /// In a box of its own, so that the flag lies where the compiler knows.
+    /// In a box of its own, so that the word lies where the compiler knows.
     wake: Box<dyn Wake>,
 }
 
 impl Bell {
-    /// A bell that ends the sleep of whoever `wake` wakes.
+    /// A bell that ends the sleep of whoever `wake` wakes. This handle rings on [`Line`] 0.
     ///
-    /// It starts hushed: the loop is awake, and must [`arm`](Bell::arm) before its first sleep like before any other.
+    /// It starts awake: the loop must [`arm`](Bell::arm) or [`rest`](Bell::rest) before its first sleep like before any other.
     pub fn new(wake: impl Wake + 'static) -> Bell {
-        Bell { shared: Arc::new(Shared { flag: AtomicU8::new(RUNG), error: Mutex::new(None), wake: Box::new(wake) }) }
+        let shared = Shared { word: AtomicU32::new(AWAKE), error: Mutex::new(None), wake: Box::new(wake) };
+        Bell { shared: Arc::new(shared), line: Line::new(0) }
     }
 
-    /// Wakes the loop if it sleeps, or is about to, and nobody has rung yet. Publish first, then ring.
+    /// Another handle to this bell, which rings on `line`.
+    #[must_use]
+    pub fn on(&self, line: Line) -> Bell {
+        Bell { shared: Arc::clone(&self.shared), line }
+    }
+
+    /// The line that this handle rings on.
+    pub fn line(&self) -> Line {
+        self.line
+    }
+
+    /// Tells the loop that something was published on this handle's line: wakes the loop if it sleeps, or is about to, and nobody has rung yet.
+    /// Publish first, then ring.
     ///
-    /// Costs a fence and a load when the loop is awake or already rung for; else the one call of [`Wake::wake`].
+    /// Costs one exchange when the loop is awake or already rung for; else also the one call of [`Wake::wake`].
     ///
     /// # Errors
     ///
-    /// What [`Wake::wake`] failed with. What was published stays published, and the flag is down again, so that the next
+    /// What [`Wake::wake`] failed with. What was published stays published, the line stays rung, and the next
     /// ring tries to wake once more; until then the loop may sleep on, also over what others published meanwhile and left
     /// to this ring. For the wakers of this workspace that takes a kernel that refuses eight bytes to a descriptor which
     /// the bell itself keeps open.
-    pub fn ring(&self) -> io::Result<()> {
-        fence(Ordering::SeqCst);
-        if self.needs_no_ring() { Ok(()) } else { self.strike() }
-    }
-
-    /// Whether somebody has rung already. Asked after a fence, or after a push, which orders as much as one.
     #[inline]
-    fn needs_no_ring(&self) -> bool {
-        self.shared.flag.load(Ordering::SeqCst) == RUNG
+    pub fn ring(&self) -> io::Result<()> {
+        let line = self.line.bit();
+        match self.shared.word.compare_exchange(ARMED, line, Ordering::SeqCst, Ordering::Relaxed) {
+            Ok(_) => self.strike(),
+            Err(_) => self.ring_awake(),
+        }
     }
 
-    /// Wakes the loop if it sleeps, unless somebody else is just about to.
+    /// The loop was awake, or somebody has rung. Both may have changed.
+    #[cold]
+    fn ring_awake(&self) -> io::Result<()> {
+        let word = &self.shared.word;
+        let before = word.fetch_or(self.line.bit(), Ordering::SeqCst);
+        // Of those who find a failure, one tries again.
+        let retry = before & FAILED != 0 && word.fetch_and(!FAILED, Ordering::SeqCst) & FAILED != 0;
+        if before == ARMED || retry { self.strike() } else { Ok(()) }
+    }
+
     fn strike(&self) -> io::Result<()> {
-        let flag = &self.shared.flag;
-        if matches!(flag.swap(RUNG, Ordering::SeqCst), AWAKE | RUNG) {
-            return Ok(());
+        let undo = Fail(&self.shared.word);
+        let woken = match self.shared.wake.wake() {
+            Ok(()) => Ok(()),
+            Err(error) => self.strike_again(error),
+        };
+        if woken.is_ok() {
+            std::mem::forget(undo);
         }
-        let undo = Lower(flag);
+        woken
+    }
+
+    #[cold]
+    fn strike_again(&self, mut error: io::Error) -> io::Result<()> {
         loop {
+            match error.kind() {
+                io::ErrorKind::WouldBlock => return Ok(()),
+                io::ErrorKind::Interrupted => {}
+                _ => return Err(error),
+            }
             match self.shared.wake.wake() {
-                Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Ok(()) => return Ok(()),
+                Err(again) => error = again,
             }
         }
-        std::mem::forget(undo);
-        Ok(())
     }
 
-    /// The loop's first step towards sleep: from here on a publication rings.
+    /// The loop's first step towards sleep, for a loop that then looks at everything: from here on a publication rings. Gives the lines that were rung.
     ///
     /// After it the loop **must look again** at everything that rings this bell — each channel's
-    /// [`Receiver::is_ready`](crate::Receiver::is_ready), each flag — and block only if there is nothing. What was published
-    /// before `arm` may not have rung.
-    pub fn arm(&self) {
-        set(&self.shared.flag, ARMED);
-        fence(Ordering::SeqCst);
+    /// [`Receiver::is_ready`](crate::Receiver::is_ready), each flag — and block only if there is nothing.
+    pub fn arm(&self) -> Rung {
+        self.take(ARMED)
     }
 
-    /// The loop is awake again, and will [`arm`](Bell::arm) before it next sleeps: nobody needs to wake it until then.
+    /// The loop is awake again, and will [`arm`](Bell::arm), and look at everything, before it next sleeps: nobody needs to ring until then.
     pub fn hush(&self) {
-        // If a sender's ring has ended the sleep, the flag is up, and its cache line stays with the senders.
-        if self.shared.flag.load(Ordering::Relaxed) != RUNG {
-            set(&self.shared.flag, RUNG);
-        }
+        self.shared.word.swap(AWAKE | LINES, Ordering::SeqCst);
     }
 
-    /// The loop is awake again, as after [`hush`](Bell::hush), and wants to know whether it has to look at its channels.
+    /// The loop is awake again, and takes the lines that were rung since it last took them: it **must look** at everything that rings on
+    /// them, now or later, before it sleeps. What rings on no line in it has nothing new.
     ///
-    /// `false`: nobody has rung since it last armed or rested. If it had then looked at everything, as it must, there is nothing new.
-    /// `true`: somebody has, and until the loop next [`arm`](Bell::arm)s this says so again.
+    /// What it looks at has to be read in sequentially consistent order if it was published by a queue's push; the
+    /// [`Receiver`](crate::Receiver)'s methods are. What was published before a [`ring`](Bell::ring) is visible without that.
     #[inline]
-    pub fn rouse(&self) -> bool {
-        match self.shared.flag.compare_exchange(ARMED, AWAKE, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => false,
-            Err(flag) => is_really_rung(flag),
-        }
+    pub fn rouse(&self) -> Rung {
+        self.take(AWAKE)
     }
 
-    /// Whether somebody has rung since the loop last armed or rested.
+    #[inline]
+    fn take(&self, state: u32) -> Rung {
+        let before = self.shared.word.swap(state, Ordering::SeqCst);
+        taken();
+        Rung::of(before)
+    }
+
+    /// Of a loop that is awake: whether somebody has rung since it last took the lines.
     #[inline]
     pub fn is_rung(&self) -> bool {
-        is_rung(self.shared.flag.load(Ordering::Acquire))
+        self.shared.word.load(Ordering::Acquire) != AWAKE
     }
 
-    /// The other way towards sleep, for a loop that found nothing when it last looked at everything after it
-    /// [`arm`](Bell::arm)ed: if nobody has rung since, the bell is armed again, and the loop may block without another look.
+    /// The lines that are rung, without taking them.
+    pub fn rung(&self) -> Rung {
+        Rung::of(self.shared.word.load(Ordering::Acquire))
+    }
+
+    /// The last step towards sleep of a loop that has looked at everything on the lines that it took: if nobody has rung since, the
+    /// bell is armed, and the loop may block without another look. If it was armed already, it still is.
     ///
-    /// `false`: somebody has. The loop has to `arm`, and look.
+    /// `false`: somebody has rung. The loop has to [`rouse`](Bell::rouse), and look.
     #[inline]
     #[must_use = "after `false` the bell is not armed, and the loop must not sleep"]
     pub fn rest(&self) -> bool {
-        match self.shared.flag.compare_exchange(AWAKE, ARMED, Ordering::AcqRel, Ordering::Acquire) {
+        match self.shared.word.compare_exchange(AWAKE, ARMED, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => true,
-            Err(flag) => !is_really_rung(flag),
+            Err(word) => is_armed(word),
         }
     }
 
@@ -243,48 +274,55 @@ impl Bell {
 
     /// [`ring`](Bell::ring) for those who have nobody to tell: keeps the first error for the loop.
     pub(crate) fn ring_or_note(&self) {
-        fence(Ordering::SeqCst);
-        self.ring_or_note_ordered();
+        self.note(self.ring());
     }
 
-    /// The same after a fence, or after a push, which orders as much as one.
+    /// The same after a push: spared if the line is rung already.
     #[inline]
-    pub(crate) fn ring_or_note_ordered(&self) {
-        if !self.needs_no_ring() {
-            self.strike_or_note();
+    pub(crate) fn ring_after_push(&self) {
+        let word = self.shared.word.load(Ordering::SeqCst);
+        if word & (self.line.bit() | FAILED) != self.line.bit() {
+            self.ring_or_note_having_read(word);
         }
     }
 
     #[cold]
-    fn strike_or_note(&self) {
-        if let Err(error) = self.strike() {
+    fn ring_or_note_having_read(&self, word: u32) {
+        self.note(if word == ARMED { self.ring() } else { self.ring_awake() });
+    }
+
+    fn note(&self, rung: io::Result<()>) {
+        if let Err(error) = rung {
             self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
     }
-}
 
-#[inline]
-fn is_rung(flag: u8) -> bool {
-    flag >= RUNG
+    /// What a send does after its push, for a model of a queue that loom can see into.
+    #[cfg(loom)]
+    #[doc(hidden)]
+    pub fn ring_after_a_model_push(&self) {
+        crate::sync::pushed();
+        self.ring_after_push();
+    }
 }
 
 /// For the way that is seldom taken: keeps the other one straight.
 #[cold]
-fn is_really_rung(flag: u8) -> bool {
-    is_rung(flag)
+fn is_armed(word: u32) -> bool {
+    word == ARMED
 }
 
-/// Notes that a wake has failed or panicked, so that the next ring tries again, and the loop looks in its next turn.
-struct Lower<'a>(&'a AtomicU8);
+/// Notes that a wake has failed or panicked, so that the next ring tries again.
+struct Fail<'a>(&'a AtomicU32);
 
-impl Drop for Lower<'_> {
+impl Drop for Fail<'_> {
     fn drop(&mut self) {
-        self.0.swap(FAILED, Ordering::AcqRel);
+        self.0.fetch_or(FAILED, Ordering::SeqCst);
     }
 }
 
 impl fmt::Debug for Bell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bell").finish_non_exhaustive()
+        f.debug_struct("Bell").field("line", &self.line).finish_non_exhaustive()
     }
 }

@@ -55,7 +55,7 @@ impl<M> Sender<M> {
             }
             Err(TrySendError::Full(message)) => {
                 // A full queue whose wake once failed would otherwise stay full for ever: nobody's send gets as far as the ring.
-                self.link.bell.ring_or_note();
+                self.link.bell.ring_after_push();
                 Err(SendError::Full(message))
             }
             Err(TrySendError::Disconnected(message)) => Err(SendError::Closed(message)),
@@ -118,7 +118,7 @@ impl<M> Sender<M> {
     #[inline]
     fn queued(&self) {
         pushed();
-        self.link.bell.ring_or_note_ordered();
+        self.link.bell.ring_after_push();
         if self.link.shared.is_receiver_gone() {
             self.link.shared.drain();
         }

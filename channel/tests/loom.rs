@@ -9,6 +9,9 @@
 //! A lost wake-up shows as loom's "deadlock": the loop sleeps, and everybody else is done.
 #![cfg(loom)]
 
+#[path = "loom/lines.rs"]
+mod lines;
+
 use std::io;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -23,6 +26,7 @@ use loom::thread;
 /// The bell's two halves, so that the broken ones below can stand in for it.
 trait Protocol: Send + Sync + 'static {
     fn new(latch: Latch) -> Self;
+    /// After a push.
     fn ring(&self);
     fn arm(&self);
     fn hush(&self);
@@ -33,7 +37,7 @@ impl Protocol for Bell {
         Bell::new(latch)
     }
     fn ring(&self) {
-        Bell::ring(self).expect("unpark cannot fail");
+        self.ring_after_a_model_push();
     }
     fn arm(&self) {
         Bell::arm(self);
@@ -239,15 +243,18 @@ fn a_flag_and_a_channel_on_one_bell() {
     });
 }
 
-/// A wake that fails leaves the flag down: the next send wakes.
+/// Its first wake fails.
+struct FailsOnce(std::sync::atomic::AtomicBool, Latch);
+
+impl Wake for FailsOnce {
+    fn wake(&self) -> io::Result<()> {
+        if self.0.swap(false, Relaxed) { Err(io::Error::other("the first wake")) } else { self.1.wake() }
+    }
+}
+
+/// A wake that fails leaves a note: the next send wakes.
 #[test]
 fn after_a_failed_wake_the_next_send_tries_again() {
-    struct FailsOnce(std::sync::atomic::AtomicBool, Latch);
-    impl Wake for FailsOnce {
-        fn wake(&self) -> io::Result<()> {
-            if self.0.swap(false, Relaxed) { Err(io::Error::other("the first wake")) } else { self.1.wake() }
-        }
-    }
     model(|| {
         let latch = Latch::default();
         let bell = Bell::new(FailsOnce(true.into(), latch.clone()));
@@ -269,123 +276,6 @@ fn after_a_failed_wake_the_next_send_tries_again() {
         assert_eq!(received, [[1, 2, 3]]);
         sender.join().unwrap();
     });
-}
-
-// Turns that something else ends: `rouse` and `rest`.
-
-/// The two by which a turn in which nobody rings spares the recheck.
-trait Resting: Protocol {
-    fn rouse(&self) -> bool;
-    fn rest(&self) -> bool;
-}
-
-impl Resting for Bell {
-    fn rouse(&self) -> bool {
-        Bell::rouse(self)
-    }
-    fn rest(&self) -> bool {
-        Bell::rest(self)
-    }
-}
-
-/// A loop as the reactor's: it looks only if somebody has rung, and goes on looking until a recheck has found nothing. The
-/// first `others` waits are ended by something else than the bell. Ends after `until` messages; gives them and the armings.
-fn serve_resting<P: Resting>(
-    bell: &P,
-    latch: &Latch,
-    queue: &Queue,
-    mut others: usize,
-    until: usize,
-) -> (usize, usize) {
-    let (mut received, mut arms, mut look) = (0, 0, true);
-    loop {
-        if look {
-            received += std::iter::from_fn(|| queue.pop()).count();
-            if received == until {
-                return (received, arms);
-            }
-            bell.arm();
-            arms += 1;
-            if !queue.is_empty() {
-                look |= bell.rouse();
-                continue;
-            }
-            look = false;
-        } else if bell.rest() {
-            arms += 1;
-        } else {
-            look = true;
-            continue;
-        }
-        if others > 0 {
-            others -= 1;
-        } else {
-            latch.sleep();
-        }
-        look |= bell.rouse();
-    }
-}
-
-fn resting_scenario<P: Resting>(others: usize) {
-    model(move || {
-        let latch = Latch::default();
-        let (bell, queue) = (Arc::new(P::new(latch.clone())), Arc::new(Queue::new()));
-        let senders = [&[1][..], &[11]].map(|messages| {
-            let (bell, queue) = (bell.clone(), queue.clone());
-            thread::spawn(move || {
-                for &message in messages {
-                    queue.push(message);
-                    bell.ring();
-                }
-            })
-        });
-        let (received, arms) = serve_resting(&*bell, &latch, &queue, others, 2);
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
-        assert_eq!(received, 2);
-        assert!(latch.wakes() <= arms, "more wakes than sleeps: {} for {arms}", latch.wakes());
-    });
-}
-
-#[test]
-fn turns_that_something_else_ends() {
-    for others in 0..3 {
-        resting_scenario::<Bell>(others);
-    }
-}
-
-/// The real bell, but its `rest` arms whether or not somebody has rung.
-struct RestsUnasked(Bell);
-
-impl Protocol for RestsUnasked {
-    fn new(latch: Latch) -> Self {
-        RestsUnasked(Bell::new(latch))
-    }
-    fn ring(&self) {
-        Protocol::ring(&self.0);
-    }
-    fn arm(&self) {
-        self.0.arm();
-    }
-    fn hush(&self) {
-        self.0.hush();
-    }
-}
-
-impl Resting for RestsUnasked {
-    fn rouse(&self) -> bool {
-        self.0.rouse();
-        false
-    }
-    fn rest(&self) -> bool {
-        self.0.arm();
-        true
-    }
-}
-
-#[test]
-#[should_panic(expected = "deadlock")]
-fn broken_when_rest_does_not_ask_whether_somebody_has_rung() {
-    resting_scenario::<RestsUnasked>(1);
 }
 
 // The real channel on the real bell.

@@ -99,6 +99,43 @@ fn an_unbounded_send_and_the_arming_see_each_other() {
     sends_race_with_arming(unbounded(&bell), &bell, &woken);
 }
 
+/// Every send to a line that is rung already races with the taking of the lines: the loop, which looks after that, finds the message,
+/// or the line is rung again.
+fn sends_race_with_the_taking((sender, receiver): (Sender<usize>, Receiver<usize>), bell: &Bell) {
+    let (ready, another) = (AtomicBool::new(false), sender.clone());
+    let ring = || {
+        another.send(usize::MAX).unwrap();
+        assert_eq!(receiver.try_recv(), Ok(usize::MAX));
+    };
+    ring();
+    race(
+        |_| {
+            assert!(!bell.rouse().is_empty());
+            ready.store(receiver.is_ready(), Ordering::Relaxed);
+        },
+        |round| {
+            let _checked_below = sender.send(round);
+        },
+        |round| {
+            assert!(ready.load(Ordering::Relaxed) || bell.is_rung(), "round {round}: a message that nobody looks for");
+            assert_eq!(receiver.try_recv(), Ok(round));
+            ring();
+        },
+    );
+}
+
+#[test]
+fn a_bounded_send_and_the_taking_see_each_other() {
+    let bell = Bell::new(Woken::default());
+    sends_race_with_the_taking(bounded(4, &bell), &bell);
+}
+
+#[test]
+fn an_unbounded_send_and_the_taking_see_each_other() {
+    let bell = Bell::new(Woken::default());
+    sends_race_with_the_taking(unbounded(&bell), &bell);
+}
+
 /// A message that counts what became of it.
 struct Counted<'a>(&'a AtomicUsize);
 

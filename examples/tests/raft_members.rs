@@ -155,7 +155,8 @@ fn a_wiped_node_is_refused_under_its_old_id_and_replaced_under_a_new_one() {
 
 #[test]
 fn leadership_is_handed_over_on_command_and_nothing_is_lost() {
-    let mut cluster = Cluster::start(3);
+    // With leases, which must end with the office.
+    let mut cluster = Cluster::start_with(3, &["--lease-drift", "1000"]);
     assert_eq!(cluster.client(1).insist(&["DEL", "n"]), "(integer) 0");
     let writes_through = cluster.follower();
     under_writes(&mut cluster, writes_through, |cluster| {
@@ -168,6 +169,7 @@ fn leadership_is_handed_over_on_command_and_nothing_is_lost() {
         }
     });
     let leader = cluster.leader();
+    cluster.wait_for(leader, "lease", "held");
     let said = cluster.client(leader).ask(&["RAFT", "TRANSFER", &leader.to_string()]);
     assert!(said.starts_with(&format!("ERR node {leader} leads already")), "{said}");
     assert_eq!(cluster.client(leader).ask(&["RAFT", "TRANSFER"]), "OK");

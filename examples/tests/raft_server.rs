@@ -184,11 +184,56 @@ fn a_client_that_reads_nothing_cannot_fill_the_memory() {
     let many: Vec<&str> = std::iter::once("MGET").chain(std::iter::repeat_n("long", 1000)).collect();
     let reply = client.ask(&many);
     assert!(reply.starts_with("ERR the values exceed"), "{}", &reply[..reply.len().min(100)]);
+    assert!(peak_kib(&cluster) < 256 << 10, "{} KiB", peak_kib(&cluster));
+    assert!(show(&greedy.try_reply().unwrap()).len() == 900_000, "and it is answered when it does read");
+}
+
+/// The most memory that node 1 has used.
+fn peak_kib(cluster: &Cluster) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.nodes[&1].child.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
-    assert!(peak_kib < 256 << 10, "{peak_kib} KiB");
-    assert!(show(&greedy.try_reply().unwrap()).len() == 900_000, "and it is answered when it does read");
+    peak.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// A write can be short and its answer long, too.
+#[test]
+fn a_client_that_writes_and_reads_nothing_cannot_fill_the_memory() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(1);
+    assert_eq!(client.insist(&["SET", "long", &"x".repeat(900_000)]), "OK");
+    let mut greedy = cluster.client(1);
+    let transaction = [encode(&["MULTI"]), encode(&["GET", "long"]), encode(&["EXEC"])].concat();
+    greedy.stream.write_all(&transaction.repeat(1000)).unwrap(); // 900 MB of replies
+    // In the log after those that are under way.
+    assert_eq!(client.ask(&["SET", "k", "v"]), "OK");
+    assert!(peak_kib(&cluster) < 256 << 10, "{} KiB", peak_kib(&cluster));
+    for expected in [2, 6, 900_000] {
+        let reply = show(&greedy.try_reply().unwrap());
+        assert!(reply.len() >= expected && reply.len() < expected + 20, "{}", reply.len());
+    }
+}
+
+/// More than the cluster takes at a time, from clients of the leader and of its followers: they are slowed down.
+#[test]
+fn more_than_can_be_in_flight_waits_in_the_sockets() {
+    // What a slow machine does to so much data is not the matter here.
+    let cluster = Cluster::start_with(3, &["--election-timeout", "3000", "--request-timeout", "60000"]);
+    let mut clients: Vec<Client> = (0..24).map(|at| cluster.client(1 + at % 3)).collect();
+    clients[0].insist(&["SET", "k", "v"]);
+    let pipeline = encode(&["SET", "k", &"v".repeat(100_000)]).repeat(40); // 96 MB of all clients together
+    let sending: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            let (mut end, bytes) = (client.stream.try_clone().unwrap(), pipeline.clone());
+            thread::spawn(move || end.write_all(&bytes))
+        })
+        .collect();
+    for client in &mut clients {
+        for _ in 0..40 {
+            assert_eq!(show(&client.try_reply().unwrap()), "OK");
+        }
+    }
+    sending.into_iter().for_each(|sending| sending.join().unwrap().unwrap());
 }
 
 /// What the default of several client libraries needs: they say `HELLO 3` first, and give up if that is refused.

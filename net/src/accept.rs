@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use kodiak_sys::is_would_block;
 use kodiak_sys::socket::{AcceptFailure, accept_failure, is_out_of_descriptors};
 
 use crate::error::{AcceptError, DescriptorLimit};
@@ -35,16 +36,34 @@ impl Reserve {
     }
 
     /// Accepts one connection with `accept`; `Ok(None)` when none waits.
+    #[inline]
     pub(crate) fn accept<S, A>(
         &self,
         mut accept: impl FnMut() -> io::Result<(S, A)>,
         peer: impl FnOnce(&A) -> Option<SocketAddr>,
     ) -> Result<Option<(S, A)>, AcceptError> {
-        let error = match accept_live(&mut accept) {
-            Ok(accepted) => return Ok(Some(accepted)),
-            Err(error) => error,
-        };
-        if error.kind() == io::ErrorKind::WouldBlock {
+        match accept() {
+            Ok(accepted) => Ok(Some(accepted)),
+            Err(error) if is_would_block(&error) => Ok(None),
+            Err(error) => self.accept_after(error, &mut accept, peer),
+        }
+    }
+
+    /// The same, after a first attempt that has failed.
+    #[cold]
+    fn accept_after<S, A>(
+        &self,
+        mut error: io::Error,
+        accept: &mut dyn FnMut() -> io::Result<(S, A)>,
+        peer: impl FnOnce(&A) -> Option<SocketAddr>,
+    ) -> Result<Option<(S, A)>, AcceptError> {
+        while accept_failure(&error) == AcceptFailure::Connection {
+            match accept() {
+                Ok(accepted) => return Ok(Some(accepted)),
+                Err(next) => error = next,
+            }
+        }
+        if is_would_block(&error) {
             return Ok(None);
         }
         match descriptor_limit(&error) {
@@ -56,7 +75,7 @@ impl Reserve {
     /// Takes one connection off the queue with the reserve's slot and closes it.
     fn shed<S, A>(
         &self,
-        mut accept: impl FnMut() -> io::Result<(S, A)>,
+        accept: &mut dyn FnMut() -> io::Result<(S, A)>,
         peer: impl FnOnce(&A) -> Option<SocketAddr>,
         limit: DescriptorLimit,
         cause: io::Error,
@@ -67,7 +86,7 @@ impl Reserve {
             return Err(AcceptError::Exhausted { limit, source: cause });
         };
         drop(reserve);
-        let turned_away = accept_live(&mut accept).map(|(connection, address)| {
+        let turned_away = accept_live(accept).map(|(connection, address)| {
             drop(connection);
             peer(&address)
         });
@@ -75,7 +94,7 @@ impl Reserve {
         match turned_away {
             Ok(peer) => Err(AcceptError::Shed { peer, limit }),
             // Linux looks for a descriptor before it looks at the queue: there was nobody to turn away.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if is_would_block(&error) => Ok(None),
             Err(error) => match descriptor_limit(&error) {
                 Some(limit) => Err(AcceptError::Exhausted { limit, source: error }),
                 None => Err(AcceptError::Failed(error)),
@@ -91,7 +110,7 @@ impl Reserve {
 
 /// Accepts, passing over connections that died in the queue: each failure of that sort takes one off the queue, so the
 /// loop ends with it.
-fn accept_live<S>(accept: &mut impl FnMut() -> io::Result<S>) -> io::Result<S> {
+fn accept_live<S>(accept: &mut dyn FnMut() -> io::Result<S>) -> io::Result<S> {
     loop {
         match accept() {
             Err(error) if accept_failure(&error) == AcceptFailure::Connection => {}

@@ -2,7 +2,7 @@
 //!
 //! Every socket here is a [`Source`](kodiak_reactor::Source): register it with an
 //! [`EventLoop`](kodiak_reactor::EventLoop), and drop it when done, which deregisters it before it closes. All are
-//! non-blocking from the start, closed on `exec`, and small (32 bytes a stream).
+//! non-blocking from the start, closed on `exec`, and small (16 bytes a stream).
 //!
 //! - [`TcpListener`], [`TcpStream`], [`UdpSocket`], [`UnixListener`], [`UnixStream`], [`UnixDatagram`]
 //! - [`pipe`]: pipes and children's standard streams

@@ -3,12 +3,29 @@
 //! Macros, because the same few lines are wanted for types that share no trait in std. Each expands to what one would
 //! write by hand and to nothing else.
 
-/// A socket in field `io: Io<$std>` as a [`Source`](kodiak_reactor::Source), and from and into std's type and `OwnedFd`.
+/// A socket in field `io: Io<$std>` as a [`Source`](kodiak_reactor::Source), its number and its duplicates, and from and into std's type and `OwnedFd`.
 macro_rules! source_and_conversions {
     ($socket:ident, $std:ty) => {
         impl std::os::fd::AsFd for $socket {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
                 self.io.as_fd()
+            }
+        }
+
+        impl std::os::fd::AsRawFd for $socket {
+            fn as_raw_fd(&self) -> std::os::fd::RawFd {
+                std::os::fd::AsFd::as_fd(self).as_raw_fd()
+            }
+        }
+
+        impl $socket {
+            /// A second owner of the same socket, which is closed when both are. It is a source of its own, in no loop yet; what one
+            /// of them reads or sets concerns both.
+            ///
+            /// # Errors
+            /// What the kernel reports: no descriptor is free (a listener takes two).
+            pub fn try_clone(&self) -> std::io::Result<$socket> {
+                $socket::from_std(self.io.get_ref().try_clone()?)
             }
         }
 

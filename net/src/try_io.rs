@@ -11,11 +11,9 @@ pub(crate) fn not_ready_is_none<R>(mut operation: impl FnMut() -> io::Result<R>)
     loop {
         match operation() {
             Ok(value) => return Ok(Some(value)),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => return Ok(None),
-                io::ErrorKind::Interrupted => {}
-                _ => return Err(error),
-            },
+            Err(error) if kodiak_sys::is_would_block(&error) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

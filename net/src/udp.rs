@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 
 use kodiak_reactor::Io;
+use kodiak_sys::socket;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::error::BindError;
@@ -101,7 +103,7 @@ impl UdpSocket {
     /// # Errors
     /// Kind `WouldBlock` when none waits; else what the kernel reports.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.io.get_ref().recv_from(buffer)
+        socket::recv_from(self.io.as_fd(), buffer)
     }
 
     /// Sends one datagram to `target` and returns its size: a datagram goes whole or not at all.
@@ -110,7 +112,7 @@ impl UdpSocket {
     /// Kind `WouldBlock` when the kernel's buffer is full; else what the kernel reports, such as a datagram that is
     /// too long or a target that is a broadcast address without [`set_broadcast`](UdpSocket::set_broadcast).
     pub fn send_to(&self, bytes: &[u8], target: SocketAddr) -> io::Result<usize> {
-        self.io.get_ref().send_to(bytes, target)
+        socket::send_to(self.io.as_fd(), bytes, target)
     }
 
     /// As [`send_to`](UdpSocket::send_to); `Ok(None)` when the kernel's buffer is full.
@@ -146,12 +148,20 @@ impl UdpSocket {
         not_ready_is_none(|| self.send(bytes))
     }
 
+    /// As [`recv`](UdpSocket::recv), but the datagram stays in the queue.
+    ///
+    /// # Errors
+    /// As [`recv`](UdpSocket::recv).
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.io.get_ref().peek(buffer)
+    }
+
     /// As [`recv_from`](UdpSocket::recv_from), but the datagram stays in the queue.
     ///
     /// # Errors
     /// As [`recv_from`](UdpSocket::recv_from).
     pub fn peek_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.io.get_ref().peek_from(buffer)
+        socket::peek_from(self.io.as_fd(), buffer)
     }
 }
 

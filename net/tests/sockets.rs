@@ -172,10 +172,12 @@ fn datagrams_keep_their_borders() {
     assert_eq!(left.peer_addr().unwrap(), right.local_addr().unwrap());
     assert_eq!(left.try_send(b"").unwrap(), Some(0));
     until_readable(&right);
+    assert_eq!(left.peek(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     assert_eq!(right.peek_from(&mut buffer).unwrap(), (0, left.local_addr().unwrap()));
     assert_eq!(right.try_recv_from(&mut buffer).unwrap(), Some((0, left.local_addr().unwrap())));
     assert_eq!(right.try_send_to(b"back", left.local_addr().unwrap()).unwrap(), Some(4));
     until_readable(&left);
+    assert_eq!((left.peek(&mut buffer).unwrap(), &buffer), (3, b"bac"));
     assert_eq!(left.recv(&mut buffer).unwrap(), 3);
 }
 
@@ -209,6 +211,73 @@ fn stream_options_are_what_they_were_set_to() {
     assert!(stream.recv_buffer_size().unwrap() >= 32 * 1024);
     assert!(stream.send_buffer_size().unwrap() >= 32 * 1024);
     assert!(stream.take_error().unwrap().is_none());
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[test]
+fn a_user_timeout_is_whole_milliseconds_rounded_up_and_can_be_taken_back() {
+    let (stream, _theirs) = tcp_pair();
+    let asked = |stream: &TcpStream| socket2::SockRef::from(stream).tcp_user_timeout().unwrap();
+    assert_eq!(asked(&stream), None);
+    let ms = Duration::from_millis;
+    for (set, kept) in [(ms(1500), ms(1500)), (Duration::from_micros(1_500_001), ms(1501)), (Duration::ZERO, ms(1))] {
+        stream.set_user_timeout(Some(set)).unwrap();
+        assert_eq!(asked(&stream), Some(kept), "{set:?}");
+    }
+    stream.set_user_timeout(None).unwrap();
+    assert_eq!(asked(&stream), None);
+}
+
+/// What somebody else's library wants to know of a descriptor, and a second owner of the same socket.
+#[test]
+fn numbers_are_told_and_duplicates_are_sources_of_their_own() {
+    use std::os::fd::{AsFd, AsRawFd};
+    struct Idle(u32);
+    impl kodiak_reactor::Handler<u32, ()> for Idle {
+        fn readable(&mut self, _: &mut kodiak_reactor::EventLoop<u32, ()>, token: u32, _: kodiak_reactor::ReadHint) {
+            self.0 += token;
+        }
+    }
+    let (stream, mut theirs) = tcp_pair();
+    assert_eq!(stream.as_raw_fd(), stream.as_fd().as_raw_fd());
+    let twin = stream.try_clone().unwrap();
+    let mut event_loop = kodiak_reactor::EventLoop::new().unwrap();
+    event_loop.register(&stream, 1).unwrap();
+    event_loop.register(&twin, 10).unwrap();
+    theirs.write_all(b"both").unwrap();
+    let mut seen = Idle(0);
+    event_loop.run_once(&mut seen, None).unwrap();
+    assert_eq!(seen.0, 11);
+    drop(stream);
+    seen.0 = 0;
+    event_loop.run_once(&mut seen, None).unwrap();
+    assert_eq!((seen.0, event_loop.source_count()), (10, 1), "one closes, the other stays");
+    drop(OwnedFd::from(twin));
+    assert_eq!(event_loop.source_count(), 0);
+}
+
+/// For what our own `connect` does not offer: an address to come from, an option set beforehand.
+#[test]
+fn an_attempt_begun_elsewhere_is_finished_here() {
+    let listener = std::net::TcpListener::bind(loopback()).unwrap();
+    let target = listener.local_addr().unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.bind(&"127.0.0.9:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    match socket.connect(&target.into()) {
+        Ok(()) => {}
+        Err(error) => assert!(kodiak_sys::socket::is_in_progress(&error), "{error}"),
+    }
+    let stream = connected(TcpStream::connecting(socket.into(), target).unwrap());
+    let (_, peer) = listener.accept().unwrap();
+    assert_eq!(peer.ip().to_string(), "127.0.0.9");
+    assert_eq!(stream.peer_addr().unwrap(), target);
+    // Nobody listens where this one goes: the error names the address that was said.
+    let dead = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.connect(&dead.into()).unwrap_err();
+    let error = TcpStream::connecting(socket.into(), dead).unwrap().finish().unwrap_err();
+    assert!(error.to_string().contains(&dead.to_string()), "{error}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn a_forgotten_vote_is_found() {
 #[test]
 fn a_refusal_that_counts_as_a_vote_is_found() {
     let failure = must_find(Mutant::RefusalCountsAsVote, 500, true);
-    assert_eq!(failure.invariant, "one leader a term");
+    assert_eq!(failure.invariant, "a leader has the votes of a quorum");
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Batch {
         }
     }
 
-    /// Before a wait, which replaces the events.
+    /// After a wait, which has replaced the events.
     #[inline]
     pub(crate) fn begin(&mut self) {
         self.next = 0;
@@ -85,11 +85,12 @@ impl Batch {
         self.next < self.events.len()
     }
 
+    /// The next one, if there is [`any`](Batch::any).
     #[inline]
     pub(crate) fn next_event(&mut self) -> Option<Event> {
-        let event = self.events.get(self.next)?;
+        let index = self.next;
         self.next += 1;
-        Some(event)
+        self.events.get(index)
     }
 
     /// Whether `key` is among the events not yet opened.

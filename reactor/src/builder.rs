@@ -1,9 +1,11 @@
 //! The loop's settings.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use kodiak_sys::Events;
 
+use crate::quirks::Quirks;
 use crate::{BuildError, EventLoop};
 
 /// The settings of an [`EventLoop`], all of them bounds with sensible defaults: from [`EventLoop::builder`].
@@ -30,6 +32,17 @@ pub(crate) struct Settings {
     pub(crate) timer_capacity: usize,
     pub(crate) source_capacity: usize,
     pub(crate) measure_time: bool,
+    pub(crate) spin: Duration,
+}
+
+impl Settings {
+    /// What a loop with these settings always has to do besides the usual.
+    pub(crate) fn quirks(&self) -> Quirks {
+        let mut quirks = Quirks::NONE;
+        quirks.set(Quirks::MEASURED, self.measure_time);
+        quirks.set(Quirks::SPINS, self.spin > Duration::ZERO);
+        quirks
+    }
 }
 
 impl<T: Copy, M> Builder<T, M> {
@@ -43,6 +56,7 @@ impl<T: Copy, M> Builder<T, M> {
             timer_capacity: 1 << 24,
             source_capacity: 1 << 24,
             measure_time: false,
+            spin: Duration::ZERO,
         };
         Builder { settings, loop_of: PhantomData }
     }
@@ -102,6 +116,24 @@ impl<T: Copy, M> Builder<T, M> {
     #[must_use]
     pub fn measure_time(mut self, yes: bool) -> Self {
         self.settings.measure_time = yes;
+        self
+    }
+
+    /// How long a wait looks for work, over and over, before it blocks. Default zero: it blocks at once.
+    ///
+    /// A loop that spins needs not be woken, so a message from another core arrives in a fraction of the time: neither the
+    /// sender's system call nor the core's way out of its sleep is on its way. The time is taken anew by each wait; the
+    /// next timeout and the wait's own limit end it as they end a sleep.
+    ///
+    /// # Danger
+    ///
+    /// A spinning loop has a core to itself, or should have. Where it shares one with the sender that it waits for (a
+    /// machine or a container of one core, threads pinned to the same one, more busy threads than cores), it keeps that
+    /// sender from running for as long as it spins: an answer that took 2 µs then takes this time, or as much of it as the scheduler lets pass. And an
+    /// idle loop that never lets this time pass burns a core.
+    #[must_use]
+    pub fn spin(mut self, time: Duration) -> Self {
+        self.settings.spin = time;
         self
     }
 

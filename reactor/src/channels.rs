@@ -7,9 +7,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use kodiak_channel::{Bell, Sender, TryRecvError};
+use kodiak_channel::{Bell, Line, Sender, TryRecvError};
 
 use crate::handler::ReadHint;
+use crate::quirks::{MESSAGES, Quirks, further_line};
 
 /// The receiving end of a further channel: see [`EventLoop::add_channel`](crate::EventLoop::add_channel).
 ///
@@ -80,6 +81,8 @@ impl<N: Send> View for Inbox<N> {
 
 struct Further<T> {
     token: T,
+    /// What its senders ring on.
+    line: Line,
     view: Weak<dyn View>,
 }
 
@@ -89,34 +92,47 @@ pub(crate) struct Channels<T, M> {
     pub(crate) sender: Sender<M>,
     pub(crate) receiver: kodiak_channel::Receiver<M>,
     further: Vec<Further<T>>,
+    /// How many further channels there have been.
+    count: u32,
 }
 
 impl<T: Copy, M> Channels<T, M> {
     pub(crate) fn new(bell: Bell, capacity: usize) -> Channels<T, M> {
-        let (sender, receiver) = kodiak_channel::bounded(capacity, &bell);
-        Channels { bell, sender, receiver, further: Vec::new() }
+        let (sender, receiver) = kodiak_channel::bounded(capacity, &bell.on(MESSAGES));
+        Channels { bell, sender, receiver, further: Vec::new(), count: 0 }
     }
 
     pub(crate) fn add<N: Send + 'static>(&mut self, token: T, capacity: usize) -> (Sender<N>, Receiver<N>) {
-        let (sender, receiver) = kodiak_channel::bounded(capacity, &self.bell);
+        let line = further_line(self.count);
+        self.count = self.count.wrapping_add(1);
+        let (sender, receiver) = kodiak_channel::bounded(capacity, &self.bell.on(line));
         let inbox = Arc::new(Inbox { receiver, told_closed: AtomicBool::new(false) });
         let view: Weak<Inbox<N>> = Arc::downgrade(&inbox);
-        self.further.push(Further { token, view });
+        self.further.push(Further { token, line, view });
         (sender, Receiver { inbox })
     }
 
-    /// Whether anything waits in any channel. Asked between arming the bell and blocking.
-    pub(crate) fn any_ready(&self) -> bool {
-        self.receiver.is_ready() || self.further.iter().any(|channel| channel.hint() != ReadHint::NONE)
+    /// Those of the channels' lines in `rung` on which anything waits to be received.
+    pub(crate) fn ready(&self, rung: Quirks) -> Quirks {
+        let mut ready = Quirks::NONE;
+        if rung.any(Quirks::MESSAGES) && self.receiver.is_ready() {
+            ready.add(Quirks::MESSAGES);
+        }
+        if rung.any(Quirks::FURTHER) {
+            let waiting = |channel: &&Further<T>| rung.has_line(channel.line) && channel.hint() != ReadHint::NONE;
+            self.further.iter().filter(waiting).for_each(|channel| ready.add_line(channel.line));
+        }
+        ready
     }
 
     pub(crate) fn further_len(&self) -> usize {
         self.further.len()
     }
 
-    /// The token and what there is to receive of the channel at `index`.
-    pub(crate) fn further(&self, index: usize) -> Option<(T, ReadHint)> {
-        self.further.get(index).map(|channel| (channel.token, channel.hint()))
+    /// The token and what there is to receive of the channel at `index`, if it is on a line in `rung`.
+    pub(crate) fn further(&self, index: usize, rung: Quirks) -> Option<(T, ReadHint)> {
+        let channel = self.further.get(index).filter(|channel| rung.has_line(channel.line))?;
+        Some((channel.token, channel.hint()))
     }
 
     /// Forgets the channels whose receivers are gone.

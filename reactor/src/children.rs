@@ -95,7 +95,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             Ok(exit) => exit,
             Err(error) => return Err(WatchChildError { child, error }),
         };
-        let standing = exit.registration().lock().standing(&self.shared);
+        let standing = exit.registration().standing(&self.shared);
         let Standing::Here { key } = standing else { unreachable!("it was registered above") };
         if let Some(slot) = self.registry.get_mut(key) {
             slot.make_child();

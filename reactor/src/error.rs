@@ -91,6 +91,12 @@ pub enum BuildError {
         /// The most it takes.
         limit: usize,
     },
+    /// The process has as many loops as there can be at one time.
+    #[error("this process has {limit} event loops already: drop some")]
+    TooManyLoops {
+        /// The bound that was hit.
+        limit: usize,
+    },
     /// The kernel refused the selector or the waker.
     #[error("the event loop could not be created: {action}: {error}")]
     Kernel {
@@ -139,6 +145,7 @@ impl From<BuildError> for io::Error {
     fn from(error: BuildError) -> io::Error {
         let kind = match &error {
             BuildError::Zero { .. } | BuildError::TooLarge { .. } => io::ErrorKind::InvalidInput,
+            BuildError::TooManyLoops { .. } => io::ErrorKind::QuotaExceeded,
             BuildError::Kernel { error, .. } => error.kind(),
         };
         io::Error::new(kind, error)

@@ -3,8 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use kodiak_channel::{Bell, Sender, Wake};
@@ -14,10 +13,10 @@ use crate::batch::Batch;
 use crate::builder::Settings;
 use crate::channels::Channels;
 use crate::children::Children;
+use crate::loops::{MAX_LOOPS, Shared};
 use crate::quirks::Quirks;
-use crate::registration::{Shared, Standing};
+use crate::registration::Standing;
 use crate::registry::{Registry, SIGNALS_KEY, WAKER_KEY};
-use crate::remote::Requests;
 use crate::running::Running;
 use crate::suspension::Unread;
 use crate::timers::Timers;
@@ -39,23 +38,18 @@ use crate::{
 ///
 /// See the [crate's documentation](crate) for a first program, and [`Handler`] for the order of callbacks.
 pub struct EventLoop<T, M> {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Shared,
     pub(crate) registry: Registry<T>,
     pub(crate) batch: Batch,
     pub(crate) timers: Timers<T>,
     pub(crate) channels: Channels<T, M>,
     pub(crate) signals: Option<Signals>,
     pub(crate) children: Children,
-    pub(crate) requests: Arc<Requests>,
     pub(crate) settings: Settings,
     pub(crate) stats: Stats,
     /// The turn's time, once somebody has asked for it.
     pub(crate) now: Cell<Option<Instant>>,
     pub(crate) quirks: Quirks,
-    /// `run` or `run_once` is on the stack.
-    pub(crate) entered: bool,
-    /// A `run` has ended because of a shutdown, and no other has begun.
-    pub(crate) stopped: bool,
     pub(crate) unread: Unread,
 }
 
@@ -93,20 +87,17 @@ impl<T: Copy, M> EventLoop<T, M> {
         bell.arm();
         let now = Instant::now();
         Ok(EventLoop {
-            shared: Arc::new(Shared::new(selector)),
+            shared: Shared::new(selector).ok_or(BuildError::TooManyLoops { limit: MAX_LOOPS })?,
             registry: Registry::new(),
             batch: Batch::new(settings.events_per_turn),
             timers: Timers::new(now, settings.timer_capacity),
             channels: Channels::new(bell, settings.channel_capacity),
             signals: None,
             children: Children::default(),
-            requests: Arc::new(Requests::default()),
             settings,
             stats: Stats::default(),
             now: Cell::new(Some(now)),
-            quirks: if settings.measure_time { Quirks::MEASURED } else { Quirks::NONE },
-            entered: false,
-            stopped: false,
+            quirks: settings.quirks(),
             unread: Unread::default(),
         })
     }
@@ -148,26 +139,35 @@ impl<T: Copy, M> EventLoop<T, M> {
         trigger: Trigger,
     ) -> Result<(), RegisterError> {
         self.reap();
-        let mut link = source.registration().lock();
-        match link.standing(&self.shared) {
-            Standing::Unregistered => {}
-            Standing::Here { .. } => return Err(RegisterError::AlreadyRegistered),
-            Standing::Elsewhere => return Err(RegisterError::OtherLoop),
-        }
+        let claim = source.registration().claim(&self.shared).map_err(|standing| match standing {
+            Standing::Here { .. } => RegisterError::AlreadyRegistered,
+            _ => RegisterError::OtherLoop,
+        })?;
         let limit = self.settings.source_capacity;
         if self.registry.len() >= limit {
             return Err(RegisterError::TooMany { limit });
         }
-        let slots = self.registry.slot_count();
         let noted = Noted::of(source.as_fd());
-        let key = self.registry.vacant_key(token, noted).ok_or(RegisterError::TooMany { limit: slots })?;
-        if self.registry.slot_count() > slots {
-            self.shared.reserve_dead(self.registry.slot_count());
+        if !self.registry.has_vacancy(self.stats.turns) {
+            self.grow(token, noted)?;
         }
-        let added = self.shared.selector.add(source.as_fd(), key, interest, trigger);
-        added.map_err(|error| RegisterError::Kernel { action: "watch", error })?;
-        self.registry.occupy(key, token, interest, trigger, noted);
-        link.set(&self.shared, key);
+        let key = self.registry.occupy(token, interest, trigger, noted);
+        if let Err(error) = self.shared.selector.add(source.as_fd(), key, interest, trigger) {
+            self.registry.remove(key, None);
+            return Err(RegisterError::Kernel { action: "watch", error });
+        }
+        claim.keep(&self.shared, key);
+        Ok(())
+    }
+
+    /// Makes room for another source, and for its key when it has died.
+    #[cold]
+    fn grow(&mut self, token: T, noted: Noted) -> Result<(), RegisterError> {
+        let limit = self.registry.slot_count();
+        if !self.registry.grow(token, noted) {
+            return Err(RegisterError::TooMany { limit });
+        }
+        self.shared.reserve_dead(limit + 1);
         Ok(())
     }
 
@@ -206,7 +206,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         // If the kernel does not know the descriptor, all the better.
         let _ = self.shared.selector.remove(source.as_fd());
         self.forget(key);
-        source.registration().lock().clear();
+        source.registration().clear();
         Ok(())
     }
 
@@ -235,15 +235,21 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Takes a source out of the books.
     pub(crate) fn forget(&mut self, key: u64) {
-        let Some(slot) = self.registry.remove(key, self.entered) else { return };
-        if slot.patience.has_counted() {
+        let batch = self.batch_at_hand();
+        let Some(patience) = self.registry.remove(key, batch) else { return };
+        if patience.has_counted() {
             self.unread.forget(key);
         }
-        self.quirks.set(Quirks::FREED, self.registry.any_freed());
+    }
+
+    /// The number of the turn whose events may still be to come, during which no slot changes hands. `None` between two turns.
+    pub(crate) fn batch_at_hand(&self) -> Option<u64> {
+        let at_hand = self.quirks.any(Quirks::RUNNING | Quirks::UNFINISHED);
+        at_hand.then_some(self.stats.turns)
     }
 
     fn key<S: Source + ?Sized>(&mut self, source: &S) -> Result<u64, RegisterError> {
-        match source.registration().lock().standing(&self.shared) {
+        match source.registration().standing(&self.shared) {
             Standing::Here { key } => Ok(key),
             Standing::Unregistered => Err(RegisterError::NotRegistered),
             Standing::Elsewhere => Err(RegisterError::OtherLoop),
@@ -436,6 +442,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// # Panics
     ///
     /// As [`run`](EventLoop::run).
+    #[inline]
     pub fn run_once<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
@@ -485,22 +492,17 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// Lets [`run`](EventLoop::run) return at the end of this turn. Called outside of a callback, it lets the next `run`
     /// return after one turn, which does not wait.
     pub fn shutdown(&mut self) {
-        if self.entered {
-            self.quirks.add(Quirks::STOPPING);
-        } else {
-            self.requests.request_shutdown();
-            self.quirks.add(Quirks::LOOK);
-        }
+        self.quirks.add(Quirks::STOPPING);
     }
 
     /// `false` from a shutdown on, a [`Remote`]'s included, until the loop is run again.
     pub fn is_running(&self) -> bool {
-        !self.stopped && !self.quirks.any(Quirks::STOPPING) && !self.requests.shutdown()
+        !self.rung().any(Quirks::STOPPED | Quirks::STOPPING | Quirks::SHUTDOWN)
     }
 
     /// Stops or wakes this loop from anywhere.
     pub fn remote(&self) -> Remote {
-        Remote::new(&self.requests, &self.channels.bell)
+        Remote::new(&self.channels.bell)
     }
 
     /// How long a loop around this one may wait before it calls [`run_once`](EventLoop::run_once): until the next timeout;
@@ -520,9 +522,16 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn next_timeout(&self) -> Option<Duration> {
-        let left = self.quirks.any(Quirks::LEFT_OVERS) || self.batch.is_unfinished();
-        let work = left || self.requests.any() || self.channels.any_ready();
+        let rung = self.rung();
+        // A channel that was rung may have been emptied since.
+        let left = (Quirks::AGAIN | Quirks::STOPPING | Quirks::WAKE | Quirks::SHUTDOWN) | self.channels.ready(rung);
+        let work = rung.any(left) || self.batch.is_unfinished();
         if work { Some(Duration::ZERO) } else { self.timers.until_next(Instant::now()) }
+    }
+
+    /// The quirks, and what was rung since the loop last took the lines.
+    fn rung(&self) -> Quirks {
+        self.quirks | Quirks::of(self.channels.bell.rung())
     }
 
     /// What the loop has done so far.
@@ -536,6 +545,12 @@ impl<T: Copy, M> EventLoop<T, M> {
 impl<T, M> AsFd for EventLoop<T, M> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.selector.as_fd()
+    }
+}
+
+impl<T, M> AsRawFd for EventLoop<T, M> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

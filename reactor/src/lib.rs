@@ -47,6 +47,7 @@ mod children;
 mod error;
 mod event_loop;
 mod handler;
+mod loops;
 mod quirks;
 mod registration;
 mod registry;

@@ -1,6 +1,6 @@
 //! What ties a socket to the loop: [`Source`], [`Registration`] and the owner [`Io`].
 //!
-//! A registered socket knows its loop (a `Weak` to what the loop shares) and its key; the loop knows nothing of the
+//! A registered socket knows its loop's number ([`loops`]) and its key; the loop knows nothing of the
 //! socket but the key's slot. So a socket may move, be boxed, be sent to another thread or be dropped anywhere, and
 //! nobody holds a pointer that could dangle. Dropping does three things in this order:
 //!
@@ -12,11 +12,11 @@
 //! is never delivered.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use kodiak_sys::Selector;
+use crate::loops::{self, BEING_TAKEN, NOBODY, Shared};
 
 /// Something with a descriptor that an [`EventLoop`](crate::EventLoop) can watch.
 ///
@@ -83,14 +83,12 @@ impl<S: Source> Source for std::rc::Rc<S> {
 /// before it closes.
 #[derive(Default)]
 pub struct Registration {
-    link: Mutex<Link>,
-}
-
-/// The content of a [`Registration`]. An unregistered one has a `Weak` that leads nowhere.
-#[derive(Default)]
-pub(crate) struct Link {
-    shared: Weak<Shared>,
-    key: u64,
+    /// The loop's number, which is also the lock: who would have the source puts `BEING_TAKEN` in the place of nobody's number, so of
+    /// two loops on two threads one gets it. From then until the source is deregistered or dropped, nobody but its loop writes here,
+    /// and its loop is only ever on one thread.
+    owner: AtomicU32,
+    /// The two halves of the key. In pieces of four bytes, so that a descriptor fits beside them without padding.
+    key: [AtomicU32; 2],
 }
 
 /// Where a source stands, seen from one loop.
@@ -102,102 +100,71 @@ pub(crate) enum Standing {
 }
 
 impl Registration {
-    /// Locks the slot for the whole of a registration, so that two loops on two threads cannot both take a source.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Link> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Where the source stands. A loop that is gone counts as no loop: its selector went with it.
+    #[inline]
+    pub(crate) fn standing(&self, shared: &Shared) -> Standing {
+        match self.owner.load(Ordering::Acquire) {
+            owner if owner == shared.number() => Standing::Here { key: self.key() },
+            NOBODY => Standing::Unregistered,
+            BEING_TAKEN => Standing::Elsewhere,
+            owner if loops::exists(owner) => Standing::Elsewhere,
+            _ => Standing::Unregistered,
+        }
+    }
+
+    /// Takes the source for the loop, so that no other one can. The error says who has it.
+    #[inline]
+    pub(crate) fn claim(&self, shared: &Shared) -> Result<Claim<'_>, Standing> {
+        let mut before = NOBODY;
+        while let Err(owner) = self.owner.compare_exchange(before, BEING_TAKEN, Ordering::Acquire, Ordering::Acquire) {
+            match self.standing(shared) {
+                Standing::Unregistered => before = owner,
+                other => return Err(other),
+            }
+        }
+        Ok(Claim { registration: self })
+    }
+
+    /// The source is its loop's no more. For that loop to say.
+    #[inline]
+    pub(crate) fn clear(&self) {
+        self.owner.store(NOBODY, Ordering::Release);
+    }
+
+    fn key(&self) -> u64 {
+        let [low, high] = &self.key;
+        u64::from(high.load(Ordering::Relaxed)) << 32 | u64::from(low.load(Ordering::Relaxed))
+    }
+}
+
+/// A source that is about to be registered; left alone again if this is dropped.
+pub(crate) struct Claim<'a> {
+    registration: &'a Registration,
+}
+
+impl Claim<'_> {
+    /// The source is registered under `key`.
+    #[inline]
+    pub(crate) fn keep(self, shared: &Shared, key: u64) {
+        let [low, high] = &self.registration.key;
+        low.store(key as u32, Ordering::Relaxed);
+        high.store((key >> 32) as u32, Ordering::Relaxed);
+        self.registration.owner.store(shared.number(), Ordering::Release);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.registration.clear();
     }
 }
 
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let registered = self.lock().shared.strong_count() > 0;
+        let owner = self.owner.load(Ordering::Relaxed);
+        let registered = owner != NOBODY && owner != BEING_TAKEN && loops::exists(owner);
         f.debug_struct("Registration").field("registered", &registered).finish()
-    }
-}
-
-impl Link {
-    /// A loop that is gone counts as no loop: its selector went with it.
-    pub(crate) fn standing(&self, shared: &Arc<Shared>) -> Standing {
-        if self.shared.as_ptr() == Arc::as_ptr(shared) {
-            Standing::Here { key: self.key }
-        } else if self.shared.strong_count() == 0 {
-            Standing::Unregistered
-        } else {
-            Standing::Elsewhere
-        }
-    }
-
-    pub(crate) fn set(&mut self, shared: &Arc<Shared>, key: u64) {
-        *self = Link { shared: Arc::downgrade(shared), key };
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Link::default();
-    }
-}
-
-/// What the loop shares with its sources: the kernel's interest list and the list of the dead.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) selector: Selector,
-    /// Keys of sources that were dropped while registered. Its capacity is never below the number of registrations,
-    /// see [`Shared::reserve_dead`].
-    dead: Mutex<Vec<u64>>,
-    any_dead: AtomicBool,
-}
-
-impl Shared {
-    pub(crate) fn new(selector: Selector) -> Shared {
-        Shared { selector, dead: Mutex::new(Vec::new()), any_dead: AtomicBool::new(false) }
-    }
-
-    /// One load, so that the loop can afford to ask before each dispatch. Relaxed: whoever says yes goes on to take the lock, and
-    /// whoever must be heard has dropped its source on this thread, or told this thread of it.
-    #[inline]
-    pub(crate) fn any_dead(&self) -> bool {
-        self.any_dead.load(Ordering::Relaxed)
-    }
-
-    /// Makes sure that `registrations` keys fit without an allocation.
-    pub(crate) fn reserve_dead(&self, registrations: usize) {
-        let mut dead = self.lock_dead();
-        if dead.capacity() < registrations {
-            let missing = registrations - dead.len();
-            dead.reserve(missing);
-        }
-    }
-
-    /// The next key of a source that died, if any.
-    pub(crate) fn take_dead(&self) -> Option<u64> {
-        let mut dead = self.lock_dead();
-        let key = dead.pop();
-        if dead.is_empty() {
-            self.any_dead.store(false, Ordering::Release);
-        }
-        key
-    }
-
-    /// How many sources have died that the loop has not yet taken note of.
-    pub(crate) fn dead_len(&self) -> usize {
-        self.lock_dead().len()
-    }
-
-    /// Does something to a source of which the loop knows only the key and the descriptor's number, unless the source has died.
-    /// Whoever drops a source enters its key here before the descriptor closes, so while this runs the number means
-    /// the source's own file, whatever other threads drop.
-    pub(crate) fn while_alive<R>(&self, key: u64, act: impl FnOnce(&Selector) -> R) -> Option<R> {
-        let dead = self.lock_dead();
-        if dead.contains(&key) { None } else { Some(act(&self.selector)) }
-    }
-
-    fn bury(&self, key: u64) {
-        let mut dead = self.lock_dead();
-        dead.push(key);
-        self.any_dead.store(true, Ordering::Release);
-    }
-
-    fn lock_dead(&self) -> MutexGuard<'_, Vec<u64>> {
-        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -207,7 +174,7 @@ impl Shared {
 /// should be non-blocking; `Io` does not change it. Dropping an `Io` takes the descriptor out of its loop and then drops
 /// `F`; from that moment on the handler hears nothing of it, not even what the kernel had already reported.
 ///
-/// `Io` is `Send` and `Sync` where `F` is, and may be dropped on any thread. `Io<OwnedFd>` is 32 bytes.
+/// `Io` is `Send` and `Sync` where `F` is, and may be dropped on any thread. `Io<OwnedFd>` is 16 bytes.
 ///
 /// ```
 /// use std::io::Write;
@@ -264,15 +231,21 @@ impl<F: AsFd> Io<F> {
     }
 
     /// Leaves the loop, if there is one: first the kernel, then the loop's books.
+    #[inline]
     fn withdraw(&mut self) {
-        let Some(inner) = &self.inner else { return };
-        let link = self.registration.link.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = link.shared.upgrade() {
-            // An error means that the kernel does not know the descriptor (the source was suspended): as wished.
-            let _ = shared.selector.remove(inner.as_fd());
-            shared.bury(link.key);
+        let owner = *self.registration.owner.get_mut();
+        if owner != NOBODY {
+            self.withdraw_from(owner);
         }
-        link.clear();
+    }
+
+    fn withdraw_from(&mut self, owner: u32) {
+        *self.registration.owner.get_mut() = NOBODY;
+        let Some(inner) = &self.inner else { return };
+        loops::bury(owner, self.registration.key(), |selector| {
+            // An error means that the kernel does not know the descriptor (the source was suspended): as wished.
+            let _ = selector.remove(inner.as_fd());
+        });
     }
 }
 
@@ -291,6 +264,12 @@ impl<F: AsFd> Source for Io<F> {
 impl<F: AsFd> AsFd for Io<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.get_ref().as_fd()
+    }
+}
+
+impl<F: AsFd> AsRawFd for Io<F> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 
@@ -317,8 +296,8 @@ mod tests {
         fn travels<X: Send + Sync>() {}
         travels::<Io<OwnedFd>>();
         travels::<Io<UnixStream>>();
-        assert_eq!(size_of::<Io<OwnedFd>>(), 32);
-        assert_eq!(size_of::<Registration>(), 24);
+        assert_eq!(size_of::<Io<OwnedFd>>(), 16);
+        assert_eq!(size_of::<Io<UnixStream>>(), 16);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A key is a slot's number and its generation, and it is the key that the kernel is given. A slot's generation changes
 //! when its source leaves, so whatever the kernel has already reported under the old key finds nobody. As a second line, a
-//! slot that was freed is not given to a new source before the batch of events at hand is done. Generations of sources are
+//! slot that was freed is not given to a new source before the turn at hand, and with it the batch of events, is over. Generations of sources are
 //! odd: a slot whose generation is even is vacant, so finding a source is one comparison.
 //!
 //! A slot is 16 bytes and the token. What lists there are go through the slots themselves (`link`): the vacant ones, and
@@ -158,17 +158,6 @@ impl List {
             self.last = slot;
         }
     }
-
-    /// Moves all of `other` before this list's beginning.
-    fn prepend<T>(&mut self, slots: &mut [Slot<T>], other: &mut List) {
-        let Some(last) = slots.get_mut(other.last as usize) else { return };
-        last.link = self.first;
-        self.first = other.first;
-        if self.last == NOBODY {
-            self.last = other.last;
-        }
-        *other = List::EMPTY;
-    }
 }
 
 /// The slots of one loop, and who is to be called again.
@@ -176,10 +165,11 @@ impl List {
 pub(crate) struct Registry<T> {
     slots: Vec<Slot<T>>,
     len: usize,
-    /// Slots that may be used at once, the one freed last first: it is the warmest.
-    free: List,
-    /// Slots freed during this batch: free when it is done.
+    /// The first of the slots that may be used at once. The one freed last comes first: it is the warmest.
+    free: u32,
+    /// Slots freed during the turn `freed_in`: free when it is over.
     freed: List,
+    freed_in: u64,
     /// Those to be called again: one list for this turn, one for the next. They may hold sources that have gone; those slots
     /// are free when the list has come to them.
     again: [List; 2],
@@ -192,8 +182,9 @@ impl<T: Copy> Registry<T> {
         Registry {
             slots: Vec::new(),
             len: 0,
-            free: List::EMPTY,
+            free: NOBODY,
             freed: List::EMPTY,
+            freed_in: 0,
             again: [List::EMPTY; 2],
             asking: 0,
         }
@@ -208,33 +199,39 @@ impl<T: Copy> Registry<T> {
         self.slots.len()
     }
 
-    /// The key that the next source will have, making a slot if none is free. `None` if there can be no more.
-    pub(crate) fn vacant_key(&mut self, token: T, noted: Noted) -> Option<u64> {
-        if self.free.is_empty() {
-            if self.slots.len() == MAX_SLOTS {
-                return None;
-            }
-            let (interest, trigger) = (Interest::empty(), Trigger::Level);
-            let (patience, marks) = (Patience::default(), Marks::NONE);
-            let number = self.slots.len() as u32;
-            self.slots.push(Slot { generation: 0, link: NOBODY, noted, interest, trigger, patience, marks, token });
-            self.free.push_first(&mut self.slots, number);
-        }
-        let slot = self.free.first;
-        Some(key_of(slot, self.slots[slot as usize].generation.wrapping_add(1)))
+    /// Whether a source can be [added](Registry::occupy) in turn number `turn` without making a slot.
+    #[inline]
+    pub(crate) fn has_vacancy(&mut self, turn: u64) -> bool {
+        self.end_turns_before(turn);
+        self.free != NOBODY
     }
 
-    /// Fills the slot that [`vacant_key`](Registry::vacant_key) named.
-    pub(crate) fn occupy(&mut self, key: u64, token: T, interest: Interest, trigger: Trigger, noted: Noted) {
-        let number = self.free.pop(&self.slots);
-        assert_eq!(number, Some(slot_of(key)), "a key is occupied right after it was found vacant");
-        let slot = &mut self.slots[slot_of(key) as usize];
+    /// Makes a slot. `false` if there can be no more.
+    pub(crate) fn grow(&mut self, token: T, noted: Noted) -> bool {
+        if self.slots.len() == MAX_SLOTS {
+            return false;
+        }
+        let (interest, trigger) = (Interest::empty(), Trigger::Level);
+        let (patience, marks) = (Patience::default(), Marks::NONE);
+        let number = self.slots.len() as u32;
+        self.slots.push(Slot { generation: 0, link: self.free, noted, interest, trigger, patience, marks, token });
+        self.free = number;
+        true
+    }
+
+    /// Adds a source, for which there must be a [vacancy](Registry::has_vacancy), and says its key.
+    #[inline]
+    pub(crate) fn occupy(&mut self, token: T, interest: Interest, trigger: Trigger, noted: Noted) -> u64 {
+        let number = self.free;
+        let slot = &mut self.slots[number as usize];
+        self.free = slot.link;
         slot.generation = slot.generation.wrapping_add(1);
-        assert!(slot.generation == generation_of(key) && is_occupied(slot.generation), "a vacant slot has no source");
+        assert!(is_occupied(slot.generation), "a vacant slot has no source");
         slot.noted = noted;
         slot.marks = Marks::NONE;
         slot.change(token, interest, trigger);
         self.len += 1;
+        key_of(number, slot.generation)
     }
 
     #[inline]
@@ -256,29 +253,59 @@ impl<T: Copy> Registry<T> {
         if slot.marks.has(Marks::PLAIN) { Some(slot.token) } else { None }
     }
 
-    /// Forgets a source and says what it was. Its slot rests until [`end_batch`](Registry::end_batch) unless `in_batch` is
-    /// false.
-    pub(crate) fn remove(&mut self, key: u64, in_batch: bool) -> Option<Slot<T>> {
+    /// As [`plain`](Registry::plain), of a source that is at its end besides: what is noted of that is noted.
+    #[inline]
+    pub(crate) fn plain_end(&mut self, key: u64) -> Option<T> {
+        let slot = self.get_mut(key)?;
+        if !slot.marks.has(Marks::PLAIN) {
+            return None;
+        }
+        slot.marks.set(Marks::PLAIN, false);
+        slot.marks.set(Marks::HUNG_UP, true);
+        if slot.trigger == Trigger::Level {
+            slot.patience = Patience::TOLD_ONCE; // who is plain has told nothing yet
+        }
+        Some(slot.token)
+    }
+
+    /// Forgets a source and says what had become of its patience. Its slot rests until turn number `batch` is over, if there is one.
+    #[inline]
+    pub(crate) fn remove(&mut self, key: u64, batch: Option<u64>) -> Option<Patience> {
         let slot = self.get_mut(key)?;
         slot.generation = slot.generation.wrapping_add(1);
-        let removed = *slot;
+        let (patience, listed) = (slot.patience, slot.marks.has(Marks::LISTED));
         self.len -= 1;
         // One that is listed has its link in use.
-        if !removed.marks.has(Marks::LISTED) {
-            let list = if in_batch { &mut self.freed } else { &mut self.free };
-            list.push_first(&mut self.slots, slot_of(key));
+        if !listed {
+            match batch {
+                Some(turn) => self.rest(slot_of(key), turn),
+                None => {
+                    self.slots[slot_of(key) as usize].link = self.free;
+                    self.free = slot_of(key);
+                }
+            }
         }
-        Some(removed)
+        Some(patience)
     }
 
-    /// The batch is done: slots freed during it may be used.
-    pub(crate) fn end_batch(&mut self) {
-        self.free.prepend(&mut self.slots, &mut self.freed);
+    /// Keeps a slot from being used in the turn that has this number.
+    #[inline]
+    fn rest(&mut self, number: u32, turn: u64) {
+        self.end_turns_before(turn);
+        self.freed_in = turn;
+        self.freed.push_first(&mut self.slots, number);
     }
 
-    /// Whether slots wait for the end of the batch.
-    pub(crate) fn any_freed(&self) -> bool {
-        !self.freed.is_empty()
+    /// Slots freed during earlier turns may be used.
+    #[inline]
+    fn end_turns_before(&mut self, turn: u64) {
+        if self.freed_in == turn {
+            return;
+        }
+        let Some(last) = self.slots.get_mut(self.freed.last as usize) else { return };
+        last.link = self.free;
+        self.free = self.freed.first;
+        self.freed = List::EMPTY;
     }
 
     /// Notes that the source wants to be called in the next turn. Saying it twice is saying it once.
@@ -319,12 +346,12 @@ impl<T: Copy> Registry<T> {
 
     /// The next source to call again in this turn. The outer `None` ends the list; the inner one is a note that no longer
     /// holds: the source has gone, or an event has called it meanwhile.
-    pub(crate) fn take_again(&mut self) -> Option<Option<u64>> {
+    pub(crate) fn take_again(&mut self, turn: u64) -> Option<Option<u64>> {
         let number = self.again[1 - self.asking].pop(&self.slots)?;
         let slot = &mut self.slots[number as usize];
         slot.marks.set(Marks::LISTED, false);
         if !is_occupied(slot.generation) {
-            self.freed.push_first(&mut self.slots, number);
+            self.rest(number, turn);
             return Some(None);
         }
         let key = key_of(number, slot.generation);
@@ -358,6 +385,88 @@ fn generation_of(key: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn noted() -> Noted {
+        Noted::of(std::os::fd::AsFd::as_fd(&std::io::stdin()))
+    }
+
+    fn add(registry: &mut Registry<u32>, turn: u64) -> u64 {
+        if !registry.has_vacancy(turn) {
+            assert!(registry.grow(0, noted()));
+        }
+        registry.occupy(0, Interest::READABLE, Trigger::Level, noted())
+    }
+
+    #[test]
+    fn a_slot_freed_in_a_turn_is_not_used_before_the_next() {
+        let mut registry = Registry::new();
+        let keys: Vec<u64> = (0..3).map(|_| add(&mut registry, 1)).collect();
+        assert!(registry.remove(keys[0], Some(1)).is_some());
+        assert!(registry.remove(keys[0], Some(1)).is_none(), "it has gone already");
+        assert_eq!(slot_of(add(&mut registry, 1)), 3, "another slot");
+        assert!(registry.remove(keys[1], Some(1)).is_some());
+        assert!(registry.remove(keys[2], Some(2)).is_some());
+        let mut reused: Vec<u32> = (0..2).map(|_| slot_of(add(&mut registry, 2))).collect();
+        reused.sort_unstable();
+        assert_eq!(reused, [0, 1], "what was freed before this turn");
+        assert_eq!(slot_of(add(&mut registry, 2)), 4);
+        assert_eq!(slot_of(add(&mut registry, 3)), 2);
+        assert_eq!((registry.len(), registry.slot_count()), (5, 5));
+        registry.remove(keys_of(&registry)[4], None);
+        assert_eq!(slot_of(add(&mut registry, 3)), 4, "between two turns there is nothing to wait for");
+    }
+
+    /// Whatever still has the key: an event, a child's handle.
+    #[test]
+    fn a_key_whose_source_has_gone_finds_nobody_least_of_all_the_slot_s_next_owner() {
+        let mut registry = Registry::new();
+        let old = add(&mut registry, 0);
+        registry.remove(old, None);
+        assert!(registry.get(old).is_none(), "nobody is there");
+        let heir = add(&mut registry, 0);
+        assert_eq!(slot_of(old), slot_of(heir));
+        assert!(registry.get(old).is_none() && registry.get_mut(old).is_none() && registry.get(heir).is_some());
+        assert_eq!((registry.plain(old), registry.plain_end(old)), (None, None));
+        assert!(!registry.ask_again(old) && registry.remove(old, None).is_none());
+        assert_eq!(registry.len(), 1);
+    }
+
+    fn keys_of(registry: &Registry<u32>) -> Vec<u64> {
+        registry.slots.iter().enumerate().map(|(number, slot)| key_of(number as u32, slot.generation)).collect()
+    }
+
+    /// [`Registry::plain_end`] is the loop's way of hearing of most connections' end.
+    #[test]
+    fn the_short_way_of_an_end_notes_what_the_long_one_does() {
+        let end = Readiness::READABLE | Readiness::READ_CLOSED;
+        for trigger in [Trigger::Level, Trigger::Edge, Trigger::Oneshot] {
+            let mut registry = Registry::new();
+            let [short, long] = [(); 2].map(|()| {
+                assert!(registry.grow(0, noted()));
+                registry.occupy(7, Interest::READABLE | Interest::WRITABLE, trigger, noted())
+            });
+            assert_eq!(registry.plain_end(short), Some(7));
+            let slot = registry.get_mut(long).unwrap();
+            slot.note_event(end);
+            if trigger == Trigger::Level {
+                assert!(slot.patience.concerns(end) && slot.patience.tell_freely(end, slot.interest));
+            }
+            slot.settle();
+            let [short, long] = [short, long].map(|key| *registry.get(key).unwrap());
+            assert_eq!((short.patience, short.lasting_hint()), (long.patience, long.lasting_hint()), "{trigger:?}");
+            assert_eq!(short.marks, long.marks, "{trigger:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_told_of_its_end_or_is_called_again_does_not_go_the_short_way() {
+        let mut registry = Registry::new();
+        let key = add(&mut registry, 0);
+        assert!(registry.plain_end(key).is_some() && registry.plain_end(key).is_none());
+        let key = add(&mut registry, 0);
+        registry.ask_again(key);
+        assert_eq!((registry.plain(key), registry.plain_end(key)), (None, None));
+    }
 
     #[test]
     fn a_slot_stays_small() {

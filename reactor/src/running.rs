@@ -18,11 +18,14 @@ pub(crate) struct Running<'a, T: Copy, M> {
 impl<'a, T: Copy, M> Running<'a, T, M> {
     #[inline]
     pub(crate) fn begin(event_loop: &'a mut EventLoop<T, M>) -> Result<Running<'a, T, M>, RunError> {
-        if event_loop.entered {
+        if event_loop.quirks == Quirks::NONE {
+            event_loop.quirks = Quirks::RUNNING;
+        } else if event_loop.quirks.any(Quirks::RUNNING) {
             return Err(RunError::AlreadyRunning);
+        } else {
+            event_loop.quirks.remove(Quirks::STOPPED);
+            event_loop.quirks.add(Quirks::RUNNING);
         }
-        event_loop.entered = true;
-        event_loop.stopped = false;
         Ok(Running { event_loop, ended: false })
     }
 
@@ -31,7 +34,7 @@ impl<'a, T: Copy, M> Running<'a, T, M> {
     pub(crate) fn end(mut self, end: End) {
         if end == End::Rested {
             // Nothing is left for the destructor: see `leave`.
-            self.entered = false;
+            self.quirks = Quirks::NONE;
             mem::forget(self);
         } else {
             self.ended = true;
@@ -40,27 +43,27 @@ impl<'a, T: Copy, M> Running<'a, T, M> {
 
     /// The last turn is over because somebody wanted it to be; that has been obeyed now.
     pub(crate) fn end_by_shutdown(mut self) {
-        self.quirks.remove(Quirks::STOPPING);
-        self.quirks.add(Quirks::LOOK);
-        self.requests.clear_shutdown();
-        self.stopped = true;
+        // One that came after the turn's messages is obeyed as well.
+        self.take_rung();
+        self.quirks.remove(Quirks::STOPPING | Quirks::SHUTDOWN);
+        self.quirks.add(Quirks::STOPPED);
         self.ended = true;
     }
 
     /// A loop that nobody runs may be nested in another one, and sleep in that one's wait: it leaves the bell armed, and
-    /// looks when it is next run.
+    /// looks at what was rung when it is next run.
     #[cold]
     fn leave(&mut self) {
         if !self.ended {
             let unfinished = self.batch.is_unfinished();
             self.quirks.set(Quirks::UNFINISHED, unfinished);
-            self.quirks.add(Quirks::LOOK);
+            // What is left of the turn need not wait for another reason.
+            self.quirks.add(Quirks::WAKE);
         }
-        if self.quirks.any(Quirks::LOOK) || !self.channels.bell.rest() {
-            self.channels.bell.arm();
-            self.quirks.add(Quirks::LOOK);
+        while !self.channels.bell.rest() {
+            self.take_rung();
         }
-        self.entered = false;
+        self.quirks.remove(Quirks::RUNNING);
     }
 }
 

@@ -111,8 +111,12 @@ impl Patience {
 
     /// Whether the source's bytes may have been counted.
     pub(crate) fn has_counted(self) -> bool {
-        self.told() > FREE || self.state() != State::Awake
+        // Whatever is not awake is more.
+        self.0 > FREE
     }
+
+    /// A lasting condition is told for the first time in the source's life.
+    pub(crate) const TOLD_ONCE: Patience = Patience::new(State::Awake, 1);
 
     /// Takes note of an event if it is one of those that are told whatever happened: a whole life of most sources knows no
     /// other. `false`: it is [`judge`](Patience::judge)'s.

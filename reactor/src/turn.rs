@@ -14,8 +14,8 @@ use crate::batch::{Call, Calls};
 use crate::handler::ReadHint;
 use crate::quirks::Quirks;
 use crate::registry::{SIGNALS_KEY, WAKER_KEY};
-use crate::suspension::{UNKNOWN, Verdict};
-use crate::waiting::Limit;
+use crate::suspension::{Patience, UNKNOWN, Verdict};
+use crate::waiting::{Collected, Limit};
 use crate::{EventLoop, Handler, RunError};
 
 /// How a turn has ended.
@@ -33,21 +33,25 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// Runs one turn.
     #[inline(always)]
     pub(crate) fn turn<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<End, RunError> {
-        if self.quirks.is_empty() && matches!(limit, Limit::Forever) {
-            self.collect(handler)?;
-        } else {
-            self.collect_unusual(handler, limit)?;
-        }
-        if !self.quirks.is_empty() {
+        'usual: {
+            if self.quirks.is_usual() && matches!(limit, Limit::Forever) {
+                match self.collect() {
+                    Collected::Events => break 'usual,
+                    Collected::More => {}
+                    Collected::Nothing(answer) => self.collect_otherwise(handler, answer)?,
+                }
+            } else {
+                self.collect_unusual(handler, limit)?;
+            }
             self.begin_unusual(handler)?;
         }
         self.deliver_events(handler);
-        if !self.quirks.is_empty() || self.channels.bell.is_rung() {
+        if !self.quirks.is_usual() || self.channels.bell.is_rung() {
             return Ok(self.end_unusual(handler));
         }
         handler.turn_end(self);
         self.stats.turns += 1;
-        if self.quirks.is_empty() && self.channels.bell.rest() {
+        if self.quirks.is_usual() && self.channels.bell.rest() {
             return Ok(End::Rested);
         }
         Ok(self.end(false))
@@ -56,9 +60,8 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// What comes before the events.
     #[inline(never)]
     fn begin_unusual<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> Result<(), RunError> {
-        if self.quirks.any(Quirks::LOOK) {
-            self.requests.clear_wake();
-        }
+        // Whoever asked for a turn before it began has it.
+        self.quirks.remove(Quirks::WAKE);
         if self.quirks.any(Quirks::AGAIN) {
             self.registry.begin_again();
         }
@@ -86,50 +89,60 @@ impl<T: Copy, M> EventLoop<T, M> {
         if self.quirks.any(Quirks::AGAIN) {
             self.deliver_again(handler);
         }
-        self.fire_timers(handler);
-        if !self.quirks.any(Quirks::LOOK) && !self.channels.bell.is_rung() {
-            return false;
+        if self.quirks.any(Quirks::TIMERS) {
+            self.fire_timers(handler);
         }
-        self.quirks.add(Quirks::LOOK);
+        self.take_rung();
         // Looked at before the messages: whatever was sent before a remote's shutdown is still delivered in this turn.
-        let shutdown = self.requests.shutdown();
-        self.deliver_messages(handler);
-        self.visit_channels(handler);
+        let shutdown = self.quirks.any(Quirks::SHUTDOWN);
+        if self.quirks.any(Quirks::MESSAGES) {
+            self.deliver_messages(handler);
+            self.take_rung();
+        }
+        if self.quirks.any(Quirks::FURTHER) {
+            self.visit_channels(handler);
+        }
         shutdown
     }
 
-    /// The loop is not known to have seen everything. Unless work is left over, it looks, with the bell armed.
+    /// The loop is not known to have seen everything. Unless work is left over, it looks at what was rung, and arms the bell.
     #[inline(never)]
     fn end(&mut self, shutdown: bool) -> End {
         if shutdown || self.quirks.any(Quirks::STOPPING) {
-            self.quirks.add(Quirks::LOOK);
             return End::Stop;
         }
-        if self.quirks.any(Quirks::FREED) {
-            self.registry.end_batch();
-            self.quirks.remove(Quirks::FREED);
-            if self.quirks.is_empty() && self.channels.bell.rest() {
-                return End::Rested;
-            }
-        }
-        if !self.quirks.any(Quirks::LEFT_OVERS) && !self.settle() {
-            self.quirks.add(Quirks::READY);
+        self.dismiss_emptied();
+        if !self.quirks.any(Quirks::LEFT_OVERS | Quirks::SPINS) && self.settle() && self.quirks.is_usual() {
+            return End::Rested;
         }
         End::Going
     }
 
-    /// Arms the bell and makes sure that there is nothing to look at. `false` if there is; then the bell is not armed.
+    /// Arms the bell, unless there is something to look at on what was rung meanwhile. `false` if there is; then the bell is not armed.
     pub(crate) fn settle(&mut self) -> bool {
-        if !self.quirks.any(Quirks::LOOK) && self.channels.bell.rest() {
-            return true;
+        while !self.channels.bell.rest() {
+            self.take_rung();
+            self.dismiss_emptied();
+            if self.quirks.any(Quirks::LINES) {
+                return false;
+            }
         }
-        self.channels.bell.arm();
-        let ready = self.channels.any_ready() || self.requests.any();
-        self.quirks.set(Quirks::LOOK, ready);
-        if ready {
-            self.channels.bell.rouse();
+        true
+    }
+
+    /// Forgets the channels' lines on which nothing waits any more: what was sent after a line was taken may have been received all the same.
+    fn dismiss_emptied(&mut self) {
+        let rung = self.quirks.within(Quirks::MESSAGES | Quirks::FURTHER);
+        self.quirks.remove(rung);
+        self.quirks.add(self.channels.ready(rung));
+    }
+
+    /// Notes what was rung.
+    #[inline]
+    pub(crate) fn take_rung(&mut self) {
+        if self.channels.bell.is_rung() {
+            self.quirks.add(Quirks::of(self.channels.bell.rouse()));
         }
-        !ready
     }
 
     /// Forgets the sources that were dropped.
@@ -142,11 +155,13 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     #[cold]
     fn reap_dead(&mut self) {
-        while self.shared.any_dead() {
-            if let Some(key) = self.shared.take_dead() {
-                self.forget(key);
+        let batch = self.batch_at_hand();
+        let EventLoop { shared, registry, unread, .. } = self;
+        shared.take_dead(|key| {
+            if registry.remove(key, batch).is_some_and(Patience::has_counted) {
+                unread.forget(key);
             }
-        }
+        });
     }
 
     /// Runs a callback, with a watch if the settings ask for it.
@@ -182,21 +197,34 @@ impl<T: Copy, M> EventLoop<T, M> {
                 continue;
             }
             let Some(event) = self.batch.next_event() else { return };
+            if event.readiness != Readiness::READABLE {
+                if event.readiness == Readiness::READABLE | Readiness::READ_CLOSED
+                    && let Some(token) = self.registry.plain_end(event.key)
+                {
+                    // The end of nearly all connections.
+                    self.stats.events += 1;
+                    handler.readable(self, token, ReadHint::DATA | ReadHint::HUP);
+                } else {
+                    self.deliver_event(handler, event);
+                }
+                continue;
+            }
             // Nearly all events: a source that can be read, and of which nothing else is or was to be told.
-            if event.readiness == Readiness::READABLE
-                && let Some(token) = self.registry.plain(event.key)
-            {
+            if let Some(token) = self.registry.plain(event.key) {
                 self.stats.events += 1;
                 handler.readable(self, token, ReadHint::DATA);
+            } else if event.key == WAKER_KEY {
+                self.stats.wakes += 1;
             } else {
-                self.deliver_event(handler, event);
+                self.deliver_event(handler, Event { key: event.key, readiness: Readiness::READABLE });
             }
         }
     }
 
     /// The same, each callback with a watch.
     fn deliver_measured<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
-        while let Some(event) = self.batch.next_event() {
+        while self.batch.any() {
+            let Some(event) = self.batch.next_event() else { return };
             self.reap();
             self.deliver_event(handler, event);
         }
@@ -308,7 +336,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     fn deliver_again<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
         loop {
             self.reap();
-            let key = match self.registry.take_again() {
+            let key = match self.registry.take_again(self.stats.turns) {
                 None => break,
                 Some(None) => continue,
                 Some(Some(key)) => key,
@@ -327,7 +355,6 @@ impl<T: Copy, M> EventLoop<T, M> {
             }
         }
         self.quirks.set(Quirks::AGAIN, self.registry.any_again());
-        self.quirks.set(Quirks::FREED, self.registry.any_freed());
     }
 
     fn fire_timers<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
@@ -346,30 +373,21 @@ impl<T: Copy, M> EventLoop<T, M> {
     }
 
     fn deliver_messages<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
-        // To look is cheaper than to try: two loads against a fence.
-        if self.channels.receiver.is_empty() {
-            self.quirks.remove(Quirks::READY);
-            return;
-        }
         for _ in 0..self.settings.messages_per_turn {
             let Ok(message) = self.channels.receiver.try_recv() else {
-                self.quirks.remove(Quirks::READY);
+                self.quirks.remove(Quirks::MESSAGES);
                 return;
             };
             self.stats.messages += 1;
             self.timed(|event_loop| handler.notify(event_loop, message));
         }
-        self.quirks.add(Quirks::READY);
     }
 
-    /// Calls for each further channel that has something to receive. Channels added meanwhile wait for the next turn.
+    /// Calls for each further channel that was rung for and has something to receive. Channels added meanwhile wait for the next turn.
     fn visit_channels<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
-        let count = self.channels.further_len();
-        if count == 0 {
-            return;
-        }
-        for index in 0..count {
-            match self.channels.further(index) {
+        let rung = self.quirks.within(Quirks::FURTHER);
+        for index in 0..self.channels.further_len() {
+            match self.channels.further(index, rung) {
                 Some((token, hint)) if hint != ReadHint::NONE => {
                     self.timed(|event_loop| handler.readable(event_loop, token, hint));
                 }

@@ -4,11 +4,15 @@
 //! pending the clock is read twice a turn: after the wait, for what is due, and before it, since a timeout counted from the
 //! turn's beginning would be late by as long as the turn's callbacks took.
 
+use std::hint;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::quirks::Quirks;
+use crate::quirks::{Quirks, WAKE};
 use crate::{EventLoop, Handler, RunError};
+
+/// How often a spinning loop looks at the bell, which costs a nanosecond, before it asks the kernel, which costs a hundred times as much.
+const LOOKS: usize = 32;
 
 /// How long a turn may wait for its first event.
 #[derive(Clone, Copy, Debug)]
@@ -18,26 +22,41 @@ pub(crate) enum Limit {
     AtOnce,
 }
 
+/// What the short way has found.
+#[derive(Debug)]
+pub(crate) enum Collected {
+    /// Events, and nobody has rung for anything else than a turn.
+    Events,
+    /// Events, and somebody has.
+    More,
+    /// No event, with the kernel's answer.
+    Nothing(io::Result<usize>),
+}
+
 impl<T: Copy, M> EventLoop<T, M> {
-    /// Waits for events until there is a reason for a turn: the short way, for a loop at [rest](crate::turn::End::Rested)
-    /// without timeouts.
-    #[inline]
-    pub(crate) fn collect<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> Result<(), RunError> {
-        self.batch.begin();
+    /// Waits for events: the short way, for a loop that has nothing unusual about it.
+    #[inline(always)]
+    pub(crate) fn collect(&mut self) -> Collected {
         self.stats.sleeps += 1;
         match self.shared.selector.wait(&mut self.batch.events, None) {
-            Ok(count) if count > 0 => {
-                self.awake();
-                Ok(())
-            }
-            answer => self.collect_otherwise(handler, answer),
+            Ok(count) if count > 0 => {}
+            answer => return Collected::Nothing(answer),
         }
+        self.now.set(None);
+        let rung = self.channels.bell.rouse();
+        self.batch.begin();
+        // The turn that a remote asked for is this one.
+        if rung.without(WAKE).is_empty() {
+            return Collected::Events;
+        }
+        self.quirks.add(Quirks::of(rung));
+        Collected::More
     }
 
     /// The short way has failed.
     #[cold]
     #[inline(never)]
-    fn collect_otherwise<H: Handler<T, M> + ?Sized>(
+    pub(crate) fn collect_otherwise<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
         answer: io::Result<usize>,
@@ -61,12 +80,10 @@ impl<T: Copy, M> EventLoop<T, M> {
             self.awake();
             return Ok(());
         }
-        if self.quirks.any(Quirks::FREED) {
-            self.registry.end_batch();
-            self.quirks.remove(Quirks::FREED);
-        }
         loop {
-            self.batch.begin();
+            if self.quirks.any(Quirks::SPINS) && self.spin(handler, limit)? {
+                return Ok(());
+            }
             let patience = self.patience(limit);
             match self.wait(patience) {
                 Ok(0) if patience != Some(Duration::ZERO) && self.is_early(limit) => {}
@@ -77,12 +94,9 @@ impl<T: Copy, M> EventLoop<T, M> {
     }
 
     /// The wait has ended: the last turn's time is no longer this one's, and senders need not wake the loop.
-    #[inline]
     fn awake(&mut self) {
         self.now.set(None);
-        if self.channels.bell.rouse() {
-            self.quirks.add(Quirks::LOOK);
-        }
+        self.take_rung();
     }
 
     #[cold]
@@ -93,6 +107,41 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.stats.interruptions += 1;
         self.timed(|event_loop| handler.interrupted(event_loop));
         Ok(())
+    }
+
+    /// Looks for work for as long as the settings say, with the bell unarmed: whoever sends needs not wake the loop. `true`: the kernel has
+    /// reported events.
+    #[cold]
+    fn spin<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<bool, RunError> {
+        self.take_rung();
+        if matches!(limit, Limit::AtOnce) || self.quirks.any(Quirks::LEFT_OVERS) {
+            return Ok(false);
+        }
+        let begun = Instant::now();
+        let next = self.timers.until_next(begun).unwrap_or(Duration::MAX);
+        let left = match limit {
+            Limit::Until(deadline) => deadline.saturating_duration_since(begun),
+            Limit::Forever | Limit::AtOnce => Duration::MAX,
+        };
+        let time = self.settings.spin.min(next).min(left);
+        while begun.elapsed() < time {
+            for _ in 0..LOOKS {
+                if self.channels.bell.is_rung() {
+                    return Ok(false);
+                }
+                hint::spin_loop();
+            }
+            match self.wait(Some(Duration::ZERO)) {
+                Ok(0) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => self.failed_wait(handler, error)?,
+            }
+            // The wait has taken what was rung meanwhile.
+            if self.quirks.any(Quirks::LEFT_OVERS) {
+                return Ok(false);
+            }
+        }
+        Ok(false)
     }
 
     /// How long the wait may take. Anything but zero leaves the bell armed.
@@ -123,11 +172,13 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.stats.sleeps += u64::from(patience != Some(Duration::ZERO));
         if !self.quirks.any(Quirks::MEASURED) {
             let answer = self.shared.selector.wait(&mut self.batch.events, patience);
+            self.batch.begin();
             self.awake();
             return answer;
         }
         let (earlier, begun) = (self.now(), Instant::now());
         let answer = self.shared.selector.wait(&mut self.batch.events, patience);
+        self.batch.begin();
         self.awake();
         self.stats.busy += begun.saturating_duration_since(earlier);
         self.stats.idle += self.now().saturating_duration_since(begun);

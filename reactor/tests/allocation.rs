@@ -51,6 +51,73 @@ fn a_turn_with_io_timers_messages_registration_and_a_drop_allocates_nothing() {
     assert!(fired > 100);
 }
 
+/// One path at a time, so that the name of what fails says which.
+fn expect_none(what: &str, mut path: impl FnMut()) {
+    (0..100).for_each(|_| path());
+    let counted = measure(|| (0..1000).for_each(|_| path()));
+    assert_eq!(counted.count_total, 0, "{what}");
+}
+
+#[test]
+fn a_turn_by_an_event_allocates_nothing() {
+    let mut event_loop = Loop::new().unwrap();
+    let (ours, _theirs) = common::ready();
+    event_loop.register(&ours, 1).unwrap();
+    expect_none("a turn", || event_loop.run_once(&mut On(|_: &mut Loop, _| {}), None).unwrap());
+}
+
+#[test]
+fn a_timeout_that_is_set_moved_cancelled_or_fired_allocates_nothing() {
+    let mut event_loop = Loop::new().unwrap();
+    let far = Duration::from_secs(3600);
+    expect_none("set and cancel", || {
+        let timeout = event_loop.timeout(1, far).unwrap();
+        event_loop.clear_timeout(timeout).unwrap();
+    });
+    let moved = event_loop.timeout(2, far).unwrap();
+    let mut further = far;
+    expect_none("put off", || {
+        further += Duration::from_millis(1);
+        event_loop.reset_timeout(moved, further).unwrap();
+    });
+    expect_none("brought nearer", || {
+        further -= Duration::from_millis(1);
+        event_loop.reset_timeout(moved, further).unwrap();
+    });
+    let mut fired = 0;
+    let mut handler = On(|_: &mut Loop, call| fired += u32::from(call == Seen::Timeout(3)));
+    expect_none("set and fire", || {
+        event_loop.timeout(3, Duration::ZERO).unwrap();
+        event_loop.run_once(&mut handler, None).unwrap();
+    });
+    assert_eq!(fired, 1100);
+}
+
+/// Each side is counted on its own thread.
+#[test]
+fn a_message_to_another_thread_s_loop_and_its_answer_allocate_nothing() {
+    let mut event_loop: Loop = Loop::new().unwrap();
+    let (to_loop, mut here) = (event_loop.channel(), Loop::new().unwrap());
+    let from_loop = here.channel();
+    let there = std::thread::spawn(move || {
+        let mut answers = On(|event_loop: &mut Loop, call| match call {
+            Seen::Notify(0) => event_loop.shutdown(),
+            Seen::Notify(n) => from_loop.send(n).unwrap(),
+            _ => {}
+        });
+        (0..20).for_each(|_| event_loop.run_once(&mut answers, None).unwrap());
+        measure(|| event_loop.run(&mut answers).unwrap()).count_total
+    });
+    let mut heard = 0;
+    let mut handler = On(|_: &mut Loop, call| heard += u32::from(call == Seen::Notify(7)));
+    expect_none("a round trip", || {
+        to_loop.send(7).unwrap();
+        here.run_once(&mut handler, None).unwrap();
+    });
+    to_loop.send(0).unwrap();
+    assert_eq!((heard, there.join().unwrap()), (1100, 0));
+}
+
 #[test]
 fn dropping_registered_sources_allocates_nothing() {
     let mut event_loop = Loop::new().unwrap();

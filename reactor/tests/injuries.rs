@@ -14,6 +14,7 @@
 //! | a lost wake-up | `messages.rs` (`no_wake_up_is_lost ..`), kodiak-channel under loom |
 //! | a hog: one socket or sender with endless data | here, `turns.rs` (`a_flood_of_messages ..`) |
 //! | debug and release check different things | here |
+//! | two loops, or a loop's end and a source's, at the same moment | here |
 //! | a panic in a callback | `turns.rs` (`after_a_panic ..`), `children.rs`, here |
 //! | a timer set in its own callback | `timers.rs` (`a_timeout_set_in_its_own_callback ..`), here |
 
@@ -361,4 +362,90 @@ fn an_event_left_over_after_a_panic_does_not_reach_the_slot_s_next_owner() {
     assert_eq!(poll(&mut event_loop), NONE, "the left-over event was the dead one's");
     assert_eq!(event_loop.stats().stale_events, 1);
     assert_eq!(readable_tokens(&poll(&mut event_loop)), [first as u32], "and the panic's is still level-triggered");
+}
+
+/// A panic leaves no run on the stack, so the loop may sleep in somebody else's wait: whoever sends must wake that one.
+#[test]
+fn after_a_panic_a_message_wakes_the_wait_that_the_loop_is_nested_in() {
+    let mut event_loop = Loop::new().unwrap();
+    let sender = event_loop.channel();
+    sender.send(1).unwrap();
+    let mut handler = On(|_: &mut Loop, call| {
+        if let Seen::Notify(_) = call {
+            panic!("a callback's own");
+        }
+    });
+    panic::catch_unwind(AssertUnwindSafe(|| event_loop.run_once(&mut handler, None))).unwrap_err();
+    let outer = Selector::new().unwrap();
+    let mut events = Events::with_capacity(4);
+    let added = outer.add(event_loop.as_fd(), 77, Interest::READABLE, Trigger::Level);
+    if libkqueue_lacks("has no descriptor that becomes readable") {
+        return assert!(added.is_err());
+    }
+    added.unwrap();
+    while outer.wait(&mut events, Some(Duration::ZERO)).unwrap() > 0 {
+        poll(&mut event_loop); // what the first wake has left
+    }
+    panic::catch_unwind(AssertUnwindSafe(|| {
+        sender.send(2).unwrap();
+        event_loop.run_once(&mut handler, None)
+    }))
+    .unwrap_err();
+    // That turn has taken the wake. The next one is all that the outer wait can hear of.
+    sender.send(3).unwrap();
+    assert_eq!(outer.wait(&mut events, Some(Duration::from_secs(10))).unwrap(), 1, "the sender has rung");
+    assert_eq!(poll(&mut event_loop), [Seen::Notify(3)]);
+}
+
+/// A source belongs to one loop, whoever asks for it at the same moment, and a loop that ends meanwhile harms nobody.
+#[test]
+fn of_loops_that_race_for_a_source_one_gets_it() {
+    for round in 0..200 {
+        let (ours, mut theirs) = pair();
+        let start = std::sync::Barrier::new(3);
+        let (ours, start) = (&ours, &start);
+        let mut winners: Vec<Loop> = thread::scope(|scope| {
+            let racers: Vec<_> = (0..3)
+                .map(|token| {
+                    scope.spawn(move || {
+                        let mut event_loop = Loop::new().unwrap();
+                        start.wait();
+                        let won = event_loop.register(ours, token).is_ok();
+                        won.then_some(event_loop) // a loser's loop ends here
+                    })
+                })
+                .collect();
+            racers.into_iter().filter_map(|racer| racer.join().unwrap()).collect()
+        });
+        assert_eq!(winners.len(), 1, "round {round}");
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(readable_tokens(&poll(&mut winners[0])).len(), 1);
+    }
+}
+
+/// The last thing a source does is about its loop, and the last thing a loop does is about its sources.
+#[test]
+fn sources_dropped_while_their_loop_is_dropped_harm_neither_it_nor_the_next_loop() {
+    for _ in 0..200 {
+        let mut event_loop = Loop::new().unwrap();
+        let sources: Vec<_> = (0..8).map(|_| ready()).collect();
+        for (token, (io, _)) in sources.iter().enumerate() {
+            event_loop.register(io, token as u32).unwrap();
+        }
+        let start = std::sync::Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                drop(sources);
+            });
+            start.wait();
+            drop(event_loop);
+            // Most likely it has the old one's place in the process.
+            let mut heir = Loop::new().unwrap();
+            let (ours, _theirs) = ready();
+            heir.register(&ours, 99).unwrap();
+            assert_eq!(readable_tokens(&poll(&mut heir)), [99]);
+            assert_eq!((heir.source_count(), heir.stats().stale_events), (1, 0));
+        });
+    }
 }

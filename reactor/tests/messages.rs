@@ -2,10 +2,12 @@
 
 mod common;
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use common::{Loop, On, Seen, poll};
+use common::{Loop, On, Seen, poll, readable_tokens, ready};
 use kodiak_reactor::{EventLoop, Handler, ReadHint, SendError, TryRecvError};
 
 #[test]
@@ -211,4 +213,200 @@ fn a_callback_s_panic_on_the_loop_s_thread_is_an_error_of_join() {
     event_loop.channel().send(()).unwrap();
     let error = event_loop.start(Bad(6)).unwrap().join().err().unwrap();
     assert!(matches!(error, kodiak_reactor::JoinError::Panicked { handler: Bad(7), .. }), "the handler comes back");
+}
+
+/// A thread that answers each turn's end with a message, `rounds` times. Gives what the handler saw and the loop's counters.
+fn answered(spin: Option<Duration>, rounds: u32) -> (Vec<u32>, kodiak_reactor::Stats) {
+    let builder = Loop::builder();
+    let builder = if let Some(spin) = spin { builder.spin(spin) } else { builder };
+    let mut event_loop: Loop = builder.build().unwrap();
+    let sender = event_loop.channel();
+    let (ask, asked) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        for (n, ()) in (0..).zip(asked) {
+            sender.send(n).unwrap();
+        }
+    });
+    let mut got = Vec::new();
+    // The first is asked for inside of the run, when the loop is awake.
+    event_loop.timeout_at(0, event_loop.now()).unwrap();
+    let mut handler = On(|event_loop: &mut Loop, call| match call {
+        Seen::Timeout(_) => ask.send(()).unwrap(),
+        Seen::Notify(n) => {
+            got.push(n);
+            if n == rounds - 1 {
+                event_loop.shutdown();
+            } else {
+                ask.send(()).unwrap();
+            }
+        }
+        _ => {}
+    });
+    event_loop.run(&mut handler).unwrap();
+    drop(ask);
+    thread.join().unwrap();
+    (got, event_loop.stats())
+}
+
+#[test]
+fn spinning_is_off_by_default_and_changes_only_who_wakes() {
+    const ROUNDS: u32 = 300;
+    let (slept, asleep) = answered(None, ROUNDS);
+    let (spun, spinning) = answered(Some(Duration::from_secs(600)), ROUNDS);
+    assert_eq!((&slept, slept.len()), (&spun, ROUNDS as usize));
+    assert_eq!((spinning.sleeps, spinning.wakes), (0, 0), "it found all messages itself");
+    assert!(asleep.sleeps > 0, "nothing spins unless it is told to");
+}
+
+#[test]
+fn a_spin_ends_with_its_time_with_a_timeout_and_with_the_wait() {
+    let ms = Duration::from_millis(1);
+    let mut brief: Loop = Loop::builder().spin(ms).build().unwrap();
+    brief.run_once(&mut On(|_: &mut Loop, _| {}), Some(20 * ms)).unwrap();
+    assert_eq!(brief.stats().sleeps, 1, "after its time it blocks");
+
+    let mut long: Loop = Loop::builder().spin(Duration::from_secs(600)).build().unwrap();
+    let begun = Instant::now();
+    long.run_once(&mut On(|_: &mut Loop, _| {}), Some(ms)).unwrap();
+    let mut fired = 0;
+    long.timeout(1, ms).unwrap();
+    long.run_once(&mut On(|_: &mut Loop, call| fired += u32::from(call == Seen::Timeout(1))), None).unwrap();
+    assert_eq!(fired, 1);
+    assert!(begun.elapsed() >= 2 * ms && begun.elapsed() < Duration::from_secs(300));
+}
+
+/// Events, a remote's wake and what is dropped outside of any run are seen by a loop that spins, too.
+#[test]
+fn a_spinning_loop_sees_everything() {
+    let mut event_loop: Loop = Loop::builder().spin(Duration::from_secs(600)).build().unwrap();
+    let (ours, _theirs) = ready();
+    event_loop.register(&ours, 3).unwrap();
+    assert_eq!(readable_tokens(&poll(&mut event_loop)), [3]);
+    let mut seen = Vec::new();
+    event_loop.run_once(&mut On(|_: &mut Loop, call| seen.push(call)), None).unwrap();
+    assert_eq!(readable_tokens(&seen), [3]);
+    event_loop.deregister(&ours).unwrap();
+    let remote = event_loop.remote();
+    let thread = thread::spawn(move || remote.wake());
+    let mut turns = 0;
+    event_loop.run_once(&mut On(|_: &mut Loop, call| turns += u32::from(call == Seen::TurnEnd)), None).unwrap();
+    thread.join().unwrap().unwrap();
+    assert_eq!((turns, event_loop.stats().sleeps), (1, 0));
+}
+
+/// What was sent after its line was taken, and received all the same, must not cost the loop a turn of its own.
+#[test]
+fn a_message_received_in_the_turn_it_was_sent_in_is_no_reason_for_another() {
+    let mut event_loop = Loop::new().unwrap();
+    let (further, receiver) = event_loop.add_channel::<u32>(7, 4).unwrap();
+    let sender = event_loop.channel();
+    sender.send(0).unwrap();
+    let mut got = Vec::new();
+    let mut handler = On(|_: &mut Loop, call| match call {
+        Seen::Notify(0) => {
+            sender.send(1).unwrap();
+            further.send(2).unwrap();
+        }
+        Seen::Notify(n) => got.push(n),
+        Seen::Readable(7, _) => got.push(receiver.try_recv().unwrap()),
+        _ => {}
+    });
+    event_loop.run_once(&mut handler, None).unwrap();
+    assert_eq!(event_loop.next_timeout(), None);
+    let before = event_loop.stats();
+    event_loop.run_once(&mut handler, Some(Duration::from_millis(1))).unwrap();
+    assert_eq!(got, [1, 2]);
+    let after = event_loop.stats();
+    assert_eq!((after.turns, after.sleeps), (before.turns + 1, before.sleeps + 1), "it slept until its time was over");
+}
+
+#[test]
+fn a_wake_asked_for_in_a_turn_is_another_turn_and_one_asked_for_before_it_is_not() {
+    let mut event_loop = Loop::new().unwrap();
+    let remote = event_loop.remote();
+    remote.wake().unwrap();
+    let mut turns = 0;
+    let mut handler = On(|_: &mut Loop, call| {
+        if call == Seen::TurnEnd {
+            turns += 1;
+            if turns == 1 {
+                (0..2).for_each(|_| remote.wake().unwrap());
+            }
+        }
+    });
+    event_loop.run_once(&mut handler, None).unwrap();
+    assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+    event_loop.run_once(&mut handler, None).unwrap();
+    assert_eq!(event_loop.next_timeout(), None);
+    assert_eq!((turns, event_loop.stats().sleeps), (2, 1));
+}
+
+/// More channels than the bell has lines: those that share one are told apart all the same.
+#[test]
+fn many_further_channels_call_only_those_that_were_sent_to() {
+    let mut event_loop = Loop::new().unwrap();
+    let channels: Vec<_> = (0..100).map(|token| event_loop.add_channel::<u32>(token, 1).unwrap()).collect();
+    for sent in [3, 30, 57, 99] {
+        channels[sent].0.send(1).unwrap();
+        let mut called = Vec::new();
+        let mut handler = On(|_: &mut Loop, call| {
+            if let Seen::Readable(token, hint) = call {
+                assert!(hint.is_data());
+                called.push(token);
+                channels[token as usize].1.try_recv().unwrap();
+            }
+        });
+        event_loop.run_once(&mut handler, None).unwrap();
+        assert_eq!(called, [sent as u32]);
+        assert_eq!(event_loop.next_timeout(), None);
+    }
+}
+
+/// A message that counts what becomes of it.
+struct Entry(Arc<AtomicUsize>);
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// The loop is dropped while threads send and messages wait in both of its channels: each is delivered, handed back or dropped, once.
+#[test]
+fn a_loop_dropped_with_messages_queued_drops_each_once() {
+    #[derive(Default)]
+    struct Keep(Vec<Entry>);
+    impl Handler<(), Entry> for Keep {
+        fn notify(&mut self, _: &mut EventLoop<(), Entry>, message: Entry) {
+            self.0.push(message);
+        }
+    }
+    const SENDERS: usize = 3;
+    const EACH: usize = 40;
+    for round in 0..100 {
+        let (drops, mut keep) = (Arc::new(AtomicUsize::new(0)), Keep::default());
+        let builder = EventLoop::builder().channel_capacity(1 + round % 20).messages_per_turn(1 + round % 7);
+        let mut event_loop: EventLoop<(), Entry> = builder.build().unwrap();
+        let (further, receiver) = event_loop.add_channel::<Entry>((), 8).unwrap();
+        let threads: Vec<_> = (0..SENDERS)
+            .map(|id| {
+                let sender = if id == 0 { further.clone() } else { event_loop.channel() };
+                let drops = Arc::clone(&drops);
+                thread::spawn(move || {
+                    let send = |_| sender.send_blocking(Entry(Arc::clone(&drops))).err();
+                    (0..EACH).filter_map(send).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        for _ in 0..round {
+            event_loop.run_once(&mut keep, Some(Duration::ZERO)).unwrap();
+        }
+        drop(event_loop);
+        drop(receiver);
+        let back: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        let (kept, handed_back, dropped) = (keep.0.len(), back.len(), drops.load(Ordering::SeqCst));
+        assert_eq!(kept + handed_back + dropped, SENDERS * EACH, "{kept} delivered, {handed_back} handed back");
+        drop((keep, back));
+        assert_eq!(drops.load(Ordering::SeqCst), SENDERS * EACH);
+    }
 }

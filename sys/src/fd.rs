@@ -4,11 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// A C library's answer, where -1 means "look at `errno`".
+#[inline]
 pub(crate) fn check(answer: libc::c_int) -> io::Result<libc::c_int> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
 /// The same for calls that answer with a length.
+#[inline]
 pub(crate) fn check_len(answer: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
@@ -20,12 +22,23 @@ pub(crate) fn check_long(answer: libc::c_long) -> io::Result<libc::c_long> {
 }
 
 /// Calls again for as long as a signal interrupts: for calls that do not wait, where an interruption means nothing.
+#[inline]
 pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
             answer => return answer,
         }
+    }
+}
+
+/// Whether an error means that there is nothing to be had without waiting. [`io::Error::kind`] tells that as well; it goes through
+/// every code there is.
+#[inline]
+pub fn is_would_block(error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        Some(code) => code == libc::EWOULDBLOCK || code == libc::EAGAIN,
+        None => error.kind() == io::ErrorKind::WouldBlock,
     }
 }
 

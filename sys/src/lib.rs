@@ -49,7 +49,7 @@ mod waker;
 
 pub use boot_clock::boot_clock;
 pub use child_exit::ChildExit;
-pub use fd::{pipe, set_nonblocking};
+pub use fd::{is_would_block, pipe, set_nonblocking};
 pub use interest::{Interest, Trigger};
 pub use noted::Noted;
 pub use readiness::Readiness;

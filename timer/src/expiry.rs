@@ -6,7 +6,9 @@
 //! slot of a higher level is to deal its timers out, in order, to the slots that they belong to as seen from its earliest
 //! timer, which thereby comes to level 0. A slot with one timer needs no opening.
 //!
-//! All work is done in small steps: one timer yielded, or one moved. Between any two steps the wheel is whole. That
+//! While time is in a *quiet time*, before the tick that the last search found, nothing is looked for at all.
+//!
+//! All work is done in small steps: one timer yielded, or a few moved. Between any two steps the wheel is whole. That
 //! is why an [`Advance`] can stop at its limits and why the caller may do as he likes between two timers.
 //!
 //! Timers that are already due when they are set are placed at tick `now`, at the end of the list, with the number of the
@@ -14,28 +16,32 @@
 
 use core::{fmt, mem};
 
-use crate::slab::Key;
+use crate::ahead::AHEAD;
+use crate::geometry::{Place, TICKS};
+use crate::links::Id;
+use crate::slab::{Key, Since};
 use crate::wheel::Wheel;
 
-/// How many timers an advance may move from slot to slot before it says that there is more, whatever its budget. A timer
-/// moves at some 10 ns, when memory is cold at some 50.
+/// How many timers an advance may move from slot to slot before it says that there is more, whatever its budget.
 const MOVES: usize = 64;
 /// How many more moves each timer of the budget allows.
-const MOVES_PER_TIMER: usize = 2;
+const MOVES_PER_TIMER: usize = 1;
 
 /// The progress of one [`Wheel::advance`]. It borrows nothing: the wheel is free between two calls of
 /// [`next`](Advance::next).
 #[derive(Debug)]
 #[must_use = "an advance does nothing until its `next` is called"]
 pub struct Advance {
-    number: u16,
+    number: Since,
     budget: usize,
     pub(crate) moves: usize,
+    /// So many timers fire before memory is read ahead again.
+    ahead: usize,
     is_spent: bool,
 }
 
 enum Search {
-    Due(u32),
+    Due(Id),
     NothingDue,
     OutOfMoves,
 }
@@ -51,43 +57,63 @@ impl<T> Wheel<T> {
     #[inline]
     pub fn advance(&mut self, now: u64, budget: usize) -> Advance {
         self.now = self.now.max(now);
-        self.advance = self.advance.checked_add(1).unwrap_or(1);
+        self.advance = self.advance.next_advance();
         let moves = budget.saturating_mul(MOVES_PER_TIMER).saturating_add(MOVES);
-        Advance { number: self.advance, budget, moves, is_spent: false }
+        Advance { number: self.advance, budget, moves, ahead: 0, is_spent: false }
+    }
+
+    /// The first timer of the tick that ends the quiet time, if there is one, on level 0, and not set for the next advance: then no
+    /// search is needed.
+    #[inline]
+    fn due_at_once(&mut self) -> Option<Id> {
+        let tick = self.quiet_until;
+        if self.opening != 0 || (tick ^ self.cursor) >= TICKS as u64 {
+            return None;
+        }
+        let id = self.slab.links.first(Place::at(tick))?;
+        if self.slab.node(id).since() == self.advance {
+            return None;
+        }
+        self.cursor = tick;
+        Some(id)
     }
 
     /// The timer that fires next, if it is due in this advance.
+    #[inline(never)]
     fn search(&mut self, moves: &mut usize) -> Search {
         loop {
-            while self.opening.is_some() {
+            if self.opening != 0 {
                 if *moves == 0 {
                     return Search::OutOfMoves;
                 }
-                *moves -= 1;
-                self.deal_one();
+                *moves -= self.deal(Place::from_bits(self.opening), *moves);
+                continue;
             }
             let Some(place) = self.occupancy.first() else {
                 self.cursor = self.now;
+                self.quiet_until = u64::MAX;
                 return Search::NothingDue;
             };
-            let slot = self.slots[place.index()];
-            if slot.earliest > self.now {
-                let before = if place.level() == 0 { slot.earliest } else { place.start(slot.earliest) - 1 };
+            let earliest = self.earliest_of(place);
+            if earliest > self.now {
+                let before = if place.is_upper() { place.start(earliest) - 1 } else { earliest };
                 self.cursor = self.now.min(before);
+                self.quiet_until = earliest;
                 return Search::NothingDue;
             }
-            let head = self.slab.node(slot.head);
-            if place.level() == 0 {
-                self.cursor = slot.earliest;
-            } else if slot.head != slot.tail || head.tick != slot.earliest {
-                self.cursor = slot.earliest;
-                self.opening = Some(place);
+            let head = self.slab.links.first(place).expect("an occupied slot has timers");
+            let node = self.slab.node(head);
+            if !place.is_upper() {
+                self.cursor = earliest;
+            } else if node.tick != earliest || !self.slab.links.is_single(place) {
+                self.cursor = earliest;
+                self.opening = place.bits();
                 continue;
             }
-            if head.tick == self.now && head.due_since == self.advance {
+            if node.tick == self.now && node.since() == self.advance {
                 return Search::NothingDue;
             }
-            return Search::Due(slot.head);
+            return Search::Due(head);
         }
     }
 }
@@ -108,10 +134,20 @@ impl Advance {
             return None;
         }
         self.is_spent = false;
-        match wheel.search(&mut self.moves) {
-            Search::Due(index) if self.budget > 0 => {
+        if wheel.now < wheel.quiet_until {
+            return None;
+        }
+        let found = match wheel.due_at_once() {
+            Some(id) => Search::Due(id),
+            None => wheel.search(&mut self.moves),
+        };
+        match found {
+            Search::Due(id) if self.budget > 0 => {
                 self.budget -= 1;
-                Some(Expired { wheel, index })
+                if wheel.slab.hints.is_crowd() {
+                    self.read_ahead(wheel, id);
+                }
+                Some(Expired { wheel, id })
             }
             Search::Due(_) | Search::OutOfMoves => {
                 self.is_spent = true;
@@ -119,6 +155,16 @@ impl Advance {
             }
             Search::NothingDue => None,
         }
+    }
+
+    /// Each [`AHEAD`] timers of a list, or when another list begins, memory is read for the next so many.
+    #[inline]
+    fn read_ahead<T>(&mut self, wheel: &Wheel<T>, id: Id) {
+        if self.ahead == 0 {
+            wheel.slab.read_ahead_from(wheel.slab.node(id).place(), id);
+            self.ahead = AHEAD;
+        }
+        self.ahead -= 1;
     }
 
     /// Whether [`next`](Advance::next) returned `None` although there was more to do: the next advance should come soon. (The
@@ -137,7 +183,7 @@ impl Advance {
 /// is due still.)
 pub struct Expired<'a, T> {
     wheel: &'a mut Wheel<T>,
-    index: u32,
+    id: Id,
 }
 
 impl<T> Expired<'_, T> {
@@ -145,35 +191,35 @@ impl<T> Expired<'_, T> {
     #[inline]
     #[must_use]
     pub fn key(&self) -> Key {
-        self.wheel.slab.key(self.index)
+        self.wheel.slab.key(self.id)
     }
 
     /// The deadline that the timer was given: a periodic timer that adds its period to it does not drift.
     #[inline]
     #[must_use]
     pub fn deadline(&self) -> u64 {
-        self.wheel.slab.node(self.index).deadline
+        self.wheel.slab.deadline(self.id)
     }
 
     /// The timer's value.
     #[inline]
     #[must_use]
     pub fn value(&self) -> &T {
-        self.wheel.slab.node(self.index).value.as_ref().expect("a pending timer has its value")
+        self.wheel.slab.node(self.id).value.as_ref().expect("a pending timer has its value")
     }
 
     /// The timer's value, to change it.
     #[inline]
     #[must_use]
     pub fn value_mut(&mut self) -> &mut T {
-        self.wheel.slab.node_mut(self.index).value.as_mut().expect("a pending timer has its value")
+        self.wheel.slab.node_mut(self.id).value.as_mut().expect("a pending timer has its value")
     }
 
     /// Removes the timer and returns its value.
     #[inline]
     #[must_use]
     pub fn into_value(self) -> T {
-        let value = self.wheel.take_expired(self.index).expect("a pending timer has its value");
+        let value = self.wheel.take_expired(self.id).expect("a pending timer has its value");
         mem::forget(self); // it only borrows; its drop would remove the timer again
         value
     }
@@ -182,37 +228,28 @@ impl<T> Expired<'_, T> {
     /// advance.
     #[inline]
     pub fn rearm(self, deadline: u64) {
-        let (tick, due_since) = self.wheel.fires_at(deadline, 0);
-        self.wheel.unlink_expired(self.index);
-        let node = self.wheel.slab.node_mut(self.index);
-        node.tick = tick;
-        node.deadline = deadline;
-        node.due_since = due_since;
-        self.wheel.link(self.index);
+        let node = self.wheel.slab.node(self.id);
+        let (place, tick_before) = (node.place(), node.tick);
+        let emptied = self.wheel.slab.links.unlink(self.id);
+        self.wheel.unlinked_due(place, tick_before, emptied);
+        self.wheel.set_again(self.id, deadline, 0);
         mem::forget(self); // as above
     }
 }
 
 impl<T> Wheel<T> {
     #[inline]
-    fn take_expired(&mut self, index: u32) -> Option<T> {
-        self.unlink_expired(index);
-        self.slab.remove(index)
-    }
-
-    #[inline]
-    fn unlink_expired(&mut self, index: u32) {
-        let tick = self.slab.node(index).tick;
-        self.unlink(index);
-        // It was the earliest of all, and either on level 0, where the cursor is already, or alone in its slot.
-        self.cursor = tick;
+    fn take_expired(&mut self, id: Id) -> Option<T> {
+        let removed = self.slab.remove(id);
+        self.unlinked_due(removed.place, removed.tick, removed.emptied);
+        removed.value
     }
 }
 
 impl<T> Drop for Expired<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.wheel.take_expired(self.index);
+        self.wheel.take_expired(self.id);
     }
 }
 

@@ -2,18 +2,20 @@
 //!
 //! Think of a tick as a number in base 64: eleven digits, the topmost of four bits only, are all of `u64`. The wheel has
 //! a *cursor*, a tick that no pending timer is before. A timer lives on the **level of the highest digit in which its
-//! tick differs from the cursor**, in the slot that this digit names:
+//! tick differs from the cursor**, in the slot that this digit names. The two lowest digits share level 0, whose 4096 slots are single
+//! ticks:
 //!
 //! ```text
-//!   digit (= level)     10   9   8   7   6   5   4   3   2   1   0
+//!   level                9   8   7   6   5   4   3   2   1    0
+//!   digit               10   9   8   7   6   5   4   3   2   1   0
 //!   cursor               0   0   0   0   0   0   0   0   7  12  40
-//!   tick                 0   0   0   0   0   0   0   0   7  31   3     level 1, slot 31
-//!                                                           ^ the first difference
+//!   tick                 0   0   0   0   0   0   0   0  31  50   3     level 1, slot 31
+//!                                                       ^ the first difference
 //! ```
 //!
-//! Two ticks first differ in digit `l` exactly when the highest set bit of their exclusive-or is one of the bits
-//! `6l ..= 6l+5`; hence `level = (63 - leading_zeros(cursor ^ tick)) / 6`. Or-ing 63 into the difference first makes
-//! equal ticks level 0, and changes no other answer. From the definition follows all the rest:
+//! Two ticks first differ in digit `d` exactly when the highest set bit of their exclusive-or is one of the bits
+//! `6d ..= 6d+5`. Or-ing 4095 into the difference first makes all ticks that differ in the two lowest digits only, or not at all,
+//! alike. From the definition follows all the rest:
 //!
 //! - Above level 0 a timer's digit is greater than the cursor's, since its tick is. So slots are never passed and reused
 //!   in a circle: there is no wrap, and the first occupied slot of a level is its lowest bit, whatever the cursor.
@@ -23,29 +25,66 @@
 //!   slot, and lists that are first-in-first-out stay so when a slot is dealt out to lower levels.
 //! - The cursor may go anywhere below the start of the first occupied slot without any timer changing its place.
 //!
+//! With 64 slots on level 0, as on the others, most timers would be moved once more before they fire, and each move of a million timers
+//! is a cache miss or two. Larger levels further up save little: what is far off is mostly cancelled before its time.
+//!
 //! Varghese and Lauck's scheme 7 differs in three ways: its levels are unlike (seconds, minutes, hours) and end
 //! somewhere, so that what is further needs another home; it turns tick by tick; and it finds what is next by looking
 //! at slot after slot.
 
 const BITS: u32 = 6;
+/// Slots of a level above level 0.
 pub(crate) const SLOTS: usize = 1 << BITS;
-pub(crate) const LEVELS: usize = u64::BITS.div_ceil(BITS) as usize;
-pub(crate) const PLACES: usize = LEVELS * SLOTS;
+/// Slots of level 0, each of a single tick.
+pub(crate) const TICKS: usize = SLOTS * SLOTS;
+/// Levels above level 0.
+pub(crate) const UPPER_LEVELS: usize = (u64::BITS - 2 * BITS).div_ceil(BITS) as usize;
+pub(crate) const PLACES: usize = TICKS + UPPER_LEVELS * SLOTS;
 
-/// One slot of one level: `level * 64 + slot`.
+/// How a tick says its slot.
+#[derive(Clone, Copy)]
+struct Digit {
+    shift: u32,
+    mask: u16,
+    /// The level's first slot.
+    first: u16,
+}
+
+/// By the highest bit in which cursor and tick differ. (A table is quicker than to divide by six.)
+static DIGITS: [Digit; 64] = {
+    let mut digits = [Digit { shift: 0, mask: TICKS as u16 - 1, first: 0 }; 64];
+    let mut bit = 2 * BITS;
+    while bit < u64::BITS {
+        let level = bit / BITS - 1;
+        let first = TICKS as u32 + (level - 1) * SLOTS as u32;
+        digits[bit as usize] = Digit { shift: (level + 1) * BITS, mask: SLOTS as u16 - 1, first: first as u16 };
+        bit += 1;
+    }
+    digits
+};
+
+/// One slot of one level: the tick's two lowest digits on level 0, `4096 + (level - 1) * 64 + digit` above.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place(u16);
 
 impl Place {
-    /// No slot at all: where an unused node is.
-    pub(crate) const NONE: Place = Place(u16::MAX);
-
     /// Where a timer for `tick` belongs while the wheel stands at `cursor`.
     #[inline]
     pub(crate) fn of(cursor: u64, tick: u64) -> Place {
-        let level = (63 - ((cursor ^ tick) | (SLOTS as u64 - 1)).leading_zeros()) / BITS;
-        let slot = (tick >> (level * BITS)) & (SLOTS as u64 - 1);
-        Place((level * SLOTS as u32) as u16 | slot as u16)
+        let highest = ((cursor ^ tick) | (TICKS as u64 - 1)).ilog2();
+        let digit = &DIGITS[highest as usize];
+        Place(digit.first + ((tick >> digit.shift) as u16 & digit.mask))
+    }
+
+    /// A place that was kept as a number.
+    #[inline]
+    pub(crate) fn from_bits(bits: u32) -> Place {
+        Place(bits as u16)
+    }
+
+    #[inline]
+    pub(crate) fn bits(self) -> u32 {
+        self.0.into()
     }
 
     #[inline]
@@ -53,61 +92,87 @@ impl Place {
         usize::from(self.0)
     }
 
+    /// Its number among the slots above level 0; what is on level 0 gets a number that no such slot has.
     #[inline]
-    pub(crate) fn level(self) -> usize {
-        self.index() / SLOTS
+    pub(crate) fn upper(self) -> usize {
+        self.index().wrapping_sub(TICKS)
     }
 
-    fn slot(self) -> usize {
-        self.index() % SLOTS
+    #[inline]
+    pub(crate) fn is_upper(self) -> bool {
+        self.index() >= TICKS
+    }
+
+    #[inline]
+    pub(crate) fn level(self) -> usize {
+        if self.is_upper() { 1 + self.upper() / SLOTS } else { 0 }
+    }
+
+    /// A tick's slot on level 0.
+    #[inline]
+    pub(crate) fn at(tick: u64) -> Place {
+        Place(tick as u16 % TICKS as u16)
     }
 
     #[cfg(test)]
     pub(crate) fn new(level: usize, slot: usize) -> Place {
-        Place((level * SLOTS + slot) as u16)
+        Place((if level == 0 { slot } else { TICKS + (level - 1) * SLOTS + slot }) as u16)
+    }
+
+    /// How many low bits the ticks of this slot may differ in.
+    #[inline]
+    fn shift(self) -> u32 {
+        match self.level() as u32 {
+            0 => 0,
+            level => (level + 1) * BITS,
+        }
     }
 
     /// The first tick of the slot that `tick` is in, on this place's level.
+    #[inline]
     pub(crate) fn start(self, tick: u64) -> u64 {
-        let shift = self.level() as u32 * BITS;
-        tick >> shift << shift
+        tick >> self.shift() << self.shift()
     }
 }
 
-/// Which levels have timers, and which slots of each: the first occupied slot is two `trailing_zeros` away.
+/// The words of a bitmap of all places, as a power of two: no index into them is ever out of bounds.
+const WORDS: usize = PLACES.div_ceil(SLOTS).next_power_of_two();
+
+/// Which slots have timers. The first occupied one is two `trailing_zeros` away.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Occupancy {
-    levels: u16,
-    slots: [u64; LEVELS],
+    /// Which of the words are not zero: those of level 0, those of the levels above.
+    words: [u64; WORDS / SLOTS],
+    slots: [u64; WORDS],
 }
 
 impl Occupancy {
-    pub(crate) const EMPTY: Occupancy = Occupancy { levels: 0, slots: [0; LEVELS] };
+    pub(crate) const EMPTY: Occupancy = Occupancy { words: [0; WORDS / SLOTS], slots: [0; WORDS] };
 
-    #[inline]
+    // No branches: whether a slot had timers before and which level it is on is anybody's guess.
+    #[inline(always)]
     pub(crate) fn set(&mut self, place: Place) {
-        self.levels |= 1 << place.level();
-        self.slots[place.level()] |= 1 << place.slot();
+        let word = place.index() / SLOTS % WORDS;
+        self.slots[word] |= 1 << (place.index() % SLOTS);
+        self.words[word / SLOTS] |= 1 << (word % SLOTS);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn clear(&mut self, place: Place) {
-        let slots = &mut self.slots[place.level()];
-        *slots &= !(1 << place.slot());
-        if *slots == 0 {
-            self.levels &= !(1 << place.level());
-        }
+        let word = place.index() / SLOTS % WORDS;
+        self.slots[word] &= !(1 << (place.index() % SLOTS));
+        self.words[word / SLOTS] &= !(u64::from(self.slots[word] == 0) << (word % SLOTS));
     }
 
     /// The place of the earliest timers.
     #[inline]
     pub(crate) fn first(&self) -> Option<Place> {
-        if self.levels == 0 {
+        let half = usize::from(self.words[0] == 0);
+        if self.words[half] == 0 {
             return None;
         }
-        let level = self.levels.trailing_zeros();
-        let slot = self.slots[level as usize].trailing_zeros();
-        Some(Place((level * SLOTS as u32 + slot) as u16))
+        let word = half * SLOTS + self.words[half].trailing_zeros() as usize;
+        Some(Place((word * SLOTS) as u16 + self.slots[word].trailing_zeros() as u16))
     }
 }
 
@@ -117,24 +182,26 @@ mod tests {
 
     fn level_and_slot(cursor: u64, tick: u64) -> (usize, usize) {
         let place = Place::of(cursor, tick);
-        (place.level(), place.slot())
+        (place.level(), if place.is_upper() { place.index() % SLOTS } else { place.index() })
     }
 
     #[test]
-    fn eleven_levels_cover_every_tick() {
-        assert_eq!(LEVELS, 11);
+    fn ten_levels_cover_every_tick() {
+        assert_eq!(UPPER_LEVELS, 9);
         assert_eq!(level_and_slot(0, 0), (0, 0));
-        assert_eq!(level_and_slot(0, 63), (0, 63));
-        assert_eq!(level_and_slot(0, 64), (1, 1));
-        assert_eq!(level_and_slot(63, 64), (1, 1));
-        assert_eq!(level_and_slot(64, 64), (0, 0));
-        assert_eq!(level_and_slot(0, u64::MAX), (10, 15));
-        assert_eq!(level_and_slot(u64::MAX, u64::MAX), (0, 63));
-        assert_eq!(level_and_slot(7 * 4096 + 12 * 64 + 40, 7 * 4096 + 31 * 64 + 3), (1, 31));
-        for level in 0..LEVELS {
-            let tick = 1 << (6 * level);
+        assert_eq!(level_and_slot(0, 4095), (0, 4095));
+        assert_eq!(level_and_slot(0, 4096), (1, 1));
+        assert_eq!(level_and_slot(4095, 4096), (1, 1));
+        assert_eq!(level_and_slot(4096, 4096), (0, 0));
+        assert_eq!(level_and_slot(0, u64::MAX), (9, 15));
+        assert_eq!(level_and_slot(u64::MAX, u64::MAX), (0, 4095));
+        assert_eq!(level_and_slot((7 * 4096 + 12) * 64 + 40, (7 * 4096 + 31) * 64 + 3), (0, 31 * 64 + 3));
+        assert_eq!(level_and_slot((7 * 4096 + 12) * 64 + 40, (9 * 4096 + 31) * 64 + 3), (2, 9));
+        for level in 1..=UPPER_LEVELS {
+            let tick = 1 << (6 * (level + 1));
             assert_eq!(level_and_slot(0, tick), (level, 1));
             assert_eq!(level_and_slot(tick - 1, tick), (level, 1));
+            assert_eq!(Place::of(0, tick), Place::new(level, 1));
         }
     }
 
@@ -142,21 +209,25 @@ mod tests {
     fn occupancy_finds_the_lowest_slot_of_the_lowest_level() {
         let mut occupancy = Occupancy::EMPTY;
         assert_eq!(occupancy.first(), None);
-        let (near, far, farthest) = (Place::of(0, 5), Place::of(0, 700), Place::of(0, u64::MAX));
-        for place in [farthest, far, near] {
+        let ticks = [3, 5, 700, 4095, 4097, 70_000, 200_000, 1 << 40, u64::MAX];
+        let places = ticks.map(|tick| Place::of(0, tick));
+        for &place in places.iter().rev() {
             occupancy.set(place);
             assert_eq!(occupancy.first(), Some(place));
         }
-        for (gone, next) in [(near, Some(far)), (far, Some(farthest)), (farthest, None)] {
-            occupancy.clear(gone);
-            assert_eq!(occupancy.first(), next);
+        for pair in places.windows(2) {
+            occupancy.clear(pair[0]);
+            assert_eq!(occupancy.first(), Some(pair[1]));
         }
+        occupancy.clear(places[8]);
+        assert_eq!(occupancy, Occupancy::EMPTY);
     }
 
     #[test]
     fn a_slot_starts_at_its_digit() {
-        assert_eq!(Place::of(0, 700).start(700), 640);
-        assert_eq!(Place::of(0, u64::MAX).start(u64::MAX), 15 << 60);
         assert_eq!(Place::of(0, 9).start(9), 9);
+        assert_eq!(Place::of(0, 4095).start(4095), 4095);
+        assert_eq!(Place::of(0, 70_000).start(70_000), 69_632);
+        assert_eq!(Place::of(0, u64::MAX).start(u64::MAX), 15 << 60);
     }
 }

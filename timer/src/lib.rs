@@ -39,12 +39,13 @@
 //!   that was due before it. So a timer that sets itself again with a zero timeout can starve nobody.
 //! - **Bounded work**: the number of timers that one advance yields, and how many it moves inside the wheel, are
 //!   limited; what is left over comes first in the next advance.
-//! - **Memory**: 32 bytes and an `Option<T>` a timer, never given back before the wheel is dropped.
+//! - **Memory**: 32 bytes and an `Option<T>` a timer, 4 bytes more in a wheel of 65,536 timers or more, never given back before the
+//!   wheel is dropped.
 //!
 //! # Where it comes from
 //!
 //! G. Varghese and T. Lauck, *Hashed and Hierarchical Timing Wheels* (SOSP 1987), scheme 7. What differs, and why, is
-//! told at the top of `geometry.rs` (how a tick finds its slot) and `expiry.rs` (how time moves).
+//! told at the top of `geometry.rs` (how a tick finds its slot), `expiry.rs` (how time moves), `links.rs` and `ahead.rs` (what memory is touched).
 //!
 //! # Features
 //!
@@ -57,10 +58,12 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod ahead;
 mod expiry;
 mod geometry;
 #[cfg(feature = "std")]
 pub mod instant;
+mod links;
 mod lists;
 mod slab;
 #[cfg(test)]

@@ -11,8 +11,9 @@
 //! - While a slot is being dealt out (`opening`), the cursor is inside it, and a new timer for that slot queues up
 //!   at its end, behind older ones of the same tick.
 
-use crate::geometry::Place;
-use crate::slab::NIL;
+use crate::ahead::AHEAD;
+use crate::geometry::{Place, TICKS};
+use crate::links::Id;
 use crate::wheel::Wheel;
 
 /// A slot's earliest timer was taken out: how many of the others are looked at for the next earliest. A list of `n`
@@ -20,166 +21,150 @@ use crate::wheel::Wheel;
 /// bounds the worst case. 16 nodes are 16 cache misses at most, about a microsecond.
 const SEARCH_LIMIT: usize = 16;
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Slot {
-    /// No timer in the list fires before this tick. Meaningless while the list is empty.
-    pub(crate) earliest: u64,
-    pub(crate) head: u32,
-    pub(crate) tail: u32,
-}
-
-impl Slot {
-    pub(crate) const EMPTY: Slot = Slot { earliest: u64::MAX, head: NIL, tail: NIL };
-}
+/// How many timers are dealt out at once: for so many, hints lead to the next.
+const DEAL: usize = AHEAD;
 
 impl<T> Wheel<T> {
-    /// Puts a node, whose tick is set, at the end of the list it belongs to.
+    /// Whether a timer that belongs here must queue up in the slot that is being opened, behind the older timers of its tick.
     #[inline]
-    pub(crate) fn link(&mut self, index: u32) {
-        let place = Place::of(self.cursor, self.slab.node(index).tick);
-        match self.opening {
-            // Behind the older timers of its tick. Two are dealt out for each that comes, so that the slot gets empty
-            // however many come.
-            Some(open) if place.level() < open.level() => {
-                self.append(index, open);
-                self.deal_one();
-                self.deal_one();
-            }
-            _ => self.append(index, place),
+    pub(crate) fn is_inside_opening(&self, place: Place) -> bool {
+        place.bits() < self.opening
+    }
+
+    /// Puts a timer that belongs inside the slot that is being opened at that slot's end. Two are dealt out, so that the slot
+    /// gets empty however many come.
+    pub(crate) fn push_opening(&mut self, id: Id) {
+        let open = Place::from_bits(self.opening);
+        let node = self.slab.node_mut(id);
+        let tick = node.tick;
+        node.set_place(open);
+        self.push_back(open, id, tick);
+        self.deal(open, 2);
+    }
+
+    /// No timer of this slot, which has some, fires before this tick.
+    #[inline]
+    pub(crate) fn earliest_of(&self, place: Place) -> u64 {
+        match self.earliest.get(place.upper()) {
+            Some(&earliest) => earliest,
+            // On level 0 a slot has one tick, which shares all higher digits with the cursor.
+            None => self.cursor & !(TICKS as u64 - 1) | place.index() as u64,
         }
     }
 
-    #[inline]
-    fn append(&mut self, index: u32, place: Place) {
-        let slot = &mut self.slots[place.index()];
-        let last = slot.tail;
-        let node = self.slab.node_mut(index);
-        node.place = place;
-        node.prev = last;
-        node.next = NIL;
-        slot.tail = index;
-        if last == NIL {
-            slot.head = index;
-            slot.earliest = node.tick;
+    #[inline(always)]
+    pub(crate) fn push_back(&mut self, place: Place, id: Id, tick: u64) {
+        if self.slab.links.push_back(place, id) {
             self.occupancy.set(place);
-        } else {
-            slot.earliest = slot.earliest.min(node.tick);
-            self.slab.node_mut(last).next = index;
+        }
+        self.slab.hints.put(place, id);
+        if tick < self.quiet_until {
+            self.quiet_until = tick;
+        }
+        self.note_earliest(place, tick);
+    }
+
+    #[inline(always)]
+    fn note_earliest(&mut self, place: Place, tick: u64) {
+        if let Some(earliest) = self.earliest.get_mut(place.upper())
+            && tick < *earliest
+        {
+            *earliest = tick;
         }
     }
 
-    fn prepend(&mut self, index: u32, place: Place) {
-        let slot = &mut self.slots[place.index()];
-        let first = slot.head;
-        let node = self.slab.node_mut(index);
-        node.place = place;
-        node.prev = NIL;
-        node.next = first;
-        slot.head = index;
-        if first == NIL {
-            slot.tail = index;
-            slot.earliest = node.tick;
-            self.occupancy.set(place);
-        } else {
-            slot.earliest = slot.earliest.min(node.tick);
-            self.slab.node_mut(first).prev = index;
-        }
-    }
-
-    /// Takes a node out of its list.
-    #[inline]
-    pub(crate) fn unlink(&mut self, index: u32) {
-        let node = self.slab.node(index);
-        let (place, tick, prev, next) = (node.place, node.tick, node.prev, node.next);
-        let slot = &mut self.slots[place.index()];
-        let was_earliest = slot.earliest == tick;
-        if prev == NIL {
-            slot.head = next;
-        }
-        if next == NIL {
-            slot.tail = prev;
-        }
-        if slot.head == NIL {
+    /// A timer was taken out of its list.
+    #[inline(always)]
+    pub(crate) fn unlinked(&mut self, place: Place, tick: u64, emptied: bool) {
+        if emptied {
             self.emptied(place);
-            return;
-        }
-        if prev != NIL {
-            self.slab.node_mut(prev).next = next;
-        }
-        if next != NIL {
-            self.slab.node_mut(next).prev = prev;
-        }
-        // On level 0 all timers of a slot have one tick; a slot that is being opened is due whatever is in it.
-        if was_earliest && place.level() > 0 && self.opening != Some(place) {
+        } else if self.earliest.get(place.upper()) == Some(&tick) {
             self.find_earliest(place);
         }
+    }
+
+    /// A timer that is due was taken out: it was the earliest of all, and on level 0, or alone in its slot.
+    #[inline(always)]
+    pub(crate) fn unlinked_due(&mut self, place: Place, tick: u64, emptied: bool) {
+        if emptied {
+            self.emptied(place);
+        }
+        self.cursor = tick;
     }
 
     #[inline]
     fn emptied(&mut self, place: Place) {
         self.occupancy.clear(place);
-        if self.opening == Some(place) {
-            self.opening = None;
+        if let Some(earliest) = self.earliest.get_mut(place.upper()) {
+            *earliest = u64::MAX;
+            if self.opening == place.bits() {
+                self.opening = 0;
+            }
         }
     }
 
     /// The earliest timer of this slot has gone: looks for the next, in a list short enough.
+    #[cold]
     fn find_earliest(&mut self, place: Place) {
-        let slot = self.slots[place.index()];
-        let mut earliest = u64::MAX;
-        let mut index = slot.head;
-        for _ in 0..SEARCH_LIMIT {
-            let node = self.slab.node(index);
-            earliest = earliest.min(node.tick);
-            index = node.next;
-            if earliest == slot.earliest || index == NIL {
-                break;
-            }
+        if self.opening == place.bits() {
+            return; // due, whatever is in it
         }
-        if earliest == slot.earliest || index != NIL {
+        let old = self.earliest[place.upper()];
+        let mut earliest = u64::MAX;
+        let mut next = self.slab.links.first(place);
+        for _ in 0..SEARCH_LIMIT {
+            let Some(id) = next else { break };
+            earliest = earliest.min(self.slab.node(id).tick);
+            if earliest == old {
+                return;
+            }
+            next = self.slab.links.after(place, id);
+        }
+        if next.is_some() {
             return;
         }
-        if place.start(earliest) == place.start(slot.earliest) {
-            self.slots[place.index()].earliest = earliest;
+        if place.start(earliest) == place.start(old) {
+            self.earliest[place.upper()] = earliest;
         } else {
             // Only rescheduled timers are left, and all belong to later slots. An `earliest` from outside the slot would
             // hide what lies between; to keep the old one would wake somebody for nothing.
-            while self.slots[place.index()].head != NIL {
-                self.deal_from(place);
+            self.deal(place, SEARCH_LIMIT);
+        }
+    }
+
+    /// Moves the first timers of a slot, so many at most, to where they belong now, and says how many it moved.
+    pub(crate) fn deal(&mut self, from: Place, most: usize) -> usize {
+        let most = most.min(DEAL);
+        let (mut ids, mut ticks) = ([0; DEAL], [0; DEAL]);
+        let mut count = 0;
+        let mut next = self.slab.links.first(from);
+        while let Some(id) = next.filter(|_| count < most) {
+            ids[count] = id;
+            ticks[count] = self.slab.node(id).tick;
+            count += 1;
+            next = self.slab.links.after(from, id);
+        }
+        if self.slab.hints.is_crowd() {
+            self.slab.read_ahead(&ids[..count]);
+        }
+        let earliest = self.earliest_of(from);
+        self.slab.links.cut_front(from, next);
+        if next.is_none() {
+            self.emptied(from);
+        }
+        for (&id, &tick) in ids[..count].iter().zip(&ticks) {
+            let place = Place::of(self.cursor, tick);
+            self.slab.node_mut(id).set_place(place);
+            if from.start(tick) == from.start(earliest) {
+                self.push_back(place, id, tick);
+            } else {
+                // It was rescheduled out of this slot. In front, because timers that were set for now during an advance
+                // must stay last in their list (see `expiry.rs`), and this one may be due in this very advance.
+                self.slab.links.push_front(place, id);
+                self.occupancy.set(place);
+                self.note_earliest(place, tick);
             }
         }
-    }
-
-    /// Deals out the first timer of the slot that is being opened.
-    #[inline]
-    pub(crate) fn deal_one(&mut self) {
-        if let Some(open) = self.opening {
-            self.deal_from(open);
-        }
-    }
-
-    /// Moves the first timer of a list to where it belongs now.
-    #[inline]
-    fn deal_from(&mut self, from: Place) {
-        let slot = &mut self.slots[from.index()];
-        let index = slot.head;
-        let node = self.slab.node(index);
-        let (next, tick) = (node.next, node.tick);
-        let late = from.start(tick) != from.start(slot.earliest);
-        slot.head = next;
-        if next == NIL {
-            slot.tail = NIL;
-            self.emptied(from);
-        } else {
-            self.slab.node_mut(next).prev = NIL;
-        }
-        let to = Place::of(self.cursor, tick);
-        if late {
-            // It was rescheduled out of this slot. In front, because timers that were set for now during an advance
-            // must stay last in their list (see `expiry.rs`), and this one may be due in this very advance.
-            self.prepend(index, to);
-        } else {
-            self.append(index, to);
-        }
+        count
     }
 }

@@ -3,52 +3,67 @@
 use alloc::boxed::Box;
 use core::fmt;
 use core::iter::{Enumerate, FusedIterator};
+use core::num::NonZeroU32;
 use core::slice;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::geometry::{Occupancy, PLACES, Place};
-use crate::lists::Slot;
-use crate::slab::{Key, Node, Slab};
+use crate::geometry::{Occupancy, Place, SLOTS, UPPER_LEVELS};
+use crate::links::{Id, id_of};
+use crate::slab::{Key, Node, Since, Slab};
 
 /// Gives each wheel a number of its own, so that a key is never mistaken for another wheel's.
-static NEXT_WHEEL: AtomicU32 = AtomicU32::new(0);
+static NEXT_WHEEL: AtomicU32 = AtomicU32::new(1);
 
 /// Timers with values of type `T`, ordered by deadline; see the [crate's page](crate) for what is promised.
 ///
-/// Deadlines and `now` are ticks: any unit, any starting point, the whole of `u64`. The wheel itself takes some 11 KiB on
-/// the heap.
+/// Deadlines and `now` are ticks: any unit, any starting point, the whole of `u64`. The wheel itself takes some 43 KiB,
+/// and 165 more from 65,536 timers on.
 pub struct Wheel<T> {
     pub(crate) slab: Slab<T>,
-    pub(crate) slots: Box<[Slot; PLACES]>,
+    /// For each slot above level 0: no timer in its list fires before this tick; [`u64::MAX`] if the list is empty.
+    pub(crate) earliest: Box<[u64; UPPER_LEVELS * SLOTS]>,
     pub(crate) occupancy: Occupancy,
     /// No pending timer is before this tick; see `geometry.rs`.
     pub(crate) cursor: u64,
     /// The greatest `now` that an advance was given.
     pub(crate) now: u64,
-    /// The slot that is being dealt out to lower levels.
-    pub(crate) opening: Option<Place>,
-    /// The number of the latest advance, from 1; it wraps around, leaving out 0.
-    pub(crate) advance: u16,
+    /// No pending timer is before this tick: an advance to an earlier one has nothing to look for.
+    pub(crate) quiet_until: u64,
+    /// The slot (above level 0) that is being dealt out to lower levels; 0 if there is none.
+    pub(crate) opening: u32,
+    /// The number of the latest advance.
+    pub(crate) advance: Since,
 }
 
 impl<T> Wheel<T> {
     /// An empty wheel whose time begins at tick `start`.
+    ///
+    /// # Panics
+    ///
+    /// If the process has made 4,294,967,294 wheels before: a further one's keys could be mistaken for theirs.
     #[must_use]
     pub fn new(start: u64) -> Wheel<T> {
         Wheel::with_capacity(start, 0)
     }
 
     /// An empty wheel whose time begins at tick `start`, with memory for `capacity` timers.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Wheel::new), or if so much memory cannot be had.
     #[must_use]
     pub fn with_capacity(start: u64, capacity: usize) -> Wheel<T> {
+        let number = NEXT_WHEEL.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |number| number.checked_add(1));
+        let number = number.ok().and_then(NonZeroU32::new).expect("a process makes fewer than 2^32 - 1 timer wheels");
         Wheel {
-            slab: Slab::with_capacity(NEXT_WHEEL.fetch_add(1, Ordering::Relaxed), capacity),
-            slots: Box::new([Slot::EMPTY; PLACES]),
+            slab: Slab::with_capacity(number, capacity),
+            earliest: Box::new([u64::MAX; UPPER_LEVELS * SLOTS]),
             occupancy: Occupancy::EMPTY,
             cursor: start,
             now: start,
-            opening: None,
-            advance: 1,
+            quiet_until: u64::MAX,
+            opening: 0,
+            advance: Since::FIRST_ADVANCE,
         }
     }
 
@@ -59,10 +74,20 @@ impl<T> Wheel<T> {
     ///
     /// # Panics
     ///
-    /// If the wheel holds `u32::MAX` timers already.
+    /// If the wheel holds 4,294,962,623 timers already.
     #[inline]
     pub fn insert(&mut self, deadline: u64, value: T) -> Key {
-        self.insert_with_slack(deadline, 0, value)
+        let place = Place::of(self.cursor, deadline);
+        // Usually there is nothing special, and few registers are needed.
+        if deadline > self.now
+            && !self.is_inside_opening(place)
+            && let Some(id) = self.slab.links.take_unused()
+        {
+            let key = self.slab.insert(id, place, deadline, Since::EXACT, value);
+            self.push_back(place, id, deadline);
+            return key;
+        }
+        self.insert_specially(deadline, 0, value)
     }
 
     /// Sets a timer that may fire up to `slack` ticks after its deadline, so that it can share a wake-up with others.
@@ -79,28 +104,52 @@ impl<T> Wheel<T> {
     ///
     /// # Panics
     ///
-    /// If the wheel holds `u32::MAX` timers already.
+    /// If the wheel holds 4,294,962,623 timers already.
     #[inline]
     pub fn insert_with_slack(&mut self, deadline: u64, slack: u64, value: T) -> Key {
-        let (tick, due_since) = self.fires_at(deadline, slack);
-        let index = self.slab.insert(tick, deadline, due_since, value);
-        self.link(index);
-        self.slab.key(index)
+        self.insert_specially(deadline, slack, value)
+    }
+
+    /// For whatever deadline and slack, memory, and state of the wheel.
+    #[cold]
+    #[inline(never)]
+    fn insert_specially(&mut self, deadline: u64, slack: u64, value: T) -> Key {
+        let (tick, since) = self.fires_at(deadline, slack);
+        let place = Place::of(self.cursor, tick);
+        let id = self.slab.links.take_unused().unwrap_or_else(|| self.slab.grow());
+        let key = self.slab.insert(id, place, tick, since, value);
+        self.put(place, id, deadline);
+        key
+    }
+
+    /// Puts a timer, its node set, where it belongs, or into the slot that is being opened if it belongs inside that.
+    fn put(&mut self, place: Place, id: Id, deadline: u64) {
+        let node = self.slab.node_mut(id);
+        let (tick, since) = (node.tick, node.since());
+        if since != Since::EXACT {
+            self.slab.set_deadline(id, deadline);
+        }
+        if self.is_inside_opening(place) {
+            self.push_opening(id);
+        } else {
+            self.push_back(place, id, tick);
+        }
     }
 
     /// Removes a timer and returns its value; `None` if the key is stale (fired, cancelled) or another wheel's.
     #[inline]
     pub fn cancel(&mut self, key: Key) -> Option<T> {
-        let index = self.slab.find(key)?;
-        self.unlink(index);
-        self.slab.remove(index)
+        let id = self.slab.find(key)?;
+        let removed = self.slab.remove(id);
+        self.unlinked(removed.place, removed.tick, removed.emptied);
+        removed.value
     }
 
     /// Gives a pending timer a new deadline, earlier or later; the key stays valid. `false` if the key is stale or another
     /// wheel's.
     ///
     /// To put it off is one store, unless the timer is the earliest of its slot: then it is moved, so that nobody wakes
-    /// for the deadline that it had.
+    /// for the deadline that it had. (So is one that is due within some 4096 ticks: there each tick has a slot of its own.)
     #[inline]
     pub fn reschedule(&mut self, key: Key, deadline: u64) -> bool {
         self.reschedule_with_slack(key, deadline, 0)
@@ -109,42 +158,56 @@ impl<T> Wheel<T> {
     /// [`reschedule`](Wheel::reschedule) with the slack of [`insert_with_slack`](Wheel::insert_with_slack).
     #[inline]
     pub fn reschedule_with_slack(&mut self, key: Key, deadline: u64, slack: u64) -> bool {
-        let Some(index) = self.slab.find(key) else { return false };
-        let (tick, due_since) = self.fires_at(deadline, slack);
-        let node = self.slab.node_mut(index);
-        let earliest = self.slots[node.place.index()].earliest;
+        let Some(id) = self.slab.find(key) else { return false };
+        let (tick, since) = self.fires_at(deadline, slack);
+        let node = self.slab.node(id);
         // What is due now must go to the end of its list; the rest may lag behind in an earlier slot.
-        if tick >= node.tick && node.tick != earliest && due_since == 0 {
-            node.tick = tick;
-            node.deadline = deadline;
-            node.due_since = 0;
+        if tick >= node.tick && since != self.advance && node.tick != self.earliest_of(node.place()) {
+            let node = self.slab.node_mut(id);
+            node.set(node.place(), tick, since);
+            if since != Since::EXACT {
+                self.slab.set_deadline(id, deadline);
+            }
         } else {
-            self.relink(index, tick, deadline, due_since);
+            let (place, tick_before) = (node.place(), node.tick);
+            let emptied = self.slab.links.unlink(id);
+            self.unlinked(place, tick_before, emptied);
+            self.set_again(id, deadline, slack);
         }
         true
     }
 
-    /// Moves a node to the end of the list for its new tick.
-    #[inline]
-    pub(crate) fn relink(&mut self, index: u32, tick: u64, deadline: u64, due_since: u16) {
-        self.unlink(index);
-        let node = self.slab.node_mut(index);
-        node.tick = tick;
-        node.deadline = deadline;
-        node.due_since = due_since;
-        self.link(index);
+    /// Puts a timer that is in no list where it belongs with its new deadline.
+    #[inline(always)]
+    pub(crate) fn set_again(&mut self, id: Id, deadline: u64, slack: u64) {
+        let place = Place::of(self.cursor, deadline);
+        if deadline > self.now && slack == 0 && !self.is_inside_opening(place) {
+            self.slab.node_mut(id).set(place, deadline, Since::EXACT);
+            self.push_back(place, id, deadline);
+        } else {
+            self.set_again_specially(id, deadline, slack);
+        }
     }
 
-    /// When a timer with this deadline fires, and the advance in which it does not, being due already.
+    #[cold]
+    #[inline(never)]
+    fn set_again_specially(&mut self, id: Id, deadline: u64, slack: u64) {
+        let (tick, since) = self.fires_at(deadline, slack);
+        let place = Place::of(self.cursor, tick);
+        self.slab.node_mut(id).set(place, tick, since);
+        self.put(place, id, deadline);
+    }
+
+    /// When a timer with this deadline fires.
     #[inline]
-    pub(crate) fn fires_at(&self, deadline: u64, slack: u64) -> (u64, u16) {
+    pub(crate) fn fires_at(&self, deadline: u64, slack: u64) -> (u64, Since) {
         if deadline <= self.now {
-            return (self.now, self.advance);
+            (self.now, self.advance)
+        } else if slack == 0 {
+            (deadline, Since::EXACT)
+        } else {
+            (roundest(deadline, deadline.saturating_add(slack)), Since::SLACK)
         }
-        if slack == 0 {
-            return (deadline, 0);
-        }
-        (roundest(deadline, deadline.saturating_add(slack)), 0)
     }
 
     /// The value of a pending timer.
@@ -158,15 +221,15 @@ impl<T> Wheel<T> {
     #[inline]
     #[must_use]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let index = self.slab.find(key)?;
-        self.slab.node_mut(index).value.as_mut()
+        let id = self.slab.find(key)?;
+        self.slab.node_mut(id).value.as_mut()
     }
 
     /// The deadline that a pending timer was last given.
     #[inline]
     #[must_use]
     pub fn deadline(&self, key: Key) -> Option<u64> {
-        Some(self.slab.node(self.slab.find(key)?).deadline)
+        Some(self.slab.deadline(self.slab.find(key)?))
     }
 
     /// Whether the key names a pending timer of this wheel.
@@ -184,8 +247,8 @@ impl<T> Wheel<T> {
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        let place = self.opening.or_else(|| self.occupancy.first())?;
-        Some(self.slots[place.index()].earliest)
+        let place = if self.opening == 0 { self.occupancy.first()? } else { Place::from_bits(self.opening) };
+        Some(self.earliest_of(place))
     }
 
     /// How many timers are pending.
@@ -263,9 +326,10 @@ impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (Key, u64, &'a T);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (index, node, value) = self.nodes.find_map(|(i, node)| Some((i, node, node.value.as_ref()?)))?;
+        let (index, value) = self.nodes.find_map(|(index, node)| Some((index, node.value.as_ref()?)))?;
         self.left -= 1;
-        Some((self.slab.key(index as u32), node.deadline, value))
+        let id = id_of(index);
+        Some((self.slab.key(id), self.slab.deadline(id), value))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

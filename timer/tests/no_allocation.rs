@@ -67,3 +67,24 @@ fn a_wheel_with_capacity_is_warm() {
         }
     });
 }
+
+/// A big wheel keeps more beside its timers than a small one.
+#[test]
+fn nothing_allocates_in_a_crowd() {
+    const CROWD: u64 = 70_000;
+    let mut wheel = Wheel::with_capacity(0, CROWD as usize);
+    assert!(wheel.capacity() >= CROWD as usize);
+    let mut keys = Vec::with_capacity(CROWD as usize);
+    measure("inserting within the capacity", || keys.extend((0..CROWD).map(|i| wheel.insert(spread(i), i))));
+    measure("cancelling and inserting", || {
+        for (i, key) in (0..).zip(&mut keys) {
+            assert!(wheel.cancel(*key).is_some());
+            *key = wheel.insert(spread(i + 2), i);
+        }
+    });
+    measure("firing all", || {
+        let mut advance = wheel.advance(u64::MAX, usize::MAX);
+        while advance.next(&mut wheel).is_some() {}
+        assert!(wheel.is_empty());
+    });
+}

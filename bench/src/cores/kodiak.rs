@@ -78,7 +78,8 @@ impl Kodiak {
                     node.disk_bytes += write.entries.size_bytes();
                     node.disk.push(write.entries);
                     if node.disk_bytes > KEPT_BYTES {
-                        (node.disk, node.disk_bytes) = (Vec::new(), 0);
+                        node.disk.clear();
+                        node.disk_bytes = 0;
                     }
                     node.core.handle_done(self.now, Done::Written { sequence: write.sequence });
                 }

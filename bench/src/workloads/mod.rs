@@ -6,6 +6,7 @@ mod clock;
 pub(crate) mod core;
 mod echo;
 mod frozen;
+mod groups;
 mod idle;
 mod served;
 pub(crate) mod timers;
@@ -29,12 +30,15 @@ const ALL: &[(&str, Workload)] = &[
     ("channel", channel::run),
     ("clock", clock::run),
     ("core", core::run),
+    ("groups", groups::run),
     ("frozen", frozen::run),
 ];
 
 /// An error before the first of them has run for minutes.
 pub(crate) fn check(names: &[&str]) -> io::Result<()> {
-    let known = |name: &&str| ["all", "timers-10m"].contains(name) || ALL.iter().any(|(workload, _)| workload == name);
+    let known = |name: &&str| {
+        ["all", "timers-10m", "timers-counts"].contains(name) || ALL.iter().any(|(workload, _)| workload == name)
+    };
     if names.is_empty() || !names.iter().all(known) { Err(usage()) } else { Ok(()) }
 }
 
@@ -42,6 +46,10 @@ pub(crate) fn check(names: &[&str]) -> io::Result<()> {
 pub(crate) fn run(name: &str, plan: &Plan) -> io::Result<()> {
     if name == "timers-10m" {
         return timers::run_large(plan); // minutes and gigabytes: only when asked for
+    }
+    if name == "timers-counts" {
+        timers::run_counts();
+        return Ok(());
     }
     let mut chosen = ALL.iter().filter(|(workload, _)| *workload == name || name == "all");
     chosen.try_for_each(|(_, run)| run(plan))

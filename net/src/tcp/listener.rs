@@ -101,6 +101,7 @@ impl TcpListener {
     /// [`AcceptError::Shed`] when no descriptor was free and a connection was turned away: go on.
     /// [`AcceptError::Exhausted`] and [`AcceptError::Failed`]: pause. Connections that died while they waited
     /// are passed over without an error.
+    #[inline]
     pub fn accept(&self) -> Result<Option<(TcpStream, SocketAddr)>, AcceptError> {
         self.reserve.accept(
             || accept_tcp(self.io.as_fd()).map(|(socket, peer)| (TcpStream::from_nonblocking(socket), peer)),

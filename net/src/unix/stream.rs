@@ -16,7 +16,7 @@ use crate::plumbing::{read_and_write, source_and_conversions};
 
 /// A Unix stream connection, non-blocking.
 ///
-/// Reads and writes as [`TcpStream`](crate::TcpStream) does. 32 bytes.
+/// Reads and writes as [`TcpStream`](crate::TcpStream) does. 16 bytes.
 ///
 /// ```
 /// use kodiak_net::{TryRead, UnixStream};

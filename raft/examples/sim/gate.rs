@@ -1,5 +1,5 @@
-//! The mutation gate: for every rule a fault that breaks it, and how many seeds it took to see that. Three that seeds
-//! cannot show, or show too rarely, are left to tests of the core, which `cargo test --features mutants` tries with the fault.
+//! The mutation gate: for every rule a fault that breaks it, and how many seeds it took to see that. What seeds
+//! cannot show is left to tests of the core, which `cargo test --features mutants` tries with the fault.
 
 use std::process::ExitCode;
 

@@ -83,7 +83,7 @@ impl Core {
         let entries = Entries::from(entries);
         match purpose {
             Purpose::Send { to } => self.send_fetched(to, id, entries),
-            Purpose::Last => self.log.restore_last(&entries),
+            Purpose::Last => self.log.restore_last(entries),
             Purpose::Apply => {
                 self.log.hand_out(&entries);
                 self.actions.push_back(Action::Apply(entries));

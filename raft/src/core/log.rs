@@ -76,7 +76,7 @@ impl Log {
             return wrong(format!("the log is of term {}, beyond {:?}", saved.terms.last_term(), saved.hard_state));
         }
         let mut tail = Tail::default();
-        tail.push(&Entries::from(saved.tail));
+        tail.push(saved.tail.into());
         Ok(Log {
             terms: saved.terms,
             tail,
@@ -232,7 +232,7 @@ impl Log {
                 self.has_configuration_news = true;
             }
         }
-        self.tail.push(entries);
+        self.tail.push(entries.clone());
     }
 
     /// Removes `from` and all that follow; the configuration before them is in force again.
@@ -343,7 +343,7 @@ impl Log {
     }
 
     /// Brings back the last entry after a start with an empty tail.
-    pub(super) fn restore_last(&mut self, last: &Entries) {
+    pub(super) fn restore_last(&mut self, last: Entries) {
         if self.tail.is_empty() && last.last().is_some_and(|entry| entry.index == self.last_index()) {
             self.tail.push(last);
         }

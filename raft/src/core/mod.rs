@@ -38,7 +38,7 @@
 //! while let Some(action) = core.poll() {
 //!     match action {
 //!         Action::Write(write) => core.handle_done(now, Done::Written { sequence: write.sequence }),
-//!         Action::Apply(entries) => applied.extend(entries),
+//!         Action::Apply(entries) => applied.extend(entries.iter().cloned()),
 //!         _ => {}
 //!     }
 //! }

@@ -129,7 +129,7 @@ impl Core {
         let State::Leader(leading) = &mut self.state else { unreachable!("only a leader makes entries") };
         leading.uncommitted_bytes += entries.size_bytes();
         self.log.append(&entries);
-        self.writes.append(&entries);
+        self.writes.append(entries);
     }
 
     /// Sends what each follower may have and does not: entries, a new round, a commit index.
@@ -244,6 +244,9 @@ impl Core {
     /// Commits what a quorum has on disk, if it is of the leader's own term: an older entry, even on a majority, may
     /// still be replaced (figure 3.7); it is committed with the first of ours that follows it.
     pub(super) fn advance_commit(&mut self) {
+        if self.log.commit() == self.log.last_index() {
+            return; // As when the last of three acknowledges what two have committed.
+        }
         let agreed = self.agreed_match();
         let State::Leader(leading) = &mut self.state else { return };
         let (durable, commit) = (self.log.durable(), self.log.commit());

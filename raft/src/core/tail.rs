@@ -11,8 +11,8 @@
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
-use std::mem;
 use std::ops::Range;
+use std::{iter, mem};
 
 use crate::types::{Entries, Entry, Index, Run};
 
@@ -73,17 +73,23 @@ impl Tail {
 
     /// Entries from `from` to `to`, both of which must be here: as many as fit `limit_bytes`, but at least one.
     pub(super) fn entries(&self, from: Index, to: Index, limit_bytes: usize) -> Entries {
+        if let Some((first, run)) = self.runs.back()
+            && (*first, first.0 + run.len() as u64) == (from, to.0 + 1)
+            && run.size_bytes() <= limit_bytes
+        {
+            return run.clone().into(); // What was proposed last, as it mostly is.
+        }
         let mut left_bytes = limit_bytes;
         let (mut is_first, mut is_full) = (true, false);
         Entries::of_runs(self.parts(from, to).map_while(|(run, range)| {
             if is_full {
                 return None;
             }
-            let part = run.slice(range);
-            let fitting = part.fitting(left_bytes).max(usize::from(mem::take(&mut is_first)));
-            left_bytes = left_bytes.saturating_sub(part.bytes_of(0..fitting));
-            is_full = fitting < part.len();
-            (fitting > 0).then(|| part.slice(0..fitting))
+            let fitting = run.fitting(range.clone(), left_bytes).max(usize::from(mem::take(&mut is_first)));
+            is_full = fitting < range.len();
+            let part = (fitting > 0).then(|| run.slice(range.start..range.start + fitting))?;
+            left_bytes = left_bytes.saturating_sub(part.size_bytes());
+            Some(part)
         }))
     }
 
@@ -93,14 +99,16 @@ impl Tail {
     }
 
     /// Adds what follows. A part of a block of which it is not nearly all moves to a block of its own.
-    pub(super) fn push(&mut self, entries: &Entries) {
-        for run in entries.runs() {
-            let is_whole = run.spare_bytes() <= run.size_bytes() / 8;
-            self.push_run(if is_whole { run.clone() } else { run.detached() });
+    pub(super) fn push(&mut self, entries: Entries) {
+        match entries.into_run() {
+            Ok(run) => self.push_run(run),
+            Err(entries) => entries.runs().iter().for_each(|run| self.push_run(run.clone())),
         }
     }
 
     fn push_run(&mut self, run: Run) {
+        let is_whole = run.spare_bytes() <= run.size_bytes() / 8;
+        let run = if is_whole { run } else { run.detached() };
         let (first, last) = (run.first().index, run.last().index);
         if let Some(before) = self.last() {
             assert!(first == before.index.next(), "entry {first} does not follow entry {}", before.index);
@@ -170,7 +178,7 @@ impl Tail {
     pub(super) fn take(&mut self) -> Entries {
         self.bytes = 0;
         self.spare_bytes = 0;
-        Entries::of_runs(self.runs.drain(..).map(|(_, run)| run))
+        Entries::of_runs(iter::from_fn(|| self.runs.pop_front()).map(|(_, run)| run))
     }
 }
 
@@ -256,7 +264,7 @@ mod tests {
 
     impl Pair {
         fn push(&mut self, entries: &Entries) {
-            self.tail.push(entries);
+            self.tail.push(entries.clone());
             self.model.extend(entries.iter().cloned());
             self.last = entries.last().unwrap().index.0;
         }
@@ -317,7 +325,7 @@ mod tests {
                 assert_eq!(tail.get(Index(index)), model.iter().find(|entry| entry.index.0 == index));
             }
             let mut whole = Tail::default();
-            whole.push(&model.clone().into());
+            whole.push(model.clone().into());
             assert_eq!((tail, hash_of(tail)), (&whole, hash_of(&whole)), "equal, however they came");
             for from in 0..model.len() {
                 for to in from..model.len() {
@@ -327,21 +335,21 @@ mod tests {
                         let entries = tail.entries(first, last, limit_bytes);
                         let expected = fitting(wanted, limit_bytes);
                         assert_eq!(entries.iter().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
-                        check_entries(&entries, expected);
+                        check_entries(entries, expected);
                     }
                 }
             }
         }
     }
 
-    fn check_entries(entries: &Entries, expected: &[Entry]) {
+    fn check_entries(entries: Entries, expected: &[Entry]) {
         let one_block = Entries::from(expected.to_vec());
-        assert_eq!((entries, hash_of(entries)), (&one_block, hash_of(&one_block)));
+        assert_eq!((&entries, hash_of(&entries)), (&one_block, hash_of(&one_block)));
         assert_eq!((entries.len(), entries.iter().len()), (expected.len(), expected.len()));
         assert_eq!((entries.first(), entries.last()), (expected.first(), expected.last()));
         assert_eq!(entries.size_bytes(), bytes_of(expected));
         for count in 0..=expected.len() {
-            assert_eq!(entries.after_first(count), expected[count..].to_vec().into());
+            assert_eq!(entries.clone().after_first(count), expected[count..].to_vec().into());
         }
     }
 
@@ -365,7 +373,7 @@ mod tests {
     fn a_part_shares_its_block_and_what_is_left_of_an_old_block_does_not_keep_it() {
         let block = following(0, &[68; 8], 1);
         let mut tail = Tail::default();
-        tail.push(&block);
+        tail.push(block.clone());
         let same = |tail: &Tail, index| {
             let here = std::ptr::from_ref(tail.get(Index(index)).unwrap());
             here == std::ptr::from_ref(block.iter().nth(index as usize - 1).unwrap())
@@ -376,7 +384,7 @@ mod tests {
         tail.trim(400, Index(8));
         assert!(!same(&tail, 5), "400 bytes are more than a quarter of 400");
         let mut follower = Tail::default();
-        follower.push(&block.after_first(6));
+        follower.push(block.clone().after_first(6));
         assert!(!same(&follower, 7), "two of eight entries are not nearly all of them");
     }
 }

@@ -80,7 +80,7 @@ impl Writes {
     }
 
     /// Puts entries into the draft.
-    pub(super) fn append(&mut self, entries: &Entries) {
+    pub(super) fn append(&mut self, entries: Entries) {
         self.draft.entries.push(entries);
     }
 
@@ -197,8 +197,8 @@ mod tests {
         assert_eq!(writes.issue(Time(1), Index(0)), None);
         let hard_state = HardState { term: Term(1), vote: Some(NodeId(1)) };
         assert_eq!(writes.set_hard_state(hard_state), 1);
-        writes.append(&vec![entry(1, 1)].into());
-        writes.append(&vec![entry(2, 1)].into());
+        writes.append(vec![entry(1, 1)].into());
+        writes.append(vec![entry(2, 1)].into());
         let write = writes.issue(Time(1), Index(2)).unwrap();
         assert_eq!((write.sequence, write.hard_state, write.entries.len()), (1, Some(hard_state), 2));
         assert!(!writes.is_hard_state_durable());
@@ -210,10 +210,10 @@ mod tests {
     #[test]
     fn a_late_completion_does_not_vouch_for_entries_that_replaced_those_it_wrote() {
         let mut writes = Writes::default();
-        writes.append(&(1..=6).map(|index| entry(index, 1)).collect());
+        writes.append((1..=6).map(|index| entry(index, 1)).collect());
         writes.issue(Time(1), Index(6)).unwrap();
         writes.truncate_from(Index(5));
-        writes.append(&vec![entry(5, 2), entry(6, 2)].into());
+        writes.append(vec![entry(5, 2), entry(6, 2)].into());
         let second = writes.issue(Time(2), Index(6)).unwrap();
         assert_eq!(second.truncate_from, Some(Index(5)));
         assert_eq!(writes.finish(1), Some(Index(4)));
@@ -223,14 +223,14 @@ mod tests {
     #[test]
     fn truncation_within_the_draft_needs_no_truncation_on_disk() {
         let mut writes = Writes::default();
-        writes.append(&vec![entry(1, 1), entry(2, 1), entry(3, 1)].into());
+        writes.append(vec![entry(1, 1), entry(2, 1), entry(3, 1)].into());
         writes.truncate_from(Index(2));
-        writes.append(&vec![entry(2, 2)].into());
+        writes.append(vec![entry(2, 2)].into());
         let write = writes.issue(Time(1), Index(2)).unwrap();
         assert_eq!((write.truncate_from, write.entries), (None, vec![entry(1, 1), entry(2, 2)].into()));
-        writes.append(&vec![entry(3, 2)].into());
+        writes.append(vec![entry(3, 2)].into());
         writes.truncate_from(Index(2));
-        writes.append(&vec![entry(2, 3)].into());
+        writes.append(vec![entry(2, 3)].into());
         let write = writes.issue(Time(1), Index(2)).unwrap();
         assert_eq!((write.truncate_from, write.entries), (Some(Index(2)), entry(2, 3).into()));
     }

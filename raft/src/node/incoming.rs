@@ -36,6 +36,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 struct Link {
     stream: TcpStream,
     address: SocketAddr,
+    /// How many came before it.
+    number: u64,
     /// Who it is, once that is known.
     node: Option<NodeId>,
     /// What has been read and does not make a frame yet.
@@ -65,6 +67,7 @@ pub(super) struct Incoming {
     links_max: usize,
     /// What nodes were last turned away for, so that it is told once and not twice a second.
     told: BTreeMap<NodeId, String>,
+    links_ever: u64,
     chunk: Box<[u8]>,
 }
 
@@ -81,6 +84,7 @@ impl Incoming {
             links: Slab::new(),
             links_max: options.incoming_links,
             told: BTreeMap::new(),
+            links_ever: 0,
             chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
         })
     }
@@ -137,8 +141,9 @@ impl Incoming {
         T: Copy + From<Token>,
     {
         if self.links.len() >= self.links_max {
-            return Err(format!("{} links are open (Options::incoming_links)", self.links_max));
+            self.make_room(event_loop)?;
         }
+        self.links_ever += 1;
         let entry = self.links.vacant_entry();
         let token = T::from(Token(Kind::Incoming(entry.key() as u32)));
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
@@ -146,11 +151,31 @@ impl Incoming {
         entry.insert(Link {
             stream,
             address,
+            number: self.links_ever,
             node: None,
             input: BytesMut::new(),
             outbox: Outbox::new(0),
             greeting_timer: event_loop.timeout(token, GREETING_TIMEOUT).ok(),
         });
+        Ok(())
+    }
+
+    /// Ends the link that has been silent for the longest time about who it is: strangers that say nothing must not keep members out.
+    /// A member says it at once.
+    fn make_room<T, M>(&mut self, event_loop: &mut EventLoop<T, M>) -> Result<(), String>
+    where
+        T: Copy + From<Token>,
+    {
+        let strangers = self.links.iter().filter(|(_, link)| link.node.is_none());
+        let Some((oldest, _)) = strangers.min_by_key(|(_, link)| link.number) else {
+            return Err(format!("{} links of known nodes are open (Options::incoming_links)", self.links_max));
+        };
+        self.close(
+            event_loop,
+            oldest,
+            "no handshake yet, and its place was needed (Options::incoming_links)",
+            &mut Vec::new(),
+        );
         Ok(())
     }
 

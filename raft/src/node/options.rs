@@ -53,7 +53,8 @@ pub struct Options {
     pub log: LogOptions,
     /// What may wait to be sent to one peer, in bytes; beyond it the link is given up and made anew. Default 64 MiB.
     pub link_buffer_bytes: usize,
-    /// Links that other nodes may hold to this one at a time, those that have not said who they are included. Default 64.
+    /// Links that other nodes may hold to this one at a time, those that have not said who they are included: if
+    /// there is no place left, the oldest of these gives way to a new one. Default 64.
     pub incoming_links: usize,
     /// Calls through a [`Handle`](super::Handle) that may wait for the loop. Default 4096.
     pub handle_calls: usize,

@@ -247,14 +247,14 @@ impl Replica {
             Action::Write(write) => Some(Effect::Storage(Job::Write(write))),
             Action::Fetch(fetch) => Some(Effect::Storage(Job::Fetch(fetch))),
             Action::Apply(entries) => Some(self.apply(entries)),
-            Action::Restore(meta) => Some(self.restore(meta)),
+            Action::Restore(meta) => Some(self.restore(*meta)),
             Action::Compact { first } => Some(Effect::Storage(Job::Compact { first })),
             Action::ReadChunk { id, index, offset, limit_bytes } => {
                 Some(Effect::Storage(Job::ReadChunk { id, index, offset, limit_bytes }))
             }
-            Action::WriteChunk { id, meta, chunk } => Some(Effect::Storage(Job::WriteChunk { id, meta, chunk })),
+            Action::WriteChunk { id, meta, chunk } => Some(Effect::Storage(Job::WriteChunk { id, meta: *meta, chunk })),
             Action::InstallSnapshot { meta, sequence } => {
-                Some(Effect::Storage(Job::InstallSnapshot { meta, sequence }))
+                Some(Effect::Storage(Job::InstallSnapshot { meta: *meta, sequence }))
             }
             Action::ReadReady { id, index } => {
                 self.read_ready(id, index);

@@ -233,7 +233,7 @@ impl Replica {
     }
 
     /// The state machine has applied everything up to `index`. `outcomes` holds what became of each *proposal*
-    /// ([`Payload::is_proposal`]) among the entries since the last call, in order, as [`Sessions::apply`](super::Sessions)
+    /// ([`Payload::is_proposal`](crate::types::Payload::is_proposal)) among the entries since the last call, in order, as [`Sessions::apply`](super::Sessions)
     /// says it; it is emptied, and its memory is the caller's to use again.
     ///
     /// # Errors

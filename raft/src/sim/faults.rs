@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::checks::Verdict;
 use super::disk::BadCall;
 use super::happening::Happening;
 use super::harms::Harm;
@@ -11,9 +12,9 @@ use super::world::World;
 
 impl World {
     /// One of the faults of this run, and the time of the next.
-    pub(super) fn fault(&mut self) {
+    pub(super) fn fault(&mut self) -> Verdict {
         if self.calm || self.plan.faults.is_empty() {
-            return;
+            return Ok(());
         }
         let pause = self.random.duration(self.plan.fault_interval);
         self.after(pause, Happening::Fault);
@@ -30,6 +31,7 @@ impl World {
                 self.comes_late(node);
                 self.after(self.plan.election_timeout.1 * 2 + down, Happening::Heal);
             }
+            FaultKind::Alone => return self.is_alone(node),
             FaultKind::BreakLink => {
                 let other = self.random.below(self.plan.nodes as u64) as usize;
                 if other != node {
@@ -63,6 +65,21 @@ impl World {
                 self.processes[node].clock.wall_offset = 1_600_000_000_000 + self.random.below(1 << 38)
             }
         }
+        Ok(())
+    }
+
+    /// A node is alone for some elections, and is asked for many writes at first: if it led, its log grows beyond what the others
+    /// will have.
+    fn is_alone(&mut self, node: usize) -> Verdict {
+        for other in (0..self.plan.nodes).filter(|&other| other != node) {
+            self.network.set_cut(node, other, true);
+            self.network.set_cut(other, node, true);
+        }
+        let elections = self.random.pick(&[3, 6, 12]);
+        self.after(self.plan.election_timeout.1 * elections, Happening::Heal);
+        self.harm(Harm::Alone);
+        let writes = self.random.between(1, 12);
+        (0..writes).try_for_each(|_| self.unasked_write(node))
     }
 
     /// Half of the time a node that takes itself for the leader: what happens to leaders matters most.

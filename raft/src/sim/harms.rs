@@ -18,6 +18,7 @@ harms! {
     Deaf = "network: a node hears nothing",
     Mute = "network: a node is not heard",
     Late = "network: a node is not heard, and hears late",
+    Alone = "network: a node is alone, with many writes",
     Cut = "message lost: its way is cut",
     Lost = "message lost by chance",
     Repeated = "message repeated",

@@ -26,7 +26,7 @@ impl World {
         match message {
             PeerMessage::Raft(mut message) => {
                 if let Some(running) = &self.processes[node].running {
-                    self.checks.sent(node, &message, running.replica.core().terms())?;
+                    self.checks.sent(node, &message, running.replica.core())?;
                 }
                 if let (Some(Mutant::RefusalCountsAsVote), Body::Vote { granted }) = (self.mutant, &mut message.body) {
                     *granted = true;

@@ -91,17 +91,6 @@ impl Mutant {
     #[must_use]
     pub fn unit_test(&self) -> Option<&'static str> {
         match self {
-            // Takes a late answer to an earlier round, a leader deposed by then that still believes in itself, and a write
-            // at its successor before the read.
-            #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::StaleReadRound) => {
-                Some("a_late_answer_to_an_earlier_round_does_not_count")
-            }
-            // Takes a minority's log that reaches further than the snapshot it is sent.
-            #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::KeepSuffixAtInstall) => {
-                Some("a_conflicting_suffix_is_discarded_when_a_snapshot_is_installed")
-            }
             // Takes two changes of members within a lease, and a quorum of the third configuration that has promised nothing.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::LeaseSurvivesConfiguration) => {

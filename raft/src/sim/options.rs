@@ -110,6 +110,8 @@ pub(super) enum FaultKind {
     /// A node is not heard, and what it hears comes late: the others may have chosen another leader before it hears the last
     /// answers to what it said.
     Late,
+    /// A node is alone for long, and clients who do not know it ask it for many writes.
+    Alone,
     /// Connections break; nothing else.
     BreakLink,
     /// A process dies; what it wrote stays in the kernel's memory.
@@ -138,11 +140,12 @@ pub(super) enum FaultKind {
     ClockJump,
 }
 
-const ALL_FAULTS: [FaultKind; 17] = [
+const ALL_FAULTS: [FaultKind; 18] = [
     FaultKind::Partition,
     FaultKind::CutLinks,
     FaultKind::Deaf,
     FaultKind::Late,
+    FaultKind::Alone,
     FaultKind::BreakLink,
     FaultKind::Kill,
     FaultKind::PowerLoss,

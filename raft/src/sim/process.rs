@@ -46,7 +46,7 @@ pub(super) struct Running {
     pub(super) taken: VecDeque<Job>,
     /// The storage thread has something to do, or is about to look.
     pub(super) is_storage_busy: bool,
-    /// A snapshot is being written, a slice at a time.
+    /// A snapshot is being written, or a segment's file made ready, a slice at a time.
     pub(super) is_taking: bool,
     /// What the state machine's thread has not done.
     pub(super) to_apply: VecDeque<Effect>,

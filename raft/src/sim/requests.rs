@@ -33,6 +33,16 @@ impl World {
         self.ask(client, node, kind)
     }
 
+    /// Some client asks this node for a write, however much it has under way.
+    pub(super) fn unasked_write(&mut self, node: usize) -> Verdict {
+        if !self.processes[node].is_awake() {
+            return Ok(());
+        }
+        let client = self.random.below(self.plan.clients as u64) as usize;
+        let (key, id) = (self.random.below(self.plan.keys) as u8, self.clients.next_command());
+        self.ask(client, node, OperationKind::Write(Command::Set { key, id }))
+    }
+
     fn draw_read(&mut self) -> OperationKind {
         let key = self.random.below(self.plan.keys) as u8;
         let floor = self.checks.last_change(key);

@@ -192,6 +192,9 @@ impl World {
         match what {
             Happening::Datagram { to, message } => {
                 let from = message.from;
+                if let Some(running) = &self.processes[to].running {
+                    self.checks.hears(to, running.replica.core(), &message);
+                }
                 let stale = self.stale_clock(to);
                 self.input(to, |running, now| {
                     running.replica.handle_message(stale.unwrap_or(now), from, PeerMessage::Raft(message));
@@ -251,10 +254,7 @@ impl World {
                 Ok(())
             }
             Happening::Client { client } => self.client(client),
-            Happening::Fault => {
-                self.fault();
-                Ok(())
-            }
+            Happening::Fault => self.fault(),
             Happening::RoomOnDisk { node } => {
                 self.processes[node].disk.set_full(false);
                 Ok(())

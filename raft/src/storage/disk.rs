@@ -72,6 +72,22 @@ pub trait DiskFile {
     /// Whatever the system says; any part of `bytes` may have been written.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
+    /// Writes zeros over bytes `from..to` of a file that was made with [`Disk::create`], so that it has its blocks before it is
+    /// needed. Durable only after [`sync`](Self::sync).
+    ///
+    /// # Errors
+    /// Whatever the system says; any part may have been written.
+    fn fill(&mut self, from: u64, to: u64) -> io::Result<()> {
+        let zeros = [0; 4096];
+        let mut at = from;
+        while at < to {
+            let bytes = (to - at).min(zeros.len() as u64);
+            self.write_at(&zeros[..usize::try_from(bytes).expect("at most 4096")], at)?;
+            at += bytes;
+        }
+        Ok(())
+    }
+
     /// Makes all bytes written so far durable (`fdatasync`).
     ///
     /// # Errors

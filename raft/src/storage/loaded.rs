@@ -23,12 +23,7 @@ pub(super) struct Loaded {
 impl Loaded {
     pub(super) fn load<D: Disk>(disk: &mut D, number: u64) -> Result<Loaded, StorageError> {
         let name = segment::name(number);
-        let file = disk.open(&name).map_err(|error| StorageError::io("open", &name, &error))?;
-        let length = file.len().map_err(|error| StorageError::io("measure", &name, &error))?;
-        let mut bytes = vec![0; usize::try_from(length).expect("a file that fits the address space")];
-        let read = file.read_at(&mut bytes, 0).map_err(|error| StorageError::io("read", &name, &error))?;
-        bytes.truncate(read);
-        let bytes = Bytes::from(bytes);
+        let bytes = Bytes::from(read_file(disk, &name)?);
         let frame = frame::parse(&bytes).map_err(|misfit| refusal(&name, 0, misfit))?;
         let body = bytes.slice(HEADER_BYTES..HEADER_BYTES + frame.body_bytes);
         let corrupt = |what: &str| StorageError::corrupt(&name, 0, what);
@@ -44,7 +39,6 @@ impl Loaded {
         Ok(Loaded { number, name, bytes, opening, header, checksum, start })
     }
 
-    /// The walk over the frames after the opening.
     /// The file's length.
     pub(super) fn capacity_bytes(&self) -> u64 {
         self.bytes.len() as u64
@@ -61,10 +55,21 @@ impl Loaded {
         body::get_step(body).map_err(|error| StorageError::corrupt(&self.name, offset as u64, error.to_string()))
     }
 
+    /// The walk over the frames after the opening.
     pub(super) fn walk(&self) -> Walk<'_> {
         let Header { group, sequence, synced, .. } = self.header;
         Walk { segment: self, offset: self.start, chain: Chain { group, sequence, checksum: self.checksum, synced } }
     }
+}
+
+/// All of a file.
+pub(super) fn read_file<D: Disk>(disk: &mut D, name: &str) -> Result<Vec<u8>, StorageError> {
+    let file = disk.open(name).map_err(|error| StorageError::io("open", name, &error))?;
+    let length = file.len().map_err(|error| StorageError::io("measure", name, &error))?;
+    let mut bytes = vec![0; usize::try_from(length).expect("a file that fits the address space")];
+    let read = file.read_at(&mut bytes, 0).map_err(|error| StorageError::io("read", name, &error))?;
+    bytes.truncate(read);
+    Ok(bytes)
 }
 
 /// The error for a frame that had to fit.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::ahead::Ahead;
 use super::body::{self, Opening};
 use super::contents::Contents;
 use super::frame::{self, Kind, MAX_FRAME_BYTES};
@@ -78,6 +79,8 @@ pub struct Log<D: Disk> {
     /// The segment with which the log begins, or began before it was compacted.
     origin: u64,
     active: Active<D::File>,
+    /// The file of the next segment.
+    ahead: Ahead<D::File>,
     chain: Chain,
     /// The last frame that holds more than a mark.
     last_step: u64,
@@ -197,6 +200,7 @@ impl<D: Disk> Log<D> {
             shelf,
             origin,
             active,
+            ahead: Ahead::Missing,
             last_step: chain.sequence,
             marked: chain.sequence,
             chain,
@@ -281,6 +285,22 @@ impl<D: Disk> Log<D> {
         self.poison_on_error(result)
     }
 
+    /// Once the segment is half full, makes the file for the next one, a piece at each call, so that a write which finds the
+    /// segment full need not wait for that. `true` if it should be called again soon; a call takes about as long as a sync of
+    /// a megabyte.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned. A disk that has no room for the file is no
+    /// error yet.
+    pub fn prepare(&mut self) -> Result<bool, StorageError> {
+        self.check_poison()?;
+        if self.end_bytes() < self.active.capacity_bytes / 2 {
+            return Ok(false);
+        }
+        let result = self.ahead.step(&mut self.disk, &mut self.spares, self.active.number + 1);
+        self.poison_on_error(result)
+    }
+
     /// Reads entries `fetch.from..=fetch.to`, as many as fit `fetch.limit_bytes`, though at least one; those that the log
     /// does not hold are left out, so there may be none. Entries share memory, in pieces of some 64 KiB.
     ///
@@ -321,6 +341,8 @@ impl<D: Disk> Log<D> {
         self.finish_segment()?;
         let void = self.contents.begin_after(meta);
         self.begin_segment(self.active.number + 1, 0)?;
+        // What it takes the place of may go only once its name is durable.
+        self.sync_directory()?;
         self.reader.forget();
         for segment in &void {
             self.spares.retire(&mut self.disk, segment)?;
@@ -340,7 +362,11 @@ impl<D: Disk> Log<D> {
     fn begin_segment(&mut self, origin: u64, frame_bytes: usize) -> Result<(), StorageError> {
         let number = self.active.number + 1;
         let mut opening = opening(number, origin, &self.identity, &self.founding, &self.contents);
-        let room = self.spares.room(opening.frame_bytes() + frame_bytes);
+        let needed_bytes = opening.frame_bytes() + frame_bytes;
+        let room = match self.ahead.take(&mut self.disk, number, needed_bytes)? {
+            Some(room) => room,
+            None => self.spares.room(needed_bytes),
+        };
         opening.is_recycled = room.is_recycled();
         let capacity_bytes = room.capacity_bytes;
         let tag = self.chain.open_segment(&mut self.buffer, &opening, 0);

@@ -11,6 +11,7 @@
 //!
 //! Every call here may block on the disk. They belong on a storage thread.
 
+mod ahead;
 mod body;
 pub mod codec;
 mod compaction;

@@ -160,6 +160,17 @@ impl DiskFile for RealFile {
         Ok(())
     }
 
+    fn fill(&mut self, from: u64, to: u64) -> io::Result<()> {
+        let mut at = from;
+        while at < to {
+            let bytes = (to - at).min(ZERO_AHEAD_BYTES as u64);
+            self.file.write_all_at(&ZEROS[..usize::try_from(bytes).expect("at most a megabyte")], at)?;
+            at += bytes;
+        }
+        self.zeroed_to = self.zeroed_to.max(to);
+        Ok(())
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()
     }

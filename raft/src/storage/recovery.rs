@@ -14,9 +14,12 @@
 //! written. They are therefore written to a new segment, which has its name only once it is synced; a crash on the way
 //! leaves everything as it was. Always beginning a new segment also means that no byte is written twice in one life of a file.
 //!
+//! The last segment may still have the name that its file was made ready under; then it gets its own first.
+//!
 //! Which segments are the log's: those up to the last without a gap in their numbers, from the one on that the last
 //! one's opening names as the origin. What is before is on its way out, because a snapshot includes it.
 
+use super::ahead;
 use super::loaded::{Loaded, find_end};
 use super::log::{Log, Parts, Recovered, TornTail};
 use super::replay::Replay;
@@ -30,14 +33,18 @@ use crate::types::{Index, SnapshotMeta};
 pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Log<D>, Recovered), StorageError> {
     let Some(file) = what_is_there(&mut disk)? else { return Err(StorageError::NoLog) };
     make_names_durable(&mut disk)?;
-    let numbers = segment::list(&mut disk)?;
+    let mut numbers = segment::list(&mut disk)?;
     let Some(&last_number) = numbers.last() else {
         return Err(StorageError::corrupt(&file, 0, "the log that this snapshot belongs to is missing"));
     };
     segment::remove_unfinished(&mut disk)?;
     let found = Found::search(&mut disk)?;
     let mut spares = Spares::find(&mut disk, &options)?;
-    let last = Loaded::load(&mut disk, last_number)?;
+    let mut last = Loaded::load(&mut disk, last_number)?;
+    if ahead::adopt(&mut disk, &last)? {
+        last = Loaded::load(&mut disk, last_number + 1)?;
+        numbers.push(last.number);
+    }
     let first_number = first_of(&numbers, &last);
     let (mut replay, last) = replay_settled(&mut disk, &options, first_number, last, &found)?;
     let end = find_end(&last)?;

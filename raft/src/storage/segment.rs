@@ -15,6 +15,14 @@ pub(super) fn temporary_name(number: u64) -> String {
     format!("{number:016x}.new")
 }
 
+/// What the name of a file ends with that awaits its segment.
+pub(super) const AHEAD: &str = ".next";
+
+/// The name of the file that is made ready for a segment to come.
+pub(super) fn ahead_name(number: u64) -> String {
+    format!("{number:016x}{AHEAD}")
+}
+
 pub(super) fn number_of(name: &str, suffix: &str) -> Option<u64> {
     let digits = name.strip_suffix(suffix)?;
     let number = u64::from_str_radix(digits, 16).ok()?;
@@ -29,7 +37,8 @@ pub(super) fn list<D: Disk>(disk: &mut D) -> Result<Vec<u64>, StorageError> {
     Ok(numbers)
 }
 
-/// Removes segments whose making a crash has cut short. They hold nothing that is not elsewhere.
+/// Removes segments whose making a crash has cut short. They hold nothing that is not elsewhere. (What was made ready for a segment
+/// to come is another matter: [`super::ahead::adopt`].)
 pub(super) fn remove_unfinished<D: Disk>(disk: &mut D) -> Result<(), StorageError> {
     let names = disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
     for name in names.iter().filter(|name| number_of(name, ".new").is_some()) {

@@ -29,9 +29,20 @@ pub(super) struct Spares {
 
 /// The file that a new segment will have.
 #[derive(Debug)]
-pub(super) struct Room {
-    spare: Option<String>,
+pub(super) struct Room<F> {
+    pub(super) source: Source<F>,
     pub(super) capacity_bytes: u64,
+}
+
+/// Where it comes from.
+#[derive(Debug)]
+pub(super) enum Source<F> {
+    /// It is still to be made.
+    Nowhere,
+    /// A spare.
+    Spare(String),
+    /// It was made ready for this segment, and has its name for that.
+    Ahead { file: F, is_recycled: bool },
 }
 
 impl Spares {
@@ -69,49 +80,60 @@ impl Spares {
     }
 
     /// Chooses the file for a segment that must hold this much.
-    pub(super) fn room(&mut self, needed_bytes: usize) -> Room {
+    pub(super) fn room<F>(&mut self, needed_bytes: usize) -> Room<F> {
         let needed_bytes = needed_bytes as u64;
         match self.files.pop_if(|spare| spare.bytes >= needed_bytes) {
-            Some(Spare { name, bytes }) => Room { spare: Some(name), capacity_bytes: bytes },
+            Some(Spare { name, bytes }) => Room { source: Source::Spare(name), capacity_bytes: bytes },
             None => {
                 let capacity_bytes = self.segment_bytes.max(needed_bytes.next_multiple_of(4096));
-                Room { spare: None, capacity_bytes }
+                Room { source: Source::Nowhere, capacity_bytes }
             }
         }
     }
 }
 
-impl Room {
+impl<F: DiskFile> Room<F> {
     /// Whether the file had another life.
     pub(super) fn is_recycled(&self) -> bool {
-        self.spare.is_some()
+        matches!(self.source, Source::Spare(_) | Source::Ahead { is_recycled: true, .. })
     }
 
     /// Makes a segment that begins with `content`. It has its name only once the content is on disk: who finds the name
-    /// finds the content. The name itself is durable on return.
-    pub(super) fn make<D: Disk>(self, disk: &mut D, number: u64, content: &[u8]) -> Result<D::File, StorageError> {
+    /// finds the content. The name itself is durable on return, or, if the file was made ready for this segment, the one that it
+    /// had for that.
+    pub(super) fn make<D: Disk<File = F>>(self, disk: &mut D, number: u64, content: &[u8]) -> Result<F, StorageError> {
         assert!(content.len() as u64 <= self.capacity_bytes, "the file was chosen for its content");
         let name = segment::name(number);
-        let temporary = segment::temporary_name(number);
-        let mut file = match &self.spare {
-            Some(spare) => take_over(disk, spare, &temporary)?,
-            None => disk
-                .create(&temporary, self.capacity_bytes)
-                .map_err(|error| StorageError::io("create", &temporary, &error))?,
+        let is_ahead = matches!(self.source, Source::Ahead { .. });
+        let (before, mut file) = match self.source {
+            Source::Ahead { file, .. } => (segment::ahead_name(number), file),
+            Source::Spare(spare) => {
+                let temporary = segment::temporary_name(number);
+                let file = take_over(disk, &spare, &temporary)?;
+                (temporary, file)
+            }
+            Source::Nowhere => {
+                let temporary = segment::temporary_name(number);
+                let file = disk
+                    .create(&temporary, self.capacity_bytes)
+                    .map_err(|error| StorageError::io("create", &temporary, &error))?;
+                (temporary, file)
+            }
         };
-        file.write_at(content, 0).map_err(|error| StorageError::io("write", &temporary, &error))?;
-        file.sync().map_err(|error| StorageError::io("sync", &temporary, &error))?;
-        disk.rename(&temporary, &name).map_err(|error| StorageError::io("rename", &temporary, &error))?;
-        disk.sync_directory().map_err(|error| StorageError::io("sync the folder of", &name, &error))?;
+        file.write_at(content, 0).map_err(|error| StorageError::io("write", &before, &error))?;
+        file.sync().map_err(|error| StorageError::io("sync", &before, &error))?;
+        disk.rename(&before, &name).map_err(|error| StorageError::io("rename", &before, &error))?;
+        if !is_ahead {
+            disk.sync_directory().map_err(|error| StorageError::io("sync the folder of", &name, &error))?;
+        }
         Ok(file)
     }
 }
 
-/// Gives a spare the name of a segment in the making, durably, before a byte of it is written. If it kept its own, an attempt
-/// that fails would leave frames with the coming segment's tag in a spare, and the next attempt at the same segment could
-/// take them for its own.
-fn take_over<D: Disk>(disk: &mut D, spare: &str, temporary: &str) -> Result<D::File, StorageError> {
-    disk.rename(spare, temporary).map_err(|error| StorageError::io("rename", spare, &error))?;
-    disk.sync_directory().map_err(|error| StorageError::io("sync the folder of", temporary, &error))?;
-    disk.open(temporary).map_err(|error| StorageError::io("open", temporary, &error))
+/// Gives a spare another name, durably, before a byte of it is written. If it kept its own, an attempt that fails would leave
+/// frames with the coming segment's tag in a spare, and the next attempt at the same segment could take them for its own.
+pub(super) fn take_over<D: Disk>(disk: &mut D, spare: &str, name: &str) -> Result<D::File, StorageError> {
+    disk.rename(spare, name).map_err(|error| StorageError::io("rename", spare, &error))?;
+    disk.sync_directory().map_err(|error| StorageError::io("sync the folder of", name, &error))?;
+    disk.open(name).map_err(|error| StorageError::io("open", name, &error))
 }

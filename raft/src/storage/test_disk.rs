@@ -44,6 +44,8 @@ struct State {
     contents: Vec<Content>,
     writes: u64,
     syncs: u64,
+    creations: u64,
+    directory_syncs: u64,
     /// How many more operations that change the disk succeed.
     left: Option<u64>,
     /// What those that fail say.
@@ -150,6 +152,12 @@ impl TestDisk {
         self.0.borrow().syncs
     }
 
+    /// How often a file was made, and the folder synced.
+    pub(super) fn changes_of_the_folder(&self) -> (u64, u64) {
+        let state = self.0.borrow();
+        (state.creations, state.directory_syncs)
+    }
+
     pub(super) fn names(&self) -> Vec<String> {
         self.0.borrow().names.keys().cloned().collect()
     }
@@ -187,6 +195,7 @@ impl Disk for TestDisk {
         if state.names.contains_key(name) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is a file {name}")));
         }
+        state.creations += 1;
         let content = state.contents.len();
         let grows = preallocate_bytes == 0;
         state.contents.push(Content { current: vec![0; preallocate_bytes as usize], durable: Vec::new(), grows });
@@ -224,6 +233,7 @@ impl Disk for TestDisk {
     fn sync_directory(&mut self) -> io::Result<()> {
         let mut state = self.0.borrow_mut();
         state.spend()?;
+        state.directory_syncs += 1;
         state.durable_names = state.names.clone();
         state.changes.clear();
         Ok(())

@@ -44,9 +44,9 @@ impl<D: Disk> Worker<D> {
     /// Only [`Job::InstallSnapshot`] keeps its place among the writes: what is before it is done before it. Each
     /// job has exactly one completion, that of [`Job::TakeSnapshot`] perhaps in a later call, and `jobs` is empty afterwards.
     ///
-    /// Then a snapshot that is being written gets one slice (256 KiB) further, so that no write waits for more than that.
-    /// Returns whether one is still being written: `run` should then be called again soon, with the jobs that have come
-    /// meanwhile or with none.
+    /// Then a snapshot that is being written gets one slice (256 KiB) further, or the next segment's file becomes a little more
+    /// ready (1 MiB), so that no write waits for more than that. Returns whether there is more to be done of this kind: `run`
+    /// should then be called again soon, with the jobs that have come meanwhile or with none.
     ///
     /// After a failure every job, of this batch and of all later ones, completes as [`Completion::Failed`]: of writes
     /// whose sync failed, nobody can know which are on disk.
@@ -66,10 +66,21 @@ impl<D: Disk> Worker<D> {
                 complete(completion);
             }
         }
+        let mut is_preparing = false;
+        if self.failed.is_none() {
+            match self.log.prepare() {
+                Ok(has_more) => is_preparing = has_more,
+                Err(error) => {
+                    complete(Completion::Failed(error.clone()));
+                    self.failed = Some(error);
+                }
+            }
+        }
         if let Some(error) = &self.failed {
             self.snapshots.fail(error, complete);
+            return false;
         }
-        self.snapshots.is_taking()
+        self.snapshots.is_taking() || is_preparing
     }
 
     /// To be called when no job has come for a while (some tenths of a second; the caller has the clock): notes in the log

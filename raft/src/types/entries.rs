@@ -77,7 +77,10 @@ impl Entries {
     }
 
     /// The entries after the first `count`.
-    pub(crate) fn after_first(&self, mut count: usize) -> Entries {
+    pub(crate) fn after_first(self, mut count: usize) -> Entries {
+        if count == 0 {
+            return self;
+        }
         let mut rest = self.runs();
         while let Some((run, others)) = rest.split_first()
             && run.len() <= count
@@ -85,7 +88,6 @@ impl Entries {
             (count, rest) = (count - run.len(), others);
         }
         match rest.split_first() {
-            Some(_) if rest.len() == self.runs().len() && count == 0 => self.clone(),
             Some((run, others)) => {
                 let cut = run.slice(count..run.len());
                 Entries::of_runs(std::iter::once(cut).chain(others.iter().cloned()))
@@ -103,6 +105,14 @@ impl Entries {
         }
     }
 
+    /// The one block in which they lie; they themselves if there is none or there are several.
+    pub(crate) fn into_run(self) -> Result<Run, Entries> {
+        match self.0 {
+            Parts::One(run) => Ok(run),
+            parts => Err(Entries(parts)),
+        }
+    }
+
     /// The entries of these runs, one after the other.
     pub(crate) fn of_runs(runs: impl IntoIterator<Item = Run>) -> Entries {
         let mut runs = runs.into_iter();
@@ -111,6 +121,12 @@ impl Entries {
             None => Entries(Parts::One(first)),
             Some(second) => Entries(Parts::Many([first, second].into_iter().chain(runs).collect())),
         }
+    }
+}
+
+impl From<Run> for Entries {
+    fn from(run: Run) -> Entries {
+        Entries(Parts::One(run))
     }
 }
 
@@ -236,10 +252,10 @@ impl Run {
         if range == (0..self.len()) { self.bytes } else { size_bytes(&self.entries()[range]) }
     }
 
-    /// How many of its first entries fit `limit_bytes`.
-    pub(crate) fn fitting(&self, limit_bytes: usize) -> usize {
+    /// How many of some of its entries, beginning with the first of them, fit `limit_bytes`.
+    pub(crate) fn fitting(&self, range: Range<usize>, limit_bytes: usize) -> usize {
         if self.bytes <= limit_bytes {
-            return self.len();
+            return range.len();
         }
         let mut left_bytes = limit_bytes;
         let fits = |entry: &&Entry| match left_bytes.checked_sub(entry.size_bytes()) {
@@ -249,7 +265,7 @@ impl Run {
             }
             None => false,
         };
-        self.entries().iter().take_while(fits).count()
+        self.entries()[range].iter().take_while(fits).count()
     }
 
     pub(crate) fn first(&self) -> &Entry {
@@ -276,6 +292,9 @@ impl Run {
 
     /// The bytes of what its block holds besides it.
     pub(crate) fn spare_bytes(&self) -> usize {
+        if self.len() == self.block.len() {
+            return 0;
+        }
         size_bytes(&self.block[..self.start as usize]) + size_bytes(&self.block[self.end as usize..])
     }
 

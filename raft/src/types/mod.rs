@@ -15,7 +15,7 @@ mod time;
 pub use change::{ChangeError, MemberChange};
 pub use configuration::{ADDRESS_BYTES_MAX, Configuration, MEMBERS_MAX, Member};
 pub(crate) use entries::Run;
-pub use entries::{Entries, Iter};
+pub use entries::{Entries, Iter as EntriesIter};
 pub use entry::{Entry, HardState, Payload, Proposal, Saved, SessionCommand, Write};
 pub use id::{ClusterId, DiskId, GroupId, Identity, Index, NodeId, SessionId, Term};
 pub use message::{Body, Message};

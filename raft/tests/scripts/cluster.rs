@@ -428,12 +428,12 @@ impl Cluster {
                 self.core(node)?.handle_done(now, Done::ChunkRead { id, chunk });
             }
             Action::WriteChunk { id, meta, chunk } => {
-                let received_bytes = self.receive(node, meta, &chunk)?;
+                let received_bytes = self.receive(node, *meta, &chunk)?;
                 self.core(node)?.handle_done(now, Done::ChunkWritten { id, received_bytes });
             }
             Action::InstallSnapshot { meta, .. } => {
                 self.say("writes", format!("{node} the snapshot {}", show::snapshot(&meta)));
-                self.place(node)?.writes.push_back(Change::Install(meta));
+                self.place(node)?.writes.push_back(Change::Install(*meta));
             }
             Action::ReadReady { id, index } => {
                 self.say("reads", format!("{node}: {} once {index} is applied", self.read_names[id.0 as usize]));

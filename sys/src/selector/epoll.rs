@@ -31,6 +31,7 @@ impl Selector {
         Ok(Selector { epoll, millis_only: AtomicBool::new(false) })
     }
 
+    #[inline]
     pub(crate) fn add(&self, source: BorrowedFd<'_>, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags(want, trigger)).map_err(name_the_limit)
     }
@@ -51,10 +52,12 @@ impl Selector {
         self.control(libc::EPOLL_CTL_MOD, source, key, flags(want, trigger))
     }
 
+    #[inline]
     pub(crate) fn remove(&self, source: RawFd) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_DEL, source, 0, 0)
     }
 
+    #[inline]
     fn control(&self, operation: libc::c_int, source: RawFd, key: u64, flags: u32) -> io::Result<()> {
         let mut event = libc::epoll_event { events: flags, u64: key };
         let epoll = self.epoll.as_raw_fd();
@@ -109,13 +112,13 @@ impl Selector {
         let (epoll, events, capacity) = (self.epoll.as_raw_fd(), buffer.events.as_mut_ptr(), buffer.capacity_int());
         // SAFETY: `events` points to room for `capacity` events, and the descriptor is ours.
         let n = unsafe { libc::epoll_wait(epoll, events, capacity, millis) };
-        if n == -1 {
-            buffer.clear();
-            return Err(io::Error::last_os_error());
+        if n > 0 {
+            // SAFETY: the kernel has just filled in `n` events, at most as many as there is room for.
+            unsafe { buffer.events.set_len(n as usize) };
+            return Ok(());
         }
-        // SAFETY: the kernel has just filled in `n` events, at most as many as there is room for.
-        unsafe { buffer.events.set_len(n as usize) };
-        Ok(())
+        buffer.clear();
+        if n == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// `epoll_wait`, as often as it takes for the whole timeout to pass.
@@ -138,6 +141,7 @@ impl AsFd for Selector {
     }
 }
 
+#[inline]
 fn flags(want: Interest, trigger: Trigger) -> u32 {
     let interests =
         [(Interest::READABLE, EPOLLIN | EPOLLRDHUP), (Interest::WRITABLE, EPOLLOUT), (Interest::PRIORITY, EPOLLPRI)];
@@ -174,6 +178,7 @@ const _: () = {
 };
 
 /// `ENOSPC` from epoll has nothing to do with disks; say what it means.
+#[cold]
 fn name_the_limit(error: io::Error) -> io::Error {
     if error.raw_os_error() != Some(libc::ENOSPC) {
         return error;

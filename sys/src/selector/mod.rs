@@ -84,6 +84,7 @@ impl Selector {
     /// - [`Unsupported`](io::ErrorKind::Unsupported): the kernel cannot watch for this interest.
     /// - [`PermissionDenied`](io::ErrorKind::PermissionDenied): epoll does not watch regular files and folders.
     /// - whatever else the kernel says, such as a limit on watches.
+    #[inline]
     pub fn add(&self, source: BorrowedFd<'_>, key: u64, interest: Interest, trigger: Trigger) -> io::Result<()> {
         refuse_empty(interest)?;
         self.imp.add(source, key, interest, trigger)
@@ -173,12 +174,15 @@ impl AsFd for Selector {
     }
 }
 
+#[inline]
 fn refuse_empty(interest: Interest) -> io::Result<()> {
-    if interest.is_empty() {
-        let text = "the interest is empty: name what to watch for, or remove the source";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-    }
-    Ok(())
+    if interest.is_empty() { Err(empty()) } else { Ok(()) }
+}
+
+#[cold]
+fn empty() -> io::Error {
+    let text = "the interest is empty: name what to watch for, or remove the source";
+    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 /// One source's news from one wait.

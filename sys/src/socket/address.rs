@@ -17,6 +17,55 @@ pub(super) union Address {
     any: libc::sockaddr_storage,
 }
 
+/// An IP address and port, for calls that are about nothing else: a fifth of the room, which is a fifth of the work of clearing it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) union InetAddress {
+    v4: libc::sockaddr_in,
+    v6: libc::sockaddr_in6,
+}
+
+impl InetAddress {
+    /// How many bytes the kernel may write.
+    pub(super) const ROOM: libc::socklen_t = size_of::<InetAddress>() as libc::socklen_t;
+
+    #[inline]
+    pub(super) fn blank() -> InetAddress {
+        // SAFETY: both variants consist of integers, for which zero is a value.
+        unsafe { std::mem::zeroed() }
+    }
+
+    /// The address, and how many of its bytes count.
+    #[inline]
+    pub(super) fn new(address: SocketAddr) -> (InetAddress, libc::socklen_t) {
+        match address {
+            SocketAddr::V4(address) => {
+                (InetAddress { v4: encode_v4(address) }, size_of::<libc::sockaddr_in>() as libc::socklen_t)
+            }
+            SocketAddr::V6(address) => {
+                (InetAddress { v6: encode_v6(address) }, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
+            }
+        }
+    }
+
+    /// `None` if it is an address of another kind.
+    #[inline]
+    pub(super) fn get(&self) -> Option<SocketAddr> {
+        // SAFETY: integers, all initialised: any variant may be looked at. The family is in the same place in both.
+        match libc::c_int::from(unsafe { self.v4.sin_family }) {
+            libc::AF_INET => {
+                // SAFETY: as above.
+                Some(decode_v4(unsafe { self.v4 }))
+            }
+            libc::AF_INET6 => {
+                // SAFETY: as above.
+                Some(decode_v6(unsafe { self.v6 }))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// An address and how many of its bytes count.
 pub(super) type Sized = (Address, libc::socklen_t);
 
@@ -73,15 +122,11 @@ impl Address {
         match self.family() {
             libc::AF_INET => {
                 // SAFETY: integers, all initialised, and the family says that this is the variant that was written.
-                let v4 = unsafe { self.v4 };
-                let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
-                Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+                Some(decode_v4(unsafe { self.v4 }))
             }
             libc::AF_INET6 => {
                 // SAFETY: as above.
-                let v6 = unsafe { self.v6 };
-                let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
-                Some(SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), v6.sin6_flowinfo, v6.sin6_scope_id).into())
+                Some(decode_v6(unsafe { self.v6 }))
             }
             _ => None,
         }
@@ -91,8 +136,21 @@ impl Address {
 /// Where a Unix address's path begins.
 const PATH_AT: usize = offset_of!(libc::sockaddr_un, sun_path);
 
+#[inline]
+fn decode_v4(v4: libc::sockaddr_in) -> SocketAddr {
+    let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
+    SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into()
+}
+
+#[inline]
+fn decode_v6(v6: libc::sockaddr_in6) -> SocketAddr {
+    let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+    SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), v6.sin6_flowinfo, v6.sin6_scope_id).into()
+}
+
 // The structs' own length members, which the BSDs have, are filled in by their kernels.
 
+#[inline]
 fn encode_v4(address: SocketAddrV4) -> libc::sockaddr_in {
     // SAFETY: integers, for which zero is a value.
     let mut v4: libc::sockaddr_in = unsafe { std::mem::zeroed() };
@@ -102,6 +160,7 @@ fn encode_v4(address: SocketAddrV4) -> libc::sockaddr_in {
     v4
 }
 
+#[inline]
 fn encode_v6(address: SocketAddrV6) -> libc::sockaddr_in6 {
     // SAFETY: integers, for which zero is a value.
     let mut v6: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };

@@ -3,7 +3,7 @@
 //!
 //! - [`connect_tcp`], [`connect_unix`], [`accept_tcp`], [`accept_unix`]: non-blocking streams, in one step; [`connect_progress`]:
 //!   what became of it
-//! - [`RecvBatch`], [`SendBatch`]: many datagrams in one call (`recvmmsg`, `sendmmsg`)
+//! - [`recv_from`], [`send_to`], [`peek_from`]: one datagram; [`RecvBatch`], [`SendBatch`]: many in one call (`recvmmsg`, `sendmmsg`)
 //! - [`send_with_descriptors`], [`recv_with_descriptors`]: open files for another process (`SCM_RIGHTS`)
 //! - [`peer_credentials`]: who is at the other end of a Unix socket
 //! - [`bytes_readable`], [`take_error`]: the small questions
@@ -35,16 +35,18 @@
 mod address;
 mod batch;
 mod credentials;
+mod datagram;
 mod descriptors;
 mod message;
 mod stream;
 
 pub use batch::{Datagram, PushError, RecvBatch, SendBatch};
 pub use credentials::{PeerCredentials, peer_credentials};
+pub use datagram::{peek_from, recv_from, send_to};
 pub use descriptors::{MAX_DESCRIPTORS, Received, recv_with_descriptors, send_with_descriptors};
 pub use stream::{Progress, accept_tcp, accept_unix, connect_progress, connect_tcp, connect_unix, connect_unix_addr};
 
-use crate::fd::check;
+use crate::fd::{check, is_would_block};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
@@ -102,7 +104,7 @@ pub fn take_error(socket: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
 /// Sorts an error from [`accept_tcp`], [`accept_unix`] or any other `accept` by what to do next.
 pub fn accept_failure(error: &io::Error) -> AcceptFailure {
     match error.raw_os_error() {
-        _ if error.kind() == io::ErrorKind::WouldBlock => AcceptFailure::WouldBlock,
+        _ if is_would_block(error) => AcceptFailure::WouldBlock,
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => AcceptFailure::Exhausted,
         // Linux hands on what the network said about the connection, and a firewall's refusal.
         Some(

@@ -1,6 +1,6 @@
 //! Beginning a connection, and accepting one.
 
-use super::address::{Address, Sized};
+use super::address::{Address, InetAddress, Sized};
 use super::{is_in_progress, take_error};
 use crate::fd::{check, retry};
 use std::io;
@@ -91,12 +91,19 @@ fn has_hung_up(socket: BorrowedFd<'_>) -> io::Result<bool> {
 ///
 /// # Errors
 /// What the kernel says; [`accept_failure`](super::accept_failure) sorts it.
+#[inline]
 pub fn accept_tcp(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
-    let mut address = Address::blank();
-    let socket = accept(listener, &mut address)?;
-    let text = "this listener does not listen on TCP";
-    let peer = address.to_inet().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, text))?;
-    Ok((socket, peer))
+    let mut address = InetAddress::blank();
+    let socket = accept(listener, Some(&mut address))?;
+    match address.get() {
+        Some(peer) => Ok((socket, peer)),
+        None => Err(not_tcp()),
+    }
+}
+
+#[cold]
+fn not_tcp() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "this listener does not listen on TCP")
 }
 
 /// Accepts a Unix connection. Peers of a Unix stream seldom have a name; the standard library's `peer_addr` tells it.
@@ -104,7 +111,7 @@ pub fn accept_tcp(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)>
 /// # Errors
 /// What the kernel says; [`accept_failure`](super::accept_failure) sorts it.
 pub fn accept_unix(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    accept(listener, &mut Address::blank())
+    accept(listener, None)
 }
 
 fn connect((address, len): Sized) -> io::Result<(OwnedFd, Progress)> {
@@ -132,34 +139,32 @@ fn stream_socket(family: libc::c_int) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn accept(listener: BorrowedFd<'_>, address: &mut Address) -> io::Result<OwnedFd> {
-    let raw = retry(|| {
-        let mut len = Address::ROOM;
-        accept_raw(listener, address, &mut len)
-    })?;
+#[inline]
+fn accept(listener: BorrowedFd<'_>, mut peer: Option<&mut InetAddress>) -> io::Result<OwnedFd> {
+    let raw = retry(|| accept_raw(listener, peer.as_deref_mut()))?;
     // SAFETY: `raw` was just opened and nobody else knows it.
     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
     finish(socket.as_fd())?;
     Ok(socket)
 }
 
-#[cfg(not(target_vendor = "apple"))]
-fn accept_raw(listener: BorrowedFd<'_>, address: &mut Address, len: &mut libc::socklen_t) -> io::Result<libc::c_int> {
-    let (raw, place, flags) =
-        (listener.as_raw_fd(), std::ptr::from_mut(address).cast(), libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
-    // SAFETY: the descriptor is borrowed for the whole call, and `place` has room for `len` bytes.
-    check(unsafe { libc::accept4(raw, place, len, flags) })
-}
-
-#[cfg(target_vendor = "apple")]
-fn accept_raw(listener: BorrowedFd<'_>, address: &mut Address, len: &mut libc::socklen_t) -> io::Result<libc::c_int> {
-    let (raw, place) = (listener.as_raw_fd(), std::ptr::from_mut(address).cast());
-    // SAFETY: the descriptor is borrowed for the whole call, and `place` has room for `len` bytes.
-    check(unsafe { libc::accept(raw, place, len) })
+#[inline]
+fn accept_raw(listener: BorrowedFd<'_>, peer: Option<&mut InetAddress>) -> io::Result<libc::c_int> {
+    let (raw, mut len) = (listener.as_raw_fd(), InetAddress::ROOM);
+    let place: *mut libc::sockaddr = peer.map_or(std::ptr::null_mut(), |peer| std::ptr::from_mut(peer).cast());
+    let len = if place.is_null() { std::ptr::null_mut() } else { &raw mut len };
+    #[cfg(not(target_vendor = "apple"))]
+    // SAFETY: the descriptor is borrowed for the whole call, and `place` has room for `len` bytes, or both are null.
+    let answer = unsafe { libc::accept4(raw, place, len, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) };
+    #[cfg(target_vendor = "apple")]
+    // SAFETY: as above.
+    let answer = unsafe { libc::accept(raw, place, len) };
+    check(answer)
 }
 
 /// Does to a new socket what its birth could not.
 #[cfg(not(target_vendor = "apple"))]
+#[inline]
 fn finish(_socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }

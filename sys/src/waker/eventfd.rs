@@ -8,6 +8,8 @@ use crate::{Interest, Selector, Trigger};
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
+const ONE: [u8; 8] = 1_u64.to_ne_bytes();
+
 #[derive(Debug)]
 pub(super) struct Waker {
     eventfd: OwnedFd,
@@ -23,16 +25,28 @@ impl Waker {
         Ok(Waker { eventfd })
     }
 
+    #[inline]
     pub(super) fn wake(&self) -> io::Result<()> {
-        let one = 1_u64.to_ne_bytes();
-        match retry(|| write(self.eventfd.as_fd(), &one)) {
+        match write(self.eventfd.as_fd(), &ONE) {
+            Ok(_) => Ok(()),
+            Err(error) => self.wake_after(error),
+        }
+    }
+
+    #[cold]
+    fn wake_after(&self, error: io::Error) -> io::Result<()> {
+        let written = match error.kind() {
+            io::ErrorKind::Interrupted => retry(|| write(self.eventfd.as_fd(), &ONE)),
+            _ => Err(error),
+        };
+        match written {
             // The counter is full after all: empty it and count anew.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 retry(|| read(self.eventfd.as_fd(), &mut [0; 8])).or_else(|error| match error.kind() {
                     io::ErrorKind::WouldBlock => Ok(0), // another thread was quicker
                     _ => Err(error),
                 })?;
-                retry(|| write(self.eventfd.as_fd(), &one)).map(drop)
+                retry(|| write(self.eventfd.as_fd(), &ONE)).map(drop)
             }
             answer => answer.map(drop),
         }

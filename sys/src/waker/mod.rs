@@ -78,6 +78,7 @@ impl Waker {
     ///
     /// # Errors
     /// What the kernel says; none is expected in normal operation.
+    #[inline]
     pub fn wake(&self) -> io::Result<()> {
         self.imp.wake()
     }

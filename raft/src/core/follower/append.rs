@@ -50,7 +50,8 @@ impl Core {
         let base = self.log.base();
         if previous_index < base {
             // Up to the base everything is committed, so the leader has it, too (leader completeness).
-            entries = entries.after_first(entries.iter().take_while(|entry| entry.index <= base).count());
+            let included = entries.iter().take_while(|entry| entry.index <= base).count();
+            entries = entries.after_first(included);
         } else if is_known != Some(previous_term) && !is_blind {
             return self.reject(from, previous_index, previous_term, round);
         }
@@ -92,7 +93,8 @@ impl Core {
         let is_known = |entry: &&Entry| {
             self.log.terms().term_at(entry.index) == Some(entry.term) && (!is_hasty || entry.index <= self.log.commit())
         };
-        let entries = entries.after_first(entries.iter().take_while(is_known).count());
+        let known = entries.iter().take_while(is_known).count();
+        let entries = entries.after_first(known);
         let Some(&Entry { index: first, term, .. }) = entries.first() else { return };
         if first <= self.log.last_index() {
             // The only place where anything is ever removed: the terms at `first` differ, which proves the conflict.
@@ -101,6 +103,6 @@ impl Core {
             self.writes.truncate_from(first);
         }
         self.log.append(&entries);
-        self.writes.append(&entries);
+        self.writes.append(entries);
     }
 }

@@ -96,7 +96,7 @@ impl Core {
         self.snapshots.last_id += 1;
         let id = self.snapshots.last_id;
         receiving.writing.push_back(id);
-        let meta = receiving.meta.clone();
+        let meta = Box::new(receiving.meta.clone());
         self.actions.push_back(Action::WriteChunk { id, meta, chunk });
         if planted(Mutant::AckBeforeInstalled) {
             let (matched, leader) = (receiving.meta.index, from);
@@ -161,7 +161,7 @@ impl Core {
         if let Some(receiving) = &mut self.snapshots.receiving {
             receiving.installing = Some(sequence);
         }
-        self.actions.push_back(Action::InstallSnapshot { meta, sequence });
+        self.actions.push_back(Action::InstallSnapshot { meta: Box::new(meta), sequence });
     }
 
     pub(super) fn handle_snapshot_installed(&mut self, index: Index, is_valid: bool) {
@@ -186,7 +186,7 @@ impl Core {
         self.following.verified_to(index);
         self.following.owe();
         self.actions.push_back(Action::Event(Event::Installed { index }));
-        self.actions.push_back(Action::Restore(meta));
+        self.actions.push_back(Action::Restore(Box::new(meta)));
         self.handle_written(sequence);
     }
 }

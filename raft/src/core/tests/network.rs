@@ -231,10 +231,10 @@ impl Network {
                     node.core.handle_done(now, Done::ChunkRead { id, chunk });
                 }
                 Action::WriteChunk { id, meta, chunk } => {
-                    let received_bytes = node.write_chunk(meta, &chunk);
+                    let received_bytes = node.write_chunk(*meta, &chunk);
                     node.core.handle_done(now, Done::ChunkWritten { id, received_bytes });
                 }
-                Action::InstallSnapshot { meta, sequence } => node.installs.push_back((meta, sequence)),
+                Action::InstallSnapshot { meta, sequence } => node.installs.push_back((*meta, sequence)),
                 Action::ReadReady { id, index } => node.ready.push((id, index)),
                 Action::ReadFailed { id } => node.failed.push(id),
                 Action::Event(event) => node.events.push(event),

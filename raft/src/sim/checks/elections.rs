@@ -13,6 +13,8 @@ pub(super) struct Elections {
     leaders: BTreeMap<Term, (usize, u64)>,
     /// For whom each node has voted, as others were told.
     votes: BTreeMap<(usize, Term), NodeId>,
+    /// How the voter's log ended when it decided on its vote, by voter, term and candidate.
+    decided: BTreeMap<(usize, Term, NodeId), (Term, Index)>,
     /// The last term and index of each candidate's log.
     candidates: BTreeMap<(usize, Term), (Term, Index)>,
     /// The highest term in which each node has promised something to others.
@@ -36,6 +38,7 @@ impl Elections {
         Elections {
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
+            decided: BTreeMap::new(),
             candidates: BTreeMap::new(),
             promised: vec![Term(0); nodes],
             seen: vec![Seen::default(); nodes],
@@ -65,12 +68,18 @@ impl Elections {
         self.candidates.insert((node, term), log);
     }
 
-    /// A vote goes to a log that holds all that the voter's holds (§3.6.1). A voter whose log has grown in this term has
-    /// heard from the candidate as its leader, while its vote waited for the disk.
+    /// A node whose log ends so writes down that it votes for a candidate.
+    pub(super) fn decided(&mut self, node: usize, term: Term, candidate: NodeId, log: (Term, Index)) {
+        self.decided.insert((node, term, candidate), log);
+    }
+
+    /// A vote goes to a log that holds all that the voter's held when it decided (§3.6.1). Until the vote is on the disk and leaves,
+    /// the voter may have heard from the term's leader, the candidate or another one, and its log have grown.
     pub(super) fn is_up_to_date(&self, node: usize, terms: &TermTable, term: Term, candidate: NodeId) -> Verdict {
-        let own = (terms.last_term(), terms.last_index());
+        let now = (terms.last_term(), terms.last_index());
+        let own = self.decided.get(&(node, term, candidate)).copied().unwrap_or(now);
         let other = self.candidates.get(&(candidate.0 as usize - 1, term)).copied().unwrap_or_default();
-        check(own <= other || own.0 == term, "a vote goes to a log that is as good", || {
+        check(own <= other, "a vote goes to a log that is as good", || {
             format!("node {}'s log ends at {own:?}; it votes for {candidate}, whose log ends at {other:?}", node + 1)
         })
     }

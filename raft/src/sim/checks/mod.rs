@@ -8,6 +8,7 @@ mod leaders;
 pub(super) mod leases;
 mod logs;
 mod members;
+mod reads;
 
 use commits::Commits;
 use disks::Disks;
@@ -15,12 +16,13 @@ use elections::Elections;
 pub(super) use history::{History, Operation, OperationKind};
 use logs::Logs;
 use members::Members;
+use reads::Reads;
 
 use super::kv::{Command, Kv};
 use super::options::Options;
 use crate::core::Core;
 use crate::replica::Inline;
-use crate::types::{Body, Configuration, Entries, Entry, Index, Message, Now, Saved, SnapshotMeta, TermTable, Write};
+use crate::types::{Body, Configuration, Entries, Entry, HardState, Index, Message, Now, Saved, SnapshotMeta, Write};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub(super) struct Checks {
     elections: Elections,
     logs: Logs,
     commits: Commits,
+    reads: Reads,
     disks: Option<Disks>,
     pub(super) members: Members,
     pub(super) history: History,
@@ -53,6 +56,7 @@ impl Checks {
             elections: Elections::new(nodes),
             logs: Logs::new(nodes),
             commits: Commits::new(nodes),
+            reads: Reads::new(nodes),
             disks: options.looks_at_disks.then(|| Disks::new(nodes)),
             members: Members::new(Vec::new()),
             history: History::default(),
@@ -78,6 +82,7 @@ impl Checks {
         }
         self.elections.started(node, saved.hard_state, snapshot)?;
         self.commits.started(node, snapshot);
+        self.reads.started(node);
         Ok(())
     }
 
@@ -113,6 +118,11 @@ impl Checks {
     pub(super) fn write_issued(&mut self, node: usize, write: &Write) -> Verdict {
         if let Some(disks) = &mut self.disks {
             disks.issued(node, write);
+        }
+        if let Some(HardState { term, vote: Some(candidate) }) = write.hard_state {
+            let terms = self.logs.terms(node);
+            let log = (terms.last().copied().unwrap_or_default(), Index(terms.len() as u64));
+            self.elections.decided(node, term, candidate, log);
         }
         self.logs.written(node, write)
     }
@@ -184,8 +194,15 @@ impl Checks {
         self.commits.applied(node, entries, &self.logs)
     }
 
+    /// A node is about to be told something.
+    pub(super) fn hears(&mut self, node: usize, core: &Core, message: &Message) {
+        self.reads.hears(node, core, message);
+    }
+
     /// A node says something to another.
-    pub(super) fn sent(&mut self, node: usize, message: &Message, terms: &TermTable) -> Verdict {
+    pub(super) fn sent(&mut self, node: usize, message: &Message, core: &Core) -> Verdict {
+        self.reads.says(node, core, message)?;
+        let terms = core.terms();
         match message.body {
             Body::RequestVote { last_index, last_term, .. } => {
                 self.elections.campaigned(node, message.term, (last_term, last_index));

@@ -103,10 +103,11 @@ impl Folder {
         self.names.iter().filter(|name| snapshot::index_of(name).is_some()).cloned().collect()
     }
 
-    /// Names of files that hold nothing but room for segments to come.
+    /// Names of files that hold nothing but room for segments to come. (One that was made ready for the next segment may have become
+    /// it, if a crash has undone its last renaming: [`Folder::recover`] knows.)
     #[must_use]
     pub fn spares(&self) -> Vec<String> {
-        self.with_suffix(".spare")
+        [self.with_suffix(super::segment::AHEAD), self.with_suffix(".spare")].concat()
     }
 
     /// Names of segments and snapshots that were being made.

@@ -1,8 +1,10 @@
 //! Tests of the log as a whole.
 
+mod ahead;
 pub(crate) mod codec;
 mod compaction;
 mod damage;
+mod exhausted;
 mod failure;
 mod life;
 mod model;

@@ -86,6 +86,17 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<(Operation, Arguments<'_>)> {
     Some((Operation::from_number(number)?, Arguments { rest }))
 }
 
+/// Whether a write answers with what the store holds, which may be far longer than the request.
+pub(crate) fn answers_with_values(write: &[u8]) -> bool {
+    match decode(write) {
+        Some((Operation::GetDel | Operation::Exec, _)) => true,
+        Some((Operation::Set, arguments)) => {
+            arguments.last().is_some_and(|flags| flags.iter().any(|flags| flags & set_flags::GET != 0))
+        }
+        _ => false,
+    }
+}
+
 /// The arguments of an operation, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Arguments<'a> {
@@ -116,6 +127,15 @@ mod tests {
             let (operation, decoded) = decode(&bytes).unwrap();
             prop_assert_eq!(operation, Operation::MSet);
             prop_assert_eq!(decoded.map(<[u8]>::to_vec).collect::<Vec<_>>(), arguments);
+        }
+
+        /// What lies in the key or the value makes no difference.
+        #[test]
+        fn a_set_answers_with_a_value_if_it_is_asked_to(key in prop::collection::vec(any::<u8>(), 0..9), flags in 0u8..16) {
+            let set = encode(Operation::Set, [&key[..], &key, &[flags]].into_iter());
+            prop_assert_eq!(answers_with_values(&set), flags & set_flags::GET != 0);
+            let append = encode(Operation::Append, [&key[..], &key].into_iter());
+            prop_assert!(!answers_with_values(&append));
         }
 
         #[test]

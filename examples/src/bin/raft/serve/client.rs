@@ -19,7 +19,10 @@ use super::{
     transaction::{Step, Transaction},
 };
 use crate::{
-    kv::command::{Bracket, Command, Local, understand, unknown},
+    kv::{
+        command::{Bracket, Command, Local, understand, unknown},
+        operation::answers_with_values,
+    },
     resp::{self, Protocol, ProtocolError, RequestReader},
 };
 
@@ -27,9 +30,10 @@ use crate::{
 const REPLIES_MAX: usize = 4096;
 /// Bytes of replies that may wait for a client. One that does not read its replies is not read either.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
-/// Reads of one client that may be under way at a time; fewer after long replies. A read is short and its reply may be
-/// long: without this, a client that pipelines reads of one long value could fill the memory in one turn.
-const READS_MAX: usize = 64;
+/// Requests of one client that may be under way at a time if they answer with values; fewer after long replies. Such a request is
+/// short and its reply may be long: without this, a client that pipelines reads of one long value could fill the memory in
+/// one turn.
+const VALUES_MAX: usize = 64;
 /// Bytes taken from a client after its protocol error, so that it can finish sending and read why it is not understood:
 /// closing a socket that holds unread bytes resets the connection, and the error is lost with it.
 const DISCARDED_BYTES_MAX: usize = 64 << 20;
@@ -45,6 +49,8 @@ pub(super) enum Next {
     Admin(u64, Admin),
     /// Answer locally, with [`Client::reply`].
     Local(Local),
+    /// Ask again when the node has room: there is a request that waits for that only.
+    Held,
     /// Nothing now.
     Nothing,
 }
@@ -65,6 +71,8 @@ pub(super) struct Client {
     pub(super) id: u64,
     /// Whether the loop watches for more requests, and for room.
     pub(super) watched: (bool, bool),
+    /// Whether the server has it in its queue of those that wait for the node.
+    pub(super) is_queued: bool,
     /// Received, not understood yet. Empty most of the time, and then without any room of its own.
     input: BytesMut,
     reader: RequestReader,
@@ -77,8 +85,8 @@ pub(super) struct Client {
     first_reply: u64,
     kind: Kind,
     under_way: usize,
-    /// Reads that may be under way, by the length of the latest replies.
-    reads_max: usize,
+    /// Requests that answer with values and may be under way, by the length of the latest replies.
+    values_max: usize,
     /// Whether a whole request waits in `input` for something else than more bytes.
     held_up: bool,
     output: BytesMut,
@@ -95,6 +103,7 @@ impl Client {
             address,
             id,
             watched: (true, false),
+            is_queued: false,
             input: BytesMut::new(),
             reader: RequestReader::new(settings.max_request_bytes),
             protocol: Protocol::default(),
@@ -104,7 +113,7 @@ impl Client {
             first_reply: 0,
             kind: Kind::Reads,
             under_way: 0,
-            reads_max: READS_MAX,
+            values_max: VALUES_MAX,
             held_up: false,
             output: BytesMut::new(),
             closing: false,
@@ -123,6 +132,11 @@ impl Client {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// How much it has sent that is not understood yet, in bytes.
+    pub(super) fn input_len(&self) -> usize {
+        self.input.len()
     }
 
     /// Whether the client may go on asking before what it asked is answered.
@@ -144,8 +158,8 @@ impl Client {
         self.replies.len() < REPLIES_MAX && self.output.len() < OUTPUT_BYTES_MAX
     }
 
-    /// The next request that may start now.
-    pub(super) fn next(&mut self) -> Next {
+    /// The next request that may start now; one that the node must be asked only if it has room.
+    pub(super) fn next(&mut self, node_has_room: bool) -> Next {
         self.held_up = false;
         while !self.input.is_empty() {
             if !self.has_room() {
@@ -158,6 +172,10 @@ impl Client {
                 // It is parsed again when what is under way is answered.
                 self.held_up = true;
                 return Next::Nothing;
+            }
+            if !node_has_room && command.as_ref().is_some_and(|command| self.asks_the_node(command)) {
+                self.held_up = true;
+                return Next::Held;
             }
             self.input.advance(len_bytes);
             let Some(command) = command else { continue };
@@ -214,16 +232,24 @@ impl Client {
 
     /// Whether a command must wait until what is under way is answered.
     fn must_wait(&self, command: &Command) -> bool {
-        let kind = match command {
+        let (kind, has_values) = match command {
             _ if self.transaction.keeps(command) => return false,
-            Command::Write(_) | Command::Admin(_) | Command::Transaction(Bracket::Exec) => Kind::Writes,
-            Command::Read(_) => Kind::Reads,
+            Command::Write(write) => (Kind::Writes, answers_with_values(write)),
+            Command::Admin(_) => (Kind::Writes, false),
+            Command::Transaction(Bracket::Exec) => (Kind::Writes, true),
+            Command::Read(_) => (Kind::Reads, true),
             // What was asked before is answered in the protocol of before.
             Command::Local(Local::Hello(Some(_))) => return !self.replies.is_empty(),
             Command::Local(_) | Command::Refused(_) | Command::Transaction(_) => return false,
         };
-        let is_full = kind == Kind::Reads && self.under_way >= self.reads_max;
+        let is_full = has_values && self.under_way >= self.values_max;
         self.under_way > 0 && (kind != self.kind || is_full)
+    }
+
+    /// Whether a command goes to the node, now.
+    fn asks_the_node(&self, command: &Command) -> bool {
+        let asks = matches!(command, Command::Write(_) | Command::Read(_) | Command::Transaction(Bracket::Exec));
+        asks && !self.transaction.keeps(command)
     }
 
     fn start(&mut self, kind: Kind) -> u64 {
@@ -236,8 +262,8 @@ impl Client {
     /// The replica has answered request `number`.
     pub(super) fn answer(&mut self, number: u64, reply: Bytes) {
         self.under_way -= 1;
-        let fitting = (OUTPUT_BYTES_MAX / reply.len().max(1)).clamp(1, READS_MAX);
-        self.reads_max = fitting.min(self.reads_max + 1);
+        let fitting = (OUTPUT_BYTES_MAX / reply.len().max(1)).clamp(1, VALUES_MAX);
+        self.values_max = fitting.min(self.values_max + 1);
         let at = (number - self.first_reply) as usize;
         self.replies[at] = Some(reply);
         while let Some(Some(reply)) = self.replies.front() {

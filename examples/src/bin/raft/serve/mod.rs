@@ -8,7 +8,7 @@ mod transaction;
 
 use std::{error::Error, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use kodiak_raft::{node::Options, types::NodeId};
+use kodiak_raft::{core::Lease, node::Options, replica::Limits, types::NodeId};
 
 /// Flags of `raft serve`.
 #[derive(Debug, clap::Args)]
@@ -51,6 +51,10 @@ pub(crate) struct Arguments {
     /// How often a leader shows that it is there, in milliseconds; at most half of --election-timeout.
     #[arg(long, value_name = "MS", default_value_t = 30, value_parser = milliseconds())]
     heartbeat: u64,
+    /// Lets the leader answer reads without asking the others, for as long as it knows that nobody else can lead: as good as
+    /// every member's clock runs true to this many millionths (1000 is plenty). The same at all nodes.
+    #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(0..=500_000))]
+    lease_drift: Option<u32>,
     /// How long a request may take, in milliseconds, before it is answered with an error.
     #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = milliseconds())]
     request_timeout: u64,
@@ -102,6 +106,32 @@ impl FromStr for Peer {
 struct Settings {
     max_clients: usize,
     max_request_bytes: usize,
+    /// Requests that the node is asked at a time, for clients of this server; those beyond wait in the sockets, so that a client
+    /// that pipelines more than the cluster can hold is slowed down instead of refused.
+    waiting_requests: usize,
+    /// The same in bytes.
+    waiting_bytes: usize,
+    /// Whether reads may rest on the leader's lease.
+    lease_reads: bool,
+}
+
+/// Among how many nodes the leader's room is shared, as one assumes that joins: it does not know the others when it starts.
+const MEMBERS_ASSUMED: usize = 5;
+
+impl Settings {
+    /// All members together may ask the leader for as much as it holds.
+    fn new(arguments: &Arguments, limits: &Limits) -> Settings {
+        let members = if arguments.join.is_empty() { arguments.peers.len() + 1 } else { MEMBERS_ASSUMED };
+        let max_request_bytes = arguments.max_request_bytes as usize;
+        Settings {
+            max_clients: arguments.max_clients,
+            max_request_bytes,
+            waiting_requests: limits.pending_requests / members,
+            // The last request may exceed it.
+            waiting_bytes: (limits.pending_bytes / members).saturating_sub(limits.request_bytes).max(1),
+            lease_reads: arguments.lease_drift.is_some(),
+        }
+    }
 }
 
 /// Runs one node until SIGINT or SIGTERM.
@@ -116,8 +146,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if is_joining && !join::is_born(&arguments.data)? {
         options.join = Some(join::cluster(&arguments.join, options.id)?);
     }
-    let settings =
-        Settings { max_clients: arguments.max_clients, max_request_bytes: arguments.max_request_bytes as usize };
+    let settings = Settings::new(&arguments, &options.limits);
     let join = is_joining.then_some(server::Join { addresses: arguments.join, as_learner: arguments.learner });
     server::serve(&options, settings, listener, join)
 }
@@ -134,6 +163,7 @@ fn options(arguments: &Arguments, advertised: String) -> Result<Options, String>
     options.metadata = advertised.into();
     let shortest = Duration::from_millis(arguments.election_timeout);
     options.election_timeout = (shortest, shortest * 2);
+    options.lease = arguments.lease_drift.map(|drift_ppm| Lease { drift_ppm });
     options.heartbeat_interval = Duration::from_millis(arguments.heartbeat);
     options.request_timeout = Duration::from_millis(arguments.request_timeout);
     // A follower's clients may pipeline as deep as a leader's.

@@ -1,6 +1,6 @@
 //! The handler: a node and its clients on one loop.
 
-use std::{error::Error, io, net::SocketAddr, time::Instant};
+use std::{collections::VecDeque, error::Error, io, net::SocketAddr, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
@@ -51,6 +51,7 @@ struct Waiting {
     client: u64,
     /// The client's own number for the request.
     number: u64,
+    size_bytes: usize,
     /// Whether it asked for a change of the cluster: the state machine has no answer to that.
     is_admin: bool,
 }
@@ -62,6 +63,10 @@ struct Server {
     clients: Slab<Client>,
     clients_ever: u64,
     waiting: Slab<Waiting>,
+    /// The length of what the node was asked and has not answered.
+    waiting_bytes: usize,
+    /// Clients whose next request waits until that is less, the first to wait first.
+    held: VecDeque<(usize, u64)>,
     /// Clients to be looked at when the turn ends.
     touched: Vec<usize>,
     chunk: Box<[u8]>,
@@ -113,6 +118,8 @@ pub(super) fn serve(
         clients: Slab::new(),
         clients_ever: 0,
         waiting: Slab::new(),
+        waiting_bytes: 0,
+        held: VecDeque::new(),
         touched: Vec::new(),
         chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
         started: Instant::now(),
@@ -170,6 +177,7 @@ impl Handler<Token, ()> for Server {
             while let Some((id, outcome)) = self.node.poll_reply() {
                 self.answer(id, outcome);
             }
+            self.resume_held();
             if self.touched.is_empty() {
                 return;
             }
@@ -212,18 +220,29 @@ impl Server {
     fn run_requests(&mut self, slot: usize) {
         while let Some(client) = self.clients.get_mut(slot) {
             let id = client.id;
-            match client.next() {
+            let has_room =
+                self.waiting.len() < self.settings.waiting_requests && self.waiting_bytes < self.settings.waiting_bytes;
+            match client.next(has_room) {
                 Next::Write(number, command) => {
-                    let waiting = Waiting { slot, client: id, number, is_admin: false };
+                    let waiting = Waiting { slot, client: id, number, size_bytes: command.len(), is_admin: false };
                     self.submit(waiting, Request::Write(command));
                 }
                 Next::Read(number, query) => {
-                    let waiting = Waiting { slot, client: id, number, is_admin: false };
-                    self.submit(waiting, Request::Read(query));
+                    let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), is_admin: false };
+                    let may_lease = self.settings.lease_reads;
+                    let read = if may_lease { Request::LeaseRead(query) } else { Request::Read(query) };
+                    self.submit(waiting, read);
                 }
                 Next::Admin(number, admin) => {
-                    let waiting = Waiting { slot, client: id, number, is_admin: true };
+                    let waiting = Waiting { slot, client: id, number, size_bytes: admin.size_bytes(), is_admin: true };
                     self.submit(waiting, Request::Admin(admin));
+                }
+                Next::Held => {
+                    if !client.is_queued {
+                        client.is_queued = true;
+                        self.held.push_back((slot, id));
+                    }
+                    return;
                 }
                 Next::Local(local) => {
                     let protocol = client.protocol;
@@ -236,12 +255,14 @@ impl Server {
     }
 
     fn submit(&mut self, waiting: Waiting, request: Request) {
+        self.waiting_bytes += waiting.size_bytes;
         let id = RequestId(self.waiting.insert(waiting) as u64);
         self.node.submit(id, request);
     }
 
     fn answer(&mut self, id: RequestId, outcome: Outcome) {
         let waiting = self.waiting.remove(id.0 as usize);
+        self.waiting_bytes -= waiting.size_bytes;
         // The client may be gone, and another one in its slot.
         let Some(client) = self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client) else {
             return;
@@ -252,6 +273,20 @@ impl Server {
         };
         client.answer(waiting.number, reply);
         self.touched.push(waiting.slot);
+    }
+
+    /// Lets the clients go on that wait for the node, as many as their last requests leave room for.
+    fn resume_held(&mut self) {
+        let mut room = self.settings.waiting_bytes.saturating_sub(self.waiting_bytes);
+        let mut places = self.settings.waiting_requests.saturating_sub(self.waiting.len());
+        while room > 0 && places > 0 {
+            let Some((slot, id)) = self.held.pop_front() else { return };
+            let Some(client) = self.clients.get_mut(slot).filter(|client| client.id == id) else { continue };
+            client.is_queued = false;
+            room = room.saturating_sub(client.input_len());
+            places -= 1;
+            self.touched.push(slot);
+        }
     }
 
     /// Goes on with clients whose replies have come or whose sockets have room.

@@ -1,0 +1,217 @@
+//! Threads against a loop that sleeps in the kernel: what happens to every single message, and how often anybody is woken.
+#![cfg(not(loom))]
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use kodiak_channel::{Bell, Line, Receiver, SendError, Sender, TryRecvError, Wake, bounded, unbounded};
+use kodiak_sys::{Events, Selector, Waker};
+
+/// A loop that looks at what was rung, and at nothing else.
+struct Loop {
+    selector: Selector,
+    bell: Bell,
+    wakes: Arc<AtomicUsize>,
+    sleeps: usize,
+}
+
+struct Counting(Waker, Arc<AtomicUsize>);
+
+impl Wake for Counting {
+    fn wake(&self) -> io::Result<()> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.wake()
+    }
+}
+
+impl Loop {
+    fn new() -> Loop {
+        let (selector, wakes) = (Selector::new().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let waker = Waker::new(&selector, 7).unwrap();
+        let bell = Bell::new(Counting(waker, Arc::clone(&wakes)));
+        Loop { selector, bell, wakes, sleeps: 0 }
+    }
+
+    /// Receives until every channel is closed; the n-th is on line n, and no look at one takes more than `budget` messages.
+    fn receive<M>(&mut self, receivers: Vec<Receiver<M>>, budget: usize, mut each: impl FnMut(usize, M)) {
+        let mut open: Vec<_> = receivers.into_iter().map(Some).collect();
+        let mut look = vec![false; open.len()];
+        let mut events = Events::with_capacity(4);
+        while open.iter().any(Option::is_some) {
+            for (number, place) in open.iter_mut().enumerate() {
+                let Some(receiver) = place.as_ref().filter(|_| std::mem::take(&mut look[number])) else { continue };
+                for taken in 1.. {
+                    match receiver.try_recv() {
+                        Ok(message) => each(number, message),
+                        Err(TryRecvError::Empty) => break,
+                        Err(TryRecvError::Closed) => {
+                            *place = None;
+                            break;
+                        }
+                    }
+                    if taken == budget {
+                        look[number] = true;
+                        break;
+                    }
+                }
+            }
+            if !look.contains(&true) && open.iter().any(Option::is_some) && self.bell.rest() {
+                self.sleeps += 1;
+                let count = self.selector.wait(&mut events, Some(Duration::from_secs(60))).unwrap();
+                assert_ne!(count, 0, "a lost wake-up: slept for a minute");
+            }
+            let rung = self.bell.rouse();
+            look.iter_mut().zip(0..).for_each(|(look, number)| *look |= rung.has(Line::new(number)));
+        }
+        let wakes = self.wakes.load(Ordering::SeqCst);
+        assert!(wakes <= self.sleeps, "{wakes} wakes for {} sleeps", self.sleeps);
+    }
+}
+
+/// Threads come, send over one of three channels, and go, a few at any time; the last one's going closes the channels.
+#[test]
+fn threads_come_and_go() {
+    const WAVES: u32 = 60;
+    const AT_A_TIME: u32 = 6;
+    const EACH: u32 = 25;
+    let mut event_loop = Loop::new();
+    let bells = [0, 1, 2].map(|line| event_loop.bell.on(Line::new(line)));
+    let channels = [bounded(2, &bells[0]), bounded(64, &bells[1]), unbounded(&bells[2])];
+    let (senders, receivers): (Vec<Sender<(u32, u32)>>, Vec<_>) = channels.into_iter().unzip();
+    let spawner = thread::spawn(move || {
+        for wave in 0..WAVES {
+            let threads: Vec<_> = (0..AT_A_TIME)
+                .map(|n| {
+                    let (id, sender) = (wave * AT_A_TIME + n, senders[(wave + n) as usize % 3].clone());
+                    thread::spawn(move || (0..EACH).for_each(|n| sender.send_blocking((id, n)).unwrap()))
+                })
+                .collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        }
+    });
+    let mut next = vec![0; (WAVES * AT_A_TIME) as usize];
+    event_loop.receive(receivers, 8, |_, (id, n)| {
+        assert_eq!(next[id as usize], n, "messages of one sender keep their order");
+        next[id as usize] += 1;
+    });
+    spawner.join().unwrap();
+    assert!(next.iter().all(|&n| n == EACH), "a message was lost");
+}
+
+/// The last sender wakes the loop and goes, and with it every handle of the bell that is not inside of the channel: what it wrote
+/// to must not close under the wake.
+#[test]
+fn a_sender_that_goes_with_its_wake_in_flight() {
+    for round in 0..300 {
+        let selector = Selector::new().unwrap();
+        let bell = Bell::new(Waker::new(&selector, 7).unwrap());
+        let (sender, receiver) = if round % 2 == 0 { bounded(1, &bell) } else { unbounded(&bell) };
+        bell.arm();
+        drop(bell);
+        let thread = thread::spawn(move || sender.send(round).unwrap());
+        if round % 3 == 0 {
+            // By now the sender is gone for certain.
+            thread.join().unwrap();
+        }
+        let mut events = Events::with_capacity(4);
+        let count = selector.wait(&mut events, Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(count, 1, "round {round}: the wake went with the sender");
+        assert_eq!(receiver.try_recv(), Ok(round));
+    }
+}
+
+/// What became of each message, in a loop whose end comes at any moment.
+struct Ledger {
+    drops: Vec<AtomicU8>,
+}
+
+struct Entry(Arc<Ledger>, usize);
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.0.drops[self.1].fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// The receiver is dropped while senders send and the queue holds messages: each comes back or is dropped, once, and by the time
+/// that the last send has returned.
+#[test]
+fn a_receiver_dropped_with_messages_queued() {
+    const SENDERS: usize = 4;
+    const EACH: usize = 50;
+    for round in 0..150 {
+        let bell = Bell::new(thread::current());
+        let (sender, receiver) = if round % 3 == 2 { unbounded(&bell) } else { bounded(1 << (round % 7), &bell) };
+        let ledger = Arc::new(Ledger { drops: (0..SENDERS * EACH).map(|_| AtomicU8::new(0)).collect() });
+        let threads: Vec<_> = (0..SENDERS)
+            .map(|id| {
+                let (sender, ledger) = (sender.clone(), Arc::clone(&ledger));
+                thread::spawn(move || {
+                    let mut back = Vec::new();
+                    for n in 0..EACH {
+                        let entry = Entry(Arc::clone(&ledger), id * EACH + n);
+                        // Some wait for room, some do not.
+                        let sent = if id % 2 == 0 { sender.send(entry) } else { sender.send_blocking(entry) };
+                        back.extend(sent.err().map(SendError::into_inner));
+                    }
+                    back
+                })
+            })
+            .collect();
+        let mut received = Vec::new();
+        while received.len() < round / 2 && threads.iter().any(|thread| !thread.is_finished()) {
+            received.extend(receiver.try_recv().ok());
+        }
+        drop(receiver);
+        let back: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        let dropped = ledger.drops.iter().filter(|drops| drops.load(Ordering::SeqCst) == 1).count();
+        assert_eq!(received.len() + back.len() + dropped, SENDERS * EACH, "a message lies in a closed queue");
+        drop((received, back));
+        assert!(ledger.drops.iter().all(|drops| drops.load(Ordering::SeqCst) == 1), "each exactly once");
+        drop(sender);
+    }
+}
+
+/// Senders that do not wait meet a full channel all the time; each gets its own message back, and in the end all have come.
+#[test]
+fn full_and_recovered() {
+    const SENDERS: usize = 4;
+    const EACH: usize = 3_000;
+    let mut event_loop = Loop::new();
+    let (sender, receiver) = bounded(2, &event_loop.bell);
+    let full = Arc::new(AtomicUsize::new(0));
+    let threads: Vec<_> = (0..SENDERS)
+        .map(|id| {
+            let (sender, full) = (sender.clone(), Arc::clone(&full));
+            thread::spawn(move || {
+                for n in 0..EACH {
+                    let mut message = (id, n);
+                    loop {
+                        match sender.send(message) {
+                            Ok(()) => break,
+                            Err(SendError::Full(back)) => {
+                                assert_eq!(back, (id, n), "another one's message");
+                                full.fetch_add(1, Ordering::Relaxed);
+                                message = back;
+                                thread::yield_now();
+                            }
+                            Err(SendError::Closed(_)) => panic!("nobody closed it"),
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    drop(sender);
+    let mut next = [0; SENDERS];
+    event_loop.receive(vec![receiver], 1, |_, (id, n)| {
+        assert_eq!(next[id], n);
+        next[id] += 1;
+    });
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(next, [EACH; SENDERS]);
+    assert!(full.load(Ordering::Relaxed) > 0, "it never was full, and this tested nothing");
+}

@@ -1,0 +1,143 @@
+//! The next segment's file is ready before it is needed, and found whatever name a crash leaves it.
+
+use std::collections::VecDeque;
+use std::io;
+
+use super::snapshots::{run, take, worker_with};
+use super::*;
+use crate::storage::{Job, StorageError, Worker};
+
+const NEXT: &str = "0000000000000002.next";
+const SEGMENT: &str = "0000000000000002.log";
+
+/// Appends until the next segment's file has its name; returns how many entries there are.
+fn half_full(disk: &TestDisk, worker: &mut Worker<TestDisk>) -> u64 {
+    let is_there = || disk.names().iter().any(|name| name.ends_with(".next"));
+    while !is_there() {
+        let next = worker.log().last_index().0 + 1;
+        run(worker, [Job::Write(entries(vec![command(next, 1, 300)]))]);
+    }
+    worker.log().last_index().0
+}
+
+/// Appends until the next segment begins.
+fn fill(worker: &mut Worker<TestDisk>) {
+    let segments = worker.log().segment_files().len();
+    while worker.log().segment_files().len() == segments {
+        let next = worker.log().last_index().0 + 1;
+        run(worker, [Job::Write(entries(vec![command(next, 1, 300)]))]);
+    }
+}
+
+#[test]
+fn a_write_that_finds_the_segment_full_makes_no_file_and_syncs_no_folder() {
+    let disk = TestDisk::default();
+    let mut worker = worker_with(&disk, 0);
+    half_full(&disk, &mut worker);
+    while worker.run(&mut VecDeque::new(), &mut |completion| panic!("{completion:?}")) {}
+    let before = disk.changes_of_the_folder();
+    // Not through the worker, which would go on to prepare.
+    let log = worker.log_mut();
+    while log.segment_files().len() == 1 {
+        let next = log.last_index().0 + 1;
+        log.append(&entries(vec![command(next, 1, 300)])).unwrap();
+        log.sync().unwrap();
+    }
+    assert_eq!(disk.changes_of_the_folder(), before);
+    assert!(disk.names().contains(&SEGMENT.to_owned()) && !disk.names().contains(&NEXT.to_owned()));
+}
+
+#[test]
+fn a_segment_is_found_under_the_name_that_its_file_was_made_ready_under() {
+    let disk = TestDisk::default();
+    let mut worker = worker_with(&disk, 0);
+    half_full(&disk, &mut worker);
+    fill(&mut worker);
+    let last = worker.log().last_index();
+    drop(worker);
+    disk.lose_unsynced();
+    assert!(disk.names().contains(&NEXT.to_owned()), "the crash has undone the renaming: {:?}", disk.names());
+    let (mut log, recovered) = reopen(&disk);
+    assert_eq!((log.last_index(), recovered.torn), (last, None));
+    assert_eq!(read(&mut log, 1, u64::MAX, usize::MAX).len() as u64, last.0);
+    assert!(disk.names().contains(&SEGMENT.to_owned()) && !disk.names().contains(&NEXT.to_owned()));
+}
+
+#[test]
+fn a_file_that_has_not_become_a_segment_is_removed() {
+    let disk = TestDisk::default();
+    let mut worker = worker_with(&disk, 0);
+    let last = half_full(&disk, &mut worker);
+    drop(worker);
+    let (log, _) = reopen(&disk);
+    assert_eq!(log.last_index(), Index(last));
+    assert!(!disk.names().contains(&NEXT.to_owned()));
+}
+
+#[test]
+fn damage_to_it_is_no_reason_to_forget_it() {
+    let disk = TestDisk::default();
+    let mut worker = worker_with(&disk, 0);
+    half_full(&disk, &mut worker);
+    fill(&mut worker);
+    // A mark says that the entry after the opening is on the disk.
+    worker.idle(&mut |completion| panic!("{completion:?}"));
+    drop(worker);
+    let whole = disk.bytes(SEGMENT);
+    disk.lose_unsynced();
+    disk.set_bytes(NEXT, whole.clone());
+    let last = whole.iter().rposition(|&byte| byte != 0).unwrap();
+    for byte in 0..=last - 48 {
+        let disk = disk.copy();
+        let mut bytes = whole.clone();
+        bytes[byte] ^= 1 << (byte % 8);
+        disk.set_bytes(NEXT, bytes);
+        assert!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { .. })), "byte {byte}");
+    }
+}
+
+#[test]
+fn a_disk_without_room_for_it_is_told_when_it_is_needed() {
+    let disk = TestDisk::default();
+    let mut log = create(&disk);
+    disk.fail_as(io::ErrorKind::StorageFull);
+    let mut next = 1;
+    while log.segment_files().len() == 1 && next < 8 {
+        log.append(&entries(vec![command(next, 1, 300)])).unwrap();
+        log.sync().unwrap();
+        next += 1;
+    }
+    disk.fail_after(Some(0));
+    assert!(!log.prepare().unwrap(), "it is given up, not an error");
+    disk.fail_after(None);
+    assert!(!log.prepare().unwrap(), "and not tried again and again");
+    while log.segment_files().len() == 1 {
+        log.append(&entries(vec![command(next, 1, 300)])).unwrap();
+        next += 1;
+    }
+    log.sync().unwrap();
+    drop(log);
+    assert_eq!(reopen(&disk).0.last_index(), Index(next - 1));
+}
+
+#[test]
+fn a_spare_is_made_ready_too() {
+    let disk = TestDisk::default();
+    let mut worker = worker_with(&disk, 0);
+    (0..4).for_each(|_| fill(&mut worker));
+    let last = worker.log().last_index();
+    take(&mut worker, last.0, 1, b"x");
+    worker.log_mut().compact(last.next()).unwrap();
+    let spares = || disk.names().iter().filter(|name| name.ends_with(".spare")).count();
+    assert_eq!(spares(), 2);
+    let (files, _) = disk.changes_of_the_folder();
+    for _ in 0..2 {
+        fill(&mut worker);
+    }
+    assert!(disk.changes_of_the_folder().0 <= files + 1, "the spares have become segments");
+    assert_eq!(spares(), 0);
+    let last = worker.log().last_index();
+    drop(worker);
+    disk.lose_unsynced();
+    assert_eq!(reopen(&disk).0.last_index(), last);
+}
