@@ -47,6 +47,14 @@ fn invariants_hold_over_hundreds_of_seeds() {
     let reports = run_seeds(first, count, &Options::default());
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     assert!(sum(|report| report.membership_changes) > 0, "in a part of the runs the members change");
+    for of in [
+        |report: &Report| report.lease_reads_answered,
+        |report: &Report| report.stale_reads_answered,
+        |report: &Report| report.session_retries,
+        |report: &Report| report.answers_repeated,
+    ] {
+        assert!(sum(of) > 0, "clients try every way to the state machine");
+    }
     let steps = sum(|report| report.steps);
     println!(
         "{count} seeds, {steps} steps, {} virtual s in {:?}: {} leaders, {} boots, {} entries, {} writes and {} reads answered",

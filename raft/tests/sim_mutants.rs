@@ -71,6 +71,12 @@ fn a_forwarded_command_that_is_repeated_is_found() {
     assert_eq!(failure.invariant, "a command is committed once");
 }
 
+#[test]
+fn a_clock_that_is_read_too_early_is_found() {
+    let failure = must_find(Mutant::StaleClock, 1_000, true);
+    assert_eq!(failure.invariant, "while a lease holds nobody leads a later term");
+}
+
 /// Most seeds show a lost write when a node starts again and has forgotten a promise. What is lost must also show in the
 /// logs of those that did not restart: some seed must break one of Raft's own invariants (figure 3.2).
 #[test]

@@ -5,10 +5,15 @@
 //! some runs they do not, and then a lease read may be old, though never anything that was not, while reads by a majority's
 //! word, and writes, must hold as ever.
 
+use super::checks::Verdict;
+use super::checks::leases::{Holder, is_exclusive};
 use super::clock::WIDE_DRIFT;
+use super::mutant::Mutant;
 use super::options::Plan;
 use super::random::Random;
+use super::world::World;
 use crate::core::Lease;
+use crate::types::{Now, Time};
 
 /// What the seed decides about it.
 #[derive(Clone, Debug)]
@@ -17,6 +22,8 @@ pub(super) struct AccessPlan {
     pub(super) lease: Option<Lease>,
     /// Clocks run worse than that.
     pub(super) is_beyond: bool,
+    /// Every clock is as much off as any may be, one way or the other.
+    pub(super) has_worst_clocks: bool,
     /// How many of the reads are stale ones, in ten thousand.
     pub(super) stale_reads: u32,
     /// How many of the others are lease reads, in ten thousand.
@@ -37,6 +44,7 @@ impl AccessPlan {
         AccessPlan {
             lease: None,
             is_beyond: false,
+            has_worst_clocks: false,
             stale_reads: 0,
             lease_reads: 0,
             with_sessions: 0,
@@ -50,14 +58,22 @@ impl AccessPlan {
     pub(super) fn draw(seed: u64, plan: &mut Plan) -> AccessPlan {
         let mut random = Random::new(seed ^ 0x6163_6365_7373);
         let kind = random.below(6);
-        if kind >= 3 && random.chance(5_000) {
+        let has_worst_clocks = kind >= 3 && random.chance(5_000);
+        if has_worst_clocks {
             plan.drift = WIDE_DRIFT;
+        }
+        // Leases matter where another leader is elected as soon as may be, while the old one does not know.
+        if kind >= 3 && random.chance(5_000) {
+            let shorter = plan.election_timeout.0;
+            plan.election_timeout.1 = shorter + shorter / 8;
+            plan.falls_within = Some(shorter);
         }
         let is_beyond = kind == 5 && plan.drift > 0;
         let drift_ppm = if is_beyond { 0 } else { plan.drift as u32 };
         AccessPlan {
             lease: (kind >= 3).then_some(Lease { drift_ppm }),
             is_beyond,
+            has_worst_clocks,
             stale_reads: random.pick(&[0, 0, 3_000]),
             lease_reads: if kind >= 3 { 7_000 } else { random.pick(&[0, 0, 3_000]) },
             with_sessions: random.pick(&[0, 0, 1, 4]),
@@ -65,5 +81,32 @@ impl AccessPlan {
             impatience: random.pick(&[0, 500, 3_000]),
             closes: random.pick(&[0, 0, 100]),
         }
+    }
+}
+
+impl World {
+    /// Where the clocks keep the stated bound: nobody has a lease while another leads a later term.
+    pub(super) fn leases_are_exclusive(&self, node: usize) -> Verdict {
+        if self.plan.access.lease.is_none() || self.plan.access.is_beyond {
+            return Ok(());
+        }
+        let holder = |place: usize| {
+            let running = self.processes[place].running.as_ref()?;
+            Some(Holder::of(running.replica.core(), self.clock(place)))
+        };
+        let Some(this) = holder(node) else { return Ok(()) };
+        (0..self.plan.nodes)
+            .filter_map(holder)
+            .filter(|other| other.id != this.id)
+            .try_for_each(|other| is_exclusive(this, other))
+    }
+
+    /// What a node's clock said a good while ago, if that is what the driver takes for the time ([`Mutant::StaleClock`]).
+    pub(super) fn stale_clock(&self, node: usize) -> Option<Now> {
+        if self.mutant != Some(Mutant::StaleClock) || self.calm {
+            return None;
+        }
+        let earlier = self.now.0.saturating_sub(self.plan.election_timeout.0.as_nanos() as u64 / 3);
+        Some(self.processes[node].clock.now(Time(earlier)))
     }
 }

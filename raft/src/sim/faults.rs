@@ -9,7 +9,6 @@ use super::harms::Harm;
 use super::options::FaultKind;
 use super::process::Process;
 use super::world::World;
-use crate::types::Time;
 
 impl World {
     /// One of the faults of this run, and the time of the next.
@@ -155,12 +154,29 @@ impl World {
             1 => self.pause(node, down),
             _ => {
                 let friend = self.random.below(self.plan.nodes as u64) as usize;
+                if self.plan.access.lease.is_some() && friend != node {
+                    let pause = self.random.duration(self.plan.election_timeout) * self.random.pick(&[1, 2]);
+                    self.after(pause, Happening::FriendFalls { node: friend });
+                }
                 for other in (0..self.plan.nodes).filter(|&other| other != node && other != friend) {
                     self.network.set_cut(node, other, true);
                     self.network.set_cut(other, node, true);
                 }
                 self.after(down, Happening::Heal);
             }
+        }
+    }
+
+    /// Whoever keeps a leader in office forgets its promises, or makes them late.
+    pub(super) fn friend_falls(&mut self, node: usize) {
+        if self.calm {
+            return;
+        }
+        if self.random.chance(5_000) {
+            self.crash(node, false);
+        } else {
+            let down = self.random.duration((self.plan.election_timeout.0 / 4, self.plan.election_timeout.0));
+            self.pause(node, down);
         }
     }
 
@@ -182,16 +198,12 @@ impl World {
         let process = &mut self.processes[node];
         if process.is_awake() {
             process.paused = Some(Vec::new());
-            process.slept = Some((self.now, Time(u64::MAX)));
             self.harm(Harm::Paused);
             self.after(down, Happening::Resume { node });
         }
     }
 
     pub(super) fn resume(&mut self, node: usize) {
-        if let Some((_, end)) = &mut self.processes[node].slept {
-            *end = (*end).min(self.now);
-        }
         for held in self.processes[node].paused.take().unwrap_or_default() {
             self.after(Duration::ZERO, held);
         }

@@ -47,6 +47,8 @@ pub(super) enum Happening {
     LeaderFalls { node: usize, life: u64 },
     /// A node is not heard any more.
     FallsSilent { node: usize },
+    /// The only one that still answers a leader is started again, or stopped for a while.
+    FriendFalls { node: usize },
     /// Every pair of nodes can hear each other again.
     Heal,
     /// The operator does something.
@@ -119,6 +121,7 @@ impl Happening {
             Happening::Fault => "a fault is due".to_owned(),
             Happening::LeaderFalls { node, .. } => format!("the new leader {} is to fall", node + 1),
             Happening::FallsSilent { node } => format!("{} is not heard any more", node + 1),
+            Happening::FriendFalls { node } => format!("{}, which still answers a leader, is to fall", node + 1),
             Happening::Heal => "the network heals".to_owned(),
             Happening::Churn => "the operator looks at the cluster".to_owned(),
             Happening::Probe => "is everybody well?".to_owned(),

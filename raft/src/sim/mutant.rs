@@ -22,7 +22,7 @@ pub enum Mutant {
     ReadsWithoutIndex,
     /// The network repeats forwarded commands.
     ForwardsRepeated,
-    /// A process that was stopped takes in what came meanwhile with what its clock said before.
+    /// The driver reads its clock once in a long turn, before what it then takes in has arrived.
     StaleClock,
     /// A fault in the core.
     #[cfg(feature = "mutants")]
@@ -91,6 +91,29 @@ impl Mutant {
     #[must_use]
     pub fn unit_test(&self) -> Option<&'static str> {
         match self {
+            // Takes two changes of members within a lease, and a quorum of the third configuration that has promised nothing.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::LeaseSurvivesConfiguration) => {
+                Some("a_lease_ends_with_the_configuration_whose_quorum_made_it")
+            }
+            // Takes the only voter that is left to start again within the lease of a leader that was removed.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::LeaseOfNoVoter) => Some("a_leader_that_is_no_voter_has_no_lease"),
+            // Takes a voter that is started again and asked for its vote within a lease: some fifteen thousand seeds.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::VoteRightAfterRestart) => {
+                Some("a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised")
+            }
+            // Takes an answer from a later term that comes an election late, within a lease.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::PromiseForgottenWithTerm) => {
+                Some("a_promise_outlives_the_term_in_which_it_was_made")
+            }
+            // What all nodes have in common is what the simulator takes for right.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::SessionsNeverExpire) => {
+                Some("a_session_ends_by_the_stamps_of_whatever_is_applied")
+            }
             // Such a transfer fails as many do: no promise is broken.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::TransferWithoutMark) => {

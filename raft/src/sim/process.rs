@@ -30,8 +30,6 @@ pub(super) struct Process {
     /// The power goes when this many more effects have been carried out.
     pub(super) effects_left: Option<u64>,
     pub(super) clock: Clock,
-    /// When it was last stopped, and when it went on.
-    pub(super) slept: Option<(Time, Time)>,
     /// The earliest timer in the queue.
     pub(super) timer_at: Option<Time>,
 }
@@ -66,7 +64,6 @@ impl Process {
             paused: None,
             effects_left: None,
             clock,
-            slept: None,
             timer_at: None,
         }
     }

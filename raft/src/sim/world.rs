@@ -87,10 +87,12 @@ impl World {
             failed_sync: options.mutant == Some(Mutant::FailedSyncIgnored),
         };
         let processes = (0..plan.nodes).map(|_| {
+            let (drift, offset) = (plan.drift, random.below(2 * plan.drift + 1));
+            let offset = if plan.access.has_worst_clocks { offset / (drift + 1) * 2 * drift } else { offset };
             let clock = Clock {
                 monotonic_offset: random.below(1 << 40),
                 wall_offset: 1_700_000_000_000 + random.below(60_000),
-                speed: 1_000_000 + plan.drift - random.below(2 * plan.drift + 1),
+                speed: 1_000_000 + drift - offset,
             };
             Process::new(SimDisk::new(lies), clock)
         });
@@ -163,10 +165,7 @@ impl World {
 
     /// What a node's clocks say.
     pub(super) fn clock(&self, node: usize) -> Now {
-        let process = &self.processes[node];
-        let is_stale = self.mutant == Some(Mutant::StaleClock) && process.slept.is_some_and(|(_, end)| end == self.now);
-        let at = if is_stale { process.slept.map_or(self.now, |(begin, _)| begin) } else { self.now };
-        process.clock.now(at)
+        self.processes[node].clock.now(self.now)
     }
 
     /// Lets the next thing happen. False if there is nothing any more.
@@ -196,7 +195,10 @@ impl World {
                 if let Some(running) = &self.processes[to].running {
                     self.checks.hears(to, running.replica.core(), &message);
                 }
-                self.input(to, |running, now| running.replica.handle_message(now, from, PeerMessage::Raft(message)))
+                let stale = self.stale_clock(to);
+                self.input(to, |running, now| {
+                    running.replica.handle_message(stale.unwrap_or(now), from, PeerMessage::Raft(message));
+                })
             }
             Happening::OnConnection { from, to, connection, message } => {
                 if self.network.connection(from, to) != connection || !self.network.is_up(from, to) {
@@ -265,6 +267,10 @@ impl World {
                 self.falls_silent(node);
                 Ok(())
             }
+            Happening::FriendFalls { node } => {
+                self.friend_falls(node);
+                Ok(())
+            }
             Happening::Heal => {
                 self.network.heal();
                 Ok(())
@@ -288,6 +294,10 @@ impl World {
         let Some(running) = &process.running else { return Ok(()) };
         let core = running.replica.core();
         self.checks.observe(node, process.life, core)?;
+        self.leases_are_exclusive(node)?;
+        let process = &self.processes[node];
+        let Some(running) = &process.running else { return Ok(()) };
+        let core = running.replica.core();
         if core.is_leader() && process.led < core.term() {
             self.processes[node].led = core.term();
             self.elected(node);

@@ -5,6 +5,7 @@ mod disks;
 mod elections;
 mod history;
 mod leaders;
+pub(super) mod leases;
 mod logs;
 mod members;
 mod reads;
