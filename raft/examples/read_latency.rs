@@ -79,7 +79,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("| asked | kind | median | 99 % |\n|---|---|---|---|");
     for (name, place) in [("leader", leader), ("follower", follower)] {
         let handle: &Handle = nodes[place].handle();
-        let kinds: [(&str, &dyn Fn() -> Result<Bytes, CallError>); 3] = [
+        type Ask<'a> = &'a dyn Fn() -> Result<Bytes, CallError>;
+        let kinds: [(&str, Ask<'_>); 3] = [
             ("a majority's word", &|| handle.read("")),
             ("the leader's lease", &|| handle.lease_read("")),
             ("stale", &|| handle.stale_read("")),

@@ -21,6 +21,7 @@ use crate::types::{ChangeError, Configuration, Index, MemberChange, NodeId, Now,
 
 use super::mutants::{Mutant, planted};
 use super::progress::Progress;
+use super::quorum::agreed;
 use super::{Action, Core, Event, Proposed, State};
 
 impl Core {
@@ -58,6 +59,7 @@ impl Core {
         for &node in next.voters.iter().filter(|node| !current.is_voter(**node)) {
             self.check_promotion(node)?;
         }
+        self.check_quorum_of(&next)?;
         let index = self.append_configuration(next);
         Ok(Proposed { term: self.term, first: index, last: index })
     }
@@ -76,6 +78,22 @@ impl Core {
         }
         let lag = self.log.last_index().0 - progress.matched.0;
         if lag > limit { Err(ChangeError::LearnerBehind { node, lag, limit }) } else { Ok(()) }
+    }
+
+    /// A configuration whose voters do not answer could commit nothing, neither itself nor a way back: the leader would step
+    /// down, and nobody could be elected.
+    fn check_quorum_of(&self, next: &Configuration) -> Result<(), ChangeError> {
+        let State::Leader(leading) = &self.state else { return Ok(()) };
+        let (id, now, patience) = (self.config.id, self.now, self.config.election_timeout.1);
+        let answers = |node: NodeId| {
+            let is_heard = |progress: &Progress| progress.round > 0 && progress.heard.after(patience) > now;
+            node == id || leading.progress.get(&node).is_some_and(is_heard)
+        };
+        if agreed(next, answers) == Some(true) || planted(Mutant::ChangeToTheSilent) {
+            return Ok(());
+        }
+        let voters = next.voters.union(&next.outgoing).copied();
+        Err(ChangeError::NoQuorum { silent: voters.filter(|&node| !answers(node)).collect() })
     }
 
     /// The new configuration is in force from here on (§4.1).

@@ -117,6 +117,10 @@ mutants! {
     RemovedLeaderStays,
     /// Who has its own removal in its log, committed or not, does not campaign.
     RemovalSilencesAtOnce,
+    /// A configuration may be made whose voters do not answer.
+    ChangeToTheSilent,
+    /// A voter promises to keep still before its term is on disk.
+    PromiseBeforeDurable,
     /// A learner is promoted whatever it lacks.
     PromoteUnseen,
     /// The id of a member that is gone may be used again.

@@ -49,8 +49,12 @@ impl Acquaintances {
         self.disks.retain(|id, _| members.get(id).is_some_and(|member| member.disk == DiskId(0)));
     }
 
-    /// Whether that configuration is committed.
-    pub(super) fn settle(&mut self, is_settled: bool) {
+    /// The configuration in force is this one, and committed or not. Told at every judgement: it may have changed since the last
+    /// `follow`, by a truncation for one, and a removal that was undone must turn nobody away.
+    pub(super) fn settle(&mut self, configuration: &Configuration, is_settled: bool) {
+        if self.configuration != *configuration {
+            self.follow(configuration);
+        }
         self.is_settled = is_settled;
     }
 
@@ -152,7 +156,7 @@ mod tests {
     fn knowing(configuration: &Configuration) -> Acquaintances {
         let mut acquaintances = Acquaintances::default();
         acquaintances.follow(configuration);
-        acquaintances.settle(true);
+        acquaintances.settle(configuration, true);
         acquaintances
     }
 
@@ -193,7 +197,10 @@ mod tests {
         assert!(removed.is_removed && removed.reason.contains("an id above 3"), "{removed:?}");
         assert_eq!(acquaintances.check(&ours, &hello(4, 40), None), Ok(()), "a member that is not known here yet");
         // A removal that is not committed may yet not be: the node may be needed.
-        acquaintances.settle(false);
+        acquaintances.settle(&configuration, false);
+        assert_eq!(acquaintances.check(&ours, &hello(3, 30), None), Ok(()));
+        // One that was truncated away is none, even where nobody has told of that yet.
+        acquaintances.settle(&founders(), true);
         assert_eq!(acquaintances.check(&ours, &hello(3, 30), None), Ok(()));
     }
 

@@ -398,7 +398,7 @@ impl<S: StateMachine> Node<S> {
     /// Whether who is not in the configuration is not needed for anything any more.
     fn settle_acquaintances(&mut self) {
         let core = self.replica.core();
-        self.acquaintances.settle(core.configuration_index() <= core.commit());
+        self.acquaintances.settle(core.configuration(), core.configuration_index() <= core.commit());
     }
 
     /// This node is no member any more.

@@ -49,7 +49,7 @@ pub enum SessionError {
 /// at a time; for more, open more sessions.
 ///
 /// A session lives in the cluster, not in a node: its handle may be changed for one of another node at any time.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Session {
     handle: Handle,
     id: SessionId,

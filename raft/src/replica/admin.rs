@@ -296,5 +296,6 @@ fn passes_by_itself(error: &ChangeError) -> bool {
             | ChangeError::Transferring { .. }
             | ChangeError::LearnerBehind { .. }
             | ChangeError::LearnerSilent { .. }
+            | ChangeError::NoQuorum { .. }
     )
 }

@@ -159,7 +159,10 @@ impl Sessions {
         }
         if asked.acknowledged > session.acknowledged {
             session.acknowledged = asked.acknowledged;
-            let wanted = session.answers.split_off(&asked.acknowledged.saturating_add(1));
+            let wanted = match asked.acknowledged.checked_add(1) {
+                Some(first) => session.answers.split_off(&first),
+                None => BTreeMap::new(),
+            };
             let before = std::mem::replace(&mut session.answers, wanted);
             self.answers_bytes -= before.values().flatten().map(Bytes::len).sum::<usize>();
         }

@@ -256,3 +256,12 @@ fn answers_beyond_their_bounds_are_given_once() {
     sessions.apply(&entry(index + 1, 0, Payload::CloseSession { session: SessionId(10) }), &mut machine);
     assert!(sessions.answers_bytes < ANSWERS_BYTES_MAX);
 }
+
+#[test]
+fn whatever_is_acknowledged_the_table_can_be_read_again() {
+    let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
+    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1000 }), &mut machine);
+    sessions.apply(&entry(2, 0, command(1, u64::MAX, 0, 0)), &mut machine);
+    sessions.apply(&entry(3, 0, command(1, 5, u64::MAX, 0)), &mut machine);
+    assert_eq!(Sessions::decode(&sessions.encode()).unwrap(), sessions);
+}

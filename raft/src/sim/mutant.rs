@@ -114,6 +114,12 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::SessionsNeverExpire) => {
                 Some("a_session_ends_by_the_stamps_of_whatever_is_applied")
             }
+            // The simulator's operator changes little while nodes are down.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::ChangeToTheSilent) => Some("a_change_leaves_a_quorum_that_answers"),
+            // Takes a node that has never known a term and is killed before its first write, within a lease.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::PromiseBeforeDurable) => Some("a_promise_is_of_a_term_that_is_durable"),
             // Such a transfer fails as many do: no promise is broken.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::TransferWithoutMark) => {
@@ -194,6 +200,8 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::RemovedLeaderCounts => "a removed leader does not count itself",
         Mutant::RemovedLeaderStays => "a removed leader steps down",
         Mutant::RemovalSilencesAtOnce => "a removal that is not committed silences nobody",
+        Mutant::ChangeToTheSilent => "a change leaves a quorum that answers",
+        Mutant::PromiseBeforeDurable => "a promise is of a term that is durable",
         Mutant::PromoteUnseen => "a learner catches up before it votes",
         Mutant::IdReused => "an id is never used again",
         Mutant::TransferBeforeFlushed => "who takes over has everything on its disk",

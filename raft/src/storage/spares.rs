@@ -104,7 +104,7 @@ impl<F: DiskFile> Room<F> {
     pub(super) fn make<D: Disk<File = F>>(self, disk: &mut D, number: u64, content: &[u8]) -> Result<F, StorageError> {
         assert!(content.len() as u64 <= self.capacity_bytes, "the file was chosen for its content");
         let name = segment::name(number);
-        let is_ahead = matches!(self.source, Source::Ahead { .. });
+        let (is_ahead, is_new) = (matches!(self.source, Source::Ahead { .. }), matches!(self.source, Source::Nowhere));
         let (before, mut file) = match self.source {
             Source::Ahead { file, .. } => (segment::ahead_name(number), file),
             Source::Spare(spare) => {
@@ -120,6 +120,10 @@ impl<F: DiskFile> Room<F> {
                 (temporary, file)
             }
         };
+        if is_new {
+            // The segment before may have got its name without a sync: then it must not be missing where this one is found.
+            disk.sync_directory().map_err(|error| StorageError::io("sync the folder of", &before, &error))?;
+        }
         file.write_at(content, 0).map_err(|error| StorageError::io("write", &before, &error))?;
         file.sync().map_err(|error| StorageError::io("sync", &before, &error))?;
         disk.rename(&before, &name).map_err(|error| StorageError::io("rename", &before, &error))?;

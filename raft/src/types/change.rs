@@ -166,6 +166,15 @@ pub enum ChangeError {
         /// The learner.
         node: NodeId,
     },
+    /// The voters that would be left could decide nothing, not even to take this back.
+    #[error(
+        "of the voters that this would leave, too few have answered within an election timeout: {silent:?} are silent; start \
+         them, or remove them first"
+    )]
+    NoQuorum {
+        /// Those that would vote and do not answer.
+        silent: Vec<NodeId>,
+    },
     /// The new configuration would be the old one.
     #[error("nothing would change: the membership is like that already")]
     NothingChanges,

@@ -126,7 +126,7 @@ impl Core {
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
         let Some(receiving) = &self.snapshots.receiving else { return };
         let (index, received_bytes) = (receiving.meta.index, receiving.received_bytes);
-        let round = self.following.round();
+        let round = self.promised_round(self.following.round());
         self.send(leader, Body::SnapshotProgress { index, received_bytes, round });
     }
 

@@ -60,6 +60,8 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::RemovedLeaderCounts, membership::a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed),
     (Mutant::RemovedLeaderStays, membership::a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed),
     (Mutant::RemovalSilencesAtOnce, membership::a_removal_that_may_be_lost_silences_nobody),
+    (Mutant::ChangeToTheSilent, membership::a_change_leaves_a_quorum_that_answers),
+    (Mutant::PromiseBeforeDurable, lease::a_promise_is_of_a_term_that_is_durable),
     (Mutant::PromoteUnseen, membership::a_learner_that_lags_or_is_silent_is_not_promoted),
     (Mutant::IdReused, membership::an_id_is_never_used_again),
     (Mutant::TransferBeforeFlushed, transfer::the_target_is_told_once_everything_is_on_its_disk),

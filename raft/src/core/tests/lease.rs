@@ -268,3 +268,23 @@ fn a_leader_without_a_committed_entry_of_its_own_has_no_lease() {
     assert_eq!(network.core(leader).lease_until(), None);
     assert!(!lease_read(&mut network, leader, 1));
 }
+
+/// Were its term lost with its memory, a new voter could not know after a restart that it had promised anything.
+#[test]
+pub(super) fn a_promise_is_of_a_term_that_is_durable() {
+    let mut network = Network::with_logs(&[vec![1, 1], vec![1, 1], vec![]], with_lease);
+    network.isolate(3);
+    let leader = network.elect();
+    network.settle();
+    network.isolate(3 - leader);
+    network.pass(300 * MILLI);
+    assert_eq!(network.core(leader).lease_until(), None, "the other's promise has run out");
+    // Now node 3, which knows no term yet, hears of the leader and refuses what does not follow from its empty log.
+    network.heal();
+    network.isolate(3 - leader);
+    network.node(3).is_disk_slow = true;
+    network.pass(100 * MILLI);
+    assert_eq!(network.core(3).term(), network.core(leader).term());
+    assert!(network.core(leader).is_leader());
+    assert_eq!(network.core(leader).lease_until(), None, "a lease on a promise that a crash would undo");
+}

@@ -536,3 +536,21 @@ fn a_restarted_node_goes_on_with_the_configuration_of_its_log() {
     let is_voter = |core: &Core| core.configuration().is_voter(core.id());
     assert!((1..=5).all(|id| is_voter(network.core(id))));
 }
+
+/// Node 3 is dead; without node 2 the leader could decide nothing any more.
+#[test]
+pub(super) fn a_change_leaves_a_quorum_that_answers() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    network.settle();
+    let (alive, dead) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    network.isolate(dead);
+    network.pass(Duration::from_secs(2));
+    assert_eq!(network.leader(), Some(leader));
+    let refused = change(&mut network, leader, &[MemberChange::Remove(NodeId(alive))]);
+    assert_eq!(refused, Err(ChangeError::NoQuorum { silent: vec![NodeId(dead)] }));
+    change(&mut network, leader, &[MemberChange::Remove(NodeId(dead))]).unwrap();
+    network.pass(Duration::from_secs(1));
+    assert_eq!(network.leader(), Some(leader));
+    assert_eq!(network.core(leader).configuration().voters.len(), 2);
+}

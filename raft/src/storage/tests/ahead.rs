@@ -141,3 +141,38 @@ fn a_spare_is_made_ready_too() {
     disk.lose_unsynced();
     assert_eq!(reopen(&disk).0.last_index(), last);
 }
+
+#[test]
+fn two_segments_in_a_row_lose_nothing_though_neither_name_is_durable() {
+    for operations in 0.. {
+        let disk = TestDisk::default();
+        let mut worker = worker_with(&disk, 0);
+        half_full(&disk, &mut worker);
+        fill(&mut worker);
+        let mut acked = worker.log().last_index().0;
+        disk.fail_after(Some(operations));
+        let log = worker.log_mut();
+        let mut done = true;
+        while log.segment_files().len() < 3 {
+            if log.append(&entries(vec![command(acked + 1, 1, 300)])).and_then(|()| log.sync()).is_err() {
+                done = false;
+                break;
+            }
+            acked += 1;
+        }
+        drop(worker);
+        disk.fail_after(None);
+        for subset in disk.subsets_of_changes() {
+            let disk = disk.copy();
+            disk.crash(0, subset);
+            let names = disk.names();
+            match Log::open(disk.clone(), OPTIONS) {
+                Ok((log, _)) => assert!(log.last_index().0 >= acked, "{operations} {subset:b} {names:?}"),
+                Err(error) => panic!("{operations} {subset:b} {error} {names:?}"),
+            }
+        }
+        if done {
+            break;
+        }
+    }
+}

@@ -50,8 +50,26 @@ pub(super) fn is_born(data: &Path) -> io::Result<bool> {
     }
 }
 
+/// A folder that holds a node of another cluster than the one to be joined would never join it. Where nobody can be asked, the node
+/// may have joined long ago, and starts.
+pub(super) fn check_cluster(data: &Path, addresses: &[String]) -> Result<(), Box<dyn Error>> {
+    let Ok(theirs) = members_of(addresses) else { return Ok(()) };
+    let ours = Folder::open(data)?.recover()?.identity.cluster.to_string();
+    match theirs.field("cluster_id") {
+        Some(theirs) if theirs != ours => Err(format!(
+            "data folder {} belongs to cluster {ours}, and --join names cluster {theirs}: to join it, start with an empty folder",
+            data.display()
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}
+
 /// The cluster that is to be joined, before the data folder is made: what cannot work is refused while nothing is done yet.
 pub(super) fn cluster(addresses: &[String], id: NodeId) -> Result<ClusterId, Box<dyn Error>> {
+    if id.0 == 0 {
+        return Err("node ids start at 1: 0 is nobody's".into());
+    }
     let members = members_of(addresses)?;
     let cluster = members.field("cluster_id").and_then(|text| u128::from_str_radix(text, 16).ok());
     let cluster = cluster.ok_or("whom --join names does not say which cluster it belongs to")?;

@@ -52,7 +52,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MS", default_value_t = 30, value_parser = milliseconds())]
     heartbeat: u64,
     /// Lets the leader answer reads without asking the others, for as long as it knows that nobody else can lead: as good as
-    /// every member's clock runs true to this many millionths (1000 is plenty). The same at all nodes.
+    /// every member's clock runs true to this many millionths (1000 is plenty). The same at all nodes, and so must be
+    /// --election-timeout then: a node with a shorter one may elect another leader while the lease still holds.
     #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(0..=500_000))]
     lease_drift: Option<u32>,
     /// How long a request may take, in milliseconds, before it is answered with an error.
@@ -143,7 +144,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let advertised = arguments.advertise.clone().unwrap_or_else(|| client_address.to_string());
     let mut options = options(&arguments, advertised)?;
     let is_joining = !arguments.join.is_empty();
-    if is_joining && !join::is_born(&arguments.data)? {
+    if is_joining && join::is_born(&arguments.data)? {
+        join::check_cluster(&arguments.data, &arguments.join)?;
+    } else if is_joining {
         options.join = Some(join::cluster(&arguments.join, options.id)?);
     }
     let settings = Settings::new(&arguments, &options.limits);
