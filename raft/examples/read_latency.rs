@@ -3,6 +3,9 @@
 //! ```text
 //! cargo run --release -p kodiak-raft --example read_latency
 //! ```
+//!
+//! 2026-11-25, two cores of an AMD EPYC (KVM guest), Linux 6.18, medians: a leader's read by a majority's word 78 µs, by its lease
+//! 34 µs, stale 34 µs; a follower's 104 µs, 59 µs, 34 µs.
 
 use std::error::Error;
 use std::io::{self, Cursor, Read};
@@ -39,6 +42,9 @@ impl StateMachine for Last {
         Ok(())
     }
 }
+
+/// One read, of some kind.
+type Ask<'a> = dyn Fn() -> Result<Bytes, CallError> + 'a;
 
 const NODES: u64 = 3;
 const READS: usize = 20_000;
@@ -79,8 +85,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("| asked | kind | median | 99 % |\n|---|---|---|---|");
     for (name, place) in [("leader", leader), ("follower", follower)] {
         let handle: &Handle = nodes[place].handle();
-        type Ask<'a> = &'a dyn Fn() -> Result<Bytes, CallError>;
-        let kinds: [(&str, Ask<'_>); 3] = [
+        let kinds: [(&str, &Ask<'_>); 3] = [
             ("a majority's word", &|| handle.read("")),
             ("the leader's lease", &|| handle.lease_read("")),
             ("stale", &|| handle.stale_read("")),

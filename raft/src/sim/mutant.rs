@@ -134,7 +134,11 @@ impl Mutant {
     pub fn is_quick(&self) -> bool {
         match self {
             #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::InstallBelowCommit) => false,
+            Mutant::Core(
+                crate::core::Mutant::InstallBelowCommit
+                | crate::core::Mutant::LeaseFromAcknowledgementTime
+                | crate::core::Mutant::LeaseIgnoresDrift,
+            ) => false,
             _ => true,
         }
     }
