@@ -35,7 +35,12 @@ impl World {
             }
             match running.machine.run(now, &mut running.replica, effect) {
                 Some(Effect::Storage(job)) => self.store(node, job)?,
-                Some(Effect::Restore(meta)) if running.restore(now, &meta) => {
+                Some(Effect::Restore(meta)) => {
+                    if !running.restore(now, &meta) {
+                        // The replica has failed with it, and a node carries nothing more out.
+                        running.to_apply.clear();
+                        return Ok(());
+                    }
                     self.checks.is_state_of(node, &meta, &running.machine)?;
                 }
                 _ => {}
