@@ -8,6 +8,9 @@
 //! Hints are never trusted. A timer that is taken out of its list leaves the hints to it as they are; what they lead to exists, and is
 //! looked at, but nothing is done because of it.
 //!
+//! A hint costs a store somewhere in the memory of all timers, and serves those that are walked to. Where most timers are cancelled
+//! before their time, as timeouts of requests are, hints lead to what has gone; so they are given only while timers fire.
+//!
 //! `core` has no safe prefetch. A load whose result nobody waits for is one, too, as long as the processor has room to go on
 //! meanwhile: hence the loads for eight timers right after each other, before the work on eight others.
 
@@ -31,9 +34,15 @@ struct Recent {
     count: u32,
 }
 
+/// After so many cancellations without a firing hints are given up. Each firing makes up for [`WORTH`] cancellations.
+const CREDIT: u32 = if cfg!(test) { 4 * AHEAD as u32 } else { 1 << 14 };
+const WORTH: u32 = 2;
+
 /// Empty as long as the wheel is no crowd.
 #[derive(Debug)]
 pub(crate) struct Hints {
+    /// Hints are given while there is any.
+    credit: u32,
     recent: Vec<Recent>,
     /// By the node's index.
     later: Vec<Id>,
@@ -41,7 +50,7 @@ pub(crate) struct Hints {
 
 impl Hints {
     pub(crate) fn with_capacity(capacity: usize) -> Hints {
-        let mut hints = Hints { recent: Vec::new(), later: Vec::new() };
+        let mut hints = Hints { credit: CREDIT, recent: Vec::new(), later: Vec::new() };
         if capacity >= CROWD {
             hints.later.reserve_exact(capacity);
             hints.prepare();
@@ -76,7 +85,9 @@ impl Hints {
     /// A timer was put at the end of this list.
     #[inline(always)]
     pub(crate) fn put(&mut self, place: Place, id: Id) {
-        if let Some(recent) = self.recent.get_mut(place.index()) {
+        if self.credit > 0
+            && let Some(recent) = self.recent.get_mut(place.index())
+        {
             let latest = &mut recent.ids[recent.count as usize % AHEAD];
             recent.count = recent.count.wrapping_add(1);
             let earlier = mem::replace(latest, id);
@@ -86,9 +97,61 @@ impl Hints {
         }
     }
 
+    /// A timer was cancelled.
+    #[inline(always)]
+    pub(crate) fn cancelled(&mut self) {
+        self.credit = self.credit.saturating_sub(1);
+    }
+
+    /// A timer fired.
+    #[inline(always)]
+    pub(crate) fn fired(&mut self) {
+        self.credit = (self.credit + WORTH).min(CREDIT);
+    }
+
     /// The timer that may come [`AHEAD`] after this one.
     #[inline]
     pub(crate) fn later(&self, id: Id) -> Id {
         self.later.get(index_of(id)).copied().unwrap_or(NONE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::links::id_of;
+
+    /// Puts timers into one list, and says to how many of them hints lead.
+    fn hinted(hints: &mut Hints) -> usize {
+        hints.later.fill(NONE);
+        for index in 0..64 {
+            hints.put(Place::at(7), id_of(index));
+        }
+        hints.later.iter().filter(|&&later| later != NONE).count()
+    }
+
+    #[test]
+    fn hints_lead_eight_timers_ahead() {
+        let mut hints = Hints::with_capacity(64);
+        hints.grow(64);
+        assert_eq!(hinted(&mut hints), 64 - AHEAD);
+        assert!((0..64 - AHEAD).all(|index| hints.later(id_of(index)) == id_of(index + AHEAD)));
+    }
+
+    #[test]
+    fn hints_are_given_while_timers_fire() {
+        let mut hints = Hints::with_capacity(64);
+        hints.grow(64);
+        for _ in 0..CREDIT {
+            assert!(hinted(&mut hints) > 0);
+            hints.cancelled();
+        }
+        assert_eq!(hinted(&mut hints), 0);
+        hints.cancelled();
+        hints.fired();
+        assert!(hinted(&mut hints) > 0);
+        hints.cancelled();
+        hints.cancelled();
+        assert_eq!(hinted(&mut hints), 0);
     }
 }

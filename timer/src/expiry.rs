@@ -22,10 +22,10 @@ use crate::links::Id;
 use crate::slab::{Key, Since};
 use crate::wheel::Wheel;
 
-/// How many timers an advance may move from slot to slot before it says that there is more, whatever its budget.
-const MOVES: usize = 64;
-/// How many more moves each timer of the budget allows.
-const MOVES_PER_TIMER: usize = 1;
+/// What an advance may do beside firing as many timers as its budget says.
+const MORE_WORK: usize = 64;
+/// To fire a timer is one piece of work, to move one from slot to slot so many: it touches twice the memory.
+const MOVE: usize = 2;
 
 /// The progress of one [`Wheel::advance`]. It borrows nothing: the wheel is free between two calls of
 /// [`next`](Advance::next).
@@ -34,7 +34,8 @@ const MOVES_PER_TIMER: usize = 1;
 pub struct Advance {
     number: Since,
     budget: usize,
-    pub(crate) moves: usize,
+    /// What it may still do, in firings; see [`MOVE`].
+    pub(crate) work: usize,
     /// So many timers fire before memory is read ahead again.
     ahead: usize,
     is_spent: bool,
@@ -43,7 +44,7 @@ pub struct Advance {
 enum Search {
     Due(Id),
     NothingDue,
-    OutOfMoves,
+    OutOfWork,
 }
 
 impl<T> Wheel<T> {
@@ -58,8 +59,8 @@ impl<T> Wheel<T> {
     pub fn advance(&mut self, now: u64, budget: usize) -> Advance {
         self.now = self.now.max(now);
         self.advance = self.advance.next_advance();
-        let moves = budget.saturating_mul(MOVES_PER_TIMER).saturating_add(MOVES);
-        Advance { number: self.advance, budget, moves, ahead: 0, is_spent: false }
+        let work = budget.saturating_add(MORE_WORK);
+        Advance { number: self.advance, budget, work, ahead: 0, is_spent: false }
     }
 
     /// The first timer of the tick that ends the quiet time, if there is one, on level 0, and not set for the next advance: then no
@@ -80,13 +81,13 @@ impl<T> Wheel<T> {
 
     /// The timer that fires next, if it is due in this advance.
     #[inline(never)]
-    fn search(&mut self, moves: &mut usize) -> Search {
+    fn search(&mut self, work: &mut usize) -> Search {
         loop {
             if self.opening != 0 {
-                if *moves == 0 {
-                    return Search::OutOfMoves;
+                if *work < MOVE {
+                    return Search::OutOfWork;
                 }
-                *moves -= self.deal(Place::from_bits(self.opening), *moves);
+                *work -= MOVE * self.deal(Place::from_bits(self.opening), *work / MOVE);
                 continue;
             }
             let Some(place) = self.occupancy.first() else {
@@ -139,17 +140,19 @@ impl Advance {
         }
         let found = match wheel.due_at_once() {
             Some(id) => Search::Due(id),
-            None => wheel.search(&mut self.moves),
+            None => wheel.search(&mut self.work),
         };
         match found {
-            Search::Due(id) if self.budget > 0 => {
+            Search::Due(id) if self.budget > 0 && self.work > 0 => {
                 self.budget -= 1;
+                self.work -= 1;
                 if wheel.slab.hints.is_crowd() {
+                    wheel.slab.hints.fired();
                     self.read_ahead(wheel, id);
                 }
                 Some(Expired { wheel, id })
             }
-            Search::Due(_) | Search::OutOfMoves => {
+            Search::Due(_) | Search::OutOfWork => {
                 self.is_spent = true;
                 None
             }

@@ -58,10 +58,15 @@ impl<T> Wheel<T> {
             self.occupancy.set(place);
         }
         self.slab.hints.put(place, id);
+        match self.earliest.get_mut(place.upper()) {
+            // Not before the earliest of its slot, it cannot be the earliest of all.
+            Some(earliest) if tick >= *earliest => return,
+            Some(earliest) => *earliest = tick,
+            None => {}
+        }
         if tick < self.quiet_until {
             self.quiet_until = tick;
         }
-        self.note_earliest(place, tick);
     }
 
     #[inline(always)]

@@ -141,6 +141,7 @@ impl<T> Wheel<T> {
     pub fn cancel(&mut self, key: Key) -> Option<T> {
         let id = self.slab.find(key)?;
         let removed = self.slab.remove(id);
+        self.slab.hints.cancelled();
         self.unlinked(removed.place, removed.tick, removed.emptied);
         removed.value
     }

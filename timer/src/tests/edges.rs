@@ -33,9 +33,30 @@ fn a_century_of_nothing_is_one_step() {
     wheel.insert(CENTURY + 1, ());
     let mut advance = wheel.advance(CENTURY, 1);
     assert!(advance.next(&mut wheel).is_none());
-    let moves = advance.moves;
+    let work = advance.work;
     assert_eq!(fire(&mut wheel, CENTURY + 1), [()]);
-    assert_eq!(wheel.advance(0, 1).moves, moves, "no timer was moved");
+    assert_eq!(wheel.advance(0, 1).work, work, "no timer was moved");
+}
+
+/// A slot of thousands is dealt out in pieces, and firing counts as well.
+#[test]
+fn an_advance_does_a_bounded_piece_of_work() {
+    const BUDGET: usize = 100;
+    let mut wheel = Wheel::new(0);
+    for i in 0..10_000 {
+        wheel.insert(5_000 + i % 2, i);
+    }
+    let waiting = |wheel: &Wheel<u64>| wheel.slab.nodes().iter().filter(|node| node.place().is_upper()).count();
+    let (mut fired, mut calls) = (0, 0);
+    while !wheel.is_empty() {
+        let (before, fired_before) = (waiting(&wheel), fired);
+        fired += fire_at_most(&mut wheel, 5_001, BUDGET).len();
+        let (moves, fires) = (before - waiting(&wheel), fired - fired_before);
+        assert!(2 * moves + fires <= BUDGET + 64, "{moves} moves and {fires} firings at once");
+        calls += 1;
+    }
+    assert_eq!(fired, 10_000);
+    assert!(calls <= (2 + 1) * 10_000 / BUDGET, "it took {calls} calls");
 }
 
 #[test]

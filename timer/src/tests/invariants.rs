@@ -38,6 +38,10 @@ impl<T> Wheel<T> {
             earliest.is_none_or(|earliest| self.quiet_until <= earliest),
             "a timer is due in what is thought a quiet time"
         );
+        assert!(
+            self.earliest.iter().all(|earliest| self.quiet_until <= *earliest),
+            "a slot's earliest timer is in what is thought a quiet time"
+        );
         let counted = self.iter().count();
         assert_eq!(counted, self.len(), "iteration disagrees with the count");
     }
