@@ -2,7 +2,7 @@
 """Timers: every measurement in a process of its own (`kodiak-bench timed`), peers in turn, another one first in each round.
 
 timers.py MIXES COUNTS ROUNDS [PEERS], each a list with commas; prints a row of medians (lowest - highest) in ns for each mix and count, and
-for fire-rearm one of the longest call in us. Short pieces, so that one can be taken whenever the machine is quiet.
+for cancel-insert and fire-rearm one of the longest call in us. Short pieces, so that one can be taken whenever the machine is quiet.
 """
 import statistics
 import subprocess
@@ -39,8 +39,8 @@ def main(mixes, counts, rounds, peers=",".join(PEERS)):
                     nanos[peer].append(taken)
                     longest[peer].append(call)
             print(f"| {mix}, {count} | {' | '.join(cell(nanos[peer]) for peer in peers)} |", flush=True)
-            if mix == "fire-rearm":
-                print(f"| the longest call, {count} | {' | '.join(cell(longest[peer]) for peer in peers)} |", flush=True)
+            if None not in longest[peers[0]]:
+                print(f"| {mix}, the longest call, {count} | {' | '.join(cell(longest[peer]) for peer in peers)} |", flush=True)
 
 
 main(*sys.argv[1:])

@@ -80,7 +80,7 @@ impl Timers for FourAry {
     }
 
     #[inline]
-    fn expire(&mut self, now: u64, _: &mut [Option<u32>], mut next: impl FnMut(u32) -> Option<u64>) -> Expired {
+    fn expire(&mut self, now: u64, handles: &mut [Option<u32>], mut next: impl FnMut(u32) -> Option<u64>) -> Expired {
         let mut count = 0;
         while let Some((tick, name)) = self.heap.first().copied() {
             if tick > now {
@@ -89,7 +89,10 @@ impl Timers for FourAry {
             count += 1;
             match next(name) {
                 Some(tick) => self.down(0, (tick, name)),
-                None => self.cancel(name),
+                None => {
+                    self.cancel(name);
+                    handles[name as usize] = None;
+                }
             }
         }
         Expired { count, more: false }

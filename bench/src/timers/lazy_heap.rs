@@ -41,7 +41,7 @@ impl Timers for LazyHeap {
     }
 
     #[inline]
-    fn expire(&mut self, now: u64, _: &mut [Option<u32>], mut next: impl FnMut(u32) -> Option<u64>) -> Expired {
+    fn expire(&mut self, now: u64, handles: &mut [Option<u32>], mut next: impl FnMut(u32) -> Option<u64>) -> Expired {
         let mut count = 0;
         while let Some(Reverse((tick, name, number))) = self.heap.peek().copied() {
             if tick > now {
@@ -53,8 +53,11 @@ impl Timers for LazyHeap {
                 continue;
             }
             count += 1;
-            if let Some(tick) = next(name) {
-                self.insert(tick, name);
+            match next(name) {
+                Some(tick) => {
+                    self.insert(tick, name);
+                }
+                None => handles[name as usize] = None,
             }
         }
         Expired { count, more: false }

@@ -54,15 +54,13 @@ impl Timers for Quad {
     }
 
     #[inline]
-    fn expire(&mut self, now: u64, _: &mut [Option<u32>], mut next: impl FnMut(u32) -> Option<u64>) -> Expired {
+    fn expire(&mut self, now: u64, handles: &mut [Option<u32>], mut next: impl FnMut(u32) -> Option<u64>) -> Expired {
         let mut count = 0;
         while self.now < now {
             self.now += 1;
             for entry in self.wheel.tick() {
                 count += 1;
-                if let Some(tick) = next(entry.name) {
-                    self.insert(tick, entry.name);
-                }
+                handles[entry.name as usize] = next(entry.name).map(|tick| self.insert(tick, entry.name));
             }
         }
         Expired { count, more: false }
