@@ -1,12 +1,15 @@
 //! `raft`: a replicated key-value server that Redis clients can talk to.
 #![forbid(unsafe_code)]
 
+mod address;
 mod client;
 mod demo;
+mod flags;
 mod inspect;
 mod kv;
 mod membership;
 mod recover;
+mod removal;
 mod resp;
 mod serve;
 mod status;
@@ -16,8 +19,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 /// A replicated key-value server for Redis clients, on Raft.
+///
+/// 'raft demo' shows one at work. A cluster begins with 'raft serve' on each of its founding nodes, and then any Redis client may
+/// talk to any of them.
 #[derive(Debug, Parser)]
-#[command(name = "raft", version, about)]
+#[command(name = "raft", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

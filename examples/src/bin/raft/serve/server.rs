@@ -1,12 +1,13 @@
 //! The handler: a node and its clients on one loop.
 
-use std::{collections::VecDeque, error::Error, io, net::SocketAddr, time::Instant};
+use std::{collections::VecDeque, error::Error, io, net::SocketAddr, path::PathBuf, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
 use kodiak_raft::{
-    node::{self, Node, Options},
+    node::{self, Node, NodeError, Options},
     replica::{Outcome, Refusal, Request, RequestId},
+    types::NodeId,
 };
 use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, SigInfo, Signal, Trigger};
 use redis_protocol::resp2::types::BorrowedFrame;
@@ -15,11 +16,12 @@ use slab::Slab;
 use super::{
     Settings,
     client::{Client, Next},
-    info, join,
+    explain, info, join,
 };
 use crate::{
+    address::{Address, ListenAddress},
     kv::{Store, command::Local},
-    membership,
+    membership, removal,
     resp::{self, Protocol},
 };
 
@@ -71,33 +73,49 @@ struct Server {
     touched: Vec<usize>,
     chunk: Box<[u8]>,
     started: Instant,
+    data: PathBuf,
+    /// Whether the data folder says that the node was removed.
+    has_noted_removal: bool,
 }
 
-/// Listens for clients.
-pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
-    TcpListener::bind(address).map_err(|error| format!("cannot listen for clients on {address}: {error}").into())
+/// Listens for clients at an address that was given as `given`.
+pub(super) fn listen(address: SocketAddr, given: &ListenAddress) -> Result<TcpListener, String> {
+    TcpListener::bind(address)
+        .map_err(|error| explain::listening("clients", "--client", given, address, &io::Error::from(error)))
+}
+
+/// How a node is to be started, besides its options.
+pub(super) struct Start {
+    pub(super) settings: Settings,
+    /// Whether its folder is to be made, with the founders of a new cluster.
+    pub(super) founds: bool,
+    pub(super) join: Option<Join>,
 }
 
 /// How a cluster is to be joined.
 pub(super) struct Join {
     /// Clients' addresses of its nodes.
-    pub(super) addresses: Vec<String>,
+    pub(super) addresses: Vec<Address>,
     /// Without a vote.
     pub(super) as_learner: bool,
 }
 
-/// Serves until SIGINT or SIGTERM.
+/// Serves until SIGINT or SIGTERM. `explain` finds the words for why a node cannot start.
 pub(super) fn serve(
     options: &Options,
-    settings: Settings,
+    start: Start,
     listener: TcpListener,
-    join: Option<Join>,
+    explain: impl FnOnce(NodeError) -> String,
 ) -> Result<(), Box<dyn Error>> {
+    let Start { settings, founds, join } = start;
     let mut event_loop = Loop::new()?;
     event_loop.watch_signals(&[Signal::INT, Signal::TERM])?;
     let acceptor = Acceptor::new(listener);
     acceptor.register(&mut event_loop, Token::Listener)?;
-    let node = Node::open(options, Store::default(), &mut event_loop)?;
+    let node = Node::open(options, Store::default(), &mut event_loop).map_err(explain)?;
+    if founds {
+        tell_founding(options, &node);
+    }
     let (client_address, peer_address) = (acceptor.get_ref().local_addr()?, node.listening_on()?);
     println!(
         "node {} serves clients on {client_address}, peers on {peer_address}, data in {}",
@@ -123,11 +141,27 @@ pub(super) fn serve(
         touched: Vec::new(),
         chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
         started: Instant::now(),
+        data: options.data.clone(),
+        has_noted_removal: false,
     };
     event_loop.run(&mut server)?;
     // What still waits for the node is told that it has stopped.
     drop(server);
     joining.map_or(Ok(()), |joining| joining.end().map_err(Into::into))
+}
+
+/// It happens once in the life of a data folder, and by mistake perhaps: whoever wanted an older one back sees it here.
+fn tell_founding(options: &Options, node: &Node<Store>) {
+    let (cluster, name) = (node.identity().cluster, &options.cluster);
+    let mut founders: Vec<NodeId> = options.peers.keys().copied().chain([options.id]).collect();
+    founders.sort_unstable();
+    let founders: Vec<String> = founders.iter().map(ToString::to_string).collect();
+    let of = if founders.len() == 1 { "of node" } else { "of nodes" };
+    tracing::info!(
+        "founded a new cluster {cluster}, {name:?}, {of} {}: {} held no log",
+        founders.join(", "),
+        options.data.display()
+    );
 }
 
 impl Handler<Token, ()> for Server {
@@ -174,6 +208,10 @@ impl Handler<Token, ()> for Server {
     fn turn_end(&mut self, event_loop: &mut Loop) {
         loop {
             self.node.turn_end(event_loop);
+            if self.node.is_removed() && !self.has_noted_removal {
+                self.has_noted_removal = true;
+                removal::note(&self.data);
+            }
             while let Some((id, outcome)) = self.node.poll_reply() {
                 self.answer(id, outcome);
             }
@@ -356,10 +394,10 @@ impl Server {
                 let text = info::text(sections, &self.node.status(), self.clients.len(), self.started.elapsed());
                 resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes()));
             }
-            Local::Members => {
-                let text = membership::listing::text(&self.node.status());
-                resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes()));
-            }
+            Local::Members => match membership::listing::text(&self.node.status()) {
+                Ok(text) => resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes())),
+                Err(removed) => resp::put_error(&mut output, &removed),
+            },
             Local::Ok | Local::Quit => return Bytes::from_static(b"+OK\r\n"),
             Local::EmptyMap if protocol == Protocol::Resp3 => return Bytes::from_static(b"%0\r\n"),
             Local::EmptyArray | Local::EmptyMap => return Bytes::from_static(b"*0\r\n"),
