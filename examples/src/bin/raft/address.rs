@@ -33,6 +33,11 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// Whether it stands for every address of a machine, and so for no machine in particular.
+    pub(crate) fn is_everywhere(&self) -> bool {
+        self.0.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
+    }
+
     /// Another port of the same host.
     pub(crate) fn with_port(&self, port: u16) -> Address {
         let host = self.0.rsplit_once(':').map_or(&*self.0, |(host, _)| host);
@@ -149,6 +154,14 @@ mod tests {
         ] {
             let error = text.parse::<Address>().unwrap_err();
             assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_address_is_no_address() {
+        for (text, is_everywhere) in [("0.0.0.0:1", true), ("[::]:1", true), ("127.0.0.1:1", false), ("host:1", false)]
+        {
+            assert_eq!(text.parse::<Address>().unwrap().is_everywhere(), is_everywhere, "{text}");
         }
     }
 

@@ -33,9 +33,9 @@ struct Arguments {
 enum Command {
     /// Starts three nodes on loopback, writes, kills the leader, and checks that nothing was lost.
     Demo(demo::Arguments),
-    /// Runs one node.
+    /// Runs one node: of a cluster that it founds, of one that it joins, or of the one that its data folder belongs to.
     Serve(serve::Arguments),
-    /// Prints the cluster as a table.
+    /// Prints the cluster as a table: who leads, and how far each node is.
     Status(status::Arguments),
     /// Lists and changes the members of the cluster.
     Member(membership::cli::MemberArguments),

@@ -98,6 +98,12 @@ fn look(data: &Path) -> Result<Recovered, String> {
 
 /// What would very likely be a mistake.
 fn check(arguments: &Arguments, old: &Recovered) -> Result<(), String> {
+    if arguments.raft.is_everywhere() {
+        return Err(format!(
+            "--raft {} is every machine's: give a name or an address of the new node's",
+            arguments.raft
+        ));
+    }
     let (configuration, node) = (old.saved.configuration(), old.identity.node);
     let highest = configuration.highest_id.max(node);
     if arguments.id <= highest.0 {

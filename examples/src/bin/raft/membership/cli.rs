@@ -12,7 +12,7 @@ use crate::{
     flags::{MS, node_id, number},
 };
 
-/// Flags of `raft member`.
+/// Flags of `raft member`. Every change is answered when it is committed, and then the members are listed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MemberArguments {
     #[command(flatten)]

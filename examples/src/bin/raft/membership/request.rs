@@ -57,6 +57,7 @@ fn node(text: &str) -> Result<NodeId, String> {
 
 fn address(text: &str) -> Result<String, String> {
     match text.parse::<Address>() {
+        Ok(address) if address.is_everywhere() => Err(format!("ERR {text:?} is every machine's address")),
         Ok(address) => Ok(address.to_string()),
         Err(why) => Err(format!("ERR {text:?} is no address: {why}")),
     }
@@ -118,6 +119,7 @@ mod tests {
             ("RAFT ADD 4 host 0a", "HOST:PORT"),
             ("RAFT ADD 4 host:0 0a", "port 0"),
             ("RAFT ADDRESS 4 :1", "no host"),
+            ("RAFT ADDRESS 4 0.0.0.0:1", "every machine's"),
             ("RAFT ADD 4 host:1 0", "disk_id"),
             ("RAFT ADD 4 host:1 xyz", "disk_id"),
             ("RAFT PRIORITY 4 256", "0 to 255"),

@@ -21,6 +21,12 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
     if raft == client && raft.port() != 0 {
         return Err(format!("--raft and --client are both {raft}: other nodes and Redis clients need a port each"));
     }
+    let told = [("--advertise-raft", &arguments.advertise_raft), ("--advertise", &arguments.advertise)];
+    for (flag, address) in told {
+        if let Some(address) = address.as_ref().filter(|address| address.is_everywhere()) {
+            return Err(format!("{flag} {address} is every machine's: give a name or an address of this machine"));
+        }
+    }
     match &arguments.cluster {
         Some(name) if name.is_empty() => {
             return Err("--cluster is empty: leave it out, or give the cluster a name".to_owned());
@@ -43,6 +49,11 @@ fn check_peers(arguments: &Arguments) -> Result<(), String> {
         if other == id {
             return Err(format!(
                 "node {id} is among its own peers: --id is {id} too; give --peer for the other nodes only"
+            ));
+        }
+        if peer.address.is_everywhere() {
+            return Err(format!(
+                "--peer {other}={address} is every machine's: give a name or an address of node {other}"
             ));
         }
         if seen.insert(other, ()).is_some() {

@@ -16,8 +16,17 @@ use crate::{
     flags::{MS, node_id, number},
 };
 
+const EXAMPLES: &str = "\
+Examples:
+  Two of three founders:
+    raft serve --id 1 --data one --raft a.example:7001 --client a.example:6001 --peer 2=b.example:7001 --peer 3=c.example:7001
+    raft serve --id 2 --data two --raft b.example:7001 --client b.example:6001 --peer 1=a.example:7001 --peer 3=c.example:7001
+  Later, a fourth:
+    raft serve --id 4 --data four --raft d.example:7001 --client d.example:6001 --join a.example:6001";
+
 /// Flags of `raft serve`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// This node's number, from 1; never used again for another data folder.
     #[arg(long, value_parser = node_id, allow_negative_numbers = true)]
@@ -33,53 +42,53 @@ pub(crate) struct Arguments {
     client: ListenAddress,
     /// Founds a cluster with this other member, which is given its --raft address; once for each other founder. Looked at when
     /// the data folder is made; afterwards the log knows the members. Without --peer and --join a new node is a cluster of one.
-    #[arg(long = "peer", value_name = "ID=HOST:PORT")]
+    #[arg(long = "peer", value_name = "ID=HOST:PORT", help_heading = "Which cluster")]
     peers: Vec<Peer>,
     /// Joins a running cluster: the --client address of one of its nodes; more than one if that may be down. Looked at until
     /// this node is a member.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "peers")]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "peers", help_heading = "Which cluster")]
     join: Vec<Address>,
     /// With --join: stays a learner, which receives the log and does not vote, until somebody promotes it.
-    #[arg(long, requires = "join")]
+    #[arg(long, requires = "join", help_heading = "Which cluster")]
     learner: bool,
     /// Where the other nodes reach this one, if not where --raft listens: what they give as --peer.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Addresses for others")]
     advertise_raft: Option<Address>,
     /// Where `raft status` finds this node's clients' port, if not where --client listens.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Addresses for others")]
     advertise: Option<Address>,
     /// The name of the cluster that is founded, the same at all founders; nodes of other clusters are turned away. Looked at when
     /// the data folder is made. Not with --join: who joins has the name of the cluster that it joins [default: kodiak].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Which cluster")]
     cluster: Option<String>,
     /// Shortest time without a leader, in milliseconds, before this node asks for an election; the longest is twice that.
-    #[arg(long, value_name = "MS", default_value_t = 150, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true)]
+    #[arg(long, value_name = "MS", default_value_t = 150, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
     election_timeout: u64,
     /// How often a leader shows that it is there, in milliseconds; at most half of --election-timeout.
-    #[arg(long, value_name = "MS", default_value_t = 30, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true)]
+    #[arg(long, value_name = "MS", default_value_t = 30, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
     heartbeat: u64,
     /// Lets the leader answer reads without asking the others, for as long as it knows that nobody else can lead: as good as
     /// every member's clock runs true to this many millionths (1000 is plenty). The same at all nodes, and so must be
     /// --election-timeout then: a node with a shorter one may elect another leader while the lease still holds.
-    #[arg(long, value_name = "PPM", value_parser = number::<u32>("millionths", 0..=500_000), allow_negative_numbers = true)]
+    #[arg(long, value_name = "PPM", value_parser = number::<u32>("millionths", 0..=500_000), allow_negative_numbers = true, help_heading = "Times")]
     lease_drift: Option<u32>,
     /// How long a request may take, in milliseconds, before it is answered with an error.
-    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true)]
+    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
     request_timeout: u64,
     /// How many bytes of log are applied between two snapshots of the data, at least.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = number::<u64>("bytes", 1..=u64::MAX), allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = number::<u64>("bytes", 1..=u64::MAX), allow_negative_numbers = true, help_heading = "Log and snapshots")]
     snapshot_every: u64,
     /// The most bytes of a snapshot in one message to a node that needs one; at most 16 MiB.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = number::<u64>("bytes", 512..=16 << 20), allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = number::<u64>("bytes", 512..=16 << 20), allow_negative_numbers = true, help_heading = "Log and snapshots")]
     snapshot_chunk: u64,
     /// How long a file of the log is, in bytes. What snapshots include goes file by file.
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = number::<u64>("bytes", 4096..=1 << 30), allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = number::<u64>("bytes", 4096..=1 << 30), allow_negative_numbers = true, help_heading = "Log and snapshots")]
     segment: u64,
     /// Clients that may be connected at a time.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = number::<u64>("clients", 1..=1_000_000), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = number::<u64>("clients", 1..=1_000_000), allow_negative_numbers = true, help_heading = "Limits")]
     max_clients: u64,
     /// The largest request, in bytes; at most 4 MiB.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = number::<u64>("bytes", 64..=4 << 20), allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = number::<u64>("bytes", 64..=4 << 20), allow_negative_numbers = true, help_heading = "Limits")]
     max_request_bytes: u64,
 }
 
@@ -259,6 +268,8 @@ mod tests {
             (&["--peer", "2=a:1", "--peer", "2=b:1"], &["--peer 2 is given twice"]),
             (&["--peer", "2=a:1", "--peer", "3=a:1"], &["--peer", "2 and 3", "a:1"]),
             (&["--peer", "2=127.0.0.1:7001"], &["--peer 2", "127.0.0.1:7001", "node 1"]),
+            (&["--peer", "2=0.0.0.0:1"], &["--peer 2=0.0.0.0:1", "every machine's"]),
+            (&["--advertise", "[::]:1"], &["--advertise [::]:1", "every machine's"]),
             (&["--cluster", ""], &["--cluster"]),
             (&["--cluster", "x", "--join", "a:1"], &["--cluster", "--join", "the cluster that it joins"]),
         ] {
