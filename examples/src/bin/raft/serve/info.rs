@@ -27,7 +27,8 @@ pub(super) fn text(sections: &[String], status: &Status, clients: usize, uptime:
 
 fn server(uptime: Duration) -> String {
     format!(
-        "# Server\r\nkodiak_version:{}\r\nprocess_id:{}\r\nuptime_in_seconds:{}\r\n",
+        // Clients look at Redis's version to know what they may ask.
+        "# Server\r\nredis_version:7.0.0\r\nkodiak_version:{}\r\nprocess_id:{}\r\nuptime_in_seconds:{}\r\n",
         env!("CARGO_PKG_VERSION"),
         std::process::id(),
         uptime.as_secs()

@@ -16,11 +16,16 @@ use slab::Slab;
 use super::{
     Settings,
     client::{Client, Next},
+    due::{self, DueReads},
     explain, info, join,
 };
 use crate::{
     address::{Address, ListenAddress},
-    kv::{Store, command::Local},
+    kv::{
+        self, Store,
+        command::Local,
+        operation::{Operation, encode},
+    },
     membership, removal,
     resp::{self, Protocol},
 };
@@ -47,15 +52,24 @@ impl From<node::Token> for Token {
 type Loop = EventLoop<Token, ()>;
 
 /// Who waits for an outcome of the replica.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Waiting {
     slot: usize,
     client: u64,
     /// The client's own number for the request.
     number: u64,
     size_bytes: usize,
-    /// Whether it asked for a change of the cluster: the state machine has no answer to that.
-    is_admin: bool,
+    /// What was asked.
+    asked: Asked,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Write,
+    /// The query: it may have to be asked again.
+    Read(Bytes),
+    /// The state machine has no answer to that.
+    Admin,
 }
 
 struct Server {
@@ -67,6 +81,9 @@ struct Server {
     waiting: Slab<Waiting>,
     /// The length of what the node was asked and has not answered.
     waiting_bytes: usize,
+    due: DueReads,
+    /// Whether the node was asked something since its turn's end.
+    has_asked_again: bool,
     /// Clients whose next request waits until that is less, the first to wait first.
     held: VecDeque<(usize, u64)>,
     /// Clients to be looked at when the turn ends.
@@ -137,6 +154,8 @@ pub(super) fn serve(
         clients_ever: 0,
         waiting: Slab::new(),
         waiting_bytes: 0,
+        due: DueReads::default(),
+        has_asked_again: false,
         held: VecDeque::new(),
         touched: Vec::new(),
         chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
@@ -215,8 +234,9 @@ impl Handler<Token, ()> for Server {
             while let Some((id, outcome)) = self.node.poll_reply() {
                 self.answer(id, outcome);
             }
+            let has_asked = self.begin_tick() | std::mem::take(&mut self.has_asked_again);
             self.resume_held();
-            if self.touched.is_empty() {
+            if self.touched.is_empty() && !has_asked {
                 return;
             }
             // An answer can let a client's next requests start, and they want the node's attention in this turn too.
@@ -262,17 +282,18 @@ impl Server {
                 self.waiting.len() < self.settings.waiting_requests && self.waiting_bytes < self.settings.waiting_bytes;
             match client.next(has_room) {
                 Next::Write(number, command) => {
-                    let waiting = Waiting { slot, client: id, number, size_bytes: command.len(), is_admin: false };
+                    let waiting = Waiting { slot, client: id, number, size_bytes: command.len(), asked: Asked::Write };
                     self.submit(waiting, Request::Write(command));
                 }
                 Next::Read(number, query) => {
-                    let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), is_admin: false };
-                    let may_lease = self.settings.lease_reads;
-                    let read = if may_lease { Request::LeaseRead(query) } else { Request::Read(query) };
+                    let asked = Asked::Read(query.clone());
+                    let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), asked };
+                    let read = self.read(query);
                     self.submit(waiting, read);
                 }
                 Next::Admin(number, admin) => {
-                    let waiting = Waiting { slot, client: id, number, size_bytes: admin.size_bytes(), is_admin: true };
+                    let size_bytes = admin.size_bytes();
+                    let waiting = Waiting { slot, client: id, number, size_bytes, asked: Asked::Admin };
                     self.submit(waiting, Request::Admin(admin));
                 }
                 Next::Held => {
@@ -298,19 +319,62 @@ impl Server {
         self.node.submit(id, request);
     }
 
+    fn read(&self, query: Bytes) -> Request {
+        if self.settings.lease_reads { Request::LeaseRead(query) } else { Request::Read(query) }
+    }
+
     fn answer(&mut self, id: RequestId, outcome: Outcome) {
-        let waiting = self.waiting.remove(id.0 as usize);
+        if id == due::TICK {
+            return self.end_tick(&outcome);
+        }
+        let place = id.0 as usize;
+        match (&self.waiting[place].asked, &outcome) {
+            (Asked::Read(_), Outcome::Answer(reply)) if kv::is_due(reply) => self.due.add(place),
+            (Asked::Admin, Outcome::Answer(_)) => self.answer_client(place, Bytes::from_static(b"+OK\r\n")),
+            _ => self.answer_client(place, reply_of(outcome)),
+        }
+    }
+
+    fn answer_client(&mut self, place: usize, reply: Bytes) {
+        let waiting = self.waiting.remove(place);
         self.waiting_bytes -= waiting.size_bytes;
         // The client may be gone, and another one in its slot.
         let Some(client) = self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client) else {
             return;
         };
-        let reply = match outcome {
-            Outcome::Answer(_) if waiting.is_admin => Bytes::from_static(b"+OK\r\n"),
-            outcome => reply_of(outcome),
-        };
         client.answer(waiting.number, reply);
         self.touched.push(waiting.slot);
+    }
+
+    /// Brings the leader's time into the log, if reads wait for that.
+    fn begin_tick(&mut self) -> bool {
+        let begins = self.due.begin_tick();
+        if begins {
+            self.node.submit(due::TICK, Request::Write(encode(Operation::Tick, [].into_iter())));
+        }
+        begins
+    }
+
+    /// Asks again for those who waited for a tick.
+    fn end_tick(&mut self, outcome: &Outcome) {
+        for place in self.due.end_tick() {
+            match (outcome, &self.waiting[place].asked) {
+                (Outcome::Answer(_), Asked::Read(query)) => {
+                    let query = encode(Operation::ByTheLog, [&query[..]].into_iter());
+                    self.node.submit(RequestId(place as u64), self.read(query));
+                }
+                // Whether the tick is in the log or not, the read has had no effect.
+                _ => {
+                    let mut reply = BytesMut::new();
+                    resp::put_error(
+                        &mut reply,
+                        "TRYAGAIN whether the key has expired is not known yet: the log's time has not moved",
+                    );
+                    self.answer_client(place, reply.freeze());
+                }
+            }
+            self.has_asked_again = true;
+        }
     }
 
     /// Lets the clients go on that wait for the node, as many as their last requests leave room for.
@@ -401,6 +465,7 @@ impl Server {
             Local::Ok | Local::Quit => return Bytes::from_static(b"+OK\r\n"),
             Local::EmptyMap if protocol == Protocol::Resp3 => return Bytes::from_static(b"%0\r\n"),
             Local::EmptyArray | Local::EmptyMap => return Bytes::from_static(b"*0\r\n"),
+            Local::Number(number) => resp::put(&mut output, &BorrowedFrame::Integer(*number)),
             Local::ClientId => resp::put(&mut output, &BorrowedFrame::Integer(client as i64)),
             Local::Hello(_) => {
                 let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
