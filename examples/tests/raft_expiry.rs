@@ -143,4 +143,5 @@ fn what_clients_ask_about_keys_that_expire() {
         client.insist(request);
     }
     assert_eq!(client.insist(&["EXEC"]), "OK, (integer) 9");
+    assert!(client.ask(&["INFO", "keyspace"]).contains("db0:keys=2,expires=2"), "lock and t");
 }

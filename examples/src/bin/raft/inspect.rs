@@ -14,6 +14,8 @@ use kodiak_raft::{
     types::{self, Configuration, Entries, Entry, HardState, Index, Payload, SessionCommand},
 };
 
+use crate::kv::operation::describe;
+
 /// Flags of `raft inspect`.
 ///
 /// Prints the snapshots, then the segments of the log, frame by frame, and last what a node that is started here would have.
@@ -22,7 +24,7 @@ pub(crate) struct Arguments {
     /// A node's data folder. It is only read.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Prints every entry, commands as escaped text.
+    /// Prints every entry, too: when it was made (milliseconds since 1970), and what it says.
     #[arg(long)]
     entries: bool,
 }
@@ -169,13 +171,13 @@ fn print_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
     write!(out, "{:>14} term {term} stamp {} ", index.0, stamp.0)?;
     match payload {
         Payload::Noop => writeln!(out, "empty"),
-        Payload::Command(command) => writeln!(out, "command \"{}\"", command.escape_ascii()),
+        Payload::Command(command) => writeln!(out, "command {}", describe(command)),
         Payload::Configuration(new) => writeln!(out, "configuration: {}", configuration(new)),
         Payload::OpenSession { ttl_ms } => writeln!(out, "opens session {index} for {ttl_ms} ms"),
         Payload::SessionCommand(in_session) => {
             let SessionCommand { session, sequence, acknowledged, command } = &**in_session;
-            let command = command.escape_ascii();
-            writeln!(out, "command {sequence} of session {session}, {acknowledged} acknowledged \"{command}\"")
+            let command = describe(command);
+            writeln!(out, "command {sequence} of session {session}, {acknowledged} acknowledged: {command}")
         }
         Payload::CloseSession { session } => writeln!(out, "closes session {session}"),
     }

@@ -114,6 +114,28 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<(Operation, Arguments<'_>)> {
     Some((Operation::from_number(number)?, Arguments { rest }))
 }
 
+/// An operation for a person to read: `Set "key" "value" "\x00"`, and those of a transaction in brackets. Bytes that are none are
+/// shown as they are.
+pub(crate) fn describe(bytes: &[u8]) -> String {
+    match decode(bytes) {
+        Some((Operation::Exec, operations)) => {
+            // One within another is never made, and is not followed.
+            let operations = operations.map(|operation| match decode(operation) {
+                Some((Operation::Exec, _)) | None => format!("\"{}\"", operation.escape_ascii()),
+                Some((operation, arguments)) => describe_plain(operation, arguments),
+            });
+            format!("Exec [{}]", operations.collect::<Vec<_>>().join(", "))
+        }
+        Some((operation, arguments)) => describe_plain(operation, arguments),
+        None => format!("\"{}\"", bytes.escape_ascii()),
+    }
+}
+
+fn describe_plain(operation: Operation, arguments: Arguments<'_>) -> String {
+    let words = arguments.map(|argument| format!(" \"{}\"", argument.escape_ascii()));
+    format!("{operation:?}{}", words.collect::<String>())
+}
+
 /// Whether a write answers with what the store holds, which may be far longer than the request.
 pub(crate) fn answers_with_values(write: &[u8]) -> bool {
     match decode(write) {
@@ -148,6 +170,17 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn an_operation_can_be_read() {
+        let set = encode(Operation::Set, [&b"a b"[..], b"\"v\x01", &[0]].into_iter());
+        assert_eq!(describe(&set), r#"Set "a b" "\"v\x01" "\x00""#);
+        let exec = encode(Operation::Exec, [&set[..], &encode(Operation::Tick, [].into_iter())].into_iter());
+        assert_eq!(describe(&exec), r#"Exec [Set "a b" "\"v\x01" "\x00", Tick]"#);
+        let nested = encode(Operation::Exec, [&exec[..]].into_iter());
+        assert!(describe(&nested).starts_with(r#"Exec ["\x08"#), "{}", describe(&nested));
+        assert_eq!(describe(b"SET a"), r#""SET a""#);
+    }
+
     proptest! {
         #[test]
         fn what_was_encoded_is_decoded(arguments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..5)) {
@@ -174,6 +207,7 @@ mod tests {
             if let Some((_, arguments)) = decode(&bytes) {
                 arguments.for_each(drop);
             }
+            describe(&bytes);
         }
     }
 }

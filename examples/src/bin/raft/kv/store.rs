@@ -82,6 +82,11 @@ impl StateMachine for Store {
 }
 
 impl Store {
+    /// How many keys there are, and how many of them have a deadline; some may have expired.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.map.len(), self.deadlines.map().len())
+    }
+
     /// Answers a query at a time of this node's clock.
     fn query_at(&self, query: &[u8], clock: u64) -> Bytes {
         match decode(query) {

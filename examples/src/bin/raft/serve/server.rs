@@ -455,7 +455,13 @@ impl Server {
             Local::Ping(None) => resp::put(&mut output, &BorrowedFrame::SimpleString(b"PONG")),
             Local::Ping(Some(text)) | Local::Echo(text) => resp::put(&mut output, &BorrowedFrame::BulkString(text)),
             Local::Info(sections) => {
-                let text = info::text(sections, &self.node.status(), self.clients.len(), self.started.elapsed());
+                let text = info::text(
+                    sections,
+                    &self.node.status(),
+                    self.node.state_machine(),
+                    self.clients.len(),
+                    self.started.elapsed(),
+                );
                 resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes()));
             }
             Local::Members => match membership::listing::text(&self.node.status()) {
