@@ -127,12 +127,11 @@ impl Deadlines {
         self.get(key).is_some_and(|deadline| deadline <= now)
     }
 
-    pub(super) fn set(&mut self, key: &Arc<[u8]>, deadline: Option<u64>) {
-        self.remove(key);
-        if let Some(deadline) = deadline {
-            self.of.insert(key.clone(), deadline);
-            self.order.insert((deadline, key.clone()));
+    pub(super) fn set(&mut self, key: &Arc<[u8]>, deadline: u64) {
+        if let Some(before) = self.of.insert(key.clone(), deadline) {
+            self.order.remove(&(before, key.clone()));
         }
+        self.order.insert((deadline, key.clone()));
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) {
@@ -202,10 +201,15 @@ mod tests {
             let mut deadlines = Deadlines::default();
             let mut model = std::collections::BTreeMap::new();
             for (key, deadline) in steps {
-                deadlines.set(&Arc::from([key]), deadline);
                 match deadline {
-                    Some(deadline) => drop(model.insert(key, deadline)),
-                    None => drop(model.remove(&key)),
+                    Some(deadline) => {
+                        deadlines.set(&Arc::from([key]), deadline);
+                        model.insert(key, deadline);
+                    }
+                    None => {
+                        deadlines.remove(&[key]);
+                        model.remove(&key);
+                    }
                 }
             }
             for key in 0..6 {

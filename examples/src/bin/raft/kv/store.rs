@@ -290,11 +290,14 @@ impl Store {
     /// Gives a key that is there a deadline; one that has passed already ends it.
     fn give_deadline(&mut self, key: &[u8], when: When) {
         self.forget_due(key);
-        let next = when.deadline(self.now, self.deadlines.get(key));
-        if next.is_some_and(|next| next <= self.now) {
-            self.forget(key);
-        } else if let Some((key, _)) = self.map.get_key_value(key) {
-            self.deadlines.set(&key.clone(), next);
+        match when.deadline(self.now, self.deadlines.get(key)) {
+            None => self.deadlines.remove(key),
+            Some(deadline) if deadline <= self.now => drop(self.forget(key)),
+            Some(deadline) => {
+                if let Some((key, _)) = self.map.get_key_value(key) {
+                    self.deadlines.set(key, deadline);
+                }
+            }
         }
     }
 
@@ -323,7 +326,10 @@ impl Store {
         let deadline = self.deadlines.get(key);
         if let Some(value) = self.forget(key) {
             let to: Arc<[u8]> = to.into();
-            self.deadlines.set(&to, deadline);
+            match deadline {
+                Some(deadline) => self.deadlines.set(&to, deadline),
+                None => self.deadlines.remove(&to),
+            }
             self.map.insert(to, value);
         }
         if only_absent { integer(1) } else { OK }
