@@ -63,6 +63,8 @@ pub(crate) enum Local {
     EmptyArray,
     /// `CONFIG GET`: nothing to tell.
     EmptyMap,
+    /// `SCAN` for a type that there is not.
+    EmptyScan,
     /// `COMMAND COUNT`.
     Number(i64),
     /// `CLIENT ID`: the connection's number.
@@ -113,6 +115,8 @@ const COMMANDS: &[(&str, Arity, Parser)] = &[
     ("EXPIRETIME", Exactly(2), |request| ttl(request, UnixSeconds)),
     ("PEXPIRETIME", Exactly(2), |request| ttl(request, UnixMilliseconds)),
     ("TYPE", Exactly(2), |request| read(Operation::Type, request)),
+    ("SCAN", AtLeast(2), scan),
+    ("KEYS", Exactly(2), |request| read(Operation::Keys, request)),
     ("TOUCH", AtLeast(2), |request| read(Operation::Exists, request)),
     ("RENAME", Exactly(3), |request| Ok(rename(request, 0))),
     ("RENAMENX", Exactly(3), |request| Ok(rename(request, set_flags::IF_ABSENT))),
@@ -195,6 +199,35 @@ fn pairs(request: &Request<'_>, name: &str, operation: Operation) -> Result<Comm
 
 fn rename(request: &Request<'_>, flags: u8) -> Command {
     Command::Write(encode(Operation::Rename, [argument(request, 1), argument(request, 2), &[flags]].into_iter()))
+}
+
+/// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`.
+fn scan(request: &Request<'_>) -> Result<Command, String> {
+    const COUNT: u32 = 10;
+    let text = |bytes| str::from_utf8(bytes).ok();
+    let cursor: u64 = text(argument(request, 1)).and_then(|cursor| cursor.parse().ok()).ok_or("ERR invalid cursor")?;
+    let (mut count, mut pattern, mut is_other_type) = (COUNT, &b"*"[..], false);
+    let mut options = request.from(2);
+    while let Some(option) = options.next() {
+        let value = options.next().ok_or("ERR syntax error")?;
+        match option.to_ascii_uppercase().as_slice() {
+            b"MATCH" => pattern = value,
+            b"COUNT" => match parse_integer(value) {
+                Some(asked @ 1..) => count = u32::try_from(asked).unwrap_or(u32::MAX),
+                Some(_) => return Err("ERR syntax error".to_owned()),
+                None => return Err("ERR value is not an integer or out of range".to_owned()),
+            },
+            b"TYPE" if value.eq_ignore_ascii_case(b"string") => {}
+            b"TYPE" => is_other_type = true,
+            _ => return Err("ERR syntax error".to_owned()),
+        }
+    }
+    if is_other_type {
+        // There are strings only, so this scan has seen everything.
+        return Ok(Command::Local(Local::EmptyScan));
+    }
+    let arguments = [&cursor.to_le_bytes()[..], &count.to_le_bytes(), pattern];
+    Ok(Command::Read(encode(Operation::Scan, arguments.into_iter())))
 }
 
 fn amount(request: &Request<'_>) -> Option<i64> {
@@ -292,6 +325,12 @@ mod tests {
         ] {
             assert_eq!(refused(line), format!("ERR invalid expire time in '{command}' command"));
         }
+        for syntax in ["SCAN 0 MATCH", "SCAN 0 COUNT 0", "SCAN 0 NO 1"] {
+            assert_eq!(refused(syntax), "ERR syntax error", "{syntax}");
+        }
+        assert_eq!(refused("SCAN x"), "ERR invalid cursor");
+        assert_eq!(ask("SCAN 0 TYPE hash"), Some(Command::Local(Local::EmptyScan)));
+        assert_eq!(ask("scan 0 type STRING match * count 10"), ask("SCAN 0"));
         assert_eq!(refused("SET k v EX x"), "ERR value is not an integer or out of range");
         assert!(refused("EXPIRE k 1 NX XX").contains("not compatible"));
         assert!(refused("EXPIRE k 1 GT LT").contains("not compatible"));

@@ -73,6 +73,10 @@ operations! {
     Type = 71,
     /// query, which is answered by the log's time, whatever the clock says
     ByTheLog = 72,
+    /// cursor (u64 LE) count (u32 LE) pattern
+    Scan = 73,
+    /// pattern
+    Keys = 74,
 }
 
 /// What `Ttl` is answered with: bits of its form.

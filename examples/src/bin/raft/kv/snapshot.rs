@@ -12,11 +12,10 @@ use std::{
     sync::Arc,
 };
 
-use imbl::hashmap::ConsumingIter;
-
 use super::{
+    buckets::{BUCKETS, Map},
     expiry::{DeadlineMap, Deadlines},
-    store::{Map, Store},
+    store::Store,
 };
 
 /// So much is turned into bytes at a time.
@@ -27,11 +26,11 @@ const TIME: u32 = u32::MAX;
 /// In a key's length: the key has a deadline. No key is so long.
 const HAS_DEADLINE: u32 = 1 << 31;
 
-type Pairs = ConsumingIter<(Arc<[u8]>, Arc<Vec<u8>>), imbl::shared_ptr::DefaultSharedPtr>;
-
 /// Turns a copy of the map into bytes as they are read.
 pub(super) struct Writer {
-    pairs: Pairs,
+    map: Map,
+    /// The next bucket to be written.
+    bucket: usize,
     deadlines: DeadlineMap,
     buffer: Vec<u8>,
     /// How much of the buffer has been read.
@@ -42,29 +41,35 @@ impl Writer {
     pub(super) fn new(map: Map, deadlines: DeadlineMap, now: u64) -> Writer {
         let mut buffer = TIME.to_le_bytes().to_vec();
         buffer.extend_from_slice(&now.to_le_bytes());
-        Writer { pairs: map.into_iter(), deadlines, buffer, read_bytes: 0 }
+        Writer { map, bucket: 0, deadlines, buffer, read_bytes: 0 }
     }
 
     fn fill(&mut self) -> io::Result<()> {
         self.buffer.clear();
         self.read_bytes = 0;
-        for (key, value) in self.pairs.by_ref() {
-            let deadline = if self.deadlines.is_empty() { None } else { self.deadlines.get(&key) };
-            let key_length = u32::try_from(key.len()).map_err(io::Error::other)?;
-            assert!(key_length < HAS_DEADLINE, "a request is smaller than 2 GiB");
-            let key_length = key_length | if deadline.is_some() { HAS_DEADLINE } else { 0 };
-            let value_length = u32::try_from(value.len()).map_err(io::Error::other)?;
-            self.buffer.extend_from_slice(&key_length.to_le_bytes());
-            self.buffer.extend_from_slice(&value_length.to_le_bytes());
-            if let Some(deadline) = deadline {
-                self.buffer.extend_from_slice(&deadline.to_le_bytes());
+        while self.bucket < BUCKETS && self.buffer.len() < BUFFER_BYTES {
+            // A bucket that is written is let go of.
+            for (key, value) in self.map.take_bucket(self.bucket) {
+                self.put(&key, &value)?;
             }
-            self.buffer.extend_from_slice(&key);
-            self.buffer.extend_from_slice(&value);
-            if self.buffer.len() >= BUFFER_BYTES {
-                break;
-            }
+            self.bucket += 1;
         }
+        Ok(())
+    }
+
+    fn put(&mut self, key: &Arc<[u8]>, value: &[u8]) -> io::Result<()> {
+        let deadline = if self.deadlines.is_empty() { None } else { self.deadlines.get(key) };
+        let key_length = u32::try_from(key.len()).map_err(io::Error::other)?;
+        assert!(key_length < HAS_DEADLINE, "a request is smaller than 2 GiB");
+        let key_length = key_length | if deadline.is_some() { HAS_DEADLINE } else { 0 };
+        let value_length = u32::try_from(value.len()).map_err(io::Error::other)?;
+        self.buffer.extend_from_slice(&key_length.to_le_bytes());
+        self.buffer.extend_from_slice(&value_length.to_le_bytes());
+        if let Some(deadline) = deadline {
+            self.buffer.extend_from_slice(&deadline.to_le_bytes());
+        }
+        self.buffer.extend_from_slice(key);
+        self.buffer.extend_from_slice(value);
         Ok(())
     }
 }
@@ -122,21 +127,26 @@ fn take(content: &mut impl Read, length: u32) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn a_map_survives_and_may_change_meanwhile() {
         let pair = |number: u32| (Arc::from(number.to_string().as_bytes()), Arc::new(vec![7; number as usize % 300]));
-        let mut map: Map = (0..5_000).map(pair).collect();
-        let deadlines: DeadlineMap = map.keys().filter(|key| key.len() < 3).map(|key| (key.clone(), 77)).collect();
-        let before = map.clone();
+        let pairs: BTreeMap<Arc<[u8]>, Arc<Vec<u8>>> = (0..5_000).map(pair).collect();
+        let mut map = Map::default();
+        pairs.iter().for_each(|(key, value)| map.insert(key.clone(), value.clone()));
+        let deadlines: DeadlineMap = pairs.keys().filter(|key| key.len() < 3).map(|key| (key.clone(), 77)).collect();
         let mut writer = Writer::new(map.clone(), deadlines.clone(), 42);
         let mut bytes = vec![0; 1000];
         writer.read_exact(&mut bytes).unwrap();
-        map.retain(|key, _| key.len() > 3);
+        pairs.keys().filter(|key| key.len() > 3).for_each(|key| drop(map.remove(key)));
         writer.read_to_end(&mut bytes).unwrap();
         let content = read(&mut &bytes[..]).unwrap();
-        assert!(content.map == before && *content.deadlines.map() == deadlines && content.now == 42);
+        assert_eq!((content.map.len(), map.len()), (5_000, 1_000));
+        assert!(pairs.iter().all(|(key, value)| content.map.get(key) == Some(value)));
+        assert!(*content.deadlines.map() == deadlines && content.now == 42);
         bytes.pop();
         assert_eq!(read(&mut &bytes[..]).err().unwrap().kind(), io::ErrorKind::UnexpectedEof);
     }

@@ -9,20 +9,22 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use imbl::HashMap;
 use kodiak_raft::replica::{Committed, StateMachine};
 use redis_protocol::resp2::types::BorrowedFrame;
 
 use super::{
+    buckets::Map,
     expiry::{Deadlines, REMOVALS_MAX, REMOVALS_PER_TICK_MAX, When, may_replace},
     operation::{Arguments, Operation, decode, set_flags, ttl_form},
-    snapshot,
+    scan, snapshot,
 };
 use crate::resp;
 
 /// The longest string that `APPEND` may make, and the most that `MGET` replies with. Half of what a frame between nodes
 /// may hold, so that a reply with a value in it can always be forwarded.
 const VALUE_BYTES_MAX: usize = 32 << 20;
+/// The most keys among which `KEYS` looks: it does so in one go, and nothing else happens on the node meanwhile.
+const KEYS_MAX: usize = 100_000;
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 const NIL: Bytes = Bytes::from_static(b"$-1\r\n");
 /// The answer to a query that meets a key whose deadline has passed by this node's clock, and not by the log's. No reply to a client
@@ -33,10 +35,6 @@ const DUE: Bytes = Bytes::from_static(b"\0due");
 pub(crate) fn is_due(answer: &[u8]) -> bool {
     *answer == *DUE
 }
-
-/// Keys and values are copies of what the log holds: a slice of the entry would keep the whole entry in memory. A copy of the
-/// map costs nothing and shares them; a value that is shared is not changed but replaced.
-pub(super) type Map = HashMap<Arc<[u8]>, Arc<Vec<u8>>>;
 
 /// The map.
 #[derive(Default)]
@@ -108,7 +106,7 @@ impl Store {
         }
         let is_due = |key| self.deadlines.get(key).is_some_and(|deadline| self.now < deadline && deadline <= clock);
         match operation {
-            Operation::DbSize => self.deadlines.any_between(self.now, clock),
+            Operation::DbSize | Operation::Scan | Operation::Keys => self.deadlines.any_between(self.now, clock),
             Operation::Exists | Operation::MGet => arguments.any(is_due),
             _ => arguments.next().is_some_and(is_due),
         }
@@ -121,10 +119,6 @@ impl Store {
             Operation::Set => {
                 let (key, value, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
                 self.set(key, value, flags, When::Never)
-            }
-            Operation::SetWhen => {
-                let (key, value, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
-                self.set(key, value, flags, When::decode(arguments.next()?)?)
             }
             Operation::Del => integer(arguments.filter(|&key| self.remove(key).is_some()).count() as i64),
             Operation::IncrBy => {
@@ -151,6 +145,27 @@ impl Store {
                 integer(1)
             }
             Operation::GetDel => self.remove(arguments.next()?).map_or(NIL, |value| bulk(&value)),
+            Operation::Rename => {
+                let (key, to, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
+                self.rename(key, to, flags)
+            }
+            Operation::FlushAll => {
+                self.map = Map::default();
+                self.deadlines = Deadlines::default();
+                OK
+            }
+            Operation::Exec => self.execute(arguments),
+            _ => return self.write_deadline(operation, arguments),
+        })
+    }
+
+    /// Those that have to do with time.
+    fn write_deadline(&mut self, operation: Operation, mut arguments: Arguments<'_>) -> Option<Bytes> {
+        Some(match operation {
+            Operation::SetWhen => {
+                let (key, value, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
+                self.set(key, value, flags, When::decode(arguments.next()?)?)
+            }
             Operation::GetEx => {
                 let (key, when) = (arguments.next()?, When::decode(arguments.next()?)?);
                 let reply = self.get(key);
@@ -167,20 +182,10 @@ impl Store {
                 self.give_deadline(key, When::Never);
                 integer(i64::from(had_one))
             }
-            Operation::Rename => {
-                let (key, to, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
-                self.rename(key, to, flags)
-            }
-            Operation::FlushAll => {
-                self.map = HashMap::new();
-                self.deadlines = Deadlines::default();
-                OK
-            }
             Operation::Tick => {
                 self.remove_due(REMOVALS_PER_TICK_MAX);
                 OK
             }
-            Operation::Exec => self.execute(arguments),
             _ => return None,
         })
     }
@@ -235,8 +240,42 @@ impl Store {
                 let name = if self.value(arguments.next()?).is_some() { "+string\r\n" } else { "+none\r\n" };
                 Bytes::from_static(name.as_bytes())
             }
+            Operation::Scan => {
+                let cursor = u64::from_le_bytes(arguments.next()?.try_into().ok()?);
+                let count = u32::from_le_bytes(arguments.next()?.try_into().ok()?);
+                self.scan(cursor, count, arguments.next()?)
+            }
+            Operation::Keys => self.keys(arguments.next()?),
             _ => return None,
         })
+    }
+
+    fn scan(&self, cursor: u64, count: u32, pattern: &[u8]) -> Bytes {
+        let (next, keys) = scan::step(&self.map, cursor, count);
+        let keys: Vec<_> = self.visible(keys.into_iter(), pattern).map(BorrowedFrame::BulkString).collect();
+        let next = next.to_string();
+        frame(&BorrowedFrame::Array(&[BorrowedFrame::BulkString(next.as_bytes()), BorrowedFrame::Array(&keys)]))
+    }
+
+    fn keys(&self, pattern: &[u8]) -> Bytes {
+        let len = self.map.len();
+        if len > KEYS_MAX {
+            return error(&format!(
+                "ERR there are {len} keys, and KEYS would hold the node up: it looks at {KEYS_MAX} at most; use SCAN"
+            ));
+        }
+        let keys = scan::all(&self.map);
+        let keys: Vec<_> = self.visible(keys.into_iter(), pattern).map(BorrowedFrame::BulkString).collect();
+        frame(&BorrowedFrame::Array(&keys))
+    }
+
+    /// Those that have not expired and fit a pattern.
+    fn visible<'a>(
+        &'a self,
+        keys: impl Iterator<Item = &'a [u8]>,
+        pattern: &'a [u8],
+    ) -> impl Iterator<Item = &'a [u8]> {
+        keys.filter(move |key| !self.deadlines.is_due(key, self.now) && scan::fits(pattern, key))
     }
 
     /// A key's value, unless it has expired.
@@ -294,7 +333,7 @@ impl Store {
             None => self.deadlines.remove(key),
             Some(deadline) if deadline <= self.now => drop(self.forget(key)),
             Some(deadline) => {
-                if let Some((key, _)) = self.map.get_key_value(key) {
+                if let Some(key) = self.map.key(key) {
                     self.deadlines.set(key, deadline);
                 }
             }

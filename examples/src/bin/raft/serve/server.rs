@@ -471,6 +471,7 @@ impl Server {
             Local::Ok | Local::Quit => return Bytes::from_static(b"+OK\r\n"),
             Local::EmptyMap if protocol == Protocol::Resp3 => return Bytes::from_static(b"%0\r\n"),
             Local::EmptyArray | Local::EmptyMap => return Bytes::from_static(b"*0\r\n"),
+            Local::EmptyScan => return Bytes::from_static(b"*2\r\n$1\r\n0\r\n*0\r\n"),
             Local::Number(number) => resp::put(&mut output, &BorrowedFrame::Integer(*number)),
             Local::ClientId => resp::put(&mut output, &BorrowedFrame::Integer(client as i64)),
             Local::Hello(_) => {
