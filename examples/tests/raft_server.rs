@@ -431,7 +431,9 @@ fn mistakes_are_explained() {
     assert!(with(base("1", &folder), &["--peer", "2=127.0.0.1:9", "--peer", "2=127.0.0.1:8"]).contains("twice"));
     assert!(with(base("2", &folder), &["--join", "127.0.0.1:1"]).contains("no node of the cluster could be asked"));
     assert!(with(base("2", &folder), &["--learner"]).contains("--join"));
-    assert!(with(base("2", &folder), &["--join", any, "--peer", "1=127.0.0.1:9"]).contains("cannot be used with"));
+    assert!(
+        with(base("2", &folder), &["--join", "127.0.0.1:1", "--peer", "2=127.0.0.1:9"]).contains("cannot be used with")
+    );
     assert!(with(base("1", &folder), &["--heartbeat", "200"]).contains("heartbeat"));
     assert!(with(base("1", &folder), &["--heartbeat", "0"]).contains("heartbeat"));
     assert!(with(base("1", &folder), &["--max-request-bytes", "0"]).contains("--max-request-bytes"));

@@ -211,6 +211,12 @@ impl<S: StateMachine> Node<S> {
         &self.identity
     }
 
+    /// Whether it was removed from the cluster, for certain. It takes part in nothing more, and its disk may not know why.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.is_removed
+    }
+
     /// Where the others reach it, as it tells them.
     #[must_use]
     pub fn address(&self) -> &str {

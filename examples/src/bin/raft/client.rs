@@ -12,7 +12,25 @@ use redis_protocol::resp2::{
     types::{BorrowedFrame, BytesFrame},
 };
 
-use crate::resp;
+use crate::{address::Address, resp};
+
+/// What is said of whoever answers in another language.
+const NO_SERVER: &str = "what answers there does not speak the Redis protocol: give a node's --client address";
+
+fn is_hang_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+}
+
+/// The system calls it a resource that is unavailable for a while.
+fn patience_or(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            io::Error::new(io::ErrorKind::TimedOut, "it has not answered in time (--timeout)")
+        }
+        _ => error,
+    }
+}
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -24,6 +42,33 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Connects to whichever of the addresses that a name stands for answers first, and makes sure that it is a server of clients:
+    /// nothing else has been asked then, so nothing else can have come of it.
+    pub(crate) fn of_node(address: &Address, timeout: Duration) -> io::Result<Client> {
+        let mut last = None;
+        for found in address.resolve()? {
+            match Client::connect(found, timeout) {
+                Ok(mut client) => return client.greet().map(|()| client),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    }
+
+    fn greet(&mut self) -> io::Result<()> {
+        match self.ask(&["PING"]) {
+            Ok(BytesFrame::SimpleString(_)) => Ok(()),
+            Ok(BytesFrame::Error(error)) => Err(io::Error::other(error.to_string())),
+            Err(error) if is_hang_up(&error) => Err(io::Error::new(
+                error.kind(),
+                "it hangs up on clients, as a node does on its --raft port: give the node's --client address",
+            )),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(io::Error::new(error.kind(), NO_SERVER)),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, NO_SERVER)),
+            Err(error) => Err(patience_or(error)),
+        }
+    }
+
     /// Connects. Each later read or write may take as long as `timeout`, too.
     pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Client> {
         let stream = TcpStream::connect_timeout(&address, timeout)?;
@@ -55,7 +100,7 @@ impl Client {
             if let Some((frame, ..)) = decoded {
                 return Ok(frame);
             }
-            match self.stream.read(&mut self.chunk)? {
+            match self.stream.read(&mut self.chunk).map_err(patience_or)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 len => self.input.extend_from_slice(&self.chunk[..len]),
             }
@@ -93,6 +138,12 @@ impl Client {
 /// The text of `INFO`.
 #[derive(Clone, Debug)]
 pub(crate) struct Info(String);
+
+impl From<String> for Info {
+    fn from(text: String) -> Info {
+        Info(text)
+    }
+}
 
 impl Info {
     /// A field's value.

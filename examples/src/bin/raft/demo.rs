@@ -11,11 +11,13 @@ use std::{
 use cluster::Cluster;
 use load::{Load, Tally};
 
+use crate::flags::number;
+
 /// Flags of `raft demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// How many keys to write before the leader is killed, and as many again around its death.
-    #[arg(long, value_name = "N", default_value_t = 3000)]
+    #[arg(long, value_name = "N", default_value_t = 3000, value_parser = number::<usize>("a number of keys", 1..=1_000_000), allow_negative_numbers = true)]
     keys: usize,
 }
 

@@ -11,16 +11,20 @@ use kodiak_raft::{
         Recovered, StorageError,
         inspect::{Damage, Folder, FrameContent, FrameReport, OpeningReport, Rest, SegmentReport, SnapshotReport},
     },
-    types::{self, Configuration, Entries, Entry, HardState, Payload, SessionCommand},
+    types::{self, Configuration, Entries, Entry, HardState, Index, Payload, SessionCommand},
 };
 
+use crate::kv::operation::describe;
+
 /// Flags of `raft inspect`.
+///
+/// Prints the snapshots, then the segments of the log, frame by frame, and last what a node that is started here would have.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// A node's data folder. It is only read.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Prints every entry, commands as escaped text.
+    /// Prints every entry, too: when it was made (milliseconds since 1970), and what it says.
     #[arg(long)]
     entries: bool,
 }
@@ -81,7 +85,7 @@ fn print_segment(out: &mut impl Write, report: &SegmentReport, with_entries: boo
     if let Some(opening) = &report.opening {
         print_opening(out, opening)?;
     }
-    writeln!(out, "  {:>10} {:>10} {:>10} {:>10}  content", "byte", "length", "sequence", "synced")?;
+    writeln!(out, "  {:>10} {:>10} {:>10} {:>10}  content", "byte", "length", "frame", "synced to")?;
     let mut damage = report.damage.iter().peekable();
     for frame in &report.frames {
         while let Some(before) = damage.next_if(|damage| damage.offset <= frame.offset) {
@@ -92,7 +96,7 @@ fn print_segment(out: &mut impl Write, report: &SegmentReport, with_entries: boo
     print_damage(out, &damage.cloned().collect::<Vec<_>>())?;
     match &report.rest {
         Rest::Zeros => {}
-        Rest::Leftovers => writeln!(out, "  {:>10} what the file's life before has left", report.end)?,
+        Rest::Leftovers => writeln!(out, "  {:>10} the rest is what the older segment has left", report.end)?,
         Rest::Torn(why) => writeln!(out, "  {:>10} torn: {why}", report.end)?,
     }
     Ok(report.damage.len() as u64)
@@ -101,18 +105,22 @@ fn print_segment(out: &mut impl Write, report: &SegmentReport, with_entries: boo
 fn print_opening(out: &mut impl Write, opening: &OpeningReport) -> io::Result<()> {
     let types::Identity { cluster, group, node, disk } = opening.identity;
     writeln!(out, "  cluster {cluster}, group {group}, node {node}, disk {disk}")?;
+    let before = match opening.last_index.0 {
+        0 => "begins where the log begins".to_owned(),
+        index => format!("follows entry {index} of term {}", opening.last_term),
+    };
+    let reused = if opening.is_recycled { "; the file was an older segment's before" } else { "" };
     writeln!(
         out,
-        "  after entry {} of term {}; {}; the log begins with segment {}{}",
-        opening.last_index,
-        opening.last_term,
+        "  {before}; {} then; segment {} is the log's first{reused}",
         hard_state(&opening.hard_state),
-        opening.origin,
-        if opening.is_recycled { "; the file had another life" } else { "" },
+        opening.origin
     )?;
     writeln!(out, "  founding configuration: {}", configuration(&opening.founding))?;
-    let (since, now) = &opening.configuration;
-    writeln!(out, "  configuration, since entry {since}: {}", configuration(now))
+    match &opening.configuration {
+        (Index(0), _) => Ok(()),
+        (since, now) => writeln!(out, "  configuration then, that of entry {since}: {}", configuration(now)),
+    }
 }
 
 fn print_frame(out: &mut impl Write, frame: &FrameReport, with_entries: bool) -> io::Result<()> {
@@ -120,7 +128,7 @@ fn print_frame(out: &mut impl Write, frame: &FrameReport, with_entries: bool) ->
     write!(out, "  {offset:>10} {bytes:>10} {sequence:>10} {synced:>10}  ")?;
     match content {
         FrameContent::Opening => writeln!(out, "opening"),
-        FrameContent::Mark => writeln!(out, "mark"),
+        FrameContent::Mark => writeln!(out, "mark: everything before it is on disk"),
         FrameContent::Unreadable(_) => writeln!(out, "unreadable"),
         FrameContent::Step(write) => {
             let mut parts = Vec::new();
@@ -163,13 +171,13 @@ fn print_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
     write!(out, "{:>14} term {term} stamp {} ", index.0, stamp.0)?;
     match payload {
         Payload::Noop => writeln!(out, "empty"),
-        Payload::Command(command) => writeln!(out, "command \"{}\"", command.escape_ascii()),
+        Payload::Command(command) => writeln!(out, "command {}", describe(command)),
         Payload::Configuration(new) => writeln!(out, "configuration: {}", configuration(new)),
         Payload::OpenSession { ttl_ms } => writeln!(out, "opens session {index} for {ttl_ms} ms"),
         Payload::SessionCommand(in_session) => {
             let SessionCommand { session, sequence, acknowledged, command } = &**in_session;
-            let command = command.escape_ascii();
-            writeln!(out, "command {sequence} of session {session}, {acknowledged} acknowledged \"{command}\"")
+            let command = describe(command);
+            writeln!(out, "command {sequence} of session {session}, {acknowledged} acknowledged: {command}")
         }
         Payload::CloseSession { session } => writeln!(out, "closes session {session}"),
     }
@@ -188,7 +196,7 @@ fn print_outcome(out: &mut impl Write, outcome: Result<Recovered, StorageError>)
     let recovered = match outcome {
         Ok(recovered) => recovered,
         Err(StorageError::NoLog) => {
-            writeln!(out, "There is no log here.")?;
+            writeln!(out, "There is no log here. A node that starts would be a new one.")?;
             return Ok(0);
         }
         Err(error) => {
@@ -196,28 +204,50 @@ fn print_outcome(out: &mut impl Write, outcome: Result<Recovered, StorageError>)
             return Ok(1);
         }
     };
+    print_recovered(out, &recovered)?;
+    Ok(0)
+}
+
+fn print_recovered(out: &mut impl Write, recovered: &Recovered) -> io::Result<()> {
     let saved = &recovered.saved;
-    writeln!(out, "A node that starts would have {}", hard_state(&saved.hard_state))?;
+    writeln!(out, "A node that starts would have")?;
+    writeln!(out, "  {}", hard_state(&saved.hard_state))?;
     match &saved.snapshot {
         Some(meta) => writeln!(out, "  a snapshot up to entry {} of term {}", meta.index, meta.term)?,
         None => writeln!(out, "  no snapshot")?,
     }
     let (base, last) = (saved.terms.base(), saved.terms.last_index());
-    if base == last {
-        writeln!(out, "  no entries after entry {base}")?;
-    } else {
-        writeln!(out, "  entries {} to {last}", base.next())?;
+    let (first, term) = (base.next(), saved.terms.last_term());
+    match (base == last, base.0) {
+        (true, 0) => writeln!(out, "  no entries")?,
+        (true, _) => writeln!(out, "  no entries after entry {base}")?,
+        (false, _) if first == last => writeln!(out, "  entry {last} of term {term}")?,
+        (false, _) => writeln!(out, "  entries {first} to {last}, the last one of term {term}")?,
     }
-    if recovered.rewritten > 0 {
-        writeln!(out, "  writing {} writes anew that are whole but not known to be on disk", recovered.rewritten)?;
+    writeln!(out, "  configuration: {}", configuration(saved.configuration()))?;
+    let mut repairs = Vec::new();
+    match recovered.rewritten {
+        0 => {}
+        1 => repairs.push(
+            "copy the last write to a new segment and sync that: it can be read, but no mark says that it has reached the disk"
+                .to_owned(),
+        ),
+        rewritten => repairs.push(format!(
+            "copy the last {rewritten} writes to a new segment and sync that: they can be read, but no mark says that they have \
+             reached the disk"
+        )),
     }
     if let Some(torn) = &recovered.torn {
-        writeln!(out, "  cutting {} at byte {}: what follows was never acknowledged", torn.file, torn.offset)?;
+        let (file, offset) = (&torn.file, torn.offset);
+        repairs.push(format!("cut {file} off at byte {offset}: what follows is half a write, never acknowledged"));
     }
     for damaged in &recovered.damaged_snapshots {
-        writeln!(out, "  doing without {}", damaged.file)?;
+        repairs.push(format!("do without {}, which is damaged: the log goes back far enough", damaged.file));
     }
-    Ok(0)
+    if !repairs.is_empty() {
+        writeln!(out, "and would, by itself,")?;
+    }
+    repairs.iter().try_for_each(|repair| writeln!(out, "  {repair}"))
 }
 
 fn hard_state(state: &HardState) -> String {

@@ -1,12 +1,15 @@
 //! `raft`: a replicated key-value server that Redis clients can talk to.
 #![forbid(unsafe_code)]
 
+mod address;
 mod client;
 mod demo;
+mod flags;
 mod inspect;
 mod kv;
 mod membership;
 mod recover;
+mod removal;
 mod resp;
 mod serve;
 mod status;
@@ -16,8 +19,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 /// A replicated key-value server for Redis clients, on Raft.
+///
+/// 'raft demo' shows one at work. A cluster begins with 'raft serve' on each of its founding nodes, and then any Redis client may
+/// talk to any of them.
 #[derive(Debug, Parser)]
-#[command(name = "raft", version, about)]
+#[command(name = "raft", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -27,9 +33,9 @@ struct Arguments {
 enum Command {
     /// Starts three nodes on loopback, writes, kills the leader, and checks that nothing was lost.
     Demo(demo::Arguments),
-    /// Runs one node.
+    /// Runs one node: of a cluster that it founds, of one that it joins, or of the one that its data folder belongs to.
     Serve(serve::Arguments),
-    /// Prints the cluster as a table.
+    /// Prints the cluster as a table: who leads, and how far each node is.
     Status(status::Arguments),
     /// Lists and changes the members of the cluster.
     Member(membership::cli::MemberArguments),

@@ -1,12 +1,17 @@
 //! `raft recover`: what is left when a majority of a cluster is lost for ever.
 
-use std::{error::Error, path::PathBuf};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
 
 use kodiak_raft::{
     node::{Recovery, recover},
-    storage::inspect::Folder,
+    storage::{Recovered, StorageError, inspect::Folder},
     types::NodeId,
 };
+
+use crate::{address::Address, flags::node_id, removal};
 
 /// Flags of `raft recover`.
 #[derive(Debug, clap::Args)]
@@ -17,12 +22,15 @@ pub(crate) struct Arguments {
     /// The data folder to make.
     #[arg(long, value_name = "NEW")]
     into: PathBuf,
-    /// The new node's id.
-    #[arg(long)]
+    /// The new node's id, above every id that the old cluster ever had.
+    #[arg(long, value_parser = node_id, allow_negative_numbers = true)]
     id: u64,
-    /// Where the new node will listen for the others: its --raft address when it is started.
+    /// Where the others will reach the new node: its --raft address when it is started, or its --advertise-raft.
     #[arg(long, value_name = "HOST:PORT")]
-    raft: String,
+    raft: Address,
+    /// Recovers even from the folder of a node that was removed from the old cluster, and has missed what came after that.
+    #[arg(long)]
+    from_removed: bool,
     /// Yes: what this node does not have is lost, even if it was acknowledged, and the old cluster must never run again.
     #[arg(long)]
     accept_data_loss: bool,
@@ -37,14 +45,15 @@ let their machines join the new cluster with empty folders and new ids.";
 
 /// Recovers, if that is wanted; otherwise says what it would mean.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let old = look(&arguments.data)?;
+    check(arguments, &old)?;
     println!("{WARNING}\n");
     if !arguments.accept_data_loss {
-        let recovered = Folder::open(&arguments.data)?.recover()?;
-        let terms = &recovered.saved.terms;
+        let terms = &old.saved.terms;
         println!(
             "{} is of node {}; its log ends with entry {} of term {}",
             arguments.data.display(),
-            recovered.identity.node,
+            old.identity.node,
             terms.last_index(),
             terms.last_term()
         );
@@ -54,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         from: arguments.data.clone(),
         into: arguments.into.clone(),
         id: NodeId(arguments.id),
-        address: arguments.raft.clone(),
+        address: arguments.raft.to_string(),
     };
     let made = recover(&recovery)?;
     let (index, term) = made.last;
@@ -71,5 +80,52 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         arguments.raft,
         made.configuration.highest_id.max(made.identity.node)
     );
+    Ok(())
+}
+
+/// What the old folder holds.
+fn look(data: &Path) -> Result<Recovered, String> {
+    let folder = Folder::open(data).map_err(|error| error.to_string())?;
+    folder.recover().map_err(|error| match error {
+        StorageError::NoLog => format!("{} holds no node's log: give the folder of a node of the old cluster", data.display()),
+        error => format!(
+            "nothing can be recovered from {}: {error}. Recover from the folder of another member (look at each with 'raft \
+             inspect'), or from a backup",
+            data.display()
+        ),
+    })
+}
+
+/// What would very likely be a mistake.
+fn check(arguments: &Arguments, old: &Recovered) -> Result<(), String> {
+    if arguments.raft.is_everywhere() {
+        return Err(format!(
+            "--raft {} is every machine's: give a name or an address of the new node's",
+            arguments.raft
+        ));
+    }
+    let (configuration, node) = (old.saved.configuration(), old.identity.node);
+    let highest = configuration.highest_id.max(node);
+    if arguments.id <= highest.0 {
+        return Err(format!(
+            "--id {} is, or was, another node's of the old cluster, whose machine could be mistaken for the new one: choose one \
+             above {highest}",
+            arguments.id
+        ));
+    }
+    if configuration.members.is_empty() {
+        return Err(format!(
+            "node {node}, whose folder {} is, never became a member of any cluster, and has nothing to recover",
+            arguments.data.display()
+        ));
+    }
+    let is_removed = !configuration.members.contains_key(&node) || removal::is_noted(&arguments.data);
+    if is_removed && !arguments.from_removed {
+        return Err(format!(
+            "node {node}, whose folder {} is, was removed from its cluster, and does not have what was acknowledged after that: \
+             recover from a member's folder. If there is none left, say --from-removed",
+            arguments.data.display()
+        ));
+    }
     Ok(())
 }

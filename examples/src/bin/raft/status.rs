@@ -1,21 +1,21 @@
 //! `raft status`: the cluster as a table.
 
-use std::{
-    error::Error,
-    net::{SocketAddr, ToSocketAddrs},
-    time::Duration,
-};
+use std::{error::Error, io, time::Duration};
 
-use crate::client::{Client, Info};
+use crate::{
+    address::Address,
+    client::{Client, Info},
+    flags::{MS, number},
+};
 
 /// Flags of `raft status`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The clients' address of any node.
+    /// The --client address of any node.
     #[arg(long, value_name = "HOST:PORT")]
-    client: SocketAddr,
-    /// How long to wait for a node, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    client: Address,
+    /// How long to wait for each node, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true)]
     timeout: u64,
 }
 
@@ -36,30 +36,37 @@ const FIELDS: [&str; 9] = [
 /// Asks the given node, and those that it names, and prints what they say.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let timeout = Duration::from_millis(arguments.timeout);
-    let asked = arguments.client;
+    let asked = &arguments.client;
     let info = ask(asked, timeout).map_err(|error| format!("cannot ask the node at {asked}: {error}"))?;
-    let mut rows = vec![(number(info.field("node_id")), row(&info, &asked.to_string()))];
+    let mut rows = vec![(rank(info.field("node_id")), row(&info, &asked.to_string()))];
     let mut infos = vec![info.clone()];
     for (name, value) in info.fields() {
         let Some(id) = name.strip_prefix("peer_") else { continue };
         let client = value.split(',').find_map(|part| part.strip_prefix("client=")).unwrap_or_default();
         let raft = value.split(',').find_map(|part| part.strip_prefix("raft=")).unwrap_or_default();
         let (row, info) = peer_row(id, client, raft, timeout);
-        rows.push((number(Some(id)), row));
+        rows.push((rank(Some(id)), row));
         infos.extend(info);
     }
     rows.sort_by_key(|(id, _)| *id);
     let rows = rows.into_iter().map(|(_, row)| row).collect();
     print!("{}{}{}", table(rows), configuration(&infos), followers(&infos));
+    if leader(&infos).is_none() && info.field("role") == Some("removed") {
+        println!("the node that was asked was removed from the cluster, and what it says is old: ask a member");
+    }
     Ok(())
 }
 
-fn number(id: Option<&str>) -> u64 {
+fn rank(id: Option<&str>) -> u64 {
     id.and_then(|id| id.parse().ok()).unwrap_or(u64::MAX)
 }
 
-fn ask(address: SocketAddr, timeout: Duration) -> std::io::Result<Info> {
-    Client::connect(address, timeout)?.info("raft")
+fn ask(address: &Address, timeout: Duration) -> io::Result<Info> {
+    let info = Client::of_node(address, timeout)?.info("raft")?;
+    match info.field("node_id") {
+        Some(_) => Ok(info),
+        None => Err(io::Error::other("a Redis server answers there that is no 'raft serve': INFO has no section raft")),
+    }
 }
 
 fn row(info: &Info, client: &str) -> Vec<String> {
@@ -73,8 +80,7 @@ fn peer_row(id: &str, client: &str, raft: &str, timeout: Duration) -> (Vec<Strin
     if client.is_empty() {
         return unreachable(format!("(not met; peers call it at {raft})"));
     }
-    let address = client.to_socket_addrs().ok().and_then(|mut found| found.next());
-    match address.and_then(|address| ask(address, timeout).ok()) {
+    match client.parse().ok().and_then(|address| ask(&address, timeout).ok()) {
         Some(info) => (row(&info, client), Some(info)),
         None => unreachable(client.to_owned()),
     }
@@ -83,7 +89,7 @@ fn peer_row(id: &str, client: &str, raft: &str, timeout: Duration) -> (Vec<Strin
 /// Who leads, of those that say so.
 fn leader(infos: &[Info]) -> Option<&Info> {
     let leads = |info: &&Info| info.field("role") == Some("leader");
-    infos.iter().filter(leads).max_by_key(|info| number(info.field("term")))
+    infos.iter().filter(leads).max_by_key(|info| rank(info.field("term")))
 }
 
 /// The members as the leader has them, or else the node that was asked first.

@@ -85,8 +85,9 @@ fn a_whole_folder() {
         "term 3, vote for node 1",
         "entry 1 of term 3: 1 command, 11 bytes",
         r#"1 term 3 stamp 1 command "SET a \"b\"\x00\xff""#,
-        "A node that starts would have term 3, vote for node 1",
-        "entries 1 to 2",
+        "A node that starts would have\n  term 3, vote for node 1\n",
+        "entries 1 to 2, the last one of term 3",
+        "\n  configuration: voters 1 (localhost:7001)",
     ] {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
     }
@@ -120,7 +121,11 @@ fn a_torn_folder_is_not_a_damaged_one() {
     });
     assert_eq!(damaged, 0, "{text}");
     assert!(text.contains("torn: a frame's checksum does not match its bytes"), "{text}");
-    assert!(text.contains("cutting 0000000000000001.log at byte") && text.contains("entries 1 to 1"), "{text}");
+    assert!(
+        text.contains("cut 0000000000000001.log off at byte") && text.contains("\n  entry 1 of term 3\n"),
+        "{text}"
+    );
+    assert!(text.contains("copy the last 2 writes to a new segment"), "{text}");
 }
 
 #[test]
@@ -158,7 +163,7 @@ fn a_rotten_folder() {
     fs::write(file, bytes).unwrap();
     let (damaged, text) = printed(folder.path(), false);
     assert_eq!(damaged, 1, "{text}");
-    assert!(text.contains("doing without 0000000000000002.snap") && text.contains("no snapshot"), "{text}");
+    assert!(text.contains("do without 0000000000000002.snap") && text.contains("no snapshot"), "{text}");
 }
 
 #[test]
@@ -178,7 +183,8 @@ fn a_recycled_folder() {
     drop(worker);
     let (damaged, text) = printed(folder.path(), false);
     assert_eq!(damaged, 0, "{text}");
-    assert!(text.contains("the file had another life") && text.contains("life before has left"), "{text}");
+    assert!(text.contains("the file was an older segment's before"), "{text}");
+    assert!(text.contains("the rest is what the older segment has left"), "{text}");
     assert!(text.contains(".spare: room for a later segment"), "{text}");
     assert!(text.contains("a snapshot up to entry 89 of term 3"), "{text}");
 }

@@ -4,6 +4,10 @@ use bytes::Bytes;
 use kodiak_raft::replica::Admin;
 
 use super::{
+    expiry_command::{
+        Unit::{Milliseconds, Seconds, UnixMilliseconds, UnixSeconds},
+        expire, get_ex, set, set_for, set_with, ttl,
+    },
     operation::{Operation, encode, set_flags},
     store::parse_integer,
 };
@@ -59,6 +63,10 @@ pub(crate) enum Local {
     EmptyArray,
     /// `CONFIG GET`: nothing to tell.
     EmptyMap,
+    /// `SCAN` for a type that there is not.
+    EmptyScan,
+    /// `COMMAND COUNT`.
+    Number(i64),
     /// `CLIENT ID`: the connection's number.
     ClientId,
     /// `QUIT`.
@@ -90,9 +98,28 @@ const COMMANDS: &[(&str, Arity, Parser)] = &[
     ("APPEND", Exactly(3), |request| write(Operation::Append, request)),
     ("STRLEN", Exactly(2), |request| read(Operation::StrLen, request)),
     ("MGET", AtLeast(2), |request| read(Operation::MGet, request)),
-    ("MSET", AtLeast(3), mset),
-    ("SETNX", Exactly(3), |request| Ok(set_with(request, set_flags::IF_ABSENT | set_flags::AS_NUMBER))),
-    ("GETSET", Exactly(3), |request| Ok(set_with(request, set_flags::GET))),
+    ("EXPIRE", AtLeast(3), |request| expire(request, Seconds)),
+    ("TTL", Exactly(2), |request| ttl(request, Seconds)),
+    ("SETEX", Exactly(4), |request| set_for(request, Seconds)),
+    ("MSET", AtLeast(3), |request| pairs(request, "MSET", Operation::MSet)),
+    ("MSETNX", AtLeast(3), |request| pairs(request, "MSETNX", Operation::MSetNx)),
+    ("SETNX", Exactly(3), |request| Ok(set_with(request, 2, set_flags::IF_ABSENT | set_flags::AS_NUMBER, None))),
+    ("GETSET", Exactly(3), |request| Ok(set_with(request, 2, set_flags::GET, None))),
+    ("PSETEX", Exactly(4), |request| set_for(request, Milliseconds)),
+    ("GETEX", AtLeast(2), get_ex),
+    ("PEXPIRE", AtLeast(3), |request| expire(request, Milliseconds)),
+    ("EXPIREAT", AtLeast(3), |request| expire(request, UnixSeconds)),
+    ("PEXPIREAT", AtLeast(3), |request| expire(request, UnixMilliseconds)),
+    ("PERSIST", Exactly(2), |request| write(Operation::Persist, request)),
+    ("PTTL", Exactly(2), |request| ttl(request, Milliseconds)),
+    ("EXPIRETIME", Exactly(2), |request| ttl(request, UnixSeconds)),
+    ("PEXPIRETIME", Exactly(2), |request| ttl(request, UnixMilliseconds)),
+    ("TYPE", Exactly(2), |request| read(Operation::Type, request)),
+    ("SCAN", AtLeast(2), scan),
+    ("KEYS", Exactly(2), |request| read(Operation::Keys, request)),
+    ("TOUCH", AtLeast(2), |request| read(Operation::Exists, request)),
+    ("RENAME", Exactly(3), |request| Ok(rename(request, 0))),
+    ("RENAMENX", Exactly(3), |request| Ok(rename(request, set_flags::IF_ABSENT))),
     ("GETDEL", Exactly(2), |request| write(Operation::GetDel, request)),
     ("DBSIZE", Exactly(1), |request| read(Operation::DbSize, request)),
     ("FLUSHALL", AtLeast(1), flush),
@@ -112,7 +139,11 @@ const COMMANDS: &[(&str, Arity, Parser)] = &[
         b"0" => Ok(Command::Local(Local::Ok)),
         _ => Err("ERR DB index is out of range: there is database 0 only".to_owned()),
     }),
-    ("COMMAND", AtLeast(1), |_| Ok(Command::Local(Local::EmptyArray))),
+    ("COMMAND", AtLeast(1), |request| {
+        let is_count = request.get(1).is_some_and(|what| what.eq_ignore_ascii_case(b"COUNT"));
+        Ok(Command::Local(if is_count { Local::Number(COMMANDS.len() as i64) } else { Local::EmptyArray }))
+    }),
+    ("AUTH", AtLeast(2), |_| Err("ERR this server has no passwords: leave AUTH out".to_owned())),
     ("CONFIG", AtLeast(2), |request| {
         if argument(request, 1).eq_ignore_ascii_case(b"GET") {
             Ok(Command::Local(Local::EmptyMap))
@@ -150,7 +181,7 @@ fn wrong_number(name: &str) -> String {
 }
 
 /// An argument that the arity has promised.
-fn argument<'a>(request: &Request<'a>, at: usize) -> &'a [u8] {
+pub(super) fn argument<'a>(request: &Request<'a>, at: usize) -> &'a [u8] {
     request.get(at).unwrap_or_default()
 }
 
@@ -162,34 +193,41 @@ fn write(operation: Operation, request: &Request<'_>) -> Result<Command, String>
     Ok(Command::Write(encode(operation, request.from(1))))
 }
 
-fn set(request: &Request<'_>) -> Result<Command, String> {
-    let mut flags = 0;
-    for option in request.from(3) {
-        flags |= match option {
-            _ if option.eq_ignore_ascii_case(b"NX") => set_flags::IF_ABSENT,
-            _ if option.eq_ignore_ascii_case(b"XX") => set_flags::IF_PRESENT,
-            _ if option.eq_ignore_ascii_case(b"GET") => set_flags::GET,
-            _ => {
-                return Err(format!(
-                    "ERR syntax error: SET takes NX, XX and GET here, not '{}'",
-                    option.escape_ascii()
-                ));
-            }
-        };
-    }
-    if flags & set_flags::IF_ABSENT != 0 && flags & set_flags::IF_PRESENT != 0 {
-        return Err("ERR syntax error: SET with both NX and XX".to_owned());
-    }
-    Ok(set_with(request, flags))
+fn pairs(request: &Request<'_>, name: &str, operation: Operation) -> Result<Command, String> {
+    if request.len().is_multiple_of(2) { Err(wrong_number(name)) } else { write(operation, request) }
 }
 
-fn set_with(request: &Request<'_>, flags: u8) -> Command {
-    let arguments = [argument(request, 1), argument(request, 2), &[flags]];
-    Command::Write(encode(Operation::Set, arguments.into_iter()))
+fn rename(request: &Request<'_>, flags: u8) -> Command {
+    Command::Write(encode(Operation::Rename, [argument(request, 1), argument(request, 2), &[flags]].into_iter()))
 }
 
-fn mset(request: &Request<'_>) -> Result<Command, String> {
-    if request.len().is_multiple_of(2) { Err(wrong_number("MSET")) } else { write(Operation::MSet, request) }
+/// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`.
+fn scan(request: &Request<'_>) -> Result<Command, String> {
+    const COUNT: u32 = 10;
+    let text = |bytes| str::from_utf8(bytes).ok();
+    let cursor: u64 = text(argument(request, 1)).and_then(|cursor| cursor.parse().ok()).ok_or("ERR invalid cursor")?;
+    let (mut count, mut pattern, mut is_other_type) = (COUNT, &b"*"[..], false);
+    let mut options = request.from(2);
+    while let Some(option) = options.next() {
+        let value = options.next().ok_or("ERR syntax error")?;
+        match option.to_ascii_uppercase().as_slice() {
+            b"MATCH" => pattern = value,
+            b"COUNT" => match parse_integer(value) {
+                Some(asked @ 1..) => count = u32::try_from(asked).unwrap_or(u32::MAX),
+                Some(_) => return Err("ERR syntax error".to_owned()),
+                None => return Err("ERR value is not an integer or out of range".to_owned()),
+            },
+            b"TYPE" if value.eq_ignore_ascii_case(b"string") => {}
+            b"TYPE" => is_other_type = true,
+            _ => return Err("ERR syntax error".to_owned()),
+        }
+    }
+    if is_other_type {
+        // There are strings only, so this scan has seen everything.
+        return Ok(Command::Local(Local::EmptyScan));
+    }
+    let arguments = [&cursor.to_le_bytes()[..], &count.to_le_bytes(), pattern];
+    Ok(Command::Read(encode(Operation::Scan, arguments.into_iter())))
 }
 
 fn amount(request: &Request<'_>) -> Option<i64> {
@@ -265,8 +303,42 @@ mod tests {
         assert_eq!(refused("MSET a 1 b"), "ERR wrong number of arguments for 'mset' command");
         assert_eq!(refused("INCRBY k x"), "ERR value is not an integer or out of range");
         assert_eq!(refused("DECRBY k -9223372036854775808"), "ERR value is not an integer or out of range");
-        assert!(refused("SET k v EX 5").starts_with("ERR syntax error"));
-        assert!(refused("SET k v NX XX").starts_with("ERR syntax error"));
+        for syntax in [
+            "SET k v NX XX",
+            "SET k v EX",
+            "SET k v EX 5 PX 5",
+            "SET k v KEEPTTL EX 5",
+            "SET k v NO",
+            "GETEX k EX",
+            "GETEX k NO 1",
+        ] {
+            assert_eq!(refused(syntax), "ERR syntax error", "{syntax}");
+        }
+        for (line, command) in [
+            ("SET k v EX 0", "set"),
+            ("SET k v PX -1", "set"),
+            ("SET k v EX 9223372036854775807", "set"),
+            ("SET k v PXAT 9223372036854775807", "set"),
+            ("SETEX k 0 v", "setex"),
+            ("GETEX k PX 0", "getex"),
+            ("EXPIRE k 9223372036854775807", "expire"),
+        ] {
+            assert_eq!(refused(line), format!("ERR invalid expire time in '{command}' command"));
+        }
+        for syntax in ["SCAN 0 MATCH", "SCAN 0 COUNT 0", "SCAN 0 NO 1"] {
+            assert_eq!(refused(syntax), "ERR syntax error", "{syntax}");
+        }
+        assert_eq!(refused("SCAN x"), "ERR invalid cursor");
+        assert_eq!(ask("SCAN 0 TYPE hash"), Some(Command::Local(Local::EmptyScan)));
+        assert_eq!(ask("scan 0 type STRING match * count 10"), ask("SCAN 0"));
+        assert_eq!(refused("SET k v EX x"), "ERR value is not an integer or out of range");
+        assert!(refused("EXPIRE k 1 NX XX").contains("not compatible"));
+        assert!(refused("EXPIRE k 1 GT LT").contains("not compatible"));
+        assert_eq!(refused("EXPIRE k 1 NO"), "ERR Unsupported option NO");
+        assert!(matches!(ask("EXPIRE k -1 gt xx"), Some(Command::Write(_))));
+        assert!(matches!(ask("GETEX k"), Some(Command::Read(_))));
+        assert!(matches!(ask("GETEX k PERSIST"), Some(Command::Write(_))));
+        assert_eq!(refused("MSETNX a 1 b"), "ERR wrong number of arguments for 'msetnx' command");
         assert!(refused("HELLO 4").starts_with("NOPROTO"));
         assert!(refused("SELECT 1").starts_with("ERR DB index"));
     }

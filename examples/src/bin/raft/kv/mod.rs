@@ -1,9 +1,13 @@
 //! The replicated key-value store: what a client may ask ([`command`]), how it stands in the log ([`operation`]), and the
-//! state machine that carries it out ([`store`]), with its snapshots ([`snapshot`]).
+//! state machine that carries it out ([`store`]), with its map ([`buckets`], [`scan`]), keys that expire ([`expiry`]) and its snapshots ([`snapshot`]).
 
+mod buckets;
 pub(crate) mod command;
+mod expiry;
+mod expiry_command;
 pub(crate) mod operation;
+mod scan;
 mod snapshot;
 mod store;
 
-pub(crate) use store::Store;
+pub(crate) use store::{Store, is_due};

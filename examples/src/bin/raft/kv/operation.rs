@@ -43,6 +43,20 @@ operations! {
     FlushAll = 7,
     /// operation…, each encoded like this one; reads too
     Exec = 8,
+    /// key value flags when
+    SetWhen = 9,
+    /// key when conditions
+    Expire = 10,
+    /// key
+    Persist = 11,
+    /// key when
+    GetEx = 12,
+    /// nothing: brings the leader's time into the log
+    Tick = 13,
+    /// key value key value …, all or none
+    MSetNx = 14,
+    /// key new-key flags
+    Rename = 15,
     /// key
     Get = 65,
     /// key…
@@ -53,9 +67,27 @@ operations! {
     StrLen = 68,
     /// nothing
     DbSize = 69,
+    /// key form
+    Ttl = 70,
+    /// key
+    Type = 71,
+    /// query, which is answered by the log's time, whatever the clock says
+    ByTheLog = 72,
+    /// cursor (u64 LE) count (u32 LE) pattern
+    Scan = 73,
+    /// pattern
+    Keys = 74,
 }
 
-/// Flags of `Set`.
+/// What `Ttl` is answered with: bits of its form.
+pub(crate) mod ttl_form {
+    /// In milliseconds, not in seconds.
+    pub(crate) const MS: u8 = 1;
+    /// The deadline itself, not what is left.
+    pub(crate) const ABSOLUTE: u8 = 2;
+}
+
+/// Flags of `Set`, and the first of `Rename`.
 pub(crate) mod set_flags {
     /// Only if the key does not exist.
     pub(crate) const IF_ABSENT: u8 = 1;
@@ -86,12 +118,34 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<(Operation, Arguments<'_>)> {
     Some((Operation::from_number(number)?, Arguments { rest }))
 }
 
+/// An operation for a person to read: `Set "key" "value" "\x00"`, and those of a transaction in brackets. Bytes that are none are
+/// shown as they are.
+pub(crate) fn describe(bytes: &[u8]) -> String {
+    match decode(bytes) {
+        Some((Operation::Exec, operations)) => {
+            // One within another is never made, and is not followed.
+            let operations = operations.map(|operation| match decode(operation) {
+                Some((Operation::Exec, _)) | None => format!("\"{}\"", operation.escape_ascii()),
+                Some((operation, arguments)) => describe_plain(operation, arguments),
+            });
+            format!("Exec [{}]", operations.collect::<Vec<_>>().join(", "))
+        }
+        Some((operation, arguments)) => describe_plain(operation, arguments),
+        None => format!("\"{}\"", bytes.escape_ascii()),
+    }
+}
+
+fn describe_plain(operation: Operation, arguments: Arguments<'_>) -> String {
+    let words = arguments.map(|argument| format!(" \"{}\"", argument.escape_ascii()));
+    format!("{operation:?}{}", words.collect::<String>())
+}
+
 /// Whether a write answers with what the store holds, which may be far longer than the request.
 pub(crate) fn answers_with_values(write: &[u8]) -> bool {
     match decode(write) {
-        Some((Operation::GetDel | Operation::Exec, _)) => true,
-        Some((Operation::Set, arguments)) => {
-            arguments.last().is_some_and(|flags| flags.iter().any(|flags| flags & set_flags::GET != 0))
+        Some((Operation::GetDel | Operation::GetEx | Operation::Exec, _)) => true,
+        Some((Operation::Set | Operation::SetWhen, mut arguments)) => {
+            arguments.nth(2).is_some_and(|flags| flags.iter().any(|flags| flags & set_flags::GET != 0))
         }
         _ => false,
     }
@@ -120,6 +174,17 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn an_operation_can_be_read() {
+        let set = encode(Operation::Set, [&b"a b"[..], b"\"v\x01", &[0]].into_iter());
+        assert_eq!(describe(&set), r#"Set "a b" "\"v\x01" "\x00""#);
+        let exec = encode(Operation::Exec, [&set[..], &encode(Operation::Tick, [].into_iter())].into_iter());
+        assert_eq!(describe(&exec), r#"Exec [Set "a b" "\"v\x01" "\x00", Tick]"#);
+        let nested = encode(Operation::Exec, [&exec[..]].into_iter());
+        assert!(describe(&nested).starts_with(r#"Exec ["\x08"#), "{}", describe(&nested));
+        assert_eq!(describe(b"SET a"), r#""SET a""#);
+    }
+
     proptest! {
         #[test]
         fn what_was_encoded_is_decoded(arguments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..5)) {
@@ -134,6 +199,9 @@ mod tests {
         fn a_set_answers_with_a_value_if_it_is_asked_to(key in prop::collection::vec(any::<u8>(), 0..9), flags in 0u8..16) {
             let set = encode(Operation::Set, [&key[..], &key, &[flags]].into_iter());
             prop_assert_eq!(answers_with_values(&set), flags & set_flags::GET != 0);
+            let when = crate::kv::expiry::When::After(i64::MAX).encode();
+            let until = encode(Operation::SetWhen, [&key[..], &key, &[flags], &when].into_iter());
+            prop_assert_eq!(answers_with_values(&until), flags & set_flags::GET != 0);
             let append = encode(Operation::Append, [&key[..], &key].into_iter());
             prop_assert!(!answers_with_values(&append));
         }
@@ -143,6 +211,7 @@ mod tests {
             if let Some((_, arguments)) = decode(&bytes) {
                 arguments.for_each(drop);
             }
+            describe(&bytes);
         }
     }
 }

@@ -5,33 +5,44 @@ use std::{
     fmt,
     io::{self, Read},
     sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::{Bytes, BytesMut};
-use imbl::HashMap;
 use kodiak_raft::replica::{Committed, StateMachine};
 use redis_protocol::resp2::types::BorrowedFrame;
 
 use super::{
-    operation::{Arguments, Operation, decode, set_flags},
-    snapshot,
+    buckets::Map,
+    expiry::{Deadlines, REMOVALS_MAX, REMOVALS_PER_TICK_MAX, When, may_replace},
+    operation::{Arguments, Operation, decode, set_flags, ttl_form},
+    scan, snapshot,
 };
 use crate::resp;
 
 /// The longest string that `APPEND` may make, and the most that `MGET` replies with. Half of what a frame between nodes
 /// may hold, so that a reply with a value in it can always be forwarded.
 const VALUE_BYTES_MAX: usize = 32 << 20;
+/// The most keys among which `KEYS` looks: it does so in one go, and nothing else happens on the node meanwhile.
+const KEYS_MAX: usize = 100_000;
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 const NIL: Bytes = Bytes::from_static(b"$-1\r\n");
+/// The answer to a query that meets a key whose deadline has passed by this node's clock, and not by the log's. No reply to a client
+/// looks like it.
+const DUE: Bytes = Bytes::from_static(b"\0due");
 
-/// Keys and values are copies of what the log holds: a slice of the entry would keep the whole entry in memory. A copy of the
-/// map costs nothing and shares them; a value that is shared is not changed but replaced.
-pub(super) type Map = HashMap<Arc<[u8]>, Arc<Vec<u8>>>;
+/// Whether an answer says that the log's time must move before the query can be answered.
+pub(crate) fn is_due(answer: &[u8]) -> bool {
+    *answer == *DUE
+}
 
 /// The map.
 #[derive(Default)]
 pub(crate) struct Store {
-    map: Map,
+    pub(super) map: Map,
+    pub(super) deadlines: Deadlines,
+    /// The log's time: the stamp of the last entry.
+    pub(super) now: u64,
 }
 
 impl fmt::Debug for Store {
@@ -42,6 +53,7 @@ impl fmt::Debug for Store {
 
 impl StateMachine for Store {
     fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
+        self.now = self.now.max(entry.stamp.0);
         match decode(entry.command) {
             Some((operation, arguments)) => self.write(operation, arguments).unwrap_or_else(malformed),
             None => malformed(),
@@ -49,31 +61,66 @@ impl StateMachine for Store {
     }
 
     fn query(&self, query: &[u8]) -> Bytes {
-        match decode(query) {
-            Some((operation, arguments)) => self.read(operation, arguments).unwrap_or_else(malformed),
-            None => malformed(),
-        }
+        // Where nothing expires, nobody need know what time it is.
+        let since_1970 = match self.deadlines.map().is_empty() {
+            true => Duration::ZERO,
+            false => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        };
+        self.query_at(query, u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn snapshot(&self) -> Box<dyn Read + Send> {
-        Box::new(snapshot::Writer::new(self.map.clone()))
+        Box::new(snapshot::Writer::new(self.map.clone(), self.deadlines.map().clone(), self.now))
     }
 
     fn restore(&mut self, content: &mut dyn Read) -> io::Result<()> {
-        self.map = snapshot::read(content)?;
+        *self = snapshot::read(content)?;
         Ok(())
     }
 }
 
 impl Store {
+    /// How many keys there are, and how many of them have a deadline; some may have expired.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.map.len(), self.deadlines.map().len())
+    }
+
+    /// Answers a query at a time of this node's clock.
+    fn query_at(&self, query: &[u8], clock: u64) -> Bytes {
+        match decode(query) {
+            // It is never made: one within another could nest without end.
+            Some((Operation::ByTheLog, mut arguments)) => match arguments.next().and_then(decode) {
+                Some((operation, arguments)) => self.read(operation, arguments, clock).unwrap_or_else(malformed),
+                None => malformed(),
+            },
+            Some((operation, arguments)) if self.meets_due(operation, arguments.clone(), clock) => DUE,
+            Some((operation, arguments)) => self.read(operation, arguments, clock).unwrap_or_else(malformed),
+            None => malformed(),
+        }
+    }
+
+    /// Whether a read sees a key that is due by the clock and not by the log.
+    fn meets_due(&self, operation: Operation, mut arguments: Arguments<'_>, clock: u64) -> bool {
+        if clock <= self.now {
+            return false;
+        }
+        let is_due = |key| self.deadlines.get(key).is_some_and(|deadline| self.now < deadline && deadline <= clock);
+        match operation {
+            Operation::DbSize | Operation::Scan | Operation::Keys => self.deadlines.any_between(self.now, clock),
+            Operation::Exists | Operation::MGet => arguments.any(is_due),
+            _ => arguments.next().is_some_and(is_due),
+        }
+    }
+
     /// `None`: the operation is no write or lacks an argument.
     fn write(&mut self, operation: Operation, mut arguments: Arguments<'_>) -> Option<Bytes> {
+        self.remove_due(REMOVALS_MAX);
         Some(match operation {
             Operation::Set => {
                 let (key, value, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
-                self.set(key, value, flags)
+                self.set(key, value, flags, When::Never)
             }
-            Operation::Del => integer(arguments.filter(|&key| self.map.remove(key).is_some()).count() as i64),
+            Operation::Del => integer(arguments.filter(|&key| self.remove(key).is_some()).count() as i64),
             Operation::IncrBy => {
                 let (key, amount) = (arguments.next()?, parse_integer(arguments.next()?)?);
                 self.increment(key, amount)
@@ -85,16 +132,60 @@ impl Store {
             Operation::MSet => {
                 while let Some(key) = arguments.next() {
                     let value = arguments.next()?;
+                    self.deadlines.remove(key);
                     self.put(key, value);
                 }
                 OK
             }
-            Operation::GetDel => self.map.remove(arguments.next()?).map_or(NIL, |value| bulk(&value)),
+            Operation::MSetNx => {
+                if arguments.clone().step_by(2).any(|key| self.value(key).is_some()) {
+                    return Some(integer(0));
+                }
+                self.write(Operation::MSet, arguments)?;
+                integer(1)
+            }
+            Operation::GetDel => self.remove(arguments.next()?).map_or(NIL, |value| bulk(&value)),
+            Operation::Rename => {
+                let (key, to, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
+                self.rename(key, to, flags)
+            }
             Operation::FlushAll => {
-                self.map = HashMap::new();
+                self.map = Map::default();
+                self.deadlines = Deadlines::default();
                 OK
             }
             Operation::Exec => self.execute(arguments),
+            _ => return self.write_deadline(operation, arguments),
+        })
+    }
+
+    /// Those that have to do with time.
+    fn write_deadline(&mut self, operation: Operation, mut arguments: Arguments<'_>) -> Option<Bytes> {
+        Some(match operation {
+            Operation::SetWhen => {
+                let (key, value, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
+                self.set(key, value, flags, When::decode(arguments.next()?)?)
+            }
+            Operation::GetEx => {
+                let (key, when) = (arguments.next()?, When::decode(arguments.next()?)?);
+                let reply = self.get(key);
+                self.give_deadline(key, when);
+                reply
+            }
+            Operation::Expire => {
+                let (key, when, conditions) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
+                self.expire(key, When::decode(when)?, conditions)
+            }
+            Operation::Persist => {
+                let key = arguments.next()?;
+                let had_one = self.value(key).is_some() && self.deadlines.get(key).is_some();
+                self.give_deadline(key, When::Never);
+                integer(i64::from(had_one))
+            }
+            Operation::Tick => {
+                self.remove_due(REMOVALS_PER_TICK_MAX);
+                OK
+            }
             _ => return None,
         })
     }
@@ -106,7 +197,7 @@ impl Store {
             let reply = match decode(operation) {
                 // It is never made: a transaction within one could nest without end.
                 None | Some((Operation::Exec, _)) => malformed(),
-                Some((operation, arguments)) => match self.read(operation, arguments.clone()) {
+                Some((operation, arguments)) => match self.read(operation, arguments.clone(), self.now) {
                     Some(reply) => reply,
                     None => self.write(operation, arguments).unwrap_or_else(malformed),
                 },
@@ -120,32 +211,167 @@ impl Store {
         replies.freeze()
     }
 
-    fn read(&self, operation: Operation, mut arguments: Arguments<'_>) -> Option<Bytes> {
+    /// `clock` is what what is left of a key's time is counted from.
+    fn read(&self, operation: Operation, mut arguments: Arguments<'_>, clock: u64) -> Option<Bytes> {
         Some(match operation {
             Operation::Get => self.get(arguments.next()?),
-            Operation::Exists => integer(arguments.filter(|&key| self.map.contains_key(key)).count() as i64),
+            Operation::Exists => integer(arguments.filter(|&key| self.value(key).is_some()).count() as i64),
             Operation::MGet => {
-                let lengths = arguments.clone().map(|key| self.map.get(key).map_or(0, |value| value.len()));
+                let lengths = arguments.clone().map(|key| self.value(key).map_or(0, |value| value.len()));
                 // One value fits, and so do many short ones; naming a long one over and over does not.
                 if lengths.sum::<usize>() > VALUE_BYTES_MAX {
                     return Some(error(&format!(
                         "ERR the values exceed {VALUE_BYTES_MAX} bytes together: ask for fewer"
                     )));
                 }
-                let values = arguments.map(|key| match self.map.get(key) {
+                let values = arguments.map(|key| match self.value(key) {
                     Some(value) => BorrowedFrame::BulkString(value),
                     None => BorrowedFrame::Null,
                 });
                 frame(&BorrowedFrame::Array(&values.collect::<Vec<_>>()))
             }
-            Operation::StrLen => integer(self.map.get(arguments.next()?).map_or(0, |value| value.len() as i64)),
+            Operation::StrLen => integer(self.value(arguments.next()?).map_or(0, |value| value.len() as i64)),
             Operation::DbSize => integer(self.map.len() as i64),
+            Operation::Ttl => {
+                let (key, form) = (arguments.next()?, *arguments.next()?.first()?);
+                integer(self.ttl(key, form, clock))
+            }
+            Operation::Type => {
+                let name = if self.value(arguments.next()?).is_some() { "+string\r\n" } else { "+none\r\n" };
+                Bytes::from_static(name.as_bytes())
+            }
+            Operation::Scan => {
+                let cursor = u64::from_le_bytes(arguments.next()?.try_into().ok()?);
+                let count = u32::from_le_bytes(arguments.next()?.try_into().ok()?);
+                self.scan(cursor, count, arguments.next()?)
+            }
+            Operation::Keys => self.keys(arguments.next()?),
             _ => return None,
         })
     }
 
+    fn scan(&self, cursor: u64, count: u32, pattern: &[u8]) -> Bytes {
+        let (next, keys) = scan::step(&self.map, cursor, count);
+        let keys: Vec<_> = self.visible(keys.into_iter(), pattern).map(BorrowedFrame::BulkString).collect();
+        let next = next.to_string();
+        frame(&BorrowedFrame::Array(&[BorrowedFrame::BulkString(next.as_bytes()), BorrowedFrame::Array(&keys)]))
+    }
+
+    fn keys(&self, pattern: &[u8]) -> Bytes {
+        let len = self.map.len();
+        if len > KEYS_MAX {
+            return error(&format!(
+                "ERR there are {len} keys, and KEYS would hold the node up: it looks at {KEYS_MAX} at most; use SCAN"
+            ));
+        }
+        let keys = scan::all(&self.map);
+        let keys: Vec<_> = self.visible(keys.into_iter(), pattern).map(BorrowedFrame::BulkString).collect();
+        frame(&BorrowedFrame::Array(&keys))
+    }
+
+    /// Those that have not expired and fit a pattern.
+    fn visible<'a>(
+        &'a self,
+        keys: impl Iterator<Item = &'a [u8]>,
+        pattern: &'a [u8],
+    ) -> impl Iterator<Item = &'a [u8]> {
+        keys.filter(move |key| !self.deadlines.is_due(key, self.now) && scan::fits(pattern, key))
+    }
+
+    /// A key's value, unless it has expired.
+    fn value(&self, key: &[u8]) -> Option<&Arc<Vec<u8>>> {
+        self.map.get(key).filter(|_| !self.deadlines.is_due(key, self.now))
+    }
+
     fn get(&self, key: &[u8]) -> Bytes {
-        self.map.get(key).map_or(NIL, |value| bulk(value))
+        self.value(key).map_or(NIL, |value| bulk(value))
+    }
+
+    fn ttl(&self, key: &[u8], form: u8, clock: u64) -> i64 {
+        if self.value(key).is_none() {
+            return -2;
+        }
+        let Some(deadline) = self.deadlines.get(key) else { return -1 };
+        let ms = match form & ttl_form::ABSOLUTE {
+            0 => deadline.saturating_sub(clock.max(self.now)),
+            _ => deadline,
+        };
+        let number = if form & ttl_form::MS == 0 { ms.saturating_add(500) / 1000 } else { ms };
+        i64::try_from(number).unwrap_or(i64::MAX)
+    }
+
+    /// Takes out some of the keys that have expired.
+    fn remove_due(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(key) = self.deadlines.first_due(self.now) else { return };
+            self.forget(&key);
+        }
+    }
+
+    fn forget(&mut self, key: &[u8]) -> Option<Arc<Vec<u8>>> {
+        self.deadlines.remove(key);
+        self.map.remove(key)
+    }
+
+    /// Forgets a key that has expired, before something is done with it.
+    fn forget_due(&mut self, key: &[u8]) {
+        if self.deadlines.is_due(key, self.now) {
+            self.forget(key);
+        }
+    }
+
+    /// The value is what it was, unless it has expired.
+    fn remove(&mut self, key: &[u8]) -> Option<Arc<Vec<u8>>> {
+        self.forget_due(key);
+        self.forget(key)
+    }
+
+    /// Gives a key that is there a deadline; one that has passed already ends it.
+    fn give_deadline(&mut self, key: &[u8], when: When) {
+        self.forget_due(key);
+        match when.deadline(self.now, self.deadlines.get(key)) {
+            None => self.deadlines.remove(key),
+            Some(deadline) if deadline <= self.now => drop(self.forget(key)),
+            Some(deadline) => {
+                if let Some(key) = self.map.key(key) {
+                    self.deadlines.set(key, deadline);
+                }
+            }
+        }
+    }
+
+    fn expire(&mut self, key: &[u8], when: When, conditions: u8) -> Bytes {
+        self.forget_due(key);
+        let before = self.deadlines.get(key);
+        let next = when.deadline(self.now, before);
+        let may = self.map.contains_key(key) && next.is_some_and(|next| may_replace(conditions, before, next));
+        if may {
+            self.give_deadline(key, when);
+        }
+        integer(i64::from(may))
+    }
+
+    /// The deadline moves with the value.
+    fn rename(&mut self, key: &[u8], to: &[u8], flags: u8) -> Bytes {
+        self.forget_due(key);
+        self.forget_due(to);
+        let only_absent = flags & set_flags::IF_ABSENT != 0;
+        if !self.map.contains_key(key) {
+            return error("ERR no such key");
+        }
+        if only_absent && self.map.contains_key(to) {
+            return integer(0);
+        }
+        let deadline = self.deadlines.get(key);
+        if let Some(value) = self.forget(key) {
+            let to: Arc<[u8]> = to.into();
+            match deadline {
+                Some(deadline) => self.deadlines.set(&to, deadline),
+                None => self.deadlines.remove(&to),
+            }
+            self.map.insert(to, value);
+        }
+        if only_absent { integer(1) } else { OK }
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) {
@@ -167,12 +393,14 @@ impl Store {
         }
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8], flags: u8) -> Bytes {
+    fn set(&mut self, key: &[u8], value: &[u8], flags: u8, when: When) -> Bytes {
+        self.forget_due(key);
         let exists = self.map.contains_key(key);
         let refused = flags & set_flags::IF_ABSENT != 0 && exists || flags & set_flags::IF_PRESENT != 0 && !exists;
         let before = (flags & set_flags::GET != 0).then(|| self.get(key));
         if !refused {
             self.put(key, value);
+            self.give_deadline(key, when);
         }
         match before {
             Some(before) => before,
@@ -183,6 +411,7 @@ impl Store {
     }
 
     fn increment(&mut self, key: &[u8], amount: i64) -> Bytes {
+        self.forget_due(key);
         let current = match self.map.get(key).map(|value| parse_integer(value)) {
             None => 0,
             Some(Some(current)) => current,
@@ -196,6 +425,7 @@ impl Store {
     }
 
     fn append(&mut self, key: &[u8], value: &[u8]) -> Bytes {
+        self.forget_due(key);
         let len = self.map.get(key).map_or(0, |value| value.len()) + value.len();
         if len > VALUE_BYTES_MAX {
             return error(&format!("ERR string exceeds maximum allowed size ({VALUE_BYTES_MAX} bytes)"));
@@ -243,123 +473,4 @@ fn malformed() -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use kodiak_raft::types::{Index, Stamp, Term};
-    use proptest::prelude::*;
-
-    use super::{super::operation::encode, *};
-
-    fn write(store: &mut Store, operation: Operation, arguments: &[&[u8]]) -> Bytes {
-        let command = encode(operation, arguments.iter().copied());
-        store.apply(&Committed { index: Index(1), term: Term(1), stamp: Stamp(0), command: &command })
-    }
-
-    fn read(store: &Store, operation: Operation, arguments: &[&[u8]]) -> Bytes {
-        store.query(&encode(operation, arguments.iter().copied()))
-    }
-
-    proptest! {
-        #[test]
-        fn agrees_with_a_map(steps in prop::collection::vec((0u8..5, 0u8..4, -3i64..9), 0..60)) {
-            let (mut store, mut model) = (Store::default(), BTreeMap::<u8, i64>::new());
-            for (what, key, number) in steps {
-                let (name, text) = ([key], number.to_string());
-                let (reply, expected) = match what {
-                    0 => {
-                        model.insert(key, number);
-                        (write(&mut store, Operation::Set, &[&name, text.as_bytes(), &[0]]), "+OK\r\n".to_owned())
-                    }
-                    1 => {
-                        let sum = model.get(&key).copied().unwrap_or(0) + number;
-                        model.insert(key, sum);
-                        (write(&mut store, Operation::IncrBy, &[&name, text.as_bytes()]), format!(":{sum}\r\n"))
-                    }
-                    2 => {
-                        let had = i64::from(model.remove(&key).is_some());
-                        (write(&mut store, Operation::Del, &[&name]), format!(":{had}\r\n"))
-                    }
-                    3 => {
-                        let had = model.contains_key(&key);
-                        model.entry(key).or_insert(number);
-                        let flags = [set_flags::IF_ABSENT | set_flags::AS_NUMBER];
-                        (write(&mut store, Operation::Set, &[&name, text.as_bytes(), &flags]), format!(":{}\r\n", i64::from(!had)))
-                    }
-                    _ => {
-                        let expected = model.get(&key).map_or("$-1\r\n".to_owned(), |value| {
-                            let value = value.to_string();
-                            format!("${}\r\n{value}\r\n", value.len())
-                        });
-                        (read(&store, Operation::Get, &[&name]), expected)
-                    }
-                };
-                prop_assert_eq!(str::from_utf8(&reply).unwrap(), expected);
-                prop_assert_eq!(read(&store, Operation::DbSize, &[]), integer(model.len() as i64));
-            }
-        }
-
-        #[test]
-        fn no_command_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            let mut store = Store::default();
-            store.apply(&Committed { index: Index(1), term: Term(1), stamp: Stamp(0), command: &bytes });
-            store.query(&bytes);
-        }
-    }
-
-    #[test]
-    fn increments_refuse_what_is_no_integer_and_overflow() {
-        let mut store = Store::default();
-        write(&mut store, Operation::Set, &[b"k", b"abc", &[0]]);
-        assert!(write(&mut store, Operation::IncrBy, &[b"k", b"1"]).starts_with(b"-ERR value is not an integer"));
-        write(&mut store, Operation::Set, &[b"k", i64::MAX.to_string().as_bytes(), &[0]]);
-        assert!(
-            write(&mut store, Operation::IncrBy, &[b"k", b"1"])
-                .starts_with(b"-ERR increment or decrement would overflow")
-        );
-    }
-
-    #[test]
-    fn integers_are_taken_as_redis_takes_them() {
-        for good in ["0", "-1", "42", "9223372036854775807", "-9223372036854775808"] {
-            assert!(parse_integer(good.as_bytes()).is_some(), "{good}");
-        }
-        for bad in ["", "+1", "01", "-0", " 1", "1 ", "1.5", "9223372036854775808", "-"] {
-            assert!(parse_integer(bad.as_bytes()).is_none(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_condition_and_the_value_before() {
-        let mut store = Store::default();
-        let set = |store: &mut Store, value: &[u8], flags| write(store, Operation::Set, &[b"k", value, &[flags]]);
-        assert_eq!(set(&mut store, b"1", set_flags::IF_PRESENT), NIL);
-        assert_eq!(set(&mut store, b"1", set_flags::IF_ABSENT | set_flags::GET), NIL);
-        assert_eq!(set(&mut store, b"2", set_flags::IF_ABSENT), NIL);
-        assert_eq!(set(&mut store, b"3", set_flags::IF_PRESENT | set_flags::GET), bulk(b"1"));
-        assert_eq!(read(&store, Operation::MGet, &[b"k", b"none"]), "*2\r\n$1\r\n3\r\n$-1\r\n");
-    }
-
-    #[test]
-    fn a_transaction_answers_for_each_of_its_operations() {
-        let mut store = Store::default();
-        let set = encode(Operation::Set, [&b"k"[..], b"1", &[0]].into_iter());
-        let increment = encode(Operation::IncrBy, [&b"k"[..], b"2"].into_iter());
-        let get = encode(Operation::Get, [&b"k"[..]].into_iter());
-        let nested = encode(Operation::Exec, [&get[..]].into_iter());
-        let reply = write(&mut store, Operation::Exec, &[&set, &increment, &get, &nested, b"?"]);
-        let reply = str::from_utf8(&reply).unwrap();
-        assert!(reply.starts_with("*5\r\n+OK\r\n:3\r\n$1\r\n3\r\n-ERR "), "{reply}");
-        assert_eq!(reply.matches("-ERR ").count(), 2, "{reply}");
-    }
-
-    #[test]
-    fn append_and_get_del() {
-        let mut store = Store::default();
-        assert_eq!(write(&mut store, Operation::Append, &[b"k", b"ab"]), ":2\r\n");
-        assert_eq!(write(&mut store, Operation::Append, &[b"k", b"c"]), ":3\r\n");
-        assert_eq!(read(&store, Operation::StrLen, &[b"k"]), ":3\r\n");
-        assert_eq!(write(&mut store, Operation::GetDel, &[b"k"]), bulk(b"abc"));
-        assert_eq!(write(&mut store, Operation::GetDel, &[b"k"]), NIL);
-    }
-}
+mod tests;

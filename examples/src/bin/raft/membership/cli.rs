@@ -1,13 +1,18 @@
 //! `raft member` and `raft transfer`: the same requests, from a shell.
 
-use std::{error::Error, net::SocketAddr, time::Duration};
+use std::{error::Error, time::Duration};
 
 use clap::Subcommand;
 use redis_protocol::resp2::types::BytesFrame;
 
-use crate::client::{Client, Info};
+use super::precedence;
+use crate::{
+    address::Address,
+    client::{Client, Info},
+    flags::{MS, node_id, number},
+};
 
-/// Flags of `raft member`.
+/// Flags of `raft member`. Every change is answered when it is committed, and then the members are listed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MemberArguments {
     #[command(flatten)]
@@ -22,18 +27,18 @@ pub(crate) struct TransferArguments {
     #[command(flatten)]
     node: Node,
     /// Who shall lead; by default the voter with the highest priority that lacks least.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = node_id, allow_negative_numbers = true)]
     to: Option<u64>,
 }
 
 /// Whom to ask.
 #[derive(Debug, clap::Args)]
 struct Node {
-    /// The clients' address of any node.
+    /// The --client address of any node.
     #[arg(long, value_name = "HOST:PORT")]
-    client: SocketAddr,
+    client: Address,
     /// How long to wait for the outcome, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true)]
     timeout: u64,
 }
 
@@ -44,46 +49,57 @@ enum Order {
     /// Adds a node as a learner: it receives the log and does not vote. ('raft serve --join' does this by itself.)
     Add {
         /// Its id, above every id that a member ever had.
+        #[arg(value_parser = node_id, allow_negative_numbers = true)]
         id: u64,
         /// Its --raft address.
-        address: String,
+        #[arg(value_name = "HOST:PORT")]
+        address: Address,
         /// Its disk's id, 'disk_id' of its INFO raft.
         disk: String,
     },
     /// Gives a learner a vote, once it has nearly everything.
     Promote {
         /// The learner.
+        #[arg(value_parser = node_id, allow_negative_numbers = true)]
         id: u64,
     },
     /// Takes a voter's vote away; it goes on receiving the log.
     Demote {
         /// The voter.
+        #[arg(value_parser = node_id, allow_negative_numbers = true)]
         id: u64,
     },
     /// Removes a member for ever: its id is never used again.
     Remove {
         /// The member.
+        #[arg(value_parser = node_id, allow_negative_numbers = true)]
         id: u64,
     },
     /// Promotes one member and removes another, in one step.
     Replace {
         /// Who leaves.
+        #[arg(value_parser = node_id, allow_negative_numbers = true)]
         old: u64,
         /// Who takes its vote: a learner.
+        #[arg(value_parser = node_id, allow_negative_numbers = true)]
         new: u64,
     },
     /// Says where a member is reached now that it has moved.
     Address {
         /// The member.
+        #[arg(value_parser = node_id, allow_negative_numbers = true)]
         id: u64,
         /// Its new --raft address.
-        address: String,
+        #[arg(value_name = "HOST:PORT")]
+        address: Address,
     },
     /// Says how much a member should lead: leadership goes to the highest priority.
     Priority {
         /// The member.
+        #[arg(value_parser = node_id, allow_negative_numbers = true)]
         id: u64,
         /// From 0, the default, to 255.
+        #[arg(value_parser = number::<u8>("a priority", 0..=255), allow_negative_numbers = true)]
         priority: u8,
     },
 }
@@ -93,20 +109,26 @@ pub(crate) fn member(arguments: &MemberArguments) -> Result<(), Box<dyn Error>> 
     let text = |number: &u64| number.to_string();
     let request = match &arguments.order {
         Order::List => return list(&arguments.node),
-        Order::Add { id, address, disk } => vec!["ADD".to_owned(), text(id), address.clone(), disk.clone()],
+        Order::Add { id, address, disk } => vec!["ADD".to_owned(), text(id), address.to_string(), disk.clone()],
         Order::Promote { id } => vec!["PROMOTE".to_owned(), text(id)],
         Order::Demote { id } => vec!["DEMOTE".to_owned(), text(id)],
         Order::Remove { id } => vec!["REMOVE".to_owned(), text(id)],
         Order::Replace { old, new } => vec!["REPLACE".to_owned(), text(old), text(new)],
-        Order::Address { id, address } => vec!["ADDRESS".to_owned(), text(id), address.clone()],
+        Order::Address { id, address } => vec!["ADDRESS".to_owned(), text(id), address.to_string()],
         Order::Priority { id, priority } => vec!["PRIORITY".to_owned(), text(id), priority.to_string()],
     };
     order(&arguments.node, &request)?;
-    list(&arguments.node)
+    match (list(&arguments.node), &arguments.order) {
+        // Whoever asks the very node that it has removed is told so.
+        (Err(error), Order::Remove { .. } | Order::Replace { .. }) => println!("{error}"),
+        (listed, _) => listed?,
+    }
+    Ok(())
 }
 
 /// Runs `raft transfer`.
 pub(crate) fn transfer(arguments: &TransferArguments) -> Result<(), Box<dyn Error>> {
+    let members = members(&arguments.node)?;
     let mut request = vec!["TRANSFER".to_owned()];
     request.extend(arguments.to.map(|id| id.to_string()));
     order(&arguments.node, &request)?;
@@ -114,12 +136,15 @@ pub(crate) fn transfer(arguments: &TransferArguments) -> Result<(), Box<dyn Erro
         Some(to) => println!("node {to} leads"),
         None => println!("another node leads"),
     }
+    if let Some(warning) = precedence::warning(&members, arguments.to) {
+        eprintln!("raft: warning: {warning}");
+    }
     Ok(())
 }
 
 fn connect(node: &Node) -> Result<Client, Box<dyn Error>> {
     let unreachable = |error| format!("cannot ask the node at {}: {error}", node.client);
-    Ok(Client::connect(node.client, Duration::from_millis(node.timeout)).map_err(unreachable)?)
+    Ok(Client::of_node(&node.client, Duration::from_millis(node.timeout)).map_err(unreachable)?)
 }
 
 /// Asks for something and waits until it is done.
@@ -130,13 +155,28 @@ fn order(node: &Node, request: &[String]) -> Result<(), Box<dyn Error>> {
     };
     match connect(node)?.ask(&words).map_err(unknown)? {
         BytesFrame::SimpleString(_) => Ok(()),
-        BytesFrame::Error(error) => Err(error.to_string().into()),
+        BytesFrame::Error(error) => Err(in_words(&error).into()),
         other => Err(format!("an answer that makes no sense: {other:?}").into()),
     }
 }
 
+/// An error without its code, which is for programs.
+fn in_words(error: &str) -> String {
+    match error.split_once(' ') {
+        Some(("ERR", why)) => why.trim_start_matches("removed: ").to_owned(),
+        Some(("TRYAGAIN", why)) => format!("nothing was done, and it may be tried again: {why}"),
+        Some(("UNKNOWN", why)) => format!("it may or may not come to be, look at 'raft member list': {why}"),
+        _ => error.to_owned(),
+    }
+}
+
+fn members(node: &Node) -> Result<Info, Box<dyn Error>> {
+    let unlisted = |error: std::io::Error| format!("the node at {}: {}", node.client, in_words(&error.to_string()));
+    Ok(connect(node)?.members().map_err(unlisted)?)
+}
+
 fn list(node: &Node) -> Result<(), Box<dyn Error>> {
-    print!("{}", table(&connect(node)?.members()?));
+    print!("{}", table(&members(node)?));
     Ok(())
 }
 

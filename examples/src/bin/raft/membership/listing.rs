@@ -7,8 +7,14 @@ use kodiak_raft::{
     types::{Configuration, NodeId},
 };
 
-/// The members as this node knows them.
-pub(crate) fn text(status: &Status) -> String {
+/// The members as this node knows them. A node that was removed knows them no longer, and that is the error then.
+pub(crate) fn text(status: &Status) -> Result<String, String> {
+    if status.replica.is_removed {
+        let id = status.identity.node;
+        return Err(format!(
+            "ERR removed: node {id} was removed from the cluster and is not told any more who belongs to it: ask a member"
+        ));
+    }
     let core = &status.replica.core;
     let configuration = &core.configuration;
     let mut text = String::new();
@@ -31,7 +37,7 @@ pub(crate) fn text(status: &Status) -> String {
         );
         line(&format!("member_{id}"), &value);
     }
-    text
+    Ok(text)
 }
 
 /// In what capacity a node belongs to the cluster.

@@ -3,4 +3,5 @@
 
 pub(crate) mod cli;
 pub(crate) mod listing;
+mod precedence;
 pub(crate) mod request;

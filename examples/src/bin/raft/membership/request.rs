@@ -6,6 +6,7 @@ use kodiak_raft::{
 };
 
 use crate::{
+    address::Address,
     kv::command::{Command, Local},
     resp::Request,
 };
@@ -55,16 +56,18 @@ fn node(text: &str) -> Result<NodeId, String> {
 }
 
 fn address(text: &str) -> Result<String, String> {
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
-        _ => Err(format!("ERR {text:?} is no address: give it as host:port")),
+    match text.parse::<Address>() {
+        Ok(address) if address.is_everywhere() => Err(format!("ERR {text:?} is every machine's address")),
+        Ok(address) => Ok(address.to_string()),
+        Err(why) => Err(format!("ERR {text:?} is no address: {why}")),
     }
 }
 
 fn disk_of(text: &str) -> Result<DiskId, String> {
-    u128::from_str_radix(text, 16)
-        .map(DiskId)
-        .map_err(|_| format!("ERR {text:?} is no disk's id: INFO raft on the new node says it as disk_id"))
+    match u128::from_str_radix(text, 16) {
+        Ok(disk) if disk > 0 => Ok(DiskId(disk)),
+        _ => Err(format!("ERR {text:?} is no disk's id: INFO raft on the new node says it as disk_id")),
+    }
 }
 
 #[cfg(test)]
@@ -113,7 +116,11 @@ mod tests {
             ("RAFT PROMOTE", "PROMOTE id"),
             ("RAFT REMOVE x", "node's id"),
             ("RAFT REMOVE 0", "node's id"),
-            ("RAFT ADD 4 host 0a", "host:port"),
+            ("RAFT ADD 4 host 0a", "HOST:PORT"),
+            ("RAFT ADD 4 host:0 0a", "port 0"),
+            ("RAFT ADDRESS 4 :1", "no host"),
+            ("RAFT ADDRESS 4 0.0.0.0:1", "every machine's"),
+            ("RAFT ADD 4 host:1 0", "disk_id"),
             ("RAFT ADD 4 host:1 xyz", "disk_id"),
             ("RAFT PRIORITY 4 256", "0 to 255"),
         ] {

@@ -8,10 +8,13 @@ use kodiak_raft::{
     types::NodeId,
 };
 
-use crate::membership::listing::{capacity, ids};
+use crate::{
+    kv::Store,
+    membership::listing::{capacity, ids},
+};
 
 /// The sections asked for; all if none is.
-pub(super) fn text(sections: &[String], status: &Status, clients: usize, uptime: Duration) -> String {
+pub(super) fn text(sections: &[String], status: &Status, store: &Store, clients: usize, uptime: Duration) -> String {
     let wanted = |name: &str| {
         let everything = ["all", "everything", "default"];
         sections.is_empty() || sections.iter().any(|section| section == name || everything.contains(&section.as_str()))
@@ -19,6 +22,7 @@ pub(super) fn text(sections: &[String], status: &Status, clients: usize, uptime:
     let parts = [
         ("server", server(uptime)),
         ("clients", format!("# Clients\r\nconnected_clients:{clients}\r\n")),
+        ("keyspace", keyspace(store)),
         ("raft", raft(status)),
     ];
     let texts: Vec<String> = parts.into_iter().filter(|(name, _)| wanted(name)).map(|(_, text)| text).collect();
@@ -27,11 +31,20 @@ pub(super) fn text(sections: &[String], status: &Status, clients: usize, uptime:
 
 fn server(uptime: Duration) -> String {
     format!(
-        "# Server\r\nkodiak_version:{}\r\nprocess_id:{}\r\nuptime_in_seconds:{}\r\n",
+        // Clients look at Redis's version to know what they may ask.
+        "# Server\r\nredis_version:7.0.0\r\nkodiak_version:{}\r\nprocess_id:{}\r\nuptime_in_seconds:{}\r\n",
         env!("CARGO_PKG_VERSION"),
         std::process::id(),
         uptime.as_secs()
     )
+}
+
+/// As far as the log has been applied here; with keys that have expired and are not taken out yet.
+fn keyspace(store: &Store) -> String {
+    match store.counts() {
+        (0, _) => "# Keyspace\r\n".to_owned(),
+        (keys, expires) => format!("# Keyspace\r\ndb0:keys={keys},expires={expires}\r\n"),
+    }
 }
 
 /// A role as `INFO` and `raft status` name it.

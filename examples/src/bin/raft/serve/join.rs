@@ -14,7 +14,6 @@ use std::{
     error::Error,
     fs::{self, File},
     io,
-    net::ToSocketAddrs,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread::Builder,
@@ -29,7 +28,10 @@ use kodiak_raft::{
 use kodiak_reactor::Remote;
 use redis_protocol::resp2::types::BytesFrame;
 
-use crate::client::{Client, Info};
+use crate::{
+    address::Address,
+    client::{Client, Info},
+};
 
 /// Says that the node is to be promoted once it has caught up.
 const MARKER: &str = "JOINING";
@@ -52,7 +54,7 @@ pub(super) fn is_born(data: &Path) -> io::Result<bool> {
 
 /// A folder that holds a node of another cluster than the one to be joined would never join it. Where nobody can be asked, the node
 /// may have joined long ago, and starts.
-pub(super) fn check_cluster(data: &Path, addresses: &[String]) -> Result<(), Box<dyn Error>> {
+pub(super) fn check_cluster(data: &Path, addresses: &[Address]) -> Result<(), Box<dyn Error>> {
     let Ok(theirs) = members_of(addresses) else { return Ok(()) };
     let ours = Folder::open(data)?.recover()?.identity.cluster.to_string();
     match theirs.field("cluster_id") {
@@ -66,10 +68,7 @@ pub(super) fn check_cluster(data: &Path, addresses: &[String]) -> Result<(), Box
 }
 
 /// The cluster that is to be joined, before the data folder is made: what cannot work is refused while nothing is done yet.
-pub(super) fn cluster(addresses: &[String], id: NodeId) -> Result<ClusterId, Box<dyn Error>> {
-    if id.0 == 0 {
-        return Err("node ids start at 1: 0 is nobody's".into());
-    }
+pub(super) fn cluster(addresses: &[Address], id: NodeId) -> Result<ClusterId, Box<dyn Error>> {
     let members = members_of(addresses)?;
     let cluster = members.field("cluster_id").and_then(|text| u128::from_str_radix(text, 16).ok());
     let cluster = cluster.ok_or("whom --join names does not say which cluster it belongs to")?;
@@ -91,18 +90,14 @@ fn number(info: &Info, name: &str) -> Option<u64> {
 }
 
 /// Asks one after the other for the list of members.
-fn members_of(addresses: &[String]) -> Result<Info, String> {
+fn members_of(addresses: &[Address]) -> Result<Info, String> {
     with_one_of(addresses, |client| client.members())
 }
 
-fn with_one_of<T>(addresses: &[String], ask: impl Fn(&mut Client) -> io::Result<T>) -> Result<T, String> {
+fn with_one_of<T>(addresses: &[Address], ask: impl Fn(&mut Client) -> io::Result<T>) -> Result<T, String> {
     let mut complaints = Vec::new();
     for address in addresses {
-        let answer = address.to_socket_addrs().and_then(|mut found| {
-            let found = found.next().ok_or_else(|| io::Error::other("the name has no address"))?;
-            ask(&mut Client::connect(found, PATIENCE)?)
-        });
-        match answer {
+        match Client::of_node(address, PATIENCE).and_then(|mut client| ask(&mut client)) {
             Ok(answer) => return Ok(answer),
             Err(error) => complaints.push(format!("{address}: {error}")),
         }
@@ -113,7 +108,7 @@ fn with_one_of<T>(addresses: &[String], ask: impl Fn(&mut Client) -> io::Result<
 /// What is to join what.
 pub(super) struct Plan {
     /// Clients' addresses of members.
-    pub(super) addresses: Vec<String>,
+    pub(super) addresses: Vec<Address>,
     pub(super) data: PathBuf,
     pub(super) id: NodeId,
     pub(super) disk: DiskId,

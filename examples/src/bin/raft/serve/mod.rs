@@ -1,6 +1,8 @@
 //! `raft serve`: one node and its clients, on one event loop.
 
 mod client;
+mod due;
+mod explain;
 mod info;
 mod join;
 mod server;
@@ -10,95 +12,102 @@ use std::{error::Error, io::IsTerminal, net::SocketAddr, path::PathBuf, str::Fro
 
 use kodiak_raft::{core::Lease, node::Options, replica::Limits, types::NodeId};
 
+use crate::{
+    address::{Address, ListenAddress},
+    flags::{MS, node_id, number},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  Two of three founders:
+    raft serve --id 1 --data one --raft a.example:7001 --client a.example:6001 --peer 2=b.example:7001 --peer 3=c.example:7001
+    raft serve --id 2 --data two --raft b.example:7001 --client b.example:6001 --peer 1=a.example:7001 --peer 3=c.example:7001
+  Later, a fourth:
+    raft serve --id 4 --data four --raft d.example:7001 --client d.example:6001 --join a.example:6001";
+
 /// Flags of `raft serve`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// This node's number, from 1; never used again for another data folder.
-    #[arg(long)]
+    #[arg(long, value_parser = node_id, allow_negative_numbers = true)]
     id: u64,
     /// The folder for the log; made if it does not exist.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Where to listen for the other nodes.
+    /// Where to listen for the other nodes. Who gives a name here is called by that name, which is looked up at each call.
     #[arg(long, value_name = "HOST:PORT")]
-    raft: SocketAddr,
+    raft: ListenAddress,
     /// Where to listen for Redis clients; port 0 lets the system choose.
     #[arg(long, value_name = "HOST:PORT")]
-    client: SocketAddr,
-    /// Another founding member and its --raft address; once for each. Looked at when the data folder is made; afterwards
-    /// the log knows the members.
-    #[arg(long = "peer", value_name = "ID=HOST:PORT")]
+    client: ListenAddress,
+    /// Founds a cluster with this other member, which is given its --raft address; once for each other founder. Looked at when
+    /// the data folder is made; afterwards the log knows the members. Without --peer and --join a new node is a cluster of one.
+    #[arg(long = "peer", value_name = "ID=HOST:PORT", help_heading = "Which cluster")]
     peers: Vec<Peer>,
-    /// Joins a running cluster: the clients' address of one of its nodes; more than one if that may be down. Looked at until
+    /// Joins a running cluster: the --client address of one of its nodes; more than one if that may be down. Looked at until
     /// this node is a member.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "peers")]
-    join: Vec<String>,
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "peers", help_heading = "Which cluster")]
+    join: Vec<Address>,
     /// With --join: stays a learner, which receives the log and does not vote, until somebody promotes it.
-    #[arg(long, requires = "join")]
+    #[arg(long, requires = "join", help_heading = "Which cluster")]
     learner: bool,
     /// Where the other nodes reach this one, if not where --raft listens: what they give as --peer.
-    #[arg(long, value_name = "HOST:PORT")]
-    advertise_raft: Option<String>,
-    /// The cluster's name; nodes of other clusters are turned away.
-    #[arg(long, default_value = "kodiak")]
-    cluster: String,
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Addresses for others")]
+    advertise_raft: Option<Address>,
     /// Where `raft status` finds this node's clients' port, if not where --client listens.
-    #[arg(long, value_name = "HOST:PORT")]
-    advertise: Option<String>,
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Addresses for others")]
+    advertise: Option<Address>,
+    /// The name of the cluster that is founded, the same at all founders; nodes of other clusters are turned away. Looked at when
+    /// the data folder is made. Not with --join: who joins has the name of the cluster that it joins [default: kodiak].
+    #[arg(long, value_name = "NAME", help_heading = "Which cluster")]
+    cluster: Option<String>,
     /// Shortest time without a leader, in milliseconds, before this node asks for an election; the longest is twice that.
-    #[arg(long, value_name = "MS", default_value_t = 150, value_parser = milliseconds())]
+    #[arg(long, value_name = "MS", default_value_t = 150, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
     election_timeout: u64,
     /// How often a leader shows that it is there, in milliseconds; at most half of --election-timeout.
-    #[arg(long, value_name = "MS", default_value_t = 30, value_parser = milliseconds())]
+    #[arg(long, value_name = "MS", default_value_t = 30, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
     heartbeat: u64,
     /// Lets the leader answer reads without asking the others, for as long as it knows that nobody else can lead: as good as
     /// every member's clock runs true to this many millionths (1000 is plenty). The same at all nodes, and so must be
     /// --election-timeout then: a node with a shorter one may elect another leader while the lease still holds.
-    #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(0..=500_000))]
+    #[arg(long, value_name = "PPM", value_parser = number::<u32>("millionths", 0..=500_000), allow_negative_numbers = true, help_heading = "Times")]
     lease_drift: Option<u32>,
     /// How long a request may take, in milliseconds, before it is answered with an error.
-    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = milliseconds())]
+    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
     request_timeout: u64,
     /// How many bytes of log are applied between two snapshots of the data, at least.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = number::<u64>("bytes", 1..=u64::MAX), allow_negative_numbers = true, help_heading = "Log and snapshots")]
     snapshot_every: u64,
     /// The most bytes of a snapshot in one message to a node that needs one; at most 16 MiB.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(512..=16 << 20))]
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = number::<u64>("bytes", 512..=16 << 20), allow_negative_numbers = true, help_heading = "Log and snapshots")]
     snapshot_chunk: u64,
     /// How long a file of the log is, in bytes. What snapshots include goes file by file.
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(4096..=1 << 30))]
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = number::<u64>("bytes", 4096..=1 << 30), allow_negative_numbers = true, help_heading = "Log and snapshots")]
     segment: u64,
     /// Clients that may be connected at a time.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    max_clients: usize,
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = number::<u64>("clients", 1..=1_000_000), allow_negative_numbers = true, help_heading = "Limits")]
+    max_clients: u64,
     /// The largest request, in bytes; at most 4 MiB.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(64..=4 << 20))]
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = number::<u64>("bytes", 64..=4 << 20), allow_negative_numbers = true, help_heading = "Limits")]
     max_request_bytes: u64,
-}
-
-/// A time of at least a millisecond and at most an hour.
-fn milliseconds() -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=3_600_000)
 }
 
 /// `2=127.0.0.1:7002`.
 #[derive(Clone, Debug)]
 struct Peer {
     id: u64,
-    address: String,
+    address: Address,
 }
 
 impl FromStr for Peer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Peer, String> {
-        let hint = "give it as ID=HOST:PORT, like 2=127.0.0.1:7002";
-        let (id, address) = text.split_once('=').ok_or_else(|| format!("no '=': {hint}"))?;
-        let id = id.parse().map_err(|_| format!("{id:?} is no node's number: {hint}"))?;
-        if !address.contains(':') {
-            return Err(format!("{address:?} has no port: {hint}"));
-        }
-        Ok(Peer { id, address: address.to_owned() })
+        const HINT: &str = "give it as ID=HOST:PORT, like 2=127.0.0.1:7002";
+        let (id, address) = text.split_once('=').ok_or_else(|| format!("no '=': {HINT}"))?;
+        let id = node_id(id).map_err(|why| format!("{why}, and {id:?} is none: {HINT}"))?;
+        Ok(Peer { id, address: address.parse()? })
     }
 }
 
@@ -125,7 +134,7 @@ impl Settings {
         let members = if arguments.join.is_empty() { arguments.peers.len() + 1 } else { MEMBERS_ASSUMED };
         let max_request_bytes = arguments.max_request_bytes as usize;
         Settings {
-            max_clients: arguments.max_clients,
+            max_clients: arguments.max_clients as usize,
             max_request_bytes,
             waiting_requests: limits.pending_requests / members,
             // The last request may exceed it.
@@ -139,31 +148,35 @@ impl Settings {
 pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(colours).init();
-    let listener = server::listen(arguments.client)?;
-    let client_address = listener.local_addr()?;
-    let advertised = arguments.advertise.clone().unwrap_or_else(|| client_address.to_string());
-    let mut options = options(&arguments, advertised)?;
+    explain::check(&arguments)?;
+    let raft = arguments.raft.resolve().map_err(|error| format!("--raft: {error}"))?;
+    let client = arguments.client.resolve().map_err(|error| format!("--client: {error}"))?;
+    let listener = server::listen(client, &arguments.client)?;
+    let client_port = listener.local_addr()?.port();
+    let mut options = options(&arguments, raft);
+    options.metadata = client_address(&arguments, raft, client, client_port).into();
+    let is_born = join::is_born(&arguments.data).map_err(|error| explain::folder(&arguments.data, &error))?;
     let is_joining = !arguments.join.is_empty();
-    if is_joining && join::is_born(&arguments.data)? {
+    if is_joining && is_born {
         join::check_cluster(&arguments.data, &arguments.join)?;
     } else if is_joining {
         options.join = Some(join::cluster(&arguments.join, options.id)?);
     }
-    let settings = Settings::new(&arguments, &options.limits);
-    let join = is_joining.then_some(server::Join { addresses: arguments.join, as_learner: arguments.learner });
-    server::serve(&options, settings, listener, join)
+    let start = server::Start {
+        settings: Settings::new(&arguments, &options.limits),
+        founds: !is_born && !is_joining,
+        join: is_joining.then(|| server::Join { addresses: arguments.join.clone(), as_learner: arguments.learner }),
+    };
+    server::serve(&options, start, listener, |error| explain::node(&arguments, error))
 }
 
-fn options(arguments: &Arguments, advertised: String) -> Result<Options, String> {
-    let mut options = Options::new(NodeId(arguments.id), &arguments.data, arguments.raft);
-    for peer in &arguments.peers {
-        if options.peers.insert(NodeId(peer.id), peer.address.clone()).is_some() {
-            return Err(format!("--peer {} is given twice", peer.id));
-        }
+fn options(arguments: &Arguments, raft: SocketAddr) -> Options {
+    let mut options = Options::new(NodeId(arguments.id), &arguments.data, raft);
+    options.peers = arguments.peers.iter().map(|peer| (NodeId(peer.id), peer.address.to_string())).collect();
+    if let Some(cluster) = &arguments.cluster {
+        options.cluster.clone_from(cluster);
     }
-    options.cluster.clone_from(&arguments.cluster);
-    options.advertise.clone_from(&arguments.advertise_raft);
-    options.metadata = advertised.into();
+    options.advertise = raft_address(arguments, raft).map(|address| address.to_string());
     let shortest = Duration::from_millis(arguments.election_timeout);
     options.election_timeout = (shortest, shortest * 2);
     options.lease = arguments.lease_drift.map(|drift_ppm| Lease { drift_ppm });
@@ -176,5 +189,98 @@ fn options(arguments: &Arguments, advertised: String) -> Result<Options, String>
     options.log.segment_bytes = arguments.segment;
     // A request in the log takes a little more room than on the wire.
     options.limits.request_bytes = arguments.max_request_bytes as usize + 1024;
-    Ok(options)
+    options
+}
+
+/// Where the other nodes reach this one, if not at the address that it listens at. A name that stands for every address of the
+/// machine is none of this machine's to others.
+fn raft_address(arguments: &Arguments, raft: SocketAddr) -> Option<Address> {
+    let name = || arguments.raft.name(arguments.raft.port()).filter(|_| !raft.ip().is_unspecified());
+    arguments.advertise_raft.clone().or_else(name)
+}
+
+/// Where `raft status` finds this node's clients' port. A server that listens at every address of its machine is looked for where
+/// the other nodes reach it.
+fn client_address(arguments: &Arguments, raft: SocketAddr, client: SocketAddr, port: u16) -> String {
+    if let Some(advertised) = &arguments.advertise {
+        return advertised.to_string();
+    }
+    if !client.ip().is_unspecified() {
+        let address = SocketAddr::new(client.ip(), port);
+        return arguments.client.name(port).map_or_else(|| address.to_string(), |name| name.to_string());
+    }
+    match raft_address(arguments, raft) {
+        Some(name) => name.with_port(port).to_string(),
+        None => SocketAddr::new(raft.ip(), port).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn parse(more: &[&str]) -> Arguments {
+        let line = ["serve", "--id", "1", "--data", "/nowhere"];
+        Line::try_parse_from(line.iter().chain(more)).unwrap().arguments
+    }
+
+    /// What the others are told: where the node is called, and where its clients' port is.
+    fn told(more: &[&str]) -> (Option<String>, String) {
+        let arguments = parse(more);
+        let (raft, client) = (arguments.raft.resolve().unwrap(), arguments.client.resolve().unwrap());
+        (options(&arguments, raft).advertise, client_address(&arguments, raft, client, 6001))
+    }
+
+    #[test]
+    fn the_others_are_told_a_name_if_there_is_one_and_never_that_it_is_everywhere() {
+        let any = "127.0.0.1:0";
+        let some = |name: &str| Some(name.to_owned());
+        for (flags, raft, client) in [
+            (&["--raft", "127.0.0.1:7001", "--client", any][..], None, "127.0.0.1:6001"),
+            (&["--raft", "localhost:7001", "--client", "localhost:0"], some("localhost:7001"), "localhost:6001"),
+            (&["--raft", "localhost:0", "--client", any], None, "127.0.0.1:6001"),
+            (&["--raft", "127.0.0.1:7001", "--client", "0.0.0.0:0"], None, "127.0.0.1:6001"),
+            (&["--raft", "localhost:7001", "--client", "0.0.0.0:0"], some("localhost:7001"), "localhost:6001"),
+            (
+                &["--raft", "0.0.0.0:7001", "--client", "0.0.0.0:0", "--advertise-raft", "node-1:9"],
+                some("node-1:9"),
+                "node-1:6001",
+            ),
+            (&["--raft", "127.0.0.1:1", "--client", "0.0.0.0:0", "--advertise", "here:7"], None, "here:7"),
+        ] {
+            assert_eq!(told(flags), (raft, client.to_owned()), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_by_the_names_of_flags() {
+        let line = ["--raft", "127.0.0.1:7001", "--client", "127.0.0.1:6001"];
+        for (more, words) in [
+            (&["--heartbeat", "100"][..], &["--heartbeat 100", "half of --election-timeout", "150"][..]),
+            (&["--peer", "1=127.0.0.1:7002"], &["its own peers", "--id", "--peer"]),
+            (&["--peer", "2=a:1", "--peer", "2=b:1"], &["--peer 2 is given twice"]),
+            (&["--peer", "2=a:1", "--peer", "3=a:1"], &["--peer", "2 and 3", "a:1"]),
+            (&["--peer", "2=127.0.0.1:7001"], &["--peer 2", "127.0.0.1:7001", "node 1"]),
+            (&["--peer", "2=0.0.0.0:1"], &["--peer 2=0.0.0.0:1", "every machine's"]),
+            (&["--advertise", "[::]:1"], &["--advertise [::]:1", "every machine's"]),
+            (&["--cluster", ""], &["--cluster"]),
+            (&["--cluster", "x", "--join", "a:1"], &["--cluster", "--join", "the cluster that it joins"]),
+        ] {
+            let arguments = parse(&[&line[..], more].concat());
+            let said = explain::check(&arguments).unwrap_err();
+            assert!(words.iter().all(|&word| said.contains(word)), "{more:?}: {said}");
+        }
+        let same = parse(&["--raft", "127.0.0.1:7001", "--client", "127.0.0.1:7001"]);
+        let said = explain::check(&same).unwrap_err();
+        assert!(said.contains("--raft") && said.contains("--client"), "{said}");
+        assert_eq!(explain::check(&parse(&["--raft", "127.0.0.1:0", "--client", "127.0.0.1:0"])), Ok(()));
+    }
 }

@@ -1,12 +1,13 @@
 //! The handler: a node and its clients on one loop.
 
-use std::{collections::VecDeque, error::Error, io, net::SocketAddr, time::Instant};
+use std::{collections::VecDeque, error::Error, io, net::SocketAddr, path::PathBuf, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
 use kodiak_raft::{
-    node::{self, Node, Options},
+    node::{self, Node, NodeError, Options},
     replica::{Outcome, Refusal, Request, RequestId},
+    types::NodeId,
 };
 use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, SigInfo, Signal, Trigger};
 use redis_protocol::resp2::types::BorrowedFrame;
@@ -15,11 +16,17 @@ use slab::Slab;
 use super::{
     Settings,
     client::{Client, Next},
-    info, join,
+    due::{self, DueReads},
+    explain, info, join,
 };
 use crate::{
-    kv::{Store, command::Local},
-    membership,
+    address::{Address, ListenAddress},
+    kv::{
+        self, Store,
+        command::Local,
+        operation::{Operation, encode},
+    },
+    membership, removal,
     resp::{self, Protocol},
 };
 
@@ -45,15 +52,24 @@ impl From<node::Token> for Token {
 type Loop = EventLoop<Token, ()>;
 
 /// Who waits for an outcome of the replica.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Waiting {
     slot: usize,
     client: u64,
     /// The client's own number for the request.
     number: u64,
     size_bytes: usize,
-    /// Whether it asked for a change of the cluster: the state machine has no answer to that.
-    is_admin: bool,
+    /// What was asked.
+    asked: Asked,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Write,
+    /// The query: it may have to be asked again.
+    Read(Bytes),
+    /// The state machine has no answer to that.
+    Admin,
 }
 
 struct Server {
@@ -65,39 +81,58 @@ struct Server {
     waiting: Slab<Waiting>,
     /// The length of what the node was asked and has not answered.
     waiting_bytes: usize,
+    due: DueReads,
+    /// Whether the node was asked something since its turn's end.
+    has_asked_again: bool,
     /// Clients whose next request waits until that is less, the first to wait first.
     held: VecDeque<(usize, u64)>,
     /// Clients to be looked at when the turn ends.
     touched: Vec<usize>,
     chunk: Box<[u8]>,
     started: Instant,
+    data: PathBuf,
+    /// Whether the data folder says that the node was removed.
+    has_noted_removal: bool,
 }
 
-/// Listens for clients.
-pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
-    TcpListener::bind(address).map_err(|error| format!("cannot listen for clients on {address}: {error}").into())
+/// Listens for clients at an address that was given as `given`.
+pub(super) fn listen(address: SocketAddr, given: &ListenAddress) -> Result<TcpListener, String> {
+    TcpListener::bind(address)
+        .map_err(|error| explain::listening("clients", "--client", given, address, &io::Error::from(error)))
+}
+
+/// How a node is to be started, besides its options.
+pub(super) struct Start {
+    pub(super) settings: Settings,
+    /// Whether its folder is to be made, with the founders of a new cluster.
+    pub(super) founds: bool,
+    pub(super) join: Option<Join>,
 }
 
 /// How a cluster is to be joined.
 pub(super) struct Join {
     /// Clients' addresses of its nodes.
-    pub(super) addresses: Vec<String>,
+    pub(super) addresses: Vec<Address>,
     /// Without a vote.
     pub(super) as_learner: bool,
 }
 
-/// Serves until SIGINT or SIGTERM.
+/// Serves until SIGINT or SIGTERM. `explain` finds the words for why a node cannot start.
 pub(super) fn serve(
     options: &Options,
-    settings: Settings,
+    start: Start,
     listener: TcpListener,
-    join: Option<Join>,
+    explain: impl FnOnce(NodeError) -> String,
 ) -> Result<(), Box<dyn Error>> {
+    let Start { settings, founds, join } = start;
     let mut event_loop = Loop::new()?;
     event_loop.watch_signals(&[Signal::INT, Signal::TERM])?;
     let acceptor = Acceptor::new(listener);
     acceptor.register(&mut event_loop, Token::Listener)?;
-    let node = Node::open(options, Store::default(), &mut event_loop)?;
+    let node = Node::open(options, Store::default(), &mut event_loop).map_err(explain)?;
+    if founds {
+        tell_founding(options, &node);
+    }
     let (client_address, peer_address) = (acceptor.get_ref().local_addr()?, node.listening_on()?);
     println!(
         "node {} serves clients on {client_address}, peers on {peer_address}, data in {}",
@@ -119,15 +154,33 @@ pub(super) fn serve(
         clients_ever: 0,
         waiting: Slab::new(),
         waiting_bytes: 0,
+        due: DueReads::default(),
+        has_asked_again: false,
         held: VecDeque::new(),
         touched: Vec::new(),
         chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
         started: Instant::now(),
+        data: options.data.clone(),
+        has_noted_removal: false,
     };
     event_loop.run(&mut server)?;
     // What still waits for the node is told that it has stopped.
     drop(server);
     joining.map_or(Ok(()), |joining| joining.end().map_err(Into::into))
+}
+
+/// It happens once in the life of a data folder, and by mistake perhaps: whoever wanted an older one back sees it here.
+fn tell_founding(options: &Options, node: &Node<Store>) {
+    let (cluster, name) = (node.identity().cluster, &options.cluster);
+    let mut founders: Vec<NodeId> = options.peers.keys().copied().chain([options.id]).collect();
+    founders.sort_unstable();
+    let founders: Vec<String> = founders.iter().map(ToString::to_string).collect();
+    let of = if founders.len() == 1 { "of node" } else { "of nodes" };
+    tracing::info!(
+        "founded a new cluster {cluster}, {name:?}, {of} {}: {} held no log",
+        founders.join(", "),
+        options.data.display()
+    );
 }
 
 impl Handler<Token, ()> for Server {
@@ -174,11 +227,16 @@ impl Handler<Token, ()> for Server {
     fn turn_end(&mut self, event_loop: &mut Loop) {
         loop {
             self.node.turn_end(event_loop);
+            if self.node.is_removed() && !self.has_noted_removal {
+                self.has_noted_removal = true;
+                removal::note(&self.data);
+            }
             while let Some((id, outcome)) = self.node.poll_reply() {
                 self.answer(id, outcome);
             }
+            let has_asked = self.begin_tick() | std::mem::take(&mut self.has_asked_again);
             self.resume_held();
-            if self.touched.is_empty() {
+            if self.touched.is_empty() && !has_asked {
                 return;
             }
             // An answer can let a client's next requests start, and they want the node's attention in this turn too.
@@ -224,17 +282,18 @@ impl Server {
                 self.waiting.len() < self.settings.waiting_requests && self.waiting_bytes < self.settings.waiting_bytes;
             match client.next(has_room) {
                 Next::Write(number, command) => {
-                    let waiting = Waiting { slot, client: id, number, size_bytes: command.len(), is_admin: false };
+                    let waiting = Waiting { slot, client: id, number, size_bytes: command.len(), asked: Asked::Write };
                     self.submit(waiting, Request::Write(command));
                 }
                 Next::Read(number, query) => {
-                    let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), is_admin: false };
-                    let may_lease = self.settings.lease_reads;
-                    let read = if may_lease { Request::LeaseRead(query) } else { Request::Read(query) };
+                    let asked = Asked::Read(query.clone());
+                    let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), asked };
+                    let read = self.read(query);
                     self.submit(waiting, read);
                 }
                 Next::Admin(number, admin) => {
-                    let waiting = Waiting { slot, client: id, number, size_bytes: admin.size_bytes(), is_admin: true };
+                    let size_bytes = admin.size_bytes();
+                    let waiting = Waiting { slot, client: id, number, size_bytes, asked: Asked::Admin };
                     self.submit(waiting, Request::Admin(admin));
                 }
                 Next::Held => {
@@ -260,19 +319,62 @@ impl Server {
         self.node.submit(id, request);
     }
 
+    fn read(&self, query: Bytes) -> Request {
+        if self.settings.lease_reads { Request::LeaseRead(query) } else { Request::Read(query) }
+    }
+
     fn answer(&mut self, id: RequestId, outcome: Outcome) {
-        let waiting = self.waiting.remove(id.0 as usize);
+        if id == due::TICK {
+            return self.end_tick(&outcome);
+        }
+        let place = id.0 as usize;
+        match (&self.waiting[place].asked, &outcome) {
+            (Asked::Read(_), Outcome::Answer(reply)) if kv::is_due(reply) => self.due.add(place),
+            (Asked::Admin, Outcome::Answer(_)) => self.answer_client(place, Bytes::from_static(b"+OK\r\n")),
+            _ => self.answer_client(place, reply_of(outcome)),
+        }
+    }
+
+    fn answer_client(&mut self, place: usize, reply: Bytes) {
+        let waiting = self.waiting.remove(place);
         self.waiting_bytes -= waiting.size_bytes;
         // The client may be gone, and another one in its slot.
         let Some(client) = self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client) else {
             return;
         };
-        let reply = match outcome {
-            Outcome::Answer(_) if waiting.is_admin => Bytes::from_static(b"+OK\r\n"),
-            outcome => reply_of(outcome),
-        };
         client.answer(waiting.number, reply);
         self.touched.push(waiting.slot);
+    }
+
+    /// Brings the leader's time into the log, if reads wait for that.
+    fn begin_tick(&mut self) -> bool {
+        let begins = self.due.begin_tick();
+        if begins {
+            self.node.submit(due::TICK, Request::Write(encode(Operation::Tick, [].into_iter())));
+        }
+        begins
+    }
+
+    /// Asks again for those who waited for a tick.
+    fn end_tick(&mut self, outcome: &Outcome) {
+        for place in self.due.end_tick() {
+            match (outcome, &self.waiting[place].asked) {
+                (Outcome::Answer(_), Asked::Read(query)) => {
+                    let query = encode(Operation::ByTheLog, [&query[..]].into_iter());
+                    self.node.submit(RequestId(place as u64), self.read(query));
+                }
+                // Whether the tick is in the log or not, the read has had no effect.
+                _ => {
+                    let mut reply = BytesMut::new();
+                    resp::put_error(
+                        &mut reply,
+                        "TRYAGAIN whether the key has expired is not known yet: the log's time has not moved",
+                    );
+                    self.answer_client(place, reply.freeze());
+                }
+            }
+            self.has_asked_again = true;
+        }
     }
 
     /// Lets the clients go on that wait for the node, as many as their last requests leave room for.
@@ -353,16 +455,24 @@ impl Server {
             Local::Ping(None) => resp::put(&mut output, &BorrowedFrame::SimpleString(b"PONG")),
             Local::Ping(Some(text)) | Local::Echo(text) => resp::put(&mut output, &BorrowedFrame::BulkString(text)),
             Local::Info(sections) => {
-                let text = info::text(sections, &self.node.status(), self.clients.len(), self.started.elapsed());
+                let text = info::text(
+                    sections,
+                    &self.node.status(),
+                    self.node.state_machine(),
+                    self.clients.len(),
+                    self.started.elapsed(),
+                );
                 resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes()));
             }
-            Local::Members => {
-                let text = membership::listing::text(&self.node.status());
-                resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes()));
-            }
+            Local::Members => match membership::listing::text(&self.node.status()) {
+                Ok(text) => resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes())),
+                Err(removed) => resp::put_error(&mut output, &removed),
+            },
             Local::Ok | Local::Quit => return Bytes::from_static(b"+OK\r\n"),
             Local::EmptyMap if protocol == Protocol::Resp3 => return Bytes::from_static(b"%0\r\n"),
             Local::EmptyArray | Local::EmptyMap => return Bytes::from_static(b"*0\r\n"),
+            Local::EmptyScan => return Bytes::from_static(b"*2\r\n$1\r\n0\r\n*0\r\n"),
+            Local::Number(number) => resp::put(&mut output, &BorrowedFrame::Integer(*number)),
             Local::ClientId => resp::put(&mut output, &BorrowedFrame::Integer(client as i64)),
             Local::Hello(_) => {
                 let version = if protocol == Protocol::Resp3 { 3 } else { 2 };

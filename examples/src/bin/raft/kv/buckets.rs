@@ -1,0 +1,120 @@
+//! The keys and values, in buckets: so that `SCAN` can go from key to key without a place of its own anywhere.
+//!
+//! A cursor is the number of a bucket, and a key's bucket is made of the key alone: so a cursor means the same at every node and
+//! after a restart, and it is never too old. A step takes whole buckets. A key that is there from the first step to the last is
+//! in its bucket when that one's turn comes, whatever comes and goes around it, and so it is seen, and once.
+//!
+//! A copy costs a reference for each bucket, and shares the rest.
+
+use std::{mem, sync::Arc};
+
+use imbl::HashMap;
+
+/// How many there are: a million keys make steps of a thousand, and a copy of the map a thousand references. A power of 32, which is
+/// the width of a bucket's own nodes: then they are as full as those of one map for all, and take no more memory.
+pub(super) const BUCKETS: usize = 1 << 10;
+
+type Bucket = HashMap<Arc<[u8]>, Arc<Vec<u8>>>;
+
+/// Keys and values are copies of what the log holds: a slice of the entry would keep the whole entry in memory. A value that is
+/// shared with a copy of the map is not changed but replaced.
+#[derive(Clone)]
+pub(super) struct Map {
+    buckets: Vec<Bucket>,
+    len: usize,
+}
+
+impl Default for Map {
+    fn default() -> Map {
+        // One random state for all: hashes of one bucket are as good in another.
+        Map { buckets: vec![Bucket::new(); BUCKETS], len: 0 }
+    }
+}
+
+impl Map {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Option<&Arc<Vec<u8>>> {
+        self.buckets[bucket_of(key)].get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Arc<Vec<u8>>> {
+        self.buckets[bucket_of(key)].get_mut(key)
+    }
+
+    /// The key as the map has it.
+    pub(super) fn key(&self, key: &[u8]) -> Option<&Arc<[u8]>> {
+        self.buckets[bucket_of(key)].get_key_value(key).map(|(key, _)| key)
+    }
+
+    pub(super) fn contains_key(&self, key: &[u8]) -> bool {
+        self.get(key).is_some()
+    }
+
+    pub(super) fn insert(&mut self, key: Arc<[u8]>, value: Arc<Vec<u8>>) {
+        let before = self.buckets[bucket_of(&key)].insert(key, value);
+        self.len += usize::from(before.is_none());
+    }
+
+    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Arc<Vec<u8>>> {
+        let value = self.buckets[bucket_of(key)].remove(key);
+        self.len -= usize::from(value.is_some());
+        value
+    }
+
+    /// The keys of a bucket, in no order; none of a bucket that there is not.
+    pub(super) fn keys_of(&self, bucket: usize) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.buckets.get(bucket).into_iter().flat_map(HashMap::keys)
+    }
+
+    /// Takes the pairs of a bucket out, for whoever is done with it.
+    pub(super) fn take_bucket(&mut self, bucket: usize) -> impl Iterator<Item = (Arc<[u8]>, Arc<Vec<u8>>)> + use<> {
+        let taken = self.buckets.get_mut(bucket).map(mem::take).unwrap_or_default();
+        self.len -= taken.len();
+        taken.into_iter()
+    }
+}
+
+/// A multiplication for every eight bytes, and one to mix what they have come to. It is the same on every machine, for ever: a
+/// cursor that a client holds rests on it.
+pub(super) fn bucket_of(key: &[u8]) -> usize {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = key.len() as u64;
+    for chunk in key.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = (hash.rotate_left(29) ^ u64::from_le_bytes(word)).wrapping_mul(FACTOR);
+    }
+    hash ^= hash >> 32;
+    (hash.wrapping_mul(FACTOR) >> (64 - BUCKETS.trailing_zeros())) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_spread_over_the_buckets() {
+        let names: [fn(u32) -> String; 4] = [
+            |n| n.to_string(),
+            |n| format!("user:{n:012}"),
+            |n| format!("{n:08}:session:profile"),
+            |n| format!("{}", char::from_u32(0x4e00 + n % 20_000).unwrap()).repeat(1 + n as usize / 20_000),
+        ];
+        for (which, name) in names.iter().enumerate() {
+            let mut counts = vec![0; BUCKETS];
+            (0..BUCKETS as u32 * 10).for_each(|n| counts[bucket_of(name(n).as_bytes())] += 1);
+            // Ten each on average; of so many random ones the fullest has about 25.
+            let fullest = counts.iter().max().unwrap();
+            assert!(*fullest < 60, "names {which}: {fullest} in one bucket");
+        }
+    }
+
+    /// Whoever changes this breaks the scans that are under way while nodes are upgraded.
+    #[test]
+    fn a_key_stays_in_its_bucket() {
+        assert_eq!([&b""[..], b"k", b"key:1", b"12345678", b"123456789"].map(bucket_of), [0, 550, 758, 945, 722]);
+    }
+}

@@ -1,0 +1,141 @@
+//! Commands about keys that expire, by the names and rules of Redis.
+
+use super::{
+    command::{Command, argument},
+    expiry::{When, conditions},
+    operation::{Operation, encode, set_flags, ttl_form},
+    store::parse_integer,
+};
+use crate::resp::Request;
+
+/// How a command gives a time: in which unit, and from when it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Seconds,
+    Milliseconds,
+    UnixSeconds,
+    UnixMilliseconds,
+}
+
+use Unit::{Milliseconds, Seconds, UnixMilliseconds, UnixSeconds};
+
+impl Unit {
+    /// The option of `SET` and `GETEX` that gives a time so.
+    fn of_option(option: &[u8]) -> Option<Unit> {
+        let options =
+            [(&b"EX"[..], Seconds), (b"PX", Milliseconds), (b"EXAT", UnixSeconds), (b"PXAT", UnixMilliseconds)];
+        options.into_iter().find(|(name, _)| option.eq_ignore_ascii_case(name)).map(|(_, unit)| unit)
+    }
+
+    /// `command` is the one that gives the time, for the error.
+    fn when(self, time: &[u8], command: &str, may_be_past: bool) -> Result<When, String> {
+        let number = parse_integer(time).ok_or("ERR value is not an integer or out of range")?;
+        let ms = match self {
+            Seconds | UnixSeconds => number.checked_mul(1000),
+            Milliseconds | UnixMilliseconds => Some(number),
+        };
+        // Half of all time is as good as all of it, and can be added to.
+        match ms.filter(|&ms| ms.unsigned_abs() <= i64::MAX as u64 / 2 && (may_be_past || ms > 0)) {
+            Some(ms) if matches!(self, Seconds | Milliseconds) => Ok(When::After(ms)),
+            Some(ms) => Ok(When::At(ms)),
+            None => Err(format!("ERR invalid expire time in '{command}' command")),
+        }
+    }
+}
+
+/// `SET key value [NX | XX] [GET] [EX | PX | EXAT | PXAT time | KEEPTTL]`.
+pub(super) fn set(request: &Request<'_>) -> Result<Command, String> {
+    let (mut flags, mut when) = (0, None);
+    let mut options = request.from(3);
+    while let Some(option) = options.next() {
+        let next = match option {
+            _ if option.eq_ignore_ascii_case(b"NX") => {
+                flags |= set_flags::IF_ABSENT;
+                continue;
+            }
+            _ if option.eq_ignore_ascii_case(b"XX") => {
+                flags |= set_flags::IF_PRESENT;
+                continue;
+            }
+            _ if option.eq_ignore_ascii_case(b"GET") => {
+                flags |= set_flags::GET;
+                continue;
+            }
+            _ if option.eq_ignore_ascii_case(b"KEEPTTL") => When::Keep,
+            _ => match Unit::of_option(option) {
+                Some(unit) => unit.when(options.next().ok_or("ERR syntax error")?, "set", false)?,
+                None => return Err("ERR syntax error".to_owned()),
+            },
+        };
+        if when.replace(next).is_some() {
+            return Err("ERR syntax error".to_owned());
+        }
+    }
+    if flags & set_flags::IF_ABSENT != 0 && flags & set_flags::IF_PRESENT != 0 {
+        return Err("ERR syntax error".to_owned());
+    }
+    Ok(set_with(request, 2, flags, when))
+}
+
+/// Sets to the argument at `value`.
+pub(super) fn set_with(request: &Request<'_>, value: usize, flags: u8, when: Option<When>) -> Command {
+    let (key, value) = (argument(request, 1), argument(request, value));
+    Command::Write(match when {
+        None => encode(Operation::Set, [key, value, &[flags]].into_iter()),
+        Some(when) => encode(Operation::SetWhen, [key, value, &[flags], &when.encode()].into_iter()),
+    })
+}
+
+/// `SETEX key seconds value`, `PSETEX key milliseconds value`.
+pub(super) fn set_for(request: &Request<'_>, unit: Unit) -> Result<Command, String> {
+    let command = if unit == Seconds { "setex" } else { "psetex" };
+    let when = unit.when(argument(request, 2), command, false)?;
+    Ok(set_with(request, 3, 0, Some(when)))
+}
+
+/// `GETEX key [EX | PX | EXAT | PXAT time | PERSIST]`.
+pub(super) fn get_ex(request: &Request<'_>) -> Result<Command, String> {
+    let (key, option) = (argument(request, 1), argument(request, 2));
+    let when = match (request.len(), Unit::of_option(option)) {
+        // It changes nothing.
+        (2, _) => return Ok(Command::Read(encode(Operation::Get, [key].into_iter()))),
+        (3, _) if option.eq_ignore_ascii_case(b"PERSIST") => When::Never,
+        (4, Some(unit)) => unit.when(argument(request, 3), "getex", false)?,
+        _ => return Err("ERR syntax error".to_owned()),
+    };
+    Ok(Command::Write(encode(Operation::GetEx, [key, &when.encode()].into_iter())))
+}
+
+/// `EXPIRE key time [NX | XX | GT | LT]`, and its siblings. A time that has passed ends the key.
+pub(super) fn expire(request: &Request<'_>, unit: Unit) -> Result<Command, String> {
+    let command = String::from_utf8_lossy(argument(request, 0)).to_lowercase();
+    let when = unit.when(argument(request, 2), &command, true)?;
+    let mut asked = 0;
+    for option in request.from(3) {
+        asked |= match option.to_ascii_uppercase().as_slice() {
+            b"NX" => conditions::NONE_YET,
+            b"XX" => conditions::SOME_ALREADY,
+            b"GT" => conditions::LATER,
+            b"LT" => conditions::EARLIER,
+            _ => return Err(format!("ERR Unsupported option {}", option.escape_ascii())),
+        };
+    }
+    if asked & conditions::NONE_YET != 0 && asked != conditions::NONE_YET {
+        return Err("ERR NX and XX, GT or LT options at the same time are not compatible".to_owned());
+    }
+    if asked & conditions::LATER != 0 && asked & conditions::EARLIER != 0 {
+        return Err("ERR GT and LT options at the same time are not compatible".to_owned());
+    }
+    Ok(Command::Write(encode(Operation::Expire, [argument(request, 1), &when.encode(), &[asked]].into_iter())))
+}
+
+/// `TTL key`, and its siblings.
+pub(super) fn ttl(request: &Request<'_>, unit: Unit) -> Result<Command, String> {
+    let form = match unit {
+        Seconds => 0,
+        Milliseconds => ttl_form::MS,
+        UnixSeconds => ttl_form::ABSOLUTE,
+        UnixMilliseconds => ttl_form::ABSOLUTE | ttl_form::MS,
+    };
+    Ok(Command::Read(encode(Operation::Ttl, [argument(request, 1), &[form]].into_iter())))
+}

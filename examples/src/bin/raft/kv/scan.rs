@@ -1,0 +1,171 @@
+//! `SCAN` and `KEYS`: from key to key, and which names fit a pattern.
+
+use super::buckets::{BUCKETS, Map};
+
+/// The most keys that one step looks at, unless a bucket alone has more.
+pub(crate) const COUNT_MAX: u32 = 10_000;
+
+/// One step of a scan, from the bucket `cursor` on: where the next one begins (0: nowhere, it is done), and the keys of whole
+/// buckets, at least `count` if there are so many.
+pub(super) fn step(map: &Map, cursor: u64, count: u32) -> (u64, Vec<&[u8]>) {
+    let mut keys = Vec::new();
+    let first = usize::try_from(cursor).unwrap_or(BUCKETS).min(BUCKETS);
+    for bucket in first..BUCKETS {
+        keys.extend(map.keys_of(bucket).map(|key| &**key));
+        if keys.len() >= count.min(COUNT_MAX) as usize && bucket + 1 < BUCKETS {
+            return (bucket as u64 + 1, sorted(keys));
+        }
+    }
+    (0, sorted(keys))
+}
+
+/// All keys.
+pub(super) fn all(map: &Map) -> Vec<&[u8]> {
+    sorted((0..BUCKETS).flat_map(|bucket| map.keys_of(bucket)).map(|key| &**key).collect())
+}
+
+/// In an order that is the same on every node.
+fn sorted(mut keys: Vec<&[u8]>) -> Vec<&[u8]> {
+    keys.sort_unstable();
+    keys
+}
+
+/// Whether a name fits a pattern of Redis: `*` for any bytes, `?` for one, `[a-z]` and `[^a-z]` for one of some, `\` before what
+/// stands for itself. It takes at most the product of both lengths: of several stars only the last one is ever tried again.
+pub(super) fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut done) = (0, 0);
+    // Where to go on if what follows the last star does not fit.
+    let mut star = None;
+    while done < name.len() {
+        if pattern.get(at) == Some(&b'*') {
+            star = Some((at + 1, done));
+            at += 1;
+        } else if let Some(length) = one(&pattern[at..], name[done]) {
+            (at, done) = (at + length, done + 1);
+        } else if let Some((after, taken)) = star {
+            star = Some((after, taken + 1));
+            (at, done) = (after, taken + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern[at..].iter().all(|&byte| byte == b'*')
+}
+
+/// How many bytes of the pattern stand for this one byte, if they do.
+fn one(pattern: &[u8], byte: u8) -> Option<usize> {
+    match *pattern {
+        [] => None,
+        [b'?', ..] => Some(1),
+        [b'[', ref rest @ ..] => {
+            let (fits, length) = class(rest, byte);
+            fits.then_some(1 + length)
+        }
+        [b'\\', escaped, ..] => (escaped == byte).then_some(2),
+        [plain, ..] => (plain == byte).then_some(1),
+    }
+}
+
+/// Whether the byte is in the class whose `[` has been read, and how long the rest of it is. One that does not end, ends with the
+/// pattern.
+fn class(rest: &[u8], byte: u8) -> (bool, usize) {
+    let is_negated = rest.first() == Some(&b'^');
+    let (mut at, mut is_in) = (usize::from(is_negated), false);
+    loop {
+        let (from, to, length) = match rest[at..] {
+            [] => return (is_in != is_negated, at),
+            [b']', ..] => return (is_in != is_negated, at + 1),
+            [b'\\', escaped, ..] => (escaped, escaped, 2),
+            [from, b'-', to, ..] if to != b']' => (from.min(to), from.max(to), 3),
+            [single, ..] => (single, single, 1),
+        };
+        is_in |= (from..=to).contains(&byte);
+        at += length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, sync::Arc};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn patterns_are_those_of_redis() {
+        for (pattern, fitting, others) in [
+            ("*", &["", "a", "abc"][..], &[][..]),
+            ("", &[""], &["a"]),
+            ("h?llo", &["hello", "hallo"], &["hllo", "heello"]),
+            ("h*llo", &["hllo", "heeeello", "hllollo"], &["hllox", "ello"]),
+            ("*a*b*", &["ab", "xaxbx", "aab"], &["ba", "a", "b"]),
+            ("h[ae]llo", &["hello", "hallo"], &["hillo"]),
+            ("h[^e]llo", &["hallo", "hbllo"], &["hello"]),
+            ("h[a-b]llo", &["hallo", "hbllo"], &["hcllo", "h-llo"]),
+            ("h[b-a]llo", &["hallo"], &["hcllo"]),
+            ("[a", &["a"], &["b", "[a"]),
+            (r"a\*b", &["a*b"], &["axb", r"a\*b"]),
+            (r"[\]]", &["]"], &["\\"]),
+            ("user:*:name", &["user:1:name"], &["user:1:names", "user:name"]),
+        ] {
+            fitting.iter().for_each(|name| assert!(fits(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}"));
+            others.iter().for_each(|name| assert!(!fits(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}"));
+        }
+    }
+
+    /// Simple, and as slow as it likes.
+    fn fits_simply(pattern: &[u8], name: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => name.is_empty(),
+            Some((b'*', rest)) => (0..=name.len()).any(|taken| fits_simply(rest, &name[taken..])),
+            Some(_) => name.split_first().is_some_and(|(&byte, tail)| {
+                one(pattern, byte).is_some_and(|length| fits_simply(&pattern[length..], tail))
+            }),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn stars_are_tried_as_they_should_be(pattern in "[ab*?]{0,8}", name in "[ab]{0,10}") {
+            prop_assert_eq!(fits(pattern.as_bytes(), name.as_bytes()), fits_simply(pattern.as_bytes(), name.as_bytes()));
+        }
+
+        #[test]
+        fn no_pattern_makes_it_panic(
+            pattern in prop::collection::vec(prop::sample::select(b"[]^-\\*?ab".to_vec()), 0..12),
+            name in "[ab^-]{0,6}",
+        ) {
+            fits(&pattern, name.as_bytes());
+        }
+
+        /// What is there all the time is seen once, whatever else comes and goes between the steps.
+        #[test]
+        fn a_scan_sees_what_stays(
+            stays in prop::collection::btree_set(0u16..300, 0..60),
+            comings in prop::collection::vec((300u16..400, any::<bool>()), 0..200),
+            count in 0u32..9,
+        ) {
+            let name = |number: u16| Arc::<[u8]>::from(number.to_string().as_bytes());
+            let mut map = Map::default();
+            stays.iter().for_each(|&number| map.insert(name(number), Arc::default()));
+            let (mut cursor, mut seen, mut comings) = (0, Vec::new(), comings.into_iter());
+            loop {
+                let (next, keys) = step(&map, cursor, count);
+                seen.extend(keys.iter().map(|key| String::from_utf8_lossy(key).parse::<u16>().unwrap()));
+                if next == 0 {
+                    break;
+                }
+                prop_assert!(next > cursor);
+                cursor = next;
+                if let Some((number, comes)) = comings.next() {
+                    if comes { map.insert(name(number), Arc::default()) } else { drop(map.remove(&name(number))) }
+                }
+            }
+            seen.retain(|number| *number < 300);
+            prop_assert_eq!(seen.len(), stays.len());
+            prop_assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), stays);
+            prop_assert_eq!(step(&map, u64::MAX, 1), (0, Vec::new()));
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! What the store answers, and when keys expire.
+
+use std::collections::BTreeMap;
+
+use kodiak_raft::types::{Index, Stamp, Term};
+use proptest::prelude::*;
+
+use super::{super::operation::encode, *};
+
+fn write(store: &mut Store, operation: Operation, arguments: &[&[u8]]) -> Bytes {
+    let command = encode(operation, arguments.iter().copied());
+    store.apply(&Committed { index: Index(1), term: Term(1), stamp: Stamp(0), command: &command })
+}
+
+fn read(store: &Store, operation: Operation, arguments: &[&[u8]]) -> Bytes {
+    store.query(&encode(operation, arguments.iter().copied()))
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_a_map(steps in prop::collection::vec((0u8..5, 0u8..4, -3i64..9), 0..60)) {
+        let (mut store, mut model) = (Store::default(), BTreeMap::<u8, i64>::new());
+        for (what, key, number) in steps {
+            let (name, text) = ([key], number.to_string());
+            let (reply, expected) = match what {
+                0 => {
+                    model.insert(key, number);
+                    (write(&mut store, Operation::Set, &[&name, text.as_bytes(), &[0]]), "+OK\r\n".to_owned())
+                }
+                1 => {
+                    let sum = model.get(&key).copied().unwrap_or(0) + number;
+                    model.insert(key, sum);
+                    (write(&mut store, Operation::IncrBy, &[&name, text.as_bytes()]), format!(":{sum}\r\n"))
+                }
+                2 => {
+                    let had = i64::from(model.remove(&key).is_some());
+                    (write(&mut store, Operation::Del, &[&name]), format!(":{had}\r\n"))
+                }
+                3 => {
+                    let had = model.contains_key(&key);
+                    model.entry(key).or_insert(number);
+                    let flags = [set_flags::IF_ABSENT | set_flags::AS_NUMBER];
+                    (write(&mut store, Operation::Set, &[&name, text.as_bytes(), &flags]), format!(":{}\r\n", i64::from(!had)))
+                }
+                _ => {
+                    let expected = model.get(&key).map_or("$-1\r\n".to_owned(), |value| {
+                        let value = value.to_string();
+                        format!("${}\r\n{value}\r\n", value.len())
+                    });
+                    (read(&store, Operation::Get, &[&name]), expected)
+                }
+            };
+            prop_assert_eq!(str::from_utf8(&reply).unwrap(), expected);
+            prop_assert_eq!(read(&store, Operation::DbSize, &[]), integer(model.len() as i64));
+        }
+    }
+
+    #[test]
+    fn no_command_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        let mut store = Store::default();
+        store.apply(&Committed { index: Index(1), term: Term(1), stamp: Stamp(0), command: &bytes });
+        store.query(&bytes);
+    }
+}
+
+#[test]
+fn increments_refuse_what_is_no_integer_and_overflow() {
+    let mut store = Store::default();
+    write(&mut store, Operation::Set, &[b"k", b"abc", &[0]]);
+    assert!(write(&mut store, Operation::IncrBy, &[b"k", b"1"]).starts_with(b"-ERR value is not an integer"));
+    write(&mut store, Operation::Set, &[b"k", i64::MAX.to_string().as_bytes(), &[0]]);
+    assert!(
+        write(&mut store, Operation::IncrBy, &[b"k", b"1"]).starts_with(b"-ERR increment or decrement would overflow")
+    );
+}
+
+#[test]
+fn integers_are_taken_as_redis_takes_them() {
+    for good in ["0", "-1", "42", "9223372036854775807", "-9223372036854775808"] {
+        assert!(parse_integer(good.as_bytes()).is_some(), "{good}");
+    }
+    for bad in ["", "+1", "01", "-0", " 1", "1 ", "1.5", "9223372036854775808", "-"] {
+        assert!(parse_integer(bad.as_bytes()).is_none(), "{bad}");
+    }
+}
+
+#[test]
+fn a_condition_and_the_value_before() {
+    let mut store = Store::default();
+    let set = |store: &mut Store, value: &[u8], flags| write(store, Operation::Set, &[b"k", value, &[flags]]);
+    assert_eq!(set(&mut store, b"1", set_flags::IF_PRESENT), NIL);
+    assert_eq!(set(&mut store, b"1", set_flags::IF_ABSENT | set_flags::GET), NIL);
+    assert_eq!(set(&mut store, b"2", set_flags::IF_ABSENT), NIL);
+    assert_eq!(set(&mut store, b"3", set_flags::IF_PRESENT | set_flags::GET), bulk(b"1"));
+    assert_eq!(read(&store, Operation::MGet, &[b"k", b"none"]), "*2\r\n$1\r\n3\r\n$-1\r\n");
+}
+
+#[test]
+fn a_transaction_answers_for_each_of_its_operations() {
+    let mut store = Store::default();
+    let set = encode(Operation::Set, [&b"k"[..], b"1", &[0]].into_iter());
+    let increment = encode(Operation::IncrBy, [&b"k"[..], b"2"].into_iter());
+    let get = encode(Operation::Get, [&b"k"[..]].into_iter());
+    let nested = encode(Operation::Exec, [&get[..]].into_iter());
+    let reply = write(&mut store, Operation::Exec, &[&set, &increment, &get, &nested, b"?"]);
+    let reply = str::from_utf8(&reply).unwrap();
+    assert!(reply.starts_with("*5\r\n+OK\r\n:3\r\n$1\r\n3\r\n-ERR "), "{reply}");
+    assert_eq!(reply.matches("-ERR ").count(), 2, "{reply}");
+}
+
+#[test]
+fn append_and_get_del() {
+    let mut store = Store::default();
+    assert_eq!(write(&mut store, Operation::Append, &[b"k", b"ab"]), ":2\r\n");
+    assert_eq!(write(&mut store, Operation::Append, &[b"k", b"c"]), ":3\r\n");
+    assert_eq!(read(&store, Operation::StrLen, &[b"k"]), ":3\r\n");
+    assert_eq!(write(&mut store, Operation::GetDel, &[b"k"]), bulk(b"abc"));
+    assert_eq!(write(&mut store, Operation::GetDel, &[b"k"]), NIL);
+}
+
+/// A store and a clock's hand on the log's time.
+fn write_at(store: &mut Store, stamp: u64, operation: Operation, arguments: &[&[u8]]) -> Bytes {
+    let command = encode(operation, arguments.iter().copied());
+    store.apply(&Committed { index: Index(1), term: Term(1), stamp: Stamp(stamp), command: &command })
+}
+
+fn set_at(store: &mut Store, stamp: u64, value: &[u8], when: When) -> Bytes {
+    write_at(store, stamp, Operation::SetWhen, &[b"k", value, &[0], &when.encode()])
+}
+
+fn ask_at(store: &Store, clock: u64, operation: Operation, arguments: &[&[u8]]) -> Bytes {
+    store.query_at(&encode(operation, arguments.iter().copied()), clock)
+}
+
+/// The same after a tick that has not moved the log's time far enough.
+fn ask_by_the_log(store: &Store, clock: u64, operation: Operation, arguments: &[&[u8]]) -> Bytes {
+    let query = encode(operation, arguments.iter().copied());
+    store.query_at(&encode(Operation::ByTheLog, [&query[..]].into_iter()), clock)
+}
+
+/// One step of a history: what is done, to which key, with which number, and how much later.
+type Step = (u8, u8, i64, u64);
+
+/// Carries out a step on a store, and gives its answer.
+fn step(store: &mut Store, stamp: u64, &(what, key, number, _): &Step) -> Bytes {
+    let (key, text) = ([key], number.to_string());
+    let when = |when: When| when.encode();
+    match what {
+        0 => write_at(store, stamp, Operation::Set, &[&key, text.as_bytes(), &[0]]),
+        1 => {
+            let when = when(When::After(number * 3));
+            write_at(store, stamp, Operation::SetWhen, &[&key, text.as_bytes(), &[set_flags::GET], &when])
+        }
+        2 => write_at(store, stamp, Operation::SetWhen, &[&key, text.as_bytes(), &[0], &when(When::Keep)]),
+        3 => write_at(store, stamp, Operation::Expire, &[&key, &when(When::After(number)), &[0]]),
+        4 => write_at(store, stamp, Operation::Persist, &[&key]),
+        5 => write_at(store, stamp, Operation::IncrBy, &[&key, text.as_bytes()]),
+        6 => write_at(store, stamp, Operation::Del, &[&key]),
+        7 => write_at(store, stamp, Operation::Rename, &[&key, &[(number * 5) as u8 % KEYS], &[0]]),
+        8 => write_at(store, stamp, Operation::Tick, &[]),
+        _ => write_at(store, stamp, Operation::GetEx, &[&key, &when(When::At(stamp as i64 + number))]),
+    }
+}
+
+/// The same on a map from keys to values and deadlines, in which what has expired is looked for before every step.
+fn model_step(model: &mut BTreeMap<u8, (i64, Option<u64>)>, now: u64, &(what, key, number, _): &Step) -> String {
+    model.retain(|_, (_, deadline)| deadline.is_none_or(|deadline| deadline > now));
+    let show = |value: Option<i64>| {
+        value.map_or("$-1\r\n".to_owned(), |value| format!("${}\r\n{value}\r\n", value.to_string().len()))
+    };
+    let before = model.get(&key).copied();
+    let ok = "+OK\r\n".to_owned();
+    let later = |ms: i64| Some(now.saturating_add_signed(ms));
+    let reply = match what {
+        0 => (model.insert(key, (number, None)), ok).1,
+        1 => (model.insert(key, (number, later(number * 3))), show(before.map(|(value, _)| value))).1,
+        2 => (model.insert(key, (number, before.and_then(|(_, deadline)| deadline))), ok).1,
+        3 => {
+            model.entry(key).and_modify(|(_, deadline)| *deadline = later(number));
+            format!(":{}\r\n", i64::from(before.is_some()))
+        }
+        4 => {
+            model.entry(key).and_modify(|(_, deadline)| *deadline = None);
+            format!(":{}\r\n", i64::from(before.is_some_and(|(_, deadline)| deadline.is_some())))
+        }
+        5 => {
+            let entry = model.entry(key).or_insert((0, None));
+            entry.0 += number;
+            format!(":{}\r\n", entry.0)
+        }
+        6 => format!(":{}\r\n", i64::from(model.remove(&key).is_some())),
+        7 => match model.remove(&key) {
+            Some(value) => (model.insert((number * 5) as u8 % KEYS, value), ok).1,
+            None => "-ERR no such key\r\n".to_owned(),
+        },
+        8 => ok,
+        _ => {
+            model.entry(key).and_modify(|(_, deadline)| *deadline = later(number));
+            show(before.map(|(value, _)| value))
+        }
+    };
+    model.retain(|_, (_, deadline)| deadline.is_none_or(|deadline| deadline > now));
+    reply
+}
+
+/// More than an operation takes out, so that some that have expired are still there.
+const KEYS: u8 = 16;
+
+/// The same keys are there, with the same time left.
+fn check(store: &Store, model: &BTreeMap<u8, (i64, Option<u64>)>, now: u64) -> Result<(), TestCaseError> {
+    for key in 0..KEYS {
+        let known = model.get(&key);
+        let ttl = match known {
+            None => -2,
+            Some((_, None)) => -1,
+            Some((_, Some(deadline))) => (deadline - now) as i64,
+        };
+        prop_assert_eq!(ask_at(store, now, Operation::Ttl, &[&[key], &[ttl_form::MS]]), integer(ttl));
+        prop_assert_eq!(ask_at(store, now, Operation::Exists, &[&[key]]), integer(i64::from(known.is_some())));
+    }
+    Ok(())
+}
+
+proptest! {
+    /// And so does a store that was restored from a snapshot amid it: what is taken out when is nobody's business.
+    #[test]
+    fn keys_expire_as_in_a_model_and_after_a_snapshot_too(
+        // Many are set to expire; then time jumps.
+        set in prop::collection::vec((1u8..2, 0..KEYS, 1i64..9, 0u64..1), 0..60),
+        jump in 0u64..30,
+        steps in prop::collection::vec((0u8..10, 0..KEYS, 0i64..9, 0u64..6), 0..60),
+        restored_after in 0usize..6,
+    ) {
+        let (mut store, mut model, mut now) = (Store::default(), BTreeMap::new(), 1000);
+        let jump = (0, 0, 0, jump);
+        for (at, step_taken) in set.iter().chain([&jump]).chain(&steps).enumerate() {
+            if at == set.len() + restored_after {
+                let mut content = store.snapshot();
+                store = Store::default();
+                store.restore(&mut content).unwrap();
+                check(&store, &model, now)?;
+            }
+            now += step_taken.3;
+            let expected = model_step(&mut model, now, step_taken);
+            let reply = step(&mut store, now, step_taken);
+            prop_assert_eq!(str::from_utf8(&reply).unwrap(), expected, "step {} at {}", at, now);
+            check(&store, &model, now)?;
+        }
+    }
+}
+
+#[test]
+fn a_key_is_gone_at_the_entry_that_bears_its_deadline() {
+    let mut store = Store::default();
+    set_at(&mut store, 1000, b"7", When::After(100));
+    assert_eq!(write_at(&mut store, 1099, Operation::IncrBy, &[b"k", b"1"]), ":8\r\n", "and it keeps its deadline");
+    assert_eq!(write_at(&mut store, 1100, Operation::IncrBy, &[b"k", b"1"]), ":1\r\n", "and it is a new key");
+    assert_eq!(ask_at(&store, 9999, Operation::Ttl, &[b"k", &[0]]), ":-1\r\n");
+    // A deadline that has passed, however it is said.
+    for when in [When::At(5), When::At(1100), When::At(-5)] {
+        assert_eq!(set_at(&mut store, 1100, b"v", when), "+OK\r\n");
+        assert_eq!(ask_at(&store, 1100, Operation::Get, &[b"k"]), NIL, "{when:?}");
+    }
+    // The log's time never runs backwards.
+    set_at(&mut store, 1100, b"v", When::After(10));
+    write_at(&mut store, 2000, Operation::Tick, &[]);
+    assert_eq!(set_at(&mut store, 500, b"w", When::At(1500)), "+OK\r\n");
+    assert_eq!(ask_at(&store, 500, Operation::Get, &[b"k"]), NIL);
+}
+
+#[test]
+fn a_read_that_meets_what_is_due_by_the_clock_waits_for_the_log() {
+    let mut store = Store::default();
+    set_at(&mut store, 1000, b"v", When::After(100));
+    for (operation, arguments) in [
+        (Operation::Get, &[&b"k"[..]][..]),
+        (Operation::Ttl, &[b"k", &[0]]),
+        (Operation::MGet, &[b"other", b"k"]),
+        (Operation::Exists, &[b"other", b"k"]),
+        (Operation::StrLen, &[b"k"]),
+        (Operation::DbSize, &[]),
+    ] {
+        assert!(!is_due(&ask_at(&store, 1099, operation, arguments)), "{operation:?}");
+        assert!(is_due(&ask_at(&store, 1100, operation, arguments)), "{operation:?}");
+        assert!(!is_due(&ask_by_the_log(&store, 1100, operation, arguments)), "{operation:?}");
+    }
+    assert!(!is_due(&ask_at(&store, 1100, Operation::Get, &[b"other"])));
+    // Where the clock is ahead of the leader's, the key is there for as long as the log says.
+    assert_eq!(ask_by_the_log(&store, 1100, Operation::Get, &[b"k"]), bulk(b"v"));
+    assert_eq!(ask_by_the_log(&store, 5000, Operation::Ttl, &[b"k", &[0]]), ":0\r\n");
+    write_at(&mut store, 1100, Operation::Tick, &[]);
+    assert_eq!(ask_at(&store, 1100, Operation::Get, &[b"k"]), NIL);
+    assert_eq!(ask_at(&store, 1100, Operation::DbSize, &[]), ":0\r\n");
+}
+
+#[test]
+fn what_is_left_is_told_in_seconds_and_milliseconds() {
+    let mut store = Store::default();
+    set_at(&mut store, 10_000, b"v", When::After(2_600));
+    for (form, expected) in [
+        (0, ":2\r\n"),
+        (ttl_form::MS, ":2400\r\n"),
+        (ttl_form::ABSOLUTE, ":13\r\n"),
+        (ttl_form::ABSOLUTE | ttl_form::MS, ":12600\r\n"),
+    ] {
+        assert_eq!(ask_at(&store, 10_200, Operation::Ttl, &[b"k", &[form]]), expected, "{form}");
+    }
+    // A clock that is behind the log does not count.
+    assert_eq!(ask_at(&store, 9_000, Operation::Ttl, &[b"k", &[ttl_form::MS]]), ":2600\r\n");
+}
+
+#[test]
+fn what_has_expired_is_taken_out_by_later_writes_a_few_at_a_time() {
+    let mut store = Store::default();
+    for number in 0..50_u8 {
+        write_at(&mut store, 1000, Operation::SetWhen, &[&[number], b"v", &[0], &When::After(1).encode()]);
+    }
+    for writes in 1..=14_usize {
+        write_at(&mut store, 2000, Operation::Set, &[b"k", b"v", &[0]]);
+        let left = 50_usize.saturating_sub(writes * REMOVALS_MAX);
+        assert_eq!((store.map.len(), store.deadlines.map().len()), (left + 1, left));
+    }
+    for (operation, stamp) in [(Operation::FlushAll, 3000), (Operation::Tick, 4000)] {
+        set_at(&mut store, stamp, b"v", When::After(1));
+        write_at(&mut store, stamp + 500, operation, &[]);
+        assert_eq!(store.deadlines.map().len(), 0);
+    }
+}
+
+#[test]
+fn a_transaction_sees_the_time_of_its_entry() {
+    let mut store = Store::default();
+    set_at(&mut store, 1000, b"v", When::After(100));
+    let ttl = encode(Operation::Ttl, [&b"k"[..], &[ttl_form::MS]].into_iter());
+    let get = encode(Operation::Get, [&b"k"[..]].into_iter());
+    assert_eq!(write_at(&mut store, 1040, Operation::Exec, &[&ttl, &get]), "*2\r\n:60\r\n$1\r\nv\r\n");
+    assert_eq!(write_at(&mut store, 1100, Operation::Exec, &[&ttl, &get]), "*2\r\n:-2\r\n$-1\r\n");
+}
+
+#[test]
+fn all_or_none_and_new_names() {
+    let mut store = Store::default();
+    assert_eq!(write(&mut store, Operation::MSetNx, &[b"a", b"1", b"b", b"2"]), ":1\r\n");
+    assert_eq!(write(&mut store, Operation::MSetNx, &[b"c", b"1", b"b", b"3"]), ":0\r\n");
+    assert_eq!(read(&store, Operation::MGet, &[b"a", b"b", b"c"]), "*3\r\n$1\r\n1\r\n$1\r\n2\r\n$-1\r\n");
+    let if_absent = [set_flags::IF_ABSENT];
+    assert_eq!(write(&mut store, Operation::Rename, &[b"a", b"b", &if_absent]), ":0\r\n");
+    assert_eq!(write(&mut store, Operation::Rename, &[b"a", b"c", &if_absent]), ":1\r\n");
+    assert_eq!(write(&mut store, Operation::Rename, &[b"b", b"b", &[0]]), "+OK\r\n");
+    assert!(write(&mut store, Operation::Rename, &[b"a", b"b", &[0]]).starts_with(b"-ERR no such key"));
+    assert_eq!(read(&store, Operation::MGet, &[b"a", b"b", b"c"]), "*3\r\n$-1\r\n$1\r\n2\r\n$1\r\n1\r\n");
+    assert_eq!(read(&store, Operation::Type, &[b"b"]), "+string\r\n");
+    assert_eq!(read(&store, Operation::Type, &[b"a"]), "+none\r\n");
+}

@@ -1,0 +1,143 @@
+//! Why `raft serve` does not start, by the names of its flags: those of [`Options`](kodiak_raft::node::Options) mean nothing to
+//! whoever has typed flags. What can be told before anything is made is told then.
+
+use std::{collections::BTreeMap, error::Error, io, net::SocketAddr, path::Path};
+
+use kodiak_raft::node::NodeError;
+
+use super::Arguments;
+use crate::address::ListenAddress;
+
+/// Flags that do not fit together.
+pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
+    let Arguments { election_timeout, heartbeat, .. } = arguments;
+    if heartbeat * 2 > *election_timeout {
+        return Err(format!(
+            "--heartbeat {heartbeat} is more than half of --election-timeout {election_timeout}: a follower would take a leader \
+             for lost that is only a little late; shorten the one or lengthen the other"
+        ));
+    }
+    let (raft, client) = (&arguments.raft, &arguments.client);
+    if raft == client && raft.port() != 0 {
+        return Err(format!("--raft and --client are both {raft}: other nodes and Redis clients need a port each"));
+    }
+    let told = [("--advertise-raft", &arguments.advertise_raft), ("--advertise", &arguments.advertise)];
+    for (flag, address) in told {
+        if let Some(address) = address.as_ref().filter(|address| address.is_everywhere()) {
+            return Err(format!("{flag} {address} is every machine's: give a name or an address of this machine"));
+        }
+    }
+    match &arguments.cluster {
+        Some(name) if name.is_empty() => {
+            return Err("--cluster is empty: leave it out, or give the cluster a name".to_owned());
+        }
+        Some(name) if !arguments.join.is_empty() => {
+            return Err(format!(
+                "--cluster {name} names a cluster that is founded, and --join founds none: a node that joins belongs to the \
+                 cluster that it joins, whatever that is called; leave --cluster out"
+            ));
+        }
+        _ => {}
+    }
+    check_peers(arguments)
+}
+
+fn check_peers(arguments: &Arguments) -> Result<(), String> {
+    let (id, mut seen, mut places) = (arguments.id, BTreeMap::new(), BTreeMap::new());
+    for peer in &arguments.peers {
+        let (other, address) = (peer.id, peer.address.to_string());
+        if other == id {
+            return Err(format!(
+                "node {id} is among its own peers: --id is {id} too; give --peer for the other nodes only"
+            ));
+        }
+        if peer.address.is_everywhere() {
+            return Err(format!(
+                "--peer {other}={address} is every machine's: give a name or an address of node {other}"
+            ));
+        }
+        if seen.insert(other, ()).is_some() {
+            return Err(format!("--peer {other} is given twice"));
+        }
+        let own = arguments.advertise_raft.as_ref().map_or_else(|| arguments.raft.to_string(), ToString::to_string);
+        if address == own {
+            return Err(format!(
+                "--peer {other}={address} is where node {id} is itself: give node {other}'s --raft address"
+            ));
+        }
+        if let Some(first) = places.insert(address.clone(), other) {
+            return Err(format!("--peer {first} and {other} are both at {address}: give each its own --raft address"));
+        }
+    }
+    Ok(())
+}
+
+/// Why the node could not be opened.
+pub(super) fn node(arguments: &Arguments, error: NodeError) -> String {
+    match error {
+        NodeError::Unreachable { id, address } => format!(
+            "--raft {} listens at every address of this machine ({address}), and none of them is said to the others: give the one \
+             where they reach node {id} as --advertise-raft HOST:PORT",
+            arguments.raft
+        ),
+        NodeError::PeerAddress { id, address, error } => {
+            let said = error.to_string();
+            let why = said.strip_prefix("failed to lookup address information: ").unwrap_or(&said);
+            format!(
+                "--peer {id}={address}: cannot resolve {address:?}: {why}; it must lead to node {id} when the cluster is founded"
+            )
+        }
+        NodeError::Listen { address, error } => listening("peers", "--raft", &arguments.raft, address, &error),
+        NodeError::Folder(error) => folder(&arguments.data, &error),
+        NodeError::OtherNode { folder, found, given } => format!(
+            "data folder {} belongs to node {found}, not to node {given}: start it with --id {found}, or give node {given} \
+             another --data",
+            folder.display()
+        ),
+        error => error.to_string(),
+    }
+}
+
+/// Why nobody can be listened to.
+pub(super) fn listening(
+    whom: &str,
+    flag: &str,
+    given: &ListenAddress,
+    address: SocketAddr,
+    error: &io::Error,
+) -> String {
+    let innermost = innermost(error);
+    let kind = innermost.downcast_ref::<io::Error>().map_or_else(|| error.kind(), io::Error::kind);
+    let advice = match kind {
+        io::ErrorKind::AddrInUse => "; another process has it, an earlier node perhaps",
+        io::ErrorKind::AddrNotAvailable => {
+            "; listen at an address of this machine (0.0.0.0 stands for all), and say with --advertise-raft and --advertise \
+             where others reach it, if elsewhere"
+        }
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are the system's",
+        _ => "",
+    };
+    format!("cannot listen for {whom} on {address} ({flag} {given}): {innermost}{advice}")
+}
+
+/// What the system itself has said.
+fn innermost(error: &io::Error) -> &(dyn Error + 'static) {
+    let mut innermost: &(dyn Error + 'static) = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
+}
+
+/// Why the data folder cannot be used.
+pub(super) fn folder(data: &Path, error: &io::Error) -> String {
+    if data.exists() && !data.is_dir() {
+        return format!("--data {} is no folder", data.display());
+    }
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{error}; the user that runs the node must be able to read and write it")
+        }
+        _ => error.to_string(),
+    }
+}

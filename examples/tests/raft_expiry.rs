@@ -1,0 +1,147 @@
+//! Keys that expire, on clusters of real processes that all have this machine's clock.
+
+mod support;
+
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use support::{Client, Cluster, PATIENCE, encode, show};
+
+/// Asks until a key is gone. It must not be seen any more once its time is over, by a clock that all nodes share.
+fn outlive(client: &mut Client, key: &str, since: Instant, lifetime: Duration) {
+    loop {
+        // The deadline and the clock are in whole milliseconds.
+        let is_over = since.elapsed() > lifetime + Duration::from_millis(1);
+        match client.insist(&["GET", key]).as_str() {
+            "(nil)" => return,
+            value => assert!(!is_over, "{value:?} after {:?}", since.elapsed()),
+        }
+    }
+}
+
+#[test]
+fn a_key_is_gone_in_time_through_every_node_though_nothing_is_written() {
+    let cluster = Cluster::start(3);
+    let lifetime = Duration::from_millis(60);
+    cluster.client(1).insist(&["SET", "other", "v"]);
+    for id in 1..=3 {
+        let mut client = cluster.client(id);
+        let before = Instant::now();
+        assert_eq!(client.insist(&["SET", "k", "v", "PX", "60"]), "OK");
+        let since = Instant::now();
+        outlive(&mut client, "k", since, lifetime);
+        assert!(before.elapsed() >= lifetime - Duration::from_millis(1), "gone after {:?}", before.elapsed());
+        // Whom one node has told so is not told otherwise by another one.
+        for id in 1..=3 {
+            let mut client = cluster.client(id);
+            assert_eq!(client.insist(&["GET", "k"]), "(nil)");
+            assert_eq!(client.insist(&["TTL", "k"]), "(integer) -2");
+            assert_eq!(client.insist(&["MGET", "other", "k"]), "v, (nil)");
+            assert_eq!(client.insist(&["DBSIZE"]), "(integer) 1");
+        }
+    }
+}
+
+#[test]
+fn a_pipeline_over_a_deadline_is_answered_in_its_order() {
+    let cluster = Cluster::start(3);
+    let follower = cluster.follower();
+    let mut client = cluster.client(follower);
+    assert_eq!(client.insist(&["SET", "other", "v"]), "OK");
+    let mut requests = encode(&["SET", "k", "v", "PX", "2"]);
+    for _ in 0..300 {
+        requests.extend(encode(&["GET", "k"]));
+        requests.extend(encode(&["GET", "other"]));
+        requests.extend(encode(&["PING"]));
+    }
+    requests.extend(encode(&["SET", "k", "new"]));
+    requests.extend(encode(&["GET", "k"]));
+    client.stream.write_all(&requests).unwrap();
+    let mut reply = || show(&client.try_reply().unwrap());
+    assert_eq!(reply(), "OK");
+    let mut is_gone = false;
+    for _ in 0..300 {
+        match reply().as_str() {
+            "(nil)" => is_gone = true,
+            value => assert!(value == "v" && !is_gone, "{value:?} after it was gone"),
+        }
+        assert_eq!([reply(), reply()], ["v", "PONG"]);
+    }
+    assert_eq!([reply(), reply()], ["OK", "new"]);
+}
+
+#[test]
+fn deadlines_survive_snapshots_and_whole_clusters() {
+    let mut cluster = Cluster::start_with(3, &["--snapshot-every", "32768", "--segment", "16384"]);
+    let leader = cluster.leader();
+    let mut client = cluster.client(leader);
+    assert_eq!(client.insist(&["SET", "long", "v", "EX", "1000"]), "OK");
+    assert_eq!(client.insist(&["SETEX", "at", "1000", "v"]), "OK");
+    assert_eq!(client.insist(&["EXPIREAT", "at", "4000000000"]), "(integer) 1");
+    assert_eq!(client.insist(&["SET", "kept", "v", "EX", "1000"]), "OK");
+    assert_eq!(client.insist(&["PERSIST", "kept"]), "(integer) 1");
+    let since = Instant::now();
+    assert_eq!(client.insist(&["SET", "short", "v", "PX", "300"]), "OK");
+    let deadline = Instant::now() + PATIENCE;
+    for n in 0.. {
+        assert_eq!(client.insist(&["SET", &format!("key-{}", n % 10), &"x".repeat(500)]), "OK");
+        if client.info("snapshot_index").is_some_and(|index| index != "0") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no snapshot");
+    }
+    (1..=3).for_each(|id| cluster.kill(id));
+    (1..=3).for_each(|id| cluster.restart(id).unwrap());
+    for id in 1..=3 {
+        let mut client = cluster.client(id);
+        let ttl = client.insist(&["TTL", "long"]);
+        let left: u64 = ttl.trim_start_matches("(integer) ").parse().unwrap();
+        assert!((900..=1000).contains(&left), "{ttl}");
+        assert_eq!(client.insist(&["EXPIRETIME", "at"]), "(integer) 4000000000");
+        assert_eq!(client.insist(&["TTL", "kept"]), "(integer) -1");
+        outlive(&mut client, "short", since, Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn what_clients_ask_about_keys_that_expire() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(1);
+    client.insist(&["SET", "k", "v"]);
+    for (request, reply) in [
+        (&["TTL", "k"][..], "(integer) -1"),
+        (&["TTL", "none"], "(integer) -2"),
+        (&["EXPIRE", "k", "100"], "(integer) 1"),
+        (&["TTL", "k"], "(integer) 100"),
+        (&["EXPIRE", "k", "50", "GT"], "(integer) 0"),
+        (&["PEXPIRE", "k", "50000", "LT"], "(integer) 1"),
+        (&["APPEND", "k", "w"], "(integer) 2"),
+        (&["TTL", "k"], "(integer) 50"),
+        (&["RENAME", "k", "l"], "OK"),
+        (&["TTL", "l"], "(integer) 50"),
+        (&["SET", "l", "x", "KEEPTTL"], "OK"),
+        (&["TTL", "l"], "(integer) 50"),
+        (&["GETEX", "l", "PERSIST"], "x"),
+        (&["TTL", "l"], "(integer) -1"),
+        (&["GETEX", "l", "EX", "7"], "x"),
+        (&["TTL", "l"], "(integer) 7"),
+        (&["SET", "l", "y"], "OK"),
+        (&["TTL", "l"], "(integer) -1"),
+        (&["SET", "l", "z", "XX", "GET", "PX", "100000"], "y"),
+        (&["EXPIRE", "l", "-1"], "(integer) 1"),
+        (&["EXISTS", "l"], "(integer) 0"),
+        (&["SET", "lock", "me", "NX", "PX", "100000"], "OK"),
+        (&["SET", "lock", "you", "NX", "PX", "100000"], "(nil)"),
+        (&["TYPE", "lock"], "string"),
+        (&["SET", "l", "v", "EX", "0"], "ERR invalid expire time in 'set' command"),
+    ] {
+        assert_eq!(client.insist(request), reply, "{request:?}");
+    }
+    for request in [&["MULTI"][..], &["SET", "t", "v", "EX", "9"], &["TTL", "t"]] {
+        client.insist(request);
+    }
+    assert_eq!(client.insist(&["EXEC"]), "OK, (integer) 9");
+    assert!(client.ask(&["INFO", "keyspace"]).contains("db0:keys=2,expires=2"), "lock and t");
+}

@@ -1,0 +1,73 @@
+//! `SCAN` and `KEYS` on a cluster of real processes.
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use redis_protocol::resp2::types::BytesFrame;
+use support::{Client, Cluster, PATIENCE, show};
+
+/// One step: the next cursor, and the keys.
+fn step(client: &mut Client, cursor: &str, further: &[&str]) -> (String, Vec<String>) {
+    client.send(&[&["SCAN", cursor][..], further].concat()).unwrap();
+    match client.try_reply().unwrap() {
+        BytesFrame::Array(parts) => match &parts[..] {
+            [next, BytesFrame::Array(keys)] => (show(next), keys.iter().map(show).collect()),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{}", show(&other)),
+    }
+}
+
+#[test]
+fn a_scan_goes_on_through_another_node_and_after_a_restart() {
+    let mut cluster = Cluster::start(3);
+    cluster.client(1).insist(&["SET", "key-0", "v"]);
+    let mut client = cluster.client(cluster.leader());
+    for n in 1..500 {
+        client.send(&["SET", &format!("key-{n}"), "v"]).unwrap();
+    }
+    (1..500).for_each(|_| assert_eq!(show(&client.try_reply().unwrap()), "OK"));
+    let (mut cursor, mut seen, mut steps) = ("0".to_owned(), Vec::new(), 0);
+    loop {
+        let (next, keys) = step(&mut cluster.client(1 + steps % 3), &cursor, &["COUNT", "20"]);
+        assert!(keys.len() >= 20 || next == "0", "{keys:?}");
+        seen.extend(keys);
+        cursor = next;
+        steps += 1;
+        if cursor == "0" {
+            break;
+        }
+        if steps == 5 {
+            cluster.kill(1);
+            cluster.restart(1).unwrap();
+            assert_eq!(cluster.client(1).insist(&["EXISTS", "key-0"]), "(integer) 1");
+        }
+    }
+    assert!(steps > 10, "{steps} steps");
+    assert_eq!(seen.len(), 500, "each is seen once");
+    assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), (0..500).map(|n| format!("key-{n}")).collect());
+}
+
+#[test]
+fn patterns_and_deadlines_count() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(1);
+    client.insist(&["MSET", "user:1", "v", "user:2", "v", "other", "v"]);
+    assert_eq!(client.insist(&["KEYS", "user:?"]), "user:1, user:2");
+    let all = ["COUNT", "1000", "MATCH", "user:*"];
+    assert_eq!(step(&mut client, "0", &all), ("0".to_owned(), vec!["user:1".to_owned(), "user:2".to_owned()]));
+    assert_eq!(step(&mut client, "0", &["TYPE", "hash"]), ("0".to_owned(), Vec::new()));
+    assert_eq!(client.ask(&["SCAN", "x"]), "ERR invalid cursor");
+    assert_eq!(client.insist(&["SET", "user:2", "v", "PX", "30"]), "OK");
+    let since = Instant::now();
+    // Nothing is written meanwhile.
+    while client.insist(&["KEYS", "*"]) != "other, user:1" {
+        assert!(since.elapsed() < PATIENCE);
+    }
+    assert!(since.elapsed() >= Duration::from_millis(25), "{:?}", since.elapsed());
+    assert_eq!(step(&mut client, "0", &all), ("0".to_owned(), vec!["user:1".to_owned()]));
+}

@@ -1,0 +1,210 @@
+//! What `raft` says to somebody who meets it for the first time: what was done, what went wrong, and what to do about it.
+
+mod support;
+
+use std::net::TcpListener;
+
+use support::{Cluster, PATIENCE, Process, raft};
+
+/// What a command prints that must fail.
+fn fails(arguments: &[&str]) -> String {
+    let output = raft().args(arguments).output().unwrap();
+    assert!(!output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What a command prints that must not fail: its output, and its errors.
+fn succeeds(arguments: &[&str]) -> (String, String) {
+    let output = raft().args(arguments).output().unwrap();
+    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(output.status.success(), "{arguments:?}: {said:?}");
+    said.into()
+}
+
+#[test]
+fn founding_is_told_once_and_joining_is_none() {
+    let mut cluster = Cluster::start(1);
+    let founded = |cluster: &Cluster, id| cluster.log_of(id).matches("founded a new cluster").count();
+    let id = cluster.client(1).info("cluster_id").unwrap();
+    assert!(cluster.log_of(1).contains(&format!("founded a new cluster {id}, \"kodiak\", of node 1")));
+    cluster.kill(1);
+    cluster.restart(1).unwrap();
+    cluster.join(2, 1, &[]).unwrap();
+    cluster.wait_for(2, "voters", "1,2");
+    assert_eq!((founded(&cluster, 1), founded(&cluster, 2)), (1, 0), "{}", cluster.log_of(2));
+}
+
+#[test]
+fn flags_that_do_not_fit_are_named_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("node");
+    let any = "127.0.0.1:0";
+    let serve = |raft: &str, more: &[&str]| {
+        let base = ["serve", "--id", "1", "--data", data.to_str().unwrap(), "--raft", raft, "--client", any];
+        let said = fails(&[&base[..], more].concat());
+        assert!(!data.exists(), "{said}");
+        assert!(!said.contains("Config::") && !said.contains("Options::"), "{said}");
+        said
+    };
+    for (raft, more, words) in [
+        (any, &["--join", "127.0.0.1:1", "--cluster", "mine"][..], &["--cluster mine", "--join"][..]),
+        (any, &["--heartbeat", "200"], &["--heartbeat 200", "--election-timeout 150"]),
+        ("0.0.0.0:0", &[], &["--raft 0.0.0.0:0", "--advertise-raft HOST:PORT"]),
+        (
+            "192.0.2.1:7001",
+            &[],
+            &["cannot listen for peers on 192.0.2.1:7001 (--raft 192.0.2.1:7001)", "--advertise-raft"],
+        ),
+        ("no-such-host.invalid:1", &[], &["--raft: cannot resolve \"no-such-host.invalid:1\""]),
+        (any, &["--join", "no-such-host.invalid:1"], &["--join", "cannot resolve \"no-such-host.invalid:1\""]),
+        (any, &["--max-clients", "0"], &["--max-clients", "give clients, from 1"]),
+        (any, &["--heartbeat", "-5"], &["--heartbeat", "give milliseconds, from 1 to 3600000"]),
+        (any, &["--advertise", "x"], &["--advertise", "no port"]),
+    ] {
+        let said = serve(raft, more);
+        assert!(words.iter().all(|&word| said.contains(word)), "{raft} {more:?}: {said}");
+    }
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let said = fails(&["serve", "--id", "1", "--data", file.to_str().unwrap(), "--raft", any, "--client", any]);
+    assert!(said.contains("--data") && said.contains("is no folder"), "{said}");
+}
+
+/// The founder's address is looked up while the folder is made: there it must lead somewhere.
+#[test]
+fn a_founder_that_is_nowhere_is_told_by_its_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let any = "127.0.0.1:0";
+    let peer = "2=no-such-host.invalid:1";
+    let said = fails(&["serve", "--id", "1", "--data", data, "--raft", any, "--client", any, "--peer", peer]);
+    assert!(said.contains("--peer 2=no-such-host.invalid:1: cannot resolve"), "{said}");
+}
+
+#[test]
+fn names_are_taken_wherever_an_address_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |id: u64, port: u16, further: &[String]| {
+        let data = folder.path().join(id.to_string()).display().to_string();
+        let raft = format!("localhost:{port}");
+        let base = ["--id", &id.to_string(), "--data", &data, "--raft", &raft, "--client", "localhost:0"];
+        let arguments: Vec<String> = base.map(str::to_owned).into_iter().chain(further.iter().cloned()).collect();
+        Process::start(&[], &arguments, &folder.path().join(format!("{id}.log")))
+    };
+    // Somebody else may take a port between its choice and its use.
+    let started = (0..5).find_map(|_| {
+        let held = [(); 2].map(|()| TcpListener::bind("localhost:0").unwrap());
+        let ports = held.map(|listener| listener.local_addr().unwrap().port());
+        let peer = |at: usize| ["--peer".to_owned(), format!("{}=localhost:{}", at + 1, ports[at])];
+        let one = start(1, ports[0], &peer(1)).ok()?;
+        Some((one, start(2, ports[1], &peer(0)).ok()?, ports))
+    });
+    let (one, _two, ports) = started.expect("two free ports in five attempts");
+    let client = format!("localhost:{}", one.client.port());
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let status = loop {
+        let (status, _) = succeeds(&["status", "--client", &client]);
+        if status.contains("leader") && status.matches("localhost:").count() == 2 {
+            break status;
+        }
+        assert!(std::time::Instant::now() < deadline, "{status}");
+    };
+    assert!(!status.contains("127.0.0.1"), "{status}");
+    let (members, _) = succeeds(&["member", "--client", &client, "list"]);
+    for port in ports {
+        assert!(members.contains(&format!("localhost:{port} ")), "{members}");
+    }
+    let said = fails(&["status", "--client", "no-such-host.invalid:1"]);
+    assert!(said.contains("cannot resolve \"no-such-host.invalid:1\""), "{said}");
+}
+
+#[test]
+fn a_port_for_nodes_is_told_from_one_for_clients() {
+    let cluster = Cluster::start(1);
+    let raft_port = cluster.raft_address(1);
+    let folder = cluster.folder.path().join("other");
+    let (data, any) = (folder.to_str().unwrap(), "127.0.0.1:0");
+    for arguments in [
+        &["status", "--client", &raft_port][..],
+        &["member", "--client", &raft_port, "list"],
+        &["member", "--client", &raft_port, "remove", "1"],
+        &["transfer", "--client", &raft_port],
+        &["serve", "--id", "2", "--data", data, "--raft", any, "--client", any, "--join", &raft_port],
+    ] {
+        let said = fails(arguments);
+        assert!(said.contains("as a node does on its --raft port: give the node's --client address"), "{said}");
+        assert!(!said.contains("may or may not"), "{said}");
+    }
+}
+
+#[test]
+fn leadership_that_will_not_last_is_told_so() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let to = cluster.follower().to_string();
+    let client = cluster.nodes[&leader].client.to_string();
+    let transfer = ["transfer", "--client", &client, "--to", &to];
+    succeeds(&["member", "--client", &client, "priority", &leader.to_string(), "9"]);
+    let (_, warned) = succeeds(&transfer);
+    assert!(warned.contains(&format!("node {leader} has the higher priority (9, ")), "{warned}");
+    cluster.wait_for(leader, "role", "leader");
+    succeeds(&["member", "--client", &client, "priority", &leader.to_string(), "0"]);
+    let (_, warned) = succeeds(&transfer);
+    assert_eq!(warned, "");
+}
+
+#[test]
+fn a_node_that_was_removed_says_so_instead_of_listing_members() {
+    let mut cluster = Cluster::start(3);
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    let away = 6 - leader - follower;
+    cluster.kill(away);
+    // In this order: each time those who are left are a majority.
+    for id in [away, follower] {
+        assert_eq!(cluster.client(leader).insist(&["RAFT", "REMOVE", &id.to_string()]), "OK");
+    }
+    cluster.restart(away).unwrap();
+    for id in [follower, away] {
+        cluster.wait_for(id, "role", "removed");
+        let said = cluster.client(id).ask(&["RAFT", "MEMBERS"]);
+        assert!(said.starts_with(&format!("ERR removed: node {id} was removed from the cluster")), "{said}");
+        let client = cluster.nodes[&id].client.to_string();
+        assert!(fails(&["member", "--client", &client, "list"]).contains("ask a member"));
+        let (status, _) = succeeds(&["status", "--client", &client]);
+        assert!(status.contains("was removed from the cluster, and what it says is old"), "{status}");
+    }
+    // Nor is a new cluster made of what they have, though the log of the one that was away knows nothing of it.
+    cluster.kill(follower);
+    cluster.kill(away);
+    for id in [follower, away] {
+        let (old, new) = (cluster.data(id), cluster.folder.path().join(format!("new-{id}")));
+        let arguments = ["recover", "--data", old.to_str().unwrap(), "--into", new.to_str().unwrap()];
+        let arguments = [&arguments[..], &["--raft", "localhost:1", "--accept-data-loss", "--id", "9"]].concat();
+        let said = fails(&arguments);
+        assert!(said.contains(&format!("node {id}, ")) && said.contains("--from-removed"), "{said}");
+        assert!(!new.exists());
+        succeeds(&[&arguments[..], &["--from-removed"]].concat());
+        assert!(new.exists());
+    }
+}
+
+#[test]
+fn a_recovered_node_gets_an_id_that_nobody_ever_had() {
+    let mut cluster = Cluster::start(3);
+    cluster.leader();
+    (1..=3).for_each(|id| cluster.kill(id));
+    let (old, new) = (cluster.data(1), cluster.data(9));
+    let recover = |id: &str| {
+        let arguments = ["recover", "--data", old.to_str().unwrap(), "--into", new.to_str().unwrap()];
+        fails(&[&arguments[..], &["--raft", "localhost:1", "--id", id]].concat())
+    };
+    for id in ["1", "3"] {
+        let said = recover(id);
+        assert!(said.contains(&format!("--id {id} is, or was, another node's")) && said.contains("above 3"), "{said}");
+    }
+    assert!(recover("4").contains("--accept-data-loss"));
+    let none = cluster.folder.path().join("none");
+    let said =
+        fails(&["recover", "--data", none.to_str().unwrap(), "--into", "x", "--id", "9", "--raft", "localhost:1"]);
+    assert!(said.contains("none") && said.lines().count() == 1, "{said}");
+}
