@@ -207,27 +207,31 @@ fn filled<W: Timers>(count: u32, random: &mut Random) -> (W, Vec<Option<W::Handl
 fn cancel_insert<W: Timers>(count: u32, random: &mut Random) -> Measured {
     let (mut timers, mut handles) = filled::<W>(count, random);
     let begun = sys::thread_nanos();
-    let mut pair = |step: u64| {
-        let name = random.below(u64::from(count)) as u32;
-        if let Some(handle) = handles[name as usize].take() {
-            timers.cancel(handle);
-        }
-        handles[name as usize] = Some(timers.insert(1 + RANGE + step / 64 + random.below(RANGE), name));
-        if step % 64 == 0 {
-            timers.expire(step / 64, &mut handles, |_| None);
-        }
-    };
-    (0..operations(count)).for_each(&mut pair);
+    for step in 0..operations(count) {
+        pair(&mut timers, &mut handles, random, step);
+    }
     let measured = nanos(begun, operations(count));
-    // As below, a second time for the longest; each timer once, on average.
-    let further = operations(count)..operations(count) + u64::from(count).max(OPERATIONS / 8);
+    // The clock around each pair would cost more than the pair: a second time round for the longest.
     let mut calls: Vec<u64> = Vec::with_capacity(1 << 20);
-    for step in further {
+    for step in operations(count)..operations(count) + u64::from(count).max(OPERATIONS / 8) {
         let begun = sys::thread_nanos();
-        pair(step);
+        pair(&mut timers, &mut handles, random, step);
         calls.push(sys::thread_nanos() - begun);
     }
     measured.with_calls(calls)
+}
+
+/// A timer is cancelled and set anew; time goes on.
+#[inline(always)] // or it is called, and the call measured
+fn pair<W: Timers>(timers: &mut W, handles: &mut [Option<W::Handle>], random: &mut Random, step: u64) {
+    let name = random.below(handles.len() as u64) as u32;
+    if let Some(handle) = handles[name as usize].take() {
+        timers.cancel(handle);
+    }
+    handles[name as usize] = Some(timers.insert(1 + RANGE + step / 64 + random.below(RANGE), name));
+    if step.is_multiple_of(64) {
+        timers.expire(step / 64, handles, |_| None);
+    }
 }
 
 fn insert_fire<W: Timers>(count: u32, random: &mut Random) -> Measured {
@@ -278,7 +282,7 @@ fn fire_rearm<W: Timers>(count: u32, random: &mut Random) -> Measured {
         call();
     });
     let measured = nanos(begun, fired);
-    // The clock around each call would cost more than the call: a second time round for the longest.
+    // As above, a second time round for the longest.
     let mut calls = Vec::with_capacity(1 << 20);
     fire(u64::from(count), &mut |call| {
         let begun = sys::thread_nanos();
