@@ -135,3 +135,46 @@ impl<T: Copy> Timers<T> {
         Some(token)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tokens of all that is due at `now`.
+    fn due(timers: &mut Timers<u8>, now: Instant) -> Vec<u8> {
+        let mut advance = timers.advance(now, usize::MAX);
+        std::iter::from_fn(|| timers.next_due(&mut advance)).collect()
+    }
+
+    /// Not by a nanosecond, wherever between two ticks deadline and present lie: what a test against the real clock, which
+    /// is always late by more, cannot see.
+    #[test]
+    fn a_deadline_between_two_ticks_is_rounded_up_and_the_present_down() {
+        let origin = Instant::now();
+        let after = |nanos: u64| origin + Duration::from_nanos(nanos);
+        for nanos in [1_u64, 999, 1_000, 1_001, 1_999, 4_096_000_001, 4_096_999_999] {
+            let tick = nanos.div_ceil(1_000) * 1_000;
+            let mut timers = Timers::new(origin, 2);
+            let once = timers.set(1, after(nanos)).unwrap();
+            timers.set_periodic(2, after(nanos), RESOLUTION).unwrap();
+            assert_eq!(timers.deadline(once), Some(after(tick)));
+            assert_eq!(timers.until_next(origin), Some(Duration::from_nanos(tick)), "{nanos}");
+            for early in [nanos - 1, tick - 1] {
+                assert!(!timers.is_due(after(early)), "{nanos}");
+                assert_eq!(due(&mut timers, after(early)), [0_u8; 0], "{nanos} at {early}");
+            }
+            assert!(timers.is_due(after(tick)), "{nanos}");
+            assert_eq!(due(&mut timers, after(tick)), [1, 2], "{nanos}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_that_is_moved_is_rounded_up() {
+        let origin = Instant::now();
+        let mut timers = Timers::new(origin, 1);
+        let timeout = timers.set(1, origin).unwrap();
+        timers.reset(timeout, origin + Duration::from_nanos(5_001)).unwrap();
+        assert_eq!(due(&mut timers, origin + Duration::from_nanos(5_999)), [0_u8; 0]);
+        assert_eq!(due(&mut timers, origin + Duration::from_nanos(6_000)), [1]);
+    }
+}

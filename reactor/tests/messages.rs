@@ -381,24 +381,29 @@ fn a_loop_dropped_with_messages_queued_drops_each_once() {
             self.0.push(message);
         }
     }
-    const SENDERS: usize = 3;
-    const EACH: usize = 40;
-    for round in 0..100 {
+    const SENDERS: usize = 4;
+    const EACH: usize = 50;
+    for round in 0..150 {
         let (drops, mut keep) = (Arc::new(AtomicUsize::new(0)), Keep::default());
-        let builder = EventLoop::builder().channel_capacity(1 + round % 20).messages_per_turn(1 + round % 7);
+        let builder = EventLoop::builder().channel_capacity(1 << (round % 7)).messages_per_turn(1 + round % 5);
         let mut event_loop: EventLoop<(), Entry> = builder.build().unwrap();
-        let (further, receiver) = event_loop.add_channel::<Entry>((), 8).unwrap();
+        let (further, receiver) = event_loop.add_channel::<Entry>((), 1 << (round % 7)).unwrap();
         let threads: Vec<_> = (0..SENDERS)
             .map(|id| {
                 let sender = if id == 0 { further.clone() } else { event_loop.channel() };
                 let drops = Arc::clone(&drops);
                 thread::spawn(move || {
-                    let send = |_| sender.send_blocking(Entry(Arc::clone(&drops))).err();
+                    let send = |n| {
+                        let entry = Entry(Arc::clone(&drops));
+                        // Some wait for room; most do not, so that the end finds some of them on their way into the queue.
+                        if n % 8 == 0 { sender.send_blocking(entry).err() } else { sender.send(entry).err() }
+                    };
                     (0..EACH).filter_map(send).collect::<Vec<_>>()
                 })
             })
             .collect();
-        for _ in 0..round {
+        // The first one may wait for room that nobody makes.
+        while keep.0.len() < round / 2 && threads[1..].iter().any(|thread| !thread.is_finished()) {
             event_loop.run_once(&mut keep, Some(Duration::ZERO)).unwrap();
         }
         drop(event_loop);
