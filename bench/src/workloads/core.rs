@@ -27,6 +27,8 @@ const GROUPS: usize = 10_000;
 /// Heartbeats a second in both, as ours has them.
 const BEATS_A_SECOND: f64 = 20.0;
 
+type MakeIdle = fn() -> Box<dyn Idle>;
+
 pub(crate) fn run(plan: &Plan) -> io::Result<()> {
     sys::pin(sys::SERVER_CORE);
     let chosen: Vec<(&str, Make)> = PEERS.into_iter().filter(|(name, _)| plan.wants(name)).collect();
@@ -86,7 +88,7 @@ fn measure(make: Make, size: usize, batch: usize, plan: &Plan) -> f64 {
 }
 
 fn idle(plan: &Plan) -> io::Result<()> {
-    let makes: [(&str, fn() -> Box<dyn Idle>); 2] =
+    let makes: [(&str, MakeIdle); 2] =
         [("kodiak", || Box::new(IdleKodiak::new(GROUPS))), ("raft-rs", || Box::new(IdleRaftRs::new(GROUPS)))];
     let names = makes.map(|(name, _)| name);
     let mut groups: Vec<Box<dyn Idle>> = makes.iter().map(|(_, make)| make()).collect();

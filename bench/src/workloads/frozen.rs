@@ -21,6 +21,8 @@ const FREEZES: usize = 300;
 const FROZEN: Duration = Duration::from_millis(10);
 const SENDERS: usize = 4;
 
+type Make = fn(&Bell) -> (Sender<u64>, Receiver<u64>);
+
 pub(crate) fn run(plan: &Plan) -> io::Result<()> {
     sys::freeze_on_signal()?;
     println!("### A sender frozen in the middle of a push\n");
@@ -28,8 +30,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
         "| | freezes that stopped the receiver, of {FREEZES} | longest receive, {SENDERS} senders on one core, ms | receives over 1 ms |"
     );
     println!("|---|---|---|---|");
-    let make: [(&str, fn(&Bell) -> (Sender<u64>, Receiver<u64>)); 2] =
-        [("bounded", |bell| bounded(CAPACITY, bell)), ("unbounded", unbounded)];
+    let make: [(&str, Make); 2] = [("bounded", |bell| bounded(CAPACITY, bell)), ("unbounded", unbounded)];
     for (name, make) in make {
         let bell = Bell::new(thread::current());
         let stopped = freezes(make(&bell));
