@@ -81,6 +81,10 @@ impl<T: Copy, M> EventLoop<T, M> {
         let shutdown = self.deliver_others(handler);
         self.timed(|event_loop| handler.turn_end(event_loop));
         self.stats.turns += 1;
+        // Most turns with messages: they have all been delivered, and nobody has rung since.
+        if !shutdown && self.quirks.is_usual() && self.channels.bell.rest() {
+            return End::Rested;
+        }
         self.end(shutdown)
     }
 
