@@ -24,8 +24,9 @@ use crate::wheel::Wheel;
 
 /// What an advance may do beside firing as many timers as its budget says.
 const MORE_WORK: usize = 64;
-/// To fire a timer is one piece of work, to move one from slot to slot so many: it touches twice the memory.
-const MOVE: usize = 2;
+/// To fire a timer is one piece of work, to move one from slot to slot so many: it touches more memory, and memory that
+/// nobody has touched for longer.
+const MOVE: usize = 3;
 
 /// The progress of one [`Wheel::advance`]. It borrows nothing: the wheel is free between two calls of
 /// [`next`](Advance::next).

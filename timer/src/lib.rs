@@ -38,7 +38,7 @@
 //!   A timer that is already due when it is set counts as set *for now*: it fires in the **next** advance, after all
 //!   that was due before it. So a timer that sets itself again with a zero timeout can starve nobody.
 //! - **Bounded work**: an advance does at most its budget and 64 pieces of work, of which to yield a timer is one and to
-//!   move one inside the wheel two; what is left over comes first in the next advance.
+//!   move one inside the wheel three; what is left over comes first in the next advance.
 //! - **Memory**: 32 bytes and an `Option<T>` a timer, 4 bytes more in a wheel of 65,536 timers or more, never given back before the
 //!   wheel is dropped.
 //!

@@ -134,9 +134,9 @@ fuzz_target!(|operations: Vec<Operation>| {
             told => panic!("next deadlines differ: {told:?}"),
         }
     }
-    // Everything fires in the end, once: to fire a timer is one piece of work, to move it, at most once a level, two. An advance does
+    // Everything fires in the end, once: to fire a timer is one piece of work, to move it, at most once a level, three. An advance does
     // as many pieces as its budget, if there are so many.
-    let most = 1 + model.due.len() * (1 + 2 * LEVELS) / usize::from(u8::MAX);
+    let most = 1 + model.due.len() * (1 + 3 * LEVELS) / usize::from(u8::MAX);
     for _ in 0..most {
         advance(&mut wheel, &mut model, u64::MAX, u8::MAX, None);
     }

@@ -52,11 +52,11 @@ fn an_advance_does_a_bounded_piece_of_work() {
         let (before, fired_before) = (waiting(&wheel), fired);
         fired += fire_at_most(&mut wheel, 5_001, BUDGET).len();
         let (moves, fires) = (before - waiting(&wheel), fired - fired_before);
-        assert!(2 * moves + fires <= BUDGET + 64, "{moves} moves and {fires} firings at once");
+        assert!(3 * moves + fires <= BUDGET + 64, "{moves} moves and {fires} firings at once");
         calls += 1;
     }
     assert_eq!(fired, 10_000);
-    assert!(calls <= (2 + 1) * 10_000 / BUDGET, "it took {calls} calls");
+    assert!(calls <= (3 + 1) * 10_000 / BUDGET, "it took {calls} calls");
 }
 
 #[test]
