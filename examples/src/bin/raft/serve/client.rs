@@ -73,6 +73,8 @@ pub(super) struct Client {
     pub(super) watched: (bool, bool),
     /// Whether the server has it in its queue of those that wait for the node.
     pub(super) is_queued: bool,
+    /// Reads that are asked again after a tick, and have no answer yet. The server counts them.
+    pub(super) asks_again: usize,
     /// Received, not understood yet. Empty most of the time, and then without any room of its own.
     input: BytesMut,
     reader: RequestReader,
@@ -104,6 +106,7 @@ impl Client {
             id,
             watched: (true, false),
             is_queued: false,
+            asks_again: 0,
             input: BytesMut::new(),
             reader: RequestReader::new(settings.max_request_bytes),
             protocol: Protocol::default(),

@@ -68,6 +68,8 @@ enum Asked {
     Write,
     /// The query: it may have to be asked again.
     Read(Bytes),
+    /// A query that is, or will be, asked again after a tick.
+    ReadAgain(Bytes),
     /// The state machine has no answer to that.
     Admin,
 }
@@ -329,10 +331,31 @@ impl Server {
         }
         let place = id.0 as usize;
         match (&self.waiting[place].asked, &outcome) {
-            (Asked::Read(_), Outcome::Answer(reply)) if kv::is_due(reply) => self.due.add(place),
+            (Asked::Read(_), Outcome::Answer(reply)) if kv::is_due(reply) || self.is_behind_due(place) => {
+                self.wait_for_tick(place);
+            }
             (Asked::Admin, Outcome::Answer(_)) => self.answer_client(place, Bytes::from_static(b"+OK\r\n")),
             _ => self.answer_client(place, reply_of(outcome)),
         }
+    }
+
+    /// Whether the read's client has one before it that waits for a tick. That one may see what is written meanwhile, and so
+    /// must those behind it: their answers are older than its will be.
+    fn is_behind_due(&self, place: usize) -> bool {
+        let Waiting { slot, client: id, .. } = self.waiting[place];
+        self.clients.get(slot).is_some_and(|client| client.id == id && client.asks_again > 0)
+    }
+
+    /// Has the read asked again after a tick.
+    fn wait_for_tick(&mut self, place: usize) {
+        let waiting = &mut self.waiting[place];
+        if let Asked::Read(query) = &mut waiting.asked {
+            waiting.asked = Asked::ReadAgain(std::mem::take(query));
+        }
+        if let Some(client) = self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client) {
+            client.asks_again += 1;
+        }
+        self.due.add(place);
     }
 
     fn answer_client(&mut self, place: usize, reply: Bytes) {
@@ -342,6 +365,7 @@ impl Server {
         let Some(client) = self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client) else {
             return;
         };
+        client.asks_again -= usize::from(matches!(waiting.asked, Asked::ReadAgain(_)));
         client.answer(waiting.number, reply);
         self.touched.push(waiting.slot);
     }
@@ -359,7 +383,7 @@ impl Server {
     fn end_tick(&mut self, outcome: &Outcome) {
         for place in self.due.end_tick() {
             match (outcome, &self.waiting[place].asked) {
-                (Outcome::Answer(_), Asked::Read(query)) => {
+                (Outcome::Answer(_), Asked::ReadAgain(query)) => {
                     let query = encode(Operation::ByTheLog, [&query[..]].into_iter());
                     self.node.submit(RequestId(place as u64), self.read(query));
                 }
