@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, error::Error, io, net::SocketAddr, path::PathBuf, time::Instant};
 
 use bytes::{Bytes, BytesMut};
+use kodiak_channel::Sender;
 use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
 use kodiak_raft::{
     node::{self, Node, NodeError, Options},
@@ -15,9 +16,10 @@ use slab::Slab;
 
 use super::{
     Settings,
-    client::{Client, Next},
+    client::{Client, Next, Room},
     due::{self, DueReads},
     explain, info, join,
+    looks::Looks,
 };
 use crate::{
     address::{Address, ListenAddress},
@@ -32,6 +34,8 @@ use crate::{
 
 /// Connections taken in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Clients that are looked after in a turn because they waited for one.
+const LOOKS_PER_TURN: usize = 64;
 /// Bytes read from a client in one go.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -59,6 +63,8 @@ struct Waiting {
     /// The client's own number for the request.
     number: u64,
     size_bytes: usize,
+    /// How many keys are looked at for it.
+    keys: usize,
     /// What was asked.
     asked: Asked,
 }
@@ -84,6 +90,9 @@ struct Server {
     /// The length of what the node was asked and has not answered.
     waiting_bytes: usize,
     due: DueReads,
+    looks: Looks,
+    /// Begins another turn.
+    next_turn: Sender<()>,
     /// Whether the node was asked something since its turn's end.
     has_asked_again: bool,
     /// Clients whose next request waits until that is less, the first to wait first.
@@ -157,6 +166,8 @@ pub(super) fn serve(
         waiting: Slab::new(),
         waiting_bytes: 0,
         due: DueReads::default(),
+        looks: Looks::default(),
+        next_turn: event_loop.channel(),
         has_asked_again: false,
         held: VecDeque::new(),
         touched: Vec::new(),
@@ -221,6 +232,16 @@ impl Handler<Token, ()> for Server {
         }
     }
 
+    /// It is a later turn for those who waited for one.
+    fn notify(&mut self, _: &mut Loop, (): ()) {
+        for _ in 0..LOOKS_PER_TURN {
+            let Some((slot, id)) = self.looks.next() else { return };
+            let Some(client) = self.clients.get_mut(slot).filter(|client| client.id == id) else { continue };
+            client.is_queued = false;
+            self.touched.push(slot);
+        }
+    }
+
     fn signal(&mut self, event_loop: &mut Loop, info: SigInfo) {
         tracing::info!(signal = %info.signal, "stopping");
         event_loop.shutdown();
@@ -239,7 +260,7 @@ impl Handler<Token, ()> for Server {
             let has_asked = self.begin_tick() | std::mem::take(&mut self.has_asked_again);
             self.resume_held();
             if self.touched.is_empty() && !has_asked {
-                return;
+                return self.end_looks();
             }
             // An answer can let a client's next requests start, and they want the node's attention in this turn too.
             self.serve_touched(event_loop);
@@ -280,28 +301,38 @@ impl Server {
     fn run_requests(&mut self, slot: usize) {
         while let Some(client) = self.clients.get_mut(slot) {
             let id = client.id;
-            let has_room =
+            let in_node =
                 self.waiting.len() < self.settings.waiting_requests && self.waiting_bytes < self.settings.waiting_bytes;
-            match client.next(has_room) {
+            match client.next(Room { in_node, in_turn: self.looks.has_room() }) {
                 Next::Write(number, command) => {
-                    let waiting = Waiting { slot, client: id, number, size_bytes: command.len(), asked: Asked::Write };
+                    let waiting =
+                        Waiting { slot, client: id, number, size_bytes: command.len(), keys: 0, asked: Asked::Write };
                     self.submit(waiting, Request::Write(command));
                 }
                 Next::Read(number, query) => {
+                    let keys = self.node.state_machine().keys_looked_at(&query);
+                    self.looks.begin(keys);
                     let asked = Asked::Read(query.clone());
-                    let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), asked };
+                    let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), keys, asked };
                     let read = self.read(query);
                     self.submit(waiting, read);
                 }
                 Next::Admin(number, admin) => {
                     let size_bytes = admin.size_bytes();
-                    let waiting = Waiting { slot, client: id, number, size_bytes, asked: Asked::Admin };
+                    let waiting = Waiting { slot, client: id, number, size_bytes, keys: 0, asked: Asked::Admin };
                     self.submit(waiting, Request::Admin(admin));
                 }
                 Next::Held => {
                     if !client.is_queued {
                         client.is_queued = true;
                         self.held.push_back((slot, id));
+                    }
+                    return;
+                }
+                Next::Later => {
+                    if !client.is_queued {
+                        client.is_queued = true;
+                        self.looks.wait(slot, id);
                     }
                     return;
                 }
@@ -361,6 +392,7 @@ impl Server {
     fn answer_client(&mut self, place: usize, reply: Bytes) {
         let waiting = self.waiting.remove(place);
         self.waiting_bytes -= waiting.size_bytes;
+        self.looks.end(waiting.keys);
         // The client may be gone, and another one in its slot.
         let Some(client) = self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client) else {
             return;
@@ -398,6 +430,14 @@ impl Server {
                 }
             }
             self.has_asked_again = true;
+        }
+    }
+
+    /// Sees to it that another turn comes for those who wait for one.
+    fn end_looks(&mut self) {
+        // If the channel is full, a turn comes anyway.
+        if self.looks.end_turn() {
+            let _ = self.next_turn.send(());
         }
     }
 
