@@ -222,7 +222,7 @@ fn check(store: &Store, model: &BTreeMap<u8, (i64, Option<u64>)>, now: u64) -> R
 }
 
 proptest! {
-    /// And so does a store that was restored from a snapshot amid it: what is taken out when is nobody's business.
+    /// And so does a store that was restored from a snapshot amid it, which then is what one is that never was.
     #[test]
     fn keys_expire_as_in_a_model_and_after_a_snapshot_too(
         // Many are set to expire; then time jumps.
@@ -232,6 +232,7 @@ proptest! {
         restored_after in 0usize..6,
     ) {
         let (mut store, mut model, mut now) = (Store::default(), BTreeMap::new(), 1000);
+        let mut never_restored = Store::default();
         let jump = (0, 0, 0, jump);
         for (at, step_taken) in set.iter().chain([&jump]).chain(&steps).enumerate() {
             if at == set.len() + restored_after {
@@ -239,12 +240,17 @@ proptest! {
                 store = Store::default();
                 store.restore(&mut content).unwrap();
                 check(&store, &model, now)?;
+                prop_assert_eq!(store.now, never_restored.now);
             }
             now += step_taken.3;
             let expected = model_step(&mut model, now, step_taken);
             let reply = step(&mut store, now, step_taken);
             prop_assert_eq!(str::from_utf8(&reply).unwrap(), expected, "step {} at {}", at, now);
             check(&store, &model, now)?;
+            // Those that have expired and are still there are the same ones, too.
+            prop_assert_eq!(step(&mut never_restored, now, step_taken), reply);
+            prop_assert_eq!(scan::all(&store.map), scan::all(&never_restored.map));
+            prop_assert!(store.deadlines.map() == never_restored.deadlines.map());
         }
     }
 }
