@@ -73,18 +73,23 @@ fn patterns_and_deadlines_count() {
     assert_eq!(step(&mut client, "0", &all), ("0".to_owned(), vec!["user:1".to_owned()]));
 }
 
+/// Sets fifty thousand keys.
+fn fill(client: &mut Client) {
+    for thousand in 0..50 {
+        let names: Vec<String> = (0..1000).map(|n| format!("key-{thousand}-{n}")).collect();
+        let pairs = names.iter().flat_map(|name| [name.as_str(), "v"]);
+        let request: Vec<&str> = ["MSET"].into_iter().chain(pairs).collect();
+        assert_eq!(client.insist(&request), "OK");
+    }
+}
+
 /// A packet full of them is not done in one go: others are served, and heartbeats sent, between one and the next.
 #[test]
 fn many_looks_at_all_keys_leave_room_for_others() {
     const LOOKS: usize = 200;
     let cluster = Cluster::start(1);
     let (mut looker, mut other) = (cluster.client(1), cluster.client(1));
-    for thousand in 0..50 {
-        let names: Vec<String> = (0..1000).map(|n| format!("key-{thousand}-{n}")).collect();
-        let pairs = names.iter().flat_map(|name| [name.as_str(), "v"]);
-        let request: Vec<&str> = ["MSET"].into_iter().chain(pairs).collect();
-        assert_eq!(other.insist(&request), "OK");
-    }
+    fill(&mut other);
     looker.stream.write_all(&encode(&["KEYS", "none"]).repeat(LOOKS)).unwrap();
     let mut replies = vec![0; 4 * LOOKS];
     looker.stream.read_exact(&mut replies[..4]).unwrap();

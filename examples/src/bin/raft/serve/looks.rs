@@ -14,12 +14,15 @@ pub(super) struct Looks {
     /// How many of them belong to this turn only.
     ended_keys: usize,
     later: VecDeque<(usize, u64)>,
+    /// Whether it is the turn of one that has waited.
+    is_next_ones: bool,
 }
 
 impl Looks {
-    /// Whether another look may begin now.
+    /// Whether another look may begin now. While some wait, that is the turn of the one that [`Looks::next`] has given, and of
+    /// nobody else: who asks again and again would leave the others nothing.
     pub(super) fn has_room(&self) -> bool {
-        self.keys < KEYS_PER_TURN
+        self.keys < KEYS_PER_TURN && (self.is_next_ones || self.later.is_empty())
     }
 
     /// A look at so many keys begins.
@@ -40,12 +43,15 @@ impl Looks {
     /// The turn is over. Says whether the next one should come at once: clients wait, and there is room.
     pub(super) fn end_turn(&mut self) -> bool {
         self.keys -= std::mem::take(&mut self.ended_keys);
-        self.has_room() && !self.later.is_empty()
+        self.keys < KEYS_PER_TURN && !self.later.is_empty()
     }
 
-    /// The next client that waits, the first to wait first.
+    /// The next client that waits, the first to wait first, if there is room for it. It has its turn until the next one is asked
+    /// for.
     pub(super) fn next(&mut self) -> Option<(usize, u64)> {
-        self.later.pop_front()
+        let next = if self.keys < KEYS_PER_TURN { self.later.pop_front() } else { None };
+        self.is_next_ones = next.is_some();
+        next
     }
 }
 
@@ -70,5 +76,24 @@ mod tests {
         assert!(looks.end_turn());
         assert_eq!((looks.next(), looks.next()), (Some((3, 1)), None));
         assert!(!looks.end_turn() && looks.has_room());
+    }
+
+    #[test]
+    fn those_that_wait_come_before_those_that_come() {
+        let mut looks = Looks::default();
+        looks.begin(KEYS_PER_TURN);
+        [1, 2].into_iter().for_each(|slot| looks.wait(slot, 0));
+        looks.end(KEYS_PER_TURN);
+        assert!(looks.next().is_none(), "not in this turn");
+        assert!(looks.end_turn() && !looks.has_room(), "there is room, but not for who comes now");
+        assert_eq!(looks.next(), Some((1, 0)));
+        assert!(looks.has_room());
+        looks.begin(KEYS_PER_TURN);
+        looks.wait(1, 0);
+        assert!(looks.next().is_none() && !looks.has_room());
+        looks.end(KEYS_PER_TURN);
+        assert!(looks.end_turn());
+        assert_eq!([looks.next(), looks.next(), looks.next()], [Some((2, 0)), Some((1, 0)), None]);
+        assert!(looks.has_room());
     }
 }

@@ -34,8 +34,6 @@ use crate::{
 
 /// Connections taken in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
-/// Clients that are looked after in a turn because they waited for one.
-const LOOKS_PER_TURN: usize = 64;
 /// Bytes read from a client in one go.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -234,11 +232,11 @@ impl Handler<Token, ()> for Server {
 
     /// It is a later turn for those who waited for one.
     fn notify(&mut self, _: &mut Loop, (): ()) {
-        for _ in 0..LOOKS_PER_TURN {
-            let Some((slot, id)) = self.looks.next() else { return };
+        while let Some((slot, id)) = self.looks.next() {
             let Some(client) = self.clients.get_mut(slot).filter(|client| client.id == id) else { continue };
             client.is_queued = false;
             self.touched.push(slot);
+            self.run_requests(slot);
         }
     }
 
