@@ -104,7 +104,7 @@ impl Store {
         match decode(query) {
             // It is never made: one within another could nest without end.
             Some((Operation::ByTheLog, mut arguments)) => match arguments.next().and_then(decode) {
-                Some((operation, arguments)) => self.read(operation, arguments, clock).unwrap_or_else(malformed),
+                Some((operation, arguments)) => self.read(operation, arguments, self.now).unwrap_or_else(malformed),
                 None => malformed(),
             },
             Some((operation, arguments)) if self.meets_due(operation, arguments.clone(), clock) => DUE,

@@ -84,8 +84,6 @@ pub(super) struct Client {
     pub(super) watched: (bool, bool),
     /// Whether the server has it in a queue, of those that wait for the node or for a later turn.
     pub(super) is_queued: bool,
-    /// Reads that are asked again after a tick, and have no answer yet. The server counts them.
-    pub(super) asks_again: usize,
     /// Received, not understood yet. Empty most of the time, and then without any room of its own.
     input: BytesMut,
     reader: RequestReader,
@@ -117,7 +115,6 @@ impl Client {
             id,
             watched: (true, false),
             is_queued: false,
-            asks_again: 0,
             input: BytesMut::new(),
             reader: RequestReader::new(settings.max_request_bytes),
             protocol: Protocol::default(),
@@ -282,6 +279,11 @@ impl Client {
         self.under_way += 1;
         self.replies.push_back(None);
         self.first_reply + self.replies.len() as u64 - 1
+    }
+
+    /// Whether a request before this one has no answer yet.
+    pub(super) fn is_not_next(&self, number: u64) -> bool {
+        number != self.first_reply
     }
 
     /// The replica has answered request `number`.

@@ -360,7 +360,7 @@ impl Server {
         }
         let place = id.0 as usize;
         match (&self.waiting[place].asked, &outcome) {
-            (Asked::Read(_), Outcome::Answer(reply)) if kv::is_due(reply) || self.is_behind_due(place) => {
+            (Asked::Read(_), Outcome::Answer(reply)) if kv::is_due(reply) || self.is_overtaking(place) => {
                 self.wait_for_tick(place);
             }
             (Asked::Admin, Outcome::Answer(_)) => self.answer_client(place, Bytes::from_static(b"+OK\r\n")),
@@ -368,21 +368,17 @@ impl Server {
         }
     }
 
-    /// Whether the read's client has one before it that waits for a tick. That one may see what is written meanwhile, and so
-    /// must those behind it: their answers are older than its will be.
-    fn is_behind_due(&self, place: usize) -> bool {
-        let Waiting { slot, client: id, .. } = self.waiting[place];
-        self.clients.get(slot).is_some_and(|client| client.id == id && client.asks_again > 0)
+    /// Whether the read's client has one before it that is not answered yet, as it waits for a tick. That one may see what is
+    /// written meanwhile, and so must those behind it: their answers are older than its will be.
+    fn is_overtaking(&self, place: usize) -> bool {
+        let Waiting { slot, client: id, number, .. } = self.waiting[place];
+        self.clients.get(slot).is_some_and(|client| client.id == id && client.is_not_next(number))
     }
 
     /// Has the read asked again after a tick.
     fn wait_for_tick(&mut self, place: usize) {
-        let waiting = &mut self.waiting[place];
-        if let Asked::Read(query) = &mut waiting.asked {
-            waiting.asked = Asked::ReadAgain(std::mem::take(query));
-        }
-        if let Some(client) = self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client) {
-            client.asks_again += 1;
+        if let Asked::Read(query) = &mut self.waiting[place].asked {
+            self.waiting[place].asked = Asked::ReadAgain(std::mem::take(query));
         }
         self.due.add(place);
     }
@@ -395,7 +391,6 @@ impl Server {
         let Some(client) = self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client) else {
             return;
         };
-        client.asks_again -= usize::from(matches!(waiting.asked, Asked::ReadAgain(_)));
         client.answer(waiting.number, reply);
         self.touched.push(waiting.slot);
     }

@@ -293,7 +293,7 @@ fn a_read_that_meets_what_is_due_by_the_clock_waits_for_the_log() {
     assert!(!is_due(&ask_at(&store, 1100, Operation::Get, &[b"other"])));
     // Where the clock is ahead of the leader's, the key is there for as long as the log says.
     assert_eq!(ask_by_the_log(&store, 1100, Operation::Get, &[b"k"]), bulk(b"v"));
-    assert_eq!(ask_by_the_log(&store, 5000, Operation::Ttl, &[b"k", &[0]]), ":0\r\n");
+    assert_eq!(ask_by_the_log(&store, 5000, Operation::Ttl, &[b"k", &[ttl_form::MS]]), ":100\r\n");
     write_at(&mut store, 1100, Operation::Tick, &[]);
     assert_eq!(ask_at(&store, 1100, Operation::Get, &[b"k"]), NIL);
     assert_eq!(ask_at(&store, 1100, Operation::DbSize, &[]), ":0\r\n");
