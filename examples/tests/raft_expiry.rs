@@ -145,3 +145,27 @@ fn what_clients_ask_about_keys_that_expire() {
     assert_eq!(client.insist(&["EXEC"]), "OK, (integer) 9");
     assert!(client.ask(&["INFO", "keyspace"]).contains("db0:keys=2,expires=2"), "lock and t");
 }
+
+/// A read that waits for the log's time is not overtaken by those behind it: if it is answered with something new, so are they.
+#[test]
+fn reads_behind_one_that_waits_for_the_logs_time_are_not_older_than_it() {
+    let cluster = Cluster::start(3);
+    let (mut writer, mut reader) = (cluster.client(cluster.leader()), cluster.client(cluster.follower()));
+    let number = |reply: &str| reply.parse::<u32>().unwrap_or(0);
+    for round in 1..200_u32 {
+        assert_eq!(writer.insist(&["SET", "k", &round.to_string(), "PX", "1"]), "OK");
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(3) {
+            assert_eq!(reader.insist(&["PING"]), "PONG");
+        }
+        let next = (round + 1).to_string();
+        let writes = [encode(&["SET", "other", &next]), encode(&["SET", "k", &next])].concat();
+        let reads = [encode(&["GET", "k"]), encode(&["GET", "other"])].concat();
+        reader.stream.write_all(&reads).unwrap();
+        writer.stream.write_all(&writes).unwrap();
+        let [k, other] = [(); 2].map(|()| show(&reader.try_reply().unwrap()));
+        let is_in_order = number(&k) <= round || number(&other) > round || other.starts_with("TRYAGAIN");
+        assert!(is_in_order, "round {round}: k is {k}, and then the older {other} is read");
+        let _ = [(); 2].map(|()| writer.try_reply().unwrap());
+    }
+}

@@ -4,11 +4,12 @@ mod support;
 
 use std::{
     collections::BTreeSet,
+    io::{Read, Write},
     time::{Duration, Instant},
 };
 
 use redis_protocol::resp2::types::BytesFrame;
-use support::{Client, Cluster, PATIENCE, show};
+use support::{Client, Cluster, PATIENCE, encode, show};
 
 /// One step: the next cursor, and the keys.
 fn step(client: &mut Client, cursor: &str, further: &[&str]) -> (String, Vec<String>) {
@@ -70,4 +71,33 @@ fn patterns_and_deadlines_count() {
     }
     assert!(since.elapsed() >= Duration::from_millis(25), "{:?}", since.elapsed());
     assert_eq!(step(&mut client, "0", &all), ("0".to_owned(), vec!["user:1".to_owned()]));
+}
+
+/// Sets fifty thousand keys.
+fn fill(client: &mut Client) {
+    for thousand in 0..50 {
+        let names: Vec<String> = (0..1000).map(|n| format!("key-{thousand}-{n}")).collect();
+        let pairs = names.iter().flat_map(|name| [name.as_str(), "v"]);
+        let request: Vec<&str> = ["MSET"].into_iter().chain(pairs).collect();
+        assert_eq!(client.insist(&request), "OK");
+    }
+}
+
+/// A packet full of them is not done in one go: others are served, and heartbeats sent, between one and the next.
+#[test]
+fn many_looks_at_all_keys_leave_room_for_others() {
+    const LOOKS: usize = 200;
+    let cluster = Cluster::start(1);
+    let (mut looker, mut other) = (cluster.client(1), cluster.client(1));
+    fill(&mut other);
+    looker.stream.write_all(&encode(&["KEYS", "none"]).repeat(LOOKS)).unwrap();
+    let mut replies = vec![0; 4 * LOOKS];
+    looker.stream.read_exact(&mut replies[..4]).unwrap();
+    assert_eq!(other.insist(&["PING"]), "PONG");
+    looker.stream.set_nonblocking(true).unwrap();
+    let ready = looker.stream.read(&mut replies).unwrap_or(0) / 4;
+    assert!(ready < LOOKS - 1, "all were answered before the other one");
+    looker.stream.set_nonblocking(false).unwrap();
+    looker.stream.read_exact(&mut replies[..4 * (LOOKS - 1 - ready)]).unwrap();
+    assert_eq!(other.insist(&["DBSIZE"]), "(integer) 50000");
 }

@@ -94,7 +94,11 @@ const COMMANDS: &[(&str, Arity, Parser)] = &[
     ("PING", AtLeast(1), ping),
     ("DECR", Exactly(2), |request| step(request, Some(-1))),
     ("INCRBY", Exactly(3), |request| step(request, amount(request))),
-    ("DECRBY", Exactly(3), |request| step(request, amount(request).and_then(i64::checked_neg))),
+    ("DECRBY", Exactly(3), |request| match amount(request) {
+        // It has no opposite.
+        Some(i64::MIN) => Err("ERR decrement would overflow".to_owned()),
+        amount => step(request, amount.map(|amount| -amount)),
+    }),
     ("APPEND", Exactly(3), |request| write(Operation::Append, request)),
     ("STRLEN", Exactly(2), |request| read(Operation::StrLen, request)),
     ("MGET", AtLeast(2), |request| read(Operation::MGet, request)),
@@ -239,7 +243,12 @@ fn step(request: &Request<'_>, amount: Option<i64>) -> Result<Command, String> {
     Ok(Command::Write(encode(Operation::IncrBy, [argument(request, 1), amount.as_bytes()].into_iter())))
 }
 
-fn flush(_: &Request<'_>) -> Result<Command, String> {
+/// `FLUSHALL [ASYNC | SYNC]`. Whoever gives something else may have meant another command, and nothing brings the keys back.
+fn flush(request: &Request<'_>) -> Result<Command, String> {
+    let is_known = |option: &[u8]| option.eq_ignore_ascii_case(b"ASYNC") || option.eq_ignore_ascii_case(b"SYNC");
+    if request.len() > 2 || !request.from(1).all(is_known) {
+        return Err("ERR syntax error".to_owned());
+    }
     Ok(Command::Write(encode(Operation::FlushAll, [].into_iter())))
 }
 
@@ -302,7 +311,11 @@ mod tests {
         assert_eq!(refused("GET"), "ERR wrong number of arguments for 'get' command");
         assert_eq!(refused("MSET a 1 b"), "ERR wrong number of arguments for 'mset' command");
         assert_eq!(refused("INCRBY k x"), "ERR value is not an integer or out of range");
-        assert_eq!(refused("DECRBY k -9223372036854775808"), "ERR value is not an integer or out of range");
+        assert_eq!(refused("DECRBY k x"), "ERR value is not an integer or out of range");
+        assert_eq!(refused("DECRBY k -9223372036854775808"), "ERR decrement would overflow");
+        assert_eq!(refused("FLUSHALL users"), "ERR syntax error");
+        assert_eq!(refused("FLUSHDB SYNC ASYNC"), "ERR syntax error");
+        assert!(matches!(ask("FLUSHALL async"), Some(Command::Write(_))));
         for syntax in [
             "SET k v NX XX",
             "SET k v EX",
@@ -318,12 +331,19 @@ mod tests {
             ("SET k v EX 0", "set"),
             ("SET k v PX -1", "set"),
             ("SET k v EX 9223372036854775807", "set"),
-            ("SET k v PXAT 9223372036854775807", "set"),
+            ("SET k v PX 9223372036854775807", "set"),
+            ("SET k v EXAT 9223372036854775807", "set"),
+            ("SET k v PXAT 0", "set"),
             ("SETEX k 0 v", "setex"),
             ("GETEX k PX 0", "getex"),
             ("EXPIRE k 9223372036854775807", "expire"),
         ] {
             assert_eq!(refused(line), format!("ERR invalid expire time in '{command}' command"));
+        }
+        for fine in
+            ["SET k v PX 4611686018427387904", "SET k v PXAT 9223372036854775807", "PEXPIREAT k -9223372036854775808"]
+        {
+            assert!(matches!(ask(fine), Some(Command::Write(_))), "{fine}");
         }
         for syntax in ["SCAN 0 MATCH", "SCAN 0 COUNT 0", "SCAN 0 NO 1"] {
             assert_eq!(refused(syntax), "ERR syntax error", "{syntax}");
@@ -335,6 +355,7 @@ mod tests {
         assert!(refused("EXPIRE k 1 NX XX").contains("not compatible"));
         assert!(refused("EXPIRE k 1 GT LT").contains("not compatible"));
         assert_eq!(refused("EXPIRE k 1 NO"), "ERR Unsupported option NO");
+        assert_eq!(refused("EXPIRE k x NO"), "ERR Unsupported option NO", "options are looked at first");
         assert!(matches!(ask("EXPIRE k -1 gt xx"), Some(Command::Write(_))));
         assert!(matches!(ask("GETEX k"), Some(Command::Read(_))));
         assert!(matches!(ask("GETEX k PERSIST"), Some(Command::Write(_))));

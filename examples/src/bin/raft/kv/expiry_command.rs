@@ -19,6 +19,9 @@ pub(super) enum Unit {
 
 use Unit::{Milliseconds, Seconds, UnixMilliseconds, UnixSeconds};
 
+/// The most milliseconds from now on: what is left of an i64 after the year 5138. Redis counts from the day's own time, by its clock.
+const AFTER_MAX: i64 = i64::MAX - 100_000_000_000_000;
+
 impl Unit {
     /// The option of `SET` and `GETEX` that gives a time so.
     fn of_option(option: &[u8]) -> Option<Unit> {
@@ -34,9 +37,10 @@ impl Unit {
             Seconds | UnixSeconds => number.checked_mul(1000),
             Milliseconds | UnixMilliseconds => Some(number),
         };
-        // Half of all time is as good as all of it, and can be added to.
-        match ms.filter(|&ms| ms.unsigned_abs() <= i64::MAX as u64 / 2 && (may_be_past || ms > 0)) {
-            Some(ms) if matches!(self, Seconds | Milliseconds) => Ok(When::After(ms)),
+        let is_relative = matches!(self, Seconds | Milliseconds);
+        let latest = if is_relative { AFTER_MAX } else { i64::MAX };
+        match ms.filter(|&ms| ms <= latest && (may_be_past || ms > 0)) {
+            Some(ms) if is_relative => Ok(When::After(ms)),
             Some(ms) => Ok(When::At(ms)),
             None => Err(format!("ERR invalid expire time in '{command}' command")),
         }
@@ -109,7 +113,6 @@ pub(super) fn get_ex(request: &Request<'_>) -> Result<Command, String> {
 /// `EXPIRE key time [NX | XX | GT | LT]`, and its siblings. A time that has passed ends the key.
 pub(super) fn expire(request: &Request<'_>, unit: Unit) -> Result<Command, String> {
     let command = String::from_utf8_lossy(argument(request, 0)).to_lowercase();
-    let when = unit.when(argument(request, 2), &command, true)?;
     let mut asked = 0;
     for option in request.from(3) {
         asked |= match option.to_ascii_uppercase().as_slice() {
@@ -126,6 +129,7 @@ pub(super) fn expire(request: &Request<'_>, unit: Unit) -> Result<Command, Strin
     if asked & conditions::LATER != 0 && asked & conditions::EARLIER != 0 {
         return Err("ERR GT and LT options at the same time are not compatible".to_owned());
     }
+    let when = unit.when(argument(request, 2), &command, true)?;
     Ok(Command::Write(encode(Operation::Expire, [argument(request, 1), &when.encode(), &[asked]].into_iter())))
 }
 

@@ -16,6 +16,11 @@ macro_rules! operations {
         }
 
         impl Operation {
+            /// Whether it changes nothing.
+            pub(crate) fn is_read(self) -> bool {
+                self as u8 > 64
+            }
+
             fn from_number(number: u8) -> Option<Operation> {
                 match number {
                     $($number => Some(Operation::$name),)*
@@ -141,14 +146,19 @@ fn describe_plain(operation: Operation, arguments: Arguments<'_>) -> String {
 }
 
 /// Whether a write answers with what the store holds, which may be far longer than the request.
-pub(crate) fn answers_with_values(write: &[u8]) -> bool {
-    match decode(write) {
-        Some((Operation::GetDel | Operation::GetEx | Operation::Exec, _)) => true,
-        Some((Operation::Set | Operation::SetWhen, mut arguments)) => {
+pub(crate) fn answers_with_values(operation: Operation, mut arguments: Arguments<'_>) -> bool {
+    match operation {
+        Operation::GetDel | Operation::GetEx | Operation::Exec => true,
+        Operation::Set | Operation::SetWhen => {
             arguments.nth(2).is_some_and(|flags| flags.iter().any(|flags| flags & set_flags::GET != 0))
         }
         _ => false,
     }
+}
+
+/// Whether an encoded operation looks at keys that it does not name, and may look at very many.
+pub(crate) fn looks_at_many(operation: &[u8]) -> bool {
+    matches!(decode(operation), Some((Operation::Scan | Operation::Keys, _)))
 }
 
 /// The arguments of an operation, in order.
@@ -174,6 +184,10 @@ mod tests {
 
     use super::*;
 
+    fn answers(write: &[u8]) -> bool {
+        decode(write).is_some_and(|(operation, arguments)| answers_with_values(operation, arguments))
+    }
+
     #[test]
     fn an_operation_can_be_read() {
         let set = encode(Operation::Set, [&b"a b"[..], b"\"v\x01", &[0]].into_iter());
@@ -198,12 +212,12 @@ mod tests {
         #[test]
         fn a_set_answers_with_a_value_if_it_is_asked_to(key in prop::collection::vec(any::<u8>(), 0..9), flags in 0u8..16) {
             let set = encode(Operation::Set, [&key[..], &key, &[flags]].into_iter());
-            prop_assert_eq!(answers_with_values(&set), flags & set_flags::GET != 0);
+            prop_assert_eq!(answers(&set), flags & set_flags::GET != 0);
             let when = crate::kv::expiry::When::After(i64::MAX).encode();
             let until = encode(Operation::SetWhen, [&key[..], &key, &[flags], &when].into_iter());
-            prop_assert_eq!(answers_with_values(&until), flags & set_flags::GET != 0);
+            prop_assert_eq!(answers(&until), flags & set_flags::GET != 0);
             let append = encode(Operation::Append, [&key[..], &key].into_iter());
-            prop_assert!(!answers_with_values(&append));
+            prop_assert!(!answers(&append));
         }
 
         #[test]

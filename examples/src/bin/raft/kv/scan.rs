@@ -5,18 +5,26 @@ use super::buckets::{BUCKETS, Map};
 /// The most keys that one step looks at, unless a bucket alone has more.
 pub(crate) const COUNT_MAX: u32 = 10_000;
 
+/// After so many bytes of keys a step ends, too.
+const BYTES_ENOUGH: usize = 1 << 20;
+
 /// One step of a scan, from the bucket `cursor` on: where the next one begins (0: nowhere, it is done), and the keys of whole
-/// buckets, at least `count` if there are so many.
+/// buckets, at least `count` if there are so many and they are not very long.
 pub(super) fn step(map: &Map, cursor: u64, count: u32) -> (u64, Vec<&[u8]>) {
-    let mut keys = Vec::new();
+    let (mut keys, mut bytes) = (Vec::new(), 0);
     let first = usize::try_from(cursor).unwrap_or(BUCKETS).min(BUCKETS);
     for bucket in first..BUCKETS {
-        keys.extend(map.keys_of(bucket).map(|key| &**key));
-        if keys.len() >= count.min(COUNT_MAX) as usize && bucket + 1 < BUCKETS {
+        keys.extend(map.keys_of(bucket).map(|key| &**key).inspect(|key| bytes += key.len()));
+        if (keys.len() >= count.min(COUNT_MAX) as usize || bytes >= BYTES_ENOUGH) && bucket + 1 < BUCKETS {
             return (bucket as u64 + 1, sorted(keys));
         }
     }
     (0, sorted(keys))
+}
+
+/// How many keys a step looks at, about.
+pub(super) fn keys_in_step(map: &Map, count: u32) -> usize {
+    (count.min(COUNT_MAX) as usize).max(map.len() / BUCKETS)
 }
 
 /// All keys.
@@ -30,39 +38,81 @@ fn sorted(mut keys: Vec<&[u8]>) -> Vec<&[u8]> {
     keys
 }
 
-/// Whether a name fits a pattern of Redis: `*` for any bytes, `?` for one, `[a-z]` and `[^a-z]` for one of some, `\` before what
-/// stands for itself. It takes at most the product of both lengths: of several stars only the last one is ever tried again.
-pub(super) fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut at, mut done) = (0, 0);
-    // Where to go on if what follows the last star does not fit.
-    let mut star = None;
-    while done < name.len() {
-        if pattern.get(at) == Some(&b'*') {
-            star = Some((at + 1, done));
-            at += 1;
-        } else if let Some(length) = one(&pattern[at..], name[done]) {
-            (at, done) = (at + length, done + 1);
-        } else if let Some((after, taken)) = star {
-            star = Some((after, taken + 1));
-            (at, done) = (after, taken + 1);
-        } else {
-            return false;
-        }
-    }
-    pattern[at..].iter().all(|&byte| byte == b'*')
+/// How many steps of a pattern a key may take on average, besides the few for each of its bytes. Matching is quadratic at worst:
+/// `*aaaaab` tries again from each byte.
+const STEPS_PER_KEY: usize = 500;
+/// A look at few keys may take so many steps as one at so many.
+pub(super) const KEYS_AT_LEAST: usize = 200;
+
+/// A pattern of Redis, and the patience with it: no more steps than so many for each of the names it is tried on. It is the same
+/// everywhere, and asks no clock.
+pub(super) struct Pattern<'a> {
+    pattern: &'a [u8],
+    steps_left: Option<usize>,
 }
 
-/// How many bytes of the pattern stand for this one byte, if they do.
-fn one(pattern: &[u8], byte: u8) -> Option<usize> {
+impl<'a> Pattern<'a> {
+    /// A pattern for so many names that have so many bytes together.
+    pub(super) fn new(pattern: &'a [u8], names: usize, bytes: usize) -> Pattern<'a> {
+        let by_names = names.saturating_add(KEYS_AT_LEAST).saturating_mul(STEPS_PER_KEY);
+        Pattern { pattern, steps_left: Some(by_names.saturating_add(bytes.saturating_mul(4))) }
+    }
+
+    /// Whether it has taken too many steps: then what it said of the last names is worth nothing.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.steps_left.is_none()
+    }
+
+    /// Whether a name fits: `*` for any bytes, `?` for one, `[a-z]` and `[^a-z]` for one of some, `\` before what stands for itself.
+    /// It takes at most the product of both lengths: of several stars only the last one is ever tried again.
+    pub(super) fn fits(&mut self, name: &[u8]) -> bool {
+        let pattern = self.pattern;
+        let (mut at, mut done) = (0, 0);
+        // Where to go on if what follows the last star does not fit.
+        let mut star = None;
+        while done < name.len() {
+            if pattern.get(at) == Some(&b'*') {
+                at += 1;
+                if at == pattern.len() {
+                    return true;
+                }
+                star = Some((at, done));
+                self.step(1);
+                continue;
+            }
+            let (is_one, length) = one(&pattern[at..], name[done]);
+            self.step(length.max(1));
+            if self.is_exhausted() {
+                return false;
+            }
+            if is_one {
+                (at, done) = (at + length, done + 1);
+            } else if let Some((after, taken)) = star {
+                star = Some((after, taken + 1));
+                (at, done) = (after, taken + 1);
+            } else {
+                return false;
+            }
+        }
+        pattern[at..].iter().all(|&byte| byte == b'*')
+    }
+
+    fn step(&mut self, steps: usize) {
+        self.steps_left = self.steps_left.and_then(|left| left.checked_sub(steps));
+    }
+}
+
+/// Whether the beginning of a pattern stands for this one byte, and how long that beginning is.
+fn one(pattern: &[u8], byte: u8) -> (bool, usize) {
     match *pattern {
-        [] => None,
-        [b'?', ..] => Some(1),
+        [] => (false, 0),
+        [b'?', ..] => (true, 1),
         [b'[', ref rest @ ..] => {
             let (fits, length) = class(rest, byte);
-            fits.then_some(1 + length)
+            (fits, 1 + length)
         }
-        [b'\\', escaped, ..] => (escaped == byte).then_some(2),
-        [plain, ..] => (plain == byte).then_some(1),
+        [b'\\', escaped, ..] => (escaped == byte, 2),
+        [plain, ..] => (plain == byte, 1),
     }
 }
 
@@ -92,6 +142,26 @@ mod tests {
 
     use super::*;
 
+    fn fits(pattern: &[u8], name: &[u8]) -> bool {
+        let mut pattern = Pattern::new(pattern, 1, name.len());
+        let fits = pattern.fits(name);
+        assert!(!pattern.is_exhausted());
+        fits
+    }
+
+    #[test]
+    fn a_pattern_takes_no_more_steps_than_it_may() {
+        let name = vec![b'a'; 100_000];
+        let tried = [&b"*"[..], &vec![b'a'; 50_000], b"b"].concat();
+        let mut pattern = Pattern::new(&tried, 1, name.len());
+        assert!(!pattern.fits(&name) && pattern.is_exhausted());
+        let class = [&b"*["[..], &vec![b'b'; 50_000], b"]"].concat();
+        let mut pattern = Pattern::new(&class, 1, name.len());
+        assert!(!pattern.fits(&name) && pattern.is_exhausted());
+        // A long name is not too long for a simple one.
+        assert!(fits(b"*a", &name) && !fits(b"*b", &name) && fits(b"*a*a*", &name));
+    }
+
     #[test]
     fn patterns_are_those_of_redis() {
         for (pattern, fitting, others) in [
@@ -120,7 +190,8 @@ mod tests {
             None => name.is_empty(),
             Some((b'*', rest)) => (0..=name.len()).any(|taken| fits_simply(rest, &name[taken..])),
             Some(_) => name.split_first().is_some_and(|(&byte, tail)| {
-                one(pattern, byte).is_some_and(|length| fits_simply(&pattern[length..], tail))
+                let (fits, length) = one(pattern, byte);
+                fits && fits_simply(&pattern[length..], tail)
             }),
         }
     }

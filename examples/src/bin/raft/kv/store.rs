@@ -15,7 +15,7 @@ use redis_protocol::resp2::types::BorrowedFrame;
 use super::{
     buckets::Map,
     expiry::{Deadlines, REMOVALS_MAX, REMOVALS_PER_TICK_MAX, When, may_replace},
-    operation::{Arguments, Operation, decode, set_flags, ttl_form},
+    operation::{Arguments, Operation, answers_with_values, decode, set_flags, ttl_form},
     scan, snapshot,
 };
 use crate::resp;
@@ -26,6 +26,8 @@ const VALUE_BYTES_MAX: usize = 32 << 20;
 /// The most keys among which `KEYS` looks: it does so in one go, and nothing else happens on the node meanwhile.
 const KEYS_MAX: usize = 100_000;
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
+/// In the place of an answer within those of a transaction.
+const TOO_LONG: &[u8] = b"-ERR done, but the replies of the transaction are too long together\r\n";
 const NIL: Bytes = Bytes::from_static(b"$-1\r\n");
 /// The answer to a query that meets a key whose deadline has passed by this node's clock, and not by the log's. No reply to a client
 /// looks like it.
@@ -85,12 +87,24 @@ impl Store {
         (self.map.len(), self.deadlines.map().len())
     }
 
+    /// How many keys a query looks at one after the other, about; 0 for one that knows where its keys are.
+    pub(crate) fn keys_looked_at(&self, query: &[u8]) -> usize {
+        match decode(query) {
+            Some((Operation::Keys, _)) => scan::KEYS_AT_LEAST + self.map.len().min(KEYS_MAX),
+            Some((Operation::Scan, mut arguments)) => {
+                let count = arguments.nth(1).and_then(|count| count.try_into().ok()).map_or(0, u32::from_le_bytes);
+                scan::KEYS_AT_LEAST + scan::keys_in_step(&self.map, count)
+            }
+            _ => 0,
+        }
+    }
+
     /// Answers a query at a time of this node's clock.
     fn query_at(&self, query: &[u8], clock: u64) -> Bytes {
         match decode(query) {
             // It is never made: one within another could nest without end.
             Some((Operation::ByTheLog, mut arguments)) => match arguments.next().and_then(decode) {
-                Some((operation, arguments)) => self.read(operation, arguments, clock).unwrap_or_else(malformed),
+                Some((operation, arguments)) => self.read(operation, arguments, self.now).unwrap_or_else(malformed),
                 None => malformed(),
             },
             Some((operation, arguments)) if self.meets_due(operation, arguments.clone(), clock) => DUE,
@@ -193,22 +207,47 @@ impl Store {
     /// Carries out the operations of a transaction. Each answers for itself; none undoes another, as in Redis.
     fn execute(&mut self, operations: Arguments<'_>) -> Bytes {
         let mut replies = BytesMut::from(format!("*{}\r\n", operations.clone().count()).as_bytes());
+        let mut is_full = false;
         for operation in operations {
             let reply = match decode(operation) {
                 // It is never made: a transaction within one could nest without end.
-                None | Some((Operation::Exec, _)) => malformed(),
+                None | Some((Operation::Exec, _)) => Some(malformed()),
+                // Short to ask and long to answer: to find it for nobody, over and over, would hold every node up.
+                Some((operation, _)) if is_full && operation.is_read() => None,
+                Some((operation, arguments)) if is_full && answers_with_values(operation, arguments.clone()) => {
+                    self.write_unseen(operation, arguments).is_none().then(malformed)
+                }
                 Some((operation, arguments)) => match self.read(operation, arguments.clone(), self.now) {
-                    Some(reply) => reply,
-                    None => self.write(operation, arguments).unwrap_or_else(malformed),
+                    Some(reply) => Some(reply),
+                    None => Some(self.write(operation, arguments).unwrap_or_else(malformed)),
                 },
             };
-            if replies.len() + reply.len() > VALUE_BYTES_MAX {
-                replies.extend_from_slice(b"-ERR done, but the replies of the transaction are too long together\r\n");
-            } else {
-                replies.extend_from_slice(&reply);
+            match reply.filter(|reply| replies.len() + reply.len() <= VALUE_BYTES_MAX) {
+                Some(reply) => replies.extend_from_slice(&reply),
+                None => {
+                    is_full = true;
+                    replies.extend_from_slice(TOO_LONG);
+                }
             }
         }
         replies.freeze()
+    }
+
+    /// Carries out a write whose answer nobody will see, without the value that it would answer with.
+    fn write_unseen(&mut self, operation: Operation, mut arguments: Arguments<'_>) -> Option<()> {
+        match operation {
+            Operation::Set | Operation::SetWhen => {
+                let (key, value, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
+                let when = if operation == Operation::Set { When::Never } else { When::decode(arguments.next()?)? };
+                self.set(key, value, flags & !set_flags::GET, when);
+            }
+            Operation::GetEx => {
+                let (key, when) = (arguments.next()?, When::decode(arguments.next()?)?);
+                self.give_deadline(key, when);
+            }
+            _ => drop(self.write(operation, arguments)?),
+        }
+        Some(())
     }
 
     /// `clock` is what what is left of a key's time is counted from.
@@ -252,9 +291,13 @@ impl Store {
 
     fn scan(&self, cursor: u64, count: u32, pattern: &[u8]) -> Bytes {
         let (next, keys) = scan::step(&self.map, cursor, count);
-        let keys: Vec<_> = self.visible(keys.into_iter(), pattern).map(BorrowedFrame::BulkString).collect();
         let next = next.to_string();
-        frame(&BorrowedFrame::Array(&[BorrowedFrame::BulkString(next.as_bytes()), BorrowedFrame::Array(&keys)]))
+        match self.visible(keys, pattern) {
+            Ok(keys) => {
+                frame(&BorrowedFrame::Array(&[BorrowedFrame::BulkString(next.as_bytes()), BorrowedFrame::Array(&keys)]))
+            }
+            Err(why) => why,
+        }
     }
 
     fn keys(&self, pattern: &[u8]) -> Bytes {
@@ -264,18 +307,28 @@ impl Store {
                 "ERR there are {len} keys, and KEYS would hold the node up: it looks at {KEYS_MAX} at most; use SCAN"
             ));
         }
-        let keys = scan::all(&self.map);
-        let keys: Vec<_> = self.visible(keys.into_iter(), pattern).map(BorrowedFrame::BulkString).collect();
-        frame(&BorrowedFrame::Array(&keys))
+        self.visible(scan::all(&self.map), pattern).map_or_else(|why| why, |keys| frame(&BorrowedFrame::Array(&keys)))
     }
 
-    /// Those that have not expired and fit a pattern.
-    fn visible<'a>(
-        &'a self,
-        keys: impl Iterator<Item = &'a [u8]>,
-        pattern: &'a [u8],
-    ) -> impl Iterator<Item = &'a [u8]> {
-        keys.filter(move |key| !self.deadlines.is_due(key, self.now) && scan::fits(pattern, key))
+    /// Those that have not expired and fit a pattern; an error if that is too much work, or too much to reply.
+    fn visible<'a>(&self, keys: Vec<&'a [u8]>, pattern: &[u8]) -> Result<Vec<BorrowedFrame<'a>>, Bytes> {
+        let mut pattern = scan::Pattern::new(pattern, keys.len(), keys.iter().map(|key| key.len()).sum());
+        let (mut visible, mut bytes) = (Vec::new(), 0);
+        for key in keys {
+            if !self.deadlines.is_due(key, self.now) && pattern.fits(key) {
+                bytes += key.len();
+                visible.push(BorrowedFrame::BulkString(key));
+            }
+            if pattern.is_exhausted() {
+                return Err(error("ERR the pattern takes too long to match: make it simpler"));
+            }
+            if bytes > VALUE_BYTES_MAX {
+                return Err(error(&format!(
+                    "ERR the keys exceed {VALUE_BYTES_MAX} bytes together: use a narrower pattern, or a smaller COUNT"
+                )));
+            }
+        }
+        Ok(visible)
     }
 
     /// A key's value, unless it has expired.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     kv::{
         command::{Bracket, Command, Local, understand, unknown},
-        operation::answers_with_values,
+        operation::{answers_with_values, decode, looks_at_many},
     },
     resp::{self, Protocol, ProtocolError, RequestReader},
 };
@@ -51,8 +51,19 @@ pub(super) enum Next {
     Local(Local),
     /// Ask again when the node has room: there is a request that waits for that only.
     Held,
+    /// Ask again in a later turn: the next request looks at many keys, and so many may be looked at in one.
+    Later,
     /// Nothing now.
     Nothing,
+}
+
+/// What there is room for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Requests to the node.
+    pub(super) in_node: bool,
+    /// Looks at many keys in this turn.
+    pub(super) in_turn: bool,
 }
 
 /// What is under way. Never both at once.
@@ -71,7 +82,7 @@ pub(super) struct Client {
     pub(super) id: u64,
     /// Whether the loop watches for more requests, and for room.
     pub(super) watched: (bool, bool),
-    /// Whether the server has it in its queue of those that wait for the node.
+    /// Whether the server has it in a queue, of those that wait for the node or for a later turn.
     pub(super) is_queued: bool,
     /// Received, not understood yet. Empty most of the time, and then without any room of its own.
     input: BytesMut,
@@ -159,7 +170,7 @@ impl Client {
     }
 
     /// The next request that may start now; one that the node must be asked only if it has room.
-    pub(super) fn next(&mut self, node_has_room: bool) -> Next {
+    pub(super) fn next(&mut self, room: Room) -> Next {
         self.held_up = false;
         while !self.input.is_empty() {
             if !self.has_room() {
@@ -173,9 +184,15 @@ impl Client {
                 self.held_up = true;
                 return Next::Nothing;
             }
-            if !node_has_room && command.as_ref().is_some_and(|command| self.asks_the_node(command)) {
+            let asks_the_node = command.as_ref().is_some_and(|command| self.asks_the_node(command));
+            if !room.in_node && asks_the_node {
                 self.held_up = true;
                 return Next::Held;
+            }
+            if !room.in_turn && asks_the_node && matches!(&command, Some(Command::Read(query)) if looks_at_many(query))
+            {
+                self.held_up = true;
+                return Next::Later;
             }
             self.input.advance(len_bytes);
             let Some(command) = command else { continue };
@@ -234,9 +251,14 @@ impl Client {
     fn must_wait(&self, command: &Command) -> bool {
         let (kind, has_values) = match command {
             _ if self.transaction.keeps(command) => return false,
-            Command::Write(write) => (Kind::Writes, answers_with_values(write)),
+            Command::Write(write) => {
+                let answers = |(operation, arguments)| answers_with_values(operation, arguments);
+                (Kind::Writes, decode(write).is_some_and(answers))
+            }
             Command::Admin(_) => (Kind::Writes, false),
             Command::Transaction(Bracket::Exec) => (Kind::Writes, true),
+            // One after the other: each may take long, and so may its reply.
+            Command::Read(query) if looks_at_many(query) && self.under_way > 0 => return true,
             Command::Read(_) => (Kind::Reads, true),
             // What was asked before is answered in the protocol of before.
             Command::Local(Local::Hello(Some(_))) => return !self.replies.is_empty(),
@@ -257,6 +279,11 @@ impl Client {
         self.under_way += 1;
         self.replies.push_back(None);
         self.first_reply + self.replies.len() as u64 - 1
+    }
+
+    /// Whether a request before this one has no answer yet.
+    pub(super) fn is_not_next(&self, number: u64) -> bool {
+        number != self.first_reply
     }
 
     /// The replica has answered request `number`.

@@ -7,6 +7,8 @@
 //!               |   at a time    |
 //! read -> due --'-- next tick ---'   came while the first was under way, which may bear an earlier time
 //! ```
+//! Reads of the same connection behind such a one wait with it: otherwise it would be answered with something newer than they are.
+//!
 //! By the log's time a key may still be there afterwards, where this node's clock is ahead of the leader's: then it is there.
 
 use std::mem;

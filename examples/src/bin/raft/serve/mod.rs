@@ -5,6 +5,7 @@ mod due;
 mod explain;
 mod info;
 mod join;
+mod looks;
 mod server;
 mod transaction;
 

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, error::Error, io, net::SocketAddr, path::PathBuf, time::Instant};
 
 use bytes::{Bytes, BytesMut};
+use kodiak_channel::Sender;
 use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
 use kodiak_raft::{
     node::{self, Node, NodeError, Options},
@@ -15,9 +16,10 @@ use slab::Slab;
 
 use super::{
     Settings,
-    client::{Client, Next},
+    client::{Client, Next, Room},
     due::{self, DueReads},
     explain, info, join,
+    looks::Looks,
 };
 use crate::{
     address::{Address, ListenAddress},
@@ -59,6 +61,8 @@ struct Waiting {
     /// The client's own number for the request.
     number: u64,
     size_bytes: usize,
+    /// How many keys are looked at for it.
+    keys: usize,
     /// What was asked.
     asked: Asked,
 }
@@ -68,6 +72,8 @@ enum Asked {
     Write,
     /// The query: it may have to be asked again.
     Read(Bytes),
+    /// A query that is, or will be, asked again after a tick.
+    ReadAgain(Bytes),
     /// The state machine has no answer to that.
     Admin,
 }
@@ -82,6 +88,9 @@ struct Server {
     /// The length of what the node was asked and has not answered.
     waiting_bytes: usize,
     due: DueReads,
+    looks: Looks,
+    /// Begins another turn.
+    next_turn: Sender<()>,
     /// Whether the node was asked something since its turn's end.
     has_asked_again: bool,
     /// Clients whose next request waits until that is less, the first to wait first.
@@ -155,6 +164,8 @@ pub(super) fn serve(
         waiting: Slab::new(),
         waiting_bytes: 0,
         due: DueReads::default(),
+        looks: Looks::default(),
+        next_turn: event_loop.channel(),
         has_asked_again: false,
         held: VecDeque::new(),
         touched: Vec::new(),
@@ -219,6 +230,16 @@ impl Handler<Token, ()> for Server {
         }
     }
 
+    /// It is a later turn for those who waited for one.
+    fn notify(&mut self, _: &mut Loop, (): ()) {
+        while let Some((slot, id)) = self.looks.next() {
+            let Some(client) = self.clients.get_mut(slot).filter(|client| client.id == id) else { continue };
+            client.is_queued = false;
+            self.touched.push(slot);
+            self.run_requests(slot);
+        }
+    }
+
     fn signal(&mut self, event_loop: &mut Loop, info: SigInfo) {
         tracing::info!(signal = %info.signal, "stopping");
         event_loop.shutdown();
@@ -237,7 +258,7 @@ impl Handler<Token, ()> for Server {
             let has_asked = self.begin_tick() | std::mem::take(&mut self.has_asked_again);
             self.resume_held();
             if self.touched.is_empty() && !has_asked {
-                return;
+                return self.end_looks();
             }
             // An answer can let a client's next requests start, and they want the node's attention in this turn too.
             self.serve_touched(event_loop);
@@ -278,28 +299,38 @@ impl Server {
     fn run_requests(&mut self, slot: usize) {
         while let Some(client) = self.clients.get_mut(slot) {
             let id = client.id;
-            let has_room =
+            let in_node =
                 self.waiting.len() < self.settings.waiting_requests && self.waiting_bytes < self.settings.waiting_bytes;
-            match client.next(has_room) {
+            match client.next(Room { in_node, in_turn: self.looks.has_room() }) {
                 Next::Write(number, command) => {
-                    let waiting = Waiting { slot, client: id, number, size_bytes: command.len(), asked: Asked::Write };
+                    let waiting =
+                        Waiting { slot, client: id, number, size_bytes: command.len(), keys: 0, asked: Asked::Write };
                     self.submit(waiting, Request::Write(command));
                 }
                 Next::Read(number, query) => {
+                    let keys = self.node.state_machine().keys_looked_at(&query);
+                    self.looks.begin(keys);
                     let asked = Asked::Read(query.clone());
-                    let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), asked };
+                    let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), keys, asked };
                     let read = self.read(query);
                     self.submit(waiting, read);
                 }
                 Next::Admin(number, admin) => {
                     let size_bytes = admin.size_bytes();
-                    let waiting = Waiting { slot, client: id, number, size_bytes, asked: Asked::Admin };
+                    let waiting = Waiting { slot, client: id, number, size_bytes, keys: 0, asked: Asked::Admin };
                     self.submit(waiting, Request::Admin(admin));
                 }
                 Next::Held => {
                     if !client.is_queued {
                         client.is_queued = true;
                         self.held.push_back((slot, id));
+                    }
+                    return;
+                }
+                Next::Later => {
+                    if !client.is_queued {
+                        client.is_queued = true;
+                        self.looks.wait(slot, id);
                     }
                     return;
                 }
@@ -329,15 +360,33 @@ impl Server {
         }
         let place = id.0 as usize;
         match (&self.waiting[place].asked, &outcome) {
-            (Asked::Read(_), Outcome::Answer(reply)) if kv::is_due(reply) => self.due.add(place),
+            (Asked::Read(_), Outcome::Answer(reply)) if kv::is_due(reply) || self.is_overtaking(place) => {
+                self.wait_for_tick(place);
+            }
             (Asked::Admin, Outcome::Answer(_)) => self.answer_client(place, Bytes::from_static(b"+OK\r\n")),
             _ => self.answer_client(place, reply_of(outcome)),
         }
     }
 
+    /// Whether the read's client has one before it that is not answered yet, as it waits for a tick. That one may see what is
+    /// written meanwhile, and so must those behind it: their answers are older than its will be.
+    fn is_overtaking(&self, place: usize) -> bool {
+        let Waiting { slot, client: id, number, .. } = self.waiting[place];
+        self.clients.get(slot).is_some_and(|client| client.id == id && client.is_not_next(number))
+    }
+
+    /// Has the read asked again after a tick.
+    fn wait_for_tick(&mut self, place: usize) {
+        if let Asked::Read(query) = &mut self.waiting[place].asked {
+            self.waiting[place].asked = Asked::ReadAgain(std::mem::take(query));
+        }
+        self.due.add(place);
+    }
+
     fn answer_client(&mut self, place: usize, reply: Bytes) {
         let waiting = self.waiting.remove(place);
         self.waiting_bytes -= waiting.size_bytes;
+        self.looks.end(waiting.keys);
         // The client may be gone, and another one in its slot.
         let Some(client) = self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client) else {
             return;
@@ -359,7 +408,7 @@ impl Server {
     fn end_tick(&mut self, outcome: &Outcome) {
         for place in self.due.end_tick() {
             match (outcome, &self.waiting[place].asked) {
-                (Outcome::Answer(_), Asked::Read(query)) => {
+                (Outcome::Answer(_), Asked::ReadAgain(query)) => {
                     let query = encode(Operation::ByTheLog, [&query[..]].into_iter());
                     self.node.submit(RequestId(place as u64), self.read(query));
                 }
@@ -374,6 +423,14 @@ impl Server {
                 }
             }
             self.has_asked_again = true;
+        }
+    }
+
+    /// Sees to it that another turn comes for those who wait for one.
+    fn end_looks(&mut self) {
+        // If the channel is full, a turn comes anyway.
+        if self.looks.end_turn() {
+            let _ = self.next_turn.send(());
         }
     }
 

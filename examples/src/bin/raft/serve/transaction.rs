@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::kv::{
     command::{Bracket, Command},
-    operation::{Operation, encode},
+    operation::{Operation, encode, looks_at_many},
 };
 
 /// A client's transaction, if it has begun one.
@@ -57,6 +57,11 @@ impl Transaction {
                 let queue = std::mem::take(queue);
                 self.open = None;
                 queue.execute()
+            }
+            // It would be done on every node, and a transaction has room for thousands.
+            (Command::Read(query), Some(queue)) if looks_at_many(&query) => {
+                queue.is_spoiled = true;
+                Step::Say("-ERR SCAN and KEYS may not stand between MULTI and EXEC: they would hold every node up\r\n")
             }
             (Command::Write(operation) | Command::Read(operation), Some(queue)) => queue.keep(operation, limit_bytes),
             (command @ Command::Refused(_), Some(queue)) => {
@@ -121,9 +126,13 @@ mod tests {
     #[test]
     fn an_error_spoils_it_and_discard_forgets_it() {
         let mut transaction = Transaction::default();
-        for spoiler in
-            [Command::Refused("ERR no".to_owned()), write(&[0; LIMIT]), Command::Local(crate::kv::command::Local::Ok)]
-        {
+        let keys = encode(Operation::Keys, [&b"*"[..]].into_iter());
+        for spoiler in [
+            Command::Refused("ERR no".to_owned()),
+            write(&[0; LIMIT]),
+            Command::Local(crate::kv::command::Local::Ok),
+            Command::Read(keys),
+        ] {
             transaction.step(Command::Transaction(Bracket::Multi), LIMIT);
             assert_ne!(transaction.step(spoiler, LIMIT), Step::Say("+QUEUED\r\n"));
             let exec = transaction.step(Command::Transaction(Bracket::Exec), LIMIT);

@@ -222,7 +222,7 @@ fn check(store: &Store, model: &BTreeMap<u8, (i64, Option<u64>)>, now: u64) -> R
 }
 
 proptest! {
-    /// And so does a store that was restored from a snapshot amid it: what is taken out when is nobody's business.
+    /// And so does a store that was restored from a snapshot amid it, which then is what one is that never was.
     #[test]
     fn keys_expire_as_in_a_model_and_after_a_snapshot_too(
         // Many are set to expire; then time jumps.
@@ -232,6 +232,7 @@ proptest! {
         restored_after in 0usize..6,
     ) {
         let (mut store, mut model, mut now) = (Store::default(), BTreeMap::new(), 1000);
+        let mut never_restored = Store::default();
         let jump = (0, 0, 0, jump);
         for (at, step_taken) in set.iter().chain([&jump]).chain(&steps).enumerate() {
             if at == set.len() + restored_after {
@@ -239,12 +240,17 @@ proptest! {
                 store = Store::default();
                 store.restore(&mut content).unwrap();
                 check(&store, &model, now)?;
+                prop_assert_eq!(store.now, never_restored.now);
             }
             now += step_taken.3;
             let expected = model_step(&mut model, now, step_taken);
             let reply = step(&mut store, now, step_taken);
             prop_assert_eq!(str::from_utf8(&reply).unwrap(), expected, "step {} at {}", at, now);
             check(&store, &model, now)?;
+            // Those that have expired and are still there are the same ones, too.
+            prop_assert_eq!(step(&mut never_restored, now, step_taken), reply);
+            prop_assert_eq!(scan::all(&store.map), scan::all(&never_restored.map));
+            prop_assert!(store.deadlines.map() == never_restored.deadlines.map());
         }
     }
 }
@@ -287,7 +293,7 @@ fn a_read_that_meets_what_is_due_by_the_clock_waits_for_the_log() {
     assert!(!is_due(&ask_at(&store, 1100, Operation::Get, &[b"other"])));
     // Where the clock is ahead of the leader's, the key is there for as long as the log says.
     assert_eq!(ask_by_the_log(&store, 1100, Operation::Get, &[b"k"]), bulk(b"v"));
-    assert_eq!(ask_by_the_log(&store, 5000, Operation::Ttl, &[b"k", &[0]]), ":0\r\n");
+    assert_eq!(ask_by_the_log(&store, 5000, Operation::Ttl, &[b"k", &[ttl_form::MS]]), ":100\r\n");
     write_at(&mut store, 1100, Operation::Tick, &[]);
     assert_eq!(ask_at(&store, 1100, Operation::Get, &[b"k"]), NIL);
     assert_eq!(ask_at(&store, 1100, Operation::DbSize, &[]), ":0\r\n");
@@ -351,4 +357,45 @@ fn all_or_none_and_new_names() {
     assert_eq!(read(&store, Operation::MGet, &[b"a", b"b", b"c"]), "*3\r\n$-1\r\n$1\r\n2\r\n$1\r\n1\r\n");
     assert_eq!(read(&store, Operation::Type, &[b"b"]), "+string\r\n");
     assert_eq!(read(&store, Operation::Type, &[b"a"]), "+none\r\n");
+}
+
+#[test]
+fn what_a_full_transaction_does_for_nobody_it_does_without_the_values() {
+    let mut store = Store::default();
+    store.apply(&Committed {
+        index: Index(1),
+        term: Term(1),
+        stamp: Stamp(1000),
+        command: &encode(Operation::Set, [&b"big"[..], &vec![b'x'; VALUE_BYTES_MAX / 2 + 1], &[0]].into_iter()),
+    });
+    let get = encode(Operation::Get, [&b"big"[..]].into_iter());
+    let until = When::At(5000).encode();
+    let get_ex = encode(Operation::GetEx, [&b"big"[..], &until].into_iter());
+    let refused = encode(Operation::Set, [&b"big"[..], b"v", &[set_flags::IF_ABSENT | set_flags::GET]].into_iter());
+    let set = encode(Operation::SetWhen, [&b"k"[..], b"v", &[set_flags::GET], &until].into_iter());
+    let increment = encode(Operation::IncrBy, [&b"n"[..], b"1"].into_iter());
+    let reply = write_at(&mut store, 1000, Operation::Exec, &[&get, &get, &get_ex, &refused, &set, &increment, &get]);
+    let tail = String::from_utf8_lossy(&reply[reply.len() - 800..]);
+    let replies: Vec<&str> = tail.trim_start_matches('x').trim().split("\r\n").collect();
+    assert_eq!(replies.len(), 6, "{replies:?}");
+    assert!(replies.iter().enumerate().all(|(at, reply)| reply.starts_with("-ERR done") == (at != 4)), "{replies:?}");
+    assert_eq!(replies[4], ":1");
+    for key in [&b"big"[..], b"k"] {
+        assert_eq!(ask_at(&store, 1000, Operation::Ttl, &[key, &[ttl_form::MS]]), ":4000\r\n");
+    }
+    assert_eq!(ask_at(&store, 1000, Operation::StrLen, &[b"big"]), integer(VALUE_BYTES_MAX as i64 / 2 + 1));
+}
+
+#[test]
+fn keys_that_are_very_long_are_told_a_few_at_a_time_or_not_at_all() {
+    let mut store = Store::default();
+    for number in 0..40_u8 {
+        write(&mut store, Operation::Set, &[&[&[number][..], &vec![b'x'; 1 << 20]].concat(), b"v", &[0]]);
+    }
+    assert!(read(&store, Operation::Keys, &[b"*"]).starts_with(b"-ERR the keys exceed"));
+    assert!(read(&store, Operation::Keys, &[b"\x07*"]).starts_with(b"*1\r\n$1048577\r\n"));
+    assert!(read(&store, Operation::Keys, &[b"*xxxxxxxxy"]).starts_with(b"-ERR the pattern takes too long"));
+    let (cursor, count) = (0_u64.to_le_bytes(), 10_000_u32.to_le_bytes());
+    let step = read(&store, Operation::Scan, &[&cursor, &count, b"*"]);
+    assert!(step.starts_with(b"*2\r\n") && step.len() < 5 << 20, "{} bytes", step.len());
 }
