@@ -39,8 +39,8 @@ pub struct Options {
     /// How often a leader shows that it is there. Default 30 ms.
     pub heartbeat_interval: Duration,
     /// Whether a leader may answer [`Request::LeaseRead`](crate::replica::Request::LeaseRead) without asking a majority, and
-    /// how bad the members' clocks may be. All members must have the same, and the same `election_timeout`. The node's clock
-    /// counts the time that the machine is suspended where the kernel can tell
+    /// how bad the members' clocks may be: while a node leads, its own setting counts. Election timeouts may differ from node
+    /// to node. The node's clock counts the time that the machine is suspended where the kernel can tell
     /// ([`kodiak_sys::boot_clock`]). Default `None`: lease reads ask a majority, like all others.
     pub lease: Option<core::Lease>,
     /// How long a request may wait for its outcome. Default 5 s.

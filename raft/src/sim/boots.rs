@@ -100,7 +100,7 @@ impl World {
     fn start(&mut self, node: usize, log: Log<SimDisk>, machine: Inline<Kv>, saved: Saved) -> Verdict {
         let mut config = core::Config::new(name(node));
         config.seed = self.random.next();
-        config.election_timeout = self.plan.election_timeout;
+        config.election_timeout = self.election_timeout(node);
         config.heartbeat_interval = self.plan.heartbeat_interval;
         config.tail_bytes = self.plan.tail_bytes;
         config.message_bytes = self.plan.message_bytes;

@@ -40,9 +40,9 @@ pub enum StorageError {
         /// What does not fit.
         what: String,
     },
-    /// The log was written in a format that this version does not know.
+    /// The log was written in a format that this version does not read.
     #[error(
-        "{file} is in log format {version}, this program knows format {known}: use the version that wrote it, or a later one"
+        "{file} is in log format {version}, this program knows format {known}: use the version that wrote it"
     )]
     Unsupported {
         /// The file.

@@ -118,7 +118,7 @@ impl Salvage {
 
         let disk = RealDisk::open(&part).map_err(|error| io_error(&part, error))?;
         let mut copy = Log::create(disk, &identity, &founding, self.log).map_err(new)?;
-        let hard_state = Some(HardState { term, vote: None });
+        let hard_state = Some(HardState { term, ..HardState::default() });
         copy.append(&Write { sequence: 0, hard_state, truncate_from: None, entries: Entries::default() })
             .map_err(new)?;
         if let Some(meta) = &recovered.saved.snapshot {

@@ -1,5 +1,7 @@
 //! What the log holds, and what is written to it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Configuration, Entries, Index, NodeId, SessionId, SnapshotMeta, Stamp, Term, TermTable};
@@ -159,6 +161,11 @@ pub struct HardState {
     pub term: Term,
     /// Whom it voted for in that term.
     pub vote: Option<NodeId>,
+    /// For how long, at most, this node has promised its leaders to help nobody else into office ([`Body::Appended`]): it keeps
+    /// that after a restart, too, whatever its settings are then.
+    ///
+    /// [`Body::Appended`]: super::Body::Appended
+    pub promise: Duration,
 }
 
 /// One step's change to the disk. All of it becomes durable in one frame, or none.
@@ -166,7 +173,7 @@ pub struct HardState {
 pub struct Write {
     /// Counts the writes of this core since it started: 1, 2, 3 … Completions come in this order.
     pub sequence: u64,
-    /// The new term and vote, if they changed.
+    /// The new term, vote and promise, if they changed.
     pub hard_state: Option<HardState>,
     /// Entries from here on are removed before `entries` are appended.
     pub truncate_from: Option<Index>,
@@ -177,7 +184,7 @@ pub struct Write {
 /// What a node finds on its disk when it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Saved {
-    /// Term and vote.
+    /// Term, vote and promise.
     pub hard_state: HardState,
     /// The configuration with which the cluster was born, in force until the log says otherwise.
     pub founding: Configuration,

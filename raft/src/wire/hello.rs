@@ -7,8 +7,8 @@ use super::WireError;
 use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::types::{ADDRESS_BYTES_MAX, ClusterId, DiskId, GroupId, Identity, NodeId};
 
-/// The protocol's version.
-pub const VERSION: u16 = 1;
+/// The protocol's version. 2: answers to a leader carry a promise's length.
+pub const VERSION: u16 = 2;
 
 /// The longest metadata of a [`Hello`], in bytes.
 pub const HELLO_METADATA_BYTES_MAX: usize = 1024;
