@@ -44,6 +44,8 @@ pub struct Replica {
     pub(super) effects: VecDeque<Effect>,
     /// Mixed into the numbers that other nodes see, so that an answer meant for an earlier life names nothing.
     mask: u64,
+    /// How many salts of sessions were drawn: the mask, and this, decide what the next one is.
+    salts: u64,
     pub(super) failed: Option<String>,
     /// Whether this node was a member and is none any more.
     is_removed: bool,
@@ -94,6 +96,7 @@ impl Replica {
             links: BTreeSet::new(),
             effects: VecDeque::new(),
             mask,
+            salts: 0,
             failed: None,
             is_removed: false,
         })
@@ -356,7 +359,11 @@ impl Replica {
             Request::SessionWrite(in_session) => {
                 self.accept_proposal(origin, Proposal::SessionCommand(Box::new(in_session)));
             }
-            Request::OpenSession { ttl_ms } => self.accept_proposal(origin, Proposal::OpenSession { ttl_ms }),
+            Request::OpenSession { ttl_ms } => {
+                self.salts = self.salts.wrapping_add(1);
+                let salt = scramble(scramble(self.mask) ^ scramble(self.salts));
+                self.accept_proposal(origin, Proposal::OpenSession { ttl_ms, salt });
+            }
             Request::CloseSession { session } => self.accept_proposal(origin, Proposal::CloseSession { session }),
             Request::Read(query) => self.accept_read(origin, query, Certainty::Majority),
             Request::LeaseRead(query) => self.accept_read(origin, query, Certainty::Lease),

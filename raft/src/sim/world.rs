@@ -245,6 +245,10 @@ impl World {
             Happening::Apply { node, .. } => self.apply(node),
             Happening::GivesUp { node, .. } => {
                 let loses_power = self.processes[node].disk.is_dark() || self.random.chance(5_000);
+                if self.calm && self.processes[node].disk.is_damaged() {
+                    // The error says what to do: not to start it again. Before the faults end nobody has looked yet.
+                    self.lose(node, "its disk is damaged")?;
+                }
                 self.crash(node, loses_power);
                 Ok(())
             }

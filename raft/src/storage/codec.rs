@@ -86,10 +86,11 @@ pub fn put_entry(out: &mut impl BufMut, entry: &Entry) {
             out.put_u32_le(length_u32(configuration_bytes(configuration)));
             put_configuration(out, configuration);
         }
-        Payload::OpenSession { ttl_ms } => {
+        Payload::OpenSession { ttl_ms, salt } => {
             out.put_u8(PAYLOAD_OPEN_SESSION);
-            out.put_u32_le(8);
+            out.put_u32_le(16);
             out.put_u64_le(*ttl_ms);
+            out.put_u64_le(*salt);
         }
         Payload::SessionCommand(in_session) => {
             out.put_u8(PAYLOAD_SESSION_COMMAND);
@@ -118,9 +119,10 @@ pub fn put_proposal(out: &mut impl BufMut, proposal: &Proposal) {
             out.put_u8(PAYLOAD_COMMAND);
             out.put_slice(command);
         }
-        Proposal::OpenSession { ttl_ms } => {
+        Proposal::OpenSession { ttl_ms, salt } => {
             out.put_u8(PAYLOAD_OPEN_SESSION);
             out.put_u64_le(*ttl_ms);
+            out.put_u64_le(*salt);
         }
         Proposal::SessionCommand(in_session) => {
             out.put_u8(PAYLOAD_SESSION_COMMAND);
@@ -150,7 +152,9 @@ fn proposal(kind: u8, body: Bytes) -> Result<Option<Proposal>, DecodeError> {
     }
     let mut from = Decoder::new(body);
     let proposal = match kind {
-        PAYLOAD_OPEN_SESSION => Proposal::OpenSession { ttl_ms: from.u64("a session's time to live")? },
+        PAYLOAD_OPEN_SESSION => {
+            Proposal::OpenSession { ttl_ms: from.u64("a session's time to live")?, salt: from.u64("a session's salt")? }
+        }
         PAYLOAD_SESSION_COMMAND => Proposal::SessionCommand(Box::new(SessionCommand {
             session: SessionId(from.u64("a command's session")?),
             sequence: from.u64("a command's number")?,
@@ -172,7 +176,8 @@ pub fn entry_bytes(entry: &Entry) -> usize {
             Payload::Noop => 0,
             Payload::Command(command) => command.len(),
             Payload::Configuration(configuration) => configuration_bytes(configuration),
-            Payload::OpenSession { .. } | Payload::CloseSession { .. } => 8,
+            Payload::OpenSession { .. } => 16,
+            Payload::CloseSession { .. } => 8,
             Payload::SessionCommand(in_session) => SESSION_HEADER_BYTES + in_session.command.len(),
         }
 }

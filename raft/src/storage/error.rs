@@ -41,9 +41,7 @@ pub enum StorageError {
         what: String,
     },
     /// The log was written in a format that this version does not read.
-    #[error(
-        "{file} is in log format {version}, this program knows format {known}: use the version that wrote it"
-    )]
+    #[error("{file} is in log format {version}, this program knows format {known}: use the version that wrote it")]
     Unsupported {
         /// The file.
         file: String,

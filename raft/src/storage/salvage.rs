@@ -8,7 +8,9 @@
 //! new   snapshot ..40, configuration {1}       41 42 [nothing]               44 45     term 8, founding configuration {1}
 //! ```
 //!
-//! Commands keep their places, so the state machine (and who remembers an index) sees what it would have seen. The old
+//! Commands keep their places, so the state machine (and who remembers an index) sees what it would have seen. So do
+//! sessions, and a session that the old cluster opened beyond what is left is none of the new one's, whatever that opens at the
+//! same place ([`SessionId::opened`](crate::types::SessionId::opened)). The old
 //! configurations do not come along: whoever joins the new cluster must not even for a moment believe in members that it
 //! has never had.
 

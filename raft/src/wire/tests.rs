@@ -420,7 +420,7 @@ fn the_bytes_on_the_wire() {
                 MemberChange::Update { node: NodeId(5), disk: None, address: None, priority: Some(7) },
             ]),
         },
-        PeerMessage::Forward { request: 4, proposal: Proposal::OpenSession { ttl_ms: 5 } },
+        PeerMessage::Forward { request: 4, proposal: Proposal::OpenSession { ttl_ms: 5, salt: 6 } },
         PeerMessage::Forward { request: 4, proposal: Proposal::SessionCommand(in_session.into()) },
         PeerMessage::Forward { request: 4, proposal: Proposal::CloseSession { session: SessionId(5) } },
         PeerMessage::Forwarded { request: 4, outcome: Outcome::Opened(SessionId(5)) },

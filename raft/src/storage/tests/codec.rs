@@ -37,7 +37,7 @@ pub(crate) fn proposal() -> impl Strategy<Value = Proposal> {
             let session = SessionId(session);
             Proposal::SessionCommand(SessionCommand { session, sequence, acknowledged, command }.into())
         }),
-        1 => any::<u64>().prop_map(|ttl_ms| Proposal::OpenSession { ttl_ms }),
+        1 => (any::<u64>(), any::<u64>()).prop_map(|(ttl_ms, salt)| Proposal::OpenSession { ttl_ms, salt }),
         1 => any::<u64>().prop_map(|session| Proposal::CloseSession { session: SessionId(session) }),
     ]
 }
