@@ -90,7 +90,7 @@ impl World {
     }
 
     /// What the node has promised is gone, so it must never start again. It is one of a minority.
-    pub(super) fn lose(&mut self, node: usize, why: &str) -> Verdict {
+    fn lose(&mut self, node: usize, why: &str) -> Verdict {
         self.trace.record(self.now, &node, || format!("node {} is lost: {why}", node + 1));
         self.processes[node].is_lost = true;
         self.harm(Harm::LostDisk);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::access::AccessPlan;
-use super::checks::{Checks, Verdict, Violation};
+use super::checks::{Checks, Verdict, Violation, check};
 use super::churn::{Churn, ChurnPlan};
 use super::clients::Clients;
 use super::clock::Clock;
@@ -245,10 +245,6 @@ impl World {
             Happening::Apply { node, .. } => self.apply(node),
             Happening::GivesUp { node, .. } => {
                 let loses_power = self.processes[node].disk.is_dark() || self.random.chance(5_000);
-                if self.calm && self.processes[node].disk.is_damaged() {
-                    // The error says what to do: not to start it again. Before the faults end nobody has looked yet.
-                    self.lose(node, "its disk is damaged")?;
-                }
                 self.crash(node, loses_power);
                 Ok(())
             }
@@ -355,7 +351,12 @@ impl World {
                 self.hand_to_machine(node, effect)
             }
             Effect::Reply { id, outcome } => self.reply(node, id, &outcome),
-            Effect::Event(Event::StorageFailed { .. }) => {
+            Effect::Event(Event::StorageFailed { reason }) => {
+                let disk = &self.processes[node].disk;
+                let has_cause = disk.has_failed() || disk.is_dark() || disk.is_damaged();
+                check(has_cause || self.mutant.is_some(), "a log fails only with its disk", || {
+                    format!("node {} gives up, though its disk did all that it was told: {reason}", node + 1)
+                })?;
                 let delay = Duration::from_micros(self.random.below(200_000));
                 let life = self.processes[node].life;
                 self.after(delay, Happening::GivesUp { node, life });
