@@ -49,13 +49,15 @@ impl Core {
 
     /// Voters campaign, and who has lost its vote in a configuration that is not known to be committed (§4.2.2); not those
     /// whose disk is stuck, who could not keep a promise, nor those who may have made one before they were restarted, do not
-    /// know the log's last stamp yet, or whose log is about to be replaced by a snapshot.
+    /// know the log's last stamp yet, or whose log is about to be replaced by a snapshot; nor founders who are told to wait.
     pub(super) fn may_campaign(&self) -> bool {
+        let leaves_it_to_others = self.waits_to_found && self.term == Term(0);
         self.log.may_vote(self.config.id)
             && self.log.last_stamp().is_some()
             && !self.is_in_restart_wait()
             && !self.is_write_stalled()
             && !self.snapshots.is_installing()
+            && !leaves_it_to_others
             && self.term.0 < u64::MAX - 2
     }
 

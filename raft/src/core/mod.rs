@@ -94,6 +94,7 @@ use log::Log;
 use reads::Questions;
 use replication::Leading;
 use snapshot::Snapshots;
+use transfer::Yields;
 use writes::Writes;
 
 /// What a role knows besides what every role knows (figure 3.1).
@@ -136,6 +137,8 @@ pub struct Core {
     questions: Questions,
     /// A leader's.
     lease: LeaderLease,
+    /// A leader's, of all its terms.
+    yields: Yields,
 
     actions: VecDeque<Action>,
     /// Something was told since the last `flush`.
@@ -145,6 +148,8 @@ pub struct Core {
     ignored_messages: u64,
     /// This node's removal is committed.
     is_removed: bool,
+    /// It must not campaign in the first term of all.
+    waits_to_found: bool,
 }
 
 impl Core {
@@ -177,6 +182,7 @@ impl Core {
             snapshots: Snapshots::after(log.snapshot_index()),
             questions: Questions::new(first_question(&config, now)),
             lease: LeaderLease::default(),
+            yields: Yields::default(),
             jitter,
             now: now.monotonic,
             wall: now.wall,
@@ -198,6 +204,7 @@ impl Core {
             reported: (Role::Follower, term, None),
             ignored_messages: 0,
             is_removed: false,
+            waits_to_found: false,
             config,
         })
     }
@@ -321,6 +328,12 @@ impl Core {
     pub fn lease_read(&mut self, now: Now, id: ReadId) -> Result<(), ReadError> {
         self.begin(now);
         self.ask_lease_read(id)
+    }
+
+    /// Whether this node leaves it to others to found the cluster: as long as it knows of no term it does not campaign, though it
+    /// votes. For whoever drives a founder that cannot know yet whether the cluster exists already, and it has forgotten it.
+    pub fn wait_to_found(&mut self, waits: bool) {
+        self.waits_to_found = waits;
     }
 
     /// The next thing to do; `None` when there is nothing until the next input.

@@ -21,7 +21,8 @@ pub struct Options {
     /// Where this node listens for its peers. Port 0 lets the kernel choose one, for clusters of one.
     pub listen: SocketAddr,
     /// The other founding members and where they listen, `host:port`. They count when the data folder is made; later the
-    /// log knows better, and they are not looked at.
+    /// log knows better, and they are not looked at. A cluster is founded once all founders have met, so that some of them
+    /// whose disks were wiped do not found it again, empty, while those are away who remember it.
     pub peers: BTreeMap<NodeId, String>,
     /// The cluster that this node will be added to, if it founds none: its data folder is made without members, and the node
     /// waits until the cluster's leader calls it. Counts when the data folder is made, like `peers`, which must be empty.

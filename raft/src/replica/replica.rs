@@ -102,6 +102,11 @@ impl Replica {
         })
     }
 
+    /// See [`Core::wait_to_found`].
+    pub fn wait_to_found(&mut self, waits: bool) {
+        self.core.wait_to_found(waits);
+    }
+
     /// A message from `from` arrived; where there are leases `now` must be what the clock said after it did. One that is not addressed to this node, or says it is from another, is dropped.
     pub fn handle_message(&mut self, now: Now, from: NodeId, message: PeerMessage) {
         self.input(now);

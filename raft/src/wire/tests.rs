@@ -154,6 +154,7 @@ fn hello() -> Hello {
         node: NodeId(3),
         disk: DiskId(4),
         incarnation: 5,
+        is_blank: true,
         address: "a:9".to_owned(),
         metadata: Bytes::from_static(b"client=6"),
     }
@@ -235,19 +236,20 @@ proptest! {
 
     #[test]
     fn hellos_return_or_are_refused(
-        numbers in any::<(u128, u64, u64, u128, u64)>(),
+        numbers in any::<(u128, u64, u64, u128, u64, bool)>(),
         metadata in prop::collection::vec(any::<u8>(), 0..=HELLO_METADATA_BYTES_MAX),
         address in "[a-z0-9.:]{0,40}",
         at in any::<prop::sample::Index>(),
         change in 1u8..,
     ) {
-        let (cluster, group, node, disk, incarnation) = numbers;
+        let (cluster, group, node, disk, incarnation, is_blank) = numbers;
         let hello = Hello {
             cluster: ClusterId(cluster),
             group: GroupId(group),
             node: NodeId(node),
             disk: DiskId(disk),
             incarnation,
+            is_blank,
             address,
             metadata: Bytes::from(metadata),
         };

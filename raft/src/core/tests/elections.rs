@@ -218,3 +218,21 @@ fn followers_have_one_deadline_which_heartbeats_push_back() {
     node.core.handle_timeout(early);
     assert_eq!((node.core.poll(), node.core.role()), (None, unchanged.role()));
 }
+
+/// What founders are told that may have forgotten their cluster.
+#[test]
+fn a_founder_that_waits_votes_and_does_not_campaign_in_the_first_term_of_all() {
+    let mut network = Network::new(3);
+    network.isolate(1);
+    for id in [2, 3] {
+        network.with_core(id, |core, _| core.wait_to_found(true));
+    }
+    network.pass(Duration::from_secs(5));
+    assert!(network.leader().is_none() && [2, 3].iter().all(|&id| network.core(id).term() == Term(0)));
+    network.heal();
+    assert_eq!(network.elect(), 1, "who does not wait is elected");
+    network.settle();
+    network.isolate(1);
+    network.pass(Duration::from_secs(2));
+    assert_ne!(network.leader(), Some(1), "later on they campaign like any other");
+}
