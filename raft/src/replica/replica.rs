@@ -13,9 +13,9 @@ use super::{
     Bound, Doubt, Effect, Event, Limits, Outcome, PeerMessage, Refusal, ReplicaConfig, ReplicaConfigError, Request,
     RequestId,
 };
-use crate::core::{self, Action, Core, Done, Proposed, Role, TransferError};
+use crate::core::{self, Action, Core, Done, Role};
 use crate::storage::{Job, StorageError};
-use crate::types::{ChangeError, Index, MemberChange, NodeId, Now, Proposal, Saved, Time};
+use crate::types::{Index, NodeId, Now, Proposal, Saved, Time};
 
 /// One node's replica of a group: everything that decides, and nothing that does I/O, reads a clock or starts a thread.
 ///
@@ -312,28 +312,9 @@ impl Replica {
         }
     }
 
-    /// As [`Core::change_membership`]: for who carries out what an operator wants.
-    ///
-    /// # Errors
-    /// Those of the core. A replica whose disk has failed says that it does not lead.
-    pub fn change_membership(&mut self, now: Now, changes: &[MemberChange]) -> Result<Proposed, ChangeError> {
-        self.input(now);
-        if self.failed.is_some() {
-            return Err(ChangeError::NotLeader { leader: None });
-        }
-        self.core.change_membership(now, changes)
-    }
-
-    /// As [`Core::transfer_leadership`]. Writes wait meanwhile.
-    ///
-    /// # Errors
-    /// Those of the core. A replica whose disk has failed says that it does not lead.
-    pub fn transfer_leadership(&mut self, now: Now, to: Option<NodeId>) -> Result<(), TransferError> {
-        self.input(now);
-        if self.failed.is_some() {
-            return Err(TransferError::NotLeader { leader: None });
-        }
-        self.core.transfer_leadership(now, to)
+    /// Whether anything is open here that was asked about the cluster itself ([`Request::Admin`]).
+    pub(crate) fn is_administering(&self) -> bool {
+        !self.admins.is_empty()
     }
 
     /// The core, to look at.

@@ -6,7 +6,8 @@ use super::checks::{Verdict, Violation, check};
 use super::disk::SimDisk;
 use super::happening::Happening;
 use super::harms::Harm;
-use super::kv::{COMMAND_BYTES, Kv};
+use super::kv::Kv;
+use super::options::REQUEST_BYTES;
 use super::process::{Running, unusable};
 use super::world::{World, name};
 use crate::core;
@@ -107,7 +108,7 @@ impl World {
         config.in_flight_messages = self.plan.in_flight_messages;
         config.in_flight_bytes = self.plan.in_flight_bytes;
         config.uncommitted_bytes = self.plan.uncommitted_bytes;
-        config.command_bytes = COMMAND_BYTES + self.plan.padding;
+        config.command_bytes = REQUEST_BYTES + self.plan.padding;
         config.snapshot_chunk_bytes = self.plan.snapshot_chunk_bytes;
         config.snapshot_chunks = self.plan.snapshot_chunks;
         config.retained_snapshots = self.plan.retained_snapshots;

@@ -141,6 +141,7 @@ impl Mutant {
             #[cfg(feature = "mutants")]
             Mutant::Core(
                 crate::core::Mutant::InstallBelowCommit
+                | crate::core::Mutant::KeepSuffixAtInstall
                 | crate::core::Mutant::LeaseFromAcknowledgementTime
                 | crate::core::Mutant::LeaseIgnoresDrift,
             ) => false,

@@ -21,7 +21,7 @@ use super::process::{Process, Running};
 use super::random::Random;
 use super::session_clients::SessionClients;
 use super::trace::{Trace, Words, brief};
-use crate::core::Done;
+use crate::core::{self, Done};
 use crate::replica::{Effect, Event, PeerMessage};
 use crate::types::{NodeId, Now, Time};
 
@@ -204,6 +204,9 @@ impl World {
                 if self.network.connection(from, to) != connection || !self.network.is_up(from, to) {
                     return Ok(());
                 }
+                if matches!(message, PeerMessage::ForwardAdmin { .. }) {
+                    self.checks.members.operator_transfers();
+                }
                 self.input(to, |running, now| running.replica.handle_message(now, name(from), message))
             }
             Happening::LinkUp { node, peer, connection } => {
@@ -362,6 +365,10 @@ impl World {
                 self.after(delay, Happening::GivesUp { node, life });
                 Ok(())
             }
+            Effect::Event(Event::Core(core::Event::Membership { is_joint, .. })) => {
+                self.count_change(node, is_joint);
+                Ok(())
+            }
             Effect::Event(Event::Core(_)) => Ok(()),
         }
     }
@@ -397,6 +404,9 @@ impl World {
             return Ok(());
         }
         self.input(node, |running, now| running.replica.handle_timeout(now))?;
+        if self.may_transfer() {
+            self.checks.members.operator_transfers();
+        }
         let Some(running) = &self.processes[node].running else { return Ok(()) };
         self.checks.timer_fired(node, running.replica.core(), self.clock(node))
     }
