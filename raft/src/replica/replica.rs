@@ -313,7 +313,8 @@ impl Replica {
     }
 
     /// Whether anything is open here that was asked about the cluster itself ([`Request::Admin`]).
-    pub(crate) fn is_administering(&self) -> bool {
+    #[must_use]
+    pub fn is_administering(&self) -> bool {
         !self.admins.is_empty()
     }
 
