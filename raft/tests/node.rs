@@ -13,10 +13,10 @@ use std::{
 use bytes::Bytes;
 use kodiak_raft::{
     core::{Lease, Role},
-    node::{CallError, Handle, Node, NodeError, Options, Running, SessionError, Token, start},
+    node::{CallError, Handle, Node, NodeError, Options, Running, SessionError, Status, Token, start},
     replica::{Committed, Limits, Outcome, Refusal, Request, RequestId, StateMachine},
     storage::LogOptions,
-    types::{Member, MemberChange, NodeId, SessionCommand},
+    types::{DiskId, Index, Member, MemberChange, NodeId, SessionCommand, Term},
 };
 use kodiak_reactor::{EventLoop, Handler, ReadHint};
 use tempfile::TempDir;
@@ -235,8 +235,8 @@ fn writes_go_on_when_one_of_two_links_breaks() {
     options[1].peers.insert(NodeId(1), to_first.address.to_string());
     options[0].advertise = Some(to_first.address.to_string());
     options[1].advertise = Some(to_second.address.to_string());
-    let hasty = |options| Options { request_timeout: Duration::from_secs(1), ..options };
-    let nodes = options.map(hasty).map(|options| start(&options, Journal::default()).unwrap());
+    let patient = |options| Options { request_timeout: Duration::from_secs(1), ..options };
+    let nodes = options.map(patient).map(|options| start(&options, Journal::default()).unwrap());
     for detour in [&to_first, &to_second] {
         detour.greeted.recv().unwrap();
     }
@@ -343,6 +343,62 @@ fn a_node_that_lost_its_disk_is_turned_away() {
     assert!(is_refused(returned.handle().write("x")));
     insist(cluster.handle(1), b"b");
     assert_eq!(cluster.handle(2).read("").unwrap(), "ab");
+}
+
+/// Writes a few times through each of these; nobody takes anything, for none of them belongs to a cluster.
+fn nobody_founds(nodes: &BTreeMap<u64, Running>, ids: &[u64]) {
+    for id in [ids, ids].concat() {
+        let handle = nodes[&id].handle();
+        assert!(is_refused(handle.write("x")), "through node {id}");
+        let core = handle.status().unwrap().replica.core;
+        assert_eq!((core.term, core.last_index), (Term(0), Index(0)), "node {id}");
+    }
+}
+
+fn hasty(options: Options) -> Options {
+    Options { request_timeout: Duration::from_millis(400), ..options }
+}
+
+/// Else two of three could found it anew after their disks were wiped.
+#[test]
+fn a_cluster_is_founded_once_all_founders_have_met() {
+    let (addresses, folder) = (addresses(3), tempfile::tempdir().unwrap());
+    let start = |id| (id, start(&hasty(options(id, &addresses, folder.path())), Journal::default()).unwrap());
+    let mut nodes: BTreeMap<u64, Running> = [1, 2].map(start).into();
+    while !nodes[&1].handle().status().unwrap().peers.iter().any(|peer| peer.connected) {}
+    nobody_founds(&nodes, &[1, 2]);
+    nodes.extend([start(3)]);
+    insist(nodes[&1].handle(), b"a");
+    // From now on a majority is enough.
+    (1..=3).for_each(|id| nodes.remove(&id).unwrap().stop().unwrap());
+    nodes.extend([1, 2].map(start));
+    insist(nodes[&2].handle(), b"b");
+    assert_eq!(nodes[&1].handle().read("").unwrap(), "ab");
+}
+
+#[test]
+fn a_wiped_majority_does_not_found_the_cluster_anew() {
+    let mut cluster = Cluster::start(3);
+    insist(cluster.handle(1), b"a");
+    // The leader has written down whose disk is whose, and node 1 has it.
+    let knows_disks = |status: Status| {
+        let core = status.replica.core;
+        core.configuration.members.values().all(|member| member.disk != DiskId(0))
+            && core.configuration_index <= core.commit
+    };
+    while !knows_disks(cluster.handle(1).status().unwrap()) {}
+    (1..=3).for_each(|id| cluster.stop(id));
+    for id in [2, 3] {
+        std::fs::remove_dir_all(&cluster.options(id).data).unwrap();
+        cluster.nodes.insert(id, start(&hasty(cluster.options(id)), Journal::default()).unwrap());
+    }
+    nobody_founds(&cluster.nodes, &[2, 3]);
+    // The one that remembers keeps away from them, and tells them why.
+    cluster.nodes.insert(1, start(&hasty(cluster.options(1)), Journal::default()).unwrap());
+    nobody_founds(&cluster.nodes, &[2, 3]);
+    assert!(is_refused(cluster.handle(1).write("x")));
+    let status = cluster.handle(1).status().unwrap();
+    assert!(status.replica.core.last_index > Index(0) && status.peers.iter().all(|peer| !peer.connected));
 }
 
 #[test]

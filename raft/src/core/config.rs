@@ -26,8 +26,9 @@ pub struct Config {
     /// Where the jitter of election timeouts comes from. Nodes should have different ones; so should two lives of a node.
     pub seed: u64,
     /// A follower that hears of no leader for a random time between these two campaigns (§3.4). The shorter is also how
-    /// long a follower refuses to help depose a leader it has heard from (§4.2.3); the longer how long a leader
-    /// keeps its office without a majority's answers, or with a write of its own outstanding. Default: 250 ms and 500 ms.
+    /// long a follower refuses to help depose a leader it has heard from (§4.2.3), and, after a restart, anybody at all; the
+    /// longer how long a leader keeps its office without a majority's answers, or with a write of its own outstanding. Whoever
+    /// makes the shorter one shorter still waits for as long as it was when it starts. Default: 250 ms and 500 ms.
     pub election_timeout: (Duration, Duration),
     /// How often a leader makes itself heard. At most half of the shorter election timeout. Default: 50 ms.
     pub heartbeat_interval: Duration,
@@ -58,8 +59,9 @@ pub struct Config {
     pub retained_snapshots: usize,
     /// The most reads that wait for their read index, and the most that one leader keeps for its followers. Default: 65536.
     pub pending_reads: usize,
-    /// Whether a leader may answer lease reads without asking anybody. All members must have the same
-    /// `election_timeout`, or at least none a shorter one than the leader's. Default: `None`, lease reads ask a majority.
+    /// Whether a leader may answer lease reads without asking anybody. Members may have different election timeouts: each says
+    /// for how long it promises to help nobody else into office, which is its shorter one. Default: `None`, lease reads ask a
+    /// majority.
     pub lease: Option<Lease>,
     /// The most entries that a learner may lack when it is promoted. Default: 1000.
     pub promotion_lag: u64,

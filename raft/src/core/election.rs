@@ -10,9 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Body, HardState, Index, Message, NodeId, Term};
+use crate::types::{Body, Index, Message, NodeId, Term};
 
 use super::follower::Following;
+use super::lease::Echo;
 use super::mutants::{Mutant, planted};
 use super::quorum::{Tally, tally};
 use super::{Action, Core, Event, State};
@@ -48,13 +49,15 @@ impl Core {
 
     /// Voters campaign, and who has lost its vote in a configuration that is not known to be committed (§4.2.2); not those
     /// whose disk is stuck, who could not keep a promise, nor those who may have made one before they were restarted, do not
-    /// know the log's last stamp yet, or whose log is about to be replaced by a snapshot.
+    /// know the log's last stamp yet, or whose log is about to be replaced by a snapshot; nor founders who are told to wait.
     pub(super) fn may_campaign(&self) -> bool {
+        let leaves_it_to_others = self.waits_to_found && self.term == Term(0);
         self.log.may_vote(self.config.id)
             && self.log.last_stamp().is_some()
             && !self.is_in_restart_wait()
             && !self.is_write_stalled()
             && !self.snapshots.is_installing()
+            && !leaves_it_to_others
             && self.term.0 < u64::MAX - 2
     }
 
@@ -242,7 +245,7 @@ impl Core {
             assert!(self.vote.is_none(), "node {} has its vote in term {term} already", self.vote.unwrap_or_default());
         }
         (self.term, self.vote) = (term, vote);
-        self.writes.set_hard_state(HardState { term, vote });
+        self.writes.set_hard_state(self.own_hard_state());
     }
 
     /// Answers a message of an earlier term, so that its sender learns of ours.
@@ -251,10 +254,13 @@ impl Core {
             Body::RequestVote { .. } => self.send(from, Body::Vote { granted: false }),
             Body::AppendEntries { previous_index, .. } => {
                 let (hint_index, hint_term) = (Index(0), Term(0));
-                self.send(from, Body::Rejected { previous_index, hint_index, hint_term, round: 0 });
+                let Echo { round, promise } = Echo::default();
+                self.send(from, Body::Rejected { previous_index, hint_index, hint_term, round, promise });
             }
             Body::InstallSnapshot { ref meta, .. } => {
-                self.send(from, Body::SnapshotProgress { index: meta.index, received_bytes: 0, round: 0 });
+                let (index, received_bytes) = (meta.index, 0);
+                let Echo { round, promise } = Echo::default();
+                self.send(from, Body::SnapshotProgress { index, received_bytes, round, promise });
             }
             Body::RequestReadIndex { request, .. } => self.send(from, Body::ReadIndex { request, index: None }),
             _ => {}

@@ -1,41 +1,55 @@
 //! Lease reads: a leader answers at once while no other can have been elected (§6.4.1).
 //!
 //! Whoever answers a round has heard the leader when it was sent, or later, and promises by that to help nobody else into
-//! office for the shorter election timeout ([`Core::is_bound`]). So, while the promises of a quorum last, whoever is elected
-//! needs one of those who made them. The leader counts from the moment at which the round was *sent*, for that is all that
-//! it knows of when the promises began, and allows for clocks that run apart by the stated bound:
+//! office for its own shorter election timeout ([`Core::is_bound`]); the answer says how long that is, so that nodes may
+//! have different ones. While the promises of a quorum last, whoever is elected needs one of those who made them. The leader
+//! counts from the moment at which the round was *sent*, for that is all that it knows of when the promises began, and
+//! allows for clocks that run apart by the stated bound:
 //!
 //! ```text
-//!  leader     sent 7        a quorum has answered 7                    lease ends
-//!  ----------|------------------|-------------------------------------|--------------------
-//!  voter 2     heard 7 |==========================================================| free
-//!  voter 3        heard 7 |==========================================================| free
-//!             the promises: one shorter election timeout each, on a clock that may be too fast
+//!  leader     sent 7        a quorum has answered 7              lease ends
+//!  ----------|------------------|-------------------------------|--------------------
+//!  voter 2     heard 7 |==============================================| free
+//!  voter 3        heard 7 |=========================================================| free
+//!             the promises: a shorter election timeout of the voter's, on a clock that may be too fast
 //! ```
 //!
-//! With every clock's speed between `1 - d` and `1 + d`: a promise lasts at least `T / (1 + d)` of true time, and a lease of
-//! `T * (1 - d) / (1 + d)` on the leader's clock at most as long.
+//! With every clock's speed between `1 - d` and `1 + d`: a promise of `T` lasts at least `T / (1 + d)` of true time, and the
+//! leader counts on `T * (1 - d) / (1 + d)` of its own clock, which is at most as long. Its lease lasts as long as a quorum
+//! is bound: of the ends of all voters' promises it is the latest that a quorum reaches. The leader itself helps nobody while
+//! it leads.
 //!
 //! A lease ends with the office. A leader has none before it has committed an entry of its own term, nor after it has asked
-//! another node to campaign, nor while it is no voter. A restarted voter does not know what it has promised, so it keeps
-//! still for as long as a promise can last ([`Core::is_in_restart_wait`]).
+//! another node to campaign, nor while it is no voter. A restarted voter does not know whom it has promised what, so it keeps
+//! still for as long as its promises can last ([`Core::is_in_restart_wait`]): for as long as it makes them now, or made them
+//! before, if that was longer. How long that was is on its disk, with term and vote, before it promises anything of the kind.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::types::Time;
+use crate::types::{HardState, Time};
 
 use super::mutants::{Mutant, planted};
+use super::quorum::agreed;
 use super::reads::Asker;
 use super::{Config, Core, ReadError, ReadId, State};
 
-/// The most rounds whose times are kept. A round that finds no room makes no lease; a later one will.
+/// The most rounds whose times are kept.
 const ROUNDS_MAX: usize = 64;
+
+/// What an answer to a leader says of the round that it answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Echo {
+    /// The round; 0 for none.
+    pub(super) round: u64,
+    /// For so long from when it arrived the answerer helps nobody else into office.
+    pub(super) promise: Duration,
+}
 
 /// What a leader knows of its lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LeaderLease {
-    /// The rounds that a quorum has not answered, and when each was sent.
+    /// When rounds were sent, in their order: of those that a quorum has answered only the latest.
     rounds: VecDeque<(u64, Time)>,
     /// It holds before this.
     until: Time,
@@ -44,31 +58,46 @@ pub(super) struct LeaderLease {
 impl LeaderLease {
     /// A round is about to be sent.
     pub(super) fn sent(&mut self, round: u64, now: Time, config: &Config) {
-        let Some(length) = length(config) else { return };
-        while self.rounds.pop_front_if(|&mut (_, sent)| sent.after(length) <= now).is_some() {}
-        if self.rounds.len() < ROUNDS_MAX {
-            self.rounds.push_back((round, now));
+        if config.lease.is_none() {
+            return;
+        }
+        if self.rounds.len() == ROUNDS_MAX {
+            // Every other one goes: an answer to it will count from when the one before was sent.
+            let mut place = 0;
+            self.rounds.retain(|_| {
+                place += 1;
+                place % 2 == 1
+            });
+        }
+        self.rounds.push_back((round, now));
+    }
+
+    /// Until when somebody who has answered so helps nobody else, as far as this leader may count on it.
+    pub(super) fn bound_until(&self, echo: Echo, now: Time, config: &Config) -> Time {
+        let sent = self.rounds.iter().rev().find(|(round, _)| *round <= echo.round);
+        let promise = if planted(Mutant::LeaseIgnoresPromise) { config.election_timeout.0 } else { echo.promise };
+        match (sent, counted(promise, config)) {
+            (Some(_), Some(length)) if planted(Mutant::LeaseFromAcknowledgementTime) => now.after(length),
+            (Some((_, sent)), Some(length)) => sent.after(length),
+            _ => Time(0),
         }
     }
 
-    /// A quorum has answered this round, or a later one.
-    pub(super) fn answered(&mut self, round: u64, now: Time, config: &Config) {
-        let Some(length) = length(config) else { return };
-        while let Some((_, sent)) = self.rounds.pop_front_if(|&mut (number, _)| number <= round) {
-            let from = if planted(Mutant::LeaseFromAcknowledgementTime) { now } else { sent };
-            self.until = from.after(length);
+    /// A quorum has answered this round, or a later one: when earlier ones were sent does not matter any more.
+    fn forget_before(&mut self, round: u64) {
+        while self.rounds.get(1).is_some_and(|(next, _)| *next <= round) {
+            self.rounds.pop_front();
         }
     }
 }
 
-/// How long a lease lasts; `None` if there are none.
-fn length(config: &Config) -> Option<Duration> {
+/// How much of a promise a leader may count on, by its own clock; `None` if there are no leases.
+fn counted(promise: Duration, config: &Config) -> Option<Duration> {
     let drift_ppm = u128::from(config.lease?.drift_ppm);
-    let nanos = config.election_timeout.0.as_nanos();
     if planted(Mutant::LeaseIgnoresDrift) {
-        return Some(config.election_timeout.0);
+        return Some(promise);
     }
-    let nanos = nanos * 1_000_000_u128.saturating_sub(drift_ppm) / (1_000_000 + drift_ppm);
+    let nanos = promise.as_nanos() * 1_000_000_u128.saturating_sub(drift_ppm) / (1_000_000 + drift_ppm);
     Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
@@ -93,7 +122,24 @@ impl Core {
         self.holds_lease().then_some(self.lease.until)
     }
 
-    /// The configuration is another one: those whose promises made the lease need not be a quorum of it.
+    /// A quorum has answered this round, or a later one; and somebody may have promised something.
+    pub(super) fn renew_lease(&mut self, answered: u64) {
+        let State::Leader(leading) = &self.state else { return };
+        let Some(own) = counted(self.config.election_timeout.0, &self.config) else { return };
+        self.lease.forget_before(answered);
+        let (id, own_until) = (self.config.id, self.now.after(own));
+        let until = |node| match leading.progress.get(&node) {
+            _ if node == id => own_until,
+            Some(progress) => progress.bound_until,
+            None => Time(0),
+        };
+        let until = agreed(self.log.configuration(), until).unwrap_or_default();
+        let earlier = if planted(Mutant::LeaseSurvivesConfiguration) { self.lease.until } else { Time(0) };
+        self.lease.until = until.max(earlier);
+    }
+
+    /// The configuration is another one: those whose promises made the lease need not be a quorum of it. Whoever is, and has
+    /// promised, makes another ([`Core::renew_lease`]).
     pub(super) fn void_lease(&mut self) {
         if !planted(Mutant::LeaseSurvivesConfiguration) {
             self.lease.until = Time(0);
@@ -126,5 +172,24 @@ impl Core {
     /// Whether this node has been awake for less than a promise of an earlier life can last.
     pub(super) fn is_in_restart_wait(&self) -> bool {
         self.now < self.restart_wait_until && !planted(Mutant::VoteRightAfterRestart)
+    }
+
+    /// What this node writes down before it acts on it.
+    pub(super) fn own_hard_state(&self) -> HardState {
+        HardState { term: self.term, vote: self.vote, promise: self.promise_to_keep() }
+    }
+
+    /// How long a promise of this node can last that is not over: what it promised in an earlier life is, once the wait for
+    /// that is.
+    fn promise_to_keep(&self) -> Duration {
+        let own = self.config.election_timeout.0;
+        if self.now < self.restart_wait_until { own.max(self.earlier_promise) } else { own }
+    }
+
+    /// What an answer says of the round that it answers. Who has its term, or the length of its promises, only in memory could be
+    /// restarted as if it had never promised anything, or something shorter, so it promises nothing.
+    pub(super) fn echo(&self, round: u64) -> Echo {
+        let is_kept = self.writes.is_hard_state_durable() || planted(Mutant::PromiseBeforeDurable);
+        if is_kept { Echo { round, promise: self.config.election_timeout.0 } } else { Echo::default() }
     }
 }

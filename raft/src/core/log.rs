@@ -400,7 +400,7 @@ mod tests {
         for (position, &term) in terms.iter().enumerate() {
             table.append(Index(position as u64 + 1), Term(term));
         }
-        let hard_state = HardState { term: table.last_term(), vote: None };
+        let hard_state = HardState { term: table.last_term(), ..HardState::default() };
         Saved {
             hard_state,
             founding: configuration(&[1, 2, 3]),

@@ -89,11 +89,12 @@ use election::Ballot;
 use fetches::Fetches;
 use follower::Following;
 use jitter::SplitMix64;
-use lease::LeaderLease;
+use lease::{Echo, LeaderLease};
 use log::Log;
 use reads::Questions;
 use replication::Leading;
 use snapshot::Snapshots;
+use transfer::Yields;
 use writes::Writes;
 
 /// What a role knows besides what every role knows (figure 3.1).
@@ -125,6 +126,8 @@ pub struct Core {
     election_deadline: Time,
     /// Until then it may be bound by what it promised in an earlier life.
     restart_wait_until: Time,
+    /// How long a promise of an earlier life could last.
+    earlier_promise: Duration,
 
     following: Following,
     log: Log,
@@ -134,6 +137,8 @@ pub struct Core {
     questions: Questions,
     /// A leader's.
     lease: LeaderLease,
+    /// A leader's, of all its terms.
+    yields: Yields,
 
     actions: VecDeque<Action>,
     /// Something was told since the last `flush`.
@@ -143,6 +148,8 @@ pub struct Core {
     ignored_messages: u64,
     /// This node's removal is committed.
     is_removed: bool,
+    /// It must not campaign in the first term of all.
+    waits_to_found: bool,
 }
 
 impl Core {
@@ -152,7 +159,7 @@ impl Core {
     /// If the settings make no sense together, or what was saved contradicts itself.
     pub fn new(config: Config, saved: Saved, now: Now) -> Result<Core, ConfigError> {
         config.validate()?;
-        let HardState { term, vote } = saved.hard_state;
+        let HardState { term, vote, promise: earlier_promise } = saved.hard_state;
         // Whoever has never known a term has never answered a leader.
         let is_new = saved.hard_state == HardState::default() && saved.terms.last_index() == Index(0);
         let log = Log::new(saved, config.tail_bytes)?;
@@ -163,11 +170,19 @@ impl Core {
         // Who votes alone need not wait for anybody.
         let is_alone = voters.len() == 1 && voters.contains(&id) && log.configuration().outgoing.is_empty();
         let wait = if is_alone { Duration::ZERO } else { patience };
-        let restart_wait = if is_alone || is_new { Duration::ZERO } else { config.election_timeout.0 };
+        let own_promise = config.election_timeout.0;
+        let is_forgetful = mutants::planted(mutants::Mutant::RestartForgetsPromise);
+        let longest_promise = if is_forgetful { own_promise } else { own_promise.max(earlier_promise) };
+        let restart_wait = if is_alone || is_new { Duration::ZERO } else { longest_promise };
+        let mut writes = Writes::default();
+        if !is_new && own_promise > earlier_promise {
+            writes.set_hard_state(HardState { term, vote, promise: own_promise });
+        }
         Ok(Core {
             snapshots: Snapshots::after(log.snapshot_index()),
             questions: Questions::new(first_question(&config, now)),
             lease: LeaderLease::default(),
+            yields: Yields::default(),
             jitter,
             now: now.monotonic,
             wall: now.wall,
@@ -179,15 +194,17 @@ impl Core {
             patience,
             election_deadline: now.monotonic.after(wait),
             restart_wait_until: now.monotonic.after(restart_wait),
+            earlier_promise,
             following: Following::default(),
             log,
-            writes: Writes::default(),
+            writes,
             fetches: Fetches::default(),
             actions: VecDeque::new(),
             is_dirty: true,
             reported: (Role::Follower, term, None),
             ignored_messages: 0,
             is_removed: false,
+            waits_to_found: false,
             config,
         })
     }
@@ -231,13 +248,13 @@ impl Core {
                 let append = follower::Append { previous_index, previous_term, entries, commit, round };
                 self.handle_append_entries(from, append);
             }
-            Body::Appended { matched, round } => self.handle_appended(from, matched, round),
-            Body::Rejected { previous_index, hint_index, hint_term, round } => {
-                self.handle_rejected(from, previous_index, (hint_index, hint_term), round);
+            Body::Appended { matched, round, promise } => self.handle_appended(from, matched, Echo { round, promise }),
+            Body::Rejected { previous_index, hint_index, hint_term, round, promise } => {
+                self.handle_rejected(from, previous_index, (hint_index, hint_term), Echo { round, promise });
             }
             Body::InstallSnapshot { meta, chunk, round } => self.handle_install_snapshot(from, *meta, chunk, round),
-            Body::SnapshotProgress { index, received_bytes, round } => {
-                self.handle_snapshot_progress(from, index, received_bytes, round);
+            Body::SnapshotProgress { index, received_bytes, round, promise } => {
+                self.handle_snapshot_progress(from, index, received_bytes, Echo { round, promise });
             }
             Body::RequestReadIndex { request, may_lease } => self.handle_request_read_index(from, request, may_lease),
             Body::ReadIndex { request, index } => self.handle_read_index(from, request, index),
@@ -311,6 +328,12 @@ impl Core {
     pub fn lease_read(&mut self, now: Now, id: ReadId) -> Result<(), ReadError> {
         self.begin(now);
         self.ask_lease_read(id)
+    }
+
+    /// Whether this node leaves it to others to found the cluster: as long as it knows of no term it does not campaign, though it
+    /// votes. For whoever drives a founder that cannot know yet whether the cluster exists already, and it has forgotten it.
+    pub fn wait_to_found(&mut self, waits: bool) {
+        self.waits_to_found = waits;
     }
 
     /// The next thing to do; `None` when there is nothing until the next input.
@@ -470,10 +493,10 @@ impl Core {
         self.term
     }
 
-    /// Its term and vote, which may not be durable yet.
+    /// Its term and vote, and how long its promises last, which may not be durable yet.
     #[must_use]
     pub fn hard_state(&self) -> HardState {
-        HardState { term: self.term, vote: self.vote }
+        self.own_hard_state()
     }
 
     /// Whom it takes for the leader of its term: itself, if it leads.

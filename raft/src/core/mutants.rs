@@ -55,6 +55,8 @@ mutants! {
     LeaseFromAcknowledgementTime,
     /// A lease is as long as a promise, whatever the clocks.
     LeaseIgnoresDrift,
+    /// A leader takes every promise to be as long as its own would be.
+    LeaseIgnoresPromise,
     /// A leader that has asked another to campaign relies on its lease.
     LeaseAfterTransfer,
     /// A lease outlives the office.
@@ -65,6 +67,8 @@ mutants! {
     LeaseOfNoVoter,
     /// A voter may vote as soon as it is restarted.
     VoteRightAfterRestart,
+    /// A restarted voter waits for as long as its promises last now, whatever it promised before.
+    RestartForgetsPromise,
     /// A voter that has come to a later term does not remember whom it has promised to help nobody else.
     PromiseForgottenWithTerm,
     /// A command of a session that comes again is applied again.

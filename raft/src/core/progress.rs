@@ -58,6 +58,8 @@ pub(super) struct Progress {
     in_flight_bytes: usize,
     /// The latest round it has acknowledged.
     pub(super) round: u64,
+    /// Until then it helps nobody else into office, by what it has promised (leases rest on it).
+    pub(super) bound_until: Time,
     /// When it last answered.
     pub(super) heard: Time,
     /// It has been told that everything up to here is committed.
@@ -78,6 +80,7 @@ impl Progress {
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             round: 0,
+            bound_until: Time(0),
             heard: now,
             commit_sent: Index(0),
             fetch: None,

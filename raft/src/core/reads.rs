@@ -153,7 +153,7 @@ impl Core {
         let own = (self.config.id, leading.round);
         let round_of = |node| if node == own.0 { own.1 } else { leading.progress.get(&node).map_or(0, |p| p.round) };
         let Some(confirmed) = agreed(self.log.configuration(), round_of) else { return };
-        self.lease.answered(confirmed, self.now, &self.config);
+        self.renew_lease(confirmed);
         while let State::Leader(leading) = &mut self.state
             && let Some(read) = leading.reads.confirming.pop_front_if(|read| read.round <= confirmed)
         {

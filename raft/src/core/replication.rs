@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::types::{Body, Entries, Entry, Index, Message, NodeId, Payload, Proposal, Term, Time};
 
+use super::lease::Echo;
 use super::mutants::{Mutant, planted};
 use super::progress::{Mode, Progress, Windows};
 use super::quorum::agreed;
@@ -186,13 +187,13 @@ impl Core {
         self.actions.push_back(outbox.append_entries(to, progress, previous, entries));
     }
 
-    pub(super) fn handle_appended(&mut self, from: NodeId, matched: Index, round: u64) {
+    pub(super) fn handle_appended(&mut self, from: NodeId, matched: Index, echo: Echo) {
         let (last_index, base) = (self.log.last_index(), self.log.base());
-        let Some(progress) = self.peer(from, round) else { return };
+        let Some(progress) = self.peer(from, echo) else { return };
         if matched > last_index {
             return self.ignore();
         }
-        if progress.acknowledged(matched, base, round) {
+        if progress.acknowledged(matched, base, echo.round) {
             self.advance_commit();
         }
         self.count_answered_rounds();
@@ -206,20 +207,22 @@ impl Core {
     ///  leader   1 1 1 2 2 2 2 6 6      our last entry of at most term 5 and at most index 6 is 6, of term 2: ask there;
     ///                                  the next hint is index 3, term 1, and there they agree
     /// ```
-    pub(super) fn handle_rejected(&mut self, from: NodeId, previous: Index, hint: (Index, Term), round: u64) {
+    pub(super) fn handle_rejected(&mut self, from: NodeId, previous: Index, hint: (Index, Term), echo: Echo) {
         let guess = self.log.terms().last_at_or_before(hint.0, hint.1);
-        let Some(progress) = self.peer(from, round) else { return };
+        let Some(progress) = self.peer(from, echo) else { return };
         progress.rejected(previous, guess);
         self.count_answered_rounds();
     }
 
     /// The follower that has just answered; `None` if we do not lead, do not know it, or the round is none of ours.
-    pub(super) fn peer(&mut self, from: NodeId, round: u64) -> Option<&mut Progress> {
+    pub(super) fn peer(&mut self, from: NodeId, echo: Echo) -> Option<&mut Progress> {
         let State::Leader(leading) = &mut self.state else { return None };
         match leading.progress.get_mut(&from) {
-            Some(progress) if round <= leading.round => {
-                let round = if planted(Mutant::StaleReadRound) { leading.round } else { round };
+            Some(progress) if echo.round <= leading.round => {
+                let round = if planted(Mutant::StaleReadRound) { leading.round } else { echo.round };
+                let bound_until = self.lease.bound_until(Echo { round, ..echo }, self.now, &self.config);
                 progress.round = progress.round.max(round);
+                progress.bound_until = progress.bound_until.max(bound_until);
                 progress.heard = self.now;
                 Some(progress)
             }

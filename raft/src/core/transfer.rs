@@ -11,6 +11,7 @@
 //! campaign later, which is as safe as any campaign, but a lease is no longer.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -68,6 +69,37 @@ impl Handover {
 
     pub(super) fn deadline(&self) -> Time {
         self.deadline
+    }
+}
+
+/// Attempts after which the wait for the next one grows no more.
+const YIELDS_MAX: u32 = 9;
+
+/// How often a voter with a higher priority was handed leadership, as far as it has not kept it for long. Of all terms: one that
+/// campaigns and cannot win, or keep what it wins, costs a term each time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Yields {
+    to: NodeId,
+    attempts: u32,
+    last: Time,
+}
+
+impl Yields {
+    /// The wait between the last attempt and the next: two of the longer election timeouts, and twice as long after each further
+    /// attempt, up to 256 times.
+    fn wait(&self, patience: Duration) -> Duration {
+        patience * 2 * (1 << self.attempts.clamp(1, YIELDS_MAX).saturating_sub(1))
+    }
+
+    fn may_try(&self, to: NodeId, now: Time, patience: Duration) -> bool {
+        self.to != to || self.attempts == 0 || self.last.after(self.wait(patience)) <= now
+    }
+
+    fn tried(&mut self, to: NodeId, now: Time, patience: Duration) {
+        // After four times the wait without an attempt the last one is taken to have gone well.
+        let is_new = self.to != to || self.last.after(self.wait(patience) * 4) <= now;
+        let attempts = if is_new { 1 } else { (self.attempts + 1).min(YIELDS_MAX) };
+        *self = Yields { to, attempts, last: now };
     }
 }
 
@@ -187,7 +219,7 @@ impl Core {
     }
 
     /// At a heartbeat: when nothing else is going on, a voter with a higher priority that has all that is committed is
-    /// handed the office; at most once in an election timeout.
+    /// handed the office; again after twice the longer election timeout if it does not come to that, and more and more rarely.
     pub(super) fn yield_to_priority(&mut self) {
         let State::Leader(leading) = &self.state else { return };
         let (configuration, commit) = (self.log.configuration(), self.log.commit());
@@ -209,11 +241,11 @@ impl Core {
         let Some(to) = better.filter(is_ready).max_by_key(|&node| (configuration.priority(node), Reverse(node))) else {
             return;
         };
-        let yields_after = self.now.after(self.config.election_timeout.1).after(self.config.election_timeout.1);
-        if let State::Leader(leading) = &mut self.state {
-            leading.yields_after = yields_after;
+        let patience = self.config.election_timeout.1;
+        if self.yields.may_try(to, self.now, patience) {
+            self.yields.tried(to, self.now, patience);
+            self.begin_transfer(to);
         }
-        self.begin_transfer(to);
     }
 
     /// The leader asks this node to take over.

@@ -195,7 +195,7 @@ mod tests {
     fn one_step_is_one_write_and_numbers_count_up() {
         let mut writes = Writes::default();
         assert_eq!(writes.issue(Time(1), Index(0)), None);
-        let hard_state = HardState { term: Term(1), vote: Some(NodeId(1)) };
+        let hard_state = HardState { term: Term(1), vote: Some(NodeId(1)), ..HardState::default() };
         assert_eq!(writes.set_hard_state(hard_state), 1);
         writes.append(vec![entry(1, 1)].into());
         writes.append(vec![entry(2, 1)].into());

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use super::founding::Founding;
 use crate::{
     types::{Configuration, DiskId, MemberChange, NodeId},
     wire::Hello,
@@ -24,6 +25,8 @@ pub(super) struct Acquaintances {
     is_settled: bool,
     /// Of members whose disks the configuration does not say.
     disks: BTreeMap<NodeId, DiskId>,
+    /// Whom this node waits for before it founds the cluster.
+    pub(super) founding: Founding,
 }
 
 /// Why somebody is turned away, and what to do.
@@ -65,6 +68,7 @@ impl Acquaintances {
 
     /// Compares the other side's half of a handshake with this side's, and with the configuration. `expected` is whom this
     /// node called, if it called.
+    /// Whoever passes has been met ([`Founding`]).
     pub(super) fn check(&mut self, ours: &Hello, theirs: &Hello, expected: Option<NodeId>) -> Result<(), TurnedAway> {
         let id = theirs.node;
         if theirs.cluster != ours.cluster {
@@ -86,7 +90,9 @@ impl Acquaintances {
             let reason = format!("another node says that it is node {id} too: give each node a number of its own");
             return Err(TurnedAway::from(reason));
         }
-        self.check_member(theirs)
+        self.check_member(theirs)?;
+        self.founding.meet(theirs);
+        Ok(())
     }
 
     fn check_member(&mut self, theirs: &Hello) -> Result<(), TurnedAway> {
@@ -144,6 +150,7 @@ mod tests {
             node: NodeId(node),
             disk: DiskId(disk),
             incarnation: 1,
+            is_blank: false,
             address: String::new(),
             metadata: Bytes::new(),
         }

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Read},
     net::SocketAddr,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -18,6 +18,7 @@ use super::{
     acquaintance::{Acquaintances, TurnedAway},
     outbox::{Flushed, Outbox},
     token::{Kind, Token},
+    told::Told,
 };
 use crate::{
     replica::PeerMessage,
@@ -65,13 +66,13 @@ pub(super) struct Incoming {
     acceptor: Acceptor<TcpListener>,
     links: Slab<Link>,
     links_max: usize,
-    /// What nodes were last turned away for, so that it is told once and not twice a second.
-    told: BTreeMap<NodeId, String>,
+    /// What nodes were turned away for, and how their links ended, so that it is not told twice a second.
+    told: BTreeMap<NodeId, Told>,
     links_ever: u64,
     chunk: Box<[u8]>,
 }
 
-/// Nodes whose last refusal is remembered.
+/// Nodes of which it is remembered what was told.
 const TOLD_MAX: usize = 64;
 
 impl Incoming {
@@ -270,7 +271,6 @@ impl Incoming {
         T: Copy + From<Token>,
     {
         let node = theirs.node;
-        self.told.remove(&node);
         let older = self.links.iter().find(|(_, link)| link.node == Some(node)).map(|(slot, _)| slot);
         if let Some(older) = older {
             self.close(event_loop, older, "replaced by a newer one", arrivals);
@@ -304,13 +304,16 @@ impl Incoming {
             // One small write to a new socket does not block; whoever misses it sees the connection close.
             let _ = link.outbox.flush(&mut link.stream);
         }
-        if self.told.get(&node) != Some(&reason) {
+        if self.is_news(event_loop.now(), node, &reason) {
             tracing::warn!(address = %link.address, reason, "turned a connection away");
-            if self.told.len() >= TOLD_MAX {
-                self.told.pop_first();
-            }
-            self.told.insert(node, reason);
         }
+    }
+
+    fn is_news(&mut self, now: Instant, node: NodeId, what: &str) -> bool {
+        if self.told.len() >= TOLD_MAX && !self.told.contains_key(&node) {
+            self.told.pop_first();
+        }
+        self.told.entry(node).or_default().is_news(what, now)
     }
 
     /// Ends a node's link, so that it comes again, or is told why it may not.
@@ -353,7 +356,9 @@ impl Incoming {
         }
         match link.node {
             Some(node) => {
-                tracing::info!(peer = node.0, address = %link.address, reason, "incoming link down");
+                if self.is_news(event_loop.now(), node, reason) {
+                    tracing::info!(peer = node.0, address = %link.address, reason, "incoming link down");
+                }
                 arrivals.push(Arrival::Down(node));
             }
             None => tracing::warn!(address = %link.address, reason, "turned a connection away"),

@@ -23,6 +23,7 @@ mod acquaintance;
 mod birth;
 mod clock;
 mod error;
+mod founding;
 mod handle;
 mod incoming;
 mod options;
@@ -34,6 +35,7 @@ mod session;
 mod status;
 mod storage_thread;
 mod token;
+mod told;
 
 use std::{collections::VecDeque, net::SocketAddr, path::PathBuf};
 
@@ -51,6 +53,7 @@ pub use token::Token;
 
 use acquaintance::Acquaintances;
 use clock::Clock;
+use founding::Founding;
 use handle::Call;
 use incoming::{Arrival, Incoming};
 use peers::{Change, Peers};
@@ -63,7 +66,7 @@ use crate::{
         Admin, Effect, Event, Inline, Outcome, PeerMessage, Replica, ReplicaConfig, Request, RequestId, StateMachine,
     },
     storage::{self, Completion, StorageError},
-    types::{ADDRESS_BYTES_MAX, Body, Identity, Message, Now, SnapshotMeta, Time},
+    types::{ADDRESS_BYTES_MAX, Body, Identity, Message, Now, SnapshotMeta, Term, Time},
     wire::{HELLO_METADATA_BYTES_MAX, Hello},
 };
 
@@ -159,6 +162,7 @@ impl<S: StateMachine> Node<S> {
             node: born.identity.node,
             disk: born.identity.disk,
             incarnation,
+            is_blank: true,
             address,
             metadata: options.metadata.clone(),
         };
@@ -199,6 +203,7 @@ impl<S: StateMachine> Node<S> {
             is_telling_disks: false,
             is_removed: false,
         };
+        node.found(event_loop);
         // The log knows who the others are; the options only founded the cluster.
         node.follow_configuration(event_loop);
         node.turn_end(event_loop);
@@ -316,6 +321,9 @@ impl<S: StateMachine> Node<S> {
             Kind::Deadline => {
                 self.timer = None;
                 self.replica.handle_timeout(self.clock.now());
+                if let Some(complaint) = self.acquaintances.founding.complaint(event_loop.now()) {
+                    tracing::warn!(node = self.identity.node.0, "{complaint}");
+                }
             }
             Kind::Listener => self.incoming.resume(event_loop),
             Kind::Incoming(slot) => self.incoming.timeout(event_loop, slot),
@@ -352,6 +360,7 @@ impl<S: StateMachine> Node<S> {
                 break;
             }
         }
+        self.look_for_founders();
         self.arm(event_loop);
     }
 
@@ -401,8 +410,28 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
+    /// A founder that knows of no term waits for the others; who votes alone has nobody to wait for.
+    fn found<T, M>(&mut self, event_loop: &EventLoop<T, M>)
+    where
+        T: Copy + From<Token>,
+    {
+        let (configuration, us) = (self.replica.core().configuration(), self.identity.node);
+        self.acquaintances.founding = Founding::of(configuration, us, event_loop.now());
+        self.look_for_founders();
+    }
+
+    /// Looks whether all founders have met. Whoever has come to a term belongs to the cluster, and it is founded.
+    fn look_for_founders(&mut self) {
+        self.hello.is_blank = self.replica.core().term() == Term(0);
+        if !self.hello.is_blank {
+            self.acquaintances.founding.end();
+        }
+        self.replica.wait_to_found(self.acquaintances.founding.is_waiting());
+    }
+
     /// Whether who is not in the configuration is not needed for anything any more.
     fn settle_acquaintances(&mut self) {
+        self.look_for_founders();
         let core = self.replica.core();
         self.acquaintances.settle(core.configuration(), core.configuration_index() <= core.commit());
     }

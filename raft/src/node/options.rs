@@ -21,7 +21,8 @@ pub struct Options {
     /// Where this node listens for its peers. Port 0 lets the kernel choose one, for clusters of one.
     pub listen: SocketAddr,
     /// The other founding members and where they listen, `host:port`. They count when the data folder is made; later the
-    /// log knows better, and they are not looked at.
+    /// log knows better, and they are not looked at. A cluster is founded once all founders have met, so that some of them
+    /// whose disks were wiped do not found it again, empty, while those are away who remember it.
     pub peers: BTreeMap<NodeId, String>,
     /// The cluster that this node will be added to, if it founds none: its data folder is made without members, and the node
     /// waits until the cluster's leader calls it. Counts when the data folder is made, like `peers`, which must be empty.
@@ -39,8 +40,8 @@ pub struct Options {
     /// How often a leader shows that it is there. Default 30 ms.
     pub heartbeat_interval: Duration,
     /// Whether a leader may answer [`Request::LeaseRead`](crate::replica::Request::LeaseRead) without asking a majority, and
-    /// how bad the members' clocks may be. All members must have the same, and the same `election_timeout`. The node's clock
-    /// counts the time that the machine is suspended where the kernel can tell
+    /// how bad the members' clocks may be: while a node leads, its own setting counts. Election timeouts may differ from node
+    /// to node. The node's clock counts the time that the machine is suspended where the kernel can tell
     /// ([`kodiak_sys::boot_clock`]). Default `None`: lease reads ask a majority, like all others.
     pub lease: Option<core::Lease>,
     /// How long a request may wait for its outcome. Default 5 s.

@@ -24,6 +24,7 @@ use super::{
     handle::Resolved,
     outbox::{Flushed, Outbox, PushError},
     token::{Kind, Token},
+    told::Told,
 };
 use crate::{
     replica::PeerMessage,
@@ -84,14 +85,16 @@ struct Peer {
     /// Whether something was put into the outbox since the last flush.
     dirty: bool,
     metadata: Bytes,
-    /// The last reason a link failed for, so that it is told once and not every half second.
-    complaint: String,
+    /// What links failed for, so that it is not told every half second.
+    told: Told,
 }
 
 /// Links to all peers.
 #[derive(Debug)]
 pub(super) struct Peers {
     us: NodeId,
+    /// The configuration has no place for this node, and had one.
+    is_left: bool,
     group: GroupId,
     /// What was sent and not acknowledged for so long went to a machine that is gone, or cut off.
     silence: Duration,
@@ -108,6 +111,7 @@ impl Peers {
     pub(super) fn new(group: GroupId, options: &Options, handle: Handle) -> Peers {
         Peers {
             us: options.id,
+            is_left: false,
             group,
             silence: SILENCE_MIN.max(options.election_timeout.1 * 4),
             link_buffer_bytes: options.link_buffer_bytes,
@@ -124,6 +128,7 @@ impl Peers {
     where
         T: Copy + From<Token>,
     {
+        self.is_left = to.has_removed(self.us);
         let known: Vec<usize> = self.positions.values().copied().collect();
         for at in known {
             let peer = &mut self.peers[at];
@@ -182,7 +187,7 @@ impl Peers {
             wants_room: false,
             dirty: false,
             metadata: Bytes::new(),
-            complaint: String::new(),
+            told: Told::default(),
         });
         self.positions.insert(id, at);
         self.dial(event_loop, at, hello);
@@ -375,6 +380,7 @@ impl Peers {
         }
         if let Err(TurnedAway { reason, is_removed }) = self.listen(at, hello, acquaintances) {
             let id = self.peers[at].id;
+            self.is_left |= is_removed;
             self.fail(event_loop, at, &reason);
             if is_removed {
                 self.changes.push(Change::Removed(id));
@@ -414,7 +420,7 @@ impl Peers {
         checked.map_err(|turned_away| TurnedAway::from(turned_away.reason))?;
         peer.metadata = theirs.metadata;
         peer.back_off = BACK_OFF_MIN;
-        peer.complaint.clear();
+        peer.told.clear();
         if let Link::Greeting(stream) = std::mem::replace(&mut peer.link, Link::Down) {
             peer.link = Link::Up(stream);
         }
@@ -544,9 +550,14 @@ impl Peers {
         peer.outbox.clear();
         peer.wants_room = false;
         peer.failures = peer.failures.wrapping_add(1);
-        if peer.complaint != reason {
-            reason.clone_into(&mut peer.complaint);
-            tracing::warn!(peer = peer.id.0, address = peer.address, reason, "no link; trying again");
+        if peer.told.is_news(reason, event_loop.now()) {
+            let outlook = match self.is_left {
+                true => {
+                    "no link; this node is no member in the last configuration that it knows: it was removed, or is about to be"
+                }
+                false => "no link; trying again",
+            };
+            tracing::warn!(peer = peer.id.0, address = peer.address, reason, "{outlook}");
         }
         if was_up {
             self.changes.push(Change::Down(peer.id));

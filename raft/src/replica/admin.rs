@@ -84,6 +84,10 @@ impl Admins {
         self.may_try = !self.pending.is_empty();
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     pub(super) fn forget(&mut self, key: Key) {
         self.pending.retain(|pending| pending.key != key);
     }

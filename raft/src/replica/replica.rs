@@ -13,9 +13,9 @@ use super::{
     Bound, Doubt, Effect, Event, Limits, Outcome, PeerMessage, Refusal, ReplicaConfig, ReplicaConfigError, Request,
     RequestId,
 };
-use crate::core::{self, Action, Core, Done, Proposed, Role, TransferError};
+use crate::core::{self, Action, Core, Done, Role};
 use crate::storage::{Job, StorageError};
-use crate::types::{ChangeError, Index, MemberChange, NodeId, Now, Proposal, Saved, Time};
+use crate::types::{Index, NodeId, Now, Proposal, Saved, Time};
 
 /// One node's replica of a group: everything that decides, and nothing that does I/O, reads a clock or starts a thread.
 ///
@@ -44,6 +44,8 @@ pub struct Replica {
     pub(super) effects: VecDeque<Effect>,
     /// Mixed into the numbers that other nodes see, so that an answer meant for an earlier life names nothing.
     mask: u64,
+    /// How many salts of sessions were drawn: the mask, and this, decide what the next one is.
+    salts: u64,
     pub(super) failed: Option<String>,
     /// Whether this node was a member and is none any more.
     is_removed: bool,
@@ -94,9 +96,15 @@ impl Replica {
             links: BTreeSet::new(),
             effects: VecDeque::new(),
             mask,
+            salts: 0,
             failed: None,
             is_removed: false,
         })
+    }
+
+    /// See [`Core::wait_to_found`].
+    pub fn wait_to_found(&mut self, waits: bool) {
+        self.core.wait_to_found(waits);
     }
 
     /// A message from `from` arrived; where there are leases `now` must be what the clock said after it did. One that is not addressed to this node, or says it is from another, is dropped.
@@ -304,28 +312,10 @@ impl Replica {
         }
     }
 
-    /// As [`Core::change_membership`]: for who carries out what an operator wants.
-    ///
-    /// # Errors
-    /// Those of the core. A replica whose disk has failed says that it does not lead.
-    pub fn change_membership(&mut self, now: Now, changes: &[MemberChange]) -> Result<Proposed, ChangeError> {
-        self.input(now);
-        if self.failed.is_some() {
-            return Err(ChangeError::NotLeader { leader: None });
-        }
-        self.core.change_membership(now, changes)
-    }
-
-    /// As [`Core::transfer_leadership`]. Writes wait meanwhile.
-    ///
-    /// # Errors
-    /// Those of the core. A replica whose disk has failed says that it does not lead.
-    pub fn transfer_leadership(&mut self, now: Now, to: Option<NodeId>) -> Result<(), TransferError> {
-        self.input(now);
-        if self.failed.is_some() {
-            return Err(TransferError::NotLeader { leader: None });
-        }
-        self.core.transfer_leadership(now, to)
+    /// Whether anything is open here that was asked about the cluster itself ([`Request::Admin`]).
+    #[must_use]
+    pub fn is_administering(&self) -> bool {
+        !self.admins.is_empty()
     }
 
     /// The core, to look at.
@@ -356,7 +346,11 @@ impl Replica {
             Request::SessionWrite(in_session) => {
                 self.accept_proposal(origin, Proposal::SessionCommand(Box::new(in_session)));
             }
-            Request::OpenSession { ttl_ms } => self.accept_proposal(origin, Proposal::OpenSession { ttl_ms }),
+            Request::OpenSession { ttl_ms } => {
+                self.salts = self.salts.wrapping_add(1);
+                let salt = scramble(scramble(self.mask) ^ scramble(self.salts));
+                self.accept_proposal(origin, Proposal::OpenSession { ttl_ms, salt });
+            }
             Request::CloseSession { session } => self.accept_proposal(origin, Proposal::CloseSession { session }),
             Request::Read(query) => self.accept_read(origin, query, Certainty::Majority),
             Request::LeaseRead(query) => self.accept_read(origin, query, Certainty::Lease),

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  index     5        8              9              12               20          31
-//!  entry     open     5: #1 "incr"   5: #2 "incr"   5: #1 "incr"     ...         5: #3, acknowledged 2
+//!  entry     open s   s: #1 "incr"   s: #2 "incr"   s: #1 "incr"     ...         s: #3, acknowledged 2
 //!  applied            yes            yes            no: as at 8                  yes; the answers to #1 and #2 go
 //! ```
 //!
@@ -108,7 +108,9 @@ impl Sessions {
         match &entry.payload {
             Payload::Noop | Payload::Configuration(_) => None,
             Payload::Command(command) => Some(Outcome::Answer(apply(command))),
-            Payload::OpenSession { ttl_ms } => Some(self.open(SessionId(entry.index.0), stamp, *ttl_ms)),
+            Payload::OpenSession { ttl_ms, salt } => {
+                Some(self.open(SessionId::opened(entry.index, *salt), stamp, *ttl_ms))
+            }
             Payload::SessionCommand(in_session) => Some(self.command(stamp, in_session, apply)),
             Payload::CloseSession { session } => Some(self.close(*session)),
         }
@@ -137,6 +139,7 @@ impl Sessions {
         if self.open.len() >= SESSIONS_MAX {
             return Outcome::Refused(Refusal::Full { bound: Bound::Sessions, limit: SESSIONS_MAX as u64 });
         }
+        self.remove(id); // None has this name, unless two salts of 64 bits are as unlucky as that.
         let session = Session { ttl_ms, used: stamp, acknowledged: 0, answers: BTreeMap::new() };
         self.ends.insert((session.ends(), id));
         self.open.insert(id, session);

@@ -63,12 +63,12 @@ fn expected(model: &mut Vec<Simple>, entry: &Entry, next_answer: &dyn Fn(u16) ->
     let asked = match &entry.payload {
         Payload::Noop | Payload::Configuration(_) => return (None, false),
         Payload::Command(_) => return (Some(Outcome::Answer(next_answer(0))), true),
-        Payload::OpenSession { ttl_ms } if !SESSION_TTL_MS.contains(ttl_ms) => {
+        Payload::OpenSession { ttl_ms, .. } if !SESSION_TTL_MS.contains(ttl_ms) => {
             return (refused(Refusal::TtlOutOfRange { ttl_ms: *ttl_ms }), false);
         }
-        Payload::OpenSession { ttl_ms } => {
-            model.push((entry.index.0, *ttl_ms, stamp, 0, Vec::new()));
-            return (Some(Outcome::Opened(SessionId(entry.index.0))), false);
+        Payload::OpenSession { ttl_ms, salt } => {
+            model.push((entry.index.0 + salt, *ttl_ms, stamp, 0, Vec::new()));
+            return (Some(Outcome::Opened(SessionId(entry.index.0 + salt))), false);
         }
         Payload::CloseSession { session } => {
             let before = model.len();
@@ -105,7 +105,7 @@ fn payload() -> impl Strategy<Value = Payload> {
         1 => Just(Payload::Noop),
         1 => Just(Payload::Command(Bytes::new())),
         3 => prop::sample::select(vec![100u64, 150, 1_000, 99, u64::MAX])
-            .prop_map(|ttl_ms| Payload::OpenSession { ttl_ms }),
+            .prop_map(|ttl_ms| Payload::OpenSession { ttl_ms, salt: 0 }),
         1 => (1u64..40).prop_map(|session| Payload::CloseSession { session: SessionId(session) }),
         20 => in_session.prop_map(|(session, sequence, acknowledged, bytes)| {
             command(session, sequence, acknowledged.saturating_sub(4), bytes)
@@ -167,7 +167,7 @@ proptest! {
 #[test]
 pub(crate) fn a_command_that_comes_again_is_applied_once_and_gets_the_first_answer() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    let opened = sessions.apply(&entry(5, 0, Payload::OpenSession { ttl_ms: 100 }), &mut machine);
+    let opened = sessions.apply(&entry(5, 0, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine);
     assert_eq!(opened, Some(Outcome::Opened(SessionId(5))));
     for index in 6..9 {
         assert_eq!(sessions.apply(&entry(index, 0, command(5, 1, 0, 0)), &mut machine), answer("1"));
@@ -179,7 +179,7 @@ pub(crate) fn a_command_that_comes_again_is_applied_once_and_gets_the_first_answ
 #[test]
 pub(crate) fn a_late_copy_of_what_was_acknowledged_is_refused() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 100 }), &mut machine);
+    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine);
     sessions.apply(&entry(2, 0, command(1, 1, 0, 0)), &mut machine);
     sessions.apply(&entry(3, 0, command(1, 2, 1, 0)), &mut machine);
     let late = sessions.apply(&entry(4, 0, command(1, 1, 0, 0)), &mut machine);
@@ -192,7 +192,7 @@ pub(crate) fn a_late_copy_of_what_was_acknowledged_is_refused() {
 #[test]
 pub(crate) fn a_session_ends_by_the_stamps_of_whatever_is_applied() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    sessions.apply(&entry(1, 1_000, Payload::OpenSession { ttl_ms: 100 }), &mut machine);
+    sessions.apply(&entry(1, 1_000, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine);
     sessions.apply(&entry(2, 1_090, command(1, 1, 0, 0)), &mut machine);
     sessions.apply(&entry(3, 1_190, Payload::Noop), &mut machine);
     assert_eq!(sessions.len(), 1, "it was used at 1 090");
@@ -206,10 +206,10 @@ pub(crate) fn a_session_ends_by_the_stamps_of_whatever_is_applied() {
 fn bounds_are_named_and_nothing_is_applied_beyond_them() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
     for index in 1..=SESSIONS_MAX as u64 {
-        sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000 }), &mut machine);
+        sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine);
     }
     let index = SESSIONS_MAX as u64 + 1;
-    let full = sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000 }), &mut machine);
+    let full = sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine);
     assert_eq!(full, refused(Refusal::Full { bound: Bound::Sessions, limit: SESSIONS_MAX as u64 }));
     let limit = ANSWERS_PER_SESSION_MAX as u64;
     for sequence in 1..=limit {
@@ -227,7 +227,7 @@ fn bounds_are_named_and_nothing_is_applied_beyond_them() {
 #[test]
 fn answers_beyond_their_bounds_are_given_once() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1_000 }), &mut machine);
+    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine);
     let long = entry(2, 0, command(1, 1, 0, ANSWER_BYTES_MAX as u16 + 1));
     let Some(Outcome::Answer(first)) = sessions.apply(&long, &mut machine) else { panic!("it is given") };
     assert_eq!(first.len(), ANSWER_BYTES_MAX + 1);
@@ -242,7 +242,7 @@ fn answers_beyond_their_bounds_are_given_once() {
     for number in 0..=answers {
         if number % per_session == 0 {
             session = index;
-            sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000 }), &mut machine);
+            sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine);
             index += 1;
         }
         let sequence = number % per_session + 1;
@@ -260,7 +260,7 @@ fn answers_beyond_their_bounds_are_given_once() {
 #[test]
 fn whatever_is_acknowledged_the_table_can_be_read_again() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1000 }), &mut machine);
+    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1000, salt: 0 }), &mut machine);
     sessions.apply(&entry(2, 0, command(1, u64::MAX, 0, 0)), &mut machine);
     sessions.apply(&entry(3, 0, command(1, 5, u64::MAX, 0)), &mut machine);
     assert_eq!(Sessions::decode(&sessions.encode()).unwrap(), sessions);

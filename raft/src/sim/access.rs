@@ -5,6 +5,8 @@
 //! some runs they do not, and then a lease read may be old, though never anything that was not, while reads by a majority's
 //! word, and writes, must hold as ever.
 
+use std::time::Duration;
+
 use super::checks::Verdict;
 use super::checks::leases::{Holder, is_exclusive};
 use super::clock::WIDE_DRIFT;
@@ -15,6 +17,9 @@ use super::world::World;
 use crate::core::Lease;
 use crate::types::{Now, Time};
 
+/// Where election timeouts are unequal, the longest are so many times the shortest.
+const MOST_PATIENT: u32 = 4;
+
 /// What the seed decides about it.
 #[derive(Clone, Debug)]
 pub(super) struct AccessPlan {
@@ -22,6 +27,8 @@ pub(super) struct AccessPlan {
     pub(super) lease: Option<Lease>,
     /// Clocks run worse than that.
     pub(super) is_beyond: bool,
+    /// Nodes have election timeouts of their own, other ones in each life, which follow from this.
+    pub(super) unequal_timeouts: Option<u64>,
     /// Every clock is as much off as any may be, one way or the other.
     pub(super) has_worst_clocks: bool,
     /// How many of the reads are stale ones, in ten thousand.
@@ -44,6 +51,7 @@ impl AccessPlan {
         AccessPlan {
             lease: None,
             is_beyond: false,
+            unequal_timeouts: None,
             has_worst_clocks: false,
             stale_reads: 0,
             lease_reads: 0,
@@ -68,11 +76,13 @@ impl AccessPlan {
             plan.election_timeout.1 = shorter + shorter / 8;
             plan.falls_within = Some(shorter);
         }
+        let mut other = Random::new(seed ^ 0x0075_6e65_7175_616c);
         let is_beyond = kind == 5 && plan.drift > 0;
         let drift_ppm = if is_beyond { 0 } else { plan.drift as u32 };
         AccessPlan {
             lease: (kind >= 3).then_some(Lease { drift_ppm }),
             is_beyond,
+            unequal_timeouts: (kind >= 3 && other.chance(5_000)).then_some(seed),
             has_worst_clocks,
             stale_reads: random.pick(&[0, 0, 3_000]),
             lease_reads: if kind >= 3 { 7_000 } else { random.pick(&[0, 0, 3_000]) },
@@ -85,6 +95,21 @@ impl AccessPlan {
 }
 
 impl World {
+    /// The election timeouts of a node in this life.
+    pub(super) fn election_timeout(&self, node: usize) -> (Duration, Duration) {
+        let (shorter, longer) = self.plan.election_timeout;
+        let Some(salt) = self.plan.access.unequal_timeouts else { return (shorter, longer) };
+        let life = (node as u64) << 32 ^ self.processes[node].life;
+        let times = Random::new(salt.rotate_left(16) ^ life).pick(&[1, 1, 2, MOST_PATIENT]);
+        (shorter * times, longer * times)
+    }
+
+    /// The longest that any node may wait before it campaigns.
+    pub(super) fn longest_election_timeout(&self) -> Duration {
+        let times = if self.plan.access.unequal_timeouts.is_some() { MOST_PATIENT } else { 1 };
+        self.plan.election_timeout.1 * times
+    }
+
     /// Where the clocks keep the stated bound: nobody has a lease while another leads a later term.
     pub(super) fn leases_are_exclusive(&self, node: usize) -> Verdict {
         if self.plan.access.lease.is_none() || self.plan.access.is_beyond {

@@ -6,7 +6,8 @@ use super::checks::{Verdict, Violation, check};
 use super::disk::SimDisk;
 use super::happening::Happening;
 use super::harms::Harm;
-use super::kv::{COMMAND_BYTES, Kv};
+use super::kv::Kv;
+use super::options::REQUEST_BYTES;
 use super::process::{Running, unusable};
 use super::world::{World, name};
 use crate::core;
@@ -100,14 +101,14 @@ impl World {
     fn start(&mut self, node: usize, log: Log<SimDisk>, machine: Inline<Kv>, saved: Saved) -> Verdict {
         let mut config = core::Config::new(name(node));
         config.seed = self.random.next();
-        config.election_timeout = self.plan.election_timeout;
+        config.election_timeout = self.election_timeout(node);
         config.heartbeat_interval = self.plan.heartbeat_interval;
         config.tail_bytes = self.plan.tail_bytes;
         config.message_bytes = self.plan.message_bytes;
         config.in_flight_messages = self.plan.in_flight_messages;
         config.in_flight_bytes = self.plan.in_flight_bytes;
         config.uncommitted_bytes = self.plan.uncommitted_bytes;
-        config.command_bytes = COMMAND_BYTES + self.plan.padding;
+        config.command_bytes = REQUEST_BYTES + self.plan.padding;
         config.snapshot_chunk_bytes = self.plan.snapshot_chunk_bytes;
         config.snapshot_chunks = self.plan.snapshot_chunks;
         config.retained_snapshots = self.plan.retained_snapshots;

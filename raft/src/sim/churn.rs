@@ -5,16 +5,18 @@
 //! an id that is gone stays gone: the operator asks for it all the same, and must be refused. A wiped machine never starts again;
 //! a spare place takes its part.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::checks::{Verdict, check};
+use super::checks::{Verdict, Violation, check};
 use super::happening::Happening;
 use super::harms::Harm;
 use super::options::{FaultKind, Plan};
 use super::random::Random;
 use super::world::{World, name};
 use crate::core::Core;
-use crate::types::{ChangeError, Configuration, DiskId, Member, MemberChange, NodeId};
+use crate::replica::{Admin, Outcome, Request, RequestId};
+use crate::types::{Configuration, DiskId, Member, MemberChange, NodeId};
 
 /// One run in so many has an operator.
 const ONE_IN: u64 = 4;
@@ -31,11 +33,34 @@ pub(super) struct ChurnPlan {
     pub(super) promotion_lag: u64,
 }
 
+/// What it has asked a node for.
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    node: usize,
+    is_transfer: bool,
+    /// It names an id that has been used.
+    is_reuse: bool,
+}
+
 /// What it has done.
 #[derive(Debug, Default)]
 pub(super) struct Churn {
     /// The machine whose disk is gone, until it is no member any more.
     wiped: Option<usize>,
+    /// What has no outcome yet, by request number.
+    open: BTreeMap<u64, Order>,
+}
+
+impl Churn {
+    /// Whether nothing is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// A process has died: nobody will tell what became of what it was asked.
+    pub(super) fn forget_node(&mut self, node: usize) {
+        self.open.retain(|_, order| order.node != node);
+    }
 }
 
 impl ChurnPlan {
@@ -115,6 +140,10 @@ impl World {
         }
         let pause = self.random.duration(plan.interval);
         self.after(pause, Happening::Churn);
+        // Rather one thing at a time: what waits for another may be out of date when its turn comes.
+        if !self.churn.is_idle() && self.churn.wiped.is_none() && self.random.chance(5_000) {
+            return Ok(());
+        }
         let Some(leader) = self.latest_leader() else { return Ok(()) };
         let Some(configuration) = self.core(leader).map(|core| core.configuration().clone()) else { return Ok(()) };
         if let Some(wiped) = self.churn.wiped {
@@ -127,14 +156,8 @@ impl World {
         }
         if self.random.chance(plan.transfers) {
             let to = self.random.chance(7_000).then(|| name(self.random.below(self.plan.nodes as u64) as usize));
-            self.checks.members.operator_transfers();
             self.trace.record(self.now, &(leader, to), || format!("operator: {} hands over to {to:?}", leader + 1));
-            let mut asked = false;
-            self.input(leader, |running, now| asked = running.replica.transfer_leadership(now, to).is_ok())?;
-            if asked {
-                self.harm(Harm::TransferBegun);
-            }
-            return Ok(());
+            return self.order(leader, Admin::Transfer(to), false);
         }
         if plan.wipes && self.random.chance(2_000) && self.may_wipe(leader, &configuration) {
             return self.wipe(&configuration);
@@ -162,7 +185,9 @@ impl World {
             })
         };
         let has_spare_vote = configuration.voters.len() >= 3 && !configuration.is_joint();
-        has_spare_vote && self.is_change_done(leader) && configuration.members.keys().all(agrees)
+        let mut running = self.processes.iter().filter_map(|process| process.running.as_ref());
+        let is_open = !self.churn.is_idle() || running.any(|running| running.replica.is_administering());
+        has_spare_vote && !is_open && self.is_change_done(leader) && configuration.members.keys().all(agrees)
     }
 
     /// What a machine had on its disk is gone, and the operator knows it.
@@ -186,32 +211,63 @@ impl World {
         let highest_id = self.core(leader).map(|core| core.configuration().highest_id).unwrap_or_default();
         let is_reuse =
             changes.iter().any(|change| matches!(change, MemberChange::AddLearner { node, .. } if *node <= highest_id));
-        let mut asked = Err(ChangeError::NothingChanges);
-        self.input(leader, |running, now| asked = running.replica.change_membership(now, &changes))?;
-        self.count_change(leader, asked.is_ok(), is_reuse);
-        check(asked.is_err() || !is_reuse, "an id is never used again", || {
-            format!("node {} takes {changes:?} although ids up to {highest_id} have been used", leader + 1)
-        })
+        self.order(leader, Admin::Change(changes), is_reuse)
     }
 
-    fn count_change(&mut self, leader: usize, is_taken: bool, is_reuse: bool) {
-        let now = self.core(leader).map(|core| {
-            let configuration = core.configuration();
-            (configuration.is_joint(), configuration.is_voter(core.id()))
-        });
-        match now {
-            _ if is_reuse => self.harm(Harm::IdAskedAgain),
-            Some((is_joint, votes)) if is_taken => {
-                self.harm(Harm::MembersChanged);
-                if is_joint {
-                    self.harm(Harm::JointBegun);
-                }
-                if !votes {
-                    self.harm(Harm::LeaderUnvoted);
-                }
-            }
-            _ => {}
+    /// Asks a node as an operator's tool does: the node hands it on if it does not lead, and tries again what cannot be done
+    /// yet.
+    fn order(&mut self, node: usize, admin: Admin, is_reuse: bool) -> Verdict {
+        let id = self.clients.next_request();
+        let is_transfer = matches!(admin, Admin::Transfer(_));
+        self.churn.open.insert(id.0, Order { node, is_transfer, is_reuse });
+        if is_transfer {
+            self.checks.members.operator_transfers();
         }
+        let before = self.core(node).and_then(Core::transferring);
+        self.input(node, |running, now| running.replica.submit(now, id, Request::Admin(admin)))?;
+        let after = self.core(node).and_then(Core::transferring);
+        if after.is_some() && after != before {
+            self.harm(Harm::TransferBegun);
+        }
+        Ok(())
+    }
+
+    /// A configuration has come into force at a node.
+    pub(super) fn count_change(&mut self, node: usize, is_joint: bool) {
+        let was_joint = std::mem::replace(&mut self.processes[node].was_joint, is_joint);
+        let Some(core) = self.core(node).filter(|core| core.is_leader()) else { return };
+        let votes = core.configuration().is_voter(core.id());
+        if !was_joint {
+            self.harm(Harm::MembersChanged);
+        }
+        if is_joint {
+            self.harm(Harm::JointBegun);
+        }
+        if !votes {
+            self.harm(Harm::LeaderUnvoted);
+        }
+    }
+
+    /// Whether a transfer may begin at any time: one was asked for, through a node that has not handed it on.
+    pub(super) fn may_transfer(&self) -> bool {
+        let has_begun = |order: &Order| self.core(order.node).is_some_and(|core| core.transferring().is_some());
+        self.churn.open.values().any(|order| order.is_transfer && !has_begun(order))
+    }
+
+    /// If this is what became of something that the operator has asked for: takes note of it.
+    pub(super) fn operator_reply(&mut self, node: usize, id: RequestId, outcome: &Outcome) -> Result<bool, Violation> {
+        let Some(order) = self.churn.open.remove(&id.0) else { return Ok(false) };
+        check(order.node == node, "a request has one outcome", || {
+            format!("node {} answers {id:?}, which is not open there: {outcome:?}", node + 1)
+        })?;
+        let is_done = matches!(outcome, Outcome::Answer(_));
+        check(!is_done || !order.is_reuse, "an id is never used again", || {
+            format!("node {} has carried out {order:?}", node + 1)
+        })?;
+        if order.is_reuse && matches!(outcome, Outcome::Refused(_)) {
+            self.harm(Harm::IdAskedAgain);
+        }
+        Ok(true)
     }
 
     /// A process is about to die.

@@ -243,6 +243,7 @@ impl World {
         });
         self.clients.forget_node(node);
         self.session_clients.forget_node(node);
+        self.churn.forget_node(node);
         for peer in 0..self.plan.nodes {
             self.break_link(node, peer);
         }

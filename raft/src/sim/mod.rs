@@ -204,7 +204,7 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
     while world.steps < options.faulty_steps && world.step()? {}
     world.calm_down();
     let calm_since = world.now;
-    let limit = world.plan.election_timeout.1 * 40 + world.plan.request_timeout * 4 + Duration::from_secs(4);
+    let limit = world.longest_election_timeout() * 40 + world.plan.request_timeout * 4 + Duration::from_secs(4);
     let (last_step, last_time) = (world.steps + options.calm_steps, calm_since.after(limit));
     while !world.converged {
         let in_time = world.steps < last_step && world.now < last_time;

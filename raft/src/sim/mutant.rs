@@ -104,6 +104,11 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::VoteRightAfterRestart) => {
                 Some("a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised")
             }
+            // Takes a voter that is started again with a shorter timeout and asked for its vote within a lease.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::RestartForgetsPromise) => {
+                Some("a_restarted_voter_keeps_still_for_as_long_as_it_promised_before")
+            }
             // Takes an answer from a later term that comes an election late, within a lease.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::PromiseForgottenWithTerm) => {
@@ -136,6 +141,7 @@ impl Mutant {
             #[cfg(feature = "mutants")]
             Mutant::Core(
                 crate::core::Mutant::InstallBelowCommit
+                | crate::core::Mutant::KeepSuffixAtInstall
                 | crate::core::Mutant::LeaseFromAcknowledgementTime
                 | crate::core::Mutant::LeaseIgnoresDrift,
             ) => false,
@@ -173,11 +179,13 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::ReadBeforeTermCommit => "no read before an entry of the own term",
         Mutant::LeaseFromAcknowledgementTime => "a lease runs from when its round was sent",
         Mutant::LeaseIgnoresDrift => "a lease allows for drift",
+        Mutant::LeaseIgnoresPromise => "a lease lasts as long as its voters have promised",
         Mutant::LeaseAfterTransfer => "no lease once another was asked to campaign",
         Mutant::LeaseSurvivesStepDown => "a lease ends with the office",
         Mutant::LeaseSurvivesConfiguration => "a lease ends with its configuration",
         Mutant::LeaseOfNoVoter => "a leader that does not vote has no lease",
         Mutant::VoteRightAfterRestart => "a restarted voter waits",
+        Mutant::RestartForgetsPromise => "a restarted voter waits for as long as it promised before",
         Mutant::PromiseForgottenWithTerm => "a promise outlives its term",
         Mutant::RetryAppliesTwice => "a command of a session is applied once",
         Mutant::AcknowledgedIsAppliedAgain => "what was acknowledged is done with",

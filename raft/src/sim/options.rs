@@ -5,10 +5,13 @@ use std::time::Duration;
 use super::access::AccessPlan;
 use super::churn::ChurnPlan;
 use super::clock::MOST_DRIFT;
-use super::kv::COMMAND_BYTES;
 use super::mutant::Mutant;
 use super::random::Random;
 use crate::replica::Limits;
+use crate::types::Proposal;
+
+/// The largest request, in bytes, besides its padding: one that adds a member to the cluster.
+pub(super) const REQUEST_BYTES: usize = 80;
 
 /// What a run is told besides its seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,7 +191,7 @@ impl Plan {
             message_bytes: random.pick(&[1, 200, 1 << 20]),
             in_flight_messages: random.pick(&[1, 2, 256]),
             in_flight_bytes: random.pick(&[1, 500, 1 << 20]),
-            uncommitted_bytes: random.pick(&[100 + padding, 1 << 20]),
+            uncommitted_bytes: random.pick(&[REQUEST_BYTES + Proposal::OVERHEAD_BYTES + padding, 1 << 20]),
             snapshot_chunk_bytes: random.pick(&[16, 100, 1 << 20]),
             snapshot_chunks: random.pick(&[1, 4]),
             retained_snapshots: random.pick(&[1, 2, 8]),
@@ -198,7 +201,7 @@ impl Plan {
             limits: Limits {
                 pending_requests: random.pick(&[3, 1 << 16]),
                 forwarded_requests: random.pick(&[1, 1 << 16]),
-                request_bytes: COMMAND_BYTES + padding,
+                request_bytes: REQUEST_BYTES + padding,
                 snapshot_every_bytes: random.pick(&[100, 1_000, 1_000, 1 << 30]),
                 batch_bytes: random.pick(&[1, 1 << 20]),
                 ..Limits::default()

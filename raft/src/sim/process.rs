@@ -19,6 +19,8 @@ pub(super) struct Process {
     pub(super) is_lost: bool,
     /// The disk has been damaged.
     pub(super) is_damaged: bool,
+    /// The configuration that came into force here last was a joint one.
+    pub(super) was_joint: bool,
     /// The last term that it led.
     pub(super) led: Term,
     /// Counts its lives.
@@ -58,6 +60,7 @@ impl Process {
             disk,
             is_lost: false,
             is_damaged: false,
+            was_joint: false,
             led: Term(0),
             life: 0,
             running: None,

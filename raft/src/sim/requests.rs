@@ -88,7 +88,7 @@ impl World {
 
     /// A process tells what became of a request.
     pub(super) fn reply(&mut self, node: usize, id: RequestId, outcome: &Outcome) -> Verdict {
-        if self.session_reply(node, id, outcome)? {
+        if self.session_reply(node, id, outcome)? || self.operator_reply(node, id, outcome)? {
             return Ok(());
         }
         let operation = self.clients.close(id);
@@ -115,7 +115,12 @@ impl World {
     pub(super) fn probe(&mut self) -> Verdict {
         let is_wanted = |node: &usize| self.must_be_well(*node) && self.clients.probes_answered[*node] < 2;
         let next = (0..self.plan.nodes).find(is_wanted);
-        if next.is_none() && self.clients.open.is_empty() && self.session_clients.is_idle() && self.is_settled() {
+        if next.is_none()
+            && self.clients.open.is_empty()
+            && self.session_clients.is_idle()
+            && self.churn.is_idle()
+            && self.is_settled()
+        {
             self.converged = true;
             return Ok(());
         }

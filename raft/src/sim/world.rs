@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::access::AccessPlan;
-use super::checks::{Checks, Verdict, Violation};
+use super::checks::{Checks, Verdict, Violation, check};
 use super::churn::{Churn, ChurnPlan};
 use super::clients::Clients;
 use super::clock::Clock;
@@ -21,7 +21,7 @@ use super::process::{Process, Running};
 use super::random::Random;
 use super::session_clients::SessionClients;
 use super::trace::{Trace, Words, brief};
-use crate::core::Done;
+use crate::core::{self, Done};
 use crate::replica::{Effect, Event, PeerMessage};
 use crate::types::{NodeId, Now, Time};
 
@@ -204,6 +204,9 @@ impl World {
                 if self.network.connection(from, to) != connection || !self.network.is_up(from, to) {
                     return Ok(());
                 }
+                if matches!(message, PeerMessage::ForwardAdmin { .. }) {
+                    self.checks.members.operator_transfers();
+                }
                 self.input(to, |running, now| running.replica.handle_message(now, name(from), message))
             }
             Happening::LinkUp { node, peer, connection } => {
@@ -351,10 +354,19 @@ impl World {
                 self.hand_to_machine(node, effect)
             }
             Effect::Reply { id, outcome } => self.reply(node, id, &outcome),
-            Effect::Event(Event::StorageFailed { .. }) => {
+            Effect::Event(Event::StorageFailed { reason }) => {
+                let disk = &self.processes[node].disk;
+                let has_cause = disk.has_failed() || disk.is_dark() || disk.is_damaged();
+                check(has_cause || self.mutant.is_some(), "a log fails only with its disk", || {
+                    format!("node {} gives up, though its disk did all that it was told: {reason}", node + 1)
+                })?;
                 let delay = Duration::from_micros(self.random.below(200_000));
                 let life = self.processes[node].life;
                 self.after(delay, Happening::GivesUp { node, life });
+                Ok(())
+            }
+            Effect::Event(Event::Core(core::Event::Membership { is_joint, .. })) => {
+                self.count_change(node, is_joint);
                 Ok(())
             }
             Effect::Event(Event::Core(_)) => Ok(()),
@@ -392,6 +404,9 @@ impl World {
             return Ok(());
         }
         self.input(node, |running, now| running.replica.handle_timeout(now))?;
+        if self.may_transfer() {
+            self.checks.members.operator_transfers();
+        }
         let Some(running) = &self.processes[node].running else { return Ok(()) };
         self.checks.timer_fired(node, running.replica.core(), self.clock(node))
     }

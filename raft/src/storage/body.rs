@@ -80,7 +80,7 @@ pub(super) fn is_empty(write: &Write) -> bool {
     write.hard_state.is_none() && write.truncate_from.is_none() && write.entries.is_empty()
 }
 
-/// `[flags u8][term u64, vote u64]?[truncate from u64]?[count u32][entry]…`
+/// `[flags u8][term u64, vote u64, promise u64]?[truncate from u64]?[count u32][entry]…`
 pub(super) fn put_step(out: &mut Vec<u8>, write: &Write) {
     let hard_state = if write.hard_state.is_some() { HAS_HARD_STATE } else { 0 };
     let truncation = if write.truncate_from.is_some() { HAS_TRUNCATION } else { 0 };

@@ -4,6 +4,7 @@
 //! at hand cannot hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -54,7 +55,7 @@ const SESSION_HEADER_BYTES: usize = 24;
 pub const ENTRY_HEADER_BYTES: usize = 8 + 8 + 8 + 1 + 4;
 
 /// The bytes that [`put_hard_state`] writes.
-pub const HARD_STATE_BYTES: usize = 16;
+pub const HARD_STATE_BYTES: usize = 24;
 
 /// The bytes that [`put_identity`] writes.
 pub const IDENTITY_BYTES: usize = 48;
@@ -85,10 +86,11 @@ pub fn put_entry(out: &mut impl BufMut, entry: &Entry) {
             out.put_u32_le(length_u32(configuration_bytes(configuration)));
             put_configuration(out, configuration);
         }
-        Payload::OpenSession { ttl_ms } => {
+        Payload::OpenSession { ttl_ms, salt } => {
             out.put_u8(PAYLOAD_OPEN_SESSION);
-            out.put_u32_le(8);
+            out.put_u32_le(16);
             out.put_u64_le(*ttl_ms);
+            out.put_u64_le(*salt);
         }
         Payload::SessionCommand(in_session) => {
             out.put_u8(PAYLOAD_SESSION_COMMAND);
@@ -117,9 +119,10 @@ pub fn put_proposal(out: &mut impl BufMut, proposal: &Proposal) {
             out.put_u8(PAYLOAD_COMMAND);
             out.put_slice(command);
         }
-        Proposal::OpenSession { ttl_ms } => {
+        Proposal::OpenSession { ttl_ms, salt } => {
             out.put_u8(PAYLOAD_OPEN_SESSION);
             out.put_u64_le(*ttl_ms);
+            out.put_u64_le(*salt);
         }
         Proposal::SessionCommand(in_session) => {
             out.put_u8(PAYLOAD_SESSION_COMMAND);
@@ -149,7 +152,9 @@ fn proposal(kind: u8, body: Bytes) -> Result<Option<Proposal>, DecodeError> {
     }
     let mut from = Decoder::new(body);
     let proposal = match kind {
-        PAYLOAD_OPEN_SESSION => Proposal::OpenSession { ttl_ms: from.u64("a session's time to live")? },
+        PAYLOAD_OPEN_SESSION => {
+            Proposal::OpenSession { ttl_ms: from.u64("a session's time to live")?, salt: from.u64("a session's salt")? }
+        }
         PAYLOAD_SESSION_COMMAND => Proposal::SessionCommand(Box::new(SessionCommand {
             session: SessionId(from.u64("a command's session")?),
             sequence: from.u64("a command's number")?,
@@ -171,7 +176,8 @@ pub fn entry_bytes(entry: &Entry) -> usize {
             Payload::Noop => 0,
             Payload::Command(command) => command.len(),
             Payload::Configuration(configuration) => configuration_bytes(configuration),
-            Payload::OpenSession { .. } | Payload::CloseSession { .. } => 8,
+            Payload::OpenSession { .. } => 16,
+            Payload::CloseSession { .. } => 8,
             Payload::SessionCommand(in_session) => SESSION_HEADER_BYTES + in_session.command.len(),
         }
 }
@@ -227,13 +233,19 @@ pub fn get_entries(from: &mut Decoder<impl Buf>) -> Result<Entries, DecodeError>
     (0..count).map(|_| get_entry(from)).collect()
 }
 
-/// Writes term and vote: `[term u64][vote u64]`, 0 for no vote.
+/// Writes term, vote and promise: `[term u64][vote u64][promise u64]`, 0 for no vote.
 pub fn put_hard_state(out: &mut impl BufMut, hard_state: &HardState) {
     out.put_u64_le(hard_state.term.0);
     out.put_u64_le(hard_state.vote.map_or(0, |node| node.0));
+    put_duration(out, hard_state.promise);
 }
 
-/// Reads term and vote.
+/// Writes a duration: `[nanoseconds u64]`; one of more than 584 years as that.
+pub fn put_duration(out: &mut impl BufMut, duration: Duration) {
+    out.put_u64_le(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+}
+
+/// Reads term, vote and promise.
 ///
 /// # Errors
 /// If there are fewer than [`HARD_STATE_BYTES`].
@@ -243,7 +255,7 @@ pub fn get_hard_state(from: &mut Decoder<impl Buf>) -> Result<HardState, DecodeE
         0 => None,
         node => Some(NodeId(node)),
     };
-    Ok(HardState { term, vote })
+    Ok(HardState { term, vote, promise: from.duration("a promise's length")? })
 }
 
 /// Writes an identity: `[cluster u128][group u64][node u64][disk u128]`.
@@ -365,6 +377,14 @@ impl<B: Buf> Decoder<B> {
     number!(u32, u32, try_get_u32_le);
     number!(u64, u64, try_get_u64_le);
     number!(u128, u128, try_get_u128_le);
+
+    /// Reads nanoseconds, as [`put_duration`] writes them.
+    ///
+    /// # Errors
+    /// If the bytes end before they do.
+    pub fn duration(&mut self, what: &'static str) -> Result<Duration, DecodeError> {
+        self.u64(what).map(Duration::from_nanos)
+    }
 
     /// Reads a `u8` that is 0 or 1.
     ///

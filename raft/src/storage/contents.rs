@@ -2,7 +2,7 @@
 
 use super::body::Opening;
 use super::locator::Locator;
-use crate::types::{Configuration, HardState, Index, Payload, SnapshotMeta, Term, TermTable, Write};
+use crate::types::{Configuration, HardState, Identity, Index, Payload, SnapshotMeta, Term, TermTable, Write};
 
 /// A segment of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +109,21 @@ impl Contents {
             self.configuration = last;
         }
         gone
+    }
+
+    /// The opening of a segment that begins now, in a new file.
+    pub(super) fn opening(&self, segment: u64, origin: u64, identity: &Identity, founding: &Configuration) -> Opening {
+        Opening {
+            segment,
+            origin,
+            is_recycled: false,
+            identity: *identity,
+            hard_state: self.hard_state,
+            last_index: self.terms.last_index(),
+            last_term: self.terms.last_term(),
+            founding: founding.clone(),
+            configuration: self.configuration().clone(),
+        }
     }
 
     /// Says why a write contradicts the log, if it does. Nothing that contradicts is ever written, and recovery takes

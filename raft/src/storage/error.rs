@@ -40,10 +40,8 @@ pub enum StorageError {
         /// What does not fit.
         what: String,
     },
-    /// The log was written in a format that this version does not know.
-    #[error(
-        "{file} is in log format {version}, this program knows format {known}: use the version that wrote it, or a later one"
-    )]
+    /// The log was written in a format that this version does not read.
+    #[error("{file} is in log format {version}, this program knows format {known}: use the version that wrote it")]
     Unsupported {
         /// The file.
         file: String,

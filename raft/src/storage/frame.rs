@@ -15,8 +15,8 @@ pub(super) const HEADER_BYTES: usize = 48;
 /// Frames begin at multiples of this: what recovery steps by when it looks for frames past damage.
 pub(super) const ALIGNMENT: usize = 8;
 
-/// The format written, and the only one known so far.
-pub(super) const VERSION: u8 = 1;
+/// The format written, and the only one read. 2: term and vote are followed by a promise's length.
+pub(super) const VERSION: u8 = 2;
 
 /// The longest frame, header and padding included: 1 GiB. Every limit on batches above this room lies far below.
 pub const MAX_FRAME_BYTES: usize = 1 << 30;
@@ -208,10 +208,10 @@ mod tests {
         let mut out = Vec::new();
         begin(&mut out);
         finish(&mut out, 0, &header());
-        out[13] = 2;
+        out[13] = VERSION + 1;
         let checksum = crc32c::crc32c(&out[4..]);
         out[..4].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(parse(&out).unwrap_err(), Misfit::Version(2));
+        assert_eq!(parse(&out).unwrap_err(), Misfit::Version(VERSION + 1));
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
         let expected: Vec<u8> = [
             &checksum.to_le_bytes()[..],
             b"KdkL",
-            &[3, 0, 0, 0, 2, 1, 0, 0],
+            &[3, 0, 0, 0, 2, VERSION, 0, 0],
             &[7, 0, 0, 0, 0, 0, 0, 0],
             &[9, 0, 0, 0, 0, 0, 0, 0],
             &[8, 0, 0, 0, 0, 0, 0, 0],

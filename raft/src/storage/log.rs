@@ -3,44 +3,20 @@
 use std::fmt;
 
 use super::ahead::Ahead;
-use super::body::{self, Opening};
+use super::body;
 use super::contents::Contents;
 use super::frame::{self, Kind, MAX_FRAME_BYTES};
 use super::reader::Reader;
+use super::recovery::{self, Parts, Recovered};
 use super::segment::{self, Active, Chain};
-use super::snapshot::{DamagedSnapshot, Found, Shelf};
+use super::snapshot::{Found, Shelf};
 use super::spares::Spares;
-use super::{Disk, DiskFile, LogOptions, StorageError, recovery};
+use super::{Disk, DiskFile, LogOptions, StorageError};
 use crate::core::Fetch;
 use crate::types::{Configuration, Entry, Identity, Index, Saved, SnapshotMeta, Write};
 
 /// Frames wait in memory for the next [`Log::sync`], and go to the file before it once they are this many bytes.
 const BUFFER_BYTES: usize = 1 << 20;
-
-/// What was found on a disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recovered {
-    /// Whom the log belongs to.
-    pub identity: Identity,
-    /// What the core continues from.
-    pub saved: Saved,
-    /// How many writes were whole but not known to be on disk, and were therefore written anew.
-    pub rewritten: u64,
-    /// Where bytes lay that are no whole frame, all of them past what was known to be on disk: writes that a crash cut
-    /// short, never acknowledged. They are gone.
-    pub torn: Option<TornTail>,
-    /// Snapshots newer than the one in `saved` that are not what was written. The log reaches back far enough to do without.
-    pub damaged_snapshots: Vec<DamagedSnapshot>,
-}
-
-/// Where a log was torn.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TornTail {
-    /// The segment's file.
-    pub file: String,
-    /// Where the first frame that is not whole begins, in bytes.
-    pub offset: u64,
-}
 
 /// A log on a disk: what one node has promised.
 ///
@@ -106,19 +82,6 @@ impl<D: Disk> fmt::Debug for Log<D> {
     }
 }
 
-/// What recovery has put together.
-pub(super) struct Parts<D: Disk> {
-    pub(super) disk: D,
-    pub(super) identity: Identity,
-    pub(super) founding: Configuration,
-    pub(super) contents: Contents,
-    pub(super) spares: Spares,
-    pub(super) shelf: Shelf<D::File>,
-    pub(super) origin: u64,
-    pub(super) active: Active<D::File>,
-    pub(super) chain: Chain,
-}
-
 impl<D: Disk> Log<D> {
     /// Makes the log of a new node. Its first frame is its birth record, durable on return.
     ///
@@ -139,7 +102,7 @@ impl<D: Disk> Log<D> {
         let mut spares = Spares::find(&mut disk, &options)?;
         let mut contents = Contents::of_new_log(founding);
         let mut chain = Chain { group: identity.group.0, sequence: 0, checksum: 0, synced: 0 };
-        let mut opening = opening(1, 1, identity, founding, &contents);
+        let mut opening = contents.opening(1, 1, identity, founding);
         let room = spares.room(opening.frame_bytes());
         opening.is_recycled = room.is_recycled();
         let mut content = Vec::new();
@@ -159,7 +122,8 @@ impl<D: Disk> Log<D> {
     /// [`StorageError::NoLog`] if the disk holds none; [`StorageError::Corrupt`] if anything that was known to be durable and
     /// is needed is damaged, the newest snapshot included unless the log reaches back to the one before or to the start; [`StorageError::Unsupported`] if a later version wrote it; [`StorageError::Io`].
     pub fn open(disk: D, options: LogOptions) -> Result<(Log<D>, Recovered), StorageError> {
-        recovery::recover(disk, options)
+        let (parts, recovered) = recovery::recover(disk, options)?;
+        Ok((Log::assemble(parts), recovered))
     }
 
     /// Opens the log if the disk holds one; else makes one for the identity and the founding configuration that `birth`
@@ -188,7 +152,7 @@ impl<D: Disk> Log<D> {
         Ok((log, Recovered { identity, saved, rewritten: 0, torn: None, damaged_snapshots: Vec::new() }))
     }
 
-    pub(super) fn assemble(parts: Parts<D>) -> Log<D> {
+    fn assemble(parts: Parts<D>) -> Log<D> {
         let Parts { disk, identity, founding, contents, spares, shelf, origin, active, chain } = parts;
         assert!(chain.synced == chain.sequence, "a new segment is durable before it is used");
         Log {
@@ -361,7 +325,7 @@ impl<D: Disk> Log<D> {
 
     fn begin_segment(&mut self, origin: u64, frame_bytes: usize) -> Result<(), StorageError> {
         let number = self.active.number + 1;
-        let mut opening = opening(number, origin, &self.identity, &self.founding, &self.contents);
+        let mut opening = self.contents.opening(number, origin, &self.identity, &self.founding);
         let needed_bytes = opening.frame_bytes() + frame_bytes;
         let room = match self.ahead.take(&mut self.disk, number, needed_bytes)? {
             Some(room) => room,
@@ -431,26 +395,5 @@ impl<D: Disk> Log<D> {
             self.poisoned = Some(error.to_string());
         }
         result
-    }
-}
-
-/// The opening of a segment that begins now, in a new file.
-pub(super) fn opening(
-    segment: u64,
-    origin: u64,
-    identity: &Identity,
-    founding: &Configuration,
-    contents: &Contents,
-) -> Opening {
-    Opening {
-        segment,
-        origin,
-        is_recycled: false,
-        identity: *identity,
-        hard_state: contents.hard_state,
-        last_index: contents.terms.last_index(),
-        last_term: contents.terms.last_term(),
-        founding: founding.clone(),
-        configuration: contents.configuration().clone(),
     }
 }

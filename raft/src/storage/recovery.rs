@@ -20,17 +20,55 @@
 //! one's opening names as the origin. What is before is on its way out, because a snapshot includes it.
 
 use super::ahead;
+use super::contents::Contents;
 use super::loaded::{Loaded, find_end};
-use super::log::{Log, Parts, Recovered, TornTail};
 use super::replay::Replay;
-use super::segment;
-use super::snapshot::{self, Found, Shelf};
+use super::segment::{self, Active, Chain};
+use super::snapshot::{self, DamagedSnapshot, Found, Shelf};
 use super::spares::Spares;
 use super::{Disk, LogOptions, StorageError};
-use crate::types::{Index, SnapshotMeta};
+use crate::types::{Configuration, Identity, Index, Saved, SnapshotMeta};
 
-/// [`Log::open`].
-pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Log<D>, Recovered), StorageError> {
+/// What was found on a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Whom the log belongs to.
+    pub identity: Identity,
+    /// What the core continues from.
+    pub saved: Saved,
+    /// How many writes were whole but not known to be on disk, and were therefore written anew.
+    pub rewritten: u64,
+    /// Where bytes lay that are no whole frame, all of them past what was known to be on disk: writes that a crash cut
+    /// short, never acknowledged. They are gone.
+    pub torn: Option<TornTail>,
+    /// Snapshots newer than the one in `saved` that are not what was written. The log reaches back far enough to do without.
+    pub damaged_snapshots: Vec<DamagedSnapshot>,
+}
+
+/// Where a log was torn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment's file.
+    pub file: String,
+    /// Where the first frame that is not whole begins, in bytes.
+    pub offset: u64,
+}
+
+/// What recovery has put together.
+pub(super) struct Parts<D: Disk> {
+    pub(super) disk: D,
+    pub(super) identity: Identity,
+    pub(super) founding: Configuration,
+    pub(super) contents: Contents,
+    pub(super) spares: Spares,
+    pub(super) shelf: Shelf<D::File>,
+    pub(super) origin: u64,
+    pub(super) active: Active<D::File>,
+    pub(super) chain: Chain,
+}
+
+/// What a log is put together from ([`Log::open`](super::Log::open)).
+pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Parts<D>, Recovered), StorageError> {
     let Some(file) = what_is_there(&mut disk)? else { return Err(StorageError::NoLog) };
     make_names_durable(&mut disk)?;
     let mut numbers = segment::list(&mut disk)?;
@@ -73,8 +111,7 @@ pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Log<
     let shelf = Shelf::new(&mut disk, found)?;
     let (identity, founding, origin) = (last.opening.identity, last.opening.founding, draft.origin());
     let Replay { contents, chain, .. } = replay;
-    let log = Log::assemble(Parts { disk, identity, founding, contents, spares, shelf, origin, active, chain });
-    Ok((log, recovered))
+    Ok((Parts { disk, identity, founding, contents, spares, shelf, origin, active, chain }, recovered))
 }
 
 /// Who was killed may have left names that are not durable, and what opening does builds on the names it finds: the next segment

@@ -8,7 +8,6 @@ use super::body::Opening;
 use super::contents::{Contents, SegmentInfo};
 use super::frame::{self, Frame, Kind};
 use super::loaded::{End, Loaded, refusal};
-use super::log;
 use super::segment::{Active, Chain};
 use super::spares::Spares;
 use super::{Disk, StorageError};
@@ -43,7 +42,7 @@ impl Replay {
         }
         self.used(walk.offset);
         let Opening { origin, identity, founding, .. } = &segment.opening;
-        let reached = log::opening(next.number, *origin, identity, founding, &self.contents);
+        let reached = self.contents.opening(next.number, *origin, identity, founding);
         let reached = Opening { is_recycled: next.opening.is_recycled, ..reached };
         let follows = (walk.chain.sequence, walk.chain.checksum) == (last_sequence, next.header.previous);
         if !follows || reached != next.opening {
@@ -112,7 +111,7 @@ impl Replay {
     ) -> Result<Draft, StorageError> {
         let number = last.number + 1;
         let Opening { origin, identity, founding, .. } = &last.opening;
-        let opening = log::opening(number, *origin, identity, founding, &self.contents);
+        let opening = self.contents.opening(number, *origin, identity, founding);
         self.contents.begin_segment(number, 0);
         let mut offset = opening.frame_bytes();
         for body in &unsettled {
@@ -130,7 +129,7 @@ impl Replay {
         void.pop();
         self.tail.clear();
         self.tail_bytes = 0;
-        let opening = log::opening(number, number, identity, founding, &self.contents);
+        let opening = self.contents.opening(number, number, identity, founding);
         self.contents.begin_segment(number, 0);
         Ok(Draft { needed_bytes: opening.frame_bytes(), opening, steps: Vec::new(), void })
     }

@@ -8,7 +8,9 @@
 //! new   snapshot ..40, configuration {1}       41 42 [nothing]               44 45     term 8, founding configuration {1}
 //! ```
 //!
-//! Commands keep their places, so the state machine (and who remembers an index) sees what it would have seen. The old
+//! Commands keep their places, so the state machine (and who remembers an index) sees what it would have seen. So do
+//! sessions, and a session that the old cluster opened beyond what is left is none of the new one's, whatever that opens at the
+//! same place ([`SessionId::opened`](crate::types::SessionId::opened)). The old
 //! configurations do not come along: whoever joins the new cluster must not even for a moment believe in members that it
 //! has never had.
 
@@ -118,7 +120,7 @@ impl Salvage {
 
         let disk = RealDisk::open(&part).map_err(|error| io_error(&part, error))?;
         let mut copy = Log::create(disk, &identity, &founding, self.log).map_err(new)?;
-        let hard_state = Some(HardState { term, vote: None });
+        let hard_state = Some(HardState { term, ..HardState::default() });
         copy.append(&Write { sequence: 0, hard_state, truncate_from: None, entries: Entries::default() })
             .map_err(new)?;
         if let Some(meta) = &recovered.saved.snapshot {

@@ -1,5 +1,7 @@
 //! What the log holds, and what is written to it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Configuration, Entries, Index, NodeId, SessionId, SnapshotMeta, Stamp, Term, TermTable};
@@ -33,10 +35,12 @@ pub enum Payload {
     /// A new configuration of the cluster, in force as soon as it is in the log (§4.1). Boxed because it is rare, and an
     /// entry would otherwise be more than twice as large.
     Configuration(Box<Configuration>),
-    /// Opens a session (§6.3), which has this entry's index for its name and ends when it was not used for so long.
+    /// Opens a session (§6.3), which is named as [`SessionId::opened`] says and ends when it was not used for so long.
     OpenSession {
         /// In milliseconds of the log's own time.
         ttl_ms: u64,
+        /// Drawn at random by whoever proposed it.
+        salt: u64,
     },
     /// A command for the state machine that is applied once, however often it comes. Boxed, so that entries without a
     /// session need not have room for it.
@@ -71,6 +75,8 @@ pub enum Proposal {
     OpenSession {
         /// In milliseconds of the log's own time.
         ttl_ms: u64,
+        /// A number that nobody else draws.
+        salt: u64,
     },
     /// See [`Payload::SessionCommand`].
     SessionCommand(Box<SessionCommand>),
@@ -102,7 +108,8 @@ impl Proposal {
             + match self {
                 Proposal::Command(command) => command.len(),
                 Proposal::SessionCommand(in_session) => SESSION_BYTES + in_session.command.len(),
-                Proposal::OpenSession { .. } | Proposal::CloseSession { .. } => 8,
+                Proposal::OpenSession { .. } => 16,
+                Proposal::CloseSession { .. } => 8,
             }
     }
 }
@@ -117,7 +124,7 @@ impl From<Proposal> for Payload {
     fn from(proposal: Proposal) -> Payload {
         match proposal {
             Proposal::Command(command) => Payload::Command(command),
-            Proposal::OpenSession { ttl_ms } => Payload::OpenSession { ttl_ms },
+            Proposal::OpenSession { ttl_ms, salt } => Payload::OpenSession { ttl_ms, salt },
             Proposal::SessionCommand(in_session) => Payload::SessionCommand(in_session),
             Proposal::CloseSession { session } => Payload::CloseSession { session },
         }
@@ -138,7 +145,8 @@ impl Payload {
             Payload::Noop => 0,
             Payload::Command(command) => command.len(),
             Payload::Configuration(configuration) => configuration.size_bytes(),
-            Payload::OpenSession { .. } | Payload::CloseSession { .. } => 8,
+            Payload::OpenSession { .. } => 16,
+            Payload::CloseSession { .. } => 8,
             Payload::SessionCommand(in_session) => SESSION_BYTES + in_session.command.len(),
         }
     }
@@ -159,6 +167,11 @@ pub struct HardState {
     pub term: Term,
     /// Whom it voted for in that term.
     pub vote: Option<NodeId>,
+    /// For how long, at most, this node has promised its leaders to help nobody else into office ([`Body::Appended`]): it keeps
+    /// that after a restart, too, whatever its settings are then.
+    ///
+    /// [`Body::Appended`]: super::Body::Appended
+    pub promise: Duration,
 }
 
 /// One step's change to the disk. All of it becomes durable in one frame, or none.
@@ -166,7 +179,7 @@ pub struct HardState {
 pub struct Write {
     /// Counts the writes of this core since it started: 1, 2, 3 … Completions come in this order.
     pub sequence: u64,
-    /// The new term and vote, if they changed.
+    /// The new term, vote and promise, if they changed.
     pub hard_state: Option<HardState>,
     /// Entries from here on are removed before `entries` are appended.
     pub truncate_from: Option<Index>,
@@ -177,7 +190,7 @@ pub struct Write {
 /// What a node finds on its disk when it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Saved {
-    /// Term and vote.
+    /// Term, vote and promise.
     pub hard_state: HardState,
     /// The configuration with which the cluster was born, in force until the log says otherwise.
     pub founding: Configuration,

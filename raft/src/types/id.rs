@@ -35,8 +35,19 @@ number! {
     Index
 }
 number! {
-    /// A client's session: the index of the entry that opened it, so that no two ever have the same.
+    /// A client's session. No two of a cluster ever have the same, nor, but by a chance of one in 2^64, two of a cluster and
+    /// of one that was recovered from it.
     SessionId
+}
+
+impl SessionId {
+    /// The name of the session that the entry at `index` opens: the index, so that no later one of the same salt has the same
+    /// name, and the salt, because a cluster that is recovered from what is left of another goes on with the indexes where
+    /// that one had used them, perhaps, for other sessions.
+    #[must_use]
+    pub fn opened(index: Index, salt: u64) -> SessionId {
+        SessionId(index.0.wrapping_add(salt))
+    }
 }
 number! {
     /// A Raft group. A node serves one group for now; frames carry the number so that many can share a wire and a log.

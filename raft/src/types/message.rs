@@ -1,5 +1,7 @@
 //! What cores say to each other.
 
+use std::time::Duration;
+
 use super::{Chunk, Entries, Index, NodeId, SnapshotMeta, Term};
 
 /// A message from one core to another.
@@ -67,6 +69,8 @@ pub enum Body {
         matched: Index,
         /// The round of the message answered.
         round: u64,
+        /// For so long, from when that round arrived, the sender helps nobody else into office (leases rest on it).
+        promise: Duration,
     },
     /// Answers `AppendEntries` whose previous entry the receiver lacks.
     Rejected {
@@ -79,6 +83,8 @@ pub enum Body {
         hint_term: Term,
         /// The round of the message answered.
         round: u64,
+        /// As in `Appended`.
+        promise: Duration,
     },
     /// A piece of a snapshot, for a follower whose next entry the leader does not hold any more (§5). Without data it only
     /// asks how far the receiver is.
@@ -98,6 +104,8 @@ pub enum Body {
         received_bytes: u64,
         /// The latest round that the receiver has seen.
         round: u64,
+        /// As in `Appended`.
+        promise: Duration,
     },
     /// The leader hands over: "campaign now, you lack nothing" (§3.10).
     TimeoutNow,

@@ -7,8 +7,8 @@ use super::WireError;
 use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::types::{ADDRESS_BYTES_MAX, ClusterId, DiskId, GroupId, Identity, NodeId};
 
-/// The protocol's version.
-pub const VERSION: u16 = 1;
+/// The protocol's version. 2: answers to a leader carry a promise's length, hellos whether a node is blank, sessions a salt.
+pub const VERSION: u16 = 2;
 
 /// The longest metadata of a [`Hello`], in bytes.
 pub const HELLO_METADATA_BYTES_MAX: usize = 1024;
@@ -22,8 +22,8 @@ const MAGIC: [u8; 8] = *b"kodiak\r\n";
 const VERSION_AT: usize = MAGIC.len();
 const CHECKSUM_AT: usize = VERSION_AT + 4;
 const BODY_AT: usize = CHECKSUM_AT + 4;
-/// Kind, identity, incarnation, and the address's length.
-const FIXED_BODY_BYTES: usize = 1 + codec::IDENTITY_BYTES + 8 + 1;
+/// Kind, identity, incarnation, blankness, and the address's length.
+const FIXED_BODY_BYTES: usize = 1 + codec::IDENTITY_BYTES + 8 + 1 + 1;
 const BODY_BYTES_MAX: usize = FIXED_BODY_BYTES + ADDRESS_BYTES_MAX + HELLO_METADATA_BYTES_MAX;
 
 const KIND_HELLO: u8 = 0;
@@ -42,6 +42,8 @@ pub struct Hello {
     pub disk: DiskId,
     /// Drawn at random at each start, so that a peer knows a restarted node from one that only lost the link.
     pub incarnation: u64,
+    /// It knows of no term: it was never part of a cluster, or has forgotten it. Founders want to know.
+    pub is_blank: bool,
     /// Where it listens for its peers, `host:port`: whom it calls can call back, even if they do not know it as a member
     /// yet. At most [`ADDRESS_BYTES_MAX`] bytes.
     pub address: String,
@@ -67,6 +69,7 @@ pub fn encode_hello(hello: &Hello, out: &mut BytesMut) -> Result<(), WireError> 
         let Hello { cluster, group, node, disk, .. } = *hello;
         codec::put_identity(out, &Identity { cluster, group, node, disk });
         out.put_u64_le(hello.incarnation);
+        out.put_u8(u8::from(hello.is_blank));
         out.put_u8(address_bytes);
         out.put_slice(hello.address.as_bytes());
         out.put_slice(&hello.metadata);
@@ -141,12 +144,13 @@ pub fn decode_hello(input: &mut BytesMut) -> Result<Option<Hello>, WireError> {
 fn decode_body(mut from: Decoder<&[u8]>) -> Result<Hello, DecodeError> {
     let Identity { cluster, group, node, disk } = codec::get_identity(&mut from)?;
     let incarnation = from.u64("an incarnation")?;
+    let is_blank = from.flag("word on what a node knows")?;
     let mut address = vec![0; from.u8("an address's length")?.into()];
     for byte in &mut address {
         *byte = from.u8("an address")?;
     }
     let address = String::from_utf8(address).map_err(|_| DecodeError::Invalid { what: "address", value: 0 })?;
-    Ok(Hello { cluster, group, node, disk, incarnation, address, metadata: from.rest() })
+    Ok(Hello { cluster, group, node, disk, incarnation, is_blank, address, metadata: from.rest() })
 }
 
 /// Of a whole hello, its checksum left out.

@@ -8,16 +8,16 @@
 //!   4 vote                granted u8
 //!   5 heartbeat           previous index u64 | previous term u64 | commit u64 | round u64
 //!   6 append entries      the same | count u32 | entry ...
-//!   7 appended            matched u64 | round u64
-//!   8 rejected            previous index u64 | hint index u64 | hint term u64 | round u64
+//!   7 appended            matched u64 | round u64 | promise u64
+//!   8 rejected            previous index u64 | hint index u64 | hint term u64 | round u64 | promise u64
 //!   9 request read index  request u64 | may lease u8
 //!  10 read index          request u64 | has index u8 | index u64
 //!  13 install snapshot    index u64 | term u64 | stamp u64 | configuration | round u64 | offset u64 | total u64 | piece
-//!  14 snapshot progress   index u64 | received u64 | round u64
+//!  14 snapshot progress   index u64 | received u64 | round u64 | promise u64
 //!  15 timeout now         nothing
 //! ```
 //!
-//! The configuration is as [`codec::put_configuration`] says; the piece goes on to the frame's end.
+//! The configuration is as [`codec::put_configuration`] says; the piece goes on to the frame's end. Promises last nanoseconds.
 
 use bytes::{Buf, BufMut, BytesMut};
 
@@ -131,15 +131,17 @@ pub(super) fn put(out: &mut BytesMut, message: &Message) {
                 codec::put_entries(out, entries);
             }
         }
-        Body::Appended { matched, round } => {
+        Body::Appended { matched, round, promise } => {
             out.put_u64_le(matched.0);
             out.put_u64_le(*round);
+            codec::put_duration(out, *promise);
         }
-        Body::Rejected { previous_index, hint_index, hint_term, round } => {
+        Body::Rejected { previous_index, hint_index, hint_term, round, promise } => {
             out.put_u64_le(previous_index.0);
             out.put_u64_le(hint_index.0);
             out.put_u64_le(hint_term.0);
             out.put_u64_le(*round);
+            codec::put_duration(out, *promise);
         }
         Body::RequestReadIndex { request, may_lease } => {
             out.put_u64_le(*request);
@@ -160,10 +162,11 @@ pub(super) fn put(out: &mut BytesMut, message: &Message) {
             out.put_u64_le(chunk.total_bytes);
             out.put_slice(&chunk.data);
         }
-        Body::SnapshotProgress { index, received_bytes, round } => {
+        Body::SnapshotProgress { index, received_bytes, round, promise } => {
             out.put_u64_le(index.0);
             out.put_u64_le(*received_bytes);
             out.put_u64_le(*round);
+            codec::put_duration(out, *promise);
         }
     }
 }
@@ -198,12 +201,17 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Body, DecodeErro
             round: from.u64("a round")?,
             entries: if kind == Kind::Heartbeat { Entries::new() } else { codec::get_entries(from)? },
         },
-        Kind::Appended => Body::Appended { matched: index(from, "a matched index")?, round: from.u64("a round")? },
+        Kind::Appended => Body::Appended {
+            matched: index(from, "a matched index")?,
+            round: from.u64("a round")?,
+            promise: from.duration("a promise's length")?,
+        },
         Kind::Rejected => Body::Rejected {
             previous_index: index(from, "a previous index")?,
             hint_index: index(from, "a hint")?,
             hint_term: term(from, "a hint's term")?,
             round: from.u64("a round")?,
+            promise: from.duration("a promise's length")?,
         },
         Kind::RequestReadIndex => Body::RequestReadIndex {
             request: from.u64("a question's number")?,
@@ -229,6 +237,7 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Body, DecodeErro
             index: index(from, "a snapshot's index")?,
             received_bytes: from.u64("a snapshot's progress")?,
             round: from.u64("a round")?,
+            promise: from.duration("a promise's length")?,
         },
         Kind::Forward | Kind::Forwarded | Kind::ForwardAdmin => {
             return Err(DecodeError::Invalid { what: "kind of a core's message", value: kind as u64 });

@@ -1,5 +1,7 @@
 //! Round trips, noise, and the bytes themselves.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
@@ -12,6 +14,12 @@ use crate::types::{
 };
 
 const GROUP: GroupId = GroupId(2);
+
+const PROMISE: Duration = Duration::from_nanos(9);
+
+fn promise() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_nanos)
+}
 
 fn index() -> impl Strategy<Value = Index> {
     any::<u64>().prop_map(Index)
@@ -45,19 +53,27 @@ fn body() -> impl Strategy<Value = Body> {
                 round
             }
         ),
-        (index(), any::<u64>()).prop_map(|(matched, round)| Body::Appended { matched, round }),
-        (index(), index(), term(), any::<u64>()).prop_map(|(previous_index, hint_index, hint_term, round)| {
-            Body::Rejected { previous_index, hint_index, hint_term, round }
+        (index(), any::<u64>(), promise()).prop_map(|(matched, round, promise)| Body::Appended {
+            matched,
+            round,
+            promise
         }),
+        (index(), index(), term(), any::<u64>(), promise()).prop_map(
+            |(previous_index, hint_index, hint_term, round, promise)| Body::Rejected {
+                previous_index,
+                hint_index,
+                hint_term,
+                round,
+                promise
+            }
+        ),
         (index(), term(), any::<u64>(), any::<u64>(), payload()).prop_map(|(index, term, round, offset, data)| {
             let configuration = Configuration::of_voters([(NodeId(3), Member::default())]);
             let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(offset), configuration });
             Body::InstallSnapshot { meta, chunk: Chunk { offset, total_bytes: round, data }, round }
         }),
-        (index(), any::<u64>(), any::<u64>()).prop_map(|(index, received_bytes, round)| Body::SnapshotProgress {
-            index,
-            received_bytes,
-            round
+        (index(), any::<u64>(), any::<u64>(), promise()).prop_map(|(index, received_bytes, round, promise)| {
+            Body::SnapshotProgress { index, received_bytes, round, promise }
         }),
         (any::<u64>(), any::<bool>()).prop_map(|(request, may_lease)| Body::RequestReadIndex { request, may_lease }),
         (any::<u64>(), prop::option::of(index())).prop_map(|(request, index)| Body::ReadIndex { request, index }),
@@ -138,6 +154,7 @@ fn hello() -> Hello {
         node: NodeId(3),
         disk: DiskId(4),
         incarnation: 5,
+        is_blank: true,
         address: "a:9".to_owned(),
         metadata: Bytes::from_static(b"client=6"),
     }
@@ -219,19 +236,20 @@ proptest! {
 
     #[test]
     fn hellos_return_or_are_refused(
-        numbers in any::<(u128, u64, u64, u128, u64)>(),
+        numbers in any::<(u128, u64, u64, u128, u64, bool)>(),
         metadata in prop::collection::vec(any::<u8>(), 0..=HELLO_METADATA_BYTES_MAX),
         address in "[a-z0-9.:]{0,40}",
         at in any::<prop::sample::Index>(),
         change in 1u8..,
     ) {
-        let (cluster, group, node, disk, incarnation) = numbers;
+        let (cluster, group, node, disk, incarnation, is_blank) = numbers;
         let hello = Hello {
             cluster: ClusterId(cluster),
             group: GroupId(group),
             node: NodeId(node),
             disk: DiskId(disk),
             incarnation,
+            is_blank,
             address,
             metadata: Bytes::from(metadata),
         };
@@ -256,8 +274,8 @@ fn strangers_are_told_why() {
     assert!(error(b"G").contains("not a Kodiak peer"), "from the first byte on");
     let mut later = BytesMut::new();
     encode_hello(&hello(), &mut later).unwrap();
-    later[8] = 2;
-    assert_eq!(decode_hello(&mut later), Err(WireError::Version { theirs: 2, ours: 1 }));
+    later[8] = 3;
+    assert_eq!(decode_hello(&mut later), Err(WireError::Version { theirs: 3, ours: VERSION }));
     for (reason, is_removed) in [("node 2 was removed: é".to_owned(), true), ("é".repeat(2000), false)] {
         let mut refusal = BytesMut::new();
         encode_refusal(&reason, is_removed, &mut refusal);
@@ -309,7 +327,7 @@ fn command(bytes: &'static [u8]) -> Entry {
 #[test]
 fn a_warm_link_carries_heartbeats_without_allocating() {
     let heartbeat = append(Vec::new());
-    let answer = raft(Body::Appended { matched: Index(4), round: 7 });
+    let answer = raft(Body::Appended { matched: Index(4), round: 7, promise: PROMISE });
     let mut link = BytesMut::new();
     let mut round = || {
         for message in [&heartbeat, &answer] {
@@ -357,8 +375,14 @@ fn the_bytes_on_the_wire() {
         raft(Body::Vote { granted: false }),
         append(Vec::new()),
         append(vec![command(b"abc")]),
-        raft(Body::Appended { matched: Index(4), round: 7 }),
-        raft(Body::Rejected { previous_index: Index(4), hint_index: Index(5), hint_term: Term(6), round: 7 }),
+        raft(Body::Appended { matched: Index(4), round: 7, promise: PROMISE }),
+        raft(Body::Rejected {
+            previous_index: Index(4),
+            hint_index: Index(5),
+            hint_term: Term(6),
+            round: 7,
+            promise: PROMISE,
+        }),
         raft(Body::RequestReadIndex { request: 4, may_lease: true }),
         raft(Body::ReadIndex { request: 4, index: Some(Index(5)) }),
         raft(Body::InstallSnapshot {
@@ -374,7 +398,7 @@ fn the_bytes_on_the_wire() {
             chunk: Chunk { offset: 10, total_bytes: 13, data: Bytes::from_static(b"abc") },
             round: 7,
         }),
-        raft(Body::SnapshotProgress { index: Index(4), received_bytes: 5, round: 7 }),
+        raft(Body::SnapshotProgress { index: Index(4), received_bytes: 5, round: 7, promise: PROMISE }),
         raft(Body::TimeoutNow),
         PeerMessage::Forward { request: 4, proposal: Bytes::from_static(b"abc").into() },
         PeerMessage::Forwarded { request: 4, outcome: Outcome::Answer(Bytes::from_static(b"abc")) },
@@ -398,7 +422,7 @@ fn the_bytes_on_the_wire() {
                 MemberChange::Update { node: NodeId(5), disk: None, address: None, priority: Some(7) },
             ]),
         },
-        PeerMessage::Forward { request: 4, proposal: Proposal::OpenSession { ttl_ms: 5 } },
+        PeerMessage::Forward { request: 4, proposal: Proposal::OpenSession { ttl_ms: 5, salt: 6 } },
         PeerMessage::Forward { request: 4, proposal: Proposal::SessionCommand(in_session.into()) },
         PeerMessage::Forward { request: 4, proposal: Proposal::CloseSession { session: SessionId(5) } },
         PeerMessage::Forwarded { request: 4, outcome: Outcome::Opened(SessionId(5)) },

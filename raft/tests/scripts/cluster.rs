@@ -183,7 +183,7 @@ impl Cluster {
     }
 
     fn set_term(&mut self, node: Node, term: u64, vote: Option<Node>) -> Outcome {
-        self.unborn(node)?.hard_state = HardState { term: Term(term), vote: vote.map(NodeId) };
+        self.unborn(node)?.hard_state = HardState { term: Term(term), vote: vote.map(NodeId), ..HardState::default() };
         Ok(())
     }
 
@@ -200,6 +200,11 @@ impl Cluster {
             return Ok(());
         }
         for node in 1..=self.places.len() as Node {
+            let promise = config(node, 1, &self.settings)?.election_timeout.0;
+            let hard_state = &mut self.place(node)?.disk.hard_state;
+            if hard_state.term > Term(0) {
+                hard_state.promise = promise; // Its earlier lives had the same settings.
+            }
             self.boot(node)?;
             self.place(node)?.shown = self.line(node);
         }

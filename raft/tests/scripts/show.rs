@@ -98,15 +98,15 @@ pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
             let list = if list.is_empty() { "nothing".to_owned() } else { entries(list) };
             format!("after {previous_index}/{previous_term}: {list}; commit {commit}, round {round}")
         }
-        Body::Appended { matched, round } => format!("to {matched}, round {round}"),
-        Body::Rejected { previous_index, hint_index, hint_term, round } => {
+        Body::Appended { matched, round, .. } => format!("to {matched}, round {round}"),
+        Body::Rejected { previous_index, hint_index, hint_term, round, .. } => {
             format!("after {previous_index}; try {hint_index}/{hint_term}, round {round}")
         }
         Body::InstallSnapshot { meta, chunk, round } => {
             let (begin, end, total) = (chunk.offset, chunk.end(), chunk.total_bytes);
             format!("{}, bytes {begin} to {end} of {total}, round {round}", snapshot(meta))
         }
-        Body::SnapshotProgress { index, received_bytes, round } => {
+        Body::SnapshotProgress { index, received_bytes, round, .. } => {
             format!("{received_bytes} bytes of the one up to {index}, round {round}")
         }
         Body::RequestReadIndex { request, may_lease } => {

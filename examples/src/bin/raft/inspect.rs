@@ -173,7 +173,9 @@ fn print_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
         Payload::Noop => writeln!(out, "empty"),
         Payload::Command(command) => writeln!(out, "command {}", describe(command)),
         Payload::Configuration(new) => writeln!(out, "configuration: {}", configuration(new)),
-        Payload::OpenSession { ttl_ms } => writeln!(out, "opens session {index} for {ttl_ms} ms"),
+        Payload::OpenSession { ttl_ms, salt } => {
+            writeln!(out, "opens session {} for {ttl_ms} ms", types::SessionId::opened(entry.index, *salt))
+        }
         Payload::SessionCommand(in_session) => {
             let SessionCommand { session, sequence, acknowledged, command } = &**in_session;
             let command = describe(command);

@@ -1,6 +1,7 @@
 //! AppendEntries at its receiver (figure 3.1; §3.5, §3.6.2).
 
 use crate::core::Core;
+use crate::core::lease::Echo;
 use crate::core::mutants::{Mutant, planted};
 use crate::types::{Body, Entries, Entry, Index, NodeId, Stamp, Term};
 
@@ -67,13 +68,6 @@ impl Core {
         }
     }
 
-    /// What an answer says of the round that it answers: by echoing it a voter promises to keep still, and one that has its term
-    /// only in memory could be restarted as if it had never promised anything ([`Core::is_in_restart_wait`]).
-    pub(in crate::core) fn promised_round(&self, round: u64) -> u64 {
-        let is_kept = self.writes.is_hard_state_durable() || planted(Mutant::PromiseBeforeDurable);
-        if is_kept { round } else { 0 }
-    }
-
     /// Says where the two logs may still agree: nothing of ours with a term above the leader's term at `previous_index`
     /// can. The leader answers in kind ([`Core::handle_rejected`]), so that each exchange skips a whole term:
     ///
@@ -86,8 +80,8 @@ impl Core {
     fn reject(&mut self, leader: NodeId, previous_index: Index, previous_term: Term, round: u64) {
         let hint_index = self.log.terms().last_at_or_before(previous_index, previous_term);
         let hint_term = self.log.terms().term_at(hint_index).unwrap_or_default();
-        let round = self.promised_round(round);
-        self.send(leader, Body::Rejected { previous_index, hint_index, hint_term, round });
+        let Echo { round, promise } = self.echo(round);
+        self.send(leader, Body::Rejected { previous_index, hint_index, hint_term, round, promise });
     }
 
     /// Appends what is new. What we have already stays; what contradicts the leader goes, with all that follows it.

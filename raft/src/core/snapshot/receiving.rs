@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 
+use crate::core::lease::Echo;
 use crate::core::mutants::{Mutant, planted};
 use crate::core::{Action, Core, Event, State, Transfer};
 use crate::types::{Body, Chunk, Index, NodeId, SnapshotMeta, Term};
@@ -100,7 +101,8 @@ impl Core {
         self.actions.push_back(Action::WriteChunk { id, meta, chunk });
         if planted(Mutant::AckBeforeInstalled) {
             let (matched, leader) = (receiving.meta.index, from);
-            self.send(leader, Body::Appended { matched, round });
+            let Echo { round, promise } = self.echo(round);
+            self.send(leader, Body::Appended { matched, round, promise });
         }
     }
 
@@ -126,8 +128,8 @@ impl Core {
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
         let Some(receiving) = &self.snapshots.receiving else { return };
         let (index, received_bytes) = (receiving.meta.index, receiving.received_bytes);
-        let round = self.promised_round(self.following.round());
-        self.send(leader, Body::SnapshotProgress { index, received_bytes, round });
+        let Echo { round, promise } = self.echo(self.following.round());
+        self.send(leader, Body::SnapshotProgress { index, received_bytes, round, promise });
     }
 
     pub(super) fn handle_chunk_written(&mut self, id: u64, received_bytes: u64) {

@@ -12,6 +12,7 @@
 
 use bytes::Bytes;
 
+use crate::core::lease::Echo;
 use crate::core::mutants::{Mutant, planted};
 use crate::core::progress::Mode;
 use crate::core::{Action, Config, Core, State, Transfer};
@@ -146,9 +147,9 @@ impl Core {
         self.send(to, body);
     }
 
-    pub(in crate::core) fn handle_snapshot_progress(&mut self, from: NodeId, index: Index, received: u64, round: u64) {
+    pub(in crate::core) fn handle_snapshot_progress(&mut self, from: NodeId, index: Index, received: u64, echo: Echo) {
         let now = self.now;
-        let Some(progress) = self.peer(from, round) else { return };
+        let Some(progress) = self.peer(from, echo) else { return };
         if let Mode::Snapshot(sending) = &mut progress.mode
             && sending.meta.index == index
         {

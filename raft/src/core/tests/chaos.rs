@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::network::{Network, entry};
+use super::network::{Network, PROMISE, entry};
 use crate::core::jitter::SplitMix64;
 use crate::core::{Config, ReadId};
 use crate::types::{Body, Chunk, Index, Message, NodeId, Payload, SnapshotMeta, Stamp, Term, Time};
@@ -163,6 +163,7 @@ fn number() -> impl Strategy<Value = u64> {
 }
 
 fn body() -> impl Strategy<Value = Body> {
+    let promise = || number().prop_map(Duration::from_millis);
     let index = || number().prop_map(Index);
     let term = || number().prop_map(Term);
     let entries = prop::collection::vec((number(), number()), 0..3).prop_map(|pairs| {
@@ -190,7 +191,7 @@ fn body() -> impl Strategy<Value = Body> {
                 round
             }
         ),
-        (index(), number()).prop_map(|(matched, round)| Body::Appended { matched, round }),
+        (index(), number(), promise()).prop_map(|(matched, round, promise)| Body::Appended { matched, round, promise }),
         (index(), term(), number(), number(), number(), 0usize..4).prop_map(
             |(index, term, offset, total_bytes, round, length)| {
                 let configuration = super::network::voters(3);
@@ -199,14 +200,18 @@ fn body() -> impl Strategy<Value = Body> {
                 Body::InstallSnapshot { meta, chunk: Chunk { offset, total_bytes, data }, round }
             }
         ),
-        (index(), number(), number()).prop_map(|(index, received_bytes, round)| Body::SnapshotProgress {
-            index,
-            received_bytes,
-            round
+        (index(), number(), number(), promise()).prop_map(|(index, received_bytes, round, promise)| {
+            Body::SnapshotProgress { index, received_bytes, round, promise }
         }),
-        (index(), index(), term(), number()).prop_map(|(previous_index, hint_index, hint_term, round)| {
-            Body::Rejected { previous_index, hint_index, hint_term, round }
-        }),
+        (index(), index(), term(), number(), promise()).prop_map(
+            |(previous_index, hint_index, hint_term, round, promise)| Body::Rejected {
+                previous_index,
+                hint_index,
+                hint_term,
+                round,
+                promise
+            }
+        ),
         (number(), any::<bool>()).prop_map(|(request, may_lease)| Body::RequestReadIndex { request, may_lease }),
         (number(), prop::option::of(index())).prop_map(|(request, index)| Body::ReadIndex { request, index }),
     ]
@@ -250,7 +255,7 @@ fn messages_that_make_no_sense_are_counted() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let term = network.core(leader).term();
-    let body = || Body::Appended { matched: Index(1), round: 1 };
+    let body = || Body::Appended { matched: Index(1), round: 1, promise: PROMISE };
     let strange = [
         Message { from: NodeId(9), to: NodeId(leader), term, body: body() },
         Message { from: NodeId(leader), to: NodeId(leader), term, body: body() },
@@ -260,7 +265,7 @@ fn messages_that_make_no_sense_are_counted() {
             from: NodeId(leader % 3 + 1),
             to: NodeId(leader),
             term,
-            body: Body::Appended { matched: Index(99), round: 1 },
+            body: Body::Appended { matched: Index(99), round: 1, promise: PROMISE },
         },
     ];
     let before = network.core(leader).status();

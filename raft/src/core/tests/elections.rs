@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::network::Network;
+use super::network::{Network, PROMISE};
 use crate::core::{Event, Role};
 use crate::types::{Body, Entries, Index, Message, NodeId, Term, Time};
 
@@ -181,7 +181,7 @@ fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
         commit: Index(0),
         round: 1,
     }));
-    assert_eq!(network.wire.pop_back().unwrap().body, Body::Appended { matched: Index(0), round: 1 });
+    assert_eq!(network.wire.pop_back().unwrap().body, Body::Appended { matched: Index(0), round: 1, promise: PROMISE });
     assert_eq!(network.core(1).leader(), Some(NodeId(77)));
 }
 
@@ -217,4 +217,22 @@ fn followers_have_one_deadline_which_heartbeats_push_back() {
     let unchanged = node.core.clone();
     node.core.handle_timeout(early);
     assert_eq!((node.core.poll(), node.core.role()), (None, unchanged.role()));
+}
+
+/// What founders are told that may have forgotten their cluster.
+#[test]
+fn a_founder_that_waits_votes_and_does_not_campaign_in_the_first_term_of_all() {
+    let mut network = Network::new(3);
+    network.isolate(1);
+    for id in [2, 3] {
+        network.with_core(id, |core, _| core.wait_to_found(true));
+    }
+    network.pass(Duration::from_secs(5));
+    assert!(network.leader().is_none() && [2, 3].iter().all(|&id| network.core(id).term() == Term(0)));
+    network.heal();
+    assert_eq!(network.elect(), 1, "who does not wait is elected");
+    network.settle();
+    network.isolate(1);
+    network.pass(Duration::from_secs(2));
+    assert_ne!(network.leader(), Some(1), "later on they campaign like any other");
 }

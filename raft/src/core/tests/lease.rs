@@ -81,6 +81,58 @@ pub(super) fn a_lease_is_shorter_than_a_promise_by_what_clocks_may_drift() {
     assert!(promise - lease < MILLI, "and hardly less");
 }
 
+/// Node 1 waits four times as long for a leader as the others do.
+fn with_a_patient_node(config: &mut Config) {
+    with_lease(config);
+    if config.id == NodeId(1) {
+        config.election_timeout = (config.election_timeout.0 * 4, config.election_timeout.1 * 4);
+    }
+}
+
+/// A leader whose own promises would last four times as long as those that it has.
+#[test]
+pub(super) fn a_lease_lasts_no_longer_than_its_voters_have_promised() {
+    let mut network = Network::with(3, with_a_patient_node);
+    network.campaign(1);
+    network.settle();
+    network.campaign(1); // a heartbeat
+    let sent = network.now;
+    network.settle();
+    assert_eq!(network.core(1).lease_until(), Some(sent.after(LEASE)));
+    network.isolate(1);
+    while !network.core(2).is_leader() && !network.core(3).is_leader() {
+        let next = if network.core(2).poll_timeout() <= network.core(3).poll_timeout() { 2 } else { 3 };
+        network.campaign(next);
+        network.settle();
+    }
+    assert!(network.now < sent.after(1000 * MILLI), "the others are done before node 1 would be");
+    assert!(!lease_read(&mut network, 1, 1), "another leads");
+}
+
+#[test]
+fn a_lease_lasts_as_long_as_a_quorum_has_promised() {
+    let mut network = Network::with(3, |config| {
+        with_lease(config);
+        if config.id > NodeId(1) {
+            config.election_timeout = (config.election_timeout.0 * 4, config.election_timeout.1 * 4);
+        }
+    });
+    network.campaign(1);
+    network.settle();
+    network.campaign(1);
+    let sent = network.now;
+    network.settle();
+    assert_eq!(
+        network.core(1).lease_until(),
+        Some(sent.after((1000 * MILLI) * 9 / 11)),
+        "the leader helps nobody while it leads"
+    );
+    network.isolate(3);
+    network.pass(2000 * MILLI);
+    let until = network.core(1).lease_until().expect("a majority answers");
+    assert!(until <= network.now.after(LEASE), "of two, none counts on more than the shorter of both");
+}
+
 #[test]
 pub(super) fn there_is_no_lease_once_another_was_asked_to_campaign() {
     let (mut network, leader, _) = after_a_round();
@@ -103,10 +155,14 @@ pub(super) fn there_is_no_lease_once_another_was_asked_to_campaign() {
 pub(super) fn a_lease_ends_with_the_configuration_whose_quorum_made_it() {
     let (mut network, leader, _) = after_a_round();
     network.settle();
-    let other = leader % 3 + 1;
+    let (other, stays) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    network.isolate(stays);
+    network.pass(240 * MILLI);
+    assert!(network.core(leader).lease_until().is_some(), "two of three have promised");
     let changes = [MemberChange::Remove(NodeId(other))];
     network.with_core(leader, |core, now| core.change_membership(now, &changes)).unwrap();
-    assert!(!lease_read(&mut network, leader, 1));
+    assert!(!lease_read(&mut network, leader, 1), "of the two that are left one has not, lately");
+    network.heal();
     network.settle();
     network.pass(100 * MILLI);
     assert!(network.core(leader).lease_until().is_some(), "the new one's quorum makes another");
@@ -217,6 +273,54 @@ pub(super) fn a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised(
     assert!(network.core(voter).term() < term, "it does not even adopt the term");
     network.now = restarted.after(250 * MILLI);
     assert!(ask_for_vote(&mut network, candidate, voter, term));
+}
+
+#[test]
+pub(super) fn a_restarted_voter_keeps_still_for_as_long_as_it_promised_before() {
+    let mut network = Network::with(3, with_a_patient_node);
+    let leader = network.elect();
+    assert_ne!(leader, 1, "it waits longer than the others");
+    network.settle();
+    let candidate = 5 - leader;
+    network.isolate(leader);
+    network.crash(1);
+    network.tune = with_lease;
+    network.restart(1);
+    let (restarted, term) = (network.now, network.core(1).term().next());
+    network.now = restarted.after(999 * MILLI);
+    assert!(!ask_for_vote(&mut network, candidate, 1, term), "it has promised a second");
+    network.now = restarted.after(1000 * MILLI);
+    assert!(ask_for_vote(&mut network, candidate, 1, term));
+    assert_eq!(network.node(1).disk.hard_state.promise, 250 * MILLI, "what it promises from now on");
+}
+
+/// Were its length lost with the memory, a restarted voter could keep still for too short a time.
+#[test]
+pub(super) fn a_longer_promise_is_made_once_its_length_is_durable() {
+    let mut network = Network::with(2, with_lease);
+    let leader = network.elect();
+    network.settle();
+    let voter = 3 - leader;
+    network.crash(voter);
+    network.tune = |config| {
+        with_lease(config);
+        config.election_timeout = (400 * MILLI, 500 * MILLI);
+    };
+    network.node(voter).is_disk_slow = true;
+    network.restart(voter);
+    network.now = network.now.after(300 * MILLI);
+    // It refuses what does not follow from its log, which no write of entries delays.
+    network.propose(leader, "lost on the way");
+    network.wire.clear();
+    network.campaign(leader);
+    network.settle();
+    assert!(network.core(leader).is_leader());
+    assert_eq!(network.core(leader).lease_until(), None, "what is promised from memory is no promise");
+    assert_eq!(network.node(voter).disk.hard_state.promise, 250 * MILLI);
+    while network.finish_write(voter) {}
+    network.settle();
+    assert_eq!(network.node(voter).disk.hard_state.promise, 400 * MILLI);
+    assert!(network.core(leader).lease_until().is_some());
 }
 
 #[test]

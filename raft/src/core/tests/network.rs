@@ -12,6 +12,9 @@ use crate::types::{
     Term, TermTable, Time, Write,
 };
 
+/// How long promises last by default.
+pub(super) const PROMISE: Duration = Duration::from_millis(250);
+
 /// What survives a crash.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
@@ -79,7 +82,8 @@ pub(super) struct Network {
     /// Directed pairs that cannot reach each other.
     pub(super) cut: BTreeSet<(NodeId, NodeId)>,
     pub(super) delivered: usize,
-    tune: fn(&mut Config),
+    /// For the next life of a node.
+    pub(super) tune: fn(&mut Config),
     lives: u64,
     leaders: BTreeMap<Term, NodeId>,
     committed: BTreeMap<Index, Entry>,
@@ -121,7 +125,8 @@ impl Network {
         for (id, terms) in (1..).zip(logs) {
             let entries: Vec<Entry> = (1..).zip(terms).map(|(index, &term)| entry(index, term)).collect();
             let term = Term(terms.last().copied().unwrap_or(0));
-            let disk = Disk { hard_state: HardState { term, vote: None }, entries, ..Disk::default() };
+            let promise = if entries.is_empty() { Duration::ZERO } else { PROMISE };
+            let disk = Disk { hard_state: HardState { term, vote: None, promise }, entries, ..Disk::default() };
             network.create(NodeId(id), disk, voters(count));
         }
         network

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::network::Network;
+use super::network::{Network, PROMISE};
 use crate::core::{Done, ProposeError, Role};
 use crate::types::{Body, Entries, Entry, Index, Message, NodeId, Payload, Stamp, Term};
 
@@ -77,7 +77,7 @@ pub(super) fn figure_8_only_an_entry_of_the_leaders_own_term_commits() {
     network.deliver(Message { from: NodeId(1), to: NodeId(3), term: Term(4), body });
     network.finish_write(3);
     for from in [2, 3] {
-        let body = Body::Appended { matched: Index(2), round: 1 };
+        let body = Body::Appended { matched: Index(2), round: 1, promise: PROMISE };
         network.deliver(Message { from: NodeId(from), to: NodeId(1), term: Term(4), body });
     }
     assert_eq!(network.core(1).commit(), Index(0), "three of five have entry 2, and yet");
@@ -139,16 +139,30 @@ pub(super) fn an_acknowledgement_never_speaks_for_entries_of_an_earlier_leader_o
     network.deliver(from_2(append(Entries::new(), 1)));
     assert!(network.wire.is_empty(), "the new term is not on disk");
     network.finish_write(1);
-    assert_eq!(network.wire.pop_front().unwrap().body, Body::Appended { matched: Index(1), round: 1 });
+    assert_eq!(
+        network.wire.pop_front().unwrap().body,
+        Body::Appended { matched: Index(1), round: 1, promise: PROMISE }
+    );
     let entry = |index, term| Entry { stamp: Stamp(5), ..super::network::entry(index, term) };
     network.deliver(from_2(append(entry(2, 2).into(), 1)));
     assert!(network.wire.is_empty(), "nor is the entry");
     network.deliver(from_2(append(Entries::new(), 2)));
-    assert_eq!(network.wire.pop_front().unwrap().body, Body::Appended { matched: Index(1), round: 2 }, "a round is");
+    assert_eq!(
+        network.wire.pop_front().unwrap().body,
+        Body::Appended { matched: Index(1), round: 2, promise: PROMISE },
+        "a round is"
+    );
     network.finish_write(1);
-    assert_eq!(network.wire.pop_front().unwrap().body, Body::Appended { matched: Index(2), round: 2 });
+    assert_eq!(
+        network.wire.pop_front().unwrap().body,
+        Body::Appended { matched: Index(2), round: 2, promise: PROMISE }
+    );
     network.deliver(from_2(append(entry(2, 2).into(), 2)));
-    assert_eq!(network.wire.pop_front().unwrap().body, Body::Appended { matched: Index(2), round: 2 }, "repeated");
+    assert_eq!(
+        network.wire.pop_front().unwrap().body,
+        Body::Appended { matched: Index(2), round: 2, promise: PROMISE },
+        "repeated"
+    );
 }
 
 #[test]

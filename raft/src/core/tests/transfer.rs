@@ -97,6 +97,45 @@ fn a_lost_word_to_the_target_is_said_again() {
     assert_eq!(network.leader(), Some(3));
 }
 
+/// Passes from one heartbeat of the leader to the next; what a target is told of a transfer is lost. Returns how often it was.
+fn pass_without_telling(network: &mut Network, leader: u64, duration: Duration) -> usize {
+    let (end, mut told) = (network.now.after(duration), 0);
+    while network.now < end {
+        network.campaign(leader);
+        let before = network.wire.len();
+        network.wire.retain(|message| message.body != Body::TimeoutNow);
+        told += before - network.wire.len();
+        network.settle();
+    }
+    told
+}
+
+#[test]
+fn who_does_not_take_over_is_asked_more_and_more_rarely() {
+    let mut network = led_by_one(3);
+    let attempts = |network: &Network| {
+        let events = network.nodes[&NodeId(1)].events.iter();
+        events.filter(|event| matches!(event, Event::TransferFailed { to } if *to == NodeId(2))).count()
+    };
+    prefer(&mut network, 2, 5);
+    let told = pass_without_telling(&mut network, 1, 127 * SECOND);
+    assert!(told > 0, "it was told, in vain");
+    // At 0, 1, 3, 7, 15, 31 and 63 seconds or a little later: 127 times, were the wait always the same.
+    assert_eq!(attempts(&network), 7);
+    // A term later that is not forgotten.
+    let term = network.core(1).term().next();
+    network.deliver(Message { from: NodeId(3), to: NodeId(1), term, body: Body::Vote { granted: false } });
+    network.isolate(2);
+    network.now = network.now.after(SECOND);
+    while network.leader() != Some(1) {
+        network.campaign(1);
+        network.settle();
+    }
+    network.heal();
+    pass_without_telling(&mut network, 1, 60 * SECOND);
+    assert!(attempts(&network) <= 8, "{}", attempts(&network));
+}
+
 #[test]
 fn targets_that_cannot_be_are_refused_by_name() {
     let mut network = led_by_one(3);

@@ -105,3 +105,20 @@ pub(crate) fn a_session_ends_at_the_same_entry_everywhere_whatever_the_clocks() 
     cluster.pass(Duration::from_millis(60), &[0]);
     assert!(cluster.nodes.iter().all(|node| node.machine.sessions().is_empty()), "the entry is a day younger");
 }
+
+/// A cluster that is recovered from what is left of another goes on where the log that is left ends: at indexes that the
+/// other may have used. A client of the other must not be taken for one of its own.
+#[test]
+fn a_session_is_not_taken_for_one_that_was_opened_at_the_same_place_of_another_log() {
+    let mut lost = Cluster::with_core(1, Limits::default(), |core| core.seed = 1).elect(0);
+    let mut recovered = Cluster::with_core(1, Limits::default(), |core| core.seed = 2).elect(0);
+    let (old, new) = (open(&mut lost, 0), open(&mut recovered, 0));
+    assert_eq!(lost.nodes[0].replica.core().commit(), recovered.nodes[0].replica.core().commit());
+    recovered.submit(0, 1, session_write(new, 1, "a stranger's"));
+    recovered.submit(0, 2, session_write(old, 1, "mine"));
+    recovered.run();
+    let expected = [(1, answer("a stranger's")), (2, Outcome::Refused(Refusal::NoSession))];
+    assert_eq!(recovered.take_replies(0), expected);
+    let next = open(&mut recovered, 0);
+    assert!(next != new && next != old, "nor is any other the same");
+}

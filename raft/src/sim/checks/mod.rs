@@ -119,7 +119,7 @@ impl Checks {
         if let Some(disks) = &mut self.disks {
             disks.issued(node, write);
         }
-        if let Some(HardState { term, vote: Some(candidate) }) = write.hard_state {
+        if let Some(HardState { term, vote: Some(candidate), .. }) = write.hard_state {
             let terms = self.logs.terms(node);
             let log = (terms.last().copied().unwrap_or_default(), Index(terms.len() as u64));
             self.elections.decided(node, term, candidate, log);

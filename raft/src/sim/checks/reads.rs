@@ -4,11 +4,11 @@
 //! Looks at followers' questions to their leader, because both question and answer are messages. Rounds are counted as they
 //! were sent and echoed, not as the leader has them in its books.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Verdict, check};
 use crate::core::Core;
-use crate::types::{Body, Message, NodeId, Term};
+use crate::types::{Body, Configuration, Index, Message, NodeId, Term};
 
 /// See the module.
 #[derive(Debug)]
@@ -26,6 +26,9 @@ struct Leader {
     answered: BTreeMap<NodeId, u64>,
     /// What it was asked, by asker and number.
     questions: BTreeMap<(NodeId, u64), Question>,
+    /// The configuration that was in force when the last message came, and the entry that brought it: one that this message has
+    /// answered a read by may be followed by another before anybody sees that answer.
+    configuration: Option<(Index, Configuration)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +62,9 @@ impl Reads {
             return;
         }
         let leader = self.leaders[node].of(core.term());
+        if leader.configuration.as_ref().is_none_or(|(index, _)| *index != core.configuration_index()) {
+            leader.configuration = Some((core.configuration_index(), core.configuration().clone()));
+        }
         match message.body {
             // Where a lease is enough, no round need prove anything: the clients' histories are looked at for that.
             Body::RequestReadIndex { request, may_lease } => {
@@ -93,10 +99,14 @@ impl Reads {
                     let answered = leader.answered.get(&voter).copied();
                     voter == message.from || asked.is_some_and(|asked| answered > Some(asked))
                 };
-                let configuration = core.configuration();
-                let is_proven = [&configuration.voters, &configuration.outgoing].iter().all(|voters| {
+                let is_majority = |voters: &BTreeSet<NodeId>| {
                     voters.is_empty() || voters.iter().filter(|voter| proves(voter)).count() > voters.len() / 2
-                });
+                };
+                let is_proven_by = |configuration: &Configuration| {
+                    [&configuration.voters, &configuration.outgoing].into_iter().all(is_majority)
+                };
+                let is_proven = is_proven_by(core.configuration())
+                    || leader.configuration.as_ref().is_some_and(|(_, earlier)| is_proven_by(earlier));
                 check(is_proven, "a read is answered by a round that began after it", || {
                     format!(
                         "node {} answers {index} to {} (asked in round {asked:?}): {leader:?}",

@@ -188,9 +188,10 @@ impl<F: DiskFile> Shelf<F> {
 }
 
 impl<F: DiskFile> Open<F> {
-    /// Checks what has become whole with this piece, unless whoever reads has begun further on in the file.
+    /// Checks what has become whole with this piece, unless whoever reads has begun further on in the file. Of a piece that is
+    /// read again, because it was lost on the way, nothing is left to be checked.
     fn check(&mut self, chunk: &Chunk) -> Result<(), Trouble> {
-        if chunk.offset > self.scanner.position() + MAX_BLOCK_BYTES as u64 {
+        if self.scanner.is_complete() || chunk.offset > self.scanner.position() + MAX_BLOCK_BYTES as u64 {
             return Ok(());
         }
         if chunk.is_last() {

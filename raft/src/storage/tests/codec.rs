@@ -1,5 +1,7 @@
 //! Round trips, and bytes that are not what they should be.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
@@ -35,7 +37,7 @@ pub(crate) fn proposal() -> impl Strategy<Value = Proposal> {
             let session = SessionId(session);
             Proposal::SessionCommand(SessionCommand { session, sequence, acknowledged, command }.into())
         }),
-        1 => any::<u64>().prop_map(|ttl_ms| Proposal::OpenSession { ttl_ms }),
+        1 => (any::<u64>(), any::<u64>()).prop_map(|(ttl_ms, salt)| Proposal::OpenSession { ttl_ms, salt }),
         1 => any::<u64>().prop_map(|session| Proposal::CloseSession { session: SessionId(session) }),
     ]
 }
@@ -55,8 +57,9 @@ pub(crate) fn entry() -> impl Strategy<Value = Entry> {
 }
 
 fn write() -> impl Strategy<Value = Write> {
-    let hard_state = (any::<u64>(), prop::option::of(1u64..))
-        .prop_map(|(term, vote)| HardState { term: Term(term), vote: vote.map(NodeId) });
+    let hard_state = (any::<u64>(), prop::option::of(1u64..), any::<u64>()).prop_map(|(term, vote, promise)| {
+        HardState { term: Term(term), vote: vote.map(NodeId), promise: Duration::from_nanos(promise) }
+    });
     let parts = (prop::option::of(hard_state), prop::option::of(any::<u64>()), prop::collection::vec(entry(), 0..5));
     parts.prop_map(|(hard_state, from, entries)| Write {
         sequence: 0,

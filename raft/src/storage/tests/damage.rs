@@ -243,7 +243,7 @@ fn a_later_format_is_named() {
     bytes[..4].copy_from_slice(&checksum.to_le_bytes());
     disk.set_bytes(&name, bytes);
     let error = Log::open(disk, OPTIONS).unwrap_err();
-    assert_eq!(error, StorageError::Unsupported { file: name, version: 9, known: 1 });
+    assert_eq!(error, StorageError::Unsupported { file: name, version: 9, known: frame::VERSION });
 }
 
 #[test]

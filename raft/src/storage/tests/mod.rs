@@ -13,6 +13,8 @@ mod salvage;
 mod snapshots;
 mod steady;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::test_disk::TestDisk;
@@ -24,6 +26,9 @@ use crate::types::{
 };
 
 pub(super) const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, tail_bytes: 500 };
+
+/// How long the promises of [`hard_state`] last.
+const PROMISE: Duration = Duration::from_millis(250);
 
 pub(super) fn identity() -> Identity {
     Identity { cluster: ClusterId(5), group: GroupId(6), node: NodeId(2), disk: DiskId(0xD15C) }
@@ -54,7 +59,7 @@ pub(super) fn entries(entries: Vec<Entry>) -> Write {
 }
 
 pub(super) fn hard_state(term: u64, vote: u64) -> Option<HardState> {
-    Some(HardState { term: Term(term), vote: (vote > 0).then_some(NodeId(vote)) })
+    Some(HardState { term: Term(term), vote: (vote > 0).then_some(NodeId(vote)), promise: PROMISE })
 }
 
 /// What a log should hold.

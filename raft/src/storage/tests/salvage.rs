@@ -69,7 +69,7 @@ fn everything_comes_over_but_the_members() {
         let expected = Identity { group: identity().group, ..salvage.identity };
         assert_eq!(recovered.identity, expected);
         let saved = recovered.saved;
-        assert_eq!(saved.hard_state, HardState { term: Term(5), vote: None });
+        assert_eq!(saved.hard_state, HardState { term: Term(5), ..HardState::default() });
         assert_eq!(saved.configuration().voters, [NodeId(7)].into());
         let member = &saved.configuration().members[&NodeId(7)];
         assert_eq!((member.disk, &*member.address), (DiskId(0xABC), "seven:7"));

@@ -302,6 +302,20 @@ fn rot_is_noticed_when_it_is_sent() {
     assert!(completions.iter().any(corrupt), "{completions:?}");
 }
 
+/// As when the last pieces are lost on the way, after all of them have been read.
+#[test]
+fn a_piece_is_read_again_after_the_file_was_read_to_its_end() {
+    let disk = TestDisk::default();
+    let mut worker = worker_with(&disk, 5);
+    take(&mut worker, 4, 1, &[5; 5000]);
+    let ask = |offset| Job::ReadChunk { id: 1, index: Index(4), offset, limit_bytes: 2000 };
+    let completions = run(&mut worker, [ask(0), ask(2000), ask(4000), ask(2000), ask(4000), ask(0)]);
+    let is_done =
+        |completion: &Completion| matches!(completion, Completion::Done(Done::ChunkRead { chunk: Some(_), .. }));
+    assert!(completions.iter().all(is_done), "{completions:?}");
+    assert_eq!(completions.len(), 6);
+}
+
 #[test]
 fn unfinished_files_are_removed() {
     let mut disk = TestDisk::default();

@@ -33,7 +33,7 @@ fn command(index: u64, text: &[u8]) -> Job {
 fn worker(folder: &Path) -> Worker<RealDisk> {
     let identity = Identity { cluster: ClusterId(7), group: GroupId(1), node: NodeId(1), disk: DiskId(9) };
     let mut log = Log::create(RealDisk::open(folder).unwrap(), &identity, &founding(), OPTIONS).unwrap();
-    let hard_state = Some(HardState { term: Term(3), vote: Some(NodeId(1)) });
+    let hard_state = Some(HardState { term: Term(3), vote: Some(NodeId(1)), ..HardState::default() });
     log.append(&Write { sequence: 0, hard_state, truncate_from: None, entries: Entries::new() }).unwrap();
     Worker::new(log)
 }
