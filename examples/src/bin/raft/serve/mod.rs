@@ -70,8 +70,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MS", default_value_t = 30, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
     heartbeat: u64,
     /// Lets the leader answer reads without asking the others, for as long as it knows that nobody else can lead: as good as
-    /// every member's clock runs true to this many millionths (1000 is plenty). The same at all nodes, and so must be
-    /// --election-timeout then: a node with a shorter one may elect another leader while the lease still holds.
+    /// every member's clock runs true to this many millionths (1000 is plenty). To be given to every node, because
+    /// any may come to lead; each node counts on no more than the others' own --election-timeout.
     #[arg(long, value_name = "PPM", value_parser = number::<u32>("millionths", 0..=500_000), allow_negative_numbers = true, help_heading = "Times")]
     lease_drift: Option<u32>,
     /// How long a request may take, in milliseconds, before it is answered with an error.
