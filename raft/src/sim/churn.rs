@@ -167,8 +167,11 @@ impl World {
         let ids: Vec<NodeId> = changes.iter().map(MemberChange::node).collect();
         self.trace.record(self.now, &(leader, ids), || format!("operator: asks {} for {changes:?}", leader + 1));
         let highest_id = self.core(leader).map(|core| core.configuration().highest_id).unwrap_or_default();
-        let is_reuse =
-            changes.iter().any(|change| matches!(change, MemberChange::AddLearner { node, .. } if *node <= highest_id));
+        // An id that only a change which is not committed has used may be free again by the time that this is tried.
+        let is_reuse = self.is_change_done(leader)
+            && changes
+                .iter()
+                .any(|change| matches!(change, MemberChange::AddLearner { node, .. } if *node <= highest_id));
         self.order(leader, Admin::Change(changes), is_reuse)
     }
 
