@@ -74,7 +74,7 @@ impl Founding {
             Some(id) => format!(
                 "node {id} knows this cluster: it was founded before, and this node has no part in it until its leader calls. If \
                  this node's disk was wiped or replaced, stop it, let it join with an empty data folder and a new id, and \
-                 remove its old id"
+                 remove its old id. If that happened to most nodes, 'raft recover' makes a new cluster out of node {id}'s folder"
             ),
             None => {
                 let absent: Vec<String> = self.absent.iter().map(ToString::to_string).collect();

@@ -552,9 +552,7 @@ impl Peers {
         peer.failures = peer.failures.wrapping_add(1);
         if peer.told.is_news(reason, event_loop.now()) {
             let outlook = match self.is_left {
-                true => {
-                    "no link; this node is no member in the last configuration that it knows: it was removed, or is about to be"
-                }
+                true => "no link; this node was removed from the cluster, as far as it knows",
                 false => "no link; trying again",
             };
             tracing::warn!(peer = peer.id.0, address = peer.address, reason, "{outlook}");

@@ -11,7 +11,7 @@ use super::checks::Verdict;
 use super::checks::leases::{Holder, is_exclusive};
 use super::clock::WIDE_DRIFT;
 use super::mutant::Mutant;
-use super::options::Plan;
+use super::options::{AccessPlan, Plan};
 use super::random::Random;
 use super::world::World;
 use crate::core::Lease;
@@ -20,48 +20,7 @@ use crate::types::{Now, Time};
 /// Where election timeouts are unequal, the longest are so many times the shortest.
 const MOST_PATIENT: u32 = 4;
 
-/// What the seed decides about it.
-#[derive(Clone, Debug)]
-pub(super) struct AccessPlan {
-    /// The bound on clocks that the cores are told.
-    pub(super) lease: Option<Lease>,
-    /// Clocks run worse than that.
-    pub(super) is_beyond: bool,
-    /// Nodes have election timeouts of their own, other ones in each life, which follow from this.
-    pub(super) unequal_timeouts: Option<u64>,
-    /// Every clock is as much off as any may be, one way or the other.
-    pub(super) has_worst_clocks: bool,
-    /// How many of the reads are stale ones, in ten thousand.
-    pub(super) stale_reads: u32,
-    /// How many of the others are lease reads, in ten thousand.
-    pub(super) lease_reads: u32,
-    /// So many of the clients have sessions.
-    pub(super) with_sessions: usize,
-    /// How long a session lives.
-    pub(super) ttl_ms: u64,
-    /// How often, in ten thousand, a client asks again before it is told anything.
-    pub(super) impatience: u32,
-    /// How often, in ten thousand, a client closes its session.
-    pub(super) closes: u32,
-}
-
 impl AccessPlan {
-    /// Neither sessions nor leases.
-    pub(super) fn none() -> AccessPlan {
-        AccessPlan {
-            lease: None,
-            is_beyond: false,
-            unequal_timeouts: None,
-            has_worst_clocks: false,
-            stale_reads: 0,
-            lease_reads: 0,
-            with_sessions: 0,
-            ttl_ms: 0,
-            impatience: 0,
-            closes: 0,
-        }
-    }
-
     /// Decides by itself, so that everything else in a run is what it would be.
     pub(super) fn draw(seed: u64, plan: &mut Plan) -> AccessPlan {
         let mut random = Random::new(seed ^ 0x6163_6365_7373);

@@ -5,13 +5,13 @@
 //! an id that is gone stays gone: the operator asks for it all the same, and must be refused. A wiped machine never starts again;
 //! a spare place takes its part.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::checks::{Verdict, Violation, check};
 use super::happening::Happening;
 use super::harms::Harm;
-use super::options::{FaultKind, Plan};
+use super::options::{ChurnPlan, FaultKind, Plan};
+use super::orders::Order;
 use super::random::Random;
 use super::world::{World, name};
 use crate::core::Core;
@@ -20,48 +20,6 @@ use crate::types::{Configuration, DiskId, Member, MemberChange, NodeId};
 
 /// One run in so many has an operator.
 const ONE_IN: u64 = 4;
-
-/// What the operator of a run is like.
-#[derive(Clone, Debug)]
-pub(super) struct ChurnPlan {
-    /// The places of the founders come first.
-    pub(super) founders: usize,
-    interval: (Duration, Duration),
-    /// How often, in ten thousand, it moves leadership instead of members.
-    transfers: u32,
-    wipes: bool,
-    pub(super) promotion_lag: u64,
-}
-
-/// What it has asked a node for.
-#[derive(Clone, Copy, Debug)]
-struct Order {
-    node: usize,
-    is_transfer: bool,
-    /// It names an id that has been used.
-    is_reuse: bool,
-}
-
-/// What it has done.
-#[derive(Debug, Default)]
-pub(super) struct Churn {
-    /// The machine whose disk is gone, until it is no member any more.
-    wiped: Option<usize>,
-    /// What has no outcome yet, by request number.
-    open: BTreeMap<u64, Order>,
-}
-
-impl Churn {
-    /// Whether nothing is open.
-    pub(super) fn is_idle(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    /// A process has died: nobody will tell what became of what it was asked.
-    pub(super) fn forget_node(&mut self, node: usize) {
-        self.open.retain(|_, order| order.node != node);
-    }
-}
 
 impl ChurnPlan {
     /// Decides by itself, so that runs without an operator are what they would be.
@@ -209,8 +167,11 @@ impl World {
         let ids: Vec<NodeId> = changes.iter().map(MemberChange::node).collect();
         self.trace.record(self.now, &(leader, ids), || format!("operator: asks {} for {changes:?}", leader + 1));
         let highest_id = self.core(leader).map(|core| core.configuration().highest_id).unwrap_or_default();
-        let is_reuse =
-            changes.iter().any(|change| matches!(change, MemberChange::AddLearner { node, .. } if *node <= highest_id));
+        // An id that only a change which is not committed has used may be free again by the time that this is tried.
+        let is_reuse = self.is_change_done(leader)
+            && changes
+                .iter()
+                .any(|change| matches!(change, MemberChange::AddLearner { node, .. } if *node <= highest_id));
         self.order(leader, Admin::Change(changes), is_reuse)
     }
 

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::access::AccessPlan;
-use super::churn::ChurnPlan;
 use super::clock::MOST_DRIFT;
 use super::mutant::Mutant;
 use super::random::Random;
+use crate::core::Lease;
 use crate::replica::Limits;
 use crate::types::Proposal;
 
@@ -83,6 +82,61 @@ pub(super) struct Plan {
     pub(super) access: AccessPlan,
     /// Whether members change, and how.
     pub(super) churn: Option<ChurnPlan>,
+}
+
+/// How clients reach the state machine (`access`).
+#[derive(Clone, Debug)]
+pub(super) struct AccessPlan {
+    /// The bound on clocks that the cores are told.
+    pub(super) lease: Option<Lease>,
+    /// Clocks run worse than that.
+    pub(super) is_beyond: bool,
+    /// Nodes have election timeouts of their own, other ones in each life, which follow from this.
+    pub(super) unequal_timeouts: Option<u64>,
+    /// Every clock is as much off as any may be, one way or the other.
+    pub(super) has_worst_clocks: bool,
+    /// How many of the reads are stale ones, in ten thousand.
+    pub(super) stale_reads: u32,
+    /// How many of the others are lease reads, in ten thousand.
+    pub(super) lease_reads: u32,
+    /// So many of the clients have sessions.
+    pub(super) with_sessions: usize,
+    /// How long a session lives.
+    pub(super) ttl_ms: u64,
+    /// How often, in ten thousand, a client asks again before it is told anything.
+    pub(super) impatience: u32,
+    /// How often, in ten thousand, a client closes its session.
+    pub(super) closes: u32,
+}
+
+impl AccessPlan {
+    /// Neither sessions nor leases.
+    pub(super) fn none() -> AccessPlan {
+        AccessPlan {
+            lease: None,
+            is_beyond: false,
+            unequal_timeouts: None,
+            has_worst_clocks: false,
+            stale_reads: 0,
+            lease_reads: 0,
+            with_sessions: 0,
+            ttl_ms: 0,
+            impatience: 0,
+            closes: 0,
+        }
+    }
+}
+
+/// What the operator of a run is like (`churn`).
+#[derive(Clone, Debug)]
+pub(super) struct ChurnPlan {
+    /// The places of the founders come first.
+    pub(super) founders: usize,
+    pub(super) interval: (Duration, Duration),
+    /// How often, in ten thousand, it moves leadership instead of members.
+    pub(super) transfers: u32,
+    pub(super) wipes: bool,
+    pub(super) promotion_lag: u64,
 }
 
 /// How the network treats messages.

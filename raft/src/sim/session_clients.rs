@@ -1,92 +1,15 @@
 //! Clients with sessions: whatever they are not told, they ask again, under the same number, of any node. Each command must
 //! be applied once, and whoever is told anything of it must be told the same.
 
-use std::collections::BTreeMap;
-
-use super::checks::{Operation, OperationKind, Verdict, check};
+use super::checks::{OperationKind, Verdict, check};
 use super::kv::Command;
+use super::session_books::{Ask, Unfinished, What};
 use super::world::World;
 use crate::replica::{Outcome, Refusal, Request, RequestId};
 use crate::types::{SessionCommand, SessionId};
 
 /// More attempts than this a command does not have at a time.
 const ATTEMPTS: usize = 3;
-
-/// What a request is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Ask {
-    client: usize,
-    node: usize,
-    what: What,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum What {
-    Open,
-    Command { session: SessionId, sequence: u64, command: Command },
-    Close,
-}
-
-/// A command whose outcome its client does not know.
-#[derive(Clone, Copy, Debug)]
-struct Unfinished {
-    operation: Operation,
-    command: Command,
-    /// How many requests for it have no outcome yet.
-    attempts: usize,
-    /// An attempt's outcome will never be known.
-    in_doubt: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Client {
-    session: Option<SessionId>,
-    is_opening: bool,
-    last_sequence: u64,
-    unfinished: BTreeMap<u64, Unfinished>,
-}
-
-/// See the module.
-#[derive(Debug, Default)]
-pub(super) struct SessionClients {
-    clients: BTreeMap<usize, Client>,
-    /// Requests without an outcome.
-    open: BTreeMap<u64, Ask>,
-    pub(super) opened: u64,
-    /// Attempts after a command's first.
-    pub(super) retries: u64,
-    /// Answers to commands that had been answered already.
-    pub(super) repeated_answers: u64,
-}
-
-impl SessionClients {
-    /// Whether no request is under way.
-    pub(super) fn is_idle(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    /// A process has died: nobody will tell what became of what it was asked.
-    pub(super) fn forget_node(&mut self, node: usize) {
-        let lost: Vec<Ask> = self.open.values().filter(|ask| ask.node == node).copied().collect();
-        self.open.retain(|_, ask| ask.node != node);
-        lost.iter().for_each(|ask| self.ended(ask, true));
-    }
-
-    /// A request has come to nothing, as far as anybody will ever know if it is `in_doubt`.
-    fn ended(&mut self, ask: &Ask, in_doubt: bool) {
-        let client = self.clients.entry(ask.client).or_default();
-        match ask.what {
-            What::Open => client.is_opening = false,
-            What::Command { session, sequence, .. } if client.session == Some(session) => {
-                if let Some(unfinished) = client.unfinished.get_mut(&sequence) {
-                    unfinished.attempts -= 1;
-                    unfinished.in_doubt |= in_doubt;
-                }
-            }
-            What::Command { .. } | What::Close => {}
-        }
-    }
-}
 
 impl World {
     /// A client with sessions does something, through this node.

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::access::AccessPlan;
 use super::checks::{Checks, Verdict, Violation, check};
-use super::churn::{Churn, ChurnPlan};
 use super::clients::Clients;
 use super::clock::Clock;
 use super::disk::{Lies, SimDisk};
@@ -16,10 +14,11 @@ use super::happening::Happening;
 use super::harms::{Harm, Harms};
 use super::mutant::Mutant;
 use super::network::Network;
-use super::options::{NetworkPlan, Options, Plan};
+use super::options::{AccessPlan, ChurnPlan, NetworkPlan, Options, Plan};
+use super::orders::Churn;
 use super::process::{Process, Running};
 use super::random::Random;
-use super::session_clients::SessionClients;
+use super::session_books::SessionClients;
 use super::trace::{Trace, Words, brief};
 use crate::core::{self, Done};
 use crate::replica::{Effect, Event, PeerMessage};
@@ -107,7 +106,7 @@ impl World {
             network: Network::new(plan.nodes, plan.network.clone()),
             clients: Clients::new(plan.clients, plan.nodes),
             session_clients: SessionClients::default(),
-            checks: Checks::new(plan.nodes, options),
+            checks: Checks::new(plan.nodes, options.looks_at_disks),
             churn: Churn::default(),
             trace: Trace::new(words),
             calm: false,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::disks::Disks;
 use super::logs::Logs;
-use super::{Verdict, check};
+use super::verdict::{Verdict, check};
 use crate::core::Core;
 use crate::replica::{Committed, Inline, Outcome, Sessions, StateMachine};
 use crate::sim::kv::{Command, Kv};

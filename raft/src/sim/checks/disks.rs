@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::members::decides;
-use super::{Verdict, check};
+use super::verdict::{Verdict, check};
 use crate::types::{Configuration, HardState, Index, Message, NodeId, Term, TermTable, Write};
 
 /// See the module.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Verdict, Violation, check};
+use super::verdict::{Verdict, Violation, check};
 use crate::core::Core;
 use crate::types::{HardState, Index, NodeId, Term, TermTable};
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::commits::Commits;
-use super::{Verdict, Violation, check};
+use super::verdict::{Verdict, Violation, check};
 use crate::sim::kv::{Command, ID_STEP, Value};
 use crate::sim::linearizability::{Call, Found, Specification, search};
 use crate::types::Index;

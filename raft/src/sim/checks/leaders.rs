@@ -2,7 +2,7 @@
 //! kept.
 
 use super::members::decides;
-use super::{Verdict, check};
+use super::verdict::{Verdict, check};
 use crate::core::Core;
 use crate::types::{Now, Proposal};
 

@@ -1,6 +1,6 @@
 //! What a lease promises: while a leader has one, nobody leads a later term.
 
-use super::{Verdict, check};
+use super::verdict::{Verdict, check};
 use crate::core::Core;
 use crate::types::{NodeId, Now, Term};
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Verdict, check};
+use super::verdict::{Verdict, check};
 use crate::sim::trace::stable_hash;
 use crate::types::{Entry, Index, Stamp, Term, Write};
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Verdict, check};
+use super::verdict::{Verdict, check};
 use crate::core::Core;
 use crate::types::{Configuration, Entry, Index, NodeId, Now, Payload, Term, Time, Write};
 

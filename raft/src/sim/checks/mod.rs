@@ -9,6 +9,7 @@ pub(super) mod leases;
 mod logs;
 mod members;
 mod reads;
+mod verdict;
 
 use commits::Commits;
 use disks::Disks;
@@ -17,26 +18,12 @@ pub(super) use history::{History, Operation, OperationKind};
 use logs::Logs;
 use members::Members;
 use reads::Reads;
+pub(super) use verdict::{Verdict, Violation, check};
 
 use super::kv::{Command, Kv};
-use super::options::Options;
 use crate::core::Core;
 use crate::replica::Inline;
 use crate::types::{Body, Configuration, Entries, Entry, HardState, Index, Message, Now, Saved, SnapshotMeta, Write};
-
-/// An invariant that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Violation {
-    pub(super) invariant: &'static str,
-    pub(super) details: String,
-}
-
-pub(super) type Verdict = Result<(), Violation>;
-
-/// An error unless `holds`.
-pub(super) fn check(holds: bool, invariant: &'static str, details: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(Violation { invariant, details: details() }) }
-}
 
 /// Everything that is checked.
 #[derive(Debug)]
@@ -51,13 +38,13 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    pub(super) fn new(nodes: usize, options: &Options) -> Checks {
+    pub(super) fn new(nodes: usize, looks_at_disks: bool) -> Checks {
         Checks {
             elections: Elections::new(nodes),
             logs: Logs::new(nodes),
             commits: Commits::new(nodes),
             reads: Reads::new(nodes),
-            disks: options.looks_at_disks.then(|| Disks::new(nodes)),
+            disks: looks_at_disks.then(|| Disks::new(nodes)),
             members: Members::new(Vec::new()),
             history: History::default(),
         }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Verdict, check};
+use super::verdict::{Verdict, check};
 use crate::core::Core;
 use crate::types::{Body, Configuration, Index, Message, NodeId, Term};
 

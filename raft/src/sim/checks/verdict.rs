@@ -1,0 +1,15 @@
+//! What a check says.
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::sim) struct Violation {
+    pub(in crate::sim) invariant: &'static str,
+    pub(in crate::sim) details: String,
+}
+
+pub(in crate::sim) type Verdict = Result<(), Violation>;
+
+/// An error unless `holds`.
+pub(in crate::sim) fn check(holds: bool, invariant: &'static str, details: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(Violation { invariant, details: details() }) }
+}

@@ -1,0 +1,83 @@
+//! What clients with sessions have under way (`session_clients`).
+
+use std::collections::BTreeMap;
+
+use super::checks::Operation;
+use super::kv::Command;
+use crate::types::SessionId;
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ask {
+    pub(super) client: usize,
+    pub(super) node: usize,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum What {
+    Open,
+    Command { session: SessionId, sequence: u64, command: Command },
+    Close,
+}
+
+/// A command whose outcome its client does not know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unfinished {
+    pub(super) operation: Operation,
+    pub(super) command: Command,
+    /// How many requests for it have no outcome yet.
+    pub(super) attempts: usize,
+    /// An attempt's outcome will never be known.
+    pub(super) in_doubt: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Client {
+    pub(super) session: Option<SessionId>,
+    pub(super) is_opening: bool,
+    pub(super) last_sequence: u64,
+    pub(super) unfinished: BTreeMap<u64, Unfinished>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct SessionClients {
+    pub(super) clients: BTreeMap<usize, Client>,
+    /// Requests without an outcome.
+    pub(super) open: BTreeMap<u64, Ask>,
+    pub(super) opened: u64,
+    /// Attempts after a command's first.
+    pub(super) retries: u64,
+    /// Answers to commands that had been answered already.
+    pub(super) repeated_answers: u64,
+}
+
+impl SessionClients {
+    /// Whether no request is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// A process has died: nobody will tell what became of what it was asked.
+    pub(super) fn forget_node(&mut self, node: usize) {
+        let lost: Vec<Ask> = self.open.values().filter(|ask| ask.node == node).copied().collect();
+        self.open.retain(|_, ask| ask.node != node);
+        lost.iter().for_each(|ask| self.ended(ask, true));
+    }
+
+    /// A request has come to nothing, as far as anybody will ever know if it is `in_doubt`.
+    pub(super) fn ended(&mut self, ask: &Ask, in_doubt: bool) {
+        let client = self.clients.entry(ask.client).or_default();
+        match ask.what {
+            What::Open => client.is_opening = false,
+            What::Command { session, sequence, .. } if client.session == Some(session) => {
+                if let Some(unfinished) = client.unfinished.get_mut(&sequence) {
+                    unfinished.attempts -= 1;
+                    unfinished.in_doubt |= in_doubt;
+                }
+            }
+            What::Command { .. } | What::Close => {}
+        }
+    }
+}
