@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
@@ -45,9 +46,20 @@ impl StateMachine for Journal {
     }
 }
 
+/// Holds a port that a killed node finds free when it is restarted: no system gives ports below 32768 to outgoing connections of
+/// its own accord, and which of those is left to chance.
+fn hold_a_port() -> TcpListener {
+    loop {
+        let port = 10_000 + RandomState::new().hash_one(()) % 22_000;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port as u16)) {
+            return listener;
+        }
+    }
+}
+
 /// Addresses that are free now. Somebody else may take one, so whoever uses them tries again.
 fn addresses(count: u64) -> BTreeMap<NodeId, SocketAddr> {
-    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let held: Vec<TcpListener> = (0..count).map(|_| hold_a_port()).collect();
     (1..=count).zip(&held).map(|(id, listener)| (NodeId(id), listener.local_addr().unwrap())).collect()
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -16,6 +17,17 @@ use tempfile::TempDir;
 
 /// Far beyond anything that should happen: only a failing test waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Holds a port that a killed node finds free when it is restarted: no system gives ports below 32768 to outgoing connections of
+/// its own accord, and which of those is left to chance.
+fn hold_a_port() -> TcpListener {
+    loop {
+        let port = 10_000 + RandomState::new().hash_one(()) % 22_000;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port as u16)) {
+            return listener;
+        }
+    }
+}
 
 /// The program under test.
 pub(crate) fn raft() -> Command {
@@ -95,7 +107,7 @@ impl Cluster {
         let further: Vec<String> = further.iter().map(|&argument| argument.to_owned()).collect();
         // Somebody else may take a port between its choice and its use: then all are chosen anew.
         for _ in 0..5 {
-            let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+            let held: Vec<TcpListener> = (0..count).map(|_| hold_a_port()).collect();
             let raft = (1..=count).zip(&held).map(|(id, port)| (id, port.local_addr().unwrap())).collect();
             drop(held);
             let (folder, further) = (tempfile::tempdir().unwrap(), further.clone());
@@ -138,7 +150,7 @@ impl Cluster {
         self.joined.insert(id, arguments);
         // Somebody else may take the port between its choice and its use.
         for _ in 0..5 {
-            self.raft.insert(id, TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+            self.raft.insert(id, hold_a_port().local_addr().unwrap());
             match self.restart(id) {
                 Err(said) if said.contains("cannot listen") => {}
                 done => return done,

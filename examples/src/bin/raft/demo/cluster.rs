@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     error::Error,
+    hash::{BuildHasher, RandomState},
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -167,9 +168,17 @@ impl Cluster {
 }
 
 /// Ports that are free now.
+/// Holds a port that a killed node is likely to find free when it is restarted: no system gives ports below 32768 to outgoing
+/// connections of its own accord, and which of those is left to chance.
+fn hold_a_port() -> std::io::Result<TcpListener> {
+    let ports = (0..100).map(|_| 10_000 + (RandomState::new().hash_one(()) % 22_000) as u16);
+    // If none of them is to be had, one that the system chooses.
+    let mut held = ports.chain([0]).map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+    held.find(Result::is_ok).unwrap_or_else(|| Err(std::io::ErrorKind::AddrInUse.into()))
+}
+
 fn free_ports() -> std::io::Result<BTreeMap<u64, SocketAddr>> {
     // All are held until all are chosen, so that they differ.
-    let listeners: Vec<TcpListener> =
-        (0..NODES).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<std::io::Result<_>>()?;
+    let listeners: Vec<TcpListener> = (0..NODES).map(|_| hold_a_port()).collect::<std::io::Result<_>>()?;
     (1..=NODES).zip(&listeners).map(|(id, listener)| Ok((id, listener.local_addr()?))).collect()
 }
