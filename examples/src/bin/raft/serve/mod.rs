@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "HOST:PORT")]
     client: ListenAddress,
     /// Founds a cluster with this other member, which is given its --raft address; once for each other founder. Looked at when
-    /// the data folder is made; afterwards the log knows the members. Without --peer and --join a new node is a cluster of one.
+    /// the data folder is made (a cluster is founded once all founders have met); afterwards the log knows the members. Without --peer and --join a new node is a cluster of one.
     #[arg(long = "peer", value_name = "ID=HOST:PORT", help_heading = "Which cluster")]
     peers: Vec<Peer>,
     /// Joins a running cluster: the --client address of one of its nodes; more than one if that may be down. Looked at until
