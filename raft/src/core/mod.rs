@@ -61,6 +61,7 @@ mod progress;
 mod quorum;
 mod reads;
 mod replication;
+mod sending;
 mod snapshot;
 mod status;
 mod tail;

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use crate::types::{Index, NodeId, Time};
 
 use super::mutants::{Mutant, planted};
-use super::snapshot::Sending;
+use super::sending::Sending;
 use super::{PeerMode, PeerStatus};
 
 /// How a leader sends to a follower.

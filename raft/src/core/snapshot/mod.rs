@@ -19,7 +19,6 @@ use crate::types::{Index, NodeId, SnapshotMeta, Stamp};
 use super::progress::Mode;
 use super::{Action, Core, Done, State, Transfer};
 use receiving::Receiving;
-pub(super) use sending::Sending;
 
 /// What the core knows of snapshots besides the newest, which is the log's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
