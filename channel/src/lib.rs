@@ -20,7 +20,8 @@
 //! [`rest`](Bell::rest), and block only if that says `true`.
 //!
 //! While messages are left over because a budget was spent, either does not block at all. Why these rules
-//! suffice is written down, and proved, at the head of `src/bell.rs`; `tests/loom.rs` lets loom try every interleaving.
+//! suffice is written down, and proved, at the head of `src/bell.rs`; `tests/loom.rs` lets loom try
+//! every interleaving in which threads are interrupted twice at most.
 //!
 //! [crossbeam-channel]: https://docs.rs/crossbeam-channel
 #![forbid(unsafe_code)]

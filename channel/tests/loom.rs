@@ -1,4 +1,4 @@
-//! Every interleaving of the wake protocol, and what happens to it when a piece is taken away.
+//! Every interleaving of the wake protocol with two preemptions at most, and what happens to it when a piece is taken away.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p kodiak-channel --test loom --release`
 //!

@@ -4,7 +4,7 @@ mod support;
 
 use std::net::TcpListener;
 
-use support::{Cluster, PATIENCE, Process, raft};
+use support::{Cluster, PATIENCE, Process, hold_a_port, raft};
 
 /// What a command prints that must fail.
 fn fails(arguments: &[&str]) -> String {
@@ -19,6 +19,29 @@ fn succeeds(arguments: &[&str]) -> (String, String) {
     let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     assert!(output.status.success(), "{arguments:?}: {said:?}");
     said.into()
+}
+
+/// Nor is anything founded before all founders have met, and there is nothing to be recovered then.
+#[test]
+fn a_founder_that_met_nobody_has_nothing_to_recover() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    // Nobody answers there.
+    let (ours, theirs) = (hold_a_port(), hold_a_port());
+    let addresses = [&ours, &theirs].map(|port| port.local_addr().unwrap().to_string());
+    drop(ours);
+    let (data, peer) = (path("data"), format!("2={}", addresses[1]));
+    let serve = ["--id", "1", "--data", &data, "--raft", &addresses[0], "--client", "127.0.0.1:0", "--peer", &peer];
+    let log = folder.path().join("log");
+    let node = Process::start(&[], &serve.map(str::to_owned), &log).unwrap();
+    drop(node);
+    let said = std::fs::read_to_string(log).unwrap();
+    assert!(said.contains("founding a new cluster") && !said.contains("founded"), "{said}");
+    let new = path("new");
+    let recover =
+        ["recover", "--data", &data, "--into", &new, "--id", "9", "--raft", "127.0.0.1:7", "--accept-data-loss"];
+    let said = fails(&recover);
+    assert!(said.contains("has no entry: it never met the others"), "{said}");
 }
 
 #[test]

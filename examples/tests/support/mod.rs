@@ -20,7 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Holds a port that a killed node finds free when it is restarted: no system gives ports below 32768 to outgoing connections of
 /// its own accord, and which of those is left to chance.
-fn hold_a_port() -> TcpListener {
+pub(crate) fn hold_a_port() -> TcpListener {
     loop {
         let port = 10_000 + RandomState::new().hash_one(()) % 22_000;
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port as u16)) {

@@ -175,14 +175,16 @@ pub enum ChangeError {
         /// Those that would vote and do not answer.
         silent: Vec<NodeId>,
     },
-    /// The new configuration would be the old one.
-    #[error("nothing would change: the membership is like that already")]
+    /// One of the changes would change nothing. (To promote whoever votes and remove another would cost a vote, for one.)
+    #[error(
+        "nothing would change, or not all of what is asked for: a part of it is so already; look at the list of members"
+    )]
     NothingChanges,
 }
 
 impl Configuration {
     /// The configuration that these changes, all at once, make of this one; a joint one if they change more than one vote.
-    /// A change that is true already is no error as long as another one is not.
+    /// Each must change something.
     ///
     /// # Errors
     /// Says which change is not possible, and why; or that this configuration is joint, and must be left first.
@@ -205,7 +207,11 @@ impl Configuration {
         }
         let mut next = self.clone();
         for change in changes {
+            let before = next.clone();
             next.change(change)?;
+            if next == before {
+                return Err(ChangeError::NothingChanges);
+            }
         }
         if next == *self {
             return Err(ChangeError::NothingChanges);
@@ -417,6 +423,9 @@ mod tests {
         };
         assert_eq!(refused(&[]), ChangeError::NothingChanges);
         assert_eq!(refused(&[MemberChange::Promote(NodeId(2))]), ChangeError::NothingChanges);
+        let in_place_of = |new, old| [MemberChange::Promote(NodeId(new)), MemberChange::Remove(NodeId(old))];
+        assert_eq!(refused(&in_place_of(3, 2)), ChangeError::NothingChanges, "it would cost a vote");
+        assert_eq!(refused(&in_place_of(2, 2)), ChangeError::NothingChanges);
         assert_eq!(refused(&[MemberChange::Remove(NodeId(4))]), ChangeError::UnknownNode { node: NodeId(4) });
         assert_eq!(refused(&[add(3)]), ChangeError::IdUsed { node: NodeId(3), highest_id: NodeId(3) });
         assert_eq!(refused(&[of(4, Member::default())]), ChangeError::DiskUnknown { node: NodeId(4) });

@@ -8,7 +8,7 @@ use std::{
 use kodiak_raft::{
     node::{Recovery, recover},
     storage::{Recovered, StorageError, inspect::Folder},
-    types::NodeId,
+    types::{Index, NodeId},
 };
 
 use crate::{address::Address, flags::node_id, removal};
@@ -116,6 +116,13 @@ fn check(arguments: &Arguments, old: &Recovered) -> Result<(), String> {
     if configuration.members.is_empty() {
         return Err(format!(
             "node {node}, whose folder {} is, never became a member of any cluster, and has nothing to recover",
+            arguments.data.display()
+        ));
+    }
+    if old.saved.terms.last_index() == Index(0) {
+        return Err(format!(
+            "the log of node {node}, whose folder {} is, has no entry: it never met the others, or its disk was wiped. Recover from \
+             another member's folder",
             arguments.data.display()
         ));
     }

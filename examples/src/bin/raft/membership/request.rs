@@ -65,8 +65,10 @@ fn address(text: &str) -> Result<String, String> {
 
 fn disk_of(text: &str) -> Result<DiskId, String> {
     match u128::from_str_radix(text, 16) {
-        Ok(disk) if disk > 0 => Ok(DiskId(disk)),
-        _ => Err(format!("ERR {text:?} is no disk's id: INFO raft on the new node says it as disk_id")),
+        Ok(disk) if disk > 0 && text.len() == 32 => Ok(DiskId(disk)),
+        _ => Err(format!(
+            "ERR {text:?} is no disk's id, which has 32 digits: INFO raft on the new node says it as disk_id"
+        )),
     }
 }
 
@@ -91,7 +93,10 @@ mod tests {
     #[test]
     fn each_request_is_a_change() {
         let member = Member { disk: DiskId(0xABC), address: "host:7004".to_owned(), priority: 0 };
-        assert_eq!(changes("raft add 4 host:7004 00000abc"), [MemberChange::AddLearner { node: NodeId(4), member }]);
+        assert_eq!(
+            changes("raft add 4 host:7004 00000000000000000000000000000abc"),
+            [MemberChange::AddLearner { node: NodeId(4), member }]
+        );
         assert_eq!(changes("RAFT Promote 4"), [MemberChange::Promote(NodeId(4))]);
         assert_eq!(changes("RAFT DEMOTE 4"), [MemberChange::Demote(NodeId(4))]);
         assert_eq!(changes("RAFT REMOVE 4"), [MemberChange::Remove(NodeId(4))]);
@@ -116,8 +121,8 @@ mod tests {
             ("RAFT PROMOTE", "PROMOTE id"),
             ("RAFT REMOVE x", "node's id"),
             ("RAFT REMOVE 0", "node's id"),
-            ("RAFT ADD 4 host 0a", "HOST:PORT"),
-            ("RAFT ADD 4 host:0 0a", "port 0"),
+            ("RAFT ADD 4 host 0000000000000000000000000000000a", "HOST:PORT"),
+            ("RAFT ADD 4 host:0 0000000000000000000000000000000a", "port 0"),
             ("RAFT ADDRESS 4 :1", "no host"),
             ("RAFT ADDRESS 4 0.0.0.0:1", "every machine's"),
             ("RAFT ADD 4 host:1 0", "disk_id"),

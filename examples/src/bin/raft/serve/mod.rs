@@ -66,7 +66,8 @@ pub(crate) struct Arguments {
     /// Shortest time without a leader, in milliseconds, before this node asks for an election; the longest is twice that.
     #[arg(long, value_name = "MS", default_value_t = 150, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
     election_timeout: u64,
-    /// How often a leader shows that it is there, in milliseconds; at most half of --election-timeout.
+    /// How often a leader shows that it is there, in milliseconds; at most half of --election-timeout, that of
+    /// every other node, too.
     #[arg(long, value_name = "MS", default_value_t = 30, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
     heartbeat: u64,
     /// Lets the leader answer reads without asking the others, for as long as it knows that nobody else can lead: as good as

@@ -180,18 +180,21 @@ pub(super) fn serve(
     joining.map_or(Ok(()), |joining| joining.end().map_err(Into::into))
 }
 
-/// It happens once in the life of a data folder, and by mistake perhaps: whoever wanted an older one back sees it here.
+/// It happens once in the life of a data folder, and by mistake perhaps: whoever wanted an older one back sees it here. Several founders
+/// have yet to meet.
 fn tell_founding(options: &Options, node: &Node<Store>) {
     let (cluster, name) = (node.identity().cluster, &options.cluster);
     let mut founders: Vec<NodeId> = options.peers.keys().copied().chain([options.id]).collect();
     founders.sort_unstable();
     let founders: Vec<String> = founders.iter().map(ToString::to_string).collect();
-    let of = if founders.len() == 1 { "of node" } else { "of nodes" };
-    tracing::info!(
-        "founded a new cluster {cluster}, {name:?}, {of} {}: {} held no log",
-        founders.join(", "),
-        options.data.display()
-    );
+    let data = options.data.display();
+    match &founders[..] {
+        [alone] => tracing::info!("founded a new cluster {cluster}, {name:?}, of node {alone}: {data} held no log"),
+        _ => tracing::info!(
+            "founding a new cluster {cluster}, {name:?}, of nodes {}, once all have met: {data} held no log",
+            founders.join(", ")
+        ),
+    }
 }
 
 impl Handler<Token, ()> for Server {
