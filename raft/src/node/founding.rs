@@ -2,9 +2,12 @@
 //!
 //! Founders need not be told when they all are there: each knows who they are, and campaigns as soon as it has met the others.
 //! A majority would be enough to elect a leader, but a majority of founders whose disks were wiped is enough, too, and would
-//! found the same cluster anew, empty, while who remembers it is away. So a founder that knows of no term campaigns only once it
-//! has met every other founder, and none of them knew a term either. Who meets one that does belongs to a cluster that exists:
-//! it waits until that cluster's leader calls it, or turns it away for its new disk.
+//! found the same cluster anew, empty, while who remembers it is away. So a founder that knows of no term has a part in the
+//! election of the first only once it has met every other founder, and none of them knew a term either. Who meets one that does
+//! belongs to a cluster that exists: it waits until that cluster's leader calls it, or turns it away for its new disk.
+//!
+//! Not to campaign would not be enough. A founder may have met all the others and then have been cut off while these founded the
+//! cluster, so it does not know; and one that was wiped, and has met it, would elect it. The wiped one has not met them all.
 //!
 //! ```text
 //!  founders   1, 2, 3 know nothing             all meet, one campaigns; from then on a majority is enough
