@@ -58,6 +58,7 @@ impl Founding {
     pub(super) fn meet(&mut self, theirs: &Hello) {
         if theirs.is_blank {
             self.absent.remove(&theirs.node);
+            self.exists_at.take_if(|id| *id == theirs.node);
         } else if self.absent.contains(&theirs.node) {
             self.exists_at = Some(theirs.node);
         }
@@ -135,6 +136,16 @@ mod tests {
         founding.meet(&hello(2, true));
         assert!(!founding.is_waiting(), "that one was wiped, too");
         assert_eq!(founding.complaint(now + PATIENCE * 100), None);
+    }
+
+    /// As when its first term was lost with its memory, before it was on its disk.
+    #[test]
+    fn who_knows_the_cluster_no_more_is_not_said_to() {
+        let (mut founding, now) = founding();
+        founding.meet(&hello(2, false));
+        founding.meet(&hello(2, true));
+        let complaint = founding.complaint(now + PATIENCE).expect("one is missing");
+        assert!(complaint.contains("waits for 3:"), "{complaint}");
     }
 
     #[test]
