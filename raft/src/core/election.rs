@@ -51,14 +51,19 @@ impl Core {
     /// whose disk is stuck, who could not keep a promise, nor those who may have made one before they were restarted, do not
     /// know the log's last stamp yet, or whose log is about to be replaced by a snapshot; nor founders who are told to wait.
     pub(super) fn may_campaign(&self) -> bool {
-        let leaves_it_to_others = self.waits_to_found && self.term == Term(0);
         self.log.may_vote(self.config.id)
             && self.log.last_stamp().is_some()
             && !self.is_in_restart_wait()
             && !self.is_write_stalled()
             && !self.snapshots.is_installing()
-            && !leaves_it_to_others
+            && !self.must_not_found(self.term.next())
             && self.term.0 < u64::MAX - 2
+    }
+
+    /// Whether the election of `term` would found the cluster, and this node waits with that ([`Core::wait_to_found`]). Whoever
+    /// asks for a later term knows one, and so belongs to a cluster that exists.
+    pub(super) fn must_not_found(&self, term: Term) -> bool {
+        self.waits_to_found && self.term == Term(0) && term == Term(1)
     }
 
     /// Whether a write has been outstanding for longer than an election timeout.
@@ -151,7 +156,8 @@ impl Core {
 
     pub(super) fn handle_request_pre_vote(&mut self, from: NodeId, term: Term, last_index: Index, last_term: Term) {
         // Our own configuration is not asked: the candidate may know a newer one than we do.
-        let granted = term > self.term && !self.is_bound(false) && self.log.is_up_to_date(last_term, last_index);
+        let is_free = !self.is_bound(false) && !self.must_not_found(term);
+        let granted = term > self.term && is_free && self.log.is_up_to_date(last_term, last_index);
         // The answer is of our own term: a candidate with a longer log and a lower term catches up and asks again.
         let is_mute = planted(Mutant::PreVoteRejectionWithoutTerm) && !granted;
         let own_term = if is_mute { Term(term.0.saturating_sub(1)) } else { self.term };

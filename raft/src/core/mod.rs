@@ -149,7 +149,7 @@ pub struct Core {
     ignored_messages: u64,
     /// This node's removal is committed.
     is_removed: bool,
-    /// It must not campaign in the first term of all.
+    /// It must not campaign in the first term of all, nor vote.
     waits_to_found: bool,
 }
 
@@ -227,8 +227,10 @@ impl Core {
                 return self.handle_request_pre_vote(from, term, last_index, last_term);
             }
             // A follower of a living leader does not help to depose it (§4.2.3), not even by adopting a term: unless that
-            // leader wants it.
-            Body::RequestVote { is_transfer, .. } if term > self.term && self.is_bound(is_transfer) => {
+            // leader wants it. Nor does a founder that waits help to found.
+            Body::RequestVote { is_transfer, .. }
+                if term > self.term && (self.is_bound(is_transfer) || self.must_not_found(term)) =>
+            {
                 return self.send(from, Body::Vote { granted: false });
             }
             _ => {}
@@ -331,8 +333,9 @@ impl Core {
         self.ask_lease_read(id)
     }
 
-    /// Whether this node leaves it to others to found the cluster: as long as it knows of no term it does not campaign, though it
-    /// votes. For whoever drives a founder that cannot know yet whether the cluster exists already, and it has forgotten it.
+    /// Whether this node waits with founding the cluster: as long as it knows of no term it has no part in the election of the
+    /// first, neither as a candidate nor as a voter. For whoever drives a founder that cannot know yet whether the cluster exists
+    /// already, and it has forgotten it. It votes for those that know a term, and follows whoever leads.
     pub fn wait_to_found(&mut self, waits: bool) {
         self.waits_to_found = waits;
     }

@@ -88,7 +88,7 @@ impl Yields {
     /// The wait between the last attempt and the next: two of the longer election timeouts, and twice as long after each further
     /// attempt, up to 256 times.
     fn wait(&self, patience: Duration) -> Duration {
-        patience * 2 * (1 << self.attempts.clamp(1, YIELDS_MAX).saturating_sub(1))
+        patience.saturating_mul(1 << self.attempts.clamp(1, YIELDS_MAX))
     }
 
     fn may_try(&self, to: NodeId, now: Time, patience: Duration) -> bool {
@@ -97,7 +97,7 @@ impl Yields {
 
     fn tried(&mut self, to: NodeId, now: Time, patience: Duration) {
         // After four times the wait without an attempt the last one is taken to have gone well.
-        let is_new = self.to != to || self.last.after(self.wait(patience) * 4) <= now;
+        let is_new = self.to != to || self.last.after(self.wait(patience).saturating_mul(4)) <= now;
         let attempts = if is_new { 1 } else { (self.attempts + 1).min(YIELDS_MAX) };
         *self = Yields { to, attempts, last: now };
     }
@@ -259,6 +259,22 @@ impl Core {
         }
         if self.may_campaign() {
             self.campaign_for_leader();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_for_ever_for_a_leader_waits_for_ever_between_yields() {
+        let (mut yields, now) = (Yields::default(), Time(7));
+        for attempts in 1..=YIELDS_MAX {
+            assert!(attempts > 1 || yields.may_try(NodeId(2), now, Duration::MAX), "the first");
+            yields.tried(NodeId(2), now, Duration::MAX);
+            assert_eq!(yields.attempts, attempts);
+            assert!(!yields.may_try(NodeId(2), now, Duration::MAX));
         }
     }
 }

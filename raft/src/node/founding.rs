@@ -2,9 +2,12 @@
 //!
 //! Founders need not be told when they all are there: each knows who they are, and campaigns as soon as it has met the others.
 //! A majority would be enough to elect a leader, but a majority of founders whose disks were wiped is enough, too, and would
-//! found the same cluster anew, empty, while who remembers it is away. So a founder that knows of no term campaigns only once it
-//! has met every other founder, and none of them knew a term either. Who meets one that does belongs to a cluster that exists:
-//! it waits until that cluster's leader calls it, or turns it away for its new disk.
+//! found the same cluster anew, empty, while who remembers it is away. So a founder that knows of no term has a part in the
+//! election of the first only once it has met every other founder, and none of them knew a term either. Who meets one that does
+//! belongs to a cluster that exists: it waits until that cluster's leader calls it, or turns it away for its new disk.
+//!
+//! Not to campaign would not be enough. A founder may have met all the others and then have been cut off while these founded the
+//! cluster, so it does not know; and one that was wiped, and has met it, would elect it. The wiped one has not met them all.
 //!
 //! ```text
 //!  founders   1, 2, 3 know nothing             all meet, one campaigns; from then on a majority is enough
@@ -55,6 +58,7 @@ impl Founding {
     pub(super) fn meet(&mut self, theirs: &Hello) {
         if theirs.is_blank {
             self.absent.remove(&theirs.node);
+            self.exists_at.take_if(|id| *id == theirs.node);
         } else if self.absent.contains(&theirs.node) {
             self.exists_at = Some(theirs.node);
         }
@@ -132,6 +136,16 @@ mod tests {
         founding.meet(&hello(2, true));
         assert!(!founding.is_waiting(), "that one was wiped, too");
         assert_eq!(founding.complaint(now + PATIENCE * 100), None);
+    }
+
+    /// As when its first term was lost with its memory, before it was on its disk.
+    #[test]
+    fn who_knows_the_cluster_no_more_is_not_said_to() {
+        let (mut founding, now) = founding();
+        founding.meet(&hello(2, false));
+        founding.meet(&hello(2, true));
+        let complaint = founding.complaint(now + PATIENCE).expect("one is missing");
+        assert!(complaint.contains("waits for 3:"), "{complaint}");
     }
 
     #[test]
