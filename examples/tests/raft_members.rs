@@ -107,7 +107,7 @@ fn a_follower_is_removed_then_the_leader_and_each_says_so() {
     assert_eq!(cluster.client(other).insist(&["GET", "k"]), "v");
     let said = cluster.client(other).ask(&["RAFT", "REMOVE", &other.to_string()]);
     assert!(said.starts_with("ERR no voter would be left"), "{said}");
-    let said = cluster.client(other).ask(&["RAFT", "ADD", &leader.to_string(), "127.0.0.1:1", "1"]);
+    let said = cluster.client(other).ask(&["RAFT", "ADD", &leader.to_string(), "127.0.0.1:1", &"1".repeat(32)]);
     assert!(said.starts_with("ERR a new member's id must be above 3"), "{said}");
 }
 
