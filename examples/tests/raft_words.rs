@@ -181,6 +181,7 @@ fn a_node_that_was_removed_says_so_instead_of_listing_members() {
     let mut cluster = Cluster::start(3);
     let (leader, follower) = (cluster.leader(), cluster.follower());
     let away = 6 - leader - follower;
+    cluster.wait_for_an_entry(away);
     cluster.kill(away);
     // In this order: each time those who are left are a majority.
     for id in [away, follower] {
@@ -214,7 +215,7 @@ fn a_node_that_was_removed_says_so_instead_of_listing_members() {
 #[test]
 fn a_recovered_node_gets_an_id_that_nobody_ever_had() {
     let mut cluster = Cluster::start(3);
-    cluster.leader();
+    cluster.wait_for_an_entry(1);
     (1..=3).for_each(|id| cluster.kill(id));
     let (old, new) = (cluster.data(1), cluster.data(9));
     let recover = |id: &str| {

@@ -196,6 +196,14 @@ impl Cluster {
         Client::connect(self.nodes[&id].client)
     }
 
+    /// Waits until a node has an entry on its disk.
+    pub(crate) fn wait_for_an_entry(&self, id: u64) {
+        let (mut client, deadline) = (self.client(id), Instant::now() + PATIENCE);
+        while client.info("durable_index").is_none_or(|index| index == "0") {
+            assert!(Instant::now() < deadline, "node {id} has no entry on its disk");
+        }
+    }
+
     /// Whom all living nodes call their leader, once they agree.
     pub(crate) fn leader(&self) -> u64 {
         let deadline = Instant::now() + PATIENCE;
