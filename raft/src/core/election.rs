@@ -55,7 +55,7 @@ impl Core {
             && self.log.last_stamp().is_some()
             && !self.is_in_restart_wait()
             && !self.is_write_stalled()
-            && !self.snapshots.is_installing()
+            && (!self.snapshots.is_installing() || planted(Mutant::CampaignDuringInstall))
             && !self.must_not_found(self.term.next())
             && self.term.0 < u64::MAX - 2
     }

@@ -183,7 +183,9 @@ impl Core {
     /// that is.
     fn promise_to_keep(&self) -> Duration {
         let own = self.config.election_timeout.0;
-        if self.now < self.restart_wait_until { own.max(self.earlier_promise) } else { own }
+        let is_earlier_over = self.now >= self.restart_wait_until;
+        let is_forgetful = planted(Mutant::EarlierPromiseOverwritten);
+        if is_earlier_over || is_forgetful { own } else { own.max(self.earlier_promise) }
     }
 
     /// What an answer says of the round that it answers. Who has its term, or the length of its promises, only in memory could be

@@ -97,6 +97,20 @@ mutants! {
     InstallBelowCommit,
     /// What follows an installed snapshot stays, although it does not follow from it.
     KeepSuffixAtInstall,
+    /// A follower takes entries in although a snapshot is about to take its log's place.
+    EntriesDuringInstall,
+    /// A write that was under way at an install vouches for the log that was there before.
+    WriteOutlivesInstall,
+    /// A node campaigns although a snapshot is about to take its log's place.
+    CampaignDuringInstall,
+    /// A snapshot is installed before the state machine has the state of the one before.
+    InstallBeforeRestored,
+    /// What was overtaken by a snapshot is said to have had no effect.
+    OvertakenIsRefused,
+    /// Entries that were fetched are believed whatever their terms.
+    FetchedTermIgnored,
+    /// A restarted voter writes down the length of its new promises while an earlier one lasts.
+    EarlierPromiseOverwritten,
     /// A follower acknowledges a snapshot before it is installed.
     AckBeforeInstalled,
     /// A leader sends entries where a snapshot is needed: what was compacted in between is missing.

@@ -131,7 +131,9 @@ impl Writes {
     pub(super) fn installed(&mut self, index: Index) {
         assert!(self.draft.entries.is_empty() && self.draft.truncate_from.is_none(), "the log was not to change");
         for outstanding in &mut self.outstanding {
-            outstanding.durable_to = outstanding.durable_to.min(index);
+            if !planted(Mutant::WriteOutlivesInstall) {
+                outstanding.durable_to = outstanding.durable_to.min(index);
+            }
         }
     }
 

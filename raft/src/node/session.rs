@@ -235,3 +235,45 @@ impl Attempts {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kodiak_reactor::{EventLoop, Receiver};
+
+    use super::{
+        super::{Token, handle::Call, token::Kind},
+        *,
+    };
+
+    /// A session of a node that takes calls and answers none, and those calls.
+    fn unanswered() -> (Session, Receiver<Call>, EventLoop<Token, ()>) {
+        let mut event_loop = EventLoop::<Token, ()>::new().unwrap();
+        let (call, calls) = event_loop.add_channel(Token(Kind::Calls), 4).unwrap();
+        let id = SessionId(7);
+        let (handle, patience) = (Handle::new(call, 4), Duration::ZERO);
+        (Session { handle, id, patience, sequence: 0, in_doubt: None }, calls, event_loop)
+    }
+
+    fn asked(calls: &Receiver<Call>) -> SessionCommand {
+        match calls.try_recv() {
+            Ok(Call::Request(Request::SessionWrite(asked), _)) => asked,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// It may be applied at any time: under a new number it would be applied twice.
+    #[test]
+    fn an_attempt_under_way_at_the_end_is_in_doubt() {
+        let (mut session, calls, _event_loop) = unanswered();
+        assert_eq!(session.write("pay"), Err(SessionError::Unknown));
+        let first = asked(&calls);
+        assert_eq!((first.sequence, &first.command[..]), (1, &b"pay"[..]));
+        assert_eq!(session.ask_again(), Err(SessionError::Unknown));
+        assert_eq!(asked(&calls), first, "the same number");
+        assert_eq!(session.ask_again(), Err(SessionError::Unknown), "for as long as it takes");
+        drop(calls);
+        assert_eq!(session.ask_again(), Err(SessionError::Unknown), "the node has stopped");
+        assert_eq!(session.write("other"), Err(SessionError::Stopped), "this one was not sent");
+        assert_eq!(session.ask_again(), Err(SessionError::NothingInDoubt));
+    }
+}

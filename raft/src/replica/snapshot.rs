@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::requests::Key;
-use super::{Doubt, Effect, Outcome, Replica, Sessions, StateMachine};
+use super::{Doubt, Effect, Outcome, Refusal, Replica, Sessions, StateMachine};
 use crate::core::Done;
 use crate::core::mutants::{Mutant, planted};
 use crate::storage::SnapshotSource;
@@ -120,7 +120,6 @@ impl Replica {
     /// A leader's snapshot has taken the log's place: the state machine follows, after what it was handed before.
     pub(super) fn restore(&mut self, meta: SnapshotMeta) -> Effect {
         self.snapshots.since_bytes = 0;
-        self.writes.unblock();
         Effect::Restore(meta)
     }
 
@@ -135,8 +134,12 @@ impl Replica {
         self.admins_overtaken(meta);
         self.applied = meta.index;
         // What this node has proposed in earlier terms beyond the snapshot is lost; what lies before its end may be in it.
+        let overtaken = match planted(Mutant::OvertakenIsRefused) {
+            true => Outcome::Refused(Refusal::Superseded),
+            false => Outcome::Unknown(Doubt::Overtaken),
+        };
         for key in self.overtaken(meta.index) {
-            self.finish(key, Outcome::Unknown(Doubt::Overtaken));
+            self.finish(key, overtaken.clone());
         }
         self.refuse_superseded(meta.term);
         if self.failed.is_none() {

@@ -130,6 +130,8 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::TransferWithoutMark) => {
                 Some("leadership_moves_at_once_to_who_lacks_nothing")
             }
+            #[cfg(feature = "mutants")]
+            Mutant::Core(mutant) => test_of_install(*mutant),
             _ => None,
         }
     }
@@ -156,6 +158,23 @@ impl Mutant {
             Mutant::Core(mutant) => Some(mutant.plant()),
             _ => None,
         }
+    }
+}
+
+/// What takes an installation, or a start, at the very moment of something else: 2,500 seeds show
+/// none of these.
+#[cfg(feature = "mutants")]
+fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
+    use crate::core::Mutant;
+    match mutant {
+        Mutant::EntriesDuringInstall => Some("entries_are_left_out_while_a_snapshot_is_installed"),
+        Mutant::WriteOutlivesInstall => Some("a_write_beside_an_install_vouches_for_the_snapshot_only"),
+        Mutant::CampaignDuringInstall => Some("a_node_that_installs_a_snapshot_does_not_campaign"),
+        Mutant::InstallBeforeRestored => Some("no_snapshot_is_installed_before_the_last_is_restored"),
+        Mutant::OvertakenIsRefused => Some("what_a_snapshot_overtook_is_unknown"),
+        Mutant::FetchedTermIgnored => Some("entries_of_other_terms_than_the_logs_are_not_fetched"),
+        Mutant::EarlierPromiseOverwritten => Some("an_earlier_promise_outlives_two_restarts"),
+        _ => None,
     }
 }
 
@@ -200,6 +219,13 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::StampRunsBackwards => "stamps never fall",
         Mutant::InstallBelowCommit => "a snapshot takes nothing back",
         Mutant::KeepSuffixAtInstall => "a suffix that does not follow from a snapshot goes",
+        Mutant::EntriesDuringInstall => "no entries while a snapshot is installed",
+        Mutant::WriteOutlivesInstall => "a write beside an install vouches for the snapshot only",
+        Mutant::CampaignDuringInstall => "who installs a snapshot does not campaign",
+        Mutant::InstallBeforeRestored => "one snapshot after the other",
+        Mutant::OvertakenIsRefused => "what a snapshot overtook is in doubt",
+        Mutant::FetchedTermIgnored => "the disk gives back what was written",
+        Mutant::EarlierPromiseOverwritten => "an earlier promise outlives two restarts",
         Mutant::AckBeforeInstalled => "a snapshot is acknowledged when it is installed",
         Mutant::CompactedIsSkipped => "who lacks what was compacted gets a snapshot",
         Mutant::SnapshotWithoutConfiguration => "a snapshot brings its configuration",

@@ -42,7 +42,8 @@ impl Core {
         if !self.hear_leader(from, append.round) {
             return;
         }
-        if self.snapshots.is_installing() && !append.entries.is_empty() {
+        let must_wait = self.snapshots.is_installing() && !planted(Mutant::EntriesDuringInstall);
+        if must_wait && !append.entries.is_empty() {
             return; // The log they would follow is about to go; the leader sends them again.
         }
         let Append { previous_index, previous_term, mut entries, commit, round } = append;

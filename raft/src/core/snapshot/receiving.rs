@@ -150,7 +150,8 @@ impl Core {
     pub(in crate::core) fn install_received(&mut self) {
         let Some(receiving) = &self.snapshots.receiving else { return };
         let is_ready = receiving.is_complete() && !receiving.is_installing() && matches!(self.state, State::Follower);
-        if !is_ready || self.log.applied() < self.log.snapshot_index() {
+        let is_restored = self.log.applied() >= self.log.snapshot_index();
+        if !is_ready || !(is_restored || planted(Mutant::InstallBeforeRestored)) {
             return;
         }
         let meta = receiving.meta.clone();

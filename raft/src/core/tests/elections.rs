@@ -249,3 +249,68 @@ fn a_founder_that_waits_votes_for_whoever_knows_a_term_and_is_like_any_other_the
     network.pass(Duration::from_secs(5));
     assert!([2, 3].iter().any(|&id| network.core(id).is_leader()));
 }
+
+/// Else it would have to lose its majority first, and hold its clients up until then.
+#[test]
+fn a_leader_of_the_past_learns_of_it_by_a_heartbeat() {
+    let mut network = Network::new(3);
+    let old = network.elect();
+    network.isolate(old);
+    network.pass(Duration::from_millis(250));
+    let new = loop {
+        network.pass(Duration::from_millis(10));
+        if let Some(new) = network.leader().filter(|&leader| leader != old) {
+            break new;
+        }
+    };
+    let (term, old_term) = (network.core(new).term(), network.core(old).term());
+    assert!(network.core(old).is_leader(), "it has not missed its majority yet");
+    network.heal();
+    network.wire.clear();
+    network.campaign(old); // its next deadline: a heartbeat
+    let stays = network.wire.iter().position(|message| message.to != NodeId(new)).unwrap();
+    let heartbeat = network.wire.remove(stays).unwrap();
+    assert_eq!(heartbeat.term, old_term);
+    network.wire.clear();
+    network.deliver(heartbeat);
+    network.settle();
+    assert_eq!((network.core(old).role(), network.core(old).term()), (Role::Follower, term));
+}
+
+/// A voter that has just helped a candidate gives it the time to win.
+#[test]
+fn a_vote_resets_the_voters_election_timer() {
+    let mut network = Network::new(3);
+    network.now = network.now.after(Duration::from_millis(240));
+    let before = network.core(2).poll_timeout().unwrap();
+    let body = Body::RequestVote { last_index: Index(0), last_term: Term(0), is_transfer: false };
+    let request = Message { from: NodeId(1), to: NodeId(2), term: Term(1), body };
+    network.deliver(request);
+    assert_eq!(network.core(2).hard_state().vote, Some(NodeId(1)));
+    let after = network.core(2).poll_timeout().unwrap();
+    assert_eq!(after.since(before), Duration::from_millis(240));
+    assert!(after.since(network.now) >= network.core(2).config().election_timeout.0);
+    // A request that it refuses does not.
+    let body = Body::RequestVote { last_index: Index(0), last_term: Term(0), is_transfer: false };
+    network.now = network.now.after(Duration::from_millis(10));
+    network.deliver(Message { from: NodeId(3), to: NodeId(2), term: Term(1), body });
+    assert_eq!(network.core(2).poll_timeout(), Some(after));
+}
+
+/// Answers may overtake each other: the refusal can be the older one.
+#[test]
+fn a_refusal_takes_no_grant_back() {
+    let mut network = Network::new(5);
+    network.campaign(1);
+    network.wire.clear();
+    let answer = |network: &mut Network, from, granted| {
+        let body = Body::PreVote { campaign_term: Term(1), granted };
+        network.deliver(Message { from: NodeId(from), to: NodeId(1), term: Term(0), body });
+    };
+    answer(&mut network, 2, false);
+    answer(&mut network, 2, true);
+    answer(&mut network, 2, false);
+    assert_eq!(network.core(1).role(), Role::PreCandidate);
+    answer(&mut network, 3, true);
+    assert_eq!(network.core(1).role(), Role::Candidate, "three of five have granted it");
+}

@@ -5,10 +5,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{elections, lease, membership, reads, replication, snapshots, transfer};
+use super::{elections, installs, lease, membership, reads, replication, snapshots, transfer};
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
-use crate::replica::tests::sessions;
+use crate::replica::tests::{installs as replica_installs, sessions};
 
 const RULES: &[(Mutant, fn())] = &[
     (Mutant::CommitOldTerm, replication::figure_8_only_an_entry_of_the_leaders_own_term_commits),
@@ -49,6 +49,13 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::StampRunsBackwards, replication::stamps_never_run_backwards_even_if_a_leaders_clock_does),
     (Mutant::InstallBelowCommit, snapshots::a_snapshot_of_what_is_committed_already_is_never_installed),
     (Mutant::KeepSuffixAtInstall, snapshots::a_conflicting_suffix_is_discarded_when_a_snapshot_is_installed),
+    (Mutant::EntriesDuringInstall, installs::entries_are_left_out_while_a_snapshot_is_installed),
+    (Mutant::WriteOutlivesInstall, installs::a_write_beside_an_install_vouches_for_the_snapshot_only),
+    (Mutant::CampaignDuringInstall, installs::a_node_that_installs_a_snapshot_does_not_campaign),
+    (Mutant::InstallBeforeRestored, installs::no_snapshot_is_installed_before_the_last_is_restored),
+    (Mutant::OvertakenIsRefused, replica_installs::what_a_snapshot_overtook_is_unknown),
+    (Mutant::FetchedTermIgnored, replication::entries_of_other_terms_than_the_logs_are_not_fetched),
+    (Mutant::EarlierPromiseOverwritten, lease::an_earlier_promise_outlives_two_restarts),
     (
         Mutant::AckBeforeInstalled,
         snapshots::while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_campaigned_for,

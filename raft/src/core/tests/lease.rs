@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::network::Network;
 use crate::core::{Config, Lease, ReadId};
-use crate::types::{Body, Index, MemberChange, Message, NodeId, Term, Time};
+use crate::types::{Body, HardState, Index, MemberChange, Message, NodeId, Term, Time};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -292,6 +292,33 @@ pub(super) fn a_restarted_voter_keeps_still_for_as_long_as_it_promised_before() 
     network.now = restarted.after(1000 * MILLI);
     assert!(ask_for_vote(&mut network, candidate, 1, term));
     assert_eq!(network.node(1).disk.hard_state.promise, 250 * MILLI, "what it promises from now on");
+}
+
+/// What it promised in its first life is not over when it starts for the third time.
+#[test]
+pub(super) fn an_earlier_promise_outlives_two_restarts() {
+    let mut network = Network::with(3, with_a_patient_node);
+    let leader = network.elect();
+    assert_ne!(leader, 1, "it waits longer than the others");
+    network.settle();
+    let candidate = 5 - leader;
+    network.isolate(leader);
+    network.crash(1);
+    network.tune = with_lease;
+    network.restart(1);
+    network.now = network.now.after(100 * MILLI);
+    // It comes to another term and writes that down.
+    let term = network.core(1).term().next();
+    let body = Body::PreVote { campaign_term: Term(1), granted: false };
+    network.deliver(Message { from: NodeId(candidate), to: NodeId(1), term, body });
+    while network.finish_write(1) {}
+    let HardState { term: written, promise, .. } = network.node(1).disk.hard_state;
+    assert_eq!((written, promise), (term, 1000 * MILLI));
+    network.crash(1);
+    network.restart(1);
+    let (restarted, term) = (network.now, term.next());
+    network.now = restarted.after(899 * MILLI);
+    assert!(!ask_for_vote(&mut network, candidate, 1, term), "it has promised a second");
 }
 
 /// Were its length lost with the memory, a restarted voter could keep still for too short a time.

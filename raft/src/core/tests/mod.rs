@@ -5,6 +5,7 @@ mod cost;
 mod elections;
 #[cfg(feature = "mutants")]
 mod faults;
+mod installs;
 mod lease;
 mod membership;
 mod network;

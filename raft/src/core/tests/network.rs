@@ -70,6 +70,9 @@ pub(super) struct Node {
     pub(super) ready: Vec<(ReadId, Index)>,
     pub(super) failed: Vec<ReadId>,
     pub(super) events: Vec<Event>,
+    /// Which actions wait in `held` until the test has them carried out.
+    pub(super) holds: fn(&Action) -> bool,
+    pub(super) held: VecDeque<Action>,
     /// What it was born with: nobody, if it waits to be added.
     founding: Configuration,
 }
@@ -153,6 +156,8 @@ impl Network {
             ready: Vec::new(),
             failed: Vec::new(),
             events: Vec::new(),
+            holds: |_| false,
+            held: VecDeque::new(),
             founding,
         };
         self.nodes.insert(id, node);
@@ -209,43 +214,59 @@ impl Network {
     }
 
     fn carry_out(&mut self, id: NodeId) {
-        let now = self.clock();
-        let node = self.nodes.get_mut(&id).unwrap();
-        while let Some(action) = node.core.poll() {
-            match action {
-                Action::Send(message) => self.wire.push_back(message),
-                Action::Write(write) => node.writes.push_back(write),
-                Action::Fetch(fetch) => {
-                    node.fetches += 1;
-                    let entries = read(&node.disk, &fetch);
-                    node.core.handle_done(now, Done::Fetched { id: fetch.id, entries });
-                }
-                Action::Apply(entries) => {
-                    let index = entries.last().unwrap().index;
-                    node.applied.extend(entries.iter().cloned());
-                    node.core.handle_done(now, Done::Applied { index });
-                }
-                Action::Restore(meta) => {
-                    let index = meta.index;
-                    node.applied = self.committed.range(..=index).map(|(_, entry)| entry.clone()).collect();
-                    node.core.handle_done(now, Done::Applied { index });
-                }
-                Action::Compact { first } => node.disk.base = first.previous(),
-                Action::ReadChunk { id, index, offset, limit_bytes } => {
-                    let chunk = read_chunk(&node.disk, index, offset, limit_bytes);
-                    node.core.handle_done(now, Done::ChunkRead { id, chunk });
-                }
-                Action::WriteChunk { id, meta, chunk } => {
-                    let received_bytes = node.write_chunk(*meta, &chunk);
-                    node.core.handle_done(now, Done::ChunkWritten { id, received_bytes });
-                }
-                Action::InstallSnapshot { meta, sequence } => node.installs.push_back((*meta, sequence)),
-                Action::ReadReady { id, index } => node.ready.push((id, index)),
-                Action::ReadFailed { id } => node.failed.push(id),
-                Action::Event(event) => node.events.push(event),
+        while let Some(action) = self.nodes.get_mut(&id).unwrap().core.poll() {
+            let node = self.nodes.get_mut(&id).unwrap();
+            if (node.holds)(&action) {
+                node.held.push_back(action);
+            } else {
+                self.perform(id, action);
             }
         }
         self.check(id);
+    }
+
+    /// Carries out the oldest action that was held, and what follows from it.
+    pub(super) fn release(&mut self, id: u64) {
+        let action = self.node(id).held.pop_front().expect("an action that was held");
+        self.perform(NodeId(id), action);
+        self.carry_out(NodeId(id));
+    }
+
+    fn perform(&mut self, id: NodeId, action: Action) {
+        let now = self.clock();
+        let node = self.nodes.get_mut(&id).unwrap();
+        match action {
+            Action::Send(message) => self.wire.push_back(message),
+            Action::Write(write) => node.writes.push_back(write),
+            Action::Fetch(fetch) => {
+                node.fetches += 1;
+                let entries = read(&node.disk, &fetch);
+                node.core.handle_done(now, Done::Fetched { id: fetch.id, entries });
+            }
+            Action::Apply(entries) => {
+                let index = entries.last().unwrap().index;
+                node.applied.extend(entries.iter().cloned());
+                node.core.handle_done(now, Done::Applied { index });
+            }
+            Action::Restore(meta) => {
+                let index = meta.index;
+                node.applied = self.committed.range(..=index).map(|(_, entry)| entry.clone()).collect();
+                node.core.handle_done(now, Done::Applied { index });
+            }
+            Action::Compact { first } => node.disk.base = first.previous(),
+            Action::ReadChunk { id, index, offset, limit_bytes } => {
+                let chunk = read_chunk(&node.disk, index, offset, limit_bytes);
+                node.core.handle_done(now, Done::ChunkRead { id, chunk });
+            }
+            Action::WriteChunk { id, meta, chunk } => {
+                let received_bytes = node.write_chunk(*meta, &chunk);
+                node.core.handle_done(now, Done::ChunkWritten { id, received_bytes });
+            }
+            Action::InstallSnapshot { meta, sequence } => node.installs.push_back((*meta, sequence)),
+            Action::ReadReady { id, index } => node.ready.push((id, index)),
+            Action::ReadFailed { id } => node.failed.push(id),
+            Action::Event(event) => node.events.push(event),
+        }
     }
 
     /// A node's state machine writes a snapshot of what it has applied; false if the core wants none.
@@ -387,6 +408,7 @@ impl Network {
         let node = self.node(id);
         node.writes.clear();
         node.installs.clear();
+        node.held.clear();
         node.part = None;
         node.is_down = true;
     }

@@ -1,11 +1,12 @@
 //! Entries on their way: the paper's figures, hints, windows, fetches, commitment.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::network::{Network, PROMISE};
-use crate::core::{Done, ProposeError, Role};
+use crate::core::{Action, Done, ProposeError, Role};
 use crate::types::{Body, Entries, Entry, Index, Message, NodeId, Payload, Stamp, Term};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -319,4 +320,67 @@ pub(super) fn stamps_never_run_backwards_even_if_a_leaders_clock_does() {
 fn a_write_that_was_never_asked_for_is_a_lie() {
     let mut network = Network::new(1);
     network.with_core(1, |core, now| core.handle_done(now, Done::Written { sequence: 9 }));
+}
+
+/// The heartbeat that tells of a commitment may overtake the entries that it is about: the follower
+/// cannot believe it then, and must be told again once it has them.
+#[test]
+fn what_is_committed_is_told_once_the_follower_has_it() {
+    let mut network = Network::new(3);
+    network.campaign(1);
+    while !network.core(1).is_leader() {
+        match network.wire.pop_front() {
+            Some(message) => network.deliver(message),
+            None => (1..=3).for_each(|id| while network.finish_write(id) {}),
+        }
+    }
+    let (leader, slow, other) = (1, 2, 3);
+    let at = network.wire.iter().position(|message| message.to == NodeId(slow)).unwrap();
+    let entries = network.wire.remove(at).unwrap();
+    assert!(matches!(&entries.body, Body::AppendEntries { entries, .. } if entries.len() == 1));
+    network.cut.insert((NodeId(slow), NodeId(leader)));
+    network.settle();
+    network.pass(Duration::from_millis(60));
+    let commit = network.core(leader).commit();
+    assert_eq!((commit, network.core(other).commit()), (Index(1), Index(1)));
+    assert_eq!(network.core(slow).commit(), Index(0), "it has heard of it and lacks the entry");
+    network.heal();
+    network.deliver(entries);
+    network.settle();
+    assert_eq!(network.core(slow).commit(), commit, "without another heartbeat");
+}
+
+#[test]
+fn an_entry_of_a_later_term_than_its_leaders_is_ignored() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    let follower = leader % 3 + 1;
+    let (term, last) = (network.core(leader).term(), network.core(follower).last_index());
+    let ignored = network.core(follower).status().ignored_messages;
+    let later = super::network::entry(last.0 + 1, term.next().0);
+    let later = Entry { stamp: Stamp(u64::MAX), ..later };
+    for (previous_term, entries) in [(term, later.into()), (term.next(), Entries::new())] {
+        let (commit, round) = (Index(0), 1);
+        let body = Body::AppendEntries { previous_index: last, previous_term, entries, commit, round };
+        network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
+    }
+    assert_eq!(network.core(follower).status().ignored_messages, ignored + 2);
+    assert_eq!(network.core(follower).last_index(), last);
+}
+
+#[test]
+pub(super) fn entries_of_other_terms_than_the_logs_are_not_fetched() {
+    let mut network = Network::with_logs(&[vec![1, 1]], |config| config.tail_bytes = 1);
+    network.node(1).holds = |action| matches!(action, Action::Fetch(_));
+    network.campaign(1);
+    let now = network.clock();
+    let answer = |network: &Network, entry| {
+        let mut core = network.core(1).clone();
+        let done = Done::Fetched { id: 1, entries: vec![entry] };
+        catch_unwind(AssertUnwindSafe(|| core.handle_done(now, done))).is_ok()
+    };
+    assert_eq!(network.node(1).held.len(), 1);
+    assert!(answer(&network, super::network::entry(2, 1)));
+    assert!(!answer(&network, super::network::entry(2, 2)), "the disk has another entry there");
+    assert!(!answer(&network, super::network::entry(1, 1)), "or the wrong one");
 }

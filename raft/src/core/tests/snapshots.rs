@@ -10,14 +10,14 @@ use crate::types::{Body, Chunk, Entry, Index, Message, NodeId, Payload, Snapshot
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn small(config: &mut Config) {
+pub(super) fn small(config: &mut Config) {
     config.snapshot_chunk_bytes = 64;
     config.snapshot_chunks = 2;
     config.retained_snapshots = 2;
 }
 
 /// The leader proposes and, with whoever hears it, commits.
-fn propose(network: &mut Network, leader: u64, count: usize) {
+pub(super) fn propose(network: &mut Network, leader: u64, count: usize) {
     for number in 0..count {
         network.propose(leader, &format!("command {number}"));
         network.settle();
@@ -25,7 +25,7 @@ fn propose(network: &mut Network, leader: u64, count: usize) {
 }
 
 /// The leader has compacted what `away`, which is cut off, needs next.
-fn compacted_while_away(network: &mut Network, leader: u64, away: u64) {
+pub(super) fn compacted_while_away(network: &mut Network, leader: u64, away: u64) {
     network.isolate(away);
     network.pass(SECOND); // Long enough to count as gone.
     for _ in 0..2 {
@@ -37,14 +37,14 @@ fn compacted_while_away(network: &mut Network, leader: u64, away: u64) {
     assert!(base > commit, "compacted up to {base}, {away} has {commit}");
 }
 
-fn led() -> (Network, u64, u64) {
+pub(super) fn led() -> (Network, u64, u64) {
     let mut network = Network::with(3, small);
     let leader = network.elect();
     (network, leader, leader % 3 + 1)
 }
 
 /// Delivers until a message to or from `id` is of that kind, which is left out and returned.
-fn deliver_until(network: &mut Network, is_it: impl Fn(&Message) -> bool) -> Message {
+pub(super) fn deliver_until(network: &mut Network, is_it: impl Fn(&Message) -> bool) -> Message {
     for _ in 0..10_000 {
         let message = network.wire.pop_front().expect("a message of that kind");
         if is_it(&message) {
@@ -55,7 +55,7 @@ fn deliver_until(network: &mut Network, is_it: impl Fn(&Message) -> bool) -> Mes
     panic!("no such message");
 }
 
-fn is_piece(message: &Message) -> bool {
+pub(super) fn is_piece(message: &Message) -> bool {
     matches!(&message.body, Body::InstallSnapshot { .. })
 }
 

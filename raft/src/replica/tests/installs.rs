@@ -1,0 +1,83 @@
+//! What a leader's snapshot means for requests that wait here.
+
+use super::*;
+use crate::types::{Body, Chunk, Message, SnapshotMeta};
+
+/// The leader that follows node 1 sends it a snapshot that includes `index`, in one piece. Says what
+/// node 1 asked the state machine to be restored to.
+fn install(cluster: &mut Cluster, index: u64) -> SnapshotMeta {
+    let now = cluster.now;
+    let Node { replica, replies, .. } = &mut cluster.nodes[0];
+    let term = replica.core().term().next();
+    let configuration = replica.core().configuration().clone();
+    let meta = SnapshotMeta { index: Index(index), term, stamp: Stamp(1), configuration };
+    let data = Bytes::from_static(b"whatever a snapshot holds");
+    let total_bytes = data.len() as u64;
+    let chunk = Chunk { offset: 0, total_bytes, data };
+    let body = Body::InstallSnapshot { meta: meta.into(), chunk, round: 1 };
+    let message = PeerMessage::Raft(Message { from: id(1), to: id(0), term, body });
+    replica.handle_message(now, id(1), message);
+    loop {
+        let done = match replica.poll().expect("the state machine is restored") {
+            Effect::Storage(Job::Write(write)) => Done::Written { sequence: write.sequence },
+            Effect::Storage(Job::WriteChunk { id, .. }) => Done::ChunkWritten { id, received_bytes: total_bytes },
+            Effect::Storage(Job::InstallSnapshot { meta, .. }) => {
+                Done::SnapshotInstalled { index: meta.index, is_valid: true }
+            }
+            Effect::Restore(meta) => return meta,
+            Effect::Reply { id, outcome } => {
+                replies.push((id.0, outcome));
+                continue;
+            }
+            _ => continue,
+        };
+        replica.handle_done(now, done);
+    }
+}
+
+/// Of three commands in the log of a leader that was deposed, the snapshot of its successor includes
+/// what stands in the place of two: they may be in it. The third is lost for certain.
+#[test]
+pub(crate) fn what_a_snapshot_overtook_is_unknown() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    cluster.isolate(0);
+    let last = cluster.nodes[0].replica.core().last_index().0;
+    for (number, text) in [(1, "a"), (2, "b"), (3, "c")] {
+        cluster.submit(0, number, write(text));
+    }
+    cluster.poll(0);
+    assert_eq!(cluster.nodes[0].replica.core().last_index(), Index(last + 3));
+    let meta = install(&mut cluster, last + 2);
+    assert_eq!(meta.index, Index(last + 2));
+    assert_eq!(cluster.take_replies(0), []);
+    let now = cluster.now;
+    cluster.nodes[0].replica.restored(now, &meta);
+    cluster.poll(0);
+    let overtaken = Outcome::Unknown(Doubt::Overtaken);
+    let lost = Outcome::Refused(Refusal::Superseded);
+    assert_eq!(cluster.take_replies(0), [(1, overtaken.clone()), (2, overtaken), (3, lost)]);
+    assert_eq!(cluster.nodes[0].replica.status().pending_requests, 0);
+    assert_eq!(cluster.nodes[0].replica.status().applied, meta.index);
+}
+
+/// Nobody is there to be told of their outcomes; kept, they would take the places of others.
+#[test]
+fn requests_of_a_peer_go_with_its_link() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    cluster.cut.extend([(0, 1), (0, 2)]);
+    cluster.submit(1, 1, write("a"));
+    cluster.submit(2, 2, write("b"));
+    cluster.submit(0, 3, write("c"));
+    cluster.run();
+    assert_eq!(cluster.nodes[0].replica.status().pending_requests, 3);
+    let now = cluster.now;
+    cluster.nodes[0].replica.handle_disconnected(now, id(1));
+    assert_eq!(cluster.nodes[0].replica.status().pending_requests, 2);
+    assert_eq!(cluster.nodes[0].replica.status().pending_bytes, 2);
+    cluster.cut.clear();
+    cluster.pass(Duration::from_millis(60), &[0]);
+    assert_eq!(cluster.take_replies(0), [(3, answer("c"))]);
+    assert_eq!(cluster.take_replies(2), [(2, answer("b"))]);
+    assert_eq!(cluster.take_replies(1), [], "its answer would be one to an earlier link");
+    assert_eq!(cluster.nodes[0].machine.machine().commands, [b"c", b"a", b"b"]);
+}
