@@ -25,6 +25,10 @@ macro_rules! mutants {
 mutants! {
     /// A leader commits what it has on its own disk, whoever else has it.
     CommitWithoutQuorum,
+    /// The log says that frames are on the disk before it has synced them.
+    MarkBeforeSync,
+    /// Opening a damaged log begins after the damage, whatever the snapshot includes.
+    BeginAfterDamage,
     /// A leader commits an entry of an earlier term because a majority has it (figure 3.7).
     CommitOldTerm,
     /// An answer to a request for a vote counts as a grant whatever it says.

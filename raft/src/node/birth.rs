@@ -5,10 +5,12 @@ use std::{
     io::{self, Read},
 };
 
+use tracing::{info, warn};
+
 use super::{NodeError, Options, peers::resolve};
 use crate::{
     replica::{Inline, StateMachine},
-    storage::{Log, RealDisk, StorageError},
+    storage::{DamagedSegment, DamagedSnapshot, Log, RealDisk, Recovered, StorageError, TornTail},
     types::{Configuration, DiskId, GroupId, Identity, Index, Member, Saved},
 };
 
@@ -35,6 +37,7 @@ pub(super) fn open(options: &Options, address: &str) -> Result<Born, NodeError> 
         Ok((log, recovered)) => {
             let identity = recovered.identity;
             check_identity(options, &identity)?;
+            report(&recovered);
             return Ok(Born { log, identity, saved: recovered.saved });
         }
     }
@@ -47,6 +50,19 @@ pub(super) fn open(options: &Options, address: &str) -> Result<Born, NodeError> 
     // What was written is read back: a node starts from what its disk holds, the first time too.
     let (log, recovered) = Log::open(disk()?, options.log).map_err(storage)?;
     Ok(Born { log, identity, saved: recovered.saved })
+}
+
+/// What opening the log has passed over or cut off, for the operator.
+fn report(recovered: &Recovered) {
+    for DamagedSnapshot { file, offset, what } in &recovered.damaged_snapshots {
+        warn!(%file, offset, "{what}: this snapshot is damaged; the log goes back far enough to do without");
+    }
+    if let Some(DamagedSegment { file, offset, what }) = &recovered.damaged_segment {
+        warn!(%file, offset, "{what}: this segment was damaged; a snapshot stands for its entries");
+    }
+    if let Some(TornTail { file, offset }) = &recovered.torn {
+        info!(%file, offset, "a write that was never acknowledged was cut short by a crash; it is gone");
+    }
 }
 
 /// The configuration with which the cluster begins: the same at all founders, who do not know each other's disks yet.

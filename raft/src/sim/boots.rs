@@ -64,9 +64,9 @@ impl World {
         process.disk.forget_tags();
         let (log, machine, saved, entries) = match opened {
             Ok(opened) => opened,
-            Err(error @ (StorageError::Corrupt { .. } | StorageError::Poisoned { .. }))
-                if process.disk.is_damaged() =>
-            {
+            Err(
+                error @ (StorageError::Corrupt { .. } | StorageError::EndLost { .. } | StorageError::Poisoned { .. }),
+            ) if process.disk.is_damaged() => {
                 return self.lose(node, &error.to_string());
             }
             Err(error) if process.disk.has_failed() => {

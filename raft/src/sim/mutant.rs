@@ -125,6 +125,9 @@ impl Mutant {
             // Takes a node that has never known a term and is killed before its first write, within a lease.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::PromiseBeforeDurable) => Some("a_promise_is_of_a_term_that_is_durable"),
+            // Takes a disk whose damage lies before what its snapshot includes, which is rare.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::BeginAfterDamage) => Some("damage_that_may_hide_a_vote_is_refused"),
             // Such a transfer fails as many do: no promise is broken.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::TransferWithoutMark) => {
@@ -183,6 +186,8 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
     use crate::core::Mutant;
     match mutant {
         Mutant::CommitWithoutQuorum => "committed is what a quorum has on its disks",
+        Mutant::MarkBeforeSync => "synced, then marked as synced",
+        Mutant::BeginAfterDamage => "a damaged log begins where a snapshot reaches",
         Mutant::CommitOldTerm => "only entries of the leader's own term are counted",
         Mutant::SeenVoteIsGranted => "a granted vote is never inferred",
         Mutant::VoteTwice => "one vote a term",

@@ -139,28 +139,33 @@ fn sync_directory<D: Disk>(disk: &mut D, name: &str) -> Result<(), StorageError>
 }
 
 /// Opening a log: gives the file that was made ready for the segment after `last` its final name, durably, if it has become that
-/// segment; else removes it. All others go, too. `true` if it has become a segment.
+/// segment, and says so.
 pub(super) fn adopt<D: Disk>(disk: &mut D, last: &Loaded) -> Result<bool, StorageError> {
+    let number = last.next_number()?;
+    let name = segment::ahead_name(number);
     let names = disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
-    let number = last.number + 1;
-    let mut is_adopted = false;
-    for name in names.iter().filter(|name| segment::number_of(name, segment::AHEAD).is_some()) {
-        if *name == segment::ahead_name(number) && is_begun(disk, name, last)? {
-            disk.rename(name, &segment::name(number)).map_err(|error| StorageError::io("rename", name, &error))?;
-            sync_directory(disk, name)?;
-            is_adopted = true;
-        } else {
-            disk.remove(name).map_err(|error| StorageError::io("remove", name, &error))?;
-        }
+    if !names.contains(&name) || !is_begun(disk, &name, last)? {
+        return Ok(false);
     }
-    Ok(is_adopted)
+    disk.rename(&name, &segment::name(number)).map_err(|error| StorageError::io("rename", &name, &error))?;
+    sync_directory(disk, &name)?;
+    Ok(true)
+}
+
+/// Removes the files that were made ready for segments to come and have not become one.
+pub(super) fn remove_unused<D: Disk>(disk: &mut D) -> Result<(), StorageError> {
+    let names = disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
+    for name in names.iter().filter(|name| segment::number_of(name, segment::AHEAD).is_some()) {
+        disk.remove(name).map_err(|error| StorageError::io("remove", name, &error))?;
+    }
+    Ok(())
 }
 
 /// Whether the file holds frames of the segment after `last` besides its opening. Whether they fit, whoever reads it as a segment
 /// finds out.
 fn is_begun<D: Disk>(disk: &mut D, name: &str, last: &Loaded) -> Result<bool, StorageError> {
     let bytes = super::loaded::read_file(disk, name)?;
-    let tag = segment::tag(&last.opening.identity, last.number + 1);
+    let tag = segment::tag(&last.opening.identity, last.next_number()?);
     let is_own = |at: usize| {
         frame::peek(&bytes[at..]).is_some_and(|(group, sequence, own)| {
             (group, own) == (last.header.group, tag) && sequence > last.header.sequence

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::types::Index;
+
 /// What went wrong with the log. `Clone`, so that the first failure can be told to everybody who asks later.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -40,6 +42,26 @@ pub enum StorageError {
         /// What does not fit.
         what: String,
     },
+    /// The log ends before what `SYNCED` says was on the disk: its last segment was cut short, overwritten or removed, or
+    /// the log was put back to an older state. Starting from it would forget what this node has promised.
+    #[error(
+        "the end of the log is lost at byte {offset} of {file}: {what}. SYNCED says that more was on disk: {}. It may have \
+         been acknowledged, so the node must not start without it. Delete nothing and look at the folder with 'raft \
+         inspect'; then replace this node by a new one with a new id and an empty folder or, if the majority of its cluster \
+         is lost for good, use 'raft recover'", lost(*kept, *known)
+    )]
+    EndLost {
+        /// The file in which the log ends, or the first one that is missing.
+        file: String,
+        /// Where the log ends in it, in bytes.
+        offset: u64,
+        /// What is found there.
+        what: String,
+        /// The last entry that is left.
+        kept: Index,
+        /// The last entry that is known to have been on the disk. There may have been later ones.
+        known: Index,
+    },
     /// The log was written in a format that this version does not read.
     #[error("{file} is in log format {version}, this program knows format {known}: use the version that wrote it")]
     Unsupported {
@@ -70,6 +92,15 @@ pub enum StorageError {
         /// The first failure's words.
         cause: String,
     },
+}
+
+/// What is gone after entry `kept`.
+fn lost(kept: Index, known: Index) -> String {
+    if known > kept {
+        format!("entries from {} on are lost, {known} at least was there", kept.next())
+    } else {
+        format!("a term or a vote is lost, which was written after entry {known}")
+    }
 }
 
 /// What an operator can do about a disk that refuses.

@@ -9,6 +9,7 @@ use super::{Disk, DiskFile, StorageError};
 use crate::types::Write;
 
 /// A segment in memory, its opening checked.
+#[derive(Clone)]
 pub(super) struct Loaded {
     pub(super) number: u64,
     pub(super) name: String,
@@ -37,6 +38,12 @@ impl Loaded {
         }
         let (checksum, start) = (frame.checksum, frame.total_bytes());
         Ok(Loaded { number, name, bytes, opening, header, checksum, start })
+    }
+
+    /// The number of the segment after this one.
+    pub(super) fn next_number(&self) -> Result<u64, StorageError> {
+        let what = "the segment's number is the greatest that there is";
+        self.number.checked_add(1).ok_or_else(|| StorageError::corrupt(&self.name, 0, what))
     }
 
     /// The file's length.
@@ -80,6 +87,14 @@ pub(super) fn refusal(name: &str, offset: usize, misfit: Misfit) -> StorageError
     }
 }
 
+/// A misfit in words, for an error about something else.
+fn words(misfit: Misfit) -> String {
+    match misfit {
+        Misfit::Damage(what) => what.to_owned(),
+        Misfit::Version(version) => format!("a frame of format {version}"),
+    }
+}
+
 /// Goes from frame to frame of a segment, as long as each follows the one before it.
 pub(super) struct Walk<'a> {
     segment: &'a Loaded,
@@ -115,11 +130,14 @@ pub(super) struct End {
     pub(super) offset: usize,
     /// The greatest synced mark, at most `sequence`.
     pub(super) settled: u64,
+    /// What lies there, if `SYNCED` says that a frame after it was on the disk.
+    pub(super) lost: Option<String>,
     /// Whether a frame was begun after it. In a recycled file it can be told only by what is left of that frame itself.
     pub(super) is_torn: bool,
 }
 
-pub(super) fn find_end(last: &Loaded) -> Result<End, StorageError> {
+/// Finds where the log ends. `vouched`: every frame up to this one was on the disk, says `SYNCED`.
+pub(super) fn find_end(last: &Loaded, vouched: u64) -> Result<End, StorageError> {
     let mut walk = last.walk();
     let misfit = loop {
         if let Err(misfit) = walk.next() {
@@ -133,12 +151,14 @@ pub(super) fn find_end(last: &Loaded) -> Result<End, StorageError> {
     if settled > sequence || is_of_another_version {
         return Err(refusal(&last.name, offset, misfit));
     }
+    let lost = (vouched > sequence).then(|| words(misfit));
+    let settled = settled.max(vouched.min(sequence));
     let is_torn = if last.opening.is_recycled {
         past.has_own_frames || last.is_own(offset, sequence)
     } else {
         last.bytes[offset..].iter().any(|&byte| byte != 0)
     };
-    Ok(End { sequence, offset, settled, is_torn })
+    Ok(End { sequence, offset, settled, lost, is_torn })
 }
 
 /// What follows the first misfit.

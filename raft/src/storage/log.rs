@@ -11,8 +11,10 @@ use super::recovery::{self, Parts, Recovered};
 use super::segment::{self, Active, Chain};
 use super::snapshot::{Found, Shelf};
 use super::spares::Spares;
+use super::synced::{SyncedFile, SyncedMark};
 use super::{Disk, DiskFile, LogOptions, StorageError};
 use crate::core::Fetch;
+use crate::core::mutants::{Mutant, planted};
 use crate::types::{Configuration, Entry, Identity, Index, Saved, SnapshotMeta, Write};
 
 /// Frames wait in memory for the next [`Log::sync`], and go to the file before it once they are this many bytes.
@@ -57,6 +59,8 @@ pub struct Log<D: Disk> {
     active: Active<D::File>,
     /// The file of the next segment.
     ahead: Ahead<D::File>,
+    /// The second mark of what is on the disk.
+    synced_file: SyncedFile<D::File>,
     chain: Chain,
     /// The last frame that holds more than a mark.
     last_step: u64,
@@ -100,6 +104,7 @@ impl<D: Disk> Log<D> {
         let found = Found::search(&mut disk)?;
         let shelf = Shelf::new(&mut disk, found)?;
         let mut spares = Spares::find(&mut disk, &options)?;
+        let synced_file = SyncedFile::prepare(&mut disk)?;
         let mut contents = Contents::of_new_log(founding);
         let mut chain = Chain { group: identity.group.0, sequence: 0, checksum: 0, synced: 0 };
         let mut opening = contents.opening(1, 1, identity, founding);
@@ -113,7 +118,8 @@ impl<D: Disk> Log<D> {
         let file = room.make(&mut disk, 1, &content)?;
         let active = Active { number: 1, file, tag, capacity_bytes, written_bytes: content.len() as u64 };
         let (identity, founding) = (*identity, founding.clone());
-        Ok(Log::assemble(Parts { disk, identity, founding, contents, spares, shelf, origin: 1, active, chain }))
+        let origin = 1;
+        Log::assemble(Parts { disk, identity, founding, contents, spares, shelf, origin, active, synced_file, chain })
     }
 
     /// Opens the log of a node that has run before. Everything handed over is durable on return.
@@ -123,7 +129,7 @@ impl<D: Disk> Log<D> {
     /// is needed is damaged, the newest snapshot included unless the log reaches back to the one before or to the start; [`StorageError::Unsupported`] if a later version wrote it; [`StorageError::Io`].
     pub fn open(disk: D, options: LogOptions) -> Result<(Log<D>, Recovered), StorageError> {
         let (parts, recovered) = recovery::recover(disk, options)?;
-        Ok((Log::assemble(parts), recovered))
+        Ok((Log::assemble(parts)?, recovered))
     }
 
     /// Opens the log if the disk holds one; else makes one for the identity and the founding configuration that `birth`
@@ -149,13 +155,14 @@ impl<D: Disk> Log<D> {
             terms: log.contents.terms.clone(),
             tail: Vec::new(),
         };
-        Ok((log, Recovered { identity, saved, rewritten: 0, torn: None, damaged_snapshots: Vec::new() }))
+        let (torn, damaged_snapshots, damaged_segment) = (None, Vec::new(), None);
+        Ok((log, Recovered { identity, saved, rewritten: 0, torn, damaged_snapshots, damaged_segment }))
     }
 
-    fn assemble(parts: Parts<D>) -> Log<D> {
-        let Parts { disk, identity, founding, contents, spares, shelf, origin, active, chain } = parts;
+    fn assemble(parts: Parts<D>) -> Result<Log<D>, StorageError> {
+        let Parts { disk, identity, founding, contents, spares, shelf, origin, active, synced_file, chain } = parts;
         assert!(chain.synced == chain.sequence, "a new segment is durable before it is used");
-        Log {
+        let mut log = Log {
             disk,
             identity,
             founding,
@@ -167,11 +174,14 @@ impl<D: Disk> Log<D> {
             ahead: Ahead::Missing,
             last_step: chain.sequence,
             marked: chain.sequence,
+            synced_file,
             chain,
             buffer: Vec::new(),
             reader: Reader::default(),
             poisoned: None,
-        }
+        };
+        log.note_synced(chain)?;
+        Ok(log)
     }
 
     /// Whom the log belongs to.
@@ -307,6 +317,7 @@ impl<D: Disk> Log<D> {
         self.begin_segment(self.active.number + 1, 0)?;
         // What it takes the place of may go only once its name is durable.
         self.sync_directory()?;
+        self.note_synced(self.chain)?;
         self.reader.forget();
         for segment in &void {
             self.spares.retire(&mut self.disk, segment)?;
@@ -377,10 +388,19 @@ impl<D: Disk> Log<D> {
 
     fn sync_all(&mut self) -> Result<(), StorageError> {
         self.flush()?;
+        if planted(Mutant::MarkBeforeSync) {
+            self.note_synced(Chain { synced: self.chain.sequence, ..self.chain })?;
+        }
         let Active { file, number, .. } = &mut self.active;
         file.sync().map_err(|error| StorageError::io("sync", &segment::name(*number), &error))?;
         self.chain.synced = self.chain.sequence;
-        Ok(())
+        self.note_synced(self.chain)
+    }
+
+    /// Writes the second mark of what is on the disk. Only for a segment whose name is durable, or that has frames besides
+    /// its opening: another one may be gone after a power failure, which is no loss.
+    fn note_synced(&mut self, chain: Chain) -> Result<(), StorageError> {
+        self.synced_file.note(&SyncedMark::now(&self.identity, &chain, &self.active, &self.contents))
     }
 
     pub(super) fn check_poison(&self) -> Result<(), StorageError> {

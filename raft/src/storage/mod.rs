@@ -4,7 +4,8 @@
 //! Bytes are described in `raft/FORMAT.md`. What the room promises:
 //!
 //! - What [`Log::sync`] has returned `Ok` for is found again by [`Log::open`], or opening fails as
-//!   [`StorageError::Corrupt`]: never is it silently missing.
+//!   [`StorageError::Corrupt`] or [`StorageError::EndLost`]: never is it silently missing, within the bounds that
+//!   `raft/FORMAT.md` states ("What this cannot see").
 //! - A [`Write`](crate::types::Write) is found whole or not at all.
 //! - A snapshot is found whole or not at all, and the log lets go of nothing that the newest one does not include.
 //! - What `open` hands over is durable, even where the kernel showed bytes of a sync that had failed.
@@ -34,6 +35,7 @@ mod segment;
 mod snapshot;
 mod snapshot_jobs;
 mod spares;
+mod synced;
 #[cfg(test)]
 mod test_disk;
 #[cfg(test)]
@@ -47,7 +49,8 @@ pub use job::{Completion, Job, SnapshotSource};
 pub use log::Log;
 pub use options::LogOptions;
 pub use real_disk::{RealDisk, RealFile, open_snapshot};
-pub use recovery::{Recovered, TornTail};
+pub use recovery::{DamagedSegment, Recovered, TornTail};
 pub use salvage::{Salvage, SalvageError, Salvaged};
 pub use snapshot::{DamagedSnapshot, SnapshotReader};
+pub use synced::SyncedMark;
 pub use worker::Worker;

@@ -1,5 +1,7 @@
 //! The log's settings.
 
+use super::segment::LENGTH_UNIT;
+
 /// Settings of a [`Log`](super::Log). They may differ from one opening to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOptions {
@@ -20,6 +22,6 @@ impl Default for LogOptions {
 
 impl LogOptions {
     pub(super) fn segment_bytes(&self) -> u64 {
-        self.segment_bytes.max(1024).next_multiple_of(1024)
+        self.segment_bytes.max(LENGTH_UNIT).next_multiple_of(LENGTH_UNIT)
     }
 }

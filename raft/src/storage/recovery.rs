@@ -16,17 +16,28 @@
 //!
 //! The last segment may still have the name that its file was made ready under; then it gets its own first.
 //!
+//! What was settled is read from the frames' own marks and from the second mark ([`super::synced`]), which is still there
+//! when the end of the log is not.
+//!
 //! Which segments are the log's: those up to the last without a gap in their numbers, from the one on that the last
 //! one's opening names as the origin. What is before is on its way out, because a snapshot includes it.
+//!
+//! If one of them is damaged, the log may still begin after it, with a segment whose opening the snapshot reaches: the
+//! opening repeats term, vote, promise and configuration. From there on everything must be whole, entries that the
+//! snapshot includes as well, because a frame among them may hold a vote.
+
+use bytes::Bytes;
 
 use super::ahead;
 use super::contents::Contents;
-use super::loaded::{Loaded, find_end};
-use super::replay::Replay;
+use super::loaded::{End, Loaded, find_end};
+use super::replay::{Draft, Replay};
 use super::segment::{self, Active, Chain};
 use super::snapshot::{self, DamagedSnapshot, Found, Shelf};
 use super::spares::Spares;
+use super::synced::{self, SyncedFile, SyncedMark};
 use super::{Disk, LogOptions, StorageError};
+use crate::core::mutants::{Mutant, planted};
 use crate::types::{Configuration, Identity, Index, Saved, SnapshotMeta};
 
 /// What was found on a disk.
@@ -43,6 +54,19 @@ pub struct Recovered {
     pub torn: Option<TornTail>,
     /// Snapshots newer than the one in `saved` that are not what was written. The log reaches back far enough to do without.
     pub damaged_snapshots: Vec<DamagedSnapshot>,
+    /// A segment that is not what was written, and was not needed: the log begins after it, where a snapshot ends.
+    pub damaged_segment: Option<DamagedSegment>,
+}
+
+/// A segment that cannot be used, and was not needed. Its file, and those of the segments before it, are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedSegment {
+    /// Its file.
+    pub file: String,
+    /// Where the damage begins, in bytes.
+    pub offset: u64,
+    /// What does not fit.
+    pub what: String,
 }
 
 /// Where a log was torn.
@@ -64,6 +88,7 @@ pub(super) struct Parts<D: Disk> {
     pub(super) shelf: Shelf<D::File>,
     pub(super) origin: u64,
     pub(super) active: Active<D::File>,
+    pub(super) synced_file: SyncedFile<D::File>,
     pub(super) chain: Chain,
 }
 
@@ -71,47 +96,109 @@ pub(super) struct Parts<D: Disk> {
 pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Parts<D>, Recovered), StorageError> {
     let Some(file) = what_is_there(&mut disk)? else { return Err(StorageError::NoLog) };
     make_names_durable(&mut disk)?;
+    let mark = synced::read(&mut disk)?;
     let mut numbers = segment::list(&mut disk)?;
-    let Some(&last_number) = numbers.last() else {
-        return Err(StorageError::corrupt(&file, 0, "the log that this snapshot belongs to is missing"));
-    };
+    let Some(&last_number) = numbers.last() else { return Err(log_is_missing(&file, mark)) };
     segment::remove_unfinished(&mut disk)?;
     let found = Found::search(&mut disk)?;
-    let mut spares = Spares::find(&mut disk, &options)?;
     let mut last = Loaded::load(&mut disk, last_number)?;
     if ahead::adopt(&mut disk, &last)? {
         last = Loaded::load(&mut disk, last_number + 1)?;
         numbers.push(last.number);
     }
-    let first_number = first_of(&numbers, &last);
-    let (mut replay, last) = replay_settled(&mut disk, &options, first_number, last, &found)?;
-    let end = find_end(&last)?;
-    let unsettled = replay.last_segment(&last, &end)?;
+    check_owner(mark.as_ref(), &last)?;
+    let end = find_end(&last, mark.map_or(0, |mark| mark.sequence))?;
+    let Replayed { first, mut replay, unsettled, damaged } =
+        replay(&mut disk, &options, &numbers, &last, &end, &found)?;
+    check_end(mark.as_ref(), &last, &end, &replay)?;
     let snapshot = newest_of(&found, &last)?;
+    // Everything is as it should be: from here on the folder is changed.
+    ahead::remove_unused(&mut disk)?;
+    let mut spares = Spares::find(&mut disk, &options)?;
+    let synced_file = SyncedFile::prepare(&mut disk)?;
     let draft = replay.draw_up(&last, unsettled, snapshot.as_ref())?;
     let active = draft.make(&mut disk, &mut spares, &mut replay)?;
-    let leftovers: Vec<u64> = numbers.into_iter().take_while(|&number| number < first_number).collect();
-    for &number in &leftovers {
-        let name = segment::name(number);
-        disk.remove(&name).map_err(|error| StorageError::io("remove", &name, &error))?;
-    }
-    for segment in &draft.void {
-        spares.retire(&mut disk, segment)?;
-    }
-    if !(leftovers.is_empty() && draft.void.is_empty()) {
-        disk.sync_directory().map_err(|error| StorageError::io("sync", "the data folder", &error))?;
-    }
+    remove_superseded(&mut disk, &mut spares, &numbers, first, &draft)?;
     let recovered = Recovered {
         identity: last.opening.identity,
         saved: replay.saved(&last.opening.founding, snapshot),
         rewritten: draft.rewritten(),
         torn: end.is_torn.then(|| TornTail { file: last.name.clone(), offset: end.offset as u64 }),
         damaged_snapshots: found.damaged.clone(),
+        damaged_segment: damaged,
     };
     let shelf = Shelf::new(&mut disk, found)?;
     let (identity, founding, origin) = (last.opening.identity, last.opening.founding, draft.origin());
     let Replay { contents, chain, .. } = replay;
-    Ok((Parts { disk, identity, founding, contents, spares, shelf, origin, active, chain }, recovered))
+    let parts = Parts { disk, identity, founding, contents, spares, shelf, origin, active, synced_file, chain };
+    Ok((parts, recovered))
+}
+
+/// Removes the segments before the log's first one, and those that the new one takes the place of.
+fn remove_superseded<D: Disk>(
+    disk: &mut D,
+    spares: &mut Spares,
+    numbers: &[u64],
+    first: u64,
+    draft: &Draft,
+) -> Result<(), StorageError> {
+    let leftovers: Vec<u64> = numbers.iter().copied().take_while(|&number| number < first).collect();
+    for &number in &leftovers {
+        let name = segment::name(number);
+        disk.remove(&name).map_err(|error| StorageError::io("remove", &name, &error))?;
+    }
+    for segment in &draft.void {
+        spares.retire(disk, segment)?;
+    }
+    if !(leftovers.is_empty() && draft.void.is_empty()) {
+        disk.sync_directory().map_err(|error| StorageError::io("sync", "the data folder", &error))?;
+    }
+    Ok(())
+}
+
+/// The error for a folder that has held a log and has no segment.
+fn log_is_missing(file: &str, mark: Option<SyncedMark>) -> StorageError {
+    match mark {
+        Some(mark) => end_lost(&mark, segment::name(mark.segment), 0, "the file is missing".to_owned(), Index(0)),
+        None => StorageError::corrupt(file, 0, "the log that this snapshot belongs to is missing"),
+    }
+}
+
+fn end_lost(mark: &SyncedMark, file: String, offset: u64, what: String, kept: Index) -> StorageError {
+    StorageError::EndLost { file, offset, what, kept, known: mark.last_index }
+}
+
+/// Refuses a mark that speaks of another log.
+fn check_owner(mark: Option<&SyncedMark>, last: &Loaded) -> Result<(), StorageError> {
+    let identity = &last.opening.identity;
+    match mark {
+        Some(mark) if (mark.disk, mark.group) != (identity.disk, identity.group.0) => {
+            let what =
+                format!("it speaks of disk {}, group {}, and {} is of another log", mark.disk, mark.group, last.name);
+            Err(StorageError::corrupt(synced::NAME, 0, what))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a log that ends before what was on the disk.
+fn check_end(mark: Option<&SyncedMark>, last: &Loaded, end: &End, replay: &Replay) -> Result<(), StorageError> {
+    let bytes = last.capacity_bytes();
+    let is_cut = !bytes.is_multiple_of(segment::LENGTH_UNIT);
+    let what = "the file ends here, and no segment is made with such a length: it was cut off";
+    let cut = if is_cut { Err(StorageError::corrupt(&last.name, bytes, what)) } else { Ok(()) };
+    let Some(mark) = mark else { return cut };
+    let (file, offset, what) = if mark.segment > last.number {
+        (segment::name(last.next_number()?), 0, "the file is missing".to_owned())
+    } else if let Some(what) = &end.lost {
+        (last.name.clone(), end.offset as u64, what.clone())
+    } else if mark.segment == last.number && mark.capacity_bytes > bytes {
+        let what = format!("the file ends here and was made with {} bytes", mark.capacity_bytes);
+        (last.name.clone(), bytes, what)
+    } else {
+        return cut;
+    };
+    Err(end_lost(mark, file, offset, what, replay.contents.terms.last_index()))
 }
 
 /// Who was killed may have left names that are not durable, and what opening does builds on the names it finds: the next segment
@@ -126,7 +213,10 @@ pub(super) fn what_is_there<D: Disk>(disk: &mut D) -> Result<Option<String>, Sto
         return Ok(Some(segment::name(number)));
     }
     let names = disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
-    Ok(names.into_iter().find(|name| snapshot::index_of(name).is_some()))
+    if let Some(snapshot) = names.into_iter().find(|name| snapshot::index_of(name).is_some()) {
+        return Ok(Some(snapshot));
+    }
+    Ok(synced::read(disk)?.map(|_| synced::NAME.to_owned()))
 }
 
 /// The first segment that belongs to the log.
@@ -141,27 +231,99 @@ fn first_of(numbers: &[u64], last: &Loaded) -> u64 {
     first.max(last.opening.origin)
 }
 
-/// Takes in everything before the last segment, which it gives back.
-fn replay_settled<D: Disk>(
+/// The log up to its end.
+struct Replayed {
+    /// The segment with which it begins.
+    first: u64,
+    replay: Replay,
+    /// Bodies of the steps that are not settled.
+    unsettled: Vec<Bytes>,
+    /// What it begins after, if not with the first segment that there is.
+    damaged: Option<DamagedSegment>,
+}
+
+/// Takes in the log: from its first segment or, if something on the way is damaged, from the newest one on that it can
+/// begin with.
+fn replay<D: Disk>(
     disk: &mut D,
     options: &LogOptions,
-    first_number: u64,
-    last: Loaded,
+    numbers: &[u64],
+    last: &Loaded,
+    end: &End,
     found: &Found,
-) -> Result<(Replay, Loaded), StorageError> {
-    let last_number = last.number;
-    let mut last = Some(last);
-    let mut load =
-        |number| if number == last_number { Ok(last.take().expect("once")) } else { Loaded::load(disk, number) };
-    let mut segment = load(first_number)?;
+) -> Result<Replayed, StorageError> {
+    let first = first_of(numbers, last);
+    let replay_from = |disk: &mut D, start| replay_from(disk, options, start, last, end, found);
+    let refused = match replay_from(disk, first) {
+        Ok((replay, unsettled)) => return Ok(Replayed { first, replay, unsettled, damaged: None }),
+        Err(refused) => refused.error,
+    };
+    let StorageError::Corrupt { file, offset, what } = refused.clone() else { return Err(refused) };
+    for start in (first + 1..=last.number).rev() {
+        if !is_covered(disk, start, last, found)? {
+            continue;
+        }
+        match replay_from(disk, start) {
+            Ok((replay, unsettled)) => {
+                let damaged = Some(DamagedSegment { file, offset, what });
+                return Ok(Replayed { first: start, replay, unsettled, damaged });
+            }
+            Err(Refused { begins_too_late: true, .. }) => {}
+            Err(refused) => return Err(refused.error),
+        }
+    }
+    Err(refused)
+}
+
+/// Whether this segment's opening is whole and follows an entry that the snapshot includes.
+fn is_covered<D: Disk>(disk: &mut D, number: u64, last: &Loaded, found: &Found) -> Result<bool, StorageError> {
+    let opening = match number == last.number {
+        true => last.opening.last_index,
+        false => match Loaded::load(disk, number) {
+            Ok(segment) => segment.opening.last_index,
+            Err(StorageError::Corrupt { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        },
+    };
+    let snapshot = found.newest.as_ref().map_or(Index(0), |(header, _)| header.meta.index);
+    Ok((opening > Index(0) && opening <= snapshot) || planted(Mutant::BeginAfterDamage))
+}
+
+/// Why a log is not taken in from some segment on.
+struct Refused {
+    error: StorageError,
+    /// It could be, from an earlier one on.
+    begins_too_late: bool,
+}
+
+impl From<StorageError> for Refused {
+    fn from(error: StorageError) -> Refused {
+        Refused { error, begins_too_late: false }
+    }
+}
+
+/// Takes in the log from segment `start` on, as far as it is settled.
+fn replay_from<D: Disk>(
+    disk: &mut D,
+    options: &LogOptions,
+    start: u64,
+    last: &Loaded,
+    end: &End,
+    found: &Found,
+) -> Result<(Replay, Vec<Bytes>), Refused> {
+    let mut load = |number| if number == last.number { Ok(last.clone()) } else { Loaded::load(disk, number) };
+    let mut segment = load(start)?;
     check_beginning(&segment, found)?;
     let mut replay = Replay::begin(&segment, options.tail_bytes);
-    for number in first_number + 1..=last_number {
+    for number in start + 1..=last.number {
         let next = load(number)?;
-        replay.settled_segment(&segment, &next)?;
+        let taken = replay.settled_segment(&segment, &next);
+        taken.map_err(|error| Refused { error, begins_too_late: replay.begins_too_late })?;
         segment = next;
     }
-    Ok((replay, segment))
+    let unsettled = replay.last_segment(last, end);
+    let unsettled = unsettled.map_err(|error| Refused { error, begins_too_late: replay.begins_too_late })?;
+    Ok((replay, unsettled))
 }
 
 /// A log begins with its birth, or where a snapshot ends, or before that.

@@ -21,6 +21,8 @@ pub(super) struct Replay {
     tail_limit_bytes: usize,
     /// The last frame taken in.
     pub(super) chain: Chain,
+    /// A later frame removes the entry that the first segment's opening follows: the log cannot begin there.
+    pub(super) begins_too_late: bool,
 }
 
 impl Replay {
@@ -28,7 +30,8 @@ impl Replay {
     pub(super) fn begin(first: &Loaded, tail_limit_bytes: usize) -> Replay {
         let mut contents = Contents::at(&first.opening);
         contents.begin_segment(first.number, first.capacity_bytes());
-        Replay { contents, tail: VecDeque::new(), tail_bytes: 0, tail_limit_bytes, chain: first.walk().chain }
+        let chain = first.walk().chain;
+        Replay { contents, tail: VecDeque::new(), tail_bytes: 0, tail_limit_bytes, chain, begins_too_late: false }
     }
 
     /// Takes in a segment up to where `next` begins. Everything in it was synced before `next` was made.
@@ -84,6 +87,7 @@ impl Replay {
     }
 
     fn take(&mut self, write: &Write, segment: u64, offset: u64) -> Result<(), String> {
+        self.begins_too_late |= write.truncate_from.is_some_and(|from| from <= self.contents.terms.base());
         self.contents.check(write)?;
         self.contents.apply(write, segment, offset);
         if let Some(from) = write.truncate_from {
@@ -109,7 +113,7 @@ impl Replay {
         unsettled: Vec<Bytes>,
         snapshot: Option<&SnapshotMeta>,
     ) -> Result<Draft, StorageError> {
-        let number = last.number + 1;
+        let number = last.next_number()?;
         let Opening { origin, identity, founding, .. } = &last.opening;
         let opening = self.contents.opening(number, *origin, identity, founding);
         self.contents.begin_segment(number, 0);

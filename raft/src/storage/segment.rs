@@ -5,6 +5,9 @@ use super::frame::{self, Header, Kind};
 use super::{Disk, StorageError};
 use crate::types::Identity;
 
+/// Every segment is made with a length that is a multiple of this.
+pub(super) const LENGTH_UNIT: u64 = 1024;
+
 /// The name of a segment's file.
 pub(super) fn name(number: u64) -> String {
     format!("{number:016x}.log")

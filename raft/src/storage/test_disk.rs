@@ -158,8 +158,9 @@ impl TestDisk {
         (state.creations, state.directory_syncs)
     }
 
+    /// The files of the log and of snapshots.
     pub(super) fn names(&self) -> Vec<String> {
-        self.0.borrow().names.keys().cloned().collect()
+        self.0.borrow().names.keys().filter(|name| *name != super::synced::NAME).cloned().collect()
     }
 
     /// A file's bytes as the process sees them.
@@ -227,7 +228,7 @@ impl Disk for TestDisk {
     }
 
     fn list(&mut self) -> io::Result<Vec<String>> {
-        Ok(self.names())
+        Ok(self.0.borrow().names.keys().cloned().collect())
     }
 
     fn sync_directory(&mut self) -> io::Result<()> {

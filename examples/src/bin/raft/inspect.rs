@@ -63,6 +63,14 @@ fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
             writeln!(out, "\n{file}: {what}")?;
         }
     }
+    match folder.synced().map_err(io::Error::other)? {
+        Some(mark) => writeln!(
+            out,
+            "\nSYNCED: on disk up to frame {} of segment {} (byte {}), entry {}",
+            mark.sequence, mark.segment, mark.end, mark.last_index
+        )?,
+        None => writeln!(out, "\nSYNCED: says nothing; the end of the log is known by its own marks only")?,
+    }
     Ok(damaged + print_outcome(out, folder.recover())?)
 }
 
@@ -245,6 +253,9 @@ fn print_recovered(out: &mut impl Write, recovered: &Recovered) -> io::Result<()
     }
     for damaged in &recovered.damaged_snapshots {
         repairs.push(format!("do without {}, which is damaged: the log goes back far enough", damaged.file));
+    }
+    if let Some(damaged) = &recovered.damaged_segment {
+        repairs.push(format!("begin after {}, which is damaged: the snapshot stands for its entries", damaged.file));
     }
     if !repairs.is_empty() {
         writeln!(out, "and would, by itself,")?;

@@ -9,8 +9,11 @@ use super::{elections, installs, lease, membership, reads, replication, snapshot
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
 use crate::replica::tests::{installs as replica_installs, sessions};
+use crate::storage::tests::{covered, synced};
 
 const RULES: &[(Mutant, fn())] = &[
+    (Mutant::MarkBeforeSync, synced::no_crash_leaves_a_mark_beyond_the_log),
+    (Mutant::BeginAfterDamage, covered::damage_that_may_hide_a_vote_is_refused),
     (Mutant::CommitOldTerm, replication::figure_8_only_an_entry_of_the_leaders_own_term_commits),
     (Mutant::SeenVoteIsGranted, elections::a_term_seen_is_not_a_vote_granted),
     (Mutant::VoteBeforeDurable, elections::candidacies_and_votes_wait_for_the_disk),

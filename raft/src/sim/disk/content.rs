@@ -6,6 +6,8 @@ use crate::sim::harms::{Harm, Harms};
 use crate::sim::random::Random;
 
 const SECTOR_BYTES: u64 = 512;
+/// More writes than these do not wait for a sync.
+const WRITTEN_BACK_AFTER: usize = 64;
 
 /// A file.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +78,15 @@ impl Content {
     pub(super) fn write(&mut self, bytes: &[u8], offset: u64, tag: u64, is_misdirected: bool) {
         put(&mut self.live, bytes, offset);
         self.pending.push(Pending { offset, bytes: bytes.to_vec(), tag, is_misdirected });
+        self.write_back();
+    }
+
+    /// The kernel does not wait for a sync for ever: of a file that is never synced, the oldest writes reach the platter.
+    fn write_back(&mut self) {
+        while self.pending.len() > WRITTEN_BACK_AFTER && !self.pending[0].is_misdirected {
+            let oldest = self.pending.remove(0);
+            put(&mut self.durable, &oldest.bytes, oldest.offset);
+        }
     }
 
     /// Everything that waits becomes durable; gives back what goes somewhere else.

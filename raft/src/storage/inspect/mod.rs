@@ -15,6 +15,7 @@ pub use segment::{Damage, FrameContent, FrameReport, OpeningReport, Rest, Segmen
 
 use super::real_disk::{LOCK_NAME, RealFile};
 use super::snapshot::{self, Scanner, Step};
+use super::synced::{self, SyncedMark};
 use super::{DiskFile, Log, LogOptions, Recovered, StorageError};
 use crate::types::{ClusterId, GroupId, SnapshotMeta};
 use overlay::Overlay;
@@ -119,6 +120,14 @@ impl Folder {
 
     fn with_suffix(&self, suffix: &str) -> Vec<String> {
         self.names.iter().filter(|name| super::segment::number_of(name, suffix).is_some()).cloned().collect()
+    }
+
+    /// What `SYNCED` says is on the disk; `None` if it says nothing.
+    ///
+    /// # Errors
+    /// Whatever the system says, with the file's name.
+    pub fn synced(&self) -> Result<Option<SyncedMark>, StorageError> {
+        synced::read(&mut Overlay::new(&self.path, &self.names))
     }
 
     /// Reads a segment, which takes its file's length of memory.

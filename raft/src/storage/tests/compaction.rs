@@ -191,13 +191,16 @@ fn a_snapshot_without_its_log_is_no_empty_folder() {
     for file in segments(&disk) {
         disk.remove(&file).unwrap();
     }
-    assert!(matches!(Log::open(disk.clone(), OPTIONS), Err(StorageError::Corrupt { .. })));
+    assert!(matches!(Log::open(disk.clone(), OPTIONS), Err(StorageError::EndLost { .. })));
     assert!(matches!(
         Log::create(disk.clone(), &identity(), &founding(), OPTIONS),
         Err(StorageError::AlreadyExists { file }) if file == name(4)
     ));
-    let opened = Log::open_or_create(disk, OPTIONS, || unreachable!("there was a log"));
-    assert!(matches!(opened, Err(StorageError::Corrupt { .. })));
+    let opened = Log::open_or_create(disk.clone(), OPTIONS, || unreachable!("there was a log"));
+    assert!(matches!(opened, Err(StorageError::EndLost { .. })));
+    // Without the second mark, as in a folder of an earlier version.
+    disk.remove("SYNCED").unwrap();
+    assert!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { .. })));
 }
 
 #[test]

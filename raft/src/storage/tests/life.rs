@@ -392,7 +392,8 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
             assert!(matches!(&error, StorageError::Io { kind: io::ErrorKind::StorageFull, .. }), "{error}");
             let text = error.to_string();
             assert!(
-                text.contains("Free some space") && (text.contains("0000000000") || text.contains("folder")),
+                text.contains("Free some space")
+                    && ["0000000000", "SYNCED", "folder"].iter().any(|name| text.contains(name)),
                 "{text}"
             );
             assert!(!life.open(), "the disk is still full");

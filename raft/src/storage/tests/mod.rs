@@ -3,6 +3,7 @@
 mod ahead;
 pub(crate) mod codec;
 mod compaction;
+pub(crate) mod covered;
 mod damage;
 mod exhausted;
 mod failure;
@@ -12,6 +13,7 @@ mod recycling;
 mod salvage;
 mod snapshots;
 mod steady;
+pub(crate) mod synced;
 
 use std::time::Duration;
 
