@@ -17,7 +17,7 @@ use kodiak_raft::{
     node::{CallError, Handle, Node, NodeError, Options, Running, SessionError, Status, Token, start},
     replica::{Committed, Limits, Outcome, Refusal, Request, RequestId, StateMachine},
     storage::LogOptions,
-    types::{DiskId, Index, Member, MemberChange, NodeId, SessionCommand, Term},
+    types::{DiskId, FeatureLevel, Index, Member, MemberChange, NodeId, SessionCommand, Term},
 };
 use kodiak_reactor::{EventLoop, Handler, ReadHint};
 use tempfile::TempDir;
@@ -433,7 +433,12 @@ fn a_node_joins_is_promoted_takes_over_and_removes_the_founder() {
     // Nobody has called it yet; it waits.
     let status = joining.handle().status().unwrap();
     assert!(status.identity.cluster == cluster && status.replica.core.configuration.members.is_empty());
-    let member = Member { disk: status.identity.disk, address: addresses[&NodeId(2)].to_string(), priority: 0 };
+    let member = Member {
+        disk: status.identity.disk,
+        address: addresses[&NodeId(2)].to_string(),
+        priority: 0,
+        feature_level: FeatureLevel::CURRENT,
+    };
     founder.handle().change_membership([MemberChange::AddLearner { node: NodeId(2), member }]).unwrap();
     // Through the new node itself, once it knows the leader; it is waited for until it has caught up.
     joining.handle().change_membership([MemberChange::Promote(NodeId(2))]).unwrap();

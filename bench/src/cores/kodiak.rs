@@ -36,6 +36,7 @@ impl Kodiak {
                 configurations: vec![],
                 terms,
                 tail: vec![],
+                ..Saved::default()
             };
             let mut config = Config::new(NodeId(id));
             config.tail_bytes = KEPT_BYTES;

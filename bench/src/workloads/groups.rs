@@ -74,6 +74,7 @@ impl Crowd {
                 configurations: vec![],
                 terms: TermTable::new(),
                 tail: vec![],
+                ..Saved::default()
             };
             let mut replica = Replica::new(ReplicaConfig::new(config), saved, now).expect("sound settings");
             let id = replica.core().id();

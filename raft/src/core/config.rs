@@ -146,6 +146,11 @@ impl Config {
         }
     }
 
+    /// Whether a leader with these settings wants promises from its followers.
+    pub(super) fn wants_promises(&self) -> bool {
+        self.lease.is_some()
+    }
+
     /// Checks that the settings make sense together.
     ///
     /// # Errors

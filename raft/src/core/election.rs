@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use crate::types::{Body, Index, Message, NodeId, Term};
 
 use super::follower::Following;
-use super::lease::Echo;
 use super::mutants::{Mutant, planted};
 use super::quorum::{Tally, tally};
 use super::{Action, Core, Event, State};
@@ -260,13 +259,13 @@ impl Core {
             Body::RequestVote { .. } => self.send(from, Body::Vote { granted: false }),
             Body::AppendEntries { previous_index, .. } => {
                 let (hint_index, hint_term) = (Index(0), Term(0));
-                let Echo { round, promise } = Echo::default();
-                self.send(from, Body::Rejected { previous_index, hint_index, hint_term, round, promise });
+                let report = self.report_of_no_round();
+                self.send(from, Body::Rejected { previous_index, hint_index, hint_term, report });
             }
             Body::InstallSnapshot { ref meta, .. } => {
                 let (index, received_bytes) = (meta.index, 0);
-                let Echo { round, promise } = Echo::default();
-                self.send(from, Body::SnapshotProgress { index, received_bytes, round, promise });
+                let report = self.report_of_no_round();
+                self.send(from, Body::SnapshotProgress { index, received_bytes, report });
             }
             Body::RequestReadIndex { request, .. } => self.send(from, Body::ReadIndex { request, index: None }),
             _ => {}

@@ -27,7 +27,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::types::{HardState, Time};
+use crate::types::{FollowerReport, HardState, Time};
 
 use super::mutants::{Mutant, planted};
 use super::quorum::agreed;
@@ -36,15 +36,6 @@ use super::{Config, Core, ReadError, ReadId, State};
 
 /// The most rounds whose times are kept.
 const ROUNDS_MAX: usize = 64;
-
-/// What an answer to a leader says of the round that it answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Echo {
-    /// The round; 0 for none.
-    pub(super) round: u64,
-    /// For so long from when it arrived the answerer helps nobody else into office.
-    pub(super) promise: Duration,
-}
 
 /// What a leader knows of its lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -73,9 +64,9 @@ impl LeaderLease {
     }
 
     /// Until when somebody who has answered so helps nobody else, as far as this leader may count on it.
-    pub(super) fn bound_until(&self, echo: Echo, now: Time, config: &Config) -> Time {
-        let sent = self.rounds.iter().rev().find(|(round, _)| *round <= echo.round);
-        let promise = if planted(Mutant::LeaseIgnoresPromise) { config.election_timeout.0 } else { echo.promise };
+    pub(super) fn bound_until(&self, report: &FollowerReport, now: Time, config: &Config) -> Time {
+        let sent = self.rounds.iter().rev().find(|(round, _)| *round <= report.round);
+        let promise = if planted(Mutant::LeaseIgnoresPromise) { config.election_timeout.0 } else { report.promise };
         match (sent, counted(promise, config)) {
             (Some(_), Some(length)) if planted(Mutant::LeaseFromAcknowledgementTime) => now.after(length),
             (Some((_, sent)), Some(length)) => sent.after(length),
@@ -176,7 +167,7 @@ impl Core {
 
     /// What this node writes down before it acts on it.
     pub(super) fn own_hard_state(&self) -> HardState {
-        HardState { term: self.term, vote: self.vote, promise: self.promise_to_keep() }
+        HardState { term: self.term, vote: self.vote, promise: self.promise_to_keep(), forgot: self.forgot }
     }
 
     /// How long a promise of this node can last that is not over: what it promised in an earlier life is, once the wait for
@@ -190,8 +181,21 @@ impl Core {
 
     /// What an answer says of the round that it answers. Who has its term, or the length of its promises, only in memory could be
     /// restarted as if it had never promised anything, or something shorter, so it promises nothing.
-    pub(super) fn echo(&self, round: u64) -> Echo {
+    pub(super) fn follower_report(&self, round: u64) -> FollowerReport {
         let is_kept = self.writes.is_hard_state_durable() || planted(Mutant::PromiseBeforeDurable);
-        if is_kept { Echo { round, promise: self.config.election_timeout.0 } } else { Echo::default() }
+        let (round, promise) = if is_kept { (round, self.config.election_timeout.0) } else { (0, Duration::ZERO) };
+        FollowerReport { round, promise, ..self.report_of_no_round() }
+    }
+
+    /// What an answer says that answers no round.
+    pub(super) fn report_of_no_round(&self) -> FollowerReport {
+        FollowerReport {
+            round: 0,
+            promise: Duration::ZERO,
+            wall: Some(self.wall),
+            applied: Some(self.log.applied()),
+            durable_sequence: self.durable_sequence,
+            has_forgotten: self.forgot.is_some(),
+        }
     }
 }

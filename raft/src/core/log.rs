@@ -408,6 +408,7 @@ mod tests {
             configurations: vec![],
             terms: table,
             tail: vec![],
+            ..Saved::default()
         }
     }
 

@@ -30,7 +30,7 @@
 //!
 //! let founding = Configuration::of_voters([(NodeId(1), Member::default())]);
 //! let (hard_state, terms) = (HardState::default(), TermTable::new());
-//! let saved = Saved { hard_state, founding, snapshot: None, configurations: vec![], terms, tail: vec![] };
+//! let saved = Saved { hard_state, founding, terms, ..Saved::default() };
 //! let now = Now::default();
 //! let mut core = Core::new(Config::new(NodeId(1)), saved, now)?;
 //! let mut applied = Vec::new();
@@ -90,7 +90,7 @@ use election::Ballot;
 use fetches::Fetches;
 use follower::Following;
 use jitter::SplitMix64;
-use lease::{Echo, LeaderLease};
+use lease::LeaderLease;
 use log::Log;
 use reads::Questions;
 use replication::Leading;
@@ -149,6 +149,10 @@ pub struct Core {
     ignored_messages: u64,
     /// This node's removal is committed.
     is_removed: bool,
+    /// The mark of a disk that forgot what it had acknowledged.
+    forgot: Option<Index>,
+    /// The number of the last durable frame of the log, as far as the driver says.
+    durable_sequence: Option<u64>,
     /// It must not campaign in the first term of all, nor vote.
     waits_to_found: bool,
 }
@@ -160,7 +164,7 @@ impl Core {
     /// If the settings make no sense together, or what was saved contradicts itself.
     pub fn new(config: Config, saved: Saved, now: Now) -> Result<Core, ConfigError> {
         config.validate()?;
-        let HardState { term, vote, promise: earlier_promise } = saved.hard_state;
+        let HardState { term, vote, promise: earlier_promise, forgot } = saved.hard_state;
         // Whoever has never known a term has never answered a leader.
         let is_new = saved.hard_state == HardState::default() && saved.terms.last_index() == Index(0);
         let log = Log::new(saved, config.tail_bytes)?;
@@ -177,7 +181,7 @@ impl Core {
         let restart_wait = if is_alone || is_new { Duration::ZERO } else { longest_promise };
         let mut writes = Writes::default();
         if !is_new && own_promise > earlier_promise {
-            writes.set_hard_state(HardState { term, vote, promise: own_promise });
+            writes.set_hard_state(HardState { term, vote, promise: own_promise, forgot });
         }
         Ok(Core {
             snapshots: Snapshots::after(log.snapshot_index()),
@@ -205,6 +209,8 @@ impl Core {
             reported: (Role::Follower, term, None),
             ignored_messages: 0,
             is_removed: false,
+            forgot,
+            durable_sequence: None,
             waits_to_found: false,
             config,
         })
@@ -247,21 +253,26 @@ impl Core {
                 self.handle_request_vote(from, (last_term, last_index), is_transfer);
             }
             Body::Vote { granted } => self.handle_vote(from, granted),
-            Body::AppendEntries { previous_index, previous_term, entries, commit, round } => {
+            Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise: _ } => {
                 let append = follower::Append { previous_index, previous_term, entries, commit, round };
                 self.handle_append_entries(from, append);
             }
-            Body::Appended { matched, round, promise } => self.handle_appended(from, matched, Echo { round, promise }),
-            Body::Rejected { previous_index, hint_index, hint_term, round, promise } => {
-                self.handle_rejected(from, previous_index, (hint_index, hint_term), Echo { round, promise });
+            Body::Appended { matched, report } => self.handle_appended(from, matched, &report),
+            Body::Rejected { previous_index, hint_index, hint_term, report } => {
+                self.handle_rejected(from, previous_index, (hint_index, hint_term), &report);
             }
-            Body::InstallSnapshot { meta, chunk, round } => self.handle_install_snapshot(from, *meta, chunk, round),
-            Body::SnapshotProgress { index, received_bytes, round, promise } => {
-                self.handle_snapshot_progress(from, index, received_bytes, Echo { round, promise });
+            Body::InstallSnapshot { meta, chunk, round, wants_promise: _ } => {
+                self.handle_install_snapshot(from, *meta, chunk, round)
+            }
+            Body::SnapshotProgress { index, received_bytes, report } => {
+                self.handle_snapshot_progress(from, index, received_bytes, &report);
             }
             Body::RequestReadIndex { request, may_lease } => self.handle_request_read_index(from, request, may_lease),
             Body::ReadIndex { request, index } => self.handle_read_index(from, request, index),
             Body::TimeoutNow => self.handle_timeout_now(from),
+            Body::Forgot { .. } | Body::CommittedConflict { .. } | Body::StateDigest(_) | Body::StateDigests(_) => {
+                self.ignore()
+            }
             Body::RequestPreVote { .. } => unreachable!("answered above"),
         }
     }
@@ -362,7 +373,7 @@ impl Core {
     fn flush(&mut self) {
         self.tend_membership();
         self.start_round_for_reads();
-        if let Some(write) = self.writes.issue(self.now, self.log.last_index()) {
+        if let Some(write) = self.writes.issue(self.now, self.log.last_index(), self.log.commit()) {
             self.actions.push_back(Action::Write(write));
         }
         self.install_received();

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Body, Entries, Entry, Index, Message, NodeId, Payload, Proposal, Term, Time};
+use crate::types::{Body, Entries, Entry, FollowerReport, Index, Message, NodeId, Payload, Proposal, Term, Time};
 
-use super::lease::Echo;
 use super::mutants::{Mutant, planted};
 use super::progress::{Mode, Progress, Windows};
 use super::quorum::agreed;
@@ -138,7 +137,8 @@ impl Core {
         let State::Leader(leading) = &mut self.state else { return };
         let windows = Windows { messages: self.config.in_flight_messages, bytes: self.config.in_flight_bytes };
         let (limit_bytes, last, commit) = (self.config.message_bytes, self.log.last_index(), self.log.commit());
-        let outbox = Outbox { from: self.config.id, term: self.term, commit, round: leading.round };
+        let (from, term, round) = (self.config.id, self.term, leading.round);
+        let outbox = Outbox { from, term, commit, round, wants_promise: self.config.wants_promises() };
         let is_round_due = std::mem::take(&mut leading.is_round_due);
         self.send_snapshots(is_round_due);
         let State::Leader(leading) = &mut self.state else { return };
@@ -182,18 +182,19 @@ impl Core {
     pub(super) fn send_entries(&mut self, to: NodeId, entries: Entries) {
         let State::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&to) else { return };
-        let outbox = Outbox { from: self.config.id, term: self.term, commit: self.log.commit(), round: leading.round };
+        let (from, term, commit, round) = (self.config.id, self.term, self.log.commit(), leading.round);
+        let outbox = Outbox { from, term, commit, round, wants_promise: self.config.wants_promises() };
         let previous = self.log.terms().term_at(progress.next.previous());
         self.actions.push_back(outbox.append_entries(to, progress, previous, entries));
     }
 
-    pub(super) fn handle_appended(&mut self, from: NodeId, matched: Index, echo: Echo) {
+    pub(super) fn handle_appended(&mut self, from: NodeId, matched: Index, report: &FollowerReport) {
         let (last_index, base) = (self.log.last_index(), self.log.base());
-        let Some(progress) = self.peer(from, echo) else { return };
+        let Some(progress) = self.peer(from, report) else { return };
         if matched > last_index {
             return self.ignore();
         }
-        if progress.acknowledged(matched, base, echo.round) {
+        if progress.acknowledged(matched, base, report.round) {
             self.advance_commit();
         }
         self.count_answered_rounds();
@@ -207,20 +208,26 @@ impl Core {
     ///  leader   1 1 1 2 2 2 2 6 6      our last entry of at most term 5 and at most index 6 is 6, of term 2: ask there;
     ///                                  the next hint is index 3, term 1, and there they agree
     /// ```
-    pub(super) fn handle_rejected(&mut self, from: NodeId, previous: Index, hint: (Index, Term), echo: Echo) {
+    pub(super) fn handle_rejected(
+        &mut self,
+        from: NodeId,
+        previous: Index,
+        hint: (Index, Term),
+        report: &FollowerReport,
+    ) {
         let guess = self.log.terms().last_at_or_before(hint.0, hint.1);
-        let Some(progress) = self.peer(from, echo) else { return };
+        let Some(progress) = self.peer(from, report) else { return };
         progress.rejected(previous, guess);
         self.count_answered_rounds();
     }
 
     /// The follower that has just answered; `None` if we do not lead, do not know it, or the round is none of ours.
-    pub(super) fn peer(&mut self, from: NodeId, echo: Echo) -> Option<&mut Progress> {
+    pub(super) fn peer(&mut self, from: NodeId, report: &FollowerReport) -> Option<&mut Progress> {
         let State::Leader(leading) = &mut self.state else { return None };
         match leading.progress.get_mut(&from) {
-            Some(progress) if echo.round <= leading.round => {
-                let round = if planted(Mutant::StaleReadRound) { leading.round } else { echo.round };
-                let bound_until = self.lease.bound_until(Echo { round, ..echo }, self.now, &self.config);
+            Some(progress) if report.round <= leading.round => {
+                let round = if planted(Mutant::StaleReadRound) { leading.round } else { report.round };
+                let bound_until = self.lease.bound_until(&FollowerReport { round, ..*report }, self.now, &self.config);
                 progress.round = progress.round.max(round);
                 progress.bound_until = progress.bound_until.max(bound_until);
                 progress.heard = self.now;
@@ -315,14 +322,15 @@ struct Outbox {
     term: Term,
     commit: Index,
     round: u64,
+    wants_promise: bool,
 }
 
 impl Outbox {
     /// A heartbeat that claims nothing of the follower's log: it follows the beginning of all logs.
     fn heartbeat_beside_snapshot(self, to: NodeId) -> Action {
         let (previous_index, previous_term, entries) = (Index(0), Term(0), Entries::new());
-        let (commit, round) = (self.commit, self.round);
-        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round };
+        let Outbox { commit, round, wants_promise, .. } = self;
+        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise };
         Action::Send(Message { from: self.from, to, term: self.term, body })
     }
 
@@ -341,8 +349,8 @@ impl Outbox {
             progress.sent(last, entries.size_bytes(), self.round);
         }
         progress.commit_sent = progress.commit_sent.max(self.commit.min(last));
-        let (commit, round) = (self.commit, self.round);
-        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round };
+        let Outbox { commit, round, wants_promise, .. } = self;
+        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise };
         Action::Send(Message { from: self.from, to, term: self.term, body })
     }
 }

@@ -101,7 +101,7 @@ impl Writes {
     }
 
     /// The draft becomes a write, if there is anything in it.
-    pub(super) fn issue(&mut self, now: Time, last_index: Index) -> Option<Write> {
+    pub(super) fn issue(&mut self, now: Time, last_index: Index, commit: Index) -> Option<Write> {
         if !self.has_draft() {
             return None;
         }
@@ -113,7 +113,8 @@ impl Writes {
             assert!(last.index == last_index, "the draft ends at {} but the log at {last_index}", last.index);
         }
         self.outstanding.push_back(Outstanding { sequence, since: now, durable_to: last_index });
-        Some(Write { sequence, hard_state, truncate_from, entries })
+        let commit = commit.min(last_index);
+        Some(Write { sequence, hard_state, truncate_from, entries, commit, peer_records: Vec::new() })
     }
 
     /// The installation of a snapshot takes its place among the writes. Of itself it makes nothing durable: when it is done,
@@ -196,12 +197,12 @@ mod tests {
     #[test]
     fn one_step_is_one_write_and_numbers_count_up() {
         let mut writes = Writes::default();
-        assert_eq!(writes.issue(Time(1), Index(0)), None);
+        assert_eq!(writes.issue(Time(1), Index(0), Index(0)), None);
         let hard_state = HardState { term: Term(1), vote: Some(NodeId(1)), ..HardState::default() };
         assert_eq!(writes.set_hard_state(hard_state), 1);
         writes.append(vec![entry(1, 1)].into());
         writes.append(vec![entry(2, 1)].into());
-        let write = writes.issue(Time(1), Index(2)).unwrap();
+        let write = writes.issue(Time(1), Index(2), Index(0)).unwrap();
         assert_eq!((write.sequence, write.hard_state, write.entries.len()), (1, Some(hard_state), 2));
         assert!(!writes.is_hard_state_durable());
         assert_eq!(writes.finish(1), Some(Index(2)));
@@ -213,10 +214,10 @@ mod tests {
     fn a_late_completion_does_not_vouch_for_entries_that_replaced_those_it_wrote() {
         let mut writes = Writes::default();
         writes.append((1..=6).map(|index| entry(index, 1)).collect());
-        writes.issue(Time(1), Index(6)).unwrap();
+        writes.issue(Time(1), Index(6), Index(0)).unwrap();
         writes.truncate_from(Index(5));
         writes.append(vec![entry(5, 2), entry(6, 2)].into());
-        let second = writes.issue(Time(2), Index(6)).unwrap();
+        let second = writes.issue(Time(2), Index(6), Index(0)).unwrap();
         assert_eq!(second.truncate_from, Some(Index(5)));
         assert_eq!(writes.finish(1), Some(Index(4)));
         assert_eq!(writes.finish(2), Some(Index(6)));
@@ -228,12 +229,12 @@ mod tests {
         writes.append(vec![entry(1, 1), entry(2, 1), entry(3, 1)].into());
         writes.truncate_from(Index(2));
         writes.append(vec![entry(2, 2)].into());
-        let write = writes.issue(Time(1), Index(2)).unwrap();
+        let write = writes.issue(Time(1), Index(2), Index(0)).unwrap();
         assert_eq!((write.truncate_from, write.entries), (None, vec![entry(1, 1), entry(2, 2)].into()));
         writes.append(vec![entry(3, 2)].into());
         writes.truncate_from(Index(2));
         writes.append(vec![entry(2, 3)].into());
-        let write = writes.issue(Time(1), Index(2)).unwrap();
+        let write = writes.issue(Time(1), Index(2), Index(0)).unwrap();
         assert_eq!((write.truncate_from, write.entries), (Some(Index(2)), entry(2, 3).into()));
     }
 
@@ -243,9 +244,9 @@ mod tests {
             |to, granted| Message { from: NodeId(1), to: NodeId(to), term: Term(1), body: Body::Vote { granted } };
         let mut writes = Writes::default();
         let first = writes.set_hard_state(HardState::default());
-        writes.issue(Time(1), Index(0)).unwrap();
+        writes.issue(Time(1), Index(0), Index(0)).unwrap();
         let second = writes.set_hard_state(HardState::default());
-        writes.issue(Time(1), Index(0)).unwrap();
+        writes.issue(Time(1), Index(0), Index(0)).unwrap();
         writes.withhold(first, message(2, true));
         writes.withhold(first, message(2, true));
         writes.withhold(second, message(3, true));

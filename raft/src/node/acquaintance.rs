@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use super::founding::Founding;
 use crate::{
-    types::{Configuration, DiskId, MemberChange, NodeId},
+    types::{Configuration, DiskId, Index, MemberChange, NodeId},
     wire::Hello,
 };
 
@@ -21,6 +21,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Acquaintances {
     configuration: Configuration,
+    /// The entry that brought it.
+    configuration_index: Index,
     /// Whether the configuration is committed, so that who is not in it is not needed for anything any more.
     is_settled: bool,
     /// Of members whose disks the configuration does not say.
@@ -35,11 +37,13 @@ pub(super) struct TurnedAway {
     pub(super) reason: String,
     /// Because it was a member and is none any more.
     pub(super) is_removed: bool,
+    /// The entry of the committed configuration that shows that.
+    pub(super) removed_at: Index,
 }
 
 impl From<String> for TurnedAway {
     fn from(reason: String) -> TurnedAway {
-        TurnedAway { reason, is_removed: false }
+        TurnedAway { reason, is_removed: false, removed_at: Index(0) }
     }
 }
 
@@ -54,7 +58,8 @@ impl Acquaintances {
 
     /// The configuration in force is this one, and committed or not. Told at every judgement: it may have changed since the last
     /// `follow`, by a truncation for one, and a removal that was undone must turn nobody away.
-    pub(super) fn settle(&mut self, configuration: &Configuration, is_settled: bool) {
+    pub(super) fn settle(&mut self, configuration: &Configuration, index: Index, is_settled: bool) {
+        self.configuration_index = index;
         if self.configuration != *configuration {
             self.follow(configuration);
         }
@@ -90,6 +95,14 @@ impl Acquaintances {
             let reason = format!("another node says that it is node {id} too: give each node a number of its own");
             return Err(TurnedAway::from(reason));
         }
+        let level = self.configuration.feature_level;
+        if theirs.feature_level < level {
+            let reason = format!(
+                "node {id} supports feature level {}, and the cluster uses level {level}: run a newer version on it",
+                theirs.feature_level
+            );
+            return Err(TurnedAway::from(reason));
+        }
         self.check_member(theirs)?;
         self.founding.meet(theirs);
         Ok(())
@@ -104,7 +117,7 @@ impl Acquaintances {
                      an empty data folder and an id above {}",
                     self.configuration.highest_id
                 );
-                return Err(TurnedAway { reason, is_removed: true });
+                return Err(TurnedAway { reason, is_removed: true, removed_at: self.configuration_index });
             }
             return Ok(());
         };
@@ -131,7 +144,13 @@ impl Acquaintances {
             disk.map(|disk| (id, disk))
         });
         learnt
-            .map(|(node, disk)| MemberChange::Update { node, disk: Some(disk), address: None, priority: None })
+            .map(|(node, disk)| MemberChange::Update {
+                node,
+                disk: Some(disk),
+                address: None,
+                priority: None,
+                feature_level: None,
+            })
             .collect()
     }
 }
@@ -141,7 +160,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::types::{ClusterId, GroupId, Member};
+    use crate::types::{ClusterId, FeatureLevel, GroupId, Life, Member};
+    use crate::wire::Version;
 
     fn hello(node: u64, disk: u128) -> Hello {
         Hello {
@@ -149,7 +169,11 @@ mod tests {
             group: GroupId(0),
             node: NodeId(node),
             disk: DiskId(disk),
-            incarnation: 1,
+            life: Life { count: 1, nonce: 1 },
+            versions: Version::OLDEST..=Version::NEWEST,
+            feature_level: FeatureLevel::CURRENT,
+            position: None,
+            has_forgotten: false,
             is_blank: false,
             address: String::new(),
             metadata: Bytes::new(),
@@ -163,7 +187,7 @@ mod tests {
     fn knowing(configuration: &Configuration) -> Acquaintances {
         let mut acquaintances = Acquaintances::default();
         acquaintances.follow(configuration);
-        acquaintances.settle(configuration, true);
+        acquaintances.settle(configuration, Index(1), true);
         acquaintances
     }
 
@@ -190,6 +214,16 @@ mod tests {
     }
 
     #[test]
+    fn a_node_below_the_active_level_is_turned_away() {
+        let ours = hello(1, 10);
+        let mut acquaintances = knowing(&founders().at_feature_level(FeatureLevel(2)));
+        let older = Hello { feature_level: FeatureLevel::BASE, ..hello(4, 40) };
+        let error = acquaintances.check(&ours, &older, None).unwrap_err();
+        assert!(error.reason.contains("supports feature level 1, and the cluster uses level 2"), "{error:?}");
+        assert_eq!(knowing(&founders()).check(&ours, &older, None), Ok(()));
+    }
+
+    #[test]
     fn the_configuration_decides_who_is_who() {
         let ours = hello(1, 10);
         let mut configuration = founders();
@@ -204,10 +238,10 @@ mod tests {
         assert!(removed.is_removed && removed.reason.contains("an id above 3"), "{removed:?}");
         assert_eq!(acquaintances.check(&ours, &hello(4, 40), None), Ok(()), "a member that is not known here yet");
         // A removal that is not committed may yet not be: the node may be needed.
-        acquaintances.settle(&configuration, false);
+        acquaintances.settle(&configuration, Index(1), false);
         assert_eq!(acquaintances.check(&ours, &hello(3, 30), None), Ok(()));
         // One that was truncated away is none, even where nobody has told of that yet.
-        acquaintances.settle(&founders(), true);
+        acquaintances.settle(&founders(), Index(1), true);
         assert_eq!(acquaintances.check(&ours, &hello(3, 30), None), Ok(()));
     }
 
@@ -219,6 +253,7 @@ mod tests {
             disk: Some(DiskId(disk)),
             address: None,
             priority: None,
+            feature_level: None,
         };
         let mut acquaintances = knowing(&founders());
         assert_eq!(acquaintances.news(&ours), [update(1, 10)]);

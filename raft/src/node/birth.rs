@@ -11,7 +11,7 @@ use super::{NodeError, Options, peers::resolve};
 use crate::{
     replica::{Inline, StateMachine},
     storage::{DamagedSegment, DamagedSnapshot, Log, RealDisk, Recovered, StorageError, TornTail},
-    types::{Configuration, DiskId, GroupId, Identity, Index, Member, Saved},
+    types::{Configuration, DiskId, FeatureLevel, GroupId, Identity, Index, Member, Saved},
 };
 
 /// The only group of a node, for now.
@@ -79,7 +79,8 @@ fn founders(options: &Options, address: &str) -> Result<Configuration, NodeError
         };
         founders.push((id, Member { address, ..Member::default() }));
     }
-    Ok(Configuration::of_voters(founders))
+    // Founders of an older version are turned away by name, rather than found another cluster.
+    Ok(Configuration::of_voters(founders).at_feature_level(FeatureLevel::CURRENT))
 }
 
 /// Puts the state machine into the state of the newest snapshot, if there is one.

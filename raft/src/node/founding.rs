@@ -99,7 +99,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::types::{ClusterId, DiskId, GroupId, Member};
+    use crate::types::{ClusterId, DiskId, FeatureLevel, GroupId, Life, Member};
+    use crate::wire::Version;
 
     fn hello(node: u64, is_blank: bool) -> Hello {
         Hello {
@@ -107,7 +108,11 @@ mod tests {
             group: GroupId(0),
             node: NodeId(node),
             disk: DiskId(node.into()),
-            incarnation: 1,
+            life: Life { count: 1, nonce: 1 },
+            versions: Version::OLDEST..=Version::NEWEST,
+            feature_level: FeatureLevel::CURRENT,
+            position: None,
+            has_forgotten: false,
             is_blank,
             address: String::new(),
             metadata: Bytes::new(),

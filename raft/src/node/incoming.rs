@@ -23,7 +23,7 @@ use super::{
 use crate::{
     replica::PeerMessage,
     types::NodeId,
-    wire::{self, Hello},
+    wire::{self, Hello, Refusal, Version, WireError},
 };
 
 /// How long a node that has connected may take to say who it is.
@@ -41,6 +41,8 @@ struct Link {
     number: u64,
     /// Who it is, once that is known.
     node: Option<NodeId>,
+    /// The link's version of the protocol, once that is agreed.
+    version: Version,
     /// What has been read and does not make a frame yet.
     input: BytesMut,
     /// Our half of the handshake.
@@ -154,6 +156,7 @@ impl Incoming {
             address,
             number: self.links_ever,
             node: None,
+            version: Version::OLDEST,
             input: BytesMut::new(),
             outbox: Outbox::new(0),
             greeting_timer: event_loop.timeout(token, GREETING_TIMEOUT).ok(),
@@ -238,18 +241,21 @@ impl Incoming {
             Err(error) => return Err(error.to_string()),
         }
         if link.node.is_none() {
-            let Some(theirs) = wire::decode_hello(&mut link.input).map_err(|error| error.to_string())? else {
+            let Some((spoken, theirs)) = wire::decode_hello(&mut link.input).map_err(|error| error.to_string())? else {
                 return Ok(());
             };
             if let Err(turned_away) = acquaintances.check(hello, &theirs, None) {
-                self.turn_away(event_loop, slot, theirs.node, turned_away);
+                self.turn_away(event_loop, slot, theirs.node, spoken, turned_away);
                 return Ok(());
             }
-            self.greet(event_loop, slot, theirs, hello, arrivals)?;
+            let theirs_newest = *theirs.versions.end();
+            let agreed = Version::agreed(&theirs.versions).ok_or(WireError::Version { theirs: theirs_newest });
+            link.version = agreed.map_err(|error| error.to_string())?;
+            self.greet(event_loop, slot, spoken, theirs, hello, arrivals)?;
         }
         let Some(link) = self.links.get_mut(slot) else { return Ok(()) };
-        let Some(node) = link.node else { return Ok(()) };
-        while let Some((group, message)) = wire::decode(&mut link.input).map_err(|error| error.to_string())? {
+        let (Some(node), version) = (link.node, link.version) else { return Ok(()) };
+        while let Some((group, message)) = wire::decode(version, &mut link.input).map_err(|error| error.to_string())? {
             if group != hello.group {
                 return Err(format!("it sent a frame of group {group}, this node has group {} only", hello.group));
             }
@@ -263,6 +269,7 @@ impl Incoming {
         &mut self,
         event_loop: &mut EventLoop<T, M>,
         slot: usize,
+        spoken: Version,
         theirs: Hello,
         hello: &Hello,
         arrivals: &mut Vec<Arrival>,
@@ -280,24 +287,30 @@ impl Incoming {
         if let Some(timer) = link.greeting_timer.take() {
             event_loop.clear_timeout(timer);
         }
-        link.outbox.push(|bytes| wire::encode_hello(hello, bytes)).map_err(|error| error.to_string())?;
+        link.outbox.push(|bytes| wire::encode_hello(hello, spoken, bytes)).map_err(|error| error.to_string())?;
         arrivals.push(Arrival::Up(node, theirs.address));
         self.flush(event_loop, slot)
     }
 
     /// The other side is not who it should be: says why, and ends the link. It reads that before the end: it has said
     /// nothing but its half of the handshake, so no bytes are left unread here, and the connection is not reset.
-    fn turn_away<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: usize, node: NodeId, turned_away: TurnedAway)
-    where
+    fn turn_away<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        slot: usize,
+        node: NodeId,
+        spoken: Version,
+        turned_away: TurnedAway,
+    ) where
         T: Copy + From<Token>,
     {
         let mut link = self.links.remove(slot);
         if let Some(timer) = link.greeting_timer {
             event_loop.clear_timeout(timer);
         }
-        let TurnedAway { reason, is_removed } = turned_away;
+        let TurnedAway { reason, is_removed, removed_at } = turned_away;
         let refusal = link.outbox.push(|bytes| {
-            wire::encode_refusal(&reason, is_removed, bytes);
+            wire::encode_refusal(&Refusal { reason: &reason, is_removed, removed_at }, spoken, bytes);
             Ok(())
         });
         if refusal.is_ok() {

@@ -66,8 +66,8 @@ use crate::{
         Admin, Effect, Event, Inline, Outcome, PeerMessage, Replica, ReplicaConfig, Request, RequestId, StateMachine,
     },
     storage::{self, Completion, StorageError},
-    types::{ADDRESS_BYTES_MAX, Body, Identity, Message, Now, SnapshotMeta, Term, Time},
-    wire::{HELLO_METADATA_BYTES_MAX, Hello},
+    types::{ADDRESS_BYTES_MAX, Body, FeatureLevel, Identity, Life, Message, Now, SnapshotMeta, Term, Time},
+    wire::{HELLO_METADATA_BYTES_MAX, Hello, Version},
 };
 
 /// Completions that may wait for the loop. The storage thread waits when they are full.
@@ -153,15 +153,19 @@ impl<S: StateMachine> Node<S> {
         let mut machine = Inline::new(state_machine);
         birth::restore(options, &mut born, &mut machine)?;
 
-        // One draw for what must differ between two lives of a node: its incarnation and the seed of its jitter.
+        // One draw for what must differ between two lives of a node: its nonce and the seed of its jitter.
         let draw = birth::random_u128()?;
-        let (seed, incarnation) = (draw as u64, (draw >> 64) as u64);
+        let (seed, nonce) = (draw as u64, (draw >> 64) as u64);
         let hello = Hello {
             cluster: born.identity.cluster,
             group: born.identity.group,
             node: born.identity.node,
             disk: born.identity.disk,
-            incarnation,
+            life: Life { count: born.saved.life, nonce },
+            versions: Version::OLDEST..=Version::NEWEST,
+            feature_level: FeatureLevel::CURRENT,
+            position: None,
+            has_forgotten: born.saved.hard_state.forgot.is_some(),
             is_blank: true,
             address,
             metadata: options.metadata.clone(),
@@ -433,7 +437,8 @@ impl<S: StateMachine> Node<S> {
     fn settle_acquaintances(&mut self) {
         self.look_for_founders();
         let core = self.replica.core();
-        self.acquaintances.settle(core.configuration(), core.configuration_index() <= core.commit());
+        let index = core.configuration_index();
+        self.acquaintances.settle(core.configuration(), index, index <= core.commit());
     }
 
     /// This node is no member any more.

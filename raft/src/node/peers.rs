@@ -29,7 +29,7 @@ use super::{
 use crate::{
     replica::PeerMessage,
     types::{Configuration, GroupId, NodeId},
-    wire::{self, Hello, WireError},
+    wire::{self, Hello, Version, WireError},
 };
 
 /// The wait before the first new attempt; it doubles with each one that fails.
@@ -78,6 +78,10 @@ struct Peer {
     /// Links that came to nothing: a name that has several addresses is called at one after the other.
     failures: usize,
     outbox: Outbox,
+    /// The version in which this node greets. A peer that hangs up on one is greeted in another.
+    greets_in: Version,
+    /// The link's version, once it is up.
+    version: Version,
     /// The peer's half of the handshake, as far as it has come.
     greeting: BytesMut,
     /// Whether the loop watches for room in the socket.
@@ -93,6 +97,8 @@ struct Peer {
 #[derive(Debug)]
 pub(super) struct Peers {
     us: NodeId,
+    /// Whether the cluster is at the base feature level, where members may speak the oldest version alone.
+    is_at_base_level: bool,
     /// The configuration has no place for this node, and had one.
     is_left: bool,
     group: GroupId,
@@ -111,6 +117,7 @@ impl Peers {
     pub(super) fn new(group: GroupId, options: &Options, handle: Handle) -> Peers {
         Peers {
             us: options.id,
+            is_at_base_level: false,
             is_left: false,
             group,
             silence: SILENCE_MIN.max(options.election_timeout.1 * 4),
@@ -129,6 +136,7 @@ impl Peers {
         T: Copy + From<Token>,
     {
         self.is_left = to.has_removed(self.us);
+        self.is_at_base_level = !to.feature_level.is_above_base();
         let known: Vec<usize> = self.positions.values().copied().collect();
         for at in known {
             let peer = &mut self.peers[at];
@@ -183,6 +191,8 @@ impl Peers {
             back_off: BACK_OFF_MIN,
             failures: 0,
             outbox: Outbox::new(self.link_buffer_bytes),
+            greets_in: Version::NEWEST,
+            version: Version::OLDEST,
             greeting: BytesMut::new(),
             wants_room: false,
             dirty: false,
@@ -244,7 +254,11 @@ impl Peers {
         if !matches!(peer.link, Link::Up(_)) {
             return;
         }
-        match peer.outbox.push(|bytes| wire::encode(group, message, bytes)) {
+        let version = peer.version;
+        if !wire::can_say(version, message) {
+            return;
+        }
+        match peer.outbox.push(|bytes| wire::encode(group, message, version, bytes)) {
             Ok(()) => peer.dirty = true,
             Err(error @ PushError::Overflow { .. }) => self.fail(event_loop, at, &error.to_string()),
             // Only an answer of the state machine can be so large; whoever waits for it learns nothing in time.
@@ -378,7 +392,7 @@ impl Peers {
             // A refused connection is readable as well as writable; `finish` tells which.
             return self.writable(event_loop, position, hello);
         }
-        if let Err(TurnedAway { reason, is_removed }) = self.listen(at, hello, acquaintances) {
+        if let Err(TurnedAway { reason, is_removed, .. }) = self.listen(at, hello, acquaintances) {
             let id = self.peers[at].id;
             self.is_left |= is_removed;
             self.fail(event_loop, at, &reason);
@@ -408,16 +422,18 @@ impl Peers {
             return Err("the peer spoke out of turn".to_owned().into());
         }
         let theirs = match wire::decode_hello(&mut peer.greeting) {
-            Ok(Some(theirs)) => theirs,
+            Ok(Some((_, theirs))) => theirs,
             Ok(None) => return Ok(()),
             Err(error) => {
                 let is_removed = matches!(error, WireError::Refused { is_removed: true, .. });
-                return Err(TurnedAway { reason: error.to_string(), is_removed });
+                return Err(TurnedAway { is_removed, ..TurnedAway::from(error.to_string()) });
             }
         };
         let checked = acquaintances.check(hello, &theirs, Some(peer.id));
         // Whoever was removed is called by those who do not know it yet; that it is so is for it to hear, not for them.
         checked.map_err(|turned_away| TurnedAway::from(turned_away.reason))?;
+        let agreed = Version::agreed(&theirs.versions).ok_or(WireError::Version { theirs: *theirs.versions.end() });
+        peer.version = agreed.map_err(|error| TurnedAway::from(error.to_string()))?;
         peer.metadata = theirs.metadata;
         peer.back_off = BACK_OFF_MIN;
         peer.told.clear();
@@ -509,7 +525,8 @@ impl Peers {
         peer.outbox.clear();
         peer.wants_room = false;
         peer.link = Link::Greeting(stream);
-        match peer.outbox.push(|bytes| wire::encode_hello(hello, bytes)) {
+        let version = peer.greets_in;
+        match peer.outbox.push(|bytes| wire::encode_hello(hello, version, bytes)) {
             Ok(()) => self.flush_peer(event_loop, at),
             Err(error) => self.fail(event_loop, at, &error.to_string()),
         }
@@ -545,7 +562,11 @@ impl Peers {
         if let Some(timer) = peer.timer.take() {
             event_loop.clear_timeout(timer);
         }
-        let was_up = matches!(std::mem::replace(&mut peer.link, Link::Down), Link::Up(_));
+        let link = std::mem::replace(&mut peer.link, Link::Down);
+        let was_up = matches!(link, Link::Up(_));
+        // Only the oldest version is understood by nodes that know no other, and they hang up without a word.
+        let is_misunderstood = matches!(link, Link::Greeting(_)) && peer.greets_in == Version::NEWEST;
+        peer.greets_in = if is_misunderstood && self.is_at_base_level { Version::OLDEST } else { Version::NEWEST };
         // What was meant for this link must not be sent over the next one.
         peer.outbox.clear();
         peer.wants_room = false;

@@ -42,6 +42,7 @@ fn change_bytes(change: &MemberChange) -> usize {
         MemberChange::AddLearner { member, .. } => 64 + member.address.len(),
         MemberChange::Update { address, .. } => 64 + address.as_ref().map_or(0, String::len),
         MemberChange::Promote(_) | MemberChange::Demote(_) | MemberChange::Remove(_) => 16,
+        MemberChange::EnableFeatures(_) => 16,
     }
 }
 

@@ -96,6 +96,7 @@ impl Cluster {
                 configurations: Vec::new(),
                 terms: TermTable::new(),
                 tail: Vec::new(),
+                ..Saved::default()
             };
             let mut core = Config::new(id(place));
             tune(&mut core);

@@ -16,7 +16,7 @@ use super::random::Random;
 use super::world::{World, name};
 use crate::core::Core;
 use crate::replica::{Admin, Outcome, Request, RequestId};
-use crate::types::{Configuration, DiskId, Member, MemberChange, NodeId};
+use crate::types::{Configuration, DiskId, FeatureLevel, Member, MemberChange, NodeId};
 
 /// One run in so many has an operator.
 const ONE_IN: u64 = 4;
@@ -44,7 +44,8 @@ impl ChurnPlan {
 }
 
 fn learner(node: NodeId) -> MemberChange {
-    let member = Member { disk: DiskId(node.0.into()), address: format!("place-{node}"), priority: 0 };
+    let (disk, address) = (DiskId(node.0.into()), format!("place-{node}"));
+    let member = Member { disk, address, priority: 0, feature_level: FeatureLevel::CURRENT };
     MemberChange::AddLearner { node, member }
 }
 
@@ -53,7 +54,8 @@ impl World {
     pub(super) fn born_with(&self, node: usize) -> Configuration {
         let founders = self.plan.churn.as_ref().map_or(self.plan.nodes, |churn| churn.founders);
         let members = if node < founders { founders } else { 0 };
-        Configuration::of_voters((0..members).map(|place| (name(place), Member::default())))
+        let founders = (0..members).map(|place| (name(place), Member::default()));
+        Configuration::of_voters(founders).at_feature_level(self.plan.feature_level)
     }
 
     pub(super) fn begin_churn(&mut self) {
@@ -164,7 +166,7 @@ impl World {
         if changes.is_empty() {
             return Ok(());
         }
-        let ids: Vec<NodeId> = changes.iter().map(MemberChange::node).collect();
+        let ids: Vec<NodeId> = changes.iter().filter_map(MemberChange::node).collect();
         self.trace.record(self.now, &(leader, ids), || format!("operator: asks {} for {changes:?}", leader + 1));
         let highest_id = self.core(leader).map(|core| core.configuration().highest_id).unwrap_or_default();
         // An id that only a change which is not committed has used may be free again by the time that this is tried.
@@ -264,7 +266,7 @@ impl World {
             }
             _ => {
                 let (node, priority) = (self.random.pick(&members), Some(self.random.below(3) as u8));
-                changes.push(MemberChange::Update { node, disk: None, address: None, priority });
+                changes.push(MemberChange::Update { node, disk: None, address: None, priority, feature_level: None });
             }
         }
         changes

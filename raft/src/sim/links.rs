@@ -19,7 +19,7 @@ impl World {
     pub(super) fn send(&mut self, node: usize, to: NodeId, message: PeerMessage) -> Verdict {
         let to = to.0 as usize - 1;
         check(to < self.plan.nodes && to != node, "messages go to other members", || format!("{message:?}"))?;
-        let message = self.through_the_wire(message)?;
+        let Some(message) = self.through_the_wire(message)? else { return Ok(()) };
         if self.random.chance(self.network.plan.corruption) {
             return self.corrupt(node, to);
         }
@@ -44,19 +44,31 @@ impl World {
     }
 
     /// What arrives is what the real frames make of what was sent.
-    fn through_the_wire(&mut self, message: PeerMessage) -> Result<PeerMessage, Violation> {
+    fn through_the_wire(&mut self, message: PeerMessage) -> Result<Option<PeerMessage>, Violation> {
+        let version = self.plan.wire;
+        if !wire::can_say(version, &message) {
+            return Ok(None);
+        }
         self.frames.clear();
-        let encoded = wire::encode(GroupId(0), &message, &mut self.frames);
+        let encoded = wire::encode(GroupId(0), &message, version, &mut self.frames);
         self.sent_frame.clear();
         self.sent_frame.extend_from_slice(&self.frames);
-        let decoded = encoded.and_then(|()| wire::decode(&mut self.frames));
+        let decoded = encoded.and_then(|()| wire::decode(version, &mut self.frames));
         match decoded {
-            Ok(Some((GroupId(0), decoded))) if decoded == message && self.frames.is_empty() => Ok(decoded),
+            Ok(Some((GroupId(0), decoded))) if self.frames.is_empty() && self.is_what_was_sent(&decoded) => {
+                Ok(Some(decoded))
+            }
             other => {
                 let details = format!("{message:?} became {other:?}");
                 Err(Violation { invariant: "what is sent is what arrives", details })
             }
         }
+    }
+
+    /// Whether it makes the same bytes; an older version has no words for all of a message.
+    fn is_what_was_sent(&self, decoded: &PeerMessage) -> bool {
+        let mut again = BytesMut::new();
+        wire::encode(GroupId(0), decoded, self.plan.wire, &mut again).is_ok() && again == self.sent_frame
     }
 
     /// What was just encoded changes on the way. Its receiver must not take it for anything, and hangs up; or it waits for
@@ -66,7 +78,7 @@ impl World {
         self.harm(Harm::Corrupted);
         let words = || format!("  bytes from {} to {} change on the way", node + 1, to + 1);
         self.trace.record(self.now, &bytes[..], words);
-        let decoded = wire::decode(&mut BytesMut::from(&bytes[..]));
+        let decoded = wire::decode(self.plan.wire, &mut BytesMut::from(&bytes[..]));
         check(!matches!(decoded, Ok(Some(_))), "damaged bytes are never taken for a message", || {
             format!("{bytes:02x?} became {decoded:?}")
         })?;

@@ -7,7 +7,8 @@ use super::mutant::Mutant;
 use super::random::Random;
 use crate::core::Lease;
 use crate::replica::Limits;
-use crate::types::Proposal;
+use crate::types::{FeatureLevel, Proposal};
+use crate::wire::Version;
 
 /// The largest request, in bytes, besides its padding: one that adds a member to the cluster.
 pub(super) const REQUEST_BYTES: usize = 80;
@@ -37,6 +38,9 @@ impl Default for Options {
 /// room to unfold (Groce et al., "Swarm testing", 2012).
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// The feature level at which the cluster is founded. At the base level nodes speak the oldest wire version.
+    pub(super) feature_level: FeatureLevel,
+    pub(super) wire: Version,
     pub(super) nodes: usize,
     pub(super) election_timeout: (Duration, Duration),
     pub(super) heartbeat_interval: Duration,
@@ -229,6 +233,8 @@ impl Plan {
         let fault_high = random.pick(&[60, 200, 600]);
         let padding = random.pick(&[0, 0, 300]);
         Plan {
+            feature_level: FeatureLevel::CURRENT,
+            wire: Version::NEWEST,
             nodes: random.pick(&[1, 2, 3, 3, 3, 4, 5, 5, 7]),
             election_timeout,
             heartbeat_interval: millis(shorter / random.pick(&[2, 3, 5])),

@@ -22,7 +22,8 @@ use super::session_books::SessionClients;
 use super::trace::{Trace, Words, brief};
 use crate::core::{self, Done};
 use crate::replica::{Effect, Event, PeerMessage};
-use crate::types::{NodeId, Now, Time};
+use crate::types::{FeatureLevel, NodeId, Now, Time};
+use crate::wire::Version;
 
 #[derive(Debug, PartialEq, Eq)]
 struct Scheduled {
@@ -78,6 +79,9 @@ impl World {
     pub(super) fn new(seed: u64, options: &Options, words: Words) -> World {
         let mut random = Random::new(seed);
         let mut plan = Plan::draw(&mut random);
+        if seed % 8 == 0 {
+            (plan.feature_level, plan.wire) = (FeatureLevel::BASE, Version::OLDEST);
+        }
         plan.churn = ChurnPlan::draw(seed, &mut plan);
         plan.access = AccessPlan::draw(seed, &mut plan);
         let lies = Lies {

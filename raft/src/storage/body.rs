@@ -1,10 +1,12 @@
 //! What frames carry: the body of a segment's opening, and that of a step.
 
-use bytes::{BufMut, Bytes};
+use std::collections::BTreeMap;
+
+use bytes::{Buf, BufMut, Bytes};
 
 use super::codec::{self, DecodeError, Decoder};
-use super::frame;
-use crate::types::{Configuration, HardState, Identity, Index, Term, Write};
+use super::frame::{self, Format};
+use crate::types::{Configuration, DiskId, HardState, Identity, Index, PeerRecord, Term, Write};
 
 /// The body of a segment's first frame: everything that must be known of the log before this segment, so that earlier
 /// segments can go once a snapshot covers them. The first segment's is the log's birth record.
@@ -26,11 +28,31 @@ pub(super) struct Opening {
     /// The configuration in force after the last entry before this segment, and the entry that brought it; 0 for the
     /// founding one, the snapshot's index for one that a snapshot brought.
     pub(super) configuration: (Index, Configuration),
+    /// What was known to be committed before this segment.
+    pub(super) commit: Index,
+    /// How often the log has been opened.
+    pub(super) life: u64,
+    /// What is remembered of other disks.
+    pub(super) peer_records: BTreeMap<DiskId, PeerRecord>,
 }
 
 const IS_RECYCLED: u8 = 1;
 
 impl Opening {
+    /// The format in which it is written.
+    pub(super) fn format(&self) -> Format {
+        Format::at(self.founding.feature_level.max(self.configuration.1.feature_level))
+    }
+
+    /// What is left of it in a format.
+    pub(super) fn reduced_to(mut self, format: Format) -> Opening {
+        if format == Format::V2 {
+            self.hard_state.forgot = None;
+            (self.commit, self.life, self.peer_records) = (Index(0), 0, BTreeMap::new());
+        }
+        self
+    }
+
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         out.put_u64_le(self.segment);
         out.put_u64_le(self.origin);
@@ -42,18 +64,32 @@ impl Opening {
         codec::put_configuration(out, &self.founding);
         out.put_u64_le(self.configuration.0.0);
         codec::put_configuration(out, &self.configuration.1);
+        if self.format() >= Format::V3 {
+            codec::put_feature_levels(out, &self.founding);
+            codec::put_feature_levels(out, &self.configuration.1);
+            put_forgot(out, self.hard_state.forgot);
+            out.put_u64_le(self.commit.0);
+            out.put_u64_le(self.life);
+            put_peer_records(out, self.peer_records.iter().map(|(disk, record)| (*disk, *record)));
+        }
     }
 
     /// The length of the frame that it makes.
     pub(super) fn frame_bytes(&self) -> usize {
         let configurations = [&self.founding, &self.configuration.1].map(codec::configuration_bytes);
         let fixed_bytes = 8 + 8 + 1 + codec::IDENTITY_BYTES + codec::HARD_STATE_BYTES + 8 + 8 + 8;
-        frame::total_bytes(fixed_bytes + configurations.iter().sum::<usize>())
+        let later_bytes = if self.format() >= Format::V3 {
+            let levels = [&self.founding, &self.configuration.1].map(codec::feature_level_bytes);
+            levels.iter().sum::<usize>() + 3 * 8 + 4 + self.peer_records.len() * codec::PEER_RECORD_BYTES
+        } else {
+            0
+        };
+        frame::total_bytes(fixed_bytes + configurations.iter().sum::<usize>() + later_bytes)
     }
 
-    pub(super) fn get(body: Bytes) -> Result<Opening, DecodeError> {
+    pub(super) fn get(body: Bytes, format: Format) -> Result<Opening, DecodeError> {
         let mut from = Decoder::new(body);
-        let opening = Opening {
+        let mut opening = Opening {
             segment: from.u64("a segment's number")?,
             origin: from.u64("the number of the log's first segment")?,
             is_recycled: match from.u8("an opening's flags")? {
@@ -66,7 +102,18 @@ impl Opening {
             last_term: Term(from.u64("the last term")?),
             founding: codec::get_configuration(&mut from)?,
             configuration: (Index(from.u64("the index of a configuration")?), codec::get_configuration(&mut from)?),
+            commit: Index(0),
+            life: 0,
+            peer_records: BTreeMap::new(),
         };
+        if format >= Format::V3 {
+            codec::get_feature_levels(&mut from, &mut opening.founding)?;
+            codec::get_feature_levels(&mut from, &mut opening.configuration.1)?;
+            opening.hard_state.forgot = get_forgot(&mut from)?;
+            opening.commit = Index(from.u64("a commit index")?);
+            opening.life = from.u64("how often the log was opened")?;
+            opening.peer_records = get_peer_records(&mut from)?.into_iter().collect();
+        }
         from.finish("a segment's opening")?;
         Ok(opening)
     }
@@ -74,19 +121,52 @@ impl Opening {
 
 const HAS_HARD_STATE: u8 = 1;
 const HAS_TRUNCATION: u8 = 2;
+const HAS_PEER_RECORDS: u8 = 4;
+
+fn put_forgot(out: &mut Vec<u8>, forgot: Option<Index>) {
+    // No leader has proof of anything before its first entry, so there is no mark at index 0.
+    out.put_u64_le(forgot.map_or(0, |index| index.0));
+}
+
+fn get_forgot(from: &mut Decoder<impl Buf>) -> Result<Option<Index>, DecodeError> {
+    let index = from.u64("the mark of a disk that forgot")?;
+    Ok((index > 0).then_some(Index(index)))
+}
+
+fn put_peer_records(out: &mut Vec<u8>, records: impl ExactSizeIterator<Item = (DiskId, PeerRecord)>) {
+    out.put_u32_le(u32::try_from(records.len()).expect("a record for each member, more or less"));
+    records.for_each(|(disk, record)| codec::put_peer_record(out, disk, &record));
+}
+
+fn get_peer_records(from: &mut Decoder<impl Buf>) -> Result<Vec<(DiskId, PeerRecord)>, DecodeError> {
+    let count = from.u32("a count of records of disks")?;
+    // Nothing is reserved for what a damaged count claims.
+    (0..count).map(|_| codec::get_peer_record(from)).collect()
+}
 
 /// Whether the write changes nothing, and needs no frame.
 pub(super) fn is_empty(write: &Write) -> bool {
     write.hard_state.is_none() && write.truncate_from.is_none() && write.entries.is_empty()
 }
 
-/// `[flags u8][term u64, vote u64, promise u64]?[truncate from u64]?[count u32][entry]…`
-pub(super) fn put_step(out: &mut Vec<u8>, write: &Write) {
+/// `[flags u8][term u64, vote u64, promise u64]?[truncate from u64]?[count u32][entry]…`; in format 3 the promise is
+/// followed by `[forgot u64]`, and the flags by `[commit u64]([count u32][peer record]…)?`.
+pub(super) fn put_step(out: &mut Vec<u8>, write: &Write, format: Format) {
+    let has_records = format >= Format::V3 && !write.peer_records.is_empty();
     let hard_state = if write.hard_state.is_some() { HAS_HARD_STATE } else { 0 };
     let truncation = if write.truncate_from.is_some() { HAS_TRUNCATION } else { 0 };
-    out.put_u8(hard_state | truncation);
+    out.put_u8(hard_state | truncation | if has_records { HAS_PEER_RECORDS } else { 0 });
+    if format >= Format::V3 {
+        out.put_u64_le(write.commit.0);
+    }
+    if has_records {
+        put_peer_records(out, write.peer_records.iter().copied());
+    }
     if let Some(hard_state) = &write.hard_state {
         codec::put_hard_state(out, hard_state);
+        if format >= Format::V3 {
+            put_forgot(out, hard_state.forgot);
+        }
     }
     if let Some(from) = write.truncate_from {
         out.put_u64_le(from.0);
@@ -95,22 +175,35 @@ pub(super) fn put_step(out: &mut Vec<u8>, write: &Write) {
 }
 
 /// How many bytes [`put_step`] writes.
-pub(super) fn step_bytes(write: &Write) -> usize {
+pub(super) fn step_bytes(write: &Write, format: Format) -> usize {
     let hard_state = if write.hard_state.is_some() { codec::HARD_STATE_BYTES } else { 0 };
     let truncation = if write.truncate_from.is_some() { 8 } else { 0 };
-    1 + hard_state + truncation + 4 + write.entries.iter().map(codec::entry_bytes).sum::<usize>()
+    let later_bytes = if format >= Format::V3 {
+        let forgot = if write.hard_state.is_some() { 8 } else { 0 };
+        let records = write.peer_records.len();
+        8 + forgot + if records > 0 { 4 + records * codec::PEER_RECORD_BYTES } else { 0 }
+    } else {
+        0
+    };
+    1 + hard_state + truncation + later_bytes + 4 + write.entries.iter().map(codec::entry_bytes).sum::<usize>()
 }
 
 /// Reads a step; its `sequence`, which the disk does not know, is 0.
-pub(super) fn get_step(body: Bytes) -> Result<Write, DecodeError> {
+pub(super) fn get_step(body: Bytes, format: Format) -> Result<Write, DecodeError> {
     let mut from = Decoder::new(body);
     let flags = from.u8("a step's flags")?;
-    if flags & !(HAS_HARD_STATE | HAS_TRUNCATION) != 0 {
+    let later = if format >= Format::V3 { HAS_PEER_RECORDS } else { 0 };
+    if flags & !(HAS_HARD_STATE | HAS_TRUNCATION | later) != 0 {
         return Err(DecodeError::Invalid { what: "set of a step's flags", value: flags.into() });
     }
-    let hard_state = if flags & HAS_HARD_STATE != 0 { Some(codec::get_hard_state(&mut from)?) } else { None };
+    let commit = if format >= Format::V3 { Index(from.u64("a commit index")?) } else { Index(0) };
+    let peer_records = if flags & HAS_PEER_RECORDS != 0 { get_peer_records(&mut from)? } else { Vec::new() };
+    let mut hard_state = if flags & HAS_HARD_STATE != 0 { Some(codec::get_hard_state(&mut from)?) } else { None };
+    if let Some(hard_state) = hard_state.as_mut().filter(|_| format >= Format::V3) {
+        hard_state.forgot = get_forgot(&mut from)?;
+    }
     let truncate_from = if flags & HAS_TRUNCATION != 0 { Some(Index(from.u64("where to truncate")?)) } else { None };
     let entries = codec::get_entries(&mut from)?;
     from.finish("a step")?;
-    Ok(Write { sequence: 0, hard_state, truncate_from, entries })
+    Ok(Write { sequence: 0, hard_state, truncate_from, entries, commit, peer_records })
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::types::{
-    ClusterId, Configuration, DiskId, Entries, Entry, GroupId, HardState, Identity, Index, Member, NodeId, Payload,
-    Proposal, SessionCommand, SessionId, Stamp, Term,
+    ClusterId, Configuration, Digest, DiskId, Entries, Entry, FeatureLevel, GroupId, HardState, Identity, Index, Life,
+    LogPosition, Member, NodeId, Payload, PeerRecord, Proposal, SessionCommand, SessionId, Stamp, Term,
 };
 
 /// Why bytes could not be decoded.
@@ -47,6 +47,7 @@ const PAYLOAD_CONFIGURATION: u8 = 2;
 const PAYLOAD_OPEN_SESSION: u8 = 3;
 const PAYLOAD_SESSION_COMMAND: u8 = 4;
 const PAYLOAD_CLOSE_SESSION: u8 = 5;
+const PAYLOAD_CONFIGURATION_WITH_LEVELS: u8 = 6;
 
 /// The bytes of a command's session, number and acknowledgement.
 const SESSION_HEADER_BYTES: usize = 24;
@@ -56,6 +57,9 @@ pub const ENTRY_HEADER_BYTES: usize = 8 + 8 + 8 + 1 + 4;
 
 /// The bytes that [`put_hard_state`] writes.
 pub const HARD_STATE_BYTES: usize = 24;
+
+/// The bytes that [`put_peer_record`] writes.
+pub const PEER_RECORD_BYTES: usize = 16 + 5 * 8;
 
 /// The bytes that [`put_identity`] writes.
 pub const IDENTITY_BYTES: usize = 48;
@@ -80,6 +84,12 @@ pub fn put_entry(out: &mut impl BufMut, entry: &Entry) {
             out.put_u8(PAYLOAD_COMMAND);
             out.put_u32_le(length_u32(command.len()));
             out.put_slice(command);
+        }
+        Payload::Configuration(configuration) if configuration.feature_level.is_above_base() => {
+            out.put_u8(PAYLOAD_CONFIGURATION_WITH_LEVELS);
+            out.put_u32_le(length_u32(configuration_bytes(configuration) + feature_level_bytes(configuration)));
+            put_configuration(out, configuration);
+            put_feature_levels(out, configuration);
         }
         Payload::Configuration(configuration) => {
             out.put_u8(PAYLOAD_CONFIGURATION);
@@ -175,6 +185,9 @@ pub fn entry_bytes(entry: &Entry) -> usize {
         + match &entry.payload {
             Payload::Noop => 0,
             Payload::Command(command) => command.len(),
+            Payload::Configuration(configuration) if configuration.feature_level.is_above_base() => {
+                configuration_bytes(configuration) + feature_level_bytes(configuration)
+            }
             Payload::Configuration(configuration) => configuration_bytes(configuration),
             Payload::OpenSession { .. } => 16,
             Payload::CloseSession { .. } => 8,
@@ -195,9 +208,12 @@ pub fn get_entry(from: &mut Decoder<impl Buf>) -> Result<Entry, DecodeError> {
     let payload = match kind {
         PAYLOAD_NOOP if body.is_empty() => Payload::Noop,
         PAYLOAD_NOOP => return Err(DecodeError::Trailing { what: "an empty entry", bytes: body.len() }),
-        PAYLOAD_CONFIGURATION => {
+        PAYLOAD_CONFIGURATION | PAYLOAD_CONFIGURATION_WITH_LEVELS => {
             let mut body = Decoder::new(body);
-            let configuration = get_configuration(&mut body)?;
+            let mut configuration = get_configuration(&mut body)?;
+            if kind == PAYLOAD_CONFIGURATION_WITH_LEVELS {
+                get_feature_levels(&mut body, &mut configuration)?;
+            }
             body.finish("a configuration")?;
             Payload::Configuration(Box::new(configuration))
         }
@@ -255,7 +271,74 @@ pub fn get_hard_state(from: &mut Decoder<impl Buf>) -> Result<HardState, DecodeE
         0 => None,
         node => Some(NodeId(node)),
     };
-    Ok(HardState { term, vote, promise: from.duration("a promise's length")? })
+    Ok(HardState { term, vote, promise: from.duration("a promise's length")?, forgot: None })
+}
+
+/// Writes what is remembered of a disk: `[disk u128]` and of its life and position
+/// `[count u64][nonce u64][sequence u64][term u64][index u64]`.
+pub fn put_peer_record(out: &mut impl BufMut, disk: DiskId, record: &PeerRecord) {
+    out.put_u128_le(disk.0);
+    put_life(out, &record.life);
+    put_position(out, &record.position);
+}
+
+/// Reads what [`put_peer_record`] writes.
+///
+/// # Errors
+/// If there are fewer than [`PEER_RECORD_BYTES`].
+pub fn get_peer_record(from: &mut Decoder<impl Buf>) -> Result<(DiskId, PeerRecord), DecodeError> {
+    let disk = DiskId(from.u128("a disk id")?);
+    Ok((disk, PeerRecord { life: get_life(from)?, position: get_position(from)? }))
+}
+
+/// Writes a life: `[count u64][nonce u64]`.
+pub fn put_life(out: &mut impl BufMut, life: &Life) {
+    out.put_u64_le(life.count);
+    out.put_u64_le(life.nonce);
+}
+
+/// Reads a life.
+///
+/// # Errors
+/// If the bytes end early.
+pub fn get_life(from: &mut Decoder<impl Buf>) -> Result<Life, DecodeError> {
+    Ok(Life { count: from.u64("a life's count")?, nonce: from.u64("a life's nonce")? })
+}
+
+/// Writes how far a log is durable: `[sequence u64][term u64][index u64]`.
+pub fn put_position(out: &mut impl BufMut, position: &LogPosition) {
+    out.put_u64_le(position.sequence);
+    out.put_u64_le(position.term.0);
+    out.put_u64_le(position.index.0);
+}
+
+/// Reads how far a log is durable.
+///
+/// # Errors
+/// If the bytes end early.
+pub fn get_position(from: &mut Decoder<impl Buf>) -> Result<LogPosition, DecodeError> {
+    let sequence = from.u64("a durable frame's number")?;
+    Ok(LogPosition { sequence, term: Term(from.u64("a last term")?), index: Index(from.u64("a last index")?) })
+}
+
+/// Writes a digest, or that there is none: `[is there u8][index u64][version u32][value u64]`.
+pub fn put_digest(out: &mut impl BufMut, digest: Option<Digest>) {
+    out.put_u8(u8::from(digest.is_some()));
+    let Digest { index, version, value } = digest.unwrap_or(Digest { index: Index(0), version: 0, value: 0 });
+    out.put_u64_le(index.0);
+    out.put_u32_le(version);
+    out.put_u64_le(value);
+}
+
+/// Reads a digest, or that there is none.
+///
+/// # Errors
+/// If the bytes are not what [`put_digest`] writes.
+pub fn get_digest(from: &mut Decoder<impl Buf>) -> Result<Option<Digest>, DecodeError> {
+    let is_there = from.flag("word on a digest")?;
+    let index = Index(from.u64("a digest's index")?);
+    let (version, value) = (from.u32("a digest's version")?, from.u64("a digest")?);
+    Ok(is_there.then_some(Digest { index, version, value }))
 }
 
 /// Writes an identity: `[cluster u128][group u64][node u64][disk u128]`.
@@ -300,6 +383,41 @@ pub fn put_configuration(out: &mut impl BufMut, configuration: &Configuration) {
     }
 }
 
+/// Writes what [`put_configuration`] leaves out: the active feature level, then that of each member, in rising
+/// order of node, each `[u16]`.
+pub fn put_feature_levels(out: &mut impl BufMut, configuration: &Configuration) {
+    out.put_u16_le(configuration.feature_level.0);
+    for member in configuration.members.values() {
+        out.put_u16_le(member.feature_level.0);
+    }
+}
+
+/// How many bytes [`put_feature_levels`] writes.
+#[must_use]
+pub fn feature_level_bytes(configuration: &Configuration) -> usize {
+    2 + 2 * configuration.members.len()
+}
+
+/// Reads the feature levels of a configuration that [`get_configuration`] has read.
+///
+/// # Errors
+/// If the bytes end early, a level is 0, or a member's is below the active one.
+pub fn get_feature_levels(from: &mut Decoder<impl Buf>, configuration: &mut Configuration) -> Result<(), DecodeError> {
+    let active = FeatureLevel(from.u16("an active feature level")?);
+    if active < FeatureLevel::BASE {
+        return Err(DecodeError::Invalid { what: "active feature level", value: active.0.into() });
+    }
+    configuration.feature_level = active;
+    for member in configuration.members.values_mut() {
+        member.feature_level = FeatureLevel(from.u16("a member's feature level")?);
+        if member.feature_level < active {
+            let value = member.feature_level.0.into();
+            return Err(DecodeError::Invalid { what: "member's feature level (the active one is higher)", value });
+        }
+    }
+    Ok(())
+}
+
 /// How many bytes [`put_configuration`] writes.
 #[must_use]
 pub fn configuration_bytes(configuration: &Configuration) -> usize {
@@ -332,14 +450,15 @@ pub fn get_configuration(from: &mut Decoder<impl Buf>) -> Result<Configuration, 
         }
         let disk = DiskId(from.u128("a disk id")?);
         let priority = from.u8("a member's priority")?;
-        members.insert(node, Member { disk, address: from.string("a member's address")?, priority });
+        let address = from.string("a member's address")?;
+        members.insert(node, Member { disk, address, priority, feature_level: FeatureLevel::BASE });
     }
     // An id above it would be given to somebody else one day.
     if members.last_key_value().is_some_and(|(&last, _)| last > highest_id) {
         return Err(DecodeError::Invalid { what: "highest node id (a member's is higher)", value: highest_id.0 });
     }
     let [voters, outgoing, learners] = sets;
-    Ok(Configuration { voters, outgoing, learners, members, highest_id })
+    Ok(Configuration { voters, outgoing, learners, members, highest_id, feature_level: FeatureLevel::BASE })
 }
 
 fn length_u32(length: usize) -> u32 {

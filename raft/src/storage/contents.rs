@@ -1,8 +1,13 @@
 //! What the log holds, as far as memory knows: enough to judge a write and to find an entry.
 
+use std::collections::BTreeMap;
+
 use super::body::Opening;
+use super::frame::Format;
 use super::locator::Locator;
-use crate::types::{Configuration, HardState, Identity, Index, Payload, SnapshotMeta, Term, TermTable, Write};
+use crate::types::{
+    Configuration, DiskId, HardState, Identity, Index, Payload, PeerRecord, SnapshotMeta, Term, TermTable, Write,
+};
 
 /// A segment of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +31,12 @@ pub(super) struct Contents {
     pub(super) locator: Locator,
     /// Numbers rising by one.
     pub(super) segments: Vec<SegmentInfo>,
+    /// Known to be committed, at least.
+    pub(super) commit: Index,
+    /// How often the log has been opened; 0 if its format does not say.
+    pub(super) life: u64,
+    /// What is remembered of other disks.
+    pub(super) peer_records: BTreeMap<DiskId, PeerRecord>,
     /// The configuration in force at the base of `terms`, and where it came from.
     configuration: (Index, Configuration),
     /// Those after the base.
@@ -40,6 +51,9 @@ impl Contents {
             terms: TermTable::new(),
             locator: Locator::default(),
             segments: Vec::new(),
+            commit: Index(0),
+            life: u64::from(founding.feature_level.is_above_base()),
+            peer_records: BTreeMap::new(),
             configuration: (Index(0), founding.clone()),
             configurations: Vec::new(),
         }
@@ -51,6 +65,9 @@ impl Contents {
             hard_state: opening.hard_state,
             terms: TermTable::after(opening.last_index, opening.last_term),
             configuration: opening.configuration.clone(),
+            commit: opening.commit,
+            life: opening.life,
+            peer_records: opening.peer_records.clone(),
             ..Contents::of_new_log(&opening.founding)
         }
     }
@@ -70,6 +87,12 @@ impl Contents {
     /// The configuration in force after the last entry, and where it came from.
     pub(super) fn configuration(&self) -> &(Index, Configuration) {
         self.configurations.last().unwrap_or(&self.configuration)
+    }
+
+    /// The format in which this log is written now.
+    pub(super) fn format(&self) -> Format {
+        // The founding configuration is looked at by way of the first one: levels only rise.
+        Format::at(self.configuration().1.feature_level)
     }
 
     /// Configurations after `index`.
@@ -123,6 +146,9 @@ impl Contents {
             last_term: self.terms.last_term(),
             founding: founding.clone(),
             configuration: self.configuration().clone(),
+            commit: self.commit,
+            life: self.life,
+            peer_records: self.peer_records.clone(),
         }
     }
 
@@ -170,6 +196,8 @@ impl Contents {
                 segment.is_overtaken = true;
             }
         }
+        self.commit = self.commit.max(write.commit);
+        self.peer_records.extend(write.peer_records.iter().copied());
         if let Some(first) = write.entries.first() {
             self.locator.add(first.index, segment, offset);
         }

@@ -9,14 +9,42 @@
 
 use bytes::{Buf, BufMut};
 
+use crate::types::FeatureLevel;
+
 /// The header's length.
 pub(super) const HEADER_BYTES: usize = 48;
 
 /// Frames begin at multiples of this: what recovery steps by when it looks for frames past damage.
 pub(super) const ALIGNMENT: usize = 8;
 
-/// The format written, and the only one read. 2: term and vote are followed by a promise's length.
-pub(super) const VERSION: u8 = 2;
+/// A format of frames. The older one is written while the cluster is at the base feature level, so that a node can
+/// go back to a version that reads nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Format {
+    /// Term and vote are followed by a promise's length.
+    V2 = 2,
+    /// Steps also say what is committed and known of other disks; openings that, too, and how often the log was
+    /// opened.
+    V3 = 3,
+}
+
+/// The newest format that is read.
+pub(super) const NEWEST: Format = Format::V3;
+
+impl Format {
+    fn of(version: u8) -> Option<Format> {
+        match version {
+            2 => Some(Format::V2),
+            3 => Some(Format::V3),
+            _ => None,
+        }
+    }
+
+    /// The format in which a cluster at this feature level writes.
+    pub(super) fn at(level: FeatureLevel) -> Format {
+        if level.is_above_base() { Format::V3 } else { Format::V2 }
+    }
+}
 
 /// The longest frame, header and padding included: 1 GiB. Every limit on batches above this room lies far below.
 pub const MAX_FRAME_BYTES: usize = 1 << 30;
@@ -38,6 +66,7 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
+    pub(super) format: Format,
     pub(super) group: u64,
     /// This frame's number in the life of the log.
     pub(super) sequence: u64,
@@ -94,7 +123,7 @@ pub(super) fn finish(out: &mut Vec<u8>, start: usize, header: &Header) -> u32 {
     fields.put_u32_le(MAGIC);
     fields.put_u32_le(u32::try_from(body_bytes).expect("below 1 GiB"));
     fields.put_u8(header.kind as u8);
-    fields.put_u8(VERSION);
+    fields.put_u8(header.format as u8);
     fields.put_u16_le(0);
     fields.put_u64_le(header.group);
     fields.put_u64_le(header.sequence);
@@ -123,9 +152,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Frame, Misfit> {
     }
     let kind = fields.get_u8();
     let version = fields.get_u8();
-    if version != VERSION {
-        return Err(Misfit::Version(version));
-    }
+    let format = Format::of(version).ok_or(Misfit::Version(version))?;
     let kind = match kind {
         1 => Kind::Opening,
         2 => Kind::Step,
@@ -140,7 +167,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Frame, Misfit> {
     let synced = fields.get_u64_le();
     let previous = fields.get_u32_le();
     let tag = fields.get_u32_le();
-    Ok(Frame { header: Header { kind, group, sequence, synced, previous, tag }, checksum, body_bytes })
+    Ok(Frame { header: Header { kind, format, group, sequence, synced, previous, tag }, checksum, body_bytes })
 }
 
 /// Group, sequence and tag of what may be a frame at the start of `bytes`; nothing is checked but the magic number. They are
@@ -168,7 +195,8 @@ mod tests {
     use super::*;
 
     fn header() -> Header {
-        Header { kind: Kind::Step, group: 7, sequence: 9, synced: 8, previous: 0xDEAD_BEEF, tag: 0x0102_0304 }
+        let (kind, format) = (Kind::Step, Format::V3);
+        Header { kind, format, group: 7, sequence: 9, synced: 8, previous: 0xDEAD_BEEF, tag: 0x0102_0304 }
     }
 
     #[test]
@@ -208,10 +236,10 @@ mod tests {
         let mut out = Vec::new();
         begin(&mut out);
         finish(&mut out, 0, &header());
-        out[13] = VERSION + 1;
+        out[13] = NEWEST as u8 + 1;
         let checksum = crc32c::crc32c(&out[4..]);
         out[..4].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(parse(&out).unwrap_err(), Misfit::Version(VERSION + 1));
+        assert_eq!(parse(&out).unwrap_err(), Misfit::Version(NEWEST as u8 + 1));
     }
 
     #[test]
@@ -223,7 +251,7 @@ mod tests {
         let expected: Vec<u8> = [
             &checksum.to_le_bytes()[..],
             b"KdkL",
-            &[3, 0, 0, 0, 2, VERSION, 0, 0],
+            &[3, 0, 0, 0, 2, 3, 0, 0],
             &[7, 0, 0, 0, 0, 0, 0, 0],
             &[9, 0, 0, 0, 0, 0, 0, 0],
             &[8, 0, 0, 0, 0, 0, 0, 0],

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::body::{self, Opening};
-use super::frame::{self, ALIGNMENT, Frame, HEADER_BYTES, Header, Kind, Misfit};
+use super::frame::{self, ALIGNMENT, Format, Frame, HEADER_BYTES, Header, Kind, Misfit};
 use super::segment::{self, Chain};
 use super::{Disk, DiskFile, StorageError};
 use crate::types::Write;
@@ -28,7 +28,7 @@ impl Loaded {
         let frame = frame::parse(&bytes).map_err(|misfit| refusal(&name, 0, misfit))?;
         let body = bytes.slice(HEADER_BYTES..HEADER_BYTES + frame.body_bytes);
         let corrupt = |what: &str| StorageError::corrupt(&name, 0, what);
-        let opening = Opening::get(body).map_err(|error| corrupt(&error.to_string()))?;
+        let opening = Opening::get(body, frame.header.format).map_err(|error| corrupt(&error.to_string()))?;
         let header = frame.header;
         if header.kind != Kind::Opening || header.group != opening.identity.group.0 {
             return Err(corrupt("the file does not begin with a segment's opening"));
@@ -58,8 +58,9 @@ impl Loaded {
     }
 
     /// Reads the body of a step that lies here.
-    pub(super) fn step(&self, offset: usize, body: Bytes) -> Result<Write, StorageError> {
-        body::get_step(body).map_err(|error| StorageError::corrupt(&self.name, offset as u64, error.to_string()))
+    pub(super) fn step(&self, offset: usize, format: Format, body: Bytes) -> Result<Write, StorageError> {
+        body::get_step(body, format)
+            .map_err(|error| StorageError::corrupt(&self.name, offset as u64, error.to_string()))
     }
 
     /// The walk over the frames after the opening.
@@ -83,7 +84,9 @@ pub(super) fn read_file<D: Disk>(disk: &mut D, name: &str) -> Result<Vec<u8>, St
 pub(super) fn refusal(name: &str, offset: usize, misfit: Misfit) -> StorageError {
     match misfit {
         Misfit::Damage(what) => StorageError::corrupt(name, offset as u64, what),
-        Misfit::Version(version) => StorageError::Unsupported { file: name.to_owned(), version, known: frame::VERSION },
+        Misfit::Version(version) => {
+            StorageError::Unsupported { file: name.to_owned(), version, known: frame::NEWEST as u8 }
+        }
     }
 }
 
@@ -108,7 +111,7 @@ impl Walk<'_> {
     /// The next frame and where it begins.
     pub(super) fn next(&mut self) -> Result<(usize, Frame), Misfit> {
         let frame = frame::parse(&self.segment.bytes[self.offset..])?;
-        let Header { kind, group, sequence, previous, tag, synced } = frame.header;
+        let Header { kind, group, sequence, previous, tag, synced, .. } = frame.header;
         if group != self.chain.group || tag != self.segment.header.tag || kind == Kind::Opening {
             return Err(Misfit::Damage("the frame here belongs to another segment or group"));
         }

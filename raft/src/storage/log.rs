@@ -1,11 +1,12 @@
 //! The log: appends, syncs and reads.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::ahead::Ahead;
 use super::body;
 use super::contents::Contents;
-use super::frame::{self, Kind, MAX_FRAME_BYTES};
+use super::frame::{self, Format, Kind, MAX_FRAME_BYTES};
 use super::reader::Reader;
 use super::recovery::{self, Parts, Recovered};
 use super::segment::{self, Active, Chain};
@@ -36,7 +37,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// let founding = Configuration::of_voters([(NodeId(1), Member::default())]);
 /// let mut log = Log::create(RealDisk::open(folder.path())?, &identity, &founding, LogOptions::default())?;
 /// let entry = Entry { index: Index(1), term: Term(1), stamp: Stamp(0), payload: Payload::Noop };
-/// log.append(&Write { sequence: 1, hard_state: None, truncate_from: None, entries: entry.clone().into() })?;
+/// log.append(&Write { sequence: 1, entries: entry.clone().into(), ..Write::default() })?;
 /// log.sync()?; // now it is durable
 /// drop(log);
 ///
@@ -154,6 +155,9 @@ impl<D: Disk> Log<D> {
             configurations: Vec::new(),
             terms: log.contents.terms.clone(),
             tail: Vec::new(),
+            commit: Index(0),
+            peer_records: BTreeMap::new(),
+            life: log.contents.life,
         };
         let (torn, damaged_snapshots, damaged_segment) = (None, Vec::new(), None);
         Ok((log, Recovered { identity, saved, rewritten: 0, torn, damaged_snapshots, damaged_segment }))
@@ -219,7 +223,7 @@ impl<D: Disk> Log<D> {
             let what = format!("a truncation from index {from} of what a snapshot includes");
             return Err(StorageError::Rejected { what });
         }
-        let bytes = frame::total_bytes(body::step_bytes(write));
+        let bytes = frame::total_bytes(body::step_bytes(write, self.format()));
         if bytes > MAX_FRAME_BYTES {
             return Err(StorageError::TooLarge { bytes: bytes as u64, limit: MAX_FRAME_BYTES as u64 });
         }
@@ -294,7 +298,8 @@ impl<D: Disk> Log<D> {
         }
         let offset = self.end_bytes();
         let start = frame::begin(&mut self.buffer);
-        body::put_step(&mut self.buffer, write);
+        let format = self.format();
+        body::put_step(&mut self.buffer, write, format);
         self.seal(start, Kind::Step);
         assert!(self.end_bytes() == offset + bytes as u64, "a frame is as long as was computed");
         self.last_step = self.chain.sequence;
@@ -361,8 +366,14 @@ impl<D: Disk> Log<D> {
         self.disk.sync_directory().map_err(|error| StorageError::io("sync", "the data folder", &error))
     }
 
+    /// The format in which the next frame is written.
+    fn format(&self) -> Format {
+        self.contents.format()
+    }
+
     fn seal(&mut self, start: usize, kind: Kind) {
-        self.chain.seal(&mut self.buffer, start, kind, self.active.tag);
+        let format = self.format();
+        self.chain.seal(&mut self.buffer, start, kind, format, self.active.tag);
         self.marked = self.chain.synced;
     }
 

@@ -108,7 +108,7 @@ fn read_run<F: DiskFile>(file: &F, run: Run, end: Option<Index>, wanted: &mut Wa
         if frame.header.kind == Kind::Step {
             let body = chunk.slice(HEADER_BYTES..HEADER_BYTES + frame.body_bytes);
             let corrupt = |what| StorageError::corrupt(&segment::name(run.segment), offset, what);
-            let write = body::get_step(body).map_err(|error| corrupt(error.to_string()))?;
+            let write = body::get_step(body, frame.header.format).map_err(|error| corrupt(error.to_string()))?;
             if !wanted.take(&write.entries, end) {
                 return Err(corrupt(format!("entry {} should be here", wanted.next)));
             }

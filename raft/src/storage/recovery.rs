@@ -26,12 +26,10 @@
 //! opening repeats term, vote, promise and configuration. From there on everything must be whole, entries that the
 //! snapshot includes as well, because a frame among them may hold a vote.
 
-use bytes::Bytes;
-
 use super::ahead;
 use super::contents::Contents;
 use super::loaded::{End, Loaded, find_end};
-use super::replay::{Draft, Replay};
+use super::replay::{Draft, Replay, Step};
 use super::segment::{self, Active, Chain};
 use super::snapshot::{self, DamagedSnapshot, Found, Shelf};
 use super::spares::Spares;
@@ -237,7 +235,7 @@ struct Replayed {
     first: u64,
     replay: Replay,
     /// Bodies of the steps that are not settled.
-    unsettled: Vec<Bytes>,
+    unsettled: Vec<Step>,
     /// What it begins after, if not with the first segment that there is.
     damaged: Option<DamagedSegment>,
 }
@@ -310,7 +308,7 @@ fn replay_from<D: Disk>(
     last: &Loaded,
     end: &End,
     found: &Found,
-) -> Result<(Replay, Vec<Bytes>), Refused> {
+) -> Result<(Replay, Vec<Step>), Refused> {
     let mut load = |number| if number == last.number { Ok(last.clone()) } else { Loaded::load(disk, number) };
     let mut segment = load(start)?;
     check_beginning(&segment, found)?;

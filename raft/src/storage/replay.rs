@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::body::Opening;
 use super::contents::{Contents, SegmentInfo};
-use super::frame::{self, Frame, Kind};
+use super::frame::{self, Format, Frame, Kind};
 use super::loaded::{End, Loaded, refusal};
 use super::segment::{Active, Chain};
 use super::spares::Spares;
@@ -46,12 +46,16 @@ impl Replay {
         self.used(walk.offset);
         let Opening { origin, identity, founding, .. } = &segment.opening;
         let reached = self.contents.opening(next.number, *origin, identity, founding);
-        let reached = Opening { is_recycled: next.opening.is_recycled, ..reached };
+        // Every opening of the log raises the count of its lives.
+        let life = if next.opening.life == reached.life + 1 { next.opening.life } else { reached.life };
+        let reached = Opening { is_recycled: next.opening.is_recycled, life, ..reached };
+        let reached = reached.reduced_to(next.header.format);
         let follows = (walk.chain.sequence, walk.chain.checksum) == (last_sequence, next.header.previous);
         if !follows || reached != next.opening {
             return Err(StorageError::corrupt(&next.name, 0, "the segment does not follow the one before it"));
         }
         self.chain = next.walk().chain;
+        self.contents.life = self.contents.life.max(life);
         self.contents.begin_segment(next.number, next.capacity_bytes());
         Ok(())
     }
@@ -61,7 +65,7 @@ impl Replay {
     }
 
     /// Takes in the settled part of the last segment; returns the bodies of the steps that follow it.
-    pub(super) fn last_segment(&mut self, last: &Loaded, end: &End) -> Result<Vec<Bytes>, StorageError> {
+    pub(super) fn last_segment(&mut self, last: &Loaded, end: &End) -> Result<Vec<Step>, StorageError> {
         let mut unsettled = Vec::new();
         let mut walk = last.walk();
         while walk.chain.sequence < end.sequence {
@@ -70,7 +74,7 @@ impl Replay {
                 self.take_frame(last, offset, &frame)?;
                 self.chain = walk.chain;
             } else if frame.header.kind == Kind::Step {
-                unsettled.push(last.body_of(offset, &frame));
+                unsettled.push(Step { format: frame.header.format, body: last.body_of(offset, &frame) });
             }
         }
         self.used(walk.offset);
@@ -81,7 +85,7 @@ impl Replay {
         if frame.header.kind != Kind::Step {
             return Ok(());
         }
-        let write = segment.step(offset, segment.body_of(offset, frame))?;
+        let write = segment.step(offset, frame.header.format, segment.body_of(offset, frame))?;
         self.take(&write, segment.number, offset as u64)
             .map_err(|what| StorageError::corrupt(&segment.name, offset as u64, what))
     }
@@ -110,16 +114,21 @@ impl Replay {
     pub(super) fn draw_up(
         &mut self,
         last: &Loaded,
-        unsettled: Vec<Bytes>,
+        unsettled: Vec<Step>,
         snapshot: Option<&SnapshotMeta>,
     ) -> Result<Draft, StorageError> {
         let number = last.next_number()?;
         let Opening { origin, identity, founding, .. } = &last.opening;
-        let opening = self.contents.opening(number, *origin, identity, founding);
+        let mut opening = self.contents.opening(number, *origin, identity, founding);
+        if opening.format() >= Format::V3 {
+            let full = || StorageError::corrupt(&last.name, 0, "the log says that it was opened 2^64 times");
+            opening.life = opening.life.checked_add(1).ok_or_else(full)?;
+            self.contents.life = opening.life;
+        }
         self.contents.begin_segment(number, 0);
         let mut offset = opening.frame_bytes();
-        for body in &unsettled {
-            let write = last.step(last.start, body.clone())?;
+        for Step { format, body } in &unsettled {
+            let write = last.step(last.start, *format, body.clone())?;
             self.take(&write, number, offset as u64)
                 .map_err(|what| StorageError::corrupt(&last.name, last.start as u64, what))?;
             offset += frame::total_bytes(body.len());
@@ -147,15 +156,24 @@ impl Replay {
             snapshot,
             terms: self.contents.terms.clone(),
             tail: self.tail.iter().map(detached).collect(),
+            commit: self.contents.commit,
+            peer_records: self.contents.peer_records.clone(),
+            life: self.contents.life,
         }
     }
+}
+
+/// A step that is written once more, as it was.
+pub(super) struct Step {
+    format: Format,
+    body: Bytes,
 }
 
 /// The segment that opening a log begins.
 pub(super) struct Draft {
     opening: Opening,
     /// Bodies of the steps to follow it.
-    steps: Vec<Bytes>,
+    steps: Vec<Step>,
     needed_bytes: usize,
     /// Segments that are of no use once this one is there.
     pub(super) void: Vec<SegmentInfo>,
@@ -183,10 +201,10 @@ impl Draft {
         let opening = Opening { is_recycled: room.is_recycled(), ..self.opening.clone() };
         let mut content = Vec::new();
         let tag = replay.chain.open_segment(&mut content, &opening, self.rewritten());
-        for body in &self.steps {
+        for Step { format, body } in &self.steps {
             let start = frame::begin(&mut content);
             content.extend_from_slice(body);
-            replay.chain.seal(&mut content, start, Kind::Step, tag);
+            replay.chain.seal(&mut content, start, Kind::Step, *format, tag);
         }
         assert!(content.len() == self.needed_bytes, "the segment is as long as was computed");
         let capacity_bytes = room.capacity_bytes;

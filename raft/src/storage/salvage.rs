@@ -23,9 +23,7 @@ use super::inspect::overlay::Overlay;
 use super::real_disk::{LOCK_NAME, open_snapshot};
 use super::{Log, LogOptions, RealDisk, Recovered, SnapshotSource, StorageError};
 use crate::core::Fetch;
-use crate::types::{
-    Configuration, Entries, Entry, HardState, Identity, Index, Member, Payload, SnapshotMeta, Term, Write,
-};
+use crate::types::{Configuration, Entry, HardState, Identity, Index, Member, Payload, SnapshotMeta, Term, Write};
 
 /// Entries are read and written in pieces of so many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -121,8 +119,7 @@ impl Salvage {
         let disk = RealDisk::open(&part).map_err(|error| io_error(&part, error))?;
         let mut copy = Log::create(disk, &identity, &founding, self.log).map_err(new)?;
         let hard_state = Some(HardState { term, ..HardState::default() });
-        copy.append(&Write { sequence: 0, hard_state, truncate_from: None, entries: Entries::default() })
-            .map_err(new)?;
+        copy.append(&Write { hard_state, ..Write::default() }).map_err(new)?;
         if let Some(meta) = &recovered.saved.snapshot {
             let content = open_snapshot(&self.from, meta.index).map_err(old)?;
             let meta = SnapshotMeta { configuration: founding, ..meta.clone() };
@@ -130,8 +127,7 @@ impl Salvage {
         }
         while copy.last_index() < recovered.saved.terms.last_index() {
             let entries = next_entries(&mut log, copy.last_index().next()).map_err(old)?;
-            copy.append(&Write { sequence: 0, hard_state: None, truncate_from: None, entries: entries.into() })
-                .map_err(new)?;
+            copy.append(&Write { entries: entries.into(), ..Write::default() }).map_err(new)?;
         }
         copy.sync().and_then(|()| copy.mark()).map_err(new)?;
         drop(copy);
@@ -181,8 +177,9 @@ impl Salvage {
 
 /// The configuration with this node as the only member.
 fn alone(identity: &Identity, address: &str, old: &Configuration) -> Configuration {
-    let member = Member { disk: identity.disk, address: address.to_owned(), priority: 0 };
-    let founding = Configuration::of_voters([(identity.node, member)]);
+    let member = Member { disk: identity.disk, address: address.to_owned(), ..Member::default() };
+    // Entries of the old cluster may need its level.
+    let founding = Configuration::of_voters([(identity.node, member)]).at_feature_level(old.feature_level);
     // Machines of the old cluster will join the new one: under new ids, so that nobody mistakes one for the other.
     let highest_id = founding.highest_id.max(old.highest_id);
     Configuration { highest_id, ..founding }

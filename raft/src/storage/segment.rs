@@ -1,7 +1,7 @@
 //! Segment files: their names, how one is made, and the chain that runs through their frames.
 
 use super::body::Opening;
-use super::frame::{self, Header, Kind};
+use super::frame::{self, Format, Header, Kind};
 use super::{Disk, StorageError};
 use crate::types::Identity;
 
@@ -82,9 +82,10 @@ pub(super) struct Chain {
 
 impl Chain {
     /// Finishes the frame that begins at `start` as the chain's next.
-    pub(super) fn seal(&mut self, out: &mut Vec<u8>, start: usize, kind: Kind, tag: u32) {
+    pub(super) fn seal(&mut self, out: &mut Vec<u8>, start: usize, kind: Kind, format: Format, tag: u32) {
         let header = Header {
             kind,
+            format,
             group: self.group,
             sequence: self.sequence + 1,
             synced: self.synced,
@@ -102,7 +103,7 @@ impl Chain {
         self.synced = self.sequence + 1 + following;
         let start = frame::begin(out);
         opening.put(out);
-        self.seal(out, start, Kind::Opening, tag);
+        self.seal(out, start, Kind::Opening, opening.format(), tag);
         tag
     }
 }

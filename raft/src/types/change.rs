@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::{ADDRESS_BYTES_MAX, Configuration, DiskId, Index, MEMBERS_MAX, Member, NodeId};
+use super::{ADDRESS_BYTES_MAX, Configuration, DiskId, FeatureLevel, Index, MEMBERS_MAX, Member, NodeId};
 
 /// A change to one member. Several make one change of configuration, and are looked at in their order: one that is removed
 /// first makes room for another at its address.
@@ -39,16 +39,21 @@ pub enum MemberChange {
         address: Option<String>,
         /// Its priority.
         priority: Option<u8>,
+        /// What it supports.
+        feature_level: Option<FeatureLevel>,
     },
+    /// The cluster may use what this feature level brings; each member must support it.
+    EnableFeatures(FeatureLevel),
 }
 
 impl MemberChange {
-    /// The member that it is about.
+    /// The member that it is about; `None` if it is about the whole cluster.
     #[must_use]
-    pub fn node(&self) -> NodeId {
+    pub fn node(&self) -> Option<NodeId> {
         match *self {
-            MemberChange::AddLearner { node, .. } | MemberChange::Update { node, .. } => node,
-            MemberChange::Promote(node) | MemberChange::Demote(node) | MemberChange::Remove(node) => node,
+            MemberChange::AddLearner { node, .. } | MemberChange::Update { node, .. } => Some(node),
+            MemberChange::Promote(node) | MemberChange::Demote(node) | MemberChange::Remove(node) => Some(node),
+            MemberChange::EnableFeatures(_) => None,
         }
     }
 }
@@ -175,6 +180,27 @@ pub enum ChangeError {
         /// Those that would vote and do not answer.
         silent: Vec<NodeId>,
     },
+    /// A member could not read what the cluster writes.
+    #[error(
+        "node {node} supports feature level {supported}, and the cluster would use level {level}: run a newer version \
+         on node {node} first"
+    )]
+    FeatureLevelTooHigh {
+        /// The member.
+        node: NodeId,
+        /// What it supports.
+        supported: FeatureLevel,
+        /// What the cluster uses, or would.
+        level: FeatureLevel,
+    },
+    /// The active feature level never falls.
+    #[error("the cluster uses feature level {active} already, and levels are never lowered (asked for: {level})")]
+    FeatureLevelLowered {
+        /// The active level.
+        active: FeatureLevel,
+        /// The level asked for.
+        level: FeatureLevel,
+    },
     /// One of the changes would change nothing. (To promote whoever votes and remove another would cost a vote, for one.)
     #[error(
         "nothing would change, or not all of what is asked for: a part of it is so already; look at the list of members"
@@ -193,7 +219,7 @@ impl Configuration {
     /// use kodiak_raft::types::{Configuration, DiskId, Member, MemberChange, NodeId};
     ///
     /// let founders = [1, 2, 3].map(|id| (NodeId(id), Member::default()));
-    /// let member = Member { disk: DiskId(7), address: "host:4".into(), priority: 0 };
+    /// let member = Member { disk: DiskId(7), address: "host:4".into(), ..Member::default() };
     /// let with_learner = Configuration::of_voters(founders).changed(&[MemberChange::AddLearner { node: NodeId(4), member }])?;
     /// // Node 3 is replaced: two votes change, so both halves decide until the joint configuration is left.
     /// let joint = with_learner.changed(&[MemberChange::Promote(NodeId(4)), MemberChange::Remove(NodeId(3))])?;
@@ -230,11 +256,12 @@ impl Configuration {
         if members > MEMBERS_MAX {
             return Err(ChangeError::TooManyMembers { members });
         }
+        next.check_feature_levels()?;
         Ok(next)
     }
 
     fn change(&mut self, change: &MemberChange) -> Result<(), ChangeError> {
-        let node = change.node();
+        let Some(node) = change.node() else { return self.change_cluster(change) };
         if !matches!(change, MemberChange::AddLearner { .. }) && !self.members.contains_key(&node) {
             return Err(ChangeError::UnknownNode { node });
         }
@@ -253,7 +280,7 @@ impl Configuration {
                 self.learners.remove(&node);
                 self.members.remove(&node);
             }
-            MemberChange::Update { disk, address, priority, .. } => {
+            MemberChange::Update { disk, address, priority, feature_level, .. } => {
                 let known = self.members[&node].disk;
                 if known != DiskId(0) && disk.is_some_and(|disk| disk != known) {
                     return Err(ChangeError::DiskKnown { node, known });
@@ -266,9 +293,38 @@ impl Configuration {
                 let member = self.members.entry(node).or_default();
                 member.disk = disk;
                 member.priority = priority.unwrap_or(member.priority);
+                member.feature_level = feature_level.unwrap_or(member.feature_level);
                 if let Some(address) = address {
                     member.address.clone_from(address);
                 }
+            }
+            MemberChange::EnableFeatures(_) => {}
+        }
+        Ok(())
+    }
+
+    fn change_cluster(&mut self, change: &MemberChange) -> Result<(), ChangeError> {
+        if let &MemberChange::EnableFeatures(level) = change {
+            let active = self.feature_level;
+            if level < active {
+                return Err(ChangeError::FeatureLevelLowered { active, level });
+            }
+            self.feature_level = level;
+        }
+        Ok(())
+    }
+
+    /// Nobody's level is below the active one; and while that is the base level, none is recorded: nodes of that
+    /// level could not read it.
+    fn check_feature_levels(&mut self) -> Result<(), ChangeError> {
+        let level = self.feature_level;
+        for (&node, member) in &mut self.members {
+            let supported = member.feature_level;
+            if supported < level {
+                return Err(ChangeError::FeatureLevelTooHigh { node, supported, level });
+            }
+            if !level.is_above_base() {
+                member.feature_level = FeatureLevel::BASE;
             }
         }
         Ok(())
@@ -327,7 +383,7 @@ mod tests {
     use super::*;
 
     fn member(number: u64) -> Member {
-        Member { disk: DiskId(number.into()), address: format!("host:{number}"), priority: 0 }
+        Member { disk: DiskId(number.into()), address: format!("host:{number}"), ..Member::default() }
     }
 
     fn founders(count: u64) -> Configuration {
@@ -365,6 +421,7 @@ mod tests {
                 disk: None,
                 address: None,
                 priority: Some(priority),
+                feature_level: None,
             }),
         ]
     }
@@ -411,6 +468,33 @@ mod tests {
     }
 
     #[test]
+    fn features_are_enabled_once_every_member_supports_them() {
+        let level = FeatureLevel(2);
+        let three = founders(3);
+        let enable = MemberChange::EnableFeatures(level);
+        let too_high = ChangeError::FeatureLevelTooHigh { node: NodeId(1), supported: FeatureLevel::BASE, level };
+        assert_eq!(three.changed(std::slice::from_ref(&enable)), Err(too_high));
+        let supports = |node| MemberChange::Update {
+            node: NodeId(node),
+            disk: None,
+            address: None,
+            priority: None,
+            feature_level: Some(level),
+        };
+        assert_eq!(
+            three.changed(&[supports(2), MemberChange::Demote(NodeId(3))]).unwrap().members[&NodeId(2)].feature_level,
+            FeatureLevel::BASE,
+            "not recorded at the base level"
+        );
+        let raised = three.changed(&[supports(1), supports(2), supports(3), enable]).unwrap();
+        assert_eq!(raised, founders(3).at_feature_level(level));
+        let lower = ChangeError::FeatureLevelLowered { active: level, level: FeatureLevel::BASE };
+        assert_eq!(raised.changed(&[MemberChange::EnableFeatures(FeatureLevel::BASE)]), Err(lower));
+        let joins_below = ChangeError::FeatureLevelTooHigh { node: NodeId(4), supported: FeatureLevel::BASE, level };
+        assert_eq!(raised.changed(&[add(4)]), Err(joins_below));
+    }
+
+    #[test]
     fn what_is_impossible_is_refused_by_name() {
         let three = founders(3);
         let refused = |changes: &[MemberChange]| three.changed(changes).unwrap_err();
@@ -420,6 +504,7 @@ mod tests {
             disk,
             address: address.map(Into::into),
             priority: None,
+            feature_level: None,
         };
         assert_eq!(refused(&[]), ChangeError::NothingChanges);
         assert_eq!(refused(&[MemberChange::Promote(NodeId(2))]), ChangeError::NothingChanges);

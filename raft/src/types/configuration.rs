@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{DiskId, NodeId};
+use super::{DiskId, FeatureLevel, NodeId};
 
 /// The most members of a cluster, voters and learners together.
 pub const MEMBERS_MAX: usize = 127;
@@ -19,6 +19,8 @@ pub struct Member {
     pub address: String,
     /// How much it should lead: a leader hands over to a voter that has a higher one and lacks nothing. 0 unless chosen.
     pub priority: u8,
+    /// What the member supports; recorded only in a cluster above the base level.
+    pub feature_level: FeatureLevel,
 }
 
 /// A configuration of the cluster. While `outgoing` is not empty, it is a joint one (§4.3): decisions need a majority of
@@ -37,6 +39,8 @@ pub struct Configuration {
     /// The highest id that any member ever had. A new member's is above it, so no id is ever used again, and nobody has to
     /// remember those that are gone.
     pub highest_id: NodeId,
+    /// What the cluster as a whole may use: no more than each member supports.
+    pub feature_level: FeatureLevel,
 }
 
 impl Configuration {
@@ -46,6 +50,15 @@ impl Configuration {
         let members: BTreeMap<NodeId, Member> = members.into_iter().collect();
         let highest_id = members.keys().next_back().copied().unwrap_or_default();
         Configuration { voters: members.keys().copied().collect(), members, highest_id, ..Configuration::default() }
+    }
+
+    /// The same configuration in a cluster whose active feature level is `level`, which all of its members support:
+    /// for the first configuration of a new cluster.
+    #[must_use]
+    pub fn at_feature_level(mut self, level: FeatureLevel) -> Configuration {
+        self.feature_level = level;
+        self.members.values_mut().for_each(|member| member.feature_level = level);
+        self
     }
 
     /// Whether `node` votes in this configuration, in either half of a joint one.
@@ -89,7 +102,7 @@ impl Configuration {
     /// The size that limits in bytes count for this configuration.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        8 * (1 + self.voters.len() + self.outgoing.len() + self.learners.len())
-            + self.members.values().map(|member| 29 + member.address.len()).sum::<usize>()
+        2 + 8 * (1 + self.voters.len() + self.outgoing.len() + self.learners.len())
+            + self.members.values().map(|member| 31 + member.address.len()).sum::<usize>()
     }
 }

@@ -1,10 +1,13 @@
 //! What the log holds, and what is written to it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Configuration, Entries, Index, NodeId, SessionId, SnapshotMeta, Stamp, Term, TermTable};
+use super::{
+    Configuration, DiskId, Entries, Index, NodeId, PeerRecord, SessionId, SnapshotMeta, Stamp, Term, TermTable,
+};
 
 /// What limits in bytes count for an entry besides its payload.
 const ENTRY_BYTES: usize = 32;
@@ -172,10 +175,13 @@ pub struct HardState {
     ///
     /// [`Body::Appended`]: super::Body::Appended
     pub promise: Duration,
+    /// The mark of a disk that forgot what it had acknowledged: this node neither votes nor campaigns before a
+    /// committed configuration with a greater index has made it a learner.
+    pub forgot: Option<Index>,
 }
 
 /// One step's change to the disk. All of it becomes durable in one frame, or none.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Write {
     /// Counts the writes of this core since it started: 1, 2, 3 … Completions come in this order.
     pub sequence: u64,
@@ -185,10 +191,14 @@ pub struct Write {
     pub truncate_from: Option<Index>,
     /// Appended: consecutive, and the first follows the last one that remains.
     pub entries: Entries,
+    /// What is known to be committed, at most the last index as of this write. It makes no write by itself.
+    pub commit: Index,
+    /// What was learnt of other nodes' disks since the last write. It makes no write by itself.
+    pub peer_records: Vec<(DiskId, PeerRecord)>,
 }
 
 /// What a node finds on its disk when it starts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Saved {
     /// Term, vote and promise.
     pub hard_state: HardState,
@@ -204,6 +214,12 @@ pub struct Saved {
     pub terms: TermTable,
     /// The last entries, consecutive up to the last index: as many as fit the core's tail, possibly none.
     pub tail: Vec<Entry>,
+    /// What was known to be committed, at least; 0 if the log is of a format that does not say.
+    pub commit: Index,
+    /// What is remembered of other nodes' disks.
+    pub peer_records: BTreeMap<DiskId, PeerRecord>,
+    /// How often the log has been opened, this time included; 0 if it is of a format that does not say.
+    pub life: u64,
 }
 
 impl Saved {

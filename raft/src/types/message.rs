@@ -1,8 +1,9 @@
 //! What cores say to each other.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Chunk, Entries, Index, NodeId, SnapshotMeta, Term};
+use super::{Chunk, Digest, Entries, Index, NodeId, SnapshotMeta, Stamp, Term};
 
 /// A message from one core to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,15 +63,15 @@ pub enum Body {
         /// The leader's latest round: echoed, so that it knows which of its messages its followers had when they
         /// still followed it (ReadIndex, check-quorum).
         round: u64,
+        /// Whether the leader wants to be promised something: only leaders with leases do.
+        wants_promise: bool,
     },
     /// Answers `AppendEntries`: the receiver's log equals the leader's up to `matched`, durably.
     Appended {
         /// Up to here.
         matched: Index,
-        /// The round of the message answered.
-        round: u64,
-        /// For so long, from when that round arrived, the sender helps nobody else into office (leases rest on it).
-        promise: Duration,
+        /// The round answered, and what else the leader must know of the sender.
+        report: FollowerReport,
     },
     /// Answers `AppendEntries` whose previous entry the receiver lacks.
     Rejected {
@@ -81,10 +82,8 @@ pub enum Body {
         hint_index: Index,
         /// The receiver's term at `hint_index`.
         hint_term: Term,
-        /// The round of the message answered.
-        round: u64,
         /// As in `Appended`.
-        promise: Duration,
+        report: FollowerReport,
     },
     /// A piece of a snapshot, for a follower whose next entry the leader does not hold any more (§5). Without data it only
     /// asks how far the receiver is.
@@ -95,6 +94,8 @@ pub enum Body {
         chunk: Chunk,
         /// The leader's latest round, as in `AppendEntries`.
         round: u64,
+        /// As in `AppendEntries`.
+        wants_promise: bool,
     },
     /// Answers `InstallSnapshot`, until the snapshot is installed: then `Appended` does.
     SnapshotProgress {
@@ -102,10 +103,8 @@ pub enum Body {
         index: Index,
         /// What the receiver has of the snapshot's file, from its beginning on, in bytes: the next piece begins here.
         received_bytes: u64,
-        /// The latest round that the receiver has seen.
-        round: u64,
-        /// As in `Appended`.
-        promise: Duration,
+        /// As in `Appended`, with the latest round that the receiver has seen.
+        report: FollowerReport,
     },
     /// The leader hands over: "campaign now, you lack nothing" (§3.10).
     TimeoutNow,
@@ -123,4 +122,38 @@ pub enum Body {
         /// The index to wait for; `None` if the receiver cannot say because it does not lead.
         index: Option<Index>,
     },
+    /// The leader has proof that the receiver's disk forgot what it had acknowledged: it must not vote until a
+    /// configuration after `last_index` has made it a learner.
+    Forgot {
+        /// The leader's last index.
+        last_index: Index,
+    },
+    /// Answers entries that contradict what the sender knows to be committed: acknowledged data was lost elsewhere.
+    CommittedConflict {
+        /// The first entry that contradicts.
+        index: Index,
+        /// Its term in the sender's log.
+        log_term: Term,
+    },
+    /// The sender's digest of its state after an entry.
+    StateDigest(Digest),
+    /// The digests of all members after one entry, as far as the leader has them, from the leader.
+    StateDigests(Box<BTreeMap<NodeId, Digest>>),
+}
+
+/// What an answer to a round says of the one that answers. What a node of an older version does not say is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct FollowerReport {
+    /// The round answered; 0 for none.
+    pub round: u64,
+    /// For so long, from when that round arrived, the sender helps nobody else into office (leases rest on it).
+    pub promise: Duration,
+    /// The sender's wall clock.
+    pub wall: Option<Stamp>,
+    /// What the sender's state machine has applied.
+    pub applied: Option<Index>,
+    /// The number of the last durable frame of the sender's log.
+    pub durable_sequence: Option<u64>,
+    /// Whether the sender's disk has forgotten what it had acknowledged, and a fence has not been passed yet.
+    pub has_forgotten: bool,
 }

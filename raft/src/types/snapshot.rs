@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Configuration, Index, Stamp, Term};
+use super::{Configuration, Digest, Index, Stamp, Term};
 
 /// What a snapshot stands for: the state machine after the entry at `index`, and what else must be known of the log up to
 /// there.
@@ -16,6 +16,8 @@ pub struct SnapshotMeta {
     pub stamp: Stamp,
     /// The configuration in force as of `index`.
     pub configuration: Configuration,
+    /// The digest of the state that the snapshot holds, if its writer took one.
+    pub digest: Option<Digest>,
 }
 
 /// A piece of a snapshot on its way from one node to another. What travels is the snapshot's file as it is, header and

@@ -1,6 +1,8 @@
 //! What can be wrong with what a peer says.
 
+use super::Version;
 use crate::storage::codec::DecodeError;
+use crate::types::Index;
 
 /// What was wrong with bytes from a peer, or with a message to one. A link on which bytes were wrong must be closed: where
 /// the next frame begins is unknown.
@@ -14,12 +16,20 @@ pub enum WireError {
         found: String,
     },
     /// It speaks another version.
-    #[error("the peer speaks version {theirs} of the protocol, this node version {ours}: run versions that share one")]
+    #[error(
+        "the peer speaks version {theirs} of the protocol, this node versions {} to {}: run versions that share one",
+        Version::OLDEST,
+        Version::NEWEST
+    )]
     Version {
         /// The peer's.
-        theirs: u16,
-        /// Ours.
-        ours: u16,
+        theirs: Version,
+    },
+    /// A link's version has no words for a message; nothing was written.
+    #[error("version {version} of the protocol has no words for this message")]
+    CannotSay {
+        /// The link's version.
+        version: Version,
     },
     /// Bytes were changed on the way.
     #[error("the checksum of a {what} does not match: its bytes were changed on the way")]
@@ -58,6 +68,8 @@ pub enum WireError {
         reason: String,
         /// Whether it is because this node was a member and is none any more.
         is_removed: bool,
+        /// The entry of the configuration that shows it; absent from a peer that does not say.
+        removed_at: Option<Index>,
     },
     /// A whole frame does not say anything that makes sense: a bug of the peer's, or of ours.
     #[error("a {what} does not make sense: {error}")]

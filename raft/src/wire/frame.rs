@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::message::{self, Kind};
-use super::{WireError, admin, outcome};
+use super::{Version, WireError, admin, outcome};
 use crate::replica::PeerMessage;
 use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::types::GroupId;
@@ -18,25 +18,39 @@ const PREFIX_BYTES: usize = 8;
 /// The group, which comes before the kind: whoever has many groups on a link need look no further to find the right one.
 const GROUP_BYTES: usize = 8;
 
-/// Appends a message between two members of a group to `out`, as one frame. Allocates nothing if `out` has the room.
+/// Whether a version of the protocol has words for a message.
+#[must_use]
+pub fn can_say(version: Version, message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Raft(message) => message::can_say(version, &message.body),
+        PeerMessage::ForwardAdmin { admin, .. } => admin::can_say(version, admin),
+        PeerMessage::Forward { .. } | PeerMessage::Forwarded { .. } => true,
+    }
+}
+
+/// Appends a message between two members of a group to `out`, as one frame, in the link's version. Allocates nothing if
+/// `out` has the room.
 ///
 /// # Errors
-/// [`WireError::FrameTooLarge`]; `out` is as it was then.
+/// [`WireError::FrameTooLarge`], [`WireError::CannotSay`]; `out` is as it was then.
 ///
 /// ```
 /// use bytes::{Bytes, BytesMut};
 /// use kodiak_raft::replica::PeerMessage;
 /// use kodiak_raft::types::GroupId;
-/// use kodiak_raft::wire;
+/// use kodiak_raft::wire::{self, Version};
 ///
 /// let mut link = BytesMut::new();
 /// let message = PeerMessage::Forward { request: 7, proposal: Bytes::from_static(b"SET k v").into() };
-/// wire::encode(GroupId(0), &message, &mut link)?;
-/// assert_eq!(wire::decode(&mut link)?, Some((GroupId(0), message)));
-/// assert_eq!(wire::decode(&mut link)?, None);
+/// wire::encode(GroupId(0), &message, Version::NEWEST, &mut link)?;
+/// assert_eq!(wire::decode(Version::NEWEST, &mut link)?, Some((GroupId(0), message)));
+/// assert_eq!(wire::decode(Version::NEWEST, &mut link)?, None);
 /// # Ok::<(), wire::WireError>(())
 /// ```
-pub fn encode(group: GroupId, message: &PeerMessage, out: &mut BytesMut) -> Result<(), WireError> {
+pub fn encode(group: GroupId, message: &PeerMessage, version: Version, out: &mut BytesMut) -> Result<(), WireError> {
+    if !can_say(version, message) {
+        return Err(WireError::CannotSay { version });
+    }
     let payload_bytes = payload_bytes(message);
     if payload_bytes > FRAME_BYTES_MAX {
         return Err(too_large(payload_bytes));
@@ -45,7 +59,7 @@ pub fn encode(group: GroupId, message: &PeerMessage, out: &mut BytesMut) -> Resu
     out.put_bytes(0, PREFIX_BYTES);
     out.put_u64_le(group.0);
     match message {
-        PeerMessage::Raft(message) => message::put(out, message),
+        PeerMessage::Raft(message) => message::put(out, message, version),
         PeerMessage::Forward { request, proposal } => {
             out.put_u8(Kind::Forward as u8);
             out.put_u64_le(*request);
@@ -59,7 +73,7 @@ pub fn encode(group: GroupId, message: &PeerMessage, out: &mut BytesMut) -> Resu
         PeerMessage::ForwardAdmin { request, admin } => {
             out.put_u8(Kind::ForwardAdmin as u8);
             out.put_u64_le(*request);
-            admin::put(out, admin);
+            admin::put(out, admin, version);
         }
     }
     let bytes = out.len() - start - PREFIX_BYTES;
@@ -82,7 +96,7 @@ pub fn encode(group: GroupId, message: &PeerMessage, out: &mut BytesMut) -> Resu
 /// # Errors
 /// [`WireError::FrameTooLarge`] as soon as the length is there, [`WireError::Checksum`], [`WireError::Malformed`]. The link
 /// must be closed.
-pub fn decode(input: &mut BytesMut) -> Result<Option<(GroupId, PeerMessage)>, WireError> {
+pub fn decode(version: Version, input: &mut BytesMut) -> Result<Option<(GroupId, PeerMessage)>, WireError> {
     let Some(&length) = input.first_chunk::<4>() else { return Ok(None) };
     let bytes = u32::from_le_bytes(length) as usize;
     if bytes > FRAME_BYTES_MAX {
@@ -101,23 +115,23 @@ pub fn decode(input: &mut BytesMut) -> Result<Option<(GroupId, PeerMessage)>, Wi
     let message = if kind.has_payload() {
         let mut whole = input.split_to(PREFIX_BYTES + bytes).freeze();
         whole.advance(PREFIX_BYTES + GROUP_BYTES + 1);
-        decode_payload(kind, whole)
+        decode_payload(kind, version, whole)
     } else {
-        let message = decode_plain(kind, &body[GROUP_BYTES + 1..]);
+        let message = decode_plain(kind, version, &body[GROUP_BYTES + 1..]);
         input.advance(PREFIX_BYTES + bytes);
         message
     };
     message.map(|message| Some((group, message))).map_err(malformed)
 }
 
-fn decode_plain(kind: Kind, body: &[u8]) -> Result<PeerMessage, DecodeError> {
+fn decode_plain(kind: Kind, version: Version, body: &[u8]) -> Result<PeerMessage, DecodeError> {
     let mut from = Decoder::new(body);
-    let message = message::get(&mut from, kind)?;
+    let message = message::get(&mut from, kind, version)?;
     from.finish("a message")?;
     Ok(PeerMessage::Raft(message))
 }
 
-fn decode_payload(kind: Kind, body: Bytes) -> Result<PeerMessage, DecodeError> {
+fn decode_payload(kind: Kind, version: Version, body: Bytes) -> Result<PeerMessage, DecodeError> {
     let mut from = Decoder::new(body);
     match kind {
         Kind::Forward => {
@@ -132,12 +146,12 @@ fn decode_payload(kind: Kind, body: Bytes) -> Result<PeerMessage, DecodeError> {
         }
         Kind::ForwardAdmin => {
             let request = from.u64("a request's number")?;
-            let admin = admin::get(&mut from)?;
+            let admin = admin::get(&mut from, version)?;
             from.finish("a change of membership")?;
             Ok(PeerMessage::ForwardAdmin { request, admin })
         }
         raft => {
-            let message = message::get(&mut from, raft)?;
+            let message = message::get(&mut from, raft, version)?;
             from.finish("a message")?;
             Ok(PeerMessage::Raft(message))
         }

@@ -1,14 +1,15 @@
 //! The first thing that each side of a link says: who it is; or, where the other side was called by somebody whom it does
 //! not let in, why.
 
+use std::ops::RangeInclusive;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::WireError;
+use super::{Version, WireError};
 use crate::storage::codec::{self, DecodeError, Decoder};
-use crate::types::{ADDRESS_BYTES_MAX, ClusterId, DiskId, GroupId, Identity, NodeId};
-
-/// The protocol's version. 2: answers to a leader carry a promise's length, hellos whether a node is blank, sessions a salt.
-pub const VERSION: u16 = 2;
+use crate::types::{
+    ADDRESS_BYTES_MAX, ClusterId, DiskId, FeatureLevel, GroupId, Identity, Index, Life, LogPosition, NodeId,
+};
 
 /// The longest metadata of a [`Hello`], in bytes.
 pub const HELLO_METADATA_BYTES_MAX: usize = 1024;
@@ -22,12 +23,15 @@ const MAGIC: [u8; 8] = *b"kodiak\r\n";
 const VERSION_AT: usize = MAGIC.len();
 const CHECKSUM_AT: usize = VERSION_AT + 4;
 const BODY_AT: usize = CHECKSUM_AT + 4;
-/// Kind, identity, incarnation, blankness, and the address's length.
-const FIXED_BODY_BYTES: usize = 1 + codec::IDENTITY_BYTES + 8 + 1 + 1;
+/// Of the longer version: kind, identity, versions, feature level, life, position, flags, and the address's length.
+const FIXED_BODY_BYTES: usize = 1 + codec::IDENTITY_BYTES + 3 * 2 + 5 * 8 + 1 + 1;
 const BODY_BYTES_MAX: usize = FIXED_BODY_BYTES + ADDRESS_BYTES_MAX + HELLO_METADATA_BYTES_MAX;
 
 const KIND_HELLO: u8 = 0;
 const KIND_REFUSAL: u8 = 1;
+
+const IS_BLANK: u8 = 1;
+const HAS_FORGOTTEN: u8 = 2;
 
 /// Who a node is, as it tells its peers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,8 +44,17 @@ pub struct Hello {
     pub node: NodeId,
     /// Its disk: a node that comes back on another disk has forgotten its promises.
     pub disk: DiskId,
-    /// Drawn at random at each start, so that a peer knows a restarted node from one that only lost the link.
-    pub incarnation: u64,
+    /// Which of its lives this is: a peer knows a restarted node from one that only lost the link, and an older copy of
+    /// a folder from the one that it has met. From version 2 comes the nonce alone; the count is 0.
+    pub life: Life,
+    /// The versions of the protocol that it speaks. From version 2 comes that alone.
+    pub versions: RangeInclusive<Version>,
+    /// The highest feature level that it supports; the base level from version 2.
+    pub feature_level: FeatureLevel,
+    /// How far its log was durable when this life began; absent from version 2.
+    pub position: Option<LogPosition>,
+    /// Its disk has forgotten what it had acknowledged, and a fence has not been passed yet.
+    pub has_forgotten: bool,
     /// It knows of no term: it was never part of a cluster, or has forgotten it. Founders want to know.
     pub is_blank: bool,
     /// Where it listens for its peers, `host:port`: whom it calls can call back, even if they do not know it as a member
@@ -52,11 +65,11 @@ pub struct Hello {
     pub metadata: Bytes,
 }
 
-/// Appends a hello to `out`.
+/// Appends a hello to `out`, in a version that the other side is known or hoped to speak.
 ///
 /// # Errors
 /// [`WireError::MetadataTooLarge`], [`WireError::AddressTooLong`]; `out` is as it was then.
-pub fn encode_hello(hello: &Hello, out: &mut BytesMut) -> Result<(), WireError> {
+pub fn encode_hello(hello: &Hello, version: Version, out: &mut BytesMut) -> Result<(), WireError> {
     let bytes = hello.metadata.len();
     if bytes > HELLO_METADATA_BYTES_MAX {
         return Err(WireError::MetadataTooLarge { bytes, limit: HELLO_METADATA_BYTES_MAX });
@@ -64,12 +77,22 @@ pub fn encode_hello(hello: &Hello, out: &mut BytesMut) -> Result<(), WireError> 
     let Ok(address_bytes) = u8::try_from(hello.address.len()) else {
         return Err(WireError::AddressTooLong { bytes: hello.address.len(), limit: ADDRESS_BYTES_MAX });
     };
-    put(out, |out| {
+    put(out, version, |out| {
         out.put_u8(KIND_HELLO);
         let Hello { cluster, group, node, disk, .. } = *hello;
         codec::put_identity(out, &Identity { cluster, group, node, disk });
-        out.put_u64_le(hello.incarnation);
-        out.put_u8(u8::from(hello.is_blank));
+        if version >= Version::V3 {
+            out.put_u16_le(hello.versions.start().0);
+            out.put_u16_le(hello.versions.end().0);
+            out.put_u16_le(hello.feature_level.0);
+            codec::put_life(out, &hello.life);
+            codec::put_position(out, &hello.position.unwrap_or_default());
+            let blank = if hello.is_blank { IS_BLANK } else { 0 };
+            out.put_u8(blank | if hello.has_forgotten { HAS_FORGOTTEN } else { 0 });
+        } else {
+            out.put_u64_le(hello.life.nonce);
+            out.put_u8(u8::from(hello.is_blank));
+        }
         out.put_u8(address_bytes);
         out.put_slice(hello.address.as_bytes());
         out.put_slice(&hello.metadata);
@@ -77,22 +100,35 @@ pub fn encode_hello(hello: &Hello, out: &mut BytesMut) -> Result<(), WireError> 
     Ok(())
 }
 
-/// Appends what is said instead of a hello to somebody who is not let in: [`decode_hello`] gives it as
-/// [`WireError::Refused`] there. `is_removed`: because that node was a member and is none any more.
-pub fn encode_refusal(reason: &str, is_removed: bool, out: &mut BytesMut) {
-    let cut = reason.floor_char_boundary(REASON_BYTES_MAX);
-    put(out, |out| {
+/// What a node that is not let in is answered instead of a hello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal<'a> {
+    /// Why, and what to do. Past 1024 bytes it is cut off.
+    pub reason: &'a str,
+    /// Whether it is because that node was a member and is none any more.
+    pub is_removed: bool,
+    /// The entry of the committed configuration that shows it.
+    pub removed_at: Index,
+}
+
+/// Appends a refusal: [`decode_hello`] gives it as [`WireError::Refused`] at the other side.
+pub fn encode_refusal(refusal: &Refusal<'_>, version: Version, out: &mut BytesMut) {
+    let cut = refusal.reason.floor_char_boundary(REASON_BYTES_MAX);
+    put(out, version, |out| {
         out.put_u8(KIND_REFUSAL);
-        out.put_u8(u8::from(is_removed));
-        out.put_slice(&reason.as_bytes()[..cut]);
+        out.put_u8(u8::from(refusal.is_removed));
+        if version >= Version::V3 {
+            out.put_u64_le(refusal.removed_at.0);
+        }
+        out.put_slice(&refusal.reason.as_bytes()[..cut]);
     });
 }
 
 /// Appends what comes before the body, and the body.
-fn put(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
+fn put(out: &mut BytesMut, version: Version, body: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
     out.put_slice(&MAGIC);
-    out.put_u16_le(VERSION);
+    out.put_u16_le(version.0);
     out.put_u16_le(0);
     out.put_u32_le(0);
     body(out);
@@ -102,21 +138,21 @@ fn put(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
     out[start + CHECKSUM_AT..start + BODY_AT].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// Takes a hello off the front of `input`; `None` if it is not all there yet. What is no hello is told from its first wrong
+/// Takes a hello, and the version that it came in, off the front of `input`; `None` if it is not all there yet. What is no hello is told from its first wrong
 /// byte on.
 ///
 /// # Errors
 /// [`WireError::Refused`] if the other side says that it does not let this one in; otherwise any [`WireError`] but
 /// `FrameTooLarge`. The link must be closed.
-pub fn decode_hello(input: &mut BytesMut) -> Result<Option<Hello>, WireError> {
+pub fn decode_hello(input: &mut BytesMut) -> Result<Option<(Version, Hello)>, WireError> {
     let begun = input.len().min(MAGIC.len());
     if input[..begun] != MAGIC[..begun] {
         return Err(WireError::NotAPeer { found: input[..begun].escape_ascii().to_string() });
     }
     let Some(mut fields) = input.get(VERSION_AT..CHECKSUM_AT) else { return Ok(None) };
-    let theirs = fields.get_u16_le();
-    if theirs != VERSION {
-        return Err(WireError::Version { theirs, ours: VERSION });
+    let version = Version(fields.get_u16_le());
+    if !version.is_known() {
+        return Err(WireError::Version { theirs: version });
     }
     let body_bytes = usize::from(fields.get_u16_le());
     if body_bytes > BODY_BYTES_MAX {
@@ -131,26 +167,76 @@ pub fn decode_hello(input: &mut BytesMut) -> Result<Option<Hello>, WireError> {
     }
     let mut from = Decoder::new(&whole[BODY_AT..]);
     match from.u8("a hello's kind").map_err(malformed)? {
-        KIND_HELLO => decode_body(from).map(Some).map_err(malformed),
+        KIND_HELLO => decode_body(from, version).map(|hello| Some((version, hello))).map_err(malformed),
         KIND_REFUSAL => {
             let is_removed = from.flag("whether it was removed").map_err(malformed)?;
-            Err(WireError::Refused { reason: String::from_utf8_lossy(&from.rest()).into_owned(), is_removed })
+            let removed_at = match version {
+                Version::V2 => None,
+                _ => Some(Index(from.u64("the entry of a removal").map_err(malformed)?)),
+            };
+            let reason = String::from_utf8_lossy(&from.rest()).into_owned();
+            Err(WireError::Refused { reason, is_removed, removed_at })
         }
         kind => Err(malformed(DecodeError::Invalid { what: "kind of hello", value: kind.into() })),
     }
 }
 
 /// Copies what it keeps: a hello outlives the buffer it came in.
-fn decode_body(mut from: Decoder<&[u8]>) -> Result<Hello, DecodeError> {
+fn decode_body(mut from: Decoder<&[u8]>, version: Version) -> Result<Hello, DecodeError> {
     let Identity { cluster, group, node, disk } = codec::get_identity(&mut from)?;
-    let incarnation = from.u64("an incarnation")?;
-    let is_blank = from.flag("word on what a node knows")?;
+    let told = if version >= Version::V3 { Told::get(&mut from)? } else { Told::get_v2(&mut from)? };
+    let Told { versions, feature_level, life, position, is_blank, has_forgotten } = told;
     let mut address = vec![0; from.u8("an address's length")?.into()];
     for byte in &mut address {
         *byte = from.u8("an address")?;
     }
     let address = String::from_utf8(address).map_err(|_| DecodeError::Invalid { what: "address", value: 0 })?;
-    Ok(Hello { cluster, group, node, disk, incarnation, is_blank, address, metadata: from.rest() })
+    let metadata = from.rest();
+    Ok(Hello {
+        cluster,
+        group,
+        node,
+        disk,
+        life,
+        versions,
+        feature_level,
+        position,
+        has_forgotten,
+        is_blank,
+        address,
+        metadata,
+    })
+}
+
+/// What versions say differently.
+struct Told {
+    versions: RangeInclusive<Version>,
+    feature_level: FeatureLevel,
+    life: Life,
+    position: Option<LogPosition>,
+    is_blank: bool,
+    has_forgotten: bool,
+}
+
+impl Told {
+    fn get(from: &mut Decoder<&[u8]>) -> Result<Told, DecodeError> {
+        let versions = Version(from.u16("a version")?)..=Version(from.u16("a version")?);
+        let feature_level = FeatureLevel(from.u16("a feature level")?);
+        let (life, position) = (codec::get_life(from)?, codec::get_position(from)?);
+        let flags = from.u8("a hello's flags")?;
+        if flags & !(IS_BLANK | HAS_FORGOTTEN) != 0 {
+            return Err(DecodeError::Invalid { what: "set of a hello's flags", value: flags.into() });
+        }
+        let (is_blank, has_forgotten) = (flags & IS_BLANK != 0, flags & HAS_FORGOTTEN != 0);
+        Ok(Told { versions, feature_level, life, position: Some(position), is_blank, has_forgotten })
+    }
+
+    fn get_v2(from: &mut Decoder<&[u8]>) -> Result<Told, DecodeError> {
+        let life = Life { count: 0, nonce: from.u64("an incarnation")? };
+        let is_blank = from.flag("word on what a node knows")?;
+        let (versions, feature_level) = (Version::V2..=Version::V2, FeatureLevel::BASE);
+        Ok(Told { versions, feature_level, life, position: None, is_blank, has_forgotten: false })
+    }
 }
 
 /// Of a whole hello, its checksum left out.

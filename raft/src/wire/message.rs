@@ -15,14 +15,26 @@
 //!  13 install snapshot    index u64 | term u64 | stamp u64 | configuration | round u64 | offset u64 | total u64 | piece
 //!  14 snapshot progress   index u64 | received u64 | round u64 | promise u64
 //!  15 timeout now         nothing
+//!
+//! and from version 3 on
+//!
+//!   5, 6, 13              wants promise u8 after the round
+//!   7, 8, 14              wall u64 | applied u64 | durable sequence u64 | flags u8 after the promise: 1 the wall clock
+//!                         is known, 2 what is applied, 4 the sequence; 8 the sender has forgotten
+//!  13                     feature levels and a digest after the configuration
+//!  16 forgot              last index u64
+//!  17 committed conflict  index u64 | log term u64
+//!  18 state digest        index u64 | version u32 | value u64
+//!  19 state digests       count u32 | (node u64 | index u64 | version u32 | value u64) ...
 //! ```
 //!
 //! The configuration is as [`codec::put_configuration`] says; the piece goes on to the frame's end. Promises last nanoseconds.
 
 use bytes::{Buf, BufMut, BytesMut};
 
+use super::Version;
 use crate::storage::codec::{self, DecodeError, Decoder};
-use crate::types::{Body, Chunk, Entries, Index, Message, NodeId, SnapshotMeta, Stamp, Term};
+use crate::types::{Body, Chunk, Digest, Entries, FollowerReport, Index, Message, NodeId, SnapshotMeta, Stamp, Term};
 
 macro_rules! kinds {
     ($($name:ident = $number:literal),* $(,)?) => {
@@ -60,10 +72,18 @@ kinds! {
     InstallSnapshot = 13,
     SnapshotProgress = 14,
     TimeoutNow = 15,
+    Forgot = 16,
+    CommittedConflict = 17,
+    StateDigest = 18,
+    StateDigests = 19,
     ForwardAdmin = 20,
 }
 
 impl Kind {
+    fn is_in_version_2(self) -> bool {
+        !matches!(self, Kind::Forgot | Kind::CommittedConflict | Kind::StateDigest | Kind::StateDigests)
+    }
+
     /// Whether frames of this kind carry byte strings.
     pub(super) fn has_payload(self) -> bool {
         matches!(
@@ -87,6 +107,10 @@ impl Kind {
             Body::InstallSnapshot { .. } => Kind::InstallSnapshot,
             Body::SnapshotProgress { .. } => Kind::SnapshotProgress,
             Body::TimeoutNow => Kind::TimeoutNow,
+            Body::Forgot { .. } => Kind::Forgot,
+            Body::CommittedConflict { .. } => Kind::CommittedConflict,
+            Body::StateDigest(_) => Kind::StateDigest,
+            Body::StateDigests(_) => Kind::StateDigests,
         }
     }
 }
@@ -100,8 +124,13 @@ pub(super) fn payload_bytes(message: &Message) -> usize {
     }
 }
 
+/// Whether a version has words for it.
+pub(super) fn can_say(version: Version, body: &Body) -> bool {
+    version >= Version::V3 || Kind::of_body(body).is_in_version_2()
+}
+
 /// Writes a message's kind and the message.
-pub(super) fn put(out: &mut BytesMut, message: &Message) {
+pub(super) fn put(out: &mut BytesMut, message: &Message, version: Version) {
     out.put_u8(Kind::of_body(&message.body) as u8);
     out.put_u64_le(message.from.0);
     out.put_u64_le(message.to.0);
@@ -122,26 +151,25 @@ pub(super) fn put(out: &mut BytesMut, message: &Message) {
             out.put_u8(u8::from(*granted));
         }
         Body::Vote { granted } => out.put_u8(u8::from(*granted)),
-        Body::AppendEntries { previous_index, previous_term, entries, commit, round } => {
+        Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise } => {
             out.put_u64_le(previous_index.0);
             out.put_u64_le(previous_term.0);
             out.put_u64_le(commit.0);
             out.put_u64_le(*round);
+            put_wants_promise(out, *wants_promise, version);
             if !entries.is_empty() {
                 codec::put_entries(out, entries);
             }
         }
-        Body::Appended { matched, round, promise } => {
+        Body::Appended { matched, report } => {
             out.put_u64_le(matched.0);
-            out.put_u64_le(*round);
-            codec::put_duration(out, *promise);
+            put_report(out, report, version);
         }
-        Body::Rejected { previous_index, hint_index, hint_term, round, promise } => {
+        Body::Rejected { previous_index, hint_index, hint_term, report } => {
             out.put_u64_le(previous_index.0);
             out.put_u64_le(hint_index.0);
             out.put_u64_le(hint_term.0);
-            out.put_u64_le(*round);
-            codec::put_duration(out, *promise);
+            put_report(out, report, version);
         }
         Body::RequestReadIndex { request, may_lease } => {
             out.put_u64_le(*request);
@@ -152,34 +180,120 @@ pub(super) fn put(out: &mut BytesMut, message: &Message) {
             out.put_u8(u8::from(index.is_some()));
             out.put_u64_le(index.map_or(0, |index| index.0));
         }
-        Body::InstallSnapshot { meta, chunk, round } => {
+        Body::InstallSnapshot { meta, chunk, round, wants_promise } => {
             out.put_u64_le(meta.index.0);
             out.put_u64_le(meta.term.0);
             out.put_u64_le(meta.stamp.0);
             codec::put_configuration(out, &meta.configuration);
+            if version >= Version::V3 {
+                codec::put_feature_levels(out, &meta.configuration);
+                codec::put_digest(out, meta.digest);
+            }
             out.put_u64_le(*round);
+            put_wants_promise(out, *wants_promise, version);
             out.put_u64_le(chunk.offset);
             out.put_u64_le(chunk.total_bytes);
             out.put_slice(&chunk.data);
         }
-        Body::SnapshotProgress { index, received_bytes, round, promise } => {
+        Body::SnapshotProgress { index, received_bytes, report } => {
             out.put_u64_le(index.0);
             out.put_u64_le(*received_bytes);
-            out.put_u64_le(*round);
-            codec::put_duration(out, *promise);
+            put_report(out, report, version);
+        }
+        Body::Forgot { last_index } => out.put_u64_le(last_index.0),
+        Body::CommittedConflict { index, log_term } => {
+            out.put_u64_le(index.0);
+            out.put_u64_le(log_term.0);
+        }
+        Body::StateDigest(digest) => put_state_digest(out, digest),
+        Body::StateDigests(digests) => {
+            out.put_u32_le(u32::try_from(digests.len()).expect("no more than there are members"));
+            for (node, digest) in digests.iter() {
+                out.put_u64_le(node.0);
+                put_state_digest(out, digest);
+            }
         }
     }
 }
 
+fn put_state_digest(out: &mut BytesMut, digest: &Digest) {
+    out.put_u64_le(digest.index.0);
+    out.put_u32_le(digest.version);
+    out.put_u64_le(digest.value);
+}
+
+fn get_state_digest(from: &mut Decoder<impl Buf>) -> Result<Digest, DecodeError> {
+    let index = index(from, "a digest's index")?;
+    Ok(Digest { index, version: from.u32("a digest's version")?, value: from.u64("a digest")? })
+}
+
+fn put_wants_promise(out: &mut BytesMut, wants_promise: bool, version: Version) {
+    if version >= Version::V3 {
+        out.put_u8(u8::from(wants_promise));
+    }
+}
+
+/// A leader of version 2 is promised something in every round.
+fn get_wants_promise(from: &mut Decoder<impl Buf>, version: Version) -> Result<bool, DecodeError> {
+    if version >= Version::V3 { from.flag("word on promises") } else { Ok(true) }
+}
+
+const HAS_WALL: u8 = 1;
+const HAS_APPLIED: u8 = 2;
+const HAS_SEQUENCE: u8 = 4;
+const HAS_FORGOTTEN: u8 = 8;
+
+fn put_report(out: &mut BytesMut, report: &FollowerReport, version: Version) {
+    let &FollowerReport { round, promise, wall, applied, durable_sequence, has_forgotten } = report;
+    out.put_u64_le(round);
+    codec::put_duration(out, promise);
+    if version >= Version::V3 {
+        out.put_u64_le(wall.unwrap_or_default().0);
+        out.put_u64_le(applied.unwrap_or_default().0);
+        out.put_u64_le(durable_sequence.unwrap_or_default());
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        out.put_u8(
+            flag(wall.is_some(), HAS_WALL)
+                | flag(applied.is_some(), HAS_APPLIED)
+                | flag(durable_sequence.is_some(), HAS_SEQUENCE)
+                | flag(has_forgotten, HAS_FORGOTTEN),
+        );
+    }
+}
+
+fn get_report(from: &mut Decoder<impl Buf>, version: Version) -> Result<FollowerReport, DecodeError> {
+    let (round, promise) = (from.u64("a round")?, from.duration("a promise's length")?);
+    if version < Version::V3 {
+        return Ok(FollowerReport { round, promise, ..FollowerReport::default() });
+    }
+    let (wall, applied) = (Stamp(from.u64("a wall clock")?), index(from, "an applied index")?);
+    let sequence = from.u64("a durable frame's number")?;
+    let flags = from.u8("an answer's flags")?;
+    if flags & !(HAS_WALL | HAS_APPLIED | HAS_SEQUENCE | HAS_FORGOTTEN) != 0 {
+        return Err(DecodeError::Invalid { what: "set of an answer's flags", value: flags.into() });
+    }
+    Ok(FollowerReport {
+        round,
+        promise,
+        wall: (flags & HAS_WALL != 0).then_some(wall),
+        applied: (flags & HAS_APPLIED != 0).then_some(applied),
+        durable_sequence: (flags & HAS_SEQUENCE != 0).then_some(sequence),
+        has_forgotten: flags & HAS_FORGOTTEN != 0,
+    })
+}
+
 /// Reads the message of a frame of this kind.
-pub(super) fn get(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Message, DecodeError> {
+pub(super) fn get(from: &mut Decoder<impl Buf>, kind: Kind, version: Version) -> Result<Message, DecodeError> {
     let sender = NodeId(from.u64("a message's sender")?);
     let to = NodeId(from.u64("a message's receiver")?);
     let term = Term(from.u64("a message's term")?);
-    Ok(Message { from: sender, to, term, body: get_body(from, kind)? })
+    Ok(Message { from: sender, to, term, body: get_body(from, kind, version)? })
 }
 
-fn get_body(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Body, DecodeError> {
+fn get_body(from: &mut Decoder<impl Buf>, kind: Kind, version: Version) -> Result<Body, DecodeError> {
+    if version < Version::V3 && !kind.is_in_version_2() {
+        return Err(DecodeError::Invalid { what: "kind of frame", value: kind as u64 });
+    }
     Ok(match kind {
         Kind::RequestPreVote => {
             Body::RequestPreVote { last_index: index(from, "a last index")?, last_term: term(from, "a last term")? }
@@ -199,19 +313,17 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Body, DecodeErro
             previous_term: term(from, "a previous term")?,
             commit: index(from, "a commit index")?,
             round: from.u64("a round")?,
+            wants_promise: get_wants_promise(from, version)?,
             entries: if kind == Kind::Heartbeat { Entries::new() } else { codec::get_entries(from)? },
         },
-        Kind::Appended => Body::Appended {
-            matched: index(from, "a matched index")?,
-            round: from.u64("a round")?,
-            promise: from.duration("a promise's length")?,
-        },
+        Kind::Appended => {
+            Body::Appended { matched: index(from, "a matched index")?, report: get_report(from, version)? }
+        }
         Kind::Rejected => Body::Rejected {
             previous_index: index(from, "a previous index")?,
             hint_index: index(from, "a hint")?,
             hint_term: term(from, "a hint's term")?,
-            round: from.u64("a round")?,
-            promise: from.duration("a promise's length")?,
+            report: get_report(from, version)?,
         },
         Kind::RequestReadIndex => Body::RequestReadIndex {
             request: from.u64("a question's number")?,
@@ -226,19 +338,37 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind) -> Result<Body, DecodeErro
         Kind::InstallSnapshot => {
             let (index, term) = (index(from, "a snapshot's index")?, term(from, "a snapshot's term")?);
             let stamp = Stamp(from.u64("a snapshot's stamp")?);
-            let configuration = codec::get_configuration(from)?;
+            let mut configuration = codec::get_configuration(from)?;
+            let mut digest = None;
+            if version >= Version::V3 {
+                codec::get_feature_levels(from, &mut configuration)?;
+                digest = codec::get_digest(from)?;
+            }
             let round = from.u64("a round")?;
+            let wants_promise = get_wants_promise(from, version)?;
             let (offset, total_bytes) = (from.u64("a piece's offset")?, from.u64("a snapshot's length")?);
             let chunk = Chunk { offset, total_bytes, data: from.rest() };
-            let meta = Box::new(SnapshotMeta { index, term, stamp, configuration });
-            Body::InstallSnapshot { meta, chunk, round }
+            let meta = Box::new(SnapshotMeta { index, term, stamp, configuration, digest });
+            Body::InstallSnapshot { meta, chunk, round, wants_promise }
         }
         Kind::SnapshotProgress => Body::SnapshotProgress {
             index: index(from, "a snapshot's index")?,
             received_bytes: from.u64("a snapshot's progress")?,
-            round: from.u64("a round")?,
-            promise: from.duration("a promise's length")?,
+            report: get_report(from, version)?,
         },
+        Kind::Forgot => Body::Forgot { last_index: index(from, "a last index")? },
+        Kind::CommittedConflict => {
+            Body::CommittedConflict { index: index(from, "an index")?, log_term: term(from, "a term")? }
+        }
+        Kind::StateDigest => Body::StateDigest(get_state_digest(from)?),
+        Kind::StateDigests => {
+            let count = from.u32("a count of digests")?;
+            let digests = (0..count).map(|_| {
+                let node = NodeId(from.u64("a member")?);
+                Ok((node, get_state_digest(from)?))
+            });
+            Body::StateDigests(Box::new(digests.collect::<Result<_, DecodeError>>()?))
+        }
         Kind::Forward | Kind::Forwarded | Kind::ForwardAdmin => {
             return Err(DecodeError::Invalid { what: "kind of a core's message", value: kind as u64 });
         }

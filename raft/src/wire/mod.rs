@@ -5,8 +5,12 @@
 //!
 //! ```text
 //! hello    magic "kodiak\r\n" | version u16 | length u16 | crc32c u32 | 0 u8 |
-//!          cluster u128 | group u64 | node u64 | disk u128 | incarnation u64 | is blank u8 | length u8 | address ... | metadata ...
-//! refusal  the same up to the checksum | 1 u8 | was removed u8 | reason ...      instead of a hello, to whom is not let in
+//!          cluster u128 | group u64 | node u64 | disk u128 |
+//!   2      incarnation u64 | is blank u8 | length u8 | address ... | metadata ...
+//!   3      oldest version u16 | newest version u16 | feature level u16 | life count u64 | life nonce u64 |
+//!          sequence u64 | term u64 | last index u64 | flags u8 | length u8 | address ... | metadata ...
+//! refusal  the same up to the checksum | 1 u8 | was removed u8 | reason ...
+//!   3      1 u8 | was removed u8 | removed at u64 | reason ...
 //! frame    length u32 | crc32c u32 | group u64 | kind u8 | body ...
 //! ```
 //!
@@ -17,8 +21,15 @@
 //! The length counts what follows the checksum; the checksum covers all other bytes of the hello or the frame. TCP's own
 //! sixteen-bit sum lets one damaged segment in some tens of thousands through, and a log must not take it in.
 //!
+//! A refusal takes the place of a hello, for a node that is not let in.
+//!
+//! # Versions
+//!
 //! The magic and the version come first and never change their places, so that nodes of any two versions can tell each
-//! other why they do not talk. Every other change of these bytes is a new [`VERSION`].
+//! other why they do not talk. Every other change of these bytes is a new [`Version`]. The node that calls greets in
+//! its newest version; one that answers, in the version in which it was greeted, if it knows that. A link on which
+//! the greeting alone was enough for the other side to hang up is tried again in the oldest version. After that the link
+//! uses the lower one of the two sides' newest versions. What a version cannot say ([`can_say`]) is not sent.
 
 mod admin;
 mod error;
@@ -30,5 +41,8 @@ mod outcome;
 mod tests;
 
 pub use error::WireError;
-pub use frame::{FRAME_BYTES_MAX, decode, encode};
-pub use hello::{HELLO_METADATA_BYTES_MAX, Hello, VERSION, decode_hello, encode_hello, encode_refusal};
+mod version;
+
+pub use frame::{FRAME_BYTES_MAX, can_say, decode, encode};
+pub use hello::{HELLO_METADATA_BYTES_MAX, Hello, Refusal, decode_hello, encode_hello, encode_refusal};
+pub use version::Version;

@@ -9,8 +9,9 @@ use super::*;
 use crate::replica::{Admin, Bound, Doubt, Outcome, PeerMessage, Refusal};
 use crate::storage::tests::codec::{entry, proposal};
 use crate::types::{
-    Body, Chunk, ClusterId, Configuration, DiskId, Entry, GroupId, Index, Member, MemberChange, Message, NodeId,
-    Payload, Proposal, SessionCommand, SessionId, SnapshotMeta, Stamp, Term,
+    Body, Chunk, ClusterId, Configuration, Digest, DiskId, Entry, FeatureLevel, FollowerReport, GroupId, Index, Life,
+    LogPosition, Member, MemberChange, Message, NodeId, Payload, Proposal, SessionCommand, SessionId, SnapshotMeta,
+    Stamp, Term,
 };
 
 const GROUP: GroupId = GroupId(2);
@@ -19,6 +20,24 @@ const PROMISE: Duration = Duration::from_nanos(9);
 
 fn promise() -> impl Strategy<Value = Duration> {
     any::<u64>().prop_map(Duration::from_nanos)
+}
+
+fn report() -> impl Strategy<Value = FollowerReport> {
+    let known = any::<(Option<u64>, Option<u64>, Option<u64>, bool)>();
+    (any::<u64>(), promise(), known).prop_map(|(round, promise, known)| {
+        let (wall, applied, durable_sequence, has_forgotten) = known;
+        let (wall, applied) = (wall.map(Stamp), applied.map(Index));
+        FollowerReport { round, promise, wall, applied, durable_sequence, has_forgotten }
+    })
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<(u64, u32, u64)>().prop_map(|(index, version, value)| Digest { index: Index(index), version, value })
+}
+
+/// What an older version says of a round.
+fn round(round: u64) -> FollowerReport {
+    FollowerReport { round, promise: PROMISE, ..FollowerReport::default() }
 }
 
 fn index() -> impl Strategy<Value = Index> {
@@ -44,37 +63,35 @@ fn body() -> impl Strategy<Value = Body> {
         }),
         any::<bool>().prop_map(|granted| Body::Vote { granted }),
         Just(Body::TimeoutNow),
-        (index(), term(), prop::collection::vec(entry(), 0..4), index(), any::<u64>()).prop_map(
-            |(previous_index, previous_term, entries, commit, round)| Body::AppendEntries {
+        (index(), term(), prop::collection::vec(entry(), 0..4), index(), any::<u64>(), any::<bool>()).prop_map(
+            |(previous_index, previous_term, entries, commit, round, wants_promise)| Body::AppendEntries {
                 previous_index,
                 previous_term,
                 entries: entries.into(),
                 commit,
-                round
-            }
-        ),
-        (index(), any::<u64>(), promise()).prop_map(|(matched, round, promise)| Body::Appended {
-            matched,
-            round,
-            promise
-        }),
-        (index(), index(), term(), any::<u64>(), promise()).prop_map(
-            |(previous_index, hint_index, hint_term, round, promise)| Body::Rejected {
-                previous_index,
-                hint_index,
-                hint_term,
                 round,
-                promise
+                wants_promise
             }
         ),
+        (index(), report()).prop_map(|(matched, report)| Body::Appended { matched, report }),
+        (index(), index(), term(), report()).prop_map(|(previous_index, hint_index, hint_term, report)| {
+            Body::Rejected { previous_index, hint_index, hint_term, report }
+        }),
         (index(), term(), any::<u64>(), any::<u64>(), payload()).prop_map(|(index, term, round, offset, data)| {
             let configuration = Configuration::of_voters([(NodeId(3), Member::default())]);
-            let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(offset), configuration });
-            Body::InstallSnapshot { meta, chunk: Chunk { offset, total_bytes: round, data }, round }
+            let digest = (round % 2 == 0).then_some(Digest { index, version: 1, value: offset });
+            let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(offset), configuration, digest });
+            let wants_promise = offset % 2 == 0;
+            let chunk = Chunk { offset, total_bytes: round, data };
+            Body::InstallSnapshot { meta, chunk, round, wants_promise }
         }),
-        (index(), any::<u64>(), any::<u64>(), promise()).prop_map(|(index, received_bytes, round, promise)| {
-            Body::SnapshotProgress { index, received_bytes, round, promise }
-        }),
+        (index(), any::<u64>(), report())
+            .prop_map(|(index, received_bytes, report)| { Body::SnapshotProgress { index, received_bytes, report } }),
+        index().prop_map(|last_index| Body::Forgot { last_index }),
+        (index(), term()).prop_map(|(index, log_term)| Body::CommittedConflict { index, log_term }),
+        digest().prop_map(Body::StateDigest),
+        prop::collection::btree_map(any::<u64>().prop_map(NodeId), digest(), 0..4)
+            .prop_map(|digests| Body::StateDigests(Box::new(digests))),
         (any::<u64>(), any::<bool>()).prop_map(|(request, may_lease)| Body::RequestReadIndex { request, may_lease }),
         (any::<u64>(), prop::option::of(index())).prop_map(|(request, index)| Body::ReadIndex { request, index }),
     ]
@@ -120,14 +137,23 @@ fn admin() -> impl Strategy<Value = Admin> {
     let node = || any::<u64>().prop_map(NodeId);
     let disk = || any::<u128>().prop_map(DiskId);
     let change = prop_oneof![
-        (node(), disk(), ".{0,20}", any::<u8>()).prop_map(|(node, disk, address, priority)| {
-            MemberChange::AddLearner { node, member: Member { disk, address, priority } }
+        (node(), disk(), ".{0,20}", any::<u8>(), 1u16..).prop_map(|(node, disk, address, priority, level)| {
+            let member = Member { disk, address, priority, feature_level: FeatureLevel(level) };
+            MemberChange::AddLearner { node, member }
         }),
         node().prop_map(MemberChange::Promote),
         node().prop_map(MemberChange::Demote),
         node().prop_map(MemberChange::Remove),
-        (node(), prop::option::of(disk()), prop::option::of(".{0,20}"), any::<Option<u8>>())
-            .prop_map(|(node, disk, address, priority)| MemberChange::Update { node, disk, address, priority }),
+        (node(), prop::option::of(disk()), prop::option::of(".{0,20}"), any::<Option<u8>>()).prop_map(
+            |(node, disk, address, priority)| MemberChange::Update {
+                node,
+                disk,
+                address,
+                priority,
+                feature_level: priority.map(|priority| FeatureLevel(1 + u16::from(priority))),
+            }
+        ),
+        (1u16..).prop_map(|level| MemberChange::EnableFeatures(FeatureLevel(level))),
     ];
     prop_oneof![
         prop::collection::vec(change, 0..4).prop_map(Admin::Change),
@@ -153,7 +179,11 @@ fn hello() -> Hello {
         group: GroupId(2),
         node: NodeId(3),
         disk: DiskId(4),
-        incarnation: 5,
+        life: Life { count: 7, nonce: 5 },
+        versions: Version::V2..=Version::V3,
+        feature_level: FeatureLevel(2),
+        position: Some(LogPosition { sequence: 8, term: Term(9), index: Index(10) }),
+        has_forgotten: false,
         is_blank: true,
         address: "a:9".to_owned(),
         metadata: Bytes::from_static(b"client=6"),
@@ -162,13 +192,13 @@ fn hello() -> Hello {
 
 fn encoded(message: &PeerMessage) -> BytesMut {
     let mut out = BytesMut::new();
-    encode(GROUP, message, &mut out).unwrap();
+    encode(GROUP, message, Version::NEWEST, &mut out).unwrap();
     out
 }
 
 fn decoded_all(input: &mut BytesMut) -> Result<Vec<PeerMessage>, WireError> {
     let mut messages = Vec::new();
-    while let Some((_, message)) = decode(input)? {
+    while let Some((_, message)) = decode(Version::NEWEST, input)? {
         messages.push(message);
     }
     Ok(messages)
@@ -182,7 +212,7 @@ proptest! {
     ) {
         let mut sent = BytesMut::new();
         for message in &messages {
-            encode(GROUP, message, &mut sent).unwrap();
+            encode(GROUP, message, Version::NEWEST, &mut sent).unwrap();
         }
         let (mut input, mut received) = (BytesMut::new(), Vec::new());
         for piece in sent.chunks(piece) {
@@ -199,7 +229,7 @@ proptest! {
         let at = at.index(sent.len());
         sent[at] ^= change;
         let longer = at < 4;
-        match decode(&mut sent) {
+        match decode(Version::NEWEST, &mut sent) {
             Err(_) => {}
             Ok(None) => prop_assert!(longer, "only a changed length can make a frame wait for more"),
             Ok(Some(other)) => prop_assert!(false, "{:?} became {:?}", message, other),
@@ -213,7 +243,7 @@ proptest! {
         // With a length and a checksum that are right, so that the noise is looked at.
         let mut frame = BytesMut::new();
         let length = (noise.len() as u32 + 1).to_le_bytes();
-        let body: Vec<u8> = std::iter::once(kind % 17).chain(noise).collect();
+        let body: Vec<u8> = std::iter::once(kind % 24).chain(noise).collect();
         frame.extend_from_slice(&length);
         frame.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&length), &body).to_le_bytes());
         frame.extend_from_slice(&body);
@@ -231,30 +261,36 @@ proptest! {
         sent[at] = byte;
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&sent[..4]), &sent[8..]);
         sent[4..8].copy_from_slice(&checksum.to_le_bytes());
-        let _ = decode(&mut sent);
+        let _ = decode(Version::NEWEST, &mut sent);
     }
 
     #[test]
     fn hellos_return_or_are_refused(
         numbers in any::<(u128, u64, u64, u128, u64, bool)>(),
+        life in any::<(u64, u16, u16, u16, u64, u64, u64, bool)>(),
         metadata in prop::collection::vec(any::<u8>(), 0..=HELLO_METADATA_BYTES_MAX),
         address in "[a-z0-9.:]{0,40}",
         at in any::<prop::sample::Index>(),
         change in 1u8..,
     ) {
-        let (cluster, group, node, disk, incarnation, is_blank) = numbers;
+        let (cluster, group, node, disk, nonce, is_blank) = numbers;
+        let (count, oldest, newest, level, sequence, term, index, has_forgotten) = life;
         let hello = Hello {
             cluster: ClusterId(cluster),
             group: GroupId(group),
             node: NodeId(node),
             disk: DiskId(disk),
-            incarnation,
+            life: Life { count, nonce },
+            versions: Version(oldest)..=Version(newest),
+            feature_level: FeatureLevel(level),
+            position: Some(LogPosition { sequence, term: Term(term), index: Index(index) }),
+            has_forgotten,
             is_blank,
             address,
             metadata: Bytes::from(metadata),
         };
         let mut sent = BytesMut::new();
-        encode_hello(&hello, &mut sent).unwrap();
+        encode_hello(&hello, Version::NEWEST, &mut sent).unwrap();
         let at = at.index(sent.len());
         let mut partial = BytesMut::from(&sent[..at]);
         prop_assert_eq!(decode_hello(&mut partial), Ok(None));
@@ -262,7 +298,7 @@ proptest! {
         changed[at] ^= change;
         prop_assert!(matches!(decode_hello(&mut changed), Err(_) | Ok(None)));
         sent.extend_from_slice(b"frames");
-        prop_assert_eq!(decode_hello(&mut sent), Ok(Some(hello)));
+        prop_assert_eq!(decode_hello(&mut sent), Ok(Some((Version::NEWEST, hello))));
         prop_assert_eq!(&sent[..], b"frames");
     }
 }
@@ -273,18 +309,21 @@ fn strangers_are_told_why() {
     assert!(error(b"*1\r\n$4\r\nPING\r\n").contains(r#"not a Kodiak peer: it began with "*1\r\n$4\r\n""#));
     assert!(error(b"G").contains("not a Kodiak peer"), "from the first byte on");
     let mut later = BytesMut::new();
-    encode_hello(&hello(), &mut later).unwrap();
-    later[8] = 3;
-    assert_eq!(decode_hello(&mut later), Err(WireError::Version { theirs: 3, ours: VERSION }));
+    encode_hello(&hello(), Version::NEWEST, &mut later).unwrap();
+    later[8] = 4;
+    assert_eq!(decode_hello(&mut later), Err(WireError::Version { theirs: Version(4) }));
     for (reason, is_removed) in [("node 2 was removed: é".to_owned(), true), ("é".repeat(2000), false)] {
         let mut refusal = BytesMut::new();
-        encode_refusal(&reason, is_removed, &mut refusal);
+        let said = super::Refusal { reason: &reason, is_removed, removed_at: Index(9) };
+        encode_refusal(&said, Version::NEWEST, &mut refusal);
         for end in 0..refusal.len() {
             assert_eq!(decode_hello(&mut BytesMut::from(&refusal[..end])), Ok(None));
         }
         let told = decode_hello(&mut refusal).unwrap_err();
         assert!(told.to_string().starts_with(&format!("turned away: {}", &reason[..20])), "{told}");
-        assert!(matches!(told, WireError::Refused { is_removed: told, .. } if told == is_removed));
+        assert!(
+            matches!(told, WireError::Refused { is_removed: told, removed_at: Some(Index(9)), .. } if told == is_removed)
+        );
     }
 }
 
@@ -292,20 +331,22 @@ fn strangers_are_told_why() {
 fn limits_are_named_before_anything_is_reserved() {
     let limit = "exceeds FRAME_BYTES_MAX (67108864 bytes)";
     let claim = &[0xFF, 0xFF, 0xFF, 0x7F];
-    assert!(decode(&mut BytesMut::from(&claim[..])).unwrap_err().to_string().ends_with(limit));
+    assert!(decode(Version::NEWEST, &mut BytesMut::from(&claim[..])).unwrap_err().to_string().ends_with(limit));
     let command = Bytes::from(vec![0; FRAME_BYTES_MAX]);
     let mut out = BytesMut::from(&b"before"[..]);
     let proposal = command.clone().into();
-    let error = encode(GROUP, &PeerMessage::Forward { request: 1, proposal }, &mut out).unwrap_err();
+    let error = encode(GROUP, &PeerMessage::Forward { request: 1, proposal }, Version::NEWEST, &mut out).unwrap_err();
     assert!(error.to_string().ends_with(limit), "{error}");
     assert_eq!(&out[..], b"before");
     // As large as may be: group, kind and number take seventeen bytes.
     let largest = PeerMessage::Forward { request: 1, proposal: command.slice(18..).into() };
-    assert_eq!(decode(&mut encoded(&largest)), Ok(Some((GROUP, largest))));
+    assert_eq!(decode(Version::NEWEST, &mut encoded(&largest)), Ok(Some((GROUP, largest))));
     let hello = Hello { metadata: Bytes::from(vec![0; HELLO_METADATA_BYTES_MAX + 1]), ..hello() };
-    let error = encode_hello(&hello, &mut out).unwrap_err().to_string();
+    let error = encode_hello(&hello, Version::NEWEST, &mut out).unwrap_err().to_string();
     assert!(error.contains("HELLO_METADATA_BYTES_MAX (1024 bytes)"), "{error}");
-    let error = encode_hello(&Hello { address: "a".repeat(256), ..self::hello() }, &mut out).unwrap_err().to_string();
+    let error = encode_hello(&Hello { address: "a".repeat(256), ..self::hello() }, Version::NEWEST, &mut out)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("ADDRESS_BYTES_MAX (255 bytes)"), "{error}");
     assert_eq!(&out[..], b"before");
 }
@@ -316,7 +357,14 @@ fn raft(body: Body) -> PeerMessage {
 
 fn append(entries: Vec<Entry>) -> PeerMessage {
     let (previous_index, previous_term) = (Index(4), Term(5));
-    raft(Body::AppendEntries { previous_index, previous_term, entries: entries.into(), commit: Index(6), round: 7 })
+    raft(Body::AppendEntries {
+        previous_index,
+        previous_term,
+        entries: entries.into(),
+        commit: Index(6),
+        round: 7,
+        wants_promise: true,
+    })
 }
 
 fn command(bytes: &'static [u8]) -> Entry {
@@ -327,15 +375,15 @@ fn command(bytes: &'static [u8]) -> Entry {
 #[test]
 fn a_warm_link_carries_heartbeats_without_allocating() {
     let heartbeat = append(Vec::new());
-    let answer = raft(Body::Appended { matched: Index(4), round: 7, promise: PROMISE });
+    let answer = raft(Body::Appended { matched: Index(4), report: round(7) });
     let mut link = BytesMut::new();
     let mut round = || {
         for message in [&heartbeat, &answer] {
-            encode(GROUP, message, &mut link).unwrap();
+            encode(GROUP, message, Version::NEWEST, &mut link).unwrap();
         }
-        let both = (decode(&mut link).unwrap(), decode(&mut link).unwrap());
+        let both = (decode(Version::NEWEST, &mut link).unwrap(), decode(Version::NEWEST, &mut link).unwrap());
         assert!(both == (Some((GROUP, heartbeat.clone())), Some((GROUP, answer.clone()))));
-        assert_eq!(decode(&mut link), Ok(None));
+        assert_eq!(decode(Version::NEWEST, &mut link), Ok(None));
     };
     (0..10).for_each(|_| round());
     let counted = allocation_counter::measure(|| (0..1000).for_each(|_| round()));
@@ -346,7 +394,8 @@ fn a_warm_link_carries_heartbeats_without_allocating() {
 fn commands_are_not_copied() {
     let mut link = encoded(&append(vec![command(b"first"), command(b"second")]));
     let memory = link.as_ptr_range();
-    let Ok(Some((_, PeerMessage::Raft(Message { body: Body::AppendEntries { entries, .. }, .. })))) = decode(&mut link)
+    let Ok(Some((_, PeerMessage::Raft(Message { body: Body::AppendEntries { entries, .. }, .. })))) =
+        decode(Version::NEWEST, &mut link)
     else {
         panic!("an append")
     };
@@ -360,29 +409,19 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whoever changes any of these bytes must raise [`VERSION`].
-#[test]
-fn the_bytes_on_the_wire() {
-    let mut out = BytesMut::new();
-    encode_hello(&hello(), &mut out).unwrap();
-    let mut all = vec![hex(&out)];
+/// One message of each kind that version 2 has, made of what version 2 says.
+fn messages_of_version_2() -> Vec<PeerMessage> {
     let command_bytes = Bytes::from_static(b"abc");
     let in_session = SessionCommand { session: SessionId(5), sequence: 6, acknowledged: 7, command: command_bytes };
-    let messages = [
+    vec![
         raft(Body::RequestPreVote { last_index: Index(4), last_term: Term(5) }),
         raft(Body::PreVote { campaign_term: Term(4), granted: true }),
         raft(Body::RequestVote { last_index: Index(4), last_term: Term(5), is_transfer: true }),
         raft(Body::Vote { granted: false }),
         append(Vec::new()),
         append(vec![command(b"abc")]),
-        raft(Body::Appended { matched: Index(4), round: 7, promise: PROMISE }),
-        raft(Body::Rejected {
-            previous_index: Index(4),
-            hint_index: Index(5),
-            hint_term: Term(6),
-            round: 7,
-            promise: PROMISE,
-        }),
+        raft(Body::Appended { matched: Index(4), report: round(7) }),
+        raft(Body::Rejected { previous_index: Index(4), hint_index: Index(5), hint_term: Term(6), report: round(7) }),
         raft(Body::RequestReadIndex { request: 4, may_lease: true }),
         raft(Body::ReadIndex { request: 4, index: Some(Index(5)) }),
         raft(Body::InstallSnapshot {
@@ -392,13 +431,15 @@ fn the_bytes_on_the_wire() {
                 stamp: Stamp(6),
                 configuration: Configuration::of_voters([(
                     NodeId(7),
-                    Member { disk: DiskId(8), address: "a:9".into(), priority: 10 },
+                    Member { disk: DiskId(8), address: "a:9".into(), priority: 10, ..Member::default() },
                 )]),
+                digest: None,
             }),
             chunk: Chunk { offset: 10, total_bytes: 13, data: Bytes::from_static(b"abc") },
             round: 7,
+            wants_promise: true,
         }),
-        raft(Body::SnapshotProgress { index: Index(4), received_bytes: 5, round: 7, promise: PROMISE }),
+        raft(Body::SnapshotProgress { index: Index(4), received_bytes: 5, report: round(7) }),
         raft(Body::TimeoutNow),
         PeerMessage::Forward { request: 4, proposal: Bytes::from_static(b"abc").into() },
         PeerMessage::Forwarded { request: 4, outcome: Outcome::Answer(Bytes::from_static(b"abc")) },
@@ -417,16 +458,105 @@ fn the_bytes_on_the_wire() {
             admin: Admin::Change(vec![
                 MemberChange::AddLearner {
                     node: NodeId(5),
-                    member: Member { disk: DiskId(6), address: "a:9".into(), priority: 7 },
+                    member: Member { disk: DiskId(6), address: "a:9".into(), priority: 7, ..Member::default() },
                 },
-                MemberChange::Update { node: NodeId(5), disk: None, address: None, priority: Some(7) },
+                MemberChange::Update {
+                    node: NodeId(5),
+                    disk: None,
+                    address: None,
+                    priority: Some(7),
+                    feature_level: None,
+                },
             ]),
         },
         PeerMessage::Forward { request: 4, proposal: Proposal::OpenSession { ttl_ms: 5, salt: 6 } },
         PeerMessage::Forward { request: 4, proposal: Proposal::SessionCommand(in_session.into()) },
         PeerMessage::Forward { request: 4, proposal: Proposal::CloseSession { session: SessionId(5) } },
         PeerMessage::Forwarded { request: 4, outcome: Outcome::Opened(SessionId(5)) },
+    ]
+}
+
+/// What only version 3 says.
+fn messages_of_version_3() -> Vec<PeerMessage> {
+    let report = FollowerReport {
+        wall: Some(Stamp(8)),
+        applied: Some(Index(3)),
+        durable_sequence: Some(9),
+        has_forgotten: true,
+        ..round(7)
+    };
+    let digest = Digest { index: Index(4), version: 5, value: 6 };
+    let changes = vec![
+        MemberChange::Update {
+            node: NodeId(5),
+            disk: None,
+            address: None,
+            priority: None,
+            feature_level: Some(FeatureLevel(2)),
+        },
+        MemberChange::EnableFeatures(FeatureLevel(2)),
     ];
-    all.extend(messages.iter().map(|message| hex(&encoded(message))));
-    assert_eq!(all.join("\n"), include_str!("golden.txt").trim_end());
+    vec![
+        raft(Body::Appended { matched: Index(4), report }),
+        raft(Body::Forgot { last_index: Index(4) }),
+        raft(Body::CommittedConflict { index: Index(4), log_term: Term(2) }),
+        raft(Body::StateDigest(digest)),
+        raft(Body::StateDigests(Box::new([(NodeId(1), digest)].into()))),
+        PeerMessage::ForwardAdmin { request: 4, admin: Admin::Change(changes) },
+    ]
+}
+
+fn in_version(version: Version, messages: &[PeerMessage]) -> String {
+    let mut out = BytesMut::new();
+    encode_hello(&hello(), version, &mut out).unwrap();
+    let refusal = super::Refusal { reason: "no", is_removed: true, removed_at: Index(9) };
+    let mut all = vec![hex(&out)];
+    if version >= Version::V3 {
+        out.clear();
+        encode_refusal(&refusal, version, &mut out);
+        all.push(hex(&out));
+    }
+    for message in messages {
+        out.clear();
+        encode(GROUP, message, version, &mut out).unwrap();
+        all.push(hex(&out));
+    }
+    all.join("\n")
+}
+
+/// A change to any of these bytes needs a new [`Version`].
+#[test]
+fn the_bytes_on_the_wire() {
+    let mut messages = messages_of_version_2();
+    assert_eq!(in_version(Version::V2, &messages), include_str!("golden_v2.txt").trim_end());
+    messages.extend(messages_of_version_3());
+    assert_eq!(in_version(Version::V3, &messages), include_str!("golden_v3.txt").trim_end());
+}
+
+#[test]
+fn version_2_says_what_it_can() {
+    let mut link = BytesMut::new();
+    for message in messages_of_version_2() {
+        encode(GROUP, &message, Version::V2, &mut link).unwrap();
+        assert_eq!(decode(Version::V2, &mut link), Ok(Some((GROUP, message))));
+    }
+    for message in &messages_of_version_3()[1..] {
+        assert!(!can_say(Version::V2, message), "{message:?}");
+        let refused = Err(WireError::CannotSay { version: Version::V2 });
+        assert_eq!(encode(GROUP, message, Version::V2, &mut link), refused);
+        assert!(link.is_empty());
+        encode(GROUP, message, Version::V3, &mut link).unwrap();
+        assert!(decode(Version::V2, &mut link).is_err(), "{message:?}");
+        link.clear();
+    }
+    let mut reduced = BytesMut::new();
+    encode_hello(&hello(), Version::V2, &mut reduced).unwrap();
+    let told = Hello {
+        life: Life { count: 0, nonce: 5 },
+        versions: Version::V2..=Version::V2,
+        feature_level: FeatureLevel::BASE,
+        position: None,
+        ..hello()
+    };
+    assert_eq!(decode_hello(&mut reduced), Ok(Some((Version::V2, told))));
 }

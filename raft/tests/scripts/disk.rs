@@ -79,6 +79,6 @@ impl Disk {
             _ => None,
         };
         let configurations = tail.iter().filter(|entry| entry.index > included).filter_map(configuration).collect();
-        Saved { hard_state, founding, snapshot, configurations, terms, tail }
+        Saved { hard_state, founding, snapshot, configurations, terms, tail, ..Saved::default() }
     }
 }

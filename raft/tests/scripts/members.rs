@@ -26,7 +26,13 @@ pub(crate) fn parse(mut words: &[&str]) -> Result<Vec<MemberChange>, String> {
             "priority" => {
                 let [priority, rest @ ..] = words else { return Err("a priority is missing".to_owned()) };
                 words = rest;
-                MemberChange::Update { node, disk: None, address: None, priority: Some(number(priority)?) }
+                MemberChange::Update {
+                    node,
+                    disk: None,
+                    address: None,
+                    priority: Some(number(priority)?),
+                    feature_level: None,
+                }
             }
             other => return Err(format!("`{other}` is none of: {CHANGES}")),
         });
@@ -35,7 +41,7 @@ pub(crate) fn parse(mut words: &[&str]) -> Result<Vec<MemberChange>, String> {
 }
 
 fn member(node: NodeId) -> Member {
-    Member { disk: DiskId(node.0.into()), address: String::new(), priority: 0 }
+    Member { disk: DiskId(node.0.into()), address: String::new(), priority: 0, ..Member::default() }
 }
 
 impl Cluster {

@@ -80,6 +80,10 @@ pub(super) fn kind(body: &Body) -> &'static str {
         Body::TimeoutNow => "TimeoutNow",
         Body::RequestReadIndex { .. } => "RequestReadIndex",
         Body::ReadIndex { .. } => "ReadIndex",
+        Body::Forgot { .. } => "Forgot",
+        Body::CommittedConflict { .. } => "CommittedConflict",
+        Body::StateDigest(_) => "StateDigest",
+        Body::StateDigests(_) => "StateDigests",
     }
 }
 
@@ -94,25 +98,29 @@ pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
         Body::TimeoutNow => "campaign now".to_owned(),
         Body::PreVote { campaign_term, granted } => format!("for term {campaign_term} {}", answer(*granted)),
         Body::Vote { granted } => answer(*granted).to_owned(),
-        Body::AppendEntries { previous_index, previous_term, entries: list, commit, round } => {
+        Body::AppendEntries { previous_index, previous_term, entries: list, commit, round, .. } => {
             let list = if list.is_empty() { "nothing".to_owned() } else { entries(list) };
             format!("after {previous_index}/{previous_term}: {list}; commit {commit}, round {round}")
         }
-        Body::Appended { matched, round, .. } => format!("to {matched}, round {round}"),
-        Body::Rejected { previous_index, hint_index, hint_term, round, .. } => {
-            format!("after {previous_index}; try {hint_index}/{hint_term}, round {round}")
+        Body::Appended { matched, report } => format!("to {matched}, round {}", report.round),
+        Body::Rejected { previous_index, hint_index, hint_term, report } => {
+            format!("after {previous_index}; try {hint_index}/{hint_term}, round {}", report.round)
         }
-        Body::InstallSnapshot { meta, chunk, round } => {
+        Body::InstallSnapshot { meta, chunk, round, .. } => {
             let (begin, end, total) = (chunk.offset, chunk.end(), chunk.total_bytes);
             format!("{}, bytes {begin} to {end} of {total}, round {round}", snapshot(meta))
         }
-        Body::SnapshotProgress { index, received_bytes, round, .. } => {
-            format!("{received_bytes} bytes of the one up to {index}, round {round}")
+        Body::SnapshotProgress { index, received_bytes, report } => {
+            format!("{received_bytes} bytes of the one up to {index}, round {}", report.round)
         }
         Body::RequestReadIndex { request, may_lease } => {
             let lease = if *may_lease { ", a lease is enough" } else { "" };
             format!("question {}{lease}", questions.ordinal(*from, *request))
         }
+        Body::Forgot { last_index } => format!("up to {last_index}"),
+        Body::CommittedConflict { index, log_term } => format!("at {index}, of term {log_term} here"),
+        Body::StateDigest(digest) => format!("{digest:?}"),
+        Body::StateDigests(digests) => format!("{digests:?}"),
         Body::ReadIndex { request, index } => {
             let question = questions.ordinal(*to, *request);
             match index {

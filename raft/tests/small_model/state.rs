@@ -126,7 +126,7 @@ impl State {
         let nodes = [1, 2, 3].map(|id| {
             let terms = scope.logs[id as usize - 1].into_iter().take_while(|&term| term > 0);
             let disk = Disk {
-                hard_state: HardState { term: Term(latest.into()), vote: None, promise: TIMEOUT },
+                hard_state: HardState { term: Term(latest.into()), vote: None, promise: TIMEOUT, forgot: None },
                 entries: (1..).zip(terms).map(|(index, term)| old_entry(index, term.into())).collect(),
                 ..Disk::default()
             };

@@ -1,7 +1,6 @@
 //! AppendEntries at its receiver (figure 3.1; §3.5, §3.6.2).
 
 use crate::core::Core;
-use crate::core::lease::Echo;
 use crate::core::mutants::{Mutant, planted};
 use crate::types::{Body, Entries, Entry, Index, NodeId, Stamp, Term};
 
@@ -81,8 +80,8 @@ impl Core {
     fn reject(&mut self, leader: NodeId, previous_index: Index, previous_term: Term, round: u64) {
         let hint_index = self.log.terms().last_at_or_before(previous_index, previous_term);
         let hint_term = self.log.terms().term_at(hint_index).unwrap_or_default();
-        let Echo { round, promise } = self.echo(round);
-        self.send(leader, Body::Rejected { previous_index, hint_index, hint_term, round, promise });
+        let report = self.follower_report(round);
+        self.send(leader, Body::Rejected { previous_index, hint_index, hint_term, report });
     }
 
     /// Appends what is new. What we have already stays; what contradicts the leader goes, with all that follows it.

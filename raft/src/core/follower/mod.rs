@@ -7,7 +7,6 @@ pub(super) use append::Append;
 use crate::types::{Body, Index};
 
 use super::Core;
-use super::lease::Echo;
 use super::mutants::{Mutant, planted};
 
 /// What a follower knows of its leader's log, and what it has told it. Begins anew with every term.
@@ -74,7 +73,7 @@ impl Core {
         following.owes &= !is_all_durable;
         following.acknowledged = matched;
         following.acknowledged_round = following.round;
-        let Echo { round, promise } = self.echo(self.following.round);
-        self.send(leader, Body::Appended { matched, round, promise });
+        let report = self.follower_report(self.following.round);
+        self.send(leader, Body::Appended { matched, report });
     }
 }

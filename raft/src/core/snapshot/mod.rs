@@ -73,7 +73,7 @@ impl Core {
         if configuration.voters.is_empty() {
             return None;
         }
-        let meta = SnapshotMeta { index, term, stamp, configuration };
+        let meta = SnapshotMeta { index, term, stamp, configuration, digest: None };
         self.snapshots.taking = Some(meta.clone());
         Some(meta)
     }

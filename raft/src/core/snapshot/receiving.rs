@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 
-use crate::core::lease::Echo;
 use crate::core::mutants::{Mutant, planted};
 use crate::core::{Action, Core, Event, State, Transfer};
 use crate::types::{Body, Chunk, Index, NodeId, SnapshotMeta, Term};
@@ -101,8 +100,8 @@ impl Core {
         self.actions.push_back(Action::WriteChunk { id, meta, chunk });
         if planted(Mutant::AckBeforeInstalled) {
             let (matched, leader) = (receiving.meta.index, from);
-            let Echo { round, promise } = self.echo(round);
-            self.send(leader, Body::Appended { matched, round, promise });
+            let report = self.follower_report(round);
+            self.send(leader, Body::Appended { matched, report });
         }
     }
 
@@ -128,8 +127,8 @@ impl Core {
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
         let Some(receiving) = &self.snapshots.receiving else { return };
         let (index, received_bytes) = (receiving.meta.index, receiving.received_bytes);
-        let Echo { round, promise } = self.echo(self.following.round());
-        self.send(leader, Body::SnapshotProgress { index, received_bytes, round, promise });
+        let report = self.follower_report(self.following.round());
+        self.send(leader, Body::SnapshotProgress { index, received_bytes, report });
     }
 
     pub(super) fn handle_chunk_written(&mut self, id: u64, received_bytes: u64) {

@@ -1,11 +1,10 @@
 //! The leader's side: which followers are sent a snapshot, and its pieces on their way to them ([`Sending`]).
 
-use crate::core::lease::Echo;
 use crate::core::mutants::{Mutant, planted};
 use crate::core::progress::Mode;
 use crate::core::sending::Sending;
 use crate::core::{Action, Core, State};
-use crate::types::{Body, Chunk, Index, Message, NodeId};
+use crate::types::{Body, Chunk, FollowerReport, Index, Message, NodeId};
 
 impl Core {
     /// Turns to snapshots for followers whose next entry is compacted, reads the next pieces, and asks again after silence
@@ -13,6 +12,7 @@ impl Core {
     pub(in crate::core) fn send_snapshots(&mut self, is_round_due: bool) {
         let State::Leader(leading) = &mut self.state else { return };
         let (from, term, round, now) = (self.config.id, self.term, leading.round, self.now);
+        let wants_promise = self.config.wants_promises();
         for (&to, progress) in &mut leading.progress {
             let is_compacted = progress.next <= self.log.base() && !planted(Mutant::CompactedIsSkipped);
             if is_compacted && !matches!(progress.mode, Mode::Snapshot(_)) {
@@ -21,7 +21,7 @@ impl Core {
             }
             let Mode::Snapshot(sending) = &mut progress.mode else { continue };
             if is_round_due && let Some(chunk) = sending.retry(now, &self.config) {
-                let body = Body::InstallSnapshot { meta: sending.meta.clone(), chunk, round };
+                let body = Body::InstallSnapshot { meta: sending.meta.clone(), chunk, round, wants_promise };
                 self.actions.push_back(Action::Send(Message { from, to, term, body }));
             }
             if sending.wants_piece(&self.config, now) {
@@ -55,13 +55,20 @@ impl Core {
         }
         sending.total_bytes = chunk.total_bytes;
         sending.sent_bytes = chunk.end();
-        let body = Body::InstallSnapshot { meta: sending.meta.clone(), chunk, round: leading.round };
+        let (meta, round, wants_promise) = (sending.meta.clone(), leading.round, self.config.wants_promises());
+        let body = Body::InstallSnapshot { meta, chunk, round, wants_promise };
         self.send(to, body);
     }
 
-    pub(in crate::core) fn handle_snapshot_progress(&mut self, from: NodeId, index: Index, received: u64, echo: Echo) {
+    pub(in crate::core) fn handle_snapshot_progress(
+        &mut self,
+        from: NodeId,
+        index: Index,
+        received: u64,
+        report: &FollowerReport,
+    ) {
         let now = self.now;
-        let Some(progress) = self.peer(from, echo) else { return };
+        let Some(progress) = self.peer(from, report) else { return };
         if let Mode::Snapshot(sending) = &mut progress.mode
             && sending.meta.index == index
         {

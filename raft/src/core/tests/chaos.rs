@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::network::{Network, PROMISE, entry};
+use super::network::{Network, entry, report};
 use crate::core::jitter::SplitMix64;
 use crate::core::{Config, ReadId};
-use crate::types::{Body, Chunk, Index, Message, NodeId, Payload, SnapshotMeta, Stamp, Term, Time};
+use crate::types::{Body, Chunk, FollowerReport, Index, Message, NodeId, Payload, SnapshotMeta, Stamp, Term, Time};
 
 fn small(config: &mut Config) {
     config.message_bytes = 150;
@@ -163,7 +163,15 @@ fn number() -> impl Strategy<Value = u64> {
 }
 
 fn body() -> impl Strategy<Value = Body> {
-    let promise = || number().prop_map(Duration::from_millis);
+    let any_report = || {
+        (number(), number(), any::<(Option<u64>, Option<u64>, Option<u64>, bool)>()).prop_map(
+            |(round, promise, known)| {
+                let (wall, applied, durable_sequence, has_forgotten) = known;
+                let (promise, wall, applied) = (Duration::from_millis(promise), wall.map(Stamp), applied.map(Index));
+                FollowerReport { round, promise, wall, applied, durable_sequence, has_forgotten }
+            },
+        )
+    };
     let index = || number().prop_map(Index);
     let term = || number().prop_map(Term);
     let entries = prop::collection::vec((number(), number()), 0..3).prop_map(|pairs| {
@@ -188,30 +196,30 @@ fn body() -> impl Strategy<Value = Body> {
                 previous_term,
                 entries,
                 commit,
-                round
+                round,
+                wants_promise: round % 2 == 0
             }
         ),
-        (index(), number(), promise()).prop_map(|(matched, round, promise)| Body::Appended { matched, round, promise }),
+        (index(), any_report()).prop_map(|(matched, report)| Body::Appended { matched, report }),
         (index(), term(), number(), number(), number(), 0usize..4).prop_map(
             |(index, term, offset, total_bytes, round, length)| {
                 let configuration = super::network::voters(3);
-                let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(0), configuration });
+                let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(0), configuration, digest: None });
                 let data = Bytes::from(vec![7; length]);
-                Body::InstallSnapshot { meta, chunk: Chunk { offset, total_bytes, data }, round }
+                let chunk = Chunk { offset, total_bytes, data };
+                Body::InstallSnapshot { meta, chunk, round, wants_promise: round % 2 == 0 }
             }
         ),
-        (index(), number(), number(), promise()).prop_map(|(index, received_bytes, round, promise)| {
-            Body::SnapshotProgress { index, received_bytes, round, promise }
+        (index(), number(), any_report()).prop_map(|(index, received_bytes, report)| Body::SnapshotProgress {
+            index,
+            received_bytes,
+            report
         }),
-        (index(), index(), term(), number(), promise()).prop_map(
-            |(previous_index, hint_index, hint_term, round, promise)| Body::Rejected {
-                previous_index,
-                hint_index,
-                hint_term,
-                round,
-                promise
-            }
-        ),
+        (index(), index(), term(), any_report()).prop_map(|(previous_index, hint_index, hint_term, report)| {
+            Body::Rejected { previous_index, hint_index, hint_term, report }
+        }),
+        index().prop_map(|last_index| Body::Forgot { last_index }),
+        (index(), term()).prop_map(|(index, log_term)| Body::CommittedConflict { index, log_term }),
         (number(), any::<bool>()).prop_map(|(request, may_lease)| Body::RequestReadIndex { request, may_lease }),
         (number(), prop::option::of(index())).prop_map(|(request, index)| Body::ReadIndex { request, index }),
     ]
@@ -255,7 +263,7 @@ fn messages_that_make_no_sense_are_counted() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let term = network.core(leader).term();
-    let body = || Body::Appended { matched: Index(1), round: 1, promise: PROMISE };
+    let body = || Body::Appended { matched: Index(1), report: report(1) };
     let strange = [
         Message { from: NodeId(9), to: NodeId(leader), term, body: body() },
         Message { from: NodeId(leader), to: NodeId(leader), term, body: body() },
@@ -265,7 +273,7 @@ fn messages_that_make_no_sense_are_counted() {
             from: NodeId(leader % 3 + 1),
             to: NodeId(leader),
             term,
-            body: Body::Appended { matched: Index(99), round: 1, promise: PROMISE },
+            body: Body::Appended { matched: Index(99), report: report(1) },
         },
     ];
     let before = network.core(leader).status();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::network::{Network, PROMISE};
+use super::network::{Network, reduced, report};
 use crate::core::{Event, Role};
 use crate::types::{Body, Entries, Index, Message, NodeId, Term, Time};
 
@@ -180,8 +180,9 @@ fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
         entries: Entries::new(),
         commit: Index(0),
         round: 1,
+        wants_promise: true,
     }));
-    assert_eq!(network.wire.pop_back().unwrap().body, Body::Appended { matched: Index(0), round: 1, promise: PROMISE });
+    assert_eq!(reduced(network.wire.pop_back().unwrap().body), Body::Appended { matched: Index(0), report: report(1) });
     assert_eq!(network.core(1).leader(), Some(NodeId(77)));
 }
 

@@ -29,7 +29,7 @@ fn until_install_begins(network: &mut Network, id: u64) {
 fn append(network: &Network, leader: u64, to: u64, previous: (Index, Term), entries: Entries) -> Message {
     let (previous_index, previous_term) = previous;
     let commit = network.core(leader).commit();
-    let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round: 1 };
+    let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round: 1, wants_promise: true };
     Message { from: NodeId(leader), to: NodeId(to), term: network.core(leader).term(), body }
 }
 
@@ -37,11 +37,11 @@ fn append(network: &Network, leader: u64, to: u64, previous: (Index, Term), entr
 fn piece(network: &Network, leader: u64, to: u64, index: u64, offset: usize) -> Message {
     let core = network.core(leader);
     let (term, configuration) = (core.term(), core.configuration().clone());
-    let meta = SnapshotMeta { index: Index(index), term, stamp: Stamp(0), configuration };
+    let meta = SnapshotMeta { index: Index(index), term, stamp: Stamp(0), configuration, digest: None };
     let bytes = file(Index(index));
     let data = Bytes::copy_from_slice(&bytes[offset..offset + 64]);
     let chunk = Chunk { offset: offset as u64, total_bytes: bytes.len() as u64, data };
-    let body = Body::InstallSnapshot { meta: meta.into(), chunk, round: 1 };
+    let body = Body::InstallSnapshot { meta: meta.into(), chunk, round: 1, wants_promise: true };
     Message { from: NodeId(leader), to: NodeId(to), term, body }
 }
 
@@ -234,7 +234,7 @@ fn a_piece_read_for_an_earlier_place_is_not_sent() {
     network.crash(away);
     network.restart(away);
     let term = network.core(leader).term();
-    let body = Body::SnapshotProgress { index, received_bytes: 0, round: 1, promise: MILLI };
+    let body = Body::SnapshotProgress { index, received_bytes: 0, report: super::network::report(1) };
     network.deliver(Message { from: NodeId(away), to: NodeId(leader), term, body });
     network.wire.clear();
     network.release(leader);

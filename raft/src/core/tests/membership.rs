@@ -12,7 +12,8 @@ use crate::types::{
 const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) fn add(node: u64) -> MemberChange {
-    let member = Member { disk: DiskId(node.into()), address: format!("host:{node}"), priority: 0 };
+    let member =
+        Member { disk: DiskId(node.into()), address: format!("host:{node}"), priority: 0, ..Member::default() };
     MemberChange::AddLearner { node: NodeId(node), member }
 }
 
@@ -511,8 +512,14 @@ fn who_may_vote_from_now_on_waits_for_a_leader_from_now_on() {
     let payload = Payload::Configuration(Box::new(configuration));
     let entries = vec![Entry { payload, ..super::network::entry(1, 1) }];
     let (previous_index, previous_term) = (Index(0), Term(0));
-    let body =
-        Body::AppendEntries { previous_index, previous_term, entries: entries.into(), commit: Index(0), round: 1 };
+    let body = Body::AppendEntries {
+        previous_index,
+        previous_term,
+        entries: entries.into(),
+        commit: Index(0),
+        round: 1,
+        wants_promise: true,
+    };
     network.deliver(Message { from: NodeId(1), to: NodeId(4), term: Term(1), body });
     let patience = network.core(4).config().election_timeout.0;
     assert!(network.core(4).poll_timeout() >= Some(network.now.after(patience)));

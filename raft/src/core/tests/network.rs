@@ -8,12 +8,27 @@ use bytes::Bytes;
 
 use crate::core::{Action, Config, Core, Done, Event, Fetch, Proposed, ReadId, Role};
 use crate::types::{
-    Chunk, Configuration, Entry, HardState, Index, Member, Message, NodeId, Now, Payload, Saved, SnapshotMeta, Stamp,
-    Term, TermTable, Time, Write,
+    Body, Chunk, Configuration, Entry, FollowerReport, HardState, Index, Member, Message, NodeId, Now, Payload, Saved,
+    SnapshotMeta, Stamp, Term, TermTable, Time, Write,
 };
 
 /// How long promises last by default.
 pub(super) const PROMISE: Duration = Duration::from_millis(250);
+
+/// What a follower with default settings reports of a round, as far as an older version says it.
+pub(super) fn report(round: u64) -> FollowerReport {
+    FollowerReport { round, promise: PROMISE, ..FollowerReport::default() }
+}
+
+/// The body of an answer, reduced to what an older version says.
+pub(super) fn reduced(body: Body) -> Body {
+    match body {
+        Body::Appended { matched, report: FollowerReport { round, promise, .. } } => {
+            Body::Appended { matched, report: FollowerReport { round, promise, ..FollowerReport::default() } }
+        }
+        other => other,
+    }
+}
 
 /// What survives a crash.
 #[derive(Clone, Debug, Default)]
@@ -129,7 +144,8 @@ impl Network {
             let entries: Vec<Entry> = (1..).zip(terms).map(|(index, &term)| entry(index, term)).collect();
             let term = Term(terms.last().copied().unwrap_or(0));
             let promise = if entries.is_empty() { Duration::ZERO } else { PROMISE };
-            let disk = Disk { hard_state: HardState { term, vote: None, promise }, entries, ..Disk::default() };
+            let disk =
+                Disk { hard_state: HardState { term, promise, ..HardState::default() }, entries, ..Disk::default() };
             network.create(NodeId(id), disk, voters(count));
         }
         network
@@ -189,6 +205,7 @@ impl Network {
             configurations: configurations.collect(),
             terms: disk.terms(),
             tail,
+            ..Saved::default()
         };
         Core::new(config, saved, self.clock()).unwrap()
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::network::{Network, PROMISE};
+use super::network::{Network, report};
 use crate::core::{ReadError, ReadId};
 use crate::types::{Body, Index, Message, NodeId};
 
@@ -92,7 +92,7 @@ pub(super) fn a_late_answer_to_an_earlier_round_does_not_count() {
     late.into_iter().for_each(|message| network.deliver(message));
     assert!(network.node(leader).ready.is_empty());
     // An answer to a round that was never begun counts even less.
-    let body = Body::Appended { matched: Index(1), round: 1_000_000, promise: PROMISE };
+    let body = Body::Appended { matched: Index(1), report: report(1_000_000) };
     network.deliver(Message { from: NodeId(leader % 3 + 1), to: NodeId(leader), term, body });
     assert!(network.node(leader).ready.is_empty());
     network.settle();

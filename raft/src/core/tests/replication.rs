@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::network::{Network, PROMISE};
+use super::network::{Network, reduced, report};
 use crate::core::{Action, Done, ProposeError, Role};
 use crate::types::{Body, Entries, Entry, Index, Message, NodeId, Payload, Stamp, Term};
 
@@ -74,11 +74,12 @@ pub(super) fn figure_8_only_an_entry_of_the_leaders_own_term_commits() {
     network.wire.clear();
     let entries = Entry { index: Index(2), ..super::network::entry(2, 2) }.into();
     let (previous_index, previous_term) = (Index(1), Term(1));
-    let body = Body::AppendEntries { previous_index, previous_term, entries, commit: Index(0), round: 1 };
+    let body =
+        Body::AppendEntries { previous_index, previous_term, entries, commit: Index(0), round: 1, wants_promise: true };
     network.deliver(Message { from: NodeId(1), to: NodeId(3), term: Term(4), body });
     network.finish_write(3);
     for from in [2, 3] {
-        let body = Body::Appended { matched: Index(2), round: 1, promise: PROMISE };
+        let body = Body::Appended { matched: Index(2), report: report(1) };
         network.deliver(Message { from: NodeId(from), to: NodeId(1), term: Term(4), body });
     }
     assert_eq!(network.core(1).commit(), Index(0), "three of five have entry 2, and yet");
@@ -117,7 +118,14 @@ pub(super) fn a_commit_index_reaches_no_further_than_what_this_leader_has_verifi
     // The follower has entries 2 and 3 of an old leader. A heartbeat that verifies index 1 says that 3 is committed.
     let mut network = Network::with_logs(&[vec![1, 1, 1], vec![1, 2, 2], vec![1, 2, 2]], |_| {});
     let (previous_index, previous_term, commit) = (Index(1), Term(1), Index(3));
-    let body = Body::AppendEntries { previous_index, previous_term, entries: Entries::new(), commit, round: 1 };
+    let body = Body::AppendEntries {
+        previous_index,
+        previous_term,
+        entries: Entries::new(),
+        commit,
+        round: 1,
+        wants_promise: true,
+    };
     network.nodes.get_mut(&NodeId(2)).unwrap().is_disk_slow = true;
     let now = network.clock();
     let core = &mut network.node(1).core;
@@ -135,33 +143,34 @@ pub(super) fn an_acknowledgement_never_speaks_for_entries_of_an_earlier_leader_o
         entries,
         commit: Index(0),
         round,
+        wants_promise: true,
     };
     let from_2 = |body| Message { from: NodeId(2), to: NodeId(1), term: Term(2), body };
     network.deliver(from_2(append(Entries::new(), 1)));
     assert!(network.wire.is_empty(), "the new term is not on disk");
     network.finish_write(1);
     assert_eq!(
-        network.wire.pop_front().unwrap().body,
-        Body::Appended { matched: Index(1), round: 1, promise: PROMISE }
+        reduced(network.wire.pop_front().unwrap().body),
+        Body::Appended { matched: Index(1), report: report(1) }
     );
     let entry = |index, term| Entry { stamp: Stamp(5), ..super::network::entry(index, term) };
     network.deliver(from_2(append(entry(2, 2).into(), 1)));
     assert!(network.wire.is_empty(), "nor is the entry");
     network.deliver(from_2(append(Entries::new(), 2)));
     assert_eq!(
-        network.wire.pop_front().unwrap().body,
-        Body::Appended { matched: Index(1), round: 2, promise: PROMISE },
+        reduced(network.wire.pop_front().unwrap().body),
+        Body::Appended { matched: Index(1), report: report(2) },
         "a round is"
     );
     network.finish_write(1);
     assert_eq!(
-        network.wire.pop_front().unwrap().body,
-        Body::Appended { matched: Index(2), round: 2, promise: PROMISE }
+        reduced(network.wire.pop_front().unwrap().body),
+        Body::Appended { matched: Index(2), report: report(2) }
     );
     network.deliver(from_2(append(entry(2, 2).into(), 2)));
     assert_eq!(
-        network.wire.pop_front().unwrap().body,
-        Body::Appended { matched: Index(2), round: 2, promise: PROMISE },
+        reduced(network.wire.pop_front().unwrap().body),
+        Body::Appended { matched: Index(2), report: report(2) },
         "repeated"
     );
 }
@@ -361,7 +370,8 @@ fn an_entry_of_a_later_term_than_its_leaders_is_ignored() {
     let later = Entry { stamp: Stamp(u64::MAX), ..later };
     for (previous_term, entries) in [(term, later.into()), (term.next(), Entries::new())] {
         let (commit, round) = (Index(0), 1);
-        let body = Body::AppendEntries { previous_index: last, previous_term, entries, commit, round };
+        let body =
+            Body::AppendEntries { previous_index: last, previous_term, entries, commit, round, wants_promise: true };
         network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
     }
     assert_eq!(network.core(follower).status().ignored_messages, ignored + 2);

@@ -205,10 +205,10 @@ pub(super) fn a_snapshot_of_what_is_committed_already_is_never_installed() {
     let core = network.core(follower);
     let (index, term, configuration) = (Index(4), core.term(), core.configuration().clone());
     let before = (core.applied(), core.last_index());
-    let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(0), configuration });
+    let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(0), configuration, digest: None });
     let data = Bytes::from(file(index));
     let chunk = Chunk { offset: 0, total_bytes: data.len() as u64, data };
-    let body = Body::InstallSnapshot { meta, chunk, round: 1 };
+    let body = Body::InstallSnapshot { meta, chunk, round: 1, wants_promise: true };
     let term = network.core(leader).term();
     network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
     assert!(network.node(follower).part.is_none() && network.node(follower).installs.is_empty());
@@ -239,6 +239,7 @@ pub(super) fn while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_
         entries: entry.into(),
         commit: snapshot.index,
         round: 1,
+        wants_promise: true,
     };
     network.deliver(Message { from: NodeId(leader), to: NodeId(away), term, body });
     assert_eq!(network.core(away).last_index(), before);
@@ -354,6 +355,7 @@ pub(super) fn a_snapshot_brings_the_configuration_as_of_its_index() {
             entries: entry.clone().into(),
             commit: previous.0,
             round,
+            wants_promise: true,
         };
         network.cut.clear();
         network.deliver(Message { from, to: NodeId(to), term: term.next(), body });
@@ -377,9 +379,9 @@ fn a_leader_of_the_past_learns_of_it_when_it_sends_a_snapshot() {
     propose(&mut network, leader, 2);
     let core = network.core(follower);
     let (term, index, configuration) = (core.term(), Index(9), core.configuration().clone());
-    let meta = Box::new(SnapshotMeta { index, term: Term(1), stamp: Stamp(0), configuration });
+    let meta = Box::new(SnapshotMeta { index, term: Term(1), stamp: Stamp(0), configuration, digest: None });
     let chunk = Chunk { offset: 0, total_bytes: 3, data: Bytes::from_static(b"abc") };
-    let body = Body::InstallSnapshot { meta, chunk, round: 1 };
+    let body = Body::InstallSnapshot { meta, chunk, round: 1, wants_promise: true };
     let from = NodeId(6 - leader - follower);
     network.wire.clear();
     network.deliver(Message { from, to: NodeId(follower), term: Term(term.0 - 1), body });

@@ -183,6 +183,7 @@ fn prefer(network: &mut Network, node: u64, priority: u8) {
         disk: Some(DiskId(node.into())),
         address: None,
         priority: Some(priority),
+        feature_level: None,
     };
     change(network, leader, &[update]).unwrap();
     network.settle();

@@ -12,7 +12,8 @@ fn transfer(to: Option<usize>) -> Request {
 }
 
 fn add(place: u64) -> MemberChange {
-    let member = Member { disk: DiskId(place.into()), address: format!("host:{place}"), priority: 0 };
+    let member =
+        Member { disk: DiskId(place.into()), address: format!("host:{place}"), priority: 0, ..Member::default() };
     MemberChange::AddLearner { node: NodeId(place), member }
 }
 

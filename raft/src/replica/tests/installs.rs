@@ -10,11 +10,11 @@ fn install(cluster: &mut Cluster, index: u64) -> SnapshotMeta {
     let Node { replica, replies, .. } = &mut cluster.nodes[0];
     let term = replica.core().term().next();
     let configuration = replica.core().configuration().clone();
-    let meta = SnapshotMeta { index: Index(index), term, stamp: Stamp(1), configuration };
+    let meta = SnapshotMeta { index: Index(index), term, stamp: Stamp(1), configuration, digest: None };
     let data = Bytes::from_static(b"whatever a snapshot holds");
     let total_bytes = data.len() as u64;
     let chunk = Chunk { offset: 0, total_bytes, data };
-    let body = Body::InstallSnapshot { meta: meta.into(), chunk, round: 1 };
+    let body = Body::InstallSnapshot { meta: meta.into(), chunk, round: 1, wants_promise: true };
     let message = PeerMessage::Raft(Message { from: id(1), to: id(0), term, body });
     replica.handle_message(now, id(1), message);
     loop {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::verdict::{Verdict, check};
 use crate::core::Core;
-use crate::types::{Body, Configuration, Index, Message, NodeId, Term};
+use crate::types::{Body, Configuration, FollowerReport, Index, Message, NodeId, Term};
 
 /// See the module.
 #[derive(Debug)]
@@ -71,7 +71,9 @@ impl Reads {
                 let question = Question { asked: leader.sent, may_lease };
                 leader.questions.entry((message.from, request)).or_insert(question);
             }
-            Body::Appended { round, .. } | Body::Rejected { round, .. } | Body::SnapshotProgress { round, .. }
+            Body::Appended { report: FollowerReport { round, .. }, .. }
+            | Body::Rejected { report: FollowerReport { round, .. }, .. }
+            | Body::SnapshotProgress { report: FollowerReport { round, .. }, .. }
                 if message.term == core.term() && round <= leader.sent =>
             {
                 let answered = leader.answered.entry(message.from).or_default();

@@ -143,11 +143,11 @@ impl SegmentReport {
         let body = walk.bytes.slice(start..start + frame.body_bytes);
         let content = match frame.header.kind {
             Kind::Mark => FrameContent::Mark,
-            Kind::Step => match body::get_step(body) {
+            Kind::Step => match body::get_step(body, frame.header.format) {
                 Ok(write) => FrameContent::Step(write),
                 Err(error) => FrameContent::Unreadable(error.to_string()),
             },
-            Kind::Opening => match Opening::get(body) {
+            Kind::Opening => match Opening::get(body, frame.header.format) {
                 Ok(opening) => {
                     self.opening = Some(opening.into());
                     FrameContent::Opening

@@ -14,8 +14,12 @@ use bytes::{Buf, BufMut};
 use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::types::{ClusterId, GroupId, Identity, Index, SnapshotMeta, Stamp, Term};
 
-/// The format written, and the only one known so far.
-pub(super) const VERSION: u8 = 1;
+/// The newest format that is read. 2, written above the base feature level: the configuration is followed by feature
+/// levels, and a digest of the state.
+pub(super) const VERSION: u8 = 2;
+
+/// Written while the cluster is at the base feature level.
+pub(super) const BASE_VERSION: u8 = 1;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"KdkS");
 
@@ -58,19 +62,29 @@ impl Header {
         out.put_u64_le(self.meta.term.0);
         out.put_u64_le(self.meta.stamp.0);
         codec::put_configuration(out, &self.meta.configuration);
+        let version = self.version();
+        if version > BASE_VERSION {
+            codec::put_feature_levels(out, &self.meta.configuration);
+            codec::put_digest(out, self.meta.digest);
+        }
         let body_bytes = out.len() - start - PREFIX_BYTES;
         let mut fields = &mut out[start + 4..start + PREFIX_BYTES];
         fields.put_u32_le(MAGIC);
         fields.put_u32_le(u32::try_from(body_bytes).expect("a configuration of less than 4 GiB"));
-        fields.put_u8(VERSION);
+        fields.put_u8(version);
         let checksum = crc32c::crc32c(&out[start + 4..]);
         out[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
         checksum
     }
 
-    pub(super) fn get(body: &[u8]) -> Result<Header, DecodeError> {
+    /// The format in which it is written.
+    fn version(&self) -> u8 {
+        if self.meta.configuration.feature_level.is_above_base() { VERSION } else { BASE_VERSION }
+    }
+
+    pub(super) fn get(body: &[u8], version: u8) -> Result<Header, DecodeError> {
         let mut from = Decoder::new(body);
-        let header = Header {
+        let mut header = Header {
             cluster: ClusterId(from.u128("a cluster id")?),
             group: GroupId(from.u64("a group id")?),
             meta: SnapshotMeta {
@@ -78,8 +92,13 @@ impl Header {
                 term: Term(from.u64("a snapshot's term")?),
                 stamp: Stamp(from.u64("a snapshot's stamp")?),
                 configuration: codec::get_configuration(&mut from)?,
+                digest: None,
             },
         };
+        if version > BASE_VERSION {
+            codec::get_feature_levels(&mut from, &mut header.meta.configuration)?;
+            header.meta.digest = codec::get_digest(&mut from)?;
+        }
         from.finish("a snapshot's header")?;
         if header.meta.index == Index(0) || header.meta.term == Term(0) {
             return Err(DecodeError::Invalid { what: "index or term of a snapshot", value: 0 });

@@ -120,13 +120,14 @@ impl Scanner {
         if crc32c::crc32c(&self.piece[4..]) != prefix.checksum {
             return Err(self.damage("the header's checksum does not match its bytes"));
         }
-        if prefix.version != format::VERSION {
+        if !(format::BASE_VERSION..=format::VERSION).contains(&prefix.version) {
             return Err(Trouble::Version(prefix.version));
         }
         if self.piece[13..PREFIX_BYTES] != [0; 3] {
             return Err(self.damage("the header's reserved bytes are not zero"));
         }
-        let header = Header::get(&self.piece[PREFIX_BYTES..]).map_err(|error| self.damage(&error.to_string()))?;
+        let header = Header::get(&self.piece[PREFIX_BYTES..], prefix.version)
+            .map_err(|error| self.damage(&error.to_string()))?;
         self.header = Some(header);
         self.advance(prefix.checksum);
         Ok(Step::Header)

@@ -6,10 +6,11 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use crate::storage::codec::{self, DecodeError, Decoder};
-use crate::storage::{Log, body, frame};
+use crate::storage::frame::{self, Format};
+use crate::storage::{Log, body};
 use crate::types::{
-    Configuration, DiskId, Entry, HardState, Index, Member, NodeId, Payload, Proposal, SessionCommand, SessionId,
-    Stamp, Term, Write,
+    Configuration, DiskId, Entry, FeatureLevel, HardState, Index, Life, LogPosition, Member, NodeId, Payload,
+    PeerRecord, Proposal, SessionCommand, SessionId, Stamp, Term, Write,
 };
 
 use super::{OPTIONS, TestDisk, create, workload};
@@ -20,11 +21,15 @@ pub(crate) fn configuration() -> impl Strategy<Value = Configuration> {
         disk: DiskId(disk),
         address,
         priority,
+        ..Member::default()
     });
     let members = prop::collection::btree_map(any::<u64>().prop_map(NodeId), member, 0..4);
-    (nodes(), nodes(), nodes(), members, any::<u64>()).prop_map(|(voters, outgoing, learners, members, highest)| {
+    let parts = (nodes(), nodes(), nodes(), members, any::<u64>(), 1u16..4);
+    parts.prop_map(|(voters, outgoing, learners, members, highest, level)| {
         let highest_id = members.keys().next_back().copied().unwrap_or_default().max(NodeId(highest));
-        Configuration { voters, outgoing, learners, members, highest_id }
+        let configuration =
+            Configuration { voters, outgoing, learners, members, highest_id, ..Configuration::default() };
+        configuration.at_feature_level(FeatureLevel(level))
     })
 }
 
@@ -57,11 +62,21 @@ pub(crate) fn entry() -> impl Strategy<Value = Entry> {
 }
 
 fn write() -> impl Strategy<Value = Write> {
-    let hard_state = (any::<u64>(), prop::option::of(1u64..), any::<u64>()).prop_map(|(term, vote, promise)| {
-        HardState { term: Term(term), vote: vote.map(NodeId), promise: Duration::from_nanos(promise) }
+    let hard_state = (any::<u64>(), prop::option::of(1u64..), any::<u64>(), prop::option::of(1u64..));
+    let hard_state = hard_state.prop_map(|(term, vote, promise, forgot)| {
+        let (term, promise) = (Term(term), Duration::from_nanos(promise));
+        HardState { term, vote: vote.map(NodeId), promise, forgot: forgot.map(Index) }
     });
-    let parts = (prop::option::of(hard_state), prop::option::of(any::<u64>()), prop::collection::vec(entry(), 0..5));
-    parts.prop_map(|(hard_state, from, entries)| Write {
+    let record = any::<(u128, u64, u64, u64, u64, u64)>().prop_map(|(disk, count, nonce, sequence, term, index)| {
+        let position = LogPosition { sequence, term: Term(term), index: Index(index) };
+        (DiskId(disk), PeerRecord { life: Life { count, nonce }, position })
+    });
+    let late = (any::<u64>(), prop::collection::vec(record, 0..3));
+    let from = prop::option::of(any::<u64>());
+    let parts = (prop::option::of(hard_state), from, prop::collection::vec(entry(), 0..5), late);
+    parts.prop_map(|(hard_state, from, entries, (commit, peer_records))| Write {
+        commit: Index(commit),
+        peer_records,
         sequence: 0,
         hard_state,
         truncate_from: from.map(Index),
@@ -90,21 +105,30 @@ proptest! {
 
     #[test]
     fn steps_return_and_break_without_panic(write in write(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        let mut out = Vec::new();
-        body::put_step(&mut out, &write);
-        prop_assert_eq!(out.len(), body::step_bytes(&write));
-        prop_assert_eq!(body::get_step(Bytes::from(out.clone())), Ok(write));
-        let at = at.index(out.len());
-        prop_assert!(body::get_step(Bytes::copy_from_slice(&out[..at])).is_err());
-        out[at] = byte;
-        let _ = body::get_step(Bytes::from(out));
+        for format in [Format::V2, Format::V3] {
+            let mut out = Vec::new();
+            body::put_step(&mut out, &write, format);
+            prop_assert_eq!(out.len(), body::step_bytes(&write, format));
+            let mut said = write.clone();
+            if format == Format::V2 {
+                (said.commit, said.peer_records) = (Index(0), Vec::new());
+                said.hard_state = said.hard_state.map(|hard_state| HardState { forgot: None, ..hard_state });
+            }
+            prop_assert_eq!(body::get_step(Bytes::from(out.clone()), format), Ok(said));
+            let at = at.index(out.len());
+            prop_assert!(body::get_step(Bytes::copy_from_slice(&out[..at]), format).is_err());
+            out[at] = byte;
+            let _ = body::get_step(Bytes::from(out), format);
+        }
     }
 
     #[test]
     fn noise_is_no_panic(noise in prop::collection::vec(any::<u8>(), 0..300)) {
         let bytes = Bytes::from(noise);
-        let _ = body::get_step(bytes.clone());
-        let _ = body::Opening::get(bytes.clone());
+        for format in [Format::V2, Format::V3] {
+            let _ = body::get_step(bytes.clone(), format);
+            let _ = body::Opening::get(bytes.clone(), format);
+        }
         let _ = codec::get_entry(&mut Decoder::new(bytes.clone()));
         let _ = codec::get_configuration(&mut Decoder::new(bytes.clone()));
         let _ = frame::parse(&bytes);
@@ -153,7 +177,7 @@ fn an_absurd_count_takes_no_memory() {
     claims.extend_from_slice(&[0; 100]);
     let claims = Bytes::from(claims);
     let measured = allocation_counter::measure(|| {
-        let error = body::get_step(claims.clone()).unwrap_err();
+        let error = body::get_step(claims.clone(), Format::V2).unwrap_err();
         assert_eq!(error, DecodeError::Short { what: "the entries" });
     });
     assert!(measured.bytes_total < 1000, "{measured:?}");

@@ -318,7 +318,9 @@ fn crash_while_opening(life: &Life) {
         disk.fail_after(None);
         disk.lose_unsynced();
         let (_, again) = reopen(&disk);
-        assert_eq!(again.saved, expected.saved);
+        // Whether the opening that was cut short counts as a life depends on how far it came.
+        assert!((expected.saved.life..=expected.saved.life + 1).contains(&again.saved.life));
+        assert_eq!(Saved { life: expected.saved.life, ..again.saved }, expected.saved);
         if opened.is_ok() {
             return;
         }

@@ -7,6 +7,7 @@ pub(crate) mod covered;
 mod damage;
 mod exhausted;
 mod failure;
+mod formats;
 mod life;
 mod model;
 mod recycling;
@@ -23,8 +24,8 @@ use super::test_disk::TestDisk;
 use super::{Log, LogOptions, Recovered};
 use crate::core::Fetch;
 use crate::types::{
-    ClusterId, Configuration, DiskId, Entry, GroupId, HardState, Identity, Index, Member, NodeId, Payload, Saved,
-    Stamp, Term, Write,
+    ClusterId, Configuration, DiskId, Entry, FeatureLevel, GroupId, HardState, Identity, Index, Member, NodeId,
+    Payload, Saved, Stamp, Term, Write,
 };
 
 pub(super) const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, tail_bytes: 500 };
@@ -37,8 +38,14 @@ pub(super) fn identity() -> Identity {
 }
 
 pub(super) fn founding() -> Configuration {
-    let member = |disk, address: &str| Member { disk: DiskId(disk), address: address.to_owned(), priority: 3 };
+    let member = |disk, address: &str| Member {
+        disk: DiskId(disk),
+        address: address.to_owned(),
+        priority: 3,
+        ..Member::default()
+    };
     Configuration::of_voters([(NodeId(1), member(0, "one:1")), (NodeId(2), member(0xD15C, "two:2"))])
+        .at_feature_level(FeatureLevel::CURRENT)
 }
 
 pub(super) fn create(disk: &TestDisk) -> Log<TestDisk> {
@@ -57,11 +64,12 @@ pub(super) fn command(index: u64, term: u64, bytes: usize) -> Entry {
 
 /// A write of entries alone.
 pub(super) fn entries(entries: Vec<Entry>) -> Write {
-    Write { sequence: 0, hard_state: None, truncate_from: None, entries: entries.into() }
+    Write { entries: entries.into(), ..Write::default() }
 }
 
 pub(super) fn hard_state(term: u64, vote: u64) -> Option<HardState> {
-    Some(HardState { term: Term(term), vote: (vote > 0).then_some(NodeId(vote)), promise: PROMISE })
+    let vote = (vote > 0).then_some(NodeId(vote));
+    Some(HardState { term: Term(term), vote, promise: PROMISE, forgot: None })
 }
 
 /// What a log should hold.

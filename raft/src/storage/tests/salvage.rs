@@ -28,7 +28,7 @@ fn make_old(folder: &Path, snapshot: u64) -> Vec<Entry> {
     }
     if snapshot > 0 {
         let (index, term) = (Index(snapshot), Term(1 + snapshot / 20));
-        let meta = SnapshotMeta { index, term, stamp: Stamp(snapshot * 10), configuration: founding() };
+        let meta = SnapshotMeta { index, term, stamp: Stamp(snapshot * 10), configuration: founding(), digest: None };
         run(&mut worker, Job::TakeSnapshot { meta, source: SnapshotSource::new(&b"the state"[..]) });
         run(&mut worker, Job::Compact { first: index });
     }

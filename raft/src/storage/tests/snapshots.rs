@@ -10,7 +10,13 @@ use crate::storage::{Completion, Disk, Job, SnapshotReader, SnapshotSource, Stor
 use crate::types::{Chunk, SnapshotMeta};
 
 pub(super) fn meta(index: u64, term: u64) -> SnapshotMeta {
-    SnapshotMeta { index: Index(index), term: Term(term), stamp: Stamp(index * 10), configuration: founding() }
+    SnapshotMeta {
+        index: Index(index),
+        term: Term(term),
+        stamp: Stamp(index * 10),
+        configuration: founding(),
+        digest: None,
+    }
 }
 
 /// What the state machine says at an index: nothing, little, or several slices.

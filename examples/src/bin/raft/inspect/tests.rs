@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use kodiak_raft::{
     storage::{Job, Log, LogOptions, RealDisk, SnapshotSource, Worker},
-    types::{ClusterId, DiskId, Entries, GroupId, Identity, Index, Member, NodeId, SnapshotMeta, Stamp, Term, Write},
+    types::{ClusterId, DiskId, GroupId, Identity, Index, Member, NodeId, SnapshotMeta, Stamp, Term, Write},
 };
 
 use super::run as inspect;
@@ -20,21 +20,21 @@ const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, tail_bytes: 1000 }
 fn founding() -> Configuration {
     Configuration::of_voters([(
         NodeId(1),
-        Member { disk: DiskId(0), address: "localhost:7001".to_owned(), priority: 0 },
+        Member { disk: DiskId(0), address: "localhost:7001".to_owned(), priority: 0, ..Member::default() },
     )])
 }
 
 fn command(index: u64, text: &[u8]) -> Job {
     let payload = Payload::Command(Bytes::copy_from_slice(text));
     let entry = Entry { index: Index(index), term: Term(3), stamp: Stamp(index), payload };
-    Job::Write(Write { sequence: index, hard_state: None, truncate_from: None, entries: entry.into() })
+    Job::Write(Write { sequence: index, entries: entry.into(), ..Write::default() })
 }
 
 fn worker(folder: &Path) -> Worker<RealDisk> {
     let identity = Identity { cluster: ClusterId(7), group: GroupId(1), node: NodeId(1), disk: DiskId(9) };
     let mut log = Log::create(RealDisk::open(folder).unwrap(), &identity, &founding(), OPTIONS).unwrap();
     let hard_state = Some(HardState { term: Term(3), vote: Some(NodeId(1)), ..HardState::default() });
-    log.append(&Write { sequence: 0, hard_state, truncate_from: None, entries: Entries::new() }).unwrap();
+    log.append(&Write { hard_state, ..Write::default() }).unwrap();
     Worker::new(log)
 }
 
@@ -48,7 +48,8 @@ fn run(worker: &mut Worker<RealDisk>, jobs: impl IntoIterator<Item = Job>) {
 }
 
 fn take(worker: &mut Worker<RealDisk>, index: u64) {
-    let meta = SnapshotMeta { index: Index(index), term: Term(3), stamp: Stamp(9), configuration: founding() };
+    let meta =
+        SnapshotMeta { index: Index(index), term: Term(3), stamp: Stamp(9), configuration: founding(), digest: None };
     run(worker, [Job::TakeSnapshot { meta, source: SnapshotSource::new(&b"the state"[..]) }]);
 }
 

@@ -3,6 +3,7 @@
 use std::{error::Error, time::Duration};
 
 use clap::Subcommand;
+use kodiak_raft::types::FeatureLevel;
 use redis_protocol::resp2::types::BytesFrame;
 
 use super::precedence;
@@ -56,6 +57,9 @@ enum Order {
         address: Address,
         /// Its disk's id, 'disk_id' of its INFO raft.
         disk: String,
+        /// The feature level that its version supports.
+        #[arg(long, default_value_t = FeatureLevel::CURRENT.0)]
+        feature_level: u16,
     },
     /// Gives a learner a vote, once it has nearly everything.
     Promote {
@@ -109,7 +113,9 @@ pub(crate) fn member(arguments: &MemberArguments) -> Result<(), Box<dyn Error>> 
     let text = |number: &u64| number.to_string();
     let request = match &arguments.order {
         Order::List => return list(&arguments.node),
-        Order::Add { id, address, disk } => vec!["ADD".to_owned(), text(id), address.to_string(), disk.clone()],
+        Order::Add { id, address, disk, feature_level } => {
+            vec!["ADD".to_owned(), text(id), address.to_string(), disk.clone(), feature_level.to_string()]
+        }
         Order::Promote { id } => vec!["PROMOTE".to_owned(), text(id)],
         Order::Demote { id } => vec!["DEMOTE".to_owned(), text(id)],
         Order::Remove { id } => vec!["REMOVE".to_owned(), text(id)],

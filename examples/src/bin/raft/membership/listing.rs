@@ -27,6 +27,7 @@ pub(crate) fn text(status: &Status) -> Result<String, String> {
     line("configuration_index", &core.configuration_index);
     line("configuration_committed", &if core.configuration_index <= core.commit { "yes" } else { "no" });
     line("highest_id", &configuration.highest_id);
+    line("feature_level", &configuration.feature_level);
     for (&id, member) in &configuration.members {
         let value = format_args!(
             "capacity={},raft={},disk={},priority={}",

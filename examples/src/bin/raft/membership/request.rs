@@ -2,7 +2,7 @@
 
 use kodiak_raft::{
     replica::Admin,
-    types::{DiskId, Member, MemberChange, NodeId},
+    types::{DiskId, FeatureLevel, Member, MemberChange, NodeId},
 };
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What there is, as the error for anything else says it.
-const USAGE: &str = "MEMBERS, ADD id host:port disk, PROMOTE id, DEMOTE id, REMOVE id, REPLACE old new, ADDRESS id host:port, \
+const USAGE: &str = "MEMBERS, ADD id host:port disk [level], PROMOTE id, DEMOTE id, REMOVE id, REPLACE old new, ADDRESS id host:port, \
                      PRIORITY id n or TRANSFER [id]";
 
 /// Understands a request that begins with `RAFT`.
@@ -23,8 +23,9 @@ pub(crate) fn understand(request: &Request<'_>) -> Result<Command, String> {
     let change = |change| Ok(Command::Admin(Admin::Change(vec![change])));
     match (name.as_str(), &arguments[..]) {
         ("MEMBERS", []) => Ok(Command::Local(Local::Members)),
-        ("ADD", &[id, host, disk]) => {
-            let member = Member { disk: disk_of(disk)?, address: address(host)?, priority: 0 };
+        ("ADD", &[id, host, disk, ref level @ ..]) if level.len() <= 1 => {
+            let feature_level = level.first().map_or(Ok(FeatureLevel::BASE), |level| feature_level(level))?;
+            let member = Member { disk: disk_of(disk)?, address: address(host)?, priority: 0, feature_level };
             change(MemberChange::AddLearner { node: node(id)?, member })
         }
         ("PROMOTE", &[id]) => change(MemberChange::Promote(node(id)?)),
@@ -35,16 +36,25 @@ pub(crate) fn understand(request: &Request<'_>) -> Result<Command, String> {
             let changes = vec![MemberChange::Promote(node(new)?), MemberChange::Remove(node(old)?)];
             Ok(Command::Admin(Admin::Change(changes)))
         }
-        ("ADDRESS", &[id, host]) => {
-            change(MemberChange::Update { node: node(id)?, disk: None, address: Some(address(host)?), priority: None })
-        }
+        ("ADDRESS", &[id, host]) => change(update(node(id)?, Some(address(host)?), None)),
         ("PRIORITY", &[id, priority]) => {
             let priority = priority.parse().map_err(|_| format!("ERR {priority:?} is no priority: 0 to 255"))?;
-            change(MemberChange::Update { node: node(id)?, disk: None, address: None, priority: Some(priority) })
+            change(update(node(id)?, None, Some(priority)))
         }
         ("TRANSFER", &[]) => Ok(Command::Admin(Admin::Transfer(None))),
         ("TRANSFER", &[id]) => Ok(Command::Admin(Admin::Transfer(Some(node(id)?)))),
         _ => Err(format!("ERR RAFT takes {USAGE}")),
+    }
+}
+
+fn update(node: NodeId, address: Option<String>, priority: Option<u8>) -> MemberChange {
+    MemberChange::Update { node, disk: None, address, priority, feature_level: None }
+}
+
+fn feature_level(text: &str) -> Result<FeatureLevel, String> {
+    match text.parse() {
+        Ok(level) if level > 0 => Ok(FeatureLevel(level)),
+        _ => Err(format!("ERR {text:?} is no feature level: a number from 1")),
     }
 }
 
@@ -92,9 +102,14 @@ mod tests {
 
     #[test]
     fn each_request_is_a_change() {
-        let member = Member { disk: DiskId(0xABC), address: "host:7004".to_owned(), priority: 0 };
+        let member = Member { disk: DiskId(0xABC), address: "host:7004".to_owned(), priority: 0, ..Member::default() };
         assert_eq!(
             changes("raft add 4 host:7004 00000000000000000000000000000abc"),
+            [MemberChange::AddLearner { node: NodeId(4), member: member.clone() }]
+        );
+        let member = Member { feature_level: FeatureLevel(2), ..member };
+        assert_eq!(
+            changes("RAFT ADD 4 host:7004 00000000000000000000000000000abc 2"),
             [MemberChange::AddLearner { node: NodeId(4), member }]
         );
         assert_eq!(changes("RAFT Promote 4"), [MemberChange::Promote(NodeId(4))]);
@@ -106,6 +121,7 @@ mod tests {
             disk: None,
             address: address.map(str::to_owned),
             priority,
+            feature_level: None,
         };
         assert_eq!(changes("RAFT ADDRESS 4 [::1]:9"), [update(Some("[::1]:9"), None)]);
         assert_eq!(changes("RAFT PRIORITY 4 255"), [update(None, Some(255))]);
@@ -126,6 +142,7 @@ mod tests {
             ("RAFT ADDRESS 4 :1", "no host"),
             ("RAFT ADDRESS 4 0.0.0.0:1", "every machine's"),
             ("RAFT ADD 4 host:1 0", "disk_id"),
+            ("RAFT ADD 4 host:1 0000000000000000000000000000000a zero", "feature level"),
             ("RAFT ADD 4 host:1 xyz", "disk_id"),
             ("RAFT PRIORITY 4 256", "0 to 255"),
         ] {

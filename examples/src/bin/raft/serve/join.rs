@@ -23,7 +23,7 @@ use std::{
 use kodiak_raft::{
     node::{Handle, Status},
     storage::inspect::Folder,
-    types::{ClusterId, DiskId, MemberChange, NodeId},
+    types::{ClusterId, DiskId, FeatureLevel, MemberChange, NodeId},
 };
 use kodiak_reactor::Remote;
 use redis_protocol::resp2::types::BytesFrame;
@@ -241,7 +241,13 @@ impl Joiner {
             }
             None => {}
         }
-        match with_one_of(addresses, |client| client.ask(&["RAFT", "ADD", &id, raft, &disk])) {
+        let level = FeatureLevel::CURRENT.to_string();
+        let mut request = vec!["RAFT", "ADD", &id, raft, &disk];
+        // Nodes that know of no levels take no such argument.
+        if number(&members, "feature_level").is_some_and(|active| active > FeatureLevel::BASE.0.into()) {
+            request.push(&level);
+        }
+        match with_one_of(addresses, |client| client.ask(&request)) {
             Ok(BytesFrame::SimpleString(_)) => {
                 self.is_added = true;
                 Step::Wait("added; the leader will call".to_owned())

@@ -1,0 +1,101 @@
+//! Two formats of one log: which is written when, and what each says.
+
+use super::*;
+use crate::storage::frame::{self, Format};
+use crate::types::{Life, LogPosition, PeerRecord};
+
+/// The formats of all frames of the newest segment.
+fn formats(disk: &TestDisk) -> Vec<Format> {
+    let name = disk.names().into_iter().rfind(|name| name.ends_with(".log")).unwrap();
+    let bytes = disk.bytes(&name);
+    let (mut at, mut found) = (0, Vec::new());
+    while let Ok(frame) = frame::parse(&bytes[at..]) {
+        at += frame.total_bytes();
+        found.push(frame.header.format);
+    }
+    found
+}
+
+fn at_base() -> Configuration {
+    founding().at_feature_level(FeatureLevel::BASE)
+}
+
+fn configuration(index: u64, configuration: Configuration) -> Entry {
+    Entry { payload: Payload::Configuration(Box::new(configuration)), ..command(index, 1, 0) }
+}
+
+/// A write that says all that format 3 adds.
+fn telling(index: u64) -> Write {
+    let position = LogPosition { sequence: 7, term: Term(1), index: Index(3) };
+    let record = PeerRecord { life: Life { count: 2, nonce: 9 }, position };
+    Write { commit: Index(index), peer_records: vec![(DiskId(4), record)], ..entries(vec![command(index, 1, 9)]) }
+}
+
+#[test]
+fn a_log_is_written_in_format_2_until_features_are_enabled() {
+    let disk = TestDisk::default();
+    let mut log = Log::create(disk.clone(), &identity(), &at_base(), OPTIONS).unwrap();
+    log.append(&telling(1)).unwrap();
+    log.sync().unwrap();
+    assert_eq!(formats(&disk), [Format::V2; 2]);
+    let (mut log, recovered) = reopen(&disk);
+    let said = (recovered.saved.commit, recovered.saved.life, recovered.saved.peer_records.len());
+    assert_eq!(said, (Index(0), 0, 0), "format 2 does not say");
+
+    log.append(&entries(vec![configuration(2, founding())])).unwrap();
+    log.append(&telling(3)).unwrap();
+    log.sync().unwrap();
+    assert_eq!(formats(&disk), [Format::V2, Format::V2, Format::V3]);
+    let (_, recovered) = reopen(&disk);
+    assert_eq!(formats(&disk)[0], Format::V3, "and so is every opening from now on");
+    let saved = recovered.saved;
+    assert_eq!((saved.commit, saved.life, saved.peer_records.len()), (Index(3), 1, 1));
+    assert_eq!(saved.founding.feature_level, FeatureLevel::BASE);
+    assert_eq!(saved.configuration(), &founding());
+    assert_eq!(reopen(&disk).1.saved.life, 2);
+}
+
+#[test]
+fn each_opening_of_a_log_is_a_new_life_on_disk() {
+    let disk = TestDisk::default();
+    drop(create(&disk));
+    for life in 2..6 {
+        let (_, recovered) = reopen(&disk);
+        assert_eq!(recovered.saved.life, life);
+        disk.lose_unsynced();
+    }
+}
+
+#[test]
+fn what_format_3_adds_outlives_segments() {
+    let disk = TestDisk::default();
+    let mut log = create(&disk);
+    let forgot = HardState { term: Term(4), forgot: Some(Index(77)), ..HardState::default() };
+    log.append(&Write { hard_state: Some(forgot), ..telling(1) }).unwrap();
+    for index in 2..40 {
+        log.append(&entries(vec![command(index, 4, 300)])).unwrap();
+    }
+    log.sync().unwrap();
+    let (_, recovered) = reopen(&disk);
+    let saved = recovered.saved;
+    assert_eq!((saved.hard_state, saved.commit), (forgot, Index(1)));
+    assert_eq!(saved.peer_records, telling(1).peer_records.into_iter().collect());
+}
+
+/// A folder as version 0.1.0 wrote it: an opening, a step with a vote and two entries, and a mark, all in format 2.
+#[test]
+fn a_log_of_version_0_1_0_is_opened() {
+    let disk = TestDisk::default();
+    let name = "0000000000000001.log";
+    let mut log = Log::create(disk.clone(), &identity(), &at_base(), OPTIONS).unwrap();
+    let write = Write { hard_state: hard_state(1, 2), ..entries(vec![command(1, 1, 3), command(2, 1, 3)]) };
+    log.append(&write).unwrap();
+    log.sync().unwrap();
+    log.mark().unwrap();
+    let written: String = disk.bytes(name).iter().map(|byte| format!("{byte:02x}")).collect();
+    let golden = include_str!("log_v2.txt").trim_end();
+    assert_eq!(written.trim_end_matches('0'), golden.trim_end_matches('0'), "the bytes of format 2 have changed");
+    let (_, recovered) = reopen(&disk);
+    assert_eq!(recovered.saved.hard_state, write.hard_state.unwrap());
+    assert_eq!(recovered.saved.tail, write.entries.iter().cloned().collect::<Vec<_>>());
+}
