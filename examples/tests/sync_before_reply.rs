@@ -16,18 +16,25 @@ fn check(trace: &str, key: &str) -> Result<(), String> {
     let written = find("write to the log", 0, &|line| line.contains("pwrite64(") && line.contains(key))?;
     // Either the call in one line, or the line in which it returns.
     let synced = find("sync", written, &|line| line.contains("fdatasync") && line.ends_with("= 0"))?;
+    // The second mark, which begins with its checksum and its magic number.
+    let is_mark = |line: &str| line.contains("pwrite64(") && line.contains("KdkY");
+    let marked = find("second mark", written, &is_mark)?;
+    if marked < synced {
+        return Err(format!("marked in line {marked}, synced in line {synced} of:\n{trace}"));
+    }
     let answered = find("answer", 0, &|line| line.contains("+OK\\r\\n"))?;
-    if answered < synced {
-        return Err(format!("answered in line {answered}, synced in line {synced} of:\n{trace}"));
+    if answered < marked {
+        return Err(format!("answered in line {answered}, marked in line {marked} of:\n{trace}"));
     }
     Ok(())
 }
 
 #[test]
 fn a_write_is_synced_before_it_is_answered() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        println!("skipped: there is no strace on this machine");
-        return;
+    let missing = "this test needs strace, which may trace: install it ('apt-get install strace', as .ci/run does), and \
+                   allow ptrace";
+    if let Err(error) = Command::new("strace").arg("-V").output() {
+        panic!("{error}: {missing}");
     }
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
@@ -40,10 +47,7 @@ fn a_write_is_synced_before_it_is_answered() {
     let node = Process::start(&wrapper, &arguments.map(str::to_owned), &log);
     let mut node = match node {
         Ok(node) => node,
-        Err(said) if said.contains("ptrace") => {
-            println!("skipped: strace may not trace here: {said}");
-            return;
-        }
+        Err(said) if said.contains("ptrace") => panic!("{missing}: {said}"),
         Err(said) => panic!("{said}"),
     };
     let mut client = Client::connect(node.client);
@@ -59,13 +63,20 @@ fn a_write_is_synced_before_it_is_answered() {
 
 #[test]
 fn the_check_notices_an_early_answer() {
+    let mark = "1 pwrite64(4, \"....KdkY..\", 80, 0) = 80\n";
     let early = "1 pwrite64(3, \"..key..\", 9, 0) = 9\n2 sendto(9, \"+OK\\r\\n\", 5) = 5\n1 fdatasync(3) = 0\n";
-    assert!(check(early, "key").unwrap_err().starts_with("answered in line 1"));
+    assert!(check(&format!("{early}{mark}"), "key").unwrap_err().starts_with("answered in line 1"));
+    assert!(check(early, "key").unwrap_err().starts_with("no second mark"));
     let unsynced = "1 pwrite64(3, \"..key..\", 9, 0) = 9\n2 sendto(9, \"+OK\\r\\n\", 5) = 5\n";
     assert!(check(unsynced, "key").unwrap_err().starts_with("no sync"));
     let pending = "1 pwrite64(3, \"..key..\", 9, 0) = 9\n1 fdatasync(3 <unfinished ...>\n2 sendto(9, \"+OK\\r\\n\", 5) = 5\n\
                    1 <... fdatasync resumed>) = 0\n";
-    assert!(check(pending, "key").unwrap_err().starts_with("answered in line 2"));
-    let good = "1 pwrite64(3, \"..key..\", 9, 0) = 9\n1 fdatasync(3) = 0\n2 sendto(9, \"+OK\\r\\n\", 5) = 5\n";
-    check(good, "key").unwrap();
+    assert!(check(&format!("{pending}{mark}"), "key").unwrap_err().starts_with("answered in line 2"));
+    let (written, answered) = ("1 pwrite64(3, \"..key..\", 9, 0) = 9\n", "2 sendto(9, \"+OK\\r\\n\", 5) = 5\n");
+    let synced = "1 fdatasync(3) = 0\n";
+    check(&format!("{written}{synced}{mark}{answered}"), "key").unwrap();
+    let marked_early = format!("{written}{mark}{synced}{answered}");
+    assert!(check(&marked_early, "key").unwrap_err().starts_with("marked in line 1"));
+    let answered_unmarked = format!("{written}{synced}{answered}{mark}");
+    assert!(check(&answered_unmarked, "key").unwrap_err().starts_with("answered in line 2"));
 }

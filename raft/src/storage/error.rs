@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::odd_file::OddFile;
 use crate::types::Index;
 
 /// What went wrong with the log. `Clone`, so that the first failure can be told to everybody who asks later.
@@ -28,6 +29,17 @@ pub enum StorageError {
         kind: io::ErrorKind,
         /// The system's words.
         text: String,
+    },
+    /// Something in the folder has the name of one of the node's files and is none.
+    #[error(
+        "{file} is {what}: a node makes regular files only, which its user can read and write. Move it away, or give it back \
+         to the node's user, and start the node again; if it stands in the place of a file of the node's, put that back"
+    )]
+    OddFile {
+        /// Its name.
+        file: String,
+        /// What it is: a FIFO, a directory, a file of another user with its mode, ...
+        what: String,
     },
     /// The log is damaged where it was known to be durable. Starting from it would forget what this node has promised.
     #[error(
@@ -120,6 +132,9 @@ fn advice(kind: io::ErrorKind) -> &'static str {
 impl StorageError {
     /// The disk's error with what was tried on which file.
     pub(super) fn io(operation: &'static str, file: &str, error: &io::Error) -> StorageError {
+        if let Some(OddFile(what)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return StorageError::OddFile { file: file.to_owned(), what: what.clone() };
+        }
         StorageError::Io { operation, file: file.to_owned(), kind: error.kind(), text: error.to_string() }
     }
 

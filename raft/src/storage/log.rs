@@ -163,7 +163,7 @@ impl<D: Disk> Log<D> {
         Ok((log, Recovered { identity, saved, rewritten: 0, torn, damaged_snapshots, damaged_segment }))
     }
 
-    fn assemble(parts: Parts<D>) -> Result<Log<D>, StorageError> {
+    pub(super) fn assemble(parts: Parts<D>) -> Result<Log<D>, StorageError> {
         let Parts { disk, identity, founding, contents, spares, shelf, origin, active, synced_file, chain } = parts;
         assert!(chain.synced == chain.sequence, "a new segment is durable before it is used");
         let mut log = Log {

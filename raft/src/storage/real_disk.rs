@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::snapshot::{self, SnapshotReader};
-use super::{Disk, DiskFile, StorageError};
+use super::{Disk, DiskFile, StorageError, odd_file};
 use crate::types::Index;
 
 /// The file whose lock says that a process owns the folder. Its content means nothing.
@@ -49,9 +49,9 @@ impl RealDisk {
     /// ```
     pub fn open(path: &Path) -> io::Result<RealDisk> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("data folder {}: {error}", path.display()));
-        RealDisk::make_folder(path).map_err(named)?;
-        let lock =
-            OpenOptions::new().write(true).create(true).truncate(false).open(path.join(LOCK_NAME)).map_err(named)?;
+        make_folder(path).map_err(named)?;
+        let lock = RealDisk::open_lock(&path.join(LOCK_NAME))
+            .map_err(|error| named(io::Error::new(error.kind(), format!("{LOCK_NAME}: {error}"))))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -68,15 +68,35 @@ impl RealDisk {
         Ok(RealDisk { path: path.to_owned(), directory, _lock: lock })
     }
 
-    /// Makes the folder and, if it was not there, its name durable.
-    fn make_folder(path: &Path) -> io::Result<()> {
-        if path.is_dir() {
-            return Ok(());
+    fn open_lock(path: &Path) -> io::Result<File> {
+        match odd_file::open(path, OpenOptions::new().write(true)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                OpenOptions::new().write(true).create(true).truncate(false).open(path)
+            }
+            opened => opened,
         }
-        fs::create_dir_all(path)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(parent)?.sync_all()
     }
+}
+
+/// Makes the folder, if it is not there, and its name durable: those of all folders on the way to it, each in its parent.
+/// That is done at each opening, because whoever made a folder may have died before the sync.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let made = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).count();
+    fs::create_dir_all(path)?;
+    for (at, parent) in fs::canonicalize(path)?.ancestors().skip(1).enumerate() {
+        match File::open(parent).and_then(|folder| folder.sync_all()) {
+            // A folder that was there may lie in one that this process may not read, or that is never written.
+            Err(error) if at >= made && is_not_ours(&error) => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether the system says that a folder's names are none of this process's business.
+fn is_not_ours(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(error.kind(), InvalidInput | PermissionDenied | ReadOnlyFilesystem | Unsupported)
 }
 
 impl Disk for RealDisk {
@@ -89,7 +109,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&mut self, name: &str) -> io::Result<RealFile> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
+        let file = odd_file::open(&self.path.join(name), OpenOptions::new().read(true).write(true))?;
         // What such a file holds is unknown: never write zeros over it.
         Ok(RealFile { file, zeroed_to: 0, zero_until: 0 })
     }
@@ -187,7 +207,8 @@ impl DiskFile for RealFile {
 /// [`StorageError::Io`] if there is none or it cannot be read; [`StorageError::Corrupt`] if its header is not what was written.
 pub fn open_snapshot(folder: &Path, index: Index) -> Result<SnapshotReader<RealFile>, StorageError> {
     let path = folder.join(snapshot::name(index));
-    let file = File::open(&path).map_err(|error| StorageError::io("open", &path.display().to_string(), &error))?;
+    let file =
+        odd_file::open_to_read(&path).map_err(|error| StorageError::io("open", &path.display().to_string(), &error))?;
     snapshot::open_file(RealFile::read_only(file), index)
 }
 

@@ -14,6 +14,7 @@ use super::{Disk, StorageError};
 use crate::types::{Configuration, Entry, Index, Payload, Saved, SessionCommand, SnapshotMeta, Write};
 
 /// The log's state as its frames are taken in, one after the other.
+#[derive(Clone)]
 pub(super) struct Replay {
     pub(super) contents: Contents,
     tail: VecDeque<Entry>,
@@ -79,6 +80,18 @@ impl Replay {
         }
         self.used(walk.offset);
         Ok(unsettled)
+    }
+
+    /// Takes in the frames of a segment as far as they are whole and fit, up to this one; for disaster recovery.
+    pub(super) fn whole_frames(&mut self, segment: &Loaded, last_sequence: u64) {
+        let mut walk = segment.walk();
+        while walk.chain.sequence < last_sequence {
+            let Ok((offset, frame)) = walk.next() else { break };
+            if self.take_frame(segment, offset, &frame).is_err() {
+                break;
+            }
+            self.chain = walk.chain;
+        }
     }
 
     fn take_frame(&mut self, segment: &Loaded, offset: usize, frame: &Frame) -> Result<(), StorageError> {

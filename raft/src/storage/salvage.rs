@@ -20,10 +20,15 @@ use std::path::{Path, PathBuf};
 
 use super::inspect::Folder;
 use super::inspect::overlay::Overlay;
+use super::odd_file::open_to_read;
 use super::real_disk::{LOCK_NAME, open_snapshot};
-use super::{Log, LogOptions, RealDisk, Recovered, SnapshotSource, StorageError};
+use super::remains::{Loss, Remains};
+use super::{Log, LogOptions, RealDisk, SnapshotSource, StorageError};
 use crate::core::Fetch;
 use crate::types::{Configuration, Entry, HardState, Identity, Index, Member, Payload, SnapshotMeta, Term, Write};
+
+/// Nobody campaigns above this term.
+const TERM_MAX: u64 = 1 << 62;
 
 /// Entries are read and written in pieces of so many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -54,8 +59,11 @@ pub struct Salvaged {
     pub configuration: Configuration,
     /// The last entry, which has come over like all before it.
     pub last: (Index, Term),
-    /// The new node's term.
+    /// The new node's term: the one after the last entry's. The old node's own may have been higher; nobody of the new
+    /// cluster has met it.
     pub term: Term,
+    /// What is known to be lost of what the folder once held.
+    pub loss: Option<Loss>,
 }
 
 /// Why nothing was salvaged. The old folder is as it was; there is no new one.
@@ -75,6 +83,17 @@ pub enum SalvageError {
         from: PathBuf,
         /// What is wrong with it.
         error: StorageError,
+    },
+    /// The last entry has a term after which no node may campaign.
+    #[error(
+        "nothing can be recovered from {}: its last entry has term {term}, and no term may be above {TERM_MAX}. Recover from the \
+         folder of another member, or from a backup", .from.display()
+    )]
+    TermsExhausted {
+        /// The folder.
+        from: PathBuf,
+        /// The last entry's term.
+        term: Term,
     },
     /// The new folder holds something.
     #[error("{} is not empty: give a folder that does not exist yet", .0.display())]
@@ -110,35 +129,42 @@ impl Salvage {
         let part = self.check_new()?;
         let old = |error| SalvageError::Old { from: self.from.clone(), error };
         let folder = Folder::open(&self.from).map_err(|error| io_error(&self.from, error))?;
-        let (mut log, recovered) = folder.open_log(self.log).map_err(old)?;
-        let identity = Identity { group: recovered.identity.group, ..self.identity };
-        let founding = alone(&identity, &self.address, recovered.saved.configuration());
-        let term = recovered.saved.hard_state.term.next();
+        let Remains { identity: from, saved, loss, mut log } = folder.open_remains(self.log).map_err(old)?;
+        let identity = Identity { group: from.group, ..self.identity };
+        let founding = alone(&identity, &self.address, saved.configuration());
+        let last = (saved.terms.last_index(), saved.terms.last_term());
+        let term = self.next_term(last.1)?;
         let new = |error| SalvageError::New { into: part.clone(), error };
 
         let disk = RealDisk::open(&part).map_err(|error| io_error(&part, error))?;
         let mut copy = Log::create(disk, &identity, &founding, self.log).map_err(new)?;
         let hard_state = Some(HardState { term, ..HardState::default() });
         copy.append(&Write { hard_state, ..Write::default() }).map_err(new)?;
-        if let Some(meta) = &recovered.saved.snapshot {
+        if let Some(meta) = &saved.snapshot {
             let content = open_snapshot(&self.from, meta.index).map_err(old)?;
             let meta = SnapshotMeta { configuration: founding, ..meta.clone() };
             copy.adopt(&meta, SnapshotSource::new(content)).map_err(new)?;
         }
-        while copy.last_index() < recovered.saved.terms.last_index() {
-            let entries = next_entries(&mut log, copy.last_index().next()).map_err(old)?;
+        while let Some(log) = log.as_mut().filter(|_| copy.last_index() < last.0) {
+            let entries = next_entries(log, copy.last_index().next()).map_err(old)?;
             copy.append(&Write { entries: entries.into(), ..Write::default() }).map_err(new)?;
         }
         copy.sync().and_then(|()| copy.mark()).map_err(new)?;
         drop(copy);
         self.give_name(&part)?;
-        Ok(salvaged(&recovered, identity, term))
+        Ok(Salvaged { from, identity, configuration: saved.configuration().clone(), last, term, loss })
+    }
+
+    /// The term after the last entry's.
+    fn next_term(&self, last: Term) -> Result<Term, SalvageError> {
+        let next = last.0.checked_add(1).map(Term).filter(|term| term.0 <= TERM_MAX);
+        next.ok_or_else(|| SalvageError::TermsExhausted { from: self.from.clone(), term: last })
     }
 
     /// Keeps a node from starting on the old folder meanwhile. Nothing is written for that.
     fn lock_old(&self) -> Result<Option<File>, SalvageError> {
         let path = self.from.join(LOCK_NAME);
-        let lock = match File::open(&path) {
+        let lock = match open_to_read(&path) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error(&path, error)),
@@ -195,17 +221,6 @@ fn next_entries(log: &mut Log<Overlay>, from: Index) -> Result<Vec<Entry>, Stora
         }
     }
     Ok(entries)
-}
-
-fn salvaged(recovered: &Recovered, identity: Identity, term: Term) -> Salvaged {
-    let saved = &recovered.saved;
-    Salvaged {
-        from: recovered.identity,
-        identity,
-        configuration: saved.configuration().clone(),
-        last: (saved.terms.last_index(), saved.terms.last_term()),
-        term,
-    }
 }
 
 fn io_error(path: &Path, error: io::Error) -> SalvageError {

@@ -52,10 +52,16 @@ fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
     }
     let mut damaged = 0;
     for file in folder.snapshots() {
-        damaged += print_snapshot(out, &folder.snapshot(&file)?)?;
+        damaged += match folder.snapshot(&file) {
+            Ok(report) => print_snapshot(out, &report)?,
+            Err(error) => print_unread(out, &error)?,
+        };
     }
     for file in folder.segments() {
-        damaged += print_segment(out, &folder.segment(&file)?, arguments.entries)?;
+        damaged += match folder.segment(&file) {
+            Ok(report) => print_segment(out, &report, arguments.entries)?,
+            Err(error) => print_unread(out, &error)?,
+        };
     }
     for (files, what) in [(folder.spares(), "room for a later segment"), (folder.unfinished(), "cut short by a crash")]
     {
@@ -63,15 +69,22 @@ fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
             writeln!(out, "\n{file}: {what}")?;
         }
     }
-    match folder.synced().map_err(io::Error::other)? {
-        Some(mark) => writeln!(
+    match folder.synced() {
+        Err(error) => damaged += print_unread(out, &io::Error::other(error))?,
+        Ok(Some(mark)) => writeln!(
             out,
             "\nSYNCED: on disk up to frame {} of segment {} (byte {}), entry {}",
             mark.sequence, mark.segment, mark.end, mark.last_index
         )?,
-        None => writeln!(out, "\nSYNCED: says nothing; the end of the log is known by its own marks only")?,
+        Ok(None) => writeln!(out, "\nSYNCED: says nothing; the end of the log is known by its own marks only")?,
     }
     Ok(damaged + print_outcome(out, folder.recover())?)
+}
+
+/// A file that cannot be read, or is none; the error names it.
+fn print_unread(out: &mut impl Write, error: &io::Error) -> io::Result<u64> {
+    writeln!(out, "\nDAMAGED: {error}")?;
+    Ok(1)
 }
 
 fn print_snapshot(out: &mut impl Write, report: &SnapshotReport) -> io::Result<u64> {

@@ -7,8 +7,8 @@ use std::{
 
 use kodiak_raft::{
     node::{Recovery, recover},
-    storage::{Recovered, StorageError, inspect::Folder},
-    types::{Index, NodeId},
+    storage::{Loss, StorageError, inspect::Folder},
+    types::{Identity, Index, NodeId, Saved},
 };
 
 use crate::{address::Address, flags::node_id, removal};
@@ -51,12 +51,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if !arguments.accept_data_loss {
         let terms = &old.saved.terms;
         println!(
-            "{} is of node {}; its log ends with entry {} of term {}",
+            "{} is of node {}; what is whole of its log ends with entry {} of term {}",
             arguments.data.display(),
             old.identity.node,
             terms.last_index(),
             terms.last_term()
         );
+        print_loss(old.loss.as_ref());
         return Err("nothing was done: say --accept-data-loss if that is what is wanted".into());
     }
     let recovery = Recovery {
@@ -72,6 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         made.from.node, made.from.cluster
     );
     println!("node {} of cluster {}, in {}", made.identity.node, made.identity.cluster, arguments.into.display());
+    print_loss(made.loss.as_ref());
     println!("LOST: whatever the others had after entry {index}, or had acknowledged without this node");
     println!(
         "next: 'raft serve --id {} --data {} --raft {} --client …'; then let others join it, with empty folders and ids above {}",
@@ -84,9 +86,30 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 /// What the old folder holds.
-fn look(data: &Path) -> Result<Recovered, String> {
+struct Old {
+    identity: Identity,
+    saved: Saved,
+    loss: Option<Loss>,
+}
+
+/// Says what the folder once held and does not hold any more.
+fn print_loss(loss: Option<&Loss>) {
+    let Some(Loss { kept, known, damaged, .. }) = loss else { return };
+    for (file, what) in damaged {
+        println!("DAMAGED: {file}: {what}");
+    }
+    if known > kept {
+        println!("LOST: entries {}..={known} are lost, and perhaps later ones, which nothing is left of", kept.next());
+    } else {
+        println!("LOST: perhaps entries after {kept}; nothing is left that says so");
+    }
+}
+
+/// Looks at everything that is whole.
+fn look(data: &Path) -> Result<Old, String> {
     let folder = Folder::open(data).map_err(|error| error.to_string())?;
-    folder.recover().map_err(|error| match error {
+    let remains = folder.remains().map(|(identity, saved, loss)| Old { identity, saved, loss });
+    remains.map_err(|error| match error {
         StorageError::NoLog => format!("{} holds no node's log: give the folder of a node of the old cluster", data.display()),
         error => format!(
             "nothing can be recovered from {}: {error}. Recover from the folder of another member (look at each with 'raft \
@@ -97,7 +120,7 @@ fn look(data: &Path) -> Result<Recovered, String> {
 }
 
 /// What would very likely be a mistake.
-fn check(arguments: &Arguments, old: &Recovered) -> Result<(), String> {
+fn check(arguments: &Arguments, old: &Old) -> Result<(), String> {
     if arguments.raft.is_everywhere() {
         return Err(format!(
             "--raft {} is every machine's: give a name or an address of the new node's",
@@ -126,7 +149,9 @@ fn check(arguments: &Arguments, old: &Recovered) -> Result<(), String> {
             arguments.data.display()
         ));
     }
-    let is_removed = !configuration.members.contains_key(&node) || removal::is_noted(&arguments.data);
+    // Node 0: nothing but a snapshot is left, which does not say whose it was.
+    let is_member = node == NodeId(0) || configuration.members.contains_key(&node);
+    let is_removed = !is_member || removal::is_noted(&arguments.data);
     if is_removed && !arguments.from_removed {
         return Err(format!(
             "node {node}, whose folder {} is, was removed from its cluster, and does not have what was acknowledged after that: \

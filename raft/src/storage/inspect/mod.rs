@@ -7,17 +7,19 @@
 pub(super) mod overlay;
 mod segment;
 
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::fs::{self, TryLockError};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use segment::{Damage, FrameContent, FrameReport, OpeningReport, Rest, SegmentReport};
 
+use super::odd_file::open_to_read;
 use super::real_disk::{LOCK_NAME, RealFile};
+use super::remains::{self, Loss, Remains};
 use super::snapshot::{self, Scanner, Step};
 use super::synced::{self, SyncedMark};
 use super::{DiskFile, Log, LogOptions, Recovered, StorageError};
-use crate::types::{ClusterId, GroupId, SnapshotMeta};
+use crate::types::{ClusterId, GroupId, Identity, Saved, SnapshotMeta};
 use overlay::Overlay;
 
 /// A folder to look at.
@@ -79,7 +81,7 @@ impl Folder {
             }
         }
         names.sort();
-        let is_locked = match File::open(path.join(LOCK_NAME)) {
+        let is_locked = match open_to_read(&path.join(LOCK_NAME)) {
             Ok(lock) => matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)),
             Err(_) => false,
         };
@@ -135,7 +137,10 @@ impl Folder {
     /// # Errors
     /// Whatever the system says, with the file's name. Damage is no error: the report tells of it.
     pub fn segment(&self, file: &str) -> io::Result<SegmentReport> {
-        let bytes = fs::read(self.path.join(file)).map_err(|error| with_name(file, &error))?;
+        let mut bytes = Vec::new();
+        open_to_read(&self.path.join(file))
+            .and_then(|mut opened| opened.read_to_end(&mut bytes))
+            .map_err(|error| with_name(file, &error))?;
         Ok(SegmentReport::of(file, bytes.into()))
     }
 
@@ -144,7 +149,7 @@ impl Folder {
     /// # Errors
     /// Whatever the system says, with the file's name. Damage is no error: the report tells of it.
     pub fn snapshot(&self, file: &str) -> io::Result<SnapshotReport> {
-        let opened = File::open(self.path.join(file)).map_err(|error| with_name(file, &error))?;
+        let opened = open_to_read(&self.path.join(file)).map_err(|error| with_name(file, &error))?;
         let opened = RealFile::read_only(opened);
         let bytes = opened.len().map_err(|error| with_name(file, &error))?;
         let (mut scanner, mut content_bytes) = (Scanner::default(), 0);
@@ -178,6 +183,27 @@ impl Folder {
     /// Those of [`Log::open`].
     pub fn recover(&self) -> Result<Recovered, StorageError> {
         self.open_log(LogOptions::default()).map(|(_, recovered)| recovered)
+    }
+
+    /// What disaster recovery would take: everything that a node would start with or, if it would refuse to start, all
+    /// that is whole. Nothing is changed but a copy in memory.
+    ///
+    /// # Errors
+    /// Those of [`Log::open`], if nothing is whole.
+    pub fn remains(&self) -> Result<(Identity, Saved, Option<Loss>), StorageError> {
+        let Remains { identity, saved, loss, .. } = self.open_remains(LogOptions::default())?;
+        Ok((identity, saved, loss))
+    }
+
+    pub(super) fn open_remains(&self, options: LogOptions) -> Result<Remains<Overlay>, StorageError> {
+        let refused = match self.open_log(options) {
+            Ok((log, Recovered { identity, saved, .. })) => {
+                return Ok(Remains { identity, saved, loss: None, log: Some(log) });
+            }
+            Err(StorageError::NoLog) => return Err(StorageError::NoLog),
+            Err(refused) => refused,
+        };
+        remains::take(Overlay::new(&self.path, &self.names), options)?.ok_or(refused)
     }
 
     /// Opens the log; whatever that changes stays in memory.

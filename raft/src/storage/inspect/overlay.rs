@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::storage::odd_file::open_to_read;
 use crate::storage::real_disk::RealFile;
 use crate::storage::{Disk, DiskFile};
 
@@ -53,7 +53,7 @@ impl Disk for Overlay {
     fn open(&mut self, name: &str) -> io::Result<OverlayFile> {
         let content = Rc::clone(self.find(name)?);
         let real = match &*content.borrow() {
-            Content::Real(path) => Some(RealFile::read_only(File::open(path)?)),
+            Content::Real(path) => Some(RealFile::read_only(open_to_read(path)?)),
             Content::Changed(_) => None,
         };
         Ok(OverlayFile { content, real })

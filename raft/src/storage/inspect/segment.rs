@@ -95,7 +95,7 @@ pub enum Rest {
 }
 
 impl SegmentReport {
-    pub(super) fn of(file: &str, bytes: Bytes) -> SegmentReport {
+    pub(in crate::storage) fn of(file: &str, bytes: Bytes) -> SegmentReport {
         let mut report = SegmentReport {
             file: file.to_owned(),
             bytes: bytes.len() as u64,

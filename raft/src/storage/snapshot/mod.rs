@@ -13,10 +13,11 @@ mod taking;
 pub use reader::SnapshotReader;
 pub use shelf::DamagedSnapshot;
 
+pub(super) use format::Header;
 pub(super) use reader::{open_file, open_in};
 pub(super) use receiving::{Received, Receiving};
 pub(super) use scanner::{Scanner, Step};
-pub(super) use shelf::{Found, Shelf};
+pub(super) use shelf::{Found, Shelf, check};
 pub(super) use taking::Taking;
 
 use super::segment::number_of;

@@ -58,7 +58,7 @@ impl Found {
 }
 
 /// Reads a snapshot from end to end. Returns what it says of itself, and its length.
-fn check<D: Disk>(disk: &mut D, index: Index) -> Result<(Header, u64), StorageError> {
+pub(in crate::storage) fn check<D: Disk>(disk: &mut D, index: Index) -> Result<(Header, u64), StorageError> {
     let name = name(index);
     let file = disk.open(&name).map_err(|error| StorageError::io("open", &name, &error))?;
     let bytes = file.len().map_err(|error| StorageError::io("measure", &name, &error))?;

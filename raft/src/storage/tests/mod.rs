@@ -10,11 +10,13 @@ mod failure;
 mod formats;
 mod life;
 mod model;
+mod odd_files;
 mod recycling;
 mod salvage;
 mod snapshots;
 mod steady;
 pub(crate) mod synced;
+mod syscalls;
 
 use std::time::Duration;
 
@@ -57,9 +59,9 @@ pub(super) fn reopen(disk: &TestDisk) -> (Log<TestDisk>, Recovered) {
 }
 
 pub(super) fn command(index: u64, term: u64, bytes: usize) -> Entry {
-    let byte = (index * 31 + term * 7) as u8 | 1;
+    let byte = index.wrapping_mul(31).wrapping_add(term.wrapping_mul(7)) as u8 | 1;
     let payload = Payload::Command(Bytes::from(vec![byte; bytes]));
-    Entry { index: Index(index), term: Term(term), stamp: Stamp(index * 10), payload }
+    Entry { index: Index(index), term: Term(term), stamp: Stamp(index.wrapping_mul(10)), payload }
 }
 
 /// A write of entries alone.

@@ -7,7 +7,9 @@ use std::io::Read;
 use std::path::Path;
 
 use super::*;
-use crate::storage::{Completion, Job, RealDisk, Salvage, SalvageError, SnapshotSource, StorageError, Worker};
+use crate::storage::{
+    Completion, Job, RealDisk, Salvage, SalvageError, Salvaged, SnapshotSource, StorageError, Worker,
+};
 use crate::types::SnapshotMeta;
 
 const FIRST: &str = "0000000000000001.log";
@@ -63,6 +65,7 @@ fn everything_comes_over_but_the_members() {
         let salvaged = salvage.run().unwrap();
         assert_eq!(contents(&salvage.from), before, "the old folder is only read");
         assert_eq!((salvaged.from, salvaged.last, salvaged.term), (identity(), (Index(60), Term(4)), Term(5)));
+        assert_eq!(salvaged.loss, None);
         assert_eq!(salvaged.configuration, founding());
 
         let (mut log, recovered) = Log::open(RealDisk::open(&salvage.into).unwrap(), OPTIONS).unwrap();
@@ -94,13 +97,12 @@ fn everything_comes_over_but_the_members() {
 }
 
 #[test]
-fn a_damaged_log_is_refused_with_what_to_do() {
+fn a_log_of_which_nothing_is_whole_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let salvage = salvage(folder.path());
     make_old(&salvage.from, 0);
     let mut bytes = fs::read(salvage.from.join(FIRST)).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    bytes[60] ^= 1;
     fs::write(salvage.from.join(FIRST), bytes).unwrap();
     let before = contents(&salvage.from);
     let error = salvage.run().unwrap_err();
@@ -145,4 +147,133 @@ fn folders_in_use_or_in_the_way_are_refused() {
     salvage.run().unwrap();
     assert!(matches!(salvage.run(), Err(SalvageError::NotEmpty(_))));
     assert!(!part.exists());
+}
+
+/// What comes over, and the entries after its snapshot.
+fn recovered(salvage: &Salvage) -> (Salvaged, Vec<Entry>) {
+    let before = contents(&salvage.from);
+    let salvaged = salvage.run().unwrap();
+    assert_eq!(contents(&salvage.from), before, "the old folder is only read");
+    let (mut log, recovered) = Log::open(RealDisk::open(&salvage.into).unwrap(), OPTIONS).unwrap();
+    assert_eq!(recovered.saved.terms.last_index(), salvaged.last.0);
+    assert_eq!(recovered.saved.hard_state, HardState { term: salvaged.term, ..HardState::default() });
+    let (from, to) = (log.first_index(), Index(u64::MAX));
+    let entries = log.read(&Fetch { id: 1, from, to, limit_bytes: usize::MAX }).unwrap();
+    (salvaged, entries)
+}
+
+fn lost(salvaged: &Salvaged) -> (u64, u64) {
+    let loss = salvaged.loss.as_ref().unwrap();
+    assert_eq!(loss.kept, salvaged.last.0);
+    (loss.kept.0, loss.known.0)
+}
+
+fn change(folder: &Path, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(folder.join(file)).unwrap();
+    change(&mut bytes);
+    fs::write(folder.join(file), bytes).unwrap();
+}
+
+fn segments(folder: &Path) -> Vec<String> {
+    contents(folder).into_keys().filter(|name| name.ends_with(".log")).collect()
+}
+
+fn frames_end(bytes: &[u8]) -> usize {
+    bytes.len() - bytes.iter().rev().take_while(|&&byte| byte == 0).count()
+}
+
+#[test]
+fn the_whole_part_of_a_damaged_log_comes_over() {
+    for (segment, place) in [(0, 2), (2, 1), (2, 3), (5, 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let salvage = salvage(folder.path());
+        let written = make_old(&salvage.from, 0);
+        let name = &segments(&salvage.from)[segment];
+        change(&salvage.from, name, |bytes| {
+            let at = frames_end(bytes) * place / 4;
+            bytes[at] ^= 1;
+        });
+        let (salvaged, entries) = recovered(&salvage);
+        let (kept, known) = lost(&salvaged);
+        assert!(kept > 0 && kept < 60, "{kept}");
+        assert_eq!(known, 60, "the second mark says so");
+        assert_eq!(salvaged.term, Term(written[kept as usize - 1].term.0 + 1));
+        assert_eq!(entries.len() as u64, kept);
+        for (copied, written) in entries.iter().zip(&written).filter(|(_, written)| written.index != Index(50)) {
+            assert_eq!(copied, written);
+        }
+        assert!(salvaged.loss.unwrap().damaged.iter().any(|(file, _)| file > name || kept > 50));
+    }
+}
+
+#[test]
+fn what_is_known_to_be_lost_is_told_without_the_second_mark() {
+    let folder = tempfile::tempdir().unwrap();
+    let salvage = salvage(folder.path());
+    make_old(&salvage.from, 0);
+    fs::remove_file(salvage.from.join("SYNCED")).unwrap();
+    change(&salvage.from, FIRST, |bytes| bytes[2000] ^= 1);
+    let (salvaged, _) = recovered(&salvage);
+    assert_eq!(lost(&salvaged).1, 60, "the frames after the damage say so");
+}
+
+#[test]
+fn a_cut_end_and_missing_segments_are_told() {
+    for missing in [1, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let salvage = salvage(folder.path());
+        make_old(&salvage.from, 0);
+        let names = segments(&salvage.from);
+        fs::remove_file(salvage.from.join(&names[names.len() - missing])).unwrap();
+        let (salvaged, _) = recovered(&salvage);
+        let (kept, known) = lost(&salvaged);
+        assert!(kept > 10 && kept < 60 && known == 60, "{kept} {known}");
+    }
+}
+
+#[test]
+fn an_older_snapshot_comes_over_if_the_newest_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let salvage = salvage(folder.path());
+    // One that is older, beside a log that has been compacted up to the newer one.
+    make_old(&salvage.from, 33);
+    let older = fs::read(salvage.from.join("0000000000000021.snap")).unwrap();
+    fs::remove_dir_all(&salvage.from).unwrap();
+    make_old(&salvage.from, 50);
+    fs::write(salvage.from.join("0000000000000021.snap"), older).unwrap();
+    change(&salvage.from, "0000000000000032.snap", |bytes| *bytes.last_mut().unwrap() ^= 1);
+    let (salvaged, entries) = recovered(&salvage);
+    assert_eq!((lost(&salvaged), entries), ((33, 60), vec![]));
+    assert_eq!((salvaged.last, salvaged.term), ((Index(33), Term(2)), Term(3)));
+    // Nothing but a snapshot is left.
+    fs::remove_dir_all(&salvage.into).unwrap();
+    for segment in segments(&salvage.from) {
+        fs::remove_file(salvage.from.join(segment)).unwrap();
+    }
+    let (salvaged, _) = recovered(&salvage);
+    assert_eq!((salvaged.from.node, salvaged.last.0), (NodeId(0), Index(33)));
+    assert_eq!(salvaged.loss.unwrap().known, Index(50), "the damaged snapshot's name says so");
+}
+
+#[test]
+fn a_term_driven_up_does_not_come_over() {
+    for term in [u64::MAX, u64::MAX - 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let salvage = salvage(folder.path());
+        make_old(&salvage.from, 0);
+        let (mut log, _) = Log::open(RealDisk::open(&salvage.from).unwrap(), OPTIONS).unwrap();
+        log.append(&Write { hard_state: hard_state(term, 0), ..entries(vec![]) }).unwrap();
+        log.sync().unwrap();
+        drop(log);
+        assert_eq!(recovered(&salvage).0.term, Term(5));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let salvage = salvage(folder.path());
+    make_old(&salvage.from, 0);
+    let (mut log, _) = Log::open(RealDisk::open(&salvage.from).unwrap(), OPTIONS).unwrap();
+    log.append(&entries(vec![command(61, 1 << 62, 1)])).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    assert!(matches!(salvage.run(), Err(SalvageError::TermsExhausted { term: Term(term), .. }) if term == 1 << 62));
+    assert!(!salvage.into.exists());
 }

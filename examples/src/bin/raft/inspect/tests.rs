@@ -82,7 +82,7 @@ fn a_whole_folder() {
         "up to entry 1 of term 3, stamp 9",
         "voters 1 (localhost:7001)",
         "0000000000000001.log: segment, 4096 bytes",
-        "SYNCED: on disk up to frame 2 of segment 1",
+        "SYNCED: on disk up to frame 4 of segment 1",
         "cluster 00000000000000000000000000000007, group 1, node 1, disk 00000000000000000000000000000009",
         "term 3, vote for node 1",
         "entry 1 of term 3: 1 command, 11 bytes",
@@ -195,6 +195,22 @@ fn a_recycled_folder() {
     assert!(text.contains("the rest is what the older segment has left"), "{text}");
     assert!(text.contains(".spare: room for a later segment"), "{text}");
     assert!(text.contains("a snapshot up to entry 89 of term 3"), "{text}");
+}
+
+#[test]
+fn what_is_no_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(worker(folder.path()));
+    let second = "0000000000000002.log";
+    assert!(std::process::Command::new("mkfifo").arg(folder.path().join(second)).status().unwrap().success());
+    fs::create_dir(folder.path().join("0000000000000009.snap")).unwrap();
+    let mut out = Vec::new();
+    let damaged = print(&mut out, &Arguments { folder: folder.path().to_owned(), entries: false }).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert_eq!(damaged, 3, "both, and that a node would not start: {text}");
+    assert!(text.contains("DAMAGED: 0000000000000002.log: it is a FIFO"), "{text}");
+    assert!(text.contains("DAMAGED: 0000000000000009.snap: it is a directory"), "{text}");
+    assert!(text.contains("A node would refuse to start"), "{text}");
 }
 
 #[test]
