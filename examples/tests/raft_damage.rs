@@ -2,7 +2,11 @@
 
 mod support;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use support::{Cluster, raft};
 
@@ -58,4 +62,63 @@ fn a_log_that_lost_its_end_is_refused_and_recovered() {
         assert_eq!(cluster.client(2).insist(&["DBSIZE"]), format!("(integer) {}", WRITES - lost));
         assert!(lost > WRITES / 4 && lost < WRITES, "{lost}");
     }
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    let command = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    command.is_ok_and(|status| status.success())
+}
+
+/// Something mounted, until this is dropped.
+struct Mount<'a>(&'a Path);
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        let _ = succeeds("umount", &["-l", self.0.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_process_and_space_brings_it_back() {
+    let mut cluster = Cluster::start_with(1, &["--segment", "65536", "--snapshot-every", "1000000000"]);
+    cluster.kill(1);
+    let data = cluster.data(1);
+    let path = data.to_str().unwrap().to_owned();
+    fs::remove_dir_all(&data).unwrap();
+    fs::create_dir(&data).unwrap();
+    if !succeeds("mount", &["-t", "tmpfs", "-o", "size=600k", "tmpfs", &path]) {
+        println!("skipped: a file system can be mounted by root only");
+        return;
+    }
+    let _mount = Mount(&data);
+    cluster.restart(1).unwrap();
+    let mut client = cluster.client(1);
+    let value = "v".repeat(3000);
+    let mut acknowledged = 0;
+    let refusal = loop {
+        // The connection may end with the process.
+        if client.send(&["SET", &format!("key-{acknowledged}"), &value]).is_err() {
+            break String::new();
+        }
+        match client.try_reply().map(|reply| support::show(&reply)) {
+            Ok(reply) if reply == "OK" => acknowledged += 1,
+            Ok(reply) if reply.starts_with("TRYAGAIN") && acknowledged == 0 => {}
+            Ok(reply) => break reply,
+            Err(_) => break String::new(),
+        }
+        assert!(acknowledged < 10_000, "the disk takes everything");
+    };
+    assert!(refusal.is_empty() || refusal.contains("disk"), "{refusal}");
+    let status = cluster.nodes.get_mut(&1).unwrap().wait();
+    assert_eq!(status.code(), Some(3), "{}", cluster.log_of(1));
+    assert!(cluster.log_of(1).contains("ends with exit code 3"), "{}", cluster.log_of(1));
+    cluster.kill(1);
+    assert!(succeeds("mount", &["-o", "remount,size=8m", &path]));
+    cluster.restart(1).unwrap();
+    cluster.wait_for(1, "role", "leader");
+    let mut client = cluster.client(1);
+    for n in 0..acknowledged {
+        assert_eq!(client.insist(&["GET", &format!("key-{n}")]), value);
+    }
+    assert!(acknowledged > 30, "{acknowledged}");
 }

@@ -157,6 +157,11 @@ pub enum Done {
         /// What it includes.
         index: Index,
     },
+    /// The state machine's snapshot could not be written, and what was written of it is gone.
+    SnapshotFailed {
+        /// What it was to include.
+        index: Index,
+    },
     /// The log has let go of entries.
     Compacted {
         /// Entries from here on can still be fetched; perhaps a few before.

@@ -226,6 +226,12 @@ impl<S: StateMachine> Node<S> {
         self.is_removed
     }
 
+    /// Why its log has failed, if it has: the node takes part in nothing more until it is opened again. `raft serve` exits then.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.replica.failure()
+    }
+
     /// Where the others reach it, as it tells them.
     #[must_use]
     pub fn address(&self) -> &str {
@@ -395,6 +401,11 @@ impl<S: StateMachine> Node<S> {
     {
         tracing::info!(node = self.identity.node.0, ?event, "raft");
         match event {
+            Event::SnapshotFailed { reason, pause } => tracing::warn!(
+                node = self.identity.node.0,
+                %reason,
+                "a snapshot could not be written; the log grows until one is; the next is tried in {pause:?} at the earliest"
+            ),
             Event::Core(core::Event::Membership { .. }) => self.follow_configuration(event_loop),
             Event::Core(core::Event::Removed { .. }) => self.leave(),
             _ => {}
@@ -529,6 +540,9 @@ impl<S: StateMachine> Node<S> {
         loop {
             match self.completions.try_recv() {
                 Ok(Completion::Done(done)) => self.replica.handle_done(now, done),
+                Ok(Completion::SnapshotFailed { index, error }) => {
+                    self.replica.handle_snapshot_failure(now, index, &error);
+                }
                 Ok(Completion::Failed(error)) => self.fail(now, &error),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Closed) => {

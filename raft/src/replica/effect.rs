@@ -1,5 +1,7 @@
 //! What a replica asks of its driver.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Outcome, PeerMessage, RequestId};
@@ -55,6 +57,13 @@ pub struct QueryId(pub u64);
 pub enum Event {
     /// The core's.
     Core(core::Event),
+    /// A snapshot could not be written; another one is taken later. The log goes on, and grows until then.
+    SnapshotFailed {
+        /// What the disk, or the state machine, said.
+        reason: String,
+        /// How long no other one is tried.
+        pause: Duration,
+    },
     /// The disk has failed: this replica takes part in nothing any more.
     StorageFailed {
         /// What the disk said.

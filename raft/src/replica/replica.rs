@@ -62,6 +62,8 @@ pub struct Status {
     pub pending_requests: usize,
     /// Their bytes.
     pub pending_bytes: usize,
+    /// Why the last snapshot could not be written, if none has been since: the log grows until one is.
+    pub snapshot_failure: Option<String>,
     /// Why the replica answers nothing any more, if its disk has failed.
     pub failed: Option<String>,
     /// Whether this node was removed from the cluster: it answers nothing any more.
@@ -299,6 +301,12 @@ impl Replica {
         }
     }
 
+    /// Why the replica answers nothing any more, if its disk has failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
     /// What it says of itself.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -307,6 +315,7 @@ impl Replica {
             applied: self.applied,
             pending_requests: self.requests.len(),
             pending_bytes: self.requests.size_bytes(),
+            snapshot_failure: self.snapshots.failure().map(str::to_owned),
             failed: self.failed.clone(),
             is_removed: self.is_removed,
         }

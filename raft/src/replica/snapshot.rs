@@ -10,15 +10,20 @@
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::requests::Key;
-use super::{Doubt, Effect, Outcome, Refusal, Replica, Sessions, StateMachine};
+use super::{Doubt, Effect, Event, Outcome, Refusal, Replica, Sessions, StateMachine};
 use crate::core::Done;
 use crate::core::mutants::{Mutant, planted};
-use crate::storage::SnapshotSource;
-use crate::types::{Entries, Index, Now, SnapshotMeta};
+use crate::storage::{SnapshotSource, StorageError};
+use crate::types::{Entries, Index, Now, SnapshotMeta, Time};
 
 const VERSION: u8 = 2;
+
+/// How long no snapshot is tried after one could not be written; after each further one twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The content of a snapshot, around what the state machine gives; counts its bytes while they are read.
 pub(super) fn seal(machine: Box<dyn Read + Send>, sessions: &Sessions, size_bytes: Arc<AtomicU64>) -> SnapshotSource {
@@ -86,11 +91,23 @@ pub(super) struct SnapshotPolicy {
     last_bytes: u64,
     /// Counts what the one takes that is being written.
     counter: Arc<AtomicU64>,
+    /// How many could not be written since one was, why the last of them could not, and when another one is tried.
+    failures: u32,
+    failure: Option<String>,
+    not_before: Time,
 }
 
 impl SnapshotPolicy {
     pub(super) fn new(every_bytes: u64) -> SnapshotPolicy {
-        SnapshotPolicy { every_bytes, since_bytes: 0, last_bytes: 0, counter: Arc::default() }
+        SnapshotPolicy {
+            every_bytes,
+            since_bytes: 0,
+            last_bytes: 0,
+            counter: Arc::default(),
+            failures: 0,
+            failure: None,
+            not_before: Time(0),
+        }
     }
 
     pub(super) fn counter(&self) -> Arc<AtomicU64> {
@@ -100,6 +117,22 @@ impl SnapshotPolicy {
     /// The last one is written.
     pub(super) fn taken(&mut self) {
         self.last_bytes = self.counter.load(Ordering::Relaxed);
+        (self.failures, self.failure) = (0, None);
+    }
+
+    /// The last one could not be written. Returns how long no other one is tried: each time twice as long.
+    fn failed(&mut self, now: Time, reason: String) -> Duration {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        (self.failure, self.not_before) = (Some(reason), now.after(pause));
+        // The next one is due as soon as it may be tried.
+        self.since_bytes = self.every_bytes.max(self.last_bytes);
+        pause
+    }
+
+    /// Why the last one could not be written, if none has been since.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 }
 
@@ -110,10 +143,24 @@ impl Replica {
         if self.snapshots.since_bytes < self.snapshots.every_bytes.max(self.snapshots.last_bytes) {
             return;
         }
+        if self.now.monotonic < self.snapshots.not_before {
+            return;
+        }
         let Some(last) = entries.last() else { return };
         if let Some(meta) = self.core.take_snapshot(last.index, last.stamp) {
             self.snapshots.since_bytes = 0;
             self.effects.push_back(Effect::TakeSnapshot(meta));
+        }
+    }
+
+    /// The snapshot up to `index` could not be written. The log goes on, and another one is tried later, after pauses that
+    /// grow, once entries are applied.
+    pub fn handle_snapshot_failure(&mut self, now: Now, index: Index, error: &StorageError) {
+        self.handle_done(now, Done::SnapshotFailed { index });
+        if self.failed.is_none() {
+            let reason = error.to_string();
+            let pause = self.snapshots.failed(self.now.monotonic, reason.clone());
+            self.effects.push_back(Effect::Event(Event::SnapshotFailed { reason, pause }));
         }
     }
 
@@ -170,6 +217,24 @@ mod tests {
         seal(Box::new(&b"state"[..]), &Sessions::new(), Arc::clone(&size)).read_to_end(&mut sealed).unwrap();
         assert_eq!(content(&sealed).unwrap(), b"state");
         assert_eq!(size.load(Ordering::Relaxed), sealed.len() as u64);
+    }
+
+    #[test]
+    fn snapshots_that_fail_are_tried_after_growing_pauses() {
+        let mut policy = SnapshotPolicy::new(100);
+        let pauses: Vec<u64> = (0..12)
+            .map(|at| {
+                let now = Time(at);
+                let pause = policy.failed(now, format!("no room, {at}"));
+                assert_eq!((policy.not_before, policy.failure()), (now.after(pause), Some(&*format!("no room, {at}"))));
+                assert!(policy.since_bytes >= policy.every_bytes, "one is due as soon as it may be tried");
+                pause.as_secs()
+            })
+            .collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+        policy.taken();
+        assert_eq!(policy.failure(), None);
+        assert_eq!(policy.failed(Time(0), String::new()).as_secs(), 1, "the count begins again");
     }
 
     #[test]

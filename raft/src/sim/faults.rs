@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::checks::Verdict;
-use super::disk::BadCall;
+use super::disk::{BadCall, Full};
 use super::happening::Happening;
 use super::harms::Harm;
 use super::options::FaultKind;
@@ -56,7 +56,8 @@ impl World {
                 self.processes[node].disk.fail_next(call);
             }
             FaultKind::DiskFull => {
-                self.processes[node].disk.set_full(true);
+                let full = if self.random.chance(5_000) { Full::Everything } else { Full::Snapshots };
+                self.processes[node].disk.set_full(full);
                 self.after(down, Happening::RoomOnDisk { node });
             }
             FaultKind::Rot | FaultKind::Misdirect => self.damage(kind, node),

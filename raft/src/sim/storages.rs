@@ -142,6 +142,9 @@ impl World {
                     _ => Ok(()),
                 }
             }
+            Completion::SnapshotFailed { index, error } => {
+                self.input(node, |running, now| running.replica.handle_snapshot_failure(now, index, &error))
+            }
             Completion::Failed(error) => {
                 self.input(node, |running, now| running.replica.handle_storage_failure(now, &error))
             }

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use super::checks::{Checks, Verdict, Violation, check};
 use super::clients::Clients;
 use super::clock::Clock;
-use super::disk::{Lies, SimDisk};
+use super::disk::{Full, Lies, SimDisk};
 use super::happening::Happening;
 use super::harms::{Harm, Harms};
 use super::mutant::Mutant;
@@ -79,7 +79,7 @@ impl World {
     pub(super) fn new(seed: u64, options: &Options, words: Words) -> World {
         let mut random = Random::new(seed);
         let mut plan = Plan::draw(&mut random);
-        if seed % 8 == 0 {
+        if seed.is_multiple_of(8) {
             (plan.feature_level, plan.wire) = (FeatureLevel::BASE, Version::OLDEST);
         }
         plan.churn = ChurnPlan::draw(seed, &mut plan);
@@ -262,7 +262,7 @@ impl World {
             Happening::Client { client } => self.client(client),
             Happening::Fault => self.fault(),
             Happening::RoomOnDisk { node } => {
-                self.processes[node].disk.set_full(false);
+                self.processes[node].disk.set_full(Full::Nothing);
                 Ok(())
             }
             Happening::LeaderFalls { node, .. } => {
@@ -371,6 +371,13 @@ impl World {
             Effect::Event(Event::Core(core::Event::Membership { is_joint, .. })) => {
                 self.count_change(node, is_joint);
                 Ok(())
+            }
+            Effect::Event(Event::SnapshotFailed { reason, .. }) => {
+                let disk = &self.processes[node].disk;
+                let has_cause = disk.has_failed() || disk.is_dark() || disk.is_damaged();
+                check(has_cause || self.mutant.is_some(), "a snapshot fails only with its disk", || {
+                    format!("node {} gives up a snapshot, though its disk did all that it was told: {reason}", node + 1)
+                })
             }
             Effect::Event(Event::Core(_)) => Ok(()),
         }

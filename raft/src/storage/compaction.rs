@@ -7,6 +7,8 @@
 //! segments    [1 2 3] [4 5 6] [7 8 9] [10 11 ...        compacted to 8: the first two can go; 7 and 8 share a segment
 //! ```
 
+use std::io;
+
 use super::log::Log;
 use super::segment;
 use super::snapshot::{self, Receiving, SnapshotReader, Taking};
@@ -129,6 +131,15 @@ impl<D: Disk> Log<D> {
     /// Removes a file that will not become a snapshot.
     pub(super) fn discard(&mut self, name: &str) -> Result<(), StorageError> {
         self.disk.remove(name).map_err(|error| StorageError::io("remove", name, &error))
+    }
+
+    /// Removes what there is of a snapshot that could not be written.
+    pub(super) fn discard_unfinished(&mut self, index: Index) -> Result<(), StorageError> {
+        let name = snapshot::taking_name(index);
+        match self.disk.remove(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io("remove", &name, &error)),
+            _ => Ok(()),
+        }
     }
 
     /// Reads a piece of the snapshot of this index; `None` if it is gone.

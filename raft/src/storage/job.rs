@@ -15,8 +15,8 @@ pub enum Job {
     Write(Write),
     /// Read these entries; then [`Done::Fetched`].
     Fetch(Fetch),
-    /// Write a snapshot of the state machine, in slices between other jobs; then [`Done::SnapshotTaken`]. One asked for while
-    /// another is being written waits for it.
+    /// Write a snapshot of the state machine, in slices between other jobs; then [`Done::SnapshotTaken`], or
+    /// [`Completion::SnapshotFailed`]. One asked for while another is being written waits for it.
     TakeSnapshot {
         /// What it stands for. Everything up to its index must be committed.
         meta: SnapshotMeta,
@@ -109,6 +109,14 @@ impl Hash for SnapshotSource {
 pub enum Completion {
     /// It is done, as the job's description says.
     Done(Done),
+    /// The snapshot that [`Job::TakeSnapshot`] asked for is not written: the disk is full, say, or the state machine could not
+    /// be read. What was written of it is gone, and everything else is as it was.
+    SnapshotFailed {
+        /// What it was to include.
+        index: Index,
+        /// Why not.
+        error: StorageError,
+    },
     /// It is not done, and nothing will be any more: the node must stop, and may start again from what is on disk.
     Failed(StorageError),
 }

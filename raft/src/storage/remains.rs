@@ -8,6 +8,8 @@
 //!
 //! The disk given is a copy in memory ([`Overlay`](super::inspect::overlay::Overlay)): what is not whole is removed from it.
 
+use std::collections::BTreeMap;
+
 use super::inspect::{FrameContent, SegmentReport};
 use super::loaded::{Loaded, read_file};
 use super::recovery::Parts;
@@ -222,6 +224,9 @@ fn of_snapshot<D: Disk>(header: &Header, damaged: Vec<(String, String)>) -> Rema
         configurations: Vec::new(),
         terms: TermTable::after(meta.index, meta.term),
         tail: Vec::new(),
+        commit: Index(0),
+        peer_records: BTreeMap::new(),
+        life: 0,
     };
     let known = damaged.iter().filter_map(|(name, _)| snapshot::index_of(name)).max().unwrap_or_default();
     let identity = Identity { cluster: *cluster, group: *group, node: NodeId(0), disk: DiskId(0) };

@@ -6,7 +6,7 @@ use std::fmt;
 use super::snapshot::{Received, Receiving, Taking};
 use super::{Completion, Disk, Log, SnapshotSource, StorageError};
 use crate::core::Done;
-use crate::types::{Chunk, SnapshotMeta};
+use crate::types::{Chunk, Index, SnapshotMeta};
 
 /// At most one snapshot that is being written, and one that is being received.
 pub(super) struct SnapshotJobs<D: Disk> {
@@ -32,6 +32,15 @@ impl<D: Disk> Default for SnapshotJobs<D> {
     }
 }
 
+/// A snapshot cannot be written: what there is of it goes. Only a file of its own has failed, so the log goes on.
+fn give_up<D: Disk>(log: &mut Log<D>, index: Index, error: StorageError) -> Result<Completion, StorageError> {
+    if !matches!(error, StorageError::Io { .. }) {
+        return Err(error);
+    }
+    log.discard_unfinished(index)?;
+    Ok(Completion::SnapshotFailed { index, error })
+}
+
 impl<D: Disk> SnapshotJobs<D> {
     /// Whether [`step`](Self::step) has more to do.
     pub(super) fn is_taking(&self) -> bool {
@@ -43,25 +52,35 @@ impl<D: Disk> SnapshotJobs<D> {
         self.waiting.push_back((meta, source));
     }
 
-    /// Writes one slice. Says so when a snapshot is done.
-    pub(super) fn step(&mut self, log: &mut Log<D>) -> Result<Option<Done>, StorageError> {
+    /// Writes one slice. Says so when a snapshot is done, or cannot be written. An error is the log's.
+    pub(super) fn step(&mut self, log: &mut Log<D>) -> Result<Option<Completion>, StorageError> {
         let mut taking = match self.taking.take() {
             Some(taking) => taking,
             None => {
                 let Some((meta, source)) = self.waiting.pop_front() else { return Ok(None) };
                 let index = meta.index;
-                match log.begin_snapshot(meta, source)? {
-                    Some(taking) => taking,
-                    None => return Ok(Some(Done::SnapshotTaken { index })),
+                match log.begin_snapshot(meta, source) {
+                    Ok(Some(taking)) => taking,
+                    Ok(None) => return Ok(Some(Completion::Done(Done::SnapshotTaken { index }))),
+                    Err(error) => return give_up(log, index, error).map(Some),
                 }
             }
         };
-        let Some(bytes) = taking.step()? else {
-            self.taking = Some(taking);
-            return Ok(None);
-        };
-        log.place_snapshot(&taking, bytes)?;
-        Ok(Some(Done::SnapshotTaken { index: taking.meta().index }))
+        let index = taking.meta().index;
+        match taking.step() {
+            Ok(None) => {
+                self.taking = Some(taking);
+                Ok(None)
+            }
+            Ok(Some(bytes)) => {
+                log.place_snapshot(&taking, bytes)?;
+                Ok(Some(Completion::Done(Done::SnapshotTaken { index })))
+            }
+            Err(error) => {
+                drop(taking);
+                give_up(log, index, error).map(Some)
+            }
+        }
     }
 
     /// The log has failed: what was to be written will not be.

@@ -50,6 +50,8 @@ struct State {
     left: Option<u64>,
     /// What those that fail say.
     failure: Option<io::ErrorKind>,
+    /// How many more bytes there is room for in snapshots that are being written.
+    snapshot_bytes: Option<u64>,
 }
 
 impl State {
@@ -62,6 +64,21 @@ impl State {
             }
             None => Ok(()),
         }
+    }
+}
+
+impl State {
+    /// Snapshots that are being written may have no room left.
+    fn take_room(&mut self, content: usize, bytes: usize) -> io::Result<()> {
+        let is_snapshot = self.names.iter().any(|(name, &named)| named == content && name.ends_with(".snap.new"));
+        match &mut self.snapshot_bytes {
+            Some(left) if is_snapshot => match left.checked_sub(bytes as u64) {
+                Some(rest) => *left = rest,
+                None => return Err(io::Error::new(io::ErrorKind::StorageFull, "the test's disk is full")),
+            },
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -78,6 +95,11 @@ impl TestDisk {
     /// Every operation that changes the disk fails, after `operations` more of them.
     pub(super) fn fail_after(&self, operations: Option<u64>) {
         self.0.borrow_mut().left = operations;
+    }
+
+    /// There is room for this much of snapshots only; the log has its own.
+    pub(super) fn limit_snapshots(&self, bytes: Option<u64>) {
+        self.0.borrow_mut().snapshot_bytes = bytes;
     }
 
     /// What failing operations say.
@@ -259,7 +281,7 @@ impl DiskFile for TestFile {
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.0.borrow_mut();
-        let spent = state.spend();
+        let spent = state.spend().and_then(|()| state.take_room(self.content, bytes.len()));
         // A disk that is full takes what still fits.
         let bytes = if spent.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
         state.writes += 1;

@@ -48,7 +48,8 @@ impl<D: Disk> Worker<D> {
     /// ready (1 MiB), so that no write waits for more than that. Returns whether there is more to be done of this kind: `run`
     /// should then be called again soon, with the jobs that have come meanwhile or with none.
     ///
-    /// After a failure every job, of this batch and of all later ones, completes as [`Completion::Failed`]: of writes
+    /// A snapshot that cannot be written completes as [`Completion::SnapshotFailed`], and the log goes on. After any other
+    /// failure every job, of this batch and of all later ones, completes as [`Completion::Failed`]: of writes
     /// whose sync failed, nobody can know which are on disk.
     pub fn run(&mut self, jobs: &mut VecDeque<Job>, complete: &mut impl FnMut(Completion)) -> bool {
         let is_install = |job: &Job| matches!(job, Job::InstallSnapshot { .. });
@@ -61,9 +62,12 @@ impl<D: Disk> Worker<D> {
             }
         }
         if self.failed.is_none() {
-            let result = self.snapshots.step(&mut self.log);
-            if let Some(completion) = self.completion(result.transpose()) {
-                complete(completion);
+            match self.snapshots.step(&mut self.log) {
+                Ok(completion) => completion.into_iter().for_each(&mut *complete),
+                Err(error) => {
+                    complete(Completion::Failed(error.clone()));
+                    self.failed = Some(error);
+                }
             }
         }
         let mut is_preparing = false;
@@ -134,17 +138,15 @@ impl<D: Disk> Worker<D> {
                 return;
             }
         };
-        if let Some(completion) = self.completion(Some(result)) {
-            complete(completion);
-        }
+        complete(self.completion(result));
     }
 
-    fn completion(&mut self, result: Option<Result<Done, StorageError>>) -> Option<Completion> {
-        match result? {
-            Ok(done) => Some(Completion::Done(done)),
+    fn completion(&mut self, result: Result<Done, StorageError>) -> Completion {
+        match result {
+            Ok(done) => Completion::Done(done),
             Err(error) => {
                 self.failed = Some(error.clone());
-                Some(Completion::Failed(error))
+                Completion::Failed(error)
             }
         }
     }

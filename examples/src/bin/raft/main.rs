@@ -61,7 +61,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("raft: {error}");
-            ExitCode::FAILURE
+            match error.downcast_ref::<serve::StorageFailed>() {
+                Some(_) => ExitCode::from(serve::StorageFailed::EXIT_CODE),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -81,6 +81,7 @@ impl Core {
     pub(super) fn handle_snapshot_done(&mut self, done: Done) {
         match done {
             Done::SnapshotTaken { index } => self.handle_snapshot_taken(index),
+            Done::SnapshotFailed { index } => self.handle_snapshot_failed(index),
             Done::ChunkRead { id, chunk } => self.handle_chunk_read(id, chunk),
             Done::ChunkWritten { id, received_bytes } => self.handle_chunk_written(id, received_bytes),
             Done::SnapshotInstalled { index, is_valid } => self.handle_snapshot_installed(index, is_valid),
@@ -97,6 +98,12 @@ impl Core {
             self.log.snapshot_taken(meta);
             self.compact(index);
         }
+    }
+
+    /// Another one may be taken now.
+    fn handle_snapshot_failed(&mut self, index: Index) {
+        let failed = self.snapshots.taking.take_if(|meta| meta.index == index);
+        assert!(failed.is_some(), "a snapshot of {index} failed that was not asked for");
     }
 
     /// There is a new snapshot, which includes everything up to `index`: lets go of what is not needed any more.

@@ -48,6 +48,16 @@ pub(super) struct Lies {
     pub(super) failed_sync: bool,
 }
 
+/// For what there is no room for more bytes than there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) enum Full {
+    #[default]
+    Nothing,
+    /// A quota, or room that the log's preallocated files have and a snapshot does not.
+    Snapshots,
+    Everything,
+}
+
 /// A call that fails once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadCall {
@@ -66,8 +76,7 @@ struct State {
     /// A call was refused for lack of power.
     is_dark: bool,
     bad_call: Option<BadCall>,
-    /// There is no room for more bytes than there are.
-    is_full: bool,
+    full: Full,
     /// A call has failed, other than for lack of power.
     has_failed: bool,
     /// The next write goes where it does not belong.
@@ -109,6 +118,11 @@ impl State {
             });
         }
         fails
+    }
+
+    fn is_full_for(&self, inode: u64) -> bool {
+        let is_snapshot = || self.names.live.iter().any(|(name, &named)| named == inode && name.ends_with(".snap.new"));
+        self.full == Full::Everything || (self.full == Full::Snapshots && is_snapshot())
     }
 
     fn no_room(&mut self) -> io::Error {
@@ -171,8 +185,8 @@ impl SimDisk {
         self.state.borrow_mut().bad_call = Some(call);
     }
 
-    pub(super) fn set_full(&self, is_full: bool) {
-        self.state.borrow_mut().is_full = is_full;
+    pub(super) fn set_full(&self, full: Full) {
+        self.state.borrow_mut().full = full;
     }
 
     /// The next write goes where it does not belong.
@@ -191,7 +205,7 @@ impl SimDisk {
         state.calls_left = None;
         state.is_dark = false;
         state.bad_call = None;
-        state.is_full = false;
+        state.full = Full::Nothing;
         state.misdirects = false;
     }
 
@@ -304,7 +318,7 @@ impl Disk for SimDisk {
         state.last_inode += 1;
         let inode = state.last_inode;
         // A name takes no room; what it stands for does.
-        let room = if state.is_full { preallocate_bytes / 2 } else { preallocate_bytes };
+        let room = if state.full == Full::Everything { preallocate_bytes / 2 } else { preallocate_bytes };
         state.files.insert(inode, Content::zeros(room));
         state.names.create(name, inode);
         if room < preallocate_bytes {
@@ -380,11 +394,12 @@ impl DiskFile for SimFile {
         state.call()?;
         let fails = state.fails(BadCall::Write);
         let tag = state.tag;
+        let is_full = state.is_full_for(self.inode);
         let Some(content) = state.files.get_mut(&self.inode) else {
             // A file without a name is still written to by whoever has it open.
             return Ok(());
         };
-        let is_too_long = state.is_full && offset + bytes.len() as u64 > content.live.len() as u64;
+        let is_too_long = is_full && offset + bytes.len() as u64 > content.live.len() as u64;
         if fails || is_too_long {
             // Some of it may have been taken.
             content.write(&bytes[..bytes.len() / 2], offset, tag, false);

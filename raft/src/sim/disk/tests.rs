@@ -70,12 +70,12 @@ fn the_power_goes_after_so_many_calls() {
 fn a_full_disk_takes_what_it_has_room_for() {
     let mut disk = SimDisk::new(Lies::default());
     let mut file = disk.create("a", 8).unwrap();
-    disk.set_full(true);
+    disk.set_full(Full::Everything);
     file.write_at(b"12345678", 0).unwrap();
     assert_eq!(file.write_at(b"9", 8).unwrap_err().kind(), io::ErrorKind::StorageFull);
     assert_eq!(disk.create("b", 8).unwrap_err().kind(), io::ErrorKind::StorageFull);
     assert!(disk.has_failed() && !disk.has_failed());
-    disk.set_full(false);
+    disk.set_full(Full::Nothing);
     file.write_at(b"9", 8).unwrap();
 }
 

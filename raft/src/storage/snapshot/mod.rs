@@ -37,7 +37,7 @@ pub(super) fn name(index: Index) -> String {
     format!("{:016x}{SUFFIX}", index.0)
 }
 
-fn taking_name(index: Index) -> String {
+pub(super) fn taking_name(index: Index) -> String {
     format!("{:016x}{TAKING_SUFFIX}", index.0)
 }
 

@@ -275,3 +275,58 @@ fn rot_is_noticed_when_read() {
     let fetch = Fetch { id: 1, from: Index(1), to: Index(3), limit_bytes: usize::MAX };
     assert!(matches!(log.read(&fetch), Err(StorageError::Corrupt { .. })));
 }
+
+/// Writes the opening of a segment once more, changed, with a checksum that is right; and the link to it in the frame after.
+fn reseal(bytes: &mut [u8], change: impl FnOnce(&mut body::Opening)) {
+    let frame = frame::parse(bytes).unwrap();
+    let body = Bytes::copy_from_slice(&bytes[frame::HEADER_BYTES..frame::HEADER_BYTES + frame.body_bytes]);
+    let mut opening = body::Opening::get(body, frame.header.format).unwrap();
+    change(&mut opening);
+    let mut made = Vec::new();
+    frame::begin(&mut made);
+    opening.put(&mut made);
+    let checksum = frame::finish(&mut made, 0, &frame.header);
+    assert_eq!(made.len(), frame.total_bytes(), "it takes as much room as before");
+    bytes[..made.len()].copy_from_slice(&made);
+    // The next frame names this one's checksum.
+    if let Ok(next) = frame::parse(&bytes[made.len()..]) {
+        let end = made.len() + next.total_bytes();
+        bytes[made.len() + 40..made.len() + 44].copy_from_slice(&checksum.to_le_bytes());
+        let checksum = crc32c::crc32c(&bytes[made.len() + 4..end]);
+        bytes[made.len()..made.len() + 4].copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+#[test]
+fn an_opening_that_contradicts_the_log_is_refused() {
+    // The last segment holds nothing but its opening, so no later frame can tell.
+    let disk = TestDisk::default();
+    let mut log = create(&disk);
+    log.append(&Write { hard_state: hard_state(3, 1), ..entries(vec![command(1, 2, 9), command(2, 3, 9)]) }).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    drop(reopen(&disk));
+    let last = disk.names().pop().unwrap();
+    let changes: [fn(&mut body::Opening); 9] = [
+        |_| {},
+        |opening| opening.hard_state.term = Term(4),
+        |opening| opening.hard_state.vote = Some(NodeId(2)),
+        |opening| opening.hard_state.vote = None,
+        |opening| opening.hard_state.promise *= 2,
+        |opening| opening.last_index = Index(1),
+        |opening| opening.last_term = Term(2),
+        |opening| opening.configuration.0 = Index(1),
+        |opening| opening.identity.node = NodeId(1),
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        let disk = disk.copy();
+        let mut bytes = disk.bytes(&last);
+        reseal(&mut bytes, change);
+        disk.set_bytes(&last, bytes);
+        match Log::open(disk, OPTIONS) {
+            Ok(_) => assert_eq!(at, 0, "only the opening as it was is taken"),
+            Err(StorageError::Corrupt { file, offset: 0, .. }) => assert!(at > 0 && file == last),
+            other => panic!("{at}: {other:?}"),
+        }
+    }
+}

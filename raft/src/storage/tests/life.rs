@@ -161,6 +161,8 @@ impl Life {
                 *durable = (*durable).max(index);
             }
             Completion::Done(_) => {}
+            // Who cannot remove what there is of it either has a disk that fails.
+            Completion::SnapshotFailed { error, .. } => panic!("the disk fails for good: {error}"),
             Completion::Failed(error) => failure = Some(error),
         };
         self.worker.run(&mut VecDeque::from(jobs), &mut complete);

@@ -1,7 +1,7 @@
 //! Snapshots: written in slices, found whole or not at all, carried to another node piece by piece.
 
 use std::collections::VecDeque;
-use std::io::{Cursor, Read};
+use std::io::{self, Cursor, Read};
 
 use super::*;
 use crate::core::Done;
@@ -360,7 +360,7 @@ fn a_source_that_fails_is_told() {
     let completions = run(&mut worker, [job(), job()]);
     assert_eq!(completions.len(), 2);
     for completion in completions {
-        let Completion::Failed(error) = completion else { panic!("{completion:?}") };
+        let Completion::SnapshotFailed { index: Index(2), error } = completion else { panic!("{completion:?}") };
         assert!(error.to_string().contains("the state machine is broken"), "{error}");
     }
 }
@@ -389,4 +389,63 @@ fn a_reader_says_the_same_however_often_it_is_asked() {
         let error = reader.read(&mut found).unwrap_err();
         assert!(error.kind() == std::io::ErrorKind::InvalidData && error.to_string().contains(&name(3)), "{error}");
     }
+}
+
+#[test]
+fn a_snapshot_that_finds_no_room_leaves_the_log_alone() {
+    // No room for its header, its content, its trailer.
+    for room in [0, 200, 600_000] {
+        let disk = TestDisk::default();
+        let mut worker = worker_with(&disk, 20);
+        let state = vec![7; 599_000 + 1_000 * usize::from(room == 600_000)];
+        disk.limit_snapshots(Some(room));
+        let take = |worker: &mut Worker<TestDisk>| {
+            let source = source(&state);
+            let mut completions = run(worker, [Job::TakeSnapshot { meta: meta(10, 1), source }]);
+            while worker.run(&mut VecDeque::new(), &mut |completion| completions.push(completion)) {}
+            completions
+        };
+        match &take(&mut worker)[..] {
+            [Completion::SnapshotFailed { index: Index(10), error: StorageError::Io { kind, file, .. } }] => {
+                assert_eq!((*kind, file.as_str()), (io::ErrorKind::StorageFull, "000000000000000a.snap.new"));
+            }
+            other => panic!("{room}: {other:?}"),
+        }
+        assert!(disk.names().iter().all(|name| !name.contains(".snap")), "what there was of it is gone");
+        let written = run(&mut worker, [Job::Write(Write { sequence: 9, ..entries(vec![command(21, 1, 30)]) })]);
+        assert_eq!(written, [Completion::Done(Done::Written { sequence: 9 })]);
+        disk.limit_snapshots(None);
+        assert_eq!(take(&mut worker), [Completion::Done(Done::SnapshotTaken { index: Index(10) })]);
+        let (log, _) = reopen(&disk);
+        assert_eq!((log.last_index(), log.snapshot()), (Index(21), Some(&meta(10, 1))));
+    }
+}
+
+#[test]
+fn a_piece_that_comes_again_changes_nothing() {
+    let disk = TestDisk::default();
+    let mut worker = worker_with(&disk, 5);
+    let (meta, file) = (meta(40, 2), file_of(&meta(40, 2), &content(Index(40))));
+    let total_bytes = file.len() as u64;
+    let third = file.len() / 3;
+    let write = |worker: &mut Worker<TestDisk>, from: usize, to: usize, damage: u8| {
+        let mut data = file[from..to].to_vec();
+        data[0] ^= damage;
+        let chunk = Chunk { offset: from as u64, total_bytes, data: Bytes::from(data) };
+        let done = run(worker, [Job::WriteChunk { id: 1, meta: meta.clone(), chunk }]).pop();
+        let Some(Completion::Done(Done::ChunkWritten { received_bytes, .. })) = done else { panic!("{done:?}") };
+        received_bytes
+    };
+    assert_eq!(write(&mut worker, 0, third, 0), third as u64);
+    assert_eq!(write(&mut worker, third, 2 * third, 0), 2 * third as u64);
+    // A late copy of an earlier piece, damaged or not, and one from further on: how far it is is said again, and nothing is
+    // written.
+    let before = disk.writes();
+    for (from, to, damage) in [(third, 2 * third, 0), (third, third + 9, 0xFF), (2 * third + 1, file.len(), 0)] {
+        assert_eq!(write(&mut worker, from, to, damage), 2 * third as u64);
+        assert_eq!(disk.writes(), before);
+    }
+    assert_eq!(write(&mut worker, 2 * third, file.len(), 0), total_bytes);
+    let installed = run(&mut worker, [Job::InstallSnapshot { meta: meta.clone(), sequence: 1 }]).pop();
+    assert_eq!(installed, Some(Completion::Done(Done::SnapshotInstalled { index: Index(40), is_valid: true })));
 }

@@ -95,6 +95,8 @@ fn raft(status: &Status) -> String {
     line("pending_bytes", &replica.pending_bytes);
     line("ignored_messages", &core.ignored_messages);
     line("storage", &replica.failed.as_deref().unwrap_or("ok").replace(['\r', '\n'], " "));
+    let snapshot = replica.snapshot_failure.as_ref().map_or("ok".to_owned(), |reason| format!("failed: {reason}"));
+    line("last_snapshot", &snapshot.replace(['\r', '\n'], " "));
     for peer in &status.peers {
         let link = if peer.connected { "up" } else { "down" };
         let client = String::from_utf8_lossy(&peer.metadata);

@@ -9,6 +9,8 @@ mod looks;
 mod server;
 mod transaction;
 
+pub(crate) use server::StorageFailed;
+
 use std::{error::Error, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use kodiak_raft::{core::Lease, node::Options, replica::Limits, types::NodeId};
@@ -19,6 +21,13 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
+Exit codes:
+  0  SIGINT or SIGTERM
+  1  the node could not start; standard error says why and what to do
+  2  the flags make no sense
+  3  the disk refused a write or a sync of the log while the node ran (full, read-only, broken): start it again, as a supervisor
+     does; nothing that it has promised is lost, and it comes back by itself once there is space
+
 Examples:
   Two of three founders:
     raft serve --id 1 --data one --raft a.example:7001 --client a.example:6001 --peer 2=b.example:7001 --peer 3=c.example:7001

@@ -126,6 +126,22 @@ pub(super) struct Join {
     pub(super) as_learner: bool,
 }
 
+/// The node's log has failed while it ran: whoever supervises the process starts it again.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the log of node {node} has failed, and the process ends with exit code {}, so that its supervisor starts it again: {reason}",
+    StorageFailed::EXIT_CODE
+)]
+pub(crate) struct StorageFailed {
+    node: NodeId,
+    reason: String,
+}
+
+impl StorageFailed {
+    /// What `raft serve` ends with then.
+    pub(crate) const EXIT_CODE: u8 = 3;
+}
+
 /// Serves until SIGINT or SIGTERM. `explain` finds the words for why a node cannot start.
 pub(super) fn serve(
     options: &Options,
@@ -175,6 +191,9 @@ pub(super) fn serve(
         has_noted_removal: false,
     };
     event_loop.run(&mut server)?;
+    if let Some(reason) = server.node.failure() {
+        return Err(StorageFailed { node: options.id, reason: reason.to_owned() }.into());
+    }
     // What still waits for the node is told that it has stopped.
     drop(server);
     joining.map_or(Ok(()), |joining| joining.end().map_err(Into::into))
@@ -261,6 +280,10 @@ impl Handler<Token, ()> for Server {
             let has_asked = self.begin_tick() | std::mem::take(&mut self.has_asked_again);
             self.resume_held();
             if self.touched.is_empty() && !has_asked {
+                if self.node.failure().is_some() {
+                    // Everybody who asked has been answered.
+                    event_loop.shutdown();
+                }
                 return self.end_looks();
             }
             // An answer can let a client's next requests start, and they want the node's attention in this turn too.
