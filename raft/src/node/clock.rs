@@ -39,3 +39,30 @@ impl Clock {
         Instant::now() + left
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Promises and leases are counted by it: at another speed they would be longer or shorter than
+    /// what other nodes take them for.
+    #[test]
+    fn the_clock_runs_as_fast_as_the_systems() {
+        let before = boot_clock();
+        let clock = Clock::new();
+        let made = boot_clock();
+        while boot_clock() < made + Duration::from_millis(20) {
+            thread::yield_now();
+        }
+        let earlier = boot_clock();
+        let shown = clock.monotonic().since(Time::default());
+        let later = boot_clock();
+        assert!(earlier - made <= shown && shown <= later - before, "{shown:?}");
+        // And what comes in a while by it comes in that while by the loop's clock.
+        let (wait, start) = (Duration::from_secs(100), Instant::now());
+        let at = clock.instant(Time::default().after(shown + wait));
+        assert!(at >= start + wait - (boot_clock() - earlier) && at <= Instant::now() + wait);
+    }
+}

@@ -105,3 +105,112 @@ fn serve<D: Disk>(log: Log<D>, batches: &Receiver<VecDeque<Job>>, completions: &
         marked = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use kodiak_reactor::EventLoop;
+
+    use super::{
+        super::{Token, token::Kind},
+        *,
+    };
+    use crate::{
+        core::Done,
+        storage::{DiskFile, LogOptions, RealDisk, RealFile},
+        types::{ClusterId, Configuration, DiskId, GroupId, HardState, Identity, NodeId, Term, Write},
+    };
+
+    /// A folder whose files say their name whenever something is written to them.
+    struct Watched(RealDisk, mpsc::Sender<String>);
+
+    struct WatchedFile {
+        file: RealFile,
+        name: String,
+        tell: mpsc::Sender<String>,
+    }
+
+    impl Watched {
+        fn watch(&self, name: &str, file: RealFile) -> WatchedFile {
+            WatchedFile { file, name: name.to_owned(), tell: self.1.clone() }
+        }
+    }
+
+    impl Disk for Watched {
+        type File = WatchedFile;
+
+        fn create(&mut self, name: &str, preallocate_bytes: u64) -> io::Result<WatchedFile> {
+            self.0.create(name, preallocate_bytes).map(|file| self.watch(name, file))
+        }
+
+        fn open(&mut self, name: &str) -> io::Result<WatchedFile> {
+            self.0.open(name).map(|file| self.watch(name, file))
+        }
+
+        fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+
+        fn remove(&mut self, name: &str) -> io::Result<()> {
+            self.0.remove(name)
+        }
+
+        fn list(&mut self) -> io::Result<Vec<String>> {
+            self.0.list()
+        }
+
+        fn sync_directory(&mut self) -> io::Result<()> {
+            self.0.sync_directory()
+        }
+    }
+
+    impl DiskFile for WatchedFile {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.file.read_at(buffer, offset)
+        }
+
+        fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            self.file.write_at(bytes, offset)?;
+            // The test may have seen enough.
+            let _ = self.tell.send(self.name.clone());
+            Ok(())
+        }
+
+        fn fill(&mut self, from: u64, to: u64) -> io::Result<()> {
+            self.file.fill(from, to)
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.file.sync()
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            self.file.len()
+        }
+    }
+
+    /// By that mark recovery tells rot in the last batch from a write that was torn.
+    #[test]
+    fn what_is_durable_is_marked_when_no_job_has_come_for_a_while() {
+        let (folder, deadline) = (tempfile::tempdir().unwrap(), Duration::from_secs(60));
+        let (tell, written) = mpsc::channel();
+        let disk = Watched(RealDisk::open(folder.path()).unwrap(), tell);
+        let (cluster, group, node, disk_id) = (ClusterId(1), GroupId(0), NodeId(1), DiskId(1));
+        let identity = Identity { cluster, group, node, disk: disk_id };
+        let log = Log::create(disk, &identity, &Configuration::default(), LogOptions::default()).unwrap();
+        let mut event_loop = EventLoop::<Token, ()>::new().unwrap();
+        let (completed, completions) = event_loop.add_channel(Token(Kind::Completions), 4).unwrap();
+        let mut thread = StorageThread::start(log, completed).unwrap();
+        let _ = written.try_iter().count();
+        let hard_state = Some(HardState { term: Term(1), ..HardState::default() });
+        thread.push(Job::Write(Write { sequence: 1, hard_state, ..Write::default() }));
+        thread.flush();
+        let segment = written.recv_timeout(deadline).unwrap();
+        // Nothing else is asked of the thread, and yet it writes there once more, and no more then.
+        while written.recv_timeout(deadline).expect("a mark") != segment {}
+        assert!(matches!(completions.try_recv(), Ok(Completion::Done(Done::Written { sequence: 1 }))));
+        drop((completions, thread));
+        assert!(written.iter().all(|name| name != segment));
+    }
+}
