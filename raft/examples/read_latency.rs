@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kodiak_raft::core::Lease;
 use kodiak_raft::node::{CallError, Handle, Options, Running, start};
-use kodiak_raft::replica::{Committed, StateMachine};
+use kodiak_raft::replica::{Answer, Committed, Query, StateMachine};
 use kodiak_raft::types::NodeId;
 
 /// Keeps the last command.
@@ -27,7 +27,7 @@ impl StateMachine for Last {
         Bytes::new()
     }
 
-    fn query(&self, _query: &[u8]) -> Bytes {
+    fn query(&self, _query: &Query<'_>) -> Bytes {
         self.0.clone()
     }
 
@@ -44,7 +44,7 @@ impl StateMachine for Last {
 }
 
 /// One read, of some kind.
-type Ask<'a> = dyn Fn() -> Result<Bytes, CallError> + 'a;
+type Ask<'a> = dyn Fn() -> Result<Answer, CallError> + 'a;
 
 const NODES: u64 = 3;
 const READS: usize = 20_000;
@@ -65,7 +65,7 @@ fn cluster(folder: &std::path::Path) -> Result<Vec<Running>, Box<dyn Error>> {
 }
 
 /// The median and the 99th of a hundred.
-fn measure(read: impl Fn() -> Result<Bytes, CallError>) -> Result<(Duration, Duration), CallError> {
+fn measure(read: impl Fn() -> Result<Answer, CallError>) -> Result<(Duration, Duration), CallError> {
     let mut times = Vec::with_capacity(READS);
     for _ in 0..READS {
         let begin = Instant::now();

@@ -13,7 +13,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use kodiak_raft::{
     node::{Options, Running, start},
-    replica::{Committed, Doubt, Outcome, PeerMessage, Request, StateMachine},
+    replica::{Committed, Doubt, Outcome, PeerMessage, Query, Request, StateMachine},
     types::{Body, DiskId, Entries, FeatureLevel, Index, Life, Member, MemberChange, Message, NodeId, Proposal, Term},
     wire::{self, Hello, Version, WireError},
 };
@@ -30,7 +30,7 @@ impl StateMachine for Nothing {
         Bytes::new()
     }
 
-    fn query(&self, _: &[u8]) -> Bytes {
+    fn query(&self, _: &Query<'_>) -> Bytes {
         Bytes::new()
     }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use kodiak_raft::{
     core::{Lease, Role},
     node::{CallError, Handle, Node, NodeError, Options, Running, SessionError, Status, Token, start},
-    replica::{Committed, Limits, Outcome, Refusal, Request, RequestId, StateMachine},
+    replica::{Answer, Committed, Limits, Outcome, Query, Refusal, Request, RequestId, StateMachine},
     storage::LogOptions,
     types::{DiskId, FeatureLevel, Index, Member, MemberChange, NodeId, SessionCommand, Term},
 };
@@ -32,7 +32,7 @@ impl StateMachine for Journal {
         Bytes::copy_from_slice(&(self.0.len() as u64).to_le_bytes())
     }
 
-    fn query(&self, _query: &[u8]) -> Bytes {
+    fn query(&self, _query: &Query<'_>) -> Bytes {
         Bytes::copy_from_slice(&self.0)
     }
 
@@ -112,14 +112,14 @@ impl Cluster {
 fn insist(handle: &Handle, command: &'static [u8]) -> Bytes {
     loop {
         match handle.write(Bytes::from_static(command)) {
-            Ok(answer) => return answer,
+            Ok(answer) => return answer.bytes,
             Err(CallError::Refused(_)) => {}
             Err(error) => panic!("{error}"),
         }
     }
 }
 
-fn is_refused(result: Result<Bytes, CallError>) -> bool {
+fn is_refused(result: Result<Answer, CallError>) -> bool {
     matches!(result, Err(CallError::Refused(_)))
 }
 
@@ -131,14 +131,18 @@ fn a_sessions_command_is_applied_once_though_its_leader_dies() {
     let (follower, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     let (ttl, patience) = (Duration::from_secs(60), Duration::from_secs(20));
     let mut session = cluster.handle(follower).open_session(ttl, patience).unwrap();
-    assert_eq!(session.write("a").unwrap(), 1u64.to_le_bytes()[..]);
+    assert_eq!(session.write("a").unwrap().bytes, 1u64.to_le_bytes()[..]);
 
     // A writer that never stops to write, through a node that follows, while the leader goes away.
     let (count, stop_at) = (200u64, 60);
     let (tell, told) = mpsc::channel();
     let writer = thread::spawn(move || {
         for number in 2..=count {
-            assert_eq!(session.write("a").unwrap(), number.to_le_bytes()[..], "applied once, answered as applied");
+            assert_eq!(
+                session.write("a").unwrap().bytes,
+                number.to_le_bytes()[..],
+                "applied once, answered as applied"
+            );
             if number == stop_at {
                 tell.send(()).unwrap();
             }
@@ -148,12 +152,12 @@ fn a_sessions_command_is_applied_once_though_its_leader_dies() {
     told.recv().unwrap();
     cluster.stop(leader);
     let mut session = writer.join().unwrap();
-    let journal = cluster.handle(other).read("").unwrap();
+    let journal = cluster.handle(other).read("").unwrap().bytes;
     assert_eq!(journal, vec![b'a'; count as usize]);
 
     // Another node goes on with it, and knows what it was answered.
     session.go_through(cluster.handle(other));
-    assert_eq!(session.write("a").unwrap(), (count + 1).to_le_bytes()[..]);
+    assert_eq!(session.write("a").unwrap().bytes, (count + 1).to_le_bytes()[..]);
     assert_eq!(session.ask_again(), Err(SessionError::NothingInDoubt));
     let id = session.id();
     session.close().unwrap();
@@ -173,14 +177,14 @@ fn lease_reads_see_what_was_written_and_stale_ones_need_nobody() {
     insist(cluster.handle(1), b"a");
     let leader = cluster.handle(1).status().unwrap().replica.core.leader.unwrap().0;
     for id in 1..=3 {
-        assert_eq!(cluster.handle(id).lease_read("").unwrap(), "a", "node {id}");
-        assert_eq!(cluster.handle(id).read("").unwrap(), "a", "node {id}");
+        assert_eq!(cluster.handle(id).lease_read("").unwrap().bytes, "a", "node {id}");
+        assert_eq!(cluster.handle(id).read("").unwrap().bytes, "a", "node {id}");
     }
     // Alone, the leader cannot know whether it leads still; what it has, it has.
     let others = [leader % 3 + 1, (leader + 1) % 3 + 1];
     others.into_iter().for_each(|id| cluster.stop(id));
     assert!(is_refused(cluster.handle(leader).lease_read("x").and_then(|_| cluster.handle(leader).read("x"))));
-    assert_eq!(cluster.handle(leader).stale_read("").unwrap(), "a");
+    assert_eq!(cluster.handle(leader).stale_read("").unwrap().bytes, "a");
 }
 
 /// Stands between two nodes. Passes on what the caller says until told to break the link, then serves the next caller.
@@ -272,7 +276,7 @@ fn writes_through_any_node_are_read_through_any_node() {
         insist(cluster.handle(id), command);
     }
     for id in 1..=3 {
-        assert_eq!(cluster.handle(id).read("").unwrap(), "abc", "node {id}");
+        assert_eq!(cluster.handle(id).read("").unwrap().bytes, "abc", "node {id}");
     }
 }
 
@@ -283,7 +287,7 @@ fn a_stopped_node_catches_up() {
     cluster.stop(3);
     insist(cluster.handle(1), b"b");
     cluster.nodes.insert(3, start(&cluster.options(3), Journal::default()).unwrap());
-    assert_eq!(cluster.handle(3).read("").unwrap(), "ab");
+    assert_eq!(cluster.handle(3).read("").unwrap().bytes, "ab");
 }
 
 /// Snapshots early, in small pieces.
@@ -308,7 +312,7 @@ fn a_node_that_was_away_while_the_log_was_compacted_is_sent_a_snapshot() {
         assert!(expected.len() < 1 << 20, "{:?}", cluster.handle(1).status());
     }
     cluster.nodes.insert(3, start(&compacting(cluster.options(3)), Journal::default()).unwrap());
-    assert_eq!(cluster.handle(3).read("").unwrap(), expected);
+    assert_eq!(cluster.handle(3).read("").unwrap().bytes, expected);
     let status = cluster.handle(3).status().unwrap().replica.core;
     assert!(status.first_index > last && status.snapshot > last, "{status:?}");
     // All start again, from their snapshots.
@@ -319,10 +323,10 @@ fn a_node_that_was_away_while_the_log_was_compacted_is_sent_a_snapshot() {
     for id in 1..=3 {
         // Files go as a whole, so a log may reach back further than memory did.
         assert!(cluster.handle(id).status().unwrap().replica.core.snapshot > last);
-        assert_eq!(cluster.handle(id).read("").unwrap(), expected, "node {id}");
+        assert_eq!(cluster.handle(id).read("").unwrap().bytes, expected, "node {id}");
     }
     insist(cluster.handle(2), b" last");
-    assert!(cluster.handle(3).read("").unwrap().ends_with(b"x last"));
+    assert!(cluster.handle(3).read("").unwrap().bytes.ends_with(b"x last"));
 }
 
 #[test]
@@ -354,7 +358,7 @@ fn a_node_that_lost_its_disk_is_turned_away() {
     // It finds no leader, because nobody talks to it: its promises went with its disk.
     assert!(is_refused(returned.handle().write("x")));
     insist(cluster.handle(1), b"b");
-    assert_eq!(cluster.handle(2).read("").unwrap(), "ab");
+    assert_eq!(cluster.handle(2).read("").unwrap().bytes, "ab");
 }
 
 /// Writes a few times through each of these; nobody takes anything, for none of them belongs to a cluster.
@@ -393,7 +397,7 @@ fn write_once(handle: &Handle, command: &'static str) {
 fn insist_on_reading(handle: &Handle) -> Bytes {
     loop {
         match handle.read("") {
-            Ok(answer) => return answer,
+            Ok(answer) => return answer.bytes,
             Err(CallError::Refused(_)) => {}
             Err(error) => panic!("{error}"),
         }
@@ -471,7 +475,7 @@ fn a_node_joins_is_promoted_takes_over_and_removes_the_founder() {
     founder.handle().change_membership([MemberChange::AddLearner { node: NodeId(2), member }]).unwrap();
     // Through the new node itself, once it knows the leader; it is waited for until it has caught up.
     joining.handle().change_membership([MemberChange::Promote(NodeId(2))]).unwrap();
-    assert_eq!(joining.handle().read("").unwrap(), "a");
+    assert_eq!(joining.handle().read("").unwrap().bytes, "a");
     founder.handle().transfer_leadership(Some(NodeId(2))).unwrap();
     joining.handle().change_membership([MemberChange::Remove(NodeId(1))]).unwrap();
     insist(joining.handle(), b"b");
@@ -490,7 +494,7 @@ fn names_are_looked_up_beside_the_loop() {
         options
     });
     insist(cluster.handle(1), b"a");
-    assert_eq!(cluster.handle(2).read("").unwrap(), "a");
+    assert_eq!(cluster.handle(2).read("").unwrap().bytes, "a");
 }
 
 #[test]
@@ -525,7 +529,7 @@ fn what_was_acknowledged_survives_a_stop() {
     node.stop().unwrap();
     assert!(matches!(handle.write("late"), Err(CallError::NotSent(_))));
     let node = start(&options, Journal::default()).unwrap();
-    assert_eq!(node.handle().read("").unwrap(), "kept");
+    assert_eq!(node.handle().read("").unwrap().bytes, "kept");
     node.stop().unwrap();
 }
 

@@ -9,7 +9,9 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 use kodiak_raft::core::{Config, Done};
-use kodiak_raft::replica::{Committed, Effect, Inline, PeerMessage, Replica, ReplicaConfig, StateMachine};
+use kodiak_raft::replica::{
+    Committed, Effect, Inline, PeerMessage, Query, Replica, ReplicaConfig, StateMachine,
+};
 use kodiak_raft::storage::Job;
 use kodiak_raft::types::{Configuration, HardState, Member, NodeId, Now, Saved, Stamp, TermTable, Time};
 use kodiak_timer::{Key, Wheel};
@@ -32,7 +34,7 @@ impl StateMachine for Blank {
     fn apply(&mut self, _: &Committed<'_>) -> Bytes {
         Bytes::new()
     }
-    fn query(&self, _: &[u8]) -> Bytes {
+    fn query(&self, _: &Query<'_>) -> Bytes {
         Bytes::new()
     }
     fn snapshot(&self) -> Box<dyn Read + Send> {

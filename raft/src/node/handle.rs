@@ -7,8 +7,8 @@ use kodiak_channel::{SendError, Sender};
 
 use super::{Session, SessionError, Status};
 use crate::{
-    replica::{Admin, Outcome, Request},
-    types::{MemberChange, NodeId},
+    replica::{Admin, Answer, Outcome, Request},
+    types::{Index, MemberChange, NodeId},
 };
 
 /// Something that another thread asks of the node's loop.
@@ -95,7 +95,7 @@ impl Handle {
     /// # Errors
     /// [`CallError::Unknown`] and [`CallError::StoppedMeanwhile`] leave open whether the command was applied; all others
     /// mean that it was not and will not be. The wait is bounded by [`Options::request_timeout`](super::Options).
-    pub fn write(&self, command: impl Into<Bytes>) -> Result<Bytes, CallError> {
+    pub fn write(&self, command: impl Into<Bytes>) -> Result<Answer, CallError> {
         self.ask(Request::Write(command.into()))
     }
 
@@ -103,7 +103,7 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Handle::write`]; a read has no effect and may always be asked again.
-    pub fn read(&self, query: impl Into<Bytes>) -> Result<Bytes, CallError> {
+    pub fn read(&self, query: impl Into<Bytes>) -> Result<Answer, CallError> {
         self.ask(Request::Read(query.into()))
     }
 
@@ -111,7 +111,7 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Handle::read`].
-    pub fn lease_read(&self, query: impl Into<Bytes>) -> Result<Bytes, CallError> {
+    pub fn lease_read(&self, query: impl Into<Bytes>) -> Result<Answer, CallError> {
         self.ask(Request::LeaseRead(query.into()))
     }
 
@@ -120,7 +120,7 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Handle::read`].
-    pub fn stale_read(&self, query: impl Into<Bytes>) -> Result<Bytes, CallError> {
+    pub fn stale_read(&self, query: impl Into<Bytes>) -> Result<Answer, CallError> {
         self.ask(Request::StaleRead(query.into()))
     }
 
@@ -134,12 +134,12 @@ impl Handle {
     }
 
     /// Changes who belongs to the cluster, all of `changes` in one step or one joint change, and waits until that is
-    /// committed and, if it was joint, left.
+    /// committed and, if it was joint, left. Gives the index of the configuration.
     ///
     /// # Errors
     /// As [`Handle::write`]. [`Refusal::Declined`](crate::replica::Refusal::Declined) says why the leader would not.
-    pub fn change_membership(&self, changes: impl Into<Vec<MemberChange>>) -> Result<(), CallError> {
-        self.ask(Request::Admin(Admin::Change(changes.into()))).map(drop)
+    pub fn change_membership(&self, changes: impl Into<Vec<MemberChange>>) -> Result<Option<Index>, CallError> {
+        self.ask(Request::Admin(Admin::Change(changes.into()))).map(|answer| answer.index)
     }
 
     /// Hands leadership to `to`, or to whoever suits best, and waits until that node leads.
@@ -165,7 +165,7 @@ impl Handle {
         self.calls.send_blocking(Call::Resolved(found)).map_err(|_| HandleError::Stopped)
     }
 
-    fn ask(&self, request: Request) -> Result<Bytes, CallError> {
+    fn ask(&self, request: Request) -> Result<Answer, CallError> {
         let (tell, told) = mpsc::sync_channel(1);
         self.submit(request, move |outcome| drop(tell.send(outcome)))?;
         match told.recv() {

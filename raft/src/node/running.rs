@@ -88,7 +88,7 @@ impl Drop for Running {
 /// use bytes::Bytes;
 /// use kodiak_raft::{
 ///     node::{Options, start},
-///     replica::{Committed, StateMachine},
+///     replica::{Committed, Query, StateMachine},
 ///     types::NodeId,
 /// };
 ///
@@ -99,7 +99,7 @@ impl Drop for Running {
 ///     fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
 ///         std::mem::replace(&mut self.0, Bytes::copy_from_slice(entry.command))
 ///     }
-///     fn query(&self, _query: &[u8]) -> Bytes {
+///     fn query(&self, _query: &Query<'_>) -> Bytes {
 ///         self.0.clone()
 ///     }
 ///     fn snapshot(&self) -> Box<dyn Read + Send> {
@@ -116,8 +116,10 @@ impl Drop for Running {
 /// let folder = tempfile::tempdir()?;
 /// let options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse()?);
 /// let node = start(&options, Last(Bytes::new()))?; // a cluster of one: no peers
-/// node.handle().write("hello")?;
-/// assert_eq!(node.handle().read("")?, "hello");
+/// let written = node.handle().write("hello")?;
+/// let read = node.handle().read("")?;
+/// assert_eq!(read.bytes, "hello");
+/// assert!(read.index >= written.index);
 /// node.stop()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Handle, HandleError};
 use crate::{
-    replica::{Outcome, Refusal, Request},
+    replica::{Answer, Outcome, Refusal, Request},
     types::{SessionCommand, SessionId},
 };
 
@@ -94,7 +94,7 @@ impl Session {
     ///
     /// # Errors
     /// After [`SessionError::Unknown`] the same command can be asked for again with [`Session::ask_again`].
-    pub fn write(&mut self, command: impl Into<Bytes>) -> Result<Bytes, SessionError> {
+    pub fn write(&mut self, command: impl Into<Bytes>) -> Result<Answer, SessionError> {
         self.sequence += 1;
         self.ask(command.into(), false)
     }
@@ -104,12 +104,12 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::write`], and [`SessionError::NothingInDoubt`].
-    pub fn ask_again(&mut self) -> Result<Bytes, SessionError> {
+    pub fn ask_again(&mut self) -> Result<Answer, SessionError> {
         let command = self.in_doubt.take().ok_or(SessionError::NothingInDoubt)?;
         self.ask(command, true)
     }
 
-    fn ask(&mut self, command: Bytes, mut in_doubt: bool) -> Result<Bytes, SessionError> {
+    fn ask(&mut self, command: Bytes, mut in_doubt: bool) -> Result<Answer, SessionError> {
         self.in_doubt = None;
         let (session, sequence) = (self.id, self.sequence);
         let asked = SessionCommand { session, sequence, acknowledged: sequence - 1, command: command.clone() };

@@ -9,10 +9,8 @@
 //!                                                    -> given up, replaced, or somebody else leads: Refused
 //! ```
 
-use bytes::Bytes;
-
 use super::requests::{Key, Origin, Stage};
-use super::{Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
+use super::{Answer, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
 use crate::core;
 use crate::types::{ChangeError, Entries, Entry, Index, MemberChange, NodeId, Payload, SnapshotMeta, Term};
 
@@ -225,7 +223,7 @@ impl Replica {
         let is_joint = meta.configuration.is_joint();
         let ended = self.admins.pending.iter().filter_map(|Pending { key, state, .. }| match *state {
             State::Changing { index, is_committed: true, .. } if index <= meta.index && !is_joint => {
-                Some((*key, Outcome::Answer(Bytes::new())))
+                Some((*key, done_at(index)))
             }
             State::Changing { index, is_committed: false, .. } if index <= meta.index => {
                 Some((*key, Outcome::Unknown(Doubt::Overtaken)))
@@ -248,7 +246,7 @@ impl Replica {
                     State::Transferring { term: begun, to } if term > begun => {
                         let reason = format!("node {leader} leads now, not node {to}");
                         let missed = Outcome::Refused(Refusal::Declined { reason, is_final: false });
-                        Some((pending.key, if leader == to { Outcome::Answer(Bytes::new()) } else { missed }))
+                        Some((pending.key, if leader == to { done_at(None) } else { missed }))
                     }
                     _ => None,
                 });
@@ -278,6 +276,11 @@ impl Replica {
     }
 }
 
+/// It is done, by the configuration at this index if it is a change of members.
+fn done_at(index: impl Into<Option<Index>>) -> Outcome {
+    Outcome::Answer(Answer::new("", index))
+}
+
 /// What it means for a change that this entry is committed.
 fn committed(state: &mut State, entry: &Entry) -> Option<Outcome> {
     let State::Changing { index, term, is_committed } = state else { return None };
@@ -287,7 +290,7 @@ fn committed(state: &mut State, entry: &Entry) -> Option<Outcome> {
     }
     *is_committed |= (entry.index, entry.term) == (*index, *term);
     let Payload::Configuration(configuration) = &entry.payload else { return None };
-    (*is_committed && entry.index >= *index && !configuration.is_joint()).then(|| Outcome::Answer(Bytes::new()))
+    (*is_committed && entry.index >= *index && !configuration.is_joint()).then(|| done_at(entry.index))
 }
 
 /// Whether what stands in the way goes away without anybody's doing.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::{Effect, Outcome, Replica, Sessions, StateMachine, snapshot};
+use super::{Answer, Effect, Outcome, Query, Replica, Sessions, StateMachine, snapshot};
 use crate::core::mutants::{Mutant, planted};
 use crate::storage::Job;
 use crate::types::{Now, SnapshotMeta};
@@ -72,7 +72,9 @@ impl<S: StateMachine> Inline<S> {
                 None
             }
             Effect::Query { id, query } => {
-                replica.queried(now, id, self.machine.query(&query));
+                let applied = replica.applied;
+                let bytes = self.machine.query(&Query { applied, bytes: &query });
+                replica.queried(now, id, Answer::new(bytes, applied));
                 None
             }
             Effect::TakeSnapshot(meta) => {

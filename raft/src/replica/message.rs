@@ -4,8 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::Admin;
 use super::sessions::SESSION_TTL_MS;
+use super::{Admin, Answer};
 use crate::types::{Message, NodeId, Proposal, SessionCommand, SessionId};
 
 /// The driver's number for a request, given back with its outcome. Only the driver looks at it.
@@ -61,8 +61,9 @@ impl Request {
 /// What became of a request. The three cases are kept apart because a client must act differently on each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// It was carried out: a command is committed and applied; this is what the state machine said.
-    Answer(Bytes),
+    /// It was carried out: a command is committed and applied. What the state machine said, and at
+    /// which index.
+    Answer(Answer),
     /// A session was opened: its name.
     Opened(SessionId),
     /// It had no effect and never will: it may be asked again.

@@ -25,9 +25,14 @@
 //!
 //! use bytes::Bytes;
 //! use kodiak_raft::core::{Config, Done};
-//! use kodiak_raft::replica::{Committed, Effect, Inline, Outcome, Replica, ReplicaConfig, Request, RequestId, StateMachine};
+//! use kodiak_raft::replica::{
+//!     Answer, Committed, Effect, Inline, Outcome, Query, Replica, ReplicaConfig, Request, RequestId,
+//!     StateMachine,
+//! };
 //! use kodiak_raft::storage::Job;
-//! use kodiak_raft::types::{Configuration, HardState, Member, NodeId, Now, Saved, TermTable};
+//! use kodiak_raft::types::{
+//!     Configuration, HardState, Index, Member, NodeId, Now, Saved, TermTable,
+//! };
 //!
 //! struct Count(u64);
 //! impl StateMachine for Count {
@@ -35,7 +40,7 @@
 //!         self.0 += 1;
 //!         Bytes::from(self.0.to_string())
 //!     }
-//!     fn query(&self, _: &[u8]) -> Bytes {
+//!     fn query(&self, _: &Query<'_>) -> Bytes {
 //!         Bytes::from(self.0.to_string())
 //!     }
 //!     fn snapshot(&self) -> Box<dyn Read + Send> {
@@ -68,11 +73,13 @@
 //!         }
 //!     }
 //! };
-//! assert_eq!(answer, Outcome::Answer(Bytes::from_static(b"1")));
+//! // Index 1 is the entry with which the leader began its term.
+//! assert_eq!(answer, Outcome::Answer(Answer::new("1", Index(2))));
 //! # Ok::<(), kodiak_raft::replica::ReplicaConfigError>(())
 //! ```
 
 mod admin;
+mod answer;
 mod effect;
 mod inline;
 mod limits;
@@ -87,6 +94,7 @@ mod state_machine;
 mod writes;
 
 pub use admin::Admin;
+pub use answer::{Answer, Query};
 pub use effect::{Effect, Event, QueryId};
 pub use inline::Inline;
 pub use limits::{Limits, ReplicaConfig, ReplicaConfigError};

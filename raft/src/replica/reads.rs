@@ -6,10 +6,8 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use bytes::Bytes;
-
 use super::requests::{Asked, Key, Stage};
-use super::{Effect, Outcome, QueryId, Replica};
+use super::{Answer, Effect, Outcome, QueryId, Replica};
 use crate::core::ReadId;
 use crate::types::{Index, Now};
 
@@ -163,12 +161,13 @@ impl Replica {
         }
     }
 
-    /// The state machine has answered a query. Nothing happens if the query's request has expired.
-    pub fn queried(&mut self, now: Now, id: QueryId, output: Bytes) {
+    /// The state machine has answered a query, in the state that the answer names. Nothing happens if
+    /// the query's request has expired.
+    pub fn queried(&mut self, now: Now, id: QueryId, answer: Answer) {
         self.now = self.now.then(now);
         let key = Key::from_number(id.0);
         if self.requests.get(key).is_some_and(|pending| pending.stage == Stage::Querying) {
-            self.finish(key, Outcome::Answer(output));
+            self.finish(key, Outcome::Answer(answer));
         }
     }
 }

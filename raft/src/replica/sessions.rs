@@ -18,10 +18,10 @@ use std::ops::RangeInclusive;
 
 use bytes::{BufMut, Bytes};
 
-use super::{Bound, Committed, Outcome, Refusal, StateMachine};
+use super::{Answer, Bound, Committed, Outcome, Refusal, StateMachine};
 use crate::core::mutants::{Mutant, planted};
 use crate::storage::codec::{DecodeError, Decoder};
-use crate::types::{Entry, Payload, SessionCommand, SessionId, Stamp};
+use crate::types::{Entry, Index, Payload, SessionCommand, SessionId, Stamp};
 
 /// The most sessions open at a time.
 pub const SESSIONS_MAX: usize = 16_384;
@@ -107,12 +107,12 @@ impl Sessions {
         };
         match &entry.payload {
             Payload::Noop | Payload::Configuration(_) => None,
-            Payload::Command(command) => Some(Outcome::Answer(apply(command))),
+            Payload::Command(command) => Some(answer(entry.index, apply(command))),
             Payload::OpenSession { ttl_ms, salt } => {
                 Some(self.open(SessionId::opened(entry.index, *salt), stamp, *ttl_ms))
             }
-            Payload::SessionCommand(in_session) => Some(self.command(stamp, in_session, apply)),
-            Payload::CloseSession { session } => Some(self.close(*session)),
+            Payload::SessionCommand(in_session) => Some(self.command(entry.index, stamp, in_session, apply)),
+            Payload::CloseSession { session } => Some(self.close(entry.index, *session)),
         }
     }
 
@@ -146,14 +146,20 @@ impl Sessions {
         Outcome::Opened(id)
     }
 
-    fn close(&mut self, id: SessionId) -> Outcome {
+    fn close(&mut self, index: Index, id: SessionId) -> Outcome {
         match self.remove(id) {
-            true => Outcome::Answer(Bytes::new()),
+            true => answer(index, Bytes::new()),
             false => Outcome::Refused(Refusal::NoSession),
         }
     }
 
-    fn command(&mut self, stamp: Stamp, asked: &SessionCommand, apply: impl FnOnce(&[u8]) -> Bytes) -> Outcome {
+    fn command(
+        &mut self,
+        index: Index,
+        stamp: Stamp,
+        asked: &SessionCommand,
+        apply: impl FnOnce(&[u8]) -> Bytes,
+    ) -> Outcome {
         let Some(session) = self.open.get_mut(&asked.session) else { return Outcome::Refused(Refusal::NoSession) };
         if session.used != stamp {
             self.ends.remove(&(session.ends(), asked.session));
@@ -175,7 +181,7 @@ impl Sessions {
         }
         match session.answers.get(&asked.sequence) {
             _ if planted(Mutant::RetryAppliesTwice) => {}
-            Some(Some(answer)) => return Outcome::Answer(answer.clone()),
+            Some(Some(kept)) => return answer(index, kept.clone()),
             Some(None) => return Outcome::Refused(Refusal::AnswerNotKept),
             None => {}
         }
@@ -183,15 +189,15 @@ impl Sessions {
             let limit = ANSWERS_PER_SESSION_MAX as u64;
             return Outcome::Refused(Refusal::Full { bound: Bound::AnswersPerSession, limit });
         }
-        let answer = apply(&asked.command);
+        let bytes = apply(&asked.command);
         let is_kept =
-            answer.len() <= ANSWER_BYTES_MAX && self.answers_bytes.saturating_add(answer.len()) <= ANSWERS_BYTES_MAX;
+            bytes.len() <= ANSWER_BYTES_MAX && self.answers_bytes.saturating_add(bytes.len()) <= ANSWERS_BYTES_MAX;
         // A copy, lest it keeps something larger that it is a part of.
-        let kept = is_kept.then(|| Bytes::copy_from_slice(&answer));
+        let kept = is_kept.then(|| Bytes::copy_from_slice(&bytes));
         self.answers_bytes += kept.as_ref().map_or(0, Bytes::len);
         let before = session.answers.insert(asked.sequence, kept);
         self.answers_bytes -= before.flatten().map_or(0, |before| before.len());
-        Outcome::Answer(answer)
+        answer(index, bytes)
     }
 
     /// The table as bytes, for a snapshot:
@@ -248,6 +254,11 @@ impl Sessions {
         bounded("length of all answers", sessions.answers_bytes, ANSWERS_BYTES_MAX)?;
         Ok(sessions)
     }
+}
+
+/// What the author of the entry at `index` is answered.
+fn answer(index: Index, bytes: Bytes) -> Outcome {
+    Outcome::Answer(Answer::new(bytes, index))
 }
 
 fn get_session(from: &mut Decoder<&[u8]>) -> Result<Session, DecodeError> {

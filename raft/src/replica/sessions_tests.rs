@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::{Index, Term};
+use crate::replica::Query;
+use crate::types::Term;
 
 /// Answers each command with its number, in a text of the length that the command asks for.
 #[derive(Debug, Default)]
@@ -22,7 +23,7 @@ impl StateMachine for Counter {
         answer.into()
     }
 
-    fn query(&self, _: &[u8]) -> Bytes {
+    fn query(&self, _: &Query<'_>) -> Bytes {
         Bytes::new()
     }
 
@@ -45,8 +46,8 @@ fn command(session: u64, sequence: u64, acknowledged: u64, answer_bytes: u16) ->
     Payload::SessionCommand(SessionCommand { session, sequence, acknowledged, command }.into())
 }
 
-fn answer(text: &'static str) -> Option<Outcome> {
-    Some(Outcome::Answer(Bytes::from_static(text.as_bytes())))
+fn answer(index: u64, bytes: impl Into<Bytes>) -> Option<Outcome> {
+    Some(Outcome::Answer(Answer::new(bytes, Index(index))))
 }
 
 fn refused(refusal: Refusal) -> Option<Outcome> {
@@ -62,7 +63,7 @@ fn expected(model: &mut Vec<Simple>, entry: &Entry, next_answer: &dyn Fn(u16) ->
     model.retain(|&(_, ttl, used, _, _)| stamp <= used + ttl);
     let asked = match &entry.payload {
         Payload::Noop | Payload::Configuration(_) => return (None, false),
-        Payload::Command(_) => return (Some(Outcome::Answer(next_answer(0))), true),
+        Payload::Command(_) => return (answer(entry.index.0, next_answer(0)), true),
         Payload::OpenSession { ttl_ms, .. } if !SESSION_TTL_MS.contains(ttl_ms) => {
             return (refused(Refusal::TtlOutOfRange { ttl_ms: *ttl_ms }), false);
         }
@@ -74,7 +75,7 @@ fn expected(model: &mut Vec<Simple>, entry: &Entry, next_answer: &dyn Fn(u16) ->
             let before = model.len();
             model.retain(|simple| simple.0 != session.0);
             let is_gone = model.len() < before;
-            return (if is_gone { answer("") } else { refused(Refusal::NoSession) }, false);
+            return (if is_gone { answer(entry.index.0, "") } else { refused(Refusal::NoSession) }, false);
         }
         Payload::SessionCommand(asked) => asked,
     };
@@ -90,12 +91,12 @@ fn expected(model: &mut Vec<Simple>, entry: &Entry, next_answer: &dyn Fn(u16) ->
     }
     if let Some((_, first)) = simple.4.iter().find(|&&(sequence, _)| sequence == asked.sequence) {
         let is_kept = first.len() <= ANSWER_BYTES_MAX;
-        let outcome = if is_kept { Some(Outcome::Answer(first.clone())) } else { refused(Refusal::AnswerNotKept) };
+        let outcome = if is_kept { answer(entry.index.0, first.clone()) } else { refused(Refusal::AnswerNotKept) };
         return (outcome, false);
     }
-    let answer = next_answer(asked.command[..].try_into().map_or(0, u16::from_le_bytes));
-    simple.4.push((asked.sequence, answer.clone()));
-    (Some(Outcome::Answer(answer)), true)
+    let bytes = next_answer(asked.command[..].try_into().map_or(0, u16::from_le_bytes));
+    simple.4.push((asked.sequence, bytes.clone()));
+    (answer(entry.index.0, bytes), true)
 }
 
 fn payload() -> impl Strategy<Value = Payload> {
@@ -170,9 +171,9 @@ pub(crate) fn a_command_that_comes_again_is_applied_once_and_gets_the_first_answ
     let opened = sessions.apply(&entry(5, 0, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine);
     assert_eq!(opened, Some(Outcome::Opened(SessionId(5))));
     for index in 6..9 {
-        assert_eq!(sessions.apply(&entry(index, 0, command(5, 1, 0, 0)), &mut machine), answer("1"));
+        assert_eq!(sessions.apply(&entry(index, 0, command(5, 1, 0, 0)), &mut machine), answer(index, "1"));
     }
-    assert_eq!(sessions.apply(&entry(9, 0, command(5, 2, 1, 0)), &mut machine), answer("2"));
+    assert_eq!(sessions.apply(&entry(9, 0, command(5, 2, 1, 0)), &mut machine), answer(9, "2"));
     assert_eq!(machine.commands.len(), 2);
 }
 
@@ -221,7 +222,7 @@ fn bounds_are_named_and_nothing_is_applied_beyond_them() {
     assert_eq!(sessions.apply(&more, &mut machine), full, "no number was used up by that");
     assert_eq!(machine.commands.len(), ANSWERS_PER_SESSION_MAX);
     let more = entry(index + limit + 2, 0, command(1, limit + 1, 1, 0));
-    assert_eq!(sessions.apply(&more, &mut machine), answer("65"), "once one was acknowledged");
+    assert_eq!(sessions.apply(&more, &mut machine), answer(more.index.0, "65"), "once one was acknowledged");
 }
 
 #[test]
@@ -230,7 +231,7 @@ fn answers_beyond_their_bounds_are_given_once() {
     sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine);
     let long = entry(2, 0, command(1, 1, 0, ANSWER_BYTES_MAX as u16 + 1));
     let Some(Outcome::Answer(first)) = sessions.apply(&long, &mut machine) else { panic!("it is given") };
-    assert_eq!(first.len(), ANSWER_BYTES_MAX + 1);
+    assert_eq!(first.bytes.len(), ANSWER_BYTES_MAX + 1);
     assert_eq!(sessions.apply(&long, &mut machine), refused(Refusal::AnswerNotKept));
     assert_eq!(machine.commands.len(), 1);
 

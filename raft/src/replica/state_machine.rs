@@ -4,6 +4,7 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
+use super::Query;
 use crate::types::{Index, Stamp, Term};
 
 /// A committed command, as the state machine sees it.
@@ -28,7 +29,7 @@ pub struct Committed<'a> {
 /// use std::io::{self, Read};
 ///
 /// use bytes::Bytes;
-/// use kodiak_raft::replica::{Committed, StateMachine};
+/// use kodiak_raft::replica::{Committed, Query, StateMachine};
 ///
 /// /// Adds up numbers.
 /// #[derive(Default)]
@@ -40,7 +41,7 @@ pub struct Committed<'a> {
 ///         self.0 = self.0.wrapping_add(number);
 ///         Bytes::copy_from_slice(&self.0.to_le_bytes())
 ///     }
-///     fn query(&self, _query: &[u8]) -> Bytes {
+///     fn query(&self, _query: &Query<'_>) -> Bytes {
 ///         Bytes::copy_from_slice(&self.0.to_le_bytes())
 ///     }
 ///     fn snapshot(&self) -> Box<dyn Read + Send> {
@@ -61,7 +62,7 @@ pub trait StateMachine {
     fn apply(&mut self, entry: &Committed<'_>) -> Bytes;
 
     /// Answers a query from the state as it is.
-    fn query(&self, query: &[u8]) -> Bytes;
+    fn query(&self, query: &Query<'_>) -> Bytes;
 
     /// The state as it is, to be read on another thread while this one goes on: a cheap copy (of a persistent map, or of
     /// what is behind an `Arc`) that turns itself into bytes as it is read. Called between commands, whenever

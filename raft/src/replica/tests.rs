@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::*;
 use crate::core::{Config, Done};
 use crate::storage::{Job, StorageError};
-use crate::types::{Configuration, HardState, Index, Member, NodeId, Now, Saved, Stamp, TermTable, Time};
+use crate::types::{Configuration, HardState, Index, Member, MemberChange, NodeId, Now, Saved, Stamp, TermTable, Time};
 
 /// Remembers every command; a query is answered with how many there are.
 #[derive(Debug, Default)]
@@ -28,7 +28,8 @@ impl StateMachine for Journal {
         Bytes::copy_from_slice(entry.command)
     }
 
-    fn query(&self, _query: &[u8]) -> Bytes {
+    fn query(&self, query: &Query<'_>) -> Bytes {
+        assert!(query.applied.0 >= self.commands.len() as u64);
         Bytes::from(self.commands.len().to_string())
     }
 
@@ -73,7 +74,7 @@ fn read() -> Request {
 }
 
 fn answer(text: &'static str) -> Outcome {
-    Outcome::Answer(Bytes::from_static(text.as_bytes()))
+    Outcome::Answer(Answer::new(text, None))
 }
 
 fn broken() -> StorageError {
@@ -203,9 +204,49 @@ impl Cluster {
         }
     }
 
+    /// What a node has replied, without indexes.
     fn take_replies(&mut self, place: usize) -> Vec<(u64, Outcome)> {
-        std::mem::take(&mut self.nodes[place].replies)
+        let mut replies = std::mem::take(&mut self.nodes[place].replies);
+        for (_, outcome) in &mut replies {
+            if let Outcome::Answer(answer) = outcome {
+                answer.index = None;
+            }
+        }
+        replies
     }
+
+    /// What a node has answered: request, bytes, index.
+    fn take_answers(&mut self, place: usize) -> Vec<(u64, Bytes, Option<u64>)> {
+        let replies = std::mem::take(&mut self.nodes[place].replies).into_iter();
+        let answer = |(request, outcome)| match outcome {
+            Outcome::Answer(answer) => (request, answer.bytes, answer.index.map(|index| index.0)),
+            other => panic!("request {request}: {other:?}"),
+        };
+        replies.map(answer).collect()
+    }
+}
+
+#[test]
+fn an_answer_names_the_index_of_its_command_or_its_state() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    let last = cluster.nodes[0].replica.status().applied.0;
+    for place in [0, 1] {
+        cluster.submit(place, 1, write("a"));
+        cluster.submit(place, 2, write("b"));
+        cluster.run();
+    }
+    assert_eq!(cluster.take_answers(0), [(1, "a".into(), Some(last + 1)), (2, "b".into(), Some(last + 2))]);
+    assert_eq!(cluster.take_answers(1), [(1, "a".into(), Some(last + 3)), (2, "b".into(), Some(last + 4))]);
+    cluster.submit(1, 3, read());
+    cluster.submit(2, 4, Request::StaleRead(Bytes::new()));
+    cluster.submit(2, 5, Request::Admin(Admin::Change(vec![MemberChange::Demote(id(1))])));
+    cluster.run();
+    assert_eq!(cluster.take_answers(1), [(3, "4".into(), Some(last + 4))]);
+    let stale = cluster.nodes[2].replies.remove(0).1;
+    let Outcome::Answer(stale) = stale else { panic!("{stale:?}") };
+    let index = stale.index.unwrap().0;
+    assert_eq!(stale.bytes, index.saturating_sub(last).to_string(), "as many as that index says");
+    assert_eq!(cluster.take_answers(2), [(5, Bytes::new(), Some(last + 5))]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
-use crate::replica::{Committed, StateMachine};
+use crate::replica::{Committed, Query, StateMachine};
 use crate::types::Index;
 
 /// The longest command.
@@ -123,8 +123,8 @@ impl StateMachine for Kv {
         value.encode()
     }
 
-    fn query(&self, query: &[u8]) -> Bytes {
-        query.first().map_or_else(Value::default, |&key| self.get(key)).encode()
+    fn query(&self, query: &Query<'_>) -> Bytes {
+        query.bytes.first().map_or_else(Value::default, |&key| self.get(key)).encode()
     }
 
     /// Seventeen bytes a key: the key, and its value.

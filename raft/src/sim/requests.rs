@@ -7,7 +7,7 @@ use super::happening::Happening;
 use super::kv::Command;
 use super::mutant::Mutant;
 use super::world::World;
-use crate::replica::{Outcome, Request, RequestId, StateMachine};
+use crate::replica::{Answer, Outcome, Query, Request, RequestId, StateMachine};
 use std::time::Duration;
 
 impl World {
@@ -80,8 +80,9 @@ impl World {
         };
         if let (Some(Mutant::ReadsWithoutIndex), Request::Read(query)) = (self.mutant, &request) {
             let Some(running) = &self.processes[node].running else { return Ok(()) };
-            let output = running.machine.machine().query(query);
-            return self.reply(node, id, &Outcome::Answer(output));
+            let applied = running.replica.status().applied;
+            let output = running.machine.machine().query(&Query { applied, bytes: query });
+            return self.reply(node, id, &Outcome::Answer(Answer::new(output, applied)));
         }
         self.input(node, |running, now| running.replica.submit(now, id, request))
     }
@@ -97,8 +98,8 @@ impl World {
         })?;
         let Some(operation) = operation else { return Ok(()) };
         match outcome {
-            Outcome::Answer(output) => {
-                self.checks.answered(&operation, self.processes[node].life, output)?;
+            Outcome::Answer(answer) => {
+                self.checks.answered(&operation, self.processes[node].life, answer)?;
                 self.clients.probes_answered[node] += usize::from(operation.client == self.clients.probe_author);
             }
             Outcome::Opened(_) => {}

@@ -5,7 +5,7 @@ use super::checks::{OperationKind, Verdict, check};
 use super::kv::Command;
 use super::session_books::{Ask, Unfinished, What};
 use super::world::World;
-use crate::replica::{Outcome, Refusal, Request, RequestId};
+use crate::replica::{Answer, Outcome, Refusal, Request, RequestId};
 use crate::types::{SessionCommand, SessionId};
 
 /// More attempts than this a command does not have at a time.
@@ -85,8 +85,8 @@ impl World {
                 let client = self.session_clients.clients.entry(ask.client).or_default();
                 (client.session, client.last_sequence) = (Some(session), 0);
             }
-            (What::Command { session, sequence, command }, Outcome::Answer(output)) => {
-                self.answered_in_session(ask, (session, sequence), command, output)?;
+            (What::Command { session, sequence, command }, Outcome::Answer(answer)) => {
+                self.answered_in_session(ask, (session, sequence), command, answer)?;
             }
             (What::Command { session, sequence, .. }, Outcome::Refused(refusal)) => {
                 self.refused_in_session(&ask, session, sequence, refusal)?;
@@ -100,14 +100,14 @@ impl World {
         Ok(true)
     }
 
-    fn answered_in_session(&mut self, ask: Ask, of: (SessionId, u64), command: Command, output: &[u8]) -> Verdict {
+    fn answered_in_session(&mut self, ask: Ask, of: (SessionId, u64), command: Command, answer: &Answer) -> Verdict {
         let client = self.session_clients.clients.entry(ask.client).or_default();
         let is_current = client.session == Some(of.0);
         match client.unfinished.remove(&of.1).filter(|_| is_current) {
-            Some(unfinished) => self.checks.answered(&unfinished.operation, self.processes[ask.node].life, output),
+            Some(unfinished) => self.checks.answered(&unfinished.operation, self.processes[ask.node].life, answer),
             None => {
                 self.session_clients.repeated_answers += 1;
-                self.checks.answered_again(command, output)
+                self.checks.answered_again(command, answer)
             }
         }
     }

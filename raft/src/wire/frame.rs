@@ -68,7 +68,7 @@ pub fn encode(group: GroupId, message: &PeerMessage, version: Version, out: &mut
         PeerMessage::Forwarded { request, outcome } => {
             out.put_u8(Kind::Forwarded as u8);
             out.put_u64_le(*request);
-            outcome::put(out, outcome);
+            outcome::put(out, outcome, version);
         }
         PeerMessage::ForwardAdmin { request, admin } => {
             out.put_u8(Kind::ForwardAdmin as u8);
@@ -140,7 +140,7 @@ fn decode_payload(kind: Kind, version: Version, body: Bytes) -> Result<PeerMessa
         }
         Kind::Forwarded => {
             let request = from.u64("a request's number")?;
-            let outcome = outcome::get(&mut from)?;
+            let outcome = outcome::get(&mut from, version)?;
             from.finish("an outcome")?;
             Ok(PeerMessage::Forwarded { request, outcome })
         }

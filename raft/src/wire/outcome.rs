@@ -1,7 +1,7 @@
 //! What became of a forwarded command, as bytes: `kind u8`, and by kind
 //!
 //! ```text
-//!  0 answer          length u32 | bytes
+//!  0 answer          index u64, 0 for unknown (not in version 2) | length u32 | bytes
 //!  1 no leader
 //!  2 not leader      leader u64, 0 for unknown
 //!  3 timed out, certainly without effect
@@ -24,25 +24,29 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use crate::replica::{Bound, Doubt, Outcome, Refusal};
+use super::Version;
+use crate::replica::{Answer, Bound, Doubt, Outcome, Refusal};
 use crate::storage::codec::{DecodeError, Decoder};
-use crate::types::{NodeId, SessionId};
+use crate::types::{Index, NodeId, SessionId};
 
 /// The bytes of the answer.
 pub(super) fn payload_bytes(outcome: &Outcome) -> usize {
     match outcome {
-        Outcome::Answer(answer) => answer.len(),
+        Outcome::Answer(answer) => answer.bytes.len(),
         Outcome::Refused(Refusal::Declined { reason, .. }) => reason.len(),
         Outcome::Opened(_) | Outcome::Refused(_) | Outcome::Unknown(_) => 0,
     }
 }
 
-pub(super) fn put(out: &mut BytesMut, outcome: &Outcome) {
+pub(super) fn put(out: &mut BytesMut, outcome: &Outcome, version: Version) {
     match outcome {
         Outcome::Answer(answer) => {
             out.put_u8(0);
-            out.put_u32_le(u32::try_from(answer.len()).expect("encode has compared it with FRAME_BYTES_MAX"));
-            out.put_slice(answer);
+            if version >= Version::V3 {
+                out.put_u64_le(answer.index.map_or(0, |index| index.0));
+            }
+            out.put_u32_le(u32::try_from(answer.bytes.len()).expect("encode has compared it with FRAME_BYTES_MAX"));
+            out.put_slice(&answer.bytes);
         }
         Outcome::Opened(session) => {
             out.put_u8(32);
@@ -102,9 +106,13 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
     }
 }
 
-pub(super) fn get(from: &mut Decoder<impl Buf>) -> Result<Outcome, DecodeError> {
+pub(super) fn get(from: &mut Decoder<impl Buf>, version: Version) -> Result<Outcome, DecodeError> {
     let refusal = match from.u8("an outcome's kind")? {
-        0 => return Ok(Outcome::Answer(from.bytes("an answer")?)),
+        0 => {
+            let index = if version >= Version::V3 { from.u64("an answer's index")? } else { 0 };
+            let index = (index > 0).then_some(Index(index));
+            return Ok(Outcome::Answer(Answer::new(from.bytes("an answer")?, index)));
+        }
         1 => Refusal::NoLeader,
         2 => {
             let leader = from.u64("a leader")?;

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::replica::{Admin, Bound, Doubt, Outcome, PeerMessage, Refusal};
+use crate::replica::{Admin, Answer, Bound, Doubt, Outcome, PeerMessage, Refusal};
 use crate::storage::tests::codec::{entry, proposal};
 use crate::types::{
     Body, Chunk, ClusterId, Configuration, Digest, DiskId, Entry, FeatureLevel, FollowerReport, GroupId, Index, Life,
@@ -126,7 +126,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ];
     let doubt = prop::sample::select(vec![Doubt::TimedOut, Doubt::LinkBroken, Doubt::StorageFailed, Doubt::Overtaken]);
     prop_oneof![
-        payload().prop_map(Outcome::Answer),
+        (payload(), prop::option::of((1u64..).prop_map(Index)))
+            .prop_map(|(bytes, index)| Outcome::Answer(Answer::new(bytes, index))),
         any::<u64>().prop_map(|session| Outcome::Opened(SessionId(session))),
         refusal.prop_map(Outcome::Refused),
         doubt.prop_map(Outcome::Unknown)
@@ -442,7 +443,7 @@ fn messages_of_version_2() -> Vec<PeerMessage> {
         raft(Body::SnapshotProgress { index: Index(4), received_bytes: 5, report: round(7) }),
         raft(Body::TimeoutNow),
         PeerMessage::Forward { request: 4, proposal: Bytes::from_static(b"abc").into() },
-        PeerMessage::Forwarded { request: 4, outcome: Outcome::Answer(Bytes::from_static(b"abc")) },
+        PeerMessage::Forwarded { request: 4, outcome: Outcome::Answer(Answer::new("abc", None)) },
         PeerMessage::Forwarded {
             request: 4,
             outcome: Outcome::Refused(Refusal::NotLeader { leader: Some(NodeId(5)) }),

@@ -18,7 +18,7 @@ fn add(place: u64) -> MemberChange {
 }
 
 fn done() -> Outcome {
-    Outcome::Answer(Bytes::new())
+    answer("")
 }
 
 /// The reason, and whether it is final, of the only reply.

@@ -9,7 +9,7 @@ use super::disks::Disks;
 use super::logs::Logs;
 use super::verdict::{Verdict, check};
 use crate::core::Core;
-use crate::replica::{Committed, Inline, Outcome, Sessions, StateMachine};
+use crate::replica::{Committed, Inline, Outcome, Query, Sessions, StateMachine};
 use crate::sim::kv::{Command, Kv};
 use crate::sim::trace::stable_hash;
 use crate::types::{Configuration, Entries, Index, Payload, SnapshotMeta, Stamp, Term};
@@ -212,7 +212,7 @@ impl Commits {
             let outcome = self.sessions.apply(entry, &mut machine);
             let applied = machine.applied;
             if let Some(Outcome::Answer(answer)) = outcome {
-                output = answer;
+                output = answer.bytes;
             }
             if let Some(command) = applied {
                 self.command_applied(index, command, &entry.payload)?;
@@ -271,7 +271,7 @@ impl StateMachine for Recorder<'_> {
         self.kv.apply(entry)
     }
 
-    fn query(&self, query: &[u8]) -> Bytes {
+    fn query(&self, query: &Query<'_>) -> Bytes {
         self.kv.query(query)
     }
 

@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use super::commits::Commits;
 use super::verdict::{Verdict, Violation, check};
+use crate::replica::Answer;
 use crate::sim::kv::{Command, ID_STEP, Value};
 use crate::sim::linearizability::{Call, Found, Specification, search};
 use crate::types::Index;
@@ -132,13 +133,14 @@ impl History {
     }
 
     /// A node in this life of its has answered.
-    pub(super) fn answered(&mut self, operation: &Operation, life: u64, output: &[u8], commits: &Commits) -> Verdict {
+    pub(super) fn answered(&mut self, operation: &Operation, life: u64, answer: &Answer, commits: &Commits) -> Verdict {
+        let output = &answer.bytes;
         let value = Value::decode(output);
         check(value.is_some(), "answers are the state machine's", || format!("{operation:?} was answered {output:?}"))?;
         let value = value.unwrap_or_default();
         match operation.kind {
             OperationKind::Write(command) => {
-                check_write(command, output, commits)?;
+                check_write(command, answer, commits)?;
                 self.writes_answered += 1;
             }
             OperationKind::Read { floor, .. } => {
@@ -155,6 +157,7 @@ impl History {
             }
         }
         if !matches!(operation.kind, OperationKind::Write(_)) {
+            check_index(operation, answer.index, value, commits)?;
             self.showed(operation, life, value, commits)?;
         }
         let known = self.known.entry(operation.kind.key()).or_default();
@@ -200,7 +203,8 @@ impl History {
     }
 }
 
-pub(super) fn check_write(command: Command, output: &[u8], commits: &Commits) -> Verdict {
+pub(super) fn check_write(command: Command, answer: &Answer, commits: &Commits) -> Verdict {
+    let output = &answer.bytes;
     let place = commits.place(command.id());
     check(place.is_some(), "acknowledged means committed", || {
         format!("{command:?} was acknowledged and is not committed")
@@ -209,6 +213,20 @@ pub(super) fn check_write(command: Command, output: &[u8], commits: &Commits) ->
     let expected = commits.output(index);
     check(expected.is_some_and(|expected| expected == output), "answers are the state machine's", || {
         format!("{command:?} at {index} was answered {output:?} instead of {expected:?}")
+    })?;
+    // One that was asked for again within a session has the index of that, which is a later one. In
+    // version 2 of the wire a leader's answer to the node that forwarded has none.
+    check(answer.index.is_none_or(|told| told >= index), "an answer names its index", || {
+        format!("{command:?} was applied at {index}; its author was given {:?}", answer.index)
+    })
+}
+
+/// A query's answer is from the state after the index that it names: not an earlier, nor a later.
+fn check_index(operation: &Operation, told: Option<Index>, value: Value, commits: &Commits) -> Verdict {
+    let next = commits.next_change(operation.kind.key(), value.index);
+    let is_true = told.is_some_and(|told| value.index <= told && next.is_none_or(|next| told < next));
+    check(is_true, "an answer names its index", || {
+        format!("{operation:?} saw {value:?}, which held until {next:?}, and was given {told:?}")
     })
 }
 

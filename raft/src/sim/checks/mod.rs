@@ -22,7 +22,7 @@ pub(super) use verdict::{Verdict, Violation, check};
 
 use super::kv::{Command, Kv};
 use crate::core::Core;
-use crate::replica::Inline;
+use crate::replica::{Answer, Inline};
 use crate::types::{Body, Configuration, Entries, Entry, HardState, Index, Message, Now, Saved, SnapshotMeta, Write};
 
 /// Everything that is checked.
@@ -214,13 +214,13 @@ impl Checks {
     }
 
     /// An operation was answered.
-    pub(super) fn answered(&mut self, operation: &Operation, life: u64, output: &[u8]) -> Verdict {
-        self.history.answered(operation, life, output, &self.commits)
+    pub(super) fn answered(&mut self, operation: &Operation, life: u64, answer: &Answer) -> Verdict {
+        self.history.answered(operation, life, answer, &self.commits)
     }
 
     /// A command that was answered before is answered again.
-    pub(super) fn answered_again(&self, command: Command, output: &[u8]) -> Verdict {
-        history::check_write(command, output, &self.commits)
+    pub(super) fn answered_again(&self, command: Command, answer: &Answer) -> Verdict {
+        history::check_write(command, answer, &self.commits)
     }
 
     /// An operation was refused: it had no effect and never will have one.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use kodiak_raft::replica::{Committed, StateMachine};
+use kodiak_raft::replica::{Committed, Query, StateMachine};
 use redis_protocol::resp2::types::BorrowedFrame;
 
 use super::{
@@ -62,13 +62,13 @@ impl StateMachine for Store {
         }
     }
 
-    fn query(&self, query: &[u8]) -> Bytes {
+    fn query(&self, query: &Query<'_>) -> Bytes {
         // Where nothing expires, nobody need know what time it is.
         let since_1970 = match self.deadlines.map().is_empty() {
             true => Duration::ZERO,
             false => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
         };
-        self.query_at(query, u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+        self.query_at(query.bytes, u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn snapshot(&self) -> Box<dyn Read + Send> {

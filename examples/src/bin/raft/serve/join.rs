@@ -222,7 +222,7 @@ impl Joiner {
     /// Asks through this node itself: it knows the leader by now.
     fn promote(&self) -> Step {
         match self.node.change_membership([MemberChange::Promote(self.plan.id)]) {
-            Ok(()) => Step::Wait("promoted".to_owned()),
+            Ok(_) => Step::Wait("promoted".to_owned()),
             Err(error) => Step::Wait(error.to_string()),
         }
     }

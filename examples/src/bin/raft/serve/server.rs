@@ -386,7 +386,7 @@ impl Server {
         }
         let place = id.0 as usize;
         match (&self.waiting[place].asked, &outcome) {
-            (Asked::Read(_), Outcome::Answer(reply)) if kv::is_due(reply) || self.is_overtaking(place) => {
+            (Asked::Read(_), Outcome::Answer(reply)) if kv::is_due(&reply.bytes) || self.is_overtaking(place) => {
                 self.wait_for_tick(place);
             }
             (Asked::Admin, Outcome::Answer(_)) => self.answer_client(place, Bytes::from_static(b"+OK\r\n")),
@@ -588,7 +588,7 @@ impl Server {
 /// What a client is told. `TRYAGAIN` had no effect; `UNKNOWN` may have had one; `ERR` had none and asking again is in vain.
 fn reply_of(outcome: Outcome) -> Bytes {
     let error = match outcome {
-        Outcome::Answer(reply) => return reply,
+        Outcome::Answer(reply) => return reply.bytes,
         Outcome::Opened(session) => format!("UNKNOWN opened session {session}, which nobody asked for"),
         // It would be refused again.
         Outcome::Refused(Refusal::Removed) => format!("ERR removed: {}", Refusal::Removed),
