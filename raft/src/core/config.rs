@@ -77,12 +77,25 @@ pub struct Lease {
     pub drift_ppm: u32,
 }
 
+/// The longest time that a setting may ask for: a day. Whatever is computed from it, as its multiples
+/// for links that are silent, stays far from the end of the clocks.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Why a core cannot start.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// Node 0 does not exist.
     #[error("Config::id is 0; node ids start at 1")]
     NoId,
+    /// A time is too long.
+    #[error("Config::{name} is {value:?}; it may be at most {:?}", TIMEOUT_MAX)]
+    TooLong {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: Duration,
+    },
     /// The election timeouts are out of order or too short for the heartbeat.
     #[error(
         "Config::election_timeout is {shorter:?} to {longer:?} with heartbeats every {heartbeat:?}; the shorter must not \
@@ -160,6 +173,10 @@ impl Config {
             return Err(ConfigError::NoId);
         }
         let ((shorter, longer), heartbeat) = (self.election_timeout, self.heartbeat_interval);
+        let times = [("election_timeout", longer.max(shorter)), ("heartbeat_interval", heartbeat)];
+        if let Some(&(name, value)) = times.iter().find(|(_, value)| *value > TIMEOUT_MAX) {
+            return Err(ConfigError::TooLong { name, value });
+        }
         if shorter > longer || heartbeat.is_zero() || shorter / 2 < heartbeat {
             return Err(ConfigError::Timeouts { shorter, longer, heartbeat });
         }

@@ -80,7 +80,7 @@ use crate::types::{
 };
 
 pub use action::{Action, Done, Event, Fetch, ProposeError, Proposed, ReadError, ReadId, Role};
-pub use config::{Config, ConfigError, Lease};
+pub use config::{Config, ConfigError, Lease, TIMEOUT_MAX};
 #[cfg(feature = "mutants")]
 pub use mutants::{Mutant, Planted};
 pub use status::{PeerMode, PeerStatus, Status, Transfer};

@@ -87,6 +87,24 @@ pub enum NodeError {
     /// The settings do not fit together.
     #[error(transparent)]
     Config(#[from] ReplicaConfigError),
+    /// A setting is out of its range.
+    #[error("Options::{name} is {value}; it must be {bound}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        bound: String,
+    },
+    /// The listener that was handed over is not bound where the options say.
+    #[error("the listener is bound to {found}, and Options::listen is {listen}: give its own address (local_addr)")]
+    OtherListener {
+        /// What the options say.
+        listen: SocketAddr,
+        /// Where the listener is bound.
+        found: SocketAddr,
+    },
     /// The address for peers cannot be listened on.
     #[error("cannot listen for peers on {address}: {error}")]
     Listen {

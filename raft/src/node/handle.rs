@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::mpsc, time::Duration};
 use bytes::Bytes;
 use kodiak_channel::{SendError, Sender};
 
-use super::{Session, SessionError, Status};
+use super::{AsyncHandle, Events, Session, SessionError, Status};
 use crate::{
     replica::{Admin, Answer, Outcome, Request},
     types::{Index, MemberChange, NodeId},
@@ -15,6 +15,7 @@ use crate::{
 pub(super) enum Call {
     Request(Request, Box<dyn FnOnce(Outcome) + Send>),
     Status(Box<dyn FnOnce(Status) + Send>),
+    Subscribe(usize, Box<dyn FnOnce(Events) + Send>),
     Resolved(Resolved),
 }
 
@@ -32,6 +33,7 @@ impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Call::Request(request, _) => f.debug_tuple("Request").field(request).finish_non_exhaustive(),
+            Call::Subscribe(capacity, _) => f.debug_tuple("Subscribe").field(capacity).finish_non_exhaustive(),
             Call::Status(_) => f.debug_tuple("Status").finish_non_exhaustive(),
             Call::Resolved(resolved) => f.debug_tuple("Resolved").field(resolved).finish(),
         }
@@ -40,6 +42,7 @@ impl fmt::Debug for Call {
 
 /// Why a call did not reach the node. It certainly had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HandleError {
     /// Too many calls wait.
     #[error("{limit} calls wait for the node already (Options::handle_calls); had no effect, ask again later")]
@@ -52,8 +55,9 @@ pub enum HandleError {
     Stopped,
 }
 
-/// Why a blocking call has no outcome.
+/// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CallError {
     /// The call did not reach the node.
     #[error(transparent)]
@@ -67,6 +71,9 @@ pub enum CallError {
     /// The node stopped before it answered: it may or may not have had an effect.
     #[error("unknown: the node stopped before it answered; it may or may not have been applied")]
     StoppedMeanwhile,
+    /// A session was asked for, whose name is no answer. It may be open, unused, until it ends.
+    #[error("a session was opened, and has no answer: use Handle::open_session")]
+    SessionOpened,
 }
 
 /// Asks a node, from any thread. Cheap to clone.
@@ -150,6 +157,40 @@ impl Handle {
         self.ask(Request::Admin(Admin::Transfer(to))).map(drop)
     }
 
+    /// The same node, asked with futures instead of calls that wait. They need no runtime.
+    #[must_use]
+    pub fn to_async(&self) -> AsyncHandle {
+        AsyncHandle::new(self.clone())
+    }
+
+    /// Changes of leadership and membership from now on, and the end of this node's part. The first
+    /// events say what holds now. At most `capacity` of them wait, and never less than two: then the
+    /// oldest goes and is counted ([`Events::dropped`]), so that the last one read is always what
+    /// holds now. The queue closes when the node stops.
+    ///
+    /// ```no_run
+    /// # fn subscribe(node: &kodiak_raft::node::Running) -> Result<(), Box<dyn std::error::Error>> {
+    /// use kodiak_raft::node::NodeEvent;
+    ///
+    /// for event in node.handle().subscribe(64)? {
+    ///     match event {
+    ///         NodeEvent::LeaderChanged { leader, term, .. } => println!("{leader:?} leads {term}"),
+    ///         NodeEvent::Removed => break,
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the node has stopped, or too many calls wait.
+    pub fn subscribe(&self, capacity: usize) -> Result<Events, HandleError> {
+        let (tell, told) = mpsc::sync_channel(1);
+        self.send(Call::Subscribe(capacity, Box::new(move |events| drop(tell.send(events)))))?;
+        told.recv().map_err(|_| HandleError::Stopped)
+    }
+
     /// What the node says of itself.
     ///
     /// # Errors
@@ -168,19 +209,23 @@ impl Handle {
     fn ask(&self, request: Request) -> Result<Answer, CallError> {
         let (tell, told) = mpsc::sync_channel(1);
         self.submit(request, move |outcome| drop(tell.send(outcome)))?;
-        match told.recv() {
-            Ok(Outcome::Answer(answer)) => Ok(answer),
-            Ok(Outcome::Opened(_)) => unreachable!("what is asked here opens no session"),
-            Ok(Outcome::Refused(refusal)) => Err(CallError::Refused(refusal)),
-            Ok(Outcome::Unknown(doubt)) => Err(CallError::Unknown(doubt)),
-            Err(mpsc::RecvError) => Err(CallError::StoppedMeanwhile),
-        }
+        told.recv().map_or(Err(CallError::StoppedMeanwhile), answer_of)
     }
 
-    fn send(&self, call: Call) -> Result<(), HandleError> {
+    pub(super) fn send(&self, call: Call) -> Result<(), HandleError> {
         self.calls.send(call).map_err(|error| match error {
             SendError::Full(_) => HandleError::Full { limit: self.limit },
             SendError::Closed(_) => HandleError::Stopped,
         })
+    }
+}
+
+/// What a caller is given for an outcome.
+pub(super) fn answer_of(outcome: Outcome) -> Result<Answer, CallError> {
+    match outcome {
+        Outcome::Answer(answer) => Ok(answer),
+        Outcome::Opened(_) => Err(CallError::SessionOpened),
+        Outcome::Refused(refusal) => Err(CallError::Refused(refusal)),
+        Outcome::Unknown(doubt) => Err(CallError::Unknown(doubt)),
     }
 }

@@ -82,14 +82,28 @@ impl Incoming {
     pub(super) fn bind(options: &Options) -> Result<Incoming, NodeError> {
         let listener = TcpListener::bind(options.listen)
             .map_err(|error| NodeError::Listen { address: options.listen, error: std::io::Error::other(error) })?;
-        Ok(Incoming {
+        Ok(Incoming::new(options, listener))
+    }
+
+    /// Goes on with a listener that was bound to `options.listen`.
+    pub(super) fn listening(options: &Options, listener: std::net::TcpListener) -> Result<Incoming, NodeError> {
+        let unusable = |error| NodeError::Listen { address: options.listen, error };
+        let found = listener.local_addr().map_err(unusable)?;
+        if found != options.listen {
+            return Err(NodeError::OtherListener { listen: options.listen, found });
+        }
+        Ok(Incoming::new(options, TcpListener::from_std(listener).map_err(unusable)?))
+    }
+
+    fn new(options: &Options, listener: TcpListener) -> Incoming {
+        Incoming {
             acceptor: Acceptor::new(listener),
             links: Slab::new(),
             links_max: options.incoming_links,
             told: BTreeMap::new(),
             links_ever: 0,
             chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
-        })
+        }
     }
 
     /// Where it listens.

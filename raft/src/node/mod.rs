@@ -23,6 +23,7 @@ mod acquaintance;
 mod birth;
 mod clock;
 mod error;
+mod events;
 mod founding;
 mod handle;
 mod incoming;
@@ -30,6 +31,7 @@ mod options;
 mod outbox;
 mod peers;
 mod recovery;
+mod reply;
 mod running;
 mod session;
 mod status;
@@ -43,16 +45,19 @@ use kodiak_reactor::{EventLoop, ReadHint, Receiver, Timeout, TryRecvError};
 use slab::Slab;
 
 pub use error::NodeError;
+pub use events::{Events, NodeEvent};
 pub use handle::{CallError, Handle, HandleError};
 pub use options::Options;
 pub use recovery::{Recovery, RecoveryError, recover};
-pub use running::{Running, start};
+pub use reply::{AsyncHandle, Reply};
+pub use running::{Running, StopError, start, start_listening};
 pub use session::{Session, SessionError};
 pub use status::{PeerStatus, Status};
 pub use token::Token;
 
 use acquaintance::Acquaintances;
 use clock::Clock;
+use events::Subscribers;
 use founding::Founding;
 use handle::Call;
 use incoming::{Arrival, Incoming};
@@ -62,9 +67,7 @@ use token::Kind;
 
 use crate::{
     core,
-    replica::{
-        Admin, Effect, Event, Inline, Outcome, PeerMessage, Replica, ReplicaConfig, Request, RequestId, StateMachine,
-    },
+    replica::{Admin, Effect, Event, Inline, Outcome, PeerMessage, Replica, Request, RequestId, StateMachine},
     storage::{self, Completion, StorageError},
     types::{ADDRESS_BYTES_MAX, Body, FeatureLevel, Identity, Life, Message, Now, SnapshotMeta, Term, Time},
     wire::{HELLO_METADATA_BYTES_MAX, Hello, Version},
@@ -107,6 +110,7 @@ pub struct Node<S> {
     handle: Handle,
     /// Who asked, by the number that the replica knows.
     authors: Slab<Author>,
+    subscribers: Subscribers,
     replies: VecDeque<(RequestId, Outcome)>,
     /// What came over the links in this callback; kept for its room.
     arrivals: Vec<Arrival>,
@@ -138,7 +142,38 @@ impl<S: StateMachine> Node<S> {
         T: Copy + From<Token>,
     {
         check(options)?;
-        let incoming = Incoming::bind(options)?;
+        Node::open_with(options, Incoming::bind(options)?, state_machine, event_loop)
+    }
+
+    /// As [`Node::open`], on a listener that is bound already: one that another process has handed
+    /// over, or one that was bound to port 0 so that the nodes of a cluster know each other's
+    /// addresses before the first of them starts. [`Options::listen`] is its address.
+    ///
+    /// # Errors
+    /// As [`Node::open`], and [`NodeError::OtherListener`].
+    pub fn open_listening<T, M>(
+        options: &Options,
+        listener: std::net::TcpListener,
+        state_machine: S,
+        event_loop: &mut EventLoop<T, M>,
+    ) -> Result<Node<S>, NodeError>
+    where
+        T: Copy + From<Token>,
+    {
+        check(options)?;
+        let incoming = Incoming::listening(options, listener)?;
+        Node::open_with(options, incoming, state_machine, event_loop)
+    }
+
+    fn open_with<T, M>(
+        options: &Options,
+        incoming: Incoming,
+        state_machine: S,
+        event_loop: &mut EventLoop<T, M>,
+    ) -> Result<Node<S>, NodeError>
+    where
+        T: Copy + From<Token>,
+    {
         let listening_on =
             incoming.local_addr().map_err(|error| NodeError::Listen { address: options.listen, error })?;
         // It will stand in the cluster's configuration.
@@ -171,10 +206,7 @@ impl<S: StateMachine> Node<S> {
             metadata: options.metadata.clone(),
         };
         let clock = Clock::new();
-        let mut config = ReplicaConfig::new(options.core_config(seed));
-        config.request_timeout = options.request_timeout;
-        config.limits = options.limits;
-        let replica = Replica::new(config, born.saved, clock.now())?;
+        let replica = Replica::new(options.replica_config(seed), born.saved, clock.now())?;
 
         let (completed, completions) = event_loop
             .add_channel(T::from(Token(Kind::Completions)), COMPLETIONS)
@@ -201,6 +233,7 @@ impl<S: StateMachine> Node<S> {
             calls,
             handle,
             authors: Slab::new(),
+            subscribers: Subscribers::default(),
             replies: VecDeque::new(),
             arrivals: Vec::new(),
             timer: None,
@@ -256,6 +289,12 @@ impl<S: StateMachine> Node<S> {
     #[must_use]
     pub fn state_machine(&self) -> &S {
         self.machine.machine()
+    }
+
+    /// Changes of leadership and membership from now on, for another thread or for this loop's user:
+    /// see [`Handle::subscribe`].
+    pub fn subscribe(&mut self, capacity: usize) -> Events {
+        self.subscribers.add(capacity, self.replica.core())
     }
 
     /// What the node says of itself.
@@ -400,6 +439,7 @@ impl<S: StateMachine> Node<S> {
         T: Copy + From<Token>,
     {
         tracing::info!(node = self.identity.node.0, ?event, "raft");
+        self.subscribers.hear(event, self.replica.core());
         match event {
             Event::SnapshotFailed { reason, pause } => tracing::warn!(
                 node = self.identity.node.0,
@@ -455,6 +495,7 @@ impl<S: StateMachine> Node<S> {
     /// This node is no member any more.
     fn leave(&mut self) {
         if !std::mem::replace(&mut self.is_removed, true) {
+            self.subscribers.tell(&NodeEvent::Removed);
             tracing::error!(
                 node = self.identity.node.0,
                 "this node was removed from the cluster and takes part in nothing more: stop it. If its machine shall serve \
@@ -528,6 +569,7 @@ impl<S: StateMachine> Node<S> {
             match self.calls.try_recv() {
                 Ok(Call::Request(request, tell)) => self.ask(Author::Handle(tell), request),
                 Ok(Call::Status(tell)) => tell(self.status()),
+                Ok(Call::Subscribe(capacity, tell)) => tell(self.subscribe(capacity)),
                 Ok(Call::Resolved(found)) => self.peers.resolved(event_loop, found, &self.hello),
                 // It cannot close: the node holds a handle itself.
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
@@ -639,5 +681,5 @@ fn check(options: &Options) -> Result<(), NodeError> {
     if len_bytes > limit_bytes {
         return Err(NodeError::MetadataTooLong { len_bytes, limit_bytes });
     }
-    Ok(())
+    options.check_settings()
 }

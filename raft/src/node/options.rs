@@ -4,21 +4,34 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use bytes::Bytes;
 
+use super::NodeError;
 use crate::{
     core,
-    replica::Limits,
+    replica::{Limits, ReplicaConfig},
     storage::LogOptions,
     types::{ClusterId, NodeId},
+    wire::FRAME_BYTES_MAX,
 };
 
+/// The most calls that may wait for a node: room for them is made at its start.
+const HANDLE_CALLS_MAX: usize = 1 << 20;
+/// The longest segment of a log: opening a log reads one into memory.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// What a frame between nodes holds besides entries, or besides a piece of a snapshot.
+const FRAME_OVERHEAD_BYTES: usize = 1 << 20;
+
 /// Settings of a [`Node`](super::Node). Make one with [`Options::new`] and change what you need.
+/// Settings that are out of range, or do not fit together, are an error when the node is opened,
+/// before anything is made in the data folder.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// This node's number. Never 0, and never used again for another disk.
     pub id: NodeId,
     /// The folder for the log. Made if it does not exist; no two processes may use it at once.
     pub data: PathBuf,
-    /// Where this node listens for its peers. Port 0 lets the kernel choose one, for clusters of one.
+    /// Where this node listens for its peers. Port 0 lets the kernel choose one, for clusters of one;
+    /// a cluster of several on ports that the kernel chooses is started with
+    /// [`start_listening`](super::start_listening).
     pub listen: SocketAddr,
     /// The other founding members and where they listen, `host:port`. They count when the data folder is made; later the
     /// log knows better, and they are not looked at. A cluster is founded once all founders have met, so that some of them
@@ -36,6 +49,7 @@ pub struct Options {
     /// reach this node. At most [`HELLO_METADATA_BYTES_MAX`](crate::wire::HELLO_METADATA_BYTES_MAX) bytes.
     pub metadata: Bytes,
     /// Shortest and longest time without a leader before a node asks for an election. Default 150 to 300 ms.
+    /// At most [`core::TIMEOUT_MAX`], a day, as all times of a node.
     pub election_timeout: (Duration, Duration),
     /// How often a leader shows that it is there. Default 30 ms.
     pub heartbeat_interval: Duration,
@@ -50,6 +64,10 @@ pub struct Options {
     pub limits: Limits,
     /// The most bytes of a snapshot in one message to a node that needs one. Default 1 MiB.
     pub snapshot_chunk_bytes: usize,
+    /// The core's further limits: what messages hold, what is on its way to a follower, what waits.
+    /// What has a field of its own here is set here; to set it there is an error. The node gives the
+    /// core its id and its seed.
+    pub core: core::Config,
     /// Settings of the log.
     pub log: LogOptions,
     /// What may wait to be sent to one peer, in bytes; beyond it the link is given up and made anew. Default 64 MiB.
@@ -80,6 +98,7 @@ impl Options {
             request_timeout: Duration::from_secs(5),
             limits: Limits::default(),
             snapshot_chunk_bytes: 1 << 20,
+            core: core::Config::new(id),
             log: LogOptions::default(),
             link_buffer_bytes: 64 << 20,
             incoming_links: 64,
@@ -105,14 +124,51 @@ impl Options {
         ClusterId(bytes.fold(OFFSET_BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME)))
     }
 
-    pub(super) fn core_config(&self, seed: u64) -> core::Config {
-        let mut config = core::Config::new(self.id);
-        config.seed = seed;
-        config.election_timeout = self.election_timeout;
-        config.heartbeat_interval = self.heartbeat_interval;
-        config.lease = self.lease;
-        config.snapshot_chunk_bytes = self.snapshot_chunk_bytes;
+    pub(super) fn replica_config(&self, seed: u64) -> ReplicaConfig {
+        let mut core = self.core.clone();
+        core.id = self.id;
+        core.seed = seed;
+        core.election_timeout = self.election_timeout;
+        core.heartbeat_interval = self.heartbeat_interval;
+        core.lease = self.lease;
+        core.snapshot_chunk_bytes = self.snapshot_chunk_bytes;
+        let mut config = ReplicaConfig::new(core);
+        config.request_timeout = self.request_timeout;
+        config.limits = self.limits;
         config
+    }
+
+    /// Whether all numbers and times are in their ranges.
+    pub(super) fn check_settings(&self) -> Result<(), NodeError> {
+        let default = core::Config::new(self.core.id);
+        let elsewhere = [
+            ("core.election_timeout", self.core.election_timeout == default.election_timeout),
+            ("core.heartbeat_interval", self.core.heartbeat_interval == default.heartbeat_interval),
+            ("core.lease", self.core.lease == default.lease),
+            ("core.snapshot_chunk_bytes", self.core.snapshot_chunk_bytes == default.snapshot_chunk_bytes),
+        ];
+        if let Some(&(name, _)) = elsewhere.iter().find(|(_, is_default)| !is_default) {
+            let bound = format!("left as it is: set Options::{}", name.trim_start_matches("core."));
+            return Err(NodeError::Setting { name, value: "set".to_owned(), bound });
+        }
+        self.replica_config(0).validate()?;
+        let frame_most = (FRAME_BYTES_MAX - FRAME_OVERHEAD_BYTES) as u64;
+        let ranges = [
+            ("core.message_bytes", self.core.message_bytes as u64, frame_most),
+            ("core.command_bytes", self.core.command_bytes as u64, frame_most),
+            ("snapshot_chunk_bytes", self.snapshot_chunk_bytes as u64, frame_most),
+            ("log.segment_bytes", self.log.segment_bytes, SEGMENT_BYTES_MAX),
+            ("link_buffer_bytes", self.link_buffer_bytes as u64, u64::MAX),
+            ("incoming_links", self.incoming_links as u64, u64::MAX),
+            ("handle_calls", self.handle_calls as u64, HANDLE_CALLS_MAX as u64),
+        ];
+        match ranges.into_iter().find(|&(_, value, most)| value == 0 || value > most) {
+            Some((name, value, most)) => {
+                let bound = format!("between 1 and {most}");
+                Err(NodeError::Setting { name, value: value.to_string(), bound })
+            }
+            None => Ok(()),
+        }
     }
 }
 

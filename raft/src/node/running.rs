@@ -1,13 +1,14 @@
 //! A node on a loop and a thread of its own.
 
 use std::{
-    net::SocketAddr,
+    any::Any,
+    net::{SocketAddr, TcpListener},
     thread::{Builder, JoinHandle},
 };
 
 use kodiak_reactor::{EventLoop, Handler, ReadHint, Remote};
 
-use super::{Handle, Node, NodeError, Options, Token};
+use super::{Events, Handle, HandleError, Node, NodeError, Options, Token};
 use crate::replica::StateMachine;
 
 /// The handler of a loop that has nothing but a node.
@@ -40,6 +41,21 @@ pub struct Running {
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
+/// Why a node's loop has not ended well. What was acknowledged is on disk all the same.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopError {
+    /// The loop ended with an error, or cannot be asked to end.
+    #[error("the node's loop has failed")]
+    Loop(#[source] std::io::Error),
+    /// The node's thread has panicked.
+    #[error("the node's thread has panicked: {message}")]
+    Panicked {
+        /// What it said.
+        message: String,
+    },
+}
+
 impl Running {
     /// For asking the node.
     #[must_use]
@@ -53,30 +69,50 @@ impl Running {
         self.listening_on
     }
 
+    /// Changes of leadership and membership: see [`Handle::subscribe`].
+    ///
+    /// # Errors
+    /// If the node has stopped, or too many calls wait for it.
+    pub fn subscribe(&self, capacity: usize) -> Result<Events, HandleError> {
+        self.handle.subscribe(capacity)
+    }
+
     /// Stops the node and waits until its files are closed. What was acknowledged is on disk.
     ///
     /// # Errors
-    /// If its loop had ended with one.
-    ///
-    /// # Panics
-    /// If the node's thread (that is, the state machine) has.
-    pub fn stop(mut self) -> std::io::Result<()> {
-        self.end().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    /// If its loop had ended with one, or its thread has panicked. That is never passed on as a
+    /// panic of the caller.
+    pub fn stop(mut self) -> Result<(), StopError> {
+        self.end()
     }
 
-    fn end(&mut self) -> std::thread::Result<std::io::Result<()>> {
-        if let Err(error) = self.remote.shutdown() {
-            // The loop cannot be woken: to wait for its thread could take for ever.
-            return Ok(Err(error));
+    fn end(&mut self) -> Result<(), StopError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        if let Err(error) = self.remote.shutdown()
+            && !thread.is_finished()
+        {
+            // The loop cannot be woken: to wait for its thread could take without end.
+            return Err(StopError::Loop(error));
         }
-        self.thread.take().map_or(Ok(Ok(())), JoinHandle::join)
+        match thread.join() {
+            Ok(ended) => ended.map_err(StopError::Loop),
+            Err(panic) => Err(StopError::Panicked { message: message_of(&*panic) }),
+        }
     }
+}
+
+/// What a panic said. Its payload is a text unless somebody has chosen another.
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("without a text").to_owned()
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Whoever wants to know calls `stop`.
-        let _ = self.end();
+        if let Err(error) = self.end() {
+            tracing::error!(%error, "a node that was dropped had not ended well");
+        }
     }
 }
 
@@ -130,8 +166,74 @@ pub fn start<S>(options: &Options, state_machine: S) -> Result<Running, NodeErro
 where
     S: StateMachine + Send + 'static,
 {
+    run(options, |event_loop| Node::open(options, state_machine, event_loop))
+}
+
+/// As [`start`], on a listener that is bound already. So a whole cluster starts in one process, on
+/// ports that the kernel chooses:
+///
+/// ```
+/// # use std::io::{self, Read};
+/// # use bytes::Bytes;
+/// # use kodiak_raft::replica::{Committed, Query, StateMachine};
+/// # struct Blank;
+/// # impl StateMachine for Blank {
+/// #     fn apply(&mut self, _: &Committed<'_>) -> Bytes {
+/// #         Bytes::new()
+/// #     }
+/// #     fn query(&self, _: &Query<'_>) -> Bytes {
+/// #         Bytes::new()
+/// #     }
+/// #     fn snapshot(&self) -> Box<dyn Read + Send> {
+/// #         Box::new(io::empty())
+/// #     }
+/// #     fn restore(&mut self, _: &mut dyn Read) -> io::Result<()> {
+/// #         Ok(())
+/// #     }
+/// # }
+/// use std::{collections::BTreeMap, net::TcpListener};
+///
+/// use kodiak_raft::{
+///     node::{Options, start_listening},
+///     types::NodeId,
+/// };
+///
+/// let folder = tempfile::tempdir()?;
+/// let bind = |id| Ok((NodeId(id), TcpListener::bind("127.0.0.1:0")?));
+/// let listeners = (1..=3).map(bind).collect::<io::Result<BTreeMap<_, _>>>()?;
+/// let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
+/// let addresses = listeners.iter().map(|(&id, listener)| Ok((id, address(listener)?)));
+/// let addresses = addresses.collect::<io::Result<BTreeMap<_, _>>>()?;
+/// let mut nodes = Vec::new();
+/// for (id, listener) in listeners {
+///     let data = folder.path().join(id.to_string());
+///     let mut options = Options::new(id, data, listener.local_addr()?);
+///     options.peers = addresses.clone();
+///     options.peers.remove(&id);
+///     nodes.push(start_listening(&options, listener, Blank)?);
+/// }
+/// nodes[0].handle().write("x")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`start`], and [`NodeError::OtherListener`] if [`Options::listen`] is another address.
+pub fn start_listening<S>(options: &Options, listener: TcpListener, state_machine: S) -> Result<Running, NodeError>
+where
+    S: StateMachine + Send + 'static,
+{
+    run(options, |event_loop| Node::open_listening(options, listener, state_machine, event_loop))
+}
+
+fn run<S>(
+    options: &Options,
+    open: impl FnOnce(&mut EventLoop<Token, ()>) -> Result<Node<S>, NodeError>,
+) -> Result<Running, NodeError>
+where
+    S: StateMachine + Send + 'static,
+{
     let mut event_loop = EventLoop::<Token, ()>::new().map_err(NodeError::setup("event loop"))?;
-    let node = Node::open(options, state_machine, &mut event_loop)?;
+    let node = open(&mut event_loop)?;
     let (handle, remote) = (node.handle(), event_loop.remote());
     let listening_on = node.listening_on().map_err(|error| NodeError::Listen { address: options.listen, error })?;
     let run = move || event_loop.run(&mut Alone(node)).map_err(std::io::Error::other);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::{Handle, HandleError};
 use crate::{
+    core::TIMEOUT_MAX,
     replica::{Answer, Outcome, Refusal, Request},
     types::{SessionCommand, SessionId},
 };
@@ -19,6 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a session has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionError {
     /// The command was not applied, and will not be.
     #[error("refused: {0}")]
@@ -37,6 +39,12 @@ pub enum SessionError {
     /// The command was applied, once, and its answer was too long to be kept until it was asked for again.
     #[error("was applied, and its answer was too long to be kept (ANSWER_BYTES_MAX)")]
     AnswerNotKept,
+    /// The session was to wait for longer than any time may be. Nothing was asked.
+    #[error("a session's patience is {value:?}; it may be at most {:?}", TIMEOUT_MAX)]
+    PatienceTooLong {
+        /// What was given.
+        value: Duration,
+    },
     /// The node of this session's handle has stopped. Nothing was asked of it.
     #[error("the node has stopped; go on through another (Session::go_through)")]
     Stopped,
@@ -62,6 +70,10 @@ pub struct Session {
 
 impl Session {
     pub(super) fn open(handle: &Handle, ttl: Duration, patience: Duration) -> Result<Session, SessionError> {
+        if patience > TIMEOUT_MAX {
+            return Err(SessionError::PatienceTooLong { value: patience });
+        }
+        // One that is out of range is refused, by its number.
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let mut attempts = Attempts::new(patience);
         loop {

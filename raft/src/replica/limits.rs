@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::core::{Config, ConfigError};
+use crate::core::{Config, ConfigError, TIMEOUT_MAX};
 
 /// A replica's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaConfig {
     /// The core's. Its `seed` must differ between two lives of a node: request numbers start from it.
     pub core: Config,
-    /// How long a request may wait for its outcome. Default 5 s.
+    /// How long a request may wait for its outcome. At most [`TIMEOUT_MAX`]. Default 5 s.
     pub request_timeout: Duration,
     /// What a replica holds for its clients at most.
     pub limits: Limits,
@@ -49,6 +49,7 @@ impl Default for Limits {
 
 /// Why a replica cannot start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReplicaConfigError {
     /// The core's settings, or what was saved.
     #[error(transparent)]
@@ -56,6 +57,12 @@ pub enum ReplicaConfigError {
     /// Requests would end before they begin.
     #[error("ReplicaConfig::request_timeout is zero; every request would time out at once")]
     ZeroTimeout,
+    /// Requests would wait for longer than any time may be.
+    #[error("ReplicaConfig::request_timeout is {value:?}; it may be at most {:?}", TIMEOUT_MAX)]
+    TimeoutTooLong {
+        /// Its value.
+        value: Duration,
+    },
     /// A limit is out of its range.
     #[error("Limits::{name} is {value}; it must be between 1 and {most}")]
     Limit {
@@ -83,6 +90,9 @@ impl ReplicaConfig {
         self.core.validate()?;
         if self.request_timeout.is_zero() {
             return Err(ReplicaConfigError::ZeroTimeout);
+        }
+        if self.request_timeout > TIMEOUT_MAX {
+            return Err(ReplicaConfigError::TimeoutTooLong { value: self.request_timeout });
         }
         let limits = &self.limits;
         let ranges = [

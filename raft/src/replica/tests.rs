@@ -4,6 +4,7 @@ mod admin;
 pub(crate) mod installs;
 mod reads;
 pub(crate) mod sessions;
+mod settings;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read};
@@ -86,7 +87,7 @@ impl Cluster {
         Cluster::with_core(size, limits, |_| {})
     }
 
-    fn with_core(size: usize, limits: Limits, tune: fn(&mut Config)) -> Cluster {
+    fn with_core(size: usize, limits: Limits, tune: impl Fn(&mut Config)) -> Cluster {
         let now = Now { monotonic: Time(1_000_000_000), wall: Stamp(1) };
         let founding = Configuration::of_voters((0..size).map(|place| (id(place), Member::default())));
         let nodes = (0..size).map(|place| {
