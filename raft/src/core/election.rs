@@ -50,13 +50,14 @@ impl Core {
     /// whose disk is stuck, who could not keep a promise, nor those who may have made one before they were restarted, do not
     /// know the log's last stamp yet, or whose log is about to be replaced by a snapshot; nor founders who are told to wait.
     pub(super) fn may_campaign(&self) -> bool {
-        self.log.may_vote(self.config.id)
+        // The term comes first: there must be one after it.
+        self.term.0 < u64::MAX - 2
+            && self.log.may_vote(self.config.id)
             && self.log.last_stamp().is_some()
             && !self.is_in_restart_wait()
             && !self.is_write_stalled()
             && (!self.snapshots.is_installing() || planted(Mutant::CampaignDuringInstall))
             && !self.must_not_found(self.term.next())
-            && self.term.0 < u64::MAX - 2
     }
 
     /// Whether the election of `term` would found the cluster, and this node waits with that ([`Core::wait_to_found`]). Whoever

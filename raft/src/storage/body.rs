@@ -144,6 +144,17 @@ fn get_peer_records(from: &mut Decoder<impl Buf>) -> Result<Vec<(DiskId, PeerRec
     (0..count).map(|_| codec::get_peer_record(from)).collect()
 }
 
+/// Reads what a mark carries: the commit index, or nothing, which reads 0.
+pub(super) fn get_mark(body: Bytes) -> Result<Index, DecodeError> {
+    if body.is_empty() {
+        return Ok(Index(0));
+    }
+    let mut from = Decoder::new(body);
+    let commit = Index(from.u64("a mark's commit index")?);
+    from.finish("a mark")?;
+    Ok(commit)
+}
+
 /// Whether the write changes nothing, and needs no frame.
 pub(super) fn is_empty(write: &Write) -> bool {
     write.hard_state.is_none() && write.truncate_from.is_none() && write.entries.is_empty()

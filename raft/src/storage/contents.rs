@@ -108,6 +108,8 @@ impl Contents {
     /// Begins anew after a snapshot; term and vote stay. Returns the segments, which are void once a new one says so.
     pub(super) fn begin_after(&mut self, meta: &SnapshotMeta) -> Vec<SegmentInfo> {
         self.terms = TermTable::after(meta.index, meta.term);
+        // Everything that a snapshot includes is committed.
+        self.commit = meta.index;
         self.locator.clear();
         self.configuration = (meta.index, meta.configuration.clone());
         self.configurations.clear();
@@ -168,6 +170,9 @@ impl Contents {
         if let Some(from) = write.truncate_from.filter(|&from| from <= base) {
             return Err(format!("a truncation from index {from} in a log that begins after {base}"));
         }
+        if let Some(from) = write.truncate_from.filter(|&from| from <= self.commit) {
+            return Err(format!("a truncation from index {from} of what is committed up to {}", self.commit));
+        }
         let last = self.terms.last_index();
         let remaining = write.truncate_from.map_or(last, |from| from.previous().min(last));
         let mut previous = (remaining, self.terms.term_at(remaining).unwrap_or(Term(0)));
@@ -180,7 +185,19 @@ impl Contents {
             }
             previous = (entry.index, entry.term);
         }
+        if write.commit > previous.0 {
+            return Err(format!("commit index {} beyond the last entry, {}", write.commit, previous.0));
+        }
         Ok(())
+    }
+
+    /// Takes in a commit index that no step carries. `false`: it is beyond the last entry.
+    pub(super) fn commit_to(&mut self, commit: Index) -> bool {
+        let fits = commit <= self.terms.last_index();
+        if fits {
+            self.commit = self.commit.max(commit);
+        }
+        fits
     }
 
     /// Takes in a write that [`check`](Self::check) has passed and whose frame lies at this place.

@@ -9,6 +9,7 @@
 
 use bytes::{Buf, BufMut};
 
+use super::bounds::NUMBER_MAX;
 use crate::types::FeatureLevel;
 
 /// The header's length.
@@ -164,6 +165,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Frame, Misfit> {
     }
     let group = fields.get_u64_le();
     let sequence = fields.get_u64_le();
+    if sequence == 0 || sequence > NUMBER_MAX {
+        return Err(Misfit::Damage("a frame's number is beyond any that a log reaches"));
+    }
     let synced = fields.get_u64_le();
     let previous = fields.get_u32_le();
     let tag = fields.get_u32_le();

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::body::{self, Opening};
+use super::bounds;
 use super::frame::{self, ALIGNMENT, Format, Frame, HEADER_BYTES, Header, Kind, Misfit};
 use super::segment::{self, Chain};
 use super::{Disk, DiskFile, StorageError};
@@ -29,6 +30,7 @@ impl Loaded {
         let body = bytes.slice(HEADER_BYTES..HEADER_BYTES + frame.body_bytes);
         let corrupt = |what: &str| StorageError::corrupt(&name, 0, what);
         let opening = Opening::get(body, frame.header.format).map_err(|error| corrupt(&error.to_string()))?;
+        bounds::check_opening(&opening).map_err(|what| corrupt(&what))?;
         let header = frame.header;
         if header.kind != Kind::Opening || header.group != opening.identity.group.0 {
             return Err(corrupt("the file does not begin with a segment's opening"));
@@ -59,8 +61,10 @@ impl Loaded {
 
     /// Reads the body of a step that lies here.
     pub(super) fn step(&self, offset: usize, format: Format, body: Bytes) -> Result<Write, StorageError> {
-        body::get_step(body, format)
-            .map_err(|error| StorageError::corrupt(&self.name, offset as u64, error.to_string()))
+        let corrupt = |what: String| StorageError::corrupt(&self.name, offset as u64, what);
+        let write = body::get_step(body, format).map_err(|error| corrupt(error.to_string()))?;
+        bounds::check_step(&write).map_err(corrupt)?;
+        Ok(write)
     }
 
     /// The walk over the frames after the opening.

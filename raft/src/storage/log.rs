@@ -67,6 +67,8 @@ pub struct Log<D: Disk> {
     last_step: u64,
     /// The greatest `synced` that a frame carries.
     marked: u64,
+    /// The greatest commit index that a frame carries.
+    written_commit: Index,
     /// Frames of the active segment that its file has not been given yet.
     buffer: Vec<u8>,
     pub(super) reader: Reader<D::File>,
@@ -166,6 +168,7 @@ impl<D: Disk> Log<D> {
     pub(super) fn assemble(parts: Parts<D>) -> Result<Log<D>, StorageError> {
         let Parts { disk, identity, founding, contents, spares, shelf, origin, active, synced_file, chain } = parts;
         assert!(chain.synced == chain.sequence, "a new segment is durable before it is used");
+        let written_commit = contents.commit;
         let mut log = Log {
             disk,
             identity,
@@ -178,6 +181,7 @@ impl<D: Disk> Log<D> {
             ahead: Ahead::Missing,
             last_step: chain.sequence,
             marked: chain.sequence,
+            written_commit,
             synced_file,
             chain,
             buffer: Vec::new(),
@@ -253,14 +257,34 @@ impl<D: Disk> Log<D> {
     /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned.
     pub fn mark(&mut self) -> Result<(), StorageError> {
         self.check_poison()?;
-        let is_useful = self.marked < self.last_step && self.last_step <= self.chain.synced;
-        if !is_useful || self.end_bytes() + frame::total_bytes(0) as u64 > self.active.capacity_bytes {
+        let settles = self.marked < self.last_step && self.last_step <= self.chain.synced;
+        let commits = self.format() >= Format::V3 && self.written_commit < self.contents.commit;
+        let body_bytes = if commits { 8 } else { 0 };
+        let fits = self.end_bytes() + frame::total_bytes(body_bytes) as u64 <= self.active.capacity_bytes;
+        if !(settles || commits) || !fits {
             return Ok(());
         }
         let start = frame::begin(&mut self.buffer);
+        if commits {
+            self.buffer.extend_from_slice(&self.contents.commit.0.to_le_bytes());
+            self.written_commit = self.contents.commit;
+        }
         self.seal(start, Kind::Mark);
         let result = self.flush();
         self.poison_on_error(result)
+    }
+
+    /// Takes note of what is committed. The next frame says it, or the next [`mark`](Self::mark) if no frame follows; in
+    /// format 2 nothing does.
+    ///
+    /// # Errors
+    /// [`StorageError::Rejected`] if the log does not reach so far.
+    pub fn commit_to(&mut self, commit: Index) -> Result<(), StorageError> {
+        if self.contents.commit_to(commit) {
+            return Ok(());
+        }
+        let what = format!("commit index {commit} beyond the last entry, {}", self.last_index());
+        Err(StorageError::Rejected { what })
     }
 
     /// Once the segment is half full, makes the file for the next one, a piece at each call, so that a write which finds the
@@ -303,6 +327,7 @@ impl<D: Disk> Log<D> {
         self.seal(start, Kind::Step);
         assert!(self.end_bytes() == offset + bytes as u64, "a frame is as long as was computed");
         self.last_step = self.chain.sequence;
+        self.written_commit = self.written_commit.max(write.commit);
         self.contents.apply(write, self.active.number, offset);
         if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
@@ -357,6 +382,7 @@ impl<D: Disk> Log<D> {
         self.active = Active { number, file, tag, capacity_bytes, written_bytes };
         self.last_step = self.chain.sequence;
         self.marked = self.chain.synced;
+        self.written_commit = self.contents.commit;
         self.contents.begin_segment(number, capacity_bytes);
         self.contents.locator.reserve(capacity_bytes);
         Ok(())

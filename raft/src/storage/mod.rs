@@ -14,6 +14,7 @@
 
 mod ahead;
 mod body;
+mod bounds;
 pub mod codec;
 mod compaction;
 mod contents;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::body::Opening;
+use super::body::{self, Opening};
 use super::contents::{Contents, SegmentInfo};
 use super::frame::{self, Format, Frame, Kind};
 use super::loaded::{End, Loaded, refusal};
@@ -48,8 +48,11 @@ impl Replay {
         let Opening { origin, identity, founding, .. } = &segment.opening;
         let reached = self.contents.opening(next.number, *origin, identity, founding);
         // Every opening of the log raises the count of its lives.
-        let life = if next.opening.life == reached.life + 1 { next.opening.life } else { reached.life };
-        let reached = Opening { is_recycled: next.opening.is_recycled, life, ..reached };
+        let life =
+            if reached.life.checked_add(1) == Some(next.opening.life) { next.opening.life } else { reached.life };
+        // The commit index may have risen without a frame, and never falls.
+        let commit = reached.commit.max(next.opening.commit);
+        let reached = Opening { is_recycled: next.opening.is_recycled, life, commit, ..reached };
         let reached = reached.reduced_to(next.header.format);
         let follows = (walk.chain.sequence, walk.chain.checksum) == (last_sequence, next.header.previous);
         if !follows || reached != next.opening {
@@ -57,6 +60,7 @@ impl Replay {
         }
         self.chain = next.walk().chain;
         self.contents.life = self.contents.life.max(life);
+        self.contents.commit = commit;
         self.contents.begin_segment(next.number, next.capacity_bytes());
         Ok(())
     }
@@ -74,6 +78,10 @@ impl Replay {
             if frame.header.sequence <= end.settled {
                 self.take_frame(last, offset, &frame)?;
                 self.chain = walk.chain;
+            } else if frame.header.kind == Kind::Mark {
+                // What is committed is so, whether the mark is on the disk or not.
+                let commit = body::get_mark(last.body_of(offset, &frame)).unwrap_or_default();
+                let _ = self.contents.commit_to(commit);
             } else if frame.header.kind == Kind::Step {
                 unsettled.push(Step { format: frame.header.format, body: last.body_of(offset, &frame) });
             }
@@ -95,12 +103,17 @@ impl Replay {
     }
 
     fn take_frame(&mut self, segment: &Loaded, offset: usize, frame: &Frame) -> Result<(), StorageError> {
+        let corrupt = |what: String| StorageError::corrupt(&segment.name, offset as u64, what);
+        if frame.header.kind == Kind::Mark {
+            let commit = body::get_mark(segment.body_of(offset, frame)).map_err(|error| corrupt(error.to_string()))?;
+            let beyond = || corrupt(format!("a mark's commit index, {commit}, is beyond the last entry"));
+            return if self.contents.commit_to(commit) { Ok(()) } else { Err(beyond()) };
+        }
         if frame.header.kind != Kind::Step {
             return Ok(());
         }
         let write = segment.step(offset, frame.header.format, segment.body_of(offset, frame))?;
-        self.take(&write, segment.number, offset as u64)
-            .map_err(|what| StorageError::corrupt(&segment.name, offset as u64, what))
+        self.take(&write, segment.number, offset as u64).map_err(corrupt)
     }
 
     fn take(&mut self, write: &Write, segment: u64, offset: u64) -> Result<(), String> {

@@ -11,6 +11,7 @@
 
 use bytes::{Buf, BufMut};
 
+use crate::storage::bounds::NUMBER_MAX;
 use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::types::{ClusterId, GroupId, Identity, Index, SnapshotMeta, Stamp, Term};
 
@@ -53,7 +54,7 @@ impl Header {
     }
 
     /// Appends the header; returns its checksum, with which the chain begins.
-    pub(super) fn put(&self, out: &mut Vec<u8>) -> u32 {
+    pub(in crate::storage) fn put(&self, out: &mut Vec<u8>) -> u32 {
         let start = out.len();
         out.put_bytes(0, PREFIX_BYTES);
         out.put_u128_le(self.cluster.0);
@@ -103,6 +104,9 @@ impl Header {
         if header.meta.index == Index(0) || header.meta.term == Term(0) {
             return Err(DecodeError::Invalid { what: "index or term of a snapshot", value: 0 });
         }
+        if header.meta.index.0 > NUMBER_MAX {
+            return Err(DecodeError::Invalid { what: "index of a snapshot", value: header.meta.index.0 });
+        }
         Ok(header)
     }
 }
@@ -136,7 +140,7 @@ pub(super) fn seal_block(block: &mut [u8], previous: u32) -> u32 {
 }
 
 /// The file's last bytes.
-pub(super) fn trailer(content_bytes: u64, previous: u32) -> [u8; TRAILER_BYTES] {
+pub(in crate::storage) fn trailer(content_bytes: u64, previous: u32) -> [u8; TRAILER_BYTES] {
     let mut out = [0; TRAILER_BYTES];
     out[8..].copy_from_slice(&content_bytes.to_le_bytes());
     let checksum = chained(previous, &out[4..]);

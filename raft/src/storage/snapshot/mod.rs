@@ -14,6 +14,8 @@ pub use reader::SnapshotReader;
 pub use shelf::DamagedSnapshot;
 
 pub(super) use format::Header;
+#[cfg(test)]
+pub(super) use format::trailer;
 pub(super) use reader::{open_file, open_in};
 pub(super) use receiving::{Received, Receiving};
 pub(super) use scanner::{Scanner, Step};

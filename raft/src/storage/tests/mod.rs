@@ -2,11 +2,13 @@
 
 mod ahead;
 pub(crate) mod codec;
+mod commits;
 mod compaction;
 pub(crate) mod covered;
 mod damage;
 mod exhausted;
 mod failure;
+mod fields;
 mod formats;
 mod life;
 mod model;

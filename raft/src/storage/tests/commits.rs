@@ -1,0 +1,113 @@
+//! What the log says of the commit index: never more than it holds, never less than before.
+
+use super::*;
+use crate::storage::body;
+use crate::storage::frame::{self, Header, Kind};
+use crate::storage::{StorageError, Worker};
+
+fn written(last: u64) -> (TestDisk, Log<TestDisk>) {
+    let disk = TestDisk::default();
+    let mut log = create(&disk);
+    log.append(&entries((1..=last).map(|index| command(index, 1, 20)).collect())).unwrap();
+    log.sync().unwrap();
+    (disk, log)
+}
+
+fn saved(disk: &TestDisk) -> Index {
+    reopen(&disk.copy()).1.saved.commit
+}
+
+#[test]
+fn the_idle_mark_says_what_no_frame_has_said() {
+    let (disk, log) = written(5);
+    let mut worker = Worker::new(log);
+    let idle = |worker: &mut Worker<TestDisk>| worker.idle(&mut |completion| panic!("{completion:?}"));
+    worker.log_mut().commit_to(Index(3)).unwrap();
+    assert_eq!(saved(&disk), Index(0), "nothing is written yet");
+    idle(&mut worker);
+    assert_eq!(saved(&disk), Index(3));
+    let writes = disk.writes();
+    idle(&mut worker);
+    assert_eq!(disk.writes(), writes, "it is said once");
+    worker.log_mut().commit_to(Index(5)).unwrap();
+    worker.log_mut().commit_to(Index(4)).unwrap();
+    idle(&mut worker);
+    assert_eq!(saved(&disk), Index(5), "it never falls");
+    // An opening repeats it, and is durable.
+    drop(worker);
+    drop(reopen(&disk));
+    disk.lose_unsynced();
+    assert_eq!(saved(&disk), Index(5));
+}
+
+#[test]
+fn a_mark_in_format_2_says_nothing_of_it() {
+    let disk = TestDisk::default();
+    let base = founding().at_feature_level(FeatureLevel::BASE);
+    let mut log = Log::create(disk.clone(), &identity(), &base, OPTIONS).unwrap();
+    log.append(&entries(vec![command(1, 1, 9)])).unwrap();
+    log.sync().unwrap();
+    log.commit_to(Index(1)).unwrap();
+    log.mark().unwrap();
+    assert_eq!(saved(&disk), Index(0));
+}
+
+#[test]
+fn a_commit_index_beyond_the_log_is_rejected() {
+    let (_, mut log) = written(5);
+    assert!(matches!(log.commit_to(Index(6)), Err(StorageError::Rejected { .. })));
+    let beyond = Write { commit: Index(7), ..entries(vec![command(6, 1, 9)]) };
+    assert!(matches!(log.append(&beyond), Err(StorageError::Rejected { .. })));
+    log.append(&Write { commit: Index(6), ..entries(vec![command(6, 1, 9)]) }).unwrap();
+}
+
+#[test]
+fn what_is_committed_is_not_truncated_in_the_next_life() {
+    let (disk, mut log) = written(5);
+    log.append(&Write { commit: Index(4), ..entries(vec![command(6, 1, 9)]) }).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    let (mut log, _) = reopen(&disk);
+    let truncating = |from| Write { truncate_from: Some(Index(from)), ..entries(vec![command(from, 2, 9)]) };
+    assert!(matches!(log.append(&truncating(4)), Err(StorageError::Rejected { .. })));
+    log.append(&truncating(5)).unwrap();
+}
+
+/// Appends a frame to the last segment, as if it had been written and synced.
+fn forge(disk: &TestDisk, kind: Kind, body: impl FnOnce(&mut Vec<u8>)) {
+    let name = disk.names().pop().unwrap();
+    let mut bytes = disk.bytes(&name);
+    let (mut at, mut last) = (0, None);
+    while let Ok(frame) = frame::parse(&bytes[at..]) {
+        at += frame.total_bytes();
+        last = Some(frame);
+    }
+    let last = last.unwrap();
+    let sequence = last.header.sequence + 1;
+    let header = Header { kind, sequence, synced: sequence, previous: last.checksum, ..last.header };
+    let mut made = Vec::new();
+    frame::begin(&mut made);
+    body(&mut made);
+    frame::finish(&mut made, 0, &header);
+    bytes[at..at + made.len()].copy_from_slice(&made);
+    disk.set_bytes(&name, bytes);
+}
+
+#[test]
+fn a_saved_commit_index_beyond_the_log_is_corruption() {
+    let step = |commit| Write { commit: Index(commit), ..entries(vec![command(6, 1, 9)]) };
+    for (commit, is_fine) in [(6, true), (7, false), (u64::MAX, false)] {
+        let (disk, log) = written(5);
+        drop(log);
+        forge(&disk, Kind::Step, |out| body::put_step(out, &step(commit), frame::NEWEST));
+        assert_eq!(Log::open(disk, OPTIONS).is_ok(), is_fine, "step {commit}");
+        let (disk, log) = written(5);
+        drop(log);
+        forge(&disk, Kind::Mark, |out| out.extend_from_slice(&(commit - 1).to_le_bytes()));
+        match Log::open(disk, OPTIONS) {
+            Ok((_, recovered)) => assert!(is_fine && recovered.saved.commit == Index(commit - 1)),
+            Err(StorageError::Corrupt { what, .. }) => assert!(!is_fine && what.contains("commit index"), "{what}"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! No value of any saved field makes a node panic: it is refused as corrupt, or lived with.
+//!
+//! Every field is changed where it is decoded, and written once more with checksums and a chain that are right: nothing but
+//! the value itself can be refused.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use proptest::prelude::*;
+
+use super::snapshots::{meta, worker_with};
+use super::*;
+use crate::core;
+use crate::replica::{Limits, Replica, ReplicaConfig};
+use crate::storage::Worker;
+use crate::storage::body::{self, Opening};
+use crate::storage::frame::{self, Frame, HEADER_BYTES, Header, Kind};
+use crate::storage::snapshot::{self, Header as SnapshotHeader};
+use crate::types::{Life, LogPosition, Now, PeerRecord, SessionCommand, SessionId, SnapshotMeta, Time};
+
+/// A frame taken apart.
+#[derive(Clone, Debug)]
+enum Content {
+    Opening(Box<Opening>),
+    Step(Write),
+    Mark,
+}
+
+#[derive(Clone, Debug)]
+struct Piece {
+    header: Header,
+    content: Content,
+}
+
+fn parse(bytes: &[u8]) -> Vec<Piece> {
+    let (mut at, mut pieces) = (0, Vec::new());
+    while let Ok(frame) = frame::parse(&bytes[at..]) {
+        let Frame { header, body_bytes, .. } = frame;
+        let body = Bytes::copy_from_slice(&bytes[at + HEADER_BYTES..at + HEADER_BYTES + body_bytes]);
+        let content = match header.kind {
+            Kind::Opening => Content::Opening(Box::new(Opening::get(body, header.format).unwrap())),
+            Kind::Step => Content::Step(body::get_step(body, header.format).unwrap()),
+            Kind::Mark => Content::Mark,
+        };
+        pieces.push(Piece { header, content });
+        at += frame.total_bytes();
+    }
+    pieces
+}
+
+/// The segment of these pieces: `sequence` and `previous` of all but the first follow from the frame before.
+fn assemble(pieces: &[Piece], length: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut last: Option<(u64, u32)> = None;
+    for Piece { header, content } in pieces {
+        let start = frame::begin(&mut out);
+        match content {
+            Content::Opening(opening) => opening.put(&mut out),
+            Content::Step(write) => body::put_step(&mut out, write, header.format),
+            Content::Mark => {}
+        }
+        let (sequence, previous) = match last {
+            Some((sequence, checksum)) => (sequence.wrapping_add(1), checksum),
+            None => (header.sequence, header.previous),
+        };
+        let header = Header { sequence, previous, ..*header };
+        last = Some((sequence, frame::finish(&mut out, start, &header)));
+    }
+    out.resize(out.len().next_multiple_of(1024).max(length), 0);
+    out
+}
+
+/// A field, of those that a frame of this kind has, gets this value. What has no such field stays as it is.
+fn set(piece: &mut Piece, field: usize, value: u64) {
+    let Piece { header, content } = piece;
+    match (field, content) {
+        (0, _) => header.sequence = value,
+        (1, _) => header.synced = value,
+        (2, Content::Opening(opening)) => set_opening(opening, value as usize % 24, value),
+        (field, Content::Opening(opening)) => set_opening(opening, field - 2, value),
+        (field, Content::Step(write)) => set_step(write, field - 2, value),
+        _ => {}
+    }
+}
+
+fn set_opening(opening: &mut Opening, field: usize, value: u64) {
+    match field {
+        0 => opening.segment = value,
+        1 => opening.origin = value,
+        2 => opening.last_index = Index(value),
+        3 => opening.last_term = Term(value),
+        4 => opening.configuration.0 = Index(value),
+        5 => opening.commit = Index(value),
+        6 => opening.life = value,
+        7 => opening.identity.node = NodeId(value),
+        8 => {
+            (opening.last_index, opening.last_term) = (Index(value), Term(value));
+        }
+        9 => opening.founding.highest_id = NodeId(value),
+        10 => opening.configuration.1.highest_id = NodeId(value),
+        11 => drop(opening.peer_records.insert(DiskId(7), record(value))),
+        field => set_hard_state(&mut opening.hard_state, field - 12, value),
+    }
+}
+
+fn set_hard_state(state: &mut HardState, field: usize, value: u64) {
+    match field {
+        0 => state.term = Term(value),
+        1 => state.vote = Some(NodeId(value.max(1))),
+        2 => state.promise = Duration::from_nanos(value),
+        3 => state.forgot = (value > 0).then_some(Index(value)),
+        _ => {}
+    }
+}
+
+fn record(value: u64) -> PeerRecord {
+    let position = LogPosition { sequence: value, term: Term(value), index: Index(value) };
+    PeerRecord { life: Life { count: value, nonce: value }, position }
+}
+
+fn set_step(write: &mut Write, field: usize, value: u64) {
+    let mut list = write.entries.iter().cloned().collect::<Vec<_>>();
+    match field {
+        0 => write.truncate_from = Some(Index(value)),
+        1 => write.commit = Index(value),
+        2 => write.peer_records = vec![(DiskId(3), record(value))],
+        3..=6 => {
+            let mut state = write.hard_state.unwrap_or_default();
+            set_hard_state(&mut state, field - 3, value);
+            write.hard_state = Some(state);
+        }
+        // All entries move there.
+        7 => list.iter_mut().zip(value..=u64::MAX).for_each(|(entry, index)| entry.index = Index(index)),
+        8 => list.iter_mut().for_each(|entry| entry.term = Term(value)),
+        9 => list.iter_mut().for_each(|entry| entry.stamp = Stamp(value)),
+        10 => list.iter_mut().for_each(|entry| {
+            entry.payload = Payload::OpenSession { ttl_ms: value, salt: value };
+        }),
+        11 => list.iter_mut().for_each(|entry| entry.payload = Payload::CloseSession { session: SessionId(value) }),
+        12 => list.iter_mut().for_each(|entry| {
+            let command = Bytes::from_static(b"x");
+            let (session, sequence, acknowledged) = (SessionId(value), value, value);
+            entry.payload =
+                Payload::SessionCommand(Box::new(SessionCommand { session, sequence, acknowledged, command }));
+        }),
+        13 => list.iter_mut().for_each(|entry| {
+            let highest_id = NodeId(value.max(2));
+            entry.payload = Payload::Configuration(Box::new(Configuration { highest_id, ..founding() }));
+        }),
+        _ => {}
+    }
+    write.entries = list.into();
+}
+
+/// What is opened must not panic, nor what is made of it and driven for a while.
+fn lives(disk: &TestDisk) {
+    let Ok((log, recovered)) = Log::open(disk.clone(), OPTIONS) else { return };
+    let mut config = core::Config::new(recovered.identity.node);
+    config.seed = 7;
+    let (request_timeout, limits) = (Duration::from_secs(1), Limits::default());
+    let mut now = Now { monotonic: Time(1), wall: Stamp(5) };
+    let saved = recovered.saved;
+    let Ok(mut replica) = Replica::new(ReplicaConfig { core: config, request_timeout, limits }, saved, now) else {
+        return;
+    };
+    let mut worker = Worker::new(log);
+    for _ in 0..50 {
+        now.monotonic = now.monotonic.after(Duration::from_millis(100));
+        replica.handle_timeout(now);
+        let mut jobs = VecDeque::new();
+        while let Some(effect) = replica.poll() {
+            match effect {
+                crate::replica::Effect::Storage(job) => jobs.push_back(job),
+                crate::replica::Effect::Apply(entries) => {
+                    let Some(last) = entries.last() else { continue };
+                    let _ = replica.applied(now, last.index, &mut Vec::new());
+                }
+                _ => {}
+            }
+        }
+        let mut completions = Vec::new();
+        worker.run(&mut jobs, &mut |completion| completions.push(completion));
+        for completion in completions {
+            match completion {
+                crate::storage::Completion::Done(done) => replica.handle_done(now, done),
+                _ => return,
+            }
+        }
+    }
+}
+
+fn survives(disk: &TestDisk, what: &str) {
+    let opened = catch_unwind(AssertUnwindSafe(|| lives(disk)));
+    assert!(opened.is_ok(), "{what}");
+}
+
+/// Values that break arithmetic.
+const EXTREMES: [u64; 10] = [0, 1, 2, 3, 1 << 40, 1 << 62, (1 << 62) + 1, u64::MAX / 2 + 1, u64::MAX - 1, u64::MAX];
+
+/// A log with everything in it, of one voter, so that it is led.
+fn varied() -> TestDisk {
+    let disk = TestDisk::default();
+    let alone = Configuration::of_voters([(NodeId(2), Member { disk: DiskId(0xD15C), ..Member::default() })]);
+    let mut log = Log::create(disk.clone(), &identity(), &alone, OPTIONS).unwrap();
+    log.append(&Write { hard_state: hard_state(1, 2), ..entries(vec![command(1, 1, 9), command(2, 1, 9)]) }).unwrap();
+    log.append(&Write { commit: Index(1), ..entries(vec![command(3, 1, 9)]) }).unwrap();
+    log.append(&Write { truncate_from: Some(Index(3)), ..entries(vec![command(3, 1, 9), command(4, 1, 9)]) }).unwrap();
+    log.sync().unwrap();
+    log.mark().unwrap();
+    disk
+}
+
+#[test]
+fn no_value_of_a_frames_field_panics() {
+    let disk = varied();
+    let name = disk.names().pop().unwrap();
+    let bytes = disk.bytes(&name);
+    let pieces = parse(&bytes);
+    assert!(pieces.len() > 4);
+    for at in 0..pieces.len() {
+        for field in 0..18 {
+            for value in EXTREMES {
+                // With and without the second mark, which would refuse some of them before they are looked at.
+                for is_marked in [true, false] {
+                    let mut copy = disk.copy();
+                    let mut pieces = pieces.clone();
+                    set(&mut pieces[at], field, value);
+                    copy.set_bytes(&name, assemble(&pieces, bytes.len()));
+                    if !is_marked {
+                        crate::storage::Disk::remove(&mut copy, "SYNCED").unwrap();
+                    }
+                    survives(&copy, &format!("frame {at}, field {field}, value {value}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_value_of_a_snapshots_field_panics() {
+    let changes: [fn(&mut SnapshotMeta, u64); 5] = [
+        |meta, value| meta.index = Index(value),
+        |meta, value| meta.term = Term(value),
+        |meta, value| meta.stamp = Stamp(value),
+        |meta, value| (meta.index, meta.term) = (Index(value), Term(value)),
+        |meta, value| meta.configuration.highest_id = NodeId(value.max(2)),
+    ];
+    for change in changes {
+        for value in EXTREMES {
+            let disk = TestDisk::default();
+            drop(worker_with(&disk, 20));
+            let mut meta = meta(15, 1);
+            change(&mut meta, value);
+            let mut file = Vec::new();
+            let checksum = SnapshotHeader::new(&identity(), meta.clone()).put(&mut file);
+            file.extend_from_slice(&snapshot::trailer(0, checksum));
+            let name = snapshot::name(meta.index);
+            let made = crate::storage::Disk::create(&mut disk.clone(), &name, 0);
+            assert!(made.is_ok());
+            disk.set_bytes(&name, file);
+            survives(&disk, &format!("snapshot {meta:?}"));
+        }
+    }
+}
+
+#[test]
+fn no_value_of_the_second_mark_panics() {
+    let disk = varied();
+    let mark = disk.bytes("SYNCED");
+    for at in (16..80).step_by(8) {
+        for value in EXTREMES {
+            let mut bytes = mark.clone();
+            for slot in [0, 4096] {
+                bytes[slot + at..slot + at + 8].copy_from_slice(&value.to_le_bytes());
+                let checksum = crc32c::crc32c(&bytes[slot + 4..slot + 80]);
+                bytes[slot..slot + 4].copy_from_slice(&checksum.to_le_bytes());
+            }
+            disk.set_bytes("SYNCED", bytes);
+            survives(&disk.copy(), &format!("second mark, byte {at}, value {value}"));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_values_of_several_fields_panic(
+        changes in prop::collection::vec((0usize..6, 0usize..18, prop::sample::select(EXTREMES.to_vec())), 1..6),
+    ) {
+        let disk = varied();
+        let name = disk.names().pop().unwrap();
+        let bytes = disk.bytes(&name);
+        let mut pieces = parse(&bytes);
+        for &(at, field, value) in &changes {
+            let at = at % pieces.len();
+            set(&mut pieces[at], field, value);
+        }
+        disk.set_bytes(&name, assemble(&pieces, bytes.len()));
+        survives(&disk, &format!("{changes:?}"));
+    }
+}
