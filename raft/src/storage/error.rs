@@ -2,6 +2,7 @@
 
 use std::io;
 
+#[cfg(unix)]
 use super::odd_file::OddFile;
 use crate::types::Index;
 
@@ -132,6 +133,7 @@ fn advice(kind: io::ErrorKind) -> &'static str {
 impl StorageError {
     /// The disk's error with what was tried on which file.
     pub(super) fn io(operation: &'static str, file: &str, error: &io::Error) -> StorageError {
+        #[cfg(unix)]
         if let Some(OddFile(what)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
             return StorageError::OddFile { file: file.to_owned(), what: what.clone() };
         }

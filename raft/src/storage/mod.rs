@@ -12,6 +12,10 @@
 //!
 //! Every call here may block on the disk. They belong on a storage thread.
 
+// A folder of the operating system, and the tools that look into one, are for systems on which they
+// are tested. Elsewhere the log runs on a `Disk` of its user's.
+#![cfg_attr(not(unix), allow(dead_code, unused_imports))]
+
 mod ahead;
 mod body;
 mod bounds;
@@ -21,18 +25,23 @@ mod contents;
 mod disk;
 mod error;
 mod frame;
+#[cfg(unix)]
 pub mod inspect;
 mod job;
 mod loaded;
 mod locator;
 mod log;
+#[cfg(unix)]
 mod odd_file;
 mod options;
 mod reader;
+#[cfg(unix)]
 mod real_disk;
 mod recovery;
+#[cfg(unix)]
 mod remains;
 mod replay;
+#[cfg(unix)]
 mod salvage;
 mod segment;
 mod snapshot;
@@ -51,9 +60,12 @@ pub use frame::MAX_FRAME_BYTES;
 pub use job::{Completion, Job, SnapshotSource};
 pub use log::Log;
 pub use options::LogOptions;
+#[cfg(unix)]
 pub use real_disk::{RealDisk, RealFile, open_snapshot};
 pub use recovery::{DamagedSegment, Recovered, TornTail};
+#[cfg(unix)]
 pub use remains::Loss;
+#[cfg(unix)]
 pub use salvage::{Salvage, SalvageError, Salvaged};
 pub use snapshot::{DamagedSnapshot, SnapshotReader};
 pub use synced::SyncedMark;
