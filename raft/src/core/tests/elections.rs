@@ -315,3 +315,32 @@ fn a_refusal_takes_no_grant_back() {
     answer(&mut network, 3, true);
     assert_eq!(network.core(1).role(), Role::Candidate, "three of five have granted it");
 }
+
+/// Nodes that waited for equally long would split their votes again and again (§3.4).
+#[test]
+fn every_campaign_is_followed_by_another_random_wait() {
+    let mut network = Network::new(3);
+    network.isolate(1);
+    let mut waits = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        network.campaign(1);
+        network.wire.clear();
+        let wait = network.core(1).poll_timeout().unwrap().since(network.now);
+        let (shortest, longest) = network.core(1).config().election_timeout;
+        assert!((shortest..=longest).contains(&wait), "{wait:?}");
+        waits.insert(wait);
+    }
+    assert!(waits.len() > 15, "{waits:?}");
+}
+
+#[test]
+fn a_node_that_asks_for_votes_knows_no_leader() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    let away = leader % 3 + 1;
+    network.settle();
+    assert_eq!(network.core(away).leader(), Some(NodeId(leader)));
+    network.isolate(away);
+    network.campaign(away);
+    assert_eq!((network.core(away).role(), network.core(away).leader()), (Role::PreCandidate, None));
+}

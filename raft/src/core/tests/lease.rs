@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::network::Network;
-use crate::core::{Config, Lease, ReadId};
+use crate::core::{Config, Core, Lease, ReadId};
 use crate::types::{Body, HardState, Index, MemberChange, Message, NodeId, Term, Time};
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -418,4 +418,31 @@ pub(super) fn a_promise_is_of_a_term_that_is_durable() {
     assert_eq!(network.core(3).term(), network.core(leader).term());
     assert!(network.core(leader).is_leader());
     assert_eq!(network.core(leader).lease_until(), None, "a lease on a promise that a crash would undo");
+}
+
+/// What the leader does with a follower's question: whether it answers at once, and whether it asks
+/// the others.
+fn leaders_response(network: &mut Network, follower: u64, may_lease: bool) -> (bool, bool) {
+    network.wire.clear();
+    let ask = |core: &mut Core, now| match may_lease {
+        true => core.lease_read(now, ReadId(7)),
+        false => core.read_index(now, ReadId(7)),
+    };
+    network.with_core(follower, ask).unwrap();
+    let question = network.wire.pop_front().unwrap();
+    network.deliver(question);
+    let answers = |message: &Message| matches!(message.body, Body::ReadIndex { .. });
+    let asks = |message: &Message| matches!(message.body, Body::AppendEntries { .. });
+    (network.wire.iter().any(answers), network.wire.iter().any(asks))
+}
+
+#[test]
+fn a_followers_question_is_answered_by_a_lease_if_both_want_it() {
+    let (mut network, leader, sent) = after_a_round();
+    network.settle();
+    let follower = leader % 3 + 1;
+    assert_eq!(leaders_response(&mut network, follower, true), (true, false));
+    assert_eq!(leaders_response(&mut network, follower, false), (false, true), "it wants a majority");
+    network.now = sent.after(LEASE);
+    assert_eq!(leaders_response(&mut network, follower, true), (false, true), "the lease has lapsed");
 }

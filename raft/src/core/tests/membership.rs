@@ -561,3 +561,40 @@ pub(super) fn a_change_leaves_a_quorum_that_answers() {
     assert_eq!(network.leader(), Some(leader));
     assert_eq!(network.core(leader).configuration().voters.len(), 2);
 }
+
+/// The leader leaves it with its next step; a change that came before that step would skip it.
+#[test]
+fn a_joint_configuration_is_left_before_another_change() {
+    let (mut network, joint) = replacing_two();
+    network.heal();
+    for _ in 0..1_000 {
+        match network.wire.pop_front() {
+            Some(message) if message.to == NodeId(1) => {
+                let now = network.clock();
+                network.node(1).core.handle_message(now, message);
+                if network.core(1).commit() >= joint {
+                    break;
+                }
+                network.with_core(1, |_, _| {});
+            }
+            Some(message) => network.deliver(message),
+            None if (1..=5).any(|id| network.finish_write(id)) => {}
+            None => network.campaign(1),
+        }
+    }
+    assert_eq!(network.core(1).commit(), joint);
+    let now = network.clock();
+    let refused = network.node(1).core.change_membership(now, &[add(6)]);
+    assert_eq!(refused, Err(ChangeError::Joint { index: joint }));
+}
+
+#[test]
+fn a_voter_that_has_never_answered_makes_no_quorum() {
+    let mut network = Network::new(3);
+    network.isolate(3);
+    network.campaign(1);
+    network.settle();
+    assert_eq!(network.core(1).commit(), Index(1));
+    let refused = change(&mut network, 1, &[remove(2)]);
+    assert_eq!(refused, Err(ChangeError::NoQuorum { silent: vec![NodeId(3)] }));
+}

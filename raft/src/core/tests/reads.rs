@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::network::{Network, report};
 use crate::core::{ReadError, ReadId};
-use crate::types::{Body, Index, Message, NodeId};
+use crate::types::{Body, Entries, Index, Message, NodeId, Term};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -166,4 +166,89 @@ fn an_answer_to_an_earlier_life_is_not_taken_for_one_to_this() {
     network.pass(Duration::from_millis(60));
     network.with_core(follower, |core, now| core.read_index(now, ReadId(1))).unwrap();
     assert_ne!(number(&network), first);
+}
+
+/// The follower would wait for an answer until its client's patience ends.
+#[test]
+fn a_question_that_is_not_kept_is_answered_at_once() {
+    let mut network = Network::with(3, |config| config.pending_reads = 2);
+    let leader = network.elect();
+    let follower = leader % 3 + 1;
+    network.settle();
+    let term = network.core(leader).term();
+    let mut ask = |to: u64, request| {
+        let (from, may_lease) = (NodeId(6 - leader - follower), false);
+        let body = Body::RequestReadIndex { request, may_lease };
+        network.wire.clear();
+        network.deliver(Message { from, to: NodeId(to), term, body });
+        let is_refused = |message: &Message| message.body == Body::ReadIndex { request, index: None };
+        network.wire.iter().any(is_refused)
+    };
+    assert_eq!([1, 2, 3].map(|request| ask(leader, request)), [false, false, true]);
+    assert!(ask(follower, 4), "it does not lead");
+}
+
+#[test]
+fn only_the_leaders_answer_to_a_question_counts() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    let (follower, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    network.settle();
+    network.with_core(follower, |core, now| core.read_index(now, ReadId(1))).unwrap();
+    let Body::RequestReadIndex { request, .. } = network.wire[0].body else { panic!("{:?}", network.wire) };
+    let term = network.core(leader).term();
+    for index in [None, Some(Index(0))] {
+        let body = Body::ReadIndex { request, index };
+        network.deliver(Message { from: NodeId(other), to: NodeId(follower), term, body });
+    }
+    assert!(network.node(follower).ready.is_empty() && network.node(follower).failed.is_empty());
+    network.settle();
+    assert_eq!(network.node(follower).ready.len(), 1);
+}
+
+#[test]
+fn a_question_is_repeated_once_an_interval_and_for_new_rounds() {
+    let mut network = Network::new(3);
+    let leader = network.elect();
+    let follower = leader % 3 + 1;
+    network.settle();
+    network.with_core(follower, |core, now| core.read_index(now, ReadId(1))).unwrap();
+    let term = network.core(leader).term();
+    let mut repeats = |millis: u64, round| {
+        network.wire.clear();
+        network.now = network.now.after(Duration::from_millis(millis));
+        let (previous_index, previous_term, commit) = (Index(0), Term(0), Index(0));
+        let (entries, wants_promise) = (Entries::new(), false);
+        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise };
+        network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
+        network.wire.iter().any(|it| matches!(it.body, Body::RequestReadIndex { .. }))
+    };
+    assert!(!repeats(49, 100), "the answer may be on its way");
+    assert!(repeats(1, 101), "an interval has passed");
+    assert!(!repeats(1, 102), "it was asked a millisecond ago");
+    assert!(!repeats(200, 102), "a round that was heard before asks for nothing");
+    assert!(repeats(0, 103));
+}
+
+#[test]
+fn reads_that_were_given_up_count_no_more() {
+    let mut network = Network::with(3, |config| config.pending_reads = 2);
+    let leader = network.elect();
+    let follower = leader % 3 + 1;
+    network.settle();
+    for _ in 0..3 {
+        for id in 1..=2 {
+            network.with_core(follower, |core, now| core.read_index(now, ReadId(id))).unwrap();
+        }
+        network.wire.clear();
+        // It hears of a later term, and of its leader's return.
+        let term = network.core(follower).term().next();
+        let body = Body::PreVote { campaign_term: Term(1), granted: false };
+        network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
+        assert_eq!(std::mem::take(&mut network.node(follower).failed).len(), 2);
+        let (previous_index, previous_term, commit) = (Index(0), Term(0), Index(0));
+        let (entries, round, wants_promise) = (Entries::new(), 1, false);
+        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise };
+        network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
+    }
 }
