@@ -253,6 +253,43 @@ pub enum Event {
         /// The target.
         to: NodeId,
     },
+    /// A leader has proof that this node's disk forgot what it had acknowledged: it neither votes nor campaigns before
+    /// it has passed a fence.
+    Forgot {
+        /// The fence comes after this entry.
+        mark: Index,
+    },
+    /// This node holds the configuration that fences off what it forgot; it is a learner like any other.
+    PassedFence {
+        /// The entry that brought that configuration.
+        index: Index,
+    },
+    /// A follower's disk forgot what it had acknowledged. What it said, and says, counts for nothing.
+    PeerForgot {
+        /// The follower.
+        node: NodeId,
+        /// What it had acknowledged.
+        matched: Index,
+        /// Whether it is a voter, which a fence must bring back.
+        is_voter: bool,
+    },
+    /// A leader contradicts what is committed here: acknowledged data was lost elsewhere. This node keeps its log and
+    /// takes part in nothing more.
+    CommittedConflict {
+        /// The first entry that differs.
+        index: Index,
+        /// The leader.
+        leader: NodeId,
+    },
+    /// A follower stopped because this leader contradicts what is committed there.
+    PeerConflict {
+        /// The follower.
+        node: NodeId,
+        /// The first entry that differs.
+        index: Index,
+        /// Its term there.
+        log_term: Term,
+    },
     /// The leader gave up because a write of its own was outstanding for an election timeout.
     StalledWrite {
         /// The term it led.

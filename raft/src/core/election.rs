@@ -53,6 +53,8 @@ impl Core {
         // The term comes first: there must be one after it.
         self.term.0 < u64::MAX - 2
             && self.log.may_vote(self.config.id)
+            && !self.has_forgotten()
+            && self.committed_conflict.is_none()
             && self.log.last_stamp().is_some()
             && !self.is_in_restart_wait()
             && !self.is_write_stalled()
@@ -156,7 +158,7 @@ impl Core {
 
     pub(super) fn handle_request_pre_vote(&mut self, from: NodeId, term: Term, last_index: Index, last_term: Term) {
         // Our own configuration is not asked: the candidate may know a newer one than we do.
-        let is_free = !self.is_bound(false) && !self.must_not_found(term);
+        let is_free = !self.is_bound(false) && !self.must_not_found(term) && !self.has_forgotten();
         let granted = term > self.term && is_free && self.log.is_up_to_date(last_term, last_index);
         // The answer is of our own term: a candidate with a longer log and a lower term catches up and asks again.
         let is_mute = planted(Mutant::PreVoteRejectionWithoutTerm) && !granted;
@@ -187,7 +189,7 @@ impl Core {
         let is_good = self.log.is_up_to_date(last.0, last.1) || planted(Mutant::VoteForShorterLog);
         // To say again what was said before helps nobody anew.
         let is_bound = self.is_bound(is_transfer) && self.vote != Some(from);
-        if !is_free || !is_good || is_bound {
+        if !is_free || !is_good || is_bound || self.has_forgotten() {
             return self.send(from, Body::Vote { granted: false });
         }
         if self.vote.is_none() {

@@ -75,6 +75,10 @@ impl Log {
         if saved.terms.last_term() > saved.hard_state.term {
             return wrong(format!("the log is of term {}, beyond {:?}", saved.terms.last_term(), saved.hard_state));
         }
+        let commit = included.max(saved.commit);
+        if commit > last {
+            return wrong(format!("it says that {commit} is committed, beyond its last entry {last}"));
+        }
         let mut tail = Tail::default();
         tail.push(saved.tail.into());
         Ok(Log {
@@ -87,7 +91,7 @@ impl Log {
             has_configuration_news: false,
             configurations: saved.configurations,
             durable: last,
-            commit: included,
+            commit,
             handed_out: included,
             applied: included,
             applying: VecDeque::new(),

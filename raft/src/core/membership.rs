@@ -65,7 +65,7 @@ impl Core {
     }
 
     /// A learner may vote once it has nearly everything: a voter that lacks much makes the cluster wait (§4.2.1).
-    fn check_promotion(&self, node: NodeId) -> Result<(), ChangeError> {
+    pub(super) fn check_promotion(&self, node: NodeId) -> Result<(), ChangeError> {
         let State::Leader(leading) = &self.state else { return Ok(()) };
         if node == self.config.id || planted(Mutant::PromoteUnseen) {
             return Ok(());
@@ -73,7 +73,7 @@ impl Core {
         let (patience, limit) = (self.config.election_timeout.1, self.config.promotion_lag);
         // One that is added in the same step has not been sent anything yet.
         let progress = leading.progress.get(&node).ok_or(ChangeError::LearnerSilent { node })?;
-        if progress.round == 0 || progress.heard.after(patience) <= self.now {
+        if progress.forgetting.is_some() || progress.round == 0 || progress.heard.after(patience) <= self.now {
             return Err(ChangeError::LearnerSilent { node });
         }
         let lag = self.log.last_index().0 - progress.matched.0;
@@ -82,11 +82,13 @@ impl Core {
 
     /// A configuration whose voters do not answer could commit nothing, neither itself nor a way back: the leader would step
     /// down, and nobody could be elected.
-    fn check_quorum_of(&self, next: &Configuration) -> Result<(), ChangeError> {
+    pub(super) fn check_quorum_of(&self, next: &Configuration) -> Result<(), ChangeError> {
         let State::Leader(leading) = &self.state else { return Ok(()) };
         let (id, now, patience) = (self.config.id, self.now, self.config.election_timeout.1);
         let answers = |node: NodeId| {
-            let is_heard = |progress: &Progress| progress.round > 0 && progress.heard.after(patience) > now;
+            let is_heard = |progress: &Progress| {
+                progress.forgetting.is_none() && progress.round > 0 && progress.heard.after(patience) > now
+            };
             node == id || leading.progress.get(&node).is_some_and(is_heard)
         };
         if agreed(next, answers) == Some(true) || planted(Mutant::ChangeToTheSilent) {
@@ -97,7 +99,7 @@ impl Core {
     }
 
     /// The new configuration is in force from here on (§4.1).
-    fn append_configuration(&mut self, configuration: Configuration) -> Index {
+    pub(super) fn append_configuration(&mut self, configuration: Configuration) -> Index {
         let index = self.log.last_index().next();
         let entry = self.new_entry(index, Payload::Configuration(Box::new(configuration)));
         self.append_own(entry.into());
@@ -142,6 +144,8 @@ impl Core {
             }
         } else if !configuration.voters.contains(&self.config.id) && !planted(Mutant::RemovedLeaderStays) {
             self.hand_over();
+        } else {
+            self.tend_forgetful();
         }
     }
 

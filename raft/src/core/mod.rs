@@ -15,6 +15,7 @@
 //! | `reads` | ReadIndex, on leaders and followers (§6.4) |
 //! | `lease` | reads without a round (§6.4.1), and what voters promise for them |
 //! | `quorum` | what a majority says, joint configurations included (§4.3) |
+//! | `amnesia` | followers whose disks forgot, and leaders that contradict what is committed |
 //! | `snapshot` | taking, compacting, sending, installing (§5) |
 //! | `mutants` | faults to be planted, for the tests of the tests |
 //! | `log`, `writes`, `fetches` | the log's marks and tail; what must be durable first; what must be read back |
@@ -48,6 +49,7 @@
 //! ```
 
 mod action;
+mod amnesia;
 mod config;
 mod election;
 mod fetches;
@@ -153,6 +155,8 @@ pub struct Core {
     forgot: Option<Index>,
     /// The number of the last durable frame of the log, as far as the driver says.
     durable_sequence: Option<u64>,
+    /// A leader contradicted what is committed here, from this entry on.
+    committed_conflict: Option<Index>,
     /// It must not campaign in the first term of all, nor vote.
     waits_to_found: bool,
 }
@@ -167,6 +171,7 @@ impl Core {
         let HardState { term, vote, promise: earlier_promise, forgot } = saved.hard_state;
         // Whoever has never known a term has never answered a leader.
         let is_new = saved.hard_state == HardState::default() && saved.terms.last_index() == Index(0);
+        let durable_sequence = (saved.life > 0).then_some(saved.position.sequence);
         let log = Log::new(saved, config.tail_bytes)?;
         let mut jitter = SplitMix64::new(config.seed);
         let patience = jitter.between(config.election_timeout);
@@ -210,7 +215,8 @@ impl Core {
             ignored_messages: 0,
             is_removed: false,
             forgot,
-            durable_sequence: None,
+            durable_sequence,
+            committed_conflict: None,
             waits_to_found: false,
             config,
         })
@@ -219,13 +225,19 @@ impl Core {
     /// A message has arrived. Messages that make no sense (for another node, with impossible numbers) are counted in
     /// [`Status::ignored_messages`] and change nothing.
     ///
-    /// # Panics
-    /// If the current leader contradicts what is committed: the log of one of the two is corrupt.
+    /// A leader that contradicts what is committed here ends this node's part
+    /// ([`Event::CommittedConflict`]): acknowledged data was lost elsewhere.
     pub fn handle_message(&mut self, now: Now, message: Message) {
         self.begin(now);
         let Message { from, to, term, body } = message;
         if to != self.config.id || from == self.config.id || from == NodeId(0) || term == Term(u64::MAX) {
             return self.ignore();
+        }
+        if self.committed_conflict.is_some() {
+            if let Body::AppendEntries { .. } | Body::InstallSnapshot { .. } = body {
+                self.answer_conflict(from);
+            }
+            return;
         }
         match body {
             // Asks about a term that nobody is in yet; it must not put us there.
@@ -270,9 +282,9 @@ impl Core {
             Body::RequestReadIndex { request, may_lease } => self.handle_request_read_index(from, request, may_lease),
             Body::ReadIndex { request, index } => self.handle_read_index(from, request, index),
             Body::TimeoutNow => self.handle_timeout_now(from),
-            Body::Forgot { .. } | Body::CommittedConflict { .. } | Body::StateDigest(_) | Body::StateDigests(_) => {
-                self.ignore()
-            }
+            Body::Forgot { last_index } => self.handle_forgot(from, last_index),
+            Body::CommittedConflict { index, log_term } => self.handle_committed_conflict(from, index, log_term),
+            Body::StateDigest(_) | Body::StateDigests(_) => self.ignore(),
             Body::RequestPreVote { .. } => unreachable!("answered above"),
         }
     }
@@ -280,7 +292,9 @@ impl Core {
     /// Time has passed; call it at [`Core::poll_timeout`]. Calling it early does nothing.
     pub fn handle_timeout(&mut self, now: Now) {
         self.begin(now);
-        if self.is_leader() {
+        if self.committed_conflict.is_some() {
+            self.wait_anew();
+        } else if self.is_leader() {
             self.leader_timeout();
         } else if self.election_deadline <= self.now {
             self.election_timeout();
@@ -371,6 +385,10 @@ impl Core {
 
     /// Turns what has changed since the last time into actions.
     fn flush(&mut self) {
+        if self.committed_conflict.is_some() {
+            return self.report();
+        }
+        self.pass_fence();
         self.tend_membership();
         self.start_round_for_reads();
         if let Some(write) = self.writes.issue(self.now, self.log.last_index(), self.log.commit()) {
@@ -469,6 +487,8 @@ impl Core {
             configuration_index: self.log.configuration_index(),
             transferring: self.transferring(),
             is_removed: self.is_removed,
+            has_forgotten: self.has_forgotten(),
+            committed_conflict: self.committed_conflict,
             ignored_messages: self.ignored_messages,
         }
     }

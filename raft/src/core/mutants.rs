@@ -29,6 +29,14 @@ mutants! {
     MarkBeforeSync,
     /// Opening a damaged log begins after the damage, whatever the snapshot includes.
     BeginAfterDamage,
+    /// A rejection of the round in which the follower acknowledged proves that its disk forgot.
+    EqualRoundIsProof,
+    /// What a disk that forgot acknowledges counts.
+    ForgottenCounts,
+    /// A node whose disk forgot votes again as soon as it has caught up.
+    MarkDroppedAtCatchUp,
+    /// A node that was told that its disk forgot does not write it down.
+    MarkOnlyInMemory,
     /// A leader commits an entry of an earlier term because a majority has it (figure 3.7).
     CommitOldTerm,
     /// An answer to a request for a vote counts as a grant whatever it says.

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 
 use crate::types::{Index, NodeId, Time};
 
+use super::amnesia::Forgetting;
 use super::mutants::{Mutant, planted};
 use super::sending::Sending;
 use super::{PeerMode, PeerStatus};
@@ -68,6 +69,12 @@ pub(super) struct Progress {
     pub(super) fetch: Option<u64>,
     /// The entry with which it ceases to be a member; when that is committed, nothing more is sent.
     pub(super) removed_at: Option<Index>,
+    /// The leader's own round when the acknowledgement arrived that raised `matched`.
+    pub(super) matched_round: u64,
+    /// Its disk forgot what it had acknowledged.
+    pub(super) forgetting: Option<Forgetting>,
+    /// It says that this leader contradicts what is committed there, from this entry on.
+    pub(super) conflict: Option<Index>,
 }
 
 impl Progress {
@@ -85,6 +92,9 @@ impl Progress {
             commit_sent: Index(0),
             fetch: None,
             removed_at: None,
+            matched_round: 0,
+            forgetting: None,
+            conflict: None,
         }
     }
 
@@ -177,6 +187,21 @@ impl Progress {
         true
     }
 
+    /// The follower's log is looked for again, from `guess` backwards.
+    pub(super) fn probe_after(&mut self, guess: Index) {
+        self.next = guess.next();
+        self.mode = Mode::Probe { carried: None };
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+        self.fetch = None;
+    }
+
+    /// What counts towards a majority of what the follower has.
+    pub(super) fn counted(&self) -> Index {
+        let is_discounted = self.forgetting.is_some() && !planted(Mutant::ForgottenCounts);
+        if is_discounted { Index(0) } else { self.matched }
+    }
+
     pub(super) fn status(&self, id: NodeId) -> PeerStatus {
         PeerStatus {
             id,
@@ -190,6 +215,8 @@ impl Progress {
             in_flight_messages: self.in_flight.len(),
             in_flight_bytes: self.in_flight_bytes,
             heard: self.heard,
+            has_forgotten: self.forgetting.is_some(),
+            conflict: self.conflict,
         }
     }
 }

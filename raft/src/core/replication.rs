@@ -33,6 +33,8 @@ pub(super) struct Leading {
     pub(super) has_told: bool,
     /// A voter with a higher priority is not looked for before.
     pub(super) yields_after: Time,
+    /// A voter that forgot was made a learner, and comes back when it has caught up.
+    pub(super) returning: Option<NodeId>,
 }
 
 impl Leading {
@@ -66,6 +68,7 @@ impl Core {
             transfer: None,
             has_told: false,
             yields_after: now.after(self.config.election_timeout.1),
+            returning: None,
         });
         self.leader = Some(id);
         self.end_lease();
@@ -140,6 +143,9 @@ impl Core {
         let (from, term, round) = (self.config.id, self.term, leading.round);
         let outbox = Outbox { from, term, commit, round, wants_promise: self.config.wants_promises() };
         let is_round_due = std::mem::take(&mut leading.is_round_due);
+        if is_round_due {
+            self.send_forgot();
+        }
         self.send_snapshots(is_round_due);
         let State::Leader(leading) = &mut self.state else { return };
         for (&to, progress) in &mut leading.progress {
@@ -195,6 +201,11 @@ impl Core {
             return self.ignore();
         }
         if progress.acknowledged(matched, base, report.round) {
+            if let State::Leader(leading) = &mut self.state
+                && let Some(progress) = leading.progress.get_mut(&from)
+            {
+                progress.matched_round = leading.round;
+            }
             self.advance_commit();
         }
         self.count_answered_rounds();
@@ -216,6 +227,10 @@ impl Core {
         report: &FollowerReport,
     ) {
         let guess = self.log.terms().last_at_or_before(hint.0, hint.1);
+        if self.peer(from, report).is_none() {
+            return;
+        }
+        self.suspect(from, hint.0, report);
         let Some(progress) = self.peer(from, report) else { return };
         progress.rejected(previous, guess);
         self.count_answered_rounds();
@@ -223,10 +238,14 @@ impl Core {
 
     /// The follower that has just answered; `None` if we do not lead, do not know it, or the round is none of ours.
     pub(super) fn peer(&mut self, from: NodeId, report: &FollowerReport) -> Option<&mut Progress> {
+        self.note_mark(from, report);
         let State::Leader(leading) = &mut self.state else { return None };
         match leading.progress.get_mut(&from) {
             Some(progress) if report.round <= leading.round => {
                 let round = if planted(Mutant::StaleReadRound) { leading.round } else { report.round };
+                if progress.forgetting.is_some() {
+                    return Some(progress); // Its answers are no contact, and promise nothing.
+                }
                 let bound_until = self.lease.bound_until(&FollowerReport { round, ..*report }, self.now, &self.config);
                 progress.round = progress.round.max(round);
                 progress.bound_until = progress.bound_until.max(bound_until);
@@ -244,7 +263,7 @@ impl Core {
     fn agreed_match(&self) -> Option<Index> {
         let State::Leader(leading) = &self.state else { return None };
         let matched = |node| match leading.progress.get(&node) {
-            Some(progress) => progress.matched,
+            Some(progress) => progress.counted(),
             None if node == self.config.id => self.log.durable(),
             None => Index(0),
         };

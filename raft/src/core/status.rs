@@ -41,6 +41,12 @@ pub struct Status {
     pub transferring: Option<NodeId>,
     /// Whether this node knows that its removal is committed.
     pub is_removed: bool,
+    /// Whether this node's disk forgot what it had acknowledged: it neither votes nor campaigns before it has passed
+    /// a fence.
+    pub has_forgotten: bool,
+    /// From this entry on a leader contradicted what is committed here: acknowledged data was lost elsewhere, and this
+    /// node takes part in nothing more.
+    pub committed_conflict: Option<Index>,
     /// Messages that made no sense and were dropped: for another node, from a stranger, with impossible numbers.
     pub ignored_messages: u64,
 }
@@ -62,6 +68,10 @@ pub struct PeerStatus {
     pub in_flight_bytes: usize,
     /// When the leader last heard from it; at first, when the leader was elected.
     pub heard: Time,
+    /// Whether its disk forgot what it had acknowledged: nothing that it says counts.
+    pub has_forgotten: bool,
+    /// It stopped because this leader contradicts what is committed there, from this entry on.
+    pub conflict: Option<Index>,
 }
 
 /// How a leader sends to a follower.

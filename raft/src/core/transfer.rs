@@ -136,7 +136,7 @@ impl Core {
         let configuration = self.log.configuration();
         let patience = self.config.election_timeout.0;
         let voters = configuration.voters.iter().filter_map(|node| Some((*node, leading.progress.get(node)?)));
-        let best = voters.max_by_key(|(node, progress)| {
+        let best = voters.filter(|(_, progress)| progress.forgetting.is_none()).max_by_key(|(node, progress)| {
             let is_heard = progress.heard.after(patience) > self.now;
             (is_heard, configuration.priority(*node), progress.matched, Reverse(*node))
         });
@@ -180,7 +180,7 @@ impl Core {
         let is_settled = !is_leaving || self.log.commit() == last;
         let State::Leader(leading) = &mut self.state else { return };
         let Some(transfer) = &mut leading.transfer else { return };
-        let matched = leading.progress.get(&transfer.to).map(|progress| progress.matched);
+        let matched = leading.progress.get(&transfer.to).map(|progress| progress.counted());
         let is_ready = matched == Some(last) || planted(Mutant::TransferBeforeFlushed);
         if transfer.is_told || !is_ready || !is_settled {
             return;
@@ -236,7 +236,9 @@ impl Core {
         let patience = self.config.election_timeout.0;
         let is_ready = |node: &NodeId| {
             let progress = leading.progress.get(node);
-            progress.is_some_and(|p| p.matched >= commit && p.round > 0 && p.heard.after(patience) > self.now)
+            progress.is_some_and(|p| {
+                p.forgetting.is_none() && p.matched >= commit && p.round > 0 && p.heard.after(patience) > self.now
+            })
         };
         let Some(to) = better.filter(is_ready).max_by_key(|&node| (configuration.priority(node), Reverse(node))) else {
             return;

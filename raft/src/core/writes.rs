@@ -15,9 +15,9 @@
 //!  done 8                            durable = 6
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use crate::types::{Entries, HardState, Index, Message, Time, Write};
+use crate::types::{DiskId, Entries, HardState, Index, Message, PeerRecord, Time, Write};
 
 use super::mutants::{Mutant, planted};
 use super::tail::Tail;
@@ -30,6 +30,8 @@ struct Draft {
     hard_state: Option<HardState>,
     truncate_from: Option<Index>,
     entries: Tail,
+    /// They wait for a write that something else makes.
+    peer_records: BTreeMap<DiskId, PeerRecord>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +64,11 @@ impl Writes {
         self.draft.hard_state = Some(hard_state);
         self.hard_state_sequence = self.issued + 1;
         self.hard_state_sequence
+    }
+
+    /// Puts what was learnt of another node's disk into the draft, which makes no write of it by itself.
+    pub(super) fn record_peer(&mut self, disk: DiskId, record: PeerRecord) {
+        self.draft.peer_records.insert(disk, record);
     }
 
     /// Whether term and vote are on disk as they are in memory.
@@ -107,14 +114,15 @@ impl Writes {
         }
         self.issued += 1;
         let sequence = self.issued;
-        let Draft { hard_state, truncate_from, entries } = &mut self.draft;
+        let Draft { hard_state, truncate_from, entries, peer_records } = &mut self.draft;
+        let peer_records = std::mem::take(peer_records).into_iter().collect();
         let (hard_state, truncate_from, entries) = (hard_state.take(), truncate_from.take(), entries.take());
         if let Some(last) = entries.last() {
             assert!(last.index == last_index, "the draft ends at {} but the log at {last_index}", last.index);
         }
         self.outstanding.push_back(Outstanding { sequence, since: now, durable_to: last_index });
         let commit = commit.min(last_index);
-        Some(Write { sequence, hard_state, truncate_from, entries, commit, peer_records: Vec::new() })
+        Some(Write { sequence, hard_state, truncate_from, entries, commit, peer_records })
     }
 
     /// The installation of a snapshot takes its place among the writes. Of itself it makes nothing durable: when it is done,

@@ -11,9 +11,9 @@
 
 use std::collections::BTreeMap;
 
-use super::founding::Founding;
+use super::{founding::Founding, lives::Lives};
 use crate::{
-    types::{Configuration, DiskId, Index, MemberChange, NodeId},
+    types::{Configuration, DiskId, Index, MemberChange, NodeId, PeerRecord},
     wire::Hello,
 };
 
@@ -27,6 +27,8 @@ pub(super) struct Acquaintances {
     is_settled: bool,
     /// Of members whose disks the configuration does not say.
     disks: BTreeMap<NodeId, DiskId>,
+    /// Of the disks of all nodes.
+    pub(super) lives: Lives,
     /// Whom this node waits for before it founds the cluster.
     pub(super) founding: Founding,
 }
@@ -48,6 +50,11 @@ impl From<String> for TurnedAway {
 }
 
 impl Acquaintances {
+    /// With what the log remembers of other nodes' disks.
+    pub(super) fn new(records: BTreeMap<DiskId, PeerRecord>) -> Acquaintances {
+        Acquaintances { lives: Lives::new(records), ..Acquaintances::default() }
+    }
+
     /// The cluster's configuration is this one now.
     pub(super) fn follow(&mut self, configuration: &Configuration) {
         self.configuration.clone_from(configuration);
@@ -64,6 +71,14 @@ impl Acquaintances {
             self.follow(configuration);
         }
         self.is_settled = is_settled;
+    }
+
+    /// Whether a peer that says this node was removed, by a configuration of this entry, can know that: it must be later
+    /// than the configuration that this node knows, or that configuration. Anything else is false, and only logged.
+    pub(super) fn is_news_of_removal(&self, us: NodeId, removed_at: Index) -> bool {
+        // This node may hold the very entry, and not know that it is committed.
+        let is_known_here = removed_at == self.configuration_index && self.configuration.has_removed(us);
+        removed_at > self.configuration_index || is_known_here
     }
 
     /// Whether this node was a member and is none any more, for certain.
@@ -104,6 +119,7 @@ impl Acquaintances {
             return Err(TurnedAway::from(reason));
         }
         self.check_member(theirs)?;
+        self.lives.meet(theirs)?;
         self.founding.meet(theirs);
         Ok(())
     }
@@ -211,6 +227,19 @@ mod tests {
             let error = acquaintances.check(&ours, &theirs, expected).unwrap_err();
             assert!(error.reason.contains(reason) && !error.is_removed, "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_notice_of_removal_must_be_later_than_what_is_known() {
+        let mut acquaintances = Acquaintances::default();
+        acquaintances.settle(&founders(), Index(7), true);
+        assert!(acquaintances.is_news_of_removal(NodeId(2), Index(8)));
+        assert!(!acquaintances.is_news_of_removal(NodeId(2), Index(7)), "it is a member by entry 7");
+        let mut without = founders();
+        without.voters.remove(&NodeId(2));
+        without.members.remove(&NodeId(2));
+        acquaintances.settle(&without, Index(7), false);
+        assert!(acquaintances.is_news_of_removal(NodeId(2), Index(7)), "the entry is here, not known to be committed");
     }
 
     #[test]

@@ -27,11 +27,13 @@ mod events;
 mod founding;
 mod handle;
 mod incoming;
+mod lives;
 mod options;
 mod outbox;
 mod peers;
 mod recovery;
 mod reply;
+mod report;
 mod running;
 mod session;
 mod status;
@@ -69,7 +71,7 @@ use crate::{
     core,
     replica::{Admin, Effect, Event, Inline, Outcome, PeerMessage, Replica, Request, RequestId, StateMachine},
     storage::{self, Completion, StorageError},
-    types::{ADDRESS_BYTES_MAX, Body, FeatureLevel, Identity, Life, Message, Now, SnapshotMeta, Term, Time},
+    types::{ADDRESS_BYTES_MAX, Body, FeatureLevel, Identity, Index, Life, Message, Now, SnapshotMeta, Term, Time},
     wire::{HELLO_METADATA_BYTES_MAX, Hello, Version},
 };
 
@@ -199,13 +201,14 @@ impl<S: StateMachine> Node<S> {
             life: Life { count: born.saved.life, nonce },
             versions: Version::OLDEST..=Version::NEWEST,
             feature_level: FeatureLevel::CURRENT,
-            position: None,
+            position: (born.saved.life > 0).then_some(born.saved.position),
             has_forgotten: born.saved.hard_state.forgot.is_some(),
             is_blank: true,
             address,
             metadata: options.metadata.clone(),
         };
         let clock = Clock::new();
+        let acquaintances = Acquaintances::new(std::mem::take(&mut born.saved.peer_records));
         let replica = Replica::new(options.replica_config(seed), born.saved, clock.now())?;
 
         let (completed, completions) = event_loop
@@ -227,7 +230,7 @@ impl<S: StateMachine> Node<S> {
             machine,
             peers,
             incoming,
-            acquaintances: Acquaintances::default(),
+            acquaintances,
             completions,
             storage,
             calls,
@@ -263,6 +266,13 @@ impl<S: StateMachine> Node<S> {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.replica.failure()
+    }
+
+    /// The entry from which on a leader contradicted what is committed here, if one did: the node takes part in nothing
+    /// more. `raft serve` exits then.
+    #[must_use]
+    pub fn committed_conflict(&self) -> Option<Index> {
+        self.replica.core().committed_conflict()
     }
 
     /// Where the others reach it, as it tells them.
@@ -370,6 +380,7 @@ impl<S: StateMachine> Node<S> {
             Kind::Deadline => {
                 self.timer = None;
                 self.replica.handle_timeout(self.clock.now());
+                self.tell_lives();
                 if let Some(complaint) = self.acquaintances.founding.complaint(event_loop.now()) {
                     tracing::warn!(node = self.identity.node.0, "{complaint}");
                 }
@@ -438,14 +449,9 @@ impl<S: StateMachine> Node<S> {
     where
         T: Copy + From<Token>,
     {
-        tracing::info!(node = self.identity.node.0, ?event, "raft");
+        report::log(self.identity.node, event);
         self.subscribers.hear(event, self.replica.core());
         match event {
-            Event::SnapshotFailed { reason, pause } => tracing::warn!(
-                node = self.identity.node.0,
-                %reason,
-                "a snapshot could not be written; the log grows until one is; the next is tried in {pause:?} at the earliest"
-            ),
             Event::Core(core::Event::Membership { .. }) => self.follow_configuration(event_loop),
             Event::Core(core::Event::Removed { .. }) => self.leave(),
             _ => {}
@@ -478,6 +484,7 @@ impl<S: StateMachine> Node<S> {
     /// Looks whether all founders have met. Whoever has come to a term belongs to the cluster, and it is founded.
     fn look_for_founders(&mut self) {
         self.hello.is_blank = self.replica.core().term() == Term(0);
+        self.hello.has_forgotten = self.replica.core().has_forgotten();
         if !self.hello.is_blank {
             self.acquaintances.founding.end();
         }
@@ -485,6 +492,20 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// Whether who is not in the configuration is not needed for anything any more.
+    /// What was learnt of other nodes' disks goes into the log with its next write, and to the core if this node leads.
+    /// At every deadline, so at every heartbeat of a leader: often enough, and no work for each answer.
+    fn tell_lives(&mut self) {
+        for (disk, record) in self.acquaintances.lives.take_unsaved() {
+            self.replica.record_peer(disk, record);
+        }
+        if self.replica.core().is_leader() {
+            let now = self.clock.now();
+            for peer in self.acquaintances.lives.take_forgetful() {
+                self.replica.peer_forgot(now, peer);
+            }
+        }
+    }
+
     fn settle_acquaintances(&mut self) {
         self.look_for_founders();
         let core = self.replica.core();
@@ -582,6 +603,10 @@ impl<S: StateMachine> Node<S> {
         loop {
             match self.completions.try_recv() {
                 Ok(Completion::Done(done)) => self.replica.handle_done(now, done),
+                Ok(Completion::Synced { position }) => {
+                    self.hello.position = Some(position);
+                    self.replica.note_durable_sequence(position.sequence);
+                }
                 Ok(Completion::SnapshotFailed { index, error }) => {
                     self.replica.handle_snapshot_failure(now, index, &error);
                 }
@@ -613,6 +638,9 @@ impl<S: StateMachine> Node<S> {
                         // It has missed its removal. When it calls again, it is told.
                         self.incoming.hang_up(event_loop, from, "not a member any more", &mut self.arrivals);
                     } else {
+                        if let Some(sequence) = durable_sequence(&message) {
+                            self.acquaintances.lives.acknowledged(from, sequence);
+                        }
                         self.replica.handle_message(now, from, message);
                     }
                 }
@@ -663,6 +691,14 @@ impl<S: StateMachine> Node<S> {
 }
 
 /// Whether this asks for votes.
+/// How far its sender's log is durable, if it answers a leader.
+fn durable_sequence(message: &PeerMessage) -> Option<u64> {
+    match message {
+        PeerMessage::Raft(Message { body: Body::Appended { report, .. }, .. }) => report.durable_sequence,
+        _ => None,
+    }
+}
+
 fn is_campaign(message: &PeerMessage) -> bool {
     matches!(message, PeerMessage::Raft(Message { body: Body::RequestPreVote { .. } | Body::RequestVote { .. }, .. }))
 }

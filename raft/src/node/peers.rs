@@ -425,7 +425,12 @@ impl Peers {
             Ok(Some((_, theirs))) => theirs,
             Ok(None) => return Ok(()),
             Err(error) => {
-                let is_removed = matches!(error, WireError::Refused { is_removed: true, .. });
+                let is_removed = match error {
+                    WireError::Refused { is_removed, removed_at, .. } => {
+                        is_removed && removed_at.is_none_or(|at| acquaintances.is_news_of_removal(hello.node, at))
+                    }
+                    _ => false,
+                };
                 return Err(TurnedAway { is_removed, ..TurnedAway::from(error.to_string()) });
             }
         };

@@ -102,6 +102,9 @@ fn serve<D: Disk>(log: Log<D>, batches: &Receiver<VecDeque<Job>>, completions: &
             jobs.extend(batch);
         }
         has_more = worker.run(&mut jobs, &mut complete);
+        if let Some(position) = worker.take_synced() {
+            complete(Completion::Synced { position });
+        }
         marked = false;
     }
 }

@@ -10,12 +10,12 @@ use super::requests::{Asked, Key, Origin, Pending, Requests, Stage};
 use super::snapshot::SnapshotPolicy;
 use super::writes::Writes;
 use super::{
-    Bound, Doubt, Effect, Event, Limits, Outcome, PeerMessage, Refusal, ReplicaConfig, ReplicaConfigError, Request,
-    RequestId,
+    Admin, Bound, Doubt, Effect, Event, Limits, Outcome, PeerMessage, Refusal, ReplicaConfig, ReplicaConfigError,
+    Request, RequestId,
 };
 use crate::core::{self, Action, Core, Done, Role};
 use crate::storage::{Job, StorageError};
-use crate::types::{Index, NodeId, Now, Proposal, Saved, Time};
+use crate::types::{DiskId, Index, MemberChange, NodeId, Now, PeerRecord, Proposal, Saved, Time};
 
 /// One node's replica of a group: everything that decides, and nothing that does I/O, reads a clock or starts a thread.
 ///
@@ -126,18 +126,38 @@ impl Replica {
             PeerMessage::Raft(_) => {}
             PeerMessage::Forward { request, proposal } => {
                 let origin = Origin::Peer { node: from, request };
-                if self.leads_for(origin) {
+                if self.may_forward(origin, from, None) && self.leads_for(origin) {
                     self.accept_proposal(origin, proposal);
                 }
             }
             PeerMessage::ForwardAdmin { request, admin } => {
                 let origin = Origin::Peer { node: from, request };
-                if self.leads_for(origin) {
+                if self.may_forward(origin, from, Some(&admin)) && self.leads_for(origin) {
                     self.accept(origin, Request::Admin(admin));
                 }
             }
             PeerMessage::Forwarded { request, outcome } => self.forwarded_answered(from, request, outcome),
         }
+    }
+
+    /// Whether a leader carries out what `from` hands on: a member may hand on anything, a node that joins its own addition
+    /// alone. If not, it is refused.
+    fn may_forward(&mut self, origin: Origin, from: NodeId, admin: Option<&Admin>) -> bool {
+        let configuration = self.core.configuration();
+        let is_own_addition =
+            |change: &MemberChange| matches!(change, MemberChange::AddLearner { node, .. } if *node == from);
+        let joins = matches!(admin, Some(Admin::Change(changes)) if changes.iter().all(is_own_addition));
+        if !self.core.is_leader() || configuration.members.contains_key(&from) || joins {
+            return true;
+        }
+        let refusal = if configuration.has_removed(from) {
+            Refusal::Removed
+        } else {
+            let reason = format!("node {from} is not a member of the cluster: let it join first");
+            Refusal::Declined { reason, is_final: false }
+        };
+        self.answer(origin, Outcome::Refused(refusal));
+        false
     }
 
     /// The time that [`poll_timeout`](Replica::poll_timeout) named has come. Harmless when it has not.
@@ -150,6 +170,22 @@ impl Replica {
             self.core.handle_timeout(now);
         }
         self.expire();
+    }
+
+    /// See [`Core::note_durable_sequence`].
+    pub fn note_durable_sequence(&mut self, sequence: u64) {
+        self.core.note_durable_sequence(sequence);
+    }
+
+    /// See [`Core::record_peer`].
+    pub fn record_peer(&mut self, disk: DiskId, record: PeerRecord) {
+        self.core.record_peer(disk, record);
+    }
+
+    /// See [`Core::peer_forgot`].
+    pub fn peer_forgot(&mut self, now: Now, peer: NodeId) {
+        self.input(now);
+        self.core.peer_forgot(now, peer);
     }
 
     /// The storage thread has done a job.

@@ -170,6 +170,10 @@ impl Mutant {
 fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
     use crate::core::Mutant;
     match mutant {
+        Mutant::EqualRoundIsProof => Some("an_acknowledgement_in_the_same_round_proves_nothing"),
+        Mutant::ForgottenCounts => Some("what_a_disk_that_forgot_acknowledges_does_not_count"),
+        Mutant::MarkDroppedAtCatchUp => Some("the_mark_outlives_a_restart_and_forbids_votes"),
+        Mutant::MarkOnlyInMemory => Some("the_mark_outlives_a_restart_and_forbids_votes"),
         Mutant::EntriesDuringInstall => Some("entries_are_left_out_while_a_snapshot_is_installed"),
         Mutant::WriteOutlivesInstall => Some("a_write_beside_an_install_vouches_for_the_snapshot_only"),
         Mutant::CampaignDuringInstall => Some("a_node_that_installs_a_snapshot_does_not_campaign"),
@@ -188,6 +192,10 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::CommitWithoutQuorum => "committed is what a quorum has on its disks",
         Mutant::MarkBeforeSync => "synced, then marked as synced",
         Mutant::BeginAfterDamage => "a damaged log begins where a snapshot reaches",
+        Mutant::EqualRoundIsProof => "forgetting is proved by a later round",
+        Mutant::ForgottenCounts => "what a disk that forgot says does not count",
+        Mutant::MarkDroppedAtCatchUp => "a node that forgot votes once it is fenced",
+        Mutant::MarkOnlyInMemory => "the mark of a disk that forgot is durable",
         Mutant::CommitOldTerm => "only entries of the leader's own term are counted",
         Mutant::SeenVoteIsGranted => "a granted vote is never inferred",
         Mutant::VoteTwice => "one vote a term",

@@ -62,6 +62,7 @@ impl World {
         process.disk.set_tag(changes.last().map_or(0, |(sequence, _)| *sequence));
         let mut completions = Vec::new();
         running.is_taking = running.worker.run(&mut running.taken, &mut |completion| completions.push(completion));
+        completions.extend(running.worker.take_synced().map(|position| Completion::Synced { position }));
         running.is_storage_busy = running.is_taking || !running.queued.is_empty();
         let (life, is_busy) = (process.life, running.is_storage_busy);
         if process.disk.is_dark() {
@@ -144,6 +145,12 @@ impl World {
             }
             Completion::SnapshotFailed { index, error } => {
                 self.input(node, |running, now| running.replica.handle_snapshot_failure(now, index, &error))
+            }
+            Completion::Synced { position } => {
+                if let Some(running) = &mut self.processes[node].running {
+                    running.replica.note_durable_sequence(position.sequence);
+                }
+                Ok(())
             }
             Completion::Failed(error) => {
                 self.input(node, |running, now| running.replica.handle_storage_failure(now, &error))

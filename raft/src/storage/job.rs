@@ -6,7 +6,7 @@ use std::io::{self, Read};
 
 use super::StorageError;
 use crate::core::{Done, Fetch};
-use crate::types::{Chunk, Index, SnapshotMeta, Write};
+use crate::types::{Chunk, Index, LogPosition, SnapshotMeta, Write};
 
 /// Something to do with the log and its snapshots.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -109,6 +109,11 @@ impl Hash for SnapshotSource {
 pub enum Completion {
     /// It is done, as the job's description says.
     Done(Done),
+    /// The log is durable up to here ([`Worker::take_synced`](super::Worker::take_synced)).
+    Synced {
+        /// How far.
+        position: LogPosition,
+    },
     /// The snapshot that [`Job::TakeSnapshot`] asked for is not written: the disk is full, say, or the state machine could not
     /// be read. What was written of it is gone, and everything else is as it was.
     SnapshotFailed {

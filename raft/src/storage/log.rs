@@ -16,7 +16,7 @@ use super::synced::{SyncedFile, SyncedMark};
 use super::{Disk, DiskFile, LogOptions, StorageError};
 use crate::core::Fetch;
 use crate::core::mutants::{Mutant, planted};
-use crate::types::{Configuration, Entry, Identity, Index, Saved, SnapshotMeta, Write};
+use crate::types::{Configuration, Entry, Identity, Index, LogPosition, Saved, SnapshotMeta, Write};
 
 /// Frames wait in memory for the next [`Log::sync`], and go to the file before it once they are this many bytes.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -160,6 +160,7 @@ impl<D: Disk> Log<D> {
             commit: Index(0),
             peer_records: BTreeMap::new(),
             life: log.contents.life,
+            position: log.position(),
         };
         let (torn, damaged_snapshots, damaged_segment) = (None, Vec::new(), None);
         Ok((log, Recovered { identity, saved, rewritten: 0, torn, damaged_snapshots, damaged_segment }))
@@ -202,6 +203,13 @@ impl<D: Disk> Log<D> {
     #[must_use]
     pub fn last_index(&self) -> Index {
         self.contents.terms.last_index()
+    }
+
+    /// How far the log is durable, if nothing was appended since the last [`sync`](Self::sync).
+    #[must_use]
+    pub fn position(&self) -> LogPosition {
+        let terms = &self.contents.terms;
+        LogPosition { sequence: self.chain.synced, term: terms.last_term(), index: terms.last_index() }
     }
 
     /// The first entry that the log holds, or will hold if it is empty.

@@ -18,7 +18,7 @@ use super::snapshot::{self, Found, Header, Shelf};
 use super::spares::Spares;
 use super::synced::{self, SyncedFile};
 use super::{Disk, Log, LogOptions, StorageError, ahead, segment};
-use crate::types::{DiskId, HardState, Identity, Index, NodeId, Saved, TermTable};
+use crate::types::{DiskId, HardState, Identity, Index, LogPosition, NodeId, Saved, TermTable};
 
 /// What a folder holds that can be recovered.
 #[derive(Debug)]
@@ -227,6 +227,7 @@ fn of_snapshot<D: Disk>(header: &Header, damaged: Vec<(String, String)>) -> Rema
         commit: Index(0),
         peer_records: BTreeMap::new(),
         life: 0,
+        position: LogPosition::default(),
     };
     let known = damaged.iter().filter_map(|(name, _)| snapshot::index_of(name)).max().unwrap_or_default();
     let identity = Identity { cluster: *cluster, group: *group, node: NodeId(0), disk: DiskId(0) };

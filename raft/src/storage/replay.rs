@@ -11,7 +11,7 @@ use super::loaded::{End, Loaded, refusal};
 use super::segment::{Active, Chain};
 use super::spares::Spares;
 use super::{Disk, StorageError};
-use crate::types::{Configuration, Entry, Index, Payload, Saved, SessionCommand, SnapshotMeta, Write};
+use crate::types::{Configuration, Entry, Index, LogPosition, Payload, Saved, SessionCommand, SnapshotMeta, Write};
 
 /// The log's state as its frames are taken in, one after the other.
 #[derive(Clone)]
@@ -185,6 +185,7 @@ impl Replay {
             commit: self.contents.commit,
             peer_records: self.contents.peer_records.clone(),
             life: self.contents.life,
+            position: LogPosition::default(), // Known once the segment that opening begins is made.
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::snapshot_jobs::SnapshotJobs;
 use super::{Completion, Disk, Job, Log, StorageError};
 use crate::core::Done;
+use crate::types::LogPosition;
 
 /// Carries out jobs on a log, a batch at a time. It has no clock, no thread and no queue of its own but that of snapshots to
 /// write, so that a storage thread and a simulator run the same code.
@@ -13,13 +14,16 @@ pub struct Worker<D: Disk> {
     log: Log<D>,
     snapshots: SnapshotJobs<D>,
     failed: Option<StorageError>,
+    /// What [`Worker::take_synced`] last said.
+    told: LogPosition,
 }
 
 impl<D: Disk> Worker<D> {
     /// A worker on this log.
     #[must_use]
     pub fn new(log: Log<D>) -> Worker<D> {
-        Worker { log, snapshots: SnapshotJobs::default(), failed: None }
+        let told = log.position();
+        Worker { log, snapshots: SnapshotJobs::default(), failed: None, told }
     }
 
     /// The log.
@@ -85,6 +89,12 @@ impl<D: Disk> Worker<D> {
             return false;
         }
         self.snapshots.is_taking() || is_preparing
+    }
+
+    /// How far the log is durable, if that was not asked since the last write.
+    pub fn take_synced(&mut self) -> Option<LogPosition> {
+        let position = self.log.position();
+        (self.failed.is_none() && std::mem::replace(&mut self.told, position) != position).then_some(position)
     }
 
     /// To be called when no job has come for a while (some tenths of a second; the caller has the clock): notes in the log

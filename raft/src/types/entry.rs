@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Configuration, DiskId, Entries, Index, NodeId, PeerRecord, SessionId, SnapshotMeta, Stamp, Term, TermTable,
+    Configuration, DiskId, Entries, Index, LogPosition, NodeId, PeerRecord, SessionId, SnapshotMeta, Stamp, Term,
+    TermTable,
 };
 
 /// What limits in bytes count for an entry besides its payload.
@@ -220,6 +221,8 @@ pub struct Saved {
     pub peer_records: BTreeMap<DiskId, PeerRecord>,
     /// How often the log has been opened, this time included; 0 if it is of a format that does not say.
     pub life: u64,
+    /// How far the log was durable once it was opened.
+    pub position: LogPosition,
 }
 
 impl Saved {

@@ -159,6 +159,17 @@ pub(super) fn event(event: &Event) -> Option<String> {
         Event::Removed { index } => Some(format!("is no member any more since entry {index}")),
         Event::NoLongerVoter { term } => Some(format!("has no vote any more, gives up term {term}")),
         Event::TransferFailed { to } => Some(format!("{to} did not take over")),
+        Event::Forgot { mark } => {
+            Some(format!("its disk forgot: neither votes nor campaigns, the fence comes after {mark}"))
+        }
+        Event::PassedFence { index } => Some(format!("has passed the fence at {index}")),
+        Event::PeerForgot { node, matched, .. } => {
+            Some(format!("the disk of {node} forgot: it had acknowledged up to {matched}"))
+        }
+        Event::CommittedConflict { index, leader } => {
+            Some(format!("{leader} contradicts what is committed from {index} on: stops"))
+        }
+        Event::PeerConflict { node, index, .. } => Some(format!("{node} has something else committed from {index} on")),
         Event::StalledWrite { term } => Some(format!("its own write is stuck, gives up term {term}")),
     }
 }

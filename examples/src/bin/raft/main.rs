@@ -61,9 +61,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("raft: {error}");
-            match error.downcast_ref::<serve::StorageFailed>() {
-                Some(_) => ExitCode::from(serve::StorageFailed::EXIT_CODE),
-                None => ExitCode::FAILURE,
+            if error.is::<serve::StorageFailed>() {
+                ExitCode::from(serve::StorageFailed::EXIT_CODE)
+            } else if error.is::<serve::CommittedConflict>() {
+                ExitCode::from(serve::CommittedConflict::EXIT_CODE)
+            } else {
+                ExitCode::FAILURE
             }
         }
     }

@@ -58,6 +58,9 @@ impl Core {
         }
         self.following.hear(round);
         self.following.owes |= !entries.is_empty();
+        if let Some(index) = self.first_conflict(&entries).filter(|&index| index <= self.log.commit()) {
+            return self.stop_at_conflict(from, index);
+        }
         self.accept(entries);
         self.following.verified_to(last.max(base));
         let believed =
@@ -82,6 +85,13 @@ impl Core {
         let hint_term = self.log.terms().term_at(hint_index).unwrap_or_default();
         let report = self.follower_report(round);
         self.send(leader, Body::Rejected { previous_index, hint_index, hint_term, report });
+    }
+
+    /// The first entry of ours that these contradict.
+    fn first_conflict(&self, entries: &Entries) -> Option<Index> {
+        let ours = |entry: &&Entry| self.log.terms().term_at(entry.index);
+        let differing = entries.iter().find(|entry| ours(entry).is_some_and(|term| term != entry.term));
+        differing.map(|entry| entry.index)
     }
 
     /// Appends what is new. What we have already stays; what contradicts the leader goes, with all that follows it.

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{elections, installs, lease, membership, reads, replication, snapshots, transfer};
+use super::{amnesia, elections, installs, lease, membership, reads, replication, snapshots, transfer};
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
 use crate::replica::tests::{installs as replica_installs, sessions};
@@ -14,6 +14,10 @@ use crate::storage::tests::{covered, synced};
 const RULES: &[(Mutant, fn())] = &[
     (Mutant::MarkBeforeSync, synced::no_crash_leaves_a_mark_beyond_the_log),
     (Mutant::BeginAfterDamage, covered::damage_that_may_hide_a_vote_is_refused),
+    (Mutant::EqualRoundIsProof, amnesia::an_acknowledgement_in_the_same_round_proves_nothing),
+    (Mutant::ForgottenCounts, amnesia::what_a_disk_that_forgot_acknowledges_does_not_count),
+    (Mutant::MarkDroppedAtCatchUp, amnesia::the_mark_outlives_a_restart_and_forbids_votes),
+    (Mutant::MarkOnlyInMemory, amnesia::the_mark_outlives_a_restart_and_forbids_votes),
     (Mutant::CommitOldTerm, replication::figure_8_only_an_entry_of_the_leaders_own_term_commits),
     (Mutant::SeenVoteIsGranted, elections::a_term_seen_is_not_a_vote_granted),
     (Mutant::VoteBeforeDurable, elections::candidacies_and_votes_wait_for_the_disk),

@@ -37,6 +37,8 @@ pub(super) struct Disk {
     /// All of them, but those up to `base` cannot be read.
     pub(super) entries: Vec<Entry>,
     pub(super) base: Index,
+    /// Known to be committed, as of the last write.
+    pub(super) commit: Index,
     pub(super) snapshot: Option<SnapshotMeta>,
 }
 
@@ -50,6 +52,7 @@ impl Disk {
             assert!(hard_state.term >= self.hard_state.term, "the term on disk fell");
             self.hard_state = hard_state;
         }
+        self.commit = self.commit.max(write.commit);
         if let Some(from) = write.truncate_from {
             self.entries.truncate(from.0 as usize - 1);
         }
@@ -205,6 +208,7 @@ impl Network {
             configurations: configurations.collect(),
             terms: disk.terms(),
             tail,
+            commit: disk.commit,
             ..Saved::default()
         };
         Core::new(config, saved, self.clock()).unwrap()

@@ -61,7 +61,9 @@ fn write_until_refused(log: Log<RealDisk>) -> (u64, StorageError) {
         let mut failure = None;
         worker.run(&mut VecDeque::from([Job::Write(write(index))]), &mut |completion| match completion {
             Completion::Done(Done::Written { sequence }) => acknowledged = sequence,
-            other @ (Completion::Done(_) | Completion::SnapshotFailed { .. }) => panic!("{other:?}"),
+            other @ (Completion::Done(_) | Completion::SnapshotFailed { .. } | Completion::Synced { .. }) => {
+                panic!("{other:?}")
+            }
             Completion::Failed(error) => failure = Some(error),
         });
         let Some(error) = failure else { continue };

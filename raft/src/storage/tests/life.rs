@@ -160,7 +160,7 @@ impl Life {
                 assert!(is_valid, "{index} of {snapshots:?}");
                 *durable = (*durable).max(index);
             }
-            Completion::Done(_) => {}
+            Completion::Done(_) | Completion::Synced { .. } => {}
             // Who cannot remove what there is of it either has a disk that fails.
             Completion::SnapshotFailed { error, .. } => panic!("the disk fails for good: {error}"),
             Completion::Failed(error) => failure = Some(error),

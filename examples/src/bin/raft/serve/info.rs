@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use kodiak_raft::{
-    core::{PeerMode, PeerStatus, Role, Transfer},
+    core::{self as raft_core, PeerMode, PeerStatus, Role, Transfer},
     node::Status,
     types::NodeId,
 };
@@ -71,6 +71,8 @@ fn raft(status: &Status) -> String {
     let role = match role_name(core.role) {
         _ if replica.failed.is_some() => "failed",
         _ if replica.is_removed => "removed",
+        _ if core.committed_conflict.is_some() => "stopped",
+        "follower" if core.has_forgotten => "forgot",
         name => name,
     };
     line("role", &role);
@@ -95,6 +97,7 @@ fn raft(status: &Status) -> String {
     line("pending_bytes", &replica.pending_bytes);
     line("ignored_messages", &core.ignored_messages);
     line("storage", &replica.failed.as_deref().unwrap_or("ok").replace(['\r', '\n'], " "));
+    line("alarms", &alarms(core));
     let snapshot = replica.snapshot_failure.as_ref().map_or("ok".to_owned(), |reason| format!("failed: {reason}"));
     line("last_snapshot", &snapshot.replace(['\r', '\n'], " "));
     for peer in &status.peers {
@@ -104,6 +107,26 @@ fn raft(status: &Status) -> String {
         line(&format!("peer_{}", peer.id), &format_args!("raft={},client={client},link={link}{known}", peer.address));
     }
     text
+}
+
+/// What an operator must look at, in words; `none` if there is nothing.
+fn alarms(core: &raft_core::Status) -> String {
+    let mut alarms = Vec::new();
+    if core.has_forgotten {
+        alarms.push("this disk lost acknowledged writes: no votes until the cluster has made it a learner".to_owned());
+    }
+    if let Some(index) = core.committed_conflict {
+        alarms.push(format!("a leader contradicts what is committed here from {index} on: do not wipe this node"));
+    }
+    for peer in &core.peers {
+        if peer.has_forgotten {
+            alarms.push(format!("the disk of node {} lost acknowledged writes", peer.id));
+        }
+        if let Some(index) = peer.conflict {
+            alarms.push(format!("node {} has other entries committed from {index} on: do not wipe it", peer.id));
+        }
+    }
+    if alarms.is_empty() { "none".to_owned() } else { alarms.join("; ") }
 }
 
 /// What a leader knows of a peer's log; nothing elsewhere.

@@ -9,7 +9,7 @@ mod looks;
 mod server;
 mod transaction;
 
-pub(crate) use server::StorageFailed;
+pub(crate) use server::{CommittedConflict, StorageFailed};
 
 use std::{error::Error, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -27,6 +27,8 @@ Exit codes:
   2  the flags make no sense
   3  the disk refused a write or a sync of the log while the node ran (full, read-only, broken): start it again, as a supervisor
      does; nothing that it has promised is lost, and it comes back by itself once there is space
+  4  a leader contradicts what is committed here: the cluster has lost acknowledged writes, and this node may hold the only
+     copy. Do not wipe it, and do not start it again before you have looked at it with 'raft inspect'
 
 Examples:
   Two of three founders:

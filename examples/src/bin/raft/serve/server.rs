@@ -8,7 +8,7 @@ use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
 use kodiak_raft::{
     node::{self, Node, NodeError, Options},
     replica::{Outcome, Refusal, Request, RequestId},
-    types::NodeId,
+    types::{Index, NodeId},
 };
 use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, SigInfo, Signal, Trigger};
 use redis_protocol::resp2::types::BorrowedFrame;
@@ -142,6 +142,24 @@ impl StorageFailed {
     pub(crate) const EXIT_CODE: u8 = 3;
 }
 
+/// A leader contradicts what is committed on this node. Nobody should start it again before somebody has looked.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a leader contradicts what is committed on node {node} from entry {index} on, and the process ends with exit code {}: \
+     acknowledged writes were lost elsewhere. Do not wipe this node, it may hold the only copy; see `raft inspect` and \
+     `raft recover`",
+    CommittedConflict::EXIT_CODE
+)]
+pub(crate) struct CommittedConflict {
+    node: NodeId,
+    index: Index,
+}
+
+impl CommittedConflict {
+    /// What `raft serve` ends with then.
+    pub(crate) const EXIT_CODE: u8 = 4;
+}
+
 /// Serves until SIGINT or SIGTERM. `explain` finds the words for why a node cannot start.
 pub(super) fn serve(
     options: &Options,
@@ -193,6 +211,9 @@ pub(super) fn serve(
     event_loop.run(&mut server)?;
     if let Some(reason) = server.node.failure() {
         return Err(StorageFailed { node: options.id, reason: reason.to_owned() }.into());
+    }
+    if let Some(index) = server.node.committed_conflict() {
+        return Err(CommittedConflict { node: options.id, index }.into());
     }
     // What still waits for the node is told that it has stopped.
     drop(server);
@@ -280,7 +301,7 @@ impl Handler<Token, ()> for Server {
             let has_asked = self.begin_tick() | std::mem::take(&mut self.has_asked_again);
             self.resume_held();
             if self.touched.is_empty() && !has_asked {
-                if self.node.failure().is_some() {
+                if self.node.failure().is_some() || self.node.committed_conflict().is_some() {
                     // Everybody who asked has been answered.
                     event_loop.shutdown();
                 }

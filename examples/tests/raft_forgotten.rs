@@ -1,0 +1,85 @@
+//! Disks that forgot what they had acknowledged, and folders that are copies.
+
+mod support;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use support::{Cluster, PATIENCE};
+
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+fn write(cluster: &Cluster, id: u64, prefix: &str, count: u64) {
+    let mut client = cluster.client(id);
+    for n in 0..count {
+        assert_eq!(client.insist(&["SET", &format!("{prefix}-{n}"), "value"]), "OK");
+    }
+}
+
+/// Waits until a node's log says something.
+fn wait_for_words(cluster: &Cluster, id: u64, words: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !cluster.log_of(id).contains(words) {
+        assert!(Instant::now() < deadline, "node {id} does not say {words:?}: {}", cluster.log_of(id));
+        // An answer of the node's is a turn of its loop.
+        cluster.client(id).ask(&["PING"]);
+    }
+}
+
+fn last_segment(folder: &Path) -> PathBuf {
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).max().unwrap()
+}
+
+#[test]
+fn a_disk_that_forgot_is_noticed_and_comes_back() {
+    let mut cluster = Cluster::start(3);
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    write(&cluster, leader, "before", 50);
+    let applied = cluster.client(leader).info("applied_index").unwrap();
+    cluster.wait_for(follower, "durable_index", &applied);
+    cluster.kill(follower);
+    // All that could tell goes together: a rot that the node itself cannot see.
+    let segment = last_segment(&cluster.data(follower));
+    let mut bytes = fs::read(&segment).unwrap();
+    let end = bytes.len() - bytes.iter().rev().take_while(|&&byte| byte == 0).count();
+    bytes[end / 2..].fill(0);
+    fs::write(segment, bytes).unwrap();
+    fs::remove_file(cluster.data(follower).join("SYNCED")).unwrap();
+    cluster.restart(follower).unwrap();
+    wait_for_words(&cluster, leader, &format!("the disk of node {follower} has lost writes"));
+    cluster.wait_for(follower, "capacity", "voter");
+    cluster.wait_for(leader, "alarms", "none");
+    write(&cluster, follower, "after", 10);
+    assert_eq!(cluster.client(follower).insist(&["DBSIZE"]), "(integer) 60");
+}
+
+#[test]
+fn a_folder_put_back_to_an_older_copy_is_turned_away() {
+    let mut cluster = Cluster::start(3);
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    write(&cluster, leader, "old", 5);
+    cluster.kill(follower);
+    let backup = cluster.folder.path().join("backup");
+    copy(&cluster.data(follower), &backup);
+    for _ in 0..2 {
+        cluster.restart(follower).unwrap();
+        write(&cluster, follower, "new", 5);
+        cluster.kill(follower);
+    }
+    copy(&backup, &cluster.data(follower));
+    cluster.restart(follower).unwrap();
+    wait_for_words(&cluster, follower, "comes with an older copy of its data folder");
+    wait_for_words(&cluster, leader, "comes with an older copy of its data folder");
+    write(&cluster, leader, "on", 5);
+}

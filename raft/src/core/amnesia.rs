@@ -1,0 +1,250 @@
+//! Followers whose disks forgot what they had acknowledged, and committed entries that a leader contradicts.
+//!
+//! A disk that loses synced writes, or a folder that is put back to an older copy, breaks what Raft rests on: what was
+//! acknowledged counts towards commitment, and a vote is given once. The leader of the term is the one that can prove it:
+//!
+//! ```text
+//!  leader      matched[3] = 20, acknowledged while round 7 was the latest (`matched_round`)
+//!  node 3      ... restarts with a log up to entry 5
+//!  leader      round 8: heartbeat after entry 20
+//!  node 3      rejected in round 8: nothing of mine is beyond entry 5        proof: 8 > 7, and 5 < 20
+//! ```
+//!
+//! An equal round proves nothing: messages of round 7 may have left before the acknowledgement arrived, and messages are
+//! repeated and overtaken. So a rejection that looks like proof and is of an old round starts the next round at once.
+//!
+//! From then on nothing that the node said counts, and what it says now does not, either; the size of a majority stays as
+//! it is. The node is told ([`Body::Forgot`]) and writes a durable mark: it neither votes nor campaigns. The way back is a
+//! *fence*, a configuration in which the node is a learner: it commits by a majority of the others, which has a member
+//! in common with every majority that used what was forgotten. Once the node holds it, durably and committed, it
+//! drops the mark, and is promoted like any learner. (Recovery of a replica that lost its disk is known to be subtle:
+//! Michael et al., "Recovering Shared Objects Without Stable Storage", DISC 2017.)
+
+use crate::types::{Body, DiskId, FollowerReport, Index, MemberChange, NodeId, Now, PeerRecord, Term};
+
+use super::mutants::{Mutant, planted};
+use super::progress::Mode;
+use super::{Action, Core, Event, State};
+
+/// What a leader knows of a follower that forgot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Forgetting {
+    /// The leader's last index when it learnt of it: the fence must come after.
+    at: Index,
+    /// Whether the follower has said that its mark is durable.
+    is_confirmed: bool,
+}
+
+impl Core {
+    /// Whether this node's disk forgot what it had acknowledged, and no fence has been passed since.
+    #[must_use]
+    pub fn has_forgotten(&self) -> bool {
+        self.forgot.is_some()
+    }
+
+    /// The entry at which a leader contradicted what is committed here. This node takes part in nothing more.
+    #[must_use]
+    pub fn committed_conflict(&self) -> Option<Index> {
+        self.committed_conflict
+    }
+
+    /// The latest round of a leader.
+    #[cfg(test)]
+    pub(super) fn latest_round(&self) -> Option<u64> {
+        if let State::Leader(leading) = &self.state { Some(leading.round) } else { None }
+    }
+
+    /// How far this node's log is durable, for the leaders that it answers: the number of its last durable frame.
+    pub fn note_durable_sequence(&mut self, sequence: u64) {
+        self.durable_sequence = Some(sequence);
+    }
+
+    /// Something was learnt of another node's disk: it goes to this node's with the next write.
+    pub fn record_peer(&mut self, disk: DiskId, record: PeerRecord) {
+        self.writes.record_peer(disk, record);
+    }
+
+    /// Somebody has proof that a peer's disk forgot what it had acknowledged: the driver, which compares how far each disk
+    /// says that it is durable with how far it was. Means something to a leader only.
+    pub fn peer_forgot(&mut self, now: Now, peer: NodeId) {
+        self.begin(now);
+        self.discount(peer, None);
+    }
+
+    /// The hint of a rejection is below what its sender had acknowledged.
+    pub(super) fn suspect(&mut self, from: NodeId, hint: Index, report: &FollowerReport) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress.get(&from) else { return };
+        if hint >= progress.matched {
+            return;
+        }
+        let is_equal_enough = planted(Mutant::EqualRoundIsProof) && report.round == progress.matched_round;
+        if report.round > progress.matched_round || is_equal_enough {
+            self.discount(from, Some(hint));
+        } else {
+            // Proof, or none, comes with the answer to the next round.
+            leading.start_round(self.now.after(self.config.heartbeat_interval));
+            self.lease.sent(leading.round, self.now, &self.config);
+        }
+    }
+
+    /// What the follower's answer says of its disk.
+    pub(super) fn note_mark(&mut self, from: NodeId, report: &FollowerReport) {
+        if report.has_forgotten {
+            self.discount(from, None);
+        }
+        let (fence, commit) = (self.log.configuration_index(), self.log.commit());
+        let is_fenced = !self.log.configuration().is_voter(from) && fence <= commit;
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress.get_mut(&from) else { return };
+        let Some(forgetting) = &mut progress.forgetting else { return };
+        if report.has_forgotten {
+            forgetting.is_confirmed = true;
+        } else if is_fenced && progress.matched >= fence && fence > forgetting.at {
+            // It holds the fence, and is a learner like any other.
+            progress.forgetting = None;
+        }
+    }
+
+    /// Nothing that the follower acknowledged counts any longer. `hint` is where its log may agree with the leader's.
+    fn discount(&mut self, peer: NodeId, hint: Option<Index>) {
+        let (last, is_voter) = (self.log.last_index(), self.log.configuration().is_voter(peer));
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress.get_mut(&peer) else { return };
+        if progress.forgetting.is_some() && hint.is_none() {
+            return;
+        }
+        let matched = std::mem::take(&mut progress.matched);
+        progress.matched_round = leading.round;
+        if !matches!(progress.mode, Mode::Snapshot(_)) {
+            progress.probe_after(hint.unwrap_or(matched).min(last));
+        }
+        if progress.forgetting.is_some() {
+            return;
+        }
+        if is_voter {
+            (progress.round, progress.bound_until) = (0, crate::types::Time(0));
+            progress.forgetting = Some(Forgetting { at: last, is_confirmed: false });
+        }
+        self.actions.push_back(Action::Event(Event::PeerForgot { node: peer, matched, is_voter }));
+        self.void_lease();
+        self.count_answered_rounds();
+        self.abandon_transfer_to(peer);
+    }
+
+    fn abandon_transfer_to(&mut self, peer: NodeId) {
+        if let State::Leader(leading) = &mut self.state
+            && leading.transfer.is_some_and(|transfer| transfer.to() == peer)
+        {
+            leading.transfer = None;
+            self.actions.push_back(Action::Event(Event::TransferFailed { to: peer }));
+        }
+    }
+
+    /// With each heartbeat, until the follower has confirmed.
+    pub(super) fn send_forgot(&mut self) {
+        let State::Leader(leading) = &self.state else { return };
+        let unconfirmed = leading.progress.iter().filter_map(|(&to, progress)| {
+            let forgetting = progress.forgetting.filter(|forgetting| !forgetting.is_confirmed)?;
+            Some((to, Body::Forgot { last_index: forgetting.at }))
+        });
+        let messages: Vec<(NodeId, Body)> = unconfirmed.collect();
+        for (to, body) in messages {
+            self.send(to, body);
+        }
+    }
+
+    /// The leader of this term has proof that this node's disk forgot what it had acknowledged.
+    pub(super) fn handle_forgot(&mut self, from: NodeId, last_index: Index) {
+        if self.leader != Some(from) || self.is_leader() || last_index == Index(0) {
+            return self.ignore();
+        }
+        if self.forgot.is_some() || self.is_fenced_after(last_index) {
+            return;
+        }
+        self.forgot = Some(last_index);
+        if !planted(Mutant::MarkOnlyInMemory) {
+            self.writes.set_hard_state(self.own_hard_state());
+        }
+        self.state = State::Follower;
+        self.following.owe();
+        self.actions.push_back(Action::Event(Event::Forgot { mark: last_index }));
+    }
+
+    /// Drops the mark once this node's log holds the fence, durably and committed.
+    pub(super) fn pass_fence(&mut self) {
+        let Some(mark) = self.forgot else { return };
+        let is_caught_up = planted(Mutant::MarkDroppedAtCatchUp) && self.log.durable() >= mark;
+        if self.is_fenced_after(mark) || is_caught_up {
+            let index = self.log.configuration_index();
+            self.forgot = None;
+            self.writes.set_hard_state(self.own_hard_state());
+            self.following.owe();
+            self.actions.push_back(Action::Event(Event::PassedFence { index }));
+        }
+    }
+
+    /// Whether this node's log holds, durably and committed, a configuration after `mark` in which it is a learner.
+    fn is_fenced_after(&self, mark: Index) -> bool {
+        let (index, id) = (self.log.configuration_index(), self.config.id);
+        let is_held = index <= self.log.commit() && index <= self.log.durable();
+        let configuration = self.log.configuration();
+        is_held && index > mark && configuration.learners.contains(&id) && !configuration.is_voter(id)
+    }
+
+    /// Brings one voter that forgot behind a fence, and back when it has caught up. A second one is the operator's to
+    /// demote: with two, acknowledged entries may be gone. True if a change was appended.
+    pub(super) fn tend_forgetful(&mut self) -> bool {
+        let State::Leader(leading) = &self.state else { return false };
+        let configuration = self.log.configuration();
+        let (returning, change) = match leading.returning {
+            Some(node) if configuration.learners.contains(&node) => {
+                let has_passed = leading.progress.get(&node).is_some_and(|progress| progress.forgetting.is_none());
+                if !has_passed || self.check_promotion(node).is_err() {
+                    return false;
+                }
+                (None, MemberChange::Promote(node))
+            }
+            _ => {
+                let forgetful =
+                    |node: &&NodeId| leading.progress.get(node).is_some_and(|progress| progress.forgetting.is_some());
+                let mut forgetful = configuration.voters.iter().filter(forgetful);
+                let (Some(&node), None) = (forgetful.next(), forgetful.next()) else { return false };
+                (Some(node), MemberChange::Demote(node))
+            }
+        };
+        let Ok(next) = configuration.changed(&[change]) else { return false };
+        if self.check_quorum_of(&next).is_err() {
+            return false;
+        }
+        self.append_configuration(next);
+        if let State::Leader(leading) = &mut self.state {
+            leading.returning = returning;
+        }
+        true
+    }
+
+    /// A leader's entries contradict what is committed here: acknowledged data was lost elsewhere, and this may be the only
+    /// copy. Nothing is written any more, and nothing acknowledged.
+    pub(super) fn stop_at_conflict(&mut self, leader: NodeId, index: Index) {
+        self.committed_conflict = Some(index);
+        self.actions.push_back(Action::Event(Event::CommittedConflict { index, leader }));
+        self.answer_conflict(leader);
+    }
+
+    /// What a node that has stopped at a conflict answers to a leader.
+    pub(super) fn answer_conflict(&mut self, leader: NodeId) {
+        let Some(index) = self.committed_conflict else { return };
+        let log_term = self.log.terms().term_at(index).unwrap_or_default();
+        self.send(leader, Body::CommittedConflict { index, log_term });
+    }
+
+    /// A follower has stopped at a conflict. It counts for nothing any more; its answers to rounds have ended.
+    pub(super) fn handle_committed_conflict(&mut self, from: NodeId, index: Index, log_term: Term) {
+        let State::Leader(leading) = &mut self.state else { return self.ignore() };
+        let Some(progress) = leading.progress.get_mut(&from) else { return self.ignore() };
+        if progress.conflict.replace(index) != Some(index) {
+            self.actions.push_back(Action::Event(Event::PeerConflict { node: from, index, log_term }));
+        }
+    }
+}
