@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use kodiak_raft::{
     node::{CallError, NodeEvent, Options, Running, start_listening},
-    replica::{Committed, Query, StateMachine},
+    replica::{Committed, MachineError, Query, StateMachine},
     types::NodeId,
 };
 
@@ -29,10 +29,10 @@ use kodiak_raft::{
 struct Counter(u64);
 
 impl StateMachine for Counter {
-    fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
+    fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
         let number = entry.command.try_into().map_or(0, u64::from_le_bytes);
         self.0 = self.0.wrapping_add(number);
-        Bytes::copy_from_slice(&self.0.to_le_bytes())
+        Ok(Bytes::copy_from_slice(&self.0.to_le_bytes()))
     }
 
     fn query(&self, _: &Query<'_>) -> Bytes {

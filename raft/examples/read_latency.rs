@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kodiak_raft::core::Lease;
 use kodiak_raft::node::{CallError, Handle, Options, Running, start};
-use kodiak_raft::replica::{Answer, Committed, Query, StateMachine};
+use kodiak_raft::replica::{Answer, Committed, MachineError, Query, StateMachine};
 use kodiak_raft::types::NodeId;
 
 /// Keeps the last command.
 struct Last(Bytes);
 
 impl StateMachine for Last {
-    fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
+    fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
         self.0 = Bytes::copy_from_slice(entry.command);
-        Bytes::new()
+        Ok(Bytes::new())
     }
 
     fn query(&self, _query: &Query<'_>) -> Bytes {

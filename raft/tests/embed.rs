@@ -21,7 +21,7 @@ use kodiak_raft::{
         CallError, Events, HandleError, NodeError, NodeEvent, Options, Running, SessionError, StopError, start,
         start_listening,
     },
-    replica::{Committed, Query, Refusal, Request, StateMachine},
+    replica::{Committed, MachineError, Query, Refusal, Request, StateMachine},
     types::{Index, NodeId},
 };
 use proptest::prelude::*;
@@ -32,9 +32,9 @@ use tempfile::TempDir;
 struct Counter(u64);
 
 impl StateMachine for Counter {
-    fn apply(&mut self, _: &Committed<'_>) -> Bytes {
+    fn apply(&mut self, _: &Committed<'_>) -> Result<Bytes, MachineError> {
         self.0 += 1;
-        Bytes::from(self.0.to_string())
+        Ok(Bytes::from(self.0.to_string()))
     }
 
     fn query(&self, query: &Query<'_>) -> Bytes {

@@ -13,7 +13,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use kodiak_raft::{
     node::{Options, Running, start},
-    replica::{Committed, Doubt, Outcome, PeerMessage, Query, Request, StateMachine},
+    replica::{Committed, Doubt, MachineError, Outcome, PeerMessage, Query, Request, StateMachine},
     types::{Body, DiskId, Entries, FeatureLevel, Index, Life, Member, MemberChange, Message, NodeId, Proposal, Term},
     wire::{self, Hello, Version, WireError},
 };
@@ -26,8 +26,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Nothing;
 
 impl StateMachine for Nothing {
-    fn apply(&mut self, _: &Committed<'_>) -> Bytes {
-        Bytes::new()
+    fn apply(&mut self, _: &Committed<'_>) -> Result<Bytes, MachineError> {
+        Ok(Bytes::new())
     }
 
     fn query(&self, _: &Query<'_>) -> Bytes {

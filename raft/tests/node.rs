@@ -14,8 +14,10 @@ use std::{
 use bytes::Bytes;
 use kodiak_raft::{
     core::{Lease, Role},
-    node::{CallError, Handle, Node, NodeError, Options, Running, SessionError, Status, Token, start},
-    replica::{Answer, Committed, Limits, Outcome, Query, Refusal, Request, RequestId, StateMachine},
+    node::{
+        CallError, Handle, MachinePlacement, Node, NodeError, Options, Running, SessionError, Status, Token, start,
+    },
+    replica::{Answer, Committed, Limits, MachineError, Outcome, Query, Refusal, Request, RequestId, StateMachine},
     storage::LogOptions,
     types::{DiskId, FeatureLevel, Index, Member, MemberChange, NodeId, SessionCommand, Term},
 };
@@ -27,9 +29,9 @@ use tempfile::TempDir;
 struct Journal(Vec<u8>);
 
 impl StateMachine for Journal {
-    fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
+    fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
         self.0.extend_from_slice(entry.command);
-        Bytes::copy_from_slice(&(self.0.len() as u64).to_le_bytes())
+        Ok(Bytes::copy_from_slice(&(self.0.len() as u64).to_le_bytes()))
     }
 
     fn query(&self, _query: &Query<'_>) -> Bytes {
@@ -622,7 +624,8 @@ fn an_idle_follower_wakes_for_messages_and_for_nothing_else() {
 fn every_request_of_the_loops_user_gets_one_reply_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let mut event_loop = EventLoop::<UserToken, ()>::new().unwrap();
-    let options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse().unwrap());
+    let mut options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse().unwrap());
+    options.machine = MachinePlacement::Inline;
     let node = Node::open(&options, Journal::default(), &mut event_loop).unwrap();
     let (turns, _seen) = mpsc::channel();
     let mut host = Host { node, turn: Turn::default(), turns };
@@ -638,5 +641,5 @@ fn every_request_of_the_loops_user_gets_one_reply_in_order() {
         }
     }
     assert_eq!(answered, (0..10).collect::<Vec<_>>());
-    assert_eq!(host.node.state_machine().0, b"xxxxxxxxxx");
+    assert_eq!(host.node.state_machine().unwrap().0, b"xxxxxxxxxx");
 }

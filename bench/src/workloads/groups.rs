@@ -10,10 +10,11 @@ use std::io::{self, Read};
 use bytes::Bytes;
 use kodiak_raft::core::{Config, Done};
 use kodiak_raft::replica::{
-    Committed, Effect, Inline, PeerMessage, Query, Replica, ReplicaConfig, StateMachine,
+    Committed, Effect, MachineError, MachineHost, MachineRunner, PeerMessage, Query, Replica, ReplicaConfig,
+    StateMachine,
 };
 use kodiak_raft::storage::Job;
-use kodiak_raft::types::{Configuration, HardState, Member, NodeId, Now, Saved, Stamp, TermTable, Time};
+use kodiak_raft::types::{Configuration, HardState, Member, NodeId, Now, Saved, SnapshotMeta, Stamp, TermTable, Time};
 use kodiak_timer::{Key, Wheel};
 
 use crate::measure::{Plan, Table};
@@ -31,8 +32,8 @@ const SECONDS: u64 = 10;
 struct Blank;
 
 impl StateMachine for Blank {
-    fn apply(&mut self, _: &Committed<'_>) -> Bytes {
-        Bytes::new()
+    fn apply(&mut self, _: &Committed<'_>) -> Result<Bytes, MachineError> {
+        Ok(Bytes::new())
     }
     fn query(&self, _: &Query<'_>) -> Bytes {
         Bytes::new()
@@ -45,9 +46,18 @@ impl StateMachine for Blank {
     }
 }
 
+/// No snapshot is ever taken.
+struct NoDisk;
+
+impl MachineHost for NoDisk {
+    fn open_snapshot(&mut self, _: &SnapshotMeta) -> io::Result<Box<dyn Read + '_>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
 struct Driven {
     replica: Replica,
-    machine: Inline<Blank>,
+    machine: MachineRunner<Blank>,
     timer: Option<Key>,
 }
 
@@ -83,7 +93,7 @@ impl Crowd {
             for peer in (1..=NODES as u64).map(NodeId).filter(|&peer| peer != id) {
                 replica.handle_connected(now, peer);
             }
-            Driven { replica, machine: Inline::new(Blank), timer: None }
+            Driven { replica, machine: MachineRunner::new(Blank), timer: None }
         });
         let members = members.collect();
         let wheel = Wheel::with_capacity(0, REPLICAS);
@@ -122,9 +132,12 @@ impl Crowd {
         let (group, id) = (place / NODES * NODES, NodeId((place % NODES) as u64 + 1));
         let Driven { replica, machine, timer } = &mut self.members[place];
         while let Some(effect) = replica.poll() {
-            match machine.run(self.now, replica, effect) {
-                Some(Effect::Send { to, message }) => self.wire.push_back((group + to.0 as usize - 1, id, message)),
-                Some(Effect::Storage(Job::Write(write))) => {
+            match effect {
+                Effect::Machine(job) => {
+                    machine.run(job, &mut NoDisk, &mut |done| replica.handle_machine(self.now, done));
+                }
+                Effect::Send { to, message } => self.wire.push_back((group + to.0 as usize - 1, id, message)),
+                Effect::Storage(Job::Write(write)) => {
                     replica.handle_done(self.now, Done::Written { sequence: write.sequence });
                 }
                 _ => {}

@@ -48,7 +48,8 @@ impl Core {
 
     /// Voters campaign, and who has lost its vote in a configuration that is not known to be committed (§4.2.2); not those
     /// whose disk is stuck, who could not keep a promise, nor those who may have made one before they were restarted, do not
-    /// know the log's last stamp yet, or whose log is about to be replaced by a snapshot; nor founders who are told to wait.
+    /// know the log's last stamp yet, or whose log is about to be replaced by a snapshot; nor founders who are told to wait;
+    /// nor those whose state machine has failed.
     pub(super) fn may_campaign(&self) -> bool {
         // The term comes first: there must be one after it.
         self.term.0 < u64::MAX - 2
@@ -60,6 +61,7 @@ impl Core {
             && !self.is_write_stalled()
             && (!self.snapshots.is_installing() || planted(Mutant::CampaignDuringInstall))
             && !self.must_not_found(self.term.next())
+            && (self.fitness.may_lead() || planted(Mutant::UnfitCampaigns))
     }
 
     /// Whether the election of `term` would found the cluster, and this node waits with that ([`Core::wait_to_found`]). Whoever

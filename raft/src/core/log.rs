@@ -137,6 +137,13 @@ impl Log {
         self.applied
     }
 
+    /// The state machine has nothing of the snapshot: what it stands for, if there is one.
+    pub(super) fn begin_restore(&mut self) -> Option<SnapshotMeta> {
+        let meta = self.snapshot.clone()?;
+        self.applied = Index(0);
+        Some(meta)
+    }
+
     pub(super) fn handed_out(&self) -> Index {
         self.handed_out
     }

@@ -97,7 +97,7 @@ use log::Log;
 use reads::Questions;
 use replication::Leading;
 use snapshot::Snapshots;
-use transfer::Yields;
+use transfer::{Fitness, Yields};
 use writes::Writes;
 
 /// What a role knows besides what every role knows (figure 3.1).
@@ -159,6 +159,8 @@ pub struct Core {
     committed_conflict: Option<Index>,
     /// It must not campaign in the first term of all, nor vote.
     waits_to_found: bool,
+    /// Whether it may lead, by its driver's word.
+    fitness: Fitness,
 }
 
 impl Core {
@@ -218,6 +220,7 @@ impl Core {
             durable_sequence,
             committed_conflict: None,
             waits_to_found: false,
+            fitness: Fitness::default(),
             config,
         })
     }

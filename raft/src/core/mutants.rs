@@ -163,6 +163,8 @@ mutants! {
     ProposeDuringTransfer,
     /// A request for votes does not say that the leader wants it.
     TransferWithoutMark,
+    /// A node whose state machine has failed campaigns.
+    UnfitCampaigns,
 }
 
 #[cfg(feature = "mutants")]

@@ -328,6 +328,7 @@ impl Core {
             leading.start_round(self.now.after(self.config.heartbeat_interval));
             self.lease.sent(leading.round, self.now, &self.config);
             self.remind_target();
+            self.hand_over_if_unfit();
             self.yield_to_priority();
         }
         self.transfer_timeout();

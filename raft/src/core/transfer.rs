@@ -103,7 +103,62 @@ impl Yields {
     }
 }
 
+/// Whether this node may lead, by its driver's word: one whose state machine has failed answers
+/// nobody, so it is of no use as a leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Fitness {
+    #[default]
+    MayLead,
+    /// It hands over, to one voter after the other: it does not know which of them can lead.
+    Unfit { handed_to: Option<NodeId> },
+}
+
+impl Fitness {
+    pub(super) fn may_lead(self) -> bool {
+        self == Fitness::MayLead
+    }
+}
+
 impl Core {
+    /// Whether this node may lead. One that may not goes on voting and acknowledging; it does not
+    /// campaign, and if it leads it hands over. It leads on until another voter has taken over:
+    /// that one may need its entries first.
+    pub fn set_may_lead(&mut self, now: Now, may_lead: bool) {
+        self.begin(now);
+        match (may_lead, self.fitness) {
+            (true, _) => self.fitness = Fitness::MayLead,
+            (false, Fitness::Unfit { .. }) => {}
+            (false, Fitness::MayLead) => {
+                self.fitness = Fitness::Unfit { handed_to: None };
+                if matches!(self.state, State::PreCandidate(_) | State::Candidate(_))
+                    && !planted(Mutant::UnfitCampaigns)
+                {
+                    self.become_follower(None);
+                }
+                self.hand_over_if_unfit();
+            }
+        }
+    }
+
+    /// At a heartbeat: a leader that may not lead begins another transfer, if none is under way.
+    pub(super) fn hand_over_if_unfit(&mut self) {
+        let (Fitness::Unfit { handed_to }, State::Leader(leading)) = (self.fitness, &self.state) else { return };
+        if leading.transfer.is_some() {
+            return;
+        }
+        let patience = self.config.election_timeout.1;
+        let voters = self.log.configuration().voters.iter().copied();
+        let is_heard = |node: &NodeId| {
+            leading.progress.get(node).is_some_and(|progress| progress.heard.after(patience) > self.now)
+        };
+        let heard: Vec<NodeId> = voters.filter(is_heard).collect();
+        let next = heard.iter().find(|&&node| Some(node) > handed_to).or(heard.first());
+        if let Some(&to) = next {
+            self.fitness = Fitness::Unfit { handed_to: Some(to) };
+            self.begin_transfer(to);
+        }
+    }
+
     /// Hands leadership to `to`, or to the best voter there is: of those that answer the one with the highest priority, and
     /// of several the one that lacks least. Until that has happened or failed ([`Event::TransferFailed`]) proposals are
     /// refused with [`ProposeError::Transferring`](super::ProposeError::Transferring). Another target takes the place of an

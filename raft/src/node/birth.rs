@@ -1,17 +1,13 @@
 //! Opens the data folder, or makes it: who this node is, and what its log holds.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-};
+use std::{fs::File, io::Read};
 
 use tracing::{info, warn};
 
 use super::{NodeError, Options, peers::resolve};
 use crate::{
-    replica::{Inline, StateMachine},
     storage::{DamagedSegment, DamagedSnapshot, Log, RealDisk, Recovered, StorageError, TornTail},
-    types::{Configuration, DiskId, FeatureLevel, GroupId, Identity, Index, Member, Saved},
+    types::{Configuration, DiskId, FeatureLevel, GroupId, Identity, Member, Saved},
 };
 
 /// The only group of a node, for now.
@@ -81,26 +77,6 @@ fn founders(options: &Options, address: &str) -> Result<Configuration, NodeError
     }
     // Founders of an older version are turned away by name, rather than found another cluster.
     Ok(Configuration::of_voters(founders).at_feature_level(FeatureLevel::CURRENT))
-}
-
-/// Puts the state machine into the state of the newest snapshot, if there is one.
-pub(super) fn restore<S: StateMachine>(
-    options: &Options,
-    born: &mut Born,
-    machine: &mut Inline<S>,
-) -> Result<(), NodeError> {
-    let Some(index) = born.saved.snapshot.as_ref().map(|snapshot| snapshot.index) else { return Ok(()) };
-    let restored = born.log.snapshot_reader().and_then(|content| match content {
-        Some(mut content) => machine.begin(&mut content).map_err(|error| unusable(index, &error)),
-        None => Err(unusable(index, &io::ErrorKind::NotFound.into())),
-    });
-    restored.map_err(|error| NodeError::Storage { folder: options.data.clone(), error })
-}
-
-/// The state machine cannot be put into the state of a snapshot.
-pub(super) fn unusable(index: Index, error: &io::Error) -> StorageError {
-    let cause = format!("the state machine cannot be restored from the snapshot of entry {index}: {error}");
-    StorageError::Poisoned { cause }
 }
 
 fn check_identity(options: &Options, identity: &Identity) -> Result<(), NodeError> {

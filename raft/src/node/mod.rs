@@ -28,6 +28,7 @@ mod founding;
 mod handle;
 mod incoming;
 mod lives;
+mod machine;
 mod options;
 mod outbox;
 mod peers;
@@ -41,7 +42,7 @@ mod storage_thread;
 mod token;
 mod told;
 
-use std::{collections::VecDeque, net::SocketAddr, path::PathBuf};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use kodiak_reactor::{EventLoop, ReadHint, Receiver, Timeout, TryRecvError};
 use slab::Slab;
@@ -49,12 +50,13 @@ use slab::Slab;
 pub use error::NodeError;
 pub use events::{Events, NodeEvent};
 pub use handle::{CallError, Handle, HandleError};
+pub use machine::{MachineCall, MachinePlacement};
 pub use options::Options;
 pub use recovery::{Recovery, RecoveryError, recover};
 pub use reply::{AsyncHandle, Reply};
 pub use running::{Running, StopError, start, start_listening};
 pub use session::{Session, SessionError};
-pub use status::{PeerStatus, Status};
+pub use status::{MachineStatus, PeerStatus, Status};
 pub use token::Token;
 
 use acquaintance::Acquaintances;
@@ -63,20 +65,24 @@ use events::Subscribers;
 use founding::Founding;
 use handle::Call;
 use incoming::{Arrival, Incoming};
+use machine::{Gauges, NodeMachine, Progress};
 use peers::{Change, Peers};
 use storage_thread::StorageThread;
 use token::Kind;
 
 use crate::{
     core,
-    replica::{Admin, Effect, Event, Inline, Outcome, PeerMessage, Replica, Request, RequestId, StateMachine},
-    storage::{self, Completion, StorageError},
-    types::{ADDRESS_BYTES_MAX, Body, FeatureLevel, Identity, Index, Life, Message, Now, SnapshotMeta, Term, Time},
+    replica::{Admin, Effect, Event, MachineDone, Outcome, PeerMessage, Replica, Request, RequestId, StateMachine},
+    storage::{Completion, StorageError},
+    types::{ADDRESS_BYTES_MAX, Body, FeatureLevel, Identity, Index, Life, Message, Now, Term, Time},
     wire::{HELLO_METADATA_BYTES_MAX, Hello, Version},
 };
 
 /// Completions that may wait for the loop. The storage thread waits when they are full.
 const COMPLETIONS: usize = 1024;
+/// Reports of the state machine's thread that may wait for the loop. The thread waits when they are
+/// full.
+const MACHINE_REPORTS: usize = 1024;
 /// Calls of handles taken in one turn.
 const CALLS_PER_TURN: usize = 1024;
 
@@ -97,11 +103,14 @@ enum Author {
 pub struct Node<S> {
     identity: Identity,
     hello: Hello,
-    /// Where the log and the snapshots are.
-    folder: PathBuf,
     clock: Clock,
     replica: Replica,
-    machine: Inline<S>,
+    placement: MachinePlacement,
+    gauges: Arc<Gauges>,
+    /// Before `machine`, for the same reason as `completions`.
+    machine_done: Receiver<Vec<MachineDone>>,
+    machine: NodeMachine<S>,
+    progress: Progress,
     peers: Peers,
     incoming: Incoming,
     acquaintances: Acquaintances,
@@ -130,8 +139,10 @@ impl<S> std::fmt::Debug for Node<S> {
 }
 
 impl<S: StateMachine> Node<S> {
-    /// Opens the node's data folder (or makes it), listens, and calls its peers. The state machine is restored from the
-    /// newest snapshot; the log that follows is applied again as soon as its entries are known to be committed.
+    /// Opens the node's data folder (or makes it), listens, and calls its peers. The state machine
+    /// is restored from the newest snapshot, and the log that follows is applied again as soon as
+    /// its entries are known to be committed. The node does not wait for either: it votes and
+    /// acknowledges meanwhile.
     ///
     /// # Errors
     /// See [`NodeError`]. What was made in the data folder stays.
@@ -142,6 +153,7 @@ impl<S: StateMachine> Node<S> {
     ) -> Result<Node<S>, NodeError>
     where
         T: Copy + From<Token>,
+        S: Send + 'static,
     {
         check(options)?;
         Node::open_with(options, Incoming::bind(options)?, state_machine, event_loop)
@@ -161,6 +173,7 @@ impl<S: StateMachine> Node<S> {
     ) -> Result<Node<S>, NodeError>
     where
         T: Copy + From<Token>,
+        S: Send + 'static,
     {
         check(options)?;
         let incoming = Incoming::listening(options, listener)?;
@@ -175,6 +188,7 @@ impl<S: StateMachine> Node<S> {
     ) -> Result<Node<S>, NodeError>
     where
         T: Copy + From<Token>,
+        S: Send + 'static,
     {
         let listening_on =
             incoming.local_addr().map_err(|error| NodeError::Listen { address: options.listen, error })?;
@@ -187,8 +201,6 @@ impl<S: StateMachine> Node<S> {
             return Err(NodeError::AddressTooLong { len_bytes: address.len() });
         }
         let mut born = birth::open(options, &address)?;
-        let mut machine = Inline::new(state_machine);
-        birth::restore(options, &mut born, &mut machine)?;
 
         // One draw for what must differ between two lives of a node: its nonce and the seed of its jitter.
         let draw = birth::random_u128()?;
@@ -218,16 +230,29 @@ impl<S: StateMachine> Node<S> {
             .add_channel(T::from(Token(Kind::Calls)), options.handle_calls)
             .map_err(NodeError::setup("channel of calls"))?;
         let storage = StorageThread::start(born.log, completed).map_err(NodeError::setup("storage thread"))?;
+        let (report, machine_done) = event_loop
+            .add_channel(T::from(Token(Kind::Machine)), MACHINE_REPORTS)
+            .map_err(NodeError::setup("channel of the state machine"))?;
+        let gauges = Arc::new(Gauges::new());
+        let watched = Arc::clone(&gauges);
+        let machine = match options.machine {
+            MachinePlacement::Inline => NodeMachine::inline(state_machine, &options.data, options.id, watched),
+            MachinePlacement::Thread => NodeMachine::thread(state_machine, &options.data, options.id, watched, report)
+                .map_err(NodeError::setup("state machine's thread"))?,
+        };
         incoming.register(event_loop)?;
         let handle = Handle::new(call, options.handle_calls);
         let peers = Peers::new(born.identity.group, options, handle.clone());
         let mut node = Node {
             identity: born.identity,
             hello,
-            folder: options.data.clone(),
             clock,
             replica,
+            placement: options.machine,
+            gauges,
+            machine_done,
             machine,
+            progress: Progress::default(),
             peers,
             incoming,
             acquaintances,
@@ -295,9 +320,10 @@ impl<S: StateMachine> Node<S> {
         self.handle.clone()
     }
 
-    /// The state machine, as far as it has been applied here.
+    /// The state machine, as far as it has been applied here; `None` if it has a thread of its own
+    /// ([`Options::machine`]).
     #[must_use]
-    pub fn state_machine(&self) -> &S {
+    pub fn state_machine(&self) -> Option<&S> {
         self.machine.machine()
     }
 
@@ -316,7 +342,14 @@ impl<S: StateMachine> Node<S> {
             connected,
             metadata: metadata.clone(),
         });
-        Status { identity: self.identity, replica: self.replica.status(), peers: peers.collect() }
+        let machine = MachineStatus {
+            placement: self.placement,
+            call: self.gauges.call(),
+            longest_call: self.gauges.longest(),
+            restored_bytes: self.gauges.restored(),
+        };
+        let (identity, replica) = (self.identity, self.replica.status());
+        Status { identity, replica, machine, peers: peers.collect() }
     }
 
     /// Asks for something. The outcome comes from [`Node::poll_reply`], with `id`, after some later
@@ -337,6 +370,7 @@ impl<S: StateMachine> Node<S> {
     {
         match token.0 {
             Kind::Completions => self.take_completions(),
+            Kind::Machine => self.take_machine_done(),
             Kind::Calls => self.take_calls(event_loop),
             Kind::Listener => self.incoming.accept(event_loop),
             Kind::Incoming(slot) => {
@@ -404,12 +438,17 @@ impl<S: StateMachine> Node<S> {
         let now = self.clock.now();
         loop {
             while let Some(effect) = self.replica.poll() {
-                if let Some(effect) = self.machine.run(now, &mut self.replica, effect) {
-                    self.carry_out(event_loop, effect);
+                match effect {
+                    Effect::Machine(job) => {
+                        let replica = &mut self.replica;
+                        self.machine.push(job, &mut |done| replica.handle_machine(now, done));
+                    }
+                    effect => self.carry_out(event_loop, effect),
                 }
             }
-            // The disk first: it works while the links are written to.
+            // The disk and the state machine first: they work while the links are written to.
             self.storage.flush();
+            self.machine.flush();
             self.peers.flush(event_loop);
             // A link that broke while it was written to is news for the replica.
             // A leader that was removed has a successor to call, and answers to give.
@@ -437,10 +476,7 @@ impl<S: StateMachine> Node<S> {
                 Author::Disks => self.is_telling_disks = false,
             },
             Effect::Event(event) => self.hear(event_loop, &event),
-            Effect::Restore(meta) => self.restore(&meta),
-            Effect::Apply(_) | Effect::Query { .. } | Effect::TakeSnapshot(_) => {
-                unreachable!("the state machine has run these")
-            }
+            Effect::Machine(_) => unreachable!("the state machine has it"),
         }
     }
 
@@ -538,20 +574,6 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    /// The leader's snapshot is this node's now: the state machine takes its state. It runs on the loop's thread like
-    /// everything that the machine does.
-    fn restore(&mut self, meta: &SnapshotMeta) {
-        let now = self.clock.now();
-        let restored = storage::open_snapshot(&self.folder, meta.index).and_then(|mut content| {
-            let restored = self.machine.restore(now, &mut self.replica, meta, &mut content);
-            restored.map_err(|error| birth::unusable(meta.index, &error))
-        });
-        match restored {
-            Ok(()) => tracing::info!(node = self.identity.node.0, index = meta.index.0, "took the leader's snapshot"),
-            Err(error) => self.fail(now, &error),
-        }
-    }
-
     /// Arms the one timer at the replica's deadline. To move it later, as every heartbeat does, is one store.
     fn arm<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
     where
@@ -618,6 +640,20 @@ impl<S: StateMachine> Node<S> {
                 }
             }
         }
+    }
+
+    fn take_machine_done(&mut self) {
+        let now = self.clock.now();
+        loop {
+            match self.machine_done.try_recv() {
+                Ok(report) => report.into_iter().for_each(|done| self.replica.handle_machine(now, done)),
+                Err(TryRecvError::Empty) => break,
+                // Where the machine is on the loop nobody sends. A panic on the thread is contained,
+                // so the thread does not end before the node.
+                Err(TryRecvError::Closed) => return,
+            }
+        }
+        self.progress.report(self.identity.node, &self.replica);
     }
 
     fn fail(&mut self, now: Now, error: &StorageError) {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use bytes::Bytes;
 
-use super::NodeError;
+use super::{MachinePlacement, NodeError};
 use crate::{
     core,
     replica::{Limits, ReplicaConfig},
@@ -68,6 +68,8 @@ pub struct Options {
     /// What has a field of its own here is set here; to set it there is an error. The node gives the
     /// core its id and its seed.
     pub core: core::Config,
+    /// Where the state machine's functions are called. Default: on a thread of its own.
+    pub machine: MachinePlacement,
     /// Settings of the log.
     pub log: LogOptions,
     /// What may wait to be sent to one peer, in bytes; beyond it the link is given up and made anew. Default 64 MiB.
@@ -99,6 +101,7 @@ impl Options {
             limits: Limits::default(),
             snapshot_chunk_bytes: 1 << 20,
             core: core::Config::new(id),
+            machine: MachinePlacement::default(),
             log: LogOptions::default(),
             link_buffer_bytes: 64 << 20,
             incoming_links: 64,

@@ -13,6 +13,12 @@ pub(super) fn log(node: NodeId, event: &Event) {
             %reason,
             "a snapshot could not be written; the log grows until one is; the next is tried in {pause:?} at the earliest"
         ),
+        Event::MachineFailed(failure) => tracing::error!(
+            node,
+            "{failure}. This node answers no reads or writes, leads no more and takes no snapshots; it goes on voting and \
+             acknowledging. Look at the entry with `raft inspect`, and start a version of the program that can go on \
+             there: every node comes to this entry"
+        ),
         Event::Core(core::Event::Forgot { mark }) => tracing::error!(
             node,
             mark = mark.0,

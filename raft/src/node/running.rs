@@ -124,7 +124,7 @@ impl Drop for Running {
 /// use bytes::Bytes;
 /// use kodiak_raft::{
 ///     node::{Options, start},
-///     replica::{Committed, Query, StateMachine},
+///     replica::{Committed, MachineError, Query, StateMachine},
 ///     types::NodeId,
 /// };
 ///
@@ -132,8 +132,8 @@ impl Drop for Running {
 /// struct Last(Bytes);
 ///
 /// impl StateMachine for Last {
-///     fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
-///         std::mem::replace(&mut self.0, Bytes::copy_from_slice(entry.command))
+///     fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
+///         Ok(std::mem::replace(&mut self.0, Bytes::copy_from_slice(entry.command)))
 ///     }
 ///     fn query(&self, _query: &Query<'_>) -> Bytes {
 ///         self.0.clone()
@@ -175,11 +175,11 @@ where
 /// ```
 /// # use std::io::{self, Read};
 /// # use bytes::Bytes;
-/// # use kodiak_raft::replica::{Committed, Query, StateMachine};
+/// # use kodiak_raft::replica::{Committed, MachineError, Query, StateMachine};
 /// # struct Blank;
 /// # impl StateMachine for Blank {
-/// #     fn apply(&mut self, _: &Committed<'_>) -> Bytes {
-/// #         Bytes::new()
+/// #     fn apply(&mut self, _: &Committed<'_>) -> Result<Bytes, MachineError> {
+/// #         Ok(Bytes::new())
 /// #     }
 /// #     fn query(&self, _: &Query<'_>) -> Bytes {
 /// #         Bytes::new()

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::{MachineCall, MachinePlacement};
 use crate::{
     replica,
     types::{Identity, NodeId},
@@ -14,8 +15,23 @@ pub struct Status {
     pub identity: Identity,
     /// Role, term, leader, indexes, requests.
     pub replica: replica::Status,
+    /// The state machine: where it runs, what it does, how long its calls take.
+    pub machine: MachineStatus,
     /// Those whom it calls, in the order of their numbers.
     pub peers: Vec<PeerStatus>,
+}
+
+/// What a node knows of its state machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineStatus {
+    /// Where its functions are called.
+    pub placement: MachinePlacement,
+    /// The call that is under way.
+    pub call: Option<MachineCall>,
+    /// The call that took longest in this life of the node.
+    pub longest_call: Option<MachineCall>,
+    /// How much of the newest snapshot's file the last restore has read, and the file's length.
+    pub restored_bytes: (u64, u64),
 }
 
 /// What a node knows of a peer.

@@ -9,6 +9,8 @@ pub struct Token(pub(super) Kind);
 pub(super) enum Kind {
     /// Completions of the storage thread have come.
     Completions,
+    /// The state machine has done something.
+    Machine,
     /// Calls through a handle have come.
     Calls,
     /// The replica's deadline.

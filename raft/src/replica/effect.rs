@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::{Outcome, PeerMessage, RequestId};
+use super::{MachineFailure, MachineJob, Outcome, PeerMessage, RequestId};
 use crate::core;
 use crate::storage::Job;
-use crate::types::{Entries, NodeId, SnapshotMeta};
+use crate::types::NodeId;
 
 /// What a replica asks of its driver. Effects of one kind must be carried out in the order they come; kinds may overtake
 /// each other. Those that are the state machine's (`Apply`, `Query`, `TakeSnapshot`, `Restore`) are of one kind.
@@ -22,21 +20,10 @@ pub enum Effect {
     },
     /// Hand this to the storage thread; what it completes comes back by `handle_done` or `handle_storage_failure`.
     Storage(Job),
-    /// Apply these, in this order, then say `applied`.
-    Apply(Entries),
-    /// Ask the state machine this, then say `queried`. What the query must see has been applied.
-    Query {
-        /// To be given back.
-        id: QueryId,
-        /// The query.
-        query: Bytes,
-    },
-    /// Take a cheap copy of the state machine's state, which is that after everything applied so far, and have it written:
-    /// [`Inline::run`](super::Inline::run) turns this into a [`Job::TakeSnapshot`].
-    TakeSnapshot(SnapshotMeta),
-    /// Put the state machine into the state of the newest snapshot on disk, which stands for this, then say `restored`:
-    /// [`Inline::restore`](super::Inline::restore) does both, given the content to read.
-    Restore(SnapshotMeta),
+    /// Hand this to the state machine, in its order; what becomes of it comes back by
+    /// [`Replica::handle_machine`](super::Replica::handle_machine). The replica does not wait for
+    /// it: [`MachineRunner`](super::MachineRunner) can do it on any thread.
+    Machine(MachineJob),
     /// Tell the request's author.
     Reply {
         /// The number given to `submit`.
@@ -64,6 +51,9 @@ pub enum Event {
         /// How long no other one is tried.
         pause: Duration,
     },
+    /// The state machine refuses to go on: this replica votes and acknowledges, and does not lead
+    /// or answer.
+    MachineFailed(MachineFailure),
     /// The disk has failed: this replica takes part in nothing any more.
     StorageFailed {
         /// What the disk said.

@@ -5,8 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::sessions::SESSION_TTL_MS;
-use super::{Admin, Answer};
-use crate::types::{Message, NodeId, Proposal, SessionCommand, SessionId};
+use super::{Admin, Answer, CatchUp};
+use crate::types::{Index, Message, NodeId, Proposal, SessionCommand, SessionId};
 
 /// The driver's number for a request, given back with its outcome. Only the driver looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +72,19 @@ pub enum Outcome {
     Unknown(Doubt),
 }
 
+impl Outcome {
+    /// What another node is told of a request that it forwarded: what has befallen this node's
+    /// state machine is this node's own matter, and an older one would not know the words.
+    pub(super) fn for_peer(self) -> Outcome {
+        match self {
+            Outcome::Refused(Refusal::MachineFailed { .. }) => Outcome::Refused(Refusal::NotLeader { leader: None }),
+            Outcome::Refused(Refusal::Loading { .. } | Refusal::QueryPanicked) => Outcome::Refused(Refusal::TimedOut),
+            Outcome::Unknown(Doubt::MachineFailed) => Outcome::Unknown(Doubt::TimedOut),
+            other => other,
+        }
+    }
+}
+
 /// Why a request certainly had no effect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
@@ -102,6 +115,19 @@ pub enum Refusal {
     },
     /// The node's disk has failed; it answers nothing until it is started again.
     StorageFailed,
+    /// The node's state machine refused to go on at an entry: the node answers no reads or writes,
+    /// and leads no more. What an operator can do stands in the words.
+    MachineFailed {
+        /// The entry, or what the snapshot stands for that it could not be restored from.
+        index: Index,
+    },
+    /// The node has started, and its state machine is not where the log is yet.
+    Loading {
+        /// How far it has come.
+        progress: CatchUp,
+    },
+    /// The state machine panicked in this query; it goes on with others.
+    QueryPanicked,
     /// The node was removed from the cluster: it answers nothing any more.
     Removed,
     /// A change of membership or a transfer of leadership that is not possible, or not now.
@@ -169,6 +195,8 @@ pub enum Doubt {
     LinkBroken,
     /// The node's disk failed while the command was in its log.
     StorageFailed,
+    /// The node's state machine refused to go on before it came to the command, or at it.
+    MachineFailed,
     /// A leader's snapshot took the place of the log that the command was in. Whether the snapshot includes it, the
     /// snapshot does not say.
     Overtaken,
@@ -193,6 +221,18 @@ impl fmt::Display for Refusal {
                 write!(f, "{size_bytes} bytes are more than the {limit_bytes} of Limits::request_bytes; had no effect")
             }
             Refusal::StorageFailed => write!(f, "this node's disk has failed; had no effect, ask another node"),
+            Refusal::MachineFailed { index } => write!(
+                f,
+                "this node's state machine stopped at entry {index}; had no effect, ask another node. \
+                 The node's log says why; start a version of the program that can go on there \
+                 ('raft inspect' shows the entry)"
+            ),
+            Refusal::Loading { progress } => {
+                write!(f, "the state machine is not ready after the start: {progress}; had no effect, ask again later")
+            }
+            Refusal::QueryPanicked => {
+                write!(f, "the state machine panicked in this query, the node's log has the words; had no effect")
+            }
             Refusal::Removed => write!(f, "this node was removed from the cluster; had no effect, ask another node"),
             Refusal::Declined { reason, .. } => write!(f, "{reason}"),
             Refusal::NoSession => {
@@ -223,6 +263,12 @@ impl fmt::Display for Doubt {
             Doubt::LinkBroken => write!(f, "the link to the leader broke; it may or may not have been applied"),
             Doubt::Overtaken => {
                 write!(f, "this node was overtaken by a snapshot of the leader's; it may or may not have been applied")
+            }
+            Doubt::MachineFailed => {
+                write!(
+                    f,
+                    "this node's state machine stopped at it or before it; it may or may not be applied by the others"
+                )
             }
             Doubt::StorageFailed => write!(f, "this node's disk failed; it may or may not be applied by the others"),
         }

@@ -26,19 +26,19 @@
 //! use bytes::Bytes;
 //! use kodiak_raft::core::{Config, Done};
 //! use kodiak_raft::replica::{
-//!     Answer, Committed, Effect, Inline, Outcome, Query, Replica, ReplicaConfig, Request, RequestId,
-//!     StateMachine,
+//!     Answer, Committed, Effect, MachineError, MachineHost, MachineRunner, Outcome, Query, Replica,
+//!     ReplicaConfig, Request, RequestId, StateMachine,
 //! };
 //! use kodiak_raft::storage::Job;
 //! use kodiak_raft::types::{
-//!     Configuration, HardState, Index, Member, NodeId, Now, Saved, TermTable,
+//!     Configuration, HardState, Index, Member, NodeId, Now, Saved, SnapshotMeta, TermTable,
 //! };
 //!
 //! struct Count(u64);
 //! impl StateMachine for Count {
-//!     fn apply(&mut self, _: &Committed<'_>) -> Bytes {
+//!     fn apply(&mut self, _: &Committed<'_>) -> Result<Bytes, MachineError> {
 //!         self.0 += 1;
-//!         Bytes::from(self.0.to_string())
+//!         Ok(Bytes::from(self.0.to_string()))
 //!     }
 //!     fn query(&self, _: &Query<'_>) -> Bytes {
 //!         Bytes::from(self.0.to_string())
@@ -49,6 +49,14 @@
 //!     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
 //!         self.0 = io::read_to_string(snapshot)?.parse().map_err(io::Error::other)?;
 //!         Ok(())
+//!     }
+//! }
+//!
+//! /// Nothing is on disk, so there is no snapshot to open.
+//! struct NoDisk;
+//! impl MachineHost for NoDisk {
+//!     fn open_snapshot(&mut self, _: &SnapshotMeta) -> io::Result<Box<dyn Read + '_>> {
+//!         Err(io::ErrorKind::NotFound.into())
 //!     }
 //! }
 //!
@@ -67,7 +75,7 @@
 //! };
 //! let mut now = Now::default();
 //! let mut replica = Replica::new(ReplicaConfig::new(Config::new(NodeId(1))), saved, now)?;
-//! let mut machine = Inline::new(Count(0));
+//! let mut machine = MachineRunner::new(Count(0));
 //!
 //! replica.submit(now, RequestId(7), Request::Write(Bytes::from_static(b"one more")));
 //! let answer = loop {
@@ -76,7 +84,10 @@
 //!         Some(Effect::Storage(Job::Write(write))) => {
 //!             replica.handle_done(now, Done::Written { sequence: write.sequence });
 //!         }
-//!         Some(effect) => drop(machine.run(now, &mut replica, effect)),
+//!         Some(Effect::Machine(job)) => {
+//!             machine.run(job, &mut NoDisk, &mut |done| replica.handle_machine(now, done));
+//!         }
+//!         Some(_) => {}
 //!         None => {
 //!             now.monotonic = replica.poll_timeout().unwrap(); // a real driver would sleep
 //!             replica.handle_timeout(now);
@@ -91,8 +102,8 @@
 mod admin;
 mod answer;
 mod effect;
-mod inline;
 mod limits;
+mod machine;
 mod message;
 mod reads;
 #[expect(clippy::module_inception, reason = "the type for which the module is named")]
@@ -106,15 +117,17 @@ mod writes;
 pub use admin::Admin;
 pub use answer::{Answer, Query};
 pub use effect::{Effect, Event, QueryId};
-pub use inline::Inline;
 pub use limits::{Limits, ReplicaConfig, ReplicaConfigError};
+pub use machine::{
+    CatchUp, LOADING_GRACE, MachineCallback, MachineDone, MachineError, MachineFailure, MachineHost, MachineJob,
+    MachineRunner, RESTORE_ATTEMPTS,
+};
 pub use message::{Bound, Doubt, Outcome, PeerMessage, Refusal, Request, RequestId};
 pub use replica::{Replica, Status};
 pub use sessions::{
     ANSWER_BYTES_MAX, ANSWERS_BYTES_MAX, ANSWERS_PER_SESSION_MAX, SESSION_TTL_MS, SESSIONS_MAX, Sessions,
 };
 pub use state_machine::{Committed, StateMachine};
-pub use writes::AppliedError;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::mem;
 
 use super::requests::{Asked, Key, Stage};
-use super::{Answer, Effect, Outcome, QueryId, Replica};
+use super::{Answer, MachineJob, Outcome, QueryId, Refusal, Replica};
 use crate::core::ReadId;
 use crate::types::{Index, Now};
 
@@ -157,17 +157,17 @@ impl Replica {
         let Some(pending) = self.requests.get_mut(key) else { return };
         pending.stage = Stage::Querying;
         if let Asked::Query(query) = mem::replace(&mut pending.payload, Asked::Gone) {
-            self.effects.push_back(Effect::Query { id: QueryId(key.to_number()), query });
+            self.ask_machine(MachineJob::Query { id: QueryId(key.to_number()), query });
         }
     }
 
     /// The state machine has answered a query, in the state that the answer names. Nothing happens if
     /// the query's request has expired.
-    pub fn queried(&mut self, now: Now, id: QueryId, answer: Answer) {
+    pub(super) fn queried(&mut self, now: Now, id: QueryId, answer: Option<Answer>) {
         self.now = self.now.then(now);
         let key = Key::from_number(id.0);
         if self.requests.get(key).is_some_and(|pending| pending.stage == Stage::Querying) {
-            self.finish(key, Outcome::Answer(answer));
+            self.finish(key, answer.map_or(Outcome::Refused(Refusal::QueryPanicked), Outcome::Answer));
         }
     }
 }

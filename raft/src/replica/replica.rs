@@ -5,13 +5,14 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::admin::Admins;
+use super::machine::MachineState;
 use super::reads::{Certainty, Reads};
 use super::requests::{Asked, Key, Origin, Pending, Requests, Stage};
 use super::snapshot::SnapshotPolicy;
 use super::writes::Writes;
 use super::{
-    Admin, Bound, Doubt, Effect, Event, Limits, Outcome, PeerMessage, Refusal, ReplicaConfig, ReplicaConfigError,
-    Request, RequestId,
+    Admin, Bound, CatchUp, Doubt, Effect, Event, Limits, MachineFailure, Outcome, PeerMessage, Refusal, ReplicaConfig,
+    ReplicaConfigError, Request, RequestId,
 };
 use crate::core::{self, Action, Core, Done, Role};
 use crate::storage::{Job, StorageError};
@@ -19,8 +20,7 @@ use crate::types::{DiskId, Index, MemberChange, NodeId, Now, PeerRecord, Proposa
 
 /// One node's replica of a group: everything that decides, and nothing that does I/O, reads a clock or starts a thread.
 ///
-/// Feed it inputs (`handle_*`, [`submit`](Replica::submit), [`applied`](Replica::applied),
-/// [`queried`](Replica::queried)), then call [`poll`](Replica::poll) until it gives `None`, carrying out what it asks,
+/// Feed it inputs (`handle_*`, [`submit`](Replica::submit)), then call [`poll`](Replica::poll) until it gives `None`, carrying out what it asks,
 /// then wait for the next input or until [`poll_timeout`](Replica::poll_timeout). Commands submitted between two rounds
 /// of `poll` become one proposal.
 #[derive(Debug)]
@@ -47,6 +47,9 @@ pub struct Replica {
     /// How many salts of sessions were drawn: the mask, and this, decide what the next one is.
     salts: u64,
     pub(super) failed: Option<String>,
+    pub(super) machine: MachineState,
+    /// The last index of the log that this life began with.
+    pub(super) last_at_start: Index,
     /// Whether this node was a member and is none any more.
     is_removed: bool,
 }
@@ -66,13 +69,18 @@ pub struct Status {
     pub snapshot_failure: Option<String>,
     /// Why the replica answers nothing any more, if its disk has failed.
     pub failed: Option<String>,
+    /// Why the state machine does nothing more, if it has failed.
+    pub machine_failure: Option<MachineFailure>,
+    /// What the state machine has to catch up with before it answers.
+    pub catching_up: Option<CatchUp>,
     /// Whether this node was removed from the cluster: it answers nothing any more.
     pub is_removed: bool,
 }
 
 impl Replica {
-    /// A replica with what its disk held. Its state machine is in the state of the newest snapshot, or in its initial state
-    /// if there is none: the log that follows is applied again.
+    /// A replica with what its disk held. Its state machine is in its initial state: the first
+    /// [`MachineJob`](super::MachineJob) restores the newest snapshot, if there is one, and the
+    /// log that follows is applied again. Meanwhile the replica votes and acknowledges.
     ///
     /// # Errors
     /// If a setting is out of its range.
@@ -81,15 +89,17 @@ impl Replica {
         let id = config.core.id;
         let mask = scramble(scramble(scramble(config.core.seed) ^ now.wall.0) ^ now.monotonic.0);
         let batch_bytes = config.limits.batch_bytes.min(config.core.uncommitted_bytes);
-        let applied = saved.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
+        let mut core = Core::new(config.core, saved, now)?;
+        core.restore_at_start();
+        let last_at_start = core.last_index();
         Ok(Replica {
-            core: Core::new(config.core, saved, now)?,
+            core,
             id,
             limits: config.limits,
             batch_bytes,
             request_timeout: config.request_timeout,
             now,
-            applied,
+            applied: Index(0),
             requests: Requests::new(),
             writes: Writes::default(),
             reads: Reads::default(),
@@ -100,6 +110,8 @@ impl Replica {
             mask,
             salts: 0,
             failed: None,
+            machine: MachineState::default(),
+            last_at_start,
             is_removed: false,
         })
     }
@@ -292,7 +304,7 @@ impl Replica {
             Action::Send(message) => Some(Effect::Send { to: message.to, message: PeerMessage::Raft(message) }),
             Action::Write(write) => Some(Effect::Storage(Job::Write(write))),
             Action::Fetch(fetch) => Some(Effect::Storage(Job::Fetch(fetch))),
-            Action::Apply(entries) => Some(self.apply(entries)),
+            Action::Apply(entries) => self.apply(entries),
             Action::Restore(meta) => Some(self.restore(*meta)),
             Action::Compact { first } => Some(Effect::Storage(Job::Compact { first })),
             Action::ReadChunk { id, index, offset, limit_bytes } => {
@@ -331,10 +343,7 @@ impl Replica {
             return None;
         }
         let request = self.requests.oldest().map(|(_, pending)| pending.deadline);
-        match (self.core.poll_timeout(), request) {
-            (Some(core), Some(request)) => Some(core.min(request)),
-            (core, request) => core.or(request),
-        }
+        [self.core.poll_timeout(), request, self.loading_deadline()].into_iter().flatten().min()
     }
 
     /// Why the replica answers nothing any more, if its disk has failed.
@@ -353,6 +362,8 @@ impl Replica {
             pending_bytes: self.requests.size_bytes(),
             snapshot_failure: self.snapshots.failure().map(str::to_owned),
             failed: self.failed.clone(),
+            machine_failure: self.machine.failure.clone(),
+            catching_up: self.catching_up(),
             is_removed: self.is_removed,
         }
     }
@@ -373,6 +384,7 @@ impl Replica {
         self.now = self.now.then(now);
         self.reads.wake();
         self.admins.wake();
+        self.watch_loading();
     }
 
     /// Whether this node leads; tells whoever takes it for the leader if it does not.
@@ -430,7 +442,7 @@ impl Replica {
 
     /// Notes a request, or refuses it.
     fn take_in(&mut self, origin: Origin, stage: Stage, payload: Asked, size_bytes: usize) -> Option<Key> {
-        if let Some(refusal) = self.refusal(size_bytes) {
+        if let Some(refusal) = self.refusal(stage, size_bytes) {
             self.answer(origin, Outcome::Refused(refusal));
             return None;
         }
@@ -438,13 +450,19 @@ impl Replica {
         Some(self.requests.insert(Pending { origin, stage, deadline, payload, size_bytes }))
     }
 
-    fn refusal(&self, size_bytes: usize) -> Option<Refusal> {
+    fn refusal(&self, stage: Stage, size_bytes: usize) -> Option<Refusal> {
         let limits = &self.limits;
+        // What is asked about the cluster itself needs no state machine.
+        let failure = self.machine.failure.as_ref().filter(|_| stage != Stage::Administering);
         let full = |bound, limit: usize| Some(Refusal::Full { bound, limit: limit as u64 });
         if self.failed.is_some() {
             Some(Refusal::StorageFailed)
         } else if self.is_removed {
             Some(Refusal::Removed)
+        } else if let Some(failure) = failure {
+            Some(Refusal::MachineFailed { index: failure.index })
+        } else if let Some(refusal) = self.loading_refusal().filter(|_| stage != Stage::Administering) {
+            Some(refusal)
         } else if size_bytes > limits.request_bytes {
             let limit_bytes = limits.request_bytes as u64;
             Some(Refusal::TooLarge { size_bytes: size_bytes as u64, limit_bytes })
@@ -503,6 +521,7 @@ impl Replica {
         self.effects.push_back(match origin {
             Origin::Local(id) => Effect::Reply { id, outcome },
             Origin::Peer { node, request } => {
+                let outcome = outcome.for_peer();
                 Effect::Send { to: node, message: PeerMessage::Forwarded { request, outcome } }
             }
         });

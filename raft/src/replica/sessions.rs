@@ -18,7 +18,7 @@ use std::ops::RangeInclusive;
 
 use bytes::{BufMut, Bytes};
 
-use super::{Answer, Bound, Committed, Outcome, Refusal, StateMachine};
+use super::{Answer, Bound, Committed, MachineError, Outcome, Refusal, StateMachine};
 use crate::core::mutants::{Mutant, planted};
 use crate::storage::codec::{DecodeError, Decoder};
 use crate::types::{Entry, Index, Payload, SessionCommand, SessionId, Stamp};
@@ -63,7 +63,7 @@ impl Session {
 
 /// The open sessions of a group.
 ///
-/// [`Inline`](super::Inline) has one and puts every entry through it. Whoever runs a state machine in another way must do
+/// [`MachineRunner`](super::MachineRunner) has one and puts every entry through it. Whoever runs a state machine in another way must do
 /// the same, and must keep the table in the same snapshot as the machine's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Sessions {
@@ -95,25 +95,33 @@ impl Sessions {
 
     /// Applies the next entry of the log, whatever it is: sessions may end by it. The state machine is given the command,
     /// if there is one and it is not a repetition. What the entry's author is told; `None` if it is Raft's own.
-    pub fn apply(&mut self, entry: &Entry, machine: &mut impl StateMachine) -> Option<Outcome> {
+    ///
+    /// # Errors
+    /// The state machine's. The table is of no use then, like the machine.
+    pub fn apply(&mut self, entry: &Entry, machine: &mut impl StateMachine) -> Result<Option<Outcome>, MachineError> {
         self.apply_at(entry.stamp, entry, machine)
     }
 
     /// As `apply`, at this point of the log's time.
-    pub(super) fn apply_at(&mut self, stamp: Stamp, entry: &Entry, machine: &mut impl StateMachine) -> Option<Outcome> {
+    pub(super) fn apply_at(
+        &mut self,
+        stamp: Stamp,
+        entry: &Entry,
+        machine: &mut impl StateMachine,
+    ) -> Result<Option<Outcome>, MachineError> {
         self.expire(stamp);
         let mut apply = |command: &[u8]| {
             machine.apply(&Committed { index: entry.index, term: entry.term, stamp: entry.stamp, command })
         };
-        match &entry.payload {
+        Ok(match &entry.payload {
             Payload::Noop | Payload::Configuration(_) => None,
-            Payload::Command(command) => Some(answer(entry.index, apply(command))),
+            Payload::Command(command) => Some(answer(entry.index, apply(command)?)),
             Payload::OpenSession { ttl_ms, salt } => {
                 Some(self.open(SessionId::opened(entry.index, *salt), stamp, *ttl_ms))
             }
-            Payload::SessionCommand(in_session) => Some(self.command(entry.index, stamp, in_session, apply)),
+            Payload::SessionCommand(in_session) => Some(self.command(entry.index, stamp, in_session, apply)?),
             Payload::CloseSession { session } => Some(self.close(entry.index, *session)),
-        }
+        })
     }
 
     fn expire(&mut self, stamp: Stamp) {
@@ -158,9 +166,10 @@ impl Sessions {
         index: Index,
         stamp: Stamp,
         asked: &SessionCommand,
-        apply: impl FnOnce(&[u8]) -> Bytes,
-    ) -> Outcome {
-        let Some(session) = self.open.get_mut(&asked.session) else { return Outcome::Refused(Refusal::NoSession) };
+        apply: impl FnOnce(&[u8]) -> Result<Bytes, MachineError>,
+    ) -> Result<Outcome, MachineError> {
+        let refused = |refusal| Ok(Outcome::Refused(refusal));
+        let Some(session) = self.open.get_mut(&asked.session) else { return refused(Refusal::NoSession) };
         if session.used != stamp {
             self.ends.remove(&(session.ends(), asked.session));
             session.used = stamp;
@@ -177,19 +186,19 @@ impl Sessions {
         }
         let is_done_with = asked.sequence <= session.acknowledged;
         if is_done_with && !(planted(Mutant::AcknowledgedIsAppliedAgain) && asked.sequence > 0) {
-            return Outcome::Refused(Refusal::Acknowledged { up_to: session.acknowledged });
+            return refused(Refusal::Acknowledged { up_to: session.acknowledged });
         }
         match session.answers.get(&asked.sequence) {
             _ if planted(Mutant::RetryAppliesTwice) => {}
-            Some(Some(kept)) => return answer(index, kept.clone()),
-            Some(None) => return Outcome::Refused(Refusal::AnswerNotKept),
+            Some(Some(kept)) => return Ok(answer(index, kept.clone())),
+            Some(None) => return refused(Refusal::AnswerNotKept),
             None => {}
         }
         if session.answers.len() >= ANSWERS_PER_SESSION_MAX {
             let limit = ANSWERS_PER_SESSION_MAX as u64;
-            return Outcome::Refused(Refusal::Full { bound: Bound::AnswersPerSession, limit });
+            return refused(Refusal::Full { bound: Bound::AnswersPerSession, limit });
         }
-        let bytes = apply(&asked.command);
+        let bytes = apply(&asked.command)?;
         let is_kept =
             bytes.len() <= ANSWER_BYTES_MAX && self.answers_bytes.saturating_add(bytes.len()) <= ANSWERS_BYTES_MAX;
         // A copy, lest it keeps something larger that it is a part of.
@@ -197,7 +206,7 @@ impl Sessions {
         self.answers_bytes += kept.as_ref().map_or(0, Bytes::len);
         let before = session.answers.insert(asked.sequence, kept);
         self.answers_bytes -= before.flatten().map_or(0, |before| before.len());
-        answer(index, bytes)
+        Ok(answer(index, bytes))
     }
 
     /// The table as bytes, for a snapshot:

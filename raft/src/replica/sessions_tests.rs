@@ -15,12 +15,12 @@ struct Counter {
 }
 
 impl StateMachine for Counter {
-    fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
+    fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
         self.commands.push(entry.command.to_vec());
         let length = entry.command.try_into().map_or(0, u16::from_le_bytes);
         let mut answer = self.commands.len().to_string().into_bytes();
         answer.resize(answer.len().max(usize::from(length)), b'.');
-        answer.into()
+        Ok(answer.into())
     }
 
     fn query(&self, _: &Query<'_>) -> Bytes {
@@ -132,7 +132,7 @@ proptest! {
                 Bytes::from(answer)
             };
             let (outcome, is_applied) = expected(&mut model, &entry, &next_answer);
-            prop_assert_eq!(sessions.apply(&entry, &mut machine), outcome, "{:?}", entry);
+            prop_assert_eq!(sessions.apply(&entry, &mut machine).unwrap(), outcome, "{:?}", entry);
             prop_assert_eq!(machine.commands.len(), applied + usize::from(is_applied), "{:?}", entry);
             prop_assert_eq!(sessions.len(), model.len());
             let kept = model.iter().flat_map(|simple| &simple.4).filter(|(_, answer)| answer.len() <= ANSWER_BYTES_MAX);
@@ -150,7 +150,7 @@ proptest! {
     fn what_is_no_table_is_refused(steps in prop::collection::vec(payload(), 0..60), at in any::<prop::sample::Index>()) {
         let mut sessions = Sessions::new();
         for (index, payload) in (1..).zip(steps) {
-            sessions.apply(&entry(index, index, payload), &mut Counter::default());
+            sessions.apply(&entry(index, index, payload), &mut Counter::default()).unwrap();
         }
         let mut bytes = sessions.encode();
         prop_assert!(Sessions::decode(&bytes[..at.index(bytes.len())]).is_err(), "a part of one");
@@ -168,38 +168,41 @@ proptest! {
 #[test]
 pub(crate) fn a_command_that_comes_again_is_applied_once_and_gets_the_first_answer() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    let opened = sessions.apply(&entry(5, 0, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine);
+    let opened = sessions.apply(&entry(5, 0, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine).unwrap();
     assert_eq!(opened, Some(Outcome::Opened(SessionId(5))));
     for index in 6..9 {
-        assert_eq!(sessions.apply(&entry(index, 0, command(5, 1, 0, 0)), &mut machine), answer(index, "1"));
+        assert_eq!(sessions.apply(&entry(index, 0, command(5, 1, 0, 0)), &mut machine).unwrap(), answer(index, "1"));
     }
-    assert_eq!(sessions.apply(&entry(9, 0, command(5, 2, 1, 0)), &mut machine), answer(9, "2"));
+    assert_eq!(sessions.apply(&entry(9, 0, command(5, 2, 1, 0)), &mut machine).unwrap(), answer(9, "2"));
     assert_eq!(machine.commands.len(), 2);
 }
 
 #[test]
 pub(crate) fn a_late_copy_of_what_was_acknowledged_is_refused() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine);
-    sessions.apply(&entry(2, 0, command(1, 1, 0, 0)), &mut machine);
-    sessions.apply(&entry(3, 0, command(1, 2, 1, 0)), &mut machine);
-    let late = sessions.apply(&entry(4, 0, command(1, 1, 0, 0)), &mut machine);
+    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine).unwrap();
+    sessions.apply(&entry(2, 0, command(1, 1, 0, 0)), &mut machine).unwrap();
+    sessions.apply(&entry(3, 0, command(1, 2, 1, 0)), &mut machine).unwrap();
+    let late = sessions.apply(&entry(4, 0, command(1, 1, 0, 0)), &mut machine).unwrap();
     assert_eq!(late, refused(Refusal::Acknowledged { up_to: 1 }));
     assert_eq!(machine.commands.len(), 2);
-    let zero = sessions.apply(&entry(5, 0, command(1, 0, 0, 0)), &mut machine);
+    let zero = sessions.apply(&entry(5, 0, command(1, 0, 0, 0)), &mut machine).unwrap();
     assert_eq!(zero, refused(Refusal::Acknowledged { up_to: 1 }), "0 is no number");
 }
 
 #[test]
 pub(crate) fn a_session_ends_by_the_stamps_of_whatever_is_applied() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    sessions.apply(&entry(1, 1_000, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine);
-    sessions.apply(&entry(2, 1_090, command(1, 1, 0, 0)), &mut machine);
-    sessions.apply(&entry(3, 1_190, Payload::Noop), &mut machine);
+    sessions.apply(&entry(1, 1_000, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine).unwrap();
+    sessions.apply(&entry(2, 1_090, command(1, 1, 0, 0)), &mut machine).unwrap();
+    sessions.apply(&entry(3, 1_190, Payload::Noop), &mut machine).unwrap();
     assert_eq!(sessions.len(), 1, "it was used at 1 090");
-    sessions.apply(&entry(4, 1_191, Payload::Noop), &mut machine);
+    sessions.apply(&entry(4, 1_191, Payload::Noop), &mut machine).unwrap();
     assert_eq!(sessions.len(), 0);
-    assert_eq!(sessions.apply(&entry(5, 1_191, command(1, 2, 0, 0)), &mut machine), refused(Refusal::NoSession));
+    assert_eq!(
+        sessions.apply(&entry(5, 1_191, command(1, 2, 0, 0)), &mut machine).unwrap(),
+        refused(Refusal::NoSession)
+    );
     assert_eq!(machine.commands.len(), 1);
 }
 
@@ -207,32 +210,32 @@ pub(crate) fn a_session_ends_by_the_stamps_of_whatever_is_applied() {
 fn bounds_are_named_and_nothing_is_applied_beyond_them() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
     for index in 1..=SESSIONS_MAX as u64 {
-        sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine);
+        sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine).unwrap();
     }
     let index = SESSIONS_MAX as u64 + 1;
-    let full = sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine);
+    let full = sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine).unwrap();
     assert_eq!(full, refused(Refusal::Full { bound: Bound::Sessions, limit: SESSIONS_MAX as u64 }));
     let limit = ANSWERS_PER_SESSION_MAX as u64;
     for sequence in 1..=limit {
-        sessions.apply(&entry(index + sequence, 0, command(1, sequence, 0, 0)), &mut machine);
+        sessions.apply(&entry(index + sequence, 0, command(1, sequence, 0, 0)), &mut machine).unwrap();
     }
     let more = entry(index + limit + 1, 0, command(1, limit + 1, 0, 0));
     let full = refused(Refusal::Full { bound: Bound::AnswersPerSession, limit });
-    assert_eq!(sessions.apply(&more, &mut machine), full);
-    assert_eq!(sessions.apply(&more, &mut machine), full, "no number was used up by that");
+    assert_eq!(sessions.apply(&more, &mut machine).unwrap(), full);
+    assert_eq!(sessions.apply(&more, &mut machine).unwrap(), full, "no number was used up by that");
     assert_eq!(machine.commands.len(), ANSWERS_PER_SESSION_MAX);
     let more = entry(index + limit + 2, 0, command(1, limit + 1, 1, 0));
-    assert_eq!(sessions.apply(&more, &mut machine), answer(more.index.0, "65"), "once one was acknowledged");
+    assert_eq!(sessions.apply(&more, &mut machine).unwrap(), answer(more.index.0, "65"), "once one was acknowledged");
 }
 
 #[test]
 fn answers_beyond_their_bounds_are_given_once() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine);
+    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine).unwrap();
     let long = entry(2, 0, command(1, 1, 0, ANSWER_BYTES_MAX as u16 + 1));
-    let Some(Outcome::Answer(first)) = sessions.apply(&long, &mut machine) else { panic!("it is given") };
+    let Some(Outcome::Answer(first)) = sessions.apply(&long, &mut machine).unwrap() else { panic!("it is given") };
     assert_eq!(first.bytes.len(), ANSWER_BYTES_MAX + 1);
-    assert_eq!(sessions.apply(&long, &mut machine), refused(Refusal::AnswerNotKept));
+    assert_eq!(sessions.apply(&long, &mut machine).unwrap(), refused(Refusal::AnswerNotKept));
     assert_eq!(machine.commands.len(), 1);
 
     // As many as fit, in as many sessions as it takes.
@@ -243,26 +246,26 @@ fn answers_beyond_their_bounds_are_given_once() {
     for number in 0..=answers {
         if number % per_session == 0 {
             session = index;
-            sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine);
+            sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine).unwrap();
             index += 1;
         }
         let sequence = number % per_session + 1;
-        sessions.apply(&entry(index, 0, command(session, sequence, 0, ANSWER_BYTES_MAX as u16)), &mut machine);
+        sessions.apply(&entry(index, 0, command(session, sequence, 0, ANSWER_BYTES_MAX as u16)), &mut machine).unwrap();
         index += 1;
     }
     assert_eq!(sessions.answers_bytes, ANSWERS_BYTES_MAX);
     let last = command(session, answers % per_session + 1, 0, ANSWER_BYTES_MAX as u16);
-    assert_eq!(sessions.apply(&entry(index, 0, last), &mut machine), refused(Refusal::AnswerNotKept));
+    assert_eq!(sessions.apply(&entry(index, 0, last), &mut machine).unwrap(), refused(Refusal::AnswerNotKept));
     assert_eq!(Sessions::decode(&sessions.encode()), Ok(sessions.clone()));
-    sessions.apply(&entry(index + 1, 0, Payload::CloseSession { session: SessionId(10) }), &mut machine);
+    sessions.apply(&entry(index + 1, 0, Payload::CloseSession { session: SessionId(10) }), &mut machine).unwrap();
     assert!(sessions.answers_bytes < ANSWERS_BYTES_MAX);
 }
 
 #[test]
 fn whatever_is_acknowledged_the_table_can_be_read_again() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1000, salt: 0 }), &mut machine);
-    sessions.apply(&entry(2, 0, command(1, u64::MAX, 0, 0)), &mut machine);
-    sessions.apply(&entry(3, 0, command(1, 5, u64::MAX, 0)), &mut machine);
+    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1000, salt: 0 }), &mut machine).unwrap();
+    sessions.apply(&entry(2, 0, command(1, u64::MAX, 0, 0)), &mut machine).unwrap();
+    sessions.apply(&entry(3, 0, command(1, 5, u64::MAX, 0)), &mut machine).unwrap();
     assert_eq!(Sessions::decode(&sessions.encode()).unwrap(), sessions);
 }

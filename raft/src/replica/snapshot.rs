@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::requests::Key;
-use super::{Doubt, Effect, Event, Outcome, Refusal, Replica, Sessions, StateMachine};
+use super::{Doubt, Effect, Event, MachineJob, Outcome, Refusal, Replica, Sessions, StateMachine};
 use crate::core::Done;
 use crate::core::mutants::{Mutant, planted};
 use crate::storage::{SnapshotSource, StorageError};
@@ -25,17 +25,17 @@ const VERSION: u8 = 2;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// The content of a snapshot, around what the state machine gives; counts its bytes while they are read.
-pub(super) fn seal(machine: Box<dyn Read + Send>, sessions: &Sessions, size_bytes: Arc<AtomicU64>) -> SnapshotSource {
+/// The content of a snapshot, around what the state machine gives.
+pub(super) fn seal(machine: Box<dyn Read + Send>, sessions: &Sessions) -> SnapshotSource {
     let own = if planted(Mutant::SessionNotInSnapshot) { Sessions::new().encode() } else { sessions.encode() };
     let mut head = vec![VERSION];
     let own_bytes = u32::try_from(own.len()).expect("the bounds on sessions keep it far below 4 GiB");
     head.extend_from_slice(&own_bytes.to_le_bytes());
     head.extend_from_slice(&own);
-    size_bytes.store(0, Ordering::Relaxed);
-    SnapshotSource::new(Counted { source: Cursor::new(head).chain(machine), size_bytes })
+    SnapshotSource::new(Cursor::new(head).chain(machine))
 }
 
+/// Counts the bytes of a snapshot while they are read.
 struct Counted<R> {
     source: R,
     size_bytes: Arc<AtomicU64>,
@@ -110,8 +110,11 @@ impl SnapshotPolicy {
         }
     }
 
-    pub(super) fn counter(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.counter)
+    /// Counts what is read of the next one.
+    pub(super) fn count(&self, source: SnapshotSource) -> SnapshotSource {
+        let size_bytes = Arc::clone(&self.counter);
+        size_bytes.store(0, Ordering::Relaxed);
+        SnapshotSource::new(Counted { source, size_bytes })
     }
 
     /// The last one is written.
@@ -149,7 +152,8 @@ impl Replica {
         let Some(last) = entries.last() else { return };
         if let Some(meta) = self.core.take_snapshot(last.index, last.stamp) {
             self.snapshots.since_bytes = 0;
-            self.effects.push_back(Effect::TakeSnapshot(meta));
+            self.machine.copying = Some(meta.index);
+            self.ask_machine(MachineJob::TakeSnapshot(meta));
         }
     }
 
@@ -167,14 +171,15 @@ impl Replica {
     /// A leader's snapshot has taken the log's place: the state machine follows, after what it was handed before.
     pub(super) fn restore(&mut self, meta: SnapshotMeta) -> Effect {
         self.snapshots.since_bytes = 0;
-        Effect::Restore(meta)
+        self.machine.restoring = Some(meta.index);
+        Effect::Machine(MachineJob::Restore(meta))
     }
 
-    /// The state machine is in the state of the snapshot that [`Effect::Restore`] named.
+    /// The state machine is in the state of the snapshot that [`MachineJob::Restore`] named.
     ///
     /// # Panics
     /// If it had not applied everything before: it would have been restored out of order.
-    pub fn restored(&mut self, now: Now, meta: &SnapshotMeta) {
+    pub(super) fn restored(&mut self, now: Now, meta: &SnapshotMeta) {
         self.now = self.now.then(now);
         assert!(meta.index > self.applied, "{} is restored after {} was applied", meta.index, self.applied);
         self.writes.restored(meta);
@@ -213,10 +218,11 @@ mod tests {
     #[test]
     fn the_machines_bytes_come_back() {
         let mut sealed = Vec::new();
-        let size = Arc::new(AtomicU64::new(7));
-        seal(Box::new(&b"state"[..]), &Sessions::new(), Arc::clone(&size)).read_to_end(&mut sealed).unwrap();
+        let mut policy = SnapshotPolicy::new(1);
+        policy.count(seal(Box::new(&b"state"[..]), &Sessions::new())).read_to_end(&mut sealed).unwrap();
         assert_eq!(content(&sealed).unwrap(), b"state");
-        assert_eq!(size.load(Ordering::Relaxed), sealed.len() as u64);
+        policy.taken();
+        assert_eq!(policy.last_bytes, sealed.len() as u64);
     }
 
     #[test]

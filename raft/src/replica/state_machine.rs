@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
-use super::Query;
+use super::{MachineError, Query};
 use crate::types::{Index, Stamp, Term};
 
 /// A committed command, as the state machine sees it.
@@ -29,17 +29,17 @@ pub struct Committed<'a> {
 /// use std::io::{self, Read};
 ///
 /// use bytes::Bytes;
-/// use kodiak_raft::replica::{Committed, Query, StateMachine};
+/// use kodiak_raft::replica::{Committed, MachineError, Query, StateMachine};
 ///
 /// /// Adds up numbers.
 /// #[derive(Default)]
 /// struct Sum(u64);
 ///
 /// impl StateMachine for Sum {
-///     fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
+///     fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
 ///         let number = entry.command.try_into().map_or(0, u64::from_le_bytes);
 ///         self.0 = self.0.wrapping_add(number);
-///         Bytes::copy_from_slice(&self.0.to_le_bytes())
+///         Ok(Bytes::copy_from_slice(&self.0.to_le_bytes()))
 ///     }
 ///     fn query(&self, _query: &Query<'_>) -> Bytes {
 ///         Bytes::copy_from_slice(&self.0.to_le_bytes())
@@ -56,24 +56,34 @@ pub struct Committed<'a> {
 /// }
 /// ```
 pub trait StateMachine {
-    /// Applies a committed command and says what its author is told. Commands come in the log's order, each once in a life
-    /// of the node, except that a snapshot may stand for some; after a restart those that follow the newest snapshot come
-    /// again.
-    fn apply(&mut self, entry: &Committed<'_>) -> Bytes;
-
-    /// Answers a query from the state as it is.
-    fn query(&self, query: &Query<'_>) -> Bytes;
-
-    /// The state as it is, to be read on another thread while this one goes on: a cheap copy (of a persistent map, or of
-    /// what is behind an `Arc`) that turns itself into bytes as it is read. Called between commands, whenever
-    /// [`Limits::snapshot_every_bytes`](super::Limits) of log have been applied. An error while it is read is as bad as one
-    /// of the disk: the node stops.
-    fn snapshot(&self) -> Box<dyn Read + Send>;
-
-    /// Forgets the state and takes the one that `snapshot` wrote, on this node or another. Called at the node's start, and
-    /// when this node is so far behind that the leader sends its snapshot.
+    /// Applies a committed command and says what its author is told. Commands come in the log's
+    /// order, each once in a life of the node, except that a snapshot may stand for some; after a
+    /// restart those that follow the newest snapshot come again.
     ///
     /// # Errors
-    /// What reading says, or that the bytes make no sense; the node stops, or does not start.
+    /// If the machine cannot go on: it knows the command not, or its own storage is full. The node
+    /// then leads no more, answers no reads or writes and takes no snapshots, and says so; it goes
+    /// on voting and acknowledging. The entry stays in the log, and every node comes to it: an
+    /// error that all nodes return stops all of them, until a version of the program is started
+    /// that can apply it. A panic counts as an error.
+    fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError>;
+
+    /// Answers a query from the state as it is. If it panics, that query is refused and the
+    /// machine goes on.
+    fn query(&self, query: &Query<'_>) -> Bytes;
+
+    /// The state as it is, to be read on another thread while this one goes on: a cheap copy (of a
+    /// persistent map, or of what is behind an `Arc`) that turns itself into bytes as it is read.
+    /// Called between commands, whenever [`Limits::snapshot_every_bytes`](super::Limits) of log
+    /// have been applied. While it runs, commands and queries wait, but no heartbeat does.
+    fn snapshot(&self) -> Box<dyn Read + Send>;
+
+    /// Forgets the state and takes the one that `snapshot` wrote, on this node or another. Called
+    /// at the node's start, and when this node is so far behind that the leader sends its
+    /// snapshot.
+    ///
+    /// # Errors
+    /// What reading says, or that the bytes make no sense. It is called again, up to
+    /// [`RESTORE_ATTEMPTS`](super::RESTORE_ATTEMPTS) times; then it is as for an error of `apply`.
     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()>;
 }

@@ -15,7 +15,9 @@ use bytes::Bytes;
 use super::*;
 use crate::core::{Config, Done};
 use crate::storage::{Job, StorageError};
-use crate::types::{Configuration, HardState, Index, Member, MemberChange, NodeId, Now, Saved, Stamp, TermTable, Time};
+use crate::types::{
+    Configuration, HardState, Index, Member, MemberChange, NodeId, Now, Saved, SnapshotMeta, Stamp, TermTable, Time,
+};
 
 /// Remembers every command; a query is answered with how many there are.
 #[derive(Debug, Default)]
@@ -24,9 +26,15 @@ struct Journal {
 }
 
 impl StateMachine for Journal {
-    fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
+    fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
+        match entry.command {
+            b"poison" => return Err(MachineError::new("cannot apply this")),
+            // As `panic!`, without a word on stderr.
+            b"panic" => std::panic::resume_unwind(Box::new("a bug")),
+            _ => {}
+        }
         self.commands.push(entry.command.to_vec());
-        Bytes::copy_from_slice(entry.command)
+        Ok(Bytes::copy_from_slice(entry.command))
     }
 
     fn query(&self, query: &Query<'_>) -> Bytes {
@@ -45,9 +53,25 @@ impl StateMachine for Journal {
     }
 }
 
+/// Opens what a test gives it.
+struct Host {
+    now: Now,
+    content: Option<Vec<u8>>,
+}
+
+impl MachineHost for Host {
+    fn open_snapshot(&mut self, _: &SnapshotMeta) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(self.content.as_deref().ok_or(io::ErrorKind::NotFound)?))
+    }
+
+    fn wall(&self) -> Stamp {
+        self.now.wall
+    }
+}
+
 struct Node {
     replica: Replica,
-    machine: Inline<Journal>,
+    machine: MachineRunner<Journal>,
     replies: Vec<(u64, Outcome)>,
     /// How many entries each write job had.
     writes: Vec<usize>,
@@ -105,7 +129,7 @@ impl Cluster {
             let config = ReplicaConfig { limits, ..ReplicaConfig::new(core) };
             Node {
                 replica: Replica::new(config, saved, now).unwrap(),
-                machine: Inline::new(Journal::default()),
+                machine: MachineRunner::new(Journal::default()),
                 replies: Vec::new(),
                 writes: Vec::new(),
                 events: 0,
@@ -148,19 +172,22 @@ impl Cluster {
         let now = self.now;
         let node = &mut self.nodes[place];
         while let Some(effect) = node.replica.poll() {
-            match node.machine.run(now, &mut node.replica, effect) {
-                Some(Effect::Send { to, message }) => {
+            match effect {
+                Effect::Machine(job) => {
+                    let (mut host, replica) = (Host { now, content: None }, &mut node.replica);
+                    node.machine.run(job, &mut host, &mut |done| replica.handle_machine(now, done));
+                }
+                Effect::Send { to, message } => {
                     self.forwards_sent += usize::from(matches!(message, PeerMessage::Forward { .. }));
                     self.messages.push_back((place, to.0 as usize - 1, message));
                 }
-                Some(Effect::Storage(Job::Write(write))) => {
+                Effect::Storage(Job::Write(write)) => {
                     node.writes.push(write.entries.len());
                     node.replica.handle_done(now, Done::Written { sequence: write.sequence });
                 }
-                Some(Effect::Reply { id, outcome }) => node.replies.push((id.0, outcome)),
-                Some(Effect::Event(_)) => node.events += 1,
-                Some(other) => panic!("{other:?}"),
-                None => {}
+                Effect::Reply { id, outcome } => node.replies.push((id.0, outcome)),
+                Effect::Event(_) => node.events += 1,
+                other => panic!("{other:?}"),
             }
         }
     }
@@ -503,7 +530,7 @@ fn outputs_that_do_not_fit_are_an_error_and_change_nothing() {
             Effect::Storage(Job::Write(write)) => {
                 replica.handle_done(now, Done::Written { sequence: write.sequence });
             }
-            Effect::Apply(entries) => break entries.last().unwrap().index,
+            Effect::Machine(MachineJob::Apply(entries)) => break entries.last().unwrap().index,
             _ => {}
         }
     };

@@ -3,22 +3,22 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::requests::{Asked, Key, Origin, Stage};
-use super::{Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
+use super::{Bound, Doubt, Effect, MachineJob, Outcome, PeerMessage, Refusal, Replica};
 use crate::core::{Done, Proposed};
 use crate::types::{Entries, Index, NodeId, Now, SnapshotMeta, Term};
 
-/// [`Replica::applied`] was told something that does not fit what was handed out.
+/// The replica was told something that does not fit what was handed out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "up to index {index}, {proposals} proposals were handed out and not applied yet, but {outcomes} outcomes were given"
 )]
-pub struct AppliedError {
+pub(super) struct AppliedError {
     /// The index given.
-    pub index: Index,
+    index: Index,
     /// How many outcomes it takes.
-    pub proposals: usize,
+    proposals: usize,
     /// How many were given.
-    pub outcomes: usize,
+    outcomes: usize,
 }
 
 /// Commands on their way.
@@ -58,6 +58,12 @@ impl Writes {
         let next = self.applying.front().map(|applying| applying.index);
         assert!(next.is_none_or(|next| next > meta.index), "{next:?} was to be applied before {}", meta.index);
         self.applied_term = self.applied_term.max(meta.term);
+    }
+
+    /// The state machine does nothing that it was handed up to `restored`, or nothing at all.
+    pub(super) fn machine_failed(&mut self, restored: Option<Index>) {
+        let is_after = |applying: &Applying| restored.is_some_and(|restored| applying.index > restored);
+        self.applying.retain(is_after);
     }
 
     /// The commands that this node has put into its log up to `index` and that have no outcome.
@@ -220,8 +226,13 @@ impl Replica {
     }
 
     /// The core has committed these: the state machine shall apply them.
-    pub(super) fn apply(&mut self, entries: Entries) -> Effect {
+    pub(super) fn apply(&mut self, entries: Entries) -> Option<Effect> {
         self.writes.unblock();
+        if self.machine.has_stopped() {
+            // The log keeps them; the core hands out no more than its window.
+            self.admins_committed(&entries);
+            return None;
+        }
         self.writes.applying.extend(entries.iter().map(|entry| Applying {
             index: entry.index,
             term: entry.term,
@@ -229,7 +240,7 @@ impl Replica {
         }));
         self.admins_committed(&entries);
         self.count_for_snapshot(&entries);
-        Effect::Apply(entries)
+        Some(Effect::Machine(MachineJob::Apply(entries)))
     }
 
     /// The state machine has applied everything up to `index`. `outcomes` holds what became of each *proposal*
@@ -239,7 +250,7 @@ impl Replica {
     /// # Errors
     /// If the number of outcomes is not the number of proposals, or `index` was not handed out or was applied already.
     /// Nothing is changed then: answers would go to the wrong authors.
-    pub fn applied(&mut self, now: Now, index: Index, outcomes: &mut Vec<Outcome>) -> Result<(), AppliedError> {
+    pub(super) fn applied(&mut self, now: Now, index: Index, outcomes: &mut Vec<Outcome>) -> Result<(), AppliedError> {
         let covered = self.writes.applying.partition_point(|applying| applying.index <= index);
         let proposals = self.writes.applying.range(..covered).filter(|applying| applying.is_proposal).count();
         let fits = covered > 0 && self.writes.applying[covered - 1].index == index;

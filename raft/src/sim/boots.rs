@@ -8,15 +8,15 @@ use super::happening::Happening;
 use super::harms::Harm;
 use super::kv::Kv;
 use super::options::REQUEST_BYTES;
-use super::process::{Running, unusable};
+use super::process::Running;
 use super::world::{World, name};
 use crate::core;
-use crate::replica::{Inline, Replica, ReplicaConfig};
+use crate::replica::{MachineRunner, Replica, ReplicaConfig};
 use crate::storage::{Log, LogOptions, StorageError, Worker};
 use crate::types::{ClusterId, DiskId, Entry, GroupId, Identity, Index, Saved, Term};
 
-/// A log, the state machine as of its snapshot, and all that follows.
-type Opened = (Log<SimDisk>, Inline<Kv>, Saved, Vec<Entry>);
+/// A log, what it says of itself, and its entries.
+type Opened = (Log<SimDisk>, Saved, Vec<Entry>);
 
 /// What one log must have in common with another that holds the same, wherever the two begin.
 fn promises(saved: &Saved) -> impl PartialEq + use<> {
@@ -62,7 +62,7 @@ impl World {
         }
         process.disk.fail_not();
         process.disk.forget_tags();
-        let (log, machine, saved, entries) = match opened {
+        let (log, saved, entries) = match opened {
             Ok(opened) => opened,
             Err(
                 error @ (StorageError::Corrupt { .. } | StorageError::EndLost { .. } | StorageError::Poisoned { .. }),
@@ -84,10 +84,7 @@ impl World {
         let is_damaged = process.disk.is_damaged();
         self.is_durable(node, &saved)?;
         self.checks.recovered(node, &saved, &entries, is_damaged)?;
-        if let Some(meta) = &saved.snapshot {
-            self.checks.is_state_of(node, meta, &machine)?;
-        }
-        self.start(node, log, machine, saved)
+        self.start(node, log, saved)
     }
 
     /// What the node has promised is gone, so it must never start again. It is one of a minority.
@@ -98,7 +95,7 @@ impl World {
         Ok(())
     }
 
-    fn start(&mut self, node: usize, log: Log<SimDisk>, machine: Inline<Kv>, saved: Saved) -> Verdict {
+    fn start(&mut self, node: usize, log: Log<SimDisk>, saved: Saved) -> Verdict {
         let mut config = core::Config::new(name(node));
         config.seed = self.random.next();
         config.election_timeout = self.election_timeout(node);
@@ -124,6 +121,7 @@ impl World {
             invariant: "a node can start again",
             details: format!("node {} refuses its own log: {error}", node + 1),
         })?;
+        let machine = MachineRunner::new(Kv::default());
         self.processes[node].running = Some(Running::new(replica, machine, Worker::new(log)));
         for peer in (0..self.plan.nodes).filter(|&peer| peer != node) {
             let delay = Duration::from_micros(self.random.below(2_000));
@@ -143,10 +141,8 @@ impl World {
             let identity = Identity { cluster: ClusterId(1), group: GroupId(1), node: id, disk };
             (identity, self.born_with(node))
         })?;
-        let mut machine = Inline::new(Kv::default());
-        if let Some(mut content) = log.snapshot_reader()? {
-            machine.begin(&mut content).map_err(|error| unusable(&error))?;
-        }
+        // A snapshot that cannot be opened at all is noticed before the node has a part in anything.
+        log.snapshot_reader()?;
         let terms = &recovered.saved.terms;
         let (mut next, last) = (terms.base().next(), terms.last_index());
         let mut entries = Vec::new();
@@ -156,7 +152,7 @@ impl World {
             next = Index(next.0 + more.len() as u64);
             entries.extend(more);
         }
-        Ok((log, machine, recovered.saved, entries))
+        Ok((log, recovered.saved, entries))
     }
 
     /// What a node starts with must survive if the power goes right now. Entries that were compacted may come back.

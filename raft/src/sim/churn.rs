@@ -82,7 +82,7 @@ impl World {
             let leader = self.latest_leader().and_then(|leader| self.core(leader));
             leader.is_some_and(|core| core.configuration().members.contains_key(&name(place)))
         };
-        !self.processes[place].is_lost && (self.plan.churn.is_none() || is_member())
+        !self.processes[place].is_lost && !self.has_lost_machine(place) && (self.plan.churn.is_none() || is_member())
     }
 
     /// Whether the operator has nothing to finish, and nobody is on the way in or out.

@@ -55,6 +55,10 @@ pub(super) enum Happening {
     Churn,
     /// After the faults: is everybody well?
     Probe,
+    /// Something goes wrong with a state machine.
+    MachineFault,
+    /// The operator starts a process again whose state machine has failed.
+    StartedAgain { node: usize, life: u64 },
 }
 
 impl Happening {
@@ -71,6 +75,7 @@ impl Happening {
             | Happening::SaidToBeWritten { node, .. }
             | Happening::Apply { node, .. }
             | Happening::GivesUp { node, .. }
+            | Happening::StartedAgain { node, .. }
             | Happening::LeaderFalls { node, .. } => Some(node),
             _ => None,
         }
@@ -86,6 +91,7 @@ impl Happening {
             | Happening::SaidToBeWritten { life, .. }
             | Happening::Apply { life, .. }
             | Happening::GivesUp { life, .. }
+            | Happening::StartedAgain { life, .. }
             | Happening::LeaderFalls { life, .. } => Some(life),
             _ => None,
         }
@@ -125,6 +131,8 @@ impl Happening {
             Happening::Heal => "the network heals".to_owned(),
             Happening::Churn => "the operator looks at the cluster".to_owned(),
             Happening::Probe => "is everybody well?".to_owned(),
+            Happening::MachineFault => "a state machine is to be slow or sick".to_owned(),
+            Happening::StartedAgain { node, .. } => format!("{} is started again: its machine has failed", node + 1),
         }
     }
 }

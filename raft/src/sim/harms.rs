@@ -50,6 +50,8 @@ harms! {
     WriteFailed = "write failed (EIO)",
     NoRoom = "no room on the disk (ENOSPC)",
     Stalled = "disk stalled for three elections",
+    MachineSlow = "state machine slow, up to two elections a job",
+    MachineSick = "state machine refused an entry, or panicked",
     Rotted = "bits rotted",
     Misdirected = "write misdirected",
     LostDisk = "node lost its disk's promises",

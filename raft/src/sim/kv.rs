@@ -1,11 +1,12 @@
 //! The state machine that the simulator replicates: numbers under keys, each with the index of its last change.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::io::{self, Read};
 
 use bytes::Bytes;
 
-use crate::replica::{Committed, Query, StateMachine};
+use crate::replica::{Committed, MachineError, Query, StateMachine};
 use crate::types::Index;
 
 /// The longest command.
@@ -103,9 +104,44 @@ impl Value {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Kv {
     values: BTreeMap<u8, Value>,
+    /// What this copy of the program cannot do: nothing that is replicated.
+    sickness: Sickness,
+}
+
+/// How the machine fails at the next command.
+#[derive(Clone, Copy, Debug, Default, Eq)]
+enum Sickness {
+    #[default]
+    None,
+    Refuses,
+    Panics,
+}
+
+impl PartialEq for Sickness {
+    /// Two machines are the same if their states are.
+    fn eq(&self, _: &Sickness) -> bool {
+        true
+    }
+}
+
+impl Hash for Sickness {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Kv {
+    /// The next command fails, and each after it.
+    pub(super) fn be_sick(&mut self, panics: bool) {
+        self.sickness = if panics { Sickness::Panics } else { Sickness::Refuses };
+    }
+
+    pub(super) fn be_well(&mut self) {
+        self.sickness = Sickness::None;
+    }
+
+    pub(super) fn is_sick(&self) -> bool {
+        !matches!(self.sickness, Sickness::None)
+    }
+
     /// What is under a key.
     pub(super) fn get(&self, key: u8) -> Value {
         self.values.get(&key).copied().unwrap_or_default()
@@ -113,14 +149,20 @@ impl Kv {
 }
 
 impl StateMachine for Kv {
-    fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
-        let Some(command) = Command::decode(entry.command) else { return Bytes::from_static(b"?") };
+    fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
+        match self.sickness {
+            Sickness::None => {}
+            Sickness::Refuses => return Err(MachineError::new("sick")),
+            // As `panic!`, without a word on stderr.
+            Sickness::Panics => std::panic::resume_unwind(Box::new("sick")),
+        }
+        let Some(command) = Command::decode(entry.command) else { return Ok(Bytes::from_static(b"?")) };
         let value = self.values.entry(command.key()).or_default();
         let number = command.number_after(value.number);
         if number != value.number {
             *value = Value { number, index: entry.index };
         }
-        value.encode()
+        Ok(value.encode())
     }
 
     fn query(&self, query: &Query<'_>) -> Bytes {
@@ -150,8 +192,8 @@ mod tests {
     #[test]
     fn a_state_survives_its_snapshot() {
         let value = |number| Value { number, index: Index(number + 1) };
-        let kv = Kv { values: (1..=3).map(|key| (key, value(key.into()))).collect() };
-        let mut other = Kv { values: BTreeMap::from([(9, value(9))]) };
+        let kv = Kv { values: (1..=3).map(|key| (key, value(key.into()))).collect(), ..Kv::default() };
+        let mut other = Kv { values: BTreeMap::from([(9, value(9))]), ..Kv::default() };
         other.restore(&mut kv.snapshot()).unwrap();
         assert_eq!(other, kv);
         assert!(other.restore(&mut &[1, 2, 3][..]).is_err());

@@ -1,50 +1,216 @@
-//! A node's state machine: at once, or on a thread of its own.
+//! A node's state machine: on the loop, or on a thread of its own; sometimes slow, sometimes sick.
+//!
+//! What goes wrong with state machines draws from a source of chance of its own, so that the rest
+//! of a run is what it would be without.
 
-use super::checks::Verdict;
+use std::io::{self, Read};
+use std::time::Duration;
+
+use super::checks::{Verdict, check};
+use super::disk::SimDisk;
 use super::happening::Happening;
+use super::harms::Harm;
+use super::options::Plan;
+use super::random::Random;
 use super::world::World;
-use crate::replica::Effect;
+use crate::core::Role;
+use crate::replica::{MachineCallback, MachineDone, MachineFailure, MachineHost, MachineJob};
+use crate::storage::Log;
+use crate::types::{SnapshotMeta, Stamp};
+
+/// What may go wrong with state machines in a run.
+#[derive(Clone, Debug)]
+pub(super) struct MachinePlan {
+    /// Whether the machine is done with one job at a time, instead of all that wait.
+    is_stepwise: bool,
+    /// A machine may take longer than an election for each job, for a while.
+    has_slow: bool,
+    /// A machine may refuse an entry, or panic at it.
+    has_sick: bool,
+    interval: (Duration, Duration),
+}
+
+impl MachinePlan {
+    /// In one of three runs something may go wrong.
+    pub(super) fn draw(seed: u64, plan: &Plan) -> Option<MachinePlan> {
+        let mut random = Random::new(seed ^ 0x6d61_6368_696e_6573);
+        let patience = plan.election_timeout.1;
+        (random.below(3) == 0).then(|| MachinePlan {
+            is_stepwise: random.chance(5_000),
+            has_slow: random.chance(7_000),
+            has_sick: random.chance(5_000),
+            interval: (patience / 2, patience * 10),
+        })
+    }
+}
+
+/// What a machine needs of its node.
+struct SimHost<'a> {
+    log: &'a mut Log<SimDisk>,
+    wall: Stamp,
+    /// Whether each entry is told as soon as it is applied.
+    is_telling: bool,
+}
+
+impl MachineHost for SimHost<'_> {
+    fn open_snapshot(&mut self, meta: &SnapshotMeta) -> io::Result<Box<dyn Read + '_>> {
+        let content = self.log.snapshot_reader().map_err(io::Error::other)?;
+        let content = content.filter(|content| content.meta().index == meta.index);
+        Ok(Box::new(content.ok_or(io::ErrorKind::NotFound)?))
+    }
+
+    fn wants_report(&mut self) -> bool {
+        self.is_telling
+    }
+
+    fn wall(&self) -> Stamp {
+        self.wall
+    }
+}
 
 impl World {
-    pub(super) fn hand_to_machine(&mut self, node: usize, effect: Effect) -> Verdict {
-        let process = &mut self.processes[node];
-        let life = process.life;
-        let Some(running) = &mut process.running else { return Ok(()) };
-        running.to_apply.push_back(effect);
-        let Some(delay) = self.plan.apply_delay else { return self.run_machine(node) };
-        if running.to_apply.len() == 1 {
-            let delay = self.random.duration(delay);
-            self.after(delay, Happening::Apply { node, life });
+    pub(super) fn begin_machines(&mut self) {
+        if let Some(plan) = &self.plan.machines {
+            let pause = self.machine_random.duration(plan.interval);
+            self.after(pause, Happening::MachineFault);
         }
+    }
+
+    /// Something goes wrong with a state machine.
+    pub(super) fn machine_fault(&mut self) {
+        let Some(plan) = self.plan.machines.clone().filter(|_| !self.calm) else { return };
+        let pause = self.machine_random.duration(plan.interval);
+        self.after(pause, Happening::MachineFault);
+        let node = self.machine_random.below(self.plan.nodes as u64) as usize;
+        let is_sick = self.machine_random.chance(5_000);
+        let longer = self.plan.election_timeout.1;
+        let slow_for = longer * self.machine_random.pick(&[1, 4, 12]);
+        let process = &mut self.processes[node];
+        let Some(running) = &mut process.running else { return };
+        if is_sick && plan.has_sick {
+            running.machine.machine_mut().be_sick(self.machine_random.chance(5_000));
+        } else if !is_sick && plan.has_slow {
+            process.machine_slow_until = self.now.after(slow_for);
+            self.harm(Harm::MachineSlow);
+        }
+    }
+
+    /// How long the next job takes, if it takes any time.
+    fn machine_delay(&mut self, node: usize) -> Option<Duration> {
+        if self.processes[node].machine_slow_until > self.now && !self.calm {
+            let (shorter, longer) = self.plan.election_timeout;
+            return Some(self.machine_random.duration((shorter / 2, longer * 2)));
+        }
+        let delay = self.plan.apply_delay?;
+        Some(self.random.duration(delay))
+    }
+
+    pub(super) fn hand_to_machine(&mut self, node: usize, job: MachineJob) -> Verdict {
+        match &job {
+            MachineJob::Apply(entries) => self.checks.applied(node, entries)?,
+            MachineJob::Restore(meta) => self.checks.restored(node, meta)?,
+            MachineJob::Query { .. } | MachineJob::TakeSnapshot(_) => {}
+        }
+        let Some(running) = &mut self.processes[node].running else { return Ok(()) };
+        running.to_apply.push_back(job);
+        if running.is_machine_busy { Ok(()) } else { self.go_on(node) }
+    }
+
+    /// The machine does what waits for it: now, or after a while.
+    fn go_on(&mut self, node: usize) -> Verdict {
+        let life = self.processes[node].life;
+        let Some(delay) = self.machine_delay(node) else { return self.run_machine(node, usize::MAX) };
+        let Some(running) = &mut self.processes[node].running else { return Ok(()) };
+        running.is_machine_busy = true;
+        self.after(delay, Happening::Apply { node, life });
         Ok(())
     }
 
     pub(super) fn apply(&mut self, node: usize) -> Verdict {
-        self.run_machine(node)?;
+        if let Some(running) = &mut self.processes[node].running {
+            running.is_machine_busy = false;
+        }
+        let is_slow = self.processes[node].machine_slow_until > self.now;
+        let is_stepwise = self.plan.machines.as_ref().is_some_and(|plan| plan.is_stepwise);
+        self.run_machine(node, if is_slow || is_stepwise { 1 } else { usize::MAX })?;
+        if self.processes[node].running.as_ref().is_some_and(|running| !running.to_apply.is_empty()) {
+            self.go_on(node)?;
+        }
         self.drain(node)
     }
 
-    /// The state machine does everything that it was asked for.
-    fn run_machine(&mut self, node: usize) -> Verdict {
+    /// The state machine does so many of the jobs that it was given.
+    fn run_machine(&mut self, node: usize, jobs: usize) -> Verdict {
         let now = self.clock(node);
-        loop {
+        let is_telling = self.plan.machines.is_some() && self.machine_random.chance(3_000);
+        for _ in 0..jobs {
             let Some(running) = &mut self.processes[node].running else { return Ok(()) };
-            let Some(effect) = running.to_apply.pop_front() else { return Ok(()) };
-            if let Effect::TakeSnapshot(meta) = &effect {
+            let Some(job) = running.to_apply.pop_front() else { return Ok(()) };
+            if let MachineJob::TakeSnapshot(meta) = &job
+                && !running.machine.has_failed()
+            {
                 self.checks.is_state_of(node, meta, &running.machine)?;
             }
-            match running.machine.run(now, &mut running.replica, effect) {
-                Some(Effect::Storage(job)) => self.store(node, job)?,
-                Some(Effect::Restore(meta)) => {
-                    if !running.restore(now, &meta) {
-                        // The replica has failed with it, and a node carries nothing more out.
-                        running.to_apply.clear();
-                        return Ok(());
-                    }
-                    self.checks.is_state_of(node, &meta, &running.machine)?;
+            let mut host = SimHost { log: running.worker.log_mut(), wall: now.wall, is_telling };
+            let mut restored = None;
+            running.machine.run(job, &mut host, &mut |done| {
+                if let MachineDone::Restored(meta) = &done {
+                    restored = Some(meta.clone());
                 }
-                _ => {}
+                running.replica.handle_machine(now, done);
+            });
+            if let Some(meta) = restored {
+                self.checks.is_state_of(node, &meta, &running.machine)?;
+            }
+            if self.processes[node].disk.is_dark() {
+                self.harm(Harm::PowerLostAmidCalls);
+                self.crash(node, true);
+                return Ok(());
             }
         }
+        Ok(())
+    }
+
+    /// A node says that its state machine has failed. The operator starts it again after a while.
+    pub(super) fn machine_failed(&mut self, node: usize, failure: &MachineFailure) -> Verdict {
+        let process = &self.processes[node];
+        let is_restore = failure.callback == MachineCallback::Restore;
+        let has_cause = match is_restore {
+            true => process.disk.has_failed() || process.disk.is_damaged(),
+            false => process.running.as_ref().is_some_and(|running| running.machine.machine().is_sick()),
+        };
+        check(has_cause || self.mutant.is_some(), "a state machine fails only if it is sick", || {
+            format!("node {}: {failure}", node + 1)
+        })?;
+        self.harm(Harm::MachineSick);
+        let pause = self.plan.election_timeout.1 * self.machine_random.pick(&[1, 6, 30]);
+        let life = self.processes[node].life;
+        self.after(pause, Happening::StartedAgain { node, life });
+        Ok(())
+    }
+
+    /// A newer version of the program is started.
+    pub(super) fn start_again(&mut self, node: usize) {
+        if !self.processes[node].disk.is_damaged() {
+            self.crash(node, false);
+        }
+    }
+
+    /// Whether a node's state machine has failed, and will fail again: its snapshot is damaged.
+    pub(super) fn has_lost_machine(&self, node: usize) -> bool {
+        let process = &self.processes[node];
+        let has_failed = process.running.as_ref().is_some_and(|running| running.machine.has_failed());
+        has_failed && process.disk.is_damaged()
+    }
+
+    /// A node whose state machine has failed asks for no votes.
+    pub(super) fn unfit_nodes_do_not_campaign(&self, node: usize) -> Verdict {
+        let Some(running) = &self.processes[node].running else { return Ok(()) };
+        let is_unfit = running.replica.status().machine_failure.is_some();
+        let role = running.replica.core().role();
+        let campaigns = matches!(role, Role::PreCandidate | Role::Candidate);
+        check(!(is_unfit && campaigns), "a node whose state machine has failed does not campaign", || {
+            format!("node {} is a {role:?}", node + 1)
+        })
     }
 }

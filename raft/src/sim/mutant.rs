@@ -259,5 +259,6 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::TransferNeverTimesOut => "a transfer ends",
         Mutant::ProposeDuringTransfer => "no proposals during a transfer",
         Mutant::TransferWithoutMark => "a transfer passes stickiness",
+        Mutant::UnfitCampaigns => "a node whose state machine has failed does not campaign",
     }
 }

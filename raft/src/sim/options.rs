@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::clock::MOST_DRIFT;
+use super::machines::MachinePlan;
 use super::mutant::Mutant;
 use super::random::Random;
 use crate::core::Lease;
@@ -86,6 +87,8 @@ pub(super) struct Plan {
     pub(super) access: AccessPlan,
     /// Whether members change, and how.
     pub(super) churn: Option<ChurnPlan>,
+    /// What goes wrong with state machines, if anything does.
+    pub(super) machines: Option<MachinePlan>,
 }
 
 /// How clients reach the state machine (`access`).
@@ -276,6 +279,7 @@ impl Plan {
             faults: Plan::draw_faults(random),
             access: AccessPlan::none(),
             churn: None,
+            machines: None,
         }
     }
 

@@ -1,15 +1,14 @@
 //! One node: a replica, its state machine, its storage worker and its disk, over several lives.
 
 use std::collections::VecDeque;
-use std::io;
 
 use super::clock::Clock;
 use super::disk::SimDisk;
 use super::happening::Happening;
 use super::kv::Kv;
-use crate::replica::{Effect, Inline, Replica};
-use crate::storage::{Job, StorageError, Worker};
-use crate::types::{Now, SnapshotMeta, Term, Time};
+use crate::replica::{MachineJob, MachineRunner, Replica};
+use crate::storage::{Job, Worker};
+use crate::types::{SnapshotMeta, Term, Time};
 
 /// A node and its machine.
 #[derive(Debug)]
@@ -34,13 +33,15 @@ pub(super) struct Process {
     pub(super) clock: Clock,
     /// The earliest timer in the queue.
     pub(super) timer_at: Option<Time>,
+    /// Until then its state machine takes long for everything.
+    pub(super) machine_slow_until: Time,
 }
 
 /// A process in one of its lives.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) replica: Replica,
-    pub(super) machine: Inline<Kv>,
+    pub(super) machine: MachineRunner<Kv>,
     pub(super) worker: Worker<SimDisk>,
     /// Jobs that the storage thread has not taken.
     pub(super) queued: VecDeque<Job>,
@@ -51,7 +52,9 @@ pub(super) struct Running {
     /// A snapshot is being written, or a segment's file made ready, a slice at a time.
     pub(super) is_taking: bool,
     /// What the state machine's thread has not done.
-    pub(super) to_apply: VecDeque<Effect>,
+    pub(super) to_apply: VecDeque<MachineJob>,
+    /// It is about to do some of it.
+    pub(super) is_machine_busy: bool,
 }
 
 impl Process {
@@ -68,6 +71,7 @@ impl Process {
             effects_left: None,
             clock,
             timer_at: None,
+            machine_slow_until: Time(0),
         }
     }
 
@@ -78,7 +82,7 @@ impl Process {
 }
 
 impl Running {
-    pub(super) fn new(replica: Replica, machine: Inline<Kv>, worker: Worker<SimDisk>) -> Running {
+    pub(super) fn new(replica: Replica, machine: MachineRunner<Kv>, worker: Worker<SimDisk>) -> Running {
         Running {
             replica,
             machine,
@@ -88,19 +92,8 @@ impl Running {
             is_storage_busy: false,
             is_taking: false,
             to_apply: VecDeque::new(),
+            is_machine_busy: false,
         }
-    }
-
-    /// The state machine takes the state of the newest snapshot on this disk. False if that cannot be read.
-    pub(super) fn restore(&mut self, now: Now, meta: &SnapshotMeta) -> bool {
-        let restored = self.worker.log_mut().snapshot_reader().and_then(|content| {
-            let mut content = content.ok_or_else(|| unusable(&io::ErrorKind::NotFound.into()))?;
-            self.machine.restore(now, &mut self.replica, meta, &mut content).map_err(|error| unusable(&error))
-        });
-        if let Err(error) = &restored {
-            self.replica.handle_storage_failure(now, error);
-        }
-        restored.is_ok()
     }
 
     /// The numbers of the changes that the storage thread works on, in their order; with each installation its snapshot.
@@ -112,9 +105,4 @@ impl Running {
         };
         self.taken.iter().filter_map(change).collect()
     }
-}
-
-/// The error of a snapshot that the state machine cannot read.
-pub(super) fn unusable(error: &io::Error) -> StorageError {
-    StorageError::Poisoned { cause: format!("the state machine cannot be restored: {error}") }
 }

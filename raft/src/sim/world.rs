@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::disk::{Full, Lies, SimDisk};
 use super::happening::Happening;
 use super::harms::{Harm, Harms};
+use super::machines::MachinePlan;
 use super::mutant::Mutant;
 use super::network::Network;
 use super::options::{AccessPlan, ChurnPlan, NetworkPlan, Options, Plan};
@@ -51,6 +52,8 @@ impl PartialOrd for Scheduled {
 pub(super) struct World {
     pub(super) now: Time,
     pub(super) random: Random,
+    /// For what goes wrong with state machines.
+    pub(super) machine_random: Random,
     pub(super) plan: Plan,
     pub(super) mutant: Option<Mutant>,
     queue: BinaryHeap<Scheduled>,
@@ -84,6 +87,7 @@ impl World {
         }
         plan.churn = ChurnPlan::draw(seed, &mut plan);
         plan.access = AccessPlan::draw(seed, &mut plan);
+        plan.machines = MachinePlan::draw(seed, &plan);
         let lies = Lies {
             sync: options.mutant == Some(Mutant::SyncDoesNothing),
             sync_directory: options.mutant == Some(Mutant::DirectorySyncDoesNothing),
@@ -120,6 +124,7 @@ impl World {
             converged: false,
             mutant: options.mutant,
             random,
+            machine_random: Random::new(!seed),
             plan,
         };
         let drifting = world.processes.iter().filter(|process| process.clock.speed != 1_000_000).count();
@@ -128,6 +133,7 @@ impl World {
         world.checks.born(born_with);
         world.begin();
         world.begin_churn();
+        world.begin_machines();
         world
     }
 
@@ -283,6 +289,14 @@ impl World {
             }
             Happening::Churn => self.churn(),
             Happening::Probe => self.probe(),
+            Happening::MachineFault => {
+                self.machine_fault();
+                Ok(())
+            }
+            Happening::StartedAgain { node, .. } => {
+                self.start_again(node);
+                Ok(())
+            }
         }
     }
 
@@ -301,6 +315,7 @@ impl World {
         let core = running.replica.core();
         self.checks.observe(node, process.life, core)?;
         self.leases_are_exclusive(node)?;
+        self.unfit_nodes_do_not_campaign(node)?;
         let process = &self.processes[node];
         let Some(running) = &process.running else { return Ok(()) };
         let core = running.replica.core();
@@ -348,14 +363,7 @@ impl World {
         match effect {
             Effect::Send { to, message } => self.send(node, to, message),
             Effect::Storage(job) => self.store(node, job),
-            Effect::Apply(_) | Effect::Query { .. } | Effect::TakeSnapshot(_) | Effect::Restore(_) => {
-                match &effect {
-                    Effect::Apply(entries) => self.checks.applied(node, entries)?,
-                    Effect::Restore(meta) => self.checks.restored(node, meta)?,
-                    _ => {}
-                }
-                self.hand_to_machine(node, effect)
-            }
+            Effect::Machine(job) => self.hand_to_machine(node, job),
             Effect::Reply { id, outcome } => self.reply(node, id, &outcome),
             Effect::Event(Event::StorageFailed { reason }) => {
                 let disk = &self.processes[node].disk;
@@ -379,6 +387,7 @@ impl World {
                     format!("node {} gives up a snapshot, though its disk did all that it was told: {reason}", node + 1)
                 })
             }
+            Effect::Event(Event::MachineFailed(failure)) => self.machine_failed(node, &failure),
             Effect::Event(Event::Core(_)) => Ok(()),
         }
     }
@@ -432,6 +441,13 @@ impl World {
             process.effects_left = None;
             process.disk.mend();
             self.resume(node);
+            let is_sick = |running: &mut Running| {
+                running.machine.machine_mut().be_well();
+                running.machine.has_failed()
+            };
+            if self.processes[node].running.as_mut().is_some_and(is_sick) {
+                self.start_again(node);
+            }
         }
         self.after(Duration::from_millis(1), Happening::Probe);
     }

@@ -53,7 +53,8 @@ pub(super) fn put(out: &mut BytesMut, outcome: &Outcome, version: Version) {
             out.put_u64_le(session.0);
         }
         Outcome::Refused(refusal) => put_refusal(out, refusal),
-        Outcome::Unknown(Doubt::TimedOut) => out.put_u8(16),
+        // `Outcome::for_peer` has replaced what is this node's own matter.
+        Outcome::Unknown(Doubt::TimedOut | Doubt::MachineFailed) => out.put_u8(16),
         Outcome::Unknown(Doubt::LinkBroken) => out.put_u8(17),
         Outcome::Unknown(Doubt::StorageFailed) => out.put_u8(18),
         Outcome::Unknown(Doubt::Overtaken) => out.put_u8(19),
@@ -67,7 +68,8 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
             out.put_u8(2);
             out.put_u64_le(leader.map_or(0, |leader| leader.0));
         }
-        Refusal::TimedOut => out.put_u8(3),
+        Refusal::MachineFailed { .. } => put_refusal(out, &Refusal::NotLeader { leader: None }),
+        Refusal::TimedOut | Refusal::QueryPanicked | Refusal::Loading { .. } => out.put_u8(3),
         Refusal::Superseded => out.put_u8(4),
         &Refusal::Full { bound, limit } => {
             out.put_u8(5);

@@ -55,6 +55,14 @@ impl Snapshots {
 }
 
 impl Core {
+    /// For a state machine that is empty, before anything else: it is to take the newest snapshot's
+    /// state, if there is one. [`Action::Restore`] asks for it; the node need not wait for that.
+    pub fn restore_at_start(&mut self) {
+        if let Some(meta) = self.log.begin_restore() {
+            self.actions.push_back(Action::Restore(Box::new(meta)));
+        }
+    }
+
     /// What a snapshot of the state machine would stand for that has applied everything handed out up to `index`, the last
     /// of it with this stamp. [`Done::SnapshotTaken`] says when it is on disk. `None` if this is no time for one: another
     /// is being written or installed, the newest includes as much, or this node joined and does not know yet who belonged to

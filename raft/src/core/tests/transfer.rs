@@ -214,3 +214,42 @@ fn the_voter_with_the_highest_priority_comes_to_lead_and_stays() {
     network.pass(5 * SECOND);
     assert_eq!((network.leader(), network.core(3).term()), (Some(3), term));
 }
+
+/// A node whose state machine has failed answers nobody, so another leads.
+#[test]
+pub(super) fn the_unfit_hand_over_and_do_not_campaign() {
+    let mut network = led_by_one(3);
+    network.with_core(1, |core, now| core.set_may_lead(now, false));
+    network.settle();
+    let leader = network.leader().unwrap();
+    assert_ne!(leader, 1);
+    // It votes and acknowledges: with one of the others alone there is a leader.
+    let other = 5 - leader;
+    network.isolate(other);
+    let proposed = network.propose(leader, "x");
+    network.settle();
+    assert_eq!(network.core(leader).commit(), proposed.last);
+    network.heal();
+    network.pass(SECOND);
+    network.crash(leader);
+    network.pass(SECOND * 5);
+    assert_eq!((network.leader(), network.core(1).role()), (Some(other), Role::Follower));
+    // Alone it does not even ask.
+    network.crash(other);
+    network.pass(SECOND * 5);
+    assert_eq!(network.core(1).role(), Role::Follower);
+    network.with_core(1, |core, now| core.set_may_lead(now, true));
+    network.pass(SECOND * 5);
+    assert_eq!(network.core(1).role(), Role::PreCandidate);
+}
+
+/// It cannot know which of the others are fit, so it asks one after the other.
+#[test]
+fn an_unfit_leader_offers_itself_to_everybody_in_turn() {
+    let mut network = led_by_one(3);
+    for id in [1, 2] {
+        network.with_core(id, |core, now| core.set_may_lead(now, false));
+    }
+    network.pass(SECOND * 5);
+    assert_eq!(network.leader(), Some(3));
+}

@@ -1,7 +1,7 @@
 //! What a leader's snapshot means for requests that wait here.
 
 use super::*;
-use crate::types::{Body, Chunk, Message, SnapshotMeta};
+use crate::types::{Body, Chunk, Message};
 
 /// The leader that follows node 1 sends it a snapshot that includes `index`, in one piece. Says what
 /// node 1 asked the state machine to be restored to.
@@ -24,7 +24,7 @@ fn install(cluster: &mut Cluster, index: u64) -> SnapshotMeta {
             Effect::Storage(Job::InstallSnapshot { meta, .. }) => {
                 Done::SnapshotInstalled { index: meta.index, is_valid: true }
             }
-            Effect::Restore(meta) => return meta,
+            Effect::Machine(MachineJob::Restore(meta)) => return meta,
             Effect::Reply { id, outcome } => {
                 replies.push((id.0, outcome));
                 continue;
@@ -51,7 +51,7 @@ pub(crate) fn what_a_snapshot_overtook_is_unknown() {
     assert_eq!(meta.index, Index(last + 2));
     assert_eq!(cluster.take_replies(0), []);
     let now = cluster.now;
-    cluster.nodes[0].replica.restored(now, &meta);
+    cluster.nodes[0].replica.handle_machine(now, MachineDone::Restored(meta.clone()));
     cluster.poll(0);
     let overtaken = Outcome::Unknown(Doubt::Overtaken);
     let lost = Outcome::Refused(Refusal::Superseded);

@@ -1,10 +1,7 @@
 //! Sessions through replicas: retries over other nodes, after leaders have fallen, and over snapshots.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-
 use super::*;
-use crate::types::{SessionCommand, SessionId};
+use crate::types::{SessionCommand, SessionId, Term};
 
 fn session_write(session: SessionId, sequence: u64, text: &'static str) -> Request {
     let command = Bytes::from_static(text.as_bytes());
@@ -78,11 +75,14 @@ pub(crate) fn sessions_survive_a_snapshot() {
     cluster.run();
     let machine = &cluster.nodes[0].machine;
     let mut content = Vec::new();
-    let size = Arc::new(AtomicU64::new(0));
-    let mut source = snapshot::seal(machine.machine().snapshot(), machine.sessions(), size);
+    let mut source = snapshot::seal(machine.machine().snapshot(), machine.sessions());
     source.read_to_end(&mut content).unwrap();
-    let mut restored = Inline::new(Journal::default());
-    restored.begin(&mut &content[..]).unwrap();
+    let mut restored = MachineRunner::new(Journal::default());
+    let (index, term, stamp) = (Index(2), Term(1), Stamp(1));
+    let meta = SnapshotMeta { index, term, stamp, configuration: Configuration::default(), digest: None };
+    let mut host = Host { now: cluster.now, content: Some(content) };
+    restored.run(MachineJob::Restore(meta), &mut host, &mut |_| {});
+    assert!(!restored.has_failed());
     assert_eq!(restored.sessions(), machine.sessions());
     assert_eq!(restored.sessions().len(), 1);
     assert_eq!(restored.machine().commands, [b"a"]);

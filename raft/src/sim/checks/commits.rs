@@ -9,7 +9,7 @@ use super::disks::Disks;
 use super::logs::Logs;
 use super::verdict::{Verdict, check};
 use crate::core::Core;
-use crate::replica::{Committed, Inline, Outcome, Query, Sessions, StateMachine};
+use crate::replica::{Committed, MachineError, MachineRunner, Outcome, Query, Sessions, StateMachine};
 use crate::sim::kv::{Command, Kv};
 use crate::sim::trace::stable_hash;
 use crate::types::{Configuration, Entries, Index, Payload, SnapshotMeta, Stamp, Term};
@@ -70,7 +70,7 @@ impl Commits {
     }
 
     /// Whether a node has what the committed commands make.
-    pub(super) fn is_reference(&self, machine: &Inline<Kv>) -> bool {
+    pub(super) fn is_reference(&self, machine: &MachineRunner<Kv>) -> bool {
         self.reference == *machine.machine() && self.sessions == *machine.sessions()
     }
 
@@ -85,9 +85,9 @@ impl Commits {
         self.reference.get(key).index
     }
 
-    /// A node starts, its state machine as a snapshot up to here says, or anew.
-    pub(super) fn started(&mut self, node: usize, snapshot: Index) {
-        self.applied[node] = snapshot;
+    /// A node starts, its state machine empty.
+    pub(super) fn started(&mut self, node: usize) {
+        self.applied[node] = Index(0);
     }
 
     /// The terms of the committed entries up to here.
@@ -109,13 +109,14 @@ impl Commits {
         check(meta.index > self.applied[node], "a snapshot takes nothing back", || {
             format!("node {} restores {} after {} was applied", node + 1, meta.index, self.applied[node])
         })?;
+        // The first in a life is the node's own.
+        self.restored += u64::from(self.applied[node] > Index(0));
         self.applied[node] = meta.index;
-        self.restored += 1;
         Ok(())
     }
 
     /// A state machine's state is what the committed commands up to a snapshot's index make.
-    pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &Inline<Kv>) -> Verdict {
+    pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &MachineRunner<Kv>) -> Verdict {
         self.is_committed(node, meta)?;
         let expected = self.at(meta.index).map(|entry| entry.state);
         check(
@@ -209,7 +210,7 @@ impl Commits {
         let stamp = entry.map_or(Stamp(0), |entry| entry.stamp);
         if let Some(entry) = entry {
             let mut machine = Recorder { kv: &mut self.reference, applied: None };
-            let outcome = self.sessions.apply(entry, &mut machine);
+            let outcome = self.sessions.apply(entry, &mut machine).unwrap_or_default();
             let applied = machine.applied;
             if let Some(Outcome::Answer(answer)) = outcome {
                 output = answer.bytes;
@@ -266,7 +267,7 @@ struct Recorder<'a> {
 }
 
 impl StateMachine for Recorder<'_> {
-    fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
+    fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
         self.applied = Command::decode(entry.command);
         self.kv.apply(entry)
     }

@@ -22,7 +22,7 @@ pub(super) use verdict::{Verdict, Violation, check};
 
 use super::kv::{Command, Kv};
 use crate::core::Core;
-use crate::replica::{Answer, Inline};
+use crate::replica::{Answer, MachineRunner};
 use crate::types::{Body, Configuration, Entries, Entry, HardState, Index, Message, Now, Saved, SnapshotMeta, Write};
 
 /// Everything that is checked.
@@ -68,7 +68,7 @@ impl Checks {
             disks.recovered(node, saved.hard_state, snapshot, self.logs.terms(node), is_damaged)?;
         }
         self.elections.started(node, saved.hard_state, snapshot)?;
-        self.commits.started(node, snapshot);
+        self.commits.started(node);
         self.reads.started(node);
         Ok(())
     }
@@ -160,7 +160,7 @@ impl Checks {
     }
 
     /// Whether a state machine's state is what a snapshot stands for.
-    pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &Inline<Kv>) -> Verdict {
+    pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &MachineRunner<Kv>) -> Verdict {
         self.commits.is_state_of(node, meta, machine)
     }
 
@@ -248,7 +248,7 @@ impl Checks {
     }
 
     /// Whether a state machine is what the committed commands make.
-    pub(super) fn is_reference(&self, machine: &Inline<Kv>) -> bool {
+    pub(super) fn is_reference(&self, machine: &MachineRunner<Kv>) -> bool {
         self.commits.is_reference(machine)
     }
 }

@@ -35,6 +35,12 @@ impl<F: DiskFile> SnapshotReader<F> {
         Ok(SnapshotReader { file, name, meta, total_bytes, scanner, left: 0 })
     }
 
+    /// The file's length.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
     /// What the snapshot stands for.
     #[must_use]
     pub fn meta(&self) -> &SnapshotMeta {

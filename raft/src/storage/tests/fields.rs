@@ -12,6 +12,7 @@ use super::snapshots::{meta, worker_with};
 use super::*;
 use crate::core;
 use crate::replica::{Limits, Replica, ReplicaConfig};
+use crate::replica::{MachineDone, MachineJob, Outcome, Refusal};
 use crate::storage::Worker;
 use crate::storage::body::{self, Opening};
 use crate::storage::frame::{self, Frame, HEADER_BYTES, Header, Kind};
@@ -171,9 +172,12 @@ fn lives(disk: &TestDisk) {
         while let Some(effect) = replica.poll() {
             match effect {
                 crate::replica::Effect::Storage(job) => jobs.push_back(job),
-                crate::replica::Effect::Apply(entries) => {
+                crate::replica::Effect::Machine(MachineJob::Apply(entries)) => {
                     let Some(last) = entries.last() else { continue };
-                    let _ = replica.applied(now, last.index, &mut Vec::new());
+                    let proposals = entries.iter().filter(|entry| entry.payload.is_proposal());
+                    let outcomes = proposals.map(|_| Outcome::Refused(Refusal::TimedOut)).collect();
+                    let last = last.index;
+                    replica.handle_machine(now, MachineDone::Applied { last, outcomes });
                 }
                 _ => {}
             }

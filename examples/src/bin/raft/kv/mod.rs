@@ -3,6 +3,7 @@
 
 mod buckets;
 pub(crate) mod command;
+mod counts;
 mod expiry;
 mod expiry_command;
 pub(crate) mod operation;
@@ -10,4 +11,5 @@ mod scan;
 mod snapshot;
 mod store;
 
+pub(crate) use counts::Counts;
 pub(crate) use store::{Store, is_due};

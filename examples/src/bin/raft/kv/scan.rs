@@ -23,8 +23,8 @@ pub(super) fn step(map: &Map, cursor: u64, count: u32) -> (u64, Vec<&[u8]>) {
 }
 
 /// How many keys a step looks at, about.
-pub(super) fn keys_in_step(map: &Map, count: u32) -> usize {
-    (count.min(COUNT_MAX) as usize).max(map.len() / BUCKETS)
+pub(super) fn keys_in_step(keys: usize, count: u32) -> usize {
+    (count.min(COUNT_MAX) as usize).max(keys / BUCKETS)
 }
 
 /// All keys.

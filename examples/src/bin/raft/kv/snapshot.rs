@@ -92,7 +92,9 @@ pub(super) fn read(content: &mut dyn Read) -> io::Result<Store> {
     loop {
         let mut key_length = [0; 4];
         match content.read(&mut key_length[..1])? {
-            0 => return Ok(Store { map, deadlines: Deadlines::new(deadlines), now }),
+            0 => {
+                return Ok(Store { map, deadlines: Deadlines::new(deadlines), now, ..Store::default() });
+            }
             _ => content.read_exact(&mut key_length[1..])?,
         }
         let key_length = u32::from_le_bytes(key_length);

@@ -5,15 +5,17 @@ use std::{
     fmt,
     io::{self, Read},
     sync::Arc,
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::{Bytes, BytesMut};
-use kodiak_raft::replica::{Committed, Query, StateMachine};
+use kodiak_raft::replica::{Committed, MachineError, Query, StateMachine};
 use redis_protocol::resp2::types::BorrowedFrame;
 
 use super::{
     buckets::Map,
+    counts::Counts,
     expiry::{Deadlines, REMOVALS_MAX, REMOVALS_PER_TICK_MAX, When, may_replace},
     operation::{Arguments, Operation, answers_with_values, decode, set_flags, ttl_form},
     scan, snapshot,
@@ -23,8 +25,8 @@ use crate::resp;
 /// The longest string that `APPEND` may make, and the most that `MGET` replies with. Half of what a frame between nodes
 /// may hold, so that a reply with a value in it can always be forwarded.
 const VALUE_BYTES_MAX: usize = 32 << 20;
-/// The most keys among which `KEYS` looks: it does so in one go, and nothing else happens on the node meanwhile.
-const KEYS_MAX: usize = 100_000;
+/// The most keys among which `KEYS` looks: it does so in one go, and no other command is carried out meanwhile.
+pub(super) const KEYS_MAX: usize = 100_000;
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 /// In the place of an answer within those of a transaction.
 const TOO_LONG: &[u8] = b"-ERR done, but the replies of the transaction are too long together\r\n";
@@ -45,6 +47,7 @@ pub(crate) struct Store {
     pub(super) deadlines: Deadlines,
     /// The log's time: the stamp of the last entry.
     pub(super) now: u64,
+    pub(super) counts: Arc<Counts>,
 }
 
 impl fmt::Debug for Store {
@@ -54,12 +57,13 @@ impl fmt::Debug for Store {
 }
 
 impl StateMachine for Store {
-    fn apply(&mut self, entry: &Committed<'_>) -> Bytes {
+    fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
         self.now = self.now.max(entry.stamp.0);
-        match decode(entry.command) {
-            Some((operation, arguments)) => self.write(operation, arguments).unwrap_or_else(malformed),
-            None => malformed(),
-        }
+        let operation = decode(entry.command);
+        let answer = operation.and_then(|(operation, arguments)| self.write(operation, arguments));
+        self.publish();
+        // Other nodes may know it: to go on without it would be to drift apart from them.
+        answer.ok_or_else(|| MachineError::new(UNKNOWN))
     }
 
     fn query(&self, query: &Query<'_>) -> Bytes {
@@ -76,27 +80,22 @@ impl StateMachine for Store {
     }
 
     fn restore(&mut self, content: &mut dyn Read) -> io::Result<()> {
-        *self = snapshot::read(content)?;
+        let counts = Arc::clone(&self.counts);
+        let restored = Store { counts, ..snapshot::read(content)? };
+        drop_elsewhere(std::mem::replace(self, restored));
+        self.publish();
         Ok(())
     }
 }
 
 impl Store {
-    /// How many keys there are, and how many of them have a deadline; some may have expired.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.map.len(), self.deadlines.map().len())
+    /// How many keys there are, for whoever has not the store itself.
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
     }
 
-    /// How many keys a query looks at one after the other, about; 0 for one that knows where its keys are.
-    pub(crate) fn keys_looked_at(&self, query: &[u8]) -> usize {
-        match decode(query) {
-            Some((Operation::Keys, _)) => scan::KEYS_AT_LEAST + self.map.len().min(KEYS_MAX),
-            Some((Operation::Scan, mut arguments)) => {
-                let count = arguments.nth(1).and_then(|count| count.try_into().ok()).map_or(0, u32::from_le_bytes);
-                scan::KEYS_AT_LEAST + scan::keys_in_step(&self.map, count)
-            }
-            _ => 0,
-        }
+    fn publish(&self) {
+        self.counts.set(self.map.len(), self.deadlines.map().len());
     }
 
     /// Answers a query at a time of this node's clock.
@@ -164,8 +163,7 @@ impl Store {
                 self.rename(key, to, flags)
             }
             Operation::FlushAll => {
-                self.map = Map::default();
-                self.deadlines = Deadlines::default();
+                drop_elsewhere((std::mem::take(&mut self.map), std::mem::take(&mut self.deadlines)));
                 OK
             }
             Operation::Exec => self.execute(arguments),
@@ -521,8 +519,17 @@ fn error(message: &str) -> Bytes {
     frame(&BorrowedFrame::Error(message))
 }
 
+/// What the log holds and this version does not know.
+const UNKNOWN: &str = "the log holds an operation that this version does not know: upgrade this node";
+
 fn malformed() -> Bytes {
-    error("ERR the log holds an operation that this version does not know: upgrade this node")
+    error(&format!("ERR {UNKNOWN}"))
+}
+
+/// Frees a map of a million keys, which takes a while, where nobody waits for it.
+fn drop_elsewhere(what: impl Send + 'static) {
+    // Without a thread it is freed here.
+    drop(thread::Builder::new().name("kv-free".to_owned()).spawn(move || drop(what)));
 }
 
 #[cfg(test)]

@@ -4,17 +4,17 @@ use std::{fmt::Write, time::Duration};
 
 use kodiak_raft::{
     core::{self as raft_core, PeerMode, PeerStatus, Role, Transfer},
-    node::Status,
+    node::{MachineCall, Status},
     types::NodeId,
 };
 
 use crate::{
-    kv::Store,
+    kv::Counts,
     membership::listing::{capacity, ids},
 };
 
 /// The sections asked for; all if none is.
-pub(super) fn text(sections: &[String], status: &Status, store: &Store, clients: usize, uptime: Duration) -> String {
+pub(super) fn text(sections: &[String], status: &Status, counts: &Counts, clients: usize, uptime: Duration) -> String {
     let wanted = |name: &str| {
         let everything = ["all", "everything", "default"];
         sections.is_empty() || sections.iter().any(|section| section == name || everything.contains(&section.as_str()))
@@ -22,7 +22,7 @@ pub(super) fn text(sections: &[String], status: &Status, store: &Store, clients:
     let parts = [
         ("server", server(uptime)),
         ("clients", format!("# Clients\r\nconnected_clients:{clients}\r\n")),
-        ("keyspace", keyspace(store)),
+        ("keyspace", keyspace(counts)),
         ("raft", raft(status)),
     ];
     let texts: Vec<String> = parts.into_iter().filter(|(name, _)| wanted(name)).map(|(_, text)| text).collect();
@@ -40,8 +40,8 @@ fn server(uptime: Duration) -> String {
 }
 
 /// As far as the log has been applied here; with keys that have expired and are not taken out yet.
-fn keyspace(store: &Store) -> String {
-    match store.counts() {
+fn keyspace(counts: &Counts) -> String {
+    match counts.get() {
         (0, _) => "# Keyspace\r\n".to_owned(),
         (keys, expires) => format!("# Keyspace\r\ndb0:keys={keys},expires={expires}\r\n"),
     }
@@ -95,6 +95,16 @@ fn raft(status: &Status) -> String {
     line("lease", &if core.lease_until.is_some() { "held" } else { "none" });
     line("pending_requests", &replica.pending_requests);
     line("pending_bytes", &replica.pending_bytes);
+    let machine = &status.machine;
+    let call = |call: Option<MachineCall>| match call {
+        Some(MachineCall { callback, index, took, .. }) => format!("{callback} at {index}: {} us", took.as_micros()),
+        None => "none".to_owned(),
+    };
+    line("loading", &replica.catching_up.map_or("no".to_owned(), |progress| progress.to_string()));
+    let failure = replica.machine_failure.as_ref().map_or("ok".to_owned(), ToString::to_string);
+    line("state_machine", &failure.replace(['\r', '\n'], " "));
+    line("machine_call", &call(machine.call));
+    line("longest_machine_call", &call(machine.longest_call));
     line("ignored_messages", &core.ignored_messages);
     line("storage", &replica.failed.as_deref().unwrap_or("ok").replace(['\r', '\n'], " "));
     line("alarms", &alarms(core));

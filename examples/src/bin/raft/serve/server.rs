@@ -1,6 +1,6 @@
 //! The handler: a node and its clients on one loop.
 
-use std::{collections::VecDeque, error::Error, io, net::SocketAddr, path::PathBuf, time::Instant};
+use std::{collections::VecDeque, error::Error, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use kodiak_channel::Sender;
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     address::{Address, ListenAddress},
     kv::{
-        self, Store,
+        self, Counts, Store,
         command::Local,
         operation::{Operation, encode},
     },
@@ -80,6 +80,8 @@ enum Asked {
 
 struct Server {
     node: Node<Store>,
+    /// Of the store, which is on the node's thread for it.
+    counts: Arc<Counts>,
     acceptor: Acceptor<TcpListener>,
     settings: Settings,
     clients: Slab<Client>,
@@ -172,7 +174,9 @@ pub(super) fn serve(
     event_loop.watch_signals(&[Signal::INT, Signal::TERM])?;
     let acceptor = Acceptor::new(listener);
     acceptor.register(&mut event_loop, Token::Listener)?;
-    let node = Node::open(options, Store::default(), &mut event_loop).map_err(explain)?;
+    let store = Store::default();
+    let counts = store.counts();
+    let node = Node::open(options, store, &mut event_loop).map_err(explain)?;
     if founds {
         tell_founding(options, &node);
     }
@@ -191,6 +195,7 @@ pub(super) fn serve(
     let joining = joining.transpose()?;
     let mut server = Server {
         node,
+        counts,
         acceptor,
         settings,
         clients: Slab::new(),
@@ -355,7 +360,7 @@ impl Server {
                     self.submit(waiting, Request::Write(command));
                 }
                 Next::Read(number, query) => {
-                    let keys = self.node.state_machine().keys_looked_at(&query);
+                    let keys = self.counts.keys_looked_at(&query);
                     self.looks.begin(keys);
                     let asked = Asked::Read(query.clone());
                     let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), keys, asked };
@@ -559,13 +564,8 @@ impl Server {
             Local::Ping(None) => resp::put(&mut output, &BorrowedFrame::SimpleString(b"PONG")),
             Local::Ping(Some(text)) | Local::Echo(text) => resp::put(&mut output, &BorrowedFrame::BulkString(text)),
             Local::Info(sections) => {
-                let text = info::text(
-                    sections,
-                    &self.node.status(),
-                    self.node.state_machine(),
-                    self.clients.len(),
-                    self.started.elapsed(),
-                );
+                let text =
+                    info::text(sections, &self.node.status(), &self.counts, self.clients.len(), self.started.elapsed());
                 resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes()));
             }
             Local::Members => match membership::listing::text(&self.node.status()) {
@@ -614,6 +614,10 @@ fn reply_of(outcome: Outcome) -> Bytes {
         // It would be refused again.
         Outcome::Refused(Refusal::Removed) => format!("ERR removed: {}", Refusal::Removed),
         Outcome::Refused(Refusal::Declined { reason, is_final: true }) => format!("ERR {reason}"),
+        // As Redis says it.
+        Outcome::Refused(refusal @ Refusal::Loading { .. }) => format!("LOADING {refusal}"),
+        // Until another version of the program is started here.
+        Outcome::Refused(refusal @ Refusal::MachineFailed { .. }) => format!("ERR {refusal}"),
         Outcome::Refused(refusal) => format!("TRYAGAIN {refusal}"),
         Outcome::Unknown(doubt) => format!("UNKNOWN {doubt}"),
     };

@@ -1,0 +1,109 @@
+//! How a state machine fails, in words for the operator.
+
+use std::any::Any;
+use std::fmt;
+
+use crate::types::Index;
+
+/// Why a state machine refuses to go on.
+///
+/// For what it cannot do although the log says so: a command of a newer version of the program, a
+/// full disk of its own, a broken invariant. A command that is merely wrong (a bad argument, a
+/// missing key) is an answer to its author, and no error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct MachineError {
+    reason: String,
+}
+
+impl MachineError {
+    /// With the reason, in words for the operator.
+    #[must_use]
+    pub fn new(reason: impl Into<String>) -> MachineError {
+        MachineError { reason: reason.into() }
+    }
+}
+
+impl From<std::io::Error> for MachineError {
+    fn from(error: std::io::Error) -> MachineError {
+        MachineError::new(error.to_string())
+    }
+}
+
+/// A function of the state machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MachineCallback {
+    /// [`StateMachine::apply`](super::super::StateMachine::apply).
+    Apply,
+    /// [`StateMachine::query`](super::super::StateMachine::query).
+    Query,
+    /// [`StateMachine::snapshot`](super::super::StateMachine::snapshot).
+    Snapshot,
+    /// [`StateMachine::restore`](super::super::StateMachine::restore).
+    Restore,
+}
+
+impl fmt::Display for MachineCallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MachineCallback::Apply => "apply",
+            MachineCallback::Query => "query",
+            MachineCallback::Snapshot => "snapshot",
+            MachineCallback::Restore => "restore",
+        })
+    }
+}
+
+/// Where and why a state machine stopped. The node goes on voting and acknowledging; it does not
+/// lead, answers no reads or writes, and takes no snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MachineFailure {
+    /// What it was asked to do.
+    pub callback: MachineCallback,
+    /// The entry that it could not apply, or what the snapshot stands for.
+    pub index: Index,
+    /// What the machine, or its panic, said.
+    pub reason: String,
+    /// Whether it panicked instead of returning an error.
+    pub has_panicked: bool,
+}
+
+impl fmt::Display for MachineFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MachineFailure { callback, index, reason, has_panicked } = self;
+        let what = match (callback, has_panicked) {
+            (MachineCallback::Apply, false) => "refused entry",
+            (MachineCallback::Apply, true) => "panicked at entry",
+            (MachineCallback::Query, _) => "panicked in a query after entry",
+            (MachineCallback::Snapshot, _) => "panicked at the snapshot of entry",
+            (MachineCallback::Restore, false) => "cannot be restored from the snapshot of entry",
+            (MachineCallback::Restore, true) => "panicked when restored from the snapshot of entry",
+        };
+        write!(f, "the state machine {what} {index}: {reason}")
+    }
+}
+
+/// Why a call into the state machine did not end well.
+pub(super) struct Stop {
+    pub(super) reason: String,
+    pub(super) has_panicked: bool,
+}
+
+impl Stop {
+    pub(super) fn at(self, callback: MachineCallback, index: Index) -> MachineFailure {
+        let Stop { reason, has_panicked } = self;
+        MachineFailure { callback, index, reason, has_panicked }
+    }
+}
+
+impl<E: fmt::Display> From<E> for Stop {
+    fn from(error: E) -> Stop {
+        Stop { reason: error.to_string(), has_panicked: false }
+    }
+}
+
+/// What a panic said.
+pub(super) fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no message)".to_owned())
+}

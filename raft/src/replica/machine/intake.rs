@@ -1,0 +1,95 @@
+//! The replica's side: what the state machine has done, and what follows when it has failed.
+
+use super::loading::Absence;
+use super::{MachineCallback, MachineDone, MachineFailure, MachineJob};
+use crate::core::Done;
+use crate::replica::requests::Stage;
+use crate::replica::{Doubt, Effect, Event, Outcome, Refusal, Replica};
+use crate::storage::Job;
+use crate::types::{Index, Now};
+
+/// What the replica knows of its state machine.
+#[derive(Debug, Default)]
+pub(in crate::replica) struct MachineState {
+    /// Why it does nothing more.
+    pub(in crate::replica) failure: Option<MachineFailure>,
+    /// It is to take the state of the snapshot of this index.
+    pub(in crate::replica) restoring: Option<Index>,
+    /// It is to give a copy of its state as of this index.
+    pub(in crate::replica) copying: Option<Index>,
+    pub(in crate::replica) absence: Absence,
+}
+
+impl MachineState {
+    /// Whether it does nothing that it is asked now.
+    pub(in crate::replica) fn has_stopped(&self) -> bool {
+        self.failure.is_some() && self.restoring.is_none()
+    }
+}
+
+impl Replica {
+    /// The state machine has done something, in the order in which it was asked.
+    ///
+    /// # Panics
+    /// If it says what does not fit what it was asked: answers would go to the wrong authors.
+    pub fn handle_machine(&mut self, now: Now, done: MachineDone) {
+        match done {
+            MachineDone::Applied { last, mut outcomes } => {
+                let told = self.applied(now, last, &mut outcomes);
+                assert!(told.is_ok(), "one outcome was made for each proposal: {told:?}");
+            }
+            MachineDone::Queried { id, answer } => self.queried(now, id, answer),
+            MachineDone::SnapshotReady { meta, content } => {
+                self.now = self.now.then(now);
+                self.machine.copying = None;
+                if self.failed.is_none() {
+                    let source = self.snapshots.count(content);
+                    self.effects.push_back(Effect::Storage(Job::TakeSnapshot { meta, source }));
+                }
+            }
+            MachineDone::Restored(meta) => {
+                self.machine.failure = None;
+                self.machine.restoring.take_if(|restoring| *restoring <= meta.index);
+                self.core.set_may_lead(now, true);
+                self.restored(now, &meta);
+            }
+            MachineDone::Failed(failure) => self.machine_failed(now, failure),
+        }
+        self.watch_loading();
+    }
+
+    /// The state machine refuses to go on. The log does go on: this node votes and acknowledges,
+    /// but leads no more and answers nothing more.
+    fn machine_failed(&mut self, now: Now, failure: MachineFailure) {
+        self.now = self.now.then(now);
+        let index = failure.index;
+        if failure.callback == MachineCallback::Restore {
+            self.machine.restoring.take_if(|restoring| *restoring <= index);
+        }
+        // What comes after a later restore is done, all else is not.
+        self.writes.machine_failed(self.machine.restoring);
+        if let Some(index) = self.machine.copying.take() {
+            self.core.handle_done(now, Done::SnapshotFailed { index });
+        }
+        self.machine.failure = Some(failure.clone());
+        self.core.set_may_lead(now, false);
+        self.effects.push_back(Effect::Event(Event::MachineFailed(failure)));
+        let ended = self.requests.iter().filter_map(|(key, pending)| match pending.stage {
+            Stage::Waiting | Stage::Reading | Stage::Querying => {
+                Some((key, Outcome::Refused(Refusal::MachineFailed { index })))
+            }
+            Stage::Proposed { .. } => Some((key, Outcome::Unknown(Doubt::MachineFailed))),
+            // Others answer these.
+            Stage::Forwarded { .. } | Stage::Administering => None,
+        });
+        for (key, outcome) in ended.collect::<Vec<_>>() {
+            self.finish(key, outcome);
+        }
+        self.reads.clear();
+    }
+
+    /// Hands the state machine something to do.
+    pub(in crate::replica) fn ask_machine(&mut self, job: MachineJob) {
+        self.effects.push_back(Effect::Machine(job));
+    }
+}

@@ -1,0 +1,78 @@
+//! What the state machine is asked to do, what it answers, and how it can fail.
+//!
+//! ```text
+//! Replica --- Effect::Machine(MachineJob) ---> MachineRunner, on any thread, in order
+//!         <-- handle_machine(MachineDone) -----
+//! ```
+//!
+//! A replica never waits for its machine: it goes on voting, acknowledging and leading while a
+//! job takes seconds. All it needs is that jobs are done in the order in which they came out.
+
+mod failure;
+mod intake;
+mod loading;
+mod runner;
+
+use bytes::Bytes;
+
+pub use failure::{MachineCallback, MachineError, MachineFailure};
+pub(super) use intake::MachineState;
+pub use loading::{CatchUp, LOADING_GRACE};
+pub use runner::{MachineHost, MachineRunner, RESTORE_ATTEMPTS};
+
+use super::{Answer, Outcome, QueryId};
+use crate::storage::SnapshotSource;
+use crate::types::{Entries, Index, SnapshotMeta};
+
+/// Something for the state machine to do. Jobs are done in the order in which they were given.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MachineJob {
+    /// Apply these, in this order; then [`MachineDone::Applied`].
+    Apply(Entries),
+    /// Answer this; then [`MachineDone::Queried`]. What the query must see has been applied.
+    Query {
+        /// To be given back.
+        id: QueryId,
+        /// The query.
+        query: Bytes,
+    },
+    /// Take a cheap copy of the state, which is that after everything applied so far; then
+    /// [`MachineDone::SnapshotReady`].
+    TakeSnapshot(SnapshotMeta),
+    /// Take the state of the newest snapshot on disk, which stands for this; then
+    /// [`MachineDone::Restored`].
+    Restore(SnapshotMeta),
+}
+
+/// What became of a [`MachineJob`]; to be given to
+/// [`Replica::handle_machine`](super::Replica::handle_machine), in order.
+#[derive(Debug)]
+pub enum MachineDone {
+    /// Everything up to `last` is applied.
+    Applied {
+        /// The last index applied.
+        last: Index,
+        /// What became of each *proposal* among the entries since the last `Applied`, in order
+        /// ([`Payload::is_proposal`](crate::types::Payload::is_proposal)).
+        outcomes: Vec<Outcome>,
+    },
+    /// A query is answered.
+    Queried {
+        /// Which.
+        id: QueryId,
+        /// The answer; `None` if the state machine panicked. It goes on with the next job.
+        answer: Option<Answer>,
+    },
+    /// A copy of the state is there, to be read on another thread.
+    SnapshotReady {
+        /// What it stands for.
+        meta: SnapshotMeta,
+        /// Its content.
+        content: SnapshotSource,
+    },
+    /// The state is that of this snapshot.
+    Restored(SnapshotMeta),
+    /// The machine refused to go on, or panicked. It does nothing more until a later
+    /// [`MachineJob::Restore`] succeeds; jobs before that have no answer.
+    Failed(MachineFailure),
+}

@@ -1,0 +1,192 @@
+//! Runs a state machine: the calls into the user's code, and what contains them.
+
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::failure::{Stop, words};
+use super::{MachineCallback, MachineDone, MachineFailure, MachineJob};
+use crate::core::mutants::{Mutant, planted};
+use crate::replica::{Answer, Query, Sessions, StateMachine, snapshot};
+use crate::types::{Entries, Index, SnapshotMeta, Stamp};
+
+/// How often a restore is tried from the node's own file before the machine counts as failed.
+pub const RESTORE_ATTEMPTS: u32 = 3;
+
+/// What a [`MachineRunner`] needs of whoever drives it.
+pub trait MachineHost {
+    /// Opens the content of the newest snapshot on disk, which stands for `meta`.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    fn open_snapshot(&mut self, meta: &SnapshotMeta) -> std::io::Result<Box<dyn Read + '_>>;
+
+    /// The machine is about to be called, for the entry or the snapshot of this index. The call
+    /// before this one has ended.
+    fn calls(&mut self, _callback: MachineCallback, _index: Index) {}
+
+    /// Whether what is applied so far shall be told now, before the entries behind it are applied.
+    fn wants_report(&mut self) -> bool {
+        false
+    }
+
+    /// A restore has failed and is tried again.
+    fn restore_failed(&mut self, _failure: &MachineFailure) {}
+
+    /// What this node's wall clock says. Nothing may depend on it; a planted fault does.
+    fn wall(&self) -> Stamp {
+        Stamp(0)
+    }
+}
+
+/// A state machine and the sessions of its clients. It has no thread and no queue of its own, so
+/// that the node, on its loop or on a thread, and the simulator run the same code.
+#[derive(Debug)]
+pub struct MachineRunner<S> {
+    machine: S,
+    sessions: Sessions,
+    /// Everything up to here is applied.
+    applied: Index,
+    has_failed: bool,
+}
+
+impl<S: StateMachine> MachineRunner<S> {
+    /// Takes the machine in its initial state.
+    pub fn new(machine: S) -> MachineRunner<S> {
+        let (sessions, applied) = (Sessions::new(), Index(0));
+        MachineRunner { machine, sessions, applied, has_failed: false }
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &S {
+        &self.machine
+    }
+
+    /// The machine, to change its settings; its state changes by the log alone.
+    pub fn machine_mut(&mut self) -> &mut S {
+        &mut self.machine
+    }
+
+    /// The open sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Whether the machine has refused to go on, or panicked.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// Does a job and says what became of it. After a failure only a restore is carried out:
+    /// what is asked of a machine whose state is not known has no answer.
+    pub fn run(&mut self, job: MachineJob, host: &mut impl MachineHost, complete: &mut impl FnMut(MachineDone)) {
+        if self.has_failed && !matches!(job, MachineJob::Restore(_)) {
+            return;
+        }
+        let result = match job {
+            MachineJob::Apply(entries) => self.apply(&entries, host, complete),
+            MachineJob::Query { id, query } => {
+                host.calls(MachineCallback::Query, self.applied);
+                let applied = self.applied;
+                let asked = Query { applied, bytes: &query };
+                let answer = contain(|| Ok(Answer::new(self.machine.query(&asked), applied)));
+                complete(MachineDone::Queried { id, answer: answer.ok() });
+                Ok(())
+            }
+            MachineJob::TakeSnapshot(meta) => self.take_snapshot(meta, host, complete),
+            MachineJob::Restore(meta) => self.restore(meta, host, complete),
+        };
+        if let Err(failure) = result {
+            self.has_failed = true;
+            complete(MachineDone::Failed(failure));
+        }
+    }
+
+    fn apply(
+        &mut self,
+        entries: &Entries,
+        host: &mut impl MachineHost,
+        complete: &mut impl FnMut(MachineDone),
+    ) -> Result<(), MachineFailure> {
+        let (mut told, mut outcomes) = (self.applied, Vec::new());
+        let mut failure = None;
+        for entry in entries {
+            host.calls(MachineCallback::Apply, entry.index);
+            let is_local = planted(Mutant::ExpiryByLocalClock);
+            let stamp = if is_local { host.wall() } else { entry.stamp };
+            match contain(|| Ok(self.sessions.apply_at(stamp, entry, &mut self.machine)?)) {
+                Ok(outcome) => outcomes.extend(outcome),
+                Err(stop) => {
+                    failure = Some(stop.at(MachineCallback::Apply, entry.index));
+                    break;
+                }
+            }
+            self.applied = entry.index;
+            if host.wants_report() {
+                told = self.applied;
+                complete(MachineDone::Applied { last: told, outcomes: std::mem::take(&mut outcomes) });
+            }
+        }
+        if self.applied > told {
+            complete(MachineDone::Applied { last: self.applied, outcomes });
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn take_snapshot(
+        &mut self,
+        meta: SnapshotMeta,
+        host: &mut impl MachineHost,
+        complete: &mut impl FnMut(MachineDone),
+    ) -> Result<(), MachineFailure> {
+        host.calls(MachineCallback::Snapshot, meta.index);
+        match contain(|| Ok(self.machine.snapshot())) {
+            Ok(state) => {
+                let content = snapshot::seal(state, &self.sessions);
+                complete(MachineDone::SnapshotReady { meta, content });
+                Ok(())
+            }
+            Err(stop) => Err(stop.at(MachineCallback::Snapshot, meta.index)),
+        }
+    }
+
+    fn restore(
+        &mut self,
+        meta: SnapshotMeta,
+        host: &mut impl MachineHost,
+        complete: &mut impl FnMut(MachineDone),
+    ) -> Result<(), MachineFailure> {
+        let mut attempt = 1;
+        loop {
+            host.calls(MachineCallback::Restore, meta.index);
+            let restored = contain(|| {
+                let mut content = host.open_snapshot(&meta)?;
+                Ok(snapshot::restore(&mut self.machine, &mut content)?)
+            });
+            match restored {
+                Ok(sessions) => {
+                    (self.sessions, self.applied, self.has_failed) = (sessions, meta.index, false);
+                    complete(MachineDone::Restored(meta));
+                    return Ok(());
+                }
+                Err(stop) => {
+                    let failure = stop.at(MachineCallback::Restore, meta.index);
+                    if attempt == RESTORE_ATTEMPTS {
+                        return Err(failure);
+                    }
+                    host.restore_failed(&failure);
+                    attempt += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Calls the state machine, and makes an error of its panic.
+///
+/// To assert unwind safety is sound here. What a panic of `apply` or `restore` leaves half done is
+/// the machine and the sessions; they are not looked at again before a restore has replaced both.
+/// `query` and `snapshot` change nothing that is not the machine's own business: they have `&self`.
+fn contain<T>(call: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|panic| Err(Stop { reason: words(&*panic), has_panicked: true }))
+}

@@ -1,0 +1,209 @@
+//! A cluster whose state machines stop at a gate, or fail, when a test says so.
+
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+    io::{self, Read},
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use kodiak_raft::{
+    node::{CallError, Handle, NodeError, Options, Running, Status, start},
+    replica::{Committed, Limits, MachineError, MachineFailure, Query, StateMachine},
+    storage::LogOptions,
+    types::{NodeId, Term},
+};
+use tempfile::TempDir;
+
+/// What a test tells the state machines of its nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Controls {
+    /// Who holds it stops every machine that comes to it.
+    gate: Mutex<()>,
+    pub(crate) snapshots_wait: AtomicBool,
+    pub(crate) restores_wait: AtomicBool,
+    pub(crate) restores_fail: AtomicBool,
+    /// The node that fails at "poison" and "panic"; all do if it is 0.
+    pub(crate) sick: AtomicU64,
+    /// Whether nobody fails any more.
+    pub(crate) is_upgraded: AtomicBool,
+}
+
+impl Controls {
+    pub(crate) fn close_gate(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pass_gate(&self) {
+        drop(self.close_gate());
+    }
+}
+
+/// Appends commands; a query says them all.
+struct Journal {
+    id: u64,
+    text: Vec<u8>,
+    controls: Arc<Controls>,
+}
+
+impl Journal {
+    fn is_sick(&self) -> bool {
+        let sick = self.controls.sick.load(Ordering::SeqCst);
+        !self.controls.is_upgraded.load(Ordering::SeqCst) && (sick == 0 || sick == self.id)
+    }
+}
+
+impl StateMachine for Journal {
+    fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
+        match entry.command {
+            b"wait" => self.controls.pass_gate(),
+            b"poison" if self.is_sick() => return Err(MachineError::new("poison is not for me")),
+            // As `panic!`, without a word on stderr.
+            b"panic" if self.is_sick() => std::panic::resume_unwind(Box::new("a bug")),
+            _ => {}
+        }
+        self.text.extend_from_slice(entry.command);
+        Ok(Bytes::copy_from_slice(&(self.text.len() as u64).to_le_bytes()))
+    }
+
+    fn query(&self, query: &Query<'_>) -> Bytes {
+        if query.bytes == b"panic" {
+            std::panic::resume_unwind(Box::new("a bug"));
+        }
+        Bytes::copy_from_slice(&self.text)
+    }
+
+    fn snapshot(&self) -> Box<dyn Read + Send> {
+        if self.controls.snapshots_wait.load(Ordering::SeqCst) {
+            self.controls.pass_gate();
+        }
+        Box::new(io::Cursor::new(self.text.clone()))
+    }
+
+    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+        if self.controls.restores_wait.load(Ordering::SeqCst) {
+            self.controls.pass_gate();
+        }
+        if self.controls.restores_fail.load(Ordering::SeqCst) {
+            return Err(io::Error::other("a number that nobody knows"));
+        }
+        self.text.clear();
+        snapshot.read_to_end(&mut self.text).map(drop)
+    }
+}
+
+/// A port that no system gives to outgoing connections of its own accord.
+fn hold_a_port() -> TcpListener {
+    loop {
+        let port = 10_000 + RandomState::new().hash_one(()) % 22_000;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port as u16)) {
+            return listener;
+        }
+    }
+}
+
+pub(crate) struct Cluster {
+    nodes: BTreeMap<u64, Running>,
+    addresses: BTreeMap<NodeId, SocketAddr>,
+    folder: TempDir,
+    pub(crate) controls: Arc<Controls>,
+}
+
+impl Cluster {
+    /// Nodes 1 to `count`, and a leader.
+    pub(crate) fn start(count: u64) -> Cluster {
+        for _ in 0..5 {
+            let held: Vec<TcpListener> = (0..count).map(|_| hold_a_port()).collect();
+            let address = |listener: &TcpListener| listener.local_addr().unwrap();
+            let addresses = (1..).map(NodeId).zip(held.iter().map(address)).collect();
+            drop(held);
+            let (nodes, folder) = (BTreeMap::new(), tempfile::tempdir().unwrap());
+            let mut cluster = Cluster { nodes, addresses, folder, controls: Arc::default() };
+            match (1..=count).try_for_each(|id| cluster.try_start(id)) {
+                Ok(()) => {
+                    cluster.insist(1, b"a");
+                    return cluster;
+                }
+                Err(NodeError::Listen { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("no free ports in five attempts");
+    }
+
+    fn try_start(&mut self, id: u64) -> Result<(), NodeError> {
+        let node = NodeId(id);
+        let folder = self.folder.path().join(format!("node-{id}"));
+        let mut options = Options::new(node, folder, self.addresses[&node]);
+        let others = self.addresses.iter().filter(|(other, _)| **other != node);
+        options.peers = others.map(|(&other, address)| (other, address.to_string())).collect();
+        // Several election timeouts.
+        options.request_timeout = Duration::from_millis(1_500);
+        options.limits = Limits { snapshot_every_bytes: 4_096, ..options.limits };
+        options.log = LogOptions { segment_bytes: 16_384, ..options.log };
+        let journal = Journal { id, text: Vec::new(), controls: Arc::clone(&self.controls) };
+        self.nodes.insert(id, start(&options, journal)?);
+        Ok(())
+    }
+
+    pub(crate) fn start_again(&mut self, id: u64) {
+        self.try_start(id).unwrap();
+    }
+
+    pub(crate) fn stop(&mut self, id: u64) {
+        self.nodes.remove(&id).unwrap().stop().unwrap();
+    }
+
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
+    }
+
+    pub(crate) fn handle(&self, id: u64) -> &Handle {
+        self.nodes[&id].handle()
+    }
+
+    pub(crate) fn status(&self, id: u64) -> Status {
+        self.handle(id).status().unwrap()
+    }
+
+    pub(crate) fn failure(&self, id: u64) -> Option<MachineFailure> {
+        self.status(id).replica.machine_failure
+    }
+
+    /// Who leads, and in which term, once everybody agrees.
+    pub(crate) fn leader(&self) -> (u64, Term) {
+        loop {
+            let seen = |&id: &u64| (self.status(id).replica.core.leader, self.status(id).replica.core.term);
+            let seen: Vec<_> = self.ids().iter().map(seen).collect();
+            if let (Some(leader), term) = seen[0]
+                && seen.iter().all(|other| *other == seen[0])
+            {
+                return (leader.0, term);
+            }
+        }
+    }
+
+    /// Writes until it is not refused any more.
+    pub(crate) fn insist(&self, id: u64, command: &'static [u8]) {
+        loop {
+            match self.handle(id).write(command) {
+                Ok(_) => return,
+                Err(CallError::Refused(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// Looks again and again until it is so.
+pub(crate) fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,6 @@
+//! State machines that are slow or sick, under real nodes.
+
+mod cluster;
+mod failing;
+mod slow;
+mod starting;

@@ -1,0 +1,99 @@
+//! A node whose state machine is not there yet votes, acknowledges, and says that it is loading.
+
+use std::sync::atomic::Ordering;
+
+use kodiak_raft::{
+    node::CallError,
+    replica::{CatchUp, MachineCallback, Refusal},
+};
+
+use super::cluster::{Cluster, until};
+
+/// Until node 3 has a snapshot.
+fn fill(cluster: &Cluster, leader: u64) {
+    until(|| {
+        let _ = cluster.handle(leader).write(&[b'x'; 500][..]);
+        cluster.status(3).replica.core.snapshot.0 > 0
+    });
+}
+
+#[test]
+fn a_node_that_restores_acknowledges_and_is_loading() {
+    let mut cluster = Cluster::start(3);
+    cluster.handle(1).transfer_leadership(None).ok();
+    let (leader, _) = cluster.leader();
+    fill(&cluster, leader);
+    cluster.stop(3);
+    cluster.controls.restores_wait.store(true, Ordering::SeqCst);
+    let controls = std::sync::Arc::clone(&cluster.controls);
+    let gate = controls.close_gate();
+    cluster.start_again(3);
+    cluster.insist(1, b"b");
+    // Without the other one, node 3 has to acknowledge.
+    let (leader, _) = cluster.leader();
+    let other = [1, 2, 3].into_iter().find(|&id| id != leader && id != 3).unwrap();
+    if leader != 3 {
+        cluster.stop(other);
+        cluster.insist(leader, b"c");
+    }
+    let refused = loop {
+        match cluster.handle(3).read("") {
+            Err(CallError::Refused(refusal @ Refusal::Loading { .. })) => break refusal,
+            Err(CallError::Refused(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(refused, Refusal::Loading { progress: CatchUp::Restoring { .. } }), "{refused}");
+    assert!(refused.to_string().contains("restoring the snapshot of entry"), "{refused}");
+    let status = cluster.status(3);
+    assert!(matches!(status.replica.catching_up, Some(CatchUp::Restoring { .. })));
+    assert_eq!(status.machine.call.unwrap().callback, MachineCallback::Restore);
+    drop(gate);
+    until(|| cluster.handle(3).read("").is_ok_and(|answer| answer.bytes.starts_with(b"a")));
+    assert_eq!(cluster.status(3).replica.catching_up, None);
+}
+
+#[test]
+fn a_node_that_replays_is_loading() {
+    let mut cluster = Cluster::start(1);
+    (0..3).for_each(|_| cluster.insist(1, b"b"));
+    cluster.insist(1, b"wait");
+    cluster.stop(1);
+    let controls = std::sync::Arc::clone(&cluster.controls);
+    let gate = controls.close_gate();
+    cluster.start_again(1);
+    let refused = loop {
+        match cluster.handle(1).read("") {
+            Err(CallError::Refused(refusal @ Refusal::Loading { .. })) => break refusal,
+            Err(CallError::Refused(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    let progress = cluster.handle(1).write("b");
+    assert!(matches!(progress, Err(CallError::Refused(Refusal::Loading { .. }))), "{progress:?}");
+    assert!(matches!(refused, Refusal::Loading { progress: CatchUp::Replaying { .. } }), "{refused}");
+    drop(gate);
+    cluster.insist(1, b"c");
+    assert_eq!(cluster.handle(1).read("").unwrap().bytes, "abbbwaitc");
+}
+
+#[test]
+fn a_node_that_cannot_restore_votes_and_acknowledges() {
+    let mut cluster = Cluster::start(3);
+    let (leader, _) = cluster.leader();
+    fill(&cluster, leader);
+    cluster.stop(3);
+    cluster.controls.restores_fail.store(true, Ordering::SeqCst);
+    cluster.start_again(3);
+    until(|| cluster.failure(3).is_some());
+    let failure = cluster.failure(3).unwrap();
+    assert_eq!(failure.callback, MachineCallback::Restore);
+    assert!(failure.to_string().contains("a number that nobody knows"), "{failure}");
+    let refusal = Refusal::MachineFailed { index: failure.index };
+    assert_eq!(cluster.handle(3).stale_read(""), Err(CallError::Refused(refusal)));
+    // Its snapshot is still there for a program that can read it.
+    cluster.stop(3);
+    cluster.controls.restores_fail.store(false, Ordering::SeqCst);
+    cluster.start_again(3);
+    until(|| cluster.handle(3).read("").is_ok());
+}
