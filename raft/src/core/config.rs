@@ -25,10 +25,11 @@ pub struct Config {
     pub id: NodeId,
     /// Where the jitter of election timeouts comes from. Nodes should have different ones; so should two lives of a node.
     pub seed: u64,
-    /// A follower that hears of no leader for a random time between these two campaigns (§3.4). The shorter is also how
-    /// long a follower refuses to help depose a leader it has heard from (§4.2.3), and, after a restart, anybody at all; the
-    /// longer how long a leader keeps its office without a majority's answers, or with a write of its own outstanding. Whoever
-    /// makes the shorter one shorter still waits for as long as it was when it starts. Default: 250 ms and 500 ms.
+    /// A follower that hears of no leader for a random time between these two campaigns (§3.4). For the
+    /// shorter one a follower refuses to help depose a leader it has heard from (§4.2.3). It saves that
+    /// length before it first answers a leader, and after a restart refuses anybody for as long as it had
+    /// saved. For the longer one a leader keeps its office without a majority's answers, or with a write
+    /// of its own outstanding. Default: 250 ms and 500 ms.
     pub election_timeout: (Duration, Duration),
     /// How often a leader makes itself heard. At most half of the shorter election timeout. Default: 50 ms.
     pub heartbeat_interval: Duration,

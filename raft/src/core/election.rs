@@ -255,6 +255,7 @@ impl Core {
             assert!(self.vote.is_none(), "node {} has its vote in term {term} already", self.vote.unwrap_or_default());
         }
         (self.term, self.vote) = (term, vote);
+        self.drop_old_promise();
         self.writes.set_hard_state(self.own_hard_state());
     }
 

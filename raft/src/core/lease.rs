@@ -20,14 +20,12 @@
 //! it leads.
 //!
 //! A lease ends with the office. A leader has none before it has committed an entry of its own term, nor after it has asked
-//! another node to campaign, nor while it is no voter. A restarted voter does not know whom it has promised what, so it keeps
-//! still for as long as its promises can last ([`Core::is_in_restart_wait`]): for as long as it makes them now, or made them
-//! before, if that was longer. How long that was is on its disk, with term and vote, before it promises anything of the kind.
+//! another node to campaign, nor while it is no voter. What a voter owes a leader after a restart: `promise`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::types::{FollowerReport, HardState, Time};
+use crate::types::{FollowerReport, Time};
 
 use super::mutants::{Mutant, planted};
 use super::quorum::agreed;
@@ -151,51 +149,5 @@ impl Core {
             return Ok(());
         }
         self.ask_read_index(id, true)
-    }
-
-    /// Whether this node may not help anybody into office, because it has promised its leader so, or may have in an
-    /// earlier life. What a leader asks for itself is an exception to the first (§3.10).
-    pub(super) fn is_bound(&self, is_transfer: bool) -> bool {
-        let is_deposing = self.hears_leader() && !is_transfer;
-        is_deposing || self.is_in_restart_wait()
-    }
-
-    /// Whether this node has been awake for less than a promise of an earlier life can last.
-    pub(super) fn is_in_restart_wait(&self) -> bool {
-        self.now < self.restart_wait_until && !planted(Mutant::VoteRightAfterRestart)
-    }
-
-    /// What this node writes down before it acts on it.
-    pub(super) fn own_hard_state(&self) -> HardState {
-        HardState { term: self.term, vote: self.vote, promise: self.promise_to_keep(), forgot: self.forgot }
-    }
-
-    /// How long a promise of this node can last that is not over: what it promised in an earlier life is, once the wait for
-    /// that is.
-    fn promise_to_keep(&self) -> Duration {
-        let own = self.config.election_timeout.0;
-        let is_earlier_over = self.now >= self.restart_wait_until;
-        let is_forgetful = planted(Mutant::EarlierPromiseOverwritten);
-        if is_earlier_over || is_forgetful { own } else { own.max(self.earlier_promise) }
-    }
-
-    /// What an answer says of the round that it answers. Who has its term, or the length of its promises, only in memory could be
-    /// restarted as if it had never promised anything, or something shorter, so it promises nothing.
-    pub(super) fn follower_report(&self, round: u64) -> FollowerReport {
-        let is_kept = self.writes.is_hard_state_durable() || planted(Mutant::PromiseBeforeDurable);
-        let (round, promise) = if is_kept { (round, self.config.election_timeout.0) } else { (0, Duration::ZERO) };
-        FollowerReport { round, promise, ..self.report_of_no_round() }
-    }
-
-    /// What an answer says that answers no round.
-    pub(super) fn report_of_no_round(&self) -> FollowerReport {
-        FollowerReport {
-            round: 0,
-            promise: Duration::ZERO,
-            wall: Some(self.wall),
-            applied: Some(self.log.applied()),
-            durable_sequence: self.durable_sequence,
-            has_forgotten: self.forgot.is_some(),
-        }
     }
 }

@@ -13,7 +13,8 @@
 //! | `membership` | changes of configuration (§4), the removed leader's leave |
 //! | `transfer` | handing leadership over (§3.10), priorities |
 //! | `reads` | ReadIndex, on leaders and followers (§6.4) |
-//! | `lease` | reads without a round (§6.4.1), and what voters promise for them |
+//! | `lease` | reads without a round (§6.4.1) |
+//! | `promise` | what voters promise for them, and how long a restarted one waits |
 //! | `quorum` | what a majority says, joint configurations included (§4.3) |
 //! | `amnesia` | followers whose disks forgot, and leaders that contradict what is committed |
 //! | `snapshot` | taking, compacting, sending, installing (§5) |
@@ -60,6 +61,7 @@ mod log;
 mod membership;
 pub(crate) mod mutants;
 mod progress;
+mod promise;
 mod quorum;
 mod reads;
 mod replication;
@@ -94,6 +96,7 @@ use follower::Following;
 use jitter::SplitMix64;
 use lease::LeaderLease;
 use log::Log;
+use promise::Promises;
 use reads::Questions;
 use replication::Leading;
 use snapshot::Snapshots;
@@ -127,10 +130,7 @@ pub struct Core {
     /// How long this node waits for a leader before it campaigns; drawn anew for every campaign.
     patience: Duration,
     election_deadline: Time,
-    /// Until then it may be bound by what it promised in an earlier life.
-    restart_wait_until: Time,
-    /// How long a promise of an earlier life could last.
-    earlier_promise: Duration,
+    promises: Promises,
 
     following: Following,
     log: Log,
@@ -170,26 +170,18 @@ impl Core {
     /// If the settings make no sense together, or what was saved contradicts itself.
     pub fn new(config: Config, saved: Saved, now: Now) -> Result<Core, ConfigError> {
         config.validate()?;
-        let HardState { term, vote, promise: earlier_promise, forgot } = saved.hard_state;
-        // Whoever has never known a term has never answered a leader.
-        let is_new = saved.hard_state == HardState::default() && saved.terms.last_index() == Index(0);
         let durable_sequence = (saved.life > 0).then_some(saved.position.sequence);
+        let hard_state = saved.hard_state;
         let log = Log::new(saved, config.tail_bytes)?;
+        let promises = Promises::after_restart(&hard_state, &log, &config, now.monotonic);
+        let HardState { term, vote, forgot, .. } = hard_state;
         let mut jitter = SplitMix64::new(config.seed);
         let patience = jitter.between(config.election_timeout);
         let id = config.id;
         let voters = &log.configuration().voters;
-        // Who votes alone need not wait for anybody.
+        // A node that votes alone need not wait for anybody to lead.
         let is_alone = voters.len() == 1 && voters.contains(&id) && log.configuration().outgoing.is_empty();
-        let wait = if is_alone { Duration::ZERO } else { patience };
-        let own_promise = config.election_timeout.0;
-        let is_forgetful = mutants::planted(mutants::Mutant::RestartForgetsPromise);
-        let longest_promise = if is_forgetful { own_promise } else { own_promise.max(earlier_promise) };
-        let restart_wait = if is_alone || is_new { Duration::ZERO } else { longest_promise };
-        let mut writes = Writes::default();
-        if !is_new && own_promise > earlier_promise {
-            writes.set_hard_state(HardState { term, vote, promise: own_promise, forgot });
-        }
+        let election_deadline = if is_alone { promises.wait_until() } else { now.monotonic.after(patience) };
         Ok(Core {
             snapshots: Snapshots::after(log.snapshot_index()),
             questions: Questions::new(first_question(&config, now)),
@@ -204,12 +196,11 @@ impl Core {
             leader: None,
             leader_heard: None,
             patience,
-            election_deadline: now.monotonic.after(wait),
-            restart_wait_until: now.monotonic.after(restart_wait),
-            earlier_promise,
+            election_deadline,
+            promises,
             following: Following::default(),
             log,
-            writes,
+            writes: Writes::default(),
             fetches: Fetches::default(),
             actions: VecDeque::new(),
             is_dirty: true,
@@ -268,16 +259,16 @@ impl Core {
                 self.handle_request_vote(from, (last_term, last_index), is_transfer);
             }
             Body::Vote { granted } => self.handle_vote(from, granted),
-            Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise: _ } => {
-                let append = follower::Append { previous_index, previous_term, entries, commit, round };
+            Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise } => {
+                let append = follower::Append { previous_index, previous_term, entries, commit, round, wants_promise };
                 self.handle_append_entries(from, append);
             }
             Body::Appended { matched, report } => self.handle_appended(from, matched, &report),
             Body::Rejected { previous_index, hint_index, hint_term, report } => {
                 self.handle_rejected(from, previous_index, (hint_index, hint_term), &report);
             }
-            Body::InstallSnapshot { meta, chunk, round, wants_promise: _ } => {
-                self.handle_install_snapshot(from, *meta, chunk, round)
+            Body::InstallSnapshot { meta, chunk, round, wants_promise } => {
+                self.handle_install_snapshot(from, *meta, chunk, round, wants_promise);
             }
             Body::SnapshotProgress { index, received_bytes, report } => {
                 self.handle_snapshot_progress(from, index, received_bytes, &report);

@@ -81,6 +81,12 @@ mutants! {
     VoteRightAfterRestart,
     /// A restarted voter waits for as long as its promises last now, whatever it promised before.
     RestartForgetsPromise,
+    /// A restarted node that votes alone by its own log does not wait for what it promised before.
+    AloneSkipsRestartWait,
+    /// A follower promises to keep still although its leader wants no promises.
+    PromiseUnasked,
+    /// A restarted voter may vote before a living leader has had the time to reach it.
+    VoteBeforeReachable,
     /// A voter that has come to a later term does not remember whom it has promised to help nobody else.
     PromiseForgottenWithTerm,
     /// A command of a session that comes again is applied again.

@@ -52,6 +52,8 @@ pub(super) struct Writes {
     withheld: VecDeque<(u64, Message)>,
     /// The write that carries the current term and vote.
     hard_state_sequence: u64,
+    /// The write that carries the length of the longest promise that may bind.
+    promise_sequence: u64,
 }
 
 impl Writes {
@@ -69,6 +71,17 @@ impl Writes {
     /// Puts what was learnt of another node's disk into the draft, which makes no write of it by itself.
     pub(super) fn record_peer(&mut self, disk: DiskId, record: PeerRecord) {
         self.draft.peer_records.insert(disk, record);
+    }
+
+    /// Puts a longer promise into the draft, with the term and vote that were set before.
+    pub(super) fn set_promise(&mut self, hard_state: HardState) {
+        self.draft.hard_state = Some(hard_state);
+        self.promise_sequence = self.issued + 1;
+    }
+
+    /// Whether the length of this node's promises is on disk.
+    pub(super) fn is_promise_durable(&self) -> bool {
+        self.promise_sequence <= self.done
     }
 
     /// Whether term and vote are on disk as they are in memory.

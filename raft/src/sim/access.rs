@@ -25,6 +25,9 @@ impl AccessPlan {
     pub(super) fn draw(seed: u64, plan: &mut Plan) -> AccessPlan {
         let mut random = Random::new(seed ^ 0x6163_6365_7373);
         let kind = random.below(6);
+        // Where the votes shrink to one it is leases that are tried, on clocks that keep the bound.
+        let shrinks = plan.churn.as_ref().is_some_and(|churn| churn.shrinks);
+        let kind = if shrinks { 3 + kind % 2 } else { kind };
         let has_worst_clocks = kind >= 3 && random.chance(5_000);
         if has_worst_clocks {
             plan.drift = WIDE_DRIFT;
@@ -42,6 +45,7 @@ impl AccessPlan {
             lease: (kind >= 3).then_some(Lease { drift_ppm }),
             is_beyond,
             unequal_timeouts: (kind >= 3 && other.chance(5_000)).then_some(seed),
+            mixed_leases: (kind >= 3 && other.chance(3_000)).then_some(seed),
             has_worst_clocks,
             stale_reads: random.pick(&[0, 0, 3_000]),
             lease_reads: if kind >= 3 { 7_000 } else { random.pick(&[0, 0, 3_000]) },
@@ -61,6 +65,13 @@ impl World {
         let life = (node as u64) << 32 ^ self.processes[node].life;
         let times = Random::new(salt.rotate_left(16) ^ life).pick(&[1, 1, 2, MOST_PATIENT]);
         (shorter * times, longer * times)
+    }
+
+    /// Whether, and with which bound on clocks, a node wants leases in this life.
+    pub(super) fn lease(&self, node: usize) -> Option<Lease> {
+        let Some(salt) = self.plan.access.mixed_leases else { return self.plan.access.lease };
+        let life = (node as u64) << 32 ^ self.processes[node].life;
+        self.plan.access.lease.filter(|_| Random::new(salt.rotate_left(24) ^ life).chance(5_000))
     }
 
     /// The longest that any node may wait before it campaigns.

@@ -111,7 +111,7 @@ impl World {
         config.retained_snapshots = self.plan.retained_snapshots;
         config.applying_bytes = self.plan.applying_bytes;
         config.pending_reads = self.plan.pending_reads;
-        config.lease = self.plan.access.lease;
+        config.lease = self.lease(node);
         if let Some(churn) = &self.plan.churn {
             config.promotion_lag = churn.promotion_lag;
         }

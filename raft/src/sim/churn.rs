@@ -39,6 +39,7 @@ impl ChurnPlan {
             transfers: random.pick(&[0, 2_000, 7_000]),
             wipes: random.chance(3_000),
             promotion_lag: random.pick(&[3, 1_000]),
+            shrinks: random.chance(5_000),
         })
     }
 }
@@ -122,8 +123,26 @@ impl World {
         if plan.wipes && self.random.chance(2_000) && self.may_wipe(leader, &configuration) {
             return self.wipe(&configuration);
         }
+        if plan.shrinks && self.random.chance(5_000) {
+            return self.shrink(leader, &configuration);
+        }
         let changes = self.draw_changes(&configuration);
         self.ask_for(leader, changes)
+    }
+
+    /// Leaves one vote, another node's than the leader's, and gives the leader its own back as soon as that
+    /// is possible: for a moment the two count by different configurations.
+    fn shrink(&mut self, leader: usize, configuration: &Configuration) -> Verdict {
+        let own = name(leader);
+        let others: Vec<NodeId> = configuration.voters.iter().copied().filter(|&voter| voter != own).collect();
+        if others.is_empty() {
+            let changes = self.draw_changes(configuration);
+            return self.ask_for(leader, changes);
+        }
+        let stays = self.random.pick(&others);
+        let demoted = configuration.voters.iter().copied().filter(|&voter| voter != stays);
+        self.ask_for(leader, demoted.map(MemberChange::Demote).collect())?;
+        self.ask_for(leader, vec![MemberChange::Promote(own)])
     }
 
     /// A node has carried out all that it wanted.
@@ -198,6 +217,7 @@ impl World {
     /// A configuration has come into force at a node.
     pub(super) fn count_change(&mut self, node: usize, is_joint: bool) {
         let was_joint = std::mem::replace(&mut self.processes[node].was_joint, is_joint);
+        self.lonely_voter_falls(node);
         let Some(core) = self.core(node).filter(|core| core.is_leader()) else { return };
         let votes = core.configuration().is_voter(core.id());
         if !was_joint {
@@ -208,6 +228,19 @@ impl World {
         }
         if !votes {
             self.harm(Harm::LeaderUnvoted);
+        }
+    }
+
+    /// The only voter by its own log may have promised something to a leader that knows others.
+    fn lonely_voter_falls(&mut self, node: usize) {
+        let is_tried = self.plan.churn.as_ref().is_some_and(|churn| churn.shrinks) && !self.calm;
+        let is_lonely = |core: &Core| {
+            let configuration = core.configuration();
+            !core.is_leader() && configuration.outgoing.is_empty() && configuration.voters == [core.id()].into()
+        };
+        if is_tried && self.core(node).is_some_and(is_lonely) {
+            let pause = self.random.duration((Duration::ZERO, self.plan.election_timeout.0));
+            self.after(pause, Happening::FriendFalls { node });
         }
     }
 

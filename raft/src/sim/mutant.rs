@@ -109,6 +109,16 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::RestartForgetsPromise) => {
                 Some("a_restarted_voter_keeps_still_for_as_long_as_it_promised_before")
             }
+            // Nothing breaks by a promise too many: nodes only wait longer than they need to.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::PromiseUnasked) => {
+                Some("a_promise_is_made_only_to_a_leader_that_wants_it")
+            }
+            // What a living leader has to tell is not in the simulator yet.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::VoteBeforeReachable) => {
+                Some("a_restarted_voter_can_be_reached_before_it_votes")
+            }
             // Takes an answer from a later term that comes an election late, within a lease.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::PromiseForgottenWithTerm) => {
@@ -218,6 +228,9 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::LeaseOfNoVoter => "a leader that does not vote has no lease",
         Mutant::VoteRightAfterRestart => "a restarted voter waits",
         Mutant::RestartForgetsPromise => "a restarted voter waits for as long as it promised before",
+        Mutant::AloneSkipsRestartWait => "a restarted node waits for what it saved, even alone",
+        Mutant::PromiseUnasked => "promises are made to leaders that want them",
+        Mutant::VoteBeforeReachable => "a restarted voter can be reached before it votes",
         Mutant::PromiseForgottenWithTerm => "a promise outlives its term",
         Mutant::RetryAppliesTwice => "a command of a session is applied once",
         Mutant::AcknowledgedIsAppliedAgain => "what was acknowledged is done with",

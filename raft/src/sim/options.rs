@@ -100,6 +100,8 @@ pub(super) struct AccessPlan {
     pub(super) is_beyond: bool,
     /// Nodes have election timeouts of their own, other ones in each life, which follow from this.
     pub(super) unequal_timeouts: Option<u64>,
+    /// Nodes differ in whether they want leases, and each of their lives may: it follows from this.
+    pub(super) mixed_leases: Option<u64>,
     /// Every clock is as much off as any may be, one way or the other.
     pub(super) has_worst_clocks: bool,
     /// How many of the reads are stale ones, in ten thousand.
@@ -123,6 +125,7 @@ impl AccessPlan {
             lease: None,
             is_beyond: false,
             unequal_timeouts: None,
+            mixed_leases: None,
             has_worst_clocks: false,
             stale_reads: 0,
             lease_reads: 0,
@@ -144,6 +147,9 @@ pub(super) struct ChurnPlan {
     pub(super) transfers: u32,
     pub(super) wipes: bool,
     pub(super) promotion_lag: u64,
+    /// The operator takes all votes but one away, and gives the leader's back at once; and who votes
+    /// alone by its own log is soon started again.
+    pub(super) shrinks: bool,
 }
 
 /// How the network treats messages.

@@ -12,6 +12,7 @@ pub(in crate::core) struct Append {
     pub(in crate::core) entries: Entries,
     pub(in crate::core) commit: Index,
     pub(in crate::core) round: u64,
+    pub(in crate::core) wants_promise: bool,
 }
 
 impl Append {
@@ -38,14 +39,14 @@ impl Append {
 impl Core {
     pub(in crate::core) fn handle_append_entries(&mut self, from: NodeId, append: Append) {
         let Some(last) = append.last_index(self.term) else { return self.ignore() };
-        if !self.hear_leader(from, append.round) {
+        if !self.hear_leader(from, append.round, append.wants_promise) {
             return;
         }
         let must_wait = self.snapshots.is_installing() && !planted(Mutant::EntriesDuringInstall);
         if must_wait && !append.entries.is_empty() {
             return; // The log they would follow is about to go; the leader sends them again.
         }
-        let Append { previous_index, previous_term, mut entries, commit, round } = append;
+        let Append { previous_index, previous_term, mut entries, commit, round, .. } = append;
         let is_known = self.log.terms().term_at(previous_index);
         let is_blind = planted(Mutant::AppendWithoutPrevious) && is_known.is_some();
         let base = self.log.base();

@@ -17,6 +17,8 @@ pub(super) struct Following {
     verified: Index,
     /// The leader's latest round that has arrived.
     round: u64,
+    /// The leader wants promises with the answers to its rounds.
+    pub(super) wants_promise: bool,
     /// What the last acknowledgement said.
     acknowledged: Index,
     acknowledged_round: u64,

@@ -142,7 +142,7 @@ impl Core {
     }
 
     /// Whether a message with this round may be the leader's of this term: takes note of the leader if so.
-    pub(super) fn hear_leader(&mut self, from: NodeId, round: u64) -> bool {
+    pub(super) fn hear_leader(&mut self, from: NodeId, round: u64, wants_promise: bool) -> bool {
         // One leader a term (election safety): another, or ourselves, is impossible. Believe neither.
         if self.leader.is_some_and(|leader| leader != from) {
             self.ignore();
@@ -152,6 +152,7 @@ impl Core {
             self.become_follower(Some(from));
         }
         self.leader_heard = Some(self.now);
+        self.save_promise(wants_promise);
         self.election_deadline = self.now.after(self.patience);
         self.repeat_questions(round);
         true

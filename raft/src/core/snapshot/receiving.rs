@@ -67,11 +67,12 @@ impl Core {
         meta: SnapshotMeta,
         chunk: Chunk,
         round: u64,
+        wants_promise: bool,
     ) {
         if !is_sound(&meta, &chunk, self.term) {
             return self.ignore();
         }
-        if !self.hear_leader(from, round) {
+        if !self.hear_leader(from, round, wants_promise) {
             return;
         }
         self.following.hear(round);

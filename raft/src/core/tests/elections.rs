@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::network::{Network, reduced, report};
+use super::network::{Network, reduced};
 use crate::core::{Event, Role};
-use crate::types::{Body, Entries, Index, Message, NodeId, Term, Time};
+use crate::types::{Body, Entries, FollowerReport, Index, Message, NodeId, Term, Time};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -182,7 +182,8 @@ fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
         round: 1,
         wants_promise: true,
     }));
-    assert_eq!(reduced(network.wire.pop_back().unwrap().body), Body::Appended { matched: Index(0), report: report(1) });
+    let report = FollowerReport { round: 1, ..FollowerReport::default() };
+    assert_eq!(reduced(network.wire.pop_back().unwrap().body), Body::Appended { matched: Index(0), report });
     assert_eq!(network.core(1).leader(), Some(NodeId(77)));
 }
 

@@ -29,7 +29,7 @@ fn until_install_begins(network: &mut Network, id: u64) {
 fn append(network: &Network, leader: u64, to: u64, previous: (Index, Term), entries: Entries) -> Message {
     let (previous_index, previous_term) = previous;
     let commit = network.core(leader).commit();
-    let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round: 1, wants_promise: true };
+    let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round: 1, wants_promise: false };
     Message { from: NodeId(leader), to: NodeId(to), term: network.core(leader).term(), body }
 }
 
@@ -41,7 +41,7 @@ fn piece(network: &Network, leader: u64, to: u64, index: u64, offset: usize) -> 
     let bytes = file(Index(index));
     let data = Bytes::copy_from_slice(&bytes[offset..offset + 64]);
     let chunk = Chunk { offset: offset as u64, total_bytes: bytes.len() as u64, data };
-    let body = Body::InstallSnapshot { meta: meta.into(), chunk, round: 1, wants_promise: true };
+    let body = Body::InstallSnapshot { meta: meta.into(), chunk, round: 1, wants_promise: false };
     Message { from: NodeId(leader), to: NodeId(to), term, body }
 }
 

@@ -146,9 +146,10 @@ impl Network {
         for (id, terms) in (1..).zip(logs) {
             let entries: Vec<Entry> = (1..).zip(terms).map(|(index, &term)| entry(index, term)).collect();
             let term = Term(terms.last().copied().unwrap_or(0));
-            let promise = if entries.is_empty() { Duration::ZERO } else { PROMISE };
-            let disk =
-                Disk { hard_state: HardState { term, promise, ..HardState::default() }, entries, ..Disk::default() };
+            // A cluster of one never followed anybody.
+            let promise = if entries.is_empty() || count == 1 { Duration::ZERO } else { PROMISE };
+            let hard_state = HardState { term, promise, ..HardState::default() };
+            let disk = Disk { hard_state, entries, ..Disk::default() };
             network.create(NodeId(id), disk, voters(count));
         }
         network

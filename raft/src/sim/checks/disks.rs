@@ -150,11 +150,13 @@ impl Disks {
         })
     }
 
-    /// Who votes for the first time lacks at most so many of a leader's entries (and the one that says that it votes).
-    pub(super) fn has_most(&self, voter: NodeId, last: Index, lag: u64) -> Verdict {
+    /// A node that votes for the first time, by the entry at `index`, lacks at most `lag` of the entries
+    /// before that one. What its leader has appended since then does not count: it was not there when the
+    /// leader decided.
+    pub(super) fn has_most(&self, voter: NodeId, index: Index, lag: u64) -> Verdict {
         let length = self.nodes[voter.0 as usize - 1].content.terms.len() as u64;
-        check(length + lag + 1 >= last.0, "a learner catches up before it votes", || {
-            format!("node {voter} is promoted with a log of {length} on its disk; its leader's goes to {last}")
+        check(length + lag >= index.previous().0, "a learner catches up before it votes", || {
+            format!("node {voter} is promoted by entry {index} with a log of {length} on its disk")
         })
     }
 

@@ -65,14 +65,17 @@ impl Members {
         self.logs[node] = self.known.keys().filter(is_in).copied().collect();
     }
 
-    /// Who votes for the first time by what a node writes.
-    pub(super) fn promoted(&self, node: usize, write: &Write) -> BTreeSet<NodeId> {
+    /// Who votes for the first time by what a node writes, and by which entry.
+    pub(super) fn promoted(&self, node: usize, write: &Write) -> Vec<(NodeId, Index)> {
         let before = self.latest(node);
-        let fresh = write.entries.iter().filter_map(|entry| match &entry.payload {
-            Payload::Configuration(next) if !self.known.contains_key(&(entry.index, entry.term)) => Some(&next.voters),
-            _ => None,
-        });
-        fresh.flatten().filter(|&&node| !before.is_voter(node)).copied().collect()
+        let is_known = |entry: &Entry| self.known.contains_key(&(entry.index, entry.term));
+        let voters = |entry: &Entry| match &entry.payload {
+            Payload::Configuration(next) if !is_known(entry) => next.voters.clone(),
+            _ => BTreeSet::new(),
+        };
+        let fresh = |entry: &Entry| voters(entry).into_iter().filter(|&voter| !before.is_voter(voter));
+        let entries = write.entries.iter();
+        entries.flat_map(|entry| fresh(entry).map(|voter| (voter, entry.index)).collect::<Vec<_>>()).collect()
     }
 
     /// A node hands a write to its storage.

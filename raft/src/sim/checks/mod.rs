@@ -120,8 +120,8 @@ impl Checks {
             let voters = self.members.promoted(node, write);
             voters
                 .into_iter()
-                .filter(|&voter| voter != core.id())
-                .try_for_each(|voter| disks.has_most(voter, core.last_index(), core.config().promotion_lag))?;
+                .filter(|&(voter, _)| voter != core.id())
+                .try_for_each(|(voter, at)| disks.has_most(voter, at, core.config().promotion_lag))?;
         }
         self.members.written(node, write, core)
     }
