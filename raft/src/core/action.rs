@@ -290,7 +290,23 @@ pub enum Event {
         /// Its term there.
         log_term: Term,
     },
-    /// The leader gave up because a write of its own was outstanding for an election timeout.
+    /// A message was ignored because its term is too far ahead of this node's to come from elections: the
+    /// sender's disk, or the message, is damaged. Said at most every ten seconds;
+    /// [`Status::ignored_terms`](super::Status::ignored_terms) counts all.
+    TermIgnored {
+        /// Who sent it.
+        from: NodeId,
+        /// Its term.
+        term: Term,
+    },
+    /// The saved term is beyond [`Term::MAX`]: the disk was damaged or edited. This node neither votes nor
+    /// campaigns.
+    OutOfTerms {
+        /// The term.
+        term: Term,
+    },
+    /// The leader gave up because a write of its own was outstanding for longer than
+    /// [`Config::stall_timeout`](super::Config::stall_timeout).
     StalledWrite {
         /// The term it led.
         term: Term,

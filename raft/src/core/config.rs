@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::mutants::{Mutant, planted};
 use crate::types::{NodeId, Proposal};
 
 /// The settings of a [`Core`](super::Core). [`Config::new`] fills in defaults that suit machines in one building.
@@ -31,6 +32,11 @@ pub struct Config {
     /// saved. For the longer one a leader keeps its office without a majority's answers, or with a write
     /// of its own outstanding. Default: 250 ms and 500 ms.
     pub election_timeout: (Duration, Duration),
+    /// A leader gives up its office when a write of its own has been outstanding for longer, unless it is the
+    /// only voter: then nobody else could lead. Campaigning, and taking over from another leader, wait for
+    /// writes that are outstanding for longer than the longer election timeout. Must not be shorter than
+    /// that. Default: `None`, ten times the longer election timeout.
+    pub stall_timeout: Option<Duration>,
     /// How often a leader makes itself heard. At most half of the shorter election timeout. Default: 50 ms.
     pub heartbeat_interval: Duration,
     /// The most bytes of entries in a message; a single entry may exceed it. Default: 1 MiB.
@@ -110,6 +116,17 @@ pub enum ConfigError {
         /// The heartbeat interval.
         heartbeat: Duration,
     },
+    /// The stall timeout is shorter than an election.
+    #[error(
+        "Config::stall_timeout is {stall:?}, shorter than the longer election timeout, {longer:?}; a leader would \
+         give up sooner than another could be elected"
+    )]
+    StallTimeout {
+        /// The stall timeout.
+        stall: Duration,
+        /// The longer election timeout.
+        longer: Duration,
+    },
     /// Clocks that bad measure nothing.
     #[error("Lease::drift_ppm is {drift_ppm}; it must be below 1000000, or no lease would ever hold")]
     Drift {
@@ -143,6 +160,7 @@ impl Config {
             id,
             seed: id.0,
             election_timeout: (Duration::from_millis(250), Duration::from_millis(500)),
+            stall_timeout: None,
             heartbeat_interval: Duration::from_millis(50),
             message_bytes: 1 << 20,
             in_flight_messages: 256,
@@ -158,6 +176,15 @@ impl Config {
             lease: None,
             promotion_lag: 1000,
         }
+    }
+
+    /// How long a leader bears a write of its own that is not done.
+    pub(super) fn stall_timeout(&self) -> Duration {
+        let longer = self.election_timeout.1;
+        if planted(Mutant::ShortStallTimeout) {
+            return longer;
+        }
+        self.stall_timeout.unwrap_or(longer.saturating_mul(10))
     }
 
     /// Whether a leader with these settings wants promises from its followers.
@@ -180,6 +207,11 @@ impl Config {
         }
         if shorter > longer || heartbeat.is_zero() || shorter / 2 < heartbeat {
             return Err(ConfigError::Timeouts { shorter, longer, heartbeat });
+        }
+        if let Some(stall) = self.stall_timeout
+            && stall < longer
+        {
+            return Err(ConfigError::StallTimeout { stall, longer });
         }
         if let Some(Lease { drift_ppm }) = self.lease
             && drift_ppm >= 1_000_000

@@ -60,6 +60,7 @@ impl Core {
             && !self.is_in_restart_wait()
             && !self.is_write_stalled()
             && (!self.snapshots.is_installing() || planted(Mutant::CampaignDuringInstall))
+            && self.has_next_term()
             && !self.must_not_found(self.term.next())
             && (self.fitness.may_lead() || planted(Mutant::UnfitCampaigns))
     }
@@ -170,7 +171,7 @@ impl Core {
     }
 
     pub(super) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, granted: bool) {
-        let is_asked = self.term < Term(u64::MAX) && campaign_term == self.term.next();
+        let is_asked = campaign_term == self.term.saturating_add(1);
         if let State::PreCandidate(ballot) = &mut self.state
             && is_asked
         {
@@ -191,7 +192,7 @@ impl Core {
         let is_good = self.log.is_up_to_date(last.0, last.1) || planted(Mutant::VoteForShorterLog);
         // To say again what was said before helps nobody anew.
         let is_bound = self.is_bound(is_transfer) && self.vote != Some(from);
-        if !is_free || !is_good || is_bound || self.has_forgotten() {
+        if !is_free || !is_good || is_bound || self.has_forgotten() || self.is_out_of_terms() {
             return self.send(from, Body::Vote { granted: false });
         }
         if self.vote.is_none() {

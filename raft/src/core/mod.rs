@@ -19,6 +19,7 @@
 //! | `amnesia` | followers whose disks forgot, and leaders that contradict what is committed |
 //! | `snapshot` | taking, compacting, sending, installing (§5) |
 //! | `mutants` | faults to be planted, for the tests of the tests |
+//! | `terms` | terms that no cluster reaches |
 //! | `log`, `writes`, `fetches` | the log's marks and tail; what must be durable first; what must be read back |
 //!
 //! # How to drive it
@@ -69,6 +70,7 @@ mod sending;
 mod snapshot;
 mod status;
 mod tail;
+mod terms;
 mod transfer;
 mod writes;
 
@@ -100,6 +102,7 @@ use promise::Promises;
 use reads::Questions;
 use replication::Leading;
 use snapshot::Snapshots;
+use terms::IgnoredTerms;
 use transfer::{Fitness, Yields};
 use writes::Writes;
 
@@ -149,6 +152,7 @@ pub struct Core {
     /// What the last `Event::Changed` said.
     reported: (Role, Term, Option<NodeId>),
     ignored_messages: u64,
+    ignored_terms: IgnoredTerms,
     /// This node's removal is committed.
     is_removed: bool,
     /// The mark of a disk that forgot what it had acknowledged.
@@ -182,6 +186,7 @@ impl Core {
         // A node that votes alone need not wait for anybody to lead.
         let is_alone = voters.len() == 1 && voters.contains(&id) && log.configuration().outgoing.is_empty();
         let election_deadline = if is_alone { promises.wait_until() } else { now.monotonic.after(patience) };
+        let out_of_terms = (term > Term::MAX).then_some(Action::Event(Event::OutOfTerms { term }));
         Ok(Core {
             snapshots: Snapshots::after(log.snapshot_index()),
             questions: Questions::new(first_question(&config, now)),
@@ -202,10 +207,11 @@ impl Core {
             log,
             writes: Writes::default(),
             fetches: Fetches::default(),
-            actions: VecDeque::new(),
+            actions: out_of_terms.into_iter().collect(),
             is_dirty: true,
             reported: (Role::Follower, term, None),
             ignored_messages: 0,
+            ignored_terms: IgnoredTerms::default(),
             is_removed: false,
             forgot,
             durable_sequence,
@@ -217,15 +223,19 @@ impl Core {
     }
 
     /// A message has arrived. Messages that make no sense (for another node, with impossible numbers) are counted in
-    /// [`Status::ignored_messages`] and change nothing.
+    /// [`Status::ignored_messages`] and change nothing; so do those of terms that no cluster reaches
+    /// ([`Status::ignored_terms`]).
     ///
     /// A leader that contradicts what is committed here ends this node's part
     /// ([`Event::CommittedConflict`]): acknowledged data was lost elsewhere.
     pub fn handle_message(&mut self, now: Now, message: Message) {
         self.begin(now);
         let Message { from, to, term, body } = message;
-        if to != self.config.id || from == self.config.id || from == NodeId(0) || term == Term(u64::MAX) {
+        if to != self.config.id || from == self.config.id || from == NodeId(0) {
             return self.ignore();
+        }
+        if self.is_term_too_far(term) {
+            return self.ignore_term(from, term);
         }
         if self.committed_conflict.is_some() {
             if let Body::AppendEntries { .. } | Body::InstallSnapshot { .. } = body {
@@ -484,6 +494,8 @@ impl Core {
             has_forgotten: self.has_forgotten(),
             committed_conflict: self.committed_conflict,
             ignored_messages: self.ignored_messages,
+            ignored_terms: self.ignored_terms.count,
+            is_out_of_terms: self.is_out_of_terms(),
         }
     }
 

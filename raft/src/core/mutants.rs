@@ -83,6 +83,14 @@ mutants! {
     RestartForgetsPromise,
     /// A restarted node that votes alone by its own log does not wait for what it promised before.
     AloneSkipsRestartWait,
+    /// A node adopts any term, however far ahead of its own.
+    AnyTermAdopted,
+    /// A leader that votes alone steps down over a slow write, although nobody else can lead.
+    SoleVoterStepsDown,
+    /// A leader whose write is slow steps down after an election timeout.
+    ShortStallTimeout,
+    /// A leader that does not vote is exempt from stepping down over a slow write, as the only voter is.
+    NonVoterSitsOutStall,
     /// A follower promises to keep still although its leader wants no promises.
     PromiseUnasked,
     /// A restarted voter may vote before a living leader has had the time to reach it.

@@ -301,15 +301,33 @@ impl Core {
         let transfer = ends.map_or(leading.heartbeat_deadline, |transfer| transfer.deadline());
         let peers = [leading.heartbeat_deadline, leading.quorum_deadline, transfer];
         let peers = peers.into_iter().filter(|_| !leading.progress.is_empty());
-        let stall = self.writes.oldest_since().map(|since| since.after(self.config.election_timeout.1));
+        let oldest = self.writes.oldest_since().filter(|_| !self.may_sit_out_stalls());
+        let stall = oldest.map(|since| since.after(self.config.stall_timeout()));
         peers.chain(stall).min()
     }
 
+    /// Whether this leader keeps its office over a slow write: it is the only voter by the configuration in
+    /// force, so nobody else could lead. Learners do not matter; an addition that is appended ends this.
+    fn may_sit_out_stalls(&self) -> bool {
+        let configuration = self.log.configuration();
+        let mut voters = configuration.voters.iter();
+        let is_own = |voter: &NodeId| *voter == self.config.id || planted(Mutant::NonVoterSitsOutStall);
+        let is_alone = voters.len() == 1 && voters.all(is_own) && configuration.outgoing.is_empty();
+        is_alone && !planted(Mutant::SoleVoterStepsDown)
+    }
+
+    /// Whether a write of this leader's has been outstanding for longer than it may be.
+    fn must_step_down_on_stall(&self) -> bool {
+        let ends = |since: Time| since.after(self.config.stall_timeout());
+        let is_late = self.writes.oldest_since().is_some_and(|since| ends(since) <= self.now);
+        is_late && !self.may_sit_out_stalls() && !planted(Mutant::NoStepDownOnStall)
+    }
+
     pub(super) fn leader_timeout(&mut self) {
-        let stalled = self.is_write_stalled();
+        let stalled = self.must_step_down_on_stall();
         let term = self.term;
         let State::Leader(leading) = &mut self.state else { return };
-        if stalled && !planted(Mutant::NoStepDownOnStall) {
+        if stalled {
             // It could lead on the others' disks, but then a dead disk would lead for ever.
             return self.step_down(Event::StalledWrite { term });
         }

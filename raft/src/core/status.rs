@@ -49,6 +49,12 @@ pub struct Status {
     pub committed_conflict: Option<Index>,
     /// Messages that made no sense and were dropped: for another node, from a stranger, with impossible numbers.
     pub ignored_messages: u64,
+    /// Messages that were ignored because their term is too far ahead of this node's to come from
+    /// elections ([`Term::JUMP_MAX`], [`Term::MAX`]): the sender's disk or the message is damaged.
+    pub ignored_terms: u64,
+    /// The saved term is beyond [`Term::MAX`]: the disk was damaged or edited. This node neither votes nor
+    /// campaigns; restore it from another, or recover the cluster under a new id.
+    pub is_out_of_terms: bool,
 }
 
 /// What a leader knows of another node.

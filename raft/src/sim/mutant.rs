@@ -109,6 +109,22 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::RestartForgetsPromise) => {
                 Some("a_restarted_voter_keeps_still_for_as_long_as_it_promised_before")
             }
+            // The simulator damages frames, which their checksums show.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::AnyTermAdopted) => Some("one_frame_does_not_end_elections"),
+            // Nothing breaks: elections are only more frequent, or take longer.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::SoleVoterStepsDown) => Some("the_only_voter_leads_on_over_a_slow_write"),
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::ShortStallTimeout) => Some("a_slow_write_is_borne_for_the_stall_timeout"),
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::NonVoterSitsOutStall) => {
+                Some("a_leader_without_a_vote_is_not_exempt_from_stalls")
+            }
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::NoStepDownOnStall) => {
+                Some("a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign")
+            }
             // Nothing breaks by a promise too many: nodes only wait longer than they need to.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::PromiseUnasked) => {
@@ -229,6 +245,10 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::VoteRightAfterRestart => "a restarted voter waits",
         Mutant::RestartForgetsPromise => "a restarted voter waits for as long as it promised before",
         Mutant::AloneSkipsRestartWait => "a restarted node waits for what it saved, even alone",
+        Mutant::AnyTermAdopted => "a term too far ahead is ignored",
+        Mutant::SoleVoterStepsDown => "the only voter stays in office over a slow write",
+        Mutant::ShortStallTimeout => "a slow write costs the office after the stall timeout",
+        Mutant::NonVoterSitsOutStall => "a leader without a vote is not exempt from stalls",
         Mutant::PromiseUnasked => "promises are made to leaders that want them",
         Mutant::VoteBeforeReachable => "a restarted voter can be reached before it votes",
         Mutant::PromiseForgottenWithTerm => "a promise outlives its term",

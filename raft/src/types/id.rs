@@ -72,6 +72,18 @@ impl Index {
 }
 
 impl Term {
+    /// The greatest term. Nobody campaigns for a later one, and a message of a later one is ignored.
+    pub const MAX: Term = Term(1 << 62);
+
+    /// How far ahead of a node's own term a message's term may be; what is beyond is ignored.
+    pub const JUMP_MAX: u64 = 1 << 40;
+
+    /// The term so many elections later, or the last that a number can name.
+    #[must_use]
+    pub fn saturating_add(self, elections: u64) -> Term {
+        Term(self.0.saturating_add(elections))
+    }
+
     /// The term after this one.
     ///
     /// # Panics

@@ -638,5 +638,7 @@ fn config(node: Node, life: u64, settings: &[(String, u64)]) -> Result<Config, S
         }
     }
     config.validate().map_err(|error| error.to_string())?;
+    // The scripts show what a stall does, not how long it is borne.
+    config.stall_timeout = Some(config.election_timeout.1);
     Ok(config)
 }

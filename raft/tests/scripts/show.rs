@@ -170,6 +170,8 @@ pub(super) fn event(event: &Event) -> Option<String> {
             Some(format!("{leader} contradicts what is committed from {index} on: stops"))
         }
         Event::PeerConflict { node, index, .. } => Some(format!("{node} has something else committed from {index} on")),
+        Event::TermIgnored { from, term } => Some(format!("ignores a message of {from} for its term, {term}")),
+        Event::OutOfTerms { term } => Some(format!("stays out of elections, term {term} is too great")),
         Event::StalledWrite { term } => Some(format!("its own write is stuck, gives up term {term}")),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{amnesia, elections, installs, lease, membership, reads, replication, snapshots, transfer};
+use super::{amnesia, elections, installs, lease, membership, reads, replication, snapshots, stalls, terms, transfer};
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
 use crate::replica::tests::{installs as replica_installs, sessions};
@@ -36,6 +36,10 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::LeaseIgnoresDrift, lease::a_lease_is_shorter_than_a_promise_by_what_clocks_may_drift),
     (Mutant::LeaseIgnoresPromise, lease::a_lease_lasts_no_longer_than_its_voters_have_promised),
     (Mutant::AloneSkipsRestartWait, lease::the_only_voter_by_its_own_log_waits_for_its_promise),
+    (Mutant::AnyTermAdopted, terms::one_frame_does_not_end_elections),
+    (Mutant::SoleVoterStepsDown, stalls::the_only_voter_leads_on_over_a_slow_write),
+    (Mutant::ShortStallTimeout, stalls::a_slow_write_is_borne_for_the_stall_timeout),
+    (Mutant::NonVoterSitsOutStall, stalls::a_leader_without_a_vote_is_not_exempt_from_stalls),
     (Mutant::PromiseUnasked, lease::a_promise_is_made_only_to_a_leader_that_wants_it),
     (Mutant::VoteBeforeReachable, lease::a_restarted_voter_can_be_reached_before_it_votes),
     (Mutant::RestartForgetsPromise, lease::a_restarted_voter_keeps_still_for_as_long_as_it_promised_before),

@@ -13,4 +13,6 @@ mod network;
 mod reads;
 mod replication;
 mod snapshots;
+mod stalls;
+mod terms;
 mod transfer;

@@ -106,6 +106,8 @@ fn raft(status: &Status) -> String {
     line("machine_call", &call(machine.call));
     line("longest_machine_call", &call(machine.longest_call));
     line("ignored_messages", &core.ignored_messages);
+    line("ignored_terms", &core.ignored_terms);
+    line("out_of_terms", &if core.is_out_of_terms { "yes" } else { "no" });
     line("storage", &replica.failed.as_deref().unwrap_or("ok").replace(['\r', '\n'], " "));
     line("alarms", &alarms(core));
     let snapshot = replica.snapshot_failure.as_ref().map_or("ok".to_owned(), |reason| format!("failed: {reason}"));
