@@ -199,6 +199,9 @@ impl World {
     /// Asks a node as an operator's tool does: the node hands it on if it does not lead, and tries again what cannot be done
     /// yet.
     fn order(&mut self, node: usize, admin: Admin, is_reuse: bool) -> Verdict {
+        if self.processes[node].running.is_none() {
+            return Ok(()); // It died of what the operator asked before.
+        }
         let id = self.clients.next_request();
         let is_transfer = matches!(admin, Admin::Transfer(_));
         self.churn.open.insert(id.0, Order { node, is_transfer, is_reuse });
