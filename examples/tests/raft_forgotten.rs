@@ -65,6 +65,27 @@ fn a_disk_that_forgot_is_noticed_and_comes_back() {
 }
 
 #[test]
+fn an_ordinary_restart_is_no_forgetting() {
+    let mut cluster = Cluster::start(3);
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    for round in 0..3 {
+        write(&cluster, leader, &format!("up-{round}"), 5);
+        if round > 0 {
+            let node = cluster.nodes.get_mut(&follower).unwrap();
+            node.signal("TERM");
+            node.wait();
+        }
+        cluster.kill(follower);
+        write(&cluster, leader, &format!("down-{round}"), 5);
+        cluster.restart(follower).unwrap();
+        let last = cluster.client(leader).info("last_index").unwrap();
+        cluster.wait_for(follower, "durable_index", &last);
+    }
+    assert!(!cluster.log_of(leader).contains("has lost writes"), "{}", cluster.log_of(leader));
+    assert_eq!(cluster.client(follower).info("capacity").unwrap(), "voter");
+}
+
+#[test]
 fn a_folder_put_back_to_an_older_copy_is_turned_away() {
     let mut cluster = Cluster::start(3);
     let (leader, follower) = (cluster.leader(), cluster.follower());

@@ -388,6 +388,17 @@ impl World {
                 })
             }
             Effect::Event(Event::MachineFailed(failure)) => self.machine_failed(node, &failure),
+            Effect::Event(Event::Core(
+                event @ (core::Event::PeerForgot { .. }
+                | core::Event::Forgot { .. }
+                | core::Event::CommittedConflict { .. }
+                | core::Event::PeerConflict { .. }),
+            )) => {
+                let is_excused = self.mutant.is_some() || self.processes.iter().any(|process| process.is_damaged);
+                check(is_excused, "no disk is said to have forgotten that did not", || {
+                    format!("node {} says {event:?}", node + 1)
+                })
+            }
             Effect::Event(Event::Core(_)) => Ok(()),
         }
     }

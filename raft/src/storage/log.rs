@@ -131,8 +131,10 @@ impl<D: Disk> Log<D> {
     /// [`StorageError::NoLog`] if the disk holds none; [`StorageError::Corrupt`] if anything that was known to be durable and
     /// is needed is damaged, the newest snapshot included unless the log reaches back to the one before or to the start; [`StorageError::Unsupported`] if a later version wrote it; [`StorageError::Io`].
     pub fn open(disk: D, options: LogOptions) -> Result<(Log<D>, Recovered), StorageError> {
-        let (parts, recovered) = recovery::recover(disk, options)?;
-        Ok((Log::assemble(parts)?, recovered))
+        let (parts, mut recovered) = recovery::recover(disk, options)?;
+        let log = Log::assemble(parts)?;
+        recovered.saved.position = log.position();
+        Ok((log, recovered))
     }
 
     /// Opens the log if the disk holds one; else makes one for the identity and the founding configuration that `birth`

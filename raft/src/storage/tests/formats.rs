@@ -67,6 +67,25 @@ fn each_opening_of_a_log_is_a_new_life_on_disk() {
 }
 
 #[test]
+fn a_log_is_durable_at_least_as_far_in_its_next_life() {
+    let disk = TestDisk::default();
+    let mut log = create(&disk);
+    for life in 0..5 {
+        for write in 1..4 {
+            let index = life * 3 + write;
+            log.append(&entries(vec![command(index, 1, 9)])).unwrap();
+            log.sync().unwrap();
+        }
+        log.mark().unwrap();
+        let before = log.position();
+        let (opened, recovered) = reopen(&disk);
+        assert!(recovered.saved.position > before, "{:?} after {before:?}", recovered.saved.position);
+        assert_eq!((recovered.saved.position, before.index), (opened.position(), Index(life * 3 + 3)));
+        log = opened;
+    }
+}
+
+#[test]
 fn what_format_3_adds_outlives_segments() {
     let disk = TestDisk::default();
     let mut log = create(&disk);
