@@ -62,17 +62,7 @@
 //!
 //! let founding = Configuration::of_voters([(NodeId(1), Member::default())]);
 //! let (hard_state, terms) = (HardState::default(), TermTable::new());
-//! let saved = Saved {
-//!     hard_state,
-//!     commit: Index(0),
-//!     founding,
-//!     snapshot: None,
-//!     configurations: vec![],
-//!     terms,
-//!     tail: vec![],
-//!     life: Default::default(),
-//!     peer_records: Default::default(),
-//! };
+//! let saved = Saved { hard_state, founding, terms, ..Saved::default() };
 //! let mut now = Now::default();
 //! let mut replica = Replica::new(ReplicaConfig::new(Config::new(NodeId(1))), saved, now)?;
 //! let mut machine = MachineRunner::new(Count(0));
