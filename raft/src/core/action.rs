@@ -306,7 +306,7 @@ pub enum Event {
         term: Term,
     },
     /// The leader gave up because a write of its own was outstanding for longer than
-    /// [`Config::stall_timeout`](super::Config::stall_timeout).
+    /// [`Config::stall_timeout`](field@super::Config::stall_timeout).
     StalledWrite {
         /// The term it led.
         term: Term,
