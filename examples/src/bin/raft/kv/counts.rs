@@ -8,7 +8,7 @@ use super::{
     store::KEYS_MAX,
 };
 
-/// Written after each command, read whenever somebody asks.
+/// Written after each command, read on request.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     keys: AtomicUsize,

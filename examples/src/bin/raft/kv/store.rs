@@ -89,7 +89,7 @@ impl StateMachine for Store {
 }
 
 impl Store {
-    /// How many keys there are, for whoever has not the store itself.
+    /// The number of keys, for code that does not hold the store itself.
     pub(crate) fn counts(&self) -> Arc<Counts> {
         Arc::clone(&self.counts)
     }

@@ -128,7 +128,7 @@ pub(super) struct Join {
     pub(super) as_learner: bool,
 }
 
-/// The node's log has failed while it ran: whoever supervises the process starts it again.
+/// The node's log has failed while it ran: a supervisor starts the process again.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the log of node {node} has failed, and the process ends with exit code {}, so that its supervisor starts it again: {reason}",
@@ -144,7 +144,7 @@ impl StorageFailed {
     pub(crate) const EXIT_CODE: u8 = 3;
 }
 
-/// A leader contradicts what is committed on this node. Nobody should start it again before somebody has looked.
+/// A leader contradicts what is committed on this node. Look at it before you start it again.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "a leader contradicts what is committed on node {node} from entry {index} on, and the process ends with exit code {}: \
