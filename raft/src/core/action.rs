@@ -305,6 +305,16 @@ pub enum Event {
         /// The term.
         term: Term,
     },
+    /// A second leader was heard in one term, and ignored: some node voted twice, because its disk forgot or
+    /// was copied. Said once a term; [`Status::second_leaders`](super::Status::second_leaders) counts all.
+    SecondLeader {
+        /// The term.
+        term: Term,
+        /// The leader known to this node.
+        leader: NodeId,
+        /// The other one.
+        other: NodeId,
+    },
     /// The leader gave up because a write of its own was outstanding for longer than
     /// [`Config::stall_timeout`](field@super::Config::stall_timeout).
     StalledWrite {

@@ -251,7 +251,7 @@ impl Core {
         if term > self.term {
             self.writes.forget_withheld();
             self.following = Following::default();
-            self.leader = None;
+            (self.leader, self.term_leader) = (None, None);
         } else {
             assert!(self.vote.is_none(), "node {} has its vote in term {term} already", self.vote.unwrap_or_default());
         }

@@ -16,6 +16,7 @@
 //! | `lease` | reads without a round (§6.4.1) |
 //! | `promise` | what voters promise for them, and how long a restarted one waits |
 //! | `quorum` | what a majority says, joint configurations included (§4.3) |
+//! | `admission` | which senders' messages have an effect; a second leader in one term |
 //! | `amnesia` | followers whose disks forgot, and leaders that contradict what is committed |
 //! | `snapshot` | taking, compacting, sending, installing (§5) |
 //! | `mutants` | faults to be planted, for the tests of the tests |
@@ -51,6 +52,7 @@
 //! ```
 
 mod action;
+mod admission;
 mod amnesia;
 mod config;
 mod election;
@@ -92,6 +94,7 @@ pub use mutants::{Mutant, Planted};
 pub use status::{PeerMode, PeerStatus, Status, Transfer};
 pub use transfer::TransferError;
 
+use admission::SecondLeaders;
 use election::Ballot;
 use fetches::Fetches;
 use follower::Following;
@@ -128,6 +131,8 @@ pub struct Core {
     state: State,
     /// The leader of `term`, once known; this node itself if it leads.
     leader: Option<NodeId>,
+    /// The node known to have led `term`, also while this node campaigns or after it has stepped down.
+    term_leader: Option<NodeId>,
     /// When a leader, of whatever term, was last heard.
     leader_heard: Option<Time>,
     /// How long this node waits for a leader before it campaigns; drawn anew for every campaign.
@@ -153,6 +158,7 @@ pub struct Core {
     reported: (Role, Term, Option<NodeId>),
     ignored_messages: u64,
     ignored_terms: IgnoredTerms,
+    second_leaders: SecondLeaders,
     /// This node's removal is committed.
     is_removed: bool,
     /// The mark of a disk that forgot what it had acknowledged.
@@ -199,6 +205,7 @@ impl Core {
             vote,
             state: State::Follower,
             leader: None,
+            term_leader: None,
             leader_heard: None,
             patience,
             election_deadline,
@@ -212,6 +219,7 @@ impl Core {
             reported: (Role::Follower, term, None),
             ignored_messages: 0,
             ignored_terms: IgnoredTerms::default(),
+            second_leaders: SecondLeaders::default(),
             is_removed: false,
             forgot,
             durable_sequence,
@@ -495,6 +503,7 @@ impl Core {
             committed_conflict: self.committed_conflict,
             ignored_messages: self.ignored_messages,
             ignored_terms: self.ignored_terms.count,
+            second_leaders: self.second_leaders.ignored,
             is_out_of_terms: self.is_out_of_terms(),
         }
     }

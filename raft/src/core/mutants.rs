@@ -83,6 +83,10 @@ mutants! {
     RestartForgetsPromise,
     /// A restarted node that votes alone by its own log does not wait for what it promised before.
     AloneSkipsRestartWait,
+    /// A node that has asked for pre-votes forgets who leads the term.
+    TermLeaderForgotten,
+    /// A leader gives read indexes to nodes that are no members.
+    ReadIndexForStrangers,
     /// A node adopts any term, however far ahead of its own.
     AnyTermAdopted,
     /// A leader that votes alone steps down over a slow write, although nobody else can lead.

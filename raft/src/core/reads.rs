@@ -104,6 +104,10 @@ impl Core {
     }
 
     pub(super) fn handle_request_read_index(&mut self, from: NodeId, request: u64, may_lease: bool) {
+        if !self.may_ask_read_index(from) {
+            self.ignore();
+            return self.send(from, Body::ReadIndex { request, index: None });
+        }
         if may_lease && self.holds_lease() {
             return self.answer_read(Asker::Peer { node: from, request }, self.log.commit());
         }

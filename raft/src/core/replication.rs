@@ -71,6 +71,7 @@ impl Core {
             returning: None,
         });
         self.leader = Some(id);
+        self.term_leader = Some(id);
         self.end_lease();
         self.lease.sent(1, now, &self.config);
         // The cap on uncommitted bytes counts this term's entries, so it can never keep its no-op out.

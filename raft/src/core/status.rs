@@ -52,6 +52,9 @@ pub struct Status {
     /// Messages that were ignored because their term is too far ahead of this node's to come from
     /// elections ([`Term::JUMP_MAX`], [`Term::MAX`]): the sender's disk or the message is damaged.
     pub ignored_terms: u64,
+    /// Messages of a second leader in one term that were ignored: some node voted twice, because its disk
+    /// forgot or was copied. They count in `ignored_messages`, too.
+    pub second_leaders: u64,
     /// The saved term is beyond [`Term::MAX`]: the disk was damaged or edited. This node neither votes nor
     /// campaigns; restore it from another, or recover the cluster under a new id.
     pub is_out_of_terms: bool,

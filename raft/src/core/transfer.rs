@@ -307,7 +307,7 @@ impl Core {
 
     /// The leader asks this node to take over.
     pub(super) fn handle_timeout_now(&mut self, from: NodeId) {
-        if self.leader != Some(from) {
+        if self.leader != Some(from) || !self.log.configuration().is_voter(self.config.id) {
             return self.ignore();
         }
         // Who may not campaign, or cannot now, leaves the leader in office; it asks again at the next heartbeat.

@@ -36,6 +36,27 @@ pub(super) fn log(node: NodeId, event: &Event) {
             "the disk of node {peer} has lost writes that it had acknowledged; what it says does not count. A voter is \
              made a learner while a majority of the others answers, and promoted when it has caught up"
         ),
+        Event::Core(core::Event::SecondLeader { term, leader, other }) => tracing::error!(
+            node,
+            term = term.0,
+            "nodes {leader} and {other} both lead term {term}; the messages of node {other} are ignored. A node has \
+             voted twice: its disk lost writes, or two copies of its data folder run. Look for nodes that were started \
+             lately, and stop the copy"
+        ),
+        Event::Core(core::Event::TermIgnored { from, term }) => tracing::error!(
+            node,
+            peer = from.0,
+            term = term.0,
+            "messages of node {from} are ignored: term {term} is too far ahead to come from elections. Its disk or \
+             memory is damaged: stop node {from}, look at its log with `raft inspect`, and replace it"
+        ),
+        Event::Core(core::Event::OutOfTerms { term }) => tracing::error!(
+            node,
+            term = term.0,
+            "the saved term {term} is beyond the last one: the disk was damaged or edited. This node neither votes nor \
+             campaigns. Remove it and let its machine join with an empty folder, or use `raft recover` if no other \
+             node has the data"
+        ),
         Event::Core(core::Event::CommittedConflict { index, leader }) => tracing::error!(
             node,
             index = index.0,
@@ -52,5 +73,87 @@ pub(super) fn log(node: NodeId, event: &Event) {
              acknowledged writes. Do not wipe node {peer}: it may hold the only copy"
         ),
         _ => tracing::info!(node, ?event, "raft"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Level, Metadata, Subscriber};
+
+    use super::*;
+    use crate::types::Term;
+
+    /// Keeps the level and the words of each line.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
+
+    struct Words<'a>(&'a mut String);
+
+    impl Visit for Words<'_> {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            if field.name() == "message" {
+                *self.0 = format!("{value:?}");
+            }
+        }
+    }
+
+    impl Subscriber for Lines {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut words = String::new();
+            event.record(&mut Words(&mut words));
+            self.0.lock().unwrap().push((*event.metadata().level(), words));
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    /// The line that an operator reads.
+    fn line(event: core::Event) -> (Level, String) {
+        let lines = Lines::default();
+        tracing::subscriber::with_default(lines.clone(), || log(NodeId(1), &Event::Core(event)));
+        let written = lines.0.lock().unwrap().clone();
+        let [line] = &written[..] else { panic!("{written:?}") };
+        line.clone()
+    }
+
+    #[test]
+    fn an_ignored_term_is_an_error_that_names_the_sender() {
+        let (level, words) = line(core::Event::TermIgnored { from: NodeId(3), term: Term(u64::MAX) });
+        assert_eq!(level, Level::ERROR);
+        assert!(words.starts_with("messages of node 3 are ignored: term 18446744073709551615"), "{words}");
+    }
+
+    #[test]
+    fn a_saved_term_beyond_the_last_says_what_to_do() {
+        let (level, words) = line(core::Event::OutOfTerms { term: Term(u64::MAX) });
+        assert_eq!(level, Level::ERROR);
+        assert!(words.contains("neither votes nor campaigns"), "{words}");
+        assert!(words.contains("`raft recover`"), "{words}");
+    }
+
+    #[test]
+    fn a_second_leader_is_an_error_that_names_both() {
+        let (leader, other) = (NodeId(2), NodeId(3));
+        let (level, words) = line(core::Event::SecondLeader { term: Term(7), leader, other });
+        assert_eq!(level, Level::ERROR);
+        assert!(words.starts_with("nodes 2 and 3 both lead term 7"), "{words}");
     }
 }

@@ -196,6 +196,9 @@ impl Mutant {
 fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
     use crate::core::Mutant;
     match mutant {
+        // No node votes twice, and no stranger asks, where all follow the rules.
+        Mutant::TermLeaderForgotten => Some("a_second_leader_is_ignored_and_reported"),
+        Mutant::ReadIndexForStrangers => Some("each_message_counts_for_the_right_senders"),
         Mutant::EqualRoundIsProof => Some("an_acknowledgement_in_the_same_round_proves_nothing"),
         Mutant::ForgottenCounts => Some("what_a_disk_that_forgot_acknowledges_does_not_count"),
         Mutant::MarkDroppedAtCatchUp => Some("the_mark_outlives_a_restart_and_forbids_votes"),
@@ -245,6 +248,8 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::VoteRightAfterRestart => "a restarted voter waits",
         Mutant::RestartForgetsPromise => "a restarted voter waits for as long as it promised before",
         Mutant::AloneSkipsRestartWait => "a restarted node waits for what it saved, even alone",
+        Mutant::TermLeaderForgotten => "one leader a term, also after a pre-vote",
+        Mutant::ReadIndexForStrangers => "read indexes are for members",
         Mutant::AnyTermAdopted => "a term too far ahead is ignored",
         Mutant::SoleVoterStepsDown => "the only voter stays in office over a slow write",
         Mutant::ShortStallTimeout => "a slow write costs the office after the stall timeout",

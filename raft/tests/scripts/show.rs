@@ -171,6 +171,7 @@ pub(super) fn event(event: &Event) -> Option<String> {
         }
         Event::PeerConflict { node, index, .. } => Some(format!("{node} has something else committed from {index} on")),
         Event::TermIgnored { from, term } => Some(format!("ignores a message of {from} for its term, {term}")),
+        Event::SecondLeader { term, leader, other } => Some(format!("ignores {other}, for {leader} leads term {term}")),
         Event::OutOfTerms { term } => Some(format!("stays out of elections, term {term} is too great")),
         Event::StalledWrite { term } => Some(format!("its own write is stuck, gives up term {term}")),
     }

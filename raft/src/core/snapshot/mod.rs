@@ -143,11 +143,11 @@ impl Core {
 
     /// Whether a message with this round may be the leader's of this term: takes note of the leader if so.
     pub(super) fn hear_leader(&mut self, from: NodeId, round: u64, wants_promise: bool) -> bool {
-        // One leader a term (election safety): another, or ourselves, is impossible. Believe neither.
-        if self.leader.is_some_and(|leader| leader != from) {
-            self.ignore();
+        if !self.may_lead_term(from) {
+            self.ignore_second_leader(from);
             return false;
         }
+        self.term_leader = Some(from);
         if self.leader.is_none() || !matches!(self.state, State::Follower) {
             self.become_follower(Some(from));
         }

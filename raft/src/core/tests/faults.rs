@@ -5,7 +5,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{amnesia, elections, installs, lease, membership, reads, replication, snapshots, stalls, terms, transfer};
+use super::{
+    admission, amnesia, elections, installs, lease, membership, reads, replication, snapshots, stalls, terms, transfer,
+};
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
 use crate::replica::tests::{installs as replica_installs, sessions};
@@ -14,6 +16,8 @@ use crate::storage::tests::{covered, synced};
 const RULES: &[(Mutant, fn())] = &[
     (Mutant::MarkBeforeSync, synced::no_crash_leaves_a_mark_beyond_the_log),
     (Mutant::BeginAfterDamage, covered::damage_that_may_hide_a_vote_is_refused),
+    (Mutant::TermLeaderForgotten, admission::a_second_leader_is_ignored_and_reported),
+    (Mutant::ReadIndexForStrangers, admission::each_message_counts_for_the_right_senders),
     (Mutant::EqualRoundIsProof, amnesia::an_acknowledgement_in_the_same_round_proves_nothing),
     (Mutant::ForgottenCounts, amnesia::what_a_disk_that_forgot_acknowledges_does_not_count),
     (Mutant::MarkDroppedAtCatchUp, amnesia::the_mark_outlives_a_restart_and_forbids_votes),

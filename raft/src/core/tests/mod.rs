@@ -1,5 +1,6 @@
 //! Scenarios on a tiny network: [`network`] is the machinery, each other file a concern.
 
+mod admission;
 mod amnesia;
 mod chaos;
 mod cost;

@@ -107,6 +107,7 @@ fn raft(status: &Status) -> String {
     line("longest_machine_call", &call(machine.longest_call));
     line("ignored_messages", &core.ignored_messages);
     line("ignored_terms", &core.ignored_terms);
+    line("second_leaders", &core.second_leaders);
     line("out_of_terms", &if core.is_out_of_terms { "yes" } else { "no" });
     line("storage", &replica.failed.as_deref().unwrap_or("ok").replace(['\r', '\n'], " "));
     line("alarms", &alarms(core));
@@ -129,6 +130,12 @@ fn alarms(core: &raft_core::Status) -> String {
     }
     if let Some(index) = core.committed_conflict {
         alarms.push(format!("a leader contradicts what is committed here from {index} on: do not wipe this node"));
+    }
+    if core.second_leaders > 0 {
+        alarms.push("two nodes led one term: a disk lost acknowledged writes, or a folder was copied".to_owned());
+    }
+    if core.is_out_of_terms {
+        alarms.push("the saved term is beyond the last one: this node neither votes nor campaigns".to_owned());
     }
     for peer in &core.peers {
         if peer.has_forgotten {
