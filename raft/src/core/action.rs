@@ -108,6 +108,13 @@ pub enum Action {
         /// The piece.
         chunk: Chunk,
     },
+    /// Note on disk that entries up to `commit` are committed. No frame has said so for a heartbeat interval. The
+    /// note need not be synced, and nothing waits for it: after a restart it only spares time, and refuses more
+    /// truncations. It keeps its order among the `Write`s.
+    MarkCommit {
+        /// The commit index.
+        commit: Index,
+    },
     /// Make the snapshot received this node's own, and put the log behind it, then say [`Done::SnapshotInstalled`]. It
     /// keeps its order among the `Write`s.
     InstallSnapshot {

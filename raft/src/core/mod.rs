@@ -21,6 +21,7 @@
 //! | `snapshot` | taking, compacting, sending, installing (§5) |
 //! | `mutants` | faults to be planted, for the tests of the tests |
 //! | `terms` | terms that no cluster reaches |
+//! | `commit_mark` | when the disk hears of a commit index that no write carries |
 //! | `log`, `writes`, `fetches` | the log's marks and tail; what must be durable first; what must be read back |
 //!
 //! # How to drive it
@@ -54,6 +55,7 @@
 mod action;
 mod admission;
 mod amnesia;
+mod commit_mark;
 mod config;
 mod election;
 mod fetches;
@@ -185,6 +187,7 @@ impl Core {
         let log = Log::new(saved, config.tail_bytes)?;
         let promises = Promises::after_restart(&hard_state, &log, &config, now.monotonic);
         let HardState { term, vote, forgot, .. } = hard_state;
+        let commit = log.commit();
         let mut jitter = SplitMix64::new(config.seed);
         let patience = jitter.between(config.election_timeout);
         let id = config.id;
@@ -212,7 +215,7 @@ impl Core {
             promises,
             following: Following::default(),
             log,
-            writes: Writes::default(),
+            writes: Writes::after_restart(commit),
             fetches: Fetches::default(),
             actions: out_of_terms.into_iter().collect(),
             is_dirty: true,
@@ -389,6 +392,12 @@ impl Core {
     /// When to call [`Core::handle_timeout`]; `None` if only a message or a command can change anything.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
+        let mark = self.writes.commit_mark_deadline().filter(|_| self.committed_conflict.is_none());
+        self.role_deadline().into_iter().chain(mark).min()
+    }
+
+    /// When the role has something to do unless a message comes before.
+    fn role_deadline(&self) -> Option<Time> {
         match &self.state {
             State::Leader(leading) => self.leader_deadline(leading),
             _ => self.log.may_vote(self.config.id).then_some(self.election_deadline),
@@ -405,6 +414,10 @@ impl Core {
         self.start_round_for_reads();
         if let Some(write) = self.writes.issue(self.now, self.log.last_index(), self.log.commit()) {
             self.actions.push_back(Action::Write(write));
+        }
+        let commit = self.log.commit().min(self.log.last_index());
+        if let Some(commit) = self.writes.mark_commit(self.now, commit, self.config.heartbeat_interval) {
+            self.actions.push_back(Action::MarkCommit { commit });
         }
         self.install_received();
         self.replicate();

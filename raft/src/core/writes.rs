@@ -16,9 +16,11 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use crate::types::{DiskId, Entries, HardState, Index, Message, PeerRecord, Time, Write};
 
+use super::commit_mark::CommitMark;
 use super::mutants::{Mutant, planted};
 use super::tail::Tail;
 
@@ -54,9 +56,17 @@ pub(super) struct Writes {
     hard_state_sequence: u64,
     /// The write that carries the length of the longest promise that may bind.
     promise_sequence: u64,
+    commit_mark: CommitMark,
 }
 
 impl Writes {
+    /// What is on disk says that entries up to `commit` are committed.
+    pub(super) fn after_restart(commit: Index) -> Writes {
+        let mut writes = Writes::default();
+        writes.commit_mark.written(commit);
+        writes
+    }
+
     fn has_draft(&self) -> bool {
         self.draft.hard_state.is_some() || self.draft.truncate_from.is_some() || !self.draft.entries.is_empty()
     }
@@ -135,6 +145,7 @@ impl Writes {
         }
         self.outstanding.push_back(Outstanding { sequence, since: now, durable_to: last_index });
         let commit = commit.min(last_index);
+        self.commit_mark.written(commit);
         Some(Write { sequence, hard_state, truncate_from, entries, commit, peer_records })
     }
 
@@ -152,6 +163,7 @@ impl Writes {
     /// hold only term and vote, found it to be.
     pub(super) fn installed(&mut self, index: Index) {
         assert!(self.draft.entries.is_empty() && self.draft.truncate_from.is_none(), "the log was not to change");
+        self.commit_mark.written(index);
         for outstanding in &mut self.outstanding {
             if !planted(Mutant::WriteOutlivesInstall) {
                 outstanding.durable_to = outstanding.durable_to.min(index);
@@ -181,6 +193,16 @@ impl Writes {
     /// When the oldest outstanding write was issued.
     pub(super) fn oldest_since(&self) -> Option<Time> {
         self.outstanding.front().map(|oldest| oldest.since)
+    }
+
+    /// The commit index to be noted on disk now, if no write has carried it for an `interval`.
+    pub(super) fn mark_commit(&mut self, now: Time, commit: Index, interval: Duration) -> Option<Index> {
+        self.commit_mark.advance(now, commit, interval)
+    }
+
+    /// When [`Writes::mark_commit`] should be asked again.
+    pub(super) fn commit_mark_deadline(&self) -> Option<Time> {
+        self.commit_mark.deadline()
     }
 
     /// Keeps a message until write `sequence` is done. One that waits already is not kept twice.

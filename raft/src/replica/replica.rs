@@ -303,6 +303,7 @@ impl Replica {
         match action {
             Action::Send(message) => Some(Effect::Send { to: message.to, message: PeerMessage::Raft(message) }),
             Action::Write(write) => Some(Effect::Storage(Job::Write(write))),
+            Action::MarkCommit { commit } => Some(Effect::Storage(Job::MarkCommit { commit })),
             Action::Fetch(fetch) => Some(Effect::Storage(Job::Fetch(fetch))),
             Action::Apply(entries) => self.apply(entries),
             Action::Restore(meta) => Some(self.restore(*meta)),

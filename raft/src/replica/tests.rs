@@ -185,6 +185,7 @@ impl Cluster {
                     node.writes.push(write.entries.len());
                     node.replica.handle_done(now, Done::Written { sequence: write.sequence });
                 }
+                Effect::Storage(Job::MarkCommit { .. }) => {}
                 Effect::Reply { id, outcome } => node.replies.push((id.0, outcome)),
                 Effect::Event(_) => node.events += 1,
                 other => panic!("{other:?}"),

@@ -185,6 +185,10 @@ impl Contents {
             }
             previous = (entry.index, entry.term);
         }
+        // Format 2 says nothing of it, which reads 0.
+        if write.commit > Index(0) && write.commit < self.commit {
+            return Err(format!("commit index {} after commit index {}", write.commit, self.commit));
+        }
         if write.commit > previous.0 {
             return Err(format!("commit index {} beyond the last entry, {}", write.commit, previous.0));
         }

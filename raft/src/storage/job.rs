@@ -13,6 +13,12 @@ use crate::types::{Chunk, Index, LogPosition, SnapshotMeta, Write};
 pub enum Job {
     /// Make this durable; then [`Done::Written`].
     Write(Write),
+    /// Note that entries up to here are committed, with a frame that is not synced. It has no completion
+    /// unless it fails. It costs one write of 56 bytes, and none if a frame says so already.
+    MarkCommit {
+        /// The commit index.
+        commit: Index,
+    },
     /// Read these entries; then [`Done::Fetched`].
     Fetch(Fetch),
     /// Write a snapshot of the state machine, in slices between other jobs; then [`Done::SnapshotTaken`], or

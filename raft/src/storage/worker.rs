@@ -46,7 +46,8 @@ impl<D: Disk> Worker<D> {
 
     /// Does everything in `jobs`: all writes, one sync for all of them, their completions, then all others in their order.
     /// Only [`Job::InstallSnapshot`] keeps its place among the writes: what is before it is done before it. Each
-    /// job has exactly one completion, that of [`Job::TakeSnapshot`] perhaps in a later call, and `jobs` is empty afterwards.
+    /// job but [`Job::MarkCommit`] has exactly one completion, that of [`Job::TakeSnapshot`] perhaps in a later
+    /// call, and `jobs` is empty afterwards.
     ///
     /// Then a snapshot that is being written gets one slice (256 KiB) further, or the next segment's file becomes a little more
     /// ready (1 MiB), so that no write waits for more than that. Returns whether there is more to be done of this kind: `run`
@@ -130,6 +131,13 @@ impl<D: Disk> Worker<D> {
         }
         let result = match job {
             Job::Write(_) => return,
+            Job::MarkCommit { commit } => {
+                if let Err(error) = self.log.commit_to(commit).and_then(|()| self.log.mark()) {
+                    complete(Completion::Failed(error.clone()));
+                    self.failed = Some(error);
+                }
+                return;
+            }
             Job::Fetch(fetch) => self.log.read(&fetch).map(|entries| Done::Fetched { id: fetch.id, entries }),
             Job::Compact { first } => self.log.compact(first).map(|first| Done::Compacted { first }),
             Job::ReadChunk { id, index, offset, limit_bytes } => {

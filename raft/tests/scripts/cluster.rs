@@ -425,6 +425,7 @@ impl Cluster {
                 self.say("forgets", format!("{node}: what is before {first}"));
                 self.place(node)?.disk.base = first.previous();
             }
+            Action::MarkCommit { .. } => {}
             Action::ReadChunk { id, index, offset, limit_bytes } => {
                 let is_there = self.place(node)?.disk.snapshot.as_ref().is_some_and(|meta| meta.index == index);
                 let length = (SNAPSHOT_BYTES - offset as usize).min(limit_bytes);

@@ -372,7 +372,7 @@ impl State {
                         let index = entries.last().expect("something is applied").index;
                         node.core.handle_done(now, Done::Applied { index });
                     }
-                    Action::Event(_) => {}
+                    Action::MarkCommit { .. } | Action::Event(_) => {}
                     other => return Err(("nothing else is asked for", format!("{other:?}"))),
                 }
             }

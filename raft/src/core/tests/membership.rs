@@ -56,11 +56,11 @@ fn a_learner_catches_up_without_counting_and_counts_once_it_is_promoted() {
     network.propose(1, "x");
     network.settle();
     network.join(4);
-    assert_eq!(network.core(4).poll_timeout(), None, "it waits to be added");
+    assert_eq!(network.core(4).role_deadline(), None, "it waits to be added");
     let added = change(&mut network, 1, &[add(4)]).unwrap();
     network.settle();
     assert_eq!(network.core(4).commit(), added.last);
-    assert_eq!((network.core(4).leader(), network.core(4).poll_timeout()), (Some(NodeId(1)), None));
+    assert_eq!((network.core(4).leader(), network.core(4).role_deadline()), (Some(NodeId(1)), None));
     assert!(network.node(4).events.contains(&Event::Membership { index: added.last, is_joint: false }));
     // Two of three voters decide, whatever the learner does.
     network.isolate(3);
@@ -74,7 +74,7 @@ fn a_learner_catches_up_without_counting_and_counts_once_it_is_promoted() {
     network.settle();
     assert_eq!(network.core(4).commit(), promoted.last);
     assert_eq!(ids(&network.core(4).configuration().voters), [1, 2, 3, 4]);
-    assert!(network.core(4).poll_timeout() > Some(network.now), "it waits for a leader from now on");
+    assert!(network.core(4).role_deadline() > Some(network.now), "it waits for a leader from now on");
     // Now two of four do not.
     network.isolate(3);
     network.isolate(4);
@@ -287,7 +287,7 @@ pub(super) fn a_removed_leader_does_not_count_itself_and_leaves_when_that_is_com
     network.heal();
     network.pass(Duration::from_millis(100));
     assert_eq!(network.core(1).commit(), proposed.last);
-    assert_eq!((network.core(1).role(), network.core(1).poll_timeout()), (Role::Follower, None));
+    assert_eq!((network.core(1).role(), network.core(1).role_deadline()), (Role::Follower, None));
     assert!(network.node(1).events.contains(&Event::NoLongerVoter { term }));
     assert!(network.node(1).events.contains(&Event::Removed { index: removal.last }));
     let leader = network.leader().expect("handed over: nobody waits for an election timeout");
@@ -316,7 +316,7 @@ pub(super) fn a_removal_that_may_be_lost_silences_nobody() {
     network.pass(SECOND);
     assert_eq!(network.leader(), Some(2), "node 1 is elected, commits its removal and hands over");
     assert!(network.core(1).is_removed());
-    assert_eq!(network.core(1).poll_timeout(), None);
+    assert_eq!(network.core(1).role_deadline(), None);
 }
 
 /// Found by the simulator: the leader stays alone with a read that only the removed one could have confirmed.
@@ -360,7 +360,7 @@ fn a_voter_that_is_removed_learns_of_it_and_disturbs_nobody() {
     network.settle();
     assert!(network.core(3).is_removed());
     assert!(network.node(3).events.contains(&Event::Removed { index: removal.last }));
-    assert_eq!(network.core(3).poll_timeout(), None);
+    assert_eq!(network.core(3).role_deadline(), None);
     let delivered = network.core(3).status();
     network.propose(1, "x");
     network.pass(SECOND);
@@ -500,7 +500,7 @@ fn a_cluster_grows_from_one_and_shrinks_to_one_again() {
     let proposed = network.propose(1, "x");
     network.settle();
     assert_eq!(network.core(1).commit(), proposed.last);
-    assert_eq!(network.core(1).poll_timeout(), None, "alone, it waits for nothing");
+    assert_eq!(network.core(1).role_deadline(), None, "alone, it waits for nothing");
 }
 
 #[test]
@@ -522,7 +522,7 @@ fn who_may_vote_from_now_on_waits_for_a_leader_from_now_on() {
     };
     network.deliver(Message { from: NodeId(1), to: NodeId(4), term: Term(1), body });
     let patience = network.core(4).config().election_timeout.0;
-    assert!(network.core(4).poll_timeout() >= Some(network.now.after(patience)));
+    assert!(network.core(4).role_deadline() >= Some(network.now.after(patience)));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod admission;
 mod amnesia;
 mod chaos;
+mod commit_marks;
 mod cost;
 mod elections;
 #[cfg(feature = "mutants")]

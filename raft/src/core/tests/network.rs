@@ -84,6 +84,7 @@ pub(super) struct Node {
     pub(super) part: Option<(SnapshotMeta, Vec<u8>)>,
     pub(super) installed: usize,
     pub(super) fetches: usize,
+    pub(super) marks: Vec<Index>,
     pub(super) applied: Vec<Entry>,
     pub(super) ready: Vec<(ReadId, Index)>,
     pub(super) failed: Vec<ReadId>,
@@ -170,8 +171,9 @@ impl Network {
             writes: VecDeque::new(),
             installs: VecDeque::new(),
             part: None,
-            installed: 0,
             fetches: 0,
+            marks: Vec::new(),
+            installed: 0,
             applied: Vec::new(),
             ready: Vec::new(),
             failed: Vec::new(),
@@ -276,6 +278,7 @@ impl Network {
                 node.core.handle_done(now, Done::Applied { index });
             }
             Action::Compact { first } => node.disk.base = first.previous(),
+            Action::MarkCommit { commit } => node.marks.push(commit),
             Action::ReadChunk { id, index, offset, limit_bytes } => {
                 let chunk = read_chunk(&node.disk, index, offset, limit_bytes);
                 node.core.handle_done(now, Done::ChunkRead { id, chunk });
@@ -386,7 +389,7 @@ impl Network {
 
     /// Makes `id` campaign now.
     pub(super) fn campaign(&mut self, id: u64) {
-        let deadline = self.core(id).poll_timeout().unwrap();
+        let deadline = self.core(id).role_deadline().unwrap();
         self.now = self.now.max(deadline);
         self.with_core(id, |core, now| core.handle_timeout(now));
     }

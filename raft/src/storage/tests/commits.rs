@@ -1,9 +1,10 @@
 //! What the log says of the commit index: never more than it holds, never less than before.
 
 use super::*;
+use crate::core::Done;
 use crate::storage::body;
 use crate::storage::frame::{self, Header, Kind};
-use crate::storage::{StorageError, Worker};
+use crate::storage::{Completion, Job, StorageError, Worker};
 
 fn written(last: u64) -> (TestDisk, Log<TestDisk>) {
     let disk = TestDisk::default();
@@ -50,6 +51,33 @@ fn a_mark_in_format_2_says_nothing_of_it() {
     log.commit_to(Index(1)).unwrap();
     log.mark().unwrap();
     assert_eq!(saved(&disk), Index(0));
+}
+
+#[test]
+fn a_job_notes_the_commit_index_after_its_writes() {
+    let (disk, log) = written(5);
+    let mut worker = Worker::new(log);
+    let sixth = Write { sequence: 9, ..entries(vec![command(6, 1, 9)]) };
+    let mut jobs = [Job::MarkCommit { commit: Index(6) }, Job::Write(sixth)].into();
+    let mut completions = Vec::new();
+    worker.run(&mut jobs, &mut |completion| completions.push(completion));
+    assert_eq!(completions, [Completion::Done(Done::Written { sequence: 9 })]);
+    assert_eq!(saved(&disk), Index(6));
+}
+
+#[test]
+fn a_commit_index_that_falls_is_refused() {
+    let (disk, mut log) = written(5);
+    log.append(&Write { commit: Index(4), ..entries(vec![command(6, 1, 9)]) }).unwrap();
+    let fallen = Write { commit: Index(3), ..entries(vec![command(7, 1, 9)]) };
+    assert!(matches!(log.append(&fallen), Err(StorageError::Rejected { .. })));
+    log.append(&entries(vec![command(7, 1, 9)])).unwrap(); // it says nothing, as in format 2
+    log.sync().unwrap();
+    drop(log);
+    forge(&disk, Kind::Step, |out| {
+        body::put_step(out, &Write { commit: Index(3), ..entries(vec![command(8, 1, 9)]) }, frame::NEWEST);
+    });
+    assert!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { .. })));
 }
 
 #[test]
