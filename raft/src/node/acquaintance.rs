@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use super::{founding::Founding, lives::Lives};
 use crate::{
-    types::{Configuration, DiskId, Index, MemberChange, NodeId, PeerRecord},
+    types::{Configuration, DiskId, FeatureLevel, Index, MemberChange, NodeId, PeerRecord},
     wire::Hello,
 };
 
@@ -29,6 +29,8 @@ pub(super) struct Acquaintances {
     disks: BTreeMap<NodeId, DiskId>,
     /// Of the disks of all nodes.
     pub(super) lives: Lives,
+    /// What the versions of nodes that were let in support; the node takes it from here.
+    pub(super) feature_levels: BTreeMap<NodeId, FeatureLevel>,
     /// Whom this node waits for before it founds the cluster.
     pub(super) founding: Founding,
 }
@@ -121,6 +123,7 @@ impl Acquaintances {
         self.check_member(theirs)?;
         self.lives.meet(theirs)?;
         self.founding.meet(theirs);
+        self.feature_levels.insert(id, theirs.feature_level);
         Ok(())
     }
 

@@ -681,6 +681,7 @@ impl<S: StateMachine> Node<S> {
                     }
                 }
                 Arrival::Up(node, address) if !self.is_removed => {
+                    self.note_feature_levels();
                     self.peers.heard_from(event_loop, node, address, &self.hello);
                 }
                 Arrival::Up(..) => {}
@@ -720,9 +721,16 @@ impl<S: StateMachine> Node<S> {
             }
         }
         if any {
+            self.note_feature_levels();
             self.tell_disks();
         }
         any
+    }
+
+    fn note_feature_levels(&mut self) {
+        for (peer, level) in std::mem::take(&mut self.acquaintances.feature_levels) {
+            self.replica.note_feature_level(peer, level);
+        }
     }
 }
 

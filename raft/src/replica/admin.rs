@@ -167,7 +167,11 @@ impl Replica {
     }
 
     fn try_change(&mut self, changes: &[MemberChange]) -> Tried {
-        match self.core.change_membership(self.now, changes) {
+        let changes = match self.with_feature_levels(changes) {
+            Ok(changes) => changes,
+            Err(unknown) => return Tried::Waits(Some(unknown)),
+        };
+        match self.core.change_membership(self.now, &changes) {
             Ok(place) => Tried::Goes(State::Changing { index: place.last, term: place.term, is_committed: false }),
             Err(error) => {
                 let is_final = !passes_by_itself(&error);

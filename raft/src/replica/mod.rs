@@ -92,6 +92,7 @@
 mod admin;
 mod answer;
 mod effect;
+mod features;
 mod limits;
 mod machine;
 mod message;

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::admin::Admins;
+use super::features::PeerLevels;
 use super::machine::MachineState;
 use super::reads::{Certainty, Reads};
 use super::requests::{Asked, Key, Origin, Pending, Requests, Stage};
@@ -39,6 +40,7 @@ pub struct Replica {
     pub(super) writes: Writes,
     pub(super) reads: Reads,
     pub(super) admins: Admins,
+    pub(super) levels: PeerLevels,
     pub(super) snapshots: SnapshotPolicy,
     pub(super) links: BTreeSet<NodeId>,
     pub(super) effects: VecDeque<Effect>,
@@ -104,6 +106,7 @@ impl Replica {
             writes: Writes::default(),
             reads: Reads::default(),
             admins: Admins::default(),
+            levels: PeerLevels::default(),
             snapshots: SnapshotPolicy::new(config.limits.snapshot_every_bytes),
             links: BTreeSet::new(),
             effects: VecDeque::new(),

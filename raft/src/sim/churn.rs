@@ -223,6 +223,10 @@ impl World {
         self.lonely_voter_falls(node);
         let Some(core) = self.core(node).filter(|core| core.is_leader()) else { return };
         let votes = core.configuration().is_voter(core.id());
+        let is_raised = core.configuration().feature_level > self.plan.feature_level;
+        if is_raised && !std::mem::replace(&mut self.churn.is_raised, true) {
+            self.harm(Harm::FeaturesEnabled);
+        }
         if !was_joint {
             self.harm(Harm::MembersChanged);
         }
@@ -302,6 +306,9 @@ impl World {
             }
             _ => {
                 let (node, priority) = (self.random.pick(&members), Some(self.random.below(3) as u8));
+                if !configuration.feature_level.is_above_base() && priority != Some(0) {
+                    return vec![MemberChange::EnableFeatures(FeatureLevel::CURRENT)];
+                }
                 changes.push(MemberChange::Update { node, disk: None, address: None, priority, feature_level: None });
             }
         }

@@ -58,6 +58,7 @@ harms! {
     MembersChanged = "operator: a change of members begun",
     JointBegun = "operator: a joint change begun",
     JointInterrupted = "operator: a joint change whose leader died",
+    FeaturesEnabled = "operator: the feature level raised",
     LeaderUnvoted = "operator: a leader lost its vote",
     IdAskedAgain = "operator: an id that is gone asked for, and refused",
     TransferBegun = "operator: a transfer of leadership begun",

@@ -16,6 +16,8 @@ pub(super) struct Order {
 pub(super) struct Churn {
     /// The machine whose disk is gone, until it is no member any more.
     pub(super) wiped: Option<usize>,
+    /// The feature level was raised in this run.
+    pub(super) is_raised: bool,
     /// What has no outcome yet, by request number.
     pub(super) open: BTreeMap<u64, Order>,
 }

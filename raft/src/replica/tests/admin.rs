@@ -1,7 +1,7 @@
 //! Changes of membership and transfers of leadership: who is told what, and when.
 
 use super::*;
-use crate::types::{DiskId, MemberChange};
+use crate::types::{DiskId, FeatureLevel, MemberChange};
 
 fn change(changes: &[MemberChange]) -> Request {
     Request::Admin(Admin::Change(changes.to_vec()))
@@ -192,4 +192,38 @@ fn a_removed_node_answers_nothing_any_more_and_says_why() {
     cluster.run();
     assert_eq!(cluster.take_replies(1), [(16, done())]);
     assert!(cluster.nodes[0].replica.status().is_removed && cluster.nodes[1].replica.core().is_leader());
+}
+
+#[test]
+fn the_feature_level_rises_once_every_version_is_known() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    let level = FeatureLevel::CURRENT;
+    let enable = || change(&[MemberChange::EnableFeatures(level)]);
+    let ask = |cluster: &mut Cluster, number| {
+        cluster.submit(0, number, enable());
+        cluster.pass(Duration::from_millis(5_100), &[0]);
+        cluster.take_replies(0)
+    };
+    cluster.nodes[0].replica.note_feature_level(id(1), level);
+    let replies = ask(&mut cluster, 10);
+    let (reason, is_final) = declined(&replies);
+    assert!(reason.contains("node 3 has not been connected") && !is_final, "{reason}");
+    cluster.nodes[0].replica.note_feature_level(id(2), FeatureLevel::BASE);
+    let replies = ask(&mut cluster, 11);
+    let (reason, is_final) = declined(&replies);
+    assert!(reason.contains("node 3") && is_final, "{reason}");
+    // Its machine was upgraded.
+    cluster.nodes[0].replica.note_feature_level(id(2), level);
+    cluster.submit(1, 12, enable());
+    cluster.run();
+    assert_eq!(cluster.take_replies(1), [(12, done())]);
+    for node in &cluster.nodes {
+        let configuration = node.replica.core().configuration();
+        assert_eq!(configuration.feature_level, level);
+        assert!(configuration.members.values().all(|member| member.feature_level == level));
+    }
+    // The level never falls.
+    cluster.submit(0, 13, change(&[MemberChange::EnableFeatures(FeatureLevel::BASE)]));
+    cluster.run();
+    assert!(declined(&cluster.take_replies(0)).1);
 }

@@ -97,6 +97,13 @@ enum Order {
         #[arg(value_name = "HOST:PORT")]
         address: Address,
     },
+    /// Raises the cluster's feature level, once every member runs a version that supports it. It is never
+    /// lowered: members of older versions cannot come back.
+    Enable {
+        /// The level; by default the one of this version.
+        #[arg(default_value_t = FeatureLevel::CURRENT.0)]
+        level: u16,
+    },
     /// Says how much a member should lead: leadership goes to the highest priority.
     Priority {
         /// The member.
@@ -121,6 +128,7 @@ pub(crate) fn member(arguments: &MemberArguments) -> Result<(), Box<dyn Error>> 
         Order::Remove { id } => vec!["REMOVE".to_owned(), text(id)],
         Order::Replace { old, new } => vec!["REPLACE".to_owned(), text(old), text(new)],
         Order::Address { id, address } => vec!["ADDRESS".to_owned(), text(id), address.to_string()],
+        Order::Enable { level } => vec!["ENABLE".to_owned(), level.to_string()],
         Order::Priority { id, priority } => vec!["PRIORITY".to_owned(), text(id), priority.to_string()],
     };
     order(&arguments.node, &request)?;
@@ -197,10 +205,11 @@ fn table(members: &Info) -> String {
     }
     let field = |name| members.field(name).unwrap_or("?");
     text.push_str(&format!(
-        "configuration of entry {}, committed: {}; the next id must be above {}\n",
+        "configuration of entry {}, committed: {}; the next id must be above {}; feature level {}\n",
         field("configuration_index"),
         field("configuration_committed"),
-        field("highest_id")
+        field("highest_id"),
+        field("feature_level")
     ));
     text
 }

@@ -13,7 +13,7 @@ use crate::{
 
 /// What there is, as the error for anything else says it.
 const USAGE: &str = "MEMBERS, ADD id host:port disk [level], PROMOTE id, DEMOTE id, REMOVE id, REPLACE old new, ADDRESS id host:port, \
-                     PRIORITY id n or TRANSFER [id]";
+                     PRIORITY id n, ENABLE level or TRANSFER [id]";
 
 /// Understands a request that begins with `RAFT`.
 pub(crate) fn understand(request: &Request<'_>) -> Result<Command, String> {
@@ -41,6 +41,7 @@ pub(crate) fn understand(request: &Request<'_>) -> Result<Command, String> {
             let priority = priority.parse().map_err(|_| format!("ERR {priority:?} is no priority: 0 to 255"))?;
             change(update(node(id)?, None, Some(priority)))
         }
+        ("ENABLE", &[level]) => change(MemberChange::EnableFeatures(feature_level(level)?)),
         ("TRANSFER", &[]) => Ok(Command::Admin(Admin::Transfer(None))),
         ("TRANSFER", &[id]) => Ok(Command::Admin(Admin::Transfer(Some(node(id)?)))),
         _ => Err(format!("ERR RAFT takes {USAGE}")),
@@ -125,6 +126,7 @@ mod tests {
         };
         assert_eq!(changes("RAFT ADDRESS 4 [::1]:9"), [update(Some("[::1]:9"), None)]);
         assert_eq!(changes("RAFT PRIORITY 4 255"), [update(None, Some(255))]);
+        assert_eq!(changes("RAFT ENABLE 2"), [MemberChange::EnableFeatures(FeatureLevel(2))]);
         assert_eq!(ask("RAFT TRANSFER"), Ok(Command::Admin(Admin::Transfer(None))));
         assert_eq!(ask("RAFT TRANSFER 2"), Ok(Command::Admin(Admin::Transfer(Some(NodeId(2))))));
         assert_eq!(ask("RAFT MEMBERS"), Ok(Command::Local(Local::Members)));
@@ -145,6 +147,8 @@ mod tests {
             ("RAFT ADD 4 host:1 0000000000000000000000000000000a zero", "feature level"),
             ("RAFT ADD 4 host:1 xyz", "disk_id"),
             ("RAFT PRIORITY 4 256", "0 to 255"),
+            ("RAFT ENABLE 0", "feature level"),
+            ("RAFT ENABLE", "ENABLE level"),
         ] {
             let error = ask(line).unwrap_err();
             assert!(error.starts_with("ERR ") && error.contains(word), "{line}: {error}");
