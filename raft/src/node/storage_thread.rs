@@ -105,6 +105,9 @@ fn serve<D: Disk>(log: Log<D>, batches: &Receiver<VecDeque<Job>>, completions: &
         if let Some(position) = worker.take_synced() {
             complete(Completion::Synced { position });
         }
+        if worker.wants_mark() {
+            worker.idle(&mut complete);
+        }
         marked = false;
     }
 }

@@ -17,6 +17,7 @@ use super::world::{World, name};
 use crate::core::Core;
 use crate::replica::{Admin, Outcome, Request, RequestId};
 use crate::types::{Configuration, DiskId, FeatureLevel, Member, MemberChange, NodeId};
+use crate::wire::Version;
 
 /// One run in so many has an operator.
 const ONE_IN: u64 = 4;
@@ -306,7 +307,8 @@ impl World {
             }
             _ => {
                 let (node, priority) = (self.random.pick(&members), Some(self.random.below(3) as u8));
-                if !configuration.feature_level.is_above_base() && priority != Some(0) {
+                let may_rise = !configuration.feature_level.is_above_base() && self.plan.wire == Version::NEWEST;
+                if may_rise && priority != Some(0) {
                     return vec![MemberChange::EnableFeatures(FeatureLevel::CURRENT)];
                 }
                 changes.push(MemberChange::Update { node, disk: None, address: None, priority, feature_level: None });

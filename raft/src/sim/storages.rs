@@ -71,6 +71,13 @@ impl World {
             return Ok(());
         }
         self.became_durable(node, &changes, &completions);
+        let wants_mark = self.processes[node].running.as_ref().is_some_and(|running| running.worker.wants_mark());
+        if wants_mark {
+            self.mark(node)?;
+            if self.processes[node].running.is_none() {
+                return Ok(());
+            }
+        }
         if is_busy {
             self.after(Duration::ZERO, Happening::StorageBegins { node, life });
         } else {
@@ -108,10 +115,13 @@ impl World {
 
     /// The storage thread marks what it has done as done.
     pub(super) fn storage_idles(&mut self, node: usize) -> Verdict {
+        let running = self.processes[node].running.as_ref();
+        if running.is_some_and(|running| !running.is_storage_busy) { self.mark(node) } else { Ok(()) }
+    }
+
+    fn mark(&mut self, node: usize) -> Verdict {
         let process = &mut self.processes[node];
-        let Some(running) = process.running.as_mut().filter(|running| !running.is_storage_busy) else {
-            return Ok(());
-        };
+        let Some(running) = &mut process.running else { return Ok(()) };
         process.disk.set_tag(0);
         let mut failure = None;
         running.worker.idle(&mut |completion| failure = Some(completion));

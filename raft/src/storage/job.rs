@@ -13,8 +13,8 @@ use crate::types::{Chunk, Index, LogPosition, SnapshotMeta, Write};
 pub enum Job {
     /// Make this durable; then [`Done::Written`].
     Write(Write),
-    /// Note that entries up to here are committed, with a frame that is not synced. It has no completion
-    /// unless it fails. It costs one write of 56 bytes, and none if a frame says so already.
+    /// Note that entries up to here are committed, with a frame that is not synced and comes after what else
+    /// there is to do ([`Worker::wants_mark`](super::Worker::wants_mark)). It has no completion unless it fails. It costs one write of 56 bytes, and none if a frame says so already.
     MarkCommit {
         /// The commit index.
         commit: Index,

@@ -16,6 +16,7 @@ pub struct Worker<D: Disk> {
     failed: Option<StorageError>,
     /// What [`Worker::take_synced`] last said.
     told: LogPosition,
+    wants_mark: bool,
 }
 
 impl<D: Disk> Worker<D> {
@@ -23,7 +24,7 @@ impl<D: Disk> Worker<D> {
     #[must_use]
     pub fn new(log: Log<D>) -> Worker<D> {
         let told = log.position();
-        Worker { log, snapshots: SnapshotJobs::default(), failed: None, told }
+        Worker { log, snapshots: SnapshotJobs::default(), failed: None, told, wants_mark: false }
     }
 
     /// The log.
@@ -98,10 +99,17 @@ impl<D: Disk> Worker<D> {
         (self.failed.is_none() && std::mem::replace(&mut self.told, position) != position).then_some(position)
     }
 
+    /// Whether [`Worker::idle`] shall be called now, and not only after a while: a [`Job::MarkCommit`] was among
+    /// the jobs. Their completions do not wait for the mark.
+    pub fn wants_mark(&self) -> bool {
+        self.wants_mark
+    }
+
     /// To be called when no job has come for a while (some tenths of a second; the caller has the clock): notes in the log
-    /// that everything before is durable, which lets recovery tell rot in the last batch from a torn write. Costs one
+    /// what is committed, and that everything before is durable, which lets recovery tell rot in the last batch from a torn write. Costs one
     /// unsynced write of 48 bytes, and nothing if the note is there already.
     pub fn idle(&mut self, complete: &mut impl FnMut(Completion)) {
+        self.wants_mark = false;
         if self.failed.is_some() {
             return;
         }
@@ -132,9 +140,12 @@ impl<D: Disk> Worker<D> {
         let result = match job {
             Job::Write(_) => return,
             Job::MarkCommit { commit } => {
-                if let Err(error) = self.log.commit_to(commit).and_then(|()| self.log.mark()) {
-                    complete(Completion::Failed(error.clone()));
-                    self.failed = Some(error);
+                match self.log.commit_to(commit) {
+                    Ok(()) => self.wants_mark = true,
+                    Err(error) => {
+                        complete(Completion::Failed(error.clone()));
+                        self.failed = Some(error);
+                    }
                 }
                 return;
             }

@@ -62,6 +62,9 @@ fn a_job_notes_the_commit_index_after_its_writes() {
     let mut completions = Vec::new();
     worker.run(&mut jobs, &mut |completion| completions.push(completion));
     assert_eq!(completions, [Completion::Done(Done::Written { sequence: 9 })]);
+    assert!(worker.wants_mark());
+    worker.idle(&mut |completion| panic!("{completion:?}"));
+    assert!(!worker.wants_mark());
     assert_eq!(saved(&disk), Index(6));
 }
 
