@@ -1,8 +1,10 @@
 //! What the core asks of whoever drives it, and how the driver answers.
 
-use crate::types::{Chunk, Entries, Entry, Index, Message, NodeId, SnapshotMeta, Term, Write};
+use crate::types::{Chunk, Digest, Entries, Entry, Index, Message, NodeId, SnapshotMeta, Term, Write};
 
 use thiserror::Error;
+
+use super::{DigestConflict, Divergence};
 
 /// Where proposed commands went: consecutive entries, all of one term. They are committed once an entry of that term is
 /// applied at these indexes; an entry of another term there means that they never will be.
@@ -297,6 +299,20 @@ pub enum Event {
         /// Its term there.
         log_term: Term,
     },
+    /// A majority of the voters reports another digest than this node: its state machine has not done what theirs
+    /// did.
+    StateDiverged(Divergence),
+    /// The digest of another member is not that of a majority of the voters. Said by a leader.
+    PeerDiverged {
+        /// The member.
+        node: NodeId,
+        /// Its digest.
+        digest: Digest,
+        /// The value that a majority reported.
+        majority: u64,
+    },
+    /// The digests of members differ, and there is no majority for any of them.
+    StatesDiffer(DigestConflict),
     /// A message was ignored because its term is too far ahead of this node's to come from elections: the
     /// sender's disk, or the message, is damaged. Said at most every ten seconds;
     /// [`Status::ignored_terms`](super::Status::ignored_terms) counts all.

@@ -17,6 +17,7 @@
 //! | `promise` | what voters promise for them, and how long a restarted one waits |
 //! | `quorum` | what a majority says, joint configurations included (§4.3) |
 //! | `admission` | which senders' messages have an effect; a second leader in one term |
+//! | `digests` | whether all members made the same of the same entries |
 //! | `amnesia` | followers whose disks forgot, and leaders that contradict what is committed |
 //! | `snapshot` | taking, compacting, sending, installing (§5) |
 //! | `mutants` | faults to be planted, for the tests of the tests |
@@ -57,6 +58,7 @@ mod admission;
 mod amnesia;
 mod commit_mark;
 mod config;
+mod digests;
 mod election;
 mod fetches;
 mod follower;
@@ -91,12 +93,14 @@ use crate::types::{
 
 pub use action::{Action, Done, Event, Fetch, ProposeError, Proposed, ReadError, ReadId, Role};
 pub use config::{Config, ConfigError, Lease, TIMEOUT_MAX};
+pub use digests::{DigestConflict, DigestStatus, Divergence};
 #[cfg(feature = "mutants")]
 pub use mutants::{Mutant, Planted};
 pub use status::{PeerMode, PeerStatus, Status, Transfer};
 pub use transfer::TransferError;
 
 use admission::SecondLeaders;
+use digests::Digests;
 use election::Ballot;
 use fetches::Fetches;
 use follower::Following;
@@ -147,6 +151,7 @@ pub struct Core {
     writes: Writes,
     fetches: Fetches,
     snapshots: Snapshots,
+    digests: Digests,
     questions: Questions,
     /// A leader's.
     lease: LeaderLease,
@@ -198,6 +203,7 @@ impl Core {
         let out_of_terms = (term > Term::MAX).then_some(Action::Event(Event::OutOfTerms { term }));
         Ok(Core {
             snapshots: Snapshots::after(log.snapshot_index()),
+            digests: Digests::default(),
             questions: Questions::new(first_question(&config, now)),
             lease: LeaderLease::default(),
             yields: Yields::default(),
@@ -299,7 +305,8 @@ impl Core {
             Body::TimeoutNow => self.handle_timeout_now(from),
             Body::Forgot { last_index } => self.handle_forgot(from, last_index),
             Body::CommittedConflict { index, log_term } => self.handle_committed_conflict(from, index, log_term),
-            Body::StateDigest(_) | Body::StateDigests(_) => self.ignore(),
+            Body::StateDigest(digest) => self.handle_state_digest(from, digest),
+            Body::StateDigests(reported) => self.handle_state_digests(from, *reported),
             Body::RequestPreVote { .. } => unreachable!("answered above"),
         }
     }
@@ -424,6 +431,7 @@ impl Core {
         self.dismiss_removed();
         self.advance_transfer();
         self.acknowledge();
+        self.send_digests();
         self.send_questions();
         self.apply();
         self.log.trim();
@@ -513,6 +521,7 @@ impl Core {
             transferring: self.transferring(),
             is_removed: self.is_removed,
             has_forgotten: self.has_forgotten(),
+            digests: self.digests.status(),
             committed_conflict: self.committed_conflict,
             ignored_messages: self.ignored_messages,
             ignored_terms: self.ignored_terms.count,

@@ -181,6 +181,12 @@ mutants! {
     ProposeDuringTransfer,
     /// A request for votes does not say that the leader wants it.
     TransferWithoutMark,
+    /// Digests of different versions are compared.
+    DigestsAcrossVersions,
+    /// A node stops if any voter's digest differs from its own.
+    MinorityStopsNode,
+    /// The digest of a snapshot is not compared after the state machine was restored from it.
+    RestoredDigestUnchecked,
     /// A node whose state machine has failed campaigns.
     UnfitCampaigns,
 }

@@ -80,6 +80,7 @@ impl Core {
         }
         let noop = self.new_entry(last.next(), Payload::Noop);
         self.append_own(noop.into());
+        self.begin_digests();
     }
 
     /// What [`Mutant::CapBlocksNoop`] looks at.
@@ -348,6 +349,7 @@ impl Core {
             self.lease.sent(leading.round, self.now, &self.config);
             self.remind_target();
             self.hand_over_if_unfit();
+            self.repeat_digests();
             self.yield_to_priority();
         }
         self.transfer_timeout();

@@ -2,7 +2,7 @@
 
 use crate::types::{Configuration, Index, NodeId, Term, Time};
 
-use super::Role;
+use super::{DigestStatus, Role};
 
 /// A core's state in brief, for operators and for tests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +44,8 @@ pub struct Status {
     /// Whether this node's disk forgot what it had acknowledged: it neither votes nor campaigns before it has passed
     /// a fence.
     pub has_forgotten: bool,
+    /// The digests of the replicated state: whether all members have made the same of the log.
+    pub digests: DigestStatus,
     /// From this entry on a leader contradicted what is committed here: acknowledged data was lost elsewhere, and this
     /// node takes part in nothing more.
     pub committed_conflict: Option<Index>,

@@ -46,6 +46,11 @@ pub enum NodeEvent {
         /// The last index that it includes.
         index: Index,
     },
+    /// The node's state is not that of a majority of the voters: it answers nothing more and does not lead.
+    StateDiverged {
+        /// The entry after which the states were compared.
+        index: Index,
+    },
     /// The node was removed from the cluster. It takes part in nothing more.
     Removed,
     /// The node's log has failed. It takes part in nothing more until it is started again.
@@ -210,6 +215,9 @@ impl Subscribers {
             Event::Core(core::Event::Membership { .. }) => self.tell(&membership(core)),
             &Event::Core(core::Event::Installed { index }) => {
                 self.tell(&NodeEvent::SnapshotInstalled { index });
+            }
+            &Event::Core(core::Event::StateDiverged(divergence)) => {
+                self.tell(&NodeEvent::StateDiverged { index: divergence.digest.index });
             }
             Event::StorageFailed { reason } => {
                 self.tell(&NodeEvent::StorageFailed { reason: reason.clone() });

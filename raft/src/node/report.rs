@@ -1,7 +1,7 @@
 //! What the replica reports, as log lines: a level and words for what an operator must know.
 
-use crate::core;
-use crate::replica::Event;
+use crate::core::{self, Divergence};
+use crate::replica::{Event, MachineCallback};
 use crate::types::NodeId;
 
 /// Logs an event of `node`'s.
@@ -12,6 +12,34 @@ pub(super) fn log(node: NodeId, event: &Event) {
             node,
             %reason,
             "a snapshot could not be written; the log grows until one is; the next is tried in {pause:?} at the earliest"
+        ),
+        // `StateDiverged` has said it.
+        Event::MachineFailed(failure) if failure.callback == MachineCallback::Digest && !failure.has_panicked => {}
+        Event::Core(core::Event::StateDiverged(divergence)) => log_divergence(node, divergence),
+        Event::Core(core::Event::PeerDiverged { node: peer, digest, majority }) => tracing::error!(
+            node,
+            peer = peer.0,
+            index = digest.index.0,
+            version = digest.version,
+            "the state of node {peer} differs from that of a majority after entry {}: its digest is {:016x}, theirs is \
+             {majority:016x}. It stops answering. What it answered in the last `digest_interval` entries may have been \
+             wrong",
+            digest.index,
+            digest.value
+        ),
+        Event::Core(core::Event::StatesDiffer(conflict)) => tracing::error!(
+            node,
+            index = conflict.digest.index.0,
+            version = conflict.digest.version,
+            "the states of the members differ after entry {}, and no majority has the same: the digest of node {} is \
+             {:016x}, that of node {} is {:016x}. Nobody stops, and some answers are wrong. Compare the machines and \
+             the versions of the program (`INFO raft` of every node); restart the nodes that you do not trust from \
+             the snapshot of one that you do",
+            conflict.digest.index,
+            conflict.node,
+            conflict.digest.value,
+            conflict.other,
+            conflict.other_digest.value
         ),
         Event::MachineFailed(failure) => tracing::error!(
             node,
@@ -76,6 +104,21 @@ pub(super) fn log(node: NodeId, event: &Event) {
     }
 }
 
+fn log_divergence(node: u64, divergence: &Divergence) {
+    let Divergence { digest, majority, agreed } = divergence;
+    tracing::error!(
+        node,
+        index = digest.index.0,
+        version = digest.version,
+        "the state of this node differs from that of a majority of the voters after entry {}: its digest is {:016x}, \
+         theirs is {majority:016x}; they were last seen to agree after entry {agreed} (0: not since the start). This \
+         node answers no reads or writes, leads no more and takes no snapshots; it goes on voting and acknowledging. \
+         Look for a command that is not deterministic, and at the machine's memory",
+        digest.index,
+        digest.value
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -85,7 +128,7 @@ mod tests {
     use tracing::{Level, Metadata, Subscriber};
 
     use super::*;
-    use crate::types::Term;
+    use crate::types::{Digest, Index, Term};
 
     /// Keeps the level and the words of each line.
     #[derive(Clone, Default)]
@@ -155,5 +198,25 @@ mod tests {
         let (level, words) = line(core::Event::SecondLeader { term: Term(7), leader, other });
         assert_eq!(level, Level::ERROR);
         assert!(words.starts_with("nodes 2 and 3 both lead term 7"), "{words}");
+    }
+
+    #[test]
+    fn a_divergence_names_entry_both_values_and_what_to_do() {
+        let digest = Digest { index: Index(300), version: 2, value: 0xab };
+        let divergence = Divergence { digest, majority: 0xcd, agreed: Index(200) };
+        let (level, words) = line(core::Event::StateDiverged(divergence));
+        assert_eq!(level, Level::ERROR);
+        for part in ["entry 300", "00000000000000ab", "00000000000000cd", "entry 200", "Look for a command"] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+        let (level, words) = line(core::Event::PeerDiverged { node: NodeId(3), digest, majority: 0xcd });
+        assert_eq!(level, Level::ERROR);
+        assert!(words.starts_with("the state of node 3 differs from that of a majority"), "{words}");
+        let (node, other) = (NodeId(1), NodeId(3));
+        let other_digest = Digest { value: 0xcd, ..digest };
+        let conflict = core::DigestConflict { node, digest, other, other_digest };
+        let (level, words) = line(core::Event::StatesDiffer(conflict));
+        assert_eq!(level, Level::ERROR);
+        assert!(words.contains("no majority has the same") && words.contains("00000000000000cd"), "{words}");
     }
 }

@@ -32,6 +32,12 @@ pub struct Limits {
     /// A snapshot is taken when so many bytes of log have been applied since the last one, and as many as the last one
     /// took. Default 64 MiB.
     pub snapshot_every_bytes: u64,
+    /// A digest of the state is taken after every entry whose index is a multiple of this, and compared
+    /// between the members ([`StateMachine::digest`](super::StateMachine::digest)); 0: none is taken. A node whose
+    /// state has gone wrong is found within so many entries. Must be the same on all nodes: digests after
+    /// different entries are not compared. It stands beside the other settings of what is done with the
+    /// state machine; any value is in range. Default 10 000.
+    pub digest_interval: u64,
 }
 
 impl Default for Limits {
@@ -43,6 +49,7 @@ impl Default for Limits {
             request_bytes: 1 << 20,
             batch_bytes: 1 << 20,
             snapshot_every_bytes: 64 << 20,
+            digest_interval: 10_000,
         }
     }
 }

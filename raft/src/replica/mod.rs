@@ -91,6 +91,8 @@
 
 mod admin;
 mod answer;
+mod digest;
+mod digests;
 mod effect;
 mod features;
 mod limits;
@@ -107,6 +109,7 @@ mod writes;
 
 pub use admin::Admin;
 pub use answer::{Answer, Query};
+pub use digest::MachineDigest;
 pub use effect::{Effect, Event, QueryId};
 pub use limits::{Limits, ReplicaConfig, ReplicaConfigError};
 pub use machine::{

@@ -308,7 +308,10 @@ impl Replica {
             Action::Write(write) => Some(Effect::Storage(Job::Write(write))),
             Action::MarkCommit { commit } => Some(Effect::Storage(Job::MarkCommit { commit })),
             Action::Fetch(fetch) => Some(Effect::Storage(Job::Fetch(fetch))),
-            Action::Apply(entries) => self.apply(entries),
+            Action::Apply(entries) => {
+                self.apply(entries);
+                None
+            }
             Action::Restore(meta) => Some(self.restore(*meta)),
             Action::Compact { first } => Some(Effect::Storage(Job::Compact { first })),
             Action::ReadChunk { id, index, offset, limit_bytes } => {
@@ -332,6 +335,9 @@ impl Replica {
                     self.refuse_forwarded_here();
                 }
                 self.admins_hear(&event);
+                if let core::Event::StateDiverged(divergence) = event {
+                    self.diverged(divergence);
+                }
                 if matches!(event, core::Event::Removed { .. }) {
                     self.remove();
                 }

@@ -18,6 +18,7 @@ use std::ops::RangeInclusive;
 
 use bytes::{BufMut, Bytes};
 
+use super::digest::{mix, mix_bytes};
 use super::{Answer, Bound, Committed, MachineError, Outcome, Refusal, StateMachine};
 use crate::core::mutants::{Mutant, planted};
 use crate::storage::codec::{DecodeError, Decoder};
@@ -59,6 +60,23 @@ impl Session {
     fn answers_bytes(&self) -> usize {
         self.answers.values().flatten().map(Bytes::len).sum()
     }
+
+    /// The digest of the session without its answers.
+    fn digest(&self, id: SessionId) -> u64 {
+        [id.0, self.ttl_ms, self.used.0, self.acknowledged].into_iter().fold(1, mix)
+    }
+
+    /// The digest of the session with its answers.
+    fn whole_digest(&self, id: SessionId) -> u64 {
+        let answers = self.answers.iter();
+        let answers = answers.map(|(&sequence, answer)| digest_of_answer(id, sequence, answer.as_ref()));
+        answers.fold(self.digest(id), u64::wrapping_add)
+    }
+}
+
+fn digest_of_answer(id: SessionId, sequence: u64, answer: Option<&Bytes>) -> u64 {
+    let place = [id.0, sequence].into_iter().fold(2, mix);
+    answer.map_or(place, |answer| mix_bytes(place, answer))
 }
 
 /// The open sessions of a group.
@@ -72,6 +90,8 @@ pub struct Sessions {
     ends: BTreeSet<(Stamp, SessionId)>,
     /// Of all answers that are kept.
     answers_bytes: usize,
+    /// The sum of the digests of all sessions and answers.
+    digest: u64,
 }
 
 impl Sessions {
@@ -91,6 +111,13 @@ impl Sessions {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// The digest of the table: equal for equal tables, on every machine. Kept up to date by each
+    /// entry, so to ask for it costs nothing.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
     /// Applies the next entry of the log, whatever it is: sessions may end by it. The state machine is given the command,
@@ -137,6 +164,7 @@ impl Sessions {
         let Some(session) = self.open.remove(&id) else { return false };
         self.ends.remove(&(session.ends(), id));
         self.answers_bytes -= session.answers_bytes();
+        self.digest = self.digest.wrapping_sub(session.whole_digest(id));
         true
     }
 
@@ -150,6 +178,7 @@ impl Sessions {
         self.remove(id); // None has this name, unless two salts of 64 bits are as unlucky as that.
         let session = Session { ttl_ms, used: stamp, acknowledged: 0, answers: BTreeMap::new() };
         self.ends.insert((session.ends(), id));
+        self.digest = self.digest.wrapping_add(session.digest(id));
         self.open.insert(id, session);
         Outcome::Opened(id)
     }
@@ -169,7 +198,9 @@ impl Sessions {
         apply: impl FnOnce(&[u8]) -> Result<Bytes, MachineError>,
     ) -> Result<Outcome, MachineError> {
         let refused = |refusal| Ok(Outcome::Refused(refusal));
-        let Some(session) = self.open.get_mut(&asked.session) else { return refused(Refusal::NoSession) };
+        let id = asked.session;
+        let Some(session) = self.open.get_mut(&id) else { return refused(Refusal::NoSession) };
+        self.digest = self.digest.wrapping_sub(session.digest(id));
         if session.used != stamp {
             self.ends.remove(&(session.ends(), asked.session));
             session.used = stamp;
@@ -183,7 +214,11 @@ impl Sessions {
             };
             let before = std::mem::replace(&mut session.answers, wanted);
             self.answers_bytes -= before.values().flatten().map(Bytes::len).sum::<usize>();
+            for (&sequence, answer) in &before {
+                self.digest = self.digest.wrapping_sub(digest_of_answer(id, sequence, answer.as_ref()));
+            }
         }
+        self.digest = self.digest.wrapping_add(session.digest(id));
         let is_done_with = asked.sequence <= session.acknowledged;
         if is_done_with && !(planted(Mutant::AcknowledgedIsAppliedAgain) && asked.sequence > 0) {
             return refused(Refusal::Acknowledged { up_to: session.acknowledged });
@@ -204,7 +239,11 @@ impl Sessions {
         // A copy, lest it keeps something larger that it is a part of.
         let kept = is_kept.then(|| Bytes::copy_from_slice(&bytes));
         self.answers_bytes += kept.as_ref().map_or(0, Bytes::len);
+        self.digest = self.digest.wrapping_add(digest_of_answer(id, asked.sequence, kept.as_ref()));
         let before = session.answers.insert(asked.sequence, kept);
+        if let Some(before) = &before {
+            self.digest = self.digest.wrapping_sub(digest_of_answer(id, asked.sequence, before.as_ref()));
+        }
         self.answers_bytes -= before.flatten().map_or(0, |before| before.len());
         Ok(answer(index, bytes))
     }
@@ -257,6 +296,7 @@ impl Sessions {
             let session = get_session(&mut from)?;
             sessions.ends.insert((session.ends(), id));
             sessions.answers_bytes += session.answers_bytes();
+            sessions.digest = sessions.digest.wrapping_add(session.whole_digest(id));
             sessions.open.insert(id, session);
         }
         from.finish("the sessions")?;

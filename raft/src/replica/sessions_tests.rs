@@ -269,3 +269,16 @@ fn whatever_is_acknowledged_the_table_can_be_read_again() {
     sessions.apply(&entry(3, 0, command(1, 5, u64::MAX, 0)), &mut machine).unwrap();
     assert_eq!(Sessions::decode(&sessions.encode()).unwrap(), sessions);
 }
+
+/// Nodes of different programs compare it: a change makes healthy nodes stop.
+#[test]
+fn the_digest_is_made_as_ever() {
+    let mut sessions = Sessions::new();
+    assert_eq!(sessions.digest(), 0);
+    sessions.apply(&entry(1, 7, Payload::OpenSession { ttl_ms: 1000, salt: 5 }), &mut Counter::default()).unwrap();
+    let id = SessionId::opened(Index(1), 5);
+    let expected = [id.0, 1000, 7, 0].into_iter().fold(1, super::mix);
+    assert_eq!(sessions.digest(), expected);
+    sessions.apply(&entry(2, 8, Payload::CloseSession { session: id }), &mut Counter::default()).unwrap();
+    assert_eq!(sessions.digest(), 0);
+}

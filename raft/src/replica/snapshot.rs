@@ -153,6 +153,9 @@ impl Replica {
         if let Some(meta) = self.core.take_snapshot(last.index, last.stamp) {
             self.snapshots.since_bytes = 0;
             self.machine.copying = Some(meta.index);
+            if self.takes_digests() {
+                self.ask_machine(MachineJob::TakeDigest(meta.index));
+            }
             self.ask_machine(MachineJob::TakeSnapshot(meta));
         }
     }

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
-use super::{MachineError, Query};
+use super::{MachineDigest, MachineError, Query};
 use crate::types::{Index, Stamp, Term};
 
 /// A committed command, as the state machine sees it.
@@ -23,7 +23,9 @@ pub struct Committed<'a> {
 /// The state that is replicated: the same commands in the same order on every node.
 ///
 /// `apply` must be deterministic: no clock (the entry carries a stamp), no random source, no iteration order that
-/// differs between processes. Otherwise replicas drift apart and nothing can notice in time.
+/// differs between processes. Otherwise replicas drift apart. A machine that gives a
+/// [`digest`](StateMachine::digest) of its state is compared with the others at regular entries, and the one that has
+/// drifted apart is stopped; what its node has answered in between may have been wrong.
 ///
 /// ```
 /// use std::io::{self, Read};
@@ -86,4 +88,73 @@ pub trait StateMachine {
     /// What reading says, or that the bytes make no sense. It is called again, up to
     /// [`RESTORE_ATTEMPTS`](super::RESTORE_ATTEMPTS) times; then it is as for an error of `apply`.
     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()>;
+
+    /// The digest of the state as it is, by which the members find out whether all of them have the
+    /// same. Called on the machine's thread after every entry whose index is a multiple of
+    /// [`Limits::digest_interval`](super::Limits), before each snapshot and after each restore. The
+    /// sessions of clients are not the machine's: their digest is mixed in.
+    ///
+    /// If a majority of the voters has one value and this node another one of the same version, this
+    /// node stops answering and leading. It goes on voting and acknowledging. If values differ and
+    /// none is that of a majority, all nodes say so and none stops.
+    ///
+    /// The value must depend on the state alone: no addresses, no hash with a random seed, no
+    /// iteration order. `version` says how it is made: a program that makes it in another way, or that keeps
+    /// another state after the same commands, raises it, and is not compared with the older one while
+    /// nodes are upgraded. (It may still have diverged: that is then not noticed.)
+    ///
+    /// Commands wait while it runs, so make it cheap: keep the sum of a hash of each entry, and change it with the
+    /// entry. A sum that is kept in this way finds commands that were applied differently at once. It
+    /// finds a bit that has turned over in memory when the entry is written next, or restored. A hash
+    /// of everything finds both at once; with a million entries choose a long interval for it.
+    ///
+    /// ```
+    /// # use std::{collections::HashMap, io::{self, Read}};
+    /// # use bytes::Bytes;
+    /// # use kodiak_raft::replica::{Committed, MachineDigest, MachineError, Query, StateMachine};
+    /// /// Counts how often each command came.
+    /// #[derive(Default)]
+    /// struct Counts {
+    ///     of: HashMap<Vec<u8>, u64>,
+    ///     /// The sum of `hash` over all pairs.
+    ///     sum: u64,
+    /// }
+    ///
+    /// /// FNV-1a over a command and its count.
+    /// fn hash(command: &[u8], count: u64) -> u64 {
+    ///     let bytes = command.iter().copied().chain(count.to_le_bytes());
+    ///     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    /// }
+    ///
+    /// impl StateMachine for Counts {
+    ///     fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
+    ///         let count = self.of.entry(entry.command.to_vec()).or_default();
+    ///         if *count > 0 {
+    ///             self.sum = self.sum.wrapping_sub(hash(entry.command, *count));
+    ///         }
+    ///         *count += 1;
+    ///         self.sum = self.sum.wrapping_add(hash(entry.command, *count));
+    ///         Ok(Bytes::new())
+    ///     }
+    ///     fn digest(&self) -> Option<MachineDigest> {
+    ///         Some(MachineDigest { version: 1, value: self.sum })
+    ///     }
+    ///     // query, snapshot and restore as ever
+    /// #   fn query(&self, _: &Query<'_>) -> Bytes { Bytes::new() }
+    /// #   fn snapshot(&self) -> Box<dyn Read + Send> { Box::new(io::empty()) }
+    /// #   fn restore(&mut self, _: &mut dyn Read) -> io::Result<()> { Ok(()) }
+    /// }
+    /// # let mut counts = Counts::default();
+    /// # for command in [b"a", b"b", b"a"] {
+    /// #     let stamp = kodiak_raft::types::Stamp(0);
+    /// #     let (index, term) = (kodiak_raft::types::Index(1), kodiak_raft::types::Term(1));
+    /// #     counts.apply(&Committed { index, term, stamp, command }).unwrap();
+    /// # }
+    /// # assert_eq!(counts.sum, hash(b"a", 2).wrapping_add(hash(b"b", 1)));
+    /// ```
+    ///
+    /// The default takes no digests, so the machine is compared with no other.
+    fn digest(&self) -> Option<MachineDigest> {
+        None
+    }
 }

@@ -1,6 +1,7 @@
 //! Replicas in one place: messages arrive at once or not at all, disks are instant, time moves when a test says so.
 
 mod admin;
+pub(crate) mod digests;
 pub(crate) mod installs;
 mod reads;
 pub(crate) mod sessions;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::requests::{Asked, Key, Origin, Stage};
-use super::{Bound, Doubt, Effect, MachineJob, Outcome, PeerMessage, Refusal, Replica};
+use super::{Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
 use crate::core::{Done, Proposed};
 use crate::types::{Entries, Index, NodeId, Now, SnapshotMeta, Term};
 
@@ -226,12 +226,12 @@ impl Replica {
     }
 
     /// The core has committed these: the state machine shall apply them.
-    pub(super) fn apply(&mut self, entries: Entries) -> Option<Effect> {
+    pub(super) fn apply(&mut self, entries: Entries) {
         self.writes.unblock();
         if self.machine.has_stopped() {
             // The log keeps them; the core hands out no more than its window.
             self.admins_committed(&entries);
-            return None;
+            return;
         }
         self.writes.applying.extend(entries.iter().map(|entry| Applying {
             index: entry.index,
@@ -239,8 +239,8 @@ impl Replica {
             is_proposal: entry.payload.is_proposal(),
         }));
         self.admins_committed(&entries);
+        self.apply_with_digests(entries.clone());
         self.count_for_snapshot(&entries);
-        Some(Effect::Machine(MachineJob::Apply(entries)))
     }
 
     /// The state machine has applied everything up to `index`. `outcomes` holds what became of each *proposal*

@@ -6,7 +6,8 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
-use crate::replica::{Committed, MachineError, Query, StateMachine};
+use super::trace::stable_hash;
+use crate::replica::{Committed, MachineDigest, MachineError, Query, StateMachine};
 use crate::types::Index;
 
 /// The longest command.
@@ -182,6 +183,10 @@ impl StateMachine for Kv {
         let pairs = bytes.chunks(17).map(|pair| Some((*pair.first()?, Value::decode(pair.get(1..)?)?)));
         self.values = pairs.collect::<Option<_>>().ok_or(io::ErrorKind::InvalidData)?;
         Ok(())
+    }
+
+    fn digest(&self) -> Option<MachineDigest> {
+        Some(MachineDigest { version: 1, value: stable_hash(&self.values) })
     }
 }
 

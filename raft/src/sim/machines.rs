@@ -109,7 +109,10 @@ impl World {
         match &job {
             MachineJob::Apply(entries) => self.checks.applied(node, entries)?,
             MachineJob::Restore(meta) => self.checks.restored(node, meta)?,
-            MachineJob::Query { .. } | MachineJob::TakeSnapshot(_) => {}
+            MachineJob::Query { .. }
+            | MachineJob::TakeSnapshot(_)
+            | MachineJob::TakeDigest(_)
+            | MachineJob::Stop(_) => {}
         }
         let Some(running) = &mut self.processes[node].running else { return Ok(()) };
         running.to_apply.push_back(job);

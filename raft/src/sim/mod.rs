@@ -51,6 +51,7 @@ mod checks;
 mod churn;
 mod clients;
 mod clock;
+mod digests;
 mod disk;
 mod faults;
 mod happening;

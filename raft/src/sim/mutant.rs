@@ -209,6 +209,9 @@ fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
         Mutant::InstallBeforeRestored => Some("no_snapshot_is_installed_before_the_last_is_restored"),
         Mutant::OvertakenIsRefused => Some("what_a_snapshot_overtook_is_unknown"),
         Mutant::FetchedTermIgnored => Some("entries_of_other_terms_than_the_logs_are_not_fetched"),
+        Mutant::DigestsAcrossVersions => Some("digests_of_other_versions_stop_nobody"),
+        Mutant::MinorityStopsNode => Some("without_a_majority_a_difference_stops_nobody"),
+        Mutant::RestoredDigestUnchecked => Some("a_restored_state_must_have_its_snapshots_digest"),
         Mutant::EarlierPromiseOverwritten => Some("an_earlier_promise_outlives_two_restarts"),
         _ => None,
     }
@@ -297,6 +300,9 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::TransferNeverTimesOut => "a transfer ends",
         Mutant::ProposeDuringTransfer => "no proposals during a transfer",
         Mutant::TransferWithoutMark => "a transfer passes stickiness",
+        Mutant::DigestsAcrossVersions => "digests of one version are compared",
+        Mutant::MinorityStopsNode => "a majority's digest stops a node, and no other",
+        Mutant::RestoredDigestUnchecked => "a restored state has its snapshot's digest",
         Mutant::UnfitCampaigns => "a node whose state machine has failed does not campaign",
     }
 }

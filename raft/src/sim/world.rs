@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use super::checks::{Checks, Verdict, Violation, check};
 use super::clients::Clients;
 use super::clock::Clock;
+use super::digests;
 use super::disk::{Full, Lies, SimDisk};
 use super::happening::Happening;
 use super::harms::{Harm, Harms};
@@ -90,6 +91,7 @@ impl World {
         plan.churn = ChurnPlan::draw(seed, &mut plan);
         plan.access = AccessPlan::draw(seed, &mut plan);
         plan.machines = MachinePlan::draw(seed, &plan);
+        plan.limits.digest_interval = digests::draw_interval(seed);
         let lies = Lies {
             sync: options.mutant == Some(Mutant::SyncDoesNothing),
             sync_directory: options.mutant == Some(Mutant::DirectorySyncDoesNothing),
@@ -391,6 +393,11 @@ impl World {
                 })
             }
             Effect::Event(Event::MachineFailed(failure)) => self.machine_failed(node, &failure),
+            Effect::Event(Event::Core(
+                event @ (core::Event::StateDiverged(_)
+                | core::Event::PeerDiverged { .. }
+                | core::Event::StatesDiffer(_)),
+            )) => self.states_differ(node, event),
             Effect::Event(Event::Core(
                 event @ (core::Event::PeerForgot { .. }
                 | core::Event::Forgot { .. }

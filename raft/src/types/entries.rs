@@ -96,6 +96,21 @@ impl Entries {
         }
     }
 
+    /// The entries up to this index, and those after it.
+    pub(crate) fn split_after(self, index: super::Index) -> (Entries, Entries) {
+        let count = self.iter().take_while(|entry| entry.index <= index).count();
+        let mut before = Vec::new();
+        let mut left = count;
+        for run in self.runs() {
+            let taken = run.len().min(left);
+            if taken > 0 {
+                before.push(run.slice(0..taken));
+            }
+            left -= taken;
+        }
+        (Entries::of_runs(before), self.after_first(count))
+    }
+
     /// The blocks in which they lie.
     pub(crate) fn runs(&self) -> &[Run] {
         match &self.0 {

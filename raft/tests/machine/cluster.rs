@@ -15,11 +15,14 @@ use std::{
 use bytes::Bytes;
 use kodiak_raft::{
     node::{CallError, Handle, NodeError, Options, Running, Status, start},
-    replica::{Committed, Limits, MachineError, MachineFailure, Query, StateMachine},
+    replica::{Committed, Limits, MachineDigest, MachineError, MachineFailure, Query, StateMachine},
     storage::LogOptions,
     types::{NodeId, Term},
 };
 use tempfile::TempDir;
+
+/// In entries.
+pub(crate) const DIGEST_INTERVAL: u64 = 4;
 
 /// What a test tells the state machines of its nodes.
 #[derive(Debug, Default)]
@@ -33,6 +36,12 @@ pub(crate) struct Controls {
     pub(crate) sick: AtomicU64,
     /// Whether nobody fails any more.
     pub(crate) is_upgraded: AtomicBool,
+    /// The node that applies "odd" in a way of its own; every node has its own way if it is 0.
+    pub(crate) odd: AtomicU64,
+    /// The version of node 3's digests is another one.
+    pub(crate) is_mixed: AtomicBool,
+    /// Node 2 turns over a bit of its state.
+    pub(crate) flips: AtomicBool,
 }
 
 impl Controls {
@@ -66,7 +75,17 @@ impl StateMachine for Journal {
             b"poison" if self.is_sick() => return Err(MachineError::new("poison is not for me")),
             // As `panic!`, without a word on stderr.
             b"panic" if self.is_sick() => std::panic::resume_unwind(Box::new("a bug")),
+            b"odd" => {
+                // What an iteration order of the process would do.
+                let odd = self.controls.odd.load(Ordering::SeqCst);
+                if odd == 0 || odd == self.id {
+                    self.text.extend_from_slice(&self.id.to_le_bytes());
+                }
+            }
             _ => {}
+        }
+        if self.id == 2 && self.controls.flips.swap(false, Ordering::SeqCst) {
+            self.text[0] ^= 1;
         }
         self.text.extend_from_slice(entry.command);
         Ok(Bytes::copy_from_slice(&(self.text.len() as u64).to_le_bytes()))
@@ -95,6 +114,15 @@ impl StateMachine for Journal {
         }
         self.text.clear();
         snapshot.read_to_end(&mut self.text).map(drop)
+    }
+
+    fn digest(&self) -> Option<MachineDigest> {
+        let is_other = self.id == 3 && self.controls.is_mixed.load(Ordering::SeqCst);
+        let value = self
+            .text
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3_u64));
+        Some(MachineDigest { version: if is_other { 2 } else { 1 }, value })
     }
 }
 
@@ -145,7 +173,7 @@ impl Cluster {
         options.peers = others.map(|(&other, address)| (other, address.to_string())).collect();
         // Several election timeouts.
         options.request_timeout = Duration::from_millis(1_500);
-        options.limits = Limits { snapshot_every_bytes: 4_096, ..options.limits };
+        options.limits = Limits { snapshot_every_bytes: 4_096, digest_interval: DIGEST_INTERVAL, ..options.limits };
         options.log = LogOptions { segment_bytes: 16_384, ..options.log };
         let journal = Journal { id, text: Vec::new(), controls: Arc::clone(&self.controls) };
         self.nodes.insert(id, start(&options, journal)?);

@@ -170,6 +170,11 @@ pub(super) fn event(event: &Event) -> Option<String> {
             Some(format!("{leader} contradicts what is committed from {index} on: stops"))
         }
         Event::PeerConflict { node, index, .. } => Some(format!("{node} has something else committed from {index} on")),
+        Event::StateDiverged(divergence) => Some(format!("has another state than a majority: {divergence:?}")),
+        Event::PeerDiverged { node, digest, .. } => {
+            Some(format!("{node} has another state than a majority after {}", digest.index))
+        }
+        Event::StatesDiffer(conflict) => Some(format!("states differ, and none is a majority's: {conflict:?}")),
         Event::TermIgnored { from, term } => Some(format!("ignores a message of {from} for its term, {term}")),
         Event::SecondLeader { term, leader, other } => Some(format!("ignores {other}, for {leader} leads term {term}")),
         Event::OutOfTerms { term } => Some(format!("stays out of elections, term {term} is too great")),

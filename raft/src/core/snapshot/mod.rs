@@ -14,7 +14,7 @@ mod sending;
 
 use std::collections::VecDeque;
 
-use crate::types::{Index, NodeId, SnapshotMeta, Stamp};
+use crate::types::{Digest, Index, NodeId, SnapshotMeta, Stamp};
 
 use super::progress::Mode;
 use super::{Action, Core, Done, State, Transfer};
@@ -84,6 +84,13 @@ impl Core {
         let meta = SnapshotMeta { index, term, stamp, configuration, digest: None };
         self.snapshots.taking = Some(meta.clone());
         Some(meta)
+    }
+
+    /// The state machine has made the copy for the snapshot of this index, and this is its digest.
+    pub fn note_snapshot_digest(&mut self, index: Index, digest: Option<Digest>) {
+        if let Some(meta) = self.snapshots.taking.as_mut().filter(|meta| meta.index == index) {
+            meta.digest = digest;
+        }
     }
 
     pub(super) fn handle_snapshot_done(&mut self, done: Done) {

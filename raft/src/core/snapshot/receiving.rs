@@ -184,6 +184,7 @@ impl Core {
         // What was written before it is in it, or is gone.
         self.writes.installed(index);
         self.log.install(meta.clone());
+        self.digests.forget_own();
         self.snapshots.history.clear();
         self.snapshots.history.push_back(index);
         self.following.verified_to(index);

@@ -6,11 +6,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    admission, amnesia, elections, installs, lease, membership, reads, replication, snapshots, stalls, terms, transfer,
+    admission, amnesia, digests, elections, installs, lease, membership, reads, replication, snapshots, stalls, terms,
+    transfer,
 };
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
-use crate::replica::tests::{installs as replica_installs, sessions};
+use crate::replica::tests::{digests as replica_digests, installs as replica_installs, sessions};
 use crate::storage::tests::{covered, synced};
 
 const RULES: &[(Mutant, fn())] = &[
@@ -22,6 +23,9 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::ForgottenCounts, amnesia::what_a_disk_that_forgot_acknowledges_does_not_count),
     (Mutant::MarkDroppedAtCatchUp, amnesia::the_mark_outlives_a_restart_and_forbids_votes),
     (Mutant::MarkOnlyInMemory, amnesia::the_mark_outlives_a_restart_and_forbids_votes),
+    (Mutant::DigestsAcrossVersions, digests::digests_of_other_versions_stop_nobody),
+    (Mutant::MinorityStopsNode, digests::without_a_majority_a_difference_stops_nobody),
+    (Mutant::RestoredDigestUnchecked, replica_digests::a_restored_state_must_have_its_snapshots_digest),
     (Mutant::CommitOldTerm, replication::figure_8_only_an_entry_of_the_leaders_own_term_commits),
     (Mutant::SeenVoteIsGranted, elections::a_term_seen_is_not_a_vote_granted),
     (Mutant::VoteBeforeDurable, elections::candidacies_and_votes_wait_for_the_disk),

@@ -5,6 +5,7 @@ mod amnesia;
 mod chaos;
 mod commit_marks;
 mod cost;
+mod digests;
 mod elections;
 #[cfg(feature = "mutants")]
 mod faults;

@@ -130,6 +130,15 @@ impl Network {
         Network::with_logs(&logs, tune)
     }
 
+    /// A new cluster with these members, which needs no number of nodes but theirs.
+    pub(super) fn founded_with(founding: &Configuration) -> Network {
+        let mut network = Network::with_logs(&[], |_| {});
+        for &id in founding.members.keys() {
+            network.create(id, Disk::default(), founding.clone());
+        }
+        network
+    }
+
     /// Nodes whose logs have entries of these terms.
     pub(super) fn with_logs(logs: &[Vec<u64>], tune: fn(&mut Config)) -> Network {
         let count = logs.len() as u64;

@@ -22,8 +22,13 @@ pub struct MachineCall {
     pub took: Duration,
 }
 
-const CALLBACKS: [MachineCallback; 4] =
-    [MachineCallback::Apply, MachineCallback::Query, MachineCallback::Snapshot, MachineCallback::Restore];
+const CALLBACKS: [MachineCallback; 5] = [
+    MachineCallback::Apply,
+    MachineCallback::Query,
+    MachineCallback::Snapshot,
+    MachineCallback::Restore,
+    MachineCallback::Digest,
+];
 
 /// Written where the machine runs, read on the loop. What is read may mix two calls: it is for
 /// people, and nothing rests on it.

@@ -41,6 +41,8 @@ pub enum MachineCallback {
     Snapshot,
     /// [`StateMachine::restore`](super::super::StateMachine::restore).
     Restore,
+    /// [`StateMachine::digest`](super::super::StateMachine::digest).
+    Digest,
 }
 
 impl fmt::Display for MachineCallback {
@@ -50,6 +52,7 @@ impl fmt::Display for MachineCallback {
             MachineCallback::Query => "query",
             MachineCallback::Snapshot => "snapshot",
             MachineCallback::Restore => "restore",
+            MachineCallback::Digest => "digest",
         })
     }
 }
@@ -77,6 +80,8 @@ impl fmt::Display for MachineFailure {
             (MachineCallback::Query, _) => "panicked in a query after entry",
             (MachineCallback::Snapshot, _) => "panicked at the snapshot of entry",
             (MachineCallback::Restore, false) => "cannot be restored from the snapshot of entry",
+            (MachineCallback::Digest, false) => "differs from that of a majority after entry",
+            (MachineCallback::Digest, true) => "panicked at the digest after entry",
             (MachineCallback::Restore, true) => "panicked when restored from the snapshot of entry",
         };
         write!(f, "the state machine {what} {index}: {reason}")

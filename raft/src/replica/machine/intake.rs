@@ -18,6 +18,8 @@ pub(in crate::replica) struct MachineState {
     /// It is to give a copy of its state as of this index.
     pub(in crate::replica) copying: Option<Index>,
     pub(in crate::replica) absence: Absence,
+    /// It stops because its state is not that of a majority, and has not said yet that it has stopped.
+    pub(in crate::replica) is_diverged: bool,
 }
 
 impl MachineState {
@@ -39,9 +41,11 @@ impl Replica {
                 assert!(told.is_ok(), "one outcome was made for each proposal: {told:?}");
             }
             MachineDone::Queried { id, answer } => self.queried(now, id, answer),
+            MachineDone::DigestTaken(digest) => self.digest_taken(now, digest),
             MachineDone::SnapshotReady { meta, content } => {
                 self.now = self.now.then(now);
                 self.machine.copying = None;
+                self.core.note_snapshot_digest(meta.index, meta.digest);
                 if self.failed.is_none() {
                     let source = self.snapshots.count(content);
                     self.effects.push_back(Effect::Storage(Job::TakeSnapshot { meta, source }));
@@ -51,6 +55,7 @@ impl Replica {
                 self.machine.failure = None;
                 self.machine.restoring.take_if(|restoring| *restoring <= meta.index);
                 self.core.set_may_lead(now, true);
+                self.core.end_divergence(now);
                 self.restored(now, &meta);
             }
             MachineDone::Failed(failure) => self.machine_failed(now, failure),
@@ -71,9 +76,18 @@ impl Replica {
         if let Some(index) = self.machine.copying.take() {
             self.core.handle_done(now, Done::SnapshotFailed { index });
         }
-        self.machine.failure = Some(failure.clone());
-        self.core.set_may_lead(now, false);
+        if std::mem::take(&mut self.machine.is_diverged) {
+            return; // It has been said, and nobody waits any more.
+        }
+        self.stop_answering(failure.clone());
         self.effects.push_back(Effect::Event(Event::MachineFailed(failure)));
+    }
+
+    /// This node leads no more, and answers nothing that needs its state machine.
+    pub(in crate::replica) fn stop_answering(&mut self, failure: MachineFailure) {
+        let index = failure.index;
+        self.machine.failure = Some(failure);
+        self.core.set_may_lead(self.now, false);
         let ended = self.requests.iter().filter_map(|(key, pending)| match pending.stage {
             Stage::Waiting | Stage::Reading | Stage::Querying => {
                 Some((key, Outcome::Refused(Refusal::MachineFailed { index })))

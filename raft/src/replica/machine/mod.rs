@@ -22,7 +22,7 @@ pub use runner::{MachineHost, MachineRunner, RESTORE_ATTEMPTS};
 
 use super::{Answer, Outcome, QueryId};
 use crate::storage::SnapshotSource;
-use crate::types::{Entries, Index, SnapshotMeta};
+use crate::types::{Digest, Entries, Index, SnapshotMeta};
 
 /// Something for the state machine to do. Jobs are done in the order in which they were given.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,12 +36,18 @@ pub enum MachineJob {
         /// The query.
         query: Bytes,
     },
+    /// Take the digest of the state, which is that after everything applied so far, up to this
+    /// entry; then [`MachineDone::DigestTaken`].
+    TakeDigest(Index),
     /// Take a cheap copy of the state, which is that after everything applied so far; then
     /// [`MachineDone::SnapshotReady`].
     TakeSnapshot(SnapshotMeta),
     /// Take the state of the newest snapshot on disk, which stands for this; then
     /// [`MachineDone::Restored`].
     Restore(SnapshotMeta),
+    /// Do nothing more until the next [`MachineJob::Restore`]: the state is not that of a majority;
+    /// then [`MachineDone::Failed`] with this.
+    Stop(MachineFailure),
 }
 
 /// What became of a [`MachineJob`]; to be given to
@@ -63,6 +69,8 @@ pub enum MachineDone {
         /// The answer; `None` if the state machine panicked. It goes on with the next job.
         answer: Option<Answer>,
     },
+    /// The digest of the state, sessions included; `None` if the machine takes none.
+    DigestTaken(Option<Digest>),
     /// A copy of the state is there, to be read on another thread.
     SnapshotReady {
         /// What it stands for.

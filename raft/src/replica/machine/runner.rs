@@ -7,7 +7,7 @@ use super::failure::{Stop, words};
 use super::{MachineCallback, MachineDone, MachineFailure, MachineJob};
 use crate::core::mutants::{Mutant, planted};
 use crate::replica::{Answer, Query, Sessions, StateMachine, snapshot};
-use crate::types::{Entries, Index, SnapshotMeta, Stamp};
+use crate::types::{Digest, Entries, Index, SnapshotMeta, Stamp};
 
 /// How often a restore is tried from the node's own file before the machine counts as failed.
 pub const RESTORE_ATTEMPTS: u32 = 3;
@@ -47,13 +47,15 @@ pub struct MachineRunner<S> {
     /// Everything up to here is applied.
     applied: Index,
     has_failed: bool,
+    /// The digest that was taken last.
+    digest: Option<Digest>,
 }
 
 impl<S: StateMachine> MachineRunner<S> {
     /// Takes the machine in its initial state.
     pub fn new(machine: S) -> MachineRunner<S> {
         let (sessions, applied) = (Sessions::new(), Index(0));
-        MachineRunner { machine, sessions, applied, has_failed: false }
+        MachineRunner { machine, sessions, applied, has_failed: false, digest: None }
     }
 
     /// The machine.
@@ -92,6 +94,11 @@ impl<S: StateMachine> MachineRunner<S> {
                 complete(MachineDone::Queried { id, answer: answer.ok() });
                 Ok(())
             }
+            MachineJob::TakeDigest(index) => self.take_digest(index, host).map(|digest| {
+                self.digest = digest;
+                complete(MachineDone::DigestTaken(digest));
+            }),
+            MachineJob::Stop(failure) => Err(failure),
             MachineJob::TakeSnapshot(meta) => self.take_snapshot(meta, host, complete),
             MachineJob::Restore(meta) => self.restore(meta, host, complete),
         };
@@ -134,10 +141,14 @@ impl<S: StateMachine> MachineRunner<S> {
 
     fn take_snapshot(
         &mut self,
-        meta: SnapshotMeta,
+        mut meta: SnapshotMeta,
         host: &mut impl MachineHost,
         complete: &mut impl FnMut(MachineDone),
     ) -> Result<(), MachineFailure> {
+        // Formats of the base feature level do not say it.
+        if meta.configuration.feature_level.is_above_base() {
+            meta.digest = self.digest.filter(|digest| digest.index == meta.index);
+        }
         host.calls(MachineCallback::Snapshot, meta.index);
         match contain(|| Ok(self.machine.snapshot())) {
             Ok(state) => {
@@ -146,6 +157,30 @@ impl<S: StateMachine> MachineRunner<S> {
                 Ok(())
             }
             Err(stop) => Err(stop.at(MachineCallback::Snapshot, meta.index)),
+        }
+    }
+
+    fn take_digest(&mut self, index: Index, host: &mut impl MachineHost) -> Result<Option<Digest>, MachineFailure> {
+        host.calls(MachineCallback::Digest, index);
+        let digest = contain(|| Ok(self.machine.digest()));
+        let digest = digest.map_err(|stop| stop.at(MachineCallback::Digest, index))?;
+        Ok(digest.map(|digest| digest.with_sessions(index, self.sessions.digest())))
+    }
+
+    /// The state that was restored is the one that the snapshot was taken of, as far as digests of
+    /// one version tell.
+    fn check_restored(&self, meta: &SnapshotMeta, sessions: &Sessions) -> Result<(), Stop> {
+        let Some(expected) = meta.digest.filter(|_| !planted(Mutant::RestoredDigestUnchecked)) else {
+            return Ok(());
+        };
+        let restored = self.machine.digest();
+        let restored = restored.map(|digest| digest.with_sessions(meta.index, sessions.digest()));
+        match restored.filter(|restored| restored.version == expected.version) {
+            Some(Digest { value, version, .. }) if value != expected.value => Err(Stop::from(format!(
+                "the restored state has digest {value:016x}, and the snapshot says {:016x} (version {version})",
+                expected.value
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -160,7 +195,10 @@ impl<S: StateMachine> MachineRunner<S> {
             host.calls(MachineCallback::Restore, meta.index);
             let restored = contain(|| {
                 let mut content = host.open_snapshot(&meta)?;
-                Ok(snapshot::restore(&mut self.machine, &mut content)?)
+                let sessions = snapshot::restore(&mut self.machine, &mut content)?;
+                drop(content);
+                self.check_restored(&meta, &sessions)?;
+                Ok(sessions)
             });
             match restored {
                 Ok(sessions) => {

@@ -10,6 +10,8 @@ use std::{mem, sync::Arc};
 
 use imbl::HashMap;
 
+use super::digest;
+
 /// How many there are: a million keys make steps of a thousand, and a copy of the map a thousand references. A power of 32, which is
 /// the width of a bucket's own nodes: then they are as full as those of one map for all, and take no more memory.
 pub(super) const BUCKETS: usize = 1 << 10;
@@ -22,12 +24,14 @@ type Bucket = HashMap<Arc<[u8]>, Arc<Vec<u8>>>;
 pub(super) struct Map {
     buckets: Vec<Bucket>,
     len: usize,
+    /// The sum of the digests of all pairs.
+    digest: u64,
 }
 
 impl Default for Map {
     fn default() -> Map {
         // One random state for all: hashes of one bucket are as good in another.
-        Map { buckets: vec![Bucket::new(); BUCKETS], len: 0 }
+        Map { buckets: vec![Bucket::new(); BUCKETS], len: 0, digest: 0 }
     }
 }
 
@@ -40,8 +44,39 @@ impl Map {
         self.buckets[bucket_of(key)].get(key)
     }
 
-    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Arc<Vec<u8>>> {
-        self.buckets[bucket_of(key)].get_mut(key)
+    /// The sum of the digests of all pairs.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Gives a key a value.
+    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
+        let Some(shared) = self.buckets[bucket_of(key)].get_mut(key) else {
+            return self.insert(key.into(), Arc::new(value.to_vec()));
+        };
+        let before = digest::of_pair(key, shared);
+        match Arc::get_mut(shared) {
+            Some(old) => {
+                old.clear();
+                old.extend_from_slice(value);
+                // A long value's room is not kept for a short one.
+                if old.capacity() > 2 * value.len() + 64 {
+                    old.shrink_to_fit();
+                }
+            }
+            None => *shared = Arc::new(value.to_vec()),
+        }
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(digest::of_pair(key, value));
+    }
+
+    /// Adds to the end of a value.
+    pub(super) fn append(&mut self, key: &[u8], more: &[u8]) {
+        let Some(shared) = self.buckets[bucket_of(key)].get_mut(key) else { return self.put(key, more) };
+        let length = shared.len();
+        let before = digest::of_end(key, shared, length);
+        Arc::make_mut(shared).extend_from_slice(more);
+        let after = digest::of_end(key, shared, length);
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
     }
 
     /// The key as the map has it.
@@ -54,13 +89,20 @@ impl Map {
     }
 
     pub(super) fn insert(&mut self, key: Arc<[u8]>, value: Arc<Vec<u8>>) {
-        let before = self.buckets[bucket_of(&key)].insert(key, value);
-        self.len += usize::from(before.is_none());
+        self.digest = self.digest.wrapping_add(digest::of_pair(&key, &value));
+        let bucket = &mut self.buckets[bucket_of(&key)];
+        match bucket.insert(key.clone(), value) {
+            Some(before) => self.digest = self.digest.wrapping_sub(digest::of_pair(&key, &before)),
+            None => self.len += 1,
+        }
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Arc<Vec<u8>>> {
         let value = self.buckets[bucket_of(key)].remove(key);
-        self.len -= usize::from(value.is_some());
+        if let Some(value) = &value {
+            self.len -= 1;
+            self.digest = self.digest.wrapping_sub(digest::of_pair(key, value));
+        }
         value
     }
 
@@ -69,7 +111,7 @@ impl Map {
         self.buckets.get(bucket).into_iter().flat_map(HashMap::keys)
     }
 
-    /// Takes the pairs of a bucket out, for whoever is done with it.
+    /// Takes the pairs of a bucket out, for whoever is done with the map: its digest is of no use then.
     pub(super) fn take_bucket(&mut self, bucket: usize) -> impl Iterator<Item = (Arc<[u8]>, Arc<Vec<u8>>)> + use<> {
         let taken = self.buckets.get_mut(bucket).map(mem::take).unwrap_or_default();
         self.len -= taken.len();

@@ -21,6 +21,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::HashMap;
 
+use super::digest;
+
 /// Expired keys that an operation takes out besides its own work. An operation gives at most one key a deadline.
 pub(super) const REMOVALS_MAX: usize = 4;
 /// The same for a tick, which has no other work.
@@ -107,16 +109,25 @@ pub(super) type DeadlineMap = HashMap<Arc<[u8]>, u64>;
 pub(super) struct Deadlines {
     of: DeadlineMap,
     order: BTreeSet<(u64, Arc<[u8]>)>,
+    /// The sum of the digests of all deadlines.
+    digest: u64,
 }
 
 impl Deadlines {
     pub(super) fn new(of: DeadlineMap) -> Deadlines {
         let order = of.iter().map(|(key, &deadline)| (deadline, key.clone())).collect();
-        Deadlines { of, order }
+        let digests = of.iter().map(|(key, &deadline)| digest::of_deadline(key, deadline));
+        let digest = digests.fold(0, u64::wrapping_add);
+        Deadlines { of, order, digest }
     }
 
     pub(super) fn map(&self) -> &DeadlineMap {
         &self.of
+    }
+
+    /// The sum of the digests of all deadlines.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<u64> {
@@ -130,7 +141,9 @@ impl Deadlines {
     pub(super) fn set(&mut self, key: &Arc<[u8]>, deadline: u64) {
         if let Some(before) = self.of.insert(key.clone(), deadline) {
             self.order.remove(&(before, key.clone()));
+            self.digest = self.digest.wrapping_sub(digest::of_deadline(key, before));
         }
+        self.digest = self.digest.wrapping_add(digest::of_deadline(key, deadline));
         self.order.insert((deadline, key.clone()));
     }
 
@@ -139,6 +152,7 @@ impl Deadlines {
             return;
         }
         if let Some((key, deadline)) = self.of.remove_with_key(key) {
+            self.digest = self.digest.wrapping_sub(digest::of_deadline(&key, deadline));
             self.order.remove(&(deadline, key));
         }
     }
@@ -220,6 +234,7 @@ mod tests {
             let any = model.values().any(|&deadline| now < deadline && deadline <= then);
             prop_assert_eq!(deadlines.any_between(now, then), any);
             let again = Deadlines::new(deadlines.map().clone());
+            prop_assert_eq!(again.digest, deadlines.digest);
             prop_assert_eq!(again.order, deadlines.order);
         }
     }

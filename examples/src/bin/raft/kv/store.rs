@@ -10,12 +10,13 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use kodiak_raft::replica::{Committed, MachineError, Query, StateMachine};
+use kodiak_raft::replica::{Committed, MachineDigest, MachineError, Query, StateMachine};
 use redis_protocol::resp2::types::BorrowedFrame;
 
 use super::{
     buckets::Map,
     counts::Counts,
+    digest,
     expiry::{Deadlines, REMOVALS_MAX, REMOVALS_PER_TICK_MAX, When, may_replace},
     operation::{Arguments, Operation, answers_with_values, decode, set_flags, ttl_form},
     scan, snapshot,
@@ -86,6 +87,11 @@ impl StateMachine for Store {
         self.publish();
         Ok(())
     }
+
+    fn digest(&self) -> Option<MachineDigest> {
+        let parts = [self.map.digest(), self.deadlines.digest(), self.now];
+        Some(MachineDigest { version: digest::VERSION, value: parts.into_iter().fold(0, digest::mix) })
+    }
 }
 
 impl Store {
@@ -146,7 +152,7 @@ impl Store {
                 while let Some(key) = arguments.next() {
                     let value = arguments.next()?;
                     self.deadlines.remove(key);
-                    self.put(key, value);
+                    self.map.put(key, value);
                 }
                 OK
             }
@@ -425,32 +431,13 @@ impl Store {
         if only_absent { integer(1) } else { OK }
     }
 
-    fn put(&mut self, key: &[u8], value: &[u8]) {
-        match self.map.get_mut(key) {
-            Some(shared) => match Arc::get_mut(shared) {
-                Some(old) => {
-                    old.clear();
-                    old.extend_from_slice(value);
-                    // A long value's room is not kept for a short one.
-                    if old.capacity() > 2 * value.len() + 64 {
-                        old.shrink_to_fit();
-                    }
-                }
-                None => *shared = Arc::new(value.to_vec()),
-            },
-            None => {
-                self.map.insert(key.into(), Arc::new(value.to_vec()));
-            }
-        }
-    }
-
     fn set(&mut self, key: &[u8], value: &[u8], flags: u8, when: When) -> Bytes {
         self.forget_due(key);
         let exists = self.map.contains_key(key);
         let refused = flags & set_flags::IF_ABSENT != 0 && exists || flags & set_flags::IF_PRESENT != 0 && !exists;
         let before = (flags & set_flags::GET != 0).then(|| self.get(key));
         if !refused {
-            self.put(key, value);
+            self.map.put(key, value);
             self.give_deadline(key, when);
         }
         match before {
@@ -471,7 +458,7 @@ impl Store {
         let Some(sum) = current.checked_add(amount) else {
             return error("ERR increment or decrement would overflow");
         };
-        self.put(key, sum.to_string().as_bytes());
+        self.map.put(key, sum.to_string().as_bytes());
         integer(sum)
     }
 
@@ -481,10 +468,7 @@ impl Store {
         if len > VALUE_BYTES_MAX {
             return error(&format!("ERR string exceeds maximum allowed size ({VALUE_BYTES_MAX} bytes)"));
         }
-        match self.map.get_mut(key) {
-            Some(old) => Arc::make_mut(old).extend_from_slice(value),
-            None => self.put(key, value),
-        }
+        self.map.append(key, value);
         integer(len as i64)
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use kodiak_raft::{
     core::{self as raft_core, PeerMode, PeerStatus, Role, Transfer},
     node::{MachineCall, Status},
-    types::NodeId,
+    types::{Digest, NodeId},
 };
 
 use crate::{
@@ -105,6 +105,13 @@ fn raft(status: &Status) -> String {
     line("state_machine", &failure.replace(['\r', '\n'], " "));
     line("machine_call", &call(machine.call));
     line("longest_machine_call", &call(machine.longest_call));
+    let digests = &core.digests;
+    let digest = |digest: Option<Digest>| match digest {
+        Some(Digest { index, version, value }) => format!("{value:016x} at {index}, version {version}"),
+        None => "none".to_owned(),
+    };
+    line("digest", &digest(digests.latest));
+    line("agreed_digest", &digest(digests.agreed));
     line("ignored_messages", &core.ignored_messages);
     line("ignored_terms", &core.ignored_terms);
     line("second_leaders", &core.second_leaders);
@@ -136,6 +143,17 @@ fn alarms(core: &raft_core::Status) -> String {
     }
     if core.is_out_of_terms {
         alarms.push("the saved term is beyond the last one: this node neither votes nor campaigns".to_owned());
+    }
+    if let Some(divergence) = core.digests.divergence {
+        let index = divergence.digest.index;
+        alarms.push(format!("the state of this node differs from that of a majority after entry {index}"));
+    }
+    if let Some(conflict) = core.digests.conflict {
+        let (node, other, index) = (conflict.node, conflict.other, conflict.digest.index);
+        alarms.push(format!("the states of nodes {node} and {other} differ after entry {index}, without a majority"));
+    }
+    for (node, digest) in &core.digests.outvoted {
+        alarms.push(format!("the state of node {node} differs from that of a majority after entry {}", digest.index));
     }
     for peer in &core.peers {
         if peer.has_forgotten {

@@ -256,8 +256,35 @@ proptest! {
             prop_assert_eq!(step(&mut never_restored, now, step_taken), reply);
             prop_assert_eq!(scan::all(&store.map), scan::all(&never_restored.map));
             prop_assert!(store.deadlines.map() == never_restored.deadlines.map());
+            prop_assert_eq!(store.digest(), never_restored.digest());
         }
     }
+}
+
+#[test]
+fn the_digest_is_of_the_state_alone() {
+    let digest_of = |operations: &[(Operation, &[&[u8]])]| {
+        let mut store = Store::default();
+        for (operation, arguments) in operations {
+            write(&mut store, *operation, arguments);
+        }
+        let mut restored = Store::default();
+        restored.restore(&mut store.snapshot()).unwrap();
+        assert_eq!(restored.digest(), store.digest());
+        store.digest().unwrap().value
+    };
+    let set = |key: &'static [u8], value: &'static [u8]| (Operation::Set, [key, value, &[0]]);
+    let (a, b, c) = (set(b"a", b"12"), set(b"b", b"3"), set(b"a", b"1"));
+    let one = digest_of(&[(a.0, &a.1), (b.0, &b.1)]);
+    assert_eq!(digest_of(&[(b.0, &b.1), (c.0, &c.1), (Operation::Append, &[b"a", b"2"])]), one);
+    assert_eq!(digest_of(&[(b.0, &b.1), (c.0, &c.1), (Operation::IncrBy, &[b"a", b"11"])]), one);
+    assert_ne!(digest_of(&[(b.0, &b.1), (c.0, &c.1)]), one);
+    let gone: &[(Operation, &[&[u8]])] = &[(a.0, &a.1), (Operation::Del, &[b"a"])];
+    assert_eq!(digest_of(gone), digest_of(&[]));
+    assert_eq!(digest_of(&[(a.0, &a.1), (b.0, &b.1), (Operation::FlushAll, &[])]), digest_of(&[]));
+    let expires: &[(Operation, &[&[u8]])] =
+        &[(a.0, &a.1), (b.0, &b.1), (Operation::Expire, &[b"a", &When::After(9).encode(), &[0]])];
+    assert_ne!(digest_of(expires), one);
 }
 
 #[test]

@@ -1,0 +1,317 @@
+//! Digests of the replicated state: whether all members have made the same of the same entries.
+//!
+//! Every node takes a digest of its state after the same entries. Followers report theirs to the
+//! leader, the leader tells all members all values, and each node judges itself:
+//!
+//! ```text
+//!  node 1   leader, digest 7 after 100 ----> StateDigests { 1: 7, 2: 7, 3: 9 } ---> agreed
+//!  node 2   StateDigest 7 -------^                          '---> node 2: agreed
+//!  node 3   StateDigest 9 -------^                          '---> node 3: outvoted, it stops
+//! ```
+//!
+//! A node stops only if a majority of the voters reported one equal value of its own version, and
+//! its own differs. Differing values without a majority are said at every node, and stop nobody.
+//!
+//! A follower repeats what the leader has not confirmed, with each round that it answers; a leader
+//! repeats differing values with each round that it begins. So a lost message, or a new leader,
+//! delays the judgement by a heartbeat. What is kept is the last [`KEPT`] digests.
+
+mod judgement;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::types::{Body, Digest, Index, NodeId, Now, Term};
+
+use super::{Action, Core, Event, State};
+pub use judgement::DigestConflict;
+use judgement::{Reported, conflict, majority, may_settle, outvoted, outvoted_by};
+
+/// Digests that are kept, of the latest entries: nodes apply at different paces.
+const KEPT: usize = 2;
+
+/// What a core knows of digests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Digests {
+    /// This node's.
+    own: BTreeMap<Index, Digest>,
+    /// Of these the leader of `leader_term` has not said that it has them.
+    unconfirmed: BTreeSet<Index>,
+    leader_term: Term,
+    /// The latest round with which the unconfirmed ones were sent; 0 if they are to be sent now.
+    sent_round: u64,
+    /// A leader's: what the members have reported.
+    reported: BTreeMap<Index, Reported>,
+    /// What the leader said last.
+    told: Reported,
+    /// A majority has this node's digest of this entry.
+    agreed: Option<Digest>,
+    /// Members differ after this entry, and no majority says which of them is wrong.
+    conflict: Option<(Index, DigestConflict)>,
+    /// A leader's: members that a majority outvoted, with their digests.
+    outvoted: BTreeMap<NodeId, Digest>,
+    /// A majority has outvoted this node.
+    divergence: Option<Divergence>,
+}
+
+/// A state that differs from that of a majority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Divergence {
+    /// This node's digest.
+    pub digest: Digest,
+    /// The value that a majority of the voters reported.
+    pub majority: u64,
+    /// The last entry after which this node's digest was that of a majority in this life; 0 if none.
+    pub agreed: Index,
+}
+
+/// What a node knows of the digests of the replicated state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DigestStatus {
+    /// This node's latest digest.
+    pub latest: Option<Digest>,
+    /// This node's latest digest that a majority of the voters has, too.
+    pub agreed: Option<Digest>,
+    /// Members differ, and no majority says which of them is wrong.
+    pub conflict: Option<DigestConflict>,
+    /// A majority of the voters differs from this node.
+    pub divergence: Option<Divergence>,
+    /// What a leader knows of others: members that differ from a majority, with their digests.
+    pub outvoted: BTreeMap<NodeId, Digest>,
+}
+
+impl Digests {
+    pub(super) fn status(&self) -> DigestStatus {
+        DigestStatus {
+            latest: self.own.values().next_back().copied(),
+            agreed: self.agreed,
+            conflict: self.conflict.map(|(_, conflict)| conflict),
+            divergence: self.divergence,
+            outvoted: self.outvoted.clone(),
+        }
+    }
+
+    /// The state that the digests were taken of has given way to that of a snapshot.
+    pub(super) fn forget_own(&mut self) {
+        self.own.clear();
+        self.unconfirmed.clear();
+    }
+
+    /// Takes note of a member's digest. Returns whether it is news; `None` if it is too old.
+    fn report(&mut self, from: NodeId, digest: Digest) -> Option<bool> {
+        let before = self.reported.entry(digest.index).or_default().insert(from, digest);
+        while self.reported.len() > KEPT {
+            self.reported.pop_first();
+        }
+        self.reported.contains_key(&digest.index).then_some(before != Some(digest))
+    }
+
+    fn agree(&mut self, digest: Digest) {
+        if self.agreed.is_none_or(|agreed| agreed.index <= digest.index) {
+            self.agreed = Some(digest);
+        }
+    }
+}
+
+impl Core {
+    /// The state machine has taken a digest. All nodes must take them after the same entries. Below
+    /// feature level 2 nothing is said: other members may not know the message.
+    pub fn note_digest(&mut self, now: Now, digest: Digest) {
+        self.begin(now);
+        if !self.log.configuration().feature_level.is_above_base() || digest.index == Index(0) {
+            return;
+        }
+        let digests = &mut self.digests;
+        digests.own.insert(digest.index, digest);
+        digests.unconfirmed.insert(digest.index);
+        digests.sent_round = 0;
+        while digests.own.len() > KEPT {
+            digests.own.pop_first();
+        }
+        if self.is_leader() {
+            self.take_digest(self.config.id, digest);
+        }
+    }
+
+    /// A leader begins with its own digests; the members repeat theirs.
+    pub(super) fn begin_digests(&mut self) {
+        self.digests.reported.clear();
+        self.digests.outvoted.clear();
+        for digest in self.digests.own.values().copied().collect::<Vec<_>>() {
+            self.digests.report(self.config.id, digest);
+        }
+    }
+
+    /// With an answer to a round, or as soon as a digest was taken: what the leader may not have.
+    pub(super) fn send_digests(&mut self) {
+        let digests = &mut self.digests;
+        let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
+        if digests.leader_term != self.term {
+            (digests.leader_term, digests.sent_round) = (self.term, 0);
+            digests.unconfirmed = digests.own.keys().copied().collect();
+        }
+        let round = self.following.round();
+        if digests.unconfirmed.is_empty() || round <= digests.sent_round {
+            return;
+        }
+        digests.sent_round = round;
+        let unconfirmed: Vec<Digest> =
+            digests.own.values().filter(|own| digests.unconfirmed.contains(&own.index)).copied().collect();
+        for digest in unconfirmed {
+            self.send(leader, Body::StateDigest(digest));
+        }
+    }
+
+    /// A member reports its digest.
+    pub(super) fn handle_state_digest(&mut self, from: NodeId, digest: Digest) {
+        let State::Leader(leading) = &self.state else { return self.ignore() };
+        let is_possible = digest.index > Index(0) && digest.index <= self.log.last_index();
+        if !leading.progress.contains_key(&from) || !is_possible {
+            return self.ignore();
+        }
+        if self.take_digest(from, digest) {
+            return;
+        }
+        // Its sender learns that it has arrived.
+        let reported = self.digests.reported.get(&digest.index).cloned();
+        let reported = reported.unwrap_or_else(|| [(from, digest)].into());
+        self.send(from, Body::StateDigests(Box::new(reported)));
+    }
+
+    /// The leader has a digest: of a member, or its own. Returns whether it has told everybody.
+    fn take_digest(&mut self, from: NodeId, digest: Digest) -> bool {
+        if self.digests.report(from, digest) != Some(true) {
+            return false;
+        }
+        let Some(reported) = self.digests.reported.get(&digest.index).cloned() else { return false };
+        let State::Leader(leading) = &self.state else { return false };
+        let is_complete = leading.progress.keys().all(|node| reported.contains_key(node));
+        let configuration = self.log.configuration();
+        let has_majority = majority(configuration, &reported, digest.version).is_some();
+        self.judge(&reported, false);
+        // Also while values differ: who reports next may decide between them.
+        let is_told = is_complete || has_majority || self.has_difference(&reported);
+        if is_told {
+            self.tell_digests(digest.index);
+        }
+        is_told
+    }
+
+    fn has_difference(&self, reported: &Reported) -> bool {
+        let configuration = self.log.configuration();
+        !outvoted(configuration, reported).is_empty() || conflict(configuration, reported).is_some()
+    }
+
+    /// With each round of a leader, as long as values differ.
+    pub(super) fn repeat_digests(&mut self) {
+        let differing = self.digests.reported.iter().filter(|(_, reported)| self.has_difference(reported));
+        for (index, reported) in differing.map(|(&index, reported)| (index, reported.clone())).collect::<Vec<_>>() {
+            self.judge(&reported, true);
+            self.tell_digests(index);
+        }
+    }
+
+    /// Tells every member all values after this entry.
+    fn tell_digests(&mut self, index: Index) {
+        let State::Leader(leading) = &self.state else { return };
+        let Some(reported) = self.digests.reported.get(&index) else { return };
+        let (reported, members) = (Box::new(reported.clone()), leading.progress.keys().copied());
+        for to in members.collect::<Vec<_>>() {
+            self.send(to, Body::StateDigests(reported.clone()));
+        }
+    }
+
+    /// The leader tells all values after one entry.
+    pub(super) fn handle_state_digests(&mut self, from: NodeId, reported: Reported) {
+        let Some(index) = reported.values().next().map(|digest| digest.index) else { return self.ignore() };
+        let is_of_one_entry = reported.values().all(|digest| digest.index == index);
+        if self.leader != Some(from) || self.is_leader() || !is_of_one_entry || index == Index(0) {
+            return self.ignore();
+        }
+        let digests = &mut self.digests;
+        let own = digests.own.get(&index);
+        if own.is_some() && own == reported.get(&self.config.id) && digests.leader_term == self.term {
+            digests.unconfirmed.remove(&index);
+        }
+        let is_repeated = digests.told == reported;
+        digests.told = reported.clone();
+        self.judge(&reported, is_repeated);
+    }
+
+    /// Judges what is reported after one entry. A difference that other voters may still decide is
+    /// reported once their answers have had the time of a heartbeat.
+    fn judge(&mut self, reported: &Reported, is_repeated: bool) {
+        let Some(index) = reported.values().next().map(|digest| digest.index) else { return };
+        let configuration = self.log.configuration().clone();
+        if self.is_leader() {
+            self.judge_others(reported);
+        }
+        self.judge_itself(index, reported);
+        match conflict(&configuration, reported) {
+            Some(conflict) => {
+                let is_said = self.digests.conflict.is_some_and(|(said, _)| said >= index);
+                let may_settle = may_settle(&configuration, reported, conflict.digest.version);
+                if !is_said && (is_repeated || !may_settle) {
+                    self.digests.conflict = Some((index, conflict));
+                    self.actions.push_back(Action::Event(Event::StatesDiffer(conflict)));
+                }
+            }
+            None => {
+                let has_majority = reported.values().any(|d| majority(&configuration, reported, d.version).is_some());
+                self.digests.conflict.take_if(|(said, _)| has_majority && *said <= index);
+            }
+        }
+    }
+
+    /// Whether a majority has what this node has. A state that is on its way out is not judged: the
+    /// state machine restores a snapshot.
+    fn judge_itself(&mut self, index: Index, reported: &Reported) {
+        let Some(&own) = self.digests.own.get(&index) else { return };
+        let is_restoring = self.log.applied() < self.log.snapshot_index();
+        if is_restoring || self.digests.divergence.is_some() {
+            return;
+        }
+        let configuration = self.log.configuration();
+        if let Some(majority) = outvoted_by(configuration, reported, own) {
+            let agreed = self.digests.agreed.map_or(Index(0), |agreed| agreed.index);
+            let divergence = Divergence { digest: own, majority, agreed };
+            self.digests.divergence = Some(divergence);
+            self.actions.push_back(Action::Event(Event::StateDiverged(divergence)));
+        } else if majority(configuration, reported, own.version) == Some(own.value) {
+            self.digests.agree(own);
+        }
+    }
+
+    /// Whom of the others a majority outvotes, and whom it does not any more.
+    fn judge_others(&mut self, reported: &Reported) {
+        let configuration = self.log.configuration();
+        for (&node, &digest) in reported.iter().filter(|(node, _)| **node != self.config.id) {
+            let known = self.digests.outvoted.get(&node).copied();
+            match outvoted_by(configuration, reported, digest) {
+                Some(majority) if known.is_none_or(|known| known.index < digest.index) => {
+                    self.digests.outvoted.insert(node, digest);
+                    if known.is_none() {
+                        let event = Event::PeerDiverged { node, digest, majority };
+                        self.actions.push_back(Action::Event(event));
+                    }
+                }
+                Some(_) => {}
+                None if majority(configuration, reported, digest.version).is_some() => {
+                    self.digests.outvoted.retain(|other, known| *other != node || known.index > digest.index);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// A majority of the voters differs from this node's state, and nothing has taken its place.
+    #[must_use]
+    pub fn divergence(&self) -> Option<Divergence> {
+        self.digests.divergence
+    }
+
+    /// The state machine has the state of a snapshot now: what was found of the one before is over.
+    pub fn end_divergence(&mut self, now: Now) {
+        self.begin(now);
+        self.digests.divergence = None;
+    }
+}

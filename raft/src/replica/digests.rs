@@ -1,0 +1,70 @@
+//! Digests of the replicated state: when one is taken, and what follows when it is not that of a
+//! majority.
+//!
+//! ```text
+//!  committed   Apply 8 to 10 | TakeDigest 10 | Apply 11 to 13      with digest_interval 10
+//! ```
+
+use super::machine::MachineJob;
+use super::{Effect, Event, MachineCallback, MachineFailure, Replica};
+use crate::core::Divergence;
+use crate::types::{Digest, Entries, Index, Now};
+
+impl Replica {
+    /// Whether digests are taken now: below feature level 2 some members may not know them.
+    pub(super) fn takes_digests(&self) -> bool {
+        let is_on = self.limits.digest_interval > 0;
+        is_on && self.core.configuration().feature_level.is_above_base()
+    }
+
+    /// Hands entries to the state machine, with the digests that are to be taken among them.
+    pub(super) fn apply_with_digests(&mut self, mut entries: Entries) {
+        while let Some(index) = self.first_to_digest(&entries) {
+            let (before, after) = entries.split_after(index);
+            self.ask_machine(MachineJob::Apply(before));
+            self.ask_machine(MachineJob::TakeDigest(index));
+            entries = after;
+        }
+        if !entries.is_empty() {
+            self.ask_machine(MachineJob::Apply(entries));
+        }
+    }
+
+    /// The first of these entries after which a digest is taken: whatever it is, Raft's own included.
+    fn first_to_digest(&self, entries: &Entries) -> Option<Index> {
+        if !self.takes_digests() {
+            return None;
+        }
+        let (first, last) = (entries.first()?.index.0, entries.last()?.index.0);
+        let next = first.checked_next_multiple_of(self.limits.digest_interval)?;
+        (next <= last).then_some(Index(next))
+    }
+
+    /// The state machine has taken a digest, if it can. One that is taken for a snapshot alone stays
+    /// here: other nodes take none after that entry.
+    pub(super) fn digest_taken(&mut self, now: Now, digest: Option<Digest>) {
+        let Some(digest) = digest else { return };
+        if digest.index.0.is_multiple_of(self.limits.digest_interval.max(1)) && self.failed.is_none() {
+            self.now = self.now.then(now);
+            self.core.note_digest(now, digest);
+        }
+    }
+
+    /// A majority of the voters has another state than this node: it answers nobody any more, and
+    /// its state machine stops behind what it has been handed.
+    pub(super) fn diverged(&mut self, divergence: Divergence) {
+        let failure = failure_of(divergence);
+        self.machine.is_diverged = true;
+        self.stop_answering(failure.clone());
+        self.ask_machine(MachineJob::Stop(failure.clone()));
+        self.effects.push_back(Effect::Event(Event::MachineFailed(failure)));
+    }
+}
+
+/// What clients and operators of a node are told whose state is not that of a majority.
+pub(super) fn failure_of(divergence: Divergence) -> MachineFailure {
+    let Divergence { digest: Digest { index, version, value }, majority, .. } = divergence;
+    let reason =
+        format!("its digest is {value:016x}, and a majority of the voters has {majority:016x} (version {version})");
+    MachineFailure { callback: MachineCallback::Digest, index, reason, has_panicked: false }
+}

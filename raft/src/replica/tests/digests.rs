@@ -1,0 +1,191 @@
+//! When digests are taken, and what follows when one is not that of a majority.
+
+use super::*;
+use crate::types::{Digest, Entries, Entry, FeatureLevel, Payload, Stamp, Term};
+
+/// Counts commands; one that is `mad` counts "odd" twice.
+#[derive(Debug, Default)]
+struct Counter {
+    count: u64,
+    is_mad: bool,
+    version: u32,
+}
+
+impl StateMachine for Counter {
+    fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
+        self.count += if self.is_mad && entry.command == b"odd" { 2 } else { 1 };
+        Ok(Bytes::from(self.count.to_string()))
+    }
+
+    fn query(&self, _: &Query<'_>) -> Bytes {
+        Bytes::from(self.count.to_string())
+    }
+
+    fn snapshot(&self) -> Box<dyn Read + Send> {
+        Box::new(io::Cursor::new(self.count.to_string()))
+    }
+
+    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+        self.count = io::read_to_string(snapshot)?.parse().map_err(io::Error::other)?;
+        self.count += u64::from(self.is_mad);
+        Ok(())
+    }
+
+    fn digest(&self) -> Option<MachineDigest> {
+        (self.version > 0).then_some(MachineDigest { version: self.version, value: self.count })
+    }
+}
+
+fn counter(version: u32) -> MachineRunner<Counter> {
+    MachineRunner::new(Counter { version, ..Counter::default() })
+}
+
+fn host() -> Host {
+    Host { now: Now::default(), content: None }
+}
+
+fn command(index: u64) -> Entry {
+    let payload = Payload::Command(Bytes::from_static(b"one more"));
+    Entry { index: Index(index), term: Term(1), stamp: Stamp(0), payload }
+}
+
+fn digest_after(machine: &mut MachineRunner<Counter>, entries: Entries) -> Option<Digest> {
+    let index = entries.last().unwrap().index;
+    let mut taken = None;
+    for job in [MachineJob::Apply(entries), MachineJob::TakeDigest(index)] {
+        machine.run(job, &mut host(), &mut |done| {
+            if let MachineDone::DigestTaken(digest) = done {
+                taken = digest;
+            }
+        });
+    }
+    taken
+}
+
+fn snapshot_meta(index: u64) -> SnapshotMeta {
+    let founding = Configuration::of_voters([(id(0), Member::default())]);
+    let configuration = founding.at_feature_level(FeatureLevel::CURRENT);
+    let (index, term, stamp) = (Index(index), Term(1), Stamp(0));
+    SnapshotMeta { index, term, stamp, configuration, digest: None }
+}
+
+/// Takes a snapshot, with its digest, as a node does.
+fn snapshot_of(machine: &mut MachineRunner<Counter>, meta: SnapshotMeta) -> (SnapshotMeta, Vec<u8>) {
+    let mut taken = None;
+    for job in [MachineJob::TakeDigest(meta.index), MachineJob::TakeSnapshot(meta)] {
+        machine.run(job, &mut host(), &mut |done| {
+            if let MachineDone::SnapshotReady { meta, content } = done {
+                taken = Some((meta, content));
+            }
+        });
+    }
+    let (meta, mut content) = taken.expect("a snapshot");
+    let mut bytes = Vec::new();
+    content.read_to_end(&mut bytes).unwrap();
+    (meta, bytes)
+}
+
+fn restore(machine: &mut MachineRunner<Counter>, meta: SnapshotMeta, content: Vec<u8>) -> Result<(), String> {
+    let mut result = Ok(());
+    let mut host = Host { content: Some(content), ..host() };
+    machine.run(MachineJob::Restore(meta), &mut host, &mut |done| {
+        if let MachineDone::Failed(failure) = done {
+            result = Err(failure.to_string());
+        }
+    });
+    result
+}
+
+#[test]
+fn a_digest_is_of_machine_and_sessions() {
+    let (mut one, mut other) = (counter(1), counter(1));
+    let taken = digest_after(&mut one, command(1).into()).unwrap();
+    assert_eq!((taken.index, taken.version), (Index(1), 1));
+    assert_eq!(digest_after(&mut other, command(1).into()), Some(taken));
+    let open = |salt| Entry { payload: Payload::OpenSession { ttl_ms: 1000, salt }, ..command(2) };
+    let with_session = digest_after(&mut one, open(7).into()).unwrap();
+    let with_another = digest_after(&mut other, open(8).into()).unwrap();
+    assert_ne!(with_session.value, with_another.value);
+    assert_ne!(with_session.value, taken.value);
+    assert_eq!(digest_after(&mut counter(0), command(1).into()), None, "a machine that takes none");
+}
+
+#[test]
+pub(crate) fn a_restored_state_must_have_its_snapshots_digest() {
+    let mut machine = counter(1);
+    digest_after(&mut machine, (1..=4).map(command).collect());
+    let (meta, content) = snapshot_of(&mut machine, snapshot_meta(4));
+    assert_eq!(meta.digest.map(|digest| (digest.index, digest.version)), Some((Index(4), 1)));
+    assert_eq!(restore(&mut counter(1), meta.clone(), content.clone()), Ok(()));
+    // It makes something else of the same bytes.
+    let mut mad = MachineRunner::new(Counter { is_mad: true, version: 1, ..Counter::default() });
+    let refused = restore(&mut mad, meta.clone(), content.clone()).unwrap_err();
+    assert!(refused.contains("and the snapshot says"), "{refused}");
+    assert!(mad.has_failed());
+    // Another version cannot tell, nor can one that takes no digests.
+    for version in [0, 2] {
+        let mut mad = MachineRunner::new(Counter { is_mad: true, version, ..Counter::default() });
+        assert_eq!(restore(&mut mad, meta.clone(), content.clone()), Ok(()));
+    }
+}
+
+#[test]
+fn a_snapshot_of_the_base_level_says_no_digest() {
+    let mut machine = counter(1);
+    digest_after(&mut machine, command(1).into());
+    let mut meta = snapshot_meta(1);
+    meta.configuration.feature_level = FeatureLevel::BASE;
+    let (meta, _) = snapshot_of(&mut machine, meta);
+    assert_eq!(meta.digest, None, "its format has no room for one");
+}
+
+/// A cluster of one at this level, with what it asks of its state machine.
+fn jobs_of(level: FeatureLevel, digest_interval: u64, commands: usize) -> Vec<MachineJob> {
+    let now = Now { monotonic: Time(1_000_000_000), wall: Stamp(1) };
+    let founding = Configuration::of_voters([(id(0), Member::default())]).at_feature_level(level);
+    let saved = Saved { founding, ..Saved::default() };
+    let mut config = ReplicaConfig::new(Config::new(id(0)));
+    config.limits.digest_interval = digest_interval;
+    let mut replica = Replica::new(config, saved, now).unwrap();
+    replica.handle_timeout(now);
+    let mut jobs = Vec::new();
+    let mut poll = |replica: &mut Replica| {
+        while let Some(effect) = replica.poll() {
+            match effect {
+                Effect::Machine(job) => jobs.push(job),
+                Effect::Storage(Job::Write(write)) => {
+                    replica.handle_done(now, Done::Written { sequence: write.sequence });
+                }
+                _ => {}
+            }
+        }
+    };
+    poll(&mut replica);
+    (0..commands).for_each(|number| replica.submit(now, RequestId(number as u64), write("x")));
+    poll(&mut replica);
+    jobs
+}
+
+/// What is applied between digests: indexes of entries, and of digests after a `D`.
+fn words(jobs: &[MachineJob]) -> String {
+    let word = |job: &MachineJob| match job {
+        MachineJob::Apply(entries) => {
+            format!("{}-{}", entries.first().unwrap().index, entries.last().unwrap().index)
+        }
+        MachineJob::TakeDigest(index) => format!("D{index}"),
+        other => format!("{other:?}"),
+    };
+    jobs.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn digests_are_taken_exactly_at_multiples() {
+    let level = FeatureLevel::CURRENT;
+    assert_eq!(words(&jobs_of(level, 3, 8)), "1-1 2-3 D3 4-6 D6 7-9 D9");
+    // Index 1 is an entry of Raft's own.
+    assert_eq!(words(&jobs_of(level, 1, 2)), "1-1 D1 2-2 D2 3-3 D3");
+    assert_eq!(words(&jobs_of(level, 4, 2)), "1-1 2-3");
+    assert_eq!(words(&jobs_of(level, 0, 4)), "1-1 2-5");
+    assert_eq!(words(&jobs_of(level, u64::MAX, 4)), "1-1 2-5");
+    assert_eq!(words(&jobs_of(FeatureLevel::BASE, 1, 2)), "1-1 2-3");
+}
