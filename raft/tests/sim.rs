@@ -55,6 +55,10 @@ fn invariants_hold_over_hundreds_of_seeds() {
     ] {
         assert!(sum(of) > 0, "clients try every way to the state machine");
     }
+    for words in ["disk put back, within reach of its leader", "disk put back, without a promise that holds"] {
+        let times = reports.iter().flat_map(|report| report.harms.iter()).filter(|(name, _)| *name == words);
+        assert!(times.map(|(_, times)| times).sum::<u64>() > 0, "{words}: never");
+    }
     let steps = sum(|report| report.steps);
     println!(
         "{count} seeds, {steps} steps, {} virtual s in {:?}: {} leaders, {} boots, {} entries, {} writes and {} reads answered",

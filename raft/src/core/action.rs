@@ -273,12 +273,12 @@ pub enum Event {
         /// The entry that brought that configuration.
         index: Index,
     },
-    /// A follower's disk forgot what it had acknowledged. What it said, and says, counts for nothing.
+    /// Another node's disk forgot what it had acknowledged. What it said, and says, counts for nothing.
     PeerForgot {
-        /// The follower.
+        /// The other node.
         node: NodeId,
-        /// What it had acknowledged.
-        matched: Index,
+        /// What it had acknowledged to this node, if this node leads.
+        matched: Option<Index>,
         /// Whether it is a voter, which a fence must bring back.
         is_voter: bool,
     },

@@ -1,9 +1,9 @@
 //! Which senders' messages have an effect. Terms and logs decide what the effect is.
 //!
-//! Who may connect at all is decided before: a node of this cluster is refused only if a configuration
-//! that is committed here shows that it was removed. This core never asks whether a leader is a voter:
-//! a leader that removes itself leads until that is committed, and a follower whose log is one
-//! configuration behind must elect and follow a node that it does not know.
+//! Who may connect at all is decided before: a node of this cluster is refused only if a
+//! configuration that is committed here shows that it was removed. This core never asks whether a
+//! leader is a voter: a leader that removes itself leads until that is committed, and a follower
+//! whose log is one configuration behind must elect and follow a node that it does not know.
 //!
 //! | message | has an effect if the sender is | otherwise |
 //! |---|---|---|
@@ -29,15 +29,15 @@ pub(super) struct SecondLeaders {
 }
 
 impl Core {
-    /// Whether `from` may be the leader of this node's term: no other node is known to have led it. That
-    /// outlives a campaign that changed no term (pre-vote), and this node's own stepping down.
+    /// Whether `from` may be the leader of this node's term: no other node is known to have led it.
+    /// That outlives a campaign that changed no term (pre-vote), and this node's own stepping down.
     pub(super) fn may_lead_term(&self, from: NodeId) -> bool {
         let known = if planted(Mutant::TermLeaderForgotten) { self.leader } else { self.term_leader };
         known.is_none_or(|leader| leader == from)
     }
 
-    /// Ignores a message of a second leader in one term, which election safety rules out: a node voted
-    /// twice, because its disk forgot or was copied. The event comes once a term.
+    /// Ignores a message of a second leader in one term, which election safety rules out: a node
+    /// voted twice, because its disk forgot or was copied. The event comes once a term.
     pub(super) fn ignore_second_leader(&mut self, from: NodeId) {
         self.second_leaders.ignored = self.second_leaders.ignored.saturating_add(1);
         self.ignore();

@@ -64,11 +64,42 @@ impl Core {
         self.writes.record_peer(disk, record);
     }
 
-    /// Somebody has proof that a peer's disk forgot what it had acknowledged: the driver, which compares how far each disk
-    /// says that it is durable with how far it was. Means something to a leader only.
+    /// The driver has proof that a peer's disk forgot what it had acknowledged: it compares how far each disk
+    /// says that it is durable with how far it was. Until the peer has passed a fence its votes do not count
+    /// here, and if this node comes to lead, nothing else does.
     pub fn peer_forgot(&mut self, now: Now, peer: NodeId) {
         self.begin(now);
-        self.discount(peer, None);
+        if self.is_leader() {
+            return self.discount(peer, None);
+        }
+        let is_voter = self.log.configuration().is_voter(peer);
+        if is_voter && self.suspect_disk(peer) {
+            self.actions.push_back(Action::Event(Event::PeerForgot { node: peer, matched: None, is_voter }));
+        }
+    }
+
+    /// Remembers, over changes of office, that a disk forgot. True if that is new.
+    fn suspect_disk(&mut self, peer: NodeId) -> bool {
+        let last = self.log.last_index();
+        peer != self.config.id && self.forgetful.insert(peer, last).is_none()
+    }
+
+    /// Whether a vote of this node counts here.
+    pub(super) fn counts_vote(&self, voter: NodeId) -> bool {
+        !self.forgetful.contains_key(&voter) || planted(Mutant::ForgottenVoteCounts)
+    }
+
+    /// A new leader goes on with what it knew of others' disks before.
+    pub(super) fn discount_forgetful(&mut self) {
+        for peer in self.forgetful.keys().copied().collect::<Vec<_>>() {
+            self.discount(peer, None);
+        }
+    }
+
+    /// Lets go of those that a committed configuration has fenced off since.
+    fn forget_fenced(&mut self) {
+        let log = &self.log;
+        self.forgetful.retain(|&peer, at| !log.is_without_vote_after(peer, *at));
     }
 
     /// The hint of a rejection is below what its sender had acknowledged.
@@ -98,11 +129,17 @@ impl Core {
         let State::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&from) else { return };
         let Some(forgetting) = &mut progress.forgetting else { return };
+        let holds_fence = is_fenced && progress.matched >= fence && fence > forgetting.at;
         if report.has_forgotten {
-            forgetting.is_confirmed = true;
-        } else if is_fenced && progress.matched >= fence && fence > forgetting.at {
+            // One that keeps its mark behind the fence has it from a leader whose log was longer: it is told
+            // again where it must be.
+            forgetting.is_confirmed = !holds_fence || planted(Mutant::MarkNeverLowered);
+        } else if holds_fence {
             // It holds the fence, and is a learner like any other.
             progress.forgetting = None;
+        } else {
+            // It has not been told yet, or its disk forgot the mark, too.
+            forgetting.is_confirmed = false;
         }
     }
 
@@ -126,6 +163,10 @@ impl Core {
             (progress.round, progress.bound_until) = (0, crate::types::Time(0));
             progress.forgetting = Some(Forgetting { at: last, is_confirmed: false });
         }
+        if is_voter {
+            self.suspect_disk(peer);
+        }
+        let matched = Some(matched);
         self.actions.push_back(Action::Event(Event::PeerForgot { node: peer, matched, is_voter }));
         self.void_lease();
         self.count_answered_rounds();
@@ -159,9 +200,15 @@ impl Core {
         if self.leader != Some(from) || self.is_leader() || last_index == Index(0) {
             return self.ignore();
         }
-        if self.forgot.is_some() || self.is_fenced_after(last_index) {
+        let is_settled = match self.forgot {
+            Some(mark) => mark <= last_index,
+            None => self.log.is_without_vote_after(self.config.id, last_index),
+        };
+        if is_settled || planted(Mutant::ForgotKnownToLeaderOnly) {
             return;
         }
+        // What was committed before this leader's election is in its log, so a lower mark of its own will do:
+        // entries up to the higher one may never come.
         self.forgot = Some(last_index);
         if !planted(Mutant::MarkOnlyInMemory) {
             self.writes.set_hard_state(self.own_hard_state());
@@ -173,6 +220,7 @@ impl Core {
 
     /// Drops the mark once this node's log holds the fence, durably and committed.
     pub(super) fn pass_fence(&mut self) {
+        self.forget_fenced();
         let Some(mark) = self.forgot else { return };
         let is_caught_up = planted(Mutant::MarkDroppedAtCatchUp) && self.log.durable() >= mark;
         if self.is_fenced_after(mark) || is_caught_up {

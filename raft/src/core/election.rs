@@ -172,13 +172,14 @@ impl Core {
 
     pub(super) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, granted: bool) {
         let is_asked = campaign_term == self.term.saturating_add(1);
+        let counts = self.counts_vote(from);
         if let State::PreCandidate(ballot) = &mut self.state
             && is_asked
         {
             if !self.log.configuration().is_voter(from) {
                 return self.ignore();
             }
-            ballot.cast(from, granted);
+            ballot.cast(from, granted && counts);
             self.count_votes();
         }
     }
@@ -209,12 +210,13 @@ impl Core {
     }
 
     pub(super) fn handle_vote(&mut self, from: NodeId, granted: bool) {
+        let counts = self.counts_vote(from);
         if let State::Candidate(ballot) = &mut self.state {
             // Nobody can have been asked before our own vote was on disk.
             if !self.log.configuration().is_voter(from) || !self.writes.is_done(ballot.own_write) {
                 return self.ignore();
             }
-            ballot.cast(from, granted || planted(Mutant::SeenVoteIsGranted));
+            ballot.cast(from, (granted && counts) || planted(Mutant::SeenVoteIsGranted));
             self.count_votes();
         }
     }

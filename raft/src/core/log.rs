@@ -181,6 +181,14 @@ impl Log {
         first.into_iter().chain(open).any(|configuration| configuration.is_voter(node))
     }
 
+    /// Whether a configuration after `index`, known to be committed, has `node` without a vote.
+    pub(super) fn is_without_vote_after(&self, node: NodeId, index: Index) -> bool {
+        let is_later = |at: Index| index < at && at <= self.commit;
+        let first = (self.first_configuration_index, &self.first_configuration);
+        let later = self.configurations.iter().map(|(at, configuration)| (*at, configuration));
+        std::iter::once(first).chain(later).any(|(at, configuration)| is_later(at) && !configuration.is_voter(node))
+    }
+
     /// Whether another configuration is in force than when this was last asked.
     pub(super) fn take_configuration_news(&mut self) -> bool {
         std::mem::take(&mut self.has_configuration_news)

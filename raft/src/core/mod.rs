@@ -83,7 +83,7 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::types::{
@@ -170,6 +170,8 @@ pub struct Core {
     is_removed: bool,
     /// The mark of a disk that forgot what it had acknowledged.
     forgot: Option<Index>,
+    /// Other nodes whose disks forgot, with this node's last index when it learnt of that.
+    forgetful: BTreeMap<NodeId, Index>,
     /// The number of the last durable frame of the log, as far as the driver says.
     durable_sequence: Option<u64>,
     /// A leader contradicted what is committed here, from this entry on.
@@ -231,6 +233,7 @@ impl Core {
             second_leaders: SecondLeaders::default(),
             is_removed: false,
             forgot,
+            forgetful: BTreeMap::new(),
             durable_sequence,
             committed_conflict: None,
             waits_to_found: false,

@@ -35,6 +35,14 @@ mutants! {
     ForgottenCounts,
     /// A node whose disk forgot votes again as soon as it has caught up.
     MarkDroppedAtCatchUp,
+    /// A vote of a node whose disk is known to have forgotten counts.
+    ForgottenVoteCounts,
+    /// A leader tells a node that it forgot only until the node has confirmed.
+    MarkNeverLowered,
+    /// A node that is told that its disk forgot goes on as if it had not been.
+    ForgotKnownToLeaderOnly,
+    /// A leader commits with one node less where one forgot.
+    ForgottenMakesMajoritySmaller,
     /// A node that was told that its disk forgot does not write it down.
     MarkOnlyInMemory,
     /// A leader commits an entry of an earlier term because a majority has it (figure 3.7).

@@ -198,6 +198,9 @@ impl Progress {
 
     /// What counts towards a majority of what the follower has.
     pub(super) fn counted(&self) -> Index {
+        if self.forgetting.is_some() && planted(Mutant::ForgottenMakesMajoritySmaller) {
+            return Index(u64::MAX);
+        }
         let is_discounted = self.forgetting.is_some() && !planted(Mutant::ForgottenCounts);
         if is_discounted { Index(0) } else { self.matched }
     }

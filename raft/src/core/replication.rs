@@ -81,6 +81,7 @@ impl Core {
         let noop = self.new_entry(last.next(), Payload::Noop);
         self.append_own(noop.into());
         self.begin_digests();
+        self.discount_forgetful();
     }
 
     /// What [`Mutant::CapBlocksNoop`] looks at.

@@ -11,8 +11,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{founding::Founding, lives::Lives};
+use super::founding::Founding;
 use crate::{
+    replica::lives::Lives,
     types::{Configuration, DiskId, FeatureLevel, Index, MemberChange, NodeId, PeerRecord},
     wire::Hello,
 };
@@ -121,7 +122,7 @@ impl Acquaintances {
             return Err(TurnedAway::from(reason));
         }
         self.check_member(theirs)?;
-        self.lives.meet(theirs)?;
+        self.lives.meet(theirs).map_err(|error| TurnedAway::from(error.to_string()))?;
         self.founding.meet(theirs);
         self.feature_levels.insert(id, theirs.feature_level);
         Ok(())

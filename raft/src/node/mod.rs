@@ -27,7 +27,6 @@ mod events;
 mod founding;
 mod handle;
 mod incoming;
-mod lives;
 mod machine;
 mod options;
 mod outbox;
@@ -435,6 +434,9 @@ impl<S: StateMachine> Node<S> {
     where
         T: Copy + From<Token>,
     {
+        if self.acquaintances.lives.has_news() {
+            self.tell_lives();
+        }
         let now = self.clock.now();
         loop {
             while let Some(effect) = self.replica.poll() {
@@ -527,21 +529,13 @@ impl<S: StateMachine> Node<S> {
         self.replica.wait_to_found(self.acquaintances.founding.is_waiting());
     }
 
-    /// Whether who is not in the configuration is not needed for anything any more.
-    /// What was learnt of other nodes' disks goes into the log with its next write, and to the core if this node leads.
-    /// At every deadline, so at every heartbeat of a leader: often enough, and no work for each answer.
+    /// What was learnt of other nodes' disks goes into the log with its next write, and to the core. At every
+    /// deadline, so at every heartbeat of a leader: often enough, and no work for each answer.
     fn tell_lives(&mut self) {
-        for (disk, record) in self.acquaintances.lives.take_unsaved() {
-            self.replica.record_peer(disk, record);
-        }
-        if self.replica.core().is_leader() {
-            let now = self.clock.now();
-            for peer in self.acquaintances.lives.take_forgetful() {
-                self.replica.peer_forgot(now, peer);
-            }
-        }
+        self.acquaintances.lives.tell(&mut self.replica, self.clock.now());
     }
 
+    /// Whether who is not in the configuration is not needed for anything any more.
     fn settle_acquaintances(&mut self) {
         self.look_for_founders();
         let core = self.replica.core();
@@ -674,9 +668,7 @@ impl<S: StateMachine> Node<S> {
                         // It has missed its removal. When it calls again, it is told.
                         self.incoming.hang_up(event_loop, from, "not a member any more", &mut self.arrivals);
                     } else {
-                        if let Some(sequence) = durable_sequence(&message) {
-                            self.acquaintances.lives.acknowledged(from, sequence);
-                        }
+                        self.acquaintances.lives.hear(from, &message);
                         self.replica.handle_message(now, from, message);
                     }
                 }
@@ -735,14 +727,6 @@ impl<S: StateMachine> Node<S> {
 }
 
 /// Whether this asks for votes.
-/// How far its sender's log is durable, if it answers a leader.
-fn durable_sequence(message: &PeerMessage) -> Option<u64> {
-    match message {
-        PeerMessage::Raft(Message { body: Body::Appended { report, .. }, .. }) => report.durable_sequence,
-        _ => None,
-    }
-}
-
 fn is_campaign(message: &PeerMessage) -> bool {
     matches!(message, PeerMessage::Raft(Message { body: Body::RequestPreVote { .. } | Body::RequestVote { .. }, .. }))
 }

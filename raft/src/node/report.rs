@@ -59,7 +59,7 @@ pub(super) fn log(node: NodeId, event: &Event) {
         Event::Core(core::Event::PeerForgot { node: peer, matched, is_voter }) => tracing::warn!(
             node,
             peer = peer.0,
-            matched = matched.0,
+            matched = matched.map(|index| index.0),
             is_voter,
             "the disk of node {peer} has lost writes that it had acknowledged; what it says does not count. A voter is \
              made a learner while a majority of the others answers, and promoted when it has caught up"

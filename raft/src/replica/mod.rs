@@ -96,6 +96,7 @@ mod digests;
 mod effect;
 mod features;
 mod limits;
+pub(crate) mod lives;
 mod machine;
 mod message;
 mod reads;

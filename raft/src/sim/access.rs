@@ -82,7 +82,7 @@ impl World {
 
     /// Where the clocks keep the stated bound: nobody has a lease while another leads a later term.
     pub(super) fn leases_are_exclusive(&self, node: usize) -> Verdict {
-        if self.plan.access.lease.is_none() || self.plan.access.is_beyond {
+        if self.plan.access.lease.is_none() || self.plan.access.is_beyond || self.forgetting.is_worse {
             return Ok(());
         }
         let holder = |place: usize| {

@@ -6,14 +6,14 @@ use super::checks::{Verdict, Violation, check};
 use super::disk::SimDisk;
 use super::happening::Happening;
 use super::harms::Harm;
-use super::kv::Kv;
 use super::options::REQUEST_BYTES;
-use super::process::Running;
+use super::process::{OwnLife, Running};
 use super::world::{World, name};
 use crate::core;
-use crate::replica::{MachineRunner, Replica, ReplicaConfig};
+use crate::replica::lives::Lives;
+use crate::replica::{Replica, ReplicaConfig};
 use crate::storage::{Log, LogOptions, StorageError, Worker};
-use crate::types::{ClusterId, DiskId, Entry, GroupId, Identity, Index, Saved, Term};
+use crate::types::{ClusterId, DiskId, Entry, GroupId, Identity, Index, Life, Saved, Term};
 
 /// A log, what it says of itself, and its entries.
 type Opened = (Log<SimDisk>, Saved, Vec<Entry>);
@@ -35,7 +35,7 @@ impl World {
         }
         self.processes[node].life += 1;
         self.boots += 1;
-        let dies = !self.calm && self.processes[node].life > 1 && self.random.chance(1_000);
+        let dies = !self.calm && !self.is_quiet() && self.processes[node].life > 1 && self.random.chance(1_000);
         if dies {
             let calls = self.random.below(30);
             self.processes[node].disk.fail_after(calls);
@@ -83,6 +83,9 @@ impl World {
         };
         let is_damaged = process.disk.is_damaged();
         self.is_durable(node, &saved)?;
+        if self.opened_after_put_back(node) {
+            self.checks.forgot(node, &saved, &entries);
+        }
         self.checks.recovered(node, &saved, &entries, is_damaged)?;
         self.start(node, log, saved)
     }
@@ -95,7 +98,7 @@ impl World {
         Ok(())
     }
 
-    fn start(&mut self, node: usize, log: Log<SimDisk>, saved: Saved) -> Verdict {
+    fn start(&mut self, node: usize, log: Log<SimDisk>, mut saved: Saved) -> Verdict {
         let mut config = core::Config::new(name(node));
         config.seed = self.random.next();
         config.election_timeout = self.election_timeout(node);
@@ -117,12 +120,14 @@ impl World {
         }
         let (request_timeout, limits) = (self.plan.request_timeout, self.plan.limits);
         let config = ReplicaConfig { core: config, request_timeout, limits };
+        let life = Life { count: saved.life, nonce: self.processes[node].life };
+        let own = OwnLife { life, position: (saved.life > 0).then_some(saved.position) };
+        let lives = Lives::new(std::mem::take(&mut saved.peer_records));
         let replica = Replica::new(config, saved, self.clock(node)).map_err(|error| Violation {
             invariant: "a node can start again",
             details: format!("node {} refuses its own log: {error}", node + 1),
         })?;
-        let machine = MachineRunner::new(Kv::default());
-        self.processes[node].running = Some(Running::new(replica, machine, Worker::new(log)));
+        self.processes[node].running = Some(Running::new(replica, Worker::new(log), own, lives));
         for peer in (0..self.plan.nodes).filter(|&peer| peer != node) {
             let delay = Duration::from_micros(self.random.below(2_000));
             self.after(delay, Happening::LinkTries { a: node, b: peer });
@@ -130,7 +135,7 @@ impl World {
         self.input(node, |_, _| {})
     }
 
-    fn log_options(&self) -> LogOptions {
+    pub(super) fn log_options(&self) -> LogOptions {
         LogOptions { segment_bytes: self.plan.segment_bytes, tail_bytes: self.plan.tail_bytes }
     }
 

@@ -72,7 +72,7 @@ impl World {
     }
 
     /// Who leads the highest term that anybody leads.
-    fn latest_leader(&self) -> Option<usize> {
+    pub(super) fn latest_leader(&self) -> Option<usize> {
         let leaders = (0..self.plan.nodes).filter(|&place| self.processes[place].is_awake());
         let leaders = leaders.filter_map(|place| Some((self.core(place)?, place))).filter(|(core, _)| core.is_leader());
         leaders.max_by_key(|(core, _)| core.term()).map(|(_, place)| place)
@@ -148,7 +148,8 @@ impl World {
 
     /// A node has carried out all that it wanted.
     pub(super) fn members_settled(&self, node: usize) -> Verdict {
-        self.core(node).map_or(Ok(()), |core| self.checks.members.is_in_force(node, core))
+        let core = self.core(node).filter(|_| !self.forgetting.is_worse);
+        core.map_or(Ok(()), |core| self.checks.members.is_in_force(node, core))
     }
 
     fn is_change_done(&self, leader: usize) -> bool {

@@ -18,6 +18,9 @@ impl World {
         }
         let pause = self.random.duration(self.plan.fault_interval);
         self.after(pause, Happening::Fault);
+        if self.is_quiet() {
+            return Ok(());
+        }
         let kind = self.random.pick(&self.plan.faults);
         let node = self.victim();
         let down = Duration::from_millis(self.random.pick(&[1, 30, 300, 1_500]));
@@ -135,6 +138,9 @@ impl World {
     }
 
     pub(super) fn falls_silent(&mut self, node: usize) {
+        if self.is_quiet() {
+            return;
+        }
         // Unless all has been healed meanwhile.
         for other in (0..self.plan.nodes).filter(|&other| other != node) {
             let is_late = self.network.is_held_up(other, node);
@@ -144,7 +150,7 @@ impl World {
 
     /// A new leader dies, or loses all others but perhaps one.
     pub(super) fn leader_falls(&mut self, node: usize) {
-        if self.calm {
+        if self.calm || self.is_quiet() {
             return;
         }
         let down = self.random.duration(self.plan.election_timeout) * self.random.pick(&[1, 2, 4]);
@@ -170,7 +176,7 @@ impl World {
 
     /// Whoever keeps a leader in office forgets its promises, or makes them late.
     pub(super) fn friend_falls(&mut self, node: usize) {
-        if self.calm {
+        if self.calm || self.is_quiet() {
             return;
         }
         if self.random.chance(5_000) {
@@ -242,6 +248,7 @@ impl World {
         self.trace.record(self.now, &(node, loses_power), || {
             format!("node {} {}", node + 1, if loses_power { "loses power" } else { "is killed" })
         });
+        self.evidence_dies(node);
         self.clients.forget_node(node);
         self.session_clients.forget_node(node);
         self.churn.forget_node(node);

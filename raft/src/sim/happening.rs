@@ -7,8 +7,8 @@ use crate::types::Message;
 /// Something that happens at some time. Nodes are named by their place, from 0.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Happening {
-    /// A message between cores arrives, in whatever life its receiver is.
-    Datagram { to: usize, message: Message },
+    /// A message between cores arrives, in whatever life its receiver is. `life` is its sender's.
+    Datagram { to: usize, life: u64, message: Message },
     /// Something arrives over a connection.
     OnConnection { from: usize, to: usize, connection: u64, message: PeerMessage },
     /// A process learns that it is connected.
@@ -53,6 +53,8 @@ pub(super) enum Happening {
     Heal,
     /// The operator does something.
     Churn,
+    /// A disk is copied, or put back to an earlier state.
+    Forgets,
     /// After the faults: is everybody well?
     Probe,
     /// Something goes wrong with a state machine.
@@ -101,7 +103,7 @@ impl Happening {
     pub(super) fn words(&self) -> String {
         let link = |a: &usize, b: &usize| format!("{} and {}", a + 1, b + 1);
         match self {
-            Happening::Datagram { to, message } => {
+            Happening::Datagram { to, message, .. } => {
                 format!("{} hears from {} in term {}: {}", to + 1, message.from, message.term, brief(&message.body))
             }
             Happening::OnConnection { from, to, message, .. } => {
@@ -130,6 +132,7 @@ impl Happening {
             Happening::FriendFalls { node } => format!("{}, which still answers a leader, is to fall", node + 1),
             Happening::Heal => "the network heals".to_owned(),
             Happening::Churn => "the operator looks at the cluster".to_owned(),
+            Happening::Forgets => "a disk is copied or put back".to_owned(),
             Happening::Probe => "is everybody well?".to_owned(),
             Happening::MachineFault => "a state machine is to be slow or sick".to_owned(),
             Happening::StartedAgain { node, .. } => format!("{} is started again: its machine has failed", node + 1),

@@ -63,6 +63,12 @@ harms! {
     IdAskedAgain = "operator: an id that is gone asked for, and refused",
     TransferBegun = "operator: a transfer of leadership begun",
     Wiped = "operator: a disk wiped",
+    ForgotInReach = "disk put back, within reach of its leader",
+    ForgotOutOfReach = "disk put back, its leader gone before it was told",
+    ForgotWorse = "disk put back, without a promise that holds",
+    CopyTurnedAway = "copy of a folder turned away",
+    LossReported = "acknowledged writes lost, and reported",
+    LossSilent = "acknowledged writes lost, nobody left that knew",
 }
 
 /// How often each thing went wrong.

@@ -31,11 +31,12 @@ impl World {
                 if let (Some(Mutant::RefusalCountsAsVote), Body::Vote { granted }) = (self.mutant, &mut message.body) {
                     *granted = true;
                 }
+                let life = self.processes[node].life;
                 if let Fate::Arrives(first, second) = self.network.datagram(self.now, node, to, &mut self.random) {
                     if let Some(second) = second {
-                        self.at(second, Happening::Datagram { to, message: message.clone() });
+                        self.at(second, Happening::Datagram { to, life, message: message.clone() });
                     }
-                    self.at(first, Happening::Datagram { to, message });
+                    self.at(first, Happening::Datagram { to, life, message });
                 }
             }
             message => self.send_on_connection(node, to, message),
@@ -136,18 +137,20 @@ impl World {
     }
 
     /// Connects two nodes that run and can hear each other.
-    pub(super) fn try_link(&mut self, a: usize, b: usize) {
+    pub(super) fn try_link(&mut self, a: usize, b: usize) -> Verdict {
         let both_run = self.processes[a].running.is_some() && self.processes[b].running.is_some();
         if self.network.is_up(a, b) || !both_run {
-            return;
+            return Ok(());
         }
-        if !self.network.can_connect(a, b) {
-            return self.after(Duration::from_millis(30), Happening::LinkTries { a, b });
+        if !self.network.can_connect(a, b) || !self.shake_hands(a, b)? {
+            self.after(Duration::from_millis(30), Happening::LinkTries { a, b });
+            return Ok(());
         }
         self.network.connect(a, b);
         let connection = self.network.connection(a, b);
         for (node, peer) in [(a, b), (b, a)] {
             self.after(Duration::ZERO, Happening::LinkUp { node, peer, connection });
         }
+        Ok(())
     }
 }

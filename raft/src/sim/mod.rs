@@ -13,6 +13,7 @@
 //! | process | death between any two effects, pauses, late timers, clocks that jump and that run up to 1 % wrong, or 20 % to try leases; election timeouts that differ from node to node, and from life to life |
 //! | cluster | leaders that fall as soon as they are elected; up to a minority whose disks lose what they promised |
 //! | clients | three kinds of reads; sessions that expire, commands that are asked for again under the same number, of other nodes, before they are answered |
+//! | folder | in a part of the runs: put back to an earlier copy, of one node in reach of its leader, or worse (`forgetting`) |
 //! | operator | in a part of the runs: members added, promoted, demoted, removed and replaced, ids used again, disks wiped, leaders told to hand over, priorities |
 //!
 //! A node whose disk is damaged must refuse to start, and is then lost to its cluster; what it starts with must be what was
@@ -54,11 +55,14 @@ mod clock;
 mod digests;
 mod disk;
 mod faults;
+mod forgetting;
+mod handshakes;
 mod happening;
 mod harms;
 mod kv;
 mod linearizability;
 mod links;
+mod losses;
 mod machines;
 mod mutant;
 mod network;
@@ -210,12 +214,19 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
     let limit = world.longest_election_timeout() * 40 + world.plan.request_timeout * 4 + Duration::from_secs(4);
     let (last_step, last_time) = (world.steps + options.calm_steps, calm_since.after(limit));
     while !world.converged {
+        if world.forgetting.is_worse && !(world.steps < last_step && world.now < last_time) {
+            break;
+        }
         let in_time = world.steps < last_step && world.now < last_time;
         checks::check(in_time && world.step()?, "a cluster without faults converges", || {
             format!("not within {limit:?}: {}", world.describe())
         })?;
     }
-    world.checks.history.is_linearizable()?;
+    if world.forgetting.is_worse {
+        world.no_loss_is_silent()?;
+    } else {
+        world.checks.history.is_linearizable()?;
+    }
     Ok(Report {
         seed,
         nodes: world.plan.nodes,

@@ -130,7 +130,7 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::PromiseUnasked) => {
                 Some("a_promise_is_made_only_to_a_leader_that_wants_it")
             }
-            // What a living leader has to tell is not in the simulator yet.
+            // Takes a disk that forgot and a leader that reaches its node just before it would vote.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::VoteBeforeReachable) => {
                 Some("a_restarted_voter_can_be_reached_before_it_votes")
@@ -202,6 +202,10 @@ fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
         Mutant::EqualRoundIsProof => Some("an_acknowledgement_in_the_same_round_proves_nothing"),
         Mutant::ForgottenCounts => Some("what_a_disk_that_forgot_acknowledges_does_not_count"),
         Mutant::MarkDroppedAtCatchUp => Some("the_mark_outlives_a_restart_and_forbids_votes"),
+        Mutant::ForgottenVoteCounts => Some("a_vote_of_a_disk_that_forgot_does_not_count"),
+        Mutant::MarkNeverLowered => Some("a_mark_beyond_the_next_leaders_log_is_lowered"),
+        Mutant::ForgotKnownToLeaderOnly => Some("the_mark_outlives_a_restart_and_forbids_votes"),
+        Mutant::ForgottenMakesMajoritySmaller => Some("what_a_disk_that_forgot_acknowledges_does_not_count"),
         Mutant::MarkOnlyInMemory => Some("the_mark_outlives_a_restart_and_forbids_votes"),
         Mutant::EntriesDuringInstall => Some("entries_are_left_out_while_a_snapshot_is_installed"),
         Mutant::WriteOutlivesInstall => Some("a_write_beside_an_install_vouches_for_the_snapshot_only"),
@@ -227,6 +231,10 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::EqualRoundIsProof => "forgetting is proved by a later round",
         Mutant::ForgottenCounts => "what a disk that forgot says does not count",
         Mutant::MarkDroppedAtCatchUp => "a node that forgot votes once it is fenced",
+        Mutant::ForgottenVoteCounts => "the vote of a disk that forgot does not count",
+        Mutant::MarkNeverLowered => "a mark never waits for entries that may not come",
+        Mutant::ForgotKnownToLeaderOnly => "a node is told that its disk forgot",
+        Mutant::ForgottenMakesMajoritySmaller => "a majority stays as large as it is",
         Mutant::MarkOnlyInMemory => "the mark of a disk that forgot is durable",
         Mutant::CommitOldTerm => "only entries of the leader's own term are counted",
         Mutant::SeenVoteIsGranted => "a granted vote is never inferred",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::clock::MOST_DRIFT;
+use super::forgetting::ForgettingPlan;
 use super::machines::MachinePlan;
 use super::mutant::Mutant;
 use super::random::Random;
@@ -89,6 +90,8 @@ pub(super) struct Plan {
     pub(super) churn: Option<ChurnPlan>,
     /// What goes wrong with state machines, if anything does.
     pub(super) machines: Option<MachinePlan>,
+    /// How disks forget, if any does.
+    pub(super) forgetting: Option<ForgettingPlan>,
 }
 
 /// How clients reach the state machine (`access`).
@@ -286,6 +289,7 @@ impl Plan {
             access: AccessPlan::none(),
             churn: None,
             machines: None,
+            forgetting: None,
         }
     }
 

@@ -1,14 +1,15 @@
 //! One node: a replica, its state machine, its storage worker and its disk, over several lives.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::clock::Clock;
 use super::disk::SimDisk;
 use super::happening::Happening;
 use super::kv::Kv;
+use crate::replica::lives::Lives;
 use crate::replica::{MachineJob, MachineRunner, Replica};
 use crate::storage::{Job, Worker};
-use crate::types::{SnapshotMeta, Term, Time};
+use crate::types::{Life, LogPosition, SnapshotMeta, Term, Time};
 
 /// A node and its machine.
 #[derive(Debug)]
@@ -37,12 +38,25 @@ pub(super) struct Process {
     pub(super) machine_slow_until: Time,
 }
 
+/// What a log says of the life that begins with its opening.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnLife {
+    pub(super) life: Life,
+    pub(super) position: Option<LogPosition>,
+}
+
 /// A process in one of its lives.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) replica: Replica,
     pub(super) machine: MachineRunner<Kv>,
     pub(super) worker: Worker<SimDisk>,
+    /// What it remembers of the lives of others' disks, and in which of its lives it has met each, by place.
+    pub(super) lives: Lives,
+    pub(super) met: BTreeMap<usize, u64>,
+    /// What it says of itself when it meets others.
+    pub(super) life: Life,
+    pub(super) position: Option<LogPosition>,
     /// Jobs that the storage thread has not taken.
     pub(super) queued: VecDeque<Job>,
     /// Jobs that it works on.
@@ -82,11 +96,15 @@ impl Process {
 }
 
 impl Running {
-    pub(super) fn new(replica: Replica, machine: MachineRunner<Kv>, worker: Worker<SimDisk>) -> Running {
+    pub(super) fn new(replica: Replica, worker: Worker<SimDisk>, own: OwnLife, lives: Lives) -> Running {
         Running {
             replica,
-            machine,
+            machine: MachineRunner::new(Kv::default()),
             worker,
+            lives,
+            met: BTreeMap::new(),
+            life: own.life,
+            position: own.position,
             queued: VecDeque::new(),
             taken: VecDeque::new(),
             is_storage_busy: false,

@@ -99,6 +99,9 @@ impl World {
         let Some(operation) = operation else { return Ok(()) };
         match outcome {
             Outcome::Answer(answer) => {
+                if let OperationKind::Write(command) = operation.kind {
+                    self.write_acknowledged(command);
+                }
                 self.checks.answered(&operation, self.processes[node].life, answer)?;
                 self.clients.probes_answered[node] += usize::from(operation.client == self.clients.probe_author);
             }
@@ -114,6 +117,11 @@ impl World {
 
     /// After the faults: every node that is left must carry out a write and a read; then all must come to have applied the same.
     pub(super) fn probe(&mut self) -> Verdict {
+        if self.forgetting.is_worse {
+            self.converged = self.is_settled_after_worse();
+            self.after(Duration::from_millis(20), Happening::Probe);
+            return Ok(());
+        }
         let is_wanted = |node: &usize| self.must_be_well(*node) && self.clients.probes_answered[*node] < 2;
         let next = (0..self.plan.nodes).find(is_wanted);
         if next.is_none()

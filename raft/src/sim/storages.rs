@@ -43,7 +43,7 @@ impl World {
 
     pub(super) fn storage_begins(&mut self, node: usize) {
         let mut latency = self.random.duration(self.plan.disk_latency);
-        if !self.calm && self.random.chance(self.plan.disk_stall) {
+        if !self.calm && !self.is_quiet() && self.random.chance(self.plan.disk_stall) {
             latency = self.plan.election_timeout.1 * 3;
             self.harm(Harm::Stalled);
         }
@@ -158,6 +158,7 @@ impl World {
             }
             Completion::Synced { position } => {
                 if let Some(running) = &mut self.processes[node].running {
+                    running.position = Some(position);
                     running.replica.note_durable_sequence(position.sequence);
                 }
                 Ok(())

@@ -11,6 +11,7 @@ use super::clients::Clients;
 use super::clock::Clock;
 use super::digests;
 use super::disk::{Full, Lies, SimDisk};
+use super::forgetting::{Forgetting, ForgettingPlan};
 use super::happening::Happening;
 use super::harms::{Harm, Harms};
 use super::machines::MachinePlan;
@@ -69,6 +70,7 @@ pub(super) struct World {
     pub(super) session_clients: SessionClients,
     pub(super) checks: Checks,
     pub(super) churn: Churn,
+    pub(super) forgetting: Forgetting,
     pub(super) trace: Trace,
     /// The faults are over.
     pub(super) calm: bool,
@@ -92,6 +94,7 @@ impl World {
         plan.access = AccessPlan::draw(seed, &mut plan);
         plan.machines = MachinePlan::draw(seed, &plan);
         plan.limits.digest_interval = digests::draw_interval(seed);
+        plan.forgetting = ForgettingPlan::draw(seed, &mut plan);
         let lies = Lies {
             sync: options.mutant == Some(Mutant::SyncDoesNothing),
             sync_directory: options.mutant == Some(Mutant::DirectorySyncDoesNothing),
@@ -120,6 +123,7 @@ impl World {
             session_clients: SessionClients::default(),
             checks: Checks::new(plan.nodes, options.looks_at_disks),
             churn: Churn::default(),
+            forgetting: Forgetting::default(),
             trace: Trace::new(words),
             calm: false,
             steps: 0,
@@ -138,6 +142,7 @@ impl World {
         world.begin();
         world.begin_churn();
         world.begin_machines();
+        world.begin_forgetting();
         world
     }
 
@@ -198,13 +203,17 @@ impl World {
         }
         self.trace.record(self.now, &what, || what.words());
         self.happen(what)?;
+        self.forgetting_is_told()?;
         Ok(true)
     }
 
     fn happen(&mut self, what: Happening) -> Verdict {
         match what {
-            Happening::Datagram { to, message } => {
+            Happening::Datagram { to, life, message } => {
                 let from = message.from;
+                if !self.may_arrive(to, life, &message) {
+                    return Ok(());
+                }
                 if let Some(running) = &self.processes[to].running {
                     self.checks.hears(to, running.replica.core(), &message);
                 }
@@ -244,10 +253,7 @@ impl World {
                 }
                 Ok(())
             }
-            Happening::LinkTries { a, b } => {
-                self.try_link(a, b);
-                Ok(())
-            }
+            Happening::LinkTries { a, b } => self.try_link(a, b),
             Happening::Timer { node, .. } => self.timer(node),
             Happening::StorageBegins { node, .. } => {
                 self.storage_begins(node);
@@ -293,6 +299,7 @@ impl World {
                 Ok(())
             }
             Happening::Churn => self.churn(),
+            Happening::Forgets => self.forgets(),
             Happening::Probe => self.probe(),
             Happening::MachineFault => {
                 self.machine_fault();
@@ -398,18 +405,7 @@ impl World {
                 | core::Event::PeerDiverged { .. }
                 | core::Event::StatesDiffer(_)),
             )) => self.states_differ(node, event),
-            Effect::Event(Event::Core(
-                event @ (core::Event::PeerForgot { .. }
-                | core::Event::Forgot { .. }
-                | core::Event::CommittedConflict { .. }
-                | core::Event::PeerConflict { .. }),
-            )) => {
-                let is_excused = self.mutant.is_some() || self.processes.iter().any(|process| process.is_damaged);
-                check(is_excused, "no disk is said to have forgotten that did not", || {
-                    format!("node {} says {event:?}", node + 1)
-                })
-            }
-            Effect::Event(Event::Core(_)) => Ok(()),
+            Effect::Event(Event::Core(event)) => self.says_of_disks(node, event),
         }
     }
 
@@ -443,7 +439,10 @@ impl World {
             self.arm(node);
             return Ok(());
         }
-        self.input(node, |running, now| running.replica.handle_timeout(now))?;
+        self.input(node, |running, now| {
+            running.replica.handle_timeout(now);
+            running.lives.tell(&mut running.replica, now);
+        })?;
         if self.may_transfer() {
             self.checks.members.operator_transfers();
         }

@@ -164,7 +164,8 @@ pub(super) fn event(event: &Event) -> Option<String> {
         }
         Event::PassedFence { index } => Some(format!("has passed the fence at {index}")),
         Event::PeerForgot { node, matched, .. } => {
-            Some(format!("the disk of {node} forgot: it had acknowledged up to {matched}"))
+            let known = matched.map_or(String::new(), |index| format!(": it had acknowledged up to {index}"));
+            Some(format!("the disk of {node} forgot{known}"))
         }
         Event::CommittedConflict { index, leader } => {
             Some(format!("{leader} contradicts what is committed from {index} on: stops"))

@@ -1,4 +1,5 @@
-//! Which senders' messages have an effect: every kind of message from every kind of sender, at every role.
+//! Which senders' messages have an effect: every kind of message from every kind of sender, at
+//! every role.
 
 use std::time::Duration;
 
@@ -277,8 +278,8 @@ fn judge(kind: Kind, sender: Sender, role: Role, is_committed: bool) {
     }
 }
 
-/// That a configuration which removed the sender is committed makes no difference here: such a node is
-/// not let in ([`node_that_was_removed`](crate::types::Configuration::has_removed)).
+/// That a configuration which removed the sender is committed makes no difference here: such a node
+/// is not let in ([`node_that_was_removed`](crate::types::Configuration::has_removed)).
 #[test]
 pub(super) fn each_message_counts_for_the_right_senders() {
     for kind in KINDS {
@@ -344,7 +345,8 @@ fn a_node_without_a_vote_takes_no_leadership_over() {
     assert_eq!(receiver.state(), before);
 }
 
-/// Node 3 has not heard that node 4 was added and promoted; nodes 1 and 2 have fallen silent in turn.
+/// Node 3 has not heard that node 4 was added and promoted; nodes 1 and 2 have fallen silent in
+/// turn.
 #[test]
 fn a_follower_one_configuration_behind_follows_a_new_member() {
     let mut network = Network::new(3);

@@ -38,7 +38,7 @@ pub(super) fn a_voter_that_forgot_comes_back_behind_a_fence() {
     forget(&mut network, forgetful);
     network.restart(forgetful);
     network.pass(2 * SECOND);
-    let proved = Event::PeerForgot { node: NodeId(forgetful), matched, is_voter: true };
+    let proved = Event::PeerForgot { node: NodeId(forgetful), matched: Some(matched), is_voter: true };
     assert!(says(&mut network, leader, |event| *event == proved));
     let passed = |event: &Event| if let Event::PassedFence { index } = event { Some(*index) } else { None };
     let mut fences = network.node(forgetful).events.iter().filter_map(passed);
@@ -240,4 +240,91 @@ fn what_was_committed_is_applied_before_a_leader_is_known() {
 fn a_report_of_an_older_version_is_no_claim() {
     let report = FollowerReport { round: 3, ..FollowerReport::default() };
     assert!(!report.has_forgotten && report.applied.is_none() && report.durable_sequence.is_none());
+}
+
+/// Five nodes, a leader, and ten committed commands everywhere.
+fn led_five() -> (Network, [u64; 5]) {
+    let mut network = Network::new(5);
+    let leader = network.elect();
+    for _ in 0..10 {
+        network.propose(leader, "x");
+        network.pass(Duration::from_millis(100));
+    }
+    (network, [0, 1, 2, 3, 4].map(|step| (leader + step - 1) % 5 + 1))
+}
+
+/// The leader that made the mark had entries that nobody else has; the next one's log never comes so far.
+#[test]
+pub(super) fn a_mark_beyond_the_next_leaders_log_is_lowered() {
+    let (mut network, [leader, forgetful, others @ ..]) = led_five();
+    forget(&mut network, forgetful);
+    for one in [leader, forgetful] {
+        for other in others {
+            network.cut.insert((NodeId(one), NodeId(other)));
+            network.cut.insert((NodeId(other), NodeId(one)));
+        }
+    }
+    for _ in 0..50 {
+        network.propose(leader, "never committed");
+    }
+    network.restart(forgetful);
+    network.pass(Duration::from_millis(150));
+    let mark = network.core(forgetful).hard_state().forgot.expect("it was told");
+    assert!(mark > network.core(others[0]).last_index().next().next());
+    network.crash(leader);
+    network.heal();
+    network.pass(5 * SECOND);
+    let next = network.leader().expect("the others elect one");
+    assert!(network.core(next).last_index() < mark, "without writes its log never comes so far");
+    assert!(!network.core(forgetful).has_forgotten(), "it has passed a fence");
+    assert!(network.core(next).configuration().voters.contains(&NodeId(forgetful)), "and votes again");
+}
+
+/// A driver that does not lead has met a disk that forgot.
+#[test]
+pub(super) fn a_vote_of_a_disk_that_forgot_does_not_count() {
+    let (mut network, leader, candidate, forgetful) = led();
+    network.crash(leader);
+    forget(&mut network, forgetful);
+    network.restart(forgetful);
+    network.with_core(candidate, |core, now| core.peer_forgot(now, NodeId(forgetful)));
+    let said = Event::PeerForgot { node: NodeId(forgetful), matched: None, is_voter: true };
+    assert!(says(&mut network, candidate, |event| *event == said), "whoever learns of it says so");
+    network.pass(10 * SECOND);
+    let leads = |event: &Event| matches!(event, Event::Changed { role: Role::Leader, .. });
+    assert!(!says(&mut network, candidate, leads), "with its vote a leader could lack what was acknowledged");
+    network.restart(leader);
+    network.pass(10 * SECOND);
+    assert!(network.leader().is_some_and(|leader| leader != forgetful));
+    assert!(!network.core(forgetful).has_forgotten());
+    let next = network.leader().unwrap();
+    assert!(network.core(next).configuration().voters.contains(&NodeId(forgetful)), "it is back");
+}
+
+#[test]
+fn a_late_word_of_forgetting_makes_no_second_mark() {
+    let (mut network, leader, forgetful, _) = led();
+    let (last, term) = (network.core(leader).last_index(), network.core(leader).term());
+    forget(&mut network, forgetful);
+    network.restart(forgetful);
+    network.pass(2 * SECOND);
+    assert!(network.core(leader).configuration().voters.contains(&NodeId(forgetful)));
+    let body = Body::Forgot { last_index: last };
+    network.deliver(Message { from: NodeId(leader), to: NodeId(forgetful), term, body });
+    assert!(!network.core(forgetful).has_forgotten());
+}
+
+/// The folder is put back once more, to a state before the mark.
+#[test]
+pub(super) fn a_node_that_forgot_its_mark_is_told_again() {
+    let (mut network, leader, forgetful, other) = led();
+    network.crash(other); // Without a majority of the others there is no fence.
+    for _ in 0..2 {
+        forget(&mut network, forgetful);
+        network.node(forgetful).disk.hard_state.forgot = None;
+        network.restart(forgetful);
+        network.pass(Duration::from_millis(150));
+        assert!(network.core(leader).is_leader());
+        assert!(network.core(forgetful).has_forgotten());
+    }
 }

@@ -22,6 +22,8 @@ struct Platter {
     durable_sequence: u64,
     /// What the newest snapshot that is known to be durable includes.
     snapshot: Index,
+    /// What was on it before it forgot, as long as nobody has noticed: leaders count it.
+    forgotten: Vec<Term>,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +71,18 @@ impl Disks {
 
     pub(super) fn install_issued(&mut self, node: usize, sequence: u64, terms: Vec<Term>) {
         self.nodes[node].pending.push_back((sequence, Change::Install(terms)));
+    }
+
+    /// The disk has been put back to this.
+    pub(super) fn forgot(&mut self, node: usize, hard_state: HardState, snapshot: Index, terms: Vec<Term>) {
+        let before = std::mem::take(&mut self.nodes[node]);
+        let content = Content { hard_state, terms };
+        self.nodes[node] = Platter { content, snapshot, forgotten: before.content.terms, ..Platter::default() };
+    }
+
+    /// Somebody has noticed that it was.
+    pub(super) fn proved(&mut self, node: usize) {
+        self.nodes[node].forgotten.clear();
     }
 
     /// The snapshot was damaged: nothing has changed.
@@ -128,7 +142,8 @@ impl Disks {
                 platter.pending
             )
         })?;
-        *platter = Platter { content: found, snapshot, ..Platter::default() };
+        let forgotten = std::mem::take(&mut platter.forgotten);
+        *platter = Platter { content: found, snapshot, forgotten, ..Platter::default() };
         Ok(())
     }
 
@@ -140,7 +155,10 @@ impl Disks {
         configuration: &Configuration,
     ) -> Verdict {
         let place = index.previous().0 as usize;
-        let has = |node: NodeId| self.nodes[node.0 as usize - 1].content.terms.get(place) == Some(&term);
+        let has = |node: NodeId| {
+            let platter = &self.nodes[node.0 as usize - 1];
+            [&platter.content.terms, &platter.forgotten].iter().any(|terms| terms.get(place) == Some(&term))
+        };
         check(decides(configuration, has), "what is committed is on a majority's disks", || {
             let holders: Vec<u64> = (1..=self.nodes.len() as u64).filter(|&id| has(NodeId(id))).collect();
             format!(

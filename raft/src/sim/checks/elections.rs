@@ -58,6 +58,11 @@ impl Elections {
         Ok(())
     }
 
+    /// A node's disk has been put back to this.
+    pub(super) fn forgot(&mut self, node: usize, hard_state: HardState) {
+        self.promised[node] = hard_state.term;
+    }
+
     pub(super) fn promised(&mut self, node: usize, term: Term) -> Verdict {
         self.promised[node] = self.promised[node].max(term);
         Ok(())

@@ -35,6 +35,8 @@ pub(super) struct Checks {
     disks: Option<Disks>,
     pub(super) members: Members,
     pub(super) history: History,
+    /// Disks have forgotten more than a cluster bears: nothing here is promised any more.
+    rests: bool,
 }
 
 impl Checks {
@@ -47,6 +49,7 @@ impl Checks {
             disks: looks_at_disks.then(|| Disks::new(nodes)),
             members: Members::new(Vec::new()),
             history: History::default(),
+            rests: false,
         }
     }
 
@@ -57,6 +60,9 @@ impl Checks {
 
     /// A node has started with what its disk held; `is_damaged` if not all of it was what was written.
     pub(super) fn recovered(&mut self, node: usize, saved: &Saved, entries: &[Entry], is_damaged: bool) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         let snapshot = saved.snapshot.as_ref().map_or(Index(0), |meta| meta.index);
         if let Some(meta) = &saved.snapshot {
             self.commits.is_committed(node, meta)?;
@@ -73,8 +79,35 @@ impl Checks {
         Ok(())
     }
 
+    /// From now on nothing is checked.
+    pub(super) fn rest(&mut self) {
+        self.rests = true;
+    }
+
+    /// A node is about to start with an earlier state of its disk. What it had acknowledged counts until
+    /// somebody has noticed.
+    pub(super) fn forgot(&mut self, node: usize, saved: &Saved, entries: &[Entry]) {
+        let snapshot = saved.snapshot.as_ref().map_or(Index(0), |meta| meta.index);
+        let mut terms = self.commits.terms_up_to(saved.terms.base());
+        terms.extend(entries.iter().map(|entry| entry.term));
+        if let Some(disks) = &mut self.disks {
+            disks.forgot(node, saved.hard_state, snapshot, terms);
+        }
+        self.elections.forgot(node, saved.hard_state);
+    }
+
+    /// A node that forgot was noticed: what it had acknowledged counts no longer.
+    pub(super) fn proved(&mut self, node: usize) {
+        if let Some(disks) = &mut self.disks {
+            disks.proved(node);
+        }
+    }
+
     /// Looks at a node's core. To be called after every input, and after the effects of that input.
     pub(super) fn observe(&mut self, node: usize, life: u64, core: &Core) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         let elected = self.elections.observe(node, life, core)?;
         if elected {
             self.commits.leader_is_complete(node, core)?;
@@ -85,6 +118,9 @@ impl Checks {
 
     /// A node has been told that its timer has fired.
     pub(super) fn timer_fired(&mut self, node: usize, core: &Core, now: Now) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         self.log_is_as_written(node, core)?;
         self.members.timer_fired(node, core, now)?;
         leaders::keeps_its_promises(node, core, now)
@@ -93,6 +129,9 @@ impl Checks {
     /// The log that a node believes it has ends as the one that its storage was told to write. To be called when all that the
     /// core has asked for has been handed on.
     pub(super) fn log_is_as_written(&self, node: usize, core: &Core) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         let terms = self.logs.terms(node);
         let written = (Index(terms.len() as u64), terms.last().copied());
         let term = core.terms().term_at(core.last_index()).filter(|_| core.last_index() > Index(0));
@@ -103,6 +142,9 @@ impl Checks {
 
     /// A node hands a write to its storage.
     pub(super) fn write_issued(&mut self, node: usize, write: &Write) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         if let Some(disks) = &mut self.disks {
             disks.issued(node, write);
         }
@@ -116,6 +158,9 @@ impl Checks {
 
     /// The same, for what it says of members.
     pub(super) fn members_written(&mut self, node: usize, write: &Write, core: &Core) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         if let Some(disks) = &self.disks {
             let voters = self.members.promoted(node, write);
             voters
@@ -128,6 +173,9 @@ impl Checks {
 
     /// A node hands a snapshot to its storage that is to take its log's place.
     pub(super) fn install_issued(&mut self, node: usize, meta: &SnapshotMeta, sequence: u64) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         self.commits.is_committed(node, meta)?;
         if let Some(disks) = &mut self.disks {
             disks.install_issued(node, sequence, self.commits.terms_up_to(meta.index));
@@ -154,6 +202,9 @@ impl Checks {
 
     /// A node's state machine is to take a snapshot's state.
     pub(super) fn restored(&mut self, node: usize, meta: &SnapshotMeta) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         // Only now does the node know that its log begins with the snapshot.
         self.members.log_is(node, self.logs.terms(node), true);
         self.commits.restored(node, meta)
@@ -161,6 +212,9 @@ impl Checks {
 
     /// Whether a state machine's state is what a snapshot stands for.
     pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &MachineRunner<Kv>) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         self.commits.is_state_of(node, meta, machine)
     }
 
@@ -173,11 +227,17 @@ impl Checks {
 
     /// The node is told that everything up to this write is durable.
     pub(super) fn write_reported(&mut self, node: usize, sequence: u64) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         self.disks.as_ref().map_or(Ok(()), |disks| disks.reported(node, sequence))
     }
 
     /// A node hands entries to its state machine.
     pub(super) fn applied(&mut self, node: usize, entries: &Entries) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         self.commits.applied(node, entries, &self.logs)
     }
 
@@ -188,6 +248,9 @@ impl Checks {
 
     /// A node says something to another.
     pub(super) fn sent(&mut self, node: usize, message: &Message, core: &Core) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         self.reads.says(node, core, message)?;
         let terms = core.terms();
         match message.body {
@@ -215,16 +278,25 @@ impl Checks {
 
     /// An operation was answered.
     pub(super) fn answered(&mut self, operation: &Operation, life: u64, answer: &Answer) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         self.history.answered(operation, life, answer, &self.commits)
     }
 
     /// A command that was answered before is answered again.
     pub(super) fn answered_again(&self, command: Command, answer: &Answer) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         history::check_write(command, answer, &self.commits)
     }
 
     /// An operation was refused: it had no effect and never will have one.
     pub(super) fn refused(&mut self, operation: &Operation) -> Verdict {
+        if self.rests {
+            return Ok(());
+        }
         if let OperationKind::Write(command) = operation.kind {
             self.commits.refused(command)?;
         }

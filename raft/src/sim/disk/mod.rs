@@ -292,6 +292,13 @@ impl SimDisk {
         state.forget_nameless();
     }
 
+    /// Holds what `copy` holds from now on, as if its folder had been put back.
+    pub(super) fn put_back(&self, copy: &SimDisk) {
+        let mut state = self.state.borrow_mut();
+        let harms = state.harms;
+        *state = State { harms, ..copy.state.borrow().clone() };
+    }
+
     /// A sound disk that holds exactly what is durable on this one.
     pub(super) fn durable_copy(&self) -> SimDisk {
         let mut state = self.state.borrow().clone();

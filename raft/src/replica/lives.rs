@@ -14,59 +14,78 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{
-    types::{DiskId, NodeId, PeerRecord},
-    wire::Hello,
-};
+use crate::replica::{PeerMessage, Replica};
+use crate::types::{Body, DiskId, Message, NodeId, Now, PeerRecord};
+use crate::wire::Hello;
 
 /// No log is opened as often as that.
 const COUNT_MAX: u64 = u64::MAX / 2;
 
+/// Why a life is turned away, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LifeError {
+    #[error("node {node} says that its log was opened {count} times: its folder is damaged")]
+    Count { node: NodeId, count: u64 },
+    #[error(
+        "node {node} comes with an older copy of its data folder (life {life}, and life {known} was met before): stop \
+         it. If the newer folder is lost, remove node {node} and let its machine join with an empty one"
+    )]
+    OlderCopy { node: NodeId, life: u64, known: u64 },
+    #[error(
+        "two copies of node {node} run, at {first} and at {second}, or its folder was put back to an older copy: stop \
+         it. If the other folder is lost, remove node {node} and let its machine join with an empty one"
+    )]
+    TwoCopies { node: NodeId, first: String, second: String },
+}
+
 /// What is remembered of the lives of other nodes' disks.
 #[derive(Debug, Default)]
-pub(super) struct Lives {
+pub(crate) struct Lives {
     records: BTreeMap<DiskId, PeerRecord>,
     disks: BTreeMap<NodeId, DiskId>,
     /// Where each was met last.
     addresses: BTreeMap<DiskId, String>,
     /// Records that the log does not hold yet.
     unsaved: BTreeSet<DiskId>,
-    /// Nodes whose disks forgot, until a leader has been told.
+    /// Nodes whose disks forgot, until the replica has been told.
     forgetful: BTreeSet<NodeId>,
 }
 
 impl Lives {
     /// With what the log remembers.
-    pub(super) fn new(records: BTreeMap<DiskId, PeerRecord>) -> Lives {
+    pub(crate) fn new(records: BTreeMap<DiskId, PeerRecord>) -> Lives {
         Lives { records, ..Lives::default() }
+    }
+
+    /// Hands on to the replica what it must know: records for its log, and nodes whose disks forgot.
+    pub(crate) fn tell(&mut self, replica: &mut Replica, now: Now) {
+        for (disk, record) in self.take_unsaved() {
+            replica.record_peer(disk, record);
+        }
+        for peer in std::mem::take(&mut self.forgetful) {
+            replica.peer_forgot(now, peer);
+        }
     }
 
     /// Compares a proven peer's half of a handshake with what is remembered of its disk, and remembers it.
     ///
     /// # Errors
     /// Why the peer is turned away, and what to do.
-    pub(super) fn meet(&mut self, theirs: &Hello) -> Result<(), String> {
+    pub(crate) fn meet(&mut self, theirs: &Hello) -> Result<(), LifeError> {
         let (id, life) = (theirs.node, theirs.life);
         let Some(position) = theirs.position.filter(|_| life.count > 0) else { return Ok(()) };
         if life.count >= COUNT_MAX {
-            return Err(format!("node {id} says that its log was opened {} times: its folder is damaged", life.count));
+            return Err(LifeError::Count { node: id, count: life.count });
         }
         let record = self.records.get(&theirs.disk).copied().unwrap_or_default();
         let known = record.life;
         if life.count < known.count {
-            return Err(format!(
-                "node {id} comes with an older copy of its data folder (life {}, and life {} was met before): stop it. \
-                 If the newer folder is lost, remove node {id} and let its machine join with an empty one",
-                life.count, known.count
-            ));
+            return Err(LifeError::OlderCopy { node: id, life: life.count, known: known.count });
         }
         if life.count == known.count && life.nonce != known.nonce {
-            let elsewhere = self.addresses.get(&theirs.disk).map_or("an address not known here", String::as_str);
-            return Err(format!(
-                "two copies of node {id} run, at {elsewhere} and at {}, or its folder was put back to an older copy: stop it. \
-                 If the other folder is lost, remove node {id} and let its machine join with an empty one",
-                theirs.address
-            ));
+            let first = self.addresses.get(&theirs.disk).map_or("an address not known here", String::as_str);
+            let (first, second) = (first.to_owned(), theirs.address.clone());
+            return Err(LifeError::TwoCopies { node: id, first, second });
         }
         if (life.count > known.count && position.sequence < record.position.sequence) || theirs.has_forgotten {
             self.forgetful.insert(id);
@@ -80,8 +99,17 @@ impl Lives {
         Ok(())
     }
 
+    /// A message of a node that was met: an answer to a leader says how far the node's log is durable.
+    pub(crate) fn hear(&mut self, from: NodeId, message: &PeerMessage) {
+        if let PeerMessage::Raft(Message { body: Body::Appended { report, .. }, .. }) = message
+            && let Some(sequence) = report.durable_sequence
+        {
+            self.acknowledged(from, sequence);
+        }
+    }
+
     /// A node's answer says how far its log is durable.
-    pub(super) fn acknowledged(&mut self, id: NodeId, sequence: u64) {
+    fn acknowledged(&mut self, id: NodeId, sequence: u64) {
         if let Some(disk) = self.disks.get(&id)
             && let Some(record) = self.records.get_mut(disk)
             && sequence > record.position.sequence
@@ -92,14 +120,14 @@ impl Lives {
     }
 
     /// What the log should remember.
-    pub(super) fn take_unsaved(&mut self) -> impl Iterator<Item = (DiskId, PeerRecord)> {
+    fn take_unsaved(&mut self) -> impl Iterator<Item = (DiskId, PeerRecord)> {
         let records = &self.records;
         std::mem::take(&mut self.unsaved).into_iter().filter_map(|disk| Some((disk, *records.get(&disk)?)))
     }
 
-    /// Nodes whose disks forgot, for a leader to hear of.
-    pub(super) fn take_forgetful(&mut self) -> BTreeSet<NodeId> {
-        std::mem::take(&mut self.forgetful)
+    /// Whether the replica must be told of a disk that forgot.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.forgetful.is_empty()
     }
 }
 
@@ -132,7 +160,7 @@ mod tests {
     fn an_older_copy_of_a_folder_is_turned_away() {
         let mut lives = Lives::default();
         lives.meet(&hello(5, 50, 100)).unwrap();
-        let error = lives.meet(&hello(4, 40, 90)).unwrap_err();
+        let error = lives.meet(&hello(4, 40, 90)).unwrap_err().to_string();
         assert!(error.contains("an older copy of its data folder (life 4, and life 5 was met before)"), "{error}");
         lives.meet(&hello(5, 50, 100)).unwrap();
     }
@@ -141,7 +169,7 @@ mod tests {
     fn two_copies_of_a_folder_are_named_with_their_addresses() {
         let mut lives = Lives::default();
         lives.meet(&hello(5, 50, 100)).unwrap();
-        let error = lives.meet(&hello(5, 51, 100)).unwrap_err();
+        let error = lives.meet(&hello(5, 51, 100)).unwrap_err().to_string();
         assert!(error.contains("two copies of node 2 run, at host:50 and at host:51"), "{error}");
     }
 
@@ -151,12 +179,12 @@ mod tests {
         lives.meet(&hello(5, 50, 100)).unwrap();
         lives.acknowledged(NodeId(2), 130);
         lives.meet(&hello(6, 60, 130)).unwrap();
-        assert!(lives.take_forgetful().is_empty());
+        assert!(std::mem::take(&mut lives.forgetful).is_empty());
         lives.meet(&hello(7, 70, 129)).unwrap();
-        assert_eq!(lives.take_forgetful(), [NodeId(2)].into());
-        assert!(lives.take_forgetful().is_empty(), "told once");
+        assert_eq!(std::mem::take(&mut lives.forgetful), [NodeId(2)].into());
+        assert!(std::mem::take(&mut lives.forgetful).is_empty(), "told once");
         lives.meet(&hello(8, 80, 129)).unwrap();
-        assert!(lives.take_forgetful().is_empty(), "nothing more is missing");
+        assert!(std::mem::take(&mut lives.forgetful).is_empty(), "nothing more is missing");
     }
 
     #[test]
@@ -171,7 +199,7 @@ mod tests {
         assert!(later.meet(&hello(4, 40, 90)).is_err());
         assert!(later.meet(&hello(5, 51, 130)).is_err());
         later.meet(&hello(6, 60, 120)).unwrap();
-        assert_eq!(later.take_forgetful(), [NodeId(2)].into());
+        assert_eq!(std::mem::take(&mut later.forgetful), [NodeId(2)].into());
     }
 
     #[test]
@@ -180,11 +208,17 @@ mod tests {
         lives.meet(&hello(5, 50, 100)).unwrap();
         lives.meet(&Hello { life: Life { count: 0, nonce: 9 }, position: None, ..hello(0, 9, 0) }).unwrap();
         lives.meet(&hello(5, 50, 100)).unwrap();
-        assert!(lives.take_forgetful().is_empty());
+        assert!(std::mem::take(&mut lives.forgetful).is_empty());
     }
 
     #[test]
     fn a_count_near_the_largest_is_refused() {
-        assert!(Lives::default().meet(&hello(u64::MAX - 1, 1, 1)).unwrap_err().contains("its folder is damaged"));
+        assert!(
+            Lives::default()
+                .meet(&hello(u64::MAX - 1, 1, 1))
+                .unwrap_err()
+                .to_string()
+                .contains("its folder is damaged")
+        );
     }
 }

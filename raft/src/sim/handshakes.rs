@@ -1,0 +1,73 @@
+//! What two nodes say of themselves before anything else, and what each remembers of the other's
+//! lives.
+
+use bytes::Bytes;
+
+use super::checks::Violation;
+use super::world::{World, name};
+use crate::replica::PeerMessage;
+use crate::types::{Body, ClusterId, DiskId, FeatureLevel, GroupId, Message};
+use crate::wire::{Hello, Version};
+
+impl World {
+    fn hello(&self, node: usize) -> Option<Hello> {
+        let running = self.processes[node].running.as_ref()?;
+        let id = name(node);
+        Some(Hello {
+            cluster: ClusterId(1),
+            group: GroupId(1),
+            node: id,
+            disk: DiskId(u128::from(id.0)),
+            life: running.life,
+            versions: Version::OLDEST..=self.plan.wire,
+            feature_level: FeatureLevel::CURRENT,
+            position: running.position.filter(|_| self.plan.wire > Version::OLDEST),
+            has_forgotten: running.replica.core().has_forgotten(),
+            is_blank: running.replica.core().term().0 == 0,
+            address: format!("place-{id}"),
+            metadata: Bytes::new(),
+        })
+    }
+
+    /// Whether two nodes that can hear each other let each other in.
+    pub(super) fn shake_hands(&mut self, a: usize, b: usize) -> Result<bool, Violation> {
+        Ok(self.meets(a, b)? && self.meets(b, a)?)
+    }
+
+    fn meets(&mut self, at: usize, place: usize) -> Result<bool, Violation> {
+        let Some(theirs) = self.hello(place) else { return Ok(false) };
+        let life = self.processes[place].life;
+        let Some(running) = &mut self.processes[at].running else { return Ok(false) };
+        if let Err(error) = running.lives.meet(&theirs) {
+            self.turned_away(at, place, &error.to_string())?;
+            return Ok(false);
+        }
+        running.met.insert(place, life);
+        let has_news = running.lives.has_news();
+        if let Some(position) = theirs.position {
+            self.could_prove(at, place, position.sequence);
+        }
+        if has_news {
+            self.input(at, |running, now| running.lives.tell(&mut running.replica, now))?;
+        }
+        Ok(self.processes[at].running.is_some())
+    }
+
+    /// Whether a message between cores is let in: in runs in which disks forget, only after a
+    /// handshake. In others Raft's own messages are treated worse than links would treat them.
+    pub(super) fn may_arrive(&mut self, to: usize, life: u64, message: &Message) -> bool {
+        let place = message.from.0 as usize - 1;
+        let is_present = life == self.processes[place].life;
+        let Some(running) = &mut self.processes[to].running else { return true };
+        let has_met = running.met.get(&place) == Some(&life);
+        if has_met && is_present {
+            running.lives.hear(message.from, &PeerMessage::Raft(message.clone()));
+            if let Body::Appended { report, .. } = &message.body
+                && let Some(sequence) = report.durable_sequence
+            {
+                self.told_durable(place, to, sequence);
+            }
+        }
+        has_met || !is_present || self.plan.forgetting.is_none()
+    }
+}

@@ -1,0 +1,75 @@
+//! What becomes of acknowledged writes where disks have forgotten more than a cluster bears.
+
+use std::collections::BTreeSet;
+
+use super::checks::{Verdict, check};
+use super::harms::Harm;
+use super::kv::Command;
+use super::world::{World, name};
+use crate::core;
+use crate::storage::Log;
+use crate::types::{Index, Payload};
+
+impl World {
+    /// Whether, after worse, there is nothing more to wait for: one leader, and all that follow it
+    /// alike.
+    pub(super) fn is_settled_after_worse(&self) -> bool {
+        let Some(leader) = self.latest_leader() else { return false };
+        let Some(leading) = &self.processes[leader].running else { return false };
+        let core = leading.replica.core();
+        let (last, term) = (core.last_index(), core.term());
+        let is_well = |place: usize| {
+            let Some(running) = &self.processes[place].running else { return false };
+            let other = running.replica.core();
+            let is_like = other.last_index() == last && other.commit() == last && other.durable() == last;
+            let stays_out = other.committed_conflict().is_some() || self.forgetting.turned_away.contains(&place);
+            stays_out || (is_like && other.term() == term && other.leader() == Some(name(leader)))
+        };
+        core.commit() == last && (0..self.plan.nodes).all(is_well) && self.clients.open.is_empty()
+    }
+
+    /// When all is over: no loss is silent.
+    pub(super) fn no_loss_is_silent(&mut self) -> Verdict {
+        let reports = self.forgetting.has_reports;
+        let untold: Vec<usize> = self.forgetting.owed.difference(&self.forgetting.reported).copied().collect();
+        check(
+            untold.is_empty() || self.mutant.is_some(),
+            "a disk that is known to have forgotten is reported",
+            || format!("nodes {untold:?} (from 0) were met by nodes that knew better: {}", self.describe()),
+        )?;
+        if !self.converged {
+            return check(reports, "a cluster without faults converges", || self.describe());
+        }
+        let Some(leader) = self.latest_leader() else { return Ok(()) };
+        let found = self.commands_of(leader);
+        let lost: Vec<u64> = self.forgetting.acknowledged.difference(&found).copied().collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        self.harm(if reports { Harm::LossReported } else { Harm::LossSilent });
+        // Silent: no node was left that knew what the disk had acknowledged, or all that were left
+        // agreed.
+        Ok(())
+    }
+
+    /// The commands in a node's log.
+    fn commands_of(&self, node: usize) -> BTreeSet<u64> {
+        let copy = self.processes[node].disk.durable_copy();
+        let Ok((mut log, recovered)) = Log::open(copy, self.log_options()) else {
+            return BTreeSet::new();
+        };
+        let last = recovered.saved.terms.last_index();
+        let (mut next, mut found) = (Index(1), BTreeSet::new());
+        while next <= last {
+            let fetch = core::Fetch { id: 0, from: next, to: last, limit_bytes: usize::MAX };
+            let Ok(entries) = log.read(&fetch) else { return found };
+            let Some(end) = entries.last().map(|entry| entry.index) else { return found };
+            found.extend(entries.iter().filter_map(|entry| match &entry.payload {
+                Payload::Command(bytes) => Command::decode(bytes).map(Command::id),
+                _ => None,
+            }));
+            next = end.next();
+        }
+        found
+    }
+}
