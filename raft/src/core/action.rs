@@ -1,10 +1,10 @@
 //! What the core asks of whoever drives it, and how the driver answers.
 
-use crate::types::{Chunk, Digest, Entries, Entry, Index, Message, NodeId, SnapshotMeta, Term, Write};
+use crate::types::{Chunk, Digest, Divergence, Entries, Entry, Index, Message, NodeId, SnapshotMeta, Term, Write};
 
 use thiserror::Error;
 
-use super::{DigestConflict, Divergence};
+use super::DigestConflict;
 
 /// Where proposed commands went: consecutive entries, all of one term. They are committed once an entry of that term is
 /// applied at these indexes; an entry of another term there means that they never will be.
@@ -166,6 +166,8 @@ pub enum Done {
         /// What it includes.
         index: Index,
     },
+    /// The disk says that this node's state differs from that of a majority.
+    DivergenceMarked,
     /// The state machine's snapshot could not be written, and what was written of it is gone.
     SnapshotFailed {
         /// What it was to include.

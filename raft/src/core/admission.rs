@@ -12,6 +12,8 @@
 //! | PreVote, Vote | a voter, of either half, in the candidate's configuration | ignored |
 //! | Appended, Rejected, SnapshotProgress | a node that this leader replicates to | ignored |
 //! | TimeoutNow | this term's leader, and the receiver votes by its own log | ignored |
+//! | StateDigest | a node that this leader replicates to | ignored |
+//! | StateDigests | this term's leader | ignored |
 //! | RequestReadIndex | a member, learners included | refused |
 
 use crate::types::{NodeId, Term};

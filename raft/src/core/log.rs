@@ -299,12 +299,7 @@ impl Log {
     pub(super) fn snapshot_taken(&mut self, meta: SnapshotMeta) {
         assert!(meta.index <= self.commit, "a snapshot of {}, but {} is committed", meta.index, self.commit);
         assert!(self.terms.term_at(meta.index) == Some(meta.term), "{} is not of term {}", meta.index, meta.term);
-        let includes = |&&(index, _): &&(Index, Configuration)| index <= meta.index;
-        if let Some(&(latest, _)) = self.configurations.iter().rev().find(includes) {
-            self.first_configuration_index = latest;
-        }
-        self.configurations.retain(|&(index, _)| index > meta.index);
-        self.first_configuration = meta.configuration.clone();
+        self.keep_configurations(&meta);
         self.snapshot = Some(meta);
     }
 
@@ -359,6 +354,33 @@ impl Log {
         self.commit = index;
         self.handed_out = index;
         self.snapshot = Some(meta);
+    }
+
+    /// A leader's snapshot takes the place of the state machine's state, which had gone wrong. All that it includes
+    /// is committed here, and the log stays: what follows the snapshot is applied again.
+    ///
+    /// # Panics
+    /// If the log does not hold its last entry, or what follows it.
+    pub(super) fn replace_state(&mut self, meta: SnapshotMeta) {
+        let (index, commit) = (meta.index, self.commit);
+        assert!(index <= commit, "a state of {index} takes the place of another, but {commit} is committed");
+        assert!(self.terms.term_at(index) == Some(meta.term), "{index} is not of term {}", meta.term);
+        assert!(index >= self.snapshot_index(), "{index} is before the snapshot");
+        self.keep_configurations(&meta);
+        self.handed_out = index;
+        self.applying.clear();
+        self.applying_bytes = 0;
+        self.snapshot = Some(meta);
+    }
+
+    /// The configurations up to a snapshot of this log are in the snapshot.
+    fn keep_configurations(&mut self, meta: &SnapshotMeta) {
+        let includes = |&&(index, _): &&(Index, Configuration)| index <= meta.index;
+        if let Some(&(latest, _)) = self.configurations.iter().rev().find(includes) {
+            self.first_configuration_index = latest;
+        }
+        self.configurations.retain(|&(index, _)| index > meta.index);
+        self.first_configuration = meta.configuration.clone();
     }
 
     /// Brings back the last entry after a start with an empty tail.

@@ -93,7 +93,7 @@ use crate::types::{
 
 pub use action::{Action, Done, Event, Fetch, ProposeError, Proposed, ReadError, ReadId, Role};
 pub use config::{Config, ConfigError, Lease, TIMEOUT_MAX};
-pub use digests::{DigestConflict, DigestStatus, Divergence};
+pub use digests::{DigestConflict, DigestStatus};
 #[cfg(feature = "mutants")]
 pub use mutants::{Mutant, Planted};
 pub use status::{PeerMode, PeerStatus, Status, Transfer};
@@ -190,7 +190,7 @@ impl Core {
     pub fn new(config: Config, saved: Saved, now: Now) -> Result<Core, ConfigError> {
         config.validate()?;
         let durable_sequence = (saved.life > 0).then_some(saved.position.sequence);
-        let hard_state = saved.hard_state;
+        let (hard_state, divergence) = (saved.hard_state, saved.divergence);
         let log = Log::new(saved, config.tail_bytes)?;
         let promises = Promises::after_restart(&hard_state, &log, &config, now.monotonic);
         let HardState { term, vote, forgot, .. } = hard_state;
@@ -205,7 +205,7 @@ impl Core {
         let out_of_terms = (term > Term::MAX).then_some(Action::Event(Event::OutOfTerms { term }));
         Ok(Core {
             snapshots: Snapshots::after(log.snapshot_index()),
-            digests: Digests::default(),
+            digests: Digests::after(divergence),
             questions: Questions::new(first_question(&config, now)),
             lease: LeaderLease::default(),
             yields: Yields::default(),
@@ -435,6 +435,7 @@ impl Core {
         self.advance_transfer();
         self.acknowledge();
         self.send_digests();
+        self.ask_for_state();
         self.send_questions();
         self.apply();
         self.log.trim();

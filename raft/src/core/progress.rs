@@ -75,6 +75,8 @@ pub(super) struct Progress {
     pub(super) forgetting: Option<Forgetting>,
     /// It says that this leader contradicts what is committed there, from this entry on.
     pub(super) conflict: Option<Index>,
+    /// A snapshot that is to take the place of its state, beside the entries: that one had gone wrong.
+    pub(super) seeding: Option<Box<Sending>>,
 }
 
 impl Progress {
@@ -95,6 +97,7 @@ impl Progress {
             matched_round: 0,
             forgetting: None,
             conflict: None,
+            seeding: None,
         }
     }
 
@@ -111,9 +114,18 @@ impl Progress {
     /// From here on the follower is sent a snapshot.
     pub(super) fn send_snapshot(&mut self, sending: Sending) {
         self.mode = Mode::Snapshot(Box::new(sending));
+        self.seeding = None;
         self.in_flight.clear();
         self.in_flight_bytes = 0;
         self.fetch = None;
+    }
+
+    /// The snapshot that it is being sent, if any.
+    pub(super) fn sending(&mut self) -> Option<&mut Sending> {
+        match &mut self.mode {
+            Mode::Snapshot(sending) => Some(sending),
+            _ => self.seeding.as_deref_mut(),
+        }
     }
 
     /// Entries from `next` to `last` have left, in this round.

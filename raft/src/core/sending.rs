@@ -77,9 +77,14 @@ impl Sending {
         self.is_answered = true;
     }
 
+    /// Whether the follower has not got further for an election timeout.
+    pub(super) fn is_silent(&self, now: Time, config: &Config) -> bool {
+        self.progressed.after(config.election_timeout.0) <= now
+    }
+
     /// Goes back after silence. Returns a question, if there is nothing left to send.
     pub(super) fn retry(&mut self, now: Time, config: &Config) -> Option<Chunk> {
-        let is_silent = self.progressed.after(config.election_timeout.0) <= now;
+        let is_silent = self.is_silent(now, config);
         let is_done = self.total_bytes > 0 && self.received_bytes == self.total_bytes;
         if !is_silent || (self.sent_bytes == self.received_bytes && !is_done) {
             return None;

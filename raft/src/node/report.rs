@@ -1,8 +1,8 @@
 //! What the replica reports, as log lines: a level and words for what an operator must know.
 
-use crate::core::{self, Divergence};
+use crate::core;
 use crate::replica::{Event, MachineCallback};
-use crate::types::NodeId;
+use crate::types::{Divergence, NodeId};
 
 /// Logs an event of `node`'s.
 pub(super) fn log(node: NodeId, event: &Event) {
@@ -113,7 +113,8 @@ fn log_divergence(node: u64, divergence: &Divergence) {
         "the state of this node differs from that of a majority of the voters after entry {}: its digest is {:016x}, \
          theirs is {majority:016x}; they were last seen to agree after entry {agreed} (0: not since the start). This \
          node answers no reads or writes, leads no more and takes no snapshots; it goes on voting and acknowledging. \
-         Look for a command that is not deterministic, and at the machine's memory",
+         A snapshot of the leader's is to take the place of its state. Look for a command that is not deterministic, \
+         and at the machine's memory",
         digest.index,
         digest.value
     );

@@ -7,8 +7,8 @@
 
 use super::machine::MachineJob;
 use super::{Effect, Event, MachineCallback, MachineFailure, Replica};
-use crate::core::Divergence;
-use crate::types::{Digest, Entries, Index, Now};
+use crate::storage::Job;
+use crate::types::{Digest, Divergence, Entries, Index, Now};
 
 impl Replica {
     /// Whether digests are taken now: below feature level 2 some members may not know them.
@@ -44,7 +44,9 @@ impl Replica {
     /// here: other nodes take none after that entry.
     pub(super) fn digest_taken(&mut self, now: Now, digest: Option<Digest>) {
         let Some(digest) = digest else { return };
-        if digest.index.0.is_multiple_of(self.limits.digest_interval.max(1)) && self.failed.is_none() {
+        let is_regular = digest.index.0.is_multiple_of(self.limits.digest_interval.max(1));
+        let is_first = std::mem::take(&mut self.machine.is_reseeded);
+        if (is_regular || is_first) && self.failed.is_none() {
             self.now = self.now.then(now);
             self.core.note_digest(now, digest);
         }
@@ -57,6 +59,7 @@ impl Replica {
         self.machine.is_diverged = true;
         self.stop_answering(failure.clone());
         self.ask_machine(MachineJob::Stop(failure.clone()));
+        self.effects.push_back(Effect::Storage(Job::MarkDiverged(divergence)));
         self.effects.push_back(Effect::Event(Event::MachineFailed(failure)));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::admin::Admins;
+use super::digests::failure_of;
 use super::features::PeerLevels;
 use super::machine::MachineState;
 use super::reads::{Certainty, Reads};
@@ -94,7 +95,8 @@ impl Replica {
         let mut core = Core::new(config.core, saved, now)?;
         core.restore_at_start();
         let last_at_start = core.last_index();
-        Ok(Replica {
+        let divergence = core.divergence();
+        let mut replica = Replica {
             core,
             id,
             limits: config.limits,
@@ -116,7 +118,11 @@ impl Replica {
             machine: MachineState::default(),
             last_at_start,
             is_removed: false,
-        })
+        };
+        if let Some(divergence) = divergence {
+            replica.stop_answering(failure_of(divergence));
+        }
+        Ok(replica)
     }
 
     /// See [`Core::wait_to_found`].
@@ -292,6 +298,7 @@ impl Replica {
             self.hand_on_writes();
             self.hand_on_admins();
             self.ask_for_reads();
+            self.take_wanted_snapshot();
             if !self.effects.is_empty() {
                 continue;
             }
@@ -312,7 +319,10 @@ impl Replica {
                 self.apply(entries);
                 None
             }
-            Action::Restore(meta) => Some(self.restore(*meta)),
+            Action::Restore(meta) => {
+                self.restore(*meta);
+                None
+            }
             Action::Compact { first } => Some(Effect::Storage(Job::Compact { first })),
             Action::ReadChunk { id, index, offset, limit_bytes } => {
                 Some(Effect::Storage(Job::ReadChunk { id, index, offset, limit_bytes }))

@@ -17,7 +17,7 @@ use super::{Doubt, Effect, Event, MachineJob, Outcome, Refusal, Replica, Session
 use crate::core::Done;
 use crate::core::mutants::{Mutant, planted};
 use crate::storage::{SnapshotSource, StorageError};
-use crate::types::{Entries, Index, Now, SnapshotMeta, Time};
+use crate::types::{Entries, Index, Now, SnapshotMeta, Stamp, Time};
 
 const VERSION: u8 = 2;
 
@@ -87,6 +87,8 @@ pub(super) struct SnapshotPolicy {
     every_bytes: u64,
     /// Handed out to be applied since the last one.
     since_bytes: u64,
+    /// The last entry that was handed out to be applied, or what was restored.
+    last: (Index, Stamp),
     /// What the last one took, once it is written.
     last_bytes: u64,
     /// Counts what the one takes that is being written.
@@ -102,6 +104,7 @@ impl SnapshotPolicy {
         SnapshotPolicy {
             every_bytes,
             since_bytes: 0,
+            last: (Index(0), Stamp(0)),
             last_bytes: 0,
             counter: Arc::default(),
             failures: 0,
@@ -143,14 +146,30 @@ impl Replica {
     /// These are handed to the state machine: if enough has been since the last snapshot, the next one follows them.
     pub(super) fn count_for_snapshot(&mut self, entries: &Entries) {
         self.snapshots.since_bytes += entries.size_bytes() as u64;
+        let Some(last) = entries.last() else { return };
+        self.snapshots.last = (last.index, last.stamp);
         if self.snapshots.since_bytes < self.snapshots.every_bytes.max(self.snapshots.last_bytes) {
             return;
         }
         if self.now.monotonic < self.snapshots.not_before {
             return;
         }
-        let Some(last) = entries.last() else { return };
-        if let Some(meta) = self.core.take_snapshot(last.index, last.stamp) {
+        self.begin_snapshot();
+    }
+
+    /// A member needs a snapshot now.
+    pub(super) fn take_wanted_snapshot(&mut self) {
+        let Some(wanted) = self.core.wanted_snapshot() else { return };
+        let is_able = self.machine.failure.is_none() && self.machine.restoring.is_none();
+        if is_able && wanted <= self.snapshots.last.0 && self.snapshots.not_before <= self.now.monotonic {
+            self.begin_snapshot();
+        }
+    }
+
+    /// The state machine copies its state as of the last entry that it was handed.
+    fn begin_snapshot(&mut self) {
+        let (index, stamp) = self.snapshots.last;
+        if let Some(meta) = self.core.take_snapshot(index, stamp) {
             self.snapshots.since_bytes = 0;
             self.machine.copying = Some(meta.index);
             if self.takes_digests() {
@@ -172,10 +191,15 @@ impl Replica {
     }
 
     /// A leader's snapshot has taken the log's place: the state machine follows, after what it was handed before.
-    pub(super) fn restore(&mut self, meta: SnapshotMeta) -> Effect {
+    pub(super) fn restore(&mut self, meta: SnapshotMeta) {
         self.snapshots.since_bytes = 0;
+        self.snapshots.last = (meta.index, meta.stamp);
         self.machine.restoring = Some(meta.index);
-        Effect::Machine(MachineJob::Restore(meta))
+        let index = meta.index;
+        self.ask_machine(MachineJob::Restore(meta));
+        if self.takes_digests() {
+            self.ask_machine(MachineJob::TakeDigest(index));
+        }
     }
 
     /// The state machine is in the state of the snapshot that [`MachineJob::Restore`] named.
@@ -184,7 +208,9 @@ impl Replica {
     /// If it had not applied everything before: it would have been restored out of order.
     pub(super) fn restored(&mut self, now: Now, meta: &SnapshotMeta) {
         self.now = self.now.then(now);
-        assert!(meta.index > self.applied, "{} is restored after {} was applied", meta.index, self.applied);
+        // A state that takes the place of a wrong one may be as old.
+        let is_later = meta.index > self.applied || (meta.index == self.applied && self.machine.is_reseeded);
+        assert!(is_later, "{} is restored after {} was applied", meta.index, self.applied);
         self.writes.restored(meta);
         self.admins_overtaken(meta);
         self.applied = meta.index;

@@ -95,7 +95,8 @@ pub trait StateMachine {
     /// sessions of clients are not the machine's: their digest is mixed in.
     ///
     /// If a majority of the voters has one value and this node another one of the same version, this
-    /// node stops answering and leading. It goes on voting and acknowledging. If values differ and
+    /// node stops answering and leading, until a snapshot of the leader's has taken the place of its
+    /// state. It goes on voting and acknowledging. If values differ and
     /// none is that of a majority, all nodes say so and none stops.
     ///
     /// The value must depend on the state alone: no addresses, no hash with a random seed, no

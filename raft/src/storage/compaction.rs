@@ -94,7 +94,9 @@ impl<D: Disk> Log<D> {
         self.check_poison()?;
         let meta = received.meta().clone();
         let bytes = received.finish(&self.identity)?;
-        let Some(bytes) = bytes.filter(|_| meta.index > self.shelf.newest_index()) else {
+        // A state that may be wrong gives way to one of the same entry, too.
+        let first = if self.is_diverged() { meta.index.next() } else { meta.index };
+        let Some(bytes) = bytes.filter(|_| first > self.shelf.newest_index()) else {
             self.discard(received.name())?;
             return Ok(self.shelf.newest() == Some(&meta));
         };
@@ -103,6 +105,7 @@ impl<D: Disk> Log<D> {
             let result = self.begin_after(&meta);
             self.poison_on_error(result)?;
         }
+        self.end_divergence()?;
         Ok(true)
     }
 

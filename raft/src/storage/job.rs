@@ -6,7 +6,7 @@ use std::io::{self, Read};
 
 use super::StorageError;
 use crate::core::{Done, Fetch};
-use crate::types::{Chunk, Index, LogPosition, SnapshotMeta, Write};
+use crate::types::{Chunk, Divergence, Index, LogPosition, SnapshotMeta, Write};
 
 /// Something to do with the log and its snapshots.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -29,6 +29,9 @@ pub enum Job {
         /// The state machine's own bytes.
         source: SnapshotSource,
     },
+    /// Note durably that this node's state is not that of a majority of the voters, and that snapshots taken after
+    /// `agreed` may hold it; then [`Done::DivergenceMarked`]. The next snapshot installed ends that.
+    MarkDiverged(Divergence),
     /// Let go of entries below `first`, as far as the newest snapshot includes them; then [`Done::Compacted`]. Whole
     /// segments go, so some of them stay.
     Compact {

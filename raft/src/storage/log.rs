@@ -16,7 +16,7 @@ use super::synced::{SyncedFile, SyncedMark};
 use super::{Disk, DiskFile, LogOptions, StorageError};
 use crate::core::Fetch;
 use crate::core::mutants::{Mutant, planted};
-use crate::types::{Configuration, Entry, Identity, Index, LogPosition, Saved, SnapshotMeta, Write};
+use crate::types::{Configuration, Divergence, Entry, Identity, Index, LogPosition, Saved, SnapshotMeta, Write};
 
 /// Frames wait in memory for the next [`Log::sync`], and go to the file before it once they are this many bytes.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -73,6 +73,8 @@ pub struct Log<D: Disk> {
     buffer: Vec<u8>,
     pub(super) reader: Reader<D::File>,
     poisoned: Option<String>,
+    /// The newest snapshot may hold a state that is not that of a majority.
+    pub(super) divergence: Option<Divergence>,
 }
 
 impl<D: Disk> fmt::Debug for Log<D> {
@@ -132,8 +134,9 @@ impl<D: Disk> Log<D> {
     /// is needed is damaged, the newest snapshot included unless the log reaches back to the one before or to the start; [`StorageError::Unsupported`] if a later version wrote it; [`StorageError::Io`].
     pub fn open(disk: D, options: LogOptions) -> Result<(Log<D>, Recovered), StorageError> {
         let (parts, mut recovered) = recovery::recover(disk, options)?;
-        let log = Log::assemble(parts)?;
+        let mut log = Log::assemble(parts)?;
         recovered.saved.position = log.position();
+        log.find_divergence(&mut recovered.saved)?;
         Ok((log, recovered))
     }
 
@@ -163,6 +166,7 @@ impl<D: Disk> Log<D> {
             peer_records: BTreeMap::new(),
             life: log.contents.life,
             position: log.position(),
+            divergence: None,
         };
         let (torn, damaged_snapshots, damaged_segment) = (None, Vec::new(), None);
         Ok((log, Recovered { identity, saved, rewritten: 0, torn, damaged_snapshots, damaged_segment }))
@@ -190,6 +194,7 @@ impl<D: Disk> Log<D> {
             buffer: Vec::new(),
             reader: Reader::default(),
             poisoned: None,
+            divergence: None,
         };
         log.note_synced(chain)?;
         Ok(log)

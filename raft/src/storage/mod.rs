@@ -23,6 +23,7 @@ pub mod codec;
 mod compaction;
 mod contents;
 mod disk;
+mod diverged;
 mod error;
 mod frame;
 #[cfg(unix)]

@@ -228,6 +228,7 @@ fn of_snapshot<D: Disk>(header: &Header, damaged: Vec<(String, String)>) -> Rema
         peer_records: BTreeMap::new(),
         life: 0,
         position: LogPosition::default(),
+        divergence: None,
     };
     let known = damaged.iter().filter_map(|(name, _)| snapshot::index_of(name)).max().unwrap_or_default();
     let identity = Identity { cluster: *cluster, group: *group, node: NodeId(0), disk: DiskId(0) };

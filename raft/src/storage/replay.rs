@@ -185,6 +185,7 @@ impl Replay {
             commit: self.contents.commit,
             peer_records: self.contents.peer_records.clone(),
             life: self.contents.life,
+            divergence: None,                 // Known once the shelf is.
             position: LogPosition::default(), // Known once the segment that opening begins is made.
         }
     }

@@ -150,6 +150,7 @@ impl<D: Disk> Worker<D> {
                 return;
             }
             Job::Fetch(fetch) => self.log.read(&fetch).map(|entries| Done::Fetched { id: fetch.id, entries }),
+            Job::MarkDiverged(divergence) => self.log.mark_diverged(divergence).map(|()| Done::DivergenceMarked),
             Job::Compact { first } => self.log.compact(first).map(|first| Done::Compacted { first }),
             Job::ReadChunk { id, index, offset, limit_bytes } => {
                 self.log.read_chunk(index, offset, limit_bytes).map(|chunk| Done::ChunkRead { id, chunk })

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Configuration, DiskId, Entries, Index, LogPosition, NodeId, PeerRecord, SessionId, SnapshotMeta, Stamp, Term,
-    TermTable,
+    Configuration, DiskId, Divergence, Entries, Index, LogPosition, NodeId, PeerRecord, SessionId, SnapshotMeta, Stamp,
+    Term, TermTable,
 };
 
 /// What limits in bytes count for an entry besides its payload.
@@ -223,6 +223,9 @@ pub struct Saved {
     pub life: u64,
     /// How far the log was durable once it was opened.
     pub position: LogPosition,
+    /// The newest snapshot may hold a state that is not that of a majority: it stands for the log, and the state
+    /// machine must not be restored from it.
+    pub divergence: Option<Divergence>,
 }
 
 impl Saved {

@@ -33,6 +33,18 @@ pub struct PeerRecord {
     pub position: LogPosition,
 }
 
+/// A node's state that differs from that of a majority of the voters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Divergence {
+    /// This node's digest.
+    pub digest: Digest,
+    /// The value that a majority of the voters reported.
+    pub majority: u64,
+    /// The last entry after which this node's digest was that of a majority in the same life; 0 if
+    /// none was. Snapshots that this node took later may hold the wrong state.
+    pub agreed: Index,
+}
+
 /// A digest of the replicated state after one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest {

@@ -1,8 +1,12 @@
 //! State machines that make something else of the same log are found by their digests.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
-use kodiak_raft::{core::DigestStatus, node::CallError, replica::Refusal};
+use kodiak_raft::{
+    core::DigestStatus,
+    node::{CallError, Events, NodeEvent},
+    replica::Refusal,
+};
 
 use super::cluster::{Cluster, DIGEST_INTERVAL, until};
 
@@ -24,23 +28,33 @@ fn agree(cluster: &Cluster) {
     until(|| cluster.ids().into_iter().all(agrees));
 }
 
-/// The node that differs is found within an interval, and answers nothing more; the others do.
-fn is_found(cluster: &Cluster, odd: u64, differs_from: u64) {
+/// The node that differs is found within an interval, and is replaced; the others go on.
+fn is_found(cluster: &Cluster, events: &mut Events, odd: u64, differs_from: u64) {
     let others: Vec<u64> = cluster.ids().into_iter().filter(|&id| id != odd).collect();
     write_an_interval(cluster, others[0]);
-    until(|| digests(cluster, odd).divergence.is_some());
-    let divergence = digests(cluster, odd).divergence.unwrap();
-    assert!(divergence.digest.index.0 <= differs_from + DIGEST_INTERVAL, "{divergence:?}");
-    let failure = cluster.failure(odd).unwrap();
-    assert!(failure.to_string().contains("differs from that of a majority"), "{failure}");
-    let refused = CallError::Refused(Refusal::MachineFailed { index: failure.index });
-    assert_eq!(cluster.handle(odd).read(""), Err(refused));
-    until(|| cluster.leader().0 != odd);
-    until(|| digests(cluster, cluster.leader().0).outvoted.keys().any(|node| node.0 == odd));
+    let found = loop {
+        if let NodeEvent::StateDiverged { index } = events.recv().expect("the node runs") {
+            break index;
+        }
+    };
+    assert!(found.0 <= differs_from + DIGEST_INTERVAL, "found at {found}, wrong since {differs_from}");
     for &id in &others {
         cluster.insist(id, b"c");
         assert!(cluster.failure(id).is_none() && digests(cluster, id).conflict.is_none());
     }
+    is_right_again(cluster, odd);
+}
+
+/// It gets the state of the others, and answers as they do.
+fn is_right_again(cluster: &Cluster, odd: u64) {
+    cluster.controls.odd.store(u64::MAX, Ordering::SeqCst);
+    let other = odd % 3 + 1;
+    cluster.insist(other, b"d");
+    let expected = cluster.handle(other).read("").unwrap().bytes;
+    until(|| cluster.handle(odd).read("").is_ok_and(|answer| answer.bytes == expected));
+    assert_eq!((cluster.failure(odd), digests(cluster, odd).divergence), (None, None));
+    agree(cluster);
+    until(|| digests(cluster, cluster.leader().0).outvoted.is_empty());
 }
 
 #[test]
@@ -48,21 +62,23 @@ fn a_leader_that_differs_from_two_is_stopped() {
     let cluster = Cluster::start(3);
     agree(&cluster);
     let (odd, _) = cluster.leader();
+    let mut events = cluster.handle(odd).subscribe(1_000).unwrap();
     cluster.controls.odd.store(odd, Ordering::SeqCst);
     let _ = cluster.handle(odd).write("odd");
     let index = cluster.status(odd).replica.core.last_index.0;
-    is_found(&cluster, odd, index);
+    is_found(&cluster, &mut events, odd, index);
 }
 
 #[test]
 fn a_bit_that_turns_over_is_found_within_an_interval() {
     let cluster = Cluster::start(3);
     agree(&cluster);
+    let mut events = cluster.handle(2).subscribe(1_000).unwrap();
     cluster.controls.flips.store(true, Ordering::SeqCst);
     cluster.insist(1, b"b");
     until(|| !cluster.controls.flips.load(Ordering::SeqCst));
     let index = cluster.status(2).replica.core.last_index.0;
-    is_found(&cluster, 2, index);
+    is_found(&cluster, &mut events, 2, index);
 }
 
 #[test]
@@ -93,4 +109,35 @@ fn nodes_of_other_versions_are_not_compared() {
     for id in 1..=3 {
         assert_eq!((cluster.failure(id), digests(&cluster, id).conflict), (None, None));
     }
+}
+
+/// Nobody has a snapshot to give: the node that differs refuses what needs its state, and goes on voting.
+#[test]
+fn a_node_that_differs_answers_nothing_and_votes() {
+    let mut cluster = Cluster::start(3);
+    agree(&cluster);
+    let (leader, _) = cluster.leader();
+    let odd = leader % 3 + 1;
+    let other = odd % 3 + 1;
+    let controls = Arc::clone(&cluster.controls);
+    controls.odd.store(odd, Ordering::SeqCst);
+    controls.snapshots_wait.store(true, Ordering::SeqCst);
+    let gate = controls.close_gate();
+    cluster.insist(leader, b"odd");
+    (0..DIGEST_INTERVAL).for_each(|_| drop(cluster.handle(leader).write("b")));
+    until(|| cluster.failure(odd).is_some());
+    let failure = cluster.failure(odd).unwrap();
+    assert!(failure.to_string().contains("differs from that of a majority"), "{failure}");
+    let refused = CallError::Refused(Refusal::MachineFailed { index: failure.index });
+    assert_eq!(cluster.handle(odd).read(""), Err(refused.clone()));
+    assert_eq!(cluster.handle(odd).stale_read(""), Err(refused));
+    // Its acknowledgements count, and its log follows.
+    cluster.stop(other);
+    let commit = cluster.status(leader).replica.core.commit;
+    let _ = cluster.handle(leader).write("c");
+    until(|| cluster.status(leader).replica.core.commit > commit);
+    drop(gate);
+    cluster.start_again(other);
+    controls.odd.store(u64::MAX, Ordering::SeqCst);
+    until(|| cluster.handle(odd).read("").is_ok());
 }

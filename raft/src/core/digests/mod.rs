@@ -17,14 +17,16 @@
 //! delays the judgement by a heartbeat. What is kept is the last [`KEPT`] digests.
 
 mod judgement;
+mod seeding;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::types::{Body, Digest, Index, NodeId, Now, Term};
+use crate::types::{Body, Digest, Divergence, Index, NodeId, Now, Term};
 
 use super::{Action, Core, Event, State};
 pub use judgement::DigestConflict;
 use judgement::{Reported, conflict, majority, may_settle, outvoted, outvoted_by};
+pub(super) use seeding::Seeding;
 
 /// Digests that are kept, of the latest entries: nodes apply at different paces.
 const KEPT: usize = 2;
@@ -50,18 +52,9 @@ pub(super) struct Digests {
     /// A leader's: members that a majority outvoted, with their digests.
     outvoted: BTreeMap<NodeId, Digest>,
     /// A majority has outvoted this node.
-    divergence: Option<Divergence>,
-}
-
-/// A state that differs from that of a majority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Divergence {
-    /// This node's digest.
-    pub digest: Digest,
-    /// The value that a majority of the voters reported.
-    pub majority: u64,
-    /// The last entry after which this node's digest was that of a majority in this life; 0 if none.
-    pub agreed: Index,
+    pub(super) divergence: Option<Divergence>,
+    /// It waits for a leader's snapshot to take the place of its state.
+    pub(super) seeding: Seeding,
 }
 
 /// What a node knows of the digests of the replicated state.
@@ -88,12 +81,6 @@ impl Digests {
             divergence: self.divergence,
             outvoted: self.outvoted.clone(),
         }
-    }
-
-    /// The state that the digests were taken of has given way to that of a snapshot.
-    pub(super) fn forget_own(&mut self) {
-        self.own.clear();
-        self.unconfirmed.clear();
     }
 
     /// Takes note of a member's digest. Returns whether it is news; `None` if it is too old.
@@ -168,6 +155,7 @@ impl Core {
         if !leading.progress.contains_key(&from) || !is_possible {
             return self.ignore();
         }
+        self.note_reseeded(from, digest);
         if self.take_digest(from, digest) {
             return;
         }
@@ -313,5 +301,6 @@ impl Core {
     pub fn end_divergence(&mut self, now: Now) {
         self.begin(now);
         self.digests.divergence = None;
+        self.digests.seeding = Seeding::default();
     }
 }

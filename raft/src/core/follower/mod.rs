@@ -47,6 +47,11 @@ impl Following {
         self.owes = true;
     }
 
+    /// Whether this round, or a later one, has been answered.
+    pub(super) fn is_acknowledged(&self, round: u64) -> bool {
+        self.acknowledged_round >= round
+    }
+
     /// Whether no message of this round, or a later one, has arrived yet.
     pub(super) fn is_new_round(&self, round: u64) -> bool {
         round > self.round

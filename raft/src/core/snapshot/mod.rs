@@ -31,6 +31,8 @@ pub(super) struct Snapshots {
     receiving: Option<Receiving>,
     /// Numbers requests for reading and writing pieces.
     last_id: u64,
+    /// A leader's: a member needs a snapshot that includes so much.
+    wanted: Index,
 }
 
 impl Snapshots {
@@ -49,6 +51,20 @@ impl Snapshots {
         self.receiving.as_ref().is_some_and(Receiving::is_installing)
     }
 
+    /// A leader's: a member needs a snapshot that includes this.
+    pub(super) fn want(&mut self, index: Index) {
+        self.wanted = self.wanted.max(index);
+    }
+
+    /// What was wanted and is not included yet.
+    pub(super) fn wanted_after(&self, newest: Index) -> Option<Index> {
+        (self.wanted > newest).then_some(self.wanted)
+    }
+
+    pub(super) fn is_taking(&self) -> bool {
+        self.taking.is_some()
+    }
+
     pub(super) fn transfer(&self) -> Option<Transfer> {
         self.receiving.as_ref().map(Receiving::transfer)
     }
@@ -59,6 +75,10 @@ impl Core {
     /// state, if there is one. [`Action::Restore`] asks for it; the node need not wait for that.
     pub fn restore_at_start(&mut self) {
         if let Some(meta) = self.log.begin_restore() {
+            // A state that differs from that of a majority stays on the disk, and is never used.
+            if self.digests.divergence.is_some() {
+                return;
+            }
             self.actions.push_back(Action::Restore(Box::new(meta)));
         }
     }
@@ -100,7 +120,11 @@ impl Core {
             Done::ChunkRead { id, chunk } => self.handle_chunk_read(id, chunk),
             Done::ChunkWritten { id, received_bytes } => self.handle_chunk_written(id, received_bytes),
             Done::SnapshotInstalled { index, is_valid } => self.handle_snapshot_installed(index, is_valid),
-            Done::Compacted { .. } | Done::Written { .. } | Done::Fetched { .. } | Done::Applied { .. } => {}
+            Done::DivergenceMarked
+            | Done::Compacted { .. }
+            | Done::Written { .. }
+            | Done::Fetched { .. }
+            | Done::Applied { .. } => {}
         }
     }
 

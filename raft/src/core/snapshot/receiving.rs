@@ -76,7 +76,11 @@ impl Core {
             return;
         }
         self.following.hear(round);
-        if self.has_all_of(&meta) {
+        if self.awaits_state() {
+            if meta.index < self.state_floor() {
+                return; // The next answer to a round says what it needs.
+            }
+        } else if self.has_all_of(&meta) {
             self.following.owe(); // The acknowledgement says so.
             return;
         }
@@ -124,7 +128,7 @@ impl Core {
     }
 
     /// Tells the leader how much of the snapshot is here.
-    fn tell_progress(&mut self) {
+    pub(in crate::core) fn tell_progress(&mut self) {
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
         let Some(receiving) = &self.snapshots.receiving else { return };
         let (index, received_bytes) = (receiving.meta.index, receiving.received_bytes);
@@ -150,12 +154,17 @@ impl Core {
     pub(in crate::core) fn install_received(&mut self) {
         let Some(receiving) = &self.snapshots.receiving else { return };
         let is_ready = receiving.is_complete() && !receiving.is_installing() && matches!(self.state, State::Follower);
-        let is_restored = self.log.applied() >= self.log.snapshot_index();
+        let is_restored = self.log.applied() >= self.log.snapshot_index() || self.awaits_state();
         if !is_ready || !(is_restored || planted(Mutant::InstallBeforeRestored)) {
             return;
         }
         let meta = receiving.meta.clone();
-        if self.has_all_of(&meta) {
+        if self.awaits_state() {
+            if meta.index < self.state_floor() {
+                self.snapshots.receiving = None;
+                return;
+            }
+        } else if self.has_all_of(&meta) {
             // The entries have come another way meanwhile.
             self.snapshots.receiving = None;
             return self.following.owe();
@@ -183,8 +192,12 @@ impl Core {
         let Some(Receiving { meta, .. }) = self.snapshots.receiving.take() else { unreachable!("checked above") };
         // What was written before it is in it, or is gone.
         self.writes.installed(index);
-        self.log.install(meta.clone());
-        self.digests.forget_own();
+        if self.awaits_state() && index <= self.log.commit() {
+            self.log.replace_state(meta.clone());
+        } else {
+            self.log.install(meta.clone());
+        }
+        self.digests.state_installed();
         self.snapshots.history.clear();
         self.snapshots.history.push_back(index);
         self.following.verified_to(index);

@@ -19,8 +19,17 @@ impl Core {
                 let newest = self.log.snapshot().expect("what is compacted is in a snapshot");
                 progress.send_snapshot(Sending::new(newest.clone(), now));
             }
-            let Mode::Snapshot(sending) = &mut progress.mode else { continue };
-            if is_round_due && let Some(chunk) = sending.retry(now, &self.config) {
+            progress.seeding.take_if(|seeding| seeding.is_silent(now, &self.config));
+            let is_seeding = progress.seeding.is_some();
+            let Some(sending) = progress.sending() else { continue };
+            // A state that is not that of a majority goes nowhere: the next leader sends its own.
+            if self.digests.divergence.is_some() {
+                continue;
+            }
+            if !is_seeding
+                && is_round_due
+                && let Some(chunk) = sending.retry(now, &self.config)
+            {
                 let body = Body::InstallSnapshot { meta: sending.meta.clone(), chunk, round, wants_promise };
                 self.actions.push_back(Action::Send(Message { from, to, term, body }));
             }
@@ -37,16 +46,16 @@ impl Core {
     pub(super) fn handle_chunk_read(&mut self, id: u64, chunk: Option<Chunk>) {
         let State::Leader(leading) = &mut self.state else { return };
         // Who waits for it may have caught up otherwise, or be sent another snapshot by now.
-        let waiting = leading.progress.iter_mut().find_map(|(&to, progress)| match &mut progress.mode {
-            Mode::Snapshot(sending) if sending.reading == Some(id) => Some((to, sending)),
-            _ => None,
+        let waiting = leading.progress.iter_mut().find_map(|(&to, progress)| {
+            let sending = progress.sending()?;
+            (sending.reading == Some(id)).then_some((to, sending))
         });
         let Some((to, sending)) = waiting else { return };
         sending.reading = None;
         let Some(chunk) = chunk else {
             // There is a newer one; if it is not known here yet, it is about to be.
             let newest = self.log.snapshot().expect("one was being sent");
-            **sending = Sending::new(newest.clone(), self.now);
+            *sending = Sending::new(newest.clone(), self.now);
             sending.rests_until = self.now.after(self.config.heartbeat_interval);
             return;
         };
@@ -76,6 +85,8 @@ impl Core {
                 return self.ignore();
             }
             sending.answered(received, now);
+        } else if !matches!(progress.mode, Mode::Snapshot(_)) {
+            self.seed(from, index, received);
         }
         self.count_answered_rounds();
     }

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::network::{Network, voters};
-use crate::core::{Divergence, Event};
-use crate::types::{Body, Configuration, Digest, FeatureLevel, Index, Message, NodeId};
+use crate::core::Event;
+use crate::types::{
+    Body, Chunk, Configuration, Digest, Divergence, FeatureLevel, Index, Message, NodeId, SnapshotMeta, Stamp, Term,
+};
 
 const HEARTBEATS: Duration = Duration::from_millis(120);
 
@@ -205,4 +209,107 @@ fn a_learner_is_judged_and_does_not_judge() {
     }
     let diverged: Vec<u64> = (1..=3).filter(|&node| divergence(&network, node).is_some()).collect();
     assert_eq!(diverged, [3]);
+}
+
+/// A majority has outvoted a follower, and its state machine has stopped.
+fn with_a_wrong_follower() -> (Network, u64, u64) {
+    let (mut network, leader, index) = led(3);
+    let odd = leader % 3 + 1;
+    for node in 1..=3 {
+        takes(&mut network, node, index, 1, if node == odd { 9 } else { 7 });
+    }
+    network.with_core(odd, |core, now| {
+        core.set_may_lead(now, false);
+        core.await_state(now);
+    });
+    (network, leader, odd)
+}
+
+fn has_got_its_state(network: &Network, node: u64) -> bool {
+    !network.core(node).awaits_state()
+}
+
+#[test]
+fn a_wrong_state_is_replaced_by_the_leaders() {
+    let (mut network, leader, odd) = with_a_wrong_follower();
+    let applied = network.core(odd).applied();
+    network.pass(HEARTBEATS);
+    // The leader has no snapshot that is new enough, and is asked to take one.
+    assert_eq!(network.core(leader).wanted_snapshot(), Some(applied));
+    assert!(network.take_snapshot(leader));
+    network.pass(HEARTBEATS);
+    assert_eq!(network.core(leader).wanted_snapshot(), None);
+    assert_eq!((network.node(odd).installed, has_got_its_state(&network, odd)), (1, true));
+    assert_eq!(network.core(odd).snapshot(), network.core(leader).snapshot());
+    // Its log went on, and goes on.
+    network.propose(leader, "y");
+    network.pass(HEARTBEATS);
+    assert_eq!(network.core(odd).applied(), network.core(leader).commit());
+    assert_eq!(network.node(odd).installed, 1, "once is enough");
+    network.with_core(odd, |core, now| core.end_divergence(now));
+    assert_eq!(divergence(&network, odd), None);
+}
+
+#[test]
+fn what_follows_the_snapshot_is_applied_again() {
+    let (mut network, leader, odd) = with_a_wrong_follower();
+    assert!(network.take_snapshot(leader));
+    let included = network.core(leader).snapshot().unwrap().index;
+    // These commit, and their acknowledgement by the odd one counts, while the snapshot is on its way.
+    network.node(odd).holds = |action| matches!(action, crate::core::Action::Apply(_));
+    network.isolate((leader + 1) % 3 + 1);
+    for _ in 0..5 {
+        network.propose(leader, "y");
+        network.settle();
+    }
+    assert_eq!(network.core(leader).commit(), network.core(leader).last_index());
+    network.pass(HEARTBEATS);
+    assert!(has_got_its_state(&network, odd));
+    assert_eq!(network.core(odd).snapshot().unwrap().index, included);
+    network.node(odd).holds = |_| false;
+    let held = std::mem::take(&mut network.node(odd).held);
+    let crate::core::Action::Apply(entries) = held.back().unwrap() else { panic!("{held:?}") };
+    let last = held.iter().rev().take_while(|action| matches!(action, crate::core::Action::Apply(_))).count();
+    assert!(last > 0 && entries.last().unwrap().index > included);
+}
+
+#[test]
+fn a_lost_piece_is_asked_for_again() {
+    let (mut network, leader, odd) = with_a_wrong_follower();
+    assert!(network.take_snapshot(leader));
+    let (from, to) = (NodeId(leader), NodeId(odd));
+    network.cut.insert((from, to));
+    network.pass(Duration::from_millis(40));
+    network.cut.clear();
+    network.pass(4 * HEARTBEATS);
+    assert!(has_got_its_state(&network, odd));
+}
+
+#[test]
+fn a_state_that_is_too_old_is_not_taken() {
+    let (mut network, leader, odd) = with_a_wrong_follower();
+    let meta = |index| SnapshotMeta { index, term: Term(1), stamp: Stamp(0), configuration: founding(3), digest: None };
+    let older = meta(network.core(odd).applied().previous());
+    let chunk = Chunk { offset: 0, total_bytes: 1, data: Bytes::from_static(b"x") };
+    let body = Body::InstallSnapshot { meta: older.into(), chunk, round: 99, wants_promise: false };
+    let term = network.core(leader).term();
+    network.deliver(Message { from: NodeId(leader), to: NodeId(odd), term, body });
+    network.settle();
+    assert_eq!(network.node(odd).installed, 0);
+    assert!(!has_got_its_state(&network, odd));
+}
+
+#[test]
+fn a_right_state_is_not_replaced() {
+    let (mut network, leader, _) = with_a_wrong_follower();
+    let other = (leader + 1) % 3 + 1;
+    assert!(network.take_snapshot(leader));
+    // A late question of an earlier life.
+    let index = network.core(other).applied();
+    let report = super::network::report(1);
+    let body = Body::SnapshotProgress { index, received_bytes: 0, report };
+    let term = network.core(leader).term();
+    network.deliver(Message { from: NodeId(other), to: NodeId(leader), term, body });
+    network.pass(10 * HEARTBEATS);
+    assert_eq!(network.node(other).installed, 0);
 }

@@ -20,6 +20,8 @@ pub(in crate::replica) struct MachineState {
     pub(in crate::replica) absence: Absence,
     /// It stops because its state is not that of a majority, and has not said yet that it has stopped.
     pub(in crate::replica) is_diverged: bool,
+    /// Its state has taken the place of one that was not that of a majority; the next digest is told.
+    pub(in crate::replica) is_reseeded: bool,
 }
 
 impl MachineState {
@@ -52,6 +54,7 @@ impl Replica {
                 }
             }
             MachineDone::Restored(meta) => {
+                self.machine.is_reseeded |= self.core.divergence().is_some();
                 self.machine.failure = None;
                 self.machine.restoring.take_if(|restoring| *restoring <= meta.index);
                 self.core.set_may_lead(now, true);
@@ -77,7 +80,11 @@ impl Replica {
             self.core.handle_done(now, Done::SnapshotFailed { index });
         }
         if std::mem::take(&mut self.machine.is_diverged) {
-            return; // It has been said, and nobody waits any more.
+            // It has been said, and nobody waits any more.
+            if self.machine.restoring.is_none() {
+                self.core.await_state(now);
+            }
+            return;
         }
         self.stop_answering(failure.clone());
         self.effects.push_back(Effect::Event(Event::MachineFailed(failure)));

@@ -73,6 +73,11 @@ impl<S: StateMachine> MachineRunner<S> {
         &self.sessions
     }
 
+    /// Everything up to here is applied, or restored.
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
     /// Whether the machine has refused to go on, or panicked.
     pub fn has_failed(&self) -> bool {
         self.has_failed

@@ -136,10 +136,13 @@ impl<F: DiskFile> Shelf<F> {
         meta: SnapshotMeta,
         bytes: u64,
     ) -> Result<(), StorageError> {
-        assert!(meta.index > self.newest_index(), "snapshots are named in rising order");
+        assert!(meta.index >= self.newest_index(), "snapshots are named in rising order");
         let name = name(meta.index);
         disk.rename(temporary, &name).map_err(|error| StorageError::io("rename", temporary, &error))?;
         disk.sync_directory().map_err(|error| StorageError::io("sync the folder of", &name, &error))?;
+        // One that takes the place of another of the same entry has taken its file, too.
+        self.kept.retain(|kept| kept.meta.index < meta.index);
+        self.open.take_if(|open| open.index == meta.index);
         for kept in std::mem::take(&mut self.kept) {
             if kept.is_read {
                 self.kept.push(Kept { is_read: false, ..kept });

@@ -6,6 +6,7 @@ mod commits;
 mod compaction;
 pub(crate) mod covered;
 mod damage;
+mod diverged;
 mod exhausted;
 mod failure;
 mod fields;

@@ -1,0 +1,129 @@
+//! How a node whose state went wrong gets a right one: a snapshot of the leader's.
+//!
+//! Its log is right, and so are its votes and acknowledgements. So the snapshot comes beside the
+//! entries, takes the place of the state alone, and what follows it in the log is applied again:
+//!
+//! ```text
+//!  node 3   log   1 ... 80 ......... 120 ..... 140      stopped at 120; its own snapshot of 80 may be wrong
+//!  asks     SnapshotProgress { 120, 0 bytes }           with each answer to a round
+//!  leader   takes a snapshot, of 135                    unless the newest one includes 120
+//!           InstallSnapshot 135 ...                     in pieces, as ever
+//!  node 3   restores 135, applies 136 ...               and answers again
+//! ```
+//!
+//! It asks for what it has applied, or what its own snapshot includes: then no snapshot on its disk
+//! is newer than the one that it gets. A leader of an older version does not understand the question.
+
+use crate::core::sending::Sending;
+use crate::core::{Core, State};
+use crate::types::{Body, Digest, Divergence, Index, NodeId, Now};
+
+use super::Digests;
+
+/// Whether a node waits for another state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::core) struct Seeding {
+    /// The state machine has stopped, and no snapshot has been installed since.
+    is_awaited: bool,
+    /// The latest round with which this node asked.
+    asked_round: u64,
+}
+
+impl Digests {
+    /// After a start with a disk that says this.
+    pub(in crate::core) fn after(divergence: Option<Divergence>) -> Digests {
+        let seeding = Seeding { is_awaited: divergence.is_some(), asked_round: 0 };
+        Digests { divergence, seeding, ..Digests::default() }
+    }
+
+    /// A snapshot is about to take the place of the state that the digests were taken of.
+    pub(in crate::core) fn state_installed(&mut self) {
+        self.own.clear();
+        self.unconfirmed.clear();
+        self.seeding = Seeding::default();
+    }
+
+    /// A member says what the state is that it has got.
+    fn is_right(&mut self, node: NodeId) {
+        self.outvoted.remove(&node);
+        for reported in self.reported.values_mut() {
+            reported.remove(&node);
+        }
+    }
+}
+
+impl Core {
+    /// The state machine has stopped because its state is not that of a majority: a leader's snapshot
+    /// shall take its place.
+    pub fn await_state(&mut self, now: Now) {
+        self.begin(now);
+        if self.digests.divergence.is_some() {
+            self.digests.seeding = Seeding { is_awaited: true, asked_round: 0 };
+        }
+    }
+
+    pub(in crate::core) fn awaits_state(&self) -> bool {
+        self.digests.seeding.is_awaited
+    }
+
+    /// What the snapshot must include at least that this node waits for.
+    pub(in crate::core) fn state_floor(&self) -> Index {
+        self.log.applied().max(self.log.snapshot_index())
+    }
+
+    /// With each answer to a round: this node needs a snapshot, or has so much of one.
+    pub(in crate::core) fn ask_for_state(&mut self) {
+        let round = self.following.round();
+        let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
+        let is_busy = self.snapshots.is_taking() || self.snapshots.is_installing();
+        let is_known = self.writes.is_hard_state_durable() && self.following.is_acknowledged(round);
+        if !self.awaits_state() || is_busy || !is_known || self.digests.seeding.asked_round == round {
+            return;
+        }
+        self.digests.seeding.asked_round = round;
+        let floor = self.state_floor();
+        if self.snapshots.transfer().is_some_and(|transfer| transfer.index >= floor) {
+            return self.tell_progress();
+        }
+        let report = self.follower_report(round);
+        self.send(leader, Body::SnapshotProgress { index: floor, received_bytes: 0, report });
+    }
+
+    /// A member that is sent entries says that it needs a snapshot of this index or a later one, or has
+    /// so much of one.
+    pub(in crate::core) fn seed(&mut self, to: NodeId, index: Index, received_bytes: u64) {
+        let (now, newest) = (self.now, self.log.snapshot().cloned());
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress.get_mut(&to) else { return };
+        match (&mut progress.seeding, newest) {
+            (Some(seeding), _) if seeding.index() == index => {
+                if seeding.total_bytes == 0 || received_bytes <= seeding.total_bytes {
+                    seeding.answered(received_bytes, now);
+                }
+            }
+            // It comes.
+            (Some(seeding), _) if seeding.index() > index => {}
+            (seeding, Some(newest)) if newest.index >= index => {
+                *seeding = Some(Box::new(Sending::new(newest, now)));
+            }
+            _ => self.snapshots.want(index),
+        }
+    }
+
+    /// A leader's: the index that the next snapshot must include, because a member needs one. It should
+    /// be taken as soon as that has been applied.
+    #[must_use]
+    pub fn wanted_snapshot(&self) -> Option<Index> {
+        let is_free = !self.snapshots.is_taking() && !self.snapshots.is_installing();
+        let wanted = self.snapshots.wanted_after(self.log.snapshot_index());
+        wanted.filter(|_| is_free && self.is_leader() && self.digests.divergence.is_none())
+    }
+
+    /// A member has restored the state of this leader's newest snapshot: it is right again.
+    pub(super) fn note_reseeded(&mut self, node: NodeId, digest: Digest) {
+        let is_newest = self.log.snapshot().is_some_and(|newest| newest.digest == Some(digest));
+        if is_newest && self.digests.outvoted.get(&node).is_some_and(|known| known.index <= digest.index) {
+            self.digests.is_right(node);
+        }
+    }
+}
