@@ -127,6 +127,7 @@ impl World {
             invariant: "a node can start again",
             details: format!("node {} refuses its own log: {error}", node + 1),
         })?;
+        self.processes[node].wrong_since = None;
         self.processes[node].running = Some(Running::new(replica, Worker::new(log), own, lives));
         for peer in (0..self.plan.nodes).filter(|&peer| peer != node) {
             let delay = Duration::from_micros(self.random.below(2_000));

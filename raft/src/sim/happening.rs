@@ -59,6 +59,8 @@ pub(super) enum Happening {
     Probe,
     /// Something goes wrong with a state machine.
     MachineFault,
+    /// The state of a state machine goes wrong.
+    StateFault,
     /// The operator starts a process again whose state machine has failed.
     StartedAgain { node: usize, life: u64 },
 }
@@ -135,6 +137,7 @@ impl Happening {
             Happening::Forgets => "a disk is copied or put back".to_owned(),
             Happening::Probe => "is everybody well?".to_owned(),
             Happening::MachineFault => "a state machine is to be slow or sick".to_owned(),
+            Happening::StateFault => "the state of a machine is to go wrong".to_owned(),
             Happening::StartedAgain { node, .. } => format!("{} is started again: its machine has failed", node + 1),
         }
     }

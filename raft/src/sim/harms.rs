@@ -52,6 +52,10 @@ harms! {
     Stalled = "disk stalled for three elections",
     MachineSlow = "state machine slow, up to two elections a job",
     MachineSick = "state machine refused an entry, or panicked",
+    StateWrong = "state machine's state went wrong",
+    StateFound = "a wrong state found by its digest",
+    StateReplaced = "a wrong state replaced by a leader's snapshot",
+    StateSpread = "a wrong state spread by a snapshot before it was found",
     Rotted = "bits rotted",
     Misdirected = "write misdirected",
     LostDisk = "node lost its disk's promises",
@@ -84,6 +88,10 @@ impl Default for Harms {
 impl Harms {
     pub(super) fn count(&mut self, harm: Harm) {
         self.0[harm as usize] += 1;
+    }
+
+    pub(super) fn count_of(&self, harm: Harm) -> u64 {
+        self.0[harm as usize]
     }
 
     /// How often each thing went wrong, in words, in a fixed order; also what never did.

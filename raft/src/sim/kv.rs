@@ -16,6 +16,9 @@ pub(super) const COMMAND_BYTES: usize = 18;
 /// Between the numbers of two commands: what increments make of one is never another's.
 pub(super) const ID_STEP: u64 = 1 << 16;
 
+/// No client uses this key: only what goes wrong writes it.
+const WRONG_KEY: u8 = u8::MAX;
+
 /// A command of the simulator's clients. Each has a number of its own, so that each can be recognised in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Command {
@@ -137,6 +140,22 @@ impl Kv {
 
     pub(super) fn be_well(&mut self) {
         self.sickness = Sickness::None;
+    }
+
+    /// The state goes wrong, where no client looks: what clients are told stays right.
+    pub(super) fn go_wrong(&mut self) {
+        self.values.insert(WRONG_KEY, Value { number: 1, index: Index(0) });
+    }
+
+    pub(super) fn is_wrong(&self) -> bool {
+        self.values.contains_key(&WRONG_KEY)
+    }
+
+    /// The state as it would be if it had not gone wrong.
+    pub(super) fn set_right(&self) -> Kv {
+        let mut right = self.clone();
+        right.values.remove(&WRONG_KEY);
+        right
     }
 
     pub(super) fn is_sick(&self) -> bool {

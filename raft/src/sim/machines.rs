@@ -108,7 +108,13 @@ impl World {
     pub(super) fn hand_to_machine(&mut self, node: usize, job: MachineJob) -> Verdict {
         match &job {
             MachineJob::Apply(entries) => self.checks.applied(node, entries)?,
-            MachineJob::Restore(meta) => self.checks.restored(node, meta)?,
+            MachineJob::Restore(meta) => {
+                let replaces_wrong = self.is_diverged(node);
+                if replaces_wrong {
+                    self.harm(Harm::StateReplaced);
+                }
+                self.checks.restored(node, meta, replaces_wrong)?;
+            }
             MachineJob::Query { .. }
             | MachineJob::TakeSnapshot(_)
             | MachineJob::TakeDigest(_)
@@ -151,6 +157,7 @@ impl World {
             let Some(job) = running.to_apply.pop_front() else { return Ok(()) };
             if let MachineJob::TakeSnapshot(meta) = &job
                 && !running.machine.has_failed()
+                && !running.machine.machine().is_wrong()
             {
                 self.checks.is_state_of(node, meta, &running.machine)?;
             }
@@ -163,7 +170,11 @@ impl World {
                 running.replica.handle_machine(now, done);
             });
             if let Some(meta) = restored {
-                self.checks.is_state_of(node, &meta, &running.machine)?;
+                let is_wrong = running.machine.machine().is_wrong();
+                if !is_wrong {
+                    self.checks.is_state_of(node, &meta, &running.machine)?;
+                }
+                self.state_restored(node, meta.index, is_wrong);
             }
             if self.processes[node].disk.is_dark() {
                 self.harm(Harm::PowerLostAmidCalls);
@@ -176,6 +187,9 @@ impl World {
 
     /// A node says that its state machine has failed. The operator starts it again after a while.
     pub(super) fn machine_failed(&mut self, node: usize, failure: &MachineFailure) -> Verdict {
+        if failure.callback == MachineCallback::Digest && !failure.has_panicked {
+            return self.state_found(node);
+        }
         let process = &self.processes[node];
         let is_restore = failure.callback == MachineCallback::Restore;
         let has_cause = match is_restore {

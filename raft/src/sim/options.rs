@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::clock::MOST_DRIFT;
+use super::digests::DigestPlan;
 use super::forgetting::ForgettingPlan;
 use super::machines::MachinePlan;
 use super::mutant::Mutant;
@@ -92,6 +93,8 @@ pub(super) struct Plan {
     pub(super) machines: Option<MachinePlan>,
     /// How disks forget, if any does.
     pub(super) forgetting: Option<ForgettingPlan>,
+    /// Whether a state machine's state may go wrong.
+    pub(super) digests: Option<DigestPlan>,
 }
 
 /// How clients reach the state machine (`access`).
@@ -290,6 +293,7 @@ impl Plan {
             churn: None,
             machines: None,
             forgetting: None,
+            digests: None,
         }
     }
 

@@ -9,7 +9,7 @@ use super::kv::Kv;
 use crate::replica::lives::Lives;
 use crate::replica::{MachineJob, MachineRunner, Replica};
 use crate::storage::{Job, Worker};
-use crate::types::{Life, LogPosition, SnapshotMeta, Term, Time};
+use crate::types::{Index, Life, LogPosition, SnapshotMeta, Term, Time};
 
 /// A node and its machine.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(super) struct Process {
     pub(super) timer_at: Option<Time>,
     /// Until then its state machine takes long for everything.
     pub(super) machine_slow_until: Time,
+    /// Its state is wrong, as of this entry or an earlier one.
+    pub(super) wrong_since: Option<Index>,
 }
 
 /// What a log says of the life that begins with its opening.
@@ -86,6 +88,7 @@ impl Process {
             clock,
             timer_at: None,
             machine_slow_until: Time(0),
+            wrong_since: None,
         }
     }
 

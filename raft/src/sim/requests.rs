@@ -187,7 +187,7 @@ impl World {
         let mut well = (0..self.plan.nodes).filter(|&node| self.must_be_well(node));
         well.all(|node| {
             let process = &self.processes[node];
-            process.running.as_ref().is_some_and(|running| self.checks.is_reference(&running.machine))
+            process.running.as_ref().is_some_and(|running| self.is_as_it_should_be(node, &running.machine))
         })
     }
 }

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use super::checks::{Checks, Verdict, Violation, check};
 use super::clients::Clients;
 use super::clock::Clock;
-use super::digests;
+use super::digests::DigestPlan;
 use super::disk::{Full, Lies, SimDisk};
 use super::forgetting::{Forgetting, ForgettingPlan};
 use super::happening::Happening;
@@ -72,6 +72,10 @@ pub(super) struct World {
     pub(super) churn: Churn,
     pub(super) forgetting: Forgetting,
     pub(super) trace: Trace,
+    /// The node whose state goes wrong.
+    pub(super) wrong_node: Option<usize>,
+    /// More than one state machine has had a wrong state: a snapshot carried it.
+    pub(super) has_spread: bool,
     /// The faults are over.
     pub(super) calm: bool,
     pub(super) steps: u64,
@@ -93,8 +97,11 @@ impl World {
         plan.churn = ChurnPlan::draw(seed, &mut plan);
         plan.access = AccessPlan::draw(seed, &mut plan);
         plan.machines = MachinePlan::draw(seed, &plan);
-        plan.limits.digest_interval = digests::draw_interval(seed);
+        plan.digests = DigestPlan::draw(seed, &mut plan);
         plan.forgetting = ForgettingPlan::draw(seed, &mut plan);
+        if plan.forgetting.is_some() {
+            plan.digests = None;
+        }
         let lies = Lies {
             sync: options.mutant == Some(Mutant::SyncDoesNothing),
             sync_directory: options.mutant == Some(Mutant::DirectorySyncDoesNothing),
@@ -125,6 +132,8 @@ impl World {
             churn: Churn::default(),
             forgetting: Forgetting::default(),
             trace: Trace::new(words),
+            wrong_node: None,
+            has_spread: false,
             calm: false,
             steps: 0,
             boots: 0,
@@ -143,6 +152,7 @@ impl World {
         world.begin_churn();
         world.begin_machines();
         world.begin_forgetting();
+        world.begin_state_faults();
         world
     }
 
@@ -303,6 +313,10 @@ impl World {
             Happening::Probe => self.probe(),
             Happening::MachineFault => {
                 self.machine_fault();
+                Ok(())
+            }
+            Happening::StateFault => {
+                self.state_fault();
                 Ok(())
             }
             Happening::StartedAgain { node, .. } => {

@@ -74,6 +74,11 @@ impl Commits {
         self.reference == *machine.machine() && self.sessions == *machine.sessions()
     }
 
+    /// The same, apart from what has gone wrong in the machine's state.
+    pub(super) fn is_reference_set_right(&self, machine: &MachineRunner<Kv>) -> bool {
+        self.reference == machine.machine().set_right() && self.sessions == *machine.sessions()
+    }
+
     /// Where a key was changed for the first time after `index`.
     pub(super) fn next_change(&self, key: u8, index: Index) -> Option<Index> {
         let changes = self.changes.get(&key)?;
@@ -104,9 +109,10 @@ impl Commits {
     }
 
     /// A node's state machine is to take a snapshot's state.
-    pub(super) fn restored(&mut self, node: usize, meta: &SnapshotMeta) -> Verdict {
+    pub(super) fn restored(&mut self, node: usize, meta: &SnapshotMeta, replaces_wrong: bool) -> Verdict {
         self.is_committed(node, meta)?;
-        check(meta.index > self.applied[node], "a snapshot takes nothing back", || {
+        let first = if replaces_wrong { meta.index.next() } else { meta.index };
+        check(first > self.applied[node], "a snapshot takes nothing back", || {
             format!("node {} restores {} after {} was applied", node + 1, meta.index, self.applied[node])
         })?;
         // The first in a life is the node's own.

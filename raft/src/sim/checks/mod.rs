@@ -201,13 +201,13 @@ impl Checks {
     }
 
     /// A node's state machine is to take a snapshot's state.
-    pub(super) fn restored(&mut self, node: usize, meta: &SnapshotMeta) -> Verdict {
+    pub(super) fn restored(&mut self, node: usize, meta: &SnapshotMeta, replaces_wrong: bool) -> Verdict {
         if self.rests {
             return Ok(());
         }
         // Only now does the node know that its log begins with the snapshot.
         self.members.log_is(node, self.logs.terms(node), true);
-        self.commits.restored(node, meta)
+        self.commits.restored(node, meta, replaces_wrong)
     }
 
     /// Whether a state machine's state is what a snapshot stands for.
@@ -317,6 +317,11 @@ impl Checks {
     /// How many leaders there were.
     pub(super) fn leaders(&self) -> u64 {
         self.elections.leaders()
+    }
+
+    /// The same, apart from what has gone wrong in its state.
+    pub(super) fn is_reference_set_right(&self, machine: &MachineRunner<Kv>) -> bool {
+        self.commits.is_reference_set_right(machine)
     }
 
     /// Whether a state machine is what the committed commands make.
