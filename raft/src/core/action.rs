@@ -1,5 +1,7 @@
 //! What the core asks of whoever drives it, and how the driver answers.
 
+use std::time::Duration;
+
 use crate::types::{Chunk, Digest, Divergence, Entries, Entry, Index, Message, NodeId, SnapshotMeta, Term, Write};
 
 use thiserror::Error;
@@ -345,6 +347,13 @@ pub enum Event {
     StalledWrite {
         /// The term it led.
         term: Term,
+    },
+    /// Log time went forward faster than it runs, because nobody knew how long ago the last entry
+    /// had been made: what has expired meanwhile ends now. Said by the leader, if it is a second or
+    /// more.
+    LogTimeStepped {
+        /// How far.
+        by: Duration,
     },
 }
 

@@ -13,6 +13,7 @@
 //! | `membership` | changes of configuration (§4), the removed leader's leave |
 //! | `transfer` | handing leadership over (§3.10), priorities |
 //! | `reads` | ReadIndex, on leaders and followers (§6.4) |
+//! | `log_time` | the stamps of entries: a clock that a majority of the voters steers |
 //! | `lease` | reads without a round (§6.4.1) |
 //! | `promise` | what voters promise for them, and how long a restarted one waits |
 //! | `quorum` | what a majority says, joint configurations included (§4.3) |
@@ -65,6 +66,7 @@ mod follower;
 mod jitter;
 mod lease;
 mod log;
+mod log_time;
 mod membership;
 pub(crate) mod mutants;
 mod progress;
@@ -96,7 +98,7 @@ pub use config::{Config, ConfigError, Lease, TIMEOUT_MAX};
 pub use digests::{DigestConflict, DigestStatus};
 #[cfg(feature = "mutants")]
 pub use mutants::{Mutant, Planted};
-pub use status::{PeerMode, PeerStatus, Status, Transfer};
+pub use status::{LogTimeStatus, PeerMode, PeerStatus, Status, Transfer};
 pub use transfer::TransferError;
 
 use admission::SecondLeaders;
@@ -107,6 +109,7 @@ use follower::Following;
 use jitter::SplitMix64;
 use lease::LeaderLease;
 use log::Log;
+use log_time::LogTime;
 use promise::Promises;
 use reads::Questions;
 use replication::Leading;
@@ -148,6 +151,7 @@ pub struct Core {
 
     following: Following,
     log: Log,
+    log_time: LogTime,
     writes: Writes,
     fetches: Fetches,
     snapshots: Snapshots,
@@ -223,6 +227,7 @@ impl Core {
             promises,
             following: Following::default(),
             log,
+            log_time: LogTime::default(),
             writes: Writes::after_restart(commit),
             fetches: Fetches::default(),
             actions: out_of_terms.into_iter().collect(),
@@ -503,7 +508,9 @@ impl Core {
     #[must_use]
     pub fn status(&self) -> Status {
         let peers = match &self.state {
-            State::Leader(leading) => leading.progress.iter().map(|(&id, progress)| progress.status(id)).collect(),
+            State::Leader(leading) => {
+                leading.progress.iter().map(|(&id, progress)| progress.status(id, self.now)).collect()
+            }
             _ => Vec::new(),
         };
         Status {
@@ -531,6 +538,7 @@ impl Core {
             ignored_terms: self.ignored_terms.count,
             second_leaders: self.second_leaders.ignored,
             is_out_of_terms: self.is_out_of_terms(),
+            log_time: self.log_time_status(),
         }
     }
 

@@ -131,6 +131,16 @@ mutants! {
     WindowIgnored,
     /// A leader's first entry may have an earlier stamp than the one before it.
     StampRunsBackwards,
+    /// Log time is steered by the leader's wall clock alone.
+    LogTimeFollowsLeader,
+    /// Log time is steered by the voter whose wall clock is ahead of all.
+    LogTimeFollowsGreatest,
+    /// Log time goes to its target at once, whatever the distance.
+    LogTimeIsNotLimited,
+    /// Each new leader lets log time step, though it knows when the last entry was made.
+    LogTimeStepsEveryTerm,
+    /// Commands are proposed before a new leader knows what time it is.
+    CommandsBeforeClocks,
     /// A snapshot is installed although as much is committed here.
     InstallBelowCommit,
     /// What follows an installed snapshot stays, although it does not follow from it.

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use crate::types::{Index, NodeId, Time};
 
 use super::amnesia::Forgetting;
+use super::log_time::PeerClock;
 use super::mutants::{Mutant, planted};
 use super::sending::Sending;
 use super::{PeerMode, PeerStatus};
@@ -77,6 +78,8 @@ pub(super) struct Progress {
     pub(super) conflict: Option<Index>,
     /// A snapshot that is to take the place of its state, beside the entries: that one had gone wrong.
     pub(super) seeding: Option<Box<Sending>>,
+    /// Its wall clock. Also of one that forgot: its disk is in doubt, not its clock.
+    pub(super) clock: PeerClock,
 }
 
 impl Progress {
@@ -98,6 +101,7 @@ impl Progress {
             forgetting: None,
             conflict: None,
             seeding: None,
+            clock: PeerClock::default(),
         }
     }
 
@@ -217,7 +221,7 @@ impl Progress {
         if is_discounted { Index(0) } else { self.matched }
     }
 
-    pub(super) fn status(&self, id: NodeId) -> PeerStatus {
+    pub(super) fn status(&self, id: NodeId, now: Time) -> PeerStatus {
         PeerStatus {
             id,
             matched: self.matched,
@@ -232,6 +236,7 @@ impl Progress {
             heard: self.heard,
             has_forgotten: self.forgetting.is_some(),
             conflict: self.conflict,
+            wall: self.clock.wall(now),
         }
     }
 }

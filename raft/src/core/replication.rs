@@ -78,6 +78,7 @@ impl Core {
         if planted(Mutant::CapBlocksNoop) && self.exceeds_cap_uncommitted() {
             return;
         }
+        self.begin_log_time();
         let noop = self.new_entry(last.next(), Payload::Noop);
         self.append_own(noop.into());
         self.begin_digests();
@@ -91,8 +92,8 @@ impl Core {
     }
 
     pub(super) fn new_entry(&self, index: Index, payload: Payload) -> Entry {
-        let last_stamp = self.log.last_stamp().expect("a leader knows its last entry");
-        let stamp = if planted(Mutant::StampRunsBackwards) { self.wall } else { last_stamp.max(self.wall) };
+        let log_time = self.log_time().expect("a leader knows its last entry");
+        let stamp = if planted(Mutant::StampRunsBackwards) { self.wall } else { log_time.stamp() };
         Entry { index, term: self.term, stamp, payload }
     }
 
@@ -132,6 +133,7 @@ impl Core {
 
     /// Appends to the leader's own log. The write runs beside the sends (§10.2.1); it counts only when it is done.
     pub(super) fn append_own(&mut self, entries: Entries) {
+        self.note_stamped();
         let State::Leader(leading) = &mut self.state else { unreachable!("only a leader makes entries") };
         leading.uncommitted_bytes += entries.size_bytes();
         self.log.append(&entries);
@@ -245,6 +247,7 @@ impl Core {
         let State::Leader(leading) = &mut self.state else { return None };
         match leading.progress.get_mut(&from) {
             Some(progress) if report.round <= leading.round => {
+                progress.clock.note(report, self.now);
                 let round = if planted(Mutant::StaleReadRound) { leading.round } else { report.round };
                 if progress.forgetting.is_some() {
                     return Some(progress); // Its answers are no contact, and promise nothing.

@@ -1,6 +1,6 @@
 //! What a core tells about itself.
 
-use crate::types::{Configuration, Index, NodeId, Term, Time};
+use crate::types::{Configuration, Index, NodeId, Stamp, Term, Time};
 
 use super::{DigestStatus, Role};
 
@@ -60,6 +60,20 @@ pub struct Status {
     /// The saved term is beyond [`Term::MAX`]: the disk was damaged or edited. This node neither votes nor
     /// campaigns; restore it from another, or recover the cluster under a new id.
     pub is_out_of_terms: bool,
+    /// Log time, as of the last input; `None` while the last entry must still be read back.
+    pub log_time: Option<LogTimeStatus>,
+}
+
+/// Where log time stands: what the next entry would be stamped with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LogTimeStatus {
+    /// Log time. A follower counts from when it appended the last entry.
+    pub now: Stamp,
+    /// The greatest wall clock that a majority of the voters has reached, which log time is steered
+    /// to. `None` while the leader does not know it, and at followers.
+    pub target: Option<Stamp>,
+    /// This node's own wall clock.
+    pub wall: Stamp,
 }
 
 /// What a leader knows of another node.
@@ -83,6 +97,8 @@ pub struct PeerStatus {
     pub has_forgotten: bool,
     /// It stopped because this leader contradicts what is committed there, from this entry on.
     pub conflict: Option<Index>,
+    /// What its wall clock shows, by its last answer; `None` if it has not said in this term.
+    pub wall: Option<Stamp>,
 }
 
 /// How a leader sends to a follower.

@@ -100,6 +100,12 @@ pub(super) fn log(node: NodeId, event: &Event) {
             "node {peer} has stopped: it has other entries committed from {index} on, so this cluster has lost \
              acknowledged writes. Do not wipe node {peer}: it may hold the only copy"
         ),
+        Event::Core(core::Event::LogTimeStepped { by }) => tracing::info!(
+            node,
+            ?by,
+            "log time went forward by {by:?}, to what a majority of the wall clocks shows: the last entry was from before \
+             this node's start. What has expired meanwhile is gone"
+        ),
         _ => tracing::info!(node, ?event, "raft"),
     }
 }
@@ -183,6 +189,14 @@ mod tests {
         let (level, words) = line(core::Event::TermIgnored { from: NodeId(3), term: Term(u64::MAX) });
         assert_eq!(level, Level::ERROR);
         assert!(words.starts_with("messages of node 3 are ignored: term 18446744073709551615"), "{words}");
+    }
+
+    #[test]
+    fn a_step_of_log_time_says_how_far_and_why() {
+        let by = std::time::Duration::from_secs(36_000);
+        let (level, words) = line(core::Event::LogTimeStepped { by });
+        assert_eq!(level, Level::INFO);
+        assert!(words.starts_with("log time went forward by 36000s"), "{words}");
     }
 
     #[test]

@@ -10,8 +10,10 @@
 //!  applied            yes            yes            no: as at 8                  yes; the answers to #1 and #2 go
 //! ```
 //!
-//! A session ends when an entry is applied whose stamp is later than that of its last command by more than its time to live.
-//! Stamps follow the leaders' wall clocks: a leader whose clock is an hour ahead ends what has an hour to live.
+//! A session ends when an entry is applied whose stamp is later than that of its last command by
+//! more than its time to live. Stamps are log time ([`Committed::stamp`](super::Committed::stamp)):
+//! they pass as real time does while a majority of the voters' wall clocks is right, whatever the
+//! leader's shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;

@@ -14,7 +14,11 @@ pub struct Committed<'a> {
     pub index: Index,
     /// The term of the leader that made it.
     pub term: Term,
-    /// The log's time: the same on every replica, so what expires may be decided by it.
+    /// Log time: the same on every replica, so what expires may be decided by it. It never falls
+    /// along the log, and keeps to the greatest wall clock that a majority of the voters has
+    /// reached, at half to twice the speed of real time: a wall clock that is wrong for three
+    /// seconds moves no expiry by more than three seconds. After all nodes were off it steps
+    /// forward, before the first command is taken.
     pub stamp: Stamp,
     /// The command.
     pub command: &'a [u8],

@@ -3,6 +3,7 @@
 mod admin;
 pub(crate) mod digests;
 pub(crate) mod installs;
+pub(crate) mod log_time;
 mod reads;
 pub(crate) mod sessions;
 mod settings;

@@ -92,7 +92,7 @@ impl Replica {
             };
             let origin = pending.origin;
             if self.core.is_leader() {
-                if self.writes.blocked {
+                if self.writes.blocked || self.core.awaits_clocks() {
                     return;
                 }
                 self.propose_batch();

@@ -9,6 +9,14 @@ pub(super) const MOST_DRIFT: u64 = 10_000;
 /// soon wrong.
 pub(super) const WIDE_DRIFT: u64 = 200_000;
 
+/// For a while a wall clock is wrong by so much.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WallError {
+    pub(super) from: Time,
+    pub(super) until: Time,
+    pub(super) by_ms: i64,
+}
+
 /// A machine's clocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
@@ -16,6 +24,10 @@ pub(super) struct Clock {
     pub(super) monotonic_offset: u64,
     /// The wall clock at virtual time 0, in milliseconds; jumps.
     pub(super) wall_offset: u64,
+    /// The same before it has jumped.
+    pub(super) true_offset: u64,
+    /// It is wrong for a while.
+    pub(super) wall_error: Option<WallError>,
     /// What it shows of a million units of time.
     pub(super) speed: u64,
 }
@@ -23,7 +35,20 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn now(self, virtual_time: Time) -> Now {
         let shown = self.shown(virtual_time.0);
-        Now { monotonic: Time(shown + self.monotonic_offset), wall: Stamp(shown / 1_000_000 + self.wall_offset) }
+        let error = self.wall_error.filter(|error| error.from <= virtual_time && virtual_time < error.until);
+        let wall = shown / 1_000_000 + self.wall_offset;
+        let wall = Stamp(wall.saturating_add_signed(error.map_or(0, |error| error.by_ms)));
+        Now { monotonic: Time(shown + self.monotonic_offset), wall }
+    }
+
+    /// What the wall clock would show if it had always been right.
+    pub(super) fn true_wall(self, virtual_time: Time) -> u64 {
+        self.shown(virtual_time.0) / 1_000_000 + self.true_offset
+    }
+
+    /// Whether the wall clock is wrong, or has been.
+    pub(super) fn was_wrong_by(self, virtual_time: Time) -> bool {
+        self.wall_offset != self.true_offset || self.wall_error.is_some_and(|error| error.from <= virtual_time)
     }
 
     /// How far the clock has come. Virtual time is at most hours, so that the product fits.
@@ -48,7 +73,7 @@ mod tests {
         for speed in
             [1_000_000 - MOST_DRIFT, 999_999, 1_000_000, 1_000_001, 1_000_000 + MOST_DRIFT, 1_000_000 - WIDE_DRIFT]
         {
-            let clock = Clock { monotonic_offset: 17, wall_offset: 0, speed };
+            let clock = Clock { monotonic_offset: 17, wall_offset: 0, true_offset: 0, wall_error: None, speed };
             for deadline in [0, 17, 18, 1_017, 123_456_789_017, 3_600_000_000_000] {
                 let at = clock.to_virtual(Time(deadline));
                 assert!(clock.now(at).monotonic >= Time(deadline), "{speed} {deadline}");

@@ -44,6 +44,7 @@ harms! {
     Felled = "leader felled after its election",
     TimerLate = "timer late",
     ClockJumped = "wall clock jumped",
+    ClockWrong = "wall clock a day wrong, for three seconds or for good",
     Drifting = "node whose clock runs wrong",
     SyncFailed = "sync failed",
     ReadFailed = "read failed (EIO)",

@@ -13,6 +13,9 @@ use crate::types::SnapshotMeta;
 
 impl World {
     pub(super) fn store(&mut self, node: usize, job: Job) -> Verdict {
+        if let Job::Write(write) = &job {
+            self.log_time_is_bounded(node, write)?;
+        }
         let life = self.processes[node].life;
         let Some(running) = &mut self.processes[node].running else { return Ok(()) };
         let mut early = None;

@@ -23,6 +23,7 @@ use super::process::{Process, Running};
 use super::random::Random;
 use super::session_books::SessionClients;
 use super::trace::{Trace, Words, brief};
+use super::wall_clocks;
 use crate::core::{self, Done};
 use crate::replica::{Effect, Event, PeerMessage};
 use crate::types::{FeatureLevel, NodeId, Now, Time};
@@ -81,6 +82,10 @@ pub(super) struct World {
     pub(super) steps: u64,
     pub(super) boots: u64,
     harms: Harms,
+    /// Too many wall clocks were wrong for log time to be right.
+    pub(super) clocks_misled: bool,
+    /// Log time was late because the right clocks were not heard.
+    pub(super) clocks_unheard: bool,
     /// After the faults, a write has succeeded and all nodes are alike.
     pub(super) converged: bool,
 }
@@ -110,14 +115,18 @@ impl World {
         let processes = (0..plan.nodes).map(|_| {
             let (drift, offset) = (plan.drift, random.below(2 * plan.drift + 1));
             let offset = if plan.access.has_worst_clocks { offset / (drift + 1) * 2 * drift } else { offset };
+            let (monotonic_offset, wall_offset) = (random.below(1 << 40), 1_700_000_000_000 + random.below(60_000));
             let clock = Clock {
-                monotonic_offset: random.below(1 << 40),
-                wall_offset: 1_700_000_000_000 + random.below(60_000),
+                monotonic_offset,
+                wall_offset,
+                true_offset: wall_offset,
+                wall_error: None,
                 speed: 1_000_000 + drift - offset,
             };
             Process::new(SimDisk::new(lies), clock)
         });
-        let processes = processes.collect();
+        let mut processes: Vec<Process> = processes.collect();
+        wall_clocks::draw(seed, &plan, &mut processes);
         let mut world = World {
             now: Time(0),
             queue: BinaryHeap::new(),
@@ -138,6 +147,8 @@ impl World {
             steps: 0,
             boots: 0,
             harms: Harms::default(),
+            clocks_misled: false,
+            clocks_unheard: false,
             converged: false,
             mutant: options.mutant,
             random,
@@ -177,6 +188,7 @@ impl World {
     /// All that has gone wrong.
     pub(super) fn harms(&self) -> Harms {
         let mut harms = self.harms;
+        self.count_wall_errors(&mut harms);
         harms.add(&self.network.harms);
         self.processes.iter().for_each(|process| harms.add(&process.disk.harms()));
         harms

@@ -23,7 +23,7 @@ pub struct Entry {
     pub index: Index,
     /// The term of the leader that made it.
     pub term: Term,
-    /// The leader's wall clock, or the previous entry's stamp where that is later.
+    /// Log time when the leader made it.
     pub stamp: Stamp,
     /// What it says.
     pub payload: Payload,

@@ -148,7 +148,7 @@ pub struct FollowerReport {
     pub round: u64,
     /// For so long, from when that round arrived, the sender helps nobody else into office (leases rest on it).
     pub promise: Duration,
-    /// The sender's wall clock.
+    /// The sender's wall clock, which steers log time.
     pub wall: Option<Stamp>,
     /// What the sender's state machine has applied.
     pub applied: Option<Index>,

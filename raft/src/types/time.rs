@@ -20,8 +20,13 @@ impl Time {
     }
 }
 
-/// A point of the log's own time: milliseconds of the leaders' wall clocks since 1970, never running backwards along the
-/// log. What expires, expires by stamps, so that it expires at the same entry on every node.
+/// A point of log time, in milliseconds since 1970; never less than that of the entry before. What
+/// expires, expires by stamps, so that it expires at the same entry on every node.
+///
+/// Log time runs by the leader's monotonic clock, and keeps to the greatest wall clock that a
+/// majority of the voters has reached: at twice the speed while it is behind, at half the speed
+/// while it is ahead. So it is right while a majority of the voters' clocks are, and a clock that
+/// is wrong for a moment moves it by no more than that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Stamp(pub u64);
 
@@ -30,7 +35,7 @@ pub struct Stamp(pub u64);
 pub struct Now {
     /// For deadlines.
     pub monotonic: Time,
-    /// For stamps of new entries.
+    /// What log time is steered by: a leader's own, and what followers answer with.
     pub wall: Stamp,
 }
 

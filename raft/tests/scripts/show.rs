@@ -179,6 +179,7 @@ pub(super) fn event(event: &Event) -> Option<String> {
         Event::TermIgnored { from, term } => Some(format!("ignores a message of {from} for its term, {term}")),
         Event::SecondLeader { term, leader, other } => Some(format!("ignores {other}, for {leader} leads term {term}")),
         Event::OutOfTerms { term } => Some(format!("stays out of elections, term {term} is too great")),
+        Event::LogTimeStepped { by } => Some(format!("log time steps forward by {by:?}")),
         Event::StalledWrite { term } => Some(format!("its own write is stuck, gives up term {term}")),
     }
 }

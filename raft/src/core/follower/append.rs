@@ -62,7 +62,7 @@ impl Core {
         if let Some(index) = self.first_conflict(&entries).filter(|&index| index <= self.log.commit()) {
             return self.stop_at_conflict(from, index);
         }
-        self.accept(entries);
+        self.accept(entries, commit);
         self.following.verified_to(last.max(base));
         let believed =
             if planted(Mutant::CommitBeyondVerified) { self.log.last_index() } else { self.following.verified };
@@ -101,7 +101,7 @@ impl Core {
     ///  ours     1 1 2 2 2              entries 4 4 after index 2: index 3 differs, so 3, 4 and 5 go
     ///  entries      4 4                entries 2 2 after index 2: nothing differs, nothing goes, not even index 5
     /// ```
-    fn accept(&mut self, entries: Entries) {
+    fn accept(&mut self, entries: Entries, commit: Index) {
         let is_hasty = planted(Mutant::TruncateWithoutConflict);
         let is_known = |entry: &&Entry| {
             self.log.terms().term_at(entry.index) == Some(entry.term) && (!is_hasty || entry.index <= self.log.commit())
@@ -113,9 +113,11 @@ impl Core {
             // The only place where anything is ever removed: the terms at `first` differ, which proves the conflict.
             assert!(is_hasty || self.log.terms().term_at(first) != Some(term), "nothing conflicts at {first}");
             self.log.truncate_from(first);
+            self.log_time.truncated();
             self.writes.truncate_from(first);
         }
         self.log.append(&entries);
+        self.note_received(commit);
         self.writes.append(entries);
     }
 }

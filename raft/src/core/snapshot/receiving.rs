@@ -196,6 +196,9 @@ impl Core {
             self.log.replace_state(meta.clone());
         } else {
             self.log.install(meta.clone());
+            if self.log.last_index() == index {
+                self.log_time.installed(self.now);
+            }
         }
         self.digests.state_installed();
         self.snapshots.history.clear();

@@ -6,12 +6,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    admission, amnesia, digests, elections, installs, lease, membership, reads, replication, snapshots, stalls, terms,
-    transfer,
+    admission, amnesia, digests, elections, installs, lease, log_time, membership, reads, replication, snapshots,
+    stalls, terms, transfer,
 };
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
-use crate::replica::tests::{digests as replica_digests, installs as replica_installs, sessions};
+use crate::replica::tests::{
+    digests as replica_digests, installs as replica_installs, log_time as replica_time, sessions,
+};
 use crate::storage::tests::{covered, synced};
 
 const RULES: &[(Mutant, fn())] = &[
@@ -73,6 +75,11 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::ResendNeverProbes, replication::windows_bound_what_is_in_flight_and_the_rest_follows),
     (Mutant::WindowIgnored, replication::windows_bound_what_is_in_flight_and_the_rest_follows),
     (Mutant::StampRunsBackwards, replication::stamps_never_run_backwards_even_if_a_leaders_clock_does),
+    (Mutant::LogTimeFollowsLeader, log_time::one_wrong_clock_of_three_moves_no_expiry),
+    (Mutant::LogTimeFollowsGreatest, log_time::one_wrong_clock_of_three_moves_no_expiry),
+    (Mutant::LogTimeIsNotLimited, log_time::a_single_voters_wrong_clock_costs_what_it_lasts),
+    (Mutant::LogTimeStepsEveryTerm, log_time::a_term_that_follows_another_does_not_step),
+    (Mutant::CommandsBeforeClocks, replica_time::a_command_waits_until_the_leader_knows_the_time),
     (Mutant::InstallBelowCommit, snapshots::a_snapshot_of_what_is_committed_already_is_never_installed),
     (Mutant::KeepSuffixAtInstall, snapshots::a_conflicting_suffix_is_discarded_when_a_snapshot_is_installed),
     (Mutant::EntriesDuringInstall, installs::entries_are_left_out_while_a_snapshot_is_installed),

@@ -11,6 +11,7 @@ mod elections;
 mod faults;
 mod installs;
 mod lease;
+mod log_time;
 mod membership;
 mod network;
 mod reads;

@@ -104,6 +104,12 @@ pub(super) struct Network {
     /// Directed pairs that cannot reach each other.
     pub(super) cut: BTreeSet<(NodeId, NodeId)>,
     pub(super) delivered: usize,
+    /// The wall clock of all nodes when the network began, in milliseconds.
+    pub(super) wall_began: u64,
+    /// How far the wall clocks of some nodes are off, in milliseconds.
+    pub(super) wall_errors: BTreeMap<u64, i64>,
+    /// Nodes of an older version, which do not say their wall clocks.
+    pub(super) older: BTreeSet<u64>,
     /// For the next life of a node.
     pub(super) tune: fn(&mut Config),
     lives: u64,
@@ -148,6 +154,9 @@ impl Network {
             wire: VecDeque::new(),
             cut: BTreeSet::new(),
             delivered: 0,
+            wall_began: 0,
+            wall_errors: BTreeMap::new(),
+            older: BTreeSet::new(),
             tune,
             lives: 0,
             leaders: BTreeMap::new(),
@@ -223,11 +232,18 @@ impl Network {
             commit: disk.commit,
             ..Saved::default()
         };
-        Core::new(config, saved, self.clock()).unwrap()
+        Core::new(config, saved, self.clock_of(id)).unwrap()
     }
 
     pub(super) fn clock(&self) -> Now {
-        Now { monotonic: self.now, wall: Stamp(self.now.0 / 1_000_000) }
+        Now { monotonic: self.now, wall: Stamp(self.wall_began + self.now.0 / 1_000_000) }
+    }
+
+    /// The clocks of a node.
+    pub(super) fn clock_of(&self, id: NodeId) -> Now {
+        let Now { monotonic, wall } = self.clock();
+        let error = self.wall_errors.get(&id.0).copied().unwrap_or(0);
+        Now { monotonic, wall: Stamp(wall.0.saturating_add_signed(error)) }
     }
 
     pub(super) fn core(&self, id: u64) -> &Core {
@@ -240,7 +256,7 @@ impl Network {
 
     /// Does something to a core, and then what it asks for.
     pub(super) fn with_core<R>(&mut self, id: u64, what: impl FnOnce(&mut Core, Now) -> R) -> R {
-        let now = self.clock();
+        let now = self.clock_of(NodeId(id));
         let result = what(&mut self.node(id).core, now);
         self.carry_out(NodeId(id));
         result
@@ -266,7 +282,7 @@ impl Network {
     }
 
     fn perform(&mut self, id: NodeId, action: Action) {
-        let now = self.clock();
+        let now = self.clock_of(id);
         let node = self.nodes.get_mut(&id).unwrap();
         match action {
             Action::Send(message) => self.wire.push_back(message),
@@ -358,8 +374,11 @@ impl Network {
         !ids.is_empty()
     }
 
-    pub(super) fn deliver(&mut self, message: Message) {
+    pub(super) fn deliver(&mut self, mut message: Message) {
         let to = message.to;
+        if self.older.contains(&message.from.0) {
+            super::log_time::forget_wall(&mut message.body);
+        }
         let is_cut = self.cut.contains(&(message.from, to));
         if !is_cut && self.nodes.get(&to).is_some_and(|node| !node.is_down) {
             self.delivered += 1;

@@ -313,14 +313,16 @@ pub(super) fn the_cap_on_uncommitted_bytes_holds_and_lets_the_noop_through() {
 #[test]
 pub(super) fn stamps_never_run_backwards_even_if_a_leaders_clock_does() {
     let mut network = Network::new(1);
+    network.wall_began = 9_000_000;
     network.pass(SECOND);
-    let now = crate::types::Now { wall: Stamp(9_000_000), ..network.clock() };
-    network.with_core(1, |core, _| core.propose(now, [Bytes::from_static(b"a")])).unwrap();
-    let now = crate::types::Now { wall: Stamp(5), ..network.clock() };
-    network.with_core(1, |core, _| core.propose(now, [Bytes::from_static(b"b")])).unwrap();
+    network.propose(1, "a");
+    network.wall_errors.insert(1, -8_000_000);
+    network.propose(1, "b");
+    network.pass(SECOND);
+    network.propose(1, "c");
     network.pass(SECOND);
     let stamps: Vec<u64> = network.node(1).applied.iter().map(|entry| entry.stamp.0).collect();
-    assert_eq!(stamps[1..], [9_000_000, 9_000_000]);
+    assert_eq!(stamps[1..], [9_001_000, 9_001_000, 9_001_500]);
     assert!(matches!(network.node(1).applied[1].payload, Payload::Command(_)));
 }
 

@@ -10,9 +10,11 @@
 //! deadline     1100            k is there, for writes          k was gone: INCR makes it anew
 //! ```
 //!
-//! The log's time stands still while nothing is written. A read that meets a key whose deadline has passed by this node's clock, and
-//! not by the log's, therefore has a [`Tick`](super::operation::Operation::Tick) written first, which brings the leader's time into
-//! the log, and is asked again after it.
+//! The stamp of the last entry stands still while nothing is written. So each node counts on from
+//! when it applied that entry. A read that meets a key whose deadline has passed by that, or by the
+//! node's wall clock, and not by the last stamp, has a [`Tick`](super::operation::Operation::Tick)
+//! written first, which brings log time into the log, and is asked again after it. What a `TTL` has
+//! left is counted from log time, not from the wall clock.
 //!
 //! What has expired is taken out as writes come, a few keys with each ([`REMOVALS_MAX`]): more than a write can add, so that they do
 //! not pile up, and few, so that no write is slow because many keys expire at once.

@@ -6,7 +6,7 @@ use std::{
     io::{self, Read},
     sync::Arc,
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -48,6 +48,9 @@ pub(crate) struct Store {
     pub(super) deadlines: Deadlines,
     /// The log's time: the stamp of the last entry.
     pub(super) now: u64,
+    /// When it came to that here: what has passed since tells how far it has come by now. No part
+    /// of the state.
+    pub(super) moved: Option<Instant>,
     pub(super) counts: Arc<Counts>,
 }
 
@@ -59,7 +62,7 @@ impl fmt::Debug for Store {
 
 impl StateMachine for Store {
     fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
-        self.now = self.now.max(entry.stamp.0);
+        self.move_to(entry.stamp.0);
         let operation = decode(entry.command);
         let answer = operation.and_then(|(operation, arguments)| self.write(operation, arguments));
         self.publish();
@@ -69,11 +72,11 @@ impl StateMachine for Store {
 
     fn query(&self, query: &Query<'_>) -> Bytes {
         // Where nothing expires, nobody need know what time it is.
-        let since_1970 = match self.deadlines.map().is_empty() {
-            true => Duration::ZERO,
-            false => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-        };
-        self.query_at(query.bytes, u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+        if self.deadlines.map().is_empty() {
+            return self.query_at(query.bytes, self.now, self.now);
+        }
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.query_at(query.bytes, self.log_time(), u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn snapshot(&self) -> Box<dyn Read + Send> {
@@ -82,7 +85,7 @@ impl StateMachine for Store {
 
     fn restore(&mut self, content: &mut dyn Read) -> io::Result<()> {
         let counts = Arc::clone(&self.counts);
-        let restored = Store { counts, ..snapshot::read(content)? };
+        let restored = Store { counts, moved: Some(Instant::now()), ..snapshot::read(content)? };
         drop_elsewhere(std::mem::replace(self, restored));
         self.publish();
         Ok(())
@@ -104,8 +107,24 @@ impl Store {
         self.counts.set(self.map.len(), self.deadlines.map().len());
     }
 
-    /// Answers a query at a time of this node's clock.
-    fn query_at(&self, query: &[u8], clock: u64) -> Bytes {
+    /// The log has come to a later time.
+    fn move_to(&mut self, stamp: u64) {
+        if stamp > self.now {
+            (self.now, self.moved) = (stamp, Some(Instant::now()));
+        }
+    }
+
+    /// Log time now, as far as this node can tell: never ahead of what the leader would write.
+    fn log_time(&self) -> u64 {
+        let passed = self.moved.map_or(0, |moved| moved.elapsed().as_millis());
+        self.now.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX))
+    }
+
+    /// Answers a query. A key that is due by log time, as this node counts it on, or by its wall
+    /// clock, is perhaps due: the log decides. The wall clock is asked too because a node that has
+    /// just started does not know how old its last entry is.
+    fn query_at(&self, query: &[u8], log_time: u64, wall: u64) -> Bytes {
+        let clock = log_time.max(wall);
         match decode(query) {
             // It is never made: one within another could nest without end.
             Some((Operation::ByTheLog, mut arguments)) => match arguments.next().and_then(decode) {
@@ -113,7 +132,7 @@ impl Store {
                 None => malformed(),
             },
             Some((operation, arguments)) if self.meets_due(operation, arguments.clone(), clock) => DUE,
-            Some((operation, arguments)) => self.read(operation, arguments, clock).unwrap_or_else(malformed),
+            Some((operation, arguments)) => self.read(operation, arguments, log_time).unwrap_or_else(malformed),
             None => malformed(),
         }
     }

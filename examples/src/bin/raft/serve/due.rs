@@ -1,5 +1,6 @@
-//! Reads that have met a key whose deadline has passed by this node's clock and not by the log's: the log's time stands still
-//! while nothing is written. They wait until a tick is in the log, and are asked again.
+//! Reads that have met a key whose deadline may have passed, and has not by the stamp of the last
+//! entry, which stands still while nothing is written. They wait until a tick is in the log, and
+//! are asked again.
 //!
 //! ```text
 //! read -> due -.                 .-> read, answered by the log's time
@@ -9,7 +10,8 @@
 //! ```
 //! Reads of the same connection behind such a one wait with it: otherwise it would be answered with something newer than they are.
 //!
-//! By the log's time a key may still be there afterwards, where this node's clock is ahead of the leader's: then it is there.
+//! By log time a key may still be there afterwards, where this node's wall clock is ahead of it:
+//! then it is there.
 
 use std::mem;
 

@@ -3,11 +3,12 @@
 use std::{fmt::Write, time::Duration};
 
 use kodiak_raft::{
-    core::{self as raft_core, PeerMode, PeerStatus, Role, Transfer},
+    core::{self as raft_core, PeerMode, Role, Transfer},
     node::{MachineCall, Status},
     types::{Digest, NodeId},
 };
 
+use super::clock_info;
 use crate::{
     kv::Counts,
     membership::listing::{capacity, ids},
@@ -112,6 +113,9 @@ fn raft(status: &Status) -> String {
     };
     line("digest", &digest(digests.latest));
     line("agreed_digest", &digest(digests.agreed));
+    let (log_time, lead) = clock_info::log_time(core);
+    line("log_time_ms", &log_time);
+    line("log_time_lead_ms", &lead);
     line("ignored_messages", &core.ignored_messages);
     line("ignored_terms", &core.ignored_terms);
     line("second_leaders", &core.second_leaders);
@@ -123,7 +127,7 @@ fn raft(status: &Status) -> String {
     for peer in &status.peers {
         let link = if peer.connected { "up" } else { "down" };
         let client = String::from_utf8_lossy(&peer.metadata);
-        let known = peer_state(&core.peers, peer.id);
+        let known = peer_state(core, peer.id);
         line(&format!("peer_{}", peer.id), &format_args!("raft={},client={client},link={link}{known}", peer.address));
     }
     text
@@ -163,12 +167,13 @@ fn alarms(core: &raft_core::Status) -> String {
             alarms.push(format!("node {} has other entries committed from {index} on: do not wipe it", peer.id));
         }
     }
+    alarms.extend(clock_info::alarms(core));
     if alarms.is_empty() { "none".to_owned() } else { alarms.join("; ") }
 }
 
 /// What a leader knows of a peer's log; nothing elsewhere.
-fn peer_state(peers: &[PeerStatus], id: NodeId) -> String {
-    let Some(peer) = peers.iter().find(|peer| peer.id == id) else { return String::new() };
+fn peer_state(core: &raft_core::Status, id: NodeId) -> String {
+    let Some(peer) = core.peers.iter().find(|peer| peer.id == id) else { return String::new() };
     let state = match peer.mode {
         PeerMode::Probe => "probe".to_owned(),
         PeerMode::Replicate => "replicate".to_owned(),
@@ -176,7 +181,8 @@ fn peer_state(peers: &[PeerStatus], id: NodeId) -> String {
     };
     let (matched, next) = (peer.matched, peer.next);
     let (messages, bytes) = (peer.in_flight_messages, peer.in_flight_bytes);
-    format!(",state={state},matched={matched},next={next},in_flight={messages}/{bytes}")
+    let clock = clock_info::peer(core, peer.wall);
+    format!(",state={state},matched={matched},next={next},in_flight={messages}/{bytes}{clock}")
 }
 
 /// `to 700: 65536 of 300000 bytes`.

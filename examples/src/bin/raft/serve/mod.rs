@@ -1,6 +1,7 @@
 //! `raft serve`: one node and its clients, on one event loop.
 
 mod client;
+mod clock_info;
 mod due;
 mod explain;
 mod info;

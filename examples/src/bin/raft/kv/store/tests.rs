@@ -134,13 +134,13 @@ fn set_at(store: &mut Store, stamp: u64, value: &[u8], when: When) -> Bytes {
 }
 
 fn ask_at(store: &Store, clock: u64, operation: Operation, arguments: &[&[u8]]) -> Bytes {
-    store.query_at(&encode(operation, arguments.iter().copied()), clock)
+    store.query_at(&encode(operation, arguments.iter().copied()), clock, clock)
 }
 
 /// The same after a tick that has not moved the log's time far enough.
 fn ask_by_the_log(store: &Store, clock: u64, operation: Operation, arguments: &[&[u8]]) -> Bytes {
     let query = encode(operation, arguments.iter().copied());
-    store.query_at(&encode(Operation::ByTheLog, [&query[..]].into_iter()), clock)
+    store.query_at(&encode(Operation::ByTheLog, [&query[..]].into_iter()), clock, clock)
 }
 
 /// One step of a history: what is done, to which key, with which number, and how much later.
@@ -329,6 +329,18 @@ fn a_read_that_meets_what_is_due_by_the_clock_waits_for_the_log() {
     write_at(&mut store, 1100, Operation::Tick, &[]);
     assert_eq!(ask_at(&store, 1100, Operation::Get, &[b"k"]), NIL);
     assert_eq!(ask_at(&store, 1100, Operation::DbSize, &[]), ":0\r\n");
+}
+
+#[test]
+fn a_wall_clock_that_is_wrong_hides_nothing() {
+    let mut store = Store::default();
+    set_at(&mut store, 1000, b"v", When::After(100));
+    let get = encode(Operation::Get, [&b"k"[..]].into_iter());
+    assert!(is_due(&store.query_at(&get, 1100, 0)), "log time has come so far");
+    assert!(is_due(&store.query_at(&get, 1000, 1100)), "the node may have just started");
+    assert_eq!(store.query_at(&get, 1099, 1099), bulk(b"v"));
+    let left = encode(Operation::Ttl, [&b"k"[..], &[ttl_form::MS]].into_iter());
+    assert_eq!(store.query_at(&left, 1010, 1090), ":90\r\n", "it counts in log time");
 }
 
 #[test]

@@ -1,0 +1,103 @@
+//! Wall clocks that are a day wrong, and what log time may make of that.
+//!
+//! In some runs a minority of the clocks is a day ahead or behind, for three seconds or to the end.
+//! The others are right: as they were drawn, and as fast as their machines' clocks are. While a
+//! majority of the voters of every configuration so far has clocks that were always right, stamps
+//! stay between what right clocks show, with some room for drift and, below, for what is lost on
+//! the way.
+
+use std::time::Duration;
+
+use super::checks::{Verdict, check};
+use super::clock::WallError;
+use super::harms::{Harm, Harms};
+use super::options::{FaultKind, Plan};
+use super::process::Process;
+use super::random::Random;
+use super::world::World;
+use crate::types::{NodeId, Write};
+use crate::wire::Version;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// The most that right clocks differ by at first in such a run, in milliseconds.
+const SKEW_MS: u64 = 100;
+
+/// By how much log time may be late, in milliseconds: messages that are late by elections, and
+/// leaders that are paused, make it so, and it takes as long again to make up for it.
+const LATE_MS: u64 = 15_000;
+
+/// Makes clocks wrong in half of the runs in which none jumps.
+pub(super) fn draw(seed: u64, plan: &Plan, processes: &mut [Process]) {
+    let mut random = Random::new(seed ^ 0x0077_616c_6c73);
+    if plan.faults.contains(&FaultKind::ClockJump) || random.chance(5_000) {
+        return;
+    }
+    for process in &mut *processes {
+        let clock = &mut process.clock;
+        clock.true_offset = 1_700_000_000_000 + clock.true_offset % SKEW_MS;
+        clock.wall_offset = clock.true_offset;
+    }
+    let most = (processes.len() - 1) / 2;
+    for _ in 0..most {
+        let place = random.below(processes.len() as u64) as usize;
+        let from = crate::types::Time(0).after(random.duration((Duration::ZERO, Duration::from_secs(3))));
+        let lasts = if random.chance(5_000) { Duration::from_secs(3) } else { Duration::MAX };
+        let by_ms = if random.chance(5_000) { DAY_MS } else { -DAY_MS };
+        processes[place].clock.wall_error = Some(WallError { from, until: from.after(lasts), by_ms });
+    }
+}
+
+impl World {
+    /// Clocks that have been a day wrong.
+    pub(super) fn count_wall_errors(&self, harms: &mut Harms) {
+        let wrong = |process: &&Process| process.clock.wall_error.is_some_and(|error| error.from <= self.now);
+        (0..self.processes.iter().filter(wrong).count()).for_each(|_| harms.count(Harm::ClockWrong));
+    }
+
+    /// Whether most voters' clocks were always right, in this leader's configuration, and if asked,
+    /// whether the leader knows most voters' clocks as right ones.
+    fn most_clocks_are(&self, node: usize, known: bool) -> bool {
+        let Some(running) = &self.processes[node].running else { return false };
+        let core = running.replica.core();
+        let (configuration, status) = (core.configuration(), core.status());
+        let is_known =
+            |id: NodeId| id == core.id() || status.peers.iter().any(|peer| peer.id == id && peer.wall.is_some());
+        let is_right = |id: &NodeId| {
+            let process = self.processes.get((id.0 as usize).wrapping_sub(1));
+            let was_right = process.is_some_and(|process| !process.clock.was_wrong_by(self.now));
+            was_right && (!known || is_known(*id))
+        };
+        let is_most = |half: &std::collections::BTreeSet<NodeId>| {
+            half.is_empty() || half.iter().filter(|&id| is_right(id)).count() * 2 > half.len()
+        };
+        // Nodes of an older version do not say their clocks, so the leader has only its own.
+        let is_blind = self.plan.wire < Version::NEWEST && self.plan.nodes > 1;
+        let any_wrong = self.processes.iter().any(|process| process.clock.was_wrong_by(self.now));
+        is_most(&configuration.voters) && is_most(&configuration.outgoing) && !(is_blind && any_wrong)
+    }
+
+    /// What a leader stamps is close to what right clocks show.
+    pub(super) fn log_time_is_bounded(&mut self, node: usize, write: &Write) -> Verdict {
+        let Some(running) = &self.processes[node].running else { return Ok(()) };
+        let core = running.replica.core();
+        let made = write.entries.last().filter(|entry| core.is_leader() && entry.term == core.term());
+        let Some(stamp) = made.map(|entry| entry.stamp.0) else { return Ok(()) };
+        let has_target = core.status().log_time.is_some_and(|status| status.target.is_some());
+        self.clocks_misled |= !self.most_clocks_are(node, false);
+        if self.clocks_misled {
+            return Ok(());
+        }
+        let walls = self.processes.iter().map(|process| process.clock.true_wall(self.now));
+        let (least, greatest) = walls.fold((u64::MAX, 0), |(least, most), wall| (least.min(wall), most.max(wall)));
+        // A leader's clock may be too fast, and another's too slow.
+        let drift = self.now.0 / 1_000_000 * self.plan.drift * 3 / 1_000_000 + 10;
+        let is_late = has_target && stamp + LATE_MS + drift < least;
+        // While some voters are silent, a wrong clock may be half of those that are known.
+        self.clocks_unheard |= is_late && !self.most_clocks_are(node, true);
+        let is_late = is_late && !self.clocks_unheard;
+        check(stamp <= greatest + drift && !is_late, "log time follows most of the wall clocks", || {
+            format!("node {} stamps {stamp}; right clocks show {least} to {greatest}, +- {drift}", node + 1)
+        })
+    }
+}
