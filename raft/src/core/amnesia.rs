@@ -162,6 +162,9 @@ impl Core {
         if is_voter {
             (progress.round, progress.bound_until) = (0, crate::types::Time(0));
             progress.forgetting = Some(Forgetting { at: last, is_confirmed: false });
+            // It is told with this round, before it votes.
+            leading.start_round(self.now.after(self.config.heartbeat_interval));
+            self.lease.sent(leading.round, self.now, &self.config);
         }
         if is_voter {
             self.suspect_disk(peer);

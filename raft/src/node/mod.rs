@@ -615,9 +615,11 @@ impl<S: StateMachine> Node<S> {
     }
 
     fn take_completions(&mut self) {
-        let now = self.clock.now();
         loop {
-            match self.completions.try_recv() {
+            let completion = self.completions.try_recv();
+            // Read after what it is read for has arrived.
+            let now = self.clock.now();
+            match completion {
                 Ok(Completion::Done(done)) => self.replica.handle_done(now, done),
                 Ok(Completion::Synced { position }) => {
                     self.hello.position = Some(position);
@@ -637,9 +639,10 @@ impl<S: StateMachine> Node<S> {
     }
 
     fn take_machine_done(&mut self) {
-        let now = self.clock.now();
         loop {
-            match self.machine_done.try_recv() {
+            let report = self.machine_done.try_recv();
+            let now = self.clock.now();
+            match report {
                 Ok(report) => report.into_iter().for_each(|done| self.replica.handle_machine(now, done)),
                 Err(TryRecvError::Empty) => break,
                 // Where the machine is on the loop nobody sends. A panic on the thread is contained,

@@ -175,8 +175,7 @@ impl World {
         forgetting.times += 1;
         forgetting.unopened.insert(node);
         forgetting.forgetful.insert(node);
-        // What it forgets now is another matter.
-        forgetting.reported.remove(&node);
+        // One that was named and has not been fenced off since is not named again.
         forgetting.owed.remove(&node);
     }
 

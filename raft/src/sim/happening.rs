@@ -55,6 +55,8 @@ pub(super) enum Happening {
     Churn,
     /// A disk is copied, or put back to an earlier state.
     Forgets,
+    /// A broken peer sends a message of a term that no cluster reaches.
+    WildTerm,
     /// After the faults: is everybody well?
     Probe,
     /// Something goes wrong with a state machine.
@@ -135,6 +137,7 @@ impl Happening {
             Happening::Heal => "the network heals".to_owned(),
             Happening::Churn => "the operator looks at the cluster".to_owned(),
             Happening::Forgets => "a disk is copied or put back".to_owned(),
+            Happening::WildTerm => "a broken peer says something".to_owned(),
             Happening::Probe => "is everybody well?".to_owned(),
             Happening::MachineFault => "a state machine is to be slow or sick".to_owned(),
             Happening::StateFault => "the state of a machine is to go wrong".to_owned(),

@@ -68,6 +68,7 @@ harms! {
     IdAskedAgain = "operator: an id that is gone asked for, and refused",
     TransferBegun = "operator: a transfer of leadership begun",
     Wiped = "operator: a disk wiped",
+    WildTerm = "message of a broken peer: a term that no cluster reaches",
     ForgotInReach = "disk put back, within reach of its leader",
     ForgotOutOfReach = "disk put back, its leader gone before it was told",
     ForgotWorse = "disk put back, without a promise that holds",

@@ -109,9 +109,6 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::RestartForgetsPromise) => {
                 Some("a_restarted_voter_keeps_still_for_as_long_as_it_promised_before")
             }
-            // The simulator damages frames, which their checksums show.
-            #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::AnyTermAdopted) => Some("one_frame_does_not_end_elections"),
             // Nothing breaks: elections are only more frequent, or take longer.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::SoleVoterStepsDown) => Some("the_only_voter_leads_on_over_a_slow_write"),

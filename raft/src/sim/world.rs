@@ -164,6 +164,7 @@ impl World {
         world.begin_machines();
         world.begin_forgetting();
         world.begin_state_faults();
+        world.begin_wild_terms(seed);
         world
     }
 
@@ -322,6 +323,7 @@ impl World {
             }
             Happening::Churn => self.churn(),
             Happening::Forgets => self.forgets(),
+            Happening::WildTerm => self.wild_term(),
             Happening::Probe => self.probe(),
             Happening::MachineFault => {
                 self.machine_fault();

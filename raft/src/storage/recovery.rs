@@ -114,7 +114,7 @@ pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Part
     ahead::remove_unused(&mut disk)?;
     let mut spares = Spares::find(&mut disk, &options)?;
     let synced_file = SyncedFile::prepare(&mut disk)?;
-    let draft = replay.draw_up(&last, unsettled, snapshot.as_ref())?;
+    let draft = replay.draw_up(&last, unsettled, snapshot.as_ref(), end.sequence)?;
     let active = draft.make(&mut disk, &mut spares, &mut replay)?;
     remove_superseded(&mut disk, &mut spares, &numbers, first, &draft)?;
     let recovered = Recovered {

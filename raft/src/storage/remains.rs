@@ -81,7 +81,7 @@ pub(super) fn take<D: Disk>(mut disk: D, options: LogOptions) -> Result<Option<R
     }
     let meta = snapshot.map(|header| header.meta);
     let mut spares = Spares::find(&mut disk, &options)?;
-    let draft = replay.draw_up(&last, Vec::new(), meta.as_ref())?;
+    let draft = replay.draw_up(&last, Vec::new(), meta.as_ref(), 0)?;
     let synced_file = SyncedFile::prepare(&mut disk)?;
     let active = draft.make(&mut disk, &mut spares, &mut replay)?;
     let saved = replay.saved(&last.opening.founding, meta);

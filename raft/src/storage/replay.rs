@@ -142,6 +142,7 @@ impl Replay {
         last: &Loaded,
         unsettled: Vec<Step>,
         snapshot: Option<&SnapshotMeta>,
+        last_sequence: u64,
     ) -> Result<Draft, StorageError> {
         let number = last.next_number()?;
         let Opening { origin, identity, founding, .. } = &last.opening;
@@ -160,7 +161,8 @@ impl Replay {
             offset += frame::total_bytes(body.len());
         }
         let Some(meta) = snapshot.filter(|meta| !self.contents.holds(meta)) else {
-            return Ok(Draft { opening, steps: unsettled, needed_bytes: offset, void: Vec::new() });
+            let (steps, void) = (unsettled, Vec::new());
+            return Ok(Draft { opening, steps, needed_bytes: offset, void, last_sequence });
         };
         // The log ends before the snapshot, or has something else in the place of its last entry: the node died
         // while it installed the snapshot. Term and vote stay, entries go.
@@ -170,7 +172,7 @@ impl Replay {
         self.tail_bytes = 0;
         let opening = self.contents.opening(number, number, identity, founding);
         self.contents.begin_segment(number, 0);
-        Ok(Draft { needed_bytes: opening.frame_bytes(), opening, steps: Vec::new(), void })
+        Ok(Draft { needed_bytes: opening.frame_bytes(), opening, steps: Vec::new(), void, last_sequence })
     }
 
     pub(super) fn saved(&self, founding: &Configuration, snapshot: Option<SnapshotMeta>) -> Saved {
@@ -205,6 +207,8 @@ pub(super) struct Draft {
     needed_bytes: usize,
     /// Segments that are of no use once this one is there.
     pub(super) void: Vec<SegmentInfo>,
+    /// The number of the last frame that was found. Other nodes may know of it.
+    last_sequence: u64,
 }
 
 impl Draft {
@@ -225,16 +229,24 @@ impl Draft {
         replay: &mut Replay,
     ) -> Result<Active<D::File>, StorageError> {
         let number = self.opening.segment;
-        let room = spares.room(self.needed_bytes);
+        // Frames that are not written again, marks for one, leave no gap: a lower number than before would
+        // mean that the disk has forgotten something.
+        let missing = self.last_sequence.saturating_sub(replay.chain.sequence + 1 + self.rewritten());
+        let needed_bytes = self.needed_bytes + missing as usize * frame::total_bytes(0);
+        let room = spares.room(needed_bytes);
         let opening = Opening { is_recycled: room.is_recycled(), ..self.opening.clone() };
         let mut content = Vec::new();
-        let tag = replay.chain.open_segment(&mut content, &opening, self.rewritten());
+        let tag = replay.chain.open_segment(&mut content, &opening, self.rewritten() + missing);
         for Step { format, body } in &self.steps {
             let start = frame::begin(&mut content);
             content.extend_from_slice(body);
             replay.chain.seal(&mut content, start, Kind::Step, *format, tag);
         }
-        assert!(content.len() == self.needed_bytes, "the segment is as long as was computed");
+        for _ in 0..missing {
+            let start = frame::begin(&mut content);
+            replay.chain.seal(&mut content, start, Kind::Mark, opening.format(), tag);
+        }
+        assert!(content.len() == needed_bytes, "the segment is as long as was computed");
         let capacity_bytes = room.capacity_bytes;
         replay.contents.segments.last_mut().expect("this one").capacity_bytes = capacity_bytes;
         replay.contents.locator.reserve(capacity_bytes);

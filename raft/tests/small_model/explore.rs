@@ -125,6 +125,9 @@ fn describe(state: &State, event: Event) -> String {
         Event::Propose { node } => format!("a command for {}", node + 1),
         Event::Change { node, place } => format!("leader {} is asked for {:?}", node + 1, CHANGES[place]),
         Event::Transfer { node, to } => format!("leader {} is asked to hand over to {to}", node + 1),
+        Event::Forget { node, leader } => {
+            format!("{}'s disk is put back to what it was at first; leader {} meets it", node + 1, leader + 1)
+        }
         Event::Crash { node, written } => format!("{} crashes and restarts with {written} of its writes", node + 1),
     }
 }

@@ -52,7 +52,11 @@ fn scopes() -> Vec<(String, Scope)> {
     let named =
         |words: &str| (words.to_owned(), Scope::parse(words).unwrap_or_else(|error| panic!("KODIAK_SCOPE: {error}")));
     match std::env::var("KODIAK_SCOPE").as_deref() {
-        Err(_) => vec![("one election of slow disks".to_owned(), scope::SMALL)],
+        Err(_) => {
+            let small = ("one election of slow disks".to_owned(), scope::SMALL);
+            let further = scope::FURTHER.into_iter().map(|(name, words)| (name.to_owned(), named(words).1));
+            std::iter::once(small).chain(further).collect()
+        }
         Ok("large") => scope::LARGE.map(named).into(),
         Ok(words) => vec![named(words)],
     }

@@ -32,6 +32,11 @@ const TABLE: &[(Mutant, &str, bool)] = &[
     (Mutant::ConfigurationWhenCommitted, "changes=1 in-flight=1 disks=quick order=links", true),
     (Mutant::JointWithOneHalf, "changes=1 learners=1 in-flight=1 disks=quick order=links", true),
     (Mutant::RemovedLeaderCounts, "changes=1 in-flight=1 disks=quick order=links", true),
+    (Mutant::ForgotKnownToLeaderOnly, "elections=2 forgets=1 in-flight=1 disks=quick order=links", true),
+    (Mutant::ForgottenMakesMajoritySmaller, "forgets=1 in-flight=1 disks=quick order=links", true),
+    // The node acknowledged something in a later term than the leader's that tells it, and forgot that, too.
+    (Mutant::MarkDroppedAtCatchUp, "elections=3 forgets=1 in-flight=1 disks=quick order=links", true),
+    (Mutant::VoteRightAfterRestart, "elections=2 crashes=1 leases=mixed in-flight=1 disks=quick order=links", true),
     (Mutant::CommitBeyondVerified, "elections=2 in-flight=1 disks=quick logs=2/1/2", true),
 ];
 

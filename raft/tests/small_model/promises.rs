@@ -38,6 +38,7 @@ pub(crate) fn check(before: &State, after: &mut State, position: usize, scope: &
     }
     leader_append_only(&before.nodes[position].core, &node.core)?;
     election_safety(after, &node.core)?;
+    lease_exclusion(after)?;
     commitment(after, &before.nodes[position].core, &node.core, scope)?;
     (0..NODES)
         .filter(|&other| other != position)
@@ -84,6 +85,25 @@ fn election_safety(state: &mut State, core: &Core) -> Result<(), Broken> {
     }
 }
 
+/// While a leader holds a lease nobody leads a later term.
+fn lease_exclusion(state: &State) -> Result<(), Broken> {
+    let cores = || state.nodes.iter().map(|node| &node.core);
+    let holders = cores().filter(|core| core.lease_until().is_some_and(|until| state.clock < until));
+    for holder in holders {
+        if let Some(later) = cores().find(|core| core.is_leader() && core.term() > holder.term()) {
+            let details = format!(
+                "{} has a lease in term {}, {} leads term {}",
+                holder.id(),
+                holder.term(),
+                later.id(),
+                later.term()
+            );
+            return Err(("while a lease holds nobody leads a later term", details));
+        }
+    }
+    Ok(())
+}
+
 /// The latest configuration in a log, committed or not.
 fn latest_configuration(core: &Core, scope: &Scope) -> Configuration {
     let latest = (1..=core.last_index().0).rev().find_map(|index| match &core.entry(Index(index))?.payload {
@@ -123,7 +143,10 @@ fn commitment(state: &mut State, before: &Core, core: &Core, scope: &Scope) -> R
             }
             continue;
         }
-        let has = |node: &&Arc<Node>| node.disk.entries.get(index.0 as usize - 1) == Some(entry);
+        let place = index.0 as usize - 1;
+        let (forgetful, forgotten) = &*state.forgotten;
+        let had = |node: &Node| node.core.id() == *forgetful && forgotten.get(place) == Some(entry);
+        let has = |node: &&Arc<Node>| node.disk.entries.get(place) == Some(entry) || had(node);
         let disks: Vec<NodeId> = state.nodes.iter().filter(has).map(|node| node.core.id()).collect();
         if !counted(before, core, scope).iter().any(|configuration| decides(configuration, &disks)) {
             return Err(("committed means on a quorum of disks", format!("{entry:?} is on {disks:?}")));

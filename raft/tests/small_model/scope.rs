@@ -18,6 +18,14 @@ pub(crate) enum Disks {
     Slow,
 }
 
+/// Who wants leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leases {
+    Nobody,
+    /// The first and the third node at first; whoever restarts has changed its mind.
+    Mixed,
+}
+
 /// The bounds of an exploration of three nodes. Everything that fits into them happens, in every order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scope {
@@ -35,6 +43,9 @@ pub(crate) struct Scope {
     pub(crate) learners: u8,
     /// Messages that arrive a second time.
     pub(crate) duplicates: u8,
+    /// Disks that are put back to what they were at first, each of another node than the leader, which meets it.
+    pub(crate) forgets: u8,
+    pub(crate) leases: Leases,
     /// Messages on their way from one node to another at a time; when there is one more, the oldest is lost.
     pub(crate) in_flight: usize,
     /// The most bytes of entries in a message; 1 means one entry each.
@@ -57,6 +68,8 @@ pub(crate) const SMALL: Scope = Scope {
     transfers: 0,
     learners: 0,
     duplicates: 0,
+    forgets: 0,
+    leases: Leases::Nobody,
     in_flight: 2,
     message_bytes: 1 << 20,
     logs: [[0; 4]; 3],
@@ -65,9 +78,18 @@ pub(crate) const SMALL: Scope = Scope {
     checks_promises: true,
 };
 
+/// What is gone through in a moment, too: a node that forgets and the fence behind which it comes back; nodes
+/// that differ in whether they want leases, and change that.
+pub(crate) const FURTHER: [(&str, &str); 2] = [
+    ("one that forgets", "elections=1 forgets=1 in-flight=1 disks=quick order=links"),
+    ("mixed leases", "elections=1 crashes=1 leases=mixed in-flight=1 disks=quick order=links"),
+];
+
 /// What takes minutes in a release build: two elections and three entries (each election's no-op and a command), slow disks, a
 /// crash, changes of who votes, a transfer.
-pub(crate) const LARGE: [&str; 5] = [
+pub(crate) const LARGE: [&str; 7] = [
+    "elections=2 forgets=1 in-flight=1 disks=quick order=links",
+    "elections=2 crashes=1 leases=mixed in-flight=1 disks=quick order=links",
     "elections=2 order=links disks=quick",
     "elections=2 commands=1 in-flight=1 disks=quick",
     "commands=1 crashes=1 in-flight=1",
@@ -78,7 +100,9 @@ pub(crate) const LARGE: [&str; 5] = [
 impl Scope {
     /// Whether all nodes are alike at first.
     pub(crate) fn is_symmetric(&self) -> bool {
-        self.learners == 0 && self.changes == 0 && self.transfers == 0
+        let is_same = self.logs[0] == self.logs[1] && self.logs[1] == self.logs[2];
+        let has_names = self.learners > 0 || self.changes > 0 || self.transfers > 0;
+        is_same && !has_names && self.leases == Leases::Nobody
     }
 
     /// `SMALL`, changed by words such as `elections=2 commands=1 order=links disks=quick`.
@@ -98,6 +122,9 @@ impl Scope {
                 ("transfers", _) => scope.transfers = number()?,
                 ("learners", _) => scope.learners = number()?.min(2),
                 ("duplicates", _) => scope.duplicates = number()?,
+                ("forgets", _) => scope.forgets = number()?,
+                ("leases", "mixed") => scope.leases = Leases::Mixed,
+                ("leases", "nobody") => scope.leases = Leases::Nobody,
                 ("in-flight", _) => scope.in_flight = number()?.max(1).into(),
                 ("message-bytes", _) => scope.message_bytes = number()?.max(1).into(),
                 ("logs", terms) => scope.logs = logs(terms)?,
@@ -107,7 +134,7 @@ impl Scope {
                 ("disks", "slow") => scope.disks = Disks::Slow,
                 _ => {
                     return Err(format!(
-                        "`{word}` is none of elections=N commands=N crashes=N changes=N transfers=N learners=N duplicates=N in-flight=N message-bytes=N \
+                        "`{word}` is none of elections=N commands=N crashes=N changes=N transfers=N learners=N duplicates=N forgets=N leases=mixed|nobody in-flight=N message-bytes=N \
                          logs=12/1/3 order=links|any disks=quick|slow"
                     ));
                 }

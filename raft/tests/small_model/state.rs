@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kodiak_raft::core::{Action, Config, Core, Done, Role};
+use kodiak_raft::core::{Action, Config, Core, Done, Lease, Role};
 use kodiak_raft::types::{
     Body, Configuration, Entry, HardState, MemberChange, Message, NodeId, Now, Stamp, Term, Time, Write,
 };
 
 use crate::disk::{Disk, old_entry, voters};
 use crate::fingerprint::{Mixer, fingerprint};
-use crate::scope::{Disks, Order, Scope};
+use crate::scope::{Disks, Leases, Order, Scope};
 
 pub(crate) const NODES: usize = 3;
 const TIMEOUT: Duration = Duration::from_millis(100);
@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) disk: Disk,
     /// Asked for and not on the disk.
     pub(crate) writes: VecDeque<Write>,
+    /// Whether it wants leases in this life.
+    has_lease: bool,
 }
 
 /// A message on its way. `fingerprint` is the message's own.
@@ -62,13 +64,18 @@ pub(crate) struct State {
     node_fingerprints: [u64; NODES],
     /// In the order in which they were sent, as far as that matters: link by link, and with `Order::Any` by fingerprint.
     pub(crate) wire: Vec<Flight>,
-    clock: Time,
+    pub(crate) clock: Time,
     pub(crate) history: Arc<History>,
     pub(crate) left: Left,
+    /// A node that forgot and has not been told. A living leader tells it before it votes: that it cannot
+    /// vote until then is what the promises rest on.
+    untold: Option<usize>,
+    /// What was on the disk that forgot. Acknowledgements of it may be on their way, and count.
+    pub(crate) forgotten: Arc<(NodeId, Vec<Entry>)>,
 }
 
 /// What is left of a scope's budgets.
-#[derive(Clone, Copy, Debug, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Left {
     elections: u8,
     commands: u8,
@@ -76,6 +83,14 @@ pub(crate) struct Left {
     changes: u8,
     transfers: u8,
     duplicates: u8,
+    forgets: u8,
+}
+
+impl Left {
+    fn of(scope: &Scope) -> Left {
+        let Scope { elections, commands, crashes, changes, transfers, duplicates, forgets, .. } = *scope;
+        Left { elections, commands, crashes, changes, transfers, duplicates, forgets }
+    }
 }
 
 /// What may happen next. Nodes are positions from 0.
@@ -101,6 +116,9 @@ pub(crate) enum Event {
     Transfer { node: usize, to: NodeId },
     /// The node crashes and restarts; so many of its writes were on the disk.
     Crash { node: usize, written: usize },
+    /// The node's disk is put back to what it was at first, and the leader, which has what it acknowledged
+    /// on record, meets it.
+    Forget { node: usize, leader: usize },
 }
 
 /// Every change of one vote, and of two.
@@ -122,27 +140,30 @@ pub(crate) type Broken = (&'static str, String);
 
 impl State {
     pub(crate) fn initial(scope: &Scope) -> State {
-        let latest = scope.logs.as_flattened().iter().copied().max().unwrap_or(0);
         let nodes = [1, 2, 3].map(|id| {
-            let terms = scope.logs[id as usize - 1].into_iter().take_while(|&term| term > 0);
-            let disk = Disk {
-                hard_state: HardState { term: Term(latest.into()), vote: None, promise: TIMEOUT, forgot: None },
-                entries: (1..).zip(terms).map(|(index, term)| old_entry(index, term.into())).collect(),
-                ..Disk::default()
-            };
-            let core = start(id, &disk, Time(0), scope);
-            Arc::new(Node { core, disk, writes: VecDeque::new() })
+            let disk = initial_disk(id, scope);
+            let has_lease = scope.leases == Leases::Mixed && id != 2;
+            let core = start(id, &disk, Time(0), scope, has_lease);
+            Arc::new(Node { core, disk, writes: VecDeque::new(), has_lease })
         });
         let node_fingerprints = nodes.each_ref().map(|node| fingerprint(&**node));
-        let Scope { elections, commands, crashes, changes, transfers, duplicates, .. } = *scope;
-        let left = Left { elections, commands, crashes, changes, transfers, duplicates };
-        State { nodes, node_fingerprints, wire: Vec::new(), clock: Time(0), history: Arc::default(), left }
+        let (left, history) = (Left::of(scope), Arc::default());
+        State {
+            nodes,
+            node_fingerprints,
+            wire: Vec::new(),
+            clock: Time(0),
+            history,
+            left,
+            untold: None,
+            forgotten: Arc::default(),
+        }
     }
 
     /// Two states with the same fingerprint are taken for the same.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut mixer = Mixer::default();
-        (self.node_fingerprints, self.clock, &self.history, self.left).hash(&mut mixer);
+        (self.node_fingerprints, self.clock, &self.history, self.left, self.untold, &self.forgotten).hash(&mut mixer);
         for flight in &self.wire {
             mixer.write_u64(flight.fingerprint);
         }
@@ -157,7 +178,7 @@ impl State {
         }
         let mut events = Vec::new();
         for place in 0..self.wire.len() {
-            if (scope.order == Order::Any && is_copy(place)) || (scope.is_symmetric() && self.is_mirror_image(place)) {
+            if (scope.order == Order::Any && is_copy(place)) || self.comes_too_early(place) {
                 continue;
             }
             events.push(Event::Deliver { place });
@@ -165,6 +186,8 @@ impl State {
                 events.push(Event::Repeat { place });
             }
         }
+        // All nodes may be alike at first: that it is the first one that waits longest is a matter of naming.
+        let is_beginning = scope.is_symmetric() && self.left == Left::of(scope);
         for (position, node) in self.nodes.iter().enumerate() {
             if !node.writes.is_empty() {
                 events.push(Event::Written { node: position });
@@ -173,15 +196,15 @@ impl State {
                 if node.core.poll_timeout().is_some_and(|deadline| deadline <= self.clock) {
                     events.push(Event::Tick { node: position });
                 }
-                self.events_of_leader(position, &mut events);
+                self.events_of_leader(position, scope, &mut events);
             } else if self.left.elections > 0
                 && node.core.poll_timeout().is_some()
-                && (position == 0 || !scope.is_symmetric() || !self.is_untouched(0))
+                && self.untold != Some(position)
+                && (position == 0 || !is_beginning)
             {
-                // All nodes are alike at first: that it is the first that waits longest is a matter of naming.
                 events.push(Event::Timeout { node: position });
             }
-            if self.left.crashes > 0 && !self.is_untouched(position) {
+            if self.left.crashes > 0 && self.untold != Some(position) {
                 events.extend((0..=node.writes.len()).map(|written| Event::Crash { node: position, written }));
             }
         }
@@ -189,7 +212,7 @@ impl State {
     }
 
     /// What a leader may be asked for; where it would refuse, nothing would happen.
-    fn events_of_leader(&self, position: usize, events: &mut Vec<Event>) {
+    fn events_of_leader(&self, position: usize, scope: &Scope, events: &mut Vec<Event>) {
         let would = |what: &dyn Fn(&mut Core) -> bool| what(&mut self.nodes[position].core.clone());
         let (now, id) = (self.now(), NodeId(position as u64 + 1));
         if self.left.commands > 0 && self.nodes[position].core.transferring().is_none() {
@@ -198,6 +221,18 @@ impl State {
         if self.left.changes > 0 {
             let is_taken = |place: &usize| would(&|core| core.change_membership(now, CHANGES[*place]).is_ok());
             events.extend((0..CHANGES.len()).filter(is_taken).map(|place| Event::Change { node: position, place }));
+        }
+        if self.left.forgets > 0 {
+            // Only what was acknowledged can be on record.
+            let peers = self.nodes[position].core.status().peers;
+            let has_more = |place: usize| {
+                peers.iter().any(|peer| {
+                    let before = initial_disk(place as u64 + 1, scope).entries.len() as u64;
+                    peer.id == NodeId(place as u64 + 1) && peer.matched.0 > before
+                })
+            };
+            let nodes = (0..NODES).filter(|&place| has_more(place));
+            events.extend(nodes.map(|node| Event::Forget { node, leader: position }));
         }
         if self.left.transfers > 0 {
             let others = (1..=NODES as u64).map(NodeId).filter(|&to| to != id);
@@ -222,23 +257,11 @@ impl State {
         None
     }
 
-    /// Nothing has ever happened to this node.
-    fn is_untouched(&self, node: usize) -> bool {
-        let core = &self.nodes[node].core;
-        core.role() == Role::Follower
-            && core.leader().is_none()
-            && core.hard_state() == HardState::default()
-            && core.last_index().0 == 0
-    }
-
-    /// While nothing has happened to the second and the third node, they are alike: the first message may go to the
-    /// second.
-    fn is_mirror_image(&self, place: usize) -> bool {
-        self.wire[place].message.to == NodeId(3) && self.left_as_it_was(1) && self.left_as_it_was(2)
-    }
-
-    fn left_as_it_was(&self, node: usize) -> bool {
-        self.is_untouched(node) && !self.wire.iter().any(|flight| flight.message.from == NodeId(node as u64 + 1))
+    /// Whether a message would have a vote of a node that forgot and has not been told.
+    fn comes_too_early(&self, place: usize) -> bool {
+        let message = &self.wire[place].message;
+        let asks = matches!(message.body, Body::RequestPreVote { .. } | Body::RequestVote { .. } | Body::TimeoutNow);
+        asks && self.untold == Some(message.to.0 as usize - 1)
     }
 
     /// What is after `event`.
@@ -309,8 +332,19 @@ impl State {
                 state.crash(node, written, scope)?;
                 node
             }
+            Event::Forget { node, leader } => {
+                state.left.forgets -= 1;
+                state.forget(node, scope);
+                state.carry_out(node, scope)?;
+                state.node_fingerprints[node] = fingerprint(&*state.nodes[node]);
+                crate::promises::check(self, &mut state, node, scope)?;
+                let now = state.now();
+                Arc::make_mut(&mut state.nodes[leader]).core.peer_forgot(now, NodeId(node as u64 + 1));
+                leader
+            }
         };
         state.carry_out(position, scope)?;
+        state.is_told(event, self);
         state.node_fingerprints[position] = fingerprint(&*state.nodes[position]);
         state.forget_dead_messages();
         crate::promises::check(self, &mut state, position, scope)?;
@@ -344,14 +378,45 @@ impl State {
     }
 
     fn crash(&mut self, position: usize, written: usize, scope: &Scope) -> Result<(), Broken> {
-        // It is down for so long, by its own clock, that it need not wait for what it may have promised (the restart wait).
-        let clock = Time(self.clock.0.saturating_sub(TIMEOUT.as_nanos() as u64));
+        // It is down for so long, by its own clock, that it need not wait for what it may have promised (the
+        // restart wait), unless that wait is what is looked at.
+        let down = if scope.leases == Leases::Mixed { 0 } else { TIMEOUT.as_nanos() as u64 };
+        let clock = Time(self.clock.0.saturating_sub(down));
         let node = Arc::make_mut(&mut self.nodes[position]);
         for write in node.writes.drain(..).take(written) {
             apply(&mut node.disk, write)?;
         }
-        node.core = start(position as u64 + 1, &node.disk, clock, scope);
+        node.has_lease ^= scope.leases == Leases::Mixed;
+        node.core = start(position as u64 + 1, &node.disk, clock, scope, node.has_lease);
         Ok(())
+    }
+
+    /// The node starts again with the disk that it had at first.
+    fn forget(&mut self, position: usize, scope: &Scope) {
+        let clock = Time(self.clock.0.saturating_sub(TIMEOUT.as_nanos() as u64));
+        let node = Arc::make_mut(&mut self.nodes[position]);
+        node.writes.clear();
+        self.forgotten = Arc::new((NodeId(position as u64 + 1), std::mem::take(&mut node.disk.entries)));
+        node.disk = initial_disk(position as u64 + 1, scope);
+        node.core = start(position as u64 + 1, &node.disk, clock, scope, node.has_lease);
+        self.untold = Some(position);
+    }
+
+    /// Whether the node that forgot has heard so from its leader, or holds the fence already.
+    fn is_told(&mut self, event: Event, before: &State) {
+        let Some(node) = self.untold else { return };
+        let core = &self.nodes[node].core;
+        let is_word = |place: usize| {
+            let message = &before.wire[place].message;
+            let is_for_it = message.to == core.id() && core.leader() == Some(message.from);
+            is_for_it && matches!(message.body, Body::Forgot { .. })
+        };
+        let has_word = matches!(event, Event::Deliver { place } | Event::Repeat { place } if is_word(place));
+        let is_held = core.configuration_index() <= core.commit().min(core.durable());
+        let is_fenced = is_held && !core.configuration().is_voter(core.id());
+        if has_word || is_fenced {
+            self.untold = None;
+        }
     }
 
     /// Does what the core asks for.
@@ -439,12 +504,24 @@ pub(crate) fn founding(scope: &Scope) -> Configuration {
     configuration
 }
 
-fn start(id: u64, disk: &Disk, clock: Time, scope: &Scope) -> Core {
+/// What a node's disk holds at first.
+fn initial_disk(id: u64, scope: &Scope) -> Disk {
+    let latest = scope.logs.as_flattened().iter().copied().max().unwrap_or(0);
+    let terms = scope.logs[id as usize - 1].into_iter().take_while(|&term| term > 0);
+    Disk {
+        hard_state: HardState { term: Term(latest.into()), vote: None, promise: TIMEOUT, forgot: None },
+        entries: (1..).zip(terms).map(|(index, term)| old_entry(index, term.into())).collect(),
+        ..Disk::default()
+    }
+}
+
+fn start(id: u64, disk: &Disk, clock: Time, scope: &Scope, has_lease: bool) -> Core {
     let mut config = Config::new(NodeId(id));
     config.seed = 0;
     config.election_timeout = (TIMEOUT, TIMEOUT);
     config.heartbeat_interval = TIMEOUT / 2;
     config.message_bytes = scope.message_bytes;
+    config.lease = has_lease.then_some(Lease { drift_ppm: 0 });
     Core::new(config, disk.saved(founding(scope)), Now { monotonic: clock, wall: Stamp(0) })
         .expect("what was written can be read")
 }

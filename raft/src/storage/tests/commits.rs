@@ -142,3 +142,25 @@ fn a_saved_commit_index_beyond_the_log_is_corruption() {
         }
     }
 }
+
+/// Marks that a later sync made durable are not written again; the number of the last frame may not fall for
+/// that. Other nodes know how far this log was durable.
+#[test]
+fn the_number_of_the_last_frame_outlives_an_opening() {
+    let (disk, mut log) = written(5);
+    for commit in [1, 2, 3, 4] {
+        log.commit_to(Index(commit)).unwrap();
+        log.mark().unwrap();
+    }
+    log.append(&entries(vec![command(6, 1, 9)])).unwrap();
+    log.sync().unwrap();
+    let position = log.position();
+    drop(log);
+    disk.lose_unsynced();
+    for life in 0..3 {
+        let (log, recovered) = reopen(&disk);
+        assert!(recovered.saved.position >= position, "life {life}: {:?} after {position:?}", recovered.saved.position);
+        assert!(log.position() >= position);
+        assert_eq!(recovered.saved.commit, Index(4));
+    }
+}

@@ -1,0 +1,74 @@
+//! Messages of a broken peer: whole, and of a term that no cluster reaches.
+
+use std::time::Duration;
+
+use super::checks::{Verdict, check};
+use super::happening::Happening;
+use super::harms::Harm;
+use super::world::{World, name};
+use crate::types::{Body, Entries, Index, Message, Term};
+
+impl World {
+    /// In one of eight runs a peer is broken.
+    pub(super) fn begin_wild_terms(&mut self, seed: u64) {
+        if seed % 8 == 3 {
+            self.after(self.plan.election_timeout.1, Happening::WildTerm);
+        }
+    }
+
+    /// A message of such a term arrives: it changes nothing but what counts them.
+    pub(super) fn wild_term(&mut self) -> Verdict {
+        if self.calm {
+            return Ok(());
+        }
+        let pause = self.random.duration((Duration::from_millis(5), Duration::from_millis(300)));
+        self.after(pause, Happening::WildTerm);
+        let (from, to) = (self.random.below(self.plan.nodes as u64), self.random.below(self.plan.nodes as u64));
+        let (from, to) = (from as usize, to as usize);
+        let Some(running) = self.processes[to].running.as_ref().filter(|running| {
+            from != to && running.replica.failure().is_none() && running.replica.core().term() > Term(0)
+        }) else {
+            return Ok(());
+        };
+        let own = running.replica.core().term();
+        let first_too_far = Term(own.0.saturating_add(Term::JUMP_MAX + 1));
+        let term = self.random.pick(&[Term(u64::MAX), Term(u64::MAX - 1), Term(Term::MAX.0 + 1), first_too_far]);
+        let body = self.wild_body();
+        let message = Message { from: name(from), to: name(to), term, body };
+        self.trace.record(self.now, &message, || format!("node {} is sent a wild {message:?}", to + 1));
+        self.harm(Harm::WildTerm);
+        let seen = |world: &World| {
+            let core = world.processes[to].running.as_ref()?.replica.core();
+            Some((core.hard_state(), core.role(), core.poll_timeout(), core.status().ignored_terms))
+        };
+        let before = seen(self);
+        let now = self.clock(to);
+        if let Some(running) = &mut self.processes[to].running {
+            running.replica.handle_message(now, name(from), crate::replica::PeerMessage::Raft(message));
+        }
+        let expected = before.map(|(state, role, timeout, ignored)| (state, role, timeout, ignored + 1));
+        let found = seen(self);
+        check(found == expected, "a term that no cluster reaches changes nothing", || {
+            format!("node {} went from {before:?} to {found:?}", to + 1)
+        })?;
+        self.input(to, |_, _| {})
+    }
+
+    fn wild_body(&mut self) -> Body {
+        let (last_index, last_term) = (Index(1 << 40), Term(1 << 40));
+        match self.random.below(5) {
+            0 => Body::RequestPreVote { last_index, last_term },
+            1 => Body::RequestVote { last_index, last_term, is_transfer: true },
+            2 => Body::Vote { granted: true },
+            3 => Body::TimeoutNow,
+            _ => Body::AppendEntries {
+                previous_index: Index(0),
+                previous_term: Term(0),
+                entries: Entries::new(),
+                commit: Index(0),
+                round: 1,
+                wants_promise: true,
+            },
+        }
+    }
+}
