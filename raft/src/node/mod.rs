@@ -36,6 +36,7 @@ mod reply;
 mod report;
 mod running;
 mod session;
+mod snapshot_reader;
 mod status;
 mod storage_thread;
 mod token;

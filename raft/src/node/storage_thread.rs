@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     io,
+    sync::Arc,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
     thread::{Builder, JoinHandle},
     time::Duration,
@@ -11,6 +12,7 @@ use std::{
 
 use kodiak_channel::Sender;
 
+use super::snapshot_reader::read_ahead;
 use crate::storage::{Completion, Disk, Job, Log, Worker};
 
 /// Batches that may wait for the thread. More wait here, on the loop's side; the core bounds their sum.
@@ -21,7 +23,8 @@ const IDLE_AFTER: Duration = Duration::from_millis(200);
 /// The loop's side of the storage thread.
 #[derive(Debug)]
 pub(super) struct StorageThread {
-    batches: Option<SyncSender<VecDeque<Job>>>,
+    /// Shared with threads that read snapshots, which do not keep the thread alive.
+    batches: Option<Arc<SyncSender<VecDeque<Job>>>>,
     /// Jobs not handed over yet.
     waiting: VecDeque<Job>,
     thread: Option<JoinHandle<()>>,
@@ -36,11 +39,21 @@ impl StorageThread {
     {
         let (batches, jobs) = sync_channel(BATCHES);
         let thread = Builder::new().name("raft-storage".to_owned()).spawn(move || serve(log, &jobs, &completions))?;
-        Ok(StorageThread { batches: Some(batches), waiting: VecDeque::new(), thread: Some(thread) })
+        Ok(StorageThread { batches: Some(Arc::new(batches)), waiting: VecDeque::new(), thread: Some(thread) })
     }
 
     /// Takes a job; it goes to the thread with the next [`StorageThread::flush`].
     pub(super) fn push(&mut self, job: Job) {
+        let job = match (job, &self.batches) {
+            (Job::TakeSnapshot { meta, source }, Some(batches)) => {
+                let thread = Arc::downgrade(batches);
+                // An empty batch wakes the thread. Where there is no room for one, it is about to
+                // look anyway.
+                let wake = move || drop(thread.upgrade().map(|thread| thread.try_send(VecDeque::new())));
+                Job::TakeSnapshot { meta, source: read_ahead(source, wake) }
+            }
+            (job, _) => job,
+        };
         self.waiting.push_back(job);
     }
 

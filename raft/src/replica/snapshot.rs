@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::machine::MachineReader;
 use super::requests::Key;
 use super::{Doubt, Effect, Event, MachineJob, Outcome, Refusal, Replica, Sessions, StateMachine};
 use crate::core::Done;
@@ -32,7 +33,7 @@ pub(super) fn seal(machine: Box<dyn Read + Send>, sessions: &Sessions) -> Snapsh
     let own_bytes = u32::try_from(own.len()).expect("the bounds on sessions keep it far below 4 GiB");
     head.extend_from_slice(&own_bytes.to_le_bytes());
     head.extend_from_slice(&own);
-    SnapshotSource::new(Cursor::new(head).chain(machine))
+    SnapshotSource::new(Cursor::new(head).chain(MachineReader::new(machine)))
 }
 
 /// Counts the bytes of a snapshot while they are read.

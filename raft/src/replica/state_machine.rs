@@ -82,6 +82,10 @@ pub trait StateMachine {
     /// persistent map, or of what is behind an `Arc`) that turns itself into bytes as it is read.
     /// Called between commands, whenever [`Limits::snapshot_every_bytes`](super::Limits) of log
     /// have been applied. While it runs, commands and queries wait, but no heartbeat does.
+    ///
+    /// What it gives is read on a thread for that alone: however long a read takes, no write of the
+    /// log waits for it. If reading fails or panics, that snapshot fails, and another one is taken
+    /// later; meanwhile the log grows. A reader that does not come back keeps further snapshots out.
     fn snapshot(&self) -> Box<dyn Read + Send>;
 
     /// Forgets the state and takes the one that `snapshot` wrote, on this node or another. Called

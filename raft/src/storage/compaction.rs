@@ -11,7 +11,7 @@ use std::io;
 
 use super::log::Log;
 use super::segment;
-use super::snapshot::{self, Receiving, SnapshotReader, Taking};
+use super::snapshot::{self, Receiving, SnapshotReader, Taken, Taking};
 use super::{Disk, SnapshotSource, StorageError};
 use crate::types::{Chunk, Index, SnapshotMeta};
 
@@ -114,7 +114,7 @@ impl<D: Disk> Log<D> {
         assert!(self.last_index() == Index(0), "a log that holds something has a snapshot of its own, or none");
         let mut taking = Taking::begin(&mut self.disk, &self.identity, meta.clone(), source)?;
         let bytes = loop {
-            if let Some(bytes) = taking.step()? {
+            if let Taken::Whole { bytes } = taking.step()? {
                 break bytes;
             }
         };

@@ -1,10 +1,6 @@
 //! What a storage worker is asked to do, and what it answers.
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::io::{self, Read};
-
-use super::StorageError;
+use super::{SnapshotSource, StorageError};
 use crate::core::{Done, Fetch};
 use crate::types::{Chunk, Divergence, Index, LogPosition, SnapshotMeta, Write};
 
@@ -68,49 +64,6 @@ pub enum Job {
         /// The job's number among the writes': the core counts it as one of them.
         sequence: u64,
     },
-}
-
-/// Where the bytes of a snapshot come from: what [`Read`] of the state machine's cheap copy gives, pulled on the storage
-/// thread. Two sources are never equal.
-pub struct SnapshotSource(Box<dyn Read + Send>);
-
-impl SnapshotSource {
-    /// Will pull from `source`.
-    #[must_use]
-    pub fn new(source: impl Read + Send + 'static) -> SnapshotSource {
-        SnapshotSource(Box::new(source))
-    }
-}
-
-impl From<Box<dyn Read + Send>> for SnapshotSource {
-    fn from(source: Box<dyn Read + Send>) -> SnapshotSource {
-        SnapshotSource(source)
-    }
-}
-
-impl Read for SnapshotSource {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl fmt::Debug for SnapshotSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SnapshotSource")
-    }
-}
-
-impl PartialEq for SnapshotSource {
-    fn eq(&self, other: &SnapshotSource) -> bool {
-        std::ptr::eq(self, other)
-    }
-}
-
-impl Eq for SnapshotSource {}
-
-impl Hash for SnapshotSource {
-    /// Adds nothing: what the source would give is not known.
-    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// What became of a job.

@@ -47,6 +47,7 @@ mod salvage;
 mod segment;
 mod snapshot;
 mod snapshot_jobs;
+mod source;
 mod spares;
 mod synced;
 #[cfg(test)]
@@ -58,7 +59,7 @@ mod worker;
 pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
 pub use frame::MAX_FRAME_BYTES;
-pub use job::{Completion, Job, SnapshotSource};
+pub use job::{Completion, Job};
 pub use log::Log;
 pub use options::LogOptions;
 #[cfg(unix)]
@@ -69,5 +70,6 @@ pub use remains::Loss;
 #[cfg(unix)]
 pub use salvage::{Salvage, SalvageError, Salvaged};
 pub use snapshot::{DamagedSnapshot, SnapshotReader};
+pub use source::{SNAPSHOT_PIECE_BYTES, SnapshotSource};
 pub use synced::SyncedMark;
 pub use worker::Worker;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::snapshot::{Received, Receiving, Taking};
+use super::snapshot::{Received, Receiving, Taken, Taking};
 use super::{Completion, Disk, Log, SnapshotSource, StorageError};
 use crate::core::Done;
 use crate::types::{Chunk, Index, SnapshotMeta};
@@ -14,6 +14,8 @@ pub(super) struct SnapshotJobs<D: Disk> {
     /// To be written after it.
     waiting: VecDeque<(SnapshotMeta, SnapshotSource)>,
     receiving: Option<Receiving<D::File>>,
+    /// The source of the one that is being written has nothing yet.
+    is_waiting: bool,
 }
 
 impl<D: Disk> fmt::Debug for SnapshotJobs<D> {
@@ -28,7 +30,7 @@ impl<D: Disk> fmt::Debug for SnapshotJobs<D> {
 
 impl<D: Disk> Default for SnapshotJobs<D> {
     fn default() -> SnapshotJobs<D> {
-        SnapshotJobs { taking: None, waiting: VecDeque::new(), receiving: None }
+        SnapshotJobs { taking: None, waiting: VecDeque::new(), receiving: None, is_waiting: false }
     }
 }
 
@@ -42,9 +44,9 @@ fn give_up<D: Disk>(log: &mut Log<D>, index: Index, error: StorageError) -> Resu
 }
 
 impl<D: Disk> SnapshotJobs<D> {
-    /// Whether [`step`](Self::step) has more to do.
-    pub(super) fn is_taking(&self) -> bool {
-        self.taking.is_some() || !self.waiting.is_empty()
+    /// Whether [`step`](Self::step) has more to do, as far as is known.
+    pub(super) fn has_more(&self) -> bool {
+        (self.taking.is_some() && !self.is_waiting) || (self.taking.is_none() && !self.waiting.is_empty())
     }
 
     /// A snapshot is to be written.
@@ -67,12 +69,14 @@ impl<D: Disk> SnapshotJobs<D> {
             }
         };
         let index = taking.meta().index;
+        self.is_waiting = false;
         match taking.step() {
-            Ok(None) => {
+            Ok(step @ (Taken::Slice | Taken::Waiting)) => {
+                self.is_waiting = step == Taken::Waiting;
                 self.taking = Some(taking);
                 Ok(None)
             }
-            Ok(Some(bytes)) => {
+            Ok(Taken::Whole { bytes }) => {
                 log.place_snapshot(&taking, bytes)?;
                 Ok(Some(Completion::Done(Done::SnapshotTaken { index })))
             }

@@ -52,7 +52,8 @@ impl<D: Disk> Worker<D> {
     ///
     /// Then a snapshot that is being written gets one slice (256 KiB) further, or the next segment's file becomes a little more
     /// ready (1 MiB), so that no write waits for more than that. Returns whether there is more to be done of this kind: `run`
-    /// should then be called again soon, with the jobs that have come meanwhile or with none.
+    /// should then be called again soon, with the jobs that have come meanwhile or with none. A snapshot whose source has nothing
+    /// yet ([`SnapshotSource::from_pieces`](super::SnapshotSource::from_pieces)) is no such thing: when there is a piece, call `run`.
     ///
     /// A snapshot that cannot be written completes as [`Completion::SnapshotFailed`], and the log goes on. After any other
     /// failure every job, of this batch and of all later ones, completes as [`Completion::Failed`]: of writes
@@ -90,7 +91,7 @@ impl<D: Disk> Worker<D> {
             self.snapshots.fail(error, complete);
             return false;
         }
-        self.snapshots.is_taking() || is_preparing
+        self.snapshots.has_more() || is_preparing
     }
 
     /// How far the log is durable, if that was not asked since the last write.

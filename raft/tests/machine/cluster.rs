@@ -32,6 +32,10 @@ pub(crate) struct Controls {
     pub(crate) snapshots_wait: AtomicBool,
     pub(crate) restores_wait: AtomicBool,
     pub(crate) restores_fail: AtomicBool,
+    pub(crate) readers_wait: AtomicBool,
+    pub(crate) readers_panic: AtomicBool,
+    /// Readers of snapshots that have come to the gate.
+    pub(crate) readers_at_gate: AtomicU64,
     /// The node that fails at "poison" and "panic"; all do if it is 0.
     pub(crate) sick: AtomicU64,
     /// Whether nobody fails any more.
@@ -102,7 +106,8 @@ impl StateMachine for Journal {
         if self.controls.snapshots_wait.load(Ordering::SeqCst) {
             self.controls.pass_gate();
         }
-        Box::new(io::Cursor::new(self.text.clone()))
+        let controls = Arc::clone(&self.controls);
+        Box::new(Copy { text: io::Cursor::new(self.text.clone()), controls })
     }
 
     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
@@ -123,6 +128,25 @@ impl StateMachine for Journal {
             .iter()
             .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3_u64));
         Some(MachineDigest { version: if is_other { 2 } else { 1 }, value })
+    }
+}
+
+/// What a snapshot is read from.
+struct Copy {
+    text: io::Cursor<Vec<u8>>,
+    controls: Arc<Controls>,
+}
+
+impl Read for Copy {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.controls.readers_panic.load(Ordering::SeqCst) {
+            std::panic::resume_unwind(Box::new("a bug in the reader"));
+        }
+        if self.controls.readers_wait.load(Ordering::SeqCst) {
+            self.controls.readers_at_gate.fetch_add(1, Ordering::SeqCst);
+            self.controls.pass_gate();
+        }
+        self.text.read(buffer)
     }
 }
 

@@ -4,4 +4,5 @@ mod cluster;
 mod digests;
 mod failing;
 mod slow;
+mod snapshots;
 mod starting;

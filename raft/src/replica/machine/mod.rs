@@ -11,6 +11,7 @@
 mod failure;
 mod intake;
 mod loading;
+mod reading;
 mod runner;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 pub use failure::{MachineCallback, MachineError, MachineFailure};
 pub(super) use intake::MachineState;
 pub use loading::{CatchUp, LOADING_GRACE};
+pub(super) use reading::MachineReader;
 pub use runner::{MachineHost, MachineRunner, RESTORE_ATTEMPTS};
 
 use super::{Answer, Outcome, QueryId};

@@ -20,7 +20,7 @@ pub(super) use reader::{open_file, open_in};
 pub(super) use receiving::{Received, Receiving};
 pub(super) use scanner::{Scanner, Step};
 pub(super) use shelf::{Found, Shelf, check};
-pub(super) use taking::Taking;
+pub(super) use taking::{Taken, Taking};
 
 use super::segment::number_of;
 use crate::types::Index;

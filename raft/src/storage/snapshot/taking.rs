@@ -1,9 +1,8 @@
 //! Writes a snapshot of the state machine, a slice at a time.
 
-use std::io::{self, Read};
-
 use super::format::{self, BLOCK_BYTES, BLOCK_PREFIX_BYTES, Header};
 use super::{SYNC_BYTES, taking_name};
+use crate::storage::source::Filled;
 use crate::storage::{Disk, DiskFile, SnapshotSource, StorageError};
 use crate::types::{Identity, SnapshotMeta};
 
@@ -19,6 +18,20 @@ pub(in crate::storage) struct Taking<F> {
     checksum: u32,
     content_bytes: u64,
     block: Vec<u8>,
+}
+
+/// How far a step has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::storage) enum Taken {
+    /// A slice is written.
+    Slice,
+    /// The source has nothing yet.
+    Waiting,
+    /// The file is whole, and synced.
+    Whole {
+        /// Its length.
+        bytes: u64,
+    },
 }
 
 impl<F: DiskFile> Taking<F> {
@@ -49,26 +62,34 @@ impl<F: DiskFile> Taking<F> {
         &self.name
     }
 
-    /// Writes the next slice. `Some(length)`: it was the last one, and the file is whole and synced.
-    pub(in crate::storage) fn step(&mut self) -> Result<Option<u64>, StorageError> {
+    /// Writes the next slice, if the source has one.
+    pub(in crate::storage) fn step(&mut self) -> Result<Taken, StorageError> {
         let mut block = std::mem::take(&mut self.block);
         block.resize(BLOCK_PREFIX_BYTES + BLOCK_BYTES, 0);
-        let read = fill(&mut self.source, &mut block[BLOCK_PREFIX_BYTES..])
-            .map_err(|error| StorageError::io("read the state machine's snapshot for", &self.name, &error))?;
-        if read > 0 {
-            block.truncate(BLOCK_PREFIX_BYTES + read);
-            self.checksum = format::seal_block(&mut block, self.checksum);
-            self.content_bytes += read as u64;
-            self.write(&block)?;
-            self.block = block;
-            if self.unsynced_bytes >= SYNC_BYTES {
-                self.sync()?;
+        let filled = self.source.fill(&mut block[BLOCK_PREFIX_BYTES..]);
+        let filled =
+            filled.map_err(|error| StorageError::io("read the state machine's snapshot for", &self.name, &error))?;
+        match filled {
+            Filled::Waiting => {
+                self.block = block;
+                return Ok(Taken::Waiting);
             }
-            return Ok(None);
+            Filled::Bytes(read) => {
+                block.truncate(BLOCK_PREFIX_BYTES + read);
+                self.checksum = format::seal_block(&mut block, self.checksum);
+                self.content_bytes += read as u64;
+                self.write(&block)?;
+                self.block = block;
+                if self.unsynced_bytes >= SYNC_BYTES {
+                    self.sync()?;
+                }
+                return Ok(Taken::Slice);
+            }
+            Filled::End => {}
         }
         self.write(&format::trailer(self.content_bytes, self.checksum))?;
         self.sync()?;
-        Ok(Some(self.position))
+        Ok(Taken::Whole { bytes: self.position })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
@@ -83,18 +104,4 @@ impl<F: DiskFile> Taking<F> {
         self.unsynced_bytes = 0;
         Ok(())
     }
-}
-
-/// Reads until the buffer is full or the source ends.
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match source.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }

@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read};
 
 use super::*;
 use crate::core::Done;
-use crate::storage::snapshot::Taking;
+use crate::storage::snapshot::{Taken, Taking};
 use crate::storage::{Completion, Disk, Job, SnapshotReader, SnapshotSource, StorageError, Worker};
 use crate::types::{Chunk, SnapshotMeta};
 
@@ -73,7 +73,7 @@ pub(super) fn file_of(meta: &SnapshotMeta, content: &[u8]) -> Vec<u8> {
     let disk = TestDisk::default();
     let donor = Identity { node: NodeId(9), disk: DiskId(9), ..identity() };
     let mut taking = Taking::begin(&mut disk.clone(), &donor, meta.clone(), source(content)).unwrap();
-    while taking.step().unwrap().is_none() {}
+    while !matches!(taking.step().unwrap(), Taken::Whole { .. }) {}
     disk.bytes(taking.name())
 }
 
