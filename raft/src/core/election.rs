@@ -49,7 +49,7 @@ impl Core {
     /// Voters campaign, and who has lost its vote in a configuration that is not known to be committed (§4.2.2); not those
     /// whose disk is stuck, who could not keep a promise, nor those who may have made one before they were restarted, do not
     /// know the log's last stamp yet, or whose log is about to be replaced by a snapshot; nor founders who are told to wait;
-    /// nor those whose state machine has failed.
+    /// nor those whose state machine has failed, unless nobody else can be elected ([`Core::set_may_lead`]).
     pub(super) fn may_campaign(&self) -> bool {
         // The term comes first: there must be one after it.
         self.term.0 < u64::MAX - 2
@@ -62,7 +62,7 @@ impl Core {
             && (!self.snapshots.is_installing() || planted(Mutant::CampaignDuringInstall))
             && self.has_next_term()
             && !self.must_not_found(self.term.next())
-            && (self.fitness.may_lead() || planted(Mutant::UnfitCampaigns))
+            && (self.fitness.may_lead() || self.fitness.is_needed() || planted(Mutant::UnfitCampaigns))
     }
 
     /// Whether the election of `term` would found the cluster, and this node waits with that ([`Core::wait_to_found`]). Whoever
@@ -162,7 +162,11 @@ impl Core {
     pub(super) fn handle_request_pre_vote(&mut self, from: NodeId, term: Term, last_index: Index, last_term: Term) {
         // Our own configuration is not asked: the candidate may know a newer one than we do.
         let is_free = !self.is_bound(false) && !self.must_not_found(term) && !self.has_forgotten();
-        let granted = term > self.term && is_free && self.log.is_up_to_date(last_term, last_index);
+        let is_good = self.log.is_up_to_date(last_term, last_index);
+        let granted = term > self.term && is_free && is_good;
+        if term > self.term && is_free && !is_good {
+            self.note_refused_shorter();
+        }
         // The answer is of our own term: a candidate with a longer log and a lower term catches up and asks again.
         let is_mute = planted(Mutant::PreVoteRejectionWithoutTerm) && !granted;
         let own_term = if is_mute { Term(term.0.saturating_sub(1)) } else { self.term };

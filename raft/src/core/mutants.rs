@@ -207,6 +207,8 @@ mutants! {
     RestoredDigestUnchecked,
     /// A node whose state machine has failed campaigns.
     UnfitCampaigns,
+    /// A node whose state machine has failed never campaigns, although it alone holds an entry.
+    UnfitNeverCampaigns,
 }
 
 #[cfg(feature = "mutants")]

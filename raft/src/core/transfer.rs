@@ -110,26 +110,50 @@ pub(super) enum Fitness {
     #[default]
     MayLead,
     /// It hands over, to one voter after the other: it does not know which of them can lead.
-    Unfit { handed_to: Option<NodeId> },
+    Unfit {
+        handed_to: Option<NodeId>,
+        /// It has refused a candidate for a shorter log, and heard no leader since: nobody may lead
+        /// before it has given its entries away.
+        has_refused_shorter: bool,
+    },
 }
 
 impl Fitness {
     pub(super) fn may_lead(self) -> bool {
         self == Fitness::MayLead
     }
+
+    /// Whether it may campaign all the same, to give its entries away.
+    pub(super) fn is_needed(self) -> bool {
+        matches!(self, Fitness::Unfit { has_refused_shorter: true, .. }) && !planted(Mutant::UnfitNeverCampaigns)
+    }
+
+    /// A candidate was refused for a shorter log, or a leader is there.
+    fn set_refused_shorter(&mut self, refused: bool) {
+        if let Fitness::Unfit { has_refused_shorter, .. } = self {
+            *has_refused_shorter = refused;
+        }
+    }
 }
 
 impl Core {
-    /// Whether this node may lead. One that may not goes on voting and acknowledging; it does not
-    /// campaign, and if it leads it hands over. It leads on until another voter has taken over:
-    /// that one may need its entries first.
+    /// Whether this node may lead. One that may not goes on voting and acknowledging, and if it
+    /// leads it hands over. It leads on until another voter has taken over: that one may need its
+    /// entries first. It does not campaign, unless it has refused a candidate for a shorter log and
+    /// heard of no leader since: then it is elected to give its entries away, and hands over.
+    ///
+    /// ```text
+    ///  node 1   1 2 3     its state machine has failed; the only one with entry 3
+    ///  node 2   1 2       a candidate that node 1 refuses
+    ///  node 3   down
+    /// ```
     pub fn set_may_lead(&mut self, now: Now, may_lead: bool) {
         self.begin(now);
         match (may_lead, self.fitness) {
             (true, _) => self.fitness = Fitness::MayLead,
             (false, Fitness::Unfit { .. }) => {}
             (false, Fitness::MayLead) => {
-                self.fitness = Fitness::Unfit { handed_to: None };
+                self.fitness = Fitness::Unfit { handed_to: None, has_refused_shorter: false };
                 if matches!(self.state, State::PreCandidate(_) | State::Candidate(_))
                     && !planted(Mutant::UnfitCampaigns)
                 {
@@ -142,21 +166,41 @@ impl Core {
 
     /// At a heartbeat: a leader that may not lead begins another transfer, if none is under way.
     pub(super) fn hand_over_if_unfit(&mut self) {
-        let (Fitness::Unfit { handed_to }, State::Leader(leading)) = (self.fitness, &self.state) else { return };
+        let (Fitness::Unfit { handed_to, .. }, State::Leader(leading)) = (self.fitness, &self.state) else { return };
         if leading.transfer.is_some() {
             return;
         }
         let patience = self.config.election_timeout.1;
         let voters = self.log.configuration().voters.iter().copied();
+        // Of those that have answered in this term: another one may be down.
         let is_heard = |node: &NodeId| {
-            leading.progress.get(node).is_some_and(|progress| progress.heard.after(patience) > self.now)
+            let progress = leading.progress.get(node).filter(|progress| progress.forgetting.is_none());
+            progress.is_some_and(|progress| progress.round > 0 && progress.heard.after(patience) > self.now)
         };
         let heard: Vec<NodeId> = voters.filter(is_heard).collect();
         let next = heard.iter().find(|&&node| Some(node) > handed_to).or(heard.first());
         if let Some(&to) = next {
-            self.fitness = Fitness::Unfit { handed_to: Some(to) };
+            if let Fitness::Unfit { handed_to, .. } = &mut self.fitness {
+                *handed_to = Some(to);
+            }
             self.begin_transfer(to);
         }
+    }
+
+    /// A candidate of a later term is refused because its log is shorter than this node's.
+    pub(super) fn note_refused_shorter(&mut self) {
+        self.fitness.set_refused_shorter(true);
+    }
+
+    /// There is a leader: this node is not needed as one.
+    pub(super) fn note_leader(&mut self) {
+        self.fitness.set_refused_shorter(false);
+    }
+
+    /// Whether this node may not lead, but campaigns to give its entries away.
+    #[must_use]
+    pub fn campaigns_to_hand_over(&self) -> bool {
+        self.fitness.is_needed()
     }
 
     /// Hands leadership to `to`, or to the best voter there is: of those that answer the one with the highest priority, and

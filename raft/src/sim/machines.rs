@@ -220,13 +220,14 @@ impl World {
         has_failed && process.disk.is_damaged()
     }
 
-    /// A node whose state machine has failed asks for no votes.
+    /// A node whose state machine has failed asks for no votes, unless nobody else can be elected.
     pub(super) fn unfit_nodes_do_not_campaign(&self, node: usize) -> Verdict {
         let Some(running) = &self.processes[node].running else { return Ok(()) };
         let is_unfit = running.replica.status().machine_failure.is_some();
         let role = running.replica.core().role();
         let campaigns = matches!(role, Role::PreCandidate | Role::Candidate);
-        check(!(is_unfit && campaigns), "a node whose state machine has failed does not campaign", || {
+        let is_needed = running.replica.core().campaigns_to_hand_over();
+        check(!(is_unfit && campaigns && !is_needed), "a node whose state machine has failed does not campaign", || {
             format!("node {} is a {role:?}", node + 1)
         })
     }

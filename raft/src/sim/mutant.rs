@@ -109,6 +109,14 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::RestartForgetsPromise) => {
                 Some("a_restarted_voter_keeps_still_for_as_long_as_it_promised_before")
             }
+            // In the simulator a failed node is soon started again, and campaigns then.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::UnfitNeverCampaigns) => {
+                Some("a_failed_node_that_alone_holds_an_entry_gives_it_away")
+            }
+            // The simulator damages frames, which their checksums show.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::AnyTermAdopted) => Some("one_frame_does_not_end_elections"),
             // Nothing breaks: elections are only more frequent, or take longer.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::SoleVoterStepsDown) => Some("the_only_voter_leads_on_over_a_slow_write"),
@@ -316,6 +324,7 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::DigestsAcrossVersions => "digests of one version are compared",
         Mutant::MinorityStopsNode => "a majority's digest stops a node, and no other",
         Mutant::RestoredDigestUnchecked => "a restored state has its snapshot's digest",
+        Mutant::UnfitNeverCampaigns => "a failed node that alone holds an entry gives it away",
         Mutant::UnfitCampaigns => "a node whose state machine has failed does not campaign",
     }
 }

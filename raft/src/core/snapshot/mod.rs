@@ -183,6 +183,7 @@ impl Core {
             self.become_follower(Some(from));
         }
         self.leader_heard = Some(self.now);
+        self.note_leader();
         self.save_promise(wants_promise);
         self.election_deadline = self.now.after(self.patience);
         self.repeat_questions(round);

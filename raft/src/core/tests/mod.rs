@@ -9,6 +9,7 @@ mod digests;
 mod elections;
 #[cfg(feature = "mutants")]
 mod faults;
+mod fitness;
 mod installs;
 mod lease;
 mod log_time;
