@@ -37,6 +37,17 @@ pub enum ProposeError {
         /// The cap.
         limit_bytes: usize,
     },
+    /// Too much is committed and not applied yet: the leader's state machine is slower than the log.
+    #[error(
+        "{backlog_bytes} bytes are committed and not applied yet, more than Config::backlog_bytes ({limit_bytes}); try \
+         again when the state machine has caught up"
+    )]
+    BacklogFull {
+        /// What is committed and not applied.
+        backlog_bytes: usize,
+        /// The bound.
+        limit_bytes: usize,
+    },
     /// A command is larger than commands may be.
     #[error("a command of {bytes} bytes exceeds Config::command_bytes ({limit_bytes})")]
     TooLarge {
@@ -341,6 +352,15 @@ pub enum Event {
         leader: NodeId,
         /// The other one.
         other: NodeId,
+    },
+    /// The leader's state machine has lagged behind by more than
+    /// [`Config::backlog_bytes`](field@super::Config::backlog_bytes) for longer than
+    /// [`Config::backlog_timeout`](field@super::Config::backlog_timeout). Said again at growing intervals.
+    Backlogged {
+        /// What is committed and not applied.
+        backlog_bytes: usize,
+        /// The voter that leadership goes to; none is under the bound if `None`, and this leader stays.
+        to: Option<NodeId>,
     },
     /// The leader gave up because a write of its own was outstanding for longer than
     /// [`Config::stall_timeout`](field@super::Config::stall_timeout).

@@ -56,6 +56,12 @@ pub struct Config {
     /// The most bytes of entries handed out to be applied and not yet reported as applied; a single entry may exceed it.
     /// Default: 4 MiB.
     pub applying_bytes: usize,
+    /// A leader refuses proposals while more bytes of entries than this are committed and not applied by its own
+    /// state machine. Followers acknowledge however far behind they apply. Default: 64 MiB.
+    pub backlog_bytes: usize,
+    /// A leader that has been over `backlog_bytes` for longer than this hands over to a voter that is under it, if
+    /// there is one; the next attempt waits for twice as long, and so on, up to 256 times. Default: 5 s.
+    pub backlog_timeout: Duration,
     /// The most bytes of a snapshot's file in one message. Default: 1 MiB.
     pub snapshot_chunk_bytes: usize,
     /// The most pieces of a snapshot that a follower has not yet acknowledged. Default: 4.
@@ -169,6 +175,8 @@ impl Config {
             command_bytes: 8 << 20,
             tail_bytes: 16 << 20,
             applying_bytes: 4 << 20,
+            backlog_bytes: 64 << 20,
+            backlog_timeout: Duration::from_secs(5),
             snapshot_chunk_bytes: 1 << 20,
             snapshot_chunks: 4,
             retained_snapshots: 8,
@@ -201,7 +209,11 @@ impl Config {
             return Err(ConfigError::NoId);
         }
         let ((shorter, longer), heartbeat) = (self.election_timeout, self.heartbeat_interval);
-        let times = [("election_timeout", longer.max(shorter)), ("heartbeat_interval", heartbeat)];
+        let times = [
+            ("election_timeout", longer.max(shorter)),
+            ("heartbeat_interval", heartbeat),
+            ("backlog_timeout", self.backlog_timeout),
+        ];
         if let Some(&(name, value)) = times.iter().find(|(_, value)| *value > TIMEOUT_MAX) {
             return Err(ConfigError::TooLong { name, value });
         }
@@ -226,6 +238,7 @@ impl Config {
             ("command_bytes", self.command_bytes),
             ("tail_bytes", self.tail_bytes),
             ("applying_bytes", self.applying_bytes),
+            ("backlog_bytes", self.backlog_bytes),
             ("snapshot_chunk_bytes", self.snapshot_chunk_bytes),
             ("snapshot_chunks", self.snapshot_chunks),
             ("retained_snapshots", self.retained_snapshots),

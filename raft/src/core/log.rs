@@ -15,10 +15,11 @@
 use std::collections::VecDeque;
 
 use crate::types::{
-    Configuration, Entries, Entry, Index, NodeId, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable,
+    Configuration, Entries, Entry, Index, NodeId, Payload, Proposal, Saved, SnapshotMeta, Stamp, Term, TermTable,
 };
 
 use super::ConfigError;
+use super::backlog::Backlog;
 use super::mutants::{Mutant, planted};
 use super::tail::Tail;
 
@@ -45,10 +46,12 @@ pub(super) struct Log {
     /// The last index and the bytes of each batch that is being applied.
     applying: VecDeque<(Index, usize)>,
     applying_bytes: usize,
+    /// What is committed and not applied.
+    backlog: Backlog,
 }
 
 impl Log {
-    pub(super) fn new(saved: Saved, tail_limit_bytes: usize) -> Result<Log, ConfigError> {
+    pub(super) fn new(saved: Saved, tail_limit_bytes: usize, backlog_bytes: usize) -> Result<Log, ConfigError> {
         let last = saved.terms.last_index();
         let wrong = |what: String| Err(ConfigError::Saved(what));
         let base = saved.terms.base();
@@ -81,7 +84,7 @@ impl Log {
         }
         let mut tail = Tail::default();
         tail.push(saved.tail.into());
-        Ok(Log {
+        let mut log = Log {
             terms: saved.terms,
             tail,
             tail_limit_bytes,
@@ -91,12 +94,15 @@ impl Log {
             has_configuration_news: false,
             configurations: saved.configurations,
             durable: last,
-            commit,
+            commit: included,
             handed_out: included,
             applied: included,
             applying: VecDeque::new(),
             applying_bytes: 0,
-        })
+            backlog: Backlog::new(backlog_bytes),
+        };
+        log.commit_to(commit);
+        Ok(log)
     }
 
     pub(super) fn terms(&self) -> &TermTable {
@@ -284,7 +290,31 @@ impl Log {
     pub(super) fn commit_to(&mut self, index: Index) {
         let (commit, last) = (self.commit, self.last_index());
         assert!(commit <= index && index <= last, "commit goes from {commit} to {index} in a log up to {last}");
+        let bytes = self.bytes_or_estimate(commit.next(), index);
         self.commit = index;
+        if bytes > 0 {
+            self.backlog.committed(index, bytes);
+        }
+    }
+
+    /// The bytes of the entries from `from` to `to`; those that are not in memory are taken to be as long
+    /// as those that are.
+    fn bytes_or_estimate(&self, from: Index, to: Index) -> usize {
+        let first = self.first_in_tail();
+        let known = if to >= first { self.bytes_of(from.max(first), to) } else { 0 };
+        let unknown = usize::try_from(first.0.min(to.0 + 1).saturating_sub(from.0)).unwrap_or(usize::MAX);
+        if unknown == 0 {
+            return known;
+        }
+        let last = self.last_index();
+        let entries = usize::try_from(last.0 + 1 - first.0).unwrap_or(usize::MAX);
+        let average = self.bytes_of(first, last).checked_div(entries).unwrap_or(Proposal::OVERHEAD_BYTES);
+        known.saturating_add(unknown.saturating_mul(average))
+    }
+
+    /// What is committed and not applied.
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     /// Forgets old entries: not the last, nor any that is not both durable and committed.
@@ -306,10 +336,12 @@ impl Log {
     /// Lets go of the entries up to `base`.
     ///
     /// # Panics
-    /// If no snapshot includes them.
+    /// If no snapshot includes them, or the state machine lacks them.
     pub(super) fn compact_to(&mut self, base: Index) {
         let included = self.snapshot_index();
         assert!(base <= included, "compacting to {base} with a snapshot of {included}");
+        let applied = self.applied;
+        assert!(base <= applied, "compacting to {base}, but only {applied} is applied");
         self.terms.compact_to(base);
     }
 
@@ -352,6 +384,7 @@ impl Log {
             self.has_configuration_news = true;
         }
         self.commit = index;
+        self.backlog.clear();
         self.handed_out = index;
         self.snapshot = Some(meta);
     }
@@ -415,6 +448,7 @@ impl Log {
     pub(super) fn applied_to(&mut self, index: Index) {
         assert!(index <= self.handed_out, "{index} is applied but only {} was handed out", self.handed_out);
         self.applied = self.applied.max(index);
+        self.backlog.applied(self.applied);
         while let Some(&(last, bytes)) = self.applying.front() {
             if last > self.applied {
                 break;
@@ -459,7 +493,7 @@ mod tests {
     }
 
     fn log_of(entries: u64, tail_limit_bytes: usize) -> Log {
-        let mut log = Log::new(saved(&[]), tail_limit_bytes).unwrap();
+        let mut log = Log::new(saved(&[]), tail_limit_bytes, 1 << 20).unwrap();
         (1..=entries).for_each(|index| log.append(&command(index, 1).into()));
         log
     }
@@ -529,7 +563,7 @@ mod tests {
 
     #[test]
     fn refuses_saved_state_that_contradicts_itself() {
-        let refused = |saved| matches!(Log::new(saved, 1), Err(ConfigError::Saved(_)));
+        let refused = |saved| matches!(Log::new(saved, 1, 1), Err(ConfigError::Saved(_)));
         assert!(!refused(saved(&[1, 1, 2])));
         assert!(refused(Saved { tail: vec![command(3, 1)], ..saved(&[1, 1, 2]) }), "wrong term");
         assert!(refused(Saved { tail: vec![command(2, 1)], ..saved(&[1, 1, 2]) }), "a gap at the end");

@@ -19,6 +19,7 @@
 //! | `quorum` | what a majority says, joint configurations included (§4.3) |
 //! | `admission` | which senders' messages have an effect; a second leader in one term |
 //! | `digests` | whether all members made the same of the same entries |
+//! | `backlog` | what is committed and not applied: the leader pushes back, and hands over |
 //! | `amnesia` | followers whose disks forgot, and leaders that contradict what is committed |
 //! | `snapshot` | taking, compacting, sending, installing (§5) |
 //! | `mutants` | faults to be planted, for the tests of the tests |
@@ -57,6 +58,7 @@
 mod action;
 mod admission;
 mod amnesia;
+mod backlog;
 mod commit_mark;
 mod config;
 mod digests;
@@ -102,6 +104,7 @@ pub use status::{LogTimeStatus, PeerMode, PeerStatus, Status, Transfer};
 pub use transfer::TransferError;
 
 use admission::SecondLeaders;
+use backlog::BacklogWatch;
 use digests::Digests;
 use election::Ballot;
 use fetches::Fetches;
@@ -161,6 +164,8 @@ pub struct Core {
     lease: LeaderLease,
     /// A leader's, of all its terms.
     yields: Yields,
+    /// A leader's, of all its terms.
+    backlog_watch: BacklogWatch,
 
     actions: VecDeque<Action>,
     /// Something was told since the last `flush`.
@@ -195,7 +200,7 @@ impl Core {
         config.validate()?;
         let durable_sequence = (saved.life > 0).then_some(saved.position.sequence);
         let (hard_state, divergence) = (saved.hard_state, saved.divergence);
-        let log = Log::new(saved, config.tail_bytes)?;
+        let log = Log::new(saved, config.tail_bytes, config.backlog_bytes)?;
         let promises = Promises::after_restart(&hard_state, &log, &config, now.monotonic);
         let HardState { term, vote, forgot, .. } = hard_state;
         let commit = log.commit();
@@ -213,6 +218,7 @@ impl Core {
             questions: Questions::new(first_question(&config, now)),
             lease: LeaderLease::default(),
             yields: Yields::default(),
+            backlog_watch: BacklogWatch::default(),
             jitter,
             now: now.monotonic,
             wall: now.wall,
@@ -520,6 +526,8 @@ impl Core {
             leader: self.leader,
             commit: self.log.commit(),
             applied: self.log.applied(),
+            backlog_bytes: self.backlog_bytes(),
+            backlog_limit_bytes: self.config.backlog_bytes,
             durable: self.log.durable(),
             last_index: self.log.last_index(),
             first_index: self.log.base().next(),

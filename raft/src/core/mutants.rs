@@ -205,6 +205,12 @@ mutants! {
     MinorityStopsNode,
     /// The digest of a snapshot is not compared after the state machine was restored from it.
     RestoredDigestUnchecked,
+    /// Compaction takes what the state machine has not applied.
+    CompactBeyondApplied,
+    /// A follower that applies slowly takes in no entries.
+    FollowerPushesBack,
+    /// A leader with a backlog hands over to a voter that has one, too.
+    TransferToBacklogged,
     /// A node whose state machine has failed campaigns.
     UnfitCampaigns,
     /// A node whose state machine has failed never campaigns, although it alone holds an entry.

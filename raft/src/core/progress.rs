@@ -53,6 +53,8 @@ pub(super) struct Windows {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Progress {
     pub(super) matched: Index,
+    /// What it reports to have applied.
+    pub(super) applied: Option<Index>,
     pub(super) next: Index,
     pub(super) mode: Mode,
     /// The last index and the bytes of each message with entries that is not acknowledged, oldest first.
@@ -87,6 +89,7 @@ impl Progress {
     pub(super) fn new(last_index: Index, now: Time) -> Progress {
         Progress {
             matched: Index(0),
+            applied: None,
             next: last_index.next(),
             mode: Mode::Probe { carried: None },
             in_flight: VecDeque::new(),
@@ -225,6 +228,7 @@ impl Progress {
         PeerStatus {
             id,
             matched: self.matched,
+            applied: self.applied,
             next: self.next,
             mode: match &self.mode {
                 Mode::Probe { .. } => PeerMode::Probe,

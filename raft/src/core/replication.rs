@@ -72,6 +72,7 @@ impl Core {
         });
         self.leader = Some(id);
         self.term_leader = Some(id);
+        self.watch_backlog_anew();
         self.end_lease();
         self.lease.sent(1, now, &self.config);
         // The cap on uncommitted bytes counts this term's entries, so it can never keep its no-op out.
@@ -108,6 +109,9 @@ impl Core {
             && !planted(Mutant::ProposeDuringTransfer)
         {
             return Err(ProposeError::Transferring { to: transfer.to() });
+        }
+        if let Some(refusal) = self.backlog_refusal() {
+            return Err(refusal);
         }
         let (command_limit, uncommitted_limit) = (self.config.command_bytes, self.config.uncommitted_bytes);
         let first = self.log.last_index().next();
@@ -256,6 +260,7 @@ impl Core {
                 progress.round = progress.round.max(round);
                 progress.bound_until = progress.bound_until.max(bound_until);
                 progress.heard = self.now;
+                progress.applied = report.applied.or(progress.applied);
                 Some(progress)
             }
             _ => {
@@ -354,6 +359,7 @@ impl Core {
             self.remind_target();
             self.hand_over_if_unfit();
             self.repeat_digests();
+            self.hand_over_if_backlogged();
             self.yield_to_priority();
         }
         self.transfer_timeout();

@@ -19,6 +19,11 @@ pub struct Status {
     pub commit: Index,
     /// Applied up to here.
     pub applied: Index,
+    /// The bytes of what is committed here and not applied yet. A leader that is over `backlog_limit_bytes`
+    /// takes no proposals.
+    pub backlog_bytes: usize,
+    /// [`Config::backlog_bytes`](field@super::Config::backlog_bytes).
+    pub backlog_limit_bytes: usize,
     /// Durable on this node's own disk up to here.
     pub durable: Index,
     /// The log's last index.
@@ -83,6 +88,8 @@ pub struct PeerStatus {
     pub id: NodeId,
     /// Its log equals the leader's up to here, durably.
     pub matched: Index,
+    /// Its state machine has applied this much, as it last reported; `None` before, and from older versions.
+    pub applied: Option<Index>,
     /// The next entry to send.
     pub next: Index,
     /// How the leader sends to it.

@@ -242,7 +242,7 @@ impl Core {
         best.map(|(node, _)| node)
     }
 
-    fn begin_transfer(&mut self, to: NodeId) {
+    pub(super) fn begin_transfer(&mut self, to: NodeId) {
         let deadline = self.now.after(self.config.election_timeout.1);
         if let State::Leader(leading) = &mut self.state {
             leading.transfer = Some(Handover { to, deadline, is_told: false });
@@ -336,7 +336,8 @@ impl Core {
         let is_ready = |node: &NodeId| {
             let progress = leading.progress.get(node);
             progress.is_some_and(|p| {
-                p.forgetting.is_none() && p.matched >= commit && p.round > 0 && p.heard.after(patience) > self.now
+                let is_heard = p.round > 0 && p.heard.after(patience) > self.now;
+                p.forgetting.is_none() && p.matched >= commit && is_heard && !self.reports_backlog(p.applied)
             })
         };
         let Some(to) = better.filter(is_ready).max_by_key(|&node| (configuration.priority(node), Reverse(node))) else {

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     core::{self, Core, Role},
-    replica::Event,
+    replica::{Event, UnappliedLogFull},
     types::{Configuration, Index, NodeId, Term},
 };
 
@@ -53,6 +53,17 @@ pub enum NodeEvent {
     },
     /// The node was removed from the cluster. It takes part in nothing more.
     Removed,
+    /// The state machine has failed, and the log that it cannot apply exceeds its quota. The node takes part in
+    /// nothing more until it is started again.
+    UnappliedLogFull(UnappliedLogFull),
+    /// The leader's state machine lags behind by more than `Config::backlog_bytes` for longer than
+    /// `Config::backlog_timeout`.
+    Backlogged {
+        /// What is committed and not applied, in bytes.
+        backlog_bytes: usize,
+        /// The voter that leadership goes to, if one is less behind.
+        to: Option<NodeId>,
+    },
     /// The node's log has failed. It takes part in nothing more until it is started again.
     StorageFailed {
         /// What the disk said.
@@ -219,6 +230,10 @@ impl Subscribers {
             &Event::Core(core::Event::StateDiverged(divergence)) => {
                 self.tell(&NodeEvent::StateDiverged { index: divergence.digest.index });
             }
+            &Event::Core(core::Event::Backlogged { backlog_bytes, to }) => {
+                self.tell(&NodeEvent::Backlogged { backlog_bytes, to });
+            }
+            Event::UnappliedLogFull(full) => self.tell(&NodeEvent::UnappliedLogFull(full.clone())),
             Event::StorageFailed { reason } => {
                 self.tell(&NodeEvent::StorageFailed { reason: reason.clone() });
             }

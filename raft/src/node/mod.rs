@@ -72,7 +72,10 @@ use token::Kind;
 
 use crate::{
     core,
-    replica::{Admin, Effect, Event, MachineDone, Outcome, PeerMessage, Replica, Request, RequestId, StateMachine},
+    replica::{
+        Admin, Effect, Event, MachineDone, Outcome, PeerMessage, Replica, Request, RequestId, StateMachine,
+        UnappliedLogFull,
+    },
     storage::{Completion, StorageError},
     types::{ADDRESS_BYTES_MAX, Body, FeatureLevel, Identity, Index, Life, Message, Now, Term, Time},
     wire::{HELLO_METADATA_BYTES_MAX, Hello, Version},
@@ -291,6 +294,13 @@ impl<S: StateMachine> Node<S> {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.replica.failure()
+    }
+
+    /// Why it has stopped, if the log that its failed state machine cannot apply exceeds
+    /// [`Limits::unapplied_log_bytes`](crate::replica::Limits). `raft serve` exits then.
+    #[must_use]
+    pub fn unapplied_log_full(&self) -> Option<&UnappliedLogFull> {
+        self.replica.unapplied_log_full()
     }
 
     /// The entry from which on a leader contradicted what is committed here, if one did: the node takes part in nothing

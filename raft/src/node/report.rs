@@ -41,6 +41,21 @@ pub(super) fn log(node: NodeId, event: &Event) {
             conflict.other,
             conflict.other_digest.value
         ),
+        Event::UnappliedLogFull(full) => tracing::error!(node, "{full}. This node takes part in nothing more"),
+        Event::Core(core::Event::Backlogged { backlog_bytes, to: Some(to) }) => tracing::warn!(
+            node,
+            backlog_bytes,
+            to = to.0,
+            "this leader's state machine is behind by more than Config::backlog_bytes for longer than \
+             Config::backlog_timeout: it hands over to node {to}, which is not"
+        ),
+        Event::Core(core::Event::Backlogged { backlog_bytes, to: None }) => tracing::warn!(
+            node,
+            backlog_bytes,
+            "this leader's state machine is behind by more than Config::backlog_bytes for longer than \
+             Config::backlog_timeout, and writes are refused; it leads on, for no other voter is known to be less \
+             behind. Look at what the state machine does (`machine_call` in INFO raft)"
+        ),
         Event::MachineFailed(failure) => tracing::error!(
             node,
             "{failure}. This node answers no reads or writes, leads no more and takes no snapshots; it goes on voting and \

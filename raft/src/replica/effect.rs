@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{MachineFailure, MachineJob, Outcome, PeerMessage, RequestId};
+use super::{MachineFailure, MachineJob, Outcome, PeerMessage, RequestId, UnappliedLogFull};
 use crate::core;
 use crate::storage::Job;
 use crate::types::NodeId;
@@ -54,6 +54,9 @@ pub enum Event {
     /// The state machine refuses to go on: this replica votes and acknowledges, and does not lead
     /// or answer.
     MachineFailed(MachineFailure),
+    /// The log that the failed state machine cannot apply exceeds its quota: this replica takes part in
+    /// nothing any more.
+    UnappliedLogFull(UnappliedLogFull),
     /// The disk has failed: this replica takes part in nothing any more.
     StorageFailed {
         /// What the disk said.

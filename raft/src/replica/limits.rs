@@ -38,6 +38,10 @@ pub struct Limits {
     /// different entries are not compared. It stands beside the other settings of what is done with the
     /// state machine; any value is in range. Default 10 000.
     pub digest_interval: u64,
+    /// A node whose state machine has failed goes on acknowledging, and can compact nothing of what it cannot apply.
+    /// When that takes more bytes than this, the node stops ([`UnappliedLogFull`](super::UnappliedLogFull)): less than
+    /// its disk has, so that it does not stop for want of room. Default: `None`, it goes on as long as there is room.
+    pub unapplied_log_bytes: Option<u64>,
 }
 
 impl Default for Limits {
@@ -50,6 +54,7 @@ impl Default for Limits {
             batch_bytes: 1 << 20,
             snapshot_every_bytes: 64 << 20,
             digest_interval: 10_000,
+            unapplied_log_bytes: None,
         }
     }
 }
@@ -102,12 +107,14 @@ impl ReplicaConfig {
             return Err(ReplicaConfigError::TimeoutTooLong { value: self.request_timeout });
         }
         let limits = &self.limits;
+        let to_usize = |bytes: u64| bytes.try_into().unwrap_or(usize::MAX);
         let ranges = [
             ("pending_requests", limits.pending_requests, u32::MAX as usize - 1),
             ("pending_bytes", limits.pending_bytes, usize::MAX),
             ("forwarded_requests", limits.forwarded_requests, usize::MAX),
             ("request_bytes", limits.request_bytes, self.core.command_bytes),
             ("batch_bytes", limits.batch_bytes, usize::MAX),
+            ("unapplied_log_bytes", limits.unapplied_log_bytes.map_or(1, to_usize), usize::MAX),
             ("snapshot_every_bytes", limits.snapshot_every_bytes.try_into().unwrap_or(usize::MAX), usize::MAX),
         ];
         match ranges.into_iter().find(|&(_, value, most)| value < 1 || value > most) {

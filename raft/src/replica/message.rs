@@ -78,6 +78,10 @@ impl Outcome {
     pub(super) fn for_peer(self) -> Outcome {
         match self {
             Outcome::Refused(Refusal::MachineFailed { .. }) => Outcome::Refused(Refusal::NotLeader { leader: None }),
+            // In words: an older one does not know the bound.
+            Outcome::Refused(refusal @ Refusal::Full { bound: Bound::Backlog, .. }) => {
+                Outcome::Refused(Refusal::Declined { reason: refusal.to_string(), is_final: false })
+            }
             Outcome::Refused(Refusal::Loading { .. } | Refusal::QueryPanicked) => Outcome::Refused(Refusal::TimedOut),
             Outcome::Unknown(Doubt::MachineFailed) => Outcome::Unknown(Doubt::TimedOut),
             other => other,
@@ -168,6 +172,8 @@ pub enum Bound {
     ForwardedRequests,
     /// Sessions: [`SESSIONS_MAX`](super::SESSIONS_MAX).
     Sessions,
+    /// What the leader has committed and not applied: `Config::backlog_bytes`.
+    Backlog,
     /// Commands of a session that it has not acknowledged: [`ANSWERS_PER_SESSION_MAX`](super::ANSWERS_PER_SESSION_MAX).
     AnswersPerSession,
 }
@@ -181,6 +187,7 @@ impl Bound {
             Bound::PendingBytes => "Limits::pending_bytes",
             Bound::ForwardedRequests => "Limits::forwarded_requests",
             Bound::Sessions => "SESSIONS_MAX",
+            Bound::Backlog => "Config::backlog_bytes",
             Bound::AnswersPerSession => "ANSWERS_PER_SESSION_MAX",
         }
     }
@@ -214,6 +221,11 @@ impl fmt::Display for Refusal {
             }
             Refusal::TimedOut => write!(f, "timed out before it could be started; had no effect, ask again"),
             Refusal::Superseded => write!(f, "lost to a new leader's entry; had no effect, ask again"),
+            Refusal::Full { bound: Bound::Backlog, limit } => write!(
+                f,
+                "the leader's state machine is behind by more than the {limit} bytes of Config::backlog_bytes; had no \
+                 effect, ask again when it has caught up"
+            ),
             Refusal::Full { bound, limit } => {
                 write!(f, "the bound {} = {limit} is reached; had no effect, ask again later", bound.setting())
             }

@@ -115,7 +115,7 @@ pub use effect::{Effect, Event, QueryId};
 pub use limits::{Limits, ReplicaConfig, ReplicaConfigError};
 pub use machine::{
     CatchUp, LOADING_GRACE, MachineCallback, MachineDone, MachineError, MachineFailure, MachineHost, MachineJob,
-    MachineRunner, RESTORE_ATTEMPTS,
+    MachineRunner, RESTORE_ATTEMPTS, UnappliedLogFull,
 };
 pub use message::{Bound, Doubt, Outcome, PeerMessage, Refusal, Request, RequestId};
 pub use replica::{Replica, Status};

@@ -230,7 +230,12 @@ impl Replica {
         let reason = error.to_string();
         // What was to be sent may rest on what is not durable.
         self.effects.retain(|effect| matches!(effect, Effect::Reply { .. } | Effect::Event(_)));
-        self.effects.push_back(Effect::Event(Event::StorageFailed { reason: reason.clone() }));
+        self.stop(reason.clone(), Event::StorageFailed { reason });
+    }
+
+    /// Ends all requests, says why, and takes part in nothing more.
+    pub(super) fn stop(&mut self, reason: String, event: Event) {
+        self.effects.push_back(Effect::Event(event));
         while let Some((key, pending)) = self.requests.oldest() {
             let outcome = match pending.stage {
                 Stage::Proposed { .. } | Stage::Forwarded { .. } => Outcome::Unknown(Doubt::StorageFailed),
@@ -405,6 +410,7 @@ impl Replica {
         self.reads.wake();
         self.admins.wake();
         self.watch_loading();
+        self.watch_unapplied_log();
     }
 
     /// Whether this node leads; tells whoever takes it for the leader if it does not.
@@ -475,7 +481,9 @@ impl Replica {
         // What is asked about the cluster itself needs no state machine.
         let failure = self.machine.failure.as_ref().filter(|_| stage != Stage::Administering);
         let full = |bound, limit: usize| Some(Refusal::Full { bound, limit: limit as u64 });
-        if self.failed.is_some() {
+        if let Some(full) = &self.machine.unapplied_full {
+            Some(Refusal::MachineFailed { index: full.failure.index })
+        } else if self.failed.is_some() {
             Some(Refusal::StorageFailed)
         } else if self.is_removed {
             Some(Refusal::Removed)

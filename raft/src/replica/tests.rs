@@ -1,6 +1,7 @@
 //! Replicas in one place: messages arrive at once or not at all, disks are instant, time moves when a test says so.
 
 mod admin;
+mod backlog;
 pub(crate) mod digests;
 pub(crate) mod installs;
 pub(crate) mod log_time;
@@ -78,6 +79,9 @@ struct Node {
     /// How many entries each write job had.
     writes: Vec<usize>,
     events: usize,
+    /// Whether the state machine does nothing, and what waits for it.
+    holds_machine: bool,
+    held: VecDeque<MachineJob>,
 }
 
 struct Cluster {
@@ -135,6 +139,8 @@ impl Cluster {
                 replies: Vec::new(),
                 writes: Vec::new(),
                 events: 0,
+                holds_machine: false,
+                held: VecDeque::new(),
             }
         });
         let nodes = nodes.collect();
@@ -175,6 +181,7 @@ impl Cluster {
         let node = &mut self.nodes[place];
         while let Some(effect) = node.replica.poll() {
             match effect {
+                Effect::Machine(job) if node.holds_machine => node.held.push_back(job),
                 Effect::Machine(job) => {
                     let (mut host, replica) = (Host { now, content: None }, &mut node.replica);
                     node.machine.run(job, &mut host, &mut |done| replica.handle_machine(now, done));
@@ -193,6 +200,17 @@ impl Cluster {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// The state machine does what has waited for it.
+    fn let_machine_go(&mut self, place: usize) {
+        let (now, node) = (self.now, &mut self.nodes[place]);
+        node.holds_machine = false;
+        for job in std::mem::take(&mut node.held) {
+            let (mut host, replica) = (Host { now, content: None }, &mut node.replica);
+            node.machine.run(job, &mut host, &mut |done| replica.handle_machine(now, done));
+        }
+        self.run();
     }
 
     /// Until nobody has anything to say.

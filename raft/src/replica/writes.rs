@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::requests::{Asked, Key, Origin, Stage};
 use super::{Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
-use crate::core::{Done, Proposed};
+use crate::core::{Done, ProposeError, Proposed};
 use crate::types::{Entries, Index, NodeId, Now, SnapshotMeta, Term};
 
 /// The replica was told something that does not fit what was handed out.
@@ -136,6 +136,7 @@ impl Replica {
         let proposed = self.core.propose(self.now, proposals);
         match proposed {
             Ok(place) => self.batch_proposed(&batch, place),
+            Err(ProposeError::BacklogFull { limit_bytes, .. }) => self.refuse_backlog(&batch, limit_bytes),
             Err(_) => self.writes.blocked = true,
         }
         self.writes.batch = batch;
@@ -156,6 +157,14 @@ impl Replica {
             if Some(&front) == batch.last() {
                 break;
             }
+        }
+    }
+
+    /// The leader's state machine is too far behind. To let the batch wait would only move the backlog here.
+    fn refuse_backlog(&mut self, batch: &[Key], limit_bytes: usize) {
+        let refusal = Refusal::Full { bound: Bound::Backlog, limit: limit_bytes as u64 };
+        for &key in batch {
+            self.finish(key, Outcome::Refused(refusal.clone()));
         }
     }
 

@@ -114,11 +114,12 @@ impl World {
         config.retained_snapshots = self.plan.retained_snapshots;
         config.applying_bytes = self.plan.applying_bytes;
         config.pending_reads = self.plan.pending_reads;
+        self.tune_machine(&mut config);
         config.lease = self.lease(node);
         if let Some(churn) = &self.plan.churn {
             config.promotion_lag = churn.promotion_lag;
         }
-        let (request_timeout, limits) = (self.plan.request_timeout, self.plan.limits);
+        let (request_timeout, limits) = (self.plan.request_timeout, self.machine_limits());
         let config = ReplicaConfig { core: config, request_timeout, limits };
         let life = Life { count: saved.life, nonce: self.processes[node].life };
         let own = OwnLife { life, position: (saved.life > 0).then_some(saved.position) };

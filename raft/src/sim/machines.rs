@@ -13,8 +13,8 @@ use super::harms::Harm;
 use super::options::Plan;
 use super::random::Random;
 use super::world::World;
-use crate::core::Role;
-use crate::replica::{MachineCallback, MachineDone, MachineFailure, MachineHost, MachineJob};
+use crate::core::{Config, Role};
+use crate::replica::{Limits, MachineCallback, MachineDone, MachineFailure, MachineHost, MachineJob, UnappliedLogFull};
 use crate::storage::Log;
 use crate::types::{SnapshotMeta, Stamp};
 
@@ -28,6 +28,12 @@ pub(super) struct MachinePlan {
     /// A machine may refuse an entry, or panic at it.
     has_sick: bool,
     interval: (Duration, Duration),
+    /// The bound on a leader's backlog, in bytes.
+    backlog_bytes: usize,
+    /// How long it may be exceeded.
+    backlog_timeout: Duration,
+    /// A sick node's quota for log that it cannot apply, in bytes.
+    unapplied_log_bytes: Option<u64>,
 }
 
 impl MachinePlan {
@@ -40,6 +46,9 @@ impl MachinePlan {
             has_slow: random.chance(7_000),
             has_sick: random.chance(5_000),
             interval: (patience / 2, patience * 10),
+            backlog_bytes: random.pick(&[1, 300, 2_000, 1 << 20]),
+            backlog_timeout: patience * random.pick(&[1, 4]),
+            unapplied_log_bytes: random.pick(&[None, None, Some(3_000)]),
         })
     }
 }
@@ -204,6 +213,28 @@ impl World {
         let life = self.processes[node].life;
         self.after(pause, Happening::StartedAgain { node, life });
         Ok(())
+    }
+
+    /// A node has stopped by name: its state machine has failed, and its quota is full. It has promised
+    /// nothing that its log does not hold; the operator starts it again.
+    pub(super) fn unapplied_log_full(&mut self, node: usize, full: &UnappliedLogFull) -> Verdict {
+        let is_real = full.bytes > full.limit_bytes && self.machine_limits().unapplied_log_bytes.is_some();
+        check(is_real || self.mutant.is_some(), "a node stops for its quota only if it has one", || {
+            format!("node {}: {full}", node + 1)
+        })?;
+        self.harm(Harm::UnappliedFull);
+        Ok(())
+    }
+
+    pub(super) fn tune_machine(&self, config: &mut Config) {
+        if let Some(plan) = &self.plan.machines {
+            (config.backlog_bytes, config.backlog_timeout) = (plan.backlog_bytes, plan.backlog_timeout);
+        }
+    }
+
+    pub(super) fn machine_limits(&self) -> Limits {
+        let unapplied_log_bytes = self.plan.machines.as_ref().and_then(|plan| plan.unapplied_log_bytes);
+        Limits { unapplied_log_bytes, ..self.plan.limits }
     }
 
     /// A newer version of the program is started.

@@ -109,6 +109,16 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::RestartForgetsPromise) => {
                 Some("a_restarted_voter_keeps_still_for_as_long_as_it_promised_before")
             }
+            // The replica reports what is applied before it takes a snapshot of it.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::CompactBeyondApplied) => Some("compaction_keeps_what_is_not_applied"),
+            // Nothing breaks: the cluster is only slower.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::FollowerPushesBack) => Some("a_follower_with_a_backlog_acknowledges"),
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::TransferToBacklogged) => {
+                Some("a_leader_with_a_backlog_hands_over_to_a_voter_without")
+            }
             // In the simulator a failed node is soon started again, and campaigns then.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::UnfitNeverCampaigns) => {
@@ -324,6 +334,9 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::DigestsAcrossVersions => "digests of one version are compared",
         Mutant::MinorityStopsNode => "a majority's digest stops a node, and no other",
         Mutant::RestoredDigestUnchecked => "a restored state has its snapshot's digest",
+        Mutant::CompactBeyondApplied => "compaction keeps what is not applied",
+        Mutant::FollowerPushesBack => "a follower acknowledges however far behind it applies",
+        Mutant::TransferToBacklogged => "a leader with a backlog hands over to a voter without",
         Mutant::UnfitNeverCampaigns => "a failed node that alone holds an entry gives it away",
         Mutant::UnfitCampaigns => "a node whose state machine has failed does not campaign",
     }

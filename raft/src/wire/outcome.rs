@@ -69,7 +69,11 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
             out.put_u64_le(leader.map_or(0, |leader| leader.0));
         }
         Refusal::MachineFailed { .. } => put_refusal(out, &Refusal::NotLeader { leader: None }),
-        Refusal::TimedOut | Refusal::QueryPanicked | Refusal::Loading { .. } => out.put_u8(3),
+        // `Outcome::for_peer` has put the backlog into words.
+        Refusal::TimedOut
+        | Refusal::QueryPanicked
+        | Refusal::Loading { .. }
+        | Refusal::Full { bound: Bound::Backlog, .. } => out.put_u8(3),
         Refusal::Superseded => out.put_u8(4),
         &Refusal::Full { bound, limit } => {
             out.put_u8(5);
@@ -78,6 +82,7 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
                 Bound::PendingBytes => 1,
                 Bound::ForwardedRequests => 2,
                 Bound::Sessions => 3,
+                Bound::Backlog => unreachable!("put above"),
                 Bound::AnswersPerSession => 4,
             });
             out.put_u64_le(limit);

@@ -197,7 +197,12 @@ impl Cluster {
         options.peers = others.map(|(&other, address)| (other, address.to_string())).collect();
         // Several election timeouts.
         options.request_timeout = Duration::from_millis(1_500);
-        options.limits = Limits { snapshot_every_bytes: 4_096, digest_interval: DIGEST_INTERVAL, ..options.limits };
+        options.limits = Limits {
+            snapshot_every_bytes: 4_096,
+            digest_interval: DIGEST_INTERVAL,
+            unapplied_log_bytes: Some(20_000),
+            ..options.limits
+        };
         options.log = LogOptions { segment_bytes: 16_384, ..options.log };
         let journal = Journal { id, text: Vec::new(), controls: Arc::clone(&self.controls) };
         self.nodes.insert(id, start(&options, journal)?);

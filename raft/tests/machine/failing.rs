@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use kodiak_raft::{
     core::Role,
-    node::CallError,
+    node::{CallError, NodeEvent},
     replica::{MachineCallback, Refusal},
 };
 
@@ -65,7 +65,11 @@ fn every_node_says_that_a_command_is_poison_to_it() {
     for id in 1..=3 {
         assert_eq!(cluster.failure(id).unwrap().index, index);
         let refusal = Refusal::MachineFailed { index };
-        assert_eq!(cluster.handle(id).read(""), Err(CallError::Refused(refusal.clone())));
+        // Every client of every node reads it, whatever it asks.
+        let handle = cluster.handle(id);
+        for asked in [handle.read(""), handle.write("b"), handle.stale_read("")] {
+            assert_eq!(asked, Err(CallError::Refused(refusal.clone())));
+        }
         assert!(refusal.to_string().contains(&format!("stopped at entry {index}")));
     }
     // A program that knows the command is started everywhere.
@@ -76,6 +80,27 @@ fn every_node_says_that_a_command_is_poison_to_it() {
     }
     cluster.insist(1, b"b");
     until(|| cluster.handle(2).read("").is_ok_and(|answer| answer.bytes == "apoisonb"));
+}
+
+#[test]
+fn a_failed_node_stops_by_name_when_its_quota_is_full() {
+    let cluster = Cluster::start(3);
+    let (sick, _) = cluster.leader();
+    let mut events = cluster.handle(sick).subscribe(1_000).unwrap();
+    cluster.controls.sick.store(sick, Ordering::SeqCst);
+    let _ = cluster.handle(sick).write("poison");
+    until(|| cluster.leader().0 != sick);
+    let (leader, _) = cluster.leader();
+    let full = loop {
+        cluster.insist(leader, &[b'x'; 500]);
+        if let Some(NodeEvent::UnappliedLogFull(full)) = events.try_recv() {
+            break full;
+        }
+    };
+    assert!(full.bytes > full.limit_bytes && full.to_string().contains("Limits::unapplied_log_bytes"), "{full}");
+    // The others go on.
+    cluster.insist(leader, b"b");
+    assert!(cluster.status(sick).replica.failed.is_some());
 }
 
 #[test]

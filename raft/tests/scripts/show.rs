@@ -180,6 +180,10 @@ pub(super) fn event(event: &Event) -> Option<String> {
         Event::SecondLeader { term, leader, other } => Some(format!("ignores {other}, for {leader} leads term {term}")),
         Event::OutOfTerms { term } => Some(format!("stays out of elections, term {term} is too great")),
         Event::LogTimeStepped { by } => Some(format!("log time steps forward by {by:?}")),
+        Event::Backlogged { backlog_bytes, to } => Some(match to {
+            Some(to) => format!("its state machine is {backlog_bytes} bytes behind, hands over to {to}"),
+            None => format!("its state machine is {backlog_bytes} bytes behind, as are all"),
+        }),
         Event::StalledWrite { term } => Some(format!("its own write is stuck, gives up term {term}")),
     }
 }

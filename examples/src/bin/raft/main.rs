@@ -65,6 +65,8 @@ fn main() -> ExitCode {
                 ExitCode::from(serve::StorageFailed::EXIT_CODE)
             } else if error.is::<serve::CommittedConflict>() {
                 ExitCode::from(serve::CommittedConflict::EXIT_CODE)
+            } else if error.is::<serve::UnappliedLog>() {
+                ExitCode::from(serve::UnappliedLog::EXIT_CODE)
             } else {
                 ExitCode::FAILURE
             }

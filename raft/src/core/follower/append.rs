@@ -46,6 +46,9 @@ impl Core {
         if must_wait && !append.entries.is_empty() {
             return; // The log they would follow is about to go; the leader sends them again.
         }
+        if planted(Mutant::FollowerPushesBack) && self.is_backlogged() && !append.entries.is_empty() {
+            return;
+        }
         let Append { previous_index, previous_term, mut entries, commit, round, .. } = append;
         let is_known = self.log.terms().term_at(previous_index);
         let is_blind = planted(Mutant::AppendWithoutPrevious) && is_known.is_some();

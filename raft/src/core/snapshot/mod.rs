@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 
 use crate::types::{Digest, Index, NodeId, SnapshotMeta, Stamp};
 
+use super::mutants::{Mutant, planted};
 use super::progress::Mode;
 use super::{Action, Core, Done, State, Transfer};
 use receiving::Receiving;
@@ -145,7 +146,8 @@ impl Core {
         assert!(failed.is_some(), "a snapshot of {index} failed that was not asked for");
     }
 
-    /// There is a new snapshot, which includes everything up to `index`: lets go of what is not needed any more.
+    /// There is a new snapshot, which includes everything up to `index`: lets go of what is not needed any more. What the
+    /// state machine has not applied stays, whatever the snapshot includes.
     fn compact(&mut self, index: Index) {
         let before = self.snapshots.history.back().copied().unwrap_or_default();
         let oldest = match self.snapshots.history.len() >= self.config.retained_snapshots {
@@ -153,7 +155,10 @@ impl Core {
             false => Index(0),
         };
         self.snapshots.history.push_back(index);
-        let base = before.min(self.needed_by_followers()).max(oldest);
+        let mut base = before.min(self.needed_by_followers()).max(oldest);
+        if !planted(Mutant::CompactBeyondApplied) {
+            base = base.min(self.log.applied());
+        }
         if base > self.log.base() {
             self.log.compact_to(base);
             self.actions.push_back(Action::Compact { first: base.next() });

@@ -6,8 +6,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    admission, amnesia, digests, elections, fitness, installs, lease, log_time, membership, reads, replication,
-    snapshots, stalls, terms, transfer,
+    admission, amnesia, backlog, digests, elections, fitness, installs, lease, log_time, membership, reads,
+    replication, snapshots, stalls, terms, transfer,
 };
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
@@ -110,6 +110,9 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::TransferBeforeFlushed, transfer::the_target_is_told_once_everything_is_on_its_disk),
     (Mutant::TransferNeverTimesOut, transfer::a_transfer_that_does_not_come_to_pass_is_given_up),
     (Mutant::ProposeDuringTransfer, transfer::nothing_is_proposed_while_leadership_moves),
+    (Mutant::CompactBeyondApplied, backlog::compaction_keeps_what_is_not_applied),
+    (Mutant::FollowerPushesBack, backlog::a_follower_with_a_backlog_acknowledges),
+    (Mutant::TransferToBacklogged, backlog::a_leader_with_a_backlog_hands_over_to_a_voter_without),
     (Mutant::UnfitNeverCampaigns, fitness::a_failed_node_that_alone_holds_an_entry_gives_it_away),
     (Mutant::UnfitCampaigns, transfer::the_unfit_hand_over_and_do_not_campaign),
     (Mutant::TransferWithoutMark, transfer::leadership_moves_at_once_to_who_lacks_nothing),

@@ -2,6 +2,7 @@
 
 mod admission;
 mod amnesia;
+mod backlog;
 mod chaos;
 mod commit_marks;
 mod cost;

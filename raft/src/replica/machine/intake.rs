@@ -1,7 +1,7 @@
 //! The replica's side: what the state machine has done, and what follows when it has failed.
 
 use super::loading::Absence;
-use super::{MachineCallback, MachineDone, MachineFailure, MachineJob};
+use super::{MachineCallback, MachineDone, MachineFailure, MachineJob, UnappliedLogFull};
 use crate::core::Done;
 use crate::replica::requests::Stage;
 use crate::replica::{Doubt, Effect, Event, Outcome, Refusal, Replica};
@@ -22,6 +22,8 @@ pub(in crate::replica) struct MachineState {
     pub(in crate::replica) is_diverged: bool,
     /// Its state has taken the place of one that was not that of a majority; the next digest is told.
     pub(in crate::replica) is_reseeded: bool,
+    /// The log that it cannot apply exceeds its quota.
+    pub(in crate::replica) unapplied_full: Option<UnappliedLogFull>,
 }
 
 impl MachineState {

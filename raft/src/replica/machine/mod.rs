@@ -11,6 +11,7 @@
 mod failure;
 mod intake;
 mod loading;
+mod quota;
 mod reading;
 mod runner;
 
@@ -19,6 +20,7 @@ use bytes::Bytes;
 pub use failure::{MachineCallback, MachineError, MachineFailure};
 pub(super) use intake::MachineState;
 pub use loading::{CatchUp, LOADING_GRACE};
+pub use quota::UnappliedLogFull;
 pub(super) use reading::MachineReader;
 pub use runner::{MachineHost, MachineRunner, RESTORE_ATTEMPTS};
 

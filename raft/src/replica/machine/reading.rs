@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn whatever_a_reader_does_is_an_error_that_names_it() {
-        let faults: [(fn() -> io::Result<usize>, &str); 3] = [
+        type Fault = fn() -> io::Result<usize>;
+        let faults: [(Fault, &str); 3] = [
             (|| resume_unwind(Box::new("a bug")), "panicked while its snapshot was read: a bug"),
             (|| Err(io::Error::other("no memory")), "the state machine's reader failed: no memory"),
             (|| Ok(9), "put 9 bytes where 4 have room"),

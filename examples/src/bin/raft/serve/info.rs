@@ -81,6 +81,8 @@ fn raft(status: &Status) -> String {
     line("leader_id", &core.leader.map_or("none".to_owned(), |leader| leader.to_string()));
     line("commit_index", &core.commit);
     line("applied_index", &replica.applied);
+    line("backlog_bytes", &core.backlog_bytes);
+    line("backlog_limit_bytes", &core.backlog_limit_bytes);
     line("durable_index", &core.durable);
     line("first_index", &core.first_index);
     line("last_index", &core.last_index);
@@ -159,6 +161,9 @@ fn alarms(core: &raft_core::Status) -> String {
     for (node, digest) in &core.digests.outvoted {
         alarms.push(format!("the state of node {node} differs from that of a majority after entry {}", digest.index));
     }
+    if core.role == Role::Leader && core.backlog_bytes > core.backlog_limit_bytes {
+        alarms.push("this leader's state machine is behind: writes are refused until it has caught up".to_owned());
+    }
     for peer in &core.peers {
         if peer.has_forgotten {
             alarms.push(format!("the disk of node {} lost acknowledged writes", peer.id));
@@ -180,9 +185,10 @@ fn peer_state(core: &raft_core::Status, id: NodeId) -> String {
         PeerMode::Snapshot(transfer) => format!("snapshot {}", progress(&transfer)),
     };
     let (matched, next) = (peer.matched, peer.next);
+    let applied = peer.applied.map_or("unknown".to_owned(), |index| index.to_string());
     let (messages, bytes) = (peer.in_flight_messages, peer.in_flight_bytes);
     let clock = clock_info::peer(core, peer.wall);
-    format!(",state={state},matched={matched},next={next},in_flight={messages}/{bytes}{clock}")
+    format!(",state={state},matched={matched},applied={applied},next={next},in_flight={messages}/{bytes}{clock}")
 }
 
 /// `to 700: 65536 of 300000 bytes`.

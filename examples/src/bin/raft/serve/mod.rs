@@ -10,7 +10,7 @@ mod looks;
 mod server;
 mod transaction;
 
-pub(crate) use server::{CommittedConflict, StorageFailed};
+pub(crate) use server::{CommittedConflict, StorageFailed, UnappliedLog};
 
 use std::{error::Error, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -30,6 +30,8 @@ Exit codes:
      does; nothing that it has promised is lost, and it comes back by itself once there is space
   4  a leader contradicts what is committed here: the cluster has lost acknowledged writes, and this node may hold the only
      copy. Do not wipe it, and do not start it again before you have looked at it with 'raft inspect'
+  5  the state machine has failed at an entry, and the log that it cannot apply exceeds --max-unapplied-log: start a version of
+     the program that can go on there, or raise the bound; the log is whole
 
 Examples:
   Two of three founders:
@@ -99,6 +101,10 @@ pub(crate) struct Arguments {
     /// How long a file of the log is, in bytes. What snapshots include goes file by file.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = number::<u64>("bytes", 4096..=1 << 30), allow_negative_numbers = true, help_heading = "Log and snapshots")]
     segment: u64,
+    /// A node whose state machine has failed at an entry goes on taking in the log, of which nothing can be compacted. When more
+    /// bytes than this cannot be applied, the process ends with exit code 5. Less than the disk has room for [default: no bound].
+    #[arg(long, value_name = "BYTES", value_parser = number::<u64>("bytes", 1..=u64::MAX), allow_negative_numbers = true, help_heading = "Log and snapshots")]
+    max_unapplied_log: Option<u64>,
     /// Clients that may be connected at a time.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = number::<u64>("clients", 1..=1_000_000), allow_negative_numbers = true, help_heading = "Limits")]
     max_clients: u64,
@@ -199,6 +205,7 @@ fn options(arguments: &Arguments, raft: SocketAddr) -> Options {
     // A follower's clients may pipeline as deep as a leader's.
     options.limits.forwarded_requests = options.limits.pending_requests;
     options.limits.snapshot_every_bytes = arguments.snapshot_every;
+    options.limits.unapplied_log_bytes = arguments.max_unapplied_log;
     options.snapshot_chunk_bytes = arguments.snapshot_chunk as usize;
     options.log.segment_bytes = arguments.segment;
     // A request in the log takes a little more room than on the wire.

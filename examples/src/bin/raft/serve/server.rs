@@ -7,7 +7,7 @@ use kodiak_channel::Sender;
 use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
 use kodiak_raft::{
     node::{self, Node, NodeError, Options},
-    replica::{Outcome, Refusal, Request, RequestId},
+    replica::{Outcome, Refusal, Request, RequestId, UnappliedLogFull},
     types::{Index, NodeId},
 };
 use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, SigInfo, Signal, Trigger};
@@ -162,6 +162,20 @@ impl CommittedConflict {
     pub(crate) const EXIT_CODE: u8 = 4;
 }
 
+/// The state machine has failed, and the log that it cannot apply exceeds its quota. A supervisor must not start it again
+/// before something has changed.
+#[derive(Debug, thiserror::Error)]
+#[error("node {node} has stopped, with exit code {}: {full} (--max-unapplied-log)", UnappliedLog::EXIT_CODE)]
+pub(crate) struct UnappliedLog {
+    node: NodeId,
+    full: UnappliedLogFull,
+}
+
+impl UnappliedLog {
+    /// What `raft serve` ends with then.
+    pub(crate) const EXIT_CODE: u8 = 5;
+}
+
 /// Serves until SIGINT or SIGTERM. `explain` finds the words for why a node cannot start.
 pub(super) fn serve(
     options: &Options,
@@ -214,6 +228,9 @@ pub(super) fn serve(
         has_noted_removal: false,
     };
     event_loop.run(&mut server)?;
+    if let Some(full) = server.node.unapplied_log_full() {
+        return Err(UnappliedLog { node: options.id, full: full.clone() }.into());
+    }
     if let Some(reason) = server.node.failure() {
         return Err(StorageFailed { node: options.id, reason: reason.to_owned() }.into());
     }

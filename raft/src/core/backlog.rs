@@ -1,0 +1,218 @@
+//! What is committed and not applied yet.
+//!
+//! A state machine may be slower than the log for a while. Followers do not care: they acknowledge
+//! what is durable, however far behind they apply, and campaign as ever. The leader alone pushes
+//! back, by its own backlog: over [`Config::backlog_bytes`](super::Config::backlog_bytes) it refuses
+//! proposals, and after [`Config::backlog_timeout`](super::Config::backlog_timeout) it hands over to
+//! a voter that is under the bound by what it reports to have applied.
+//!
+//! ```text
+//!  leader   applied 100 ............... commit 900     over the bound
+//!  node 2   reports 880, matched 900                   under it: leadership goes there
+//!  node 3   reports 120, matched 900                   over it, though it lacks nothing
+//! ```
+
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::types::{Index, NodeId, Time};
+
+use super::mutants::{Mutant, planted};
+use super::{Action, Core, Event, ProposeError, State};
+
+/// Attempts after which the wait for the next one grows no more.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// The bytes of what is committed and not applied, in steps, so that they can be told from any index on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Backlog {
+    /// The last index and the bytes of consecutive entries, oldest first.
+    steps: VecDeque<(Index, usize)>,
+    bytes: usize,
+    /// Steps that are shorter together become one.
+    step_bytes: usize,
+}
+
+impl Backlog {
+    /// Exact to a sixty-fourth of `limit_bytes`, and what is committed at once.
+    pub(super) fn new(limit_bytes: usize) -> Backlog {
+        Backlog { step_bytes: limit_bytes / 64, ..Backlog::default() }
+    }
+
+    /// The entries that follow the last ones, up to `last`, are committed.
+    pub(super) fn committed(&mut self, last: Index, bytes: usize) {
+        self.bytes += bytes;
+        match self.steps.back_mut() {
+            Some((end, sum)) if *sum + bytes <= self.step_bytes => (*end, *sum) = (last, *sum + bytes),
+            _ => self.steps.push_back((last, bytes)),
+        }
+    }
+
+    /// Everything up to `index` is applied.
+    pub(super) fn applied(&mut self, index: Index) {
+        while let Some(&(last, bytes)) = self.steps.front().filter(|&&(last, _)| last <= index) {
+            debug_assert!(last <= index);
+            self.steps.pop_front();
+            self.bytes -= bytes;
+        }
+    }
+
+    /// A snapshot has taken the log's place.
+    pub(super) fn clear(&mut self) {
+        self.steps.clear();
+        self.bytes = 0;
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What another node lacks that has applied everything up to `index`, as far as it is in here.
+    fn bytes_after(&self, index: Index) -> usize {
+        let reached = self.steps.partition_point(|&(last, _)| last <= index);
+        self.steps.range(reached..).map(|&(_, bytes)| bytes).sum()
+    }
+}
+
+/// How long a leader has been over the bound, and what it has tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct BacklogWatch {
+    over_since: Option<Time>,
+    attempts: u32,
+    not_before: Time,
+}
+
+impl BacklogWatch {
+    /// Whether something is to be tried: over the bound for longer than `timeout`, and the last
+    /// attempt is long enough ago.
+    fn is_due(&mut self, is_over: bool, now: Time, timeout: Duration) -> bool {
+        if !is_over {
+            self.over_since = None;
+            if self.not_before <= now {
+                self.attempts = 0;
+            }
+            return false;
+        }
+        let since = *self.over_since.get_or_insert(now);
+        since.after(timeout) <= now && self.not_before <= now
+    }
+
+    /// The next attempt waits for `timeout`, doubled with each.
+    fn tried(&mut self, now: Time, timeout: Duration) {
+        self.attempts = (self.attempts + 1).min(ATTEMPTS_MAX);
+        self.not_before = now.after(timeout.saturating_mul(1 << self.attempts));
+    }
+}
+
+impl Core {
+    /// The bytes of what is committed here and not applied yet; what was committed before this
+    /// node's start and is not in memory is estimated.
+    #[must_use]
+    pub fn backlog_bytes(&self) -> usize {
+        self.log.backlog().bytes()
+    }
+
+    pub(super) fn is_backlogged(&self) -> bool {
+        self.backlog_bytes() > self.config.backlog_bytes
+    }
+
+    /// Why this leader takes no proposals now, if its backlog is why.
+    pub(super) fn backlog_refusal(&self) -> Option<ProposeError> {
+        let (backlog_bytes, limit_bytes) = (self.backlog_bytes(), self.config.backlog_bytes);
+        self.is_backlogged().then_some(ProposeError::BacklogFull { backlog_bytes, limit_bytes })
+    }
+
+    /// This node begins to lead.
+    pub(super) fn watch_backlog_anew(&mut self) {
+        self.backlog_watch.over_since = None;
+    }
+
+    /// At a heartbeat: a leader that has been over the bound for too long hands over to a voter that
+    /// is under it. If there is none, it says so, and stays.
+    pub(super) fn hand_over_if_backlogged(&mut self) {
+        let (now, timeout) = (self.now, self.config.backlog_timeout);
+        if !self.backlog_watch.is_due(self.is_backlogged(), now, timeout) || !self.fitness.may_lead() {
+            return;
+        }
+        if self.transferring().is_some() {
+            return;
+        }
+        self.backlog_watch.tried(now, timeout);
+        let (backlog_bytes, to) = (self.backlog_bytes(), self.voter_without_backlog());
+        self.actions.push_back(Action::Event(Event::Backlogged { backlog_bytes, to }));
+        if let Some(to) = to {
+            self.begin_transfer(to);
+        }
+    }
+
+    /// The voter that lacks least of those that answer and are under the bound.
+    fn voter_without_backlog(&self) -> Option<NodeId> {
+        let State::Leader(leading) = &self.state else { return None };
+        let patience = self.config.election_timeout.0;
+        let voters = self.log.configuration().voters.iter();
+        let progress = voters.filter_map(|node| Some((*node, leading.progress.get(node)?)));
+        let fit = progress.filter(|(_, progress)| {
+            let is_heard = progress.round > 0 && progress.heard.after(patience) > self.now;
+            let is_sound = progress.forgetting.is_none() && progress.conflict.is_none();
+            is_heard && is_sound && self.is_under_bound(progress.applied)
+        });
+        let best = fit.max_by_key(|(node, progress)| (progress.matched, Reverse(*node)));
+        best.map(|(node, _)| node)
+    }
+
+    /// Whether a voter that reports to have applied this much is under this leader's bound. What a
+    /// voter of an older version does not report is not known to be.
+    fn is_under_bound(&self, applied: Option<Index>) -> bool {
+        if planted(Mutant::TransferToBacklogged) {
+            return true;
+        }
+        let is_under = |applied| self.log.backlog().bytes_after(applied) <= self.config.backlog_bytes;
+        applied.is_some_and(|applied| applied >= self.log.applied() && is_under(applied))
+    }
+
+    /// Whether a voter's report says that it is over the bound: no use in handing it the office.
+    pub(super) fn reports_backlog(&self, applied: Option<Index>) -> bool {
+        self.is_backlogged() && !self.is_under_bound(applied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_told_from_any_step_on() {
+        let mut backlog = Backlog::new(640);
+        backlog.committed(Index(3), 100);
+        backlog.committed(Index(4), 4);
+        backlog.committed(Index(5), 4);
+        backlog.committed(Index(9), 50);
+        assert_eq!((backlog.bytes(), backlog.steps.len()), (158, 3), "4 and 5 are one step");
+        let after: Vec<usize> = (2..=9).map(|index| backlog.bytes_after(Index(index))).collect();
+        assert_eq!(after, [158, 58, 58, 50, 50, 50, 50, 0]);
+        backlog.applied(Index(4));
+        assert_eq!(backlog.bytes(), 58, "a step counts until it is applied");
+        backlog.applied(Index(5));
+        assert_eq!(backlog.bytes(), 50);
+        backlog.clear();
+        assert_eq!((backlog.bytes(), backlog.bytes_after(Index(0))), (0, 0));
+    }
+
+    #[test]
+    fn attempts_are_more_and_more_rare_and_then_forgotten() {
+        let (mut watch, timeout) = (BacklogWatch::default(), Duration::from_nanos(10));
+        let mut tried = Vec::new();
+        for now in 0..200 {
+            if watch.is_due(true, Time(now), timeout) {
+                watch.tried(Time(now), timeout);
+                tried.push(now);
+            }
+        }
+        assert_eq!(tried, [10, 30, 70, 150]);
+        assert!(!watch.is_due(false, Time(310), timeout));
+        assert!(!watch.is_due(true, Time(311), timeout), "it has been over for no time");
+        assert!(watch.is_due(true, Time(321), timeout));
+        assert_eq!(watch.attempts, 0);
+    }
+}
