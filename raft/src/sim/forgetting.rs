@@ -347,7 +347,11 @@ impl World {
     pub(super) fn could_prove(&mut self, at: usize, place: usize, sequence: u64) {
         let known = self.forgetting.evidence.get(&(place, at)).copied().unwrap_or(0);
         let running = self.processes[at].running.as_ref();
-        let can_tell = running.is_some_and(|running| running.replica.failure().is_none());
+        // Of a learner, which was never counted, only a leader takes notice.
+        let can_tell = running.is_some_and(|running| {
+            let is_voter = running.replica.core().configuration().is_voter(name(place));
+            is_voter && running.replica.failure().is_none()
+        });
         if can_tell && known > sequence && self.forgetting.forgetful.contains(&place) {
             self.forgetting.owed.insert(place);
         }
