@@ -124,9 +124,6 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::UnfitNeverCampaigns) => {
                 Some("a_failed_node_that_alone_holds_an_entry_gives_it_away")
             }
-            // The simulator damages frames, which their checksums show.
-            #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::AnyTermAdopted) => Some("one_frame_does_not_end_elections"),
             // Nothing breaks: elections are only more frequent, or take longer.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::SoleVoterStepsDown) => Some("the_only_voter_leads_on_over_a_slow_write"),
