@@ -80,6 +80,7 @@ fn the_same_seed_gives_the_same_run() {
         let other = Options { looks_at_disks: false, ..options.clone() };
         let (with, without) = (run(seed, &options).unwrap(), run(seed, &other).unwrap());
         assert_eq!(with.trace_hash, without.trace_hash, "to look at the disks changes nothing");
+        assert_eq!(with.behaviour, without.behaviour);
     }
     assert_ne!(run(1, &Options::default()).unwrap().trace_hash, run(2, &Options::default()).unwrap().trace_hash);
 }

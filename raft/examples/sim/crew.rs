@@ -94,6 +94,8 @@ pub(crate) struct Total {
     reads: u64,
     undecided: u64,
     harms: Harms,
+    /// The sum of the seeds' digests, in whatever order they were run.
+    behaviour: u64,
 }
 
 impl Total {
@@ -110,10 +112,16 @@ impl Total {
         self.reads += report.reads_answered;
         self.undecided += report.undecided_keys;
         self.harms.add(&report.harms);
+        self.behaviour = self.behaviour.wrapping_add(report.behaviour);
     }
 }
 
 impl Total {
+    /// What the seeds have done, as one number.
+    pub(crate) fn behaviour(&self) -> String {
+        format!("behaviour of {} seeds: {:016x}", self.seeds, self.behaviour)
+    }
+
     /// What went wrong, and how often; also what never did.
     pub(crate) fn faults(&self) -> String {
         let row = |(words, count)| format!("| {words} | {count} |\n");

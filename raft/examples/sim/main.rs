@@ -61,6 +61,10 @@ struct Args {
     /// End with a table of what went wrong, and how often, counted where it had its effect.
     #[arg(long, conflicts_with_all = ["trace", "mutants"])]
     faults: bool,
+    /// End with a digest of message bytes, disk calls and applied entries: the same before and after a change that
+    /// changes no behaviour
+    #[arg(long, requires = "seeds", conflicts_with_all = ["trace", "mutants"])]
+    behaviour: bool,
     /// Build in every fault there is, one after the other, and see that each is found.
     #[arg(long)]
     mutants: bool,
@@ -97,7 +101,7 @@ fn main() -> ExitCode {
     }
     match args.seed {
         Some(seed) if args.trace => trace(seed, &options),
-        Some(seed) => many(Work { seeds: seed..seed + 1, until: None }, 1, &options, args.faults),
+        Some(seed) => many(Work { seeds: seed..seed + 1, until: None }, 1, &options, args.faults, false),
         None => {
             let work = match args.seeds {
                 Some(seeds) => Work { seeds, until: None },
@@ -109,7 +113,7 @@ fn main() -> ExitCode {
                     Work { seeds: first..u64::MAX, until: Some(until) }
                 }
             };
-            many(work, args.threads.max(1), &options, args.faults)
+            many(work, args.threads.max(1), &options, args.faults, args.behaviour)
         }
     }
 }
@@ -132,11 +136,14 @@ fn trace(seed: u64, options: &Options) -> ExitCode {
     if printed.is_err() || verdict.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn many(work: Work, threads: usize, options: &Options, with_faults: bool) -> ExitCode {
+fn many(work: Work, threads: usize, options: &Options, with_faults: bool, with_behaviour: bool) -> ExitCode {
     let crew = Crew::start(work, threads, options);
     let (total, failure) = crew.watch(|total| println!("{total}"));
     if with_faults {
         println!("{}", total.faults());
+    }
+    if with_behaviour {
+        println!("{}", total.behaviour());
     }
     match failure {
         None => {

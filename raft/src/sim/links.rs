@@ -20,6 +20,7 @@ impl World {
         let to = to.0 as usize - 1;
         check(to < self.plan.nodes && to != node, "messages go to other members", || format!("{message:?}"))?;
         let Some(message) = self.through_the_wire(message)? else { return Ok(()) };
+        self.behaviour.sent(self.now, node, to, &self.sent_frame);
         if self.random.chance(self.network.plan.corruption) {
             return self.corrupt(node, to);
         }

@@ -116,7 +116,10 @@ impl World {
 
     pub(super) fn hand_to_machine(&mut self, node: usize, job: MachineJob) -> Verdict {
         match &job {
-            MachineJob::Apply(entries) => self.checks.applied(node, entries)?,
+            MachineJob::Apply(entries) => {
+                entries.iter().for_each(|entry| self.behaviour.applies(self.now, node, entry));
+                self.checks.applied(node, entries)?;
+            }
             MachineJob::Restore(meta) => {
                 let replaces_wrong = self.is_diverged(node);
                 if replaces_wrong {

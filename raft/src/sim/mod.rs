@@ -48,6 +48,7 @@
 //! ```
 
 mod access;
+mod behaviour;
 mod boots;
 mod checks;
 mod churn;
@@ -141,6 +142,8 @@ pub struct Report {
     pub harms: Harms,
     /// A hash of everything that happened.
     pub trace_hash: u64,
+    /// A digest of message bytes, disk calls and applied entries, whatever types the program has for them.
+    pub behaviour: u64,
 }
 
 /// An invariant did not hold.
@@ -252,5 +255,6 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
         membership_changes: world.checks.members.changes(),
         harms: world.harms(),
         trace_hash: world.trace.hash(),
+        behaviour: world.behaviour(),
     })
 }

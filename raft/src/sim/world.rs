@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::behaviour::Behaviour;
 use super::checks::{Checks, Verdict, Violation, check};
 use super::clients::Clients;
 use super::clock::Clock;
@@ -77,6 +78,7 @@ pub(super) struct World {
     pub(super) wrong_node: Option<usize>,
     /// More than one state machine has had a wrong state: a snapshot carried it.
     pub(super) has_spread: bool,
+    pub(super) behaviour: Behaviour,
     /// The faults are over.
     pub(super) calm: bool,
     pub(super) steps: u64,
@@ -143,6 +145,7 @@ impl World {
             trace: Trace::new(words),
             wrong_node: None,
             has_spread: false,
+            behaviour: Behaviour::default(),
             calm: false,
             steps: 0,
             boots: 0,
@@ -193,6 +196,13 @@ impl World {
         harms.add(&self.network.harms);
         self.processes.iter().for_each(|process| harms.add(&process.disk.harms()));
         harms
+    }
+
+    /// The digest of what nodes have sent, what their disks were asked to do, and what they applied.
+    pub(super) fn behaviour(&self) -> u64 {
+        let mut behaviour = self.behaviour.clone();
+        self.processes.iter().for_each(|process| behaviour.add(&process.disk.behaviour()));
+        behaviour.digest()
     }
 
     pub(super) fn at(&mut self, at: Time, what: Happening) {

@@ -20,6 +20,7 @@ use std::rc::Rc;
 use content::{Content, CrashMode, Pending};
 use names::Names;
 
+use super::behaviour::{Behaviour, DiskCall};
 use super::harms::{Harm, Harms};
 use super::random::Random;
 use crate::storage::{Disk, DiskFile};
@@ -87,6 +88,7 @@ struct State {
     /// The sequence of the write that is being carried out.
     tag: u64,
     harms: Harms,
+    behaviour: Behaviour,
 }
 
 impl State {
@@ -197,6 +199,10 @@ impl SimDisk {
     /// What has gone wrong here.
     pub(super) fn harms(&self) -> Harms {
         self.state.borrow().harms
+    }
+
+    pub(super) fn behaviour(&self) -> Behaviour {
+        self.state.borrow().behaviour.clone()
     }
 
     /// Nothing goes wrong any more; what has been damaged stays so.
@@ -319,6 +325,7 @@ impl Disk for SimDisk {
     fn create(&mut self, name: &str, preallocate_bytes: u64) -> io::Result<SimFile> {
         let mut state = self.state.borrow_mut();
         state.call()?;
+        state.behaviour.disk(DiskCall::Create, 0, preallocate_bytes, name.as_bytes());
         if state.names.live.contains_key(name) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is such a name"));
         }
@@ -345,6 +352,7 @@ impl Disk for SimDisk {
         let mut state = self.state.borrow_mut();
         state.call()?;
         let inode = state.inode(from)?;
+        state.behaviour.disk(DiskCall::Rename, inode, 0, to.as_bytes());
         state.names.rename(from, to, inode);
         if to.ends_with(".log") {
             // A segment that gets its name says of itself, and of all before it, that they are on the disk.
@@ -358,7 +366,8 @@ impl Disk for SimDisk {
     fn remove(&mut self, name: &str) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
         state.call()?;
-        state.inode(name)?;
+        let inode = state.inode(name)?;
+        state.behaviour.disk(DiskCall::Remove, inode, 0, &[]);
         state.names.remove(name);
         Ok(())
     }
@@ -372,6 +381,7 @@ impl Disk for SimDisk {
     fn sync_directory(&mut self) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
         state.call()?;
+        state.behaviour.disk(DiskCall::SyncDirectory, 0, 0, &[]);
         if state.lies.sync_directory {
             return Ok(());
         }
@@ -399,6 +409,7 @@ impl DiskFile for SimFile {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.call()?;
+        state.behaviour.disk(DiskCall::Write, self.inode, offset, bytes);
         let fails = state.fails(BadCall::Write);
         let tag = state.tag;
         let is_full = state.is_full_for(self.inode);
@@ -420,6 +431,7 @@ impl DiskFile for SimFile {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.call()?;
+        state.behaviour.disk(DiskCall::Sync, self.inode, 0, &[]);
         if state.lies.sync {
             return Ok(());
         }
