@@ -331,3 +331,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_snapshot_is_taken_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(&alone(folder.path()), Counter::default()).unwrap();
+    let handle = node.handle();
+    let written = handle.write("x").unwrap().index.unwrap();
+    let first = handle.take_snapshot().unwrap();
+    assert!(first >= written);
+    assert_eq!(handle.status().unwrap().replica.core.snapshot, first);
+    let written = handle.write("y").unwrap().index;
+    let second = block_on(handle.to_async().take_snapshot()).unwrap().index;
+    assert!(second >= written && second > Some(first));
+    node.stop().unwrap();
+    // The next life begins with it.
+    let node = start(&alone(folder.path()), Counter::default()).unwrap();
+    let read = loop {
+        match node.handle().read("") {
+            Err(CallError::Refused(_)) => {}
+            other => break other.unwrap(),
+        }
+    };
+    assert!(read.bytes.starts_with(b"2 at"), "{read:?}");
+}

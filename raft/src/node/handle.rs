@@ -157,6 +157,16 @@ impl Handle {
         self.ask(Request::Admin(Admin::Transfer(to))).map(drop)
     }
 
+    /// Takes a snapshot of this node's state, as for a backup, and waits until it is on disk. Gives the index that it
+    /// stands for. The log that it covers is let go of by the usual rule.
+    ///
+    /// # Errors
+    /// As [`Handle::write`]. A snapshot that takes longer than [`Options::request_timeout`](super::Options) is
+    /// [`CallError::Unknown`], and is written all the same: ask again.
+    pub fn take_snapshot(&self) -> Result<Index, CallError> {
+        self.ask(Request::Snapshot).map(|answer| answer.index.unwrap_or_default())
+    }
+
     /// The same node, asked with futures instead of calls that wait. They need no runtime.
     #[must_use]
     pub fn to_async(&self) -> AsyncHandle {

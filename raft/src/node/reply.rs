@@ -168,6 +168,11 @@ impl AsyncHandle {
         self.request(Request::StaleRead(query.into()))
     }
 
+    /// See [`Handle::take_snapshot`]; the answer has the index that it stands for.
+    pub fn take_snapshot(&self) -> Reply {
+        self.request(Request::Snapshot)
+    }
+
     /// See [`Handle::change_membership`]; the answer has the index of the configuration.
     pub fn change_membership(&self, changes: impl Into<Vec<MemberChange>>) -> Reply {
         self.request(Request::Admin(Admin::Change(changes.into())))

@@ -19,6 +19,10 @@ pub enum Request {
     Write(Bytes),
     /// A query: linearizable, answered from this node's own state machine, never in the log. A majority confirms each.
     Read(Bytes),
+    /// A snapshot of this node's state machine, of everything that it was handed so far. Answered, with no bytes and
+    /// the index that the snapshot stands for, when it is on disk; at once if there is one. If it takes longer than
+    /// the request may, the outcome is unknown, and it is written all the same.
+    Snapshot,
     /// Something about the cluster itself.
     Admin(Admin),
     /// As `Read`, but where the leader has a lease ([`Config::lease`](crate::core::Config::lease)) nobody need be asked: as
@@ -53,7 +57,7 @@ impl Request {
                 bytes.len()
             }
             Request::SessionWrite(in_session) => in_session.command.len(),
-            Request::OpenSession { .. } | Request::CloseSession { .. } => 0,
+            Request::OpenSession { .. } | Request::CloseSession { .. } | Request::Snapshot => 0,
         }
     }
 }
@@ -196,7 +200,7 @@ impl Bound {
 /// Why nobody can say whether a command took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Doubt {
-    /// Its deadline passed while it was in the log, or with the leader.
+    /// Its deadline passed while it was in the log, with the leader, or, if it is a snapshot, while that was written.
     TimedOut,
     /// The link to the leader broke, or the leader restarted, before it answered.
     LinkBroken,

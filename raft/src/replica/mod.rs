@@ -105,6 +105,7 @@ mod replica;
 mod requests;
 pub(crate) mod sessions;
 mod snapshot;
+mod snapshot_requests;
 mod state_machine;
 mod writes;
 

@@ -11,6 +11,7 @@ use super::machine::MachineState;
 use super::reads::{Certainty, Reads};
 use super::requests::{Asked, Key, Origin, Pending, Requests, Stage};
 use super::snapshot::SnapshotPolicy;
+use super::snapshot_requests::SnapshotRequests;
 use super::writes::Writes;
 use super::{
     Admin, Bound, CatchUp, Doubt, Effect, Event, Limits, MachineFailure, Outcome, PeerMessage, Refusal, ReplicaConfig,
@@ -42,6 +43,7 @@ pub struct Replica {
     pub(super) reads: Reads,
     pub(super) admins: Admins,
     pub(super) levels: PeerLevels,
+    pub(super) snapshot_requests: SnapshotRequests,
     pub(super) snapshots: SnapshotPolicy,
     pub(super) links: BTreeSet<NodeId>,
     pub(super) effects: VecDeque<Effect>,
@@ -109,6 +111,7 @@ impl Replica {
             reads: Reads::default(),
             admins: Admins::default(),
             levels: PeerLevels::default(),
+            snapshot_requests: SnapshotRequests::default(),
             snapshots: SnapshotPolicy::new(config.limits.snapshot_every_bytes),
             links: BTreeSet::new(),
             effects: VecDeque::new(),
@@ -212,11 +215,15 @@ impl Replica {
     /// The storage thread has done a job.
     pub fn handle_done(&mut self, now: Now, done: Done) {
         self.input(now);
+        let is_on_disk = matches!(done, Done::SnapshotTaken { .. } | Done::SnapshotInstalled { .. });
         if matches!(done, Done::SnapshotTaken { .. }) {
             self.snapshots.taken();
         }
         if self.failed.is_none() {
             self.core.handle_done(now, done);
+            if is_on_disk {
+                self.serve_snapshot_requests();
+            }
         }
     }
 
@@ -239,7 +246,9 @@ impl Replica {
         while let Some((key, pending)) = self.requests.oldest() {
             let outcome = match pending.stage {
                 Stage::Proposed { .. } | Stage::Forwarded { .. } => Outcome::Unknown(Doubt::StorageFailed),
-                Stage::Waiting | Stage::Reading | Stage::Querying => Outcome::Refused(Refusal::StorageFailed),
+                Stage::Waiting | Stage::Reading | Stage::Querying | Stage::Snapshotting => {
+                    Outcome::Refused(Refusal::StorageFailed)
+                }
                 Stage::Administering => self.admins.end_of(key, Refusal::StorageFailed, Doubt::StorageFailed),
             };
             self.finish(key, outcome);
@@ -443,6 +452,7 @@ impl Replica {
                     self.query(key);
                 }
             }
+            Request::Snapshot => self.accept_snapshot_request(origin),
             Request::Admin(admin) => {
                 let size_bytes = admin.size_bytes();
                 if let Some(key) = self.take_in(origin, Stage::Administering, Asked::Gone, size_bytes) {
@@ -467,7 +477,7 @@ impl Replica {
     }
 
     /// Notes a request, or refuses it.
-    fn take_in(&mut self, origin: Origin, stage: Stage, payload: Asked, size_bytes: usize) -> Option<Key> {
+    pub(super) fn take_in(&mut self, origin: Origin, stage: Stage, payload: Asked, size_bytes: usize) -> Option<Key> {
         if let Some(refusal) = self.refusal(stage, size_bytes) {
             self.answer(origin, Outcome::Refused(refusal));
             return None;
@@ -512,7 +522,9 @@ impl Replica {
             }
             any = true;
             let outcome = match pending.stage {
-                Stage::Proposed { .. } | Stage::Forwarded { .. } => Outcome::Unknown(Doubt::TimedOut),
+                Stage::Proposed { .. } | Stage::Forwarded { .. } | Stage::Snapshotting => {
+                    Outcome::Unknown(Doubt::TimedOut)
+                }
                 Stage::Waiting | Stage::Reading if self.core.leader().is_none() => Outcome::Refused(Refusal::NoLeader),
                 Stage::Waiting | Stage::Reading | Stage::Querying => Outcome::Refused(Refusal::TimedOut),
                 Stage::Administering => {
@@ -542,6 +554,7 @@ impl Replica {
         if pending.stage == Stage::Administering {
             self.admins.forget(key);
         }
+        self.snapshot_requests.forget(key);
         Some(pending.origin)
     }
 

@@ -53,6 +53,8 @@ pub(super) enum Stage {
     Reading,
     /// A query that the state machine was asked.
     Querying,
+    /// A snapshot that is to be written.
+    Snapshotting,
     /// Something about the cluster itself; how far it has come is known elsewhere.
     Administering,
 }

@@ -114,6 +114,11 @@ impl SnapshotPolicy {
         }
     }
 
+    /// The last entry that the state machine was handed, or what the snapshot stands for that it restores.
+    pub(super) fn handed_out(&self) -> Index {
+        self.last.0
+    }
+
     /// Counts what is read of the next one.
     pub(super) fn count(&self, source: SnapshotSource) -> SnapshotSource {
         let size_bytes = Arc::clone(&self.counter);
@@ -168,7 +173,7 @@ impl Replica {
     }
 
     /// The state machine copies its state as of the last entry that it was handed.
-    fn begin_snapshot(&mut self) {
+    pub(super) fn begin_snapshot(&mut self) {
         let (index, stamp) = self.snapshots.last;
         if let Some(meta) = self.core.take_snapshot(index, stamp) {
             self.snapshots.since_bytes = 0;
@@ -187,6 +192,7 @@ impl Replica {
         if self.failed.is_none() {
             let reason = error.to_string();
             let pause = self.snapshots.failed(self.now.monotonic, reason.clone());
+            self.refuse_snapshot_requests(&reason);
             self.effects.push_back(Effect::Event(Event::SnapshotFailed { reason, pause }));
         }
     }

@@ -8,6 +8,7 @@ pub(crate) mod log_time;
 mod reads;
 pub(crate) mod sessions;
 mod settings;
+mod snapshot_requests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read};

@@ -77,7 +77,7 @@ impl Writes {
                 self.proposed.remove(&(index, term));
             }
             Stage::Forwarded { .. } => self.forwarded -= 1,
-            Stage::Waiting | Stage::Reading | Stage::Querying | Stage::Administering => {}
+            Stage::Waiting | Stage::Reading | Stage::Querying | Stage::Snapshotting | Stage::Administering => {}
         }
     }
 }

@@ -98,7 +98,7 @@ impl Replica {
         self.machine.failure = Some(failure);
         self.core.set_may_lead(self.now, false);
         let ended = self.requests.iter().filter_map(|(key, pending)| match pending.stage {
-            Stage::Waiting | Stage::Reading | Stage::Querying => {
+            Stage::Waiting | Stage::Reading | Stage::Querying | Stage::Snapshotting => {
                 Some((key, Outcome::Refused(Refusal::MachineFailed { index })))
             }
             Stage::Proposed { .. } => Some((key, Outcome::Unknown(Doubt::MachineFailed))),

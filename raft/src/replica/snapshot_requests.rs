@@ -1,0 +1,60 @@
+//! Snapshots that somebody asks for, for a backup or before an upgrade.
+//!
+//! ```text
+//! submit(Snapshot) -> the newest on disk includes all that was handed out -> Answer
+//!                  -> one is being written -> waits for it -> includes enough? Answer, else the next one is taken
+//!                  -> none is             -> is taken      -> Answer; could not be written: Refused
+//! ```
+
+use super::requests::{Asked, Key, Origin, Stage};
+use super::{Answer, Outcome, Refusal, Replica};
+use crate::types::Index;
+
+/// Requests for snapshots that have no outcome yet.
+#[derive(Debug, Default)]
+pub(super) struct SnapshotRequests {
+    /// With what the snapshot must include: all that was handed out when it was asked for.
+    waiting: Vec<(Index, Key)>,
+}
+
+impl SnapshotRequests {
+    pub(super) fn forget(&mut self, key: Key) {
+        self.waiting.retain(|&(_, waiting)| waiting != key);
+    }
+}
+
+impl Replica {
+    pub(super) fn accept_snapshot_request(&mut self, origin: Origin) {
+        if let Some(key) = self.take_in(origin, Stage::Snapshotting, Asked::Gone, 0) {
+            let index = self.snapshots.handed_out();
+            self.snapshot_requests.waiting.push((index, key));
+            self.serve_snapshot_requests();
+        }
+    }
+
+    /// Answers those that the newest snapshot on disk satisfies, and takes the next one for the others, unless one is
+    /// being written. To be called when a snapshot is on disk.
+    pub(super) fn serve_snapshot_requests(&mut self) {
+        if self.snapshot_requests.waiting.is_empty() {
+            return;
+        }
+        let on_disk = self.core.snapshot().map_or(Index(0), |meta| meta.index);
+        let waiting = &self.snapshot_requests.waiting;
+        let done: Vec<Key> = waiting.iter().filter(|(index, _)| *index <= on_disk).map(|&(_, key)| key).collect();
+        for key in done {
+            self.finish(key, Outcome::Answer(Answer::new("", on_disk)));
+        }
+        if !self.snapshot_requests.waiting.is_empty() {
+            self.begin_snapshot();
+        }
+    }
+
+    /// The snapshot could not be written.
+    pub(super) fn refuse_snapshot_requests(&mut self, why: &str) {
+        let keys: Vec<Key> = self.snapshot_requests.waiting.iter().map(|&(_, key)| key).collect();
+        for key in keys {
+            let reason = format!("the snapshot could not be written: {why}");
+            self.finish(key, Outcome::Refused(Refusal::Declined { reason, is_final: false }));
+        }
+    }
+}
