@@ -6,14 +6,21 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Instant,
 };
 
-use support::{Cluster, raft};
+use support::{Cluster, PATIENCE, raft};
 
 /// The last segment of a node's log.
 fn last_segment(cluster: &Cluster, id: u64) -> PathBuf {
     let files = fs::read_dir(cluster.data(id)).unwrap().map(|file| file.unwrap().path());
     files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).max().unwrap()
+}
+
+/// The newest snapshot of a node.
+fn newest_snapshot(cluster: &Cluster, id: u64) -> Option<PathBuf> {
+    let files = fs::read_dir(cluster.data(id)).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "snap")).max()
 }
 
 /// A node with acknowledged writes, killed, of whose log a half is gone.
@@ -62,6 +69,43 @@ fn a_log_that_lost_its_end_is_refused_and_recovered() {
         assert_eq!(cluster.client(2).insist(&["DBSIZE"]), format!("(integer) {}", WRITES - lost));
         assert!(lost > WRITES / 4 && lost < WRITES, "{lost}");
     }
+}
+
+#[test]
+fn a_node_with_a_damaged_snapshot_says_so_and_gets_another() {
+    let small = ["--snapshot-every", "32768", "--segment", "16384"];
+    let mut cluster = Cluster::start_with(3, &small);
+    let leader = cluster.leader();
+    let (mut client, mut written) = (cluster.client(leader), 0);
+    let first_index = |id| cluster.client(id).info("first_index").unwrap();
+    while first_index(3) == "1" {
+        assert_eq!(client.insist(&["SET", &format!("key-{written}"), &"v".repeat(500)]), "OK");
+        written += 1;
+        assert!(written < 10_000, "nothing is compacted");
+    }
+    (1..=3).for_each(|id| cluster.kill(id));
+    let path = newest_snapshot(&cluster, 3).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let inspected = raft().args(["inspect", &cluster.data(3).display().to_string()]).output().unwrap();
+    let said = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    assert!(said.contains("ask the leader for a snapshot in the place of"), "{said}");
+
+    cluster.restart(3).unwrap();
+    let mut client = cluster.client(3);
+    let deadline = Instant::now() + PATIENCE;
+    while !client.info("alarms").unwrap().contains("is damaged: it asks its leader for another") {
+        assert!(Instant::now() < deadline, "{}", client.ask(&["INFO", "raft"]));
+    }
+    let log = cluster.log_of(3);
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert!(log.contains(name) && log.contains("asks its leader for another snapshot"), "{log}");
+    (1..=2).for_each(|id| cluster.restart(id).unwrap());
+    cluster.leader();
+    cluster.wait_for(3, "alarms", "none");
+    assert_eq!(cluster.client(3).insist(&["DBSIZE"]), format!("(integer) {written}"));
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {

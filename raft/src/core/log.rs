@@ -389,8 +389,9 @@ impl Log {
         self.snapshot = Some(meta);
     }
 
-    /// A leader's snapshot takes the place of the state machine's state, which had gone wrong. All that it includes
-    /// is committed here, and the log stays: what follows the snapshot is applied again.
+    /// A leader's snapshot takes the place of the state machine's state, which had gone wrong, or
+    /// of a snapshot that cannot be read. All that it includes is committed here, and the log
+    /// stays: what follows the snapshot is applied again.
     ///
     /// # Panics
     /// If the log does not hold its last entry, or what follows it.

@@ -544,6 +544,7 @@ impl Core {
             is_removed: self.is_removed,
             has_forgotten: self.has_forgotten(),
             digests: self.digests.status(),
+            awaits_snapshot: self.awaits_state(),
             committed_conflict: self.committed_conflict,
             ignored_messages: self.ignored_messages,
             ignored_terms: self.ignored_terms.count,

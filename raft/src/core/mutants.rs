@@ -205,6 +205,8 @@ mutants! {
     MinorityStopsNode,
     /// The digest of a snapshot is not compared after the state machine was restored from it.
     RestoredDigestUnchecked,
+    /// A node whose newest snapshot is damaged asks for no other.
+    DamagedSnapshotKept,
     /// Compaction takes what the state machine has not applied.
     CompactBeyondApplied,
     /// A follower that applies slowly takes in no entries.

@@ -51,6 +51,9 @@ pub struct Status {
     pub has_forgotten: bool,
     /// The digests of the replicated state: whether all members have made the same of the log.
     pub digests: DigestStatus,
+    /// This node asks for a leader's snapshot, which shall take the place of its state machine's
+    /// state, or of its own newest snapshot, whose file is damaged.
+    pub awaits_snapshot: bool,
     /// From this entry on a leader contradicted what is committed here: acknowledged data was lost elsewhere, and this
     /// node takes part in nothing more.
     pub committed_conflict: Option<Index>,

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Read};
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{NodeError, Options, peers::resolve};
 use crate::{
@@ -33,6 +33,7 @@ pub(super) fn open(options: &Options, address: &str) -> Result<Born, NodeError> 
         Ok((log, recovered)) => {
             let identity = recovered.identity;
             check_identity(options, &identity)?;
+            check_source(&recovered).map_err(storage)?;
             report(&recovered);
             return Ok(Born { log, identity, saved: recovered.saved });
         }
@@ -48,9 +49,32 @@ pub(super) fn open(options: &Options, address: &str) -> Result<Born, NodeError> 
     Ok(Born { log, identity, saved: recovered.saved })
 }
 
+/// Refuses a sole voter's log whose snapshot is damaged: no other node can send it one.
+fn check_source(recovered: &Recovered) -> Result<(), StorageError> {
+    let Configuration { voters, outgoing, .. } = recovered.saved.configuration();
+    let has_others = voters.iter().chain(outgoing).any(|&voter| voter != recovered.identity.node);
+    match recovered.damaged_snapshots.first().filter(|_| recovered.lacks_snapshot && !has_others) {
+        Some(DamagedSnapshot { file, offset, what }) => Err(StorageError::Corrupt {
+            file: file.clone(),
+            offset: *offset,
+            what: format!("{what}; the entries before it are gone, and no other voter can send it"),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// What opening the log has passed over or cut off, for the operator.
 fn report(recovered: &Recovered) {
     for DamagedSnapshot { file, offset, what } in &recovered.damaged_snapshots {
+        if recovered.lacks_snapshot {
+            error!(
+                %file,
+                offset,
+                "{what}: this snapshot is damaged, and the log before it is gone. This node votes and \
+                 acknowledges, and asks its leader for another snapshot. Look at the disk"
+            );
+            continue;
+        }
         warn!(%file, offset, "{what}: this snapshot is damaged; the log goes back far enough to do without");
     }
     if let Some(DamagedSegment { file, offset, what }) = &recovered.damaged_segment {

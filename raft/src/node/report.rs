@@ -41,6 +41,13 @@ pub(super) fn log(node: NodeId, event: &Event) {
             conflict.other,
             conflict.other_digest.value
         ),
+        Event::SnapshotDamaged { index } => tracing::error!(
+            node,
+            index = index.0,
+            "the file of the snapshot of entry {index} is damaged, and the log before it is gone. This node \
+             votes and acknowledges, asks the leader for another snapshot, and serves once its state machine \
+             is restored from that. Look at the disk"
+        ),
         Event::UnappliedLogFull(full) => tracing::error!(node, "{full}. This node takes part in nothing more"),
         Event::Core(core::Event::Backlogged { backlog_bytes, to: Some(to) }) => tracing::warn!(
             node,
@@ -55,6 +62,12 @@ pub(super) fn log(node: NodeId, event: &Event) {
             "this leader's state machine is behind by more than Config::backlog_bytes for longer than \
              Config::backlog_timeout, and writes are refused; it leads on, for no other voter is known to be less \
              behind. Look at what the state machine does (`machine_call` in INFO raft)"
+        ),
+        Event::MachineFailed(failure) if failure.callback == MachineCallback::Restore => tracing::error!(
+            node,
+            "{failure}. This node answers no reads or writes, leads no more and takes no snapshots; it goes \
+             on voting and acknowledging. If the file is damaged, the leader is asked for another snapshot; \
+             if not, start a version of the program that can read this one"
         ),
         Event::MachineFailed(failure) => tracing::error!(
             node,

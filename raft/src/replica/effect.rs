@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{MachineFailure, MachineJob, Outcome, PeerMessage, RequestId, UnappliedLogFull};
 use crate::core;
 use crate::storage::Job;
-use crate::types::NodeId;
+use crate::types::{Index, NodeId};
 
 /// What a replica asks of its driver. Effects of one kind must be carried out in the order they come; kinds may overtake
 /// each other. Those that are the state machine's (`Apply`, `Query`, `TakeSnapshot`, `Restore`) are of one kind.
@@ -54,6 +54,12 @@ pub enum Event {
     /// The state machine refuses to go on: this replica votes and acknowledges, and does not lead
     /// or answer.
     MachineFailed(MachineFailure),
+    /// The file of the newest snapshot cannot be read, so the state machine cannot be restored from
+    /// it: the leader is asked for another one.
+    SnapshotDamaged {
+        /// What the snapshot includes.
+        index: Index,
+    },
     /// The log that the failed state machine cannot apply exceeds its quota: this replica takes part in
     /// nothing any more.
     UnappliedLogFull(UnappliedLogFull),

@@ -2,6 +2,7 @@
 
 mod admin;
 mod backlog;
+mod damaged;
 pub(crate) mod digests;
 pub(crate) mod installs;
 pub(crate) mod log_time;

@@ -60,6 +60,7 @@ harms! {
     StateFound = "a wrong state found by its digest",
     StateReplaced = "a wrong state replaced by a leader's snapshot",
     StateSpread = "a wrong state spread by a snapshot before it was found",
+    SnapshotAsked = "snapshot that could not be read, and was asked for",
     Rotted = "bits rotted",
     Misdirected = "write misdirected",
     LostDisk = "node lost its disk's promises",

@@ -16,7 +16,7 @@ use super::world::World;
 use crate::core::{Config, Role};
 use crate::replica::{Limits, MachineCallback, MachineDone, MachineFailure, MachineHost, MachineJob, UnappliedLogFull};
 use crate::storage::Log;
-use crate::types::{SnapshotMeta, Stamp};
+use crate::types::{Index, SnapshotMeta, Stamp};
 
 /// What may go wrong with state machines in a run.
 #[derive(Clone, Debug)]
@@ -226,6 +226,19 @@ impl World {
             format!("node {}: {full}", node + 1)
         })?;
         self.harm(Harm::UnappliedFull);
+        Ok(())
+    }
+
+    /// A node says that its snapshot cannot be read, and asks for another one.
+    pub(super) fn snapshot_damaged(&mut self, node: usize, index: Index) -> Verdict {
+        let disk = &self.processes[node].disk;
+        let has_cause = disk.has_failed() || disk.is_dark() || disk.is_damaged();
+        check(has_cause || self.mutant.is_some(), "a snapshot cannot be read only if its disk is damaged", || {
+            format!("node {} cannot read its snapshot of {index}", node + 1)
+        })?;
+        // What was handed to its state machine is lost with it.
+        self.checks.state_lost(node);
+        self.harm(Harm::SnapshotAsked);
         Ok(())
     }
 

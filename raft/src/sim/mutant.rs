@@ -109,6 +109,11 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::RestartForgetsPromise) => {
                 Some("a_restarted_voter_keeps_still_for_as_long_as_it_promised_before")
             }
+            // Few runs start a node on a rotten snapshot, and such a node may stay behind in any.
+            #[cfg(feature = "mutants")]
+            Mutant::Core(crate::core::Mutant::DamagedSnapshotKept) => {
+                Some("a_node_whose_snapshot_is_damaged_is_sent_another")
+            }
             // The replica reports what is applied before it takes a snapshot of it.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::CompactBeyondApplied) => Some("compaction_keeps_what_is_not_applied"),
@@ -331,6 +336,7 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::DigestsAcrossVersions => "digests of one version are compared",
         Mutant::MinorityStopsNode => "a majority's digest stops a node, and no other",
         Mutant::RestoredDigestUnchecked => "a restored state has its snapshot's digest",
+        Mutant::DamagedSnapshotKept => "a node whose snapshot is damaged is sent another",
         Mutant::CompactBeyondApplied => "compaction keeps what is not applied",
         Mutant::FollowerPushesBack => "a follower acknowledges however far behind it applies",
         Mutant::TransferToBacklogged => "a leader with a backlog hands over to a voter without",

@@ -437,6 +437,7 @@ impl World {
                     format!("node {} gives up a snapshot, though its disk did all that it was told: {reason}", node + 1)
                 })
             }
+            Effect::Event(Event::SnapshotDamaged { index }) => self.snapshot_damaged(node, index),
             Effect::Event(Event::UnappliedLogFull(full)) => self.unapplied_log_full(node, &full),
             Effect::Event(Event::Core(core::Event::Backlogged { to, .. })) => {
                 self.harm(if to.is_some() { Harm::HandedOverBacklog } else { Harm::Backlogged });

@@ -22,6 +22,11 @@ impl<D: Disk> Log<D> {
         self.shelf.newest()
     }
 
+    /// Whether the newest snapshot's file was found to be damaged when the log was opened.
+    pub(super) fn lacks_snapshot(&self) -> bool {
+        self.shelf.is_newest_damaged()
+    }
+
     /// Reads the state machine's own bytes of the newest snapshot, for a state machine that starts or has fallen behind;
     /// `None` if there is no snapshot.
     ///
@@ -88,15 +93,15 @@ impl<D: Disk> Log<D> {
         self.shelf.place(&mut self.disk, taken.name(), taken.meta().clone(), bytes)
     }
 
-    /// Makes a snapshot that has been received the newest one, and lets the log follow it. `false` if it is not whole, not
-    /// what was announced, or older than the newest one; then it is gone.
+    /// Makes a snapshot that has been received the newest one, and lets the log follow it. `false`
+    /// if it is not whole, not what was announced, or older than the newest one; then it is gone.
+    /// The newest one itself may have been received again: its file cannot be read, or holds a
+    /// state that may be wrong.
     pub(super) fn install(&mut self, received: &mut Receiving<D::File>) -> Result<bool, StorageError> {
         self.check_poison()?;
         let meta = received.meta().clone();
         let bytes = received.finish(&self.identity)?;
-        // A state that may be wrong gives way to one of the same entry, too.
-        let first = if self.is_diverged() { meta.index.next() } else { meta.index };
-        let Some(bytes) = bytes.filter(|_| first > self.shelf.newest_index()) else {
+        let Some(bytes) = bytes.filter(|_| meta.index >= self.shelf.newest_index()) else {
             self.discard(received.name())?;
             return Ok(self.shelf.newest() == Some(&meta));
         };

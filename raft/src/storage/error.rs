@@ -45,7 +45,8 @@ pub enum StorageError {
     /// The log is damaged where it was known to be durable. Starting from it would forget what this node has promised.
     #[error(
         "{file} is damaged at byte {offset}: {what}. This part was known to be on disk, so the node must not start from \
-         it: restore the disk, or replace this node by a new one with a new id and an empty folder"
+         it: restore the disk, or replace this node by a new one with a new id and an empty folder or, if the majority of \
+         its cluster is lost for good, use 'raft recover'"
     )]
     Corrupt {
         /// The damaged file.

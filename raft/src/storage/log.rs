@@ -169,7 +169,8 @@ impl<D: Disk> Log<D> {
             divergence: None,
         };
         let (torn, damaged_snapshots, damaged_segment) = (None, Vec::new(), None);
-        Ok((log, Recovered { identity, saved, rewritten: 0, torn, damaged_snapshots, damaged_segment }))
+        let lacks_snapshot = false;
+        Ok((log, Recovered { identity, saved, rewritten: 0, torn, damaged_snapshots, lacks_snapshot, damaged_segment }))
     }
 
     pub(super) fn assemble(parts: Parts<D>) -> Result<Log<D>, StorageError> {

@@ -50,8 +50,13 @@ pub struct Recovered {
     /// Where bytes lay that are no whole frame, all of them past what was known to be on disk: writes that a crash cut
     /// short, never acknowledged. They are gone.
     pub torn: Option<TornTail>,
-    /// Snapshots newer than the one in `saved` that are not what was written. The log reaches back far enough to do without.
+    /// Snapshots that are not what was written: newer than the one in `saved`, while the log
+    /// reaches back far enough to do without, or that one itself (`lacks_snapshot`).
     pub damaged_snapshots: Vec<DamagedSnapshot>,
+    /// Whether the snapshot in `saved` is one of the damaged ones, of which the header is whole.
+    /// The log and all that was promised are there; the state machine needs a snapshot of another
+    /// node's.
+    pub lacks_snapshot: bool,
     /// A segment that is not what was written, and was not needed: the log begins after it, where a snapshot ends.
     pub damaged_segment: Option<DamagedSegment>,
 }
@@ -98,7 +103,7 @@ pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Part
     let mut numbers = segment::list(&mut disk)?;
     let Some(&last_number) = numbers.last() else { return Err(log_is_missing(&file, mark)) };
     segment::remove_unfinished(&mut disk)?;
-    let found = Found::search(&mut disk)?;
+    let mut found = Found::search(&mut disk)?;
     let mut last = Loaded::load(&mut disk, last_number)?;
     if ahead::adopt(&mut disk, &last)? {
         last = Loaded::load(&mut disk, last_number + 1)?;
@@ -106,10 +111,16 @@ pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Part
     }
     check_owner(mark.as_ref(), &last)?;
     let end = find_end(&last, mark.map_or(0, |mark| mark.sequence))?;
+    if !found.damaged.is_empty()
+        && let Some(base) = base_of(&mut disk, &numbers, &last)?
+    {
+        found.use_damaged(&mut disk, &last.opening.identity, base)?;
+    }
     let Replayed { first, mut replay, unsettled, damaged } =
         replay(&mut disk, &options, &numbers, &last, &end, &found)?;
     check_end(mark.as_ref(), &last, &end, &replay)?;
     let snapshot = newest_of(&found, &last)?;
+    check_damaged(&found, &replay)?;
     // Everything is as it should be: from here on the folder is changed.
     ahead::remove_unused(&mut disk)?;
     let mut spares = Spares::find(&mut disk, &options)?;
@@ -123,6 +134,7 @@ pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Part
         rewritten: draft.rewritten(),
         torn: end.is_torn.then(|| TornTail { file: last.name.clone(), offset: end.offset as u64 }),
         damaged_snapshots: found.damaged.clone(),
+        lacks_snapshot: found.is_newest_damaged,
         damaged_segment: damaged,
     };
     let shelf = Shelf::new(&mut disk, found)?;
@@ -284,7 +296,8 @@ fn is_covered<D: Disk>(disk: &mut D, number: u64, last: &Loaded, found: &Found) 
         },
     };
     let snapshot = found.newest.as_ref().map_or(Index(0), |(header, _)| header.meta.index);
-    Ok((opening > Index(0) && opening <= snapshot) || planted(Mutant::BeginAfterDamage))
+    let is_whole = !found.is_newest_damaged;
+    Ok((opening > Index(0) && opening <= snapshot && is_whole) || planted(Mutant::BeginAfterDamage))
 }
 
 /// Why a log is not taken in from some segment on.
@@ -352,6 +365,33 @@ fn check_beginning(first: &Loaded, found: &Found) -> Result<(), StorageError> {
 fn missing(first: &Loaded) -> StorageError {
     let name = segment::name(first.number.saturating_sub(1));
     StorageError::corrupt(&name, 0, "the file is missing, and no snapshot stands for its entries")
+}
+
+/// What the log's first segment begins after, if that can be read.
+fn base_of<D: Disk>(disk: &mut D, numbers: &[u64], last: &Loaded) -> Result<Option<Index>, StorageError> {
+    let first = first_of(numbers, last);
+    if first == last.number {
+        return Ok(Some(last.opening.last_index));
+    }
+    match Loaded::load(disk, first) {
+        Ok(segment) => Ok(Some(segment.opening.last_index)),
+        Err(StorageError::Corrupt { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A damaged snapshot is enough only for a log that reaches it: else nothing vouches for what comes
+/// between.
+fn check_damaged(found: &Found, replay: &Replay) -> Result<(), StorageError> {
+    let Some((header, _)) = found.newest.as_ref().filter(|_| found.is_newest_damaged) else { return Ok(()) };
+    if replay.contents.holds(&header.meta) {
+        return Ok(());
+    }
+    let name = snapshot::name(header.meta.index);
+    let damaged = found.damaged.iter().find(|damaged| damaged.file == name).or(found.damaged.first());
+    let (offset, what) = damaged.map_or((0, ""), |damaged| (damaged.offset, &damaged.what));
+    let what = format!("{what}; and the log does not reach entry {}, with which it ends", header.meta.index);
+    Err(StorageError::corrupt(&name, offset, what))
 }
 
 /// The newest snapshot, if it is this log's.

@@ -127,7 +127,7 @@ impl<D: Disk> SnapshotJobs<D> {
             Some(mut receiving) if receiving.meta() == meta => log.install(&mut receiving),
             other => {
                 self.receiving = other;
-                Ok(log.snapshot() == Some(meta) && !log.is_diverged())
+                Ok(log.snapshot() == Some(meta) && !log.is_diverged() && !log.lacks_snapshot())
             }
         }
     }

@@ -189,7 +189,7 @@ impl Cluster {
         panic!("no free ports in five attempts");
     }
 
-    fn try_start(&mut self, id: u64) -> Result<(), NodeError> {
+    pub(crate) fn try_start(&mut self, id: u64) -> Result<(), NodeError> {
         let node = NodeId(id);
         let folder = self.folder.path().join(format!("node-{id}"));
         let mut options = Options::new(node, folder, self.addresses[&node]);
@@ -211,6 +211,22 @@ impl Cluster {
 
     pub(crate) fn start_again(&mut self, id: u64) {
         self.try_start(id).unwrap();
+    }
+
+    /// Whether the first segment of a node's log is gone.
+    pub(crate) fn is_compacted(&self, id: u64) -> bool {
+        !self.folder.path().join(format!("node-{id}/0000000000000001.log")).exists()
+    }
+
+    /// A bit of the newest snapshot of a node turns over. `place` is given the file's length.
+    pub(crate) fn rot_snapshot(&self, id: u64, place: impl FnOnce(usize) -> usize) {
+        let folder = std::fs::read_dir(self.folder.path().join(format!("node-{id}"))).unwrap();
+        let files = folder.map(|file| file.unwrap().path());
+        let newest = files.filter(|file| file.extension().is_some_and(|kind| kind == "snap")).max().unwrap();
+        let mut bytes = std::fs::read(&newest).unwrap();
+        let place = place(bytes.len());
+        bytes[place] ^= 1;
+        std::fs::write(&newest, bytes).unwrap();
     }
 
     pub(crate) fn stop(&mut self, id: u64) {

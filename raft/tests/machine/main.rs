@@ -1,6 +1,7 @@
 //! State machines that are slow or sick, under real nodes.
 
 mod cluster;
+mod damaged;
 mod digests;
 mod failing;
 mod slow;

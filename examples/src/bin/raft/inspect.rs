@@ -265,6 +265,10 @@ fn print_recovered(out: &mut impl Write, recovered: &Recovered) -> io::Result<()
         repairs.push(format!("cut {file} off at byte {offset}: what follows is half a write, never acknowledged"));
     }
     for damaged in &recovered.damaged_snapshots {
+        if recovered.lacks_snapshot {
+            repairs.push(format!("ask the leader for a snapshot in the place of {}, which is damaged", damaged.file));
+            continue;
+        }
         repairs.push(format!("do without {}, which is damaged: the log goes back far enough", damaged.file));
     }
     if let Some(damaged) = &recovered.damaged_segment {

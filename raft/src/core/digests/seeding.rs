@@ -1,4 +1,5 @@
-//! How a node whose state went wrong gets a right one: a snapshot of the leader's.
+//! How a node whose state went wrong gets a right one: a snapshot of the leader's. A node whose
+//! newest snapshot cannot be read, while the log before it is gone, gets one in the same way.
 //!
 //! Its log is right, and so are its votes and acknowledgements. So the snapshot comes beside the
 //! entries, takes the place of the state alone, and what follows it in the log is applied again:
@@ -14,6 +15,7 @@
 //! It asks for what it has applied, or what its own snapshot includes: then no snapshot on its disk
 //! is newer than the one that it gets. A leader of an older version does not understand the question.
 
+use crate::core::mutants::{Mutant, planted};
 use crate::core::sending::Sending;
 use crate::core::{Core, State};
 use crate::types::{Body, Digest, Divergence, Index, NodeId, Now};
@@ -58,6 +60,16 @@ impl Core {
     pub fn await_state(&mut self, now: Now) {
         self.begin(now);
         if self.digests.divergence.is_some() {
+            self.digests.seeding = Seeding { is_awaited: true, asked_round: 0 };
+        }
+    }
+
+    /// The file of the newest snapshot is damaged, and the log before it is gone: the leader's
+    /// snapshot of the same entry or a later one shall take its place. The log, the marks, term and
+    /// vote stay.
+    pub fn await_snapshot(&mut self, now: Now) {
+        self.begin(now);
+        if self.log.snapshot_index() > Index(0) && !planted(Mutant::DamagedSnapshotKept) {
             self.digests.seeding = Seeding { is_awaited: true, asked_round: 0 };
         }
     }

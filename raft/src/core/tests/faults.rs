@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    admission, amnesia, backlog, digests, elections, fitness, installs, lease, log_time, membership, reads,
+    admission, again, amnesia, backlog, digests, elections, fitness, installs, lease, log_time, membership, reads,
     replication, snapshots, stalls, terms, transfer,
 };
 use crate::core::Mutant;
@@ -32,6 +32,7 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::DigestsAcrossVersions, digests::digests_of_other_versions_stop_nobody),
     (Mutant::MinorityStopsNode, digests::without_a_majority_a_difference_stops_nobody),
     (Mutant::RestoredDigestUnchecked, replica_digests::a_restored_state_must_have_its_snapshots_digest),
+    (Mutant::DamagedSnapshotKept, again::a_node_whose_snapshot_is_damaged_is_sent_another),
     (Mutant::CommitOldTerm, replication::figure_8_only_an_entry_of_the_leaders_own_term_commits),
     (Mutant::SeenVoteIsGranted, elections::a_term_seen_is_not_a_vote_granted),
     (Mutant::VoteBeforeDurable, elections::candidacies_and_votes_wait_for_the_disk),

@@ -1,6 +1,7 @@
 //! Scenarios on a tiny network: [`network`] is the machinery, each other file a concern.
 
 mod admission;
+mod again;
 mod amnesia;
 mod backlog;
 mod chaos;

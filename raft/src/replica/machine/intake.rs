@@ -63,9 +63,21 @@ impl Replica {
                 self.core.end_divergence(now);
                 self.restored(now, &meta);
             }
+            MachineDone::SnapshotDamaged(meta) => self.snapshot_damaged(now, meta.index),
             MachineDone::Failed(failure) => self.machine_failed(now, failure),
         }
         self.watch_loading();
+    }
+
+    /// The file of the snapshot of this index cannot be read. Another one is asked for, unless it
+    /// has been installed already.
+    fn snapshot_damaged(&mut self, now: Now, index: Index) {
+        self.now = self.now.then(now);
+        let is_newest = self.machine.restoring.is_none_or(|restoring| restoring <= index);
+        if is_newest && self.failed.is_none() {
+            self.core.await_snapshot(now);
+            self.effects.push_back(Effect::Event(Event::SnapshotDamaged { index }));
+        }
     }
 
     /// The state machine refuses to go on. The log does go on: this node votes and acknowledges,

@@ -84,6 +84,9 @@ pub enum MachineDone {
     },
     /// The state is that of this snapshot.
     Restored(SnapshotMeta),
+    /// The file of this snapshot, the newest on disk, cannot be read. [`MachineDone::Failed`]
+    /// follows.
+    SnapshotDamaged(SnapshotMeta),
     /// The machine refused to go on, or panicked. It does nothing more until a later
     /// [`MachineJob::Restore`] succeeds; jobs before that have no answer.
     Failed(MachineFailure),

@@ -1,6 +1,6 @@
 //! Runs a state machine: the calls into the user's code, and what contains them.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::failure::{Stop, words};
@@ -198,8 +198,10 @@ impl<S: StateMachine> MachineRunner<S> {
         let mut attempt = 1;
         loop {
             host.calls(MachineCallback::Restore, meta.index);
+            let mut is_damaged = false;
             let restored = contain(|| {
-                let mut content = host.open_snapshot(&meta)?;
+                let content = host.open_snapshot(&meta).inspect_err(|_| is_damaged = true)?;
+                let mut content = Watched { content, has_failed: &mut is_damaged };
                 let sessions = snapshot::restore(&mut self.machine, &mut content)?;
                 drop(content);
                 self.check_restored(&meta, &sessions)?;
@@ -214,6 +216,9 @@ impl<S: StateMachine> MachineRunner<S> {
                 Err(stop) => {
                     let failure = stop.at(MachineCallback::Restore, meta.index);
                     if attempt == RESTORE_ATTEMPTS {
+                        if is_damaged {
+                            complete(MachineDone::SnapshotDamaged(meta));
+                        }
                         return Err(failure);
                     }
                     host.restore_failed(&failure);
@@ -221,6 +226,18 @@ impl<S: StateMachine> MachineRunner<S> {
                 }
             }
         }
+    }
+}
+
+/// Notes whether the file is why a restore fails, and not the state machine.
+struct Watched<'a, R> {
+    content: R,
+    has_failed: &'a mut bool,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.content.read(buffer).inspect_err(|_| *self.has_failed = true)
     }
 }
 

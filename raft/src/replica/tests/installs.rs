@@ -1,16 +1,22 @@
 //! What a leader's snapshot means for requests that wait here.
 
 use super::*;
-use crate::types::{Body, Chunk, Message};
+use crate::types::{Body, Chunk, Message, Term};
 
 /// The leader that follows node 1 sends it a snapshot that includes `index`, in one piece. Says what
 /// node 1 asked the state machine to be restored to.
-fn install(cluster: &mut Cluster, index: u64) -> SnapshotMeta {
+pub(super) fn install(cluster: &mut Cluster, index: u64) -> SnapshotMeta {
+    let core = cluster.nodes[0].replica.core();
+    let (term, configuration) = (core.term().next(), core.configuration().clone());
+    let meta = SnapshotMeta { index: Index(index), term, stamp: Stamp(1), configuration, digest: None };
+    receive(cluster, term, meta)
+}
+
+/// Node 2, which leads `term`, sends node 1 this snapshot in one piece. Says what node 1 asked the
+/// state machine to be restored to.
+pub(super) fn receive(cluster: &mut Cluster, term: Term, meta: SnapshotMeta) -> SnapshotMeta {
     let now = cluster.now;
     let Node { replica, replies, .. } = &mut cluster.nodes[0];
-    let term = replica.core().term().next();
-    let configuration = replica.core().configuration().clone();
-    let meta = SnapshotMeta { index: Index(index), term, stamp: Stamp(1), configuration, digest: None };
     let data = Bytes::from_static(b"whatever a snapshot holds");
     let total_bytes = data.len() as u64;
     let chunk = Chunk { offset: 0, total_bytes, data };

@@ -210,6 +210,11 @@ impl Checks {
         self.commits.restored(node, meta, replaces_wrong)
     }
 
+    /// A node's state machine cannot be restored, and begins again with another snapshot.
+    pub(super) fn state_lost(&mut self, node: usize) {
+        self.commits.started(node);
+    }
+
     /// Whether a state machine's state is what a snapshot stands for.
     pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &MachineRunner<Kv>) -> Verdict {
         if self.rests {

@@ -197,6 +197,13 @@ impl Folder {
 
     pub(super) fn open_remains(&self, options: LogOptions) -> Result<Remains<Overlay>, StorageError> {
         let refused = match self.open_log(options) {
+            Ok((_, Recovered { lacks_snapshot: true, damaged_snapshots, .. })) => {
+                // A node has others to ask.
+                let damaged = damaged_snapshots.into_iter().next();
+                damaged.map_or(StorageError::NoLog, |damaged| {
+                    StorageError::corrupt(&damaged.file, damaged.offset, damaged.what)
+                })
+            }
             Ok((log, Recovered { identity, saved, .. })) => {
                 return Ok(Remains { identity, saved, loss: None, log: Some(log) });
             }

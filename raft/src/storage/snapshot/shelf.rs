@@ -6,9 +6,9 @@ use super::format::{Header, MAX_BLOCK_BYTES};
 use super::scanner::{Scanner, Step, Trouble};
 use super::{index_of, is_unfinished, name};
 use crate::storage::{Disk, DiskFile, StorageError};
-use crate::types::{Chunk, Index, SnapshotMeta};
+use crate::types::{Chunk, Identity, Index, SnapshotMeta};
 
-/// A snapshot that cannot be used, and was not needed.
+/// A snapshot that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedSnapshot {
     /// Its file. It goes when the next snapshot is taken.
@@ -26,6 +26,8 @@ pub(in crate::storage) struct Found {
     pub(in crate::storage) newest: Option<(Header, u64)>,
     /// Newer ones that are not whole, the newest first.
     pub(in crate::storage) damaged: Vec<DamagedSnapshot>,
+    /// Whether the file of `newest` is damaged after its header.
+    pub(in crate::storage) is_newest_damaged: bool,
     /// Older ones.
     superseded: Vec<String>,
 }
@@ -39,7 +41,7 @@ impl Found {
         }
         let mut indexes: Vec<Index> = names.iter().filter_map(|name| index_of(name)).collect();
         indexes.sort_unstable_by(|one, other| other.cmp(one));
-        let mut found = Found { newest: None, damaged: Vec::new(), superseded: Vec::new() };
+        let mut found = Found { newest: None, damaged: Vec::new(), is_newest_damaged: false, superseded: Vec::new() };
         for index in indexes {
             if found.newest.is_some() {
                 found.superseded.push(name(index));
@@ -55,6 +57,43 @@ impl Found {
         }
         Ok(found)
     }
+
+    /// For a log that begins after `base`: if no whole snapshot reaches it, a damaged one of this
+    /// cluster does whose header is whole. The header says all that the core must know; what the
+    /// state machine needs is to be had from another node.
+    pub(in crate::storage) fn use_damaged<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        identity: &Identity,
+        base: Index,
+    ) -> Result<(), StorageError> {
+        if base == Index(0) || self.newest.as_ref().is_some_and(|(header, _)| header.meta.index >= base) {
+            return Ok(());
+        }
+        for index in self.damaged.iter().filter_map(|damaged| index_of(&damaged.file)).filter(|&index| index >= base) {
+            let Some((header, bytes)) = read_header(disk, index)? else { continue };
+            if (header.cluster, header.group) == (identity.cluster, identity.group) {
+                self.newest = Some((header, bytes));
+                self.is_newest_damaged = true;
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a snapshot's header says, if that is whole, and the file's length.
+fn read_header<D: Disk>(disk: &mut D, index: Index) -> Result<Option<(Header, u64)>, StorageError> {
+    let name = name(index);
+    let file = disk.open(&name).map_err(|error| StorageError::io("open", &name, &error))?;
+    let bytes = file.len().map_err(|error| StorageError::io("measure", &name, &error))?;
+    let mut scanner = Scanner::default();
+    match scanner.step(&file, bytes) {
+        Ok(Step::Header) => {}
+        Err(trouble @ Trouble::Io(_)) => return Err(trouble.of(&name)),
+        Ok(_) | Err(_) => return Ok(None),
+    }
+    Ok(scanner.header().filter(|header| header.meta.index == index).map(|header| (header.clone(), bytes)))
 }
 
 /// Reads a snapshot from end to end. Returns what it says of itself, and its length.
@@ -79,6 +118,8 @@ struct Kept {
     bytes: u64,
     /// Somebody has read it since the newest one was named.
     is_read: bool,
+    /// Its file is damaged: nobody is given it.
+    is_damaged: bool,
 }
 
 /// The file that is being read for another node.
@@ -112,8 +153,11 @@ impl<F: DiskFile> Shelf<F> {
         for name in &found.superseded {
             disk.remove(name).map_err(|error| StorageError::io("remove", name, &error))?;
         }
-        let kept = found.newest.map(|(header, bytes)| Kept { meta: header.meta, bytes, is_read: false });
-        let stale = found.damaged.into_iter().map(|damaged| damaged.file).collect();
+        let is_damaged = found.is_newest_damaged;
+        let kept = found.newest.map(|(header, bytes)| Kept { meta: header.meta, bytes, is_read: false, is_damaged });
+        let own = kept.as_ref().map(|kept| name(kept.meta.index));
+        let damaged = found.damaged.into_iter().map(|damaged| damaged.file);
+        let stale = damaged.filter(|file| Some(file) != own.as_ref()).collect();
         Ok(Shelf { kept: Vec::from_iter(kept), stale, open: None })
     }
 
@@ -125,6 +169,11 @@ impl<F: DiskFile> Shelf<F> {
     /// What the newest snapshot includes; 0 if there is none.
     pub(in crate::storage) fn newest_index(&self) -> Index {
         self.newest().map_or(Index(0), |meta| meta.index)
+    }
+
+    /// Whether the newest one's file is damaged.
+    pub(in crate::storage) fn is_newest_damaged(&self) -> bool {
+        self.kept.last().is_some_and(|kept| kept.is_damaged)
     }
 
     /// Gives a whole and synced file its name, durably, and removes the snapshots before it, though not one that somebody
@@ -150,7 +199,7 @@ impl<F: DiskFile> Shelf<F> {
                 self.stale.push(super::name(kept.meta.index));
             }
         }
-        self.kept.push(Kept { meta, bytes, is_read: false });
+        self.kept.push(Kept { meta, bytes, is_read: false, is_damaged: false });
         if self.open.as_ref().is_some_and(|open| self.kept.iter().all(|kept| kept.meta.index != open.index)) {
             self.open = None;
         }
@@ -168,7 +217,8 @@ impl<F: DiskFile> Shelf<F> {
         offset: u64,
         limit_bytes: usize,
     ) -> Result<Option<Chunk>, StorageError> {
-        let Some(kept) = self.kept.iter_mut().find(|kept| kept.meta.index == index) else { return Ok(None) };
+        let kept = self.kept.iter_mut().find(|kept| kept.meta.index == index && !kept.is_damaged);
+        let Some(kept) = kept else { return Ok(None) };
         kept.is_read = true;
         let total_bytes = kept.bytes;
         let name = name(index);

@@ -154,6 +154,10 @@ fn alarms(core: &raft_core::Status) -> String {
         let index = divergence.digest.index;
         alarms.push(format!("the state of this node differs from that of a majority after entry {index}"));
     }
+    if core.awaits_snapshot && core.digests.divergence.is_none() {
+        let index = core.snapshot;
+        alarms.push(format!("this node's snapshot of entry {index} is damaged: it asks its leader for another"));
+    }
     if let Some(conflict) = core.digests.conflict {
         let (node, other, index) = (conflict.node, conflict.other, conflict.digest.index);
         alarms.push(format!("the states of nodes {node} and {other} differ after entry {index}, without a majority"));
