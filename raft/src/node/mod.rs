@@ -65,7 +65,7 @@ use events::Subscribers;
 use founding::Founding;
 use handle::Call;
 use incoming::{Arrival, Incoming};
-use machine::{Gauges, NodeMachine, Progress};
+use machine::{Gauges, MachineReport, NodeMachine, Progress};
 use peers::{Change, Peers};
 use storage_thread::StorageThread;
 use token::Kind;
@@ -73,8 +73,7 @@ use token::Kind;
 use crate::{
     core,
     replica::{
-        Admin, Effect, Event, MachineDone, Outcome, PeerMessage, Replica, Request, RequestId, StateMachine,
-        UnappliedLogFull,
+        Admin, Effect, Event, Outcome, PeerMessage, Replica, Request, RequestId, StateMachine, UnappliedLogFull,
     },
     storage::{Completion, StorageError},
     types::{ADDRESS_BYTES_MAX, Body, FeatureLevel, Identity, Index, Life, Message, Now, Term, Time},
@@ -111,7 +110,7 @@ pub struct Node<S> {
     placement: MachinePlacement,
     gauges: Arc<Gauges>,
     /// Before `machine`, for the same reason as `completions`.
-    machine_done: Receiver<Vec<MachineDone>>,
+    machine_done: Receiver<MachineReport>,
     machine: NodeMachine<S>,
     progress: Progress,
     peers: Peers,
@@ -654,7 +653,10 @@ impl<S: StateMachine> Node<S> {
             let report = self.machine_done.try_recv();
             let now = self.clock.now();
             match report {
-                Ok(report) => report.into_iter().for_each(|done| self.replica.handle_machine(now, done)),
+                Ok(report) => {
+                    report.done.into_iter().for_each(|done| self.replica.handle_machine(now, done));
+                    self.machine.ended(report.ended_jobs);
+                }
                 Err(TryRecvError::Empty) => break,
                 // Where the machine is on the loop nobody sends. A panic on the thread is contained,
                 // so the thread does not end before the node.

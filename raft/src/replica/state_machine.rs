@@ -78,6 +78,19 @@ pub trait StateMachine {
     /// machine goes on.
     fn query(&self, query: &Query<'_>) -> Bytes;
 
+    /// Whether `apply` of this command takes some microseconds at most: no more than a wake of
+    /// another thread costs. The node then calls it on the loop, where heartbeats wait for it, if
+    /// nothing else is to be done before; up to 1024 such calls follow each other. It must be
+    /// quick itself and change nothing. By default nothing is quick.
+    fn applies_quickly(&self, _entry: &Committed<'_>) -> bool {
+        false
+    }
+
+    /// As [`applies_quickly`](Self::applies_quickly), of `query`.
+    fn answers_quickly(&self, _query: &Query<'_>) -> bool {
+        false
+    }
+
     /// The state as it is, to be read on another thread while this one goes on: a cheap copy (of a
     /// persistent map, or of what is behind an `Arc`) that turns itself into bytes as it is read.
     /// Called between commands, whenever [`Limits::snapshot_every_bytes`](super::Limits) of log

@@ -196,7 +196,7 @@ impl Cluster {
         let others = self.addresses.iter().filter(|(other, _)| **other != node);
         options.peers = others.map(|(&other, address)| (other, address.to_string())).collect();
         // Several election timeouts.
-        options.request_timeout = Duration::from_millis(1_500);
+        options.request_timeout = Duration::from_secs(4);
         options.limits = Limits {
             snapshot_every_bytes: 4_096,
             digest_interval: DIGEST_INTERVAL,

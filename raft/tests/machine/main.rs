@@ -4,6 +4,7 @@ mod cluster;
 mod damaged;
 mod digests;
 mod failing;
+mod quick;
 mod slow;
 mod snapshots;
 mod starting;

@@ -21,7 +21,7 @@ pub(super) use gauges::Gauges;
 pub use gauges::MachineCall;
 use host::FolderHost;
 pub(super) use progress::Progress;
-pub(super) use thread::MachineThread;
+pub(super) use thread::{MachineReport, MachineThread};
 
 use crate::{
     replica::{MachineDone, MachineJob, MachineRunner, StateMachine},
@@ -33,7 +33,8 @@ use crate::{
 #[non_exhaustive]
 pub enum MachinePlacement {
     /// On a thread of its own: however long they take, no heartbeat, vote or acknowledgement waits
-    /// for them. Each answer costs two wakes between threads.
+    /// for them. Each answer costs two wakes between threads, but for what the machine calls quick
+    /// ([`StateMachine::applies_quickly`]) while the thread has nothing to do: that the loop does.
     #[default]
     Thread,
     /// On the loop, between everything else that the node does. For machines whose every call,
@@ -45,7 +46,7 @@ pub enum MachinePlacement {
 /// The node's state machine, wherever it runs.
 pub(super) enum NodeMachine<S> {
     Inline { runner: MachineRunner<S>, host: FolderHost },
-    Thread(MachineThread),
+    Thread(MachineThread<S>),
 }
 
 impl<S: StateMachine> NodeMachine<S> {
@@ -61,7 +62,7 @@ impl<S: StateMachine> NodeMachine<S> {
         folder: &Path,
         node: NodeId,
         gauges: Arc<Gauges>,
-        completed: Sender<Vec<MachineDone>>,
+        completed: Sender<MachineReport>,
     ) -> io::Result<NodeMachine<S>>
     where
         S: Send + 'static,
@@ -78,14 +79,21 @@ impl<S: StateMachine> NodeMachine<S> {
         }
     }
 
-    /// Takes a job. On the loop it is done at once.
+    /// The thread has ended this many jobs, and what became of them has been taken in.
+    pub(super) fn ended(&mut self, jobs: usize) {
+        if let NodeMachine::Thread(thread) = self {
+            thread.ended(jobs);
+        }
+    }
+
+    /// Takes a job. Where it is done on the loop it is done at once.
     pub(super) fn push(&mut self, job: MachineJob, complete: &mut impl FnMut(MachineDone)) {
         match self {
             NodeMachine::Inline { runner, host } => {
                 runner.run(job, host, complete);
                 host.rest();
             }
-            NodeMachine::Thread(thread) => thread.push(job),
+            NodeMachine::Thread(thread) => thread.push(job, complete),
         }
     }
 

@@ -1,11 +1,20 @@
 //! The state machine's thread. Jobs go to it in batches, in order; what became of them comes back
 //! over a channel of the loop.
+//!
+//! While the thread has nothing to do, the loop does jobs itself that the machine calls quick
+//! ([`StateMachine::applies_quickly`]): two wakes between threads would cost more than they take.
+//! The machine changes hands under a lock that the loop only tries, and never waits for:
+//!
+//! ```text
+//!  job is quick, no job outstanding, fewer than 1024 quick calls since the last flush -> the loop
+//!  else                                                                               -> the thread
+//! ```
 
 use std::{
     collections::VecDeque,
     io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
@@ -15,49 +24,101 @@ use std::{
 
 use kodiak_channel::Sender;
 
-use super::host::{FolderHost, REPORT_INTERVAL};
+use super::host::{FolderHost, QuickHost, REPORT_INTERVAL};
 use crate::replica::{MachineDone, MachineJob, MachineRunner, StateMachine};
 
 /// Batches that may wait for the thread. More wait here, on the loop's side; the core bounds what
 /// is to be applied, and the replica's limits what is to be answered.
 const BATCHES: usize = 8;
+/// The most calls that the loop makes itself between two flushes.
+const QUICK_CALLS: usize = 1024;
+
+/// What became of some jobs, in their order.
+#[derive(Debug, Default)]
+pub(in crate::node) struct MachineReport {
+    pub(in crate::node) done: Vec<MachineDone>,
+    /// How many jobs the thread has ended since its last report.
+    pub(in crate::node) ended_jobs: usize,
+}
+
+/// The machine and what it needs, wherever it runs.
+#[derive(Debug)]
+struct Shared<S> {
+    runner: MachineRunner<S>,
+    host: FolderHost,
+}
+
 /// The loop's side of the machine's thread.
 #[derive(Debug)]
-pub(in crate::node) struct MachineThread {
+pub(in crate::node) struct MachineThread<S> {
+    shared: Arc<Mutex<Shared<S>>>,
     batches: Option<SyncSender<VecDeque<MachineJob>>>,
     /// Jobs not handed over yet.
     waiting: VecDeque<MachineJob>,
+    /// Jobs that were pushed, and whose end the loop has not been told.
+    outstanding: usize,
+    /// Calls that the loop may make itself before the next flush.
+    quick_calls_left: usize,
     is_stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl MachineThread {
-    pub(super) fn start<S>(
+impl<S> MachineThread<S> {
+    pub(super) fn start(
         runner: MachineRunner<S>,
         host: FolderHost,
-        completed: Sender<Vec<MachineDone>>,
-    ) -> io::Result<MachineThread>
+        completed: Sender<MachineReport>,
+    ) -> io::Result<MachineThread<S>>
     where
         S: StateMachine + Send + 'static,
     {
+        let shared = Arc::new(Mutex::new(Shared { runner, host }));
+        let threads = Arc::clone(&shared);
         let (batches, jobs) = sync_channel(BATCHES);
         let is_stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&is_stopping);
-        let thread = Builder::new()
-            .name("raft-machine".to_owned())
-            .spawn(move || serve(runner, host, &jobs, &completed, &stop))?;
-        let (batches, waiting) = (Some(batches), VecDeque::new());
-        Ok(MachineThread { batches, waiting, is_stopping, thread: Some(thread) })
+        let thread =
+            Builder::new().name("raft-machine".to_owned()).spawn(move || serve(&threads, &jobs, &completed, &stop))?;
+        Ok(MachineThread {
+            shared,
+            batches: Some(batches),
+            waiting: VecDeque::new(),
+            outstanding: 0,
+            quick_calls_left: QUICK_CALLS,
+            is_stopping,
+            thread: Some(thread),
+        })
     }
 
-    /// Takes a job; it goes to the thread with the next [`MachineThread::flush`].
-    pub(super) fn push(&mut self, job: MachineJob) {
+    /// Takes a job, and does it at once if it is quick and none is before it. Otherwise it goes to
+    /// the thread with the next [`MachineThread::flush`].
+    pub(super) fn push(&mut self, job: MachineJob, complete: &mut impl FnMut(MachineDone))
+    where
+        S: StateMachine,
+    {
+        if self.outstanding == 0
+            && let Ok(mut shared) = self.shared.try_lock()
+            && let Some(calls) = shared.runner.quick_calls(&job).filter(|&calls| calls <= self.quick_calls_left)
+        {
+            self.quick_calls_left -= calls;
+            let Shared { runner, host } = &mut *shared;
+            runner.run(job, &mut QuickHost { host, is_timed: false }, complete);
+            host.rest();
+            return;
+        }
+        self.outstanding += 1;
         self.waiting.push_back(job);
+    }
+
+    /// The thread has ended this many jobs, and the loop has taken in what became of them.
+    pub(super) fn ended(&mut self, jobs: usize) {
+        self.outstanding -= jobs;
     }
 
     /// Hands over what waits. What the thread cannot take now goes with a later call: every batch
     /// that it has done leads to one.
     pub(super) fn flush(&mut self) {
+        self.quick_calls_left = QUICK_CALLS;
         let Some(batches) = self.batches.as_ref().filter(|_| !self.waiting.is_empty()) else { return };
         match batches.try_send(std::mem::take(&mut self.waiting)) {
             Ok(()) => {}
@@ -68,7 +129,7 @@ impl MachineThread {
     }
 }
 
-impl Drop for MachineThread {
+impl<S> Drop for MachineThread<S> {
     /// Waits for the call that is under way; what is behind it is not begun. The receiver of the
     /// completions must be gone by then, or the thread could wait for room in it without end.
     fn drop(&mut self) {
@@ -82,10 +143,9 @@ impl Drop for MachineThread {
 }
 
 fn serve<S: StateMachine>(
-    mut runner: MachineRunner<S>,
-    mut host: FolderHost,
+    shared: &Mutex<Shared<S>>,
     batches: &Receiver<VecDeque<MachineJob>>,
-    completed: &Sender<Vec<MachineDone>>,
+    completed: &Sender<MachineReport>,
     is_stopping: &AtomicBool,
 ) {
     while let Ok(mut jobs) = batches.recv() {
@@ -93,28 +153,34 @@ fn serve<S: StateMachine>(
         while let Ok(more) = batches.try_recv() {
             jobs.extend(more);
         }
-        let mut report = Report { done: Vec::new(), sent: Instant::now(), completed };
+        let mut reporter = Reporter { report: MachineReport::default(), sent: Instant::now(), completed };
+        // A panic of the user's code is contained below; nothing else panics under the lock.
+        let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(job) = jobs.pop_front() {
             if is_stopping.load(Ordering::Relaxed) {
                 return;
             }
-            runner.run(job, &mut host, &mut |done| report.add(done));
+            let Shared { runner, host } = &mut *held;
+            runner.run(job, host, &mut |done| reporter.add(done));
+            reporter.report.ended_jobs += 1;
         }
-        host.rest();
-        report.send();
+        held.host.rest();
+        // The loop tries the lock as soon as it is told.
+        drop(held);
+        reporter.send();
     }
 }
 
-/// What is done and not told yet.
-struct Report<'a> {
-    done: Vec<MachineDone>,
+/// Tells the loop what is done.
+struct Reporter<'a> {
+    report: MachineReport,
     sent: Instant,
-    completed: &'a Sender<Vec<MachineDone>>,
+    completed: &'a Sender<MachineReport>,
 }
 
-impl Report<'_> {
+impl Reporter<'_> {
     fn add(&mut self, done: MachineDone) {
-        self.done.push(done);
+        self.report.done.push(done);
         let now = Instant::now();
         if now.saturating_duration_since(self.sent) >= REPORT_INTERVAL {
             self.sent = now;
@@ -123,9 +189,7 @@ impl Report<'_> {
     }
 
     fn send(&mut self) {
-        if !self.done.is_empty() {
-            // The node may be gone: then nobody wants to know.
-            let _ = self.completed.send_blocking(std::mem::take(&mut self.done));
-        }
+        // The node may be gone: then nobody wants to know.
+        let _ = self.completed.send_blocking(std::mem::take(&mut self.report));
     }
 }

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::failure::{Stop, words};
 use super::{MachineCallback, MachineDone, MachineFailure, MachineJob};
 use crate::core::mutants::{Mutant, planted};
-use crate::replica::{Answer, Query, Sessions, StateMachine, snapshot};
-use crate::types::{Digest, Entries, Index, SnapshotMeta, Stamp};
+use crate::replica::{Answer, Committed, Query, Sessions, StateMachine, snapshot};
+use crate::types::{Digest, Entries, Index, Payload, SnapshotMeta, Stamp};
 
 /// How often a restore is tried from the node's own file before the machine counts as failed.
 pub const RESTORE_ATTEMPTS: u32 = 3;
@@ -81,6 +81,28 @@ impl<S: StateMachine> MachineRunner<S> {
     /// Whether the machine has refused to go on, or panicked.
     pub fn has_failed(&self) -> bool {
         self.has_failed
+    }
+
+    /// How many calls of the machine a job takes, if all of them are quick by the machine's own word.
+    pub fn quick_calls(&self, job: &MachineJob) -> Option<usize> {
+        let is_quick = || match job {
+            MachineJob::Apply(entries) => entries.iter().all(|entry| {
+                let command = match &entry.payload {
+                    Payload::Command(command) => command,
+                    Payload::SessionCommand(in_session) => &in_session.command,
+                    _ => return true,
+                };
+                let (index, term, stamp) = (entry.index, entry.term, entry.stamp);
+                self.machine.applies_quickly(&Committed { index, term, stamp, command })
+            }),
+            MachineJob::Query { query, .. } => {
+                self.machine.answers_quickly(&Query { applied: self.applied, bytes: query })
+            }
+            _ => false,
+        };
+        let is_quick = contain(|| Ok(is_quick())).unwrap_or(false);
+        let calls = if let MachineJob::Apply(entries) = job { entries.len() } else { 1 };
+        is_quick.then_some(calls)
     }
 
     /// Does a job and says what became of it. After a failure only a restore is carried out:

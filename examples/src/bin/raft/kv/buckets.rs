@@ -26,12 +26,14 @@ pub(super) struct Map {
     len: usize,
     /// The sum of the digests of all pairs.
     digest: u64,
+    /// No value has been longer since the map was made.
+    longest: usize,
 }
 
 impl Default for Map {
     fn default() -> Map {
         // One random state for all: hashes of one bucket are as good in another.
-        Map { buckets: vec![Bucket::new(); BUCKETS], len: 0, digest: 0 }
+        Map { buckets: vec![Bucket::new(); BUCKETS], len: 0, digest: 0, longest: 0 }
     }
 }
 
@@ -49,8 +51,14 @@ impl Map {
         self.digest
     }
 
+    /// A bound on the length of every value: that of the longest one since the map was made.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
+    }
+
     /// Gives a key a value.
     pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.longest = self.longest.max(value.len());
         let Some(shared) = self.buckets[bucket_of(key)].get_mut(key) else {
             return self.insert(key.into(), Arc::new(value.to_vec()));
         };
@@ -73,6 +81,7 @@ impl Map {
     pub(super) fn append(&mut self, key: &[u8], more: &[u8]) {
         let Some(shared) = self.buckets[bucket_of(key)].get_mut(key) else { return self.put(key, more) };
         let length = shared.len();
+        self.longest = self.longest.max(length + more.len());
         let before = digest::of_end(key, shared, length);
         Arc::make_mut(shared).extend_from_slice(more);
         let after = digest::of_end(key, shared, length);
@@ -89,6 +98,7 @@ impl Map {
     }
 
     pub(super) fn insert(&mut self, key: Arc<[u8]>, value: Arc<Vec<u8>>) {
+        self.longest = self.longest.max(value.len());
         self.digest = self.digest.wrapping_add(digest::of_pair(&key, &value));
         let bucket = &mut self.buckets[bucket_of(&key)];
         match bucket.insert(key.clone(), value) {

@@ -9,6 +9,7 @@ mod expiry;
 mod expiry_command;
 pub(crate) mod operation;
 mod scan;
+mod short;
 mod snapshot;
 mod store;
 

@@ -79,6 +79,14 @@ impl StateMachine for Store {
         self.query_at(query.bytes, self.log_time(), u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
     }
 
+    fn applies_quickly(&self, entry: &Committed<'_>) -> bool {
+        self.is_short_write(entry.command, entry.stamp.0)
+    }
+
+    fn answers_quickly(&self, query: &Query<'_>) -> bool {
+        self.is_short_read(query.bytes)
+    }
+
     fn snapshot(&self) -> Box<dyn Read + Send> {
         Box::new(snapshot::Writer::new(self.map.clone(), self.deadlines.map().clone(), self.now))
     }
