@@ -105,7 +105,12 @@ fn a_node_with_a_damaged_snapshot_says_so_and_gets_another() {
     (1..=2).for_each(|id| cluster.restart(id).unwrap());
     cluster.leader();
     cluster.wait_for(3, "alarms", "none");
-    assert_eq!(cluster.client(3).insist(&["DBSIZE"]), format!("(integer) {written}"));
+    // The snapshot is on disk by now, and the state machine is restored from it.
+    let (mut client, expected) = (cluster.client(3), format!("(integer) {written}"));
+    let deadline = Instant::now() + PATIENCE;
+    while client.ask(&["DBSIZE"]) != expected {
+        assert!(Instant::now() < deadline, "{}", client.ask(&["DBSIZE"]));
+    }
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {
