@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::checks::{Verdict, check};
 use super::harms::Harm;
 use super::kv::Command;
+use super::process::Process;
 use super::world::{World, name};
 use crate::core;
 use crate::storage::Log;
@@ -38,6 +39,11 @@ impl World {
             || format!("nodes {untold:?} (from 0) were met by nodes that knew better: {}", self.describe()),
         )?;
         if !self.converged {
+            // A node that has followed another leader of this term ignores this one, and says so, until the term ends.
+            let ignores = |process: &Process| {
+                process.running.as_ref().is_some_and(|running| running.replica.core().status().second_leaders > 0)
+            };
+            let reports = reports || self.processes.iter().any(ignores);
             return check(reports, "a cluster without faults converges", || self.describe());
         }
         let Some(leader) = self.latest_leader() else { return Ok(()) };
