@@ -78,6 +78,7 @@ harms! {
     ForgotWorse = "disk put back, without a promise that holds",
     CopyTurnedAway = "copy of a folder turned away",
     LossReported = "acknowledged writes lost, and reported",
+    UnsettledSilent = "folders put back, and the nodes differ in the end without a report so far",
     LossSilent = "acknowledged writes lost, nobody left that knew",
 }
 
