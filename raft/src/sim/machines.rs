@@ -249,7 +249,9 @@ impl World {
     }
 
     pub(super) fn machine_limits(&self) -> Limits {
-        let unapplied_log_bytes = self.plan.machines.as_ref().and_then(|plan| plan.unapplied_log_bytes);
+        // A node whose state is wrong waits for another one: with a quota it stops, and nobody starts it again.
+        let machines = self.plan.machines.as_ref().filter(|_| self.plan.digests.is_none());
+        let unapplied_log_bytes = machines.and_then(|plan| plan.unapplied_log_bytes);
         Limits { unapplied_log_bytes, ..self.plan.limits }
     }
 
