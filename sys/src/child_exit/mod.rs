@@ -83,8 +83,12 @@ impl From<ChildExit> for OwnedFd {
     }
 }
 
-/// The descriptor of a child that needs no watching any more: a pipe at its end is readable for ever.
+/// A descriptor that is readable at once, for a child that needs no watching any more.
+///
+/// The pipe holds a byte. Its end alone would not do: a process that another thread is starting has a copy of the writer
+/// until it executes its program, and the pipe ends only then.
 fn ended() -> io::Result<OwnedFd> {
-    let (reader, _writer) = crate::fd::pipe()?;
+    let (reader, writer) = crate::fd::pipe()?;
+    crate::fd::write(writer.as_fd(), &[0])?;
     Ok(reader)
 }
