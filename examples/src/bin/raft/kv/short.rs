@@ -6,63 +6,80 @@ use super::{
     store::Store,
 };
 
-/// The longest command, and the longest value that it may meet.
+/// The longest command or query on one key, and the longest value that it may meet.
 const BYTES_MAX: usize = 64 << 10;
-/// The most keys.
-const KEYS_MAX: usize = 16;
+/// The longest command or query on several keys. An argument takes four bytes at least, so these
+/// are 127 keys at most.
+const KEYS_BYTES_MAX: usize = 512;
+
+/// How many keys an operation names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    One,
+    Several,
+}
 
 impl Store {
     /// Whether a command of the log is short, applied at this stamp.
     pub(super) fn is_short_write(&self, command: &[u8], stamp: u64) -> bool {
         // Keys that are due go with the next write, many at a time.
-        let removes = !self.deadlines.map().is_empty() && self.deadlines.first_due(stamp.max(self.now)).is_some();
-        let Some((operation, arguments)) = decode(command).filter(|_| !removes && command.len() <= BYTES_MAX) else {
-            return false;
+        let removes = || {
+            let now = stamp.max(self.now);
+            !self.deadlines.map().is_empty() && self.deadlines.first_due(now).is_some()
         };
-        match operation {
+        let Some((operation, arguments)) = decode(command) else { return false };
+        let keys = match operation {
             Operation::Set
             | Operation::SetWhen
             | Operation::IncrBy
             | Operation::GetDel
             | Operation::Expire
             | Operation::Persist
-            | Operation::GetEx => self.are_short(arguments.take(1)),
-            Operation::Del => self.are_short(arguments),
-            Operation::MSet | Operation::MSetNx => self.are_short(arguments.step_by(2)),
-            Operation::Tick => true,
-            _ => false,
-        }
+            | Operation::GetEx
+            | Operation::Tick => Keys::One,
+            Operation::Del | Operation::MSet | Operation::MSetNx => Keys::Several,
+            _ => return false,
+        };
+        self.is_short(keys, command.len(), arguments) && !removes()
     }
 
     /// Whether a query is short.
     pub(super) fn is_short_read(&self, query: &[u8]) -> bool {
-        match decode(query) {
-            Some((Operation::ByTheLog, mut arguments)) => {
-                arguments.next().and_then(decode).is_some_and(|(operation, rest)| self.is_short(operation, rest))
-            }
-            Some((operation, arguments)) => self.is_short(operation, arguments),
-            None => false,
+        let Some((operation, mut arguments)) = decode(query) else { return false };
+        if operation != Operation::ByTheLog {
+            return self.is_short_query(operation, query.len(), arguments);
         }
+        let inner = arguments.next().and_then(decode);
+        inner.is_some_and(|(operation, arguments)| {
+            self.is_short_query(operation, query.len(), arguments)
+        })
     }
 
-    fn is_short(&self, operation: Operation, arguments: Arguments<'_>) -> bool {
+    fn is_short_query(&self, operation: Operation, bytes: usize, arguments: Arguments<'_>) -> bool {
         match operation {
-            Operation::Get => self.are_short(arguments.take(1)),
-            Operation::MGet | Operation::Exists => self.are_short(arguments),
-            Operation::StrLen | Operation::Type | Operation::Ttl => true,
+            Operation::Get => self.is_short(Keys::One, bytes, arguments),
+            Operation::MGet => self.is_short(Keys::Several, bytes, arguments),
+            // These copy no value.
+            Operation::StrLen | Operation::Type | Operation::Ttl => bytes <= BYTES_MAX,
+            Operation::Exists => bytes <= KEYS_BYTES_MAX,
             _ => false,
         }
     }
 
-    /// Whether these keys are few and their values short.
-    fn are_short<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> bool {
-        let all_short = self.map.longest() <= BYTES_MAX;
-        let mut left = KEYS_MAX;
-        keys.into_iter().all(|key| {
-            let is_left = left > 0;
-            left = left.saturating_sub(1);
-            is_left && (all_short || self.map.get(key).is_none_or(|value| value.len() <= BYTES_MAX))
-        })
+    fn is_short(&self, keys: Keys, bytes: usize, arguments: Arguments<'_>) -> bool {
+        match keys {
+            Keys::One => bytes <= BYTES_MAX && !self.has_long_value(arguments),
+            // Which values it meets is not looked up: one decision must cost less than the command.
+            Keys::Several => bytes <= KEYS_BYTES_MAX && self.map.longest() <= BYTES_MAX,
+        }
+    }
+
+    fn has_long_value(&self, mut arguments: Arguments<'_>) -> bool {
+        self.map.longest() > BYTES_MAX
+            && arguments
+                .next()
+                .and_then(|key| self.map.get(key))
+                .is_some_and(|value| value.len() > BYTES_MAX)
     }
 }
 
@@ -87,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_touches_many_keys_or_long_values_is_not_short() {
+    fn commands_that_meet_long_values_are_not_short() {
         let store = store_after(&command(Operation::Set, &[b"long", &vec![b'x'; BYTES_MAX + 1], &[0]]));
         let is_short = |operation, arguments: &[&[u8]]| {
             let bytes = command(operation, arguments);
@@ -96,15 +113,31 @@ mod tests {
         assert!(is_short(Operation::Get, &[b"k"]) && !is_short(Operation::Get, &[b"long"]));
         assert!(is_short(Operation::Set, &[b"k", b"v", &[0]]) && !is_short(Operation::Set, &[b"long", b"v", &[0]]));
         assert!(!is_short(Operation::Set, &[b"k", &vec![0; BYTES_MAX], &[0]]));
-        assert!(
-            is_short(Operation::MGet, &[&b"k"[..]; KEYS_MAX]) && !is_short(Operation::MGet, &[&b"k"[..]; KEYS_MAX + 1])
-        );
-        assert!(is_short(Operation::Del, &[b"k"]) && !is_short(Operation::Del, &[b"k", b"long"]));
-        assert!(is_short(Operation::MSet, &[b"k", b"v"]) && !is_short(Operation::MSet, &[b"k", b"v", b"long", b"v"]));
+        // While the store has a long value, several keys may meet it.
+        assert!(!is_short(Operation::MGet, &[b"k"]) && !is_short(Operation::Del, &[b"k"]));
+        assert!(!is_short(Operation::MSet, &[b"k", b"v"]) && is_short(Operation::Exists, &[b"k", b"long"]));
         for operation in [Operation::FlushAll, Operation::Exec, Operation::Append, Operation::Keys, Operation::Scan] {
             assert!(!is_short(operation, &[b"k"]), "{operation:?}");
         }
         assert!(!store.is_short_read(&[]) && !store.is_short_write(&[255], 1));
+    }
+
+    #[test]
+    fn commands_on_a_few_keys_are_short() {
+        let store = Store::default();
+        let of = |operation, keys: usize| command(operation, &vec![&b"k"[..]; keys]);
+        for (operation, keys) in [(Operation::Del, 100), (Operation::MSet, 100)] {
+            assert!(store.is_short_write(&of(operation, keys), 1), "{operation:?}");
+            assert!(!store.is_short_write(&of(operation, 2 * keys), 1), "{operation:?}");
+        }
+        for (operation, keys) in [(Operation::MGet, 100), (Operation::Exists, 100)] {
+            assert!(store.is_short_read(&of(operation, keys)), "{operation:?}");
+            assert!(!store.is_short_read(&of(operation, 2 * keys)), "{operation:?}");
+        }
+        let by_the_log = command(Operation::ByTheLog, &[&of(Operation::Get, 1)]);
+        assert!(store.is_short_read(&by_the_log));
+        let nested = command(Operation::ByTheLog, &[&by_the_log]);
+        assert!(!store.is_short_read(&nested));
     }
 
     #[test]
