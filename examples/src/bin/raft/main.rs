@@ -17,6 +17,11 @@ mod status;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tikv_jemallocator::Jemalloc;
+
+/// `bench/cluster/long_operations.py` shows what it is for.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// A replicated key-value server for Redis clients, on Raft.
 ///
