@@ -14,16 +14,18 @@ use crate::types::{Now, Stamp, Time};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     origin: Duration,
+    /// Reads the time; tests give one that they advance.
+    pub(super) read: fn() -> Duration,
 }
 
 impl Clock {
     /// A clock whose time starts now.
     pub(super) fn new() -> Clock {
-        Clock { origin: boot_clock() }
+        Clock { origin: boot_clock(), read: boot_clock }
     }
 
     fn monotonic(&self) -> Time {
-        Time::default().after(boot_clock().saturating_sub(self.origin))
+        Time::default().after((self.read)().saturating_sub(self.origin))
     }
 
     /// What is now.

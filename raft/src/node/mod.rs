@@ -27,6 +27,8 @@ mod events;
 mod founding;
 mod handle;
 mod incoming;
+#[cfg(test)]
+mod lease_clock;
 mod machine;
 mod options;
 mod outbox;
