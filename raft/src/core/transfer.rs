@@ -379,4 +379,25 @@ mod tests {
             assert!(!yields.may_try(NodeId(2), now, Duration::MAX));
         }
     }
+
+    #[test]
+    fn attempts_to_yield_are_counted_for_one_target_until_one_lasts() {
+        let patience = Duration::from_nanos(10);
+        let mut yields = Yields::default();
+        yields.tried(NodeId(2), Time(100), patience);
+        assert!(yields.may_try(NodeId(3), Time(100), patience), "another target");
+        assert!(!yields.may_try(NodeId(2), Time(119), patience));
+        assert!(yields.may_try(NodeId(2), Time(120), patience));
+        yields.tried(NodeId(2), Time(120), patience);
+        assert_eq!(yields.attempts, 2);
+        let mut next = yields;
+        next.tried(NodeId(2), Time(120 + 4 * 40 - 1), patience);
+        assert_eq!(next.attempts, 3);
+        let mut next = yields;
+        next.tried(NodeId(2), Time(120 + 4 * 40), patience);
+        assert_eq!(next.attempts, 1, "the last one went well");
+        let mut next = yields;
+        next.tried(NodeId(3), Time(121), patience);
+        assert_eq!((next.to, next.attempts), (NodeId(3), 1));
+    }
 }

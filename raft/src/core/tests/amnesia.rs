@@ -171,11 +171,16 @@ fn a_claim_of_another_than_the_leader_makes_no_mark() {
 
 /// The message of a leader of the next term that has something else at entry 4.
 fn contradiction(network: &Network, from: u64, to: u64) -> Message {
+    contradiction_after(network, from, to, Index(3))
+}
+
+fn contradiction_after(network: &Network, from: u64, to: u64, previous_index: Index) -> Message {
     let core = network.core(to);
-    let (previous_index, term) = (Index(3), core.term().next());
+    let term = core.term().next();
     let previous_term = core.terms().term_at(previous_index).unwrap();
     let stamp = crate::types::Stamp(u64::MAX >> 1);
-    let entries: Entries = crate::types::Entry { stamp, ..entry(4, term.0) }.into();
+    let index = previous_index.next().0;
+    let entries: Entries = crate::types::Entry { stamp, ..entry(index, term.0) }.into();
     let (commit, round, wants_promise) = (Index(0), 1, false);
     let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise };
     Message { from: NodeId(from), to: NodeId(to), term, body }
@@ -205,6 +210,17 @@ fn a_contradiction_of_what_is_committed_stops_the_node() {
     assert_eq!(network.core(follower).role(), Role::Follower);
     network.deliver(message);
     assert_eq!(network.wire.pop_back().map(|message| (message.term, message.body)), Some((term, answer)));
+}
+
+#[test]
+fn a_contradiction_of_the_last_committed_entry_stops_the_node() {
+    let (mut network, leader, follower, other) = led();
+    network.crash(leader);
+    let commit = network.core(follower).commit();
+    let message = contradiction_after(&network, other, follower, commit.previous());
+    network.deliver(message);
+    let stopped = Event::CommittedConflict { index: commit, leader: NodeId(other) };
+    assert!(says(&mut network, follower, |event| *event == stopped));
 }
 
 #[test]

@@ -253,3 +253,26 @@ fn an_unfit_leader_offers_itself_to_everybody_in_turn() {
     network.pass(SECOND * 5);
     assert_eq!(network.leader(), Some(3));
 }
+
+/// Its removal is committed, and its successor does not catch up.
+#[test]
+fn a_removed_leader_leaves_though_its_transfer_fails() {
+    let mut network = led_by_one(3);
+    for id in [2, 3] {
+        network.node(id).is_disk_slow = true;
+    }
+    let removal = change(&mut network, 1, &[MemberChange::Remove(NodeId(1))]).unwrap();
+    network.propose(1, "x");
+    network.settle();
+    for id in [2, 3] {
+        network.finish_write(id);
+    }
+    network.settle();
+    assert_eq!(network.core(1).commit(), removal.last);
+    let (term, patience) = (network.core(1).term(), network.core(1).config().election_timeout.1);
+    network.pass(patience - Duration::from_millis(1));
+    assert!(network.core(1).is_leader() && network.core(1).transferring().is_some());
+    network.pass(Duration::from_millis(1));
+    assert!(network.node(1).events.contains(&Event::NoLongerVoter { term }));
+    assert_eq!(network.core(1).role(), Role::Follower);
+}
