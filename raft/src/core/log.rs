@@ -572,4 +572,76 @@ mod tests {
         assert!(refused(Saved { hard_state: HardState::default(), ..saved(&[1, 1, 2]) }), "a log from the future");
         assert!(refused(Saved { configurations: vec![(Index(4), configuration(&[1]))], ..saved(&[1, 1, 2]) }));
     }
+
+    fn snapshot(index: u64, term: u64, nodes: &[u64]) -> SnapshotMeta {
+        let (index, term, stamp) = (Index(index), Term(term), Stamp(index));
+        SnapshotMeta { index, term, stamp, configuration: configuration(nodes), digest: None }
+    }
+
+    /// Six entries of term 1, of which the second and the fifth are configurations.
+    fn with_two_configurations() -> Log {
+        let mut log = log_of(0, 1 << 20);
+        for index in 1..=6 {
+            let of_nodes = |nodes: &[u64]| Payload::Configuration(configuration(nodes).into());
+            let entry = match index {
+                2 => Entry { payload: of_nodes(&[1, 2]), ..command(2, 1) },
+                5 => Entry { payload: of_nodes(&[1]), ..command(5, 1) },
+                _ => command(index, 1),
+            };
+            log.append(&entry.into());
+        }
+        log
+    }
+
+    #[test]
+    fn an_installed_snapshot_replaces_the_configurations_up_to_it() {
+        let mut log = with_two_configurations();
+        log.install(snapshot(3, 1, &[1, 2]));
+        assert_eq!(log.configuration_index(), Index(5), "what follows in the log stays in force");
+        assert_eq!(log.configuration(), &configuration(&[1]));
+        assert_eq!(log.configuration_at(Index(3)), &configuration(&[1, 2]));
+        log.truncate_from(Index(5));
+        assert_eq!(log.configuration_index(), Index(3), "now it is that of the snapshot");
+    }
+
+    #[test]
+    fn a_snapshot_of_this_log_keeps_where_its_configuration_is_from() {
+        for replaces in [false, true] {
+            let mut log = with_two_configurations();
+            log.commit_to(Index(4));
+            let meta = snapshot(3, 1, &[1, 2]);
+            if replaces {
+                log.replace_state(meta)
+            } else {
+                log.snapshot_taken(meta)
+            }
+            assert_eq!(log.configuration_index(), Index(5));
+            assert_eq!(log.configuration_at(Index(4)), &configuration(&[1, 2]));
+            log.truncate_from(Index(5));
+            assert_eq!(log.configuration_index(), Index(2));
+            assert_eq!(log.configuration(), &configuration(&[1, 2]));
+        }
+    }
+
+    #[test]
+    fn the_last_stamp_is_that_of_a_snapshot_without_a_tail() {
+        let mut log = log_of(0, 1 << 20);
+        assert_eq!(log.last_stamp(), Some(Stamp(0)));
+        log.install(snapshot(3, 1, &[1, 2]));
+        assert_eq!(log.last_stamp(), Some(Stamp(3)));
+        let read_back = Saved { snapshot: Some(snapshot(1, 1, &[1])), ..saved(&[1, 1]) };
+        let mut log = Log::new(read_back, 1 << 20, 1 << 20).unwrap();
+        assert_eq!(log.last_stamp(), None, "the last entry is to be read");
+        log.restore_last(command(2, 1).into());
+        assert_eq!(log.last_stamp(), Some(Stamp(2)));
+    }
+
+    #[test]
+    fn a_restore_at_the_start_begins_before_everything() {
+        let read_back = Saved { snapshot: Some(snapshot(2, 1, &[1])), ..saved(&[1, 1, 1]) };
+        let mut log = Log::new(read_back, 1 << 20, 1 << 20).unwrap();
+        assert_eq!(log.begin_restore().map(|meta| meta.index), Some(Index(2)));
+        assert_eq!(log.applied(), Index(0));
+        assert_eq!(log_of(3, 1 << 20).begin_restore(), None);
+    }
 }

@@ -308,4 +308,42 @@ mod tests {
         assert!(probing.acknowledged(Index(11), Index(0), 3), "all at once");
         assert_eq!((&probing.mode, probing.next, probing.in_flight_bytes), (&Mode::Replicate, Index(12), 0));
     }
+
+    /// Two messages are on their way, and no more may leave.
+    fn with_full_windows() -> Progress {
+        let mut progress = Progress::new(Index(10), Time(0));
+        progress.acknowledged(Index(10), Index(0), 1);
+        progress.sent(Index(11), 60, 1);
+        progress.sent(Index(12), 60, 1);
+        assert!(!progress.may_send(WINDOWS));
+        progress
+    }
+
+    #[test]
+    fn either_window_bounds_what_is_on_its_way() {
+        let progress = with_full_windows();
+        assert!(!progress.may_send(Windows { messages: 3, bytes: 120 }), "bytes");
+        assert!(!progress.may_send(Windows { messages: 2, bytes: 121 }), "messages");
+        assert!(progress.may_send(Windows { messages: 3, bytes: 121 }));
+    }
+
+    /// Were its bytes to stay counted, the windows would be smaller from then on, or shut.
+    #[test]
+    fn a_leader_that_begins_again_has_nothing_on_its_way() {
+        let mut rejected = with_full_windows();
+        assert!(rejected.rejected(Index(12), Index(10)));
+        let mut probing = with_full_windows();
+        probing.probe_after(Index(10));
+        let mut installing = with_full_windows();
+        let (index, term, stamp) = (Index(10), crate::types::Term(1), crate::types::Stamp(0));
+        let configuration = crate::types::Configuration::default();
+        let meta = crate::types::SnapshotMeta { index, term, stamp, configuration, digest: None };
+        installing.send_snapshot(Sending::new(meta, Time(0)));
+        for mut progress in [rejected, probing, installing] {
+            progress.acknowledged(Index(10), Index(10), 2);
+            assert_eq!((&progress.mode, progress.next), (&Mode::Replicate, Index(11)));
+            progress.sent(Index(11), 99, 2);
+            assert!(progress.may_send(WINDOWS), "one message, and less than a hundred bytes");
+        }
+    }
 }

@@ -96,3 +96,79 @@ impl Sending {
         is_done.then(|| Chunk { offset, total_bytes, data: Bytes::new() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::types::NodeId;
+
+    /// Two pieces of ten bytes each; silence is an election timeout of a hundred.
+    fn config() -> Config {
+        let mut config = Config::new(NodeId(1));
+        (config.snapshot_chunks, config.snapshot_chunk_bytes) = (2, 10);
+        config.election_timeout = (Duration::from_nanos(100), Duration::from_nanos(200));
+        config
+    }
+
+    /// A file of 50 bytes, of which this many were sent and received.
+    fn sending(sent_bytes: u64, received_bytes: u64) -> Sending {
+        let (index, term, stamp) = (Index(9), crate::types::Term(1), crate::types::Stamp(0));
+        let configuration = crate::types::Configuration::default();
+        let meta = SnapshotMeta { index, term, stamp, configuration, digest: None };
+        let sending = Sending::new(meta, Time(0));
+        Sending { sent_bytes, received_bytes, total_bytes: 50, ..sending }
+    }
+
+    #[test]
+    fn one_piece_leaves_before_the_first_answer_then_a_window() {
+        let (config, now) = (config(), Time(1));
+        assert!(sending(0, 0).wants_piece(&config, now));
+        assert!(!sending(10, 0).wants_piece(&config, now), "the follower may have a part already");
+        let answered = |sent, received| Sending { is_answered: true, ..sending(sent, received) };
+        assert!(answered(10, 0).wants_piece(&config, now));
+        assert!(answered(19, 0).wants_piece(&config, now));
+        assert!(!answered(20, 0).wants_piece(&config, now), "two pieces are on their way");
+        assert!(answered(20, 10).wants_piece(&config, now));
+        assert!(!answered(50, 50).wants_piece(&config, now), "that was all");
+        assert!(!Sending { reading: Some(1), ..sending(0, 0) }.wants_piece(&config, now));
+        let resting = Sending { rests_until: Time(9), ..sending(0, 0) };
+        assert!(!resting.wants_piece(&config, Time(8)) && resting.wants_piece(&config, Time(9)));
+    }
+
+    #[test]
+    fn an_answer_moves_what_is_sent_next_and_the_time_of_progress() {
+        let mut part = sending(0, 0);
+        part.answered(30, Time(5));
+        let state = (part.sent_bytes, part.received_bytes, part.progressed);
+        assert_eq!(state, (30, 30, Time(5)), "it had a part");
+        part.sent_bytes = 40;
+        part.answered(30, Time(6));
+        assert_eq!((part.sent_bytes, part.progressed), (40, Time(5)), "no progress");
+        part.answered(35, Time(7));
+        assert_eq!((part.sent_bytes, part.progressed), (40, Time(7)));
+        part.answered(0, Time(8));
+        let state = (part.sent_bytes, part.received_bytes, part.progressed);
+        assert_eq!(state, (0, 0, Time(8)), "it began again");
+    }
+
+    #[test]
+    fn after_silence_the_leader_goes_back_or_asks() {
+        let config = config();
+        let mut lost = Sending { is_answered: true, ..sending(40, 20) };
+        assert_eq!(lost.retry(Time(99), &config), None);
+        assert_eq!(lost.sent_bytes, 40, "not silent for long enough");
+        assert_eq!(lost.retry(Time(100), &config), None);
+        let state = (lost.sent_bytes, lost.is_answered, lost.progressed);
+        assert_eq!(state, (20, false, Time(100)), "from what was received on, a piece at a time");
+        assert_eq!(lost.retry(Time(200), &config), None);
+        assert_eq!(lost.progressed, Time(100), "nothing is on its way");
+        let mut done = sending(50, 50);
+        let question = done.retry(Time(100), &config).expect("a question");
+        assert_eq!((question.offset, question.total_bytes, question.data.len()), (50, 50, 0));
+        let mut unread = Sending { total_bytes: 0, ..sending(0, 0) };
+        assert_eq!(unread.retry(Time(100), &config), None, "its length is not known");
+        assert_eq!(unread.progressed, Time(0));
+    }
+}

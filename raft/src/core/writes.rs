@@ -300,4 +300,76 @@ mod tests {
         writes.finish(second);
         assert_eq!(writes.release(), Some(message(3, true)));
     }
+
+    #[test]
+    fn truncations_of_one_step_reach_the_disk_as_the_earliest() {
+        let mut writes = Writes::default();
+        writes.truncate_from(Index(5));
+        writes.truncate_from(Index(3));
+        writes.truncate_from(Index(4));
+        let write = writes.issue(Time(1), Index(2), Index(0)).expect("a truncation is a write");
+        assert_eq!((write.truncate_from, write.entries.len()), (Some(Index(3)), 0));
+        writes.append(vec![entry(3, 2), entry(4, 2)].into());
+        writes.truncate_from(Index(3));
+        assert_eq!(writes.issue(Time(1), Index(2), Index(0)), None, "the disk never had what goes");
+    }
+
+    #[test]
+    fn an_installation_has_a_number_among_the_writes() {
+        let mut writes = Writes::default();
+        let first = writes.set_hard_state(HardState::default());
+        writes.issue(Time(1), Index(4), Index(0)).unwrap();
+        writes.finish(first);
+        let install = writes.issue_install(Time(2));
+        assert_eq!(install, first + 1);
+        assert_eq!(writes.oldest_since(), Some(Time(2)), "it may stall as a write may");
+        let last = writes.set_hard_state(HardState::default());
+        let write = writes.issue(Time(3), Index(4), Index(0)).unwrap();
+        assert_eq!(write.sequence, install + 1);
+        assert_eq!(writes.finish(install), Some(Index(0)), "of itself it makes nothing durable");
+        writes.installed(Index(9));
+        assert!(!writes.is_done(last));
+        assert_eq!(writes.finish(last), Some(Index(4)));
+    }
+
+    #[test]
+    fn an_installed_snapshot_carries_its_commit_index() {
+        let mut writes = Writes::default();
+        let interval = Duration::from_nanos(10);
+        assert_eq!(writes.mark_commit(Time(1), Index(3), interval), None);
+        writes.installed(Index(9));
+        assert_eq!(writes.mark_commit(Time(90), Index(9), interval), None);
+        assert_eq!(writes.commit_mark_deadline(), None);
+    }
+
+    #[test]
+    fn what_is_withheld_is_bounded_and_ends_with_its_term() {
+        let mut writes = Writes::default();
+        let sequence = writes.set_hard_state(HardState::default());
+        writes.issue(Time(1), Index(0), Index(0)).unwrap();
+        let message = |to: usize| {
+            let body = Body::Vote { granted: true };
+            Message { from: NodeId(1), to: NodeId(to as u64), term: Term(1), body }
+        };
+        for to in 0..=WITHHELD_LIMIT {
+            writes.withhold(sequence, message(to));
+        }
+        assert_eq!(writes.withheld.len(), WITHHELD_LIMIT);
+        writes.forget_withheld();
+        writes.finish(sequence);
+        assert_eq!(writes.release(), None);
+    }
+
+    #[test]
+    fn what_is_learnt_of_a_peer_goes_with_the_next_write() {
+        let mut writes = Writes::default();
+        let record = PeerRecord::default();
+        writes.record_peer(DiskId(7), record);
+        assert_eq!(writes.issue(Time(1), Index(0), Index(0)), None, "it makes no write by itself");
+        writes.set_hard_state(HardState::default());
+        let write = writes.issue(Time(1), Index(0), Index(0)).unwrap();
+        assert_eq!(write.peer_records, [(DiskId(7), record)]);
+        writes.set_hard_state(HardState::default());
+        assert_eq!(writes.issue(Time(1), Index(0), Index(0)).unwrap().peer_records, []);
+    }
 }

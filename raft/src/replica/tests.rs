@@ -5,6 +5,7 @@ mod backlog;
 mod damaged;
 pub(crate) mod digests;
 pub(crate) mod installs;
+mod leaders;
 pub(crate) mod log_time;
 mod reads;
 pub(crate) mod sessions;
