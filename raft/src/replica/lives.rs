@@ -137,6 +137,7 @@ mod tests {
 
     use super::*;
     use crate::types::{ClusterId, FeatureLevel, GroupId, Life, LogPosition, Term};
+    use crate::types::{FollowerReport, Index};
     use crate::wire::Version;
 
     fn hello(count: u64, nonce: u64, sequence: u64) -> Hello {
@@ -220,5 +221,31 @@ mod tests {
                 .to_string()
                 .contains("its folder is damaged")
         );
+    }
+
+    #[test]
+    fn no_report_of_a_life_lowers_what_is_known_of_its_disk() {
+        let mut lives = Lives::default();
+        lives.meet(&hello(5, 50, 100)).unwrap();
+        for (reported, known) in [(130, 130), (120, 130), (140, 140)] {
+            let durable_sequence = Some(reported);
+            let report = FollowerReport { durable_sequence, ..FollowerReport::default() };
+            let body = Body::Appended { matched: Index(0), report };
+            let (from, to, term) = (NodeId(2), NodeId(1), Term(1));
+            lives.hear(from, &PeerMessage::Raft(Message { from, to, term, body }));
+            assert_eq!(lives.records[&DiskId(20)].position.sequence, known);
+        }
+        lives.meet(&hello(5, 50, 110)).unwrap();
+        assert_eq!(lives.records[&DiskId(20)].position.sequence, 140, "a hello of the same life");
+        lives.meet(&hello(6, 60, 139)).unwrap();
+        assert_eq!(std::mem::take(&mut lives.forgetful), [NodeId(2)].into());
+    }
+
+    #[test]
+    fn a_life_that_was_met_is_to_be_saved() {
+        let mut lives = Lives::default();
+        lives.meet(&hello(5, 50, 100)).unwrap();
+        let saved: BTreeMap<_, _> = lives.take_unsaved().collect();
+        assert_eq!(saved[&DiskId(20)].life.count, 5);
     }
 }

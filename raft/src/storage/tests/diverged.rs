@@ -3,6 +3,7 @@
 use super::snapshots::{content, file_of, meta, run, take, worker_with};
 use super::*;
 use crate::core::Done;
+use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::{Completion, Job, Worker};
 use crate::types::{Chunk, Digest, Divergence, SnapshotMeta};
 
@@ -99,4 +100,17 @@ fn no_crash_brings_a_wrong_state_back() {
             assert!(!is_done || recovered.saved.divergence.is_none());
         }
     }
+}
+
+/// The node died while it wrote the mark: it had not said yet that the mark is there.
+#[test]
+fn a_mark_that_was_not_finished_is_removed() {
+    let mut disk = TestDisk::default();
+    let mut worker = worker_with(&disk, 5);
+    take(&mut worker, 4, 1, b"right");
+    drop(worker);
+    disk.create("DIVERGED.new", 0).unwrap().write_at(b"half of", 0).unwrap();
+    let (log, recovered) = reopen(&disk);
+    assert_eq!((recovered.saved.divergence, log.is_diverged()), (None, false));
+    assert!(!disk.names().iter().any(|name| name.starts_with("DIVERGED")));
 }
