@@ -6,7 +6,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
@@ -189,7 +189,8 @@ fn lease_reads_see_what_was_written_and_stale_ones_need_nobody() {
     assert_eq!(cluster.handle(leader).stale_read("").unwrap().bytes, "a");
 }
 
-/// Stands between two nodes. Passes on what the caller says until told to break the link, then serves the next caller.
+/// Stands between two nodes, as a network does: what one side says or closes, the other side hears.
+/// It serves one link at a time, and breaks that link when it is told to.
 struct Detour {
     address: SocketAddr,
     breaks: mpsc::Sender<()>,
@@ -203,29 +204,57 @@ impl Detour {
         let address = listener.local_addr().unwrap();
         let (breaks, broken) = mpsc::channel();
         let (greet, greeted) = mpsc::channel();
-        // Ends with the test's process, or when the test has dropped its ends.
+        // Ends with the test's process.
         thread::spawn(move || {
-            loop {
-                let (caller, _) = listener.accept().unwrap();
+            let link: Arc<Mutex<Option<[TcpStream; 2]>>> = Arc::default();
+            let breaking = Arc::clone(&link);
+            thread::spawn(move || broken.iter().for_each(|()| hang_up(breaking.lock().unwrap().as_ref())));
+            for caller in listener.incoming() {
+                let caller = caller.unwrap();
                 let Ok(called) = TcpStream::connect(target) else { continue };
-                let pass = |mut from: TcpStream, mut to: TcpStream| thread::spawn(move || io::copy(&mut from, &mut to));
-                pass(caller.try_clone().unwrap(), called.try_clone().unwrap());
-                let mut hello = [0; 1024];
-                let len = (&called).read(&mut hello).unwrap_or(0);
-                if len == 0 || (&caller).write_all(&hello[..len]).is_err() {
-                    continue;
-                }
-                if greet.send(()).is_err() || broken.recv().is_err() {
-                    return;
-                }
-                let _ = (caller.shutdown(Shutdown::Both), called.shutdown(Shutdown::Both));
+                *link.lock().unwrap() = Some([caller.try_clone().unwrap(), called.try_clone().unwrap()]);
+                pass_on(caller, called, &greet);
+                // A node that has given a link up calls again: it must find this place free.
+                *link.lock().unwrap() = None;
             }
         });
         Detour { address, breaks, greeted }
     }
+
+    /// Breaks the link; returns once the caller has called again and was greeted.
+    fn break_link(&self) {
+        // Links that were given up before this one stood.
+        while self.greeted.try_recv().is_ok() {}
+        self.breaks.send(()).unwrap();
+        self.greeted.recv().unwrap();
+    }
 }
 
-/// Each two nodes have two links, one made by each; here one of them breaks and comes back and the other stands.
+fn hang_up(link: Option<&[TcpStream; 2]>) {
+    link.into_iter().flatten().for_each(|side| drop(side.shutdown(Shutdown::Both)));
+}
+
+/// Until either side is closed; then both are.
+fn pass_on(caller: TcpStream, called: TcpStream, greet: &mpsc::Sender<()>) {
+    let sides = [caller.try_clone().unwrap(), called.try_clone().unwrap()];
+    let (mut from, mut to) = (caller.try_clone().unwrap(), called.try_clone().unwrap());
+    let forth = thread::spawn(move || {
+        let _ = io::copy(&mut from, &mut to);
+        hang_up(Some(&[from, to]));
+    });
+    let mut chunk = [0; 1024];
+    let mut is_greeted = false;
+    while let Ok(len @ 1..) = (&called).read(&mut chunk) {
+        if (&caller).write_all(&chunk[..len]).is_err() {
+            break;
+        }
+        // Nobody listens once the test has ended.
+        let _ = (!std::mem::replace(&mut is_greeted, true)).then(|| greet.send(()));
+    }
+    hang_up(Some(&sides));
+    forth.join().unwrap();
+}
+
 #[test]
 fn silent_strangers_give_way_and_members_do_not() {
     let cluster = Cluster::start_as(2, |options| Options { incoming_links: 3, ..options });
@@ -244,6 +273,8 @@ fn silent_strangers_give_way_and_members_do_not() {
     assert!(cluster.handle(1).status().unwrap().peers.iter().all(|peer| peer.connected));
 }
 
+/// Each two nodes have two links, one made by each. Here one of them breaks and comes back, and
+/// the other one stands.
 #[test]
 fn writes_go_on_when_one_of_two_links_breaks() {
     let (addresses, folder) = (addresses(2), tempfile::tempdir().unwrap());
@@ -255,14 +286,10 @@ fn writes_go_on_when_one_of_two_links_breaks() {
     options[1].advertise = Some(to_second.address.to_string());
     let patient = |options| Options { request_timeout: Duration::from_secs(1), ..options };
     let nodes = options.map(patient).map(|options| start(&options, Journal::default()).unwrap());
-    for detour in [&to_first, &to_second] {
-        detour.greeted.recv().unwrap();
-    }
     nodes.iter().for_each(|node| drop(insist(node.handle(), b"a")));
     for detour in [&to_first, &to_second] {
-        detour.breaks.send(()).unwrap();
         // Both sides have noticed: one has called again, and the other has greeted it.
-        detour.greeted.recv().unwrap();
+        detour.break_link();
         for node in &nodes {
             assert!(node.handle().read("").is_ok());
             let attempts: Vec<_> = (0..3).map_while(|_| node.handle().write("b").err()).collect();
