@@ -362,6 +362,13 @@ pub enum Event {
         /// The voter that leadership goes to; none is under the bound if `None`, and this leader stays.
         to: Option<NodeId>,
     },
+    /// The leader's state machine has been restoring a snapshot, or applying again what the log held at
+    /// the start, for longer than [`Config::backlog_timeout`](field@super::Config::backlog_timeout):
+    /// it answers nothing meanwhile. Said again at growing intervals.
+    LeaderLoading {
+        /// The voter that leadership goes to; none is known to answer if `None`, and this leader stays.
+        to: Option<NodeId>,
+    },
     /// The leader gave up because a write of its own was outstanding for longer than
     /// [`Config::stall_timeout`](field@super::Config::stall_timeout).
     StalledWrite {

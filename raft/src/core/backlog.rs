@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::types::{Index, NodeId, Time};
 
 use super::mutants::{Mutant, planted};
-use super::{Action, Core, Event, ProposeError, State};
+use super::{Core, ProposeError, State};
 
 /// Attempts after which the wait for the next one grows no more.
 const ATTEMPTS_MAX: u32 = 8;
@@ -81,6 +81,9 @@ pub(super) struct BacklogWatch {
     over_since: Option<Time>,
     attempts: u32,
     not_before: Time,
+    /// The voter that it was handed to last, and that did not take it: its state machine may have
+    /// failed, which no report says.
+    handed_to: Option<NodeId>,
 }
 
 impl BacklogWatch {
@@ -125,28 +128,32 @@ impl Core {
 
     /// This node begins to lead.
     pub(super) fn watch_backlog_anew(&mut self) {
-        self.backlog_watch.over_since = None;
+        (self.backlog_watch.over_since, self.backlog_watch.handed_to) = (None, None);
     }
 
     /// At a heartbeat: a leader that has been over the bound for too long hands over to a voter that
-    /// is under it. If there is none, it says so, and stays.
+    /// is under it. If there is none, it says so, and stays. One that loads counts as over the bound.
     pub(super) fn hand_over_if_backlogged(&mut self) {
         let (now, timeout) = (self.now, self.config.backlog_timeout);
-        if !self.backlog_watch.is_due(self.is_backlogged(), now, timeout) || !self.fitness.may_lead() {
+        let is_loading = self.is_loading() && !planted(Mutant::LoadingLeaderStays);
+        let is_over = self.is_backlogged() || is_loading;
+        if !self.backlog_watch.is_due(is_over, now, timeout) || !self.fitness.may_lead() {
             return;
         }
         if self.transferring().is_some() {
             return;
         }
         self.backlog_watch.tried(now, timeout);
-        let (backlog_bytes, to) = (self.backlog_bytes(), self.voter_without_backlog());
-        self.actions.push_back(Action::Event(Event::Backlogged { backlog_bytes, to }));
+        let to = self.voter_without_backlog();
+        self.say_backlogged(to);
         if let Some(to) = to {
+            self.backlog_watch.handed_to = Some(to);
             self.begin_transfer(to);
         }
     }
 
-    /// The voter that lacks least of those that answer and are under the bound.
+    /// The voter that lacks least of those that are heard and under the bound; the one that was tried
+    /// last only if there is no other.
     fn voter_without_backlog(&self) -> Option<NodeId> {
         let State::Leader(leading) = &self.state else { return None };
         let patience = self.config.election_timeout.0;
@@ -155,9 +162,11 @@ impl Core {
         let fit = progress.filter(|(_, progress)| {
             let is_heard = progress.round > 0 && progress.heard.after(patience) > self.now;
             let is_sound = progress.forgetting.is_none() && progress.conflict.is_none();
-            is_heard && is_sound && self.is_under_bound(progress.applied)
+            let answers = self.is_under_bound(progress.applied) && self.has_what_is_loaded(progress.applied);
+            is_heard && is_sound && answers
         });
-        let best = fit.max_by_key(|(node, progress)| (progress.matched, Reverse(*node)));
+        let tried = self.backlog_watch.handed_to;
+        let best = fit.max_by_key(|(node, progress)| (tried != Some(*node), progress.matched, Reverse(*node)));
         best.map(|(node, _)| node)
     }
 

@@ -41,7 +41,7 @@ impl Core {
         if self.log.last_stamp().is_none() {
             self.fetch_last();
         }
-        if self.may_campaign() {
+        if self.may_campaign() && !self.defers_campaign() {
             self.campaign_softly();
         }
     }

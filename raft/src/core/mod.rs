@@ -20,6 +20,7 @@
 //! | `admission` | which senders' messages have an effect; a second leader in one term |
 //! | `digests` | whether all members made the same of the same entries |
 //! | `backlog` | what is committed and not applied: the leader pushes back, and hands over |
+//! | `loading` | a state machine that restores or replays: who leads meanwhile |
 //! | `amnesia` | followers whose disks forgot, and leaders that contradict what is committed |
 //! | `snapshot` | taking, compacting, sending, installing (§5) |
 //! | `mutants` | faults to be planted, for the tests of the tests |
@@ -67,6 +68,7 @@ mod fetches;
 mod follower;
 mod jitter;
 mod lease;
+mod loading;
 mod log;
 mod log_time;
 mod membership;
@@ -111,6 +113,7 @@ use fetches::Fetches;
 use follower::Following;
 use jitter::SplitMix64;
 use lease::LeaderLease;
+use loading::Loading;
 use log::Log;
 use log_time::LogTime;
 use promise::Promises;
@@ -189,6 +192,7 @@ pub struct Core {
     waits_to_found: bool,
     /// Whether it may lead, by its driver's word.
     fitness: Fitness,
+    loading: Loading,
 }
 
 impl Core {
@@ -203,7 +207,7 @@ impl Core {
         let log = Log::new(saved, config.tail_bytes, config.backlog_bytes)?;
         let promises = Promises::after_restart(&hard_state, &log, &config, now.monotonic);
         let HardState { term, vote, forgot, .. } = hard_state;
-        let commit = log.commit();
+        let (commit, loading) = (log.commit(), Loading::from(log.last_index()));
         let mut jitter = SplitMix64::new(config.seed);
         let patience = jitter.between(config.election_timeout);
         let id = config.id;
@@ -249,6 +253,7 @@ impl Core {
             committed_conflict: None,
             waits_to_found: false,
             fitness: Fitness::default(),
+            loading,
             config,
         })
     }

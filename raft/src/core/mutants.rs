@@ -217,6 +217,12 @@ mutants! {
     UnfitCampaigns,
     /// A node whose state machine has failed never campaigns, although it alone holds an entry.
     UnfitNeverCampaigns,
+    /// A leader whose state machine restores or replays leads on, however long that takes.
+    LoadingLeaderStays,
+    /// A node whose state machine restores or replays campaigns as soon as others do.
+    LoadingCampaigns,
+    /// A node whose state machine restores or replays does not campaign, though nobody else can lead.
+    LoadingNeverCampaigns,
 }
 
 #[cfg(feature = "mutants")]

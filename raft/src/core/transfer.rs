@@ -177,7 +177,12 @@ impl Core {
             let progress = leading.progress.get(node).filter(|progress| progress.forgetting.is_none());
             progress.is_some_and(|progress| progress.round > 0 && progress.heard.after(patience) > self.now)
         };
-        let heard: Vec<NodeId> = voters.filter(is_heard).collect();
+        let mut heard: Vec<NodeId> = voters.filter(is_heard).collect();
+        // One that restores a snapshot answers as little as this node.
+        let answers = |node: &NodeId| leading.progress.get(node).is_some_and(|p| !self.reports_loading(p.applied));
+        if heard.iter().any(answers) {
+            heard.retain(answers);
+        }
         let next = heard.iter().find(|&&node| Some(node) > handed_to).or(heard.first());
         if let Some(&to) = next {
             if let Fitness::Unfit { handed_to, .. } = &mut self.fitness {
@@ -190,11 +195,13 @@ impl Core {
     /// A candidate of a later term is refused because its log is shorter than this node's.
     pub(super) fn note_refused_shorter(&mut self) {
         self.fitness.set_refused_shorter(true);
+        self.loading.is_needed();
     }
 
     /// There is a leader: this node is not needed as one.
     pub(super) fn note_leader(&mut self) {
         self.fitness.set_refused_shorter(false);
+        self.loading.leader_heard();
     }
 
     /// Whether this node may not lead, but campaigns to give its entries away.
@@ -203,8 +210,8 @@ impl Core {
         self.fitness.is_needed()
     }
 
-    /// Hands leadership to `to`, or to the best voter there is: of those that answer the one with the highest priority, and
-    /// of several the one that lacks least. Until that has happened or failed ([`Event::TransferFailed`]) proposals are
+    /// Hands leadership to `to`, or to the best voter there is: of those that are heard, and restore
+    /// no snapshot, the one with the highest priority, and of several the one that lacks least. Until that has happened or failed ([`Event::TransferFailed`]) proposals are
     /// refused with [`ProposeError::Transferring`](super::ProposeError::Transferring). Another target takes the place of an
     /// earlier one.
     ///
@@ -237,7 +244,8 @@ impl Core {
         let voters = configuration.voters.iter().filter_map(|node| Some((*node, leading.progress.get(node)?)));
         let best = voters.filter(|(_, progress)| progress.forgetting.is_none()).max_by_key(|(node, progress)| {
             let is_heard = progress.heard.after(patience) > self.now;
-            (is_heard, configuration.priority(*node), progress.matched, Reverse(*node))
+            let answers = !self.reports_loading(progress.applied);
+            (is_heard, answers, configuration.priority(*node), progress.matched, Reverse(*node))
         });
         best.map(|(node, _)| node)
     }
@@ -337,7 +345,8 @@ impl Core {
             let progress = leading.progress.get(node);
             progress.is_some_and(|p| {
                 let is_heard = p.round > 0 && p.heard.after(patience) > self.now;
-                p.forgetting.is_none() && p.matched >= commit && is_heard && !self.reports_backlog(p.applied)
+                let answers = !self.reports_backlog(p.applied) && !self.reports_loading(p.applied);
+                p.forgetting.is_none() && p.matched >= commit && is_heard && answers
             })
         };
         let Some(to) = better.filter(is_ready).max_by_key(|&node| (configuration.priority(node), Reverse(node))) else {

@@ -64,6 +64,12 @@ pub enum NodeEvent {
         /// The voter that leadership goes to, if one is less behind.
         to: Option<NodeId>,
     },
+    /// The leader's state machine has been restoring or replaying for longer than
+    /// `Config::backlog_timeout`, and answers nothing meanwhile.
+    LeaderLoading {
+        /// The voter that leadership goes to, if one is known to answer.
+        to: Option<NodeId>,
+    },
     /// The node's log has failed. It takes part in nothing more until it is started again.
     StorageFailed {
         /// What the disk said.
@@ -233,6 +239,7 @@ impl Subscribers {
             &Event::Core(core::Event::Backlogged { backlog_bytes, to }) => {
                 self.tell(&NodeEvent::Backlogged { backlog_bytes, to });
             }
+            &Event::Core(core::Event::LeaderLoading { to }) => self.tell(&NodeEvent::LeaderLoading { to }),
             Event::UnappliedLogFull(full) => self.tell(&NodeEvent::UnappliedLogFull(full.clone())),
             Event::StorageFailed { reason } => {
                 self.tell(&NodeEvent::StorageFailed { reason: reason.clone() });

@@ -63,6 +63,18 @@ pub(super) fn log(node: NodeId, event: &Event) {
              Config::backlog_timeout, and writes are refused; it leads on, for no other voter is known to be less \
              behind. Look at what the state machine does (`machine_call` in INFO raft)"
         ),
+        Event::Core(core::Event::LeaderLoading { to: Some(to) }) => tracing::warn!(
+            node,
+            to = to.0,
+            "this leader's state machine restores or replays, and has answered nothing for longer than \
+             Config::backlog_timeout: it hands over to node {to}, which has applied that much"
+        ),
+        Event::Core(core::Event::LeaderLoading { to: None }) => tracing::warn!(
+            node,
+            "this leader's state machine restores or replays, and has answered nothing for longer than \
+             Config::backlog_timeout; it leads on, for no other voter is known to have applied that much. How \
+             far it is stands in INFO raft (`loading`)"
+        ),
         Event::MachineFailed(failure) if failure.callback == MachineCallback::Restore => tracing::error!(
             node,
             "{failure}. This node answers no reads or writes, leads no more and takes no snapshots; it goes \

@@ -129,7 +129,8 @@ pub enum Refusal {
         /// The entry, or what the snapshot stands for that it could not be restored from.
         index: Index,
     },
-    /// The node has started, and its state machine is not where the log is yet.
+    /// The node's state machine is not where the log is yet: the node has started, or has been sent a
+    /// snapshot, or waits for one in the place of its own, which is damaged.
     Loading {
         /// How far it has come.
         progress: CatchUp,
@@ -244,7 +245,11 @@ impl fmt::Display for Refusal {
                  ('raft inspect' shows the entry)"
             ),
             Refusal::Loading { progress } => {
-                write!(f, "the state machine is not ready after the start: {progress}; had no effect, ask again later")
+                write!(
+                    f,
+                    "the state machine of this node is not ready: {progress}; had no effect, ask another node, \
+                     or again later"
+                )
             }
             Refusal::QueryPanicked => {
                 write!(f, "the state machine panicked in this query, the node's log has the words; had no effect")

@@ -497,6 +497,8 @@ impl Replica {
             Some(Refusal::StorageFailed)
         } else if self.is_removed {
             Some(Refusal::Removed)
+        } else if let Some(progress) = failure.and_then(|_| self.recovering()) {
+            Some(Refusal::Loading { progress })
         } else if let Some(failure) = failure {
             Some(Refusal::MachineFailed { index: failure.index })
         } else if let Some(refusal) = self.loading_refusal().filter(|_| stage != Stage::Administering) {

@@ -54,6 +54,8 @@ harms! {
     MachineSlow = "state machine slow, up to two elections a job",
     Backlogged = "leader over its backlog's bound, and nobody to hand over to",
     HandedOverBacklog = "leader over its backlog's bound handed over",
+    LeaderLoading = "leader whose machine restores or replays, and nobody to hand over to",
+    HandedOverLoading = "leader whose machine restores or replays handed over",
     UnappliedFull = "log that a sick state machine cannot apply over its quota",
     MachineSick = "state machine refused an entry, or panicked",
     StateWrong = "state machine's state went wrong",

@@ -237,6 +237,10 @@ fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
         Mutant::MinorityStopsNode => Some("without_a_majority_a_difference_stops_nobody"),
         Mutant::RestoredDigestUnchecked => Some("a_restored_state_must_have_its_snapshots_digest"),
         Mutant::EarlierPromiseOverwritten => Some("an_earlier_promise_outlives_two_restarts"),
+        // Nothing breaks: a cluster only waits for longer, until the state machine is there.
+        Mutant::LoadingLeaderStays => Some("a_leader_that_restores_hands_over_to_a_voter_that_answers"),
+        Mutant::LoadingCampaigns => Some("a_node_that_restores_lets_others_campaign_first"),
+        Mutant::LoadingNeverCampaigns => Some("where_all_restore_one_of_them_leads"),
         _ => None,
     }
 }
@@ -341,6 +345,9 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::FollowerPushesBack => "a follower acknowledges however far behind it applies",
         Mutant::TransferToBacklogged => "a leader with a backlog hands over to a voter without",
         Mutant::UnfitNeverCampaigns => "a failed node that alone holds an entry gives it away",
+        Mutant::LoadingLeaderStays => "a leader that loads hands over to a voter that answers",
+        Mutant::LoadingCampaigns => "a node that loads lets others campaign first",
+        Mutant::LoadingNeverCampaigns => "a node that loads leads if nobody else can",
         Mutant::UnfitCampaigns => "a node whose state machine has failed does not campaign",
     }
 }

@@ -439,6 +439,10 @@ impl World {
             }
             Effect::Event(Event::SnapshotDamaged { index }) => self.snapshot_damaged(node, index),
             Effect::Event(Event::UnappliedLogFull(full)) => self.unapplied_log_full(node, &full),
+            Effect::Event(Event::Core(core::Event::LeaderLoading { to })) => {
+                self.harm(if to.is_some() { Harm::HandedOverLoading } else { Harm::LeaderLoading });
+                Ok(())
+            }
             Effect::Event(Event::Core(core::Event::Backlogged { to, .. })) => {
                 self.harm(if to.is_some() { Harm::HandedOverBacklog } else { Harm::Backlogged });
                 Ok(())

@@ -2,7 +2,7 @@
 
 use kodiak_raft::{
     node::{CallError, NodeError},
-    replica::{MachineCallback, Refusal},
+    replica::{CatchUp, MachineCallback, Refusal},
 };
 
 use super::cluster::{Cluster, until};
@@ -38,7 +38,11 @@ fn a_node_with_a_damaged_snapshot_votes_and_gets_another() {
     let (failure, first) = (status.machine_failure.unwrap(), status.core.first_index);
     assert_eq!(failure.callback, MachineCallback::Restore);
     assert!(status.core.awaits_snapshot);
-    let refusal = Refusal::MachineFailed { index: failure.index };
+    // It will be back without the operator's doing.
+    let progress = CatchUp::AwaitingSnapshot { index: failure.index };
+    assert_eq!(status.catching_up, Some(progress));
+    let refusal = Refusal::Loading { progress };
+    assert!(refusal.to_string().contains("waiting for another one from the leader"), "{refusal}");
     assert_eq!(cluster.handle(3).stale_read(""), Err(CallError::Refused(refusal)));
     // Without its vote and its acknowledgements node 1 could do nothing.
     cluster.start_again(1);

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use kodiak_raft::{
-    node::CallError,
+    node::{CallError, NodeEvent},
     replica::{CatchUp, MachineCallback, Refusal},
     types::NodeId,
 };
@@ -55,6 +55,34 @@ fn a_node_that_restores_acknowledges_and_is_loading() {
     drop(gate);
     until(|| cluster.handle(3).read("").is_ok_and(|answer| answer.bytes.starts_with(b"a")));
     assert_eq!(cluster.status(3).replica.catching_up, None);
+}
+
+#[test]
+fn a_leader_that_restores_hands_over() {
+    let mut cluster = Cluster::start(3);
+    while cluster.leader().0 == 3 {
+        cluster.handle(1).transfer_leadership(Some(NodeId(1))).ok();
+    }
+    let (leader, _) = cluster.leader();
+    fill(&cluster, leader);
+    cluster.stop(3);
+    cluster.controls.restores_wait.store(true, Ordering::SeqCst);
+    let controls = std::sync::Arc::clone(&cluster.controls);
+    let gate = controls.close_gate();
+    cluster.start_again(3);
+    let events = cluster.handle(3).subscribe(100).unwrap();
+    until(|| {
+        let (leader, _) = cluster.leader();
+        cluster.handle(leader).transfer_leadership(Some(NodeId(3))).ok();
+        cluster.leader().0 == 3
+    });
+    let loading = events.into_iter().find(|event| matches!(event, NodeEvent::LeaderLoading { .. }));
+    assert!(matches!(loading, Some(NodeEvent::LeaderLoading { to: Some(NodeId(1 | 2)) })), "{loading:?}");
+    // A machine that stays where it is for as long as it likes keeps no write away.
+    cluster.insist(1, b"b");
+    assert_ne!(cluster.leader().0, 3);
+    drop(gate);
+    until(|| cluster.handle(3).read("").is_ok_and(|answer| answer.bytes.ends_with(b"b")));
 }
 
 #[test]

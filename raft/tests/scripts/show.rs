@@ -184,6 +184,10 @@ pub(super) fn event(event: &Event) -> Option<String> {
             Some(to) => format!("its state machine is {backlog_bytes} bytes behind, hands over to {to}"),
             None => format!("its state machine is {backlog_bytes} bytes behind, as are all"),
         }),
+        Event::LeaderLoading { to } => Some(match to {
+            Some(to) => format!("its state machine loads, hands over to {to}"),
+            None => "its state machine loads, and so do all".to_owned(),
+        }),
         Event::StalledWrite { term } => Some(format!("its own write is stuck, gives up term {term}")),
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     rows.sort_by_key(|(id, _)| *id);
     let rows = rows.into_iter().map(|(_, row)| row).collect();
-    print!("{}{}{}", table(rows), configuration(&infos), followers(&infos));
+    print!("{}{}{}{}", table(rows), configuration(&infos), followers(&infos), alarms(&infos));
     if leader(&infos).is_none() && info.field("role") == Some("removed") {
         println!("the node that was asked was removed from the cluster, and what it says is old: ask a member");
     }
@@ -117,6 +117,15 @@ fn followers(infos: &[Info]) -> String {
         }
     }
     text
+}
+
+/// What an operator must look at, a line for each node that says anything.
+fn alarms(infos: &[Info]) -> String {
+    let said = infos.iter().filter_map(|info| {
+        let alarms = info.field("alarms").filter(|&alarms| alarms != "none")?;
+        Some(format!("ALARM at node {}: {alarms}\n", info.field("node_id").unwrap_or("?")))
+    });
+    said.collect()
 }
 
 /// Lines up the columns.

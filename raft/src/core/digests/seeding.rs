@@ -74,6 +74,13 @@ impl Core {
         }
     }
 
+    /// Whether this node waits for another snapshot because its own cannot be read; its state is not
+    /// known to differ from that of a majority.
+    #[must_use]
+    pub fn awaits_readable_snapshot(&self) -> bool {
+        self.awaits_state() && self.digests.divergence.is_none()
+    }
+
     pub(in crate::core) fn awaits_state(&self) -> bool {
         self.digests.seeding.is_awaited
     }

@@ -6,8 +6,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    admission, again, amnesia, backlog, digests, elections, fitness, installs, lease, log_time, membership, reads,
-    replication, snapshots, stalls, terms, transfer,
+    admission, again, amnesia, backlog, digests, elections, fitness, installs, lease, loading, log_time, membership,
+    reads, replication, snapshots, stalls, terms, transfer,
 };
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
@@ -115,6 +115,9 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::FollowerPushesBack, backlog::a_follower_with_a_backlog_acknowledges),
     (Mutant::TransferToBacklogged, backlog::a_leader_with_a_backlog_hands_over_to_a_voter_without),
     (Mutant::UnfitNeverCampaigns, fitness::a_failed_node_that_alone_holds_an_entry_gives_it_away),
+    (Mutant::LoadingLeaderStays, loading::a_leader_that_restores_hands_over_to_a_voter_that_answers),
+    (Mutant::LoadingCampaigns, loading::a_node_that_restores_lets_others_campaign_first),
+    (Mutant::LoadingNeverCampaigns, loading::where_all_restore_one_of_them_leads),
     (Mutant::UnfitCampaigns, transfer::the_unfit_hand_over_and_do_not_campaign),
     (Mutant::TransferWithoutMark, transfer::leadership_moves_at_once_to_who_lacks_nothing),
     (Mutant::SnapshotWithoutConfiguration, snapshots::a_snapshot_brings_the_configuration_as_of_its_index),

@@ -16,6 +16,7 @@ mod fetches;
 mod fitness;
 mod installs;
 mod lease;
+mod loading;
 mod log_time;
 mod membership;
 mod network;

@@ -415,8 +415,9 @@ impl Network {
         self.now = end;
     }
 
-    /// Makes `id` campaign now.
+    /// Makes `id` campaign now. It has been polled since its start, as every driver does.
     pub(super) fn campaign(&mut self, id: u64) {
+        self.carry_out(NodeId(id));
         let deadline = self.core(id).role_deadline().unwrap();
         self.now = self.now.max(deadline);
         self.with_core(id, |core, now| core.handle_timeout(now));

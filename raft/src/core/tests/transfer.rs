@@ -176,7 +176,7 @@ fn who_cannot_keep_a_promise_or_was_not_asked_by_its_leader_does_not_take_over()
 }
 
 /// Gives a member a priority.
-fn prefer(network: &mut Network, node: u64, priority: u8) {
+pub(super) fn prefer(network: &mut Network, node: u64, priority: u8) {
     let leader = network.leader().unwrap();
     let update = MemberChange::Update {
         node: NodeId(node),

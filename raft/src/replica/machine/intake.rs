@@ -109,9 +109,13 @@ impl Replica {
         let index = failure.index;
         self.machine.failure = Some(failure);
         self.core.set_may_lead(self.now, false);
+        let refusal = match self.recovering() {
+            Some(progress) => Refusal::Loading { progress },
+            None => Refusal::MachineFailed { index },
+        };
         let ended = self.requests.iter().filter_map(|(key, pending)| match pending.stage {
             Stage::Waiting | Stage::Reading | Stage::Querying | Stage::Snapshotting => {
-                Some((key, Outcome::Refused(Refusal::MachineFailed { index })))
+                Some((key, Outcome::Refused(refusal.clone())))
             }
             Stage::Proposed { .. } => Some((key, Outcome::Unknown(Doubt::MachineFailed))),
             // Others answer these.

@@ -34,6 +34,12 @@ pub enum CatchUp {
         /// It is to apply this much.
         until: Index,
     },
+    /// Its snapshot cannot be read, and the log before it is gone: it waits for another one from the
+    /// leader.
+    AwaitingSnapshot {
+        /// What the damaged snapshot includes.
+        index: Index,
+    },
 }
 
 impl fmt::Display for CatchUp {
@@ -41,6 +47,9 @@ impl fmt::Display for CatchUp {
         match self {
             CatchUp::Restoring { index } => write!(f, "restoring the snapshot of entry {index}"),
             CatchUp::Replaying { applied, until } => write!(f, "applied {applied} of {until} entries"),
+            CatchUp::AwaitingSnapshot { index } => {
+                write!(f, "the snapshot of entry {index} is damaged, waiting for another one from the leader")
+            }
         }
     }
 }
@@ -61,13 +70,24 @@ impl Replica {
     #[must_use]
     pub fn catching_up(&self) -> Option<CatchUp> {
         if self.machine.failure.is_some() {
-            return None;
+            return self.recovering();
         }
         if let Some(index) = self.machine.restoring {
             return Some(CatchUp::Restoring { index });
         }
         let (applied, until) = (self.applied, self.core.commit().min(self.last_at_start));
         (applied < until).then_some(CatchUp::Replaying { applied, until })
+    }
+
+    /// What a state machine that has failed has to catch up with, if it will be back without a newer
+    /// version of the program: its snapshot was damaged, and another one is awaited or there.
+    pub(in crate::replica) fn recovering(&self) -> Option<CatchUp> {
+        self.machine.failure.as_ref()?;
+        if let Some(index) = self.machine.restoring {
+            return Some(CatchUp::Restoring { index });
+        }
+        let index = self.core.snapshot()?.index;
+        self.core.awaits_readable_snapshot().then_some(CatchUp::AwaitingSnapshot { index })
     }
 
     /// To be called with every input.

@@ -79,6 +79,12 @@ fn a_snapshot_that_cannot_be_restored_is_replaced_by_the_same() {
     replica.handle_machine(now, MachineDone::SnapshotDamaged(meta.clone()));
     replica.handle_machine(now, MachineDone::Failed(failure(&meta)));
     assert!(replica.core().status().awaits_snapshot);
+    let progress = CatchUp::AwaitingSnapshot { index: meta.index };
+    assert_eq!(replica.catching_up(), Some(progress));
+    replica.submit(now, RequestId(1), Request::StaleRead(Bytes::new()));
+    let reply = std::iter::from_fn(|| replica.poll()).find(|effect| matches!(effect, Effect::Reply { .. }));
+    let outcome = Outcome::Refused(Refusal::Loading { progress });
+    assert_eq!(reply, Some(Effect::Reply { id: RequestId(1), outcome }));
     let term = replica.core().term();
     assert_eq!(receive(&mut cluster, term, meta.clone()), meta);
     let replica = &mut cluster.nodes[0].replica;

@@ -50,9 +50,7 @@ impl Store {
             return self.is_short_query(operation, query.len(), arguments);
         }
         let inner = arguments.next().and_then(decode);
-        inner.is_some_and(|(operation, arguments)| {
-            self.is_short_query(operation, query.len(), arguments)
-        })
+        inner.is_some_and(|(operation, arguments)| self.is_short_query(operation, query.len(), arguments))
     }
 
     fn is_short_query(&self, operation: Operation, bytes: usize, arguments: Arguments<'_>) -> bool {
@@ -76,10 +74,7 @@ impl Store {
 
     fn has_long_value(&self, mut arguments: Arguments<'_>) -> bool {
         self.map.longest() > BYTES_MAX
-            && arguments
-                .next()
-                .and_then(|key| self.map.get(key))
-                .is_some_and(|value| value.len() > BYTES_MAX)
+            && arguments.next().and_then(|key| self.map.get(key)).is_some_and(|value| value.len() > BYTES_MAX)
     }
 }
 

@@ -5,6 +5,7 @@ use std::{fmt::Write, time::Duration};
 use kodiak_raft::{
     core::{self as raft_core, PeerMode, Role, Transfer},
     node::{MachineCall, Status},
+    replica::Status as Replica,
     types::{Digest, NodeId},
 };
 
@@ -123,7 +124,7 @@ fn raft(status: &Status) -> String {
     line("second_leaders", &core.second_leaders);
     line("out_of_terms", &if core.is_out_of_terms { "yes" } else { "no" });
     line("storage", &replica.failed.as_deref().unwrap_or("ok").replace(['\r', '\n'], " "));
-    line("alarms", &alarms(core));
+    line("alarms", &alarms(replica).replace(['\r', '\n'], " "));
     let snapshot = replica.snapshot_failure.as_ref().map_or("ok".to_owned(), |reason| format!("failed: {reason}"));
     line("last_snapshot", &snapshot.replace(['\r', '\n'], " "));
     for peer in &status.peers {
@@ -136,8 +137,9 @@ fn raft(status: &Status) -> String {
 }
 
 /// What an operator must look at, in words; `none` if there is nothing.
-fn alarms(core: &raft_core::Status) -> String {
-    let mut alarms = Vec::new();
+fn alarms(replica: &Replica) -> String {
+    let core = &replica.core;
+    let mut alarms = of_state_machine(replica);
     if core.has_forgotten {
         alarms.push("this disk lost acknowledged writes: no votes until the cluster has made it a learner".to_owned());
     }
@@ -165,7 +167,9 @@ fn alarms(core: &raft_core::Status) -> String {
     for (node, digest) in &core.digests.outvoted {
         alarms.push(format!("the state of node {node} differs from that of a majority after entry {}", digest.index));
     }
-    if core.role == Role::Leader && core.backlog_bytes > core.backlog_limit_bytes {
+    if let Some(progress) = replica.catching_up.filter(|_| core.role == Role::Leader) {
+        alarms.push(format!("this leader answers nothing yet ({progress}): it hands over to a voter that does"));
+    } else if core.role == Role::Leader && core.backlog_bytes > core.backlog_limit_bytes {
         alarms.push("this leader's state machine is behind: writes are refused until it has caught up".to_owned());
     }
     for peer in &core.peers {
@@ -178,6 +182,20 @@ fn alarms(core: &raft_core::Status) -> String {
     }
     alarms.extend(clock_info::alarms(core));
     if alarms.is_empty() { "none".to_owned() } else { alarms.join("; ") }
+}
+
+/// A state machine that has failed for other reasons than those that `alarms` names, and snapshots of it
+/// that cannot be written.
+fn of_state_machine(replica: &Replica) -> Vec<String> {
+    let mut alarms = Vec::new();
+    let is_named = replica.core.awaits_snapshot || replica.core.digests.divergence.is_some();
+    if let Some(failure) = replica.machine_failure.as_ref().filter(|_| !is_named) {
+        alarms.push(format!("this node votes and acknowledges, and answers nothing: {failure}"));
+    }
+    if let Some(reason) = &replica.snapshot_failure {
+        alarms.push(format!("no snapshot can be written, so the log grows: {reason}"));
+    }
+    alarms
 }
 
 /// What a leader knows of a peer's log; nothing elsewhere.
