@@ -61,11 +61,49 @@ fn remove<D: Disk>(disk: &mut D, name: &str) -> Result<bool, StorageError> {
 
 /// The mark that a disk holds. One that is damaged says as much as one of a node that never agreed.
 fn read<D: Disk>(disk: &mut D) -> Result<Divergence, StorageError> {
+    let digest = Digest { index: Index(0), version: 0, value: 0 };
+    Ok(read_whole(disk)?.unwrap_or(Divergence { digest, majority: 0, agreed: Index(0) }))
+}
+
+/// `None` if it is damaged.
+fn read_whole<D: Disk>(disk: &mut D) -> Result<Option<Divergence>, StorageError> {
     let file = disk.open(NAME).map_err(|error| StorageError::io("open", NAME, &error))?;
     let mut bytes = [0; BYTES];
     file.read_at(&mut bytes, 0).map_err(|error| StorageError::io("read", NAME, &error))?;
-    let digest = Digest { index: Index(0), version: 0, value: 0 };
-    Ok(get(&bytes).unwrap_or(Divergence { digest, majority: 0, agreed: Index(0) }))
+    Ok(get(&bytes))
+}
+
+/// What a folder's file `DIVERGED` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DivergedMark {
+    /// Snapshots of entries after `agreed` may hold a state that differs from that of a majority.
+    Whole(Divergence),
+    /// It cannot be read: any snapshot may hold such a state.
+    Damaged,
+}
+
+impl DivergedMark {
+    /// Up to which entry the state was last known to be that of a majority.
+    #[must_use]
+    pub fn agreed(&self) -> Index {
+        match self {
+            DivergedMark::Whole(divergence) => divergence.agreed,
+            DivergedMark::Damaged => Index(0),
+        }
+    }
+}
+
+/// The mark among the files with these names; `None` if there is none.
+pub(super) fn find<D: Disk>(disk: &mut D, names: &[String]) -> Result<Option<DivergedMark>, StorageError> {
+    if !names.iter().any(|name| name == NAME) {
+        return Ok(None);
+    }
+    Ok(Some(read_whole(disk)?.map_or(DivergedMark::Damaged, DivergedMark::Whole)))
+}
+
+/// Whether a file with this name is a mark that was being made.
+pub(super) fn is_unfinished(name: &str) -> bool {
+    name == TEMPORARY
 }
 
 impl<D: Disk> Log<D> {

@@ -9,9 +9,11 @@ use std::{
 use kodiak_raft::{
     storage::{
         Recovered, StorageError,
-        inspect::{Damage, Folder, FrameContent, FrameReport, OpeningReport, Rest, SegmentReport, SnapshotReport},
+        inspect::{
+            Damage, DivergedMark, Folder, FrameContent, FrameReport, OpeningReport, Rest, SegmentReport, SnapshotReport,
+        },
     },
-    types::{self, Configuration, Entries, Entry, HardState, Index, Payload, SessionCommand},
+    types::{self, Configuration, Divergence, Entries, Entry, HardState, Index, Payload, SessionCommand},
 };
 
 use crate::kv::operation::describe;
@@ -78,7 +80,43 @@ fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
         )?,
         Ok(None) => writeln!(out, "\nSYNCED: says nothing; the end of the log is known by its own marks only")?,
     }
-    Ok(damaged + print_outcome(out, folder.recover())?)
+    let outcome = folder.recover();
+    match folder.diverged() {
+        Err(error) => damaged += print_unread(out, &io::Error::other(error))?,
+        Ok(Some(mark)) => damaged += print_diverged(out, &mark, outcome.as_ref().ok())?,
+        Ok(None) => {}
+    }
+    Ok(damaged + print_outcome(out, outcome)?)
+}
+
+/// What the file `DIVERGED` means, and what to do about it.
+fn print_diverged(out: &mut impl Write, mark: &DivergedMark, recovered: Option<&Recovered>) -> io::Result<u64> {
+    match mark {
+        DivergedMark::Whole(Divergence { digest, majority, agreed }) => writeln!(
+            out,
+            "\nDIVERGED: after entry {} the state of this node has digest {:016x}, and a majority of the voters has \
+             {majority:016x} (version {}). They last agreed after entry {agreed}",
+            digest.index, digest.value, digest.version
+        )?,
+        DivergedMark::Damaged => {
+            writeln!(out, "\nDAMAGED: DIVERGED cannot be read: no snapshot of this folder is known to be right")?;
+        }
+    }
+    let snapshot = recovered.and_then(|recovered| recovered.saved.snapshot.as_ref()).map(|meta| meta.index);
+    match snapshot.filter(|index| *index > mark.agreed()) {
+        Some(index) => writeln!(
+            out,
+            "  The log is right, and the snapshot of entry {index} may not be. Leave the file: a node that starts votes \
+             and acknowledges, and answers once the leader has sent another snapshot. Take another member's folder for \
+             'raft recover'"
+        )?,
+        None => writeln!(
+            out,
+            "  No snapshot here is of a later entry. Leave the file: a node that starts makes its state anew from the \
+             log, and removes it"
+        )?,
+    }
+    Ok(u64::from(*mark == DivergedMark::Damaged))
 }
 
 /// A file that cannot be read, or is none; the error names it.
@@ -271,6 +309,9 @@ fn print_recovered(out: &mut impl Write, recovered: &Recovered) -> io::Result<()
         }
         repairs.push(format!("do without {}, which is damaged: the log goes back far enough", damaged.file));
     }
+    if saved.divergence.is_some() {
+        repairs.push("ask the leader for a snapshot: the one here may hold a state that differs (DIVERGED)".to_owned());
+    }
     if let Some(damaged) = &recovered.damaged_segment {
         repairs.push(format!("begin after {}, which is damaged: the snapshot stands for its entries", damaged.file));
     }
@@ -307,4 +348,4 @@ fn configuration(configuration: &Configuration) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,7 +7,10 @@ use std::{
 
 use kodiak_raft::{
     node::{Recovery, recover},
-    storage::{Loss, StorageError, inspect::Folder},
+    storage::{
+        Loss, StorageError,
+        inspect::{DivergedMark, Folder},
+    },
     types::{Identity, Index, NodeId, Saved},
 };
 
@@ -31,6 +34,10 @@ pub(crate) struct Arguments {
     /// Recovers even from the folder of a node that was removed from the old cluster, and has missed what came after that.
     #[arg(long)]
     from_removed: bool,
+    /// Recovers even from the folder of a node whose state differed from that of a majority (DIVERGED): the new cluster's
+    /// state is then what its snapshot holds.
+    #[arg(long)]
+    from_diverged: bool,
     /// Yes: what this node does not have is lost, even if it was acknowledged, and the old cluster must never run again.
     #[arg(long)]
     accept_data_loss: bool,
@@ -74,6 +81,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     );
     println!("node {} of cluster {}, in {}", made.identity.node, made.identity.cluster, arguments.into.display());
     print_loss(made.loss.as_ref());
+    if let Some(index) = old.wrong_snapshot() {
+        println!(
+            "DIVERGED: the state comes from the snapshot of entry {index}, and the old cluster's may have been another"
+        );
+    }
     println!("LOST: whatever the others had after entry {index}, or had acknowledged without this node");
     println!(
         "next: 'raft serve --id {} --data {} --raft {} --client …'; then let others join it, with empty folders and ids above {}",
@@ -90,6 +102,15 @@ struct Old {
     identity: Identity,
     saved: Saved,
     loss: Option<Loss>,
+    diverged: Option<DivergedMark>,
+}
+
+impl Old {
+    /// The snapshot whose state may differ from that of a majority of the old cluster.
+    fn wrong_snapshot(&self) -> Option<Index> {
+        let (mark, meta) = (self.diverged.as_ref()?, self.saved.snapshot.as_ref()?);
+        (meta.index > mark.agreed()).then_some(meta.index)
+    }
 }
 
 /// Says what the folder once held and does not hold any more.
@@ -108,7 +129,8 @@ fn print_loss(loss: Option<&Loss>) {
 /// Looks at everything that is whole.
 fn look(data: &Path) -> Result<Old, String> {
     let folder = Folder::open(data).map_err(|error| error.to_string())?;
-    let remains = folder.remains().map(|(identity, saved, loss)| Old { identity, saved, loss });
+    let diverged = folder.diverged().map_err(|error| error.to_string())?;
+    let remains = folder.remains().map(|(identity, saved, loss)| Old { identity, saved, loss, diverged });
     remains.map_err(|error| match error {
         StorageError::NoLog => format!("{} holds no node's log: give the folder of a node of the old cluster", data.display()),
         error => format!(
@@ -159,5 +181,16 @@ fn check(arguments: &Arguments, old: &Old) -> Result<(), String> {
             arguments.data.display()
         ));
     }
+    if let Some(index) = old.wrong_snapshot().filter(|_| !arguments.from_diverged) {
+        return Err(format!(
+            "the state of node {node}, whose folder {} is, differed from that of a majority (DIVERGED; see 'raft inspect'): its \
+             log is right, but its snapshot of entry {index}, with which a new cluster would begin, may hold the wrong state. \
+             Recover from another member's folder. If there is none left, say --from-diverged",
+            arguments.data.display()
+        ));
+    }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

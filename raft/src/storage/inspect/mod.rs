@@ -11,8 +11,10 @@ use std::fs::{self, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use super::diverged::DivergedMark;
 pub use segment::{Damage, FrameContent, FrameReport, OpeningReport, Rest, SegmentReport};
 
+use super::diverged;
 use super::odd_file::open_to_read;
 use super::real_disk::{LOCK_NAME, RealFile};
 use super::remains::{self, Loss, Remains};
@@ -113,11 +115,13 @@ impl Folder {
         [self.with_suffix(super::segment::AHEAD), self.with_suffix(".spare")].concat()
     }
 
-    /// Names of segments and snapshots that were being made.
+    /// Names of segments, snapshots and marks that were being made.
     #[must_use]
     pub fn unfinished(&self) -> Vec<String> {
         let is_new_segment = |name: &String| super::segment::number_of(name, ".new").is_some();
-        self.names.iter().filter(|name| is_new_segment(name) || snapshot::is_unfinished(name)).cloned().collect()
+        let is_new =
+            |name: &&String| is_new_segment(name) || snapshot::is_unfinished(name) || diverged::is_unfinished(name);
+        self.names.iter().filter(is_new).cloned().collect()
     }
 
     fn with_suffix(&self, suffix: &str) -> Vec<String> {
@@ -130,6 +134,15 @@ impl Folder {
     /// Whatever the system says, with the file's name.
     pub fn synced(&self) -> Result<Option<SyncedMark>, StorageError> {
         synced::read(&mut Overlay::new(&self.path, &self.names))
+    }
+
+    /// What `DIVERGED` says: whether a snapshot of this folder may hold a state that differs from that of
+    /// a majority of the voters. `None` if there is no such file.
+    ///
+    /// # Errors
+    /// Whatever the system says, with the file's name.
+    pub fn diverged(&self) -> Result<Option<DivergedMark>, StorageError> {
+        diverged::find(&mut Overlay::new(&self.path, &self.names), &self.names)
     }
 
     /// Reads a segment, which takes its file's length of memory.

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use kodiak_raft::{
     storage::{Job, Log, LogOptions, RealDisk, SnapshotSource, Worker},
-    types::{ClusterId, DiskId, GroupId, Identity, Index, Member, NodeId, SnapshotMeta, Stamp, Term, Write},
+    types::{ClusterId, Digest, DiskId, GroupId, Identity, Index, Member, NodeId, SnapshotMeta, Stamp, Term, Write},
 };
 
 use super::run as inspect;
@@ -172,6 +172,50 @@ fn a_rotten_folder() {
     let (damaged, text) = printed(folder.path(), false);
     assert_eq!(damaged, 1, "{text}");
     assert!(text.contains("do without 0000000000000002.snap") && text.contains("no snapshot"), "{text}");
+}
+
+/// A folder with entries 1 to 3, a snapshot of entry 2, and the mark that the state differs. The last
+/// entry on which the node agreed with the others is `agreed`.
+pub(crate) fn diverged(folder: &Path, agreed: Index) {
+    let mut worker = worker(folder);
+    run(&mut worker, (1..4).map(|index| command(index, b"SET a b")));
+    take(&mut worker, 2);
+    let digest = Digest { index: Index(3), version: 1, value: 0xa };
+    run(&mut worker, [Job::MarkDiverged(Divergence { digest, majority: 0xb, agreed })]);
+}
+
+#[test]
+fn a_folder_whose_state_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    diverged(folder, Index(1));
+    let (damaged, text) = printed(folder, false);
+    assert_eq!(damaged, 0, "{text}");
+    for words in [
+        "DIVERGED: after entry 3 the state of this node has digest 000000000000000a",
+        "a majority of the voters has 000000000000000b (version 1)",
+        "They last agreed after entry 1",
+        "the snapshot of entry 2 may not be. Leave the file",
+        "would, by itself,\n  ask the leader for a snapshot",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in\n{text}");
+    }
+    fs::write(folder.join("DIVERGED"), [0; 52]).unwrap();
+    fs::write(folder.join("DIVERGED.new"), []).unwrap();
+    let (damaged, text) = printed(folder, false);
+    assert_eq!(damaged, 1, "{text}");
+    assert!(text.contains("DAMAGED: DIVERGED cannot be read"), "{text}");
+    assert!(text.contains("DIVERGED.new: cut short by a crash"), "{text}");
+}
+
+#[test]
+fn a_folder_whose_state_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    diverged(folder.path(), Index(2));
+    let (damaged, text) = printed(folder.path(), false);
+    assert_eq!(damaged, 0, "{text}");
+    assert!(text.contains("makes its state anew from the log, and removes it"), "{text}");
+    assert!(!text.contains("ask the leader"), "{text}");
 }
 
 #[test]
