@@ -189,9 +189,7 @@ impl World {
 
     /// Damages a disk, unless as many are damaged already as a cluster can lose.
     fn damage(&mut self, kind: FaultKind, node: usize) {
-        let is_damaged = |process: &Process| process.is_lost || process.is_damaged;
-        let damaged = self.processes.iter().filter(|process| is_damaged(process)).count();
-        if !is_damaged(&self.processes[node]) && damaged >= (self.plan.nodes - 1) / 2 {
+        if !self.may_damage(node) {
             return;
         }
         self.processes[node].is_damaged = true;
@@ -199,6 +197,13 @@ impl World {
             FaultKind::Rot => self.processes[node].disk.rot(&mut self.random),
             _ => self.processes[node].disk.misdirect_next(),
         }
+    }
+
+    /// Whether this disk is damaged already, or fewer are than a cluster can lose.
+    pub(super) fn may_damage(&self, node: usize) -> bool {
+        let is_damaged = |process: &Process| process.is_lost || process.is_damaged;
+        let damaged = self.processes.iter().filter(|process| is_damaged(process)).count();
+        is_damaged(&self.processes[node]) || damaged < (self.plan.nodes - 1) / 2
     }
 
     fn pause(&mut self, node: usize, down: Duration) {

@@ -63,6 +63,8 @@ pub(super) enum Happening {
     MachineFault,
     /// The state of a state machine goes wrong.
     StateFault,
+    /// A snapshot rots that its node needs.
+    SnapshotRots,
     /// The operator starts a process again whose state machine has failed.
     StartedAgain { node: usize, life: u64 },
 }
@@ -141,6 +143,7 @@ impl Happening {
             Happening::Probe => "is everybody well?".to_owned(),
             Happening::MachineFault => "a state machine is to be slow or sick".to_owned(),
             Happening::StateFault => "the state of a machine is to go wrong".to_owned(),
+            Happening::SnapshotRots => "a snapshot is to rot".to_owned(),
             Happening::StartedAgain { node, .. } => format!("{} is started again: its machine has failed", node + 1),
         }
     }

@@ -9,7 +9,7 @@
 //! | what goes wrong | how |
 //! |---|---|
 //! | network | loss, repetition, reordering, delays longer than an election, damaged bytes, terms that no cluster reaches, partitions: whole, partial, one-way; answers that come an election late |
-//! | disk | power lost at any call, torn at any byte, any unsynced writes and names lost; failed syncs, reads and writes, no room, stalls; bits that rot, writes that land elsewhere |
+//! | disk | power lost at any call, torn at any byte, any unsynced writes and names lost; failed syncs, reads and writes, no room, stalls; bits that rot, in a snapshot that a node needs in a part of the runs, writes that land elsewhere |
 //! | process | death between any two effects, pauses, late timers, clocks that jump, are a day wrong, and run up to 1 % wrong, or 20 % to try leases; election timeouts that differ from node to node, and from life to life |
 //! | cluster | leaders that fall as soon as they are elected; up to a minority whose disks lose what they promised |
 //! | state machine | slow, or refuses an entry, or panics; its state goes wrong on one node, which its digest must show within an interval |
@@ -75,6 +75,7 @@ mod random;
 mod requests;
 mod session_books;
 mod session_clients;
+mod snapshot_rot;
 mod storages;
 mod trace;
 mod wall_clocks;

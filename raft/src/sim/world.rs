@@ -23,6 +23,7 @@ use super::orders::Churn;
 use super::process::{Process, Running};
 use super::random::Random;
 use super::session_books::SessionClients;
+use super::snapshot_rot::SnapshotRot;
 use super::trace::{Trace, Words, brief};
 use super::wall_clocks;
 use crate::core::{self, Done};
@@ -58,6 +59,7 @@ pub(super) struct World {
     pub(super) random: Random,
     /// For what goes wrong with state machines.
     pub(super) machine_random: Random,
+    pub(super) snapshot_rot: SnapshotRot,
     pub(super) plan: Plan,
     pub(super) mutant: Option<Mutant>,
     queue: BinaryHeap<Scheduled>,
@@ -156,6 +158,7 @@ impl World {
             mutant: options.mutant,
             random,
             machine_random: Random::new(!seed),
+            snapshot_rot: SnapshotRot::new(seed),
             plan,
         };
         let drifting = world.processes.iter().filter(|process| process.clock.speed != 1_000_000).count();
@@ -168,6 +171,7 @@ impl World {
         world.begin_forgetting();
         world.begin_state_faults();
         world.begin_wild_terms(seed);
+        world.begin_snapshot_rot();
         world
     }
 
@@ -337,6 +341,10 @@ impl World {
             Happening::Probe => self.probe(),
             Happening::MachineFault => {
                 self.machine_fault();
+                Ok(())
+            }
+            Happening::SnapshotRots => {
+                self.snapshot_rots();
                 Ok(())
             }
             Happening::StateFault => {

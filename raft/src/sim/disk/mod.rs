@@ -241,6 +241,25 @@ impl SimDisk {
         state.harms.count(Harm::Rotted);
     }
 
+    /// A bit turns over in the content of the newest snapshot, which ends 16 bytes before the file. False
+    /// if there is none that is wholly on the platter.
+    pub(super) fn rot_snapshot(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let newest = state.names.live.iter().rfind(|(name, _)| name.ends_with(".snap"));
+        let Some(&inode) = newest.map(|(_, inode)| inode) else { return false };
+        let Some(content) = state.files.get_mut(&inode).filter(|content| content.pending.is_empty()) else {
+            return false;
+        };
+        let Some(place) = content.durable.len().checked_sub(17) else { return false };
+        content.damage(&[content.durable[place] ^ 1], place as u64);
+        // A snapshot that has its name is never taken for one that a crash has cut short.
+        content.last_batch = (0, 0);
+        state.damage.push((inode, place as u64, place as u64 + 1));
+        state.harms.count(Harm::Rotted);
+        true
+    }
+
     /// Whether anything on it is not what was written.
     pub(super) fn is_damaged(&self) -> bool {
         !self.state.borrow().damage.is_empty()
