@@ -223,6 +223,8 @@ mutants! {
     LoadingCampaigns,
     /// A node whose state machine restores or replays does not campaign, though nobody else can lead.
     LoadingNeverCampaigns,
+    /// A snapshot is written however long it gets.
+    SnapshotUnbounded,
 }
 
 #[cfg(feature = "mutants")]

@@ -32,6 +32,11 @@ pub struct Limits {
     /// A snapshot is taken when so many bytes of log have been applied since the last one, and as many as the last one
     /// took. Default 64 MiB.
     pub snapshot_every_bytes: u64,
+    /// A snapshot of more bytes than this fails, and its file is removed: no disk is filled by a state
+    /// machine whose reader never ends. Less than the disk has beside the log, and more than any state
+    /// may grow to, for without snapshots the log grows. Snapshots of a leader's are not bounded by it.
+    /// Default: `None`, a snapshot may take all the room that there is.
+    pub snapshot_bytes: Option<u64>,
     /// A digest of the state is taken after every entry whose index is a multiple of this, and compared
     /// between the members ([`StateMachine::digest`](super::StateMachine::digest)); 0: none is taken. A node whose
     /// state has gone wrong is found within so many entries. Must be the same on all nodes: digests after
@@ -53,6 +58,7 @@ impl Default for Limits {
             request_bytes: 1 << 20,
             batch_bytes: 1 << 20,
             snapshot_every_bytes: 64 << 20,
+            snapshot_bytes: None,
             digest_interval: 10_000,
             unapplied_log_bytes: None,
         }
@@ -115,6 +121,7 @@ impl ReplicaConfig {
             ("request_bytes", limits.request_bytes, self.core.command_bytes),
             ("batch_bytes", limits.batch_bytes, usize::MAX),
             ("unapplied_log_bytes", limits.unapplied_log_bytes.map_or(1, to_usize), usize::MAX),
+            ("snapshot_bytes", limits.snapshot_bytes.map_or(1, to_usize), usize::MAX),
             ("snapshot_every_bytes", limits.snapshot_every_bytes.try_into().unwrap_or(usize::MAX), usize::MAX),
         ];
         match ranges.into_iter().find(|&(_, value, most)| value < 1 || value > most) {

@@ -104,7 +104,7 @@ mod reads;
 mod replica;
 mod requests;
 pub(crate) mod sessions;
-mod snapshot;
+pub(crate) mod snapshot;
 mod snapshot_requests;
 mod state_machine;
 mod writes;

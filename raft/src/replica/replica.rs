@@ -112,7 +112,7 @@ impl Replica {
             admins: Admins::default(),
             levels: PeerLevels::default(),
             snapshot_requests: SnapshotRequests::default(),
-            snapshots: SnapshotPolicy::new(config.limits.snapshot_every_bytes),
+            snapshots: SnapshotPolicy::new(config.limits.snapshot_every_bytes, config.limits.snapshot_bytes),
             links: BTreeSet::new(),
             effects: VecDeque::new(),
             mask,

@@ -36,17 +36,25 @@ pub(super) fn seal(machine: Box<dyn Read + Send>, sessions: &Sessions) -> Snapsh
     SnapshotSource::new(Cursor::new(head).chain(MachineReader::new(machine)))
 }
 
-/// Counts the bytes of a snapshot while they are read.
+/// Counts the bytes of a snapshot while they are read, and ends one that has too many: a state machine
+/// whose reader never ends would fill the disk, and take the log's room with it.
 struct Counted<R> {
     source: R,
     size_bytes: Arc<AtomicU64>,
+    limit_bytes: Option<u64>,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.read(buffer)?;
-        self.size_bytes.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
+        let size_bytes = self.size_bytes.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
+        match self.limit_bytes.filter(|&limit| size_bytes > limit && !planted(Mutant::SnapshotUnbounded)) {
+            Some(limit) => Err(io::Error::other(format!(
+                "it has more than the {limit} bytes of Limits::snapshot_bytes; raise that limit, unless the state \
+                 machine's reader never ends"
+            ))),
+            None => Ok(read),
+        }
     }
 }
 
@@ -86,6 +94,8 @@ pub(super) fn restore(machine: &mut impl StateMachine, content: &mut dyn Read) -
 pub(super) struct SnapshotPolicy {
     /// `Limits::snapshot_every_bytes`.
     every_bytes: u64,
+    /// `Limits::snapshot_bytes`.
+    limit_bytes: Option<u64>,
     /// Handed out to be applied since the last one.
     since_bytes: u64,
     /// The last entry that was handed out to be applied, or what was restored.
@@ -101,9 +111,10 @@ pub(super) struct SnapshotPolicy {
 }
 
 impl SnapshotPolicy {
-    pub(super) fn new(every_bytes: u64) -> SnapshotPolicy {
+    pub(super) fn new(every_bytes: u64, limit_bytes: Option<u64>) -> SnapshotPolicy {
         SnapshotPolicy {
             every_bytes,
+            limit_bytes,
             since_bytes: 0,
             last: (Index(0), Stamp(0)),
             last_bytes: 0,
@@ -119,11 +130,11 @@ impl SnapshotPolicy {
         self.last.0
     }
 
-    /// Counts what is read of the next one.
+    /// Counts what is read of the next one, and bounds it.
     pub(super) fn count(&self, source: SnapshotSource) -> SnapshotSource {
         let size_bytes = Arc::clone(&self.counter);
         size_bytes.store(0, Ordering::Relaxed);
-        SnapshotSource::new(Counted { source, size_bytes })
+        SnapshotSource::new(Counted { source, size_bytes, limit_bytes: self.limit_bytes })
     }
 
     /// The last one is written.
@@ -243,7 +254,7 @@ impl Replica {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn content(bytes: &[u8]) -> io::Result<Vec<u8>> {
@@ -252,9 +263,21 @@ mod tests {
     }
 
     #[test]
+    pub(crate) fn a_snapshot_that_never_ends_fails_at_its_bound() {
+        let policy = SnapshotPolicy::new(1, Some(1_000));
+        let mut source = policy.count(seal(Box::new(io::repeat(7).take(1 << 20)), &Sessions::new()));
+        let error = io::copy(&mut source, &mut io::sink()).unwrap_err().to_string();
+        assert!(error.contains("1000 bytes of Limits::snapshot_bytes"), "{error}");
+        // One that has just as many is whole.
+        let head_bytes = io::copy(&mut seal(Box::new(io::empty()), &Sessions::new()), &mut io::sink()).unwrap();
+        let mut source = policy.count(seal(Box::new(io::repeat(7).take(1_000 - head_bytes)), &Sessions::new()));
+        assert_eq!(io::copy(&mut source, &mut io::sink()).unwrap(), 1_000);
+    }
+
+    #[test]
     fn the_machines_bytes_come_back() {
         let mut sealed = Vec::new();
-        let mut policy = SnapshotPolicy::new(1);
+        let mut policy = SnapshotPolicy::new(1, None);
         policy.count(seal(Box::new(&b"state"[..]), &Sessions::new())).read_to_end(&mut sealed).unwrap();
         assert_eq!(content(&sealed).unwrap(), b"state");
         policy.taken();
@@ -263,7 +286,7 @@ mod tests {
 
     #[test]
     fn snapshots_that_fail_are_tried_after_growing_pauses() {
-        let mut policy = SnapshotPolicy::new(100);
+        let mut policy = SnapshotPolicy::new(100, None);
         let pauses: Vec<u64> = (0..12)
             .map(|at| {
                 let now = Time(at);

@@ -99,6 +99,9 @@ pub trait StateMachine {
     /// What it gives is read on a thread for that alone: however long a read takes, no write of the
     /// log waits for it. If reading fails or panics, that snapshot fails, and another one is taken
     /// later; meanwhile the log grows. A reader that does not come back keeps further snapshots out.
+    /// It must end: what it gives is written until it does, or until the snapshot has more than
+    /// [`Limits::snapshot_bytes`](super::Limits) and fails. Without that limit a reader that never
+    /// ends fills the disk, and a log without room stops the node.
     fn snapshot(&self) -> Box<dyn Read + Send>;
 
     /// Forgets the state and takes the one that `snapshot` wrote, on this node or another. Called

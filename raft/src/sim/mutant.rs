@@ -237,6 +237,8 @@ fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
         Mutant::MinorityStopsNode => Some("without_a_majority_a_difference_stops_nobody"),
         Mutant::RestoredDigestUnchecked => Some("a_restored_state_must_have_its_snapshots_digest"),
         Mutant::EarlierPromiseOverwritten => Some("an_earlier_promise_outlives_two_restarts"),
+        // The simulator's state machines are small.
+        Mutant::SnapshotUnbounded => Some("a_snapshot_that_never_ends_fails_at_its_bound"),
         // Nothing breaks: a cluster only waits for longer, until the state machine is there.
         Mutant::LoadingLeaderStays => Some("a_leader_that_restores_hands_over_to_a_voter_that_answers"),
         Mutant::LoadingCampaigns => Some("a_node_that_restores_lets_others_campaign_first"),
@@ -348,6 +350,7 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::LoadingLeaderStays => "a leader that loads hands over to a voter that answers",
         Mutant::LoadingCampaigns => "a node that loads lets others campaign first",
         Mutant::LoadingNeverCampaigns => "a node that loads leads if nobody else can",
+        Mutant::SnapshotUnbounded => "a snapshot has its bound",
         Mutant::UnfitCampaigns => "a node whose state machine has failed does not campaign",
     }
 }

@@ -39,7 +39,7 @@ enum Command {
     /// Starts three nodes on loopback, writes, kills the leader, and checks that nothing was lost.
     Demo(demo::Arguments),
     /// Runs one node: of a cluster that it founds, of one that it joins, or of the one that its data folder belongs to.
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Prints the cluster as a table: who leads, and how far each node is.
     Status(status::Arguments),
     /// Lists and changes the members of the cluster.
@@ -55,7 +55,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Serve(arguments) => serve::run(arguments),
+        Command::Serve(arguments) => serve::run(*arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Member(arguments) => membership::cli::member(&arguments),
         Command::Transfer(arguments) => membership::cli::transfer(&arguments),

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
+use crate::replica::snapshot;
 use crate::replica::tests::{
     digests as replica_digests, installs as replica_installs, log_time as replica_time, sessions,
 };
@@ -118,6 +119,7 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::LoadingLeaderStays, loading::a_leader_that_restores_hands_over_to_a_voter_that_answers),
     (Mutant::LoadingCampaigns, loading::a_node_that_restores_lets_others_campaign_first),
     (Mutant::LoadingNeverCampaigns, loading::where_all_restore_one_of_them_leads),
+    (Mutant::SnapshotUnbounded, snapshot::tests::a_snapshot_that_never_ends_fails_at_its_bound),
     (Mutant::UnfitCampaigns, transfer::the_unfit_hand_over_and_do_not_campaign),
     (Mutant::TransferWithoutMark, transfer::leadership_moves_at_once_to_who_lacks_nothing),
     (Mutant::SnapshotWithoutConfiguration, snapshots::a_snapshot_brings_the_configuration_as_of_its_index),

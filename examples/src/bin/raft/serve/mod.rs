@@ -105,6 +105,10 @@ pub(crate) struct Arguments {
     /// bytes than this cannot be applied, the process ends with exit code 5. Less than the disk has room for [default: no bound].
     #[arg(long, value_name = "BYTES", value_parser = number::<u64>("bytes", 1..=u64::MAX), allow_negative_numbers = true, help_heading = "Log and snapshots")]
     max_unapplied_log: Option<u64>,
+    /// A snapshot of more bytes than this fails, and the log grows until one succeeds. More than the data may grow to, and less
+    /// than the disk has room for beside the log [default: no bound].
+    #[arg(long, value_name = "BYTES", value_parser = number::<u64>("bytes", 1..=u64::MAX), allow_negative_numbers = true, help_heading = "Log and snapshots")]
+    max_snapshot: Option<u64>,
     /// Clients that may be connected at a time.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = number::<u64>("clients", 1..=1_000_000), allow_negative_numbers = true, help_heading = "Limits")]
     max_clients: u64,
@@ -206,6 +210,7 @@ fn options(arguments: &Arguments, raft: SocketAddr) -> Options {
     options.limits.forwarded_requests = options.limits.pending_requests;
     options.limits.snapshot_every_bytes = arguments.snapshot_every;
     options.limits.unapplied_log_bytes = arguments.max_unapplied_log;
+    options.limits.snapshot_bytes = arguments.max_snapshot;
     options.snapshot_chunk_bytes = arguments.snapshot_chunk as usize;
     options.log.segment_bytes = arguments.segment;
     // A request in the log takes a little more room than on the wire.
