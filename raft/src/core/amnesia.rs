@@ -31,6 +31,8 @@ use super::{Action, Core, Event, State};
 pub(super) struct Forgetting {
     /// The leader's last index when it learnt of it: the fence must come after.
     at: Index,
+    /// The leader's round when it learnt of it: reports of that round or an earlier one may have left before.
+    round: u64,
     /// Whether the follower has said that its mark is durable.
     is_confirmed: bool,
 }
@@ -119,9 +121,13 @@ impl Core {
         }
     }
 
-    /// What the follower's answer says of its disk.
+    /// What the follower's answer says of its disk. An answer that others have overtaken says nothing: it
+    /// may be from before the mark, or from before the fence.
     pub(super) fn note_mark(&mut self, from: NodeId, report: &FollowerReport) {
-        if report.has_forgotten {
+        let State::Leader(leading) = &self.state else { return };
+        let Some(progress) = leading.progress.get(&from) else { return };
+        let is_overtaken = progress.fenced_round.is_some_and(|fenced| report.round <= fenced);
+        if report.has_forgotten && (!is_overtaken || planted(Mutant::OvertakenMarkCounts)) {
             self.discount(from, None);
         }
         let (fence, commit) = (self.log.configuration_index(), self.log.commit());
@@ -134,9 +140,12 @@ impl Core {
             // One that keeps its mark behind the fence has it from a leader whose log was longer: it is told
             // again where it must be.
             forgetting.is_confirmed = !holds_fence || planted(Mutant::MarkNeverLowered);
+        } else if report.round <= forgetting.round {
+            // It left before the follower could know.
         } else if holds_fence {
             // It holds the fence, and is a learner like any other.
             progress.forgetting = None;
+            progress.fenced_round = Some(report.round);
         } else {
             // It has not been told yet, or its disk forgot the mark, too.
             forgetting.is_confirmed = false;
@@ -161,7 +170,7 @@ impl Core {
         }
         if is_voter {
             (progress.round, progress.bound_until) = (0, crate::types::Time(0));
-            progress.forgetting = Some(Forgetting { at: last, is_confirmed: false });
+            progress.forgetting = Some(Forgetting { at: last, round: leading.round, is_confirmed: false });
             // It is told with this round, before it votes.
             leading.start_round(self.now.after(self.config.heartbeat_interval));
             self.lease.sent(leading.round, self.now, &self.config);
@@ -247,6 +256,10 @@ impl Core {
     /// demote: with two, acknowledged entries may be gone. True if a change was appended.
     pub(super) fn tend_forgetful(&mut self) -> bool {
         let State::Leader(leading) = &self.state else { return false };
+        let has_forgetful = leading.progress.values().any(|progress| progress.forgetting.is_some());
+        if leading.returning.is_none() && !has_forgetful {
+            return false;
+        }
         let configuration = self.log.configuration();
         let (returning, change) = match leading.returning {
             Some(node) if configuration.learners.contains(&node) => {

@@ -83,6 +83,7 @@ pub(super) struct Reading {
     time: Duration,
     /// How much of it is a step.
     stepped: Duration,
+    is_at_target: bool,
 }
 
 impl Reading {
@@ -99,11 +100,12 @@ impl LogTime {
         let least = previous.saturating_add(elapsed / 2);
         let most = previous.saturating_add(elapsed.saturating_mul(2));
         let Some(target) = target else {
-            return Reading { time: previous.saturating_add(elapsed), stepped: Duration::ZERO };
+            let time = previous.saturating_add(elapsed);
+            return Reading { time, stepped: Duration::ZERO, is_at_target: false };
         };
         let may_step = !self.is_continuous || planted(Mutant::LogTimeIsNotLimited);
         let time = target.clamp(least, if may_step { target.max(most) } else { most });
-        Reading { time, stepped: time.saturating_sub(most) }
+        Reading { time, stepped: time.saturating_sub(most), is_at_target: time == target }
     }
 
     /// This node, which leads, has appended entries with that stamp.
@@ -207,10 +209,18 @@ impl Core {
         configuration.voters.iter().chain(&configuration.outgoing).all(has_answered)
     }
 
+    /// Log time now, for the entries that this leader is about to make.
+    ///
+    /// # Panics
+    /// If the last entry's stamp is not known: nobody leads before it is.
+    pub(super) fn stamping_time(&self) -> Reading {
+        self.log_time().expect("a leader knows its last entry")
+    }
+
     /// This leader is about to append entries that were stamped with log time as it is now.
-    pub(super) fn note_stamped(&mut self) {
-        let Some(reading) = self.log_time() else { return };
-        let closes_gap = self.log_time_target() == Some(reading.time) && self.has_heard_all_clocks();
+    pub(super) fn note_stamped(&mut self, reading: Reading) {
+        let has_gap = !self.log_time.is_continuous;
+        let closes_gap = has_gap && reading.is_at_target && self.has_heard_all_clocks();
         let is_first = self.log.last_stamp() == Some(Stamp(0));
         self.log_time.made(self.now, reading, closes_gap);
         if reading.stepped >= STEP_REPORTED_FROM && !is_first {

@@ -101,8 +101,9 @@ impl Core {
     /// The new configuration is in force from here on (§4.1).
     pub(super) fn append_configuration(&mut self, configuration: Configuration) -> Index {
         let index = self.log.last_index().next();
-        let entry = self.new_entry(index, Payload::Configuration(Box::new(configuration)));
-        self.append_own(entry.into());
+        let log_time = self.stamping_time();
+        let entry = self.new_entry(log_time, index, Payload::Configuration(Box::new(configuration)));
+        self.append_own(entry.into(), log_time);
         self.follow_configuration(index);
         index
     }

@@ -31,6 +31,8 @@ mutants! {
     BeginAfterDamage,
     /// A rejection of the round in which the follower acknowledged proves that its disk forgot.
     EqualRoundIsProof,
+    /// An answer from before the fence, which later ones have overtaken, marks the follower once more.
+    OvertakenMarkCounts,
     /// What a disk that forgot acknowledges counts.
     ForgottenCounts,
     /// A node whose disk forgot votes again as soon as it has caught up.

@@ -76,6 +76,8 @@ pub(super) struct Progress {
     pub(super) matched_round: u64,
     /// Its disk forgot what it had acknowledged.
     pub(super) forgetting: Option<Forgetting>,
+    /// The round of the answer by which it was known to hold a fence: what it said before is out of date.
+    pub(super) fenced_round: Option<u64>,
     /// It says that this leader contradicts what is committed there, from this entry on.
     pub(super) conflict: Option<Index>,
     /// A snapshot that is to take the place of its state, beside the entries: that one had gone wrong.
@@ -102,6 +104,7 @@ impl Progress {
             removed_at: None,
             matched_round: 0,
             forgetting: None,
+            fenced_round: None,
             conflict: None,
             seeding: None,
             clock: PeerClock::default(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::types::{Body, Entries, Entry, FollowerReport, Index, Message, NodeId, Payload, Proposal, Term, Time};
 
+use super::log_time::Reading;
 use super::mutants::{Mutant, planted};
 use super::progress::{Mode, Progress, Windows};
 use super::quorum::agreed;
@@ -80,8 +81,9 @@ impl Core {
             return;
         }
         self.begin_log_time();
-        let noop = self.new_entry(last.next(), Payload::Noop);
-        self.append_own(noop.into());
+        let log_time = self.stamping_time();
+        let noop = self.new_entry(log_time, last.next(), Payload::Noop);
+        self.append_own(noop.into(), log_time);
         self.begin_digests();
         self.discount_forgetful();
     }
@@ -92,8 +94,8 @@ impl Core {
         self.log.bytes_of(from, self.log.last_index()) > self.config.uncommitted_bytes
     }
 
-    pub(super) fn new_entry(&self, index: Index, payload: Payload) -> Entry {
-        let log_time = self.log_time().expect("a leader knows its last entry");
+    /// An entry that is made now, at this log time.
+    pub(super) fn new_entry(&self, log_time: Reading, index: Index, payload: Payload) -> Entry {
         let stamp = if planted(Mutant::StampRunsBackwards) { self.wall } else { log_time.stamp() };
         Entry { index, term: self.term, stamp, payload }
     }
@@ -115,7 +117,8 @@ impl Core {
         }
         let (command_limit, uncommitted_limit) = (self.config.command_bytes, self.config.uncommitted_bytes);
         let first = self.log.last_index().next();
-        let template = self.new_entry(first, Payload::Noop);
+        let log_time = self.stamping_time();
+        let template = self.new_entry(log_time, first, Payload::Noop);
         let mut uncommitted = leading.uncommitted_bytes;
         let entries = (first.0..).zip(proposals).map(|(index, proposal)| {
             let bytes = proposal.command_bytes();
@@ -131,13 +134,13 @@ impl Core {
         });
         let entries: Entries = entries.collect::<Result<_, _>>()?;
         let Some(last) = entries.last().map(|entry| entry.index) else { return Err(ProposeError::Empty) };
-        self.append_own(entries);
+        self.append_own(entries, log_time);
         Ok(Proposed { term: self.term, first, last })
     }
 
-    /// Appends to the leader's own log. The write runs beside the sends (§10.2.1); it counts only when it is done.
-    pub(super) fn append_own(&mut self, entries: Entries) {
-        self.note_stamped();
+    /// Appends entries that were made at this log time to the leader's own log. The write runs beside the sends (§10.2.1); it counts only when it is done.
+    pub(super) fn append_own(&mut self, entries: Entries, log_time: Reading) {
+        self.note_stamped(log_time);
         let State::Leader(leading) = &mut self.state else { unreachable!("only a leader makes entries") };
         leading.uncommitted_bytes += entries.size_bytes();
         self.log.append(&entries);

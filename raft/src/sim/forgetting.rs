@@ -320,10 +320,15 @@ impl World {
         })?;
         self.forgetting.reported.extend(&places);
         self.forgetting.has_reports = true;
+        let leads = self.processes[node].running.as_ref().is_some_and(|running| running.replica.core().is_leader());
         let Some(fenced) = self.forgetting.fenced.as_mut().filter(|fenced| places.contains(&fenced.node)) else {
             return Ok(());
         };
         fenced.is_reported = true;
+        // A leader that has not learnt of it goes on counting what the disk had acknowledged.
+        if !leads {
+            return Ok(());
+        }
         self.checks.proved(fenced.node);
         Ok(())
     }

@@ -62,7 +62,9 @@ impl Core {
         }
         self.following.hear(round);
         self.following.owes |= !entries.is_empty();
-        if let Some(index) = self.first_conflict(&entries).filter(|&index| index <= self.log.commit()) {
+        let entries = self.without_known(entries);
+        let first = entries.first().map(|entry| entry.index);
+        if let Some(index) = first.filter(|&first| first <= self.log.commit()) {
             return self.stop_at_conflict(from, index);
         }
         self.accept(entries, commit);
@@ -91,30 +93,34 @@ impl Core {
         self.send(leader, Body::Rejected { previous_index, hint_index, hint_term, report });
     }
 
-    /// The first entry of ours that these contradict.
-    fn first_conflict(&self, entries: &Entries) -> Option<Index> {
-        let ours = |entry: &&Entry| self.log.terms().term_at(entry.index);
-        let differing = entries.iter().find(|entry| ours(entry).is_some_and(|term| term != entry.term));
-        differing.map(|entry| entry.index)
+    /// The entries from the first one on that this log does not have. That one contradicts this log if its
+    /// index is within it.
+    fn without_known(&self, entries: Entries) -> Entries {
+        let is_hasty = planted(Mutant::TruncateWithoutConflict);
+        let (last, commit) = (self.log.last_index(), self.log.commit());
+        let is_known = |entry: &&Entry| {
+            entry.index <= last
+                && self.log.terms().term_at(entry.index) == Some(entry.term)
+                && (!is_hasty || entry.index <= commit)
+        };
+        let known = entries.iter().take_while(is_known).count();
+        entries.after_first(known)
     }
 
-    /// Appends what is new. What we have already stays; what contradicts the leader goes, with all that follows it.
+    /// Appends entries of which the log has none. What contradicts the leader goes, with all that follows it.
     ///
     /// ```text
     ///  ours     1 1 2 2 2              entries 4 4 after index 2: index 3 differs, so 3, 4 and 5 go
     ///  entries      4 4                entries 2 2 after index 2: nothing differs, nothing goes, not even index 5
     /// ```
     fn accept(&mut self, entries: Entries, commit: Index) {
-        let is_hasty = planted(Mutant::TruncateWithoutConflict);
-        let is_known = |entry: &&Entry| {
-            self.log.terms().term_at(entry.index) == Some(entry.term) && (!is_hasty || entry.index <= self.log.commit())
-        };
-        let known = entries.iter().take_while(is_known).count();
-        let entries = entries.after_first(known);
         let Some(&Entry { index: first, term, .. }) = entries.first() else { return };
         if first <= self.log.last_index() {
             // The only place where anything is ever removed: the terms at `first` differ, which proves the conflict.
-            assert!(is_hasty || self.log.terms().term_at(first) != Some(term), "nothing conflicts at {first}");
+            assert!(
+                planted(Mutant::TruncateWithoutConflict) || self.log.terms().term_at(first) != Some(term),
+                "nothing conflicts at {first}"
+            );
             self.log.truncate_from(first);
             self.log_time.truncated();
             self.writes.truncate_from(first);

@@ -330,6 +330,30 @@ fn a_late_word_of_forgetting_makes_no_second_mark() {
     assert!(!network.core(forgetful).has_forgotten());
 }
 
+/// A copy of an answer that the follower gave while it had the mark, delivered after it has come back.
+#[test]
+pub(super) fn an_answer_from_before_the_fence_makes_no_second_one() {
+    let (mut network, leader, forgetful, other) = led();
+    network.crash(other); // Without a majority of the others there is no fence.
+    forget(&mut network, forgetful);
+    network.restart(forgetful);
+    network.pass(Duration::from_millis(300));
+    assert!(network.core(forgetful).has_forgotten());
+    let round = network.core(leader).latest_round().unwrap();
+    let marked = FollowerReport { has_forgotten: true, ..report(round) };
+    let body = Body::Appended { matched: Index(3), report: marked };
+    let term = network.core(leader).term();
+    let late = Message { from: NodeId(forgetful), to: NodeId(leader), term, body };
+    network.restart(other);
+    network.pass(2 * SECOND);
+    assert!(network.core(leader).is_leader() && !network.core(forgetful).has_forgotten());
+    assert!(network.core(leader).configuration().voters.contains(&NodeId(forgetful)), "it is back");
+    network.deliver(late);
+    assert!(!network.core(leader).status().peers.iter().any(|peer| peer.has_forgotten));
+    network.pass(SECOND);
+    assert!(network.core(leader).configuration().voters.contains(&NodeId(forgetful)), "and stays");
+}
+
 /// The folder is put back once more, to a state before the mark.
 #[test]
 pub(super) fn a_node_that_forgot_its_mark_is_told_again() {

@@ -26,6 +26,7 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::ForgottenCounts, amnesia::what_a_disk_that_forgot_acknowledges_does_not_count),
     (Mutant::MarkDroppedAtCatchUp, amnesia::the_mark_outlives_a_restart_and_forbids_votes),
     (Mutant::ForgottenVoteCounts, amnesia::a_vote_of_a_disk_that_forgot_does_not_count),
+    (Mutant::OvertakenMarkCounts, amnesia::an_answer_from_before_the_fence_makes_no_second_one),
     (Mutant::MarkNeverLowered, amnesia::a_mark_beyond_the_next_leaders_log_is_lowered),
     (Mutant::ForgotKnownToLeaderOnly, amnesia::the_mark_outlives_a_restart_and_forbids_votes),
     (Mutant::ForgottenMakesMajoritySmaller, amnesia::what_a_disk_that_forgot_acknowledges_does_not_count),

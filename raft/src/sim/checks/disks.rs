@@ -22,7 +22,7 @@ struct Platter {
     durable_sequence: u64,
     /// What the newest snapshot that is known to be durable includes.
     snapshot: Index,
-    /// What was on it before it forgot, as long as nobody has noticed: leaders count it.
+    /// What was on it before it forgot. Leaders count it until one of them has learnt of that.
     forgotten: Vec<Term>,
 }
 
@@ -80,7 +80,7 @@ impl Disks {
         self.nodes[node] = Platter { content, snapshot, forgotten: before.content.terms, ..Platter::default() };
     }
 
-    /// Somebody has noticed that it was.
+    /// A leader has learnt that it was.
     pub(super) fn proved(&mut self, node: usize) {
         self.nodes[node].forgotten.clear();
     }

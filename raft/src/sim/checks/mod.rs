@@ -96,7 +96,7 @@ impl Checks {
         self.elections.forgot(node, saved.hard_state);
     }
 
-    /// A node that forgot was noticed: what it had acknowledged counts no longer.
+    /// A leader has learnt that the node forgot: what it had acknowledged counts no longer.
     pub(super) fn proved(&mut self, node: usize) {
         if let Some(disks) = &mut self.disks {
             disks.proved(node);
