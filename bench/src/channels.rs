@@ -60,7 +60,7 @@ fn sender(send: impl FnMut(u64) -> bool + Clone + Send + 'static) -> Box<dyn Sen
 }
 
 /// Ours: the loop, its channel, its handler. (The loop's own channel is always bounded; unbounded is the bare crate with the
-/// same bell over a kernel waker.)
+/// same notifier over a kernel waker.)
 struct Kodiak;
 
 impl Channel for Kodiak {
@@ -120,12 +120,12 @@ fn in_a_loop(
 }
 
 fn unbounded(lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
-    use kodiak_channel::{Bell, unbounded};
+    use kodiak_channel::{Notifier, unbounded};
     use kodiak_sys::{Events, Selector, Waker};
 
     let selector = Selector::new().expect("a selector");
-    let bell = Bell::new(Waker::new(&selector, 7).expect("a waker"));
-    let (ours, receiver) = unbounded(&bell);
+    let notifier = Notifier::new(Waker::new(&selector, 7).expect("a waker"));
+    let (ours, receiver) = unbounded(&notifier);
     lend(sender(move |message| ours.send(message).is_ok()));
     let mut events = Events::with_capacity(8);
     loop {
@@ -134,7 +134,7 @@ fn unbounded(lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -
                 return;
             }
         }
-        bell.sleep_unless(|| receiver.is_ready(), || selector.wait(&mut events, None).expect("the wait works"));
+        notifier.sleep_unless(|| receiver.is_ready(), || selector.wait(&mut events, None).expect("the wait works"));
     }
 }
 

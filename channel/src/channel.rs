@@ -4,12 +4,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::sync::{AtomicBool, Ordering, fence};
-use crate::{Bell, Receiver, Sender};
+use crate::{Notifier, Receiver, Sender};
 
 /// A channel that holds at most `capacity` messages and allocates nothing after this call.
 ///
-/// All memory is taken here: `capacity` times the message's size and one word. A `capacity` of 0 is taken as 1: a loop that
-/// never waits inside the channel cannot meet a sender there.
+/// All memory is taken here: `capacity` times the message's size and one word. A `capacity` of 0 is
+/// taken as 1: a loop that never waits inside the channel cannot meet a sender there.
 ///
 /// # Panics
 ///
@@ -18,10 +18,10 @@ use crate::{Bell, Receiver, Sender};
 /// # Example
 ///
 /// ```
-/// use kodiak_channel::{Bell, SendError, TryRecvError, bounded};
+/// use kodiak_channel::{Notifier, SendError, TryRecvError, bounded};
 ///
-/// let bell = Bell::new(std::thread::current());
-/// let (sender, receiver) = bounded(2, &bell);
+/// let notifier = Notifier::new(std::thread::current());
+/// let (sender, receiver) = bounded(2, &notifier);
 /// sender.send("a")?;
 /// sender.send("b")?;
 /// assert_eq!(sender.send("c"), Err(SendError::Full("c"))); // handed back
@@ -30,21 +30,22 @@ use crate::{Bell, Receiver, Sender};
 /// assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
 /// # Ok::<(), SendError<&str>>(())
 /// ```
-pub fn bounded<M>(capacity: usize, bell: &Bell) -> (Sender<M>, Receiver<M>) {
-    join(crossbeam_channel::bounded(capacity.max(1)), bell)
+pub fn bounded<M>(capacity: usize, notifier: &Notifier) -> (Sender<M>, Receiver<M>) {
+    join(crossbeam_channel::bounded(capacity.max(1)), notifier)
 }
 
 /// A channel that grows with what is queued: one allocation for every 31 messages.
 ///
-/// The sender's only brake is the memory of the machine. Prefer [`bounded`] wherever the one who sends can be told "not
-/// now"; this is for senders whose number of messages is bounded by something else.
-pub fn unbounded<M>(bell: &Bell) -> (Sender<M>, Receiver<M>) {
-    join(crossbeam_channel::unbounded(), bell)
+/// The sender's only brake is the memory of the machine. Prefer [`bounded`] wherever the one who
+/// sends can be told "not now"; this is for senders whose number of messages is bounded by
+/// something else.
+pub fn unbounded<M>(notifier: &Notifier) -> (Sender<M>, Receiver<M>) {
+    join(crossbeam_channel::unbounded(), notifier)
 }
 
 fn join<M>(
     (sender, receiver): (crossbeam_channel::Sender<M>, crossbeam_channel::Receiver<M>),
-    bell: &Bell,
+    notifier: &Notifier,
 ) -> (Sender<M>, Receiver<M>) {
     let (open, closed) = crossbeam_channel::bounded(0);
     let shared = Arc::new(Shared {
@@ -52,17 +53,18 @@ fn join<M>(
         closed,
         receiver_gone: AtomicBool::new(false),
         senders_gone: AtomicBool::new(false),
-        bell: bell.clone(),
+        notifier: notifier.clone(),
     });
-    let link = Arc::new(Link { bell: bell.clone(), shared: Arc::clone(&shared) });
+    let link = Arc::new(Link { notifier: notifier.clone(), shared: Arc::clone(&shared) });
     (Sender { queue: sender, link }, Receiver { shared, open: Some(open) })
 }
 
 /// What both ends of a channel share.
 ///
-/// It holds a receiving handle of the queue for as long as anybody has an end, so crossbeam never sees the receiver go: a
-/// bounded crossbeam channel would keep what is queued until the last *sender* goes, and a message that holds a sender
-/// would then live for ever. `receiver_gone` is what closes the channel instead. Nothing is stranded:
+/// It holds a receiving handle of the queue for as long as anybody has an end, so crossbeam never
+/// sees the receiver go: a bounded crossbeam channel would keep what is queued until the last
+/// *sender* goes, and a message that holds a sender would never be dropped. `receiver_gone` is what
+/// closes the channel instead. Nothing is stranded:
 ///
 /// ```text
 ///   sender                           receiver's drop
@@ -72,31 +74,34 @@ fn join<M>(
 ///                                    drain
 /// ```
 ///
-/// Either P or the fence comes first: the receiver's drain finds the push, or the sender finds the mark.
+/// Either P or the fence comes first: the receiver's drain finds the push, or the sender finds the
+/// mark.
 ///
 /// # Order of a push
 ///
-/// P, and the bell's F1 (see `bell.rs`), is the sequentially consistent exchange with which a push into crossbeam's queue
-/// moves the queue's tail, in both flavours. What the loop asks before it sleeps, `is_empty`, reads the tail with the same
-/// order, and `try_recv` reads it after such a fence. All of these stand in one order, so what holds of a fence after the
-/// push holds of the exchange within it: if the loop does not see the tail moved, the sender sees the flag that the loop
-/// wrote before it looked. What is read after a push has to be read sequentially consistent for that.
+/// P (see also `notifier.rs`) is the sequentially consistent exchange with which a push into
+/// crossbeam's queue moves the queue's tail, in both flavours. What the loop asks before it sleeps,
+/// `is_empty`, reads the tail with the same order, and `try_recv` reads it after such a fence. All
+/// of these stand in one order, so what holds of a fence after the push holds of the exchange
+/// within it: if the loop does not see the tail moved, the sender sees the flag that the loop wrote
+/// before it looked. What is read after a push has to be read sequentially consistent for that.
 ///
-/// It is no promise of crossbeam's documentation, but its own blocking receive stands on it: a receiver registers, looks at the
-/// tail, sleeps; a sender pushes and, with no fence between, looks whether one is registered. `tests/orders.rs` tries it on
-/// the machine and under Miri. (A fence of our own would cost 8 ns of 27: `bench/README.md`.)
+/// It is no promise of crossbeam's documentation, but its own blocking receive stands on it: a
+/// receiver registers, looks at the tail, sleeps; a sender pushes and, with no fence between, looks
+/// whether one is registered. `tests/orders.rs` tries it on the machine and under Miri. (A fence of
+/// our own would cost 8 ns of 27: `bench/README.md`.)
 pub(crate) struct Shared<M> {
     pub(crate) queue: crossbeam_channel::Receiver<M>,
     /// Carries nothing; disconnected by the receiver's drop, to end the wait of senders that block.
     pub(crate) closed: crossbeam_channel::Receiver<Infallible>,
     receiver_gone: AtomicBool,
-    /// Set by the last sender after it closed the queue. The queue alone cannot be asked whether it is closed without
-    /// taking a message out of it.
+    /// Set by the last sender after it closed the queue. The queue alone cannot be asked whether it
+    /// is closed without taking a message out of it.
     senders_gone: AtomicBool,
-    /// The receiving side co-owns the waker: when the last sender wakes the loop and goes, the descriptor it wrote to must
-    /// not close under the kernel's event.
+    /// The receiving side co-owns the waker: when the last sender wakes the loop and goes, the
+    /// descriptor it wrote to must not close under the kernel's event.
     #[expect(dead_code, reason = "held, never used")]
-    bell: Bell,
+    notifier: Notifier,
 }
 
 impl<M> Shared<M> {
@@ -130,16 +135,16 @@ impl<M> Shared<M> {
 
 /// What all senders of one channel share. The last of them to go drops it, and so tells the loop.
 ///
-/// Every sender lets go of the queue before it lets go of this, so when this drops, the queue is closed already: publish
-/// first, then ring.
+/// Every sender lets go of the queue before it lets go of this, so when this drops, the queue is
+/// closed already: publish first, then notify.
 pub(crate) struct Link<M> {
-    pub(crate) bell: Bell,
+    pub(crate) notifier: Notifier,
     pub(crate) shared: Arc<Shared<M>>,
 }
 
 impl<M> Drop for Link<M> {
     fn drop(&mut self) {
         self.shared.senders_gone.store(true, Ordering::Release);
-        self.bell.ring_or_note();
+        self.notifier.notify_or_keep_error();
     }
 }

@@ -4,11 +4,12 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// A message that was not queued, and why. It is handed back: see [`into_inner`](SendError::into_inner).
+/// A message that was not queued, and why. It is handed back: see
+/// [`into_inner`](SendError::into_inner).
 #[derive(Error, Clone, Copy, PartialEq, Eq)]
 pub enum SendError<M> {
-    /// The channel holds as many messages as it may. The loop lags; try again later, send less, or raise the `capacity`
-    /// given to [`bounded`](crate::bounded).
+    /// The channel holds as many messages as it may. The loop lags; try again later, send less, or
+    /// raise the `capacity` given to [`bounded`](crate::bounded).
     #[error(
         "channel full: as many messages wait as its `capacity` (the argument of `bounded`) allows; the message was not sent"
     )]

@@ -1,44 +1,52 @@
 //! A channel from many threads into one event loop, which wakes the loop **once per sleep**.
 //!
-//! The queue is [crossbeam-channel]'s, the best there is. What this crate adds is the wake: a loop sleeps in the kernel,
-//! not in a channel, so a sender has to write to an event descriptor, or a pipe, or unpark a thread — and that system
-//! call costs more than the message. A [`Bell`] lets a burst of sends to a busy, or already woken, loop cost nothing of
-//! the kind: a load each.
+//! The queue is [crossbeam-channel]'s. This crate adds the wake. A loop sleeps in the kernel, not
+//! in a channel, so a sender has to write to an event descriptor or a pipe, or unpark a thread.
+//! That system call costs more than the message. With a [`Notifier`], a burst of sends to a loop
+//! that is awake, or has already been woken, costs one atomic load a message.
 //!
-//! - [`bounded`] (allocation-free, the default choice) and [`unbounded`] make a channel on a bell;
-//! - [`Sender`] is `Clone + Send + Sync`; [`send`](Sender::send) never blocks and hands back what it could not queue;
-//! - [`Receiver`] belongs to the loop, which drains it with [`try_recv`](Receiver::try_recv) to a budget of its choice;
-//! - one [`Bell`] serves all channels of a loop, and everything else that has to wake it; a [`Line`] of it tells what rang;
-//! - [`Wake`] is all that a loop must offer. Kodiak's reactor is one user; `thread::park` is another (see [`Bell`]).
+//! - [`bounded`] (allocates nothing while it runs) and [`unbounded`] make a channel on a notifier.
+//! - [`Sender`] is `Clone + Send + Sync`. [`send`](Sender::send) never blocks; it returns the
+//!   message if it could not be queued.
+//! - [`Receiver`] belongs to the loop, which calls [`try_recv`](Receiver::try_recv) as often as its
+//!   budget allows.
+//! - One [`Notifier`] serves all channels of a loop, and everything else that has to wake it. Its
+//!   [`Topic`]s tell the loop what to look at.
+//! - [`Wake`] is all that a loop must provide. Kodiak's reactor is one user; `thread::park` is
+//!   another (see [`Notifier`]).
 //!
-//! # The loop's duties
+//! # How a loop sleeps
 //!
-//! A simple loop, before it blocks: [`arm`](Bell::arm), then look again at every channel ([`Receiver::is_ready`]) and at whatever else
-//! rings the bell, and block only if there is nothing. After: [`hush`](Bell::hush). [`Bell::sleep_unless`] is those rules as a function.
+//! A loop that only receives calls [`arm`](Notifier::arm) before it blocks, then looks again at
+//! every channel ([`Receiver::is_ready`]) and at everything else that notifies it, and blocks only
+//! if there is nothing. Afterwards it calls [`stay_awake`](Notifier::stay_awake).
+//! [`Notifier::sleep_unless`] does all of that.
 //!
-//! A loop that has more to do than to receive, after its wait: [`rouse`](Bell::rouse), and look at what was rung. Before the next one:
-//! [`rest`](Bell::rest), and block only if that says `true`.
+//! A loop that has more to do calls [`take_ready`](Notifier::take_ready) after its wait and looks
+//! at the topics that it returns. Before the next wait it calls
+//! [`prepare_sleep`](Notifier::prepare_sleep), and blocks only if that returns `true`.
 //!
-//! While messages are left over because a budget was spent, either does not block at all. Why these rules
-//! suffice is written down, and proved, at the head of `src/bell.rs`; `tests/loom.rs` lets loom try
-//! every interleaving in which threads are interrupted twice at most.
+//! A loop that has left messages in a channel, because its budget was spent, does not block.
+//!
+//! `src/notifier.rs` proves that these rules lose no wake. `tests/loom.rs` checks every
+//! interleaving with at most two preemptions.
 //!
 //! [crossbeam-channel]: https://docs.rs/crossbeam-channel
 #![forbid(unsafe_code)]
 
-mod bell;
 mod channel;
 mod error;
-mod line;
+mod notifier;
 mod receiver;
 mod sender;
 mod sync;
+mod topic;
 mod wake;
 
-pub use bell::Bell;
 pub use channel::{bounded, unbounded};
 pub use error::{SendError, TryRecvError};
-pub use line::{Line, Rung};
+pub use notifier::Notifier;
 pub use receiver::{Probe, Receiver};
 pub use sender::Sender;
+pub use topic::{Ready, Topic};
 pub use wake::Wake;

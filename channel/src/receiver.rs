@@ -7,10 +7,12 @@ use std::sync::Arc;
 use crate::TryRecvError;
 use crate::channel::Shared;
 
-/// Receives what the [`Sender`](crate::Sender)s send, one message at a time, without ever waiting for one.
+/// Receives what the [`Sender`](crate::Sender)s send, one message at a time, without ever waiting
+/// for one.
 ///
-/// Dropping it closes the channel: what is queued is dropped, waiting senders get their message back, and so does every
-/// later send. A send that races with the drop either hands its message back or has it dropped, exactly once.
+/// Dropping it closes the channel: what is queued is dropped, waiting senders get their message
+/// back, and so does every later send. A send that races with the drop either hands its message
+/// back or has it dropped, exactly once.
 pub struct Receiver<M> {
     pub(crate) shared: Arc<Shared<M>>,
     /// Dropped to tell senders that block. `Some` until then.
@@ -22,7 +24,8 @@ impl<M> Receiver<M> {
     ///
     /// # Errors
     ///
-    /// [`TryRecvError::Empty`] if none waits; [`TryRecvError::Closed`] if none waits and none will ever come.
+    /// [`TryRecvError::Empty`] if none waits; [`TryRecvError::Closed`] if none waits and none will
+    /// ever come.
     pub fn try_recv(&self) -> Result<M, TryRecvError> {
         self.shared.queue.try_recv().map_err(|error| match error {
             crossbeam_channel::TryRecvError::Empty => TryRecvError::Empty,
@@ -30,11 +33,13 @@ impl<M> Receiver<M> {
         })
     }
 
-    /// Whether [`try_recv`](Receiver::try_recv) has something to tell: a message, or that the channel is closed.
+    /// Whether [`try_recv`](Receiver::try_recv) has something to tell: a message, or that the
+    /// channel is closed.
     ///
-    /// This is what a loop asks between [`Bell::arm`](crate::Bell::arm) and its sleep. [`is_empty`](Receiver::is_empty) will not do there: the
-    /// last sender may have gone while the loop was awake, without a wake, and a closed channel is empty. (A loop that has
-    /// seen `Closed` stops asking: the answer stays `true`.)
+    /// This is what a loop asks between [`Notifier::arm`](crate::Notifier::arm) and its sleep.
+    /// [`is_empty`](Receiver::is_empty) will not do there: the last sender may have gone while the
+    /// loop was awake, without a wake, and a closed channel is empty. (A loop that has seen
+    /// `Closed` stops asking: the answer stays `true`.)
     pub fn is_ready(&self) -> bool {
         self.shared.is_ready()
     }
@@ -56,7 +61,8 @@ impl<M> Receiver<M> {
 }
 
 impl<M: Send + 'static> Receiver<M> {
-    /// A handle of no particular message type with which a loop can watch this channel while somebody else owns the receiver.
+    /// A handle of no particular message type with which a loop can watch this channel while
+    /// somebody else owns the receiver.
     ///
     /// Allocates nothing.
     pub fn probe(&self) -> Probe {
@@ -79,8 +85,8 @@ impl<M> fmt::Debug for Receiver<M> {
 
 /// Sees whether a channel has something for its receiver; holds neither end open.
 ///
-/// Loops keep one for each channel whose [`Receiver`] their user owns, until it [`is_gone`](Probe::is_gone): it keeps the
-/// (then empty) queue's memory.
+/// Loops keep one for each channel whose [`Receiver`] their user owns, until it
+/// [`is_gone`](Probe::is_gone): it keeps the (then empty) queue's memory.
 #[derive(Clone)]
 pub struct Probe {
     channel: Arc<dyn Watched>,

@@ -12,26 +12,30 @@ use crate::sync::pushed;
 
 /// Sends messages to a loop and wakes it if it sleeps. Clone it for every thread that sends.
 ///
-/// Messages of one sender arrive in the order in which they were sent; those of different senders in the order in which
-/// they entered the queue. When the last clone is dropped, the loop is woken too, and once everything has been received,
-/// [`Receiver::try_recv`](crate::Receiver::try_recv) says [`Closed`](crate::TryRecvError::Closed).
+/// Messages of one sender arrive in the order in which they were sent; those of different senders
+/// in the order in which they entered the queue. When the last clone is dropped, the loop is woken
+/// too, and once everything has been received, [`Receiver::try_recv`](crate::Receiver::try_recv)
+/// says [`Closed`](crate::TryRecvError::Closed).
 ///
 /// # `Ok` means queued
 ///
-/// `Ok` means that the message is in the queue, once: the receiver gets it, or drops it when it is itself dropped. It does
-/// not mean that the loop has seen it, or that there is still one: a send that races with the receiver's drop may find
-/// its message queued and dropped with the rest. If the queue took the message but the wake failed, that is still `Ok` (an error
-/// would make callers send it twice); every later send tries the wake again, even one that finds the channel full, and
-/// the error waits in [`Bell::take_wake_error`](crate::Bell::take_wake_error).
+/// `Ok` means that the message is in the queue, once: the receiver gets it, or drops it when it is
+/// itself dropped. It does not mean that the loop has seen it, or that there is still one: a send
+/// that races with the receiver's drop may find its message queued and dropped with the rest. If
+/// the queue took the message but the wake failed, that is still `Ok` (an error would make callers
+/// send it twice); every later send tries the wake again, even one that finds the channel full, and
+/// the error waits in [`Notifier::take_wake_error`](crate::Notifier::take_wake_error).
 ///
 /// # A limit
 ///
-/// The queue is crossbeam's. A sender that the scheduler freezes in the middle of a push holds its place in the queue, and
-/// the receiver waits for it (spins, and yields) when it gets there (crossbeam issue 997). Of 300 senders frozen at a random
-/// instruction of a loop of sends, none held up the receiver of a bounded channel and 8 that of an unbounded one (`kodiak-bench
+/// The queue is crossbeam's. A sender that the scheduler freezes in the middle of a push holds its
+/// place in the queue, and the receiver waits for it (spins, and yields) when it gets there
+/// (crossbeam issue 997). Of 300 senders frozen at a random instruction of a loop of sends, none
+/// held up the receiver of a bounded channel and 8 that of an unbounded one (`kodiak-bench
 /// frozen`). Nothing is lost; the loop is late.
 pub struct Sender<M> {
-    // The order of these fields matters: they drop in it, and the queue has to be closed before the link rings.
+    // The order of these fields matters: they drop in it, and the queue has to be closed before the
+    // link notifies.
     pub(crate) queue: crossbeam_channel::Sender<M>,
     pub(crate) link: Arc<Link<M>>,
 }
@@ -41,8 +45,8 @@ impl<M> Sender<M> {
     ///
     /// # Errors
     ///
-    /// Both hand the message back, which then was not sent. [`SendError::Full`]: the channel is bounded and holds its
-    /// capacity. [`SendError::Closed`]: the receiver is gone.
+    /// Both hand the message back, which then was not sent. [`SendError::Full`]: the channel is
+    /// bounded and holds its capacity. [`SendError::Closed`]: the receiver is gone.
     #[inline]
     pub fn send(&self, message: M) -> Result<(), SendError<M>> {
         if self.link.shared.is_receiver_gone() {
@@ -54,8 +58,9 @@ impl<M> Sender<M> {
                 Ok(())
             }
             Err(TrySendError::Full(message)) => {
-                // A full queue whose wake once failed would otherwise stay full for ever: nobody's send gets as far as the ring.
-                self.link.bell.ring_after_push();
+                // If the wake has failed, only this can repeat it: no send into a full queue
+                // succeeds.
+                self.link.notifier.notify_after_push();
                 Err(SendError::Full(message))
             }
             Err(TrySendError::Disconnected(message)) => Err(SendError::Closed(message)),
@@ -76,15 +81,16 @@ impl<M> Sender<M> {
         }
     }
 
-    /// Queues `message`, waiting for room until `deadline` at most, and wakes the loop if it sleeps.
+    /// Queues `message`, waiting for room until `deadline` at most, and wakes the loop if it
+    /// sleeps.
     ///
-    /// For threads that may wait; see [`send_blocking`](Sender::send_blocking). With a deadline in the past this is
-    /// [`send`](Sender::send).
+    /// For threads that may wait; see [`send_blocking`](Sender::send_blocking). With a deadline in
+    /// the past this is [`send`](Sender::send).
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] if there was no room before the deadline; [`SendError::Closed`] if the receiver is gone, or goes
-    /// while this waits.
+    /// [`SendError::Full`] if there was no room before the deadline; [`SendError::Closed`] if the
+    /// receiver is gone, or goes while this waits.
     pub fn send_deadline(&self, message: M, deadline: Instant) -> Result<(), SendError<M>> {
         match self.send(message) {
             Err(SendError::Full(message)) => self.send_when_room(message, Some(deadline)),
@@ -92,7 +98,8 @@ impl<M> Sender<M> {
         }
     }
 
-    /// Waits for room, for the receiver's end, or for the deadline. If there are both room and no receiver, the latter wins.
+    /// Waits for room, for the receiver's end, or for the deadline. If there are both room and no
+    /// receiver, the latter wins.
     fn send_when_room(&self, message: M, deadline: Option<Instant>) -> Result<(), SendError<M>> {
         let mut select = Select::new_biased();
         let closed = select.recv(&self.link.shared.closed);
@@ -105,7 +112,8 @@ impl<M> Sender<M> {
             },
         };
         if operation.index() == closed {
-            // An operation that was chosen has to be completed; this one can only say that the other end is gone.
+            // An operation that was chosen has to be completed; this one can only say that the
+            // other end is gone.
             let _disconnected = operation.recv(&self.link.shared.closed);
             return Err(SendError::Closed(message));
         }
@@ -118,7 +126,7 @@ impl<M> Sender<M> {
     #[inline]
     fn queued(&self) {
         pushed();
-        self.link.bell.ring_after_push();
+        self.link.notifier.notify_after_push();
         if self.link.shared.is_receiver_gone() {
             self.link.shared.drain();
         }

@@ -1,7 +1,9 @@
-//! The atomics of the wake protocol, in one place, so that `--cfg loom` can put loom's in their stead.
+//! The atomics of the wake protocol, in one place, so that `--cfg loom` can put loom's in their
+//! stead.
 //!
-//! Only what the protocol's proof speaks of goes through here: the bell's word, and the marks that an end is
-//! gone. Reference counts stay std's in both builds: they decide who frees, never who wakes.
+//! Only what the protocol's proof speaks of goes through here: the notifier's word, and the marks
+//! that an end is gone. Reference counts stay std's in both builds: they decide who frees, never
+//! who wakes.
 //!
 //! Two fences are there under loom only, because of what loom cannot know.
 
@@ -10,7 +12,8 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
-/// Stands behind a push, in the place of the fence that the push contains: see `Order of a push` in `channel.rs`.
+/// Stands behind a push, in the place of the fence that the push contains: see `Order of a push` in
+/// `channel.rs`.
 ///
 /// Loom does not see into the queue, so it is given the fence.
 #[inline]
@@ -19,9 +22,11 @@ pub(crate) fn pushed() {
     fence(Ordering::SeqCst);
 }
 
-/// Stands behind the exchange that takes the lines. What is looked at then is read sequentially consistent, and so ordered after it.
+/// Follows the exchange that takes the topics. What the loop looks at then is read with
+/// sequentially consistent loads, and so ordered after it.
 ///
-/// Loom takes such an order for acquire and release only (loom issue 180), so it is given the fence.
+/// Loom takes such an order for acquire and release only (loom issue 180), so it is given the
+/// fence.
 #[inline]
 pub(crate) fn taken() {
     #[cfg(loom)]

@@ -6,20 +6,22 @@ use std::thread::Thread;
 
 /// Something that can end another thread's sleep.
 ///
-/// A [`Bell`](crate::Bell) calls it at most once per sleep, from whichever thread sends. Three promises are asked of an
-/// implementation:
+/// A [`Notifier`](crate::Notifier) calls it at most once per sleep, from whichever thread sends.
+/// Three promises are asked of an implementation:
 ///
-/// - **It latches.** A wake that comes just before the loop blocks ends that sleep as soon as it begins. Event
-///   descriptors, pipes and [`Thread::unpark`] do so; a bare condition variable does not.
+/// - **It latches.** A wake that comes just before the loop blocks ends that sleep as soon as it
+///   begins. Event descriptors, pipes and [`Thread::unpark`] do so; a bare condition variable does
+///   not.
 /// - **It does not block**, since [`Sender::send`](crate::Sender::send) never does.
-/// - **It works for as long as it lives.** The bell owns it, and every sender, every receiver and the loop co-own the
-///   bell, so nobody's drop can pull it away from under a wake in flight.
+/// - **It works for as long as it lives.** The notifier owns it, and every sender, every receiver
+///   and the loop co-own the notifier, so nobody's drop can pull it away from under a wake in
+///   flight.
 ///
 /// # Errors
 ///
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) counts as success: it is what a pipe says that is full of wakes nobody has
-/// read, so the loop cannot sleep. [`Interrupted`](io::ErrorKind::Interrupted) is tried again. For any other error see
-/// [`Bell::ring`](crate::Bell::ring).
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) counts as success: it is what a pipe says that is full
+/// of wakes nobody has read, so the loop cannot sleep. [`Interrupted`](io::ErrorKind::Interrupted)
+/// is tried again. For any other error see [`Notifier::notify`](crate::Notifier::notify).
 ///
 /// # Example
 ///

@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kodiak_channel::{Bell, Receiver, SendError, Sender, TryRecvError, Wake, bounded, unbounded};
+use kodiak_channel::{Notifier, Receiver, SendError, Sender, TryRecvError, Wake, bounded, unbounded};
 
 /// Counts wakes; fails them while told to.
 #[derive(Clone, Default)]
@@ -30,9 +30,9 @@ impl Wake for Counting {
     }
 }
 
-fn counting_bell() -> (Counting, Bell) {
+fn counting_notifier() -> (Counting, Notifier) {
     let wake = Counting::default();
-    (wake.clone(), Bell::new(wake))
+    (wake.clone(), Notifier::new(wake))
 }
 
 fn drain<M>(receiver: &Receiver<M>) -> Vec<M> {
@@ -43,7 +43,7 @@ fn drain<M>(receiver: &Receiver<M>) -> Vec<M> {
 fn types_cross_threads() {
     fn send_sync<T: Send + Sync + Clone>() {}
     fn send<T: Send>() {}
-    send_sync::<Bell>();
+    send_sync::<Notifier>();
     send_sync::<Sender<std::cell::Cell<u8>>>();
     send::<Receiver<std::cell::Cell<u8>>>();
     send_sync::<kodiak_channel::Probe>();
@@ -51,8 +51,8 @@ fn types_cross_threads() {
 
 #[test]
 fn full_hands_back_and_recovers() {
-    let (_, bell) = counting_bell();
-    let (sender, receiver) = bounded(2, &bell);
+    let (_, notifier) = counting_notifier();
+    let (sender, receiver) = bounded(2, &notifier);
     assert_eq!((sender.capacity(), receiver.capacity()), (Some(2), Some(2)));
     sender.send(1).unwrap();
     sender.send(2).unwrap();
@@ -67,8 +67,8 @@ fn full_hands_back_and_recovers() {
 
 #[test]
 fn a_capacity_of_zero_is_one() {
-    let (_, bell) = counting_bell();
-    let (sender, receiver) = bounded(0, &bell);
+    let (_, notifier) = counting_notifier();
+    let (sender, receiver) = bounded(0, &notifier);
     assert_eq!(sender.capacity(), Some(1));
     sender.send('a').unwrap();
     assert_eq!(sender.send('b'), Err(SendError::Full('b')));
@@ -77,8 +77,8 @@ fn a_capacity_of_zero_is_one() {
 
 #[test]
 fn closed_by_the_receiver() {
-    let (_, bell) = counting_bell();
-    for (sender, receiver) in [bounded(1, &bell), unbounded(&bell)] {
+    let (_, notifier) = counting_notifier();
+    for (sender, receiver) in [bounded(1, &notifier), unbounded(&notifier)] {
         let probe = receiver.probe();
         sender.send(1).unwrap();
         assert!(probe.is_ready() && !probe.is_gone());
@@ -92,13 +92,13 @@ fn closed_by_the_receiver() {
 
 #[test]
 fn closed_by_the_last_sender_after_the_last_message() {
-    let (wake, bell) = counting_bell();
-    let (sender, receiver) = bounded(4, &bell);
+    let (wake, notifier) = counting_notifier();
+    let (sender, receiver) = bounded(4, &notifier);
     let probe = receiver.probe();
     let clone = sender.clone();
     clone.send(1).unwrap();
     drop(sender);
-    bell.arm();
+    notifier.arm();
     assert_eq!((drain(&receiver), receiver.is_ready()), (vec![1], false));
     drop(clone);
     assert_eq!(wake.wakes(), 1, "the last sender's drop wakes");
@@ -106,7 +106,8 @@ fn closed_by_the_last_sender_after_the_last_message() {
     assert_eq!(receiver.try_recv(), Err(TryRecvError::Closed));
 }
 
-/// The wake of the last sender's drop finds the channel closed already, and the bell outlives the sender.
+/// The wake of the last sender's drop finds the channel closed already, and the notifier outlives
+/// the sender.
 #[test]
 fn the_queue_closes_before_the_ring() {
     #[derive(Default)]
@@ -123,9 +124,9 @@ fn the_queue_closes_before_the_ring() {
     }
     let looks = Arc::new(Looks::default());
     let (sender, receiver) = {
-        let bell = Bell::new(Arc::clone(&looks));
-        bell.arm();
-        bounded(1, &bell)
+        let notifier = Notifier::new(Arc::clone(&looks));
+        notifier.arm();
+        bounded(1, &notifier)
     };
     *looks.receiver.lock().unwrap() = Some(receiver);
     drop(sender);
@@ -134,49 +135,49 @@ fn the_queue_closes_before_the_ring() {
 
 #[test]
 fn one_wake_per_sleep_for_all_channels_of_a_bell() {
-    let (wake, bell) = counting_bell();
-    let (first, from_first) = bounded(100, &bell);
-    let (second, from_second) = unbounded(&bell);
+    let (wake, notifier) = counting_notifier();
+    let (first, from_first) = bounded(100, &notifier);
+    let (second, from_second) = unbounded(&notifier);
     first.send(0).unwrap();
-    assert_eq!(wake.wakes(), 0, "a new bell's loop is awake");
+    assert_eq!(wake.wakes(), 0, "a new notifier's loop is awake");
     for sleep in 1..=3 {
-        assert!(bell.sleep_unless(|| from_first.len() > 1, || second.send("x").unwrap()).is_some());
+        assert!(notifier.sleep_unless(|| from_first.len() > 1, || second.send("x").unwrap()).is_some());
         for n in 0..10 {
             first.send(n).unwrap();
             second.send("y").unwrap();
         }
-        bell.ring().unwrap();
+        notifier.notify().unwrap();
         assert_eq!(wake.wakes(), sleep);
         drain(&from_first);
         drain(&from_second);
     }
     first.send(0).unwrap();
-    assert_eq!(bell.sleep_unless(|| from_first.is_ready(), || unreachable!("something waits")), None);
+    assert_eq!(notifier.sleep_unless(|| from_first.is_ready(), || unreachable!("something waits")), None);
     assert_eq!(wake.wakes(), 3);
-    // Something else ended that sleep: awake, and nobody had rung.
+    // Something else ended that sleep: awake, and nobody had notified.
     drain(&from_first);
-    assert!(bell.sleep_unless(|| from_first.is_ready(), || ()).is_some());
+    assert!(notifier.sleep_unless(|| from_first.is_ready(), || ()).is_some());
     first.send(0).unwrap();
     assert_eq!(wake.wakes(), 3);
 }
 
 #[test]
 fn a_failed_wake_is_tried_again_and_kept_for_the_loop() {
-    let (wake, bell) = counting_bell();
-    let (sender, receiver) = bounded(1, &bell);
+    let (wake, notifier) = counting_notifier();
+    let (sender, receiver) = bounded(1, &notifier);
     wake.fail(true);
-    bell.arm();
+    notifier.arm();
     sender.send(1).expect("queued is Ok, whatever became of the wake");
     assert_eq!(sender.send(2), Err(SendError::Full(2)));
     assert_eq!(wake.wakes(), 2, "a full channel's send tries again too");
-    assert!(bell.ring().is_err(), "whoever rings himself is told");
+    assert!(notifier.notify().is_err(), "a caller of `notify` gets the error");
     wake.fail(false);
     assert_eq!(sender.send(2), Err(SendError::Full(2)));
     assert_eq!(sender.send(2), Err(SendError::Full(2)));
     assert_eq!(wake.wakes(), 4, "once woken, once is enough");
     assert_eq!(drain(&receiver), [1]);
-    assert_eq!(bell.take_wake_error().expect("kept").to_string(), "told to fail");
-    assert!(bell.take_wake_error().is_none());
+    assert_eq!(notifier.take_wake_error().expect("kept").to_string(), "told to fail");
+    assert!(notifier.take_wake_error().is_none());
 }
 
 #[test]
@@ -188,9 +189,9 @@ fn errors_that_are_none() {
         }
     }
     let says = Arc::new(Says(Mutex::new(vec![io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted])));
-    let bell = Bell::new(Arc::clone(&says));
-    bell.arm();
-    bell.ring().expect("interrupted is tried again; a full pipe wakes");
+    let notifier = Notifier::new(Arc::clone(&says));
+    notifier.arm();
+    notifier.notify().expect("interrupted is tried again; a full pipe wakes");
     assert!(says.0.lock().unwrap().is_empty());
 }
 
@@ -204,18 +205,18 @@ fn a_wake_that_panics_leaves_the_flag_down() {
         }
     }
     let panics = Arc::new(Panics(AtomicUsize::new(0)));
-    let bell = Bell::new(Arc::clone(&panics));
-    bell.arm();
-    let rang = bell.clone();
-    assert!(thread::spawn(move || rang.ring()).join().is_err());
-    bell.ring().unwrap();
+    let notifier = Notifier::new(Arc::clone(&panics));
+    notifier.arm();
+    let other = notifier.clone();
+    assert!(thread::spawn(move || other.notify()).join().is_err());
+    notifier.notify().unwrap();
     assert_eq!(panics.0.load(Ordering::SeqCst), 2);
 }
 
 #[test]
 fn blocking_and_deadline_forms_wait_for_room() {
-    let (_, bell) = counting_bell();
-    let (sender, receiver) = bounded(1, &bell);
+    let (_, notifier) = counting_notifier();
+    let (sender, receiver) = bounded(1, &notifier);
     sender.send(0).unwrap();
     assert_eq!(sender.send_deadline(9, Instant::now() + Duration::from_millis(1)), Err(SendError::Full(9)));
     let threads = [1, 2].map(|n| {
@@ -237,8 +238,8 @@ fn blocking_and_deadline_forms_wait_for_room() {
 
 #[test]
 fn a_blocked_sender_gets_its_message_back_when_the_receiver_goes() {
-    let (_, bell) = counting_bell();
-    let (sender, receiver) = bounded(1, &bell);
+    let (_, notifier) = counting_notifier();
+    let (sender, receiver) = bounded(1, &notifier);
     sender.send("first").unwrap();
     let started = Arc::new(Barrier::new(2));
     let blocked = thread::spawn({
@@ -269,9 +270,9 @@ impl Drop for Dropped {
 
 #[test]
 fn the_receivers_drop_drops_what_is_queued() {
-    let (_, bell) = counting_bell();
+    let (_, notifier) = counting_notifier();
     let drops = Arc::new(AtomicUsize::new(0));
-    for (sender, receiver) in [bounded(64, &bell), unbounded(&bell)] {
+    for (sender, receiver) in [bounded(64, &notifier), unbounded(&notifier)] {
         drops.store(0, Ordering::SeqCst);
         for _ in 0..50 {
             sender.send(Dropped(Arc::clone(&drops))).unwrap();
@@ -286,24 +287,25 @@ fn the_receivers_drop_drops_what_is_queued() {
 #[test]
 fn a_sender_in_its_own_channel() {
     struct Own(#[expect(dead_code)] Sender<Own>, #[expect(dead_code)] Dropped);
-    let (_, bell) = counting_bell();
+    let (_, notifier) = counting_notifier();
     let drops = Arc::new(AtomicUsize::new(0));
-    let (sender, receiver) = bounded(4, &bell);
+    let (sender, receiver) = bounded(4, &notifier);
     sender.send(Own(sender.clone(), Dropped(Arc::clone(&drops)))).unwrap();
     drop(sender);
     drop(receiver);
     assert_eq!(drops.load(Ordering::SeqCst), 1);
 }
 
-/// Senders race with the receiver's drop, many times over: every message is received, handed back or dropped, once.
+/// Senders race with the receiver's drop, many times over: every message is received, handed back
+/// or dropped, once.
 #[test]
 fn a_race_with_the_receivers_drop_loses_and_doubles_nothing() {
     const SENDERS: usize = 3;
     const EACH: usize = 40;
-    let (_, bell) = counting_bell();
+    let (_, notifier) = counting_notifier();
     for round in 0..200 {
         let drops = Arc::new(AtomicUsize::new(0));
-        let (sender, receiver) = if round % 2 == 0 { bounded(8, &bell) } else { unbounded(&bell) };
+        let (sender, receiver) = if round % 2 == 0 { bounded(8, &notifier) } else { unbounded(&notifier) };
         let start = Arc::new(Barrier::new(SENDERS + 1));
         let threads: Vec<_> = (0..SENDERS)
             .map(|_| {
@@ -325,7 +327,8 @@ fn a_race_with_the_receivers_drop_loses_and_doubles_nothing() {
     }
 }
 
-/// Threads against a parking loop: nothing is lost, each sender's order holds, and there are no more wakes than sleeps.
+/// Threads against a parking loop: nothing is lost, each sender's order holds, and there are no
+/// more wakes than sleeps.
 #[test]
 fn stress_with_a_parking_loop() {
     const SENDERS: u32 = 4;
@@ -338,9 +341,9 @@ fn stress_with_a_parking_loop() {
         }
     }
     let wake = Counting::default();
-    let bell = Bell::new(Unparks(wake.clone(), thread::current()));
-    // Two channels on the bell; a small bound, so that senders meet a full queue all the time.
-    let channels = [bounded::<(u32, u32)>(16, &bell), bounded(1024, &bell)];
+    let notifier = Notifier::new(Unparks(wake.clone(), thread::current()));
+    // Two channels on the notifier; a small bound, so that senders meet a full queue all the time.
+    let channels = [bounded::<(u32, u32)>(16, &notifier), bounded(1024, &notifier)];
     let threads: Vec<_> = (0..SENDERS)
         .map(|id| {
             let sender = channels[id as usize % 2].0.clone();
@@ -369,7 +372,7 @@ fn stress_with_a_parking_loop() {
         if !left && open != [false; 2] {
             arms += 1;
             let ready = || receivers.iter().zip(&open).any(|(receiver, &open)| open && receiver.is_ready());
-            sleeps += usize::from(bell.sleep_unless(ready, thread::park).is_some());
+            sleeps += usize::from(notifier.sleep_unless(ready, thread::park).is_some());
         }
     }
     threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -380,8 +383,8 @@ fn stress_with_a_parking_loop() {
 
 #[test]
 fn bounded_allocates_nothing() {
-    let bell = Bell::new(thread::current());
-    let (sender, receiver) = bounded::<[u64; 4]>(8, &bell);
+    let notifier = Notifier::new(thread::current());
+    let (sender, receiver) = bounded::<[u64; 4]>(8, &notifier);
     let probe = receiver.probe();
     let turn = || {
         let clone = sender.clone();
@@ -391,8 +394,9 @@ fn bounded_allocates_nothing() {
         assert!(clone.send([9; 4]).is_err());
         assert!(probe.is_ready());
         while receiver.try_recv().is_ok() {}
-        // A send to an armed bell, which wakes (here: leaves a token for `park` to take at once).
-        bell.sleep_unless(|| receiver.is_ready(), || sender.send([0; 4]).unwrap());
+        // A send to an armed notifier, which wakes (here: leaves a token for `park` to take at
+        // once).
+        notifier.sleep_unless(|| receiver.is_ready(), || sender.send([0; 4]).unwrap());
         thread::park();
         receiver.try_recv().unwrap();
     };

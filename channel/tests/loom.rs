@@ -1,55 +1,58 @@
-//! Every interleaving of the wake protocol with two preemptions at most, and what happens to it when a piece is taken away.
+//! Every interleaving of the wake protocol with two preemptions at most, and what happens to it
+//! when a piece is taken away.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p kodiak-channel --test loom --release`
 //!
-//! The bell is the real one. The queue is a model, since loom cannot see into crossbeam; it is made of atomics with no more
-//! order than a queue needs (a lock would hide the missing fences), so whatever holds here holds over crossbeam, whose
-//! atomics are stronger. The last tests put the real channel on the real bell; there loom sees the flag's steps only.
+//! The notifier is the real one. The queue is a model, since loom cannot see into crossbeam; it is
+//! made of atomics with no more order than a queue needs (a lock would hide the missing fences), so
+//! whatever holds here holds over crossbeam, whose atomics are stronger. The last tests put the
+//! real channel on the real notifier; there loom sees the flag's steps only.
 //!
 //! A lost wake-up shows as loom's "deadlock": the loop sleeps, and everybody else is done.
 #![cfg(loom)]
 
-#[path = "loom/lines.rs"]
-mod lines;
+#[path = "loom/topics.rs"]
+mod topics;
 
 use std::io;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed};
 
-use kodiak_channel::{Bell, Receiver, SendError, TryRecvError, Wake, bounded};
+use kodiak_channel::{Notifier, Receiver, SendError, TryRecvError, Wake, bounded};
 
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-/// The bell's two halves, so that the broken ones below can stand in for it.
+/// The notifier's two halves, so that the broken ones below can stand in for it.
 trait Protocol: Send + Sync + 'static {
     fn new(latch: Latch) -> Self;
     /// After a push.
-    fn ring(&self);
+    fn notify(&self);
     fn arm(&self);
-    fn hush(&self);
+    fn stay_awake(&self);
 }
 
-impl Protocol for Bell {
+impl Protocol for Notifier {
     fn new(latch: Latch) -> Self {
-        Bell::new(latch)
+        Notifier::new(latch)
     }
-    fn ring(&self) {
-        self.ring_after_a_model_push();
+    fn notify(&self) {
+        self.notify_after_a_model_push();
     }
     fn arm(&self) {
-        Bell::arm(self);
+        Notifier::arm(self);
     }
-    fn hush(&self) {
-        Bell::hush(self);
+    fn stay_awake(&self) {
+        Notifier::stay_awake(self);
     }
 }
 
-/// What the loop sleeps in: a latch, like an event descriptor. Only a sender that wakes and a loop that sleeps touch it, so
-/// it orders nothing for those who do neither. Counts, and reference counts, are std's throughout: they must not order
-/// anything, and loom's would panic once more while a failed model is torn down.
+/// What the loop sleeps in: a latch, like an event descriptor. Only a sender that wakes and a loop
+/// that sleeps touch it, so it orders nothing for those who do neither. Counts, and reference
+/// counts, are std's throughout: they must not order anything, and loom's would panic once more
+/// while a failed model is torn down.
 #[derive(Clone, Default)]
 struct Latch(Arc<(Mutex<bool>, Condvar, Count)>);
 
@@ -77,8 +80,8 @@ impl Wake for Latch {
     }
 }
 
-/// Every schedule with at most this many preemptions (or `LOOM_MAX_PREEMPTIONS`; 3 takes some minutes and has passed). The
-/// bugs of the broken variants need one or two.
+/// Every schedule with at most this many preemptions (or `LOOM_MAX_PREEMPTIONS`; 3 takes some
+/// minutes and has passed). The bugs of the broken variants need one or two.
 fn model(f: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound.get_or_insert(2);
@@ -121,10 +124,11 @@ impl Queue {
     }
 }
 
-/// The loop: drains each queue to `budget`, stays awake while anything is left, sleeps by the protocol. Ends after `until`
-/// messages. Gives the messages of each queue and the number of armings.
+/// The loop: drains each queue to `budget`, stays awake while anything is left, sleeps by the
+/// protocol. Ends after `until` messages. Gives the messages of each queue and the number of
+/// armings.
 fn serve<P: Protocol>(
-    bell: &P,
+    notifier: &P,
     latch: &Latch,
     queues: &[Arc<Queue>],
     budget: usize,
@@ -142,20 +146,21 @@ fn serve<P: Protocol>(
         if queues.iter().any(|queue| !queue.is_empty()) {
             continue;
         }
-        bell.arm();
+        notifier.arm();
         arms += 1;
         if queues.iter().all(|queue| queue.is_empty()) {
             latch.sleep();
         }
-        bell.hush();
+        notifier.stay_awake();
     }
 }
 
-/// Two senders, each with a queue to push to and messages; one loop. `queues[i]` is sender i's queue number.
+/// Two senders, each with a queue to push to and messages; one loop. `queues[i]` is sender i's
+/// queue number.
 fn scenario<P: Protocol>(queue_of_sender: [usize; 2], messages: [&'static [usize]; 2], budget: usize) {
-    scenario_with(queue_of_sender, messages, budget, |bell: &P, queue, message| {
+    scenario_with(queue_of_sender, messages, budget, |notifier: &P, queue, message| {
         queue.push(message);
-        bell.ring();
+        notifier.notify();
     });
 }
 
@@ -167,18 +172,18 @@ fn scenario_with<P: Protocol>(
 ) {
     model(move || {
         let latch = Latch::default();
-        let bell = Arc::new(P::new(latch.clone()));
+        let notifier = Arc::new(P::new(latch.clone()));
         let queues: Vec<_> = (0..=queue_of_sender[0].max(queue_of_sender[1])).map(|_| Arc::new(Queue::new())).collect();
         let senders = [0, 1].map(|sender: usize| {
-            let (bell, queue) = (bell.clone(), queues[queue_of_sender[sender]].clone());
+            let (notifier, queue) = (notifier.clone(), queues[queue_of_sender[sender]].clone());
             thread::spawn(move || {
                 for &message in messages[sender] {
-                    send(&bell, &queue, message);
+                    send(&notifier, &queue, message);
                 }
             })
         });
         let until = messages.iter().map(|messages| messages.len()).sum();
-        let (received, arms) = serve(&*bell, &latch, &queues, budget, until);
+        let (received, arms) = serve(&*notifier, &latch, &queues, budget, until);
         senders.into_iter().for_each(|sender| sender.join().unwrap());
         let wakes = latch.wakes();
         assert!(wakes <= arms, "more wakes than sleeps: {wakes} for {arms}");
@@ -191,43 +196,43 @@ fn scenario_with<P: Protocol>(
 
 #[test]
 fn two_senders_one_queue() {
-    scenario::<Bell>([0, 0], [&[1, 2], &[11]], usize::MAX);
+    scenario::<Notifier>([0, 0], [&[1, 2], &[11]], usize::MAX);
 }
 
 #[test]
 fn two_channels_on_one_bell() {
-    scenario::<Bell>([0, 1], [&[1, 2], &[11]], usize::MAX);
+    scenario::<Notifier>([0, 1], [&[1, 2], &[11]], usize::MAX);
 }
 
 #[test]
 fn budgeted_drain_leaves_nothing_behind() {
-    scenario::<Bell>([0, 0], [&[1, 2], &[11]], 1);
+    scenario::<Notifier>([0, 0], [&[1, 2], &[11]], 1);
 }
 
 #[test]
 fn close_is_a_message_like_any_other() {
-    scenario::<Bell>([0, 0], [&[1, CLOSE], &[11]], usize::MAX);
+    scenario::<Notifier>([0, 0], [&[1, CLOSE], &[11]], usize::MAX);
 }
 
-/// A remote's request: a flag of its own, published before the ring, beside a channel's messages.
+/// A remote's request: a flag of its own, published before the notify, beside a channel's messages.
 #[test]
 fn a_flag_and_a_channel_on_one_bell() {
     model(|| {
         let latch = Latch::default();
-        let bell = Bell::new(latch.clone());
+        let notifier = Notifier::new(latch.clone());
         let (queue, stop) = (Arc::new(Queue::new()), Arc::new(AtomicBool::new(false)));
         let sender = {
-            let (bell, queue) = (bell.clone(), queue.clone());
+            let (notifier, queue) = (notifier.clone(), queue.clone());
             thread::spawn(move || {
                 queue.push(1);
-                bell.ring().unwrap();
+                notifier.notify().unwrap();
             })
         };
         let remote = {
-            let (bell, stop) = (bell.clone(), stop.clone());
+            let (notifier, stop) = (notifier.clone(), stop.clone());
             thread::spawn(move || {
                 stop.store(true, Ordering::Release);
-                bell.ring().unwrap();
+                notifier.notify().unwrap();
             })
         };
         let (mut arms, mut received) = (0, None);
@@ -235,7 +240,7 @@ fn a_flag_and_a_channel_on_one_bell() {
             received = received.or_else(|| queue.pop());
             let ready = || !queue.is_empty() || (received.is_some() && stop.load(Ordering::Acquire));
             arms += 1;
-            bell.sleep_unless(ready, || latch.sleep());
+            notifier.sleep_unless(ready, || latch.sleep());
         }
         sender.join().unwrap();
         remote.join().unwrap();
@@ -257,31 +262,33 @@ impl Wake for FailsOnce {
 fn after_a_failed_wake_the_next_send_tries_again() {
     model(|| {
         let latch = Latch::default();
-        let bell = Bell::new(FailsOnce(true.into(), latch.clone()));
+        let notifier = Notifier::new(FailsOnce(true.into(), latch.clone()));
         let queues = [Arc::new(Queue::new())];
-        let (senders_bell, queue) = (bell.clone(), queues[0].clone());
+        let (senders_notifier, queue) = (notifier.clone(), queues[0].clone());
         let sender = thread::spawn(move || {
             let failed = [1, 2].map(|message| {
                 queue.push(message);
-                senders_bell.ring().is_err()
+                senders_notifier.notify().is_err()
             });
-            // With no send after it to try again, the documented limit: the loop may sleep on. So there is one.
+            // With no send after it to try again, the documented limit: the loop may sleep on. So
+            // there is one.
             queue.push(3);
-            if senders_bell.ring().is_err() {
-                senders_bell.ring().unwrap();
+            if senders_notifier.notify().is_err() {
+                senders_notifier.notify().unwrap();
             }
             assert_ne!(failed, [true, true]);
         });
-        let (received, _) = serve(&bell, &latch, &queues, usize::MAX, 3);
+        let (received, _) = serve(&notifier, &latch, &queues, usize::MAX, 3);
         assert_eq!(received, [[1, 2, 3]]);
         sender.join().unwrap();
     });
 }
 
-// The real channel on the real bell.
+// The real channel on the real notifier.
 
-/// Receives until the channel is closed, sleeping by the protocol. Gives the messages and the number of armings.
-fn receive_all<M>(bell: &Bell, latch: &Latch, receiver: &Receiver<M>) -> (Vec<M>, usize) {
+/// Receives until the channel is closed, sleeping by the protocol. Gives the messages and the
+/// number of armings.
+fn receive_all<M>(notifier: &Notifier, latch: &Latch, receiver: &Receiver<M>) -> (Vec<M>, usize) {
     let (mut received, mut arms) = (Vec::new(), 0);
     loop {
         match receiver.try_recv() {
@@ -289,7 +296,7 @@ fn receive_all<M>(bell: &Bell, latch: &Latch, receiver: &Receiver<M>) -> (Vec<M>
             Err(TryRecvError::Closed) => return (received, arms),
             Err(TryRecvError::Empty) => {
                 arms += 1;
-                bell.sleep_unless(|| receiver.is_ready(), || latch.sleep());
+                notifier.sleep_unless(|| receiver.is_ready(), || latch.sleep());
             }
         }
     }
@@ -299,22 +306,23 @@ fn receive_all<M>(bell: &Bell, latch: &Latch, receiver: &Receiver<M>) -> (Vec<M>
 fn the_last_senders_drop_is_seen() {
     model(|| {
         let latch = Latch::default();
-        let bell = Bell::new(latch.clone());
-        let (sender, receiver) = bounded(2, &bell);
+        let notifier = Notifier::new(latch.clone());
+        let (sender, receiver) = bounded(2, &notifier);
         let threads = [sender.clone(), sender].map(|sender| thread::spawn(move || sender.send(1).unwrap()));
-        let (received, arms) = receive_all(&bell, &latch, &receiver);
+        let (received, arms) = receive_all(&notifier, &latch, &receiver);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(received, [1, 1]);
         assert!(latch.wakes() <= arms);
     });
 }
 
-/// Each message ends in exactly one place, and at once: received, handed back, or dropped with the queue.
+/// Each message ends in exactly one place, and at once: received, handed back, or dropped with the
+/// queue.
 #[test]
 fn a_send_that_races_with_the_receivers_drop() {
     model(|| {
-        let bell = Bell::new(Latch::default());
-        let (sender, receiver) = bounded::<Arc<()>>(2, &bell);
+        let notifier = Notifier::new(Latch::default());
+        let (sender, receiver) = bounded::<Arc<()>>(2, &notifier);
         let message = Arc::new(());
         let threads = [sender.clone(), sender.clone()].map(|sender| {
             let sent = message.clone();
@@ -337,37 +345,37 @@ fn a_send_that_races_with_the_receivers_drop() {
 fn broken_recheck_of_emptiness_only() {
     model(|| {
         let latch = Latch::default();
-        let bell = Bell::new(latch.clone());
-        let (sender, receiver) = bounded::<u8>(1, &bell);
+        let notifier = Notifier::new(latch.clone());
+        let (sender, receiver) = bounded::<u8>(1, &notifier);
         // Its drop touches loom's atomics, which are gone when the failed model is torn down.
         let receiver = ManuallyDrop::new(receiver);
         let thread = thread::spawn(move || drop(sender));
         while receiver.try_recv() != Err(TryRecvError::Closed) {
-            bell.sleep_unless(|| !receiver.is_empty(), || latch.sleep());
+            notifier.sleep_unless(|| !receiver.is_empty(), || latch.sleep());
         }
         thread.join().unwrap();
     });
 }
 
-// The bell with one piece wrong each. Loom must object.
+// The notifier with one piece wrong each. Loom must object.
 
-/// A bell from its parts: how to ring, how to arm.
+/// A notifier from its parts: how to notify, how to arm.
 macro_rules! broken_bell {
-    ($name:ident, ring: |$flag:ident, $wake:ident| $ring:block, arm: |$armed:ident| $arm:block) => {
+    ($name:ident, notify: |$flag:ident, $wake:ident| $notify:block, arm: |$armed:ident| $arm:block) => {
         struct $name(AtomicBool, Latch);
         impl Protocol for $name {
             fn new(latch: Latch) -> Self {
                 $name(AtomicBool::new(true), latch)
             }
-            fn ring(&self) {
+            fn notify(&self) {
                 let ($flag, $wake) = (&self.0, || self.1.wake().unwrap());
-                $ring
+                $notify
             }
             fn arm(&self) {
                 let $armed = &self.0;
                 $arm
             }
-            fn hush(&self) {
+            fn stay_awake(&self) {
                 self.0.store(true, Ordering::Release);
             }
         }
@@ -376,7 +384,7 @@ macro_rules! broken_bell {
 
 broken_bell!(
     RelaxedFirstRead,
-    ring: |flag, wake| {
+    notify: |flag, wake| {
         if !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::AcqRel) {
             wake();
         }
@@ -395,7 +403,7 @@ fn broken_without_the_senders_fence() {
 
 broken_bell!(
     NoFenceAfterArming,
-    ring: |flag, wake| {
+    notify: |flag, wake| {
         fence(Ordering::SeqCst);
         if !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::AcqRel) {
             wake();
@@ -414,7 +422,7 @@ fn broken_without_the_loops_fence() {
 
 broken_bell!(
     StoreForSwap,
-    ring: |flag, wake| {
+    notify: |flag, wake| {
         fence(Ordering::SeqCst);
         if !flag.load(Ordering::Relaxed) {
             flag.store(true, Ordering::Release);
@@ -436,8 +444,8 @@ fn broken_with_a_store_for_the_swap() {
 #[test]
 #[should_panic(expected = "deadlock")]
 fn broken_when_the_wake_comes_before_the_push() {
-    scenario_with([0, 0], [&[1, 2], &[11]], usize::MAX, |bell: &Bell, queue, message| {
-        Protocol::ring(bell);
+    scenario_with([0, 0], [&[1, 2], &[11]], usize::MAX, |notifier: &Notifier, queue, message| {
+        Protocol::notify(notifier);
         queue.push(message);
     });
 }
@@ -448,17 +456,17 @@ fn broken_when_the_wake_comes_before_the_push() {
 fn broken_without_the_recheck() {
     model(|| {
         let latch = Latch::default();
-        let bell = Bell::new(latch.clone());
+        let notifier = Notifier::new(latch.clone());
         let queue = Arc::new(Queue::new());
         let sender = {
-            let (bell, queue) = (bell.clone(), queue.clone());
+            let (notifier, queue) = (notifier.clone(), queue.clone());
             thread::spawn(move || {
                 queue.push(1);
-                bell.ring().unwrap();
+                notifier.notify().unwrap();
             })
         };
         while queue.pop().is_none() {
-            bell.sleep_unless(|| false, || latch.sleep());
+            notifier.sleep_unless(|| false, || latch.sleep());
         }
         sender.join().unwrap();
     });

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kodiak_channel::{Bell, SendError, TryRecvError, Wake, bounded, unbounded};
+use kodiak_channel::{Notifier, SendError, TryRecvError, Wake, bounded, unbounded};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -47,13 +47,13 @@ proptest! {
     #[test]
     fn channel_is_a_queue(capacity in prop_oneof![Just(None), (1..6_usize).prop_map(Some)], ops in prop::collection::vec(op(), 0..60)) {
         let wakes = Arc::new(AtomicUsize::new(0));
-        let bell = Bell::new(Counting(Arc::clone(&wakes)));
-        let (sender, receiver) = capacity.map_or_else(|| unbounded(&bell), |capacity| bounded(capacity, &bell));
+        let notifier = Notifier::new(Counting(Arc::clone(&wakes)));
+        let (sender, receiver) = capacity.map_or_else(|| unbounded(&notifier), |capacity| bounded(capacity, &notifier));
         let (mut senders, mut receiver) = (vec![sender], Some(receiver));
         // The model. Messages are counted references, so that each one's fate shows at the end.
         let (mut queue, mut awake, mut expected_wakes) = (VecDeque::new(), true, 0);
         let (mut sent, message) = (0, Arc::new(()));
-        let mut ring = |awake: &mut bool| expected_wakes += usize::from(!std::mem::replace(awake, true));
+        let mut notify = |awake: &mut bool| expected_wakes += usize::from(!std::mem::replace(awake, true));
 
         for op in ops {
             match op {
@@ -69,7 +69,7 @@ proptest! {
                             prop_assert!(outcome.is_ok());
                             queue.push_back(sent);
                         }
-                        ring(&mut awake);
+                        notify(&mut awake);
                     }
                 }
                 Op::Receive => if let Some(receiver) = &receiver {
@@ -81,7 +81,7 @@ proptest! {
                 Op::DropSender(i) if !senders.is_empty() => {
                     senders.swap_remove(i % senders.len());
                     if senders.is_empty() {
-                        ring(&mut awake);
+                        notify(&mut awake);
                     }
                 }
                 Op::DropReceiver => {
@@ -89,11 +89,11 @@ proptest! {
                     queue.clear();
                 }
                 Op::Arm => {
-                    bell.arm();
+                    notifier.arm();
                     awake = false;
                 }
                 Op::Hush => {
-                    bell.hush();
+                    notifier.stay_awake();
                     awake = true;
                 }
                 Op::Send(_) | Op::Clone(_) | Op::DropSender(_) => {}

@@ -1,8 +1,9 @@
-//! What the proof in `src/bell.rs` asks of the queue's own memory orders, tried on the real queue: two threads race through
-//! one step each, and afterwards at least one of them must have seen the other.
+//! What the proof in `src/notifier.rs` asks of the queue's own memory orders, tried on the real
+//! queue: two threads race through one step each, and afterwards at least one of them must have
+//! seen the other.
 //!
-//! On the machine this finds what its processor reorders; under Miri, also what the memory model allows and this processor
-//! does not do:
+//! On the machine this finds what its processor reorders; under Miri, also what the memory model
+//! allows and this processor does not do:
 //!
 //! `MIRIFLAGS=-Zmiri-many-seeds=0..64 cargo +nightly miri test -p kodiak-channel --test orders`
 #![cfg(not(loom))]
@@ -12,9 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use kodiak_channel::{Bell, Receiver, Sender, Wake, bounded, unbounded};
+use kodiak_channel::{Notifier, Receiver, Sender, Wake, bounded, unbounded};
 
-/// How often two threads race. Miri's interpreter is slow, and tries other interleavings with each seed.
+/// How often two threads race. Miri's interpreter is slow, and tries other interleavings with each
+/// seed.
 const RACES: usize = if cfg!(miri) { 6 } else { 20_000 };
 
 /// Remembers that it was called, and orders nothing.
@@ -28,8 +30,8 @@ impl Wake for Woken {
     }
 }
 
-/// Runs `left` here and `right` on another thread, round by round, both beginning a round at about the same moment, and
-/// `check` here after each.
+/// Runs `left` here and `right` on another thread, round by round, both beginning a round at about
+/// the same moment, and `check` here after each.
 fn race(mut left: impl FnMut(usize), mut right: impl FnMut(usize) + Send, mut check: impl FnMut(usize)) {
     /// Lets the other thread run to its end when a check fails.
     struct Release<'a>(&'a AtomicUsize);
@@ -64,13 +66,13 @@ fn race(mut left: impl FnMut(usize), mut right: impl FnMut(usize) + Send, mut ch
     });
 }
 
-/// Every send races with the arming of the bell: the loop finds the message, or is woken. Once is enough, so the loop is
-/// never woken twice.
-fn sends_race_with_arming((sender, receiver): (Sender<usize>, Receiver<usize>), bell: &Bell, woken: &Woken) {
+/// Every send races with the arming of the notifier: the loop finds the message, or is woken. Once
+/// is enough, so the loop is never woken twice.
+fn sends_race_with_arming((sender, receiver): (Sender<usize>, Receiver<usize>), notifier: &Notifier, woken: &Woken) {
     let ready = AtomicBool::new(false);
     race(
         |_| {
-            bell.arm();
+            notifier.arm();
             ready.store(receiver.is_ready(), Ordering::Relaxed);
         },
         |round| {
@@ -79,7 +81,7 @@ fn sends_race_with_arming((sender, receiver): (Sender<usize>, Receiver<usize>), 
         |round| {
             let woken = woken.0.swap(false, Ordering::Relaxed);
             assert!(ready.load(Ordering::Relaxed) || woken, "round {round}: a lost wake-up");
-            bell.hush();
+            notifier.stay_awake();
             assert_eq!(receiver.try_recv(), Ok(round));
         },
     );
@@ -88,52 +90,55 @@ fn sends_race_with_arming((sender, receiver): (Sender<usize>, Receiver<usize>), 
 #[test]
 fn a_bounded_send_and_the_arming_see_each_other() {
     let woken = Woken::default();
-    let bell = Bell::new(woken.clone());
-    sends_race_with_arming(bounded(4, &bell), &bell, &woken);
+    let notifier = Notifier::new(woken.clone());
+    sends_race_with_arming(bounded(4, &notifier), &notifier, &woken);
 }
 
 #[test]
 fn an_unbounded_send_and_the_arming_see_each_other() {
     let woken = Woken::default();
-    let bell = Bell::new(woken.clone());
-    sends_race_with_arming(unbounded(&bell), &bell, &woken);
+    let notifier = Notifier::new(woken.clone());
+    sends_race_with_arming(unbounded(&notifier), &notifier, &woken);
 }
 
-/// Every send to a line that is rung already races with the taking of the lines: the loop, which looks after that, finds the message,
-/// or the line is rung again.
-fn sends_race_with_the_taking((sender, receiver): (Sender<usize>, Receiver<usize>), bell: &Bell) {
+/// Every send to a topic that is ready already races with the taking of the topics: the loop, which
+/// looks after that, finds the message, or the topic is ready again.
+fn sends_race_with_the_taking((sender, receiver): (Sender<usize>, Receiver<usize>), notifier: &Notifier) {
     let (ready, another) = (AtomicBool::new(false), sender.clone());
-    let ring = || {
+    let notify = || {
         another.send(usize::MAX).unwrap();
         assert_eq!(receiver.try_recv(), Ok(usize::MAX));
     };
-    ring();
+    notify();
     race(
         |_| {
-            assert!(!bell.rouse().is_empty());
+            assert!(!notifier.take_ready().is_empty());
             ready.store(receiver.is_ready(), Ordering::Relaxed);
         },
         |round| {
             let _checked_below = sender.send(round);
         },
         |round| {
-            assert!(ready.load(Ordering::Relaxed) || bell.is_rung(), "round {round}: a message that nobody looks for");
+            assert!(
+                ready.load(Ordering::Relaxed) || notifier.has_ready(),
+                "round {round}: a message that nobody looks for"
+            );
             assert_eq!(receiver.try_recv(), Ok(round));
-            ring();
+            notify();
         },
     );
 }
 
 #[test]
 fn a_bounded_send_and_the_taking_see_each_other() {
-    let bell = Bell::new(Woken::default());
-    sends_race_with_the_taking(bounded(4, &bell), &bell);
+    let notifier = Notifier::new(Woken::default());
+    sends_race_with_the_taking(bounded(4, &notifier), &notifier);
 }
 
 #[test]
 fn an_unbounded_send_and_the_taking_see_each_other() {
-    let bell = Bell::new(Woken::default());
-    sends_race_with_the_taking(unbounded(&bell), &bell);
+    let notifier = Notifier::new(Woken::default());
+    sends_race_with_the_taking(unbounded(&notifier), &notifier);
 }
 
 /// A message that counts what became of it.
@@ -145,13 +150,14 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Every send races with the receiver's drop: the message is handed back or dropped, at once, though the sender stays.
+/// Every send races with the receiver's drop: the message is handed back or dropped, at once,
+/// though the sender stays.
 #[test]
 fn a_send_and_the_receivers_drop_see_each_other() {
-    let bell = Bell::new(Woken::default());
+    let notifier = Notifier::new(Woken::default());
     let dropped = AtomicUsize::new(0);
     let (senders, receivers): (Vec<_>, Vec<_>) =
-        (0..RACES).map(|n| if n % 2 == 0 { bounded(4, &bell) } else { unbounded(&bell) }).unzip();
+        (0..RACES).map(|n| if n % 2 == 0 { bounded(4, &notifier) } else { unbounded(&notifier) }).unzip();
     let mut receivers = receivers.into_iter();
     race(
         |_| drop(receivers.next()),
@@ -165,20 +171,20 @@ fn a_send_and_the_receivers_drop_see_each_other() {
 #[test]
 fn the_last_senders_drop_and_the_arming_see_each_other() {
     let woken = Woken::default();
-    let bell = Bell::new(woken.clone());
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..RACES).map(|_| bounded::<u8>(1, &bell)).unzip();
+    let notifier = Notifier::new(woken.clone());
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..RACES).map(|_| bounded::<u8>(1, &notifier)).unzip();
     let mut senders = senders.into_iter();
     let ready = AtomicBool::new(false);
     race(
         |round| {
-            bell.arm();
+            notifier.arm();
             ready.store(receivers[round].is_ready(), Ordering::Relaxed);
         },
         |_| drop(senders.next()),
         |round| {
             let woken = woken.0.swap(false, Ordering::Relaxed);
             assert!(ready.load(Ordering::Relaxed) || woken, "round {round}: a lost wake-up");
-            bell.hush();
+            notifier.stay_awake();
         },
     );
 }

@@ -3,19 +3,19 @@
 
 use std::time::Duration;
 
-use kodiak_channel::{Bell, TryRecvError, bounded};
+use kodiak_channel::{Notifier, TryRecvError, bounded};
 use kodiak_sys::{Events, Selector, Waker};
 
-/// The last sender sends, wakes and goes; the loop, asleep, sees the message and the close. The bell is the only owner of the
-/// waker, and the receiver's side keeps it open.
+/// The last sender sends, wakes and goes; the loop, asleep, sees the message and the close. The
+/// notifier is the only owner of the waker, and the receiver's side keeps it open.
 #[test]
 fn a_sender_that_sends_and_goes_wakes_a_sleeping_selector() {
     const WAKER: u64 = u64::MAX;
     let selector = Selector::new().unwrap();
-    let bell = Bell::new(Waker::new(&selector, WAKER).unwrap());
+    let notifier = Notifier::new(Waker::new(&selector, WAKER).unwrap());
     let mut events = Events::with_capacity(4);
     for round in 0..100 {
-        let (sender, receiver) = bounded(1, &bell);
+        let (sender, receiver) = bounded(1, &notifier);
         let thread = std::thread::spawn(move || sender.send(round).unwrap());
         let mut received = None;
         loop {
@@ -23,7 +23,7 @@ fn a_sender_that_sends_and_goes_wakes_a_sleeping_selector() {
                 Ok(message) => received = Some(message),
                 Err(TryRecvError::Closed) => break,
                 Err(TryRecvError::Empty) => {
-                    let slept = bell.sleep_unless(
+                    let slept = notifier.sleep_unless(
                         || receiver.is_ready(),
                         || selector.wait(&mut events, Some(Duration::from_secs(60))),
                     );

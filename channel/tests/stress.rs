@@ -1,4 +1,5 @@
-//! Threads against a loop that sleeps in the kernel: what happens to every single message, and how often anybody is woken.
+//! Threads against a loop that sleeps in the kernel: what happens to every single message, and how
+//! often anybody is woken.
 #![cfg(not(loom))]
 
 use std::io;
@@ -7,13 +8,13 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kodiak_channel::{Bell, Line, Receiver, SendError, Sender, TryRecvError, Wake, bounded, unbounded};
+use kodiak_channel::{Notifier, Receiver, SendError, Sender, Topic, TryRecvError, Wake, bounded, unbounded};
 use kodiak_sys::{Events, Selector, Waker};
 
-/// A loop that looks at what was rung, and at nothing else.
+/// A loop that looks at what was ready, and at nothing else.
 struct Loop {
     selector: Selector,
-    bell: Bell,
+    notifier: Notifier,
     wakes: Arc<AtomicUsize>,
     sleeps: usize,
 }
@@ -31,11 +32,12 @@ impl Loop {
     fn new() -> Loop {
         let (selector, wakes) = (Selector::new().unwrap(), Arc::new(AtomicUsize::new(0)));
         let waker = Waker::new(&selector, 7).unwrap();
-        let bell = Bell::new(Counting(waker, Arc::clone(&wakes)));
-        Loop { selector, bell, wakes, sleeps: 0 }
+        let notifier = Notifier::new(Counting(waker, Arc::clone(&wakes)));
+        Loop { selector, notifier, wakes, sleeps: 0 }
     }
 
-    /// Receives until every channel is closed; the n-th is on line n, and no look at one takes more than `budget` messages.
+    /// Receives until every channel is closed; the n-th is on topic n, and no look at one takes
+    /// more than `budget` messages.
     fn receive<M>(&mut self, receivers: Vec<Receiver<M>>, budget: usize, mut each: impl FnMut(usize, M)) {
         let mut open: Vec<_> = receivers.into_iter().map(Some).collect();
         let mut look = vec![false; open.len()];
@@ -58,28 +60,29 @@ impl Loop {
                     }
                 }
             }
-            if !look.contains(&true) && open.iter().any(Option::is_some) && self.bell.rest() {
+            if !look.contains(&true) && open.iter().any(Option::is_some) && self.notifier.prepare_sleep() {
                 self.sleeps += 1;
                 let count = self.selector.wait(&mut events, Some(Duration::from_secs(60))).unwrap();
                 assert_ne!(count, 0, "a lost wake-up: slept for a minute");
             }
-            let rung = self.bell.rouse();
-            look.iter_mut().zip(0..).for_each(|(look, number)| *look |= rung.has(Line::new(number)));
+            let ready = self.notifier.take_ready();
+            look.iter_mut().zip(0..).for_each(|(look, number)| *look |= ready.has(Topic::new(number)));
         }
         let wakes = self.wakes.load(Ordering::SeqCst);
         assert!(wakes <= self.sleeps, "{wakes} wakes for {} sleeps", self.sleeps);
     }
 }
 
-/// Threads come, send over one of three channels, and go, a few at any time; the last one's going closes the channels.
+/// Threads come, send over one of three channels, and go, a few at any time; the last one's going
+/// closes the channels.
 #[test]
 fn threads_come_and_go() {
     const WAVES: u32 = 60;
     const AT_A_TIME: u32 = 6;
     const EACH: u32 = 25;
     let mut event_loop = Loop::new();
-    let bells = [0, 1, 2].map(|line| event_loop.bell.on(Line::new(line)));
-    let channels = [bounded(2, &bells[0]), bounded(64, &bells[1]), unbounded(&bells[2])];
+    let notifiers = [0, 1, 2].map(|topic| event_loop.notifier.on(Topic::new(topic)));
+    let channels = [bounded(2, &notifiers[0]), bounded(64, &notifiers[1]), unbounded(&notifiers[2])];
     let (senders, receivers): (Vec<Sender<(u32, u32)>>, Vec<_>) = channels.into_iter().unzip();
     let spawner = thread::spawn(move || {
         for wave in 0..WAVES {
@@ -101,16 +104,16 @@ fn threads_come_and_go() {
     assert!(next.iter().all(|&n| n == EACH), "a message was lost");
 }
 
-/// The last sender wakes the loop and goes, and with it every handle of the bell that is not inside of the channel: what it wrote
-/// to must not close under the wake.
+/// The last sender wakes the loop and goes, and with it every handle of the notifier that is not
+/// inside of the channel: what it wrote to must not close under the wake.
 #[test]
 fn a_sender_that_goes_with_its_wake_in_flight() {
     for round in 0..300 {
         let selector = Selector::new().unwrap();
-        let bell = Bell::new(Waker::new(&selector, 7).unwrap());
-        let (sender, receiver) = if round % 2 == 0 { bounded(1, &bell) } else { unbounded(&bell) };
-        bell.arm();
-        drop(bell);
+        let notifier = Notifier::new(Waker::new(&selector, 7).unwrap());
+        let (sender, receiver) = if round % 2 == 0 { bounded(1, &notifier) } else { unbounded(&notifier) };
+        notifier.arm();
+        drop(notifier);
         let thread = thread::spawn(move || sender.send(round).unwrap());
         if round % 3 == 0 {
             // By now the sender is gone for certain.
@@ -136,15 +139,16 @@ impl Drop for Entry {
     }
 }
 
-/// The receiver is dropped while senders send and the queue holds messages: each comes back or is dropped, once, and by the time
-/// that the last send has returned.
+/// The receiver is dropped while senders send and the queue holds messages: each comes back or is
+/// dropped, once, and by the time that the last send has returned.
 #[test]
 fn a_receiver_dropped_with_messages_queued() {
     const SENDERS: usize = 4;
     const EACH: usize = 50;
     for round in 0..150 {
-        let bell = Bell::new(thread::current());
-        let (sender, receiver) = if round % 3 == 2 { unbounded(&bell) } else { bounded(1 << (round % 7), &bell) };
+        let notifier = Notifier::new(thread::current());
+        let (sender, receiver) =
+            if round % 3 == 2 { unbounded(&notifier) } else { bounded(1 << (round % 7), &notifier) };
         let ledger = Arc::new(Ledger { drops: (0..SENDERS * EACH).map(|_| AtomicU8::new(0)).collect() });
         let threads: Vec<_> = (0..SENDERS)
             .map(|id| {
@@ -175,13 +179,14 @@ fn a_receiver_dropped_with_messages_queued() {
     }
 }
 
-/// Senders that do not wait meet a full channel all the time; each gets its own message back, and in the end all have come.
+/// Senders that do not wait meet a full channel all the time; each gets its own message back, and
+/// in the end all have come.
 #[test]
 fn full_and_recovered() {
     const SENDERS: usize = 4;
     const EACH: usize = 3_000;
     let mut event_loop = Loop::new();
-    let (sender, receiver) = bounded(2, &event_loop.bell);
+    let (sender, receiver) = bounded(2, &event_loop.notifier);
     let full = Arc::new(AtomicUsize::new(0));
     let threads: Vec<_> = (0..SENDERS)
         .map(|id| {

@@ -1,21 +1,22 @@
-//! At most one wake per sleep, and no reads, as strace counts them: four senders against a loop that sleeps in the kernel. This program runs
-//! itself under strace; without strace it says so and ends.
+//! At most one wake per sleep, and no reads, as strace counts them: four senders against a loop
+//! that sleeps in the kernel. This program runs itself under strace; without strace it says so and
+//! ends.
 #![cfg_attr(loom, allow(unused))]
 
 use std::process::Command;
 use std::thread;
 
-use kodiak_channel::{Bell, TryRecvError, bounded};
+use kodiak_channel::{Notifier, TryRecvError, bounded};
 use kodiak_sys::{Events, Selector, Waker};
 
 const SENDERS: u32 = 4;
 const EACH: u32 = 2_000;
 
 /// What is traced: a loop of either kind.
-fn scenario(by_lines: bool) {
+fn scenario(by_topics: bool) {
     let selector = Selector::new().unwrap();
-    let bell = Bell::new(Waker::new(&selector, 7).unwrap());
-    let (sender, receiver) = bounded(64, &bell);
+    let notifier = Notifier::new(Waker::new(&selector, 7).unwrap());
+    let (sender, receiver) = bounded(64, &notifier);
     let threads: Vec<_> = (0..SENDERS)
         .map(|_| {
             let sender = sender.clone();
@@ -24,7 +25,8 @@ fn scenario(by_lines: bool) {
                     let mut message = n;
                     while let Err(error) = sender.send(message) {
                         message = error.into_inner();
-                        // Not a lock that waits in the kernel: only the channel's own calls are to be counted.
+                        // Not a lock that waits in the kernel: only the channel's own calls are to
+                        // be counted.
                         std::hint::spin_loop();
                     }
                 }
@@ -38,21 +40,22 @@ fn scenario(by_lines: bool) {
         match receiver.try_recv() {
             Ok(_) => received += 1,
             Err(TryRecvError::Closed) => break,
-            Err(TryRecvError::Empty) if by_lines => {
-                // Looked at after the lines were taken, as it has to be.
-                if !bell.rouse().is_empty() {
+            Err(TryRecvError::Empty) if by_topics => {
+                // Looked at after the topics were taken, as it has to be.
+                if !notifier.take_ready().is_empty() {
                     continue;
                 }
-                if bell.rest() {
+                if notifier.prepare_sleep() {
                     selector.wait(&mut events, None).unwrap();
                 }
             }
             Err(TryRecvError::Empty) => {
                 let is_ready = || {
-                    // A call that nothing else here makes marks an arming that is not followed by a sleep.
+                    // A call that nothing else here makes marks an arming that is not followed by a
+                    // sleep.
                     receiver.is_ready().then(std::os::unix::process::parent_id).is_some()
                 };
-                bell.sleep_unless(is_ready, || selector.wait(&mut events, None).unwrap());
+                notifier.sleep_unless(is_ready, || selector.wait(&mut events, None).unwrap());
             }
         }
     }
@@ -65,10 +68,10 @@ fn main() {}
 
 #[cfg(not(loom))]
 fn main() {
-    for by_lines in [false, true] {
-        let argument = if by_lines { "lines" } else { "all" };
+    for by_topics in [false, true] {
+        let argument = if by_topics { "topics" } else { "all" };
         if std::env::args().any(|given| given == argument) {
-            return scenario(by_lines);
+            return scenario(by_topics);
         }
     }
     if cfg!(kodiak_pipe_waker) || cfg!(kodiak_kqueue) {
@@ -80,13 +83,14 @@ fn main() {
         println!("system_calls: skipped, because strace is missing or not allowed here");
         return;
     }
-    for argument in ["all", "lines"] {
+    for argument in ["all", "topics"] {
         let calls = traced(argument);
         let count = |name: &str| calls.iter().filter(|call| call.as_str() == name).count();
         let (wakes, sleeps) = (count("write"), count("epoll_wait"));
-        // Whoever looks again after it has armed the bell may find something instead of sleeping, and be woken all the same.
+        // Whoever looks again after it has armed the notifier may find something instead of
+        // sleeping, and be woken all the same.
         let found = count("getppid");
-        assert!(argument == "all" || found == 0, "by lines nobody looks again");
+        assert!(argument == "all" || found == 0, "by topics nobody looks again");
         assert!(wakes <= sleeps + found, "{argument}: {wakes} wakes for {sleeps} sleeps and {found} second looks");
         assert!(sleeps > 0, "{argument}: it never slept, and this tested nothing");
         assert_eq!(count("read"), 0, "{argument}: a wake needs no reading");
@@ -94,7 +98,8 @@ fn main() {
     }
 }
 
-/// The calls of these kinds that any thread made on the eventfd or the selector, from the selector's making on: before it the program's own start reads files.
+/// The calls of these kinds that any thread made on the eventfd or the selector, from the
+/// selector's making on: before it the program's own start reads files.
 fn traced(argument: &str) -> Vec<String> {
     let folder = std::env::temp_dir().join(format!("kodiak-channel-{}-{argument}", std::process::id()));
     let itself = std::env::current_exe().unwrap();
@@ -104,7 +109,8 @@ fn traced(argument: &str) -> Vec<String> {
         .arg(&folder)
         .arg(itself)
         .arg(argument);
-    // In a build with AddressSanitizer: its search for leaks is a debugger, too, and there can be only one.
+    // In a build with AddressSanitizer: its search for leaks is a debugger, too, and there can be
+    // only one.
     let status = traced.env("ASAN_OPTIONS", "detect_leaks=0").status().unwrap();
     let trace = std::fs::read_to_string(&folder).unwrap();
     std::fs::remove_file(&folder).unwrap();

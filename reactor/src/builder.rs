@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kodiak_sys::Events;
 
-use crate::quirks::Quirks;
+use crate::loop_flags::LoopFlags;
 use crate::{BuildError, EventLoop};
 
 /// The settings of an [`EventLoop`], all of them bounds with sensible defaults: from [`EventLoop::builder`].
@@ -37,11 +37,11 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// What a loop with these settings always has to do besides the usual.
-    pub(crate) fn quirks(&self) -> Quirks {
-        let mut quirks = Quirks::NONE;
-        quirks.set(Quirks::MEASURED, self.measure_time);
-        quirks.set(Quirks::SPINS, self.spin > Duration::ZERO);
-        quirks
+    pub(crate) fn flags(&self) -> LoopFlags {
+        let mut flags = LoopFlags::NONE;
+        flags.set(LoopFlags::MEASURED, self.measure_time);
+        flags.set(LoopFlags::SPINS, self.spin > Duration::ZERO);
+        flags
     }
 }
 

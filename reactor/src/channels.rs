@@ -7,10 +7,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use kodiak_channel::{Bell, Line, Sender, TryRecvError};
+use kodiak_channel::{Notifier, Sender, Topic, TryRecvError};
 
 use crate::handler::ReadHint;
-use crate::quirks::{MESSAGES, Quirks, further_line};
+use crate::loop_flags::{LoopFlags, MESSAGES, further_topic};
 
 /// The receiving end of a further channel: see [`EventLoop::add_channel`](crate::EventLoop::add_channel).
 ///
@@ -81,14 +81,14 @@ impl<N: Send> View for Inbox<N> {
 
 struct Further<T> {
     token: T,
-    /// What its senders ring on.
-    line: Line,
+    /// The topic of its senders.
+    topic: Topic,
     view: Weak<dyn View>,
 }
 
-/// All channels of one loop, on one bell.
+/// All channels of one loop, on one notifier.
 pub(crate) struct Channels<T, M> {
-    pub(crate) bell: Bell,
+    pub(crate) notifier: Notifier,
     pub(crate) sender: Sender<M>,
     pub(crate) receiver: kodiak_channel::Receiver<M>,
     further: Vec<Further<T>>,
@@ -97,30 +97,30 @@ pub(crate) struct Channels<T, M> {
 }
 
 impl<T: Copy, M> Channels<T, M> {
-    pub(crate) fn new(bell: Bell, capacity: usize) -> Channels<T, M> {
-        let (sender, receiver) = kodiak_channel::bounded(capacity, &bell.on(MESSAGES));
-        Channels { bell, sender, receiver, further: Vec::new(), count: 0 }
+    pub(crate) fn new(notifier: Notifier, capacity: usize) -> Channels<T, M> {
+        let (sender, receiver) = kodiak_channel::bounded(capacity, &notifier.on(MESSAGES));
+        Channels { notifier, sender, receiver, further: Vec::new(), count: 0 }
     }
 
     pub(crate) fn add<N: Send + 'static>(&mut self, token: T, capacity: usize) -> (Sender<N>, Receiver<N>) {
-        let line = further_line(self.count);
+        let topic = further_topic(self.count);
         self.count = self.count.wrapping_add(1);
-        let (sender, receiver) = kodiak_channel::bounded(capacity, &self.bell.on(line));
+        let (sender, receiver) = kodiak_channel::bounded(capacity, &self.notifier.on(topic));
         let inbox = Arc::new(Inbox { receiver, told_closed: AtomicBool::new(false) });
         let view: Weak<Inbox<N>> = Arc::downgrade(&inbox);
-        self.further.push(Further { token, line, view });
+        self.further.push(Further { token, topic, view });
         (sender, Receiver { inbox })
     }
 
-    /// Those of the channels' lines in `rung` on which anything waits to be received.
-    pub(crate) fn ready(&self, rung: Quirks) -> Quirks {
-        let mut ready = Quirks::NONE;
-        if rung.any(Quirks::MESSAGES) && self.receiver.is_ready() {
-            ready.add(Quirks::MESSAGES);
+    /// Those of `topics` whose channels have something to receive.
+    pub(crate) fn ready(&self, topics: LoopFlags) -> LoopFlags {
+        let mut ready = LoopFlags::NONE;
+        if topics.any(LoopFlags::MESSAGES) && self.receiver.is_ready() {
+            ready.add(LoopFlags::MESSAGES);
         }
-        if rung.any(Quirks::FURTHER) {
-            let waiting = |channel: &&Further<T>| rung.has_line(channel.line) && channel.hint() != ReadHint::NONE;
-            self.further.iter().filter(waiting).for_each(|channel| ready.add_line(channel.line));
+        if topics.any(LoopFlags::FURTHER) {
+            let waiting = |channel: &&Further<T>| topics.has_topic(channel.topic) && channel.hint() != ReadHint::NONE;
+            self.further.iter().filter(waiting).for_each(|channel| ready.add_topic(channel.topic));
         }
         ready
     }
@@ -129,9 +129,9 @@ impl<T: Copy, M> Channels<T, M> {
         self.further.len()
     }
 
-    /// The token and what there is to receive of the channel at `index`, if it is on a line in `rung`.
-    pub(crate) fn further(&self, index: usize, rung: Quirks) -> Option<(T, ReadHint)> {
-        let channel = self.further.get(index).filter(|channel| rung.has_line(channel.line))?;
+    /// The token and what there is to receive of the channel at `index`, if its topic is one of `topics`.
+    pub(crate) fn further(&self, index: usize, topics: LoopFlags) -> Option<(T, ReadHint)> {
+        let channel = self.further.get(index).filter(|channel| topics.has_topic(channel.topic))?;
         Some((channel.token, channel.hint()))
     }
 

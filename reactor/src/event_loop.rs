@@ -6,15 +6,15 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use kodiak_channel::{Bell, Sender, Wake};
+use kodiak_channel::{Notifier, Sender, Wake};
 use kodiak_sys::{Interest, Noted, Selector, Signal, Signals, Trigger, Waker};
 
 use crate::batch::Batch;
 use crate::builder::Settings;
 use crate::channels::Channels;
 use crate::children::Children;
+use crate::loop_flags::LoopFlags;
 use crate::loops::{MAX_LOOPS, Shared};
-use crate::quirks::Quirks;
 use crate::registration::Standing;
 use crate::registry::{Registry, SIGNALS_KEY, WAKER_KEY};
 use crate::running::Running;
@@ -49,7 +49,7 @@ pub struct EventLoop<T, M> {
     pub(crate) stats: Stats,
     /// The turn's time, once somebody has asked for it.
     pub(crate) now: Cell<Option<Instant>>,
-    pub(crate) quirks: Quirks,
+    pub(crate) flags: LoopFlags,
     pub(crate) unread: Unread,
 }
 
@@ -82,22 +82,22 @@ impl<T: Copy, M> EventLoop<T, M> {
         let kernel = |action| move |error| BuildError::Kernel { action, error };
         let selector = Selector::new().map_err(kernel("creating its selector"))?;
         let waker = Waker::new(&selector, WAKER_KEY).map_err(kernel("creating its waker"))?;
-        let bell = Bell::new(LoopWaker(waker));
-        // Whenever no `run` is on the stack the bell is armed: a loop nested in another sleeps in the other one's wait.
-        bell.arm();
+        let notifier = Notifier::new(LoopWaker(waker));
+        // Whenever no `run` is on the stack the notifier is armed: a loop nested in another sleeps in the other one's wait.
+        notifier.arm();
         let now = Instant::now();
         Ok(EventLoop {
             shared: Shared::new(selector).ok_or(BuildError::TooManyLoops { limit: MAX_LOOPS })?,
             registry: Registry::new(),
             batch: Batch::new(settings.events_per_turn),
             timers: Timers::new(now, settings.timer_capacity),
-            channels: Channels::new(bell, settings.channel_capacity),
+            channels: Channels::new(notifier, settings.channel_capacity),
             signals: None,
             children: Children::default(),
             settings,
             stats: Stats::default(),
             now: Cell::new(Some(now)),
-            quirks: settings.quirks(),
+            flags: settings.flags(),
             unread: Unread::default(),
         })
     }
@@ -224,7 +224,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         if !self.registry.ask_again(key) {
             return Err(RegisterError::NotRegistered);
         }
-        self.quirks.add(Quirks::AGAIN);
+        self.flags.add(LoopFlags::AGAIN);
         Ok(())
     }
 
@@ -244,7 +244,7 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// The number of the turn whose events may still be to come, during which no slot changes hands. `None` between two turns.
     pub(crate) fn batch_at_hand(&self) -> Option<u64> {
-        let at_hand = self.quirks.any(Quirks::RUNNING | Quirks::UNFINISHED);
+        let at_hand = self.flags.any(LoopFlags::RUNNING | LoopFlags::UNFINISHED);
         at_hand.then_some(self.stats.turns)
     }
 
@@ -278,7 +278,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     ///
     /// [`TimerError::TooMany`].
     pub fn timeout_at(&mut self, token: T, deadline: Instant) -> Result<Timeout, TimerError> {
-        self.quirks.add(Quirks::TIMERS);
+        self.flags.add(LoopFlags::TIMERS);
         self.timers.set(token, deadline)
     }
 
@@ -291,7 +291,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     ///
     /// [`TimerError::ZeroPeriod`] for less than a microsecond; [`TimerError::TooFar`]; [`TimerError::TooMany`].
     pub fn interval(&mut self, token: T, period: Duration) -> Result<Timeout, TimerError> {
-        self.quirks.add(Quirks::TIMERS);
+        self.flags.add(LoopFlags::TIMERS);
         self.timers.set_periodic(token, after(period)?, period)
     }
 
@@ -392,7 +392,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.shared.selector.add(watched.as_fd(), SIGNALS_KEY, Interest::READABLE, Trigger::Level)?;
         self.forget_signals();
         self.signals = Some(watched);
-        self.quirks.add(Quirks::SIGNALS);
+        self.flags.add(LoopFlags::SIGNALS);
         Ok(())
     }
 
@@ -400,13 +400,13 @@ impl<T: Copy, M> EventLoop<T, M> {
         if let Some(signals) = self.signals.take() {
             let _ = self.shared.selector.remove(signals.as_fd());
         }
-        self.quirks.remove(Quirks::SIGNALS);
+        self.flags.remove(LoopFlags::SIGNALS);
     }
 
     /// The first error, if any, with which somebody's wake failed since this was last asked. The message was queued and is
     /// delivered; only the wake is missing.
     pub fn take_wake_error(&self) -> Option<io::Error> {
-        self.channels.bell.take_wake_error()
+        self.channels.notifier.take_wake_error()
     }
 }
 
@@ -492,17 +492,17 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// Lets [`run`](EventLoop::run) return at the end of this turn. Called outside of a callback, it lets the next `run`
     /// return after one turn, which does not wait.
     pub fn shutdown(&mut self) {
-        self.quirks.add(Quirks::STOPPING);
+        self.flags.add(LoopFlags::STOPPING);
     }
 
     /// `false` from a shutdown on, a [`Remote`]'s included, until the loop is run again.
     pub fn is_running(&self) -> bool {
-        !self.rung().any(Quirks::STOPPED | Quirks::STOPPING | Quirks::SHUTDOWN)
+        !self.all_flags().any(LoopFlags::STOPPED | LoopFlags::STOPPING | LoopFlags::SHUTDOWN)
     }
 
     /// Stops or wakes this loop from anywhere.
     pub fn remote(&self) -> Remote {
-        Remote::new(&self.channels.bell)
+        Remote::new(&self.channels.notifier)
     }
 
     /// How long a loop around this one may wait before it calls [`run_once`](EventLoop::run_once): until the next timeout;
@@ -522,16 +522,17 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn next_timeout(&self) -> Option<Duration> {
-        let rung = self.rung();
-        // A channel that was rung may have been emptied since.
-        let left = (Quirks::AGAIN | Quirks::STOPPING | Quirks::WAKE | Quirks::SHUTDOWN) | self.channels.ready(rung);
-        let work = rung.any(left) || self.batch.is_unfinished();
+        let flags = self.all_flags();
+        // A channel whose topic has news may have been emptied since.
+        let left = (LoopFlags::AGAIN | LoopFlags::STOPPING | LoopFlags::WAKE | LoopFlags::SHUTDOWN)
+            | self.channels.ready(flags);
+        let work = flags.any(left) || self.batch.is_unfinished();
         if work { Some(Duration::ZERO) } else { self.timers.until_next(Instant::now()) }
     }
 
-    /// The quirks, and what was rung since the loop last took the lines.
-    fn rung(&self) -> Quirks {
-        self.quirks | Quirks::of(self.channels.bell.rung())
+    /// The flags, and the topics that got news since the loop last took them.
+    fn all_flags(&self) -> LoopFlags {
+        self.flags | LoopFlags::of(self.channels.notifier.ready())
     }
 
     /// What the loop has done so far.

@@ -3,24 +3,24 @@
 use std::fmt;
 use std::io;
 
-use kodiak_channel::Bell;
+use kodiak_channel::Notifier;
 
-use crate::quirks::{SHUTDOWN, WAKE};
+use crate::loop_flags::{SHUTDOWN, WAKE};
 
 /// Stops or wakes an [`EventLoop`](crate::EventLoop) from any thread. From [`EventLoop::remote`](crate::EventLoop::remote).
 ///
 /// It may outlive the loop; then it does nothing.
 ///
-/// A request is a ring on a line of its own, which says all there is to say.
+/// A request is a notification on a topic of its own; it carries nothing else.
 #[derive(Clone)]
 pub struct Remote {
-    wake: Bell,
-    shutdown: Bell,
+    wake: Notifier,
+    shutdown: Notifier,
 }
 
 impl Remote {
-    pub(crate) fn new(bell: &Bell) -> Remote {
-        Remote { wake: bell.on(WAKE), shutdown: bell.on(SHUTDOWN) }
+    pub(crate) fn new(notifier: &Notifier) -> Remote {
+        Remote { wake: notifier.on(WAKE), shutdown: notifier.on(SHUTDOWN) }
     }
 
     /// Lets [`run`](crate::EventLoop::run) return. The loop first runs a whole turn, so every message sent before this
@@ -30,7 +30,7 @@ impl Remote {
     ///
     /// The kernel refused the wake. The request stands: the loop obeys it when something else wakes it.
     pub fn shutdown(&self) -> io::Result<()> {
-        self.shutdown.ring()
+        self.shutdown.notify()
     }
 
     /// Makes the loop run a turn (that is: call [`turn_end`](crate::Handler::turn_end)) that begins after this call.
@@ -40,7 +40,7 @@ impl Remote {
     ///
     /// The kernel refused the wake. The request stands: the loop obeys it when something else wakes it.
     pub fn wake(&self) -> io::Result<()> {
-        self.wake.ring()
+        self.wake.notify()
     }
 }
 

@@ -1,10 +1,10 @@
-//! The bracket around a run: not twice at a time, a bell that is armed whenever no run is on the stack, and a loop that is usable
+//! The bracket around a run: not twice at a time, a notifier that is armed whenever no run is on the stack, and a loop that is usable
 //! after a callback's panic.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
 
-use crate::quirks::Quirks;
+use crate::loop_flags::LoopFlags;
 use crate::turn::End;
 use crate::{EventLoop, RunError};
 
@@ -18,13 +18,13 @@ pub(crate) struct Running<'a, T: Copy, M> {
 impl<'a, T: Copy, M> Running<'a, T, M> {
     #[inline]
     pub(crate) fn begin(event_loop: &'a mut EventLoop<T, M>) -> Result<Running<'a, T, M>, RunError> {
-        if event_loop.quirks == Quirks::NONE {
-            event_loop.quirks = Quirks::RUNNING;
-        } else if event_loop.quirks.any(Quirks::RUNNING) {
+        if event_loop.flags == LoopFlags::NONE {
+            event_loop.flags = LoopFlags::RUNNING;
+        } else if event_loop.flags.any(LoopFlags::RUNNING) {
             return Err(RunError::AlreadyRunning);
         } else {
-            event_loop.quirks.remove(Quirks::STOPPED);
-            event_loop.quirks.add(Quirks::RUNNING);
+            event_loop.flags.remove(LoopFlags::STOPPED);
+            event_loop.flags.add(LoopFlags::RUNNING);
         }
         Ok(Running { event_loop, ended: false })
     }
@@ -34,7 +34,7 @@ impl<'a, T: Copy, M> Running<'a, T, M> {
     pub(crate) fn end(mut self, end: End) {
         if end == End::Rested {
             // Nothing is left for the destructor: see `leave`.
-            self.quirks = Quirks::NONE;
+            self.flags = LoopFlags::NONE;
             mem::forget(self);
         } else {
             self.ended = true;
@@ -45,25 +45,25 @@ impl<'a, T: Copy, M> Running<'a, T, M> {
     pub(crate) fn end_by_shutdown(mut self) {
         // One that came after the turn's messages is obeyed as well.
         self.take_rung();
-        self.quirks.remove(Quirks::STOPPING | Quirks::SHUTDOWN);
-        self.quirks.add(Quirks::STOPPED);
+        self.flags.remove(LoopFlags::STOPPING | LoopFlags::SHUTDOWN);
+        self.flags.add(LoopFlags::STOPPED);
         self.ended = true;
     }
 
-    /// A loop that nobody runs may be nested in another one, and sleep in that one's wait: it leaves the bell armed, and
-    /// looks at what was rung when it is next run.
+    /// A loop that nobody runs may be nested in another one, and sleep in that one's wait: it leaves the notifier armed, and
+    /// looks at what was published when it is next run.
     #[cold]
     fn leave(&mut self) {
         if !self.ended {
             let unfinished = self.batch.is_unfinished();
-            self.quirks.set(Quirks::UNFINISHED, unfinished);
+            self.flags.set(LoopFlags::UNFINISHED, unfinished);
             // What is left of the turn need not wait for another reason.
-            self.quirks.add(Quirks::WAKE);
+            self.flags.add(LoopFlags::WAKE);
         }
-        while !self.channels.bell.rest() {
+        while !self.channels.notifier.prepare_sleep() {
             self.take_rung();
         }
-        self.quirks.remove(Quirks::RUNNING);
+        self.flags.remove(LoopFlags::RUNNING);
     }
 }
 

@@ -1,7 +1,7 @@
 //! One turn of the loop: wait, then signals, I/O, timers, messages, further channels, `turn_end`.
 //!
 //! A turn with nothing but I/O makes one system call, the wait, and asks after everything else with one look at the loop's
-//! [`Quirks`] and one at the bell.
+//! [`LoopFlags`] and one at the notifier.
 //!
 //! Callbacks are given the whole loop, so between any two of them everything may have changed. Nothing is therefore held
 //! across a callback but keys and counts, and each step looks up again what it is about to touch.
@@ -12,7 +12,7 @@ use kodiak_sys::{Event, Interest, Readiness, Trigger};
 
 use crate::batch::{Call, Calls};
 use crate::handler::ReadHint;
-use crate::quirks::Quirks;
+use crate::loop_flags::LoopFlags;
 use crate::registry::{SIGNALS_KEY, WAKER_KEY};
 use crate::suspension::{Patience, UNKNOWN, Verdict};
 use crate::waiting::{Collected, Limit};
@@ -21,7 +21,7 @@ use crate::{EventLoop, Handler, RunError};
 /// How a turn has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
-    /// The loop has no [`Quirks`], and the bell is armed: the next wait may begin at once.
+    /// The loop has no [`LoopFlags`], and the notifier is armed: the next wait may begin at once.
     Rested,
     /// As it comes.
     Going,
@@ -34,7 +34,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     #[inline(always)]
     pub(crate) fn turn<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<End, RunError> {
         'usual: {
-            if self.quirks.is_usual() && matches!(limit, Limit::Forever) {
+            if self.flags.is_usual() && matches!(limit, Limit::Forever) {
                 match self.collect() {
                     Collected::Events => break 'usual,
                     Collected::More => {}
@@ -46,12 +46,12 @@ impl<T: Copy, M> EventLoop<T, M> {
             self.begin_unusual(handler)?;
         }
         self.deliver_events(handler);
-        if !self.quirks.is_usual() || self.channels.bell.is_rung() {
+        if !self.flags.is_usual() || self.channels.notifier.has_ready() {
             return Ok(self.end_unusual(handler));
         }
         handler.turn_end(self);
         self.stats.turns += 1;
-        if self.quirks.is_usual() && self.channels.bell.rest() {
+        if self.flags.is_usual() && self.channels.notifier.prepare_sleep() {
             return Ok(End::Rested);
         }
         Ok(self.end(false))
@@ -61,15 +61,15 @@ impl<T: Copy, M> EventLoop<T, M> {
     #[inline(never)]
     fn begin_unusual<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> Result<(), RunError> {
         // Whoever asked for a turn before it began has it.
-        self.quirks.remove(Quirks::WAKE);
-        if self.quirks.any(Quirks::AGAIN) {
+        self.flags.remove(LoopFlags::WAKE);
+        if self.flags.any(LoopFlags::AGAIN) {
             self.registry.begin_again();
         }
-        if self.quirks.any(Quirks::SIGNALS) {
+        if self.flags.any(LoopFlags::SIGNALS) {
             self.deliver_signals(handler)?;
         }
         self.finish_event(handler);
-        if self.quirks.any(Quirks::MEASURED) {
+        if self.flags.any(LoopFlags::MEASURED) {
             self.deliver_measured(handler);
         }
         Ok(())
@@ -81,8 +81,8 @@ impl<T: Copy, M> EventLoop<T, M> {
         let shutdown = self.deliver_others(handler);
         self.timed(|event_loop| handler.turn_end(event_loop));
         self.stats.turns += 1;
-        // Most turns with messages: they have all been delivered, and nobody has rung since.
-        if !shutdown && self.quirks.is_usual() && self.channels.bell.rest() {
+        // Most turns with messages: they have all been delivered, and nothing was published since.
+        if !shutdown && self.flags.is_usual() && self.channels.notifier.prepare_sleep() {
             return End::Rested;
         }
         self.end(shutdown)
@@ -90,62 +90,65 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// What comes between the events and `turn_end`. Says whether a remote wants the loop to stop.
     fn deliver_others<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> bool {
-        if self.quirks.any(Quirks::AGAIN) {
+        if self.flags.any(LoopFlags::AGAIN) {
             self.deliver_again(handler);
         }
-        if self.quirks.any(Quirks::TIMERS) {
+        if self.flags.any(LoopFlags::TIMERS) {
             self.fire_timers(handler);
         }
         self.take_rung();
         // Looked at before the messages: whatever was sent before a remote's shutdown is still delivered in this turn.
-        let shutdown = self.quirks.any(Quirks::SHUTDOWN);
-        if self.quirks.any(Quirks::MESSAGES) {
+        let shutdown = self.flags.any(LoopFlags::SHUTDOWN);
+        if self.flags.any(LoopFlags::MESSAGES) {
             self.deliver_messages(handler);
             self.take_rung();
         }
-        if self.quirks.any(Quirks::FURTHER) {
+        if self.flags.any(LoopFlags::FURTHER) {
             self.visit_channels(handler);
         }
         shutdown
     }
 
-    /// The loop is not known to have seen everything. Unless work is left over, it looks at what was rung, and arms the bell.
+    /// The loop is not known to have seen everything. Unless work is left over, it looks at the topics with
+    /// news, and arms the notifier.
     #[inline(never)]
     fn end(&mut self, shutdown: bool) -> End {
-        if shutdown || self.quirks.any(Quirks::STOPPING) {
+        if shutdown || self.flags.any(LoopFlags::STOPPING) {
             return End::Stop;
         }
         self.dismiss_emptied();
-        if !self.quirks.any(Quirks::LEFT_OVERS | Quirks::SPINS) && self.settle() && self.quirks.is_usual() {
+        if !self.flags.any(LoopFlags::LEFT_OVERS | LoopFlags::SPINS) && self.settle() && self.flags.is_usual() {
             return End::Rested;
         }
         End::Going
     }
 
-    /// Arms the bell, unless there is something to look at on what was rung meanwhile. `false` if there is; then the bell is not armed.
+    /// Arms the notifier, unless a topic has got news meanwhile and there is something to look at.
+    /// Returns `false` in that case; then the notifier is not armed.
     pub(crate) fn settle(&mut self) -> bool {
-        while !self.channels.bell.rest() {
+        while !self.channels.notifier.prepare_sleep() {
             self.take_rung();
             self.dismiss_emptied();
-            if self.quirks.any(Quirks::LINES) {
+            if self.flags.any(LoopFlags::TOPICS) {
                 return false;
             }
         }
         true
     }
 
-    /// Forgets the channels' lines on which nothing waits any more: what was sent after a line was taken may have been received all the same.
+    /// Drops the topics of channels that have nothing to receive any more: what was sent after a
+    /// topic was taken may have been received all the same.
     fn dismiss_emptied(&mut self) {
-        let rung = self.quirks.within(Quirks::MESSAGES | Quirks::FURTHER);
-        self.quirks.remove(rung);
-        self.quirks.add(self.channels.ready(rung));
+        let topics = self.flags.within(LoopFlags::MESSAGES | LoopFlags::FURTHER);
+        self.flags.remove(topics);
+        self.flags.add(self.channels.ready(topics));
     }
 
-    /// Notes what was rung.
+    /// Takes the topics with news.
     #[inline]
     pub(crate) fn take_rung(&mut self) {
-        if self.channels.bell.is_rung() {
-            self.quirks.add(Quirks::of(self.channels.bell.rouse()));
+        if self.channels.notifier.has_ready() {
+            self.flags.add(LoopFlags::of(self.channels.notifier.take_ready()));
         }
     }
 
@@ -171,7 +174,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// Runs a callback, with a watch if the settings ask for it.
     #[inline]
     pub(crate) fn timed(&mut self, callback: impl FnOnce(&mut Self)) {
-        if !self.quirks.any(Quirks::MEASURED) {
+        if !self.flags.any(LoopFlags::MEASURED) {
             return callback(self);
         }
         let begun = Instant::now();
@@ -358,12 +361,12 @@ impl<T: Copy, M> EventLoop<T, M> {
                 });
             }
         }
-        self.quirks.set(Quirks::AGAIN, self.registry.any_again());
+        self.flags.set(LoopFlags::AGAIN, self.registry.any_again());
     }
 
     fn fire_timers<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
         if self.timers.is_empty() {
-            self.quirks.remove(Quirks::TIMERS);
+            self.flags.remove(LoopFlags::TIMERS);
             return;
         }
         if !self.timers.is_due(self.now()) {
@@ -379,7 +382,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     fn deliver_messages<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
         for _ in 0..self.settings.messages_per_turn {
             let Ok(message) = self.channels.receiver.try_recv() else {
-                self.quirks.remove(Quirks::MESSAGES);
+                self.flags.remove(LoopFlags::MESSAGES);
                 return;
             };
             self.stats.messages += 1;
@@ -387,11 +390,12 @@ impl<T: Copy, M> EventLoop<T, M> {
         }
     }
 
-    /// Calls for each further channel that was rung for and has something to receive. Channels added meanwhile wait for the next turn.
+    /// Calls the handler for each further channel whose topic has news and that has something to
+    /// receive. Channels added meanwhile wait for the next turn.
     fn visit_channels<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
-        let rung = self.quirks.within(Quirks::FURTHER);
+        let topics = self.flags.within(LoopFlags::FURTHER);
         for index in 0..self.channels.further_len() {
-            match self.channels.further(index, rung) {
+            match self.channels.further(index, topics) {
                 Some((token, hint)) if hint != ReadHint::NONE => {
                     self.timed(|event_loop| handler.readable(event_loop, token, hint));
                 }

@@ -8,10 +8,10 @@ use std::hint;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::quirks::{Quirks, WAKE};
+use crate::loop_flags::{LoopFlags, WAKE};
 use crate::{EventLoop, Handler, RunError};
 
-/// How often a spinning loop looks at the bell, which costs a nanosecond, before it asks the kernel, which costs a hundred times as much.
+/// How often a spinning loop looks at the notifier, which costs a nanosecond, before it asks the kernel, which costs a hundred times as much.
 const LOOKS: usize = 32;
 
 /// How long a turn may wait for its first event.
@@ -25,7 +25,7 @@ pub(crate) enum Limit {
 /// What the short way has found.
 #[derive(Debug)]
 pub(crate) enum Collected {
-    /// Events, and nobody has rung for anything else than a turn.
+    /// Events, and no topic with news but a request for a turn.
     Events,
     /// Events, and somebody has.
     More,
@@ -43,13 +43,13 @@ impl<T: Copy, M> EventLoop<T, M> {
             answer => return Collected::Nothing(answer),
         }
         self.now.set(None);
-        let rung = self.channels.bell.rouse();
+        let ready = self.channels.notifier.take_ready();
         self.batch.begin();
         // The turn that a remote asked for is this one.
-        if rung.without(WAKE).is_empty() {
+        if ready.without(WAKE).is_empty() {
             return Collected::Events;
         }
-        self.quirks.add(Quirks::of(rung));
+        self.flags.add(LoopFlags::of(ready));
         Collected::More
     }
 
@@ -75,13 +75,13 @@ impl<T: Copy, M> EventLoop<T, M> {
         handler: &mut H,
         limit: Limit,
     ) -> Result<(), RunError> {
-        if self.quirks.any(Quirks::UNFINISHED) {
-            self.quirks.remove(Quirks::UNFINISHED);
+        if self.flags.any(LoopFlags::UNFINISHED) {
+            self.flags.remove(LoopFlags::UNFINISHED);
             self.awake();
             return Ok(());
         }
         loop {
-            if self.quirks.any(Quirks::SPINS) && self.spin(handler, limit)? {
+            if self.flags.any(LoopFlags::SPINS) && self.spin(handler, limit)? {
                 return Ok(());
             }
             let patience = self.patience(limit);
@@ -109,12 +109,12 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(())
     }
 
-    /// Looks for work for as long as the settings say, with the bell unarmed: whoever sends needs not wake the loop. `true`: the kernel has
+    /// Looks for work for as long as the settings say, with the notifier unarmed: whoever sends needs not wake the loop. `true`: the kernel has
     /// reported events.
     #[cold]
     fn spin<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<bool, RunError> {
         self.take_rung();
-        if matches!(limit, Limit::AtOnce) || self.quirks.any(Quirks::LEFT_OVERS) {
+        if matches!(limit, Limit::AtOnce) || self.flags.any(LoopFlags::LEFT_OVERS) {
             return Ok(false);
         }
         let begun = Instant::now();
@@ -126,7 +126,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         let time = self.settings.spin.min(next).min(left);
         while begun.elapsed() < time {
             for _ in 0..LOOKS {
-                if self.channels.bell.is_rung() {
+                if self.channels.notifier.has_ready() {
                     return Ok(false);
                 }
                 hint::spin_loop();
@@ -136,17 +136,17 @@ impl<T: Copy, M> EventLoop<T, M> {
                 Ok(_) => return Ok(true),
                 Err(error) => self.failed_wait(handler, error)?,
             }
-            // The wait has taken what was rung meanwhile.
-            if self.quirks.any(Quirks::LEFT_OVERS) {
+            // The wait has taken the topics that got news meanwhile.
+            if self.flags.any(LoopFlags::LEFT_OVERS) {
                 return Ok(false);
             }
         }
         Ok(false)
     }
 
-    /// How long the wait may take. Anything but zero leaves the bell armed.
+    /// How long the wait may take. Anything but zero leaves the notifier armed.
     fn patience(&mut self, limit: Limit) -> Option<Duration> {
-        if matches!(limit, Limit::AtOnce) || self.quirks.any(Quirks::LEFT_OVERS) {
+        if matches!(limit, Limit::AtOnce) || self.flags.any(LoopFlags::LEFT_OVERS) {
             return Some(Duration::ZERO);
         }
         if !self.settle() {
@@ -170,7 +170,7 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     fn wait(&mut self, patience: Option<Duration>) -> io::Result<usize> {
         self.stats.sleeps += u64::from(patience != Some(Duration::ZERO));
-        if !self.quirks.any(Quirks::MEASURED) {
+        if !self.flags.any(LoopFlags::MEASURED) {
             let answer = self.shared.selector.wait(&mut self.batch.events, patience);
             self.batch.begin();
             self.awake();

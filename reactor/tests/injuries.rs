@@ -393,7 +393,7 @@ fn after_a_panic_a_message_wakes_the_wait_that_the_loop_is_nested_in() {
     .unwrap_err();
     // That turn has taken the wake. The next one is all that the outer wait can hear of.
     sender.send(3).unwrap();
-    assert_eq!(outer.wait(&mut events, Some(Duration::from_secs(10))).unwrap(), 1, "the sender has rung");
+    assert_eq!(outer.wait(&mut events, Some(Duration::from_secs(10))).unwrap(), 1, "the sender has notified");
     assert_eq!(poll(&mut event_loop), [Seen::Notify(3)]);
 }
 

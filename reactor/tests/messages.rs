@@ -294,7 +294,7 @@ fn a_spinning_loop_sees_everything() {
     assert_eq!((turns, event_loop.stats().sleeps), (1, 0));
 }
 
-/// What was sent after its line was taken, and received all the same, must not cost the loop a turn of its own.
+/// What was sent after its topic was taken, and received all the same, must not cost the loop a turn of its own.
 #[test]
 fn a_message_received_in_the_turn_it_was_sent_in_is_no_reason_for_another() {
     let mut event_loop = Loop::new().unwrap();
@@ -341,7 +341,7 @@ fn a_wake_asked_for_in_a_turn_is_another_turn_and_one_asked_for_before_it_is_not
     assert_eq!((turns, event_loop.stats().sleeps), (2, 1));
 }
 
-/// More channels than the bell has lines: those that share one are told apart all the same.
+/// More channels than the notifier has topics: those that share one are told apart all the same.
 #[test]
 fn many_further_channels_call_only_those_that_were_sent_to() {
     let mut event_loop = Loop::new().unwrap();

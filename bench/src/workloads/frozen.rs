@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kodiak_channel::{Bell, Receiver, Sender, bounded, unbounded};
+use kodiak_channel::{Notifier, Receiver, Sender, bounded, unbounded};
 
 use crate::measure::Plan;
 use crate::sys;
@@ -21,7 +21,7 @@ const FREEZES: usize = 300;
 const FROZEN: Duration = Duration::from_millis(10);
 const SENDERS: usize = 4;
 
-type Make = fn(&Bell) -> (Sender<u64>, Receiver<u64>);
+type Make = fn(&Notifier) -> (Sender<u64>, Receiver<u64>);
 
 pub(crate) fn run(plan: &Plan) -> io::Result<()> {
     sys::freeze_on_signal()?;
@@ -30,11 +30,11 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
         "| | freezes that stopped the receiver, of {FREEZES} | longest receive, {SENDERS} senders on one core, ms | receives over 1 ms |"
     );
     println!("|---|---|---|---|");
-    let make: [(&str, Make); 2] = [("bounded", |bell| bounded(CAPACITY, bell)), ("unbounded", unbounded)];
+    let make: [(&str, Make); 2] = [("bounded", |notifier| bounded(CAPACITY, notifier)), ("unbounded", unbounded)];
     for (name, make) in make {
-        let bell = Bell::new(thread::current());
-        let stopped = freezes(make(&bell));
-        let (longest, long, received) = crowd(make(&bell), plan.slice * 10);
+        let notifier = Notifier::new(thread::current());
+        let stopped = freezes(make(&notifier));
+        let (longest, long, received) = crowd(make(&notifier), plan.slice * 10);
         println!("| {name} | {stopped} | {:.2} | {long} of {received} |", longest.as_secs_f64() * 1000.0);
     }
     println!();
