@@ -171,3 +171,54 @@ impl Replica {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reads() -> Reads {
+        let mut reads = Reads::default();
+        reads.add(Key::from_number(1), Certainty::Majority);
+        reads
+    }
+
+    #[test]
+    fn a_read_may_be_asked_until_the_core_refuses() {
+        let mut reads = reads();
+        let (id, certainty) = reads.next_id().unwrap();
+        reads.asked(id, certainty);
+        assert_eq!(reads.next_id(), None, "nothing is fresh");
+        reads.failed(id);
+        assert_eq!(reads.next_id(), None, "nothing has happened since");
+        reads.add(Key::from_number(2), Certainty::Majority);
+        let (id, certainty) = reads.next_id().unwrap();
+        reads.asked(id, certainty);
+        assert_eq!(reads.take(id).unwrap().1, [Key::from_number(1), Key::from_number(2)]);
+    }
+
+    #[test]
+    fn the_core_is_not_asked_for_reads_that_are_gone() {
+        for certainty in [Certainty::Majority, Certainty::Lease] {
+            let mut reads = Reads::default();
+            reads.add(Key::from_number(1), certainty);
+            reads.forget_dead(|_| true);
+            assert!(reads.next_id().is_some());
+            reads.forget_dead(|_| false);
+            assert_eq!(reads.next_id(), None);
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_reads_that_are_cleared() {
+        let mut reads = reads();
+        let (id, certainty) = reads.next_id().unwrap();
+        reads.asked(id, certainty);
+        reads.ready.push((Index(1), vec![Key::from_number(2)]));
+        reads.add(Key::from_number(3), Certainty::Majority);
+        reads.add(Key::from_number(4), Certainty::Lease);
+        reads.clear();
+        assert_eq!(reads.next_id(), None);
+        assert_eq!(reads.take(id), None);
+        assert!(reads.ready.is_empty());
+    }
+}

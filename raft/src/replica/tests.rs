@@ -4,6 +4,7 @@ mod admin;
 mod backlog;
 mod damaged;
 pub(crate) mod digests;
+mod endings;
 pub(crate) mod installs;
 mod leaders;
 pub(crate) mod log_time;

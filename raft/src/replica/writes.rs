@@ -318,3 +318,45 @@ impl Replica {
 fn unreachable_place(applied: Applying) -> ! {
     panic!("index {} and term {} name one entry, by log matching", applied.index, applied.term)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Configuration, Stamp};
+
+    fn applying(index: u64) -> Applying {
+        Applying { index: Index(index), term: Term(1), is_proposal: true }
+    }
+
+    fn writes() -> Writes {
+        Writes { applying: (2..=4).map(applying).collect(), ..Writes::default() }
+    }
+
+    fn snapshot(index: u64) -> SnapshotMeta {
+        let (configuration, digest) = (Configuration::of_voters([]), None);
+        let (index, term, stamp) = (Index(index), Term(3), Stamp(0));
+        SnapshotMeta { index, term, stamp, configuration, digest }
+    }
+
+    #[test]
+    fn a_failed_machine_applies_only_what_follows_a_restore() {
+        for (restored, left) in [(None, 0), (Some(Index(2)), 2), (Some(Index(4)), 0)] {
+            let mut writes = writes();
+            writes.machine_failed(restored);
+            assert_eq!(writes.applying.len(), left, "{restored:?}");
+        }
+    }
+
+    #[test]
+    fn a_restored_state_has_its_snapshots_term() {
+        let mut writes = writes();
+        writes.restored(&snapshot(1));
+        assert_eq!(writes.applied_term, Term(3));
+    }
+
+    #[test]
+    #[should_panic(expected = "was to be applied before")]
+    fn a_restore_skips_nothing_that_is_to_be_applied() {
+        writes().restored(&snapshot(2));
+    }
+}

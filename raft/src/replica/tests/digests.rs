@@ -189,3 +189,64 @@ fn digests_are_taken_exactly_at_multiples() {
     assert_eq!(words(&jobs_of(level, u64::MAX, 4)), "1-1 2-5");
     assert_eq!(words(&jobs_of(FeatureLevel::BASE, 1, 2)), "1-1 2-3");
 }
+
+/// A node that leads a cluster of one at the current level, and has applied what it has committed.
+fn alone(digest_interval: u64) -> (Replica, Now) {
+    let now = Now { monotonic: Time(1_000_000_000), wall: Stamp(1) };
+    let level = FeatureLevel::CURRENT;
+    let founding = Configuration::of_voters([(id(0), Member::default())]).at_feature_level(level);
+    let saved = Saved { founding, ..Saved::default() };
+    let mut config = ReplicaConfig::new(Config::new(id(0)));
+    config.limits.digest_interval = digest_interval;
+    let mut replica = Replica::new(config, saved, now).unwrap();
+    replica.handle_timeout(now);
+    (0..8).for_each(|number| replica.submit(now, RequestId(number), write("x")));
+    while let Some(effect) = replica.poll() {
+        if let Effect::Storage(Job::Write(write)) = effect {
+            replica.handle_done(now, Done::Written { sequence: write.sequence });
+        }
+    }
+    (replica, now)
+}
+
+#[test]
+fn only_digests_at_multiples_are_told() {
+    let (mut replica, now) = alone(3);
+    for (index, latest) in [(5, None), (6, Some(6)), (7, Some(6))] {
+        let digest = Digest { index: Index(index), version: 1, value: 9 };
+        replica.handle_machine(now, MachineDone::DigestTaken(Some(digest)));
+        let told = replica.core().status().digests.latest.map(|digest| digest.index.0);
+        assert_eq!(told, latest, "after {index}");
+    }
+}
+
+#[test]
+fn a_restored_state_gives_its_digest_if_digests_are_on() {
+    for (interval, expected) in [(0, 0), (3, 1)] {
+        let (mut replica, _) = alone(interval);
+        replica.restore(snapshot_meta(4));
+        let effects: Vec<Effect> = std::iter::from_fn(|| replica.poll()).collect();
+        let is_taken = |effect: &&Effect| match effect {
+            Effect::Machine(MachineJob::TakeDigest(index)) => *index == Index(4),
+            _ => false,
+        };
+        assert_eq!(effects.iter().filter(is_taken).count(), expected, "{effects:?}");
+    }
+}
+
+#[test]
+fn a_diverged_node_stops_its_machine_and_marks_its_disk() {
+    let (mut replica, now) = alone(3);
+    let digest = Digest { index: Index(6), version: 1, value: 9 };
+    let divergence = crate::types::Divergence { digest, majority: 7, agreed: Index(3) };
+    replica.diverged(divergence);
+    let effects: Vec<Effect> = std::iter::from_fn(|| replica.poll()).collect();
+    let stops = |effect: &Effect| matches!(effect, Effect::Machine(MachineJob::Stop(_)));
+    assert!(effects.iter().any(stops), "{effects:?}");
+    assert!(effects.contains(&Effect::Storage(Job::MarkDiverged(divergence))), "{effects:?}");
+    // What the machine says when it has stopped has been said.
+    let failure = crate::replica::digests::failure_of(divergence);
+    replica.handle_machine(now, MachineDone::Failed(failure));
+    let is_failure = |effect: Effect| matches!(effect, Effect::Event(Event::MachineFailed(_)));
+    assert!(!std::iter::from_fn(|| replica.poll()).any(is_failure));
+}
