@@ -644,4 +644,77 @@ mod tests {
         assert_eq!(log.applied(), Index(0));
         assert_eq!(log_of(3, 1 << 20).begin_restore(), None);
     }
+    #[test]
+    fn a_snapshot_that_is_not_of_its_log_is_refused() {
+        let refused = |saved| matches!(Log::new(saved, 1, 1), Err(ConfigError::Saved(_)));
+        let with = |snapshot, saved| Saved { snapshot: Some(snapshot), ..saved };
+        assert!(!refused(with(snapshot(2, 1, &[1]), saved(&[1, 1, 2]))));
+        assert!(refused(with(snapshot(2, 2, &[1]), saved(&[1, 1, 2]))), "wrong term");
+        assert!(refused(with(snapshot(4, 2, &[1]), saved(&[1, 1, 2]))), "beyond the end");
+        let mut compacted = saved(&[1, 1, 2]);
+        compacted.terms.compact_to(Index(2));
+        assert!(!refused(with(snapshot(2, 1, &[1]), compacted.clone())));
+        assert!(refused(with(snapshot(2, 2, &[1]), compacted.clone())), "wrong term at the base");
+        assert!(refused(with(snapshot(1, 1, &[1]), compacted.clone())), "a gap behind it");
+        assert!(refused(compacted), "nothing stands for what is gone");
+    }
+
+    #[test]
+    fn a_saved_configuration_is_not_within_the_snapshot() {
+        let refused = |index| {
+            let configurations = vec![(Index(index), configuration(&[1]))];
+            let snapshot = Some(snapshot(2, 1, &[1]));
+            let saved = Saved { configurations, snapshot, ..saved(&[1, 1, 2]) };
+            matches!(Log::new(saved, 1, 1), Err(ConfigError::Saved(_)))
+        };
+        assert_eq!([1, 2, 3].map(refused), [true, true, false]);
+    }
+
+    #[test]
+    fn only_nodes_without_a_vote_are_without_one() {
+        let mut log = with_two_configurations();
+        log.commit_to(Index(4));
+        let is_without = |log: &Log, node| log.is_without_vote_after(NodeId(node), Index(1));
+        assert_eq!([1, 2, 3].map(|node| is_without(&log, node)), [false, false, true]);
+        assert!(!log.is_without_vote_after(NodeId(3), Index(2)), "it must be later");
+        log.commit_to(Index(5));
+        assert_eq!([1, 2, 3].map(|node| is_without(&log, node)), [false, true, true]);
+    }
+
+    #[test]
+    fn entries_not_in_memory_are_taken_to_be_as_long() {
+        let mut log = log_of(10, 250);
+        log.written(Index(10));
+        log.commit_to(Index(10));
+        log.trim();
+        assert_eq!(log.first_in_tail(), Index(9));
+        let bytes = |from, to| log.bytes_or_estimate(Index(from), Index(to));
+        assert_eq!(bytes(1, 10), 1_000);
+        assert_eq!(bytes(1, 3), 300);
+        assert_eq!(bytes(8, 9), 200);
+        assert_eq!((bytes(9, 10), bytes(10, 10)), (200, 100));
+    }
+
+    #[test]
+    fn an_installed_snapshot_is_durable() {
+        let mut log = log_of(5, 1 << 20);
+        log.install(snapshot(3, 1, &[1]));
+        assert_eq!((log.durable(), log.last_index()), (Index(3), Index(5)));
+    }
+
+    #[test]
+    fn a_snapshots_configurations_are_not_kept_twice() {
+        let mut log = with_two_configurations();
+        log.commit_to(Index(6));
+        log.replace_state(snapshot(3, 1, &[1, 2]));
+        assert_eq!(log.configurations, [(Index(5), configuration(&[1]))]);
+        assert_eq!(log.first_configuration, configuration(&[1, 2]));
+    }
+
+    #[test]
+    fn the_last_entry_is_brought_back_once() {
+        let mut log = log_of(3, 1 << 20);
+        log.restore_last(command(3, 1).into());
+        assert_eq!((log.first_in_tail(), log.bytes_of(Index(1), Index(3))), (Index(1), 300));
+    }
 }

@@ -130,3 +130,57 @@ impl Core {
         self.writes.append(entries);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Payload;
+
+    fn append(previous_index: u64, previous_term: u64, entries: &[(u64, u64, u64)]) -> Append {
+        let entry = |&(index, term, stamp): &(u64, u64, u64)| {
+            let (index, term, stamp) = (Index(index), Term(term), Stamp(stamp));
+            Entry { index, term, stamp, payload: Payload::Noop }
+        };
+        Append {
+            previous_index: Index(previous_index),
+            previous_term: Term(previous_term),
+            entries: entries.iter().map(entry).collect(),
+            commit: Index(0),
+            round: 1,
+            wants_promise: false,
+        }
+    }
+
+    /// The last index of what a leader of term 3 sends.
+    fn last(previous: (u64, u64), entries: &[(u64, u64, u64)]) -> Option<u64> {
+        append(previous.0, previous.1, entries).last_index(Term(3)).map(|index| index.0)
+    }
+
+    #[test]
+    fn only_what_a_leader_can_have_is_taken() {
+        assert_eq!(last((0, 0), &[]), Some(0));
+        assert_eq!(last((4, 2), &[(5, 2, 7), (6, 3, 7), (7, 3, 8)]), Some(7));
+        assert_eq!(last((4, 2), &[(6, 2, 7)]), None, "a gap");
+        assert_eq!(last((4, 2), &[(5, 1, 7)]), None, "terms fall");
+        assert_eq!(last((4, 2), &[(5, 3, 7), (6, 2, 7)]), None, "terms fall");
+        assert_eq!(last((4, 2), &[(5, 4, 7)]), None, "a term beyond the leader's");
+        assert_eq!(last((4, 4), &[]), None, "a term beyond the leader's");
+        assert_eq!(last((0, 0), &[(1, 0, 7)]), None, "no entry is of term 0");
+        assert_eq!(last((4, 2), &[(5, 2, 7), (6, 2, 6)]), None, "log time runs backwards");
+    }
+
+    #[test]
+    fn nothing_but_entry_0_is_of_term_0() {
+        assert_eq!(last((0, 1), &[]), None);
+        assert_eq!(last((4, 0), &[]), None);
+        assert_eq!(append(0, 0, &[]).last_index(Term(0)), None, "no leader is of term 0");
+    }
+
+    #[test]
+    fn the_last_index_of_all_has_no_entry() {
+        let end = u64::MAX;
+        assert_eq!(last((end - 1, 2), &[]), Some(end - 1));
+        assert_eq!(last((end, 2), &[]), None);
+        assert_eq!(last((end - 1, 2), &[(end, 2, 7)]), None);
+    }
+}

@@ -221,6 +221,7 @@ fn a_contradiction_of_the_last_committed_entry_stops_the_node() {
     network.deliver(message);
     let stopped = Event::CommittedConflict { index: commit, leader: NodeId(other) };
     assert!(says(&mut network, follower, |event| *event == stopped));
+    assert_eq!(network.core(follower).committed_conflict(), Some(commit));
 }
 
 #[test]

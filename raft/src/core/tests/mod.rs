@@ -15,6 +15,7 @@ mod faults;
 mod fetches;
 mod fitness;
 mod installs;
+mod kept;
 mod lease;
 mod loading;
 mod log_time;
