@@ -1,4 +1,5 @@
-//! Finds libkqueue when the kqueue backend is built on Linux (`--cfg kodiak_kqueue`); otherwise does nothing.
+//! Finds libkqueue when the kqueue backend is built on Linux (`--cfg kodiak_kqueue`); otherwise
+//! does nothing.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -141,7 +141,8 @@ impl Notifier {
     /// The notifier starts awake: before its first sleep, as before any other, the loop must call
     /// [`arm`](Notifier::arm) or [`prepare_sleep`](Notifier::prepare_sleep).
     pub fn new(wake: impl Wake + 'static) -> Notifier {
-        let shared = Shared { word: AtomicU32::new(AWAKE), error: Mutex::new(None), wake: Box::new(wake) };
+        let shared =
+            Shared { word: AtomicU32::new(AWAKE), error: Mutex::new(None), wake: Box::new(wake) };
         Notifier { shared: Arc::new(shared), topic: Topic::new(0) }
     }
 
@@ -279,7 +280,11 @@ impl Notifier {
     ///
     /// `ready` must look at everything that notifies this loop. Returns what `block` returned, or
     /// `None` if it was not called.
-    pub fn sleep_unless<R>(&self, ready: impl FnOnce() -> bool, block: impl FnOnce() -> R) -> Option<R> {
+    pub fn sleep_unless<R>(
+        &self,
+        ready: impl FnOnce() -> bool,
+        block: impl FnOnce() -> R,
+    ) -> Option<R> {
         self.arm();
         let slept = if ready() { None } else { Some(block()) };
         self.stay_awake();

@@ -79,7 +79,10 @@ impl<M> Drop for Receiver<M> {
 
 impl<M> fmt::Debug for Receiver<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("len", &self.len()).field("capacity", &self.capacity()).finish_non_exhaustive()
+        f.debug_struct("Receiver")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
     }
 }
 
@@ -106,7 +109,10 @@ impl Probe {
 
 impl fmt::Debug for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Probe").field("is_ready", &self.is_ready()).field("is_gone", &self.is_gone()).finish()
+        f.debug_struct("Probe")
+            .field("is_ready", &self.is_ready())
+            .field("is_gone", &self.is_gone())
+            .finish()
     }
 }
 

@@ -117,7 +117,9 @@ impl<M> Sender<M> {
             let _disconnected = operation.recv(&self.link.shared.closed);
             return Err(SendError::Closed(message));
         }
-        operation.send(&self.queue, message).map_err(|error| SendError::Closed(error.into_inner()))?;
+        operation
+            .send(&self.queue, message)
+            .map_err(|error| SendError::Closed(error.into_inner()))?;
         self.queued();
         Ok(())
     }
@@ -156,6 +158,9 @@ impl<M> Clone for Sender<M> {
 
 impl<M> fmt::Debug for Sender<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("len", &self.len()).field("capacity", &self.capacity()).finish_non_exhaustive()
+        f.debug_struct("Sender")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
     }
 }

@@ -71,9 +71,15 @@ mod tests {
         let topics: Vec<Topic> = (0..Topic::COUNT).map(Topic::new).collect();
         for (number, topic) in topics.iter().enumerate() {
             assert_eq!(Ready::of(topic.bit()).bits(), 1 << number);
-            assert_eq!(topics.iter().filter(|other| Ready::of(topic.bit()).has(**other)).count(), 1);
+            assert_eq!(
+                topics.iter().filter(|other| Ready::of(topic.bit()).has(**other)).count(),
+                1
+            );
         }
         assert_eq!(Topic::new(Topic::COUNT + 3), Topic::new(3));
-        assert_eq!((Ready::of(!TOPICS).is_empty(), Ready::of(u32::MAX).bits()), (true, u32::MAX >> SHIFT));
+        assert_eq!(
+            (Ready::of(!TOPICS).is_empty(), Ready::of(u32::MAX).bits()),
+            (true, u32::MAX >> SHIFT)
+        );
     }
 }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kodiak_channel::{Notifier, Receiver, SendError, Sender, TryRecvError, Wake, bounded, unbounded};
+use kodiak_channel::{
+    Notifier, Receiver, SendError, Sender, TryRecvError, Wake, bounded, unbounded,
+};
 
 /// Counts wakes; fails them while told to.
 #[derive(Clone, Default)]
@@ -141,7 +143,9 @@ fn one_wake_per_sleep_for_all_channels_of_a_bell() {
     first.send(0).unwrap();
     assert_eq!(wake.wakes(), 0, "a new notifier's loop is awake");
     for sleep in 1..=3 {
-        assert!(notifier.sleep_unless(|| from_first.len() > 1, || second.send("x").unwrap()).is_some());
+        assert!(
+            notifier.sleep_unless(|| from_first.len() > 1, || second.send("x").unwrap()).is_some()
+        );
         for n in 0..10 {
             first.send(n).unwrap();
             second.send("y").unwrap();
@@ -152,7 +156,10 @@ fn one_wake_per_sleep_for_all_channels_of_a_bell() {
         drain(&from_second);
     }
     first.send(0).unwrap();
-    assert_eq!(notifier.sleep_unless(|| from_first.is_ready(), || unreachable!("something waits")), None);
+    assert_eq!(
+        notifier.sleep_unless(|| from_first.is_ready(), || unreachable!("something waits")),
+        None
+    );
     assert_eq!(wake.wakes(), 3);
     // Something else ended that sleep: awake, and nobody had notified.
     drain(&from_first);
@@ -188,7 +195,8 @@ fn errors_that_are_none() {
             self.0.lock().unwrap().pop().map_or(Ok(()), |kind| Err(kind.into()))
         }
     }
-    let says = Arc::new(Says(Mutex::new(vec![io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted])));
+    let says =
+        Arc::new(Says(Mutex::new(vec![io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted])));
     let notifier = Notifier::new(Arc::clone(&says));
     notifier.arm();
     notifier.notify().expect("interrupted is tried again; a full pipe wakes");
@@ -218,7 +226,10 @@ fn blocking_and_deadline_forms_wait_for_room() {
     let (_, notifier) = counting_notifier();
     let (sender, receiver) = bounded(1, &notifier);
     sender.send(0).unwrap();
-    assert_eq!(sender.send_deadline(9, Instant::now() + Duration::from_millis(1)), Err(SendError::Full(9)));
+    assert_eq!(
+        sender.send_deadline(9, Instant::now() + Duration::from_millis(1)),
+        Err(SendError::Full(9))
+    );
     let threads = [1, 2].map(|n| {
         let sender = sender.clone();
         thread::spawn(move || match n {
@@ -305,11 +316,13 @@ fn a_race_with_the_receivers_drop_loses_and_doubles_nothing() {
     let (_, notifier) = counting_notifier();
     for round in 0..200 {
         let drops = Arc::new(AtomicUsize::new(0));
-        let (sender, receiver) = if round % 2 == 0 { bounded(8, &notifier) } else { unbounded(&notifier) };
+        let (sender, receiver) =
+            if round % 2 == 0 { bounded(8, &notifier) } else { unbounded(&notifier) };
         let start = Arc::new(Barrier::new(SENDERS + 1));
         let threads: Vec<_> = (0..SENDERS)
             .map(|_| {
-                let (sender, drops, start) = (sender.clone(), Arc::clone(&drops), Arc::clone(&start));
+                let (sender, drops, start) =
+                    (sender.clone(), Arc::clone(&drops), Arc::clone(&start));
                 thread::spawn(move || {
                     start.wait();
                     (0..EACH)
@@ -321,7 +334,8 @@ fn a_race_with_the_receivers_drop_loses_and_doubles_nothing() {
         start.wait();
         let received: Vec<_> = (0..round / 2).filter_map(|_| receiver.try_recv().ok()).collect();
         drop(receiver);
-        let handed_back: usize = threads.into_iter().map(|thread| thread.join().unwrap().len()).sum();
+        let handed_back: usize =
+            threads.into_iter().map(|thread| thread.join().unwrap().len()).sum();
         drop(received);
         assert_eq!(drops.load(Ordering::SeqCst), SENDERS * EACH, "{handed_back} were handed back");
     }
@@ -371,7 +385,8 @@ fn stress_with_a_parking_loop() {
         }
         if !left && open != [false; 2] {
             arms += 1;
-            let ready = || receivers.iter().zip(&open).any(|(receiver, &open)| open && receiver.is_ready());
+            let ready =
+                || receivers.iter().zip(&open).any(|(receiver, &open)| open && receiver.is_ready());
             sleeps += usize::from(notifier.sleep_unless(ready, thread::park).is_some());
         }
     }

@@ -157,7 +157,11 @@ fn serve<P: Protocol>(
 
 /// Two senders, each with a queue to push to and messages; one loop. `queues[i]` is sender i's
 /// queue number.
-fn scenario<P: Protocol>(queue_of_sender: [usize; 2], messages: [&'static [usize]; 2], budget: usize) {
+fn scenario<P: Protocol>(
+    queue_of_sender: [usize; 2],
+    messages: [&'static [usize]; 2],
+    budget: usize,
+) {
     scenario_with(queue_of_sender, messages, budget, |notifier: &P, queue, message| {
         queue.push(message);
         notifier.notify();
@@ -173,7 +177,9 @@ fn scenario_with<P: Protocol>(
     model(move || {
         let latch = Latch::default();
         let notifier = Arc::new(P::new(latch.clone()));
-        let queues: Vec<_> = (0..=queue_of_sender[0].max(queue_of_sender[1])).map(|_| Arc::new(Queue::new())).collect();
+        let queues: Vec<_> = (0..=queue_of_sender[0].max(queue_of_sender[1]))
+            .map(|_| Arc::new(Queue::new()))
+            .collect();
         let senders = [0, 1].map(|sender: usize| {
             let (notifier, queue) = (notifier.clone(), queues[queue_of_sender[sender]].clone());
             thread::spawn(move || {
@@ -188,8 +194,12 @@ fn scenario_with<P: Protocol>(
         let wakes = latch.wakes();
         assert!(wakes <= arms, "more wakes than sleeps: {wakes} for {arms}");
         for sender in 0..2 {
-            let of_sender = received[queue_of_sender[sender]].iter().filter(|m| messages[sender].contains(m));
-            assert!(of_sender.eq(messages[sender]), "order or number of sender {sender}'s messages: {received:?}");
+            let of_sender =
+                received[queue_of_sender[sender]].iter().filter(|m| messages[sender].contains(m));
+            assert!(
+                of_sender.eq(messages[sender]),
+                "order or number of sender {sender}'s messages: {received:?}"
+            );
         }
     });
 }
@@ -238,7 +248,8 @@ fn a_flag_and_a_channel_on_one_bell() {
         let (mut arms, mut received) = (0, None);
         while received.is_none() || !stop.load(Ordering::Acquire) {
             received = received.or_else(|| queue.pop());
-            let ready = || !queue.is_empty() || (received.is_some() && stop.load(Ordering::Acquire));
+            let ready =
+                || !queue.is_empty() || (received.is_some() && stop.load(Ordering::Acquire));
             arms += 1;
             notifier.sleep_unless(ready, || latch.sleep());
         }
@@ -253,7 +264,11 @@ struct FailsOnce(std::sync::atomic::AtomicBool, Latch);
 
 impl Wake for FailsOnce {
     fn wake(&self) -> io::Result<()> {
-        if self.0.swap(false, Relaxed) { Err(io::Error::other("the first wake")) } else { self.1.wake() }
+        if self.0.swap(false, Relaxed) {
+            Err(io::Error::other("the first wake"))
+        } else {
+            self.1.wake()
+        }
     }
 }
 
@@ -308,7 +323,8 @@ fn the_last_senders_drop_is_seen() {
         let latch = Latch::default();
         let notifier = Notifier::new(latch.clone());
         let (sender, receiver) = bounded(2, &notifier);
-        let threads = [sender.clone(), sender].map(|sender| thread::spawn(move || sender.send(1).unwrap()));
+        let threads =
+            [sender.clone(), sender].map(|sender| thread::spawn(move || sender.send(1).unwrap()));
         let (received, arms) = receive_all(&notifier, &latch, &receiver);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(received, [1, 1]);
@@ -333,7 +349,8 @@ fn a_send_that_races_with_the_receivers_drop() {
             })
         });
         drop(receiver);
-        let handed_back: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect();
+        let handed_back: Vec<_> =
+            threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect();
         assert_eq!(Arc::strong_count(&message), 1 + handed_back.len(), "though a sender is left");
         drop(sender);
     });

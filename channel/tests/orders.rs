@@ -32,7 +32,11 @@ impl Wake for Woken {
 
 /// Runs `left` here and `right` on another thread, round by round, both beginning a round at about
 /// the same moment, and `check` here after each.
-fn race(mut left: impl FnMut(usize), mut right: impl FnMut(usize) + Send, mut check: impl FnMut(usize)) {
+fn race(
+    mut left: impl FnMut(usize),
+    mut right: impl FnMut(usize) + Send,
+    mut check: impl FnMut(usize),
+) {
     /// Lets the other thread run to its end when a check fails.
     struct Release<'a>(&'a AtomicUsize);
     impl Drop for Release<'_> {
@@ -68,7 +72,11 @@ fn race(mut left: impl FnMut(usize), mut right: impl FnMut(usize) + Send, mut ch
 
 /// Every send races with the arming of the notifier: the loop finds the message, or is woken. Once
 /// is enough, so the loop is never woken twice.
-fn sends_race_with_arming((sender, receiver): (Sender<usize>, Receiver<usize>), notifier: &Notifier, woken: &Woken) {
+fn sends_race_with_arming(
+    (sender, receiver): (Sender<usize>, Receiver<usize>),
+    notifier: &Notifier,
+    woken: &Woken,
+) {
     let ready = AtomicBool::new(false);
     race(
         |_| {
@@ -103,7 +111,10 @@ fn an_unbounded_send_and_the_arming_see_each_other() {
 
 /// Every send to a topic that is ready already races with the taking of the topics: the loop, which
 /// looks after that, finds the message, or the topic is ready again.
-fn sends_race_with_the_taking((sender, receiver): (Sender<usize>, Receiver<usize>), notifier: &Notifier) {
+fn sends_race_with_the_taking(
+    (sender, receiver): (Sender<usize>, Receiver<usize>),
+    notifier: &Notifier,
+) {
     let (ready, another) = (AtomicBool::new(false), sender.clone());
     let notify = || {
         another.send(usize::MAX).unwrap();
@@ -156,14 +167,21 @@ impl Drop for Counted<'_> {
 fn a_send_and_the_receivers_drop_see_each_other() {
     let notifier = Notifier::new(Woken::default());
     let dropped = AtomicUsize::new(0);
-    let (senders, receivers): (Vec<_>, Vec<_>) =
-        (0..RACES).map(|n| if n % 2 == 0 { bounded(4, &notifier) } else { unbounded(&notifier) }).unzip();
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..RACES)
+        .map(|n| if n % 2 == 0 { bounded(4, &notifier) } else { unbounded(&notifier) })
+        .unzip();
     let mut receivers = receivers.into_iter();
     race(
         |_| drop(receivers.next()),
         // What is handed back is dropped here, and counted with the rest.
         |round| drop(senders[round].send(Counted(&dropped))),
-        |round| assert_eq!(dropped.load(Ordering::Relaxed), round + 1, "a message lies in a closed queue"),
+        |round| {
+            assert_eq!(
+                dropped.load(Ordering::Relaxed),
+                round + 1,
+                "a message lies in a closed queue"
+            )
+        },
     );
 }
 
@@ -172,7 +190,8 @@ fn a_send_and_the_receivers_drop_see_each_other() {
 fn the_last_senders_drop_and_the_arming_see_each_other() {
     let woken = Woken::default();
     let notifier = Notifier::new(woken.clone());
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..RACES).map(|_| bounded::<u8>(1, &notifier)).unzip();
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..RACES).map(|_| bounded::<u8>(1, &notifier)).unzip();
     let mut senders = senders.into_iter();
     let ready = AtomicBool::new(false);
     race(

@@ -30,7 +30,9 @@ fn a_sender_that_sends_and_goes_wakes_a_sleeping_selector() {
                     match slept {
                         Some(Ok(0)) => panic!("a lost wake-up: slept for a minute"),
                         Some(Ok(_)) => assert!(events.iter().all(|event| event.key == WAKER)),
-                        Some(Err(error)) => assert_eq!(error.kind(), std::io::ErrorKind::Interrupted),
+                        Some(Err(error)) => {
+                            assert_eq!(error.kind(), std::io::ErrorKind::Interrupted)
+                        }
                         None => {}
                     }
                 }

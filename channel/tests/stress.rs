@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kodiak_channel::{Notifier, Receiver, SendError, Sender, Topic, TryRecvError, Wake, bounded, unbounded};
+use kodiak_channel::{
+    Notifier, Receiver, SendError, Sender, Topic, TryRecvError, Wake, bounded, unbounded,
+};
 use kodiak_sys::{Events, Selector, Waker};
 
 /// A loop that looks at what was ready, and at nothing else.
@@ -38,13 +40,21 @@ impl Loop {
 
     /// Receives until every channel is closed; the n-th is on topic n, and no look at one takes
     /// more than `budget` messages.
-    fn receive<M>(&mut self, receivers: Vec<Receiver<M>>, budget: usize, mut each: impl FnMut(usize, M)) {
+    fn receive<M>(
+        &mut self,
+        receivers: Vec<Receiver<M>>,
+        budget: usize,
+        mut each: impl FnMut(usize, M),
+    ) {
         let mut open: Vec<_> = receivers.into_iter().map(Some).collect();
         let mut look = vec![false; open.len()];
         let mut events = Events::with_capacity(4);
         while open.iter().any(Option::is_some) {
             for (number, place) in open.iter_mut().enumerate() {
-                let Some(receiver) = place.as_ref().filter(|_| std::mem::take(&mut look[number])) else { continue };
+                let Some(receiver) = place.as_ref().filter(|_| std::mem::take(&mut look[number]))
+                else {
+                    continue;
+                };
                 for taken in 1.. {
                     match receiver.try_recv() {
                         Ok(message) => each(number, message),
@@ -60,13 +70,18 @@ impl Loop {
                     }
                 }
             }
-            if !look.contains(&true) && open.iter().any(Option::is_some) && self.notifier.prepare_sleep() {
+            if !look.contains(&true)
+                && open.iter().any(Option::is_some)
+                && self.notifier.prepare_sleep()
+            {
                 self.sleeps += 1;
                 let count = self.selector.wait(&mut events, Some(Duration::from_secs(60))).unwrap();
                 assert_ne!(count, 0, "a lost wake-up: slept for a minute");
             }
             let ready = self.notifier.take_ready();
-            look.iter_mut().zip(0..).for_each(|(look, number)| *look |= ready.has(Topic::new(number)));
+            look.iter_mut()
+                .zip(0..)
+                .for_each(|(look, number)| *look |= ready.has(Topic::new(number)));
         }
         let wakes = self.wakes.load(Ordering::SeqCst);
         assert!(wakes <= self.sleeps, "{wakes} wakes for {} sleeps", self.sleeps);
@@ -82,14 +97,18 @@ fn threads_come_and_go() {
     const EACH: u32 = 25;
     let mut event_loop = Loop::new();
     let notifiers = [0, 1, 2].map(|topic| event_loop.notifier.on(Topic::new(topic)));
-    let channels = [bounded(2, &notifiers[0]), bounded(64, &notifiers[1]), unbounded(&notifiers[2])];
+    let channels =
+        [bounded(2, &notifiers[0]), bounded(64, &notifiers[1]), unbounded(&notifiers[2])];
     let (senders, receivers): (Vec<Sender<(u32, u32)>>, Vec<_>) = channels.into_iter().unzip();
     let spawner = thread::spawn(move || {
         for wave in 0..WAVES {
             let threads: Vec<_> = (0..AT_A_TIME)
                 .map(|n| {
-                    let (id, sender) = (wave * AT_A_TIME + n, senders[(wave + n) as usize % 3].clone());
-                    thread::spawn(move || (0..EACH).for_each(|n| sender.send_blocking((id, n)).unwrap()))
+                    let (id, sender) =
+                        (wave * AT_A_TIME + n, senders[(wave + n) as usize % 3].clone());
+                    thread::spawn(move || {
+                        (0..EACH).for_each(|n| sender.send_blocking((id, n)).unwrap())
+                    })
                 })
                 .collect();
             threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -111,7 +130,8 @@ fn a_sender_that_goes_with_its_wake_in_flight() {
     for round in 0..300 {
         let selector = Selector::new().unwrap();
         let notifier = Notifier::new(Waker::new(&selector, 7).unwrap());
-        let (sender, receiver) = if round % 2 == 0 { bounded(1, &notifier) } else { unbounded(&notifier) };
+        let (sender, receiver) =
+            if round % 2 == 0 { bounded(1, &notifier) } else { unbounded(&notifier) };
         notifier.arm();
         drop(notifier);
         let thread = thread::spawn(move || sender.send(round).unwrap());
@@ -147,9 +167,13 @@ fn a_receiver_dropped_with_messages_queued() {
     const EACH: usize = 50;
     for round in 0..150 {
         let notifier = Notifier::new(thread::current());
-        let (sender, receiver) =
-            if round % 3 == 2 { unbounded(&notifier) } else { bounded(1 << (round % 7), &notifier) };
-        let ledger = Arc::new(Ledger { drops: (0..SENDERS * EACH).map(|_| AtomicU8::new(0)).collect() });
+        let (sender, receiver) = if round % 3 == 2 {
+            unbounded(&notifier)
+        } else {
+            bounded(1 << (round % 7), &notifier)
+        };
+        let ledger =
+            Arc::new(Ledger { drops: (0..SENDERS * EACH).map(|_| AtomicU8::new(0)).collect() });
         let threads: Vec<_> = (0..SENDERS)
             .map(|id| {
                 let (sender, ledger) = (sender.clone(), Arc::clone(&ledger));
@@ -158,7 +182,11 @@ fn a_receiver_dropped_with_messages_queued() {
                     for n in 0..EACH {
                         let entry = Entry(Arc::clone(&ledger), id * EACH + n);
                         // Some wait for room, some do not.
-                        let sent = if id % 2 == 0 { sender.send(entry) } else { sender.send_blocking(entry) };
+                        let sent = if id % 2 == 0 {
+                            sender.send(entry)
+                        } else {
+                            sender.send_blocking(entry)
+                        };
                         back.extend(sent.err().map(SendError::into_inner));
                     }
                     back
@@ -172,9 +200,16 @@ fn a_receiver_dropped_with_messages_queued() {
         drop(receiver);
         let back: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         let dropped = ledger.drops.iter().filter(|drops| drops.load(Ordering::SeqCst) == 1).count();
-        assert_eq!(received.len() + back.len() + dropped, SENDERS * EACH, "a message lies in a closed queue");
+        assert_eq!(
+            received.len() + back.len() + dropped,
+            SENDERS * EACH,
+            "a message lies in a closed queue"
+        );
         drop((received, back));
-        assert!(ledger.drops.iter().all(|drops| drops.load(Ordering::SeqCst) == 1), "each exactly once");
+        assert!(
+            ledger.drops.iter().all(|drops| drops.load(Ordering::SeqCst) == 1),
+            "each exactly once"
+        );
         drop(sender);
     }
 }

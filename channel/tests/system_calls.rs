@@ -78,7 +78,10 @@ fn main() {
         println!("system_calls: skipped, because a wake is another call here");
         return;
     }
-    let works = Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok_and(|out| out.status.success());
+    let works = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .output()
+        .is_ok_and(|out| out.status.success());
     if !works {
         println!("system_calls: skipped, because strace is missing or not allowed here");
         return;
@@ -91,17 +94,24 @@ fn main() {
         // sleeping, and be woken all the same.
         let found = count("getppid");
         assert!(argument == "all" || found == 0, "by topics nobody looks again");
-        assert!(wakes <= sleeps + found, "{argument}: {wakes} wakes for {sleeps} sleeps and {found} second looks");
+        assert!(
+            wakes <= sleeps + found,
+            "{argument}: {wakes} wakes for {sleeps} sleeps and {found} second looks"
+        );
         assert!(sleeps > 0, "{argument}: it never slept, and this tested nothing");
         assert_eq!(count("read"), 0, "{argument}: a wake needs no reading");
-        println!("system_calls: ok: {argument}: {wakes} wakes for {sleeps} sleeps and {} messages", SENDERS * EACH);
+        println!(
+            "system_calls: ok: {argument}: {wakes} wakes for {sleeps} sleeps and {} messages",
+            SENDERS * EACH
+        );
     }
 }
 
 /// The calls of these kinds that any thread made on the eventfd or the selector, from the
 /// selector's making on: before it the program's own start reads files.
 fn traced(argument: &str) -> Vec<String> {
-    let folder = std::env::temp_dir().join(format!("kodiak-channel-{}-{argument}", std::process::id()));
+    let folder =
+        std::env::temp_dir().join(format!("kodiak-channel-{}-{argument}", std::process::id()));
     let itself = std::env::current_exe().unwrap();
     let mut traced = Command::new("strace");
     traced
@@ -116,8 +126,9 @@ fn traced(argument: &str) -> Vec<String> {
     std::fs::remove_file(&folder).unwrap();
     assert!(status.success(), "{trace}");
     // "1234  write(5, ...": and "<... epoll_wait resumed>", which is not another call.
-    let names =
-        trace.lines().filter_map(|line| line.split_ascii_whitespace().nth(1)?.split_once('(').map(|(name, _)| name));
+    let names = trace.lines().filter_map(|line| {
+        line.split_ascii_whitespace().nth(1)?.split_once('(').map(|(name, _)| name)
+    });
     let calls: Vec<String> = names.map(str::to_owned).collect();
     let begun = calls.iter().position(|name| name == "epoll_create1").expect("a selector was made");
     calls[begun..].to_vec()

@@ -50,9 +50,15 @@ fn udp_game() {
 #[test]
 fn udp_game_refuses_a_period_that_makes_no_sense() {
     for period in ["0", "soon", "5 weeks", "-3"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_udp_game")).arg(format!("--period={period}")).output().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_udp_game"))
+            .arg(format!("--period={period}"))
+            .output()
+            .unwrap();
         assert!(!output.status.success());
-        assert!(String::from_utf8(output.stderr).unwrap().contains("--period"), "the error names the flag");
+        assert!(
+            String::from_utf8(output.stderr).unwrap().contains("--period"),
+            "the error names the flag"
+        );
     }
 }
 
@@ -84,10 +90,14 @@ impl Echo {
     fn address(&mut self, kind: &str) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
-        line.trim_end().strip_prefix(&format!("{kind} ")).unwrap_or_else(|| panic!("{kind}: {line:?}")).to_owned()
+        line.trim_end()
+            .strip_prefix(&format!("{kind} "))
+            .unwrap_or_else(|| panic!("{kind}: {line:?}"))
+            .to_owned()
     }
 
-    /// Waits until it costs (next to) no processor time while another program runs for a quarter of a second.
+    /// Waits until it costs (next to) no processor time while another program runs for a quarter of
+    /// a second.
     fn falls_asleep(&self) {
         if !cfg!(target_os = "linux") {
             return;
@@ -120,8 +130,13 @@ impl Echo {
     }
 }
 
-/// Sends a payload from another thread while reading it back, then hangs up one half and expects the rest and the end.
-fn exchange<S: Read + Write + Send + 'static>(mut reader: S, mut writer: S, finish: impl FnOnce(&S) + Send + 'static) {
+/// Sends a payload from another thread while reading it back, then hangs up one half and expects
+/// the rest and the end.
+fn exchange<S: Read + Write + Send + 'static>(
+    mut reader: S,
+    mut writer: S,
+    finish: impl FnOnce(&S) + Send + 'static,
+) {
     let payload: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let sent = payload.clone();
     let writing = thread::spawn(move || {
@@ -136,12 +151,16 @@ fn exchange<S: Read + Write + Send + 'static>(mut reader: S, mut writer: S, fini
 
 fn exchange_tcp(address: &str) {
     let stream = TcpStream::connect(address).unwrap();
-    exchange(stream.try_clone().unwrap(), stream, |stream| stream.shutdown(Shutdown::Write).unwrap());
+    exchange(stream.try_clone().unwrap(), stream, |stream| {
+        stream.shutdown(Shutdown::Write).unwrap()
+    });
 }
 
 fn exchange_unix(path: &Path) {
     let stream = UnixStream::connect(path).unwrap();
-    exchange(stream.try_clone().unwrap(), stream, |stream| stream.shutdown(Shutdown::Write).unwrap());
+    exchange(stream.try_clone().unwrap(), stream, |stream| {
+        stream.shutdown(Shutdown::Write).unwrap()
+    });
 }
 
 fn exchange_udp(address: &str) {
@@ -200,7 +219,8 @@ fn echo_shields_its_clients_from_each_other() {
     let address = echo.address("tcp");
     let mut deaf = TcpStream::connect(&address).unwrap();
     deaf.set_nonblocking(true).unwrap();
-    // Both kernels' buffers and the server's own are bounded, so this ends, unless the server hoards.
+    // Both kernels' buffers and the server's own are bounded, so this ends, unless the server
+    // hoards.
     let mut swallowed = 0;
     let full = loop {
         match deaf.write(&[0; 65_536]) {
@@ -214,7 +234,8 @@ fn echo_shields_its_clients_from_each_other() {
     for _ in 0..20 {
         let mut rude = TcpStream::connect(&address).unwrap();
         rude.write_all(b"never mind").unwrap();
-        // Closing with unread bytes (the echo) or with none: a reset in the one case, an end in the other.
+        // Closing with unread bytes (the echo) or with none: a reset in the one case, an end in the
+        // other.
         drop(rude);
     }
     exchange_tcp(&address);
@@ -235,7 +256,10 @@ fn echo_hangs_up_on_whom_it_cannot_keep() {
     };
     let (first, second, third) = (connect(), connect(), connect());
     assert!(first.1 && second.1 && !third.1);
-    assert_eq!(echo.stop("-INT"), "echo: hung up on 1 clients: 2 are here already (--max-clients)\n");
+    assert_eq!(
+        echo.stop("-INT"),
+        "echo: hung up on 1 clients: 2 are here already (--max-clients)\n"
+    );
 }
 
 #[test]

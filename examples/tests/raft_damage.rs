@@ -1,4 +1,5 @@
-//! Data folders that are damaged while the node is down: nothing that was acknowledged is missing without a word.
+//! Data folders that are damaged while the node is down: nothing that was acknowledged is missing
+//! without a word.
 
 mod support;
 
@@ -47,21 +48,42 @@ fn a_log_that_lost_its_end_is_refused_and_recovered() {
     for damage in [zeroed, cut_short] {
         let mut cluster = cut(WRITES, damage);
         let said = cluster.restart(1).unwrap_err();
-        for words in ["SYNCED says that more was on disk: entries from", "Delete nothing", "raft recover"] {
+        for words in
+            ["SYNCED says that more was on disk: entries from", "Delete nothing", "raft recover"]
+        {
             assert!(said.contains(words), "{words} is not in {said}");
         }
         let data = cluster.data(1).display().to_string();
         let inspected = raft().args(["inspect", &data]).output().unwrap();
         assert!(!inspected.status.success());
-        assert!(String::from_utf8_lossy(&inspected.stdout).contains("A node would refuse to start"));
+        assert!(
+            String::from_utf8_lossy(&inspected.stdout).contains("A node would refuse to start")
+        );
 
         let new = cluster.data(2).display().to_string();
         let mut recover = raft();
-        recover.args(["recover", "--data", &data, "--into", &new, "--id", "2", "--raft", "127.0.0.1:1"]);
+        recover.args([
+            "recover",
+            "--data",
+            &data,
+            "--into",
+            &new,
+            "--id",
+            "2",
+            "--raft",
+            "127.0.0.1:1",
+        ]);
         let recovered = recover.arg("--accept-data-loss").output().unwrap();
         let said = String::from_utf8_lossy(&recovered.stdout).into_owned();
-        assert!(recovered.status.success(), "{said} {}", String::from_utf8_lossy(&recovered.stderr));
-        let lost = said.lines().find_map(|line| line.strip_prefix("LOST: entries ")).expect("it says what is lost");
+        assert!(
+            recovered.status.success(),
+            "{said} {}",
+            String::from_utf8_lossy(&recovered.stderr)
+        );
+        let lost = said
+            .lines()
+            .find_map(|line| line.strip_prefix("LOST: entries "))
+            .expect("it says what is lost");
         let (from, to) = lost.split_once(" are lost").unwrap().0.split_once("..=").unwrap();
         let lost = to.parse::<u64>().unwrap() - from.parse::<u64>().unwrap() + 1;
         cluster.start_as(2, Vec::new()).unwrap();
@@ -89,7 +111,8 @@ fn a_node_with_a_damaged_snapshot_says_so_and_gets_another() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let inspected = raft().args(["inspect", &cluster.data(3).display().to_string()]).output().unwrap();
+    let inspected =
+        raft().args(["inspect", &cluster.data(3).display().to_string()]).output().unwrap();
     let said = String::from_utf8_lossy(&inspected.stdout).into_owned();
     assert!(said.contains("ask the leader for a snapshot in the place of"), "{said}");
 
@@ -114,7 +137,8 @@ fn a_node_with_a_damaged_snapshot_says_so_and_gets_another() {
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    let command = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let command =
+        Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
     command.is_ok_and(|status| status.success())
 }
 
@@ -129,7 +153,8 @@ impl Drop for Mount<'_> {
 
 #[test]
 fn a_full_disk_ends_the_process_and_space_brings_it_back() {
-    let mut cluster = Cluster::start_with(1, &["--segment", "65536", "--snapshot-every", "1000000000"]);
+    let mut cluster =
+        Cluster::start_with(1, &["--segment", "65536", "--snapshot-every", "1000000000"]);
     cluster.kill(1);
     let data = cluster.data(1);
     let path = data.to_str().unwrap().to_owned();

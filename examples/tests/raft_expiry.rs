@@ -9,7 +9,8 @@ use std::{
 
 use support::{Client, Cluster, PATIENCE, encode, show};
 
-/// Asks until a key is gone. It must not be seen any more once its time is over, by a clock that all nodes share.
+/// Asks until a key is gone. It must not be seen any more once its time is over, by a clock that
+/// all nodes share.
 fn outlive(client: &mut Client, key: &str, since: Instant, lifetime: Duration) {
     loop {
         // The deadline and the clock are in whole milliseconds.
@@ -32,7 +33,11 @@ fn a_key_is_gone_in_time_through_every_node_though_nothing_is_written() {
         assert_eq!(client.insist(&["SET", "k", "v", "PX", "60"]), "OK");
         let since = Instant::now();
         outlive(&mut client, "k", since, lifetime);
-        assert!(before.elapsed() >= lifetime - Duration::from_millis(1), "gone after {:?}", before.elapsed());
+        assert!(
+            before.elapsed() >= lifetime - Duration::from_millis(1),
+            "gone after {:?}",
+            before.elapsed()
+        );
         // Whom one node has told so is not told otherwise by another one.
         for id in 1..=3 {
             let mut client = cluster.client(id);
@@ -146,11 +151,13 @@ fn what_clients_ask_about_keys_that_expire() {
     assert!(client.ask(&["INFO", "keyspace"]).contains("db0:keys=2,expires=2"), "lock and t");
 }
 
-/// A read that waits for the log's time is not overtaken by those behind it: if it is answered with something new, so are they.
+/// A read that waits for the log's time is not overtaken by those behind it: if it is answered with
+/// something new, so are they.
 #[test]
 fn reads_behind_one_that_waits_for_the_logs_time_are_not_older_than_it() {
     let cluster = Cluster::start(3);
-    let (mut writer, mut reader) = (cluster.client(cluster.leader()), cluster.client(cluster.follower()));
+    let (mut writer, mut reader) =
+        (cluster.client(cluster.leader()), cluster.client(cluster.follower()));
     let number = |reply: &str| reply.parse::<u32>().unwrap_or(0);
     for round in 1..200_u32 {
         assert_eq!(writer.insist(&["SET", "k", &round.to_string(), "PX", "1"]), "OK");
@@ -164,7 +171,8 @@ fn reads_behind_one_that_waits_for_the_logs_time_are_not_older_than_it() {
         reader.stream.write_all(&reads).unwrap();
         writer.stream.write_all(&writes).unwrap();
         let [k, other] = [(); 2].map(|()| show(&reader.try_reply().unwrap()));
-        let is_in_order = number(&k) <= round || number(&other) > round || other.starts_with("TRYAGAIN");
+        let is_in_order =
+            number(&k) <= round || number(&other) > round || other.starts_with("TRYAGAIN");
         assert!(is_in_order, "round {round}: k is {k}, and then the older {other} is read");
         let _ = [(); 2].map(|()| writer.try_reply().unwrap());
     }

@@ -30,7 +30,11 @@ fn write(cluster: &Cluster, id: u64, prefix: &str, count: u64) {
 fn wait_for_words(cluster: &Cluster, id: u64, words: &str) {
     let deadline = Instant::now() + PATIENCE;
     while !cluster.log_of(id).contains(words) {
-        assert!(Instant::now() < deadline, "node {id} does not say {words:?}: {}", cluster.log_of(id));
+        assert!(
+            Instant::now() < deadline,
+            "node {id} does not say {words:?}: {}",
+            cluster.log_of(id)
+        );
         // An answer of the node's is a turn of its loop.
         cluster.client(id).ask(&["PING"]);
     }

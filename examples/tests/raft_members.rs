@@ -1,4 +1,5 @@
-//! Changing a running cluster, as its operators do: real processes that join, leave, move and are lost.
+//! Changing a running cluster, as its operators do: real processes that join, leave, move and are
+//! lost.
 
 mod support;
 
@@ -11,7 +12,8 @@ use std::{
 
 use support::{Client, Cluster, PATIENCE, raft};
 
-/// Counts up a key until told to stop; says how many were acknowledged and how many may or may not have happened.
+/// Counts up a key until told to stop; says how many were acknowledged and how many may or may not
+/// have happened.
 fn count_up(mut client: Client, key: &str, stop: &AtomicBool, progress: &AtomicU64) -> (u64, u64) {
     let (mut acknowledged, mut unsure) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
@@ -26,7 +28,8 @@ fn count_up(mut client: Client, key: &str, stop: &AtomicBool, progress: &AtomicU
     (acknowledged, unsure)
 }
 
-/// Runs `meanwhile` under writes through a node, and checks that each took effect once, as far as can be known.
+/// Runs `meanwhile` under writes through a node, and checks that each took effect once, as far as
+/// can be known.
 fn under_writes(cluster: &mut Cluster, through: u64, meanwhile: impl FnOnce(&mut Cluster)) -> u64 {
     let (stop, progress) = (AtomicBool::new(false), AtomicU64::new(0));
     let client = cluster.client(through);
@@ -43,7 +46,10 @@ fn under_writes(cluster: &mut Cluster, through: u64, meanwhile: impl FnOnce(&mut
         writer.join().unwrap()
     });
     let n: u64 = cluster.client(through).insist(&["GET", "n"]).parse().unwrap();
-    assert!((acknowledged..=acknowledged + unsure).contains(&n), "{n} for {acknowledged} and perhaps {unsure} more");
+    assert!(
+        (acknowledged..=acknowledged + unsure).contains(&n),
+        "{n} for {acknowledged} and perhaps {unsure} more"
+    );
     n
 }
 
@@ -51,7 +57,11 @@ fn under_writes(cluster: &mut Cluster, through: u64, meanwhile: impl FnOnce(&mut
 fn run(arguments: &[&str]) -> String {
     let output = raft().args(arguments).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     said
 }
 
@@ -107,7 +117,13 @@ fn a_follower_is_removed_then_the_leader_and_each_says_so() {
     assert_eq!(cluster.client(other).insist(&["GET", "k"]), "v");
     let said = cluster.client(other).ask(&["RAFT", "REMOVE", &other.to_string()]);
     assert!(said.starts_with("ERR no voter would be left"), "{said}");
-    let said = cluster.client(other).ask(&["RAFT", "ADD", &leader.to_string(), "127.0.0.1:1", &"1".repeat(32)]);
+    let said = cluster.client(other).ask(&[
+        "RAFT",
+        "ADD",
+        &leader.to_string(),
+        "127.0.0.1:1",
+        &"1".repeat(32),
+    ]);
     assert!(said.starts_with("ERR a new member's id must be above 3"), "{said}");
 }
 
@@ -176,7 +192,10 @@ fn leadership_is_handed_over_on_command_and_nothing_is_lost() {
     assert_ne!(cluster.leader(), leader);
     // Who has the highest priority gets leadership without being asked to.
     let follower = cluster.follower();
-    assert_eq!(cluster.client(leader).insist(&["RAFT", "PRIORITY", &follower.to_string(), "9"]), "OK");
+    assert_eq!(
+        cluster.client(leader).insist(&["RAFT", "PRIORITY", &follower.to_string(), "9"]),
+        "OK"
+    );
     cluster.wait_for(follower, "role", "leader");
 }
 
@@ -194,7 +213,8 @@ fn what_is_left_of_a_lost_majority_founds_a_new_cluster() {
     (1..=3).for_each(|id| cluster.kill(id));
     let (old, new) = (cluster.data(survivor), cluster.data(4));
     let (old, new) = (old.display().to_string(), new.display().to_string());
-    let mut arguments = vec!["recover", "--data", &old, "--into", &new, "--id", "4", "--raft", "127.0.0.1:1"];
+    let mut arguments =
+        vec!["recover", "--data", &old, "--into", &new, "--id", "4", "--raft", "127.0.0.1:1"];
     let hesitating = raft().args(&arguments).output().unwrap();
     assert!(!hesitating.status.success() && !cluster.data(4).exists());
     assert!(String::from_utf8_lossy(&hesitating.stderr).contains("--accept-data-loss"));

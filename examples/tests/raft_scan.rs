@@ -50,7 +50,10 @@ fn a_scan_goes_on_through_another_node_and_after_a_restart() {
     }
     assert!(steps > 10, "{steps} steps");
     assert_eq!(seen.len(), 500, "each is seen once");
-    assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), (0..500).map(|n| format!("key-{n}")).collect());
+    assert_eq!(
+        seen.into_iter().collect::<BTreeSet<_>>(),
+        (0..500).map(|n| format!("key-{n}")).collect()
+    );
 }
 
 #[test]
@@ -60,7 +63,10 @@ fn patterns_and_deadlines_count() {
     client.insist(&["MSET", "user:1", "v", "user:2", "v", "other", "v"]);
     assert_eq!(client.insist(&["KEYS", "user:?"]), "user:1, user:2");
     let all = ["COUNT", "1000", "MATCH", "user:*"];
-    assert_eq!(step(&mut client, "0", &all), ("0".to_owned(), vec!["user:1".to_owned(), "user:2".to_owned()]));
+    assert_eq!(
+        step(&mut client, "0", &all),
+        ("0".to_owned(), vec!["user:1".to_owned(), "user:2".to_owned()])
+    );
     assert_eq!(step(&mut client, "0", &["TYPE", "hash"]), ("0".to_owned(), Vec::new()));
     assert_eq!(client.ask(&["SCAN", "x"]), "ERR invalid cursor");
     assert_eq!(client.insist(&["SET", "user:2", "v", "PX", "30"]), "OK");
@@ -83,7 +89,8 @@ fn fill(client: &mut Client) {
     }
 }
 
-/// A packet full of them is not done in one go: others are served, and heartbeats sent, between one and the next.
+/// A packet full of them is not done in one go: others are served, and heartbeats sent, between one
+/// and the next.
 #[test]
 fn many_looks_at_all_keys_leave_room_for_others() {
     const LOOKS: usize = 200;

@@ -21,7 +21,11 @@ fn every_node_answers_everything() {
         assert_eq!(client.insist(&["SET", &key, "hello"]), "OK");
         for reader in 1..=3 {
             // Linearizable: whoever is asked afterwards knows it.
-            assert_eq!(cluster.client(reader).insist(&["GET", &key]), "hello", "written by {id}, read by {reader}");
+            assert_eq!(
+                cluster.client(reader).insist(&["GET", &key]),
+                "hello",
+                "written by {id}, read by {reader}"
+            );
         }
         assert_eq!(client.ask(&["INCR", "counter"]), format!("(integer) {id}"));
         assert_eq!(client.ask(&["EXISTS", &key, "nothing", &key]), "(integer) 2");
@@ -100,7 +104,9 @@ fn ten_thousand_pipelined_writes_are_all_there() {
     assert_eq!(client.insist(&["SET", "k", "v"]), "OK");
     let mut writer = client.stream.try_clone().unwrap();
     // From another thread: the server stops reading a client that does not read its replies.
-    let sending = thread::spawn(move || (0..10_000).try_for_each(|_| writer.write_all(&encode(&["INCR", "n"]))));
+    let sending = thread::spawn(move || {
+        (0..10_000).try_for_each(|_| writer.write_all(&encode(&["INCR", "n"])))
+    });
     for n in 1..=10_000 {
         assert_eq!(show(&client.try_reply().unwrap()), format!("(integer) {n}"));
     }
@@ -112,7 +118,8 @@ fn ten_thousand_pipelined_writes_are_all_there() {
 /// be answered with an error, and rightly so.
 #[test]
 fn many_deep_pipelines_through_a_follower_are_all_answered() {
-    let cluster = Cluster::start_with(3, &["--election-timeout", "2000", "--request-timeout", "60000"]);
+    let cluster =
+        Cluster::start_with(3, &["--election-timeout", "2000", "--request-timeout", "60000"]);
     let mut clients: Vec<Client> = (0..6).map(|_| cluster.client(cluster.follower())).collect();
     assert_eq!(clients[0].insist(&["SET", "n", "0"]), "OK");
     for client in &mut clients {
@@ -138,14 +145,24 @@ fn what_is_not_understood_hurts_nobody_else() {
     assert!(client.ask(&["GET"]).starts_with("ERR wrong number of arguments for 'get'"));
     assert_eq!(client.ask(&["GET", "k"]), "v", "the connection goes on");
 
-    for malformed in
-        [&b"*1\r\n$abc\r\n"[..], b"*2\r\n:1\r\n", b"\x00\x01", b"*1\r\n*1\r\n", b"*9999999999\r\n", b"nonsense\r\n"]
-    {
+    for malformed in [
+        &b"*1\r\n$abc\r\n"[..],
+        b"*2\r\n:1\r\n",
+        b"\x00\x01",
+        b"*1\r\n*1\r\n",
+        b"*9999999999\r\n",
+        b"nonsense\r\n",
+    ] {
         let mut client = cluster.client(1);
         client.stream.write_all(malformed).unwrap();
         let mut said = Vec::new();
         client.stream.read_to_end(&mut said).expect("an error and the end of the connection");
-        assert!(said.starts_with(b"-ERR "), "{:?} was answered {:?}", malformed, String::from_utf8_lossy(&said));
+        assert!(
+            said.starts_with(b"-ERR "),
+            "{:?} was answered {:?}",
+            malformed,
+            String::from_utf8_lossy(&said)
+        );
     }
     assert_eq!(bystander.ask(&["GET", "k"]), "v");
 }
@@ -165,7 +182,8 @@ fn requests_before_a_malformed_frame_are_answered_first() {
     assert!(client.try_reply().is_err(), "the connection has ended");
 }
 
-/// The client sends all of it before it reads, as most do: the error must not be lost in a reset connection.
+/// The client sends all of it before it reads, as most do: the error must not be lost in a reset
+/// connection.
 #[test]
 fn a_request_that_is_too_large_is_told_so_and_the_connection_ends() {
     let cluster = Cluster::start(1);
@@ -183,16 +201,21 @@ fn a_client_that_reads_nothing_cannot_fill_the_memory() {
     assert_eq!(client.insist(&["SET", "long", &"x".repeat(900_000)]), "OK");
     let mut greedy = cluster.client(1);
     greedy.stream.write_all(&encode(&["GET", "long"]).repeat(4096)).unwrap(); // 3.7 GB of replies
-    let many: Vec<&str> = std::iter::once("MGET").chain(std::iter::repeat_n("long", 1000)).collect();
+    let many: Vec<&str> =
+        std::iter::once("MGET").chain(std::iter::repeat_n("long", 1000)).collect();
     let reply = client.ask(&many);
     assert!(reply.starts_with("ERR the values exceed"), "{}", &reply[..reply.len().min(100)]);
     assert!(peak_kib(&cluster) < 256 << 10, "{} KiB", peak_kib(&cluster));
-    assert!(show(&greedy.try_reply().unwrap()).len() == 900_000, "and it is answered when it does read");
+    assert!(
+        show(&greedy.try_reply().unwrap()).len() == 900_000,
+        "and it is answered when it does read"
+    );
 }
 
 /// The most memory that node 1 has used.
 fn peak_kib(cluster: &Cluster) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.nodes[&1].child.id())).unwrap();
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", cluster.nodes[&1].child.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     peak.trim().trim_end_matches(" kB").parse().unwrap()
 }
@@ -215,11 +238,13 @@ fn a_client_that_writes_and_reads_nothing_cannot_fill_the_memory() {
     }
 }
 
-/// More than the cluster takes at a time, from clients of the leader and of its followers: they are slowed down.
+/// More than the cluster takes at a time, from clients of the leader and of its followers: they are
+/// slowed down.
 #[test]
 fn more_than_can_be_in_flight_waits_in_the_sockets() {
     // What a slow machine does to so much data is not the matter here.
-    let cluster = Cluster::start_with(3, &["--election-timeout", "3000", "--request-timeout", "60000"]);
+    let cluster =
+        Cluster::start_with(3, &["--election-timeout", "3000", "--request-timeout", "60000"]);
     let mut clients: Vec<Client> = (0..24).map(|at| cluster.client(1 + at % 3)).collect();
     clients[0].insist(&["SET", "k", "v"]);
     let pipeline = encode(&["SET", "k", &"v".repeat(100_000)]).repeat(40); // 96 MB of all clients together
@@ -238,7 +263,8 @@ fn more_than_can_be_in_flight_waits_in_the_sockets() {
     sending.into_iter().for_each(|sending| sending.join().unwrap().unwrap());
 }
 
-/// What the default of several client libraries needs: they say `HELLO 3` first, and give up if that is refused.
+/// What the default of several client libraries needs: they say `HELLO 3` first, and give up if
+/// that is refused.
 #[test]
 fn a_client_may_speak_resp3() {
     let cluster = Cluster::start(1);
@@ -258,7 +284,8 @@ fn a_client_may_speak_resp3() {
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut replies = String::new();
     client.stream.read_to_string(&mut replies).unwrap();
-    let (before, rest) = replies.split_once("%6\r\n$6\r\nserver\r\n").unwrap_or_else(|| panic!("{replies:?}"));
+    let (before, rest) =
+        replies.split_once("%6\r\n$6\r\nserver\r\n").unwrap_or_else(|| panic!("{replies:?}"));
     assert_eq!(before, "$-1\r\n");
     let (hello, rest) = rest.split_once("$6\r\nmaster\r\n").unwrap();
     assert!(hello.contains("$5\r\nproto\r\n:3\r\n"), "{hello:?}");
@@ -284,7 +311,8 @@ fn a_client_that_closes_its_half_is_still_answered() {
     assert!(client.try_reply().is_err());
 }
 
-/// Increments through `client` until told to stop; says how many were acknowledged, and how many may have been applied.
+/// Increments through `client` until told to stop; says how many were acknowledged, and how many
+/// may have been applied.
 fn increment(mut client: Client, key: &str, stop: &AtomicBool, total: &AtomicU64) -> (u64, u64) {
     let (mut acknowledged, mut unsure) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
@@ -321,8 +349,10 @@ fn a_leader_killed_under_load_loses_nothing_and_comes_back() {
     };
     let results: Vec<(u64, u64)> = thread::scope(|scope| {
         let (stop, total) = (&stop, &total);
-        let writers: Vec<_> =
-            clients.into_iter().map(|client| scope.spawn(move || increment(client, "n", stop, total))).collect();
+        let writers: Vec<_> = clients
+            .into_iter()
+            .map(|client| scope.spawn(move || increment(client, "n", stop, total)))
+            .collect();
         reached(300);
         cluster.kill(leader);
         let at_kill = total.load(Ordering::Relaxed);
@@ -387,7 +417,10 @@ fn status_is_a_table_of_the_nodes_that_can_be_reached() {
 
     let output = raft().args(["status", "--client", "127.0.0.1:1"]).output().unwrap();
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot ask the node at 127.0.0.1:1"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("cannot ask the node at 127.0.0.1:1"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -409,7 +442,8 @@ fn mistakes_are_explained() {
     let serve = |arguments: &[&str]| {
         let log = cluster.folder.path().join("mistake.log");
         std::fs::write(&log, "").unwrap();
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let arguments: Vec<String> =
+            arguments.iter().map(|&argument| argument.to_owned()).collect();
         match Process::start(&[], &arguments, &log) {
             Ok(_) => panic!("{arguments:?} started"),
             Err(said) => said,
@@ -430,17 +464,29 @@ fn mistakes_are_explained() {
     assert!(with(base("0", &folder), &[]).contains("node ids start at 1"));
     assert!(with(base("1", &folder), &["--peer", "2"]).contains("ID=HOST:PORT"));
     assert!(with(base("1", &folder), &["--peer", "1=127.0.0.1:9"]).contains("its own peers"));
-    assert!(with(base("1", &folder), &["--peer", "2=127.0.0.1:9", "--peer", "2=127.0.0.1:8"]).contains("twice"));
-    assert!(with(base("2", &folder), &["--join", "127.0.0.1:1"]).contains("no node of the cluster could be asked"));
+    assert!(
+        with(base("1", &folder), &["--peer", "2=127.0.0.1:9", "--peer", "2=127.0.0.1:8"])
+            .contains("twice")
+    );
+    assert!(
+        with(base("2", &folder), &["--join", "127.0.0.1:1"])
+            .contains("no node of the cluster could be asked")
+    );
     assert!(with(base("2", &folder), &["--learner"]).contains("--join"));
     assert!(
-        with(base("2", &folder), &["--join", "127.0.0.1:1", "--peer", "2=127.0.0.1:9"]).contains("cannot be used with")
+        with(base("2", &folder), &["--join", "127.0.0.1:1", "--peer", "2=127.0.0.1:9"])
+            .contains("cannot be used with")
     );
     assert!(with(base("1", &folder), &["--heartbeat", "200"]).contains("heartbeat"));
     assert!(with(base("1", &folder), &["--heartbeat", "0"]).contains("heartbeat"));
-    assert!(with(base("1", &folder), &["--max-request-bytes", "0"]).contains("--max-request-bytes"));
+    assert!(
+        with(base("1", &folder), &["--max-request-bytes", "0"]).contains("--max-request-bytes")
+    );
     let taken = cluster.nodes[&1].client.to_string();
-    assert!(serve(&["--id", "1", "--data", &folder, "--raft", any, "--client", &taken]).contains(&taken));
+    assert!(
+        serve(&["--id", "1", "--data", &folder, "--raft", any, "--client", &taken])
+            .contains(&taken)
+    );
 }
 
 #[test]
@@ -459,9 +505,13 @@ fn the_demo_loses_nothing() {
     let output = raft().args(["demo", "--keys", "600"]).stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    for step in
-        ["three nodes started", "elected", "killed (SIGKILL)", "read back from both survivors", "nothing was lost"]
-    {
+    for step in [
+        "three nodes started",
+        "elected",
+        "killed (SIGKILL)",
+        "read back from both survivors",
+        "nothing was lost",
+    ] {
         assert!(said.contains(step), "no step {step:?} in:\n{said}");
     }
 }

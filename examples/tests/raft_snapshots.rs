@@ -1,4 +1,5 @@
-//! Snapshots, as users meet them: nodes that come back, are killed while they are brought up to date, and start together.
+//! Snapshots, as users meet them: nodes that come back, are killed while they are brought up to
+//! date, and start together.
 
 mod support;
 
@@ -11,7 +12,8 @@ use std::{
 use support::{Client, Cluster, PATIENCE};
 
 /// Small files, so that a test need not write much.
-const SMALL: [&str; 6] = ["--snapshot-every", "32768", "--snapshot-chunk", "2048", "--segment", "16384"];
+const SMALL: [&str; 6] =
+    ["--snapshot-every", "32768", "--snapshot-chunk", "2048", "--segment", "16384"];
 const KEYS: u64 = 64;
 
 /// A value, longer than short.
@@ -45,7 +47,11 @@ fn all(client: &mut Client) -> Vec<String> {
 fn compacted_beyond(client: &mut Client, index: u64) {
     let deadline = Instant::now() + PATIENCE;
     while number(client, "first_index") <= index + 1 {
-        assert!(Instant::now() < deadline, "nothing is compacted: {}", client.ask(&["INFO", "raft"]));
+        assert!(
+            Instant::now() < deadline,
+            "nothing is compacted: {}",
+            client.ask(&["INFO", "raft"])
+        );
     }
 }
 
@@ -53,12 +59,17 @@ fn compacted_beyond(client: &mut Client, index: u64) {
 fn applied(client: &mut Client, index: u64) {
     let deadline = Instant::now() + PATIENCE;
     while number(client, "applied_index") < index {
-        assert!(Instant::now() < deadline, "it does not catch up: {}", client.ask(&["INFO", "raft"]));
+        assert!(
+            Instant::now() < deadline,
+            "it does not catch up: {}",
+            client.ask(&["INFO", "raft"])
+        );
     }
 }
 
 #[test]
-fn a_node_that_was_away_too_long_is_brought_back_by_a_snapshot_under_load_and_whenever_it_is_killed() {
+fn a_node_that_was_away_too_long_is_brought_back_by_a_snapshot_under_load_and_whenever_it_is_killed()
+ {
     let mut cluster = Cluster::start_with(3, &SMALL);
     let leader = cluster.leader();
     let away = cluster.follower();
@@ -78,9 +89,9 @@ fn a_node_that_was_away_too_long_is_brought_back_by_a_snapshot_under_load_and_wh
             cluster.restart(away).unwrap();
             let mut client = cluster.client(away);
             let begun = Instant::now();
-            while begun.elapsed() < Duration::from_millis(10 * attempt) && number(&mut client, "snapshot_index") <= last
-            {
-            }
+            while begun.elapsed() < Duration::from_millis(10 * attempt)
+                && number(&mut client, "snapshot_index") <= last
+            {}
             cluster.kill(away);
         }
         cluster.restart(away).unwrap();

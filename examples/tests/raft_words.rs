@@ -1,4 +1,5 @@
-//! What `raft` says to somebody who meets it for the first time: what was done, what went wrong, and what to do about it.
+//! What `raft` says to somebody who meets it for the first time: what was done, what went wrong,
+//! and what to do about it.
 
 mod support;
 
@@ -16,7 +17,8 @@ fn fails(arguments: &[&str]) -> String {
 /// What a command prints that must not fail: its output, and its errors.
 fn succeeds(arguments: &[&str]) -> (String, String) {
     let output = raft().args(arguments).output().unwrap();
-    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let said =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     assert!(output.status.success(), "{arguments:?}: {said:?}");
     said.into()
 }
@@ -31,15 +33,36 @@ fn a_founder_that_met_nobody_has_nothing_to_recover() {
     let addresses = [&ours, &theirs].map(|port| port.local_addr().unwrap().to_string());
     drop(ours);
     let (data, peer) = (path("data"), format!("2={}", addresses[1]));
-    let serve = ["--id", "1", "--data", &data, "--raft", &addresses[0], "--client", "127.0.0.1:0", "--peer", &peer];
+    let serve = [
+        "--id",
+        "1",
+        "--data",
+        &data,
+        "--raft",
+        &addresses[0],
+        "--client",
+        "127.0.0.1:0",
+        "--peer",
+        &peer,
+    ];
     let log = folder.path().join("log");
     let node = Process::start(&[], &serve.map(str::to_owned), &log).unwrap();
     drop(node);
     let said = std::fs::read_to_string(log).unwrap();
     assert!(said.contains("founding a new cluster") && !said.contains("founded"), "{said}");
     let new = path("new");
-    let recover =
-        ["recover", "--data", &data, "--into", &new, "--id", "9", "--raft", "127.0.0.1:7", "--accept-data-loss"];
+    let recover = [
+        "recover",
+        "--data",
+        &data,
+        "--into",
+        &new,
+        "--id",
+        "9",
+        "--raft",
+        "127.0.0.1:7",
+        "--accept-data-loss",
+    ];
     let said = fails(&recover);
     assert!(said.contains("has no entry: it never met the others"), "{said}");
 }
@@ -47,9 +70,12 @@ fn a_founder_that_met_nobody_has_nothing_to_recover() {
 #[test]
 fn founding_is_told_once_and_joining_is_none() {
     let mut cluster = Cluster::start(1);
-    let founded = |cluster: &Cluster, id| cluster.log_of(id).matches("founded a new cluster").count();
+    let founded =
+        |cluster: &Cluster, id| cluster.log_of(id).matches("founded a new cluster").count();
     let id = cluster.client(1).info("cluster_id").unwrap();
-    assert!(cluster.log_of(1).contains(&format!("founded a new cluster {id}, \"kodiak\", of node 1")));
+    assert!(
+        cluster.log_of(1).contains(&format!("founded a new cluster {id}, \"kodiak\", of node 1"))
+    );
     cluster.kill(1);
     cluster.restart(1).unwrap();
     cluster.join(2, 1, &[]).unwrap();
@@ -63,23 +89,44 @@ fn flags_that_do_not_fit_are_named_before_anything_is_made() {
     let data = folder.path().join("node");
     let any = "127.0.0.1:0";
     let serve = |raft: &str, more: &[&str]| {
-        let base = ["serve", "--id", "1", "--data", data.to_str().unwrap(), "--raft", raft, "--client", any];
+        let base = [
+            "serve",
+            "--id",
+            "1",
+            "--data",
+            data.to_str().unwrap(),
+            "--raft",
+            raft,
+            "--client",
+            any,
+        ];
         let said = fails(&[&base[..], more].concat());
         assert!(!data.exists(), "{said}");
         assert!(!said.contains("Config::") && !said.contains("Options::"), "{said}");
         said
     };
     for (raft, more, words) in [
-        (any, &["--join", "127.0.0.1:1", "--cluster", "mine"][..], &["--cluster mine", "--join"][..]),
+        (
+            any,
+            &["--join", "127.0.0.1:1", "--cluster", "mine"][..],
+            &["--cluster mine", "--join"][..],
+        ),
         (any, &["--heartbeat", "200"], &["--heartbeat 200", "--election-timeout 150"]),
         ("0.0.0.0:0", &[], &["--raft 0.0.0.0:0", "--advertise-raft HOST:PORT"]),
         (
             "192.0.2.1:7001",
             &[],
-            &["cannot listen for peers on 192.0.2.1:7001 (--raft 192.0.2.1:7001)", "--advertise-raft"],
+            &[
+                "cannot listen for peers on 192.0.2.1:7001 (--raft 192.0.2.1:7001)",
+                "--advertise-raft",
+            ],
         ),
         ("no-such-host.invalid:1", &[], &["--raft: cannot resolve \"no-such-host.invalid:1\""]),
-        (any, &["--join", "no-such-host.invalid:1"], &["--join", "cannot resolve \"no-such-host.invalid:1\""]),
+        (
+            any,
+            &["--join", "no-such-host.invalid:1"],
+            &["--join", "cannot resolve \"no-such-host.invalid:1\""],
+        ),
         (any, &["--max-clients", "0"], &["--max-clients", "give clients, from 1"]),
         (any, &["--heartbeat", "-5"], &["--heartbeat", "give milliseconds, from 1 to 3600000"]),
         (any, &["--advertise", "x"], &["--advertise", "no port"]),
@@ -89,7 +136,17 @@ fn flags_that_do_not_fit_are_named_before_anything_is_made() {
     }
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let said = fails(&["serve", "--id", "1", "--data", file.to_str().unwrap(), "--raft", any, "--client", any]);
+    let said = fails(&[
+        "serve",
+        "--id",
+        "1",
+        "--data",
+        file.to_str().unwrap(),
+        "--raft",
+        any,
+        "--client",
+        any,
+    ]);
     assert!(said.contains("--data") && said.contains("is no folder"), "{said}");
 }
 
@@ -100,7 +157,9 @@ fn a_founder_that_is_nowhere_is_told_by_its_flag() {
     let data = folder.path().to_str().unwrap();
     let any = "127.0.0.1:0";
     let peer = "2=no-such-host.invalid:1";
-    let said = fails(&["serve", "--id", "1", "--data", data, "--raft", any, "--client", any, "--peer", peer]);
+    let said = fails(&[
+        "serve", "--id", "1", "--data", data, "--raft", any, "--client", any, "--peer", peer,
+    ]);
     assert!(said.contains("--peer 2=no-such-host.invalid:1: cannot resolve"), "{said}");
 }
 
@@ -110,8 +169,10 @@ fn names_are_taken_wherever_an_address_is() {
     let start = |id: u64, port: u16, further: &[String]| {
         let data = folder.path().join(id.to_string()).display().to_string();
         let raft = format!("localhost:{port}");
-        let base = ["--id", &id.to_string(), "--data", &data, "--raft", &raft, "--client", "localhost:0"];
-        let arguments: Vec<String> = base.map(str::to_owned).into_iter().chain(further.iter().cloned()).collect();
+        let base =
+            ["--id", &id.to_string(), "--data", &data, "--raft", &raft, "--client", "localhost:0"];
+        let arguments: Vec<String> =
+            base.map(str::to_owned).into_iter().chain(further.iter().cloned()).collect();
         Process::start(&[], &arguments, &folder.path().join(format!("{id}.log")))
     };
     // Somebody else may take a port between its choice and its use.
@@ -152,10 +213,16 @@ fn a_port_for_nodes_is_told_from_one_for_clients() {
         &["member", "--client", &raft_port, "list"],
         &["member", "--client", &raft_port, "remove", "1"],
         &["transfer", "--client", &raft_port],
-        &["serve", "--id", "2", "--data", data, "--raft", any, "--client", any, "--join", &raft_port],
+        &[
+            "serve", "--id", "2", "--data", data, "--raft", any, "--client", any, "--join",
+            &raft_port,
+        ],
     ] {
         let said = fails(arguments);
-        assert!(said.contains("as a node does on its --raft port: give the node's --client address"), "{said}");
+        assert!(
+            said.contains("as a node does on its --raft port: give the node's --client address"),
+            "{said}"
+        );
         assert!(!said.contains("may or may not"), "{said}");
     }
 }
@@ -191,21 +258,34 @@ fn a_node_that_was_removed_says_so_instead_of_listing_members() {
     for id in [follower, away] {
         cluster.wait_for(id, "role", "removed");
         let said = cluster.client(id).ask(&["RAFT", "MEMBERS"]);
-        assert!(said.starts_with(&format!("ERR removed: node {id} was removed from the cluster")), "{said}");
+        assert!(
+            said.starts_with(&format!("ERR removed: node {id} was removed from the cluster")),
+            "{said}"
+        );
         let client = cluster.nodes[&id].client.to_string();
         assert!(fails(&["member", "--client", &client, "list"]).contains("ask a member"));
         let (status, _) = succeeds(&["status", "--client", &client]);
-        assert!(status.contains("was removed from the cluster, and what it says is old"), "{status}");
+        assert!(
+            status.contains("was removed from the cluster, and what it says is old"),
+            "{status}"
+        );
     }
-    // Nor is a new cluster made of what they have, though the log of the one that was away knows nothing of it.
+    // Nor is a new cluster made of what they have, though the log of the one that was away knows
+    // nothing of it.
     cluster.kill(follower);
     cluster.kill(away);
     for id in [follower, away] {
         let (old, new) = (cluster.data(id), cluster.folder.path().join(format!("new-{id}")));
-        let arguments = ["recover", "--data", old.to_str().unwrap(), "--into", new.to_str().unwrap()];
-        let arguments = [&arguments[..], &["--raft", "localhost:1", "--accept-data-loss", "--id", "9"]].concat();
+        let arguments =
+            ["recover", "--data", old.to_str().unwrap(), "--into", new.to_str().unwrap()];
+        let arguments =
+            [&arguments[..], &["--raft", "localhost:1", "--accept-data-loss", "--id", "9"]]
+                .concat();
         let said = fails(&arguments);
-        assert!(said.contains(&format!("node {id}, ")) && said.contains("--from-removed"), "{said}");
+        assert!(
+            said.contains(&format!("node {id}, ")) && said.contains("--from-removed"),
+            "{said}"
+        );
         assert!(!new.exists());
         succeeds(&[&arguments[..], &["--from-removed"]].concat());
         assert!(new.exists());
@@ -219,16 +299,30 @@ fn a_recovered_node_gets_an_id_that_nobody_ever_had() {
     (1..=3).for_each(|id| cluster.kill(id));
     let (old, new) = (cluster.data(1), cluster.data(9));
     let recover = |id: &str| {
-        let arguments = ["recover", "--data", old.to_str().unwrap(), "--into", new.to_str().unwrap()];
+        let arguments =
+            ["recover", "--data", old.to_str().unwrap(), "--into", new.to_str().unwrap()];
         fails(&[&arguments[..], &["--raft", "localhost:1", "--id", id]].concat())
     };
     for id in ["1", "3"] {
         let said = recover(id);
-        assert!(said.contains(&format!("--id {id} is, or was, another node's")) && said.contains("above 3"), "{said}");
+        assert!(
+            said.contains(&format!("--id {id} is, or was, another node's"))
+                && said.contains("above 3"),
+            "{said}"
+        );
     }
     assert!(recover("4").contains("--accept-data-loss"));
     let none = cluster.folder.path().join("none");
-    let said =
-        fails(&["recover", "--data", none.to_str().unwrap(), "--into", "x", "--id", "9", "--raft", "localhost:1"]);
+    let said = fails(&[
+        "recover",
+        "--data",
+        none.to_str().unwrap(),
+        "--into",
+        "x",
+        "--id",
+        "9",
+        "--raft",
+        "localhost:1",
+    ]);
     assert!(said.contains("none") && said.lines().count() == 1, "{said}");
 }

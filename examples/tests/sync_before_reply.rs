@@ -6,16 +6,19 @@ use std::process::Command;
 
 use support::{Client, Process};
 
-/// Looks for `key`'s way through a trace: into the log, synced, answered. The error says what is out of order.
+/// Looks for `key`'s way through a trace: into the log, synced, answered. The error says what is
+/// out of order.
 fn check(trace: &str, key: &str) -> Result<(), String> {
     let lines: Vec<&str> = trace.lines().collect();
     let find = |what: &str, from: usize, matches: &dyn Fn(&str) -> bool| {
         let found = lines[from..].iter().position(|line| matches(line)).map(|at| from + at);
         found.ok_or_else(|| format!("no {what} after line {from} of:\n{trace}"))
     };
-    let written = find("write to the log", 0, &|line| line.contains("pwrite64(") && line.contains(key))?;
+    let written =
+        find("write to the log", 0, &|line| line.contains("pwrite64(") && line.contains(key))?;
     // Either the call in one line, or the line in which it returns.
-    let synced = find("sync", written, &|line| line.contains("fdatasync") && line.ends_with("= 0"))?;
+    let synced =
+        find("sync", written, &|line| line.contains("fdatasync") && line.ends_with("= 0"))?;
     // The second mark, which begins with its checksum and its magic number.
     let is_mark = |line: &str| line.contains("pwrite64(") && line.contains("KdkY");
     let marked = find("second mark", written, &is_mark)?;
@@ -40,9 +43,11 @@ fn a_write_is_synced_before_it_is_answered() {
     let trace = folder.path().join("trace");
     let trace_path = trace.display().to_string();
     let calls = "trace=pwrite64,pwritev,fdatasync,fsync,write,writev,sendto,sendmsg";
-    let wrapper = ["strace", "-f", "-qq", "-s", "4096", "-e", calls, "-e", "signal=none", "-o", &trace_path];
+    let wrapper =
+        ["strace", "-f", "-qq", "-s", "4096", "-e", calls, "-e", "signal=none", "-o", &trace_path];
     let data = folder.path().join("data").display().to_string();
-    let arguments = ["--id", "1", "--data", &data, "--raft", "127.0.0.1:0", "--client", "127.0.0.1:0"];
+    let arguments =
+        ["--id", "1", "--data", &data, "--raft", "127.0.0.1:0", "--client", "127.0.0.1:0"];
     let log = folder.path().join("log");
     let node = Process::start(&wrapper, &arguments.map(str::to_owned), &log);
     let mut node = match node {
@@ -54,7 +59,8 @@ fn a_write_is_synced_before_it_is_answered() {
     assert_eq!(client.insist(&["SET", "a-key-to-be-traced", "v"]), "OK");
     // strace hands the signal on to what it traces, and ends with it.
     let pid = client.ask(&["INFO", "server"]);
-    let pid = pid.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap().trim().to_owned();
+    let pid =
+        pid.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap().trim().to_owned();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     node.wait();
     let trace = std::fs::read_to_string(&trace).unwrap();
@@ -71,8 +77,11 @@ fn the_check_notices_an_early_answer() {
     assert!(check(unsynced, "key").unwrap_err().starts_with("no sync"));
     let pending = "1 pwrite64(3, \"..key..\", 9, 0) = 9\n1 fdatasync(3 <unfinished ...>\n2 sendto(9, \"+OK\\r\\n\", 5) = 5\n\
                    1 <... fdatasync resumed>) = 0\n";
-    assert!(check(&format!("{pending}{mark}"), "key").unwrap_err().starts_with("answered in line 2"));
-    let (written, answered) = ("1 pwrite64(3, \"..key..\", 9, 0) = 9\n", "2 sendto(9, \"+OK\\r\\n\", 5) = 5\n");
+    assert!(
+        check(&format!("{pending}{mark}"), "key").unwrap_err().starts_with("answered in line 2")
+    );
+    let (written, answered) =
+        ("1 pwrite64(3, \"..key..\", 9, 0) = 9\n", "2 sendto(9, \"+OK\\r\\n\", 5) = 5\n");
     let synced = "1 fdatasync(3) = 0\n";
     check(&format!("{written}{synced}{mark}{answered}"), "key").unwrap();
     let marked_early = format!("{written}{mark}{synced}{answered}");

@@ -1,10 +1,11 @@
 //! Accepting that survives running out of descriptors.
 //!
-//! When a process has no free descriptor, `accept` fails but the connection stays in the queue, so a level-triggered
-//! listener is readable again at once: the program spins at full speed and serves nobody, while its clients wait in the
-//! dark. The old remedy (libev's manual describes it) is to own one descriptor for nothing: give it up, accept with
-//! the slot that this frees, close the connection, take the descriptor back. The client learns at once, the
-//! queue gets shorter, and the program goes on serving those it has.
+//! When a process has no free descriptor, `accept` fails but the connection stays in the queue, so
+//! a level-triggered listener is readable again at once: the program spins at full speed and serves
+//! nobody, while its clients wait in the dark. The old remedy (libev's manual describes it) is to
+//! own one descriptor for nothing: give it up, accept with the slot that this frees, close the
+//! connection, take the descriptor back. The client learns at once, the queue gets shorter, and the
+//! program goes on serving those it has.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,13 +18,15 @@ use kodiak_sys::socket::{AcceptFailure, accept_failure, is_out_of_descriptors};
 
 use crate::error::{AcceptError, DescriptorLimit};
 
-/// The system's table of open files is full. The number is the same on every Unix that we know; std has no name for it.
+/// The system's table of open files is full. The number is the same on every Unix that we know; std
+/// has no name for it.
 const ENFILE: i32 = 23;
 
 /// A descriptor kept for the moment when there is no other.
 ///
-/// It is an unbound Unix socket: unlike `/dev/null` it can be opened inside a chroot, and unlike a duplicate of the
-/// listener it also counts against the *system's* limit, so that giving it up helps there too.
+/// It is an unbound Unix socket: unlike `/dev/null` it can be opened inside a chroot, and unlike a
+/// duplicate of the listener it also counts against the *system's* limit, so that giving it up
+/// helps there too.
 #[derive(Debug)]
 pub(crate) struct Reserve {
     slot: Mutex<Option<OwnedFd>>,
@@ -93,7 +96,8 @@ impl Reserve {
         *slot = spare_descriptor().ok();
         match turned_away {
             Ok(peer) => Err(AcceptError::Shed { peer, limit }),
-            // Linux looks for a descriptor before it looks at the queue: there was nobody to turn away.
+            // Linux looks for a descriptor before it looks at the queue: there was nobody to turn
+            // away.
             Err(error) if is_would_block(&error) => Ok(None),
             Err(error) => match descriptor_limit(&error) {
                 Some(limit) => Err(AcceptError::Exhausted { limit, source: error }),
@@ -108,8 +112,8 @@ impl Reserve {
     }
 }
 
-/// Accepts, passing over connections that died in the queue: each failure of that sort takes one off the queue, so the
-/// loop ends with it.
+/// Accepts, passing over connections that died in the queue: each failure of that sort takes one
+/// off the queue, so the loop ends with it.
 fn accept_live<S>(accept: &mut dyn FnMut() -> io::Result<S>) -> io::Result<S> {
     loop {
         match accept() {
@@ -136,7 +140,8 @@ mod tests {
     use super::*;
 
     const EMFILE: i32 = 24;
-    const ECONNABORTED: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 103 } else { 53 };
+    const ECONNABORTED: i32 =
+        if cfg!(any(target_os = "linux", target_os = "android")) { 103 } else { 53 };
     const EINTR: i32 = 4;
 
     fn failing(code: i32) -> io::Result<((), ())> {
@@ -154,7 +159,10 @@ mod tests {
             },
             |()| None,
         );
-        assert!(matches!(outcome, Err(AcceptError::Shed { limit: DescriptorLimit::Process, peer: None })));
+        assert!(matches!(
+            outcome,
+            Err(AcceptError::Shed { limit: DescriptorLimit::Process, peer: None })
+        ));
         assert!(reserve.slot().is_some());
     }
 
@@ -162,7 +170,8 @@ mod tests {
     fn an_empty_queue_under_a_full_table_is_not_an_error() {
         let reserve = Reserve::new().unwrap();
         let mut answers =
-            [Err(io::Error::from_raw_os_error(ENFILE)), Err(io::ErrorKind::WouldBlock.into())].into_iter();
+            [Err(io::Error::from_raw_os_error(ENFILE)), Err(io::ErrorKind::WouldBlock.into())]
+                .into_iter();
         let outcome = reserve.accept(|| answers.next().unwrap().map(|(): ()| ((), ())), |()| None);
         assert!(matches!(outcome, Ok(None)));
         assert!(reserve.slot().is_some());
@@ -179,7 +188,10 @@ mod tests {
             },
             |()| None,
         );
-        assert!(matches!(outcome, Err(AcceptError::Exhausted { limit: DescriptorLimit::Process, .. })));
+        assert!(matches!(
+            outcome,
+            Err(AcceptError::Exhausted { limit: DescriptorLimit::Process, .. })
+        ));
         assert_eq!(calls, 2, "once, and once with the reserve's slot");
     }
 

@@ -40,12 +40,12 @@ impl Accept for UnixListener {
     }
 }
 
-/// A listener that cannot make the loop spin: when accepting fails for want of descriptors or memory, it leaves the loop for
-/// 100 ms, while those who connect wait in the kernel's queue.
+/// A listener that cannot make the loop spin: when accepting fails for want of descriptors or
+/// memory, it leaves the loop for 100 ms, while those who connect wait in the kernel's queue.
 ///
-/// Nobody has to remember the rest: call [`accept`](Acceptor::accept) until it says `Ok(None)`, log what it reports, and hand
-/// the token's timeouts to [`resume`](Acceptor::resume). (With a bare listener it is [`AcceptError::Exhausted`] that asks
-/// for the same by hand.)
+/// Nobody has to remember the rest: call [`accept`](Acceptor::accept) until it says `Ok(None)`, log
+/// what it reports, and hand the token's timeouts to [`resume`](Acceptor::resume). (With a bare
+/// listener it is [`AcceptError::Exhausted`] that asks for the same by hand.)
 ///
 /// ```
 /// use kodiak_net::{Acceptor, TcpListener, TcpStream};
@@ -96,16 +96,21 @@ impl<L: Accept> Acceptor<L> {
         &self.listener
     }
 
-    /// Registers the listener. Its rests will be timeouts with the token that [`accept`](Acceptor::accept) is given; this one, then.
+    /// Registers the listener. Its rests will be timeouts with the token that
+    /// [`accept`](Acceptor::accept) is given; this one, then.
     ///
     /// # Errors
     /// As [`EventLoop::register`].
-    pub fn register<T: Copy, M>(&self, event_loop: &mut EventLoop<T, M>, token: T) -> Result<(), RegisterError> {
+    pub fn register<T: Copy, M>(
+        &self,
+        event_loop: &mut EventLoop<T, M>,
+        token: T,
+    ) -> Result<(), RegisterError> {
         event_loop.register(&self.listener, token)
     }
 
-    /// As the listener's `accept`; `Ok(None)` while it rests, too. After an error it rests, unless that was
-    /// [`AcceptError::Shed`].
+    /// As the listener's `accept`; `Ok(None)` while it rests, too. After an error it rests, unless
+    /// that was [`AcceptError::Shed`].
     ///
     /// # Errors
     /// As [`TcpListener::accept`]. None of them asks for anything but, perhaps, a line in a log.
@@ -124,8 +129,8 @@ impl<L: Accept> Acceptor<L> {
         answer
     }
 
-    /// Ends the rest: call it for every timeout with the listener's token. Whether the listener is in the loop again; if not, it
-    /// rests on, and there will be another timeout.
+    /// Ends the rest: call it for every timeout with the listener's token. Whether the listener is
+    /// in the loop again; if not, it rests on, and there will be another timeout.
     pub fn resume<T: Copy, M>(&mut self, event_loop: &mut EventLoop<T, M>, token: T) -> bool {
         if self.rest.take().is_none() {
             return true; // a timeout of somebody else's with the same token
@@ -171,7 +176,8 @@ mod tests {
     use std::os::unix::net::UnixStream as StdStream;
     use std::time::Instant;
 
-    /// Always readable, like a listener with a queue; fails as often as it is told to, and then has one connection.
+    /// Always readable, like a listener with a queue; fails as often as it is told to, and then has
+    /// one connection.
     struct Broken {
         io: Io<StdStream>,
         failures: Cell<usize>,
@@ -227,7 +233,8 @@ mod tests {
     fn server(failures: usize) -> (Server, StdStream) {
         let (ours, theirs) = StdStream::pair().unwrap();
         std::io::Write::write_all(&mut &theirs, b"x").unwrap();
-        let broken = Broken { io: Io::new(ours), failures: Cell::new(failures), asked: Cell::new(0) };
+        let broken =
+            Broken { io: Io::new(ours), failures: Cell::new(failures), asked: Cell::new(0) };
         (Server { acceptor: Acceptor::new(broken), errors: 0 }, theirs)
     }
 

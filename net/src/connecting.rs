@@ -10,14 +10,16 @@ use crate::error::{Address, ConnectError};
 
 /// A stream whose connection has been started and may not be there yet.
 ///
-/// Made by [`TcpStream::connect`](crate::TcpStream::connect) and [`UnixStream::connect`](crate::UnixStream::connect).
-/// Register it for *writable*; when the handler is called (in `writable`, or in `readable` with an error hint), ask
-/// [`finish`](Connecting::finish). The type keeps the half-made stream out of reach until then, so nobody reads, writes
-/// or sets options on what is not connected.
+/// Made by [`TcpStream::connect`](crate::TcpStream::connect) and
+/// [`UnixStream::connect`](crate::UnixStream::connect). Register it for *writable*; when the
+/// handler is called (in `writable`, or in `readable` with an error hint), ask
+/// [`finish`](Connecting::finish). The type keeps the half-made stream out of reach until then, so
+/// nobody reads, writes or sets options on what is not connected.
 ///
-/// The registration stays with the socket: the stream that `finish` gives is registered as the `Connecting` was, same
-/// loop, same token, still for writable. So the next step is `reregister` with what the program now waits for, not
-/// `register`. Dropping a `Connecting` gives the attempt up.
+/// The registration stays with the socket: the stream that `finish` gives is registered as the
+/// `Connecting` was, same loop, same token, still for writable. So the next step is `reregister`
+/// with what the program now waits for, not `register`. Dropping a `Connecting` gives the attempt
+/// up.
 ///
 /// ```
 /// use kodiak_net::{Connecting, Finish, TcpListener, TcpStream};
@@ -105,6 +107,8 @@ impl<S: Source> Source for Connecting<S> {
 
 impl<S> fmt::Debug for Connecting<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connecting").field("address", &format_args!("{}", self.address)).finish_non_exhaustive()
+        f.debug_struct("Connecting")
+            .field("address", &format_args!("{}", self.address))
+            .finish_non_exhaustive()
     }
 }

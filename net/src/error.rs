@@ -1,7 +1,7 @@
 //! What can go wrong with a socket, told with the address it concerns and what to do.
 //!
-//! Each of these converts into [`io::Error`] and keeps its [`kind`](io::ErrorKind), so `?` works in functions that
-//! return [`io::Result`].
+//! Each of these converts into [`io::Error`] and keeps its [`kind`](io::ErrorKind), so `?` works in
+//! functions that return [`io::Result`].
 
 use std::fmt;
 use std::io;
@@ -16,8 +16,8 @@ use thiserror::Error;
 pub enum Address {
     /// An IP address and port.
     Inet(SocketAddr),
-    /// A path in the file system, an abstract name, or none at all. Boxed: it has room for a hundred bytes, which every
-    /// result would carry about.
+    /// A path in the file system, an abstract name, or none at all. Boxed: it has room for a
+    /// hundred bytes, which every result would carry about.
     Unix(Box<UnixSocketAddr>),
 }
 
@@ -70,9 +70,9 @@ pub struct BindError {
 /// A connection did not come about.
 ///
 /// Of kind [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) when nobody listens there,
-/// [`TimedOut`](io::ErrorKind::TimedOut) when nobody answered (after minutes: set a timeout of your own in the loop),
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) when a Unix listener's backlog is full (no event tells when it no longer
-/// is: try again after a moment). The socket is closed.
+/// [`TimedOut`](io::ErrorKind::TimedOut) when nobody answered (after minutes: set a timeout of your
+/// own in the loop), [`WouldBlock`](io::ErrorKind::WouldBlock) when a Unix listener's backlog is
+/// full (no event tells when it no longer is: try again after a moment). The socket is closed.
 #[derive(Debug, Error)]
 #[error("connecting to {address} failed: {source}")]
 pub struct ConnectError {
@@ -86,8 +86,9 @@ pub struct ConnectError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AcceptError {
-    /// There was no free descriptor, so the reserve was used to accept one connection and close it at once: its peer
-    /// knows, and the queue is one shorter. Count it, log it, and go on accepting.
+    /// There was no free descriptor, so the reserve was used to accept one connection and close it
+    /// at once: its peer knows, and the queue is one shorter. Count it, log it, and go on
+    /// accepting.
     #[error("{limit}; the connection from {} was closed at once: close descriptors or raise the limit", Peer(.peer))]
     Shed {
         /// Who was turned away; `None` for Unix sockets, whose clients seldom have a name.
@@ -95,10 +96,13 @@ pub enum AcceptError {
         /// Which limit was hit.
         limit: DescriptorLimit,
     },
-    /// There was no free descriptor and no reserve either (another thread took its place). Connections keep waiting
-    /// in the queue. Stop listening for a moment, as [`Acceptor`](crate::Acceptor) does: deregister the listener, set a timeout of,
-    /// say, 100 ms, then register it again.
-    #[error("{limit} and the listener's reserve is gone: pause accepting, close descriptors or raise the limit")]
+    /// There was no free descriptor and no reserve either (another thread took its place).
+    /// Connections keep waiting in the queue. Stop listening for a moment, as
+    /// [`Acceptor`](crate::Acceptor) does: deregister the listener, set a timeout of, say, 100 ms,
+    /// then register it again.
+    #[error(
+        "{limit} and the listener's reserve is gone: pause accepting, close descriptors or raise the limit"
+    )]
     Exhausted {
         /// Which limit was hit.
         limit: DescriptorLimit,
@@ -162,7 +166,8 @@ impl From<AcceptError> for io::Error {
 /// Which limit on open descriptors was hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DescriptorLimit {
-    /// The process's (`EMFILE`): `RLIMIT_NOFILE`, which `ulimit -n` and systemd's `LimitNOFILE` set.
+    /// The process's (`EMFILE`): `RLIMIT_NOFILE`, which `ulimit -n` and systemd's `LimitNOFILE`
+    /// set.
     Process,
     /// The machine's (`ENFILE`): `fs.file-max` on Linux, `kern.maxfiles` elsewhere.
     System,
@@ -171,7 +176,9 @@ pub enum DescriptorLimit {
 impl fmt::Display for DescriptorLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            DescriptorLimit::Process => "the process has no free descriptor (RLIMIT_NOFILE, ulimit -n)",
+            DescriptorLimit::Process => {
+                "the process has no free descriptor (RLIMIT_NOFILE, ulimit -n)"
+            }
             DescriptorLimit::System => "the system has no free descriptor (fs.file-max)",
         })
     }

@@ -1,10 +1,12 @@
-//! Non-blocking TCP, UDP and Unix sockets and pipes for the Kodiak event loop, and a ring buffer to go with them.
+//! Non-blocking TCP, UDP and Unix sockets and pipes for the Kodiak event loop, and a ring buffer to
+//! go with them.
 //!
 //! Every socket here is a [`Source`](kodiak_reactor::Source): register it with an
-//! [`EventLoop`](kodiak_reactor::EventLoop), and drop it when done, which deregisters it before it closes. All are
-//! non-blocking from the start, closed on `exec`, and small (16 bytes a stream).
+//! [`EventLoop`](kodiak_reactor::EventLoop), and drop it when done, which deregisters it before it
+//! closes. All are non-blocking from the start, closed on `exec`, and small (16 bytes a stream).
 //!
-//! - [`TcpListener`], [`TcpStream`], [`UdpSocket`], [`UnixListener`], [`UnixStream`], [`UnixDatagram`]
+//! - [`TcpListener`], [`TcpStream`], [`UdpSocket`], [`UnixListener`], [`UnixStream`],
+//!   [`UnixDatagram`]
 //! - [`pipe`]: pipes and children's standard streams
 //! - [`Connecting`]: a stream on its way, a type of its own
 //! - [`TryRead`], [`TryWrite`], [`TryRecv`]: where "would block" is `Ok(None)`, not an error
@@ -78,7 +80,9 @@ mod unix;
 pub use acceptor::{Accept, Acceptor};
 pub use connecting::{Connecting, Finish};
 pub use error::{AcceptError, Address, BindError, ConnectError, DescriptorLimit};
-pub use kodiak_sys::socket::{Datagram, PeerCredentials, PushError, Received, RecvBatch, SendBatch};
+pub use kodiak_sys::socket::{
+    Datagram, PeerCredentials, PushError, Received, RecvBatch, SendBatch,
+};
 pub use options::{BindOptions, DEFAULT_BACKLOG, Keepalive};
 pub use ring_buf::{Fill, Reader, RingBuf, Writer};
 pub use tcp::{TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! Options: those that must be set before an address is bound ([`BindOptions`]), keep-alive, and those that every socket
-//! has.
+//! Options: those that must be set before an address is bound ([`BindOptions`]), keep-alive, and
+//! those that every socket has.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use socket2::{SockRef, Socket, TcpKeepalive};
 
-/// The backlog of a listener unless told otherwise. The kernel cuts it to its own limit (`net.core.somaxconn`).
+/// The backlog of a listener unless told otherwise. The kernel cuts it to its own limit
+/// (`net.core.somaxconn`).
 pub const DEFAULT_BACKLOG: u32 = 1024;
 
 /// What is set on a socket between its creation and its binding.
 ///
-/// What is not set here keeps its default: the kernel's, except that TCP listeners reuse their address (a server that
-/// restarts must not wait for its old connections to fade away) and that their backlog is [`DEFAULT_BACKLOG`].
+/// What is not set here keeps its default: the kernel's, except that TCP listeners reuse their
+/// address (a server that restarts must not wait for its old connections to fade away) and that
+/// their backlog is [`DEFAULT_BACKLOG`].
 ///
 /// ```
 /// use kodiak_net::{BindOptions, TcpListener};
@@ -42,34 +44,36 @@ impl BindOptions {
         BindOptions::default()
     }
 
-    /// `SO_REUSEADDR`: bind although connections of a former listener linger. On by default for TCP listeners.
+    /// `SO_REUSEADDR`: bind although connections of a former listener linger. On by default for TCP
+    /// listeners.
     pub fn reuse_address(mut self, on: bool) -> BindOptions {
         self.reuse_address = Some(on);
         self
     }
 
-    /// `SO_REUSEPORT`: several sockets, all with this option, bind the same address. Linux spreads what arrives over
-    /// them.
+    /// `SO_REUSEPORT`: several sockets, all with this option, bind the same address. Linux spreads
+    /// what arrives over them.
     pub fn reuse_port(mut self, on: bool) -> BindOptions {
         self.reuse_port = Some(on);
         self
     }
 
-    /// `IPV6_V6ONLY`: an IPv6 socket does not take IPv4 traffic too. Binding an IPv4 address with it is an error.
+    /// `IPV6_V6ONLY`: an IPv6 socket does not take IPv4 traffic too. Binding an IPv4 address with
+    /// it is an error.
     pub fn only_v6(mut self, on: bool) -> BindOptions {
         self.only_v6 = Some(on);
         self
     }
 
-    /// `SO_RCVBUF` in bytes; accepted connections inherit it. Linux doubles it for its own bookkeeping and keeps it
-    /// within `net.core.rmem_max`.
+    /// `SO_RCVBUF` in bytes; accepted connections inherit it. Linux doubles it for its own
+    /// bookkeeping and keeps it within `net.core.rmem_max`.
     pub fn recv_buffer_size(mut self, bytes: usize) -> BindOptions {
         self.recv_buffer_size = Some(bytes);
         self
     }
 
-    /// `SO_SNDBUF` in bytes; accepted connections inherit it. Linux doubles it for its own bookkeeping and keeps it
-    /// within `net.core.wmem_max`.
+    /// `SO_SNDBUF` in bytes; accepted connections inherit it. Linux doubles it for its own
+    /// bookkeeping and keeps it within `net.core.wmem_max`.
     pub fn send_buffer_size(mut self, bytes: usize) -> BindOptions {
         self.send_buffer_size = Some(bytes);
         self
@@ -109,7 +113,8 @@ impl BindOptions {
 
 /// When the kernel asks a silent TCP peer whether it is still there, and when it gives up.
 ///
-/// Times are whole seconds in the kernel; fractions are rounded up. What is not set keeps the kernel's value.
+/// Times are whole seconds in the kernel; fractions are rounded up. What is not set keeps the
+/// kernel's value.
 ///
 /// ```
 /// use kodiak_net::Keepalive;
@@ -172,16 +177,22 @@ impl Keepalive {
         if self == Keepalive::default() {
             Ok(TcpKeepalive::new())
         } else {
-            let text = "OpenBSD sets keep-alive times for the whole system only (net.inet.tcp.keepidle)";
+            let text =
+                "OpenBSD sets keep-alive times for the whole system only (net.inet.tcp.keepidle)";
             Err(io::Error::new(io::ErrorKind::Unsupported, text))
         }
     }
 }
 
-/// Linux rounds nothing and takes whole milliseconds; 0 means its default, so a timeout below one becomes one.
+/// Linux rounds nothing and takes whole milliseconds; 0 means its default, so a timeout below one
+/// becomes one.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
-    let rounded = timeout.map(|timeout| timeout.max(Duration::from_millis(1)) + Duration::from_micros(999));
+pub(crate) fn set_user_timeout(
+    socket: BorrowedFd<'_>,
+    timeout: Option<Duration>,
+) -> io::Result<()> {
+    let rounded =
+        timeout.map(|timeout| timeout.max(Duration::from_millis(1)) + Duration::from_micros(999));
     SockRef::from(&socket).set_tcp_user_timeout(rounded)
 }
 
@@ -191,7 +202,10 @@ pub(crate) fn set_user_timeout(_: BorrowedFd<'_>, _: Option<Duration>) -> io::Re
 }
 
 /// Switches keep-alive on with these values, or off.
-pub(crate) fn set_keepalive(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>) -> io::Result<()> {
+pub(crate) fn set_keepalive(
+    socket: BorrowedFd<'_>,
+    keepalive: Option<Keepalive>,
+) -> io::Result<()> {
     let socket = SockRef::from(&socket);
     match keepalive {
         Some(keepalive) => socket.set_tcp_keepalive(&keepalive.to_socket2()?),
@@ -216,11 +230,12 @@ macro_rules! common_options {
                 socket2::SockRef::from(self).recv_buffer_size()
             }
 
-            /// Sets how many received bytes the kernel keeps for us, in bytes. Linux doubles the number for its own
-            /// bookkeeping and keeps it within `net.core.rmem_max`.
+            /// Sets how many received bytes the kernel keeps for us, in bytes. Linux doubles the
+            /// number for its own bookkeeping and keeps it within `net.core.rmem_max`.
             ///
             /// # Errors
-            /// What the kernel reports, such as a size beyond its own limit on systems that do not clip.
+            /// What the kernel reports, such as a size beyond its own limit on systems that do not
+            /// clip.
             pub fn set_recv_buffer_size(&self, bytes: usize) -> std::io::Result<()> {
                 socket2::SockRef::from(self).set_recv_buffer_size(bytes)
             }
@@ -233,11 +248,12 @@ macro_rules! common_options {
                 socket2::SockRef::from(self).send_buffer_size()
             }
 
-            /// Sets how many unsent bytes the kernel takes, in bytes. Linux doubles the number for its own
-            /// bookkeeping and keeps it within `net.core.wmem_max`.
+            /// Sets how many unsent bytes the kernel takes, in bytes. Linux doubles the number for
+            /// its own bookkeeping and keeps it within `net.core.wmem_max`.
             ///
             /// # Errors
-            /// What the kernel reports, such as a size beyond its own limit on systems that do not clip.
+            /// What the kernel reports, such as a size beyond its own limit on systems that do not
+            /// clip.
             pub fn set_send_buffer_size(&self, bytes: usize) -> std::io::Result<()> {
                 socket2::SockRef::from(self).set_send_buffer_size(bytes)
             }

@@ -21,7 +21,8 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use kodiak_reactor::{Io, Registration, Source};
 
-/// A new pipe: what is written to the one end can be read from the other. Both are non-blocking and closed on `exec`.
+/// A new pipe: what is written to the one end can be read from the other. Both are non-blocking and
+/// closed on `exec`.
 ///
 /// # Errors
 /// What the kernel reports: no descriptor is free (two are needed).
@@ -32,8 +33,9 @@ pub fn new() -> io::Result<(Sender, Receiver)> {
 
 /// The end of a pipe that is written to, non-blocking; from [`new`], or a child's standard input.
 ///
-/// Register it for writable when a write would block. When the reading end is gone, a write fails with kind `BrokenPipe`.
-/// A write of at most 4096 bytes (`PIPE_BUF`; 512 on some systems) is taken whole or not at all.
+/// Register it for writable when a write would block. When the reading end is gone, a write fails
+/// with kind `BrokenPipe`. A write of at most 4096 bytes (`PIPE_BUF`; 512 on some systems) is taken
+/// whole or not at all.
 ///
 /// ```
 /// use kodiak_net::pipe::Sender;
@@ -49,11 +51,13 @@ pub fn new() -> io::Result<(Sender, Receiver)> {
 /// ```
 #[derive(Debug)]
 pub struct Sender {
-    /// A file, for want of a type in std that writes to any descriptor; nothing of it but `Write` is used.
+    /// A file, for want of a type in std that writes to any descriptor; nothing of it but `Write`
+    /// is used.
     io: Io<File>,
 }
 
-/// The end of a pipe that is read from, non-blocking; from [`new`], or a child's standard output or error.
+/// The end of a pipe that is read from, non-blocking; from [`new`], or a child's standard output or
+/// error.
 ///
 /// Zero bytes read are the end: every writing end is closed. [`Sender`]'s example shows a child.
 #[derive(Debug)]
@@ -115,7 +119,8 @@ impl Write for Sender {
 macro_rules! end {
     ($end:ident, $($std:ty),*) => {
         impl $end {
-            /// Leaves the loop, if registered, and makes the descriptor a blocking one: fit to be a child's standard stream.
+            /// Leaves the loop, if registered, and makes the descriptor a blocking one: fit to be a
+            /// child's standard stream.
             ///
             /// # Errors
             /// What the kernel reports; none is expected of an open descriptor.
@@ -148,8 +153,8 @@ macro_rules! end {
         impl TryFrom<OwnedFd> for $end {
             type Error = io::Error;
 
-            /// Takes over a descriptor and makes it non-blocking, for all of its duplicates. Nobody checks that it is this
-            /// end of a pipe: one that is not fails when it is used.
+            /// Takes over a descriptor and makes it non-blocking, for all of its duplicates. Nobody
+            /// checks that it is this end of a pipe: one that is not fails when it is used.
             fn try_from(descriptor: OwnedFd) -> io::Result<$end> {
                 kodiak_sys::set_nonblocking(descriptor.as_fd(), true)?;
                 Ok($end { io: Io::new(descriptor.into()) })
@@ -159,7 +164,8 @@ macro_rules! end {
         $(impl TryFrom<$std> for $end {
             type Error = io::Error;
 
-            /// Takes over our end of the pipe and makes it non-blocking; the child's end stays as it is.
+            /// Takes over our end of the pipe and makes it non-blocking; the child's end stays as
+            /// it is.
             fn try_from(stream: $std) -> io::Result<$end> {
                 $end::try_from(OwnedFd::from(stream))
             }

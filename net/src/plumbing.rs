@@ -1,9 +1,11 @@
-//! What several socket types here repeat: being a source, conversions, `Read` and `Write`, batches of datagrams.
+//! What several socket types here repeat: being a source, conversions, `Read` and `Write`, batches
+//! of datagrams.
 //!
-//! Macros, because the same few lines are wanted for types that share no trait in std. Each expands to what one would
-//! write by hand and to nothing else.
+//! Macros, because the same few lines are wanted for types that share no trait in std. Each expands
+//! to what one would write by hand and to nothing else.
 
-/// A socket in field `io: Io<$std>` as a [`Source`](kodiak_reactor::Source), its number and its duplicates, and from and into std's type and `OwnedFd`.
+/// A socket in field `io: Io<$std>` as a [`Source`](kodiak_reactor::Source), its number and its
+/// duplicates, and from and into std's type and `OwnedFd`.
 macro_rules! source_and_conversions {
     ($socket:ident, $std:ty) => {
         impl std::os::fd::AsFd for $socket {
@@ -19,8 +21,8 @@ macro_rules! source_and_conversions {
         }
 
         impl $socket {
-            /// A second owner of the same socket, which is closed when both are. It is a source of its own, in no loop yet; what one
-            /// of them reads or sets concerns both.
+            /// A second owner of the same socket, which is closed when both are. It is a source of
+            /// its own, in no loop yet; what one of them reads or sets concerns both.
             ///
             /// # Errors
             /// What the kernel reports: no descriptor is free (a listener takes two).
@@ -47,8 +49,8 @@ macro_rules! source_and_conversions {
         impl TryFrom<std::os::fd::OwnedFd> for $socket {
             type Error = std::io::Error;
 
-            /// As `from_std`. Nobody checks that the descriptor is a socket of this type: one that is not fails
-            /// when it is used.
+            /// As `from_std`. Nobody checks that the descriptor is a socket of this type: one that
+            /// is not fails when it is used.
             fn try_from(descriptor: std::os::fd::OwnedFd) -> std::io::Result<$socket> {
                 $socket::from_std(<$std>::from(descriptor))
             }
@@ -70,7 +72,8 @@ macro_rules! source_and_conversions {
     };
 }
 
-/// `Read` and `Write` for a stream and for a reference to it: the kernel does the locking, so both are sound.
+/// `Read` and `Write` for a stream and for a reference to it: the kernel does the locking, so both
+/// are sound.
 macro_rules! read_and_write {
     ($stream:ident) => {
         impl std::io::Read for &$stream {
@@ -78,7 +81,10 @@ macro_rules! read_and_write {
                 self.io.get_ref().read(buffer)
             }
 
-            fn read_vectored(&mut self, buffers: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+            fn read_vectored(
+                &mut self,
+                buffers: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::io::Result<usize> {
                 self.io.get_ref().read_vectored(buffers)
             }
         }
@@ -88,7 +94,10 @@ macro_rules! read_and_write {
                 self.io.get_ref().write(bytes)
             }
 
-            fn write_vectored(&mut self, buffers: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+            fn write_vectored(
+                &mut self,
+                buffers: &[std::io::IoSlice<'_>],
+            ) -> std::io::Result<usize> {
                 self.io.get_ref().write_vectored(buffers)
             }
 
@@ -103,7 +112,10 @@ macro_rules! read_and_write {
                 (&*self).read(buffer)
             }
 
-            fn read_vectored(&mut self, buffers: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+            fn read_vectored(
+                &mut self,
+                buffers: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::io::Result<usize> {
                 (&*self).read_vectored(buffers)
             }
         }
@@ -113,7 +125,10 @@ macro_rules! read_and_write {
                 (&*self).write(bytes)
             }
 
-            fn write_vectored(&mut self, buffers: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+            fn write_vectored(
+                &mut self,
+                buffers: &[std::io::IoSlice<'_>],
+            ) -> std::io::Result<usize> {
                 (&*self).write_vectored(buffers)
             }
 
@@ -129,8 +144,9 @@ macro_rules! read_and_write {
 macro_rules! batches {
     ($socket:ident) => {
         impl $socket {
-            /// Receives what waits with one system call, as far as `batch` has room, and says how many datagrams that
-            /// are: at least one. If the batch is [full](kodiak_sys::socket::RecvBatch::is_full), more may wait.
+            /// Receives what waits with one system call, as far as `batch` has room, and says how
+            /// many datagrams that are: at least one. If the batch is
+            /// [full](kodiak_sys::socket::RecvBatch::is_full), more may wait.
             ///
             /// # Errors
             #[doc = concat!("As [`recv`](", stringify!($socket), "::recv).")]
@@ -146,13 +162,15 @@ macro_rules! batches {
                 crate::try_io::not_ready_is_none(|| self.recv_batch(batch))
             }
 
-            /// Sends with one system call as many datagrams of `batch` as the kernel takes, and says how many. Those are
-            /// gone from the batch, the others stay: register for writable, and send again.
+            /// Sends with one system call as many datagrams of `batch` as the kernel takes, and
+            /// says how many. Those are gone from the batch, the others stay: register for
+            /// writable, and send again.
             ///
             /// # Errors
             #[doc = concat!("As [`send_to`](", stringify!($socket), "::send_to).")]
-            /// It is about the first datagram of the batch (or an *earlier* one, if it is `ConnectionRefused`): send again, or
-            /// [`skip`](kodiak_sys::socket::SendBatch::skip) it.
+            /// It is about the first datagram of the batch (or an *earlier* one, if it is
+            /// `ConnectionRefused`): send again, or [`skip`](kodiak_sys::socket::SendBatch::skip)
+            /// it.
             pub fn send_batch(&self, batch: &mut kodiak_sys::socket::SendBatch) -> std::io::Result<usize> {
                 batch.send(std::os::fd::AsFd::as_fd(self))
             }

@@ -7,12 +7,14 @@ use crate::try_io::not_ready_is_none;
 
 /// A first-in, first-out buffer of bytes with a fixed capacity.
 ///
-/// Bytes enter at the back and leave at the front; nothing is moved to make room, because the end of the memory
-/// continues at its beginning. What is stored is therefore at most two slices, and so is the free space: one vectored
-/// call moves all of it from or to a socket ([`fill_from`](RingBuf::fill_from), [`drain_to`](RingBuf::drain_to)).
+/// Bytes enter at the back and leave at the front; nothing is moved to make room, because the end
+/// of the memory continues at its beginning. What is stored is therefore at most two slices, and so
+/// is the free space: one vectored call moves all of it from or to a socket
+/// ([`fill_from`](RingBuf::fill_from), [`drain_to`](RingBuf::drain_to)).
 ///
-/// The capacity is a bound: the buffer never grows by itself, and a full one is the caller's sign to stop reading
-/// (which the peer feels as back-pressure). All memory is taken in [`new`](RingBuf::new); nothing else allocates.
+/// The capacity is a bound: the buffer never grows by itself, and a full one is the caller's sign
+/// to stop reading (which the peer feels as back-pressure). All memory is taken in
+/// [`new`](RingBuf::new); nothing else allocates.
 ///
 /// ```
 /// use kodiak_net::RingBuf;
@@ -38,8 +40,8 @@ pub struct RingBuf {
 
 /// What one [`RingBuf::fill_from`] came to.
 ///
-/// A full buffer and a finished peer are told apart: both would be "zero bytes read" otherwise, and a program that
-/// confuses them hangs up on whoever writes faster than it reads.
+/// A full buffer and a finished peer are told apart: both would be "zero bytes read" otherwise, and
+/// a program that confuses them hangs up on whoever writes faster than it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "`Closed` and `Full` ask for different things"]
 pub enum Fill {
@@ -54,10 +56,12 @@ pub enum Fill {
 }
 
 impl RingBuf {
-    /// Makes an empty buffer for `capacity` bytes. A capacity of zero is allowed and useless: always empty and full.
+    /// Makes an empty buffer for `capacity` bytes. A capacity of zero is allowed and useless:
+    /// always empty and full.
     ///
     /// # Panics
-    /// Never by itself; a capacity beyond what the machine has ends as any allocation of that size does.
+    /// Never by itself; a capacity beyond what the machine has ends as any allocation of that size
+    /// does.
     pub fn new(capacity: usize) -> RingBuf {
         RingBuf { memory: vec![0; capacity].into_boxed_slice(), head: 0, len: 0 }
     }
@@ -93,15 +97,16 @@ impl RingBuf {
         self.len = 0;
     }
 
-    /// What is stored, oldest first: the second slice continues the first and is empty unless the bytes wrap around.
+    /// What is stored, oldest first: the second slice continues the first and is empty unless the
+    /// bytes wrap around.
     pub fn as_slices(&self) -> (&[u8], &[u8]) {
         let (before, from_head) = self.memory.split_at(self.head);
         let first_len = self.len.min(from_head.len());
         (&from_head[..first_len], &before[..self.len - first_len])
     }
 
-    /// The free space, in the order in which it will be filled. Write into it, then tell how much with
-    /// [`commit`](RingBuf::commit).
+    /// The free space, in the order in which it will be filled. Write into it, then tell how much
+    /// with [`commit`](RingBuf::commit).
     pub fn free_slices_mut(&mut self) -> (&mut [u8], &mut [u8]) {
         let free = self.free();
         let tail = self.wrap(self.head + self.len);
@@ -110,15 +115,16 @@ impl RingBuf {
         (&mut from_tail[..first_len], &mut before[..free - first_len])
     }
 
-    /// Declares the first `count` bytes of the free space stored. Returns how many that were: `count`, or all the
-    /// free space if `count` is more.
+    /// Declares the first `count` bytes of the free space stored. Returns how many that were:
+    /// `count`, or all the free space if `count` is more.
     pub fn commit(&mut self, count: usize) -> usize {
         let count = count.min(self.free());
         self.len += count;
         count
     }
 
-    /// Drops the oldest `count` bytes. Returns how many that were: `count`, or all there are if `count` is more.
+    /// Drops the oldest `count` bytes. Returns how many that were: `count`, or all there are if
+    /// `count` is more.
     pub fn consume(&mut self, count: usize) -> usize {
         let count = count.min(self.len);
         self.len -= count;
@@ -127,11 +133,12 @@ impl RingBuf {
         count
     }
 
-    /// The oldest `count` bytes in one piece, without consuming them; `None` while fewer are stored.
+    /// The oldest `count` bytes in one piece, without consuming them; `None` while fewer are
+    /// stored.
     ///
-    /// Bytes that straddle the end of the memory are first rotated into one piece, in place: time linear in the
-    /// capacity, at most once per lap of the ring. Whoever can work with two pieces uses
-    /// [`as_slices`](RingBuf::as_slices), which costs nothing.
+    /// Bytes that straddle the end of the memory are first rotated into one piece, in place: time
+    /// linear in the capacity, at most once per lap of the ring. Whoever can work with two pieces
+    /// uses [`as_slices`](RingBuf::as_slices), which costs nothing.
     pub fn peek(&mut self, count: usize) -> Option<&[u8]> {
         if count > self.len {
             return None;
@@ -142,8 +149,8 @@ impl RingBuf {
         Some(&self.memory[self.head..self.head + count])
     }
 
-    /// Copies the oldest bytes into `target` without consuming them, and returns how many: the target's length, or all
-    /// there are.
+    /// Copies the oldest bytes into `target` without consuming them, and returns how many: the
+    /// target's length, or all there are.
     pub fn peek_into(&self, target: &mut [u8]) -> usize {
         let (first, second) = self.as_slices();
         let from_first = first.len().min(target.len());
@@ -165,12 +172,12 @@ impl RingBuf {
 
     /// Reads once from `source` into the free space, with one vectored call.
     ///
-    /// A [`Fill::Bytes`] smaller than the free space was means that a stream socket was emptied, most likely: a
-    /// level-triggered loop needs no second call to be told `WouldBlock`.
+    /// A [`Fill::Bytes`] smaller than the free space was means that a stream socket was emptied,
+    /// most likely: a level-triggered loop needs no second call to be told `WouldBlock`.
     ///
     /// # Errors
-    /// Whatever [`Read::read_vectored`] reports, except `WouldBlock` (it is [`Fill::WouldBlock`]) and `Interrupted` (it
-    /// is repeated). The buffer is then as it was.
+    /// Whatever [`Read::read_vectored`] reports, except `WouldBlock` (it is [`Fill::WouldBlock`])
+    /// and `Interrupted` (it is repeated). The buffer is then as it was.
     pub fn fill_from<R: Read + ?Sized>(&mut self, source: &mut R) -> io::Result<Fill> {
         if self.is_full() {
             return Ok(Fill::Full);
@@ -191,12 +198,14 @@ impl RingBuf {
 
     /// Writes what is stored to `sink` once, with one vectored call, and consumes what was taken.
     ///
-    /// `Ok(Some(n))`: `n` bytes left the buffer (zero only if it was empty); `Ok(None)`: the sink takes nothing now,
-    /// wait for writable. If the buffer is not empty afterwards, the kernel's buffer is most likely full.
+    /// `Ok(Some(n))`: `n` bytes left the buffer (zero only if it was empty); `Ok(None)`: the sink
+    /// takes nothing now, wait for writable. If the buffer is not empty afterwards, the kernel's
+    /// buffer is most likely full.
     ///
     /// # Errors
-    /// Whatever [`Write::write_vectored`] reports, except `WouldBlock` (it is `Ok(None)`) and `Interrupted` (it is
-    /// repeated); kind `WriteZero` if the sink took nothing of something. The buffer is then as it was.
+    /// Whatever [`Write::write_vectored`] reports, except `WouldBlock` (it is `Ok(None)`) and
+    /// `Interrupted` (it is repeated); kind `WriteZero` if the sink took nothing of something. The
+    /// buffer is then as it was.
     pub fn drain_to<W: Write + ?Sized>(&mut self, sink: &mut W) -> io::Result<Option<usize>> {
         let written = match self.as_slices() {
             ([], _) => return Ok(Some(0)),
@@ -207,7 +216,10 @@ impl RingBuf {
             }
         };
         match written {
-            Some(0) => Err(io::Error::new(io::ErrorKind::WriteZero, "the sink takes no more of the buffered bytes")),
+            Some(0) => Err(io::Error::new(
+                io::ErrorKind::WriteZero,
+                "the sink takes no more of the buffered bytes",
+            )),
             Some(count) => Ok(Some(self.consume(count))),
             None => Ok(None),
         }
@@ -223,8 +235,8 @@ impl RingBuf {
         Writer { ring: self }
     }
 
-    /// Maps an index that ran past the end of the memory back to its beginning. Sums of two positions never exceed
-    /// twice the capacity, so one subtraction does.
+    /// Maps an index that ran past the end of the memory back to its beginning. Sums of two
+    /// positions never exceed twice the capacity, so one subtraction does.
     fn wrap(&self, index: usize) -> usize {
         if index >= self.capacity() { index - self.capacity() } else { index }
     }
@@ -233,13 +245,17 @@ impl RingBuf {
 impl fmt::Debug for RingBuf {
     /// Shows the sizes, not the bytes: they may be somebody's secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RingBuf").field("len", &self.len).field("capacity", &self.capacity()).finish_non_exhaustive()
+        f.debug_struct("RingBuf")
+            .field("len", &self.len)
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
     }
 }
 
 /// Takes bytes out of a [`RingBuf`]; from [`RingBuf::reader`].
 ///
-/// Zero bytes read means that the buffer is empty, which for a buffer is not the end: more may be put in later.
+/// Zero bytes read means that the buffer is empty, which for a buffer is not the end: more may be
+/// put in later.
 #[derive(Debug)]
 pub struct Reader<'ring> {
     ring: &'ring mut RingBuf,
@@ -264,8 +280,9 @@ impl BufRead for Reader<'_> {
 
 /// Puts bytes into a [`RingBuf`]; from [`RingBuf::writer`].
 ///
-/// Writes as much as fits and returns how much that was: zero when full, which [`Write::write_all`] reports as an
-/// error of kind `WriteZero` (what fitted is then stored: ask [`RingBuf::free`] first where all or nothing matters).
+/// Writes as much as fits and returns how much that was: zero when full, which [`Write::write_all`]
+/// reports as an error of kind `WriteZero` (what fitted is then stored: ask [`RingBuf::free`] first
+/// where all or nothing matters).
 #[derive(Debug)]
 pub struct Writer<'ring> {
     ring: &'ring mut RingBuf,

@@ -1,13 +1,16 @@
 //! Reading, writing and receiving where "would block" is an ordinary answer, not an error.
 //!
-//! A non-blocking socket that has nothing to give says so with an error of kind [`io::ErrorKind::WouldBlock`]. In an
-//! event loop that is the normal end of every callback, and matching on error kinds buries it among real failures. The
-//! traits here return `Ok(None)` instead, and repeat a call that a signal interrupted.
+//! A non-blocking socket that has nothing to give says so with an error of kind
+//! [`io::ErrorKind::WouldBlock`]. In an event loop that is the normal end of every callback, and
+//! matching on error kinds buries it among real failures. The traits here return `Ok(None)`
+//! instead, and repeat a call that a signal interrupted.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
 /// Turns "would block" into `None` and repeats what a signal interrupted.
-pub(crate) fn not_ready_is_none<R>(mut operation: impl FnMut() -> io::Result<R>) -> io::Result<Option<R>> {
+pub(crate) fn not_ready_is_none<R>(
+    mut operation: impl FnMut() -> io::Result<R>,
+) -> io::Result<Option<R>> {
     loop {
         match operation() {
             Ok(value) => return Ok(Some(value)),
@@ -20,8 +23,9 @@ pub(crate) fn not_ready_is_none<R>(mut operation: impl FnMut() -> io::Result<R>)
 
 /// Reading from a non-blocking source; every [`Read`] has it.
 ///
-/// `Ok(None)` means that nothing has arrived yet, `Ok(Some(0))` that the peer has finished (or that the buffer given
-/// was empty), `Ok(Some(n))` that `n` bytes are in the buffer. Over a *blocking* source it compiles and blocks.
+/// `Ok(None)` means that nothing has arrived yet, `Ok(Some(0))` that the peer has finished (or that
+/// the buffer given was empty), `Ok(Some(n))` that `n` bytes are in the buffer. Over a *blocking*
+/// source it compiles and blocks.
 ///
 /// ```
 /// use kodiak_net::{TryRead, UnixStream};
@@ -38,7 +42,8 @@ pub trait TryRead {
     /// Reads once into `buffer`.
     ///
     /// # Errors
-    /// Whatever [`Read::read`] reports, except `WouldBlock` (it is `Ok(None)`) and `Interrupted` (it is repeated).
+    /// Whatever [`Read::read`] reports, except `WouldBlock` (it is `Ok(None)`) and `Interrupted`
+    /// (it is repeated).
     fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>>;
 
     /// Reads once into several buffers, filling them in order.
@@ -60,8 +65,9 @@ impl<R: Read + ?Sized> TryRead for R {
 
 /// Writing to a non-blocking sink; every [`Write`] has it.
 ///
-/// `Ok(None)` means that the kernel's buffer is full: keep the bytes, register for writable, go on when called.
-/// `Ok(Some(n))` means that the first `n` bytes were taken, which may be fewer than were given.
+/// `Ok(None)` means that the kernel's buffer is full: keep the bytes, register for writable, go on
+/// when called. `Ok(Some(n))` means that the first `n` bytes were taken, which may be fewer than
+/// were given.
 ///
 /// ```
 /// use kodiak_net::{TryWrite, UnixStream};
@@ -78,7 +84,8 @@ pub trait TryWrite {
     /// Writes once from `bytes`.
     ///
     /// # Errors
-    /// Whatever [`Write::write`] reports, except `WouldBlock` (it is `Ok(None)`) and `Interrupted` (it is repeated).
+    /// Whatever [`Write::write`] reports, except `WouldBlock` (it is `Ok(None)`) and `Interrupted`
+    /// (it is repeated).
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>>;
 
     /// Writes once from several buffers, in order.
@@ -114,15 +121,18 @@ pub trait TryRecv {
 
     /// Receives one datagram and tells who sent it; `Ok(None)` when none waits.
     ///
-    /// A datagram longer than `buffer` is cut to its length and the rest is gone, as everywhere with datagrams.
+    /// A datagram longer than `buffer` is cut to its length and the rest is gone, as everywhere
+    /// with datagrams.
     ///
     /// # Errors
-    /// What the kernel reports, except `WouldBlock` (it is `Ok(None)`) and `Interrupted` (it is repeated).
+    /// What the kernel reports, except `WouldBlock` (it is `Ok(None)`) and `Interrupted` (it is
+    /// repeated).
     fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Self::Address)>>;
 
     /// Receives one datagram on a connected socket; `Ok(None)` when none waits.
     ///
     /// # Errors
-    /// As [`try_recv_from`](TryRecv::try_recv_from), and what a former send of ours came back with (a refused port).
+    /// As [`try_recv_from`](TryRecv::try_recv_from), and what a former send of ours came back with
+    /// (a refused port).
     fn try_recv(&self, buffer: &mut [u8]) -> io::Result<Option<usize>>;
 }

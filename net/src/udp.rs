@@ -15,9 +15,10 @@ use crate::try_io::{TryRecv, not_ready_is_none};
 
 /// A UDP socket, non-blocking.
 ///
-/// [`recv_from`](UdpSocket::recv_from) and the others are as std's, where "would block" is an error of that kind; the
-/// `try_` forms (see [`TryRecv`] too) say `Ok(None)` instead. When the loop calls, receive until there is nothing left:
-/// one event may stand for many datagrams, and [`recv_batch`](UdpSocket::recv_batch) takes many with one call.
+/// [`recv_from`](UdpSocket::recv_from) and the others are as std's, where "would block" is an error
+/// of that kind; the `try_` forms (see [`TryRecv`] too) say `Ok(None)` instead. When the loop
+/// calls, receive until there is nothing left: one event may stand for many datagrams, and
+/// [`recv_batch`](UdpSocket::recv_batch) takes many with one call.
 ///
 /// ```
 /// use kodiak_net::{TryRecv, UdpSocket};
@@ -40,8 +41,8 @@ impl UdpSocket {
     /// [`local_addr`](UdpSocket::local_addr) which.
     ///
     /// # Errors
-    /// [`BindError`] with the address: taken (`AddrInUse`), not ours (`AddrNotAvailable`), privileged
-    /// (`PermissionDenied`), or no descriptor free.
+    /// [`BindError`] with the address: taken (`AddrInUse`), not ours (`AddrNotAvailable`),
+    /// privileged (`PermissionDenied`), or no descriptor free.
     pub fn bind(address: SocketAddr) -> Result<UdpSocket, BindError> {
         UdpSocket::bind_with(address, &BindOptions::new())
     }
@@ -52,7 +53,8 @@ impl UdpSocket {
     /// As [`bind`](UdpSocket::bind), and what the kernel says about an option.
     pub fn bind_with(address: SocketAddr, options: &BindOptions) -> Result<UdpSocket, BindError> {
         let bind = || {
-            let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+            let socket =
+                Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
             options.apply(&socket, false)?;
             socket.bind(&address.into())?;
             UdpSocket::from_std(socket.into())
@@ -90,7 +92,8 @@ impl UdpSocket {
         self.io.get_ref().peer_addr()
     }
 
-    /// Fixes the peer: `send` goes there, and only what comes from there is received. Immediate, nothing is sent.
+    /// Fixes the peer: `send` goes there, and only what comes from there is received. Immediate,
+    /// nothing is sent.
     ///
     /// # Errors
     /// What the kernel reports: no route, or an address of the other family.
@@ -109,8 +112,9 @@ impl UdpSocket {
     /// Sends one datagram to `target` and returns its size: a datagram goes whole or not at all.
     ///
     /// # Errors
-    /// Kind `WouldBlock` when the kernel's buffer is full; else what the kernel reports, such as a datagram that is
-    /// too long or a target that is a broadcast address without [`set_broadcast`](UdpSocket::set_broadcast).
+    /// Kind `WouldBlock` when the kernel's buffer is full; else what the kernel reports, such as a
+    /// datagram that is too long or a target that is a broadcast address without
+    /// [`set_broadcast`](UdpSocket::set_broadcast).
     pub fn send_to(&self, bytes: &[u8], target: SocketAddr) -> io::Result<usize> {
         socket::send_to(self.io.as_fd(), bytes, target)
     }
@@ -126,8 +130,8 @@ impl UdpSocket {
     /// Receives one datagram from the connected peer.
     ///
     /// # Errors
-    /// Kind `WouldBlock` when none waits; `ConnectionRefused` when a former datagram came back because nobody listens
-    /// there (the socket stays usable); else what the kernel reports.
+    /// Kind `WouldBlock` when none waits; `ConnectionRefused` when a former datagram came back
+    /// because nobody listens there (the socket stays usable); else what the kernel reports.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.io.get_ref().recv(buffer)
     }
@@ -177,7 +181,8 @@ impl TryRecv for UdpSocket {
     }
 }
 
-/// Options. Each fails with what the kernel reports; getters are not expected to fail on an open socket.
+/// Options. Each fails with what the kernel reports; getters are not expected to fail on an open
+/// socket.
 impl UdpSocket {
     /// The hop limit of what we send (`IP_TTL`); IPv4.
     pub fn ttl(&self) -> io::Result<u32> {
@@ -204,7 +209,8 @@ impl UdpSocket {
         self.io.get_ref().set_broadcast(on)
     }
 
-    /// Joins an IPv4 multicast group on the interface with that address; `UNSPECIFIED` lets the kernel choose.
+    /// Joins an IPv4 multicast group on the interface with that address; `UNSPECIFIED` lets the
+    /// kernel choose.
     pub fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
         self.io.get_ref().join_multicast_v4(group, interface)
     }

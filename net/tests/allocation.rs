@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use allocation_counter::measure;
 use kodiak_net::{
-    RecvBatch, SendBatch, TcpListener, TcpStream, TryRead, TryRecv, UdpSocket, UnixDatagram, UnixStream, pipe,
+    RecvBatch, SendBatch, TcpListener, TcpStream, TryRead, TryRecv, UdpSocket, UnixDatagram,
+    UnixStream, pipe,
 };
 use kodiak_reactor::{EventLoop, Handler, ReadHint};
 

@@ -19,7 +19,8 @@ enum Side {
     Client,
 }
 
-/// A server that answers batches with batches, and a client that asks until all its questions are answered.
+/// A server that answers batches with batches, and a client that asks until all its questions are
+/// answered.
 struct Exchange {
     server: UdpSocket,
     client: UdpSocket,
@@ -33,12 +34,16 @@ struct Exchange {
 const QUESTIONS: u32 = 1000;
 
 impl Exchange {
-    /// Asks as much as one batch holds; the next when these are answered, so that no buffer overflows.
+    /// Asks as much as one batch holds; the next when these are answered, so that no buffer
+    /// overflows.
     fn ask(&mut self) {
-        while self.asked < QUESTIONS && self.questions.push(&self.asked.to_be_bytes(), None).is_ok() {
+        while self.asked < QUESTIONS && self.questions.push(&self.asked.to_be_bytes(), None).is_ok()
+        {
             self.asked += 1;
         }
-        while !self.questions.is_empty() && self.client.try_send_batch(&mut self.questions).unwrap().is_some() {}
+        while !self.questions.is_empty()
+            && self.client.try_send_batch(&mut self.questions).unwrap().is_some()
+        {}
     }
 }
 
@@ -50,7 +55,10 @@ impl Handler<Side, ()> for Exchange {
                     for question in self.received.iter() {
                         self.answers.push(question.bytes, question.from).unwrap();
                     }
-                    assert_eq!(self.server.send_batch(&mut self.answers).unwrap(), self.received.len());
+                    assert_eq!(
+                        self.server.send_batch(&mut self.answers).unwrap(),
+                        self.received.len()
+                    );
                 }
             }
             Side::Client => {
@@ -76,13 +84,15 @@ impl Handler<Side, ()> for Exchange {
 }
 
 fn exchange(received: RecvBatch, answers: SendBatch, questions: SendBatch) {
-    let (server, client) = (UdpSocket::bind(loopback()).unwrap(), UdpSocket::bind(loopback()).unwrap());
+    let (server, client) =
+        (UdpSocket::bind(loopback()).unwrap(), UdpSocket::bind(loopback()).unwrap());
     client.connect(server.local_addr().unwrap()).unwrap();
     let mut event_loop = EventLoop::new().unwrap();
     event_loop.register_opt(&server, Side::Server, Interest::READABLE, Trigger::Edge).unwrap();
     event_loop.register(&client, Side::Client).unwrap();
     event_loop.timeout(Side::Client, PATIENCE).unwrap();
-    let mut exchange = Exchange { server, client, received, answers, questions, asked: 0, answered: 0 };
+    let mut exchange =
+        Exchange { server, client, received, answers, questions, asked: 0, answered: 0 };
     exchange.ask();
     event_loop.run(&mut exchange).unwrap();
 }
@@ -98,7 +108,8 @@ fn batches_work_the_same_one_by_one() {
     exchange(RecvBatch::new(20, 64).one_by_one(), answers, SendBatch::new(50, 1280).one_by_one());
 }
 
-/// Everything that `left` sends in batches arrives at `right`, in order, however often the receiver's queue is full.
+/// Everything that `left` sends in batches arrives at `right`, in order, however often the
+/// receiver's queue is full.
 fn pour(mut received: RecvBatch, mut sent: SendBatch) {
     let (left, right) = UnixDatagram::pair().unwrap();
     let (mut next, mut expected, mut refusals) = (0_u32, 0_u32, 0);
@@ -140,11 +151,15 @@ fn a_refused_datagram_does_not_break_the_socket() {
         return;
     }
     let mut answers = RecvBatch::new(4, 64);
-    assert_eq!(client.try_recv_batch(&mut answers).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(
+        client.try_recv_batch(&mut answers).unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
     assert_eq!(client.try_recv_batch(&mut answers).unwrap(), None);
 }
 
-/// A member of `group` on an interface, by its address, and a sender to it. Nothing leaves this machine.
+/// A member of `group` on an interface, by its address, and a sender to it. Nothing leaves this
+/// machine.
 fn members_v4(group: Ipv4Addr, interface: Ipv4Addr) -> (UdpSocket, UdpSocket, SocketAddr) {
     let member = UdpSocket::bind("0.0.0.0:0".parse().unwrap()).unwrap();
     member.join_multicast_v4(&group, &interface).unwrap();
@@ -201,7 +216,9 @@ fn who_has_left_a_v4_group_or_is_looped_out_hears_nothing() {
         .send_to(b"direct", SocketAddr::from((Ipv4Addr::LOCALHOST, to.port())))
         .or_else(|_| {
             // Not from an address of another interface: then from any.
-            UdpSocket::bind(loopback()).unwrap().send_to(b"direct", (Ipv4Addr::LOCALHOST, to.port()).into())
+            UdpSocket::bind(loopback())
+                .unwrap()
+                .send_to(b"direct", (Ipv4Addr::LOCALHOST, to.port()).into())
         })
         .unwrap();
     until_readable(&member);
@@ -226,7 +243,9 @@ fn multicast_interface() -> Option<u32> {
 #[test]
 fn multicast_v6_goes_both_ways() {
     let group: Ipv6Addr = "ff01::4b:4f44".parse().unwrap(); // interface-local: it does not leave this machine
-    let Some(interface) = multicast_interface() else { return eprintln!("skipped: no interface knows multicast") };
+    let Some(interface) = multicast_interface() else {
+        return eprintln!("skipped: no interface knows multicast");
+    };
     let v6_only = BindOptions::new().only_v6(true);
     let Ok(sender) = UdpSocket::bind_with("[::]:0".parse().unwrap(), &v6_only) else {
         return eprintln!("skipped: no IPv6 here");
@@ -266,7 +285,10 @@ fn multicast_v6_goes_both_ways() {
 fn broadcasts_need_leave_and_arrive() {
     let receiver = UdpSocket::bind("0.0.0.0:0".parse().unwrap()).unwrap();
     let sender = UdpSocket::bind(loopback()).unwrap();
-    let to = SocketAddr::from((Ipv4Addr::new(127, 255, 255, 255), receiver.local_addr().unwrap().port()));
+    let to = SocketAddr::from((
+        Ipv4Addr::new(127, 255, 255, 255),
+        receiver.local_addr().unwrap().port(),
+    ));
     assert_eq!(sender.send_to(b"hear ye", to).unwrap_err().kind(), ErrorKind::PermissionDenied);
     sender.set_broadcast(true).unwrap();
     sender.send_to(b"hear ye", to).unwrap();
@@ -281,9 +303,14 @@ fn sockets_that_share_a_port_share_what_arrives() {
     let first = UdpSocket::bind_with(loopback(), &options).unwrap();
     let address = first.local_addr().unwrap();
     assert!(socket2::SockRef::from(&first).reuse_port().unwrap());
-    assert_eq!(UdpSocket::bind(address).unwrap_err().kind(), ErrorKind::AddrInUse, "all have to want it");
+    assert_eq!(
+        UdpSocket::bind(address).unwrap_err().kind(),
+        ErrorKind::AddrInUse,
+        "all have to want it"
+    );
     let second = UdpSocket::bind_with(address, &options).unwrap();
-    // Linux spreads senders over the sockets by a hash: sixty-four heads and no tail would be strange.
+    // Linux spreads senders over the sockets by a hash: sixty-four heads and no tail would be
+    // strange.
     let mut buffer = [0; 8];
     let mut heard = [0; 2];
     for _ in 0..64 {

@@ -1,4 +1,5 @@
-//! Accepting when the process runs out of descriptors. A test binary of its own: the limit is the whole process's.
+//! Accepting when the process runs out of descriptors. A test binary of its own: the limit is the
+//! whole process's.
 //!
 //! The test runs itself again, as a server under a small limit, and plays its clients.
 
@@ -9,13 +10,16 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use kodiak_net::{AcceptError, DescriptorLimit, TcpListener, TcpStream, TryRead, UnixListener, UnixStream};
+use kodiak_net::{
+    AcceptError, DescriptorLimit, TcpListener, TcpStream, TryRead, UnixListener, UnixStream,
+};
 use kodiak_reactor::{EventLoop, Handler, ReadHint, Source};
 
 const SERVER: &str = "KODIAK_TEST_SERVER";
 const CLIENTS: usize = 64;
 
-/// How long a client waits for its greeting or its dismissal, before the test fails rather than hang.
+/// How long a client waits for its greeting or its dismissal, before the test fails rather than
+/// hang.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What both kinds of listener can do.
@@ -133,8 +137,8 @@ fn line_after(output: &mut impl BufRead, key: &str) -> String {
     panic!("the server ended without saying {key}")
 }
 
-/// Connects many clients, more than the server has descriptors for; returns how many were turned away. Each is either
-/// greeted or hung up on; nobody is left in the dark, or this would never end.
+/// Connects many clients, more than the server has descriptors for; returns how many were turned
+/// away. Each is either greeted or hung up on; nobody is left in the dark, or this would never end.
 fn crowd<S: Read + Write>(connect: impl Fn() -> io::Result<S>) -> usize {
     let mut kept = Vec::new();
     let mut turned_away = 0;
@@ -164,7 +168,8 @@ fn quit<S: Read + Write>(connect: impl Fn() -> io::Result<S>) -> usize {
     }
 }
 
-/// The server counted every client that was turned away, and was not called much more often than there were clients.
+/// The server counted every client that was turned away, and was not called much more often than
+/// there were clients.
 fn check(mut server: ServerProcess, output: &mut impl BufRead, turned_away: usize) {
     let counts = line_after(output, "shed=");
     let (shed, callbacks) = counts.split_once(" callbacks=").unwrap();

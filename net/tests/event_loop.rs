@@ -1,4 +1,5 @@
-//! Sockets in a real event loop: echo, connecting, half-closes, dropping, and that none of it allocates.
+//! Sockets in a real event loop: echo, connecting, half-closes, dropping, and that none of it
+//! allocates.
 
 mod common;
 
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use common::{PATIENCE, until_readable};
 use kodiak_net::{
-    BindOptions, ConnectError, Connecting, Fill, Finish, RingBuf, TcpListener, TcpStream, TryRead, TryRecv, UdpSocket,
-    UnixDatagram, UnixListener, UnixStream,
+    BindOptions, ConnectError, Connecting, Fill, Finish, RingBuf, TcpListener, TcpStream, TryRead,
+    TryRecv, UdpSocket, UnixDatagram, UnixListener, UnixStream,
 };
 use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, RegisterError, Source, Trigger};
 
@@ -19,7 +20,8 @@ fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
-/// Echoes what one stream sends until it has sent all; then ends the stream's other direction and the loop.
+/// Echoes what one stream sends until it has sent all; then ends the stream's other direction and
+/// the loop.
 struct Echo<S> {
     stream: S,
     buffer: RingBuf,
@@ -40,13 +42,15 @@ impl<S: Source + Read + Write> Echo<S> {
         }
     }
 
-    /// Writes, and asks the loop for exactly what can go on: reading while there is room, writing while there are bytes.
+    /// Writes, and asks the loop for exactly what can go on: reading while there is room, writing
+    /// while there are bytes.
     fn drain(&mut self, event_loop: &mut EventLoop<(), ()>) {
         self.buffer.drain_to(&mut self.stream).unwrap();
         if self.ended && self.buffer.is_empty() {
             return event_loop.shutdown();
         }
-        let mut interest = if self.buffer.is_empty() { Interest::READABLE } else { Interest::WRITABLE };
+        let mut interest =
+            if self.buffer.is_empty() { Interest::READABLE } else { Interest::WRITABLE };
         if !self.ended && !self.buffer.is_full() {
             interest |= Interest::READABLE;
         }
@@ -67,8 +71,13 @@ impl<S: Source + Read + Write> Handler<(), ()> for Echo<S> {
 
 const PAYLOAD: usize = 1 << 20;
 
-/// Sends a megabyte on one thread and reads it back on another, so that neither side can run away from the other.
-fn client<S: Read + Send + 'static, W: Write>(mut reader: S, mut writer: W, finish: impl FnOnce(W)) {
+/// Sends a megabyte on one thread and reads it back on another, so that neither side can run away
+/// from the other.
+fn client<S: Read + Send + 'static, W: Write>(
+    mut reader: S,
+    mut writer: W,
+    finish: impl FnOnce(W),
+) {
     let sent: Vec<u8> = (0..PAYLOAD).map(|index| ((index * 31) >> 3) as u8).collect();
     let expected = sent.clone();
     let reading = thread::spawn(move || {
@@ -96,9 +105,13 @@ fn tcp_echo_with_half_close() {
     let address = listener.local_addr().unwrap();
     let client = thread::spawn(move || {
         let stream = std::net::TcpStream::connect(address).unwrap();
-        client(stream.try_clone().unwrap(), stream, |stream| stream.shutdown(Shutdown::Write).unwrap());
+        client(stream.try_clone().unwrap(), stream, |stream| {
+            stream.shutdown(Shutdown::Write).unwrap()
+        });
     });
-    serve(accept_in_loop(&listener, |listener| listener.accept().unwrap().map(|(stream, _)| stream)));
+    serve(accept_in_loop(&listener, |listener| {
+        listener.accept().unwrap().map(|(stream, _)| stream)
+    }));
     client.join().unwrap();
 }
 
@@ -109,9 +122,13 @@ fn unix_echo_with_half_close() {
     let listener = UnixListener::bind(&path).unwrap();
     let client = thread::spawn(move || {
         let stream = StdUnixStream::connect(path).unwrap();
-        client(stream.try_clone().unwrap(), stream, |stream| stream.shutdown(Shutdown::Write).unwrap());
+        client(stream.try_clone().unwrap(), stream, |stream| {
+            stream.shutdown(Shutdown::Write).unwrap()
+        });
     });
-    serve(accept_in_loop(&listener, |listener| listener.accept().unwrap().map(|(stream, _)| stream)));
+    serve(accept_in_loop(&listener, |listener| {
+        listener.accept().unwrap().map(|(stream, _)| stream)
+    }));
     client.join().unwrap();
 }
 
@@ -155,8 +172,12 @@ fn udp_echo() {
             let mut buffer = [0; 64];
             match side {
                 Side::Server => {
-                    while let Some((count, peer)) = self.server.try_recv_from(&mut buffer).unwrap() {
-                        assert_eq!(self.server.try_send_to(&buffer[..count], peer).unwrap(), Some(count));
+                    while let Some((count, peer)) = self.server.try_recv_from(&mut buffer).unwrap()
+                    {
+                        assert_eq!(
+                            self.server.try_send_to(&buffer[..count], peer).unwrap(),
+                            Some(count)
+                        );
                     }
                 }
                 Side::Client => {
@@ -278,7 +299,9 @@ fn a_refused_connection_names_the_address() {
         Err(error) => error,
         Ok(connecting) => {
             let mut event_loop = EventLoop::new().unwrap();
-            event_loop.register_opt(&connecting, Side::Client, Interest::WRITABLE, Trigger::Level).unwrap();
+            event_loop
+                .register_opt(&connecting, Side::Client, Interest::WRITABLE, Trigger::Level)
+                .unwrap();
             let mut dialling = Dialling::new(connecting);
             dialling.run(&mut event_loop);
             assert_eq!(sources_left(&mut event_loop), 0, "the failed attempt has left the loop");
@@ -289,8 +312,8 @@ fn a_refused_connection_names_the_address() {
     assert!(error.to_string().starts_with(&format!("connecting to {address} failed: ")), "{error}");
 }
 
-/// Linux drops connection requests while the backlog is full and the client repeats them after a second: a connection
-/// that is certainly on its way and certainly not there.
+/// Linux drops connection requests while the backlog is full and the client repeats them after a
+/// second: a connection that is certainly on its way and certainly not there.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_connection_on_its_way_is_still_going_and_then_connected() {
@@ -299,7 +322,9 @@ fn a_connection_on_its_way_is_still_going_and_then_connected() {
     let _queued = std::net::TcpStream::connect(address).unwrap();
     until_readable(&listener);
     let connecting = TcpStream::connect(address).unwrap();
-    let Finish::StillGoing(connecting) = connecting.finish().unwrap() else { panic!("the backlog is full") };
+    let Finish::StillGoing(connecting) = connecting.finish().unwrap() else {
+        panic!("the backlog is full")
+    };
     let mut event_loop = EventLoop::new().unwrap();
     event_loop.register_opt(&connecting, Side::Client, Interest::WRITABLE, Trigger::Level).unwrap();
     let mut dialling = Dialling::new(connecting);
@@ -321,7 +346,10 @@ fn unix_streams_connect_in_a_loop_too() {
     event_loop.register_opt(&connecting, Side::Client, Interest::WRITABLE, Trigger::Level).unwrap();
     let mut dialling = Dialling::new(connecting);
     dialling.run(&mut event_loop);
-    assert_eq!(dialling.outcome.unwrap().unwrap().peer_addr().unwrap().as_pathname(), Some(path.as_path()));
+    assert_eq!(
+        dialling.outcome.unwrap().unwrap().peer_addr().unwrap().as_pathname(),
+        Some(path.as_path())
+    );
 }
 
 /// Counts callbacks.
@@ -370,7 +398,8 @@ fn into_std_leaves_the_loop_and_every_type_is_a_source() {
     event_loop.register(&datagram, ()).unwrap();
     event_loop.register(&stream, ()).unwrap();
     assert_eq!(event_loop.source_count(), 5);
-    let std_sockets = (tcp.into_std(), udp.into_std(), unix.into_std(), datagram.into_std(), stream.into_std());
+    let std_sockets =
+        (tcp.into_std(), udp.into_std(), unix.into_std(), datagram.into_std(), stream.into_std());
     event_loop.run_once(&mut Count::default(), Some(Duration::ZERO)).unwrap();
     assert_eq!(event_loop.source_count(), 0);
     drop(std_sockets);
@@ -394,7 +423,9 @@ impl Handler<usize, ()> for PingPong {
 #[test]
 fn an_echo_allocates_nothing() {
     let listener = std::net::TcpListener::bind(loopback()).unwrap();
-    let mut left = TcpStream::from_std(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap()).unwrap();
+    let mut left =
+        TcpStream::from_std(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap())
+            .unwrap();
     let right = TcpStream::from_std(listener.accept().unwrap().0).unwrap();
     left.set_nodelay(true).unwrap();
     right.set_nodelay(true).unwrap();

@@ -1,6 +1,7 @@
-//! Old injuries of event loops that sockets have a part in, each with the test that it cannot happen here. Two more have
-//! a file of their own: `descriptors.rs` (a full table of descriptors must not make `accept` spin) and, in
-//! `event_loop.rs`, a duplicated descriptor that must fall silent with its socket.
+//! Old injuries of event loops that sockets have a part in, each with the test that it cannot
+//! happen here. Two more have a file of their own: `descriptors.rs` (a full table of descriptors
+//! must not make `accept` spin) and, in `event_loop.rs`, a duplicated descriptor that must fall
+//! silent with its socket.
 
 mod common;
 
@@ -47,7 +48,9 @@ impl Handler<(), ()> for Counts {
 
 fn tcp_pair() -> (TcpStream, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind(loopback()).unwrap();
-    let ours = TcpStream::from_std(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap()).unwrap();
+    let ours =
+        TcpStream::from_std(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap())
+            .unwrap();
     (ours, listener.accept().unwrap().0)
 }
 
@@ -66,7 +69,11 @@ fn out_of_band_data_under_level_trigger_does_not_spin() {
     for _ in 0..100 {
         event_loop.run_once(&mut counts, Some(Duration::ZERO)).unwrap();
     }
-    assert_eq!((counts.data, counts.ends, counts.priority), (0, 0, 0), "nobody asked for what is out of band");
+    assert_eq!(
+        (counts.data, counts.ends, counts.priority),
+        (0, 0, 0),
+        "nobody asked for what is out of band"
+    );
     assert_eq!(event_loop.stats().events, 0, "the kernel does not report it to this loop either");
 }
 
@@ -75,7 +82,8 @@ fn out_of_band_data_under_level_trigger_does_not_spin() {
 fn out_of_band_data_that_was_asked_for_is_priority_and_not_data() {
     let (ours, theirs) = tcp_pair();
     let mut event_loop = EventLoop::new().unwrap();
-    let registered = event_loop.register_opt(&ours, (), Interest::READABLE | Interest::PRIORITY, Trigger::Level);
+    let registered =
+        event_loop.register_opt(&ours, (), Interest::READABLE | Interest::PRIORITY, Trigger::Level);
     if libkqueue_lacks("cannot watch for out-of-band data") {
         return assert!(registered.is_err());
     }
@@ -100,7 +108,11 @@ fn a_duplicate_in_another_table_does_not_keep_a_dropped_socket_firing() {
     for _ in 0..10 {
         event_loop.run_once(&mut counts, Some(Duration::ZERO)).unwrap();
     }
-    assert_eq!((counts.data, event_loop.stats().stale_events), (0, 0), "neither to the handler nor to the loop");
+    assert_eq!(
+        (counts.data, event_loop.stats().stale_events),
+        (0, 0),
+        "neither to the handler nor to the loop"
+    );
     let mut descriptors = Vec::new();
     carrier_end.recv_with_descriptors(&mut [0; 1], &mut descriptors, 1).unwrap();
     let mut back = UnixStream::try_from(descriptors.pop().unwrap()).unwrap();
@@ -112,9 +124,12 @@ fn the_next_owner_of_a_number_hears_nothing_of_the_last() {
     let mut event_loop = EventLoop::<(), ()>::new().unwrap();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let number = ours.as_fd().as_raw_fd();
-    event_loop.register_opt(&ours, (), Interest::READABLE | Interest::WRITABLE, Trigger::Level).unwrap();
+    event_loop
+        .register_opt(&ours, (), Interest::READABLE | Interest::WRITABLE, Trigger::Level)
+        .unwrap();
     theirs.write_all(b"!").unwrap();
-    // The same number, now another file, and never registered. Other tests open files, too: until it is the one.
+    // The same number, now another file, and never registered. Other tests open files, too: until
+    // it is the one.
     drop(ours);
     let mut held = Vec::new();
     let (next, mut peer) = loop {
@@ -139,7 +154,8 @@ fn the_next_owner_of_a_number_hears_nothing_of_the_last() {
 #[test]
 fn a_descriptor_that_travels_between_loops_and_types_is_known_by_its_owner_only() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let (mut first, mut second) = (EventLoop::<(), ()>::new().unwrap(), EventLoop::<(), ()>::new().unwrap());
+    let (mut first, mut second) =
+        (EventLoop::<(), ()>::new().unwrap(), EventLoop::<(), ()>::new().unwrap());
     first.register(&ours, ()).unwrap();
     // The same number throughout.
     let ours = UnixStream::try_from(OwnedFd::from(ours)).unwrap();
@@ -194,7 +210,9 @@ fn a_connection_made_and_ended_before_anybody_looked_is_a_stream_at_its_end() {
     let connecting = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     listener.accept().unwrap().0.write_all(b"bye").unwrap();
     until_hung_up(&connecting);
-    let Finish::Connected(mut stream) = connecting.finish().unwrap() else { panic!("it was accepted") };
+    let Finish::Connected(mut stream) = connecting.finish().unwrap() else {
+        panic!("it was accepted")
+    };
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     assert_eq!(text, "bye");
@@ -236,7 +254,10 @@ fn a_datagram_that_nobody_took_is_an_error_once_and_no_spin() {
     event_loop.run_once(&mut counts, Some(PATIENCE)).unwrap();
     assert_eq!(counts.ends, 1);
     if !libkqueue_lacks("leaves no error on the socket that it reports one of") {
-        assert_eq!(ours.recv(&mut [0; 4]).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            ours.recv(&mut [0; 4]).unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionRefused
+        );
     }
     for _ in 0..100 {
         event_loop.run_once(&mut counts, Some(Duration::ZERO)).unwrap();

@@ -9,7 +9,8 @@ use common::{PATIENCE, until_readable};
 use kodiak_net::{TryRead, TryRecv, UnixDatagram, UnixStream, pipe};
 use kodiak_reactor::{EventLoop, Handler, ReadHint};
 
-/// A server hands its client's connection to a worker, which answers on it: what descriptor passing is for.
+/// A server hands its client's connection to a worker, which answers on it: what descriptor passing
+/// is for.
 #[test]
 fn a_connection_is_handed_over_and_goes_on() {
     struct Worker {
@@ -19,8 +20,11 @@ fn a_connection_is_handed_over_and_goes_on() {
     impl Handler<(), ()> for Worker {
         fn readable(&mut self, event_loop: &mut EventLoop<(), ()>, _: (), _: ReadHint) {
             let mut order = [0; 16];
-            let received =
-                self.orders.try_recv_with_descriptors(&mut order, &mut self.descriptors, 1).unwrap().unwrap();
+            let received = self
+                .orders
+                .try_recv_with_descriptors(&mut order, &mut self.descriptors, 1)
+                .unwrap()
+                .unwrap();
             assert_eq!((&order[..received.bytes], received.descriptors), (&b"serve"[..], 1));
             let mut client = UnixStream::try_from(self.descriptors.pop().unwrap()).unwrap();
             client.write_all(b"at your service").unwrap();
@@ -52,12 +56,18 @@ fn datagrams_carry_descriptors_to_a_peer_and_to_an_address() {
     assert_eq!(receiver.try_recv_with_descriptors(&mut [0; 8], &mut descriptors, 4).unwrap(), None);
     let (mut pipe_sender, pipe_receiver) = pipe::new().unwrap();
     let address = receiver.local_addr().unwrap();
-    assert_eq!(sender.send_with_descriptors_to(b"one", &[pipe_receiver.as_fd()], &address).unwrap(), 3);
+    assert_eq!(
+        sender.send_with_descriptors_to(b"one", &[pipe_receiver.as_fd()], &address).unwrap(),
+        3
+    );
     sender.connect_addr(&address).unwrap();
     assert_eq!(sender.send_with_descriptors(b"four", &[pipe_receiver.as_fd(); 2]).unwrap(), 4);
     for (bytes, count) in [(3, 1), (4, 2)] {
         let received = receiver.recv_with_descriptors(&mut [0; 8], &mut descriptors, 4).unwrap();
-        assert_eq!((received.bytes, received.descriptors, received.descriptors_lost), (bytes, count, false));
+        assert_eq!(
+            (received.bytes, received.descriptors, received.descriptors_lost),
+            (bytes, count, false)
+        );
     }
     pipe_sender.write_all(b"x").unwrap();
     let mut duplicate = pipe::Receiver::try_from(descriptors.pop().unwrap()).unwrap();
@@ -76,7 +86,11 @@ fn a_full_peer_is_none_and_keeps_nothing() {
     drop(sender);
     assert_eq!(receiver.try_read(&mut [0]).unwrap(), None, "descriptors on their way are open");
     drop(right);
-    assert_eq!(receiver.try_read(&mut [0]).unwrap(), Some(0), "and closed when nobody receives them");
+    assert_eq!(
+        receiver.try_read(&mut [0]).unwrap(),
+        Some(0),
+        "and closed when nobody receives them"
+    );
 }
 
 #[test]
@@ -125,7 +139,11 @@ fn abstract_names_serve_datagrams_too() {
     assert_eq!((count, from.as_abstract_name()), (3, sender_address.as_abstract_name()));
     assert_eq!(receiver.try_recv(&mut buffer).unwrap(), Some(4));
     drop(receiver);
-    assert_eq!(sender.send(b"x").unwrap_err().kind(), ErrorKind::ConnectionRefused, "the name went with the socket");
+    assert_eq!(
+        sender.send(b"x").unwrap_err().kind(),
+        ErrorKind::ConnectionRefused,
+        "the name went with the socket"
+    );
     UnixDatagram::bind_addr(&address).unwrap();
 }
 

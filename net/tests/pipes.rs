@@ -136,7 +136,8 @@ fn vectored_calls_and_a_reader_that_has_gone() {
 #[test]
 fn an_end_given_to_a_child_blocks_again() {
     let (sender, receiver) = pipe::new().unwrap();
-    // `cat` does not expect a standard input that would block: it would end with an error instead of waiting.
+    // `cat` does not expect a standard input that would block: it would end with an error instead
+    // of waiting.
     let child = Command::new("cat")
         .stdin(Stdio::from(receiver.into_blocking().unwrap()))
         .stdout(Stdio::piped())

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use common::until_readable;
 use kodiak_net::{
-    BindOptions, ConnectError, Connecting, Finish, Keepalive, TcpListener, TcpStream, TryRead, TryRecv, TryWrite,
-    UdpSocket, UnixDatagram, UnixListener, UnixStream,
+    BindOptions, ConnectError, Connecting, Finish, Keepalive, TcpListener, TcpStream, TryRead,
+    TryRecv, TryWrite, UdpSocket, UnixDatagram, UnixListener, UnixStream,
 };
 
 fn loopback() -> SocketAddr {
@@ -45,7 +45,10 @@ fn what_bind_fails_with_names_the_address() {
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
 
     let taken = UdpSocket::bind(loopback()).unwrap();
-    assert_eq!(UdpSocket::bind(taken.local_addr().unwrap()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(
+        UdpSocket::bind(taken.local_addr().unwrap()).unwrap_err().kind(),
+        io::ErrorKind::AddrInUse
+    );
 }
 
 #[test]
@@ -141,11 +144,16 @@ fn vectored_calls_keep_the_order() {
     let parts = [IoSlice::new(b"one "), IoSlice::new(b"two "), IoSlice::new(b"three")];
     assert_eq!(left.write_vectored(&parts).unwrap(), 13);
     let (mut first, mut second) = ([0; 6], [0; 10]);
-    let count = right.try_read_vectored(&mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)]).unwrap();
+    let count = right
+        .try_read_vectored(&mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)])
+        .unwrap();
     assert_eq!(count, Some(13));
     assert_eq!(&first, b"one tw");
     assert_eq!(&second[..7], b"o three");
-    assert_eq!((&left).try_write_vectored(&[IoSlice::new(b"a"), IoSlice::new(b"b")]).unwrap(), Some(2));
+    assert_eq!(
+        (&left).try_write_vectored(&[IoSlice::new(b"a"), IoSlice::new(b"b")]).unwrap(),
+        Some(2)
+    );
 }
 
 #[test]
@@ -196,7 +204,10 @@ fn stream_options_are_what_they_were_set_to() {
     assert_eq!(stream.linger().unwrap(), None);
 
     assert!(!stream.keepalive().unwrap());
-    let keepalive = Keepalive::new().idle(Duration::from_millis(30_500)).interval(Duration::from_secs(7)).count(3);
+    let keepalive = Keepalive::new()
+        .idle(Duration::from_millis(30_500))
+        .interval(Duration::from_secs(7))
+        .count(3);
     stream.set_keepalive(Some(keepalive)).unwrap();
     assert!(stream.keepalive().unwrap());
     let raw = socket2::SockRef::from(&stream);
@@ -220,7 +231,11 @@ fn a_user_timeout_is_whole_milliseconds_rounded_up_and_can_be_taken_back() {
     let asked = |stream: &TcpStream| socket2::SockRef::from(stream).tcp_user_timeout().unwrap();
     assert_eq!(asked(&stream), None);
     let ms = Duration::from_millis;
-    for (set, kept) in [(ms(1500), ms(1500)), (Duration::from_micros(1_500_001), ms(1501)), (Duration::ZERO, ms(1))] {
+    for (set, kept) in [
+        (ms(1500), ms(1500)),
+        (Duration::from_micros(1_500_001), ms(1501)),
+        (Duration::ZERO, ms(1)),
+    ] {
         stream.set_user_timeout(Some(set)).unwrap();
         assert_eq!(asked(&stream), Some(kept), "{set:?}");
     }
@@ -228,13 +243,19 @@ fn a_user_timeout_is_whole_milliseconds_rounded_up_and_can_be_taken_back() {
     assert_eq!(asked(&stream), None);
 }
 
-/// What somebody else's library wants to know of a descriptor, and a second owner of the same socket.
+/// What somebody else's library wants to know of a descriptor, and a second owner of the same
+/// socket.
 #[test]
 fn numbers_are_told_and_duplicates_are_sources_of_their_own() {
     use std::os::fd::{AsFd, AsRawFd};
     struct Idle(u32);
     impl kodiak_reactor::Handler<u32, ()> for Idle {
-        fn readable(&mut self, _: &mut kodiak_reactor::EventLoop<u32, ()>, token: u32, _: kodiak_reactor::ReadHint) {
+        fn readable(
+            &mut self,
+            _: &mut kodiak_reactor::EventLoop<u32, ()>,
+            token: u32,
+            _: kodiak_reactor::ReadHint,
+        ) {
             self.0 += token;
         }
     }
@@ -282,19 +303,28 @@ fn an_attempt_begun_elsewhere_is_finished_here() {
 
 #[test]
 fn bind_options_are_set_before_binding() {
-    let options =
-        BindOptions::new().reuse_port(true).reuse_address(true).recv_buffer_size(64 * 1024).send_buffer_size(64 * 1024);
+    let options = BindOptions::new()
+        .reuse_port(true)
+        .reuse_address(true)
+        .recv_buffer_size(64 * 1024)
+        .send_buffer_size(64 * 1024);
     let first = UdpSocket::bind_with(loopback(), &options).unwrap();
     let second = UdpSocket::bind_with(first.local_addr().unwrap(), &options).unwrap();
     assert_eq!(first.local_addr().unwrap(), second.local_addr().unwrap());
     assert!(second.recv_buffer_size().unwrap() >= 64 * 1024);
 
     let listener = TcpListener::bind_with(loopback(), &BindOptions::new().backlog(3)).unwrap();
-    assert!(socket2::SockRef::from(&listener).reuse_address().unwrap(), "a server may restart at once");
+    assert!(
+        socket2::SockRef::from(&listener).reuse_address().unwrap(),
+        "a server may restart at once"
+    );
     listener.set_ttl(9).unwrap();
     assert_eq!(listener.ttl().unwrap(), 9);
 
-    assert!(TcpListener::bind_with(loopback(), &BindOptions::new().only_v6(true)).is_err(), "not an IPv6 address");
+    assert!(
+        TcpListener::bind_with(loopback(), &BindOptions::new().only_v6(true)).is_err(),
+        "not an IPv6 address"
+    );
     match TcpListener::bind_with("[::1]:0".parse().unwrap(), &BindOptions::new().only_v6(true)) {
         Ok(listener) => assert!(listener.only_v6().unwrap()),
         // A machine without IPv6.

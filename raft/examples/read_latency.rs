@@ -1,11 +1,12 @@
-//! How long one read takes, by its kind and by whom is asked: three nodes in this process, on loopback, one read at a time.
+//! How long one read takes, by its kind and by whom is asked: three nodes in this process, on
+//! loopback, one read at a time.
 //!
 //! ```text
 //! cargo run --release -p kodiak-raft --example read_latency
 //! ```
 //!
-//! 2026-11-25, two cores of an AMD EPYC (KVM guest), Linux 6.18, medians: a leader's read by a majority's word 78 µs, by its lease
-//! 34 µs, stale 34 µs; a follower's 104 µs, 59 µs, 34 µs.
+//! 2026-11-25, two cores of an AMD EPYC (KVM guest), Linux 6.18, medians: a leader's read by a
+//! majority's word 78 µs, by its lease 34 µs, stale 34 µs; a follower's 104 µs, 59 µs, 34 µs.
 
 use std::error::Error;
 use std::io::{self, Cursor, Read};
@@ -50,8 +51,10 @@ const NODES: u64 = 3;
 const READS: usize = 20_000;
 
 fn cluster(folder: &std::path::Path) -> Result<Vec<Running>, Box<dyn Error>> {
-    let held: Vec<TcpListener> = (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<_>>()?;
-    let addresses: Vec<SocketAddr> = held.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+    let held: Vec<TcpListener> =
+        (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<_>>()?;
+    let addresses: Vec<SocketAddr> =
+        held.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
     drop(held);
     let id = |place: usize| NodeId(place as u64 + 1);
     let node = |place: usize| {
@@ -65,7 +68,9 @@ fn cluster(folder: &std::path::Path) -> Result<Vec<Running>, Box<dyn Error>> {
 }
 
 /// The median and the 99th of a hundred.
-fn measure(read: impl Fn() -> Result<Answer, CallError>) -> Result<(Duration, Duration), CallError> {
+fn measure(
+    read: impl Fn() -> Result<Answer, CallError>,
+) -> Result<(Duration, Duration), CallError> {
     let mut times = Vec::with_capacity(READS);
     for _ in 0..READS {
         let begin = Instant::now();

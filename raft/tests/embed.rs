@@ -1,5 +1,5 @@
-//! What a program needs that embeds a node: futures, events, ports that the kernel chooses, settings
-//! that are errors where they make no sense, and an end that never panics.
+//! What a program needs that embeds a node: futures, events, ports that the kernel chooses,
+//! settings that are errors where they make no sense, and an end that never panics.
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +18,8 @@ use bytes::Bytes;
 use kodiak_raft::{
     core::{Config, Lease, Role},
     node::{
-        CallError, Events, HandleError, NodeError, NodeEvent, Options, Running, SessionError, StopError, start,
-        start_listening,
+        CallError, Events, HandleError, NodeError, NodeEvent, Options, Running, SessionError,
+        StopError, start, start_listening,
     },
     replica::{Committed, MachineError, Query, Refusal, Request, StateMachine},
     types::{Index, NodeId},
@@ -118,7 +118,8 @@ fn futures_write_through_any_node_and_name_the_index() {
                 }
             };
             let read = node.read("").await.unwrap();
-            let (index, text) = (read.index.unwrap(), String::from_utf8(read.bytes.to_vec()).unwrap());
+            let (index, text) =
+                (read.index.unwrap(), String::from_utf8(read.bytes.to_vec()).unwrap());
             assert!(text.ends_with(&format!(" at {index}")), "{text}");
             assert!(index > last, "{index} follows {last}");
             assert!(written.index.is_none_or(|written| written <= index && written > last));
@@ -173,7 +174,9 @@ fn events_tell_who_leads_and_who_belongs() {
     let removal = kodiak_raft::types::MemberChange::Remove(removed);
     let index = nodes[&follower].handle().change_membership([removal]).unwrap().unwrap();
     let configuration = events.find_map(|event| match event {
-        NodeEvent::MembershipChanged { index: brought, configuration } if brought == index => Some(configuration),
+        NodeEvent::MembershipChanged { index: brought, configuration } if brought == index => {
+            Some(configuration)
+        }
         _ => None,
     });
     assert!(!configuration.unwrap().members.contains_key(&removed));
@@ -256,7 +259,9 @@ fn time() -> impl Strategy<Value = Duration> {
 /// What a setting of an error's text is called, if the text names one.
 fn names_a_setting(error: &NodeError) -> bool {
     let text = error.to_string();
-    ["Options::", "Config::", "ReplicaConfig::", "Limits::", "Lease::"].iter().any(|room| text.contains(room))
+    ["Options::", "Config::", "ReplicaConfig::", "Limits::", "Lease::"]
+        .iter()
+        .any(|room| text.contains(room))
 }
 
 proptest! {

@@ -1,5 +1,5 @@
-//! Links between nodes when the other side is silent, gone, or a member no more. Node 1 is real; the
-//! other side is played by the test, on real sockets.
+//! Links between nodes when the other side is silent, gone, or a member no more. Node 1 is real;
+//! the other side is played by the test, on real sockets.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,10 @@ use bytes::{Bytes, BytesMut};
 use kodiak_raft::{
     node::{Options, Running, start},
     replica::{Committed, Doubt, MachineError, Outcome, PeerMessage, Query, Request, StateMachine},
-    types::{Body, DiskId, Entries, FeatureLevel, Index, Life, Member, MemberChange, Message, NodeId, Proposal, Term},
+    types::{
+        Body, DiskId, Entries, FeatureLevel, Index, Life, Member, MemberChange, Message, NodeId,
+        Proposal, Term,
+    },
     wire::{self, Hello, Version, WireError},
 };
 use tempfile::TempDir;
@@ -47,7 +50,8 @@ impl StateMachine for Nothing {
 fn start_with(peers: &[(NodeId, SocketAddr)], set: impl Fn(&mut Options)) -> (Running, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse().unwrap());
-    options.peers = peers.iter().map(|&(id, address)| (id, address.to_string())).collect::<BTreeMap<_, _>>();
+    options.peers =
+        peers.iter().map(|&(id, address)| (id, address.to_string())).collect::<BTreeMap<_, _>>();
     options.request_timeout = DEADLINE * 2;
     set(&mut options);
     (start(&options, Nothing).unwrap(), folder)
@@ -161,7 +165,8 @@ impl Played {
     fn say(&self, over: &End, term: u64, body: Body) {
         let message = Message { from: NodeId(2), to: NodeId(1), term: Term(term), body };
         let mut bytes = BytesMut::new();
-        wire::encode(self.hello.group, &PeerMessage::Raft(message), Version::NEWEST, &mut bytes).unwrap();
+        wire::encode(self.hello.group, &PeerMessage::Raft(message), Version::NEWEST, &mut bytes)
+            .unwrap();
         (&over.stream).write_all(&bytes).unwrap();
     }
 
@@ -169,7 +174,14 @@ impl Played {
     fn lead(&self) {
         let (previous_index, previous_term) = (Index(0), Term(0));
         let (entries, commit, round) = (Entries::new(), Index(0), 1);
-        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise: false };
+        let body = Body::AppendEntries {
+            previous_index,
+            previous_term,
+            entries,
+            commit,
+            round,
+            wants_promise: false,
+        };
         self.say(&self.to_node, 1, body);
     }
 
@@ -227,7 +239,8 @@ fn a_removed_node_that_campaigns_is_hung_up_and_told_why() {
     let (node, _folder) = start_with(&[], |_| {});
     let (disk, address) = (DiskId(2), address.to_string());
     let member = Member { disk, address, feature_level: FeatureLevel::CURRENT, priority: 0 };
-    let (add, remove) = (MemberChange::AddLearner { node: NodeId(2), member }, MemberChange::Remove(NodeId(2)));
+    let (add, remove) =
+        (MemberChange::AddLearner { node: NodeId(2), member }, MemberChange::Remove(NodeId(2)));
     node.handle().change_membership([add]).unwrap();
     let mut played = Played::meet(&node, &listener);
     node.handle().change_membership([remove]).unwrap();

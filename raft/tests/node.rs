@@ -15,9 +15,13 @@ use bytes::Bytes;
 use kodiak_raft::{
     core::{Lease, Role},
     node::{
-        CallError, Handle, MachinePlacement, Node, NodeError, Options, Running, SessionError, Status, Token, start,
+        CallError, Handle, MachinePlacement, Node, NodeError, Options, Running, SessionError,
+        Status, Token, start,
     },
-    replica::{Answer, Committed, Limits, MachineError, Outcome, Query, Refusal, Request, RequestId, StateMachine},
+    replica::{
+        Answer, Committed, Limits, MachineError, Outcome, Query, Refusal, Request, RequestId,
+        StateMachine,
+    },
     storage::LogOptions,
     types::{DiskId, FeatureLevel, Index, Member, MemberChange, NodeId, SessionCommand, Term},
 };
@@ -48,8 +52,8 @@ impl StateMachine for Journal {
     }
 }
 
-/// Holds a port that a killed node finds free when it is restarted: no system gives ports below 32768 to outgoing connections of
-/// its own accord, and which of those is left to chance.
+/// Holds a port that a killed node finds free when it is restarted: no system gives ports below
+/// 32768 to outgoing connections of its own accord, and which of those is left to chance.
 fn hold_a_port() -> TcpListener {
     loop {
         let port = 10_000 + RandomState::new().hash_one(()) % 22_000;
@@ -62,7 +66,10 @@ fn hold_a_port() -> TcpListener {
 /// Addresses that are free now. Somebody else may take one, so whoever uses them tries again.
 fn addresses(count: u64) -> BTreeMap<NodeId, SocketAddr> {
     let held: Vec<TcpListener> = (0..count).map(|_| hold_a_port()).collect();
-    (1..=count).zip(&held).map(|(id, listener)| (NodeId(id), listener.local_addr().unwrap())).collect()
+    (1..=count)
+        .zip(&held)
+        .map(|(id, listener)| (NodeId(id), listener.local_addr().unwrap()))
+        .collect()
 }
 
 fn options(id: u64, addresses: &BTreeMap<NodeId, SocketAddr>, folder: &Path) -> Options {
@@ -87,7 +94,9 @@ impl Cluster {
     fn start_as(count: u64, set: fn(Options) -> Options) -> Cluster {
         for _ in 0..5 {
             let (addresses, folder) = (addresses(count), tempfile::tempdir().unwrap());
-            let start_one = |id| Ok((id, start(&set(options(id, &addresses, folder.path())), Journal::default())?));
+            let start_one = |id| {
+                Ok((id, start(&set(options(id, &addresses, folder.path())), Journal::default())?))
+            };
             match (1..=count).map(start_one).collect() {
                 Ok(nodes) => return Cluster { nodes, addresses, folder },
                 Err(NodeError::Listen { .. }) => {}
@@ -163,9 +172,17 @@ fn a_sessions_command_is_applied_once_though_its_leader_dies() {
     assert_eq!(session.ask_again(), Err(SessionError::NothingInDoubt));
     let id = session.id();
     session.close().unwrap();
-    let late = SessionCommand { session: id, sequence: 1, acknowledged: 0, command: Bytes::from_static(b"b") };
+    let late = SessionCommand {
+        session: id,
+        sequence: 1,
+        acknowledged: 0,
+        command: Bytes::from_static(b"b"),
+    };
     let (tell, told) = mpsc::channel();
-    cluster.handle(other).submit(Request::SessionWrite(late), move |outcome| tell.send(outcome).unwrap()).unwrap();
+    cluster
+        .handle(other)
+        .submit(Request::SessionWrite(late), move |outcome| tell.send(outcome).unwrap())
+        .unwrap();
     assert_eq!(told.recv().unwrap(), Outcome::Refused(Refusal::NoSession));
 }
 
@@ -185,7 +202,9 @@ fn lease_reads_see_what_was_written_and_stale_ones_need_nobody() {
     // Alone, the leader cannot know whether it leads still; what it has, it has.
     let others = [leader % 3 + 1, (leader + 1) % 3 + 1];
     others.into_iter().for_each(|id| cluster.stop(id));
-    assert!(is_refused(cluster.handle(leader).lease_read("x").and_then(|_| cluster.handle(leader).read("x"))));
+    assert!(is_refused(
+        cluster.handle(leader).lease_read("x").and_then(|_| cluster.handle(leader).read("x"))
+    ));
     assert_eq!(cluster.handle(leader).stale_read("").unwrap().bytes, "a");
 }
 
@@ -208,11 +227,14 @@ impl Detour {
         thread::spawn(move || {
             let link: Arc<Mutex<Option<[TcpStream; 2]>>> = Arc::default();
             let breaking = Arc::clone(&link);
-            thread::spawn(move || broken.iter().for_each(|()| hang_up(breaking.lock().unwrap().as_ref())));
+            thread::spawn(move || {
+                broken.iter().for_each(|()| hang_up(breaking.lock().unwrap().as_ref()))
+            });
             for caller in listener.incoming() {
                 let caller = caller.unwrap();
                 let Ok(called) = TcpStream::connect(target) else { continue };
-                *link.lock().unwrap() = Some([caller.try_clone().unwrap(), called.try_clone().unwrap()]);
+                *link.lock().unwrap() =
+                    Some([caller.try_clone().unwrap(), called.try_clone().unwrap()]);
                 pass_on(caller, called, &greet);
                 // A node that has given a link up calls again: it must find this place free.
                 *link.lock().unwrap() = None;
@@ -278,8 +300,10 @@ fn silent_strangers_give_way_and_members_do_not() {
 #[test]
 fn writes_go_on_when_one_of_two_links_breaks() {
     let (addresses, folder) = (addresses(2), tempfile::tempdir().unwrap());
-    let (to_first, to_second) = (Detour::to(addresses[&NodeId(1)]), Detour::to(addresses[&NodeId(2)]));
-    let mut options = [options(1, &addresses, folder.path()), options(2, &addresses, folder.path())];
+    let (to_first, to_second) =
+        (Detour::to(addresses[&NodeId(1)]), Detour::to(addresses[&NodeId(2)]));
+    let mut options =
+        [options(1, &addresses, folder.path()), options(2, &addresses, folder.path())];
     options[0].peers.insert(NodeId(2), to_second.address.to_string());
     options[1].peers.insert(NodeId(1), to_first.address.to_string());
     options[0].advertise = Some(to_first.address.to_string());
@@ -334,7 +358,8 @@ fn a_node_that_was_away_while_the_log_was_compacted_is_sent_a_snapshot() {
     // What node 3 had at most, and no more than that is kept for it once it counts as gone.
     let last = cluster.handle(1).status().unwrap().replica.core.last_index;
     let mut expected = b"first ".to_vec();
-    let is_kept = |id: u64| cluster.handle(id).status().unwrap().replica.core.first_index <= last.next();
+    let is_kept =
+        |id: u64| cluster.handle(id).status().unwrap().replica.core.first_index <= last.next();
     while is_kept(1) || is_kept(2) {
         insist(cluster.handle(1), &[b'x'; 100]);
         expected.extend_from_slice(&[b'x'; 100]);
@@ -347,7 +372,9 @@ fn a_node_that_was_away_while_the_log_was_compacted_is_sent_a_snapshot() {
     // All start again, from their snapshots.
     (1..=3).for_each(|id| cluster.stop(id));
     for id in 1..=3 {
-        cluster.nodes.insert(id, start(&compacting(cluster.options(id)), Journal::default()).unwrap());
+        cluster
+            .nodes
+            .insert(id, start(&compacting(cluster.options(id)), Journal::default()).unwrap());
     }
     for id in 1..=3 {
         // Files go as a whole, so a log may reach back further than memory did.
@@ -390,13 +417,17 @@ fn a_node_that_lost_its_disk_is_turned_away() {
     assert_eq!(cluster.handle(2).read("").unwrap().bytes, "ab");
 }
 
-/// Writes a few times through each of these; nobody takes anything, for none of them belongs to a cluster.
+/// Writes a few times through each of these; nobody takes anything, for none of them belongs to a
+/// cluster.
 fn nobody_founds(nodes: &BTreeMap<u64, Running>, ids: &[u64]) {
     let (tell, told) = mpsc::channel();
     for id in [ids, ids].concat() {
         let tell = tell.clone();
         let write = Request::Write(Bytes::from_static(b"x"));
-        nodes[&id].handle().submit(write, move |outcome| tell.send((id, outcome)).unwrap()).unwrap();
+        nodes[&id]
+            .handle()
+            .submit(write, move |outcome| tell.send((id, outcome)).unwrap())
+            .unwrap();
     }
     drop(tell);
     for (id, outcome) in told {
@@ -437,7 +468,9 @@ fn insist_on_reading(handle: &Handle) -> Bytes {
 #[test]
 fn a_cluster_is_founded_once_all_founders_have_met() {
     let (addresses, folder) = (addresses(3), tempfile::tempdir().unwrap());
-    let start = |id| (id, start(&hasty(options(id, &addresses, folder.path())), Journal::default()).unwrap());
+    let start = |id| {
+        (id, start(&hasty(options(id, &addresses, folder.path())), Journal::default()).unwrap())
+    };
     let mut nodes: BTreeMap<u64, Running> = [1, 2].map(start).into();
     while !nodes[&1].handle().status().unwrap().peers.iter().any(|peer| peer.connected) {}
     nobody_founds(&nodes, &[1, 2]);
@@ -472,7 +505,10 @@ fn a_wiped_majority_does_not_found_the_cluster_anew() {
     nobody_founds(&cluster.nodes, &[2, 3]);
     assert!(is_refused(cluster.handle(1).write("x")));
     let status = cluster.handle(1).status().unwrap();
-    assert!(status.replica.core.last_index > Index(0) && status.peers.iter().all(|peer| !peer.connected));
+    assert!(
+        status.replica.core.last_index > Index(0)
+            && status.peers.iter().all(|peer| !peer.connected)
+    );
 }
 
 #[test]
@@ -494,15 +530,21 @@ fn a_node_joins_is_promoted_takes_over_and_removes_the_founder() {
     let joining = start(&joining, Journal::default()).unwrap();
     // Nobody has called it yet; it waits.
     let status = joining.handle().status().unwrap();
-    assert!(status.identity.cluster == cluster && status.replica.core.configuration.members.is_empty());
+    assert!(
+        status.identity.cluster == cluster && status.replica.core.configuration.members.is_empty()
+    );
     let member = Member {
         disk: status.identity.disk,
         address: addresses[&NodeId(2)].to_string(),
         priority: 0,
         feature_level: FeatureLevel::CURRENT,
     };
-    founder.handle().change_membership([MemberChange::AddLearner { node: NodeId(2), member }]).unwrap();
-    // Through the new node itself, once it knows the leader; it is waited for until it has caught up.
+    founder
+        .handle()
+        .change_membership([MemberChange::AddLearner { node: NodeId(2), member }])
+        .unwrap();
+    // Through the new node itself, once it knows the leader; it is waited for until it has caught
+    // up.
     joining.handle().change_membership([MemberChange::Promote(NodeId(2))]).unwrap();
     assert_eq!(joining.handle().read("").unwrap().bytes, "a");
     founder.handle().transfer_leadership(Some(NodeId(2))).unwrap();
@@ -529,10 +571,12 @@ fn names_are_looked_up_beside_the_loop() {
 #[test]
 fn nodes_with_other_ideas_of_the_cluster_do_not_join() {
     let (addresses, folder) = (addresses(2), tempfile::tempdir().unwrap());
-    let (mut first, mut second) = (options(1, &addresses, folder.path()), options(2, &addresses, folder.path()));
+    let (mut first, mut second) =
+        (options(1, &addresses, folder.path()), options(2, &addresses, folder.path()));
     first.request_timeout = Duration::from_millis(300);
     second.cluster = "another".to_owned();
-    let (first, _second) = (start(&first, Journal::default()).unwrap(), start(&second, Journal::default()).unwrap());
+    let (first, _second) =
+        (start(&first, Journal::default()).unwrap(), start(&second, Journal::default()).unwrap());
     assert!(is_refused(first.handle().write("x")));
 }
 
@@ -562,7 +606,8 @@ fn what_was_acknowledged_survives_a_stop() {
     node.stop().unwrap();
 }
 
-/// A user's own loop with a node in it: tokens of the user's type, and a count of what each turn brings.
+/// A user's own loop with a node in it: tokens of the user's type, and a count of what each turn
+/// brings.
 struct Host {
     node: Node<Journal>,
     turn: Turn,
@@ -599,12 +644,20 @@ impl Handler<UserToken, ()> for Host {
         self.node.readable(event_loop, token, hint);
     }
 
-    fn writable(&mut self, event_loop: &mut EventLoop<UserToken, ()>, UserToken::Raft(token): UserToken) {
+    fn writable(
+        &mut self,
+        event_loop: &mut EventLoop<UserToken, ()>,
+        UserToken::Raft(token): UserToken,
+    ) {
         self.turn.writable += 1;
         self.node.writable(event_loop, token);
     }
 
-    fn timeout(&mut self, event_loop: &mut EventLoop<UserToken, ()>, UserToken::Raft(token): UserToken) {
+    fn timeout(
+        &mut self,
+        event_loop: &mut EventLoop<UserToken, ()>,
+        UserToken::Raft(token): UserToken,
+    ) {
         self.turn.timeouts += 1;
         self.node.timeout(event_loop, token);
     }
@@ -619,7 +672,8 @@ impl Handler<UserToken, ()> for Host {
 #[test]
 fn an_idle_follower_wakes_for_messages_and_for_nothing_else() {
     let (addresses, folder) = (addresses(3), tempfile::tempdir().unwrap());
-    let _others = [1, 2].map(|id| start(&options(id, &addresses, folder.path()), Journal::default()).unwrap());
+    let _others = [1, 2]
+        .map(|id| start(&options(id, &addresses, folder.path()), Journal::default()).unwrap());
     // The third is slow to ask for an election, so that it follows.
     let mut slow = options(3, &addresses, folder.path());
     slow.election_timeout = (Duration::from_secs(3), Duration::from_secs(6));
@@ -641,7 +695,11 @@ fn an_idle_follower_wakes_for_messages_and_for_nothing_else() {
     let _ = turns.try_iter().count();
     let seen: Vec<Turn> = turns.iter().take(50).collect();
     for turn in &seen[10..] {
-        assert_eq!(*turn, Turn { readable: 1, writable: 0, timeouts: 0 }, "one message, nothing else: {seen:?}");
+        assert_eq!(
+            *turn,
+            Turn { readable: 1, writable: 0, timeouts: 0 },
+            "one message, nothing else: {seen:?}"
+        );
     }
     remote.shutdown().unwrap();
     thread.join().unwrap();

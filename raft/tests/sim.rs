@@ -1,11 +1,13 @@
-//! The simulator over hundreds of seeds, and over those that once failed. `.ci/run sim` runs many more.
+//! The simulator over hundreds of seeds, and over those that once failed. `.ci/run sim` runs many
+//! more.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kodiak_raft::sim::{Options, Report, run, trace};
 
-/// How many seeds a normal run tries; `KODIAK_SIM_SEEDS` asks for more, `KODIAK_SIM_FIRST` starts elsewhere.
+/// How many seeds a normal run tries; `KODIAK_SIM_SEEDS` asks for more, `KODIAK_SIM_FIRST` starts
+/// elsewhere.
 const SEEDS: u64 = 300;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -46,7 +48,10 @@ fn invariants_hold_over_hundreds_of_seeds() {
     let began = std::time::Instant::now();
     let reports = run_seeds(first, count, &Options::default());
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
-    assert!(sum(|report| report.membership_changes) > 0, "in a part of the runs the members change");
+    assert!(
+        sum(|report| report.membership_changes) > 0,
+        "in a part of the runs the members change"
+    );
     for of in [
         |report: &Report| report.lease_reads_answered,
         |report: &Report| report.stale_reads_answered,
@@ -55,8 +60,13 @@ fn invariants_hold_over_hundreds_of_seeds() {
     ] {
         assert!(sum(of) > 0, "clients try every way to the state machine");
     }
-    for words in ["disk put back, within reach of its leader", "disk put back, without a promise that holds"] {
-        let times = reports.iter().flat_map(|report| report.harms.iter()).filter(|(name, _)| *name == words);
+    for words in
+        ["disk put back, within reach of its leader", "disk put back, without a promise that holds"]
+    {
+        let times = reports
+            .iter()
+            .flat_map(|report| report.harms.iter())
+            .filter(|(name, _)| *name == words);
         assert!(times.map(|(_, times)| times).sum::<u64>() > 0, "{words}: never");
     }
     let steps = sum(|report| report.steps);
@@ -82,15 +92,20 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(with.trace_hash, without.trace_hash, "to look at the disks changes nothing");
         assert_eq!(with.behaviour, without.behaviour);
     }
-    assert_ne!(run(1, &Options::default()).unwrap().trace_hash, run(2, &Options::default()).unwrap().trace_hash);
+    assert_ne!(
+        run(1, &Options::default()).unwrap().trace_hash,
+        run(2, &Options::default()).unwrap().trace_hash
+    );
 }
 
 /// Seeds that once broke an invariant, and what that was.
 #[test]
 fn seeds_that_once_failed_hold() {
     let list = include_str!("sim_seeds.txt");
-    let seeds =
-        list.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|line| !line.is_empty());
+    let seeds = list
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty());
     for seed in seeds {
         let number = seed.parse().unwrap_or_else(|error| panic!("{seed:?} is no seed: {error}"));
         if let Err(failure) = run(number, &Options::default()) {

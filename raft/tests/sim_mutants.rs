@@ -12,7 +12,10 @@ fn must_find(mutant: Mutant, seeds: u64, looks_at_disks: bool) -> Failure {
     let Some((seed, failure)) = find(mutant, seeds, looks_at_disks) else {
         panic!("{mutant:?} was not found in {seeds} seeds (looks at disks: {looks_at_disks})");
     };
-    println!("{mutant:?}: seed {seed}, step {}: {}: {:.300}", failure.step, failure.invariant, failure.details);
+    println!(
+        "{mutant:?}: seed {seed}, step {}: {}: {:.300}",
+        failure.step, failure.invariant, failure.details
+    );
     assert!(!failure.events.is_empty(), "a failure shows what led to it");
     failure
 }
@@ -77,12 +80,18 @@ fn a_clock_that_is_read_too_early_is_found() {
     assert_eq!(failure.invariant, "while a lease holds nobody leads a later term");
 }
 
-/// Most seeds show a lost write when a node starts again and has forgotten a promise. What is lost must also show in the
-/// logs of those that did not restart: some seed must break one of Raft's own invariants (figure 3.2).
+/// Most seeds show a lost write when a node starts again and has forgotten a promise. What is lost
+/// must also show in the logs of those that did not restart: some seed must break one of Raft's own
+/// invariants (figure 3.2).
 #[test]
 fn lost_writes_break_rafts_own_invariants() {
-    let options = Options { mutant: Some(Mutant::WrittenBeforeSync), looks_at_disks: false, ..Options::default() };
-    let of_raft = ["one leader a term", "leader completeness", "log matching", "state-machine safety"];
+    let options = Options {
+        mutant: Some(Mutant::WrittenBeforeSync),
+        looks_at_disks: false,
+        ..Options::default()
+    };
+    let of_raft =
+        ["one leader a term", "leader completeness", "log matching", "state-machine safety"];
     let broken = (0..500).find_map(|seed| {
         let failure = run(seed, &options).err()?;
         of_raft.contains(&failure.invariant).then_some(failure)

@@ -1,7 +1,7 @@
 //! The events of one wait, and how far the loop has come with them.
 //!
-//! The place is moved on *before* a callback is called, so that a callback which panics costs its own call and nothing
-//! else: the next turn goes on behind it.
+//! The place is moved on *before* a callback is called, so that a callback which panics costs its
+//! own call and nothing else: the next turn goes on behind it.
 
 use kodiak_sys::{Event, Events, Readiness};
 
@@ -23,7 +23,8 @@ pub(crate) enum Call {
 
 impl Calls {
     pub(crate) const NONE: Calls = Calls(0);
-    const ORDER: [Call; 5] = [Call::Priority, Call::Readable, Call::Writable, Call::HangUp, Call::ChildExit];
+    const ORDER: [Call; 5] =
+        [Call::Priority, Call::Readable, Call::Writable, Call::HangUp, Call::ChildExit];
 
     pub(crate) fn only(call: Call) -> Calls {
         Calls(1 << call as u8)
@@ -95,6 +96,7 @@ impl Batch {
 
     /// Whether `key` is among the events not yet opened.
     pub(crate) fn holds(&self, key: u64) -> bool {
-        (self.next..self.events.len()).any(|index| self.events.get(index).is_some_and(|event| event.key == key))
+        (self.next..self.events.len())
+            .any(|index| self.events.get(index).is_some_and(|event| event.key == key))
     }
 }

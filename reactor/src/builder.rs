@@ -8,7 +8,8 @@ use kodiak_sys::Events;
 use crate::loop_flags::LoopFlags;
 use crate::{BuildError, EventLoop};
 
-/// The settings of an [`EventLoop`], all of them bounds with sensible defaults: from [`EventLoop::builder`].
+/// The settings of an [`EventLoop`], all of them bounds with sensible defaults: from
+/// [`EventLoop::builder`].
 ///
 /// ```
 /// use kodiak_reactor::EventLoop;
@@ -61,29 +62,32 @@ impl<T: Copy, M> Builder<T, M> {
         Builder { settings, loop_of: PhantomData }
     }
 
-    /// How many messages may wait in the loop's own channel. Default 4096. The memory is taken when the loop is built.
+    /// How many messages may wait in the loop's own channel. Default 4096. The memory is taken when
+    /// the loop is built.
     #[must_use]
     pub fn channel_capacity(mut self, messages: usize) -> Self {
         self.settings.channel_capacity = messages;
         self
     }
 
-    /// How many events the kernel is asked for in one turn, at most 65 536. Default 1024. What is ready beyond that comes
-    /// in the next turn.
+    /// How many events the kernel is asked for in one turn, at most 65 536. Default 1024. What is
+    /// ready beyond that comes in the next turn.
     #[must_use]
     pub fn events_per_turn(mut self, events: usize) -> Self {
         self.settings.events_per_turn = events;
         self
     }
 
-    /// How many messages one turn delivers. Default 1024. What is left over comes in the next turn, after its I/O.
+    /// How many messages one turn delivers. Default 1024. What is left over comes in the next turn,
+    /// after its I/O.
     #[must_use]
     pub fn messages_per_turn(mut self, messages: usize) -> Self {
         self.settings.messages_per_turn = messages;
         self
     }
 
-    /// How many timeouts one turn fires. Default 1024. What is left over comes in the next turn, after its I/O.
+    /// How many timeouts one turn fires. Default 1024. What is left over comes in the next turn,
+    /// after its I/O.
     #[must_use]
     pub fn timers_per_turn(mut self, timers: usize) -> Self {
         self.settings.timers_per_turn = timers;
@@ -97,40 +101,46 @@ impl<T: Copy, M> Builder<T, M> {
         self
     }
 
-    /// How many timeouts may be pending at one time. Default 16 777 216. No memory is taken beforehand.
+    /// How many timeouts may be pending at one time. Default 16 777 216. No memory is taken
+    /// beforehand.
     #[must_use]
     pub fn timer_capacity(mut self, timers: usize) -> Self {
         self.settings.timer_capacity = timers;
         self
     }
 
-    /// How many sources may be registered at one time. Default 16 777 216. No memory is taken beforehand.
+    /// How many sources may be registered at one time. Default 16 777 216. No memory is taken
+    /// beforehand.
     #[must_use]
     pub fn source_capacity(mut self, sources: usize) -> Self {
         self.settings.source_capacity = sources;
         self
     }
 
-    /// Whether [`Stats`](crate::Stats) tells times: idle, busy and the longest callback. Default `false`, because it costs
-    /// a reading of the clock (some 25 ns) around each callback and each wait.
+    /// Whether [`Stats`](crate::Stats) tells times: idle, busy and the longest callback. Default
+    /// `false`, because it costs a reading of the clock (some 25 ns) around each callback and each
+    /// wait.
     #[must_use]
     pub fn measure_time(mut self, yes: bool) -> Self {
         self.settings.measure_time = yes;
         self
     }
 
-    /// How long a wait looks for work, over and over, before it blocks. Default zero: it blocks at once.
+    /// How long a wait looks for work, over and over, before it blocks. Default zero: it blocks at
+    /// once.
     ///
-    /// A loop that spins needs not be woken, so a message from another core arrives in a fraction of the time: neither the
-    /// sender's system call nor the core's way out of its sleep is on its way. The time is taken anew by each wait; the
-    /// next timeout and the wait's own limit end it as they end a sleep.
+    /// A loop that spins needs not be woken, so a message from another core arrives in a fraction
+    /// of the time: neither the sender's system call nor the core's way out of its sleep is on its
+    /// way. The time is taken anew by each wait; the next timeout and the wait's own limit end it
+    /// as they end a sleep.
     ///
     /// # Danger
     ///
-    /// A spinning loop has a core to itself, or should have. Where it shares one with the sender that it waits for (a
-    /// machine or a container of one core, threads pinned to the same one, more busy threads than cores), it keeps that
-    /// sender from running for as long as it spins: an answer that took 2 µs then takes this time, or as much of it as the scheduler lets pass. And an
-    /// idle loop that never lets this time pass burns a core.
+    /// A spinning loop has a core to itself, or should have. Where it shares one with the sender
+    /// that it waits for (a machine or a container of one core, threads pinned to the same one,
+    /// more busy threads than cores), it keeps that sender from running for as long as it spins: an
+    /// answer that took 2 µs then takes this time, or as much of it as the scheduler lets pass. And
+    /// an idle loop that never lets this time pass burns a core.
     #[must_use]
     pub fn spin(mut self, time: Duration) -> Self {
         self.settings.spin = time;
@@ -141,8 +151,8 @@ impl<T: Copy, M> Builder<T, M> {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Zero`] or [`BuildError::TooLarge`] names a bound that makes no sense; [`BuildError::Kernel`] says
-    /// that the kernel has no descriptors left.
+    /// [`BuildError::Zero`] or [`BuildError::TooLarge`] names a bound that makes no sense;
+    /// [`BuildError::Kernel`] says that the kernel has no descriptors left.
     pub fn build(self) -> Result<EventLoop<T, M>, BuildError> {
         let settings = self.settings;
         for (setting, value) in [

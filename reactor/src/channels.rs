@@ -1,7 +1,7 @@
 //! The loop's channels: its own for `M`, and further ones of any type, each with a token.
 //!
-//! A further channel's receiver belongs to the user, who drains it in `readable`. The loop keeps a view of it that does
-//! not know the message's type and does not keep it open.
+//! A further channel's receiver belongs to the user, who drains it in `readable`. The loop keeps a
+//! view of it that does not know the message's type and does not keep it open.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,8 @@ use kodiak_channel::{Notifier, Sender, Topic, TryRecvError};
 use crate::handler::ReadHint;
 use crate::loop_flags::{LoopFlags, MESSAGES, further_topic};
 
-/// The receiving end of a further channel: see [`EventLoop::add_channel`](crate::EventLoop::add_channel).
+/// The receiving end of a further channel: see
+/// [`EventLoop::add_channel`](crate::EventLoop::add_channel).
 ///
 /// Dropping it closes the channel, drops what is queued, and takes the channel out of the loop.
 pub struct Receiver<N> {
@@ -30,7 +31,8 @@ impl<N> Receiver<N> {
     ///
     /// # Errors
     ///
-    /// [`TryRecvError::Empty`]: nothing waits. [`TryRecvError::Closed`]: nothing waits and every sender is gone.
+    /// [`TryRecvError::Empty`]: nothing waits. [`TryRecvError::Closed`]: nothing waits and every
+    /// sender is gone.
     pub fn try_recv(&self) -> Result<N, TryRecvError> {
         let received = self.inbox.receiver.try_recv();
         if matches!(received, Err(TryRecvError::Closed)) {
@@ -57,7 +59,10 @@ impl<N> Receiver<N> {
 
 impl<N> fmt::Debug for Receiver<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("len", &self.len()).field("capacity", &self.capacity()).finish()
+        f.debug_struct("Receiver")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .finish()
     }
 }
 
@@ -102,7 +107,11 @@ impl<T: Copy, M> Channels<T, M> {
         Channels { notifier, sender, receiver, further: Vec::new(), count: 0 }
     }
 
-    pub(crate) fn add<N: Send + 'static>(&mut self, token: T, capacity: usize) -> (Sender<N>, Receiver<N>) {
+    pub(crate) fn add<N: Send + 'static>(
+        &mut self,
+        token: T,
+        capacity: usize,
+    ) -> (Sender<N>, Receiver<N>) {
         let topic = further_topic(self.count);
         self.count = self.count.wrapping_add(1);
         let (sender, receiver) = kodiak_channel::bounded(capacity, &self.notifier.on(topic));
@@ -119,7 +128,9 @@ impl<T: Copy, M> Channels<T, M> {
             ready.add(LoopFlags::MESSAGES);
         }
         if topics.any(LoopFlags::FURTHER) {
-            let waiting = |channel: &&Further<T>| topics.has_topic(channel.topic) && channel.hint() != ReadHint::NONE;
+            let waiting = |channel: &&Further<T>| {
+                topics.has_topic(channel.topic) && channel.hint() != ReadHint::NONE
+            };
             self.further.iter().filter(waiting).for_each(|channel| ready.add_topic(channel.topic));
         }
         ready
@@ -129,7 +140,8 @@ impl<T: Copy, M> Channels<T, M> {
         self.further.len()
     }
 
-    /// The token and what there is to receive of the channel at `index`, if its topic is one of `topics`.
+    /// The token and what there is to receive of the channel at `index`, if its topic is one of
+    /// `topics`.
     pub(crate) fn further(&self, index: usize, topics: LoopFlags) -> Option<(T, ReadHint)> {
         let channel = self.further.get(index).filter(|channel| topics.has_topic(channel.topic))?;
         Some((channel.token, channel.hint()))

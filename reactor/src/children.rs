@@ -1,7 +1,8 @@
 //! Child processes whose end is a callback.
 //!
-//! The loop owns a watched [`Child`]: so nobody else can reap it, its process number stays its own until the status is in our hands, and
-//! the status is delivered exactly once. It is lent out by handle, for killing and for its pipes, and given back on request.
+//! The loop owns a watched [`Child`]: so nobody else can reap it, its process number stays its own
+//! until the status is in our hands, and the status is delivered exactly once. It is lent out by
+//! handle, for killing and for its pipes, and given back on request.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,8 +14,8 @@ use kodiak_sys::ChildExit;
 use crate::registration::Standing;
 use crate::{EventLoop, Handler, Io, RegisterError, Source};
 
-/// Names a watched child: from [`EventLoop::watch_child`]. Stale once the child's end was told or it was taken back; a stale
-/// one never means another child.
+/// Names a watched child: from [`EventLoop::watch_child`]. Stale once the child's end was told or
+/// it was taken back; a stale one never means another child.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ChildHandle(u64);
 
@@ -53,12 +54,14 @@ impl fmt::Debug for Children {
 }
 
 impl<T: Copy, M> EventLoop<T, M> {
-    /// Calls [`Handler::child_exit`] with `token` and the status, once, when `child` has ended: in the next turn if it has
-    /// already. The loop owns the child until then; take the pipes that you want (`child.stdout.take()`) beforehand, or
-    /// reach the child through [`child_mut`](EventLoop::child_mut).
+    /// Calls [`Handler::child_exit`] with `token` and the status, once, when `child` has ended: in
+    /// the next turn if it has already. The loop owns the child until then; take the pipes that you
+    /// want (`child.stdout.take()`) beforehand, or reach the child through
+    /// [`child_mut`](EventLoop::child_mut).
     ///
-    /// It takes no signal (no `SIGCHLD`), reaps no other child, and a child counts as a source. A child that is still watched
-    /// when the loop is dropped runs on, as dropping a [`Child`] lets it.
+    /// It takes no signal (no `SIGCHLD`), reaps no other child, and a child counts as a source. A
+    /// child that is still watched when the loop is dropped runs on, as dropping a [`Child`] lets
+    /// it.
     ///
     /// ```
     /// use std::process::{Command, ExitStatus};
@@ -82,10 +85,16 @@ impl<T: Copy, M> EventLoop<T, M> {
     ///
     /// # Errors
     ///
-    /// [`WatchChildError`] gives the child back: [`RegisterError::TooMany`], or [`RegisterError::Kernel`] (no descriptors
-    /// left; Linux before 5.3; another part of the program has reaped the child).
-    pub fn watch_child(&mut self, mut child: Child, token: T) -> Result<ChildHandle, WatchChildError> {
-        let opened = ChildExit::of(&mut child).map_err(|error| RegisterError::Kernel { action: "watch", error });
+    /// [`WatchChildError`] gives the child back: [`RegisterError::TooMany`], or
+    /// [`RegisterError::Kernel`] (no descriptors left; Linux before 5.3; another part of the
+    /// program has reaped the child).
+    pub fn watch_child(
+        &mut self,
+        mut child: Child,
+        token: T,
+    ) -> Result<ChildHandle, WatchChildError> {
+        let opened = ChildExit::of(&mut child)
+            .map_err(|error| RegisterError::Kernel { action: "watch", error });
         let registered = opened.and_then(|exit| {
             let exit = Io::new(exit);
             self.register(&exit, token)?;
@@ -104,7 +113,8 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(ChildHandle(key))
     }
 
-    /// A child that is watched: to kill it, or to use its pipes. Waiting for it here does no harm, its end is told all the same.
+    /// A child that is watched: to kill it, or to use its pipes. Waiting for it here does no harm,
+    /// its end is told all the same.
     pub fn child_mut(&mut self, handle: ChildHandle) -> Option<&mut Child> {
         self.children.watched.get_mut(&handle.0).map(|watched| &mut watched.child)
     }
@@ -122,7 +132,12 @@ impl<T: Copy, M> EventLoop<T, M> {
     }
 
     /// The descriptor of a child says that it has ended.
-    pub(crate) fn child_ended<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, key: u64, token: T) {
+    pub(crate) fn child_ended<H: Handler<T, M> + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        key: u64,
+        token: T,
+    ) {
         let Some(watched) = self.children.watched.get_mut(&key) else { return };
         let status = match watched.child.try_wait() {
             Ok(Some(status)) => Ok(status),

@@ -1,9 +1,10 @@
-//! What can go wrong, and what to do about it. Every error converts into [`io::Error`], so that a program whose `main`
-//! returns `io::Result` uses `?` throughout.
+//! What can go wrong, and what to do about it. Every error converts into [`io::Error`], so that a
+//! program whose `main` returns `io::Result` uses `?` throughout.
 
 use std::io;
 
-/// Registering, changing or removing a source failed. The source and the loop are as they were before the call.
+/// Registering, changing or removing a source failed. The source and the loop are as they were
+/// before the call.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {
@@ -19,7 +20,9 @@ pub enum RegisterError {
     #[error("this source is not registered with an event loop: `register` it first")]
     NotRegistered,
     /// The loop watches as many sources as its setting allows.
-    #[error("the event loop already watches {limit} sources: drop some, or raise `source_capacity` in the builder")]
+    #[error(
+        "the event loop already watches {limit} sources: drop some, or raise `source_capacity` in the builder"
+    )]
     TooMany {
         /// The bound that was hit.
         limit: usize,
@@ -40,7 +43,9 @@ pub enum RegisterError {
 #[non_exhaustive]
 pub enum TimerError {
     /// The timeout has already fired, was cleared, or belongs to another loop.
-    #[error("this timeout is not pending: it has fired, was cleared, or belongs to another event loop; set a new one")]
+    #[error(
+        "this timeout is not pending: it has fired, was cleared, or belongs to another event loop; set a new one"
+    )]
     NotPending,
     /// The deadline lies outside what this machine's clock can express.
     #[error("the deadline is too far away for this machine's clock")]
@@ -49,7 +54,9 @@ pub enum TimerError {
     #[error("the period of a periodic timer must be at least one microsecond")]
     ZeroPeriod,
     /// As many timeouts are pending as the loop's setting allows.
-    #[error("{limit} timeouts are pending already: clear some, or raise `timer_capacity` in the builder")]
+    #[error(
+        "{limit} timeouts are pending already: clear some, or raise `timer_capacity` in the builder"
+    )]
     TooMany {
         /// The bound that was hit.
         limit: usize,
@@ -61,7 +68,9 @@ pub enum TimerError {
 #[non_exhaustive]
 pub enum RunError {
     /// `run` or `run_once` was called inside a callback of the same loop.
-    #[error("the event loop is already running: `run` and `run_once` cannot be called inside one of its callbacks")]
+    #[error(
+        "the event loop is already running: `run` and `run_once` cannot be called inside one of its callbacks"
+    )]
     AlreadyRunning,
     /// Waiting for events failed.
     #[error("waiting for events failed: {0}")]
@@ -111,7 +120,9 @@ pub enum BuildError {
 impl From<RegisterError> for io::Error {
     fn from(error: RegisterError) -> io::Error {
         let kind = match &error {
-            RegisterError::AlreadyRegistered | RegisterError::OtherLoop => io::ErrorKind::AlreadyExists,
+            RegisterError::AlreadyRegistered | RegisterError::OtherLoop => {
+                io::ErrorKind::AlreadyExists
+            }
             RegisterError::NotRegistered => io::ErrorKind::NotFound,
             RegisterError::TooMany { .. } => io::ErrorKind::QuotaExceeded,
             RegisterError::Kernel { error, .. } => error.kind(),

@@ -23,20 +23,22 @@ use crate::timers::Timers;
 use crate::turn::End;
 use crate::waiting::Limit;
 use crate::{
-    BuildError, Builder, Handler, LoopThread, Receiver, RegisterError, Remote, RunError, Source, StartError, Stats,
-    Timeout, TimerError,
+    BuildError, Builder, Handler, LoopThread, Receiver, RegisterError, Remote, RunError, Source,
+    StartError, Stats, Timeout, TimerError,
 };
 
 /// An event loop: sources, timeouts, messages of type `M` and signals on one thread, each told to a
 /// [`Handler`] with a token of type `T`.
 ///
-/// `T` is any `Copy` type of yours, for sources and timeouts alike: an enum of roles, a connection's number, `()`. Several
-/// sources may have the same token.
+/// `T` is any `Copy` type of yours, for sources and timeouts alike: an enum of roles, a
+/// connection's number, `()`. Several sources may have the same token.
 ///
-/// The loop is `Send` (where `T` and `M` are): build it here, run it there. Everything else reaches it through
-/// [`Sender`]s and [`Remote`]s. Dropping it closes its channels; sources survive and may be registered elsewhere.
+/// The loop is `Send` (where `T` and `M` are): build it here, run it there. Everything else reaches
+/// it through [`Sender`]s and [`Remote`]s. Dropping it closes its channels; sources survive and may
+/// be registered elsewhere.
 ///
-/// See the [crate's documentation](crate) for a first program, and [`Handler`] for the order of callbacks.
+/// See the [crate's documentation](crate) for a first program, and [`Handler`] for the order of
+/// callbacks.
 pub struct EventLoop<T, M> {
     pub(crate) shared: Shared,
     pub(crate) registry: Registry<T>,
@@ -83,7 +85,8 @@ impl<T: Copy, M> EventLoop<T, M> {
         let selector = Selector::new().map_err(kernel("creating its selector"))?;
         let waker = Waker::new(&selector, WAKER_KEY).map_err(kernel("creating its waker"))?;
         let notifier = Notifier::new(LoopWaker(waker));
-        // Whenever no `run` is on the stack the notifier is armed: a loop nested in another sleeps in the other one's wait.
+        // Whenever no `run` is on the stack the notifier is armed: a loop nested in another sleeps
+        // in the other one's wait.
         notifier.arm();
         let now = Instant::now();
         Ok(EventLoop {
@@ -105,32 +108,40 @@ impl<T: Copy, M> EventLoop<T, M> {
 
 /// Sources.
 impl<T: Copy, M> EventLoop<T, M> {
-    /// Watches `source` for being readable, level-triggered: [`Handler::readable`] is called with `token` in every turn
-    /// in which there is something to read.
+    /// Watches `source` for being readable, level-triggered: [`Handler::readable`] is called with
+    /// `token` in every turn in which there is something to read.
     ///
     /// # Errors
     ///
     /// See [`register_opt`](EventLoop::register_opt).
-    pub fn register<S: Source + ?Sized>(&mut self, source: &S, token: T) -> Result<(), RegisterError> {
+    pub fn register<S: Source + ?Sized>(
+        &mut self,
+        source: &S,
+        token: T,
+    ) -> Result<(), RegisterError> {
         self.register_opt(source, token, Interest::READABLE, Trigger::Level)
     }
 
-    /// Watches `source` for what `interest` names, and calls the handler with `token`, as often as `trigger` says.
+    /// Watches `source` for what `interest` names, and calls the handler with `token`, as often as
+    /// `trigger` says.
     ///
     /// One source is watched by one loop, once. It is watched until it is deregistered or dropped.
     ///
-    /// A hang-up, an error or urgent data stays, so under [`Trigger::Level`] it is told turn after turn. If the handler does
-    /// nothing about it (drop, deregister or reregister the source, or read some of it), the source is *suspended* after a
-    /// few times, so that the loop can sleep: from then on the handler is told only of what is new about the
-    /// source, as under [`Trigger::Edge`], until something about it changes, or until it is
-    /// [reregistered](EventLoop::reregister). A source whose peer has closed only its own writing half and that is to be written
-    /// stays level-triggered for writing. [`Stats::suspensions`] counts.
+    /// A hang-up, an error or urgent data stays, so under [`Trigger::Level`] it is told turn after
+    /// turn. If the handler does nothing about it (drop, deregister or reregister the source, or
+    /// read some of it), the source is *suspended* after a few times, so that the loop can sleep:
+    /// from then on the handler is told only of what is new about the source, as under
+    /// [`Trigger::Edge`], until something about it changes, or until it is
+    /// [reregistered](EventLoop::reregister). A source whose peer has closed only its own writing
+    /// half and that is to be written stays level-triggered for writing. [`Stats::suspensions`]
+    /// counts.
     ///
     /// # Errors
     ///
-    /// [`RegisterError::AlreadyRegistered`], [`RegisterError::OtherLoop`]; [`RegisterError::TooMany`] if the builder's
-    /// `source_capacity` is reached; [`RegisterError::Kernel`] if the kernel cannot watch such a source (a regular file),
-    /// or not for this interest.
+    /// [`RegisterError::AlreadyRegistered`], [`RegisterError::OtherLoop`];
+    /// [`RegisterError::TooMany`] if the builder's `source_capacity` is reached;
+    /// [`RegisterError::Kernel`] if the kernel cannot watch such a source (a regular file), or not
+    /// for this interest.
     pub fn register_opt<S: Source + ?Sized>(
         &mut self,
         source: &S,
@@ -139,10 +150,11 @@ impl<T: Copy, M> EventLoop<T, M> {
         trigger: Trigger,
     ) -> Result<(), RegisterError> {
         self.reap();
-        let claim = source.registration().claim(&self.shared).map_err(|standing| match standing {
-            Standing::Here { .. } => RegisterError::AlreadyRegistered,
-            _ => RegisterError::OtherLoop,
-        })?;
+        let claim =
+            source.registration().claim(&self.shared).map_err(|standing| match standing {
+                Standing::Here { .. } => RegisterError::AlreadyRegistered,
+                _ => RegisterError::OtherLoop,
+            })?;
         let limit = self.settings.source_capacity;
         if self.registry.len() >= limit {
             return Err(RegisterError::TooMany { limit });
@@ -171,9 +183,10 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(())
     }
 
-    /// Gives a registered source another token, interest and trigger, and arms it again: what is ready now is reported anew.
-    /// This also wakes up a source that fired under [`Trigger::Oneshot`], and one that was suspended because nobody reacted
-    /// to its hang-up (see [`register_opt`](EventLoop::register_opt)).
+    /// Gives a registered source another token, interest and trigger, and arms it again: what is
+    /// ready now is reported anew. This also wakes up a source that fired under
+    /// [`Trigger::Oneshot`], and one that was suspended because nobody reacted to its hang-up (see
+    /// [`register_opt`](EventLoop::register_opt)).
     ///
     /// # Errors
     ///
@@ -188,7 +201,10 @@ impl<T: Copy, M> EventLoop<T, M> {
         let key = self.key(source)?;
         let slot = self.registry.get_mut(key).ok_or(RegisterError::NotRegistered)?;
         let modified = self.shared.selector.modify(source.as_fd(), key, interest, trigger);
-        modified.map_err(|error| RegisterError::Kernel { action: "change what it watches of", error })?;
+        modified.map_err(|error| RegisterError::Kernel {
+            action: "change what it watches of",
+            error,
+        })?;
         if slot.patience.has_counted() {
             self.unread.forget(key);
         }
@@ -196,7 +212,8 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(())
     }
 
-    /// Stops watching a source. The handler hears nothing more of it, not even what the kernel has already reported.
+    /// Stops watching a source. The handler hears nothing more of it, not even what the kernel has
+    /// already reported.
     ///
     /// # Errors
     ///
@@ -210,11 +227,13 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(())
     }
 
-    /// Calls the handler for `source` in the next turn, as if the kernel had reported it ready for all of its interest.
+    /// Calls the handler for `source` in the next turn, as if the kernel had reported it ready for
+    /// all of its interest.
     ///
-    /// This is how a handler shares the loop fairly: it stops reading an edge-triggered source that has more, or leaves
-    /// the rest of its own buffer for later, and says `again`. It costs no system call. Saying it several times in one
-    /// turn is saying it once, and an event that comes first counts.
+    /// This is how a handler shares the loop fairly: it stops reading an edge-triggered source that
+    /// has more, or leaves the rest of its own buffer for later, and says `again`. It costs no
+    /// system call. Saying it several times in one turn is saying it once, and an event that comes
+    /// first counts.
     ///
     /// # Errors
     ///
@@ -228,7 +247,8 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(())
     }
 
-    /// How many sources are registered. One that was dropped no longer counts, whichever thread dropped it.
+    /// How many sources are registered. One that was dropped no longer counts, whichever thread
+    /// dropped it.
     pub fn source_count(&self) -> usize {
         self.registry.len() - self.shared.dead_len()
     }
@@ -242,7 +262,8 @@ impl<T: Copy, M> EventLoop<T, M> {
         }
     }
 
-    /// The number of the turn whose events may still be to come, during which no slot changes hands. `None` between two turns.
+    /// The number of the turn whose events may still be to come, during which no slot changes
+    /// hands. `None` between two turns.
     pub(crate) fn batch_at_hand(&self) -> Option<u64> {
         let at_hand = self.flags.any(LoopFlags::RUNNING | LoopFlags::UNFINISHED);
         at_hand.then_some(self.stats.turns)
@@ -259,20 +280,22 @@ impl<T: Copy, M> EventLoop<T, M> {
 
 /// Timeouts.
 impl<T: Copy, M> EventLoop<T, M> {
-    /// Calls [`Handler::timeout`] with `token` once, when `delay` has passed from this moment on, or at the first opportunity
-    /// after that. Never early. Reads the clock. One set in a callback fires in the next turn at the earliest.
+    /// Calls [`Handler::timeout`] with `token` once, when `delay` has passed from this moment on,
+    /// or at the first opportunity after that. Never early. Reads the clock. One set in a callback
+    /// fires in the next turn at the earliest.
     ///
     /// Deadlines are kept in microseconds, rounded up.
     ///
     /// # Errors
     ///
-    /// [`TimerError::TooFar`], and [`TimerError::TooMany`] if the builder's `timer_capacity` is reached.
+    /// [`TimerError::TooFar`], and [`TimerError::TooMany`] if the builder's `timer_capacity` is
+    /// reached.
     pub fn timeout(&mut self, token: T, delay: Duration) -> Result<Timeout, TimerError> {
         self.timeout_at(token, after(delay)?)
     }
 
-    /// [`timeout`](EventLoop::timeout) with a point in time. `event_loop.now() + delay` counts from the turn's own time and
-    /// reads no clock.
+    /// [`timeout`](EventLoop::timeout) with a point in time. `event_loop.now() + delay` counts from
+    /// the turn's own time and reads no clock.
     ///
     /// # Errors
     ///
@@ -284,12 +307,14 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Calls [`Handler::timeout`] with `token` every `period`, first when one has passed.
     ///
-    /// It does not drift: the n-th firing is due n periods from now, however late the ones before it were. Periods that
-    /// have passed altogether (a callback took long, the machine slept) are skipped, not made up for.
+    /// It does not drift: the n-th firing is due n periods from now, however late the ones before
+    /// it were. Periods that have passed altogether (a callback took long, the machine slept) are
+    /// skipped, not made up for.
     ///
     /// # Errors
     ///
-    /// [`TimerError::ZeroPeriod`] for less than a microsecond; [`TimerError::TooFar`]; [`TimerError::TooMany`].
+    /// [`TimerError::ZeroPeriod`] for less than a microsecond; [`TimerError::TooFar`];
+    /// [`TimerError::TooMany`].
     pub fn interval(&mut self, token: T, period: Duration) -> Result<Timeout, TimerError> {
         self.flags.add(LoopFlags::TIMERS);
         self.timers.set_periodic(token, after(period)?, period)
@@ -300,8 +325,9 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.timers.clear(timeout)
     }
 
-    /// Moves a pending timeout so that it fires when `delay` has passed from this moment on; the handle stays valid. A
-    /// periodic one goes on from there with its period. Cheaper than setting another one, above all to put it off.
+    /// Moves a pending timeout so that it fires when `delay` has passed from this moment on; the
+    /// handle stays valid. A periodic one goes on from there with its period. Cheaper than setting
+    /// another one, above all to put it off.
     ///
     /// # Errors
     ///
@@ -315,7 +341,11 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// # Errors
     ///
     /// [`TimerError::NotPending`].
-    pub fn reset_timeout_at(&mut self, timeout: Timeout, deadline: Instant) -> Result<(), TimerError> {
+    pub fn reset_timeout_at(
+        &mut self,
+        timeout: Timeout,
+        deadline: Instant,
+    ) -> Result<(), TimerError> {
         self.timers.reset(timeout, deadline)
     }
 
@@ -331,8 +361,8 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// The turn's time, the same for as long as the turn lasts. Outside of `run`, the last turn's.
     ///
-    /// The clock is read once a turn: after its wait if timeouts are pending, else when this is first called, and not at all if
-    /// it never is.
+    /// The clock is read once a turn: after its wait if timeouts are pending, else when this is
+    /// first called, and not at all if it never is.
     pub fn now(&self) -> Instant {
         let now = self.now.get().unwrap_or_else(Instant::now);
         self.now.set(Some(now));
@@ -340,7 +370,8 @@ impl<T: Copy, M> EventLoop<T, M> {
     }
 }
 
-/// The moment that lies `delay` from now. Not from the turn's own time: that lies back as far as the callbacks took.
+/// The moment that lies `delay` from now. Not from the turn's own time: that lies back as far as
+/// the callbacks took.
 fn after(delay: Duration) -> Result<Instant, TimerError> {
     Instant::now().checked_add(delay).ok_or(TimerError::TooFar)
 }
@@ -349,16 +380,18 @@ fn after(delay: Duration) -> Result<Instant, TimerError> {
 impl<T: Copy, M> EventLoop<T, M> {
     /// A sender to [`Handler::notify`]. Messages may be sent at once, before the loop runs.
     ///
-    /// The channel holds as many messages as the builder's `channel_capacity` says; `send` gives back what does not fit,
-    /// and everything once the loop was dropped.
+    /// The channel holds as many messages as the builder's `channel_capacity` says; `send` gives
+    /// back what does not fit, and everything once the loop was dropped.
     pub fn channel(&self) -> Sender<M> {
         self.channels.sender.clone()
     }
 
-    /// A further channel, for messages of another type `N`. [`Handler::readable`] is called with `token` in every turn in
-    /// which messages wait ([`ReadHint::is_data`](crate::ReadHint::is_data)); it takes them with [`Receiver::try_recv`]. When the last sender
-    /// is gone and nothing is left it is called with [`ReadHint::is_hup`](crate::ReadHint::is_hup), until `try_recv` has
-    /// said `Closed`. What it leaves in the channel comes in the next turn, so a handler that never receives keeps the
+    /// A further channel, for messages of another type `N`. [`Handler::readable`] is called with
+    /// `token` in every turn in which messages wait
+    /// ([`ReadHint::is_data`](crate::ReadHint::is_data)); it takes them with
+    /// [`Receiver::try_recv`]. When the last sender is gone and nothing is left it is called with
+    /// [`ReadHint::is_hup`](crate::ReadHint::is_hup), until `try_recv` has said `Closed`. What it
+    /// leaves in the channel comes in the next turn, so a handler that never receives keeps the
     /// loop from sleeping.
     ///
     /// Dropping the receiver closes the channel and takes it out of the loop.
@@ -377,19 +410,25 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(self.channels.add(token, capacity))
     }
 
-    /// Delivers these signals, and no others, to [`Handler::signal`] instead of letting them do what they otherwise would.
-    /// An empty list ends that, as does dropping the loop.
+    /// Delivers these signals, and no others, to [`Handler::signal`] instead of letting them do
+    /// what they otherwise would. An empty list ends that, as does dropping the loop.
     ///
     /// # Errors
     ///
-    /// What the kernel, or the registry of `kodiak-sys`, says; the signals watched before are then still watched.
+    /// What the kernel, or the registry of `kodiak-sys`, says; the signals watched before are then
+    /// still watched.
     pub fn watch_signals(&mut self, signals: &[Signal]) -> io::Result<()> {
         if signals.is_empty() {
             self.forget_signals();
             return Ok(());
         }
         let watched = Signals::new(signals)?;
-        self.shared.selector.add(watched.as_fd(), SIGNALS_KEY, Interest::READABLE, Trigger::Level)?;
+        self.shared.selector.add(
+            watched.as_fd(),
+            SIGNALS_KEY,
+            Interest::READABLE,
+            Trigger::Level,
+        )?;
         self.forget_signals();
         self.signals = Some(watched);
         self.flags.add(LoopFlags::SIGNALS);
@@ -403,8 +442,8 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.flags.remove(LoopFlags::SIGNALS);
     }
 
-    /// The first error, if any, with which somebody's wake failed since this was last asked. The message was queued and is
-    /// delivered; only the wake is missing.
+    /// The first error, if any, with which somebody's wake failed since this was last asked. The
+    /// message was queued and is delivered; only the wake is missing.
     pub fn take_wake_error(&self) -> Option<io::Error> {
         self.channels.notifier.take_wake_error()
     }
@@ -412,17 +451,18 @@ impl<T: Copy, M> EventLoop<T, M> {
 
 /// Running.
 impl<T: Copy, M> EventLoop<T, M> {
-    /// Runs turns until [`shutdown`](EventLoop::shutdown) is called. Blocks in the kernel, for ever if need be, while there
-    /// is nothing to do. May be called again afterwards.
+    /// Runs turns until [`shutdown`](EventLoop::shutdown) is called. Blocks in the kernel, for ever
+    /// if need be, while there is nothing to do. May be called again afterwards.
     ///
     /// # Errors
     ///
-    /// [`RunError::AlreadyRunning`] inside a callback of this loop; [`RunError::Wait`] and [`RunError::Signals`] if the
-    /// kernel fails, which it does not in normal operation.
+    /// [`RunError::AlreadyRunning`] inside a callback of this loop; [`RunError::Wait`] and
+    /// [`RunError::Signals`] if the kernel fails, which it does not in normal operation.
     ///
     /// # Panics
     ///
-    /// A callback's panic unwinds through here. The loop can be run again and goes on with the rest of the turn.
+    /// A callback's panic unwinds through here. The loop can be run again and goes on with the rest
+    /// of the turn.
     pub fn run<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> Result<(), RunError> {
         let mut running = Running::begin(self)?;
         while running.turn(handler, Limit::Forever)? != End::Stop {}
@@ -430,10 +470,12 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(())
     }
 
-    /// Runs one turn, waiting at most `timeout` for something to happen (`None`: for ever; zero: not at all). Something is:
-    /// an event, a timeout due, a message, a signal, a wake. When the time is over, an empty turn is run.
+    /// Runs one turn, waiting at most `timeout` for something to happen (`None`: for ever; zero:
+    /// not at all). Something is: an event, a timeout due, a message, a signal, a wake. When the
+    /// time is over, an empty turn is run.
     ///
-    /// After a [`shutdown`](EventLoop::shutdown) it does not wait; [`is_running`](EventLoop::is_running) tells.
+    /// After a [`shutdown`](EventLoop::shutdown) it does not wait;
+    /// [`is_running`](EventLoop::is_running) tells.
     ///
     /// # Errors
     ///
@@ -468,7 +510,11 @@ impl<T: Copy, M> EventLoop<T, M> {
     }
 
     #[inline(always)]
-    fn run_turn<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<(), RunError> {
+    fn run_turn<H: Handler<T, M> + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        limit: Limit,
+    ) -> Result<(), RunError> {
         let mut running = Running::begin(self)?;
         let end = running.turn(handler, limit)?;
         running.end(end);
@@ -489,8 +535,8 @@ impl<T: Copy, M> EventLoop<T, M> {
         LoopThread::spawn(self, handler)
     }
 
-    /// Lets [`run`](EventLoop::run) return at the end of this turn. Called outside of a callback, it lets the next `run`
-    /// return after one turn, which does not wait.
+    /// Lets [`run`](EventLoop::run) return at the end of this turn. Called outside of a callback,
+    /// it lets the next `run` return after one turn, which does not wait.
     pub fn shutdown(&mut self) {
         self.flags.add(LoopFlags::STOPPING);
     }
@@ -505,8 +551,9 @@ impl<T: Copy, M> EventLoop<T, M> {
         Remote::new(&self.channels.notifier)
     }
 
-    /// How long a loop around this one may wait before it calls [`run_once`](EventLoop::run_once): until the next timeout;
-    /// zero while work remains; `None` for as long as the descriptor ([`AsFd`]) is not readable.
+    /// How long a loop around this one may wait before it calls [`run_once`](EventLoop::run_once):
+    /// until the next timeout; zero while work remains; `None` for as long as the descriptor
+    /// ([`AsFd`]) is not readable.
     ///
     /// ```
     /// # use kodiak_reactor::{EventLoop, Handler};

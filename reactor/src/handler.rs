@@ -1,4 +1,5 @@
-//! What a program does when something happens: [`Handler`], and what a readable source has to tell: [`ReadHint`].
+//! What a program does when something happens: [`Handler`], and what a readable source has to tell:
+//! [`ReadHint`].
 
 use std::fmt;
 use std::io;
@@ -11,12 +12,13 @@ use crate::EventLoop;
 
 /// The callbacks of an event loop. Each has a default that does nothing; write the ones you need.
 ///
-/// All run on the loop's thread, one after another. Every callback is given the loop, so that it can register sources,
-/// set timeouts, hand out senders or [`shutdown`](EventLoop::shutdown). In one turn they come in this order: signals, I/O
-/// (for one source: priority, readable, writable), timers, messages, further channels, [`turn_end`](Handler::turn_end).
+/// All run on the loop's thread, one after another. Every callback is given the loop, so that it
+/// can register sources, set timeouts, hand out senders or [`shutdown`](EventLoop::shutdown). In
+/// one turn they come in this order: signals, I/O (for one source: priority, readable, writable),
+/// timers, messages, further channels, [`turn_end`](Handler::turn_end).
 ///
-/// A callback that panics unwinds out of [`run`](EventLoop::run). The loop stays usable: running it again goes on with
-/// what was left of the turn.
+/// A callback that panics unwinds out of [`run`](EventLoop::run). The loop stays usable: running it
+/// again goes on with what was left of the turn.
 ///
 /// ```
 /// use kodiak_reactor::{EventLoop, Handler};
@@ -42,9 +44,10 @@ use crate::EventLoop;
 /// ```
 #[allow(unused_variables)]
 pub trait Handler<T: Copy, M> {
-    /// The source can be read, or will never be again: see `hint`. Also called, with [`ReadHint::is_hup`] or
-    /// [`ReadHint::is_error`], for a hang-up or error of a source whose interest is neither readable nor writable, and
-    /// for a further channel (see [`EventLoop::add_channel`]) with something to receive.
+    /// The source can be read, or will never be again: see `hint`. Also called, with
+    /// [`ReadHint::is_hup`] or [`ReadHint::is_error`], for a hang-up or error of a source whose
+    /// interest is neither readable nor writable, and for a further channel (see
+    /// [`EventLoop::add_channel`]) with something to receive.
     fn readable(&mut self, event_loop: &mut EventLoop<T, M>, token: T, hint: ReadHint) {}
 
     /// The source can be written, or a write would now report an error.
@@ -63,17 +66,26 @@ pub trait Handler<T: Copy, M> {
     /// A signal arrived that the loop watches (see [`EventLoop::watch_signals`]).
     fn signal(&mut self, event_loop: &mut EventLoop<T, M>, info: SigInfo) {}
 
-    /// A child process that the loop watches has ended (see [`EventLoop::watch_child`]). Told once per child, among the I/O.
+    /// A child process that the loop watches has ended (see [`EventLoop::watch_child`]). Told once
+    /// per child, among the I/O.
     ///
-    /// The status is an error only if another part of the program has reaped the child, so that nobody can know it, or
-    /// has told the kernel (by ignoring `SIGCHLD`) that nobody wants to.
-    fn child_exit(&mut self, event_loop: &mut EventLoop<T, M>, token: T, status: io::Result<ExitStatus>) {}
+    /// The status is an error only if another part of the program has reaped the child, so that
+    /// nobody can know it, or has told the kernel (by ignoring `SIGCHLD`) that nobody wants to.
+    fn child_exit(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        token: T,
+        status: io::Result<ExitStatus>,
+    ) {
+    }
 
-    /// The wait for events was interrupted by a signal handler. The loop resumes the wait against its deadline by itself;
-    /// this is for programs with signal handlers of their own that leave a note.
+    /// The wait for events was interrupted by a signal handler. The loop resumes the wait against
+    /// its deadline by itself; this is for programs with signal handlers of their own that leave a
+    /// note.
     fn interrupted(&mut self, event_loop: &mut EventLoop<T, M>) {}
 
-    /// The last callback of every turn: the place to flush what the turn's other callbacks collected.
+    /// The last callback of every turn: the place to flush what the turn's other callbacks
+    /// collected.
     fn turn_end(&mut self, event_loop: &mut EventLoop<T, M>) {}
 }
 
@@ -133,7 +145,9 @@ impl BitOrAssign for ReadHint {
 impl fmt::Debug for ReadHint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut set = f.debug_set();
-        for (holds, name) in [(self.is_data(), "data"), (self.is_hup(), "hup"), (self.is_error(), "error")] {
+        for (holds, name) in
+            [(self.is_data(), "data"), (self.is_hup(), "hup"), (self.is_error(), "error")]
+        {
             if holds {
                 set.entry(&format_args!("{name}"));
             }

@@ -36,7 +36,8 @@ impl LoopFlags {
     /// A remote wants the loop to stop.
     pub(crate) const SHUTDOWN: LoopFlags = LoopFlags::topic(SHUTDOWN);
     /// A message was sent over a further channel.
-    pub(crate) const FURTHER: LoopFlags = LoopFlags(LoopFlags::TOPICS.0 & (u64::MAX << FIRST_FURTHER));
+    pub(crate) const FURTHER: LoopFlags =
+        LoopFlags(LoopFlags::TOPICS.0 & (u64::MAX << FIRST_FURTHER));
     /// Any of these four.
     pub(crate) const TOPICS: LoopFlags = LoopFlags((1 << Topic::COUNT) - 1);
     /// Sources wait to be called again.

@@ -1,17 +1,18 @@
 //! The loops of this process, found by number: what ties a source to its loop in four bytes.
 //!
-//! A source must find its loop when it is dropped, on whatever thread, and must find nobody if the loop is gone. A `Weak` does that
-//! in eight bytes, and needs a lock beside it to be exchanged through a shared reference. A number is four bytes and atomic by itself.
-//! It names a *place* in a table, and how many loops have had the place before: so no number is given twice, and a number whose loop
-//! is gone names nobody.
+//! A source must find its loop when it is dropped, on whatever thread, and must find nobody if the
+//! loop is gone. A `Weak` does that in eight bytes, and needs a lock beside it to be exchanged
+//! through a shared reference. A number is four bytes and atomic by itself. It names a *place* in a
+//! table, and how many loops have had the place before: so no number is given twice, and a number
+//! whose loop is gone names nobody.
 //!
 //! ```text
 //!   number = tenancy << 14 | index          0: no loop          BEING_TAKEN: some loop, any moment
 //!   the table is in blocks of 128 places, allocated when the first of them is needed and never freed
 //! ```
 //!
-//! To find a place takes no lock, and a place's lock is taken only for what concerns its loop: when a source dies, and when the loop
-//! takes note of that.
+//! To find a place takes no lock, and a place's lock is taken only for what concerns its loop: when
+//! a source dies, and when the loop takes note of that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -30,7 +31,8 @@ pub(crate) const NOBODY: u32 = 0;
 /// Nor this one, which a source has while a loop is about to take it.
 pub(crate) const BEING_TAKEN: u32 = 1;
 
-static PLACES: [OnceLock<Box<[Place; BLOCK]>>; MAX_LOOPS / BLOCK] = [const { OnceLock::new() }; MAX_LOOPS / BLOCK];
+static PLACES: [OnceLock<Box<[Place; BLOCK]>>; MAX_LOOPS / BLOCK] =
+    [const { OnceLock::new() }; MAX_LOOPS / BLOCK];
 static VACANCIES: Mutex<Vacancies> = Mutex::new(Vacancies { left: Vec::new(), unused: 0 });
 
 /// The places that no loop has.
@@ -41,8 +43,8 @@ struct Vacancies {
     unused: usize,
 }
 
-/// What others may do to a loop. One loop at a time has it. A cache line of its own, so that loops on other threads do not feel what
-/// is done to this one.
+/// What others may do to a loop. One loop at a time has it. A cache line of its own, so that loops
+/// on other threads do not feel what is done to this one.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Place {
@@ -57,7 +59,8 @@ pub(crate) struct Gate {
     number: u32,
     /// The kernel's interest list of the loop that has the place.
     selector: Option<Arc<Selector>>,
-    /// Keys of sources that were dropped while registered. Its capacity is never below the number of registrations.
+    /// Keys of sources that were dropped while registered. Its capacity is never below the number
+    /// of registrations.
     dead: Vec<u64>,
 }
 
@@ -68,7 +71,8 @@ impl Place {
     }
 }
 
-/// A loop's tenancy, and what it shares with its sources. Dropping it ends the tenancy: from then on its sources belong to nobody.
+/// A loop's tenancy, and what it shares with its sources. Dropping it ends the tenancy: from then
+/// on its sources belong to nobody.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) selector: Arc<Selector>,
@@ -95,8 +99,9 @@ impl Shared {
         self.number
     }
 
-    /// One load, so that the loop can afford to ask before each dispatch. Relaxed: whoever says yes goes on to take the lock, and
-    /// whoever must be heard has dropped its source on this thread, or told this thread of it.
+    /// One load, so that the loop can afford to ask before each dispatch. Relaxed: whoever says yes
+    /// goes on to take the lock, and whoever must be heard has dropped its source on this thread,
+    /// or told this thread of it.
     #[inline]
     pub(crate) fn any_dead(&self) -> bool {
         self.place.any_dead.load(Ordering::Relaxed)
@@ -109,7 +114,8 @@ impl Shared {
             return;
         }
         if dead.is_empty() {
-            // Nearly always. Memory that is asked for anew and not yet used costs nothing; to move the old costs touching it.
+            // Nearly always. Memory that is asked for anew and not yet used costs nothing; to move
+            // the old costs touching it.
             *dead = Vec::new();
             dead.reserve_exact(registrations.next_power_of_two());
         } else {
@@ -131,9 +137,10 @@ impl Shared {
         self.place.lock().dead.len()
     }
 
-    /// Does something to a source of which the loop knows only the key and the descriptor's number, unless the source has died.
-    /// Whoever drops a source enters its key here before the descriptor closes, so while this runs the number means
-    /// the source's own file, whatever other threads drop.
+    /// Does something to a source of which the loop knows only the key and the descriptor's number,
+    /// unless the source has died. Whoever drops a source enters its key here before the descriptor
+    /// closes, so while this runs the number means the source's own file, whatever other threads
+    /// drop.
     pub(crate) fn while_alive<R>(&self, key: u64, act: impl FnOnce(&Selector) -> R) -> Option<R> {
         let gate = self.place.lock();
         if gate.dead.contains(&key) { None } else { Some(act(&self.selector)) }
@@ -159,8 +166,8 @@ pub(crate) fn exists(number: u32) -> bool {
     gate.number == number && gate.selector.is_some()
 }
 
-/// Notes for the loop with this number that its source `key` has died, after `remove` has taken it out of the kernel. Does nothing if
-/// the loop is gone.
+/// Notes for the loop with this number that its source `key` has died, after `remove` has taken it
+/// out of the kernel. Does nothing if the loop is gone.
 #[inline]
 pub(crate) fn bury(number: u32, key: u64, remove: impl FnOnce(&Selector)) {
     let place = place(index_of(number));
@@ -181,7 +188,8 @@ fn index_of(number: u32) -> usize {
 /// The place with this index, which a loop has or has had.
 #[inline]
 fn place(index: usize) -> &'static Place {
-    let block = PLACES[index / BLOCK].get_or_init(|| Box::new(std::array::from_fn(|_| Place::default())));
+    let block =
+        PLACES[index / BLOCK].get_or_init(|| Box::new(std::array::from_fn(|_| Place::default())));
     &block[index % BLOCK]
 }
 
@@ -214,7 +222,9 @@ mod tests {
         for _ in 0..100 {
             let (first, second) = (shared(), shared());
             for one in [&first, &second] {
-                assert!(one.number() != NOBODY && one.number() != BEING_TAKEN && exists(one.number()));
+                assert!(
+                    one.number() != NOBODY && one.number() != BEING_TAKEN && exists(one.number())
+                );
                 assert!(seen.insert(one.number()));
                 indices.insert(index_of(one.number()));
             }
@@ -222,7 +232,11 @@ mod tests {
             drop(first);
             assert!(!exists(gone) && exists(second.number()));
         }
-        assert!(indices.len() < 100, "the test is about places that are used again: {}", indices.len());
+        assert!(
+            indices.len() < 100,
+            "the test is about places that are used again: {}",
+            indices.len()
+        );
     }
 
     #[test]
@@ -241,7 +255,8 @@ mod tests {
 
     #[test]
     fn every_index_has_its_own_place() {
-        let places: std::collections::HashSet<*const Place> = (0..1000).map(|index| &raw const *place(index)).collect();
+        let places: std::collections::HashSet<*const Place> =
+            (0..1000).map(|index| &raw const *place(index)).collect();
         assert_eq!(places.len(), 1000);
     }
 }

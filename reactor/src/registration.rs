@@ -1,15 +1,18 @@
 //! What ties a socket to the loop: [`Source`], [`Registration`] and the owner [`Io`].
 //!
-//! A registered socket knows its loop's number ([`loops`]) and its key; the loop knows nothing of the
-//! socket but the key's slot. So a socket may move, be boxed, be sent to another thread or be dropped anywhere, and
-//! nobody holds a pointer that could dangle. Dropping does three things in this order:
+//! A registered socket knows its loop's number ([`loops`]) and its key; the loop knows nothing of
+//! the socket but the key's slot. So a socket may move, be boxed, be sent to another thread or be
+//! dropped anywhere, and nobody holds a pointer that could dangle. Dropping does three things in
+//! this order:
 //!
-//! 1. the descriptor leaves the kernel's interest list, so that a duplicate of it cannot keep firing;
-//! 2. the key goes onto the loop's list of the dead, in room reserved when the source was registered (no allocation);
+//! 1. the descriptor leaves the kernel's interest list, so that a duplicate of it cannot keep
+//!    firing;
+//! 2. the key goes onto the loop's list of the dead, in room reserved when the source was
+//!    registered (no allocation);
 //! 3. the descriptor closes.
 //!
-//! The loop looks at the list's flag (one load) before each dispatch, so an event already fetched for a dropped source
-//! is never delivered.
+//! The loop looks at the list's flag (one load) before each dispatch, so an event already fetched
+//! for a dropped source is never delivered.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -20,8 +23,8 @@ use crate::loops::{self, BEING_TAKEN, NOBODY, Shared};
 
 /// Something with a descriptor that an [`EventLoop`](crate::EventLoop) can watch.
 ///
-/// The sockets of `kodiak-net` are sources. Any other descriptor becomes one inside [`Io`]. A type of your own that
-/// holds a source is a source by handing both questions on:
+/// The sockets of `kodiak-net` are sources. Any other descriptor becomes one inside [`Io`]. A type
+/// of your own that holds a source is a source by handing both questions on:
 ///
 /// ```
 /// use std::os::fd::{AsFd, BorrowedFd};
@@ -79,15 +82,17 @@ impl<S: Source> Source for std::rc::Rc<S> {
 
 /// Which loop watches a source, and under which key: the slot inside every [`Io`].
 ///
-/// Only [`Io`] makes one, because only the descriptor's owner can see to it that the kernel forgets the descriptor
-/// before it closes.
+/// Only [`Io`] makes one, because only the descriptor's owner can see to it that the kernel forgets
+/// the descriptor before it closes.
 #[derive(Default)]
 pub struct Registration {
-    /// The loop's number, which is also the lock: who would have the source puts `BEING_TAKEN` in the place of nobody's number, so of
-    /// two loops on two threads one gets it. From then until the source is deregistered or dropped, nobody but its loop writes here,
-    /// and its loop is only ever on one thread.
+    /// The loop's number, which is also the lock: who would have the source puts `BEING_TAKEN` in
+    /// the place of nobody's number, so of two loops on two threads one gets it. From then until
+    /// the source is deregistered or dropped, nobody but its loop writes here, and its loop is only
+    /// ever on one thread.
     owner: AtomicU32,
-    /// The two halves of the key. In pieces of four bytes, so that a descriptor fits beside them without padding.
+    /// The two halves of the key. In pieces of four bytes, so that a descriptor fits beside them
+    /// without padding.
     key: [AtomicU32; 2],
 }
 
@@ -116,7 +121,9 @@ impl Registration {
     #[inline]
     pub(crate) fn claim(&self, shared: &Shared) -> Result<Claim<'_>, Standing> {
         let mut before = NOBODY;
-        while let Err(owner) = self.owner.compare_exchange(before, BEING_TAKEN, Ordering::Acquire, Ordering::Acquire) {
+        while let Err(owner) =
+            self.owner.compare_exchange(before, BEING_TAKEN, Ordering::Acquire, Ordering::Acquire)
+        {
             match self.standing(shared) {
                 Standing::Unregistered => before = owner,
                 other => return Err(other),
@@ -168,13 +175,16 @@ impl fmt::Debug for Registration {
     }
 }
 
-/// Owns a descriptor and its registration: the way for any descriptor into an [`EventLoop`](crate::EventLoop).
+/// Owns a descriptor and its registration: the way for any descriptor into an
+/// [`EventLoop`](crate::EventLoop).
 ///
-/// `F` is whatever owns the descriptor: an `OwnedFd`, a `std` or `socket2` socket, a pipe, a stranger's type. It
-/// should be non-blocking; `Io` does not change it. Dropping an `Io` takes the descriptor out of its loop and then drops
-/// `F`; from that moment on the handler hears nothing of it, not even what the kernel had already reported.
+/// `F` is whatever owns the descriptor: an `OwnedFd`, a `std` or `socket2` socket, a pipe, a
+/// stranger's type. It should be non-blocking; `Io` does not change it. Dropping an `Io` takes the
+/// descriptor out of its loop and then drops `F`; from that moment on the handler hears nothing of
+/// it, not even what the kernel had already reported.
 ///
-/// `Io` is `Send` and `Sync` where `F` is, and may be dropped on any thread. `Io<OwnedFd>` is 16 bytes.
+/// `Io` is `Send` and `Sync` where `F` is, and may be dropped on any thread. `Io<OwnedFd>` is 16
+/// bytes.
 ///
 /// ```
 /// use std::io::Write;
@@ -218,8 +228,8 @@ impl<F: AsFd> Io<F> {
         self.inner.as_ref().expect("an Io has its value until it is taken apart")
     }
 
-    /// The wrapped value. Exchanging it for one with another descriptor while registered leaves the old descriptor in
-    /// the kernel: deregister first.
+    /// The wrapped value. Exchanging it for one with another descriptor while registered leaves the
+    /// old descriptor in the kernel: deregister first.
     pub fn get_mut(&mut self) -> &mut F {
         self.inner.as_mut().expect("an Io has its value until it is taken apart")
     }
@@ -243,7 +253,8 @@ impl<F: AsFd> Io<F> {
         *self.registration.owner.get_mut() = NOBODY;
         let Some(inner) = &self.inner else { return };
         loops::bury(owner, self.registration.key(), |selector| {
-            // An error means that the kernel does not know the descriptor (the source was suspended): as wished.
+            // An error means that the kernel does not know the descriptor (the source was
+            // suspended): as wished.
             let _ = selector.remove(inner.as_fd());
         });
     }
@@ -281,7 +292,10 @@ impl<F: AsFd> From<F> for Io<F> {
 
 impl<F: AsFd + fmt::Debug> fmt::Debug for Io<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Io").field("inner", self.get_ref()).field("registration", &self.registration).finish()
+        f.debug_struct("Io")
+            .field("inner", self.get_ref())
+            .field("registration", &self.registration)
+            .finish()
     }
 }
 

@@ -1,12 +1,14 @@
 //! The loop's own book of its sources: a slot for each, found by key.
 //!
-//! A key is a slot's number and its generation, and it is the key that the kernel is given. A slot's generation changes
-//! when its source leaves, so whatever the kernel has already reported under the old key finds nobody. As a second line, a
-//! slot that was freed is not given to a new source before the turn at hand, and with it the batch of events, is over. Generations of sources are
-//! odd: a slot whose generation is even is vacant, so finding a source is one comparison.
+//! A key is a slot's number and its generation, and it is the key that the kernel is given. A
+//! slot's generation changes when its source leaves, so whatever the kernel has already reported
+//! under the old key finds nobody. As a second line, a slot that was freed is not given to a new
+//! source before the turn at hand, and with it the batch of events, is over. Generations of sources
+//! are odd: a slot whose generation is even is vacant, so finding a source is one comparison.
 //!
-//! A slot is 16 bytes and the token. What lists there are go through the slots themselves (`link`): the vacant ones, and
-//! those to be called again. So nothing here allocates once as many slots exist as there were ever sources at one time.
+//! A slot is 16 bytes and the token. What lists there are go through the slots themselves (`link`):
+//! the vacant ones, and those to be called again. So nothing here allocates once as many slots
+//! exist as there were ever sources at one time.
 
 use kodiak_sys::{Interest, Noted, Readiness, Trigger};
 
@@ -26,7 +28,8 @@ pub(crate) struct Slot<T> {
     generation: u32,
     /// The next slot of the list that this one is in.
     link: u32,
-    /// The descriptor's number, good only inside of [`Shared::while_alive`](crate::registration::Shared::while_alive).
+    /// The descriptor's number, good only inside of
+    /// [`Shared::while_alive`](crate::registration::Shared::while_alive).
     pub(crate) noted: Noted,
     pub(crate) interest: Interest,
     pub(crate) trigger: Trigger,
@@ -42,8 +45,8 @@ struct Marks(u8);
 
 impl Marks {
     const NONE: Marks = Marks(0);
-    /// That it can be read, and nothing else, is told by one call of `readable`, with nothing to look at before or to note
-    /// after. Follows from everything else; see [`Slot::settle`].
+    /// That it can be read, and nothing else, is told by one call of `readable`, with nothing to
+    /// look at before or to note after. Follows from everything else; see [`Slot::settle`].
     const PLAIN: u8 = 1;
     /// The loop's own source, that stands for a child process.
     const CHILD: u8 = 2;
@@ -53,7 +56,8 @@ impl Marks {
     const SECOND_LIST: u8 = 8;
     /// It is to be called again when its place in the list has come.
     const AGAIN: u8 = 16;
-    /// It is to be called again in the turn after that: asked in this one, while its place is still to come.
+    /// It is to be called again in the turn after that: asked in this one, while its place is still
+    /// to come.
     const AGAIN_LATER: u8 = 32;
     /// Hang-up and error as last reported, for a turn that `again` asks for.
     const HUNG_UP: u8 = 64;
@@ -108,7 +112,8 @@ impl<T> Slot<T> {
 
     /// To be called after everything that the mark `PLAIN` follows from.
     pub(crate) fn settle(&mut self) {
-        let special = Marks::CHILD | Marks::AGAIN | Marks::AGAIN_LATER | Marks::HUNG_UP | Marks::ERROR;
+        let special =
+            Marks::CHILD | Marks::AGAIN | Marks::AGAIN_LATER | Marks::HUNG_UP | Marks::ERROR;
         let plain = self.interest.contains(Interest::READABLE)
             && self.patience == Patience::default()
             && !self.marks.has(special);
@@ -165,13 +170,14 @@ impl List {
 pub(crate) struct Registry<T> {
     slots: Vec<Slot<T>>,
     len: usize,
-    /// The first of the slots that may be used at once. The one freed last comes first: it is the warmest.
+    /// The first of the slots that may be used at once. The one freed last comes first: it is the
+    /// warmest.
     free: u32,
     /// Slots freed during the turn `freed_in`: free when it is over.
     freed: List,
     freed_in: u64,
-    /// Those to be called again: one list for this turn, one for the next. They may hold sources that have gone; those slots
-    /// are free when the list has come to them.
+    /// Those to be called again: one list for this turn, one for the next. They may hold sources
+    /// that have gone; those slots are free when the list has come to them.
     again: [List; 2],
     /// Which of the two is the next turn's.
     asking: usize,
@@ -199,7 +205,8 @@ impl<T: Copy> Registry<T> {
         self.slots.len()
     }
 
-    /// Whether a source can be [added](Registry::occupy) in turn number `turn` without making a slot.
+    /// Whether a source can be [added](Registry::occupy) in turn number `turn` without making a
+    /// slot.
     #[inline]
     pub(crate) fn has_vacancy(&mut self, turn: u64) -> bool {
         self.end_turns_before(turn);
@@ -214,14 +221,29 @@ impl<T: Copy> Registry<T> {
         let (interest, trigger) = (Interest::empty(), Trigger::Level);
         let (patience, marks) = (Patience::default(), Marks::NONE);
         let number = self.slots.len() as u32;
-        self.slots.push(Slot { generation: 0, link: self.free, noted, interest, trigger, patience, marks, token });
+        self.slots.push(Slot {
+            generation: 0,
+            link: self.free,
+            noted,
+            interest,
+            trigger,
+            patience,
+            marks,
+            token,
+        });
         self.free = number;
         true
     }
 
     /// Adds a source, for which there must be a [vacancy](Registry::has_vacancy), and says its key.
     #[inline]
-    pub(crate) fn occupy(&mut self, token: T, interest: Interest, trigger: Trigger, noted: Noted) -> u64 {
+    pub(crate) fn occupy(
+        &mut self,
+        token: T,
+        interest: Interest,
+        trigger: Trigger,
+        noted: Noted,
+    ) -> u64 {
         let number = self.free;
         let slot = &mut self.slots[number as usize];
         self.free = slot.link;
@@ -253,7 +275,8 @@ impl<T: Copy> Registry<T> {
         if slot.marks.has(Marks::PLAIN) { Some(slot.token) } else { None }
     }
 
-    /// As [`plain`](Registry::plain), of a source that is at its end besides: what is noted of that is noted.
+    /// As [`plain`](Registry::plain), of a source that is at its end besides: what is noted of that
+    /// is noted.
     #[inline]
     pub(crate) fn plain_end(&mut self, key: u64) -> Option<T> {
         let slot = self.get_mut(key)?;
@@ -268,7 +291,8 @@ impl<T: Copy> Registry<T> {
         Some(slot.token)
     }
 
-    /// Forgets a source and says what had become of its patience. Its slot rests until turn number `batch` is over, if there is one.
+    /// Forgets a source and says what had become of its patience. Its slot rests until turn number
+    /// `batch` is over, if there is one.
     #[inline]
     pub(crate) fn remove(&mut self, key: u64, batch: Option<u64>) -> Option<Patience> {
         let slot = self.get_mut(key)?;
@@ -308,7 +332,8 @@ impl<T: Copy> Registry<T> {
         self.freed = List::EMPTY;
     }
 
-    /// Notes that the source wants to be called in the next turn. Saying it twice is saying it once.
+    /// Notes that the source wants to be called in the next turn. Saying it twice is saying it
+    /// once.
     pub(crate) fn ask_again(&mut self, key: u64) -> bool {
         let (asking, number) = (self.asking, slot_of(key));
         let Some(slot) = self.get_mut(key) else { return false };
@@ -337,15 +362,16 @@ impl<T: Copy> Registry<T> {
         !self.again[0].is_empty() || !self.again[1].is_empty()
     }
 
-    /// A turn begins: what was asked for until now is this turn's, unless a panic has left something of the last one's.
+    /// A turn begins: what was asked for until now is this turn's, unless a panic has left
+    /// something of the last one's.
     pub(crate) fn begin_again(&mut self) {
         if self.again[1 - self.asking].is_empty() {
             self.asking = 1 - self.asking;
         }
     }
 
-    /// The next source to call again in this turn. The outer `None` ends the list; the inner one is a note that no longer
-    /// holds: the source has gone, or an event has called it meanwhile.
+    /// The next source to call again in this turn. The outer `None` ends the list; the inner one is
+    /// a note that no longer holds: the source has gone, or an event has called it meanwhile.
     pub(crate) fn take_again(&mut self, turn: u64) -> Option<Option<u64>> {
         let number = self.again[1 - self.asking].pop(&self.slots)?;
         let slot = &mut self.slots[number as usize];
@@ -413,7 +439,11 @@ mod tests {
         assert_eq!(slot_of(add(&mut registry, 3)), 2);
         assert_eq!((registry.len(), registry.slot_count()), (5, 5));
         registry.remove(keys_of(&registry)[4], None);
-        assert_eq!(slot_of(add(&mut registry, 3)), 4, "between two turns there is nothing to wait for");
+        assert_eq!(
+            slot_of(add(&mut registry, 3)),
+            4,
+            "between two turns there is nothing to wait for"
+        );
     }
 
     /// Whatever still has the key: an event, a child's handle.
@@ -425,14 +455,23 @@ mod tests {
         assert!(registry.get(old).is_none(), "nobody is there");
         let heir = add(&mut registry, 0);
         assert_eq!(slot_of(old), slot_of(heir));
-        assert!(registry.get(old).is_none() && registry.get_mut(old).is_none() && registry.get(heir).is_some());
+        assert!(
+            registry.get(old).is_none()
+                && registry.get_mut(old).is_none()
+                && registry.get(heir).is_some()
+        );
         assert_eq!((registry.plain(old), registry.plain_end(old)), (None, None));
         assert!(!registry.ask_again(old) && registry.remove(old, None).is_none());
         assert_eq!(registry.len(), 1);
     }
 
     fn keys_of(registry: &Registry<u32>) -> Vec<u64> {
-        registry.slots.iter().enumerate().map(|(number, slot)| key_of(number as u32, slot.generation)).collect()
+        registry
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(number, slot)| key_of(number as u32, slot.generation))
+            .collect()
     }
 
     /// [`Registry::plain_end`] is the loop's way of hearing of most connections' end.
@@ -449,11 +488,17 @@ mod tests {
             let slot = registry.get_mut(long).unwrap();
             slot.note_event(end);
             if trigger == Trigger::Level {
-                assert!(slot.patience.concerns(end) && slot.patience.tell_freely(end, slot.interest));
+                assert!(
+                    slot.patience.concerns(end) && slot.patience.tell_freely(end, slot.interest)
+                );
             }
             slot.settle();
             let [short, long] = [short, long].map(|key| *registry.get(key).unwrap());
-            assert_eq!((short.patience, short.lasting_hint()), (long.patience, long.lasting_hint()), "{trigger:?}");
+            assert_eq!(
+                (short.patience, short.lasting_hint()),
+                (long.patience, long.lasting_hint()),
+                "{trigger:?}"
+            );
             assert_eq!(short.marks, long.marks, "{trigger:?}");
         }
     }

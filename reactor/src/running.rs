@@ -1,5 +1,5 @@
-//! The bracket around a run: not twice at a time, a notifier that is armed whenever no run is on the stack, and a loop that is usable
-//! after a callback's panic.
+//! The bracket around a run: not twice at a time, a notifier that is armed whenever no run is on
+//! the stack, and a loop that is usable after a callback's panic.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
@@ -17,7 +17,9 @@ pub(crate) struct Running<'a, T: Copy, M> {
 
 impl<'a, T: Copy, M> Running<'a, T, M> {
     #[inline]
-    pub(crate) fn begin(event_loop: &'a mut EventLoop<T, M>) -> Result<Running<'a, T, M>, RunError> {
+    pub(crate) fn begin(
+        event_loop: &'a mut EventLoop<T, M>,
+    ) -> Result<Running<'a, T, M>, RunError> {
         if event_loop.flags == LoopFlags::NONE {
             event_loop.flags = LoopFlags::RUNNING;
         } else if event_loop.flags.any(LoopFlags::RUNNING) {
@@ -50,8 +52,8 @@ impl<'a, T: Copy, M> Running<'a, T, M> {
         self.ended = true;
     }
 
-    /// A loop that nobody runs may be nested in another one, and sleep in that one's wait: it leaves the notifier armed, and
-    /// looks at what was published when it is next run.
+    /// A loop that nobody runs may be nested in another one, and sleep in that one's wait: it
+    /// leaves the notifier armed, and looks at what was published when it is next run.
     #[cold]
     fn leave(&mut self) {
         if !self.ended {

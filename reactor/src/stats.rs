@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-/// Counters of one loop since it was built, for tests, dashboards and curiosity: see [`EventLoop::stats`](crate::EventLoop::stats).
+/// Counters of one loop since it was built, for tests, dashboards and curiosity: see
+/// [`EventLoop::stats`](crate::EventLoop::stats).
 ///
-/// Counting costs an addition each. The times cost clock readings, which a turn otherwise does without, so they stay zero
-/// unless the builder said [`measure_time(true)`](crate::Builder::measure_time).
+/// Counting costs an addition each. The times cost clock readings, which a turn otherwise does
+/// without, so they stay zero unless the builder said
+/// [`measure_time(true)`](crate::Builder::measure_time).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -15,12 +17,15 @@ pub struct Stats {
     pub sleeps: u64,
     /// Events of sources that were delivered.
     pub events: u64,
-    /// Events that the kernel had reported for a source which was dropped or deregistered before its turn came.
+    /// Events that the kernel had reported for a source which was dropped or deregistered before
+    /// its turn came.
     pub stale_events: u64,
-    /// Times a source was suspended because nobody reacted to its hang-up, error or urgent data: see
-    /// [`register_opt`](crate::EventLoop::register_opt). Not zero means that a handler ignores something.
+    /// Times a source was suspended because nobody reacted to its hang-up, error or urgent data:
+    /// see [`register_opt`](crate::EventLoop::register_opt). Not zero means that a handler ignores
+    /// something.
     pub suspensions: u64,
-    /// Times somebody woke the loop: at most once for each time it was about to sleep, however many messages were sent.
+    /// Times somebody woke the loop: at most once for each time it was about to sleep, however many
+    /// messages were sent.
     pub wakes: u64,
     /// Waits that a signal handler interrupted.
     pub interruptions: u64,

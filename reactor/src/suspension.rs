@@ -1,10 +1,13 @@
-//! Conditions that stay: a hang-up, an error, urgent data. Under level trigger the kernel reports them in every wait, so a
-//! handler that does nothing about one would keep the loop from ever sleeping.
+//! Conditions that stay: a hang-up, an error, urgent data. Under level trigger the kernel reports
+//! them in every wait, so a handler that does nothing about one would keep the loop from ever
+//! sleeping.
 //!
-//! A level-triggered source that has told such a condition [`FREE`] times is looked at more closely: if over [`IGNORED`]
-//! further tellings nobody has read a byte of it, and nobody reregistered it, nobody is going to. It is then *suspended*: the
-//! kernel is asked to report only what is new about it. Nothing is lost by that. Whatever happens next to the source
-//! (bytes, room, another error, the rest of a hang-up) is reported, and as soon as something has changed the source is level-triggered again.
+//! A level-triggered source that has told such a condition [`FREE`] times is looked at more
+//! closely: if over [`IGNORED`] further tellings nobody has read a byte of it, and nobody
+//! reregistered it, nobody is going to. It is then *suspended*: the kernel is asked to report only
+//! what is new about it. Nothing is lost by that. Whatever happens next to the source (bytes, room,
+//! another error, the rest of a hang-up) is reported, and as soon as something has changed the
+//! source is level-triggered again.
 //!
 //! ```text
 //!            lasting condition, told FREE times, then IGNORED times with the same bytes unread
@@ -14,20 +17,24 @@
 //!     └── only the peer's writing half is closed, and we want to write ─────────▶ Half   (the kernel: level, writable only)
 //! ```
 //!
-//! `Half` exists because a source that wants to write must stay level-triggered for that: its handler may write once a
-//! turn. It is told of the closed half with each event for writing, as it would be without us. A full hang-up
-//! or an error is then counted anew and leads to `Quiet`. `reregister` leads to `Awake` from everywhere.
+//! `Half` exists because a source that wants to write must stay level-triggered for that: its
+//! handler may write once a turn. It is told of the closed half with each event for writing, as it
+//! would be without us. A full hang-up or an error is then counted anew and leads to `Quiet`.
+//! `reregister` leads to `Awake` from everywhere.
 //!
-//! The first tellings cost nothing, so a connection that is read to its end and dropped makes no system call for this.
+//! The first tellings cost nothing, so a connection that is read to its end and dropped makes no
+//! system call for this.
 
 use std::collections::HashMap;
 
 use kodiak_sys::{Interest, Readiness, Trigger};
 
-/// How often a lasting condition is told before the source's unread bytes are counted. Two: the peer's last bytes and its
-/// hang-up often come together, are read in one turn, and the end of the stream is found in the next.
+/// How often a lasting condition is told before the source's unread bytes are counted. Two: the
+/// peer's last bytes and its hang-up often come together, are read in one turn, and the end of the
+/// stream is found in the next.
 const FREE: u8 = 2;
-/// How often in a row the bytes must have been left as they were. More than one, for a reader that skips a turn.
+/// How often in a row the bytes must have been left as they were. More than one, for a reader that
+/// skips a turn.
 const IGNORED: u8 = 3;
 
 /// How far a source has come.
@@ -42,8 +49,9 @@ enum State {
     Quiet,
 }
 
-/// One source's history of lasting conditions since it was (re)registered, in a byte: the state, and how often in a row a
-/// lasting condition was told: up to [`FREE`] whatever happened, beyond that since the last byte was read.
+/// One source's history of lasting conditions since it was (re)registered, in a byte: the state,
+/// and how often in a row a lasting condition was told: up to [`FREE`] whatever happened, beyond
+/// that since the last byte was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Patience(u8);
 
@@ -51,12 +59,14 @@ pub(crate) struct Patience(u8);
 const TOLD: u8 = 0b111;
 const _: () = assert!(FREE + IGNORED < TOLD, "one more than this is counted");
 
-/// Bytes that waited to be read when a descriptor was last asked, by key: of the few sources whose patience has begun to run out.
+/// Bytes that waited to be read when a descriptor was last asked, by key: of the few sources whose
+/// patience has begun to run out.
 #[derive(Debug, Default)]
 pub(crate) struct Unread(HashMap<u64, u32>);
 
 impl Unread {
-    /// Puts a new count in the old one's place. [`UNKNOWN`] if there was none, or if the descriptor cannot say.
+    /// Puts a new count in the old one's place. [`UNKNOWN`] if there was none, or if the descriptor
+    /// cannot say.
     pub(crate) fn replace(&mut self, key: u64, bytes: u32) -> u32 {
         self.0.insert(key, bytes).unwrap_or(UNKNOWN)
     }
@@ -75,8 +85,8 @@ pub(crate) const UNKNOWN: u32 = u32::MAX;
 pub(crate) enum Verdict {
     /// It is delivered.
     Deliver,
-    /// The kernel gets this registration, and the event is dropped: what still holds of it the kernel reports anew. If the
-    /// kernel will not have it the event is delivered.
+    /// The kernel gets this registration, and the event is dropped: what still holds of it the
+    /// kernel reports anew. If the kernel will not have it the event is delivered.
     Suspend(Interest, Trigger),
     /// The kernel gets the owner's registration back, and the event is delivered.
     Wake,
@@ -103,7 +113,8 @@ impl Patience {
         *self = Patience::new(self.state(), told);
     }
 
-    /// Whether an event of a level-triggered source needs [`judge`](Patience::judge). Nearly none does.
+    /// Whether an event of a level-triggered source needs [`judge`](Patience::judge). Nearly none
+    /// does.
     #[inline]
     pub(crate) fn concerns(self, readiness: Readiness) -> bool {
         self.told() != 0 || is_closed(readiness) || readiness.is_priority()
@@ -118,8 +129,8 @@ impl Patience {
     /// A lasting condition is told for the first time in the source's life.
     pub(crate) const TOLD_ONCE: Patience = Patience::new(State::Awake, 1);
 
-    /// Takes note of an event if it is one of those that are told whatever happened: a whole life of most sources knows no
-    /// other. `false`: it is [`judge`](Patience::judge)'s.
+    /// Takes note of an event if it is one of those that are told whatever happened: a whole life
+    /// of most sources knows no other. `false`: it is [`judge`](Patience::judge)'s.
     pub(crate) fn tell_freely(&mut self, readiness: Readiness, interest: Interest) -> bool {
         let free = self.told() < FREE && lasts(readiness, interest);
         if free {
@@ -128,8 +139,8 @@ impl Patience {
         free
     }
 
-    /// Takes note of an event. `count` counts the bytes that wait to be read, which costs a system call, and says how many
-    /// there are and how many there were the time before.
+    /// Takes note of an event. `count` counts the bytes that wait to be read, which costs a system
+    /// call, and says how many there are and how many there were the time before.
     pub(crate) fn judge(
         &mut self,
         readiness: Readiness,
@@ -157,7 +168,11 @@ impl Patience {
             State::Quiet => self.wake(),
             State::Awake | State::Half => {
                 self.tell(if ignored { self.told() + 1 } else { FREE + 1 });
-                if self.told() > FREE + IGNORED { self.suspend(readiness, interest) } else { Verdict::Deliver }
+                if self.told() > FREE + IGNORED {
+                    self.suspend(readiness, interest)
+                } else {
+                    Verdict::Deliver
+                }
             }
         }
     }
@@ -172,8 +187,12 @@ impl Patience {
     }
 
     fn suspend(&mut self, readiness: Readiness, interest: Interest) -> Verdict {
-        let only_reading_is_over = !readiness.is_write_closed() && !readiness.is_error() && readiness.is_read_closed();
-        if only_reading_is_over && interest.contains(Interest::WRITABLE) && self.state() == State::Awake {
+        let only_reading_is_over =
+            !readiness.is_write_closed() && !readiness.is_error() && readiness.is_read_closed();
+        if only_reading_is_over
+            && interest.contains(Interest::WRITABLE)
+            && self.state() == State::Awake
+        {
             *self = Patience::new(State::Half, 0);
             return Verdict::Suspend(Interest::WRITABLE, Trigger::Level);
         }
@@ -191,17 +210,21 @@ fn is_closed(readiness: Readiness) -> bool {
     readiness.is_read_closed() || readiness.is_write_closed() || readiness.is_error()
 }
 
-/// Whether the event has something that stays until somebody does something about it. Urgent data of a source that can be
-/// written and wants to know is no matter: that alone keeps the loop awake, as its handler asked for.
+/// Whether the event has something that stays until somebody does something about it. Urgent data
+/// of a source that can be written and wants to know is no matter: that alone keeps the loop awake,
+/// as its handler asked for.
 fn lasts(readiness: Readiness, interest: Interest) -> bool {
     let urgent = readiness.is_priority() && interest.contains(Interest::PRIORITY);
     let can_write = readiness.is_writable() && interest.contains(Interest::WRITABLE);
     is_closed(readiness) || (urgent && !can_write)
 }
 
-/// Datagram sockets count only the first datagram's bytes, which are the same before and after one of several equal ones was
-/// received. They never hang up, they only have errors.
+/// Datagram sockets count only the first datagram's bytes, which are the same before and after one
+/// of several equal ones was received. They never hang up, they only have errors.
 fn may_be_datagrams(readiness: Readiness, interest: Interest, unread: u32) -> bool {
     let hung_up = readiness.is_read_closed() || readiness.is_write_closed();
-    !hung_up && readiness.is_error() && interest.contains(Interest::READABLE) && (1..UNKNOWN).contains(&unread)
+    !hung_up
+        && readiness.is_error()
+        && interest.contains(Interest::READABLE)
+        && (1..UNKNOWN).contains(&unread)
 }

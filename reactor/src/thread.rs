@@ -81,7 +81,8 @@ impl<H> LoopThread<H> {
         let spawned = thread::Builder::new().name("event loop".into()).spawn(move || {
             let (mut event_loop, mut handler) =
                 receive.recv().expect("they are sent as soon as this thread has started");
-            // The loop and the handler are looked at again only by whoever asks `JoinError` for the handler.
+            // The loop and the handler are looked at again only by whoever asks `JoinError` for the
+            // handler.
             let result = panic::catch_unwind(AssertUnwindSafe(|| event_loop.run(&mut handler)));
             (handler, result)
         });
@@ -104,7 +105,8 @@ impl<H> LoopThread<H> {
         self.thread.is_finished()
     }
 
-    /// Waits until the loop has ended and gives the handler back. Does not ask the loop to end: see [`Remote::shutdown`].
+    /// Waits until the loop has ended and gives the handler back. Does not ask the loop to end: see
+    /// [`Remote::shutdown`].
     ///
     /// # Errors
     ///
@@ -126,7 +128,9 @@ impl<H> LoopThread<H> {
 
 impl<H> fmt::Debug for LoopThread<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoopThread").field("is_finished", &self.is_finished()).finish_non_exhaustive()
+        f.debug_struct("LoopThread")
+            .field("is_finished", &self.is_finished())
+            .finish_non_exhaustive()
     }
 }
 
@@ -134,7 +138,9 @@ impl<H> fmt::Debug for LoopThread<H> {
 impl<H> fmt::Debug for JoinError<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            JoinError::Run { error, .. } => f.debug_struct("Run").field("error", error).finish_non_exhaustive(),
+            JoinError::Run { error, .. } => {
+                f.debug_struct("Run").field("error", error).finish_non_exhaustive()
+            }
             JoinError::Panicked { .. } => f.debug_struct("Panicked").finish_non_exhaustive(),
         }
     }

@@ -1,6 +1,7 @@
 //! Timeouts: the wheel and the scale between its ticks and the clock.
 //!
-//! Ticks are microseconds since the loop was built. Deadlines are rounded up and the present down, so nothing fires early.
+//! Ticks are microseconds since the loop was built. Deadlines are rounded up and the present down,
+//! so nothing fires early.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use crate::TimerError;
 /// Names a timeout that was set: for [`clear_timeout`](crate::EventLoop::clear_timeout) and
 /// [`reset_timeout`](crate::EventLoop::reset_timeout).
 ///
-/// It stays valid until the timeout has fired or was cleared; a periodic one's until it is cleared. A stale one never
-/// means another timeout.
+/// It stays valid until the timeout has fired or was cleared; a periodic one's until it is cleared.
+/// A stale one never means another timeout.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Timeout(Key);
 
@@ -32,7 +33,8 @@ pub(crate) struct Timers<T> {
     next: Cell<Next>,
 }
 
-/// What is known of the earliest timeout, so that most turns compare two instants instead of asking the wheel.
+/// What is known of the earliest timeout, so that most turns compare two instants instead of asking
+/// the wheel.
 #[derive(Clone, Copy, Debug)]
 enum Next {
     Unknown,
@@ -52,7 +54,12 @@ impl<T: Copy> Timers<T> {
         self.insert(token, self.ticks.ticks_up(deadline), 0)
     }
 
-    pub(crate) fn set_periodic(&mut self, token: T, first: Instant, period: Duration) -> Result<Timeout, TimerError> {
+    pub(crate) fn set_periodic(
+        &mut self,
+        token: T,
+        first: Instant,
+        period: Duration,
+    ) -> Result<Timeout, TimerError> {
         if period < RESOLUTION {
             return Err(TimerError::ZeroPeriod);
         }
@@ -75,7 +82,11 @@ impl<T: Copy> Timers<T> {
     pub(crate) fn reset(&mut self, timeout: Timeout, deadline: Instant) -> Result<(), TimerError> {
         let deadline = self.ticks.ticks_up(deadline);
         self.next.set(Next::Unknown);
-        if self.wheel.reschedule(timeout.0, deadline) { Ok(()) } else { Err(TimerError::NotPending) }
+        if self.wheel.reschedule(timeout.0, deadline) {
+            Ok(())
+        } else {
+            Err(TimerError::NotPending)
+        }
     }
 
     pub(crate) fn deadline(&self, timeout: Timeout) -> Option<Instant> {
@@ -86,7 +97,8 @@ impl<T: Copy> Timers<T> {
         self.wheel.len()
     }
 
-    /// When the earliest timeout is due; `None` if there is none, or if it lies beyond what the clock can say.
+    /// When the earliest timeout is due; `None` if there is none, or if it lies beyond what the
+    /// clock can say.
     fn next(&self) -> Option<Instant> {
         match self.next.get() {
             Next::At(instant) => Some(instant),
@@ -118,8 +130,9 @@ impl<T: Copy> Timers<T> {
         self.wheel.advance(self.ticks.ticks_down(now), budget)
     }
 
-    /// The token of the next timeout that is due in this advance. A periodic one is set again, for the first multiple of
-    /// its period after its deadline that lies in the future: periods that were missed are skipped.
+    /// The token of the next timeout that is due in this advance. A periodic one is set again, for
+    /// the first multiple of its period after its deadline that lies in the future: periods that
+    /// were missed are skipped.
     pub(crate) fn next_due(&mut self, advance: &mut Advance) -> Option<T> {
         let now = self.wheel.now();
         self.next.set(Next::Unknown);
@@ -146,8 +159,8 @@ mod tests {
         std::iter::from_fn(|| timers.next_due(&mut advance)).collect()
     }
 
-    /// Not by a nanosecond, wherever between two ticks deadline and present lie: what a test against the real clock, which
-    /// is always late by more, cannot see.
+    /// Not by a nanosecond, wherever between two ticks deadline and present lie: what a test
+    /// against the real clock, which is always late by more, cannot see.
     #[test]
     fn a_deadline_between_two_ticks_is_rounded_up_and_the_present_down() {
         let origin = Instant::now();

@@ -1,10 +1,11 @@
 //! One turn of the loop: wait, then signals, I/O, timers, messages, further channels, `turn_end`.
 //!
-//! A turn with nothing but I/O makes one system call, the wait, and asks after everything else with one look at the loop's
-//! [`LoopFlags`] and one at the notifier.
+//! A turn with nothing but I/O makes one system call, the wait, and asks after everything else with
+//! one look at the loop's [`LoopFlags`] and one at the notifier.
 //!
-//! Callbacks are given the whole loop, so between any two of them everything may have changed. Nothing is therefore held
-//! across a callback but keys and counts, and each step looks up again what it is about to touch.
+//! Callbacks are given the whole loop, so between any two of them everything may have changed.
+//! Nothing is therefore held across a callback but keys and counts, and each step looks up again
+//! what it is about to touch.
 
 use std::time::Instant;
 
@@ -32,7 +33,11 @@ pub(crate) enum End {
 impl<T: Copy, M> EventLoop<T, M> {
     /// Runs one turn.
     #[inline(always)]
-    pub(crate) fn turn<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<End, RunError> {
+    pub(crate) fn turn<H: Handler<T, M> + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        limit: Limit,
+    ) -> Result<End, RunError> {
         'usual: {
             if self.flags.is_usual() && matches!(limit, Limit::Forever) {
                 match self.collect() {
@@ -59,7 +64,10 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// What comes before the events.
     #[inline(never)]
-    fn begin_unusual<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> Result<(), RunError> {
+    fn begin_unusual<H: Handler<T, M> + ?Sized>(
+        &mut self,
+        handler: &mut H,
+    ) -> Result<(), RunError> {
         // Whoever asked for a turn before it began has it.
         self.flags.remove(LoopFlags::WAKE);
         if self.flags.any(LoopFlags::AGAIN) {
@@ -97,7 +105,8 @@ impl<T: Copy, M> EventLoop<T, M> {
             self.fire_timers(handler);
         }
         self.take_rung();
-        // Looked at before the messages: whatever was sent before a remote's shutdown is still delivered in this turn.
+        // Looked at before the messages: whatever was sent before a remote's shutdown is still
+        // delivered in this turn.
         let shutdown = self.flags.any(LoopFlags::SHUTDOWN);
         if self.flags.any(LoopFlags::MESSAGES) {
             self.deliver_messages(handler);
@@ -109,15 +118,18 @@ impl<T: Copy, M> EventLoop<T, M> {
         shutdown
     }
 
-    /// The loop is not known to have seen everything. Unless work is left over, it looks at the topics with
-    /// news, and arms the notifier.
+    /// The loop is not known to have seen everything. Unless work is left over, it looks at the
+    /// topics with news, and arms the notifier.
     #[inline(never)]
     fn end(&mut self, shutdown: bool) -> End {
         if shutdown || self.flags.any(LoopFlags::STOPPING) {
             return End::Stop;
         }
         self.dismiss_emptied();
-        if !self.flags.any(LoopFlags::LEFT_OVERS | LoopFlags::SPINS) && self.settle() && self.flags.is_usual() {
+        if !self.flags.any(LoopFlags::LEFT_OVERS | LoopFlags::SPINS)
+            && self.settle()
+            && self.flags.is_usual()
+        {
             return End::Rested;
         }
         End::Going
@@ -183,7 +195,10 @@ impl<T: Copy, M> EventLoop<T, M> {
     }
 
     /// Signals come first, wherever in the batch the kernel put them.
-    fn deliver_signals<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> Result<(), RunError> {
+    fn deliver_signals<H: Handler<T, M> + ?Sized>(
+        &mut self,
+        handler: &mut H,
+    ) -> Result<(), RunError> {
         if self.signals.is_none() || !self.batch.holds(SIGNALS_KEY) {
             return Ok(());
         }
@@ -216,14 +231,18 @@ impl<T: Copy, M> EventLoop<T, M> {
                 }
                 continue;
             }
-            // Nearly all events: a source that can be read, and of which nothing else is or was to be told.
+            // Nearly all events: a source that can be read, and of which nothing else is or was to
+            // be told.
             if let Some(token) = self.registry.plain(event.key) {
                 self.stats.events += 1;
                 handler.readable(self, token, ReadHint::DATA);
             } else if event.key == WAKER_KEY {
                 self.stats.wakes += 1;
             } else {
-                self.deliver_event(handler, Event { key: event.key, readiness: Readiness::READABLE });
+                self.deliver_event(
+                    handler,
+                    Event { key: event.key, readiness: Readiness::READABLE },
+                );
             }
         }
     }
@@ -271,10 +290,12 @@ impl<T: Copy, M> EventLoop<T, M> {
         }
         self.batch.key = event.key;
         self.batch.readiness = readiness;
-        self.batch.calls = if is_child { Calls::only(Call::ChildExit) } else { calls(readiness, interest) };
+        self.batch.calls =
+            if is_child { Calls::only(Call::ChildExit) } else { calls(readiness, interest) };
     }
 
-    /// Sees to a source that may be telling the same over and over. `true`: it was suspended, and the event is done with.
+    /// Sees to a source that may be telling the same over and over. `true`: it was suspended, and
+    /// the event is done with.
     #[cold]
     fn suspend(&mut self, event: Event) -> bool {
         let EventLoop { registry, shared, unread, .. } = self;
@@ -287,14 +308,19 @@ impl<T: Copy, M> EventLoop<T, M> {
         let mut counted_before = None;
         let suspended = shared.while_alive(event.key, |selector| {
             let count = || {
-                let bytes = noted.bytes_readable().ok().and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(UNKNOWN);
+                let bytes = noted
+                    .bytes_readable()
+                    .ok()
+                    .and_then(|bytes| u32::try_from(bytes).ok())
+                    .unwrap_or(UNKNOWN);
                 (bytes, *counted_before.insert(unread.replace(event.key, bytes)))
             };
-            let (interest, trigger, suspended) = match slot.patience.judge(event.readiness, interest, count) {
-                Verdict::Deliver => return false,
-                Verdict::Suspend(interest, trigger) => (interest, trigger, true),
-                Verdict::Wake => (interest, Trigger::Level, false),
-            };
+            let (interest, trigger, suspended) =
+                match slot.patience.judge(event.readiness, interest, count) {
+                    Verdict::Deliver => return false,
+                    Verdict::Suspend(interest, trigger) => (interest, trigger, true),
+                    Verdict::Wake => (interest, Trigger::Level, false),
+                };
             let modified = selector.modify_noted(noted, event.key, interest, trigger);
             if modified.is_err() {
                 // It is as it was, and asked again next time.
@@ -348,7 +374,9 @@ impl<T: Copy, M> EventLoop<T, M> {
                 Some(None) => continue,
                 Some(Some(key)) => key,
             };
-            for (interest, call) in [(Interest::READABLE, Call::Readable), (Interest::WRITABLE, Call::Writable)] {
+            for (interest, call) in
+                [(Interest::READABLE, Call::Readable), (Interest::WRITABLE, Call::Writable)]
+            {
                 self.reap();
                 let Some(slot) = self.registry.get(key) else { break };
                 if !slot.interest.contains(interest) {
@@ -406,8 +434,9 @@ impl<T: Copy, M> EventLoop<T, M> {
     }
 }
 
-/// Which callbacks an event causes. Hang-ups and errors go to each direction that the source wants, since that is where
-/// the next read or write will report them; if it wants none that they concern, to `readable` with the hint.
+/// Which callbacks an event causes. Hang-ups and errors go to each direction that the source wants,
+/// since that is where the next read or write will report them; if it wants none that they concern,
+/// to `readable` with the hint.
 #[inline]
 fn calls(readiness: Readiness, interest: Interest) -> Calls {
     let mut calls = Calls::NONE;
@@ -422,7 +451,8 @@ fn calls(readiness: Readiness, interest: Interest) -> Calls {
     if writable && interest.contains(Interest::WRITABLE) {
         calls.add(Call::Writable);
     }
-    let terminal = readiness.is_read_closed() || readiness.is_write_closed() || readiness.is_error();
+    let terminal =
+        readiness.is_read_closed() || readiness.is_write_closed() || readiness.is_error();
     if terminal && !calls.contains(Call::Readable) && !calls.contains(Call::Writable) {
         calls.add(Call::HangUp);
     }

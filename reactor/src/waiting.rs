@@ -1,8 +1,9 @@
 //! The first part of a turn: waiting for a reason to have one.
 //!
-//! A wait without a deadline, in a loop that has nothing unusual about it, reads no clock and looks at no channel. With timeouts
-//! pending the clock is read twice a turn: after the wait, for what is due, and before it, since a timeout counted from the
-//! turn's beginning would be late by as long as the turn's callbacks took.
+//! A wait without a deadline, in a loop that has nothing unusual about it, reads no clock and looks
+//! at no channel. With timeouts pending the clock is read twice a turn: after the wait, for what is
+//! due, and before it, since a timeout counted from the turn's beginning would be late by as long
+//! as the turn's callbacks took.
 
 use std::hint;
 use std::io;
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 use crate::loop_flags::{LoopFlags, WAKE};
 use crate::{EventLoop, Handler, RunError};
 
-/// How often a spinning loop looks at the notifier, which costs a nanosecond, before it asks the kernel, which costs a hundred times as much.
+/// How often a spinning loop looks at the notifier, which costs a nanosecond, before it asks the
+/// kernel, which costs a hundred times as much.
 const LOOKS: usize = 32;
 
 /// How long a turn may wait for its first event.
@@ -93,14 +95,19 @@ impl<T: Copy, M> EventLoop<T, M> {
         }
     }
 
-    /// The wait has ended: the last turn's time is no longer this one's, and senders need not wake the loop.
+    /// The wait has ended: the last turn's time is no longer this one's, and senders need not wake
+    /// the loop.
     fn awake(&mut self) {
         self.now.set(None);
         self.take_rung();
     }
 
     #[cold]
-    fn failed_wait<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, error: io::Error) -> Result<(), RunError> {
+    fn failed_wait<H: Handler<T, M> + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        error: io::Error,
+    ) -> Result<(), RunError> {
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(RunError::Wait(error));
         }
@@ -109,10 +116,14 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(())
     }
 
-    /// Looks for work for as long as the settings say, with the notifier unarmed: whoever sends needs not wake the loop. `true`: the kernel has
-    /// reported events.
+    /// Looks for work for as long as the settings say, with the notifier unarmed: whoever sends
+    /// needs not wake the loop. `true`: the kernel has reported events.
     #[cold]
-    fn spin<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, limit: Limit) -> Result<bool, RunError> {
+    fn spin<H: Handler<T, M> + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        limit: Limit,
+    ) -> Result<bool, RunError> {
         self.take_rung();
         if matches!(limit, Limit::AtOnce) || self.flags.any(LoopFlags::LEFT_OVERS) {
             return Ok(false);

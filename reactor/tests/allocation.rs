@@ -123,7 +123,8 @@ fn dropping_registered_sources_allocates_nothing() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, _theirs) = pair();
     let fill = |event_loop: &mut Loop| -> Vec<Io<_>> {
-        let sources: Vec<_> = (0..100).map(|_| Io::new(ours.get_ref().try_clone().unwrap())).collect();
+        let sources: Vec<_> =
+            (0..100).map(|_| Io::new(ours.get_ref().try_clone().unwrap())).collect();
         sources.iter().for_each(|io| event_loop.register(io, 1).unwrap());
         sources
     };
@@ -141,7 +142,12 @@ fn dropping_registered_sources_allocates_nothing() {
 fn the_end_of_a_child_allocates_nothing() {
     struct Ends(u32);
     impl Handler<(), ()> for Ends {
-        fn child_exit(&mut self, _: &mut EventLoop<(), ()>, (): (), status: io::Result<ExitStatus>) {
+        fn child_exit(
+            &mut self,
+            _: &mut EventLoop<(), ()>,
+            (): (),
+            status: io::Result<ExitStatus>,
+        ) {
             self.0 += u32::from(status.is_ok_and(|status| status.success()));
         }
     }

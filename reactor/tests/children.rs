@@ -108,7 +108,8 @@ fn a_child_that_is_taken_back_is_not_told_and_still_waits_to_be_reaped() {
 
 #[test]
 fn a_child_that_cannot_be_watched_is_given_back() {
-    let mut event_loop: Loop = Loop::builder().source_capacity(1).build().unwrap_or_else(|e: BuildError| panic!("{e}"));
+    let mut event_loop: Loop =
+        Loop::builder().source_capacity(1).build().unwrap_or_else(|e: BuildError| panic!("{e}"));
     event_loop.watch_child(shell("exit 0"), 1).unwrap();
     let mut error = event_loop.watch_child(shell("exit 5"), 2).unwrap_err();
     assert!(error.to_string().contains("source_capacity"), "{error}");
@@ -127,7 +128,9 @@ fn a_panic_in_one_child_s_callback_costs_no_other_its_own() {
     let mut handler = Statuses { panic_at: Some(2), ..statuses(3) };
     let mut panics = 0;
     while handler.told.len() < 3 {
-        let run = panic::catch_unwind(AssertUnwindSafe(|| event_loop.run_once(&mut handler, Some(Duration::ZERO))));
+        let run = panic::catch_unwind(AssertUnwindSafe(|| {
+            event_loop.run_once(&mut handler, Some(Duration::ZERO))
+        }));
         panics += u32::from(run.is_err());
     }
     assert_eq!(panics, 1);

@@ -1,4 +1,5 @@
-//! Threads that come, send and go while the loop sleeps, wakes, and at last is dropped: every message has one fate.
+//! Threads that come, send and go while the loop sleeps, wakes, and at last is dropped: every
+//! message has one fate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,7 +41,8 @@ impl Handler<(), Message> for Upto {
     }
 }
 
-/// Runs a loop with room for `capacity` messages for `upto` of them, then drops it, while threads come and go.
+/// Runs a loop with room for `capacity` messages for `upto` of them, then drops it, while threads
+/// come and go.
 fn lives(capacity: usize, upto: usize) {
     let fates = Arc::new(Fates::default());
     let mut event_loop = EventLoop::builder().channel_capacity(capacity).build().unwrap();
@@ -48,7 +50,8 @@ fn lives(capacity: usize, upto: usize) {
     let (for_threads, all) = (Arc::clone(&fates), GENERATIONS * THREADS * EACH);
     let crowd = thread::spawn(move || {
         for _ in 0..GENERATIONS {
-            // Each thread has a clone of its own, which goes with it, perhaps just after it has woken the loop.
+            // Each thread has a clone of its own, which goes with it, perhaps just after it has
+            // woken the loop.
             let threads = [(); THREADS].map(|()| {
                 let (sender, fates) = (sender.clone(), Arc::clone(&for_threads));
                 thread::spawn(move || {
@@ -71,14 +74,18 @@ fn lives(capacity: usize, upto: usize) {
     let stats = event_loop.stats();
     drop(event_loop);
     crowd.join().unwrap();
-    let [received, handed_back, dropped] =
-        [&fates.received, &fates.handed_back, &fates.dropped].map(|count| count.load(Ordering::Relaxed));
-    assert_eq!(dropped, all, "each message ends once: {received} received, {handed_back} handed back");
+    let [received, handed_back, dropped] = [&fates.received, &fates.handed_back, &fates.dropped]
+        .map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(
+        dropped, all,
+        "each message ends once: {received} received, {handed_back} handed back"
+    );
     assert!((upto..=all).contains(&received) && received + handed_back <= all);
     if upto == all {
         assert_eq!((received, handed_back), (all, 0));
     }
-    // Once for each time it was about to sleep; when it then found a message after all, it did not sleep.
+    // Once for each time it was about to sleep; when it then found a message after all, it did not
+    // sleep.
     assert!(stats.wakes <= stats.turns, "{} wakes in {} turns", stats.wakes, stats.turns);
 }
 

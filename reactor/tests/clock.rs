@@ -1,5 +1,5 @@
-//! How often a turn reads the clock. This program runs itself with a library preloaded that counts; where there is no C
-//! compiler to make it, or the linker does not take it, it says so and ends.
+//! How often a turn reads the clock. This program runs itself with a library preloaded that counts;
+//! where there is no C compiler to make it, or the linker does not take it, it says so and ends.
 
 mod common;
 
@@ -81,8 +81,11 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let (library, counts) = (folder.path().join("shim.so"), folder.path().join("counts"));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clock_shim.c");
-    let compiled =
-        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).args([source, "-ldl"]).output();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .args([source, "-ldl"])
+        .output();
     if !compiled.is_ok_and(|output| output.status.success()) {
         println!("clock: skipped, because there is no `cc` here that makes a shared library");
         return;
@@ -105,7 +108,13 @@ fn main() {
     assert_eq!(absolute, TURNS, "and as often for timeouts that count from it");
     assert!(relative >= 10 * TURNS, "the shim counts: {relative}");
     assert!(relative <= 11 * TURNS, "relative ones read it themselves: {relative}");
-    // The second is before the wait: counted from the turn's beginning, the timeout would be late by the turn's callbacks.
-    assert!(pending <= 2 * TURNS, "at most twice a turn that sleeps while a timeout is pending: {pending} in {TURNS}");
-    println!("clock: ok ({nothing}, {asked}, {absolute}, {relative}, {pending} readings in {TURNS} turns each)");
+    // The second is before the wait: counted from the turn's beginning, the timeout would be late
+    // by the turn's callbacks.
+    assert!(
+        pending <= 2 * TURNS,
+        "at most twice a turn that sleeps while a timeout is pending: {pending} in {TURNS}"
+    );
+    println!(
+        "clock: ok ({nothing}, {asked}, {absolute}, {relative}, {pending} readings in {TURNS} turns each)"
+    );
 }

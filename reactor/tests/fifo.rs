@@ -1,4 +1,5 @@
-//! A hang-up that ends: in a program of its own, since it starts a child, which for a moment holds duplicates of everything.
+//! A hang-up that ends: in a program of its own, since it starts a child, which for a moment holds
+//! duplicates of everything.
 
 mod common;
 
@@ -26,7 +27,8 @@ fn a_fifo_that_gets_another_writer_is_level_triggered_again() {
     event_loop.register(&reader, 1).unwrap();
     for round in 0..3 {
         drop(writer);
-        let quiet = (0..PLENTY).find(|_| poll(&mut event_loop).is_empty() && poll(&mut event_loop).is_empty());
+        let quiet = (0..PLENTY)
+            .find(|_| poll(&mut event_loop).is_empty() && poll(&mut event_loop).is_empty());
         assert!(quiet.is_some(), "still telling after {PLENTY} turns");
         assert_eq!(event_loop.stats().suspensions, round + 1);
         writer = OpenOptions::new().write(true).open(&path).unwrap();

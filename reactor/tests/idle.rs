@@ -20,7 +20,8 @@ fn pass(time: Duration) {
         .unwrap();
 }
 
-/// What a loop did in a fifth of a second in which nobody wanted anything of it but, at the end, to stop.
+/// What a loop did in a fifth of a second in which nobody wanted anything of it but, at the end, to
+/// stop.
 fn left_alone(mut event_loop: Loop) -> Stats {
     let remote = event_loop.remote();
     let thread = std::thread::spawn(move || {
@@ -51,7 +52,11 @@ fn a_far_timer_costs_no_wake_before_its_deadline() {
         let mut event_loop = Loop::new().unwrap();
         event_loop.timeout(0, far).unwrap();
         let stats = left_alone(event_loop);
-        assert_eq!((stats.turns, stats.timers_fired), (1, 0), "the one in which it was stopped, {far:?}");
+        assert_eq!(
+            (stats.turns, stats.timers_fired),
+            (1, 0),
+            "the one in which it was stopped, {far:?}"
+        );
         assert!(stats.sleeps <= 1, "{far:?}: {} sleeps", stats.sleeps);
     }
 }

@@ -43,7 +43,8 @@ fn tcp() -> (Io<TcpStream>, TcpStream) {
     (Io::new(ours), listener.accept().unwrap().0)
 }
 
-/// Sockets come and go under the same few numbers, within callbacks; each event must reach the one it is about.
+/// Sockets come and go under the same few numbers, within callbacks; each event must reach the one
+/// it is about.
 #[test]
 fn no_state_is_keyed_by_a_descriptor_s_number() {
     let mut event_loop = Loop::new().unwrap();
@@ -72,7 +73,8 @@ fn out_of_band_data_never_implies_readable_and_does_not_spin() {
     let (ours, theirs) = tcp();
     let witness = Io::new(ours.get_ref().try_clone().unwrap());
     let (mut event_loop, mut other) = (Loop::new().unwrap(), Loop::new().unwrap());
-    let registered = other.register_opt(&ours, 1, Interest::READABLE | Interest::PRIORITY, Trigger::Level);
+    let registered =
+        other.register_opt(&ours, 1, Interest::READABLE | Interest::PRIORITY, Trigger::Level);
     if libkqueue_lacks("cannot watch for out-of-band data") {
         return assert!(registered.is_err());
     }
@@ -82,7 +84,11 @@ fn out_of_band_data_never_implies_readable_and_does_not_spin() {
     let mut seen = Vec::new();
     other.run_once(&mut On(|_: &mut Loop, call| seen.push(call)), None).unwrap();
     assert_eq!(seen, [Seen::Priority(1), Seen::TurnEnd]);
-    assert_eq!(poll(&mut event_loop), NONE, "who reads without interest in urgent data hears nothing of it");
+    assert_eq!(
+        poll(&mut event_loop),
+        NONE,
+        "who reads without interest in urgent data hears nothing of it"
+    );
     // Nobody takes it: told some times more, then quiet.
     let told: Vec<_> = (0..20).map(|_| poll(&mut other)).collect();
     assert!(told.iter().rev().take(8).all(Vec::is_empty) && !told[0].is_empty(), "{told:?}");
@@ -101,10 +107,13 @@ fn out_of_band_data_never_implies_readable_and_does_not_spin() {
 #[test]
 fn a_cancelled_timer_costs_no_turn() {
     let mut event_loop = Loop::new().unwrap();
-    let doomed: Vec<_> = (1..20).map(|n| event_loop.timeout(1, Duration::from_millis(n)).unwrap()).collect();
+    let doomed: Vec<_> =
+        (1..20).map(|n| event_loop.timeout(1, Duration::from_millis(n)).unwrap()).collect();
     doomed.into_iter().for_each(|timeout| assert!(event_loop.clear_timeout(timeout).is_some()));
     event_loop.timeout(2, Duration::from_millis(40)).unwrap();
-    event_loop.run_once(&mut On(|_: &mut Loop, call| assert_ne!(call, Seen::Timeout(1))), None).unwrap();
+    event_loop
+        .run_once(&mut On(|_: &mut Loop, call| assert_ne!(call, Seen::Timeout(1))), None)
+        .unwrap();
     let stats = event_loop.stats();
     assert_eq!((stats.turns, stats.sleeps, stats.timers_fired), (1, 1, 1));
 }
@@ -126,7 +135,9 @@ fn a_timeout_under_a_millisecond_is_one_sleep() {
 /// 24.8 days are `i32::MAX` milliseconds, where other loops' waits wrap or return at once.
 #[test]
 fn a_timeout_beyond_what_the_kernel_counts_neither_returns_early_nor_spins() {
-    for (timer, limit) in [(Some(60 * DAY), None), (None, Some(60 * DAY)), (Some(36_500 * DAY), Some(Duration::MAX))] {
+    for (timer, limit) in
+        [(Some(60 * DAY), None), (None, Some(60 * DAY)), (Some(36_500 * DAY), Some(Duration::MAX))]
+    {
         let mut event_loop = Loop::new().unwrap();
         if let Some(timer) = timer {
             event_loop.timeout(1, timer).unwrap();
@@ -143,7 +154,11 @@ fn a_timeout_beyond_what_the_kernel_counts_neither_returns_early_nor_spins() {
         alarm.join().unwrap();
         assert_eq!(seen, [Seen::TurnEnd]);
         let stats = event_loop.stats();
-        assert_eq!((stats.sleeps, stats.wakes, stats.timers_fired), (1, 1, 0), "{timer:?} {limit:?}");
+        assert_eq!(
+            (stats.sleeps, stats.wakes, stats.timers_fired),
+            (1, 1, 0),
+            "{timer:?} {limit:?}"
+        );
     }
 }
 
@@ -186,7 +201,8 @@ fn a_socket_with_endless_data_starves_neither_timers_nor_others() {
 
 #[test]
 fn a_sender_with_endless_messages_starves_neither_timers_nor_sockets_nor_other_channels() {
-    let mut event_loop: Loop = Loop::builder().messages_per_turn(8).channel_capacity(64).build().unwrap();
+    let mut event_loop: Loop =
+        Loop::builder().messages_per_turn(8).channel_capacity(64).build().unwrap();
     let sender = event_loop.channel();
     let (other, receiver) = event_loop.add_channel::<u8>(3, 1).unwrap();
     let (ours, _theirs) = ready();
@@ -239,7 +255,8 @@ fn a_timer_set_for_now_in_its_own_callback_fires_once_a_turn_and_lets_others_in(
     assert_eq!(by_turn, [1; 21], "neither lost nor twice");
 }
 
-/// Whoever panics loses its own call, and what it owned is closed when its owner is dropped: the peer sees the end.
+/// Whoever panics loses its own call, and what it owned is closed when its owner is dropped: the
+/// peer sees the end.
 #[test]
 fn a_panic_in_a_callback_leaks_no_descriptor() {
     let mut event_loop = Loop::new().unwrap();
@@ -258,7 +275,10 @@ fn a_panic_in_a_callback_leaks_no_descriptor() {
     assert_eq!(event_loop.source_count(), 1, "known at once, not in the next turn");
     theirs.set_nonblocking(true).unwrap();
     let end = theirs.read(&mut [0; 1]);
-    assert!(matches!(&end, Ok(0)) || end.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
+    assert!(
+        matches!(&end, Ok(0))
+            || end.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
+    );
     survivor_s_peer.write_all(b"x").unwrap();
     assert_eq!(readable_tokens(&poll(&mut event_loop)), [2]);
 }
@@ -309,7 +329,11 @@ fn a_loop_nested_in_a_bare_selector_hears_sockets_messages_and_timers() {
     assert_eq!(readable_tokens(&poll(&mut inner)), [1]);
     drain(&ours);
     poll(&mut inner);
-    assert_eq!(outer.wait(&mut events, Some(Duration::ZERO)).unwrap(), 0, "and is silent when it has nothing to say");
+    assert_eq!(
+        outer.wait(&mut events, Some(Duration::ZERO)).unwrap(),
+        0,
+        "and is silent when it has nothing to say"
+    );
 }
 
 /// Descriptors of strangers: a pipe, and somebody else's selector with a source of its own.
@@ -340,7 +364,8 @@ fn a_stranger_s_descriptor_is_a_source() {
     assert_eq!(poll(&mut event_loop), NONE);
 }
 
-/// A panic leaves half a batch behind. Whoever gets a slot before the loop runs on must not get its last owner's event.
+/// A panic leaves half a batch behind. Whoever gets a slot before the loop runs on must not get its
+/// last owner's event.
 #[test]
 fn an_event_left_over_after_a_panic_does_not_reach_the_slot_s_next_owner() {
     let mut event_loop = Loop::new().unwrap();
@@ -361,10 +386,15 @@ fn an_event_left_over_after_a_panic_does_not_reach_the_slot_s_next_owner() {
     event_loop.register(&heir, 7).unwrap();
     assert_eq!(poll(&mut event_loop), NONE, "the left-over event was the dead one's");
     assert_eq!(event_loop.stats().stale_events, 1);
-    assert_eq!(readable_tokens(&poll(&mut event_loop)), [first as u32], "and the panic's is still level-triggered");
+    assert_eq!(
+        readable_tokens(&poll(&mut event_loop)),
+        [first as u32],
+        "and the panic's is still level-triggered"
+    );
 }
 
-/// A panic leaves no run on the stack, so the loop may sleep in somebody else's wait: whoever sends must wake that one.
+/// A panic leaves no run on the stack, so the loop may sleep in somebody else's wait: whoever sends
+/// must wake that one.
 #[test]
 fn after_a_panic_a_message_wakes_the_wait_that_the_loop_is_nested_in() {
     let mut event_loop = Loop::new().unwrap();
@@ -393,11 +423,16 @@ fn after_a_panic_a_message_wakes_the_wait_that_the_loop_is_nested_in() {
     .unwrap_err();
     // That turn has taken the wake. The next one is all that the outer wait can hear of.
     sender.send(3).unwrap();
-    assert_eq!(outer.wait(&mut events, Some(Duration::from_secs(10))).unwrap(), 1, "the sender has notified");
+    assert_eq!(
+        outer.wait(&mut events, Some(Duration::from_secs(10))).unwrap(),
+        1,
+        "the sender has notified"
+    );
     assert_eq!(poll(&mut event_loop), [Seen::Notify(3)]);
 }
 
-/// A source belongs to one loop, whoever asks for it at the same moment, and a loop that ends meanwhile harms nobody.
+/// A source belongs to one loop, whoever asks for it at the same moment, and a loop that ends
+/// meanwhile harms nobody.
 #[test]
 fn of_loops_that_race_for_a_source_one_gets_it() {
     for round in 0..200 {
@@ -423,7 +458,8 @@ fn of_loops_that_race_for_a_source_one_gets_it() {
     }
 }
 
-/// The last thing a source does is about its loop, and the last thing a loop does is about its sources.
+/// The last thing a source does is about its loop, and the last thing a loop does is about its
+/// sources.
 #[test]
 fn sources_dropped_while_their_loop_is_dropped_harm_neither_it_nor_the_next_loop() {
     for _ in 0..200 {

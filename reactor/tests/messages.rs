@@ -35,7 +35,8 @@ fn a_full_and_a_closed_channel_hand_the_message_back() {
     assert!(matches!(sender.send(3), Err(SendError::Closed(3))));
 }
 
-/// Every answer lets the other side send once more, so nearly every message meets a loop that sleeps or is about to.
+/// Every answer lets the other side send once more, so nearly every message meets a loop that
+/// sleeps or is about to.
 #[test]
 fn no_wake_up_is_lost_between_a_sender_and_a_loop_about_to_sleep() {
     const ROUNDS: u32 = 20_000;
@@ -59,18 +60,25 @@ fn no_wake_up_is_lost_between_a_sender_and_a_loop_about_to_sleep() {
     event_loop.run(&mut handler).unwrap();
     thread.join().unwrap();
     let stats = event_loop.stats();
-    // A wake may cross a loop that has just found the message itself and does not sleep: so, not `sleeps`.
-    assert!(stats.wakes <= stats.turns + 1, "more wakes than times the loop was about to sleep: {stats:?}");
+    // A wake may cross a loop that has just found the message itself and does not sleep: so, not
+    // `sleeps`.
+    assert!(
+        stats.wakes <= stats.turns + 1,
+        "more wakes than times the loop was about to sleep: {stats:?}"
+    );
 }
 
 #[test]
 fn many_senders_through_a_small_channel_lose_and_reorder_nothing() {
     const EACH: u32 = 10_000;
-    let mut event_loop: Loop = Loop::builder().channel_capacity(8).messages_per_turn(3).build().unwrap();
+    let mut event_loop: Loop =
+        Loop::builder().channel_capacity(8).messages_per_turn(3).build().unwrap();
     let threads: Vec<_> = (0..3)
         .map(|id| {
             let sender = event_loop.channel();
-            thread::spawn(move || (0..EACH).for_each(|n| sender.send_blocking(id << 24 | n).unwrap()))
+            thread::spawn(move || {
+                (0..EACH).for_each(|n| sender.send_blocking(id << 24 | n).unwrap())
+            })
         })
         .collect();
     let mut next = [0; 3];
@@ -127,7 +135,10 @@ fn further_channels_call_with_their_token_until_they_are_drained() {
     event_loop.run(&mut handler).unwrap();
     assert_eq!(got, ["a", "b"]);
     assert_eq!(poll(&mut event_loop), []);
-    assert!(event_loop.stats().sleeps <= 1, "the first wait, which the senders' wake had ended beforehand");
+    assert!(
+        event_loop.stats().sleeps <= 1,
+        "the first wait, which the senders' wake had ended beforehand"
+    );
 }
 
 #[test]
@@ -212,10 +223,14 @@ fn a_callback_s_panic_on_the_loop_s_thread_is_an_error_of_join() {
     let event_loop = EventLoop::<(), ()>::new().unwrap();
     event_loop.channel().send(()).unwrap();
     let error = event_loop.start(Bad(6)).unwrap().join().err().unwrap();
-    assert!(matches!(error, kodiak_reactor::JoinError::Panicked { handler: Bad(7), .. }), "the handler comes back");
+    assert!(
+        matches!(error, kodiak_reactor::JoinError::Panicked { handler: Bad(7), .. }),
+        "the handler comes back"
+    );
 }
 
-/// A thread that answers each turn's end with a message, `rounds` times. Gives what the handler saw and the loop's counters.
+/// A thread that answers each turn's end with a message, `rounds` times. Gives what the handler saw
+/// and the loop's counters.
 fn answered(spin: Option<Duration>, rounds: u32) -> (Vec<u32>, kodiak_reactor::Stats) {
     let builder = Loop::builder();
     let builder = if let Some(spin) = spin { builder.spin(spin) } else { builder };
@@ -270,12 +285,14 @@ fn a_spin_ends_with_its_time_with_a_timeout_and_with_the_wait() {
     long.run_once(&mut On(|_: &mut Loop, _| {}), Some(ms)).unwrap();
     let mut fired = 0;
     long.timeout(1, ms).unwrap();
-    long.run_once(&mut On(|_: &mut Loop, call| fired += u32::from(call == Seen::Timeout(1))), None).unwrap();
+    long.run_once(&mut On(|_: &mut Loop, call| fired += u32::from(call == Seen::Timeout(1))), None)
+        .unwrap();
     assert_eq!(fired, 1);
     assert!(begun.elapsed() >= 2 * ms && begun.elapsed() < Duration::from_secs(300));
 }
 
-/// Events, a remote's wake and what is dropped outside of any run are seen by a loop that spins, too.
+/// Events, a remote's wake and what is dropped outside of any run are seen by a loop that spins,
+/// too.
 #[test]
 fn a_spinning_loop_sees_everything() {
     let mut event_loop: Loop = Loop::builder().spin(Duration::from_secs(600)).build().unwrap();
@@ -289,12 +306,15 @@ fn a_spinning_loop_sees_everything() {
     let remote = event_loop.remote();
     let thread = thread::spawn(move || remote.wake());
     let mut turns = 0;
-    event_loop.run_once(&mut On(|_: &mut Loop, call| turns += u32::from(call == Seen::TurnEnd)), None).unwrap();
+    event_loop
+        .run_once(&mut On(|_: &mut Loop, call| turns += u32::from(call == Seen::TurnEnd)), None)
+        .unwrap();
     thread.join().unwrap().unwrap();
     assert_eq!((turns, event_loop.stats().sleeps), (1, 0));
 }
 
-/// What was sent after its topic was taken, and received all the same, must not cost the loop a turn of its own.
+/// What was sent after its topic was taken, and received all the same, must not cost the loop a
+/// turn of its own.
 #[test]
 fn a_message_received_in_the_turn_it_was_sent_in_is_no_reason_for_another() {
     let mut event_loop = Loop::new().unwrap();
@@ -317,7 +337,11 @@ fn a_message_received_in_the_turn_it_was_sent_in_is_no_reason_for_another() {
     event_loop.run_once(&mut handler, Some(Duration::from_millis(1))).unwrap();
     assert_eq!(got, [1, 2]);
     let after = event_loop.stats();
-    assert_eq!((after.turns, after.sleeps), (before.turns + 1, before.sleeps + 1), "it slept until its time was over");
+    assert_eq!(
+        (after.turns, after.sleeps),
+        (before.turns + 1, before.sleeps + 1),
+        "it slept until its time was over"
+    );
 }
 
 #[test]
@@ -345,7 +369,8 @@ fn a_wake_asked_for_in_a_turn_is_another_turn_and_one_asked_for_before_it_is_not
 #[test]
 fn many_further_channels_call_only_those_that_were_sent_to() {
     let mut event_loop = Loop::new().unwrap();
-    let channels: Vec<_> = (0..100).map(|token| event_loop.add_channel::<u32>(token, 1).unwrap()).collect();
+    let channels: Vec<_> =
+        (0..100).map(|token| event_loop.add_channel::<u32>(token, 1).unwrap()).collect();
     for sent in [3, 30, 57, 99] {
         channels[sent].0.send(1).unwrap();
         let mut called = Vec::new();
@@ -371,7 +396,8 @@ impl Drop for Entry {
     }
 }
 
-/// The loop is dropped while threads send and messages wait in both of its channels: each is delivered, handed back or dropped, once.
+/// The loop is dropped while threads send and messages wait in both of its channels: each is
+/// delivered, handed back or dropped, once.
 #[test]
 fn a_loop_dropped_with_messages_queued_drops_each_once() {
     #[derive(Default)]
@@ -385,7 +411,9 @@ fn a_loop_dropped_with_messages_queued_drops_each_once() {
     const EACH: usize = 50;
     for round in 0..150 {
         let (drops, mut keep) = (Arc::new(AtomicUsize::new(0)), Keep::default());
-        let builder = EventLoop::builder().channel_capacity(1 << (round % 7)).messages_per_turn(1 + round % 5);
+        let builder = EventLoop::builder()
+            .channel_capacity(1 << (round % 7))
+            .messages_per_turn(1 + round % 5);
         let mut event_loop: EventLoop<(), Entry> = builder.build().unwrap();
         let (further, receiver) = event_loop.add_channel::<Entry>((), 1 << (round % 7)).unwrap();
         let threads: Vec<_> = (0..SENDERS)
@@ -395,8 +423,13 @@ fn a_loop_dropped_with_messages_queued_drops_each_once() {
                 thread::spawn(move || {
                     let send = |n| {
                         let entry = Entry(Arc::clone(&drops));
-                        // Some wait for room; most do not, so that the end finds some of them on their way into the queue.
-                        if n % 8 == 0 { sender.send_blocking(entry).err() } else { sender.send(entry).err() }
+                        // Some wait for room; most do not, so that the end finds some of them on
+                        // their way into the queue.
+                        if n % 8 == 0 {
+                            sender.send_blocking(entry).err()
+                        } else {
+                            sender.send(entry).err()
+                        }
                     };
                     (0..EACH).filter_map(send).collect::<Vec<_>>()
                 })
@@ -410,7 +443,11 @@ fn a_loop_dropped_with_messages_queued_drops_each_once() {
         drop(receiver);
         let back: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         let (kept, handed_back, dropped) = (keep.0.len(), back.len(), drops.load(Ordering::SeqCst));
-        assert_eq!(kept + handed_back + dropped, SENDERS * EACH, "{kept} delivered, {handed_back} handed back");
+        assert_eq!(
+            kept + handed_back + dropped,
+            SENDERS * EACH,
+            "{kept} delivered, {handed_back} handed back"
+        );
         drop((keep, back));
         assert_eq!(drops.load(Ordering::SeqCst), SENDERS * EACH);
     }

@@ -1,4 +1,5 @@
-//! Random sequences of registering, changing, writing, reading and dropping, against a model that says who must be called.
+//! Random sequences of registering, changing, writing, reading and dropping, against a model that
+//! says who must be called.
 
 mod common;
 
@@ -28,7 +29,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let socket = 0..SOCKETS;
     let step = prop_oneof![
         (socket.clone(), 0..1000_u32, any::<bool>()).prop_map(|(s, t, w)| Step::Register(s, t, w)),
-        (socket.clone(), 0..1000_u32, any::<bool>()).prop_map(|(s, t, w)| Step::Reregister(s, t, w)),
+        (socket.clone(), 0..1000_u32, any::<bool>())
+            .prop_map(|(s, t, w)| Step::Reregister(s, t, w)),
         socket.clone().prop_map(Step::Deregister),
         socket.clone().prop_map(Step::Replace),
         socket.clone().prop_map(Step::Write),
@@ -60,13 +62,15 @@ fn interest(writable: bool) -> Interest {
     if writable { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
 }
 
-/// What the turn must tell, each as (socket's token, is it `writable`). Level: whatever holds is told.
+/// What the turn must tell, each as (socket's token, is it `writable`). Level: whatever holds is
+/// told.
 fn expected(sockets: &mut [Socket]) -> Vec<(u32, bool)> {
     let mut expected = Vec::new();
     for socket in sockets {
         let again = std::mem::take(&mut socket.again);
         let Some((token, wants_write)) = socket.registered else { continue };
-        // `again` calls for all of the interest; an event of the kernel (here: anything that holds) takes its place.
+        // `again` calls for all of the interest; an event of the kernel (here: anything that holds)
+        // takes its place.
         let event = socket.unread || wants_write;
         if socket.unread || (again && !event) {
             expected.push((token, false));

@@ -1,7 +1,8 @@
-//! Random lives of sockets, with every trigger, duplicates, and drops inside callbacks, against a model of what must be told.
+//! Random lives of sockets, with every trigger, duplicates, and drops inside callbacks, against a
+//! model of what must be told.
 //!
-//! The model knows which sockets the loop must call for in a turn; for the others it must not. A socket's peer is never closed
-//! before the socket: hang-ups are in `suspension.rs`.
+//! The model knows which sockets the loop must call for in a turn; for the others it must not. A
+//! socket's peer is never closed before the socket: hang-ups are in `suspension.rs`.
 
 mod common;
 
@@ -95,7 +96,14 @@ impl World {
     fn socket(&mut self) -> Socket {
         let (ours, theirs) = pair();
         self.next_token += 1;
-        Socket { token: self.next_token, ours, theirs, registered: None, unread: false, news: false }
+        Socket {
+            token: self.next_token,
+            ours,
+            theirs,
+            registered: None,
+            unread: false,
+            news: false,
+        }
     }
 
     /// Drops a socket; another takes its place.
@@ -111,7 +119,12 @@ impl World {
         match step {
             Step::Register(s, trigger) => {
                 let socket = &mut self.sockets[s];
-                let answer = event_loop.register_opt(&socket.ours, socket.token, Interest::READABLE, trigger);
+                let answer = event_loop.register_opt(
+                    &socket.ours,
+                    socket.token,
+                    Interest::READABLE,
+                    trigger,
+                );
                 prop_assert_eq!(answer.is_ok(), socket.registered.is_none());
                 if answer.is_ok() {
                     (socket.registered, socket.news) = (Some(trigger), true);
@@ -119,7 +132,8 @@ impl World {
             }
             Step::Reregister(s, trigger) => {
                 let socket = &mut self.sockets[s];
-                let answer = event_loop.reregister(&socket.ours, socket.token, Interest::READABLE, trigger);
+                let answer =
+                    event_loop.reregister(&socket.ours, socket.token, Interest::READABLE, trigger);
                 prop_assert_eq!(answer.is_ok(), socket.registered.is_some());
                 if answer.is_ok() {
                     (socket.registered, socket.news) = (Some(trigger), true);
@@ -130,7 +144,9 @@ impl World {
                 prop_assert_eq!(answer.is_ok(), self.sockets[s].registered.take().is_some());
             }
             Step::Drop(s) => self.replace(s),
-            Step::Duplicate(s) => self.duplicates.push(self.sockets[s].ours.get_ref().try_clone().unwrap()),
+            Step::Duplicate(s) => {
+                self.duplicates.push(self.sockets[s].ours.get_ref().try_clone().unwrap())
+            }
             Step::Write(s) => {
                 let socket = &mut self.sockets[s];
                 socket.theirs.write_all(b"x").unwrap();
@@ -182,7 +198,8 @@ impl World {
                         let heir = &mut self.sockets[*s];
                         heir.theirs.write_all(b"x").unwrap();
                         event_loop.register(&heir.ours, heir.token).unwrap();
-                        (heir.registered, heir.unread, heir.news) = (Some(Trigger::Level), true, true);
+                        (heir.registered, heir.unread, heir.news) =
+                            (Some(Trigger::Level), true, true);
                     }
                 }
             }
@@ -193,7 +210,10 @@ impl World {
             prop_assert!(must.contains(token), "{token} was told and must not be: {told:?}");
             prop_assert!(!told[..index].contains(token), "{token} was told twice: {told:?}");
             let gone = left.iter().find(|(gone, _)| gone == token);
-            prop_assert!(gone.is_none_or(|(_, when)| index < *when), "{token} was told after it had left: {told:?}");
+            prop_assert!(
+                gone.is_none_or(|(_, when)| index < *when),
+                "{token} was told after it had left: {told:?}"
+            );
         }
         for token in &must {
             let gone = left.iter().any(|(gone, _)| gone == token);

@@ -1,5 +1,5 @@
-//! Signals as callbacks, and waits that they interrupt. One program of its own without the test harness, whose threads would
-//! take the signals: here the loop's thread is the only one.
+//! Signals as callbacks, and waits that they interrupt. One program of its own without the test
+//! harness, whose threads would take the signals: here the loop's thread is the only one.
 
 mod common;
 
@@ -11,7 +11,10 @@ use kodiak_reactor::Signal;
 use kodiak_sys::Signals;
 
 fn kill_us(signal: &str) -> Child {
-    Command::new("kill").args([signal, &process::id().to_string()]).spawn().expect("the `kill` program")
+    Command::new("kill")
+        .args([signal, &process::id().to_string()])
+        .spawn()
+        .expect("the `kill` program")
 }
 
 fn main() {
@@ -32,7 +35,8 @@ fn signals_come_first() {
     assert!(kill_us("-USR1").wait().unwrap().success());
     let mut seen = Vec::new();
     event_loop.run_once(&mut On(|_: &mut Loop, call| seen.push(call)), None).unwrap();
-    let [Seen::Signal(info), Seen::Readable(1, _), Seen::Timeout(2), Seen::TurnEnd] = seen[..] else {
+    let [Seen::Signal(info), Seen::Readable(1, _), Seen::Timeout(2), Seen::TurnEnd] = seen[..]
+    else {
         panic!("{seen:?}")
     };
     assert_eq!(info.signal, Signal::USR1);
@@ -77,7 +81,8 @@ fn waits_survive_signals() {
     children.iter_mut().for_each(|child| assert!(child.wait().unwrap().success()));
 }
 
-/// Signals that are not the loop's: their handler runs, and all that the loop gets of them is the end of its wait.
+/// Signals that are not the loop's: their handler runs, and all that the loop gets of them is the
+/// end of its wait.
 fn a_storm_of_signals_neither_ends_a_wait_early_nor_keeps_it_from_ending() {
     let _elsewhere = Signals::new(&[Signal::USR2]).unwrap();
     let storm = format!("while kill -USR2 {}; do :; done", process::id());
@@ -92,7 +97,8 @@ fn a_storm_of_signals_neither_ends_a_wait_early_nor_keeps_it_from_ending() {
         event_loop.run_once(&mut handler, Some(limit)).unwrap();
         assert!(begun.elapsed() >= limit, "ended early");
         let stats = event_loop.stats();
-        let (interruptions, sleeps) = (stats.interruptions - before.interruptions, stats.sleeps - before.sleeps);
+        let (interruptions, sleeps) =
+            (stats.interruptions - before.interruptions, stats.sleeps - before.sleeps);
         assert_eq!((ends, stats.turns), (1, turn), "resumed within the turn");
         assert!(
             sleeps == interruptions || sleeps == interruptions + 1,

@@ -144,7 +144,10 @@ fn another_loop_s_source_is_refused() {
     let (ours, _theirs) = ready();
     mine.register(&ours, 1).unwrap();
     assert!(matches!(other.register(&ours, 2), Err(RegisterError::OtherLoop)));
-    assert!(matches!(other.reregister(&ours, 2, Interest::READABLE, Trigger::Level), Err(RegisterError::OtherLoop)));
+    assert!(matches!(
+        other.reregister(&ours, 2, Interest::READABLE, Trigger::Level),
+        Err(RegisterError::OtherLoop)
+    ));
     assert!(matches!(other.deregister(&ours), Err(RegisterError::OtherLoop)));
     assert!(matches!(other.again(&ours), Err(RegisterError::OtherLoop)));
     assert_eq!(readable_tokens(&poll(&mut mine)), [1]);
@@ -253,7 +256,9 @@ fn level_reports_until_read_and_edge_once() {
 fn oneshot_is_silent_until_it_is_registered_again() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, mut theirs) = ready();
-    event_loop.register_opt(&ours, 1, Interest::READABLE | Interest::WRITABLE, Trigger::Oneshot).unwrap();
+    event_loop
+        .register_opt(&ours, 1, Interest::READABLE | Interest::WRITABLE, Trigger::Oneshot)
+        .unwrap();
     assert_eq!(poll(&mut event_loop).len(), 2, "readable and writable are one event");
     theirs.write_all(b"y").unwrap();
     assert_eq!(poll(&mut event_loop), []);
@@ -266,7 +271,9 @@ fn oneshot_is_silent_until_it_is_registered_again() {
 fn reregistering_in_a_callback_counts_for_the_rest_of_the_event() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, _theirs) = ready();
-    event_loop.register_opt(&ours, 1, Interest::READABLE | Interest::WRITABLE, Trigger::Level).unwrap();
+    event_loop
+        .register_opt(&ours, 1, Interest::READABLE | Interest::WRITABLE, Trigger::Level)
+        .unwrap();
     let mut seen = Vec::new();
     let mut handler = On(|event_loop: &mut Loop, call| {
         seen.push(call);
@@ -276,7 +283,10 @@ fn reregistering_in_a_callback_counts_for_the_rest_of_the_event() {
     });
     event_loop.run_once(&mut handler, None).unwrap();
     assert_eq!(readable_tokens(&seen), [1]);
-    assert!(!seen.iter().any(|call| matches!(call, Seen::Writable(_))), "no longer wanted: {seen:?}");
+    assert!(
+        !seen.iter().any(|call| matches!(call, Seen::Writable(_))),
+        "no longer wanted: {seen:?}"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Hang-ups, errors and urgent data to which nobody reacts: told a few times, then the loop sleeps. And whoever does react,
-//! however slowly, misses nothing.
+//! Hang-ups, errors and urgent data to which nobody reacts: told a few times, then the loop sleeps.
+//! And whoever does react, however slowly, misses nothing.
 
 mod common;
 
@@ -57,7 +57,9 @@ fn tcp() -> (TcpStream, TcpStream) {
 
 #[test]
 fn a_hung_up_peer_nobody_reads_from_does_not_keep_the_loop_awake() {
-    for interest in [Interest::READABLE, Interest::WRITABLE, Interest::READABLE | Interest::WRITABLE] {
+    for interest in
+        [Interest::READABLE, Interest::WRITABLE, Interest::READABLE | Interest::WRITABLE]
+    {
         for unread in [false, true] {
             let mut event_loop = Loop::new().unwrap();
             let (ours, theirs) = if unread { ready() } else { pair() };
@@ -137,13 +139,18 @@ fn what_is_suspended_is_revived_by_reregistering_and_told_what_holds() {
     assert_eq!(event_loop.stats().suspensions, 2, "ignored again, suspended again");
     assert_eq!(drain(&ours), 1);
     event_loop.again(&ours).unwrap();
-    assert_eq!(readable_tokens(&poll(&mut event_loop)), [5], "again works for a suspended source as for any");
+    assert_eq!(
+        readable_tokens(&poll(&mut event_loop)),
+        [5],
+        "again works for a suspended source as for any"
+    );
     event_loop.deregister(&ours).unwrap();
     register(&mut event_loop, &ours, Interest::READABLE);
     assert_eq!(readable_tokens(&poll(&mut event_loop)), [1], "and so does registering it anew");
 }
 
-/// The peer will send no more, but reads on: the end of its stream is told and ignored, and writing goes on as under level trigger.
+/// The peer will send no more, but reads on: the end of its stream is told and ignored, and writing
+/// goes on as under level trigger.
 #[test]
 fn a_half_closed_peer_that_is_written_to_stays_level_triggered_for_writing() {
     let mut event_loop = Loop::new().unwrap();
@@ -162,7 +169,8 @@ fn a_half_closed_peer_that_is_written_to_stays_level_triggered_for_writing() {
         assert!(hint.is_hup());
     }
     assert_eq!(event_loop.stats().suspensions, 1);
-    // Full: nothing can be written, the end of the other half is known, and so there is nothing to tell.
+    // Full: nothing can be written, the end of the other half is known, and so there is nothing to
+    // tell.
     let chunk = [0; 1 << 16];
     while (&mut ours.get_ref()).write(&chunk).is_ok() {}
     let full = (0..PLENTIFUL).find(|_| {
@@ -214,11 +222,14 @@ fn both_ends_of_a_pipe_whose_other_end_is_gone_are_suspended() {
     assert_eq!(event_loop.stats().suspensions, 2);
 }
 
-/// Each send to a port where nobody listens comes back as an error. Whoever takes the error and sends again must be told of
-/// the next one, for ever, and of the answer when somebody listens at last.
+/// Each send to a port where nobody listens comes back as an error. Whoever takes the error and
+/// sends again must be told of the next one, for ever, and of the answer when somebody listens at
+/// last.
 #[test]
 fn a_socket_whose_errors_are_taken_hears_of_each_new_one() {
-    if libkqueue_lacks("takes errors from sockets: each is told once, not anew when it is suspended") {
+    if libkqueue_lacks(
+        "takes errors from sockets: each is told once, not anew when it is suspended",
+    ) {
         return;
     }
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -242,7 +253,11 @@ fn a_socket_whose_errors_are_taken_hears_of_each_new_one() {
         somebody.send_to(&[n as u8; 4], ours.get_ref().local_addr().unwrap()).unwrap();
     }
     for _ in 0..PLENTY {
-        assert_eq!(readable_tokens(&poll(&mut event_loop)), [1], "one datagram a turn, as under level trigger");
+        assert_eq!(
+            readable_tokens(&poll(&mut event_loop)),
+            [1],
+            "one datagram a turn, as under level trigger"
+        );
         assert_eq!(ours.get_ref().recv(&mut [0; 16]).unwrap(), 4);
     }
     assert_eq!(poll(&mut event_loop), NONE);

@@ -1,4 +1,5 @@
-//! "One system call a turn", as strace sees it. This program runs itself under strace; without strace it says so and ends.
+//! "One system call a turn", as strace sees it. This program runs itself under strace; without
+//! strace it says so and ends.
 
 mod common;
 
@@ -76,7 +77,10 @@ fn sections(trace: &str) -> Vec<Vec<&str>> {
         let name = line.split('(').next().unwrap_or(line);
         match name {
             "getppid" => sections.push(Vec::new()),
-            _ => sections.last_mut().into_iter().for_each(|section: &mut Vec<&str>| section.push(name)),
+            _ => sections
+                .last_mut()
+                .into_iter()
+                .for_each(|section: &mut Vec<&str>| section.push(name)),
         }
     }
     sections.pop();
@@ -98,7 +102,10 @@ fn main() {
         println!("system_calls: skipped, because a wake by pipe is two calls");
         return;
     }
-    let works = Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok_and(|out| out.status.success());
+    let works = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .output()
+        .is_ok_and(|out| out.status.success());
     if !works {
         println!("system_calls: skipped, because strace is missing or not allowed here");
         return;
@@ -108,7 +115,8 @@ fn main() {
     let itself = std::env::current_exe().unwrap();
     let mut traced = Command::new("strace");
     traced.arg("-o").arg(&file).arg(itself).arg("scenario");
-    // In a build with AddressSanitizer: its search for leaks is a debugger, too, and there can be only one.
+    // In a build with AddressSanitizer: its search for leaks is a debugger, too, and there can be
+    // only one.
     let status = traced.env("ASAN_OPTIONS", "detect_leaks=0").status().unwrap();
     assert!(status.success());
     let trace = std::fs::read_to_string(&file).unwrap();
@@ -119,14 +127,31 @@ fn main() {
     const WRITES: [&str; 2] = ["write", "sendto"];
     for section in &sections[..2] {
         assert_eq!(count(section, &WAITS), TURNS);
-        assert_eq!((count(section, &READS), count(section, &WRITES)), (2 * TURNS, 2 * TURNS), "the test's own");
+        assert_eq!(
+            (count(section, &READS), count(section, &WRITES)),
+            (2 * TURNS, 2 * TURNS),
+            "the test's own"
+        );
         assert_eq!(section.len(), 5 * TURNS, "and nothing else: {section:?}");
     }
     assert_eq!(sections[2], ["write", sections[2][1]], "one wake for the burst");
     assert_eq!(count(&sections[2], &WAITS), 1);
-    assert_eq!(sections[3], ["write", sections[3][1]], "one wake for the first, none for those sent to a loop awake");
+    assert_eq!(
+        sections[3],
+        ["write", sections[3][1]],
+        "one wake for the first, none for those sent to a loop awake"
+    );
     assert_eq!(count(&sections[3], &WAITS), 1);
-    assert_eq!((sections[4].len(), count(&sections[4], &WAITS)), (3, 1), "no wake at all: {:?}", sections[4]);
-    assert_eq!((count(&sections[4], &READS), count(&sections[4], &WRITES)), (1, 1), "the test's own");
+    assert_eq!(
+        (sections[4].len(), count(&sections[4], &WAITS)),
+        (3, 1),
+        "no wake at all: {:?}",
+        sections[4]
+    );
+    assert_eq!(
+        (count(&sections[4], &READS), count(&sections[4], &WRITES)),
+        (1, 1),
+        "the test's own"
+    );
     println!("system_calls: ok");
 }

@@ -25,7 +25,11 @@ fn a_timeout_is_never_early_and_a_lone_one_wakes_the_loop_once() {
         });
         event_loop.run(&mut handler).unwrap();
         assert!(start.elapsed() >= delay);
-        assert_eq!(seen, [Seen::Timeout(7), Seen::TurnEnd], "one turn, no spin, no spurious wake-up");
+        assert_eq!(
+            seen,
+            [Seen::Timeout(7), Seen::TurnEnd],
+            "one turn, no spin, no spurious wake-up"
+        );
         assert!(event_loop.stats().sleeps - before.sleeps <= 1);
     }
 }

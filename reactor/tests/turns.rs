@@ -19,7 +19,9 @@ fn a_turn_goes_io_timers_messages_channels_turn_end() {
     let (sender, receiver) = event_loop.add_channel::<&str>(4, 1).unwrap();
     sender.send("further").unwrap();
     event_loop.timeout_at(2, now).unwrap();
-    event_loop.register_opt(&ours, 1, Interest::READABLE | Interest::WRITABLE, Trigger::Level).unwrap();
+    event_loop
+        .register_opt(&ours, 1, Interest::READABLE | Interest::WRITABLE, Trigger::Level)
+        .unwrap();
     let mut seen = Vec::new();
     let mut handler = On(|_: &mut Loop, call| {
         if let Seen::Readable(4, _) = call {
@@ -31,7 +33,10 @@ fn a_turn_goes_io_timers_messages_channels_turn_end() {
         });
     });
     event_loop.run_once(&mut handler, None).unwrap();
-    assert_eq!(seen, ["readable 1", "Writable(1)", "Timeout(2)", "Notify(3)", "readable 4", "TurnEnd"]);
+    assert_eq!(
+        seen,
+        ["readable 1", "Writable(1)", "Timeout(2)", "Notify(3)", "readable 4", "TurnEnd"]
+    );
 }
 
 #[test]
@@ -50,8 +55,14 @@ fn what_exceeds_the_budget_of_messages_waits_for_the_next_turn_but_not_for_a_wak
     });
     event_loop.run(&mut handler).unwrap();
     use Seen::{Notify, TurnEnd};
-    assert_eq!(seen, [Notify(0), Notify(1), TurnEnd, Notify(2), Notify(3), TurnEnd, Notify(4), TurnEnd]);
-    assert!(event_loop.stats().sleeps <= 1, "the first wait, which the sender's wake had ended beforehand");
+    assert_eq!(
+        seen,
+        [Notify(0), Notify(1), TurnEnd, Notify(2), Notify(3), TurnEnd, Notify(4), TurnEnd]
+    );
+    assert!(
+        event_loop.stats().sleeps <= 1,
+        "the first wait, which the sender's wake had ended beforehand"
+    );
 }
 
 /// A handler that keeps sending to itself must not starve the sockets.
@@ -109,13 +120,16 @@ fn run_inside_a_callback_is_an_error() {
     assert_eq!(errors, 1);
 }
 
-/// The rest of the batch must come although the callback before it panicked: even under edge, where the kernel says it once.
+/// The rest of the batch must come although the callback before it panicked: even under edge, where
+/// the kernel says it once.
 #[test]
 fn after_a_panic_in_a_callback_the_loop_goes_on_with_the_rest_of_the_turn() {
     let mut event_loop = Loop::new().unwrap();
     let sources: Vec<_> = (0..4).map(|_| ready()).collect();
     for (token, (io, _)) in sources.iter().enumerate() {
-        event_loop.register_opt(io, token as u32, Interest::READABLE | Interest::WRITABLE, Trigger::Edge).unwrap();
+        event_loop
+            .register_opt(io, token as u32, Interest::READABLE | Interest::WRITABLE, Trigger::Edge)
+            .unwrap();
     }
     event_loop.channel().send(9).unwrap();
     let mut called = Vec::new();
@@ -128,7 +142,10 @@ fn after_a_panic_in_a_callback_the_loop_goes_on_with_the_rest_of_the_turn() {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let mut panics = 0;
-    while panics < 5 && panic::catch_unwind(AssertUnwindSafe(|| event_loop.run_once(&mut handler, None))).is_err() {
+    while panics < 5
+        && panic::catch_unwind(AssertUnwindSafe(|| event_loop.run_once(&mut handler, None)))
+            .is_err()
+    {
         panics += 1;
     }
     panic::set_hook(hook);
@@ -170,7 +187,11 @@ fn shutdown_finishes_the_turn_and_the_loop_can_run_again() {
             assert!(!event_loop.is_running());
         });
         event_loop.run(&mut handler).unwrap();
-        assert_eq!(seen, [Seen::Notify(0), Seen::Notify(1), Seen::Notify(2), Seen::TurnEnd], "round {round}");
+        assert_eq!(
+            seen,
+            [Seen::Notify(0), Seen::Notify(1), Seen::Notify(2), Seen::TurnEnd],
+            "round {round}"
+        );
         assert!(!event_loop.is_running());
     }
 }
@@ -255,7 +276,10 @@ fn times_are_measured_on_request() {
     event_loop.run_once(&mut handler, None).unwrap();
     poll(&mut event_loop);
     let stats = event_loop.stats();
-    assert!(stats.longest_callback >= busy && stats.busy >= busy && stats.idle > Duration::ZERO, "{stats:?}");
+    assert!(
+        stats.longest_callback >= busy && stats.busy >= busy && stats.idle > Duration::ZERO,
+        "{stats:?}"
+    );
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-/// The time since some moment of this boot of the machine, the same for all its processes. It never runs backwards, and
-/// where the kernel has such a clock it counts the time that the machine was suspended, which
-/// [`Instant`](std::time::Instant) does not promise: whoever relies on others having waited must know how long that was.
+/// The time since some moment of this boot of the machine, the same for all its processes. It never
+/// runs backwards, and where the kernel has such a clock it counts the time that the machine was
+/// suspended, which [`Instant`](std::time::Instant) does not promise: whoever relies on others
+/// having waited must know how long that was.
 ///
 /// | kernel | clock | counts suspend |
 /// |---|---|---|
@@ -29,7 +30,12 @@ pub fn boot_clock() -> Duration {
 const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
 #[cfg(target_vendor = "apple")]
 const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_RAW;
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "openbsd", target_vendor = "apple")))]
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "openbsd",
+    target_vendor = "apple"
+)))]
 const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
 
 /// What a clock says; `None` if the kernel does not have it, which it does not do now and then.

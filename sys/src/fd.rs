@@ -21,7 +21,8 @@ pub(crate) fn check_long(answer: libc::c_long) -> io::Result<libc::c_long> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
-/// Calls again for as long as a signal interrupts: for calls that do not wait, where an interruption means nothing.
+/// Calls again for as long as a signal interrupts: for calls that do not wait, where an
+/// interruption means nothing.
 #[inline]
 pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
@@ -32,8 +33,8 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
     }
 }
 
-/// Whether an error means that there is nothing to be had without waiting. [`io::Error::kind`] tells that as well; it goes through
-/// every code there is.
+/// Whether an error means that there is nothing to be had without waiting. [`io::Error::kind`]
+/// tells that as well; it goes through every code there is.
 #[inline]
 pub fn is_would_block(error: &io::Error) -> bool {
     match error.raw_os_error() {
@@ -45,7 +46,8 @@ pub fn is_would_block(error: &io::Error) -> bool {
 /// Reads into `buffer`; `Ok(0)` is the end of the stream.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     let raw = fd.as_raw_fd();
-    // SAFETY: the descriptor is borrowed for the whole call, and the kernel writes at most `buffer.len()` bytes into it.
+    // SAFETY: the descriptor is borrowed for the whole call, and the kernel writes at most
+    // `buffer.len()` bytes into it.
     check_len(unsafe { libc::read(raw, buffer.as_mut_ptr().cast(), buffer.len()) })
 }
 
@@ -76,7 +78,8 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
-/// Apple's kernel has neither `pipe2` nor `accept4` nor flags for `socket`: what they do at once takes further calls there.
+/// Apple's kernel has neither `pipe2` nor `accept4` nor flags for `socket`: what they do at once
+/// takes further calls there.
 #[cfg(target_vendor = "apple")]
 const PIPE_TAKES_FLAGS: bool = false;
 #[cfg(not(target_vendor = "apple"))]
@@ -95,14 +98,18 @@ fn new_pipe(ends: &mut [RawFd; 2]) -> io::Result<()> {
 }
 
 /// Closes `fd` when another program is executed.
-#[cfg_attr(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)), allow(dead_code))]
+#[cfg_attr(
+    all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)),
+    allow(dead_code)
+)]
 pub(crate) fn set_cloexec(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptor is borrowed for the whole call; this command takes an int.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
-/// Makes calls on `fd` answer `WouldBlock` instead of waiting, or wait again. Its other flags stay as they are. The flag is the open
-/// file's: all duplicates of the descriptor share it, those in other processes included.
+/// Makes calls on `fd` answer `WouldBlock` instead of waiting, or wait again. Its other flags stay
+/// as they are. The flag is the open file's: all duplicates of the descriptor share it, those in
+/// other processes included.
 ///
 /// # Errors
 /// What the kernel says; none is expected of an open descriptor.

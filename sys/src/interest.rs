@@ -5,7 +5,8 @@ use std::ops::{BitOr, BitOrAssign};
 
 /// What a source is watched for: any mixture of readable, writable and priority.
 ///
-/// End of stream and errors need no interest of their own: they are reported with whatever else is watched.
+/// End of stream and errors need no interest of their own: they are reported with whatever else is
+/// watched.
 ///
 /// ```
 /// use kodiak_sys::Interest;
@@ -23,8 +24,9 @@ impl Interest {
     pub const READABLE: Interest = Interest(0b001);
     /// Room to write, or a connection attempt that has ended, well or badly.
     pub const WRITABLE: Interest = Interest(0b010);
-    /// Out-of-band data (TCP's urgent byte). FreeBSD's, NetBSD's and libkqueue's kernels cannot watch for it: there
-    /// [`Selector::add`](crate::Selector::add) answers [`Unsupported`](std::io::ErrorKind::Unsupported).
+    /// Out-of-band data (TCP's urgent byte). FreeBSD's, NetBSD's and libkqueue's kernels cannot
+    /// watch for it: there [`Selector::add`](crate::Selector::add) answers
+    /// [`Unsupported`](std::io::ErrorKind::Unsupported).
     pub const PRIORITY: Interest = Interest(0b100);
 
     /// No interest at all: what `Interest::default()` is too. A selector refuses it.
@@ -72,9 +74,16 @@ impl BitOrAssign for Interest {
 
 impl fmt::Debug for Interest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names =
-            [(Interest::READABLE, "READABLE"), (Interest::WRITABLE, "WRITABLE"), (Interest::PRIORITY, "PRIORITY")];
-        crate::debug_flags(f, "Interest", names.iter().filter(|(bit, _)| self.contains(*bit)).map(|(_, name)| *name))
+        let names = [
+            (Interest::READABLE, "READABLE"),
+            (Interest::WRITABLE, "WRITABLE"),
+            (Interest::PRIORITY, "PRIORITY"),
+        ];
+        crate::debug_flags(
+            f,
+            "Interest",
+            names.iter().filter(|(bit, _)| self.contains(*bit)).map(|(_, name)| *name),
+        )
     }
 }
 
@@ -84,8 +93,9 @@ pub enum Trigger {
     /// In every wait, for as long as the condition holds.
     #[default]
     Level,
-    /// Once each time the condition arises anew (new data, new room); the caller then reads or writes until
-    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock). More reports than that are permitted: kernels differ.
+    /// Once each time the condition arises anew (new data, new room); the caller then reads or
+    /// writes until [`WouldBlock`](std::io::ErrorKind::WouldBlock). More reports than that are
+    /// permitted: kernels differ.
     Edge,
     /// Once; the **whole** registration is then silent, for every interest, until
     /// [`Selector::modify`](crate::Selector::modify) arms it again. It stays registered meanwhile.

@@ -1,18 +1,22 @@
 //! The kernel, thinly and safely: what an event loop needs from it and nothing else.
 //!
-//! - [`Selector`] waits for many descriptors at once: epoll on Linux and Android, kqueue on macOS, iOS and the BSDs.
+//! - [`Selector`] waits for many descriptors at once: epoll on Linux and Android, kqueue on macOS,
+//!   iOS and the BSDs.
 //! - [`Waker`] ends such a wait from another thread.
 //! - [`Signals`] turns Unix signals into something a selector can wait for.
 //! - [`ChildExit`] tells a selector when a child process has ended.
-//! - [`pipe`] and [`set_nonblocking`]: descriptors fit for a loop; [`set_timer_slack`]: waits that end on time.
+//! - [`pipe`] and [`set_nonblocking`]: descriptors fit for a loop; [`set_timer_slack`]: waits that
+//!   end on time.
 //! - [`boot_clock`] goes on while the machine is suspended.
 //! - [`socket`] holds the socket calls that neither the standard library nor `socket2` offers.
 //!
-//! Descriptors are borrowed ([`BorrowedFd`](std::os::fd::BorrowedFd)) or owned ([`OwnedFd`](std::os::fd::OwnedFd)), never
-//! bare numbers. All of Kodiak's `unsafe` code is in this crate: one call a block, each with its reason.
+//! Descriptors are borrowed ([`BorrowedFd`](std::os::fd::BorrowedFd)) or owned
+//! ([`OwnedFd`](std::os::fd::OwnedFd)), never bare numbers. All of Kodiak's `unsafe` code is in
+//! this crate: one call a block, each with its reason.
 //!
-//! The contract is one for all kernels; where they differ it is the weaker promise that all of them keep, and what a kernel
-//! lacks is an [`Unsupported`](std::io::ErrorKind::Unsupported) error, never silence.
+//! The contract is one for all kernels; where they differ it is the weaker promise that all of them
+//! keep, and what a kernel lacks is an [`Unsupported`](std::io::ErrorKind::Unsupported) error,
+//! never silence.
 //!
 //! ```
 //! use kodiak_sys::{Events, Interest, Selector, Trigger};

@@ -4,19 +4,24 @@ use crate::socket::bytes_readable_raw;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-/// The number of a descriptor that was seen open once, for whoever must speak of a source without being able to borrow it.
+/// The number of a descriptor that was seen open once, for whoever must speak of a source without
+/// being able to borrow it.
 ///
-/// An event loop holds keys, not descriptors, and still has to take a source out of its selector when nobody reacts to a
-/// hang-up. It notes the number at registration and uses it with [`Selector::modify_noted`](crate::Selector::modify_noted),
-/// [`Selector::remove_noted`](crate::Selector::remove_noted) and [`bytes_readable`](Noted::bytes_readable).
+/// An event loop holds keys, not descriptors, and still has to take a source out of its selector
+/// when nobody reacts to a hang-up. It notes the number at registration and uses it with
+/// [`Selector::modify_noted`](crate::Selector::modify_noted),
+/// [`Selector::remove_noted`](crate::Selector::remove_noted) and
+/// [`bytes_readable`](Noted::bytes_readable).
 ///
-/// **The caller sees to it that the descriptor has not been closed meanwhile**, or at least makes nothing of the answer if it
-/// may have been: the number may belong to another file by now, and then it is that file the call is about. In the reactor
-/// the owner tells the loop *before* it closes the descriptor, under a lock that the loop holds while it uses the number.
+/// **The caller sees to it that the descriptor has not been closed meanwhile**, or at least makes
+/// nothing of the answer if it may have been: the number may belong to another file by now, and
+/// then it is that file the call is about. In the reactor the owner tells the loop *before* it
+/// closes the descriptor, under a lock that the loop holds while it uses the number.
 ///
-/// Getting that wrong is a bug, but not unsound: nothing here reads, writes, closes or hands out the file behind the
-/// number. The worst that can happen is that the selector's own list loses or gains an entry, or that a count is another
-/// file's. A number that is not open at all is an error. Which is why these calls are safe, and why there are no others.
+/// Getting that wrong is a bug, but not unsound: nothing here reads, writes, closes or hands out
+/// the file behind the number. The worst that can happen is that the selector's own list loses or
+/// gains an entry, or that a count is another file's. A number that is not open at all is an error.
+/// Which is why these calls are safe, and why there are no others.
 ///
 /// ```
 /// use kodiak_sys::{Interest, Noted, Selector, Trigger};
@@ -42,7 +47,8 @@ impl Noted {
         Noted(source.as_raw_fd())
     }
 
-    /// As [`socket::bytes_readable`](crate::socket::bytes_readable), of the file that the number stands for now.
+    /// As [`socket::bytes_readable`](crate::socket::bytes_readable), of the file that the number
+    /// stands for now.
     ///
     /// # Errors
     /// What the kernel says, for instance that nothing is open under this number.

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
-/// The conditions one event reports: a set of bits, each of them a hint to try, not a promise of success.
+/// The conditions one event reports: a set of bits, each of them a hint to try, not a promise of
+/// success.
 ///
 /// | bit | meaning | a reader or writer then |
 /// |---|---|---|
@@ -14,9 +15,10 @@ use std::ops::{BitOr, BitOrAssign};
 /// | error | the source has an error waiting | gets that error from its next call, or takes it with [`take_error`](crate::socket::take_error) |
 /// | priority | out-of-band data waits; it alone never makes a source readable | receives it with `MSG_OOB` |
 ///
-/// Where kernels differ, only the weaker promise is made. Read-closed may come with or without readable, so whoever waits
-/// to read looks at both. The writing end of a pipe whose reader has gone reports an error (epoll) or write-closed
-/// (kqueue). Closing and errors may be reported to a registration that asked for something else.
+/// Where kernels differ, only the weaker promise is made. Read-closed may come with or without
+/// readable, so whoever waits to read looks at both. The writing end of a pipe whose reader has
+/// gone reports an error (epoll) or write-closed (kqueue). Closing and errors may be reported to a
+/// registration that asked for something else.
 ///
 /// ```
 /// use kodiak_sys::Readiness;
@@ -28,7 +30,8 @@ use std::ops::{BitOr, BitOrAssign};
 pub struct Readiness(u8);
 
 impl Readiness {
-    // The bits stand where epoll has them, as far as epoll has them: see the translation in `selector/epoll.rs`.
+    // The bits stand where epoll has them, as far as epoll has them: see the translation in
+    // `selector/epoll.rs`.
 
     /// Data, a datagram or a connection waits.
     pub const READABLE: Readiness = Readiness(1);
@@ -97,19 +100,28 @@ impl Readiness {
     }
 
     /// The bits that a backend has put together.
-    #[cfg_attr(not(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue))), expect(dead_code))]
+    #[cfg_attr(
+        not(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue))),
+        expect(dead_code)
+    )]
     #[inline]
     pub(crate) const fn from_bits(bits: u8) -> Readiness {
         Readiness(bits)
     }
 
-    #[cfg_attr(not(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue))), expect(dead_code))]
+    #[cfg_attr(
+        not(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue))),
+        expect(dead_code)
+    )]
     pub(crate) const fn bits(self) -> u8 {
         self.0
     }
 
     /// `bit` if `present`, else nothing: for translating a kernel's flags one line each.
-    #[cfg_attr(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)), expect(dead_code))]
+    #[cfg_attr(
+        all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)),
+        expect(dead_code)
+    )]
     pub(crate) const fn when(present: bool, bit: Readiness) -> Readiness {
         if present { bit } else { Readiness::empty() }
     }
@@ -139,6 +151,10 @@ impl fmt::Debug for Readiness {
             (Readiness::ERROR, "ERROR"),
             (Readiness::PRIORITY, "PRIORITY"),
         ];
-        crate::debug_flags(f, "Readiness", names.iter().filter(|(bit, _)| self.contains(*bit)).map(|(_, name)| *name))
+        crate::debug_flags(
+            f,
+            "Readiness",
+            names.iter().filter(|(bit, _)| self.contains(*bit)).map(|(_, name)| *name),
+        )
     }
 }

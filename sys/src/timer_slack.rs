@@ -1,13 +1,15 @@
-//! How much later than asked for the kernel may end a wait, to spare the machine a wake-up of its own.
+//! How much later than asked for the kernel may end a wait, to spare the machine a wake-up of its
+//! own.
 
 use std::io;
 use std::time::Duration;
 
-/// Sets this thread's timer slack, which on Linux is 50 µs unless somebody has set it: every wait with a timeout, a selector's
-/// included, may be late by as much. Threads that this one starts afterwards inherit it. Real-time threads have none.
+/// Sets this thread's timer slack, which on Linux is 50 µs unless somebody has set it: every wait
+/// with a timeout, a selector's included, may be late by as much. Threads that this one starts
+/// afterwards inherit it. Real-time threads have none.
 ///
-/// One nanosecond makes timers as precise as the machine can, for some more wake-ups; zero is taken as that, since to Linux
-/// it would mean the default.
+/// One nanosecond makes timers as precise as the machine can, for some more wake-ups; zero is taken
+/// as that, since to Linux it would mean the default.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,7 +44,10 @@ mod imp {
         // Read back as a signed number.
         let nanos = libc::c_long::try_from(nanos).unwrap_or(libc::c_long::MAX);
         // SAFETY: no pointers; this option takes one number.
-        check_long(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_TIMERSLACK, nanos, 0, 0, 0) }).map(drop)
+        check_long(unsafe {
+            libc::syscall(libc::SYS_prctl, libc::PR_SET_TIMERSLACK, nanos, 0, 0, 0)
+        })
+        .map(drop)
     }
 
     pub(super) fn get() -> io::Result<u64> {

@@ -19,7 +19,9 @@ fn waiting_and_registering_allocate_nothing() {
         b.write_all(b"x").unwrap();
         assert_eq!(selector.wait(&mut events, None).unwrap(), 1);
         assert!(events.iter().all(|event| event.key == 1 && event.readiness.is_readable()));
-        selector.modify(a.as_fd(), 2, Interest::READABLE | Interest::WRITABLE, Trigger::Oneshot).unwrap();
+        selector
+            .modify(a.as_fd(), 2, Interest::READABLE | Interest::WRITABLE, Trigger::Oneshot)
+            .unwrap();
         assert_eq!(selector.wait(&mut events, Some(Duration::from_secs(1))).unwrap(), 1);
         assert_eq!(selector.wait(&mut events, Some(Duration::from_micros(1))).unwrap(), 0);
         assert_eq!(a.read(&mut [0; 8]).unwrap(), 1);

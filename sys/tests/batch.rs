@@ -101,9 +101,14 @@ fn a_cut_datagram_says_so() {
         while seen.len() < 3 {
             until_readable(&right);
             incoming.recv(right.as_fd()).unwrap();
-            seen.extend(incoming.iter().map(|datagram| (datagram.bytes.to_vec(), datagram.is_truncated)));
+            seen.extend(
+                incoming.iter().map(|datagram| (datagram.bytes.to_vec(), datagram.is_truncated)),
+            );
         }
-        assert_eq!(seen, [(b"exact".to_vec(), false), (b"longe".to_vec(), true), (b"short".to_vec(), false)]);
+        assert_eq!(
+            seen,
+            [(b"exact".to_vec(), false), (b"longe".to_vec(), true), (b"short".to_vec(), false)]
+        );
     });
 }
 
@@ -152,7 +157,10 @@ fn a_full_queue_at_the_receiver_keeps_the_rest() {
             match incoming.recv(right.as_fd()) {
                 Ok(_) => {
                     for datagram in incoming.iter() {
-                        assert_eq!((datagram.bytes, datagram.from), (&expected.to_ne_bytes()[..], None));
+                        assert_eq!(
+                            (datagram.bytes, datagram.from),
+                            (&expected.to_ne_bytes()[..], None)
+                        );
                         expected += 1;
                     }
                 }
@@ -195,7 +203,10 @@ fn the_bounds_of_a_batch_are_kept_and_named() {
     assert!(outgoing.is_empty());
     outgoing.push(&[0; 10], None).unwrap();
 
-    assert_eq!((RecvBatch::new(0, 0).capacity(), RecvBatch::new(usize::MAX, 1).capacity()), (1, 1024));
+    assert_eq!(
+        (RecvBatch::new(0, 0).capacity(), RecvBatch::new(usize::MAX, 1).capacity()),
+        (1, 1024)
+    );
 }
 
 #[test]
@@ -212,7 +223,9 @@ fn room_of_what_was_sent_is_used_again_before_all_has_been_sent() {
     outgoing.skip();
     assert_eq!(outgoing.send(left.as_fd()).unwrap(), 2);
     let mut buffer = [0; 8];
-    let texts: Vec<_> = (0..3).map(|_| right.recv(&mut buffer).map(|len| buffer[..len].to_vec()).unwrap()).collect();
+    let texts: Vec<_> = (0..3)
+        .map(|_| right.recv(&mut buffer).map(|len| buffer[..len].to_vec()).unwrap())
+        .collect();
     assert_eq!(texts, [b"ab", b"cd", b"ef"]);
 }
 

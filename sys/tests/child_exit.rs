@@ -27,7 +27,8 @@ fn nothing_before_the_end_and_then_for_good() {
 
 #[test]
 fn a_child_quicker_than_its_parent_is_not_missed() {
-    let mut child = Command::new("sh").args(["-c", "exit 7"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        Command::new("sh").args(["-c", "exit 7"]).stdout(Stdio::piped()).spawn().unwrap();
     // The end of its output is the end of the process, or as good as: both orders have to work.
     child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
     let exit = ChildExit::of(&mut child).unwrap();
@@ -39,9 +40,12 @@ fn a_child_quicker_than_its_parent_is_not_missed() {
 fn a_child_that_was_reaped_counts_as_ended() {
     let mut child = Command::new("true").spawn().unwrap();
     child.wait().unwrap();
-    // A child that another thread is starting has copies of all our descriptors for a moment, the writer of a pipe included.
+    // A child that another thread is starting has copies of all our descriptors for a moment, the
+    // writer of a pipe included.
     std::thread::scope(|scope| {
-        let starting = scope.spawn(|| (0..200).for_each(|_| assert!(Command::new("true").status().unwrap().success())));
+        let starting = scope.spawn(|| {
+            (0..200).for_each(|_| assert!(Command::new("true").status().unwrap().success()))
+        });
         while !starting.is_finished() {
             let exit = ChildExit::of(&mut child).unwrap();
             assert_eq!(look(&watching(&exit, Interest::READABLE, Trigger::Level)).len(), 1);

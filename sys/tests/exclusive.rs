@@ -39,7 +39,8 @@ fn the_kernel_is_told_and_events_are_as_ever() {
     }
 }
 
-/// Threads that wait, each with a selector of its own, for the same socket; how many of them one byte wakes.
+/// Threads that wait, each with a selector of its own, for the same socket; how many of them one
+/// byte wakes.
 #[cfg(all(target_os = "linux", not(kodiak_kqueue)))]
 fn woken_of(threads: usize, exclusive: bool) -> usize {
     use kodiak_sys::{Events, Waker};
@@ -48,11 +49,16 @@ fn woken_of(threads: usize, exclusive: bool) -> usize {
 
     let (ours, mut theirs) = unix_pair();
     let selectors: Vec<_> = (0..threads).map(|_| Selector::new().unwrap()).collect();
-    let wakers: Vec<_> = selectors.iter().map(|selector| Waker::new(selector, 0).unwrap()).collect();
+    let wakers: Vec<_> =
+        selectors.iter().map(|selector| Waker::new(selector, 0).unwrap()).collect();
     for selector in &selectors {
         let (source, want, level) = (ours.as_fd(), Interest::READABLE, Trigger::Level);
-        if exclusive { selector.add_exclusive(source, 1, want, level) } else { selector.add(source, 1, want, level) }
-            .unwrap();
+        if exclusive {
+            selector.add_exclusive(source, 1, want, level)
+        } else {
+            selector.add(source, 1, want, level)
+        }
+        .unwrap();
     }
     let ids: Vec<_> = (0..threads).map(|_| AtomicI32::new(0)).collect();
     let over = AtomicBool::new(false);
@@ -71,7 +77,10 @@ fn woken_of(threads: usize, exclusive: bool) -> usize {
             });
         }
         let asleep = |id: &AtomicI32| {
-            let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", id.load(Ordering::SeqCst)));
+            let stat = std::fs::read_to_string(format!(
+                "/proc/self/task/{}/stat",
+                id.load(Ordering::SeqCst)
+            ));
             // The state follows the name, which is in parentheses.
             stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('S'))
         };
@@ -101,7 +110,8 @@ fn of_several_that_wait_one_event_wakes_at_least_one_and_not_all() {
 fn what_it_is_not_for_is_refused() {
     let (a, _b) = unix_pair();
     let selector = Selector::new().unwrap();
-    let mut refused = vec![(Interest::PRIORITY, Trigger::Level), (Interest::READABLE, Trigger::Oneshot)];
+    let mut refused =
+        vec![(Interest::PRIORITY, Trigger::Level), (Interest::READABLE, Trigger::Oneshot)];
     if cfg!(any(kodiak_kqueue, not(target_os = "linux"))) {
         refused.push((Interest::READABLE, Trigger::Level));
     }

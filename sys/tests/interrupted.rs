@@ -14,7 +14,8 @@ fn under_fire(test: impl FnOnce()) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                // SAFETY: the target is in `test`, or waits for this thread to end; the process handles the signal.
+                // SAFETY: the target is in `test`, or waits for this thread to end; the process
+                // handles the signal.
                 assert_eq!(unsafe { libc::pthread_kill(target, libc::SIGUSR1) }, 0);
                 std::thread::yield_now();
             }

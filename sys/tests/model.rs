@@ -55,7 +55,8 @@ struct Registered {
     key: u64,
     interest: Interest,
     trigger: Trigger,
-    /// Level: all of the interest. Edge: what has had news since the last report. Oneshot: all of it until it has fired.
+    /// Level: all of the interest. Edge: what has had news since the last report. Oneshot: all of
+    /// it until it has fired.
     armed: Interest,
 }
 
@@ -89,12 +90,16 @@ impl Source {
     }
 }
 
-/// Compares one look with the model: every source that must be reported is, with exactly its readiness; every other
-/// only if it is edge-triggered, which may report more often than it must, and need not repeat beside an edge what was told before.
+/// Compares one look with the model: every source that must be reported is, with exactly its
+/// readiness; every other only if it is edge-triggered, which may report more often than it must,
+/// and need not repeat beside an edge what was told before.
 fn compare(selector: &Selector, sources: &mut [Source]) -> Result<(), TestCaseError> {
     let mut reported: BTreeMap<u64, Readiness> = BTreeMap::new();
     for event in look(selector) {
-        prop_assert!(reported.insert(event.key, event.readiness).is_none(), "two events for one source");
+        prop_assert!(
+            reported.insert(event.key, event.readiness).is_none(),
+            "two events for one source"
+        );
     }
     for source in sources {
         let Some(mut registered) = source.registered else { continue };
@@ -102,7 +107,8 @@ fn compare(selector: &Selector, sources: &mut [Source]) -> Result<(), TestCaseEr
         let report = reported.remove(&registered.key);
         match report {
             Some(readiness) if registered.trigger == Trigger::Edge => {
-                let possible = !readiness.is_empty() && ready.contains(readiness) && readiness.contains(must);
+                let possible =
+                    !readiness.is_empty() && ready.contains(readiness) && readiness.contains(must);
                 prop_assert!(possible, "{:?} reported as {:?}", registered, readiness);
                 registered.armed = Interest::empty();
             }
@@ -146,14 +152,19 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     () if sources[s].registered.is_none() => Err(ErrorKind::NotFound),
                     () => Ok(()),
                 };
-                let answer = selector.modify(sources[s].ours.as_fd(), unique(key), interest, trigger);
+                let answer =
+                    selector.modify(sources[s].ours.as_fd(), unique(key), interest, trigger);
                 prop_assert_eq!(answer.map_err(|error| error.kind()), expected);
                 if expected.is_ok() {
                     sources[s].register(unique(key), interest, trigger);
                 }
             }
             Step::Remove(s) => {
-                let expected = if sources[s].registered.take().is_some() { Ok(()) } else { Err(ErrorKind::NotFound) };
+                let expected = if sources[s].registered.take().is_some() {
+                    Ok(())
+                } else {
+                    Err(ErrorKind::NotFound)
+                };
                 let answer = selector.remove(sources[s].ours.as_fd());
                 prop_assert_eq!(answer.map_err(|error| error.kind()), expected);
             }

@@ -2,7 +2,9 @@
 
 mod common;
 
-use kodiak_sys::socket::{MAX_DESCRIPTORS, peer_credentials, recv_with_descriptors, send_with_descriptors};
+use kodiak_sys::socket::{
+    MAX_DESCRIPTORS, peer_credentials, recv_with_descriptors, send_with_descriptors,
+};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -58,7 +60,8 @@ fn surplus_descriptors_are_closed_and_reported() {
         send_with_descriptors(left.as_fd(), b"x", &lent, None).unwrap();
         drop(writer);
         let mut descriptors = Vec::new();
-        let received = recv_with_descriptors(right.as_fd(), &mut [0; 4], &mut descriptors, wanted).unwrap();
+        let received =
+            recv_with_descriptors(right.as_fd(), &mut [0; 4], &mut descriptors, wanted).unwrap();
         assert!(received.descriptors_lost);
         assert_eq!((received.descriptors, descriptors.len()), (wanted, wanted));
         if wanted > 0 {
@@ -90,7 +93,8 @@ fn the_greatest_message_goes_through_and_the_next_greater_is_refused() {
     assert!(error.to_string().contains("253"), "{error}");
     send_with_descriptors(left.as_fd(), b"x", &lent[1..], None).unwrap();
     let mut descriptors = Vec::new();
-    let received = recv_with_descriptors(right.as_fd(), &mut [0; 4], &mut descriptors, usize::MAX).unwrap();
+    let received =
+        recv_with_descriptors(right.as_fd(), &mut [0; 4], &mut descriptors, usize::MAX).unwrap();
     assert_eq!((received.descriptors, received.descriptors_lost), (MAX_DESCRIPTORS, false));
 }
 
@@ -110,12 +114,19 @@ fn descriptors_without_a_byte_are_refused_and_bytes_without_descriptors_are_not(
 fn blocking_sockets_are_not_waited_for_and_the_end_is_zero_bytes() {
     let (left, right) = UnixStream::pair().unwrap();
     let mut descriptors = Vec::new();
-    let nothing = recv_with_descriptors(right.as_fd(), &mut [0; 8], &mut descriptors, 4).unwrap_err();
+    let nothing =
+        recv_with_descriptors(right.as_fd(), &mut [0; 8], &mut descriptors, 4).unwrap_err();
     assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
     drop(left);
-    assert_eq!(recv_with_descriptors(right.as_fd(), &mut [0; 8], &mut descriptors, 4).unwrap().bytes, 0);
+    assert_eq!(
+        recv_with_descriptors(right.as_fd(), &mut [0; 8], &mut descriptors, 4).unwrap().bytes,
+        0
+    );
     // A dead peer is an error, not a signal.
-    assert_eq!(send_with_descriptors(right.as_fd(), b"x", &[], None).unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(
+        send_with_descriptors(right.as_fd(), b"x", &[], None).unwrap_err().kind(),
+        ErrorKind::BrokenPipe
+    );
 }
 
 #[test]
@@ -125,10 +136,17 @@ fn datagrams_carry_descriptors_to_an_address_and_say_when_they_are_cut() {
     let sender = UnixDatagram::unbound().unwrap();
     let to = receiver.local_addr().unwrap();
     let pipe = marked_pipe(4);
-    assert_eq!(send_with_descriptors(sender.as_fd(), b"letter", &[pipe.as_fd()], Some(&to)).unwrap(), 6);
+    assert_eq!(
+        send_with_descriptors(sender.as_fd(), b"letter", &[pipe.as_fd()], Some(&to)).unwrap(),
+        6
+    );
     let mut descriptors = Vec::new();
-    let received = recv_with_descriptors(receiver.as_fd(), &mut [0; 3], &mut descriptors, 1).unwrap();
-    assert_eq!((received.bytes, received.is_truncated, received.descriptors_lost), (3, true, false));
+    let received =
+        recv_with_descriptors(receiver.as_fd(), &mut [0; 3], &mut descriptors, 1).unwrap();
+    assert_eq!(
+        (received.bytes, received.is_truncated, received.descriptors_lost),
+        (3, true, false)
+    );
     drop(pipe);
     assert_eq!(mark(descriptors.pop().unwrap()), 4);
     let unnamed = sender.local_addr().unwrap();

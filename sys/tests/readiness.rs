@@ -24,7 +24,10 @@ fn a_half_close_closes_reading_only() {
     d.shutdown(Shutdown::Write).unwrap();
     for selector in [watching(&a, BOTH, Trigger::Level), watching(&c, BOTH, Trigger::Level)] {
         let readiness = readiness_until(&selector, Readiness::is_read_closed);
-        assert!(readiness.is_writable() && !readiness.is_write_closed() && !readiness.is_error(), "{readiness:?}");
+        assert!(
+            readiness.is_writable() && !readiness.is_write_closed() && !readiness.is_error(),
+            "{readiness:?}"
+        );
     }
 }
 
@@ -158,7 +161,8 @@ fn out_of_band_data_is_priority_and_never_readable() {
 #[test]
 fn out_of_band_data_says_nothing_to_who_only_reads() {
     let (c, mut d) = tcp_pair();
-    let (mut c2, reads) = (c.try_clone().unwrap(), watching(&c, Interest::READABLE, Trigger::Level));
+    let (mut c2, reads) =
+        (c.try_clone().unwrap(), watching(&c, Interest::READABLE, Trigger::Level));
     send_out_of_band(&d);
     d.write_all(b"after").unwrap();
     assert_eq!(readiness_until(&reads, Readiness::is_readable), Readiness::READABLE);

@@ -60,9 +60,15 @@ fn an_empty_interest_is_refused() {
     let (a, mut b) = unix_pair();
     let selector = Selector::new().unwrap();
     let none = Interest::empty();
-    assert_eq!(selector.add(a.as_fd(), 1, none, Trigger::Level).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        selector.add(a.as_fd(), 1, none, Trigger::Level).unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
     selector.add(a.as_fd(), 1, Interest::READABLE, Trigger::Level).unwrap();
-    assert_eq!(selector.modify(a.as_fd(), 1, none, Trigger::Level).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        selector.modify(a.as_fd(), 1, none, Trigger::Level).unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
     b.write_all(b"x").unwrap();
     assert_eq!(wait(&selector).len(), 1, "the registration is as it was");
 }
@@ -102,7 +108,9 @@ fn a_closed_descriptor_is_forgotten_and_its_number_can_be_added_again() {
     let selector = Selector::new().unwrap();
     for key in 0..20 {
         let (a, mut b) = unix_pair();
-        selector.add(a.as_fd(), key, Interest::READABLE | Interest::WRITABLE, Trigger::Level).unwrap();
+        selector
+            .add(a.as_fd(), key, Interest::READABLE | Interest::WRITABLE, Trigger::Level)
+            .unwrap();
         b.write_all(b"x").unwrap();
         let events = wait(&selector);
         assert_eq!((events.len(), events[0].key), (1, key), "only the one that is open");
@@ -111,7 +119,8 @@ fn a_closed_descriptor_is_forgotten_and_its_number_can_be_added_again() {
     }
 }
 
-/// A pair whose first end has this number, which was just freed. Other tests open files meanwhile: `None` if one of them has it.
+/// A pair whose first end has this number, which was just freed. Other tests open files meanwhile:
+/// `None` if one of them has it.
 fn pair_with_number(number: i32) -> Option<(UnixStream, UnixStream)> {
     let mut held = Vec::new();
     (0..50).find_map(|_| {
@@ -129,8 +138,11 @@ fn a_change_for_a_closed_descriptor_never_fires_for_its_numbers_next_owner() {
     for _ in 0..20 {
         let (a, _b) = unix_pair();
         let selector = watching(&a, Interest::WRITABLE, Trigger::Oneshot);
-        // The last change before it closes; a kernel or a library that queued it would apply it to whom it meets.
-        selector.modify(a.as_fd(), 2, Interest::READABLE | Interest::WRITABLE, Trigger::Level).unwrap();
+        // The last change before it closes; a kernel or a library that queued it would apply it to
+        // whom it meets.
+        selector
+            .modify(a.as_fd(), 2, Interest::READABLE | Interest::WRITABLE, Trigger::Level)
+            .unwrap();
         let number = a.as_raw_fd();
         drop(a);
         let Some((next, mut peer)) = pair_with_number(number) else { continue };
@@ -204,9 +216,12 @@ fn a_timeout_is_never_early_and_clears_the_events() {
 
 #[test]
 fn absurdly_long_timeouts_wait() {
-    for timeout in
-        [None, Some(Duration::MAX), Some(Duration::from_secs(u64::MAX / 2)), Some(Duration::from_secs(1 << 33))]
-    {
+    for timeout in [
+        None,
+        Some(Duration::MAX),
+        Some(Duration::from_secs(u64::MAX / 2)),
+        Some(Duration::from_secs(1 << 33)),
+    ] {
         let selector = Selector::new().unwrap();
         let waker = Waker::new(&selector, 5).unwrap();
         std::thread::scope(|scope| {

@@ -84,7 +84,8 @@ fn every_receiver_gets_every_occurrence_in_order() {
 fn the_previous_disposition_returns_when_the_last_goes() {
     // SAFETY: ignoring a signal needs no handler.
     unsafe { libc::signal(libc::SIGALRM, libc::SIG_IGN) };
-    let (first, second) = (Signals::new(&[Signal::ALRM]).unwrap(), Signals::new(&[Signal::ALRM]).unwrap());
+    let (first, second) =
+        (Signals::new(&[Signal::ALRM]).unwrap(), Signals::new(&[Signal::ALRM]).unwrap());
     assert_ne!(disposition(Signal::ALRM), libc::SIG_IGN);
     drop(first);
     assert_ne!(disposition(Signal::ALRM), libc::SIG_IGN);
@@ -104,7 +105,8 @@ fn a_handler_that_somebody_put_in_place_of_ours_is_theirs_to_keep() {
 
 #[test]
 fn what_cannot_be_caught_is_refused_and_nothing_changes() {
-    for signal in [Signal::KILL, Signal::STOP, Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE] {
+    for signal in [Signal::KILL, Signal::STOP, Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE]
+    {
         let error = Signals::new(&[Signal::XCPU, signal]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().starts_with(signal.name()), "{error}");
@@ -112,7 +114,10 @@ fn what_cannot_be_caught_is_refused_and_nothing_changes() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         let internal = Signal::from_number(32).unwrap(); // the C library keeps it for itself
-        assert_eq!(Signals::new(&[Signal::XCPU, internal]).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            Signals::new(&[Signal::XCPU, internal]).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
     }
     assert_eq!(disposition(Signal::XCPU), libc::SIG_DFL);
 }
@@ -166,7 +171,8 @@ fn a_child_s_end_names_the_child() {
     assert!(child.wait().unwrap().success());
 }
 
-/// Receivers come and go while another thread is being signalled all the time: no record may end up in a stranger's file.
+/// Receivers come and go while another thread is being signalled all the time: no record may end up
+/// in a stranger's file.
 #[test]
 fn receivers_that_come_and_go_under_fire_leave_strangers_files_alone() {
     use std::io::Read;
@@ -186,7 +192,11 @@ fn receivers_that_come_and_go_under_fire_leave_strangers_files_alone() {
             // These get the numbers that were just closed.
             let (mut reader, writer) = std::io::pipe().unwrap();
             drop(writer);
-            assert_eq!(reader.read(&mut [0; 64]).unwrap(), 0, "a handler wrote into a stranger's pipe");
+            assert_eq!(
+                reader.read(&mut [0; 64]).unwrap(),
+                0,
+                "a handler wrote into a stranger's pipe"
+            );
         }
         done.store(true, Ordering::Relaxed);
     });

@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 
 #[test]
 fn the_bound_on_receivers_is_named_and_what_is_dropped_makes_room() {
-    let mut all: Vec<_> = (0..Signals::MAX_INSTANCES).map(|_| Signals::new(&[Signal::USR1]).unwrap()).collect();
+    let mut all: Vec<_> =
+        (0..Signals::MAX_INSTANCES).map(|_| Signals::new(&[Signal::USR1]).unwrap()).collect();
     let error = Signals::new(&[Signal::USR1]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
     assert!(error.to_string().contains("MAX_INSTANCES"), "{error}");

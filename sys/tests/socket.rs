@@ -47,7 +47,8 @@ fn tcp_over_v6() {
     }
 }
 
-/// A connection attempt that was refused, and whose socket knows by now; `None` if the kernel said so at once.
+/// A connection attempt that was refused, and whose socket knows by now; `None` if the kernel said
+/// so at once.
 fn refused() -> Option<OwnedFd> {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // nobody listens any more
     let (client, _) = socket::connect_tcp(address).ok()?;
@@ -68,9 +69,12 @@ fn a_refused_connection_says_so_once_and_is_never_taken_for_one_that_goes_on() {
 
 #[test]
 fn an_attempt_that_nobody_answers_is_pending() {
-    // A listener whose queue is full drops what comes next, on Linux: the attempt goes on for minutes.
+    // A listener whose queue is full drops what comes next, on Linux: the attempt goes on for
+    // minutes.
     if !cfg!(target_os = "linux") {
-        return println!("skipped: only Linux leaves an attempt unanswered when the listener's queue is full");
+        return println!(
+            "skipped: only Linux leaves an attempt unanswered when the listener's queue is full"
+        );
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // SAFETY: no pointers; the descriptor is borrowed for the whole call.
@@ -127,7 +131,10 @@ fn errors_of_accept_are_told_apart() {
     assert_eq!(sort(libc::ENFILE), AcceptFailure::Exhausted);
     assert_eq!(sort(libc::EINVAL), AcceptFailure::Listener);
     let (a, _b) = tcp_pair();
-    assert_eq!(socket::accept_failure(&socket::accept_tcp(a.as_fd()).unwrap_err()), AcceptFailure::Listener);
+    assert_eq!(
+        socket::accept_failure(&socket::accept_tcp(a.as_fd()).unwrap_err()),
+        AcceptFailure::Listener
+    );
     assert!(socket::is_out_of_descriptors(&io::Error::from_raw_os_error(libc::EMFILE)));
     assert!(!socket::is_out_of_descriptors(&ErrorKind::WouldBlock.into()));
     assert!(socket::is_in_progress(&io::Error::from_raw_os_error(libc::EINPROGRESS)));

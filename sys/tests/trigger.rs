@@ -85,7 +85,9 @@ fn oneshot_disarms_the_whole_registration() {
     assert!(look(&selector).is_empty(), "writable fired, so readable is silent too");
     drop(b);
     assert!(look(&selector).is_empty(), "and so is the hang-up");
-    selector.modify(a.as_fd(), 1, Interest::READABLE | Interest::WRITABLE, Trigger::Oneshot).unwrap();
+    selector
+        .modify(a.as_fd(), 1, Interest::READABLE | Interest::WRITABLE, Trigger::Oneshot)
+        .unwrap();
     let readiness = wait(&selector)[0].readiness;
     assert!(readiness.is_readable() && readiness.is_writable());
     assert!(look(&selector).is_empty());
@@ -99,7 +101,10 @@ fn one_source_has_one_event_whatever_it_is_ready_for() {
         let selector = watching(&a, Interest::READABLE | Interest::WRITABLE, trigger);
         let events = wait(&selector);
         assert_eq!(events.len(), 1, "{trigger:?}");
-        assert!(events[0].readiness.is_readable() && events[0].readiness.is_writable(), "{trigger:?}: {events:?}");
+        assert!(
+            events[0].readiness.is_readable() && events[0].readiness.is_writable(),
+            "{trigger:?}: {events:?}"
+        );
     }
 }
 

@@ -67,8 +67,8 @@ fn a_waker_may_outlive_its_selector() {
     waker.wake().unwrap();
 }
 
-/// Each thread counts up and then wakes. Whoever waits must, in the end, have seen all of it: if a wake were lost the
-/// last wait would not end.
+/// Each thread counts up and then wakes. Whoever waits must, in the end, have seen all of it: if a
+/// wake were lost the last wait would not end.
 #[test]
 fn no_wake_is_lost_under_contention() {
     const THREADS: u64 = 3;
@@ -87,7 +87,11 @@ fn no_wake_is_lost_under_contention() {
         }
         let (mut waits, mut events) = (0, Events::with_capacity(4));
         while counter.load(Ordering::SeqCst) < THREADS * ROUNDS {
-            assert_eq!(selector.wait(&mut events, Some(common::PATIENCE)).unwrap(), 1, "a wake was lost");
+            assert_eq!(
+                selector.wait(&mut events, Some(common::PATIENCE)).unwrap(),
+                1,
+                "a wake was lost"
+            );
             waits += 1;
         }
         waits

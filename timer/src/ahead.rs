@@ -1,18 +1,21 @@
 //! Reading ahead in long lists.
 //!
-//! A list gives the processor one address at a time, so whoever walks it waits for one cache miss after the other: 50 to 200 ns each
-//! once the timers outgrow the second-level cache, and a tenth of that where eight run side by side. So in a big wheel each timer has
-//! a *hint*: the timer that was put into the same list [`AHEAD`] timers later. Whoever comes to a timer can look at that one's
-//! memory early, without having walked there.
+//! A list gives the processor one address at a time, so whoever walks it waits for one cache miss
+//! after the other: 50 to 200 ns each once the timers outgrow the second-level cache, and a tenth
+//! of that where eight run side by side. So in a big wheel each timer has a *hint*: the timer that
+//! was put into the same list [`AHEAD`] timers later. Whoever comes to a timer can look at that
+//! one's memory early, without having walked there.
 //!
-//! Hints are never trusted. A timer that is taken out of its list leaves the hints to it as they are; what they lead to exists, and is
-//! looked at, but nothing is done because of it.
+//! Hints are never trusted. A timer that is taken out of its list leaves the hints to it as they
+//! are; what they lead to exists, and is looked at, but nothing is done because of it.
 //!
-//! A hint costs a store somewhere in the memory of all timers, and serves those that are walked to. Where most timers are cancelled
-//! before their time, as timeouts of requests are, hints lead to what has gone; so they are given only while timers fire.
+//! A hint costs a store somewhere in the memory of all timers, and serves those that are walked to.
+//! Where most timers are cancelled before their time, as timeouts of requests are, hints lead to
+//! what has gone; so they are given only while timers fire.
 //!
-//! `core` has no safe prefetch. A load whose result nobody waits for is one, too, as long as the processor has room to go on
-//! meanwhile: hence the loads for eight timers right after each other, before the work on eight others.
+//! `core` has no safe prefetch. A load whose result nobody waits for is one, too, as long as the
+//! processor has room to go on meanwhile: hence the loads for eight timers right after each other,
+//! before the work on eight others.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -24,7 +27,8 @@ use crate::links::{Id, NONE, index_of};
 /// How far a hint leads, and how many timers are looked at together.
 pub(crate) const AHEAD: usize = 8;
 
-/// From so many timers on, hints are worth their keep: below, the lists stay in the cache. (Tests want hints at once.)
+/// From so many timers on, hints are worth their keep: below, the lists stay in the cache. (Tests
+/// want hints at once.)
 const CROWD: usize = if cfg!(test) { AHEAD } else { 1 << 16 };
 
 /// The latest timers of one list, in a ring.
@@ -34,7 +38,8 @@ struct Recent {
     count: u32,
 }
 
-/// After so many cancellations without a firing hints are given up. Each firing makes up for [`WORTH`] cancellations.
+/// After so many cancellations without a firing hints are given up. Each firing makes up for
+/// [`WORTH`] cancellations.
 const CREDIT: u32 = if cfg!(test) { 4 * AHEAD as u32 } else { 1 << 14 };
 const WORTH: u32 = 2;
 

@@ -1,18 +1,23 @@
-//! How time moves: an advance takes the earliest slot, again and again, until it lies in the future.
+//! How time moves: an advance takes the earliest slot, again and again, until it lies in the
+//! future.
 //!
-//! Scheme 7 turns its wheels tick by tick and deals a slot out when its time begins. Here the cursor jumps: to the earliest
-//! timer of the first occupied slot when that timer is due, and otherwise to the last tick before that slot. So
-//! a century without timers costs as much as a tick, and a timer that is cancelled in time is never moved. To open a
-//! slot of a higher level is to deal its timers out, in order, to the slots that they belong to as seen from its earliest
+//! Scheme 7 turns its wheels tick by tick and deals a slot out when its time begins. Here the
+//! cursor jumps: to the earliest timer of the first occupied slot when that timer is due, and
+//! otherwise to the last tick before that slot. So a century without timers costs as much as a
+//! tick, and a timer that is cancelled in time is never moved. To open a slot of a higher level is
+//! to deal its timers out, in order, to the slots that they belong to as seen from its earliest
 //! timer, which thereby comes to level 0. A slot with one timer needs no opening.
 //!
-//! While time is in a *quiet time*, before the tick that the last search found, nothing is looked for at all.
+//! While time is in a *quiet time*, before the tick that the last search found, nothing is looked
+//! for at all.
 //!
-//! All work is done in small steps: one timer yielded, or a few moved. Between any two steps the wheel is whole. That
-//! is why an [`Advance`] can stop at its limits and why the caller may do as he likes between two timers.
+//! All work is done in small steps: one timer yielded, or a few moved. Between any two steps the
+//! wheel is whole. That is why an [`Advance`] can stop at its limits and why the caller may do as
+//! he likes between two timers.
 //!
-//! Timers that are already due when they are set are placed at tick `now`, at the end of the list, with the number of the
-//! advance. When an advance meets its own number at the head of the list for its own `now`, what remains is for the next.
+//! Timers that are already due when they are set are placed at tick `now`, at the end of the list,
+//! with the number of the advance. When an advance meets its own number at the head of the list for
+//! its own `now`, what remains is for the next.
 
 use core::{fmt, mem};
 
@@ -24,12 +29,12 @@ use crate::wheel::Wheel;
 
 /// What an advance may do beside firing as many timers as its budget says.
 const MORE_WORK: usize = 64;
-/// To fire a timer is one piece of work, to move one from slot to slot so many: it touches more memory, and memory that
-/// nobody has touched for longer.
+/// To fire a timer is one piece of work, to move one from slot to slot so many: it touches more
+/// memory, and memory that nobody has touched for longer.
 const MOVE: usize = 3;
 
-/// The progress of one [`Wheel::advance`]. It borrows nothing: the wheel is free between two calls of
-/// [`next`](Advance::next).
+/// The progress of one [`Wheel::advance`]. It borrows nothing: the wheel is free between two calls
+/// of [`next`](Advance::next).
 #[derive(Debug)]
 #[must_use = "an advance does nothing until its `next` is called"]
 pub struct Advance {
@@ -51,9 +56,10 @@ enum Search {
 impl<T> Wheel<T> {
     /// Lets time be `now` and begins to expire what is due, at most `budget` timers.
     ///
-    /// A `now` before an earlier one counts as the earlier one: time does not go back. A newer advance ends an older one,
-    /// whose `next` then yields nothing. What an advance leaves over, because its budget was spent or because nobody called
-    /// `next` often enough, is the first to fire in the next one.
+    /// A `now` before an earlier one counts as the earlier one: time does not go back. A newer
+    /// advance ends an older one, whose `next` then yields nothing. What an advance leaves over,
+    /// because its budget was spent or because nobody called `next` often enough, is the first to
+    /// fire in the next one.
     ///
     /// With a budget of 0 nothing fires, but timers set afterwards are judged by the new `now`.
     #[inline]
@@ -64,8 +70,8 @@ impl<T> Wheel<T> {
         Advance { number: self.advance, budget, work, ahead: 0, is_spent: false }
     }
 
-    /// The first timer of the tick that ends the quiet time, if there is one, on level 0, and not set for the next advance: then no
-    /// search is needed.
+    /// The first timer of the tick that ends the quiet time, if there is one, on level 0, and not
+    /// set for the next advance: then no search is needed.
     #[inline]
     fn due_at_once(&mut self) -> Option<Id> {
         let tick = self.quiet_until;
@@ -121,15 +127,16 @@ impl<T> Wheel<T> {
 }
 
 impl Advance {
-    /// The next timer that is due; `None` if there is none, or none that this advance may still expire (then
-    /// [`is_spent`](Advance::is_spent)).
+    /// The next timer that is due; `None` if there is none, or none that this advance may still
+    /// expire (then [`is_spent`](Advance::is_spent)).
     ///
-    /// Take it with `let Some(expired) = advance.next(&mut wheel) else { break };` or, for the value alone, with
-    /// `while let Some(value) = advance.next(&mut wheel).map(Expired::into_value)`. A plain `while let` would hold on to the
-    /// wheel until the end of its body.
+    /// Take it with `let Some(expired) = advance.next(&mut wheel) else { break };` or, for the
+    /// value alone, with `while let Some(value) = advance.next(&mut
+    /// wheel).map(Expired::into_value)`. A plain `while let` would hold on to the wheel until the
+    /// end of its body.
     ///
-    /// Use it with the wheel that it came from: with another it does what that wheel's own latest advance would do, or
-    /// nothing.
+    /// Use it with the wheel that it came from: with another it does what that wheel's own latest
+    /// advance would do, or nothing.
     #[inline]
     pub fn next<'a, T>(&mut self, wheel: &'a mut Wheel<T>) -> Option<Expired<'a, T>> {
         if self.number != wheel.advance {
@@ -161,7 +168,8 @@ impl Advance {
         }
     }
 
-    /// Each [`AHEAD`] timers of a list, or when another list begins, memory is read for the next so many.
+    /// Each [`AHEAD`] timers of a list, or when another list begins, memory is read for the next so
+    /// many.
     #[inline]
     fn read_ahead<T>(&mut self, wheel: &Wheel<T>, id: Id) {
         if self.ahead == 0 {
@@ -171,8 +179,9 @@ impl Advance {
         self.ahead -= 1;
     }
 
-    /// Whether [`next`](Advance::next) returned `None` although there was more to do: the next advance should come soon. (The
-    /// wheel's [`next_deadline`](Wheel::next_deadline) says the same: it is not after `now`.)
+    /// Whether [`next`](Advance::next) returned `None` although there was more to do: the next
+    /// advance should come soon. (The wheel's [`next_deadline`](Wheel::next_deadline) says the
+    /// same: it is not after `now`.)
     #[inline]
     #[must_use]
     pub fn is_spent(&self) -> bool {
@@ -182,9 +191,9 @@ impl Advance {
 
 /// A timer that is due, still in the wheel.
 ///
-/// Dropping it removes the timer; [`into_value`](Expired::into_value) removes it and returns its value;
-/// [`rearm`](Expired::rearm) keeps it for another deadline, under the same key. (If it is leaked, by `mem::forget`, the timer
-/// is due still.)
+/// Dropping it removes the timer; [`into_value`](Expired::into_value) removes it and returns its
+/// value; [`rearm`](Expired::rearm) keeps it for another deadline, under the same key. (If it is
+/// leaked, by `mem::forget`, the timer is due still.)
 pub struct Expired<'a, T> {
     wheel: &'a mut Wheel<T>,
     id: Id,
@@ -198,7 +207,8 @@ impl<T> Expired<'_, T> {
         self.wheel.slab.key(self.id)
     }
 
-    /// The deadline that the timer was given: a periodic timer that adds its period to it does not drift.
+    /// The deadline that the timer was given: a periodic timer that adds its period to it does not
+    /// drift.
     #[inline]
     #[must_use]
     pub fn deadline(&self) -> u64 {
@@ -228,8 +238,8 @@ impl<T> Expired<'_, T> {
         value
     }
 
-    /// Sets the timer again, for a new deadline. Its key stays valid. A deadline that is not after `now` fires in the next
-    /// advance.
+    /// Sets the timer again, for a new deadline. Its key stays valid. A deadline that is not after
+    /// `now` fires in the next advance.
     #[inline]
     pub fn rearm(self, deadline: u64) {
         let node = self.wheel.slab.node(self.id);

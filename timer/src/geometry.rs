@@ -1,9 +1,9 @@
 //! How a tick finds its level and slot, and which slots are occupied.
 //!
-//! Think of a tick as a number in base 64: eleven digits, the topmost of four bits only, are all of `u64`. The wheel has
-//! a *cursor*, a tick that no pending timer is before. A timer lives on the **level of the highest digit in which its
-//! tick differs from the cursor**, in the slot that this digit names. The two lowest digits share level 0, whose 4096 slots are single
-//! ticks:
+//! Think of a tick as a number in base 64: eleven digits, the topmost of four bits only, are all of
+//! `u64`. The wheel has a *cursor*, a tick that no pending timer is before. A timer lives on the
+//! **level of the highest digit in which its tick differs from the cursor**, in the slot that this
+//! digit names. The two lowest digits share level 0, whose 4096 slots are single ticks:
 //!
 //! ```text
 //!   level                9   8   7   6   5   4   3   2   1    0
@@ -13,24 +13,29 @@
 //!                                                       ^ the first difference
 //! ```
 //!
-//! Two ticks first differ in digit `d` exactly when the highest set bit of their exclusive-or is one of the bits
-//! `6d ..= 6d+5`. Or-ing 4095 into the difference first makes all ticks that differ in the two lowest digits only, or not at all,
-//! alike. From the definition follows all the rest:
+//! Two ticks first differ in digit `d` exactly when the highest set bit of their exclusive-or is
+//! one of the bits `6d ..= 6d+5`. Or-ing 4095 into the difference first makes all ticks that differ
+//! in the two lowest digits only, or not at all, alike. From the definition follows all the rest:
 //!
-//! - Above level 0 a timer's digit is greater than the cursor's, since its tick is. So slots are never passed and reused
-//!   in a circle: there is no wrap, and the first occupied slot of a level is its lowest bit, whatever the cursor.
-//! - All timers of a level are earlier than all timers of a higher level: they share one more digit with the cursor.
-//!   So the first timers of the wheel are those in the lowest slot of the lowest level that has any.
-//! - Where a tick belongs depends on the cursor and the tick only. So all timers of one tick are always in the same
-//!   slot, and lists that are first-in-first-out stay so when a slot is dealt out to lower levels.
-//! - The cursor may go anywhere below the start of the first occupied slot without any timer changing its place.
+//! - Above level 0 a timer's digit is greater than the cursor's, since its tick is. So slots are
+//!   never passed and reused in a circle: there is no wrap, and the first occupied slot of a level
+//!   is its lowest bit, whatever the cursor.
+//! - All timers of a level are earlier than all timers of a higher level: they share one more digit
+//!   with the cursor. So the first timers of the wheel are those in the lowest slot of the lowest
+//!   level that has any.
+//! - Where a tick belongs depends on the cursor and the tick only. So all timers of one tick are
+//!   always in the same slot, and lists that are first-in-first-out stay so when a slot is dealt
+//!   out to lower levels.
+//! - The cursor may go anywhere below the start of the first occupied slot without any timer
+//!   changing its place.
 //!
-//! With 64 slots on level 0, as on the others, most timers would be moved once more before they fire, and each move of a million timers
-//! is a cache miss or two. Larger levels further up save little: what is far off is mostly cancelled before its time.
+//! With 64 slots on level 0, as on the others, most timers would be moved once more before they
+//! fire, and each move of a million timers is a cache miss or two. Larger levels further up save
+//! little: what is far off is mostly cancelled before its time.
 //!
-//! Varghese and Lauck's scheme 7 differs in three ways: its levels are unlike (seconds, minutes, hours) and end
-//! somewhere, so that what is further needs another home; it turns tick by tick; and it finds what is next by looking
-//! at slot after slot.
+//! Varghese and Lauck's scheme 7 differs in three ways: its levels are unlike (seconds, minutes,
+//! hours) and end somewhere, so that what is further needs another home; it turns tick by tick; and
+//! it finds what is next by looking at slot after slot.
 
 const BITS: u32 = 6;
 /// Slots of a level above level 0.
@@ -57,13 +62,15 @@ static DIGITS: [Digit; 64] = {
     while bit < u64::BITS {
         let level = bit / BITS - 1;
         let first = TICKS as u32 + (level - 1) * SLOTS as u32;
-        digits[bit as usize] = Digit { shift: (level + 1) * BITS, mask: SLOTS as u16 - 1, first: first as u16 };
+        digits[bit as usize] =
+            Digit { shift: (level + 1) * BITS, mask: SLOTS as u16 - 1, first: first as u16 };
         bit += 1;
     }
     digits
 };
 
-/// One slot of one level: the tick's two lowest digits on level 0, `4096 + (level - 1) * 64 + digit` above.
+/// One slot of one level: the tick's two lowest digits on level 0, `4096 + (level - 1) * 64 +
+/// digit` above.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place(u16);
 
@@ -92,7 +99,8 @@ impl Place {
         usize::from(self.0)
     }
 
-    /// Its number among the slots above level 0; what is on level 0 gets a number that no such slot has.
+    /// Its number among the slots above level 0; what is on level 0 gets a number that no such slot
+    /// has.
     #[inline]
     pub(crate) fn upper(self) -> usize {
         self.index().wrapping_sub(TICKS)
@@ -135,7 +143,8 @@ impl Place {
     }
 }
 
-/// The words of a bitmap of all places, as a power of two: no index into them is ever out of bounds.
+/// The words of a bitmap of all places, as a power of two: no index into them is ever out of
+/// bounds.
 const WORDS: usize = PLACES.div_ceil(SLOTS).next_power_of_two();
 
 /// Which slots have timers. The first occupied one is two `trailing_zeros` away.
@@ -195,7 +204,10 @@ mod tests {
         assert_eq!(level_and_slot(4096, 4096), (0, 0));
         assert_eq!(level_and_slot(0, u64::MAX), (9, 15));
         assert_eq!(level_and_slot(u64::MAX, u64::MAX), (0, 4095));
-        assert_eq!(level_and_slot((7 * 4096 + 12) * 64 + 40, (7 * 4096 + 31) * 64 + 3), (0, 31 * 64 + 3));
+        assert_eq!(
+            level_and_slot((7 * 4096 + 12) * 64 + 40, (7 * 4096 + 31) * 64 + 3),
+            (0, 31 * 64 + 3)
+        );
         assert_eq!(level_and_slot((7 * 4096 + 12) * 64 + 40, (9 * 4096 + 31) * 64 + 3), (2, 9));
         for level in 1..=UPPER_LEVELS {
             let tick = 1 << (6 * (level + 1));

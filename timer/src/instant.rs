@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 /// A scale: where tick 0 is, and how long a tick takes.
 ///
-/// Deadlines are rounded **up** and the present **down**, so a timer never fires early, and late by less than one tick.
+/// Deadlines are rounded **up** and the present **down**, so a timer never fires early, and late by
+/// less than one tick.
 ///
 /// ```
 /// use kodiak_timer::{Ticks, Wheel};
@@ -24,11 +25,12 @@ pub struct Ticks {
 }
 
 impl Ticks {
-    /// One millisecond: fine enough for timeouts, and the timers of one millisecond share a wake-up.
+    /// One millisecond: fine enough for timeouts, and the timers of one millisecond share a
+    /// wake-up.
     pub const DEFAULT_RESOLUTION: Duration = Duration::from_millis(1);
 
-    /// A scale whose tick 0 is `origin` and whose ticks are `resolution` long. A resolution finer than a nanosecond
-    /// counts as a nanosecond, one coarser than 584 years as 584 years.
+    /// A scale whose tick 0 is `origin` and whose ticks are `resolution` long. A resolution finer
+    /// than a nanosecond counts as a nanosecond, one coarser than 584 years as 584 years.
     #[must_use]
     pub fn new(origin: Instant, resolution: Duration) -> Ticks {
         let nanos_per_tick = u64::try_from(resolution.as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -47,14 +49,16 @@ impl Ticks {
         Duration::from_nanos(self.nanos_per_tick)
     }
 
-    /// The first tick that is not before `instant`: for deadlines. Tick 0 for an instant before the origin.
+    /// The first tick that is not before `instant`: for deadlines. Tick 0 for an instant before the
+    /// origin.
     #[inline]
     #[must_use]
     pub fn ticks_up(&self, instant: Instant) -> u64 {
         self.duration_up(instant.saturating_duration_since(self.origin))
     }
 
-    /// The last tick that is not after `instant`: for the present. Tick 0 for an instant before the origin.
+    /// The last tick that is not after `instant`: for the present. Tick 0 for an instant before the
+    /// origin.
     #[inline]
     #[must_use]
     pub fn ticks_down(&self, instant: Instant) -> u64 {
@@ -108,8 +112,8 @@ impl Ticks {
     }
 }
 
-/// The duration in nanoseconds, if it is shorter than 584 years: one word instead of two, so a division takes 5 ns
-/// and not 30.
+/// The duration in nanoseconds, if it is shorter than 584 years: one word instead of two, so a
+/// division takes 5 ns and not 30.
 #[inline]
 fn whole_nanos(duration: Duration) -> Option<u64> {
     duration.as_secs().checked_mul(1_000_000_000)?.checked_add(u64::from(duration.subsec_nanos()))
@@ -129,7 +133,11 @@ mod tests {
         let ticks = Ticks::new(origin, Ticks::DEFAULT_RESOLUTION);
         for (micros, up, down) in [(0, 0, 0), (1, 1, 0), (999, 1, 0), (1000, 1, 1), (1001, 2, 1)] {
             let instant = origin + Duration::from_micros(micros);
-            assert_eq!((ticks.ticks_up(instant), ticks.ticks_down(instant)), (up, down), "{micros} µs");
+            assert_eq!(
+                (ticks.ticks_up(instant), ticks.ticks_down(instant)),
+                (up, down),
+                "{micros} µs"
+            );
             assert!(ticks.instant_of(up).is_some_and(|rounded| rounded >= instant));
         }
     }

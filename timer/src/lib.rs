@@ -1,16 +1,19 @@
 //! A hierarchical timer wheel over the whole `u64` range of ticks.
 //!
-//! [`Wheel`] keeps timers of any type `T`, each with a deadline in ticks. It has no clock, no thread and no operating
-//! system: time is an argument of [`Wheel::advance`], and what a tick means is the caller's business (the module
-//! `instant`, feature `std`, converts `Instant` and `Duration` with the right roundings).
+//! [`Wheel`] keeps timers of any type `T`, each with a deadline in ticks. It has no clock, no
+//! thread and no operating system: time is an argument of [`Wheel::advance`], and what a tick means
+//! is the caller's business (the module `instant`, feature `std`, converts `Instant` and `Duration`
+//! with the right roundings).
 //!
-//! - [`insert`](Wheel::insert), [`cancel`](Wheel::cancel) and [`reschedule`](Wheel::reschedule) take constant time and
-//!   allocate nothing once the wheel has grown to the number of timers it holds.
+//! - [`insert`](Wheel::insert), [`cancel`](Wheel::cancel) and [`reschedule`](Wheel::reschedule)
+//!   take constant time and allocate nothing once the wheel has grown to the number of timers it
+//!   holds.
 //! - [`next_deadline`](Wheel::next_deadline) looks at three words and one slot; it never lies late.
-//! - [`advance`](Wheel::advance) yields what is due **one by one** and borrows nothing in between, so that the code
-//!   that runs for a timer may set, move and cancel any timer, those included that are due in the same advance.
-//! - A [`Key`] names one timer of one wheel for ever: when the timer is gone, or was another wheel's, the key finds
-//!   nothing, never somebody else's timer.
+//! - [`advance`](Wheel::advance) yields what is due **one by one** and borrows nothing in between,
+//!   so that the code that runs for a timer may set, move and cancel any timer, those included that
+//!   are due in the same advance.
+//! - A [`Key`] names one timer of one wheel for ever: when the timer is gone, or was another
+//!   wheel's, the key finds nothing, never somebody else's timer.
 //!
 //! ```
 //! use kodiak_timer::Wheel;
@@ -33,23 +36,28 @@
 //!
 //! # What is promised
 //!
-//! - **Never early, never late**: a timer is due in the first advance whose `now` is at least its deadline (or, set with slack, within that).
-//! - **Order**: timers fire by deadline; those of one tick in the order they were set (rescheduled ones excepted).
-//!   A timer that is already due when it is set counts as set *for now*: it fires in the **next** advance, after all
-//!   that was due before it. So a timer that sets itself again with a zero timeout can starve nobody.
-//! - **Bounded work**: an advance does at most its budget and 64 pieces of work, of which to yield a timer is one and to
-//!   move one inside the wheel three; what is left over comes first in the next advance.
-//! - **Memory**: 32 bytes and an `Option<T>` a timer, padded to eight, 4 bytes more in a wheel of 65,536 timers or more, never given back before the
-//!   wheel is dropped.
+//! - **Never early, never late**: a timer is due in the first advance whose `now` is at least its
+//!   deadline (or, set with slack, within that).
+//! - **Order**: timers fire by deadline; those of one tick in the order they were set (rescheduled
+//!   ones excepted). A timer that is already due when it is set counts as set *for now*: it fires
+//!   in the **next** advance, after all that was due before it. So a timer that sets itself again
+//!   with a zero timeout can starve nobody.
+//! - **Bounded work**: an advance does at most its budget and 64 pieces of work, of which to yield
+//!   a timer is one and to move one inside the wheel three; what is left over comes first in the
+//!   next advance.
+//! - **Memory**: 32 bytes and an `Option<T>` a timer, padded to eight, 4 bytes more in a wheel of
+//!   65,536 timers or more, never given back before the wheel is dropped.
 //!
 //! # Where it comes from
 //!
-//! G. Varghese and T. Lauck, *Hashed and Hierarchical Timing Wheels* (SOSP 1987), scheme 7. What differs, and why, is
-//! told at the top of `geometry.rs` (how a tick finds its slot), `expiry.rs` (how time moves), `links.rs` and `ahead.rs` (what memory is touched).
+//! G. Varghese and T. Lauck, *Hashed and Hierarchical Timing Wheels* (SOSP 1987), scheme 7. What
+//! differs, and why, is told at the top of `geometry.rs` (how a tick finds its slot), `expiry.rs`
+//! (how time moves), `links.rs` and `ahead.rs` (what memory is touched).
 //!
 //! # Features
 //!
-//! `std` (default) adds the module `instant`. Without it the crate needs `core`, `alloc` and 32-bit atomics.
+//! `std` (default) adds the module `instant`. Without it the crate needs `core`, `alloc` and 32-bit
+//! atomics.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,11 +1,12 @@
 //! Circular lists of timers: two words a timer, in an array of their own.
 //!
-//! Whoever cancels a timer must touch its two neighbours, who may be anywhere. Eight of these links share a cache line, and those of
-//! 100,000 timers take 0.8 MB, which a second-level cache may hold.
+//! Whoever cancels a timer must touch its two neighbours, who may be anywhere. Eight of these links
+//! share a cache line, and those of 100,000 timers take 0.8 MB, which a second-level cache may
+//! hold.
 //!
-//! Each list has a link of its own in the same array, its *anchor*, that closes the circle. So putting in and taking out never ask
-//! whether a neighbour exists, and a timer whose two neighbours are the same link was alone: that link is the anchor, and says which list
-//! has become empty.
+//! Each list has a link of its own in the same array, its *anchor*, that closes the circle. So
+//! putting in and taking out never ask whether a neighbour exists, and a timer whose two neighbours
+//! are the same link was alone: that link is the anchor, and says which list has become empty.
 
 use alloc::vec::Vec;
 
@@ -42,7 +43,8 @@ pub(crate) fn id_of(index: usize) -> Id {
     index as u32 + FIRST
 }
 
-/// The index of the node of the timer with this link; one that no node has, if no timer has such a link.
+/// The index of the node of the timer with this link; one that no node has, if no timer has such a
+/// link.
 #[inline]
 pub(crate) fn index_of(id: Id) -> usize {
     id.wrapping_sub(FIRST) as usize
@@ -110,7 +112,8 @@ impl Links {
         prev == next
     }
 
-    /// [`unlink`](Links::unlink), and keeps the link for [`take_unused`](Links::take_unused), which will take it first.
+    /// [`unlink`](Links::unlink), and keeps the link for [`take_unused`](Links::take_unused), which
+    /// will take it first.
     #[inline(always)]
     pub(crate) fn unlink_for_good(&mut self, id: Id) -> bool {
         let links = &mut self.links[..];
@@ -123,7 +126,8 @@ impl Links {
         prev == next
     }
 
-    /// Makes `first` the first of this list, nothing of which was before it is in it any more. `None` empties it.
+    /// Makes `first` the first of this list, nothing of which was before it is in it any more.
+    /// `None` empties it.
     #[inline]
     pub(crate) fn cut_front(&mut self, place: Place, first: Option<Id>) {
         let anchor = place.index() as u32;
@@ -167,12 +171,19 @@ impl Links {
         let (mut ids, mut id) = (Vec::new(), self.links[place.index()].next);
         let mut previous = place.index() as u32;
         while id != place.index() as u32 {
-            assert_eq!(self.links[id as usize].prev, previous, "link {id} disagrees with the one before it");
+            assert_eq!(
+                self.links[id as usize].prev, previous,
+                "link {id} disagrees with the one before it"
+            );
             ids.push(id);
             (previous, id) = (id, self.links[id as usize].next);
             assert!(ids.len() <= self.links.len(), "a list has become a rho");
         }
-        assert_eq!(self.links[place.index()].prev, previous, "a list does not end where its anchor says");
+        assert_eq!(
+            self.links[place.index()].prev,
+            previous,
+            "a list does not end where its anchor says"
+        );
         ids
     }
 

@@ -1,38 +1,41 @@
-//! The slots' lists: putting a timer where it belongs, taking it out, dealing a slot out to lower levels.
+//! The slots' lists: putting a timer where it belongs, taking it out, dealing a slot out to lower
+//! levels.
 //!
 //! What always holds (`tests/invariants.rs` checks it after every step of the model test):
 //!
 //! - A timer's tick is never before the cursor, and the cursor never after `now`.
-//! - A timer is in the slot its tick belongs to, or in one *before* it, when it was rescheduled by one store (it moves on
-//!   when its slot is opened).
-//! - A slot's `earliest` is a tick of that slot, and no timer in its list is before it. It is the earliest timer's tick
-//!   unless that timer was taken out of a list too long to search (see [`SEARCH_LIMIT`]): then the wheel may wake once
-//!   too early for this slot, never too late.
-//! - While a slot is being dealt out (`opening`), the cursor is inside it, and a new timer for that slot queues up
-//!   at its end, behind older ones of the same tick.
+//! - A timer is in the slot its tick belongs to, or in one *before* it, when it was rescheduled by
+//!   one store (it moves on when its slot is opened).
+//! - A slot's `earliest` is a tick of that slot, and no timer in its list is before it. It is the
+//!   earliest timer's tick unless that timer was taken out of a list too long to search (see
+//!   [`SEARCH_LIMIT`]): then the wheel may wake once too early for this slot, never too late.
+//! - While a slot is being dealt out (`opening`), the cursor is inside it, and a new timer for that
+//!   slot queues up at its end, behind older ones of the same tick.
 
 use crate::ahead::AHEAD;
 use crate::geometry::{Place, TICKS};
 use crate::links::Id;
 use crate::wheel::Wheel;
 
-/// A slot's earliest timer was taken out: how many of the others are looked at for the next earliest. A list of `n`
-/// timers loses its earliest in one of `n` cancellations, so the expected cost is one look, whatever `n`; the limit
-/// bounds the worst case. 16 nodes are 16 cache misses at most, about a microsecond.
+/// A slot's earliest timer was taken out: how many of the others are looked at for the next
+/// earliest. A list of `n` timers loses its earliest in one of `n` cancellations, so the expected
+/// cost is one look, whatever `n`; the limit bounds the worst case. 16 nodes are 16 cache misses at
+/// most, about a microsecond.
 const SEARCH_LIMIT: usize = 16;
 
 /// How many timers are dealt out at once: for so many, hints lead to the next.
 const DEAL: usize = AHEAD;
 
 impl<T> Wheel<T> {
-    /// Whether a timer that belongs here must queue up in the slot that is being opened, behind the older timers of its tick.
+    /// Whether a timer that belongs here must queue up in the slot that is being opened, behind the
+    /// older timers of its tick.
     #[inline]
     pub(crate) fn is_inside_opening(&self, place: Place) -> bool {
         place.bits() < self.opening
     }
 
-    /// Puts a timer that belongs inside the slot that is being opened at that slot's end. Two are dealt out, so that the slot
-    /// gets empty however many come.
+    /// Puts a timer that belongs inside the slot that is being opened at that slot's end. Two are
+    /// dealt out, so that the slot gets empty however many come.
     pub(crate) fn push_opening(&mut self, id: Id) {
         let open = Place::from_bits(self.opening);
         let node = self.slab.node_mut(id);
@@ -88,7 +91,8 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// A timer that is due was taken out: it was the earliest of all, and on level 0, or alone in its slot.
+    /// A timer that is due was taken out: it was the earliest of all, and on level 0, or alone in
+    /// its slot.
     #[inline(always)]
     pub(crate) fn unlinked_due(&mut self, place: Place, tick: u64, emptied: bool) {
         if emptied {
@@ -131,13 +135,15 @@ impl<T> Wheel<T> {
         if place.start(earliest) == place.start(old) {
             self.earliest[place.upper()] = earliest;
         } else {
-            // Only rescheduled timers are left, and all belong to later slots. An `earliest` from outside the slot would
-            // hide what lies between; to keep the old one would wake somebody for nothing.
+            // Only rescheduled timers are left, and all belong to later slots. An `earliest` from
+            // outside the slot would hide what lies between; to keep the old one would wake
+            // somebody for nothing.
             self.deal(place, SEARCH_LIMIT);
         }
     }
 
-    /// Moves the first timers of a slot, so many at most, to where they belong now, and says how many it moved.
+    /// Moves the first timers of a slot, so many at most, to where they belong now, and says how
+    /// many it moved.
     pub(crate) fn deal(&mut self, from: Place, most: usize) -> usize {
         let most = most.min(DEAL);
         let (mut ids, mut ticks) = ([0; DEAL], [0; DEAL]);
@@ -163,8 +169,9 @@ impl<T> Wheel<T> {
             if from.start(tick) == from.start(earliest) {
                 self.push_back(place, id, tick);
             } else {
-                // It was rescheduled out of this slot. In front, because timers that were set for now during an advance
-                // must stay last in their list (see `expiry.rs`), and this one may be due in this very advance.
+                // It was rescheduled out of this slot. In front, because timers that were set for
+                // now during an advance must stay last in their list (see `expiry.rs`), and this
+                // one may be due in this very advance.
                 self.slab.links.push_front(place, id);
                 self.occupancy.set(place);
                 self.note_earliest(place, tick);

@@ -1,4 +1,5 @@
-//! Where timers are kept: nodes in one vector, named by index and generation, reused last-freed-first.
+//! Where timers are kept: nodes in one vector, named by index and generation, reused
+//! last-freed-first.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -9,16 +10,18 @@ use crate::ahead::{AHEAD, Hints};
 use crate::geometry::Place;
 use crate::links::{Id, Links, MOST_TIMERS, NONE, index_of};
 
-/// The last generation. A node that reaches it is never used again (4 billion reuses cost 40-odd bytes), because its
-/// next owner's key would equal a key that was given out before.
+/// The last generation. A node that reaches it is never used again (4 billion reuses cost 40-odd
+/// bytes), because its next owner's key would equal a key that was given out before.
 const LAST_GENERATION: u32 = u32::MAX;
 
 /// The name of one timer of one [`Wheel`](crate::Wheel): 12 bytes, in an `Option`, too.
 ///
-/// It stays the timer's name when the timer is rescheduled or re-armed. When the timer is gone (fired, cancelled) the key
-/// finds nothing, although its memory has a new owner; nor does it find anything in another wheel.
-// Packed, because the caller's table of keys is part of what must fit into a cache. And a whole word is written where a whole word is
-// read: moves of other widths wait until all earlier stores have reached the cache.
+/// It stays the timer's name when the timer is rescheduled or re-armed. When the timer is gone
+/// (fired, cancelled) the key finds nothing, although its memory has a new owner; nor does it find
+/// anything in another wheel.
+// Packed, because the caller's table of keys is part of what must fit into a cache. And a whole
+// word is written where a whole word is read: moves of other widths wait until all earlier stores
+// have reached the cache.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C, packed(4))]
 pub struct Key {
@@ -53,7 +56,8 @@ impl fmt::Debug for Key {
 
 #[derive(Debug)]
 pub(crate) struct Node<T> {
-    /// When the timer fires: the deadline, or `now` if that had passed when it was set, or a later tick within its slack.
+    /// When the timer fires: the deadline, or `now` if that had passed when it was set, or a later
+    /// tick within its slack.
     pub(crate) tick: u64,
     generation: u32,
     /// The slot whose list this timer is in, and the [`Since`] above it.
@@ -62,8 +66,8 @@ pub(crate) struct Node<T> {
     pub(crate) value: Option<T>,
 }
 
-/// Whether the timer's deadline is its tick (0), and if not, why: because of its slack (1), or because it was already due when it was set,
-/// in or after the advance of this number.
+/// Whether the timer's deadline is its tick (0), and if not, why: because of its slack (1), or
+/// because it was already due when it was set, in or after the advance of this number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Since(u16);
 
@@ -112,7 +116,8 @@ pub(crate) struct Removed<T> {
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     nodes: Vec<Node<T>>,
-    /// The deadlines of those timers whose deadline is not their tick. Apart, so that the others need not touch it.
+    /// The deadlines of those timers whose deadline is not their tick. Apart, so that the others
+    /// need not touch it.
     deadlines: Vec<u64>,
     pub(crate) links: Links,
     pub(crate) hints: Hints,
@@ -156,7 +161,14 @@ impl<T> Slab<T> {
 
     /// Makes a timer, which is in no list yet. There must be an unused node.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, id: Id, place: Place, tick: u64, since: Since, value: T) -> Key {
+    pub(crate) fn insert(
+        &mut self,
+        id: Id,
+        place: Place,
+        tick: u64,
+        since: Since,
+        value: T,
+    ) -> Key {
         self.len += 1;
         let node = &mut self.nodes[index_of(id)];
         node.set(place, tick, since);
@@ -231,8 +243,8 @@ impl<T> Slab<T> {
         Key::new(id, self.node(id).generation, self.wheel)
     }
 
-    /// The timer that `key` names, if it is still pending. (To be removed gives a node a new generation, so it need not be asked whether it
-    /// is in use.)
+    /// The timer that `key` names, if it is still pending. (To be removed gives a node a new
+    /// generation, so it need not be asked whether it is in use.)
     #[inline(always)]
     pub(crate) fn find(&self, key: Key) -> Option<Id> {
         let node = self.nodes.get(index_of(key.id()))?;

@@ -14,13 +14,15 @@ use crate::slab::{Key, Node, Since, Slab};
 /// Gives each wheel a number of its own, so that a key is never mistaken for another wheel's.
 static NEXT_WHEEL: AtomicU32 = AtomicU32::new(1);
 
-/// Timers with values of type `T`, ordered by deadline; see the [crate's page](crate) for what is promised.
+/// Timers with values of type `T`, ordered by deadline; see the [crate's page](crate) for what is
+/// promised.
 ///
-/// Deadlines and `now` are ticks: any unit, any starting point, the whole of `u64`. The wheel itself takes some 43 KiB,
-/// and 165 more from 65,536 timers on.
+/// Deadlines and `now` are ticks: any unit, any starting point, the whole of `u64`. The wheel
+/// itself takes some 43 KiB, and 165 more from 65,536 timers on.
 pub struct Wheel<T> {
     pub(crate) slab: Slab<T>,
-    /// For each slot above level 0: no timer in its list fires before this tick; [`u64::MAX`] if the list is empty.
+    /// For each slot above level 0: no timer in its list fires before this tick; [`u64::MAX`] if
+    /// the list is empty.
     pub(crate) earliest: Box<[u64; UPPER_LEVELS * SLOTS]>,
     pub(crate) occupancy: Occupancy,
     /// No pending timer is before this tick; see `geometry.rs`.
@@ -40,7 +42,8 @@ impl<T> Wheel<T> {
     ///
     /// # Panics
     ///
-    /// If the process has made 4,294,967,294 wheels before: a further one's keys could be mistaken for theirs.
+    /// If the process has made 4,294,967,294 wheels before: a further one's keys could be mistaken
+    /// for theirs.
     #[must_use]
     pub fn new(start: u64) -> Wheel<T> {
         Wheel::with_capacity(start, 0)
@@ -53,8 +56,12 @@ impl<T> Wheel<T> {
     /// As [`new`](Wheel::new), or if so much memory cannot be had.
     #[must_use]
     pub fn with_capacity(start: u64, capacity: usize) -> Wheel<T> {
-        let number = NEXT_WHEEL.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |number| number.checked_add(1));
-        let number = number.ok().and_then(NonZeroU32::new).expect("a process makes fewer than 2^32 - 1 timer wheels");
+        let number = NEXT_WHEEL
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |number| number.checked_add(1));
+        let number = number
+            .ok()
+            .and_then(NonZeroU32::new)
+            .expect("a process makes fewer than 2^32 - 1 timer wheels");
         Wheel {
             slab: Slab::with_capacity(number, capacity),
             earliest: Box::new([u64::MAX; UPPER_LEVELS * SLOTS]),
@@ -69,8 +76,8 @@ impl<T> Wheel<T> {
 
     /// Sets a timer for the tick `deadline`.
     ///
-    /// A deadline that is not after [`now`](Wheel::now) is due at once: the timer fires in the next advance, also if one
-    /// is in progress.
+    /// A deadline that is not after [`now`](Wheel::now) is due at once: the timer fires in the next
+    /// advance, also if one is in progress.
     ///
     /// # Panics
     ///
@@ -90,10 +97,12 @@ impl<T> Wheel<T> {
         self.insert_specially(deadline, 0, value)
     }
 
-    /// Sets a timer that may fire up to `slack` ticks after its deadline, so that it can share a wake-up with others.
+    /// Sets a timer that may fire up to `slack` ticks after its deadline, so that it can share a
+    /// wake-up with others.
     ///
-    /// Of the ticks allowed, the one with the most trailing zero bits is chosen. Timers with similar slack thus meet at
-    /// the same round ticks without knowing of each other. The timer keeps the deadline it was given.
+    /// Of the ticks allowed, the one with the most trailing zero bits is chosen. Timers with
+    /// similar slack thus meet at the same round ticks without knowing of each other. The timer
+    /// keeps the deadline it was given.
     ///
     /// ```
     /// let mut wheel = kodiak_timer::Wheel::new(0);
@@ -122,7 +131,8 @@ impl<T> Wheel<T> {
         key
     }
 
-    /// Puts a timer, its node set, where it belongs, or into the slot that is being opened if it belongs inside that.
+    /// Puts a timer, its node set, where it belongs, or into the slot that is being opened if it
+    /// belongs inside that.
     fn put(&mut self, place: Place, id: Id, deadline: u64) {
         let node = self.slab.node_mut(id);
         let (tick, since) = (node.tick, node.since());
@@ -136,7 +146,8 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Removes a timer and returns its value; `None` if the key is stale (fired, cancelled) or another wheel's.
+    /// Removes a timer and returns its value; `None` if the key is stale (fired, cancelled) or
+    /// another wheel's.
     #[inline]
     pub fn cancel(&mut self, key: Key) -> Option<T> {
         let id = self.slab.find(key)?;
@@ -146,24 +157,28 @@ impl<T> Wheel<T> {
         removed.value
     }
 
-    /// Gives a pending timer a new deadline, earlier or later; the key stays valid. `false` if the key is stale or another
-    /// wheel's.
+    /// Gives a pending timer a new deadline, earlier or later; the key stays valid. `false` if the
+    /// key is stale or another wheel's.
     ///
-    /// To put it off is one store, unless the timer is the earliest of its slot: then it is moved, so that nobody wakes
-    /// for the deadline that it had. (So is one that is due within some 4096 ticks: there each tick has a slot of its own.)
+    /// To put it off is one store, unless the timer is the earliest of its slot: then it is moved,
+    /// so that nobody wakes for the deadline that it had. (So is one that is due within some 4096
+    /// ticks: there each tick has a slot of its own.)
     #[inline]
     pub fn reschedule(&mut self, key: Key, deadline: u64) -> bool {
         self.reschedule_with_slack(key, deadline, 0)
     }
 
-    /// [`reschedule`](Wheel::reschedule) with the slack of [`insert_with_slack`](Wheel::insert_with_slack).
+    /// [`reschedule`](Wheel::reschedule) with the slack of
+    /// [`insert_with_slack`](Wheel::insert_with_slack).
     #[inline]
     pub fn reschedule_with_slack(&mut self, key: Key, deadline: u64, slack: u64) -> bool {
         let Some(id) = self.slab.find(key) else { return false };
         let (tick, since) = self.fires_at(deadline, slack);
         let node = self.slab.node(id);
-        // What is due now must go to the end of its list; the rest may lag behind in an earlier slot.
-        if tick >= node.tick && since != self.advance && node.tick != self.earliest_of(node.place()) {
+        // What is due now must go to the end of its list; the rest may lag behind in an earlier
+        // slot.
+        if tick >= node.tick && since != self.advance && node.tick != self.earliest_of(node.place())
+        {
             let node = self.slab.node_mut(id);
             node.set(node.place(), tick, since);
             if since != Since::EXACT {
@@ -240,15 +255,21 @@ impl<T> Wheel<T> {
         self.slab.find(key).is_some()
     }
 
-    /// The tick at which [`advance`](Wheel::advance) next has something to do; at most [`now`](Wheel::now) if something is
-    /// due already, `None` if no timer is pending. Constant time.
+    /// The tick at which [`advance`](Wheel::advance) next has something to do; at most
+    /// [`now`](Wheel::now) if something is due already, `None` if no timer is pending. Constant
+    /// time.
     ///
-    /// It is never after the earliest timer's tick. It is that tick, except after the earliest of many timers (more than
-    /// 16) in one slot was cancelled or moved: then it may once be the tick of the timer that went.
+    /// It is never after the earliest timer's tick. It is that tick, except after the earliest of
+    /// many timers (more than 16) in one slot was cancelled or moved: then it may once be the tick
+    /// of the timer that went.
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        let place = if self.opening == 0 { self.occupancy.first()? } else { Place::from_bits(self.opening) };
+        let place = if self.opening == 0 {
+            self.occupancy.first()?
+        } else {
+            Place::from_bits(self.opening)
+        };
         Some(self.earliest_of(place))
     }
 
@@ -272,15 +293,16 @@ impl<T> Wheel<T> {
         self.slab.capacity()
     }
 
-    /// The greatest tick that an [`advance`](Wheel::advance) was given so far; at first the wheel's start.
+    /// The greatest tick that an [`advance`](Wheel::advance) was given so far; at first the wheel's
+    /// start.
     #[inline]
     #[must_use]
     pub fn now(&self) -> u64 {
         self.now
     }
 
-    /// All pending timers with their deadlines, in no particular order. Takes time for each timer that the wheel ever held
-    /// at once.
+    /// All pending timers with their deadlines, in no particular order. Takes time for each timer
+    /// that the wheel ever held at once.
     #[must_use]
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { slab: &self.slab, nodes: self.slab.nodes().iter().enumerate(), left: self.len() }
@@ -289,8 +311,9 @@ impl<T> Wheel<T> {
 
 /// The tick in `first ..= last` with the most trailing zero bits, for `first` > 0.
 fn roundest(first: u64, last: u64) -> u64 {
-    // `first - 1` and `last` agree down to some bit, which is 0 in the former and 1 in the latter: whatever lies between has
-    // the same bits above, and the lower bits of the one sought are all zero.
+    // `first - 1` and `last` agree down to some bit, which is 0 in the former and 1 in the latter:
+    // whatever lies between has the same bits above, and the lower bits of the one sought are all
+    // zero.
     let differing = (first - 1) ^ last;
     let shift = 63 - differing.leading_zeros();
     last >> shift << shift
@@ -327,7 +350,8 @@ impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (Key, u64, &'a T);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (index, value) = self.nodes.find_map(|(index, node)| Some((index, node.value.as_ref()?)))?;
+        let (index, value) =
+            self.nodes.find_map(|(index, node)| Some((index, node.value.as_ref()?)))?;
         self.left -= 1;
         let id = id_of(index);
         Some((self.slab.key(id), self.slab.deadline(id), value))

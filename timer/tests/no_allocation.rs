@@ -75,7 +75,9 @@ fn nothing_allocates_in_a_crowd() {
     let mut wheel = Wheel::with_capacity(0, CROWD as usize);
     assert!(wheel.capacity() >= CROWD as usize);
     let mut keys = Vec::with_capacity(CROWD as usize);
-    measure("inserting within the capacity", || keys.extend((0..CROWD).map(|i| wheel.insert(spread(i), i))));
+    measure("inserting within the capacity", || {
+        keys.extend((0..CROWD).map(|i| wheel.insert(spread(i), i)))
+    });
     measure("cancelling and inserting", || {
         for (i, key) in (0..).zip(&mut keys) {
             assert!(wheel.cancel(*key).is_some());

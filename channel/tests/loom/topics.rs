@@ -77,11 +77,22 @@ fn serve_topics<L: Topics>(
 }
 
 /// Two senders, each to its topic's queue, or both to one.
-fn topics_scenario<L: Topics>(topic_of: [u32; 2], messages: [&'static [usize]; 2], budget: usize, others: usize) {
-    topics_scenario_with(topic_of, messages, budget, others, |topics: &L, queue, topic, message| {
-        queue.push(message);
-        topics.notify(topic);
-    });
+fn topics_scenario<L: Topics>(
+    topic_of: [u32; 2],
+    messages: [&'static [usize]; 2],
+    budget: usize,
+    others: usize,
+) {
+    topics_scenario_with(
+        topic_of,
+        messages,
+        budget,
+        others,
+        |topics: &L, queue, topic, message| {
+            queue.push(message);
+            topics.notify(topic);
+        },
+    );
 }
 
 fn topics_scenario_with<L: Topics>(
@@ -98,15 +109,21 @@ fn topics_scenario_with<L: Topics>(
         let senders = [0, 1].map(|sender: usize| {
             let (topics, topic) = (topics.clone(), topic_of[sender]);
             let queue = queues[topic as usize].clone();
-            thread::spawn(move || messages[sender].iter().for_each(|&message| send(&topics, &queue, topic, message)))
+            thread::spawn(move || {
+                messages[sender].iter().for_each(|&message| send(&topics, &queue, topic, message))
+            })
         });
         let until = messages.iter().map(|messages| messages.len()).sum();
         let (received, arms) = serve_topics(&*topics, &latch, &queues, budget, others, until);
         senders.into_iter().for_each(|sender| sender.join().unwrap());
         assert!(latch.wakes() <= arms, "more wakes than sleeps: {} for {arms}", latch.wakes());
         for sender in 0..2 {
-            let of_sender = received[topic_of[sender] as usize].iter().filter(|m| messages[sender].contains(m));
-            assert!(of_sender.eq(messages[sender]), "order or number of sender {sender}'s messages: {received:?}");
+            let of_sender =
+                received[topic_of[sender] as usize].iter().filter(|m| messages[sender].contains(m));
+            assert!(
+                of_sender.eq(messages[sender]),
+                "order or number of sender {sender}'s messages: {received:?}"
+            );
         }
     });
 }
@@ -316,19 +333,31 @@ fn broken_when_a_ring_is_two_steps() {
 #[test]
 #[should_panic(expected = "deadlock")]
 fn broken_when_a_message_rings_on_another_line() {
-    topics_scenario_with([0, 0], [&[1, 2], &[11]], usize::MAX, 0, |topics: &Handles, queue, topic, message| {
-        queue.push(message);
-        topics.notify(1 - topic);
-    });
+    topics_scenario_with(
+        [0, 0],
+        [&[1, 2], &[11]],
+        usize::MAX,
+        0,
+        |topics: &Handles, queue, topic, message| {
+            queue.push(message);
+            topics.notify(1 - topic);
+        },
+    );
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn broken_topics_when_notified_before_the_push() {
-    topics_scenario_with([0, 0], [&[1, 2], &[11]], usize::MAX, 0, |topics: &Handles, queue, topic, message| {
-        topics.notify(topic);
-        queue.push(message);
-    });
+    topics_scenario_with(
+        [0, 0],
+        [&[1, 2], &[11]],
+        usize::MAX,
+        0,
+        |topics: &Handles, queue, topic, message| {
+            topics.notify(topic);
+            queue.push(message);
+        },
+    );
 }
 
 /// A wake that fails leaves the topic ready and a note: the next send on whichever topic wakes.
@@ -352,7 +381,8 @@ fn after_a_failed_wake_the_next_send_on_another_line_tries_again() {
         };
         let (mut received, mut look) = (0, [false; 2]);
         while received < 2 {
-            received += (0..2).filter(|&topic| look[topic] && queues[topic].pop().is_some()).count();
+            received +=
+                (0..2).filter(|&topic| look[topic] && queues[topic].pop().is_some()).count();
             if received < 2 && topics[0].prepare_sleep() {
                 latch.sleep();
             }

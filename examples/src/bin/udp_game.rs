@@ -1,5 +1,6 @@
-//! Messages, a timer and datagrams in one handler: messages count a number up, then a timer sends a datagram every so
-//! often, and each datagram that arrives counts it down. At zero the game is over.
+//! Messages, a timer and datagrams in one handler: messages count a number up, then a timer sends a
+//! datagram every so often, and each datagram that arrives counts it down. At zero the game is
+//! over.
 //!
 //! ```sh
 //! cargo run --bin udp_game
@@ -25,7 +26,8 @@ struct Flags {
 
 fn parse_period(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| "expected something like 250, 250ms or 1s".to_owned())?;
+    let number: u64 =
+        digits.parse().map_err(|_| "expected something like 250, 250ms or 1s".to_owned())?;
     let period = match &text[digits.len()..] {
         "us" => Duration::from_micros(number),
         "" | "ms" => Duration::from_millis(number),
@@ -104,7 +106,11 @@ impl Game {
         }
     }
 
-    fn fail(&mut self, event_loop: &mut EventLoop<Token, Increment>, error: impl Into<Box<dyn Error>>) {
+    fn fail(
+        &mut self,
+        event_loop: &mut EventLoop<Token, Increment>,
+        error: impl Into<Box<dyn Error>>,
+    ) {
         self.failure = Some(error.into());
         event_loop.shutdown();
     }
@@ -125,7 +131,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         messages.send(Increment(by)).map_err(|error| error.to_string())?;
     }
     let period = flags.period;
-    let mut game = Game { listener, sender, target, period, increments: 0, total: 0, timer: None, failure: None };
+    let mut game = Game {
+        listener,
+        sender,
+        target,
+        period,
+        increments: 0,
+        total: 0,
+        timer: None,
+        failure: None,
+    };
     event_loop.run(&mut game)?;
     game.failure.map_or(Ok(()), Err)
 }

@@ -18,8 +18,8 @@ use tempfile::TempDir;
 /// Far beyond anything that should happen: only a failing test waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Holds a port that a killed node finds free when it is restarted: no system gives ports below 32768 to outgoing connections of
-/// its own accord, and which of those is left to chance.
+/// Holds a port that a killed node finds free when it is restarted: no system gives ports below
+/// 32768 to outgoing connections of its own accord, and which of those is left to chance.
 pub(crate) fn hold_a_port() -> TcpListener {
     loop {
         let port = 10_000 + RandomState::new().hash_one(()) % 22_000;
@@ -41,8 +41,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a node, under `wrapper` if that is not empty, and waits until it serves. The error is what it said.
-    pub(crate) fn start(wrapper: &[&str], arguments: &[String], log: &Path) -> Result<Process, String> {
+    /// Starts a node, under `wrapper` if that is not empty, and waits until it serves. The error is
+    /// what it said.
+    pub(crate) fn start(
+        wrapper: &[&str],
+        arguments: &[String],
+        log: &Path,
+    ) -> Result<Process, String> {
         let program = env!("CARGO_BIN_EXE_raft");
         let mut command = match wrapper.split_first() {
             Some((first, rest)) => {
@@ -53,7 +58,12 @@ impl Process {
             None => Command::new(program),
         };
         let stderr = std::fs::File::options().create(true).append(true).open(log).unwrap();
-        command.arg("serve").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        command
+            .arg("serve")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr);
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -68,7 +78,10 @@ impl Process {
 
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
@@ -108,10 +121,12 @@ impl Cluster {
         // Somebody else may take a port between its choice and its use: then all are chosen anew.
         for _ in 0..5 {
             let held: Vec<TcpListener> = (0..count).map(|_| hold_a_port()).collect();
-            let raft = (1..=count).zip(&held).map(|(id, port)| (id, port.local_addr().unwrap())).collect();
+            let raft =
+                (1..=count).zip(&held).map(|(id, port)| (id, port.local_addr().unwrap())).collect();
             drop(held);
             let (folder, further) = (tempfile::tempdir().unwrap(), further.clone());
-            let mut cluster = Cluster { folder, raft, joined: BTreeMap::new(), further, nodes: BTreeMap::new() };
+            let mut cluster =
+                Cluster { folder, raft, joined: BTreeMap::new(), further, nodes: BTreeMap::new() };
             if (1..=count).all(|id| cluster.restart(id).is_ok()) {
                 return cluster;
             }
@@ -132,8 +147,13 @@ impl Cluster {
         if let Some(joined) = self.joined.get(&id) {
             arguments.extend_from_slice(joined);
         } else {
-            let founders = self.raft.iter().filter(|(peer, _)| **peer != id && !self.joined.contains_key(peer));
-            founders.for_each(|(peer, address)| arguments.extend(["--peer".to_owned(), format!("{peer}={address}")]));
+            let founders = self
+                .raft
+                .iter()
+                .filter(|(peer, _)| **peer != id && !self.joined.contains_key(peer));
+            founders.for_each(|(peer, address)| {
+                arguments.extend(["--peer".to_owned(), format!("{peer}={address}")])
+            });
         }
         arguments.extend_from_slice(&self.further);
         arguments
@@ -142,7 +162,10 @@ impl Cluster {
     /// Starts a new node that joins through another one. The error is what it said.
     pub(crate) fn join(&mut self, id: u64, through: u64, further: &[&str]) -> Result<(), String> {
         let join = ["--join".to_owned(), self.nodes[&through].client.to_string()];
-        self.start_as(id, join.into_iter().chain(further.iter().map(|&argument| argument.to_owned())).collect())
+        self.start_as(
+            id,
+            join.into_iter().chain(further.iter().map(|&argument| argument.to_owned())).collect(),
+        )
     }
 
     /// Starts a new node with these arguments instead of the founders' addresses.
@@ -161,7 +184,8 @@ impl Cluster {
 
     /// What a node has written to its log.
     pub(crate) fn log_of(&self, id: u64) -> String {
-        std::fs::read_to_string(self.folder.path().join(format!("node-{id}.log"))).unwrap_or_default()
+        std::fs::read_to_string(self.folder.path().join(format!("node-{id}.log")))
+            .unwrap_or_default()
     }
 
     /// The address of a node for its peers.
@@ -175,7 +199,12 @@ impl Cluster {
         let deadline = Instant::now() + PATIENCE;
         while client.info(field).as_deref() != Some(value) {
             let mut said = || client.ask(&["INFO", "raft"]);
-            assert!(Instant::now() < deadline, "node {id}: {field} is not {value}: {}\n{}", said(), self.log_of(id));
+            assert!(
+                Instant::now() < deadline,
+                "node {id}: {field} is not {value}: {}\n{}",
+                said(),
+                self.log_of(id)
+            );
         }
     }
 
@@ -209,8 +238,10 @@ impl Cluster {
         let deadline = Instant::now() + PATIENCE;
         let mut clients: Vec<Client> = self.nodes.keys().map(|&id| self.client(id)).collect();
         loop {
-            let mut named: Vec<Option<u64>> =
-                clients.iter_mut().map(|client| client.info("leader_id").and_then(|id| id.parse().ok())).collect();
+            let mut named: Vec<Option<u64>> = clients
+                .iter_mut()
+                .map(|client| client.info("leader_id").and_then(|id| id.parse().ok()))
+                .collect();
             named.dedup();
             match named[..] {
                 [Some(leader)] if self.nodes.contains_key(&leader) => return leader,
@@ -283,7 +314,9 @@ impl Client {
     pub(crate) fn info(&mut self, field: &str) -> Option<String> {
         let text = self.ask(&["INFO", "raft"]);
         let prefix = format!("{field}:");
-        text.lines().find_map(|line| line.strip_prefix(&prefix)).map(|value| value.trim_end().to_owned())
+        text.lines()
+            .find_map(|line| line.strip_prefix(&prefix))
+            .map(|value| value.trim_end().to_owned())
     }
 }
 
@@ -299,7 +332,9 @@ pub(crate) fn encode(request: &[&str]) -> Vec<u8> {
 /// A reply as text.
 pub(crate) fn show(frame: &BytesFrame) -> String {
     match frame {
-        BytesFrame::SimpleString(text) | BytesFrame::BulkString(text) => String::from_utf8_lossy(text).into_owned(),
+        BytesFrame::SimpleString(text) | BytesFrame::BulkString(text) => {
+            String::from_utf8_lossy(text).into_owned()
+        }
         BytesFrame::Error(text) => text.to_string(),
         BytesFrame::Integer(number) => format!("(integer) {number}"),
         BytesFrame::Null => "(nil)".to_owned(),

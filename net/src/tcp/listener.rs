@@ -16,8 +16,8 @@ use crate::plumbing::source_and_conversions;
 
 /// A TCP socket that waits for connections.
 ///
-/// Register it for readable (the default); when called, [`accept`](TcpListener::accept) until it says `None`. It
-/// holds one descriptor more than its own, see [`AcceptError::Shed`].
+/// Register it for readable (the default); when called, [`accept`](TcpListener::accept) until it
+/// says `None`. It holds one descriptor more than its own, see [`AcceptError::Shed`].
 ///
 /// ```
 /// use kodiak_net::{AcceptError, TcpListener, TcpStream};
@@ -59,8 +59,8 @@ impl TcpListener {
     /// [`local_addr`](TcpListener::local_addr) which.
     ///
     /// # Errors
-    /// [`BindError`] with the address: taken (`AddrInUse`), not ours (`AddrNotAvailable`), privileged
-    /// (`PermissionDenied`), or no descriptor free (two are needed).
+    /// [`BindError`] with the address: taken (`AddrInUse`), not ours (`AddrNotAvailable`),
+    /// privileged (`PermissionDenied`), or no descriptor free (two are needed).
     pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
         TcpListener::bind_with(address, &BindOptions::new())
     }
@@ -71,7 +71,8 @@ impl TcpListener {
     /// As [`bind`](TcpListener::bind), and what the kernel says about an option.
     pub fn bind_with(address: SocketAddr, options: &BindOptions) -> Result<TcpListener, BindError> {
         let listen = || {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            let socket =
+                Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
             options.apply(&socket, true)?;
             socket.bind(&address.into())?;
             socket.listen(options.backlog_for_listen())?;
@@ -94,17 +95,20 @@ impl TcpListener {
         self.io.into_inner()
     }
 
-    /// Accepts the connection that has waited longest; `Ok(None)` when none waits. The stream is non-blocking and is
-    /// not inherited by child processes.
+    /// Accepts the connection that has waited longest; `Ok(None)` when none waits. The stream is
+    /// non-blocking and is not inherited by child processes.
     ///
     /// # Errors
     /// [`AcceptError::Shed`] when no descriptor was free and a connection was turned away: go on.
-    /// [`AcceptError::Exhausted`] and [`AcceptError::Failed`]: pause. Connections that died while they waited
-    /// are passed over without an error.
+    /// [`AcceptError::Exhausted`] and [`AcceptError::Failed`]: pause. Connections that died while
+    /// they waited are passed over without an error.
     #[inline]
     pub fn accept(&self) -> Result<Option<(TcpStream, SocketAddr)>, AcceptError> {
         self.reserve.accept(
-            || accept_tcp(self.io.as_fd()).map(|(socket, peer)| (TcpStream::from_nonblocking(socket), peer)),
+            || {
+                accept_tcp(self.io.as_fd())
+                    .map(|(socket, peer)| (TcpStream::from_nonblocking(socket), peer))
+            },
             |peer| Some(*peer),
         )
     }
@@ -133,7 +137,8 @@ impl TcpListener {
         self.io.get_ref().set_ttl(hops)
     }
 
-    /// Whether an IPv6 listener leaves IPv4 alone (`IPV6_V6ONLY`); set with [`BindOptions::only_v6`].
+    /// Whether an IPv6 listener leaves IPv4 alone (`IPV6_V6ONLY`); set with
+    /// [`BindOptions::only_v6`].
     ///
     /// # Errors
     /// What the kernel reports, such as that the listener is not IPv6.

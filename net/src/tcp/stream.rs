@@ -15,8 +15,9 @@ use crate::plumbing::{read_and_write, source_and_conversions};
 
 /// A TCP connection, non-blocking.
 ///
-/// Reads and writes through [`Read`](std::io::Read) and [`Write`](std::io::Write) (also on `&TcpStream`), where "would block" is an error of that
-/// kind, or through [`TryRead`](crate::TryRead) and [`TryWrite`](crate::TryWrite), where it is `Ok(None)`. 16 bytes.
+/// Reads and writes through [`Read`](std::io::Read) and [`Write`](std::io::Write) (also on
+/// `&TcpStream`), where "would block" is an error of that kind, or through
+/// [`TryRead`](crate::TryRead) and [`TryWrite`](crate::TryWrite), where it is `Ok(None)`. 16 bytes.
 ///
 /// ```
 /// use kodiak_net::{Finish, TcpStream, TryRead};
@@ -43,8 +44,8 @@ impl TcpStream {
     /// Starts connecting and returns at once; see [`Connecting`] for the rest of the way.
     ///
     /// # Errors
-    /// [`ConnectError`] if the attempt failed at once: no route, no descriptor, no free port, or (on loopback,
-    /// sometimes) refused.
+    /// [`ConnectError`] if the attempt failed at once: no route, no descriptor, no free port, or
+    /// (on loopback, sometimes) refused.
     pub fn connect(address: SocketAddr) -> Result<Connecting<TcpStream>, ConnectError> {
         let start = || {
             let (socket, _) = kodiak_sys::socket::connect_tcp(address)?;
@@ -56,13 +57,18 @@ impl TcpStream {
         }
     }
 
-    /// Takes over a socket whose connecting to `address` was begun elsewhere (`socket2`, say), for what
-    /// [`connect`](TcpStream::connect) does not offer: an address to come from, or options set beforehand. Makes it non-blocking,
-    /// which it should have been when it was begun. The address is for errors to name.
+    /// Takes over a socket whose connecting to `address` was begun elsewhere (`socket2`, say), for
+    /// what [`connect`](TcpStream::connect) does not offer: an address to come from, or options set
+    /// beforehand. Makes it non-blocking, which it should have been when it was begun. The address
+    /// is for errors to name.
     ///
     /// # Errors
-    /// What the kernel says about making it non-blocking. Why an attempt has failed [`Connecting::finish`] tells.
-    pub fn connecting(stream: std::net::TcpStream, address: SocketAddr) -> io::Result<Connecting<TcpStream>> {
+    /// What the kernel says about making it non-blocking. Why an attempt has failed
+    /// [`Connecting::finish`] tells.
+    pub fn connecting(
+        stream: std::net::TcpStream,
+        address: SocketAddr,
+    ) -> io::Result<Connecting<TcpStream>> {
         Ok(Connecting::new(TcpStream::from_std(stream)?, address.into()))
     }
 
@@ -125,7 +131,8 @@ impl TcpStream {
         self.io.get_ref().nodelay()
     }
 
-    /// Sets whether small writes leave at once. Worth it for whoever writes whole messages, as most do.
+    /// Sets whether small writes leave at once. Worth it for whoever writes whole messages, as most
+    /// do.
     ///
     /// # Errors
     /// What the kernel reports; none is expected of an open socket.
@@ -141,22 +148,24 @@ impl TcpStream {
         SockRef::from(self).keepalive()
     }
 
-    /// Has the kernel look after a silent peer and fail the connection (kind `TimedOut`) if it is gone; `None` switches
-    /// that off.
+    /// Has the kernel look after a silent peer and fail the connection (kind `TimedOut`) if it is
+    /// gone; `None` switches that off.
     ///
     /// # Errors
-    /// What the kernel reports: a zero or a time beyond its range (about nine hours on Linux). Kind `Unsupported` on OpenBSD
-    /// for anything but its system-wide times.
+    /// What the kernel reports: a zero or a time beyond its range (about nine hours on Linux). Kind
+    /// `Unsupported` on OpenBSD for anything but its system-wide times.
     pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
         set_keepalive(self.as_fd(), keepalive)
     }
 
-    /// How long bytes may wait for the peer's kernel to take or acknowledge them, before the connection fails (kind
-    /// `TimedOut`); `None` restores the kernel's own patience, some fifteen minutes (`TCP_USER_TIMEOUT`). Without bytes under way
-    /// nothing is noticed: that is [`set_keepalive`](TcpStream::set_keepalive)'s part. In whole milliseconds, rounded up.
+    /// How long bytes may wait for the peer's kernel to take or acknowledge them, before the
+    /// connection fails (kind `TimedOut`); `None` restores the kernel's own patience, some fifteen
+    /// minutes (`TCP_USER_TIMEOUT`). Without bytes under way nothing is noticed: that is
+    /// [`set_keepalive`](TcpStream::set_keepalive)'s part. In whole milliseconds, rounded up.
     ///
     /// # Errors
-    /// What the kernel reports. Kind `Unsupported` where there is no such option: everywhere but on Linux and Android.
+    /// What the kernel reports. Kind `Unsupported` where there is no such option: everywhere but on
+    /// Linux and Android.
     pub fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         crate::options::set_user_timeout(self.as_fd(), timeout)
     }
@@ -169,9 +178,9 @@ impl TcpStream {
         SockRef::from(self).linger()
     }
 
-    /// Sets what closing does with unsent bytes: `None` (the default) sends them in the background; zero throws them
-    /// away and resets the connection; anything else makes *closing block* for up to so long, rounded up to whole
-    /// seconds, which an event loop can seldom afford.
+    /// Sets what closing does with unsent bytes: `None` (the default) sends them in the background;
+    /// zero throws them away and resets the connection; anything else makes *closing block* for up
+    /// to so long, rounded up to whole seconds, which an event loop can seldom afford.
     ///
     /// # Errors
     /// What the kernel reports; none is expected of an open socket.

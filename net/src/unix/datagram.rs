@@ -14,10 +14,12 @@ use crate::options::common_options;
 use crate::plumbing::{batches, source_and_conversions};
 use crate::try_io::{TryRecv, not_ready_is_none};
 
-/// A Unix datagram socket, non-blocking. Unlike UDP it is reliable: a full receiver makes the sender wait.
+/// A Unix datagram socket, non-blocking. Unlike UDP it is reliable: a full receiver makes the
+/// sender wait.
 ///
-/// Batches ([`recv_batch`](UnixDatagram::recv_batch), [`send_batch`](UnixDatagram::send_batch)) go to the connected peer: their targets are
-/// IP addresses, so each datagram is pushed with `None`, and who sent what came is `None`, too.
+/// Batches ([`recv_batch`](UnixDatagram::recv_batch), [`send_batch`](UnixDatagram::send_batch)) go
+/// to the connected peer: their targets are IP addresses, so each datagram is pushed with `None`,
+/// and who sent what came is `None`, too.
 ///
 /// ```
 /// use kodiak_net::{TryRecv, UnixDatagram};
@@ -40,8 +42,8 @@ impl UnixDatagram {
     /// Binds to a path.
     ///
     /// # Errors
-    /// An error that names the path: it exists already (`AddrInUse`), is too long or holds a zero byte
-    /// (`InvalidInput`), or its folder is missing or closed to us.
+    /// An error that names the path: it exists already (`AddrInUse`), is too long or holds a zero
+    /// byte (`InvalidInput`), or its folder is missing or closed to us.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixDatagram> {
         Ok(UnixDatagram::bind_addr(&unix_address(path.as_ref())?)?)
     }
@@ -106,7 +108,8 @@ impl UnixDatagram {
     /// Fixes the peer. Immediate.
     ///
     /// # Errors
-    /// An error that names the path: no such path (`NotFound`), or nobody receives there (`ConnectionRefused`).
+    /// An error that names the path: no such path (`NotFound`), or nobody receives there
+    /// (`ConnectionRefused`).
     pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
         self.connect_addr(&unix_address(path.as_ref())?)
     }
@@ -116,10 +119,9 @@ impl UnixDatagram {
     /// # Errors
     /// As [`connect`](UnixDatagram::connect).
     pub fn connect_addr(&self, peer: &SocketAddr) -> io::Result<()> {
-        self.io
-            .get_ref()
-            .connect_addr(peer)
-            .map_err(|source| crate::error::ConnectError { address: peer.clone().into(), source }.into())
+        self.io.get_ref().connect_addr(peer).map_err(|source| {
+            crate::error::ConnectError { address: peer.clone().into(), source }.into()
+        })
     }
 
     /// Receives one datagram and tells who sent it. What does not fit into `buffer` is lost.
@@ -141,8 +143,8 @@ impl UnixDatagram {
     /// Sends one datagram to a path and returns its size: a datagram goes whole or not at all.
     ///
     /// # Errors
-    /// Kind `WouldBlock` when the receiver's queue is full; else what the kernel reports: `NotFound`,
-    /// `ConnectionRefused`, or a datagram that is too long.
+    /// Kind `WouldBlock` when the receiver's queue is full; else what the kernel reports:
+    /// `NotFound`, `ConnectionRefused`, or a datagram that is too long.
     pub fn send_to(&self, bytes: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         self.io.get_ref().send_to(bytes, path)
     }
@@ -174,7 +176,8 @@ impl UnixDatagram {
     /// As [`try_send`](UnixDatagram::try_send), to a path.
     ///
     /// # Errors
-    /// As [`send_to`](UnixDatagram::send_to), except `WouldBlock` and `Interrupted` (it is repeated).
+    /// As [`send_to`](UnixDatagram::send_to), except `WouldBlock` and `Interrupted` (it is
+    /// repeated).
     pub fn try_send_to(&self, bytes: &[u8], path: impl AsRef<Path>) -> io::Result<Option<usize>> {
         let path = path.as_ref();
         not_ready_is_none(|| self.send_to(bytes, path))
@@ -183,12 +186,14 @@ impl UnixDatagram {
     /// As [`try_send`](UnixDatagram::try_send), to an address, which may be abstract.
     ///
     /// # Errors
-    /// As [`send_to`](UnixDatagram::send_to), except `WouldBlock` and `Interrupted` (it is repeated).
+    /// As [`send_to`](UnixDatagram::send_to), except `WouldBlock` and `Interrupted` (it is
+    /// repeated).
     pub fn try_send_to_addr(&self, bytes: &[u8], target: &SocketAddr) -> io::Result<Option<usize>> {
         not_ready_is_none(|| self.send_to_addr(bytes, target))
     }
 
-    /// As [`send_with_descriptors`](UnixDatagram::send_with_descriptors), to an address, which may be abstract.
+    /// As [`send_with_descriptors`](UnixDatagram::send_with_descriptors), to an address, which may
+    /// be abstract.
     ///
     /// # Errors
     /// As there, and as [`send_to`](UnixDatagram::send_to).

@@ -15,8 +15,8 @@ use crate::plumbing::source_and_conversions;
 
 /// A Unix socket that waits for connections.
 ///
-/// Used as [`TcpListener`](crate::TcpListener) is. Its path stays when it is dropped and keeps a later `bind` from
-/// succeeding: remove it first, or at the end, as suits the program.
+/// Used as [`TcpListener`](crate::TcpListener) is. Its path stays when it is dropped and keeps a
+/// later `bind` from succeeding: remove it first, or at the end, as suits the program.
 ///
 /// ```
 /// use kodiak_net::{UnixListener, UnixStream};
@@ -38,8 +38,9 @@ impl UnixListener {
     /// Binds to a path and listens, with the default backlog.
     ///
     /// # Errors
-    /// An error that names the path: it exists already (`AddrInUse`), is too long or holds a zero byte
-    /// (`InvalidInput`), its folder is missing or closed to us, or no descriptor is free (two are needed).
+    /// An error that names the path: it exists already (`AddrInUse`), is too long or holds a zero
+    /// byte (`InvalidInput`), its folder is missing or closed to us, or no descriptor is free (two
+    /// are needed).
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
         Ok(UnixListener::bind_with(&unix_address(path.as_ref())?, &BindOptions::new())?)
     }
@@ -52,11 +53,15 @@ impl UnixListener {
         UnixListener::bind_with(address, &BindOptions::new())
     }
 
-    /// Binds to an address and listens with `options`, of which the backlog and the buffer sizes mean something here.
+    /// Binds to an address and listens with `options`, of which the backlog and the buffer sizes
+    /// mean something here.
     ///
     /// # Errors
     /// As [`bind`](UnixListener::bind), and what the kernel says about an option.
-    pub fn bind_with(address: &SocketAddr, options: &BindOptions) -> Result<UnixListener, BindError> {
+    pub fn bind_with(
+        address: &SocketAddr,
+        options: &BindOptions,
+    ) -> Result<UnixListener, BindError> {
         let listen = || {
             let kernel_address = to_socket2(address)?;
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -82,8 +87,8 @@ impl UnixListener {
         self.io.into_inner()
     }
 
-    /// Accepts the connection that has waited longest; `Ok(None)` when none waits. The stream is non-blocking and is
-    /// not inherited by child processes; the address is most often unnamed.
+    /// Accepts the connection that has waited longest; `Ok(None)` when none waits. The stream is
+    /// non-blocking and is not inherited by child processes; the address is most often unnamed.
     ///
     /// # Errors
     /// As [`TcpListener::accept`](crate::TcpListener::accept).

@@ -1,8 +1,9 @@
 //! Unix sockets: listening, streams, datagrams.
 //!
-//! Addresses are std's [`SocketAddr`](std::os::unix::net::SocketAddr) or a path. A path stays in the file system when
-//! its socket is closed; whoever bound it removes it. Linux also has abstract names, which vanish with the socket:
-//! `SocketAddr::from_abstract_name` of `std::os::linux::net::SocketAddrExt` makes one.
+//! Addresses are std's [`SocketAddr`](std::os::unix::net::SocketAddr) or a path. A path stays in
+//! the file system when its socket is closed; whoever bound it removes it. Linux also has abstract
+//! names, which vanish with the socket: `SocketAddr::from_abstract_name` of
+//! `std::os::linux::net::SocketAddrExt` makes one.
 
 mod datagram;
 mod listener;
@@ -22,11 +23,15 @@ fn to_socket2(address: &SocketAddr) -> io::Result<socket2::SockAddr> {
         return socket2::SockAddr::unix(path);
     }
     abstract_name(address).unwrap_or_else(|| {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "an unnamed Unix socket has no address to bind or connect to"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "an unnamed Unix socket has no address to bind or connect to",
+        ))
     })
 }
 
-/// Linux's names outside the file system: a path that begins with a zero byte, as far as the kernel is concerned.
+/// Linux's names outside the file system: a path that begins with a zero byte, as far as the kernel
+/// is concerned.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn abstract_name(address: &SocketAddr) -> Option<io::Result<socket2::SockAddr>> {
     use std::ffi::OsString;

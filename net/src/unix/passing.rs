@@ -4,15 +4,16 @@
 macro_rules! passing {
     ($socket:ident) => {
         impl $socket {
-            /// Sends `bytes` to the connected peer, and with them duplicates of `descriptors`, which become the peer's. Ours may be
-            /// closed as soon as this returns.
+            /// Sends `bytes` to the connected peer, and with them duplicates of `descriptors`,
+            /// which become the peer's. Ours may be closed as soon as this returns.
             ///
-            /// Answers how many bytes went. Of a stream that may be fewer than were given, and then the descriptors have gone
-            /// with those that went: send the rest without them.
+            /// Answers how many bytes went. Of a stream that may be fewer than were given, and then
+            /// the descriptors have gone with those that went: send the rest without them.
             ///
             /// # Errors
-            /// Kind `InvalidInput` without a byte for the descriptors to travel with, or with more than 253 of them;
-            /// `WouldBlock` when the peer's buffer is full; else what the kernel reports.
+            /// Kind `InvalidInput` without a byte for the descriptors to travel with, or with more
+            /// than 253 of them; `WouldBlock` when the peer's buffer is full; else what the kernel
+            /// reports.
             pub fn send_with_descriptors(
                 &self,
                 bytes: &[u8],
@@ -33,11 +34,13 @@ macro_rules! passing {
                 crate::try_io::not_ready_is_none(|| self.send_with_descriptors(bytes, descriptors))
             }
 
-            /// Receives bytes, and at most `descriptors_max` descriptors with them, which are appended to `descriptors`, owned
-            /// and closed on `exec`. Those beyond are closed, and [`Received`](crate::Received) says so.
+            /// Receives bytes, and at most `descriptors_max` descriptors with them, which are
+            /// appended to `descriptors`, owned and closed on `exec`. Those beyond are closed, and
+            /// [`Received`](crate::Received) says so.
             ///
-            /// A plain read closes whatever descriptors come with the bytes: whoever expects some reads with this. Nobody has
-            /// checked what they are. They share their flags with the sender, `O_NONBLOCK` included.
+            /// A plain read closes whatever descriptors come with the bytes: whoever expects some
+            /// reads with this. Nobody has checked what they are. They share their flags with the
+            /// sender, `O_NONBLOCK` included.
             ///
             /// # Errors
             /// Kind `WouldBlock` when nothing waits; else what the kernel reports.
@@ -47,7 +50,12 @@ macro_rules! passing {
                 descriptors: &mut Vec<std::os::fd::OwnedFd>,
                 descriptors_max: usize,
             ) -> std::io::Result<crate::Received> {
-                kodiak_sys::socket::recv_with_descriptors(self.io.as_fd(), buffer, descriptors, descriptors_max)
+                kodiak_sys::socket::recv_with_descriptors(
+                    self.io.as_fd(),
+                    buffer,
+                    descriptors,
+                    descriptors_max,
+                )
             }
 
             /// As `recv_with_descriptors`; `Ok(None)` when nothing waits.
@@ -60,11 +68,13 @@ macro_rules! passing {
                 descriptors: &mut Vec<std::os::fd::OwnedFd>,
                 descriptors_max: usize,
             ) -> std::io::Result<Option<crate::Received>> {
-                crate::try_io::not_ready_is_none(|| self.recv_with_descriptors(buffer, descriptors, descriptors_max))
+                crate::try_io::not_ready_is_none(|| {
+                    self.recv_with_descriptors(buffer, descriptors, descriptors_max)
+                })
             }
 
-            /// Who is at the other end, by the kernel's word: user, group and (on Linux) process, as of when the connection
-            /// was made.
+            /// Who is at the other end, by the kernel's word: user, group and (on Linux) process,
+            /// as of when the connection was made.
             ///
             /// # Errors
             /// What the kernel reports, such as that the socket is not connected.

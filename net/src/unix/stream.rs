@@ -55,11 +55,13 @@ pub struct UnixStream {
 }
 
 impl UnixStream {
-    /// Starts connecting to a path. The kernel answers at once, so [`Connecting::finish`] may follow directly.
+    /// Starts connecting to a path. The kernel answers at once, so [`Connecting::finish`] may
+    /// follow directly.
     ///
     /// # Errors
-    /// An error that names the path: nobody listens (`ConnectionRefused`), no such path (`NotFound`), or the
-    /// listener's backlog is full (`WouldBlock`; no event tells when it no longer is: try again after a moment).
+    /// An error that names the path: nobody listens (`ConnectionRefused`), no such path
+    /// (`NotFound`), or the listener's backlog is full (`WouldBlock`; no event tells when it no
+    /// longer is: try again after a moment).
     pub fn connect(path: impl AsRef<Path>) -> io::Result<Connecting<UnixStream>> {
         Ok(UnixStream::connect_addr(&unix_address(path.as_ref())?)?)
     }

@@ -7,7 +7,8 @@ use kodiak_reactor::{EventLoop, Handler, ReadHint, Source};
 /// How long a test waits for an event that must come, before it fails rather than hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Whether the backend is libkqueue, which cannot do all that a kernel can; who asks is about to skip something, for a printed reason.
+/// Whether the backend is libkqueue, which cannot do all that a kernel can; who asks is about to
+/// skip something, for a printed reason.
 #[allow(dead_code)]
 pub(crate) fn libkqueue_lacks(what: &str) -> bool {
     let lacks = cfg!(all(target_os = "linux", kodiak_kqueue));
@@ -17,7 +18,8 @@ pub(crate) fn libkqueue_lacks(what: &str) -> bool {
     lacks
 }
 
-/// Blocks until `source` is readable. Even on loopback the kernel may deliver a moment after the sender's call returned.
+/// Blocks until `source` is readable. Even on loopback the kernel may deliver a moment after the
+/// sender's call returned.
 pub(crate) fn until_readable(source: &impl Source) {
     struct Stop;
     impl Handler<(), ()> for Stop {

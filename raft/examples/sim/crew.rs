@@ -39,7 +39,9 @@ impl Crew {
             let (sender, stop, next) = (sender.clone(), Arc::clone(&stop), Arc::clone(&next));
             let (options, Work { seeds, until }) = (options.clone(), work.clone());
             std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) && until.is_none_or(|until| Instant::now() < until) {
+                while !stop.load(Ordering::Relaxed)
+                    && until.is_none_or(|until| Instant::now() < until)
+                {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if !seeds.contains(&seed) || sender.send(run(seed, &options)).is_err() {
                         return;

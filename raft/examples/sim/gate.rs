@@ -1,5 +1,6 @@
-//! The mutation gate: for every rule a fault that breaks it, and how many seeds it took to see that. What seeds
-//! cannot show is left to tests of the core, which `cargo test --features mutants` tries with the fault.
+//! The mutation gate: for every rule a fault that breaks it, and how many seeds it took to see
+//! that. What seeds cannot show is left to tests of the core, which `cargo test --features mutants`
+//! tries with the fault.
 
 use std::process::ExitCode;
 
@@ -22,7 +23,10 @@ pub(crate) fn run(threads: usize, quick: bool) -> ExitCode {
                 println!("| {rule} | `{mutant}` | {} | {} |", failure.seed + 1, failure.invariant);
             }
             None => {
-                println!("| {rule} | `{mutant}` | more than {} | none: **it survives** |", mutant.seeds());
+                println!(
+                    "| {rule} | `{mutant}` | more than {} | none: **it survives** |",
+                    mutant.seeds()
+                );
                 survivors.push(mutant.to_string());
             }
         }

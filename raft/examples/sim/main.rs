@@ -25,7 +25,8 @@ use clap::Parser;
 use crew::{Crew, Work};
 use kodiak_raft::sim::{self, Mutant, Options};
 
-/// Runs Raft in a simulated world, where a seed decides everything, and checks its invariants after every step.
+/// Runs Raft in a simulated world, where a seed decides everything, and checks its invariants after
+/// every step.
 #[derive(Debug, Parser)]
 #[command(name = "sim")]
 struct Args {
@@ -35,12 +36,13 @@ struct Args {
     /// Run these seeds: `A..B`, the last one excluded.
     #[arg(long, value_parser = range, conflicts_with_all = ["minutes", "mutants"])]
     seeds: Option<Range<u64>>,
-    /// Run seeds for so many minutes, beginning with `--first`: which ones come first is repeatable then, how many does depend on
-    /// the machine.
+    /// Run seeds for so many minutes, beginning with `--first`: which ones come first is repeatable
+    /// then, how many does depend on the machine.
     #[arg(long, conflicts_with = "mutants")]
     minutes: Option<f64>,
-    /// Where `--minutes` begins; without it, where no earlier run began: at a number made of the time. CI gives a number made of
-    /// the commit's files (`git rev-parse HEAD^{tree}`), so that every commit tries new seeds, and the same commit the same.
+    /// Where `--minutes` begins; without it, where no earlier run began: at a number made of the
+    /// time. CI gives a number made of the commit's files (`git rev-parse HEAD^{tree}`), so that
+    /// every commit tries new seeds, and the same commit the same.
     #[arg(long, visible_alias = "from", requires = "minutes")]
     first: Option<u64>,
     /// How many threads run seeds.
@@ -61,8 +63,8 @@ struct Args {
     /// End with a table of what went wrong, and how often, counted where it had its effect.
     #[arg(long, conflicts_with_all = ["trace", "mutants"])]
     faults: bool,
-    /// End with a digest of message bytes, disk calls and applied entries: the same before and after a change that
-    /// changes no behaviour
+    /// End with a digest of message bytes, disk calls and applied entries: the same before and
+    /// after a change that changes no behaviour
     #[arg(long, requires = "seeds", conflicts_with_all = ["trace", "mutants"])]
     behaviour: bool,
     /// Build in every fault there is, one after the other, and see that each is found.
@@ -75,7 +77,8 @@ struct Args {
 
 fn range(words: &str) -> Result<Range<u64>, String> {
     let (first, end) = words.split_once("..").ok_or("a range of seeds is written `A..B`")?;
-    let number = |word: &str| word.parse::<u64>().map_err(|error| format!("{word:?} is no seed: {error}"));
+    let number =
+        |word: &str| word.parse::<u64>().map_err(|error| format!("{word:?} is no seed: {error}"));
     let range = number(first)?..number(end)?;
     if range.is_empty() { Err("there is no seed in this range".to_owned()) } else { Ok(range) }
 }
@@ -90,10 +93,15 @@ fn mutant(words: &str) -> Result<Mutant, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let options =
-        Options { faulty_steps: args.steps, looks_at_disks: !args.blind, mutant: args.mutant, ..Options::default() };
+    let options = Options {
+        faulty_steps: args.steps,
+        looks_at_disks: !args.blind,
+        mutant: args.mutant,
+        ..Options::default()
+    };
     if args.seed.is_none() {
-        // A panic in the code under test is a broken invariant, and is told as such; a replay shows where it was.
+        // A panic in the code under test is a broken invariant, and is told as such; a replay shows
+        // where it was.
         std::panic::set_hook(Box::new(|_| {}));
     }
     if args.mutants {
@@ -101,7 +109,9 @@ fn main() -> ExitCode {
     }
     match args.seed {
         Some(seed) if args.trace => trace(seed, &options),
-        Some(seed) => many(Work { seeds: seed..seed + 1, until: None }, 1, &options, args.faults, false),
+        Some(seed) => {
+            many(Work { seeds: seed..seed + 1, until: None }, 1, &options, args.faults, false)
+        }
         None => {
             let work = match args.seeds {
                 Some(seeds) => Work { seeds, until: None },
@@ -128,15 +138,22 @@ fn fresh_seed() -> u64 {
 fn trace(seed: u64, options: &Options) -> ExitCode {
     let (verdict, lines) = sim::trace(seed, options);
     let mut out = std::io::stdout().lock();
-    let printed = lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| match &verdict {
-        Ok(report) => writeln!(out, "{report:#?}"),
-        Err(failure) => writeln!(out, "{failure}"),
-    });
+    let printed =
+        lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| match &verdict {
+            Ok(report) => writeln!(out, "{report:#?}"),
+            Err(failure) => writeln!(out, "{failure}"),
+        });
     // Whoever reads may have seen enough.
     if printed.is_err() || verdict.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn many(work: Work, threads: usize, options: &Options, with_faults: bool, with_behaviour: bool) -> ExitCode {
+fn many(
+    work: Work,
+    threads: usize,
+    options: &Options,
+    with_faults: bool,
+    with_behaviour: bool,
+) -> ExitCode {
     let crew = Crew::start(work, threads, options);
     let (total, failure) = crew.watch(|total| println!("{total}"));
     if with_faults {
@@ -153,7 +170,8 @@ fn many(work: Work, threads: usize, options: &Options, with_faults: bool, with_b
         Some(failure) => {
             println!("{total}\n\n{failure}\n");
             let blind = if options.looks_at_disks { "" } else { " --blind" };
-            let mutant = options.mutant.map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
+            let mutant =
+                options.mutant.map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
             println!(
                 "replay it with: cargo run --release -p kodiak-raft --example sim -- --seed {} --steps {}{blind}{mutant}\n\
                  and when it is mended, add the seed to raft/tests/sim_seeds.txt",

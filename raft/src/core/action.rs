@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use crate::types::{Chunk, Digest, Divergence, Entries, Entry, Index, Message, NodeId, SnapshotMeta, Term, Write};
+use crate::types::{
+    Chunk, Digest, Divergence, Entries, Entry, Index, Message, NodeId, SnapshotMeta, Term, Write,
+};
 
 use thiserror::Error;
 
 use super::DigestConflict;
 
-/// Where proposed commands went: consecutive entries, all of one term. They are committed once an entry of that term is
-/// applied at these indexes; an entry of another term there means that they never will be.
+/// Where proposed commands went: consecutive entries, all of one term. They are committed once an
+/// entry of that term is applied at these indexes; an entry of another term there means that they
+/// never will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Proposed {
     /// The term of the entries.
@@ -37,7 +40,8 @@ pub enum ProposeError {
         /// The cap.
         limit_bytes: usize,
     },
-    /// Too much is committed and not applied yet: the leader's state machine is slower than the log.
+    /// Too much is committed and not applied yet: the leader's state machine is slower than the
+    /// log.
     #[error(
         "{backlog_bytes} bytes are committed and not applied yet, more than Config::backlog_bytes ({limit_bytes}); try \
          again when the state machine has caught up"
@@ -57,7 +61,9 @@ pub enum ProposeError {
         limit_bytes: usize,
     },
     /// Leadership is on its way to another node.
-    #[error("leadership is on its way to node {to}; try again when it leads, or when the transfer has failed")]
+    #[error(
+        "leadership is on its way to node {to}; try again when it leads, or when the transfer has failed"
+    )]
     Transferring {
         /// The next leader.
         to: NodeId,
@@ -74,16 +80,19 @@ pub enum ReadError {
     #[error("no leader is known; try again after the election")]
     NoLeader,
     /// Too many reads wait already.
-    #[error("Config::pending_reads ({limit}) reads wait already; try again when some have been answered")]
+    #[error(
+        "Config::pending_reads ({limit}) reads wait already; try again when some have been answered"
+    )]
     TooMany {
         /// The limit.
         limit: usize,
     },
 }
 
-/// What the core asks of its driver. The core withholds what is not yet safe, so actions may be carried out as they come:
-/// a driver that is slow, or does them in another order than asked, can lose time but no data. Only `Write`s (with
-/// `InstallSnapshot`) must keep their order among themselves, and so must `Apply`s (with `Restore`).
+/// What the core asks of its driver. The core withholds what is not yet safe, so actions may be
+/// carried out as they come: a driver that is slow, or does them in another order than asked, can
+/// lose time but no data. Only `Write`s (with `InstallSnapshot`) must keep their order among
+/// themselves, and so must `Apply`s (with `Restore`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Send this to another node. It may be lost, repeated or overtaken.
@@ -94,8 +103,8 @@ pub enum Action {
     Fetch(Fetch),
     /// These entries are committed: apply them in this order, then say [`Done::Applied`].
     Apply(Entries),
-    /// Put the state machine into the state of the newest snapshot on disk, which stands for this, in its order among the
-    /// `Apply`s; then say [`Done::Applied`] with its index.
+    /// Put the state machine into the state of the newest snapshot on disk, which stands for this,
+    /// in its order among the `Apply`s; then say [`Done::Applied`] with its index.
     Restore(Box<SnapshotMeta>),
     /// Entries below `first` are needed no more. [`Done::Compacted`] may follow.
     Compact {
@@ -117,21 +126,21 @@ pub enum Action {
     WriteChunk {
         /// The request's number, unique in the core's life.
         id: u64,
-        /// What the snapshot stands for. Boxed, as the others are, because it is rare, and an action would otherwise be
-        /// almost twice as large.
+        /// What the snapshot stands for. Boxed, as the others are, because it is rare, and an
+        /// action would otherwise be almost twice as large.
         meta: Box<SnapshotMeta>,
         /// The piece.
         chunk: Chunk,
     },
-    /// Note on disk that entries up to `commit` are committed. No frame has said so for a heartbeat interval. The
-    /// note need not be synced, and nothing waits for it: after a restart it only spares time, and refuses more
-    /// truncations. It keeps its order among the `Write`s.
+    /// Note on disk that entries up to `commit` are committed. No frame has said so for a heartbeat
+    /// interval. The note need not be synced, and nothing waits for it: after a restart it only
+    /// spares time, and refuses more truncations. It keeps its order among the `Write`s.
     MarkCommit {
         /// The commit index.
         commit: Index,
     },
-    /// Make the snapshot received this node's own, and put the log behind it, then say [`Done::SnapshotInstalled`]. It
-    /// keeps its order among the `Write`s.
+    /// Make the snapshot received this node's own, and put the log behind it, then say
+    /// [`Done::SnapshotInstalled`]. It keeps its order among the `Write`s.
     InstallSnapshot {
         /// What the snapshot stands for.
         meta: Box<SnapshotMeta>,
@@ -166,7 +175,8 @@ pub enum Done {
     Fetched {
         /// The fetch's number.
         id: u64,
-        /// Entries from `from`, consecutive. None if the log no longer holds the first: compacted, or truncated.
+        /// Entries from `from`, consecutive. None if the log no longer holds the first: compacted,
+        /// or truncated.
         entries: Vec<Entry>,
     },
     /// The state machine has applied everything up to here.
@@ -205,12 +215,13 @@ pub enum Done {
         /// What has been received without a gap: the next piece begins here.
         received_bytes: u64,
     },
-    /// The snapshot received is this node's newest one, and the log follows it; or it was found damaged.
+    /// The snapshot received is this node's newest one, and the log follows it; or it was found
+    /// damaged.
     SnapshotInstalled {
         /// What it includes.
         index: Index,
-        /// `false`: what was received is not whole, or not the snapshot that was announced. It has been discarded, and
-        /// nothing else has changed.
+        /// `false`: what was received is not whole, or not the snapshot that was announced. It has
+        /// been discarded, and nothing else has changed.
         is_valid: bool,
     },
 }
@@ -254,10 +265,11 @@ pub enum Event {
         /// What it includes.
         index: Index,
     },
-    /// A configuration has come into force: one that was appended or installed, or an earlier one because what brought the
-    /// later was removed.
+    /// A configuration has come into force: one that was appended or installed, or an earlier one
+    /// because what brought the later was removed.
     Membership {
-        /// The entry that brought it; what a snapshot includes if that brought it; 0 for the founding one.
+        /// The entry that brought it; what a snapshot includes if that brought it; 0 for the
+        /// founding one.
         index: Index,
         /// Whether it is a joint one.
         is_joint: bool,
@@ -277,18 +289,20 @@ pub enum Event {
         /// The target.
         to: NodeId,
     },
-    /// A leader has proof that this node's disk forgot what it had acknowledged: it neither votes nor campaigns before
-    /// it has passed a fence.
+    /// A leader has proof that this node's disk forgot what it had acknowledged: it neither votes
+    /// nor campaigns before it has passed a fence.
     Forgot {
         /// The fence comes after this entry.
         mark: Index,
     },
-    /// This node holds the configuration that fences off what it forgot; it is a learner like any other.
+    /// This node holds the configuration that fences off what it forgot; it is a learner like any
+    /// other.
     PassedFence {
         /// The entry that brought that configuration.
         index: Index,
     },
-    /// Another node's disk forgot what it had acknowledged. What it said, and says, counts for nothing.
+    /// Another node's disk forgot what it had acknowledged. What it said, and says, counts for
+    /// nothing.
     PeerForgot {
         /// The other node.
         node: NodeId,
@@ -297,8 +311,8 @@ pub enum Event {
         /// Whether it is a voter, which a fence must bring back.
         is_voter: bool,
     },
-    /// A leader contradicts what is committed here: acknowledged data was lost elsewhere. This node keeps its log and
-    /// takes part in nothing more.
+    /// A leader contradicts what is committed here: acknowledged data was lost elsewhere. This node
+    /// keeps its log and takes part in nothing more.
     CommittedConflict {
         /// The first entry that differs.
         index: Index,
@@ -314,8 +328,8 @@ pub enum Event {
         /// Its term there.
         log_term: Term,
     },
-    /// A majority of the voters reports another digest than this node: its state machine has not done what theirs
-    /// did.
+    /// A majority of the voters reports another digest than this node: its state machine has not
+    /// done what theirs did.
     StateDiverged(Divergence),
     /// The digest of another member is not that of a majority of the voters. Said by a leader.
     PeerDiverged {
@@ -328,8 +342,8 @@ pub enum Event {
     },
     /// The digests of members differ, and there is no majority for any of them.
     StatesDiffer(DigestConflict),
-    /// A message was ignored because its term is too far ahead of this node's to come from elections: the
-    /// sender's disk, or the message, is damaged. Said at most every ten seconds;
+    /// A message was ignored because its term is too far ahead of this node's to come from
+    /// elections: the sender's disk, or the message, is damaged. Said at most every ten seconds;
     /// [`Status::ignored_terms`](super::Status::ignored_terms) counts all.
     TermIgnored {
         /// Who sent it.
@@ -337,14 +351,15 @@ pub enum Event {
         /// Its term.
         term: Term,
     },
-    /// The saved term is beyond [`Term::MAX`]: the disk was damaged or edited. This node neither votes nor
-    /// campaigns.
+    /// The saved term is beyond [`Term::MAX`]: the disk was damaged or edited. This node neither
+    /// votes nor campaigns.
     OutOfTerms {
         /// The term.
         term: Term,
     },
-    /// A second leader was heard in one term, and ignored: some node voted twice, because its disk forgot or
-    /// was copied. Said once a term; [`Status::second_leaders`](super::Status::second_leaders) counts all.
+    /// A second leader was heard in one term, and ignored: some node voted twice, because its disk
+    /// forgot or was copied. Said once a term;
+    /// [`Status::second_leaders`](super::Status::second_leaders) counts all.
     SecondLeader {
         /// The term.
         term: Term,
@@ -355,18 +370,22 @@ pub enum Event {
     },
     /// The leader's state machine has lagged behind by more than
     /// [`Config::backlog_bytes`](field@super::Config::backlog_bytes) for longer than
-    /// [`Config::backlog_timeout`](field@super::Config::backlog_timeout). Said again at growing intervals.
+    /// [`Config::backlog_timeout`](field@super::Config::backlog_timeout). Said again at growing
+    /// intervals.
     Backlogged {
         /// What is committed and not applied.
         backlog_bytes: usize,
-        /// The voter that leadership goes to; none is under the bound if `None`, and this leader stays.
+        /// The voter that leadership goes to; none is under the bound if `None`, and this leader
+        /// stays.
         to: Option<NodeId>,
     },
-    /// The leader's state machine has been restoring a snapshot, or applying again what the log held at
-    /// the start, for longer than [`Config::backlog_timeout`](field@super::Config::backlog_timeout):
-    /// it answers nothing meanwhile. Said again at growing intervals.
+    /// The leader's state machine has been restoring a snapshot, or applying again what the log
+    /// held at the start, for longer than
+    /// [`Config::backlog_timeout`](field@super::Config::backlog_timeout): it answers nothing
+    /// meanwhile. Said again at growing intervals.
     LeaderLoading {
-        /// The voter that leadership goes to; none is known to answer if `None`, and this leader stays.
+        /// The voter that leadership goes to; none is known to answer if `None`, and this leader
+        /// stays.
         to: Option<NodeId>,
     },
     /// The leader gave up because a write of its own was outstanding for longer than

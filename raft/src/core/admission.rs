@@ -34,7 +34,8 @@ impl Core {
     /// Whether `from` may be the leader of this node's term: no other node is known to have led it.
     /// That outlives a campaign that changed no term (pre-vote), and this node's own stepping down.
     pub(super) fn may_lead_term(&self, from: NodeId) -> bool {
-        let known = if planted(Mutant::TermLeaderForgotten) { self.leader } else { self.term_leader };
+        let known =
+            if planted(Mutant::TermLeaderForgotten) { self.leader } else { self.term_leader };
         known.is_none_or(|leader| leader == from)
     }
 
@@ -53,6 +54,7 @@ impl Core {
 
     /// Whether `from` may ask this leader for a read index.
     pub(super) fn may_ask_read_index(&self, from: NodeId) -> bool {
-        self.log.configuration().members.contains_key(&from) || planted(Mutant::ReadIndexForStrangers)
+        self.log.configuration().members.contains_key(&from)
+            || planted(Mutant::ReadIndexForStrangers)
     }
 }

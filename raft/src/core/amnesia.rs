@@ -1,7 +1,9 @@
-//! Followers whose disks forgot what they had acknowledged, and committed entries that a leader contradicts.
+//! Followers whose disks forgot what they had acknowledged, and committed entries that a leader
+//! contradicts.
 //!
-//! A disk that loses synced writes, or a folder that is put back to an older copy, breaks what Raft rests on: what was
-//! acknowledged counts towards commitment, and a vote is given once. The leader of the term is the one that can prove it:
+//! A disk that loses synced writes, or a folder that is put back to an older copy, breaks what Raft
+//! rests on: what was acknowledged counts towards commitment, and a vote is given once. The leader
+//! of the term is the one that can prove it:
 //!
 //! ```text
 //!  leader      matched[3] = 20, acknowledged while round 7 was the latest (`matched_round`)
@@ -10,17 +12,21 @@
 //!  node 3      rejected in round 8: nothing of mine is beyond entry 5        proof: 8 > 7, and 5 < 20
 //! ```
 //!
-//! An equal round proves nothing: messages of round 7 may have left before the acknowledgement arrived, and messages are
-//! repeated and overtaken. So a rejection that looks like proof and is of an old round starts the next round at once.
+//! An equal round proves nothing: messages of round 7 may have left before the acknowledgement
+//! arrived, and messages are repeated and overtaken. So a rejection that looks like proof and is of
+//! an old round starts the next round at once.
 //!
-//! From then on nothing that the node said counts, and what it says now does not, either; the size of a majority stays as
-//! it is. The node is told ([`Body::Forgot`]) and writes a durable mark: it neither votes nor campaigns. The way back is a
-//! *fence*, a configuration in which the node is a learner: it commits by a majority of the others, which has a member
-//! in common with every majority that used what was forgotten. Once the node holds it, durably and committed, it
-//! drops the mark, and is promoted like any learner. (Recovery of a replica that lost its disk is known to be subtle:
-//! Michael et al., "Recovering Shared Objects Without Stable Storage", DISC 2017.)
+//! From then on nothing that the node said counts, and what it says now does not, either; the size
+//! of a majority stays as it is. The node is told ([`Body::Forgot`]) and writes a durable mark: it
+//! neither votes nor campaigns. The way back is a *fence*, a configuration in which the node is a
+//! learner: it commits by a majority of the others, which has a member in common with every
+//! majority that used what was forgotten. Once the node holds it, durably and committed, it drops
+//! the mark, and is promoted like any learner. (Recovery of a replica that lost its disk is known
+//! to be subtle: Michael et al., "Recovering Shared Objects Without Stable Storage", DISC 2017.)
 
-use crate::types::{Body, DiskId, FollowerReport, Index, MemberChange, NodeId, Now, PeerRecord, Term};
+use crate::types::{
+    Body, DiskId, FollowerReport, Index, MemberChange, NodeId, Now, PeerRecord, Term,
+};
 
 use super::mutants::{Mutant, planted};
 use super::progress::Mode;
@@ -31,20 +37,23 @@ use super::{Action, Core, Event, State};
 pub(super) struct Forgetting {
     /// The leader's last index when it learnt of it: the fence must come after.
     at: Index,
-    /// The leader's round when it learnt of it: reports of that round or an earlier one may have left before.
+    /// The leader's round when it learnt of it: reports of that round or an earlier one may have
+    /// left before.
     round: u64,
     /// Whether the follower has said that its mark is durable.
     is_confirmed: bool,
 }
 
 impl Core {
-    /// Whether this node's disk forgot what it had acknowledged, and no fence has been passed since.
+    /// Whether this node's disk forgot what it had acknowledged, and no fence has been passed
+    /// since.
     #[must_use]
     pub fn has_forgotten(&self) -> bool {
         self.forgot.is_some()
     }
 
-    /// The entry at which a leader contradicted what is committed here. This node takes part in nothing more.
+    /// The entry at which a leader contradicted what is committed here. This node takes part in
+    /// nothing more.
     #[must_use]
     pub fn committed_conflict(&self) -> Option<Index> {
         self.committed_conflict
@@ -56,7 +65,8 @@ impl Core {
         if let State::Leader(leading) = &self.state { Some(leading.round) } else { None }
     }
 
-    /// How far this node's log is durable, for the leaders that it answers: the number of its last durable frame.
+    /// How far this node's log is durable, for the leaders that it answers: the number of its last
+    /// durable frame.
     pub fn note_durable_sequence(&mut self, sequence: u64) {
         self.durable_sequence = Some(sequence);
     }
@@ -66,9 +76,9 @@ impl Core {
         self.writes.record_peer(disk, record);
     }
 
-    /// The driver has proof that a peer's disk forgot what it had acknowledged: it compares how far each disk
-    /// says that it is durable with how far it was. Until the peer has passed a fence its votes do not count
-    /// here, and if this node comes to lead, nothing else does.
+    /// The driver has proof that a peer's disk forgot what it had acknowledged: it compares how far
+    /// each disk says that it is durable with how far it was. Until the peer has passed a fence its
+    /// votes do not count here, and if this node comes to lead, nothing else does.
     pub fn peer_forgot(&mut self, now: Now, peer: NodeId) {
         self.begin(now);
         if self.is_leader() {
@@ -76,7 +86,11 @@ impl Core {
         }
         let is_voter = self.log.configuration().is_voter(peer);
         if is_voter && self.suspect_disk(peer) {
-            self.actions.push_back(Action::Event(Event::PeerForgot { node: peer, matched: None, is_voter }));
+            self.actions.push_back(Action::Event(Event::PeerForgot {
+                node: peer,
+                matched: None,
+                is_voter,
+            }));
         }
     }
 
@@ -111,7 +125,8 @@ impl Core {
         if hint >= progress.matched {
             return;
         }
-        let is_equal_enough = planted(Mutant::EqualRoundIsProof) && report.round == progress.matched_round;
+        let is_equal_enough =
+            planted(Mutant::EqualRoundIsProof) && report.round == progress.matched_round;
         if report.round > progress.matched_round || is_equal_enough {
             self.discount(from, Some(hint));
         } else {
@@ -121,8 +136,8 @@ impl Core {
         }
     }
 
-    /// What the follower's answer says of its disk. An answer that others have overtaken says nothing: it
-    /// may be from before the mark, or from before the fence.
+    /// What the follower's answer says of its disk. An answer that others have overtaken says
+    /// nothing: it may be from before the mark, or from before the fence.
     pub(super) fn note_mark(&mut self, from: NodeId, report: &FollowerReport) {
         let State::Leader(leading) = &self.state else { return };
         let Some(progress) = leading.progress.get(&from) else { return };
@@ -137,8 +152,8 @@ impl Core {
         let Some(forgetting) = &mut progress.forgetting else { return };
         let holds_fence = is_fenced && progress.matched >= fence && fence > forgetting.at;
         if report.has_forgotten {
-            // One that keeps its mark behind the fence has it from a leader whose log was longer: it is told
-            // again where it must be.
+            // One that keeps its mark behind the fence has it from a leader whose log was longer:
+            // it is told again where it must be.
             forgetting.is_confirmed = !holds_fence || planted(Mutant::MarkNeverLowered);
         } else if report.round <= forgetting.round {
             // It left before the follower could know.
@@ -152,7 +167,8 @@ impl Core {
         }
     }
 
-    /// Nothing that the follower acknowledged counts any longer. `hint` is where its log may agree with the leader's.
+    /// Nothing that the follower acknowledged counts any longer. `hint` is where its log may agree
+    /// with the leader's.
     fn discount(&mut self, peer: NodeId, hint: Option<Index>) {
         let (last, is_voter) = (self.log.last_index(), self.log.configuration().is_voter(peer));
         let State::Leader(leading) = &mut self.state else { return };
@@ -170,7 +186,8 @@ impl Core {
         }
         if is_voter {
             (progress.round, progress.bound_until) = (0, crate::types::Time(0));
-            progress.forgetting = Some(Forgetting { at: last, round: leading.round, is_confirmed: false });
+            progress.forgetting =
+                Some(Forgetting { at: last, round: leading.round, is_confirmed: false });
             // It is told with this round, before it votes.
             leading.start_round(self.now.after(self.config.heartbeat_interval));
             self.lease.sent(leading.round, self.now, &self.config);
@@ -219,8 +236,8 @@ impl Core {
         if is_settled || planted(Mutant::ForgotKnownToLeaderOnly) {
             return;
         }
-        // What was committed before this leader's election is in its log, so a lower mark of its own will do:
-        // entries up to the higher one may never come.
+        // What was committed before this leader's election is in its log, so a lower mark of its
+        // own will do: entries up to the higher one may never come.
         self.forgot = Some(last_index);
         if !planted(Mutant::MarkOnlyInMemory) {
             self.writes.set_hard_state(self.own_hard_state());
@@ -244,16 +261,21 @@ impl Core {
         }
     }
 
-    /// Whether this node's log holds, durably and committed, a configuration after `mark` in which it is a learner.
+    /// Whether this node's log holds, durably and committed, a configuration after `mark` in which
+    /// it is a learner.
     fn is_fenced_after(&self, mark: Index) -> bool {
         let (index, id) = (self.log.configuration_index(), self.config.id);
         let is_held = index <= self.log.commit() && index <= self.log.durable();
         let configuration = self.log.configuration();
-        is_held && index > mark && configuration.learners.contains(&id) && !configuration.is_voter(id)
+        is_held
+            && index > mark
+            && configuration.learners.contains(&id)
+            && !configuration.is_voter(id)
     }
 
-    /// Brings one voter that forgot behind a fence, and back when it has caught up. A second one is the operator's to
-    /// demote: with two, acknowledged entries may be gone. True if a change was appended.
+    /// Brings one voter that forgot behind a fence, and back when it has caught up. A second one is
+    /// the operator's to demote: with two, acknowledged entries may be gone. True if a change was
+    /// appended.
     pub(super) fn tend_forgetful(&mut self) -> bool {
         let State::Leader(leading) = &self.state else { return false };
         let has_forgetful = leading.progress.values().any(|progress| progress.forgetting.is_some());
@@ -263,17 +285,23 @@ impl Core {
         let configuration = self.log.configuration();
         let (returning, change) = match leading.returning {
             Some(node) if configuration.learners.contains(&node) => {
-                let has_passed = leading.progress.get(&node).is_some_and(|progress| progress.forgetting.is_none());
+                let has_passed = leading
+                    .progress
+                    .get(&node)
+                    .is_some_and(|progress| progress.forgetting.is_none());
                 if !has_passed || self.check_promotion(node).is_err() {
                     return false;
                 }
                 (None, MemberChange::Promote(node))
             }
             _ => {
-                let forgetful =
-                    |node: &&NodeId| leading.progress.get(node).is_some_and(|progress| progress.forgetting.is_some());
+                let forgetful = |node: &&NodeId| {
+                    leading.progress.get(node).is_some_and(|progress| progress.forgetting.is_some())
+                };
                 let mut forgetful = configuration.voters.iter().filter(forgetful);
-                let (Some(&node), None) = (forgetful.next(), forgetful.next()) else { return false };
+                let (Some(&node), None) = (forgetful.next(), forgetful.next()) else {
+                    return false;
+                };
                 (Some(node), MemberChange::Demote(node))
             }
         };
@@ -288,8 +316,8 @@ impl Core {
         true
     }
 
-    /// A leader's entries contradict what is committed here: acknowledged data was lost elsewhere, and this may be the only
-    /// copy. Nothing is written any more, and nothing acknowledged.
+    /// A leader's entries contradict what is committed here: acknowledged data was lost elsewhere,
+    /// and this may be the only copy. Nothing is written any more, and nothing acknowledged.
     pub(super) fn stop_at_conflict(&mut self, leader: NodeId, index: Index) {
         self.committed_conflict = Some(index);
         self.actions.push_back(Action::Event(Event::CommittedConflict { index, leader }));
@@ -303,12 +331,17 @@ impl Core {
         self.send(leader, Body::CommittedConflict { index, log_term });
     }
 
-    /// A follower has stopped at a conflict. It counts for nothing any more; its answers to rounds have ended.
+    /// A follower has stopped at a conflict. It counts for nothing any more; its answers to rounds
+    /// have ended.
     pub(super) fn handle_committed_conflict(&mut self, from: NodeId, index: Index, log_term: Term) {
         let State::Leader(leading) = &mut self.state else { return self.ignore() };
         let Some(progress) = leading.progress.get_mut(&from) else { return self.ignore() };
         if progress.conflict.replace(index) != Some(index) {
-            self.actions.push_back(Action::Event(Event::PeerConflict { node: from, index, log_term }));
+            self.actions.push_back(Action::Event(Event::PeerConflict {
+                node: from,
+                index,
+                log_term,
+            }));
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A state machine may be slower than the log for a while. Followers do not care: they acknowledge
 //! what is durable, however far behind they apply, and campaign as ever. The leader alone pushes
-//! back, by its own backlog: over [`Config::backlog_bytes`](super::Config::backlog_bytes) it refuses
-//! proposals, and after [`Config::backlog_timeout`](super::Config::backlog_timeout) it hands over to
-//! a voter that is under the bound by what it reports to have applied.
+//! back, by its own backlog: over [`Config::backlog_bytes`](super::Config::backlog_bytes) it
+//! refuses proposals, and after [`Config::backlog_timeout`](super::Config::backlog_timeout) it
+//! hands over to a voter that is under the bound by what it reports to have applied.
 //!
 //! ```text
 //!  leader   applied 100 ............... commit 900     over the bound
@@ -24,7 +24,8 @@ use super::{Core, ProposeError, State};
 /// Attempts after which the wait for the next one grows no more.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// The bytes of what is committed and not applied, in steps, so that they can be told from any index on.
+/// The bytes of what is committed and not applied, in steps, so that they can be told from any
+/// index on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Backlog {
     /// The last index and the bytes of consecutive entries, oldest first.
@@ -44,7 +45,9 @@ impl Backlog {
     pub(super) fn committed(&mut self, last: Index, bytes: usize) {
         self.bytes += bytes;
         match self.steps.back_mut() {
-            Some((end, sum)) if *sum + bytes <= self.step_bytes => (*end, *sum) = (last, *sum + bytes),
+            Some((end, sum)) if *sum + bytes <= self.step_bytes => {
+                (*end, *sum) = (last, *sum + bytes)
+            }
             _ => self.steps.push_back((last, bytes)),
         }
     }
@@ -131,8 +134,9 @@ impl Core {
         (self.backlog_watch.over_since, self.backlog_watch.handed_to) = (None, None);
     }
 
-    /// At a heartbeat: a leader that has been over the bound for too long hands over to a voter that
-    /// is under it. If there is none, it says so, and stays. One that loads counts as over the bound.
+    /// At a heartbeat: a leader that has been over the bound for too long hands over to a voter
+    /// that is under it. If there is none, it says so, and stays. One that loads counts as over the
+    /// bound.
     pub(super) fn hand_over_if_backlogged(&mut self) {
         let (now, timeout) = (self.now, self.config.backlog_timeout);
         let is_loading = self.is_loading() && !planted(Mutant::LoadingLeaderStays);
@@ -152,8 +156,8 @@ impl Core {
         }
     }
 
-    /// The voter that lacks least of those that are heard and under the bound; the one that was tried
-    /// last only if there is no other.
+    /// The voter that lacks least of those that are heard and under the bound; the one that was
+    /// tried last only if there is no other.
     fn voter_without_backlog(&self) -> Option<NodeId> {
         let State::Leader(leading) = &self.state else { return None };
         let patience = self.config.election_timeout.0;
@@ -162,11 +166,14 @@ impl Core {
         let fit = progress.filter(|(_, progress)| {
             let is_heard = progress.round > 0 && progress.heard.after(patience) > self.now;
             let is_sound = progress.forgetting.is_none() && progress.conflict.is_none();
-            let answers = self.is_under_bound(progress.applied) && self.has_what_is_loaded(progress.applied);
+            let answers =
+                self.is_under_bound(progress.applied) && self.has_what_is_loaded(progress.applied);
             is_heard && is_sound && answers
         });
         let tried = self.backlog_watch.handed_to;
-        let best = fit.max_by_key(|(node, progress)| (tried != Some(*node), progress.matched, Reverse(*node)));
+        let best = fit.max_by_key(|(node, progress)| {
+            (tried != Some(*node), progress.matched, Reverse(*node))
+        });
         best.map(|(node, _)| node)
     }
 
@@ -176,7 +183,8 @@ impl Core {
         if planted(Mutant::TransferToBacklogged) {
             return true;
         }
-        let is_under = |applied| self.log.backlog().bytes_after(applied) <= self.config.backlog_bytes;
+        let is_under =
+            |applied| self.log.backlog().bytes_after(applied) <= self.config.backlog_bytes;
         applied.is_some_and(|applied| applied >= self.log.applied() && is_under(applied))
     }
 

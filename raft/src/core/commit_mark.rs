@@ -1,7 +1,8 @@
 //! When the disk hears of a commit index that no write carries (RAFT-RULES, 4).
 //!
-//! Each write carries the commit index as of its step. When the index rises and no write follows, a note of its
-//! own goes to disk after one interval. Under load, writes follow and the note never leaves:
+//! Each write carries the commit index as of its step. When the index rises and no write follows, a
+//! note of its own goes to disk after one interval. Under load, writes follow and the note never
+//! leaves:
 //!
 //! ```text
 //!  write 7 (commit 5)      commit 6        write 8 (commit 6)      commit 7       deadline: MarkCommit(7)
@@ -29,8 +30,14 @@ impl CommitMark {
         self.deadline = None;
     }
 
-    /// Returns the commit index to be noted now. Arms the deadline if the index has risen, and no write carries it.
-    pub(super) fn advance(&mut self, now: Time, commit: Index, interval: Duration) -> Option<Index> {
+    /// Returns the commit index to be noted now. Arms the deadline if the index has risen, and no
+    /// write carries it.
+    pub(super) fn advance(
+        &mut self,
+        now: Time,
+        commit: Index,
+        interval: Duration,
+    ) -> Option<Index> {
         if commit <= self.written {
             self.deadline = None;
             return None;
@@ -76,7 +83,11 @@ mod tests {
         assert_eq!(mark.advance(Time(11), Index(3), INTERVAL), None);
         mark.advance(Time(12), Index(4), INTERVAL);
         mark.written(Index(3));
-        assert_eq!(mark.advance(Time(13), Index(4), INTERVAL), None, "the write did not carry entry 4");
+        assert_eq!(
+            mark.advance(Time(13), Index(4), INTERVAL),
+            None,
+            "the write did not carry entry 4"
+        );
         assert_eq!(mark.deadline(), Some(Time(23)));
     }
 }

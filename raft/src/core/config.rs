@@ -7,9 +7,11 @@ use thiserror::Error;
 use super::mutants::{Mutant, planted};
 use crate::types::{NodeId, Proposal};
 
-/// The settings of a [`Core`](super::Core). [`Config::new`] fills in defaults that suit machines in one building.
+/// The settings of a [`Core`](super::Core). [`Config::new`] fills in defaults that suit machines in
+/// one building.
 ///
-/// Every limit in bytes counts payloads and 32 bytes an entry ([`Entry::size_bytes`](crate::types::Entry::size_bytes)).
+/// Every limit in bytes counts payloads and 32 bytes an entry
+/// ([`Entry::size_bytes`](crate::types::Entry::size_bytes)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,57 +26,62 @@ use crate::types::{NodeId, Proposal};
 pub struct Config {
     /// This node. Never 0.
     pub id: NodeId,
-    /// Where the jitter of election timeouts comes from. Nodes should have different ones; so should two lives of a node.
+    /// Where the jitter of election timeouts comes from. Nodes should have different ones; so
+    /// should two lives of a node.
     pub seed: u64,
-    /// A follower that hears of no leader for a random time between these two campaigns (§3.4). For the
-    /// shorter one a follower refuses to help depose a leader it has heard from (§4.2.3). It saves that
-    /// length before it first answers a leader, and after a restart refuses anybody for as long as it had
-    /// saved. For the longer one a leader keeps its office without a majority's answers, or with a write
-    /// of its own outstanding. Default: 250 ms and 500 ms.
+    /// A follower that hears of no leader for a random time between these two campaigns (§3.4). For
+    /// the shorter one a follower refuses to help depose a leader it has heard from (§4.2.3). It
+    /// saves that length before it first answers a leader, and after a restart refuses anybody for
+    /// as long as it had saved. For the longer one a leader keeps its office without a majority's
+    /// answers, or with a write of its own outstanding. Default: 250 ms and 500 ms.
     pub election_timeout: (Duration, Duration),
-    /// A leader gives up its office when a write of its own has been outstanding for longer, unless it is the
-    /// only voter: then nobody else could lead. Campaigning, and taking over from another leader, wait for
-    /// writes that are outstanding for longer than the longer election timeout. Must not be shorter than
-    /// that. Default: `None`, ten times the longer election timeout.
+    /// A leader gives up its office when a write of its own has been outstanding for longer, unless
+    /// it is the only voter: then nobody else could lead. Campaigning, and taking over from another
+    /// leader, wait for writes that are outstanding for longer than the longer election timeout.
+    /// Must not be shorter than that. Default: `None`, ten times the longer election timeout.
     pub stall_timeout: Option<Duration>,
-    /// How often a leader makes itself heard. At most half of the shorter election timeout. Default: 50 ms.
+    /// How often a leader makes itself heard. At most half of the shorter election timeout.
+    /// Default: 50 ms.
     pub heartbeat_interval: Duration,
     /// The most bytes of entries in a message; a single entry may exceed it. Default: 1 MiB.
     pub message_bytes: usize,
     /// The most messages with entries that a follower has not yet acknowledged. Default: 256.
     pub in_flight_messages: usize,
-    /// No further entries leave for a follower that has not yet acknowledged this many bytes; so at most one message
-    /// more than this is on its way. Default: 16 MiB.
+    /// No further entries leave for a follower that has not yet acknowledged this many bytes; so at
+    /// most one message more than this is on its way. Default: 16 MiB.
     pub in_flight_bytes: usize,
     /// The most bytes of entries that a leader has proposed and not yet committed. Default: 64 MiB.
     pub uncommitted_bytes: usize,
     /// The largest command, in bytes. Default: 8 MiB.
     pub command_bytes: usize,
-    /// The most bytes of entries kept in memory once they are durable and committed; older ones are fetched.
-    /// Default: 16 MiB.
+    /// The most bytes of entries kept in memory once they are durable and committed; older ones are
+    /// fetched. Default: 16 MiB.
     pub tail_bytes: usize,
-    /// The most bytes of entries handed out to be applied and not yet reported as applied; a single entry may exceed it.
-    /// Default: 4 MiB.
+    /// The most bytes of entries handed out to be applied and not yet reported as applied; a single
+    /// entry may exceed it. Default: 4 MiB.
     pub applying_bytes: usize,
-    /// A leader refuses proposals while more bytes of entries than this are committed and not applied by its own
-    /// state machine. Followers acknowledge however far behind they apply. Default: 64 MiB.
+    /// A leader refuses proposals while more bytes of entries than this are committed and not
+    /// applied by its own state machine. Followers acknowledge however far behind they apply.
+    /// Default: 64 MiB.
     pub backlog_bytes: usize,
-    /// A leader that has been over `backlog_bytes` for longer than this hands over to a voter that is under it, if
-    /// there is one; the next attempt waits for twice as long, and so on, up to 256 times. Default: 5 s.
+    /// A leader that has been over `backlog_bytes` for longer than this hands over to a voter that
+    /// is under it, if there is one; the next attempt waits for twice as long, and so on, up to 256
+    /// times. Default: 5 s.
     pub backlog_timeout: Duration,
     /// The most bytes of a snapshot's file in one message. Default: 1 MiB.
     pub snapshot_chunk_bytes: usize,
     /// The most pieces of a snapshot that a follower has not yet acknowledged. Default: 4.
     pub snapshot_chunks: usize,
-    /// After a snapshot the log is kept back to the one before it, for followers that are a little behind. For a live
-    /// follower that lags further, or is being sent a snapshot, it is kept back to as many snapshots as this, and then no
-    /// longer. Default: 8.
+    /// After a snapshot the log is kept back to the one before it, for followers that are a little
+    /// behind. For a live follower that lags further, or is being sent a snapshot, it is kept back
+    /// to as many snapshots as this, and then no longer. Default: 8.
     pub retained_snapshots: usize,
-    /// The most reads that wait for their read index, and the most that one leader keeps for its followers. Default: 65536.
+    /// The most reads that wait for their read index, and the most that one leader keeps for its
+    /// followers. Default: 65536.
     pub pending_reads: usize,
-    /// Whether a leader may answer lease reads without asking anybody. Members may have different election timeouts: each says
-    /// for how long it promises to help nobody else into office, which is its shorter one. Default: `None`, lease reads ask a
-    /// majority.
+    /// Whether a leader may answer lease reads without asking anybody. Members may have different
+    /// election timeouts: each says for how long it promises to help nobody else into office, which
+    /// is its shorter one. Default: `None`, lease reads ask a majority.
     pub lease: Option<Lease>,
     /// The most entries that a learner may lack when it is promoted. Default: 1000.
     pub promotion_lag: u64,
@@ -83,15 +90,16 @@ pub struct Config {
 /// What lease reads rest on, besides Raft: a bound that the members' clocks keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
-    /// How much faster or slower than time any member's clock may run, in millionths; below a million. While a clock is
-    /// off by more, a lease read may miss what was written last. Quartz is off by some ten to a hundred, and what
-    /// disciplines a clock (NTP) may bend it by five hundred more; a leader's lease is shorter by twice of what is stated
-    /// here, so that a thousand, say, costs next to nothing.
+    /// How much faster or slower than time any member's clock may run, in millionths; below a
+    /// million. While a clock is off by more, a lease read may miss what was written last. Quartz
+    /// is off by some ten to a hundred, and what disciplines a clock (NTP) may bend it by five
+    /// hundred more; a leader's lease is shorter by twice of what is stated here, so that a
+    /// thousand, say, costs next to nothing.
     pub drift_ppm: u32,
 }
 
-/// The longest time that a setting may ask for: a day. Whatever is computed from it, as its multiples
-/// for links that are silent, stays far from the end of the clocks.
+/// The longest time that a setting may ask for: a day. Whatever is computed from it, as its
+/// multiples for links that are silent, stays far from the end of the clocks.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a core cannot start.
@@ -134,7 +142,9 @@ pub enum ConfigError {
         longer: Duration,
     },
     /// Clocks that bad measure nothing.
-    #[error("Lease::drift_ppm is {drift_ppm}; it must be below 1000000, or no lease would ever hold")]
+    #[error(
+        "Lease::drift_ppm is {drift_ppm}; it must be below 1000000, or no lease would ever hold"
+    )]
     Drift {
         /// The bound stated.
         drift_ppm: u32,
@@ -154,7 +164,9 @@ pub enum ConfigError {
         uncommitted_bytes: usize,
     },
     /// What was read from the disk contradicts itself.
-    #[error("the saved state contradicts itself: {0}; the log is damaged, restore this node from another")]
+    #[error(
+        "the saved state contradicts itself: {0}; the log is damaged, restore this node from another"
+    )]
     Saved(String),
 }
 
@@ -265,12 +277,17 @@ mod tests {
         good.validate().unwrap();
         assert_eq!(Config::new(NodeId(0)).validate(), Err(ConfigError::NoId));
         let no_window = Config { in_flight_messages: 0, ..good.clone() };
-        assert!(no_window.validate().unwrap_err().to_string().contains("Config::in_flight_messages"));
+        assert!(
+            no_window.validate().unwrap_err().to_string().contains("Config::in_flight_messages")
+        );
         let hasty = Config { heartbeat_interval: Duration::from_millis(200), ..good.clone() };
         assert!(hasty.validate().unwrap_err().to_string().contains("Config::heartbeat_interval"));
         let adrift = Config { lease: Some(Lease { drift_ppm: 1_000_000 }), ..good.clone() };
         assert!(adrift.validate().unwrap_err().to_string().contains("Lease::drift_ppm"));
-        let swapped = Config { election_timeout: (good.election_timeout.1, good.election_timeout.0), ..good.clone() };
+        let swapped = Config {
+            election_timeout: (good.election_timeout.1, good.election_timeout.0),
+            ..good.clone()
+        };
         assert!(matches!(swapped.validate(), Err(ConfigError::Timeouts { .. })));
         let narrow = Config { uncommitted_bytes: good.command_bytes, ..good };
         assert!(matches!(narrow.validate(), Err(ConfigError::CommandTooLarge { .. })));

@@ -1,4 +1,5 @@
-//! Who leads: campaigns, votes and terms (§3.4, §3.6.1), pre-vote (§9.6), leader stickiness (§4.2.3).
+//! Who leads: campaigns, votes and terms (§3.4, §3.6.1), pre-vote (§9.6), leader stickiness
+//! (§4.2.3).
 //!
 //! ```text
 //!            timeout            a majority would         a majority does
@@ -21,13 +22,14 @@ use super::{Action, Core, Event, State};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Ballot {
     votes: BTreeMap<NodeId, bool>,
-    /// The write that makes the candidate's own vote durable; until it is done that vote does not count.
+    /// The write that makes the candidate's own vote durable; until it is done that vote does not
+    /// count.
     own_write: u64,
 }
 
 impl Ballot {
-    /// Notes an answer. A refusal may be followed by a grant (the voter heard of a leader then, and does not now), but
-    /// a grant stands.
+    /// Notes an answer. A refusal may be followed by a grant (the voter heard of a leader then, and
+    /// does not now), but a grant stands.
     fn cast(&mut self, voter: NodeId, granted: bool) {
         let vote = self.votes.entry(voter).or_insert(granted);
         *vote |= granted;
@@ -46,10 +48,12 @@ impl Core {
         }
     }
 
-    /// Voters campaign, and who has lost its vote in a configuration that is not known to be committed (§4.2.2); not those
-    /// whose disk is stuck, who could not keep a promise, nor those who may have made one before they were restarted, do not
-    /// know the log's last stamp yet, or whose log is about to be replaced by a snapshot; nor founders who are told to wait;
-    /// nor those whose state machine has failed, unless nobody else can be elected ([`Core::set_may_lead`]).
+    /// Voters campaign, and who has lost its vote in a configuration that is not known to be
+    /// committed (§4.2.2); not those whose disk is stuck, who could not keep a promise, nor those
+    /// who may have made one before they were restarted, do not know the log's last stamp yet, or
+    /// whose log is about to be replaced by a snapshot; nor founders who are told to wait; nor
+    /// those whose state machine has failed, unless nobody else can be elected
+    /// ([`Core::set_may_lead`]).
     pub(super) fn may_campaign(&self) -> bool {
         // The term comes first: there must be one after it.
         self.term.0 < u64::MAX - 2
@@ -62,18 +66,23 @@ impl Core {
             && (!self.snapshots.is_installing() || planted(Mutant::CampaignDuringInstall))
             && self.has_next_term()
             && !self.must_not_found(self.term.next())
-            && (self.fitness.may_lead() || self.fitness.is_needed() || planted(Mutant::UnfitCampaigns))
+            && (self.fitness.may_lead()
+                || self.fitness.is_needed()
+                || planted(Mutant::UnfitCampaigns))
     }
 
-    /// Whether the election of `term` would found the cluster, and this node waits with that ([`Core::wait_to_found`]). Whoever
-    /// asks for a later term knows one, and so belongs to a cluster that exists.
+    /// Whether the election of `term` would found the cluster, and this node waits with that
+    /// ([`Core::wait_to_found`]). Whoever asks for a later term knows one, and so belongs to a
+    /// cluster that exists.
     pub(super) fn must_not_found(&self, term: Term) -> bool {
         self.waits_to_found && self.term == Term(0) && term == Term(1)
     }
 
     /// Whether a write has been outstanding for longer than an election timeout.
     pub(super) fn is_write_stalled(&self) -> bool {
-        self.writes.oldest_since().is_some_and(|since| since.after(self.config.election_timeout.1) <= self.now)
+        self.writes
+            .oldest_since()
+            .is_some_and(|since| since.after(self.config.election_timeout.1) <= self.now)
     }
 
     /// Waits for a leader once more, for another random time (§3.4).
@@ -98,7 +107,8 @@ impl Core {
         self.count_votes();
     }
 
-    /// Campaigns in earnest: a new term, and our own vote. The requests leave once both are on disk.
+    /// Campaigns in earnest: a new term, and our own vote. The requests leave once both are on
+    /// disk.
     fn campaign(&mut self, is_transfer: bool) {
         self.set_term(self.term.next(), Some(self.config.id));
         let own_write = self.writes.hard_state_sequence();
@@ -112,7 +122,8 @@ impl Core {
         });
     }
 
-    /// Campaigns because the leader wants it: at once, and with voters who have just heard that leader (§3.10).
+    /// Campaigns because the leader wants it: at once, and with voters who have just heard that
+    /// leader (§3.10).
     pub(super) fn campaign_for_leader(&mut self) {
         self.fail_reads();
         self.campaign(!planted(Mutant::TransferWithoutMark));
@@ -120,7 +131,8 @@ impl Core {
 
     fn ask_voters(&mut self, mut ask: impl FnMut(&mut Core, NodeId)) {
         let configuration = self.log.configuration();
-        let voters: Vec<NodeId> = configuration.voters.union(&configuration.outgoing).copied().collect();
+        let voters: Vec<NodeId> =
+            configuration.voters.union(&configuration.outgoing).copied().collect();
         for voter in voters {
             if voter != self.config.id {
                 ask(self, voter);
@@ -141,7 +153,10 @@ impl Core {
 
     fn count_votes(&mut self) {
         let (State::PreCandidate(ballot) | State::Candidate(ballot)) = &self.state else { return };
-        match (tally(self.log.configuration(), |node| ballot.votes.get(&node).copied()), &self.state) {
+        match (
+            tally(self.log.configuration(), |node| ballot.votes.get(&node).copied()),
+            &self.state,
+        ) {
             (Tally::Won, State::PreCandidate(_)) => self.campaign(false),
             (Tally::Won, _) => self.lead(),
             (Tally::Lost, _) => self.state = State::Follower,
@@ -149,17 +164,24 @@ impl Core {
         }
     }
 
-    /// Whether a leader has been heard within the shorter election timeout. Of whatever term: that this node has come to
-    /// a later one meanwhile does not take its promise back.
+    /// Whether a leader has been heard within the shorter election timeout. Of whatever term: that
+    /// this node has come to a later one meanwhile does not take its promise back.
     pub(super) fn hears_leader(&self) -> bool {
         if planted(Mutant::PromiseForgottenWithTerm) && self.leader.is_none() {
             return false;
         }
-        let fresh_until = self.leader_heard.map(|heard| heard.after(self.config.election_timeout.0));
+        let fresh_until =
+            self.leader_heard.map(|heard| heard.after(self.config.election_timeout.0));
         self.is_leader() || fresh_until.is_some_and(|until| self.now < until)
     }
 
-    pub(super) fn handle_request_pre_vote(&mut self, from: NodeId, term: Term, last_index: Index, last_term: Term) {
+    pub(super) fn handle_request_pre_vote(
+        &mut self,
+        from: NodeId,
+        term: Term,
+        last_index: Index,
+        last_term: Term,
+    ) {
         // Our own configuration is not asked: the candidate may know a newer one than we do.
         let is_free = !self.is_bound(false) && !self.must_not_found(term) && !self.has_forgotten();
         let is_good = self.log.is_up_to_date(last_term, last_index);
@@ -167,11 +189,17 @@ impl Core {
         if term > self.term && is_free && !is_good {
             self.note_refused_shorter();
         }
-        // The answer is of our own term: a candidate with a longer log and a lower term catches up and asks again.
+        // The answer is of our own term: a candidate with a longer log and a lower term catches up
+        // and asks again.
         let is_mute = planted(Mutant::PreVoteRejectionWithoutTerm) && !granted;
         let own_term = if is_mute { Term(term.0.saturating_sub(1)) } else { self.term };
         let body = Body::PreVote { campaign_term: term, granted };
-        self.actions.push_back(Action::Send(Message { from: self.config.id, to: from, term: own_term, body }));
+        self.actions.push_back(Action::Send(Message {
+            from: self.config.id,
+            to: from,
+            term: own_term,
+            body,
+        }));
     }
 
     pub(super) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, granted: bool) {
@@ -188,11 +216,17 @@ impl Core {
         }
     }
 
-    pub(super) fn handle_request_vote(&mut self, from: NodeId, last: (Term, Index), is_transfer: bool) {
+    pub(super) fn handle_request_vote(
+        &mut self,
+        from: NodeId,
+        last: (Term, Index),
+        is_transfer: bool,
+    ) {
         if self.term == Term(0) {
             return self.ignore(); // Nobody can campaign in the term before the first.
         }
-        let is_free = self.vote.is_none_or(|vote| vote == from) && self.leader.is_none_or(|leader| leader == from);
+        let is_free = self.vote.is_none_or(|vote| vote == from)
+            && self.leader.is_none_or(|leader| leader == from);
         let is_free = is_free || planted(Mutant::VoteTwice);
         let is_good = self.log.is_up_to_date(last.0, last.1) || planted(Mutant::VoteForShorterLog);
         // To say again what was said before helps nobody anew.
@@ -205,7 +239,12 @@ impl Core {
             self.state = State::Follower; // A pre-candidate that has helped another gives way.
         }
         self.election_deadline = self.now.after(self.patience);
-        let message = Message { from: self.config.id, to: from, term: self.term, body: Body::Vote { granted: true } };
+        let message = Message {
+            from: self.config.id,
+            to: from,
+            term: self.term,
+            body: Body::Vote { granted: true },
+        };
         if self.writes.is_hard_state_durable() || planted(Mutant::VoteBeforeDurable) {
             self.actions.push_back(Action::Send(message));
         } else {
@@ -259,7 +298,11 @@ impl Core {
             self.following = Following::default();
             (self.leader, self.term_leader) = (None, None);
         } else {
-            assert!(self.vote.is_none(), "node {} has its vote in term {term} already", self.vote.unwrap_or_default());
+            assert!(
+                self.vote.is_none(),
+                "node {} has its vote in term {term} already",
+                self.vote.unwrap_or_default()
+            );
         }
         (self.term, self.vote) = (term, vote);
         self.drop_old_promise();
@@ -280,7 +323,9 @@ impl Core {
                 let report = self.report_of_no_round();
                 self.send(from, Body::SnapshotProgress { index, received_bytes, report });
             }
-            Body::RequestReadIndex { request, .. } => self.send(from, Body::ReadIndex { request, index: None }),
+            Body::RequestReadIndex { request, .. } => {
+                self.send(from, Body::ReadIndex { request, index: None })
+            }
             _ => {}
         }
     }

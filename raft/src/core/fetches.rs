@@ -18,7 +18,8 @@ enum Purpose {
     Last,
 }
 
-/// The fetches that are under way: at most one for each follower, one to apply and one for the last entry.
+/// The fetches that are under way: at most one for each follower, one to apply and one for the last
+/// entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Fetches {
     last_id: u64,
@@ -33,7 +34,13 @@ impl Fetches {
     }
 
     /// A fetch of entries to be sent to a follower.
-    pub(super) fn start_for(&mut self, to: NodeId, from: Index, last: Index, limit_bytes: usize) -> Fetch {
+    pub(super) fn start_for(
+        &mut self,
+        to: NodeId,
+        from: Index,
+        last: Index,
+        limit_bytes: usize,
+    ) -> Fetch {
         self.start(Purpose::Send { to }, from, last, limit_bytes)
     }
 
@@ -71,8 +78,11 @@ impl Core {
         if purpose == Purpose::Last && self.log.last_stamp().is_some() {
             return; // The log has grown meanwhile, and may even have been cut.
         }
-        if from <= self.log.base() || (purpose == Purpose::Apply && from != self.log.handed_out().next()) {
-            // Compacted meanwhile, or in a snapshot that was installed meanwhile. The next flush sees it.
+        if from <= self.log.base()
+            || (purpose == Purpose::Apply && from != self.log.handed_out().next())
+        {
+            // Compacted meanwhile, or in a snapshot that was installed meanwhile. The next flush
+            // sees it.
             if let (Purpose::Send { to }, State::Leader(leading)) = (purpose, &mut self.state)
                 && let Some(progress) = leading.progress.get_mut(&to)
             {
@@ -97,7 +107,10 @@ impl Core {
         assert!(!entries.is_empty(), "fetched nothing at {from}");
         for (expected, entry) in (from.0..).zip(entries) {
             let (index, term) = (entry.index, entry.term);
-            assert!(index == Index(expected), "fetched entry {index} where {expected} was asked for");
+            assert!(
+                index == Index(expected),
+                "fetched entry {index} where {expected} was asked for"
+            );
             let known = self.log.terms().term_at(index);
             let is_right = known == Some(term) || planted(Mutant::FetchedTermIgnored);
             assert!(is_right, "fetched entry {index} of term {term}, but its term is {known:?}");
@@ -111,7 +124,8 @@ impl Core {
             return; // It is being sent a snapshot, or was.
         }
         progress.fetch = None;
-        // A rejection or an acknowledgement may have moved `next` meanwhile; then the next flush asks again.
+        // A rejection or an acknowledgement may have moved `next` meanwhile; then the next flush
+        // asks again.
         if entries.first().is_some_and(|first| first.index == progress.next) {
             self.send_entries(to, entries);
         }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, figure 12).
+/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA
+/// 2014, figure 12).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SplitMix64(u64);
 

@@ -1,10 +1,11 @@
 //! Lease reads: a leader answers at once while no other can have been elected (§6.4.1).
 //!
-//! Whoever answers a round has heard the leader when it was sent, or later, and promises by that to help nobody else into
-//! office for its own shorter election timeout ([`Core::is_bound`]); the answer says how long that is, so that nodes may
-//! have different ones. While the promises of a quorum last, whoever is elected needs one of those who made them. The leader
-//! counts from the moment at which the round was *sent*, for that is all that it knows of when the promises began, and
-//! allows for clocks that run apart by the stated bound:
+//! Whoever answers a round has heard the leader when it was sent, or later, and promises by that to
+//! help nobody else into office for its own shorter election timeout ([`Core::is_bound`]); the
+//! answer says how long that is, so that nodes may have different ones. While the promises of a
+//! quorum last, whoever is elected needs one of those who made them. The leader counts from the
+//! moment at which the round was *sent*, for that is all that it knows of when the promises began,
+//! and allows for clocks that run apart by the stated bound:
 //!
 //! ```text
 //!  leader     sent 7        a quorum has answered 7              lease ends
@@ -14,13 +15,14 @@
 //!             the promises: a shorter election timeout of the voter's, on a clock that may be too fast
 //! ```
 //!
-//! With every clock's speed between `1 - d` and `1 + d`: a promise of `T` lasts at least `T / (1 + d)` of true time, and the
-//! leader counts on `T * (1 - d) / (1 + d)` of its own clock, which is at most as long. Its lease lasts as long as a quorum
-//! is bound: of the ends of all voters' promises it is the latest that a quorum reaches. The leader itself helps nobody while
-//! it leads.
+//! With every clock's speed between `1 - d` and `1 + d`: a promise of `T` lasts at least `T / (1 +
+//! d)` of true time, and the leader counts on `T * (1 - d) / (1 + d)` of its own clock, which is at
+//! most as long. Its lease lasts as long as a quorum is bound: of the ends of all voters' promises
+//! it is the latest that a quorum reaches. The leader itself helps nobody while it leads.
 //!
-//! A lease ends with the office. A leader has none before it has committed an entry of its own term, nor after it has asked
-//! another node to campaign, nor while it is no voter. What a voter owes a leader after a restart: `promise`.
+//! A lease ends with the office. A leader has none before it has committed an entry of its own
+//! term, nor after it has asked another node to campaign, nor while it is no voter. What a voter
+//! owes a leader after a restart: `promise`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -61,18 +63,26 @@ impl LeaderLease {
         self.rounds.push_back((round, now));
     }
 
-    /// Until when somebody who has answered so helps nobody else, as far as this leader may count on it.
+    /// Until when somebody who has answered so helps nobody else, as far as this leader may count
+    /// on it.
     pub(super) fn bound_until(&self, report: &FollowerReport, now: Time, config: &Config) -> Time {
         let sent = self.rounds.iter().rev().find(|(round, _)| *round <= report.round);
-        let promise = if planted(Mutant::LeaseIgnoresPromise) { config.election_timeout.0 } else { report.promise };
+        let promise = if planted(Mutant::LeaseIgnoresPromise) {
+            config.election_timeout.0
+        } else {
+            report.promise
+        };
         match (sent, counted(promise, config)) {
-            (Some(_), Some(length)) if planted(Mutant::LeaseFromAcknowledgementTime) => now.after(length),
+            (Some(_), Some(length)) if planted(Mutant::LeaseFromAcknowledgementTime) => {
+                now.after(length)
+            }
             (Some((_, sent)), Some(length)) => sent.after(length),
             _ => Time(0),
         }
     }
 
-    /// A quorum has answered this round, or a later one: when earlier ones were sent does not matter any more.
+    /// A quorum has answered this round, or a later one: when earlier ones were sent does not
+    /// matter any more.
     fn forget_before(&mut self, round: u64) {
         while self.rounds.get(1).is_some_and(|(next, _)| *next <= round) {
             self.rounds.pop_front();
@@ -86,7 +96,8 @@ fn counted(promise: Duration, config: &Config) -> Option<Duration> {
     if planted(Mutant::LeaseIgnoresDrift) {
         return Some(promise);
     }
-    let nanos = promise.as_nanos() * 1_000_000_u128.saturating_sub(drift_ppm) / (1_000_000 + drift_ppm);
+    let nanos =
+        promise.as_nanos() * 1_000_000_u128.saturating_sub(drift_ppm) / (1_000_000 + drift_ppm);
     Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
@@ -96,9 +107,11 @@ impl Core {
         let is_valid = self.now < self.lease.until;
         match &self.state {
             State::Leader(leading) => {
-                let is_known = self.log.commit() >= leading.first_index || planted(Mutant::ReadBeforeTermCommit);
+                let is_known = self.log.commit() >= leading.first_index
+                    || planted(Mutant::ReadBeforeTermCommit);
                 let is_kept = !leading.has_told || planted(Mutant::LeaseAfterTransfer);
-                let is_voter = self.log.configuration().is_voter(self.config.id) || planted(Mutant::LeaseOfNoVoter);
+                let is_voter = self.log.configuration().is_voter(self.config.id)
+                    || planted(Mutant::LeaseOfNoVoter);
                 is_valid && is_known && is_kept && is_voter
             }
             _ => is_valid && planted(Mutant::LeaseSurvivesStepDown),
@@ -123,12 +136,13 @@ impl Core {
             None => Time(0),
         };
         let until = agreed(self.log.configuration(), until).unwrap_or_default();
-        let earlier = if planted(Mutant::LeaseSurvivesConfiguration) { self.lease.until } else { Time(0) };
+        let earlier =
+            if planted(Mutant::LeaseSurvivesConfiguration) { self.lease.until } else { Time(0) };
         self.lease.until = until.max(earlier);
     }
 
-    /// The configuration is another one: those whose promises made the lease need not be a quorum of it. Whoever is, and has
-    /// promised, makes another ([`Core::renew_lease`]).
+    /// The configuration is another one: those whose promises made the lease need not be a quorum
+    /// of it. Whoever is, and has promised, makes another ([`Core::renew_lease`]).
     pub(super) fn void_lease(&mut self) {
         if !planted(Mutant::LeaseSurvivesConfiguration) {
             self.lease.until = Time(0);

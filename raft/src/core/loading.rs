@@ -84,9 +84,9 @@ impl Core {
         !self.is_loading() || applied.is_some_and(|applied| applied >= self.loads_until())
     }
 
-    /// Whether a node's report says that it is restoring a snapshot: it reports nothing of it before
-    /// that is done. A voter that lags by more than this leader's newest snapshot looks the same, and
-    /// is of no more use as a leader.
+    /// Whether a node's report says that it is restoring a snapshot: it reports nothing of it
+    /// before that is done. A voter that lags by more than this leader's newest snapshot looks the
+    /// same, and is of no more use as a leader.
     pub(super) fn reports_loading(&self, applied: Option<Index>) -> bool {
         applied.is_some_and(|applied| applied < self.log.snapshot_index())
     }

@@ -1,5 +1,5 @@
-//! The log as the core knows it: the term of every index, the last entries, the configurations, four marks, and the
-//! snapshot that stands for what is gone.
+//! The log as the core knows it: the term of every index, the last entries, the configurations,
+//! four marks, and the snapshot that stands for what is gone.
 //!
 //! ```text
 //!   index    1  2  3  4  5  6  7  8  9 10 11
@@ -9,13 +9,14 @@
 //!            applied  handed out  commit durable
 //! ```
 //!
-//! `durable` may be behind `commit` (others were quicker) or ahead of it. Nothing at or below `commit` is ever replaced; it
-//! goes only when a snapshot includes it: base <= snapshot <= commit.
+//! `durable` may be behind `commit` (others were quicker) or ahead of it. Nothing at or below
+//! `commit` is ever replaced; it goes only when a snapshot includes it: base <= snapshot <= commit.
 
 use std::collections::VecDeque;
 
 use crate::types::{
-    Configuration, Entries, Entry, Index, NodeId, Payload, Proposal, Saved, SnapshotMeta, Stamp, Term, TermTable,
+    Configuration, Entries, Entry, Index, NodeId, Payload, Proposal, Saved, SnapshotMeta, Stamp,
+    Term, TermTable,
 };
 
 use super::ConfigError;
@@ -33,7 +34,8 @@ pub(super) struct Log {
     snapshot: Option<SnapshotMeta>,
     /// In force as of the snapshot; the founding one without any.
     first_configuration: Configuration,
-    /// The entry that brought it: 0 for the founding one, the snapshot's for one that was installed or found with it.
+    /// The entry that brought it: 0 for the founding one, the snapshot's for one that was installed
+    /// or found with it.
     first_configuration_index: Index,
     /// The configuration in force has changed since that was last asked.
     has_configuration_news: bool,
@@ -51,23 +53,38 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(saved: Saved, tail_limit_bytes: usize, backlog_bytes: usize) -> Result<Log, ConfigError> {
+    pub(super) fn new(
+        saved: Saved,
+        tail_limit_bytes: usize,
+        backlog_bytes: usize,
+    ) -> Result<Log, ConfigError> {
         let last = saved.terms.last_index();
         let wrong = |what: String| Err(ConfigError::Saved(what));
         let base = saved.terms.base();
         let included = saved.snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
         let included_term = saved.snapshot.as_ref().map_or(Term(0), |snapshot| snapshot.term);
-        if base > included || (included > base && saved.terms.term_at(included) != Some(included_term)) {
-            return wrong(format!("its log begins after {base}, its snapshot is of {included} (term {included_term})"));
+        if base > included
+            || (included > base && saved.terms.term_at(included) != Some(included_term))
+        {
+            return wrong(format!(
+                "its log begins after {base}, its snapshot is of {included} (term {included_term})"
+            ));
         }
-        if included > last || (included == base && saved.terms.term_at(base) != Some(included_term)) {
-            return wrong(format!("its snapshot is of {included} (term {included_term}), its log of {base} to {last}"));
+        if included > last || (included == base && saved.terms.term_at(base) != Some(included_term))
+        {
+            return wrong(format!(
+                "its snapshot is of {included} (term {included_term}), its log of {base} to {last}"
+            ));
         }
         let first = last.0.checked_sub(saved.tail.len() as u64);
         for (position, entry) in saved.tail.iter().enumerate() {
             let expected = first.map(|first| Index(first + 1 + position as u64));
-            if Some(entry.index) != expected || saved.terms.term_at(entry.index) != Some(entry.term) {
-                return wrong(format!("entry {} of term {} does not fit the log's terms", entry.index, entry.term));
+            if Some(entry.index) != expected || saved.terms.term_at(entry.index) != Some(entry.term)
+            {
+                return wrong(format!(
+                    "entry {} of term {} does not fit the log's terms",
+                    entry.index, entry.term
+                ));
             }
         }
         if saved.configurations.iter().any(|&(index, _)| index > last || index <= included)
@@ -76,11 +93,17 @@ impl Log {
             return wrong("its configurations are out of order".to_owned());
         }
         if saved.terms.last_term() > saved.hard_state.term {
-            return wrong(format!("the log is of term {}, beyond {:?}", saved.terms.last_term(), saved.hard_state));
+            return wrong(format!(
+                "the log is of term {}, beyond {:?}",
+                saved.terms.last_term(),
+                saved.hard_state
+            ));
         }
         let commit = included.max(saved.commit);
         if commit > last {
-            return wrong(format!("it says that {commit} is committed, beyond its last entry {last}"));
+            return wrong(format!(
+                "it says that {commit} is committed, beyond its last entry {last}"
+            ));
         }
         let mut tail = Tail::default();
         tail.push(saved.tail.into());
@@ -88,7 +111,10 @@ impl Log {
             terms: saved.terms,
             tail,
             tail_limit_bytes,
-            first_configuration: saved.snapshot.as_ref().map_or(saved.founding, |s| s.configuration.clone()),
+            first_configuration: saved
+                .snapshot
+                .as_ref()
+                .map_or(saved.founding, |s| s.configuration.clone()),
             snapshot: saved.snapshot,
             first_configuration_index: included,
             has_configuration_news: false,
@@ -159,7 +185,9 @@ impl Log {
         if planted(Mutant::ConfigurationWhenCommitted) {
             return self.configuration_at(self.commit);
         }
-        self.configurations.last().map_or(&self.first_configuration, |(_, configuration)| configuration)
+        self.configurations
+            .last()
+            .map_or(&self.first_configuration, |(_, configuration)| configuration)
     }
 
     /// The entry that brought the configuration in force.
@@ -167,8 +195,8 @@ impl Log {
         self.configurations.last().map_or(self.first_configuration_index, |&(index, _)| index)
     }
 
-    /// Whether `node` votes in the configuration in force, or in one that may still be the cluster's: the one as of the commit
-    /// index, or any after it.
+    /// Whether `node` votes in the configuration in force, or in one that may still be the
+    /// cluster's: the one as of the commit index, or any after it.
     ///
     /// ```text
     ///  node 1   {1 2} x {2}     it has removed itself, and nobody else knows: if it fell silent now, node 2 could not be
@@ -183,7 +211,9 @@ impl Log {
         }
         let committed = self.configurations.iter().rposition(|&(index, _)| index <= self.commit);
         let first = Some(&self.first_configuration).filter(|_| committed.is_none());
-        let open = self.configurations[committed.unwrap_or(0)..].iter().map(|(_, configuration)| configuration);
+        let open = self.configurations[committed.unwrap_or(0)..]
+            .iter()
+            .map(|(_, configuration)| configuration);
         first.into_iter().chain(open).any(|configuration| configuration.is_voter(node))
     }
 
@@ -192,7 +222,9 @@ impl Log {
         let is_later = |at: Index| index < at && at <= self.commit;
         let first = (self.first_configuration_index, &self.first_configuration);
         let later = self.configurations.iter().map(|(at, configuration)| (*at, configuration));
-        std::iter::once(first).chain(later).any(|(at, configuration)| is_later(at) && !configuration.is_voter(node))
+        std::iter::once(first)
+            .chain(later)
+            .any(|(at, configuration)| is_later(at) && !configuration.is_voter(node))
     }
 
     /// Whether another configuration is in force than when this was last asked.
@@ -202,12 +234,17 @@ impl Log {
 
     /// The configuration in force as of `index`, which the newest snapshot must not be beyond.
     pub(super) fn configuration_at(&self, index: Index) -> &Configuration {
-        assert!(index >= self.snapshot_index(), "{index} is compacted up to {}", self.snapshot_index());
+        assert!(
+            index >= self.snapshot_index(),
+            "{index} is compacted up to {}",
+            self.snapshot_index()
+        );
         let earlier = self.configurations.iter().rev().find(|&&(at, _)| at <= index);
         earlier.map_or(&self.first_configuration, |(_, configuration)| configuration)
     }
 
-    /// Whether a log with this end is at least as good as ours (§3.6.1): a later last term, or the same and as long.
+    /// Whether a log with this end is at least as good as ours (§3.6.1): a later last term, or the
+    /// same and as long.
     pub(super) fn is_up_to_date(&self, last_term: Term, last_index: Index) -> bool {
         (last_term, last_index) >= (self.last_term(), self.last_index())
     }
@@ -217,7 +254,9 @@ impl Log {
         match self.tail.last() {
             Some(entry) => Some(entry.stamp),
             None if self.last_index() == Index(0) => Some(Stamp(0)),
-            None => self.snapshot.as_ref().filter(|s| s.index == self.last_index()).map(|s| s.stamp),
+            None => {
+                self.snapshot.as_ref().filter(|s| s.index == self.last_index()).map(|s| s.stamp)
+            }
         }
     }
 
@@ -231,20 +270,27 @@ impl Log {
         self.tail.get(index)
     }
 
-    /// Entries in memory from `from`, not beyond `to`: as many as fit `limit_bytes`, but at least one.
+    /// Entries in memory from `from`, not beyond `to`: as many as fit `limit_bytes`, but at least
+    /// one.
     ///
     /// # Panics
     /// If `from` is not in memory or is beyond `to`.
     pub(super) fn entries(&self, from: Index, to: Index, limit_bytes: usize) -> Entries {
         let first = self.first_in_tail();
-        assert!(first <= from && from <= to && to <= self.last_index(), "{from} to {to} is not in memory from {first}");
+        assert!(
+            first <= from && from <= to && to <= self.last_index(),
+            "{from} to {to} is not in memory from {first}"
+        );
         self.tail.entries(from, to, limit_bytes)
     }
 
     /// The bytes of the entries in memory from `from` to `to`.
     pub(super) fn bytes_of(&self, from: Index, to: Index) -> usize {
         let first = self.first_in_tail();
-        assert!(first <= from && to <= self.last_index(), "{from} to {to} is not in memory from {first}");
+        assert!(
+            first <= from && to <= self.last_index(),
+            "{from} to {to} is not in memory from {first}"
+        );
         if from > to { 0 } else { self.tail.bytes_of(from, to) }
     }
 
@@ -265,7 +311,11 @@ impl Log {
     /// # Panics
     /// If that would remove what is committed: the cluster's promise would be broken.
     pub(super) fn truncate_from(&mut self, from: Index) {
-        assert!(from > self.commit, "entry {from} conflicts with the leader's although {} is committed", self.commit);
+        assert!(
+            from > self.commit,
+            "entry {from} conflicts with the leader's although {} is committed",
+            self.commit
+        );
         assert!(self.applied <= self.handed_out && self.handed_out <= self.commit);
         self.terms.truncate_from(from);
         let is_removed = self.configuration_index() >= from;
@@ -279,7 +329,11 @@ impl Log {
 
     /// The log is on disk up to `index`.
     pub(super) fn written(&mut self, index: Index) {
-        assert!(index <= self.last_index(), "{index} is durable, but the log ends at {}", self.last_index());
+        assert!(
+            index <= self.last_index(),
+            "{index} is durable, but the log ends at {}",
+            self.last_index()
+        );
         self.durable = self.durable.max(index);
     }
 
@@ -289,7 +343,10 @@ impl Log {
     /// If the log does not reach that far, or the mark would go back.
     pub(super) fn commit_to(&mut self, index: Index) {
         let (commit, last) = (self.commit, self.last_index());
-        assert!(commit <= index && index <= last, "commit goes from {commit} to {index} in a log up to {last}");
+        assert!(
+            commit <= index && index <= last,
+            "commit goes from {commit} to {index} in a log up to {last}"
+        );
         let bytes = self.bytes_or_estimate(commit.next(), index);
         self.commit = index;
         if bytes > 0 {
@@ -297,18 +354,20 @@ impl Log {
         }
     }
 
-    /// The bytes of the entries from `from` to `to`; those that are not in memory are taken to be as long
-    /// as those that are.
+    /// The bytes of the entries from `from` to `to`; those that are not in memory are taken to be
+    /// as long as those that are.
     fn bytes_or_estimate(&self, from: Index, to: Index) -> usize {
         let first = self.first_in_tail();
         let known = if to >= first { self.bytes_of(from.max(first), to) } else { 0 };
-        let unknown = usize::try_from(first.0.min(to.0 + 1).saturating_sub(from.0)).unwrap_or(usize::MAX);
+        let unknown =
+            usize::try_from(first.0.min(to.0 + 1).saturating_sub(from.0)).unwrap_or(usize::MAX);
         if unknown == 0 {
             return known;
         }
         let last = self.last_index();
         let entries = usize::try_from(last.0 + 1 - first.0).unwrap_or(usize::MAX);
-        let average = self.bytes_of(first, last).checked_div(entries).unwrap_or(Proposal::OVERHEAD_BYTES);
+        let average =
+            self.bytes_of(first, last).checked_div(entries).unwrap_or(Proposal::OVERHEAD_BYTES);
         known.saturating_add(unknown.saturating_mul(average))
     }
 
@@ -327,8 +386,18 @@ impl Log {
     /// # Panics
     /// If it includes what is not committed, or is not of this log.
     pub(super) fn snapshot_taken(&mut self, meta: SnapshotMeta) {
-        assert!(meta.index <= self.commit, "a snapshot of {}, but {} is committed", meta.index, self.commit);
-        assert!(self.terms.term_at(meta.index) == Some(meta.term), "{} is not of term {}", meta.index, meta.term);
+        assert!(
+            meta.index <= self.commit,
+            "a snapshot of {}, but {} is committed",
+            meta.index,
+            self.commit
+        );
+        assert!(
+            self.terms.term_at(meta.index) == Some(meta.term),
+            "{} is not of term {}",
+            meta.index,
+            meta.term
+        );
         self.keep_configurations(&meta);
         self.snapshot = Some(meta);
     }
@@ -345,9 +414,9 @@ impl Log {
         self.terms.compact_to(base);
     }
 
-    /// A leader's snapshot takes the log's place, with all that it includes. What follows in the log stays only if it
-    /// follows from it, that is, if the log has the snapshot's last entry; otherwise all of it goes, for it continues
-    /// another history:
+    /// A leader's snapshot takes the log's place, with all that it includes. What follows in the
+    /// log stays only if it follows from it, that is, if the log has the snapshot's last entry;
+    /// otherwise all of it goes, for it continues another history:
     ///
     /// ```text
     ///  index      1 2 3 4 5 6 7
@@ -360,7 +429,11 @@ impl Log {
     pub(super) fn install(&mut self, meta: SnapshotMeta) {
         let (index, term) = (meta.index, meta.term);
         let is_blind = planted(Mutant::InstallBelowCommit);
-        assert!(index > self.commit || is_blind, "installing {index}, but {} is committed", self.commit);
+        assert!(
+            index > self.commit || is_blind,
+            "installing {index}, but {} is committed",
+            self.commit
+        );
         if self.terms.term_at(index) == Some(term) {
             self.durable = self.durable.max(index);
             self.configurations.retain(|&(at, _)| at > index);
@@ -372,7 +445,8 @@ impl Log {
             self.durable = index;
             if planted(Mutant::KeepSuffixAtInstall) {
                 let suffix = all.iter().skip_while(|entry| entry.index <= index).cloned();
-                let suffix: Entries = suffix.map(|entry| Entry { term: entry.term.max(term), ..entry }).collect();
+                let suffix: Entries =
+                    suffix.map(|entry| Entry { term: entry.term.max(term), ..entry }).collect();
                 if suffix.first().is_some_and(|entry| entry.index == index.next()) {
                     self.append(&suffix);
                 }
@@ -397,8 +471,15 @@ impl Log {
     /// If the log does not hold its last entry, or what follows it.
     pub(super) fn replace_state(&mut self, meta: SnapshotMeta) {
         let (index, commit) = (meta.index, self.commit);
-        assert!(index <= commit, "a state of {index} takes the place of another, but {commit} is committed");
-        assert!(self.terms.term_at(index) == Some(meta.term), "{index} is not of term {}", meta.term);
+        assert!(
+            index <= commit,
+            "a state of {index} takes the place of another, but {commit} is committed"
+        );
+        assert!(
+            self.terms.term_at(index) == Some(meta.term),
+            "{index} is not of term {}",
+            meta.term
+        );
         assert!(index >= self.snapshot_index(), "{index} is before the snapshot");
         self.keep_configurations(&meta);
         self.handed_out = index;
@@ -419,24 +500,36 @@ impl Log {
 
     /// Brings back the last entry after a start with an empty tail.
     pub(super) fn restore_last(&mut self, last: Entries) {
-        if self.tail.is_empty() && last.last().is_some_and(|entry| entry.index == self.last_index()) {
+        if self.tail.is_empty() && last.last().is_some_and(|entry| entry.index == self.last_index())
+        {
             self.tail.push(last);
         }
     }
 
-    /// How many bytes may be handed out to be applied now; 0 if nothing is to be applied or the window is full.
+    /// How many bytes may be handed out to be applied now; 0 if nothing is to be applied or the
+    /// window is full.
     pub(super) fn apply_window(&self, limit_bytes: usize) -> usize {
-        if self.handed_out < self.commit { limit_bytes.saturating_sub(self.applying_bytes) } else { 0 }
+        if self.handed_out < self.commit {
+            limit_bytes.saturating_sub(self.applying_bytes)
+        } else {
+            0
+        }
     }
 
     /// These entries are handed out to be applied.
     pub(super) fn hand_out(&mut self, entries: &Entries) {
         let bytes = entries.size_bytes();
-        let (first, last) = (entries.first().expect("at least one"), entries.last().expect("at least one"));
+        let (first, last) =
+            (entries.first().expect("at least one"), entries.last().expect("at least one"));
         let handed_out = self.handed_out;
         let is_next = first.index == handed_out.next() || planted(Mutant::InstallBelowCommit);
         assert!(is_next, "entry {} is applied after {handed_out}", first.index);
-        assert!(last.index <= self.commit, "entry {} is applied but {} is committed", last.index, self.commit);
+        assert!(
+            last.index <= self.commit,
+            "entry {} is applied but {} is committed",
+            last.index,
+            self.commit
+        );
         self.handed_out = last.index;
         self.applying.push_back((last.index, bytes));
         self.applying_bytes += bytes;
@@ -447,7 +540,11 @@ impl Log {
     /// # Panics
     /// If that was never handed out.
     pub(super) fn applied_to(&mut self, index: Index) {
-        assert!(index <= self.handed_out, "{index} is applied but only {} was handed out", self.handed_out);
+        assert!(
+            index <= self.handed_out,
+            "{index} is applied but only {} was handed out",
+            self.handed_out
+        );
         self.applied = self.applied.max(index);
         self.backlog.applied(self.applied);
         while let Some(&(last, bytes)) = self.applying.front() {
@@ -567,10 +664,19 @@ mod tests {
         let refused = |saved| matches!(Log::new(saved, 1, 1), Err(ConfigError::Saved(_)));
         assert!(!refused(saved(&[1, 1, 2])));
         assert!(refused(Saved { tail: vec![command(3, 1)], ..saved(&[1, 1, 2]) }), "wrong term");
-        assert!(refused(Saved { tail: vec![command(2, 1)], ..saved(&[1, 1, 2]) }), "a gap at the end");
+        assert!(
+            refused(Saved { tail: vec![command(2, 1)], ..saved(&[1, 1, 2]) }),
+            "a gap at the end"
+        );
         assert!(refused(Saved { tail: vec![command(1, 1); 4], ..saved(&[1, 1, 2]) }), "too many");
-        assert!(refused(Saved { hard_state: HardState::default(), ..saved(&[1, 1, 2]) }), "a log from the future");
-        assert!(refused(Saved { configurations: vec![(Index(4), configuration(&[1]))], ..saved(&[1, 1, 2]) }));
+        assert!(
+            refused(Saved { hard_state: HardState::default(), ..saved(&[1, 1, 2]) }),
+            "a log from the future"
+        );
+        assert!(refused(Saved {
+            configurations: vec![(Index(4), configuration(&[1]))],
+            ..saved(&[1, 1, 2])
+        }));
     }
 
     fn snapshot(index: u64, term: u64, nodes: &[u64]) -> SnapshotMeta {

@@ -161,7 +161,9 @@ impl PeerClock {
     /// What it shows now.
     fn shown(self, now: Time) -> Option<Duration> {
         match self {
-            PeerClock::Shown { wall, at, .. } => Some(since_1970(wall).saturating_add(now.since(at))),
+            PeerClock::Shown { wall, at, .. } => {
+                Some(since_1970(wall).saturating_add(now.since(at)))
+            }
             _ => None,
         }
     }
@@ -182,8 +184,10 @@ impl Core {
     /// said one in this term, or if this node does not lead.
     pub(super) fn log_time_target(&self) -> Option<Duration> {
         let State::Leader(leading) = &self.state else { return None };
-        let (id, own, configuration) = (self.config.id, since_1970(self.wall), self.log.configuration());
-        let clock = |node| leading.progress.get(&node).map_or(PeerClock::Silent, |progress| progress.clock);
+        let (id, own, configuration) =
+            (self.config.id, since_1970(self.wall), self.log.configuration());
+        let clock =
+            |node| leading.progress.get(&node).map_or(PeerClock::Silent, |progress| progress.clock);
         let shown = |node| if node == id { Some(own) } else { clock(node).shown(self.now) };
         if planted(Mutant::LogTimeFollowsLeader) {
             return Some(own);
@@ -204,7 +208,10 @@ impl Core {
         let configuration = self.log.configuration();
         let has_answered = |node: &NodeId| {
             *node == self.config.id
-                || leading.progress.get(node).is_some_and(|progress| progress.clock != PeerClock::Silent)
+                || leading
+                    .progress
+                    .get(node)
+                    .is_some_and(|progress| progress.clock != PeerClock::Silent)
         };
         configuration.voters.iter().chain(&configuration.outgoing).all(has_answered)
     }
@@ -248,9 +255,10 @@ impl Core {
     }
 
     /// Whether this leader should be given no commands for a moment. Nobody knows how long ago its
-    /// last entry was made, and not all voters have answered, so the clocks that it knows may be few,
-    /// or wrong: a lifetime that began now could end with a step of log time. That is over when the
-    /// first entry of the term is committed and an election timeout has passed, at the latest.
+    /// last entry was made, and not all voters have answered, so the clocks that it knows may be
+    /// few, or wrong: a lifetime that began now could end with a step of log time. That is over
+    /// when the first entry of the term is committed and an election timeout has passed, at the
+    /// latest.
     #[must_use]
     pub fn awaits_clocks(&self) -> bool {
         let State::Leader(leading) = &self.state else { return false };
@@ -374,6 +382,10 @@ mod tests {
         clock.note(&report(8, Some(Stamp(20))), Time(0));
         assert_eq!(clock.wall(Time(0)), Some(Stamp(20)), "a clock may be put back");
         clock.note(&report(9, None), Time(0));
-        assert_eq!((clock, clock.wall(Time(0))), (PeerClock::Unsaid, None), "an absent clock is not 0");
+        assert_eq!(
+            (clock, clock.wall(Time(0))),
+            (PeerClock::Unsaid, None),
+            "an absent clock is not 0"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Who belongs to the cluster, and how that changes (§4).
 //!
-//! A configuration is an entry of the log, and is in force at a node as soon as it is in that node's log, committed or not
-//! (§4.1): everybody then counts by the latest it has, and a truncation brings back the one before.
+//! A configuration is an entry of the log, and is in force at a node as soon as it is in that
+//! node's log, committed or not (§4.1): everybody then counts by the latest it has, and a
+//! truncation brings back the one before.
 //!
 //! ```text
 //!  index      3        4        5        6
@@ -9,13 +10,15 @@
 //!                      '-- committed --->'             once it is committed, its leader appends the one that leaves it (6)
 //! ```
 //!
-//! A leader changes the membership only when nothing of an earlier change is open: an entry of its own term is committed
-//! (else two leaders could each commit by majorities that have nobody in common; Ongaro, "bug in single-server membership
-//! changes", raft-dev, 2015), the latest configuration is committed, and it is not joint. So whatever configurations two
-//! nodes count by, they are equal or neighbours, and their quorums overlap.
+//! A leader changes the membership only when nothing of an earlier change is open: an entry of its
+//! own term is committed (else two leaders could each commit by majorities that have nobody in
+//! common; Ongaro, "bug in single-server membership changes", raft-dev, 2015), the latest
+//! configuration is committed, and it is not joint. So whatever configurations two nodes count by,
+//! they are equal or neighbours, and their quorums overlap.
 //!
-//! Whoever is removed is sent entries until the removal is committed, and then told so, once: usually it learns that it is
-//! gone. A leader that is removed does not count itself; when the removal is committed it hands over and steps down (§4.2.2).
+//! Whoever is removed is sent entries until the removal is committed, and then told so, once:
+//! usually it learns that it is gone. A leader that is removed does not count itself; when the
+//! removal is committed it hands over and steps down (§4.2.2).
 
 use crate::types::{ChangeError, Configuration, Index, MemberChange, NodeId, Now, Payload};
 
@@ -25,13 +28,18 @@ use super::quorum::agreed;
 use super::{Action, Core, Event, Proposed, State};
 
 impl Core {
-    /// Changes who belongs to the cluster, and in what capacity: all of `changes` in one step of the log, through a joint
-    /// configuration if more than one vote changes. The change is made when the entry returned is committed (and, after a
-    /// joint configuration, the one that leaves it, which the leader appends by itself).
+    /// Changes who belongs to the cluster, and in what capacity: all of `changes` in one step of
+    /// the log, through a joint configuration if more than one vote changes. The change is made
+    /// when the entry returned is committed (and, after a joint configuration, the one that leaves
+    /// it, which the leader appends by itself).
     ///
     /// # Errors
     /// Says what must happen first, or what is impossible; then nothing was appended.
-    pub fn change_membership(&mut self, now: Now, changes: &[MemberChange]) -> Result<Proposed, ChangeError> {
+    pub fn change_membership(
+        &mut self,
+        now: Now,
+        changes: &[MemberChange],
+    ) -> Result<Proposed, ChangeError> {
         self.begin(now);
         let State::Leader(leading) = &self.state else {
             return Err(ChangeError::NotLeader { leader: self.leader });
@@ -64,7 +72,8 @@ impl Core {
         Ok(Proposed { term: self.term, first: index, last: index })
     }
 
-    /// A learner may vote once it has nearly everything: a voter that lacks much makes the cluster wait (§4.2.1).
+    /// A learner may vote once it has nearly everything: a voter that lacks much makes the cluster
+    /// wait (§4.2.1).
     pub(super) fn check_promotion(&self, node: NodeId) -> Result<(), ChangeError> {
         let State::Leader(leading) = &self.state else { return Ok(()) };
         if node == self.config.id || planted(Mutant::PromoteUnseen) {
@@ -73,21 +82,26 @@ impl Core {
         let (patience, limit) = (self.config.election_timeout.1, self.config.promotion_lag);
         // One that is added in the same step has not been sent anything yet.
         let progress = leading.progress.get(&node).ok_or(ChangeError::LearnerSilent { node })?;
-        if progress.forgetting.is_some() || progress.round == 0 || progress.heard.after(patience) <= self.now {
+        if progress.forgetting.is_some()
+            || progress.round == 0
+            || progress.heard.after(patience) <= self.now
+        {
             return Err(ChangeError::LearnerSilent { node });
         }
         let lag = self.log.last_index().0 - progress.matched.0;
         if lag > limit { Err(ChangeError::LearnerBehind { node, lag, limit }) } else { Ok(()) }
     }
 
-    /// A configuration whose voters do not answer could commit nothing, neither itself nor a way back: the leader would step
-    /// down, and nobody could be elected.
+    /// A configuration whose voters do not answer could commit nothing, neither itself nor a way
+    /// back: the leader would step down, and nobody could be elected.
     pub(super) fn check_quorum_of(&self, next: &Configuration) -> Result<(), ChangeError> {
         let State::Leader(leading) = &self.state else { return Ok(()) };
         let (id, now, patience) = (self.config.id, self.now, self.config.election_timeout.1);
         let answers = |node: NodeId| {
             let is_heard = |progress: &Progress| {
-                progress.forgetting.is_none() && progress.round > 0 && progress.heard.after(patience) > now
+                progress.forgetting.is_none()
+                    && progress.round > 0
+                    && progress.heard.after(patience) > now
             };
             node == id || leading.progress.get(&node).is_some_and(is_heard)
         };
@@ -102,14 +116,15 @@ impl Core {
     pub(super) fn append_configuration(&mut self, configuration: Configuration) -> Index {
         let index = self.log.last_index().next();
         let log_time = self.stamping_time();
-        let entry = self.new_entry(log_time, index, Payload::Configuration(Box::new(configuration)));
+        let entry =
+            self.new_entry(log_time, index, Payload::Configuration(Box::new(configuration)));
         self.append_own(entry.into(), log_time);
         self.follow_configuration(index);
         index
     }
 
-    /// The leader sends to everybody in the configuration at `index`, and no longer, once that is committed, to those who
-    /// are not.
+    /// The leader sends to everybody in the configuration at `index`, and no longer, once that is
+    /// committed, to those who are not.
     fn follow_configuration(&mut self, index: Index) {
         self.void_lease();
         let State::Leader(leading) = &mut self.state else { return };
@@ -125,16 +140,20 @@ impl Core {
                 progress.removed_at.get_or_insert(index);
             }
         }
-        // Fewer may be a quorum now, and what they have answered is enough; nobody need answer again, if nobody else is left.
+        // Fewer may be a quorum now, and what they have answered is enough; nobody need answer
+        // again, if nobody else is left.
         self.count_answered_rounds();
     }
 
-    /// Does what follows from a configuration that is committed: a joint one is left, whether this leader made it or found
-    /// it; a leader that has no vote any more hands over.
+    /// Does what follows from a configuration that is committed: a joint one is left, whether this
+    /// leader made it or found it; a leader that has no vote any more hands over.
     pub(super) fn tend_membership(&mut self) {
         let State::Leader(leading) = &self.state else { return };
         let commit = self.log.commit();
-        if commit < leading.first_index || commit < self.log.configuration_index() || leading.transfer.is_some() {
+        if commit < leading.first_index
+            || commit < self.log.configuration_index()
+            || leading.transfer.is_some()
+        {
             return;
         }
         let configuration = self.log.configuration();
@@ -143,7 +162,9 @@ impl Core {
                 let next = configuration.left();
                 self.append_configuration(next);
             }
-        } else if !configuration.voters.contains(&self.config.id) && !planted(Mutant::RemovedLeaderStays) {
+        } else if !configuration.voters.contains(&self.config.id)
+            && !planted(Mutant::RemovedLeaderStays)
+        {
             self.hand_over();
         } else {
             self.tend_forgetful();
@@ -154,11 +175,14 @@ impl Core {
     pub(super) fn dismiss_removed(&mut self) {
         let commit = self.log.commit();
         if let State::Leader(leading) = &mut self.state {
-            leading.progress.retain(|_, progress| progress.removed_at.is_none_or(|index| index > commit));
+            leading
+                .progress
+                .retain(|_, progress| progress.removed_at.is_none_or(|index| index > commit));
         }
     }
 
-    /// Tells of a configuration that has come into force, and of this node's removal once it is committed.
+    /// Tells of a configuration that has come into force, and of this node's removal once it is
+    /// committed.
     pub(super) fn report_membership(&mut self) {
         let index = self.log.configuration_index();
         if self.log.take_configuration_news() {
@@ -169,7 +193,10 @@ impl Core {
                 self.election_deadline = self.election_deadline.max(self.now.after(self.patience));
             }
         }
-        if !self.is_removed && index <= self.log.commit() && self.log.configuration().has_removed(self.config.id) {
+        if !self.is_removed
+            && index <= self.log.commit()
+            && self.log.configuration().has_removed(self.config.id)
+        {
             self.is_removed = true;
             self.actions.push_back(Action::Event(Event::Removed { index }));
         }

@@ -1,8 +1,9 @@
 //! The Raft algorithm (Ongaro, "Consensus: Bridging Theory and Practice", 2014), sans-IO.
 //!
-//! [`Core`] is one node's part in it. It owns no clock, no random source, no socket and no file: what happens is told
-//! to it (`handle_*`, [`Core::propose`], [`Core::read_index`]), and it says what to do ([`Core::poll`]) and when to look
-//! again ([`Core::poll_timeout`]). Section numbers in this folder are the dissertation's.
+//! [`Core`] is one node's part in it. It owns no clock, no random source, no socket and no file:
+//! what happens is told to it (`handle_*`, [`Core::propose`], [`Core::read_index`]), and it says
+//! what to do ([`Core::poll`]) and when to look again ([`Core::poll_timeout`]). Section numbers in
+//! this folder are the dissertation's.
 //!
 //! | file | concern |
 //! |---|---|
@@ -30,8 +31,9 @@
 //!
 //! # How to drive it
 //!
-//! After any input, call [`Core::poll`] until it returns `None`; then arm one timer at [`Core::poll_timeout`]. Inputs
-//! between two polls become one step: one write, one message to each peer.
+//! After any input, call [`Core::poll`] until it returns `None`; then arm one timer at
+//! [`Core::poll_timeout`]. Inputs between two polls become one step: one write, one message to each
+//! peer.
 //!
 //! ```
 //! use kodiak_raft::core::{Action, Config, Core, Done};
@@ -93,8 +95,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::types::{
-    Body, Configuration, Entry, HardState, Index, Message, NodeId, Now, Proposal, Saved, SnapshotMeta, Stamp, Term,
-    TermTable, Time,
+    Body, Configuration, Entry, HardState, Index, Message, NodeId, Now, Proposal, Saved,
+    SnapshotMeta, Stamp, Term, TermTable, Time,
 };
 
 pub use action::{Action, Done, Event, Fetch, ProposeError, Proposed, ReadError, ReadId, Role};
@@ -146,7 +148,8 @@ pub struct Core {
     state: State,
     /// The leader of `term`, once known; this node itself if it leads.
     leader: Option<NodeId>,
-    /// The node known to have led `term`, also while this node campaigns or after it has stepped down.
+    /// The node known to have led `term`, also while this node campaigns or after it has stepped
+    /// down.
     term_leader: Option<NodeId>,
     /// When a leader, of whatever term, was last heard.
     leader_heard: Option<Time>,
@@ -196,7 +199,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// A node as it wakes up: a follower that knows no leader and nothing committed, whatever it was before.
+    /// A node as it wakes up: a follower that knows no leader and nothing committed, whatever it
+    /// was before.
     ///
     /// # Errors
     /// If the settings make no sense together, or what was saved contradicts itself.
@@ -213,8 +217,10 @@ impl Core {
         let id = config.id;
         let voters = &log.configuration().voters;
         // A node that votes alone need not wait for anybody to lead.
-        let is_alone = voters.len() == 1 && voters.contains(&id) && log.configuration().outgoing.is_empty();
-        let election_deadline = if is_alone { promises.wait_until() } else { now.monotonic.after(patience) };
+        let is_alone =
+            voters.len() == 1 && voters.contains(&id) && log.configuration().outgoing.is_empty();
+        let election_deadline =
+            if is_alone { promises.wait_until() } else { now.monotonic.after(patience) };
         let out_of_terms = (term > Term::MAX).then_some(Action::Event(Event::OutOfTerms { term }));
         Ok(Core {
             snapshots: Snapshots::after(log.snapshot_index()),
@@ -258,9 +264,9 @@ impl Core {
         })
     }
 
-    /// A message has arrived. Messages that make no sense (for another node, with impossible numbers) are counted in
-    /// [`Status::ignored_messages`] and change nothing; so do those of terms that no cluster reaches
-    /// ([`Status::ignored_terms`]).
+    /// A message has arrived. Messages that make no sense (for another node, with impossible
+    /// numbers) are counted in [`Status::ignored_messages`] and change nothing; so do those of
+    /// terms that no cluster reaches ([`Status::ignored_terms`]).
     ///
     /// A leader that contradicts what is committed here ends this node's part
     /// ([`Event::CommittedConflict`]): acknowledged data was lost elsewhere.
@@ -284,10 +290,12 @@ impl Core {
             Body::RequestPreVote { last_index, last_term } => {
                 return self.handle_request_pre_vote(from, term, last_index, last_term);
             }
-            // A follower of a living leader does not help to depose it (§4.2.3), not even by adopting a term: unless that
-            // leader wants it. Nor does a founder that waits help to found.
+            // A follower of a living leader does not help to depose it (§4.2.3), not even by
+            // adopting a term: unless that leader wants it. Nor does a founder that waits help to
+            // found.
             Body::RequestVote { is_transfer, .. }
-                if term > self.term && (self.is_bound(is_transfer) || self.must_not_found(term)) =>
+                if term > self.term
+                    && (self.is_bound(is_transfer) || self.must_not_found(term)) =>
             {
                 return self.send(from, Body::Vote { granted: false });
             }
@@ -298,15 +306,32 @@ impl Core {
         }
         let is_current = term == self.term;
         match body {
-            // Answers from behind are normal here: it is the answerer's own term, and we asked about the next one.
-            Body::PreVote { campaign_term, granted } => self.handle_pre_vote(from, campaign_term, granted),
+            // Answers from behind are normal here: it is the answerer's own term, and we asked
+            // about the next one.
+            Body::PreVote { campaign_term, granted } => {
+                self.handle_pre_vote(from, campaign_term, granted)
+            }
             _ if !is_current => self.answer_stale(from, &body),
             Body::RequestVote { last_index, last_term, is_transfer } => {
                 self.handle_request_vote(from, (last_term, last_index), is_transfer);
             }
             Body::Vote { granted } => self.handle_vote(from, granted),
-            Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise } => {
-                let append = follower::Append { previous_index, previous_term, entries, commit, round, wants_promise };
+            Body::AppendEntries {
+                previous_index,
+                previous_term,
+                entries,
+                commit,
+                round,
+                wants_promise,
+            } => {
+                let append = follower::Append {
+                    previous_index,
+                    previous_term,
+                    entries,
+                    commit,
+                    round,
+                    wants_promise,
+                };
                 self.handle_append_entries(from, append);
             }
             Body::Appended { matched, report } => self.handle_appended(from, matched, &report),
@@ -319,11 +344,15 @@ impl Core {
             Body::SnapshotProgress { index, received_bytes, report } => {
                 self.handle_snapshot_progress(from, index, received_bytes, &report);
             }
-            Body::RequestReadIndex { request, may_lease } => self.handle_request_read_index(from, request, may_lease),
+            Body::RequestReadIndex { request, may_lease } => {
+                self.handle_request_read_index(from, request, may_lease)
+            }
             Body::ReadIndex { request, index } => self.handle_read_index(from, request, index),
             Body::TimeoutNow => self.handle_timeout_now(from),
             Body::Forgot { last_index } => self.handle_forgot(from, last_index),
-            Body::CommittedConflict { index, log_term } => self.handle_committed_conflict(from, index, log_term),
+            Body::CommittedConflict { index, log_term } => {
+                self.handle_committed_conflict(from, index, log_term)
+            }
             Body::StateDigest(digest) => self.handle_state_digest(from, digest),
             Body::StateDigests(reported) => self.handle_state_digests(from, *reported),
             Body::RequestPreVote { .. } => unreachable!("answered above"),
@@ -345,8 +374,8 @@ impl Core {
     /// An action that asked for an answer is done.
     ///
     /// # Panics
-    /// If the core never asked for it, or the entries fetched are not those asked for: the driver or the disk lies, and
-    /// to go on would be to build on it.
+    /// If the core never asked for it, or the entries fetched are not those asked for: the driver
+    /// or the disk lies, and to go on would be to build on it.
     pub fn handle_done(&mut self, now: Now, done: Done) {
         let was_dirty = self.is_dirty;
         self.begin(now);
@@ -362,8 +391,8 @@ impl Core {
         }
     }
 
-    /// Appends what clients propose to the leader's log, one entry each, all or none. A command alone is a
-    /// [`Proposal`], too.
+    /// Appends what clients propose to the leader's log, one entry each, all or none. A command
+    /// alone is a [`Proposal`], too.
     ///
     /// # Errors
     /// Says why not; then nothing was appended.
@@ -376,9 +405,10 @@ impl Core {
         self.append_proposals(proposals.into_iter().map(Into::into))
     }
 
-    /// Asks for an index such that a state which includes it includes everything that was committed when this was
-    /// called. [`Action::ReadReady`] or [`Action::ReadFailed`] will answer, unless no leader can be reached and none is
-    /// elected: then only the driver's own deadline ends the wait.
+    /// Asks for an index such that a state which includes it includes everything that was committed
+    /// when this was called. [`Action::ReadReady`] or [`Action::ReadFailed`] will answer, unless no
+    /// leader can be reached and none is elected: then only the driver's own deadline ends the
+    /// wait.
     ///
     /// # Errors
     /// If nobody could know, or too many wait already; then no action follows.
@@ -387,10 +417,11 @@ impl Core {
         self.ask_read_index(id, false)
     }
 
-    /// As [`Core::read_index`], but answered at once where the leader has a lease ([`Config::lease`]). `now` must be what
-    /// a clock said *after* the read arrived: by an earlier one the lease might still have held when another leader had
-    /// already taken over. The same goes for the message by which a follower asks its leader, and for the leader's
-    /// messages: whoever takes them in with an earlier time promises less than the leader relies on.
+    /// As [`Core::read_index`], but answered at once where the leader has a lease
+    /// ([`Config::lease`]). `now` must be what a clock said *after* the read arrived: by an earlier
+    /// one the lease might still have held when another leader had already taken over. The same
+    /// goes for the message by which a follower asks its leader, and for the leader's messages:
+    /// whoever takes them in with an earlier time promises less than the leader relies on.
     ///
     /// # Errors
     /// As [`Core::read_index`].
@@ -399,9 +430,10 @@ impl Core {
         self.ask_lease_read(id)
     }
 
-    /// Whether this node waits with founding the cluster: as long as it knows of no term it has no part in the election of the
-    /// first, neither as a candidate nor as a voter. For whoever drives a founder that cannot know yet whether the cluster exists
-    /// already, and it has forgotten it. It votes for those that know a term, and follows whoever leads.
+    /// Whether this node waits with founding the cluster: as long as it knows of no term it has no
+    /// part in the election of the first, neither as a candidate nor as a voter. For whoever drives
+    /// a founder that cannot know yet whether the cluster exists already, and it has forgotten it.
+    /// It votes for those that know a term, and follows whoever leads.
     pub fn wait_to_found(&mut self, waits: bool) {
         self.waits_to_found = waits;
     }
@@ -415,7 +447,8 @@ impl Core {
         self.actions.pop_front()
     }
 
-    /// When to call [`Core::handle_timeout`]; `None` if only a message or a command can change anything.
+    /// When to call [`Core::handle_timeout`]; `None` if only a message or a command can change
+    /// anything.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         let mark = self.writes.commit_mark_deadline().filter(|_| self.committed_conflict.is_none());
@@ -438,14 +471,16 @@ impl Core {
         self.pass_fence();
         self.tend_membership();
         self.start_round_for_reads();
-        // A snapshot that is being installed raises the disk's commit index before this write reaches it, unless it
-        // is found damaged: the write says nothing of it.
+        // A snapshot that is being installed raises the disk's commit index before this write
+        // reaches it, unless it is found damaged: the write says nothing of it.
         let stated = if self.snapshots.is_installing() { Index(0) } else { self.log.commit() };
         if let Some(write) = self.writes.issue(self.now, self.log.last_index(), stated) {
             self.actions.push_back(Action::Write(write));
         }
         let commit = self.log.commit().min(self.log.last_index());
-        if let Some(commit) = self.writes.mark_commit(self.now, commit, self.config.heartbeat_interval) {
+        if let Some(commit) =
+            self.writes.mark_commit(self.now, commit, self.config.heartbeat_interval)
+        {
             self.actions.push_back(Action::MarkCommit { commit });
         }
         self.install_received();
@@ -461,7 +496,8 @@ impl Core {
         self.report();
     }
 
-    /// Hands committed entries out, as far as the window allows; fetches those that are not in memory.
+    /// Hands committed entries out, as far as the window allows; fetches those that are not in
+    /// memory.
     fn apply(&mut self) {
         loop {
             let window_bytes = self.log.apply_window(self.config.applying_bytes);
@@ -522,9 +558,11 @@ impl Core {
     #[must_use]
     pub fn status(&self) -> Status {
         let peers = match &self.state {
-            State::Leader(leading) => {
-                leading.progress.iter().map(|(&id, progress)| progress.status(id, self.now)).collect()
-            }
+            State::Leader(leading) => leading
+                .progress
+                .iter()
+                .map(|(&id, progress)| progress.status(id, self.now))
+                .collect(),
             _ => Vec::new(),
         };
         Status {
@@ -654,8 +692,8 @@ impl Core {
         self.log.configuration()
     }
 
-    /// The entry that brought the configuration in force; what a snapshot includes if that brought it; 0 for the founding
-    /// one.
+    /// The entry that brought the configuration in force; what a snapshot includes if that brought
+    /// it; 0 for the founding one.
     #[must_use]
     pub fn configuration_index(&self) -> Index {
         self.log.configuration_index()
@@ -677,9 +715,9 @@ impl Core {
     }
 }
 
-/// The number of this life's first question to a leader. Two lives of a node must not use the same numbers, or an answer
-/// to the earlier life would pass for one to the later: stale, so wrong. So the numbers start at a place that is drawn from
-/// the seed and both clocks.
+/// The number of this life's first question to a leader. Two lives of a node must not use the same
+/// numbers, or an answer to the earlier life would pass for one to the later: stale, so wrong. So
+/// the numbers start at a place that is drawn from the seed and both clocks.
 fn first_question(config: &Config, now: Now) -> u64 {
     let mut draw = SplitMix64::new(config.seed ^ now.wall.0.rotate_left(32) ^ now.monotonic.0);
     draw.next() >> 1

@@ -1,9 +1,10 @@
-//! Faults of the core, and of the replica around it, that can be planted on purpose, so that the simulator, the scripts and the small model can show that they would
-//! notice: each breaks one rule that another implementation has broken by accident. A rule whose mutant survives is not
-//! tested.
+//! Faults of the core, and of the replica around it, that can be planted on purpose, so that the
+//! simulator, the scripts and the small model can show that they would notice: each breaks one rule
+//! that another implementation has broken by accident. A rule whose mutant survives is not tested.
 //!
-//! Without the feature `mutants` the question "is it planted?" is the constant `false`, and the faults are not compiled
-//! in. With it, a fault is planted for the current thread, not for a core: a core's state stays what it is.
+//! Without the feature `mutants` the question "is it planted?" is the constant `false`, and the
+//! faults are not compiled in. With it, a fault is planted for the current thread, not for a core:
+//! a core's state stays what it is.
 
 macro_rules! mutants {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -31,7 +32,8 @@ mutants! {
     BeginAfterDamage,
     /// A rejection of the round in which the follower acknowledged proves that its disk forgot.
     EqualRoundIsProof,
-    /// An answer from before the fence, which later ones have overtaken, marks the follower once more.
+    /// An answer from before the fence, which later ones have overtaken, marks the follower once
+    /// more.
     OvertakenMarkCounts,
     /// What a disk that forgot acknowledges counts.
     ForgottenCounts,
@@ -67,7 +69,8 @@ mutants! {
     AckBeforeDurable,
     /// A write that is done vouches for entries that have replaced those it wrote.
     StaleAppendAck,
-    /// A follower believes its leader's commit index for entries that it has not compared with the leader's.
+    /// A follower believes its leader's commit index for entries that it has not compared with the
+    /// leader's.
     CommitBeyondVerified,
     /// An answer to an earlier round counts for the latest.
     StaleReadRound,
@@ -103,17 +106,20 @@ mutants! {
     SoleVoterStepsDown,
     /// A leader whose write is slow steps down after an election timeout.
     ShortStallTimeout,
-    /// A leader that does not vote is exempt from stepping down over a slow write, as the only voter is.
+    /// A leader that does not vote is exempt from stepping down over a slow write, as the only
+    /// voter is.
     NonVoterSitsOutStall,
     /// A follower promises to keep still although its leader wants no promises.
     PromiseUnasked,
     /// A restarted voter may vote before a living leader has had the time to reach it.
     VoteBeforeReachable,
-    /// A voter that has come to a later term does not remember whom it has promised to help nobody else.
+    /// A voter that has come to a later term does not remember whom it has promised to help nobody
+    /// else.
     PromiseForgottenWithTerm,
     /// A command of a session that comes again is applied again.
     RetryAppliesTwice,
-    /// A command of a session is applied although its author has acknowledged it: a late copy of it counts again.
+    /// A command of a session is applied although its author has acknowledged it: a late copy of it
+    /// counts again.
     AcknowledgedIsAppliedAgain,
     /// Sessions live for ever.
     SessionsNeverExpire,
@@ -223,7 +229,8 @@ mutants! {
     LoadingLeaderStays,
     /// A node whose state machine restores or replays campaigns as soon as others do.
     LoadingCampaigns,
-    /// A node whose state machine restores or replays does not campaign, though nobody else can lead.
+    /// A node whose state machine restores or replays does not campaign, though nobody else can
+    /// lead.
     LoadingNeverCampaigns,
     /// A snapshot is written however long it gets.
     SnapshotUnbounded,
@@ -240,7 +247,8 @@ mod planting {
     }
 
     impl Mutant {
-        /// Plants the fault in all cores that run on this thread, until what is returned is dropped.
+        /// Plants the fault in all cores that run on this thread, until what is returned is
+        /// dropped.
         #[must_use = "the fault is gone as soon as this is dropped"]
         pub fn plant(self) -> Planted {
             Planted { before: PLANTED.replace(Some(self)) }

@@ -1,4 +1,5 @@
-//! What a leader knows of one follower's log (figure 3.1: matchIndex, nextIndex), and how much it dares to send.
+//! What a leader knows of one follower's log (figure 3.1: matchIndex, nextIndex), and how much it
+//! dares to send.
 //!
 //! ```text
 //!            matched            next
@@ -7,11 +8,12 @@
 //!          -------|=============|-----      messages and bytes; 11 and 12 have not been sent
 //! ```
 //!
-//! *Probe*: the leader does not know where the logs agree, or whether the follower is there at all. It sends one message
-//! and waits for the answer, or for the next heartbeat, which asks again. Once it knows where the logs agree, the probe's
-//! entries count as sent; unless the answer is to a later round: then the probe was lost, and they leave again.
-//! *Replicate*: it knows, and streams: `next` runs ahead of the acknowledgements (§10.2.1, pipelining).
-//! *Snapshot*: `next` is compacted; the follower is sent a snapshot ([`Sending`]) and, meanwhile, heartbeats.
+//! *Probe*: the leader does not know where the logs agree, or whether the follower is there at all.
+//! It sends one message and waits for the answer, or for the next heartbeat, which asks again. Once
+//! it knows where the logs agree, the probe's entries count as sent; unless the answer is to a
+//! later round: then the probe was lost, and they leave again. *Replicate*: it knows, and streams:
+//! `next` runs ahead of the acknowledgements (§10.2.1, pipelining). *Snapshot*: `next` is
+//! compacted; the follower is sent a snapshot ([`Sending`]) and, meanwhile, heartbeats.
 
 use std::collections::VecDeque;
 
@@ -57,7 +59,8 @@ pub(super) struct Progress {
     pub(super) applied: Option<Index>,
     pub(super) next: Index,
     pub(super) mode: Mode,
-    /// The last index and the bytes of each message with entries that is not acknowledged, oldest first.
+    /// The last index and the bytes of each message with entries that is not acknowledged, oldest
+    /// first.
     in_flight: VecDeque<(Index, usize)>,
     in_flight_bytes: usize,
     /// The latest round it has acknowledged.
@@ -76,11 +79,13 @@ pub(super) struct Progress {
     pub(super) matched_round: u64,
     /// Its disk forgot what it had acknowledged.
     pub(super) forgetting: Option<Forgetting>,
-    /// The round of the answer by which it was known to hold a fence: what it said before is out of date.
+    /// The round of the answer by which it was known to hold a fence: what it said before is out of
+    /// date.
     pub(super) fenced_round: Option<u64>,
     /// It says that this leader contradicts what is committed there, from this entry on.
     pub(super) conflict: Option<Index>,
-    /// A snapshot that is to take the place of its state, beside the entries: that one had gone wrong.
+    /// A snapshot that is to take the place of its state, beside the entries: that one had gone
+    /// wrong.
     pub(super) seeding: Option<Box<Sending>>,
     /// Its wall clock. Also of one that forgot: its disk is in doubt, not its clock.
     pub(super) clock: PeerClock,
@@ -116,7 +121,9 @@ impl Progress {
         match self.mode {
             Mode::Probe { carried } => carried.is_none(),
             Mode::Replicate if planted(Mutant::WindowIgnored) => true,
-            Mode::Replicate => self.in_flight.len() < windows.messages && self.in_flight_bytes < windows.bytes,
+            Mode::Replicate => {
+                self.in_flight.len() < windows.messages && self.in_flight_bytes < windows.bytes
+            }
             Mode::Snapshot(_) => false,
         }
     }
@@ -152,8 +159,8 @@ impl Progress {
         }
     }
 
-    /// The follower has everything up to `matched`, durably, it says in this round; the leader's own log begins after
-    /// `base`. Returns whether that is news.
+    /// The follower has everything up to `matched`, durably, it says in this round; the leader's
+    /// own log begins after `base`. Returns whether that is news.
     pub(super) fn acknowledged(&mut self, matched: Index, base: Index, round: u64) -> bool {
         let is_news = matched > self.matched;
         self.matched = self.matched.max(matched);
@@ -169,11 +176,13 @@ impl Progress {
         let is_found = match &self.mode {
             Mode::Replicate => false,
             Mode::Probe { carried } => {
-                on_its_way = carried.filter(|carried| carried.last > self.matched && carried.round >= round);
+                on_its_way =
+                    carried.filter(|carried| carried.last > self.matched && carried.round >= round);
                 self.matched.next() == self.next
             }
             Mode::Snapshot(sending) if self.matched < base && self.matched >= sending.index() => {
-                // It has all of that snapshot, and what follows has been compacted meanwhile: the newest one is next.
+                // It has all of that snapshot, and what follows has been compacted meanwhile: the
+                // newest one is next.
                 self.mode = Mode::Probe { carried: None };
                 false
             }
@@ -189,8 +198,9 @@ impl Progress {
         is_news
     }
 
-    /// The follower lacks what precedes `previous`, or has something else there; `guess` is where the logs may agree.
-    /// Returns whether the leader must look further back; if not, the answer is an old one.
+    /// The follower lacks what precedes `previous`, or has something else there; `guess` is where
+    /// the logs may agree. Returns whether the leader must look further back; if not, the answer is
+    /// an old one.
     pub(super) fn rejected(&mut self, previous: Index, guess: Index) -> bool {
         let is_current = match self.mode {
             Mode::Replicate if planted(Mutant::ResendNeverProbes) => false,
@@ -305,11 +315,17 @@ mod tests {
         answered.acknowledged(Index(11), Index(0), 3);
         assert!(answered.may_send(WINDOWS));
 
-        assert!(lost.acknowledged(Index(4), Index(0), 4), "the heartbeat after the probe is answered, not the probe");
+        assert!(
+            lost.acknowledged(Index(4), Index(0), 4),
+            "the heartbeat after the probe is answered, not the probe"
+        );
         assert_eq!((&lost.mode, lost.next), (&Mode::Replicate, Index(5)));
 
         assert!(probing.acknowledged(Index(11), Index(0), 3), "all at once");
-        assert_eq!((&probing.mode, probing.next, probing.in_flight_bytes), (&Mode::Replicate, Index(12), 0));
+        assert_eq!(
+            (&probing.mode, probing.next, probing.in_flight_bytes),
+            (&Mode::Replicate, Index(12), 0)
+        );
     }
 
     /// Two messages are on their way, and no more may leave.

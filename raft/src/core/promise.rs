@@ -1,11 +1,11 @@
 //! A voter's promises: who has answered a round helps nobody else into office for a while. Leases
 //! rest on that (`lease`).
 //!
-//! In memory a promise is the time at which the leader was last heard. A restart forgets that, so the
-//! length of the longest promise that may still bind is on the disk, with term and vote, before an
-//! answer promises anything; until then answers say "0". A restarted voter waits for exactly that long, whatever
-//! its configuration says: a node that votes alone by its own log may have promised something to a
-//! leader whose log is longer.
+//! In memory a promise is the time at which the leader was last heard. A restart forgets that, so
+//! the length of the longest promise that may still bind is on the disk, with term and vote, before
+//! an answer promises anything; until then answers say "0". A restarted voter waits for exactly
+//! that long, whatever its configuration says: a node that votes alone by its own log may have
+//! promised something to a leader whose log is longer.
 //!
 //! ```text
 //!  round heard   length durable   answered: 250 ms   killed    started again      may vote
@@ -43,7 +43,12 @@ pub(super) struct Promises {
 
 impl Promises {
     /// What a life begins with. `is_new`: this node has never known a term, nor an entry.
-    pub(super) fn after_restart(hard_state: &HardState, log: &Log, config: &Config, now: Time) -> Promises {
+    pub(super) fn after_restart(
+        hard_state: &HardState,
+        log: &Log,
+        config: &Config,
+        now: Time,
+    ) -> Promises {
         let is_new = hard_state.term.0 == 0 && log.last_index().0 == 0;
         let own = config.election_timeout.0;
         let is_forgetful = planted(Mutant::RestartForgetsPromise);
@@ -82,22 +87,28 @@ fn has_other_voters(log: &Log, id: NodeId) -> bool {
 }
 
 impl Core {
-    /// Whether this node may not help anybody into office, because it has promised its leader so, or may have in an
-    /// earlier life. What a leader asks for itself is an exception to the first (§3.10).
+    /// Whether this node may not help anybody into office, because it has promised its leader so,
+    /// or may have in an earlier life. What a leader asks for itself is an exception to the first
+    /// (§3.10).
     pub(super) fn is_bound(&self, is_transfer: bool) -> bool {
         let is_deposing = self.hears_leader() && !is_transfer;
         is_deposing || self.is_in_restart_wait()
     }
 
-    /// Whether this node has been awake for less than a promise of an earlier life can last, or than a
-    /// living leader needs to reach it.
+    /// Whether this node has been awake for less than a promise of an earlier life can last, or
+    /// than a living leader needs to reach it.
     pub(super) fn is_in_restart_wait(&self) -> bool {
         self.now < self.promises.wait_until() && !planted(Mutant::VoteRightAfterRestart)
     }
 
     /// What this node writes down before it acts on it.
     pub(super) fn own_hard_state(&self) -> HardState {
-        HardState { term: self.term, vote: self.vote, promise: self.promises.saved, forgot: self.forgot }
+        HardState {
+            term: self.term,
+            vote: self.vote,
+            promise: self.promises.saved,
+            forgot: self.forgot,
+        }
     }
 
     /// Term or vote are about to be written: a promise that is over need not be written again.
@@ -120,9 +131,9 @@ impl Core {
         }
     }
 
-    /// What an answer says of the round that it answers. A voter whose term is not durable yet could be
-    /// restarted as if it had never heard of the leader, so it does not even confirm the round; one whose
-    /// promise's length is not durable promises nothing yet.
+    /// What an answer says of the round that it answers. A voter whose term is not durable yet
+    /// could be restarted as if it had never heard of the leader, so it does not even confirm the
+    /// round; one whose promise's length is not durable promises nothing yet.
     pub(super) fn follower_report(&self, round: u64) -> FollowerReport {
         let is_hasty = planted(Mutant::PromiseBeforeDurable);
         if !self.writes.is_hard_state_durable() && !is_hasty {

@@ -1,8 +1,8 @@
 //! What a majority says (§3.4, §3.6), in simple and in joint configurations (§4.3).
 //!
-//! Pure functions of a configuration and of what is known of each node, computed anew each time: there is no count to
-//! keep up to date and so none to get wrong. They allocate nothing. Of more than [`FEW`] voters the work is the square of their
-//! number.
+//! Pure functions of a configuration and of what is known of each node, computed anew each time:
+//! there is no count to keep up to date and so none to get wrong. They allocate nothing. Of more
+//! than [`FEW`] voters the work is the square of their number.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,10 @@ pub(super) fn majority(voters: usize) -> usize {
 /// voters    1  2  3  4  5
 /// value     7  3  9  4  9     a majority (three) has reached 7, only two have reached 9: the answer is 7
 /// ```
-pub(super) fn agreed<T: Ord + Copy>(configuration: &Configuration, value: impl Fn(NodeId) -> T) -> Option<T> {
+pub(super) fn agreed<T: Ord + Copy>(
+    configuration: &Configuration,
+    value: impl Fn(NodeId) -> T,
+) -> Option<T> {
     let incoming = reached_by_majority(&configuration.voters, &value)?;
     if configuration.outgoing.is_empty() || planted(Mutant::JointWithOneHalf) {
         return Some(incoming);
@@ -43,7 +46,8 @@ pub(super) fn agreed<T: Ord + Copy>(configuration: &Configuration, value: impl F
     reached_by_majority(&configuration.outgoing, &value).map(|outgoing| incoming.min(outgoing))
 }
 
-/// How the vote stands; `vote` is `None` for a node that has not answered. A vote without voters stays open for ever.
+/// How the vote stands; `vote` is `None` for a node that has not answered. A vote without voters
+/// stays open for ever.
 pub(super) fn tally(configuration: &Configuration, vote: impl Fn(NodeId) -> Option<bool>) -> Tally {
     let incoming = tally_half(&configuration.voters, &vote);
     if configuration.outgoing.is_empty() || planted(Mutant::JointWithOneHalf) {
@@ -56,7 +60,10 @@ pub(super) fn tally(configuration: &Configuration, vote: impl Fn(NodeId) -> Opti
     }
 }
 
-fn reached_by_majority<T: Ord + Copy>(voters: &BTreeSet<NodeId>, value: &impl Fn(NodeId) -> T) -> Option<T> {
+fn reached_by_majority<T: Ord + Copy>(
+    voters: &BTreeSet<NodeId>,
+    value: &impl Fn(NodeId) -> T,
+) -> Option<T> {
     let needed = majority(voters.len());
     if voters.len() <= FEW {
         let mut marks = [value(*voters.first()?); FEW];
@@ -66,7 +73,9 @@ fn reached_by_majority<T: Ord + Copy>(voters: &BTreeSet<NodeId>, value: &impl Fn
         return Some(marks[voters.len() - needed]);
     }
     let candidates = voters.iter().map(|&node| value(node));
-    candidates.filter(|&mark| voters.iter().filter(|&&node| value(node) >= mark).count() >= needed).max()
+    candidates
+        .filter(|&mark| voters.iter().filter(|&&node| value(node) >= mark).count() >= needed)
+        .max()
 }
 
 fn tally_half(voters: &BTreeSet<NodeId>, vote: &impl Fn(NodeId) -> Option<bool>) -> Tally {
@@ -100,7 +109,12 @@ mod tests {
     fn majorities(voters: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
         let voters: Vec<_> = voters.iter().copied().collect();
         (0u32..1 << voters.len())
-            .map(|mask| (0..voters.len()).filter(|bit| mask >> bit & 1 == 1).map(|bit| voters[bit]).collect::<Vec<_>>())
+            .map(|mask| {
+                (0..voters.len())
+                    .filter(|bit| mask >> bit & 1 == 1)
+                    .map(|bit| voters[bit])
+                    .collect::<Vec<_>>()
+            })
             .filter(|subset| subset.len() * 2 > voters.len())
             .collect()
     }

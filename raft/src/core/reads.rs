@@ -1,9 +1,10 @@
 //! Linearizable reads without a log entry: ReadIndex (§6.4).
 //!
-//! A read that arrives at a leader waits until (1) an entry of the leader's own term is committed, so that its commit
-//! index is the cluster's, and (2) a majority has answered a round that began after the read arrived, so that nobody
-//! else can have been committing meanwhile. Rounds are numbers of the leader's own, counted within its term, carried by
-//! every AppendEntries and echoed by every answer: an answer to an earlier round never counts for a later one.
+//! A read that arrives at a leader waits until (1) an entry of the leader's own term is committed,
+//! so that its commit index is the cluster's, and (2) a majority has answered a round that began
+//! after the read arrived, so that nobody else can have been committing meanwhile. Rounds are
+//! numbers of the leader's own, counted within its term, carried by every AppendEntries and echoed
+//! by every answer: an answer to an earlier round never counts for a later one.
 //!
 //! ```text
 //!  reads            a  b        c
@@ -12,8 +13,8 @@
 //!  followers ---------------\---'--------\-----------------------
 //! ```
 //!
-//! A follower asks its leader and then waits until it has itself applied that much. Reads for which a lease is enough
-//! (`lease`) travel by questions of their own.
+//! A follower asks its leader and then waits until it has itself applied that much. Reads for which
+//! a lease is enough (`lease`) travel by questions of their own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -103,7 +104,12 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn handle_request_read_index(&mut self, from: NodeId, request: u64, may_lease: bool) {
+    pub(super) fn handle_request_read_index(
+        &mut self,
+        from: NodeId,
+        request: u64,
+        may_lease: bool,
+    ) {
         if !self.may_ask_read_index(from) {
             self.ignore();
             return self.send(from, Body::ReadIndex { request, index: None });
@@ -136,7 +142,8 @@ impl Core {
     /// Gives the reads that have none a round, if the leader may already answer reads at all.
     pub(super) fn start_round_for_reads(&mut self) {
         let State::Leader(leading) = &mut self.state else { return };
-        let is_known = self.log.commit() >= leading.first_index || planted(Mutant::ReadBeforeTermCommit);
+        let is_known =
+            self.log.commit() >= leading.first_index || planted(Mutant::ReadBeforeTermCommit);
         if leading.reads.fresh.is_empty() || !is_known {
             return;
         }
@@ -148,18 +155,22 @@ impl Core {
         self.count_answered_rounds(); // A majority of one needs no answers.
     }
 
-    /// Looks which rounds a majority has answered: the reads of these are answered, and the lease runs from them.
+    /// Looks which rounds a majority has answered: the reads of these are answered, and the lease
+    /// runs from them.
     pub(super) fn count_answered_rounds(&mut self) {
         let State::Leader(leading) = &mut self.state else { return };
         if leading.reads.confirming.is_empty() && self.config.lease.is_none() {
             return;
         }
         let own = (self.config.id, leading.round);
-        let round_of = |node| if node == own.0 { own.1 } else { leading.progress.get(&node).map_or(0, |p| p.round) };
+        let round_of = |node| {
+            if node == own.0 { own.1 } else { leading.progress.get(&node).map_or(0, |p| p.round) }
+        };
         let Some(confirmed) = agreed(self.log.configuration(), round_of) else { return };
         self.renew_lease(confirmed);
         while let State::Leader(leading) = &mut self.state
-            && let Some(read) = leading.reads.confirming.pop_front_if(|read| read.round <= confirmed)
+            && let Some(read) =
+                leading.reads.confirming.pop_front_if(|read| read.round <= confirmed)
         {
             self.answer_read(read.asker, read.index);
         }
@@ -169,7 +180,9 @@ impl Core {
     pub(super) fn answer_read(&mut self, asker: Asker, index: Index) {
         match asker {
             Asker::Own(id) => self.actions.push_back(Action::ReadReady { id, index }),
-            Asker::Peer { node, request } => self.send(node, Body::ReadIndex { request, index: Some(index) }),
+            Asker::Peer { node, request } => {
+                self.send(node, Body::ReadIndex { request, index: Some(index) })
+            }
         }
     }
 
@@ -190,14 +203,15 @@ impl Core {
         }
     }
 
-    /// Asks again what a heartbeat interval has not answered: question or answer may be lost. Called when the leader is
-    /// heard with a new round, so that this needs no timer of its own.
+    /// Asks again what a heartbeat interval has not answered: question or answer may be lost.
+    /// Called when the leader is heard with a new round, so that this needs no timer of its own.
     pub(super) fn repeat_questions(&mut self, round: u64) {
         let Some(leader) = self.leader else { return };
         if self.questions.asked.is_empty() || !self.following.is_new_round(round) {
             return;
         }
-        let (now, interval, from, term) = (self.now, self.config.heartbeat_interval, self.config.id, self.term);
+        let (now, interval, from, term) =
+            (self.now, self.config.heartbeat_interval, self.config.id, self.term);
         for (&request, question) in &mut self.questions.asked {
             if question.asked.after(interval) <= now {
                 question.asked = now;
@@ -212,14 +226,20 @@ impl Core {
         let Questions { fresh, fresh_lease, asked, waiting, .. } = &mut self.questions;
         *waiting = 0;
         let asked = mem::take(asked).into_values().flat_map(|question| question.reads);
-        self.actions
-            .extend(asked.chain(fresh.drain(..)).chain(fresh_lease.drain(..)).map(|id| Action::ReadFailed { id }));
+        self.actions.extend(
+            asked
+                .chain(fresh.drain(..))
+                .chain(fresh_lease.drain(..))
+                .map(|id| Action::ReadFailed { id }),
+        );
         if let State::Leader(leading) = &mut self.state {
             let LeaderReads { fresh, confirming } = mem::take(&mut leading.reads);
             for asker in confirming.into_iter().map(|read| read.asker).chain(fresh) {
                 match asker {
                     Asker::Own(id) => self.actions.push_back(Action::ReadFailed { id }),
-                    Asker::Peer { node, request } => self.send(node, Body::ReadIndex { request, index: None }),
+                    Asker::Peer { node, request } => {
+                        self.send(node, Body::ReadIndex { request, index: None })
+                    }
                 }
             }
         }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Body, Entries, Entry, FollowerReport, Index, Message, NodeId, Payload, Proposal, Term, Time};
+use crate::types::{
+    Body, Entries, Entry, FollowerReport, Index, Message, NodeId, Payload, Proposal, Term, Time,
+};
 
 use super::log_time::Reading;
 use super::mutants::{Mutant, planted};
@@ -30,7 +32,8 @@ pub(super) struct Leading {
     pub(super) reads: LeaderReads,
     /// Leadership is on its way to another node.
     pub(super) transfer: Option<Handover>,
-    /// A node was told to campaign in this term: it may do so at any time, whatever its voters have heard of this leader.
+    /// A node was told to campaign in this term: it may do so at any time, whatever its voters have
+    /// heard of this leader.
     pub(super) has_told: bool,
     /// A voter with a higher priority is not looked for before.
     pub(super) yields_after: Time,
@@ -48,7 +51,8 @@ impl Leading {
 }
 
 impl Core {
-    /// The election is won: a no-op opens the term, for only by an entry of its own term can a leader commit (§3.6.2).
+    /// The election is won: a no-op opens the term, for only by an entry of its own term can a
+    /// leader commit (§3.6.2).
     pub(super) fn lead(&mut self) {
         assert!(self.leader.is_none(), "term {} already has a leader", self.term);
         assert!(
@@ -76,7 +80,8 @@ impl Core {
         self.watch_backlog_anew();
         self.end_lease();
         self.lease.sent(1, now, &self.config);
-        // The cap on uncommitted bytes counts this term's entries, so it can never keep its no-op out.
+        // The cap on uncommitted bytes counts this term's entries, so it can never keep its no-op
+        // out.
         if planted(Mutant::CapBlocksNoop) && self.exceeds_cap_uncommitted() {
             return;
         }
@@ -115,7 +120,8 @@ impl Core {
         if let Some(refusal) = self.backlog_refusal() {
             return Err(refusal);
         }
-        let (command_limit, uncommitted_limit) = (self.config.command_bytes, self.config.uncommitted_bytes);
+        let (command_limit, uncommitted_limit) =
+            (self.config.command_bytes, self.config.uncommitted_bytes);
         let first = self.log.last_index().next();
         let log_time = self.stamping_time();
         let template = self.new_entry(log_time, first, Payload::Noop);
@@ -133,15 +139,20 @@ impl Core {
             Ok(entry)
         });
         let entries: Entries = entries.collect::<Result<_, _>>()?;
-        let Some(last) = entries.last().map(|entry| entry.index) else { return Err(ProposeError::Empty) };
+        let Some(last) = entries.last().map(|entry| entry.index) else {
+            return Err(ProposeError::Empty);
+        };
         self.append_own(entries, log_time);
         Ok(Proposed { term: self.term, first, last })
     }
 
-    /// Appends entries that were made at this log time to the leader's own log. The write runs beside the sends (§10.2.1); it counts only when it is done.
+    /// Appends entries that were made at this log time to the leader's own log. The write runs
+    /// beside the sends (§10.2.1); it counts only when it is done.
     pub(super) fn append_own(&mut self, entries: Entries, log_time: Reading) {
         self.note_stamped(log_time);
-        let State::Leader(leading) = &mut self.state else { unreachable!("only a leader makes entries") };
+        let State::Leader(leading) = &mut self.state else {
+            unreachable!("only a leader makes entries")
+        };
         leading.uncommitted_bytes += entries.size_bytes();
         self.log.append(&entries);
         self.writes.append(entries);
@@ -150,10 +161,15 @@ impl Core {
     /// Sends what each follower may have and does not: entries, a new round, a commit index.
     pub(super) fn replicate(&mut self) {
         let State::Leader(leading) = &mut self.state else { return };
-        let windows = Windows { messages: self.config.in_flight_messages, bytes: self.config.in_flight_bytes };
-        let (limit_bytes, last, commit) = (self.config.message_bytes, self.log.last_index(), self.log.commit());
+        let windows = Windows {
+            messages: self.config.in_flight_messages,
+            bytes: self.config.in_flight_bytes,
+        };
+        let (limit_bytes, last, commit) =
+            (self.config.message_bytes, self.log.last_index(), self.log.commit());
         let (from, term, round) = (self.config.id, self.term, leading.round);
-        let outbox = Outbox { from, term, commit, round, wants_promise: self.config.wants_promises() };
+        let outbox =
+            Outbox { from, term, commit, round, wants_promise: self.config.wants_promises() };
         let is_round_due = std::mem::take(&mut leading.is_round_due);
         if is_round_due {
             self.send_forgot();
@@ -170,7 +186,8 @@ impl Core {
                     }
                     if progress.fetch.is_none() {
                         let to_index = self.log.first_in_tail().previous();
-                        let fetch = self.fetches.start_for(to, progress.next, to_index, limit_bytes);
+                        let fetch =
+                            self.fetches.start_for(to, progress.next, to_index, limit_bytes);
                         progress.fetch = Some(fetch.id);
                         self.actions.push_back(Action::Fetch(fetch));
                     }
@@ -181,9 +198,10 @@ impl Core {
                 self.actions.push_back(outbox.append_entries(to, progress, previous, entries));
                 is_told = true;
             }
-            // What a follower that still has to catch up may commit, it commits when the entries come.
-            let is_commit_news =
-                progress.mode == Mode::Replicate && commit.min(progress.next.previous()) > progress.commit_sent;
+            // What a follower that still has to catch up may commit, it commits when the entries
+            // come.
+            let is_commit_news = progress.mode == Mode::Replicate
+                && commit.min(progress.next.previous()) > progress.commit_sent;
             if is_told || !(is_round_due || is_commit_news) {
                 continue;
             }
@@ -191,7 +209,12 @@ impl Core {
                 self.actions.push_back(outbox.heartbeat_beside_snapshot(to));
             } else {
                 let previous = self.log.terms().term_at(progress.next.previous());
-                self.actions.push_back(outbox.append_entries(to, progress, previous, Entries::new()));
+                self.actions.push_back(outbox.append_entries(
+                    to,
+                    progress,
+                    previous,
+                    Entries::new(),
+                ));
             }
         }
     }
@@ -200,13 +223,20 @@ impl Core {
     pub(super) fn send_entries(&mut self, to: NodeId, entries: Entries) {
         let State::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&to) else { return };
-        let (from, term, commit, round) = (self.config.id, self.term, self.log.commit(), leading.round);
-        let outbox = Outbox { from, term, commit, round, wants_promise: self.config.wants_promises() };
+        let (from, term, commit, round) =
+            (self.config.id, self.term, self.log.commit(), leading.round);
+        let outbox =
+            Outbox { from, term, commit, round, wants_promise: self.config.wants_promises() };
         let previous = self.log.terms().term_at(progress.next.previous());
         self.actions.push_back(outbox.append_entries(to, progress, previous, entries));
     }
 
-    pub(super) fn handle_appended(&mut self, from: NodeId, matched: Index, report: &FollowerReport) {
+    pub(super) fn handle_appended(
+        &mut self,
+        from: NodeId,
+        matched: Index,
+        report: &FollowerReport,
+    ) {
         let (last_index, base) = (self.log.last_index(), self.log.base());
         let Some(progress) = self.peer(from, report) else { return };
         if matched > last_index {
@@ -223,7 +253,8 @@ impl Core {
         self.count_answered_rounds();
     }
 
-    /// The follower's log is not what the leader thought. Its hint says which terms it has; ours may skip further:
+    /// The follower's log is not what the leader thought. Its hint says which terms it has; ours
+    /// may skip further:
     ///
     /// ```text
     ///  index    1 2 3 4 5 6 7 8 9
@@ -248,18 +279,24 @@ impl Core {
         self.count_answered_rounds();
     }
 
-    /// The follower that has just answered; `None` if we do not lead, do not know it, or the round is none of ours.
+    /// The follower that has just answered; `None` if we do not lead, do not know it, or the round
+    /// is none of ours.
     pub(super) fn peer(&mut self, from: NodeId, report: &FollowerReport) -> Option<&mut Progress> {
         self.note_mark(from, report);
         let State::Leader(leading) = &mut self.state else { return None };
         match leading.progress.get_mut(&from) {
             Some(progress) if report.round <= leading.round => {
                 progress.clock.note(report, self.now);
-                let round = if planted(Mutant::StaleReadRound) { leading.round } else { report.round };
+                let round =
+                    if planted(Mutant::StaleReadRound) { leading.round } else { report.round };
                 if progress.forgetting.is_some() {
                     return Some(progress); // Its answers are no contact, and promise nothing.
                 }
-                let bound_until = self.lease.bound_until(&FollowerReport { round, ..*report }, self.now, &self.config);
+                let bound_until = self.lease.bound_until(
+                    &FollowerReport { round, ..*report },
+                    self.now,
+                    &self.config,
+                );
                 progress.round = progress.round.max(round);
                 progress.bound_until = progress.bound_until.max(bound_until);
                 progress.heard = self.now;
@@ -284,8 +321,9 @@ impl Core {
         agreed(&self.counted_configuration(), matched)
     }
 
-    /// Commits what a quorum has on disk, if it is of the leader's own term: an older entry, even on a majority, may
-    /// still be replaced (figure 3.7); it is committed with the first of ours that follows it.
+    /// Commits what a quorum has on disk, if it is of the leader's own term: an older entry, even
+    /// on a majority, may still be replaced (figure 3.7); it is committed with the first of ours
+    /// that follows it.
     pub(super) fn advance_commit(&mut self) {
         if self.log.commit() == self.log.last_index() {
             return; // As when the last of three acknowledges what two have committed.
@@ -304,12 +342,13 @@ impl Core {
             "{index} is not of the leader's term {}",
             self.term
         );
-        leading.uncommitted_bytes -= self.log.bytes_of(commit.next().max(leading.first_index), index);
+        leading.uncommitted_bytes -=
+            self.log.bytes_of(commit.next().max(leading.first_index), index);
         self.log.commit_to(index);
     }
 
-    /// The first of: the next heartbeat, the next look at who has answered, the end of a transfer, our own write being too
-    /// late.
+    /// The first of: the next heartbeat, the next look at who has answered, the end of a transfer,
+    /// our own write being too late.
     pub(super) fn leader_deadline(&self, leading: &Leading) -> Option<Time> {
         let ends = leading.transfer.filter(|_| !planted(Mutant::TransferNeverTimesOut));
         let transfer = ends.map_or(leading.heartbeat_deadline, |transfer| transfer.deadline());
@@ -320,12 +359,14 @@ impl Core {
         peers.chain(stall).min()
     }
 
-    /// Whether this leader keeps its office over a slow write: it is the only voter by the configuration in
-    /// force, so nobody else could lead. Learners do not matter; an addition that is appended ends this.
+    /// Whether this leader keeps its office over a slow write: it is the only voter by the
+    /// configuration in force, so nobody else could lead. Learners do not matter; an addition that
+    /// is appended ends this.
     fn may_sit_out_stalls(&self) -> bool {
         let configuration = self.log.configuration();
         let mut voters = configuration.voters.iter();
-        let is_own = |voter: &NodeId| *voter == self.config.id || planted(Mutant::NonVoterSitsOutStall);
+        let is_own =
+            |voter: &NodeId| *voter == self.config.id || planted(Mutant::NonVoterSitsOutStall);
         let is_alone = voters.len() == 1 && voters.all(is_own) && configuration.outgoing.is_empty();
         is_alone && !planted(Mutant::SoleVoterStepsDown)
     }
@@ -347,7 +388,13 @@ impl Core {
         }
         if leading.quorum_deadline <= self.now {
             let (id, now) = (self.config.id, self.now);
-            let heard = |node| if node == id { now } else { leading.progress.get(&node).map_or(Time(0), |p| p.heard) };
+            let heard = |node| {
+                if node == id {
+                    now
+                } else {
+                    leading.progress.get(&node).map_or(Time(0), |p| p.heard)
+                }
+            };
             let heard = agreed(self.log.configuration(), heard).unwrap_or(now);
             leading.quorum_deadline = heard.after(self.config.election_timeout.1);
             if leading.quorum_deadline <= now && planted(Mutant::NoStepDownWithoutQuorum) {
@@ -384,11 +431,19 @@ impl Outbox {
     fn heartbeat_beside_snapshot(self, to: NodeId) -> Action {
         let (previous_index, previous_term, entries) = (Index(0), Term(0), Entries::new());
         let Outbox { commit, round, wants_promise, .. } = self;
-        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise };
+        let body = Body::AppendEntries {
+            previous_index,
+            previous_term,
+            entries,
+            commit,
+            round,
+            wants_promise,
+        };
         Action::Send(Message { from: self.from, to, term: self.term, body })
     }
 
-    /// The message with `entries`, which start at `progress.next`; `previous_term` is the term before them.
+    /// The message with `entries`, which start at `progress.next`; `previous_term` is the term
+    /// before them.
     fn append_entries(
         self,
         to: NodeId,
@@ -404,7 +459,14 @@ impl Outbox {
         }
         progress.commit_sent = progress.commit_sent.max(self.commit.min(last));
         let Outbox { commit, round, wants_promise, .. } = self;
-        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise };
+        let body = Body::AppendEntries {
+            previous_index,
+            previous_term,
+            entries,
+            commit,
+            round,
+            wants_promise,
+        };
         Action::Send(Message { from: self.from, to, term: self.term, body })
     }
 }

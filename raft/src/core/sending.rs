@@ -6,9 +6,10 @@
 //!  file   |==========|=====|=====|.....|......................|     two pieces are on their way, one is being read
 //! ```
 //!
-//! Until the first answer there is one piece at a time: the follower may have a part already. An answer that says less
-//! than an earlier one (the follower was restarted, or found the whole damaged) sends the leader back at once. Silence for
-//! an election timeout sends it back to what was received, one piece at a time; where all has been received it asks.
+//! Until the first answer there is one piece at a time: the follower may have a part already. An
+//! answer that says less than an earlier one (the follower was restarted, or found the whole
+//! damaged) sends the leader back at once. Silence for an election timeout sends it back to what
+//! was received, one piece at a time; where all has been received it asks.
 
 use bytes::Bytes;
 
@@ -52,7 +53,11 @@ impl Sending {
     }
 
     pub(super) fn transfer(&self) -> Transfer {
-        Transfer { index: self.meta.index, received_bytes: self.received_bytes, total_bytes: self.total_bytes }
+        Transfer {
+            index: self.meta.index,
+            received_bytes: self.received_bytes,
+            total_bytes: self.total_bytes,
+        }
     }
 
     /// Whether another piece shall be read now.
@@ -61,7 +66,10 @@ impl Sending {
         let window_bytes = pieces * config.snapshot_chunk_bytes as u64;
         let is_all_sent = self.total_bytes > 0 && self.sent_bytes >= self.total_bytes;
         let in_flight_bytes = self.sent_bytes.saturating_sub(self.received_bytes);
-        self.reading.is_none() && !is_all_sent && in_flight_bytes < window_bytes && self.rests_until <= now
+        self.reading.is_none()
+            && !is_all_sent
+            && in_flight_bytes < window_bytes
+            && self.rests_until <= now
     }
 
     /// The follower says how far it is.

@@ -19,8 +19,8 @@ pub struct Status {
     pub commit: Index,
     /// Applied up to here.
     pub applied: Index,
-    /// The bytes of what is committed here and not applied yet. A leader that is over `backlog_limit_bytes`
-    /// takes no proposals.
+    /// The bytes of what is committed here and not applied yet. A leader that is over
+    /// `backlog_limit_bytes` takes no proposals.
     pub backlog_bytes: usize,
     /// [`Config::backlog_bytes`](field@super::Config::backlog_bytes).
     pub backlog_limit_bytes: usize,
@@ -36,37 +36,40 @@ pub struct Status {
     pub receiving: Option<Transfer>,
     /// What a leader knows of the others; empty elsewhere.
     pub peers: Vec<PeerStatus>,
-    /// Until when it may answer reads without asking anybody, as far as it knew at its last input; `None` without a lease.
+    /// Until when it may answer reads without asking anybody, as far as it knew at its last input;
+    /// `None` without a lease.
     pub lease_until: Option<Time>,
     /// The configuration in force.
     pub configuration: Configuration,
-    /// The entry that brought it; what a snapshot includes if that brought it; 0 for the founding one.
+    /// The entry that brought it; what a snapshot includes if that brought it; 0 for the founding
+    /// one.
     pub configuration_index: Index,
     /// Whom this leader is handing over to.
     pub transferring: Option<NodeId>,
     /// Whether this node knows that its removal is committed.
     pub is_removed: bool,
-    /// Whether this node's disk forgot what it had acknowledged: it neither votes nor campaigns before it has passed
-    /// a fence.
+    /// Whether this node's disk forgot what it had acknowledged: it neither votes nor campaigns
+    /// before it has passed a fence.
     pub has_forgotten: bool,
     /// The digests of the replicated state: whether all members have made the same of the log.
     pub digests: DigestStatus,
     /// This node asks for a leader's snapshot, which shall take the place of its state machine's
     /// state, or of its own newest snapshot, whose file is damaged.
     pub awaits_snapshot: bool,
-    /// From this entry on a leader contradicted what is committed here: acknowledged data was lost elsewhere, and this
-    /// node takes part in nothing more.
+    /// From this entry on a leader contradicted what is committed here: acknowledged data was lost
+    /// elsewhere, and this node takes part in nothing more.
     pub committed_conflict: Option<Index>,
-    /// Messages that made no sense and were dropped: for another node, from a stranger, with impossible numbers.
+    /// Messages that made no sense and were dropped: for another node, from a stranger, with
+    /// impossible numbers.
     pub ignored_messages: u64,
     /// Messages that were ignored because their term is too far ahead of this node's to come from
     /// elections ([`Term::JUMP_MAX`], [`Term::MAX`]): the sender's disk or the message is damaged.
     pub ignored_terms: u64,
-    /// Messages of a second leader in one term that were ignored: some node voted twice, because its disk
-    /// forgot or was copied. They count in `ignored_messages`, too.
+    /// Messages of a second leader in one term that were ignored: some node voted twice, because
+    /// its disk forgot or was copied. They count in `ignored_messages`, too.
     pub second_leaders: u64,
-    /// The saved term is beyond [`Term::MAX`]: the disk was damaged or edited. This node neither votes nor
-    /// campaigns; restore it from another, or recover the cluster under a new id.
+    /// The saved term is beyond [`Term::MAX`]: the disk was damaged or edited. This node neither
+    /// votes nor campaigns; restore it from another, or recover the cluster under a new id.
     pub is_out_of_terms: bool,
     /// Log time, as of the last input; `None` while the last entry must still be read back.
     pub log_time: Option<LogTimeStatus>,
@@ -91,7 +94,8 @@ pub struct PeerStatus {
     pub id: NodeId,
     /// Its log equals the leader's up to here, durably.
     pub matched: Index,
-    /// Its state machine has applied this much, as it last reported; `None` before, and from older versions.
+    /// Its state machine has applied this much, as it last reported; `None` before, and from older
+    /// versions.
     pub applied: Option<Index>,
     /// The next entry to send.
     pub next: Index,

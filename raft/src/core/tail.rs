@@ -1,13 +1,13 @@
-//! Consecutive entries in memory, as the runs in which they came: what was proposed together, or came in one message, stays
-//! in one block of memory that messages and batches share.
+//! Consecutive entries in memory, as the runs in which they came: what was proposed together, or
+//! came in one message, stays in one block of memory that messages and batches share.
 //!
 //! ```text
 //!   runs    [5 6 7] [8] [9 10 11 12]        entries 6 to 9 are the end of the first run, the second,
 //!              '-----------'                and the beginning of the third: three reference counts
 //! ```
 //!
-//! A block goes when nobody holds any of it. So that a few entries do not keep many others in memory, what is left of a
-//! block that is mostly gone moves to one of its own.
+//! A block goes when nobody holds any of it. So that a few entries do not keep many others in
+//! memory, what is left of a block that is mostly gone moves to one of its own.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -61,17 +61,20 @@ impl Tail {
         self.runs.partition_point(|&(first, _)| first <= index).checked_sub(1)
     }
 
-    /// The runs that have entries from `from` to `to`, both of which must be here, and which of theirs these are.
+    /// The runs that have entries from `from` to `to`, both of which must be here, and which of
+    /// theirs these are.
     fn parts(&self, from: Index, to: Index) -> impl Iterator<Item = (&Run, Range<usize>)> {
         let position = self.position_of(from).expect("it begins in memory");
         let runs = self.runs.range(position..).take_while(move |&&(first, _)| first <= to);
         runs.map(move |(first, run)| {
-            let (start, end) = (from.0.saturating_sub(first.0) as usize, (to.0 - first.0) as usize + 1);
+            let (start, end) =
+                (from.0.saturating_sub(first.0) as usize, (to.0 - first.0) as usize + 1);
             (run, start..end.min(run.len()))
         })
     }
 
-    /// Entries from `from` to `to`, both of which must be here: as many as fit `limit_bytes`, but at least one.
+    /// Entries from `from` to `to`, both of which must be here: as many as fit `limit_bytes`, but
+    /// at least one.
     pub(super) fn entries(&self, from: Index, to: Index, limit_bytes: usize) -> Entries {
         if let Some((first, run)) = self.runs.back()
             && (*first, first.0 + run.len() as u64) == (from, to.0 + 1)
@@ -85,7 +88,8 @@ impl Tail {
             if is_full {
                 return None;
             }
-            let fitting = run.fitting(range.clone(), left_bytes).max(usize::from(mem::take(&mut is_first)));
+            let fitting =
+                run.fitting(range.clone(), left_bytes).max(usize::from(mem::take(&mut is_first)));
             is_full = fitting < range.len();
             let part = (fitting > 0).then(|| run.slice(range.start..range.start + fitting))?;
             left_bytes = left_bytes.saturating_sub(part.size_bytes());
@@ -98,7 +102,8 @@ impl Tail {
         self.parts(from, to).map(|(run, range)| run.bytes_of(range)).sum()
     }
 
-    /// Adds what follows. A part of a block of which it is not nearly all moves to a block of its own.
+    /// Adds what follows. A part of a block of which it is not nearly all moves to a block of its
+    /// own.
     pub(super) fn push(&mut self, entries: Entries) {
         match entries.into_run() {
             Ok(run) => self.push_run(run),
@@ -111,9 +116,17 @@ impl Tail {
         let run = if is_whole { run } else { run.detached() };
         let (first, last) = (run.first().index, run.last().index);
         if let Some(before) = self.last() {
-            assert!(first == before.index.next(), "entry {first} does not follow entry {}", before.index);
+            assert!(
+                first == before.index.next(),
+                "entry {first} does not follow entry {}",
+                before.index
+            );
         }
-        assert!(last.0 - first.0 + 1 == run.len() as u64, "{} entries from {first} to {last}", run.len());
+        assert!(
+            last.0 - first.0 + 1 == run.len() as u64,
+            "{} entries from {first} to {last}",
+            run.len()
+        );
         self.bytes += run.size_bytes();
         self.runs.push_back((first, run));
     }
@@ -131,13 +144,17 @@ impl Tail {
         }
     }
 
-    /// Removes entries from the front, up to `removable` and never the last one, until they fit `limit_bytes`.
+    /// Removes entries from the front, up to `removable` and never the last one, until they fit
+    /// `limit_bytes`.
     pub(super) fn trim(&mut self, limit_bytes: usize, removable: Index) {
         while self.bytes > limit_bytes
             && let Some((first, run)) = self.runs.front()
         {
             let last = Index(first.0 + run.len() as u64 - 1);
-            if last > removable || self.runs.len() == 1 || self.bytes - run.size_bytes() < limit_bytes {
+            if last > removable
+                || self.runs.len() == 1
+                || self.bytes - run.size_bytes() < limit_bytes
+            {
                 return self.trim_first(limit_bytes, removable);
             }
             self.bytes -= run.size_bytes();
@@ -246,7 +263,8 @@ mod tests {
 
     /// As many of `entries` as fit, but at least one.
     fn fitting(entries: &[Entry], limit_bytes: usize) -> &[Entry] {
-        let fits = (1..=entries.len()).take_while(|&count| count == 1 || bytes_of(&entries[..count]) <= limit_bytes);
+        let fits = (1..=entries.len())
+            .take_while(|&count| count == 1 || bytes_of(&entries[..count]) <= limit_bytes);
         &entries[..fits.last().unwrap()]
     }
 
@@ -274,7 +292,8 @@ mod tests {
             match step {
                 Step::Push(sizes, before) => {
                     let before = (*before).min(self.last as usize);
-                    let all: Vec<usize> = [7].repeat(before).into_iter().chain(sizes.iter().copied()).collect();
+                    let all: Vec<usize> =
+                        [7].repeat(before).into_iter().chain(sizes.iter().copied()).collect();
                     let entries = following(self.last - before as u64, &all, self.term);
                     self.push(&entries.after_first(before));
                 }
@@ -288,7 +307,8 @@ mod tests {
                     let from = Index(self.last.saturating_sub(*count) + 1);
                     self.tail.truncate_from(from);
                     self.model.retain(|entry| entry.index < from);
-                    self.last = self.model.last().map_or(self.last.min(from.0 - 1), |entry| entry.index.0);
+                    self.last =
+                        self.model.last().map_or(self.last.min(from.0 - 1), |entry| entry.index.0);
                 }
                 Step::Trim(kept) => {
                     let removable = Index(self.last.saturating_sub(*kept));
@@ -311,7 +331,8 @@ mod tests {
         fn check_spare(&self, limit_bytes: usize) {
             for (position, (_, run)) in self.tail.runs.iter().enumerate() {
                 let (own, spare) = (run.size_bytes(), run.spare_bytes());
-                let allowed = if position == 0 { limit_bytes / 4 + (own + spare) / 8 } else { own / 8 };
+                let allowed =
+                    if position == 0 { limit_bytes / 4 + (own + spare) / 8 } else { own / 8 };
                 assert!(spare <= allowed, "run {position} of {own} bytes holds {spare} more");
             }
         }
@@ -319,22 +340,39 @@ mod tests {
         fn check(&self) {
             let (tail, model) = (&self.tail, &self.model);
             assert_eq!(tail.iter().collect::<Vec<_>>(), model.iter().collect::<Vec<_>>());
-            assert_eq!((tail.is_empty(), tail.len(), tail.last()), (model.is_empty(), model.len(), model.last()));
-            assert_eq!((tail.first_index(), tail.bytes), (model.first().map(|entry| entry.index), bytes_of(model)));
+            assert_eq!(
+                (tail.is_empty(), tail.len(), tail.last()),
+                (model.is_empty(), model.len(), model.last())
+            );
+            assert_eq!(
+                (tail.first_index(), tail.bytes),
+                (model.first().map(|entry| entry.index), bytes_of(model))
+            );
             for index in 0..self.last + 2 {
-                assert_eq!(tail.get(Index(index)), model.iter().find(|entry| entry.index.0 == index));
+                assert_eq!(
+                    tail.get(Index(index)),
+                    model.iter().find(|entry| entry.index.0 == index)
+                );
             }
             let mut whole = Tail::default();
             whole.push(model.clone().into());
-            assert_eq!((tail, hash_of(tail)), (&whole, hash_of(&whole)), "equal, however they came");
+            assert_eq!(
+                (tail, hash_of(tail)),
+                (&whole, hash_of(&whole)),
+                "equal, however they came"
+            );
             for from in 0..model.len() {
                 for to in from..model.len() {
-                    let (wanted, first, last) = (&model[from..=to], model[from].index, model[to].index);
+                    let (wanted, first, last) =
+                        (&model[from..=to], model[from].index, model[to].index);
                     assert_eq!(tail.bytes_of(first, last), bytes_of(wanted));
                     for limit_bytes in [0, 50, 200, usize::MAX] {
                         let entries = tail.entries(first, last, limit_bytes);
                         let expected = fitting(wanted, limit_bytes);
-                        assert_eq!(entries.iter().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+                        assert_eq!(
+                            entries.iter().collect::<Vec<_>>(),
+                            expected.iter().collect::<Vec<_>>()
+                        );
                         check_entries(entries, expected);
                     }
                 }
@@ -378,7 +416,10 @@ mod tests {
             let here = std::ptr::from_ref(tail.get(Index(index)).unwrap());
             here == std::ptr::from_ref(block.iter().nth(index as usize - 1).unwrap())
         };
-        assert!(std::ptr::eq(tail.entries(Index(3), Index(5), 1 << 20).first().unwrap(), tail.get(Index(3)).unwrap()));
+        assert!(std::ptr::eq(
+            tail.entries(Index(3), Index(5), 1 << 20).first().unwrap(),
+            tail.get(Index(3)).unwrap()
+        ));
         tail.trim(700, Index(8));
         assert!(same(&tail, 2), "100 bytes of an old block are less than a quarter of 700");
         tail.trim(400, Index(8));

@@ -1,10 +1,10 @@
-//! Terms that no cluster reaches. A term counts elections, so one that is far beyond our own comes from
-//! a damaged message or a damaged disk, not from elections.
+//! Terms that no cluster reaches. A term counts elections, so one that is far beyond our own comes
+//! from a damaged message or a damaged disk, not from elections.
 //!
-//! A node that adopted such a term would drive the whole cluster there, and near 2^64 nobody could be
-//! elected any more. So a message from too far ahead is ignored as if it had been lost: neither term, nor
-//! vote, nor a timer changes. No clock is involved. The bound is against accidents; only admission is
-//! against attackers.
+//! A node that adopted such a term would drive the whole cluster there, and near 2^64 nobody could
+//! be elected any more. So a message from too far ahead is ignored as if it had been lost: neither
+//! term, nor vote, nor a timer changes. No clock is involved. The bound is against accidents; only
+//! admission is against attackers.
 
 use std::time::Duration;
 
@@ -26,14 +26,18 @@ pub(super) struct IgnoredTerms {
 }
 
 impl Core {
-    /// Whether a message's term cannot be the outcome of elections since ours. A node that knows nothing
-    /// yet cannot tell how far its cluster has come.
+    /// Whether a message's term cannot be the outcome of elections since ours. A node that knows
+    /// nothing yet cannot tell how far its cluster has come.
     pub(super) fn is_term_too_far(&self, term: Term) -> bool {
         if term <= self.term || planted(Mutant::AnyTermAdopted) {
             return false;
         }
         let is_blank = self.term == Term(0) && self.log.last_index().0 == 0;
-        let most = if is_blank { Term::MAX } else { Term::MAX.min(self.term.saturating_add(Term::JUMP_MAX)) };
+        let most = if is_blank {
+            Term::MAX
+        } else {
+            Term::MAX.min(self.term.saturating_add(Term::JUMP_MAX))
+        };
         term > most
     }
 
@@ -51,8 +55,8 @@ impl Core {
         self.term < Term::MAX || planted(Mutant::AnyTermAdopted)
     }
 
-    /// A saved term beyond the greatest came from a damaged or edited disk. It is never lowered under the
-    /// same cluster id, so the node stays out of all elections, and says so.
+    /// A saved term beyond the greatest came from a damaged or edited disk. It is never lowered
+    /// under the same cluster id, so the node stays out of all elections, and says so.
     pub(super) fn is_out_of_terms(&self) -> bool {
         self.term > Term::MAX
     }

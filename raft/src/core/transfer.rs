@@ -5,10 +5,11 @@
 //!  node 3                              <--- Appended, durable ---'                 campaigns --->   hears of term + 1
 //! ```
 //!
-//! Only who has everything on its disk is told to campaign: then it wins if a majority hears it, and nobody waits for an
-//! election timeout. While the target catches up the leader takes no proposals, so that this ends. After one election
-//! timeout without a new leader the transfer has failed, and proposals flow again; a target that was told may still
-//! campaign later, which is as safe as any campaign, but a lease is no longer.
+//! Only who has everything on its disk is told to campaign: then it wins if a majority hears it,
+//! and nobody waits for an election timeout. While the target catches up the leader takes no
+//! proposals, so that this ends. After one election timeout without a new leader the transfer has
+//! failed, and proposals flow again; a target that was told may still campaign later, which is as
+//! safe as any campaign, but a lease is no longer.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -75,8 +76,9 @@ impl Handover {
 /// Attempts after which the wait for the next one grows no more.
 const YIELDS_MAX: u32 = 9;
 
-/// How often a voter with a higher priority was handed leadership, as far as it has not kept it for long. Of all terms: one that
-/// campaigns and cannot win, or keep what it wins, costs a term each time.
+/// How often a voter with a higher priority was handed leadership, as far as it has not kept it for
+/// long. Of all terms: one that campaigns and cannot win, or keep what it wins, costs a term each
+/// time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Yields {
     to: NodeId,
@@ -85,8 +87,8 @@ pub(super) struct Yields {
 }
 
 impl Yields {
-    /// The wait between the last attempt and the next: two of the longer election timeouts, and twice as long after each further
-    /// attempt, up to 256 times.
+    /// The wait between the last attempt and the next: two of the longer election timeouts, and
+    /// twice as long after each further attempt, up to 256 times.
     fn wait(&self, patience: Duration) -> Duration {
         patience.saturating_mul(1 << self.attempts.clamp(1, YIELDS_MAX))
     }
@@ -125,7 +127,8 @@ impl Fitness {
 
     /// Whether it may campaign all the same, to give its entries away.
     pub(super) fn is_needed(self) -> bool {
-        matches!(self, Fitness::Unfit { has_refused_shorter: true, .. }) && !planted(Mutant::UnfitNeverCampaigns)
+        matches!(self, Fitness::Unfit { has_refused_shorter: true, .. })
+            && !planted(Mutant::UnfitNeverCampaigns)
     }
 
     /// A candidate was refused for a shorter log, or a leader is there.
@@ -166,7 +169,11 @@ impl Core {
 
     /// At a heartbeat: a leader that may not lead begins another transfer, if none is under way.
     pub(super) fn hand_over_if_unfit(&mut self) {
-        let (Fitness::Unfit { handed_to, .. }, State::Leader(leading)) = (self.fitness, &self.state) else { return };
+        let (Fitness::Unfit { handed_to, .. }, State::Leader(leading)) =
+            (self.fitness, &self.state)
+        else {
+            return;
+        };
         if leading.transfer.is_some() {
             return;
         }
@@ -174,12 +181,17 @@ impl Core {
         let voters = self.log.configuration().voters.iter().copied();
         // Of those that have answered in this term: another one may be down.
         let is_heard = |node: &NodeId| {
-            let progress = leading.progress.get(node).filter(|progress| progress.forgetting.is_none());
-            progress.is_some_and(|progress| progress.round > 0 && progress.heard.after(patience) > self.now)
+            let progress =
+                leading.progress.get(node).filter(|progress| progress.forgetting.is_none());
+            progress.is_some_and(|progress| {
+                progress.round > 0 && progress.heard.after(patience) > self.now
+            })
         };
         let mut heard: Vec<NodeId> = voters.filter(is_heard).collect();
         // One that restores a snapshot answers as little as this node.
-        let answers = |node: &NodeId| leading.progress.get(node).is_some_and(|p| !self.reports_loading(p.applied));
+        let answers = |node: &NodeId| {
+            leading.progress.get(node).is_some_and(|p| !self.reports_loading(p.applied))
+        };
         if heard.iter().any(answers) {
             heard.retain(answers);
         }
@@ -210,14 +222,19 @@ impl Core {
         self.fitness.is_needed()
     }
 
-    /// Hands leadership to `to`, or to the best voter there is: of those that are heard, and restore
-    /// no snapshot, the one with the highest priority, and of several the one that lacks least. Until that has happened or failed ([`Event::TransferFailed`]) proposals are
-    /// refused with [`ProposeError::Transferring`](super::ProposeError::Transferring). Another target takes the place of an
-    /// earlier one.
+    /// Hands leadership to `to`, or to the best voter there is: of those that are heard, and
+    /// restore no snapshot, the one with the highest priority, and of several the one that lacks
+    /// least. Until that has happened or failed ([`Event::TransferFailed`]) proposals are refused
+    /// with [`ProposeError::Transferring`](super::ProposeError::Transferring). Another target takes
+    /// the place of an earlier one.
     ///
     /// # Errors
     /// Says why not; then nothing has changed, and an earlier transfer goes on.
-    pub fn transfer_leadership(&mut self, now: Now, to: Option<NodeId>) -> Result<(), TransferError> {
+    pub fn transfer_leadership(
+        &mut self,
+        now: Now,
+        to: Option<NodeId>,
+    ) -> Result<(), TransferError> {
         self.begin(now);
         if !self.is_leader() {
             return Err(TransferError::NotLeader { leader: self.leader });
@@ -228,7 +245,9 @@ impl Core {
             Some(node) if !configuration.members.contains_key(&node) => {
                 return Err(TransferError::UnknownNode { node });
             }
-            Some(node) if !configuration.voters.contains(&node) => return Err(TransferError::NotVoter { node }),
+            Some(node) if !configuration.voters.contains(&node) => {
+                return Err(TransferError::NotVoter { node });
+            }
             Some(node) => node,
             None => self.successor().ok_or(TransferError::NobodyElse)?,
         };
@@ -241,12 +260,17 @@ impl Core {
         let State::Leader(leading) = &self.state else { return None };
         let configuration = self.log.configuration();
         let patience = self.config.election_timeout.0;
-        let voters = configuration.voters.iter().filter_map(|node| Some((*node, leading.progress.get(node)?)));
-        let best = voters.filter(|(_, progress)| progress.forgetting.is_none()).max_by_key(|(node, progress)| {
-            let is_heard = progress.heard.after(patience) > self.now;
-            let answers = !self.reports_loading(progress.applied);
-            (is_heard, answers, configuration.priority(*node), progress.matched, Reverse(*node))
-        });
+        let voters = configuration
+            .voters
+            .iter()
+            .filter_map(|node| Some((*node, leading.progress.get(node)?)));
+        let best = voters.filter(|(_, progress)| progress.forgetting.is_none()).max_by_key(
+            |(node, progress)| {
+                let is_heard = progress.heard.after(patience) > self.now;
+                let answers = !self.reports_loading(progress.applied);
+                (is_heard, answers, configuration.priority(*node), progress.matched, Reverse(*node))
+            },
+        );
         best.map(|(node, _)| node)
     }
 
@@ -257,7 +281,8 @@ impl Core {
         }
     }
 
-    /// A leader whose removal is committed has nothing left to do but to see to it that another leads.
+    /// A leader whose removal is committed has nothing left to do but to see to it that another
+    /// leads.
     pub(super) fn hand_over(&mut self) {
         match self.successor() {
             Some(to) => self.begin_transfer(to),
@@ -276,8 +301,8 @@ impl Core {
         self.step_down(Event::NoLongerVoter { term });
     }
 
-    /// Tells the target to campaign, as soon as it lacks nothing; a leader that leaves waits until nothing of its own is
-    /// open, too.
+    /// Tells the target to campaign, as soon as it lacks nothing; a leader that leaves waits until
+    /// nothing of its own is open, too.
     pub(super) fn advance_transfer(&mut self) {
         if self.transferring().is_none() {
             return;
@@ -325,8 +350,9 @@ impl Core {
         }
     }
 
-    /// At a heartbeat: when nothing else is going on, a voter with a higher priority that has all that is committed is
-    /// handed the office; again after twice the longer election timeout if it does not come to that, and more and more rarely.
+    /// At a heartbeat: when nothing else is going on, a voter with a higher priority that has all
+    /// that is committed is handed the office; again after twice the longer election timeout if it
+    /// does not come to that, and more and more rarely.
     pub(super) fn yield_to_priority(&mut self) {
         let State::Leader(leading) = &self.state else { return };
         let (configuration, commit) = (self.log.configuration(), self.log.commit());
@@ -339,7 +365,8 @@ impl Core {
             return;
         }
         let own = configuration.priority(self.config.id);
-        let better = configuration.voters.iter().copied().filter(|&node| configuration.priority(node) > own);
+        let better =
+            configuration.voters.iter().copied().filter(|&node| configuration.priority(node) > own);
         let patience = self.config.election_timeout.0;
         let is_ready = |node: &NodeId| {
             let progress = leading.progress.get(node);
@@ -349,7 +376,10 @@ impl Core {
                 p.forgetting.is_none() && p.matched >= commit && is_heard && answers
             })
         };
-        let Some(to) = better.filter(is_ready).max_by_key(|&node| (configuration.priority(node), Reverse(node))) else {
+        let Some(to) = better
+            .filter(is_ready)
+            .max_by_key(|&node| (configuration.priority(node), Reverse(node)))
+        else {
             return;
         };
         let patience = self.config.election_timeout.1;
@@ -364,7 +394,8 @@ impl Core {
         if self.leader != Some(from) || !self.log.configuration().is_voter(self.config.id) {
             return self.ignore();
         }
-        // Who may not campaign, or cannot now, leaves the leader in office; it asks again at the next heartbeat.
+        // Who may not campaign, or cannot now, leaves the leader in office; it asks again at the
+        // next heartbeat.
         if self.log.last_stamp().is_none() {
             return self.fetch_last();
         }

@@ -1,11 +1,13 @@
 //! What goes to the disk, and what must wait until it is there.
 //!
-//! Everything that one step changes is collected in a draft and leaves as one [`Write`] with the next sequence number.
-//! Messages that promise something (a vote, a candidacy) carry the number of the write that makes the promise
-//! true and stay here until it is done (§3.8: "servers must persist … before responding to RPCs").
+//! Everything that one step changes is collected in a draft and leaves as one [`Write`] with the
+//! next sequence number. Messages that promise something (a vote, a candidacy) carry the number of
+//! the write that makes the promise true and stay here until it is done (§3.8: "servers must
+//! persist … before responding to RPCs").
 //!
-//! A completion says only "write 7 is done". What that makes durable was noted when write 7 left, and every truncation
-//! since then has lowered the note. So a late completion cannot vouch for entries that took the place of those it wrote:
+//! A completion says only "write 7 is done". What that makes durable was noted when write 7 left,
+//! and every truncation since then has lowered the note. So a late completion cannot vouch for
+//! entries that took the place of those it wrote:
 //!
 //! ```text
 //!  write 7: entries 5 6 (term 1)     note: durable up to 6
@@ -68,17 +70,21 @@ impl Writes {
     }
 
     fn has_draft(&self) -> bool {
-        self.draft.hard_state.is_some() || self.draft.truncate_from.is_some() || !self.draft.entries.is_empty()
+        self.draft.hard_state.is_some()
+            || self.draft.truncate_from.is_some()
+            || !self.draft.entries.is_empty()
     }
 
-    /// Puts term and vote into the draft. Returns the sequence number at which they will be durable.
+    /// Puts term and vote into the draft. Returns the sequence number at which they will be
+    /// durable.
     pub(super) fn set_hard_state(&mut self, hard_state: HardState) -> u64 {
         self.draft.hard_state = Some(hard_state);
         self.hard_state_sequence = self.issued + 1;
         self.hard_state_sequence
     }
 
-    /// Puts what was learnt of another node's disk into the draft, which makes no write of it by itself.
+    /// Puts what was learnt of another node's disk into the draft, which makes no write of it by
+    /// itself.
     pub(super) fn record_peer(&mut self, disk: DiskId, record: PeerRecord) {
         self.draft.peer_records.insert(disk, record);
     }
@@ -139,9 +145,14 @@ impl Writes {
         let sequence = self.issued;
         let Draft { hard_state, truncate_from, entries, peer_records } = &mut self.draft;
         let peer_records = std::mem::take(peer_records).into_iter().collect();
-        let (hard_state, truncate_from, entries) = (hard_state.take(), truncate_from.take(), entries.take());
+        let (hard_state, truncate_from, entries) =
+            (hard_state.take(), truncate_from.take(), entries.take());
         if let Some(last) = entries.last() {
-            assert!(last.index == last_index, "the draft ends at {} but the log at {last_index}", last.index);
+            assert!(
+                last.index == last_index,
+                "the draft ends at {} but the log at {last_index}",
+                last.index
+            );
         }
         self.outstanding.push_back(Outstanding { sequence, since: now, durable_to: last_index });
         let commit = commit.min(last_index);
@@ -149,8 +160,8 @@ impl Writes {
         Some(Write { sequence, hard_state, truncate_from, entries, commit, peer_records })
     }
 
-    /// The installation of a snapshot takes its place among the writes. Of itself it makes nothing durable: when it is done,
-    /// the log begins anew.
+    /// The installation of a snapshot takes its place among the writes. Of itself it makes nothing
+    /// durable: when it is done, the log begins anew.
     pub(super) fn issue_install(&mut self, now: Time) -> u64 {
         assert!(!self.has_draft(), "what was drafted leaves before a snapshot is installed");
         self.issued += 1;
@@ -159,10 +170,13 @@ impl Writes {
         sequence
     }
 
-    /// A snapshot was installed: the log begins after `index`, whatever the writes that are still outstanding, which can
-    /// hold only term and vote, found it to be.
+    /// A snapshot was installed: the log begins after `index`, whatever the writes that are still
+    /// outstanding, which can hold only term and vote, found it to be.
     pub(super) fn installed(&mut self, index: Index) {
-        assert!(self.draft.entries.is_empty() && self.draft.truncate_from.is_none(), "the log was not to change");
+        assert!(
+            self.draft.entries.is_empty() && self.draft.truncate_from.is_none(),
+            "the log was not to change"
+        );
         self.commit_mark.written(index);
         for outstanding in &mut self.outstanding {
             if !planted(Mutant::WriteOutlivesInstall) {
@@ -171,13 +185,17 @@ impl Writes {
         }
     }
 
-    /// Write `sequence` and all before it are done. Returns up to where that makes the log durable; `None` if it is no
-    /// news.
+    /// Write `sequence` and all before it are done. Returns up to where that makes the log durable;
+    /// `None` if it is no news.
     ///
     /// # Panics
     /// If there never was such a write: whoever counts on it would count on nothing.
     pub(super) fn finish(&mut self, sequence: u64) -> Option<Index> {
-        assert!(sequence <= self.issued, "write {sequence} is said to be done, but only {} were issued", self.issued);
+        assert!(
+            sequence <= self.issued,
+            "write {sequence} is said to be done, but only {} were issued",
+            self.issued
+        );
         let mut durable_to = None;
         while let Some(oldest) = self.outstanding.front() {
             if oldest.sequence > sequence {
@@ -196,7 +214,12 @@ impl Writes {
     }
 
     /// The commit index to be noted on disk now, if no write has carried it for an `interval`.
-    pub(super) fn mark_commit(&mut self, now: Time, commit: Index, interval: Duration) -> Option<Index> {
+    pub(super) fn mark_commit(
+        &mut self,
+        now: Time,
+        commit: Index,
+        interval: Duration,
+    ) -> Option<Index> {
         self.commit_mark.advance(now, commit, interval)
     }
 
@@ -246,7 +269,10 @@ mod tests {
         writes.append(vec![entry(1, 1)].into());
         writes.append(vec![entry(2, 1)].into());
         let write = writes.issue(Time(1), Index(2), Index(0)).unwrap();
-        assert_eq!((write.sequence, write.hard_state, write.entries.len()), (1, Some(hard_state), 2));
+        assert_eq!(
+            (write.sequence, write.hard_state, write.entries.len()),
+            (1, Some(hard_state), 2)
+        );
         assert!(!writes.is_hard_state_durable());
         assert_eq!(writes.finish(1), Some(Index(2)));
         assert!(writes.is_hard_state_durable());
@@ -273,7 +299,10 @@ mod tests {
         writes.truncate_from(Index(2));
         writes.append(vec![entry(2, 2)].into());
         let write = writes.issue(Time(1), Index(2), Index(0)).unwrap();
-        assert_eq!((write.truncate_from, write.entries), (None, vec![entry(1, 1), entry(2, 2)].into()));
+        assert_eq!(
+            (write.truncate_from, write.entries),
+            (None, vec![entry(1, 1), entry(2, 2)].into())
+        );
         writes.append(vec![entry(3, 2)].into());
         writes.truncate_from(Index(2));
         writes.append(vec![entry(2, 3)].into());
@@ -283,8 +312,12 @@ mod tests {
 
     #[test]
     fn withheld_messages_leave_in_order_once_their_write_is_done() {
-        let message =
-            |to, granted| Message { from: NodeId(1), to: NodeId(to), term: Term(1), body: Body::Vote { granted } };
+        let message = |to, granted| Message {
+            from: NodeId(1),
+            to: NodeId(to),
+            term: Term(1),
+            body: Body::Vote { granted },
+        };
         let mut writes = Writes::default();
         let first = writes.set_hard_state(HardState::default());
         writes.issue(Time(1), Index(0), Index(0)).unwrap();

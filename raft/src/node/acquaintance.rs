@@ -1,5 +1,5 @@
-//! Whom this node talks to: what the two halves of a handshake must agree on, and what the cluster's configuration says of
-//! whoever comes.
+//! Whom this node talks to: what the two halves of a handshake must agree on, and what the
+//! cluster's configuration says of whoever comes.
 //!
 //! | who comes | what becomes of them |
 //! |---|---|
@@ -18,13 +18,15 @@ use crate::{
     wire::Hello,
 };
 
-/// Who belongs to the cluster, as far as this node knows, and the disks that founders have come with.
+/// Who belongs to the cluster, as far as this node knows, and the disks that founders have come
+/// with.
 #[derive(Debug, Default)]
 pub(super) struct Acquaintances {
     configuration: Configuration,
     /// The entry that brought it.
     configuration_index: Index,
-    /// Whether the configuration is committed, so that who is not in it is not needed for anything any more.
+    /// Whether the configuration is committed, so that who is not in it is not needed for anything
+    /// any more.
     is_settled: bool,
     /// Of members whose disks the configuration does not say.
     disks: BTreeMap<NodeId, DiskId>,
@@ -66,8 +68,9 @@ impl Acquaintances {
         self.disks.retain(|id, _| members.get(id).is_some_and(|member| member.disk == DiskId(0)));
     }
 
-    /// The configuration in force is this one, and committed or not. Told at every judgement: it may have changed since the last
-    /// `follow`, by a truncation for one, and a removal that was undone must turn nobody away.
+    /// The configuration in force is this one, and committed or not. Told at every judgement: it
+    /// may have changed since the last `follow`, by a truncation for one, and a removal that was
+    /// undone must turn nobody away.
     pub(super) fn settle(&mut self, configuration: &Configuration, index: Index, is_settled: bool) {
         self.configuration_index = index;
         if self.configuration != *configuration {
@@ -76,23 +79,32 @@ impl Acquaintances {
         self.is_settled = is_settled;
     }
 
-    /// Whether a peer that says this node was removed, by a configuration of this entry, can know that: it must be later
-    /// than the configuration that this node knows, or that configuration. Anything else is false, and only logged.
+    /// Whether a peer that says this node was removed, by a configuration of this entry, can know
+    /// that: it must be later than the configuration that this node knows, or that configuration.
+    /// Anything else is false, and only logged.
     pub(super) fn is_news_of_removal(&self, us: NodeId, removed_at: Index) -> bool {
         // This node may hold the very entry, and not know that it is committed.
-        let is_known_here = removed_at == self.configuration_index && self.configuration.has_removed(us);
+        let is_known_here =
+            removed_at == self.configuration_index && self.configuration.has_removed(us);
         removed_at > self.configuration_index || is_known_here
     }
 
     /// Whether this node was a member and is none any more, for certain.
     pub(super) fn is_removed(&self, id: NodeId) -> bool {
-        self.is_settled && id <= self.configuration.highest_id && !self.configuration.members.contains_key(&id)
+        self.is_settled
+            && id <= self.configuration.highest_id
+            && !self.configuration.members.contains_key(&id)
     }
 
-    /// Compares the other side's half of a handshake with this side's, and with the configuration. `expected` is whom this
-    /// node called, if it called.
-    /// Whoever passes has been met ([`Founding`]).
-    pub(super) fn check(&mut self, ours: &Hello, theirs: &Hello, expected: Option<NodeId>) -> Result<(), TurnedAway> {
+    /// Compares the other side's half of a handshake with this side's, and with the configuration.
+    /// `expected` is whom this node called, if it called. Whoever passes has been met
+    /// ([`Founding`]).
+    pub(super) fn check(
+        &mut self,
+        ours: &Hello,
+        theirs: &Hello,
+        expected: Option<NodeId>,
+    ) -> Result<(), TurnedAway> {
         let id = theirs.node;
         if theirs.cluster != ours.cluster {
             return Err(TurnedAway::from(format!(
@@ -102,15 +114,21 @@ impl Acquaintances {
             )));
         }
         if theirs.group != ours.group {
-            let reason = format!("node {id} speaks for group {}, this is group {}", theirs.group, ours.group);
+            let reason = format!(
+                "node {id} speaks for group {}, this is group {}",
+                theirs.group, ours.group
+            );
             return Err(TurnedAway::from(reason));
         }
         if let Some(expected) = expected.filter(|&expected| expected != id) {
-            let reason = format!("node {expected} was called and node {id} answered: correct the addresses");
+            let reason =
+                format!("node {expected} was called and node {id} answered: correct the addresses");
             return Err(TurnedAway::from(reason));
         }
         if id == ours.node {
-            let reason = format!("another node says that it is node {id} too: give each node a number of its own");
+            let reason = format!(
+                "another node says that it is node {id} too: give each node a number of its own"
+            );
             return Err(TurnedAway::from(reason));
         }
         let level = self.configuration.feature_level;
@@ -137,11 +155,17 @@ impl Acquaintances {
                      an empty data folder and an id above {}",
                     self.configuration.highest_id
                 );
-                return Err(TurnedAway { reason, is_removed: true, removed_at: self.configuration_index });
+                return Err(TurnedAway {
+                    reason,
+                    is_removed: true,
+                    removed_at: self.configuration_index,
+                });
             }
             return Ok(());
         };
-        let known = Some(member.disk).filter(|&disk| disk != DiskId(0)).or_else(|| self.disks.get(&id).copied());
+        let known = Some(member.disk)
+            .filter(|&disk| disk != DiskId(0))
+            .or_else(|| self.disks.get(&id).copied());
         match known {
             Some(known) if known != theirs.disk => Err(TurnedAway::from(format!(
                 "node {id} had disk {known} and comes with disk {}: its promises are lost with its old disk, so its \
@@ -158,7 +182,8 @@ impl Acquaintances {
 
     /// The disks that the configuration does not say and this node has learnt, its own included.
     pub(super) fn news(&self, ours: &Hello) -> Vec<MemberChange> {
-        let unknown = self.configuration.members.iter().filter(|(_, member)| member.disk == DiskId(0));
+        let unknown =
+            self.configuration.members.iter().filter(|(_, member)| member.disk == DiskId(0));
         let learnt = unknown.filter_map(|(&id, _)| {
             let disk = if id == ours.node { Some(ours.disk) } else { self.disks.get(&id).copied() };
             disk.map(|disk| (id, disk))
@@ -238,12 +263,18 @@ mod tests {
         let mut acquaintances = Acquaintances::default();
         acquaintances.settle(&founders(), Index(7), true);
         assert!(acquaintances.is_news_of_removal(NodeId(2), Index(8)));
-        assert!(!acquaintances.is_news_of_removal(NodeId(2), Index(7)), "it is a member by entry 7");
+        assert!(
+            !acquaintances.is_news_of_removal(NodeId(2), Index(7)),
+            "it is a member by entry 7"
+        );
         let mut without = founders();
         without.voters.remove(&NodeId(2));
         without.members.remove(&NodeId(2));
         acquaintances.settle(&without, Index(7), false);
-        assert!(acquaintances.is_news_of_removal(NodeId(2), Index(7)), "the entry is here, not known to be committed");
+        assert!(
+            acquaintances.is_news_of_removal(NodeId(2), Index(7)),
+            "the entry is here, not known to be committed"
+        );
     }
 
     #[test]
@@ -252,7 +283,10 @@ mod tests {
         let mut acquaintances = knowing(&founders().at_feature_level(FeatureLevel(2)));
         let older = Hello { feature_level: FeatureLevel::BASE, ..hello(4, 40) };
         let error = acquaintances.check(&ours, &older, None).unwrap_err();
-        assert!(error.reason.contains("supports feature level 1, and the cluster uses level 2"), "{error:?}");
+        assert!(
+            error.reason.contains("supports feature level 1, and the cluster uses level 2"),
+            "{error:?}"
+        );
         assert_eq!(knowing(&founders()).check(&ours, &older, None), Ok(()));
     }
 
@@ -269,7 +303,11 @@ mod tests {
         assert!(wiped.reason.contains("new number") && !wiped.is_removed, "{wiped:?}");
         let removed = acquaintances.check(&ours, &hello(3, 30), None).unwrap_err();
         assert!(removed.is_removed && removed.reason.contains("an id above 3"), "{removed:?}");
-        assert_eq!(acquaintances.check(&ours, &hello(4, 40), None), Ok(()), "a member that is not known here yet");
+        assert_eq!(
+            acquaintances.check(&ours, &hello(4, 40), None),
+            Ok(()),
+            "a member that is not known here yet"
+        );
         // A removal that is not committed may yet not be: the node may be needed.
         acquaintances.settle(&configuration, Index(1), false);
         assert_eq!(acquaintances.check(&ours, &hello(3, 30), None), Ok(()));

@@ -21,8 +21,8 @@ pub(super) struct Born {
     pub(super) saved: Saved,
 }
 
-/// Opens the log in the options' folder. A folder without one is given one, with the options' founding members, or with none
-/// if this node is to join. `address` is where the others reach it.
+/// Opens the log in the options' folder. A folder without one is given one, with the options'
+/// founding members, or with none if this node is to join. `address` is where the others reach it.
 pub(super) fn open(options: &Options, address: &str) -> Result<Born, NodeError> {
     let storage = |error| NodeError::Storage { folder: options.data.clone(), error };
     let disk = || RealDisk::open(&options.data).map_err(NodeError::Folder);
@@ -42,7 +42,8 @@ pub(super) fn open(options: &Options, address: &str) -> Result<Born, NodeError> 
     let disk_id = DiskId(random_u128()?);
     let cluster = options.join.unwrap_or_else(|| options.cluster_id());
     let identity = Identity { cluster, group: GROUP, node: options.id, disk: disk_id };
-    let founding = if options.join.is_some() { Configuration::default() } else { founders(options, address)? };
+    let founding =
+        if options.join.is_some() { Configuration::default() } else { founders(options, address)? };
     drop(Log::create(disk()?, &identity, &founding, options.log).map_err(storage)?);
     // What was written is read back: a node starts from what its disk holds, the first time too.
     let (log, recovered) = Log::open(disk()?, options.log).map_err(storage)?;
@@ -85,7 +86,8 @@ fn report(recovered: &Recovered) {
     }
 }
 
-/// The configuration with which the cluster begins: the same at all founders, who do not know each other's disks yet.
+/// The configuration with which the cluster begins: the same at all founders, who do not know each
+/// other's disks yet.
 fn founders(options: &Options, address: &str) -> Result<Configuration, NodeError> {
     let mut founders = Vec::new();
     for id in options.founding_ids() {
@@ -93,7 +95,9 @@ fn founders(options: &Options, address: &str) -> Result<Configuration, NodeError
             // Later, a name may be unknown for a while; now it is most likely a mistake.
             Some(peer) => match resolve(peer) {
                 Ok(_) => peer.clone(),
-                Err(error) => return Err(NodeError::PeerAddress { id, address: peer.clone(), error }),
+                Err(error) => {
+                    return Err(NodeError::PeerAddress { id, address: peer.clone(), error });
+                }
             },
             None => address.to_owned(),
         };
@@ -105,7 +109,11 @@ fn founders(options: &Options, address: &str) -> Result<Configuration, NodeError
 
 fn check_identity(options: &Options, identity: &Identity) -> Result<(), NodeError> {
     if identity.node != options.id {
-        return Err(NodeError::OtherNode { folder: options.data.clone(), found: identity.node, given: options.id });
+        return Err(NodeError::OtherNode {
+            folder: options.data.clone(),
+            found: identity.node,
+            given: options.id,
+        });
     }
     Ok(())
 }

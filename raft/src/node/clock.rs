@@ -1,7 +1,8 @@
 //! The only place of this crate that reads clocks.
 //!
-//! Every input gets a reading of its own: a lease read must not be judged, nor a leader's message be taken in, by a time
-//! from before it arrived ([`Core::lease_read`](crate::core::Core::lease_read)), and a turn of the loop can be long. The
+//! Every input gets a reading of its own: a lease read must not be judged, nor a leader's message
+//! be taken in, by a time from before it arrived
+//! ([`Core::lease_read`](crate::core::Core::lease_read)), and a turn of the loop can be long. The
 //! clock counts the time that the machine is suspended, because others' promises run out meanwhile.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -32,10 +33,14 @@ impl Clock {
     pub(super) fn now(&self) -> Now {
         // A wall clock before 1970 stamps nothing: stamps never run backwards along the log anyway.
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic: self.monotonic(), wall: Stamp(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)) }
+        Now {
+            monotonic: self.monotonic(),
+            wall: Stamp(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
+        }
     }
 
-    /// When a time of the replica comes, on the loop's clock: later by what passes between two readings, never earlier.
+    /// When a time of the replica comes, on the loop's clock: later by what passes between two
+    /// readings, never earlier.
     pub(super) fn instant(&self, time: Time) -> Instant {
         let left = time.since(self.monotonic());
         Instant::now() + left

@@ -22,7 +22,9 @@ pub enum NodeError {
         id: NodeId,
     },
     /// A node founds a cluster or joins one.
-    #[error("node {id} is told both to found a cluster, with peers, and to join one: choose one of the two")]
+    #[error(
+        "node {id} is told both to found a cluster, with peers, and to join one: choose one of the two"
+    )]
     FoundsAndJoins {
         /// The node.
         id: NodeId,
@@ -37,7 +39,8 @@ pub enum NodeError {
         /// Why not.
         error: io::Error,
     },
-    /// The node listens on every address of its machine, and does not say by which of them it can be reached.
+    /// The node listens on every address of its machine, and does not say by which of them it can
+    /// be reached.
     #[error(
         "nobody can reach node {id} at {address}: say where the others can (Options::advertise; 'raft serve' has \
          --advertise-raft)"
@@ -49,13 +52,17 @@ pub enum NodeError {
         address: SocketAddr,
     },
     /// The node's own address is longer than the cluster's configuration takes.
-    #[error("{len_bytes} bytes of address are more than a member's may be ({ADDRESS_BYTES_MAX} bytes)")]
+    #[error(
+        "{len_bytes} bytes of address are more than a member's may be ({ADDRESS_BYTES_MAX} bytes)"
+    )]
     AddressTooLong {
         /// What was given.
         len_bytes: usize,
     },
     /// Too much metadata.
-    #[error("{len_bytes} bytes of metadata are more than a handshake carries ({limit_bytes} bytes)")]
+    #[error(
+        "{len_bytes} bytes of metadata are more than a handshake carries ({limit_bytes} bytes)"
+    )]
     MetadataTooLong {
         /// What was given.
         len_bytes: usize,
@@ -98,7 +105,9 @@ pub enum NodeError {
         bound: String,
     },
     /// The listener that was handed over is not bound where the options say.
-    #[error("the listener is bound to {found}, and Options::listen is {listen}: give its own address (local_addr)")]
+    #[error(
+        "the listener is bound to {found}, and Options::listen is {listen}: give its own address (local_addr)"
+    )]
     OtherListener {
         /// What the options say.
         listen: SocketAddr,
@@ -116,7 +125,8 @@ pub enum NodeError {
     /// The operating system has no random numbers.
     #[error("cannot read /dev/urandom: {0}")]
     Random(io::Error),
-    /// The event loop cannot take the node's sources, timers or channels, or the storage thread cannot start.
+    /// The event loop cannot take the node's sources, timers or channels, or the storage thread
+    /// cannot start.
     #[error("cannot set up the node's {what}: {error}")]
     Setup {
         /// Which part.

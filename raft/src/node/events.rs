@@ -46,15 +46,16 @@ pub enum NodeEvent {
         /// The last index that it includes.
         index: Index,
     },
-    /// The node's state is not that of a majority of the voters: it answers nothing more and does not lead.
+    /// The node's state is not that of a majority of the voters: it answers nothing more and does
+    /// not lead.
     StateDiverged {
         /// The entry after which the states were compared.
         index: Index,
     },
     /// The node was removed from the cluster. It takes part in nothing more.
     Removed,
-    /// The state machine has failed, and the log that it cannot apply exceeds its quota. The node takes part in
-    /// nothing more until it is started again.
+    /// The state machine has failed, and the log that it cannot apply exceeds its quota. The node
+    /// takes part in nothing more until it is started again.
     UnappliedLogFull(UnappliedLogFull),
     /// The leader's state machine lags behind by more than `Config::backlog_bytes` for longer than
     /// `Config::backlog_timeout`.
@@ -239,7 +240,9 @@ impl Subscribers {
             &Event::Core(core::Event::Backlogged { backlog_bytes, to }) => {
                 self.tell(&NodeEvent::Backlogged { backlog_bytes, to });
             }
-            &Event::Core(core::Event::LeaderLoading { to }) => self.tell(&NodeEvent::LeaderLoading { to }),
+            &Event::Core(core::Event::LeaderLoading { to }) => {
+                self.tell(&NodeEvent::LeaderLoading { to })
+            }
             Event::UnappliedLogFull(full) => self.tell(&NodeEvent::UnappliedLogFull(full.clone())),
             Event::StorageFailed { reason } => {
                 self.tell(&NodeEvent::StorageFailed { reason: reason.clone() });

@@ -1,13 +1,16 @@
 //! A cluster is founded once, by all of its founders.
 //!
-//! Founders need not be told when they all are there: each knows who they are, and campaigns as soon as it has met the others.
-//! A majority would be enough to elect a leader, but a majority of founders whose disks were wiped is enough, too, and would
-//! found the same cluster anew, empty, while who remembers it is away. So a founder that knows of no term has a part in the
-//! election of the first only once it has met every other founder, and none of them knew a term either. Who meets one that does
-//! belongs to a cluster that exists: it waits until that cluster's leader calls it, or turns it away for its new disk.
+//! Founders need not be told when they all are there: each knows who they are, and campaigns as
+//! soon as it has met the others. A majority would be enough to elect a leader, but a majority of
+//! founders whose disks were wiped is enough, too, and would found the same cluster anew, empty,
+//! while who remembers it is away. So a founder that knows of no term has a part in the election of
+//! the first only once it has met every other founder, and none of them knew a term either. Who
+//! meets one that does belongs to a cluster that exists: it waits until that cluster's leader calls
+//! it, or turns it away for its new disk.
 //!
-//! Not to campaign would not be enough. A founder may have met all the others and then have been cut off while these founded the
-//! cluster, so it does not know; and one that was wiped, and has met it, would elect it. The wiped one has not met them all.
+//! Not to campaign would not be enough. A founder may have met all the others and then have been
+//! cut off while these founded the cluster, so it does not know; and one that was wiped, and has
+//! met it, would elect it. The wiped one has not met them all.
 //!
 //! ```text
 //!  founders   1, 2, 3 know nothing             all meet, one campaigns; from then on a majority is enough
@@ -15,8 +18,8 @@
 //!             1 comes back                     1 turns them away: the configuration says which disks they had
 //! ```
 //!
-//! What this cannot see: founders that are wiped *all*, while others, who joined later, remember the cluster. These turn them
-//! away.
+//! What this cannot see: founders that are wiped *all*, while others, who joined later, remember
+//! the cluster. These turn them away.
 
 use std::{
     collections::BTreeSet,
@@ -71,7 +74,9 @@ impl Founding {
 
     /// What the log should say now of the wait, if anything.
     pub(super) fn complaint(&mut self, now: Instant) -> Option<String> {
-        if !self.is_waiting() || self.since.is_some_and(|since| now.saturating_duration_since(since) < PATIENCE) {
+        if !self.is_waiting()
+            || self.since.is_some_and(|since| now.saturating_duration_since(since) < PATIENCE)
+        {
             return None;
         }
         let what = match self.exists_at {

@@ -32,8 +32,12 @@ pub(super) struct Resolved {
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Call::Request(request, _) => f.debug_tuple("Request").field(request).finish_non_exhaustive(),
-            Call::Subscribe(capacity, _) => f.debug_tuple("Subscribe").field(capacity).finish_non_exhaustive(),
+            Call::Request(request, _) => {
+                f.debug_tuple("Request").field(request).finish_non_exhaustive()
+            }
+            Call::Subscribe(capacity, _) => {
+                f.debug_tuple("Subscribe").field(capacity).finish_non_exhaustive()
+            }
             Call::Status(_) => f.debug_tuple("Status").finish_non_exhaustive(),
             Call::Resolved(resolved) => f.debug_tuple("Resolved").field(resolved).finish(),
         }
@@ -45,7 +49,9 @@ impl fmt::Debug for Call {
 #[non_exhaustive]
 pub enum HandleError {
     /// Too many calls wait.
-    #[error("{limit} calls wait for the node already (Options::handle_calls); had no effect, ask again later")]
+    #[error(
+        "{limit} calls wait for the node already (Options::handle_calls); had no effect, ask again later"
+    )]
     Full {
         /// The bound.
         limit: usize,
@@ -88,25 +94,31 @@ impl Handle {
         Handle { calls, limit }
     }
 
-    /// Asks, and has `tell` called with the outcome, on the node's thread: it must be quick. If the node stops before it
-    /// answers, `tell` is dropped uncalled.
+    /// Asks, and has `tell` called with the outcome, on the node's thread: it must be quick. If the
+    /// node stops before it answers, `tell` is dropped uncalled.
     ///
     /// # Errors
     /// If the call did not reach the node; `tell` is dropped uncalled.
-    pub fn submit(&self, request: Request, tell: impl FnOnce(Outcome) + Send + 'static) -> Result<(), HandleError> {
+    pub fn submit(
+        &self,
+        request: Request,
+        tell: impl FnOnce(Outcome) + Send + 'static,
+    ) -> Result<(), HandleError> {
         self.send(Call::Request(request, Box::new(tell)))
     }
 
     /// Replicates and applies a command, and waits for what the state machine said.
     ///
     /// # Errors
-    /// [`CallError::Unknown`] and [`CallError::StoppedMeanwhile`] leave open whether the command was applied; all others
-    /// mean that it was not and will not be. The wait is bounded by [`Options::request_timeout`](super::Options).
+    /// [`CallError::Unknown`] and [`CallError::StoppedMeanwhile`] leave open whether the command
+    /// was applied; all others mean that it was not and will not be. The wait is bounded by
+    /// [`Options::request_timeout`](super::Options).
     pub fn write(&self, command: impl Into<Bytes>) -> Result<Answer, CallError> {
         self.ask(Request::Write(command.into()))
     }
 
-    /// Asks the state machine, linearizably: the answer includes every write that was answered before this call.
+    /// Asks the state machine, linearizably: the answer includes every write that was answered
+    /// before this call.
     ///
     /// # Errors
     /// As [`Handle::write`]; a read has no effect and may always be asked again.
@@ -114,7 +126,8 @@ impl Handle {
         self.ask(Request::Read(query.into()))
     }
 
-    /// As [`Handle::read`], but answered by the leader's lease if it has one ([`Options::lease`](super::Options::lease)).
+    /// As [`Handle::read`], but answered by the leader's lease if it has one
+    /// ([`Options::lease`](super::Options::lease)).
     ///
     /// # Errors
     /// As [`Handle::read`].
@@ -122,8 +135,8 @@ impl Handle {
         self.ask(Request::LeaseRead(query.into()))
     }
 
-    /// Asks this node's state machine as it is: a state that the cluster has been in, perhaps long ago, never an earlier
-    /// one than this node has shown before in this life.
+    /// Asks this node's state machine as it is: a state that the cluster has been in, perhaps long
+    /// ago, never an earlier one than this node has shown before in this life.
     ///
     /// # Errors
     /// As [`Handle::read`].
@@ -131,8 +144,9 @@ impl Handle {
         self.ask(Request::StaleRead(query.into()))
     }
 
-    /// Opens a session, through which commands are applied exactly once. It ends when it was not used for `ttl`
-    /// ([`SESSION_TTL_MS`](crate::replica::SESSION_TTL_MS)); each of its calls waits, and asks again, for `patience` at most.
+    /// Opens a session, through which commands are applied exactly once. It ends when it was not
+    /// used for `ttl` ([`SESSION_TTL_MS`](crate::replica::SESSION_TTL_MS)); each of its calls
+    /// waits, and asks again, for `patience` at most.
     ///
     /// # Errors
     /// As [`Session::write`].
@@ -140,12 +154,17 @@ impl Handle {
         Session::open(self, ttl, patience)
     }
 
-    /// Changes who belongs to the cluster, all of `changes` in one step or one joint change, and waits until that is
-    /// committed and, if it was joint, left. Gives the index of the configuration.
+    /// Changes who belongs to the cluster, all of `changes` in one step or one joint change, and
+    /// waits until that is committed and, if it was joint, left. Gives the index of the
+    /// configuration.
     ///
     /// # Errors
-    /// As [`Handle::write`]. [`Refusal::Declined`](crate::replica::Refusal::Declined) says why the leader would not.
-    pub fn change_membership(&self, changes: impl Into<Vec<MemberChange>>) -> Result<Option<Index>, CallError> {
+    /// As [`Handle::write`]. [`Refusal::Declined`](crate::replica::Refusal::Declined) says why the
+    /// leader would not.
+    pub fn change_membership(
+        &self,
+        changes: impl Into<Vec<MemberChange>>,
+    ) -> Result<Option<Index>, CallError> {
         self.ask(Request::Admin(Admin::Change(changes.into()))).map(|answer| answer.index)
     }
 
@@ -157,12 +176,13 @@ impl Handle {
         self.ask(Request::Admin(Admin::Transfer(to))).map(drop)
     }
 
-    /// Takes a snapshot of this node's state, as for a backup, and waits until it is on disk. Gives the index that it
-    /// stands for. The log that it covers is let go of by the usual rule.
+    /// Takes a snapshot of this node's state, as for a backup, and waits until it is on disk. Gives
+    /// the index that it stands for. The log that it covers is let go of by the usual rule.
     ///
     /// # Errors
-    /// As [`Handle::write`]. A snapshot that takes longer than [`Options::request_timeout`](super::Options) is
-    /// [`CallError::Unknown`], and is written all the same: ask again.
+    /// As [`Handle::write`]. A snapshot that takes longer than
+    /// [`Options::request_timeout`](super::Options) is [`CallError::Unknown`], and is written all
+    /// the same: ask again.
     pub fn take_snapshot(&self) -> Result<Index, CallError> {
         self.ask(Request::Snapshot).map(|answer| answer.index.unwrap_or_default())
     }
@@ -174,9 +194,9 @@ impl Handle {
     }
 
     /// Changes of leadership and membership from now on, and the end of this node's part. The first
-    /// events say what holds now. At most `capacity` of them wait, and never less than two: then the
-    /// oldest goes and is counted ([`Events::dropped`]), so that the last one read is always what
-    /// holds now. The queue closes when the node stops.
+    /// events say what holds now. At most `capacity` of them wait, and never less than two: then
+    /// the oldest goes and is counted ([`Events::dropped`]), so that the last one read is always
+    /// what holds now. The queue closes when the node stops.
     ///
     /// ```no_run
     /// # fn subscribe(node: &kodiak_raft::node::Running) -> Result<(), Box<dyn std::error::Error>> {
@@ -211,7 +231,8 @@ impl Handle {
         told.recv().map_err(|_| HandleError::Stopped)
     }
 
-    /// Brings back what was looked up. It must arrive, or the peer would never be called again: so it waits for room.
+    /// Brings back what was looked up. It must arrive, or the peer would never be called again: so
+    /// it waits for room.
     pub(super) fn resolved(&self, found: Resolved) -> Result<(), HandleError> {
         self.calls.send_blocking(Call::Resolved(found)).map_err(|_| HandleError::Stopped)
     }

@@ -1,5 +1,5 @@
-//! The links that other nodes make to this one. On them the other node speaks and this one listens; this node's only
-//! words are its half of the handshake, or why there is none.
+//! The links that other nodes make to this one. On them the other node speaks and this one listens;
+//! this node's only words are its half of the handshake, or why there is none.
 
 use std::{
     collections::BTreeMap,
@@ -53,8 +53,8 @@ struct Link {
 /// What came over the incoming links.
 #[derive(Debug)]
 pub(super) enum Arrival {
-    /// A node has said who it is and where it listens. Its older link, if it had one, is gone, with what was not read from
-    /// it.
+    /// A node has said who it is and where it listens. Its older link, if it had one, is gone, with
+    /// what was not read from it.
     Up(NodeId, String),
     /// A message.
     Message(NodeId, PeerMessage),
@@ -68,7 +68,8 @@ pub(super) struct Incoming {
     acceptor: Acceptor<TcpListener>,
     links: Slab<Link>,
     links_max: usize,
-    /// What nodes were turned away for, and how their links ended, so that it is not told twice a second.
+    /// What nodes were turned away for, and how their links ended, so that it is not told twice a
+    /// second.
     told: BTreeMap<NodeId, Told>,
     links_ever: u64,
     chunk: Box<[u8]>,
@@ -80,13 +81,18 @@ const TOLD_MAX: usize = 64;
 impl Incoming {
     /// Listens.
     pub(super) fn bind(options: &Options) -> Result<Incoming, NodeError> {
-        let listener = TcpListener::bind(options.listen)
-            .map_err(|error| NodeError::Listen { address: options.listen, error: std::io::Error::other(error) })?;
+        let listener = TcpListener::bind(options.listen).map_err(|error| NodeError::Listen {
+            address: options.listen,
+            error: std::io::Error::other(error),
+        })?;
         Ok(Incoming::new(options, listener))
     }
 
     /// Goes on with a listener that was bound to `options.listen`.
-    pub(super) fn listening(options: &Options, listener: std::net::TcpListener) -> Result<Incoming, NodeError> {
+    pub(super) fn listening(
+        options: &Options,
+        listener: std::net::TcpListener,
+    ) -> Result<Incoming, NodeError> {
         let unusable = |error| NodeError::Listen { address: options.listen, error };
         let found = listener.local_addr().map_err(unusable)?;
         if found != options.listen {
@@ -134,7 +140,9 @@ impl Incoming {
                     }
                 }
                 Ok(None) => return,
-                Err(error @ AcceptError::Shed { .. }) => tracing::warn!(%error, "turned a connection away"),
+                Err(error @ AcceptError::Shed { .. }) => {
+                    tracing::warn!(%error, "turned a connection away")
+                }
                 Err(error) => tracing::warn!(%error, "not accepting for a while"),
             }
         }
@@ -178,15 +186,18 @@ impl Incoming {
         Ok(())
     }
 
-    /// Ends the link that has been silent for the longest time about who it is: strangers that say nothing must not keep members out.
-    /// A member says it at once.
+    /// Ends the link that has been silent for the longest time about who it is: strangers that say
+    /// nothing must not keep members out. A member says it at once.
     fn make_room<T, M>(&mut self, event_loop: &mut EventLoop<T, M>) -> Result<(), String>
     where
         T: Copy + From<Token>,
     {
         let strangers = self.links.iter().filter(|(_, link)| link.node.is_none());
         let Some((oldest, _)) = strangers.min_by_key(|(_, link)| link.number) else {
-            return Err(format!("{} links of known nodes are open (Options::incoming_links)", self.links_max));
+            return Err(format!(
+                "{} links of known nodes are open (Options::incoming_links)",
+                self.links_max
+            ));
         };
         self.close(
             event_loop,
@@ -210,8 +221,12 @@ impl Incoming {
     }
 
     /// The rest of our half of the handshake can be written.
-    pub(super) fn writable<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: u32, arrivals: &mut Vec<Arrival>)
-    where
+    pub(super) fn writable<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        slot: u32,
+        arrivals: &mut Vec<Arrival>,
+    ) where
         T: Copy + From<Token>,
     {
         if let Err(reason) = self.flush(event_loop, slot as usize) {
@@ -255,7 +270,9 @@ impl Incoming {
             Err(error) => return Err(error.to_string()),
         }
         if link.node.is_none() {
-            let Some((spoken, theirs)) = wire::decode_hello(&mut link.input).map_err(|error| error.to_string())? else {
+            let Some((spoken, theirs)) =
+                wire::decode_hello(&mut link.input).map_err(|error| error.to_string())?
+            else {
                 return Ok(());
             };
             if let Err(turned_away) = acquaintances.check(hello, &theirs, None) {
@@ -263,15 +280,21 @@ impl Incoming {
                 return Ok(());
             }
             let theirs_newest = *theirs.versions.end();
-            let agreed = Version::agreed(&theirs.versions).ok_or(WireError::Version { theirs: theirs_newest });
+            let agreed = Version::agreed(&theirs.versions)
+                .ok_or(WireError::Version { theirs: theirs_newest });
             link.version = agreed.map_err(|error| error.to_string())?;
             self.greet(event_loop, slot, spoken, theirs, hello, arrivals)?;
         }
         let Some(link) = self.links.get_mut(slot) else { return Ok(()) };
         let (Some(node), version) = (link.node, link.version) else { return Ok(()) };
-        while let Some((group, message)) = wire::decode(version, &mut link.input).map_err(|error| error.to_string())? {
+        while let Some((group, message)) =
+            wire::decode(version, &mut link.input).map_err(|error| error.to_string())?
+        {
             if group != hello.group {
-                return Err(format!("it sent a frame of group {group}, this node has group {} only", hello.group));
+                return Err(format!(
+                    "it sent a frame of group {group}, this node has group {} only",
+                    hello.group
+                ));
             }
             arrivals.push(Arrival::Message(node, message));
         }
@@ -292,7 +315,8 @@ impl Incoming {
         T: Copy + From<Token>,
     {
         let node = theirs.node;
-        let older = self.links.iter().find(|(_, link)| link.node == Some(node)).map(|(slot, _)| slot);
+        let older =
+            self.links.iter().find(|(_, link)| link.node == Some(node)).map(|(slot, _)| slot);
         if let Some(older) = older {
             self.close(event_loop, older, "replaced by a newer one", arrivals);
         }
@@ -301,13 +325,16 @@ impl Incoming {
         if let Some(timer) = link.greeting_timer.take() {
             event_loop.clear_timeout(timer);
         }
-        link.outbox.push(|bytes| wire::encode_hello(hello, spoken, bytes)).map_err(|error| error.to_string())?;
+        link.outbox
+            .push(|bytes| wire::encode_hello(hello, spoken, bytes))
+            .map_err(|error| error.to_string())?;
         arrivals.push(Arrival::Up(node, theirs.address));
         self.flush(event_loop, slot)
     }
 
-    /// The other side is not who it should be: says why, and ends the link. It reads that before the end: it has said
-    /// nothing but its half of the handshake, so no bytes are left unread here, and the connection is not reset.
+    /// The other side is not who it should be: says why, and ends the link. It reads that before
+    /// the end: it has said nothing but its half of the handshake, so no bytes are left unread
+    /// here, and the connection is not reset.
     fn turn_away<T, M>(
         &mut self,
         event_loop: &mut EventLoop<T, M>,
@@ -324,11 +351,16 @@ impl Incoming {
         }
         let TurnedAway { reason, is_removed, removed_at } = turned_away;
         let refusal = link.outbox.push(|bytes| {
-            wire::encode_refusal(&Refusal { reason: &reason, is_removed, removed_at }, spoken, bytes);
+            wire::encode_refusal(
+                &Refusal { reason: &reason, is_removed, removed_at },
+                spoken,
+                bytes,
+            );
             Ok(())
         });
         if refusal.is_ok() {
-            // One small write to a new socket does not block; whoever misses it sees the connection close.
+            // One small write to a new socket does not block; whoever misses it sees the connection
+            // close.
             let _ = link.outbox.flush(&mut link.stream);
         }
         if self.is_news(event_loop.now(), node, &reason) {
@@ -353,7 +385,8 @@ impl Incoming {
     ) where
         T: Copy + From<Token>,
     {
-        let slot = self.links.iter().find(|(_, link)| link.node == Some(node)).map(|(slot, _)| slot);
+        let slot =
+            self.links.iter().find(|(_, link)| link.node == Some(node)).map(|(slot, _)| slot);
         if let Some(slot) = slot {
             self.close(event_loop, slot, reason, arrivals);
         }
@@ -363,18 +396,27 @@ impl Incoming {
     where
         T: Copy + From<Token>,
     {
-        let Some(link) = self.links.get_mut(slot).filter(|link| !link.outbox.is_empty()) else { return Ok(()) };
+        let Some(link) = self.links.get_mut(slot).filter(|link| !link.outbox.is_empty()) else {
+            return Ok(());
+        };
         let flushed = link.outbox.flush(&mut link.stream).map_err(|error| error.to_string())?;
         let interest = match flushed {
             Flushed::All => Interest::READABLE,
             Flushed::Part => Interest::READABLE | Interest::WRITABLE,
         };
         let token = T::from(Token(Kind::Incoming(slot as u32)));
-        event_loop.reregister(&link.stream, token, interest, Trigger::Level).map_err(|error| error.to_string())
+        event_loop
+            .reregister(&link.stream, token, interest, Trigger::Level)
+            .map_err(|error| error.to_string())
     }
 
-    fn close<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: usize, reason: &str, arrivals: &mut Vec<Arrival>)
-    where
+    fn close<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        slot: usize,
+        reason: &str,
+        arrivals: &mut Vec<Arrival>,
+    ) where
         T: Copy + From<Token>,
     {
         let Some(link) = self.links.try_remove(slot) else { return };

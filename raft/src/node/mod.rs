@@ -1,8 +1,9 @@
 //! A replica on the event loop.
 //!
-//! A [`Node`] lives inside an event loop that belongs to its user: it registers its sockets, its timer and its channels
-//! there under tokens of its own, and the user's [`Handler`](kodiak_reactor::Handler) hands their events on. [`start`]
-//! does all that on a loop and a thread of the node's own, for those who have no loop.
+//! A [`Node`] lives inside an event loop that belongs to its user: it registers its sockets, its
+//! timer and its channels there under tokens of its own, and the user's
+//! [`Handler`](kodiak_reactor::Handler) hands their events on. [`start`] does all that on a loop
+//! and a thread of the node's own, for those who have no loop.
 //!
 //! ```text
 //!              user's sockets          other threads         other nodes              disk
@@ -16,8 +17,9 @@
 //!   └─────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Everything that arrives in a turn of the loop is told to the replica at once; what the replica asks for is carried out
-//! at the turn's end ([`Node::turn_end`]). So the proposals of a turn share one message to each peer and one write.
+//! Everything that arrives in a turn of the loop is told to the replica at once; what the replica
+//! asks for is carried out at the turn's end ([`Node::turn_end`]). So the proposals of a turn share
+//! one message to each peer and one write.
 
 mod acquaintance;
 mod birth;
@@ -75,10 +77,13 @@ use token::Kind;
 use crate::{
     core,
     replica::{
-        Admin, Effect, Event, Outcome, PeerMessage, Replica, Request, RequestId, StateMachine, UnappliedLogFull,
+        Admin, Effect, Event, Outcome, PeerMessage, Replica, Request, RequestId, StateMachine,
+        UnappliedLogFull,
     },
     storage::{Completion, StorageError},
-    types::{ADDRESS_BYTES_MAX, Body, FeatureLevel, Identity, Index, Life, Message, Now, Term, Time},
+    types::{
+        ADDRESS_BYTES_MAX, Body, FeatureLevel, Identity, Index, Life, Message, Now, Term, Time,
+    },
     wire::{HELLO_METADATA_BYTES_MAX, Hello, Version},
 };
 
@@ -102,8 +107,8 @@ enum Author {
 
 /// A node of a Raft cluster, inside its user's event loop.
 ///
-/// The user's handler must hand on `readable`, `writable` and `timeout` for the node's tokens, and call
-/// [`Node::turn_end`] in its own `turn_end`.
+/// The user's handler must hand on `readable`, `writable` and `timeout` for the node's tokens, and
+/// call [`Node::turn_end`] in its own `turn_end`.
 pub struct Node<S> {
     identity: Identity,
     hello: Hello,
@@ -118,7 +123,8 @@ pub struct Node<S> {
     peers: Peers,
     incoming: Incoming,
     acquaintances: Acquaintances,
-    /// Before `storage`: it must be dropped first, or the storage thread could wait for room in it for ever.
+    /// Before `storage`: it must be dropped first, or the storage thread could wait for room in it
+    /// for ever.
     completions: Receiver<Completion>,
     storage: StorageThread,
     calls: Receiver<Call>,
@@ -194,8 +200,9 @@ impl<S: StateMachine> Node<S> {
         T: Copy + From<Token>,
         S: Send + 'static,
     {
-        let listening_on =
-            incoming.local_addr().map_err(|error| NodeError::Listen { address: options.listen, error })?;
+        let listening_on = incoming
+            .local_addr()
+            .map_err(|error| NodeError::Listen { address: options.listen, error })?;
         // It will stand in the cluster's configuration.
         if options.advertise.is_none() && listening_on.ip().is_unspecified() {
             return Err(NodeError::Unreachable { id: options.id, address: listening_on });
@@ -206,7 +213,8 @@ impl<S: StateMachine> Node<S> {
         }
         let mut born = birth::open(options, &address)?;
 
-        // One draw for what must differ between two lives of a node: its nonce and the seed of its jitter.
+        // One draw for what must differ between two lives of a node: its nonce and the seed of its
+        // jitter.
         let draw = birth::random_u128()?;
         let (seed, nonce) = (draw as u64, (draw >> 64) as u64);
         let hello = Hello {
@@ -233,16 +241,21 @@ impl<S: StateMachine> Node<S> {
         let (call, calls) = event_loop
             .add_channel(T::from(Token(Kind::Calls)), options.handle_calls)
             .map_err(NodeError::setup("channel of calls"))?;
-        let storage = StorageThread::start(born.log, completed).map_err(NodeError::setup("storage thread"))?;
+        let storage = StorageThread::start(born.log, completed)
+            .map_err(NodeError::setup("storage thread"))?;
         let (report, machine_done) = event_loop
             .add_channel(T::from(Token(Kind::Machine)), MACHINE_REPORTS)
             .map_err(NodeError::setup("channel of the state machine"))?;
         let gauges = Arc::new(Gauges::new());
         let watched = Arc::clone(&gauges);
         let machine = match options.machine {
-            MachinePlacement::Inline => NodeMachine::inline(state_machine, &options.data, options.id, watched),
-            MachinePlacement::Thread => NodeMachine::thread(state_machine, &options.data, options.id, watched, report)
-                .map_err(NodeError::setup("state machine's thread"))?,
+            MachinePlacement::Inline => {
+                NodeMachine::inline(state_machine, &options.data, options.id, watched)
+            }
+            MachinePlacement::Thread => {
+                NodeMachine::thread(state_machine, &options.data, options.id, watched, report)
+                    .map_err(NodeError::setup("state machine's thread"))?
+            }
         };
         incoming.register(event_loop)?;
         let handle = Handle::new(call, options.handle_calls);
@@ -285,13 +298,15 @@ impl<S: StateMachine> Node<S> {
         &self.identity
     }
 
-    /// Whether it was removed from the cluster, for certain. It takes part in nothing more, and its disk may not know why.
+    /// Whether it was removed from the cluster, for certain. It takes part in nothing more, and its
+    /// disk may not know why.
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.is_removed
     }
 
-    /// Why its log has failed, if it has: the node takes part in nothing more until it is opened again. `raft serve` exits then.
+    /// Why its log has failed, if it has: the node takes part in nothing more until it is opened
+    /// again. `raft serve` exits then.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.replica.failure()
@@ -304,8 +319,8 @@ impl<S: StateMachine> Node<S> {
         self.replica.unapplied_log_full()
     }
 
-    /// The entry from which on a leader contradicted what is committed here, if one did: the node takes part in nothing
-    /// more. `raft serve` exits then.
+    /// The entry from which on a leader contradicted what is committed here, if one did: the node
+    /// takes part in nothing more. `raft serve` exits then.
     #[must_use]
     pub fn committed_conflict(&self) -> Option<Index> {
         self.replica.core().committed_conflict()
@@ -338,8 +353,8 @@ impl<S: StateMachine> Node<S> {
         self.machine.machine()
     }
 
-    /// Changes of leadership and membership from now on, for another thread or for this loop's user:
-    /// see [`Handle::subscribe`].
+    /// Changes of leadership and membership from now on, for another thread or for this loop's
+    /// user: see [`Handle::subscribe`].
     pub fn subscribe(&mut self, capacity: usize) -> Events {
         self.subscribers.add(capacity, self.replica.core())
     }
@@ -375,8 +390,12 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// To be called from the handler's `readable` for a token of the node's.
-    pub fn readable<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, token: Token, _hint: ReadHint)
-    where
+    pub fn readable<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        token: Token,
+        _hint: ReadHint,
+    ) where
         T: Copy + From<Token>,
     {
         match token.0 {
@@ -386,7 +405,13 @@ impl<S: StateMachine> Node<S> {
             Kind::Listener => self.incoming.accept(event_loop),
             Kind::Incoming(slot) => {
                 self.settle_acquaintances();
-                self.incoming.readable(event_loop, slot, &self.hello, &mut self.acquaintances, &mut self.arrivals);
+                self.incoming.readable(
+                    event_loop,
+                    slot,
+                    &self.hello,
+                    &mut self.acquaintances,
+                    &mut self.arrivals,
+                );
                 self.take_arrivals(event_loop);
             }
             Kind::Peer(at) => {
@@ -440,8 +465,8 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    /// To be called at the end of every turn, and again after requests that were submitted in answer to its outcomes:
-    /// carries out what the replica asks for.
+    /// To be called at the end of every turn, and again after requests that were submitted in
+    /// answer to its outcomes: carries out what the replica asks for.
     pub fn turn_end<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
     where
         T: Copy + From<Token>,
@@ -521,7 +546,8 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    /// A founder that knows of no term waits for the others; who votes alone has nobody to wait for.
+    /// A founder that knows of no term waits for the others; who votes alone has nobody to wait
+    /// for.
     fn found<T, M>(&mut self, event_loop: &EventLoop<T, M>)
     where
         T: Copy + From<Token>,
@@ -531,7 +557,8 @@ impl<S: StateMachine> Node<S> {
         self.look_for_founders();
     }
 
-    /// Looks whether all founders have met. Whoever has come to a term belongs to the cluster, and it is founded.
+    /// Looks whether all founders have met. Whoever has come to a term belongs to the cluster, and
+    /// it is founded.
     fn look_for_founders(&mut self) {
         self.hello.is_blank = self.replica.core().term() == Term(0);
         self.hello.has_forgotten = self.replica.core().has_forgotten();
@@ -541,8 +568,9 @@ impl<S: StateMachine> Node<S> {
         self.replica.wait_to_found(self.acquaintances.founding.is_waiting());
     }
 
-    /// What was learnt of other nodes' disks goes into the log with its next write, and to the core. At every
-    /// deadline, so at every heartbeat of a leader: often enough, and no work for each answer.
+    /// What was learnt of other nodes' disks goes into the log with its next write, and to the
+    /// core. At every deadline, so at every heartbeat of a leader: often enough, and no work for
+    /// each answer.
     fn tell_lives(&mut self) {
         self.acquaintances.lives.tell(&mut self.replica, self.clock.now());
     }
@@ -567,8 +595,9 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    /// Founders do not know each other's disks at first. Once they have met, the leader writes what it has learnt into the
-    /// configuration, so that a founder that loses its disk is known by everybody and for good.
+    /// Founders do not know each other's disks at first. Once they have met, the leader writes what
+    /// it has learnt into the configuration, so that a founder that loses its disk is known by
+    /// everybody and for good.
     fn tell_disks(&mut self) {
         if self.is_telling_disks || !self.replica.core().is_leader() {
             return;
@@ -580,7 +609,8 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    /// Arms the one timer at the replica's deadline. To move it later, as every heartbeat does, is one store.
+    /// Arms the one timer at the replica's deadline. To move it later, as every heartbeat does, is
+    /// one store.
     fn arm<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
     where
         T: Copy + From<Token>,
@@ -593,7 +623,8 @@ impl<S: StateMachine> Node<S> {
                 self.timer = moved.is_ok().then_some((timer, wanted));
             }
             (None, Some(wanted)) => {
-                let timer = event_loop.timeout_at(T::from(Token(Kind::Deadline)), self.clock.instant(wanted));
+                let timer = event_loop
+                    .timeout_at(T::from(Token(Kind::Deadline)), self.clock.instant(wanted));
                 self.timer = timer.ok().map(|timer| (timer, wanted));
             }
             (Some((timer, _)), None) => {
@@ -660,8 +691,8 @@ impl<S: StateMachine> Node<S> {
                     self.machine.ended(report.ended_jobs);
                 }
                 Err(TryRecvError::Empty) => break,
-                // Where the machine is on the loop nobody sends. A panic on the thread is contained,
-                // so the thread does not end before the node.
+                // Where the machine is on the loop nobody sends. A panic on the thread is
+                // contained, so the thread does not end before the node.
                 Err(TryRecvError::Closed) => return,
             }
         }
@@ -684,7 +715,12 @@ impl<S: StateMachine> Node<S> {
                 Arrival::Message(from, message) => {
                     if is_campaign(&message) && self.acquaintances.is_removed(from) {
                         // It has missed its removal. When it calls again, it is told.
-                        self.incoming.hang_up(event_loop, from, "not a member any more", &mut self.arrivals);
+                        self.incoming.hang_up(
+                            event_loop,
+                            from,
+                            "not a member any more",
+                            &mut self.arrivals,
+                        );
                     } else {
                         self.acquaintances.lives.hear(from, &message);
                         self.replica.handle_message(now, from, message);
@@ -699,7 +735,8 @@ impl<S: StateMachine> Node<S> {
                     self.peers.gone(event_loop, node);
                     // Answers to what this node forwarded came over that link.
                     self.replica.handle_disconnected(now, node);
-                    // The link that this node makes is another one. Where it stands, forwarding goes on.
+                    // The link that this node makes is another one. Where it stands, forwarding
+                    // goes on.
                     if self.peers.is_up(node) {
                         self.replica.handle_connected(now, node);
                     }
@@ -724,7 +761,11 @@ impl<S: StateMachine> Node<S> {
                 Change::Up(peer) => self.replica.handle_connected(now, peer),
                 Change::Down(peer) => self.replica.handle_disconnected(now, peer),
                 Change::Removed(by) => {
-                    tracing::error!(node = self.identity.node.0, by = by.0, "was told of its removal");
+                    tracing::error!(
+                        node = self.identity.node.0,
+                        by = by.0,
+                        "was told of its removal"
+                    );
                     self.replica.handle_removed(now);
                     self.leave();
                 }
@@ -746,7 +787,13 @@ impl<S: StateMachine> Node<S> {
 
 /// Whether this asks for votes.
 fn is_campaign(message: &PeerMessage) -> bool {
-    matches!(message, PeerMessage::Raft(Message { body: Body::RequestPreVote { .. } | Body::RequestVote { .. }, .. }))
+    matches!(
+        message,
+        PeerMessage::Raft(Message {
+            body: Body::RequestPreVote { .. } | Body::RequestVote { .. },
+            ..
+        })
+    )
 }
 
 fn check(options: &Options) -> Result<(), NodeError> {

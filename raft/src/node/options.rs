@@ -29,33 +29,38 @@ pub struct Options {
     pub id: NodeId,
     /// The folder for the log. Made if it does not exist; no two processes may use it at once.
     pub data: PathBuf,
-    /// Where this node listens for its peers. Port 0 lets the kernel choose one, for clusters of one;
-    /// a cluster of several on ports that the kernel chooses is started with
+    /// Where this node listens for its peers. Port 0 lets the kernel choose one, for clusters of
+    /// one; a cluster of several on ports that the kernel chooses is started with
     /// [`start_listening`](super::start_listening).
     pub listen: SocketAddr,
-    /// The other founding members and where they listen, `host:port`. They count when the data folder is made; later the
-    /// log knows better, and they are not looked at. A cluster is founded once all founders have met, so that some of them
-    /// whose disks were wiped do not found it again, empty, while those are away who remember it.
+    /// The other founding members and where they listen, `host:port`. They count when the data
+    /// folder is made; later the log knows better, and they are not looked at. A cluster is founded
+    /// once all founders have met, so that some of them whose disks were wiped do not found it
+    /// again, empty, while those are away who remember it.
     pub peers: BTreeMap<NodeId, String>,
-    /// The cluster that this node will be added to, if it founds none: its data folder is made without members, and the node
-    /// waits until the cluster's leader calls it. Counts when the data folder is made, like `peers`, which must be empty.
+    /// The cluster that this node will be added to, if it founds none: its data folder is made
+    /// without members, and the node waits until the cluster's leader calls it. Counts when the
+    /// data folder is made, like `peers`, which must be empty.
     pub join: Option<ClusterId>,
-    /// Where the others reach this node, `host:port`, if not where it listens. The same as the others have among their
-    /// `peers`.
+    /// Where the others reach this node, `host:port`, if not where it listens. The same as the
+    /// others have among their `peers`.
     pub advertise: Option<String>,
-    /// The cluster's name. Nodes of clusters with other names, or with other founding members, are turned away.
+    /// The cluster's name. Nodes of clusters with other names, or with other founding members, are
+    /// turned away.
     pub cluster: String,
-    /// Told to every peer in the handshake and shown in their [`PeerStatus`](super::PeerStatus): say, where clients
-    /// reach this node. At most [`HELLO_METADATA_BYTES_MAX`](crate::wire::HELLO_METADATA_BYTES_MAX) bytes.
+    /// Told to every peer in the handshake and shown in their [`PeerStatus`](super::PeerStatus):
+    /// say, where clients reach this node. At most
+    /// [`HELLO_METADATA_BYTES_MAX`](crate::wire::HELLO_METADATA_BYTES_MAX) bytes.
     pub metadata: Bytes,
-    /// Shortest and longest time without a leader before a node asks for an election. Default 150 to 300 ms.
-    /// At most [`core::TIMEOUT_MAX`], a day, as all times of a node.
+    /// Shortest and longest time without a leader before a node asks for an election. Default 150
+    /// to 300 ms. At most [`core::TIMEOUT_MAX`], a day, as all times of a node.
     pub election_timeout: (Duration, Duration),
     /// How often a leader shows that it is there. Default 30 ms.
     pub heartbeat_interval: Duration,
-    /// Whether a leader may answer [`Request::LeaseRead`](crate::replica::Request::LeaseRead) without asking a majority, and
-    /// how bad the members' clocks may be: while a node leads, its own setting counts. Election timeouts may differ from node
-    /// to node. The node's clock counts the time that the machine is suspended where the kernel can tell
+    /// Whether a leader may answer [`Request::LeaseRead`](crate::replica::Request::LeaseRead)
+    /// without asking a majority, and how bad the members' clocks may be: while a node leads, its
+    /// own setting counts. Election timeouts may differ from node to node. The node's clock counts
+    /// the time that the machine is suspended where the kernel can tell
     /// ([`kodiak_sys::boot_clock`]). Default `None`: lease reads ask a majority, like all others.
     pub lease: Option<core::Lease>,
     /// How long a request may wait for its outcome. Default 5 s.
@@ -65,17 +70,18 @@ pub struct Options {
     /// The most bytes of a snapshot in one message to a node that needs one. Default 1 MiB.
     pub snapshot_chunk_bytes: usize,
     /// The core's further limits: what messages hold, what is on its way to a follower, what waits.
-    /// What has a field of its own here is set here; to set it there is an error. The node gives the
-    /// core its id and its seed.
+    /// What has a field of its own here is set here; to set it there is an error. The node gives
+    /// the core its id and its seed.
     pub core: core::Config,
     /// Where the state machine's functions are called. Default: on a thread of its own.
     pub machine: MachinePlacement,
     /// Settings of the log.
     pub log: LogOptions,
-    /// What may wait to be sent to one peer, in bytes; beyond it the link is given up and made anew. Default 64 MiB.
+    /// What may wait to be sent to one peer, in bytes; beyond it the link is given up and made
+    /// anew. Default 64 MiB.
     pub link_buffer_bytes: usize,
-    /// Links that other nodes may hold to this one at a time, those that have not said who they are included: if
-    /// there is no place left, the oldest of these gives way to a new one. Default 64.
+    /// Links that other nodes may hold to this one at a time, those that have not said who they are
+    /// included: if there is no place left, the oldest of these gives way to a new one. Default 64.
     pub incoming_links: usize,
     /// Calls through a [`Handle`](super::Handle) that may wait for the loop. Default 4096.
     pub handle_calls: usize,
@@ -117,14 +123,16 @@ impl Options {
         ids.into_iter()
     }
 
-    /// The cluster's number: 128-bit FNV-1a (Fowler, Noll, Vo) over its name and its founding voters, so that nodes that
-    /// were started with different ideas of the cluster never form one.
+    /// The cluster's number: 128-bit FNV-1a (Fowler, Noll, Vo) over its name and its founding
+    /// voters, so that nodes that were started with different ideas of the cluster never form one.
     pub(super) fn cluster_id(&self) -> ClusterId {
         const OFFSET_BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
         const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
         let ids = self.founding_ids().flat_map(|id| id.0.to_le_bytes());
         let bytes = self.cluster.bytes().chain([0]).chain(ids);
-        ClusterId(bytes.fold(OFFSET_BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME)))
+        ClusterId(
+            bytes.fold(OFFSET_BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME)),
+        )
     }
 
     pub(super) fn replica_config(&self, seed: u64) -> ReplicaConfig {
@@ -148,7 +156,10 @@ impl Options {
             ("core.election_timeout", self.core.election_timeout == default.election_timeout),
             ("core.heartbeat_interval", self.core.heartbeat_interval == default.heartbeat_interval),
             ("core.lease", self.core.lease == default.lease),
-            ("core.snapshot_chunk_bytes", self.core.snapshot_chunk_bytes == default.snapshot_chunk_bytes),
+            (
+                "core.snapshot_chunk_bytes",
+                self.core.snapshot_chunk_bytes == default.snapshot_chunk_bytes,
+            ),
         ];
         if let Some(&(name, _)) = elsewhere.iter().find(|(_, is_default)| !is_default) {
             let bound = format!("left as it is: set Options::{}", name.trim_start_matches("core."));
@@ -181,7 +192,8 @@ mod tests {
 
     fn options(id: u64, peers: &[u64], cluster: &str) -> Options {
         let mut options = Options::new(NodeId(id), "/nowhere", "127.0.0.1:0".parse().unwrap());
-        options.peers = peers.iter().map(|&peer| (NodeId(peer), format!("127.0.0.1:{peer}"))).collect();
+        options.peers =
+            peers.iter().map(|&peer| (NodeId(peer), format!("127.0.0.1:{peer}"))).collect();
         options.cluster = cluster.to_owned();
         options
     }

@@ -26,7 +26,9 @@ pub(super) enum Flushed {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PushError {
     /// More waits for the link than may.
-    #[error("more than {limit_bytes} bytes (Options::link_buffer_bytes) wait for a link that takes none")]
+    #[error(
+        "more than {limit_bytes} bytes (Options::link_buffer_bytes) wait for a link that takes none"
+    )]
     Overflow {
         /// The bound.
         limit_bytes: usize,
@@ -70,7 +72,9 @@ impl Outbox {
             match socket.write(&self.bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.bytes.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Part),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Flushed::Part);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

@@ -1,9 +1,11 @@
-//! The links that this node makes, one to each peer. On them this node speaks and the peer listens: the peer's only words
-//! are its half of the handshake. What the peer has to say comes over the link that the peer makes (`incoming`), so no two
-//! nodes ever have to agree on which of two links to keep.
+//! The links that this node makes, one to each peer. On them this node speaks and the peer listens:
+//! the peer's only words are its half of the handshake. What the peer has to say comes over the
+//! link that the peer makes (`incoming`), so no two nodes ever have to agree on which of two links
+//! to keep.
 //!
-//! The members of the configuration are called for as long as they are members. Somebody who is none and has called this
-//! node (a leader that it does not know yet, a node that is about to leave) is called back for as long as that link stands.
+//! The members of the configuration are called for as long as they are members. Somebody who is
+//! none and has called this node (a leader that it does not know yet, a node that is about to
+//! leave) is called back for as long as that link stands.
 
 use std::{
     collections::BTreeMap,
@@ -75,7 +77,8 @@ struct Peer {
     /// The next attempt while the link is down; the end of patience while it is being made.
     timer: Option<Timeout>,
     back_off: Duration,
-    /// Links that came to nothing: a name that has several addresses is called at one after the other.
+    /// Links that came to nothing: a name that has several addresses is called at one after the
+    /// other.
     failures: usize,
     outbox: Outbox,
     /// The version in which this node greets. A peer that hangs up on one is greeted in another.
@@ -97,7 +100,8 @@ struct Peer {
 #[derive(Debug)]
 pub(super) struct Peers {
     us: NodeId,
-    /// Whether the cluster is at the base feature level, where members may speak the oldest version alone.
+    /// Whether the cluster is at the base feature level, where members may speak the oldest version
+    /// alone.
     is_at_base_level: bool,
     /// The configuration has no place for this node, and had one.
     is_left: bool,
@@ -129,10 +133,15 @@ impl Peers {
         }
     }
 
-    /// The members are these now: calls those who are new. A link that stands to somebody who is a member no longer stays
-    /// until that node has closed its own: it may be told of its removal over it.
-    pub(super) fn follow<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, to: &Configuration, hello: &Hello)
-    where
+    /// The members are these now: calls those who are new. A link that stands to somebody who is a
+    /// member no longer stays until that node has closed its own: it may be told of its removal
+    /// over it.
+    pub(super) fn follow<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        to: &Configuration,
+        hello: &Hello,
+    ) where
         T: Copy + From<Token>,
     {
         self.is_left = to.has_removed(self.us);
@@ -236,7 +245,8 @@ impl Peers {
     /// Every peer: its number, whether its link is up, and the metadata of its last handshake.
     pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &str, bool, &Bytes)> {
         let peers = self.positions.values().map(|&at| &self.peers[at]);
-        peers.map(|peer| (peer.id, &*peer.address, matches!(peer.link, Link::Up(_)), &peer.metadata))
+        peers
+            .map(|peer| (peer.id, &*peer.address, matches!(peer.link, Link::Up(_)), &peer.metadata))
     }
 
     /// Whether messages to this peer get through.
@@ -244,9 +254,14 @@ impl Peers {
         self.positions.get(&id).is_some_and(|&at| matches!(self.peers[at].link, Link::Up(_)))
     }
 
-    /// Puts a message into the peer's outbox. Without a link it is dropped: the replica expects that.
-    pub(super) fn send<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, to: NodeId, message: &PeerMessage)
-    where
+    /// Puts a message into the peer's outbox. Without a link it is dropped: the replica expects
+    /// that.
+    pub(super) fn send<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        to: NodeId,
+        message: &PeerMessage,
+    ) where
         T: Copy + From<Token>,
     {
         let Some(&at) = self.positions.get(&to) else { return };
@@ -260,8 +275,11 @@ impl Peers {
         }
         match peer.outbox.push(|bytes| wire::encode(group, message, version, bytes)) {
             Ok(()) => peer.dirty = true,
-            Err(error @ PushError::Overflow { .. }) => self.fail(event_loop, at, &error.to_string()),
-            // Only an answer of the state machine can be so large; whoever waits for it learns nothing in time.
+            Err(error @ PushError::Overflow { .. }) => {
+                self.fail(event_loop, at, &error.to_string())
+            }
+            // Only an answer of the state machine can be so large; whoever waits for it learns
+            // nothing in time.
             Err(PushError::Wire(error)) => tracing::warn!(peer = to.0, %error, "cannot be sent"),
         }
     }
@@ -280,7 +298,8 @@ impl Peers {
         }
     }
 
-    /// A node has called us, and listens at `address`: it is there, so there is no need to wait for the next attempt.
+    /// A node has called us, and listens at `address`: it is there, so there is no need to wait for
+    /// the next attempt.
     pub(super) fn heard_from<T, M>(
         &mut self,
         event_loop: &mut EventLoop<T, M>,
@@ -290,7 +309,9 @@ impl Peers {
     ) where
         T: Copy + From<Token>,
     {
-        let Some(&at) = self.positions.get(&id) else { return self.add(event_loop, id, address, false, hello) };
+        let Some(&at) = self.positions.get(&id) else {
+            return self.add(event_loop, id, address, false, hello);
+        };
         let peer = &mut self.peers[at];
         peer.is_calling = true;
         if peer.address != address {
@@ -323,8 +344,12 @@ impl Peers {
     }
 
     /// An address has been looked up.
-    pub(super) fn resolved<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, found: Resolved, hello: &Hello)
-    where
+    pub(super) fn resolved<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        found: Resolved,
+        hello: &Hello,
+    ) where
         T: Copy + From<Token>,
     {
         let Some(&at) = self.positions.get(&found.node) else { return };
@@ -343,8 +368,12 @@ impl Peers {
     }
 
     /// The timer of a peer has run out.
-    pub(super) fn timeout<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, position: u32, hello: &Hello)
-    where
+    pub(super) fn timeout<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        position: u32,
+        hello: &Hello,
+    ) where
         T: Copy + From<Token>,
     {
         let at = position as usize;
@@ -361,8 +390,12 @@ impl Peers {
     }
 
     /// A peer's socket has room, or its connection is decided.
-    pub(super) fn writable<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, position: u32, hello: &Hello)
-    where
+    pub(super) fn writable<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        position: u32,
+        hello: &Hello,
+    ) where
         T: Copy + From<Token>,
     {
         let at = position as usize;
@@ -408,7 +441,12 @@ impl Peers {
     }
 
     /// Reads what the peer says while it should be saying its half of the handshake, or nothing.
-    fn listen(&mut self, at: usize, hello: &Hello, acquaintances: &mut Acquaintances) -> Result<(), TurnedAway> {
+    fn listen(
+        &mut self,
+        at: usize,
+        hello: &Hello,
+        acquaintances: &mut Acquaintances,
+    ) -> Result<(), TurnedAway> {
         let peer = &mut self.peers[at];
         let (Link::Greeting(stream) | Link::Up(stream)) = &mut peer.link else { return Ok(()) };
         let mut chunk = [0; 2048];
@@ -427,7 +465,9 @@ impl Peers {
             Err(error) => {
                 let is_removed = match error {
                     WireError::Refused { is_removed, removed_at, .. } => {
-                        is_removed && removed_at.is_none_or(|at| acquaintances.is_news_of_removal(hello.node, at))
+                        is_removed
+                            && removed_at
+                                .is_none_or(|at| acquaintances.is_news_of_removal(hello.node, at))
                     }
                     _ => false,
                 };
@@ -435,9 +475,11 @@ impl Peers {
             }
         };
         let checked = acquaintances.check(hello, &theirs, Some(peer.id));
-        // Whoever was removed is called by those who do not know it yet; that it is so is for it to hear, not for them.
+        // Whoever was removed is called by those who do not know it yet; that it is so is for it to
+        // hear, not for them.
         checked.map_err(|turned_away| TurnedAway::from(turned_away.reason))?;
-        let agreed = Version::agreed(&theirs.versions).ok_or(WireError::Version { theirs: *theirs.versions.end() });
+        let agreed = Version::agreed(&theirs.versions)
+            .ok_or(WireError::Version { theirs: *theirs.versions.end() });
         peer.version = agreed.map_err(|error| TurnedAway::from(error.to_string()))?;
         peer.metadata = theirs.metadata;
         peer.back_off = BACK_OFF_MIN;
@@ -463,7 +505,8 @@ impl Peers {
         }
         let (node, address, handle) = (peer.id, peer.address.clone(), self.handle.clone());
         let look_up = move || {
-            let result = resolve(&address).map_err(|error| format!("cannot resolve {address:?}: {error}"));
+            let result =
+                resolve(&address).map_err(|error| format!("cannot resolve {address:?}: {error}"));
             // The node may have stopped meanwhile.
             let _ = handle.resolved(Resolved { node, address, result });
         };
@@ -473,16 +516,23 @@ impl Peers {
         }
     }
 
-    fn connect<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, at: usize, address: SocketAddr, hello: &Hello)
-    where
+    fn connect<T, M>(
+        &mut self,
+        event_loop: &mut EventLoop<T, M>,
+        at: usize,
+        address: SocketAddr,
+        hello: &Hello,
+    ) where
         T: Copy + From<Token>,
     {
         let peer = &mut self.peers[at];
         let token = T::from(Token(Kind::Peer(at as u32)));
-        let started = TcpStream::connect(address).map_err(|error| error.to_string()).and_then(|connecting| {
-            let registered = event_loop.register_opt(&connecting, token, Interest::WRITABLE, Trigger::Level);
-            registered.map(|()| connecting).map_err(|error| error.to_string())
-        });
+        let started =
+            TcpStream::connect(address).map_err(|error| error.to_string()).and_then(|connecting| {
+                let registered =
+                    event_loop.register_opt(&connecting, token, Interest::WRITABLE, Trigger::Level);
+                registered.map(|()| connecting).map_err(|error| error.to_string())
+            });
         match started {
             Ok(connecting) => {
                 // Without a timer the kernel's own patience (minutes) is the bound.
@@ -520,7 +570,9 @@ impl Peers {
             _ => {}
         }
         let ready = stream.set_nodelay(true).and_then(|()| {
-            event_loop.reregister(&stream, token, Interest::READABLE, Trigger::Level).map_err(io::Error::other)
+            event_loop
+                .reregister(&stream, token, Interest::READABLE, Trigger::Level)
+                .map_err(io::Error::other)
         });
         if let Err(error) = ready {
             return self.fail(event_loop, at, &error.to_string());
@@ -549,7 +601,11 @@ impl Peers {
         };
         let wants_room = flushed == Flushed::Part;
         if wants_room != peer.wants_room {
-            let interest = if wants_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+            let interest = if wants_room {
+                Interest::READABLE | Interest::WRITABLE
+            } else {
+                Interest::READABLE
+            };
             let token = T::from(Token(Kind::Peer(at as u32)));
             match event_loop.reregister(&*stream, token, interest, Trigger::Level) {
                 Ok(()) => peer.wants_room = wants_room,
@@ -569,9 +625,15 @@ impl Peers {
         }
         let link = std::mem::replace(&mut peer.link, Link::Down);
         let was_up = matches!(link, Link::Up(_));
-        // Only the oldest version is understood by nodes that know no other, and they hang up without a word.
-        let is_misunderstood = matches!(link, Link::Greeting(_)) && peer.greets_in == Version::NEWEST;
-        peer.greets_in = if is_misunderstood && self.is_at_base_level { Version::OLDEST } else { Version::NEWEST };
+        // Only the oldest version is understood by nodes that know no other, and they hang up
+        // without a word.
+        let is_misunderstood =
+            matches!(link, Link::Greeting(_)) && peer.greets_in == Version::NEWEST;
+        peer.greets_in = if is_misunderstood && self.is_at_base_level {
+            Version::OLDEST
+        } else {
+            Version::NEWEST
+        };
         // What was meant for this link must not be sent over the next one.
         peer.outbox.clear();
         peer.wants_room = false;

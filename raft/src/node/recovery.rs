@@ -33,11 +33,13 @@ pub enum RecoveryError {
     Folder(#[from] SalvageError),
 }
 
-/// Founds a new cluster, of one node, with everything that one node of a lost cluster has on its disk.
+/// Founds a new cluster, of one node, with everything that one node of a lost cluster has on its
+/// disk.
 ///
-/// This is for a cluster that has lost a majority of its voters for ever. **It loses data**: whatever the others had
-/// acknowledged and this node does not have. It keeps what this node has, acknowledged or not. The new cluster has an id of
-/// its own, so what is left of the old one can never talk to it; other nodes join it as they would any cluster.
+/// This is for a cluster that has lost a majority of its voters for ever. **It loses data**:
+/// whatever the others had acknowledged and this node does not have. It keeps what this node has,
+/// acknowledged or not. The new cluster has an id of its own, so what is left of the old one can
+/// never talk to it; other nodes join it as they would any cluster.
 ///
 /// # Errors
 /// See [`RecoveryError`]. The old folder is as it was, and there is no new one.

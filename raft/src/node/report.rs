@@ -14,7 +14,8 @@ pub(super) fn log(node: NodeId, event: &Event) {
             "a snapshot could not be written; the log grows until one is; the next is tried in {pause:?} at the earliest"
         ),
         // `StateDiverged` has said it.
-        Event::MachineFailed(failure) if failure.callback == MachineCallback::Digest && !failure.has_panicked => {}
+        Event::MachineFailed(failure)
+            if failure.callback == MachineCallback::Digest && !failure.has_panicked => {}
         Event::Core(core::Event::StateDiverged(divergence)) => log_divergence(node, divergence),
         Event::Core(core::Event::PeerDiverged { node: peer, digest, majority }) => tracing::error!(
             node,
@@ -48,7 +49,9 @@ pub(super) fn log(node: NodeId, event: &Event) {
              votes and acknowledges, asks the leader for another snapshot, and serves once its state machine \
              is restored from that. Look at the disk"
         ),
-        Event::UnappliedLogFull(full) => tracing::error!(node, "{full}. This node takes part in nothing more"),
+        Event::UnappliedLogFull(full) => {
+            tracing::error!(node, "{full}. This node takes part in nothing more")
+        }
         Event::Core(core::Event::Backlogged { backlog_bytes, to: Some(to) }) => tracing::warn!(
             node,
             backlog_bytes,
@@ -75,12 +78,14 @@ pub(super) fn log(node: NodeId, event: &Event) {
              Config::backlog_timeout; it leads on, for no other voter is known to have applied that much. How \
              far it is stands in INFO raft (`loading`)"
         ),
-        Event::MachineFailed(failure) if failure.callback == MachineCallback::Restore => tracing::error!(
-            node,
-            "{failure}. This node answers no reads or writes, leads no more and takes no snapshots; it goes \
+        Event::MachineFailed(failure) if failure.callback == MachineCallback::Restore => {
+            tracing::error!(
+                node,
+                "{failure}. This node answers no reads or writes, leads no more and takes no snapshots; it goes \
              on voting and acknowledging. If the file is damaged, the leader is asked for another snapshot; \
              if not, start a version of the program that can read this one"
-        ),
+            )
+        }
         Event::MachineFailed(failure) => tracing::error!(
             node,
             "{failure}. This node answers no reads or writes, leads no more and takes no snapshots; it goes on voting and \
@@ -94,7 +99,11 @@ pub(super) fn log(node: NodeId, event: &Event) {
              the cluster has made it a learner. Look at the disk; if this repeats, replace the machine"
         ),
         Event::Core(core::Event::PassedFence { index }) => {
-            tracing::warn!(node, index = index.0, "this node is a learner now, and is promoted when it has caught up");
+            tracing::warn!(
+                node,
+                index = index.0,
+                "this node is a learner now, and is promoted when it has caught up"
+            );
         }
         Event::Core(core::Event::PeerForgot { node: peer, matched, is_voter }) => tracing::warn!(
             node,
@@ -226,9 +235,13 @@ mod tests {
 
     #[test]
     fn an_ignored_term_is_an_error_that_names_the_sender() {
-        let (level, words) = line(core::Event::TermIgnored { from: NodeId(3), term: Term(u64::MAX) });
+        let (level, words) =
+            line(core::Event::TermIgnored { from: NodeId(3), term: Term(u64::MAX) });
         assert_eq!(level, Level::ERROR);
-        assert!(words.starts_with("messages of node 3 are ignored: term 18446744073709551615"), "{words}");
+        assert!(
+            words.starts_with("messages of node 3 are ignored: term 18446744073709551615"),
+            "{words}"
+        );
     }
 
     #[test]
@@ -261,17 +274,26 @@ mod tests {
         let divergence = Divergence { digest, majority: 0xcd, agreed: Index(200) };
         let (level, words) = line(core::Event::StateDiverged(divergence));
         assert_eq!(level, Level::ERROR);
-        for part in ["entry 300", "00000000000000ab", "00000000000000cd", "entry 200", "Look for a command"] {
+        for part in
+            ["entry 300", "00000000000000ab", "00000000000000cd", "entry 200", "Look for a command"]
+        {
             assert!(words.contains(part), "{part}: {words}");
         }
-        let (level, words) = line(core::Event::PeerDiverged { node: NodeId(3), digest, majority: 0xcd });
+        let (level, words) =
+            line(core::Event::PeerDiverged { node: NodeId(3), digest, majority: 0xcd });
         assert_eq!(level, Level::ERROR);
-        assert!(words.starts_with("the state of node 3 differs from that of a majority"), "{words}");
+        assert!(
+            words.starts_with("the state of node 3 differs from that of a majority"),
+            "{words}"
+        );
         let (node, other) = (NodeId(1), NodeId(3));
         let other_digest = Digest { value: 0xcd, ..digest };
         let conflict = core::DigestConflict { node, digest, other, other_digest };
         let (level, words) = line(core::Event::StatesDiffer(conflict));
         assert_eq!(level, Level::ERROR);
-        assert!(words.contains("no majority has the same") && words.contains("00000000000000cd"), "{words}");
+        assert!(
+            words.contains("no majority has the same") && words.contains("00000000000000cd"),
+            "{words}"
+        );
     }
 }

@@ -218,7 +218,11 @@ where
 ///
 /// # Errors
 /// As [`start`], and [`NodeError::OtherListener`] if [`Options::listen`] is another address.
-pub fn start_listening<S>(options: &Options, listener: TcpListener, state_machine: S) -> Result<Running, NodeError>
+pub fn start_listening<S>(
+    options: &Options,
+    listener: TcpListener,
+    state_machine: S,
+) -> Result<Running, NodeError>
 where
     S: StateMachine + Send + 'static,
 {
@@ -235,8 +239,13 @@ where
     let mut event_loop = EventLoop::<Token, ()>::new().map_err(NodeError::setup("event loop"))?;
     let node = open(&mut event_loop)?;
     let (handle, remote) = (node.handle(), event_loop.remote());
-    let listening_on = node.listening_on().map_err(|error| NodeError::Listen { address: options.listen, error })?;
+    let listening_on = node
+        .listening_on()
+        .map_err(|error| NodeError::Listen { address: options.listen, error })?;
     let run = move || event_loop.run(&mut Alone(node)).map_err(std::io::Error::other);
-    let thread = Builder::new().name(format!("raft-{}", options.id)).spawn(run).map_err(NodeError::setup("thread"))?;
+    let thread = Builder::new()
+        .name(format!("raft-{}", options.id))
+        .spawn(run)
+        .map_err(NodeError::setup("thread"))?;
     Ok(Running { handle, remote, listening_on, thread: Some(thread) })
 }

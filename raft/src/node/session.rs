@@ -36,7 +36,8 @@ pub enum SessionError {
         /// Whether the command may have been applied by an earlier attempt.
         in_doubt: bool,
     },
-    /// The command was applied, once, and its answer was too long to be kept until it was asked for again.
+    /// The command was applied, once, and its answer was too long to be kept until it was asked for
+    /// again.
     #[error("was applied, and its answer was too long to be kept (ANSWER_BYTES_MAX)")]
     AnswerNotKept,
     /// The session was to wait for longer than any time may be. Nothing was asked.
@@ -53,10 +54,11 @@ pub enum SessionError {
     NothingInDoubt,
 }
 
-/// A client's session: numbers its commands, and asks again for as long as it may where an outcome is unknown. One command
-/// at a time; for more, open more sessions.
+/// A client's session: numbers its commands, and asks again for as long as it may where an outcome
+/// is unknown. One command at a time; for more, open more sessions.
 ///
-/// A session lives in the cluster, not in a node: its handle may be changed for one of another node at any time.
+/// A session lives in the cluster, not in a node: its handle may be changed for one of another node
+/// at any time.
 #[derive(Debug)]
 pub struct Session {
     handle: Handle,
@@ -69,7 +71,11 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn open(handle: &Handle, ttl: Duration, patience: Duration) -> Result<Session, SessionError> {
+    pub(super) fn open(
+        handle: &Handle,
+        ttl: Duration,
+        patience: Duration,
+    ) -> Result<Session, SessionError> {
         if patience > TIMEOUT_MAX {
             return Err(SessionError::PatienceTooLong { value: patience });
         }
@@ -79,9 +85,17 @@ impl Session {
         loop {
             match attempts.next(handle, &Request::OpenSession { ttl_ms }) {
                 Ok(Outcome::Opened(id)) => {
-                    return Ok(Session { handle: handle.clone(), id, patience, sequence: 0, in_doubt: None });
+                    return Ok(Session {
+                        handle: handle.clone(),
+                        id,
+                        patience,
+                        sequence: 0,
+                        in_doubt: None,
+                    });
                 }
-                Ok(Outcome::Refused(refusal)) if !is_passing(&refusal) => return Err(SessionError::Refused(refusal)),
+                Ok(Outcome::Refused(refusal)) if !is_passing(&refusal) => {
+                    return Err(SessionError::Refused(refusal));
+                }
                 // One that was opened without anybody knowing ends by itself.
                 Ok(Outcome::Answer(_) | Outcome::Refused(_) | Outcome::Unknown(_)) => {}
                 Err(end) => return Err(attempts.error(end)),
@@ -100,19 +114,20 @@ impl Session {
         self.handle = handle.clone();
     }
 
-    /// Has a command applied exactly once, and says what the state machine said. Waits, and asks again, until the session's
-    /// patience is at its end. A command that is still in doubt from before is given up: if it has not been applied by
-    /// then, it never will be.
+    /// Has a command applied exactly once, and says what the state machine said. Waits, and asks
+    /// again, until the session's patience is at its end. A command that is still in doubt from
+    /// before is given up: if it has not been applied by then, it never will be.
     ///
     /// # Errors
-    /// After [`SessionError::Unknown`] the same command can be asked for again with [`Session::ask_again`].
+    /// After [`SessionError::Unknown`] the same command can be asked for again with
+    /// [`Session::ask_again`].
     pub fn write(&mut self, command: impl Into<Bytes>) -> Result<Answer, SessionError> {
         self.sequence += 1;
         self.ask(command.into(), false)
     }
 
-    /// Asks once more for the command whose outcome is unknown: it gets the answer that it was given when it was applied,
-    /// or is applied now.
+    /// Asks once more for the command whose outcome is unknown: it gets the answer that it was
+    /// given when it was applied, or is applied now.
     ///
     /// # Errors
     /// As [`Session::write`], and [`SessionError::NothingInDoubt`].
@@ -124,20 +139,30 @@ impl Session {
     fn ask(&mut self, command: Bytes, mut in_doubt: bool) -> Result<Answer, SessionError> {
         self.in_doubt = None;
         let (session, sequence) = (self.id, self.sequence);
-        let asked = SessionCommand { session, sequence, acknowledged: sequence - 1, command: command.clone() };
+        let asked = SessionCommand {
+            session,
+            sequence,
+            acknowledged: sequence - 1,
+            command: command.clone(),
+        };
         let request = Request::SessionWrite(asked);
         let mut attempts = Attempts::new(self.patience);
         loop {
             match attempts.next(&self.handle, &request) {
                 Ok(Outcome::Answer(answer)) => return Ok(answer),
-                Ok(Outcome::Refused(Refusal::NoSession)) => return Err(SessionError::Ended { in_doubt }),
-                Ok(Outcome::Refused(Refusal::AnswerNotKept)) => return Err(SessionError::AnswerNotKept),
+                Ok(Outcome::Refused(Refusal::NoSession)) => {
+                    return Err(SessionError::Ended { in_doubt });
+                }
+                Ok(Outcome::Refused(Refusal::AnswerNotKept)) => {
+                    return Err(SessionError::AnswerNotKept);
+                }
                 Ok(Outcome::Refused(refusal)) if !in_doubt && !is_passing(&refusal) => {
                     return Err(SessionError::Refused(refusal));
                 }
                 Ok(Outcome::Refused(_)) => {}
                 Ok(Outcome::Opened(_) | Outcome::Unknown(_)) => in_doubt = true,
-                // The last attempt may be on its way, and so may each before it whose outcome was not known.
+                // The last attempt may be on its way, and so may each before it whose outcome was
+                // not known.
                 Err(end) if in_doubt || end == End::UnderWay => {
                     self.in_doubt = Some(command);
                     return Err(SessionError::Unknown);
@@ -147,8 +172,8 @@ impl Session {
         }
     }
 
-    /// Ends the session, and with it what the cluster remembers for it. Not to do so costs the cluster some memory until it
-    /// has lived its time.
+    /// Ends the session, and with it what the cluster remembers for it. Not to do so costs the
+    /// cluster some memory until it has lived its time.
     ///
     /// # Errors
     /// If there is no answer; it ends by itself then.
@@ -156,7 +181,9 @@ impl Session {
         let mut attempts = Attempts::new(self.patience);
         loop {
             match attempts.next(&self.handle, &Request::CloseSession { session: self.id }) {
-                Ok(Outcome::Answer(_) | Outcome::Opened(_) | Outcome::Refused(Refusal::NoSession)) => return Ok(()),
+                Ok(
+                    Outcome::Answer(_) | Outcome::Opened(_) | Outcome::Refused(Refusal::NoSession),
+                ) => return Ok(()),
                 Ok(Outcome::Refused(_) | Outcome::Unknown(_)) => {}
                 Err(end) => return Err(attempts.error(end)),
             }
@@ -240,7 +267,9 @@ impl Attempts {
         if until >= self.deadline {
             return Err(End::OutOfTime);
         }
-        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        while let Some(left) =
+            until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        {
             thread::park_timeout(left);
         }
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);

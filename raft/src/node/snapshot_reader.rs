@@ -21,9 +21,12 @@ use crate::storage::{SNAPSHOT_PIECE_BYTES, SnapshotSource};
 /// Pieces that may wait for the storage thread.
 const PIECES: usize = 2;
 
-/// A source of what a thread reads from `source`; `wake` is called after each piece. If there can be
-/// no thread, reading fails, and with it the snapshot.
-pub(super) fn read_ahead(source: SnapshotSource, wake: impl Fn() + Send + 'static) -> SnapshotSource {
+/// A source of what a thread reads from `source`; `wake` is called after each piece. If there can
+/// be no thread, reading fails, and with it the snapshot.
+pub(super) fn read_ahead(
+    source: SnapshotSource,
+    wake: impl Fn() + Send + 'static,
+) -> SnapshotSource {
     let (sender, pieces) = sync_channel(PIECES);
     let failure = sender.clone();
     let thread = Builder::new().name("raft-snapshot".to_owned());

@@ -1,11 +1,13 @@
-//! The thread that makes every file call. Jobs go to it in batches, completions come back over a channel of the loop, so
-//! a slow disk delays no heartbeat.
+//! The thread that makes every file call. Jobs go to it in batches, completions come back over a
+//! channel of the loop, so a slow disk delays no heartbeat.
 
 use std::{
     collections::VecDeque,
     io,
     sync::Arc,
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
+    sync::mpsc::{
+        Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+    },
     thread::{Builder, JoinHandle},
     time::Duration,
 };
@@ -15,7 +17,8 @@ use kodiak_channel::Sender;
 use super::snapshot_reader::read_ahead;
 use crate::storage::{Completion, Disk, Job, Log, Worker};
 
-/// Batches that may wait for the thread. More wait here, on the loop's side; the core bounds their sum.
+/// Batches that may wait for the thread. More wait here, on the loop's side; the core bounds their
+/// sum.
 const BATCHES: usize = 8;
 /// How long the thread waits for jobs before it notes in the log that all before is durable.
 const IDLE_AFTER: Duration = Duration::from_millis(200);
@@ -32,14 +35,23 @@ pub(super) struct StorageThread {
 
 impl StorageThread {
     /// Starts the thread on `log`.
-    pub(super) fn start<D>(log: Log<D>, completions: Sender<Completion>) -> io::Result<StorageThread>
+    pub(super) fn start<D>(
+        log: Log<D>,
+        completions: Sender<Completion>,
+    ) -> io::Result<StorageThread>
     where
         D: Disk + Send + 'static,
         Log<D>: Send,
     {
         let (batches, jobs) = sync_channel(BATCHES);
-        let thread = Builder::new().name("raft-storage".to_owned()).spawn(move || serve(log, &jobs, &completions))?;
-        Ok(StorageThread { batches: Some(Arc::new(batches)), waiting: VecDeque::new(), thread: Some(thread) })
+        let thread = Builder::new()
+            .name("raft-storage".to_owned())
+            .spawn(move || serve(log, &jobs, &completions))?;
+        Ok(StorageThread {
+            batches: Some(Arc::new(batches)),
+            waiting: VecDeque::new(),
+            thread: Some(thread),
+        })
     }
 
     /// Takes a job; it goes to the thread with the next [`StorageThread::flush`].
@@ -49,7 +61,8 @@ impl StorageThread {
                 let thread = Arc::downgrade(batches);
                 // An empty batch wakes the thread. Where there is no room for one, it is about to
                 // look anyway.
-                let wake = move || drop(thread.upgrade().map(|thread| thread.try_send(VecDeque::new())));
+                let wake =
+                    move || drop(thread.upgrade().map(|thread| thread.try_send(VecDeque::new())));
                 Job::TakeSnapshot { meta, source: read_ahead(source, wake) }
             }
             (job, _) => job,
@@ -57,9 +70,12 @@ impl StorageThread {
         self.waiting.push_back(job);
     }
 
-    /// Hands over what waits. What the thread cannot take now goes with a later call: every completion leads to one.
+    /// Hands over what waits. What the thread cannot take now goes with a later call: every
+    /// completion leads to one.
     pub(super) fn flush(&mut self) {
-        let Some(batches) = self.batches.as_ref().filter(|_| !self.waiting.is_empty()) else { return };
+        let Some(batches) = self.batches.as_ref().filter(|_| !self.waiting.is_empty()) else {
+            return;
+        };
         match batches.try_send(std::mem::take(&mut self.waiting)) {
             Ok(()) => {}
             Err(TrySendError::Full(jobs)) => self.waiting = jobs,
@@ -70,8 +86,9 @@ impl StorageThread {
 }
 
 impl Drop for StorageThread {
-    /// Lets the thread finish what it has, and waits for it: the folder's lock is free afterwards. The receiver of the
-    /// completions must be gone by then, or the thread could wait for room in it for ever.
+    /// Lets the thread finish what it has, and waits for it: the folder's lock is free afterwards.
+    /// The receiver of the completions must be gone by then, or the thread could wait for room in
+    /// it for ever.
     fn drop(&mut self) {
         self.batches = None;
         if let Some(thread) = self.thread.take() {
@@ -81,7 +98,11 @@ impl Drop for StorageThread {
     }
 }
 
-fn serve<D: Disk>(log: Log<D>, batches: &Receiver<VecDeque<Job>>, completions: &Sender<Completion>) {
+fn serve<D: Disk>(
+    log: Log<D>,
+    batches: &Receiver<VecDeque<Job>>,
+    completions: &Sender<Completion>,
+) {
     let mut worker = Worker::new(log);
     let mut jobs = VecDeque::new();
     // The node may be gone: then nobody wants to know.
@@ -138,7 +159,9 @@ mod tests {
     use crate::{
         core::Done,
         storage::{DiskFile, LogOptions, RealDisk, RealFile},
-        types::{ClusterId, Configuration, DiskId, GroupId, HardState, Identity, NodeId, Term, Write},
+        types::{
+            ClusterId, Configuration, DiskId, GroupId, HardState, Identity, NodeId, Term, Write,
+        },
     };
 
     /// A folder whose files say their name whenever something is written to them.
@@ -217,7 +240,8 @@ mod tests {
         let disk = Watched(RealDisk::open(folder.path()).unwrap(), tell);
         let (cluster, group, node, disk_id) = (ClusterId(1), GroupId(0), NodeId(1), DiskId(1));
         let identity = Identity { cluster, group, node, disk: disk_id };
-        let log = Log::create(disk, &identity, &Configuration::default(), LogOptions::default()).unwrap();
+        let log =
+            Log::create(disk, &identity, &Configuration::default(), LogOptions::default()).unwrap();
         let mut event_loop = EventLoop::<Token, ()>::new().unwrap();
         let (completed, completions) = event_loop.add_channel(Token(Kind::Completions), 4).unwrap();
         let mut thread = StorageThread::start(log, completed).unwrap();
@@ -228,7 +252,10 @@ mod tests {
         let segment = written.recv_timeout(deadline).unwrap();
         // Nothing else is asked of the thread, and yet it writes there once more, and no more then.
         while written.recv_timeout(deadline).expect("a mark") != segment {}
-        assert!(matches!(completions.try_recv(), Ok(Completion::Done(Done::Written { sequence: 1 }))));
+        assert!(matches!(
+            completions.try_recv(),
+            Ok(Completion::Done(Done::Written { sequence: 1 }))
+        ));
         drop((completions, thread));
         assert!(written.iter().all(|name| name != segment));
     }

@@ -1,7 +1,8 @@
 //! What the node's sources and timers are called in the loop.
 
-/// Names a source or a timer of a node in the event loop that it shares with its user: the user's own token type says
-/// `From<Token>`, and the user's handler hands events of such tokens on to the node.
+/// Names a source or a timer of a node in the event loop that it shares with its user: the user's
+/// own token type says `From<Token>`, and the user's handler hands events of such tokens on to the
+/// node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token(pub(super) Kind);
 

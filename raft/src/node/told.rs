@@ -1,4 +1,5 @@
-//! What was said in the log, so that what happens twice a second is said now and then and not each time.
+//! What was said in the log, so that what happens twice a second is said now and then and not each
+//! time.
 
 use std::{
     collections::BTreeMap,
@@ -41,7 +42,9 @@ mod tests {
     fn a_reason_is_told_at_intervals_whatever_comes_between() {
         let (mut told, start) = (Told::default(), Instant::now());
         let times = |told: &mut Told, what: &str| {
-            (0..240).filter(|half| told.is_news(what, start + Duration::from_millis(500) * *half)).count()
+            (0..240)
+                .filter(|half| told.is_news(what, start + Duration::from_millis(500) * *half))
+                .count()
         };
         assert_eq!(times(&mut told, "node 2 had another disk"), 2, "twice in two minutes");
         told.clear();

@@ -1,5 +1,5 @@
-//! Changes of membership and transfers of leadership: handed to the leader, tried again while what stands in their way
-//! passes by itself, and answered when they are done.
+//! Changes of membership and transfers of leadership: handed to the leader, tried again while what
+//! stands in their way passes by itself, and answered when they are done.
 //!
 //! ```text
 //! submit(Change)   -> waiting -> leads?   in the log -> committed -> joint? left, and that committed -> Answer
@@ -12,15 +12,19 @@
 use super::requests::{Key, Origin, Stage};
 use super::{Answer, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
 use crate::core;
-use crate::types::{ChangeError, Entries, Entry, Index, MemberChange, NodeId, Payload, SnapshotMeta, Term};
+use crate::types::{
+    ChangeError, Entries, Entry, Index, MemberChange, NodeId, Payload, SnapshotMeta, Term,
+};
 
 /// What the cluster may be asked to do about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Admin {
-    /// Change who belongs to the cluster: all of these together, in one step or in one joint change. Answered, with no
-    /// bytes, when the new configuration is committed and, if it was a joint one, left.
+    /// Change who belongs to the cluster: all of these together, in one step or in one joint
+    /// change. Answered, with no bytes, when the new configuration is committed and, if it was a
+    /// joint one, left.
     Change(Vec<MemberChange>),
-    /// Hand leadership to this voter, or to the one that suits best. Answered, with no bytes, when that node leads.
+    /// Hand leadership to this voter, or to the one that suits best. Answered, with no bytes, when
+    /// that node leads.
     Transfer(Option<NodeId>),
 }
 
@@ -113,7 +117,11 @@ impl Admins {
     }
 
     fn that_are(&self, is_like: impl Fn(&State) -> bool) -> Vec<Key> {
-        self.pending.iter().filter(|pending| is_like(&pending.state)).map(|pending| pending.key).collect()
+        self.pending
+            .iter()
+            .filter(|pending| is_like(&pending.state))
+            .map(|pending| pending.key)
+            .collect()
     }
 }
 
@@ -133,8 +141,12 @@ impl Replica {
             return;
         }
         for key in self.admins.waiting() {
-            let Some(at) = self.admins.pending.iter().position(|pending| pending.key == key) else { continue };
-            let Some(origin) = self.requests.get(key).map(|pending| pending.origin) else { continue };
+            let Some(at) = self.admins.pending.iter().position(|pending| pending.key == key) else {
+                continue;
+            };
+            let Some(origin) = self.requests.get(key).map(|pending| pending.origin) else {
+                continue;
+            };
             let state = match self.try_admin(at, key, origin) {
                 Tried::Goes(state) => state,
                 Tried::Waits(why) => State::Waiting { why },
@@ -144,7 +156,8 @@ impl Replica {
                 }
             };
             // Others may have ended by it.
-            if let Some(pending) = self.admins.pending.iter_mut().find(|pending| pending.key == key) {
+            if let Some(pending) = self.admins.pending.iter_mut().find(|pending| pending.key == key)
+            {
                 pending.state = state;
             }
         }
@@ -156,7 +169,9 @@ impl Replica {
         match (origin, leader, admin) {
             (_, _, Admin::Change(changes)) if self.core.is_leader() => self.try_change(&changes),
             (_, _, Admin::Transfer(to)) if self.core.is_leader() => self.try_transfer(key, to),
-            (Origin::Peer { .. }, ..) => Tried::Ends(Outcome::Refused(Refusal::NotLeader { leader })),
+            (Origin::Peer { .. }, ..) => {
+                Tried::Ends(Outcome::Refused(Refusal::NotLeader { leader }))
+            }
             (Origin::Local(_), Some(leader), admin) if self.links.contains(&leader) => {
                 let message = PeerMessage::ForwardAdmin { request: self.number_of(key), admin };
                 self.effects.push_back(Effect::Send { to: leader, message });
@@ -172,11 +187,19 @@ impl Replica {
             Err(unknown) => return Tried::Waits(Some(unknown)),
         };
         match self.core.change_membership(self.now, &changes) {
-            Ok(place) => Tried::Goes(State::Changing { index: place.last, term: place.term, is_committed: false }),
+            Ok(place) => Tried::Goes(State::Changing {
+                index: place.last,
+                term: place.term,
+                is_committed: false,
+            }),
             Err(error) => {
                 let is_final = !passes_by_itself(&error);
                 let declined = Refusal::Declined { reason: error.to_string(), is_final };
-                if is_final { Tried::Ends(Outcome::Refused(declined)) } else { Tried::Waits(Some(declined)) }
+                if is_final {
+                    Tried::Ends(Outcome::Refused(declined))
+                } else {
+                    Tried::Waits(Some(declined))
+                }
             }
         }
     }
@@ -187,7 +210,10 @@ impl Replica {
             Ok(()) => {
                 let to = self.core.transferring().expect("a transfer is under way");
                 let reason = format!("the transfer was replaced by one to node {to}");
-                self.end_transfers(key, &Outcome::Refused(Refusal::Declined { reason, is_final: true }));
+                self.end_transfers(
+                    key,
+                    &Outcome::Refused(Refusal::Declined { reason, is_final: true }),
+                );
                 Tried::Goes(State::Transferring { term, to })
             }
             Err(error) => {
@@ -225,18 +251,21 @@ impl Replica {
     /// A leader's snapshot stands for the log up to here.
     pub(super) fn admins_overtaken(&mut self, meta: &SnapshotMeta) {
         let is_joint = meta.configuration.is_joint();
-        let ended = self.admins.pending.iter().filter_map(|Pending { key, state, .. }| match *state {
-            State::Changing { index, is_committed: true, .. } if index <= meta.index && !is_joint => {
-                Some((*key, done_at(index)))
-            }
-            State::Changing { index, is_committed: false, .. } if index <= meta.index => {
-                Some((*key, Outcome::Unknown(Doubt::Overtaken)))
-            }
-            State::Changing { term, is_committed: false, .. } if term < meta.term => {
-                Some((*key, Outcome::Refused(Refusal::Superseded)))
-            }
-            _ => None,
-        });
+        let ended =
+            self.admins.pending.iter().filter_map(|Pending { key, state, .. }| match *state {
+                State::Changing { index, is_committed: true, .. }
+                    if index <= meta.index && !is_joint =>
+                {
+                    Some((*key, done_at(index)))
+                }
+                State::Changing { index, is_committed: false, .. } if index <= meta.index => {
+                    Some((*key, Outcome::Unknown(Doubt::Overtaken)))
+                }
+                State::Changing { term, is_committed: false, .. } if term < meta.term => {
+                    Some((*key, Outcome::Refused(Refusal::Superseded)))
+                }
+                _ => None,
+            });
         for (key, outcome) in ended.collect::<Vec<_>>() {
             self.finish(key, outcome);
         }
@@ -249,7 +278,8 @@ impl Replica {
                 let ended = self.admins.pending.iter().filter_map(|pending| match pending.state {
                     State::Transferring { term: begun, to } if term > begun => {
                         let reason = format!("node {leader} leads now, not node {to}");
-                        let missed = Outcome::Refused(Refusal::Declined { reason, is_final: false });
+                        let missed =
+                            Outcome::Refused(Refusal::Declined { reason, is_final: false });
                         Some((pending.key, if leader == to { done_at(None) } else { missed }))
                     }
                     _ => None,
@@ -261,7 +291,8 @@ impl Replica {
             core::Event::TransferFailed { to } => {
                 let reason = format!("node {to} has not taken over in time; this node leads on");
                 let declined = Refusal::Declined { reason, is_final: false };
-                for key in self.admins.that_are(|state| matches!(state, State::Transferring { .. })) {
+                for key in self.admins.that_are(|state| matches!(state, State::Transferring { .. }))
+                {
                     self.finish(key, Outcome::Refused(declined.clone()));
                 }
             }
@@ -271,7 +302,9 @@ impl Replica {
 
     /// The leader has answered.
     pub(super) fn admin_answered(&mut self, from: NodeId, key: Key, outcome: Outcome) {
-        let is_its = |pending: &Pending| pending.key == key && pending.state == State::Forwarded { to: from };
+        let is_its = |pending: &Pending| {
+            pending.key == key && pending.state == State::Forwarded { to: from }
+        };
         if self.requests.get(key).is_some_and(|pending| pending.stage == Stage::Administering)
             && self.admins.pending.iter().any(is_its)
         {
@@ -289,12 +322,14 @@ fn done_at(index: impl Into<Option<Index>>) -> Outcome {
 fn committed(state: &mut State, entry: &Entry) -> Option<Outcome> {
     let State::Changing { index, term, is_committed } = state else { return None };
     if !*is_committed && entry.term > *term {
-        // Terms never fall along a log: what was proposed in an earlier one can never be committed after this.
+        // Terms never fall along a log: what was proposed in an earlier one can never be committed
+        // after this.
         return Some(Outcome::Refused(Refusal::Superseded));
     }
     *is_committed |= (entry.index, entry.term) == (*index, *term);
     let Payload::Configuration(configuration) = &entry.payload else { return None };
-    (*is_committed && entry.index >= *index && !configuration.is_joint()).then(|| done_at(entry.index))
+    (*is_committed && entry.index >= *index && !configuration.is_joint())
+        .then(|| done_at(entry.index))
 }
 
 /// Whether what stands in the way goes away without anybody's doing.

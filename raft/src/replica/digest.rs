@@ -2,7 +2,8 @@
 
 use crate::types::{Digest, Index};
 
-/// The digest of a state machine's state. See [`StateMachine::digest`](super::StateMachine::digest).
+/// The digest of a state machine's state. See
+/// [`StateMachine::digest`](super::StateMachine::digest).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MachineDigest {
     /// How the value is made. Digests of different versions are not compared, so a program that

@@ -30,7 +30,8 @@ impl Replica {
         }
     }
 
-    /// The first of these entries after which a digest is taken: whatever it is, Raft's own included.
+    /// The first of these entries after which a digest is taken: whatever it is, Raft's own
+    /// included.
     fn first_to_digest(&self, entries: &Entries) -> Option<Index> {
         if !self.takes_digests() {
             return None;
@@ -40,8 +41,8 @@ impl Replica {
         (next <= last).then_some(Index(next))
     }
 
-    /// The state machine has taken a digest, if it can. One that is taken for a snapshot alone stays
-    /// here: other nodes take none after that entry.
+    /// The state machine has taken a digest, if it can. One that is taken for a snapshot alone
+    /// stays here: other nodes take none after that entry.
     pub(super) fn digest_taken(&mut self, now: Now, digest: Option<Digest>) {
         let Some(digest) = digest else { return };
         let is_regular = digest.index.0.is_multiple_of(self.limits.digest_interval.max(1));
@@ -67,7 +68,8 @@ impl Replica {
 /// What clients and operators of a node are told whose state is not that of a majority.
 pub(super) fn failure_of(divergence: Divergence) -> MachineFailure {
     let Divergence { digest: Digest { index, version, value }, majority, .. } = divergence;
-    let reason =
-        format!("its digest is {value:016x}, and a majority of the voters has {majority:016x} (version {version})");
+    let reason = format!(
+        "its digest is {value:016x}, and a majority of the voters has {majority:016x} (version {version})"
+    );
     MachineFailure { callback: MachineCallback::Digest, index, reason, has_panicked: false }
 }

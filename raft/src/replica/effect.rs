@@ -7,8 +7,9 @@ use crate::core;
 use crate::storage::Job;
 use crate::types::{Index, NodeId};
 
-/// What a replica asks of its driver. Effects of one kind must be carried out in the order they come; kinds may overtake
-/// each other. Those that are the state machine's (`Apply`, `Query`, `TakeSnapshot`, `Restore`) are of one kind.
+/// What a replica asks of its driver. Effects of one kind must be carried out in the order they
+/// come; kinds may overtake each other. Those that are the state machine's (`Apply`, `Query`,
+/// `TakeSnapshot`, `Restore`) are of one kind.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Send this to another node, if there is a link to it; otherwise drop it.
@@ -18,7 +19,8 @@ pub enum Effect {
         /// What.
         message: PeerMessage,
     },
-    /// Hand this to the storage thread; what it completes comes back by `handle_done` or `handle_storage_failure`.
+    /// Hand this to the storage thread; what it completes comes back by `handle_done` or
+    /// `handle_storage_failure`.
     Storage(Job),
     /// Hand this to the state machine, in its order; what becomes of it comes back by
     /// [`Replica::handle_machine`](super::Replica::handle_machine). The replica does not wait for
@@ -44,7 +46,8 @@ pub struct QueryId(pub u64);
 pub enum Event {
     /// The core's.
     Core(core::Event),
-    /// A snapshot could not be written; another one is taken later. The log goes on, and grows until then.
+    /// A snapshot could not be written; another one is taken later. The log goes on, and grows
+    /// until then.
     SnapshotFailed {
         /// What the disk, or the state machine, said.
         reason: String,
@@ -60,8 +63,8 @@ pub enum Event {
         /// What the snapshot includes.
         index: Index,
     },
-    /// The log that the failed state machine cannot apply exceeds its quota: this replica takes part in
-    /// nothing any more.
+    /// The log that the failed state machine cannot apply exceeds its quota: this replica takes
+    /// part in nothing any more.
     UnappliedLogFull(UnappliedLogFull),
     /// The disk has failed: this replica takes part in nothing any more.
     StorageFailed {

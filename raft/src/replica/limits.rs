@@ -7,7 +7,8 @@ use crate::core::{Config, ConfigError, TIMEOUT_MAX};
 /// A replica's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaConfig {
-    /// The core's. Its `seed` must differ between two lives of a node: request numbers start from it.
+    /// The core's. Its `seed` must differ between two lives of a node: request numbers start from
+    /// it.
     pub core: Config,
     /// How long a request may wait for its outcome. At most [`TIMEOUT_MAX`]. Default 5 s.
     pub request_timeout: Duration,
@@ -15,7 +16,8 @@ pub struct ReplicaConfig {
     pub limits: Limits,
 }
 
-/// What a replica holds for its clients at most. A request beyond a limit is refused with an outcome that names it.
+/// What a replica holds for its clients at most. A request beyond a limit is refused with an
+/// outcome that names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Requests not answered yet, those that other nodes forwarded included. Default 65 536.
@@ -26,26 +28,29 @@ pub struct Limits {
     pub forwarded_requests: usize,
     /// One command or query. At most the core's `command_bytes`. Default 1 MiB.
     pub request_bytes: usize,
-    /// The entries of one proposal together ([`Entry::size_bytes`](crate::types::Entry::size_bytes)), though at least one
-    /// command. The core's `uncommitted_bytes` counts too. Default 1 MiB.
+    /// The entries of one proposal together
+    /// ([`Entry::size_bytes`](crate::types::Entry::size_bytes)), though at least one command. The
+    /// core's `uncommitted_bytes` counts too. Default 1 MiB.
     pub batch_bytes: usize,
-    /// A snapshot is taken when so many bytes of log have been applied since the last one, and as many as the last one
-    /// took. Default 64 MiB.
+    /// A snapshot is taken when so many bytes of log have been applied since the last one, and as
+    /// many as the last one took. Default 64 MiB.
     pub snapshot_every_bytes: u64,
-    /// A snapshot of more bytes than this fails, and its file is removed: no disk is filled by a state
-    /// machine whose reader never ends. Less than the disk has beside the log, and more than any state
-    /// may grow to, for without snapshots the log grows. Snapshots of a leader's are not bounded by it.
-    /// Default: `None`, a snapshot may take all the room that there is.
+    /// A snapshot of more bytes than this fails, and its file is removed: no disk is filled by a
+    /// state machine whose reader never ends. Less than the disk has beside the log, and more than
+    /// any state may grow to, for without snapshots the log grows. Snapshots of a leader's are not
+    /// bounded by it. Default: `None`, a snapshot may take all the room that there is.
     pub snapshot_bytes: Option<u64>,
-    /// A digest of the state is taken after every entry whose index is a multiple of this, and compared
-    /// between the members ([`StateMachine::digest`](super::StateMachine::digest)); 0: none is taken. A node whose
-    /// state has gone wrong is found within so many entries. Must be the same on all nodes: digests after
-    /// different entries are not compared. It stands beside the other settings of what is done with the
-    /// state machine; any value is in range. Default 10 000.
+    /// A digest of the state is taken after every entry whose index is a multiple of this, and
+    /// compared between the members ([`StateMachine::digest`](super::StateMachine::digest)); 0:
+    /// none is taken. A node whose state has gone wrong is found within so many entries. Must be
+    /// the same on all nodes: digests after different entries are not compared. It stands beside
+    /// the other settings of what is done with the state machine; any value is in range. Default 10
+    /// 000.
     pub digest_interval: u64,
-    /// A node whose state machine has failed goes on acknowledging, and can compact nothing of what it cannot apply.
-    /// When that takes more bytes than this, the node stops ([`UnappliedLogFull`](super::UnappliedLogFull)): less than
-    /// its disk has, so that it does not stop for want of room. Default: `None`, it goes on as long as there is room.
+    /// A node whose state machine has failed goes on acknowledging, and can compact nothing of what
+    /// it cannot apply. When that takes more bytes than this, the node stops
+    /// ([`UnappliedLogFull`](super::UnappliedLogFull)): less than its disk has, so that it does not
+    /// stop for want of room. Default: `None`, it goes on as long as there is room.
     pub unapplied_log_bytes: Option<u64>,
 }
 
@@ -122,7 +127,11 @@ impl ReplicaConfig {
             ("batch_bytes", limits.batch_bytes, usize::MAX),
             ("unapplied_log_bytes", limits.unapplied_log_bytes.map_or(1, to_usize), usize::MAX),
             ("snapshot_bytes", limits.snapshot_bytes.map_or(1, to_usize), usize::MAX),
-            ("snapshot_every_bytes", limits.snapshot_every_bytes.try_into().unwrap_or(usize::MAX), usize::MAX),
+            (
+                "snapshot_every_bytes",
+                limits.snapshot_every_bytes.try_into().unwrap_or(usize::MAX),
+                usize::MAX,
+            ),
         ];
         match ranges.into_iter().find(|&(_, value, most)| value < 1 || value > most) {
             Some((name, value, most)) => Err(ReplicaConfigError::Limit { name, value, most }),
@@ -142,7 +151,8 @@ mod tests {
         good.validate().unwrap();
         let hasty = ReplicaConfig { request_timeout: Duration::ZERO, ..good.clone() };
         assert!(hasty.validate().unwrap_err().to_string().contains("request_timeout"));
-        let closed = ReplicaConfig { limits: Limits { pending_bytes: 0, ..good.limits }, ..good.clone() };
+        let closed =
+            ReplicaConfig { limits: Limits { pending_bytes: 0, ..good.limits }, ..good.clone() };
         assert!(closed.validate().unwrap_err().to_string().contains("Limits::pending_bytes"));
         let large = Limits { request_bytes: good.core.command_bytes + 1, ..good.limits };
         let large = ReplicaConfig { limits: large, ..good };

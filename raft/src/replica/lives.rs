@@ -1,7 +1,8 @@
-//! Which life of which disk is met: older copies of a folder, two copies at once, and disks that forgot.
+//! Which life of which disk is met: older copies of a folder, two copies at once, and disks that
+//! forgot.
 //!
-//! Each opening of a log raises a count on its disk, and each start draws a nonce. A peer remembers, per disk, the latest
-//! life that it met and how far that was durable, so it can tell:
+//! Each opening of a log raises a count on its disk, and each start draws a nonce. A peer
+//! remembers, per disk, the latest life that it met and how far that was durable, so it can tell:
 //!
 //! | what comes | what it is |
 //! |---|---|
@@ -10,7 +11,8 @@
 //! | a higher count, durable less far | a disk that forgot what it had acknowledged: let in, and not counted |
 //! | a count near the largest | no life at all: turned away |
 //!
-//! A copy of the present life that is met before the original, or all folders put back together, no peer can see.
+//! A copy of the present life that is met before the original, or all folders put back together, no
+//! peer can see.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +59,8 @@ impl Lives {
         Lives { records, ..Lives::default() }
     }
 
-    /// Hands on to the replica what it must know: records for its log, and nodes whose disks forgot.
+    /// Hands on to the replica what it must know: records for its log, and nodes whose disks
+    /// forgot.
     pub(crate) fn tell(&mut self, replica: &mut Replica, now: Now) {
         for (disk, record) in self.take_unsaved() {
             replica.record_peer(disk, record);
@@ -67,7 +70,8 @@ impl Lives {
         }
     }
 
-    /// Compares a proven peer's half of a handshake with what is remembered of its disk, and remembers it.
+    /// Compares a proven peer's half of a handshake with what is remembered of its disk, and
+    /// remembers it.
     ///
     /// # Errors
     /// Why the peer is turned away, and what to do.
@@ -83,11 +87,16 @@ impl Lives {
             return Err(LifeError::OlderCopy { node: id, life: life.count, known: known.count });
         }
         if life.count == known.count && life.nonce != known.nonce {
-            let first = self.addresses.get(&theirs.disk).map_or("an address not known here", String::as_str);
+            let first = self
+                .addresses
+                .get(&theirs.disk)
+                .map_or("an address not known here", String::as_str);
             let (first, second) = (first.to_owned(), theirs.address.clone());
             return Err(LifeError::TwoCopies { node: id, first, second });
         }
-        if (life.count > known.count && position.sequence < record.position.sequence) || theirs.has_forgotten {
+        if (life.count > known.count && position.sequence < record.position.sequence)
+            || theirs.has_forgotten
+        {
             self.forgetful.insert(id);
         }
         let is_new = life.count > known.count;
@@ -99,7 +108,8 @@ impl Lives {
         Ok(())
     }
 
-    /// A message of a node that was met: an answer to a leader says how far the node's log is durable.
+    /// A message of a node that was met: an answer to a leader says how far the node's log is
+    /// durable.
     pub(crate) fn hear(&mut self, from: NodeId, message: &PeerMessage) {
         if let PeerMessage::Raft(Message { body: Body::Appended { report, .. }, .. }) = message
             && let Some(sequence) = report.durable_sequence
@@ -122,7 +132,9 @@ impl Lives {
     /// What the log should remember.
     fn take_unsaved(&mut self) -> impl Iterator<Item = (DiskId, PeerRecord)> {
         let records = &self.records;
-        std::mem::take(&mut self.unsaved).into_iter().filter_map(|disk| Some((disk, *records.get(&disk)?)))
+        std::mem::take(&mut self.unsaved)
+            .into_iter()
+            .filter_map(|disk| Some((disk, *records.get(&disk)?)))
     }
 
     /// Whether the replica must be told of a disk that forgot.
@@ -162,7 +174,10 @@ mod tests {
         let mut lives = Lives::default();
         lives.meet(&hello(5, 50, 100)).unwrap();
         let error = lives.meet(&hello(4, 40, 90)).unwrap_err().to_string();
-        assert!(error.contains("an older copy of its data folder (life 4, and life 5 was met before)"), "{error}");
+        assert!(
+            error.contains("an older copy of its data folder (life 4, and life 5 was met before)"),
+            "{error}"
+        );
         lives.meet(&hello(5, 50, 100)).unwrap();
     }
 
@@ -207,7 +222,9 @@ mod tests {
     fn what_an_older_version_does_not_say_is_no_evidence() {
         let mut lives = Lives::default();
         lives.meet(&hello(5, 50, 100)).unwrap();
-        lives.meet(&Hello { life: Life { count: 0, nonce: 9 }, position: None, ..hello(0, 9, 0) }).unwrap();
+        lives
+            .meet(&Hello { life: Life { count: 0, nonce: 9 }, position: None, ..hello(0, 9, 0) })
+            .unwrap();
         lives.meet(&hello(5, 50, 100)).unwrap();
         assert!(std::mem::take(&mut lives.forgetful).is_empty());
     }

@@ -17,28 +17,33 @@ pub struct RequestId(pub u64);
 pub enum Request {
     /// A command: goes into the log and is applied by every replica.
     Write(Bytes),
-    /// A query: linearizable, answered from this node's own state machine, never in the log. A majority confirms each.
+    /// A query: linearizable, answered from this node's own state machine, never in the log. A
+    /// majority confirms each.
     Read(Bytes),
-    /// A snapshot of this node's state machine, of everything that it was handed so far. Answered, with no bytes and
-    /// the index that the snapshot stands for, when it is on disk; at once if there is one. If it takes longer than
-    /// the request may, the outcome is unknown, and it is written all the same.
+    /// A snapshot of this node's state machine, of everything that it was handed so far. Answered,
+    /// with no bytes and the index that the snapshot stands for, when it is on disk; at once if
+    /// there is one. If it takes longer than the request may, the outcome is unknown, and it is
+    /// written all the same.
     Snapshot,
     /// Something about the cluster itself.
     Admin(Admin),
-    /// As `Read`, but where the leader has a lease ([`Config::lease`](crate::core::Config::lease)) nobody need be asked: as
-    /// linearizable as the members' clocks are good. Where it has none, it is a `Read`.
+    /// As `Read`, but where the leader has a lease ([`Config::lease`](crate::core::Config::lease))
+    /// nobody need be asked: as linearizable as the members' clocks are good. Where it has none, it
+    /// is a `Read`.
     LeaseRead(Bytes),
-    /// A query of this node's own state as it is, perhaps old: what the log made it up to some index, never one before
-    /// what an earlier query to the same life of this node saw. Asks nobody and waits for nobody.
+    /// A query of this node's own state as it is, perhaps old: what the log made it up to some
+    /// index, never one before what an earlier query to the same life of this node saw. Asks nobody
+    /// and waits for nobody.
     StaleRead(Bytes),
-    /// Opens a session, which ends when it was not used for so long (between [`SESSION_TTL_MS`]'s ends). Its name comes
-    /// back as [`Outcome::Opened`]. One whose outcome is unknown may stay open, unused, until it ends.
+    /// Opens a session, which ends when it was not used for so long (between [`SESSION_TTL_MS`]'s
+    /// ends). Its name comes back as [`Outcome::Opened`]. One whose outcome is unknown may stay
+    /// open, unused, until it ends.
     OpenSession {
         /// In milliseconds of the log's own time: the stamps of its entries.
         ttl_ms: u64,
     },
-    /// A command that is applied once, however often it is submitted, to whatever node: every one gets the answer of the
-    /// first. So where its outcome is unknown, it may be asked again.
+    /// A command that is applied once, however often it is submitted, to whatever node: every one
+    /// gets the answer of the first. So where its outcome is unknown, it may be asked again.
     SessionWrite(SessionCommand),
     /// Ends a session and forgets its answers.
     CloseSession {
@@ -53,16 +58,18 @@ impl Request {
     pub fn size_bytes(&self) -> usize {
         match self {
             Request::Admin(admin) => admin.size_bytes(),
-            Request::Write(bytes) | Request::Read(bytes) | Request::LeaseRead(bytes) | Request::StaleRead(bytes) => {
-                bytes.len()
-            }
+            Request::Write(bytes)
+            | Request::Read(bytes)
+            | Request::LeaseRead(bytes)
+            | Request::StaleRead(bytes) => bytes.len(),
             Request::SessionWrite(in_session) => in_session.command.len(),
             Request::OpenSession { .. } | Request::CloseSession { .. } | Request::Snapshot => 0,
         }
     }
 }
 
-/// What became of a request. The three cases are kept apart because a client must act differently on each.
+/// What became of a request. The three cases are kept apart because a client must act differently
+/// on each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// It was carried out: a command is committed and applied. What the state machine said, and at
@@ -72,7 +79,8 @@ pub enum Outcome {
     Opened(SessionId),
     /// It had no effect and never will: it may be asked again.
     Refused(Refusal),
-    /// It may have been carried out, may yet be, or may never be. Only its author can tell whether asking again is safe.
+    /// It may have been carried out, may yet be, or may never be. Only its author can tell whether
+    /// asking again is safe.
     Unknown(Doubt),
 }
 
@@ -81,12 +89,16 @@ impl Outcome {
     /// state machine is this node's own matter, and an older one would not know the words.
     pub(super) fn for_peer(self) -> Outcome {
         match self {
-            Outcome::Refused(Refusal::MachineFailed { .. }) => Outcome::Refused(Refusal::NotLeader { leader: None }),
+            Outcome::Refused(Refusal::MachineFailed { .. }) => {
+                Outcome::Refused(Refusal::NotLeader { leader: None })
+            }
             // In words: an older one does not know the bound.
             Outcome::Refused(refusal @ Refusal::Full { bound: Bound::Backlog, .. }) => {
                 Outcome::Refused(Refusal::Declined { reason: refusal.to_string(), is_final: false })
             }
-            Outcome::Refused(Refusal::Loading { .. } | Refusal::QueryPanicked) => Outcome::Refused(Refusal::TimedOut),
+            Outcome::Refused(Refusal::Loading { .. } | Refusal::QueryPanicked) => {
+                Outcome::Refused(Refusal::TimedOut)
+            }
             Outcome::Unknown(Doubt::MachineFailed) => Outcome::Unknown(Doubt::TimedOut),
             other => other,
         }
@@ -129,8 +141,8 @@ pub enum Refusal {
         /// The entry, or what the snapshot stands for that it could not be restored from.
         index: Index,
     },
-    /// The node's state machine is not where the log is yet: the node has started, or has been sent a
-    /// snapshot, or waits for one in the place of its own, which is damaged.
+    /// The node's state machine is not where the log is yet: the node has started, or has been sent
+    /// a snapshot, or waits for one in the place of its own, which is damaged.
     Loading {
         /// How far it has come.
         progress: CatchUp,
@@ -146,14 +158,17 @@ pub enum Refusal {
         /// Whether asking again will not help before something else has changed.
         is_final: bool,
     },
-    /// There is no such session: it was closed, has expired, or never was. This time the command had no effect; if it had
-    /// been submitted before, and nobody knows what became of it then, nobody will.
+    /// There is no such session: it was closed, has expired, or never was. This time the command
+    /// had no effect; if it had been submitted before, and nobody knows what became of it then,
+    /// nobody will.
     NoSession,
-    /// A command of the session with this number has been applied, once, and its answer was not kept: it is longer than
-    /// [`ANSWER_BYTES_MAX`](super::ANSWER_BYTES_MAX), or all answers together were more than
-    /// [`ANSWERS_BYTES_MAX`](super::ANSWERS_BYTES_MAX). It was not applied again.
+    /// A command of the session with this number has been applied, once, and its answer was not
+    /// kept: it is longer than [`ANSWER_BYTES_MAX`](super::ANSWER_BYTES_MAX), or all answers
+    /// together were more than [`ANSWERS_BYTES_MAX`](super::ANSWERS_BYTES_MAX). It was not applied
+    /// again.
     AnswerNotKept,
-    /// The command's number is one that its author has acknowledged, or 0. This time it had no effect.
+    /// The command's number is one that its author has acknowledged, or 0. This time it had no
+    /// effect.
     Acknowledged {
         /// What the author has acknowledged: numbers up to this one.
         up_to: u64,
@@ -165,8 +180,8 @@ pub enum Refusal {
     },
 }
 
-/// A bound on what a replica holds for its clients: a field of [`Limits`](super::Limits), or, where all replicas must have
-/// the same, a constant of this module.
+/// A bound on what a replica holds for its clients: a field of [`Limits`](super::Limits), or, where
+/// all replicas must have the same, a constant of this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bound {
     /// Requests not answered yet: `Limits::pending_requests`.
@@ -179,7 +194,8 @@ pub enum Bound {
     Sessions,
     /// What the leader has committed and not applied: `Config::backlog_bytes`.
     Backlog,
-    /// Commands of a session that it has not acknowledged: [`ANSWERS_PER_SESSION_MAX`](super::ANSWERS_PER_SESSION_MAX).
+    /// Commands of a session that it has not acknowledged:
+    /// [`ANSWERS_PER_SESSION_MAX`](super::ANSWERS_PER_SESSION_MAX).
     AnswersPerSession,
 }
 
@@ -201,7 +217,8 @@ impl Bound {
 /// Why nobody can say whether a command took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Doubt {
-    /// Its deadline passed while it was in the log, with the leader, or, if it is a snapshot, while that was written.
+    /// Its deadline passed while it was in the log, with the leader, or, if it is a snapshot, while
+    /// that was written.
     TimedOut,
     /// The link to the leader broke, or the leader restarted, before it answered.
     LinkBroken,
@@ -209,8 +226,8 @@ pub enum Doubt {
     StorageFailed,
     /// The node's state machine refused to go on before it came to the command, or at it.
     MachineFailed,
-    /// A leader's snapshot took the place of the log that the command was in. Whether the snapshot includes it, the
-    /// snapshot does not say.
+    /// A leader's snapshot took the place of the log that the command was in. Whether the snapshot
+    /// includes it, the snapshot does not say.
     Overtaken,
 }
 
@@ -219,25 +236,44 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::NoLeader => write!(f, "no leader is known; had no effect, ask again later"),
             Refusal::NotLeader { leader: Some(leader) } => {
-                write!(f, "the node asked does not lead, node {leader} may; had no effect, ask again")
+                write!(
+                    f,
+                    "the node asked does not lead, node {leader} may; had no effect, ask again"
+                )
             }
             Refusal::NotLeader { leader: None } => {
-                write!(f, "the node asked does not lead and knows no leader; had no effect, ask again later")
+                write!(
+                    f,
+                    "the node asked does not lead and knows no leader; had no effect, ask again later"
+                )
             }
-            Refusal::TimedOut => write!(f, "timed out before it could be started; had no effect, ask again"),
-            Refusal::Superseded => write!(f, "lost to a new leader's entry; had no effect, ask again"),
+            Refusal::TimedOut => {
+                write!(f, "timed out before it could be started; had no effect, ask again")
+            }
+            Refusal::Superseded => {
+                write!(f, "lost to a new leader's entry; had no effect, ask again")
+            }
             Refusal::Full { bound: Bound::Backlog, limit } => write!(
                 f,
                 "the leader's state machine is behind by more than the {limit} bytes of Config::backlog_bytes; had no \
                  effect, ask again when it has caught up"
             ),
             Refusal::Full { bound, limit } => {
-                write!(f, "the bound {} = {limit} is reached; had no effect, ask again later", bound.setting())
+                write!(
+                    f,
+                    "the bound {} = {limit} is reached; had no effect, ask again later",
+                    bound.setting()
+                )
             }
             Refusal::TooLarge { size_bytes, limit_bytes } => {
-                write!(f, "{size_bytes} bytes are more than the {limit_bytes} of Limits::request_bytes; had no effect")
+                write!(
+                    f,
+                    "{size_bytes} bytes are more than the {limit_bytes} of Limits::request_bytes; had no effect"
+                )
             }
-            Refusal::StorageFailed => write!(f, "this node's disk has failed; had no effect, ask another node"),
+            Refusal::StorageFailed => {
+                write!(f, "this node's disk has failed; had no effect, ask another node")
+            }
             Refusal::MachineFailed { index } => write!(
                 f,
                 "this node's state machine stopped at entry {index}; had no effect, ask another node. \
@@ -252,9 +288,14 @@ impl fmt::Display for Refusal {
                 )
             }
             Refusal::QueryPanicked => {
-                write!(f, "the state machine panicked in this query, the node's log has the words; had no effect")
+                write!(
+                    f,
+                    "the state machine panicked in this query, the node's log has the words; had no effect"
+                )
             }
-            Refusal::Removed => write!(f, "this node was removed from the cluster; had no effect, ask another node"),
+            Refusal::Removed => {
+                write!(f, "this node was removed from the cluster; had no effect, ask another node")
+            }
             Refusal::Declined { reason, .. } => write!(f, "{reason}"),
             Refusal::NoSession => {
                 write!(
@@ -263,7 +304,10 @@ impl fmt::Display for Refusal {
                 )
             }
             Refusal::AnswerNotKept => {
-                write!(f, "was applied before, once, and its answer was too long to be kept; was not applied again")
+                write!(
+                    f,
+                    "was applied before, once, and its answer was too long to be kept; was not applied again"
+                )
             }
             Refusal::Acknowledged { up_to } => write!(
                 f,
@@ -271,7 +315,10 @@ impl fmt::Display for Refusal {
             ),
             Refusal::TtlOutOfRange { ttl_ms } => {
                 let (least, most) = (SESSION_TTL_MS.start(), SESSION_TTL_MS.end());
-                write!(f, "a session lives for {least} to {most} ms (SESSION_TTL_MS), not {ttl_ms}; had no effect")
+                write!(
+                    f,
+                    "a session lives for {least} to {most} ms (SESSION_TTL_MS), not {ttl_ms}; had no effect"
+                )
             }
         }
     }
@@ -280,10 +327,17 @@ impl fmt::Display for Refusal {
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Doubt::TimedOut => write!(f, "timed out; it may or may not have been applied, and may yet be"),
-            Doubt::LinkBroken => write!(f, "the link to the leader broke; it may or may not have been applied"),
+            Doubt::TimedOut => {
+                write!(f, "timed out; it may or may not have been applied, and may yet be")
+            }
+            Doubt::LinkBroken => {
+                write!(f, "the link to the leader broke; it may or may not have been applied")
+            }
             Doubt::Overtaken => {
-                write!(f, "this node was overtaken by a snapshot of the leader's; it may or may not have been applied")
+                write!(
+                    f,
+                    "this node was overtaken by a snapshot of the leader's; it may or may not have been applied"
+                )
             }
             Doubt::MachineFailed => {
                 write!(
@@ -291,15 +345,18 @@ impl fmt::Display for Doubt {
                     "this node's state machine stopped at it or before it; it may or may not be applied by the others"
                 )
             }
-            Doubt::StorageFailed => write!(f, "this node's disk failed; it may or may not be applied by the others"),
+            Doubt::StorageFailed => {
+                write!(f, "this node's disk failed; it may or may not be applied by the others")
+            }
         }
     }
 }
 
 /// What one replica says to another.
 ///
-/// A link must neither repeat nor reorder `Forward`s, and what was sent over a link that broke must not arrive over the
-/// next one: a repeated `Forward` is a command applied twice. `Raft` messages may be lost, repeated and overtaken.
+/// A link must neither repeat nor reorder `Forward`s, and what was sent over a link that broke must
+/// not arrive over the next one: a repeated `Forward` is a command applied twice. `Raft` messages
+/// may be lost, repeated and overtaken.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PeerMessage {
     /// Between their cores.

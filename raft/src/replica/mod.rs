@@ -1,7 +1,9 @@
-//! Everything that decides, without I/O: the core, the order of application, forwarding, requests and their deadlines.
+//! Everything that decides, without I/O: the core, the order of application, forwarding, requests
+//! and their deadlines.
 //!
-//! A [`Replica`] is driven like the core: inputs in, [`Effect`]s out, time as an argument. The node drives it on a
-//! reactor, the simulator on a virtual clock; both are meant to be too thin to be wrong.
+//! A [`Replica`] is driven like the core: inputs in, [`Effect`]s out, time as an argument. The node
+//! drives it on a reactor, the simulator on a virtual clock; both are meant to be too thin to be
+//! wrong.
 //!
 //! ```text
 //! submit(Write) -> waiting -> leads?   propose -> in the log -> applied, same term: Answer
@@ -12,11 +14,12 @@
 //! submit(LeaseRead), the same with the leader's lease; submit(StaleRead) -> Query -> Answer
 //! ```
 //!
-//! A deadline that passes while a command is in a log or with the leader makes its outcome `Unknown`, never `Refused`:
-//! `Refused` means that it had no effect and never will have one.
+//! A deadline that passes while a command is in a log or with the leader makes its outcome
+//! `Unknown`, never `Refused`: `Refused` means that it had no effect and never will have one.
 //!
-//! A command within a session ([`sessions`](Sessions)) goes the same way, and may go it again: where its outcome is
-//! `Unknown`, whoever asked may ask again, any node, and will get the first answer.
+//! A command within a session ([`sessions`](Sessions)) goes the same way, and may go it again:
+//! where its outcome is `Unknown`, whoever asked may ask again, any node, and will get the first
+//! answer.
 //!
 //! A cluster of one, with a disk that forgets:
 //!
@@ -115,13 +118,14 @@ pub use digest::MachineDigest;
 pub use effect::{Effect, Event, QueryId};
 pub use limits::{Limits, ReplicaConfig, ReplicaConfigError};
 pub use machine::{
-    CatchUp, LOADING_GRACE, MachineCallback, MachineDone, MachineError, MachineFailure, MachineHost, MachineJob,
-    MachineRunner, RESTORE_ATTEMPTS, UnappliedLogFull,
+    CatchUp, LOADING_GRACE, MachineCallback, MachineDone, MachineError, MachineFailure,
+    MachineHost, MachineJob, MachineRunner, RESTORE_ATTEMPTS, UnappliedLogFull,
 };
 pub use message::{Bound, Doubt, Outcome, PeerMessage, Refusal, Request, RequestId};
 pub use replica::{Replica, Status};
 pub use sessions::{
-    ANSWER_BYTES_MAX, ANSWERS_BYTES_MAX, ANSWERS_PER_SESSION_MAX, SESSION_TTL_MS, SESSIONS_MAX, Sessions,
+    ANSWER_BYTES_MAX, ANSWERS_BYTES_MAX, ANSWERS_PER_SESSION_MAX, SESSION_TTL_MS, SESSIONS_MAX,
+    Sessions,
 };
 pub use state_machine::{Committed, StateMachine};
 

@@ -1,5 +1,6 @@
-//! Reads: one question to the core for all of a kind that came between two polls, then wait until the index is applied, then
-//! ask the state machine (§6.4). A stale read asks the state machine at once.
+//! Reads: one question to the core for all of a kind that came between two polls, then wait until
+//! the index is applied, then ask the state machine (§6.4). A stale read asks the state machine at
+//! once.
 //!
 //! A read changes nothing, so it may be asked again as often as leaders change, until its deadline.
 
@@ -97,10 +98,14 @@ impl Reads {
     pub(super) fn forget_dead(&mut self, alive: impl Fn(Key) -> bool) {
         self.fresh.retain(|&key| alive(key));
         self.fresh_lease.retain(|&key| alive(key));
-        while let Some((_, _, keys)) = self.asked.pop_front_if(|(_, _, keys)| !keys.iter().any(|&key| alive(key))) {
+        while let Some((_, _, keys)) =
+            self.asked.pop_front_if(|(_, _, keys)| !keys.iter().any(|&key| alive(key)))
+        {
             self.recycle(keys);
         }
-        while let Some(place) = self.ready.iter().position(|(_, keys)| !keys.iter().any(|&key| alive(key))) {
+        while let Some(place) =
+            self.ready.iter().position(|(_, keys)| !keys.iter().any(|&key| alive(key)))
+        {
             let (_, keys) = self.ready.swap_remove(place);
             self.recycle(keys);
         }
@@ -115,8 +120,8 @@ impl Reads {
 }
 
 impl Replica {
-    /// Asks the core for an index for all fresh reads of a kind together. The time is that of the latest input, and so not
-    /// before any of the reads arrived.
+    /// Asks the core for an index for all fresh reads of a kind together. The time is that of the
+    /// latest input, and so not before any of the reads arrived.
     pub(super) fn ask_for_reads(&mut self) {
         while let Some((id, certainty)) = self.reads.next_id() {
             let asked = match certainty {
@@ -143,7 +148,9 @@ impl Replica {
 
     /// Hands the state machine every query whose index it has applied.
     pub(super) fn release_reads(&mut self) {
-        while let Some(place) = self.reads.ready.iter().position(|&(index, _)| index <= self.applied) {
+        while let Some(place) =
+            self.reads.ready.iter().position(|&(index, _)| index <= self.applied)
+        {
             let (_, keys) = self.reads.ready.remove(place);
             for &key in &keys {
                 self.query(key);
@@ -161,13 +168,16 @@ impl Replica {
         }
     }
 
-    /// The state machine has answered a query, in the state that the answer names. Nothing happens if
-    /// the query's request has expired.
+    /// The state machine has answered a query, in the state that the answer names. Nothing happens
+    /// if the query's request has expired.
     pub(super) fn queried(&mut self, now: Now, id: QueryId, answer: Option<Answer>) {
         self.now = self.now.then(now);
         let key = Key::from_number(id.0);
         if self.requests.get(key).is_some_and(|pending| pending.stage == Stage::Querying) {
-            self.finish(key, answer.map_or(Outcome::Refused(Refusal::QueryPanicked), Outcome::Answer));
+            self.finish(
+                key,
+                answer.map_or(Outcome::Refused(Refusal::QueryPanicked), Outcome::Answer),
+            );
         }
     }
 }

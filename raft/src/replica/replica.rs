@@ -14,18 +14,20 @@ use super::snapshot::SnapshotPolicy;
 use super::snapshot_requests::SnapshotRequests;
 use super::writes::Writes;
 use super::{
-    Admin, Bound, CatchUp, Doubt, Effect, Event, Limits, MachineFailure, Outcome, PeerMessage, Refusal, ReplicaConfig,
-    ReplicaConfigError, Request, RequestId,
+    Admin, Bound, CatchUp, Doubt, Effect, Event, Limits, MachineFailure, Outcome, PeerMessage,
+    Refusal, ReplicaConfig, ReplicaConfigError, Request, RequestId,
 };
 use crate::core::{self, Action, Core, Done, Role};
 use crate::storage::{Job, StorageError};
 use crate::types::{DiskId, Index, MemberChange, NodeId, Now, PeerRecord, Proposal, Saved, Time};
 
-/// One node's replica of a group: everything that decides, and nothing that does I/O, reads a clock or starts a thread.
+/// One node's replica of a group: everything that decides, and nothing that does I/O, reads a clock
+/// or starts a thread.
 ///
-/// Feed it inputs (`handle_*`, [`submit`](Replica::submit)), then call [`poll`](Replica::poll) until it gives `None`, carrying out what it asks,
-/// then wait for the next input or until [`poll_timeout`](Replica::poll_timeout). Commands submitted between two rounds
-/// of `poll` become one proposal.
+/// Feed it inputs (`handle_*`, [`submit`](Replica::submit)), then call [`poll`](Replica::poll)
+/// until it gives `None`, carrying out what it asks, then wait for the next input or until
+/// [`poll_timeout`](Replica::poll_timeout). Commands submitted between two rounds of `poll` become
+/// one proposal.
 #[derive(Debug)]
 pub struct Replica {
     pub(super) core: Core,
@@ -47,7 +49,8 @@ pub struct Replica {
     pub(super) snapshots: SnapshotPolicy,
     pub(super) links: BTreeSet<NodeId>,
     pub(super) effects: VecDeque<Effect>,
-    /// Mixed into the numbers that other nodes see, so that an answer meant for an earlier life names nothing.
+    /// Mixed into the numbers that other nodes see, so that an answer meant for an earlier life
+    /// names nothing.
     mask: u64,
     /// How many salts of sessions were drawn: the mask, and this, decide what the next one is.
     salts: u64,
@@ -70,7 +73,8 @@ pub struct Status {
     pub pending_requests: usize,
     /// Their bytes.
     pub pending_bytes: usize,
-    /// Why the last snapshot could not be written, if none has been since: the log grows until one is.
+    /// Why the last snapshot could not be written, if none has been since: the log grows until one
+    /// is.
     pub snapshot_failure: Option<String>,
     /// Why the replica answers nothing any more, if its disk has failed.
     pub failed: Option<String>,
@@ -89,7 +93,11 @@ impl Replica {
     ///
     /// # Errors
     /// If a setting is out of its range.
-    pub fn new(config: ReplicaConfig, saved: Saved, now: Now) -> Result<Replica, ReplicaConfigError> {
+    pub fn new(
+        config: ReplicaConfig,
+        saved: Saved,
+        now: Now,
+    ) -> Result<Replica, ReplicaConfigError> {
         config.validate()?;
         let id = config.core.id;
         let mask = scramble(scramble(scramble(config.core.seed) ^ now.wall.0) ^ now.monotonic.0);
@@ -112,7 +120,10 @@ impl Replica {
             admins: Admins::default(),
             levels: PeerLevels::default(),
             snapshot_requests: SnapshotRequests::default(),
-            snapshots: SnapshotPolicy::new(config.limits.snapshot_every_bytes, config.limits.snapshot_bytes),
+            snapshots: SnapshotPolicy::new(
+                config.limits.snapshot_every_bytes,
+                config.limits.snapshot_bytes,
+            ),
             links: BTreeSet::new(),
             effects: VecDeque::new(),
             mask,
@@ -133,13 +144,20 @@ impl Replica {
         self.core.wait_to_found(waits);
     }
 
-    /// A message from `from` arrived; where there are leases `now` must be what the clock said after it did. One that is not addressed to this node, or says it is from another, is dropped.
+    /// A message from `from` arrived; where there are leases `now` must be what the clock said
+    /// after it did. One that is not addressed to this node, or says it is from another, is
+    /// dropped.
     pub fn handle_message(&mut self, now: Now, from: NodeId, message: PeerMessage) {
         self.input(now);
         if self.failed.is_some() {
             // Whoever forwards need not wait until it times out: nothing is proposed here any more.
-            if let PeerMessage::Forward { request, .. } | PeerMessage::ForwardAdmin { request, .. } = message {
-                self.answer(Origin::Peer { node: from, request }, Outcome::Refused(Refusal::StorageFailed));
+            if let PeerMessage::Forward { request, .. }
+            | PeerMessage::ForwardAdmin { request, .. } = message
+            {
+                self.answer(
+                    Origin::Peer { node: from, request },
+                    Outcome::Refused(Refusal::StorageFailed),
+                );
             }
             return;
         }
@@ -160,17 +178,19 @@ impl Replica {
                     self.accept(origin, Request::Admin(admin));
                 }
             }
-            PeerMessage::Forwarded { request, outcome } => self.forwarded_answered(from, request, outcome),
+            PeerMessage::Forwarded { request, outcome } => {
+                self.forwarded_answered(from, request, outcome)
+            }
         }
     }
 
-    /// Whether a leader carries out what `from` hands on: a member may hand on anything, a node that joins its own addition
-    /// alone. If not, it is refused.
+    /// Whether a leader carries out what `from` hands on: a member may hand on anything, a node
+    /// that joins its own addition alone. If not, it is refused.
     fn may_forward(&mut self, origin: Origin, from: NodeId, admin: Option<&Admin>) -> bool {
         let configuration = self.core.configuration();
-        let is_own_addition =
-            |change: &MemberChange| matches!(change, MemberChange::AddLearner { node, .. } if *node == from);
-        let joins = matches!(admin, Some(Admin::Change(changes)) if changes.iter().all(is_own_addition));
+        let is_own_addition = |change: &MemberChange| matches!(change, MemberChange::AddLearner { node, .. } if *node == from);
+        let joins =
+            matches!(admin, Some(Admin::Change(changes)) if changes.iter().all(is_own_addition));
         if !self.core.is_leader() || configuration.members.contains_key(&from) || joins {
             return true;
         }
@@ -184,7 +204,8 @@ impl Replica {
         false
     }
 
-    /// The time that [`poll_timeout`](Replica::poll_timeout) named has come. Harmless when it has not.
+    /// The time that [`poll_timeout`](Replica::poll_timeout) named has come. Harmless when it has
+    /// not.
     pub fn handle_timeout(&mut self, now: Now) {
         self.input(now);
         if self.failed.is_some() {
@@ -215,7 +236,8 @@ impl Replica {
     /// The storage thread has done a job.
     pub fn handle_done(&mut self, now: Now, done: Done) {
         self.input(now);
-        let is_on_disk = matches!(done, Done::SnapshotTaken { .. } | Done::SnapshotInstalled { .. });
+        let is_on_disk =
+            matches!(done, Done::SnapshotTaken { .. } | Done::SnapshotInstalled { .. });
         if matches!(done, Done::SnapshotTaken { .. }) {
             self.snapshots.taken();
         }
@@ -227,8 +249,9 @@ impl Replica {
         }
     }
 
-    /// The disk has failed. Terminal: what the disk holds is not known any more, so this replica neither votes nor
-    /// acknowledges nor answers until it is made again from what its disk is found to hold.
+    /// The disk has failed. Terminal: what the disk holds is not known any more, so this replica
+    /// neither votes nor acknowledges nor answers until it is made again from what its disk is
+    /// found to hold.
     pub fn handle_storage_failure(&mut self, now: Now, error: &StorageError) {
         self.input(now);
         if self.failed.is_some() {
@@ -245,11 +268,15 @@ impl Replica {
         self.effects.push_back(Effect::Event(event));
         while let Some((key, pending)) = self.requests.oldest() {
             let outcome = match pending.stage {
-                Stage::Proposed { .. } | Stage::Forwarded { .. } => Outcome::Unknown(Doubt::StorageFailed),
+                Stage::Proposed { .. } | Stage::Forwarded { .. } => {
+                    Outcome::Unknown(Doubt::StorageFailed)
+                }
                 Stage::Waiting | Stage::Reading | Stage::Querying | Stage::Snapshotting => {
                     Outcome::Refused(Refusal::StorageFailed)
                 }
-                Stage::Administering => self.admins.end_of(key, Refusal::StorageFailed, Doubt::StorageFailed),
+                Stage::Administering => {
+                    self.admins.end_of(key, Refusal::StorageFailed, Doubt::StorageFailed)
+                }
             };
             self.finish(key, outcome);
         }
@@ -257,21 +284,22 @@ impl Replica {
         self.failed = Some(reason);
     }
 
-    /// Another node knows for certain that this one was removed from the cluster. It may have missed that itself: whoever
-    /// is removed is told no more than once.
+    /// Another node knows for certain that this one was removed from the cluster. It may have
+    /// missed that itself: whoever is removed is told no more than once.
     pub fn handle_removed(&mut self, now: Now) {
         self.input(now);
         self.remove();
     }
 
-    /// This node is no member any more, and answers nothing any more. What it has put into its log, and what the leader was
-    /// told of, may yet come to be.
+    /// This node is no member any more, and answers nothing any more. What it has put into its log,
+    /// and what the leader was told of, may yet come to be.
     fn remove(&mut self) {
         if std::mem::replace(&mut self.is_removed, true) {
             return;
         }
         let is_idle = |stage| matches!(stage, Stage::Waiting | Stage::Reading);
-        let idle = self.requests.iter().filter(|(_, pending)| is_idle(pending.stage)).map(|(key, _)| key);
+        let idle =
+            self.requests.iter().filter(|(_, pending)| is_idle(pending.stage)).map(|(key, _)| key);
         for key in idle.chain(self.admins.waiting()).collect::<Vec<_>>() {
             self.finish(key, Outcome::Refused(Refusal::Removed));
         }
@@ -291,10 +319,11 @@ impl Replica {
         self.link_broke(peer);
     }
 
-    /// A client asks. The outcome comes as [`Effect::Reply`] with the same `id`, exactly once, within
-    /// `ReplicaConfig::request_timeout`. Writes submitted to one node keep their order; a read sees every write that
-    /// was *answered* before the read was submitted, not those still pending; for a [`Request::LeaseRead`] `now` must be
-    /// what the clock said after it arrived ([`Core::lease_read`]); what a [`Request::StaleRead`] sees it says itself.
+    /// A client asks. The outcome comes as [`Effect::Reply`] with the same `id`, exactly once,
+    /// within `ReplicaConfig::request_timeout`. Writes submitted to one node keep their order; a
+    /// read sees every write that was *answered* before the read was submitted, not those still
+    /// pending; for a [`Request::LeaseRead`] `now` must be what the clock said after it arrived
+    /// ([`Core::lease_read`]); what a [`Request::StaleRead`] sees it says itself.
     pub fn submit(&mut self, now: Now, id: RequestId, request: Request) {
         self.input(now);
         self.accept(Origin::Local(id), request);
@@ -325,7 +354,9 @@ impl Replica {
 
     fn translate(&mut self, action: Action) -> Option<Effect> {
         match action {
-            Action::Send(message) => Some(Effect::Send { to: message.to, message: PeerMessage::Raft(message) }),
+            Action::Send(message) => {
+                Some(Effect::Send { to: message.to, message: PeerMessage::Raft(message) })
+            }
             Action::Write(write) => Some(Effect::Storage(Job::Write(write))),
             Action::MarkCommit { commit } => Some(Effect::Storage(Job::MarkCommit { commit })),
             Action::Fetch(fetch) => Some(Effect::Storage(Job::Fetch(fetch))),
@@ -341,7 +372,9 @@ impl Replica {
             Action::ReadChunk { id, index, offset, limit_bytes } => {
                 Some(Effect::Storage(Job::ReadChunk { id, index, offset, limit_bytes }))
             }
-            Action::WriteChunk { id, meta, chunk } => Some(Effect::Storage(Job::WriteChunk { id, meta: *meta, chunk })),
+            Action::WriteChunk { id, meta, chunk } => {
+                Some(Effect::Storage(Job::WriteChunk { id, meta: *meta, chunk }))
+            }
             Action::InstallSnapshot { meta, sequence } => {
                 Some(Effect::Storage(Job::InstallSnapshot { meta: *meta, sequence }))
             }
@@ -443,19 +476,25 @@ impl Replica {
                 let salt = scramble(scramble(self.mask) ^ scramble(self.salts));
                 self.accept_proposal(origin, Proposal::OpenSession { ttl_ms, salt });
             }
-            Request::CloseSession { session } => self.accept_proposal(origin, Proposal::CloseSession { session }),
+            Request::CloseSession { session } => {
+                self.accept_proposal(origin, Proposal::CloseSession { session })
+            }
             Request::Read(query) => self.accept_read(origin, query, Certainty::Majority),
             Request::LeaseRead(query) => self.accept_read(origin, query, Certainty::Lease),
             Request::StaleRead(query) => {
                 let size_bytes = query.len();
-                if let Some(key) = self.take_in(origin, Stage::Querying, Asked::Query(query), size_bytes) {
+                if let Some(key) =
+                    self.take_in(origin, Stage::Querying, Asked::Query(query), size_bytes)
+                {
                     self.query(key);
                 }
             }
             Request::Snapshot => self.accept_snapshot_request(origin),
             Request::Admin(admin) => {
                 let size_bytes = admin.size_bytes();
-                if let Some(key) = self.take_in(origin, Stage::Administering, Asked::Gone, size_bytes) {
+                if let Some(key) =
+                    self.take_in(origin, Stage::Administering, Asked::Gone, size_bytes)
+                {
                     self.admins.add(key, admin);
                 }
             }
@@ -471,13 +510,21 @@ impl Replica {
 
     fn accept_proposal(&mut self, origin: Origin, proposal: Proposal) {
         let size_bytes = proposal.command_bytes();
-        if let Some(key) = self.take_in(origin, Stage::Waiting, Asked::Proposal(proposal), size_bytes) {
+        if let Some(key) =
+            self.take_in(origin, Stage::Waiting, Asked::Proposal(proposal), size_bytes)
+        {
             self.writes.waiting.push_back(key);
         }
     }
 
     /// Notes a request, or refuses it.
-    pub(super) fn take_in(&mut self, origin: Origin, stage: Stage, payload: Asked, size_bytes: usize) -> Option<Key> {
+    pub(super) fn take_in(
+        &mut self,
+        origin: Origin,
+        stage: Stage,
+        payload: Asked,
+        size_bytes: usize,
+    ) -> Option<Key> {
         if let Some(refusal) = self.refusal(stage, size_bytes) {
             self.answer(origin, Outcome::Refused(refusal));
             return None;
@@ -501,7 +548,9 @@ impl Replica {
             Some(Refusal::Loading { progress })
         } else if let Some(failure) = failure {
             Some(Refusal::MachineFailed { index: failure.index })
-        } else if let Some(refusal) = self.loading_refusal().filter(|_| stage != Stage::Administering) {
+        } else if let Some(refusal) =
+            self.loading_refusal().filter(|_| stage != Stage::Administering)
+        {
             Some(refusal)
         } else if size_bytes > limits.request_bytes {
             let limit_bytes = limits.request_bytes as u64;
@@ -527,10 +576,18 @@ impl Replica {
                 Stage::Proposed { .. } | Stage::Forwarded { .. } | Stage::Snapshotting => {
                     Outcome::Unknown(Doubt::TimedOut)
                 }
-                Stage::Waiting | Stage::Reading if self.core.leader().is_none() => Outcome::Refused(Refusal::NoLeader),
-                Stage::Waiting | Stage::Reading | Stage::Querying => Outcome::Refused(Refusal::TimedOut),
+                Stage::Waiting | Stage::Reading if self.core.leader().is_none() => {
+                    Outcome::Refused(Refusal::NoLeader)
+                }
+                Stage::Waiting | Stage::Reading | Stage::Querying => {
+                    Outcome::Refused(Refusal::TimedOut)
+                }
                 Stage::Administering => {
-                    let refusal = if self.core.leader().is_none() { Refusal::NoLeader } else { Refusal::TimedOut };
+                    let refusal = if self.core.leader().is_none() {
+                        Refusal::NoLeader
+                    } else {
+                        Refusal::TimedOut
+                    };
                     self.admins.end_of(key, refusal, Doubt::TimedOut)
                 }
             };
@@ -580,8 +637,8 @@ impl Replica {
     }
 }
 
-/// SplitMix64's finalizer (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): spreads what
-/// differs in a few bits over all 64.
+/// SplitMix64's finalizer (Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
+/// 2014): spreads what differs in a few bits over all 64.
 fn scramble(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,7 +1,8 @@
 //! The requests that wait for their outcome.
 //!
-//! All have the same timeout, so the order in which they came is the order in which they expire: a linked list through
-//! the slots gives the next deadline, insertion and removal in O(1), with one timer for all of them.
+//! All have the same timeout, so the order in which they came is the order in which they expire: a
+//! linked list through the slots gives the next deadline, insertion and removal in O(1), with one
+//! timer for all of them.
 
 use bytes::Bytes;
 
@@ -107,7 +108,14 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) fn new() -> Requests {
-        Requests { slots: Vec::new(), free: NONE, oldest: NONE, youngest: NONE, count: 0, size_bytes: 0 }
+        Requests {
+            slots: Vec::new(),
+            free: NONE,
+            oldest: NONE,
+            youngest: NONE,
+            count: 0,
+            size_bytes: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -123,7 +131,9 @@ impl Requests {
     /// # Panics
     /// If its deadline lies before that of the youngest one: it would expire late.
     pub(super) fn insert(&mut self, pending: Pending) -> Key {
-        if let Some(youngest) = self.slots.get(self.youngest as usize).and_then(|slot| slot.pending.as_ref()) {
+        if let Some(youngest) =
+            self.slots.get(self.youngest as usize).and_then(|slot| slot.pending.as_ref())
+        {
             assert!(pending.deadline >= youngest.deadline, "deadlines must come in order");
         }
         self.count += 1;
@@ -171,7 +181,10 @@ impl Requests {
 
     /// Removes a request; `None` if it is gone already.
     pub(super) fn remove(&mut self, key: Key) -> Option<Pending> {
-        let entry = self.slots.get_mut(key.slot as usize).filter(|slot| slot.generation == key.generation)?;
+        let entry = self
+            .slots
+            .get_mut(key.slot as usize)
+            .filter(|slot| slot.generation == key.generation)?;
         let pending = entry.pending.take()?;
         entry.generation = entry.generation.wrapping_add(1);
         let (next, previous) = (entry.next, entry.previous);

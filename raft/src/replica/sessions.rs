@@ -1,8 +1,9 @@
-//! Sessions: a command that comes again is not applied again, and gets the answer that the first one got (§6.3 of the
-//! dissertation).
+//! Sessions: a command that comes again is not applied again, and gets the answer that the first
+//! one got (§6.3 of the dissertation).
 //!
-//! The table is part of the replicated state, beside the state machine: the same entries make the same table on every node,
-//! and a snapshot carries it. Nothing here looks at a clock; a session ends by the stamps of the log's entries.
+//! The table is part of the replicated state, beside the state machine: the same entries make the
+//! same table on every node, and a snapshot carries it. Nothing here looks at a clock; a session
+//! ends by the stamps of the log's entries.
 //!
 //! ```text
 //!  index     5        8              9              12               20          31
@@ -38,7 +39,8 @@ pub const ANSWER_BYTES_MAX: usize = 4_096;
 /// The most bytes of answers that are kept in all sessions together.
 pub const ANSWERS_BYTES_MAX: usize = 64 << 20;
 
-/// How long a session may live without being used, in milliseconds: a tenth of a second to thirty days.
+/// How long a session may live without being used, in milliseconds: a tenth of a second to thirty
+/// days.
 pub const SESSION_TTL_MS: RangeInclusive<u64> = 100..=2_592_000_000;
 
 /// An open session.
@@ -49,7 +51,8 @@ struct Session {
     used: Stamp,
     /// The author needs no answers up to this number.
     acknowledged: u64,
-    /// What was applied and not acknowledged, and what it was answered; `None` if that was not kept.
+    /// What was applied and not acknowledged, and what it was answered; `None` if that was not
+    /// kept.
     answers: BTreeMap<u64, Option<Bytes>>,
 }
 
@@ -71,7 +74,8 @@ impl Session {
     /// The digest of the session with its answers.
     fn whole_digest(&self, id: SessionId) -> u64 {
         let answers = self.answers.iter();
-        let answers = answers.map(|(&sequence, answer)| digest_of_answer(id, sequence, answer.as_ref()));
+        let answers =
+            answers.map(|(&sequence, answer)| digest_of_answer(id, sequence, answer.as_ref()));
         answers.fold(self.digest(id), u64::wrapping_add)
     }
 }
@@ -83,8 +87,9 @@ fn digest_of_answer(id: SessionId, sequence: u64, answer: Option<&Bytes>) -> u64
 
 /// The open sessions of a group.
 ///
-/// [`MachineRunner`](super::MachineRunner) has one and puts every entry through it. Whoever runs a state machine in another way must do
-/// the same, and must keep the table in the same snapshot as the machine's state.
+/// [`MachineRunner`](super::MachineRunner) has one and puts every entry through it. Whoever runs a
+/// state machine in another way must do the same, and must keep the table in the same snapshot as
+/// the machine's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Sessions {
     open: BTreeMap<SessionId, Session>,
@@ -122,12 +127,17 @@ impl Sessions {
         self.digest
     }
 
-    /// Applies the next entry of the log, whatever it is: sessions may end by it. The state machine is given the command,
-    /// if there is one and it is not a repetition. What the entry's author is told; `None` if it is Raft's own.
+    /// Applies the next entry of the log, whatever it is: sessions may end by it. The state machine
+    /// is given the command, if there is one and it is not a repetition. What the entry's author is
+    /// told; `None` if it is Raft's own.
     ///
     /// # Errors
     /// The state machine's. The table is of no use then, like the machine.
-    pub fn apply(&mut self, entry: &Entry, machine: &mut impl StateMachine) -> Result<Option<Outcome>, MachineError> {
+    pub fn apply(
+        &mut self,
+        entry: &Entry,
+        machine: &mut impl StateMachine,
+    ) -> Result<Option<Outcome>, MachineError> {
         self.apply_at(entry.stamp, entry, machine)
     }
 
@@ -140,7 +150,12 @@ impl Sessions {
     ) -> Result<Option<Outcome>, MachineError> {
         self.expire(stamp);
         let mut apply = |command: &[u8]| {
-            machine.apply(&Committed { index: entry.index, term: entry.term, stamp: entry.stamp, command })
+            machine.apply(&Committed {
+                index: entry.index,
+                term: entry.term,
+                stamp: entry.stamp,
+                command,
+            })
         };
         Ok(match &entry.payload {
             Payload::Noop | Payload::Configuration(_) => None,
@@ -148,7 +163,9 @@ impl Sessions {
             Payload::OpenSession { ttl_ms, salt } => {
                 Some(self.open(SessionId::opened(entry.index, *salt), stamp, *ttl_ms))
             }
-            Payload::SessionCommand(in_session) => Some(self.command(entry.index, stamp, in_session, apply)?),
+            Payload::SessionCommand(in_session) => {
+                Some(self.command(entry.index, stamp, in_session, apply)?)
+            }
             Payload::CloseSession { session } => Some(self.close(entry.index, *session)),
         })
     }
@@ -175,7 +192,10 @@ impl Sessions {
             return Outcome::Refused(refusal);
         }
         if self.open.len() >= SESSIONS_MAX {
-            return Outcome::Refused(Refusal::Full { bound: Bound::Sessions, limit: SESSIONS_MAX as u64 });
+            return Outcome::Refused(Refusal::Full {
+                bound: Bound::Sessions,
+                limit: SESSIONS_MAX as u64,
+            });
         }
         self.remove(id); // None has this name, unless two salts of 64 bits are as unlucky as that.
         let session = Session { ttl_ms, used: stamp, acknowledged: 0, answers: BTreeMap::new() };
@@ -217,7 +237,8 @@ impl Sessions {
             let before = std::mem::replace(&mut session.answers, wanted);
             self.answers_bytes -= before.values().flatten().map(Bytes::len).sum::<usize>();
             for (&sequence, answer) in &before {
-                self.digest = self.digest.wrapping_sub(digest_of_answer(id, sequence, answer.as_ref()));
+                self.digest =
+                    self.digest.wrapping_sub(digest_of_answer(id, sequence, answer.as_ref()));
             }
         }
         self.digest = self.digest.wrapping_add(session.digest(id));
@@ -236,15 +257,16 @@ impl Sessions {
             return refused(Refusal::Full { bound: Bound::AnswersPerSession, limit });
         }
         let bytes = apply(&asked.command)?;
-        let is_kept =
-            bytes.len() <= ANSWER_BYTES_MAX && self.answers_bytes.saturating_add(bytes.len()) <= ANSWERS_BYTES_MAX;
+        let is_kept = bytes.len() <= ANSWER_BYTES_MAX
+            && self.answers_bytes.saturating_add(bytes.len()) <= ANSWERS_BYTES_MAX;
         // A copy, lest it keeps something larger that it is a part of.
         let kept = is_kept.then(|| Bytes::copy_from_slice(&bytes));
         self.answers_bytes += kept.as_ref().map_or(0, Bytes::len);
         self.digest = self.digest.wrapping_add(digest_of_answer(id, asked.sequence, kept.as_ref()));
         let before = session.answers.insert(asked.sequence, kept);
         if let Some(before) = &before {
-            self.digest = self.digest.wrapping_sub(digest_of_answer(id, asked.sequence, before.as_ref()));
+            self.digest =
+                self.digest.wrapping_sub(digest_of_answer(id, asked.sequence, before.as_ref()));
         }
         self.answers_bytes -= before.flatten().map_or(0, |before| before.len());
         Ok(answer(index, bytes))
@@ -261,7 +283,8 @@ impl Sessions {
     /// Sessions and answers rise by their numbers, so that equal tables are equal bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let length = |length: usize| u32::try_from(length).expect("the bounds keep it far below 2^32");
+        let length =
+            |length: usize| u32::try_from(length).expect("the bounds keep it far below 2^32");
         let mut out = Vec::with_capacity(4 + self.open.len() * 40 + self.answers_bytes);
         out.put_u32_le(length(self.open.len()));
         for (id, session) in &self.open {
@@ -284,7 +307,8 @@ impl Sessions {
     /// The inverse of [`encode`](Sessions::encode).
     ///
     /// # Errors
-    /// If the bytes are not a table, or one that breaks a bound of this module: it was written by a program with others.
+    /// If the bytes are not a table, or one that breaks a bound of this module: it was written by a
+    /// program with others.
     pub fn decode(bytes: &[u8]) -> Result<Sessions, DecodeError> {
         let mut from = Decoder::new(bytes);
         let mut sessions = Sessions::default();
@@ -293,7 +317,10 @@ impl Sessions {
         for _ in 0..count {
             let id = SessionId(from.u64("a session")?);
             if sessions.open.last_key_value().is_some_and(|(&last, _)| last >= id) {
-                return Err(DecodeError::Invalid { what: "session at this place (they must rise)", value: id.0 });
+                return Err(DecodeError::Invalid {
+                    what: "session at this place (they must rise)",
+                    value: id.0,
+                });
             }
             let session = get_session(&mut from)?;
             sessions.ends.insert((session.ends(), id));

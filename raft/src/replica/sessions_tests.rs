@@ -57,8 +57,13 @@ fn refused(refusal: Refusal) -> Option<Outcome> {
 /// One session of the model: name, time to live, last use, acknowledged, answers by number.
 type Simple = (u64, u64, u64, u64, Vec<(u64, Bytes)>);
 
-/// What is said to an entry, worked out without any index, and whether the machine shall see the command.
-fn expected(model: &mut Vec<Simple>, entry: &Entry, next_answer: &dyn Fn(u16) -> Bytes) -> (Option<Outcome>, bool) {
+/// What is said to an entry, worked out without any index, and whether the machine shall see the
+/// command.
+fn expected(
+    model: &mut Vec<Simple>,
+    entry: &Entry,
+    next_answer: &dyn Fn(u16) -> Bytes,
+) -> (Option<Outcome>, bool) {
     let stamp = entry.stamp.0;
     model.retain(|&(_, ttl, used, _, _)| stamp <= used + ttl);
     let asked = match &entry.payload {
@@ -75,7 +80,10 @@ fn expected(model: &mut Vec<Simple>, entry: &Entry, next_answer: &dyn Fn(u16) ->
             let before = model.len();
             model.retain(|simple| simple.0 != session.0);
             let is_gone = model.len() < before;
-            return (if is_gone { answer(entry.index.0, "") } else { refused(Refusal::NoSession) }, false);
+            return (
+                if is_gone { answer(entry.index.0, "") } else { refused(Refusal::NoSession) },
+                false,
+            );
         }
         Payload::SessionCommand(asked) => asked,
     };
@@ -91,7 +99,11 @@ fn expected(model: &mut Vec<Simple>, entry: &Entry, next_answer: &dyn Fn(u16) ->
     }
     if let Some((_, first)) = simple.4.iter().find(|&&(sequence, _)| sequence == asked.sequence) {
         let is_kept = first.len() <= ANSWER_BYTES_MAX;
-        let outcome = if is_kept { answer(entry.index.0, first.clone()) } else { refused(Refusal::AnswerNotKept) };
+        let outcome = if is_kept {
+            answer(entry.index.0, first.clone())
+        } else {
+            refused(Refusal::AnswerNotKept)
+        };
         return (outcome, false);
     }
     let bytes = next_answer(asked.command[..].try_into().map_or(0, u16::from_le_bytes));
@@ -100,7 +112,8 @@ fn expected(model: &mut Vec<Simple>, entry: &Entry, next_answer: &dyn Fn(u16) ->
 }
 
 fn payload() -> impl Strategy<Value = Payload> {
-    let answer_bytes = prop_oneof![5 => Just(0u16), 1 => Just(ANSWER_BYTES_MAX as u16), 1 => Just(5_000)];
+    let answer_bytes =
+        prop_oneof![5 => Just(0u16), 1 => Just(ANSWER_BYTES_MAX as u16), 1 => Just(5_000)];
     let in_session = (1u64..40, 0u64..8, 0u64..8, answer_bytes);
     prop_oneof![
         1 => Just(Payload::Noop),
@@ -168,19 +181,29 @@ proptest! {
 #[test]
 pub(crate) fn a_command_that_comes_again_is_applied_once_and_gets_the_first_answer() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    let opened = sessions.apply(&entry(5, 0, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine).unwrap();
+    let opened = sessions
+        .apply(&entry(5, 0, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine)
+        .unwrap();
     assert_eq!(opened, Some(Outcome::Opened(SessionId(5))));
     for index in 6..9 {
-        assert_eq!(sessions.apply(&entry(index, 0, command(5, 1, 0, 0)), &mut machine).unwrap(), answer(index, "1"));
+        assert_eq!(
+            sessions.apply(&entry(index, 0, command(5, 1, 0, 0)), &mut machine).unwrap(),
+            answer(index, "1")
+        );
     }
-    assert_eq!(sessions.apply(&entry(9, 0, command(5, 2, 1, 0)), &mut machine).unwrap(), answer(9, "2"));
+    assert_eq!(
+        sessions.apply(&entry(9, 0, command(5, 2, 1, 0)), &mut machine).unwrap(),
+        answer(9, "2")
+    );
     assert_eq!(machine.commands.len(), 2);
 }
 
 #[test]
 pub(crate) fn a_late_copy_of_what_was_acknowledged_is_refused() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine).unwrap();
+    sessions
+        .apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine)
+        .unwrap();
     sessions.apply(&entry(2, 0, command(1, 1, 0, 0)), &mut machine).unwrap();
     sessions.apply(&entry(3, 0, command(1, 2, 1, 0)), &mut machine).unwrap();
     let late = sessions.apply(&entry(4, 0, command(1, 1, 0, 0)), &mut machine).unwrap();
@@ -193,7 +216,9 @@ pub(crate) fn a_late_copy_of_what_was_acknowledged_is_refused() {
 #[test]
 pub(crate) fn a_session_ends_by_the_stamps_of_whatever_is_applied() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    sessions.apply(&entry(1, 1_000, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine).unwrap();
+    sessions
+        .apply(&entry(1, 1_000, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine)
+        .unwrap();
     sessions.apply(&entry(2, 1_090, command(1, 1, 0, 0)), &mut machine).unwrap();
     sessions.apply(&entry(3, 1_190, Payload::Noop), &mut machine).unwrap();
     assert_eq!(sessions.len(), 1, "it was used at 1 090");
@@ -210,14 +235,20 @@ pub(crate) fn a_session_ends_by_the_stamps_of_whatever_is_applied() {
 fn bounds_are_named_and_nothing_is_applied_beyond_them() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
     for index in 1..=SESSIONS_MAX as u64 {
-        sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine).unwrap();
+        sessions
+            .apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine)
+            .unwrap();
     }
     let index = SESSIONS_MAX as u64 + 1;
-    let full = sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine).unwrap();
+    let full = sessions
+        .apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine)
+        .unwrap();
     assert_eq!(full, refused(Refusal::Full { bound: Bound::Sessions, limit: SESSIONS_MAX as u64 }));
     let limit = ANSWERS_PER_SESSION_MAX as u64;
     for sequence in 1..=limit {
-        sessions.apply(&entry(index + sequence, 0, command(1, sequence, 0, 0)), &mut machine).unwrap();
+        sessions
+            .apply(&entry(index + sequence, 0, command(1, sequence, 0, 0)), &mut machine)
+            .unwrap();
     }
     let more = entry(index + limit + 1, 0, command(1, limit + 1, 0, 0));
     let full = refused(Refusal::Full { bound: Bound::AnswersPerSession, limit });
@@ -225,15 +256,23 @@ fn bounds_are_named_and_nothing_is_applied_beyond_them() {
     assert_eq!(sessions.apply(&more, &mut machine).unwrap(), full, "no number was used up by that");
     assert_eq!(machine.commands.len(), ANSWERS_PER_SESSION_MAX);
     let more = entry(index + limit + 2, 0, command(1, limit + 1, 1, 0));
-    assert_eq!(sessions.apply(&more, &mut machine).unwrap(), answer(more.index.0, "65"), "once one was acknowledged");
+    assert_eq!(
+        sessions.apply(&more, &mut machine).unwrap(),
+        answer(more.index.0, "65"),
+        "once one was acknowledged"
+    );
 }
 
 #[test]
 fn answers_beyond_their_bounds_are_given_once() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine).unwrap();
+    sessions
+        .apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine)
+        .unwrap();
     let long = entry(2, 0, command(1, 1, 0, ANSWER_BYTES_MAX as u16 + 1));
-    let Some(Outcome::Answer(first)) = sessions.apply(&long, &mut machine).unwrap() else { panic!("it is given") };
+    let Some(Outcome::Answer(first)) = sessions.apply(&long, &mut machine).unwrap() else {
+        panic!("it is given")
+    };
     assert_eq!(first.bytes.len(), ANSWER_BYTES_MAX + 1);
     assert_eq!(sessions.apply(&long, &mut machine).unwrap(), refused(Refusal::AnswerNotKept));
     assert_eq!(machine.commands.len(), 1);
@@ -246,25 +285,42 @@ fn answers_beyond_their_bounds_are_given_once() {
     for number in 0..=answers {
         if number % per_session == 0 {
             session = index;
-            sessions.apply(&entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }), &mut machine).unwrap();
+            sessions
+                .apply(
+                    &entry(index, 0, Payload::OpenSession { ttl_ms: 1_000, salt: 0 }),
+                    &mut machine,
+                )
+                .unwrap();
             index += 1;
         }
         let sequence = number % per_session + 1;
-        sessions.apply(&entry(index, 0, command(session, sequence, 0, ANSWER_BYTES_MAX as u16)), &mut machine).unwrap();
+        sessions
+            .apply(
+                &entry(index, 0, command(session, sequence, 0, ANSWER_BYTES_MAX as u16)),
+                &mut machine,
+            )
+            .unwrap();
         index += 1;
     }
     assert_eq!(sessions.answers_bytes, ANSWERS_BYTES_MAX);
     let last = command(session, answers % per_session + 1, 0, ANSWER_BYTES_MAX as u16);
-    assert_eq!(sessions.apply(&entry(index, 0, last), &mut machine).unwrap(), refused(Refusal::AnswerNotKept));
+    assert_eq!(
+        sessions.apply(&entry(index, 0, last), &mut machine).unwrap(),
+        refused(Refusal::AnswerNotKept)
+    );
     assert_eq!(Sessions::decode(&sessions.encode()), Ok(sessions.clone()));
-    sessions.apply(&entry(index + 1, 0, Payload::CloseSession { session: SessionId(10) }), &mut machine).unwrap();
+    sessions
+        .apply(&entry(index + 1, 0, Payload::CloseSession { session: SessionId(10) }), &mut machine)
+        .unwrap();
     assert!(sessions.answers_bytes < ANSWERS_BYTES_MAX);
 }
 
 #[test]
 fn whatever_is_acknowledged_the_table_can_be_read_again() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
-    sessions.apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1000, salt: 0 }), &mut machine).unwrap();
+    sessions
+        .apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1000, salt: 0 }), &mut machine)
+        .unwrap();
     sessions.apply(&entry(2, 0, command(1, u64::MAX, 0, 0)), &mut machine).unwrap();
     sessions.apply(&entry(3, 0, command(1, 5, u64::MAX, 0)), &mut machine).unwrap();
     assert_eq!(Sessions::decode(&sessions.encode()).unwrap(), sessions);
@@ -275,10 +331,17 @@ fn whatever_is_acknowledged_the_table_can_be_read_again() {
 fn the_digest_is_made_as_ever() {
     let mut sessions = Sessions::new();
     assert_eq!(sessions.digest(), 0);
-    sessions.apply(&entry(1, 7, Payload::OpenSession { ttl_ms: 1000, salt: 5 }), &mut Counter::default()).unwrap();
+    sessions
+        .apply(
+            &entry(1, 7, Payload::OpenSession { ttl_ms: 1000, salt: 5 }),
+            &mut Counter::default(),
+        )
+        .unwrap();
     let id = SessionId::opened(Index(1), 5);
     let expected = [id.0, 1000, 7, 0].into_iter().fold(1, super::mix);
     assert_eq!(sessions.digest(), expected);
-    sessions.apply(&entry(2, 8, Payload::CloseSession { session: id }), &mut Counter::default()).unwrap();
+    sessions
+        .apply(&entry(2, 8, Payload::CloseSession { session: id }), &mut Counter::default())
+        .unwrap();
     assert_eq!(sessions.digest(), 0);
 }

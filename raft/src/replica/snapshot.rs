@@ -1,5 +1,5 @@
-//! Snapshots: when one is taken, what is in it besides the state machine's own bytes, and what one from the leader means for
-//! those who wait.
+//! Snapshots: when one is taken, what is in it besides the state machine's own bytes, and what one
+//! from the leader means for those who wait.
 //!
 //! ```text
 //! content  version u8 | length u32 | the sessions ... | the state machine's bytes ...
@@ -22,22 +22,28 @@ use crate::types::{Entries, Index, Now, SnapshotMeta, Stamp, Time};
 
 const VERSION: u8 = 2;
 
-/// How long no snapshot is tried after one could not be written; after each further one twice as long.
+/// How long no snapshot is tried after one could not be written; after each further one twice as
+/// long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The content of a snapshot, around what the state machine gives.
 pub(super) fn seal(machine: Box<dyn Read + Send>, sessions: &Sessions) -> SnapshotSource {
-    let own = if planted(Mutant::SessionNotInSnapshot) { Sessions::new().encode() } else { sessions.encode() };
+    let own = if planted(Mutant::SessionNotInSnapshot) {
+        Sessions::new().encode()
+    } else {
+        sessions.encode()
+    };
     let mut head = vec![VERSION];
-    let own_bytes = u32::try_from(own.len()).expect("the bounds on sessions keep it far below 4 GiB");
+    let own_bytes =
+        u32::try_from(own.len()).expect("the bounds on sessions keep it far below 4 GiB");
     head.extend_from_slice(&own_bytes.to_le_bytes());
     head.extend_from_slice(&own);
     SnapshotSource::new(Cursor::new(head).chain(MachineReader::new(machine)))
 }
 
-/// Counts the bytes of a snapshot while they are read, and ends one that has too many: a state machine
-/// whose reader never ends would fill the disk, and take the log's room with it.
+/// Counts the bytes of a snapshot while they are read, and ends one that has too many: a state
+/// machine whose reader never ends would fill the disk, and take the log's room with it.
 struct Counted<R> {
     source: R,
     size_bytes: Arc<AtomicU64>,
@@ -48,7 +54,10 @@ impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.read(buffer)?;
         let size_bytes = self.size_bytes.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
-        match self.limit_bytes.filter(|&limit| size_bytes > limit && !planted(Mutant::SnapshotUnbounded)) {
+        match self
+            .limit_bytes
+            .filter(|&limit| size_bytes > limit && !planted(Mutant::SnapshotUnbounded))
+        {
             Some(limit) => Err(io::Error::other(format!(
                 "it has more than the {limit} bytes of Limits::snapshot_bytes; raise that limit, unless the state \
                  machine's reader never ends"
@@ -64,7 +73,9 @@ fn unseal(content: &mut dyn Read) -> io::Result<Sessions> {
     content.read_exact(&mut head)?;
     let [version, length @ ..] = head;
     if version != VERSION {
-        let what = format!("the snapshot's content is of version {version}, this program reads version {VERSION}");
+        let what = format!(
+            "the snapshot's content is of version {version}, this program reads version {VERSION}"
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
     let own_bytes = u64::from(u32::from_le_bytes(length));
@@ -80,7 +91,10 @@ fn unseal(content: &mut dyn Read) -> io::Result<Sessions> {
 ///
 /// # Errors
 /// What reading the content, or the state machine, says. The state machine is of no use then.
-pub(super) fn restore(machine: &mut impl StateMachine, content: &mut dyn Read) -> io::Result<Sessions> {
+pub(super) fn restore(
+    machine: &mut impl StateMachine,
+    content: &mut dyn Read,
+) -> io::Result<Sessions> {
     let sessions = unseal(content)?;
     machine.restore(content)?;
     // Whatever the machine leaves is read, so that a file that is damaged there is noticed.
@@ -88,8 +102,9 @@ pub(super) fn restore(machine: &mut impl StateMachine, content: &mut dyn Read) -
     Ok(sessions)
 }
 
-/// What decides when the next snapshot is taken: when as much log has been applied since the last one as the setting says,
-/// but no less than the last one took, so that no more is written for snapshots than for the log.
+/// What decides when the next snapshot is taken: when as much log has been applied since the last
+/// one as the setting says, but no less than the last one took, so that no more is written for
+/// snapshots than for the log.
 #[derive(Debug)]
 pub(super) struct SnapshotPolicy {
     /// `Limits::snapshot_every_bytes`.
@@ -104,7 +119,8 @@ pub(super) struct SnapshotPolicy {
     last_bytes: u64,
     /// Counts what the one takes that is being written.
     counter: Arc<AtomicU64>,
-    /// How many could not be written since one was, why the last of them could not, and when another one is tried.
+    /// How many could not be written since one was, why the last of them could not, and when
+    /// another one is tried.
     failures: u32,
     failure: Option<String>,
     not_before: Time,
@@ -125,7 +141,8 @@ impl SnapshotPolicy {
         }
     }
 
-    /// The last entry that the state machine was handed, or what the snapshot stands for that it restores.
+    /// The last entry that the state machine was handed, or what the snapshot stands for that it
+    /// restores.
     pub(super) fn handed_out(&self) -> Index {
         self.last.0
     }
@@ -143,7 +160,8 @@ impl SnapshotPolicy {
         (self.failures, self.failure) = (0, None);
     }
 
-    /// The last one could not be written. Returns how long no other one is tried: each time twice as long.
+    /// The last one could not be written. Returns how long no other one is tried: each time twice
+    /// as long.
     fn failed(&mut self, now: Time, reason: String) -> Duration {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
@@ -160,7 +178,8 @@ impl SnapshotPolicy {
 }
 
 impl Replica {
-    /// These are handed to the state machine: if enough has been since the last snapshot, the next one follows them.
+    /// These are handed to the state machine: if enough has been since the last snapshot, the next
+    /// one follows them.
     pub(super) fn count_for_snapshot(&mut self, entries: &Entries) {
         self.snapshots.since_bytes += entries.size_bytes() as u64;
         let Some(last) = entries.last() else { return };
@@ -178,7 +197,10 @@ impl Replica {
     pub(super) fn take_wanted_snapshot(&mut self) {
         let Some(wanted) = self.core.wanted_snapshot() else { return };
         let is_able = self.machine.failure.is_none() && self.machine.restoring.is_none();
-        if is_able && wanted <= self.snapshots.last.0 && self.snapshots.not_before <= self.now.monotonic {
+        if is_able
+            && wanted <= self.snapshots.last.0
+            && self.snapshots.not_before <= self.now.monotonic
+        {
             self.begin_snapshot();
         }
     }
@@ -196,8 +218,8 @@ impl Replica {
         }
     }
 
-    /// The snapshot up to `index` could not be written. The log goes on, and another one is tried later, after pauses that
-    /// grow, once entries are applied.
+    /// The snapshot up to `index` could not be written. The log goes on, and another one is tried
+    /// later, after pauses that grow, once entries are applied.
     pub fn handle_snapshot_failure(&mut self, now: Now, index: Index, error: &StorageError) {
         self.handle_done(now, Done::SnapshotFailed { index });
         if self.failed.is_none() {
@@ -208,7 +230,8 @@ impl Replica {
         }
     }
 
-    /// A leader's snapshot has taken the log's place: the state machine follows, after what it was handed before.
+    /// A leader's snapshot has taken the log's place: the state machine follows, after what it was
+    /// handed before.
     pub(super) fn restore(&mut self, meta: SnapshotMeta) {
         self.snapshots.since_bytes = 0;
         self.snapshots.last = (meta.index, meta.stamp);
@@ -227,12 +250,14 @@ impl Replica {
     pub(super) fn restored(&mut self, now: Now, meta: &SnapshotMeta) {
         self.now = self.now.then(now);
         // A state that takes the place of a wrong one may be as old.
-        let is_later = meta.index > self.applied || (meta.index == self.applied && self.machine.is_reseeded);
+        let is_later =
+            meta.index > self.applied || (meta.index == self.applied && self.machine.is_reseeded);
         assert!(is_later, "{} is restored after {} was applied", meta.index, self.applied);
         self.writes.restored(meta);
         self.admins_overtaken(meta);
         self.applied = meta.index;
-        // What this node has proposed in earlier terms beyond the snapshot is lost; what lies before its end may be in it.
+        // What this node has proposed in earlier terms beyond the snapshot is lost; what lies
+        // before its end may be in it.
         let overtaken = match planted(Mutant::OvertakenIsRefused) {
             true => Outcome::Refused(Refusal::Superseded),
             false => Outcome::Unknown(Doubt::Overtaken),
@@ -265,12 +290,15 @@ pub(crate) mod tests {
     #[test]
     pub(crate) fn a_snapshot_that_never_ends_fails_at_its_bound() {
         let policy = SnapshotPolicy::new(1, Some(1_000));
-        let mut source = policy.count(seal(Box::new(io::repeat(7).take(1 << 20)), &Sessions::new()));
+        let mut source =
+            policy.count(seal(Box::new(io::repeat(7).take(1 << 20)), &Sessions::new()));
         let error = io::copy(&mut source, &mut io::sink()).unwrap_err().to_string();
         assert!(error.contains("1000 bytes of Limits::snapshot_bytes"), "{error}");
         // One that has just as many is whole.
-        let head_bytes = io::copy(&mut seal(Box::new(io::empty()), &Sessions::new()), &mut io::sink()).unwrap();
-        let mut source = policy.count(seal(Box::new(io::repeat(7).take(1_000 - head_bytes)), &Sessions::new()));
+        let head_bytes =
+            io::copy(&mut seal(Box::new(io::empty()), &Sessions::new()), &mut io::sink()).unwrap();
+        let mut source =
+            policy.count(seal(Box::new(io::repeat(7).take(1_000 - head_bytes)), &Sessions::new()));
         assert_eq!(io::copy(&mut source, &mut io::sink()).unwrap(), 1_000);
     }
 
@@ -278,7 +306,10 @@ pub(crate) mod tests {
     fn the_machines_bytes_come_back() {
         let mut sealed = Vec::new();
         let mut policy = SnapshotPolicy::new(1, None);
-        policy.count(seal(Box::new(&b"state"[..]), &Sessions::new())).read_to_end(&mut sealed).unwrap();
+        policy
+            .count(seal(Box::new(&b"state"[..]), &Sessions::new()))
+            .read_to_end(&mut sealed)
+            .unwrap();
         assert_eq!(content(&sealed).unwrap(), b"state");
         policy.taken();
         assert_eq!(policy.last_bytes, sealed.len() as u64);
@@ -291,8 +322,14 @@ pub(crate) mod tests {
             .map(|at| {
                 let now = Time(at);
                 let pause = policy.failed(now, format!("no room, {at}"));
-                assert_eq!((policy.not_before, policy.failure()), (now.after(pause), Some(&*format!("no room, {at}"))));
-                assert!(policy.since_bytes >= policy.every_bytes, "one is due as soon as it may be tried");
+                assert_eq!(
+                    (policy.not_before, policy.failure()),
+                    (now.after(pause), Some(&*format!("no room, {at}")))
+                );
+                assert!(
+                    policy.since_bytes >= policy.every_bytes,
+                    "one is due as soon as it may be tried"
+                );
                 pause.as_secs()
             })
             .collect();

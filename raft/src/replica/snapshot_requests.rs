@@ -32,15 +32,16 @@ impl Replica {
         }
     }
 
-    /// Answers those that the newest snapshot on disk satisfies, and takes the next one for the others, unless one is
-    /// being written. To be called when a snapshot is on disk.
+    /// Answers those that the newest snapshot on disk satisfies, and takes the next one for the
+    /// others, unless one is being written. To be called when a snapshot is on disk.
     pub(super) fn serve_snapshot_requests(&mut self) {
         if self.snapshot_requests.waiting.is_empty() {
             return;
         }
         let on_disk = self.core.snapshot().map_or(Index(0), |meta| meta.index);
         let waiting = &self.snapshot_requests.waiting;
-        let done: Vec<Key> = waiting.iter().filter(|(index, _)| *index <= on_disk).map(|&(_, key)| key).collect();
+        let done: Vec<Key> =
+            waiting.iter().filter(|(index, _)| *index <= on_disk).map(|&(_, key)| key).collect();
         for key in done {
             self.finish(key, Outcome::Answer(Answer::new("", on_disk)));
         }

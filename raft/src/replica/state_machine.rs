@@ -10,7 +10,8 @@ use crate::types::{Index, Stamp, Term};
 /// A committed command, as the state machine sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed<'a> {
-    /// Its position in the log. Rises from command to command; indexes between belong to Raft's own entries.
+    /// Its position in the log. Rises from command to command; indexes between belong to Raft's own
+    /// entries.
     pub index: Index,
     /// The term of the leader that made it.
     pub term: Term,
@@ -26,10 +27,11 @@ pub struct Committed<'a> {
 
 /// The state that is replicated: the same commands in the same order on every node.
 ///
-/// `apply` must be deterministic: no clock (the entry carries a stamp), no random source, no iteration order that
-/// differs between processes. Otherwise replicas drift apart. A machine that gives a
-/// [`digest`](StateMachine::digest) of its state is compared with the others at regular entries, and the one that has
-/// drifted apart is stopped; what its node has answered in between may have been wrong.
+/// `apply` must be deterministic: no clock (the entry carries a stamp), no random source, no
+/// iteration order that differs between processes. Otherwise replicas drift apart. A machine that
+/// gives a [`digest`](StateMachine::digest) of its state is compared with the others at regular
+/// entries, and the one that has drifted apart is stopped; what its node has answered in between
+/// may have been wrong.
 ///
 /// ```
 /// use std::io::{self, Read};
@@ -98,10 +100,10 @@ pub trait StateMachine {
     ///
     /// What it gives is read on a thread for that alone: however long a read takes, no write of the
     /// log waits for it. If reading fails or panics, that snapshot fails, and another one is taken
-    /// later; meanwhile the log grows. A reader that does not come back keeps further snapshots out.
-    /// It must end: what it gives is written until it does, or until the snapshot has more than
-    /// [`Limits::snapshot_bytes`](super::Limits) and fails. Without that limit a reader that never
-    /// ends fills the disk, and a log without room stops the node.
+    /// later; meanwhile the log grows. A reader that does not come back keeps further snapshots
+    /// out. It must end: what it gives is written until it does, or until the snapshot has more
+    /// than [`Limits::snapshot_bytes`](super::Limits) and fails. Without that limit a reader that
+    /// never ends fills the disk, and a log without room stops the node.
     fn snapshot(&self) -> Box<dyn Read + Send>;
 
     /// Forgets the state and takes the one that `snapshot` wrote, on this node or another. Called
@@ -118,20 +120,21 @@ pub trait StateMachine {
     /// [`Limits::digest_interval`](super::Limits), before each snapshot and after each restore. The
     /// sessions of clients are not the machine's: their digest is mixed in.
     ///
-    /// If a majority of the voters has one value and this node another one of the same version, this
-    /// node stops answering and leading, until a snapshot of the leader's has taken the place of its
-    /// state. It goes on voting and acknowledging. If values differ and
-    /// none is that of a majority, all nodes say so and none stops.
+    /// If a majority of the voters has one value and this node another one of the same version,
+    /// this node stops answering and leading, until a snapshot of the leader's has taken the place
+    /// of its state. It goes on voting and acknowledging. If values differ and none is that of a
+    /// majority, all nodes say so and none stops.
     ///
     /// The value must depend on the state alone: no addresses, no hash with a random seed, no
-    /// iteration order. `version` says how it is made: a program that makes it in another way, or that keeps
-    /// another state after the same commands, raises it, and is not compared with the older one while
-    /// nodes are upgraded. (It may still have diverged: that is then not noticed.)
+    /// iteration order. `version` says how it is made: a program that makes it in another way, or
+    /// that keeps another state after the same commands, raises it, and is not compared with the
+    /// older one while nodes are upgraded. (It may still have diverged: that is then not noticed.)
     ///
-    /// Commands wait while it runs, so make it cheap: keep the sum of a hash of each entry, and change it with the
-    /// entry. A sum that is kept in this way finds commands that were applied differently at once. It
-    /// finds a bit that has turned over in memory when the entry is written next, or restored. A hash
-    /// of everything finds both at once; with a million entries choose a long interval for it.
+    /// Commands wait while it runs, so make it cheap: keep the sum of a hash of each entry, and
+    /// change it with the entry. A sum that is kept in this way finds commands that were applied
+    /// differently at once. It finds a bit that has turned over in memory when the entry is written
+    /// next, or restored. A hash of everything finds both at once; with a million entries choose a
+    /// long interval for it.
     ///
     /// ```
     /// # use std::{collections::HashMap, io::{self, Read}};

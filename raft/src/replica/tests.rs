@@ -1,4 +1,5 @@
-//! Replicas in one place: messages arrive at once or not at all, disks are instant, time moves when a test says so.
+//! Replicas in one place: messages arrive at once or not at all, disks are instant, time moves when
+//! a test says so.
 
 mod admin;
 mod backlog;
@@ -23,7 +24,8 @@ use super::*;
 use crate::core::{Config, Done};
 use crate::storage::{Job, StorageError};
 use crate::types::{
-    Configuration, HardState, Index, Member, MemberChange, NodeId, Now, Saved, SnapshotMeta, Stamp, TermTable, Time,
+    Configuration, HardState, Index, Member, MemberChange, NodeId, Now, Saved, SnapshotMeta, Stamp,
+    TermTable, Time,
 };
 
 /// Remembers every command; a query is answered with how many there are.
@@ -123,7 +125,8 @@ impl Cluster {
 
     fn with_core(size: usize, limits: Limits, tune: impl Fn(&mut Config)) -> Cluster {
         let now = Now { monotonic: Time(1_000_000_000), wall: Stamp(1) };
-        let founding = Configuration::of_voters((0..size).map(|place| (id(place), Member::default())));
+        let founding =
+            Configuration::of_voters((0..size).map(|place| (id(place), Member::default())));
         let nodes = (0..size).map(|place| {
             let saved = Saved {
                 hard_state: HardState::default(),
@@ -191,7 +194,8 @@ impl Cluster {
                     node.machine.run(job, &mut host, &mut |done| replica.handle_machine(now, done));
                 }
                 Effect::Send { to, message } => {
-                    self.forwards_sent += usize::from(matches!(message, PeerMessage::Forward { .. }));
+                    self.forwards_sent +=
+                        usize::from(matches!(message, PeerMessage::Forward { .. }));
                     self.messages.push_back((place, to.0 as usize - 1, message));
                 }
                 Effect::Storage(Job::Write(write)) => {
@@ -288,8 +292,14 @@ fn an_answer_names_the_index_of_its_command_or_its_state() {
         cluster.submit(place, 2, write("b"));
         cluster.run();
     }
-    assert_eq!(cluster.take_answers(0), [(1, "a".into(), Some(last + 1)), (2, "b".into(), Some(last + 2))]);
-    assert_eq!(cluster.take_answers(1), [(1, "a".into(), Some(last + 3)), (2, "b".into(), Some(last + 4))]);
+    assert_eq!(
+        cluster.take_answers(0),
+        [(1, "a".into(), Some(last + 1)), (2, "b".into(), Some(last + 2))]
+    );
+    assert_eq!(
+        cluster.take_answers(1),
+        [(1, "a".into(), Some(last + 3)), (2, "b".into(), Some(last + 4))]
+    );
     cluster.submit(1, 3, read());
     cluster.submit(2, 4, Request::StaleRead(Bytes::new()));
     cluster.submit(2, 5, Request::Admin(Admin::Change(vec![MemberChange::Demote(id(1))])));
@@ -393,7 +403,9 @@ fn an_answer_for_an_earlier_life_names_nothing() {
     cluster.cut.insert((1, 0));
     cluster.submit(1, 1, write("a"));
     cluster.poll(1);
-    let Some((1, 0, PeerMessage::Forward { request, .. })) = cluster.messages.pop_back() else { panic!() };
+    let Some((1, 0, PeerMessage::Forward { request, .. })) = cluster.messages.pop_back() else {
+        panic!()
+    };
     let now = cluster.now;
     for number in [0, 1, request ^ 1, !request] {
         let message = PeerMessage::Forwarded { request: number, outcome: answer("z") };
@@ -473,14 +485,20 @@ fn a_node_that_does_not_lead_says_so() {
     let now = cluster.now;
     cluster.nodes[1].replica.handle_message(now, id(2), message);
     let outcome = Outcome::Refused(Refusal::NotLeader { leader: Some(id(0)) });
-    let expected = Effect::Send { to: id(2), message: PeerMessage::Forwarded { request: 5, outcome } };
+    let expected =
+        Effect::Send { to: id(2), message: PeerMessage::Forwarded { request: 5, outcome } };
     assert_eq!(cluster.nodes[1].replica.poll(), Some(expected));
 }
 
 #[test]
 fn a_bound_that_is_hit_is_named() {
-    let limits =
-        Limits { pending_requests: 2, pending_bytes: 10, request_bytes: 8, forwarded_requests: 1, ..Limits::default() };
+    let limits = Limits {
+        pending_requests: 2,
+        pending_bytes: 10,
+        request_bytes: 8,
+        forwarded_requests: 1,
+        ..Limits::default()
+    };
     let mut cluster = Cluster::new(3, limits);
     cluster.submit(0, 1, write("123456789"));
     cluster.submit(0, 2, write("12345678"));
@@ -525,12 +543,18 @@ fn a_failed_disk_ends_everything() {
     let refused = Outcome::Refused(Refusal::StorageFailed);
     assert_eq!(
         cluster.take_replies(0),
-        [(1, Outcome::Unknown(Doubt::StorageFailed)), (2, refused.clone()), (3, refused.clone()), (4, refused)]
+        [
+            (1, Outcome::Unknown(Doubt::StorageFailed)),
+            (2, refused.clone()),
+            (3, refused.clone()),
+            (4, refused)
+        ]
     );
     assert!(cluster.nodes[0].replica.status().failed.unwrap().contains("on fire"));
     assert_eq!(cluster.nodes[0].replica.poll_timeout(), None);
     let replica = &mut cluster.nodes[0].replica;
-    // Another node that still takes it for the leader is told at once, and need not wait until it times out.
+    // Another node that still takes it for the leader is told at once, and need not wait until it
+    // times out.
     replica.handle_message(
         now,
         NodeId(2),
@@ -587,5 +611,8 @@ fn heartbeats_allocate_nothing() {
     let term = cluster.nodes[0].replica.core().term();
     let counted = allocation_counter::measure(|| heartbeats(&mut cluster));
     assert_eq!(counted.count_total, 0);
-    assert!(cluster.nodes[0].replica.core().is_leader() && cluster.nodes[0].replica.core().term() == term);
+    assert!(
+        cluster.nodes[0].replica.core().is_leader()
+            && cluster.nodes[0].replica.core().term() == term
+    );
 }

@@ -1,4 +1,5 @@
-//! Writes: proposed in batches where this node leads, forwarded where it follows, answered where they are applied.
+//! Writes: proposed in batches where this node leads, forwarded where it follows, answered where
+//! they are applied.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,7 +25,8 @@ pub(super) struct AppliedError {
 /// Commands on their way.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    /// Nobody has been told of these yet. In order; keys of expired ones are skipped when they come to the front.
+    /// Nobody has been told of these yet. In order; keys of expired ones are skipped when they come
+    /// to the front.
     pub(super) waiting: VecDeque<Key>,
     /// These are in the log of this node, which led in that term.
     proposed: BTreeMap<(Index, Term), Key>,
@@ -56,13 +58,18 @@ impl Writes {
     /// The state machine was restored from a snapshot instead of applying what this includes.
     pub(super) fn restored(&mut self, meta: &SnapshotMeta) {
         let next = self.applying.front().map(|applying| applying.index);
-        assert!(next.is_none_or(|next| next > meta.index), "{next:?} was to be applied before {}", meta.index);
+        assert!(
+            next.is_none_or(|next| next > meta.index),
+            "{next:?} was to be applied before {}",
+            meta.index
+        );
         self.applied_term = self.applied_term.max(meta.term);
     }
 
     /// The state machine does nothing that it was handed up to `restored`, or nothing at all.
     pub(super) fn machine_failed(&mut self, restored: Option<Index>) {
-        let is_after = |applying: &Applying| restored.is_some_and(|restored| applying.index > restored);
+        let is_after =
+            |applying: &Applying| restored.is_some_and(|restored| applying.index > restored);
         self.applying.retain(is_after);
     }
 
@@ -77,7 +84,11 @@ impl Writes {
                 self.proposed.remove(&(index, term));
             }
             Stage::Forwarded { .. } => self.forwarded -= 1,
-            Stage::Waiting | Stage::Reading | Stage::Querying | Stage::Snapshotting | Stage::Administering => {}
+            Stage::Waiting
+            | Stage::Reading
+            | Stage::Querying
+            | Stage::Snapshotting
+            | Stage::Administering => {}
         }
     }
 }
@@ -113,7 +124,8 @@ impl Replica {
         }
     }
 
-    /// Proposes the commands at the front of the queue together. If the core takes nothing more for now, they wait.
+    /// Proposes the commands at the front of the queue together. If the core takes nothing more for
+    /// now, they wait.
     fn propose_batch(&mut self) {
         let mut batch = std::mem::take(&mut self.writes.batch);
         batch.clear();
@@ -129,14 +141,18 @@ impl Replica {
             batch.push(key);
         }
         let requests = &self.requests;
-        let proposals = batch.iter().filter_map(|&key| match requests.get(key).map(|pending| &pending.payload) {
-            Some(Asked::Proposal(proposal)) => Some(proposal.clone()),
-            _ => None,
+        let proposals = batch.iter().filter_map(|&key| {
+            match requests.get(key).map(|pending| &pending.payload) {
+                Some(Asked::Proposal(proposal)) => Some(proposal.clone()),
+                _ => None,
+            }
         });
         let proposed = self.core.propose(self.now, proposals);
         match proposed {
             Ok(place) => self.batch_proposed(&batch, place),
-            Err(ProposeError::BacklogFull { limit_bytes, .. }) => self.refuse_backlog(&batch, limit_bytes),
+            Err(ProposeError::BacklogFull { limit_bytes, .. }) => {
+                self.refuse_backlog(&batch, limit_bytes)
+            }
             Err(_) => self.writes.blocked = true,
         }
         self.writes.batch = batch;
@@ -160,7 +176,8 @@ impl Replica {
         }
     }
 
-    /// The leader's state machine is too far behind. To let the batch wait would only move the backlog here.
+    /// The leader's state machine is too far behind. To let the batch wait would only move the
+    /// backlog here.
     fn refuse_backlog(&mut self, batch: &[Key], limit_bytes: usize) {
         let refusal = Refusal::Full { bound: Bound::Backlog, limit: limit_bytes as u64 };
         for &key in batch {
@@ -180,16 +197,23 @@ impl Replica {
         self.writes.forwarded += 1;
         let request = self.number_of(key);
         if let Asked::Proposal(proposal) = payload {
-            self.effects.push_back(Effect::Send { to: leader, message: PeerMessage::Forward { request, proposal } });
+            self.effects.push_back(Effect::Send {
+                to: leader,
+                message: PeerMessage::Forward { request, proposal },
+            });
         }
     }
 
-    /// This node does not lead any more: what other nodes forwarded to it and it did not propose is for another to do.
+    /// This node does not lead any more: what other nodes forwarded to it and it did not propose is
+    /// for another to do.
     pub(super) fn refuse_forwarded_here(&mut self) {
         let leader = self.core.leader();
         for place in 0..self.writes.waiting.len() {
             let key = self.writes.waiting[place];
-            let of_peer = self.requests.get(key).is_some_and(|pending| matches!(pending.origin, Origin::Peer { .. }));
+            let of_peer = self
+                .requests
+                .get(key)
+                .is_some_and(|pending| matches!(pending.origin, Origin::Peer { .. }));
             if of_peer {
                 self.finish(key, Outcome::Refused(Refusal::NotLeader { leader }));
             }
@@ -199,15 +223,19 @@ impl Replica {
     /// The leader has answered what was forwarded to it.
     pub(super) fn forwarded_answered(&mut self, from: NodeId, request: u64, outcome: Outcome) {
         let key = self.key_of(request);
-        if self.requests.get(key).is_some_and(|pending| pending.stage == Stage::Forwarded { to: from }) {
+        if self
+            .requests
+            .get(key)
+            .is_some_and(|pending| pending.stage == Stage::Forwarded { to: from })
+        {
             self.finish(key, outcome);
         } else {
             self.admin_answered(from, key, outcome);
         }
     }
 
-    /// The link to `peer` broke: what it was told of may or may not happen, and nobody is there any more to be told what
-    /// became of its own commands. Those stay in the log, of course.
+    /// The link to `peer` broke: what it was told of may or may not happen, and nobody is there any
+    /// more to be told what became of its own commands. Those stay in the log, of course.
     pub(super) fn link_broke(&mut self, peer: NodeId) {
         let broken: Vec<Key> = self
             .requests
@@ -252,16 +280,23 @@ impl Replica {
         self.count_for_snapshot(&entries);
     }
 
-    /// The state machine has applied everything up to `index`. `outcomes` holds what became of each *proposal*
-    /// ([`Payload::is_proposal`](crate::types::Payload::is_proposal)) among the entries since the last call, in order, as [`Sessions::apply`](super::Sessions)
-    /// says it; it is emptied, and its memory is the caller's to use again.
+    /// The state machine has applied everything up to `index`. `outcomes` holds what became of each
+    /// *proposal* ([`Payload::is_proposal`](crate::types::Payload::is_proposal)) among the entries
+    /// since the last call, in order, as [`Sessions::apply`](super::Sessions) says it; it is
+    /// emptied, and its memory is the caller's to use again.
     ///
     /// # Errors
-    /// If the number of outcomes is not the number of proposals, or `index` was not handed out or was applied already.
-    /// Nothing is changed then: answers would go to the wrong authors.
-    pub(super) fn applied(&mut self, now: Now, index: Index, outcomes: &mut Vec<Outcome>) -> Result<(), AppliedError> {
+    /// If the number of outcomes is not the number of proposals, or `index` was not handed out or
+    /// was applied already. Nothing is changed then: answers would go to the wrong authors.
+    pub(super) fn applied(
+        &mut self,
+        now: Now,
+        index: Index,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), AppliedError> {
         let covered = self.writes.applying.partition_point(|applying| applying.index <= index);
-        let proposals = self.writes.applying.range(..covered).filter(|applying| applying.is_proposal).count();
+        let proposals =
+            self.writes.applying.range(..covered).filter(|applying| applying.is_proposal).count();
         let fits = covered > 0 && self.writes.applying[covered - 1].index == index;
         if !fits || proposals != outcomes.len() {
             return Err(AppliedError { index, proposals, outcomes: outcomes.len() });
@@ -294,8 +329,9 @@ impl Replica {
         }
     }
 
-    /// An entry of `term` is committed. Terms never fall along a log, so no entry of an earlier term can come to be
-    /// committed after it: what this node proposed in earlier terms and has not seen applied is lost for certain.
+    /// An entry of `term` is committed. Terms never fall along a log, so no entry of an earlier
+    /// term can come to be committed after it: what this node proposed in earlier terms and has not
+    /// seen applied is lost for certain.
     ///
     /// ```text
     /// index      4 5 6 7
@@ -306,15 +342,20 @@ impl Replica {
         if self.writes.proposed.keys().all(|&(_, proposed)| proposed >= term) {
             return;
         }
-        let lost: Vec<Key> =
-            self.writes.proposed.iter().filter_map(|(&(_, proposed), &key)| (proposed < term).then_some(key)).collect();
+        let lost: Vec<Key> = self
+            .writes
+            .proposed
+            .iter()
+            .filter_map(|(&(_, proposed), &key)| (proposed < term).then_some(key))
+            .collect();
         for key in lost {
             self.finish(key, Outcome::Refused(Refusal::Superseded));
         }
     }
 }
 
-/// This node proposed a command at this place; something else with the same index and term was committed there.
+/// This node proposed a command at this place; something else with the same index and term was
+/// committed there.
 fn unreachable_place(applied: Applying) -> ! {
     panic!("index {} and term {} name one entry, by log matching", applied.index, applied.term)
 }

@@ -1,9 +1,9 @@
-//! How clients reach the state machine in a run: with sessions or without, by which kinds of reads, and how good the clocks are
-//! that lease reads rest on.
+//! How clients reach the state machine in a run: with sessions or without, by which kinds of reads,
+//! and how good the clocks are that lease reads rest on.
 //!
-//! Each kind of read is held to its own promise. Lease reads are linearizable as long as the clocks keep the stated bound; in
-//! some runs they do not, and then a lease read may be old, though never anything that was not, while reads by a majority's
-//! word, and writes, must hold as ever.
+//! Each kind of read is held to its own promise. Lease reads are linearizable as long as the clocks
+//! keep the stated bound; in some runs they do not, and then a lease read may be old, though never
+//! anything that was not, while reads by a majority's word, and writes, must hold as ever.
 
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ impl AccessPlan {
         if has_worst_clocks {
             plan.drift = WIDE_DRIFT;
         }
-        // Leases matter where another leader is elected as soon as may be, while the old one does not know.
+        // Leases matter where another leader is elected as soon as may be, while the old one does
+        // not know.
         if kind >= 3 && random.chance(5_000) {
             let shorter = plan.election_timeout.0;
             plan.election_timeout.1 = shorter + shorter / 8;
@@ -82,7 +83,10 @@ impl World {
 
     /// Where the clocks keep the stated bound: nobody has a lease while another leads a later term.
     pub(super) fn leases_are_exclusive(&self, node: usize) -> Verdict {
-        if self.plan.access.lease.is_none() || self.plan.access.is_beyond || self.forgetting.is_worse {
+        if self.plan.access.lease.is_none()
+            || self.plan.access.is_beyond
+            || self.forgetting.is_worse
+        {
             return Ok(());
         }
         let holder = |place: usize| {
@@ -96,7 +100,8 @@ impl World {
             .try_for_each(|other| is_exclusive(this, other))
     }
 
-    /// What a node's clock said a good while ago, if that is what the driver takes for the time ([`Mutant::StaleClock`]).
+    /// What a node's clock said a good while ago, if that is what the driver takes for the time
+    /// ([`Mutant::StaleClock`]).
     pub(super) fn stale_clock(&self, node: usize) -> Option<Now> {
         if self.mutant != Some(Mutant::StaleClock) || self.calm {
             return None;

@@ -1,7 +1,8 @@
 //! A digest of what a run does to the outside: message bytes, disk calls, applied entries.
 //!
-//! Unlike [`Report::trace_hash`](super::Report::trace_hash) it looks at bytes only, so it stays the same when types
-//! and names change and nothing else does. `--example sim -- --seeds 0..1000 --behaviour` prints the sum over seeds.
+//! Unlike [`Report::trace_hash`](super::Report::trace_hash) it looks at bytes only, so it stays the
+//! same when types and names change and nothing else does. `--example sim -- --seeds 0..1000
+//! --behaviour` prints the sum over seeds.
 
 use std::hash::Hasher;
 

@@ -22,8 +22,9 @@ type Opened = (Log<SimDisk>, Saved, Vec<Entry>);
 fn promises(saved: &Saved) -> impl PartialEq + use<> {
     let snapshot = saved.snapshot.clone();
     let from = snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
-    let terms: Vec<Option<Term>> =
-        (from.0..=saved.terms.last_index().0).map(|index| saved.terms.term_at(Index(index))).collect();
+    let terms: Vec<Option<Term>> = (from.0..=saved.terms.last_index().0)
+        .map(|index| saved.terms.term_at(Index(index)))
+        .collect();
     (saved.hard_state, snapshot, terms, saved.configuration().clone())
 }
 
@@ -35,7 +36,10 @@ impl World {
         }
         self.processes[node].life += 1;
         self.boots += 1;
-        let dies = !self.calm && !self.is_quiet() && self.processes[node].life > 1 && self.random.chance(1_000);
+        let dies = !self.calm
+            && !self.is_quiet()
+            && self.processes[node].life > 1
+            && self.random.chance(1_000);
         if dies {
             let calls = self.random.below(30);
             self.processes[node].disk.fail_after(calls);
@@ -46,8 +50,8 @@ impl World {
         let opened = self.open_log(node);
         let process = &self.processes[node];
         if looks_torn {
-            // Damage that the log takes for a torn tail: its documented limit. The simulator knows better, and whoever dies while
-            // the log is opened may have cut it already.
+            // Damage that the log takes for a torn tail: its documented limit. The simulator knows
+            // better, and whoever dies while the log is opened may have cut it already.
             process.disk.fail_not();
             return self.lose(node, "its last batch is damaged");
         }
@@ -65,13 +69,17 @@ impl World {
         let (log, saved, entries) = match opened {
             Ok(opened) => opened,
             Err(
-                error @ (StorageError::Corrupt { .. } | StorageError::EndLost { .. } | StorageError::Poisoned { .. }),
+                error @ (StorageError::Corrupt { .. }
+                | StorageError::EndLost { .. }
+                | StorageError::Poisoned { .. }),
             ) if process.disk.is_damaged() => {
                 return self.lose(node, &error.to_string());
             }
             Err(error) if process.disk.has_failed() => {
-                // A disk that refuses something while the log is opened: the process ends and is started again.
-                self.trace.record(self.now, &node, || format!("node {} cannot start: {error}", node + 1));
+                // A disk that refuses something while the log is opened: the process ends and is
+                // started again.
+                self.trace
+                    .record(self.now, &node, || format!("node {} cannot start: {error}", node + 1));
                 let pause = Duration::from_millis(self.random.pick(&[20, 300]));
                 self.after(pause, Happening::Boot { node });
                 return Ok(());
@@ -142,19 +150,23 @@ impl World {
     }
 
     fn open_log(&self, node: usize) -> Result<Opened, StorageError> {
-        let (mut log, recovered) = Log::open_or_create(self.processes[node].disk.clone(), self.log_options(), || {
-            let id = name(node);
-            let disk = DiskId(u128::from(id.0));
-            let identity = Identity { cluster: ClusterId(1), group: GroupId(1), node: id, disk };
-            (identity, self.born_with(node))
-        })?;
-        // A snapshot that cannot be opened at all is noticed before the node has a part in anything.
+        let (mut log, recovered) =
+            Log::open_or_create(self.processes[node].disk.clone(), self.log_options(), || {
+                let id = name(node);
+                let disk = DiskId(u128::from(id.0));
+                let identity =
+                    Identity { cluster: ClusterId(1), group: GroupId(1), node: id, disk };
+                (identity, self.born_with(node))
+            })?;
+        // A snapshot that cannot be opened at all is noticed before the node has a part in
+        // anything.
         log.snapshot_reader()?;
         let terms = &recovered.saved.terms;
         let (mut next, last) = (terms.base().next(), terms.last_index());
         let mut entries = Vec::new();
         while next <= last {
-            let more = log.read(&core::Fetch { id: 0, from: next, to: last, limit_bytes: usize::MAX })?;
+            let more =
+                log.read(&core::Fetch { id: 0, from: next, to: last, limit_bytes: usize::MAX })?;
             assert!(!more.is_empty(), "the log holds what it says it holds");
             next = Index(next.0 + more.len() as u64);
             entries.extend(more);
@@ -162,7 +174,8 @@ impl World {
         Ok((log, recovered.saved, entries))
     }
 
-    /// What a node starts with must survive if the power goes right now. Entries that were compacted may come back.
+    /// What a node starts with must survive if the power goes right now. Entries that were
+    /// compacted may come back.
     fn is_durable(&self, node: usize, saved: &Saved) -> Verdict {
         if self.mutant.is_some() || self.processes[node].disk.is_damaged() {
             return Ok(());

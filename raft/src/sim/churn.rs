@@ -1,9 +1,9 @@
-//! An operator who changes the cluster while all else goes wrong: members come and go, votes move, leaders are told to hand
-//! over, disks are wiped.
+//! An operator who changes the cluster while all else goes wrong: members come and go, votes move,
+//! leaders are told to hand over, disks are wiped.
 //!
-//! Places beyond the founders wait, born with nobody, until the operator adds them as learners. Each place is one node id, and
-//! an id that is gone stays gone: the operator asks for it all the same, and must be refused. A wiped machine never starts again;
-//! a spare place takes its part.
+//! Places beyond the founders wait, born with nobody, until the operator adds them as learners.
+//! Each place is one node id, and an id that is gone stays gone: the operator asks for it all the
+//! same, and must be refused. A wiped machine never starts again; a spare place takes its part.
 
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ impl ChurnPlan {
         }
         let founders = plan.nodes.min(5);
         plan.nodes = founders + random.between(1, 4) as usize;
-        // Disks are wiped by the operator, who knows how many may be missing: fewer votes stand less.
+        // Disks are wiped by the operator, who knows how many may be missing: fewer votes stand
+        // less.
         plan.faults.retain(|kind| !matches!(kind, FaultKind::Rot | FaultKind::Misdirect));
         let high = random.pick(&[30, 100, 300]);
         Some(ChurnPlan {
@@ -74,23 +75,30 @@ impl World {
     /// Who leads the highest term that anybody leads.
     pub(super) fn latest_leader(&self) -> Option<usize> {
         let leaders = (0..self.plan.nodes).filter(|&place| self.processes[place].is_awake());
-        let leaders = leaders.filter_map(|place| Some((self.core(place)?, place))).filter(|(core, _)| core.is_leader());
+        let leaders = leaders
+            .filter_map(|place| Some((self.core(place)?, place)))
+            .filter(|(core, _)| core.is_leader());
         leaders.max_by_key(|(core, _)| core.term()).map(|(_, place)| place)
     }
 
-    /// Whether a node must be well in the end: it is a member, as far as the leader knows, and its disk is whole.
+    /// Whether a node must be well in the end: it is a member, as far as the leader knows, and its
+    /// disk is whole.
     pub(super) fn must_be_well(&self, place: usize) -> bool {
         let is_member = || {
             let leader = self.latest_leader().and_then(|leader| self.core(leader));
             leader.is_some_and(|core| core.configuration().members.contains_key(&name(place)))
         };
-        !self.processes[place].is_lost && !self.has_lost_machine(place) && (self.plan.churn.is_none() || is_member())
+        !self.processes[place].is_lost
+            && !self.has_lost_machine(place)
+            && (self.plan.churn.is_none() || is_member())
     }
 
     /// Whether the operator has nothing to finish, and nobody is on the way in or out.
     pub(super) fn is_membership_settled(&self) -> bool {
         let leader = self.latest_leader().and_then(|leader| self.core(leader));
-        let is_settled = |core: &Core| !core.configuration().is_joint() && core.configuration_index() <= core.commit();
+        let is_settled = |core: &Core| {
+            !core.configuration().is_joint() && core.configuration_index() <= core.commit()
+        };
         self.plan.churn.is_none() || (self.churn.wiped.is_none() && leader.is_some_and(is_settled))
     }
 
@@ -102,14 +110,18 @@ impl World {
         }
         let pause = self.random.duration(plan.interval);
         self.after(pause, Happening::Churn);
-        // Rather one thing at a time: what waits for another may be out of date when its turn comes.
+        // Rather one thing at a time: what waits for another may be out of date when its turn
+        // comes.
         if !self.churn.is_idle() && self.churn.wiped.is_none() && self.random.chance(5_000) {
             return Ok(());
         }
         let Some(leader) = self.latest_leader() else { return Ok(()) };
-        let Some(configuration) = self.core(leader).map(|core| core.configuration().clone()) else { return Ok(()) };
+        let Some(configuration) = self.core(leader).map(|core| core.configuration().clone()) else {
+            return Ok(());
+        };
         if let Some(wiped) = self.churn.wiped {
-            let is_gone = !configuration.members.contains_key(&name(wiped)) && self.is_change_done(leader);
+            let is_gone =
+                !configuration.members.contains_key(&name(wiped)) && self.is_change_done(leader);
             if is_gone {
                 self.churn.wiped = None;
                 return Ok(());
@@ -117,8 +129,13 @@ impl World {
             return self.ask_for(leader, vec![MemberChange::Remove(name(wiped))]);
         }
         if self.random.chance(plan.transfers) {
-            let to = self.random.chance(7_000).then(|| name(self.random.below(self.plan.nodes as u64) as usize));
-            self.trace.record(self.now, &(leader, to), || format!("operator: {} hands over to {to:?}", leader + 1));
+            let to = self
+                .random
+                .chance(7_000)
+                .then(|| name(self.random.below(self.plan.nodes as u64) as usize));
+            self.trace.record(self.now, &(leader, to), || {
+                format!("operator: {} hands over to {to:?}", leader + 1)
+            });
             return self.order(leader, Admin::Transfer(to), false);
         }
         if plan.wipes && self.random.chance(2_000) && self.may_wipe(leader, &configuration) {
@@ -131,11 +148,12 @@ impl World {
         self.ask_for(leader, changes)
     }
 
-    /// Leaves one vote, another node's than the leader's, and gives the leader its own back as soon as that
-    /// is possible: for a moment the two count by different configurations.
+    /// Leaves one vote, another node's than the leader's, and gives the leader its own back as soon
+    /// as that is possible: for a moment the two count by different configurations.
     fn shrink(&mut self, leader: usize, configuration: &Configuration) -> Verdict {
         let own = name(leader);
-        let others: Vec<NodeId> = configuration.voters.iter().copied().filter(|&voter| voter != own).collect();
+        let others: Vec<NodeId> =
+            configuration.voters.iter().copied().filter(|&voter| voter != own).collect();
         if others.is_empty() {
             let changes = self.draw_changes(configuration);
             return self.ask_for(leader, changes);
@@ -156,8 +174,8 @@ impl World {
         self.core(leader).is_some_and(|core| core.configuration_index() <= core.commit())
     }
 
-    /// A disk may be wiped only while no change is open anywhere: a configuration that only the wiped one and a former leader
-    /// have would be needed by that leader for ever.
+    /// A disk may be wiped only while no change is open anywhere: a configuration that only the
+    /// wiped one and a former leader have would be needed by that leader for ever.
     fn may_wipe(&self, leader: usize, configuration: &Configuration) -> bool {
         let agrees = |node: &NodeId| {
             let core = self.core(node.0 as usize - 1);
@@ -167,15 +185,20 @@ impl World {
         };
         let has_spare_vote = configuration.voters.len() >= 3 && !configuration.is_joint();
         let mut running = self.processes.iter().filter_map(|process| process.running.as_ref());
-        let is_open = !self.churn.is_idle() || running.any(|running| running.replica.is_administering());
-        has_spare_vote && !is_open && self.is_change_done(leader) && configuration.members.keys().all(agrees)
+        let is_open =
+            !self.churn.is_idle() || running.any(|running| running.replica.is_administering());
+        has_spare_vote
+            && !is_open
+            && self.is_change_done(leader)
+            && configuration.members.keys().all(agrees)
     }
 
     /// What a machine had on its disk is gone, and the operator knows it.
     fn wipe(&mut self, configuration: &Configuration) -> Verdict {
         let members: Vec<NodeId> = configuration.members.keys().copied().collect();
         let place = self.random.pick(&members).0 as usize - 1;
-        self.trace.record(self.now, &place, || format!("operator: the disk of {} is wiped", place + 1));
+        self.trace
+            .record(self.now, &place, || format!("operator: the disk of {} is wiped", place + 1));
         self.processes[place].is_lost = true;
         self.churn.wiped = Some(place);
         self.harm(Harm::Wiped);
@@ -188,9 +211,13 @@ impl World {
             return Ok(());
         }
         let ids: Vec<NodeId> = changes.iter().filter_map(MemberChange::node).collect();
-        self.trace.record(self.now, &(leader, ids), || format!("operator: asks {} for {changes:?}", leader + 1));
-        let highest_id = self.core(leader).map(|core| core.configuration().highest_id).unwrap_or_default();
-        // An id that only a change which is not committed has used may be free again by the time that this is tried.
+        self.trace.record(self.now, &(leader, ids), || {
+            format!("operator: asks {} for {changes:?}", leader + 1)
+        });
+        let highest_id =
+            self.core(leader).map(|core| core.configuration().highest_id).unwrap_or_default();
+        // An id that only a change which is not committed has used may be free again by the time
+        // that this is tried.
         let is_reuse = self.is_change_done(leader)
             && changes
                 .iter()
@@ -198,8 +225,8 @@ impl World {
         self.order(leader, Admin::Change(changes), is_reuse)
     }
 
-    /// Asks a node as an operator's tool does: the node hands it on if it does not lead, and tries again what cannot be done
-    /// yet.
+    /// Asks a node as an operator's tool does: the node hands it on if it does not lead, and tries
+    /// again what cannot be done yet.
     fn order(&mut self, node: usize, admin: Admin, is_reuse: bool) -> Verdict {
         if self.processes[node].running.is_none() {
             return Ok(()); // It died of what the operator asked before.
@@ -245,7 +272,9 @@ impl World {
         let is_tried = self.plan.churn.as_ref().is_some_and(|churn| churn.shrinks) && !self.calm;
         let is_lonely = |core: &Core| {
             let configuration = core.configuration();
-            !core.is_leader() && configuration.outgoing.is_empty() && configuration.voters == [core.id()].into()
+            !core.is_leader()
+                && configuration.outgoing.is_empty()
+                && configuration.voters == [core.id()].into()
         };
         if is_tried && self.core(node).is_some_and(is_lonely) {
             let pause = self.random.duration((Duration::ZERO, self.plan.election_timeout.0));
@@ -253,14 +282,21 @@ impl World {
         }
     }
 
-    /// Whether a transfer may begin at any time: one was asked for, through a node that has not handed it on.
+    /// Whether a transfer may begin at any time: one was asked for, through a node that has not
+    /// handed it on.
     pub(super) fn may_transfer(&self) -> bool {
-        let has_begun = |order: &Order| self.core(order.node).is_some_and(|core| core.transferring().is_some());
+        let has_begun =
+            |order: &Order| self.core(order.node).is_some_and(|core| core.transferring().is_some());
         self.churn.open.values().any(|order| order.is_transfer && !has_begun(order))
     }
 
     /// If this is what became of something that the operator has asked for: takes note of it.
-    pub(super) fn operator_reply(&mut self, node: usize, id: RequestId, outcome: &Outcome) -> Result<bool, Violation> {
+    pub(super) fn operator_reply(
+        &mut self,
+        node: usize,
+        id: RequestId,
+        outcome: &Outcome,
+    ) -> Result<bool, Violation> {
         let Some(order) = self.churn.open.remove(&id.0) else { return Ok(false) };
         check(order.node == node, "a request has one outcome", || {
             format!("node {} answers {id:?}, which is not open there: {outcome:?}", node + 1)
@@ -292,7 +328,8 @@ impl World {
         let next = NodeId(configuration.highest_id.0 + 1 + u64::from(self.random.chance(1_000)));
         let spare = Some(next).filter(|next| next.0 as usize <= self.plan.nodes).map(learner);
         let voter = self.random.pick(&voters);
-        let promotion = (!learners.is_empty()).then(|| MemberChange::Promote(self.random.pick(&learners)));
+        let promotion =
+            (!learners.is_empty()).then(|| MemberChange::Promote(self.random.pick(&learners)));
         let mut changes = Vec::new();
         match self.random.below(12) {
             0..=2 => changes.extend(spare),
@@ -307,12 +344,20 @@ impl World {
                 changes.push(learner(gone));
             }
             _ => {
-                let (node, priority) = (self.random.pick(&members), Some(self.random.below(3) as u8));
-                let may_rise = !configuration.feature_level.is_above_base() && self.plan.wire == Version::NEWEST;
+                let (node, priority) =
+                    (self.random.pick(&members), Some(self.random.below(3) as u8));
+                let may_rise = !configuration.feature_level.is_above_base()
+                    && self.plan.wire == Version::NEWEST;
                 if may_rise && priority != Some(0) {
                     return vec![MemberChange::EnableFeatures(FeatureLevel::CURRENT)];
                 }
-                changes.push(MemberChange::Update { node, disk: None, address: None, priority, feature_level: None });
+                changes.push(MemberChange::Update {
+                    node,
+                    disk: None,
+                    address: None,
+                    priority,
+                    feature_level: None,
+                });
             }
         }
         changes

@@ -2,11 +2,12 @@
 
 use crate::types::{Now, Stamp, Time};
 
-/// How much faster or slower than time a clock may run, in millionths: more than a machine's quartz is ever off.
+/// How much faster or slower than time a clock may run, in millionths: more than a machine's quartz
+/// is ever off.
 pub(super) const MOST_DRIFT: u64 = 10_000;
 
-/// What clocks are off by where leases are to be tried, in millionths: so much that a lease that does not allow for it is
-/// soon wrong.
+/// What clocks are off by where leases are to be tried, in millionths: so much that a lease that
+/// does not allow for it is soon wrong.
 pub(super) const WIDE_DRIFT: u64 = 200_000;
 
 /// For a while a wall clock is wrong by so much.
@@ -35,7 +36,9 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn now(self, virtual_time: Time) -> Now {
         let shown = self.shown(virtual_time.0);
-        let error = self.wall_error.filter(|error| error.from <= virtual_time && virtual_time < error.until);
+        let error = self
+            .wall_error
+            .filter(|error| error.from <= virtual_time && virtual_time < error.until);
         let wall = shown / 1_000_000 + self.wall_offset;
         let wall = Stamp(wall.saturating_add_signed(error.map_or(0, |error| error.by_ms)));
         Now { monotonic: Time(shown + self.monotonic_offset), wall }
@@ -48,7 +51,8 @@ impl Clock {
 
     /// Whether the wall clock is wrong, or has been.
     pub(super) fn was_wrong_by(self, virtual_time: Time) -> bool {
-        self.wall_offset != self.true_offset || self.wall_error.is_some_and(|error| error.from <= virtual_time)
+        self.wall_offset != self.true_offset
+            || self.wall_error.is_some_and(|error| error.from <= virtual_time)
     }
 
     /// How far the clock has come. Virtual time is at most hours, so that the product fits.
@@ -70,14 +74,28 @@ mod tests {
 
     #[test]
     fn a_deadline_has_come_when_its_virtual_time_has() {
-        for speed in
-            [1_000_000 - MOST_DRIFT, 999_999, 1_000_000, 1_000_001, 1_000_000 + MOST_DRIFT, 1_000_000 - WIDE_DRIFT]
-        {
-            let clock = Clock { monotonic_offset: 17, wall_offset: 0, true_offset: 0, wall_error: None, speed };
+        for speed in [
+            1_000_000 - MOST_DRIFT,
+            999_999,
+            1_000_000,
+            1_000_001,
+            1_000_000 + MOST_DRIFT,
+            1_000_000 - WIDE_DRIFT,
+        ] {
+            let clock = Clock {
+                monotonic_offset: 17,
+                wall_offset: 0,
+                true_offset: 0,
+                wall_error: None,
+                speed,
+            };
             for deadline in [0, 17, 18, 1_017, 123_456_789_017, 3_600_000_000_000] {
                 let at = clock.to_virtual(Time(deadline));
                 assert!(clock.now(at).monotonic >= Time(deadline), "{speed} {deadline}");
-                assert!(at == Time(0) || clock.now(Time(at.0 - 1)).monotonic < Time(deadline), "{speed} {deadline}");
+                assert!(
+                    at == Time(0) || clock.now(Time(at.0 - 1)).monotonic < Time(deadline),
+                    "{speed} {deadline}"
+                );
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Digests of the state: taken often in half of the runs. In a part of those the state of one machine
-//! goes wrong, where no client looks; its digest must show that within an interval, and the node must
-//! get another state. Nowhere else may a node say that states differ.
+//! Digests of the state: taken often in half of the runs. In a part of those the state of one
+//! machine goes wrong, where no client looks; its digest must show that within an interval, and the
+//! node must get another state. Nowhere else may a node say that states differ.
 
 use std::time::Duration;
 
@@ -22,14 +22,15 @@ pub(super) struct DigestPlan {
 }
 
 impl DigestPlan {
-    /// Sets how often digests are taken. Draws from a source of chance of its own, so that the rest of
-    /// a run is what it would be without.
+    /// Sets how often digests are taken. Draws from a source of chance of its own, so that the rest
+    /// of a run is what it would be without.
     pub(super) fn draw(seed: u64, plan: &mut Plan) -> Option<DigestPlan> {
         let mut random = Random::new(seed ^ 0x6469_6765_7374_7321);
         plan.limits.digest_interval = random.pick(&[0, 0, 0, 0, 1, 3, 10, 50]);
         // The others must be a majority that stays.
         let takes_nodes = |kind: &FaultKind| matches!(kind, FaultKind::Rot | FaultKind::Misdirect);
-        let is_sure = plan.nodes >= 3 && plan.churn.is_none() && !plan.faults.iter().any(takes_nodes);
+        let is_sure =
+            plan.nodes >= 3 && plan.churn.is_none() && !plan.faults.iter().any(takes_nodes);
         let is_on = plan.limits.digest_interval > 0 && plan.feature_level.is_above_base();
         let patience = plan.election_timeout.1;
         let draw = DigestPlan { interval: (patience / 2, patience * 20) };
@@ -57,7 +58,8 @@ impl World {
         let may_go_wrong = process.wrong_since.is_none() && !self.has_spread;
         let Some(running) = process.running.as_mut().filter(|_| may_go_wrong) else { return };
         // What is restored would take its place before anybody sees it.
-        let is_well = running.replica.status().machine_failure.is_none() && running.replica.catching_up().is_none();
+        let is_well = running.replica.status().machine_failure.is_none()
+            && running.replica.catching_up().is_none();
         if !is_well || running.machine.has_failed() {
             return;
         }
@@ -72,8 +74,8 @@ impl World {
         running.is_some_and(|running| running.replica.core().divergence().is_some())
     }
 
-    /// A state machine has the state of a snapshot. A wrong one that a snapshot has carried to another
-    /// node may be that of a majority: then it stays.
+    /// A state machine has the state of a snapshot. A wrong one that a snapshot has carried to
+    /// another node may be that of a majority: then it stays.
     pub(super) fn state_restored(&mut self, node: usize, index: Index, is_wrong: bool) {
         self.processes[node].wrong_since = is_wrong.then_some(index);
         if is_wrong && self.wrong_node != Some(node) {
@@ -85,18 +87,22 @@ impl World {
     /// A node says that states differ.
     pub(super) fn states_differ(&self, node: usize, event: Event) -> Verdict {
         let has_gone_wrong = self.harms().count_of(Harm::StateWrong) > 0;
-        check(has_gone_wrong || self.mutant.is_some(), "states are not said to differ that do not", || {
-            format!("node {} says {event:?}", node + 1)
-        })
+        check(
+            has_gone_wrong || self.mutant.is_some(),
+            "states are not said to differ that do not",
+            || format!("node {} says {event:?}", node + 1),
+        )
     }
 
-    /// A node has stopped because its state is not that of a majority. In some runs its operator starts
-    /// it again before it has got another state.
+    /// A node has stopped because its state is not that of a majority. In some runs its operator
+    /// starts it again before it has got another state.
     pub(super) fn state_found(&mut self, node: usize) -> Verdict {
         let is_wrong = self.processes[node].wrong_since.is_some();
-        check(is_wrong || self.has_spread || self.mutant.is_some(), "only a wrong state is stopped", || {
-            format!("node {} has stopped", node + 1)
-        })?;
+        check(
+            is_wrong || self.has_spread || self.mutant.is_some(),
+            "only a wrong state is stopped",
+            || format!("node {} has stopped", node + 1),
+        )?;
         self.harm(Harm::StateFound);
         if self.machine_random.chance(3_000) {
             let pause = self.plan.election_timeout.1 * self.machine_random.pick(&[1, 6]);
@@ -106,8 +112,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether so many nodes whose state is right have taken a digest as late as this node's last one
-    /// that they outvote it. One that restored a later snapshot has taken none.
+    /// Whether so many nodes whose state is right have taken a digest as late as this node's last
+    /// one that they outvote it. One that restored a later snapshot has taken none.
     fn is_outvoted(&self, node: usize) -> bool {
         let latest = |node: usize| {
             let running = self.processes[node].running.as_ref()?;
@@ -115,7 +121,8 @@ impl World {
         };
         let is_right = |other: &usize| self.processes[*other].wrong_since.is_none();
         let others = (0..self.plan.nodes).filter(|other| *other != node && is_right(other));
-        let later = others.filter(|&other| latest(other).is_some_and(|index| Some(index) >= latest(node)));
+        let later =
+            others.filter(|&other| latest(other).is_some_and(|index| Some(index) >= latest(node)));
         later.count() > self.plan.nodes / 2
     }
 
@@ -125,7 +132,8 @@ impl World {
         let interval = self.plan.limits.digest_interval.max(1);
         let is_unseen = |since: Index| since.0 / interval == machine.applied().0 / interval;
         let wrong_since = self.processes[node].wrong_since;
-        let is_undecided = wrong_since.is_some_and(|since| is_unseen(since) || !self.is_outvoted(node));
+        let is_undecided =
+            wrong_since.is_some_and(|since| is_unseen(since) || !self.is_outvoted(node));
         let may_be_wrong = self.has_spread || is_undecided;
         match may_be_wrong && !machine.has_failed() {
             true => self.checks.is_reference_set_right(machine),

@@ -24,7 +24,9 @@ impl World {
         let kind = self.random.pick(&self.plan.faults);
         let node = self.victim();
         let down = Duration::from_millis(self.random.pick(&[1, 30, 300, 1_500]));
-        self.trace.record(self.now, &(node, down), || format!("fault: {kind:?} at {} for {down:?}", node + 1));
+        self.trace.record(self.now, &(node, down), || {
+            format!("fault: {kind:?} at {} for {down:?}", node + 1)
+        });
         match kind {
             FaultKind::Partition | FaultKind::CutLinks | FaultKind::Deaf => {
                 self.cut_links(kind, node);
@@ -59,21 +61,23 @@ impl World {
                 self.processes[node].disk.fail_next(call);
             }
             FaultKind::DiskFull => {
-                let full = if self.random.chance(5_000) { Full::Everything } else { Full::Snapshots };
+                let full =
+                    if self.random.chance(5_000) { Full::Everything } else { Full::Snapshots };
                 self.processes[node].disk.set_full(full);
                 self.after(down, Happening::RoomOnDisk { node });
             }
             FaultKind::Rot | FaultKind::Misdirect => self.damage(kind, node),
             FaultKind::ClockJump => {
                 self.harm(Harm::ClockJumped);
-                self.processes[node].clock.wall_offset = 1_600_000_000_000 + self.random.below(1 << 38)
+                self.processes[node].clock.wall_offset =
+                    1_600_000_000_000 + self.random.below(1 << 38)
             }
         }
         Ok(())
     }
 
-    /// A node is alone for some elections, and is asked for many writes at first: if it led, its log grows beyond what the others
-    /// will have.
+    /// A node is alone for some elections, and is asked for many writes at first: if it led, its
+    /// log grows beyond what the others will have.
     fn is_alone(&mut self, node: usize) -> Verdict {
         for other in (0..self.plan.nodes).filter(|&other| other != node) {
             self.network.set_cut(node, other, true);
@@ -86,14 +90,22 @@ impl World {
         (0..writes).try_for_each(|_| self.unasked_write(node))
     }
 
-    /// Half of the time a node that takes itself for the leader: what happens to leaders matters most.
+    /// Half of the time a node that takes itself for the leader: what happens to leaders matters
+    /// most.
     fn victim(&mut self) -> usize {
         let anybody = self.random.below(self.plan.nodes as u64) as usize;
         let leads = |node: &usize| {
-            self.processes[*node].running.as_ref().is_some_and(|running| running.replica.core().is_leader())
+            self.processes[*node]
+                .running
+                .as_ref()
+                .is_some_and(|running| running.replica.core().is_leader())
         };
         let leaders: Vec<usize> = (0..self.plan.nodes).filter(leads).collect();
-        if leaders.is_empty() || self.random.chance(5_000) { anybody } else { self.random.pick(&leaders) }
+        if leaders.is_empty() || self.random.chance(5_000) {
+            anybody
+        } else {
+            self.random.pick(&leaders)
+        }
     }
 
     fn cut_links(&mut self, kind: FaultKind, node: usize) {
@@ -126,7 +138,8 @@ impl World {
         }
     }
 
-    /// A node hears what is said to it from now on about an election later, and is soon not heard any more.
+    /// A node hears what is said to it from now on about an election later, and is soon not heard
+    /// any more.
     fn comes_late(&mut self, node: usize) {
         let delay = self.random.duration(self.plan.election_timeout);
         for other in (0..self.plan.nodes).filter(|&other| other != node) {
@@ -154,7 +167,9 @@ impl World {
             return;
         }
         let down = self.random.duration(self.plan.election_timeout) * self.random.pick(&[1, 2, 4]);
-        self.trace.record(self.now, &(node, down), || format!("fault: the new leader {} falls for {down:?}", node + 1));
+        self.trace.record(self.now, &(node, down), || {
+            format!("fault: the new leader {} falls for {down:?}", node + 1)
+        });
         self.harm(Harm::Felled);
         match self.random.below(4) {
             0 => self.crash(node, false),
@@ -162,10 +177,12 @@ impl World {
             _ => {
                 let friend = self.random.below(self.plan.nodes as u64) as usize;
                 if self.plan.access.lease.is_some() && friend != node {
-                    let pause = self.random.duration(self.plan.election_timeout) * self.random.pick(&[1, 2]);
+                    let pause = self.random.duration(self.plan.election_timeout)
+                        * self.random.pick(&[1, 2]);
                     self.after(pause, Happening::FriendFalls { node: friend });
                 }
-                for other in (0..self.plan.nodes).filter(|&other| other != node && other != friend) {
+                for other in (0..self.plan.nodes).filter(|&other| other != node && other != friend)
+                {
                     self.network.set_cut(node, other, true);
                     self.network.set_cut(other, node, true);
                 }
@@ -182,7 +199,9 @@ impl World {
         if self.random.chance(5_000) {
             self.crash(node, false);
         } else {
-            let down = self.random.duration((self.plan.election_timeout.0 / 4, self.plan.election_timeout.0));
+            let down = self
+                .random
+                .duration((self.plan.election_timeout.0 / 4, self.plan.election_timeout.0));
             self.pause(node, down);
         }
     }
@@ -229,7 +248,8 @@ impl World {
         process.effects_left = None;
         process.timer_at = None;
         let Some(mut running) = process.running.take() else {
-            // A machine can lose power while nothing runs on it: what the last process had not synced goes then.
+            // A machine can lose power while nothing runs on it: what the last process had not
+            // synced goes then.
             if loses_power {
                 process.disk.lose_power(&mut self.random);
                 self.harm(Harm::PowerLostDown);

@@ -57,7 +57,8 @@ impl ForgettingPlan {
         let worse = match seed % 16 {
             5 => None,
             13 => {
-                let kinds = [Worse::Anybody, Worse::Two, Worse::Leader, Worse::InTurn, Worse::OlderLife];
+                let kinds =
+                    [Worse::Anybody, Worse::Two, Worse::Leader, Worse::InTurn, Worse::OlderLife];
                 Some(random.pick(&kinds))
             }
             _ => return None,
@@ -74,7 +75,10 @@ impl ForgettingPlan {
             plan.access = AccessPlan { with_sessions: 0, ..plan.access.clone() };
         }
         let high = random.pick(&[30, 100, 300]);
-        Some(ForgettingPlan { worse, interval: (Duration::from_millis(5), Duration::from_millis(high)) })
+        Some(ForgettingPlan {
+            worse,
+            interval: (Duration::from_millis(5), Duration::from_millis(high)),
+        })
     }
 }
 
@@ -168,7 +172,11 @@ impl World {
         let loses_power = self.random.chance(5_000);
         self.crash(node, loses_power);
         self.trace.record(self.now, &(node, copy.life), || {
-            format!("the folder of node {} is put back to what it was in life {}", node + 1, copy.life)
+            format!(
+                "the folder of node {} is put back to what it was in life {}",
+                node + 1,
+                copy.life
+            )
         });
         self.processes[node].disk.put_back(&copy.disk);
         let forgetting = &mut self.forgetting;
@@ -204,7 +212,8 @@ impl World {
         }
         let network = std::mem::replace(&mut self.network.plan, NetworkPlan::calm());
         self.network.heal();
-        let fenced = Fenced { node, leader, deadline: None, is_reported: false, quiet_until: None, network };
+        let fenced =
+            Fenced { node, leader, deadline: None, is_reported: false, quiet_until: None, network };
         self.forgetting.fenced = Some(fenced);
         for place in 0..self.plan.nodes {
             self.processes[place].effects_left = None;
@@ -226,7 +235,10 @@ impl World {
                     let core = running.replica.core();
                     let is_voter = core.configuration().is_voter(name(place));
                     let follows = core.term() == term && core.leader() == Some(name(leader));
-                    follows && is_voter && !core.has_forgotten() && running.replica.failure().is_none()
+                    follows
+                        && is_voter
+                        && !core.has_forgotten()
+                        && running.replica.failure().is_none()
                 })
         };
         let core = self.processes[leader].running.as_ref()?.replica.core();
@@ -236,7 +248,8 @@ impl World {
 
     /// The number of the last frame of a copy.
     fn frame_of(&self, copy: &Copy) -> Option<u64> {
-        let (_, recovered) = crate::storage::Log::open(copy.disk.durable_copy(), self.log_options()).ok()?;
+        let (_, recovered) =
+            crate::storage::Log::open(copy.disk.durable_copy(), self.log_options()).ok()?;
         Some(recovered.saved.position.sequence)
     }
 
@@ -273,7 +286,9 @@ impl World {
         }
         let chosen: Vec<usize> = match worse {
             Worse::Two => ready.into_iter().take(2).collect(),
-            Worse::Leader => ready.into_iter().filter(|&node| self.latest_leader() == Some(node)).collect(),
+            Worse::Leader => {
+                ready.into_iter().filter(|&node| self.latest_leader() == Some(node)).collect()
+            }
             _ => vec![self.random.pick(&ready)],
         };
         for node in chosen {
@@ -311,17 +326,27 @@ impl World {
             _ => return Ok(()),
         };
         let places: Vec<usize> = named.into_iter().map(place_of).collect();
-        let is_conflict = matches!(event, core::Event::CommittedConflict { .. } | core::Event::PeerConflict { .. });
+        let is_conflict = matches!(
+            event,
+            core::Event::CommittedConflict { .. } | core::Event::PeerConflict { .. }
+        );
         let forgetting = &self.forgetting;
-        let is_true = forgetting.is_worse || (!is_conflict && places.iter().all(|p| forgetting.forgetful.contains(p)));
-        let is_excused = self.mutant.is_some() || self.processes.iter().any(|process| process.is_damaged);
+        let is_true = forgetting.is_worse
+            || (!is_conflict && places.iter().all(|p| forgetting.forgetful.contains(p)));
+        let is_excused =
+            self.mutant.is_some() || self.processes.iter().any(|process| process.is_damaged);
         check(is_true || is_excused, "no disk is said to have forgotten that did not", || {
             format!("node {} says {event:?}", node + 1)
         })?;
         self.forgetting.reported.extend(&places);
         self.forgetting.has_reports = true;
-        let leads = self.processes[node].running.as_ref().is_some_and(|running| running.replica.core().is_leader());
-        let Some(fenced) = self.forgetting.fenced.as_mut().filter(|fenced| places.contains(&fenced.node)) else {
+        let leads = self.processes[node]
+            .running
+            .as_ref()
+            .is_some_and(|running| running.replica.core().is_leader());
+        let Some(fenced) =
+            self.forgetting.fenced.as_mut().filter(|fenced| places.contains(&fenced.node))
+        else {
             return Ok(());
         };
         fenced.is_reported = true;
@@ -335,10 +360,13 @@ impl World {
 
     /// A copy of a folder was turned away: its node is named to the operator.
     pub(super) fn turned_away(&mut self, at: usize, place: usize, reason: &str) -> Verdict {
-        self.trace
-            .record(self.now, &(at, place), || format!("node {} turns node {} away: {reason}", at + 1, place + 1));
+        self.trace.record(self.now, &(at, place), || {
+            format!("node {} turns node {} away: {reason}", at + 1, place + 1)
+        });
         let is_true = self.forgetting.is_worse && self.forgetting.forgetful.contains(&place);
-        check(is_true, "no copy is turned away that is none", || format!("node {} says: {reason}", at + 1))?;
+        check(is_true, "no copy is turned away that is none", || {
+            format!("node {} says: {reason}", at + 1)
+        })?;
         if self.forgetting.turned_away.insert(place) {
             self.harm(Harm::CopyTurnedAway);
         }
@@ -388,7 +416,9 @@ impl World {
             self.end_quiet();
             return Ok(());
         }
-        let leads = |place: usize| self.processes[place].running.as_ref().is_some_and(|r| r.replica.core().is_leader());
+        let leads = |place: usize| {
+            self.processes[place].running.as_ref().is_some_and(|r| r.replica.core().is_leader())
+        };
         if !leads(leader) {
             // It was out of reach after all.
             let network = fenced.network.clone();
@@ -411,7 +441,9 @@ impl World {
     /// wrong again.
     fn end_quiet(&mut self) {
         let (now, until) = (self.now, self.now.after(self.plan.election_timeout.0 / 2));
-        let Some(fenced) = self.forgetting.fenced.as_mut().filter(|fenced| fenced.quiet_until.is_none()) else {
+        let Some(fenced) =
+            self.forgetting.fenced.as_mut().filter(|fenced| fenced.quiet_until.is_none())
+        else {
             return;
         };
         let Some(running) = &self.processes[fenced.node].running else { return };

@@ -110,14 +110,26 @@ impl Happening {
         let link = |a: &usize, b: &usize| format!("{} and {}", a + 1, b + 1);
         match self {
             Happening::Datagram { to, message, .. } => {
-                format!("{} hears from {} in term {}: {}", to + 1, message.from, message.term, brief(&message.body))
+                format!(
+                    "{} hears from {} in term {}: {}",
+                    to + 1,
+                    message.from,
+                    message.term,
+                    brief(&message.body)
+                )
             }
             Happening::OnConnection { from, to, message, .. } => {
                 format!("{} hears from {}: {}", to + 1, from + 1, brief(message))
             }
-            Happening::LinkUp { node, peer, .. } => format!("{} is connected to {}", node + 1, peer + 1),
-            Happening::LinkDown { node, peer, .. } => format!("{} has lost its connection to {}", node + 1, peer + 1),
-            Happening::LinkBreaks { a, b, .. } => format!("the connection between {} breaks", link(a, b)),
+            Happening::LinkUp { node, peer, .. } => {
+                format!("{} is connected to {}", node + 1, peer + 1)
+            }
+            Happening::LinkDown { node, peer, .. } => {
+                format!("{} has lost its connection to {}", node + 1, peer + 1)
+            }
+            Happening::LinkBreaks { a, b, .. } => {
+                format!("the connection between {} breaks", link(a, b))
+            }
             Happening::LinkTries { a, b } => format!("{} try to connect", link(a, b)),
             Happening::Timer { node, .. } => format!("{}'s timer fires", node + 1),
             Happening::StorageBegins { node, .. } => format!("{}'s storage begins", node + 1),
@@ -133,9 +145,13 @@ impl Happening {
             Happening::RoomOnDisk { node } => format!("{}'s disk has room again", node + 1),
             Happening::Client { client } => format!("client {} may ask", client + 1),
             Happening::Fault => "a fault is due".to_owned(),
-            Happening::LeaderFalls { node, .. } => format!("the new leader {} is to fall", node + 1),
+            Happening::LeaderFalls { node, .. } => {
+                format!("the new leader {} is to fall", node + 1)
+            }
             Happening::FallsSilent { node } => format!("{} is not heard any more", node + 1),
-            Happening::FriendFalls { node } => format!("{}, which still answers a leader, is to fall", node + 1),
+            Happening::FriendFalls { node } => {
+                format!("{}, which still answers a leader, is to fall", node + 1)
+            }
             Happening::Heal => "the network heals".to_owned(),
             Happening::Churn => "the operator looks at the cluster".to_owned(),
             Happening::Forgets => "a disk is copied or put back".to_owned(),
@@ -144,7 +160,9 @@ impl Happening {
             Happening::MachineFault => "a state machine is to be slow or sick".to_owned(),
             Happening::StateFault => "the state of a machine is to go wrong".to_owned(),
             Happening::SnapshotRots => "a snapshot is to rot".to_owned(),
-            Happening::StartedAgain { node, .. } => format!("{} is started again: its machine has failed", node + 1),
+            Happening::StartedAgain { node, .. } => {
+                format!("{} is started again: its machine has failed", node + 1)
+            }
         }
     }
 }

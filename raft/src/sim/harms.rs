@@ -1,4 +1,5 @@
-//! What went wrong in a run, counted where it has its effect: a kind of fault that is drawn and changes nothing tests nothing.
+//! What went wrong in a run, counted where it has its effect: a kind of fault that is drawn and
+//! changes nothing tests nothing.
 
 macro_rules! harms {
     ($($name:ident = $words:literal,)*) => {

@@ -1,4 +1,5 @@
-//! The state machine that the simulator replicates: numbers under keys, each with the index of its last change.
+//! The state machine that the simulator replicates: numbers under keys, each with the index of its
+//! last change.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -19,7 +20,8 @@ pub(super) const ID_STEP: u64 = 1 << 16;
 /// No client uses this key: only what goes wrong writes it.
 const WRONG_KEY: u8 = u8::MAX;
 
-/// A command of the simulator's clients. Each has a number of its own, so that each can be recognised in the log.
+/// A command of the simulator's clients. Each has a number of its own, so that each can be
+/// recognised in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Command {
     /// The key's number becomes the command's.
@@ -33,13 +35,17 @@ pub(super) enum Command {
 impl Command {
     pub(super) fn id(self) -> u64 {
         match self {
-            Command::Set { id, .. } | Command::Increment { id, .. } | Command::Swap { id, .. } => id,
+            Command::Set { id, .. } | Command::Increment { id, .. } | Command::Swap { id, .. } => {
+                id
+            }
         }
     }
 
     pub(super) fn key(self) -> u8 {
         match self {
-            Command::Set { key, .. } | Command::Increment { key, .. } | Command::Swap { key, .. } => key,
+            Command::Set { key, .. }
+            | Command::Increment { key, .. }
+            | Command::Swap { key, .. } => key,
         }
     }
 
@@ -176,7 +182,9 @@ impl StateMachine for Kv {
             // As `panic!`, without a word on stderr.
             Sickness::Panics => std::panic::resume_unwind(Box::new("sick")),
         }
-        let Some(command) = Command::decode(entry.command) else { return Ok(Bytes::from_static(b"?")) };
+        let Some(command) = Command::decode(entry.command) else {
+            return Ok(Bytes::from_static(b"?"));
+        };
         let value = self.values.entry(command.key()).or_default();
         let number = command.number_after(value.number);
         if number != value.number {
@@ -192,14 +200,16 @@ impl StateMachine for Kv {
     /// Seventeen bytes a key: the key, and its value.
     fn snapshot(&self) -> Box<dyn Read + Send> {
         let pairs = self.values.iter();
-        let bytes: Vec<u8> = pairs.flat_map(|(&key, value)| [key].into_iter().chain(value.encode())).collect();
+        let bytes: Vec<u8> =
+            pairs.flat_map(|(&key, value)| [key].into_iter().chain(value.encode())).collect();
         Box::new(io::Cursor::new(bytes))
     }
 
     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
         let mut bytes = Vec::new();
         snapshot.read_to_end(&mut bytes)?;
-        let pairs = bytes.chunks(17).map(|pair| Some((*pair.first()?, Value::decode(pair.get(1..)?)?)));
+        let pairs =
+            bytes.chunks(17).map(|pair| Some((*pair.first()?, Value::decode(pair.get(1..)?)?)));
         self.values = pairs.collect::<Option<_>>().ok_or(io::ErrorKind::InvalidData)?;
         Ok(())
     }
@@ -216,7 +226,8 @@ mod tests {
     #[test]
     fn a_state_survives_its_snapshot() {
         let value = |number| Value { number, index: Index(number + 1) };
-        let kv = Kv { values: (1..=3).map(|key| (key, value(key.into()))).collect(), ..Kv::default() };
+        let kv =
+            Kv { values: (1..=3).map(|key| (key, value(key.into()))).collect(), ..Kv::default() };
         let mut other = Kv { values: BTreeMap::from([(9, value(9))]), ..Kv::default() };
         other.restore(&mut kv.snapshot()).unwrap();
         assert_eq!(other, kv);
@@ -226,7 +237,9 @@ mod tests {
     #[test]
     fn words_survive_the_wire() {
         let swap = Command::Swap { key: 1, id: 2, expected: 3 };
-        for command in [Command::Set { key: 3, id: u64::MAX }, Command::Increment { key: 0, id: 7 }, swap] {
+        for command in
+            [Command::Set { key: 3, id: u64::MAX }, Command::Increment { key: 0, id: 7 }, swap]
+        {
             assert_eq!(Command::decode(&command.encode(7)), Some(command));
         }
         let value = Value { number: 5, index: Index(9) };

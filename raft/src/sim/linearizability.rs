@@ -1,11 +1,13 @@
 //! Is there an order of all calls that explains what each was answered and contradicts no clock?
 //!
-//! The search of Wing and Gong ("Testing and verifying concurrent objects", 1993) with Lowe's memory of configurations
-//! ("Testing for linearizability", 2017): put one call after the other in a place that its begin and end allow, ask the
-//! specification whether it could have answered so, step back where it could not; a set of calls that has once been
-//! placed with some state as the result is never looked at again.
+//! The search of Wing and Gong ("Testing and verifying concurrent objects", 1993) with Lowe's
+//! memory of configurations ("Testing for linearizability", 2017): put one call after the other in
+//! a place that its begin and end allow, ask the specification whether it could have answered so,
+//! step back where it could not; a set of calls that has once been placed with some state as the
+//! result is never looked at again.
 //!
-//! A call without a known outcome never ends: it may be placed anywhere after its begin, or nowhere.
+//! A call without a known outcome never ends: it may be placed anywhere after its begin, or
+//! nowhere.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -19,8 +21,8 @@ pub(super) struct Call<O> {
     pub(super) ended: Option<u64>,
     /// What was asked and, if there was one, the answer.
     pub(super) what: O,
-    /// An earlier call that must have been placed before this one may be: where two calls are alike and without outcome, it
-    /// is enough to try one of their orders.
+    /// An earlier call that must have been placed before this one may be: where two calls are alike
+    /// and without outcome, it is enough to try one of their orders.
     pub(super) after: Option<usize>,
 }
 
@@ -70,8 +72,15 @@ struct Placed<S> {
 }
 
 /// Searches for an order. `calls` rise by their begin.
-pub(super) fn search<O: Specification>(initial: O::State, calls: &[Call<O>], most_configurations: usize) -> Found {
-    debug_assert!(calls.is_sorted_by_key(|call| call.began), "calls are given in the order of their begins");
+pub(super) fn search<O: Specification>(
+    initial: O::State,
+    calls: &[Call<O>],
+    most_configurations: usize,
+) -> Found {
+    debug_assert!(
+        calls.is_sorted_by_key(|call| call.began),
+        "calls are given in the order of their begins"
+    );
     let mut known = HashSet::new();
     let mut placed = Set::empty(calls.len());
     let mut stack: Vec<Placed<O::State>> = Vec::new();
@@ -102,7 +111,8 @@ pub(super) fn search<O: Specification>(initial: O::State, calls: &[Call<O>], mos
     }
 }
 
-/// When the first of the calls that must be placed ended: what began later comes after it. `None` if all are placed.
+/// When the first of the calls that must be placed ended: what began later comes after it. `None`
+/// if all are placed.
 fn first_end<O>(calls: &[Call<O>], placed: &Set) -> Option<u64> {
     let mut first = None;
     for (place, call) in calls.iter().enumerate() {
@@ -164,7 +174,9 @@ mod tests {
             match *self {
                 Register::Write(number) => Some(number),
                 Register::Read(number) => (number == state).then_some(state),
-                Register::Add(more, seen) => seen.is_none_or(|seen| seen == state).then_some(state + more),
+                Register::Add(more, seen) => {
+                    seen.is_none_or(|seen| seen == state).then_some(state + more)
+                }
             }
         }
     }
@@ -172,7 +184,12 @@ mod tests {
     use Register::{Add, Read, Write};
 
     fn calls(list: &[(u64, u64, Register)]) -> Vec<Call<Register>> {
-        let call = |&(began, ended, what)| Call { began, ended: (ended < 100).then_some(ended), what, after: None };
+        let call = |&(began, ended, what)| Call {
+            began,
+            ended: (ended < 100).then_some(ended),
+            what,
+            after: None,
+        };
         list.iter().map(call).collect()
     }
 
@@ -191,21 +208,41 @@ mod tests {
     fn histories_that_have_an_order() {
         assert!(is_linearizable(&[]));
         assert!(is_linearizable(&[(0, 1, Write(1)), (2, 3, Read(1))]));
-        // Herlihy and Wing's point: two reads beside a write may differ, if they differ in the right order.
+        // Herlihy and Wing's point: two reads beside a write may differ, if they differ in the
+        // right order.
         assert!(is_linearizable(&[(0, 9, Write(1)), (1, 2, Read(0)), (3, 4, Read(1))]));
         assert!(is_linearizable(&[(0, 5, Write(1)), (1, 6, Write(2)), (7, 8, Read(1))]));
-        assert!(is_linearizable(&[(0, NEVER, Write(1)), (1, 2, Read(0)), (3, 4, Read(1))]), "late, and yet");
-        assert!(is_linearizable(&[(0, NEVER, Write(1)), (1, 2, Read(0)), (3, 4, Read(0))]), "never");
-        assert!(is_linearizable(&[(0, NEVER, Add(1, None)), (1, NEVER, Add(1, None)), (2, 3, Read(2))]));
+        assert!(
+            is_linearizable(&[(0, NEVER, Write(1)), (1, 2, Read(0)), (3, 4, Read(1))]),
+            "late, and yet"
+        );
+        assert!(
+            is_linearizable(&[(0, NEVER, Write(1)), (1, 2, Read(0)), (3, 4, Read(0))]),
+            "never"
+        );
+        assert!(is_linearizable(&[
+            (0, NEVER, Add(1, None)),
+            (1, NEVER, Add(1, None)),
+            (2, 3, Read(2))
+        ]));
     }
 
     #[test]
     fn histories_that_have_none() {
         assert!(!is_linearizable(&[(0, 1, Write(1)), (2, 3, Read(0))]), "a stale read");
-        assert!(!is_linearizable(&[(0, 9, Write(1)), (1, 2, Read(1)), (3, 4, Read(0))]), "new, then old");
-        assert!(!is_linearizable(&[(0, 1, Add(1, Some(0))), (2, 3, Add(1, Some(0)))]), "a lost update");
+        assert!(
+            !is_linearizable(&[(0, 9, Write(1)), (1, 2, Read(1)), (3, 4, Read(0))]),
+            "new, then old"
+        );
+        assert!(
+            !is_linearizable(&[(0, 1, Add(1, Some(0))), (2, 3, Add(1, Some(0)))]),
+            "a lost update"
+        );
         assert!(!is_linearizable(&[(0, 1, Read(1)), (2, NEVER, Write(1))]), "from the future");
-        assert!(!is_linearizable(&[(0, NEVER, Write(1)), (1, 2, Read(1)), (3, 4, Read(0))]), "and back");
+        assert!(
+            !is_linearizable(&[(0, NEVER, Write(1)), (1, 2, Read(1)), (3, 4, Read(0))]),
+            "and back"
+        );
         assert!(!is_linearizable(&[(0, NEVER, Add(1, None)), (2, 3, Read(2))]), "twice");
     }
 
@@ -233,8 +270,12 @@ mod tests {
             return true;
         }
         left.iter().any(|&call| {
-            let first = left.iter().all(|&other| calls[other].ended.is_none_or(|ended| ended > calls[call].began));
-            let Some(after) = calls[call].what.apply(&state).filter(|_| first) else { return false };
+            let first = left
+                .iter()
+                .all(|&other| calls[other].ended.is_none_or(|ended| ended > calls[call].began));
+            let Some(after) = calls[call].what.apply(&state).filter(|_| first) else {
+                return false;
+            };
             placed.push(call);
             let fits = by_force(calls, placed, after);
             placed.pop();

@@ -18,7 +18,9 @@ impl World {
     /// A process says something to another.
     pub(super) fn send(&mut self, node: usize, to: NodeId, message: PeerMessage) -> Verdict {
         let to = to.0 as usize - 1;
-        check(to < self.plan.nodes && to != node, "messages go to other members", || format!("{message:?}"))?;
+        check(to < self.plan.nodes && to != node, "messages go to other members", || {
+            format!("{message:?}")
+        })?;
         let Some(message) = self.through_the_wire(message)? else { return Ok(()) };
         self.behaviour.sent(self.now, node, to, &self.sent_frame);
         if self.random.chance(self.network.plan.corruption) {
@@ -29,11 +31,15 @@ impl World {
                 if let Some(running) = &self.processes[node].running {
                     self.checks.sent(node, &message, running.replica.core())?;
                 }
-                if let (Some(Mutant::RefusalCountsAsVote), Body::Vote { granted }) = (self.mutant, &mut message.body) {
+                if let (Some(Mutant::RefusalCountsAsVote), Body::Vote { granted }) =
+                    (self.mutant, &mut message.body)
+                {
                     *granted = true;
                 }
                 let life = self.processes[node].life;
-                if let Fate::Arrives(first, second) = self.network.datagram(self.now, node, to, &mut self.random) {
+                if let Fate::Arrives(first, second) =
+                    self.network.datagram(self.now, node, to, &mut self.random)
+                {
                     if let Some(second) = second {
                         self.at(second, Happening::Datagram { to, life, message: message.clone() });
                     }
@@ -57,7 +63,9 @@ impl World {
         self.sent_frame.extend_from_slice(&self.frames);
         let decoded = encoded.and_then(|()| wire::decode(version, &mut self.frames));
         match decoded {
-            Ok(Some((GroupId(0), decoded))) if self.frames.is_empty() && self.is_what_was_sent(&decoded) => {
+            Ok(Some((GroupId(0), decoded)))
+                if self.frames.is_empty() && self.is_what_was_sent(&decoded) =>
+            {
                 Ok(Some(decoded))
             }
             other => {
@@ -70,20 +78,24 @@ impl World {
     /// Whether it makes the same bytes; an older version has no words for all of a message.
     fn is_what_was_sent(&self, decoded: &PeerMessage) -> bool {
         let mut again = BytesMut::new();
-        wire::encode(GroupId(0), decoded, self.plan.wire, &mut again).is_ok() && again == self.sent_frame
+        wire::encode(GroupId(0), decoded, self.plan.wire, &mut again).is_ok()
+            && again == self.sent_frame
     }
 
-    /// What was just encoded changes on the way. Its receiver must not take it for anything, and hangs up; or it waits for
-    /// bytes that a wrong length has promised, until what follows makes no sense.
+    /// What was just encoded changes on the way. Its receiver must not take it for anything, and
+    /// hangs up; or it waits for bytes that a wrong length has promised, until what follows makes
+    /// no sense.
     fn corrupt(&mut self, node: usize, to: usize) -> Verdict {
         let bytes = self.damaged_frame();
         self.harm(Harm::Corrupted);
         let words = || format!("  bytes from {} to {} change on the way", node + 1, to + 1);
         self.trace.record(self.now, &bytes[..], words);
         let decoded = wire::decode(self.plan.wire, &mut BytesMut::from(&bytes[..]));
-        check(!matches!(decoded, Ok(Some(_))), "damaged bytes are never taken for a message", || {
-            format!("{bytes:02x?} became {decoded:?}")
-        })?;
+        check(
+            !matches!(decoded, Ok(Some(_))),
+            "damaged bytes are never taken for a message",
+            || format!("{bytes:02x?} became {decoded:?}"),
+        )?;
         let connection = self.network.connection(node, to);
         let delay = self.random.duration(self.network.plan.delay);
         self.after(delay, Happening::LinkBreaks { a: node, b: to, connection });
@@ -112,14 +124,18 @@ impl World {
         let connection = self.network.connection(from, to);
         match self.network.on_connection(self.now, from, to, &mut self.random) {
             Fate::Arrives(time, _) => {
-                if self.mutant == Some(Mutant::ForwardsRepeated) && matches!(message, PeerMessage::Forward { .. }) {
+                if self.mutant == Some(Mutant::ForwardsRepeated)
+                    && matches!(message, PeerMessage::Forward { .. })
+                {
                     let message = message.clone();
                     self.at(time, Happening::OnConnection { from, to, connection, message });
                 }
                 self.at(time, Happening::OnConnection { from, to, connection, message });
             }
             Fate::Lost => {}
-            Fate::Breaks(time) => self.at(time, Happening::LinkBreaks { a: from, b: to, connection }),
+            Fate::Breaks(time) => {
+                self.at(time, Happening::LinkBreaks { a: from, b: to, connection })
+            }
         }
     }
 

@@ -22,8 +22,10 @@ impl World {
         let is_well = |place: usize| {
             let Some(running) = &self.processes[place].running else { return false };
             let other = running.replica.core();
-            let is_like = other.last_index() == last && other.commit() == last && other.durable() == last;
-            let stays_out = other.committed_conflict().is_some() || self.forgetting.turned_away.contains(&place);
+            let is_like =
+                other.last_index() == last && other.commit() == last && other.durable() == last;
+            let stays_out = other.committed_conflict().is_some()
+                || self.forgetting.turned_away.contains(&place);
             stays_out || (is_like && other.term() == term && other.leader() == Some(name(leader)))
         };
         core.commit() == last && (0..self.plan.nodes).all(is_well) && self.clients.open.is_empty()
@@ -32,20 +34,30 @@ impl World {
     /// When all is over: no loss is silent.
     pub(super) fn no_loss_is_silent(&mut self) -> Verdict {
         let reports = self.forgetting.has_reports;
-        let untold: Vec<usize> = self.forgetting.owed.difference(&self.forgetting.reported).copied().collect();
+        let untold: Vec<usize> =
+            self.forgetting.owed.difference(&self.forgetting.reported).copied().collect();
         check(
             untold.is_empty() || self.mutant.is_some(),
             "a disk that is known to have forgotten is reported",
-            || format!("nodes {untold:?} (from 0) were met by nodes that knew better: {}", self.describe()),
+            || {
+                format!(
+                    "nodes {untold:?} (from 0) were met by nodes that knew better: {}",
+                    self.describe()
+                )
+            },
         )?;
         if !self.converged {
-            // A node that has followed another leader of this term ignores this one, and says so, until the term ends.
+            // A node that has followed another leader of this term ignores this one, and says so,
+            // until the term ends.
             let ignores = |process: &Process| {
-                process.running.as_ref().is_some_and(|running| running.replica.core().status().second_leaders > 0)
+                process
+                    .running
+                    .as_ref()
+                    .is_some_and(|running| running.replica.core().status().second_leaders > 0)
             };
             if !reports && !self.processes.iter().any(ignores) {
-                // As when a node has entries committed that the leader of the same term lacks: the leader's next
-                // entry shows it.
+                // As when a node has entries committed that the leader of the same term lacks: the
+                // leader's next entry shows it.
                 self.harm(Harm::UnsettledSilent);
             }
             return Ok(());

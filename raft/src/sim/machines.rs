@@ -14,7 +14,9 @@ use super::options::Plan;
 use super::random::Random;
 use super::world::World;
 use crate::core::{Config, Role};
-use crate::replica::{Limits, MachineCallback, MachineDone, MachineFailure, MachineHost, MachineJob, UnappliedLogFull};
+use crate::replica::{
+    Limits, MachineCallback, MachineDone, MachineFailure, MachineHost, MachineJob, UnappliedLogFull,
+};
 use crate::storage::Log;
 use crate::types::{Index, SnapshotMeta, Stamp};
 
@@ -140,7 +142,9 @@ impl World {
     /// The machine does what waits for it: now, or after a while.
     fn go_on(&mut self, node: usize) -> Verdict {
         let life = self.processes[node].life;
-        let Some(delay) = self.machine_delay(node) else { return self.run_machine(node, usize::MAX) };
+        let Some(delay) = self.machine_delay(node) else {
+            return self.run_machine(node, usize::MAX);
+        };
         let Some(running) = &mut self.processes[node].running else { return Ok(()) };
         running.is_machine_busy = true;
         self.after(delay, Happening::Apply { node, life });
@@ -154,7 +158,8 @@ impl World {
         let is_slow = self.processes[node].machine_slow_until > self.now;
         let is_stepwise = self.plan.machines.as_ref().is_some_and(|plan| plan.is_stepwise);
         self.run_machine(node, if is_slow || is_stepwise { 1 } else { usize::MAX })?;
-        if self.processes[node].running.as_ref().is_some_and(|running| !running.to_apply.is_empty()) {
+        if self.processes[node].running.as_ref().is_some_and(|running| !running.to_apply.is_empty())
+        {
             self.go_on(node)?;
         }
         self.drain(node)
@@ -206,11 +211,15 @@ impl World {
         let is_restore = failure.callback == MachineCallback::Restore;
         let has_cause = match is_restore {
             true => process.disk.has_failed() || process.disk.is_damaged(),
-            false => process.running.as_ref().is_some_and(|running| running.machine.machine().is_sick()),
+            false => {
+                process.running.as_ref().is_some_and(|running| running.machine.machine().is_sick())
+            }
         };
-        check(has_cause || self.mutant.is_some(), "a state machine fails only if it is sick", || {
-            format!("node {}: {failure}", node + 1)
-        })?;
+        check(
+            has_cause || self.mutant.is_some(),
+            "a state machine fails only if it is sick",
+            || format!("node {}: {failure}", node + 1),
+        )?;
         self.harm(Harm::MachineSick);
         let pause = self.plan.election_timeout.1 * self.machine_random.pick(&[1, 6, 30]);
         let life = self.processes[node].life;
@@ -218,13 +227,16 @@ impl World {
         Ok(())
     }
 
-    /// A node has stopped by name: its state machine has failed, and its quota is full. It has promised
-    /// nothing that its log does not hold; the operator starts it again.
+    /// A node has stopped by name: its state machine has failed, and its quota is full. It has
+    /// promised nothing that its log does not hold; the operator starts it again.
     pub(super) fn unapplied_log_full(&mut self, node: usize, full: &UnappliedLogFull) -> Verdict {
-        let is_real = full.bytes > full.limit_bytes && self.machine_limits().unapplied_log_bytes.is_some();
-        check(is_real || self.mutant.is_some(), "a node stops for its quota only if it has one", || {
-            format!("node {}: {full}", node + 1)
-        })?;
+        let is_real =
+            full.bytes > full.limit_bytes && self.machine_limits().unapplied_log_bytes.is_some();
+        check(
+            is_real || self.mutant.is_some(),
+            "a node stops for its quota only if it has one",
+            || format!("node {}: {full}", node + 1),
+        )?;
         self.harm(Harm::UnappliedFull);
         Ok(())
     }
@@ -233,9 +245,11 @@ impl World {
     pub(super) fn snapshot_damaged(&mut self, node: usize, index: Index) -> Verdict {
         let disk = &self.processes[node].disk;
         let has_cause = disk.has_failed() || disk.is_dark() || disk.is_damaged();
-        check(has_cause || self.mutant.is_some(), "a snapshot cannot be read only if its disk is damaged", || {
-            format!("node {} cannot read its snapshot of {index}", node + 1)
-        })?;
+        check(
+            has_cause || self.mutant.is_some(),
+            "a snapshot cannot be read only if its disk is damaged",
+            || format!("node {} cannot read its snapshot of {index}", node + 1),
+        )?;
         // What was handed to its state machine is lost with it.
         self.checks.state_lost(node);
         self.harm(Harm::SnapshotAsked);
@@ -244,12 +258,14 @@ impl World {
 
     pub(super) fn tune_machine(&self, config: &mut Config) {
         if let Some(plan) = &self.plan.machines {
-            (config.backlog_bytes, config.backlog_timeout) = (plan.backlog_bytes, plan.backlog_timeout);
+            (config.backlog_bytes, config.backlog_timeout) =
+                (plan.backlog_bytes, plan.backlog_timeout);
         }
     }
 
     pub(super) fn machine_limits(&self) -> Limits {
-        // A node whose state is wrong waits for another one: with a quota it stops, and nobody starts it again.
+        // A node whose state is wrong waits for another one: with a quota it stops, and nobody
+        // starts it again.
         let machines = self.plan.machines.as_ref().filter(|_| self.plan.digests.is_none());
         let unapplied_log_bytes = machines.and_then(|plan| plan.unapplied_log_bytes);
         Limits { unapplied_log_bytes, ..self.plan.limits }
@@ -265,7 +281,8 @@ impl World {
     /// Whether a node's state machine has failed, and will fail again: its snapshot is damaged.
     pub(super) fn has_lost_machine(&self, node: usize) -> bool {
         let process = &self.processes[node];
-        let has_failed = process.running.as_ref().is_some_and(|running| running.machine.has_failed());
+        let has_failed =
+            process.running.as_ref().is_some_and(|running| running.machine.has_failed());
         has_failed && process.disk.is_damaged()
     }
 
@@ -276,8 +293,10 @@ impl World {
         let role = running.replica.core().role();
         let campaigns = matches!(role, Role::PreCandidate | Role::Candidate);
         let is_needed = running.replica.core().campaigns_to_hand_over();
-        check(!(is_unfit && campaigns && !is_needed), "a node whose state machine has failed does not campaign", || {
-            format!("node {} is a {role:?}", node + 1)
-        })
+        check(
+            !(is_unfit && campaigns && !is_needed),
+            "a node whose state machine has failed does not campaign",
+            || format!("node {} is a {role:?}", node + 1),
+        )
     }
 }

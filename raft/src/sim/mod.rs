@@ -1,10 +1,13 @@
-//! A deterministic simulator: real replicas on real logs and snapshots, in a world where one `u64` decides everything.
+//! A deterministic simulator: real replicas on real logs and snapshots, in a world where one `u64`
+//! decides everything.
 //!
-//! The seed draws the size of the cluster, its timeouts, the speed and malice of network and disks, what clients do and
-//! what goes wrong when. What runs is the code that runs in production: [`Replica`](crate::replica::Replica),
-//! [`Log`](crate::storage::Log), [`Worker`](crate::storage::Worker), the frames of [`wire`](crate::wire); what is simulated is what they touch: time, messages,
-//! disks, crashes. After every step the invariants of Raft (figure 3.2) are checked, and what clients were told; at the end
-//! the faults stop, and the cluster must elect, write and converge, and all answers must fit into one order.
+//! The seed draws the size of the cluster, its timeouts, the speed and malice of network and disks,
+//! what clients do and what goes wrong when. What runs is the code that runs in production:
+//! [`Replica`](crate::replica::Replica), [`Log`](crate::storage::Log),
+//! [`Worker`](crate::storage::Worker), the frames of [`wire`](crate::wire); what is simulated is
+//! what they touch: time, messages, disks, crashes. After every step the invariants of Raft (figure
+//! 3.2) are checked, and what clients were told; at the end the faults stop, and the cluster must
+//! elect, write and converge, and all answers must fit into one order.
 //!
 //! | what goes wrong | how |
 //! |---|---|
@@ -17,14 +20,14 @@
 //! | folder | in a part of the runs: put back to an earlier copy, of one node in reach of its leader, or worse (`forgetting`) |
 //! | operator | in a part of the runs: members added, promoted, demoted, removed and replaced, ids used again, disks wiped, leaders told to hand over, priorities |
 //!
-//! A node whose disk is damaged must refuse to start, and is then lost to its cluster; what it starts with must be what was
-//! durable. Damage in the last synced batch is the log's documented limit (`raft/FORMAT.md`): there the simulator takes the
-//! node away itself.
+//! A node whose disk is damaged must refuse to start, and is then lost to its cluster; what it
+//! starts with must be what was durable. Damage in the last synced batch is the log's documented
+//! limit (`raft/FORMAT.md`): there the simulator takes the node away itself.
 //!
 //! # To replay a seed
 //!
-//! A run is a function of its seed, its [`Options`] and the program: the same seed gives the same [`Report::trace_hash`],
-//! and [`trace`] the same lines. The runner is an example of this crate:
+//! A run is a function of its seed, its [`Options`] and the program: the same seed gives the same
+//! [`Report::trace_hash`], and [`trace`] the same lines. The runner is an example of this crate:
 //!
 //! ```text
 //! cargo run --release -p kodiak-raft --example sim -- --minutes 2            # new seeds every time
@@ -35,10 +38,12 @@
 //! cargo run --release -p kodiak-raft --example sim --features mutants -- --mutants
 //! ```
 //!
-//! With `--faults` the runner ends with a table of what went wrong how often ([`Report::harms`]), counted where it had its effect.
+//! With `--faults` the runner ends with a table of what went wrong how often ([`Report::harms`]),
+//! counted where it had its effect.
 //!
-//! What once failed is kept in `raft/tests/sim_seeds.txt`, which the tests run. The last command is the mutation gate: it
-//! builds in one [`Mutant`] after the other and shows how many seeds it takes to notice.
+//! What once failed is kept in `raft/tests/sim_seeds.txt`, which the tests run. The last command is
+//! the mutation gate: it builds in one [`Mutant`] after the other and shows how many seeds it takes
+//! to notice.
 //!
 //! ```
 //! use kodiak_raft::sim::{Options, run};
@@ -143,7 +148,8 @@ pub struct Report {
     pub harms: Harms,
     /// A hash of everything that happened.
     pub trace_hash: u64,
-    /// A digest of message bytes, disk calls and applied entries, whatever types the program has for them.
+    /// A digest of message bytes, disk calls and applied entries, whatever types the program has
+    /// for them.
     pub behaviour: u64,
 }
 
@@ -177,7 +183,8 @@ impl fmt::Display for Failure {
 /// Runs one seed.
 ///
 /// # Errors
-/// The first invariant that does not hold, with the events that led to it. A panic in the code under test is one.
+/// The first invariant that does not hold, with the events that led to it. A panic in the code
+/// under test is one.
 pub fn run(seed: u64, options: &Options) -> Result<Report, Box<Failure>> {
     let (verdict, _) = attempt(seed, options, Words::No);
     verdict.map_err(|failure| {
@@ -188,8 +195,8 @@ pub fn run(seed: u64, options: &Options) -> Result<Report, Box<Failure>> {
     })
 }
 
-/// Runs one seed and puts all that happens into words, a line each, with the hash of everything up to it. The same seed,
-/// options and program give the same lines, byte for byte.
+/// Runs one seed and puts all that happens into words, a line each, with the hash of everything up
+/// to it. The same seed, options and program give the same lines, byte for byte.
 ///
 /// # Errors
 /// As [`run`]; the lines are there all the same.
@@ -197,15 +204,21 @@ pub fn trace(seed: u64, options: &Options) -> (Result<Report, Box<Failure>>, Vec
     attempt(seed, options, Words::All)
 }
 
-fn attempt(seed: u64, options: &Options, words: Words) -> (Result<Report, Box<Failure>>, Vec<String>) {
+fn attempt(
+    seed: u64,
+    options: &Options,
+    words: Words,
+) -> (Result<Report, Box<Failure>>, Vec<String>) {
     #[cfg(feature = "mutants")]
     let _planted = options.mutant.and_then(Mutant::plant);
     let mut world = World::new(seed, options, words);
-    let verdict = catch_unwind(AssertUnwindSafe(|| drive(&mut world, seed, options))).unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<String>().map(String::as_str);
-        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
-        Err(Violation { invariant: "nothing panics", details: words.to_owned() })
-    });
+    let verdict = catch_unwind(AssertUnwindSafe(|| drive(&mut world, seed, options)))
+        .unwrap_or_else(|panic| {
+            let words = panic.downcast_ref::<String>().map(String::as_str);
+            let words =
+                words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+            Err(Violation { invariant: "nothing panics", details: words.to_owned() })
+        });
     let step = world.steps;
     let verdict = verdict.map_err(|Violation { invariant, details }| {
         Box::new(Failure { seed, invariant, details, step, events: Vec::new() })
@@ -218,7 +231,9 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
     while world.steps < options.faulty_steps && world.step()? {}
     world.calm_down();
     let calm_since = world.now;
-    let limit = world.longest_election_timeout() * 40 + world.plan.request_timeout * 4 + Duration::from_secs(4);
+    let limit = world.longest_election_timeout() * 40
+        + world.plan.request_timeout * 4
+        + Duration::from_secs(4);
     let (last_step, last_time) = (world.steps + options.calm_steps, calm_since.after(limit));
     while !world.converged {
         if world.forgetting.is_worse && !(world.steps < last_step && world.now < last_time) {

@@ -39,8 +39,8 @@ impl fmt::Display for Mutant {
     }
 }
 
-/// All faults that can be built in: those of the disk, the network and the driver, and, with the feature `mutants`, those
-/// of the core.
+/// All faults that can be built in: those of the disk, the network and the driver, and, with the
+/// feature `mutants`, those of the core.
 #[must_use]
 pub fn mutants() -> Vec<Mutant> {
     let own = [
@@ -86,25 +86,31 @@ impl Mutant {
         20_000
     }
 
-    /// The core's own test that shows it, where seeds show it too rarely to be waited for, or cannot. These tests are
-    /// themselves tested with the fault planted (`core/tests/faults.rs`).
+    /// The core's own test that shows it, where seeds show it too rarely to be waited for, or
+    /// cannot. These tests are themselves tested with the fault planted (`core/tests/faults.rs`).
     #[must_use]
     pub fn unit_test(&self) -> Option<&'static str> {
         match self {
-            // Takes two changes of members within a lease, and a quorum of the third configuration that has promised nothing.
+            // Takes two changes of members within a lease, and a quorum of the third configuration
+            // that has promised nothing.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::LeaseSurvivesConfiguration) => {
                 Some("a_lease_ends_with_the_configuration_whose_quorum_made_it")
             }
-            // Takes the only voter that is left to start again within the lease of a leader that was removed.
+            // Takes the only voter that is left to start again within the lease of a leader that
+            // was removed.
             #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::LeaseOfNoVoter) => Some("a_leader_that_is_no_voter_has_no_lease"),
-            // Takes a voter that is started again and asked for its vote within a lease: some fifteen thousand seeds.
+            Mutant::Core(crate::core::Mutant::LeaseOfNoVoter) => {
+                Some("a_leader_that_is_no_voter_has_no_lease")
+            }
+            // Takes a voter that is started again and asked for its vote within a lease: some
+            // fifteen thousand seeds.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::VoteRightAfterRestart) => {
                 Some("a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised")
             }
-            // Takes a voter that is started again with a shorter timeout and asked for its vote within a lease.
+            // Takes a voter that is started again with a shorter timeout and asked for its vote
+            // within a lease.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::RestartForgetsPromise) => {
                 Some("a_restarted_voter_keeps_still_for_as_long_as_it_promised_before")
@@ -116,10 +122,14 @@ impl Mutant {
             }
             // The replica reports what is applied before it takes a snapshot of it.
             #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::CompactBeyondApplied) => Some("compaction_keeps_what_is_not_applied"),
+            Mutant::Core(crate::core::Mutant::CompactBeyondApplied) => {
+                Some("compaction_keeps_what_is_not_applied")
+            }
             // Nothing breaks: the cluster is only slower.
             #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::FollowerPushesBack) => Some("a_follower_with_a_backlog_acknowledges"),
+            Mutant::Core(crate::core::Mutant::FollowerPushesBack) => {
+                Some("a_follower_with_a_backlog_acknowledges")
+            }
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::TransferToBacklogged) => {
                 Some("a_leader_with_a_backlog_hands_over_to_a_voter_without")
@@ -131,9 +141,13 @@ impl Mutant {
             }
             // Nothing breaks: elections are only more frequent, or take longer.
             #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::SoleVoterStepsDown) => Some("the_only_voter_leads_on_over_a_slow_write"),
+            Mutant::Core(crate::core::Mutant::SoleVoterStepsDown) => {
+                Some("the_only_voter_leads_on_over_a_slow_write")
+            }
             #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::ShortStallTimeout) => Some("a_slow_write_is_borne_for_the_stall_timeout"),
+            Mutant::Core(crate::core::Mutant::ShortStallTimeout) => {
+                Some("a_slow_write_is_borne_for_the_stall_timeout")
+            }
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::NonVoterSitsOutStall) => {
                 Some("a_leader_without_a_vote_is_not_exempt_from_stalls")
@@ -147,7 +161,8 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::PromiseUnasked) => {
                 Some("a_promise_is_made_only_to_a_leader_that_wants_it")
             }
-            // Takes a disk that forgot and a leader that reaches its node just before it would vote.
+            // Takes a disk that forgot and a leader that reaches its node just before it would
+            // vote.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::VoteBeforeReachable) => {
                 Some("a_restarted_voter_can_be_reached_before_it_votes")
@@ -164,13 +179,20 @@ impl Mutant {
             }
             // The simulator's operator changes little while nodes are down.
             #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::ChangeToTheSilent) => Some("a_change_leaves_a_quorum_that_answers"),
-            // Takes a node that has never known a term and is killed before its first write, within a lease.
+            Mutant::Core(crate::core::Mutant::ChangeToTheSilent) => {
+                Some("a_change_leaves_a_quorum_that_answers")
+            }
+            // Takes a node that has never known a term and is killed before its first write, within
+            // a lease.
             #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::PromiseBeforeDurable) => Some("a_promise_is_of_a_term_that_is_durable"),
+            Mutant::Core(crate::core::Mutant::PromiseBeforeDurable) => {
+                Some("a_promise_is_of_a_term_that_is_durable")
+            }
             // Takes a disk whose damage lies before what its snapshot includes, which is rare.
             #[cfg(feature = "mutants")]
-            Mutant::Core(crate::core::Mutant::BeginAfterDamage) => Some("damage_that_may_hide_a_vote_is_refused"),
+            Mutant::Core(crate::core::Mutant::BeginAfterDamage) => {
+                Some("damage_that_may_hide_a_vote_is_refused")
+            }
             // Such a transfer fails as many do: no promise is broken.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::TransferWithoutMark) => {
@@ -197,7 +219,8 @@ impl Mutant {
         }
     }
 
-    /// Plants a fault of the core in all that runs on this thread, until what is returned is dropped.
+    /// Plants a fault of the core in all that runs on this thread, until what is returned is
+    /// dropped.
     #[cfg(feature = "mutants")]
     pub(super) fn plant(self) -> Option<crate::core::Planted> {
         match self {
@@ -223,15 +246,21 @@ fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
         Mutant::ForgottenVoteCounts => Some("a_vote_of_a_disk_that_forgot_does_not_count"),
         Mutant::MarkNeverLowered => Some("a_mark_beyond_the_next_leaders_log_is_lowered"),
         Mutant::ForgotKnownToLeaderOnly => Some("the_mark_outlives_a_restart_and_forbids_votes"),
-        Mutant::ForgottenMakesMajoritySmaller => Some("what_a_disk_that_forgot_acknowledges_does_not_count"),
+        Mutant::ForgottenMakesMajoritySmaller => {
+            Some("what_a_disk_that_forgot_acknowledges_does_not_count")
+        }
         Mutant::MarkOnlyInMemory => Some("the_mark_outlives_a_restart_and_forbids_votes"),
         Mutant::LogTimeIsNotLimited => Some("a_single_voters_wrong_clock_costs_what_it_lasts"),
         Mutant::LogTimeStepsEveryTerm => Some("a_term_that_follows_another_does_not_step"),
         Mutant::CommandsBeforeClocks => Some("a_command_waits_until_the_leader_knows_the_time"),
         Mutant::EntriesDuringInstall => Some("entries_are_left_out_while_a_snapshot_is_installed"),
-        Mutant::WriteOutlivesInstall => Some("a_write_beside_an_install_vouches_for_the_snapshot_only"),
+        Mutant::WriteOutlivesInstall => {
+            Some("a_write_beside_an_install_vouches_for_the_snapshot_only")
+        }
         Mutant::CampaignDuringInstall => Some("a_node_that_installs_a_snapshot_does_not_campaign"),
-        Mutant::InstallBeforeRestored => Some("no_snapshot_is_installed_before_the_last_is_restored"),
+        Mutant::InstallBeforeRestored => {
+            Some("no_snapshot_is_installed_before_the_last_is_restored")
+        }
         Mutant::OvertakenIsRefused => Some("what_a_snapshot_overtook_is_unknown"),
         Mutant::FetchedTermIgnored => Some("entries_of_other_terms_than_the_logs_are_not_fetched"),
         Mutant::DigestsAcrossVersions => Some("digests_of_other_versions_stop_nobody"),
@@ -241,7 +270,9 @@ fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
         // The simulator's state machines are small.
         Mutant::SnapshotUnbounded => Some("a_snapshot_that_never_ends_fails_at_its_bound"),
         // Nothing breaks: a cluster only waits for longer, until the state machine is there.
-        Mutant::LoadingLeaderStays => Some("a_leader_that_restores_hands_over_to_a_voter_that_answers"),
+        Mutant::LoadingLeaderStays => {
+            Some("a_leader_that_restores_hands_over_to_a_voter_that_answers")
+        }
         Mutant::LoadingCampaigns => Some("a_node_that_restores_lets_others_campaign_first"),
         Mutant::LoadingNeverCampaigns => Some("where_all_restore_one_of_them_leads"),
         _ => None,
@@ -285,7 +316,9 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::LeaseSurvivesConfiguration => "a lease ends with its configuration",
         Mutant::LeaseOfNoVoter => "a leader that does not vote has no lease",
         Mutant::VoteRightAfterRestart => "a restarted voter waits",
-        Mutant::RestartForgetsPromise => "a restarted voter waits for as long as it promised before",
+        Mutant::RestartForgetsPromise => {
+            "a restarted voter waits for as long as it promised before"
+        }
         Mutant::AloneSkipsRestartWait => "a restarted node waits for what it saved, even alone",
         Mutant::TermLeaderForgotten => "one leader a term, also after a pre-vote",
         Mutant::ReadIndexForStrangers => "read indexes are for members",

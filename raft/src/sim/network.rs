@@ -1,8 +1,9 @@
 //! Who can hear whom, and how late.
 //!
-//! Raft's own messages are treated worse than TCP would treat them: lost, repeated, reordered, arriving in the next life
-//! of a process. Forwarded commands and their answers travel as the node's connections carry them: in order, once, and
-//! either all of them arrive or the connection breaks and both ends are told.
+//! Raft's own messages are treated worse than TCP would treat them: lost, repeated, reordered,
+//! arriving in the next life of a process. Forwarded commands and their answers travel as the
+//! node's connections carry them: in order, once, and either all of them arrive or the connection
+//! breaks and both ends are told.
 
 use std::time::Duration;
 
@@ -118,7 +119,13 @@ impl Network {
     }
 
     /// What becomes of a message between cores.
-    pub(super) fn datagram(&mut self, now: Time, from: usize, to: usize, random: &mut Random) -> Fate {
+    pub(super) fn datagram(
+        &mut self,
+        now: Time,
+        from: usize,
+        to: usize,
+        random: &mut Random,
+    ) -> Fate {
         let pair = self.pair(from, to);
         if self.cut[pair] {
             self.harms.count(Harm::Cut);
@@ -129,22 +136,36 @@ impl Network {
             return Fate::Lost;
         }
         let straggles = random.chance(self.plan.straggling);
-        let delay = if straggles { random.duration((Duration::ZERO, self.plan.straggles)) } else { self.delay(random) };
+        let delay = if straggles {
+            random.duration((Duration::ZERO, self.plan.straggles))
+        } else {
+            self.delay(random)
+        };
         let first = now.after(delay + self.held_up[pair]);
-        let second = random.chance(self.plan.duplication).then(|| now.after(self.delay(random) * 3));
+        let second =
+            random.chance(self.plan.duplication).then(|| now.after(self.delay(random) * 3));
         let happened = [
             (straggles, Harm::Straggled),
             (second.is_some(), Harm::Repeated),
             (!self.held_up[pair].is_zero(), Harm::HeldUp),
             (first < self.last_arrival[pair], Harm::Overtaken),
         ];
-        happened.into_iter().filter(|(happened, _)| *happened).for_each(|(_, harm)| self.harms.count(harm));
+        happened
+            .into_iter()
+            .filter(|(happened, _)| *happened)
+            .for_each(|(_, harm)| self.harms.count(harm));
         self.last_arrival[pair] = first.max(self.last_arrival[pair]);
         Fate::Arrives(first, second)
     }
 
     /// What becomes of something that a connection carries.
-    pub(super) fn on_connection(&mut self, now: Time, from: usize, to: usize, random: &mut Random) -> Fate {
+    pub(super) fn on_connection(
+        &mut self,
+        now: Time,
+        from: usize,
+        to: usize,
+        random: &mut Random,
+    ) -> Fate {
         let (pair, link) = (self.pair(from, to), self.link(from, to));
         let connection = self.connections[link];
         if !connection.is_up || connection.is_doomed {
@@ -154,7 +175,8 @@ impl Network {
             self.connections[link].is_doomed = true;
             return Fate::Breaks(now.after(self.delay(random) * 4));
         }
-        let arrival = now.after(self.delay(random) + self.held_up[pair]).max(self.ordered_until[pair]);
+        let arrival =
+            now.after(self.delay(random) + self.held_up[pair]).max(self.ordered_until[pair]);
         self.ordered_until[pair] = arrival;
         Fate::Arrives(arrival, None)
     }
@@ -162,7 +184,11 @@ impl Network {
     /// Mostly short, sometimes as long as the plan allows.
     fn delay(&self, random: &mut Random) -> Duration {
         let (low, high) = self.plan.delay;
-        if random.chance(8_000) { random.duration((low, low * 10)).min(high) } else { random.duration((low, high)) }
+        if random.chance(8_000) {
+            random.duration((low, low * 10)).min(high)
+        } else {
+            random.duration((low, high))
+        }
     }
 }
 
@@ -190,7 +216,11 @@ mod tests {
         network.set_cut(0, 1, true);
         assert!(matches!(network.on_connection(Time(500), 0, 1, &mut random), Fate::Breaks(_)));
         network.heal();
-        assert_eq!(network.on_connection(Time(501), 0, 1, &mut random), Fate::Lost, "a gap cannot be mended");
+        assert_eq!(
+            network.on_connection(Time(501), 0, 1, &mut random),
+            Fate::Lost,
+            "a gap cannot be mended"
+        );
         assert!(matches!(network.on_connection(Time(501), 1, 0, &mut random), Fate::Lost));
     }
 }

@@ -21,11 +21,12 @@ pub(super) const REQUEST_BYTES: usize = 80;
 pub struct Options {
     /// How many events happen while there are faults, at most. Default 1 500.
     pub faulty_steps: u64,
-    /// How many events happen after the faults, at most; a cluster that has not converged by then has failed. Default
-    /// 200 000.
+    /// How many events happen after the faults, at most; a cluster that has not converged by then
+    /// has failed. Default 200 000.
     pub calm_steps: u64,
-    /// Whether the simulator looks at what no client and no other node could see: the disks. Without it only Raft's own
-    /// invariants and the clients' experience can show a fault. Default true.
+    /// Whether the simulator looks at what no client and no other node could see: the disks.
+    /// Without it only Raft's own invariants and the clients' experience can show a fault. Default
+    /// true.
     pub looks_at_disks: bool,
     /// A fault built in on purpose, to see that the checks find it. Default none.
     pub mutant: Option<Mutant>,
@@ -37,11 +38,12 @@ impl Default for Options {
     }
 }
 
-/// What the seed decides before anything happens. Every kind of fault is absent in many runs, so that the others have
-/// room to unfold (Groce et al., "Swarm testing", 2012).
+/// What the seed decides before anything happens. Every kind of fault is absent in many runs, so
+/// that the others have room to unfold (Groce et al., "Swarm testing", 2012).
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// The feature level at which the cluster is founded. At the base level nodes speak the oldest wire version.
+    /// The feature level at which the cluster is founded. At the base level nodes speak the oldest
+    /// wire version.
     pub(super) feature_level: FeatureLevel,
     pub(super) wire: Version,
     pub(super) nodes: usize,
@@ -153,8 +155,8 @@ pub(super) struct ChurnPlan {
     pub(super) transfers: u32,
     pub(super) wipes: bool,
     pub(super) promotion_lag: u64,
-    /// The operator takes all votes but one away, and gives the leader's back at once; and who votes
-    /// alone by its own log is soon started again.
+    /// The operator takes all votes but one away, and gives the leader's back at once; and who
+    /// votes alone by its own log is soon started again.
     pub(super) shrinks: bool,
 }
 
@@ -183,8 +185,8 @@ pub(super) enum FaultKind {
     CutLinks,
     /// A node hears nothing, or is not heard.
     Deaf,
-    /// A node is not heard, and what it hears comes late: the others may have chosen another leader before it hears the last
-    /// answers to what it said.
+    /// A node is not heard, and what it hears comes late: the others may have chosen another leader
+    /// before it hears the last answers to what it said.
     Late,
     /// A node is alone for long, and clients who do not know it ask it for many writes.
     Alone,
@@ -242,7 +244,8 @@ impl Plan {
         let millis = Duration::from_millis;
         let micros = Duration::from_micros;
         let shorter = random.between(80, 300);
-        let election_timeout = (millis(shorter), millis(shorter + random.between(shorter / 2, shorter * 2)));
+        let election_timeout =
+            (millis(shorter), millis(shorter + random.between(shorter / 2, shorter * 2)));
         let disk_high = random.pick(&[100, 500, 2_000, 10_000]);
         let think_high = random.pick(&[5, 50, 300]);
         let fault_high = random.pick(&[60, 200, 600]);
@@ -260,13 +263,16 @@ impl Plan {
             idle_pause: millis(random.pick(&[1, 300])),
             drift: random.pick(&[0, 50, MOST_DRIFT]),
             timer_delay: micros(random.pick(&[0, 100, 20_000])),
-            apply_delay: random.chance(5_000).then(|| (micros(1), micros(random.pick(&[100, 20_000])))),
+            apply_delay: random
+                .chance(5_000)
+                .then(|| (micros(1), micros(random.pick(&[100, 20_000])))),
             segment_bytes: random.pick(&[1_024, 4_096, 16_384]),
             tail_bytes: random.pick(&[1, 300, 2_000, 1 << 20]),
             message_bytes: random.pick(&[1, 200, 1 << 20]),
             in_flight_messages: random.pick(&[1, 2, 256]),
             in_flight_bytes: random.pick(&[1, 500, 1 << 20]),
-            uncommitted_bytes: random.pick(&[REQUEST_BYTES + Proposal::OVERHEAD_BYTES + padding, 1 << 20]),
+            uncommitted_bytes: random
+                .pick(&[REQUEST_BYTES + Proposal::OVERHEAD_BYTES + padding, 1 << 20]),
             snapshot_chunk_bytes: random.pick(&[16, 100, 1 << 20]),
             snapshot_chunks: random.pick(&[1, 4]),
             retained_snapshots: random.pick(&[1, 2, 8]),
@@ -299,7 +305,9 @@ impl Plan {
 
     fn draw_faults(random: &mut Random) -> Vec<FaultKind> {
         // What damages a disk takes a node away for the rest of the run.
-        let chance = |kind| if matches!(kind, FaultKind::Rot | FaultKind::Misdirect) { 1_000 } else { 4_000 };
+        let chance = |kind| {
+            if matches!(kind, FaultKind::Rot | FaultKind::Misdirect) { 1_000 } else { 4_000 }
+        };
         ALL_FAULTS.into_iter().filter(|&kind| random.chance(chance(kind))).collect()
     }
 }

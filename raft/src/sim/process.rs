@@ -53,7 +53,8 @@ pub(super) struct Running {
     pub(super) replica: Replica,
     pub(super) machine: MachineRunner<Kv>,
     pub(super) worker: Worker<SimDisk>,
-    /// What it remembers of the lives of others' disks, and in which of its lives it has met each, by place.
+    /// What it remembers of the lives of others' disks, and in which of its lives it has met each,
+    /// by place.
     pub(super) lives: Lives,
     pub(super) met: BTreeMap<usize, u64>,
     /// What it says of itself when it meets others.
@@ -99,7 +100,12 @@ impl Process {
 }
 
 impl Running {
-    pub(super) fn new(replica: Replica, worker: Worker<SimDisk>, own: OwnLife, lives: Lives) -> Running {
+    pub(super) fn new(
+        replica: Replica,
+        worker: Worker<SimDisk>,
+        own: OwnLife,
+        lives: Lives,
+    ) -> Running {
         Running {
             replica,
             machine: MachineRunner::new(Kv::default()),
@@ -117,7 +123,8 @@ impl Running {
         }
     }
 
-    /// The numbers of the changes that the storage thread works on, in their order; with each installation its snapshot.
+    /// The numbers of the changes that the storage thread works on, in their order; with each
+    /// installation its snapshot.
     pub(super) fn sequences_taken(&self) -> Vec<(u64, Option<SnapshotMeta>)> {
         let change = |job: &Job| match job {
             Job::Write(write) => Some((write.sequence, None)),

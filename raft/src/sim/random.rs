@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): one word of state, the same
-/// numbers everywhere.
+/// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): one
+/// word of state, the same numbers everywhere.
 #[derive(Clone, Debug)]
 pub(super) struct Random {
     state: u64,

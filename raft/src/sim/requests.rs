@@ -1,4 +1,5 @@
-//! What clients ask, of any node: unique writes, increments, swaps and reads; and the probes after the faults.
+//! What clients ask, of any node: unique writes, increments, swaps and reads; and the probes after
+//! the faults.
 
 use bytes::Bytes;
 
@@ -75,7 +76,9 @@ impl World {
         let request = match kind {
             OperationKind::Write(command) => Request::Write(command.encode(self.plan.padding)),
             OperationKind::Read { key, .. } => Request::Read(Bytes::copy_from_slice(&[key])),
-            OperationKind::LeaseRead { key, .. } => Request::LeaseRead(Bytes::copy_from_slice(&[key])),
+            OperationKind::LeaseRead { key, .. } => {
+                Request::LeaseRead(Bytes::copy_from_slice(&[key]))
+            }
             OperationKind::StaleRead { key } => Request::StaleRead(Bytes::copy_from_slice(&[key])),
         };
         if let (Some(Mutant::ReadsWithoutIndex), Request::Read(query)) = (self.mutant, &request) {
@@ -93,9 +96,11 @@ impl World {
             return Ok(());
         }
         let operation = self.clients.close(id);
-        check(operation.is_some_and(|operation| operation.node == node), "a request has one outcome", || {
-            format!("node {} answers {id:?}, which is not open there: {outcome:?}", node + 1)
-        })?;
+        check(
+            operation.is_some_and(|operation| operation.node == node),
+            "a request has one outcome",
+            || format!("node {} answers {id:?}, which is not open there: {outcome:?}", node + 1),
+        )?;
         let Some(operation) = operation else { return Ok(()) };
         match outcome {
             Outcome::Answer(answer) => {
@@ -103,26 +108,31 @@ impl World {
                     self.write_acknowledged(command);
                 }
                 self.checks.answered(&operation, self.processes[node].life, answer)?;
-                self.clients.probes_answered[node] += usize::from(operation.client == self.clients.probe_author);
+                self.clients.probes_answered[node] +=
+                    usize::from(operation.client == self.clients.probe_author);
             }
             Outcome::Opened(_) => {}
             Outcome::Refused(_) => self.checks.refused(&operation)?,
             Outcome::Unknown(_) => {
                 let is_write = matches!(operation.kind, OperationKind::Write(_));
-                check(is_write, "a read is never in doubt", || format!("{operation:?}: {outcome:?}"))?;
+                check(is_write, "a read is never in doubt", || {
+                    format!("{operation:?}: {outcome:?}")
+                })?;
             }
         }
         Ok(())
     }
 
-    /// After the faults: every node that is left must carry out a write and a read; then all must come to have applied the same.
+    /// After the faults: every node that is left must carry out a write and a read; then all must
+    /// come to have applied the same.
     pub(super) fn probe(&mut self) -> Verdict {
         if self.forgetting.is_worse {
             self.converged = self.is_settled_after_worse();
             self.after(Duration::from_millis(20), Happening::Probe);
             return Ok(());
         }
-        let is_wanted = |node: &usize| self.must_be_well(*node) && self.clients.probes_answered[*node] < 2;
+        let is_wanted =
+            |node: &usize| self.must_be_well(*node) && self.clients.probes_answered[*node] < 2;
         let next = (0..self.plan.nodes).find(is_wanted);
         if next.is_none()
             && self.clients.open.is_empty()
@@ -135,7 +145,9 @@ impl World {
         }
         self.after(Duration::from_millis(20), Happening::Probe);
         let author = self.clients.probe_author;
-        let Some(node) = next.filter(|&node| self.processes[node].is_awake()) else { return Ok(()) };
+        let Some(node) = next.filter(|&node| self.processes[node].is_awake()) else {
+            return Ok(());
+        };
         if self.clients.under_way[author] > 0 {
             return Ok(());
         }
@@ -159,7 +171,10 @@ impl World {
             let Some(running) = &process.running else { return false };
             let core = running.replica.core();
             let applied = core.applied() == committed && core.last_index() == committed;
-            if !applied || core.leader().is_none() || leader.is_some_and(|leader| leader != core.leader()) {
+            if !applied
+                || core.leader().is_none()
+                || leader.is_some_and(|leader| leader != core.leader())
+            {
                 return false;
             }
             leader = Some(core.leader());
@@ -179,7 +194,9 @@ impl World {
             .collect();
         let answered = &self.clients.probes_answered;
         let open = self.clients.open.len();
-        format!("probes answered: {answered:?}; requests without outcome: {open}; nodes: {nodes:#?}")
+        format!(
+            "probes answered: {answered:?}; requests without outcome: {open}; nodes: {nodes:#?}"
+        )
     }
 
     /// Whether all state machines are the same, and what the committed commands make.
@@ -187,7 +204,10 @@ impl World {
         let mut well = (0..self.plan.nodes).filter(|&node| self.must_be_well(node));
         well.all(|node| {
             let process = &self.processes[node];
-            process.running.as_ref().is_some_and(|running| self.is_as_it_should_be(node, &running.machine))
+            process
+                .running
+                .as_ref()
+                .is_some_and(|running| self.is_as_it_should_be(node, &running.machine))
         })
     }
 }

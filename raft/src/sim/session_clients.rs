@@ -1,5 +1,6 @@
-//! Clients with sessions: whatever they are not told, they ask again, under the same number, of any node. Each command must
-//! be applied once, and whoever is told anything of it must be told the same.
+//! Clients with sessions: whatever they are not told, they ask again, under the same number, of any
+//! node. Each command must be applied once, and whoever is told anything of it must be told the
+//! same.
 
 use super::checks::{OperationKind, Verdict, check};
 use super::kv::Command;
@@ -24,13 +25,21 @@ impl World {
         };
         if self.random.chance(self.plan.access.closes) {
             self.end_session(client)?;
-            return self.ask_in_session(client, node, What::Close, Request::CloseSession { session });
+            return self.ask_in_session(
+                client,
+                node,
+                What::Close,
+                Request::CloseSession { session },
+            );
         }
         let is_impatient = self.random.chance(self.plan.access.impatience);
-        let may_ask =
-            |unfinished: &Unfinished| unfinished.attempts == 0 || (is_impatient && unfinished.attempts < ATTEMPTS);
+        let may_ask = |unfinished: &Unfinished| {
+            unfinished.attempts == 0 || (is_impatient && unfinished.attempts < ATTEMPTS)
+        };
         let state = self.session_clients.clients.entry(client).or_default();
-        if let Some(&sequence) = state.unfinished.iter().find(|(_, command)| may_ask(command)).map(|(at, _)| at) {
+        if let Some(&sequence) =
+            state.unfinished.iter().find(|(_, command)| may_ask(command)).map(|(at, _)| at)
+        {
             self.session_clients.retries += 1;
             return self.attempt(client, node, sequence);
         }
@@ -42,26 +51,38 @@ impl World {
         let state = self.session_clients.clients.entry(client).or_default();
         state.last_sequence += 1;
         let sequence = state.last_sequence;
-        state.unfinished.insert(sequence, Unfinished { operation, command, attempts: 0, in_doubt: false });
+        state
+            .unfinished
+            .insert(sequence, Unfinished { operation, command, attempts: 0, in_doubt: false });
         self.attempt(client, node, sequence)
     }
 
     fn attempt(&mut self, client: usize, node: usize, sequence: u64) -> Verdict {
         let padding = self.plan.padding;
         let state = self.session_clients.clients.entry(client).or_default();
-        let acknowledged = state.unfinished.first_key_value().map_or(state.last_sequence, |(&first, _)| first - 1);
-        let (Some(session), Some(unfinished)) = (state.session, state.unfinished.get_mut(&sequence)) else {
+        let acknowledged =
+            state.unfinished.first_key_value().map_or(state.last_sequence, |(&first, _)| first - 1);
+        let (Some(session), Some(unfinished)) =
+            (state.session, state.unfinished.get_mut(&sequence))
+        else {
             return Ok(());
         };
         unfinished.attempts += 1;
         let command = unfinished.command;
         let what = What::Command { session, sequence, command };
         let command = command.encode(padding);
-        let request = Request::SessionWrite(SessionCommand { session, sequence, acknowledged, command });
+        let request =
+            Request::SessionWrite(SessionCommand { session, sequence, acknowledged, command });
         self.ask_in_session(client, node, what, request)
     }
 
-    fn ask_in_session(&mut self, client: usize, node: usize, what: What, request: Request) -> Verdict {
+    fn ask_in_session(
+        &mut self,
+        client: usize,
+        node: usize,
+        what: What,
+        request: Request,
+    ) -> Verdict {
         let id = self.clients.next_request();
         let ask = Ask { client, node, what };
         self.session_clients.open.insert(id.0, ask);
@@ -77,7 +98,9 @@ impl World {
         outcome: &Outcome,
     ) -> Result<bool, super::checks::Violation> {
         let Some(ask) = self.session_clients.open.remove(&id.0) else { return Ok(false) };
-        check(ask.node == node, "a request has one outcome", || format!("node {} answers {ask:?}", node + 1))?;
+        check(ask.node == node, "a request has one outcome", || {
+            format!("node {} answers {ask:?}", node + 1)
+        })?;
         self.session_clients.ended(&ask, matches!(outcome, Outcome::Unknown(_)));
         match (ask.what, outcome) {
             (What::Open, &Outcome::Opened(session)) => {
@@ -91,20 +114,33 @@ impl World {
             (What::Command { session, sequence, .. }, Outcome::Refused(refusal)) => {
                 self.refused_in_session(&ask, session, sequence, refusal)?;
             }
-            (What::Open | What::Close, Outcome::Opened(_) | Outcome::Answer(_) | Outcome::Refused(_)) => {}
+            (
+                What::Open | What::Close,
+                Outcome::Opened(_) | Outcome::Answer(_) | Outcome::Refused(_),
+            ) => {}
             (_, Outcome::Unknown(_)) => {}
             (What::Command { .. }, Outcome::Opened(_)) => {
-                check(false, "a command's outcome is a command's", || format!("{ask:?}: {outcome:?}"))?;
+                check(false, "a command's outcome is a command's", || {
+                    format!("{ask:?}: {outcome:?}")
+                })?;
             }
         }
         Ok(true)
     }
 
-    fn answered_in_session(&mut self, ask: Ask, of: (SessionId, u64), command: Command, answer: &Answer) -> Verdict {
+    fn answered_in_session(
+        &mut self,
+        ask: Ask,
+        of: (SessionId, u64),
+        command: Command,
+        answer: &Answer,
+    ) -> Verdict {
         let client = self.session_clients.clients.entry(ask.client).or_default();
         let is_current = client.session == Some(of.0);
         match client.unfinished.remove(&of.1).filter(|_| is_current) {
-            Some(unfinished) => self.checks.answered(&unfinished.operation, self.processes[ask.node].life, answer),
+            Some(unfinished) => {
+                self.checks.answered(&unfinished.operation, self.processes[ask.node].life, answer)
+            }
             None => {
                 self.session_clients.repeated_answers += 1;
                 self.checks.answered_again(command, answer)
@@ -112,7 +148,13 @@ impl World {
         }
     }
 
-    fn refused_in_session(&mut self, ask: &Ask, session: SessionId, sequence: u64, refusal: &Refusal) -> Verdict {
+    fn refused_in_session(
+        &mut self,
+        ask: &Ask,
+        session: SessionId,
+        sequence: u64,
+        refusal: &Refusal,
+    ) -> Verdict {
         let client = self.session_clients.clients.entry(ask.client).or_default();
         if client.session != Some(session) {
             return Ok(());
@@ -125,7 +167,8 @@ impl World {
         if *refusal == Refusal::NoSession { self.end_session(ask.client) } else { Ok(()) }
     }
 
-    /// The session is over: what was refused every time had no effect, of the rest nobody will know.
+    /// The session is over: what was refused every time had no effect, of the rest nobody will
+    /// know.
     fn end_session(&mut self, client: usize) -> Verdict {
         let state = self.session_clients.clients.entry(client).or_default();
         state.session = None;

@@ -1,9 +1,9 @@
-//! A snapshot that a node needs rots: in a part of the runs bits turn over in the content of one node's
-//! newest snapshot, once the log before it is gone, and the node is started again.
+//! A snapshot that a node needs rots: in a part of the runs bits turn over in the content of one
+//! node's newest snapshot, once the log before it is gone, and the node is started again.
 //!
-//! Bits that rot anywhere (`FaultKind::Rot`) hit such a place at such a time in one of some thousand
-//! runs. The node must start, vote and acknowledge, and be sent another snapshot. It draws from a source
-//! of chance of its own, so that other runs are what they would be without.
+//! Bits that rot anywhere (`FaultKind::Rot`) hit such a place at such a time in one of some
+//! thousand runs. The node must start, vote and acknowledge, and be sent another snapshot. It draws
+//! from a source of chance of its own, so that other runs are what they would be without.
 
 use std::time::Duration;
 
@@ -24,13 +24,14 @@ impl SnapshotRot {
         SnapshotRot { random: Random::new(seed ^ 0x726f_7474_656e_2e73), is_over: false }
     }
 
-    /// In one of so many runs that may have it. Where states go wrong the others must be a majority that
-    /// stays, so must they be where members change, and where disks are put back what a disk holds is not
-    /// known. A state machine that is sick would fail beside.
+    /// In one of so many runs that may have it. Where states go wrong the others must be a majority
+    /// that stays, so must they be where members change, and where disks are put back what a disk
+    /// holds is not known. A state machine that is sick would fail beside.
     fn is_on(&mut self, plan: &Plan) -> bool {
         let takes_snapshots = plan.limits.snapshot_every_bytes < 1 << 20;
         let is_calm = plan.churn.is_none() && plan.machines.is_none() && plan.digests.is_none();
-        let may_have_it = plan.nodes >= 3 && takes_snapshots && is_calm && plan.forgetting.is_none();
+        let may_have_it =
+            plan.nodes >= 3 && takes_snapshots && is_calm && plan.forgetting.is_none();
         self.random.below(RUNS) == 0 && may_have_it
     }
 
@@ -49,8 +50,8 @@ impl World {
         }
     }
 
-    /// A snapshot rots on one node, if there is one whose disk may be damaged and whose log begins after
-    /// its birth; else another time.
+    /// A snapshot rots on one node, if there is one whose disk may be damaged and whose log begins
+    /// after its birth; else another time.
     pub(super) fn snapshot_rots(&mut self) {
         if self.calm || self.snapshot_rot.is_over {
             return;
@@ -60,7 +61,8 @@ impl World {
         let needs_snapshot = |node: &usize| {
             let process = &self.processes[*node];
             let running = process.running.as_ref().filter(|_| process.is_awake());
-            running.is_some_and(|running| running.replica.core().terms().base().0 > 0) && self.may_damage(*node)
+            running.is_some_and(|running| running.replica.core().terms().base().0 > 0)
+                && self.may_damage(*node)
         };
         let nodes: Vec<usize> = (0..self.plan.nodes).filter(needs_snapshot).collect();
         if nodes.is_empty() {
@@ -70,7 +72,8 @@ impl World {
         if self.processes[node].disk.rot_snapshot() {
             self.processes[node].is_damaged = true;
             self.snapshot_rot.is_over = true;
-            self.trace.record(self.now, &node, || format!("fault: a snapshot of node {} rots", node + 1));
+            self.trace
+                .record(self.now, &node, || format!("fault: a snapshot of node {} rots", node + 1));
             self.crash(node, false);
         }
     }

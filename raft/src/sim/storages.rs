@@ -29,7 +29,9 @@ impl World {
                 }
                 early = (self.mutant == Some(Mutant::WrittenBeforeSync)).then_some(write.sequence);
             }
-            Job::InstallSnapshot { meta, sequence } => self.checks.install_issued(node, meta, *sequence)?,
+            Job::InstallSnapshot { meta, sequence } => {
+                self.checks.install_issued(node, meta, *sequence)?
+            }
             _ => {}
         }
         running.queued.push_back(job);
@@ -56,16 +58,18 @@ impl World {
         self.after(latency, Happening::StorageEnds { node, life });
     }
 
-    /// The worker does its batch. It is done at once, at the end of the time that it takes; if the process dies before,
-    /// `crash` does a part of it.
+    /// The worker does its batch. It is done at once, at the end of the time that it takes; if the
+    /// process dies before, `crash` does a part of it.
     pub(super) fn storage_ends(&mut self, node: usize) -> Verdict {
         let process = &mut self.processes[node];
         let Some(running) = &mut process.running else { return Ok(()) };
         let changes = running.sequences_taken();
         process.disk.set_tag(changes.last().map_or(0, |(sequence, _)| *sequence));
         let mut completions = Vec::new();
-        running.is_taking = running.worker.run(&mut running.taken, &mut |completion| completions.push(completion));
-        completions.extend(running.worker.take_synced().map(|position| Completion::Synced { position }));
+        running.is_taking =
+            running.worker.run(&mut running.taken, &mut |completion| completions.push(completion));
+        completions
+            .extend(running.worker.take_synced().map(|position| Completion::Synced { position }));
         running.is_storage_busy = running.is_taking || !running.queued.is_empty();
         let (life, is_busy) = (process.life, running.is_storage_busy);
         if process.disk.is_dark() {
@@ -74,7 +78,10 @@ impl World {
             return Ok(());
         }
         self.became_durable(node, &changes, &completions);
-        let wants_mark = self.processes[node].running.as_ref().is_some_and(|running| running.worker.wants_mark());
+        let wants_mark = self.processes[node]
+            .running
+            .as_ref()
+            .is_some_and(|running| running.worker.wants_mark());
         if wants_mark {
             self.mark(node)?;
             if self.processes[node].running.is_none() {
@@ -93,10 +100,16 @@ impl World {
         Ok(())
     }
 
-    /// Tells the checks what is on the platter now. `changes` are the writes and installations of the batch; they were done
-    /// in their order, as far as they were done.
-    fn became_durable(&mut self, node: usize, changes: &[(u64, Option<SnapshotMeta>)], completions: &[Completion]) {
-        let mut installs = changes.iter().filter_map(|(sequence, meta)| Some((*sequence, meta.as_ref()?)));
+    /// Tells the checks what is on the platter now. `changes` are the writes and installations of
+    /// the batch; they were done in their order, as far as they were done.
+    fn became_durable(
+        &mut self,
+        node: usize,
+        changes: &[(u64, Option<SnapshotMeta>)],
+        completions: &[Completion],
+    ) {
+        let mut installs =
+            changes.iter().filter_map(|(sequence, meta)| Some((*sequence, meta.as_ref()?)));
         let mut last = None;
         for completion in completions {
             match completion {
@@ -106,7 +119,9 @@ impl World {
                     last = last.max(Some(sequence));
                     self.checks.installed(node, meta, sequence, *is_valid);
                 }
-                Completion::Done(Done::SnapshotTaken { index }) => self.checks.snapshot_durable(node, *index),
+                Completion::Done(Done::SnapshotTaken { index }) => {
+                    self.checks.snapshot_durable(node, *index)
+                }
                 _ => {}
             }
         }
@@ -119,7 +134,11 @@ impl World {
     /// The storage thread marks what it has done as done.
     pub(super) fn storage_idles(&mut self, node: usize) -> Verdict {
         let running = self.processes[node].running.as_ref();
-        if running.is_some_and(|running| !running.is_storage_busy) { self.mark(node) } else { Ok(()) }
+        if running.is_some_and(|running| !running.is_storage_busy) {
+            self.mark(node)
+        } else {
+            Ok(())
+        }
     }
 
     fn mark(&mut self, node: usize) -> Verdict {
@@ -138,27 +157,37 @@ impl World {
 
     fn complete(&mut self, node: usize, completion: Completion) -> Verdict {
         match completion {
-            Completion::Done(Done::Written { .. }) if self.mutant == Some(Mutant::WrittenBeforeSync) => Ok(()),
+            Completion::Done(Done::Written { .. })
+                if self.mutant == Some(Mutant::WrittenBeforeSync) =>
+            {
+                Ok(())
+            }
             Completion::Done(done) => {
                 if let Done::Written { sequence } = done {
                     self.checks.write_reported(node, sequence)?;
                 }
                 if let Done::SnapshotInstalled { is_valid: false, .. } = done {
-                    let is_excused = self.processes.iter().any(|process| process.is_damaged) || self.mutant.is_some();
+                    let is_excused = self.processes.iter().any(|process| process.is_damaged)
+                        || self.mutant.is_some();
                     check(is_excused, "what was sent of a snapshot is whole", || {
-                        format!("node {} has received a snapshot that is damaged, and no disk is", node + 1)
+                        format!(
+                            "node {} has received a snapshot that is damaged, and no disk is",
+                            node + 1
+                        )
                     })?;
                 }
                 let is_installed = matches!(done, Done::SnapshotInstalled { .. });
                 self.input(node, |running, now| running.replica.handle_done(now, done))?;
                 match &self.processes[node].running {
-                    Some(running) if is_installed => self.checks.log_is_as_written(node, running.replica.core()),
+                    Some(running) if is_installed => {
+                        self.checks.log_is_as_written(node, running.replica.core())
+                    }
                     _ => Ok(()),
                 }
             }
-            Completion::SnapshotFailed { index, error } => {
-                self.input(node, |running, now| running.replica.handle_snapshot_failure(now, index, &error))
-            }
+            Completion::SnapshotFailed { index, error } => self.input(node, |running, now| {
+                running.replica.handle_snapshot_failure(now, index, &error)
+            }),
             Completion::Synced { position } => {
                 if let Some(running) = &mut self.processes[node].running {
                     running.position = Some(position);

@@ -17,7 +17,8 @@ pub(super) enum Words {
     All,
 }
 
-/// Hashes all that happens; the hash is the same whenever the seed, the options and the program are.
+/// Hashes all that happens; the hash is the same whenever the seed, the options and the program
+/// are.
 #[derive(Debug)]
 pub(super) struct Trace {
     hasher: StableHasher,
@@ -31,7 +32,12 @@ impl Trace {
     }
 
     /// Records something that can be hashed and, if need be, put into words.
-    pub(super) fn record(&mut self, now: Time, what: &(impl Hash + ?Sized), words: impl FnOnce() -> String) {
+    pub(super) fn record(
+        &mut self,
+        now: Time,
+        what: &(impl Hash + ?Sized),
+        words: impl FnOnce() -> String,
+    ) {
         now.hash(&mut self.hasher);
         what.hash(&mut self.hasher);
         let time = now.0 as f64 / 1e6;
@@ -60,8 +66,8 @@ impl Trace {
     }
 }
 
-/// FNV-1a over words of eight bytes: fast, and the same everywhere, which the standard library does not promise of its
-/// own hasher.
+/// FNV-1a over words of eight bytes: fast, and the same everywhere, which the standard library does
+/// not promise of its own hasher.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StableHasher(u64);
 

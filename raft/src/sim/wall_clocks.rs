@@ -42,18 +42,23 @@ pub(super) fn draw(seed: u64, plan: &Plan, processes: &mut [Process]) {
     let most = (processes.len() - 1) / 2;
     for _ in 0..most {
         let place = random.below(processes.len() as u64) as usize;
-        let from = crate::types::Time(0).after(random.duration((Duration::ZERO, Duration::from_secs(3))));
+        let from =
+            crate::types::Time(0).after(random.duration((Duration::ZERO, Duration::from_secs(3))));
         let lasts = if random.chance(5_000) { Duration::from_secs(3) } else { Duration::MAX };
         let by_ms = if random.chance(5_000) { DAY_MS } else { -DAY_MS };
-        processes[place].clock.wall_error = Some(WallError { from, until: from.after(lasts), by_ms });
+        processes[place].clock.wall_error =
+            Some(WallError { from, until: from.after(lasts), by_ms });
     }
 }
 
 impl World {
     /// Clocks that have been a day wrong.
     pub(super) fn count_wall_errors(&self, harms: &mut Harms) {
-        let wrong = |process: &&Process| process.clock.wall_error.is_some_and(|error| error.from <= self.now);
-        (0..self.processes.iter().filter(wrong).count()).for_each(|_| harms.count(Harm::ClockWrong));
+        let wrong = |process: &&Process| {
+            process.clock.wall_error.is_some_and(|error| error.from <= self.now)
+        };
+        (0..self.processes.iter().filter(wrong).count())
+            .for_each(|_| harms.count(Harm::ClockWrong));
     }
 
     /// Whether most voters' clocks were always right, in this leader's configuration, and if asked,
@@ -62,8 +67,9 @@ impl World {
         let Some(running) = &self.processes[node].running else { return false };
         let core = running.replica.core();
         let (configuration, status) = (core.configuration(), core.status());
-        let is_known =
-            |id: NodeId| id == core.id() || status.peers.iter().any(|peer| peer.id == id && peer.wall.is_some());
+        let is_known = |id: NodeId| {
+            id == core.id() || status.peers.iter().any(|peer| peer.id == id && peer.wall.is_some())
+        };
         let is_right = |id: &NodeId| {
             let process = self.processes.get((id.0 as usize).wrapping_sub(1));
             let was_right = process.is_some_and(|process| !process.clock.was_wrong_by(self.now));
@@ -75,14 +81,17 @@ impl World {
         // Nodes of an older version do not say their clocks, so the leader has only its own.
         let is_blind = self.plan.wire < Version::NEWEST && self.plan.nodes > 1;
         let any_wrong = self.processes.iter().any(|process| process.clock.was_wrong_by(self.now));
-        is_most(&configuration.voters) && is_most(&configuration.outgoing) && !(is_blind && any_wrong)
+        is_most(&configuration.voters)
+            && is_most(&configuration.outgoing)
+            && !(is_blind && any_wrong)
     }
 
     /// What a leader stamps is close to what right clocks show.
     pub(super) fn log_time_is_bounded(&mut self, node: usize, write: &Write) -> Verdict {
         let Some(running) = &self.processes[node].running else { return Ok(()) };
         let core = running.replica.core();
-        let made = write.entries.last().filter(|entry| core.is_leader() && entry.term == core.term());
+        let made =
+            write.entries.last().filter(|entry| core.is_leader() && entry.term == core.term());
         let Some(stamp) = made.map(|entry| entry.stamp.0) else { return Ok(()) };
         let has_target = core.status().log_time.is_some_and(|status| status.target.is_some());
         self.clocks_misled |= !self.most_clocks_are(node, false);
@@ -91,17 +100,27 @@ impl World {
             return Ok(());
         }
         let walls = self.processes.iter().map(|process| process.clock.true_wall(self.now));
-        let (least, greatest) = walls.fold((u64::MAX, 0), |(least, most), wall| (least.min(wall), most.max(wall)));
+        let (least, greatest) =
+            walls.fold((u64::MAX, 0), |(least, most), wall| (least.min(wall), most.max(wall)));
         // A leader's clock may be too fast, and another's too slow.
         let drift = self.now.0 / 1_000_000 * self.plan.drift * 3 / 1_000_000 + 10;
         let is_late = has_target && stamp + LATE_MS + drift < least;
         // While some voters are silent, a wrong clock may be half of those that are known.
         // An entry that brings a configuration was stamped by the voters of the one before.
-        let brings_configuration = write.entries.iter().any(|entry| matches!(entry.payload, Payload::Configuration(_)));
-        self.clocks_unheard |= is_late && (brings_configuration || !self.most_clocks_are(node, true));
+        let brings_configuration =
+            write.entries.iter().any(|entry| matches!(entry.payload, Payload::Configuration(_)));
+        self.clocks_unheard |=
+            is_late && (brings_configuration || !self.most_clocks_are(node, true));
         let is_late = is_late && !self.clocks_unheard;
-        check(stamp <= greatest + drift && !is_late, "log time follows most of the wall clocks", || {
-            format!("node {} stamps {stamp}; right clocks show {least} to {greatest}, +- {drift}", node + 1)
-        })
+        check(
+            stamp <= greatest + drift && !is_late,
+            "log time follows most of the wall clocks",
+            || {
+                format!(
+                    "node {} stamps {stamp}; right clocks show {least} to {greatest}, +- {drift}",
+                    node + 1
+                )
+            },
+        )
     }
 }

@@ -23,19 +23,28 @@ impl World {
         }
         let pause = self.random.duration((Duration::from_millis(5), Duration::from_millis(300)));
         self.after(pause, Happening::WildTerm);
-        let (from, to) = (self.random.below(self.plan.nodes as u64), self.random.below(self.plan.nodes as u64));
+        let (from, to) =
+            (self.random.below(self.plan.nodes as u64), self.random.below(self.plan.nodes as u64));
         let (from, to) = (from as usize, to as usize);
         let Some(running) = self.processes[to].running.as_ref().filter(|running| {
-            from != to && running.replica.failure().is_none() && running.replica.core().term() > Term(0)
+            from != to
+                && running.replica.failure().is_none()
+                && running.replica.core().term() > Term(0)
         }) else {
             return Ok(());
         };
         let own = running.replica.core().term();
         let first_too_far = Term(own.0.saturating_add(Term::JUMP_MAX + 1));
-        let term = self.random.pick(&[Term(u64::MAX), Term(u64::MAX - 1), Term(Term::MAX.0 + 1), first_too_far]);
+        let term = self.random.pick(&[
+            Term(u64::MAX),
+            Term(u64::MAX - 1),
+            Term(Term::MAX.0 + 1),
+            first_too_far,
+        ]);
         let body = self.wild_body();
         let message = Message { from: name(from), to: name(to), term, body };
-        self.trace.record(self.now, &message, || format!("node {} is sent a wild {message:?}", to + 1));
+        self.trace
+            .record(self.now, &message, || format!("node {} is sent a wild {message:?}", to + 1));
         self.harm(Harm::WildTerm);
         let seen = |world: &World| {
             let core = world.processes[to].running.as_ref()?.replica.core();
@@ -44,9 +53,14 @@ impl World {
         let before = seen(self);
         let now = self.clock(to);
         if let Some(running) = &mut self.processes[to].running {
-            running.replica.handle_message(now, name(from), crate::replica::PeerMessage::Raft(message));
+            running.replica.handle_message(
+                now,
+                name(from),
+                crate::replica::PeerMessage::Raft(message),
+            );
         }
-        let expected = before.map(|(state, role, timeout, ignored)| (state, role, timeout, ignored + 1));
+        let expected =
+            before.map(|(state, role, timeout, ignored)| (state, role, timeout, ignored + 1));
         let found = seen(self);
         check(found == expected, "a term that no cluster reaches changes nothing", || {
             format!("node {} went from {before:?} to {found:?}", to + 1)

@@ -118,8 +118,13 @@ impl World {
         };
         let processes = (0..plan.nodes).map(|_| {
             let (drift, offset) = (plan.drift, random.below(2 * plan.drift + 1));
-            let offset = if plan.access.has_worst_clocks { offset / (drift + 1) * 2 * drift } else { offset };
-            let (monotonic_offset, wall_offset) = (random.below(1 << 40), 1_700_000_000_000 + random.below(60_000));
+            let offset = if plan.access.has_worst_clocks {
+                offset / (drift + 1) * 2 * drift
+            } else {
+                offset
+            };
+            let (monotonic_offset, wall_offset) =
+                (random.below(1 << 40), 1_700_000_000_000 + random.below(60_000));
             let clock = Clock {
                 monotonic_offset,
                 wall_offset,
@@ -161,7 +166,8 @@ impl World {
             snapshot_rot: SnapshotRot::new(seed),
             plan,
         };
-        let drifting = world.processes.iter().filter(|process| process.clock.speed != 1_000_000).count();
+        let drifting =
+            world.processes.iter().filter(|process| process.clock.speed != 1_000_000).count();
         (0..drifting).for_each(|_| world.harms.count(Harm::Drifting));
         let born_with = (0..world.plan.nodes).map(|node| world.born_with(node)).collect();
         world.checks.born(born_with);
@@ -202,7 +208,8 @@ impl World {
         harms
     }
 
-    /// The digest of what nodes have sent, what their disks were asked to do, and what they applied.
+    /// The digest of what nodes have sent, what their disks were asked to do, and what they
+    /// applied.
     pub(super) fn behaviour(&self) -> u64 {
         let mut behaviour = self.behaviour.clone();
         self.processes.iter().for_each(|process| behaviour.add(&process.disk.behaviour()));
@@ -256,17 +263,24 @@ impl World {
                 }
                 let stale = self.stale_clock(to);
                 self.input(to, |running, now| {
-                    running.replica.handle_message(stale.unwrap_or(now), from, PeerMessage::Raft(message));
+                    running.replica.handle_message(
+                        stale.unwrap_or(now),
+                        from,
+                        PeerMessage::Raft(message),
+                    );
                 })
             }
             Happening::OnConnection { from, to, connection, message } => {
-                if self.network.connection(from, to) != connection || !self.network.is_up(from, to) {
+                if self.network.connection(from, to) != connection || !self.network.is_up(from, to)
+                {
                     return Ok(());
                 }
                 if matches!(message, PeerMessage::ForwardAdmin { .. }) {
                     self.checks.members.operator_transfers();
                 }
-                self.input(to, |running, now| running.replica.handle_message(now, name(from), message))
+                self.input(to, |running, now| {
+                    running.replica.handle_message(now, name(from), message)
+                })
             }
             Happening::LinkUp { node, peer, connection } => {
                 if self.network.connection(node, peer) != connection {
@@ -279,10 +293,14 @@ impl World {
                 })
             }
             Happening::LinkDown { node, peer, connection } => {
-                if self.network.connection(node, peer) != connection || self.network.is_up(node, peer) {
+                if self.network.connection(node, peer) != connection
+                    || self.network.is_up(node, peer)
+                {
                     return Ok(());
                 }
-                self.input(node, |running, now| running.replica.handle_disconnected(now, name(peer)))
+                self.input(node, |running, now| {
+                    running.replica.handle_disconnected(now, name(peer))
+                })
             }
             Happening::LinkBreaks { a, b, connection } => {
                 if self.network.connection(a, b) == connection {
@@ -300,7 +318,9 @@ impl World {
             Happening::StorageIdles { node, .. } => self.storage_idles(node),
             Happening::SaidToBeWritten { node, sequence, .. } => {
                 self.checks.write_reported(node, sequence)?;
-                self.input(node, |running, now| running.replica.handle_done(now, Done::Written { sequence }))
+                self.input(node, |running, now| {
+                    running.replica.handle_done(now, Done::Written { sequence })
+                })
             }
             Happening::Apply { node, .. } => self.apply(node),
             Happening::GivesUp { node, .. } => {
@@ -384,7 +404,8 @@ impl World {
         Ok(())
     }
 
-    /// Leaders fall soon after their election in some runs: many short terms are what the hard cases are made of.
+    /// Leaders fall soon after their election in some runs: many short terms are what the hard
+    /// cases are made of.
     fn elected(&mut self, node: usize) {
         let Some(delay) = self.plan.falls_within.filter(|_| !self.calm) else { return };
         if self.random.chance(7_000) {
@@ -408,7 +429,9 @@ impl World {
                 }
                 *left -= 1;
             }
-            self.trace.record(self.now, &(node, &effect), || format!("  {}: {}", node + 1, brief(&effect)));
+            self.trace.record(self.now, &(node, &effect), || {
+                format!("  {}: {}", node + 1, brief(&effect))
+            });
             self.carry_out(node, effect)?;
         }
         self.observe(node)?;
@@ -426,9 +449,16 @@ impl World {
             Effect::Event(Event::StorageFailed { reason }) => {
                 let disk = &self.processes[node].disk;
                 let has_cause = disk.has_failed() || disk.is_dark() || disk.is_damaged();
-                check(has_cause || self.mutant.is_some(), "a log fails only with its disk", || {
-                    format!("node {} gives up, though its disk did all that it was told: {reason}", node + 1)
-                })?;
+                check(
+                    has_cause || self.mutant.is_some(),
+                    "a log fails only with its disk",
+                    || {
+                        format!(
+                            "node {} gives up, though its disk did all that it was told: {reason}",
+                            node + 1
+                        )
+                    },
+                )?;
                 let delay = Duration::from_micros(self.random.below(200_000));
                 let life = self.processes[node].life;
                 self.after(delay, Happening::GivesUp { node, life });
@@ -441,9 +471,16 @@ impl World {
             Effect::Event(Event::SnapshotFailed { reason, .. }) => {
                 let disk = &self.processes[node].disk;
                 let has_cause = disk.has_failed() || disk.is_dark() || disk.is_damaged();
-                check(has_cause || self.mutant.is_some(), "a snapshot fails only with its disk", || {
-                    format!("node {} gives up a snapshot, though its disk did all that it was told: {reason}", node + 1)
-                })
+                check(
+                    has_cause || self.mutant.is_some(),
+                    "a snapshot fails only with its disk",
+                    || {
+                        format!(
+                            "node {} gives up a snapshot, though its disk did all that it was told: {reason}",
+                            node + 1
+                        )
+                    },
+                )
             }
             Effect::Event(Event::SnapshotDamaged { index }) => self.snapshot_damaged(node, index),
             Effect::Event(Event::UnappliedLogFull(full)) => self.unapplied_log_full(node, &full),
@@ -465,7 +502,8 @@ impl World {
         }
     }
 
-    /// Sees to it that a timer fires when the replica's deadline comes, and not in vain if it moves to a later time.
+    /// Sees to it that a timer fires when the replica's deadline comes, and not in vain if it moves
+    /// to a later time.
     fn arm(&mut self, node: usize) {
         let process = &mut self.processes[node];
         let Some(running) = &process.running else { return };
@@ -488,7 +526,8 @@ impl World {
         self.processes[node].timer_at = None;
         let due = {
             let process = &self.processes[node];
-            let deadline = process.running.as_ref().and_then(|running| running.replica.poll_timeout());
+            let deadline =
+                process.running.as_ref().and_then(|running| running.replica.poll_timeout());
             deadline.is_some_and(|deadline| process.clock.to_virtual(deadline) <= self.now)
         };
         if !due {

@@ -1,5 +1,6 @@
-//! The file of the segment to come, made ready before it is needed: a segment that is full then costs the write that finds it
-//! full one sync more, not the making of a file, its blocks and its name.
+//! The file of the segment to come, made ready before it is needed: a segment that is full then
+//! costs the write that finds it full one sync more, not the making of a file, its blocks and its
+//! name.
 //!
 //! ```text
 //! the active segment is half full    0000000000000008.next is made (or a spare gets that name), and the folder synced
@@ -7,9 +8,9 @@
 //! the active segment is full         the opening is written to it and synced; it is renamed to 0000000000000008.log
 //! ```
 //!
-//! That last name is not made durable: whoever opens the log finds the file under either name, and knows by its content
-//! whether it has become a segment ([`adopt`]). Frames follow an opening only once that is on the disk, so a file without
-//! frames after its opening has promised nothing.
+//! That last name is not made durable: whoever opens the log finds the file under either name, and
+//! knows by its content whether it has become a segment ([`adopt`]). Frames follow an opening only
+//! once that is on the disk, so a file without frames after its opening has promised nothing.
 
 use super::frame::{self, ALIGNMENT, Frame, Kind};
 use super::loaded::Loaded;
@@ -27,7 +28,8 @@ pub(super) enum Ahead<F> {
     Missing,
     /// It has its name, durably.
     Named(Named<F>),
-    /// This segment's could not be made: the disk may be full. It is tried again when it is needed, and the failure told then.
+    /// This segment's could not be made: the disk may be full. It is tried again when it is needed,
+    /// and the failure told then.
     GivenUp { number: u64 },
 }
 
@@ -58,7 +60,8 @@ impl<F: DiskFile> Ahead<F> {
                     return Ok(false);
                 }
                 let to = named.capacity_bytes.min(named.filled_bytes + SLICE_BYTES);
-                if named.file.fill(named.filled_bytes, to).and_then(|()| named.file.sync()).is_err() {
+                if named.file.fill(named.filled_bytes, to).and_then(|()| named.file.sync()).is_err()
+                {
                     *self = Ahead::GivenUp { number };
                     remove(disk, number)?;
                     return Ok(false);
@@ -138,8 +141,8 @@ fn sync_directory<D: Disk>(disk: &mut D, name: &str) -> Result<(), StorageError>
     disk.sync_directory().map_err(|error| StorageError::io("sync the folder of", name, &error))
 }
 
-/// Opening a log: gives the file that was made ready for the segment after `last` its final name, durably, if it has become that
-/// segment, and says so.
+/// Opening a log: gives the file that was made ready for the segment after `last` its final name,
+/// durably, if it has become that segment, and says so.
 pub(super) fn adopt<D: Disk>(disk: &mut D, last: &Loaded) -> Result<bool, StorageError> {
     let number = last.next_number()?;
     let name = segment::ahead_name(number);
@@ -147,7 +150,8 @@ pub(super) fn adopt<D: Disk>(disk: &mut D, last: &Loaded) -> Result<bool, Storag
     if !names.contains(&name) || !is_begun(disk, &name, last)? {
         return Ok(false);
     }
-    disk.rename(&name, &segment::name(number)).map_err(|error| StorageError::io("rename", &name, &error))?;
+    disk.rename(&name, &segment::name(number))
+        .map_err(|error| StorageError::io("rename", &name, &error))?;
     sync_directory(disk, &name)?;
     Ok(true)
 }
@@ -161,8 +165,8 @@ pub(super) fn remove_unused<D: Disk>(disk: &mut D) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Whether the file holds frames of the segment after `last` besides its opening. Whether they fit, whoever reads it as a segment
-/// finds out.
+/// Whether the file holds frames of the segment after `last` besides its opening. Whether they fit,
+/// whoever reads it as a segment finds out.
 fn is_begun<D: Disk>(disk: &mut D, name: &str, last: &Loaded) -> Result<bool, StorageError> {
     let bytes = super::loaded::read_file(disk, name)?;
     let tag = segment::tag(&last.opening.identity, last.next_number()?);
@@ -172,7 +176,8 @@ fn is_begun<D: Disk>(disk: &mut D, name: &str, last: &Loaded) -> Result<bool, St
         })
     };
     let is_frame = |at: usize| {
-        is_own(at) && matches!(frame::parse(&bytes[at..]), Ok(Frame { header, .. }) if header.kind != Kind::Opening)
+        is_own(at)
+            && matches!(frame::parse(&bytes[at..]), Ok(Frame { header, .. }) if header.kind != Kind::Opening)
     };
     Ok((0..bytes.len()).step_by(ALIGNMENT).any(is_frame))
 }

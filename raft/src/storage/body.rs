@@ -8,14 +8,16 @@ use super::codec::{self, DecodeError, Decoder};
 use super::frame::{self, Format};
 use crate::types::{Configuration, DiskId, HardState, Identity, Index, PeerRecord, Term, Write};
 
-/// The body of a segment's first frame: everything that must be known of the log before this segment, so that earlier
-/// segments can go once a snapshot covers them. The first segment's is the log's birth record.
+/// The body of a segment's first frame: everything that must be known of the log before this
+/// segment, so that earlier segments can go once a snapshot covers them. The first segment's is the
+/// log's birth record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Opening {
-    /// The segment's number; also its file's name, so that a file put in another's place is noticed.
+    /// The segment's number; also its file's name, so that a file put in another's place is
+    /// noticed.
     pub(super) segment: u64,
-    /// The segment with which the log begins: 1, or the one made when a snapshot took the place of everything before.
-    /// Segments below it are void.
+    /// The segment with which the log begins: 1, or the one made when a snapshot took the place of
+    /// everything before. Segments below it are void.
     pub(super) origin: u64,
     /// The file had another life: what follows the last frame may be left over from it.
     pub(super) is_recycled: bool,
@@ -25,8 +27,8 @@ pub(super) struct Opening {
     pub(super) last_index: Index,
     pub(super) last_term: Term,
     pub(super) founding: Configuration,
-    /// The configuration in force after the last entry before this segment, and the entry that brought it; 0 for the
-    /// founding one, the snapshot's index for one that a snapshot brought.
+    /// The configuration in force after the last entry before this segment, and the entry that
+    /// brought it; 0 for the founding one, the snapshot's index for one that a snapshot brought.
     pub(super) configuration: (Index, Configuration),
     /// What was known to be committed before this segment.
     pub(super) commit: Index,
@@ -76,11 +78,15 @@ impl Opening {
 
     /// The length of the frame that it makes.
     pub(super) fn frame_bytes(&self) -> usize {
-        let configurations = [&self.founding, &self.configuration.1].map(codec::configuration_bytes);
+        let configurations =
+            [&self.founding, &self.configuration.1].map(codec::configuration_bytes);
         let fixed_bytes = 8 + 8 + 1 + codec::IDENTITY_BYTES + codec::HARD_STATE_BYTES + 8 + 8 + 8;
         let later_bytes = if self.format() >= Format::V3 {
             let levels = [&self.founding, &self.configuration.1].map(codec::feature_level_bytes);
-            levels.iter().sum::<usize>() + 3 * 8 + 4 + self.peer_records.len() * codec::PEER_RECORD_BYTES
+            levels.iter().sum::<usize>()
+                + 3 * 8
+                + 4
+                + self.peer_records.len() * codec::PEER_RECORD_BYTES
         } else {
             0
         };
@@ -94,14 +100,22 @@ impl Opening {
             origin: from.u64("the number of the log's first segment")?,
             is_recycled: match from.u8("an opening's flags")? {
                 flags if flags & !IS_RECYCLED == 0 => flags & IS_RECYCLED != 0,
-                flags => return Err(DecodeError::Invalid { what: "set of an opening's flags", value: flags.into() }),
+                flags => {
+                    return Err(DecodeError::Invalid {
+                        what: "set of an opening's flags",
+                        value: flags.into(),
+                    });
+                }
             },
             identity: codec::get_identity(&mut from)?,
             hard_state: codec::get_hard_state(&mut from)?,
             last_index: Index(from.u64("the last index")?),
             last_term: Term(from.u64("the last term")?),
             founding: codec::get_configuration(&mut from)?,
-            configuration: (Index(from.u64("the index of a configuration")?), codec::get_configuration(&mut from)?),
+            configuration: (
+                Index(from.u64("the index of a configuration")?),
+                codec::get_configuration(&mut from)?,
+            ),
             commit: Index(0),
             life: 0,
             peer_records: BTreeMap::new(),
@@ -133,12 +147,17 @@ fn get_forgot(from: &mut Decoder<impl Buf>) -> Result<Option<Index>, DecodeError
     Ok((index > 0).then_some(Index(index)))
 }
 
-fn put_peer_records(out: &mut Vec<u8>, records: impl ExactSizeIterator<Item = (DiskId, PeerRecord)>) {
+fn put_peer_records(
+    out: &mut Vec<u8>,
+    records: impl ExactSizeIterator<Item = (DiskId, PeerRecord)>,
+) {
     out.put_u32_le(u32::try_from(records.len()).expect("a record for each member, more or less"));
     records.for_each(|(disk, record)| codec::put_peer_record(out, disk, &record));
 }
 
-fn get_peer_records(from: &mut Decoder<impl Buf>) -> Result<Vec<(DiskId, PeerRecord)>, DecodeError> {
+fn get_peer_records(
+    from: &mut Decoder<impl Buf>,
+) -> Result<Vec<(DiskId, PeerRecord)>, DecodeError> {
     let count = from.u32("a count of records of disks")?;
     // Nothing is reserved for what a damaged count claims.
     (0..count).map(|_| codec::get_peer_record(from)).collect()
@@ -160,8 +179,9 @@ pub(super) fn is_empty(write: &Write) -> bool {
     write.hard_state.is_none() && write.truncate_from.is_none() && write.entries.is_empty()
 }
 
-/// `[flags u8][term u64, vote u64, promise u64]?[truncate from u64]?[count u32][entry]…`; in format 3 the promise is
-/// followed by `[forgot u64]`, and the flags by `[commit u64]([count u32][peer record]…)?`.
+/// `[flags u8][term u64, vote u64, promise u64]?[truncate from u64]?[count u32][entry]…`; in format
+/// 3 the promise is followed by `[forgot u64]`, and the flags by `[commit u64]([count u32][peer
+/// record]…)?`.
 pub(super) fn put_step(out: &mut Vec<u8>, write: &Write, format: Format) {
     let has_records = format >= Format::V3 && !write.peer_records.is_empty();
     let hard_state = if write.hard_state.is_some() { HAS_HARD_STATE } else { 0 };
@@ -196,7 +216,11 @@ pub(super) fn step_bytes(write: &Write, format: Format) -> usize {
     } else {
         0
     };
-    1 + hard_state + truncation + later_bytes + 4 + write.entries.iter().map(codec::entry_bytes).sum::<usize>()
+    1 + hard_state
+        + truncation
+        + later_bytes
+        + 4
+        + write.entries.iter().map(codec::entry_bytes).sum::<usize>()
 }
 
 /// Reads a step; its `sequence`, which the disk does not know, is 0.
@@ -208,12 +232,18 @@ pub(super) fn get_step(body: Bytes, format: Format) -> Result<Write, DecodeError
         return Err(DecodeError::Invalid { what: "set of a step's flags", value: flags.into() });
     }
     let commit = if format >= Format::V3 { Index(from.u64("a commit index")?) } else { Index(0) };
-    let peer_records = if flags & HAS_PEER_RECORDS != 0 { get_peer_records(&mut from)? } else { Vec::new() };
-    let mut hard_state = if flags & HAS_HARD_STATE != 0 { Some(codec::get_hard_state(&mut from)?) } else { None };
+    let peer_records =
+        if flags & HAS_PEER_RECORDS != 0 { get_peer_records(&mut from)? } else { Vec::new() };
+    let mut hard_state =
+        if flags & HAS_HARD_STATE != 0 { Some(codec::get_hard_state(&mut from)?) } else { None };
     if let Some(hard_state) = hard_state.as_mut().filter(|_| format >= Format::V3) {
         hard_state.forgot = get_forgot(&mut from)?;
     }
-    let truncate_from = if flags & HAS_TRUNCATION != 0 { Some(Index(from.u64("where to truncate")?)) } else { None };
+    let truncate_from = if flags & HAS_TRUNCATION != 0 {
+        Some(Index(from.u64("where to truncate")?))
+    } else {
+        None
+    };
     let entries = codec::get_entries(&mut from)?;
     from.finish("a step")?;
     Ok(Write { sequence: 0, hard_state, truncate_from, entries, commit, peer_records })

@@ -1,7 +1,7 @@
 //! Types as bytes: what the log's frames and the wire's frames have in common.
 //!
-//! Little-endian, no padding, nothing implied. Decoding never panics and never reserves memory for a count that the bytes
-//! at hand cannot hold.
+//! Little-endian, no padding, nothing implied. Decoding never panics and never reserves memory for
+//! a count that the bytes at hand cannot hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::types::{
-    ClusterId, Configuration, Digest, DiskId, Entries, Entry, FeatureLevel, GroupId, HardState, Identity, Index, Life,
-    LogPosition, Member, NodeId, Payload, PeerRecord, Proposal, SessionCommand, SessionId, Stamp, Term,
+    ClusterId, Configuration, Digest, DiskId, Entries, Entry, FeatureLevel, GroupId, HardState,
+    Identity, Index, Life, LogPosition, Member, NodeId, Payload, PeerRecord, Proposal,
+    SessionCommand, SessionId, Stamp, Term,
 };
 
 /// Why bytes could not be decoded.
@@ -87,7 +88,9 @@ pub fn put_entry(out: &mut impl BufMut, entry: &Entry) {
         }
         Payload::Configuration(configuration) if configuration.feature_level.is_above_base() => {
             out.put_u8(PAYLOAD_CONFIGURATION_WITH_LEVELS);
-            out.put_u32_le(length_u32(configuration_bytes(configuration) + feature_level_bytes(configuration)));
+            out.put_u32_le(length_u32(
+                configuration_bytes(configuration) + feature_level_bytes(configuration),
+            ));
             put_configuration(out, configuration);
             put_feature_levels(out, configuration);
         }
@@ -122,7 +125,8 @@ fn put_session_command(out: &mut impl BufMut, in_session: &SessionCommand) {
     out.put_slice(&in_session.command);
 }
 
-/// Writes what a client proposes: `[kind u8][payload]`, both as in an entry, the payload up to the end of what it is in.
+/// Writes what a client proposes: `[kind u8][payload]`, both as in an entry, the payload up to the
+/// end of what it is in.
 pub fn put_proposal(out: &mut impl BufMut, proposal: &Proposal) {
     match proposal {
         Proposal::Command(command) => {
@@ -152,7 +156,8 @@ pub fn put_proposal(out: &mut impl BufMut, proposal: &Proposal) {
 pub fn get_proposal(from: &mut Decoder<impl Buf>) -> Result<Proposal, DecodeError> {
     let kind = from.u8("a proposal's kind")?;
     let body = from.rest();
-    proposal(kind, body)?.ok_or(DecodeError::Invalid { what: "kind of proposal", value: kind.into() })
+    proposal(kind, body)?
+        .ok_or(DecodeError::Invalid { what: "kind of proposal", value: kind.into() })
 }
 
 /// The proposal with this kind and body; `None` if the kind is none of a proposal's.
@@ -162,16 +167,19 @@ fn proposal(kind: u8, body: Bytes) -> Result<Option<Proposal>, DecodeError> {
     }
     let mut from = Decoder::new(body);
     let proposal = match kind {
-        PAYLOAD_OPEN_SESSION => {
-            Proposal::OpenSession { ttl_ms: from.u64("a session's time to live")?, salt: from.u64("a session's salt")? }
-        }
+        PAYLOAD_OPEN_SESSION => Proposal::OpenSession {
+            ttl_ms: from.u64("a session's time to live")?,
+            salt: from.u64("a session's salt")?,
+        },
         PAYLOAD_SESSION_COMMAND => Proposal::SessionCommand(Box::new(SessionCommand {
             session: SessionId(from.u64("a command's session")?),
             sequence: from.u64("a command's number")?,
             acknowledged: from.u64("an acknowledgement")?,
             command: from.rest(),
         })),
-        PAYLOAD_CLOSE_SESSION => Proposal::CloseSession { session: SessionId(from.u64("a session")?) },
+        PAYLOAD_CLOSE_SESSION => {
+            Proposal::CloseSession { session: SessionId(from.u64("a session")?) }
+        }
         _ => return Ok(None),
     };
     from.finish("a proposal")?;
@@ -185,7 +193,9 @@ pub fn entry_bytes(entry: &Entry) -> usize {
         + match &entry.payload {
             Payload::Noop => 0,
             Payload::Command(command) => command.len(),
-            Payload::Configuration(configuration) if configuration.feature_level.is_above_base() => {
+            Payload::Configuration(configuration)
+                if configuration.feature_level.is_above_base() =>
+            {
                 configuration_bytes(configuration) + feature_level_bytes(configuration)
             }
             Payload::Configuration(configuration) => configuration_bytes(configuration),
@@ -207,7 +217,9 @@ pub fn get_entry(from: &mut Decoder<impl Buf>) -> Result<Entry, DecodeError> {
     let body = from.bytes("an entry's payload")?;
     let payload = match kind {
         PAYLOAD_NOOP if body.is_empty() => Payload::Noop,
-        PAYLOAD_NOOP => return Err(DecodeError::Trailing { what: "an empty entry", bytes: body.len() }),
+        PAYLOAD_NOOP => {
+            return Err(DecodeError::Trailing { what: "an empty entry", bytes: body.len() });
+        }
         PAYLOAD_CONFIGURATION | PAYLOAD_CONFIGURATION_WITH_LEVELS => {
             let mut body = Decoder::new(body);
             let mut configuration = get_configuration(&mut body)?;
@@ -318,13 +330,18 @@ pub fn put_position(out: &mut impl BufMut, position: &LogPosition) {
 /// If the bytes end early.
 pub fn get_position(from: &mut Decoder<impl Buf>) -> Result<LogPosition, DecodeError> {
     let sequence = from.u64("a durable frame's number")?;
-    Ok(LogPosition { sequence, term: Term(from.u64("a last term")?), index: Index(from.u64("a last index")?) })
+    Ok(LogPosition {
+        sequence,
+        term: Term(from.u64("a last term")?),
+        index: Index(from.u64("a last index")?),
+    })
 }
 
 /// Writes a digest, or that there is none: `[is there u8][index u64][version u32][value u64]`.
 pub fn put_digest(out: &mut impl BufMut, digest: Option<Digest>) {
     out.put_u8(u8::from(digest.is_some()));
-    let Digest { index, version, value } = digest.unwrap_or(Digest { index: Index(0), version: 0, value: 0 });
+    let Digest { index, version, value } =
+        digest.unwrap_or(Digest { index: Index(0), version: 0, value: 0 });
     out.put_u64_le(index.0);
     out.put_u32_le(version);
     out.put_u64_le(value);
@@ -362,9 +379,9 @@ pub fn get_identity(from: &mut Decoder<impl Buf>) -> Result<Identity, DecodeErro
     })
 }
 
-/// Writes a configuration: `[highest id u64]`, three sets of nodes (voters, outgoing, learners), each
-/// `[count u32][node u64]…`, then `[count u32]` members, each `[node u64][disk u128][priority u8][length u32][address]`.
-/// All in rising order of node.
+/// Writes a configuration: `[highest id u64]`, three sets of nodes (voters, outgoing, learners),
+/// each `[count u32][node u64]…`, then `[count u32]` members, each `[node u64][disk u128][priority
+/// u8][length u32][address]`. All in rising order of node.
 pub fn put_configuration(out: &mut impl BufMut, configuration: &Configuration) {
     out.put_u64_le(configuration.highest_id.0);
     for set in [&configuration.voters, &configuration.outgoing, &configuration.learners] {
@@ -383,8 +400,8 @@ pub fn put_configuration(out: &mut impl BufMut, configuration: &Configuration) {
     }
 }
 
-/// Writes what [`put_configuration`] leaves out: the active feature level, then that of each member, in rising
-/// order of node, each `[u16]`.
+/// Writes what [`put_configuration`] leaves out: the active feature level, then that of each
+/// member, in rising order of node, each `[u16]`.
 pub fn put_feature_levels(out: &mut impl BufMut, configuration: &Configuration) {
     out.put_u16_le(configuration.feature_level.0);
     for member in configuration.members.values() {
@@ -402,7 +419,10 @@ pub fn feature_level_bytes(configuration: &Configuration) -> usize {
 ///
 /// # Errors
 /// If the bytes end early, a level is 0, or a member's is below the active one.
-pub fn get_feature_levels(from: &mut Decoder<impl Buf>, configuration: &mut Configuration) -> Result<(), DecodeError> {
+pub fn get_feature_levels(
+    from: &mut Decoder<impl Buf>,
+    configuration: &mut Configuration,
+) -> Result<(), DecodeError> {
     let active = FeatureLevel(from.u16("an active feature level")?);
     if active < FeatureLevel::BASE {
         return Err(DecodeError::Invalid { what: "active feature level", value: active.0.into() });
@@ -412,7 +432,10 @@ pub fn get_feature_levels(from: &mut Decoder<impl Buf>, configuration: &mut Conf
         member.feature_level = FeatureLevel(from.u16("a member's feature level")?);
         if member.feature_level < active {
             let value = member.feature_level.0.into();
-            return Err(DecodeError::Invalid { what: "member's feature level (the active one is higher)", value });
+            return Err(DecodeError::Invalid {
+                what: "member's feature level (the active one is higher)",
+                value,
+            });
         }
     }
     Ok(())
@@ -421,8 +444,10 @@ pub fn get_feature_levels(from: &mut Decoder<impl Buf>, configuration: &mut Conf
 /// How many bytes [`put_configuration`] writes.
 #[must_use]
 pub fn configuration_bytes(configuration: &Configuration) -> usize {
-    let nodes = configuration.voters.len() + configuration.outgoing.len() + configuration.learners.len();
-    let members = configuration.members.values().map(|member| 29 + member.address.len()).sum::<usize>();
+    let nodes =
+        configuration.voters.len() + configuration.outgoing.len() + configuration.learners.len();
+    let members =
+        configuration.members.values().map(|member| 29 + member.address.len()).sum::<usize>();
     8 + 4 * 4 + 8 * nodes + members
 }
 
@@ -437,7 +462,10 @@ pub fn get_configuration(from: &mut Decoder<impl Buf>) -> Result<Configuration, 
         for _ in 0..from.u32("a count of nodes")? {
             let node = NodeId(from.u64("a node id")?);
             if set.last().is_some_and(|&last| last >= node) {
-                return Err(DecodeError::Invalid { what: "node id at this place (they must rise)", value: node.0 });
+                return Err(DecodeError::Invalid {
+                    what: "node id at this place (they must rise)",
+                    value: node.0,
+                });
             }
             set.insert(node);
         }
@@ -446,7 +474,10 @@ pub fn get_configuration(from: &mut Decoder<impl Buf>) -> Result<Configuration, 
     for _ in 0..from.u32("a count of members")? {
         let node = NodeId(from.u64("a node id")?);
         if members.last_key_value().is_some_and(|(&last, _)| last >= node) {
-            return Err(DecodeError::Invalid { what: "member's id at this place (they must rise)", value: node.0 });
+            return Err(DecodeError::Invalid {
+                what: "member's id at this place (they must rise)",
+                value: node.0,
+            });
         }
         let disk = DiskId(from.u128("a disk id")?);
         let priority = from.u8("a member's priority")?;
@@ -455,18 +486,28 @@ pub fn get_configuration(from: &mut Decoder<impl Buf>) -> Result<Configuration, 
     }
     // An id above it would be given to somebody else one day.
     if members.last_key_value().is_some_and(|(&last, _)| last > highest_id) {
-        return Err(DecodeError::Invalid { what: "highest node id (a member's is higher)", value: highest_id.0 });
+        return Err(DecodeError::Invalid {
+            what: "highest node id (a member's is higher)",
+            value: highest_id.0,
+        });
     }
     let [voters, outgoing, learners] = sets;
-    Ok(Configuration { voters, outgoing, learners, members, highest_id, feature_level: FeatureLevel::BASE })
+    Ok(Configuration {
+        voters,
+        outgoing,
+        learners,
+        members,
+        highest_id,
+        feature_level: FeatureLevel::BASE,
+    })
 }
 
 fn length_u32(length: usize) -> u32 {
     u32::try_from(length).expect("callers keep everything below 4 GiB")
 }
 
-/// Reads values off the front of some bytes: of a [`Bytes`], whose byte strings are then slices that share its memory, or
-/// of a `&[u8]`, whose byte strings are copied.
+/// Reads values off the front of some bytes: of a [`Bytes`], whose byte strings are then slices
+/// that share its memory, or of a `&[u8]`, whose byte strings are copied.
 #[derive(Clone, Debug)]
 pub struct Decoder<B = Bytes> {
     bytes: B,
@@ -537,7 +578,9 @@ impl<B: Buf> Decoder<B> {
         let bytes = self.bytes(what)?;
         match std::str::from_utf8(&bytes) {
             Ok(text) => Ok(text.to_owned()),
-            Err(error) => Err(DecodeError::Invalid { what, value: bytes[error.valid_up_to()].into() }),
+            Err(error) => {
+                Err(DecodeError::Invalid { what, value: bytes[error.valid_up_to()].into() })
+            }
         }
     }
 

@@ -27,18 +27,20 @@ impl<D: Disk> Log<D> {
         self.shelf.is_newest_damaged()
     }
 
-    /// Reads the state machine's own bytes of the newest snapshot, for a state machine that starts or has fallen behind;
-    /// `None` if there is no snapshot.
+    /// Reads the state machine's own bytes of the newest snapshot, for a state machine that starts
+    /// or has fallen behind; `None` if there is no snapshot.
     ///
     /// # Errors
-    /// [`StorageError::Io`]; [`StorageError::Corrupt`] if its beginning is no longer what was written.
+    /// [`StorageError::Io`]; [`StorageError::Corrupt`] if its beginning is no longer what was
+    /// written.
     pub fn snapshot_reader(&mut self) -> Result<Option<SnapshotReader<D::File>>, StorageError> {
         let Some(index) = self.snapshot().map(|meta| meta.index) else { return Ok(None) };
         snapshot::open_in(&mut self.disk, index).map(Some)
     }
 
-    /// Lets go of segments that hold nothing but entries below `first`, as far as the newest snapshot includes them. Returns
-    /// the first entry that the log still holds, which may be lower.
+    /// Lets go of segments that hold nothing but entries below `first`, as far as the newest
+    /// snapshot includes them. Returns the first entry that the log still holds, which may be
+    /// lower.
     ///
     /// # Errors
     /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned.
@@ -50,8 +52,8 @@ impl<D: Disk> Log<D> {
         Ok(self.first_index())
     }
 
-    /// The segment next to those that stay goes first, durably: while the others are on their way, the gap that it has
-    /// left tells that they are not part of the log any more.
+    /// The segment next to those that stay goes first, durably: while the others are on their way,
+    /// the gap that it has left tells that they are not part of the log any more.
     fn drop_segments(&mut self, limit: Index) -> Result<(), StorageError> {
         let gone = self.contents.forget_up_to(limit);
         let Some((nearest, others)) = gone.split_last() else { return Ok(()) };
@@ -78,15 +80,22 @@ impl<D: Disk> Log<D> {
             return Ok(None);
         }
         if !self.contents.holds(&meta) {
-            let what =
-                format!("a snapshot up to entry {} of term {}, which the log does not hold", meta.index, meta.term);
+            let what = format!(
+                "a snapshot up to entry {} of term {}, which the log does not hold",
+                meta.index, meta.term
+            );
             return Err(StorageError::Rejected { what });
         }
         Taking::begin(&mut self.disk, &self.identity, meta, source).map(Some)
     }
 
-    /// Gives a snapshot that has been written its name, unless there is one by now that includes as much.
-    pub(super) fn place_snapshot(&mut self, taken: &Taking<D::File>, bytes: u64) -> Result<(), StorageError> {
+    /// Gives a snapshot that has been written its name, unless there is one by now that includes as
+    /// much.
+    pub(super) fn place_snapshot(
+        &mut self,
+        taken: &Taking<D::File>,
+        bytes: u64,
+    ) -> Result<(), StorageError> {
         if taken.meta().index <= self.shelf.newest_index() {
             return self.discard(taken.name());
         }
@@ -97,7 +106,10 @@ impl<D: Disk> Log<D> {
     /// if it is not whole, not what was announced, or older than the newest one; then it is gone.
     /// The newest one itself may have been received again: its file cannot be read, or holds a
     /// state that may be wrong.
-    pub(super) fn install(&mut self, received: &mut Receiving<D::File>) -> Result<bool, StorageError> {
+    pub(super) fn install(
+        &mut self,
+        received: &mut Receiving<D::File>,
+    ) -> Result<bool, StorageError> {
         self.check_poison()?;
         let meta = received.meta().clone();
         let bytes = received.finish(&self.identity)?;
@@ -115,8 +127,15 @@ impl<D: Disk> Log<D> {
     }
 
     /// Writes a snapshot from elsewhere and lets the log begin after it. For a log without entries.
-    pub(super) fn adopt(&mut self, meta: &SnapshotMeta, source: SnapshotSource) -> Result<(), StorageError> {
-        assert!(self.last_index() == Index(0), "a log that holds something has a snapshot of its own, or none");
+    pub(super) fn adopt(
+        &mut self,
+        meta: &SnapshotMeta,
+        source: SnapshotSource,
+    ) -> Result<(), StorageError> {
+        assert!(
+            self.last_index() == Index(0),
+            "a log that holds something has a snapshot of its own, or none"
+        );
         let mut taking = Taking::begin(&mut self.disk, &self.identity, meta.clone(), source)?;
         let bytes = loop {
             if let Taken::Whole { bytes } = taking.step()? {
@@ -145,7 +164,9 @@ impl<D: Disk> Log<D> {
     pub(super) fn discard_unfinished(&mut self, index: Index) -> Result<(), StorageError> {
         let name = snapshot::taking_name(index);
         match self.disk.remove(&name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io("remove", &name, &error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StorageError::io("remove", &name, &error))
+            }
             _ => Ok(()),
         }
     }

@@ -6,7 +6,8 @@ use super::body::Opening;
 use super::frame::Format;
 use super::locator::Locator;
 use crate::types::{
-    Configuration, DiskId, HardState, Identity, Index, Payload, PeerRecord, SnapshotMeta, Term, TermTable, Write,
+    Configuration, DiskId, HardState, Identity, Index, Payload, PeerRecord, SnapshotMeta, Term,
+    TermTable, Write,
 };
 
 /// A segment of the log.
@@ -15,15 +16,16 @@ pub(super) struct SegmentInfo {
     pub(super) number: u64,
     /// The last entry before it, when it was begun.
     pub(super) last_index: Index,
-    /// That entry has been truncated since, so a log cannot begin here: what the opening says is no longer so.
+    /// That entry has been truncated since, so a log cannot begin here: what the opening says is no
+    /// longer so.
     pub(super) is_overtaken: bool,
     pub(super) capacity_bytes: u64,
     /// How far frames go; of the last segment only while it is being read in.
     pub(super) used_bytes: u64,
 }
 
-/// Term and vote, the term of every entry, where the entries are, and who belongs to the cluster. Appending and recovery
-/// both go through here.
+/// Term and vote, the term of every entry, where the entries are, and who belongs to the cluster.
+/// Appending and recovery both go through here.
 #[derive(Clone, Debug)]
 pub(super) struct Contents {
     pub(super) hard_state: HardState,
@@ -74,7 +76,10 @@ impl Contents {
 
     /// Takes note of a segment that begins here.
     pub(super) fn begin_segment(&mut self, number: u64, capacity_bytes: u64) {
-        assert!(self.segments.last().is_none_or(|last| last.number + 1 == number), "segments follow one another");
+        assert!(
+            self.segments.last().is_none_or(|last| last.number + 1 == number),
+            "segments follow one another"
+        );
         self.segments.push(SegmentInfo {
             number,
             last_index: self.terms.last_index(),
@@ -105,7 +110,8 @@ impl Contents {
         self.terms.term_at(meta.index) == Some(meta.term)
     }
 
-    /// Begins anew after a snapshot; term and vote stay. Returns the segments, which are void once a new one says so.
+    /// Begins anew after a snapshot; term and vote stay. Returns the segments, which are void once
+    /// a new one says so.
     pub(super) fn begin_after(&mut self, meta: &SnapshotMeta) -> Vec<SegmentInfo> {
         self.terms = TermTable::after(meta.index, meta.term);
         // Everything that a snapshot includes is committed.
@@ -122,7 +128,8 @@ impl Contents {
         let is_start = |segment: &SegmentInfo| {
             !segment.is_overtaken && segment.last_index > Index(0) && segment.last_index <= limit
         };
-        let Some(start) = self.segments.iter().rposition(is_start).filter(|&start| start > 0) else {
+        let Some(start) = self.segments.iter().rposition(is_start).filter(|&start| start > 0)
+        else {
             return Vec::new();
         };
         let gone: Vec<SegmentInfo> = self.segments.drain(..start).collect();
@@ -137,7 +144,13 @@ impl Contents {
     }
 
     /// The opening of a segment that begins now, in a new file.
-    pub(super) fn opening(&self, segment: u64, origin: u64, identity: &Identity, founding: &Configuration) -> Opening {
+    pub(super) fn opening(
+        &self,
+        segment: u64,
+        origin: u64,
+        identity: &Identity,
+        founding: &Configuration,
+    ) -> Opening {
         Opening {
             segment,
             origin,
@@ -154,8 +167,8 @@ impl Contents {
         }
     }
 
-    /// Says why a write contradicts the log, if it does. Nothing that contradicts is ever written, and recovery takes
-    /// nothing that does.
+    /// Says why a write contradicts the log, if it does. Nothing that contradicts is ever written,
+    /// and recovery takes nothing that does.
     pub(super) fn check(&self, write: &Write) -> Result<(), String> {
         if let Some(new) = write.hard_state {
             let old = self.hard_state;
@@ -163,15 +176,23 @@ impl Contents {
                 return Err(format!("term {} after term {}", new.term, old.term));
             }
             if new.term == old.term && old.vote.is_some() && new.vote != old.vote {
-                return Err(format!("a second vote in term {}: {:?} after {:?}", new.term, new.vote, old.vote));
+                return Err(format!(
+                    "a second vote in term {}: {:?} after {:?}",
+                    new.term, new.vote, old.vote
+                ));
             }
         }
         let base = self.terms.base();
         if let Some(from) = write.truncate_from.filter(|&from| from <= base) {
-            return Err(format!("a truncation from index {from} in a log that begins after {base}"));
+            return Err(format!(
+                "a truncation from index {from} in a log that begins after {base}"
+            ));
         }
         if let Some(from) = write.truncate_from.filter(|&from| from <= self.commit) {
-            return Err(format!("a truncation from index {from} of what is committed up to {}", self.commit));
+            return Err(format!(
+                "a truncation from index {from} of what is committed up to {}",
+                self.commit
+            ));
         }
         let last = self.terms.last_index();
         let remaining = write.truncate_from.map_or(last, |from| from.previous().min(last));
@@ -181,16 +202,25 @@ impl Contents {
                 return Err(format!("entry {} after entry {}", entry.index, previous.0));
             }
             if entry.term < previous.1 || entry.term == Term(0) {
-                return Err(format!("entry {} of term {} after one of term {}", entry.index, entry.term, previous.1));
+                return Err(format!(
+                    "entry {} of term {} after one of term {}",
+                    entry.index, entry.term, previous.1
+                ));
             }
             previous = (entry.index, entry.term);
         }
         // Format 2 says nothing of it, which reads 0.
         if write.commit > Index(0) && write.commit < self.commit {
-            return Err(format!("commit index {} after commit index {}", write.commit, self.commit));
+            return Err(format!(
+                "commit index {} after commit index {}",
+                write.commit, self.commit
+            ));
         }
         if write.commit > previous.0 {
-            return Err(format!("commit index {} beyond the last entry, {}", write.commit, previous.0));
+            return Err(format!(
+                "commit index {} beyond the last entry, {}",
+                write.commit, previous.0
+            ));
         }
         Ok(())
     }

@@ -1,13 +1,15 @@
-//! What the log needs of a disk: a folder of files, positional reads and writes, and the two syncs that make data and
-//! names durable. [`RealDisk`](super::RealDisk) is a folder of the operating system; the simulator brings its own.
+//! What the log needs of a disk: a folder of files, positional reads and writes, and the two syncs
+//! that make data and names durable. [`RealDisk`](super::RealDisk) is a folder of the operating
+//! system; the simulator brings its own.
 //!
 //! What an implementation must promise, because recovery rests on it:
 //!
-//! - Bytes written to a file are durable once a later [`DiskFile::sync`] of that file has succeeded. Before that, a crash
-//!   may keep any of them, in any order, torn at any byte.
-//! - A name created, renamed or removed is durable once a later [`Disk::sync_directory`] has succeeded. Before that, a
-//!   crash may keep the old or the new state of each name. A rename is atomic: a crash keeps all of it or nothing, so a file
-//!   has one of the two names, never none and never both.
+//! - Bytes written to a file are durable once a later [`DiskFile::sync`] of that file has
+//!   succeeded. Before that, a crash may keep any of them, in any order, torn at any byte.
+//! - A name created, renamed or removed is durable once a later [`Disk::sync_directory`] has
+//!   succeeded. Before that, a crash may keep the old or the new state of each name. A rename is
+//!   atomic: a crash keeps all of it or nothing, so a file has one of the two names, never none and
+//!   never both.
 //! - Reads see what the same process has written, synced or not.
 
 use std::io;
@@ -17,7 +19,8 @@ pub trait Disk {
     /// An open file of this disk.
     type File: DiskFile;
 
-    /// Makes a file of `preallocate_bytes` zero bytes and opens it for reading and writing. Files may grow past that.
+    /// Makes a file of `preallocate_bytes` zero bytes and opens it for reading and writing. Files
+    /// may grow past that.
     ///
     /// # Errors
     /// `AlreadyExists` if there is such a name, and whatever the system says.
@@ -60,7 +63,8 @@ pub trait Disk {
     reason = "a preallocated file is never empty; its length says what was reserved"
 )]
 pub trait DiskFile {
-    /// Reads at `offset` into `buffer` until it is full or the file ends; says how many bytes it read.
+    /// Reads at `offset` into `buffer` until it is full or the file ends; says how many bytes it
+    /// read.
     ///
     /// # Errors
     /// Whatever the system says.
@@ -72,8 +76,8 @@ pub trait DiskFile {
     /// Whatever the system says; any part of `bytes` may have been written.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Writes zeros over bytes `from..to` of a file that was made with [`Disk::create`], so that it has its blocks before it is
-    /// needed. Durable only after [`sync`](Self::sync).
+    /// Writes zeros over bytes `from..to` of a file that was made with [`Disk::create`], so that it
+    /// has its blocks before it is needed. Durable only after [`sync`](Self::sync).
     ///
     /// # Errors
     /// Whatever the system says; any part may have been written.

@@ -1,12 +1,13 @@
-//! The mark of a state that is not that of a majority, in a file of its own: after a restart, too, the state machine must
-//! not be restored from a snapshot that may hold it.
+//! The mark of a state that is not that of a majority, in a file of its own: after a restart, too,
+//! the state machine must not be restored from a snapshot that may hold it.
 //!
 //! ```text
 //! DIVERGED   checksum u32 | magic u32 | version u8 | zero [7] | agreed u64 | index u64 | value u64 | majority u64 | version u32
 //! ```
 //!
-//! The file has its name once it is whole and synced. It goes when another node's snapshot has been installed, or when the
-//! log is opened with no snapshot of an entry after `agreed`: then the state is made anew from what is right.
+//! The file has its name once it is whole and synced. It goes when another node's snapshot has been
+//! installed, or when the log is opened with no snapshot of an entry after `agreed`: then the state
+//! is made anew from what is right.
 
 use std::io;
 
@@ -45,7 +46,8 @@ fn get(bytes: &[u8; BYTES]) -> Option<Divergence> {
     let is_known = fields.get_u32_le() == MAGIC && fields.get_u8() == VERSION;
     fields.advance(7);
     let agreed = Index(fields.get_u64_le());
-    let (index, value, majority) = (Index(fields.get_u64_le()), fields.get_u64_le(), fields.get_u64_le());
+    let (index, value, majority) =
+        (Index(fields.get_u64_le()), fields.get_u64_le(), fields.get_u64_le());
     let digest = Digest { index, version: fields.get_u32_le(), value };
     (is_whole && is_known).then_some(Divergence { digest, majority, agreed })
 }
@@ -94,7 +96,10 @@ impl DivergedMark {
 }
 
 /// The mark among the files with these names; `None` if there is none.
-pub(super) fn find<D: Disk>(disk: &mut D, names: &[String]) -> Result<Option<DivergedMark>, StorageError> {
+pub(super) fn find<D: Disk>(
+    disk: &mut D,
+    names: &[String],
+) -> Result<Option<DivergedMark>, StorageError> {
     if !names.iter().any(|name| name == NAME) {
         return Ok(None);
     }
@@ -115,7 +120,10 @@ impl<D: Disk> Log<D> {
 
     /// To be called once the log has been opened: takes the mark into account that the disk holds.
     pub(super) fn find_divergence(&mut self, saved: &mut Saved) -> Result<(), StorageError> {
-        let names = self.disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
+        let names = self
+            .disk
+            .list()
+            .map_err(|error| StorageError::io("list", "the data folder", &error))?;
         if names.iter().any(|name| name == TEMPORARY) {
             remove(&mut self.disk, TEMPORARY)?;
         }
@@ -141,10 +149,16 @@ impl<D: Disk> Log<D> {
 
     fn write_divergence(&mut self, divergence: &Divergence) -> Result<(), StorageError> {
         remove(&mut self.disk, TEMPORARY)?;
-        let mut file = self.disk.create(TEMPORARY, 0).map_err(|error| StorageError::io("create", TEMPORARY, &error))?;
-        file.write_at(&put(divergence), 0).map_err(|error| StorageError::io("write", TEMPORARY, &error))?;
+        let mut file = self
+            .disk
+            .create(TEMPORARY, 0)
+            .map_err(|error| StorageError::io("create", TEMPORARY, &error))?;
+        file.write_at(&put(divergence), 0)
+            .map_err(|error| StorageError::io("write", TEMPORARY, &error))?;
         file.sync().map_err(|error| StorageError::io("sync", TEMPORARY, &error))?;
-        self.disk.rename(TEMPORARY, NAME).map_err(|error| StorageError::io("rename", TEMPORARY, &error))?;
+        self.disk
+            .rename(TEMPORARY, NAME)
+            .map_err(|error| StorageError::io("rename", TEMPORARY, &error))?;
         self.sync_directory()
     }
 

@@ -6,7 +6,8 @@ use std::io;
 use super::odd_file::OddFile;
 use crate::types::Index;
 
-/// What went wrong with the log. `Clone`, so that the first failure can be told to everybody who asks later.
+/// What went wrong with the log. `Clone`, so that the first failure can be told to everybody who
+/// asks later.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
@@ -42,7 +43,8 @@ pub enum StorageError {
         /// What it is: a FIFO, a directory, a file of another user with its mode, ...
         what: String,
     },
-    /// The log is damaged where it was known to be durable. Starting from it would forget what this node has promised.
+    /// The log is damaged where it was known to be durable. Starting from it would forget what this
+    /// node has promised.
     #[error(
         "{file} is damaged at byte {offset}: {what}. This part was known to be on disk, so the node must not start from \
          it: restore the disk, or replace this node by a new one with a new id and an empty folder or, if the majority of \
@@ -56,8 +58,9 @@ pub enum StorageError {
         /// What does not fit.
         what: String,
     },
-    /// The log ends before what `SYNCED` says was on the disk: its last segment was cut short, overwritten or removed, or
-    /// the log was put back to an older state. Starting from it would forget what this node has promised.
+    /// The log ends before what `SYNCED` says was on the disk: its last segment was cut short,
+    /// overwritten or removed, or the log was put back to an older state. Starting from it would
+    /// forget what this node has promised.
     #[error(
         "the end of the log is lost at byte {offset} of {file}: {what}. SYNCED says that more was on disk: {}. It may have \
          been acknowledged, so the node must not start without it. Delete nothing and look at the folder with 'raft \
@@ -77,7 +80,9 @@ pub enum StorageError {
         known: Index,
     },
     /// The log was written in a format that this version does not read.
-    #[error("{file} is in log format {version}, this program knows format {known}: use the version that wrote it")]
+    #[error(
+        "{file} is in log format {version}, this program knows format {known}: use the version that wrote it"
+    )]
     Unsupported {
         /// The file.
         file: String,
@@ -87,7 +92,9 @@ pub enum StorageError {
         known: u8,
     },
     /// A write does not fit a frame.
-    #[error("a write of {bytes} bytes exceeds MAX_FRAME_BYTES ({limit} bytes): propose smaller batches")]
+    #[error(
+        "a write of {bytes} bytes exceeds MAX_FRAME_BYTES ({limit} bytes): propose smaller batches"
+    )]
     TooLarge {
         /// Its size.
         bytes: u64,
@@ -100,7 +107,8 @@ pub enum StorageError {
         /// What contradicts what.
         what: String,
     },
-    /// An earlier operation failed, so what is on disk is unknown: nothing more is done until the log is opened anew.
+    /// An earlier operation failed, so what is on disk is unknown: nothing more is done until the
+    /// log is opened anew.
     #[error("the log has failed before and does nothing more until the node is restarted: {cause}")]
     Poisoned {
         /// The first failure's words.
@@ -126,8 +134,12 @@ fn advice(kind: io::ErrorKind) -> &'static str {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "The node's user must be able to write the data folder and everything in it"
         }
-        io::ErrorKind::NotFound => "Somebody else has changed the data folder; start the node again to have it checked",
-        _ => "See the system's log for what ails the disk, and start the node again once it is well",
+        io::ErrorKind::NotFound => {
+            "Somebody else has changed the data folder; start the node again to have it checked"
+        }
+        _ => {
+            "See the system's log for what ails the disk, and start the node again once it is well"
+        }
     }
 }
 
@@ -138,7 +150,12 @@ impl StorageError {
         if let Some(OddFile(what)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
             return StorageError::OddFile { file: file.to_owned(), what: what.clone() };
         }
-        StorageError::Io { operation, file: file.to_owned(), kind: error.kind(), text: error.to_string() }
+        StorageError::Io {
+            operation,
+            file: file.to_owned(),
+            kind: error.kind(),
+            text: error.to_string(),
+        }
     }
 
     pub(super) fn corrupt(file: &str, offset: u64, what: impl Into<String>) -> StorageError {

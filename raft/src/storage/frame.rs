@@ -18,14 +18,14 @@ pub(super) const HEADER_BYTES: usize = 48;
 /// Frames begin at multiples of this: what recovery steps by when it looks for frames past damage.
 pub(super) const ALIGNMENT: usize = 8;
 
-/// A format of frames. The older one is written while the cluster is at the base feature level, so that a node can
-/// go back to a version that reads nothing else.
+/// A format of frames. The older one is written while the cluster is at the base feature level, so
+/// that a node can go back to a version that reads nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Format {
     /// Term and vote are followed by a promise's length.
     V2 = 2,
-    /// Steps also say what is committed and known of other disks; openings that, too, and how often the log was
-    /// opened.
+    /// Steps also say what is committed and known of other disks; openings that, too, and how often
+    /// the log was opened.
     V3 = 3,
 }
 
@@ -47,7 +47,8 @@ impl Format {
     }
 }
 
-/// The longest frame, header and padding included: 1 GiB. Every limit on batches above this room lies far below.
+/// The longest frame, header and padding included: 1 GiB. Every limit on batches above this room
+/// lies far below.
 pub const MAX_FRAME_BYTES: usize = 1 << 30;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"KdkL");
@@ -108,7 +109,8 @@ pub(super) fn total_bytes(body_bytes: usize) -> usize {
     (HEADER_BYTES + body_bytes).next_multiple_of(ALIGNMENT)
 }
 
-/// Leaves room for a header; returns where it begins. The body is appended next, then [`finish`] called.
+/// Leaves room for a header; returns where it begins. The body is appended next, then [`finish`]
+/// called.
 pub(super) fn begin(out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.put_bytes(0, HEADER_BYTES);
@@ -118,7 +120,10 @@ pub(super) fn begin(out: &mut Vec<u8>) -> usize {
 /// Pads the frame that [`begin`] began at `start`, fills in its header and returns its checksum.
 pub(super) fn finish(out: &mut Vec<u8>, start: usize, header: &Header) -> u32 {
     let body_bytes = out.len() - start - HEADER_BYTES;
-    assert!(total_bytes(body_bytes) <= MAX_FRAME_BYTES, "a frame of {body_bytes} bytes was not refused");
+    assert!(
+        total_bytes(body_bytes) <= MAX_FRAME_BYTES,
+        "a frame of {body_bytes} bytes was not refused"
+    );
     out.put_bytes(0, total_bytes(body_bytes) - HEADER_BYTES - body_bytes);
     let mut fields = &mut out[start + 4..start + HEADER_BYTES];
     fields.put_u32_le(MAGIC);
@@ -136,10 +141,11 @@ pub(super) fn finish(out: &mut Vec<u8>, start: usize, header: &Header) -> u32 {
     checksum
 }
 
-/// The frame at the start of `bytes`, which may go on past it. Checks what the frame says about itself; whether it belongs
-/// where it lies is for the caller to see.
+/// The frame at the start of `bytes`, which may go on past it. Checks what the frame says about
+/// itself; whether it belongs where it lies is for the caller to see.
 pub(super) fn parse(bytes: &[u8]) -> Result<Frame, Misfit> {
-    let mut fields = bytes.get(..HEADER_BYTES).ok_or(Misfit::Damage("the file ends within a frame's header"))?;
+    let mut fields =
+        bytes.get(..HEADER_BYTES).ok_or(Misfit::Damage("the file ends within a frame's header"))?;
     let checksum = fields.get_u32_le();
     if fields.get_u32_le() != MAGIC {
         return Err(Misfit::Damage("no frame begins here"));
@@ -171,11 +177,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Frame, Misfit> {
     let synced = fields.get_u64_le();
     let previous = fields.get_u32_le();
     let tag = fields.get_u32_le();
-    Ok(Frame { header: Header { kind, format, group, sequence, synced, previous, tag }, checksum, body_bytes })
+    Ok(Frame {
+        header: Header { kind, format, group, sequence, synced, previous, tag },
+        checksum,
+        body_bytes,
+    })
 }
 
-/// Group, sequence and tag of what may be a frame at the start of `bytes`; nothing is checked but the magic number. They are
-/// in the same place in every version.
+/// Group, sequence and tag of what may be a frame at the start of `bytes`; nothing is checked but
+/// the magic number. They are in the same place in every version.
 pub(super) fn peek(bytes: &[u8]) -> Option<(u64, u64, u32)> {
     let mut fields = bytes.get(4..HEADER_BYTES)?;
     let magic = fields.get_u32_le();
@@ -200,7 +210,15 @@ mod tests {
 
     fn header() -> Header {
         let (kind, format) = (Kind::Step, Format::V3);
-        Header { kind, format, group: 7, sequence: 9, synced: 8, previous: 0xDEAD_BEEF, tag: 0x0102_0304 }
+        Header {
+            kind,
+            format,
+            group: 7,
+            sequence: 9,
+            synced: 8,
+            previous: 0xDEAD_BEEF,
+            tag: 0x0102_0304,
+        }
     }
 
     #[test]
@@ -212,7 +230,10 @@ mod tests {
             let checksum = finish(&mut out, start, &header());
             assert_eq!(out.len() % ALIGNMENT, 0);
             let frame = parse(&out[start..]).unwrap();
-            assert_eq!((frame.header, frame.checksum, frame.body_bytes), (header(), checksum, body_bytes));
+            assert_eq!(
+                (frame.header, frame.checksum, frame.body_bytes),
+                (header(), checksum, body_bytes)
+            );
             assert_eq!(frame.total_bytes(), out.len() - start);
             assert_eq!(announced_bytes(&out[start..]), Some(out.len() - start));
         }

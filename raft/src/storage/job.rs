@@ -9,27 +9,31 @@ use crate::types::{Chunk, Divergence, Index, LogPosition, SnapshotMeta, Write};
 pub enum Job {
     /// Make this durable; then [`Done::Written`].
     Write(Write),
-    /// Note that entries up to here are committed, with a frame that is not synced and comes after what else
-    /// there is to do ([`Worker::wants_mark`](super::Worker::wants_mark)). It has no completion unless it fails. It costs one write of 56 bytes, and none if a frame says so already.
+    /// Note that entries up to here are committed, with a frame that is not synced and comes after
+    /// what else there is to do ([`Worker::wants_mark`](super::Worker::wants_mark)). It has no
+    /// completion unless it fails. It costs one write of 56 bytes, and none if a frame says so
+    /// already.
     MarkCommit {
         /// The commit index.
         commit: Index,
     },
     /// Read these entries; then [`Done::Fetched`].
     Fetch(Fetch),
-    /// Write a snapshot of the state machine, in slices between other jobs; then [`Done::SnapshotTaken`], or
-    /// [`Completion::SnapshotFailed`]. One asked for while another is being written waits for it.
+    /// Write a snapshot of the state machine, in slices between other jobs; then
+    /// [`Done::SnapshotTaken`], or [`Completion::SnapshotFailed`]. One asked for while another is
+    /// being written waits for it.
     TakeSnapshot {
         /// What it stands for. Everything up to its index must be committed.
         meta: SnapshotMeta,
         /// The state machine's own bytes.
         source: SnapshotSource,
     },
-    /// Note durably that this node's state is not that of a majority of the voters, and that snapshots taken after
-    /// `agreed` may hold it; then [`Done::DivergenceMarked`]. The next snapshot installed ends that.
+    /// Note durably that this node's state is not that of a majority of the voters, and that
+    /// snapshots taken after `agreed` may hold it; then [`Done::DivergenceMarked`]. The next
+    /// snapshot installed ends that.
     MarkDiverged(Divergence),
-    /// Let go of entries below `first`, as far as the newest snapshot includes them; then [`Done::Compacted`]. Whole
-    /// segments go, so some of them stay.
+    /// Let go of entries below `first`, as far as the newest snapshot includes them; then
+    /// [`Done::Compacted`]. Whole segments go, so some of them stay.
     Compact {
         /// The first entry that must stay.
         first: Index,
@@ -42,11 +46,13 @@ pub enum Job {
         index: Index,
         /// Where in its file the piece begins, in bytes.
         offset: u64,
-        /// How long the piece may be, in bytes; it ends earlier only at the file's end. At least one is read.
+        /// How long the piece may be, in bytes; it ends earlier only at the file's end. At least
+        /// one is read.
         limit_bytes: usize,
     },
-    /// Take in a piece of another node's snapshot; then [`Done::ChunkWritten`]. A piece that does not begin where the last
-    /// one ended is left out; the first piece of another snapshot discards what has been received of this one.
+    /// Take in a piece of another node's snapshot; then [`Done::ChunkWritten`]. A piece that does
+    /// not begin where the last one ended is left out; the first piece of another snapshot discards
+    /// what has been received of this one.
     WriteChunk {
         /// The request's number, to be given back.
         id: u64,
@@ -55,9 +61,10 @@ pub enum Job {
         /// The piece.
         chunk: Chunk,
     },
-    /// Make the snapshot received this node's own, and put the log behind it; then [`Done::SnapshotInstalled`]. Entries that
-    /// follow it are kept if the log holds its last entry with the same term; else the log is empty after it.
-    /// Writes before this job are done before it, and those after it after it.
+    /// Make the snapshot received this node's own, and put the log behind it; then
+    /// [`Done::SnapshotInstalled`]. Entries that follow it are kept if the log holds its last entry
+    /// with the same term; else the log is empty after it. Writes before this job are done before
+    /// it, and those after it after it.
     InstallSnapshot {
         /// What the snapshot stands for.
         meta: SnapshotMeta,
@@ -76,14 +83,16 @@ pub enum Completion {
         /// How far.
         position: LogPosition,
     },
-    /// The snapshot that [`Job::TakeSnapshot`] asked for is not written: the disk is full, say, or the state machine could not
-    /// be read. What was written of it is gone, and everything else is as it was.
+    /// The snapshot that [`Job::TakeSnapshot`] asked for is not written: the disk is full, say, or
+    /// the state machine could not be read. What was written of it is gone, and everything else is
+    /// as it was.
     SnapshotFailed {
         /// What it was to include.
         index: Index,
         /// Why not.
         error: StorageError,
     },
-    /// It is not done, and nothing will be any more: the node must stop, and may start again from what is on disk.
+    /// It is not done, and nothing will be any more: the node must stop, and may start again from
+    /// what is on disk.
     Failed(StorageError),
 }

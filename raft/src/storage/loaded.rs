@@ -29,7 +29,8 @@ impl Loaded {
         let frame = frame::parse(&bytes).map_err(|misfit| refusal(&name, 0, misfit))?;
         let body = bytes.slice(HEADER_BYTES..HEADER_BYTES + frame.body_bytes);
         let corrupt = |what: &str| StorageError::corrupt(&name, 0, what);
-        let opening = Opening::get(body, frame.header.format).map_err(|error| corrupt(&error.to_string()))?;
+        let opening =
+            Opening::get(body, frame.header.format).map_err(|error| corrupt(&error.to_string()))?;
         bounds::check_opening(&opening).map_err(|what| corrupt(&what))?;
         let header = frame.header;
         if header.kind != Kind::Opening || header.group != opening.identity.group.0 {
@@ -60,7 +61,12 @@ impl Loaded {
     }
 
     /// Reads the body of a step that lies here.
-    pub(super) fn step(&self, offset: usize, format: Format, body: Bytes) -> Result<Write, StorageError> {
+    pub(super) fn step(
+        &self,
+        offset: usize,
+        format: Format,
+        body: Bytes,
+    ) -> Result<Write, StorageError> {
         let corrupt = |what: String| StorageError::corrupt(&self.name, offset as u64, what);
         let write = body::get_step(body, format).map_err(|error| corrupt(error.to_string()))?;
         bounds::check_step(&write).map_err(corrupt)?;
@@ -70,7 +76,11 @@ impl Loaded {
     /// The walk over the frames after the opening.
     pub(super) fn walk(&self) -> Walk<'_> {
         let Header { group, sequence, synced, .. } = self.header;
-        Walk { segment: self, offset: self.start, chain: Chain { group, sequence, checksum: self.checksum, synced } }
+        Walk {
+            segment: self,
+            offset: self.start,
+            chain: Chain { group, sequence, checksum: self.checksum, synced },
+        }
     }
 }
 
@@ -79,7 +89,8 @@ pub(super) fn read_file<D: Disk>(disk: &mut D, name: &str) -> Result<Vec<u8>, St
     let file = disk.open(name).map_err(|error| StorageError::io("open", name, &error))?;
     let length = file.len().map_err(|error| StorageError::io("measure", name, &error))?;
     let mut bytes = vec![0; usize::try_from(length).expect("a file that fits the address space")];
-    let read = file.read_at(&mut bytes, 0).map_err(|error| StorageError::io("read", name, &error))?;
+    let read =
+        file.read_at(&mut bytes, 0).map_err(|error| StorageError::io("read", name, &error))?;
     bytes.truncate(read);
     Ok(bytes)
 }
@@ -124,7 +135,12 @@ impl Walk<'_> {
         }
         let offset = self.offset;
         self.offset += frame.total_bytes();
-        self.chain = Chain { group, sequence, checksum: frame.checksum, synced: self.chain.synced.max(synced) };
+        self.chain = Chain {
+            group,
+            sequence,
+            checksum: frame.checksum,
+            synced: self.chain.synced.max(synced),
+        };
         Ok((offset, frame))
     }
 }
@@ -139,7 +155,8 @@ pub(super) struct End {
     pub(super) settled: u64,
     /// What lies there, if `SYNCED` says that a frame after it was on the disk.
     pub(super) lost: Option<String>,
-    /// Whether a frame was begun after it. In a recycled file it can be told only by what is left of that frame itself.
+    /// Whether a frame was begun after it. In a recycled file it can be told only by what is left
+    /// of that frame itself.
     pub(super) is_torn: bool,
 }
 
@@ -154,7 +171,8 @@ pub(super) fn find_end(last: &Loaded, vouched: u64) -> Result<End, StorageError>
     let (sequence, offset) = (walk.chain.sequence, walk.offset);
     let past = Past::search(last, offset, sequence);
     let settled = walk.chain.synced.max(past.greatest_mark);
-    let is_of_another_version = matches!(misfit, Misfit::Version(_)) && last.is_own(offset, sequence);
+    let is_of_another_version =
+        matches!(misfit, Misfit::Version(_)) && last.is_own(offset, sequence);
     if settled > sequence || is_of_another_version {
         return Err(refusal(&last.name, offset, misfit));
     }
@@ -175,8 +193,8 @@ struct Past {
 }
 
 impl Past {
-    /// Searches for whole frames of this segment. Their chain cannot be checked across the gap; the tag keeps out whatever
-    /// was not written here in this life of the file.
+    /// Searches for whole frames of this segment. Their chain cannot be checked across the gap; the
+    /// tag keeps out whatever was not written here in this life of the file.
     fn search(last: &Loaded, offset: usize, sequence: u64) -> Past {
         let mut past = Past { greatest_mark: 0, has_own_frames: false };
         for at in (offset..last.bytes.len()).step_by(ALIGNMENT) {
@@ -192,7 +210,8 @@ impl Past {
 }
 
 impl Loaded {
-    /// Whether what lies at `offset` says that it is a frame of this segment after the one numbered `sequence`.
+    /// Whether what lies at `offset` says that it is a frame of this segment after the one numbered
+    /// `sequence`.
     fn is_own(&self, offset: usize, sequence: u64) -> bool {
         frame::peek(&self.bytes[offset..]).is_some_and(|(group, number, tag)| {
             (group, tag) == (self.header.group, self.header.tag) && number > sequence

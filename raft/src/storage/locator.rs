@@ -2,10 +2,12 @@
 
 use crate::types::Index;
 
-/// A run ends once its frames lie this far from its start, so finding an entry reads at most about this much.
+/// A run ends once its frames lie this far from its start, so finding an entry reads at most about
+/// this much.
 const RUN_BYTES: u64 = 16 << 10;
 
-/// Entries from `first` on, up to the next run, are in the frames that follow one another from `offset` of `segment`.
+/// Entries from `first` on, up to the next run, are in the frames that follow one another from
+/// `offset` of `segment`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) first: Index,
@@ -13,8 +15,8 @@ pub(super) struct Run {
     pub(super) offset: u64,
 }
 
-/// Finds entries. Takes 24 bytes for a run, and a run covers 16 KiB of the log unless a truncation or a segment's end cuts
-/// it short: about 1.5 bytes of memory for a KiB of log.
+/// Finds entries. Takes 24 bytes for a run, and a run covers 16 KiB of the log unless a truncation
+/// or a segment's end cuts it short: about 1.5 bytes of memory for a KiB of log.
 ///
 /// ```text
 /// frames     [1 2] [3 4 5] [truncate from 4: 4 5] [6]        runs: (1, frame 1) (4, frame 3)
@@ -28,10 +30,12 @@ pub(super) struct Locator {
 }
 
 impl Locator {
-    /// Takes note that entries from `first` on, until further notice, are in the frame at this place.
+    /// Takes note that entries from `first` on, until further notice, are in the frame at this
+    /// place.
     pub(super) fn add(&mut self, first: Index, segment: u64, offset: u64) {
-        let goes_on =
-            self.runs.last().is_some_and(|run| !self.cut && run.segment == segment && offset - run.offset < RUN_BYTES);
+        let goes_on = self.runs.last().is_some_and(|run| {
+            !self.cut && run.segment == segment && offset - run.offset < RUN_BYTES
+        });
         if !goes_on {
             self.runs.push(Run { first, segment, offset });
         }
@@ -65,6 +69,9 @@ impl Locator {
 
     /// Makes room for the runs of a segment, so that appends to it need not.
     pub(super) fn reserve(&mut self, segment_bytes: u64) {
-        self.runs.reserve(usize::try_from(segment_bytes / RUN_BYTES).expect("a segment fits the address space") + 2);
+        self.runs.reserve(
+            usize::try_from(segment_bytes / RUN_BYTES).expect("a segment fits the address space")
+                + 2,
+        );
     }
 }

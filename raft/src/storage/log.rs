@@ -16,15 +16,19 @@ use super::synced::{SyncedFile, SyncedMark};
 use super::{Disk, DiskFile, LogOptions, StorageError};
 use crate::core::Fetch;
 use crate::core::mutants::{Mutant, planted};
-use crate::types::{Configuration, Divergence, Entry, Identity, Index, LogPosition, Saved, SnapshotMeta, Write};
+use crate::types::{
+    Configuration, Divergence, Entry, Identity, Index, LogPosition, Saved, SnapshotMeta, Write,
+};
 
-/// Frames wait in memory for the next [`Log::sync`], and go to the file before it once they are this many bytes.
+/// Frames wait in memory for the next [`Log::sync`], and go to the file before it once they are
+/// this many bytes.
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// A log on a disk: what one node has promised.
 ///
-/// After any failed write or sync it is poisoned: what is on disk is unknown then (the kernel may have dropped the bytes
-/// and still show them), so every further call fails, and only opening it anew finds out.
+/// After any failed write or sync it is poisoned: what is on disk is unknown then (the kernel may
+/// have dropped the bytes and still show them), so every further call fails, and only opening it
+/// anew finds out.
 ///
 /// ```
 /// use kodiak_raft::core::Fetch;
@@ -121,17 +125,31 @@ impl<D: Disk> Log<D> {
         contents.begin_segment(1, capacity_bytes);
         contents.locator.reserve(capacity_bytes);
         let file = room.make(&mut disk, 1, &content)?;
-        let active = Active { number: 1, file, tag, capacity_bytes, written_bytes: content.len() as u64 };
+        let active =
+            Active { number: 1, file, tag, capacity_bytes, written_bytes: content.len() as u64 };
         let (identity, founding) = (*identity, founding.clone());
         let origin = 1;
-        Log::assemble(Parts { disk, identity, founding, contents, spares, shelf, origin, active, synced_file, chain })
+        Log::assemble(Parts {
+            disk,
+            identity,
+            founding,
+            contents,
+            spares,
+            shelf,
+            origin,
+            active,
+            synced_file,
+            chain,
+        })
     }
 
     /// Opens the log of a node that has run before. Everything handed over is durable on return.
     ///
     /// # Errors
-    /// [`StorageError::NoLog`] if the disk holds none; [`StorageError::Corrupt`] if anything that was known to be durable and
-    /// is needed is damaged, the newest snapshot included unless the log reaches back to the one before or to the start; [`StorageError::Unsupported`] if a later version wrote it; [`StorageError::Io`].
+    /// [`StorageError::NoLog`] if the disk holds none; [`StorageError::Corrupt`] if anything that
+    /// was known to be durable and is needed is damaged, the newest snapshot included unless the
+    /// log reaches back to the one before or to the start; [`StorageError::Unsupported`] if a later
+    /// version wrote it; [`StorageError::Io`].
     pub fn open(disk: D, options: LogOptions) -> Result<(Log<D>, Recovered), StorageError> {
         let (parts, mut recovered) = recovery::recover(disk, options)?;
         let mut log = Log::assemble(parts)?;
@@ -140,8 +158,8 @@ impl<D: Disk> Log<D> {
         Ok((log, recovered))
     }
 
-    /// Opens the log if the disk holds one; else makes one for the identity and the founding configuration that `birth`
-    /// gives.
+    /// Opens the log if the disk holds one; else makes one for the identity and the founding
+    /// configuration that `birth` gives.
     ///
     /// # Errors
     /// Those of [`open`](Self::open), except `NoLog`, and of [`create`](Self::create).
@@ -170,11 +188,33 @@ impl<D: Disk> Log<D> {
         };
         let (torn, damaged_snapshots, damaged_segment) = (None, Vec::new(), None);
         let lacks_snapshot = false;
-        Ok((log, Recovered { identity, saved, rewritten: 0, torn, damaged_snapshots, lacks_snapshot, damaged_segment }))
+        Ok((
+            log,
+            Recovered {
+                identity,
+                saved,
+                rewritten: 0,
+                torn,
+                damaged_snapshots,
+                lacks_snapshot,
+                damaged_segment,
+            },
+        ))
     }
 
     pub(super) fn assemble(parts: Parts<D>) -> Result<Log<D>, StorageError> {
-        let Parts { disk, identity, founding, contents, spares, shelf, origin, active, synced_file, chain } = parts;
+        let Parts {
+            disk,
+            identity,
+            founding,
+            contents,
+            spares,
+            shelf,
+            origin,
+            active,
+            synced_file,
+            chain,
+        } = parts;
         assert!(chain.synced == chain.sequence, "a new segment is durable before it is used");
         let written_commit = contents.commit;
         let mut log = Log {
@@ -207,7 +247,8 @@ impl<D: Disk> Log<D> {
         &self.identity
     }
 
-    /// The last entry's index, durable or not; that of the snapshot if none follows it, 0 if there is neither.
+    /// The last entry's index, durable or not; that of the snapshot if none follows it, 0 if there
+    /// is neither.
     #[must_use]
     pub fn last_index(&self) -> Index {
         self.contents.terms.last_index()
@@ -217,7 +258,11 @@ impl<D: Disk> Log<D> {
     #[must_use]
     pub fn position(&self) -> LogPosition {
         let terms = &self.contents.terms;
-        LogPosition { sequence: self.chain.synced, term: terms.last_term(), index: terms.last_index() }
+        LogPosition {
+            sequence: self.chain.synced,
+            term: terms.last_term(),
+            index: terms.last_index(),
+        }
     }
 
     /// The first entry that the log holds, or will hold if it is empty.
@@ -226,13 +271,14 @@ impl<D: Disk> Log<D> {
         self.contents.terms.base().next()
     }
 
-    /// Adds a write to the log, as one frame; durable after the next [`sync`](Self::sync). A write that changes nothing
-    /// takes no frame.
+    /// Adds a write to the log, as one frame; durable after the next [`sync`](Self::sync). A write
+    /// that changes nothing takes no frame.
     ///
     /// # Errors
-    /// [`StorageError::Rejected`] if the write contradicts the log (entries that do not follow, a term that falls, a second
-    /// vote) and [`StorageError::TooLarge`] if it does not fit a frame: nothing has happened then.
-    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned.
+    /// [`StorageError::Rejected`] if the write contradicts the log (entries that do not follow, a
+    /// term that falls, a second vote) and [`StorageError::TooLarge`] if it does not fit a frame:
+    /// nothing has happened then. [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is
+    /// poisoned.
     pub fn append(&mut self, write: &Write) -> Result<(), StorageError> {
         self.check_poison()?;
         if body::is_empty(write) {
@@ -245,7 +291,10 @@ impl<D: Disk> Log<D> {
         }
         let bytes = frame::total_bytes(body::step_bytes(write, self.format()));
         if bytes > MAX_FRAME_BYTES {
-            return Err(StorageError::TooLarge { bytes: bytes as u64, limit: MAX_FRAME_BYTES as u64 });
+            return Err(StorageError::TooLarge {
+                bytes: bytes as u64,
+                limit: MAX_FRAME_BYTES as u64,
+            });
         }
         let result = self.append_frame(write, bytes);
         self.poison_on_error(result)
@@ -254,8 +303,8 @@ impl<D: Disk> Log<D> {
     /// Makes everything appended durable, with one sync; with none if there is nothing to do.
     ///
     /// # Errors
-    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned, and which of the writes since the last
-    /// successful sync are on disk is unknown.
+    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned, and which of the
+    /// writes since the last successful sync are on disk is unknown.
     pub fn sync(&mut self) -> Result<(), StorageError> {
         self.check_poison()?;
         if self.last_step <= self.chain.synced {
@@ -265,9 +314,9 @@ impl<D: Disk> Log<D> {
         self.poison_on_error(result)
     }
 
-    /// Notes in the log how far it is known to be durable, if no frame says so yet and nothing is unsynced. The note is not
-    /// synced itself: where it survives it narrows what could be mistaken for a torn write, and where it does not nothing is
-    /// lost.
+    /// Notes in the log how far it is known to be durable, if no frame says so yet and nothing is
+    /// unsynced. The note is not synced itself: where it survives it narrows what could be mistaken
+    /// for a torn write, and where it does not nothing is lost.
     ///
     /// # Errors
     /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned.
@@ -276,7 +325,8 @@ impl<D: Disk> Log<D> {
         let settles = self.marked < self.last_step && self.last_step <= self.chain.synced;
         let commits = self.format() >= Format::V3 && self.written_commit < self.contents.commit;
         let body_bytes = if commits { 8 } else { 0 };
-        let fits = self.end_bytes() + frame::total_bytes(body_bytes) as u64 <= self.active.capacity_bytes;
+        let fits =
+            self.end_bytes() + frame::total_bytes(body_bytes) as u64 <= self.active.capacity_bytes;
         if !(settles || commits) || !fits {
             return Ok(());
         }
@@ -290,8 +340,8 @@ impl<D: Disk> Log<D> {
         self.poison_on_error(result)
     }
 
-    /// Takes note of what is committed. The next frame says it, or the next [`mark`](Self::mark) if no frame follows; in
-    /// format 2 nothing does.
+    /// Takes note of what is committed. The next frame says it, or the next [`mark`](Self::mark) if
+    /// no frame follows; in format 2 nothing does.
     ///
     /// # Errors
     /// [`StorageError::Rejected`] if the log does not reach so far.
@@ -303,13 +353,13 @@ impl<D: Disk> Log<D> {
         Err(StorageError::Rejected { what })
     }
 
-    /// Once the segment is half full, makes the file for the next one, a piece at each call, so that a write which finds the
-    /// segment full need not wait for that. `true` if it should be called again soon; a call takes about as long as a sync of
-    /// a megabyte.
+    /// Once the segment is half full, makes the file for the next one, a piece at each call, so
+    /// that a write which finds the segment full need not wait for that. `true` if it should be
+    /// called again soon; a call takes about as long as a sync of a megabyte.
     ///
     /// # Errors
-    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned. A disk that has no room for the file is no
-    /// error yet.
+    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned. A disk that has no
+    /// room for the file is no error yet.
     pub fn prepare(&mut self) -> Result<bool, StorageError> {
         self.check_poison()?;
         if self.end_bytes() < self.active.capacity_bytes / 2 {
@@ -319,8 +369,9 @@ impl<D: Disk> Log<D> {
         self.poison_on_error(result)
     }
 
-    /// Reads entries `fetch.from..=fetch.to`, as many as fit `fetch.limit_bytes`, though at least one; those that the log
-    /// does not hold are left out, so there may be none. Entries share memory, in pieces of some 64 KiB.
+    /// Reads entries `fetch.from..=fetch.to`, as many as fit `fetch.limit_bytes`, though at least
+    /// one; those that the log does not hold are left out, so there may be none. Entries share
+    /// memory, in pieces of some 64 KiB.
     ///
     /// # Errors
     /// [`StorageError::Corrupt`] if a frame is no longer what was written; [`StorageError::Io`];
@@ -348,15 +399,15 @@ impl<D: Disk> Log<D> {
         if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Begins a new segment with room for a frame of `frame_bytes`. The old one is synced first, so that only the last
-    /// segment of a log can be torn.
+    /// Begins a new segment with room for a frame of `frame_bytes`. The old one is synced first, so
+    /// that only the last segment of a log can be torn.
     fn roll(&mut self, frame_bytes: usize) -> Result<(), StorageError> {
         self.finish_segment()?;
         self.begin_segment(self.origin, frame_bytes)
     }
 
-    /// Begins anew after a snapshot: term and vote stay, all entries go. The snapshot has its name already, so whatever
-    /// happens on the way, opening the log will find that it must begin there.
+    /// Begins anew after a snapshot: term and vote stay, all entries go. The snapshot has its name
+    /// already, so whatever happens on the way, opening the log will find that it must begin there.
     pub(super) fn begin_after(&mut self, meta: &SnapshotMeta) -> Result<(), StorageError> {
         self.finish_segment()?;
         let void = self.contents.begin_after(meta);
@@ -405,7 +456,9 @@ impl<D: Disk> Log<D> {
     }
 
     pub(super) fn sync_directory(&mut self) -> Result<(), StorageError> {
-        self.disk.sync_directory().map_err(|error| StorageError::io("sync", "the data folder", &error))
+        self.disk
+            .sync_directory()
+            .map_err(|error| StorageError::io("sync", "the data folder", &error))
     }
 
     /// The format in which the next frame is written.
@@ -450,10 +503,16 @@ impl<D: Disk> Log<D> {
         self.note_synced(self.chain)
     }
 
-    /// Writes the second mark of what is on the disk. Only for a segment whose name is durable, or that has frames besides
-    /// its opening: another one may be gone after a power failure, which is no loss.
+    /// Writes the second mark of what is on the disk. Only for a segment whose name is durable, or
+    /// that has frames besides its opening: another one may be gone after a power failure, which is
+    /// no loss.
     fn note_synced(&mut self, chain: Chain) -> Result<(), StorageError> {
-        self.synced_file.note(&SyncedMark::now(&self.identity, &chain, &self.active, &self.contents))
+        self.synced_file.note(&SyncedMark::now(
+            &self.identity,
+            &chain,
+            &self.active,
+            &self.contents,
+        ))
     }
 
     pub(super) fn check_poison(&self) -> Result<(), StorageError> {
@@ -463,7 +522,10 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    pub(super) fn poison_on_error<T>(&mut self, result: Result<T, StorageError>) -> Result<T, StorageError> {
+    pub(super) fn poison_on_error<T>(
+        &mut self,
+        result: Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         if let Err(error) = &result {
             self.poisoned = Some(error.to_string());
         }

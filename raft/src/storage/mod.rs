@@ -1,14 +1,16 @@
-//! The log on a disk: a write-ahead log of preallocated segments over a [`Disk`], snapshots that stand for its beginning, and
-//! the [`Worker`] that runs both.
+//! The log on a disk: a write-ahead log of preallocated segments over a [`Disk`], snapshots that
+//! stand for its beginning, and the [`Worker`] that runs both.
 //!
 //! Bytes are described in `raft/FORMAT.md`. What the room promises:
 //!
 //! - What [`Log::sync`] has returned `Ok` for is found again by [`Log::open`], or opening fails as
-//!   [`StorageError::Corrupt`] or [`StorageError::EndLost`]: never is it silently missing, within the bounds that
-//!   `raft/FORMAT.md` states ("What this cannot see").
+//!   [`StorageError::Corrupt`] or [`StorageError::EndLost`]: never is it silently missing, within
+//!   the bounds that `raft/FORMAT.md` states ("What this cannot see").
 //! - A [`Write`](crate::types::Write) is found whole or not at all.
-//! - A snapshot is found whole or not at all, and the log lets go of nothing that the newest one does not include.
-//! - What `open` hands over is durable, even where the kernel showed bytes of a sync that had failed.
+//! - A snapshot is found whole or not at all, and the log lets go of nothing that the newest one
+//!   does not include.
+//! - What `open` hands over is durable, even where the kernel showed bytes of a sync that had
+//!   failed.
 //!
 //! Every call here may block on the disk. They belong on a storage thread.
 

@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-/// What a name stands for, if not for a file that the node can use. Inside the [`io::Error`] of whoever opened it.
+/// What a name stands for, if not for a file that the node can use. Inside the [`io::Error`] of
+/// whoever opened it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is {0}")]
 pub(super) struct OddFile(pub(super) String);
@@ -32,7 +33,9 @@ pub(super) fn check(path: &Path) -> io::Result<()> {
     let what = match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => return Ok(()),
         Ok(metadata) => kind(metadata.file_type()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && is_link => "a symbolic link to nothing",
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_link => {
+            "a symbolic link to nothing"
+        }
         Err(error) => return Err(error),
     };
     Err(io::Error::new(io::ErrorKind::InvalidInput, OddFile(what.to_owned())))
@@ -67,6 +70,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let metadata = file.as_file().metadata().unwrap();
         let said = not_ours(&metadata);
-        assert!(said.contains(&format!("user {}", metadata.uid())) && said.contains("mode 0600"), "{said}");
+        assert!(
+            said.contains(&format!("user {}", metadata.uid())) && said.contains("mode 0600"),
+            "{said}"
+        );
     }
 }

@@ -39,7 +39,8 @@ impl Wanted {
         self.next > self.last
     }
 
-    /// Takes the entries of a frame that are wanted, up to `end` (exclusive). `false` if one before them is missing.
+    /// Takes the entries of a frame that are wanted, up to `end` (exclusive). `false` if one before
+    /// them is missing.
     fn take(&mut self, entries: &Entries, end: Option<Index>) -> bool {
         for entry in entries {
             if self.is_done() || end.is_some_and(|end| entry.index >= end) {
@@ -79,10 +80,15 @@ impl<F: DiskFile> Reader<F> {
         fetch: &Fetch,
     ) -> Result<Vec<Entry>, StorageError> {
         let last = fetch.to.min(contents.terms.last_index());
-        let mut wanted = Wanted { next: fetch.from, last, left_bytes: fetch.limit_bytes, entries: Vec::new() };
+        let mut wanted =
+            Wanted { next: fetch.from, last, left_bytes: fetch.limit_bytes, entries: Vec::new() };
         while !wanted.is_done() {
             let Some((run, end)) = contents.locator.find(wanted.next) else { break };
-            let file = if run.segment == active.number { &active.file } else { self.older(disk, run.segment)? };
+            let file = if run.segment == active.number {
+                &active.file
+            } else {
+                self.older(disk, run.segment)?
+            };
             read_run(file, run, end, &mut wanted)?;
         }
         Ok(wanted.entries)
@@ -100,7 +106,12 @@ impl<F: DiskFile> Reader<F> {
 }
 
 /// Reads the frames of one run until nothing of it is wanted any more.
-fn read_run<F: DiskFile>(file: &F, run: Run, end: Option<Index>, wanted: &mut Wanted) -> Result<(), StorageError> {
+fn read_run<F: DiskFile>(
+    file: &F,
+    run: Run,
+    end: Option<Index>,
+    wanted: &mut Wanted,
+) -> Result<(), StorageError> {
     let mut chunk = Bytes::new();
     let mut offset = run.offset;
     while !wanted.is_done() && end.is_none_or(|end| wanted.next < end) {
@@ -108,7 +119,8 @@ fn read_run<F: DiskFile>(file: &F, run: Run, end: Option<Index>, wanted: &mut Wa
         if frame.header.kind == Kind::Step {
             let body = chunk.slice(HEADER_BYTES..HEADER_BYTES + frame.body_bytes);
             let corrupt = |what| StorageError::corrupt(&segment::name(run.segment), offset, what);
-            let write = body::get_step(body, frame.header.format).map_err(|error| corrupt(error.to_string()))?;
+            let write = body::get_step(body, frame.header.format)
+                .map_err(|error| corrupt(error.to_string()))?;
             if !wanted.take(&write.entries, end) {
                 return Err(corrupt(format!("entry {} should be here", wanted.next)));
             }
@@ -120,16 +132,27 @@ fn read_run<F: DiskFile>(file: &F, run: Run, end: Option<Index>, wanted: &mut Wa
     Ok(())
 }
 
-/// The frame at `offset`; leaves `chunk` beginning with it. On entry `chunk` holds what was read ahead from there.
-fn frame_at<F: DiskFile>(file: &F, segment: u64, offset: u64, chunk: &mut Bytes) -> Result<Frame, StorageError> {
-    let is_whole = |chunk: &Bytes| frame::announced_bytes(chunk).is_some_and(|bytes| bytes <= chunk.len());
+/// The frame at `offset`; leaves `chunk` beginning with it. On entry `chunk` holds what was read
+/// ahead from there.
+fn frame_at<F: DiskFile>(
+    file: &F,
+    segment: u64,
+    offset: u64,
+    chunk: &mut Bytes,
+) -> Result<Frame, StorageError> {
+    let is_whole =
+        |chunk: &Bytes| frame::announced_bytes(chunk).is_some_and(|bytes| bytes <= chunk.len());
     if !is_whole(chunk) {
         *chunk = read_chunk(file, segment, offset, CHUNK_BYTES)?;
     }
     if !is_whole(chunk) {
         let bytes = frame::announced_bytes(chunk).unwrap_or(0);
-        let rest = file.len().map_err(|error| StorageError::io("measure", &segment::name(segment), &error))? - offset;
-        // What a damaged length claims is not reserved: no frame is longer than the rest of its file.
+        let rest = file
+            .len()
+            .map_err(|error| StorageError::io("measure", &segment::name(segment), &error))?
+            - offset;
+        // What a damaged length claims is not reserved: no frame is longer than the rest of its
+        // file.
         if bytes as u64 <= rest {
             *chunk = read_chunk(file, segment, offset, bytes)?;
         }
@@ -143,10 +166,16 @@ fn frame_at<F: DiskFile>(file: &F, segment: u64, offset: u64, chunk: &mut Bytes)
     })
 }
 
-fn read_chunk<F: DiskFile>(file: &F, segment: u64, offset: u64, bytes: usize) -> Result<Bytes, StorageError> {
+fn read_chunk<F: DiskFile>(
+    file: &F,
+    segment: u64,
+    offset: u64,
+    bytes: usize,
+) -> Result<Bytes, StorageError> {
     let mut buffer = vec![0; bytes];
-    let read =
-        file.read_at(&mut buffer, offset).map_err(|error| StorageError::io("read", &segment::name(segment), &error))?;
+    let read = file
+        .read_at(&mut buffer, offset)
+        .map_err(|error| StorageError::io("read", &segment::name(segment), &error))?;
     buffer.truncate(read);
     Ok(Bytes::from(buffer))
 }

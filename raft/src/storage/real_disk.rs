@@ -12,9 +12,10 @@ use crate::types::Index;
 /// The file whose lock says that a process owns the folder. Its content means nothing.
 pub(super) const LOCK_NAME: &str = "LOCK";
 
-/// How far ahead of the data a preallocated file is filled with zeros. A block that was never written costs the file
-/// system a journal entry when it is; filling a megabyte at a time pays that once in a megabyte instead of at every sync,
-/// and, unlike filling the whole file when it is made, never holds up a write for long.
+/// How far ahead of the data a preallocated file is filled with zeros. A block that was never
+/// written costs the file system a journal entry when it is; filling a megabyte at a time pays that
+/// once in a megabyte instead of at every sync, and, unlike filling the whole file when it is made,
+/// never holds up a write for long.
 const ZERO_AHEAD_BYTES: usize = 1 << 20;
 
 /// Zeros, to be written ahead.
@@ -30,12 +31,12 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// Opens a folder, making it if need be, and locks it (`flock` on its file `LOCK`; the lock dies with the process,
-    /// however it dies).
+    /// Opens a folder, making it if need be, and locks it (`flock` on its file `LOCK`; the lock
+    /// dies with the process, however it dies).
     ///
     /// # Errors
-    /// `ResourceBusy`, naming the folder, if another process (or another value in this one) has it; and whatever the
-    /// system says, with the folder's name.
+    /// `ResourceBusy`, naming the folder, if another process (or another value in this one) has it;
+    /// and whatever the system says, with the folder's name.
     ///
     /// ```
     /// use kodiak_raft::storage::RealDisk;
@@ -48,10 +49,13 @@ impl RealDisk {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn open(path: &Path) -> io::Result<RealDisk> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("data folder {}: {error}", path.display()));
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("data folder {}: {error}", path.display()))
+        };
         make_folder(path).map_err(named)?;
-        let lock = RealDisk::open_lock(&path.join(LOCK_NAME))
-            .map_err(|error| named(io::Error::new(error.kind(), format!("{LOCK_NAME}: {error}"))))?;
+        let lock = RealDisk::open_lock(&path.join(LOCK_NAME)).map_err(|error| {
+            named(io::Error::new(error.kind(), format!("{LOCK_NAME}: {error}")))
+        })?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -78,14 +82,19 @@ impl RealDisk {
     }
 }
 
-/// Makes the folder, if it is not there, and its name durable: those of all folders on the way to it, each in its parent.
-/// That is done at each opening, because whoever made a folder may have died before the sync.
+/// Makes the folder, if it is not there, and its name durable: those of all folders on the way to
+/// it, each in its parent. That is done at each opening, because whoever made a folder may have
+/// died before the sync.
 fn make_folder(path: &Path) -> io::Result<()> {
-    let made = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).count();
+    let made = path
+        .ancestors()
+        .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+        .count();
     fs::create_dir_all(path)?;
     for (at, parent) in fs::canonicalize(path)?.ancestors().skip(1).enumerate() {
         match File::open(parent).and_then(|folder| folder.sync_all()) {
-            // A folder that was there may lie in one that this process may not read, or that is never written.
+            // A folder that was there may lie in one that this process may not read, or that is
+            // never written.
             Err(error) if at >= made && is_not_ours(&error) => {}
             result => result?,
         }
@@ -103,13 +112,18 @@ impl Disk for RealDisk {
     type File = RealFile;
 
     fn create(&mut self, name: &str, preallocate_bytes: u64) -> io::Result<RealFile> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path.join(name))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(self.path.join(name))?;
         file.set_len(preallocate_bytes)?;
         Ok(RealFile { file, zeroed_to: 0, zero_until: preallocate_bytes })
     }
 
     fn open(&mut self, name: &str) -> io::Result<RealFile> {
-        let file = odd_file::open(&self.path.join(name), OpenOptions::new().read(true).write(true))?;
+        let file =
+            odd_file::open(&self.path.join(name), OpenOptions::new().read(true).write(true))?;
         // What such a file holds is unknown: never write zeros over it.
         Ok(RealFile { file, zeroed_to: 0, zero_until: 0 })
     }
@@ -144,7 +158,8 @@ pub struct RealFile {
     file: File,
     /// Nothing has been written past here, neither data nor zeros.
     zeroed_to: u64,
-    /// Zeros are written ahead only below this: the preallocated length of a file made by this process, 0 for others.
+    /// Zeros are written ahead only below this: the preallocated length of a file made by this
+    /// process, 0 for others.
     zero_until: u64,
 }
 
@@ -174,7 +189,8 @@ impl DiskFile for RealFile {
         let end = offset + bytes.len() as u64;
         if end > self.zeroed_to {
             let zeros = self.zero_until.saturating_sub(end).min(ZERO_AHEAD_BYTES as u64);
-            self.file.write_all_at(&ZEROS[..usize::try_from(zeros).expect("at most a megabyte")], end)?;
+            self.file
+                .write_all_at(&ZEROS[..usize::try_from(zeros).expect("at most a megabyte")], end)?;
             self.zeroed_to = end + zeros;
         }
         Ok(())
@@ -184,7 +200,8 @@ impl DiskFile for RealFile {
         let mut at = from;
         while at < to {
             let bytes = (to - at).min(ZERO_AHEAD_BYTES as u64);
-            self.file.write_all_at(&ZEROS[..usize::try_from(bytes).expect("at most a megabyte")], at)?;
+            self.file
+                .write_all_at(&ZEROS[..usize::try_from(bytes).expect("at most a megabyte")], at)?;
             at += bytes;
         }
         self.zeroed_to = self.zeroed_to.max(to);
@@ -200,15 +217,19 @@ impl DiskFile for RealFile {
     }
 }
 
-/// Opens the snapshot of this index in a data folder, while a node has the folder or not: a snapshot under its name never
-/// changes. It may go, once there is a newer one.
+/// Opens the snapshot of this index in a data folder, while a node has the folder or not: a
+/// snapshot under its name never changes. It may go, once there is a newer one.
 ///
 /// # Errors
-/// [`StorageError::Io`] if there is none or it cannot be read; [`StorageError::Corrupt`] if its header is not what was written.
-pub fn open_snapshot(folder: &Path, index: Index) -> Result<SnapshotReader<RealFile>, StorageError> {
+/// [`StorageError::Io`] if there is none or it cannot be read; [`StorageError::Corrupt`] if its
+/// header is not what was written.
+pub fn open_snapshot(
+    folder: &Path,
+    index: Index,
+) -> Result<SnapshotReader<RealFile>, StorageError> {
     let path = folder.join(snapshot::name(index));
-    let file =
-        odd_file::open_to_read(&path).map_err(|error| StorageError::io("open", &path.display().to_string(), &error))?;
+    let file = odd_file::open_to_read(&path)
+        .map_err(|error| StorageError::io("open", &path.display().to_string(), &error))?;
     snapshot::open_file(RealFile::read_only(file), index)
 }
 
@@ -222,7 +243,15 @@ mod tests {
         let mut disk = RealDisk::open(folder.path()).unwrap();
         let length = 3 * ZERO_AHEAD_BYTES as u64;
         let mut file = disk.create("file", length).unwrap();
-        let places = [2 * ZERO_AHEAD_BYTES as u64, length - 3, 5, 0, length - 9, ZERO_AHEAD_BYTES as u64 + 3, length];
+        let places = [
+            2 * ZERO_AHEAD_BYTES as u64,
+            length - 3,
+            5,
+            0,
+            length - 9,
+            ZERO_AHEAD_BYTES as u64 + 3,
+            length,
+        ];
         for (at, &place) in places.iter().enumerate() {
             file.write_at(&[at as u8 + 1; 4], place).unwrap();
         }

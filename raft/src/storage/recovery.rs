@@ -1,4 +1,5 @@
-//! Opens a log: finds what was promised, refuses what is damaged, cuts what was torn, and makes durable what it hands over.
+//! Opens a log: finds what was promised, refuses what is damaged, cuts what was torn, and makes
+//! durable what it hands over.
 //!
 //! ```text
 //! last segment   [opening] [frame] [frame] [frame] [frame] [~~~~~] ...zeros, or another life's frames
@@ -7,24 +8,29 @@
 //!                on disk                 | disk: written anew    |  a later frame's mark would say so
 //! ```
 //!
-//! A frame that does not fit at or before the greatest mark is corruption. The mark may lie past the damage, so the whole
-//! file is searched for it. Earlier segments were synced before the next one was made: there, every misfit is corruption.
+//! A frame that does not fit at or before the greatest mark is corruption. The mark may lie past
+//! the damage, so the whole file is searched for it. Earlier segments were synced before the next
+//! one was made: there, every misfit is corruption.
 //!
-//! Past the mark, bytes that can be read need not be on disk: a sync may have failed, and the kernel shows what it has not
-//! written. They are therefore written to a new segment, which has its name only once it is synced; a crash on the way
-//! leaves everything as it was. Always beginning a new segment also means that no byte is written twice in one life of a file.
+//! Past the mark, bytes that can be read need not be on disk: a sync may have failed, and the
+//! kernel shows what it has not written. They are therefore written to a new segment, which has its
+//! name only once it is synced; a crash on the way leaves everything as it was. Always beginning a
+//! new segment also means that no byte is written twice in one life of a file.
 //!
-//! The last segment may still have the name that its file was made ready under; then it gets its own first.
+//! The last segment may still have the name that its file was made ready under; then it gets its
+//! own first.
 //!
-//! What was settled is read from the frames' own marks and from the second mark ([`super::synced`]), which is still there
-//! when the end of the log is not.
+//! What was settled is read from the frames' own marks and from the second mark
+//! ([`super::synced`]), which is still there when the end of the log is not.
 //!
-//! Which segments are the log's: those up to the last without a gap in their numbers, from the one on that the last
-//! one's opening names as the origin. What is before is on its way out, because a snapshot includes it.
+//! Which segments are the log's: those up to the last without a gap in their numbers, from the one
+//! on that the last one's opening names as the origin. What is before is on its way out, because a
+//! snapshot includes it.
 //!
-//! If one of them is damaged, the log may still begin after it, with a segment whose opening the snapshot reaches: the
-//! opening repeats term, vote, promise and configuration. From there on everything must be whole, entries that the
-//! snapshot includes as well, because a frame among them may hold a vote.
+//! If one of them is damaged, the log may still begin after it, with a segment whose opening the
+//! snapshot reaches: the opening repeats term, vote, promise and configuration. From there on
+//! everything must be whole, entries that the snapshot includes as well, because a frame among them
+//! may hold a vote.
 
 use super::ahead;
 use super::contents::Contents;
@@ -47,8 +53,8 @@ pub struct Recovered {
     pub saved: Saved,
     /// How many writes were whole but not known to be on disk, and were therefore written anew.
     pub rewritten: u64,
-    /// Where bytes lay that are no whole frame, all of them past what was known to be on disk: writes that a crash cut
-    /// short, never acknowledged. They are gone.
+    /// Where bytes lay that are no whole frame, all of them past what was known to be on disk:
+    /// writes that a crash cut short, never acknowledged. They are gone.
     pub torn: Option<TornTail>,
     /// Snapshots that are not what was written: newer than the one in `saved`, while the log
     /// reaches back far enough to do without, or that one itself (`lacks_snapshot`).
@@ -57,11 +63,13 @@ pub struct Recovered {
     /// The log and all that was promised are there; the state machine needs a snapshot of another
     /// node's.
     pub lacks_snapshot: bool,
-    /// A segment that is not what was written, and was not needed: the log begins after it, where a snapshot ends.
+    /// A segment that is not what was written, and was not needed: the log begins after it, where a
+    /// snapshot ends.
     pub damaged_segment: Option<DamagedSegment>,
 }
 
-/// A segment that cannot be used, and was not needed. Its file, and those of the segments before it, are gone.
+/// A segment that cannot be used, and was not needed. Its file, and those of the segments before
+/// it, are gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedSegment {
     /// Its file.
@@ -96,7 +104,10 @@ pub(super) struct Parts<D: Disk> {
 }
 
 /// What a log is put together from ([`Log::open`](super::Log::open)).
-pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Parts<D>, Recovered), StorageError> {
+pub(super) fn recover<D: Disk>(
+    mut disk: D,
+    options: LogOptions,
+) -> Result<(Parts<D>, Recovered), StorageError> {
     let Some(file) = what_is_there(&mut disk)? else { return Err(StorageError::NoLog) };
     make_names_durable(&mut disk)?;
     let mark = synced::read(&mut disk)?;
@@ -138,9 +149,21 @@ pub(super) fn recover<D: Disk>(mut disk: D, options: LogOptions) -> Result<(Part
         damaged_segment: damaged,
     };
     let shelf = Shelf::new(&mut disk, found)?;
-    let (identity, founding, origin) = (last.opening.identity, last.opening.founding, draft.origin());
+    let (identity, founding, origin) =
+        (last.opening.identity, last.opening.founding, draft.origin());
     let Replay { contents, chain, .. } = replay;
-    let parts = Parts { disk, identity, founding, contents, spares, shelf, origin, active, synced_file, chain };
+    let parts = Parts {
+        disk,
+        identity,
+        founding,
+        contents,
+        spares,
+        shelf,
+        origin,
+        active,
+        synced_file,
+        chain,
+    };
     Ok((parts, recovered))
 }
 
@@ -152,7 +175,8 @@ fn remove_superseded<D: Disk>(
     first: u64,
     draft: &Draft,
 ) -> Result<(), StorageError> {
-    let leftovers: Vec<u64> = numbers.iter().copied().take_while(|&number| number < first).collect();
+    let leftovers: Vec<u64> =
+        numbers.iter().copied().take_while(|&number| number < first).collect();
     for &number in &leftovers {
         let name = segment::name(number);
         disk.remove(&name).map_err(|error| StorageError::io("remove", &name, &error))?;
@@ -161,7 +185,8 @@ fn remove_superseded<D: Disk>(
         spares.retire(disk, segment)?;
     }
     if !(leftovers.is_empty() && draft.void.is_empty()) {
-        disk.sync_directory().map_err(|error| StorageError::io("sync", "the data folder", &error))?;
+        disk.sync_directory()
+            .map_err(|error| StorageError::io("sync", "the data folder", &error))?;
     }
     Ok(())
 }
@@ -169,12 +194,24 @@ fn remove_superseded<D: Disk>(
 /// The error for a folder that has held a log and has no segment.
 fn log_is_missing(file: &str, mark: Option<SyncedMark>) -> StorageError {
     match mark {
-        Some(mark) => end_lost(&mark, segment::name(mark.segment), 0, "the file is missing".to_owned(), Index(0)),
+        Some(mark) => end_lost(
+            &mark,
+            segment::name(mark.segment),
+            0,
+            "the file is missing".to_owned(),
+            Index(0),
+        ),
         None => StorageError::corrupt(file, 0, "the log that this snapshot belongs to is missing"),
     }
 }
 
-fn end_lost(mark: &SyncedMark, file: String, offset: u64, what: String, kept: Index) -> StorageError {
+fn end_lost(
+    mark: &SyncedMark,
+    file: String,
+    offset: u64,
+    what: String,
+    kept: Index,
+) -> StorageError {
     StorageError::EndLost { file, offset, what, kept, known: mark.last_index }
 }
 
@@ -183,8 +220,10 @@ fn check_owner(mark: Option<&SyncedMark>, last: &Loaded) -> Result<(), StorageEr
     let identity = &last.opening.identity;
     match mark {
         Some(mark) if (mark.disk, mark.group) != (identity.disk, identity.group.0) => {
-            let what =
-                format!("it speaks of disk {}, group {}, and {} is of another log", mark.disk, mark.group, last.name);
+            let what = format!(
+                "it speaks of disk {}, group {}, and {} is of another log",
+                mark.disk, mark.group, last.name
+            );
             Err(StorageError::corrupt(synced::NAME, 0, what))
         }
         _ => Ok(()),
@@ -192,7 +231,12 @@ fn check_owner(mark: Option<&SyncedMark>, last: &Loaded) -> Result<(), StorageEr
 }
 
 /// Refuses a log that ends before what was on the disk.
-fn check_end(mark: Option<&SyncedMark>, last: &Loaded, end: &End, replay: &Replay) -> Result<(), StorageError> {
+fn check_end(
+    mark: Option<&SyncedMark>,
+    last: &Loaded,
+    end: &End,
+    replay: &Replay,
+) -> Result<(), StorageError> {
     let bytes = last.capacity_bytes();
     let is_cut = !bytes.is_multiple_of(segment::LENGTH_UNIT);
     let what = "the file ends here, and no segment is made with such a length: it was cut off";
@@ -211,8 +255,9 @@ fn check_end(mark: Option<&SyncedMark>, last: &Loaded, end: &End, replay: &Repla
     Err(end_lost(mark, file, offset, what, replay.contents.terms.last_index()))
 }
 
-/// Who was killed may have left names that are not durable, and what opening does builds on the names it finds: the next segment
-/// must not outlive the name of the one before it, nor what is removed the name of the snapshot that stands for it.
+/// Who was killed may have left names that are not durable, and what opening does builds on the
+/// names it finds: the next segment must not outlive the name of the one before it, nor what is
+/// removed the name of the snapshot that stands for it.
 fn make_names_durable<D: Disk>(disk: &mut D) -> Result<(), StorageError> {
     disk.sync_directory().map_err(|error| StorageError::io("sync", "the data folder", &error))
 }
@@ -252,8 +297,8 @@ struct Replayed {
     damaged: Option<DamagedSegment>,
 }
 
-/// Takes in the log: from its first segment or, if something on the way is damaged, from the newest one on that it can
-/// begin with.
+/// Takes in the log: from its first segment or, if something on the way is damaged, from the newest
+/// one on that it can begin with.
 fn replay<D: Disk>(
     disk: &mut D,
     options: &LogOptions,
@@ -286,7 +331,12 @@ fn replay<D: Disk>(
 }
 
 /// Whether this segment's opening is whole and follows an entry that the snapshot includes.
-fn is_covered<D: Disk>(disk: &mut D, number: u64, last: &Loaded, found: &Found) -> Result<bool, StorageError> {
+fn is_covered<D: Disk>(
+    disk: &mut D,
+    number: u64,
+    last: &Loaded,
+    found: &Found,
+) -> Result<bool, StorageError> {
     let opening = match number == last.number {
         true => last.opening.last_index,
         false => match Loaded::load(disk, number) {
@@ -322,7 +372,8 @@ fn replay_from<D: Disk>(
     end: &End,
     found: &Found,
 ) -> Result<(Replay, Vec<Step>), Refused> {
-    let mut load = |number| if number == last.number { Ok(last.clone()) } else { Loaded::load(disk, number) };
+    let mut load =
+        |number| if number == last.number { Ok(last.clone()) } else { Loaded::load(disk, number) };
     let mut segment = load(start)?;
     check_beginning(&segment, found)?;
     let mut replay = Replay::begin(&segment, options.tail_bytes);
@@ -333,7 +384,8 @@ fn replay_from<D: Disk>(
         segment = next;
     }
     let unsettled = replay.last_segment(last, end);
-    let unsettled = unsettled.map_err(|error| Refused { error, begins_too_late: replay.begins_too_late })?;
+    let unsettled =
+        unsettled.map_err(|error| Refused { error, begins_too_late: replay.begins_too_late })?;
     Ok((replay, unsettled))
 }
 
@@ -348,7 +400,10 @@ fn check_beginning(first: &Loaded, found: &Found) -> Result<(), StorageError> {
         return Ok(());
     }
     if let Some(damaged) = found.damaged.first() {
-        let what = format!("{}; and the entries up to {base}, which it stands for, are gone", damaged.what);
+        let what = format!(
+            "{}; and the entries up to {base}, which it stands for, are gone",
+            damaged.what
+        );
         return Err(StorageError::corrupt(&damaged.file, damaged.offset, what));
     }
     if first.opening.origin == first.number {
@@ -368,7 +423,11 @@ fn missing(first: &Loaded) -> StorageError {
 }
 
 /// What the log's first segment begins after, if that can be read.
-fn base_of<D: Disk>(disk: &mut D, numbers: &[u64], last: &Loaded) -> Result<Option<Index>, StorageError> {
+fn base_of<D: Disk>(
+    disk: &mut D,
+    numbers: &[u64],
+    last: &Loaded,
+) -> Result<Option<Index>, StorageError> {
     let first = first_of(numbers, last);
     if first == last.number {
         return Ok(Some(last.opening.last_index));
@@ -383,14 +442,20 @@ fn base_of<D: Disk>(disk: &mut D, numbers: &[u64], last: &Loaded) -> Result<Opti
 /// A damaged snapshot is enough only for a log that reaches it: else nothing vouches for what comes
 /// between.
 fn check_damaged(found: &Found, replay: &Replay) -> Result<(), StorageError> {
-    let Some((header, _)) = found.newest.as_ref().filter(|_| found.is_newest_damaged) else { return Ok(()) };
+    let Some((header, _)) = found.newest.as_ref().filter(|_| found.is_newest_damaged) else {
+        return Ok(());
+    };
     if replay.contents.holds(&header.meta) {
         return Ok(());
     }
     let name = snapshot::name(header.meta.index);
-    let damaged = found.damaged.iter().find(|damaged| damaged.file == name).or(found.damaged.first());
+    let damaged =
+        found.damaged.iter().find(|damaged| damaged.file == name).or(found.damaged.first());
     let (offset, what) = damaged.map_or((0, ""), |damaged| (damaged.offset, &damaged.what));
-    let what = format!("{what}; and the log does not reach entry {}, with which it ends", header.meta.index);
+    let what = format!(
+        "{what}; and the log does not reach entry {}, with which it ends",
+        header.meta.index
+    );
     Err(StorageError::corrupt(&name, offset, what))
 }
 

@@ -1,4 +1,5 @@
-//! What is whole of a damaged log, for disaster recovery only: under a new cluster id less may be taken than was promised.
+//! What is whole of a damaged log, for disaster recovery only: under a new cluster id less may be
+//! taken than was promised.
 //!
 //! ```text
 //! snapshots   ..40 whole   ..80 DAMAGED
@@ -6,7 +7,8 @@
 //! taken       snapshot ..40, entries up to the damage       lost: from there up to 120
 //! ```
 //!
-//! The disk given is a copy in memory ([`Overlay`](super::inspect::overlay::Overlay)): what is not whole is removed from it.
+//! The disk given is a copy in memory ([`Overlay`](super::inspect::overlay::Overlay)): what is not
+//! whole is removed from it.
 
 use std::collections::BTreeMap;
 
@@ -38,18 +40,22 @@ pub(super) struct Remains<D: Disk> {
 pub struct Loss {
     /// The last entry that is left.
     pub kept: Index,
-    /// The last entry that is known to have been there; there may have been later ones. Not above `kept`: no entry is known
-    /// to be missing.
+    /// The last entry that is known to have been there; there may have been later ones. Not above
+    /// `kept`: no entry is known to be missing.
     pub known: Index,
     /// Files that are not what was written, or are missing, and what is wrong with them.
     pub damaged: Vec<(String, String)>,
 }
 
-/// The log of a folder that a node would refuse to start on, as far as it is whole. `None` if nothing is.
+/// The log of a folder that a node would refuse to start on, as far as it is whole. `None` if
+/// nothing is.
 ///
 /// # Errors
 /// [`StorageError::Io`], if the disk, which should be a copy in memory, cannot be changed.
-pub(super) fn take<D: Disk>(mut disk: D, options: LogOptions) -> Result<Option<Remains<D>>, StorageError> {
+pub(super) fn take<D: Disk>(
+    mut disk: D,
+    options: LogOptions,
+) -> Result<Option<Remains<D>>, StorageError> {
     let mut damaged = Vec::new();
     let found = whole_snapshot(&mut disk, &mut damaged)?;
     let snapshot = found.newest.as_ref().map(|(header, _)| header.clone());
@@ -73,7 +79,14 @@ pub(super) fn take<D: Disk>(mut disk: D, options: LogOptions) -> Result<Option<R
         }
         (None, Some(header), None) => return Ok(Some(of_snapshot(header, damaged))),
     };
-    let known = known_index(&mut disk, &last, &replay, &segments, &damaged, mark.map(|mark| mark.last_index))?;
+    let known = known_index(
+        &mut disk,
+        &last,
+        &replay,
+        &segments,
+        &damaged,
+        mark.map(|mark| mark.last_index),
+    )?;
     for later in segments.iter().filter(|segment| segment.number > last.number) {
         let name = segment::name(later.number);
         disk.remove(&name).map_err(|error| StorageError::io("remove", &name, &error))?;
@@ -86,16 +99,31 @@ pub(super) fn take<D: Disk>(mut disk: D, options: LogOptions) -> Result<Option<R
     let active = draft.make(&mut disk, &mut spares, &mut replay)?;
     let saved = replay.saved(&last.opening.founding, meta);
     let shelf = Shelf::new(&mut disk, found)?;
-    let (identity, founding, origin) = (last.opening.identity, last.opening.founding, draft.origin());
+    let (identity, founding, origin) =
+        (last.opening.identity, last.opening.founding, draft.origin());
     let Replay { contents, chain, .. } = replay;
     let kept = saved.terms.last_index();
-    let parts = Parts { disk, identity, founding, contents, spares, shelf, origin, active, synced_file, chain };
+    let parts = Parts {
+        disk,
+        identity,
+        founding,
+        contents,
+        spares,
+        shelf,
+        origin,
+        active,
+        synced_file,
+        chain,
+    };
     let loss = Some(Loss { kept, known, damaged });
     Ok(Some(Remains { identity, saved, loss, log: Some(Log::assemble(parts)?) }))
 }
 
 /// The newest snapshot that is whole. Others are removed.
-fn whole_snapshot<D: Disk>(disk: &mut D, damaged: &mut Vec<(String, String)>) -> Result<Found, StorageError> {
+fn whole_snapshot<D: Disk>(
+    disk: &mut D,
+    damaged: &mut Vec<(String, String)>,
+) -> Result<Found, StorageError> {
     let names = disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
     for index in names.iter().filter_map(|name| snapshot::index_of(name)) {
         if let Err(error) = snapshot::check(disk, index) {
@@ -118,7 +146,8 @@ impl Head {
         Head { number, sequence, last_index: segment.opening.last_index }
     }
 
-    /// Whether a log can begin with this segment: with its birth record, or where the snapshot reaches.
+    /// Whether a log can begin with this segment: with its birth record, or where the snapshot
+    /// reaches.
     fn can_begin(&self, covered: Index) -> bool {
         let is_birth = self.last_index == Index(0) && self.sequence == 1;
         is_birth || (self.last_index > Index(0) && self.last_index <= covered)
@@ -126,7 +155,10 @@ impl Head {
 }
 
 /// All segments whose opening is whole, rising. Others are removed.
-fn whole_segments<D: Disk>(disk: &mut D, damaged: &mut Vec<(String, String)>) -> Result<Vec<Head>, StorageError> {
+fn whole_segments<D: Disk>(
+    disk: &mut D,
+    damaged: &mut Vec<(String, String)>,
+) -> Result<Vec<Head>, StorageError> {
     let mut segments = Vec::new();
     let mut last = None;
     for number in segment::list(disk)? {
@@ -165,8 +197,8 @@ fn remove<D: Disk>(
     Ok(())
 }
 
-/// Takes in the log from this segment on, as far as it is whole, and the segment in which that ends. `None` if a later frame
-/// takes back what it begins with.
+/// Takes in the log from this segment on, as far as it is whole, and the segment in which that
+/// ends. `None` if a later frame takes back what it begins with.
 fn take_from<D: Disk>(
     disk: &mut D,
     first: u64,
@@ -176,7 +208,9 @@ fn take_from<D: Disk>(
     let mut segment = Loaded::load(disk, first)?;
     let mut replay = Replay::begin(&segment, options.tail_bytes);
     let mut following = segments.iter().skip_while(|head| head.number <= first).peekable();
-    while let Some(head) = following.next_if(|head| segment.number.checked_add(1) == Some(head.number)) {
+    while let Some(head) =
+        following.next_if(|head| segment.number.checked_add(1) == Some(head.number))
+    {
         let next = Loaded::load(disk, head.number)?;
         let mut settled = replay.clone();
         if settled.settled_segment(&segment, &next).is_err() {
@@ -230,7 +264,8 @@ fn of_snapshot<D: Disk>(header: &Header, damaged: Vec<(String, String)>) -> Rema
         position: LogPosition::default(),
         divergence: None,
     };
-    let known = damaged.iter().filter_map(|(name, _)| snapshot::index_of(name)).max().unwrap_or_default();
+    let known =
+        damaged.iter().filter_map(|(name, _)| snapshot::index_of(name)).max().unwrap_or_default();
     let identity = Identity { cluster: *cluster, group: *group, node: NodeId(0), disk: DiskId(0) };
     Remains { identity, saved, loss: Some(Loss { kept: meta.index, known, damaged }), log: None }
 }

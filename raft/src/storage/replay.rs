@@ -11,7 +11,9 @@ use super::loaded::{End, Loaded, refusal};
 use super::segment::{Active, Chain};
 use super::spares::Spares;
 use super::{Disk, StorageError};
-use crate::types::{Configuration, Entry, Index, LogPosition, Payload, Saved, SessionCommand, SnapshotMeta, Write};
+use crate::types::{
+    Configuration, Entry, Index, LogPosition, Payload, Saved, SessionCommand, SnapshotMeta, Write,
+};
 
 /// The log's state as its frames are taken in, one after the other.
 #[derive(Clone)]
@@ -22,7 +24,8 @@ pub(super) struct Replay {
     tail_limit_bytes: usize,
     /// The last frame taken in.
     pub(super) chain: Chain,
-    /// A later frame removes the entry that the first segment's opening follows: the log cannot begin there.
+    /// A later frame removes the entry that the first segment's opening follows: the log cannot
+    /// begin there.
     pub(super) begins_too_late: bool,
 }
 
@@ -32,31 +35,52 @@ impl Replay {
         let mut contents = Contents::at(&first.opening);
         contents.begin_segment(first.number, first.capacity_bytes());
         let chain = first.walk().chain;
-        Replay { contents, tail: VecDeque::new(), tail_bytes: 0, tail_limit_bytes, chain, begins_too_late: false }
+        Replay {
+            contents,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            tail_limit_bytes,
+            chain,
+            begins_too_late: false,
+        }
     }
 
-    /// Takes in a segment up to where `next` begins. Everything in it was synced before `next` was made.
-    pub(super) fn settled_segment(&mut self, segment: &Loaded, next: &Loaded) -> Result<(), StorageError> {
+    /// Takes in a segment up to where `next` begins. Everything in it was synced before `next` was
+    /// made.
+    pub(super) fn settled_segment(
+        &mut self,
+        segment: &Loaded,
+        next: &Loaded,
+    ) -> Result<(), StorageError> {
         let last_sequence = next.header.sequence - 1;
         let mut walk = segment.walk();
         while walk.chain.sequence < last_sequence {
             let at = walk.offset;
-            let (offset, frame) = walk.next().map_err(|misfit| refusal(&segment.name, at, misfit))?;
+            let (offset, frame) =
+                walk.next().map_err(|misfit| refusal(&segment.name, at, misfit))?;
             self.take_frame(segment, offset, &frame)?;
         }
         self.used(walk.offset);
         let Opening { origin, identity, founding, .. } = &segment.opening;
         let reached = self.contents.opening(next.number, *origin, identity, founding);
         // Every opening of the log raises the count of its lives.
-        let life =
-            if reached.life.checked_add(1) == Some(next.opening.life) { next.opening.life } else { reached.life };
+        let life = if reached.life.checked_add(1) == Some(next.opening.life) {
+            next.opening.life
+        } else {
+            reached.life
+        };
         // The commit index may have risen without a frame, and never falls.
         let commit = reached.commit.max(next.opening.commit);
         let reached = Opening { is_recycled: next.opening.is_recycled, life, commit, ..reached };
         let reached = reached.reduced_to(next.header.format);
-        let follows = (walk.chain.sequence, walk.chain.checksum) == (last_sequence, next.header.previous);
+        let follows =
+            (walk.chain.sequence, walk.chain.checksum) == (last_sequence, next.header.previous);
         if !follows || reached != next.opening {
-            return Err(StorageError::corrupt(&next.name, 0, "the segment does not follow the one before it"));
+            return Err(StorageError::corrupt(
+                &next.name,
+                0,
+                "the segment does not follow the one before it",
+            ));
         }
         self.chain = next.walk().chain;
         self.contents.life = self.contents.life.max(life);
@@ -69,12 +93,18 @@ impl Replay {
         self.contents.segments.last_mut().expect("one is being read").used_bytes = bytes as u64;
     }
 
-    /// Takes in the settled part of the last segment; returns the bodies of the steps that follow it.
-    pub(super) fn last_segment(&mut self, last: &Loaded, end: &End) -> Result<Vec<Step>, StorageError> {
+    /// Takes in the settled part of the last segment; returns the bodies of the steps that follow
+    /// it.
+    pub(super) fn last_segment(
+        &mut self,
+        last: &Loaded,
+        end: &End,
+    ) -> Result<Vec<Step>, StorageError> {
         let mut unsettled = Vec::new();
         let mut walk = last.walk();
         while walk.chain.sequence < end.sequence {
-            let (offset, frame) = walk.next().map_err(|misfit| refusal(&last.name, end.offset, misfit))?;
+            let (offset, frame) =
+                walk.next().map_err(|misfit| refusal(&last.name, end.offset, misfit))?;
             if frame.header.sequence <= end.settled {
                 self.take_frame(last, offset, &frame)?;
                 self.chain = walk.chain;
@@ -83,14 +113,16 @@ impl Replay {
                 let commit = body::get_mark(last.body_of(offset, &frame)).unwrap_or_default();
                 let _ = self.contents.commit_to(commit);
             } else if frame.header.kind == Kind::Step {
-                unsettled.push(Step { format: frame.header.format, body: last.body_of(offset, &frame) });
+                unsettled
+                    .push(Step { format: frame.header.format, body: last.body_of(offset, &frame) });
             }
         }
         self.used(walk.offset);
         Ok(unsettled)
     }
 
-    /// Takes in the frames of a segment as far as they are whole and fit, up to this one; for disaster recovery.
+    /// Takes in the frames of a segment as far as they are whole and fit, up to this one; for
+    /// disaster recovery.
     pub(super) fn whole_frames(&mut self, segment: &Loaded, last_sequence: u64) {
         let mut walk = segment.walk();
         while walk.chain.sequence < last_sequence {
@@ -102,11 +134,18 @@ impl Replay {
         }
     }
 
-    fn take_frame(&mut self, segment: &Loaded, offset: usize, frame: &Frame) -> Result<(), StorageError> {
+    fn take_frame(
+        &mut self,
+        segment: &Loaded,
+        offset: usize,
+        frame: &Frame,
+    ) -> Result<(), StorageError> {
         let corrupt = |what: String| StorageError::corrupt(&segment.name, offset as u64, what);
         if frame.header.kind == Kind::Mark {
-            let commit = body::get_mark(segment.body_of(offset, frame)).map_err(|error| corrupt(error.to_string()))?;
-            let beyond = || corrupt(format!("a mark's commit index, {commit}, is beyond the last entry"));
+            let commit = body::get_mark(segment.body_of(offset, frame))
+                .map_err(|error| corrupt(error.to_string()))?;
+            let beyond =
+                || corrupt(format!("a mark's commit index, {commit}, is beyond the last entry"));
             return if self.contents.commit_to(commit) { Ok(()) } else { Err(beyond()) };
         }
         if frame.header.kind != Kind::Step {
@@ -117,7 +156,8 @@ impl Replay {
     }
 
     fn take(&mut self, write: &Write, segment: u64, offset: u64) -> Result<(), String> {
-        self.begins_too_late |= write.truncate_from.is_some_and(|from| from <= self.contents.terms.base());
+        self.begins_too_late |=
+            write.truncate_from.is_some_and(|from| from <= self.contents.terms.base());
         self.contents.check(write)?;
         self.contents.apply(write, segment, offset);
         if let Some(from) = write.truncate_from {
@@ -136,7 +176,8 @@ impl Replay {
         Ok(())
     }
 
-    /// Takes in the steps that are not settled, as a new segment after `last` will hold them, and draws it up.
+    /// Takes in the steps that are not settled, as a new segment after `last` will hold them, and
+    /// draws it up.
     pub(super) fn draw_up(
         &mut self,
         last: &Loaded,
@@ -148,7 +189,9 @@ impl Replay {
         let Opening { origin, identity, founding, .. } = &last.opening;
         let mut opening = self.contents.opening(number, *origin, identity, founding);
         if opening.format() >= Format::V3 {
-            let full = || StorageError::corrupt(&last.name, 0, "the log says that it was opened 2^64 times");
+            let full = || {
+                StorageError::corrupt(&last.name, 0, "the log says that it was opened 2^64 times")
+            };
             opening.life = opening.life.checked_add(1).ok_or_else(full)?;
             self.contents.life = opening.life;
         }
@@ -164,15 +207,21 @@ impl Replay {
             let (steps, void) = (unsettled, Vec::new());
             return Ok(Draft { opening, steps, needed_bytes: offset, void, last_sequence });
         };
-        // The log ends before the snapshot, or has something else in the place of its last entry: the node died
-        // while it installed the snapshot. Term and vote stay, entries go.
+        // The log ends before the snapshot, or has something else in the place of its last entry:
+        // the node died while it installed the snapshot. Term and vote stay, entries go.
         let mut void = self.contents.begin_after(meta);
         void.pop();
         self.tail.clear();
         self.tail_bytes = 0;
         let opening = self.contents.opening(number, number, identity, founding);
         self.contents.begin_segment(number, 0);
-        Ok(Draft { needed_bytes: opening.frame_bytes(), opening, steps: Vec::new(), void, last_sequence })
+        Ok(Draft {
+            needed_bytes: opening.frame_bytes(),
+            opening,
+            steps: Vec::new(),
+            void,
+            last_sequence,
+        })
     }
 
     pub(super) fn saved(&self, founding: &Configuration, snapshot: Option<SnapshotMeta>) -> Saved {
@@ -229,9 +278,10 @@ impl Draft {
         replay: &mut Replay,
     ) -> Result<Active<D::File>, StorageError> {
         let number = self.opening.segment;
-        // Frames that are not written again, marks for one, leave no gap: a lower number than before would
-        // mean that the disk has forgotten something.
-        let missing = self.last_sequence.saturating_sub(replay.chain.sequence + 1 + self.rewritten());
+        // Frames that are not written again, marks for one, leave no gap: a lower number than
+        // before would mean that the disk has forgotten something.
+        let missing =
+            self.last_sequence.saturating_sub(replay.chain.sequence + 1 + self.rewritten());
         let needed_bytes = self.needed_bytes + missing as usize * frame::total_bytes(0);
         let room = spares.room(needed_bytes);
         let opening = Opening { is_recycled: room.is_recycled(), ..self.opening.clone() };

@@ -1,18 +1,20 @@
 //! A new cluster out of what one node of a lost one has on its disk.
 //!
-//! When a majority is gone for ever, nobody can know what it had acknowledged. What is left can only found a *new* cluster:
-//! with an id of its own, so that no member of the old one can ever talk to it, and one voter, this node.
+//! When a majority is gone for ever, nobody can know what it had acknowledged. What is left can
+//! only found a *new* cluster: with an id of its own, so that no member of the old one can ever
+//! talk to it, and one voter, this node.
 //!
 //! ```text
 //! old   snapshot ..40, configuration {1 2 3}   41 42 [configuration {1 2 4}] 44 45     term 7
 //! new   snapshot ..40, configuration {1}       41 42 [nothing]               44 45     term 8, founding configuration {1}
 //! ```
 //!
-//! Commands keep their places, so the state machine (and who remembers an index) sees what it would have seen. So do
-//! sessions, and a session that the old cluster opened beyond what is left is none of the new one's, whatever that opens at the
-//! same place ([`SessionId::opened`](crate::types::SessionId::opened)). The old
-//! configurations do not come along: whoever joins the new cluster must not even for a moment believe in members that it
-//! has never had.
+//! Commands keep their places, so the state machine (and who remembers an index) sees what it would
+//! have seen. So do sessions, and a session that the old cluster opened beyond what is left is none
+//! of the new one's, whatever that opens at the same place
+//! ([`SessionId::opened`](crate::types::SessionId::opened)). The old configurations do not come
+//! along: whoever joins the new cluster must not even for a moment believe in members that it has
+//! never had.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -25,7 +27,9 @@ use super::real_disk::{LOCK_NAME, open_snapshot};
 use super::remains::{Loss, Remains};
 use super::{Log, LogOptions, RealDisk, SnapshotSource, StorageError};
 use crate::core::Fetch;
-use crate::types::{Configuration, Entry, HardState, Identity, Index, Member, Payload, SnapshotMeta, Term, Write};
+use crate::types::{
+    Configuration, Entry, HardState, Identity, Index, Member, Payload, SnapshotMeta, Term, Write,
+};
 
 /// Nobody campaigns above this term.
 const TERM_MAX: u64 = 1 << 62;
@@ -40,7 +44,8 @@ pub struct Salvage {
     pub from: PathBuf,
     /// The folder to be made. It must not exist, or be empty.
     pub into: PathBuf,
-    /// Who the new node is. Cluster and disk must be new; the group is the old one's, whatever stands here.
+    /// Who the new node is. Cluster and disk must be new; the group is the old one's, whatever
+    /// stands here.
     pub identity: Identity,
     /// Where the others will reach it, `host:port`.
     pub address: String,
@@ -59,8 +64,8 @@ pub struct Salvaged {
     pub configuration: Configuration,
     /// The last entry, which has come over like all before it.
     pub last: (Index, Term),
-    /// The new node's term: the one after the last entry's. The old node's own may have been higher; nobody of the new
-    /// cluster has met it.
+    /// The new node's term: the one after the last entry's. The old node's own may have been
+    /// higher; nobody of the new cluster has met it.
     pub term: Term,
     /// What is known to be lost of what the folder once held.
     pub loss: Option<Loss>,
@@ -120,7 +125,8 @@ pub enum SalvageError {
 }
 
 impl Salvage {
-    /// Makes the new folder. It has its name only once it is whole and durable, so a node cannot be started on a part of it.
+    /// Makes the new folder. It has its name only once it is whole and durable, so a node cannot be
+    /// started on a part of it.
     ///
     /// # Errors
     /// See [`SalvageError`].
@@ -129,7 +135,8 @@ impl Salvage {
         let part = self.check_new()?;
         let old = |error| SalvageError::Old { from: self.from.clone(), error };
         let folder = Folder::open(&self.from).map_err(|error| io_error(&self.from, error))?;
-        let Remains { identity: from, saved, loss, mut log } = folder.open_remains(self.log).map_err(old)?;
+        let Remains { identity: from, saved, loss, mut log } =
+            folder.open_remains(self.log).map_err(old)?;
         let identity = Identity { group: from.group, ..self.identity };
         let founding = alone(&identity, &self.address, saved.configuration());
         let last = (saved.terms.last_index(), saved.terms.last_term());
@@ -152,7 +159,14 @@ impl Salvage {
         copy.sync().and_then(|()| copy.mark()).map_err(new)?;
         drop(copy);
         self.give_name(&part)?;
-        Ok(Salvaged { from, identity, configuration: saved.configuration().clone(), last, term, loss })
+        Ok(Salvaged {
+            from,
+            identity,
+            configuration: saved.configuration().clone(),
+            last,
+            term,
+            loss,
+        })
     }
 
     /// The term after the last entry's.
@@ -196,8 +210,14 @@ impl Salvage {
     fn give_name(&self, part: &Path) -> Result<(), SalvageError> {
         // An empty folder may be renamed over.
         fs::rename(part, &self.into).map_err(|error| io_error(&self.into, error))?;
-        let parent = self.into.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(|error| io_error(parent, error))
+        let parent = self
+            .into
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        File::open(parent)
+            .and_then(|parent| parent.sync_all())
+            .map_err(|error| io_error(parent, error))
     }
 }
 
@@ -205,15 +225,18 @@ impl Salvage {
 fn alone(identity: &Identity, address: &str, old: &Configuration) -> Configuration {
     let member = Member { disk: identity.disk, address: address.to_owned(), ..Member::default() };
     // Entries of the old cluster may need its level.
-    let founding = Configuration::of_voters([(identity.node, member)]).at_feature_level(old.feature_level);
-    // Machines of the old cluster will join the new one: under new ids, so that nobody mistakes one for the other.
+    let founding =
+        Configuration::of_voters([(identity.node, member)]).at_feature_level(old.feature_level);
+    // Machines of the old cluster will join the new one: under new ids, so that nobody mistakes one
+    // for the other.
     let highest_id = founding.highest_id.max(old.highest_id);
     Configuration { highest_id, ..founding }
 }
 
 /// Entries from `from` on, at least one, without configurations.
 fn next_entries(log: &mut Log<Overlay>, from: Index) -> Result<Vec<Entry>, StorageError> {
-    let mut entries = log.read(&Fetch { id: 0, from, to: Index(u64::MAX), limit_bytes: BATCH_BYTES })?;
+    let mut entries =
+        log.read(&Fetch { id: 0, from, to: Index(u64::MAX), limit_bytes: BATCH_BYTES })?;
     assert!(!entries.is_empty(), "entry {from} is before the log's last one");
     for entry in &mut entries {
         if matches!(entry.payload, Payload::Configuration(_)) {

@@ -40,8 +40,8 @@ pub(super) fn list<D: Disk>(disk: &mut D) -> Result<Vec<u64>, StorageError> {
     Ok(numbers)
 }
 
-/// Removes segments whose making a crash has cut short. They hold nothing that is not elsewhere. (What was made ready for a segment
-/// to come is another matter: [`super::ahead::adopt`].)
+/// Removes segments whose making a crash has cut short. They hold nothing that is not elsewhere.
+/// (What was made ready for a segment to come is another matter: [`super::ahead::adopt`].)
 pub(super) fn remove_unfinished<D: Disk>(disk: &mut D) -> Result<(), StorageError> {
     let names = disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
     for name in names.iter().filter(|name| number_of(name, ".new").is_some()) {
@@ -61,8 +61,8 @@ pub(super) struct Active<F> {
     pub(super) written_bytes: u64,
 }
 
-/// Distinguishes segments of all disks: frames carry it, so that a frame left over in a recycled file, or a copy of one
-/// inside an entry, is not taken for this segment's own.
+/// Distinguishes segments of all disks: frames carry it, so that a frame left over in a recycled
+/// file, or a copy of one inside an entry, is not taken for this segment's own.
 pub(super) fn tag(identity: &Identity, number: u64) -> u32 {
     let disk = crc32c::crc32c(&identity.disk.0.to_le_bytes());
     crc32c::crc32c_append(disk, &number.to_le_bytes())
@@ -82,7 +82,14 @@ pub(super) struct Chain {
 
 impl Chain {
     /// Finishes the frame that begins at `start` as the chain's next.
-    pub(super) fn seal(&mut self, out: &mut Vec<u8>, start: usize, kind: Kind, format: Format, tag: u32) {
+    pub(super) fn seal(
+        &mut self,
+        out: &mut Vec<u8>,
+        start: usize,
+        kind: Kind,
+        format: Format,
+        tag: u32,
+    ) {
         let header = Header {
             kind,
             format,
@@ -96,9 +103,14 @@ impl Chain {
         self.sequence = header.sequence;
     }
 
-    /// Appends a segment's opening. It, and the `following` frames that will be made together with it, count as synced: the
-    /// segment has its name only once they are.
-    pub(super) fn open_segment(&mut self, out: &mut Vec<u8>, opening: &Opening, following: u64) -> u32 {
+    /// Appends a segment's opening. It, and the `following` frames that will be made together with
+    /// it, count as synced: the segment has its name only once they are.
+    pub(super) fn open_segment(
+        &mut self,
+        out: &mut Vec<u8>,
+        opening: &Opening,
+        following: u64,
+    ) -> u32 {
         let tag = tag(&opening.identity, opening.segment);
         self.synced = self.sequence + 1 + following;
         let start = frame::begin(out);
@@ -118,7 +130,14 @@ mod tests {
         for number in [0, 1, 255, u64::MAX] {
             assert_eq!(number_of(&name(number), ".log"), Some(number));
         }
-        for other in ["LOCK", "1.log", "000000000000002A.log", "+00000000000002a.log", "000000000000002a.new", ".log"] {
+        for other in [
+            "LOCK",
+            "1.log",
+            "000000000000002A.log",
+            "+00000000000002a.log",
+            "000000000000002a.new",
+            ".log",
+        ] {
             assert_eq!(number_of(other, ".log"), None, "{other}");
         }
     }

@@ -34,8 +34,13 @@ impl<D: Disk> Default for SnapshotJobs<D> {
     }
 }
 
-/// A snapshot cannot be written: what there is of it goes. Only a file of its own has failed, so the log goes on.
-fn give_up<D: Disk>(log: &mut Log<D>, index: Index, error: StorageError) -> Result<Completion, StorageError> {
+/// A snapshot cannot be written: what there is of it goes. Only a file of its own has failed, so
+/// the log goes on.
+fn give_up<D: Disk>(
+    log: &mut Log<D>,
+    index: Index,
+    error: StorageError,
+) -> Result<Completion, StorageError> {
     if !matches!(error, StorageError::Io { .. }) {
         return Err(error);
     }
@@ -46,7 +51,8 @@ fn give_up<D: Disk>(log: &mut Log<D>, index: Index, error: StorageError) -> Resu
 impl<D: Disk> SnapshotJobs<D> {
     /// Whether [`step`](Self::step) has more to do, as far as is known.
     pub(super) fn has_more(&self) -> bool {
-        (self.taking.is_some() && !self.is_waiting) || (self.taking.is_none() && !self.waiting.is_empty())
+        (self.taking.is_some() && !self.is_waiting)
+            || (self.taking.is_none() && !self.waiting.is_empty())
     }
 
     /// A snapshot is to be written.
@@ -54,7 +60,8 @@ impl<D: Disk> SnapshotJobs<D> {
         self.waiting.push_back((meta, source));
     }
 
-    /// Writes one slice. Says so when a snapshot is done, or cannot be written. An error is the log's.
+    /// Writes one slice. Says so when a snapshot is done, or cannot be written. An error is the
+    /// log's.
     pub(super) fn step(&mut self, log: &mut Log<D>) -> Result<Option<Completion>, StorageError> {
         let mut taking = match self.taking.take() {
             Some(taking) => taking,
@@ -103,7 +110,10 @@ impl<D: Disk> SnapshotJobs<D> {
         meta: &SnapshotMeta,
         chunk: &Chunk,
     ) -> Result<u64, StorageError> {
-        let goes_on = self.receiving.as_ref().is_some_and(|receiving| receiving.is_of(meta, chunk.total_bytes));
+        let goes_on = self
+            .receiving
+            .as_ref()
+            .is_some_and(|receiving| receiving.is_of(meta, chunk.total_bytes));
         if !goes_on {
             if chunk.offset > 0 {
                 return Ok(0);
@@ -122,7 +132,11 @@ impl<D: Disk> SnapshotJobs<D> {
     }
 
     /// Makes the snapshot received the log's own, if it is this one and whole.
-    pub(super) fn install(&mut self, log: &mut Log<D>, meta: &SnapshotMeta) -> Result<bool, StorageError> {
+    pub(super) fn install(
+        &mut self,
+        log: &mut Log<D>,
+        meta: &SnapshotMeta,
+    ) -> Result<bool, StorageError> {
         match self.receiving.take() {
             Some(mut receiving) if receiving.meta() == meta => log.install(&mut receiving),
             other => {

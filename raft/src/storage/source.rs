@@ -40,8 +40,8 @@ impl SnapshotSource {
     }
 
     /// Takes what another thread has read, in order; an empty piece is the end. The worker does not
-    /// wait for a piece: it asks again whenever [`Worker::run`](super::Worker::run) is called, so the
-    /// sender should see to that.
+    /// wait for a piece: it asks again whenever [`Worker::run`](super::Worker::run) is called, so
+    /// the sender should see to that.
     #[must_use]
     pub fn from_pieces(pieces: Receiver<io::Result<Vec<u8>>>) -> SnapshotSource {
         SnapshotSource(Source::Pieces { pieces, rest: Vec::new(), has_ended: false })

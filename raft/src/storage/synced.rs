@@ -1,12 +1,13 @@
-//! The second mark of what is on the disk, in a file of its own: where the log is cut off, what vouched for its end is
-//! still there.
+//! The second mark of what is on the disk, in a file of its own: where the log is cut off, what
+//! vouched for its end is still there.
 //!
 //! ```text
 //! SYNCED   [slot, zeros up to byte 4096] [slot, zeros up to byte 8192]      written in turn, never synced
 //! ```
 //!
-//! A slot is written after the sync that it speaks of, so it never says more than is on the disk. It is not synced: the
-//! kernel writes it within its own time. A killed process leaves it exact, a power failure as old as the kernel left it.
+//! A slot is written after the sync that it speaks of, so it never says more than is on the disk.
+//! It is not synced: the kernel writes it within its own time. A killed process leaves it exact, a
+//! power failure as old as the kernel left it.
 
 use std::io;
 
@@ -49,7 +50,12 @@ pub struct SyncedMark {
 
 impl SyncedMark {
     /// What holds now, as everything written so far is on the disk.
-    pub(super) fn now<F>(identity: &Identity, chain: &Chain, active: &Active<F>, contents: &Contents) -> SyncedMark {
+    pub(super) fn now<F>(
+        identity: &Identity,
+        chain: &Chain,
+        active: &Active<F>,
+        contents: &Contents,
+    ) -> SyncedMark {
         SyncedMark {
             disk: identity.disk,
             group: chain.group,
@@ -79,7 +85,8 @@ impl SyncedMark {
         slot
     }
 
-    /// `None`: the slot was never written, or is not whole. A slot that cannot be read says nothing.
+    /// `None`: the slot was never written, or is not whole. A slot that cannot be read says
+    /// nothing.
     fn get(slot: &[u8]) -> Option<SyncedMark> {
         let mut fields = slot.get(..SLOT_BYTES)?;
         let is_whole = fields.get_u32_le() == crc32c::crc32c(&slot[4..SLOT_BYTES]);
@@ -115,8 +122,8 @@ fn newest(slots: [Option<SyncedMark>; 2]) -> (Option<SyncedMark>, u64) {
     if sequence(&slots[0]) > sequence(&slots[1]) { (slots[0], 1) } else { (slots[1], 0) }
 }
 
-/// The mark that a disk holds. `None` is no statement: the file is missing in a folder of an earlier version, and may be
-/// missing or empty after a power failure.
+/// The mark that a disk holds. `None` is no statement: the file is missing in a folder of an
+/// earlier version, and may be missing or empty after a power failure.
 pub(super) fn read<D: Disk>(disk: &mut D) -> Result<Option<SyncedMark>, StorageError> {
     let file = match disk.open(NAME) {
         Ok(file) => file,
@@ -140,7 +147,8 @@ impl<F: DiskFile> SyncedFile<F> {
         match disk.open(NAME) {
             Ok(file) => {
                 let (mark, slot) = newest(read_slots(&file)?);
-                let bytes = file.len().map_err(|error| StorageError::io("measure", NAME, &error))?;
+                let bytes =
+                    file.len().map_err(|error| StorageError::io("measure", NAME, &error))?;
                 if mark.is_some() || bytes >= FILE_BYTES {
                     return Ok(SyncedFile { file, slot });
                 }
@@ -150,7 +158,9 @@ impl<F: DiskFile> SyncedFile<F> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(StorageError::io("open", NAME, &error)),
         }
-        let mut file = disk.create(NAME, FILE_BYTES).map_err(|error| StorageError::io("create", NAME, &error))?;
+        let mut file = disk
+            .create(NAME, FILE_BYTES)
+            .map_err(|error| StorageError::io("create", NAME, &error))?;
         // A disk that is full is noticed now, not at a write that has been synced already.
         file.fill(0, FILE_BYTES).map_err(|error| StorageError::io("write", NAME, &error))?;
         Ok(SyncedFile { file, slot: 0 })

@@ -1,4 +1,5 @@
-//! A disk in memory for this room's tests: it knows what is durable, can lose the rest, and can fail.
+//! A disk in memory for this room's tests: it knows what is durable, can lose the rest, and can
+//! fail.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,7 +58,10 @@ struct State {
 impl State {
     fn spend(&mut self) -> io::Result<()> {
         match &mut self.left {
-            Some(0) => Err(io::Error::new(self.failure.unwrap_or(io::ErrorKind::Other), "the test's disk fails")),
+            Some(0) => Err(io::Error::new(
+                self.failure.unwrap_or(io::ErrorKind::Other),
+                "the test's disk fails",
+            )),
             Some(left) => {
                 *left -= 1;
                 Ok(())
@@ -70,11 +74,17 @@ impl State {
 impl State {
     /// Snapshots that are being written may have no room left.
     fn take_room(&mut self, content: usize, bytes: usize) -> io::Result<()> {
-        let is_snapshot = self.names.iter().any(|(name, &named)| named == content && name.ends_with(".snap.new"));
+        let is_snapshot =
+            self.names.iter().any(|(name, &named)| named == content && name.ends_with(".snap.new"));
         match &mut self.snapshot_bytes {
             Some(left) if is_snapshot => match left.checked_sub(bytes as u64) {
                 Some(rest) => *left = rest,
-                None => return Err(io::Error::new(io::ErrorKind::StorageFull, "the test's disk is full")),
+                None => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::StorageFull,
+                        "the test's disk is full",
+                    ));
+                }
             },
             _ => {}
         }
@@ -122,8 +132,8 @@ impl TestDisk {
         }
     }
 
-    /// The power fails: of each file's unsynced 512-byte sectors those survive whose bit in `sectors` is set, and of the
-    /// changes of names those whose bit in `changes` is.
+    /// The power fails: of each file's unsynced 512-byte sectors those survive whose bit in
+    /// `sectors` is set, and of the changes of names those whose bit in `changes` is.
     pub(super) fn crash(&self, sectors: u64, changes: u64) {
         let mut state = self.0.borrow_mut();
         let state = &mut *state;
@@ -146,8 +156,8 @@ impl TestDisk {
         state.names = state.durable_names.clone();
     }
 
-    /// What [`crash`](Self::crash) may keep of the changes of names that are not durable: the first ones, however many, all but
-    /// one, and one alone.
+    /// What [`crash`](Self::crash) may keep of the changes of names that are not durable: the first
+    /// ones, however many, all but one, and one alone.
     pub(super) fn subsets_of_changes(&self) -> BTreeSet<u64> {
         let count = self.0.borrow().changes.len();
         assert!(count < 64, "{count} changes of names are not durable");
@@ -216,12 +226,19 @@ impl Disk for TestDisk {
         let mut state = self.0.borrow_mut();
         state.spend()?;
         if state.names.contains_key(name) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is a file {name}")));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("there is a file {name}"),
+            ));
         }
         state.creations += 1;
         let content = state.contents.len();
         let grows = preallocate_bytes == 0;
-        state.contents.push(Content { current: vec![0; preallocate_bytes as usize], durable: Vec::new(), grows });
+        state.contents.push(Content {
+            current: vec![0; preallocate_bytes as usize],
+            durable: Vec::new(),
+            grows,
+        });
         state.names.insert(name.to_owned(), content);
         state.changes.push(Change::Create(name.to_owned(), content));
         Ok(TestFile { disk: self.clone(), content })

@@ -1,4 +1,5 @@
-//! What the storage thread does with a batch of jobs. The thread itself, and what it waits on, are the driver's.
+//! What the storage thread does with a batch of jobs. The thread itself, and what it waits on, are
+//! the driver's.
 
 use std::collections::VecDeque;
 
@@ -7,8 +8,8 @@ use super::{Completion, Disk, Job, Log, StorageError};
 use crate::core::Done;
 use crate::types::LogPosition;
 
-/// Carries out jobs on a log, a batch at a time. It has no clock, no thread and no queue of its own but that of snapshots to
-/// write, so that a storage thread and a simulator run the same code.
+/// Carries out jobs on a log, a batch at a time. It has no clock, no thread and no queue of its own
+/// but that of snapshots to write, so that a storage thread and a simulator run the same code.
 #[derive(Debug)]
 pub struct Worker<D: Disk> {
     log: Log<D>,
@@ -45,19 +46,21 @@ impl<D: Disk> Worker<D> {
         self.log
     }
 
-    /// Does everything in `jobs`: all writes, one sync for all of them, their completions, then all others in their order.
-    /// Only [`Job::InstallSnapshot`] keeps its place among the writes: what is before it is done before it. Each
-    /// job but [`Job::MarkCommit`] has exactly one completion, that of [`Job::TakeSnapshot`] perhaps in a later
-    /// call, and `jobs` is empty afterwards.
+    /// Does everything in `jobs`: all writes, one sync for all of them, their completions, then all
+    /// others in their order. Only [`Job::InstallSnapshot`] keeps its place among the writes: what
+    /// is before it is done before it. Each job but [`Job::MarkCommit`] has exactly one completion,
+    /// that of [`Job::TakeSnapshot`] perhaps in a later call, and `jobs` is empty afterwards.
     ///
-    /// Then a snapshot that is being written gets one slice (256 KiB) further, or the next segment's file becomes a little more
-    /// ready (1 MiB), so that no write waits for more than that. Returns whether there is more to be done of this kind: `run`
-    /// should then be called again soon, with the jobs that have come meanwhile or with none. A snapshot whose source has nothing
-    /// yet ([`SnapshotSource::from_pieces`](super::SnapshotSource::from_pieces)) is no such thing: when there is a piece, call `run`.
+    /// Then a snapshot that is being written gets one slice (256 KiB) further, or the next
+    /// segment's file becomes a little more ready (1 MiB), so that no write waits for more than
+    /// that. Returns whether there is more to be done of this kind: `run` should then be called
+    /// again soon, with the jobs that have come meanwhile or with none. A snapshot whose source has
+    /// nothing yet ([`SnapshotSource::from_pieces`](super::SnapshotSource::from_pieces)) is no such
+    /// thing: when there is a piece, call `run`.
     ///
-    /// A snapshot that cannot be written completes as [`Completion::SnapshotFailed`], and the log goes on. After any other
-    /// failure every job, of this batch and of all later ones, completes as [`Completion::Failed`]: of writes
-    /// whose sync failed, nobody can know which are on disk.
+    /// A snapshot that cannot be written completes as [`Completion::SnapshotFailed`], and the log
+    /// goes on. After any other failure every job, of this batch and of all later ones, completes
+    /// as [`Completion::Failed`]: of writes whose sync failed, nobody can know which are on disk.
     pub fn run(&mut self, jobs: &mut VecDeque<Job>, complete: &mut impl FnMut(Completion)) -> bool {
         let is_install = |job: &Job| matches!(job, Job::InstallSnapshot { .. });
         while !jobs.is_empty() {
@@ -97,18 +100,20 @@ impl<D: Disk> Worker<D> {
     /// How far the log is durable, if that was not asked since the last write.
     pub fn take_synced(&mut self) -> Option<LogPosition> {
         let position = self.log.position();
-        (self.failed.is_none() && std::mem::replace(&mut self.told, position) != position).then_some(position)
+        (self.failed.is_none() && std::mem::replace(&mut self.told, position) != position)
+            .then_some(position)
     }
 
-    /// Whether [`Worker::idle`] shall be called now, and not only after a while: a [`Job::MarkCommit`] was among
-    /// the jobs. Their completions do not wait for the mark.
+    /// Whether [`Worker::idle`] shall be called now, and not only after a while: a
+    /// [`Job::MarkCommit`] was among the jobs. Their completions do not wait for the mark.
     pub fn wants_mark(&self) -> bool {
         self.wants_mark
     }
 
-    /// To be called when no job has come for a while (some tenths of a second; the caller has the clock): notes in the log
-    /// what is committed, and that everything before is durable, which lets recovery tell rot in the last batch from a torn write. Costs one
-    /// unsynced write of 48 bytes, and nothing if the note is there already.
+    /// To be called when no job has come for a while (some tenths of a second; the caller has the
+    /// clock): notes in the log what is committed, and that everything before is durable, which
+    /// lets recovery tell rot in the last batch from a torn write. Costs one unsynced write of 48
+    /// bytes, and nothing if the note is there already.
     pub fn idle(&mut self, complete: &mut impl FnMut(Completion)) {
         self.wants_mark = false;
         if self.failed.is_some() {
@@ -121,14 +126,25 @@ impl<D: Disk> Worker<D> {
     }
 
     /// Appends every write of the batch, syncs once, and says so.
-    fn write_all<'a>(&mut self, jobs: impl Iterator<Item = &'a Job> + Clone, complete: &mut impl FnMut(Completion)) {
+    fn write_all<'a>(
+        &mut self,
+        jobs: impl Iterator<Item = &'a Job> + Clone,
+        complete: &mut impl FnMut(Completion),
+    ) {
         if self.failed.is_some() {
             return;
         }
-        let writes = jobs.filter_map(|job| if let Job::Write(write) = job { Some(write) } else { None });
-        self.failed = writes.clone().try_for_each(|write| self.log.append(write)).and_then(|()| self.log.sync()).err();
+        let writes =
+            jobs.filter_map(|job| if let Job::Write(write) = job { Some(write) } else { None });
+        self.failed = writes
+            .clone()
+            .try_for_each(|write| self.log.append(write))
+            .and_then(|()| self.log.sync())
+            .err();
         if self.failed.is_none() {
-            writes.for_each(|write| complete(Completion::Done(Done::Written { sequence: write.sequence })));
+            writes.for_each(|write| {
+                complete(Completion::Done(Done::Written { sequence: write.sequence }))
+            });
         }
     }
 
@@ -150,12 +166,19 @@ impl<D: Disk> Worker<D> {
                 }
                 return;
             }
-            Job::Fetch(fetch) => self.log.read(&fetch).map(|entries| Done::Fetched { id: fetch.id, entries }),
-            Job::MarkDiverged(divergence) => self.log.mark_diverged(divergence).map(|()| Done::DivergenceMarked),
-            Job::Compact { first } => self.log.compact(first).map(|first| Done::Compacted { first }),
-            Job::ReadChunk { id, index, offset, limit_bytes } => {
-                self.log.read_chunk(index, offset, limit_bytes).map(|chunk| Done::ChunkRead { id, chunk })
+            Job::Fetch(fetch) => {
+                self.log.read(&fetch).map(|entries| Done::Fetched { id: fetch.id, entries })
             }
+            Job::MarkDiverged(divergence) => {
+                self.log.mark_diverged(divergence).map(|()| Done::DivergenceMarked)
+            }
+            Job::Compact { first } => {
+                self.log.compact(first).map(|first| Done::Compacted { first })
+            }
+            Job::ReadChunk { id, index, offset, limit_bytes } => self
+                .log
+                .read_chunk(index, offset, limit_bytes)
+                .map(|chunk| Done::ChunkRead { id, chunk }),
             Job::WriteChunk { id, meta, chunk } => self
                 .snapshots
                 .receive(&mut self.log, &meta, &chunk)

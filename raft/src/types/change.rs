@@ -10,10 +10,12 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::{ADDRESS_BYTES_MAX, Configuration, DiskId, FeatureLevel, Index, MEMBERS_MAX, Member, NodeId};
+use super::{
+    ADDRESS_BYTES_MAX, Configuration, DiskId, FeatureLevel, Index, MEMBERS_MAX, Member, NodeId,
+};
 
-/// A change to one member. Several make one change of configuration, and are looked at in their order: one that is removed
-/// first makes room for another at its address.
+/// A change to one member. Several make one change of configuration, and are looked at in their
+/// order: one that is removed first makes room for another at its address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MemberChange {
     /// A new node receives the log.
@@ -33,7 +35,8 @@ pub enum MemberChange {
     Update {
         /// Which member.
         node: NodeId,
-        /// Its disk. One that is known never changes: a node with another disk has forgotten its promises.
+        /// Its disk. One that is known never changes: a node with another disk has forgotten its
+        /// promises.
         disk: Option<DiskId>,
         /// Its address.
         address: Option<String>,
@@ -52,7 +55,9 @@ impl MemberChange {
     pub fn node(&self) -> Option<NodeId> {
         match *self {
             MemberChange::AddLearner { node, .. } | MemberChange::Update { node, .. } => Some(node),
-            MemberChange::Promote(node) | MemberChange::Demote(node) | MemberChange::Remove(node) => Some(node),
+            MemberChange::Promote(node)
+            | MemberChange::Demote(node)
+            | MemberChange::Remove(node) => Some(node),
             MemberChange::EnableFeatures(_) => None,
         }
     }
@@ -68,7 +73,8 @@ pub enum ChangeError {
         /// Who does, as far as this node knows.
         leader: Option<NodeId>,
     },
-    /// The leader has not committed an entry of its own term yet (Ongaro, "bug in single-server membership changes", 2015).
+    /// The leader has not committed an entry of its own term yet (Ongaro, "bug in single-server
+    /// membership changes", 2015).
     #[error("the leader has not committed an entry of its own term yet; try again in a moment")]
     TermNotCommitted,
     /// One change at a time (§4.1).
@@ -84,7 +90,9 @@ pub enum ChangeError {
         index: Index,
     },
     /// Leadership is being transferred.
-    #[error("leadership is on its way to node {to}; try again when it leads, or when the transfer has failed")]
+    #[error(
+        "leadership is on its way to node {to}; try again when it leads, or when the transfer has failed"
+    )]
     Transferring {
         /// The next leader.
         to: NodeId,
@@ -109,7 +117,9 @@ pub enum ChangeError {
         highest_id: NodeId,
     },
     /// A new member's disk must be known.
-    #[error("the disk of node {node} is 0, which means unknown; give the id that its data folder was made with")]
+    #[error(
+        "the disk of node {node} is 0, which means unknown; give the id that its data folder was made with"
+    )]
     DiskUnknown {
         /// The new member.
         node: NodeId,
@@ -134,7 +144,9 @@ pub enum ChangeError {
         owner: NodeId,
     },
     /// Two members cannot have one address.
-    #[error("address {address} is that of node {owner}; choose another, or remove or update node {owner} first")]
+    #[error(
+        "address {address} is that of node {owner}; choose another, or remove or update node {owner} first"
+    )]
     AddressInUse {
         /// The address.
         address: String,
@@ -166,7 +178,9 @@ pub enum ChangeError {
         limit: u64,
     },
     /// A learner that does not answer would be a voter that does not answer.
-    #[error("node {node} has not answered for an election timeout; start it, or look at its link, and try again")]
+    #[error(
+        "node {node} has not answered for an election timeout; start it, or look at its link, and try again"
+    )]
     LearnerSilent {
         /// The learner.
         node: NodeId,
@@ -194,14 +208,17 @@ pub enum ChangeError {
         level: FeatureLevel,
     },
     /// The active feature level never falls.
-    #[error("the cluster uses feature level {active} already, and levels are never lowered (asked for: {level})")]
+    #[error(
+        "the cluster uses feature level {active} already, and levels are never lowered (asked for: {level})"
+    )]
     FeatureLevelLowered {
         /// The active level.
         active: FeatureLevel,
         /// The level asked for.
         level: FeatureLevel,
     },
-    /// One of the changes would change nothing. (To promote whoever votes and remove another would cost a vote, for one.)
+    /// One of the changes would change nothing. (To promote whoever votes and remove another would
+    /// cost a vote, for one.)
     #[error(
         "nothing would change, or not all of what is asked for: a part of it is so already; look at the list of members"
     )]
@@ -209,11 +226,12 @@ pub enum ChangeError {
 }
 
 impl Configuration {
-    /// The configuration that these changes, all at once, make of this one; a joint one if they change more than one vote.
-    /// Each must change something.
+    /// The configuration that these changes, all at once, make of this one; a joint one if they
+    /// change more than one vote. Each must change something.
     ///
     /// # Errors
-    /// Says which change is not possible, and why; or that this configuration is joint, and must be left first.
+    /// Says which change is not possible, and why; or that this configuration is joint, and must be
+    /// left first.
     ///
     /// ```
     /// use kodiak_raft::types::{Configuration, DiskId, Member, MemberChange, NodeId};
@@ -248,7 +266,9 @@ impl Configuration {
         if next.voters.symmetric_difference(&self.voters).count() > 1 {
             next.outgoing = self.voters.clone();
             // Whoever leaves still has a vote, and so an address.
-            for (&node, member) in self.members.iter().filter(|(node, _)| self.voters.contains(node)) {
+            for (&node, member) in
+                self.members.iter().filter(|(node, _)| self.voters.contains(node))
+            {
                 next.members.entry(node).or_insert_with(|| member.clone());
             }
         }
@@ -314,8 +334,8 @@ impl Configuration {
         Ok(())
     }
 
-    /// Nobody's level is below the active one; and while that is the base level, none is recorded: nodes of that
-    /// level could not read it.
+    /// Nobody's level is below the active one; and while that is the base level, none is recorded:
+    /// nodes of that level could not read it.
     fn check_feature_levels(&mut self) -> Result<(), ChangeError> {
         let level = self.feature_level;
         for (&node, member) in &mut self.members {
@@ -370,7 +390,10 @@ impl Configuration {
     }
 }
 
-fn others(members: &BTreeMap<NodeId, Member>, node: NodeId) -> impl Iterator<Item = (NodeId, &Member)> {
+fn others(
+    members: &BTreeMap<NodeId, Member>,
+    node: NodeId,
+) -> impl Iterator<Item = (NodeId, &Member)> {
     members.iter().filter(move |&(&other, _)| other != node).map(|(&other, member)| (other, member))
 }
 
@@ -383,7 +406,11 @@ mod tests {
     use super::*;
 
     fn member(number: u64) -> Member {
-        Member { disk: DiskId(number.into()), address: format!("host:{number}"), ..Member::default() }
+        Member {
+            disk: DiskId(number.into()),
+            address: format!("host:{number}"),
+            ..Member::default()
+        }
     }
 
     fn founders(count: u64) -> Configuration {
@@ -398,9 +425,12 @@ mod tests {
     fn quorums(configuration: &Configuration) -> Vec<u32> {
         let bits = |set: &BTreeSet<NodeId>| set.iter().map(|node| 1u32 << node.0).sum::<u32>();
         let (voters, outgoing) = (bits(&configuration.voters), bits(&configuration.outgoing));
-        let decides = |set: u32, half: u32| half == 0 || (set & half).count_ones() * 2 > half.count_ones();
+        let decides =
+            |set: u32, half: u32| half == 0 || (set & half).count_ones() * 2 > half.count_ones();
         (0..1u32 << 10)
-            .filter(|&set| set & !(voters | outgoing) == 0 && decides(set, voters) && decides(set, outgoing))
+            .filter(|&set| {
+                set & !(voters | outgoing) == 0 && decides(set, voters) && decides(set, outgoing)
+            })
             .collect()
     }
 
@@ -457,12 +487,19 @@ mod tests {
         let four = three.changed(&[add(4)]).unwrap();
         assert_eq!((four.is_joint(), four.learners.len(), four.highest_id), (false, 1, NodeId(4)));
         let promoted = four.changed(&[MemberChange::Promote(NodeId(4))]).unwrap();
-        assert_eq!((promoted.is_joint(), promoted.voters.len(), promoted.learners.len()), (false, 4, 0));
-        let replaced = four.changed(&[MemberChange::Promote(NodeId(4)), MemberChange::Remove(NodeId(3))]).unwrap();
+        assert_eq!(
+            (promoted.is_joint(), promoted.voters.len(), promoted.learners.len()),
+            (false, 4, 0)
+        );
+        let replaced = four
+            .changed(&[MemberChange::Promote(NodeId(4)), MemberChange::Remove(NodeId(3))])
+            .unwrap();
         assert_eq!(replaced.outgoing, three.voters);
         assert!(replaced.members.contains_key(&NodeId(3)), "it is still asked for its vote");
         assert!(!replaced.left().members.contains_key(&NodeId(3)));
-        let demoted = four.changed(&[MemberChange::Promote(NodeId(4)), MemberChange::Demote(NodeId(3))]).unwrap();
+        let demoted = four
+            .changed(&[MemberChange::Promote(NodeId(4)), MemberChange::Demote(NodeId(3))])
+            .unwrap();
         assert!(demoted.outgoing.contains(&NodeId(3)) && demoted.learners.contains(&NodeId(3)));
         assert!(demoted.left().learners.contains(&NodeId(3)));
     }
@@ -472,7 +509,11 @@ mod tests {
         let level = FeatureLevel(2);
         let three = founders(3);
         let enable = MemberChange::EnableFeatures(level);
-        let too_high = ChangeError::FeatureLevelTooHigh { node: NodeId(1), supported: FeatureLevel::BASE, level };
+        let too_high = ChangeError::FeatureLevelTooHigh {
+            node: NodeId(1),
+            supported: FeatureLevel::BASE,
+            level,
+        };
         assert_eq!(three.changed(std::slice::from_ref(&enable)), Err(too_high));
         let supports = |node| MemberChange::Update {
             node: NodeId(node),
@@ -482,7 +523,9 @@ mod tests {
             feature_level: Some(level),
         };
         assert_eq!(
-            three.changed(&[supports(2), MemberChange::Demote(NodeId(3))]).unwrap().members[&NodeId(2)].feature_level,
+            three.changed(&[supports(2), MemberChange::Demote(NodeId(3))]).unwrap().members
+                [&NodeId(2)]
+                .feature_level,
             FeatureLevel::BASE,
             "not recorded at the base level"
         );
@@ -490,7 +533,11 @@ mod tests {
         assert_eq!(raised, founders(3).at_feature_level(level));
         let lower = ChangeError::FeatureLevelLowered { active: level, level: FeatureLevel::BASE };
         assert_eq!(raised.changed(&[MemberChange::EnableFeatures(FeatureLevel::BASE)]), Err(lower));
-        let joins_below = ChangeError::FeatureLevelTooHigh { node: NodeId(4), supported: FeatureLevel::BASE, level };
+        let joins_below = ChangeError::FeatureLevelTooHigh {
+            node: NodeId(4),
+            supported: FeatureLevel::BASE,
+            level,
+        };
         assert_eq!(raised.changed(&[add(4)]), Err(joins_below));
     }
 
@@ -508,14 +555,31 @@ mod tests {
         };
         assert_eq!(refused(&[]), ChangeError::NothingChanges);
         assert_eq!(refused(&[MemberChange::Promote(NodeId(2))]), ChangeError::NothingChanges);
-        let in_place_of = |new, old| [MemberChange::Promote(NodeId(new)), MemberChange::Remove(NodeId(old))];
-        assert_eq!(refused(&in_place_of(3, 2)), ChangeError::NothingChanges, "it would cost a vote");
+        let in_place_of =
+            |new, old| [MemberChange::Promote(NodeId(new)), MemberChange::Remove(NodeId(old))];
+        assert_eq!(
+            refused(&in_place_of(3, 2)),
+            ChangeError::NothingChanges,
+            "it would cost a vote"
+        );
         assert_eq!(refused(&in_place_of(2, 2)), ChangeError::NothingChanges);
-        assert_eq!(refused(&[MemberChange::Remove(NodeId(4))]), ChangeError::UnknownNode { node: NodeId(4) });
-        assert_eq!(refused(&[add(3)]), ChangeError::IdUsed { node: NodeId(3), highest_id: NodeId(3) });
-        assert_eq!(refused(&[of(4, Member::default())]), ChangeError::DiskUnknown { node: NodeId(4) });
+        assert_eq!(
+            refused(&[MemberChange::Remove(NodeId(4))]),
+            ChangeError::UnknownNode { node: NodeId(4) }
+        );
+        assert_eq!(
+            refused(&[add(3)]),
+            ChangeError::IdUsed { node: NodeId(3), highest_id: NodeId(3) }
+        );
+        assert_eq!(
+            refused(&[of(4, Member::default())]),
+            ChangeError::DiskUnknown { node: NodeId(4) }
+        );
         let on_used_disk = Member { disk: DiskId(2), ..member(4) };
-        assert_eq!(refused(&[of(4, on_used_disk)]), ChangeError::DiskInUse { disk: DiskId(2), owner: NodeId(2) });
+        assert_eq!(
+            refused(&[of(4, on_used_disk)]),
+            ChangeError::DiskInUse { disk: DiskId(2), owner: NodeId(2) }
+        );
         let at_used_address = Member { address: "host:2".into(), ..member(4) };
         let taken = ChangeError::AddressInUse { address: "host:2".into(), owner: NodeId(2) };
         assert_eq!(refused(&[of(4, at_used_address.clone())]), taken);
@@ -526,15 +590,22 @@ mod tests {
         );
         assert_eq!(refused(&[update(1, None, Some("host:2"))]), taken);
         let long = "h".repeat(256);
-        assert_eq!(refused(&[update(1, None, Some(&long))]), ChangeError::AddressTooLong { bytes: 256 });
+        assert_eq!(
+            refused(&[update(1, None, Some(&long))]),
+            ChangeError::AddressTooLong { bytes: 256 }
+        );
         let all: Vec<_> = (1..=3).map(|node| MemberChange::Remove(NodeId(node))).collect();
         assert_eq!(refused(&all), ChangeError::NoVoters);
         let many: Vec<_> = (4..=MEMBERS_MAX as u64 + 1).map(add).collect();
         assert_eq!(refused(&many), ChangeError::TooManyMembers { members: MEMBERS_MAX + 1 });
         three.changed(&many[1..]).unwrap();
         // An id that is gone stays used, whoever removed it.
-        let gone = three.changed(&[add(9)]).unwrap().changed(&[MemberChange::Remove(NodeId(9))]).unwrap();
-        assert_eq!(gone.changed(&[add(9)]), Err(ChangeError::IdUsed { node: NodeId(9), highest_id: NodeId(9) }));
+        let gone =
+            three.changed(&[add(9)]).unwrap().changed(&[MemberChange::Remove(NodeId(9))]).unwrap();
+        assert_eq!(
+            gone.changed(&[add(9)]),
+            Err(ChangeError::IdUsed { node: NodeId(9), highest_id: NodeId(9) })
+        );
         // The founders' disks become known once, and never change again.
         let unknown = Configuration::of_voters([(NodeId(1), Member::default())]);
         let known = unknown.changed(&[update(1, Some(DiskId(5)), None)]).unwrap();

@@ -17,27 +17,28 @@ pub struct Member {
     pub disk: DiskId,
     /// Where its peers reach it, `host:port`; at most [`ADDRESS_BYTES_MAX`].
     pub address: String,
-    /// How much it should lead: a leader hands over to a voter that has a higher one and lacks nothing. 0 unless chosen.
+    /// How much it should lead: a leader hands over to a voter that has a higher one and lacks
+    /// nothing. 0 unless chosen.
     pub priority: u8,
     /// What the member supports; recorded only in a cluster above the base level.
     pub feature_level: FeatureLevel,
 }
 
-/// A configuration of the cluster. While `outgoing` is not empty, it is a joint one (§4.3): decisions need a majority of
-/// `voters` and a majority of `outgoing`.
+/// A configuration of the cluster. While `outgoing` is not empty, it is a joint one (§4.3):
+/// decisions need a majority of `voters` and a majority of `outgoing`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Configuration {
     /// Members whose acknowledgements and votes count.
     pub voters: BTreeSet<NodeId>,
     /// The voters of the configuration that is being left; empty unless joint.
     pub outgoing: BTreeSet<NodeId>,
-    /// Members that receive the log and do not count. One that is being demoted is in `outgoing`, too, until the joint
-    /// configuration is left, and counts there.
+    /// Members that receive the log and do not count. One that is being demoted is in `outgoing`,
+    /// too, until the joint configuration is left, and counts there.
     pub learners: BTreeSet<NodeId>,
     /// What is known of each member.
     pub members: BTreeMap<NodeId, Member>,
-    /// The highest id that any member ever had. A new member's is above it, so no id is ever used again, and nobody has to
-    /// remember those that are gone.
+    /// The highest id that any member ever had. A new member's is above it, so no id is ever used
+    /// again, and nobody has to remember those that are gone.
     pub highest_id: NodeId,
     /// What the cluster as a whole may use: no more than each member supports.
     pub feature_level: FeatureLevel,
@@ -49,11 +50,16 @@ impl Configuration {
     pub fn of_voters(members: impl IntoIterator<Item = (NodeId, Member)>) -> Configuration {
         let members: BTreeMap<NodeId, Member> = members.into_iter().collect();
         let highest_id = members.keys().next_back().copied().unwrap_or_default();
-        Configuration { voters: members.keys().copied().collect(), members, highest_id, ..Configuration::default() }
+        Configuration {
+            voters: members.keys().copied().collect(),
+            members,
+            highest_id,
+            ..Configuration::default()
+        }
     }
 
-    /// The same configuration in a cluster whose active feature level is `level`, which all of its members support:
-    /// for the first configuration of a new cluster.
+    /// The same configuration in a cluster whose active feature level is `level`, which all of its
+    /// members support: for the first configuration of a new cluster.
     #[must_use]
     pub fn at_feature_level(mut self, level: FeatureLevel) -> Configuration {
         self.feature_level = level;
@@ -75,10 +81,14 @@ impl Configuration {
 
     /// Everybody who receives the log: voters, outgoing voters and learners, each once, in order.
     pub fn replicas(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.members.keys().copied().filter(|&node| self.is_voter(node) || self.learners.contains(&node))
+        self.members
+            .keys()
+            .copied()
+            .filter(|&node| self.is_voter(node) || self.learners.contains(&node))
     }
 
-    /// Whether `node` was a member, or was passed over, and is none now: it never will be one again.
+    /// Whether `node` was a member, or was passed over, and is none now: it never will be one
+    /// again.
     #[must_use]
     pub fn has_removed(&self, node: NodeId) -> bool {
         node <= self.highest_id && !self.members.contains_key(&node)
@@ -90,8 +100,8 @@ impl Configuration {
         self.members.get(&node).map_or(0, |member| member.priority)
     }
 
-    /// The configuration that follows a joint one: its outgoing voters no longer count, and those that have no other
-    /// capacity are gone (§4.3).
+    /// The configuration that follows a joint one: its outgoing voters no longer count, and those
+    /// that have no other capacity are gone (§4.3).
     #[must_use]
     pub fn left(&self) -> Configuration {
         let mut next = Configuration { outgoing: BTreeSet::new(), ..self.clone() };

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::Entry;
 
-/// Entries in order, shared: a clone is one reference count, however many they are. So what a leader proposes is made
-/// once and held by its log, the write to its disk, the message to each follower and the batch to be applied.
+/// Entries in order, shared: a clone is one reference count, however many they are. So what a
+/// leader proposes is made once and held by its log, the write to its disk, the message to each
+/// follower and the batch to be applied.
 ///
 /// Equality and hash are those of the entries, whatever blocks of memory they lie in.
 ///
@@ -153,7 +154,11 @@ impl From<Entry> for Entries {
 
 impl From<Vec<Entry>> for Entries {
     fn from(entries: Vec<Entry>) -> Entries {
-        if entries.is_empty() { Entries::new() } else { Entries(Parts::One(Run::new(entries.into()))) }
+        if entries.is_empty() {
+            Entries::new()
+        } else {
+            Entries(Parts::One(Run::new(entries.into())))
+        }
     }
 }
 
@@ -163,7 +168,8 @@ impl FromIterator<Entry> for Entries {
         let mut entries = entries.into_iter();
         let Some(first) = entries.next() else { return Entries::new() };
         let Some(second) = entries.next() else { return first.into() };
-        // An iterator that may end with an error knows no lower bound. What an upper one claims is not taken on trust.
+        // An iterator that may end with an error knows no lower bound. What an upper one claims is
+        // not taken on trust.
         let (least, most) = entries.size_hint();
         let mut all = Vec::with_capacity(2 + most.unwrap_or(least).min(1024));
         all.extend([first, second]);
@@ -310,7 +316,8 @@ impl Run {
         if self.len() == self.block.len() {
             return 0;
         }
-        size_bytes(&self.block[..self.start as usize]) + size_bytes(&self.block[self.end as usize..])
+        size_bytes(&self.block[..self.start as usize])
+            + size_bytes(&self.block[self.end as usize..])
     }
 
     /// The same in a block of its own.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Configuration, DiskId, Divergence, Entries, Index, LogPosition, NodeId, PeerRecord, SessionId, SnapshotMeta, Stamp,
-    Term, TermTable,
+    Configuration, DiskId, Divergence, Entries, Index, LogPosition, NodeId, PeerRecord, SessionId,
+    SnapshotMeta, Stamp, Term, TermTable,
 };
 
 /// What limits in bytes count for an entry besides its payload.
@@ -36,18 +36,19 @@ pub enum Payload {
     Noop,
     /// A command for the state machine.
     Command(Bytes),
-    /// A new configuration of the cluster, in force as soon as it is in the log (§4.1). Boxed because it is rare, and an
-    /// entry would otherwise be more than twice as large.
+    /// A new configuration of the cluster, in force as soon as it is in the log (§4.1). Boxed
+    /// because it is rare, and an entry would otherwise be more than twice as large.
     Configuration(Box<Configuration>),
-    /// Opens a session (§6.3), which is named as [`SessionId::opened`] says and ends when it was not used for so long.
+    /// Opens a session (§6.3), which is named as [`SessionId::opened`] says and ends when it was
+    /// not used for so long.
     OpenSession {
         /// In milliseconds of the log's own time.
         ttl_ms: u64,
         /// Drawn at random by whoever proposed it.
         salt: u64,
     },
-    /// A command for the state machine that is applied once, however often it comes. Boxed, so that entries without a
-    /// session need not have room for it.
+    /// A command for the state machine that is applied once, however often it comes. Boxed, so that
+    /// entries without a session need not have room for it.
     SessionCommand(Box<SessionCommand>),
     /// Ends a session.
     CloseSession {
@@ -61,10 +62,11 @@ pub enum Payload {
 pub struct SessionCommand {
     /// The session.
     pub session: SessionId,
-    /// The command's number in its session; not 0, and another one for every other command. The same number again is the
-    /// same command again, and gets the answer that the first one got.
+    /// The command's number in its session; not 0, and another one for every other command. The
+    /// same number again is the same command again, and gets the answer that the first one got.
     pub sequence: u64,
-    /// The author needs no answers any more to commands with numbers up to this one, nor will ever send them again.
+    /// The author needs no answers any more to commands with numbers up to this one, nor will ever
+    /// send them again.
     pub acknowledged: u64,
     /// The command.
     pub command: Bytes,
@@ -164,20 +166,21 @@ impl Entry {
     }
 }
 
-/// What must be on disk before a node may act on it (figure 3.1, "persistent state"), besides the log.
+/// What must be on disk before a node may act on it (figure 3.1, "persistent state"), besides the
+/// log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct HardState {
     /// The latest term this node has seen.
     pub term: Term,
     /// Whom it voted for in that term.
     pub vote: Option<NodeId>,
-    /// For how long, at most, this node has promised its leaders to help nobody else into office ([`Body::Appended`]): it keeps
-    /// that after a restart, too, whatever its settings are then.
+    /// For how long, at most, this node has promised its leaders to help nobody else into office
+    /// ([`Body::Appended`]): it keeps that after a restart, too, whatever its settings are then.
     ///
     /// [`Body::Appended`]: super::Body::Appended
     pub promise: Duration,
-    /// The mark of a disk that forgot what it had acknowledged: this node neither votes nor campaigns before a
-    /// committed configuration with a greater index has made it a learner.
+    /// The mark of a disk that forgot what it had acknowledged: this node neither votes nor
+    /// campaigns before a committed configuration with a greater index has made it a learner.
     pub forgot: Option<Index>,
 }
 
@@ -192,7 +195,8 @@ pub struct Write {
     pub truncate_from: Option<Index>,
     /// Appended: consecutive, and the first follows the last one that remains.
     pub entries: Entries,
-    /// What is known to be committed, at most the last index as of this write. It makes no write by itself.
+    /// What is known to be committed, at most the last index as of this write. It makes no write by
+    /// itself.
     pub commit: Index,
     /// What was learnt of other nodes' disks since the last write. It makes no write by itself.
     pub peer_records: Vec<(DiskId, PeerRecord)>,
@@ -205,26 +209,30 @@ pub struct Saved {
     pub hard_state: HardState,
     /// The configuration with which the cluster was born, in force until the log says otherwise.
     pub founding: Configuration,
-    /// The newest snapshot, if there is one: the state machine is restored from it before anything is applied, and its
-    /// configuration is in force from its index on until the log says otherwise.
+    /// The newest snapshot, if there is one: the state machine is restored from it before anything
+    /// is applied, and its configuration is in force from its index on until the log says
+    /// otherwise.
     pub snapshot: Option<SnapshotMeta>,
     /// Configurations in the log after the snapshot, by index.
     pub configurations: Vec<(Index, Configuration)>,
-    /// The term of every index that the log holds. Its base is 0, or at most the snapshot's index: entries between the two
-    /// were kept for followers that are behind. Its last index is at least the snapshot's.
+    /// The term of every index that the log holds. Its base is 0, or at most the snapshot's index:
+    /// entries between the two were kept for followers that are behind. Its last index is at least
+    /// the snapshot's.
     pub terms: TermTable,
-    /// The last entries, consecutive up to the last index: as many as fit the core's tail, possibly none.
+    /// The last entries, consecutive up to the last index: as many as fit the core's tail, possibly
+    /// none.
     pub tail: Vec<Entry>,
     /// What was known to be committed, at least; 0 if the log is of a format that does not say.
     pub commit: Index,
     /// What is remembered of other nodes' disks.
     pub peer_records: BTreeMap<DiskId, PeerRecord>,
-    /// How often the log has been opened, this time included; 0 if it is of a format that does not say.
+    /// How often the log has been opened, this time included; 0 if it is of a format that does not
+    /// say.
     pub life: u64,
     /// How far the log was durable once it was opened.
     pub position: LogPosition,
-    /// The newest snapshot may hold a state that is not that of a majority: it stands for the log, and the state
-    /// machine must not be restored from it.
+    /// The newest snapshot may hold a state that is not that of a majority: it stands for the log,
+    /// and the state machine must not be restored from it.
     pub divergence: Option<Divergence>,
 }
 
@@ -232,7 +240,8 @@ impl Saved {
     /// The configuration in force: the last one in the log, or the snapshot's, or the founding one.
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
-        let of_snapshot = self.snapshot.as_ref().map_or(&self.founding, |snapshot| &snapshot.configuration);
+        let of_snapshot =
+            self.snapshot.as_ref().map_or(&self.founding, |snapshot| &snapshot.configuration);
         self.configurations.last().map_or(of_snapshot, |(_, latest)| latest)
     }
 }

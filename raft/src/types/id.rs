@@ -1,4 +1,5 @@
-//! Identities and positions. Each is a type of its own, so that a term is never passed for an index.
+//! Identities and positions. Each is a type of its own, so that a term is never passed for an
+//! index.
 
 use std::fmt;
 
@@ -23,7 +24,8 @@ macro_rules! number {
 }
 
 number! {
-    /// A server of the cluster. Chosen by the operator, never 0, never used again for another server or disk.
+    /// A server of the cluster. Chosen by the operator, never 0, never used again for another
+    /// server or disk.
     NodeId
 }
 number! {
@@ -35,22 +37,24 @@ number! {
     Index
 }
 number! {
-    /// A client's session. No two of a cluster ever have the same, nor, but by a chance of one in 2^64, two of a cluster and
-    /// of one that was recovered from it.
+    /// A client's session. No two of a cluster ever have the same, nor, but by a chance of one in
+    /// 2^64, two of a cluster and of one that was recovered from it.
     SessionId
 }
 
 impl SessionId {
-    /// The name of the session that the entry at `index` opens: the index, so that no later one of the same salt has the same
-    /// name, and the salt, because a cluster that is recovered from what is left of another goes on with the indexes where
-    /// that one had used them, perhaps, for other sessions.
+    /// The name of the session that the entry at `index` opens: the index, so that no later one of
+    /// the same salt has the same name, and the salt, because a cluster that is recovered from what
+    /// is left of another goes on with the indexes where that one had used them, perhaps, for other
+    /// sessions.
     #[must_use]
     pub fn opened(index: Index, salt: u64) -> SessionId {
         SessionId(index.0.wrapping_add(salt))
     }
 }
 number! {
-    /// A Raft group. A node serves one group for now; frames carry the number so that many can share a wire and a log.
+    /// A Raft group. A node serves one group for now; frames carry the number so that many can
+    /// share a wire and a log.
     GroupId
 }
 
@@ -72,7 +76,8 @@ impl Index {
 }
 
 impl Term {
-    /// The greatest term. Nobody campaigns for a later one, and a message of a later one is ignored.
+    /// The greatest term. Nobody campaigns for a later one, and a message of a later one is
+    /// ignored.
     pub const MAX: Term = Term(1 << 62);
 
     /// How far ahead of a node's own term a message's term may be; what is beyond is ignored.
@@ -119,11 +124,13 @@ wide! {
     ClusterId
 }
 wide! {
-    /// A disk (a data folder), drawn at random when the folder is made. 0 stands for "not known yet".
+    /// A disk (a data folder), drawn at random when the folder is made. 0 stands for "not known
+    /// yet".
     DiskId
 }
 
-/// Who a log belongs to: written when the data folder is made, compared on every start and in every handshake.
+/// Who a log belongs to: written when the data folder is made, compared on every start and in every
+/// handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The cluster.

@@ -5,18 +5,19 @@ use super::{Index, Term};
 /// A life of a node: from one opening of its log to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Life {
-    /// How often the log has been opened. Raised on disk before the node says anything in that life. 0 if unknown:
-    /// a node below feature level 2 does not count.
+    /// How often the log has been opened. Raised on disk before the node says anything in that
+    /// life. 0 if unknown: a node below feature level 2 does not count.
     pub count: u64,
-    /// Drawn at random at each start: two copies of one folder that are started have the same count, and not this.
+    /// Drawn at random at each start: two copies of one folder that are started have the same
+    /// count, and not this.
     pub nonce: u64,
 }
 
 /// How far a log is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LogPosition {
-    /// The last durable frame's number. It rises with every write over all lives of a log, so a lower one than
-    /// before means that the disk has forgotten something.
+    /// The last durable frame's number. It rises with every write over all lives of a log, so a
+    /// lower one than before means that the disk has forgotten something.
     pub sequence: u64,
     /// The term of the last entry.
     pub term: Term,
@@ -24,7 +25,8 @@ pub struct LogPosition {
     pub index: Index,
 }
 
-/// What a node remembers of another one's disk: the latest life that it met, and how far that had come.
+/// What a node remembers of another one's disk: the latest life that it met, and how far that had
+/// come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct PeerRecord {
     /// The latest life.
@@ -50,7 +52,8 @@ pub struct Divergence {
 pub struct Digest {
     /// The entry.
     pub index: Index,
-    /// The version of the state machine that made it. Digests of different versions are not compared.
+    /// The version of the state machine that made it. Digests of different versions are not
+    /// compared.
     pub version: u32,
     /// The digest.
     pub value: u64,

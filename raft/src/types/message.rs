@@ -28,8 +28,8 @@ pub enum Body {
         /// The candidate's last term.
         last_term: Term,
     },
-    /// Answers `RequestPreVote`. The message's term is the receiver's own, so that a candidate left behind catches up;
-    /// `campaign_term` is the term that was asked for.
+    /// Answers `RequestPreVote`. The message's term is the receiver's own, so that a candidate left
+    /// behind catches up; `campaign_term` is the term that was asked for.
     PreVote {
         /// The term that was asked for.
         campaign_term: Term,
@@ -60,8 +60,8 @@ pub enum Body {
         entries: Entries,
         /// The leader's commit index.
         commit: Index,
-        /// The leader's latest round: echoed, so that it knows which of its messages its followers had when they
-        /// still followed it (ReadIndex, check-quorum).
+        /// The leader's latest round: echoed, so that it knows which of its messages its followers
+        /// had when they still followed it (ReadIndex, check-quorum).
         round: u64,
         /// Whether the leader wants to be promised something: only leaders with leases do.
         wants_promise: bool,
@@ -77,18 +77,19 @@ pub enum Body {
     Rejected {
         /// The previous index of the message answered.
         previous_index: Index,
-        /// Where the leader should look next: the greatest index at which the two logs can still agree, as far as the
-        /// receiver can tell.
+        /// Where the leader should look next: the greatest index at which the two logs can still
+        /// agree, as far as the receiver can tell.
         hint_index: Index,
         /// The receiver's term at `hint_index`.
         hint_term: Term,
         /// As in `Appended`.
         report: FollowerReport,
     },
-    /// A piece of a snapshot, for a follower whose next entry the leader does not hold any more (§5). Without data it only
-    /// asks how far the receiver is.
+    /// A piece of a snapshot, for a follower whose next entry the leader does not hold any more
+    /// (§5). Without data it only asks how far the receiver is.
     InstallSnapshot {
-        /// What the snapshot stands for. Boxed because it is rare, and a message would otherwise be thrice as large.
+        /// What the snapshot stands for. Boxed because it is rare, and a message would otherwise be
+        /// thrice as large.
         meta: Box<SnapshotMeta>,
         /// The piece.
         chunk: Chunk,
@@ -101,7 +102,8 @@ pub enum Body {
     SnapshotProgress {
         /// The snapshot's index.
         index: Index,
-        /// What the receiver has of the snapshot's file, from its beginning on, in bytes: the next piece begins here.
+        /// What the receiver has of the snapshot's file, from its beginning on, in bytes: the next
+        /// piece begins here.
         received_bytes: u64,
         /// As in `Appended`, with the latest round that the receiver has seen.
         report: FollowerReport,
@@ -122,13 +124,14 @@ pub enum Body {
         /// The index to wait for; `None` if the receiver cannot say because it does not lead.
         index: Option<Index>,
     },
-    /// The leader has proof that the receiver's disk forgot what it had acknowledged: it must not vote until a
-    /// configuration after `last_index` has made it a learner.
+    /// The leader has proof that the receiver's disk forgot what it had acknowledged: it must not
+    /// vote until a configuration after `last_index` has made it a learner.
     Forgot {
         /// The leader's last index.
         last_index: Index,
     },
-    /// Answers entries that contradict what the sender knows to be committed: acknowledged data was lost elsewhere.
+    /// Answers entries that contradict what the sender knows to be committed: acknowledged data was
+    /// lost elsewhere.
     CommittedConflict {
         /// The first entry that contradicts.
         index: Index,
@@ -141,12 +144,14 @@ pub enum Body {
     StateDigests(Box<BTreeMap<NodeId, Digest>>),
 }
 
-/// What an answer to a round says of the one that answers. What a node of an older version does not say is absent.
+/// What an answer to a round says of the one that answers. What a node of an older version does not
+/// say is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct FollowerReport {
     /// The round answered; 0 for none.
     pub round: u64,
-    /// For so long, from when that round arrived, the sender helps nobody else into office (leases rest on it).
+    /// For so long, from when that round arrived, the sender helps nobody else into office (leases
+    /// rest on it).
     pub promise: Duration,
     /// The sender's wall clock, which steers log time.
     pub wall: Option<Stamp>,
@@ -154,6 +159,7 @@ pub struct FollowerReport {
     pub applied: Option<Index>,
     /// The number of the last durable frame of the sender's log.
     pub durable_sequence: Option<u64>,
-    /// Whether the sender's disk has forgotten what it had acknowledged, and a fence has not been passed yet.
+    /// Whether the sender's disk has forgotten what it had acknowledged, and a fence has not been
+    /// passed yet.
     pub has_forgotten: bool,
 }

@@ -1,4 +1,5 @@
-//! The words that every room of this crate shares: identities, time, entries, configurations, messages.
+//! The words that every room of this crate shares: identities, time, entries, configurations,
+//! messages.
 //!
 //! Nothing here decides anything. Names are those of the Raft dissertation (Ongaro, 2014).
 

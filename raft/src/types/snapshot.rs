@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::{Configuration, Digest, Index, Stamp, Term};
 
-/// What a snapshot stands for: the state machine after the entry at `index`, and what else must be known of the log up to
-/// there.
+/// What a snapshot stands for: the state machine after the entry at `index`, and what else must be
+/// known of the log up to there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotMeta {
     /// The last entry that the snapshot includes. Never 0.
@@ -20,8 +20,8 @@ pub struct SnapshotMeta {
     pub digest: Option<Digest>,
 }
 
-/// A piece of a snapshot on its way from one node to another. What travels is the snapshot's file as it is, header and
-/// checksums included, so that the receiver checks what the writer wrote.
+/// A piece of a snapshot on its way from one node to another. What travels is the snapshot's file
+/// as it is, header and checksums included, so that the receiver checks what the writer wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Chunk {
     /// Where in the file the piece begins, in bytes.
@@ -33,7 +33,8 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Where the piece ends, in bytes from the file's start; saturates, because a damaged message can claim anything.
+    /// Where the piece ends, in bytes from the file's start; saturates, because a damaged message
+    /// can claim anything.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(self.data.len() as u64)

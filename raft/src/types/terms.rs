@@ -1,9 +1,10 @@
-//! The term of every index of a log, run-length coded: a log of a billion entries and twenty elections takes twenty pairs.
+//! The term of every index of a log, run-length coded: a log of a billion entries and twenty
+//! elections takes twenty pairs.
 
 use super::{Index, Term};
 
-/// The term of every index from the base to the last. The base is the entry before the first one that the log holds: 0, or
-/// an entry that a snapshot includes.
+/// The term of every index from the base to the last. The base is the entry before the first one
+/// that the log holds: 0, or an entry that a snapshot includes.
 ///
 /// ```text
 /// index  1 2 3 4 5 6 7        base 0, term 0; runs: (1, term 1) (4, term 4) (6, term 5); last 7
@@ -15,8 +16,8 @@ use super::{Index, Term};
 pub struct TermTable {
     base: Index,
     base_term: Term,
-    /// First index and term of each run, both strictly rising and above the base's. Entries between the base and the
-    /// first run are of the base's term.
+    /// First index and term of each run, both strictly rising and above the base's. Entries between
+    /// the base and the first run are of the base's term.
     runs: Vec<(Index, Term)>,
     last: Index,
 }
@@ -34,7 +35,10 @@ impl TermTable {
     /// If one of the two is 0 and the other is not.
     #[must_use]
     pub fn after(base: Index, base_term: Term) -> TermTable {
-        assert!((base == Index(0)) == (base_term == Term(0)), "entry {base} cannot be of term {base_term}");
+        assert!(
+            (base == Index(0)) == (base_term == Term(0)),
+            "entry {base} cannot be of term {base_term}"
+        );
         TermTable { base, base_term, runs: Vec::new(), last: base }
     }
 
@@ -56,7 +60,8 @@ impl TermTable {
         self.runs.last().map_or(self.base_term, |&(_, term)| term)
     }
 
-    /// The term at `index`; `None` below the base and past the end. At index 0 it is 0 as long as that is the base.
+    /// The term at `index`; `None` below the base and past the end. At index 0 it is 0 as long as
+    /// that is the base.
     #[must_use]
     pub fn term_at(&self, index: Index) -> Option<Term> {
         if index < self.base || index > self.last {
@@ -66,7 +71,8 @@ impl TermTable {
         Some(if following == 0 { self.base_term } else { self.runs[following - 1].1 })
     }
 
-    /// The first index of the run that `index` is in, as far as the table goes; `None` up to the base and past the end.
+    /// The first index of the run that `index` is in, as far as the table goes; `None` up to the
+    /// base and past the end.
     #[must_use]
     pub fn first_of_run(&self, index: Index) -> Option<Index> {
         if index <= self.base || index > self.last {
@@ -76,7 +82,8 @@ impl TermTable {
         Some(if following == 0 { self.base.next() } else { self.runs[following - 1].0 })
     }
 
-    /// The greatest index, not above `index`, whose term is at most `term`; 0 if the table knows none.
+    /// The greatest index, not above `index`, whose term is at most `term`; 0 if the table knows
+    /// none.
     #[must_use]
     pub fn last_at_or_before(&self, index: Index, term: Term) -> Index {
         let index = index.min(self.last);
@@ -93,10 +100,15 @@ impl TermTable {
     /// Adds the next index.
     ///
     /// # Panics
-    /// If `index` does not follow the last one, or `term` is lower than the last term or 0: the log would be corrupt.
+    /// If `index` does not follow the last one, or `term` is lower than the last term or 0: the log
+    /// would be corrupt.
     pub fn append(&mut self, index: Index, term: Term) {
         assert!(index == self.last.next(), "entry {index} does not follow entry {}", self.last);
-        assert!(term >= self.last_term() && term > Term(0), "term {term} at {index} follows term {}", self.last_term());
+        assert!(
+            term >= self.last_term() && term > Term(0),
+            "term {term} at {index} follows term {}",
+            self.last_term()
+        );
         if term > self.last_term() {
             self.runs.push((index, term));
         }
@@ -116,7 +128,8 @@ impl TermTable {
         self.last = index.previous();
     }
 
-    /// Moves the base up to `base`, and forgets what is below it. Does nothing if the base is there or higher.
+    /// Moves the base up to `base`, and forgets what is below it. Does nothing if the base is there
+    /// or higher.
     ///
     /// # Panics
     /// If `base` is past the end.

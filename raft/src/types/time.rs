@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// A point of the driver's monotonic time, in nanoseconds since an origin of the driver's choice. It never runs backwards.
+/// A point of the driver's monotonic time, in nanoseconds since an origin of the driver's choice.
+/// It never runs backwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(pub u64);
 
@@ -40,7 +41,8 @@ pub struct Now {
 }
 
 impl Now {
-    /// What is now if the clocks say `now`, after they said this: monotonic time never runs backwards.
+    /// What is now if the clocks say `now`, after they said this: monotonic time never runs
+    /// backwards.
     pub(crate) fn then(self, now: Now) -> Now {
         Now { monotonic: self.monotonic.max(now.monotonic), wall: now.wall }
     }

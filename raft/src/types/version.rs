@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-/// A feature level: a number that stands for formats of log, snapshot and wire, and for kinds of entries.
+/// A feature level: a number that stands for formats of log, snapshot and wire, and for kinds of
+/// entries.
 ///
-/// Each node supports every level up to its own. A cluster has one *active* level, in its configuration: nobody
-/// writes, proposes or forwards what needs a higher one. An entry raises it once every member supports the new
-/// level, and nothing ever lowers it.
+/// Each node supports every level up to its own. A cluster has one *active* level, in its
+/// configuration: nobody writes, proposes or forwards what needs a higher one. An entry raises it
+/// once every member supports the new level, and nothing ever lowers it.
 ///
 /// | level | log | snapshot | wire | entries |
 /// |---|---|---|---|---|

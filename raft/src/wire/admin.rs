@@ -1,4 +1,5 @@
-//! Changes of membership and transfers of leadership on their way to the leader, as bytes: `kind u8`, and by kind
+//! Changes of membership and transfers of leadership on their way to the leader, as bytes: `kind
+//! u8`, and by kind
 //!
 //! ```text
 //! 0 change     count u32 | change ...
@@ -23,7 +24,8 @@ use super::Version;
 /// Whether a version has words for it. Version 2 leaves out what members support.
 pub(super) fn can_say(version: Version, admin: &Admin) -> bool {
     let needs_levels = |change: &MemberChange| matches!(change, MemberChange::EnableFeatures(_));
-    version >= Version::V3 || !matches!(admin, Admin::Change(changes) if changes.iter().any(needs_levels))
+    version >= Version::V3
+        || !matches!(admin, Admin::Change(changes) if changes.iter().any(needs_levels))
 }
 
 pub(super) fn put(out: &mut BytesMut, admin: &Admin, version: Version) {
@@ -78,7 +80,10 @@ fn put_level(out: &mut BytesMut, level: Option<FeatureLevel>, version: Version) 
     }
 }
 
-fn get_level(from: &mut Decoder<impl Buf>, version: Version) -> Result<Option<FeatureLevel>, DecodeError> {
+fn get_level(
+    from: &mut Decoder<impl Buf>,
+    version: Version,
+) -> Result<Option<FeatureLevel>, DecodeError> {
     if version < Version::V3 {
         return Ok(None);
     }
@@ -96,13 +101,18 @@ pub(super) fn get(from: &mut Decoder<impl Buf>, version: Version) -> Result<Admi
         0 => {
             let count = from.u32("a count of changes")?;
             // Nothing is reserved for what a damaged count claims.
-            (0..count).map(|_| get_change(from, version)).collect::<Result<_, _>>().map(Admin::Change)
+            (0..count)
+                .map(|_| get_change(from, version))
+                .collect::<Result<_, _>>()
+                .map(Admin::Change)
         }
         1 => {
             let to = from.u64("a next leader")?;
             Ok(Admin::Transfer((to != 0).then_some(NodeId(to))))
         }
-        kind => Err(DecodeError::Invalid { what: "kind of what is to be done", value: kind.into() }),
+        kind => {
+            Err(DecodeError::Invalid { what: "kind of what is to be done", value: kind.into() })
+        }
     }
 }
 
@@ -121,9 +131,12 @@ fn get_change(from: &mut Decoder<impl Buf>, version: Version) -> Result<MemberCh
         2 => MemberChange::Demote(node),
         3 => MemberChange::Remove(node),
         4 => {
-            let (has_disk, disk) = (from.flag("whether the disk changes")?, DiskId(from.u128("a disk")?));
-            let (has_address, address) = (from.flag("whether the address changes")?, from.string("an address")?);
-            let (has_priority, priority) = (from.flag("whether the priority changes")?, from.u8("a priority")?);
+            let (has_disk, disk) =
+                (from.flag("whether the disk changes")?, DiskId(from.u128("a disk")?));
+            let (has_address, address) =
+                (from.flag("whether the address changes")?, from.string("an address")?);
+            let (has_priority, priority) =
+                (from.flag("whether the priority changes")?, from.u8("a priority")?);
             MemberChange::Update {
                 node,
                 disk: has_disk.then_some(disk),
@@ -132,7 +145,9 @@ fn get_change(from: &mut Decoder<impl Buf>, version: Version) -> Result<MemberCh
                 feature_level: get_level(from, version)?,
             }
         }
-        5 if version >= Version::V3 => MemberChange::EnableFeatures(FeatureLevel(from.u16("a feature level")?)),
+        5 if version >= Version::V3 => {
+            MemberChange::EnableFeatures(FeatureLevel(from.u16("a feature level")?))
+        }
         kind => return Err(DecodeError::Invalid { what: "kind of change", value: kind.into() }),
     })
 }

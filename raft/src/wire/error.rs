@@ -4,13 +4,15 @@ use super::Version;
 use crate::storage::codec::DecodeError;
 use crate::types::Index;
 
-/// What was wrong with bytes from a peer, or with a message to one. A link on which bytes were wrong must be closed: where
-/// the next frame begins is unknown.
+/// What was wrong with bytes from a peer, or with a message to one. A link on which bytes were
+/// wrong must be closed: where the next frame begins is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireError {
     /// What connected does not speak this protocol at all.
-    #[error("not a Kodiak peer: it began with \"{found}\"; is a client, or another service, using the peers' port?")]
+    #[error(
+        "not a Kodiak peer: it began with \"{found}\"; is a client, or another service, using the peers' port?"
+    )]
     NotAPeer {
         /// Its first bytes, escaped.
         found: String,

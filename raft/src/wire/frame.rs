@@ -8,14 +8,15 @@ use crate::replica::PeerMessage;
 use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::types::GroupId;
 
-/// The longest frame, in bytes, its length and checksum not counted. Messages are far shorter: some `message_bytes`, or one
-/// command.
+/// The longest frame, in bytes, its length and checksum not counted. Messages are far shorter: some
+/// `message_bytes`, or one command.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// Length and checksum.
 const PREFIX_BYTES: usize = 8;
 
-/// The group, which comes before the kind: whoever has many groups on a link need look no further to find the right one.
+/// The group, which comes before the kind: whoever has many groups on a link need look no further
+/// to find the right one.
 const GROUP_BYTES: usize = 8;
 
 /// Whether a version of the protocol has words for a message.
@@ -28,8 +29,8 @@ pub fn can_say(version: Version, message: &PeerMessage) -> bool {
     }
 }
 
-/// Appends a message between two members of a group to `out`, as one frame, in the link's version. Allocates nothing if
-/// `out` has the room.
+/// Appends a message between two members of a group to `out`, as one frame, in the link's version.
+/// Allocates nothing if `out` has the room.
 ///
 /// # Errors
 /// [`WireError::FrameTooLarge`], [`WireError::CannotSay`]; `out` is as it was then.
@@ -47,7 +48,12 @@ pub fn can_say(version: Version, message: &PeerMessage) -> bool {
 /// assert_eq!(wire::decode(Version::NEWEST, &mut link)?, None);
 /// # Ok::<(), wire::WireError>(())
 /// ```
-pub fn encode(group: GroupId, message: &PeerMessage, version: Version, out: &mut BytesMut) -> Result<(), WireError> {
+pub fn encode(
+    group: GroupId,
+    message: &PeerMessage,
+    version: Version,
+    out: &mut BytesMut,
+) -> Result<(), WireError> {
     if !can_say(version, message) {
         return Err(WireError::CannotSay { version });
     }
@@ -88,15 +94,20 @@ pub fn encode(group: GroupId, message: &PeerMessage, version: Version, out: &mut
     Ok(())
 }
 
-/// Takes a message, and the group it belongs to, off the front of `input`; `None` if it is not all there yet.
+/// Takes a message, and the group it belongs to, off the front of `input`; `None` if it is not all
+/// there yet.
 ///
-/// Commands and answers are slices of `input`'s memory, which stays until the last of them is dropped. Messages without any
-/// (heartbeats, votes, acknowledgements) are decoded in place and allocate nothing.
+/// Commands and answers are slices of `input`'s memory, which stays until the last of them is
+/// dropped. Messages without any (heartbeats, votes, acknowledgements) are decoded in place and
+/// allocate nothing.
 ///
 /// # Errors
-/// [`WireError::FrameTooLarge`] as soon as the length is there, [`WireError::Checksum`], [`WireError::Malformed`]. The link
-/// must be closed.
-pub fn decode(version: Version, input: &mut BytesMut) -> Result<Option<(GroupId, PeerMessage)>, WireError> {
+/// [`WireError::FrameTooLarge`] as soon as the length is there, [`WireError::Checksum`],
+/// [`WireError::Malformed`]. The link must be closed.
+pub fn decode(
+    version: Version,
+    input: &mut BytesMut,
+) -> Result<Option<(GroupId, PeerMessage)>, WireError> {
     let Some(&length) = input.first_chunk::<4>() else { return Ok(None) };
     let bytes = u32::from_le_bytes(length) as usize;
     if bytes > FRAME_BYTES_MAX {
@@ -158,7 +169,8 @@ fn decode_payload(kind: Kind, version: Version, body: Bytes) -> Result<PeerMessa
     }
 }
 
-/// What a message carries besides a few numbers, roughly: checked first, so that nothing huge is copied in vain.
+/// What a message carries besides a few numbers, roughly: checked first, so that nothing huge is
+/// copied in vain.
 fn payload_bytes(message: &PeerMessage) -> usize {
     match message {
         PeerMessage::Raft(message) => message::payload_bytes(message),

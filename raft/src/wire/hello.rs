@@ -1,5 +1,5 @@
-//! The first thing that each side of a link says: who it is; or, where the other side was called by somebody whom it does
-//! not let in, why.
+//! The first thing that each side of a link says: who it is; or, where the other side was called by
+//! somebody whom it does not let in, why.
 
 use std::ops::RangeInclusive;
 
@@ -8,7 +8,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::{Version, WireError};
 use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::types::{
-    ADDRESS_BYTES_MAX, ClusterId, DiskId, FeatureLevel, GroupId, Identity, Index, Life, LogPosition, NodeId,
+    ADDRESS_BYTES_MAX, ClusterId, DiskId, FeatureLevel, GroupId, Identity, Index, Life,
+    LogPosition, NodeId,
 };
 
 /// The longest metadata of a [`Hello`], in bytes.
@@ -23,7 +24,8 @@ const MAGIC: [u8; 8] = *b"kodiak\r\n";
 const VERSION_AT: usize = MAGIC.len();
 const CHECKSUM_AT: usize = VERSION_AT + 4;
 const BODY_AT: usize = CHECKSUM_AT + 4;
-/// Of the longer version: kind, identity, versions, feature level, life, position, flags, and the address's length.
+/// Of the longer version: kind, identity, versions, feature level, life, position, flags, and the
+/// address's length.
 const FIXED_BODY_BYTES: usize = 1 + codec::IDENTITY_BYTES + 3 * 2 + 5 * 8 + 1 + 1;
 const BODY_BYTES_MAX: usize = FIXED_BODY_BYTES + ADDRESS_BYTES_MAX + HELLO_METADATA_BYTES_MAX;
 
@@ -44,8 +46,9 @@ pub struct Hello {
     pub node: NodeId,
     /// Its disk: a node that comes back on another disk has forgotten its promises.
     pub disk: DiskId,
-    /// Which of its lives this is: a peer knows a restarted node from one that only lost the link, and an older copy of
-    /// a folder from the one that it has met. From version 2 comes the nonce alone; the count is 0.
+    /// Which of its lives this is: a peer knows a restarted node from one that only lost the link,
+    /// and an older copy of a folder from the one that it has met. From version 2 comes the nonce
+    /// alone; the count is 0.
     pub life: Life,
     /// The versions of the protocol that it speaks. From version 2 comes that alone.
     pub versions: RangeInclusive<Version>,
@@ -55,10 +58,11 @@ pub struct Hello {
     pub position: Option<LogPosition>,
     /// Its disk has forgotten what it had acknowledged, and a fence has not been passed yet.
     pub has_forgotten: bool,
-    /// It knows of no term: it was never part of a cluster, or has forgotten it. Founders want to know.
+    /// It knows of no term: it was never part of a cluster, or has forgotten it. Founders want to
+    /// know.
     pub is_blank: bool,
-    /// Where it listens for its peers, `host:port`: whom it calls can call back, even if they do not know it as a member
-    /// yet. At most [`ADDRESS_BYTES_MAX`] bytes.
+    /// Where it listens for its peers, `host:port`: whom it calls can call back, even if they do
+    /// not know it as a member yet. At most [`ADDRESS_BYTES_MAX`] bytes.
     pub address: String,
     /// Whatever the user wants the peers to know, such as the address for clients; at most
     /// [`HELLO_METADATA_BYTES_MAX`].
@@ -75,7 +79,10 @@ pub fn encode_hello(hello: &Hello, version: Version, out: &mut BytesMut) -> Resu
         return Err(WireError::MetadataTooLarge { bytes, limit: HELLO_METADATA_BYTES_MAX });
     }
     let Ok(address_bytes) = u8::try_from(hello.address.len()) else {
-        return Err(WireError::AddressTooLong { bytes: hello.address.len(), limit: ADDRESS_BYTES_MAX });
+        return Err(WireError::AddressTooLong {
+            bytes: hello.address.len(),
+            limit: ADDRESS_BYTES_MAX,
+        });
     };
     put(out, version, |out| {
         out.put_u8(KIND_HELLO);
@@ -138,12 +145,12 @@ fn put(out: &mut BytesMut, version: Version, body: impl FnOnce(&mut BytesMut)) {
     out[start + CHECKSUM_AT..start + BODY_AT].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// Takes a hello, and the version that it came in, off the front of `input`; `None` if it is not all there yet. What is no hello is told from its first wrong
-/// byte on.
+/// Takes a hello, and the version that it came in, off the front of `input`; `None` if it is not
+/// all there yet. What is no hello is told from its first wrong byte on.
 ///
 /// # Errors
-/// [`WireError::Refused`] if the other side says that it does not let this one in; otherwise any [`WireError`] but
-/// `FrameTooLarge`. The link must be closed.
+/// [`WireError::Refused`] if the other side says that it does not let this one in; otherwise any
+/// [`WireError`] but `FrameTooLarge`. The link must be closed.
 pub fn decode_hello(input: &mut BytesMut) -> Result<Option<(Version, Hello)>, WireError> {
     let begun = input.len().min(MAGIC.len());
     if input[..begun] != MAGIC[..begun] {
@@ -167,7 +174,9 @@ pub fn decode_hello(input: &mut BytesMut) -> Result<Option<(Version, Hello)>, Wi
     }
     let mut from = Decoder::new(&whole[BODY_AT..]);
     match from.u8("a hello's kind").map_err(malformed)? {
-        KIND_HELLO => decode_body(from, version).map(|hello| Some((version, hello))).map_err(malformed),
+        KIND_HELLO => {
+            decode_body(from, version).map(|hello| Some((version, hello))).map_err(malformed)
+        }
         KIND_REFUSAL => {
             let is_removed = from.flag("whether it was removed").map_err(malformed)?;
             let removed_at = match version {
@@ -184,13 +193,15 @@ pub fn decode_hello(input: &mut BytesMut) -> Result<Option<(Version, Hello)>, Wi
 /// Copies what it keeps: a hello outlives the buffer it came in.
 fn decode_body(mut from: Decoder<&[u8]>, version: Version) -> Result<Hello, DecodeError> {
     let Identity { cluster, group, node, disk } = codec::get_identity(&mut from)?;
-    let told = if version >= Version::V3 { Told::get(&mut from)? } else { Told::get_v2(&mut from)? };
+    let told =
+        if version >= Version::V3 { Told::get(&mut from)? } else { Told::get_v2(&mut from)? };
     let Told { versions, feature_level, life, position, is_blank, has_forgotten } = told;
     let mut address = vec![0; from.u8("an address's length")?.into()];
     for byte in &mut address {
         *byte = from.u8("an address")?;
     }
-    let address = String::from_utf8(address).map_err(|_| DecodeError::Invalid { what: "address", value: 0 })?;
+    let address = String::from_utf8(address)
+        .map_err(|_| DecodeError::Invalid { what: "address", value: 0 })?;
     let metadata = from.rest();
     Ok(Hello {
         cluster,
@@ -225,10 +236,20 @@ impl Told {
         let (life, position) = (codec::get_life(from)?, codec::get_position(from)?);
         let flags = from.u8("a hello's flags")?;
         if flags & !(IS_BLANK | HAS_FORGOTTEN) != 0 {
-            return Err(DecodeError::Invalid { what: "set of a hello's flags", value: flags.into() });
+            return Err(DecodeError::Invalid {
+                what: "set of a hello's flags",
+                value: flags.into(),
+            });
         }
         let (is_blank, has_forgotten) = (flags & IS_BLANK != 0, flags & HAS_FORGOTTEN != 0);
-        Ok(Told { versions, feature_level, life, position: Some(position), is_blank, has_forgotten })
+        Ok(Told {
+            versions,
+            feature_level,
+            life,
+            position: Some(position),
+            is_blank,
+            has_forgotten,
+        })
     }
 
     fn get_v2(from: &mut Decoder<&[u8]>) -> Result<Told, DecodeError> {

@@ -28,13 +28,16 @@
 //!  19 state digests       count u32 | (node u64 | index u64 | version u32 | value u64) ...
 //! ```
 //!
-//! The configuration is as [`codec::put_configuration`] says; the piece goes on to the frame's end. Promises last nanoseconds.
+//! The configuration is as [`codec::put_configuration`] says; the piece goes on to the frame's end.
+//! Promises last nanoseconds.
 
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::Version;
 use crate::storage::codec::{self, DecodeError, Decoder};
-use crate::types::{Body, Chunk, Digest, Entries, FollowerReport, Index, Message, NodeId, SnapshotMeta, Stamp, Term};
+use crate::types::{
+    Body, Chunk, Digest, Entries, FollowerReport, Index, Message, NodeId, SnapshotMeta, Stamp, Term,
+};
 
 macro_rules! kinds {
     ($($name:ident = $number:literal),* $(,)?) => {
@@ -81,14 +84,21 @@ kinds! {
 
 impl Kind {
     fn is_in_version_2(self) -> bool {
-        !matches!(self, Kind::Forgot | Kind::CommittedConflict | Kind::StateDigest | Kind::StateDigests)
+        !matches!(
+            self,
+            Kind::Forgot | Kind::CommittedConflict | Kind::StateDigest | Kind::StateDigests
+        )
     }
 
     /// Whether frames of this kind carry byte strings.
     pub(super) fn has_payload(self) -> bool {
         matches!(
             self,
-            Kind::AppendEntries | Kind::Forward | Kind::Forwarded | Kind::ForwardAdmin | Kind::InstallSnapshot
+            Kind::AppendEntries
+                | Kind::Forward
+                | Kind::Forwarded
+                | Kind::ForwardAdmin
+                | Kind::InstallSnapshot
         )
     }
 
@@ -151,7 +161,14 @@ pub(super) fn put(out: &mut BytesMut, message: &Message, version: Version) {
             out.put_u8(u8::from(*granted));
         }
         Body::Vote { granted } => out.put_u8(u8::from(*granted)),
-        Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise } => {
+        Body::AppendEntries {
+            previous_index,
+            previous_term,
+            entries,
+            commit,
+            round,
+            wants_promise,
+        } => {
             out.put_u64_le(previous_index.0);
             out.put_u64_le(previous_term.0);
             out.put_u64_le(commit.0);
@@ -261,7 +278,10 @@ fn put_report(out: &mut BytesMut, report: &FollowerReport, version: Version) {
     }
 }
 
-fn get_report(from: &mut Decoder<impl Buf>, version: Version) -> Result<FollowerReport, DecodeError> {
+fn get_report(
+    from: &mut Decoder<impl Buf>,
+    version: Version,
+) -> Result<FollowerReport, DecodeError> {
     let (round, promise) = (from.u64("a round")?, from.duration("a promise's length")?);
     if version < Version::V3 {
         return Ok(FollowerReport { round, promise, ..FollowerReport::default() });
@@ -283,30 +303,40 @@ fn get_report(from: &mut Decoder<impl Buf>, version: Version) -> Result<Follower
 }
 
 /// Reads the message of a frame of this kind.
-pub(super) fn get(from: &mut Decoder<impl Buf>, kind: Kind, version: Version) -> Result<Message, DecodeError> {
+pub(super) fn get(
+    from: &mut Decoder<impl Buf>,
+    kind: Kind,
+    version: Version,
+) -> Result<Message, DecodeError> {
     let sender = NodeId(from.u64("a message's sender")?);
     let to = NodeId(from.u64("a message's receiver")?);
     let term = Term(from.u64("a message's term")?);
     Ok(Message { from: sender, to, term, body: get_body(from, kind, version)? })
 }
 
-fn get_body(from: &mut Decoder<impl Buf>, kind: Kind, version: Version) -> Result<Body, DecodeError> {
+fn get_body(
+    from: &mut Decoder<impl Buf>,
+    kind: Kind,
+    version: Version,
+) -> Result<Body, DecodeError> {
     if version < Version::V3 && !kind.is_in_version_2() {
         return Err(DecodeError::Invalid { what: "kind of frame", value: kind as u64 });
     }
     Ok(match kind {
-        Kind::RequestPreVote => {
-            Body::RequestPreVote { last_index: index(from, "a last index")?, last_term: term(from, "a last term")? }
-        }
+        Kind::RequestPreVote => Body::RequestPreVote {
+            last_index: index(from, "a last index")?,
+            last_term: term(from, "a last term")?,
+        },
         Kind::RequestVote => Body::RequestVote {
             last_index: index(from, "a last index")?,
             last_term: term(from, "a last term")?,
             is_transfer: from.flag("mark of a transfer")?,
         },
         Kind::TimeoutNow => Body::TimeoutNow,
-        Kind::PreVote => {
-            Body::PreVote { campaign_term: term(from, "a campaign's term")?, granted: from.flag("answer to a vote")? }
-        }
+        Kind::PreVote => Body::PreVote {
+            campaign_term: term(from, "a campaign's term")?,
+            granted: from.flag("answer to a vote")?,
+        },
         Kind::Vote => Body::Vote { granted: from.flag("answer to a vote")? },
         Kind::Heartbeat | Kind::AppendEntries => Body::AppendEntries {
             previous_index: index(from, "a previous index")?,
@@ -314,11 +344,16 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind, version: Version) -> Resul
             commit: index(from, "a commit index")?,
             round: from.u64("a round")?,
             wants_promise: get_wants_promise(from, version)?,
-            entries: if kind == Kind::Heartbeat { Entries::new() } else { codec::get_entries(from)? },
+            entries: if kind == Kind::Heartbeat {
+                Entries::new()
+            } else {
+                codec::get_entries(from)?
+            },
         },
-        Kind::Appended => {
-            Body::Appended { matched: index(from, "a matched index")?, report: get_report(from, version)? }
-        }
+        Kind::Appended => Body::Appended {
+            matched: index(from, "a matched index")?,
+            report: get_report(from, version)?,
+        },
         Kind::Rejected => Body::Rejected {
             previous_index: index(from, "a previous index")?,
             hint_index: index(from, "a hint")?,
@@ -336,7 +371,8 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind, version: Version) -> Resul
             Body::ReadIndex { request, index: is_known.then_some(index) }
         }
         Kind::InstallSnapshot => {
-            let (index, term) = (index(from, "a snapshot's index")?, term(from, "a snapshot's term")?);
+            let (index, term) =
+                (index(from, "a snapshot's index")?, term(from, "a snapshot's term")?);
             let stamp = Stamp(from.u64("a snapshot's stamp")?);
             let mut configuration = codec::get_configuration(from)?;
             let mut digest = None;
@@ -346,7 +382,8 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind, version: Version) -> Resul
             }
             let round = from.u64("a round")?;
             let wants_promise = get_wants_promise(from, version)?;
-            let (offset, total_bytes) = (from.u64("a piece's offset")?, from.u64("a snapshot's length")?);
+            let (offset, total_bytes) =
+                (from.u64("a piece's offset")?, from.u64("a snapshot's length")?);
             let chunk = Chunk { offset, total_bytes, data: from.rest() };
             let meta = Box::new(SnapshotMeta { index, term, stamp, configuration, digest });
             Body::InstallSnapshot { meta, chunk, round, wants_promise }
@@ -357,9 +394,10 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind, version: Version) -> Resul
             report: get_report(from, version)?,
         },
         Kind::Forgot => Body::Forgot { last_index: index(from, "a last index")? },
-        Kind::CommittedConflict => {
-            Body::CommittedConflict { index: index(from, "an index")?, log_term: term(from, "a term")? }
-        }
+        Kind::CommittedConflict => Body::CommittedConflict {
+            index: index(from, "an index")?,
+            log_term: term(from, "a term")?,
+        },
         Kind::StateDigest => Body::StateDigest(get_state_digest(from)?),
         Kind::StateDigests => {
             let count = from.u32("a count of digests")?;
@@ -370,7 +408,10 @@ fn get_body(from: &mut Decoder<impl Buf>, kind: Kind, version: Version) -> Resul
             Body::StateDigests(Box::new(digests.collect::<Result<_, DecodeError>>()?))
         }
         Kind::Forward | Kind::Forwarded | Kind::ForwardAdmin => {
-            return Err(DecodeError::Invalid { what: "kind of a core's message", value: kind as u64 });
+            return Err(DecodeError::Invalid {
+                what: "kind of a core's message",
+                value: kind as u64,
+            });
         }
     })
 }

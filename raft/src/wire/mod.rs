@@ -1,7 +1,9 @@
-//! The frames between nodes: bytes to messages and back, nothing else. Sockets, and who may connect, are the node's.
+//! The frames between nodes: bytes to messages and back, nothing else. Sockets, and who may
+//! connect, are the node's.
 //!
-//! A link begins with one [`Hello`] in each direction; frames with one [`PeerMessage`](crate::replica::PeerMessage) each
-//! follow. All numbers are little-endian; what entries look like is said in [`storage::codec`](crate::storage::codec).
+//! A link begins with one [`Hello`] in each direction; frames with one
+//! [`PeerMessage`](crate::replica::PeerMessage) each follow. All numbers are little-endian; what
+//! entries look like is said in [`storage::codec`](crate::storage::codec).
 //!
 //! ```text
 //! hello    magic "kodiak\r\n" | version u16 | length u16 | crc32c u32 | 0 u8 |
@@ -14,22 +16,24 @@
 //! frame    length u32 | crc32c u32 | group u64 | kind u8 | body ...
 //! ```
 //!
-//! The body of a message between cores is said in `message`. A command that is forwarded is `request u64` and what
-//! [`storage::codec::put_proposal`](crate::storage::codec::put_proposal) writes; its answer `request u64` and what `outcome`
-//! says.
+//! The body of a message between cores is said in `message`. A command that is forwarded is
+//! `request u64` and what [`storage::codec::put_proposal`](crate::storage::codec::put_proposal)
+//! writes; its answer `request u64` and what `outcome` says.
 //!
-//! The length counts what follows the checksum; the checksum covers all other bytes of the hello or the frame. TCP's own
-//! sixteen-bit sum lets one damaged segment in some tens of thousands through, and a log must not take it in.
+//! The length counts what follows the checksum; the checksum covers all other bytes of the hello or
+//! the frame. TCP's own sixteen-bit sum lets one damaged segment in some tens of thousands through,
+//! and a log must not take it in.
 //!
 //! A refusal takes the place of a hello, for a node that is not let in.
 //!
 //! # Versions
 //!
-//! The magic and the version come first and never change their places, so that nodes of any two versions can tell each
-//! other why they do not talk. Every other change of these bytes is a new [`Version`]. The node that calls greets in
-//! its newest version; one that answers, in the version in which it was greeted, if it knows that. A link on which
-//! the greeting alone was enough for the other side to hang up is tried again in the oldest version. After that the link
-//! uses the lower one of the two sides' newest versions. What a version cannot say ([`can_say`]) is not sent.
+//! The magic and the version come first and never change their places, so that nodes of any two
+//! versions can tell each other why they do not talk. Every other change of these bytes is a new
+//! [`Version`]. The node that calls greets in its newest version; one that answers, in the version
+//! in which it was greeted, if it knows that. A link on which the greeting alone was enough for the
+//! other side to hang up is tried again in the oldest version. After that the link uses the lower
+//! one of the two sides' newest versions. What a version cannot say ([`can_say`]) is not sent.
 
 mod admin;
 mod error;
@@ -44,5 +48,7 @@ pub use error::WireError;
 mod version;
 
 pub use frame::{FRAME_BYTES_MAX, can_say, decode, encode};
-pub use hello::{HELLO_METADATA_BYTES_MAX, Hello, Refusal, decode_hello, encode_hello, encode_refusal};
+pub use hello::{
+    HELLO_METADATA_BYTES_MAX, Hello, Refusal, decode_hello, encode_hello, encode_refusal,
+};
 pub use version::Version;

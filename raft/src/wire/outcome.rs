@@ -45,7 +45,10 @@ pub(super) fn put(out: &mut BytesMut, outcome: &Outcome, version: Version) {
             if version >= Version::V3 {
                 out.put_u64_le(answer.index.map_or(0, |index| index.0));
             }
-            out.put_u32_le(u32::try_from(answer.bytes.len()).expect("encode has compared it with FRAME_BYTES_MAX"));
+            out.put_u32_le(
+                u32::try_from(answer.bytes.len())
+                    .expect("encode has compared it with FRAME_BYTES_MAX"),
+            );
             out.put_slice(&answer.bytes);
         }
         Outcome::Opened(session) => {
@@ -97,7 +100,9 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
         Refusal::Declined { reason, is_final } => {
             out.put_u8(13);
             out.put_u8(u8::from(*is_final));
-            out.put_u32_le(u32::try_from(reason.len()).expect("encode has compared it with FRAME_BYTES_MAX"));
+            out.put_u32_le(
+                u32::try_from(reason.len()).expect("encode has compared it with FRAME_BYTES_MAX"),
+            );
             out.put_slice(reason.as_bytes());
         }
         Refusal::NoSession => out.put_u8(8),
@@ -128,7 +133,9 @@ pub(super) fn get(from: &mut Decoder<impl Buf>, version: Version) -> Result<Outc
         3 => Refusal::TimedOut,
         4 => Refusal::Superseded,
         5 => Refusal::Full { bound: get_bound(from)?, limit: from.u64("a bound's value")? },
-        6 => Refusal::TooLarge { size_bytes: from.u64("a size")?, limit_bytes: from.u64("a limit")? },
+        6 => {
+            Refusal::TooLarge { size_bytes: from.u64("a size")?, limit_bytes: from.u64("a limit")? }
+        }
         7 => Refusal::StorageFailed,
         12 => Refusal::Removed,
         13 => {

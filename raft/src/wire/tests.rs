@@ -9,9 +9,9 @@ use super::*;
 use crate::replica::{Admin, Answer, Bound, Doubt, Outcome, PeerMessage, Refusal};
 use crate::storage::tests::codec::{entry, proposal};
 use crate::types::{
-    Body, Chunk, ClusterId, Configuration, Digest, DiskId, Entry, FeatureLevel, FollowerReport, GroupId, Index, Life,
-    LogPosition, Member, MemberChange, Message, NodeId, Payload, Proposal, SessionCommand, SessionId, SnapshotMeta,
-    Stamp, Term,
+    Body, Chunk, ClusterId, Configuration, Digest, DiskId, Entry, FeatureLevel, FollowerReport,
+    GroupId, Index, Life, LogPosition, Member, MemberChange, Message, NodeId, Payload, Proposal,
+    SessionCommand, SessionId, SnapshotMeta, Stamp, Term,
 };
 
 const GROUP: GroupId = GroupId(2);
@@ -32,7 +32,11 @@ fn report() -> impl Strategy<Value = FollowerReport> {
 }
 
 fn digest() -> impl Strategy<Value = Digest> {
-    any::<(u64, u32, u64)>().prop_map(|(index, version, value)| Digest { index: Index(index), version, value })
+    any::<(u64, u32, u64)>().prop_map(|(index, version, value)| Digest {
+        index: Index(index),
+        version,
+        value,
+    })
 }
 
 /// What an older version says of a round.
@@ -54,53 +58,78 @@ fn payload() -> impl Strategy<Value = Bytes> {
 
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
-        (index(), term()).prop_map(|(last_index, last_term)| Body::RequestPreVote { last_index, last_term }),
-        (term(), any::<bool>()).prop_map(|(campaign_term, granted)| Body::PreVote { campaign_term, granted }),
-        (index(), term(), any::<bool>()).prop_map(|(last_index, last_term, is_transfer)| Body::RequestVote {
-            last_index,
-            last_term,
-            is_transfer
+        (index(), term())
+            .prop_map(|(last_index, last_term)| Body::RequestPreVote { last_index, last_term }),
+        (term(), any::<bool>())
+            .prop_map(|(campaign_term, granted)| Body::PreVote { campaign_term, granted }),
+        (index(), term(), any::<bool>()).prop_map(|(last_index, last_term, is_transfer)| {
+            Body::RequestVote { last_index, last_term, is_transfer }
         }),
         any::<bool>().prop_map(|granted| Body::Vote { granted }),
         Just(Body::TimeoutNow),
-        (index(), term(), prop::collection::vec(entry(), 0..4), index(), any::<u64>(), any::<bool>()).prop_map(
-            |(previous_index, previous_term, entries, commit, round, wants_promise)| Body::AppendEntries {
-                previous_index,
-                previous_term,
-                entries: entries.into(),
-                commit,
-                round,
-                wants_promise
+        (
+            index(),
+            term(),
+            prop::collection::vec(entry(), 0..4),
+            index(),
+            any::<u64>(),
+            any::<bool>()
+        )
+            .prop_map(
+                |(previous_index, previous_term, entries, commit, round, wants_promise)| {
+                    Body::AppendEntries {
+                        previous_index,
+                        previous_term,
+                        entries: entries.into(),
+                        commit,
+                        round,
+                        wants_promise,
+                    }
+                }
+            ),
+        (index(), report()).prop_map(|(matched, report)| Body::Appended { matched, report }),
+        (index(), index(), term(), report()).prop_map(
+            |(previous_index, hint_index, hint_term, report)| {
+                Body::Rejected { previous_index, hint_index, hint_term, report }
             }
         ),
-        (index(), report()).prop_map(|(matched, report)| Body::Appended { matched, report }),
-        (index(), index(), term(), report()).prop_map(|(previous_index, hint_index, hint_term, report)| {
-            Body::Rejected { previous_index, hint_index, hint_term, report }
+        (index(), term(), any::<u64>(), any::<u64>(), payload()).prop_map(
+            |(index, term, round, offset, data)| {
+                let configuration = Configuration::of_voters([(NodeId(3), Member::default())]);
+                let digest =
+                    (round % 2 == 0).then_some(Digest { index, version: 1, value: offset });
+                let meta = Box::new(SnapshotMeta {
+                    index,
+                    term,
+                    stamp: Stamp(offset),
+                    configuration,
+                    digest,
+                });
+                let wants_promise = offset % 2 == 0;
+                let chunk = Chunk { offset, total_bytes: round, data };
+                Body::InstallSnapshot { meta, chunk, round, wants_promise }
+            }
+        ),
+        (index(), any::<u64>(), report()).prop_map(|(index, received_bytes, report)| {
+            Body::SnapshotProgress { index, received_bytes, report }
         }),
-        (index(), term(), any::<u64>(), any::<u64>(), payload()).prop_map(|(index, term, round, offset, data)| {
-            let configuration = Configuration::of_voters([(NodeId(3), Member::default())]);
-            let digest = (round % 2 == 0).then_some(Digest { index, version: 1, value: offset });
-            let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(offset), configuration, digest });
-            let wants_promise = offset % 2 == 0;
-            let chunk = Chunk { offset, total_bytes: round, data };
-            Body::InstallSnapshot { meta, chunk, round, wants_promise }
-        }),
-        (index(), any::<u64>(), report())
-            .prop_map(|(index, received_bytes, report)| { Body::SnapshotProgress { index, received_bytes, report } }),
         index().prop_map(|last_index| Body::Forgot { last_index }),
         (index(), term()).prop_map(|(index, log_term)| Body::CommittedConflict { index, log_term }),
         digest().prop_map(Body::StateDigest),
         prop::collection::btree_map(any::<u64>().prop_map(NodeId), digest(), 0..4)
             .prop_map(|digests| Body::StateDigests(Box::new(digests))),
-        (any::<u64>(), any::<bool>()).prop_map(|(request, may_lease)| Body::RequestReadIndex { request, may_lease }),
-        (any::<u64>(), prop::option::of(index())).prop_map(|(request, index)| Body::ReadIndex { request, index }),
+        (any::<u64>(), any::<bool>())
+            .prop_map(|(request, may_lease)| Body::RequestReadIndex { request, may_lease }),
+        (any::<u64>(), prop::option::of(index()))
+            .prop_map(|(request, index)| Body::ReadIndex { request, index }),
     ]
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
     let refusal = prop_oneof![
         Just(Refusal::NoLeader),
-        prop::option::of(1u64..).prop_map(|leader| Refusal::NotLeader { leader: leader.map(NodeId) }),
+        prop::option::of(1u64..)
+            .prop_map(|leader| Refusal::NotLeader { leader: leader.map(NodeId) }),
         Just(Refusal::TimedOut),
         Just(Refusal::Superseded),
         (
@@ -118,13 +147,19 @@ fn outcome() -> impl Strategy<Value = Outcome> {
             .prop_map(|(size_bytes, limit_bytes)| Refusal::TooLarge { size_bytes, limit_bytes }),
         Just(Refusal::StorageFailed),
         Just(Refusal::Removed),
-        (".{0,20}", any::<bool>()).prop_map(|(reason, is_final)| Refusal::Declined { reason, is_final }),
+        (".{0,20}", any::<bool>())
+            .prop_map(|(reason, is_final)| Refusal::Declined { reason, is_final }),
         Just(Refusal::NoSession),
         Just(Refusal::AnswerNotKept),
         any::<u64>().prop_map(|up_to| Refusal::Acknowledged { up_to }),
         any::<u64>().prop_map(|ttl_ms| Refusal::TtlOutOfRange { ttl_ms }),
     ];
-    let doubt = prop::sample::select(vec![Doubt::TimedOut, Doubt::LinkBroken, Doubt::StorageFailed, Doubt::Overtaken]);
+    let doubt = prop::sample::select(vec![
+        Doubt::TimedOut,
+        Doubt::LinkBroken,
+        Doubt::StorageFailed,
+        Doubt::Overtaken,
+    ]);
     prop_oneof![
         (payload(), prop::option::of((1u64..).prop_map(Index)))
             .prop_map(|(bytes, index)| Outcome::Answer(Answer::new(bytes, index))),
@@ -138,22 +173,23 @@ fn admin() -> impl Strategy<Value = Admin> {
     let node = || any::<u64>().prop_map(NodeId);
     let disk = || any::<u128>().prop_map(DiskId);
     let change = prop_oneof![
-        (node(), disk(), ".{0,20}", any::<u8>(), 1u16..).prop_map(|(node, disk, address, priority, level)| {
-            let member = Member { disk, address, priority, feature_level: FeatureLevel(level) };
-            MemberChange::AddLearner { node, member }
-        }),
+        (node(), disk(), ".{0,20}", any::<u8>(), 1u16..).prop_map(
+            |(node, disk, address, priority, level)| {
+                let member = Member { disk, address, priority, feature_level: FeatureLevel(level) };
+                MemberChange::AddLearner { node, member }
+            }
+        ),
         node().prop_map(MemberChange::Promote),
         node().prop_map(MemberChange::Demote),
         node().prop_map(MemberChange::Remove),
-        (node(), prop::option::of(disk()), prop::option::of(".{0,20}"), any::<Option<u8>>()).prop_map(
-            |(node, disk, address, priority)| MemberChange::Update {
+        (node(), prop::option::of(disk()), prop::option::of(".{0,20}"), any::<Option<u8>>())
+            .prop_map(|(node, disk, address, priority)| MemberChange::Update {
                 node,
                 disk,
                 address,
                 priority,
                 feature_level: priority.map(|priority| FeatureLevel(1 + u16::from(priority))),
-            }
-        ),
+            }),
         (1u16..).prop_map(|level| MemberChange::EnableFeatures(FeatureLevel(level))),
     ];
     prop_oneof![
@@ -307,13 +343,18 @@ proptest! {
 #[test]
 fn strangers_are_told_why() {
     let error = |bytes: &[u8]| decode_hello(&mut BytesMut::from(bytes)).unwrap_err().to_string();
-    assert!(error(b"*1\r\n$4\r\nPING\r\n").contains(r#"not a Kodiak peer: it began with "*1\r\n$4\r\n""#));
+    assert!(
+        error(b"*1\r\n$4\r\nPING\r\n")
+            .contains(r#"not a Kodiak peer: it began with "*1\r\n$4\r\n""#)
+    );
     assert!(error(b"G").contains("not a Kodiak peer"), "from the first byte on");
     let mut later = BytesMut::new();
     encode_hello(&hello(), Version::NEWEST, &mut later).unwrap();
     later[8] = 4;
     assert_eq!(decode_hello(&mut later), Err(WireError::Version { theirs: Version(4) }));
-    for (reason, is_removed) in [("node 2 was removed: é".to_owned(), true), ("é".repeat(2000), false)] {
+    for (reason, is_removed) in
+        [("node 2 was removed: é".to_owned(), true), ("é".repeat(2000), false)]
+    {
         let mut refusal = BytesMut::new();
         let said = super::Refusal { reason: &reason, is_removed, removed_at: Index(9) };
         encode_refusal(&said, Version::NEWEST, &mut refusal);
@@ -332,11 +373,18 @@ fn strangers_are_told_why() {
 fn limits_are_named_before_anything_is_reserved() {
     let limit = "exceeds FRAME_BYTES_MAX (67108864 bytes)";
     let claim = &[0xFF, 0xFF, 0xFF, 0x7F];
-    assert!(decode(Version::NEWEST, &mut BytesMut::from(&claim[..])).unwrap_err().to_string().ends_with(limit));
+    assert!(
+        decode(Version::NEWEST, &mut BytesMut::from(&claim[..]))
+            .unwrap_err()
+            .to_string()
+            .ends_with(limit)
+    );
     let command = Bytes::from(vec![0; FRAME_BYTES_MAX]);
     let mut out = BytesMut::from(&b"before"[..]);
     let proposal = command.clone().into();
-    let error = encode(GROUP, &PeerMessage::Forward { request: 1, proposal }, Version::NEWEST, &mut out).unwrap_err();
+    let error =
+        encode(GROUP, &PeerMessage::Forward { request: 1, proposal }, Version::NEWEST, &mut out)
+            .unwrap_err();
     assert!(error.to_string().ends_with(limit), "{error}");
     assert_eq!(&out[..], b"before");
     // As large as may be: group, kind and number take seventeen bytes.
@@ -345,9 +393,13 @@ fn limits_are_named_before_anything_is_reserved() {
     let hello = Hello { metadata: Bytes::from(vec![0; HELLO_METADATA_BYTES_MAX + 1]), ..hello() };
     let error = encode_hello(&hello, Version::NEWEST, &mut out).unwrap_err().to_string();
     assert!(error.contains("HELLO_METADATA_BYTES_MAX (1024 bytes)"), "{error}");
-    let error = encode_hello(&Hello { address: "a".repeat(256), ..self::hello() }, Version::NEWEST, &mut out)
-        .unwrap_err()
-        .to_string();
+    let error = encode_hello(
+        &Hello { address: "a".repeat(256), ..self::hello() },
+        Version::NEWEST,
+        &mut out,
+    )
+    .unwrap_err()
+    .to_string();
     assert!(error.contains("ADDRESS_BYTES_MAX (255 bytes)"), "{error}");
     assert_eq!(&out[..], b"before");
 }
@@ -382,7 +434,10 @@ fn a_warm_link_carries_heartbeats_without_allocating() {
         for message in [&heartbeat, &answer] {
             encode(GROUP, message, Version::NEWEST, &mut link).unwrap();
         }
-        let both = (decode(Version::NEWEST, &mut link).unwrap(), decode(Version::NEWEST, &mut link).unwrap());
+        let both = (
+            decode(Version::NEWEST, &mut link).unwrap(),
+            decode(Version::NEWEST, &mut link).unwrap(),
+        );
         assert!(both == (Some((GROUP, heartbeat.clone())), Some((GROUP, answer.clone()))));
         assert_eq!(decode(Version::NEWEST, &mut link), Ok(None));
     };
@@ -413,7 +468,12 @@ fn hex(bytes: &[u8]) -> String {
 /// One message of each kind that version 2 has, made of what version 2 says.
 fn messages_of_version_2() -> Vec<PeerMessage> {
     let command_bytes = Bytes::from_static(b"abc");
-    let in_session = SessionCommand { session: SessionId(5), sequence: 6, acknowledged: 7, command: command_bytes };
+    let in_session = SessionCommand {
+        session: SessionId(5),
+        sequence: 6,
+        acknowledged: 7,
+        command: command_bytes,
+    };
     vec![
         raft(Body::RequestPreVote { last_index: Index(4), last_term: Term(5) }),
         raft(Body::PreVote { campaign_term: Term(4), granted: true }),
@@ -422,7 +482,12 @@ fn messages_of_version_2() -> Vec<PeerMessage> {
         append(Vec::new()),
         append(vec![command(b"abc")]),
         raft(Body::Appended { matched: Index(4), report: round(7) }),
-        raft(Body::Rejected { previous_index: Index(4), hint_index: Index(5), hint_term: Term(6), report: round(7) }),
+        raft(Body::Rejected {
+            previous_index: Index(4),
+            hint_index: Index(5),
+            hint_term: Term(6),
+            report: round(7),
+        }),
         raft(Body::RequestReadIndex { request: 4, may_lease: true }),
         raft(Body::ReadIndex { request: 4, index: Some(Index(5)) }),
         raft(Body::InstallSnapshot {
@@ -432,7 +497,12 @@ fn messages_of_version_2() -> Vec<PeerMessage> {
                 stamp: Stamp(6),
                 configuration: Configuration::of_voters([(
                     NodeId(7),
-                    Member { disk: DiskId(8), address: "a:9".into(), priority: 10, ..Member::default() },
+                    Member {
+                        disk: DiskId(8),
+                        address: "a:9".into(),
+                        priority: 10,
+                        ..Member::default()
+                    },
                 )]),
                 digest: None,
             }),
@@ -451,7 +521,10 @@ fn messages_of_version_2() -> Vec<PeerMessage> {
         PeerMessage::Forwarded { request: 4, outcome: Outcome::Unknown(Doubt::LinkBroken) },
         PeerMessage::Forwarded {
             request: 4,
-            outcome: Outcome::Refused(Refusal::Declined { reason: "no".to_owned(), is_final: true }),
+            outcome: Outcome::Refused(Refusal::Declined {
+                reason: "no".to_owned(),
+                is_final: true,
+            }),
         },
         PeerMessage::ForwardAdmin { request: 4, admin: Admin::Transfer(Some(NodeId(5))) },
         PeerMessage::ForwardAdmin {
@@ -459,7 +532,12 @@ fn messages_of_version_2() -> Vec<PeerMessage> {
             admin: Admin::Change(vec![
                 MemberChange::AddLearner {
                     node: NodeId(5),
-                    member: Member { disk: DiskId(6), address: "a:9".into(), priority: 7, ..Member::default() },
+                    member: Member {
+                        disk: DiskId(6),
+                        address: "a:9".into(),
+                        priority: 7,
+                        ..Member::default()
+                    },
                 },
                 MemberChange::Update {
                     node: NodeId(5),
@@ -472,7 +550,10 @@ fn messages_of_version_2() -> Vec<PeerMessage> {
         },
         PeerMessage::Forward { request: 4, proposal: Proposal::OpenSession { ttl_ms: 5, salt: 6 } },
         PeerMessage::Forward { request: 4, proposal: Proposal::SessionCommand(in_session.into()) },
-        PeerMessage::Forward { request: 4, proposal: Proposal::CloseSession { session: SessionId(5) } },
+        PeerMessage::Forward {
+            request: 4,
+            proposal: Proposal::CloseSession { session: SessionId(5) },
+        },
         PeerMessage::Forwarded { request: 4, outcome: Outcome::Opened(SessionId(5)) },
     ]
 }

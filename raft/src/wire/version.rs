@@ -8,11 +8,12 @@ use std::ops::RangeInclusive;
 pub struct Version(pub u16);
 
 impl Version {
-    /// Answers to a leader carry a promise's length, hellos whether a node is blank, sessions a salt.
+    /// Answers to a leader carry a promise's length, hellos whether a node is blank, sessions a
+    /// salt.
     pub const V2: Version = Version(2);
 
-    /// Answers also carry the follower's clock, position and what it has applied; hellos the range of versions, the
-    /// feature level, the life and the durable position.
+    /// Answers also carry the follower's clock, position and what it has applied; hellos the range
+    /// of versions, the feature level, the life and the durable position.
     pub const V3: Version = Version(3);
 
     /// The oldest version that this code speaks.
@@ -27,7 +28,8 @@ impl Version {
         (Version::OLDEST..=Version::NEWEST).contains(&self)
     }
 
-    /// The version of a link between this node and one that speaks `theirs`; `None` if the two share none.
+    /// The version of a link between this node and one that speaks `theirs`; `None` if the two
+    /// share none.
     #[must_use]
     pub fn agreed(theirs: &RangeInclusive<Version>) -> Option<Version> {
         let highest = Version::NEWEST.min(*theirs.end());

@@ -15,7 +15,9 @@ use std::{
 use bytes::Bytes;
 use kodiak_raft::{
     node::{CallError, Handle, NodeError, Options, Running, Status, start},
-    replica::{Committed, Limits, MachineDigest, MachineError, MachineFailure, Query, StateMachine},
+    replica::{
+        Committed, Limits, MachineDigest, MachineError, MachineFailure, Query, StateMachine,
+    },
     storage::LogOptions,
     types::{NodeId, Term},
 };
@@ -123,10 +125,9 @@ impl StateMachine for Journal {
 
     fn digest(&self) -> Option<MachineDigest> {
         let is_other = self.id == 3 && self.controls.is_mixed.load(Ordering::SeqCst);
-        let value = self
-            .text
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3_u64));
+        let value = self.text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3_u64)
+        });
         Some(MachineDigest { version: if is_other { 2 } else { 1 }, value })
     }
 }
@@ -222,7 +223,8 @@ impl Cluster {
     pub(crate) fn rot_snapshot(&self, id: u64, place: impl FnOnce(usize) -> usize) {
         let folder = std::fs::read_dir(self.folder.path().join(format!("node-{id}"))).unwrap();
         let files = folder.map(|file| file.unwrap().path());
-        let newest = files.filter(|file| file.extension().is_some_and(|kind| kind == "snap")).max().unwrap();
+        let newest =
+            files.filter(|file| file.extension().is_some_and(|kind| kind == "snap")).max().unwrap();
         let mut bytes = std::fs::read(&newest).unwrap();
         let place = place(bytes.len());
         bytes[place] ^= 1;
@@ -252,7 +254,9 @@ impl Cluster {
     /// Who leads, and in which term, once everybody agrees.
     pub(crate) fn leader(&self) -> (u64, Term) {
         loop {
-            let seen = |&id: &u64| (self.status(id).replica.core.leader, self.status(id).replica.core.term);
+            let seen = |&id: &u64| {
+                (self.status(id).replica.core.leader, self.status(id).replica.core.term)
+            };
             let seen: Vec<_> = self.ids().iter().map(seen).collect();
             if let (Some(leader), term) = seen[0]
                 && seen.iter().all(|other| *other == seen[0])

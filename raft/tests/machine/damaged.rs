@@ -18,7 +18,9 @@ fn compacted(count: u64) -> Cluster {
     // Of what follows it, less is not applied after a start than the quota allows.
     cluster.ids().iter().for_each(|&id| until(|| cluster.handle(id).take_snapshot().is_ok()));
     let last_index = |&id: &u64| cluster.status(id).replica.core.last_index;
-    until(|| cluster.ids().iter().map(last_index).collect::<std::collections::BTreeSet<_>>().len() == 1);
+    until(|| {
+        cluster.ids().iter().map(last_index).collect::<std::collections::BTreeSet<_>>().len() == 1
+    });
     cluster
 }
 
@@ -48,7 +50,10 @@ fn a_node_with_a_damaged_snapshot_votes_and_gets_another() {
     cluster.start_again(1);
     cluster.insist(1, b"b");
     until(|| cluster.handle(3).read("").is_ok_and(|answer| answer.bytes.ends_with(b"b")));
-    assert_eq!(cluster.handle(3).read("").unwrap().bytes, cluster.handle(1).read("").unwrap().bytes);
+    assert_eq!(
+        cluster.handle(3).read("").unwrap().bytes,
+        cluster.handle(1).read("").unwrap().bytes
+    );
     let status = cluster.status(3).replica;
     assert_eq!((status.machine_failure, status.core.awaits_snapshot), (None, false));
     assert!(status.core.first_index >= first);

@@ -14,8 +14,8 @@ fn digests(cluster: &Cluster, id: u64) -> DigestStatus {
     cluster.status(id).replica.core.digests
 }
 
-/// Writes until one is answered. The leader may stop with a command of this node's, whose outcome is
-/// not known then.
+/// Writes until one is answered. The leader may stop with a command of this node's, whose outcome
+/// is not known then.
 fn write_once_at_least(cluster: &Cluster, id: u64, command: &'static [u8]) {
     loop {
         match cluster.handle(id).write(command) {
@@ -49,7 +49,10 @@ fn is_found(cluster: &Cluster, events: &mut Events, odd: u64, differs_from: u64)
             break index;
         }
     };
-    assert!(found.0 <= differs_from + DIGEST_INTERVAL, "found at {found}, wrong since {differs_from}");
+    assert!(
+        found.0 <= differs_from + DIGEST_INTERVAL,
+        "found at {found}, wrong since {differs_from}"
+    );
     for &id in &others {
         write_once_at_least(cluster, id, b"c");
         assert!(cluster.failure(id).is_none() && digests(cluster, id).conflict.is_none());
@@ -116,14 +119,19 @@ fn nodes_of_other_versions_are_not_compared() {
     let from = cluster.status(1).replica.core.commit;
     write_an_interval(&cluster, 1);
     // The two of one version agree.
-    until(|| (1..=2).all(|id| digests(&cluster, id).agreed.is_some_and(|agreed| agreed.index > from)));
-    until(|| digests(&cluster, 3).latest.is_some_and(|latest| latest.index > from && latest.version == 2));
+    until(|| {
+        (1..=2).all(|id| digests(&cluster, id).agreed.is_some_and(|agreed| agreed.index > from))
+    });
+    until(|| {
+        digests(&cluster, 3).latest.is_some_and(|latest| latest.index > from && latest.version == 2)
+    });
     for id in 1..=3 {
         assert_eq!((cluster.failure(id), digests(&cluster, id).conflict), (None, None));
     }
 }
 
-/// Nobody has a snapshot to give: the node that differs refuses what needs its state, and goes on voting.
+/// Nobody has a snapshot to give: the node that differs refuses what needs its state, and goes on
+/// voting.
 #[test]
 fn a_node_that_differs_answers_nothing_and_votes() {
     let mut cluster = Cluster::start(3);

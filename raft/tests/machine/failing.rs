@@ -33,7 +33,9 @@ fn a_leader_that_refuses_an_entry_hands_over_and_goes_on_voting() {
     assert_eq!(cluster.handle(leader).read("").unwrap().bytes, "apoisonbc");
     // So does its vote.
     cluster.start_again(other);
-    until(|| cluster.status(other).replica.core.durable == cluster.status(leader).replica.core.last_index);
+    until(|| {
+        cluster.status(other).replica.core.durable == cluster.status(leader).replica.core.last_index
+    });
     cluster.stop(leader);
     cluster.insist(other, b"d");
     assert_eq!(cluster.leader().0, other);
@@ -97,7 +99,10 @@ fn a_failed_node_stops_by_name_when_its_quota_is_full() {
             break full;
         }
     };
-    assert!(full.bytes > full.limit_bytes && full.to_string().contains("Limits::unapplied_log_bytes"), "{full}");
+    assert!(
+        full.bytes > full.limit_bytes && full.to_string().contains("Limits::unapplied_log_bytes"),
+        "{full}"
+    );
     // The others go on.
     cluster.insist(leader, b"b");
     assert!(cluster.status(sick).replica.failed.is_some());

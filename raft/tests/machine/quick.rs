@@ -61,7 +61,8 @@ fn journal() -> (TempDir, Running, Arc<Mutex<()>>) {
     let folder = tempfile::tempdir().unwrap();
     let gate = Arc::new(Mutex::new(()));
     let machine = Journal { gate: Arc::clone(&gate), text: String::new() };
-    let options = Options::new(NodeId(1), folder.path().join("node"), "127.0.0.1:0".parse().unwrap());
+    let options =
+        Options::new(NodeId(1), folder.path().join("node"), "127.0.0.1:0".parse().unwrap());
     let node = start(&options, machine).unwrap();
     // What follows the start is over when the first answer comes.
     while node.handle().write("-").is_err() {}

@@ -47,7 +47,10 @@ fn a_node_that_restores_acknowledges_and_is_loading() {
             other => panic!("{other:?}"),
         }
     };
-    assert!(matches!(refused, Refusal::Loading { progress: CatchUp::Restoring { .. } }), "{refused}");
+    assert!(
+        matches!(refused, Refusal::Loading { progress: CatchUp::Restoring { .. } }),
+        "{refused}"
+    );
     assert!(refused.to_string().contains("restoring the snapshot of entry"), "{refused}");
     let status = cluster.status(3);
     assert!(matches!(status.replica.catching_up, Some(CatchUp::Restoring { .. })));
@@ -77,7 +80,10 @@ fn a_leader_that_restores_hands_over() {
         cluster.leader().0 == 3
     });
     let loading = events.into_iter().find(|event| matches!(event, NodeEvent::LeaderLoading { .. }));
-    assert!(matches!(loading, Some(NodeEvent::LeaderLoading { to: Some(NodeId(1 | 2)) })), "{loading:?}");
+    assert!(
+        matches!(loading, Some(NodeEvent::LeaderLoading { to: Some(NodeId(1 | 2)) })),
+        "{loading:?}"
+    );
     // A machine that stays where it is for as long as it likes keeps no write away.
     cluster.insist(1, b"b");
     assert_ne!(cluster.leader().0, 3);
@@ -103,7 +109,10 @@ fn a_node_that_replays_is_loading() {
     };
     let progress = cluster.handle(1).write("b");
     assert!(matches!(progress, Err(CallError::Refused(Refusal::Loading { .. }))), "{progress:?}");
-    assert!(matches!(refused, Refusal::Loading { progress: CatchUp::Replaying { .. } }), "{refused}");
+    assert!(
+        matches!(refused, Refusal::Loading { progress: CatchUp::Replaying { .. } }),
+        "{refused}"
+    );
     drop(gate);
     cluster.insist(1, b"c");
     assert_eq!(cluster.handle(1).read("").unwrap().bytes, "abbbwaitc");

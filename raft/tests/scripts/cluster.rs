@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kodiak_raft::core::{Action, Config, Core, Done, Lease, ReadError, ReadId};
 use kodiak_raft::types::{
-    Body, Chunk, Entry, HardState, Index, Message, NodeId, Now, SnapshotMeta, Stamp, Term, Time, Write,
+    Body, Chunk, Entry, HardState, Index, Message, NodeId, Now, SnapshotMeta, Stamp, Term, Time,
+    Write,
 };
 
 use super::disk::{Disk, old_entry, voters};
@@ -129,7 +130,9 @@ impl Cluster {
             Command::Change { node, changes } => self.change(*node, changes),
             Command::Transfer { node, to } => self.transfer(*node, *to),
             Command::Members => self.members(),
-            Command::Deliver { link, which } => self.take(*link, *which)?.into_iter().try_for_each(|m| self.deliver(m)),
+            Command::Deliver { link, which } => {
+                self.take(*link, *which)?.into_iter().try_for_each(|m| self.deliver(m))
+            }
             Command::Repeat { link, which } => self.repeat(*link, *which),
             Command::Drop { link, which } => {
                 for message in self.take(*link, *which)? {
@@ -167,8 +170,12 @@ impl Cluster {
                 Ok(())
             }
             Command::Count => self.count(),
-            Command::Elect { node } => self.quietly(|cluster| cluster.time_out(*node).and_then(|()| cluster.settle())),
-            Command::Quietly { command } => self.quietly(|cluster| cluster.run_after_start(command)),
+            Command::Elect { node } => {
+                self.quietly(|cluster| cluster.time_out(*node).and_then(|()| cluster.settle()))
+            }
+            Command::Quietly { command } => {
+                self.quietly(|cluster| cluster.run_after_start(command))
+            }
         }
     }
 
@@ -186,13 +193,16 @@ impl Cluster {
     }
 
     fn set_term(&mut self, node: Node, term: u64, vote: Option<Node>) -> Outcome {
-        self.unborn(node)?.hard_state = HardState { term: Term(term), vote: vote.map(NodeId), ..HardState::default() };
+        self.unborn(node)?.hard_state =
+            HardState { term: Term(term), vote: vote.map(NodeId), ..HardState::default() };
         Ok(())
     }
 
     fn unborn(&mut self, node: Node) -> Result<&mut Disk, String> {
         if self.has_begun {
-            return Err("what a disk holds at first must be said before anything happens".to_owned());
+            return Err(
+                "what a disk holds at first must be said before anything happens".to_owned()
+            );
         }
         self.place(node).map(|place| &mut place.disk)
     }
@@ -239,8 +249,8 @@ impl Cluster {
         let place = self.place(node)?;
         place.lives += 1;
         let config = config(node, place.lives, &settings)?;
-        let core =
-            Core::new(config, place.disk.saved(founding), now).map_err(|error| format!("node {node}: {error}"))?;
+        let core = Core::new(config, place.disk.saved(founding), now)
+            .map_err(|error| format!("node {node}: {error}"))?;
         place.core = Some(core);
         Ok(())
     }
@@ -253,7 +263,13 @@ impl Cluster {
         place.writes.clear();
         place.received = None;
         place.shown = String::new();
-        self.say("down", format!("{node}, with {}", show::many(unwritten, "unfinished write", "unfinished writes")));
+        self.say(
+            "down",
+            format!(
+                "{node}, with {}",
+                show::many(unwritten, "unfinished write", "unfinished writes")
+            ),
+        );
         Ok(())
     }
 
@@ -265,7 +281,8 @@ impl Cluster {
         self.carry_out(node)
     }
 
-    /// The next timeout of the node's role. That of a commit mark, which scripts do not show, is passed over.
+    /// The next timeout of the node's role. That of a commit mark, which scripts do not show, is
+    /// passed over.
     fn time_out(&mut self, node: Node) -> Outcome {
         let (actions, marks) = self.actions;
         self.time_out_once(node)?;
@@ -284,8 +301,10 @@ impl Cluster {
     fn pass(&mut self, millis: u64) -> Outcome {
         let end = self.millis + millis;
         for _ in 0..SETTLE_LIMIT {
-            let deadline = |place: &Place| Some(place.core.as_ref()?.poll_timeout()?.0.div_ceil(1_000_000));
-            let deadlines = (1..).zip(&self.places).filter_map(|(node, place)| Some((deadline(place)?, node)));
+            let deadline =
+                |place: &Place| Some(place.core.as_ref()?.poll_timeout()?.0.div_ceil(1_000_000));
+            let deadlines =
+                (1..).zip(&self.places).filter_map(|(node, place)| Some((deadline(place)?, node)));
             match deadlines.min() {
                 Some((next, node)) if next <= end => self.time_out_once(node)?,
                 _ => {
@@ -307,7 +326,12 @@ impl Cluster {
         self.carry_out(node)
     }
 
-    fn read(&mut self, node: Node, name: &str, ask: fn(&mut Core, Now, ReadId) -> Result<(), ReadError>) -> Outcome {
+    fn read(
+        &mut self,
+        node: Node,
+        name: &str,
+        ask: fn(&mut Core, Now, ReadId) -> Result<(), ReadError>,
+    ) -> Outcome {
         let (now, id) = (self.now(), ReadId(self.read_names.len() as u64));
         self.read_names.push(name.to_owned());
         if let Err(refused) = ask(self.core(node)?, now, id) {
@@ -343,7 +367,8 @@ impl Cluster {
                 self.say("written", format!("{node} the snapshot {}", show::snapshot(&meta)));
                 let index = meta.index;
                 self.place(node)?.disk.install(meta);
-                self.core(node)?.handle_done(now, Done::SnapshotInstalled { index, is_valid: true });
+                self.core(node)?
+                    .handle_done(now, Done::SnapshotInstalled { index, is_valid: true });
             }
         }
         Ok(())
@@ -353,8 +378,9 @@ impl Cluster {
         let (now, stamp) = (self.now(), self.place(node)?.stamp);
         let core = self.core(node)?;
         let applied = core.applied();
-        let meta =
-            core.take_snapshot(applied, stamp).ok_or_else(|| format!("node {node} needs no snapshot of {applied}"))?;
+        let meta = core
+            .take_snapshot(applied, stamp)
+            .ok_or_else(|| format!("node {node} needs no snapshot of {applied}"))?;
         self.place(node)?.disk.snapshot = Some(meta);
         self.core(node)?.handle_done(now, Done::SnapshotTaken { index: applied });
         self.carry_out(node)
@@ -417,12 +443,18 @@ impl Cluster {
             }
             Action::Apply(entries) => {
                 self.say("applies", format!("{node}: {}", show::entries(&entries)));
-                let (index, stamp) = entries.last().map(|entry| (entry.index, entry.stamp)).ok_or("applies nothing")?;
+                let (index, stamp) = entries
+                    .last()
+                    .map(|entry| (entry.index, entry.stamp))
+                    .ok_or("applies nothing")?;
                 self.place(node)?.stamp = stamp;
                 for entry in &entries {
                     let first = self.applied.entry(entry.index).or_insert_with(|| entry.clone());
                     if first != entry {
-                        return Err(format!("broken promise: entry {} is applied in two versions", entry.index));
+                        return Err(format!(
+                            "broken promise: entry {} is applied in two versions",
+                            entry.index
+                        ));
                     }
                 }
                 self.core(node)?.handle_done(now, Done::Applied { index });
@@ -438,10 +470,16 @@ impl Cluster {
             }
             Action::MarkCommit { .. } => self.actions.1 += 1,
             Action::ReadChunk { id, index, offset, limit_bytes } => {
-                let is_there = self.place(node)?.disk.snapshot.as_ref().is_some_and(|meta| meta.index == index);
+                let is_there = self
+                    .place(node)?
+                    .disk
+                    .snapshot
+                    .as_ref()
+                    .is_some_and(|meta| meta.index == index);
                 let length = (SNAPSHOT_BYTES - offset as usize).min(limit_bytes);
                 let data = Bytes::from(vec![0; length]);
-                let chunk = is_there.then_some(Chunk { offset, total_bytes: SNAPSHOT_BYTES as u64, data });
+                let chunk =
+                    is_there.then_some(Chunk { offset, total_bytes: SNAPSHOT_BYTES as u64, data });
                 self.core(node)?.handle_done(now, Done::ChunkRead { id, chunk });
             }
             Action::WriteChunk { id, meta, chunk } => {
@@ -453,7 +491,10 @@ impl Cluster {
                 self.place(node)?.writes.push_back(Change::Install(*meta));
             }
             Action::ReadReady { id, index } => {
-                self.say("reads", format!("{node}: {} once {index} is applied", self.read_names[id.0 as usize]));
+                self.say(
+                    "reads",
+                    format!("{node}: {} once {index} is applied", self.read_names[id.0 as usize]),
+                );
             }
             Action::ReadFailed { id } => {
                 self.say("reads", format!("{node}: {} fails", self.read_names[id.0 as usize]));
@@ -489,19 +530,24 @@ impl Cluster {
     /// Takes messages off the wire.
     fn take(&mut self, link: Link, which: Which) -> Result<Vec<Message>, String> {
         let on_link = |message: &Message| link.covers(message.from.0, message.to.0);
-        let there: Vec<u64> =
-            self.wire.iter().filter(|(_, message)| on_link(message)).map(|&(number, _)| number).collect();
-        let wanted =
-            match which {
-                Which::All => there,
-                Which::Nth(place) => {
-                    let number = there.get(place - 1);
-                    vec![*number.ok_or_else(|| {
-                        format!("{} on {link}", show::many(there.len(), "message is", "messages are"))
-                    })?]
-                }
-            };
-        let (taken, left) = std::mem::take(&mut self.wire).into_iter().partition(|(number, _)| wanted.contains(number));
+        let there: Vec<u64> = self
+            .wire
+            .iter()
+            .filter(|(_, message)| on_link(message))
+            .map(|&(number, _)| number)
+            .collect();
+        let wanted = match which {
+            Which::All => there,
+            Which::Nth(place) => {
+                let number = there.get(place - 1);
+                vec![*number.ok_or_else(|| {
+                    format!("{} on {link}", show::many(there.len(), "message is", "messages are"))
+                })?]
+            }
+        };
+        let (taken, left) = std::mem::take(&mut self.wire)
+            .into_iter()
+            .partition(|(number, _)| wanted.contains(number));
         self.wire = left;
         let taken: Vec<(u64, Message)> = taken;
         Ok(taken.into_iter().map(|(_, message)| message).collect())
@@ -569,10 +615,11 @@ impl Cluster {
     fn quietly(&mut self, what: impl FnOnce(&mut Cluster) -> Outcome) -> Outcome {
         what(self)?;
         let said = std::mem::take(&mut self.printed);
-        let node_of = |line: &str| line.strip_prefix("is      ").and_then(|rest| rest.chars().next());
+        let node_of =
+            |line: &str| line.strip_prefix("is      ").and_then(|rest| rest.chars().next());
         for (position, line) in said.iter().enumerate() {
-            let is_last =
-                node_of(line).is_some_and(|node| said[position + 1..].iter().all(|l| node_of(l) != Some(node)));
+            let is_last = node_of(line)
+                .is_some_and(|node| said[position + 1..].iter().all(|l| node_of(l) != Some(node)));
             if is_last || line.starts_with("event") {
                 self.printed.push(line.clone());
             }
@@ -590,7 +637,8 @@ impl Cluster {
             })
             .collect();
         let longest = rows.iter().map(|(_, terms, _)| terms.len()).max().unwrap_or(0);
-        let cell = |number: &u64| if *number == 0 { "  -".to_owned() } else { format!("{number:>3}") };
+        let cell =
+            |number: &u64| if *number == 0 { "  -".to_owned() } else { format!("{number:>3}") };
         let cells = |numbers: &[u64]| numbers.iter().map(cell).collect::<String>();
         let header: Vec<u64> = (1..=longest as u64).collect();
         self.printed.push(format!("index {}", cells(&header)));
@@ -616,7 +664,8 @@ impl Cluster {
     }
 }
 
-/// The settings of a node in its nth life. All nodes wait equally long, so that a script's times are round.
+/// The settings of a node in its nth life. All nodes wait equally long, so that a script's times
+/// are round.
 fn config(node: Node, life: u64, settings: &[(String, u64)]) -> Result<Config, String> {
     let mut config = Config::new(NodeId(node));
     config.seed = node * 1_000 + life;
@@ -626,7 +675,8 @@ fn config(node: Node, life: u64, settings: &[(String, u64)]) -> Result<Config, S
         let size = usize::try_from(*value).map_err(|_| format!("{name} is too large"))?;
         match name.as_str() {
             "election-millis" => {
-                config.election_timeout = (Duration::from_millis(*value), Duration::from_millis(*value));
+                config.election_timeout =
+                    (Duration::from_millis(*value), Duration::from_millis(*value));
             }
             "heartbeat-millis" => config.heartbeat_interval = Duration::from_millis(*value),
             "message-bytes" => config.message_bytes = size,
@@ -636,7 +686,8 @@ fn config(node: Node, life: u64, settings: &[(String, u64)]) -> Result<Config, S
             "snapshot-chunks" => config.snapshot_chunks = size,
             "retained-snapshots" => config.retained_snapshots = size,
             "drift-ppm" => {
-                let drift_ppm = u32::try_from(*value).map_err(|_| format!("{name} is too large"))?;
+                let drift_ppm =
+                    u32::try_from(*value).map_err(|_| format!("{name} is too large"))?;
                 config.lease = Some(Lease { drift_ppm });
             }
             "tail-bytes" => config.tail_bytes = size,

@@ -3,14 +3,16 @@
 use bytes::Bytes;
 use kodiak_raft::core::Fetch;
 use kodiak_raft::types::{
-    Configuration, Entry, HardState, Index, Member, NodeId, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable, Write,
+    Configuration, Entry, HardState, Index, Member, NodeId, Payload, Saved, SnapshotMeta, Stamp,
+    Term, TermTable, Write,
 };
 
 /// Term, vote and log of one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Disk {
     pub(crate) hard_state: HardState,
-    /// From index 1 on; but those up to `base` cannot be read, and after an installed snapshot they were never there.
+    /// From index 1 on; but those up to `base` cannot be read, and after an installed snapshot they
+    /// were never there.
     pub(crate) entries: Vec<Entry>,
     pub(crate) base: Index,
     pub(crate) snapshot: Option<SnapshotMeta>,
@@ -42,7 +44,8 @@ impl Disk {
         }
     }
 
-    /// A snapshot takes the place of what it includes; what follows stays only if it follows from it.
+    /// A snapshot takes the place of what it includes; what follows stays only if it follows from
+    /// it.
     pub(crate) fn install(&mut self, meta: SnapshotMeta) {
         let index = meta.index.0 as usize;
         if self.entries.get(index - 1).map(|entry| entry.term) != Some(meta.term) {
@@ -72,13 +75,15 @@ impl Disk {
         let base_term = base.checked_sub(1).map_or(Term(0), |position| self.entries[position].term);
         let mut terms = TermTable::after(self.base, base_term);
         self.entries[base..].iter().for_each(|entry| terms.append(entry.index, entry.term));
-        let (hard_state, snapshot, tail) = (self.hard_state, self.snapshot.clone(), self.entries[base..].to_vec());
+        let (hard_state, snapshot, tail) =
+            (self.hard_state, self.snapshot.clone(), self.entries[base..].to_vec());
         let included = snapshot.as_ref().map_or(Index(0), |snapshot| snapshot.index);
         let configuration = |entry: &Entry| match &entry.payload {
             Payload::Configuration(configuration) => Some((entry.index, (**configuration).clone())),
             _ => None,
         };
-        let configurations = tail.iter().filter(|entry| entry.index > included).filter_map(configuration).collect();
+        let configurations =
+            tail.iter().filter(|entry| entry.index > included).filter_map(configuration).collect();
         Saved { hard_state, founding, snapshot, configurations, terms, tail, ..Saved::default() }
     }
 }

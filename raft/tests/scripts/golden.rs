@@ -15,7 +15,9 @@ pub(crate) fn run(name: &str, text: &str) -> Result<String, String> {
     let (mut cluster, mut output) = (None, String::new());
     for (number, line) in (1..).zip(text.lines()) {
         let at = |what: String| format!("{name}:{number}: {what}");
-        let at_end = |what: String, output: &str| format!("{}\nbefore that:\n{}", at(what), last_lines(output));
+        let at_end = |what: String, output: &str| {
+            format!("{}\nbefore that:\n{}", at(what), last_lines(output))
+        };
         if line.starts_with("    ") {
             continue; // What it printed when the file was made.
         }
@@ -28,9 +30,13 @@ pub(crate) fn run(name: &str, text: &str) -> Result<String, String> {
                 cluster = Some(Cluster::new(nodes, &settings).map_err(at)?);
                 Vec::new()
             }
-            (Command::Cluster { .. }, Some(_)) => return Err(at("there is a cluster already".to_owned())),
+            (Command::Cluster { .. }, Some(_)) => {
+                return Err(at("there is a cluster already".to_owned()));
+            }
             (_, None) => return Err(at("a script begins with `cluster N`".to_owned())),
-            (command, Some(cluster)) => cluster.run(&command).map_err(|what| at_end(what, &output))?,
+            (command, Some(cluster)) => {
+                cluster.run(&command).map_err(|what| at_end(what, &output))?
+            }
         };
         printed.iter().for_each(|line| writeln!(output, "    {line}").expect("a string takes all"));
     }
@@ -61,8 +67,14 @@ pub(crate) fn check(path: &Path, update: bool) -> Result<(), String> {
     for number in 1.. {
         let (old, new) = (was.next(), is.next());
         if old != new || old.is_none() {
-            let show = |line: Option<&str>| line.map_or("the end of the file".to_owned(), |line| format!("`{line}`"));
-            return Err(format!("{name}:{number}: the file has {}\n  but now there is {}", show(old), show(new)));
+            let show = |line: Option<&str>| {
+                line.map_or("the end of the file".to_owned(), |line| format!("`{line}`"))
+            };
+            return Err(format!(
+                "{name}:{number}: the file has {}\n  but now there is {}",
+                show(old),
+                show(new)
+            ));
         }
     }
     unreachable!("one of two different texts ends first, or a line differs")

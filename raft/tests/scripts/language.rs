@@ -1,4 +1,5 @@
-//! The language of the scripts: what a line may say. README.md, beside this file, is for those who write them.
+//! The language of the scripts: what a line may say. README.md, beside this file, is for those who
+//! write them.
 
 use std::fmt;
 
@@ -18,11 +19,13 @@ pub(crate) enum Command {
     Log { node: Node, terms: Vec<u64> },
     /// `term 1: 7` or `term 1: 7 voted 2`: before anything happens.
     Term { node: Node, term: u64, vote: Option<Node> },
-    /// `timeout 1`: the clock moves to node 1's next deadline, unless it is past already, and node 1 is told.
+    /// `timeout 1`: the clock moves to node 1's next deadline, unless it is past already, and node
+    /// 1 is told.
     Timeout { node: Node },
     /// `wait 100`: the clock moves by so many milliseconds. Nobody is told.
     Wait { millis: u64 },
-    /// `pass 100`: so many milliseconds pass; every node is told at its deadlines, and what is sent arrives at once.
+    /// `pass 100`: so many milliseconds pass; every node is told at its deadlines, and what is sent
+    /// arrives at once.
     Pass { millis: u64 },
     /// `propose 1 x y`: a command each.
     Propose { node: Node, commands: Vec<String> },
@@ -121,14 +124,21 @@ impl Command {
         let words: Vec<&str> = rest.split_whitespace().collect();
         match (word, words.as_slice()) {
             ("cluster", [nodes, settings @ ..]) => {
-                let settings = settings.iter().map(|pair| setting(pair)).collect::<Result<_, _>>()?;
+                let settings =
+                    settings.iter().map(|pair| setting(pair)).collect::<Result<_, _>>()?;
                 Ok(Command::Cluster { nodes: number(nodes)?, settings })
             }
-            ("log", [node, terms @ ..]) => Ok(Command::Log { node: before_colon(node)?, terms: numbers(terms)? }),
-            ("term", [node, term]) => Ok(Command::Term { node: before_colon(node)?, term: number(term)?, vote: None }),
-            ("term", [node, term, "voted", vote]) => {
-                Ok(Command::Term { node: before_colon(node)?, term: number(term)?, vote: Some(number(vote)?) })
+            ("log", [node, terms @ ..]) => {
+                Ok(Command::Log { node: before_colon(node)?, terms: numbers(terms)? })
             }
+            ("term", [node, term]) => {
+                Ok(Command::Term { node: before_colon(node)?, term: number(term)?, vote: None })
+            }
+            ("term", [node, term, "voted", vote]) => Ok(Command::Term {
+                node: before_colon(node)?,
+                term: number(term)?,
+                vote: Some(number(vote)?),
+            }),
             ("timeout", [node]) => Ok(Command::Timeout { node: number(node)? }),
             ("wait", [millis]) => Ok(Command::Wait { millis: number(millis)? }),
             ("pass", [millis]) => Ok(Command::Pass { millis: number(millis)? }),
@@ -136,20 +146,33 @@ impl Command {
                 let commands = commands.iter().map(|&command| command.to_owned()).collect();
                 Ok(Command::Propose { node: number(node)?, commands })
             }
-            ("read", [node, name]) => Ok(Command::Read { node: number(node)?, name: (*name).to_owned() }),
-            ("lease-read", [node, name]) => Ok(Command::LeaseRead { node: number(node)?, name: (*name).to_owned() }),
+            ("read", [node, name]) => {
+                Ok(Command::Read { node: number(node)?, name: (*name).to_owned() })
+            }
+            ("lease-read", [node, name]) => {
+                Ok(Command::LeaseRead { node: number(node)?, name: (*name).to_owned() })
+            }
             ("join", [node]) => Ok(Command::Join { node: number(node)? }),
             ("change", [node, changes @ ..]) => {
                 Ok(Command::Change { node: number(node)?, changes: members::parse(changes)? })
             }
             ("transfer", [node]) => Ok(Command::Transfer { node: number(node)?, to: None }),
-            ("transfer", [node, to]) => Ok(Command::Transfer { node: number(node)?, to: Some(number(to)?) }),
+            ("transfer", [node, to]) => {
+                Ok(Command::Transfer { node: number(node)?, to: Some(number(to)?) })
+            }
             ("members", []) => Ok(Command::Members),
-            ("deliver", [first, which @ ..]) => Ok(Command::Deliver { link: link(first)?, which: place(which)? }),
-            ("repeat", [first, which @ ..]) => Ok(Command::Repeat { link: link(first)?, which: place(which)? }),
-            ("drop", [first, which @ ..]) => Ok(Command::Drop { link: link(first)?, which: place(which)? }),
+            ("deliver", [first, which @ ..]) => {
+                Ok(Command::Deliver { link: link(first)?, which: place(which)? })
+            }
+            ("repeat", [first, which @ ..]) => {
+                Ok(Command::Repeat { link: link(first)?, which: place(which)? })
+            }
+            ("drop", [first, which @ ..]) => {
+                Ok(Command::Drop { link: link(first)?, which: place(which)? })
+            }
             ("cut", sides @ [_, ..]) => {
-                let sides = sides.split(|word| *word == "|").map(numbers).collect::<Result<Vec<_>, _>>()?;
+                let sides =
+                    sides.split(|word| *word == "|").map(numbers).collect::<Result<Vec<_>, _>>()?;
                 Ok(Command::Cut { sides })
             }
             ("heal", []) => Ok(Command::Heal),
@@ -166,7 +189,9 @@ impl Command {
             ("peers", [node]) => Ok(Command::Peers { node: number(node)? }),
             ("count", []) => Ok(Command::Count),
             ("elect", [node]) => Ok(Command::Elect { node: number(node)? }),
-            ("quietly", [_, ..]) => Ok(Command::Quietly { command: Box::new(Command::parse(rest.trim())?) }),
+            ("quietly", [_, ..]) => {
+                Ok(Command::Quietly { command: Box::new(Command::parse(rest.trim())?) })
+            }
             _ => Err(format!("`{line}` is none of: {FORMS}")),
         }
     }
@@ -181,17 +206,22 @@ fn numbers(words: &[&str]) -> Result<Vec<u64>, String> {
 }
 
 fn before_colon(word: &str) -> Result<u64, String> {
-    number(word.strip_suffix(':').ok_or_else(|| format!("`{word}` should be a node and a colon, as in `1:`"))?)
+    number(
+        word.strip_suffix(':')
+            .ok_or_else(|| format!("`{word}` should be a node and a colon, as in `1:`"))?,
+    )
 }
 
 fn setting(pair: &str) -> Result<(String, u64), String> {
-    let (name, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` should be SETTING=NUMBER"))?;
+    let (name, value) =
+        pair.split_once('=').ok_or_else(|| format!("`{pair}` should be SETTING=NUMBER"))?;
     Ok((name.to_owned(), number(value)?))
 }
 
 fn link(word: &str) -> Result<Link, String> {
     let end = |word: &str| if word == "*" { Ok(0) } else { number(word) };
-    let (from, to) = word.split_once("->").ok_or_else(|| format!("`{word}` should be a link, as in `1->2`"))?;
+    let (from, to) =
+        word.split_once("->").ok_or_else(|| format!("`{word}` should be a link, as in `1->2`"))?;
     Ok(Link { from: end(from)?, to: end(to)? })
 }
 

@@ -1,5 +1,6 @@
-//! Interactions of cores as text: every `*.txt` here is a script with what it prints (README.md explains the language).
-//! After a change that is meant: `KODIAK_UPDATE_SCRIPTS=1 cargo test -p kodiak-raft --test scripts`, and read the diff.
+//! Interactions of cores as text: every `*.txt` here is a script with what it prints (README.md
+//! explains the language). After a change that is meant: `KODIAK_UPDATE_SCRIPTS=1 cargo test -p
+//! kodiak-raft --test scripts`, and read the diff.
 
 mod cluster;
 mod disk;
@@ -13,8 +14,11 @@ use std::path::{Path, PathBuf};
 
 fn scripts() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
-    let files = fs::read_dir(folder).expect("the scripts lie beside the test").map(|file| file.unwrap().path());
-    let mut files: Vec<PathBuf> = files.filter(|file| file.extension().is_some_and(|end| end == "txt")).collect();
+    let files = fs::read_dir(folder)
+        .expect("the scripts lie beside the test")
+        .map(|file| file.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|file| file.extension().is_some_and(|end| end == "txt")).collect();
     files.sort();
     files
 }
@@ -24,7 +28,8 @@ fn every_script_prints_what_it_did() {
     let update = std::env::var_os("KODIAK_UPDATE_SCRIPTS").is_some_and(|value| value != "0");
     let scripts = scripts();
     assert!(!scripts.is_empty(), "there are scripts");
-    let failures: Vec<String> = scripts.iter().filter_map(|script| golden::check(script, update).err()).collect();
+    let failures: Vec<String> =
+        scripts.iter().filter_map(|script| golden::check(script, update).err()).collect();
     assert!(
         failures.is_empty(),
         "{}\nif that is meant: KODIAK_UPDATE_SCRIPTS=1 cargo test -p kodiak-raft --test scripts",
@@ -43,8 +48,14 @@ fn a_bad_script_is_told_where_it_is_bad() {
         ("cluster 3 message-bytes=0", "s.txt:1: Config::message_bytes is 0"),
         ("cluster 3\nlog 1 1", "s.txt:2: `1` should be a node and a colon, as in `1:`"),
         ("cluster 3\nlog 1: 2 1", "s.txt:2: a log's terms begin at 1 or more and never fall"),
-        ("cluster 3\nlog 1: 2\nterm 1: 1\ntimeout 1", "s.txt:4: node 1: the saved state contradicts itself: "),
-        ("cluster 3\ntimeout 1\nlog 1: 1", "s.txt:3: what a disk holds at first must be said before anything happens"),
+        (
+            "cluster 3\nlog 1: 2\nterm 1: 1\ntimeout 1",
+            "s.txt:4: node 1: the saved state contradicts itself: ",
+        ),
+        (
+            "cluster 3\ntimeout 1\nlog 1: 1",
+            "s.txt:3: what a disk holds at first must be said before anything happens",
+        ),
         ("cluster 3\ntimeout 4", "s.txt:2: there is no node 4, only 1 to 3"),
         ("cluster 3\ntimeout x", "s.txt:2: `x` is not a number"),
         ("cluster 3\ndeliver 1-2", "s.txt:2: `1-2` should be a link, as in `1->2`"),

@@ -6,7 +6,8 @@ use super::cluster::{Cluster, Outcome, Place};
 use super::language::{Node, number};
 use super::show;
 
-/// What can be said of members: `add 4`, `promote 4`, `demote 2`, `remove 3`, `priority 2 9`, one after the other.
+/// What can be said of members: `add 4`, `promote 4`, `demote 2`, `remove 3`, `priority 2 9`, one
+/// after the other.
 pub(crate) const CHANGES: &str = "add N | promote N | demote N | remove N | priority N PRIORITY";
 
 /// Understands a list of changes.
@@ -24,7 +25,9 @@ pub(crate) fn parse(mut words: &[&str]) -> Result<Vec<MemberChange>, String> {
             "demote" => MemberChange::Demote(node),
             "remove" => MemberChange::Remove(node),
             "priority" => {
-                let [priority, rest @ ..] = words else { return Err("a priority is missing".to_owned()) };
+                let [priority, rest @ ..] = words else {
+                    return Err("a priority is missing".to_owned());
+                };
                 words = rest;
                 MemberChange::Update {
                     node,
@@ -37,7 +40,11 @@ pub(crate) fn parse(mut words: &[&str]) -> Result<Vec<MemberChange>, String> {
             other => return Err(format!("`{other}` is none of: {CHANGES}")),
         });
     }
-    if words.is_empty() { Ok(changes) } else { Err(format!("`{}` lacks its node", words.join(" "))) }
+    if words.is_empty() {
+        Ok(changes)
+    } else {
+        Err(format!("`{}` lacks its node", words.join(" ")))
+    }
 }
 
 fn member(node: NodeId) -> Member {

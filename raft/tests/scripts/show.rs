@@ -1,9 +1,12 @@
 //! How things look in a script's output. An entry is `index/term`, with `=command` if it has one.
 
 use kodiak_raft::core::{Core, Event, PeerMode, PeerStatus, Role};
-use kodiak_raft::types::{Body, Configuration, Entry, Index, Message, NodeId, Payload, SnapshotMeta, TermTable, Write};
+use kodiak_raft::types::{
+    Body, Configuration, Entry, Index, Message, NodeId, Payload, SnapshotMeta, TermTable, Write,
+};
 
-/// Questions' numbers are drawn from seeds; a script shows which question of its node it is instead.
+/// Questions' numbers are drawn from seeds; a script shows which question of its node it is
+/// instead.
 #[derive(Debug, Default)]
 pub(super) struct Questions(Vec<(NodeId, u64)>);
 
@@ -59,7 +62,10 @@ pub(super) fn entries<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Strin
 /// Of every index up to the last; 0 where it is compacted.
 pub(super) fn terms(table: &TermTable) -> Vec<u64> {
     let known = |index| table.term_at(index).filter(|_| index > table.base());
-    (1..=table.last_index().0).map(Index).map(|index| known(index).map_or(0, |term| term.0)).collect()
+    (1..=table.last_index().0)
+        .map(Index)
+        .map(|index| known(index).map_or(0, |term| term.0))
+        .collect()
 }
 
 pub(super) fn snapshot(meta: &SnapshotMeta) -> String {
@@ -91,16 +97,27 @@ pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
     let Message { from, to, term, body } = message;
     let answer = |granted: bool| if granted { "granted" } else { "refused" };
     let details = match body {
-        Body::RequestPreVote { last_index, last_term } => format!("log to {last_index}/{last_term}"),
+        Body::RequestPreVote { last_index, last_term } => {
+            format!("log to {last_index}/{last_term}")
+        }
         Body::RequestVote { last_index, last_term, is_transfer } => {
-            format!("log to {last_index}/{last_term}{}", if *is_transfer { ", as its leader asked" } else { "" })
+            format!(
+                "log to {last_index}/{last_term}{}",
+                if *is_transfer { ", as its leader asked" } else { "" }
+            )
         }
         Body::TimeoutNow => "campaign now".to_owned(),
-        Body::PreVote { campaign_term, granted } => format!("for term {campaign_term} {}", answer(*granted)),
+        Body::PreVote { campaign_term, granted } => {
+            format!("for term {campaign_term} {}", answer(*granted))
+        }
         Body::Vote { granted } => answer(*granted).to_owned(),
-        Body::AppendEntries { previous_index, previous_term, entries: list, commit, round, .. } => {
+        Body::AppendEntries {
+            previous_index, previous_term, entries: list, commit, round, ..
+        } => {
             let list = if list.is_empty() { "nothing".to_owned() } else { entries(list) };
-            format!("after {previous_index}/{previous_term}: {list}; commit {commit}, round {round}")
+            format!(
+                "after {previous_index}/{previous_term}: {list}; commit {commit}, round {round}"
+            )
         }
         Body::Appended { matched, report } => format!("to {matched}, round {}", report.round),
         Body::Rejected { previous_index, hint_index, hint_term, report } => {
@@ -118,7 +135,9 @@ pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
             format!("question {}{lease}", questions.ordinal(*from, *request))
         }
         Body::Forgot { last_index } => format!("up to {last_index}"),
-        Body::CommittedConflict { index, log_term } => format!("at {index}, of term {log_term} here"),
+        Body::CommittedConflict { index, log_term } => {
+            format!("at {index}, of term {log_term} here")
+        }
         Body::StateDigest(digest) => format!("{digest:?}"),
         Body::StateDigests(digests) => format!("{digests:?}"),
         Body::ReadIndex { request, index } => {
@@ -152,43 +171,65 @@ pub(super) fn event(event: &Event) -> Option<String> {
     match event {
         Event::Changed { .. } => None,
         Event::LostQuorum { term } => Some(format!("no quorum answers, gives up term {term}")),
-        Event::Installed { index } => Some(format!("a snapshot up to {index} has taken its log's place")),
-        Event::Membership { index, is_joint } => {
-            Some(format!("the {}configuration of entry {index} is in force", if *is_joint { "joint " } else { "" }))
+        Event::Installed { index } => {
+            Some(format!("a snapshot up to {index} has taken its log's place"))
         }
+        Event::Membership { index, is_joint } => Some(format!(
+            "the {}configuration of entry {index} is in force",
+            if *is_joint { "joint " } else { "" }
+        )),
         Event::Removed { index } => Some(format!("is no member any more since entry {index}")),
-        Event::NoLongerVoter { term } => Some(format!("has no vote any more, gives up term {term}")),
-        Event::TransferFailed { to } => Some(format!("{to} did not take over")),
-        Event::Forgot { mark } => {
-            Some(format!("its disk forgot: neither votes nor campaigns, the fence comes after {mark}"))
+        Event::NoLongerVoter { term } => {
+            Some(format!("has no vote any more, gives up term {term}"))
         }
+        Event::TransferFailed { to } => Some(format!("{to} did not take over")),
+        Event::Forgot { mark } => Some(format!(
+            "its disk forgot: neither votes nor campaigns, the fence comes after {mark}"
+        )),
         Event::PassedFence { index } => Some(format!("has passed the fence at {index}")),
         Event::PeerForgot { node, matched, .. } => {
-            let known = matched.map_or(String::new(), |index| format!(": it had acknowledged up to {index}"));
+            let known = matched
+                .map_or(String::new(), |index| format!(": it had acknowledged up to {index}"));
             Some(format!("the disk of {node} forgot{known}"))
         }
         Event::CommittedConflict { index, leader } => {
             Some(format!("{leader} contradicts what is committed from {index} on: stops"))
         }
-        Event::PeerConflict { node, index, .. } => Some(format!("{node} has something else committed from {index} on")),
-        Event::StateDiverged(divergence) => Some(format!("has another state than a majority: {divergence:?}")),
+        Event::PeerConflict { node, index, .. } => {
+            Some(format!("{node} has something else committed from {index} on"))
+        }
+        Event::StateDiverged(divergence) => {
+            Some(format!("has another state than a majority: {divergence:?}"))
+        }
         Event::PeerDiverged { node, digest, .. } => {
             Some(format!("{node} has another state than a majority after {}", digest.index))
         }
-        Event::StatesDiffer(conflict) => Some(format!("states differ, and none is a majority's: {conflict:?}")),
-        Event::TermIgnored { from, term } => Some(format!("ignores a message of {from} for its term, {term}")),
-        Event::SecondLeader { term, leader, other } => Some(format!("ignores {other}, for {leader} leads term {term}")),
-        Event::OutOfTerms { term } => Some(format!("stays out of elections, term {term} is too great")),
+        Event::StatesDiffer(conflict) => {
+            Some(format!("states differ, and none is a majority's: {conflict:?}"))
+        }
+        Event::TermIgnored { from, term } => {
+            Some(format!("ignores a message of {from} for its term, {term}"))
+        }
+        Event::SecondLeader { term, leader, other } => {
+            Some(format!("ignores {other}, for {leader} leads term {term}"))
+        }
+        Event::OutOfTerms { term } => {
+            Some(format!("stays out of elections, term {term} is too great"))
+        }
         Event::LogTimeStepped { by } => Some(format!("log time steps forward by {by:?}")),
         Event::Backlogged { backlog_bytes, to } => Some(match to {
-            Some(to) => format!("its state machine is {backlog_bytes} bytes behind, hands over to {to}"),
+            Some(to) => {
+                format!("its state machine is {backlog_bytes} bytes behind, hands over to {to}")
+            }
             None => format!("its state machine is {backlog_bytes} bytes behind, as are all"),
         }),
         Event::LeaderLoading { to } => Some(match to {
             Some(to) => format!("its state machine loads, hands over to {to}"),
             None => "its state machine loads, and so do all".to_owned(),
         }),
-        Event::StalledWrite { term } => Some(format!("its own write is stuck, gives up term {term}")),
+        Event::StalledWrite { term } => {
+            Some(format!("its own write is stuck, gives up term {term}"))
+        }
     }
 }
 
@@ -203,7 +244,11 @@ pub(super) fn node(core: &Core) -> String {
     let vote = core.hard_state().vote.map_or(String::new(), |vote| format!(", vote {vote}"));
     let (last, durable) = (core.last_index(), core.durable());
     let durable = if durable == last { String::new() } else { format!(" (durable to {durable})") };
-    let log = if last.0 == 0 { "empty log".to_owned() } else { format!("log to {last}/{}", core.terms().last_term()) };
+    let log = if last.0 == 0 {
+        "empty log".to_owned()
+    } else {
+        format!("log to {last}/{}", core.terms().last_term())
+    };
     let base = core.terms().base();
     let base = if base.0 == 0 { String::new() } else { format!(", compacted to {base}") };
     format!("{role}, term {}{vote}, {log}{durable}{base}, commit {}", core.term(), core.commit())
@@ -216,5 +261,8 @@ pub(super) fn peer(peer: &PeerStatus) -> String {
         PeerMode::Snapshot(_) => "sends a snapshot",
     };
     let in_flight = many(peer.in_flight_messages, "message", "messages");
-    format!("to {}: matched {}, next {}, {mode}, {in_flight} unanswered", peer.id, peer.matched, peer.next)
+    format!(
+        "to {}: matched {}, next {}, {mode}, {in_flight} unanswered",
+        peer.id, peer.matched, peer.next
+    )
 }

@@ -1,5 +1,5 @@
-//! Visits every state within a scope, depth first: the way to the present state is the stack, so that nothing but the
-//! fingerprints of what was visited needs to be kept.
+//! Visits every state within a scope, depth first: the way to the present state is the stack, so
+//! that nothing but the fingerprints of what was visited needs to be kept.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
@@ -36,8 +36,15 @@ pub(crate) struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "broken after {} states: {}: {}", self.extent.states, self.promise, self.details)?;
-        self.events.iter().enumerate().try_for_each(|(number, event)| writeln!(f, "{:>4}  {event}", number + 1))
+        writeln!(
+            f,
+            "broken after {} states: {}: {}",
+            self.extent.states, self.promise, self.details
+        )?;
+        self.events
+            .iter()
+            .enumerate()
+            .try_for_each(|(number, event)| writeln!(f, "{:>4}  {event}", number + 1))
     }
 }
 
@@ -114,20 +121,39 @@ fn step(state: &State, event: Event, scope: &Scope) -> Result<State, Broken> {
 fn describe(state: &State, event: Event) -> String {
     let mut questions = show::Questions::default();
     match event {
-        Event::Deliver { place } => format!("arrives {}", show::message(&state.wire[place].message, &mut questions)),
-        Event::Repeat { place } => {
-            format!("arrives, and stays {}", show::message(&state.wire[place].message, &mut questions))
+        Event::Deliver { place } => {
+            format!("arrives {}", show::message(&state.wire[place].message, &mut questions))
         }
-        Event::Lose { place } => format!("lost    {}", show::message(&state.wire[place].message, &mut questions)),
-        Event::Written { node } => format!("written {} {}", node + 1, show::write(&state.nodes[node].writes[0])),
+        Event::Repeat { place } => {
+            format!(
+                "arrives, and stays {}",
+                show::message(&state.wire[place].message, &mut questions)
+            )
+        }
+        Event::Lose { place } => {
+            format!("lost    {}", show::message(&state.wire[place].message, &mut questions))
+        }
+        Event::Written { node } => {
+            format!("written {} {}", node + 1, show::write(&state.nodes[node].writes[0]))
+        }
         Event::Timeout { node } => format!("timeout of {}", node + 1),
         Event::Tick { node } => format!("leader {} looks at its clock", node + 1),
         Event::Propose { node } => format!("a command for {}", node + 1),
-        Event::Change { node, place } => format!("leader {} is asked for {:?}", node + 1, CHANGES[place]),
-        Event::Transfer { node, to } => format!("leader {} is asked to hand over to {to}", node + 1),
-        Event::Forget { node, leader } => {
-            format!("{}'s disk is put back to what it was at first; leader {} meets it", node + 1, leader + 1)
+        Event::Change { node, place } => {
+            format!("leader {} is asked for {:?}", node + 1, CHANGES[place])
         }
-        Event::Crash { node, written } => format!("{} crashes and restarts with {written} of its writes", node + 1),
+        Event::Transfer { node, to } => {
+            format!("leader {} is asked to hand over to {to}", node + 1)
+        }
+        Event::Forget { node, leader } => {
+            format!(
+                "{}'s disk is put back to what it was at first; leader {} meets it",
+                node + 1,
+                leader + 1
+            )
+        }
+        Event::Crash { node, written } => {
+            format!("{} crashes and restarts with {written} of its writes", node + 1)
+        }
     }
 }

@@ -1,5 +1,6 @@
-//! 64-bit fingerprints of states: a folded multiplication for each word, as in wyhash (Wang Yi, 2019). With n states, some
-//! two are taken for one with a probability of about n² / 2^65: one in 10,000 for sixty million.
+//! 64-bit fingerprints of states: a folded multiplication for each word, as in wyhash (Wang Yi,
+//! 2019). With n states, some two are taken for one with a probability of about n² / 2^65: one in
+//! 10,000 for sixty million.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -23,7 +24,8 @@ impl Hasher for Mixer {
     }
 
     fn write_u64(&mut self, word: u64) {
-        self.0 = fold(self.0 ^ word ^ 0x9e37_79b9_7f4a_7c15, 0x8bb8_4b93_962e_acc9).wrapping_add(word.rotate_left(32));
+        self.0 = fold(self.0 ^ word ^ 0x9e37_79b9_7f4a_7c15, 0x8bb8_4b93_962e_acc9)
+            .wrapping_add(word.rotate_left(32));
     }
 
     fn write(&mut self, bytes: &[u8]) {

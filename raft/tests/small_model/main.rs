@@ -1,8 +1,10 @@
-//! Every interleaving of a small cluster's life: three real cores, a few elections, commands and crashes; messages arrive in
-//! any order or never; members and leaders change; every write is done at any later time or lost in a crash. Depth first, with a set of fingerprints.
+//! Every interleaving of a small cluster's life: three real cores, a few elections, commands and
+//! crashes; messages arrive in any order or never; members and leaders change; every write is done
+//! at any later time or lost in a crash. Depth first, with a set of fingerprints.
 //!
-//! Without a model checker's library: `stateright` (0.31) explores and remembers much as `explore.rs` does, in some 150 lines, and
-//! brings a web server, a random generator and JSON along, which nothing here needs.
+//! Without a model checker's library: `stateright` (0.31) explores and remembers much as
+//! `explore.rs` does, in some 150 lines, and brings a web server, a random generator and JSON
+//! along, which nothing here needs.
 //!
 //! ```sh
 //! cargo test -p kodiak-raft --test small_model                                             # a small scope: at once
@@ -49,12 +51,17 @@ fn exhaust(name: &str, scope: Scope) -> Extent {
 
 /// What `KODIAK_SCOPE` says; without it, what is gone through in a moment.
 fn scopes() -> Vec<(String, Scope)> {
-    let named =
-        |words: &str| (words.to_owned(), Scope::parse(words).unwrap_or_else(|error| panic!("KODIAK_SCOPE: {error}")));
+    let named = |words: &str| {
+        (
+            words.to_owned(),
+            Scope::parse(words).unwrap_or_else(|error| panic!("KODIAK_SCOPE: {error}")),
+        )
+    };
     match std::env::var("KODIAK_SCOPE").as_deref() {
         Err(_) => {
             let small = ("one election of slow disks".to_owned(), scope::SMALL);
-            let further = scope::FURTHER.into_iter().map(|(name, words)| (name.to_owned(), named(words).1));
+            let further =
+                scope::FURTHER.into_iter().map(|(name, words)| (name.to_owned(), named(words).1));
             std::iter::once(small).chain(further).collect()
         }
         Ok("large") => scope::LARGE.map(named).into(),

@@ -1,6 +1,7 @@
-//! Faults planted in the core, and how much of which scope it takes to find them. Those about time, windows, reads and
-//! snapshots are not here: they break no promise that this model keeps an eye on. The scripts and the simulator have them.
-//! Nor are those of membership that take a fourth node, or a second life of an id.
+//! Faults planted in the core, and how much of which scope it takes to find them. Those about time,
+//! windows, reads and snapshots are not here: they break no promise that this model keeps an eye
+//! on. The scripts and the simulator have them. Nor are those of membership that take a fourth
+//! node, or a second life of an id.
 
 use std::time::Instant;
 
@@ -12,18 +13,19 @@ use crate::scope::Scope;
 /// More states than any of the faults needs.
 const LIMIT: usize = 3_000_000;
 
-/// A fault and a scope in which it shows, with a look at the disks whenever something is promised and, where the last word
-/// says so, without.
+/// A fault and a scope in which it shows, with a look at the disks whenever something is promised
+/// and, where the last word says so, without.
 const TABLE: &[(Mutant, &str, bool)] = &[
     (Mutant::CommitWithoutQuorum, "in-flight=1 disks=quick", true),
     // Figure 8: the first node has led term 1, the third term 2.
     (Mutant::CommitOldTerm, "elections=2 in-flight=1 disks=quick message-bytes=1 logs=1//2", true),
     (Mutant::SeenVoteIsGranted, "elections=2 in-flight=1 disks=quick", true),
     (Mutant::VoteTwice, "elections=2 in-flight=1 disks=quick", true),
-    // The vote is given twice only if the voter crashes in between, and a second candidate has not heard of the first: more
-    // states than the limit lie before that.
+    // The vote is given twice only if the voter crashes in between, and a second candidate has not
+    // heard of the first: more states than the limit lie before that.
     (Mutant::VoteBeforeDurable, "elections=2 crashes=1 in-flight=1", false),
-    // A voter that has just acknowledged an entry helps nobody to depose its leader, unless it crashes and forgets that.
+    // A voter that has just acknowledged an entry helps nobody to depose its leader, unless it
+    // crashes and forgets that.
     (Mutant::VoteForShorterLog, "elections=2 crashes=1 in-flight=1 disks=quick", true),
     (Mutant::AppendWithoutPrevious, "in-flight=1 disks=quick logs=2/1/", true),
     (Mutant::TruncateWithoutConflict, "commands=2 in-flight=2 order=any disks=quick", true),
@@ -32,11 +34,24 @@ const TABLE: &[(Mutant, &str, bool)] = &[
     (Mutant::ConfigurationWhenCommitted, "changes=1 in-flight=1 disks=quick order=links", true),
     (Mutant::JointWithOneHalf, "changes=1 learners=1 in-flight=1 disks=quick order=links", true),
     (Mutant::RemovedLeaderCounts, "changes=1 in-flight=1 disks=quick order=links", true),
-    (Mutant::ForgotKnownToLeaderOnly, "elections=2 forgets=1 in-flight=1 disks=quick order=links", true),
+    (
+        Mutant::ForgotKnownToLeaderOnly,
+        "elections=2 forgets=1 in-flight=1 disks=quick order=links",
+        true,
+    ),
     (Mutant::ForgottenMakesMajoritySmaller, "forgets=1 in-flight=1 disks=quick order=links", true),
-    // The node acknowledged something in a later term than the leader's that tells it, and forgot that, too.
-    (Mutant::MarkDroppedAtCatchUp, "elections=3 forgets=1 in-flight=1 disks=quick order=links", true),
-    (Mutant::VoteRightAfterRestart, "elections=2 crashes=1 leases=mixed in-flight=1 disks=quick order=links", true),
+    // The node acknowledged something in a later term than the leader's that tells it, and forgot
+    // that, too.
+    (
+        Mutant::MarkDroppedAtCatchUp,
+        "elections=3 forgets=1 in-flight=1 disks=quick order=links",
+        true,
+    ),
+    (
+        Mutant::VoteRightAfterRestart,
+        "elections=2 crashes=1 leases=mixed in-flight=1 disks=quick order=links",
+        true,
+    ),
     (Mutant::CommitBeyondVerified, "elections=2 in-flight=1 disks=quick logs=2/1/2", true),
 ];
 
@@ -54,7 +69,10 @@ fn faults_are_found() {
             let begin = Instant::now();
             let Some(failure) = find(mutant, words, checks_promises) else {
                 missed.push((mutant, checks_promises));
-                println!("{mutant:?}: not found in {:.1} s: {words}", begin.elapsed().as_secs_f64());
+                println!(
+                    "{mutant:?}: not found in {:.1} s: {words}",
+                    begin.elapsed().as_secs_f64()
+                );
                 continue;
             };
             let (states, seconds) = (failure.extent.states, begin.elapsed().as_secs_f64());

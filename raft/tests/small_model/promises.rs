@@ -9,16 +9,22 @@ use crate::disk::Disk;
 use crate::scope::Scope;
 use crate::state::{Broken, NODES, Node, State, founding};
 
-/// Compares a message that leaves a node with its disk: a vote, a candidacy, an acknowledgement must be there.
+/// Compares a message that leaves a node with its disk: a vote, a candidacy, an acknowledgement
+/// must be there.
 ///
 /// # Errors
 /// If it is not.
 pub(crate) fn check_sent(message: &Message, disk: &Disk) -> Result<(), Broken> {
     let broken = |what| Err((what, format!("{message:?} with {:?} on disk", disk.hard_state)));
-    let has = |vote: NodeId| disk.hard_state.term == message.term && disk.hard_state.vote == Some(vote);
+    let has =
+        |vote: NodeId| disk.hard_state.term == message.term && disk.hard_state.vote == Some(vote);
     match message.body {
-        Body::Vote { granted: true } if !has(message.to) => broken("a vote is on disk before it is sent"),
-        Body::RequestVote { .. } if !has(message.from) => broken("a candidacy is on disk before it is sent"),
+        Body::Vote { granted: true } if !has(message.to) => {
+            broken("a vote is on disk before it is sent")
+        }
+        Body::RequestVote { .. } if !has(message.from) => {
+            broken("a candidacy is on disk before it is sent")
+        }
         Body::Appended { matched, .. } if matched.0 > disk.entries.len() as u64 => {
             broken("what is acknowledged is on disk")
         }
@@ -30,7 +36,12 @@ pub(crate) fn check_sent(message: &Message, disk: &Disk) -> Result<(), Broken> {
 ///
 /// # Errors
 /// Says which promise is broken.
-pub(crate) fn check(before: &State, after: &mut State, position: usize, scope: &Scope) -> Result<(), Broken> {
+pub(crate) fn check(
+    before: &State,
+    after: &mut State,
+    position: usize,
+    scope: &Scope,
+) -> Result<(), Broken> {
     let node = after.nodes[position].clone();
     own_marks(&node)?;
     if Arc::ptr_eq(&before.nodes[position], &node) {
@@ -48,13 +59,19 @@ pub(crate) fn check(before: &State, after: &mut State, position: usize, scope: &
 
 fn own_marks(node: &Node) -> Result<(), Broken> {
     let (core, disk) = (&node.core, &node.disk);
-    if core.commit() > core.last_index() || core.durable() > core.last_index() || core.applied() > core.commit() {
+    if core.commit() > core.last_index()
+        || core.durable() > core.last_index()
+        || core.applied() > core.commit()
+    {
         return Err(("marks are in order", format!("{:?}", core.status())));
     }
     for index in (1..=core.durable().0).map(Index) {
         let on_disk = disk.entries.get(index.0 as usize - 1).map(|entry| entry.term);
         if on_disk != core.terms().term_at(index) {
-            return Err(("what is called durable is on disk", format!("index {index}: {:?}; {disk:?}", core.status())));
+            return Err((
+                "what is called durable is on disk",
+                format!("index {index}: {:?}; {disk:?}", core.status()),
+            ));
         }
     }
     Ok(())
@@ -62,8 +79,15 @@ fn own_marks(node: &Node) -> Result<(), Broken> {
 
 fn leader_append_only(before: &Core, after: &Core) -> Result<(), Broken> {
     let stays = before.is_leader() && after.is_leader() && before.term() == after.term();
-    if stays && (1..=before.last_index().0).map(Index).any(|index| before.entry(index) != after.entry(index)) {
-        return Err(("a leader only appends", format!("{:?} then {:?}", before.terms(), after.terms())));
+    if stays
+        && (1..=before.last_index().0)
+            .map(Index)
+            .any(|index| before.entry(index) != after.entry(index))
+    {
+        return Err((
+            "a leader only appends",
+            format!("{:?} then {:?}", before.terms(), after.terms()),
+        ));
     }
     Ok(())
 }
@@ -74,7 +98,9 @@ fn election_safety(state: &mut State, core: &Core) -> Result<(), Broken> {
     }
     let (term, id) = (core.term(), core.id());
     match state.history.leaders.iter().find(|(known, _)| *known == term) {
-        Some(&(_, other)) if other != id => Err(("one leader a term", format!("{other} and {id} in term {term}"))),
+        Some(&(_, other)) if other != id => {
+            Err(("one leader a term", format!("{other} and {id} in term {term}")))
+        }
         Some(_) => Ok(()),
         None => {
             let leaders = &mut Arc::make_mut(&mut state.history).leaders;
@@ -88,7 +114,8 @@ fn election_safety(state: &mut State, core: &Core) -> Result<(), Broken> {
 /// While a leader holds a lease nobody leads a later term.
 fn lease_exclusion(state: &State) -> Result<(), Broken> {
     let cores = || state.nodes.iter().map(|node| &node.core);
-    let holders = cores().filter(|core| core.lease_until().is_some_and(|until| state.clock < until));
+    let holders =
+        cores().filter(|core| core.lease_until().is_some_and(|until| state.clock < until));
     for holder in holders {
         if let Some(later) = cores().find(|core| core.is_leader() && core.term() > holder.term()) {
             let details = format!(
@@ -106,15 +133,17 @@ fn lease_exclusion(state: &State) -> Result<(), Broken> {
 
 /// The latest configuration in a log, committed or not.
 fn latest_configuration(core: &Core, scope: &Scope) -> Configuration {
-    let latest = (1..=core.last_index().0).rev().find_map(|index| match &core.entry(Index(index))?.payload {
-        Payload::Configuration(configuration) => Some((**configuration).clone()),
-        _ => None,
+    let latest = (1..=core.last_index().0).rev().find_map(|index| {
+        match &core.entry(Index(index))?.payload {
+            Payload::Configuration(configuration) => Some((**configuration).clone()),
+            _ => None,
+        }
     });
     latest.unwrap_or_else(|| founding(scope))
 }
 
-/// By what a leader may have counted in this step: what it has now, or had before the step. If that was a joint one it was
-/// that, for it is left only once it is committed.
+/// By what a leader may have counted in this step: what it has now, or had before the step. If that
+/// was a joint one it was that, for it is left only once it is committed.
 fn counted(before: &Core, core: &Core, scope: &Scope) -> Vec<Configuration> {
     let mut counted = Vec::new();
     if before.is_leader() && before.term() == core.term() {
@@ -128,9 +157,9 @@ fn counted(before: &Core, core: &Core, scope: &Scope) -> Vec<Configuration> {
 
 /// Whether these nodes are a majority of each half.
 fn decides(configuration: &Configuration, nodes: &[NodeId]) -> bool {
-    [&configuration.voters, &configuration.outgoing]
-        .into_iter()
-        .all(|half| half.is_empty() || nodes.iter().filter(|node| half.contains(node)).count() * 2 > half.len())
+    [&configuration.voters, &configuration.outgoing].into_iter().all(|half| {
+        half.is_empty() || nodes.iter().filter(|node| half.contains(node)).count() * 2 > half.len()
+    })
 }
 
 /// State-machine safety, and that an entry is committed only when a quorum of the disks has it.
@@ -147,9 +176,14 @@ fn commitment(state: &mut State, before: &Core, core: &Core, scope: &Scope) -> R
         let (forgetful, forgotten) = &*state.forgotten;
         let had = |node: &Node| node.core.id() == *forgetful && forgotten.get(place) == Some(entry);
         let has = |node: &&Arc<Node>| node.disk.entries.get(place) == Some(entry) || had(node);
-        let disks: Vec<NodeId> = state.nodes.iter().filter(has).map(|node| node.core.id()).collect();
-        if !counted(before, core, scope).iter().any(|configuration| decides(configuration, &disks)) {
-            return Err(("committed means on a quorum of disks", format!("{entry:?} is on {disks:?}")));
+        let disks: Vec<NodeId> =
+            state.nodes.iter().filter(has).map(|node| node.core.id()).collect();
+        if !counted(before, core, scope).iter().any(|configuration| decides(configuration, &disks))
+        {
+            return Err((
+                "committed means on a quorum of disks",
+                format!("{entry:?} is on {disks:?}"),
+            ));
         }
         let committed = (entry.clone(), core.term());
         Arc::make_mut(&mut state.history).committed.push(committed);
@@ -165,19 +199,27 @@ fn log_matching(one: &Core, other: &Core) -> Result<(), Broken> {
         None => Ok(()),
         Some(index) => {
             let (one, other) = (one.entry(index), other.entry(index));
-            Err(("log matching", format!("the logs agree on {last} but at {index} have {one:?} and {other:?}")))
+            Err((
+                "log matching",
+                format!("the logs agree on {last} but at {index} have {one:?} and {other:?}"),
+            ))
         }
     }
 }
 
 fn leader_completeness(state: &State, core: &Core) -> Result<(), Broken> {
     let later = |(_, term): &&(_, _)| core.is_leader() && *term < core.term();
-    let missing =
-        state.history.committed.iter().filter(later).find(|(entry, _)| core.entry(entry.index) != Some(entry));
+    let missing = state
+        .history
+        .committed
+        .iter()
+        .filter(later)
+        .find(|(entry, _)| core.entry(entry.index) != Some(entry));
     match missing {
         None => Ok(()),
-        Some((entry, _)) => {
-            Err(("leader completeness", format!("leader {} of term {} lacks {entry:?}", core.id(), core.term())))
-        }
+        Some((entry, _)) => Err((
+            "leader completeness",
+            format!("leader {} of term {} lacks {entry:?}", core.id(), core.term()),
+        )),
     }
 }

@@ -3,7 +3,8 @@
 /// How messages may be overtaken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Those from one node to another arrive in the order in which they were sent, except those that are lost.
+    /// Those from one node to another arrive in the order in which they were sent, except those
+    /// that are lost.
     Links,
     /// Any message may arrive at any time after it was sent, or never.
     Any,
@@ -26,16 +27,20 @@ pub(crate) enum Leases {
     Mixed,
 }
 
-/// The bounds of an exploration of three nodes. Everything that fits into them happens, in every order.
+/// The bounds of an exploration of three nodes. Everything that fits into them happens, in every
+/// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scope {
     /// Election timeouts, of anybody.
     pub(crate) elections: u8,
-    /// Commands proposed, to anybody who takes himself for a leader. (Each election won adds an entry of its own.)
+    /// Commands proposed, to anybody who takes himself for a leader. (Each election won adds an
+    /// entry of its own.)
     pub(crate) commands: u8,
-    /// Crashes, each with a restart. Of the writes that are under way any number, from the first, may be on the disk.
+    /// Crashes, each with a restart. Of the writes that are under way any number, from the first,
+    /// may be on the disk.
     pub(crate) crashes: u8,
-    /// Changes of who votes, by anybody who takes himself for a leader, as far as the core takes them.
+    /// Changes of who votes, by anybody who takes himself for a leader, as far as the core takes
+    /// them.
     pub(crate) changes: u8,
     /// Leadership is handed over so often, to anybody.
     pub(crate) transfers: u8,
@@ -43,19 +48,22 @@ pub(crate) struct Scope {
     pub(crate) learners: u8,
     /// Messages that arrive a second time.
     pub(crate) duplicates: u8,
-    /// Disks that are put back to what they were at first, each of another node than the leader, which meets it.
+    /// Disks that are put back to what they were at first, each of another node than the leader,
+    /// which meets it.
     pub(crate) forgets: u8,
     pub(crate) leases: Leases,
-    /// Messages on their way from one node to another at a time; when there is one more, the oldest is lost.
+    /// Messages on their way from one node to another at a time; when there is one more, the oldest
+    /// is lost.
     pub(crate) in_flight: usize,
     /// The most bytes of entries in a message; 1 means one entry each.
     pub(crate) message_bytes: usize,
-    /// The terms of the entries that each node's disk holds at first, up to the first 0. All are in the greatest term of all.
+    /// The terms of the entries that each node's disk holds at first, up to the first 0. All are in
+    /// the greatest term of all.
     pub(crate) logs: [[u8; 4]; 3],
     pub(crate) order: Order,
     pub(crate) disks: Disks,
-    /// Whether what a node promises is compared with its disk at once; without it, broken promises must show in what they
-    /// lead to.
+    /// Whether what a node promises is compared with its disk at once; without it, broken promises
+    /// must show in what they lead to.
     pub(crate) checks_promises: bool,
 }
 
@@ -78,15 +86,15 @@ pub(crate) const SMALL: Scope = Scope {
     checks_promises: true,
 };
 
-/// What is gone through in a moment, too: a node that forgets and the fence behind which it comes back; nodes
-/// that differ in whether they want leases, and change that.
+/// What is gone through in a moment, too: a node that forgets and the fence behind which it comes
+/// back; nodes that differ in whether they want leases, and change that.
 pub(crate) const FURTHER: [(&str, &str); 2] = [
     ("one that forgets", "elections=1 forgets=1 in-flight=1 disks=quick order=links"),
     ("mixed leases", "elections=1 crashes=1 leases=mixed in-flight=1 disks=quick order=links"),
 ];
 
-/// What takes minutes in a release build: two elections and three entries (each election's no-op and a command), slow disks, a
-/// crash, changes of who votes, a transfer.
+/// What takes minutes in a release build: two elections and three entries (each election's no-op
+/// and a command), slow disks, a crash, changes of who votes, a transfer.
 pub(crate) const LARGE: [&str; 7] = [
     "elections=2 forgets=1 in-flight=1 disks=quick order=links",
     "elections=2 crashes=1 leases=mixed in-flight=1 disks=quick order=links",
@@ -112,8 +120,13 @@ impl Scope {
     pub(crate) fn parse(words: &str) -> Result<Scope, String> {
         let mut scope = SMALL;
         for word in words.split_whitespace() {
-            let (name, value) = word.split_once('=').ok_or_else(|| format!("`{word}` should be NAME=VALUE"))?;
-            let number = || value.parse::<u8>().map_err(|_| format!("`{word}` should have a number from 0 to 255"));
+            let (name, value) =
+                word.split_once('=').ok_or_else(|| format!("`{word}` should be NAME=VALUE"))?;
+            let number = || {
+                value
+                    .parse::<u8>()
+                    .map_err(|_| format!("`{word}` should have a number from 0 to 255"))
+            };
             match (name, value) {
                 ("elections", _) => scope.elections = number()?,
                 ("commands", _) => scope.commands = number()?,
@@ -144,9 +157,12 @@ impl Scope {
     }
 }
 
-/// Understands `12/1/`: the first node has entries of terms 1 and 2, the second one of term 1, the third none.
+/// Understands `12/1/`: the first node has entries of terms 1 and 2, the second one of term 1, the
+/// third none.
 fn logs(words: &str) -> Result<[[u8; 4]; 3], String> {
-    let wrong = || format!("`{words}` should be three logs of at most four terms from 1 to 9, as in `12/1/`");
+    let wrong = || {
+        format!("`{words}` should be three logs of at most four terms from 1 to 9, as in `12/1/`")
+    };
     let mut logs = [[0; 4]; 3];
     let given: Vec<&str> = words.split('/').collect();
     if given.len() != logs.len() {

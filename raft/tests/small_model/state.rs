@@ -1,9 +1,11 @@
-//! A state of the whole: three real cores, their disks, the messages on their way, and what has been promised so far.
+//! A state of the whole: three real cores, their disks, the messages on their way, and what has
+//! been promised so far.
 //!
-//! Time is one clock for all that stands still except when an election timeout fires: then it moves to that deadline. All
-//! timeouts are of one length, so every time in a core is a small multiple of it and states that differ only in how long
-//! something took coincide. Who hears of a leader before and who after the clock moves is decided by the order of the events,
-//! so stickiness and check-quorum are explored both ways.
+//! Time is one clock for all that stands still except when an election timeout fires: then it moves
+//! to that deadline. All timeouts are of one length, so every time in a core is a small multiple of
+//! it and states that differ only in how long something took coincide. Who hears of a leader before
+//! and who after the clock moves is decided by the order of the events, so stickiness and
+//! check-quorum are explored both ways.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -14,7 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kodiak_raft::core::{Action, Config, Core, Done, Lease, Role};
 use kodiak_raft::types::{
-    Body, Configuration, Entry, HardState, MemberChange, Message, NodeId, Now, Stamp, Term, Time, Write,
+    Body, Configuration, Entry, HardState, MemberChange, Message, NodeId, Now, Stamp, Term, Time,
+    Write,
 };
 
 use crate::disk::{Disk, old_entry, voters};
@@ -62,13 +65,14 @@ pub(crate) struct History {
 pub(crate) struct State {
     pub(crate) nodes: [Arc<Node>; NODES],
     node_fingerprints: [u64; NODES],
-    /// In the order in which they were sent, as far as that matters: link by link, and with `Order::Any` by fingerprint.
+    /// In the order in which they were sent, as far as that matters: link by link, and with
+    /// `Order::Any` by fingerprint.
     pub(crate) wire: Vec<Flight>,
     pub(crate) clock: Time,
     pub(crate) history: Arc<History>,
     pub(crate) left: Left,
-    /// A node that forgot and has not been told. A living leader tells it before it votes: that it cannot
-    /// vote until then is what the promises rest on.
+    /// A node that forgot and has not been told. A living leader tells it before it votes: that it
+    /// cannot vote until then is what the promises rest on.
     untold: Option<usize>,
     /// What was on the disk that forgot. Acknowledgements of it may be on their way, and count.
     pub(crate) forgotten: Arc<(NodeId, Vec<Entry>)>,
@@ -88,7 +92,8 @@ pub(crate) struct Left {
 
 impl Left {
     fn of(scope: &Scope) -> Left {
-        let Scope { elections, commands, crashes, changes, transfers, duplicates, forgets, .. } = *scope;
+        let Scope { elections, commands, crashes, changes, transfers, duplicates, forgets, .. } =
+            *scope;
         Left { elections, commands, crashes, changes, transfers, duplicates, forgets }
     }
 }
@@ -96,7 +101,8 @@ impl Left {
 /// What may happen next. Nodes are positions from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The message in this place arrives. If links keep their order, what was sent before it on its link is lost.
+    /// The message in this place arrives. If links keep their order, what was sent before it on its
+    /// link is lost.
     Deliver { place: usize },
     /// It arrives and stays.
     Repeat { place: usize },
@@ -116,8 +122,8 @@ pub(crate) enum Event {
     Transfer { node: usize, to: NodeId },
     /// The node crashes and restarts; so many of its writes were on the disk.
     Crash { node: usize, written: usize },
-    /// The node's disk is put back to what it was at first, and the leader, which has what it acknowledged
-    /// on record, meets it.
+    /// The node's disk is put back to what it was at first, and the leader, which has what it
+    /// acknowledged on record, meets it.
     Forget { node: usize, leader: usize },
 }
 
@@ -131,7 +137,11 @@ pub(crate) const CHANGES: [&[MemberChange]; 10] = [
     &[MemberChange::Demote(NodeId(2)), MemberChange::Promote(NodeId(3))],
     &[MemberChange::Remove(NodeId(1))],
     &[MemberChange::Remove(NodeId(2))],
-    &[MemberChange::Demote(NodeId(1)), MemberChange::Demote(NodeId(2)), MemberChange::Promote(NodeId(3))],
+    &[
+        MemberChange::Demote(NodeId(1)),
+        MemberChange::Demote(NodeId(2)),
+        MemberChange::Promote(NodeId(3)),
+    ],
     &[MemberChange::Promote(NodeId(2)), MemberChange::Promote(NodeId(3))],
 ];
 
@@ -163,7 +173,15 @@ impl State {
     /// Two states with the same fingerprint are taken for the same.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut mixer = Mixer::default();
-        (self.node_fingerprints, self.clock, &self.history, self.left, self.untold, &self.forgotten).hash(&mut mixer);
+        (
+            self.node_fingerprints,
+            self.clock,
+            &self.history,
+            self.left,
+            self.untold,
+            &self.forgotten,
+        )
+            .hash(&mut mixer);
         for flight in &self.wire {
             mixer.write_u64(flight.fingerprint);
         }
@@ -172,9 +190,14 @@ impl State {
 
     /// All that may happen in this state.
     pub(crate) fn events(&self, scope: &Scope) -> Vec<Event> {
-        let is_copy = |place: usize| place > 0 && self.wire[place - 1].fingerprint == self.wire[place].fingerprint;
+        let is_copy = |place: usize| {
+            place > 0 && self.wire[place - 1].fingerprint == self.wire[place].fingerprint
+        };
         if let Some(crowded) = self.crowded_link(scope.in_flight) {
-            return crowded.filter(|&place| !is_copy(place)).map(|place| Event::Lose { place }).collect();
+            return crowded
+                .filter(|&place| !is_copy(place))
+                .map(|place| Event::Lose { place })
+                .collect();
         }
         let mut events = Vec::new();
         for place in 0..self.wire.len() {
@@ -186,7 +209,8 @@ impl State {
                 events.push(Event::Repeat { place });
             }
         }
-        // All nodes may be alike at first: that it is the first one that waits longest is a matter of naming.
+        // All nodes may be alike at first: that it is the first one that waits longest is a matter
+        // of naming.
         let is_beginning = scope.is_symmetric() && self.left == Left::of(scope);
         for (position, node) in self.nodes.iter().enumerate() {
             if !node.writes.is_empty() {
@@ -205,7 +229,9 @@ impl State {
                 events.push(Event::Timeout { node: position });
             }
             if self.left.crashes > 0 && self.untold != Some(position) {
-                events.extend((0..=node.writes.len()).map(|written| Event::Crash { node: position, written }));
+                events.extend(
+                    (0..=node.writes.len()).map(|written| Event::Crash { node: position, written }),
+                );
             }
         }
         events
@@ -219,8 +245,13 @@ impl State {
             events.push(Event::Propose { node: position });
         }
         if self.left.changes > 0 {
-            let is_taken = |place: &usize| would(&|core| core.change_membership(now, CHANGES[*place]).is_ok());
-            events.extend((0..CHANGES.len()).filter(is_taken).map(|place| Event::Change { node: position, place }));
+            let is_taken =
+                |place: &usize| would(&|core| core.change_membership(now, CHANGES[*place]).is_ok());
+            events.extend(
+                (0..CHANGES.len())
+                    .filter(is_taken)
+                    .map(|place| Event::Change { node: position, place }),
+            );
         }
         if self.left.forgets > 0 {
             // Only what was acknowledged can be on record.
@@ -236,7 +267,8 @@ impl State {
         }
         if self.left.transfers > 0 {
             let others = (1..=NODES as u64).map(NodeId).filter(|&to| to != id);
-            let is_taken = |to: &NodeId| would(&|core| core.transfer_leadership(now, Some(*to)).is_ok());
+            let is_taken =
+                |to: &NodeId| would(&|core| core.transfer_leadership(now, Some(*to)).is_ok());
             events.extend(others.filter(is_taken).map(|to| Event::Transfer { node: position, to }));
         }
     }
@@ -244,7 +276,11 @@ impl State {
     /// The places of a link with more messages than there may be, one of which is lost.
     fn crowded_link(&self, limit: usize) -> Option<Range<usize>> {
         let end_of = |begin: usize| {
-            begin + self.wire[begin..].iter().take_while(|other| other.link() == self.wire[begin].link()).count()
+            begin
+                + self.wire[begin..]
+                    .iter()
+                    .take_while(|other| other.link() == self.wire[begin].link())
+                    .count()
         };
         let mut begin = 0;
         while begin < self.wire.len() {
@@ -260,7 +296,10 @@ impl State {
     /// Whether a message would have a vote of a node that forgot and has not been told.
     fn comes_too_early(&self, place: usize) -> bool {
         let message = &self.wire[place].message;
-        let asks = matches!(message.body, Body::RequestPreVote { .. } | Body::RequestVote { .. } | Body::TimeoutNow);
+        let asks = matches!(
+            message.body,
+            Body::RequestPreVote { .. } | Body::RequestVote { .. } | Body::TimeoutNow
+        );
         asks && self.untold == Some(message.to.0 as usize - 1)
     }
 
@@ -294,7 +333,8 @@ impl State {
             }
             Event::Timeout { node } => {
                 state.left.elections -= 1;
-                let deadline = self.nodes[node].core.poll_timeout().expect("a voter waits for a leader");
+                let deadline =
+                    self.nodes[node].core.poll_timeout().expect("a voter waits for a leader");
                 state.clock = state.clock.max(deadline);
                 let now = state.now();
                 Arc::make_mut(&mut state.nodes[node]).core.handle_timeout(now);
@@ -339,7 +379,9 @@ impl State {
                 state.node_fingerprints[node] = fingerprint(&*state.nodes[node]);
                 crate::promises::check(self, &mut state, node, scope)?;
                 let now = state.now();
-                Arc::make_mut(&mut state.nodes[leader]).core.peer_forgot(now, NodeId(node as u64 + 1));
+                Arc::make_mut(&mut state.nodes[leader])
+                    .core
+                    .peer_forgot(now, NodeId(node as u64 + 1));
                 leader
             }
         };
@@ -362,7 +404,9 @@ impl State {
             self.wire.retain(|flight| {
                 let is_before = before > 0;
                 before = before.saturating_sub(1);
-                !(is_before && (flight.message.from, flight.message.to) == (taken.message.from, taken.message.to))
+                !(is_before
+                    && (flight.message.from, flight.message.to)
+                        == (taken.message.from, taken.message.to))
             });
         }
     }
@@ -378,8 +422,8 @@ impl State {
     }
 
     fn crash(&mut self, position: usize, written: usize, scope: &Scope) -> Result<(), Broken> {
-        // It is down for so long, by its own clock, that it need not wait for what it may have promised (the
-        // restart wait), unless that wait is what is looked at.
+        // It is down for so long, by its own clock, that it need not wait for what it may have
+        // promised (the restart wait), unless that wait is what is looked at.
         let down = if scope.leases == Leases::Mixed { 0 } else { TIMEOUT.as_nanos() as u64 };
         let clock = Time(self.clock.0.saturating_sub(down));
         let node = Arc::make_mut(&mut self.nodes[position]);
@@ -396,7 +440,8 @@ impl State {
         let clock = Time(self.clock.0.saturating_sub(TIMEOUT.as_nanos() as u64));
         let node = Arc::make_mut(&mut self.nodes[position]);
         node.writes.clear();
-        self.forgotten = Arc::new((NodeId(position as u64 + 1), std::mem::take(&mut node.disk.entries)));
+        self.forgotten =
+            Arc::new((NodeId(position as u64 + 1), std::mem::take(&mut node.disk.entries)));
         node.disk = initial_disk(position as u64 + 1, scope);
         node.core = start(position as u64 + 1, &node.disk, clock, scope, node.has_lease);
         self.untold = Some(position);
@@ -411,7 +456,8 @@ impl State {
             let is_for_it = message.to == core.id() && core.leader() == Some(message.from);
             is_for_it && matches!(message.body, Body::Forgot { .. })
         };
-        let has_word = matches!(event, Event::Deliver { place } | Event::Repeat { place } if is_word(place));
+        let has_word =
+            matches!(event, Event::Deliver { place } | Event::Repeat { place } if is_word(place));
         let is_held = core.configuration_index() <= core.commit().min(core.durable());
         let is_fenced = is_held && !core.configuration().is_voter(core.id());
         if has_word || is_fenced {
@@ -465,20 +511,25 @@ fn put_on(wire: &mut Vec<Flight>, message: Message, order: Order) {
     let end = wire.partition_point(|other| other.link() <= flight.link());
     let place = match order {
         Order::Links => end,
-        Order::Any => begin + wire[begin..end].partition_point(|other| other.fingerprint < flight.fingerprint),
+        Order::Any => {
+            begin + wire[begin..end].partition_point(|other| other.fingerprint < flight.fingerprint)
+        }
     };
     wire.insert(place, flight);
 }
 
-/// Whether an answer can have no effect any more. Its term, or a later one, is on the receiver's disk, so no crash leads back
-/// behind it; and the office to which it was an answer is over, and is never held twice in a term.
+/// Whether an answer can have no effect any more. Its term, or a later one, is on the receiver's
+/// disk, so no crash leads back behind it; and the office to which it was an answer is over, and is
+/// never held twice in a term.
 fn is_dead(message: &Message, receiver: &Node) -> bool {
     let past = receiver.disk.hard_state.term;
     let holds = |role| receiver.core.role() == role && receiver.core.term() == message.term;
     match message.body {
         Body::PreVote { campaign_term, .. } => message.term <= past && campaign_term <= past,
         Body::Vote { .. } => message.term <= past && !holds(Role::Candidate),
-        Body::Appended { .. } | Body::Rejected { .. } => message.term <= past && !holds(Role::Leader),
+        Body::Appended { .. } | Body::Rejected { .. } => {
+            message.term <= past && !holds(Role::Leader)
+        }
         _ => false,
     }
 }
@@ -500,7 +551,8 @@ fn apply(disk: &mut Disk, write: Write) -> Result<(), Broken> {
 /// The configuration that all are born with.
 pub(crate) fn founding(scope: &Scope) -> Configuration {
     let mut configuration = voters(NODES as u64);
-    configuration.learners = configuration.voters.split_off(&NodeId(NODES as u64 + 1 - u64::from(scope.learners)));
+    configuration.learners =
+        configuration.voters.split_off(&NodeId(NODES as u64 + 1 - u64::from(scope.learners)));
     configuration
 }
 
@@ -509,7 +561,12 @@ fn initial_disk(id: u64, scope: &Scope) -> Disk {
     let latest = scope.logs.as_flattened().iter().copied().max().unwrap_or(0);
     let terms = scope.logs[id as usize - 1].into_iter().take_while(|&term| term > 0);
     Disk {
-        hard_state: HardState { term: Term(latest.into()), vote: None, promise: TIMEOUT, forgot: None },
+        hard_state: HardState {
+            term: Term(latest.into()),
+            vote: None,
+            promise: TIMEOUT,
+            forgot: None,
+        },
         entries: (1..).zip(terms).map(|(index, term)| old_entry(index, term.into())).collect(),
         ..Disk::default()
     }

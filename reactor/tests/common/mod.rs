@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 
 use kodiak_reactor::{EventLoop, Handler, Io, ReadHint, SigInfo};
 
-/// Whether the backend is libkqueue, which cannot do all that a kernel can; who asks is about to skip something, for a printed reason.
+/// Whether the backend is libkqueue, which cannot do all that a kernel can; who asks is about to
+/// skip something, for a printed reason.
 pub fn libkqueue_lacks(what: &str) -> bool {
     let lacks = cfg!(all(target_os = "linux", kodiak_kqueue));
     if lacks {
@@ -105,5 +106,7 @@ pub fn poll(event_loop: &mut Loop) -> Vec<Seen> {
 
 /// The tokens of sources that were called readable.
 pub fn readable_tokens(seen: &[Seen]) -> Vec<u32> {
-    seen.iter().filter_map(|call| if let Seen::Readable(token, _) = call { Some(*token) } else { None }).collect()
+    seen.iter()
+        .filter_map(|call| if let Seen::Readable(token, _) = call { Some(*token) } else { None })
+        .collect()
 }

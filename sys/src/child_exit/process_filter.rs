@@ -1,4 +1,5 @@
-//! A child's end by EVFILT_PROC, in a kqueue of its own: the event is left there unread, so that the kqueue stays readable.
+//! A child's end by EVFILT_PROC, in a kqueue of its own: the event is left there unread, so that
+//! the kqueue stays readable.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,14 +1,18 @@
 //! The epoll backend (Linux, Android). `mod.rs` lists what is promised here.
 //!
-//! A wait without a timeout, or with zero, is an `epoll_wait`: that has no unit to be wrong about. A wait with a timeout is an
-//! `epoll_pwait2` (Linux 5.11), which takes nanoseconds. Where it is missing (`ENOSYS`) or a sandbox refuses it (`EPERM`) the
-//! selector notes that once and uses `epoll_wait`, with milliseconds rounded **up** and, since its timeout is an `int`, in
-//! pieces of at most 24 days.
+//! A wait without a timeout, or with zero, is an `epoll_wait`: that has no unit to be wrong about.
+//! A wait with a timeout is an `epoll_pwait2` (Linux 5.11), which takes nanoseconds. Where it is
+//! missing (`ENOSYS`) or a sandbox refuses it (`EPERM`) the selector notes that once and uses
+//! `epoll_wait`, with milliseconds rounded **up** and, since its timeout is an `int`, in pieces of
+//! at most 24 days.
 
 use super::Event;
 use crate::fd::check;
 use crate::{Interest, Readiness, Trigger};
-use libc::{EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOLLPRI, EPOLLRDHUP};
+use libc::{
+    EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT, EPOLLPRI,
+    EPOLLRDHUP,
+};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +22,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Selector {
     epoll: OwnedFd,
-    /// Set for good when `epoll_pwait2` turns out to be missing or refused. Relaxed everywhere: it guards no other memory.
+    /// Set for good when `epoll_pwait2` turns out to be missing or refused. Relaxed everywhere: it
+    /// guards no other memory.
     millis_only: AtomicBool,
 }
 
@@ -32,8 +37,15 @@ impl Selector {
     }
 
     #[inline]
-    pub(crate) fn add(&self, source: BorrowedFd<'_>, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags(want, trigger)).map_err(name_the_limit)
+    pub(crate) fn add(
+        &self,
+        source: BorrowedFd<'_>,
+        key: u64,
+        want: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags(want, trigger))
+            .map_err(name_the_limit)
     }
 
     pub(crate) fn add_exclusive(
@@ -48,7 +60,13 @@ impl Selector {
         self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags).map_err(name_the_limit)
     }
 
-    pub(crate) fn modify(&self, source: RawFd, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {
+    pub(crate) fn modify(
+        &self,
+        source: RawFd,
+        key: u64,
+        want: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, source, key, flags(want, trigger))
     }
 
@@ -58,11 +76,17 @@ impl Selector {
     }
 
     #[inline]
-    fn control(&self, operation: libc::c_int, source: RawFd, key: u64, flags: u32) -> io::Result<()> {
+    fn control(
+        &self,
+        operation: libc::c_int,
+        source: RawFd,
+        key: u64,
+        flags: u32,
+    ) -> io::Result<()> {
         let mut event = libc::epoll_event { events: flags, u64: key };
         let epoll = self.epoll.as_raw_fd();
-        // SAFETY: the kernel copies `event` before it returns, and changes nothing but the list of our own epoll instance; of
-        // a number that is not open it says so.
+        // SAFETY: the kernel copies `event` before it returns, and changes nothing but the list of
+        // our own epoll instance; of a number that is not open it says so.
         check(unsafe { libc::epoll_ctl(epoll, operation, source, &mut event) }).map(drop)
     }
 
@@ -92,12 +116,15 @@ impl Selector {
         buffer.clear();
         let timeout = KernelTimespec::from(timeout);
         let timeout_pointer = std::ptr::from_ref(&timeout);
-        let (epoll, events, capacity) = (self.epoll.as_raw_fd(), buffer.events.as_mut_ptr(), buffer.capacity_int());
+        let (epoll, events, capacity) =
+            (self.epoll.as_raw_fd(), buffer.events.as_mut_ptr(), buffer.capacity_int());
         let (no_mask, mask_bytes) = (std::ptr::null::<libc::sigset_t>(), 0_usize);
         let number = libc::SYS_epoll_pwait2;
-        // SAFETY: `events` points to `capacity` writable events, the timespec outlives the call and has the kernel's 64-bit
-        // layout, and without a mask its size is not looked at.
-        let n = unsafe { libc::syscall(number, epoll, events, capacity, timeout_pointer, no_mask, mask_bytes) };
+        // SAFETY: `events` points to `capacity` writable events, the timespec outlives the call and
+        // has the kernel's 64-bit layout, and without a mask its size is not looked at.
+        let n = unsafe {
+            libc::syscall(number, epoll, events, capacity, timeout_pointer, no_mask, mask_bytes)
+        };
         if n == -1 {
             return Err(io::Error::last_os_error());
         }
@@ -109,11 +136,13 @@ impl Selector {
     /// One `epoll_wait`.
     #[inline]
     fn wait_once(&self, buffer: &mut Buffer, millis: libc::c_int) -> io::Result<()> {
-        let (epoll, events, capacity) = (self.epoll.as_raw_fd(), buffer.events.as_mut_ptr(), buffer.capacity_int());
+        let (epoll, events, capacity) =
+            (self.epoll.as_raw_fd(), buffer.events.as_mut_ptr(), buffer.capacity_int());
         // SAFETY: `events` points to room for `capacity` events, and the descriptor is ours.
         let n = unsafe { libc::epoll_wait(epoll, events, capacity, millis) };
         if n > 0 {
-            // SAFETY: the kernel has just filled in `n` events, at most as many as there is room for.
+            // SAFETY: the kernel has just filled in `n` events, at most as many as there is room
+            // for.
             unsafe { buffer.events.set_len(n as usize) };
             return Ok(());
         }
@@ -143,18 +172,24 @@ impl AsFd for Selector {
 
 #[inline]
 fn flags(want: Interest, trigger: Trigger) -> u32 {
-    let interests =
-        [(Interest::READABLE, EPOLLIN | EPOLLRDHUP), (Interest::WRITABLE, EPOLLOUT), (Interest::PRIORITY, EPOLLPRI)];
+    let interests = [
+        (Interest::READABLE, EPOLLIN | EPOLLRDHUP),
+        (Interest::WRITABLE, EPOLLOUT),
+        (Interest::PRIORITY, EPOLLPRI),
+    ];
     let trigger = match trigger {
         Trigger::Level => 0,
         Trigger::Edge => EPOLLET,
         Trigger::Oneshot => EPOLLONESHOT,
     };
-    interests.iter().filter(|(interest, _)| want.contains(*interest)).fold(trigger, |all, (_, bit)| all | bit) as u32
+    interests
+        .iter()
+        .filter(|(interest, _)| want.contains(*interest))
+        .fold(trigger, |all, (_, bit)| all | bit) as u32
 }
 
-/// Four of our bits are the kernel's own, so they need no translation; the hang-up is both closed bits, and the closed half has
-/// another place. The common case comes first.
+/// Four of our bits are the kernel's own, so they need no translation; the hang-up is both closed
+/// bits, and the closed half has another place. The common case comes first.
 #[inline]
 fn readiness(flags: u32) -> Readiness {
     if flags == EPOLLIN as u32 {
@@ -170,8 +205,13 @@ const SAME: u32 = (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLERR) as u32;
 
 /// What [`readiness`] counts on.
 const _: () = {
-    assert!(Readiness::READABLE.bits() as i32 == EPOLLIN && Readiness::PRIORITY.bits() as i32 == EPOLLPRI);
-    assert!(Readiness::WRITABLE.bits() as i32 == EPOLLOUT && Readiness::ERROR.bits() as i32 == EPOLLERR);
+    assert!(
+        Readiness::READABLE.bits() as i32 == EPOLLIN
+            && Readiness::PRIORITY.bits() as i32 == EPOLLPRI
+    );
+    assert!(
+        Readiness::WRITABLE.bits() as i32 == EPOLLOUT && Readiness::ERROR.bits() as i32 == EPOLLERR
+    );
     assert!(Readiness::WRITE_CLOSED.bits() as i32 == EPOLLHUP);
     assert!(Readiness::READ_CLOSED.bits() as i32 == EPOLLHUP << 1);
     assert!(Readiness::READ_CLOSED.bits() as i32 == EPOLLRDHUP >> 8);
@@ -187,13 +227,15 @@ fn name_the_limit(error: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::QuotaExceeded, text)
 }
 
-/// Whole milliseconds, rounded up so that a wait is never early. More than 500 million years become that long.
+/// Whole milliseconds, rounded up so that a wait is never early. More than 500 million years become
+/// that long.
 fn millis_rounded_up(timeout: Duration) -> u64 {
     let millis = u64::from(timeout.subsec_nanos()).div_ceil(1_000_000);
     timeout.as_secs().saturating_mul(1000).saturating_add(millis)
 }
 
-/// The kernel's timespec for newer calls: 64 bits each on every architecture, unlike the C library's.
+/// The kernel's timespec for newer calls: 64 bits each on every architecture, unlike the C
+/// library's.
 #[repr(C)]
 struct KernelTimespec {
     seconds: i64,
@@ -208,8 +250,8 @@ impl From<Duration> for KernelTimespec {
     }
 }
 
-/// The kernel writes straight into this memory; events are translated when they are looked at. The vector's length is the
-/// number of events; it never grows.
+/// The kernel writes straight into this memory; events are translated when they are looked at. The
+/// vector's length is the number of events; it never grows.
 pub(crate) struct Buffer {
     events: Vec<libc::epoll_event>,
     /// What was asked for; the vector may have more.
@@ -249,7 +291,8 @@ impl Buffer {
 
 #[cfg(test)]
 mod tests {
-    //! The fallback for kernels and sandboxes without `epoll_pwait2`, which the public API cannot ask for.
+    //! The fallback for kernels and sandboxes without `epoll_pwait2`, which the public API cannot
+    //! ask for.
 
     use super::*;
     use std::io::Write;
@@ -280,7 +323,10 @@ mod tests {
             selector.add(ours.as_fd(), u64::MAX, Interest::READABLE, Trigger::Oneshot).unwrap();
             theirs.write_all(b"x").unwrap();
             selector.wait_up_to(&mut buffer, timeout).unwrap();
-            assert_eq!(buffer.get(0), Some(Event { key: u64::MAX, readiness: Readiness::READABLE }));
+            assert_eq!(
+                buffer.get(0),
+                Some(Event { key: u64::MAX, readiness: Readiness::READABLE })
+            );
         }
     }
 
@@ -295,11 +341,17 @@ mod tests {
             (EPOLLHUP, Readiness::READ_CLOSED | Readiness::WRITE_CLOSED),
         ];
         for mask in 0..1 << table.len() {
-            let chosen = table.iter().enumerate().filter(|(n, _)| mask & 1 << n != 0).map(|(_, row)| row);
-            let (flags, expected) =
-                chosen.fold((0, Readiness::empty()), |(flags, all), (flag, bit)| (flags | *flag, all | *bit));
+            let chosen =
+                table.iter().enumerate().filter(|(n, _)| mask & 1 << n != 0).map(|(_, row)| row);
+            let (flags, expected) = chosen
+                .fold((0, Readiness::empty()), |(flags, all), (flag, bit)| {
+                    (flags | *flag, all | *bit)
+                });
             // Whatever else the kernel may say is not ours.
-            assert_eq!((readiness(flags as u32), readiness(flags as u32 | 1 << 30)), (expected, expected));
+            assert_eq!(
+                (readiness(flags as u32), readiness(flags as u32 | 1 << 30)),
+                (expected, expected)
+            );
         }
     }
 
@@ -317,6 +369,9 @@ mod tests {
     fn enospc_is_about_watches() {
         let error = name_the_limit(io::Error::from_raw_os_error(libc::ENOSPC));
         assert!(error.to_string().contains("max_user_watches"));
-        assert_eq!(name_the_limit(io::Error::from_raw_os_error(libc::EEXIST)).kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            name_the_limit(io::Error::from_raw_os_error(libc::EEXIST)).kind(),
+            io::ErrorKind::AlreadyExists
+        );
     }
 }

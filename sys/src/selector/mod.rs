@@ -1,19 +1,23 @@
-//! Waiting for many descriptors at once. This file chooses the kernel's mechanism and holds what is the same for all.
+//! Waiting for many descriptors at once. This file chooses the kernel's mechanism and holds what is
+//! the same for all.
 //!
 //! # What every backend provides
 //!
 //! `Selector`, `Send + Sync`, with
 //! - `new()`: a close-on-exec descriptor of its own, which `as_fd()` lends so that selectors nest;
-//! - `add(source, key, interest, trigger)`: `AlreadyExists` if the source is registered; interest is never empty (checked here);
+//! - `add(source, key, interest, trigger)`: `AlreadyExists` if the source is registered; interest
+//!   is never empty (checked here);
 //! - `add_exclusive(…)`: the same, waking only one of several selectors, or `Unsupported`;
-//! - `modify(number, key, interest, trigger)`: replaces key, interest and trigger and arms again; `NotFound` if unknown;
-//! - `remove(number)`: everything about the source; `NotFound` if unknown. These two take the descriptor's number, which nothing
-//!   is done to: only the selector's own list changes;
-//! - `wait(buffer, timeout)`: fills the buffer, whose previous contents are gone in every case, errors included. It answers
-//!   `Ok(())` with an empty buffer only when the whole timeout has passed, however long that is, and `Interrupted` when a
-//!   signal came first.
+//! - `modify(number, key, interest, trigger)`: replaces key, interest and trigger and arms again;
+//!   `NotFound` if unknown;
+//! - `remove(number)`: everything about the source; `NotFound` if unknown. These two take the
+//!   descriptor's number, which nothing is done to: only the selector's own list changes;
+//! - `wait(buffer, timeout)`: fills the buffer, whose previous contents are gone in every case,
+//!   errors included. It answers `Ok(())` with an empty buffer only when the whole timeout has
+//!   passed, however long that is, and `Interrupted` when a signal came first.
 //!
-//! `Buffer`, the events' memory, allocated once: `with_capacity(n)`, `capacity()`, `len()`, `get(index)`, `clear()`.
+//! `Buffer`, the events' memory, allocated once: `with_capacity(n)`, `capacity()`, `len()`,
+//! `get(index)`, `clear()`.
 //!
 //! And these promises:
 //! - all `u64` keys come back as they were given;
@@ -55,13 +59,15 @@ use std::time::Duration;
 
 /// Waits for many sources at once, each with a trigger and a `u64` key of the caller's choice.
 ///
-/// Every value is allowed as a key, and keys need not differ. All methods take `&self` and may be called from several
-/// threads; a change made while another thread waits takes effect in that wait.
+/// Every value is allowed as a key, and keys need not differ. All methods take `&self` and may be
+/// called from several threads; a change made while another thread waits takes effect in that wait.
 ///
-/// A source should be removed before it is closed. If it is not, the kernel forgets it once the last duplicate of the
-/// descriptor is closed (so a duplicate elsewhere, or in a forked child, keeps its events coming on epoll).
+/// A source should be removed before it is closed. If it is not, the kernel forgets it once the
+/// last duplicate of the descriptor is closed (so a duplicate elsewhere, or in a forked child,
+/// keeps its events coming on epoll).
 ///
-/// A selector is itself a descriptor that is readable when events wait, so it can be watched by another one.
+/// A selector is itself a descriptor that is readable when events wait, so it can be watched by
+/// another one.
 #[derive(Debug)]
 pub struct Selector {
     pub(crate) imp: imp::Selector,
@@ -79,26 +85,37 @@ impl Selector {
     /// Starts to watch `source`. Its events carry `key`.
     ///
     /// # Errors
-    /// - [`AlreadyExists`](io::ErrorKind::AlreadyExists): this descriptor is registered; use [`modify`](Self::modify).
+    /// - [`AlreadyExists`](io::ErrorKind::AlreadyExists): this descriptor is registered; use
+    ///   [`modify`](Self::modify).
     /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `interest` is empty.
     /// - [`Unsupported`](io::ErrorKind::Unsupported): the kernel cannot watch for this interest.
-    /// - [`PermissionDenied`](io::ErrorKind::PermissionDenied): epoll does not watch regular files and folders.
+    /// - [`PermissionDenied`](io::ErrorKind::PermissionDenied): epoll does not watch regular files
+    ///   and folders.
     /// - whatever else the kernel says, such as a limit on watches.
     #[inline]
-    pub fn add(&self, source: BorrowedFd<'_>, key: u64, interest: Interest, trigger: Trigger) -> io::Result<()> {
+    pub fn add(
+        &self,
+        source: BorrowedFd<'_>,
+        key: u64,
+        interest: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
         refuse_empty(interest)?;
         self.imp.add(source, key, interest, trigger)
     }
 
-    /// As [`add`](Self::add), and of all selectors that watch the same file in this way, only one or a few are woken for each
-    /// event (`EPOLLEXCLUSIVE`): for a listener shared by several threads, each with a selector of its own.
+    /// As [`add`](Self::add), and of all selectors that watch the same file in this way, only one
+    /// or a few are woken for each event (`EPOLLEXCLUSIVE`): for a listener shared by several
+    /// threads, each with a selector of its own.
     ///
-    /// It is for readable and writable only, level or edge, and for good: such a registration can be removed, but not modified
-    /// ([`InvalidInput`](io::ErrorKind::InvalidInput)). That a peer has closed its half is not reported by itself
-    /// ([`Readiness::is_read_closed`]); reading tells.
+    /// It is for readable and writable only, level or edge, and for good: such a registration can
+    /// be removed, but not modified ([`InvalidInput`](io::ErrorKind::InvalidInput)). That a peer
+    /// has closed its half is not reported by itself ([`Readiness::is_read_closed`]); reading
+    /// tells.
     ///
     /// # Errors
-    /// As [`add`](Self::add). [`Unsupported`](io::ErrorKind::Unsupported) on kqueue, and anywhere with priority interest or oneshot.
+    /// As [`add`](Self::add). [`Unsupported`](io::ErrorKind::Unsupported) on kqueue, and anywhere
+    /// with priority interest or oneshot.
     pub fn add_exclusive(
         &self,
         source: BorrowedFd<'_>,
@@ -114,27 +131,42 @@ impl Selector {
         self.imp.add_exclusive(source, key, interest, trigger)
     }
 
-    /// Replaces a registration's key, interest and trigger, and arms it again: what is ready now is reported anew.
+    /// Replaces a registration's key, interest and trigger, and arms it again: what is ready now is
+    /// reported anew.
     ///
     /// # Errors
-    /// [`NotFound`](io::ErrorKind::NotFound) if `source` is not registered; otherwise as [`add`](Self::add). After
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) and [`Unsupported`](io::ErrorKind::Unsupported) the registration is as
-    /// it was.
-    pub fn modify(&self, source: BorrowedFd<'_>, key: u64, interest: Interest, trigger: Trigger) -> io::Result<()> {
+    /// [`NotFound`](io::ErrorKind::NotFound) if `source` is not registered; otherwise as
+    /// [`add`](Self::add). After [`InvalidInput`](io::ErrorKind::InvalidInput) and
+    /// [`Unsupported`](io::ErrorKind::Unsupported) the registration is as it was.
+    pub fn modify(
+        &self,
+        source: BorrowedFd<'_>,
+        key: u64,
+        interest: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
         refuse_empty(interest)?;
         self.imp.modify(source.as_raw_fd(), key, interest, trigger)
     }
 
-    /// As [`modify`](Self::modify), of a source that was noted; read there what the caller has to see to.
+    /// As [`modify`](Self::modify), of a source that was noted; read there what the caller has to
+    /// see to.
     ///
     /// # Errors
     /// As [`modify`](Self::modify), and what the kernel says of a number that is not open.
-    pub fn modify_noted(&self, source: Noted, key: u64, interest: Interest, trigger: Trigger) -> io::Result<()> {
+    pub fn modify_noted(
+        &self,
+        source: Noted,
+        key: u64,
+        interest: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
         refuse_empty(interest)?;
         self.imp.modify(source.number(), key, interest, trigger)
     }
 
-    /// Stops watching `source`. No later wait reports it; events that another thread's wait has already collected remain.
+    /// Stops watching `source`. No later wait reports it; events that another thread's wait has
+    /// already collected remain.
     ///
     /// # Errors
     /// [`NotFound`](io::ErrorKind::NotFound) if `source` is not registered.
@@ -142,25 +174,29 @@ impl Selector {
         self.imp.remove(source.as_raw_fd())
     }
 
-    /// As [`remove`](Self::remove), of a source that was noted; read there what the caller has to see to.
+    /// As [`remove`](Self::remove), of a source that was noted; read there what the caller has to
+    /// see to.
     ///
     /// # Errors
-    /// [`NotFound`](io::ErrorKind::NotFound) if it is not registered; what the kernel says of a number that is not open.
+    /// [`NotFound`](io::ErrorKind::NotFound) if it is not registered; what the kernel says of a
+    /// number that is not open.
     pub fn remove_noted(&self, source: Noted) -> io::Result<()> {
         self.imp.remove(source.number())
     }
 
-    /// Waits until something is ready or `timeout` has passed, and answers how many events are in `events`.
+    /// Waits until something is ready or `timeout` has passed, and answers how many events are in
+    /// `events`.
     ///
-    /// `None` waits for ever; zero looks and returns at once. A timeout is never early: `Ok(0)` means that all of it has
-    /// passed, even if it is a century. It is late by the kernel's timer slack; on Linux before 5.11, and where a sandbox
-    /// refuses `epoll_pwait2`, by up to a millisecond more.
+    /// `None` waits for ever; zero looks and returns at once. A timeout is never early: `Ok(0)`
+    /// means that all of it has passed, even if it is a century. It is late by the kernel's timer
+    /// slack; on Linux before 5.11, and where a sandbox refuses `epoll_pwait2`, by up to a
+    /// millisecond more.
     ///
     /// What was in `events` before is gone, whatever the answer.
     ///
     /// # Errors
-    /// [`Interrupted`](io::ErrorKind::Interrupted) when a signal handler ran: the caller, who knows its deadline, waits
-    /// again. Nothing is lost by it.
+    /// [`Interrupted`](io::ErrorKind::Interrupted) when a signal handler ran: the caller, who knows
+    /// its deadline, waits again. Nothing is lost by it.
     #[inline]
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
         self.imp.wait(&mut events.buffer, timeout)?;
@@ -194,7 +230,8 @@ pub struct Event {
     pub readiness: Readiness,
 }
 
-/// The memory a wait fills. It belongs to the caller and is allocated once; what does not fit comes in the next wait.
+/// The memory a wait fills. It belongs to the caller and is allocated once; what does not fit comes
+/// in the next wait.
 ///
 /// ```
 /// use kodiak_sys::Events;

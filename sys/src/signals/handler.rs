@@ -1,15 +1,18 @@
 //! The signal handler and the memory it may touch.
 //!
-//! A handler interrupts its thread anywhere, even inside the allocator or a lock, so what it does must need neither. It looks
-//! through a fixed table of atomics, one slot a receiver, and writes a record of fixed size into the pipe of every receiver
-//! that wants the signal. `write`, `getpid` and atomics are all it uses; `errno` is as it was when it returns.
+//! A handler interrupts its thread anywhere, even inside the allocator or a lock, so what it does
+//! must need neither. It looks through a fixed table of atomics, one slot a receiver, and writes a
+//! record of fixed size into the pipe of every receiver that wants the signal. `write`, `getpid`
+//! and atomics are all it uses; `errno` is as it was when it returns.
 //!
 //! Two things need care:
-//! - A receiver that goes must not close its pipe while a handler on another thread is about to write into it: the number
-//!   could by then belong to somebody else's file. The handler announces itself in the slot (`busy`) before it looks at the
-//!   slot's mask a second time; the receiver clears the mask, then waits until nobody is announced. All of it is `SeqCst`: one
-//!   of the two sees the other.
-//! - A child made by `fork` inherits handler and pipe. It must not write into its parent's: the slot names its process.
+//! - A receiver that goes must not close its pipe while a handler on another thread is about to
+//!   write into it: the number could by then belong to somebody else's file. The handler announces
+//!   itself in the slot (`busy`) before it looks at the slot's mask a second time; the receiver
+//!   clears the mask, then waits until nobody is announced. All of it is `SeqCst`: one of the two
+//!   sees the other.
+//! - A child made by `fork` inherits handler and pipe. It must not write into its parent's: the
+//!   slot names its process.
 
 use super::Signal;
 use crate::fd::write;
@@ -54,33 +57,38 @@ impl Slot {
             return;
         }
         self.busy.fetch_add(1, SeqCst);
-        if self.mask.load(SeqCst) & signal.bit() != 0 && self.process.load(SeqCst) == std::process::id() {
+        if self.mask.load(SeqCst) & signal.bit() != 0
+            && self.process.load(SeqCst) == std::process::id()
+        {
             self.put(signal, record);
         }
         self.busy.fetch_sub(1, SeqCst);
     }
 
     fn put(&self, signal: Signal, record: &[u8; RECORD_LEN]) {
-        // SAFETY: the receiver keeps its pipe open while its mask has bits and a handler is announced in `busy`.
+        // SAFETY: the receiver keeps its pipe open while its mask has bits and a handler is
+        // announced in `busy`.
         let pipe = unsafe { BorrowedFd::borrow_raw(self.pipe.load(SeqCst)) };
         if write(pipe, record).is_err() {
-            // The pipe is full. Remember that the signal came; then, in case the reader has emptied the pipe meanwhile and
-            // looked before the line above, leave a record that makes it look again. If that does not fit either, there
-            // is something to read in any case.
+            // The pipe is full. Remember that the signal came; then, in case the reader has emptied
+            // the pipe meanwhile and looked before the line above, leave a record that makes it
+            // look again. If that does not fit either, there is something to read in any case.
             self.missed.fetch_or(signal.bit(), SeqCst);
             let _ = write(pipe, &[0; RECORD_LEN]);
         }
     }
 }
 
-/// A slot taken by a receiver; dropping it frees it, and returns only when no handler uses its pipe any more.
+/// A slot taken by a receiver; dropping it frees it, and returns only when no handler uses its pipe
+/// any more.
 #[derive(Debug)]
 pub(super) struct Claim {
     slot: &'static Slot,
 }
 
 impl Claim {
-    /// Takes a slot; `None` if all are taken. The caller holds the registry's lock, so that no two calls meet.
+    /// Takes a slot; `None` if all are taken. The caller holds the registry's lock, so that no two
+    /// calls meet.
     pub(super) fn new(pipe: BorrowedFd<'_>, signals: &[Signal]) -> Option<Claim> {
         let slot = SLOTS.iter().find(|slot| slot.pipe.load(SeqCst) == -1)?;
         slot.missed.store(0, SeqCst);
@@ -93,7 +101,8 @@ impl Claim {
     /// Takes one of the signals that did not fit into the pipe.
     pub(super) fn take_missed(&self) -> Option<Signal> {
         let missed = self.slot.missed.load(SeqCst);
-        let signal = Signal::from_number(missed.trailing_zeros() as i32 + 1).filter(|_| missed != 0)?;
+        let signal =
+            Signal::from_number(missed.trailing_zeros() as i32 + 1).filter(|_| missed != 0)?;
         // Another reader may have been quicker; then nothing is lost by saying "none": it has it.
         let before = self.slot.missed.fetch_and(!signal.bit(), SeqCst);
         (before & signal.bit() != 0).then_some(signal)
@@ -108,14 +117,16 @@ impl Drop for Claim {
                 std::thread::yield_now();
             }
         } else {
-            // A forked child has none of its parent's other threads: whoever was announced stays so for ever.
+            // A forked child has none of its parent's other threads: whoever was announced stays so
+            // for ever.
             self.slot.busy.store(0, SeqCst);
         }
         self.slot.pipe.store(-1, SeqCst);
     }
 }
 
-/// What travels through the pipe: number, what is known, process, user, four bytes each. A number of 0 says only "look".
+/// What travels through the pipe: number, what is known, process, user, four bytes each. A number
+/// of 0 says only "look".
 pub(super) const RECORD_LEN: usize = 16;
 
 /// Its pipe writes are atomic: far below what POSIX promises for one.
@@ -133,8 +144,10 @@ pub(super) fn encode(number: u32, sender: Sender) -> [u8; RECORD_LEN] {
 
 /// The number and the sender of a record.
 pub(super) fn decode(record: &[u8; RECORD_LEN]) -> (u32, Sender) {
-    let word = |index: usize| u32::from_ne_bytes(std::array::from_fn(|byte| record[index * 4 + byte]));
-    let (pid, uid) = (Some(word(2)).filter(|_| word(1) & 1 != 0), Some(word(3)).filter(|_| word(1) & 2 != 0));
+    let word =
+        |index: usize| u32::from_ne_bytes(std::array::from_fn(|byte| record[index * 4 + byte]));
+    let (pid, uid) =
+        (Some(word(2)).filter(|_| word(1) & 1 != 0), Some(word(3)).filter(|_| word(1) & 2 != 0));
     (word(0), Sender { pid, uid })
 }
 
@@ -146,14 +159,20 @@ pub(super) struct Sender {
 }
 
 /// What `sigaction` is given.
-pub(super) extern "C" fn handle(number: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+pub(super) extern "C" fn handle(
+    number: libc::c_int,
+    info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
     let errno = errno_location();
-    // SAFETY: the C library's location for this thread's errno is valid for as long as the thread is.
+    // SAFETY: the C library's location for this thread's errno is valid for as long as the thread
+    // is.
     let saved = unsafe { *errno };
     // SAFETY: with SA_SIGINFO the kernel passes a siginfo that lives until the handler returns.
     let info = unsafe { info.as_ref() };
     if let Some(signal) = Signal::from_number(number) {
-        let record = encode(number as u32, info.map_or_else(Sender::default, |info| sender(signal, info)));
+        let record =
+            encode(number as u32, info.map_or_else(Sender::default, |info| sender(signal, info)));
         for slot in &SLOTS {
             slot.deliver(signal, &record);
         }
@@ -176,7 +195,8 @@ fn sender(signal: Signal, info: &libc::siginfo_t) -> Sender {
     Sender { pid, uid: uid_known.then_some(uid) }
 }
 
-/// Whether process and user are filled in. On Linux, NetBSD and OpenBSD they share memory with what other codes fill in.
+/// Whether process and user are filled in. On Linux, NetBSD and OpenBSD they share memory with what
+/// other codes fill in.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn names_sender(signal: Signal, code: libc::c_int) -> bool {
     const MESSAGE_QUEUE: libc::c_int = -3; // SI_MESGQ
@@ -195,7 +215,12 @@ fn names_sender(signal: Signal, code: libc::c_int) -> bool {
 }
 
 /// Elsewhere they have memory of their own, which is zero unless filled in.
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "netbsd", target_os = "openbsd")))]
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
 fn names_sender(_signal: Signal, _code: libc::c_int) -> bool {
     true
 }

@@ -1,5 +1,5 @@
-//! Unix signals as something to wait for. A handler (`handler.rs`) writes a record into a pipe; a registry (`registry.rs`) knows
-//! which signals have that handler and what to restore.
+//! Unix signals as something to wait for. A handler (`handler.rs`) writes a record into a pipe; a
+//! registry (`registry.rs`) knows which signals have that handler and what to restore.
 
 mod handler;
 mod registry;
@@ -17,8 +17,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub struct SigInfo {
     /// Which signal.
     pub signal: Signal,
-    /// The sender's process, or for [`Signal::CHLD`] the child. `None`: the kernel made the signal, the sender is outside of
-    /// this process's namespace, or so many signals came unread that this one's sender did not fit.
+    /// The sender's process, or for [`Signal::CHLD`] the child. `None`: the kernel made the signal,
+    /// the sender is outside of this process's namespace, or so many signals came unread that this
+    /// one's sender did not fit.
     pub pid: Option<u32>,
     /// The real user of that process. `None` as for `pid`.
     pub uid: Option<u32>,
@@ -26,16 +27,18 @@ pub struct SigInfo {
 
 /// Receives signals through a descriptor that a [`Selector`](crate::Selector) can watch.
 ///
-/// While a `Signals` for a signal exists, this crate's handler stands in for the signal's previous disposition; the previous
-/// one is restored when the last `Signals` for it is dropped. Several may exist at once, for the same signal too: each receives
-/// every occurrence.
+/// While a `Signals` for a signal exists, this crate's handler stands in for the signal's previous
+/// disposition; the previous one is restored when the last `Signals` for it is dropped. Several may
+/// exist at once, for the same signal too: each receives every occurrence.
 ///
-/// No signal mask is touched: threads and child processes need not know of this, and a signal that any thread of the process
-/// gets is received. The handler is installed with `SA_RESTART`. Waits of a selector are interrupted all the same: then
-/// [`wait`](crate::Selector::wait) answers [`Interrupted`](io::ErrorKind::Interrupted), and the next one reports the descriptor.
+/// No signal mask is touched: threads and child processes need not know of this, and a signal that
+/// any thread of the process gets is received. The handler is installed with `SA_RESTART`. Waits of
+/// a selector are interrupted all the same: then [`wait`](crate::Selector::wait) answers
+/// [`Interrupted`](io::ErrorKind::Interrupted), and the next one reports the descriptor.
 ///
-/// Signals queue in a pipe, some thousand of them. Should it ever be full, an occurrence is not lost but merged: each signal
-/// that did not fit is received once more, with neither `pid` nor `uid`, before what is in the queue.
+/// Signals queue in a pipe, some thousand of them. Should it ever be full, an occurrence is not
+/// lost but merged: each signal that did not fit is received once more, with neither `pid` nor
+/// `uid`, before what is in the queue.
 ///
 /// In a child made by `fork` (without `exec`) an inherited `Signals` receives nothing.
 ///
@@ -68,9 +71,11 @@ impl Signals {
     /// Starts to receive `signals`. Naming one twice, or none at all, does no harm.
     ///
     /// # Errors
-    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `SIGKILL` and `SIGSTOP` cannot be caught, and `SIGSEGV`, `SIGBUS`, `SIGILL`
-    ///   and `SIGFPE` repeat for ever if a handler returns; or the kernel does not know the number.
-    /// - [`QuotaExceeded`](io::ErrorKind::QuotaExceeded): [`MAX_INSTANCES`](Self::MAX_INSTANCES) exist.
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `SIGKILL` and `SIGSTOP` cannot be caught,
+    ///   and `SIGSEGV`, `SIGBUS`, `SIGILL` and `SIGFPE` repeat for ever if a handler returns; or
+    ///   the kernel does not know the number.
+    /// - [`QuotaExceeded`](io::ErrorKind::QuotaExceeded): [`MAX_INSTANCES`](Self::MAX_INSTANCES)
+    ///   exist.
     /// - no descriptors are left for a pipe.
     ///
     /// After an error all dispositions are as they were.
@@ -115,5 +120,8 @@ fn refuse_uncatchable(signal: Signal) -> io::Result<()> {
         }
         _ => return Ok(()),
     };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{signal} cannot be received: {reason}")))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("{signal} cannot be received: {reason}"),
+    ))
 }

@@ -7,7 +7,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry { watched: [const { None }; Signal::MAX_NUMBER as usize + 1] });
+static REGISTRY: Mutex<Registry> =
+    Mutex::new(Registry { watched: [const { None }; Signal::MAX_NUMBER as usize + 1] });
 
 /// Indexed by the signal's number.
 struct Registry {
@@ -37,7 +38,8 @@ impl Enrolment {
         let mut registry = lock();
         // Receiver first, handler second: a signal that comes in between is not swallowed.
         let claim = Claim::new(pipe, signals).ok_or_else(all_taken)?;
-        let mut enrolment = Enrolment { signals: Vec::with_capacity(signals.len()), claim: Some(claim) };
+        let mut enrolment =
+            Enrolment { signals: Vec::with_capacity(signals.len()), claim: Some(claim) };
         for signal in signals {
             if enrolment.signals.contains(signal) {
                 continue;
@@ -59,7 +61,8 @@ impl Enrolment {
 impl Drop for Enrolment {
     fn drop(&mut self) {
         let mut registry = lock();
-        // Dispositions first: a signal that comes in between meets what was there before, instead of vanishing.
+        // Dispositions first: a signal that comes in between meets what was there before, instead
+        // of vanishing.
         for signal in &self.signals {
             registry.unwatch(*signal);
         }
@@ -82,8 +85,8 @@ impl Registry {
         let Some(watched) = place else { return };
         watched.receivers -= 1;
         if watched.receivers == 0 {
-            // If somebody has put another handler in place of ours meanwhile, it is theirs to keep. Neither call can fail
-            // for a signal whose handler could be set.
+            // If somebody has put another handler in place of ours meanwhile, it is theirs to keep.
+            // Neither call can fail for a signal whose handler could be set.
             if current(signal).is_ok_and(|current| current.sa_sigaction == handler_address()) {
                 let _ = exchange(signal, &watched.previous);
             }
@@ -94,7 +97,9 @@ impl Registry {
 
 fn all_taken() -> io::Error {
     debug_assert_eq!(SLOTS_LEN, Signals::MAX_INSTANCES);
-    let text = format!("{SLOTS_LEN} Signals exist already (Signals::MAX_INSTANCES): drop one, or share one");
+    let text = format!(
+        "{SLOTS_LEN} Signals exist already (Signals::MAX_INSTANCES): drop one, or share one"
+    );
     io::Error::new(io::ErrorKind::QuotaExceeded, text)
 }
 
@@ -106,17 +111,20 @@ fn handler_address() -> libc::sighandler_t {
 fn install(signal: Signal) -> io::Result<libc::sigaction> {
     let mut action = blank();
     action.sa_sigaction = handler_address();
-    // Interrupted calls resume where the kernel can; a thread's alternative stack, if it has one, is used.
+    // Interrupted calls resume where the kernel can; a thread's alternative stack, if it has one,
+    // is used.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
     // SAFETY: the set belongs to `action`, which is ours.
     check(unsafe { libc::sigemptyset(&mut action.sa_mask) })?;
-    exchange(signal, &action)
-        .map_err(|error| io::Error::new(error.kind(), format!("the kernel does not let {signal} be caught: {error}")))
+    exchange(signal, &action).map_err(|error| {
+        io::Error::new(error.kind(), format!("the kernel does not let {signal} be caught: {error}"))
+    })
 }
 
 fn exchange(signal: Signal, action: &libc::sigaction) -> io::Result<libc::sigaction> {
     let mut previous = blank();
-    // SAFETY: both structs are valid for the call; the handler in `action` is ours, or one that the kernel gave us before.
+    // SAFETY: both structs are valid for the call; the handler in `action` is ours, or one that the
+    // kernel gave us before.
     check(unsafe { libc::sigaction(signal.number(), action, &mut previous) })?;
     Ok(previous)
 }

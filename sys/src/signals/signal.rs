@@ -21,7 +21,8 @@ macro_rules! signals {
         impl Signal {
             $($(#[$doc])* pub const $name: Signal = Signal(libc::$number as u8);)*
 
-            /// The name the manuals use, such as `SIGTERM`; `signal` for numbers without one (the real-time signals).
+            /// The name the manuals use, such as `SIGTERM`; `signal` for numbers without one (the
+            /// real-time signals).
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Signal::$name => stringify!($number),)*
@@ -94,10 +95,12 @@ signals! {
 }
 
 impl Signal {
-    /// The greatest number a `Signal` can have. FreeBSD's real-time signals beyond it are out of reach.
+    /// The greatest number a `Signal` can have. FreeBSD's real-time signals beyond it are out of
+    /// reach.
     pub const MAX_NUMBER: i32 = 64;
 
-    /// The signal with this number; `None` outside `1..=MAX_NUMBER`. Whether the kernel knows it shows when it is watched.
+    /// The signal with this number; `None` outside `1..=MAX_NUMBER`. Whether the kernel knows it
+    /// shows when it is watched.
     pub const fn from_number(number: i32) -> Option<Signal> {
         if 1 <= number && number <= Signal::MAX_NUMBER { Some(Signal(number as u8)) } else { None }
     }

@@ -17,7 +17,8 @@ pub(super) union Address {
     any: libc::sockaddr_storage,
 }
 
-/// An IP address and port, for calls that are about nothing else: a fifth of the room, which is a fifth of the work of clearing it.
+/// An IP address and port, for calls that are about nothing else: a fifth of the room, which is a
+/// fifth of the work of clearing it.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) union InetAddress {
@@ -39,19 +40,22 @@ impl InetAddress {
     #[inline]
     pub(super) fn new(address: SocketAddr) -> (InetAddress, libc::socklen_t) {
         match address {
-            SocketAddr::V4(address) => {
-                (InetAddress { v4: encode_v4(address) }, size_of::<libc::sockaddr_in>() as libc::socklen_t)
-            }
-            SocketAddr::V6(address) => {
-                (InetAddress { v6: encode_v6(address) }, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
-            }
+            SocketAddr::V4(address) => (
+                InetAddress { v4: encode_v4(address) },
+                size_of::<libc::sockaddr_in>() as libc::socklen_t,
+            ),
+            SocketAddr::V6(address) => (
+                InetAddress { v6: encode_v6(address) },
+                size_of::<libc::sockaddr_in6>() as libc::socklen_t,
+            ),
         }
     }
 
     /// `None` if it is an address of another kind.
     #[inline]
     pub(super) fn get(&self) -> Option<SocketAddr> {
-        // SAFETY: integers, all initialised: any variant may be looked at. The family is in the same place in both.
+        // SAFETY: integers, all initialised: any variant may be looked at. The family is in the
+        // same place in both.
         match libc::c_int::from(unsafe { self.v4.sin_family }) {
             libc::AF_INET => {
                 // SAFETY: as above.
@@ -80,8 +84,12 @@ impl Address {
 
     pub(super) fn inet(address: SocketAddr) -> Sized {
         let (address, len) = match address {
-            SocketAddr::V4(address) => (Address { v4: encode_v4(address) }, size_of::<libc::sockaddr_in>()),
-            SocketAddr::V6(address) => (Address { v6: encode_v6(address) }, size_of::<libc::sockaddr_in6>()),
+            SocketAddr::V4(address) => {
+                (Address { v4: encode_v4(address) }, size_of::<libc::sockaddr_in>())
+            }
+            SocketAddr::V6(address) => {
+                (Address { v6: encode_v6(address) }, size_of::<libc::sockaddr_in6>())
+            }
         };
         (address, len as libc::socklen_t)
     }
@@ -104,8 +112,10 @@ impl Address {
         let bytes = path.as_os_str().as_bytes();
         let room = size_of::<libc::sockaddr_un>() - PATH_AT - 1; // for the zero byte at the end
         if bytes.is_empty() || bytes.len() > room || bytes.contains(&0) {
-            let text =
-                format!("a Unix socket's path has 1 to {room} bytes, none of them zero; this one has {}", bytes.len());
+            let text = format!(
+                "a Unix socket's path has 1 to {room} bytes, none of them zero; this one has {}",
+                bytes.len()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let (unix, len) = encode_unix(bytes.iter().copied().chain([0]));
@@ -113,7 +123,8 @@ impl Address {
     }
 
     pub(super) fn family(&self) -> libc::c_int {
-        // SAFETY: integers, all initialised: any variant may be looked at. The family is in the same place in all of them.
+        // SAFETY: integers, all initialised: any variant may be looked at. The family is in the
+        // same place in all of them.
         libc::c_int::from(unsafe { self.any.ss_family })
     }
 
@@ -121,7 +132,8 @@ impl Address {
     pub(super) fn to_inet(self) -> Option<SocketAddr> {
         match self.family() {
             libc::AF_INET => {
-                // SAFETY: integers, all initialised, and the family says that this is the variant that was written.
+                // SAFETY: integers, all initialised, and the family says that this is the variant
+                // that was written.
                 Some(decode_v4(unsafe { self.v4 }))
             }
             libc::AF_INET6 => {

@@ -1,7 +1,7 @@
 //! Many datagrams in one call.
 //!
-//! The memory belongs to whoever makes the batch, is allocated once and used again: receive, look through it, receive again;
-//! or fill, send, fill again.
+//! The memory belongs to whoever makes the batch, is allocated once and used again: receive, look
+//! through it, receive again; or fill, send, fill again.
 
 use super::address::Address;
 use super::message::Headers;
@@ -16,7 +16,8 @@ const MAX_DATAGRAMS: usize = 1024;
 /// No IP datagram is longer.
 const MAX_DATAGRAM_BYTES: usize = 65_535;
 
-/// Room for datagrams to be received with one call (`recvmmsg`; one call each where the kernel has none).
+/// Room for datagrams to be received with one call (`recvmmsg`; one call each where the kernel has
+/// none).
 ///
 /// ```
 /// use kodiak_sys::socket::{RecvBatch, SendBatch};
@@ -60,7 +61,8 @@ pub struct Datagram<'a> {
 }
 
 impl RecvBatch {
-    /// Room for `datagrams` (1 to 1024, or what is nearest) of `bytes_each` (1 to 65,535, or what is nearest).
+    /// Room for `datagrams` (1 to 1024, or what is nearest) of `bytes_each` (1 to 65,535, or what
+    /// is nearest).
     pub fn new(datagrams: usize, bytes_each: usize) -> RecvBatch {
         let datagrams = datagrams.clamp(1, MAX_DATAGRAMS);
         let bytes_each = bytes_each.clamp(1, MAX_DATAGRAM_BYTES);
@@ -75,22 +77,24 @@ impl RecvBatch {
         }
     }
 
-    /// Makes it receive with a call for each datagram, as it does where the kernel knows nothing else: for sandboxes that
-    /// refuse `recvmmsg`, and for comparison.
+    /// Makes it receive with a call for each datagram, as it does where the kernel knows nothing
+    /// else: for sandboxes that refuse `recvmmsg`, and for comparison.
     #[must_use]
     pub fn one_by_one(mut self) -> RecvBatch {
         self.many = false;
         self
     }
 
-    /// Receives what waits, as far as there is room, and says how many datagrams that are: at least one. What was in here
-    /// before is gone, in every case. Never waits, even if the socket is a blocking one.
+    /// Receives what waits, as far as there is room, and says how many datagrams that are: at least
+    /// one. What was in here before is gone, in every case. Never waits, even if the socket is a
+    /// blocking one.
     ///
-    /// An error that comes after a datagram is kept for the next call, so use a batch with one socket only.
+    /// An error that comes after a datagram is kept for the next call, so use a batch with one
+    /// socket only.
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when nothing waits; otherwise what the kernel says, such as that a datagram
-    /// sent earlier was refused.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when nothing waits; otherwise what the kernel
+    /// says, such as that a datagram sent earlier was refused.
     pub fn recv(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.received = 0;
         if let Some(error) = self.error.take() {
@@ -149,10 +153,12 @@ impl fmt::Debug for RecvBatch {
     }
 }
 
-/// A queue of datagrams to be sent with one call (`sendmmsg`; one call each where the kernel has none).
+/// A queue of datagrams to be sent with one call (`sendmmsg`; one call each where the kernel has
+/// none).
 ///
-/// [`push`](Self::push) copies a datagram in; [`send`](Self::send) sends as many as the kernel takes, in order, and keeps the rest for
-/// when the socket is writable again. [`RecvBatch`] has an example.
+/// [`push`](Self::push) copies a datagram in; [`send`](Self::send) sends as many as the kernel
+/// takes, in order, and keeps the rest for when the socket is writable again. [`RecvBatch`] has an
+/// example.
 pub struct SendBatch {
     bytes: Box<[u8]>,
     /// How many of `bytes` are taken, from the beginning.
@@ -187,9 +193,14 @@ pub enum PushError {
 impl fmt::Display for PushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PushError::Full => f.write_str("the batch is full: send it first (its bounds are set in SendBatch::new)"),
+            PushError::Full => f.write_str(
+                "the batch is full: send it first (its bounds are set in SendBatch::new)",
+            ),
             PushError::TooLong { bytes_max } => {
-                write!(f, "the datagram is longer than the whole batch, {bytes_max} bytes (set in SendBatch::new)")
+                write!(
+                    f,
+                    "the datagram is longer than the whole batch, {bytes_max} bytes (set in SendBatch::new)"
+                )
             }
         }
     }
@@ -212,8 +223,8 @@ impl SendBatch {
         }
     }
 
-    /// Makes it send with a call for each datagram, as it does where the kernel knows nothing else: for sandboxes that refuse
-    /// `sendmmsg`, and for comparison.
+    /// Makes it send with a call for each datagram, as it does where the kernel knows nothing else:
+    /// for sandboxes that refuse `sendmmsg`, and for comparison.
     #[must_use]
     pub fn one_by_one(mut self) -> SendBatch {
         self.many = false;
@@ -241,13 +252,14 @@ impl SendBatch {
         Ok(())
     }
 
-    /// Sends as many datagrams as the kernel takes now, in order, and says how many: all, or at least one. Those are gone from
-    /// here, the others stay. Zero if there were none. Never waits, even if the socket is a blocking one.
+    /// Sends as many datagrams as the kernel takes now, in order, and says how many: all, or at
+    /// least one. Those are gone from here, the others stay. Zero if there were none. Never waits,
+    /// even if the socket is a blocking one.
     ///
     /// # Errors
-    /// None has gone, and what it is about is the first: [`WouldBlock`](io::ErrorKind::WouldBlock) when the kernel's buffer is
-    /// full; otherwise what the kernel says, such as that it is too long, or that an *earlier* one was refused. Send again, or
-    /// [`skip`](Self::skip) it.
+    /// None has gone, and what it is about is the first: [`WouldBlock`](io::ErrorKind::WouldBlock)
+    /// when the kernel's buffer is full; otherwise what the kernel says, such as that it is too
+    /// long, or that an *earlier* one was refused. Send again, or [`skip`](Self::skip) it.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         if self.is_empty() {
             return Ok(0);

@@ -4,11 +4,12 @@ use crate::fd::check;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Who connected a Unix socket, or listened on it: effective ids as of that moment, which the kernel vouches for.
+/// Who connected a Unix socket, or listened on it: effective ids as of that moment, which the
+/// kernel vouches for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PeerCredentials {
-    /// The process; `None` where the kernel does not tell (everywhere but Linux). It may have ended since, and its number may
-    /// be another's.
+    /// The process; `None` where the kernel does not tell (everywhere but Linux). It may have ended
+    /// since, and its number may be another's.
     pub pid: Option<u32>,
     /// Its effective user.
     pub uid: u32,
@@ -19,8 +20,8 @@ pub struct PeerCredentials {
 /// Who is at the other end of a connected Unix socket (`SO_PEERCRED`, `getpeereid`).
 ///
 /// # Errors
-/// What the kernel says: the descriptor is no Unix socket or, usually, `NotConnected`. Linux knows nobody for a datagram
-/// socket unless it is one of a pair.
+/// What the kernel says: the descriptor is no Unix socket or, usually, `NotConnected`. Linux knows
+/// nobody for a datagram socket unless it is one of a pair.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     let mut peer = libc::ucred { pid: 0, uid: libc::uid_t::MAX, gid: libc::gid_t::MAX };
@@ -31,7 +32,11 @@ pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     if peer.uid == libc::uid_t::MAX {
         return Err(io::ErrorKind::NotConnected.into()); // Linux says so by an impossible user
     }
-    Ok(PeerCredentials { pid: u32::try_from(peer.pid).ok().filter(|pid| *pid != 0), uid: peer.uid, gid: peer.gid })
+    Ok(PeerCredentials {
+        pid: u32::try_from(peer.pid).ok().filter(|pid| *pid != 0),
+        uid: peer.uid,
+        gid: peer.gid,
+    })
 }
 
 /// Who is at the other end of a connected Unix socket (`SO_PEERCRED`, `getpeereid`).
@@ -41,7 +46,8 @@ pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     let (mut uid, mut gid) = (0, 0);
-    // SAFETY: the descriptor is borrowed for the whole call, and the C library writes the two numbers.
+    // SAFETY: the descriptor is borrowed for the whole call, and the C library writes the two
+    // numbers.
     check(unsafe { libc::getpeereid(socket.as_raw_fd(), &mut uid, &mut gid) })?;
     Ok(PeerCredentials { pid: None, uid, gid })
 }

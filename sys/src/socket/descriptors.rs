@@ -1,7 +1,7 @@
 //! Open files for another process, over a Unix socket (`SCM_RIGHTS`).
 //!
-//! What arrives is owned from the moment at which the kernel's message is looked at, so that nothing leaks whatever happens
-//! next, and closed on `exec` before anybody sees it.
+//! What arrives is owned from the moment at which the kernel's message is looked at, so that
+//! nothing leaks whatever happens next, and closed on `exec` before anybody sees it.
 
 use super::address::Address;
 use super::message::{blank_header, receive_one, send_one};
@@ -30,22 +30,27 @@ pub struct Received {
     pub bytes: usize,
     /// How many descriptors were appended.
     pub descriptors: usize,
-    /// Whether more descriptors came than were asked for, or than the process had room for (`MSG_CTRUNC`). They are closed.
+    /// Whether more descriptors came than were asked for, or than the process had room for
+    /// (`MSG_CTRUNC`). They are closed.
     pub descriptors_lost: bool,
     /// Whether a datagram was longer than the buffer, and the rest is lost.
     pub is_truncated: bool,
 }
 
-/// Sends `bytes`, and duplicates of `descriptors` with them; of a datagram socket, to `to` or to the connected peer.
+/// Sends `bytes`, and duplicates of `descriptors` with them; of a datagram socket, to `to` or to
+/// the connected peer.
 ///
-/// Answers how many bytes went. Of a stream that may be fewer than were given, and then the descriptors have gone with
-/// those that went: send the rest without them. Never waits, even if the socket is a blocking one.
+/// Answers how many bytes went. Of a stream that may be fewer than were given, and then the
+/// descriptors have gone with those that went: send the rest without them. Never waits, even if the
+/// socket is a blocking one.
 ///
 /// # Errors
-/// - [`InvalidInput`](io::ErrorKind::InvalidInput): no byte for the descriptors to travel with (a stream would lose them
-///   silently), more than [`MAX_DESCRIPTORS`], or an unnamed address.
-/// - [`WouldBlock`](io::ErrorKind::WouldBlock): the kernel's buffer, or the receiver's queue, is full.
-/// - whatever else the kernel says, for instance that too many descriptors are on their way already.
+/// - [`InvalidInput`](io::ErrorKind::InvalidInput): no byte for the descriptors to travel with (a
+///   stream would lose them silently), more than [`MAX_DESCRIPTORS`], or an unnamed address.
+/// - [`WouldBlock`](io::ErrorKind::WouldBlock): the kernel's buffer, or the receiver's queue, is
+///   full.
+/// - whatever else the kernel says, for instance that too many descriptors are on their way
+///   already.
 pub fn send_with_descriptors(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -55,7 +60,8 @@ pub fn send_with_descriptors(
     refuse_misfits(bytes, descriptors.len())?;
     let mut name = to.map(Address::unix).transpose()?;
     // The kernel only reads what these point to.
-    let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut vector =
+        libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut control = Control([0; CONTROL_BYTES]);
     let mut header = blank_header();
     header.msg_iov = &mut vector;
@@ -69,15 +75,17 @@ pub fn send_with_descriptors(
         header.msg_controllen = space(descriptors.len()) as _;
         enclose(&mut header, descriptors);
     }
-    // SAFETY: the name, the one vector with its bytes, and the control room all outlive the call and are as long as it says.
+    // SAFETY: the name, the one vector with its bytes, and the control room all outlive the call
+    // and are as long as it says.
     retry(|| unsafe { send_one(socket, &header, libc::MSG_DONTWAIT) })
 }
 
-/// Receives bytes, and at most `descriptors_max` descriptors with them, which are appended to `descriptors`; those beyond
-/// are closed and reported. Never waits, even if the socket is a blocking one.
+/// Receives bytes, and at most `descriptors_max` descriptors with them, which are appended to
+/// `descriptors`; those beyond are closed and reported. Never waits, even if the socket is a
+/// blocking one.
 ///
-/// The descriptors are closed on `exec`. They are duplicates of what the sender had, flags of the open file such as
-/// `O_NONBLOCK` included, and nobody has checked what they are.
+/// The descriptors are closed on `exec`. They are duplicates of what the sender had, flags of the
+/// open file such as `O_NONBLOCK` included, and nobody has checked what they are.
 ///
 /// It allocates only if `descriptors` has too little room.
 ///
@@ -99,7 +107,8 @@ pub fn recv_with_descriptors(
         header.msg_iovlen = 1;
         header.msg_control = control.0.as_mut_ptr().cast();
         header.msg_controllen = room(wanted) as _;
-        // SAFETY: the one vector with its buffer, and the control room, outlive the call and are as long as it says.
+        // SAFETY: the one vector with its buffer, and the control room, outlive the call and are as
+        // long as it says.
         unsafe { receive_one(socket, &mut header, libc::MSG_DONTWAIT | CLOSE_ON_EXEC) }
     })?;
     let before = descriptors.len();
@@ -137,8 +146,9 @@ fn space(descriptors: usize) -> usize {
     unsafe { libc::CMSG_SPACE((descriptors * FD_BYTES) as libc::c_uint) as usize }
 }
 
-/// How much room to offer for so many descriptors. Linux fills it, padding included, and closes what does not fit, so there it is
-/// exact. Elsewhere it is all there is, since some kernels leak what they cut off: we close it then.
+/// How much room to offer for so many descriptors. Linux fills it, padding included, and closes
+/// what does not fit, so there it is exact. Elsewhere it is all there is, since some kernels leak
+/// what they cut off: we close it then.
 fn room(descriptors: usize) -> usize {
     if cfg!(any(target_os = "linux", target_os = "android")) {
         // SAFETY: it only calculates.
@@ -170,17 +180,26 @@ fn enclose(header: &mut libc::msghdr, descriptors: &[BorrowedFd<'_>]) {
     }
 }
 
-/// Takes over every descriptor that came, keeps the first `wanted`, closes the rest, and says whether there was a rest.
-fn disclose(header: &libc::msghdr, descriptors: &mut Vec<OwnedFd>, wanted: usize) -> io::Result<bool> {
+/// Takes over every descriptor that came, keeps the first `wanted`, closes the rest, and says
+/// whether there was a rest.
+fn disclose(
+    header: &libc::msghdr,
+    descriptors: &mut Vec<OwnedFd>,
+    wanted: usize,
+) -> io::Result<bool> {
     let kept_len = descriptors.len() + wanted;
     let (mut surplus, mut failed) = (false, None);
     // SAFETY: the kernel has filled the control room and written its length into the header.
     let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !message.is_null() {
         for_each_descriptor(message, |descriptor| {
-            // Where the kernel could not do it on arrival; a descriptor for which it fails is not handed out.
-            let closed_on_exec =
-                if CLOSE_ON_EXEC == 0 { crate::fd::set_cloexec(std::os::fd::AsFd::as_fd(&descriptor)) } else { Ok(()) };
+            // Where the kernel could not do it on arrival; a descriptor for which it fails is not
+            // handed out.
+            let closed_on_exec = if CLOSE_ON_EXEC == 0 {
+                crate::fd::set_cloexec(std::os::fd::AsFd::as_fd(&descriptor))
+            } else {
+                Ok(())
+            };
             match closed_on_exec {
                 Err(error) => failed = Some(error),
                 Ok(()) if descriptors.len() < kept_len => descriptors.push(descriptor),
@@ -193,7 +212,8 @@ fn disclose(header: &libc::msghdr, descriptors: &mut Vec<OwnedFd>, wanted: usize
     failed.map_or(Ok(surplus), Err)
 }
 
-/// Hands over the descriptors of one control message from the kernel; none if it is of another kind.
+/// Hands over the descriptors of one control message from the kernel; none if it is of another
+/// kind.
 fn for_each_descriptor(message: *const libc::cmsghdr, mut take: impl FnMut(OwnedFd)) {
     // SAFETY: the caller got it from `CMSG_FIRSTHDR` or `CMSG_NXTHDR`, so a whole header is there.
     let head = unsafe { message.read_unaligned() };

@@ -1,4 +1,5 @@
-//! The headers of `sendmsg` and `recvmsg`, and of their many-at-once forms where the kernel has them.
+//! The headers of `sendmsg` and `recvmsg`, and of their many-at-once forms where the kernel has
+//! them.
 
 use super::address::Address;
 use crate::fd::{check_len, retry};
@@ -29,7 +30,8 @@ pub(super) const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 pub(super) const NO_SIGNAL: libc::c_int = 0;
 
-/// A header without anything: some kernels' struct has more fields, or padding, than the classic seven.
+/// A header without anything: some kernels' struct has more fields, or padding, than the classic
+/// seven.
 pub(super) fn blank_header() -> libc::msghdr {
     // SAFETY: the struct consists of integers and raw pointers, for all of which zero is a value.
     unsafe { std::mem::zeroed() }
@@ -39,7 +41,11 @@ pub(super) fn blank_header() -> libc::msghdr {
 ///
 /// # Safety
 /// Name, vectors and control of `header` point to as many readable bytes as it says.
-pub(super) unsafe fn send_one(socket: BorrowedFd<'_>, header: &libc::msghdr, flags: libc::c_int) -> io::Result<usize> {
+pub(super) unsafe fn send_one(
+    socket: BorrowedFd<'_>,
+    header: &libc::msghdr,
+    flags: libc::c_int,
+) -> io::Result<usize> {
     let raw = socket.as_raw_fd();
     // SAFETY: the descriptor is borrowed for the whole call; the rest is the caller's promise.
     check_len(unsafe { libc::sendmsg(raw, header, flags | NO_SIGNAL) })
@@ -59,8 +65,8 @@ pub(super) unsafe fn receive_one(
     check_len(unsafe { libc::recvmsg(raw, header, flags) })
 }
 
-/// The headers for one call about many datagrams, allocated once. Their pointers are written before each call and mean
-/// nothing after it.
+/// The headers for one call about many datagrams, allocated once. Their pointers are written before
+/// each call and mean nothing after it.
 pub(super) struct Headers {
     messages: Box<[Message]>,
     vectors: Box<[libc::iovec]>,
@@ -97,9 +103,11 @@ impl Headers {
         }
     }
 
-    /// Receives one datagram into each of `places` until there is no more, and says how many. Never waits.
+    /// Receives one datagram into each of `places` until there is no more, and says how many. Never
+    /// waits.
     ///
-    /// An error after the first datagram is left in `error` where the kernel does not keep it itself.
+    /// An error after the first datagram is left in `error` where the kernel does not keep it
+    /// itself.
     pub(super) fn receive<'a>(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -108,7 +116,9 @@ impl Headers {
         error: &mut Option<io::Error>,
     ) -> io::Result<usize> {
         let mut count = 0;
-        for ((message, vector), (bytes, name)) in self.messages.iter_mut().zip(&mut self.vectors).zip(places) {
+        for ((message, vector), (bytes, name)) in
+            self.messages.iter_mut().zip(&mut self.vectors).zip(places)
+        {
             vector.iov_base = bytes.as_mut_ptr().cast();
             vector.iov_len = bytes.len();
             message.msg_hdr = blank_header();
@@ -120,12 +130,14 @@ impl Headers {
         }
         let messages = &mut self.messages[..count];
         if MANY_AT_ONCE && many {
-            // SAFETY: every header points to one vector, that to its buffer, and both to memory that `places` lent for `'a`.
+            // SAFETY: every header points to one vector, that to its buffer, and both to memory
+            // that `places` lent for `'a`.
             return retry(|| unsafe { receive_many(socket, messages) });
         }
         for (index, message) in messages.iter_mut().enumerate() {
             // SAFETY: as above.
-            match retry(|| unsafe { receive_one(socket, &mut message.msg_hdr, libc::MSG_DONTWAIT) }) {
+            match retry(|| unsafe { receive_one(socket, &mut message.msg_hdr, libc::MSG_DONTWAIT) })
+            {
                 Ok(len) => message.msg_len = len as _,
                 Err(first) if index == 0 => return Err(first),
                 Err(later) => {
@@ -137,8 +149,8 @@ impl Headers {
         Ok(count)
     }
 
-    /// Sends one datagram after the other until one cannot go, and says how many went. Never waits. A name of length 0 means
-    /// the connected peer.
+    /// Sends one datagram after the other until one cannot go, and says how many went. Never waits.
+    /// A name of length 0 means the connected peer.
     pub(super) fn send<'a>(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -163,7 +175,8 @@ impl Headers {
         }
         let messages = &mut self.messages[..count];
         if MANY_AT_ONCE && many {
-            // SAFETY: every header points to one vector, that to its bytes, and both to memory that was lent for `'a`.
+            // SAFETY: every header points to one vector, that to its bytes, and both to memory that
+            // was lent for `'a`.
             return retry(|| unsafe { send_many(socket, messages) });
         }
         for (index, message) in messages.iter().enumerate() {
@@ -185,8 +198,8 @@ cfg_select! {
         /// As for [`receive_one`], of each message.
         unsafe fn receive_many(socket: BorrowedFd<'_>, messages: &mut [Message]) -> io::Result<usize> {
             let (raw, first, len) = (socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as _);
-            // SAFETY: the descriptor is borrowed for the whole call, `first` begins `len` headers, and what they point to is
-            // the caller's promise.
+            // SAFETY: the descriptor is borrowed for the whole call, `first` begins `len` headers,
+            // and what they point to is the caller's promise.
             let n = unsafe { libc::recvmmsg(raw, first, len, libc::MSG_DONTWAIT as _, std::ptr::null_mut()) };
             check_len(n as libc::ssize_t)
         }

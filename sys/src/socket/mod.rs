@@ -1,16 +1,18 @@
-//! Socket calls that neither the standard library nor `socket2` offers in one step, and the errors that only `errno` tells
-//! apart.
+//! Socket calls that neither the standard library nor `socket2` offers in one step, and the errors
+//! that only `errno` tells apart.
 //!
-//! - [`connect_tcp`], [`connect_unix`], [`accept_tcp`], [`accept_unix`]: non-blocking streams, in one step; [`connect_progress`]:
-//!   what became of it
-//! - [`recv_from`], [`send_to`], [`peek_from`]: one datagram; [`RecvBatch`], [`SendBatch`]: many in one call (`recvmmsg`, `sendmmsg`)
-//! - [`send_with_descriptors`], [`recv_with_descriptors`]: open files for another process (`SCM_RIGHTS`)
+//! - [`connect_tcp`], [`connect_unix`], [`accept_tcp`], [`accept_unix`]: non-blocking streams, in
+//!   one step; [`connect_progress`]: what became of it
+//! - [`recv_from`], [`send_to`], [`peek_from`]: one datagram; [`RecvBatch`], [`SendBatch`]: many in
+//!   one call (`recvmmsg`, `sendmmsg`)
+//! - [`send_with_descriptors`], [`recv_with_descriptors`]: open files for another process
+//!   (`SCM_RIGHTS`)
 //! - [`peer_credentials`]: who is at the other end of a Unix socket
 //! - [`bytes_readable`], [`take_error`]: the small questions
 //!
-//! Every descriptor that comes from here is non-blocking and close-on-exec from birth where the kernel can do that, and
-//! raises no `SIGPIPE` where that is a socket's own property (Apple's systems). For options, other constructors and
-//! addresses there is `socket2`.
+//! Every descriptor that comes from here is non-blocking and close-on-exec from birth where the
+//! kernel can do that, and raises no `SIGPIPE` where that is a socket's own property (Apple's
+//! systems). For options, other constructors and addresses there is `socket2`.
 //!
 //! ```
 //! use kodiak_sys::{Events, Interest, Selector, Trigger, socket};
@@ -44,7 +46,10 @@ pub use batch::{Datagram, PushError, RecvBatch, SendBatch};
 pub use credentials::{PeerCredentials, peer_credentials};
 pub use datagram::{peek_from, recv_from, send_to};
 pub use descriptors::{MAX_DESCRIPTORS, Received, recv_with_descriptors, send_with_descriptors};
-pub use stream::{Progress, accept_tcp, accept_unix, connect_progress, connect_tcp, connect_unix, connect_unix_addr};
+pub use stream::{
+    Progress, accept_tcp, accept_unix, connect_progress, connect_tcp, connect_unix,
+    connect_unix_addr,
+};
 
 use crate::fd::{check, is_would_block};
 use std::io;
@@ -57,15 +62,15 @@ pub enum AcceptFailure {
     WouldBlock,
     /// One connection failed before it was accepted, or the call was interrupted: accept the next.
     Connection,
-    /// Process or machine are out of descriptors or memory. The connection still waits, and a level-triggered listener
-    /// stays ready: free something or pause, or this repeats at once.
+    /// Process or machine are out of descriptors or memory. The connection still waits, and a
+    /// level-triggered listener stays ready: free something or pause, or this repeats at once.
     Exhausted,
     /// The listener itself is broken, or is none.
     Listener,
 }
 
-/// How many bytes can be read without blocking (`FIONREAD`). On Linux a datagram socket answers with the length of its next
-/// datagram.
+/// How many bytes can be read without blocking (`FIONREAD`). On Linux a datagram socket answers
+/// with the length of its next datagram.
 ///
 /// # Errors
 /// What the kernel says, for instance that the descriptor is of a kind that cannot tell.
@@ -75,13 +80,14 @@ pub fn bytes_readable(source: BorrowedFd<'_>) -> io::Result<usize> {
 
 pub(crate) fn bytes_readable_raw(source: RawFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: this request writes one int and does nothing to the file; of a number that is not open the kernel says so.
+    // SAFETY: this request writes one int and does nothing to the file; of a number that is not
+    // open the kernel says so.
     check(unsafe { libc::ioctl(source, libc::FIONREAD, &mut bytes) })?;
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// Takes the error that waits on a socket (`SO_ERROR`): why a connection broke. The next call answers `None`. How an attempt to connect
-/// ended [`connect_progress`] tells.
+/// Takes the error that waits on a socket (`SO_ERROR`): why a connection broke. The next call
+/// answers `None`. How an attempt to connect ended [`connect_progress`] tells.
 ///
 /// # Errors
 /// What the kernel says about the question itself, for instance that the descriptor is no socket.
@@ -105,7 +111,9 @@ pub fn take_error(socket: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
 pub fn accept_failure(error: &io::Error) -> AcceptFailure {
     match error.raw_os_error() {
         _ if is_would_block(error) => AcceptFailure::WouldBlock,
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => AcceptFailure::Exhausted,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+            AcceptFailure::Exhausted
+        }
         // Linux hands on what the network said about the connection, and a firewall's refusal.
         Some(
             libc::ECONNABORTED
@@ -129,7 +137,8 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// Whether this error of a non-blocking `connect` (such as `socket2`'s) means that the attempt goes on.
+/// Whether this error of a non-blocking `connect` (such as `socket2`'s) means that the attempt goes
+/// on.
 pub fn is_in_progress(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR))
 }

@@ -14,7 +14,8 @@ use std::path::Path;
 pub enum Progress {
     /// It is connected already (the rule for Unix sockets).
     Connected,
-    /// It goes on: the socket becomes writable when it has ended, and [`connect_progress`] tells how.
+    /// It goes on: the socket becomes writable when it has ended, and [`connect_progress`] tells
+    /// how.
     Pending,
 }
 
@@ -29,10 +30,10 @@ pub fn connect_tcp(address: SocketAddr) -> io::Result<(OwnedFd, Progress)> {
 /// Opens a Unix stream socket and begins to connect it to the one that listens at `path`.
 ///
 /// # Errors
-/// - [`InvalidInput`](io::ErrorKind::InvalidInput): the path is empty, too long for the kernel's address (some 100 bytes), or has
-///   a zero byte in it.
-/// - [`WouldBlock`](io::ErrorKind::WouldBlock): the listener's queue is full. Nothing has begun, nothing will be reported: try
-///   again later.
+/// - [`InvalidInput`](io::ErrorKind::InvalidInput): the path is empty, too long for the kernel's
+///   address (some 100 bytes), or has a zero byte in it.
+/// - [`WouldBlock`](io::ErrorKind::WouldBlock): the listener's queue is full. Nothing has begun,
+///   nothing will be reported: try again later.
 /// - whatever else the kernel says, for instance that nobody listens.
 pub fn connect_unix(path: &Path) -> io::Result<(OwnedFd, Progress)> {
     connect(Address::unix_path(path)?)
@@ -42,7 +43,8 @@ pub fn connect_unix(path: &Path) -> io::Result<(OwnedFd, Progress)> {
 /// (`std::os::linux::net::SocketAddrExt::from_abstract_name`).
 ///
 /// # Errors
-/// As [`connect_unix`]; [`InvalidInput`](io::ErrorKind::InvalidInput) for the address of an unnamed socket, too.
+/// As [`connect_unix`]; [`InvalidInput`](io::ErrorKind::InvalidInput) for the address of an unnamed
+/// socket, too.
 pub fn connect_unix_addr(address: &UnixSocketAddr) -> io::Result<(OwnedFd, Progress)> {
     connect(Address::unix(address)?)
 }
@@ -50,11 +52,13 @@ pub fn connect_unix_addr(address: &UnixSocketAddr) -> io::Result<(OwnedFd, Progr
 /// How far a connection attempt has come by now. May be asked at any time.
 ///
 /// # Errors
-/// Why the attempt failed. [`NotConnected`](io::ErrorKind::NotConnected) if it failed and somebody else has taken the error
-/// ([`take_error`]) that said why. Otherwise what the kernel says about the question, for instance that the descriptor is no socket.
+/// Why the attempt failed. [`NotConnected`](io::ErrorKind::NotConnected) if it failed and somebody
+/// else has taken the error ([`take_error`]) that said why. Otherwise what the kernel says about
+/// the question, for instance that the descriptor is no socket.
 pub fn connect_progress(socket: BorrowedFd<'_>) -> io::Result<Progress> {
-    // The order matters: first the error (reading it clears it), then whether there is a peer. Without either the attempt goes on, or
-    // failed just now, or its error is gone: a socket that waits for its peer has not hung up.
+    // The order matters: first the error (reading it clears it), then whether there is a peer.
+    // Without either the attempt goes on, or failed just now, or its error is gone: a socket that
+    // waits for its peer has not hung up.
     if let Some(error) = take_error(socket)? {
         return Err(error);
     }
@@ -106,7 +110,8 @@ fn not_tcp() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "this listener does not listen on TCP")
 }
 
-/// Accepts a Unix connection. Peers of a Unix stream seldom have a name; the standard library's `peer_addr` tells it.
+/// Accepts a Unix connection. Peers of a Unix stream seldom have a name; the standard library's
+/// `peer_addr` tells it.
 ///
 /// # Errors
 /// What the kernel says; [`accept_failure`](super::accept_failure) sorts it.
@@ -120,7 +125,8 @@ fn connect((address, len): Sized) -> io::Result<(OwnedFd, Progress)> {
     // SAFETY: the descriptor is ours, and `address` points to `len` initialised bytes.
     match check(unsafe { libc::connect(raw, address, len) }) {
         Ok(_) => Ok((socket, Progress::Connected)),
-        // Interrupted, a connection attempt goes on like one that was never waited for (POSIX, connect).
+        // Interrupted, a connection attempt goes on like one that was never waited for (POSIX,
+        // connect).
         Err(error) if is_in_progress(&error) => Ok((socket, Progress::Pending)),
         Err(error) => Err(error),
     }
@@ -151,11 +157,14 @@ fn accept(listener: BorrowedFd<'_>, mut peer: Option<&mut InetAddress>) -> io::R
 #[inline]
 fn accept_raw(listener: BorrowedFd<'_>, peer: Option<&mut InetAddress>) -> io::Result<libc::c_int> {
     let (raw, mut len) = (listener.as_raw_fd(), InetAddress::ROOM);
-    let place: *mut libc::sockaddr = peer.map_or(std::ptr::null_mut(), |peer| std::ptr::from_mut(peer).cast());
+    let place: *mut libc::sockaddr =
+        peer.map_or(std::ptr::null_mut(), |peer| std::ptr::from_mut(peer).cast());
     let len = if place.is_null() { std::ptr::null_mut() } else { &raw mut len };
     #[cfg(not(target_vendor = "apple"))]
-    // SAFETY: the descriptor is borrowed for the whole call, and `place` has room for `len` bytes, or both are null.
-    let answer = unsafe { libc::accept4(raw, place, len, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) };
+    // SAFETY: the descriptor is borrowed for the whole call, and `place` has room for `len` bytes,
+    // or both are null.
+    let answer =
+        unsafe { libc::accept4(raw, place, len, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) };
     #[cfg(target_vendor = "apple")]
     // SAFETY: as above.
     let answer = unsafe { libc::accept(raw, place, len) };
@@ -176,5 +185,6 @@ fn finish(socket: BorrowedFd<'_>) -> io::Result<()> {
     let (raw, yes, len) = (socket.as_raw_fd(), 1_i32, size_of::<libc::c_int>() as libc::socklen_t);
     let place = (&raw const yes).cast();
     // SAFETY: the descriptor is borrowed for the whole call, and `len` is the size of `yes`.
-    check(unsafe { libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, place, len) }).map(drop)
+    check(unsafe { libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, place, len) })
+        .map(drop)
 }

@@ -1,7 +1,8 @@
 //! The eventfd waker (Linux, Android).
 //!
-//! An eventfd is a counter. Every write raises an edge, whether or not the counter was zero, so an edge-triggered
-//! registration hears each of them and the counter never has to be read: it would take 2^64 - 2 wakes to fill.
+//! An eventfd is a counter. Every write raises an edge, whether or not the counter was zero, so an
+//! edge-triggered registration hears each of them and the counter never has to be read: it would
+//! take 2^64 - 2 wakes to fill.
 
 use crate::fd::{check, read, retry, write};
 use crate::{Interest, Selector, Trigger};
@@ -42,9 +43,11 @@ impl Waker {
         match written {
             // The counter is full after all: empty it and count anew.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                retry(|| read(self.eventfd.as_fd(), &mut [0; 8])).or_else(|error| match error.kind() {
-                    io::ErrorKind::WouldBlock => Ok(0), // another thread was quicker
-                    _ => Err(error),
+                retry(|| read(self.eventfd.as_fd(), &mut [0; 8])).or_else(|error| {
+                    match error.kind() {
+                        io::ErrorKind::WouldBlock => Ok(0), // another thread was quicker
+                        _ => Err(error),
+                    }
                 })?;
                 retry(|| write(self.eventfd.as_fd(), &ONE)).map(drop)
             }

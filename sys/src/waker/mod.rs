@@ -3,16 +3,22 @@
 //! # What every backend provides
 //!
 //! `Waker`, `Send + Sync`, with `new(&selector, key)` and `wake()`, and these promises:
-//! - a wake that returned `Ok` is reported by a wait that begins or is still going on afterwards, as `key`, readable;
-//! - several wakes may be reported as one, and one wake is not reported for ever: it is edge-triggered;
+//! - a wake that returned `Ok` is reported by a wait that begins or is still going on afterwards,
+//!   as `key`, readable;
+//! - several wakes may be reported as one, and one wake is not reported for ever: it is
+//!   edge-triggered;
 //! - nobody has to read or re-arm anything;
 //! - nothing allocates in `wake`.
 //!
 //! - `eventfd.rs`: Linux and Android.
 //! - `user_event.rs`: kqueue's EVFILT_USER (macOS, iOS, FreeBSD, DragonFly, libkqueue).
-//! - `pipe.rs`: kernels whose older releases lack that filter (OpenBSD, NetBSD), and everywhere under `--cfg kodiak_pipe_waker`, which tests it.
+//! - `pipe.rs`: kernels whose older releases lack that filter (OpenBSD, NetBSD), and everywhere
+//!   under `--cfg kodiak_pipe_waker`, which tests it.
 
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(kodiak_kqueue, kodiak_pipe_waker))))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(kodiak_kqueue, kodiak_pipe_waker))
+))]
 mod eventfd;
 #[cfg(any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"))]
 mod pipe;
@@ -35,9 +41,9 @@ use std::io;
 
 /// Ends a [`Selector`]'s wait from any thread: its key is reported as readable.
 ///
-/// Wakes coalesce: any number of them between two waits may be one event. None is lost: after `wake` has returned, the wait
-/// that is going on, or the next one, reports it. There is nothing to read and nothing to re-arm. A selector may have several wakers,
-/// with different keys.
+/// Wakes coalesce: any number of them between two waits may be one event. None is lost: after
+/// `wake` has returned, the wait that is going on, or the next one, reports it. There is nothing to
+/// read and nothing to re-arm. A selector may have several wakers, with different keys.
 ///
 /// Dropping the waker unregisters it.
 ///

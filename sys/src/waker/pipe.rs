@@ -1,8 +1,9 @@
 //! The waker made of a pipe, for kernels that have neither eventfds nor user events.
 //!
-//! The reading end is watched edge-triggered, and nobody reads it but the next wake: every wake empties the pipe and then
-//! writes one byte. A write into an empty pipe is an edge on every kernel; a write into one that still holds bytes is not
-//! (Linux 5.5 to 5.13 saw none). The lock keeps two wakes from sharing one edge that has been reported already.
+//! The reading end is watched edge-triggered, and nobody reads it but the next wake: every wake
+//! empties the pipe and then writes one byte. A write into an empty pipe is an edge on every
+//! kernel; a write into one that still holds bytes is not (Linux 5.5 to 5.13 saw none). The lock
+//! keeps two wakes from sharing one edge that has been reported already.
 
 use crate::fd::{self, read, retry, write};
 use crate::{Interest, Selector, Trigger};

@@ -1,4 +1,5 @@
-//! The waker made of a kqueue's own user event (EVFILT_USER): no descriptor, one system call a wake.
+//! The waker made of a kqueue's own user event (EVFILT_USER): no descriptor, one system call a
+//! wake.
 
 use crate::Selector;
 use crate::selector::imp::UserEvent;

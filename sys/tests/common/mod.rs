@@ -1,4 +1,5 @@
-//! What the conformance tests share. They use the public API only and are the same for every backend.
+//! What the conformance tests share. They use the public API only and are the same for every
+//! backend.
 #![allow(dead_code, unreachable_pub)]
 
 use kodiak_sys::{Event, Events, Interest, Readiness, Selector, Trigger};
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 /// Long enough for any machine; only a test that is about to fail waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whether the backend is libkqueue, which cannot do all that a kernel can; who asks is about to skip a test, for a printed reason.
+/// Whether the backend is libkqueue, which cannot do all that a kernel can; who asks is about to
+/// skip a test, for a printed reason.
 pub fn libkqueue_lacks(what: &str) -> bool {
     let lacks = cfg!(all(target_os = "linux", kodiak_kqueue));
     if lacks {

@@ -1,5 +1,5 @@
-//! One test for each way in which timers are known to go wrong: what has been reported against the timers of tokio, netty,
-//! mio and libuv, and against earlier wheels.
+//! One test for each way in which timers are known to go wrong: what has been reported against the
+//! timers of tokio, netty, mio and libuv, and against earlier wheels.
 
 use super::*;
 
@@ -16,7 +16,8 @@ fn no_hang_with_one_far_timer() {
     }
 }
 
-/// A deadline beyond one turn of the wheel fired a turn early, or one set near the end of a turn a whole turn late.
+/// A deadline beyond one turn of the wheel fired a turn early, or one set near the end of a turn a
+/// whole turn late.
 #[test]
 fn no_wrap_at_the_end_of_a_turn() {
     for exponent in [6, 12, 36, 60] {
@@ -73,7 +74,8 @@ fn a_foreign_key_finds_nothing() {
     assert_eq!((ours.len(), theirs.len()), (1, 1));
 }
 
-/// The loop slept until the old deadline when an earlier timer was set, or a timer was moved to be the earliest.
+/// The loop slept until the old deadline when an earlier timer was set, or a timer was moved to be
+/// the earliest.
 #[test]
 fn an_earlier_timer_is_seen_at_once() {
     let mut wheel = Wheel::new(0);
@@ -97,7 +99,8 @@ fn one_wake_up_for_a_lone_timer() {
     }
 }
 
-/// Every heartbeat puts the election timeout off; the loop woke for the timeouts that no longer were.
+/// Every heartbeat puts the election timeout off; the loop woke for the timeouts that no longer
+/// were.
 #[test]
 fn no_wake_up_for_a_deadline_that_was_put_off() {
     let mut wheel = Wheel::new(0);
@@ -115,7 +118,8 @@ fn no_wake_up_for_a_deadline_that_was_put_off() {
     }
 }
 
-/// The earliest of several timers in one slot goes; the next is known exactly, also if all that are left were put off.
+/// The earliest of several timers in one slot goes; the next is known exactly, also if all that are
+/// left were put off.
 #[test]
 fn the_next_deadline_is_exact_after_the_earliest_goes() {
     let mut wheel = Wheel::new(0);
@@ -132,7 +136,8 @@ fn the_next_deadline_is_exact_after_the_earliest_goes() {
     assert_eq!(fire(&mut wheel, 10_000), [10, 9]);
 }
 
-/// In a slot too crowded to search there is one wake-up at most for a timer that went, and it leaves the wheel exact.
+/// In a slot too crowded to search there is one wake-up at most for a timer that went, and it
+/// leaves the wheel exact.
 #[test]
 fn a_crowded_slot_wakes_for_nothing_once_at_most() {
     let mut wheel = Wheel::new(0);
@@ -147,7 +152,8 @@ fn a_crowded_slot_wakes_for_nothing_once_at_most() {
     assert_eq!(fire(&mut wheel, 6_000).len(), 40);
 }
 
-/// And a timer that is alone there, with an earliest that has gone, must not fire in that one's place.
+/// And a timer that is alone there, with an earliest that has gone, must not fire in that one's
+/// place.
 #[test]
 fn alone_in_a_slot_that_was_crowded() {
     let mut wheel = Wheel::new(0);
@@ -196,7 +202,8 @@ fn order_is_by_deadline_then_by_setting() {
     assert_eq!(fire(&mut wheel, 10_000), expected);
 }
 
-/// Timers of one tick that came to it from different levels, because they were set at different times, kept no order.
+/// Timers of one tick that came to it from different levels, because they were set at different
+/// times, kept no order.
 #[test]
 fn order_holds_between_timers_set_far_and_near() {
     let mut wheel = Wheel::new(0);
@@ -224,7 +231,8 @@ fn nothing_is_left_of_cancelled_timers() {
     wheel.check();
 }
 
-/// A timer cancelled in the callback of another that was due with it fired all the same, or broke the list being walked.
+/// A timer cancelled in the callback of another that was due with it fired all the same, or broke
+/// the list being walked.
 #[test]
 fn cancelled_while_expiring_does_not_fire() {
     let mut wheel = Wheel::new(0);
@@ -293,7 +301,8 @@ fn a_zero_timeout_fires_in_the_next_advance_and_starves_nobody() {
     assert_eq!(fired, ["zero", "six", "seven", "zero"]);
 }
 
-/// While a big slot was being opened, timers set for it overtook older ones, or came so fast that it never emptied.
+/// While a big slot was being opened, timers set for it overtook older ones, or came so fast that
+/// it never emptied.
 #[test]
 fn a_slot_being_opened_keeps_its_order_and_comes_to_an_end() {
     let mut wheel = Wheel::new(0);

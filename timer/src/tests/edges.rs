@@ -46,7 +46,9 @@ fn an_advance_does_a_bounded_piece_of_work() {
     for i in 0..10_000 {
         wheel.insert(5_000 + i % 2, i);
     }
-    let waiting = |wheel: &Wheel<u64>| wheel.slab.nodes().iter().filter(|node| node.place().is_upper()).count();
+    let waiting = |wheel: &Wheel<u64>| {
+        wheel.slab.nodes().iter().filter(|node| node.place().is_upper()).count()
+    };
     let (mut fired, mut calls) = (0, 0);
     while !wheel.is_empty() {
         let (before, fired_before) = (waiting(&wheel), fired);
@@ -123,7 +125,8 @@ fn set_already_due_fires_in_the_next_advance_behind_what_was_due() {
     assert_eq!(fire(&mut wheel, 21), ['x', 'y', 'z']);
 }
 
-/// A timer was put off to `now` by one store and lags behind in an earlier slot, when one is set for `now`, too late for this advance.
+/// A timer was put off to `now` by one store and lags behind in an earlier slot, when one is set
+/// for `now`, too late for this advance.
 #[test]
 fn one_that_lags_behind_still_fires_in_time() {
     let mut wheel = Wheel::new(0);
@@ -147,7 +150,9 @@ fn rearmed_keeps_its_key_and_does_not_drift() {
     for turn in 1..=50u64 {
         let now = turn * 100 + 37; // the loop is always late
         let mut advance = wheel.advance(now, usize::MAX);
-        let Some(mut expired) = advance.next(&mut wheel) else { panic!("turn {turn}: nothing is due") };
+        let Some(mut expired) = advance.next(&mut wheel) else {
+            panic!("turn {turn}: nothing is due")
+        };
         assert_eq!((expired.key(), expired.deadline()), (key, turn * 100));
         *expired.value_mut() += 1;
         let next = expired.deadline() + 100;
@@ -212,7 +217,8 @@ fn iteration_shows_what_is_pending() {
     let b = wheel.insert(u64::MAX, 'b');
     let c = wheel.insert(0, 'c');
     wheel.cancel(b);
-    let mut seen: Vec<_> = wheel.iter().map(|(key, deadline, &value)| (deadline, value, key)).collect();
+    let mut seen: Vec<_> =
+        wheel.iter().map(|(key, deadline, &value)| (deadline, value, key)).collect();
     seen.sort_by_key(|&(deadline, ..)| deadline);
     assert_eq!(seen, [(0, 'c', c), (10, 'a', a)]);
     assert_eq!(wheel.iter().len(), 2);
@@ -222,7 +228,10 @@ fn iteration_shows_what_is_pending() {
 #[test]
 fn a_timer_costs_what_the_documentation_says() {
     // And its links, and a place for its deadline; in a crowd a hint.
-    assert_eq!(8 + 8 + size_of::<crate::slab::Node<core::num::NonZeroU64>>(), 32 + size_of::<u64>());
+    assert_eq!(
+        8 + 8 + size_of::<crate::slab::Node<core::num::NonZeroU64>>(),
+        32 + size_of::<u64>()
+    );
     assert_eq!(8 + 8 + size_of::<crate::slab::Node<u64>>(), 32 + size_of::<Option<u64>>());
     assert_eq!((size_of::<crate::Key>(), size_of::<Option<crate::Key>>()), (12, 12));
 }

@@ -13,25 +13,39 @@ impl<T> Wheel<T> {
         let mut listed = vec![false; self.slab.nodes().len()];
         let mut occupancy = Occupancy::EMPTY;
         let ticks = (0..TICKS).map(|slot| Place::new(0, slot));
-        let above = (0..UPPER_LEVELS * SLOTS).map(|slot| Place::new(1 + slot / SLOTS, slot % SLOTS));
+        let above =
+            (0..UPPER_LEVELS * SLOTS).map(|slot| Place::new(1 + slot / SLOTS, slot % SLOTS));
         for place in ticks.chain(above) {
             if self.check_slot(place, &mut listed) > 0 {
                 occupancy.set(place);
             }
         }
         assert_eq!(occupancy, self.occupancy, "the bitmaps disagree with the lists");
-        assert_eq!(listed.iter().filter(|&&l| l).count(), self.len(), "the count disagrees with the lists");
+        assert_eq!(
+            listed.iter().filter(|&&l| l).count(),
+            self.len(),
+            "the count disagrees with the lists"
+        );
         self.check_unused(&listed);
         if self.opening != 0 {
             let open = Place::from_bits(self.opening);
-            assert!(self.slab.links.first(open).is_some() && open.is_upper(), "an empty slot is being opened");
+            assert!(
+                self.slab.links.first(open).is_some() && open.is_upper(),
+                "an empty slot is being opened"
+            );
             assert_eq!(
                 open.start(self.cursor),
                 open.start(self.earliest_of(open)),
                 "the cursor is not in the slot it opens"
             );
         }
-        let earliest = self.slab.nodes().iter().filter(|node| node.value.is_some()).map(|node| node.tick).min();
+        let earliest = self
+            .slab
+            .nodes()
+            .iter()
+            .filter(|node| node.value.is_some())
+            .map(|node| node.tick)
+            .min();
         assert_eq!(earliest.is_none(), self.next_deadline().is_none());
         assert!(self.next_deadline() <= earliest, "the next deadline is late");
         assert!(
@@ -61,12 +75,22 @@ impl<T> Wheel<T> {
             assert!(place.is_upper() || node.tick == earliest, "two ticks in one slot of level 0");
             let lags = place.start(node.tick) > place.start(earliest);
             let belongs = Place::of(self.cursor, node.tick) == place;
-            assert!(belongs || lags || self.opening == place.bits(), "timer {id} is in a wrong slot");
+            assert!(
+                belongs || lags || self.opening == place.bits(),
+                "timer {id} is in a wrong slot"
+            );
         }
         if ids.is_empty() {
-            assert!(!place.is_upper() || earliest == u64::MAX, "an empty slot has an earliest timer");
+            assert!(
+                !place.is_upper() || earliest == u64::MAX,
+                "an empty slot has an earliest timer"
+            );
         } else if self.opening != place.bits() {
-            assert_eq!(Place::of(self.cursor, earliest), place, "a slot's earliest lies outside it");
+            assert_eq!(
+                Place::of(self.cursor, earliest),
+                place,
+                "a slot's earliest lies outside it"
+            );
         }
         ids.len()
     }
@@ -78,6 +102,10 @@ impl<T> Wheel<T> {
             assert!(!listed[index_of(id)], "timer {id} is unused and pending");
             assert!(self.slab.node(id).value.is_none(), "timer {id} is unused with a value");
         }
-        assert_eq!(unused.len() + self.len() + self.slab.retired(), listed.len(), "nodes were lost");
+        assert_eq!(
+            unused.len() + self.len() + self.slab.retired(),
+            listed.len(),
+            "nodes were lost"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Tests of the whole wheel: against a model, and one for each way in which timers are known to go wrong.
+//! Tests of the whole wheel: against a model, and one for each way in which timers are known to go
+//! wrong.
 
 mod defects;
 mod edges;

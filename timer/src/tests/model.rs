@@ -1,4 +1,5 @@
-//! The wheel against a sorted map: whatever is done to both, the same timers fire in the same order.
+//! The wheel against a sorted map: whatever is done to both, the same timers fire in the same
+//! order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::vec::Vec;
@@ -32,7 +33,9 @@ impl When {
             When::Past(ago) => now.saturating_sub(ago),
             When::Now => now,
             When::In(ticks) => now.saturating_add(ticks),
-            When::Far(exponent, more) => now.saturating_add(1 << exponent).saturating_add_signed(more.into()),
+            When::Far(exponent, more) => {
+                now.saturating_add(1 << exponent).saturating_add_signed(more.into())
+            }
             When::Round(exponent) => now.saturating_add(1 << exponent) >> exponent << exponent,
             When::NextDeadline => wheel.next_deadline().unwrap_or(now),
             When::Century => now.saturating_add(3_155_760_000_000_000),
@@ -106,7 +109,8 @@ struct Timer {
     key: Key,
     deadline: u64,
     tick: u64,
-    /// When it was set, counted; and whether it has been rescheduled since, which gives it no certain place in its tick.
+    /// When it was set, counted; and whether it has been rescheduled since, which gives it no
+    /// certain place in its tick.
     sequence: u64,
     rescheduled: bool,
     /// The advance in which it must not fire yet.
@@ -121,14 +125,23 @@ struct Pair {
     gone: Vec<Key>,
     sequence: u64,
     advances: u64,
-    /// So many timers were never pending at once that a slot's search for its earliest was given up.
+    /// So many timers were never pending at once that a slot's search for its earliest was given
+    /// up.
     exact: bool,
 }
 
 impl Pair {
     fn new(start: u64) -> Pair {
         let (timers, order, gone) = (HashMap::new(), BTreeMap::new(), Vec::new());
-        Pair { wheel: Wheel::new(start), timers, order, gone, sequence: 0, advances: 0, exact: true }
+        Pair {
+            wheel: Wheel::new(start),
+            timers,
+            order,
+            gone,
+            sequence: 0,
+            advances: 0,
+            exact: true,
+        }
     }
 
     fn next_sequence(&mut self) -> u64 {
@@ -141,7 +154,8 @@ impl Pair {
         let sequence = self.next_sequence();
         let set_due_in = (deadline <= self.wheel.now()).then_some(self.advances);
         self.order.insert((tick, sequence), number);
-        self.timers.insert(number, Timer { key, deadline, tick, sequence, rescheduled, set_due_in });
+        self.timers
+            .insert(number, Timer { key, deadline, tick, sequence, rescheduled, set_due_in });
         self.exact &= self.timers.len() <= 16;
     }
 
@@ -198,16 +212,24 @@ impl Pair {
         self.set(number, key, deadline, tick, false);
     }
 
-    fn advance(&mut self, to: When, budget: usize, work: Option<usize>, changes: &[Result<Change, When>]) {
+    fn advance(
+        &mut self,
+        to: When,
+        budget: usize,
+        work: Option<usize>,
+        changes: &[Result<Change, When>],
+    ) {
         let to = to.tick(&self.wheel);
         self.advances += 1;
         let mut advance = self.wheel.advance(to, budget);
         advance.work = work.unwrap_or(advance.work);
         let mut fired = 0;
         loop {
-            // Beyond the prepared changes the timers are dropped, so that the advance comes to an end.
+            // Beyond the prepared changes the timers are dropped, so that the advance comes to an
+            // end.
             let change = changes.get(fired);
-            let rearm = change.and_then(|change| change.as_ref().err()).map(|when| when.tick(&self.wheel));
+            let rearm =
+                change.and_then(|change| change.as_ref().err()).map(|when| when.tick(&self.wheel));
             let Some(expired) = advance.next(&mut self.wheel) else { break };
             let (number, key, deadline) = (*expired.value(), expired.key(), expired.deadline());
             match rearm {
@@ -216,7 +238,9 @@ impl Pair {
             }
             self.fires(number, key, deadline);
             match rearm {
-                Some(deadline) => self.set(number, key, deadline, deadline.max(self.wheel.now()), false),
+                Some(deadline) => {
+                    self.set(number, key, deadline, deadline.max(self.wheel.now()), false)
+                }
                 None => self.gone.push(key),
             }
             if let Some(Ok(change)) = change {
@@ -226,10 +250,16 @@ impl Pair {
             self.agree();
         }
         assert!(fired <= budget);
-        let waiting = self.order.range(..=(self.wheel.now(), u64::MAX)).map(|(_, number)| &self.timers[number]);
+        let waiting = self
+            .order
+            .range(..=(self.wheel.now(), u64::MAX))
+            .map(|(_, number)| &self.timers[number]);
         let due = waiting.filter(|timer| timer.set_due_in != Some(self.advances)).count();
         if advance.is_spent() {
-            assert!(advance.work < 3 || (fired == budget && due > 0), "spent with {due} due, {fired} of {budget}");
+            assert!(
+                advance.work < 3 || (fired == budget && due > 0),
+                "spent with {due} due, {fired} of {budget}"
+            );
         } else {
             assert_eq!(due, 0, "not spent, yet not all that was due has fired");
         }
@@ -241,7 +271,11 @@ impl Pair {
         let timer = self.unset(number);
         assert_eq!((timer.key, timer.deadline), (key, deadline));
         assert!(timer.tick <= self.wheel.now(), "early");
-        assert_ne!(timer.set_due_in, Some(self.advances), "set in this advance, already due, and fired in it");
+        assert_ne!(
+            timer.set_due_in,
+            Some(self.advances),
+            "set in this advance, already due, and fired in it"
+        );
         let Some((&(tick, _), _)) = self.order.first_key_value() else { return };
         assert!(timer.tick <= tick, "something earlier is pending");
         for (&(_, sequence), other) in self.order.range((timer.tick, 0)..=(timer.tick, u64::MAX)) {
@@ -258,7 +292,10 @@ impl Pair {
             assert_eq!(self.wheel.get(timer.key), Some(number));
             assert_eq!(self.wheel.deadline(timer.key), Some(timer.deadline));
         }
-        assert!(self.gone.iter().all(|&key| !self.wheel.contains(key)), "a stale key found something");
+        assert!(
+            self.gone.iter().all(|&key| !self.wheel.contains(key)),
+            "a stale key found something"
+        );
         let next = self.order.first_key_value().map(|(&(tick, _), _)| tick);
         let told = self.wheel.next_deadline();
         assert!(told <= next, "the next deadline is late");
@@ -280,7 +317,9 @@ fn agrees(start: u64, steps: &[Step]) {
     for step in steps {
         match step {
             Step::Change(change) => pair.change(change),
-            Step::Advance { to, budget, work, changes } => pair.advance(*to, *budget, *work, changes),
+            Step::Advance { to, budget, work, changes } => {
+                pair.advance(*to, *budget, *work, changes)
+            }
         }
     }
     // Whatever is left fires in the end, once each.
@@ -289,8 +328,9 @@ fn agrees(start: u64, steps: &[Step]) {
         let mut advance = pair.wheel.advance(u64::MAX, usize::MAX);
         pair.advances += 1;
         let mut fired = 0;
-        while let Some((number, key, deadline)) =
-            advance.next(&mut pair.wheel).map(|expired| (*expired.value(), expired.key(), expired.deadline()))
+        while let Some((number, key, deadline)) = advance
+            .next(&mut pair.wheel)
+            .map(|expired| (*expired.value(), expired.key(), expired.deadline()))
         {
             pair.fires(number, key, deadline);
             fired += 1;

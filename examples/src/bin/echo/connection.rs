@@ -33,7 +33,12 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(stream: Box<dyn Stream>) -> Connection {
-        Connection { stream, interest: Interest::READABLE, buffer: RingBuf::new(BUFFER_BYTES), finished: false }
+        Connection {
+            stream,
+            interest: Interest::READABLE,
+            buffer: RingBuf::new(BUFFER_BYTES),
+            finished: false,
+        }
     }
 
     pub(crate) fn stream(&self) -> &dyn Stream {
@@ -45,8 +50,8 @@ impl Connection {
         std::mem::replace(&mut self.interest, interest) != interest
     }
 
-    /// Reads once and writes once. The loop is level-triggered: if there is more, it calls again, after the others had
-    /// their turn.
+    /// Reads once and writes once. The loop is level-triggered: if there is more, it calls again,
+    /// after the others had their turn.
     ///
     /// # Errors
     /// The connection is broken (reset, most often).
@@ -61,7 +66,8 @@ impl Connection {
         Ok(self.next())
     }
 
-    /// Back-pressure: while the buffer is full nothing is read, until the client has read something.
+    /// Back-pressure: while the buffer is full nothing is read, until the client has read
+    /// something.
     fn next(&self) -> Progress {
         let reading = !self.finished && !self.buffer.is_full();
         match (reading, !self.buffer.is_empty()) {

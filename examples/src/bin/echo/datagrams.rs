@@ -37,10 +37,11 @@ impl Datagrams {
         std::mem::replace(&mut self.interest, interest) != interest
     }
 
-    /// Answers what has arrived, and tells what to wait for: to read, or, while the kernel takes no more, to write.
+    /// Answers what has arrived, and tells what to wait for: to read, or, while the kernel takes no
+    /// more, to write.
     ///
-    /// A datagram that cannot be sent back (its sender is unreachable, say) is dropped, as UDP drops them; one sender's
-    /// trouble must not stop the others. So is the news of an earlier one.
+    /// A datagram that cannot be sent back (its sender is unreachable, say) is dropped, as UDP
+    /// drops them; one sender's trouble must not stop the others. So is the news of an earlier one.
     pub(crate) fn proceed(&mut self) -> Interest {
         for _ in 0..DATAGRAMS_PER_CALLBACK {
             if self.pending.is_none() {

@@ -4,9 +4,10 @@
 //! cargo run --bin echo -- --tcp 127.0.0.1:7007 --udp 127.0.0.1:7007 --unix /tmp/echo
 //! ```
 //!
-//! Prints what it is bound to, one line each (`tcp 127.0.0.1:7007`), so port 0 is of use. Every client has one bounded
-//! buffer: who sends without reading is not read from until it reads. Who cannot be kept, for want of descriptors or
-//! because there are enough already, is hung up on at once, and the number of those is reported.
+//! Prints what it is bound to, one line each (`tcp 127.0.0.1:7007`), so port 0 is of use. Every
+//! client has one bounded buffer: who sends without reading is not read from until it reads. Who
+//! cannot be kept, for want of descriptors or because there are enough already, is hung up on at
+//! once, and the number of those is reported.
 #![forbid(unsafe_code)]
 
 mod connection;
@@ -28,8 +29,8 @@ const DEFAULT_PORT: u16 = 7007;
 
 /// Sends back what it receives, over TCP, UDP and Unix sockets. Ctrl-C ends it.
 ///
-/// Without any address it serves TCP and UDP on 127.0.0.1:7007 and the Unix socket kodiak-echo in the folder for
-/// temporary files.
+/// Without any address it serves TCP and UDP on 127.0.0.1:7007 and the Unix socket kodiak-echo in
+/// the folder for temporary files.
 #[derive(Parser)]
 struct Flags {
     /// Serve TCP here; port 0 lets the kernel choose. May be repeated.

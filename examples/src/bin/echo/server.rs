@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use kodiak_net::{Accept, AcceptError, Acceptor, TcpListener, UnixListener};
-use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, Registration, SigInfo, Source, Trigger};
+use kodiak_reactor::{
+    EventLoop, Handler, Interest, ReadHint, Registration, SigInfo, Source, Trigger,
+};
 use slab::Slab;
 
 use crate::Flags;
@@ -54,8 +56,12 @@ impl Accept for Listener {
 
     fn accept(&self) -> Result<Option<Box<dyn Stream>>, AcceptError> {
         Ok(match self {
-            Listener::Tcp(listener) => listener.accept()?.map(|(stream, _)| Box::new(stream) as Box<dyn Stream>),
-            Listener::Unix(listener, _) => listener.accept()?.map(|(stream, _)| Box::new(stream) as Box<dyn Stream>),
+            Listener::Tcp(listener) => {
+                listener.accept()?.map(|(stream, _)| Box::new(stream) as Box<dyn Stream>)
+            }
+            Listener::Unix(listener, _) => {
+                listener.accept()?.map(|(stream, _)| Box::new(stream) as Box<dyn Stream>)
+            }
         })
     }
 }
@@ -65,7 +71,8 @@ pub(crate) struct Server {
     datagrams: Vec<Datagrams>,
     connections: Slab<Connection>,
     max_clients: usize,
-    /// Clients hung up on in this turn for want of descriptors, and because there were enough already.
+    /// Clients hung up on in this turn for want of descriptors, and because there were enough
+    /// already.
     shed: usize,
     beyond_limit: usize,
 }
@@ -103,7 +110,10 @@ impl Server {
             Listener::Tcp(listener) => Ok(format!("tcp {}", listener.local_addr()?)),
             Listener::Unix(_, path) => Ok(format!("unix {}", path.path().display())),
         });
-        let datagrams = self.datagrams.iter().map(|datagrams| Ok(format!("udp {}", datagrams.socket().local_addr()?)));
+        let datagrams = self
+            .datagrams
+            .iter()
+            .map(|datagrams| Ok(format!("udp {}", datagrams.socket().local_addr()?)));
         listeners.chain(datagrams).collect()
     }
 
@@ -153,7 +163,12 @@ impl Server {
     }
 }
 
-fn reregister<S: Source + ?Sized>(event_loop: &mut Loop, source: &S, token: Token, interest: Interest) -> bool {
+fn reregister<S: Source + ?Sized>(
+    event_loop: &mut Loop,
+    source: &S,
+    token: Token,
+    interest: Interest,
+) -> bool {
     match event_loop.reregister(source, token, interest, Trigger::Level) {
         Ok(()) => true,
         Err(error) => {
@@ -194,12 +209,17 @@ impl Handler<Token, ()> for Server {
     fn turn_end(&mut self, _: &mut Loop) {
         match std::mem::take(&mut self.shed) {
             0 => {}
-            count => eprintln!("echo: hung up on {count} clients: no descriptor is free (ulimit -n)"),
+            count => {
+                eprintln!("echo: hung up on {count} clients: no descriptor is free (ulimit -n)")
+            }
         }
         match std::mem::take(&mut self.beyond_limit) {
             0 => {}
             count => {
-                eprintln!("echo: hung up on {count} clients: {} are here already (--max-clients)", self.max_clients)
+                eprintln!(
+                    "echo: hung up on {count} clients: {} are here already (--max-clients)",
+                    self.max_clients
+                )
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Addresses as an operator gives them: `HOST:PORT`, where the host is a name or a number.
 //!
-//! What is kept is the text. It is looked up each time it is used: a name leads elsewhere after its container or machine was
-//! made anew. (So does a node with the names of its peers, each time it calls one.)
+//! What is kept is the text. It is looked up each time it is used: a name leads elsewhere after its
+//! container or machine was made anew. (So does a node with the names of its peers, each time it
+//! calls one.)
 
 use std::{
     fmt, io,
@@ -20,7 +21,9 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Address, String> {
         match port_of(text)? {
-            0 => Err("port 0 leads nowhere: give the port that the other side listens on".to_owned()),
+            0 => {
+                Err("port 0 leads nowhere: give the port that the other side listens on".to_owned())
+            }
             _ => Ok(Address(text.to_owned())),
         }
     }
@@ -69,16 +72,21 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
-    /// The first of the addresses that it stands for which is this machine's: of `localhost`, say, the one of the protocol
-    /// that is switched on. The first one if none is; listening there tells why not.
+    /// The first of the addresses that it stands for which is this machine's: of `localhost`, say,
+    /// the one of the protocol that is switched on. The first one if none is; listening there tells
+    /// why not.
     pub(crate) fn resolve(&self) -> io::Result<SocketAddr> {
         let found = look_up(&self.0)?;
         let is_ours = |address: &&SocketAddr| TcpListener::bind((address.ip(), 0)).is_ok();
-        Ok(*if found.len() == 1 { &found[0] } else { found.iter().find(is_ours).unwrap_or(&found[0]) })
+        Ok(*if found.len() == 1 {
+            &found[0]
+        } else {
+            found.iter().find(is_ours).unwrap_or(&found[0])
+        })
     }
 
-    /// What others may call it by: the name that was given, if it was one, with the port that is listened on. Everybody who
-    /// listens at a number is called by that number.
+    /// What others may call it by: the name that was given, if it was one, with the port that is
+    /// listened on. Everybody who listens at a number is called by that number.
     pub(crate) fn name(&self, port: u16) -> Option<Address> {
         let (host, _) = self.0.rsplit_once(':')?;
         let is_number = self.0.parse::<SocketAddr>().is_ok();
@@ -93,11 +101,17 @@ impl ListenAddress {
 
 /// `host:port`, or why it is none.
 fn port_of(text: &str) -> Result<u16, String> {
-    const HINT: &str = "give it as HOST:PORT, like 127.0.0.1:7001, [::1]:7001 or node1.example:7001";
+    const HINT: &str =
+        "give it as HOST:PORT, like 127.0.0.1:7001, [::1]:7001 or node1.example:7001";
     if text.len() > ADDRESS_BYTES_MAX {
-        return Err(format!("an address may have {ADDRESS_BYTES_MAX} bytes, and this one has {}", text.len()));
+        return Err(format!(
+            "an address may have {ADDRESS_BYTES_MAX} bytes, and this one has {}",
+            text.len()
+        ));
     }
-    let Some((host, port)) = text.rsplit_once(':') else { return Err(format!("there is no port: {HINT}")) };
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err(format!("there is no port: {HINT}"));
+    };
     let is_bracketed = host.starts_with('[') && host.ends_with(']');
     if host.is_empty() {
         return Err(format!("there is no host before the port: {HINT}"));
@@ -113,14 +127,19 @@ fn port_of(text: &str) -> Result<u16, String> {
 
 fn look_up(text: &str) -> io::Result<Vec<SocketAddr>> {
     let unknown = |why: &dyn fmt::Display| format!("cannot resolve {text:?}: {why}");
-    // As the system says it, it names the function that failed: of no use to whoever mistyped a name.
+    // As the system says it, it names the function that failed: of no use to whoever mistyped a
+    // name.
     let found = text.to_socket_addrs().map_err(|error| {
         let said = error.to_string();
         let why = said.strip_prefix("failed to lookup address information: ").unwrap_or(&said);
         io::Error::new(error.kind(), unknown(&why))
     })?;
     let found: Vec<SocketAddr> = found.collect();
-    if found.is_empty() { Err(io::Error::other(unknown(&"the name has no address"))) } else { Ok(found) }
+    if found.is_empty() {
+        Err(io::Error::other(unknown(&"the name has no address")))
+    } else {
+        Ok(found)
+    }
 }
 
 #[cfg(test)]
@@ -159,7 +178,8 @@ mod tests {
 
     #[test]
     fn every_address_is_no_address() {
-        for (text, is_everywhere) in [("0.0.0.0:1", true), ("[::]:1", true), ("127.0.0.1:1", false), ("host:1", false)]
+        for (text, is_everywhere) in
+            [("0.0.0.0:1", true), ("[::]:1", true), ("127.0.0.1:1", false), ("host:1", false)]
         {
             assert_eq!(text.parse::<Address>().unwrap().is_everywhere(), is_everywhere, "{text}");
         }
@@ -172,7 +192,8 @@ mod tests {
         assert_eq!(localhost.name(7001), Some("localhost:7001".parse().unwrap()));
         assert_eq!(localhost.name(0), None);
         assert_eq!("127.0.0.1:0".parse::<ListenAddress>().unwrap().name(7001), None);
-        let error = "no-such-host.invalid:1".parse::<Address>().unwrap().resolve().unwrap_err().to_string();
+        let error =
+            "no-such-host.invalid:1".parse::<Address>().unwrap().resolve().unwrap_err().to_string();
         assert!(error.starts_with("cannot resolve \"no-such-host.invalid:1\": "), "{error}");
         assert!(!error.contains("failed to lookup"), "{error}");
     }

@@ -15,7 +15,8 @@ use redis_protocol::resp2::{
 use crate::{address::Address, resp};
 
 /// What is said of whoever answers in another language.
-const NO_SERVER: &str = "what answers there does not speak the Redis protocol: give a node's --client address";
+const NO_SERVER: &str =
+    "what answers there does not speak the Redis protocol: give a node's --client address";
 
 fn is_hang_up(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
@@ -42,8 +43,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects to whichever of the addresses that a name stands for answers first, and makes sure that it is a server of clients:
-    /// nothing else has been asked then, so nothing else can have come of it.
+    /// Connects to whichever of the addresses that a name stands for answers first, and makes sure
+    /// that it is a server of clients: nothing else has been asked then, so nothing else can have
+    /// come of it.
     pub(crate) fn of_node(address: &Address, timeout: Duration) -> io::Result<Client> {
         let mut last = None;
         for found in address.resolve()? {
@@ -63,7 +65,9 @@ impl Client {
                 error.kind(),
                 "it hangs up on clients, as a node does on its --raft port: give the node's --client address",
             )),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(io::Error::new(error.kind(), NO_SERVER)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(io::Error::new(error.kind(), NO_SERVER))
+            }
             Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, NO_SERVER)),
             Err(error) => Err(patience_or(error)),
         }
@@ -81,7 +85,8 @@ impl Client {
 
     /// Puts a request into the pipeline.
     pub(crate) fn push(&mut self, request: &[&str]) {
-        let arguments: Vec<_> = request.iter().map(|argument| BorrowedFrame::BulkString(argument.as_bytes())).collect();
+        let arguments: Vec<_> =
+            request.iter().map(|argument| BorrowedFrame::BulkString(argument.as_bytes())).collect();
         resp::put(&mut self.output, &BorrowedFrame::Array(&arguments));
     }
 
@@ -96,7 +101,8 @@ impl Client {
     pub(crate) fn reply(&mut self) -> io::Result<BytesFrame> {
         loop {
             let decoded = decode_bytes_mut(&mut self.input);
-            let decoded = decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            let decoded = decoded
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
             if let Some((frame, ..)) = decoded {
                 return Ok(frame);
             }
@@ -128,9 +134,10 @@ impl Client {
         match self.ask(request)? {
             BytesFrame::BulkString(text) => Ok(Info(String::from_utf8_lossy(&text).into_owned())),
             BytesFrame::Error(error) => Err(io::Error::other(error.to_string())),
-            other => {
-                Err(io::Error::new(io::ErrorKind::InvalidData, format!("{request:?} was answered with {other:?}")))
-            }
+            other => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{request:?} was answered with {other:?}"),
+            )),
         }
     }
 }

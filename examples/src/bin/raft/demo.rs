@@ -48,20 +48,30 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let addresses = cluster.client_addresses();
     tally.add(Load { prefix: "before", keys: arguments.keys }.run(&addresses, PATIENCE, |_| {})?);
     let rate = tally.acknowledged.len() as f64 / started.elapsed().as_secs_f64();
-    step(started, &format!("{} keys written through all three nodes ({rate:.0} writes/s)", tally.acknowledged.len()));
+    step(
+        started,
+        &format!(
+            "{} keys written through all three nodes ({rate:.0} writes/s)",
+            tally.acknowledged.len()
+        ),
+    );
 
     // The leader dies when half of the next keys are written, with the other half still coming.
     let started = Instant::now();
     let (mut killed, mut survivors_serve) = (None, None);
     let half = arguments.keys / 2;
-    let during = Load { prefix: "during", keys: arguments.keys }.run(&addresses, PATIENCE, |acknowledged| {
-        if killed.is_none() && acknowledged >= half {
-            cluster.kill(leader);
-            killed = Some(Instant::now());
-        } else if let (Some(killed), None) = (killed, survivors_serve) {
-            survivors_serve = cluster.try_write("after-kill").then(|| killed.elapsed());
-        }
-    })?;
+    let during = Load { prefix: "during", keys: arguments.keys }.run(
+        &addresses,
+        PATIENCE,
+        |acknowledged| {
+            if killed.is_none() && acknowledged >= half {
+                cluster.kill(leader);
+                killed = Some(Instant::now());
+            } else if let (Some(killed), None) = (killed, survivors_serve) {
+                survivors_serve = cluster.try_write("after-kill").then(|| killed.elapsed());
+            }
+        },
+    )?;
     let (acknowledged, unsure) = (during.acknowledged.len(), during.unsure);
     tally.add(during);
     if killed.is_none() {
@@ -69,7 +79,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     step(
         started,
-        &format!("node {leader} killed (SIGKILL) amid {acknowledged} acknowledged and {unsure} failed writes"),
+        &format!(
+            "node {leader} killed (SIGKILL) amid {acknowledged} acknowledged and {unsure} failed writes"
+        ),
     );
 
     let started = Instant::now();
@@ -91,12 +103,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 
     let started = Instant::now();
     cluster.check(&tally, PATIENCE)?;
-    step(started, &format!("all {} acknowledged keys read back from both survivors", tally.acknowledged.len()));
+    step(
+        started,
+        &format!(
+            "all {} acknowledged keys read back from both survivors",
+            tally.acknowledged.len()
+        ),
+    );
 
     let started = Instant::now();
     cluster.restart(leader, PATIENCE)?;
     cluster.check(&tally, PATIENCE)?;
-    step(started, &format!("node {leader} restarted; all acknowledged keys read back from all three nodes"));
+    step(
+        started,
+        &format!("node {leader} restarted; all acknowledged keys read back from all three nodes"),
+    );
 
     println!("nothing was lost");
     Ok(())

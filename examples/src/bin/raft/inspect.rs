@@ -10,17 +10,21 @@ use kodiak_raft::{
     storage::{
         Recovered, StorageError,
         inspect::{
-            Damage, DivergedMark, Folder, FrameContent, FrameReport, OpeningReport, Rest, SegmentReport, SnapshotReport,
+            Damage, DivergedMark, Folder, FrameContent, FrameReport, OpeningReport, Rest,
+            SegmentReport, SnapshotReport,
         },
     },
-    types::{self, Configuration, Divergence, Entries, Entry, HardState, Index, Payload, SessionCommand},
+    types::{
+        self, Configuration, Divergence, Entries, Entry, HardState, Index, Payload, SessionCommand,
+    },
 };
 
 use crate::kv::operation::describe;
 
 /// Flags of `raft inspect`.
 ///
-/// Prints the snapshots, then the segments of the log, frame by frame, and last what a node that is started here would have.
+/// Prints the snapshots, then the segments of the log, frame by frame, and last what a node that is
+/// started here would have.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// A node's data folder. It is only read.
@@ -50,7 +54,10 @@ fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
     let folder = Folder::open(&arguments.folder)?;
     writeln!(out, "data folder {}", arguments.folder.display())?;
     if folder.is_locked() {
-        writeln!(out, "A node is running on it: what follows is a picture in motion, and its end may look torn.")?;
+        writeln!(
+            out,
+            "A node is running on it: what follows is a picture in motion, and its end may look torn."
+        )?;
     }
     let mut damaged = 0;
     for file in folder.snapshots() {
@@ -65,8 +72,10 @@ fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
             Err(error) => print_unread(out, &error)?,
         };
     }
-    for (files, what) in [(folder.spares(), "room for a later segment"), (folder.unfinished(), "cut short by a crash")]
-    {
+    for (files, what) in [
+        (folder.spares(), "room for a later segment"),
+        (folder.unfinished(), "cut short by a crash"),
+    ] {
         for file in files {
             writeln!(out, "\n{file}: {what}")?;
         }
@@ -78,7 +87,10 @@ fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
             "\nSYNCED: on disk up to frame {} of segment {} (byte {}), entry {}",
             mark.sequence, mark.segment, mark.end, mark.last_index
         )?,
-        Ok(None) => writeln!(out, "\nSYNCED: says nothing; the end of the log is known by its own marks only")?,
+        Ok(None) => writeln!(
+            out,
+            "\nSYNCED: says nothing; the end of the log is known by its own marks only"
+        )?,
     }
     let outcome = folder.recover();
     match folder.diverged() {
@@ -90,7 +102,11 @@ fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
 }
 
 /// What the file `DIVERGED` means, and what to do about it.
-fn print_diverged(out: &mut impl Write, mark: &DivergedMark, recovered: Option<&Recovered>) -> io::Result<u64> {
+fn print_diverged(
+    out: &mut impl Write,
+    mark: &DivergedMark,
+    recovered: Option<&Recovered>,
+) -> io::Result<u64> {
     match mark {
         DivergedMark::Whole(Divergence { digest, majority, agreed }) => writeln!(
             out,
@@ -99,10 +115,14 @@ fn print_diverged(out: &mut impl Write, mark: &DivergedMark, recovered: Option<&
             digest.index, digest.value, digest.version
         )?,
         DivergedMark::Damaged => {
-            writeln!(out, "\nDAMAGED: DIVERGED cannot be read: no snapshot of this folder is known to be right")?;
+            writeln!(
+                out,
+                "\nDAMAGED: DIVERGED cannot be read: no snapshot of this folder is known to be right"
+            )?;
         }
     }
-    let snapshot = recovered.and_then(|recovered| recovered.saved.snapshot.as_ref()).map(|meta| meta.index);
+    let snapshot =
+        recovered.and_then(|recovered| recovered.saved.snapshot.as_ref()).map(|meta| meta.index);
     match snapshot.filter(|index| *index > mark.agreed()) {
         Some(index) => writeln!(
             out,
@@ -139,12 +159,24 @@ fn print_snapshot(out: &mut impl Write, report: &SnapshotReport) -> io::Result<u
     print_damage(out, damage.as_slice())
 }
 
-fn print_segment(out: &mut impl Write, report: &SegmentReport, with_entries: bool) -> io::Result<u64> {
-    writeln!(out, "\n{}: segment, {} bytes, frames up to byte {}", report.file, report.bytes, report.end)?;
+fn print_segment(
+    out: &mut impl Write,
+    report: &SegmentReport,
+    with_entries: bool,
+) -> io::Result<u64> {
+    writeln!(
+        out,
+        "\n{}: segment, {} bytes, frames up to byte {}",
+        report.file, report.bytes, report.end
+    )?;
     if let Some(opening) = &report.opening {
         print_opening(out, opening)?;
     }
-    writeln!(out, "  {:>10} {:>10} {:>10} {:>10}  content", "byte", "length", "frame", "synced to")?;
+    writeln!(
+        out,
+        "  {:>10} {:>10} {:>10} {:>10}  content",
+        "byte", "length", "frame", "synced to"
+    )?;
     let mut damage = report.damage.iter().peekable();
     for frame in &report.frames {
         while let Some(before) = damage.next_if(|damage| damage.offset <= frame.offset) {
@@ -155,7 +187,9 @@ fn print_segment(out: &mut impl Write, report: &SegmentReport, with_entries: boo
     print_damage(out, &damage.cloned().collect::<Vec<_>>())?;
     match &report.rest {
         Rest::Zeros => {}
-        Rest::Leftovers => writeln!(out, "  {:>10} the rest is what the older segment has left", report.end)?,
+        Rest::Leftovers => {
+            writeln!(out, "  {:>10} the rest is what the older segment has left", report.end)?
+        }
         Rest::Torn(why) => writeln!(out, "  {:>10} torn: {why}", report.end)?,
     }
     Ok(report.damage.len() as u64)
@@ -178,7 +212,9 @@ fn print_opening(out: &mut impl Write, opening: &OpeningReport) -> io::Result<()
     writeln!(out, "  founding configuration: {}", configuration(&opening.founding))?;
     match &opening.configuration {
         (Index(0), _) => Ok(()),
-        (since, now) => writeln!(out, "  configuration then, that of entry {since}: {}", configuration(now)),
+        (since, now) => {
+            writeln!(out, "  configuration then, that of entry {since}: {}", configuration(now))
+        }
     }
 }
 
@@ -195,7 +231,11 @@ fn print_frame(out: &mut impl Write, frame: &FrameReport, with_entries: bool) ->
             parts.extend(write.truncate_from.map(|from| format!("truncate from {from}")));
             parts.extend(summary(&write.entries));
             writeln!(out, "{}", parts.join("; "))?;
-            write.entries.iter().filter(|_| with_entries).try_for_each(|entry| print_entry(out, entry))
+            write
+                .entries
+                .iter()
+                .filter(|_| with_entries)
+                .try_for_each(|entry| print_entry(out, entry))
         }
     }
 }
@@ -208,19 +248,31 @@ fn summary(entries: &Entries) -> Option<String> {
     } else if first.term == last.term {
         format!("entries {} to {} of term {}", first.index, last.index, first.term)
     } else {
-        format!("entries {} to {} of terms {} to {}", first.index, last.index, first.term, last.term)
+        format!(
+            "entries {} to {} of terms {} to {}",
+            first.index, last.index, first.term, last.term
+        )
     };
-    let count = |kind: fn(&Payload) -> bool| entries.iter().filter(|entry| kind(&entry.payload)).count();
+    let count =
+        |kind: fn(&Payload) -> bool| entries.iter().filter(|entry| kind(&entry.payload)).count();
     let bytes: usize = entries.iter().map(|entry| entry.payload.size_bytes()).sum();
     let kinds = [
         ("command", count(|payload| matches!(payload, Payload::Command(_)))),
         ("configuration", count(|payload| matches!(payload, Payload::Configuration(_)))),
-        ("session", count(|payload| matches!(payload, Payload::OpenSession { .. } | Payload::CloseSession { .. }))),
+        (
+            "session",
+            count(|payload| {
+                matches!(payload, Payload::OpenSession { .. } | Payload::CloseSession { .. })
+            }),
+        ),
         ("command in a session", count(|payload| matches!(payload, Payload::SessionCommand(_)))),
         ("empty", count(|payload| matches!(payload, Payload::Noop))),
     ];
-    let kinds: Vec<String> =
-        kinds.iter().filter(|(_, count)| *count > 0).map(|(kind, count)| format!("{count} {kind}")).collect();
+    let kinds: Vec<String> = kinds
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
     text.push_str(&format!(": {}, {bytes} bytes", kinds.join(", ")));
     Some(text)
 }
@@ -233,12 +285,19 @@ fn print_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
         Payload::Command(command) => writeln!(out, "command {}", describe(command)),
         Payload::Configuration(new) => writeln!(out, "configuration: {}", configuration(new)),
         Payload::OpenSession { ttl_ms, salt } => {
-            writeln!(out, "opens session {} for {ttl_ms} ms", types::SessionId::opened(entry.index, *salt))
+            writeln!(
+                out,
+                "opens session {} for {ttl_ms} ms",
+                types::SessionId::opened(entry.index, *salt)
+            )
         }
         Payload::SessionCommand(in_session) => {
             let SessionCommand { session, sequence, acknowledged, command } = &**in_session;
             let command = describe(command);
-            writeln!(out, "command {sequence} of session {session}, {acknowledged} acknowledged: {command}")
+            writeln!(
+                out,
+                "command {sequence} of session {session}, {acknowledged} acknowledged: {command}"
+            )
         }
         Payload::CloseSession { session } => writeln!(out, "closes session {session}"),
     }
@@ -252,7 +311,10 @@ fn print_damage(out: &mut impl Write, damage: &[Damage]) -> io::Result<u64> {
 }
 
 /// What a node that starts would do; returns 1 if it would refuse.
-fn print_outcome(out: &mut impl Write, outcome: Result<Recovered, StorageError>) -> io::Result<u64> {
+fn print_outcome(
+    out: &mut impl Write,
+    outcome: Result<Recovered, StorageError>,
+) -> io::Result<u64> {
     writeln!(out)?;
     let recovered = match outcome {
         Ok(recovered) => recovered,
@@ -274,7 +336,9 @@ fn print_recovered(out: &mut impl Write, recovered: &Recovered) -> io::Result<()
     writeln!(out, "A node that starts would have")?;
     writeln!(out, "  {}", hard_state(&saved.hard_state))?;
     match &saved.snapshot {
-        Some(meta) => writeln!(out, "  a snapshot up to entry {} of term {}", meta.index, meta.term)?,
+        Some(meta) => {
+            writeln!(out, "  a snapshot up to entry {} of term {}", meta.index, meta.term)?
+        }
         None => writeln!(out, "  no snapshot")?,
     }
     let (base, last) = (saved.terms.base(), saved.terms.last_index());
@@ -300,20 +364,34 @@ fn print_recovered(out: &mut impl Write, recovered: &Recovered) -> io::Result<()
     }
     if let Some(torn) = &recovered.torn {
         let (file, offset) = (&torn.file, torn.offset);
-        repairs.push(format!("cut {file} off at byte {offset}: what follows is half a write, never acknowledged"));
+        repairs.push(format!(
+            "cut {file} off at byte {offset}: what follows is half a write, never acknowledged"
+        ));
     }
     for damaged in &recovered.damaged_snapshots {
         if recovered.lacks_snapshot {
-            repairs.push(format!("ask the leader for a snapshot in the place of {}, which is damaged", damaged.file));
+            repairs.push(format!(
+                "ask the leader for a snapshot in the place of {}, which is damaged",
+                damaged.file
+            ));
             continue;
         }
-        repairs.push(format!("do without {}, which is damaged: the log goes back far enough", damaged.file));
+        repairs.push(format!(
+            "do without {}, which is damaged: the log goes back far enough",
+            damaged.file
+        ));
     }
     if saved.divergence.is_some() {
-        repairs.push("ask the leader for a snapshot: the one here may hold a state that differs (DIVERGED)".to_owned());
+        repairs.push(
+            "ask the leader for a snapshot: the one here may hold a state that differs (DIVERGED)"
+                .to_owned(),
+        );
     }
     if let Some(damaged) = &recovered.damaged_segment {
-        repairs.push(format!("begin after {}, which is damaged: the snapshot stands for its entries", damaged.file));
+        repairs.push(format!(
+            "begin after {}, which is damaged: the snapshot stands for its entries",
+            damaged.file
+        ));
     }
     if !repairs.is_empty() {
         writeln!(out, "and would, by itself,")?;
@@ -328,7 +406,8 @@ fn hard_state(state: &HardState) -> String {
     }
 }
 
-/// `voters 1, 2, 3` and, where there are any, outgoing voters and learners, with disks and addresses.
+/// `voters 1, 2, 3` and, where there are any, outgoing voters and learners, with disks and
+/// addresses.
 fn configuration(configuration: &Configuration) -> String {
     let Configuration { voters, outgoing, learners, members, .. } = configuration;
     let mut parts = Vec::new();

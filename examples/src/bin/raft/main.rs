@@ -25,8 +25,8 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// A replicated key-value server for Redis clients, on Raft.
 ///
-/// 'raft demo' shows one at work. A cluster begins with 'raft serve' on each of its founding nodes, and then any Redis client may
-/// talk to any of them.
+/// 'raft demo' shows one at work. A cluster begins with 'raft serve' on each of its founding nodes,
+/// and then any Redis client may talk to any of them.
 #[derive(Debug, Parser)]
 #[command(name = "raft", version)]
 struct Arguments {
@@ -38,7 +38,8 @@ struct Arguments {
 enum Command {
     /// Starts three nodes on loopback, writes, kills the leader, and checks that nothing was lost.
     Demo(demo::Arguments),
-    /// Runs one node: of a cluster that it founds, of one that it joins, or of the one that its data folder belongs to.
+    /// Runs one node: of a cluster that it founds, of one that it joins, or of the one that its
+    /// data folder belongs to.
     Serve(Box<serve::Arguments>),
     /// Prints the cluster as a table: who leads, and how far each node is.
     Status(status::Arguments),
@@ -46,9 +47,11 @@ enum Command {
     Member(membership::cli::MemberArguments),
     /// Hands leadership to another node.
     Transfer(membership::cli::TransferArguments),
-    /// Prints what a node's data folder holds, damaged or not, and changes nothing. Fails if anything is damaged.
+    /// Prints what a node's data folder holds, damaged or not, and changes nothing. Fails if
+    /// anything is damaged.
     Inspect(inspect::Arguments),
-    /// LOSES DATA. Makes a new cluster out of one node's data folder, when a majority of the old one is lost for ever.
+    /// LOSES DATA. Makes a new cluster out of one node's data folder, when a majority of the old
+    /// one is lost for ever.
     Recover(recover::Arguments),
 }
 

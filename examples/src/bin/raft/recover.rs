@@ -28,17 +28,20 @@ pub(crate) struct Arguments {
     /// The new node's id, above every id that the old cluster ever had.
     #[arg(long, value_parser = node_id, allow_negative_numbers = true)]
     id: u64,
-    /// Where the others will reach the new node: its --raft address when it is started, or its --advertise-raft.
+    /// Where the others will reach the new node: its --raft address when it is started, or its
+    /// --advertise-raft.
     #[arg(long, value_name = "HOST:PORT")]
     raft: Address,
-    /// Recovers even from the folder of a node that was removed from the old cluster, and has missed what came after that.
+    /// Recovers even from the folder of a node that was removed from the old cluster, and has
+    /// missed what came after that.
     #[arg(long)]
     from_removed: bool,
-    /// Recovers even from the folder of a node whose state differed from that of a majority (DIVERGED): the new cluster's
-    /// state is then what its snapshot holds.
+    /// Recovers even from the folder of a node whose state differed from that of a majority
+    /// (DIVERGED): the new cluster's state is then what its snapshot holds.
     #[arg(long)]
     from_diverged: bool,
-    /// Yes: what this node does not have is lost, even if it was acknowledged, and the old cluster must never run again.
+    /// Yes: what this node does not have is lost, even if it was acknowledged, and the old cluster
+    /// must never run again.
     #[arg(long)]
     accept_data_loss: bool,
 }
@@ -79,14 +82,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         "from node {} of cluster {}, everything up to entry {index} of term {term}:",
         made.from.node, made.from.cluster
     );
-    println!("node {} of cluster {}, in {}", made.identity.node, made.identity.cluster, arguments.into.display());
+    println!(
+        "node {} of cluster {}, in {}",
+        made.identity.node,
+        made.identity.cluster,
+        arguments.into.display()
+    );
     print_loss(made.loss.as_ref());
     if let Some(index) = old.wrong_snapshot() {
         println!(
             "DIVERGED: the state comes from the snapshot of entry {index}, and the old cluster's may have been another"
         );
     }
-    println!("LOST: whatever the others had after entry {index}, or had acknowledged without this node");
+    println!(
+        "LOST: whatever the others had after entry {index}, or had acknowledged without this node"
+    );
     println!(
         "next: 'raft serve --id {} --data {} --raft {} --client …'; then let others join it, with empty folders and ids above {}",
         arguments.id,
@@ -120,7 +130,10 @@ fn print_loss(loss: Option<&Loss>) {
         println!("DAMAGED: {file}: {what}");
     }
     if known > kept {
-        println!("LOST: entries {}..={known} are lost, and perhaps later ones, which nothing is left of", kept.next());
+        println!(
+            "LOST: entries {}..={known} are lost, and perhaps later ones, which nothing is left of",
+            kept.next()
+        );
     } else {
         println!("LOST: perhaps entries after {kept}; nothing is left that says so");
     }
@@ -130,7 +143,8 @@ fn print_loss(loss: Option<&Loss>) {
 fn look(data: &Path) -> Result<Old, String> {
     let folder = Folder::open(data).map_err(|error| error.to_string())?;
     let diverged = folder.diverged().map_err(|error| error.to_string())?;
-    let remains = folder.remains().map(|(identity, saved, loss)| Old { identity, saved, loss, diverged });
+    let remains =
+        folder.remains().map(|(identity, saved, loss)| Old { identity, saved, loss, diverged });
     remains.map_err(|error| match error {
         StorageError::NoLog => format!("{} holds no node's log: give the folder of a node of the old cluster", data.display()),
         error => format!(

@@ -1,8 +1,10 @@
-//! The Redis protocol: requests in, replies out. Replies are made in RESP2, and put into RESP3 for those who asked for it.
+//! The Redis protocol: requests in, replies out. Replies are made in RESP2, and put into RESP3 for
+//! those who asked for it.
 //!
-//! The frames themselves are `redis-protocol`'s. What is added here is what a server needs around it: a request is an
-//! array of bulk strings and nothing else, so nothing is nested and a hostile client cannot make the parser recurse; a
-//! half-received request is not parsed again from its start; and every length is checked before anything is kept.
+//! The frames themselves are `redis-protocol`'s. What is added here is what a server needs around
+//! it: a request is an array of bulk strings and nothing else, so nothing is nested and a hostile
+//! client cannot make the parser recurse; a half-received request is not parsed again from its
+//! start; and every length is checked before anything is kept.
 
 use bytes::BytesMut;
 use redis_protocol::resp2::{
@@ -21,9 +23,13 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 pub(crate) enum ProtocolError {
     #[error("Protocol error: expected '*' or a command's name, got byte {0:#04x}")]
     Start(u8),
-    #[error("Protocol error: expected '$', got byte {0:#04x}: a request is an array of bulk strings")]
+    #[error(
+        "Protocol error: expected '$', got byte {0:#04x}: a request is an array of bulk strings"
+    )]
     NotBulk(u8),
-    #[error("Protocol error: invalid multibulk length {0:?}: it must be a number from 0 to {ARGUMENTS_MAX}")]
+    #[error(
+        "Protocol error: invalid multibulk length {0:?}: it must be a number from 0 to {ARGUMENTS_MAX}"
+    )]
     Count(String),
     #[error("Protocol error: invalid bulk length: {0}")]
     Bulk(String),
@@ -79,7 +85,9 @@ impl<'a> Request<'a> {
     /// The arguments from `at` on.
     pub(crate) fn from(&self, at: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone {
         let input = self.input;
-        self.arguments[at.min(self.arguments.len())..].iter().map(move |&(from, to)| &input[from..to])
+        self.arguments[at.min(self.arguments.len())..]
+            .iter()
+            .map(move |&(from, to)| &input[from..to])
     }
 }
 
@@ -89,9 +97,13 @@ impl RequestReader {
         RequestReader { limit_bytes, ..RequestReader::default() }
     }
 
-    /// Looks for a whole request at the start of `input`, which holds all bytes since the last request ended. `None` asks
-    /// for more bytes. After a request, call [`RequestReader::reset`] and drop its bytes from the input.
-    pub(crate) fn read<'a>(&'a mut self, input: &'a [u8]) -> Result<Option<Request<'a>>, ProtocolError> {
+    /// Looks for a whole request at the start of `input`, which holds all bytes since the last
+    /// request ended. `None` asks for more bytes. After a request, call [`RequestReader::reset`]
+    /// and drop its bytes from the input.
+    pub(crate) fn read<'a>(
+        &'a mut self,
+        input: &'a [u8],
+    ) -> Result<Option<Request<'a>>, ProtocolError> {
         let complete = match self.wanted {
             None => self.read_start(input)?,
             Some(_) => self.read_arguments(input)?,
@@ -100,7 +112,12 @@ impl RequestReader {
             let over = input.len() > self.limit_bytes;
             return if over { Err(ProtocolError::TooLarge(self.limit_bytes)) } else { Ok(None) };
         }
-        Ok(Some(Request { input, arguments: &self.arguments, len_bytes: self.parsed, inline: self.inline }))
+        Ok(Some(Request {
+            input,
+            arguments: &self.arguments,
+            len_bytes: self.parsed,
+            inline: self.inline,
+        }))
     }
 
     /// Makes ready for the next request.
@@ -116,8 +133,13 @@ impl RequestReader {
         if first != b'*' && !first.is_ascii_alphabetic() && first != b'\r' && first != b'\n' {
             return Err(ProtocolError::Start(first));
         }
-        let Some(line_len) = input.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n') else {
-            return if input.len() >= LINE_BYTES_MAX { Err(ProtocolError::Line) } else { Ok(false) };
+        let Some(line_len) = input.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n')
+        else {
+            return if input.len() >= LINE_BYTES_MAX {
+                Err(ProtocolError::Line)
+            } else {
+                Ok(false)
+            };
         };
         self.parsed = line_len + 1;
         let line = input[..line_len].strip_suffix(b"\r").unwrap_or(&input[..line_len]);
@@ -131,7 +153,11 @@ impl RequestReader {
             // Redis takes an empty or a null array for no request at all.
             Some(count @ -1..=0) => Some(count.max(0) as usize),
             Some(count) if (1..=ARGUMENTS_MAX as i64).contains(&count) => Some(count as usize),
-            _ => return Err(ProtocolError::Count(String::from_utf8_lossy(&line[1..line.len().min(32)]).into_owned())),
+            _ => {
+                return Err(ProtocolError::Count(
+                    String::from_utf8_lossy(&line[1..line.len().min(32)]).into_owned(),
+                ));
+            }
         };
         self.read_arguments(input)
     }
@@ -165,29 +191,45 @@ impl RequestReader {
             }
             match decode_range(rest) {
                 Ok(None) => return Ok(false),
-                Ok(Some((RangeFrame::BulkString((from, to)), len))) if rest[to..len] == *b"\r\n" => {
+                Ok(Some((RangeFrame::BulkString((from, to)), len)))
+                    if rest[to..len] == *b"\r\n" =>
+                {
                     self.arguments.push((self.parsed + from, self.parsed + to));
                     self.parsed += len;
                 }
-                Ok(Some(_)) => return Err(ProtocolError::Bulk("no line end after the payload, or null".into())),
+                Ok(Some(_)) => {
+                    return Err(ProtocolError::Bulk(
+                        "no line end after the payload, or null".into(),
+                    ));
+                }
                 Err(error) => return Err(ProtocolError::Bulk(error.details().to_string())),
             }
         }
         Ok(true)
     }
 
-    /// Looks at a bulk string's length before its payload is waited for. False if the line is not whole yet.
+    /// Looks at a bulk string's length before its payload is waited for. False if the line is not
+    /// whole yet.
     fn bulk_length_is_sane(&self, rest: &[u8]) -> Result<bool, ProtocolError> {
         const LENGTH_LINE_MAX: usize = 24;
         let Some(end) = rest.iter().take(LENGTH_LINE_MAX).position(|&byte| byte == b'\n') else {
             let over = rest.len() >= LENGTH_LINE_MAX;
-            return if over { Err(ProtocolError::Bulk("no line end after it".into())) } else { Ok(false) };
+            return if over {
+                Err(ProtocolError::Bulk("no line end after it".into()))
+            } else {
+                Ok(false)
+            };
         };
         let digits = rest[1..end].strip_suffix(b"\r").unwrap_or(&rest[1..end]);
         match str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u64>().ok()) {
-            Some(length) if self.parsed as u64 + end as u64 + length <= self.limit_bytes as u64 => Ok(true),
+            Some(length) if self.parsed as u64 + end as u64 + length <= self.limit_bytes as u64 => {
+                Ok(true)
+            }
             Some(_) => Err(ProtocolError::TooLarge(self.limit_bytes)),
-            None => Err(ProtocolError::Bulk(format!("{:?} is not one", String::from_utf8_lossy(digits)))),
+            None => Err(ProtocolError::Bulk(format!(
+                "{:?} is not one",
+                String::from_utf8_lossy(digits)
+            ))),
         }
     }
 }
@@ -201,13 +243,15 @@ pub(crate) fn put(output: &mut BytesMut, reply: &BorrowedFrame<'_>) {
 /// Appends an error reply. `message` starts with the error's code, as clients expect: `ERR …`.
 pub(crate) fn put_error(output: &mut BytesMut, message: &str) {
     // A line end inside would end the frame early.
-    let line: String = message.chars().map(|c| if c == '\r' || c == '\n' { ' ' } else { c }).collect();
+    let line: String =
+        message.chars().map(|c| if c == '\r' || c == '\n' { ' ' } else { c }).collect();
     put(output, &BorrowedFrame::Error(&line));
 }
 
 /// Appends replies that are whole RESP2 frames, as `protocol` has them.
 ///
-/// Of the frames that this server replies with, only null looks different in RESP3; clients do not take the old one.
+/// Of the frames that this server replies with, only null looks different in RESP3; clients do not
+/// take the old one.
 pub(crate) fn put_as(output: &mut BytesMut, protocol: Protocol, replies: &[u8]) {
     let mut rest = replies;
     if protocol == Protocol::Resp2 {
@@ -218,9 +262,10 @@ pub(crate) fn put_as(output: &mut BytesMut, protocol: Protocol, replies: &[u8]) 
         let payload_bytes = match line {
             b"$-1\r\n" | b"*-1\r\n" => None,
             // An array's elements are frames of their own, and come next.
-            [b'$', length @ .., b'\r', b'\n'] => {
-                str::from_utf8(length).ok().and_then(|length| length.parse::<usize>().ok()).map(|length| length + 2)
-            }
+            [b'$', length @ .., b'\r', b'\n'] => str::from_utf8(length)
+                .ok()
+                .and_then(|length| length.parse::<usize>().ok())
+                .map(|length| length + 2),
             _ => Some(0),
         };
         let taken = match payload_bytes {
@@ -324,7 +369,10 @@ mod tests {
         assert!(matches!(parse(&[b"*1\r\n$abc\r\n"]).unwrap_err(), ProtocolError::Bulk(_)));
         assert!(matches!(parse(&[b"*1\r\n$3\r\nabcde"]).unwrap_err(), ProtocolError::Bulk(_)));
         assert!(matches!(parse(&[b"*99999999\r\n"]).unwrap_err(), ProtocolError::Count(_)));
-        assert!(matches!(parse(&[b"*1\r\n$111111111111111111111111111111"]).unwrap_err(), ProtocolError::Bulk(_)));
+        assert!(matches!(
+            parse(&[b"*1\r\n$111111111111111111111111111111"]).unwrap_err(),
+            ProtocolError::Bulk(_)
+        ));
         assert_eq!(parse(&[&b"A".repeat(LINE_BYTES_MAX)]).unwrap_err(), ProtocolError::Line);
         assert_eq!(parse(&[b"\x00"]).unwrap_err(), ProtocolError::Start(0));
     }
@@ -337,7 +385,8 @@ mod tests {
         assert_eq!(output, &replies[..]);
         output.clear();
         put_as(&mut output, Protocol::Resp3, replies);
-        let expected = b"_\r\n*3\r\n$5\r\n$-1\r\n\r\n_\r\n$0\r\n\r\n:-1\r\n+OK\r\n-ERR $-1\r\n_\r\n*0\r\n";
+        let expected =
+            b"_\r\n*3\r\n$5\r\n$-1\r\n\r\n_\r\n$0\r\n\r\n:-1\r\n+OK\r\n-ERR $-1\r\n_\r\n*0\r\n";
         assert_eq!(output, &expected[..]);
     }
 

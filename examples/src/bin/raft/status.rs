@@ -19,8 +19,10 @@ pub(crate) struct Arguments {
     timeout: u64,
 }
 
-const HEADINGS: [&str; 11] =
-    ["NODE", "CLIENT", "ROLE", "CAPACITY", "TERM", "LEADER", "COMMIT", "APPLIED", "FIRST", "LAST", "SNAPSHOT"];
+const HEADINGS: [&str; 11] = [
+    "NODE", "CLIENT", "ROLE", "CAPACITY", "TERM", "LEADER", "COMMIT", "APPLIED", "FIRST", "LAST",
+    "SNAPSHOT",
+];
 const FIELDS: [&str; 9] = [
     "role",
     "capacity",
@@ -37,12 +39,14 @@ const FIELDS: [&str; 9] = [
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let timeout = Duration::from_millis(arguments.timeout);
     let asked = &arguments.client;
-    let info = ask(asked, timeout).map_err(|error| format!("cannot ask the node at {asked}: {error}"))?;
+    let info =
+        ask(asked, timeout).map_err(|error| format!("cannot ask the node at {asked}: {error}"))?;
     let mut rows = vec![(rank(info.field("node_id")), row(&info, &asked.to_string()))];
     let mut infos = vec![info.clone()];
     for (name, value) in info.fields() {
         let Some(id) = name.strip_prefix("peer_") else { continue };
-        let client = value.split(',').find_map(|part| part.strip_prefix("client=")).unwrap_or_default();
+        let client =
+            value.split(',').find_map(|part| part.strip_prefix("client=")).unwrap_or_default();
         let raft = value.split(',').find_map(|part| part.strip_prefix("raft=")).unwrap_or_default();
         let (row, info) = peer_row(id, client, raft, timeout);
         rows.push((rank(Some(id)), row));
@@ -52,7 +56,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let rows = rows.into_iter().map(|(_, row)| row).collect();
     print!("{}{}{}{}", table(rows), configuration(&infos), followers(&infos), alarms(&infos));
     if leader(&infos).is_none() && info.field("role") == Some("removed") {
-        println!("the node that was asked was removed from the cluster, and what it says is old: ask a member");
+        println!(
+            "the node that was asked was removed from the cluster, and what it says is old: ask a member"
+        );
     }
     Ok(())
 }
@@ -65,7 +71,9 @@ fn ask(address: &Address, timeout: Duration) -> io::Result<Info> {
     let info = Client::of_node(address, timeout)?.info("raft")?;
     match info.field("node_id") {
         Some(_) => Ok(info),
-        None => Err(io::Error::other("a Redis server answers there that is no 'raft serve': INFO has no section raft")),
+        None => Err(io::Error::other(
+            "a Redis server answers there that is no 'raft serve': INFO has no section raft",
+        )),
     }
 }
 
@@ -95,8 +103,11 @@ fn leader(infos: &[Info]) -> Option<&Info> {
 /// The members as the leader has them, or else the node that was asked first.
 fn configuration(infos: &[Info]) -> String {
     let Some(info) = leader(infos).or(infos.first()) else { return String::new() };
-    let mut text = format!("configuration of entry {}:", info.field("configuration_index").unwrap_or("?"));
-    for (name, field) in [("voters", "voters"), ("leaving voters", "outgoing_voters"), ("learners", "learners")] {
+    let mut text =
+        format!("configuration of entry {}:", info.field("configuration_index").unwrap_or("?"));
+    for (name, field) in
+        [("voters", "voters"), ("leaving voters", "outgoing_voters"), ("learners", "learners")]
+    {
         if let Some(ids) = info.field(field).filter(|&ids| ids != "none" || name == "voters") {
             text.push_str(&format!(" {name} {}", ids.replace(',', " ")));
         }
@@ -112,8 +123,13 @@ fn followers(infos: &[Info]) -> String {
     let newest = leader(infos);
     let mut text = String::new();
     for (name, value) in newest.into_iter().flat_map(Info::fields) {
-        if let (Some(id), Some((_, known))) = (name.strip_prefix("peer_"), value.split_once(",state=")) {
-            text.push_str(&format!("leader to {id}: {}\n", known.replace(',', ", ").replace('=', " ")));
+        if let (Some(id), Some((_, known))) =
+            (name.strip_prefix("peer_"), value.split_once(",state="))
+        {
+            text.push_str(&format!(
+                "leader to {id}: {}\n",
+                known.replace(',', ", ").replace('=', " ")
+            ));
         }
     }
     text
@@ -132,11 +148,14 @@ fn alarms(infos: &[Info]) -> String {
 fn table(rows: Vec<Vec<String>>) -> String {
     let headings = HEADINGS.iter().map(|&heading| heading.to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(headings).chain(rows).collect();
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(String::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(String::len).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
     let mut text = String::new();
     for line in &lines {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
@@ -151,7 +170,9 @@ mod tests {
     fn columns_line_up() {
         let full = ["1", "127.0.0.1:6001", "leader", "voter", "2", "1", "10", "10", "3", "11", "8"];
         let down = ["2", "127.0.0.1:6002", "unreachable"];
-        let rows = [&full[..], &down[..]].map(|row| row.iter().map(|&cell| cell.to_owned()).collect()).to_vec();
+        let rows = [&full[..], &down[..]]
+            .map(|row| row.iter().map(|&cell| cell.to_owned()).collect())
+            .to_vec();
         assert_eq!(
             table(rows),
             "NODE  CLIENT          ROLE         CAPACITY  TERM  LEADER  COMMIT  APPLIED  FIRST  LAST  SNAPSHOT\n\

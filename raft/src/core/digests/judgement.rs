@@ -1,4 +1,5 @@
-//! What the digests of one entry say, as pure functions of the configuration and of what is reported.
+//! What the digests of one entry say, as pure functions of the configuration and of what is
+//! reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +31,11 @@ fn differ(one: Digest, other: Digest) -> bool {
 
 /// The value that a majority of the voters reported in this version. In a joint configuration it
 /// takes a majority of both halves.
-pub(super) fn majority(configuration: &Configuration, reported: &Reported, version: u32) -> Option<u64> {
+pub(super) fn majority(
+    configuration: &Configuration,
+    reported: &Reported,
+    version: u32,
+) -> Option<u64> {
     let of_version = reported.values().filter(|digest| digest.version == version);
     let values: BTreeSet<u64> = of_version.map(|digest| digest.value).collect();
     values.into_iter().find(|&value| {
@@ -43,7 +48,11 @@ pub(super) fn majority(configuration: &Configuration, reported: &Reported, versi
 }
 
 /// The value from which this digest differs, and by which its node must stop: that of a majority.
-pub(super) fn outvoted_by(configuration: &Configuration, reported: &Reported, own: Digest) -> Option<u64> {
+pub(super) fn outvoted_by(
+    configuration: &Configuration,
+    reported: &Reported,
+    own: Digest,
+) -> Option<u64> {
     if planted(Mutant::MinorityStopsNode) {
         let of_voters = reported.iter().filter(|(node, _)| configuration.is_voter(**node));
         let mut others = of_voters.map(|(_, digest)| *digest);
@@ -63,12 +72,16 @@ pub(super) fn outvoted(configuration: &Configuration, reported: &Reported) -> BT
 }
 
 /// Two nodes that differ although no majority says which of them is wrong.
-pub(super) fn conflict(configuration: &Configuration, reported: &Reported) -> Option<DigestConflict> {
+pub(super) fn conflict(
+    configuration: &Configuration,
+    reported: &Reported,
+) -> Option<DigestConflict> {
     let mut first: BTreeMap<u32, (NodeId, Digest)> = BTreeMap::new();
     reported.iter().find_map(|(&other, &other_digest)| {
         let version = other_digest.version;
         let (node, digest) = *first.entry(version).or_insert((other, other_digest));
-        let is_open = digest.value != other_digest.value && majority(configuration, reported, version).is_none();
+        let is_open = digest.value != other_digest.value
+            && majority(configuration, reported, version).is_none();
         is_open.then_some(DigestConflict { node, digest, other, other_digest })
     })
 }
@@ -102,7 +115,10 @@ mod tests {
     }
 
     fn reported(digests: &[(u64, u32, u64)]) -> Reported {
-        digests.iter().map(|&(node, version, value)| (NodeId(node), digest(version, value))).collect()
+        digests
+            .iter()
+            .map(|&(node, version, value)| (NodeId(node), digest(version, value)))
+            .collect()
     }
 
     #[test]

@@ -141,8 +141,12 @@ impl Core {
             return;
         }
         digests.sent_round = round;
-        let unconfirmed: Vec<Digest> =
-            digests.own.values().filter(|own| digests.unconfirmed.contains(&own.index)).copied().collect();
+        let unconfirmed: Vec<Digest> = digests
+            .own
+            .values()
+            .filter(|own| digests.unconfirmed.contains(&own.index))
+            .copied()
+            .collect();
         for digest in unconfirmed {
             self.send(leader, Body::StateDigest(digest));
         }
@@ -170,7 +174,9 @@ impl Core {
         if self.digests.report(from, digest) != Some(true) {
             return false;
         }
-        let Some(reported) = self.digests.reported.get(&digest.index).cloned() else { return false };
+        let Some(reported) = self.digests.reported.get(&digest.index).cloned() else {
+            return false;
+        };
         let State::Leader(leading) = &self.state else { return false };
         let is_complete = leading.progress.keys().all(|node| reported.contains_key(node));
         let configuration = self.log.configuration();
@@ -191,8 +197,11 @@ impl Core {
 
     /// With each round of a leader, as long as values differ.
     pub(super) fn repeat_digests(&mut self) {
-        let differing = self.digests.reported.iter().filter(|(_, reported)| self.has_difference(reported));
-        for (index, reported) in differing.map(|(&index, reported)| (index, reported.clone())).collect::<Vec<_>>() {
+        let differing =
+            self.digests.reported.iter().filter(|(_, reported)| self.has_difference(reported));
+        for (index, reported) in
+            differing.map(|(&index, reported)| (index, reported.clone())).collect::<Vec<_>>()
+        {
             self.judge(&reported, true);
             self.tell_digests(index);
         }
@@ -210,14 +219,17 @@ impl Core {
 
     /// The leader tells all values after one entry.
     pub(super) fn handle_state_digests(&mut self, from: NodeId, reported: Reported) {
-        let Some(index) = reported.values().next().map(|digest| digest.index) else { return self.ignore() };
+        let Some(index) = reported.values().next().map(|digest| digest.index) else {
+            return self.ignore();
+        };
         let is_of_one_entry = reported.values().all(|digest| digest.index == index);
         if self.leader != Some(from) || self.is_leader() || !is_of_one_entry || index == Index(0) {
             return self.ignore();
         }
         let digests = &mut self.digests;
         let own = digests.own.get(&index);
-        if own.is_some() && own == reported.get(&self.config.id) && digests.leader_term == self.term {
+        if own.is_some() && own == reported.get(&self.config.id) && digests.leader_term == self.term
+        {
             digests.unconfirmed.remove(&index);
         }
         let is_repeated = digests.told == reported;
@@ -244,7 +256,9 @@ impl Core {
                 }
             }
             None => {
-                let has_majority = reported.values().any(|d| majority(&configuration, reported, d.version).is_some());
+                let has_majority = reported
+                    .values()
+                    .any(|d| majority(&configuration, reported, d.version).is_some());
                 self.digests.conflict.take_if(|(said, _)| has_majority && *said <= index);
             }
         }
@@ -284,7 +298,9 @@ impl Core {
                 }
                 Some(_) => {}
                 None if majority(configuration, reported, digest.version).is_some() => {
-                    self.digests.outvoted.retain(|other, known| *other != node || known.index > digest.index);
+                    self.digests
+                        .outvoted
+                        .retain(|other, known| *other != node || known.index > digest.index);
                 }
                 None => {}
             }

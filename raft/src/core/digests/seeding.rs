@@ -13,7 +13,8 @@
 //! ```
 //!
 //! It asks for what it has applied, or what its own snapshot includes: then no snapshot on its disk
-//! is newer than the one that it gets. A leader of an older version does not understand the question.
+//! is newer than the one that it gets. A leader of an older version does not understand the
+//! question.
 
 use crate::core::mutants::{Mutant, planted};
 use crate::core::sending::Sending;
@@ -55,8 +56,8 @@ impl Digests {
 }
 
 impl Core {
-    /// The state machine has stopped because its state is not that of a majority: a leader's snapshot
-    /// shall take its place.
+    /// The state machine has stopped because its state is not that of a majority: a leader's
+    /// snapshot shall take its place.
     pub fn await_state(&mut self, now: Now) {
         self.begin(now);
         if self.digests.divergence.is_some() {
@@ -74,8 +75,8 @@ impl Core {
         }
     }
 
-    /// Whether this node waits for another snapshot because its own cannot be read; its state is not
-    /// known to differ from that of a majority.
+    /// Whether this node waits for another snapshot because its own cannot be read; its state is
+    /// not known to differ from that of a majority.
     #[must_use]
     pub fn awaits_readable_snapshot(&self) -> bool {
         self.awaits_state() && self.digests.divergence.is_none()
@@ -96,7 +97,8 @@ impl Core {
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
         let is_busy = self.snapshots.is_taking() || self.snapshots.is_installing();
         let is_known = self.writes.is_hard_state_durable() && self.following.is_acknowledged(round);
-        if !self.awaits_state() || is_busy || !is_known || self.digests.seeding.asked_round == round {
+        if !self.awaits_state() || is_busy || !is_known || self.digests.seeding.asked_round == round
+        {
             return;
         }
         self.digests.seeding.asked_round = round;
@@ -108,8 +110,8 @@ impl Core {
         self.send(leader, Body::SnapshotProgress { index: floor, received_bytes: 0, report });
     }
 
-    /// A member that is sent entries says that it needs a snapshot of this index or a later one, or has
-    /// so much of one.
+    /// A member that is sent entries says that it needs a snapshot of this index or a later one, or
+    /// has so much of one.
     pub(in crate::core) fn seed(&mut self, to: NodeId, index: Index, received_bytes: u64) {
         let (now, newest) = (self.now, self.log.snapshot().cloned());
         let State::Leader(leading) = &mut self.state else { return };
@@ -129,8 +131,8 @@ impl Core {
         }
     }
 
-    /// A leader's: the index that the next snapshot must include, because a member needs one. It should
-    /// be taken as soon as that has been applied.
+    /// A leader's: the index that the next snapshot must include, because a member needs one. It
+    /// should be taken as soon as that has been applied.
     #[must_use]
     pub fn wanted_snapshot(&self) -> Option<Index> {
         let is_free = !self.snapshots.is_taking() && !self.snapshots.is_installing();
@@ -141,7 +143,9 @@ impl Core {
     /// A member has restored the state of this leader's newest snapshot: it is right again.
     pub(super) fn note_reseeded(&mut self, node: NodeId, digest: Digest) {
         let is_newest = self.log.snapshot().is_some_and(|newest| newest.digest == Some(digest));
-        if is_newest && self.digests.outvoted.get(&node).is_some_and(|known| known.index <= digest.index) {
+        if is_newest
+            && self.digests.outvoted.get(&node).is_some_and(|known| known.index <= digest.index)
+        {
             self.digests.is_right(node);
         }
     }

@@ -16,17 +16,22 @@ pub(in crate::core) struct Append {
 }
 
 impl Append {
-    /// The index of its last entry, or what precedes it if it has none; `None` if the message cannot be a leader's of
-    /// `term`: its entries are not consecutive, or their terms fall, or exceed the leader's own.
+    /// The index of its last entry, or what precedes it if it has none; `None` if the message
+    /// cannot be a leader's of `term`: its entries are not consecutive, or their terms fall, or
+    /// exceed the leader's own.
     fn last_index(&self, term: Term) -> Option<Index> {
         let (mut index, mut previous_term) = (self.previous_index, self.previous_term);
         let mut stamp = Stamp(0);
-        if term == Term(0) || previous_term > term || (index == Index(0)) != (previous_term == Term(0)) {
+        if term == Term(0)
+            || previous_term > term
+            || (index == Index(0)) != (previous_term == Term(0))
+        {
             return None;
         }
         for entry in &self.entries {
             let expected = Index(index.0.checked_add(1)?);
-            let is_sound = entry.index == expected && previous_term <= entry.term && entry.stamp >= stamp;
+            let is_sound =
+                entry.index == expected && previous_term <= entry.term && entry.stamp >= stamp;
             if !is_sound || entry.term > term || entry.term == Term(0) {
                 return None;
             }
@@ -46,7 +51,8 @@ impl Core {
         if must_wait && !append.entries.is_empty() {
             return; // The log they would follow is about to go; the leader sends them again.
         }
-        if planted(Mutant::FollowerPushesBack) && self.is_backlogged() && !append.entries.is_empty() {
+        if planted(Mutant::FollowerPushesBack) && self.is_backlogged() && !append.entries.is_empty()
+        {
             return;
         }
         let Append { previous_index, previous_term, mut entries, commit, round, .. } = append;
@@ -54,7 +60,8 @@ impl Core {
         let is_blind = planted(Mutant::AppendWithoutPrevious) && is_known.is_some();
         let base = self.log.base();
         if previous_index < base {
-            // Up to the base everything is committed, so the leader has it, too (leader completeness).
+            // Up to the base everything is committed, so the leader has it, too (leader
+            // completeness).
             let included = entries.iter().take_while(|entry| entry.index <= base).count();
             entries = entries.after_first(included);
         } else if is_known != Some(previous_term) && !is_blind {
@@ -69,16 +76,20 @@ impl Core {
         }
         self.accept(entries, commit);
         self.following.verified_to(last.max(base));
-        let believed =
-            if planted(Mutant::CommitBeyondVerified) { self.log.last_index() } else { self.following.verified };
+        let believed = if planted(Mutant::CommitBeyondVerified) {
+            self.log.last_index()
+        } else {
+            self.following.verified
+        };
         let commit = commit.min(believed);
         if commit > self.log.commit() {
             self.log.commit_to(commit);
         }
     }
 
-    /// Says where the two logs may still agree: nothing of ours with a term above the leader's term at `previous_index`
-    /// can. The leader answers in kind ([`Core::handle_rejected`]), so that each exchange skips a whole term:
+    /// Says where the two logs may still agree: nothing of ours with a term above the leader's term
+    /// at `previous_index` can. The leader answers in kind ([`Core::handle_rejected`]), so that
+    /// each exchange skips a whole term:
     ///
     /// ```text
     ///  index    1 2 3 4 5 6 7 8 9
@@ -93,8 +104,8 @@ impl Core {
         self.send(leader, Body::Rejected { previous_index, hint_index, hint_term, report });
     }
 
-    /// The entries from the first one on that this log does not have. That one contradicts this log if its
-    /// index is within it.
+    /// The entries from the first one on that this log does not have. That one contradicts this log
+    /// if its index is within it.
     fn without_known(&self, entries: Entries) -> Entries {
         let is_hasty = planted(Mutant::TruncateWithoutConflict);
         let (last, commit) = (self.log.last_index(), self.log.commit());
@@ -107,7 +118,8 @@ impl Core {
         entries.after_first(known)
     }
 
-    /// Appends entries of which the log has none. What contradicts the leader goes, with all that follows it.
+    /// Appends entries of which the log has none. What contradicts the leader goes, with all that
+    /// follows it.
     ///
     /// ```text
     ///  ours     1 1 2 2 2              entries 4 4 after index 2: index 3 differs, so 3, 4 and 5 go
@@ -116,9 +128,11 @@ impl Core {
     fn accept(&mut self, entries: Entries, commit: Index) {
         let Some(&Entry { index: first, term, .. }) = entries.first() else { return };
         if first <= self.log.last_index() {
-            // The only place where anything is ever removed: the terms at `first` differ, which proves the conflict.
+            // The only place where anything is ever removed: the terms at `first` differ, which
+            // proves the conflict.
             assert!(
-                planted(Mutant::TruncateWithoutConflict) || self.log.terms().term_at(first) != Some(term),
+                planted(Mutant::TruncateWithoutConflict)
+                    || self.log.terms().term_at(first) != Some(term),
                 "nothing conflicts at {first}"
             );
             self.log.truncate_from(first);

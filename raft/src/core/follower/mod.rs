@@ -12,8 +12,8 @@ use super::mutants::{Mutant, planted};
 /// What a follower knows of its leader's log, and what it has told it. Begins anew with every term.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Following {
-    /// Our log equals this leader's up to here. What follows may be anything, so it is neither acknowledged nor
-    /// committed, however far the leader's commit index goes.
+    /// Our log equals this leader's up to here. What follows may be anything, so it is neither
+    /// acknowledged nor committed, however far the leader's commit index goes.
     verified: Index,
     /// The leader's latest round that has arrived.
     round: u64,
@@ -59,20 +59,26 @@ impl Following {
 }
 
 impl Core {
-    /// Tells the leader how far the log is durable: at once when a round is new to us, and again when a write is done.
+    /// Tells the leader how far the log is durable: at once when a round is new to us, and again
+    /// when a write is done.
     ///
-    /// One acknowledgement answers everything before it, and nothing is said before term and log are on disk. A notice
-    /// of commitment alone needs no answer.
+    /// One acknowledgement answers everything before it, and nothing is said before term and log
+    /// are on disk. A notice of commitment alone needs no answer.
     pub(super) fn acknowledge(&mut self) {
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
         if !self.writes.is_hard_state_durable() {
             return;
         }
-        let durable = if planted(Mutant::AckBeforeDurable) { self.log.last_index() } else { self.log.durable() };
+        let durable = if planted(Mutant::AckBeforeDurable) {
+            self.log.last_index()
+        } else {
+            self.log.durable()
+        };
         let matched = self.following.verified.min(durable);
         let following = &mut self.following;
         let is_all_durable = matched == following.verified;
-        let is_news = following.round > following.acknowledged_round || matched > following.acknowledged;
+        let is_news =
+            following.round > following.acknowledged_round || matched > following.acknowledged;
         let is_owed = following.owes && is_all_durable;
         if !is_news && !is_owed {
             return;

@@ -1,4 +1,5 @@
-//! Snapshots (§5): taking one's own, what of the log may go then, and one for a follower that needs what is gone.
+//! Snapshots (§5): taking one's own, what of the log may go then, and one for a follower that needs
+//! what is gone.
 //!
 //! ```text
 //!  taken      S1          S2          S3          after S3 the log goes back to S2, which serves whoever is at
@@ -6,8 +7,9 @@
 //!                         ^ kept from here on     behind it goes back further, for a while
 //! ```
 //!
-//! The state machine's part is the replica's and the driver's: the core knows only what a snapshot stands for. A snapshot
-//! counts when its file is durable under its name, and only then does anything go.
+//! The state machine's part is the replica's and the driver's: the core knows only what a snapshot
+//! stands for. A snapshot counts when its file is durable under its name, and only then does
+//! anything go.
 
 mod receiving;
 mod sending;
@@ -84,20 +86,32 @@ impl Core {
         }
     }
 
-    /// What a snapshot of the state machine would stand for that has applied everything handed out up to `index`, the last
-    /// of it with this stamp. [`Done::SnapshotTaken`] says when it is on disk. `None` if this is no time for one: another
-    /// is being written or installed, the newest includes as much, or this node joined and does not know yet who belonged to
-    /// the cluster at `index`: the founders are not in the log, and a snapshot must say it.
+    /// What a snapshot of the state machine would stand for that has applied everything handed out
+    /// up to `index`, the last of it with this stamp. [`Done::SnapshotTaken`] says when it is on
+    /// disk. `None` if this is no time for one: another is being written or installed, the newest
+    /// includes as much, or this node joined and does not know yet who belonged to the cluster at
+    /// `index`: the founders are not in the log, and a snapshot must say it.
     ///
     /// # Panics
     /// If `index` was never handed out to be applied.
     pub fn take_snapshot(&mut self, index: Index, stamp: Stamp) -> Option<SnapshotMeta> {
-        assert!(index <= self.log.handed_out(), "{index} was never handed out, only {}", self.log.handed_out());
+        assert!(
+            index <= self.log.handed_out(),
+            "{index} was never handed out, only {}",
+            self.log.handed_out()
+        );
         let snapshots = &self.snapshots;
-        if snapshots.taking.is_some() || snapshots.is_installing() || index <= self.log.snapshot_index() {
+        if snapshots.taking.is_some()
+            || snapshots.is_installing()
+            || index <= self.log.snapshot_index()
+        {
             return None;
         }
-        let term = self.log.terms().term_at(index).expect("what is applied after the snapshot is in the log");
+        let term = self
+            .log
+            .terms()
+            .term_at(index)
+            .expect("what is applied after the snapshot is in the log");
         let configuration = self.log.configuration_at(index).clone();
         if configuration.voters.is_empty() {
             return None;
@@ -119,8 +133,12 @@ impl Core {
             Done::SnapshotTaken { index } => self.handle_snapshot_taken(index),
             Done::SnapshotFailed { index } => self.handle_snapshot_failed(index),
             Done::ChunkRead { id, chunk } => self.handle_chunk_read(id, chunk),
-            Done::ChunkWritten { id, received_bytes } => self.handle_chunk_written(id, received_bytes),
-            Done::SnapshotInstalled { index, is_valid } => self.handle_snapshot_installed(index, is_valid),
+            Done::ChunkWritten { id, received_bytes } => {
+                self.handle_chunk_written(id, received_bytes)
+            }
+            Done::SnapshotInstalled { index, is_valid } => {
+                self.handle_snapshot_installed(index, is_valid)
+            }
             Done::DivergenceMarked
             | Done::Compacted { .. }
             | Done::Written { .. }
@@ -131,7 +149,10 @@ impl Core {
 
     fn handle_snapshot_taken(&mut self, index: Index) {
         let Some(meta) = self.snapshots.taking.take_if(|meta| meta.index == index) else {
-            panic!("a snapshot of {index} is said to be taken, but {:?} was asked for", self.snapshots.taking);
+            panic!(
+                "a snapshot of {index} is said to be taken, but {:?} was asked for",
+                self.snapshots.taking
+            );
         };
         // A leader's snapshot, installed meanwhile, may include more.
         if meta.index > self.log.snapshot_index() {
@@ -146,8 +167,9 @@ impl Core {
         assert!(failed.is_some(), "a snapshot of {index} failed that was not asked for");
     }
 
-    /// There is a new snapshot, which includes everything up to `index`: lets go of what is not needed any more. What the
-    /// state machine has not applied stays, whatever the snapshot includes.
+    /// There is a new snapshot, which includes everything up to `index`: lets go of what is not
+    /// needed any more. What the state machine has not applied stays, whatever the snapshot
+    /// includes.
     fn compact(&mut self, index: Index) {
         let before = self.snapshots.history.back().copied().unwrap_or_default();
         let oldest = match self.snapshots.history.len() >= self.config.retained_snapshots {
@@ -169,7 +191,8 @@ impl Core {
     fn needed_by_followers(&self) -> Index {
         let State::Leader(leading) = &self.state else { return Index(u64::MAX) };
         let patience = self.config.election_timeout.1;
-        let live = leading.progress.values().filter(|progress| progress.heard.after(patience) > self.now);
+        let live =
+            leading.progress.values().filter(|progress| progress.heard.after(patience) > self.now);
         let has = live.map(|progress| match &progress.mode {
             Mode::Snapshot(sending) => sending.index().max(progress.matched),
             _ => progress.matched,
@@ -177,7 +200,8 @@ impl Core {
         has.min().unwrap_or(Index(u64::MAX))
     }
 
-    /// Whether a message with this round may be the leader's of this term: takes note of the leader if so.
+    /// Whether a message with this round may be the leader's of this term: takes note of the leader
+    /// if so.
     pub(super) fn hear_leader(&mut self, from: NodeId, round: u64, wants_promise: bool) -> bool {
         if !self.may_lead_term(from) {
             self.ignore_second_leader(from);

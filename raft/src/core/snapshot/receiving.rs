@@ -1,10 +1,12 @@
 //! The follower's side: taking in a leader's snapshot, and installing it.
 //!
-//! Pieces go to the disk as they come. When all are there, the snapshot is installed: on the disk first, in one step that
-//! either happens or does not; then in memory; then in the state machine. While the disk is at it, the log stays as it is:
-//! entries are left out (the leader sends them again) and this node does not campaign.
+//! Pieces go to the disk as they come. When all are there, the snapshot is installed: on the disk
+//! first, in one step that either happens or does not; then in memory; then in the state machine.
+//! While the disk is at it, the log stays as it is: entries are left out (the leader sends them
+//! again) and this node does not campaign.
 //!
-//! A snapshot that includes no more than what is committed here is never installed: it would take back what is applied.
+//! A snapshot that includes no more than what is committed here is never installed: it would take
+//! back what is applied.
 
 use std::collections::VecDeque;
 
@@ -55,8 +57,12 @@ impl Receiving {
 
 /// Whether a leader of `term` can have sent this.
 fn is_sound(meta: &SnapshotMeta, chunk: &Chunk, term: Term) -> bool {
-    let is_meta_sound = meta.index > Index(0) && meta.index < Index(u64::MAX) && meta.term > Term(0);
-    let ends_inside = chunk.offset.checked_add(chunk.data.len() as u64).is_some_and(|end| end <= chunk.total_bytes);
+    let is_meta_sound =
+        meta.index > Index(0) && meta.index < Index(u64::MAX) && meta.term > Term(0);
+    let ends_inside = chunk
+        .offset
+        .checked_add(chunk.data.len() as u64)
+        .is_some_and(|end| end <= chunk.total_bytes);
     term > Term(0) && is_meta_sound && meta.term <= term && ends_inside && chunk.total_bytes > 0
 }
 
@@ -86,10 +92,16 @@ impl Core {
         }
         let term = self.term;
         let receiving = match &mut self.snapshots.receiving {
-            Some(receiving) if receiving.meta == meta && receiving.total_bytes == chunk.total_bytes => receiving,
+            Some(receiving)
+                if receiving.meta == meta && receiving.total_bytes == chunk.total_bytes =>
+            {
+                receiving
+            }
             // A late piece of one that the leader has given up, or the disk is busy installing.
             Some(receiving) if receiving.is_installing() => return self.tell_progress(),
-            Some(receiving) if receiving.term == term && receiving.meta.index > meta.index => return,
+            Some(receiving) if receiving.term == term && receiving.meta.index > meta.index => {
+                return;
+            }
             other => other.insert(Receiving::new(meta, term, chunk.total_bytes)),
         };
         receiving.term = term;
@@ -110,9 +122,10 @@ impl Core {
         }
     }
 
-    /// Whether everything that the snapshot includes is in this log already. If so, it is the leader's log up to there: what
-    /// a snapshot includes is committed, and no log lacks it or has something else in its place once it is committed there,
-    /// or reaches so far with the same last entry (log matching).
+    /// Whether everything that the snapshot includes is in this log already. If so, it is the
+    /// leader's log up to there: what a snapshot includes is committed, and no log lacks it or has
+    /// something else in its place once it is committed there, or reaches so far with the same last
+    /// entry (log matching).
     fn has_all_of(&mut self, meta: &SnapshotMeta) -> bool {
         let is_below = meta.index <= self.log.commit();
         if (is_below && planted(Mutant::InstallBelowCommit))
@@ -149,11 +162,13 @@ impl Core {
         self.tell_progress();
     }
 
-    /// Installs the snapshot when it is all there: not while this node campaigns, nor before an earlier one has reached the
-    /// state machine.
+    /// Installs the snapshot when it is all there: not while this node campaigns, nor before an
+    /// earlier one has reached the state machine.
     pub(in crate::core) fn install_received(&mut self) {
         let Some(receiving) = &self.snapshots.receiving else { return };
-        let is_ready = receiving.is_complete() && !receiving.is_installing() && matches!(self.state, State::Follower);
+        let is_ready = receiving.is_complete()
+            && !receiving.is_installing()
+            && matches!(self.state, State::Follower);
         let is_restored = self.log.applied() >= self.log.snapshot_index() || self.awaits_state();
         if !is_ready || !(is_restored || planted(Mutant::InstallBeforeRestored)) {
             return;
@@ -177,19 +192,26 @@ impl Core {
     }
 
     pub(super) fn handle_snapshot_installed(&mut self, index: Index, is_valid: bool) {
-        let receiving = self.snapshots.receiving.as_mut().filter(|receiving| receiving.meta.index == index);
+        let receiving =
+            self.snapshots.receiving.as_mut().filter(|receiving| receiving.meta.index == index);
         let Some(sequence) = receiving.and_then(|receiving| receiving.installing.take()) else {
-            panic!("a snapshot of {index} is said to be installed, but {:?} was asked for", self.snapshots.receiving);
+            panic!(
+                "a snapshot of {index} is said to be installed, but {:?} was asked for",
+                self.snapshots.receiving
+            );
         };
         if !is_valid {
-            // It was damaged on the way, or pieces of two leaders' files do not fit: from the beginning.
+            // It was damaged on the way, or pieces of two leaders' files do not fit: from the
+            // beginning.
             if let Some(receiving) = &mut self.snapshots.receiving {
                 (receiving.received_bytes, receiving.handed_bytes) = (0, 0);
             }
             self.handle_written(sequence);
             return self.tell_progress();
         }
-        let Some(Receiving { meta, .. }) = self.snapshots.receiving.take() else { unreachable!("checked above") };
+        let Some(Receiving { meta, .. }) = self.snapshots.receiving.take() else {
+            unreachable!("checked above")
+        };
         // What was written before it is in it, or is gone.
         self.writes.installed(index);
         if self.awaits_state() && index <= self.log.commit() {

@@ -1,4 +1,5 @@
-//! The leader's side: which followers are sent a snapshot, and its pieces on their way to them ([`Sending`]).
+//! The leader's side: which followers are sent a snapshot, and its pieces on their way to them
+//! ([`Sending`]).
 
 use crate::core::mutants::{Mutant, planted};
 use crate::core::progress::Mode;
@@ -7,14 +8,15 @@ use crate::core::{Action, Core, State};
 use crate::types::{Body, Chunk, FollowerReport, Index, Message, NodeId};
 
 impl Core {
-    /// Turns to snapshots for followers whose next entry is compacted, reads the next pieces, and asks again after silence
-    /// when a round is due.
+    /// Turns to snapshots for followers whose next entry is compacted, reads the next pieces, and
+    /// asks again after silence when a round is due.
     pub(in crate::core) fn send_snapshots(&mut self, is_round_due: bool) {
         let State::Leader(leading) = &mut self.state else { return };
         let (from, term, round, now) = (self.config.id, self.term, leading.round, self.now);
         let wants_promise = self.config.wants_promises();
         for (&to, progress) in &mut leading.progress {
-            let is_compacted = progress.next <= self.log.base() && !planted(Mutant::CompactedIsSkipped);
+            let is_compacted =
+                progress.next <= self.log.base() && !planted(Mutant::CompactedIsSkipped);
             if is_compacted && !matches!(progress.mode, Mode::Snapshot(_)) {
                 let newest = self.log.snapshot().expect("what is compacted is in a snapshot");
                 progress.send_snapshot(Sending::new(newest.clone(), now));
@@ -30,7 +32,12 @@ impl Core {
                 && is_round_due
                 && let Some(chunk) = sending.retry(now, &self.config)
             {
-                let body = Body::InstallSnapshot { meta: sending.meta.clone(), chunk, round, wants_promise };
+                let body = Body::InstallSnapshot {
+                    meta: sending.meta.clone(),
+                    chunk,
+                    round,
+                    wants_promise,
+                };
                 self.actions.push_back(Action::Send(Message { from, to, term, body }));
             }
             if sending.wants_piece(&self.config, now) {
@@ -64,7 +71,8 @@ impl Core {
         }
         sending.total_bytes = chunk.total_bytes;
         sending.sent_bytes = chunk.end();
-        let (meta, round, wants_promise) = (sending.meta.clone(), leading.round, self.config.wants_promises());
+        let (meta, round, wants_promise) =
+            (sending.meta.clone(), leading.round, self.config.wants_promises());
         let body = Body::InstallSnapshot { meta, chunk, round, wants_promise };
         self.send(to, body);
     }

@@ -7,8 +7,8 @@ use super::membership::{add, change, promote};
 use super::network::{Network, voters};
 use crate::core::{Action, Config, Core, Done, Event, Role};
 use crate::types::{
-    Body, Chunk, Configuration, Entries, Entry, FollowerReport, HardState, Index, Member, Message, NodeId, Now,
-    Payload, Saved, SnapshotMeta, Stamp, Term, TermTable, Time,
+    Body, Chunk, Configuration, Entries, Entry, FollowerReport, HardState, Index, Member, Message,
+    NodeId, Now, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable, Time,
 };
 
 const TERM: Term = Term(5);
@@ -29,7 +29,8 @@ enum Sender {
     Removed,
 }
 
-const SENDERS: [Sender; 5] = [Sender::Voter, Sender::OutgoingVoter, Sender::Learner, Sender::Unknown, Sender::Removed];
+const SENDERS: [Sender; 5] =
+    [Sender::Voter, Sender::OutgoingVoter, Sender::Learner, Sender::Unknown, Sender::Removed];
 
 impl Sender {
     fn id(self) -> NodeId {
@@ -79,7 +80,8 @@ impl Receiver {
     fn new(is_committed: bool) -> Receiver {
         let mut terms = TermTable::new();
         (1..=LAST.0).for_each(|index| terms.append(Index(index), Term(4)));
-        let entry = |index, payload| Entry { index: Index(index), term: Term(4), stamp: Stamp(0), payload };
+        let entry =
+            |index, payload| Entry { index: Index(index), term: Term(4), stamp: Stamp(0), payload };
         let tail = vec![
             entry(1, Payload::Noop),
             entry(2, Payload::Noop),
@@ -95,7 +97,8 @@ impl Receiver {
             ..Saved::default()
         };
         let now = Time(1_000);
-        let core = Core::new(Config::new(RECEIVER), saved, Now { monotonic: now, wall: Stamp(0) }).unwrap();
+        let core = Core::new(Config::new(RECEIVER), saved, Now { monotonic: now, wall: Stamp(0) })
+            .unwrap();
         let mut receiver = Receiver { core, now, sent: Vec::new(), events: Vec::new() };
         // After the wait of a restarted voter.
         receiver.now = receiver.now.after(Duration::from_millis(200));
@@ -112,9 +115,12 @@ impl Receiver {
         while let Some(action) = self.core.poll() {
             match action {
                 Action::Send(message) => self.sent.push((message.to, message.body)),
-                Action::Write(write) => self.core.handle_done(now, Done::Written { sequence: write.sequence }),
+                Action::Write(write) => {
+                    self.core.handle_done(now, Done::Written { sequence: write.sequence })
+                }
                 Action::Apply(entries) => {
-                    self.core.handle_done(now, Done::Applied { index: entries.last().unwrap().index });
+                    self.core
+                        .handle_done(now, Done::Applied { index: entries.last().unwrap().index });
                 }
                 Action::Event(event) => self.events.push(event),
                 _ => {}
@@ -203,7 +209,8 @@ const KINDS: [Kind; 11] = [
 fn judge(kind: Kind, sender: Sender, role: Role, is_committed: bool) {
     let mut receiver = Receiver::new(is_committed).turned(role);
     let (from, term) = (sender.id(), receiver.core.term());
-    let case = format!("{kind:?} of {sender:?} to a {role:?}, configuration committed: {is_committed}");
+    let case =
+        format!("{kind:?} of {sender:?} to a {role:?}, configuration committed: {is_committed}");
     let (last_index, last_term) = (Index(100), term);
     let report = FollowerReport { round: 1, ..FollowerReport::default() };
     let mut before = receiver.clone();
@@ -215,17 +222,25 @@ fn judge(kind: Kind, sender: Sender, role: Role, is_committed: bool) {
             assert_eq!(receiver.sent, [(from, answer)], "{case}");
         }
         Kind::RequestVote => {
-            receiver.hear(from, term.next(), Body::RequestVote { last_index, last_term, is_transfer: false });
+            receiver.hear(
+                from,
+                term.next(),
+                Body::RequestVote { last_index, last_term, is_transfer: false },
+            );
             let granted = role != Role::Leader;
             assert_eq!(receiver.sent, [(from, Body::Vote { granted })], "{case}");
         }
         Kind::AppendEntries | Kind::InstallSnapshot => {
             // A leader of the next term, so that no role stands against it.
-            let body = if let Kind::AppendEntries = kind { append((LAST, Term(4)), 1) } else { install() };
+            let body =
+                if let Kind::AppendEntries = kind { append((LAST, Term(4)), 1) } else { install() };
             receiver.hear(from, term.next(), body);
             assert_eq!(receiver.core.leader(), Some(from), "{case}");
             if let Kind::AppendEntries = kind {
-                assert!(matches!(receiver.sent[..], [(to, Body::Appended { .. })] if to == from), "{case}");
+                assert!(
+                    matches!(receiver.sent[..], [(to, Body::Appended { .. })] if to == from),
+                    "{case}"
+                );
             }
             before = receiver.clone();
             let other = NodeId(sender.id().0 + 1);
@@ -233,7 +248,11 @@ fn judge(kind: Kind, sender: Sender, role: Role, is_committed: bool) {
             receiver.hear(other, term.next(), install());
             assert_eq!(receiver.core.leader(), Some(from), "{case}");
             let reported = Event::SecondLeader { term: term.next(), leader: from, other };
-            assert_eq!(receiver.events.iter().filter(|event| **event == reported).count(), 1, "{case}");
+            assert_eq!(
+                receiver.events.iter().filter(|event| **event == reported).count(),
+                1,
+                "{case}"
+            );
             assert_eq!(receiver.core.poll_timeout(), before.core.poll_timeout(), "{case}");
         }
         Kind::PreVote | Kind::Vote => {
@@ -243,7 +262,10 @@ fn judge(kind: Kind, sender: Sender, role: Role, is_committed: bool) {
                 Body::Vote { granted: true }
             };
             receiver.hear(from, term, body);
-            let is_asked = matches!((kind, role), (Kind::PreVote, Role::PreCandidate) | (Kind::Vote, Role::Candidate));
+            let is_asked = matches!(
+                (kind, role),
+                (Kind::PreVote, Role::PreCandidate) | (Kind::Vote, Role::Candidate)
+            );
             let acts = receiver.state() != before.state();
             assert_eq!(acts, is_asked && sender.is_voter(), "{case}");
         }
@@ -273,7 +295,12 @@ fn judge(kind: Kind, sender: Sender, role: Role, is_committed: bool) {
             receiver.hear(from, term, Body::RequestReadIndex { request: 7, may_lease: false });
             let refused = vec![(from, Body::ReadIndex { request: 7, index: None })];
             let is_refused = receiver.sent == refused;
-            assert_eq!(is_refused, role != Role::Leader || !sender.is_member(), "{case}: {:?}", receiver.sent);
+            assert_eq!(
+                is_refused,
+                role != Role::Leader || !sender.is_member(),
+                "{case}: {:?}",
+                receiver.sent
+            );
         }
     }
 }
@@ -307,7 +334,11 @@ pub(super) fn a_second_leader_is_ignored_and_reported() {
         assert_eq!((receiver.core.role(), receiver.core.leader()), (Role::PreCandidate, None));
     }
     let reported = Event::SecondLeader { term: TERM, leader: LEADER, other: second };
-    assert_eq!(receiver.events.iter().filter(|event| **event == reported).count(), 1, "once a term");
+    assert_eq!(
+        receiver.events.iter().filter(|event| **event == reported).count(),
+        1,
+        "once a term"
+    );
     assert_eq!(receiver.core.status().second_leaders, 2);
     receiver.hear(LEADER, TERM, append((LAST, Term(4)), 2));
     assert_eq!(receiver.core.leader(), Some(LEADER), "the first one goes on leading");
@@ -335,10 +366,18 @@ fn a_node_without_a_vote_takes_no_leadership_over() {
     configuration.outgoing.remove(&RECEIVER);
     configuration.learners.insert(RECEIVER);
     let payload = Payload::Configuration(configuration.into());
-    let entries: Entries = Entry { index: LAST.next(), term: TERM, stamp: Stamp(0), payload }.into();
+    let entries: Entries =
+        Entry { index: LAST.next(), term: TERM, stamp: Stamp(0), payload }.into();
     let (previous_index, previous_term, commit) = (LAST, Term(4), Index(0));
     let (round, wants_promise) = (1, false);
-    let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise };
+    let body = Body::AppendEntries {
+        previous_index,
+        previous_term,
+        entries,
+        commit,
+        round,
+        wants_promise,
+    };
     receiver.hear(LEADER, TERM, body);
     let before = receiver.state();
     receiver.hear(LEADER, TERM, Body::TimeoutNow);

@@ -86,7 +86,11 @@ fn a_node_that_lacks_its_snapshot_votes() {
 fn a_leader_without_a_snapshot_as_new_sends_none() {
     let mut network = with_a_damaged_snapshot();
     let index = network.core(1).snapshot().unwrap().index.next();
-    let body = crate::types::Body::SnapshotProgress { index, received_bytes: 0, report: super::network::report(1) };
+    let body = crate::types::Body::SnapshotProgress {
+        index,
+        received_bytes: 0,
+        report: super::network::report(1),
+    };
     network.isolate(3);
     let term = network.core(1).term();
     network.deliver(crate::types::Message { from: NodeId(2), to: NodeId(1), term, body });

@@ -38,13 +38,24 @@ pub(super) fn a_voter_that_forgot_comes_back_behind_a_fence() {
     forget(&mut network, forgetful);
     network.restart(forgetful);
     network.pass(2 * SECOND);
-    let proved = Event::PeerForgot { node: NodeId(forgetful), matched: Some(matched), is_voter: true };
+    let proved =
+        Event::PeerForgot { node: NodeId(forgetful), matched: Some(matched), is_voter: true };
     assert!(says(&mut network, leader, |event| *event == proved));
-    let passed = |event: &Event| if let Event::PassedFence { index } = event { Some(*index) } else { None };
+    let passed =
+        |event: &Event| if let Event::PassedFence { index } = event { Some(*index) } else { None };
     let mut fences = network.node(forgetful).events.iter().filter_map(passed);
-    assert!(fences.all(|fence| fence > matched), "a fence comes after all that it had acknowledged");
-    assert!(!network.core(forgetful).has_forgotten() && network.node(forgetful).disk.hard_state.forgot.is_none());
-    assert!(network.core(leader).configuration().voters.contains(&NodeId(forgetful)), "and votes again");
+    assert!(
+        fences.all(|fence| fence > matched),
+        "a fence comes after all that it had acknowledged"
+    );
+    assert!(
+        !network.core(forgetful).has_forgotten()
+            && network.node(forgetful).disk.hard_state.forgot.is_none()
+    );
+    assert!(
+        network.core(leader).configuration().voters.contains(&NodeId(forgetful)),
+        "and votes again"
+    );
     assert_eq!(network.core(forgetful).commit(), network.core(leader).commit());
     assert!(network.core(leader).is_leader());
 }
@@ -87,10 +98,17 @@ pub(super) fn what_a_disk_that_forgot_acknowledges_does_not_count() {
     forget(&mut network, forgetful);
     network.restart(forgetful);
     network.pass(Duration::from_millis(200));
-    assert!(network.core(leader).configuration().voters.contains(&NodeId(forgetful)), "no fence yet");
+    assert!(
+        network.core(leader).configuration().voters.contains(&NodeId(forgetful)),
+        "no fence yet"
+    );
     network.propose(leader, "y");
     network.settle();
-    assert_eq!(network.core(forgetful).last_index(), network.core(leader).last_index(), "it is sent everything");
+    assert_eq!(
+        network.core(forgetful).last_index(),
+        network.core(leader).last_index(),
+        "it is sent everything"
+    );
     assert_eq!(network.core(leader).commit(), before);
     assert!(network.core(leader).status().peers.iter().any(|peer| peer.has_forgotten));
     network.pass(2 * SECOND);
@@ -105,7 +123,8 @@ pub(super) fn what_a_disk_that_forgot_acknowledges_does_not_count() {
 /// A rejection as the follower would send it, of a round that the test chooses.
 fn rejected(network: &Network, leader: u64, from: u64, round: u64) -> Message {
     let previous_index = network.core(leader).last_index();
-    let (hint_index, hint_term) = (Index(2), network.core(leader).terms().term_at(Index(2)).unwrap());
+    let (hint_index, hint_term) =
+        (Index(2), network.core(leader).terms().term_at(Index(2)).unwrap());
     let body = Body::Rejected { previous_index, hint_index, hint_term, report: report(round) };
     Message { from: NodeId(from), to: NodeId(leader), term: network.core(leader).term(), body }
 }
@@ -136,7 +155,10 @@ pub(super) fn an_acknowledgement_in_the_same_round_proves_nothing() {
     network.deliver(old.clone());
     network.deliver(old);
     let is_proof = |event: &Event| matches!(event, Event::PeerForgot { .. });
-    assert!(!says(&mut network, leader, is_proof), "messages of that round left before the acknowledgement came");
+    assert!(
+        !says(&mut network, leader, is_proof),
+        "messages of that round left before the acknowledgement came"
+    );
     assert!(latest_round(&network) > round, "the next round is begun at once");
     let proof = rejected(&network, leader, follower, latest_round(&network));
     network.deliver(proof);
@@ -154,7 +176,8 @@ fn a_learner_that_forgot_was_never_counted() {
     forget(&mut network, 4);
     network.restart(4);
     network.pass(SECOND);
-    let is_learner = |event: &Event| matches!(event, Event::PeerForgot { node: NodeId(4), is_voter: false, .. });
+    let is_learner =
+        |event: &Event| matches!(event, Event::PeerForgot { node: NodeId(4), is_voter: false, .. });
     assert!(says(&mut network, leader, is_learner));
     assert!(!network.core(4).has_forgotten());
     assert_eq!(network.core(4).commit(), network.core(leader).commit());
@@ -182,7 +205,14 @@ fn contradiction_after(network: &Network, from: u64, to: u64, previous_index: In
     let index = previous_index.next().0;
     let entries: Entries = crate::types::Entry { stamp, ..entry(index, term.0) }.into();
     let (commit, round, wants_promise) = (Index(0), 1, false);
-    let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise };
+    let body = Body::AppendEntries {
+        previous_index,
+        previous_term,
+        entries,
+        commit,
+        round,
+        wants_promise,
+    };
     Message { from: NodeId(from), to: NodeId(to), term, body }
 }
 
@@ -206,10 +236,17 @@ fn a_contradiction_of_what_is_committed_stops_the_node() {
     assert_eq!(network.wire.pop_back().map(|message| message.body), Some(answer.clone()));
     network.settle();
     network.pass(10 * SECOND);
-    assert_eq!((network.log_of(follower), network.core(follower).commit()), (log, commit), "nothing is written");
+    assert_eq!(
+        (network.log_of(follower), network.core(follower).commit()),
+        (log, commit),
+        "nothing is written"
+    );
     assert_eq!(network.core(follower).role(), Role::Follower);
     network.deliver(message);
-    assert_eq!(network.wire.pop_back().map(|message| (message.term, message.body)), Some((term, answer)));
+    assert_eq!(
+        network.wire.pop_back().map(|message| (message.term, message.body)),
+        Some((term, answer))
+    );
 }
 
 #[test]
@@ -233,10 +270,19 @@ fn a_leader_reports_a_follower_that_stopped_at_a_conflict() {
         let body = body.clone();
         network.deliver(Message { from: NodeId(follower), to: NodeId(leader), term, body });
     }
-    let reports = network.node(leader).events.iter().filter(|event| matches!(event, Event::PeerConflict { .. }));
+    let reports = network
+        .node(leader)
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::PeerConflict { .. }));
     assert_eq!(reports.count(), 1, "once");
     let status = network.core(leader).status();
-    assert!(status.peers.iter().any(|peer| peer.id == NodeId(follower) && peer.conflict == Some(Index(4))));
+    assert!(
+        status
+            .peers
+            .iter()
+            .any(|peer| peer.id == NodeId(follower) && peer.conflict == Some(Index(4)))
+    );
 }
 
 #[test]
@@ -270,7 +316,8 @@ fn led_five() -> (Network, [u64; 5]) {
     (network, [0, 1, 2, 3, 4].map(|step| (leader + step - 1) % 5 + 1))
 }
 
-/// The leader that made the mark had entries that nobody else has; the next one's log never comes so far.
+/// The leader that made the mark had entries that nobody else has; the next one's log never comes
+/// so far.
 #[test]
 pub(super) fn a_mark_beyond_the_next_leaders_log_is_lowered() {
     let (mut network, [leader, forgetful, others @ ..]) = led_five();
@@ -294,7 +341,10 @@ pub(super) fn a_mark_beyond_the_next_leaders_log_is_lowered() {
     let next = network.leader().expect("the others elect one");
     assert!(network.core(next).last_index() < mark, "without writes its log never comes so far");
     assert!(!network.core(forgetful).has_forgotten(), "it has passed a fence");
-    assert!(network.core(next).configuration().voters.contains(&NodeId(forgetful)), "and votes again");
+    assert!(
+        network.core(next).configuration().voters.contains(&NodeId(forgetful)),
+        "and votes again"
+    );
 }
 
 /// A driver that does not lead has met a disk that forgot.
@@ -309,7 +359,10 @@ pub(super) fn a_vote_of_a_disk_that_forgot_does_not_count() {
     assert!(says(&mut network, candidate, |event| *event == said), "whoever learns of it says so");
     network.pass(10 * SECOND);
     let leads = |event: &Event| matches!(event, Event::Changed { role: Role::Leader, .. });
-    assert!(!says(&mut network, candidate, leads), "with its vote a leader could lack what was acknowledged");
+    assert!(
+        !says(&mut network, candidate, leads),
+        "with its vote a leader could lack what was acknowledged"
+    );
     network.restart(leader);
     network.pass(10 * SECOND);
     assert!(network.leader().is_some_and(|leader| leader != forgetful));
@@ -331,7 +384,8 @@ fn a_late_word_of_forgetting_makes_no_second_mark() {
     assert!(!network.core(forgetful).has_forgotten());
 }
 
-/// A copy of an answer that the follower gave while it had the mark, delivered after it has come back.
+/// A copy of an answer that the follower gave while it had the mark, delivered after it has come
+/// back.
 #[test]
 pub(super) fn an_answer_from_before_the_fence_makes_no_second_one() {
     let (mut network, leader, forgetful, other) = led();

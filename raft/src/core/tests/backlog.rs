@@ -107,7 +107,11 @@ fn a_leader_with_a_backlog_stays_if_all_have_one() {
     network.pass(SECOND * 20);
     assert_eq!((network.leader(), network.core(1).term()), (Some(1), term));
     let said = |event: &&Event| matches!(event, Event::Backlogged { to: None, .. });
-    assert_eq!(network.node(1).events.iter().filter(said).count(), 4, "after 1, 3, 7 and 15 seconds");
+    assert_eq!(
+        network.node(1).events.iter().filter(said).count(),
+        4,
+        "after 1, 3, 7 and 15 seconds"
+    );
 }
 
 /// Entries that are not in memory count by the size of those that are.

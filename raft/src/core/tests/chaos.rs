@@ -1,5 +1,6 @@
-//! Seeded disorder: messages are lost, repeated and overtaken, disks are slow, power fails, links are cut. The network
-//! checks figure 3.2 after every step; what is left to check here is that the cluster recovers, and nonsense is harmless.
+//! Seeded disorder: messages are lost, repeated and overtaken, disks are slow, power fails, links
+//! are cut. The network checks figure 3.2 after every step; what is left to check here is that the
+//! cluster recovers, and nonsense is harmless.
 
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use proptest::prelude::*;
 use super::network::{Network, entry, report};
 use crate::core::jitter::SplitMix64;
 use crate::core::{Config, ReadId};
-use crate::types::{Body, Chunk, FollowerReport, Index, Message, NodeId, Payload, SnapshotMeta, Stamp, Term, Time};
+use crate::types::{
+    Body, Chunk, FollowerReport, Index, Message, NodeId, Payload, SnapshotMeta, Stamp, Term, Time,
+};
 
 fn small(config: &mut Config) {
     config.message_bytes = 150;
@@ -67,10 +70,14 @@ impl Chaos {
             988..992 => self.network.heal(),
             _ => {}
         }
-        let ready: Vec<_> = self.network.nodes.values_mut().flat_map(|node| node.ready.drain(..)).collect();
+        let ready: Vec<_> =
+            self.network.nodes.values_mut().flat_map(|node| node.ready.drain(..)).collect();
         for (ReadId(number), index) in ready {
             let before = self.reads[number as usize];
-            assert!(index >= before, "read {number} may see {index} although {before} was applied before it was asked");
+            assert!(
+                index >= before,
+                "read {number} may see {index} although {before} was applied before it was asked"
+            );
         }
     }
 
@@ -109,7 +116,8 @@ impl Chaos {
 
     fn read(&mut self, id: u64) {
         let number = ReadId(self.reads.len() as u64);
-        let applied = self.network.nodes.values().map(|node| node.applied.len() as u64).max().unwrap();
+        let applied =
+            self.network.nodes.values().map(|node| node.applied.len() as u64).max().unwrap();
         let so_far = self.reads.last().copied().unwrap_or_default();
         self.reads.push(so_far.max(Index(applied)));
         let _ = self.network.with_core(id, |core, now| core.read_index(now, number));
@@ -167,7 +175,8 @@ fn body() -> impl Strategy<Value = Body> {
         (number(), number(), any::<(Option<u64>, Option<u64>, Option<u64>, bool)>()).prop_map(
             |(round, promise, known)| {
                 let (wall, applied, durable_sequence, has_forgotten) = known;
-                let (promise, wall, applied) = (Duration::from_millis(promise), wall.map(Stamp), applied.map(Index));
+                let (promise, wall, applied) =
+                    (Duration::from_millis(promise), wall.map(Stamp), applied.map(Index));
                 FollowerReport { round, promise, wall, applied, durable_sequence, has_forgotten }
             },
         )
@@ -177,16 +186,19 @@ fn body() -> impl Strategy<Value = Body> {
     let entries = prop::collection::vec((number(), number()), 0..3).prop_map(|pairs| {
         pairs
             .into_iter()
-            .map(|(index, term)| crate::types::Entry { payload: Payload::Noop, ..entry(index, term) })
+            .map(|(index, term)| crate::types::Entry {
+                payload: Payload::Noop,
+                ..entry(index, term)
+            })
             .collect()
     });
     prop_oneof![
-        (index(), term()).prop_map(|(last_index, last_term)| Body::RequestPreVote { last_index, last_term }),
-        (term(), any::<bool>()).prop_map(|(campaign_term, granted)| Body::PreVote { campaign_term, granted }),
-        (index(), term(), any::<bool>()).prop_map(|(last_index, last_term, is_transfer)| Body::RequestVote {
-            last_index,
-            last_term,
-            is_transfer
+        (index(), term())
+            .prop_map(|(last_index, last_term)| Body::RequestPreVote { last_index, last_term }),
+        (term(), any::<bool>())
+            .prop_map(|(campaign_term, granted)| Body::PreVote { campaign_term, granted }),
+        (index(), term(), any::<bool>()).prop_map(|(last_index, last_term, is_transfer)| {
+            Body::RequestVote { last_index, last_term, is_transfer }
         }),
         Just(Body::TimeoutNow),
         any::<bool>().prop_map(|granted| Body::Vote { granted }),
@@ -204,29 +216,38 @@ fn body() -> impl Strategy<Value = Body> {
         (index(), term(), number(), number(), number(), 0usize..4).prop_map(
             |(index, term, offset, total_bytes, round, length)| {
                 let configuration = super::network::voters(3);
-                let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(0), configuration, digest: None });
+                let meta = Box::new(SnapshotMeta {
+                    index,
+                    term,
+                    stamp: Stamp(0),
+                    configuration,
+                    digest: None,
+                });
                 let data = Bytes::from(vec![7; length]);
                 let chunk = Chunk { offset, total_bytes, data };
                 Body::InstallSnapshot { meta, chunk, round, wants_promise: round % 2 == 0 }
             }
         ),
-        (index(), number(), any_report()).prop_map(|(index, received_bytes, report)| Body::SnapshotProgress {
-            index,
-            received_bytes,
-            report
+        (index(), number(), any_report()).prop_map(|(index, received_bytes, report)| {
+            Body::SnapshotProgress { index, received_bytes, report }
         }),
-        (index(), index(), term(), any_report()).prop_map(|(previous_index, hint_index, hint_term, report)| {
-            Body::Rejected { previous_index, hint_index, hint_term, report }
-        }),
+        (index(), index(), term(), any_report()).prop_map(
+            |(previous_index, hint_index, hint_term, report)| {
+                Body::Rejected { previous_index, hint_index, hint_term, report }
+            }
+        ),
         index().prop_map(|last_index| Body::Forgot { last_index }),
         (index(), term()).prop_map(|(index, log_term)| Body::CommittedConflict { index, log_term }),
-        (number(), any::<bool>()).prop_map(|(request, may_lease)| Body::RequestReadIndex { request, may_lease }),
-        (number(), prop::option::of(index())).prop_map(|(request, index)| Body::ReadIndex { request, index }),
+        (number(), any::<bool>())
+            .prop_map(|(request, may_lease)| Body::RequestReadIndex { request, may_lease }),
+        (number(), prop::option::of(index()))
+            .prop_map(|(request, index)| Body::ReadIndex { request, index }),
     ]
 }
 
 proptest! {
-    /// Strangers, wrong addressees and impossible numbers change nothing that matters, and never panic.
+    /// Strangers, wrong addressees and impossible numbers change nothing that matters, and never
+    /// panic.
     #[test]
     fn nonsense_does_not_panic(
         messages in prop::collection::vec((0u64..9, 0u64..3, number(), body(), 0u64..400), 1..40),

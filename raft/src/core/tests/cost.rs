@@ -26,7 +26,9 @@ fn a_heartbeat_sent_received_and_answered_allocates_nothing() {
         let requests = [only_message(&mut leader), only_message(&mut leader)];
         assert_eq!(leader.poll(), None);
         for request in requests {
-            assert!(matches!(&request.body, Body::AppendEntries { entries, .. } if entries.is_empty()));
+            assert!(
+                matches!(&request.body, Body::AppendEntries { entries, .. } if entries.is_empty())
+            );
             let follower = if request.to == first.id() { &mut first } else { &mut second };
             follower.handle_message(now, request);
             let answer = only_message(follower);

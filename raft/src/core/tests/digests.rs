@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::network::{Network, voters};
 use crate::core::Event;
 use crate::types::{
-    Body, Chunk, Configuration, Digest, Divergence, FeatureLevel, Index, Message, NodeId, SnapshotMeta, Stamp, Term,
+    Body, Chunk, Configuration, Digest, Divergence, FeatureLevel, Index, Message, NodeId,
+    SnapshotMeta, Stamp, Term,
 };
 
 const HEARTBEATS: Duration = Duration::from_millis(120);
@@ -141,7 +142,9 @@ fn below_feature_level_2_nothing_is_said() {
         takes(&mut network, node, index, 1, node);
     }
     network.pass(HEARTBEATS);
-    assert!((1..=3).all(|node| divergence(&network, node).is_none() && conflicts(&network, node) == 0));
+    assert!(
+        (1..=3).all(|node| divergence(&network, node).is_none() && conflicts(&network, node) == 0)
+    );
 }
 
 #[test]
@@ -187,7 +190,8 @@ fn only_the_leader_of_the_term_tells_digests() {
     let (from, to) = (NodeId(other), NodeId(odd));
     network.deliver(Message { from, to, term, body: body.clone() });
     assert_eq!(divergence(&network, odd), None, "from another follower");
-    let stranger = Message { from: NodeId(9), to: NodeId(leader), term, body: Body::StateDigest(digest(7)) };
+    let stranger =
+        Message { from: NodeId(9), to: NodeId(leader), term, body: Body::StateDigest(digest(7)) };
     network.deliver(stranger);
     assert_eq!(network.core(leader).status().ignored_messages, 1, "no member's");
     network.deliver(Message { from: NodeId(leader), to, term, body });
@@ -255,7 +259,8 @@ fn what_follows_the_snapshot_is_applied_again() {
     let (mut network, leader, odd) = with_a_wrong_follower();
     assert!(network.take_snapshot(leader));
     let included = network.core(leader).snapshot().unwrap().index;
-    // These commit, and their acknowledgement by the odd one counts, while the snapshot is on its way.
+    // These commit, and their acknowledgement by the odd one counts, while the snapshot is on its
+    // way.
     network.node(odd).holds = |action| matches!(action, crate::core::Action::Apply(_));
     network.isolate((leader + 1) % 3 + 1);
     for _ in 0..5 {
@@ -269,7 +274,11 @@ fn what_follows_the_snapshot_is_applied_again() {
     network.node(odd).holds = |_| false;
     let held = std::mem::take(&mut network.node(odd).held);
     let crate::core::Action::Apply(entries) = held.back().unwrap() else { panic!("{held:?}") };
-    let last = held.iter().rev().take_while(|action| matches!(action, crate::core::Action::Apply(_))).count();
+    let last = held
+        .iter()
+        .rev()
+        .take_while(|action| matches!(action, crate::core::Action::Apply(_)))
+        .count();
     assert!(last > 0 && entries.last().unwrap().index > included);
 }
 
@@ -288,7 +297,13 @@ fn a_lost_piece_is_asked_for_again() {
 #[test]
 fn a_state_that_is_too_old_is_not_taken() {
     let (mut network, leader, odd) = with_a_wrong_follower();
-    let meta = |index| SnapshotMeta { index, term: Term(1), stamp: Stamp(0), configuration: founding(3), digest: None };
+    let meta = |index| SnapshotMeta {
+        index,
+        term: Term(1),
+        stamp: Stamp(0),
+        configuration: founding(3),
+        digest: None,
+    };
     let older = meta(network.core(odd).applied().previous());
     let chunk = Chunk { offset: 0, total_bytes: 1, data: Bytes::from_static(b"x") };
     let body = Body::InstallSnapshot { meta: older.into(), chunk, round: 99, wants_promise: false };

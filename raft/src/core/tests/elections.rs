@@ -16,7 +16,11 @@ fn clusters_of_one_three_and_five_elect_and_commit() {
         let proposed = network.propose(leader, "x");
         network.settle();
         for id in 1..=count {
-            assert_eq!(network.core(id).commit(), proposed.last, "node {id} of {count} learns of it at once");
+            assert_eq!(
+                network.core(id).commit(),
+                proposed.last,
+                "node {id} of {count} learns of it at once"
+            );
             assert_eq!(network.core(id).applied(), proposed.last);
             assert_eq!(network.core(id).leader(), Some(NodeId(leader)));
         }
@@ -43,7 +47,11 @@ fn duelling_candidates_agree_on_one_in_the_end() {
     let leader = network.elect();
     network.pass(SECOND);
     assert_eq!(network.leader(), Some(leader));
-    assert!(network.core(leader).term() <= Term(3), "it took {} terms", network.core(leader).term());
+    assert!(
+        network.core(leader).term() <= Term(3),
+        "it took {} terms",
+        network.core(leader).term()
+    );
 }
 
 #[test]
@@ -87,7 +95,8 @@ fn a_request_for_votes_does_not_depose_a_leader_that_is_heard() {
     network.deliver(request.clone());
     assert_eq!(network.core(voter).term(), term);
     assert_eq!(network.wire.pop_back().unwrap().body, Body::Vote { granted: false });
-    // Once the leader has been silent for the shorter election timeout, the same request is honoured.
+    // Once the leader has been silent for the shorter election timeout, the same request is
+    // honoured.
     network.now = network.now.after(network.core(voter).config().election_timeout.0);
     network.deliver(request);
     assert_eq!(
@@ -118,7 +127,9 @@ pub(super) fn a_term_seen_is_not_a_vote_granted() {
     network.finish_write(1);
     network.settle(); // the requests arrive and put 2 and 3 into term 1, but their votes are not on disk
     assert_eq!(network.core(2).term(), Term(1));
-    for body in [Body::Vote { granted: false }, Body::PreVote { campaign_term: Term(2), granted: true }] {
+    for body in
+        [Body::Vote { granted: false }, Body::PreVote { campaign_term: Term(2), granted: true }]
+    {
         network.deliver(Message { from: NodeId(2), to: NodeId(1), term: Term(1), body });
     }
     assert_eq!(network.core(1).role(), Role::Candidate);
@@ -134,11 +145,16 @@ pub(super) fn candidacies_and_votes_wait_for_the_disk() {
     network.campaign(1);
     network.settle();
     assert_eq!(network.core(1).role(), Role::Candidate);
-    assert_eq!((network.core(2).term(), network.core(3).term()), (Term(0), Term(0)), "nobody was asked");
+    assert_eq!(
+        (network.core(2).term(), network.core(3).term()),
+        (Term(0), Term(0)),
+        "nobody was asked"
+    );
     network.finish_write(1);
     network.settle();
     assert_eq!(network.core(2).hard_state().vote, Some(NodeId(1)));
-    // Power fails at node 2 before its vote is on disk: it may vote for another, for nobody saw its vote.
+    // Power fails at node 2 before its vote is on disk: it may vote for another, for nobody saw its
+    // vote.
     network.crash(2);
     network.restart(2);
     assert_eq!((network.core(2).term(), network.core(1).role()), (Term(0), Role::Candidate));
@@ -152,7 +168,12 @@ fn an_earlier_write_that_is_done_does_not_make_our_own_vote_durable() {
     network.propose(1, "first");
     // A former member's answer tells of a later term: the leader steps down over its own writes.
     let term = network.core(1).term().next();
-    network.deliver(Message { from: NodeId(2), to: NodeId(1), term, body: Body::Vote { granted: false } });
+    network.deliver(Message {
+        from: NodeId(2),
+        to: NodeId(1),
+        term,
+        body: Body::Vote { granted: false },
+    });
     assert_eq!(network.core(1).role(), Role::Follower);
     network.campaign(1);
     assert_eq!((network.core(1).role(), network.node(1).writes.len()), (Role::Candidate, 3));
@@ -172,7 +193,11 @@ fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
     network.deliver(stranger(Body::RequestPreVote { last_index: Index(0), last_term: Term(0) }));
     let granted = Body::PreVote { campaign_term: Term(4), granted: true };
     assert_eq!(network.wire.pop_back().unwrap().body, granted);
-    network.deliver(stranger(Body::RequestVote { last_index: Index(0), last_term: Term(0), is_transfer: false }));
+    network.deliver(stranger(Body::RequestVote {
+        last_index: Index(0),
+        last_term: Term(0),
+        is_transfer: false,
+    }));
     network.finish_write(1);
     assert_eq!(network.wire.pop_back().unwrap().body, Body::Vote { granted: true });
     let (previous_index, previous_term) = (Index(0), Term(0));
@@ -185,7 +210,10 @@ fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
         wants_promise: true,
     }));
     let report = FollowerReport { round: 1, ..FollowerReport::default() };
-    assert_eq!(reduced(network.wire.pop_back().unwrap().body), Body::Appended { matched: Index(0), report });
+    assert_eq!(
+        reduced(network.wire.pop_back().unwrap().body),
+        Body::Appended { matched: Index(0), report }
+    );
     assert_eq!(network.core(1).leader(), Some(NodeId(77)));
 }
 
@@ -201,7 +229,10 @@ pub(super) fn a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign() {
     assert!(network.node(stuck).events.contains(&Event::StalledWrite { term }));
     let leader = network.elect();
     assert_ne!(leader, stuck);
-    assert!(network.core(leader).terms().term_at(proposed.last) == Some(term), "what was committed is still there");
+    assert!(
+        network.core(leader).terms().term_at(proposed.last) == Some(term),
+        "what was committed is still there"
+    );
     network.node(stuck).is_disk_slow = false;
     network.pass(SECOND);
     assert_eq!(network.core(stuck).durable(), network.core(leader).last_index());
@@ -223,15 +254,17 @@ fn followers_have_one_deadline_which_heartbeats_push_back() {
     assert_eq!((node.core.poll(), node.core.role()), (None, unchanged.role()));
 }
 
-/// Node 1 is away and has founded the cluster with node 2, whose disk was wiped since: it waits. Node 3 had met both before, and
-/// has not heard of it.
+/// Node 1 is away and has founded the cluster with node 2, whose disk was wiped since: it waits.
+/// Node 3 had met both before, and has not heard of it.
 #[test]
 fn a_founder_that_waits_neither_campaigns_nor_votes_in_the_first_term_of_all() {
     let mut network = Network::new(3);
     network.isolate(1);
     network.with_core(2, |core, _| core.wait_to_found(true));
     network.pass(Duration::from_secs(5));
-    assert!(network.leader().is_none() && [2, 3].iter().all(|&id| network.core(id).term() == Term(0)));
+    assert!(
+        network.leader().is_none() && [2, 3].iter().all(|&id| network.core(id).term() == Term(0))
+    );
     let body = Body::RequestVote { last_index: Index(0), last_term: Term(0), is_transfer: false };
     network.deliver(Message { from: NodeId(3), to: NodeId(2), term: Term(1), body });
     assert_eq!(network.wire.pop_back().unwrap().body, Body::Vote { granted: false });
@@ -345,5 +378,8 @@ fn a_node_that_asks_for_votes_knows_no_leader() {
     assert_eq!(network.core(away).leader(), Some(NodeId(leader)));
     network.isolate(away);
     network.campaign(away);
-    assert_eq!((network.core(away).role(), network.core(away).leader()), (Role::PreCandidate, None));
+    assert_eq!(
+        (network.core(away).role(), network.core(away).leader()),
+        (Role::PreCandidate, None)
+    );
 }

@@ -1,4 +1,5 @@
-//! The tests of the tests: with a rule's fault planted, the test that is named for the rule must fail.
+//! The tests of the tests: with a rule's fault planted, the test that is named for the rule must
+//! fail.
 //!
 //! Not here, but left to the simulator: `VoteTwice`, `VoteForShorterLog`, `AppendWithoutPrevious`,
 //! `TruncateWithoutConflict`, `StaleAppendAck`, `CommitWithoutQuorum`, `CapBlocksNoop`.
@@ -6,8 +7,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    admission, again, amnesia, backlog, digests, elections, fitness, installs, lease, loading, log_time, membership,
-    reads, replication, snapshots, stalls, terms, transfer,
+    admission, again, amnesia, backlog, digests, elections, fitness, installs, lease, loading,
+    log_time, membership, reads, replication, snapshots, stalls, terms, transfer,
 };
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
@@ -29,11 +30,17 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::OvertakenMarkCounts, amnesia::an_answer_from_before_the_fence_makes_no_second_one),
     (Mutant::MarkNeverLowered, amnesia::a_mark_beyond_the_next_leaders_log_is_lowered),
     (Mutant::ForgotKnownToLeaderOnly, amnesia::the_mark_outlives_a_restart_and_forbids_votes),
-    (Mutant::ForgottenMakesMajoritySmaller, amnesia::what_a_disk_that_forgot_acknowledges_does_not_count),
+    (
+        Mutant::ForgottenMakesMajoritySmaller,
+        amnesia::what_a_disk_that_forgot_acknowledges_does_not_count,
+    ),
     (Mutant::MarkOnlyInMemory, amnesia::the_mark_outlives_a_restart_and_forbids_votes),
     (Mutant::DigestsAcrossVersions, digests::digests_of_other_versions_stop_nobody),
     (Mutant::MinorityStopsNode, digests::without_a_majority_a_difference_stops_nobody),
-    (Mutant::RestoredDigestUnchecked, replica_digests::a_restored_state_must_have_its_snapshots_digest),
+    (
+        Mutant::RestoredDigestUnchecked,
+        replica_digests::a_restored_state_must_have_its_snapshots_digest,
+    ),
     (Mutant::DamagedSnapshotKept, again::a_node_whose_snapshot_is_damaged_is_sent_another),
     (Mutant::CommitOldTerm, replication::figure_8_only_an_entry_of_the_leaders_own_term_commits),
     (Mutant::SeenVoteIsGranted, elections::a_term_seen_is_not_a_vote_granted),
@@ -46,7 +53,10 @@ const RULES: &[(Mutant, fn())] = &[
         Mutant::AckBeforeDurable,
         replication::an_acknowledgement_never_speaks_for_entries_of_an_earlier_leader_or_of_no_disk,
     ),
-    (Mutant::CommitBeyondVerified, replication::a_commit_index_reaches_no_further_than_what_this_leader_has_verified),
+    (
+        Mutant::CommitBeyondVerified,
+        replication::a_commit_index_reaches_no_further_than_what_this_leader_has_verified,
+    ),
     (Mutant::StaleReadRound, reads::a_late_answer_to_an_earlier_round_does_not_count),
     (Mutant::ReadBeforeTermCommit, reads::reads_wait_for_the_first_entry_of_the_leaders_term),
     (Mutant::LeaseFromAcknowledgementTime, lease::a_lease_runs_from_when_its_round_was_sent),
@@ -59,34 +69,70 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::NonVoterSitsOutStall, stalls::a_leader_without_a_vote_is_not_exempt_from_stalls),
     (Mutant::PromiseUnasked, lease::a_promise_is_made_only_to_a_leader_that_wants_it),
     (Mutant::VoteBeforeReachable, lease::a_restarted_voter_can_be_reached_before_it_votes),
-    (Mutant::RestartForgetsPromise, lease::a_restarted_voter_keeps_still_for_as_long_as_it_promised_before),
+    (
+        Mutant::RestartForgetsPromise,
+        lease::a_restarted_voter_keeps_still_for_as_long_as_it_promised_before,
+    ),
     (Mutant::PromiseBeforeDurable, lease::a_longer_promise_is_made_once_its_length_is_durable),
     (Mutant::LeaseAfterTransfer, lease::there_is_no_lease_once_another_was_asked_to_campaign),
     (Mutant::LeaseSurvivesStepDown, lease::a_lease_ends_with_the_office),
-    (Mutant::LeaseSurvivesConfiguration, lease::a_lease_ends_with_the_configuration_whose_quorum_made_it),
+    (
+        Mutant::LeaseSurvivesConfiguration,
+        lease::a_lease_ends_with_the_configuration_whose_quorum_made_it,
+    ),
     (Mutant::LeaseOfNoVoter, lease::a_leader_that_is_no_voter_has_no_lease),
-    (Mutant::VoteRightAfterRestart, lease::a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised),
+    (
+        Mutant::VoteRightAfterRestart,
+        lease::a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised,
+    ),
     (Mutant::PromiseForgottenWithTerm, lease::a_promise_outlives_the_term_in_which_it_was_made),
-    (Mutant::RetryAppliesTwice, sessions::a_retry_after_a_fail_over_is_applied_once_and_gets_the_first_answer),
-    (Mutant::RetryAppliesTwice, table::a_command_that_comes_again_is_applied_once_and_gets_the_first_answer),
+    (
+        Mutant::RetryAppliesTwice,
+        sessions::a_retry_after_a_fail_over_is_applied_once_and_gets_the_first_answer,
+    ),
+    (
+        Mutant::RetryAppliesTwice,
+        table::a_command_that_comes_again_is_applied_once_and_gets_the_first_answer,
+    ),
     (Mutant::AcknowledgedIsAppliedAgain, table::a_late_copy_of_what_was_acknowledged_is_refused),
     (Mutant::SessionsNeverExpire, table::a_session_ends_by_the_stamps_of_whatever_is_applied),
-    (Mutant::ExpiryByLocalClock, sessions::a_session_ends_at_the_same_entry_everywhere_whatever_the_clocks),
+    (
+        Mutant::ExpiryByLocalClock,
+        sessions::a_session_ends_at_the_same_entry_everywhere_whatever_the_clocks,
+    ),
     (Mutant::SessionNotInSnapshot, sessions::sessions_survive_a_snapshot),
-    (Mutant::NoStepDownOnStall, elections::a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign),
-    (Mutant::NoStepDownWithoutQuorum, elections::a_leader_without_its_majority_steps_down_and_the_rest_elects_another),
+    (
+        Mutant::NoStepDownOnStall,
+        elections::a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign,
+    ),
+    (
+        Mutant::NoStepDownWithoutQuorum,
+        elections::a_leader_without_its_majority_steps_down_and_the_rest_elects_another,
+    ),
     (Mutant::ResendNeverProbes, replication::windows_bound_what_is_in_flight_and_the_rest_follows),
     (Mutant::WindowIgnored, replication::windows_bound_what_is_in_flight_and_the_rest_follows),
-    (Mutant::StampRunsBackwards, replication::stamps_never_run_backwards_even_if_a_leaders_clock_does),
+    (
+        Mutant::StampRunsBackwards,
+        replication::stamps_never_run_backwards_even_if_a_leaders_clock_does,
+    ),
     (Mutant::LogTimeFollowsLeader, log_time::one_wrong_clock_of_three_moves_no_expiry),
     (Mutant::LogTimeFollowsGreatest, log_time::one_wrong_clock_of_three_moves_no_expiry),
     (Mutant::LogTimeIsNotLimited, log_time::a_single_voters_wrong_clock_costs_what_it_lasts),
     (Mutant::LogTimeStepsEveryTerm, log_time::a_term_that_follows_another_does_not_step),
     (Mutant::CommandsBeforeClocks, replica_time::a_command_waits_until_the_leader_knows_the_time),
-    (Mutant::InstallBelowCommit, snapshots::a_snapshot_of_what_is_committed_already_is_never_installed),
-    (Mutant::KeepSuffixAtInstall, snapshots::a_conflicting_suffix_is_discarded_when_a_snapshot_is_installed),
+    (
+        Mutant::InstallBelowCommit,
+        snapshots::a_snapshot_of_what_is_committed_already_is_never_installed,
+    ),
+    (
+        Mutant::KeepSuffixAtInstall,
+        snapshots::a_conflicting_suffix_is_discarded_when_a_snapshot_is_installed,
+    ),
     (Mutant::EntriesDuringInstall, installs::entries_are_left_out_while_a_snapshot_is_installed),
-    (Mutant::WriteOutlivesInstall, installs::a_write_beside_an_install_vouches_for_the_snapshot_only),
+    (
+        Mutant::WriteOutlivesInstall,
+        installs::a_write_beside_an_install_vouches_for_the_snapshot_only,
+    ),
     (Mutant::CampaignDuringInstall, installs::a_node_that_installs_a_snapshot_does_not_campaign),
     (Mutant::InstallBeforeRestored, installs::no_snapshot_is_installed_before_the_last_is_restored),
     (Mutant::OvertakenIsRefused, replica_installs::what_a_snapshot_overtook_is_unknown),
@@ -96,15 +142,36 @@ const RULES: &[(Mutant, fn())] = &[
         Mutant::AckBeforeInstalled,
         snapshots::while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_campaigned_for,
     ),
-    (Mutant::CompactedIsSkipped, snapshots::a_follower_behind_a_compacted_log_is_sent_a_snapshot_and_then_what_follows),
+    (
+        Mutant::CompactedIsSkipped,
+        snapshots::a_follower_behind_a_compacted_log_is_sent_a_snapshot_and_then_what_follows,
+    ),
     (Mutant::ChangeBeforeOwnTermCommit, membership::the_schedule_of_the_bug_of_2015_is_refused),
     (Mutant::ChangeWhilePending, membership::one_change_at_a_time),
-    (Mutant::ConfigurationWhenCommitted, membership::a_configuration_counts_as_soon_as_it_is_in_the_log),
-    (Mutant::TruncationKeepsConfiguration, membership::a_truncation_brings_the_earlier_configuration_back),
-    (Mutant::JointWithOneHalf, membership::a_joint_configuration_needs_both_halves_and_is_then_left),
-    (Mutant::JointIsNeverLeft, membership::a_new_leader_leaves_the_joint_configuration_that_it_finds),
-    (Mutant::RemovedLeaderCounts, membership::a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed),
-    (Mutant::RemovedLeaderStays, membership::a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed),
+    (
+        Mutant::ConfigurationWhenCommitted,
+        membership::a_configuration_counts_as_soon_as_it_is_in_the_log,
+    ),
+    (
+        Mutant::TruncationKeepsConfiguration,
+        membership::a_truncation_brings_the_earlier_configuration_back,
+    ),
+    (
+        Mutant::JointWithOneHalf,
+        membership::a_joint_configuration_needs_both_halves_and_is_then_left,
+    ),
+    (
+        Mutant::JointIsNeverLeft,
+        membership::a_new_leader_leaves_the_joint_configuration_that_it_finds,
+    ),
+    (
+        Mutant::RemovedLeaderCounts,
+        membership::a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed,
+    ),
+    (
+        Mutant::RemovedLeaderStays,
+        membership::a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed,
+    ),
     (Mutant::RemovalSilencesAtOnce, membership::a_removal_that_may_be_lost_silences_nobody),
     (Mutant::ChangeToTheSilent, membership::a_change_leaves_a_quorum_that_answers),
     (Mutant::PromiseBeforeDurable, lease::a_promise_is_of_a_term_that_is_durable),
@@ -117,13 +184,19 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::FollowerPushesBack, backlog::a_follower_with_a_backlog_acknowledges),
     (Mutant::TransferToBacklogged, backlog::a_leader_with_a_backlog_hands_over_to_a_voter_without),
     (Mutant::UnfitNeverCampaigns, fitness::a_failed_node_that_alone_holds_an_entry_gives_it_away),
-    (Mutant::LoadingLeaderStays, loading::a_leader_that_restores_hands_over_to_a_voter_that_answers),
+    (
+        Mutant::LoadingLeaderStays,
+        loading::a_leader_that_restores_hands_over_to_a_voter_that_answers,
+    ),
     (Mutant::LoadingCampaigns, loading::a_node_that_restores_lets_others_campaign_first),
     (Mutant::LoadingNeverCampaigns, loading::where_all_restore_one_of_them_leads),
     (Mutant::SnapshotUnbounded, snapshot::tests::a_snapshot_that_never_ends_fails_at_its_bound),
     (Mutant::UnfitCampaigns, transfer::the_unfit_hand_over_and_do_not_campaign),
     (Mutant::TransferWithoutMark, transfer::leadership_moves_at_once_to_who_lacks_nothing),
-    (Mutant::SnapshotWithoutConfiguration, snapshots::a_snapshot_brings_the_configuration_as_of_its_index),
+    (
+        Mutant::SnapshotWithoutConfiguration,
+        snapshots::a_snapshot_brings_the_configuration_as_of_its_index,
+    ),
 ];
 
 #[test]

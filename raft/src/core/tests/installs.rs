@@ -1,5 +1,5 @@
-//! A snapshot on its way into a follower: pieces that are late or repeated, and what must wait while
-//! it is installed.
+//! A snapshot on its way into a follower: pieces that are late or repeated, and what must wait
+//! while it is installed.
 
 use std::time::Duration;
 
@@ -26,10 +26,23 @@ fn until_install_begins(network: &mut Network, id: u64) {
 }
 
 /// From the leader, in its term: entries after `previous`.
-fn append(network: &Network, leader: u64, to: u64, previous: (Index, Term), entries: Entries) -> Message {
+fn append(
+    network: &Network,
+    leader: u64,
+    to: u64,
+    previous: (Index, Term),
+    entries: Entries,
+) -> Message {
     let (previous_index, previous_term) = previous;
     let commit = network.core(leader).commit();
-    let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round: 1, wants_promise: false };
+    let body = Body::AppendEntries {
+        previous_index,
+        previous_term,
+        entries,
+        commit,
+        round: 1,
+        wants_promise: false,
+    };
     Message { from: NodeId(leader), to: NodeId(to), term: network.core(leader).term(), body }
 }
 
@@ -37,7 +50,8 @@ fn append(network: &Network, leader: u64, to: u64, previous: (Index, Term), entr
 fn piece(network: &Network, leader: u64, to: u64, index: u64, offset: usize) -> Message {
     let core = network.core(leader);
     let (term, configuration) = (core.term(), core.configuration().clone());
-    let meta = SnapshotMeta { index: Index(index), term, stamp: Stamp(0), configuration, digest: None };
+    let meta =
+        SnapshotMeta { index: Index(index), term, stamp: Stamp(0), configuration, digest: None };
     let bytes = file(Index(index));
     let data = Bytes::copy_from_slice(&bytes[offset..offset + 64]);
     let chunk = Chunk { offset: offset as u64, total_bytes: bytes.len() as u64, data };
@@ -45,7 +59,8 @@ fn piece(network: &Network, leader: u64, to: u64, index: u64, offset: usize) -> 
     Message { from: NodeId(leader), to: NodeId(to), term, body }
 }
 
-/// What the latest message says that a follower has of a snapshot; that message is taken off the wire.
+/// What the latest message says that a follower has of a snapshot; that message is taken off the
+/// wire.
 fn take_progress(network: &mut Network) -> Option<(Index, u64)> {
     match network.wire.pop_back()?.body {
         Body::SnapshotProgress { index, received_bytes, .. } => Some((index, received_bytes)),
@@ -141,7 +156,10 @@ pub(super) fn no_snapshot_is_installed_before_the_last_is_restored() {
     network.node(away).is_disk_slow = false;
     network.pass(SECOND);
     assert_eq!(network.node(away).installed, 1, "the state machine is not done");
-    assert_eq!(network.core(away).status().receiving.map(|it| it.received_bytes == it.total_bytes), Some(true));
+    assert_eq!(
+        network.core(away).status().receiving.map(|it| it.received_bytes == it.total_bytes),
+        Some(true)
+    );
     network.node(away).holds = |_| false;
     while !network.node(away).held.is_empty() {
         network.release(away);
@@ -234,7 +252,8 @@ fn a_piece_read_for_an_earlier_place_is_not_sent() {
     network.crash(away);
     network.restart(away);
     let term = network.core(leader).term();
-    let body = Body::SnapshotProgress { index, received_bytes: 0, report: super::network::report(1) };
+    let body =
+        Body::SnapshotProgress { index, received_bytes: 0, report: super::network::report(1) };
     network.deliver(Message { from: NodeId(away), to: NodeId(leader), term, body });
     network.wire.clear();
     network.release(leader);

@@ -20,7 +20,8 @@ fn lease_read(network: &mut Network, node: u64, id: u64) -> bool {
     network.node(node).ready.last().is_some_and(|&(ready, _)| ready == ReadId(id))
 }
 
-/// Three nodes and a leader whose followers have just heard a new round; its number and the time of its sending.
+/// Three nodes and a leader whose followers have just heard a new round; its number and the time of
+/// its sending.
 fn after_a_round() -> (Network, u64, Time) {
     let mut network = Network::with(3, with_lease);
     let leader = network.elect();
@@ -60,7 +61,11 @@ fn without_the_setting_it_is_a_read_like_any_other() {
 #[test]
 pub(super) fn a_lease_runs_from_when_its_round_was_sent() {
     let (mut network, leader, sent) = after_a_round();
-    while network.wire.front().is_some_and(|message| matches!(message.body, Body::AppendEntries { .. })) {
+    while network
+        .wire
+        .front()
+        .is_some_and(|message| matches!(message.body, Body::AppendEntries { .. }))
+    {
         let message = network.wire.pop_front().unwrap();
         network.deliver(message);
     }
@@ -77,7 +82,10 @@ pub(super) fn a_lease_is_shorter_than_a_promise_by_what_clocks_may_drift() {
     let (slow, fast) = (0.9, 1.1);
     let lease = network.core(leader).lease_until().unwrap().since(sent).div_f64(slow);
     let promise = (250 * MILLI).div_f64(fast);
-    assert!(lease <= promise, "the lease lasts {lease:?} of true time, the promise only {promise:?}");
+    assert!(
+        lease <= promise,
+        "the lease lasts {lease:?} of true time, the promise only {promise:?}"
+    );
     assert!(promise - lease < MILLI, "and hardly less");
 }
 
@@ -101,7 +109,8 @@ pub(super) fn a_lease_lasts_no_longer_than_its_voters_have_promised() {
     assert_eq!(network.core(1).lease_until(), Some(sent.after(LEASE)));
     network.isolate(1);
     while !network.core(2).is_leader() && !network.core(3).is_leader() {
-        let next = if network.core(2).poll_timeout() <= network.core(3).poll_timeout() { 2 } else { 3 };
+        let next =
+            if network.core(2).poll_timeout() <= network.core(3).poll_timeout() { 2 } else { 3 };
         network.campaign(next);
         network.settle();
     }
@@ -114,7 +123,8 @@ fn a_lease_lasts_as_long_as_a_quorum_has_promised() {
     let mut network = Network::with(3, |config| {
         with_lease(config);
         if config.id > NodeId(1) {
-            config.election_timeout = (config.election_timeout.0 * 4, config.election_timeout.1 * 4);
+            config.election_timeout =
+                (config.election_timeout.0 * 4, config.election_timeout.1 * 4);
         }
     });
     network.campaign(1);
@@ -130,7 +140,10 @@ fn a_lease_lasts_as_long_as_a_quorum_has_promised() {
     network.isolate(3);
     network.pass(2000 * MILLI);
     let until = network.core(1).lease_until().expect("a majority answers");
-    assert!(until <= network.now.after(LEASE), "of two, none counts on more than the shorter of both");
+    assert!(
+        until <= network.now.after(LEASE),
+        "of two, none counts on more than the shorter of both"
+    );
 }
 
 #[test]
@@ -138,7 +151,9 @@ pub(super) fn there_is_no_lease_once_another_was_asked_to_campaign() {
     let (mut network, leader, _) = after_a_round();
     network.settle();
     let target = leader % 3 + 1;
-    network.with_core(leader, |core, now| core.transfer_leadership(now, Some(NodeId(target)))).unwrap();
+    network
+        .with_core(leader, |core, now| core.transfer_leadership(now, Some(NodeId(target))))
+        .unwrap();
     assert!(network.wire.iter().any(|message| message.body == Body::TimeoutNow));
     assert!(!lease_read(&mut network, leader, 1));
     network.wire.retain(|message| message.body != Body::TimeoutNow);
@@ -194,7 +209,12 @@ pub(super) fn a_lease_ends_with_the_office() {
     let (mut network, leader, _) = after_a_round();
     network.settle();
     let (term, other) = (network.core(leader).term().next(), leader % 3 + 1);
-    network.deliver(Message { from: NodeId(other), to: NodeId(leader), term, body: Body::Vote { granted: false } });
+    network.deliver(Message {
+        from: NodeId(other),
+        to: NodeId(leader),
+        term,
+        body: Body::Vote { granted: false },
+    });
     assert!(!network.core(leader).is_leader());
     assert_eq!(network.core(leader).lease_until(), None);
     let asked = network.with_core(leader, |core, now| core.lease_read(now, ReadId(1)));
@@ -216,7 +236,11 @@ fn a_followers_lease_read_costs_one_question_and_no_round() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(questions, [true, false], "an answer by lease must not serve a read that wants a majority");
+    assert_eq!(
+        questions,
+        [true, false],
+        "an answer by lease must not serve a read that wants a majority"
+    );
     assert!(!lease_read(&mut network, follower, 3));
     let question = network.wire.pop_front().unwrap();
     network.deliver(question);
@@ -249,11 +273,13 @@ fn the_times_of_rounds_are_bounded() {
 
 /// A request for a vote in the term after the voter's, from a node whose log is as good.
 fn ask_for_vote(network: &mut Network, candidate: u64, voter: u64, term: Term) -> bool {
-    let (last_index, last_term) = (network.core(voter).last_index(), network.core(voter).terms().last_term());
+    let (last_index, last_term) =
+        (network.core(voter).last_index(), network.core(voter).terms().last_term());
     let body = Body::RequestVote { last_index, last_term, is_transfer: false };
     network.deliver(Message { from: NodeId(candidate), to: NodeId(voter), term, body });
     while network.finish_write(voter) {}
-    let answers: Vec<Message> = network.wire.drain(..).filter(|message| message.from == NodeId(voter)).collect();
+    let answers: Vec<Message> =
+        network.wire.drain(..).filter(|message| message.from == NodeId(voter)).collect();
     let granted = |message: &Message| matches!(message.body, Body::Vote { granted: true });
     assert!(answers.iter().any(|message| matches!(message.body, Body::Vote { .. })), "{answers:?}");
     answers.iter().any(granted)
@@ -291,7 +317,11 @@ pub(super) fn a_restarted_voter_keeps_still_for_as_long_as_it_promised_before() 
     assert!(!ask_for_vote(&mut network, candidate, 1, term), "it has promised a second");
     network.now = restarted.after(1000 * MILLI);
     assert!(ask_for_vote(&mut network, candidate, 1, term));
-    assert_eq!(network.node(1).disk.hard_state.promise, Duration::ZERO, "it follows nobody, and all is over");
+    assert_eq!(
+        network.node(1).disk.hard_state.promise,
+        Duration::ZERO,
+        "it follows nobody, and all is over"
+    );
 }
 
 /// What it promised in its first life is not over when it starts for the third time.
@@ -342,7 +372,11 @@ pub(super) fn a_longer_promise_is_made_once_its_length_is_durable() {
     network.campaign(leader);
     network.settle();
     assert!(network.core(leader).is_leader());
-    assert_eq!(network.core(leader).lease_until(), None, "what is promised from memory is no promise");
+    assert_eq!(
+        network.core(leader).lease_until(),
+        None,
+        "what is promised from memory is no promise"
+    );
     assert_eq!(network.node(voter).disk.hard_state.promise, 250 * MILLI);
     while network.finish_write(voter) {}
     network.settle();
@@ -359,8 +393,9 @@ fn a_new_node_and_a_lonely_one_need_not_wait() {
     assert!(network.core(1).is_leader(), "there is nobody to whom it can have promised anything");
 }
 
-/// A leader that was demoted and is added again holds a lease on the promise of the only voter that is
-/// left by its own log, which does not have the addition yet (the simulator's seed 900000029176).
+/// A leader that was demoted and is added again holds a lease on the promise of the only voter that
+/// is left by its own log, which does not have the addition yet (the simulator's seed
+/// 900000029176).
 #[test]
 pub(super) fn the_only_voter_by_its_own_log_waits_for_its_promise() {
     let mut network = Network::with(3, with_lease);
@@ -369,7 +404,9 @@ pub(super) fn the_only_voter_by_its_own_log_waits_for_its_promise() {
     let (other, only) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     let changes = [MemberChange::Demote(NodeId(leader)), MemberChange::Demote(NodeId(other))];
     network.with_core(leader, |core, now| core.change_membership(now, &changes)).unwrap();
-    while network.core(only).configuration().voters.len() > 1 || network.core(only).configuration().is_joint() {
+    while network.core(only).configuration().voters.len() > 1
+        || network.core(only).configuration().is_joint()
+    {
         match network.wire.pop_front() {
             Some(message) => network.deliver(message),
             None => (1..=3).for_each(|id| while network.finish_write(id) {}),
@@ -377,7 +414,8 @@ pub(super) fn the_only_voter_by_its_own_log_waits_for_its_promise() {
     }
     while network.finish_write(only) {}
     network.wire.clear();
-    // The leader does not know that this is committed, so it leads; the next change would need that.
+    // The leader does not know that this is committed, so it leads; the next change would need
+    // that.
     assert_eq!(network.core(only).configuration().voters, [NodeId(only)].into());
     network.crash(only);
     network.restart(only);
@@ -386,7 +424,11 @@ pub(super) fn the_only_voter_by_its_own_log_waits_for_its_promise() {
     assert!(!network.core(only).is_leader(), "the old leader may rely on its promise");
     network.pass(2 * MILLI);
     assert!(network.core(only).is_leader(), "then it needs nobody");
-    assert_eq!(network.node(only).disk.hard_state.promise, Duration::ZERO, "nothing binds it any more");
+    assert_eq!(
+        network.node(only).disk.hard_state.promise,
+        Duration::ZERO,
+        "nothing binds it any more"
+    );
     network.crash(only);
     network.restart(only);
     network.pass(Duration::ZERO);
@@ -439,7 +481,8 @@ fn a_promise_is_saved_before_it_is_made_not_at_the_start() {
     assert_eq!(promised(&mut network), PROMISE);
 }
 
-/// Leaders differ in whether they want promises; what was promised to one is kept whatever the next wants.
+/// Leaders differ in whether they want promises; what was promised to one is kept whatever the next
+/// wants.
 #[test]
 pub(super) fn a_promise_is_made_only_to_a_leader_that_wants_it() {
     let mut network = Network::new(3);
@@ -450,7 +493,14 @@ pub(super) fn a_promise_is_made_only_to_a_leader_that_wants_it() {
     let heard = |network: &mut Network, wants_promise| {
         let (previous_index, previous_term) = (Index(0), Term(0));
         let (entries, commit, round) = (Entries::new(), Index(0), 1_000);
-        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise };
+        let body = Body::AppendEntries {
+            previous_index,
+            previous_term,
+            entries,
+            commit,
+            round,
+            wants_promise,
+        };
         let term = network.core(voter).term();
         network.deliver(Message { from: NodeId(leader), to: NodeId(voter), term, body });
         while network.finish_write(voter) {}
@@ -481,7 +531,10 @@ pub(super) fn a_promise_outlives_the_term_in_which_it_was_made() {
     network.deliver(Message { from: NodeId(candidate), to: NodeId(voter), term, body });
     assert_eq!((network.core(voter).term(), network.core(voter).leader()), (term, None));
     network.now = sent.after(249 * MILLI);
-    assert!(network.core(leader).lease_until().is_some_and(|until| until > sent), "its leader relies on it");
+    assert!(
+        network.core(leader).lease_until().is_some_and(|until| until > sent),
+        "its leader relies on it"
+    );
     assert!(!ask_for_vote(&mut network, candidate, voter, term));
     network.now = sent.after(250 * MILLI);
     assert!(ask_for_vote(&mut network, candidate, voter, term));
@@ -510,7 +563,8 @@ fn a_leader_without_a_committed_entry_of_its_own_has_no_lease() {
     assert!(!lease_read(&mut network, leader, 1));
 }
 
-/// Were its term lost with its memory, a new voter could not know after a restart that it had promised anything.
+/// Were its term lost with its memory, a new voter could not know after a restart that it had
+/// promised anything.
 #[test]
 pub(super) fn a_promise_is_of_a_term_that_is_durable() {
     let mut network = Network::with_logs(&[vec![1, 1], vec![1, 1], vec![]], with_lease);
@@ -520,14 +574,19 @@ pub(super) fn a_promise_is_of_a_term_that_is_durable() {
     network.isolate(3 - leader);
     network.pass(300 * MILLI);
     assert_eq!(network.core(leader).lease_until(), None, "the other's promise has run out");
-    // Now node 3, which knows no term yet, hears of the leader and refuses what does not follow from its empty log.
+    // Now node 3, which knows no term yet, hears of the leader and refuses what does not follow
+    // from its empty log.
     network.heal();
     network.isolate(3 - leader);
     network.node(3).is_disk_slow = true;
     network.pass(100 * MILLI);
     assert_eq!(network.core(3).term(), network.core(leader).term());
     assert!(network.core(leader).is_leader());
-    assert_eq!(network.core(leader).lease_until(), None, "a lease on a promise that a crash would undo");
+    assert_eq!(
+        network.core(leader).lease_until(),
+        None,
+        "a lease on a promise that a crash would undo"
+    );
 }
 
 /// What the leader does with a follower's question: whether it answers at once, and whether it asks
@@ -552,7 +611,15 @@ fn a_followers_question_is_answered_by_a_lease_if_both_want_it() {
     network.settle();
     let follower = leader % 3 + 1;
     assert_eq!(leaders_response(&mut network, follower, true), (true, false));
-    assert_eq!(leaders_response(&mut network, follower, false), (false, true), "it wants a majority");
+    assert_eq!(
+        leaders_response(&mut network, follower, false),
+        (false, true),
+        "it wants a majority"
+    );
     network.now = sent.after(LEASE);
-    assert_eq!(leaders_response(&mut network, follower, true), (false, true), "the lease has lapsed");
+    assert_eq!(
+        leaders_response(&mut network, follower, true),
+        (false, true),
+        "the lease has lapsed"
+    );
 }

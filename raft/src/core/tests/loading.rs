@@ -77,7 +77,11 @@ fn a_leader_that_restores_stays_if_nobody_answers() {
     network.pass(SECOND * 20);
     assert_eq!((network.leader(), network.core(1).term()), (Some(1), term));
     let said = |event: &&Event| matches!(event, Event::LeaderLoading { to: None });
-    assert_eq!(network.node(1).events.iter().filter(said).count(), 4, "after 1, 3, 7 and 15 seconds");
+    assert_eq!(
+        network.node(1).events.iter().filter(said).count(),
+        4,
+        "after 1, 3, 7 and 15 seconds"
+    );
     is_restored(&mut network, 1);
     network.pass(SECOND * 20);
     assert_eq!(network.node(1).events.iter().filter(said).count(), 4);

@@ -12,7 +12,9 @@ const DAY: i64 = 86_400_000;
 
 /// As the body leaves a node of an older version.
 pub(super) fn forget_wall(body: &mut Body) {
-    if let Body::Appended { report, .. } | Body::Rejected { report, .. } | Body::SnapshotProgress { report, .. } = body
+    if let Body::Appended { report, .. }
+    | Body::Rejected { report, .. }
+    | Body::SnapshotProgress { report, .. } = body
     {
         report.wall = None;
     }
@@ -65,7 +67,9 @@ impl Written {
 
     fn transfer(&mut self, to: u64) {
         let leader = self.leader();
-        let moved = self.network.with_core(leader, |core, now| core.transfer_leadership(now, Some(NodeId(to))));
+        let moved = self
+            .network
+            .with_core(leader, |core, now| core.transfer_leadership(now, Some(NodeId(to))));
         moved.unwrap();
         self.network.settle();
         assert_eq!(self.leader(), to);
@@ -100,7 +104,8 @@ impl Written {
 
     fn steps(&self) -> Vec<Duration> {
         let events = self.network.nodes.values().flat_map(|node| &node.events);
-        let step = |event: &Event| if let Event::LogTimeStepped { by } = event { Some(*by) } else { None };
+        let step =
+            |event: &Event| if let Event::LogTimeStepped { by } = event { Some(*by) } else { None };
         events.filter_map(step).collect()
     }
 }
@@ -123,7 +128,11 @@ pub(super) fn one_wrong_clock_of_three_moves_no_expiry() {
             }
             written.restart(1);
             written.run(5 * SECOND);
-            assert!(written.is_exact(), "{wrong} by {error}, repaired: {is_repaired}: {:?}", written.samples);
+            assert!(
+                written.is_exact(),
+                "{wrong} by {error}, repaired: {is_repaired}: {:?}",
+                written.samples
+            );
             assert!(written.lead().abs() < 100 && written.steps().is_empty());
         }
     }
@@ -144,7 +153,8 @@ fn one_wrong_clock_of_two_is_late_at_most() {
             written.transfer(2);
             written.run(lasts * SECOND);
             let most = i64::from(lasts) * 1_000 + 100;
-            let is_kept = written.keeps(|lived, passed| passed / 2 - 100 <= lived && lived <= passed + most);
+            let is_kept =
+                written.keeps(|lived, passed| passed / 2 - 100 <= lived && lived <= passed + most);
             assert!(is_kept, "{wrong} by {error} for {lasts} s: {:?}", written.samples);
             assert!(written.lead().abs() < 100, "it is made up for: {}", written.lead());
         }
@@ -211,7 +221,8 @@ fn a_leader_that_falls_at_once_leaves_the_gap_open() {
     assert!(written.lead().abs() < 1_000, "{}", written.lead());
 }
 
-/// All were off for ten hours. The leader hears a clock that is a day behind, and not the right one.
+/// All were off for ten hours. The leader hears a clock that is a day behind, and not the right
+/// one.
 #[test]
 fn a_wrong_clock_that_is_heard_first_does_no_lasting_harm() {
     let mut written = Written::new(3);
@@ -307,7 +318,10 @@ fn log_time_goes_on_without_a_gap_when_the_leader_changes() {
     let now = written.network.clock().wall;
     let core = written.network.core(leader);
     let noop = core.entry(core.last_index()).unwrap();
-    assert!(matches!(noop.payload, Payload::Noop) && noop.stamp.0.abs_diff(now.0) < 110, "{noop:?} at {now:?}");
+    assert!(
+        matches!(noop.payload, Payload::Noop) && noop.stamp.0.abs_diff(now.0) < 110,
+        "{noop:?} at {now:?}"
+    );
 }
 
 #[test]
@@ -318,7 +332,11 @@ fn voters_of_an_older_version_do_not_stop_time() {
         written.transfer(2);
         written.transfer(1);
         written.run(10 * SECOND);
-        assert!(written.is_exact() && written.lead().abs() < 100, "{older:?}: {:?}", written.samples);
+        assert!(
+            written.is_exact() && written.lead().abs() < 100,
+            "{older:?}: {:?}",
+            written.samples
+        );
         written.network.wall_errors.insert(1, DAY);
         written.run(3 * SECOND);
         // Where no majority can say its clocks, the leader's own one is all there is.
@@ -330,7 +348,9 @@ fn voters_of_an_older_version_do_not_stop_time() {
 #[test]
 fn no_clock_counts_that_was_not_said_in_this_term() {
     let mut written = Written::new(3);
-    let target = |written: &Written| written.network.core(written.leader()).status().log_time.unwrap().target;
+    let target = |written: &Written| {
+        written.network.core(written.leader()).status().log_time.unwrap().target
+    };
     assert!(target(&written).is_some());
     written.network.isolate(1);
     written.network.with_core(1, |core, now| core.handle_timeout(now));

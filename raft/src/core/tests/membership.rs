@@ -6,14 +6,19 @@ use std::time::Duration;
 use super::network::{Network, voters};
 use crate::core::{Core, Event, Proposed, ReadId, Role};
 use crate::types::{
-    Body, ChangeError, Configuration, DiskId, Entry, Index, Member, MemberChange, Message, NodeId, Payload, Term,
+    Body, ChangeError, Configuration, DiskId, Entry, Index, Member, MemberChange, Message, NodeId,
+    Payload, Term,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) fn add(node: u64) -> MemberChange {
-    let member =
-        Member { disk: DiskId(node.into()), address: format!("host:{node}"), priority: 0, ..Member::default() };
+    let member = Member {
+        disk: DiskId(node.into()),
+        address: format!("host:{node}"),
+        priority: 0,
+        ..Member::default()
+    };
     MemberChange::AddLearner { node: NodeId(node), member }
 }
 
@@ -25,7 +30,11 @@ fn remove(node: u64) -> MemberChange {
     MemberChange::Remove(NodeId(node))
 }
 
-pub(super) fn change(network: &mut Network, id: u64, changes: &[MemberChange]) -> Result<Proposed, ChangeError> {
+pub(super) fn change(
+    network: &mut Network,
+    id: u64,
+    changes: &[MemberChange],
+) -> Result<Proposed, ChangeError> {
     network.with_core(id, |core, now| core.change_membership(now, changes))
 }
 
@@ -60,8 +69,13 @@ fn a_learner_catches_up_without_counting_and_counts_once_it_is_promoted() {
     let added = change(&mut network, 1, &[add(4)]).unwrap();
     network.settle();
     assert_eq!(network.core(4).commit(), added.last);
-    assert_eq!((network.core(4).leader(), network.core(4).role_deadline()), (Some(NodeId(1)), None));
-    assert!(network.node(4).events.contains(&Event::Membership { index: added.last, is_joint: false }));
+    assert_eq!(
+        (network.core(4).leader(), network.core(4).role_deadline()),
+        (Some(NodeId(1)), None)
+    );
+    assert!(
+        network.node(4).events.contains(&Event::Membership { index: added.last, is_joint: false })
+    );
     // Two of three voters decide, whatever the learner does.
     network.isolate(3);
     network.isolate(4);
@@ -74,7 +88,10 @@ fn a_learner_catches_up_without_counting_and_counts_once_it_is_promoted() {
     network.settle();
     assert_eq!(network.core(4).commit(), promoted.last);
     assert_eq!(ids(&network.core(4).configuration().voters), [1, 2, 3, 4]);
-    assert!(network.core(4).role_deadline() > Some(network.now), "it waits for a leader from now on");
+    assert!(
+        network.core(4).role_deadline() > Some(network.now),
+        "it waits for a leader from now on"
+    );
     // Now two of four do not.
     network.isolate(3);
     network.isolate(4);
@@ -83,8 +100,8 @@ fn a_learner_catches_up_without_counting_and_counts_once_it_is_promoted() {
     assert!(network.core(1).commit() < proposed.last);
 }
 
-/// The schedule that Ongaro reported in 2015: two leaders, each with a change of one vote to {1 2 3 4}, and majorities {2 3}
-/// and {1 4 5} that have nobody in common.
+/// The schedule that Ongaro reported in 2015: two leaders, each with a change of one vote to {1 2 3
+/// 4}, and majorities {2 3} and {1 4 5} that have nobody in common.
 ///
 /// ```text
 ///  term 1   node 1 appends {1 2 3 4 5}, which reaches nobody but 5
@@ -92,7 +109,8 @@ fn a_learner_catches_up_without_counting_and_counts_once_it_is_promoted() {
 ///  term 3   node 1 is elected by 1, 4 and 5, and removes what {2 3} has committed
 /// ```
 ///
-/// Had node 2 waited until its no-op was committed by three of {1 2 3 4}, one of 1, 4 and 5 would have it, and not vote for 1.
+/// Had node 2 waited until its no-op was committed by three of {1 2 3 4}, one of 1, 4 and 5 would
+/// have it, and not vote for 1.
 #[test]
 pub(super) fn the_schedule_of_the_bug_of_2015_is_refused() {
     let mut network = Network::new(4);
@@ -117,7 +135,8 @@ pub(super) fn the_schedule_of_the_bug_of_2015_is_refused() {
     cut(&mut network, 2, 4);
     let refused = change(&mut network, 2, &[remove(1)]);
     if let Ok(made) = refused {
-        // What would follow: C2 and the no-op are committed by 2 and 3, and node 1 is elected by 1, 4 and 5 all the same.
+        // What would follow: C2 and the no-op are committed by 2 and 3, and node 1 is elected by 1,
+        // 4 and 5 all the same.
         network.pass(Duration::from_millis(100));
         assert!(network.core(2).commit() >= made.last);
         network.isolate(2);
@@ -228,7 +247,10 @@ fn replacing_two() -> (Network, Index) {
 pub(super) fn a_joint_configuration_needs_both_halves_and_is_then_left() {
     let (mut network, joint) = replacing_two();
     assert!(network.core(4).configuration().is_joint());
-    assert!(network.core(1).commit() < joint, "1, 4 and 5 are a majority of the incoming half only");
+    assert!(
+        network.core(1).commit() < joint,
+        "1, 4 and 5 are a majority of the incoming half only"
+    );
     assert_eq!(change(&mut network, 1, &[add(6)]), Err(ChangeError::Pending { index: joint }));
     network.heal();
     network.pass(Duration::from_millis(100));
@@ -252,11 +274,13 @@ pub(super) fn a_new_leader_leaves_the_joint_configuration_that_it_finds() {
     let mut network = three();
     with_learners(&mut network, &[4, 5]);
     network.pass(Duration::from_millis(100));
-    // The joint configuration reaches everybody, but its leader hears of that from nobody, and dies.
+    // The joint configuration reaches everybody, but its leader hears of that from nobody, and
+    // dies.
     for other in 2..=5 {
         network.cut.insert((NodeId(other), NodeId(1)));
     }
-    let joint = change(&mut network, 1, &[promote(4), promote(5), remove(2), remove(3)]).unwrap().last;
+    let joint =
+        change(&mut network, 1, &[promote(4), promote(5), remove(2), remove(3)]).unwrap().last;
     network.settle();
     network.crash(1);
     network.heal();
@@ -297,7 +321,8 @@ pub(super) fn a_removed_leader_does_not_count_itself_and_leaves_when_that_is_com
     assert_eq!(network.core(1).role(), Role::Follower, "it never campaigns again");
 }
 
-/// Found by the simulator: node 1 has the longer log and is not in its configuration, node 2 needs its vote.
+/// Found by the simulator: node 1 has the longer log and is not in its configuration, node 2 needs
+/// its vote.
 #[test]
 pub(super) fn a_removal_that_may_be_lost_silences_nobody() {
     let mut network = Network::new(2);
@@ -319,7 +344,8 @@ pub(super) fn a_removal_that_may_be_lost_silences_nobody() {
     assert_eq!(network.core(1).role_deadline(), None);
 }
 
-/// Found by the simulator: the leader stays alone with a read that only the removed one could have confirmed.
+/// Found by the simulator: the leader stays alone with a read that only the removed one could have
+/// confirmed.
 #[test]
 fn a_read_is_answered_when_those_who_did_not_answer_are_gone() {
     let mut network = Network::new(2);
@@ -375,7 +401,10 @@ fn a_voter_that_is_removed_learns_of_it_and_disturbs_nobody() {
     let term = network.core(1).term();
     network.pass(5 * SECOND);
     assert!(!network.core(3).is_removed());
-    assert_eq!((network.leader(), network.core(1).term(), network.core(3).term()), (Some(1), term, term));
+    assert_eq!(
+        (network.leader(), network.core(1).term(), network.core(3).term()),
+        (Some(1), term, term)
+    );
 }
 
 #[test]
@@ -387,7 +416,10 @@ pub(super) fn a_learner_that_lags_or_is_silent_is_not_promoted() {
     network.isolate(4);
     change(&mut network, 1, &[add(4)]).unwrap();
     network.settle();
-    assert_eq!(change(&mut network, 1, &[promote(4)]), Err(ChangeError::LearnerSilent { node: NodeId(4) }));
+    assert_eq!(
+        change(&mut network, 1, &[promote(4)]),
+        Err(ChangeError::LearnerSilent { node: NodeId(4) })
+    );
     let at_once = change(&mut network, 1, &[add(5), promote(5)]);
     assert_eq!(at_once, Err(ChangeError::LearnerSilent { node: NodeId(5) }));
     network.heal();
@@ -403,7 +435,10 @@ pub(super) fn a_learner_that_lags_or_is_silent_is_not_promoted() {
     network.settle();
     network.isolate(4);
     network.pass(SECOND);
-    assert_eq!(change(&mut network, 1, &[promote(4)]), Err(ChangeError::LearnerSilent { node: NodeId(4) }));
+    assert_eq!(
+        change(&mut network, 1, &[promote(4)]),
+        Err(ChangeError::LearnerSilent { node: NodeId(4) })
+    );
     network.heal();
     network.node(4).is_disk_slow = false;
     network.pass(Duration::from_millis(100));
@@ -431,10 +466,16 @@ pub(super) fn an_id_is_never_used_again() {
 #[test]
 fn what_cannot_be_now_is_refused_by_name() {
     let mut network = three();
-    assert_eq!(change(&mut network, 2, &[add(4)]), Err(ChangeError::NotLeader { leader: Some(NodeId(1)) }));
+    assert_eq!(
+        change(&mut network, 2, &[add(4)]),
+        Err(ChangeError::NotLeader { leader: Some(NodeId(1)) })
+    );
     let before = network.core(1).last_index();
     assert_eq!(change(&mut network, 1, &[]), Err(ChangeError::NothingChanges));
-    assert_eq!(change(&mut network, 1, &[remove(9)]), Err(ChangeError::UnknownNode { node: NodeId(9) }));
+    assert_eq!(
+        change(&mut network, 1, &[remove(9)]),
+        Err(ChangeError::UnknownNode { node: NodeId(9) })
+    );
     assert_eq!(network.core(1).last_index(), before);
 }
 
@@ -458,7 +499,8 @@ fn a_new_node_is_sent_a_snapshot_where_the_log_begins_later() {
     assert!(network.core(4).configuration().is_voter(NodeId(4)));
 }
 
-/// Found by the simulator: a node that joined has the log from its beginning, but not what the founders were born with.
+/// Found by the simulator: a node that joined has the log from its beginning, but not what the
+/// founders were born with.
 #[test]
 fn who_joins_takes_no_snapshot_that_could_not_say_who_belongs_to_the_cluster() {
     let mut network = three();
@@ -508,7 +550,8 @@ fn who_may_vote_from_now_on_waits_for_a_leader_from_now_on() {
     let mut network = Network::new(3);
     network.join(4);
     network.now = network.now.after(10 * SECOND);
-    let configuration = Configuration::of_voters((1..=4).map(|node| (NodeId(node), Member::default())));
+    let configuration =
+        Configuration::of_voters((1..=4).map(|node| (NodeId(node), Member::default())));
     let payload = Payload::Configuration(Box::new(configuration));
     let entries = vec![Entry { payload, ..super::network::entry(1, 1) }];
     let (previous_index, previous_term) = (Index(0), Term(0));
@@ -531,13 +574,15 @@ fn a_restarted_node_goes_on_with_the_configuration_of_its_log() {
     with_learners(&mut network, &[4, 5]);
     change(&mut network, 1, &[promote(4), promote(5)]).unwrap();
     network.pass(Duration::from_millis(100));
-    let before: Vec<Configuration> = (1..=5).map(|id| network.core(id).configuration().clone()).collect();
+    let before: Vec<Configuration> =
+        (1..=5).map(|id| network.core(id).configuration().clone()).collect();
     assert_eq!(ids(&before[0].voters), [1, 2, 3, 4, 5]);
     for id in 1..=5 {
         network.crash(id);
         network.restart(id);
     }
-    let after: Vec<Configuration> = (1..=5).map(|id| network.core(id).configuration().clone()).collect();
+    let after: Vec<Configuration> =
+        (1..=5).map(|id| network.core(id).configuration().clone()).collect();
     assert_eq!(before, after);
     network.elect();
     let is_voter = |core: &Core| core.configuration().is_voter(core.id());

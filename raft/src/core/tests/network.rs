@@ -1,5 +1,5 @@
-//! Cores, disks and a wire in memory, on one thread. Every action is carried out in an order that the test decides, and
-//! after every step the properties of figure 3.2 are checked over all nodes.
+//! Cores, disks and a wire in memory, on one thread. Every action is carried out in an order that
+//! the test decides, and after every step the properties of figure 3.2 are checked over all nodes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use crate::core::{Action, Config, Core, Done, Event, Fetch, Proposed, ReadId, Role};
 use crate::types::{
-    Body, Chunk, Configuration, Entry, FollowerReport, HardState, Index, Member, Message, NodeId, Now, Payload, Saved,
-    SnapshotMeta, Stamp, Term, TermTable, Time, Write,
+    Body, Chunk, Configuration, Entry, FollowerReport, HardState, Index, Member, Message, NodeId,
+    Now, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable, Time, Write,
 };
 
 /// How long promises last by default.
@@ -24,7 +24,10 @@ pub(super) fn report(round: u64) -> FollowerReport {
 pub(super) fn reduced(body: Body) -> Body {
     match body {
         Body::Appended { matched, report: FollowerReport { round, promise, .. } } => {
-            Body::Appended { matched, report: FollowerReport { round, promise, ..FollowerReport::default() } }
+            Body::Appended {
+                matched,
+                report: FollowerReport { round, promise, ..FollowerReport::default() },
+            }
         }
         other => other,
     }
@@ -163,7 +166,8 @@ impl Network {
             committed: BTreeMap::new(),
         };
         for (id, terms) in (1..).zip(logs) {
-            let entries: Vec<Entry> = (1..).zip(terms).map(|(index, &term)| entry(index, term)).collect();
+            let entries: Vec<Entry> =
+                (1..).zip(terms).map(|(index, &term)| entry(index, term)).collect();
             let term = Term(terms.last().copied().unwrap_or(0));
             // A cluster of one never followed anybody.
             let promise = if entries.is_empty() || count == 1 { Duration::ZERO } else { PROMISE };
@@ -218,9 +222,13 @@ impl Network {
         tail.reverse();
         let included = disk.snapshot_index();
         let configurations =
-            disk.entries.iter().filter(|entry| entry.index > included).filter_map(|entry| match &entry.payload {
-                Payload::Configuration(configuration) => Some((entry.index, (**configuration).clone())),
-                _ => None,
+            disk.entries.iter().filter(|entry| entry.index > included).filter_map(|entry| {
+                match &entry.payload {
+                    Payload::Configuration(configuration) => {
+                        Some((entry.index, (**configuration).clone()))
+                    }
+                    _ => None,
+                }
             });
         let saved = Saved {
             hard_state: disk.hard_state,
@@ -299,7 +307,8 @@ impl Network {
             }
             Action::Restore(meta) => {
                 let index = meta.index;
-                node.applied = self.committed.range(..=index).map(|(_, entry)| entry.clone()).collect();
+                node.applied =
+                    self.committed.range(..=index).map(|(_, entry)| entry.clone()).collect();
                 node.core.handle_done(now, Done::Applied { index });
             }
             Action::Compact { first } => node.disk.base = first.previous(),
@@ -312,14 +321,17 @@ impl Network {
                 let received_bytes = node.write_chunk(*meta, &chunk);
                 node.core.handle_done(now, Done::ChunkWritten { id, received_bytes });
             }
-            Action::InstallSnapshot { meta, sequence } => node.installs.push_back((*meta, sequence)),
+            Action::InstallSnapshot { meta, sequence } => {
+                node.installs.push_back((*meta, sequence))
+            }
             Action::ReadReady { id, index } => node.ready.push((id, index)),
             Action::ReadFailed { id } => node.failed.push(id),
             Action::Event(event) => node.events.push(event),
         }
     }
 
-    /// A node's state machine writes a snapshot of what it has applied; false if the core wants none.
+    /// A node's state machine writes a snapshot of what it has applied; false if the core wants
+    /// none.
     pub(super) fn take_snapshot(&mut self, id: u64) -> bool {
         let node = self.node(id);
         let Some(last) = node.applied.last() else { return false };
@@ -336,17 +348,21 @@ impl Network {
         let node = self.node(id);
         let (meta, _) = node.installs.pop_front().expect("an installation");
         let index = meta.index;
-        let is_valid = node.part.take().is_some_and(|(of, bytes)| of == meta && bytes == file(index));
+        let is_valid =
+            node.part.take().is_some_and(|(of, bytes)| of == meta && bytes == file(index));
         if is_valid {
             let disk = &mut node.disk;
             let is_kept = disk.terms().term_at(index) == Some(meta.term);
-            let suffix = if is_kept { disk.entries.split_off(index.0 as usize) } else { Vec::new() };
+            let suffix =
+                if is_kept { disk.entries.split_off(index.0 as usize) } else { Vec::new() };
             disk.entries = committed.range(..=index).map(|(_, entry)| entry.clone()).collect();
             disk.entries.extend(suffix);
             (disk.base, disk.snapshot) = (index, Some(meta));
             node.installed += 1;
         }
-        self.with_core(id, |core, now| core.handle_done(now, Done::SnapshotInstalled { index, is_valid }));
+        self.with_core(id, |core, now| {
+            core.handle_done(now, Done::SnapshotInstalled { index, is_valid })
+        });
     }
 
     /// Finishes the oldest write of a node.
@@ -369,7 +385,8 @@ impl Network {
     fn finish_writes(&mut self) -> bool {
         let is_idle = |node: &Node| node.writes.is_empty() && node.installs.is_empty();
         let quick = |node: &&Node| !node.is_disk_slow && !node.is_down && !is_idle(node);
-        let ids: Vec<u64> = self.nodes.values().filter(quick).map(|node| node.core.id().0).collect();
+        let ids: Vec<u64> =
+            self.nodes.values().filter(quick).map(|node| node.core.id().0).collect();
         ids.iter().for_each(|&id| while self.finish_write(id) {});
         !ids.is_empty()
     }
@@ -404,12 +421,16 @@ impl Network {
         self.settle();
         loop {
             let up = self.nodes.values().filter(|node| !node.is_down);
-            let next = up.filter_map(|node| Some((node.core.poll_timeout()?, node.core.id()))).min();
+            let next =
+                up.filter_map(|node| Some((node.core.poll_timeout()?, node.core.id()))).min();
             let Some((deadline, id)) = next.filter(|&(deadline, _)| deadline <= end) else { break };
             self.now = self.now.max(deadline);
             self.with_core(id.0, |core, now| core.handle_timeout(now));
             let after = self.core(id.0).poll_timeout();
-            assert!(after.is_none_or(|after| after > self.now), "node {id} would spin at {after:?}");
+            assert!(
+                after.is_none_or(|after| after > self.now),
+                "node {id} would spin at {after:?}"
+            );
             self.settle();
         }
         self.now = end;
@@ -436,7 +457,8 @@ impl Network {
 
     /// The leader with the highest term.
     pub(super) fn leader(&self) -> Option<u64> {
-        let up = self.nodes.values().filter(|node| !node.is_down && node.core.role() == Role::Leader);
+        let up =
+            self.nodes.values().filter(|node| !node.is_down && node.core.role() == Role::Leader);
         up.max_by_key(|node| node.core.term()).map(|node| node.core.id().0)
     }
 
@@ -470,7 +492,11 @@ impl Network {
     pub(super) fn restart(&mut self, id: u64) {
         let (disk, founding) = (self.node(id).disk.clone(), self.node(id).founding.clone());
         let core = self.boot(NodeId(id), &disk, founding);
-        let restored = self.committed.range(..=disk.snapshot_index()).map(|(_, entry)| entry.clone()).collect();
+        let restored = self
+            .committed
+            .range(..=disk.snapshot_index())
+            .map(|(_, entry)| entry.clone())
+            .collect();
         let node = self.node(id);
         (node.core, node.is_down) = (core, false);
         node.applied = restored;
@@ -479,7 +505,9 @@ impl Network {
     /// Terms of the log in memory, for comparison with a picture.
     pub(super) fn log_of(&self, id: u64) -> Vec<u64> {
         let terms = self.core(id).terms();
-        (terms.base().0 + 1..=terms.last_index().0).map(|index| terms.term_at(Index(index)).unwrap().0).collect()
+        (terms.base().0 + 1..=terms.last_index().0)
+            .map(|index| terms.term_at(Index(index)).unwrap().0)
+            .collect()
     }
 
     /// Figure 3.2, over all nodes, after a step of `id`.
@@ -492,14 +520,21 @@ impl Network {
                 let term = core.terms().term_at(*index);
                 // Leader completeness, for leaders of later terms than the entry's.
                 assert!(
-                    term == Some(committed.term) || core.term() < committed.term || *index < core.terms().base(),
+                    term == Some(committed.term)
+                        || core.term() < committed.term
+                        || *index < core.terms().base(),
                     "leader {id} of term {} lacks committed entry {index}",
                     core.term()
                 );
             }
         }
-        let (base, included) = (core.terms().base(), core.snapshot().map_or(Index(0), |snapshot| snapshot.index));
-        assert!(base <= included && included <= core.commit(), "{base} {included} {}", core.commit());
+        let (base, included) =
+            (core.terms().base(), core.snapshot().map_or(Index(0), |snapshot| snapshot.index));
+        assert!(
+            base <= included && included <= core.commit(),
+            "{base} {included} {}",
+            core.commit()
+        );
         assert_eq!(included, self.nodes[&id].disk.snapshot_index());
         self.check_log_matching(id);
         self.check_applied(id);
@@ -512,7 +547,10 @@ impl Network {
             let (mut index, mut has_met) = (ours.last_index().min(theirs.last_index()), false);
             while index > ours.base().max(theirs.base()) {
                 let is_same = ours.term_at(index) == theirs.term_at(index);
-                assert!(is_same || !has_met, "the logs of {id} and {other} differ at {index} below where they agree");
+                assert!(
+                    is_same || !has_met,
+                    "the logs of {id} and {other} differ at {index} below where they agree"
+                );
                 has_met |= is_same;
                 index = index.previous();
             }
@@ -520,15 +558,27 @@ impl Network {
     }
 
     /// The configuration as of `index`, and the later ones in anybody's log.
-    fn configurations_after(&self, id: NodeId, index: Index) -> impl Iterator<Item = &Configuration> {
+    fn configurations_after(
+        &self,
+        id: NodeId,
+        index: Index,
+    ) -> impl Iterator<Item = &Configuration> {
         let at = |entry: &Entry| entry.index;
         let configuration = |entry: &'_ Entry| matches!(entry.payload, Payload::Configuration(_));
         let own = &self.nodes[&id];
-        let earlier = own.disk.entries.iter().rev().find(|entry| at(entry) <= index && configuration(entry));
-        let of_snapshot = own.disk.snapshot.as_ref().filter(|meta| meta.index <= index).map(|meta| &meta.configuration);
-        let first = earlier.and_then(of_entry).or(of_snapshot).unwrap_or(&self.nodes[&NodeId(1)].founding);
+        let earlier =
+            own.disk.entries.iter().rev().find(|entry| at(entry) <= index && configuration(entry));
+        let of_snapshot = own
+            .disk
+            .snapshot
+            .as_ref()
+            .filter(|meta| meta.index <= index)
+            .map(|meta| &meta.configuration);
+        let first =
+            earlier.and_then(of_entry).or(of_snapshot).unwrap_or(&self.nodes[&NodeId(1)].founding);
         let entries = self.nodes.values().flat_map(|node| &node.disk.entries);
-        std::iter::once(first).chain(entries.filter(move |entry| at(entry) > index).filter_map(of_entry))
+        std::iter::once(first)
+            .chain(entries.filter(move |entry| at(entry) > index).filter_map(of_entry))
     }
 
     fn check_applied(&mut self, id: NodeId) {
@@ -541,9 +591,13 @@ impl Network {
                 continue;
             }
             let on_disk = |node: &&Node| node.disk.entries.get(index.0 as usize - 1) == Some(entry);
-            let copies: Vec<NodeId> = self.nodes.values().filter(on_disk).map(|node| node.core.id()).collect();
-            // It was committed by the configuration that its leader had, which may be one that follows it in the log.
-            let is_decided = self.configurations_after(id, index).any(|configuration| decides(configuration, &copies));
+            let copies: Vec<NodeId> =
+                self.nodes.values().filter(on_disk).map(|node| node.core.id()).collect();
+            // It was committed by the configuration that its leader had, which may be one that
+            // follows it in the log.
+            let is_decided = self
+                .configurations_after(id, index)
+                .any(|configuration| decides(configuration, &copies));
             assert!(is_decided, "entry {index} is applied with durable copies at {copies:?}");
             self.committed.insert(index, entry.clone());
         }
@@ -552,9 +606,11 @@ impl Network {
 
 /// Whether these nodes are a majority of each half.
 fn decides(configuration: &Configuration, nodes: &[NodeId]) -> bool {
-    let is_majority =
-        |half: &BTreeSet<NodeId>| nodes.iter().filter(|node| half.contains(node)).count() * 2 > half.len();
-    is_majority(&configuration.voters) && (configuration.outgoing.is_empty() || is_majority(&configuration.outgoing))
+    let is_majority = |half: &BTreeSet<NodeId>| {
+        nodes.iter().filter(|node| half.contains(node)).count() * 2 > half.len()
+    };
+    is_majority(&configuration.voters)
+        && (configuration.outgoing.is_empty() || is_majority(&configuration.outgoing))
 }
 
 impl Node {

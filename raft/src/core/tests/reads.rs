@@ -18,7 +18,11 @@ fn every_node_of_a_cluster_answers_with_the_leaders_commit_index() {
         for id in 1..=count {
             network.with_core(id, |core, now| core.read_index(now, ReadId(id))).unwrap();
             network.settle();
-            assert_eq!(network.node(id).ready, [(ReadId(id), proposed.last)], "node {id} of {count}");
+            assert_eq!(
+                network.node(id).ready,
+                [(ReadId(id), proposed.last)],
+                "node {id} of {count}"
+            );
         }
     }
 }
@@ -55,7 +59,8 @@ pub(super) fn reads_wait_for_the_first_entry_of_the_leaders_term() {
     let leader = loop {
         network.pass(Duration::from_millis(5));
         for id in [new, other] {
-            // Votes may become durable, entries not: a write without entries is finished, one with entries is kept.
+            // Votes may become durable, entries not: a write without entries is finished, one with
+            // entries is kept.
             while network.node(id).writes.front().is_some_and(|write| write.entries.is_empty()) {
                 network.finish_write(id);
             }
@@ -82,7 +87,11 @@ pub(super) fn a_late_answer_to_an_earlier_round_does_not_count() {
     let term = network.core(leader).term();
     // A heartbeat's answers are still on their way when the read arrives.
     network.campaign(leader); // its next deadline: a heartbeat
-    while network.wire.front().is_some_and(|message| matches!(message.body, Body::AppendEntries { .. })) {
+    while network
+        .wire
+        .front()
+        .is_some_and(|message| matches!(message.body, Body::AppendEntries { .. }))
+    {
         let message = network.wire.pop_front().unwrap();
         network.deliver(message);
     }
@@ -108,7 +117,10 @@ fn a_leader_that_is_cut_off_answers_no_read() {
     network.pass(2 * SECOND);
     assert!(network.node(leader).ready.is_empty());
     assert_eq!(network.node(leader).failed, [ReadId(1)], "it gave up with its office");
-    assert_eq!(network.with_core(leader, |core, now| core.read_index(now, ReadId(2))), Err(ReadError::NoLeader));
+    assert_eq!(
+        network.with_core(leader, |core, now| core.read_index(now, ReadId(2))),
+        Err(ReadError::NoLeader)
+    );
 }
 
 #[test]
@@ -124,7 +136,10 @@ fn a_followers_question_is_asked_again_if_it_is_lost_and_fails_with_its_leader()
     network.crash(leader);
     network.with_core(follower, |core, now| core.read_index(now, ReadId(2))).unwrap();
     network.pass(SECOND);
-    assert_eq!((network.node(follower).ready.len(), network.node(follower).failed.clone()), (1, vec![ReadId(2)]));
+    assert_eq!(
+        (network.node(follower).ready.len(), network.node(follower).failed.clone()),
+        (1, vec![ReadId(2)])
+    );
 }
 
 #[test]
@@ -133,7 +148,11 @@ fn reads_of_one_step_share_a_question_and_a_round() {
     let leader = network.elect();
     let follower = leader % 3 + 1;
     network.settle();
-    network.with_core(follower, |core, now| (1..=9).try_for_each(|id| core.read_index(now, ReadId(id)))).unwrap();
+    network
+        .with_core(follower, |core, now| {
+            (1..=9).try_for_each(|id| core.read_index(now, ReadId(id)))
+        })
+        .unwrap();
     assert_eq!(network.wire.len(), 1);
     network.settle();
     assert_eq!(network.node(follower).ready.len(), 9);
@@ -144,7 +163,8 @@ fn pending_reads_are_bounded() {
     let mut network = Network::with(3, |config| config.pending_reads = 2);
     let leader = network.elect();
     for id in [leader, leader % 3 + 1] {
-        let asked = network.with_core(id, |core, now| (1..=3).try_for_each(|id| core.read_index(now, ReadId(id))));
+        let asked = network
+            .with_core(id, |core, now| (1..=3).try_for_each(|id| core.read_index(now, ReadId(id))));
         assert_eq!(asked, Err(ReadError::TooMany { limit: 2 }));
     }
 }
@@ -181,7 +201,8 @@ fn a_question_that_is_not_kept_is_answered_at_once() {
         let body = Body::RequestReadIndex { request, may_lease };
         network.wire.clear();
         network.deliver(Message { from, to: NodeId(to), term, body });
-        let is_refused = |message: &Message| message.body == Body::ReadIndex { request, index: None };
+        let is_refused =
+            |message: &Message| message.body == Body::ReadIndex { request, index: None };
         network.wire.iter().any(is_refused)
     };
     assert_eq!([1, 2, 3].map(|request| ask(leader, request)), [false, false, true]);
@@ -195,7 +216,9 @@ fn only_the_leaders_answer_to_a_question_counts() {
     let (follower, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     network.settle();
     network.with_core(follower, |core, now| core.read_index(now, ReadId(1))).unwrap();
-    let Body::RequestReadIndex { request, .. } = network.wire[0].body else { panic!("{:?}", network.wire) };
+    let Body::RequestReadIndex { request, .. } = network.wire[0].body else {
+        panic!("{:?}", network.wire)
+    };
     let term = network.core(leader).term();
     for index in [None, Some(Index(0))] {
         let body = Body::ReadIndex { request, index };
@@ -219,7 +242,14 @@ fn a_question_is_repeated_once_an_interval_and_for_new_rounds() {
         network.now = network.now.after(Duration::from_millis(millis));
         let (previous_index, previous_term, commit) = (Index(0), Term(0), Index(0));
         let (entries, wants_promise) = (Entries::new(), false);
-        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise };
+        let body = Body::AppendEntries {
+            previous_index,
+            previous_term,
+            entries,
+            commit,
+            round,
+            wants_promise,
+        };
         network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
         network.wire.iter().any(|it| matches!(it.body, Body::RequestReadIndex { .. }))
     };
@@ -248,7 +278,14 @@ fn reads_that_were_given_up_count_no_more() {
         assert_eq!(std::mem::take(&mut network.node(follower).failed).len(), 2);
         let (previous_index, previous_term, commit) = (Index(0), Term(0), Index(0));
         let (entries, round, wants_promise) = (Entries::new(), 1, false);
-        let body = Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise };
+        let body = Body::AppendEntries {
+            previous_index,
+            previous_term,
+            entries,
+            commit,
+            round,
+            wants_promise,
+        };
         network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
     }
 }

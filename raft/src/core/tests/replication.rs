@@ -11,7 +11,8 @@ use crate::types::{Body, Entries, Entry, Index, Message, NodeId, Payload, Stamp,
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Figure 3.6 of the dissertation (figure 7 of the paper): a leader's log and six that followers may have.
+/// Figure 3.6 of the dissertation (figure 7 of the paper): a leader's log and six that followers
+/// may have.
 fn figure_7() -> Vec<Vec<u64>> {
     vec![
         vec![1, 1, 1, 4, 4, 5, 5, 6, 6, 6],       // the leader of term 8
@@ -27,7 +28,8 @@ fn figure_7() -> Vec<Vec<u64>> {
 #[test]
 pub(super) fn figure_7_every_log_becomes_the_leaders() {
     let mut network = Network::with_logs(&figure_7(), |_| {});
-    // c and d would not vote for it, being ahead; a, b, e and f are a majority with it. They are all in term 7 by now.
+    // c and d would not vote for it, being ahead; a, b, e and f are a majority with it. They are
+    // all in term 7 by now.
     for node in network.nodes.values_mut() {
         node.disk.hard_state.term = Term(7);
     }
@@ -45,7 +47,8 @@ pub(super) fn figure_7_every_log_becomes_the_leaders() {
     }
 }
 
-/// Figure 3.7 (figure 8 of the paper): an entry of an old term on a majority is not committed by counting copies.
+/// Figure 3.7 (figure 8 of the paper): an entry of an old term on a majority is not committed by
+/// counting copies.
 #[test]
 pub(super) fn figure_8_only_an_entry_of_the_leaders_own_term_commits() {
     //      1 2        S1 led term 2, S5 term 3 and never replicated index 2; now S1 leads again, in term 4.
@@ -74,8 +77,14 @@ pub(super) fn figure_8_only_an_entry_of_the_leaders_own_term_commits() {
     network.wire.clear();
     let entries = Entry { index: Index(2), ..super::network::entry(2, 2) }.into();
     let (previous_index, previous_term) = (Index(1), Term(1));
-    let body =
-        Body::AppendEntries { previous_index, previous_term, entries, commit: Index(0), round: 1, wants_promise: true };
+    let body = Body::AppendEntries {
+        previous_index,
+        previous_term,
+        entries,
+        commit: Index(0),
+        round: 1,
+        wants_promise: true,
+    };
     network.deliver(Message { from: NodeId(1), to: NodeId(3), term: Term(4), body });
     network.finish_write(3);
     for from in [2, 3] {
@@ -106,8 +115,9 @@ fn hints_find_the_place_in_a_round_trip_per_term_not_per_entry() {
     let mut network = Network::with_logs(&[leader.clone(), follower, leader], |_| {});
     network.campaign(1);
     network.settle();
-    let rejections =
-        |network: &Network| network.wire.iter().filter(|m| matches!(m.body, Body::Rejected { .. })).count();
+    let rejections = |network: &Network| {
+        network.wire.iter().filter(|m| matches!(m.body, Body::Rejected { .. })).count()
+    };
     assert_eq!(rejections(&network), 0);
     assert_eq!(network.core(2).terms(), network.core(1).terms());
     assert!(network.delivered < 35, "{} messages for three nodes in all", network.delivered);
@@ -115,7 +125,8 @@ fn hints_find_the_place_in_a_round_trip_per_term_not_per_entry() {
 
 #[test]
 pub(super) fn a_commit_index_reaches_no_further_than_what_this_leader_has_verified() {
-    // The follower has entries 2 and 3 of an old leader. A heartbeat that verifies index 1 says that 3 is committed.
+    // The follower has entries 2 and 3 of an old leader. A heartbeat that verifies index 1 says
+    // that 3 is committed.
     let mut network = Network::with_logs(&[vec![1, 1, 1], vec![1, 2, 2], vec![1, 2, 2]], |_| {});
     let (previous_index, previous_term, commit) = (Index(1), Term(1), Index(3));
     let body = Body::AppendEntries {
@@ -202,7 +213,10 @@ fn the_leaders_own_write_counts_only_when_it_is_done() {
     assert!(!network.wire.is_empty(), "sent beside the write");
     network.settle();
     assert_eq!(network.core(one).durable(), proposed.last);
-    assert!(network.core(leader).commit() < proposed.last, "one follower and an unfinished write are no majority");
+    assert!(
+        network.core(leader).commit() < proposed.last,
+        "one follower and an unfinished write are no majority"
+    );
     network.finish_write(leader);
     assert_eq!(network.core(leader).commit(), proposed.last);
 }
@@ -231,7 +245,10 @@ fn what_is_proposed_between_two_polls_is_one_message_and_one_write() {
         core.propose(now, [Bytes::from_static(b"b"), Bytes::from_static(b"c")]).unwrap();
     });
     assert_eq!(network.wire.len(), 2);
-    assert_eq!(network.node(leader).writes.iter().map(|write| write.entries.len()).collect::<Vec<_>>(), [3]);
+    assert_eq!(
+        network.node(leader).writes.iter().map(|write| write.entries.len()).collect::<Vec<_>>(),
+        [3]
+    );
 }
 
 #[test]
@@ -246,7 +263,13 @@ pub(super) fn windows_bound_what_is_in_flight_and_the_rest_follows() {
     for _ in 0..20 {
         network.propose(leader, "0123456789abcdef0123456789abcdef"); // 64 bytes with its overhead
     }
-    let peer = network.core(leader).status().peers.into_iter().find(|peer| peer.id == NodeId(follower)).unwrap();
+    let peer = network
+        .core(leader)
+        .status()
+        .peers
+        .into_iter()
+        .find(|peer| peer.id == NodeId(follower))
+        .unwrap();
     assert!(peer.in_flight_messages <= 3 && peer.in_flight_bytes < 250 + 100, "{peer:?}");
     network.settle();
     network.heal();
@@ -256,8 +279,9 @@ pub(super) fn windows_bound_what_is_in_flight_and_the_rest_follows() {
 
 #[test]
 fn entries_no_longer_in_memory_are_fetched_for_followers_and_for_applying() {
-    let mut network =
-        Network::with(3, |config| (config.tail_bytes, config.message_bytes, config.applying_bytes) = (100, 200, 150));
+    let mut network = Network::with(3, |config| {
+        (config.tail_bytes, config.message_bytes, config.applying_bytes) = (100, 200, 150)
+    });
     let leader = network.elect();
     let away = leader % 3 + 1;
     network.crash(away);
@@ -276,7 +300,10 @@ fn entries_no_longer_in_memory_are_fetched_for_followers_and_for_applying() {
     network.crash(away);
     network.restart(away);
     network.pass(SECOND);
-    assert_eq!((network.core(away).applied(), network.node(away).applied.len() as u64), (last, last.0));
+    assert_eq!(
+        (network.core(away).applied(), network.node(away).applied.len() as u64),
+        (last, last.0)
+    );
     assert!(network.node(away).fetches > 0);
 }
 
@@ -290,21 +317,31 @@ fn a_node_without_a_tail_fetches_its_last_entry_before_it_campaigns() {
 
 #[test]
 pub(super) fn the_cap_on_uncommitted_bytes_holds_and_lets_the_noop_through() {
-    let tune = |config: &mut crate::core::Config| (config.uncommitted_bytes, config.command_bytes) = (200, 100);
+    let tune = |config: &mut crate::core::Config| {
+        (config.uncommitted_bytes, config.command_bytes) = (200, 100)
+    };
     let mut network = Network::with(3, tune);
     let leader = network.elect();
     let command = || Bytes::from_static(&[0; 68]); // 100 bytes with its overhead
     let full = Err(ProposeError::UncommittedFull { limit_bytes: 200 });
     let before = network.core(leader).last_index();
-    assert_eq!(network.with_core(leader, |core, now| core.propose(now, vec![command(); 3])), full, "all or none");
+    assert_eq!(
+        network.with_core(leader, |core, now| core.propose(now, vec![command(); 3])),
+        full,
+        "all or none"
+    );
     assert_eq!(network.core(leader).last_index(), before);
     network.with_core(leader, |core, now| core.propose(now, vec![command(); 2])).unwrap();
     assert_eq!(network.with_core(leader, |core, now| core.propose(now, [command()])), full);
     network.settle();
     network.with_core(leader, |core, now| core.propose(now, [command()])).unwrap();
-    let large = network.with_core(leader, |core, now| core.propose(now, [Bytes::from_static(&[0; 101])]));
+    let large =
+        network.with_core(leader, |core, now| core.propose(now, [Bytes::from_static(&[0; 101])]));
     assert_eq!(large, Err(ProposeError::TooLarge { bytes: 101, limit_bytes: 100 }));
-    assert_eq!(network.with_core(leader, |core, now| core.propose::<Bytes>(now, [])), Err(ProposeError::Empty));
+    assert_eq!(
+        network.with_core(leader, |core, now| core.propose::<Bytes>(now, [])),
+        Err(ProposeError::Empty)
+    );
     let follower = leader % 3 + 1;
     let refused = network.with_core(follower, |core, now| core.propose(now, [command()]));
     assert_eq!(refused, Err(ProposeError::NotLeader { leader: Some(NodeId(leader)) }));
@@ -372,8 +409,14 @@ fn an_entry_of_a_later_term_than_its_leaders_is_ignored() {
     let later = Entry { stamp: Stamp(u64::MAX), ..later };
     for (previous_term, entries) in [(term, later.into()), (term.next(), Entries::new())] {
         let (commit, round) = (Index(0), 1);
-        let body =
-            Body::AppendEntries { previous_index: last, previous_term, entries, commit, round, wants_promise: true };
+        let body = Body::AppendEntries {
+            previous_index: last,
+            previous_term,
+            entries,
+            commit,
+            round,
+            wants_promise: true,
+        };
         network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
     }
     assert_eq!(network.core(follower).status().ignored_messages, ignored + 2);

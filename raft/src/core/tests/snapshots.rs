@@ -1,4 +1,5 @@
-//! Snapshots: what of the log goes, how a follower that needs it is served, and what installing must never do.
+//! Snapshots: what of the log goes, how a follower that needs it is served, and what installing
+//! must never do.
 
 use std::time::Duration;
 
@@ -6,7 +7,9 @@ use bytes::Bytes;
 
 use super::network::{Network, file};
 use crate::core::{Config, PeerMode, Role};
-use crate::types::{Body, Chunk, Entry, Index, Message, NodeId, Payload, SnapshotMeta, Stamp, Term};
+use crate::types::{
+    Body, Chunk, Entry, Index, Message, NodeId, Payload, SnapshotMeta, Stamp, Term,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -70,7 +73,10 @@ pub(super) fn a_follower_behind_a_compacted_log_is_sent_a_snapshot_and_then_what
     let last = status.last_index;
     assert_eq!((network.core(away).applied(), network.core(away).last_index()), (last, last));
     assert!(network.core(away).status().first_index > Index(1));
-    assert!(status.peers.iter().all(|peer| peer.mode == PeerMode::Replicate && peer.matched == last), "{status:?}");
+    assert!(
+        status.peers.iter().all(|peer| peer.mode == PeerMode::Replicate && peer.matched == last),
+        "{status:?}"
+    );
     // It starts again from the snapshot, and is as good as any.
     network.crash(away);
     network.restart(away);
@@ -124,7 +130,11 @@ fn pieces_are_bounded_in_number_and_lost_ones_are_sent_again() {
     });
     let first = deliver_until(&mut network, is_piece);
     let Body::InstallSnapshot { chunk, .. } = &first.body else { unreachable!() };
-    assert_eq!((chunk.offset, chunk.data.len()), (0, 64), "one piece until the follower has answered");
+    assert_eq!(
+        (chunk.offset, chunk.data.len()),
+        (0, 64),
+        "one piece until the follower has answered"
+    );
     network.deliver(first);
     // From then on two; all of them are lost, and with them the answers.
     let second = deliver_until(&mut network, is_piece);
@@ -135,9 +145,18 @@ fn pieces_are_bounded_in_number_and_lost_ones_are_sent_again() {
     };
     assert_eq!((offset(&second), offset(&third)), (64, 128));
     network.settle();
-    let peer = network.core(leader).status().peers.into_iter().find(|peer| peer.id == NodeId(away)).unwrap();
+    let peer = network
+        .core(leader)
+        .status()
+        .peers
+        .into_iter()
+        .find(|peer| peer.id == NodeId(away))
+        .unwrap();
     let PeerMode::Snapshot(transfer) = peer.mode else { panic!("{peer:?}") };
-    assert_eq!((transfer.received_bytes, transfer.total_bytes), (64, file(transfer.index).len() as u64));
+    assert_eq!(
+        (transfer.received_bytes, transfer.total_bytes),
+        (64, file(transfer.index).len() as u64)
+    );
     assert_eq!(network.core(away).status().receiving, Some(crate::core::Transfer { ..transfer }));
     // After some silence it goes on where the follower is, not at the beginning.
     let mut again = None;
@@ -213,7 +232,10 @@ pub(super) fn a_snapshot_of_what_is_committed_already_is_never_installed() {
     network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
     assert!(network.node(follower).part.is_none() && network.node(follower).installs.is_empty());
     let answer = network.wire.pop_back().expect("an answer");
-    assert!(matches!(answer.body, Body::Appended { matched, .. } if matched >= index), "{answer:?}");
+    assert!(
+        matches!(answer.body, Body::Appended { matched, .. } if matched >= index),
+        "{answer:?}"
+    );
     assert_eq!((network.core(follower).applied(), network.core(follower).last_index()), before);
 }
 
@@ -229,7 +251,14 @@ pub(super) fn while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_
     assert_eq!(network.node(away).installs.len(), 1);
     let term = network.core(leader).term();
     // A heartbeat is answered, for what was there before.
-    assert!(network.core(leader).status().peers.iter().all(|peer| peer.id != NodeId(away) || peer.matched <= before));
+    assert!(
+        network
+            .core(leader)
+            .status()
+            .peers
+            .iter()
+            .all(|peer| peer.id != NodeId(away) || peer.matched <= before)
+    );
     // Entries that would follow the snapshot are left out.
     let payload = Payload::Command(Bytes::from_static(b"x"));
     let entry = Entry { index: snapshot.index.next(), term, stamp: snapshot.stamp, payload };
@@ -243,7 +272,8 @@ pub(super) fn while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_
     };
     network.deliver(Message { from: NodeId(leader), to: NodeId(away), term, body });
     assert_eq!(network.core(away).last_index(), before);
-    // The leader falls silent: this node does not stand for election with a log that is about to go.
+    // The leader falls silent: this node does not stand for election with a log that is about to
+    // go.
     network.crash(leader);
     network.pass(SECOND);
     assert!(network.node(away).writes.iter().all(|write| write.entries.is_empty()));
@@ -301,11 +331,15 @@ fn a_transfer_begins_anew_when_its_snapshot_has_been_replaced() {
     network.deliver(first);
     network.pass(SECOND);
     assert_eq!(network.node(away).installed, 1);
-    assert_eq!(network.core(away).snapshot().unwrap().index, network.core(leader).snapshot().unwrap().index);
+    assert_eq!(
+        network.core(away).snapshot().unwrap().index,
+        network.core(leader).snapshot().unwrap().index
+    );
     assert_eq!(network.core(away).applied(), network.core(leader).last_index());
 }
 
-/// The leader once offered such a follower the same snapshot for ever, and the follower had it every time.
+/// The leader once offered such a follower the same snapshot for ever, and the follower had it
+/// every time.
 #[test]
 fn a_snapshot_that_was_outgrown_while_it_was_sent_is_followed_by_the_newest() {
     let (mut network, leader, away) = led();
@@ -379,7 +413,13 @@ fn a_leader_of_the_past_learns_of_it_when_it_sends_a_snapshot() {
     propose(&mut network, leader, 2);
     let core = network.core(follower);
     let (term, index, configuration) = (core.term(), Index(9), core.configuration().clone());
-    let meta = Box::new(SnapshotMeta { index, term: Term(1), stamp: Stamp(0), configuration, digest: None });
+    let meta = Box::new(SnapshotMeta {
+        index,
+        term: Term(1),
+        stamp: Stamp(0),
+        configuration,
+        digest: None,
+    });
     let chunk = Chunk { offset: 0, total_bytes: 3, data: Bytes::from_static(b"abc") };
     let body = Body::InstallSnapshot { meta, chunk, round: 1, wants_promise: true };
     let from = NodeId(6 - leader - follower);

@@ -40,7 +40,10 @@ pub(super) fn the_only_voter_leads_on_over_a_slow_write() {
     network.node(1).is_disk_slow = true;
     network.propose(1, "y");
     network.pass(60 * SECOND);
-    assert!(network.core(1).is_leader() && network.core(1).term() == term, "a learner does not matter");
+    assert!(
+        network.core(1).is_leader() && network.core(1).term() == term,
+        "a learner does not matter"
+    );
     // A second voter ends the exemption as soon as the change is appended.
     assert!(network.core(1).commit() >= proposed.last);
     let changes = [MemberChange::Promote(NodeId(2))];
@@ -66,6 +69,7 @@ pub(super) fn a_leader_without_a_vote_is_not_exempt_from_stalls() {
 
 #[test]
 fn a_stall_timeout_below_an_election_is_refused() {
-    let config = Config { stall_timeout: Some(Duration::from_millis(499)), ..Config::new(NodeId(1)) };
+    let config =
+        Config { stall_timeout: Some(Duration::from_millis(499)), ..Config::new(NodeId(1)) };
     assert!(config.validate().unwrap_err().to_string().contains("Config::stall_timeout"));
 }

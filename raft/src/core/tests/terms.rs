@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::network::Network;
 use crate::core::{Event, Role};
 use crate::types::{
-    Body, Chunk, Configuration, Entries, FollowerReport, Index, Message, NodeId, SnapshotMeta, Stamp, Term,
+    Body, Chunk, Configuration, Entries, FollowerReport, Index, Message, NodeId, SnapshotMeta,
+    Stamp, Term,
 };
 
 fn meta() -> SnapshotMeta {
@@ -52,12 +53,20 @@ pub(super) fn one_frame_does_not_end_elections() {
         let leader = network.elect();
         network.settle();
         let own = network.core(leader).term();
-        for term in [Term(u64::MAX), Term(u64::MAX - 1), Term(Term::MAX.0 + 1), Term(own.0 + Term::JUMP_MAX + 1)] {
+        for term in [
+            Term(u64::MAX),
+            Term(u64::MAX - 1),
+            Term(Term::MAX.0 + 1),
+            Term(own.0 + Term::JUMP_MAX + 1),
+        ] {
             for to in 1..=3 {
                 let body = bodies(term).swap_remove(kind);
                 let before = (network.core(to).hard_state(), network.core(to).poll_timeout());
                 network.deliver(Message { from: NodeId(to % 3 + 1), to: NodeId(to), term, body });
-                assert_eq!((network.core(to).hard_state(), network.core(to).poll_timeout()), before);
+                assert_eq!(
+                    (network.core(to).hard_state(), network.core(to).poll_timeout()),
+                    before
+                );
             }
         }
         assert_eq!(network.core(1).status().ignored_terms, 4);
@@ -76,17 +85,31 @@ fn a_term_within_bounds_is_adopted() {
     let leader = network.elect();
     network.settle();
     let term = network.core(leader).term().saturating_add(Term::JUMP_MAX);
-    network.deliver(Message { from: NodeId(99), to: NodeId(leader), term, body: Body::Vote { granted: false } });
+    network.deliver(Message {
+        from: NodeId(99),
+        to: NodeId(leader),
+        term,
+        body: Body::Vote { granted: false },
+    });
     assert_eq!(network.core(leader).term(), term);
     // A node that knows nothing cannot tell how far its cluster has come.
     let mut network = Network::new(3);
     let body = || Body::Vote { granted: false };
-    network.deliver(Message { from: NodeId(2), to: NodeId(1), term: Term(Term::MAX.0 + 1), body: body() });
+    network.deliver(Message {
+        from: NodeId(2),
+        to: NodeId(1),
+        term: Term(Term::MAX.0 + 1),
+        body: body(),
+    });
     assert_eq!(network.core(1).term(), Term(0));
     network.deliver(Message { from: NodeId(2), to: NodeId(1), term: Term::MAX, body: body() });
     assert_eq!(network.core(1).term(), Term::MAX);
     network.pass(Duration::from_secs(5));
-    assert_eq!((network.core(1).term(), network.core(1).role()), (Term::MAX, Role::Follower), "the last one");
+    assert_eq!(
+        (network.core(1).term(), network.core(1).role()),
+        (Term::MAX, Role::Follower),
+        "the last one"
+    );
 }
 
 #[test]

@@ -33,7 +33,10 @@ pub(super) fn leadership_moves_at_once_to_who_lacks_nothing() {
     network.settle();
     assert_eq!((network.leader(), network.now), (Some(4), since), "no time has passed");
     assert_eq!(network.core(4).term(), term.next());
-    assert_eq!((network.core(1).role(), network.core(1).leader()), (Role::Follower, Some(NodeId(4))));
+    assert_eq!(
+        (network.core(1).role(), network.core(1).leader()),
+        (Role::Follower, Some(NodeId(4)))
+    );
     let proposed = network.propose(4, "x");
     network.settle();
     assert_eq!(network.core(1).commit(), proposed.last);
@@ -63,9 +66,13 @@ pub(super) fn nothing_is_proposed_while_leadership_moves() {
     let mut network = led_by_one(3);
     network.isolate(3);
     transfer(&mut network, 1, Some(3)).unwrap();
-    let refused = network.with_core(1, |core, now| core.propose(now, [bytes::Bytes::from_static(b"x")]));
+    let refused =
+        network.with_core(1, |core, now| core.propose(now, [bytes::Bytes::from_static(b"x")]));
     assert_eq!(refused, Err(ProposeError::Transferring { to: NodeId(3) }));
-    assert_eq!(change(&mut network, 1, &[add(4)]), Err(ChangeError::Transferring { to: NodeId(3) }));
+    assert_eq!(
+        change(&mut network, 1, &[add(4)]),
+        Err(ChangeError::Transferring { to: NodeId(3) })
+    );
     // Another target takes its place.
     transfer(&mut network, 1, Some(2)).unwrap();
     assert_eq!(network.core(1).transferring(), Some(NodeId(2)));
@@ -97,7 +104,8 @@ fn a_lost_word_to_the_target_is_said_again() {
     assert_eq!(network.leader(), Some(3));
 }
 
-/// Passes from one heartbeat of the leader to the next; what a target is told of a transfer is lost. Returns how often it was.
+/// Passes from one heartbeat of the leader to the next; what a target is told of a transfer is
+/// lost. Returns how often it was.
 fn pass_without_telling(network: &mut Network, leader: u64, duration: Duration) -> usize {
     let (end, mut told) = (network.now.after(duration), 0);
     while network.now < end {
@@ -115,16 +123,24 @@ fn who_does_not_take_over_is_asked_more_and_more_rarely() {
     let mut network = led_by_one(3);
     let attempts = |network: &Network| {
         let events = network.nodes[&NodeId(1)].events.iter();
-        events.filter(|event| matches!(event, Event::TransferFailed { to } if *to == NodeId(2))).count()
+        events
+            .filter(|event| matches!(event, Event::TransferFailed { to } if *to == NodeId(2)))
+            .count()
     };
     prefer(&mut network, 2, 5);
     let told = pass_without_telling(&mut network, 1, 127 * SECOND);
     assert!(told > 0, "it was told, in vain");
-    // At 0, 1, 3, 7, 15, 31 and 63 seconds or a little later: 127 times, were the wait always the same.
+    // At 0, 1, 3, 7, 15, 31 and 63 seconds or a little later: 127 times, were the wait always the
+    // same.
     assert_eq!(attempts(&network), 7);
     // A term later that is not forgotten.
     let term = network.core(1).term().next();
-    network.deliver(Message { from: NodeId(3), to: NodeId(1), term, body: Body::Vote { granted: false } });
+    network.deliver(Message {
+        from: NodeId(3),
+        to: NodeId(1),
+        term,
+        body: Body::Vote { granted: false },
+    });
     network.isolate(2);
     network.now = network.now.after(SECOND);
     while network.leader() != Some(1) {
@@ -142,10 +158,19 @@ fn targets_that_cannot_be_are_refused_by_name() {
     network.join(4);
     change(&mut network, 1, &[add(4)]).unwrap();
     network.settle();
-    assert_eq!(transfer(&mut network, 2, Some(3)), Err(TransferError::NotLeader { leader: Some(NodeId(1)) }));
+    assert_eq!(
+        transfer(&mut network, 2, Some(3)),
+        Err(TransferError::NotLeader { leader: Some(NodeId(1)) })
+    );
     assert_eq!(transfer(&mut network, 1, Some(1)), Err(TransferError::Itself { node: NodeId(1) }));
-    assert_eq!(transfer(&mut network, 1, Some(4)), Err(TransferError::NotVoter { node: NodeId(4) }));
-    assert_eq!(transfer(&mut network, 1, Some(9)), Err(TransferError::UnknownNode { node: NodeId(9) }));
+    assert_eq!(
+        transfer(&mut network, 1, Some(4)),
+        Err(TransferError::NotVoter { node: NodeId(4) })
+    );
+    assert_eq!(
+        transfer(&mut network, 1, Some(9)),
+        Err(TransferError::UnknownNode { node: NodeId(9) })
+    );
     let mut alone = Network::new(1);
     alone.pass(Duration::ZERO);
     assert_eq!(transfer(&mut alone, 1, None), Err(TransferError::NobodyElse));
@@ -155,14 +180,23 @@ fn targets_that_cannot_be_are_refused_by_name() {
 fn who_cannot_keep_a_promise_or_was_not_asked_by_its_leader_does_not_take_over() {
     let mut network = led_by_one(3);
     let term = network.core(1).term();
-    let told = |from, to| Message { from: NodeId(from), to: NodeId(to), term, body: Body::TimeoutNow };
+    let told =
+        |from, to| Message { from: NodeId(from), to: NodeId(to), term, body: Body::TimeoutNow };
     network.deliver(told(3, 2));
-    assert_eq!((network.core(2).role(), network.core(2).term()), (Role::Follower, term), "node 3 does not lead");
+    assert_eq!(
+        (network.core(2).role(), network.core(2).term()),
+        (Role::Follower, term),
+        "node 3 does not lead"
+    );
     network.node(2).is_disk_slow = true;
     network.propose(1, "x");
     network.pass(SECOND);
     network.deliver(told(1, 2));
-    assert_eq!((network.core(2).role(), network.core(2).term()), (Role::Follower, term), "its disk is stuck");
+    assert_eq!(
+        (network.core(2).role(), network.core(2).term()),
+        (Role::Follower, term),
+        "its disk is stuck"
+    );
     network.join(4);
     network.node(2).is_disk_slow = false;
     network.pass(SECOND / 10);

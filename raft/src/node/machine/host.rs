@@ -122,7 +122,13 @@ impl<R: Read> Read for Watched<R> {
                 self.reported = Instant::now();
                 let (bytes, total_bytes) = (self.bytes, self.total_bytes);
                 let (node, index) = (self.node.0, self.index.0);
-                tracing::info!(node, index, bytes, total_bytes, "still restoring the state machine");
+                tracing::info!(
+                    node,
+                    index,
+                    bytes,
+                    total_bytes,
+                    "still restoring the state machine"
+                );
             }
         }
         Ok(read)

@@ -51,7 +51,12 @@ pub(super) enum NodeMachine<S> {
 
 impl<S: StateMachine> NodeMachine<S> {
     /// On the loop.
-    pub(super) fn inline(machine: S, folder: &Path, node: NodeId, gauges: Arc<Gauges>) -> NodeMachine<S> {
+    pub(super) fn inline(
+        machine: S,
+        folder: &Path,
+        node: NodeId,
+        gauges: Arc<Gauges>,
+    ) -> NodeMachine<S> {
         let host = FolderHost::new(folder.to_owned(), node, gauges);
         NodeMachine::Inline { runner: MachineRunner::new(machine), host }
     }

@@ -26,14 +26,24 @@ impl Progress {
                 if now.saturating_duration_since(*said) >= INTERVAL =>
             {
                 *said = now;
-                tracing::info!(node = node.0, applied = applied.0, until = until.0, "applying the log again");
+                tracing::info!(
+                    node = node.0,
+                    applied = applied.0,
+                    until = until.0,
+                    "applying the log again"
+                );
             }
             (Some(_), Some(_)) => {}
             (None, Some((began, _))) => {
                 let took = now.saturating_duration_since(*began);
                 if took >= INTERVAL {
                     let applied = replica.status().applied.0;
-                    tracing::info!(node = node.0, applied, ?took, "the state machine has caught up");
+                    tracing::info!(
+                        node = node.0,
+                        applied,
+                        ?took,
+                        "the state machine has caught up"
+                    );
                 }
                 self.catching_up = None;
             }

@@ -77,8 +77,9 @@ impl<S> MachineThread<S> {
         let (batches, jobs) = sync_channel(BATCHES);
         let is_stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&is_stopping);
-        let thread =
-            Builder::new().name("raft-machine".to_owned()).spawn(move || serve(&threads, &jobs, &completed, &stop))?;
+        let thread = Builder::new()
+            .name("raft-machine".to_owned())
+            .spawn(move || serve(&threads, &jobs, &completed, &stop))?;
         Ok(MachineThread {
             shared,
             batches: Some(batches),
@@ -98,7 +99,8 @@ impl<S> MachineThread<S> {
     {
         if self.outstanding == 0
             && let Ok(mut shared) = self.shared.try_lock()
-            && let Some(calls) = shared.runner.quick_calls(&job).filter(|&calls| calls <= self.quick_calls_left)
+            && let Some(calls) =
+                shared.runner.quick_calls(&job).filter(|&calls| calls <= self.quick_calls_left)
         {
             self.quick_calls_left -= calls;
             let Shared { runner, host } = &mut *shared;
@@ -119,7 +121,9 @@ impl<S> MachineThread<S> {
     /// that it has done leads to one.
     pub(super) fn flush(&mut self) {
         self.quick_calls_left = QUICK_CALLS;
-        let Some(batches) = self.batches.as_ref().filter(|_| !self.waiting.is_empty()) else { return };
+        let Some(batches) = self.batches.as_ref().filter(|_| !self.waiting.is_empty()) else {
+            return;
+        };
         match batches.try_send(std::mem::take(&mut self.waiting)) {
             Ok(()) => {}
             Err(TrySendError::Full(jobs)) => self.waiting = jobs,
@@ -153,7 +157,8 @@ fn serve<S: StateMachine>(
         while let Ok(more) = batches.try_recv() {
             jobs.extend(more);
         }
-        let mut reporter = Reporter { report: MachineReport::default(), sent: Instant::now(), completed };
+        let mut reporter =
+            Reporter { report: MachineReport::default(), sent: Instant::now(), completed };
         // A panic of the user's code is contained below; nothing else panics under the lock.
         let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(job) = jobs.pop_front() {

@@ -18,9 +18,11 @@ pub(in crate::replica) struct MachineState {
     /// It is to give a copy of its state as of this index.
     pub(in crate::replica) copying: Option<Index>,
     pub(in crate::replica) absence: Absence,
-    /// It stops because its state is not that of a majority, and has not said yet that it has stopped.
+    /// It stops because its state is not that of a majority, and has not said yet that it has
+    /// stopped.
     pub(in crate::replica) is_diverged: bool,
-    /// Its state has taken the place of one that was not that of a majority; the next digest is told.
+    /// Its state has taken the place of one that was not that of a majority; the next digest is
+    /// told.
     pub(in crate::replica) is_reseeded: bool,
     /// The log that it cannot apply exceeds its quota.
     pub(in crate::replica) unapplied_full: Option<UnappliedLogFull>,

@@ -34,8 +34,8 @@ pub enum CatchUp {
         /// It is to apply this much.
         until: Index,
     },
-    /// Its snapshot cannot be read, and the log before it is gone: it waits for another one from the
-    /// leader.
+    /// Its snapshot cannot be read, and the log before it is gone: it waits for another one from
+    /// the leader.
     AwaitingSnapshot {
         /// What the damaged snapshot includes.
         index: Index,
@@ -46,9 +46,14 @@ impl fmt::Display for CatchUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CatchUp::Restoring { index } => write!(f, "restoring the snapshot of entry {index}"),
-            CatchUp::Replaying { applied, until } => write!(f, "applied {applied} of {until} entries"),
+            CatchUp::Replaying { applied, until } => {
+                write!(f, "applied {applied} of {until} entries")
+            }
             CatchUp::AwaitingSnapshot { index } => {
-                write!(f, "the snapshot of entry {index} is damaged, waiting for another one from the leader")
+                write!(
+                    f,
+                    "the snapshot of entry {index} is damaged, waiting for another one from the leader"
+                )
             }
         }
     }
@@ -79,8 +84,8 @@ impl Replica {
         (applied < until).then_some(CatchUp::Replaying { applied, until })
     }
 
-    /// What a state machine that has failed has to catch up with, if it will be back without a newer
-    /// version of the program: its snapshot was damaged, and another one is awaited or there.
+    /// What a state machine that has failed has to catch up with, if it will be back without a
+    /// newer version of the program: its snapshot was damaged, and another one is awaited or there.
     pub(in crate::replica) fn recovering(&self) -> Option<CatchUp> {
         self.machine.failure.as_ref()?;
         if let Some(index) = self.machine.restoring {

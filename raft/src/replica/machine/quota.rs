@@ -1,5 +1,5 @@
-//! A state machine that has failed applies nothing, so nothing of the log can be compacted: the node
-//! goes on acknowledging until its quota for that is full, and then stops by name.
+//! A state machine that has failed applies nothing, so nothing of the log can be compacted: the
+//! node goes on acknowledging until its quota for that is full, and then stops by name.
 
 use super::MachineFailure;
 use crate::replica::{Event, Replica};
@@ -30,7 +30,9 @@ impl Replica {
 
     /// To be called when more may be committed.
     pub(in crate::replica) fn watch_unapplied_log(&mut self) {
-        let (Some(failure), Some(limit_bytes)) = (&self.machine.failure, self.limits.unapplied_log_bytes) else {
+        let (Some(failure), Some(limit_bytes)) =
+            (&self.machine.failure, self.limits.unapplied_log_bytes)
+        else {
             return;
         };
         let bytes = self.core.backlog_bytes() as u64;

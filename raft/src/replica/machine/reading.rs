@@ -30,10 +30,13 @@ impl Read for MachineReader {
                 "the reader of the state machine's snapshot says that it put {read} bytes where {length} have room"
             )),
             Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
-            Ok(Err(error)) => io::Error::new(error.kind(), format!("the state machine's reader failed: {error}")),
-            Err(panic) => {
-                io::Error::other(format!("the state machine panicked while its snapshot was read: {}", words(&*panic)))
+            Ok(Err(error)) => {
+                io::Error::new(error.kind(), format!("the state machine's reader failed: {error}"))
             }
+            Err(panic) => io::Error::other(format!(
+                "the state machine panicked while its snapshot was read: {}",
+                words(&*panic)
+            )),
         };
         self.discard();
         Err(error)

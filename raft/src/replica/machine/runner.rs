@@ -83,7 +83,8 @@ impl<S: StateMachine> MachineRunner<S> {
         self.has_failed
     }
 
-    /// How many calls of the machine a job takes, if all of them are quick by the machine's own word.
+    /// How many calls of the machine a job takes, if all of them are quick by the machine's own
+    /// word.
     pub fn quick_calls(&self, job: &MachineJob) -> Option<usize> {
         let is_quick = || match job {
             MachineJob::Apply(entries) => entries.iter().all(|entry| {
@@ -107,7 +108,12 @@ impl<S: StateMachine> MachineRunner<S> {
 
     /// Does a job and says what became of it. After a failure only a restore is carried out:
     /// what is asked of a machine whose state is not known has no answer.
-    pub fn run(&mut self, job: MachineJob, host: &mut impl MachineHost, complete: &mut impl FnMut(MachineDone)) {
+    pub fn run(
+        &mut self,
+        job: MachineJob,
+        host: &mut impl MachineHost,
+        complete: &mut impl FnMut(MachineDone),
+    ) {
         if self.has_failed && !matches!(job, MachineJob::Restore(_)) {
             return;
         }
@@ -157,7 +163,10 @@ impl<S: StateMachine> MachineRunner<S> {
             self.applied = entry.index;
             if host.wants_report() {
                 told = self.applied;
-                complete(MachineDone::Applied { last: told, outcomes: std::mem::take(&mut outcomes) });
+                complete(MachineDone::Applied {
+                    last: told,
+                    outcomes: std::mem::take(&mut outcomes),
+                });
             }
         }
         if self.applied > told {
@@ -187,7 +196,11 @@ impl<S: StateMachine> MachineRunner<S> {
         }
     }
 
-    fn take_digest(&mut self, index: Index, host: &mut impl MachineHost) -> Result<Option<Digest>, MachineFailure> {
+    fn take_digest(
+        &mut self,
+        index: Index,
+        host: &mut impl MachineHost,
+    ) -> Result<Option<Digest>, MachineFailure> {
         host.calls(MachineCallback::Digest, index);
         let digest = contain(|| Ok(self.machine.digest()));
         let digest = digest.map_err(|stop| stop.at(MachineCallback::Digest, index))?;
@@ -197,16 +210,19 @@ impl<S: StateMachine> MachineRunner<S> {
     /// The state that was restored is the one that the snapshot was taken of, as far as digests of
     /// one version tell.
     fn check_restored(&self, meta: &SnapshotMeta, sessions: &Sessions) -> Result<(), Stop> {
-        let Some(expected) = meta.digest.filter(|_| !planted(Mutant::RestoredDigestUnchecked)) else {
+        let Some(expected) = meta.digest.filter(|_| !planted(Mutant::RestoredDigestUnchecked))
+        else {
             return Ok(());
         };
         let restored = self.machine.digest();
         let restored = restored.map(|digest| digest.with_sessions(meta.index, sessions.digest()));
         match restored.filter(|restored| restored.version == expected.version) {
-            Some(Digest { value, version, .. }) if value != expected.value => Err(Stop::from(format!(
-                "the restored state has digest {value:016x}, and the snapshot says {:016x} (version {version})",
-                expected.value
-            ))),
+            Some(Digest { value, version, .. }) if value != expected.value => {
+                Err(Stop::from(format!(
+                    "the restored state has digest {value:016x}, and the snapshot says {:016x} (version {version})",
+                    expected.value
+                )))
+            }
             _ => Ok(()),
         }
     }

@@ -12,8 +12,12 @@ fn transfer(to: Option<usize>) -> Request {
 }
 
 fn add(place: u64) -> MemberChange {
-    let member =
-        Member { disk: DiskId(place.into()), address: format!("host:{place}"), priority: 0, ..Member::default() };
+    let member = Member {
+        disk: DiskId(place.into()),
+        address: format!("host:{place}"),
+        priority: 0,
+        ..Member::default()
+    };
     MemberChange::AddLearner { node: NodeId(place), member }
 }
 
@@ -60,7 +64,9 @@ fn a_joint_change_is_answered_when_it_is_left_and_that_is_committed() {
         cluster.poll(to);
         let core = cluster.nodes[0].replica.core();
         if !cluster.nodes[0].replies.is_empty() {
-            assert!(!core.configuration().is_joint() && core.configuration_index() <= core.commit());
+            assert!(
+                !core.configuration().is_joint() && core.configuration_index() <= core.commit()
+            );
         }
     }
     assert_eq!(cluster.take_replies(0), [(10, done())]);
@@ -127,7 +133,8 @@ fn a_transfer_is_answered_when_its_target_leads_and_writes_wait_meanwhile() {
     cluster.run();
     assert!(cluster.nodes[1].replica.core().is_leader());
     cluster.pass(Duration::from_millis(60), &[1]);
-    // Where the transfer was asked for it is answered by the old leader, which is the last thing that one does.
+    // Where the transfer was asked for it is answered by the old leader, which is the last thing
+    // that one does.
     let replies = cluster.take_replies(2);
     assert!(replies.contains(&(10, done())), "{replies:?}");
     assert_eq!(cluster.take_replies(0), [(11, answer("a"))]);
@@ -185,13 +192,18 @@ fn a_removed_node_answers_nothing_any_more_and_says_why() {
     assert!(cluster.nodes[2].replica.status().is_removed);
     let replies = cluster.take_replies(2);
     for number in [11, 13, 14, 15] {
-        assert!(replies.contains(&(number, Outcome::Refused(Refusal::Removed))), "{number}: {replies:?}");
+        assert!(
+            replies.contains(&(number, Outcome::Refused(Refusal::Removed))),
+            "{number}: {replies:?}"
+        );
     }
     // A leader that is removed hears of it as it is committed.
     cluster.submit(1, 16, change(&[MemberChange::Remove(id(0))]));
     cluster.run();
     assert_eq!(cluster.take_replies(1), [(16, done())]);
-    assert!(cluster.nodes[0].replica.status().is_removed && cluster.nodes[1].replica.core().is_leader());
+    assert!(
+        cluster.nodes[0].replica.status().is_removed && cluster.nodes[1].replica.core().is_leader()
+    );
 }
 
 #[test]

@@ -45,7 +45,8 @@ fn a_failed_machine_acknowledges_until_its_quota_is_full() {
     let mut cluster = Cluster::led_by(0, 3, limits);
     let index = cluster.nodes[2].replica.status().applied.next();
     let reason = "cannot apply this".to_owned();
-    let failure = MachineFailure { callback: MachineCallback::Apply, index, reason, has_panicked: false };
+    let failure =
+        MachineFailure { callback: MachineCallback::Apply, index, reason, has_panicked: false };
     let now = cluster.now;
     cluster.nodes[2].replica.handle_machine(now, MachineDone::Failed(failure));
     let mut durable = Vec::new();

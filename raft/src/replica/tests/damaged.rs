@@ -82,7 +82,8 @@ fn a_snapshot_that_cannot_be_restored_is_replaced_by_the_same() {
     let progress = CatchUp::AwaitingSnapshot { index: meta.index };
     assert_eq!(replica.catching_up(), Some(progress));
     replica.submit(now, RequestId(1), Request::StaleRead(Bytes::new()));
-    let reply = std::iter::from_fn(|| replica.poll()).find(|effect| matches!(effect, Effect::Reply { .. }));
+    let reply =
+        std::iter::from_fn(|| replica.poll()).find(|effect| matches!(effect, Effect::Reply { .. }));
     let outcome = Outcome::Refused(Refusal::Loading { progress });
     assert_eq!(reply, Some(Effect::Reply { id: RequestId(1), outcome }));
     let term = replica.core().term();

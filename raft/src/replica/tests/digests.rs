@@ -70,7 +70,10 @@ fn snapshot_meta(index: u64) -> SnapshotMeta {
 }
 
 /// Takes a snapshot, with its digest, as a node does.
-fn snapshot_of(machine: &mut MachineRunner<Counter>, meta: SnapshotMeta) -> (SnapshotMeta, Vec<u8>) {
+fn snapshot_of(
+    machine: &mut MachineRunner<Counter>,
+    meta: SnapshotMeta,
+) -> (SnapshotMeta, Vec<u8>) {
     let mut taken = None;
     for job in [MachineJob::TakeDigest(meta.index), MachineJob::TakeSnapshot(meta)] {
         machine.run(job, &mut host(), &mut |done| {
@@ -85,7 +88,11 @@ fn snapshot_of(machine: &mut MachineRunner<Counter>, meta: SnapshotMeta) -> (Sna
     (meta, bytes)
 }
 
-fn restore(machine: &mut MachineRunner<Counter>, meta: SnapshotMeta, content: Vec<u8>) -> Result<(), String> {
+fn restore(
+    machine: &mut MachineRunner<Counter>,
+    meta: SnapshotMeta,
+    content: Vec<u8>,
+) -> Result<(), String> {
     let mut result = Ok(());
     let mut host = Host { content: Some(content), ..host() };
     machine.run(MachineJob::Restore(meta), &mut host, &mut |done| {

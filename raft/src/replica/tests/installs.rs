@@ -3,12 +3,13 @@
 use super::*;
 use crate::types::{Body, Chunk, Message, Term};
 
-/// The leader that follows node 1 sends it a snapshot that includes `index`, in one piece. Says what
-/// node 1 asked the state machine to be restored to.
+/// The leader that follows node 1 sends it a snapshot that includes `index`, in one piece. Says
+/// what node 1 asked the state machine to be restored to.
 pub(super) fn install(cluster: &mut Cluster, index: u64) -> SnapshotMeta {
     let core = cluster.nodes[0].replica.core();
     let (term, configuration) = (core.term().next(), core.configuration().clone());
-    let meta = SnapshotMeta { index: Index(index), term, stamp: Stamp(1), configuration, digest: None };
+    let meta =
+        SnapshotMeta { index: Index(index), term, stamp: Stamp(1), configuration, digest: None };
     receive(cluster, term, meta)
 }
 
@@ -26,7 +27,9 @@ pub(super) fn receive(cluster: &mut Cluster, term: Term, meta: SnapshotMeta) -> 
     loop {
         let done = match replica.poll().expect("the state machine is restored") {
             Effect::Storage(Job::Write(write)) => Done::Written { sequence: write.sequence },
-            Effect::Storage(Job::WriteChunk { id, .. }) => Done::ChunkWritten { id, received_bytes: total_bytes },
+            Effect::Storage(Job::WriteChunk { id, .. }) => {
+                Done::ChunkWritten { id, received_bytes: total_bytes }
+            }
             Effect::Storage(Job::InstallSnapshot { meta, .. }) => {
                 Done::SnapshotInstalled { index: meta.index, is_valid: true }
             }
@@ -41,8 +44,8 @@ pub(super) fn receive(cluster: &mut Cluster, term: Term, meta: SnapshotMeta) -> 
     }
 }
 
-/// Of three commands in the log of a leader that was deposed, the snapshot of its successor includes
-/// what stands in the place of two: they may be in it. The third is lost for certain.
+/// Of three commands in the log of a leader that was deposed, the snapshot of its successor
+/// includes what stands in the place of two: they may be in it. The third is lost for certain.
 #[test]
 pub(crate) fn what_a_snapshot_overtook_is_unknown() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());

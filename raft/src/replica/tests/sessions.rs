@@ -1,4 +1,5 @@
-//! Sessions through replicas: retries over other nodes, after leaders have fallen, and over snapshots.
+//! Sessions through replicas: retries over other nodes, after leaders have fallen, and over
+//! snapshots.
 
 use super::*;
 use crate::types::{SessionCommand, SessionId, Term};
@@ -45,7 +46,10 @@ pub(crate) fn a_retry_after_a_fail_over_is_applied_once_and_gets_the_first_answe
     cluster.cut.clear();
     cluster.pass(Duration::from_secs(1), &[0, 1, 2]);
     for node in &cluster.nodes {
-        assert_eq!(node.machine.machine().commands.iter().filter(|command| *command == b"pay").count(), 1);
+        assert_eq!(
+            node.machine.machine().commands.iter().filter(|command| *command == b"pay").count(),
+            1
+        );
         assert_eq!(node.machine.sessions(), cluster.nodes[0].machine.sessions());
     }
 }
@@ -62,7 +66,10 @@ fn a_session_is_opened_used_and_closed_through_any_node() {
     cluster.run();
     let none = Outcome::Refused(Refusal::NoSession);
     let ttl = Outcome::Refused(Refusal::TtlOutOfRange { ttl_ms: 1 });
-    assert_eq!(cluster.take_replies(1), [(1, answer("a")), (2, answer("")), (3, none.clone()), (4, none), (5, ttl)]);
+    assert_eq!(
+        cluster.take_replies(1),
+        [(1, answer("a")), (2, answer("")), (3, none.clone()), (4, none), (5, ttl)]
+    );
     assert_eq!(cluster.nodes[0].machine.machine().commands, [b"a"]);
 }
 
@@ -79,7 +86,8 @@ pub(crate) fn sessions_survive_a_snapshot() {
     source.read_to_end(&mut content).unwrap();
     let mut restored = MachineRunner::new(Journal::default());
     let (index, term, stamp) = (Index(2), Term(1), Stamp(1));
-    let meta = SnapshotMeta { index, term, stamp, configuration: Configuration::default(), digest: None };
+    let meta =
+        SnapshotMeta { index, term, stamp, configuration: Configuration::default(), digest: None };
     let mut host = Host { now: cluster.now, content: Some(content) };
     restored.run(MachineJob::Restore(meta), &mut host, &mut |_| {});
     assert!(!restored.has_failed());
@@ -96,7 +104,10 @@ pub(crate) fn a_session_ends_at_the_same_entry_everywhere_whatever_the_clocks() 
     cluster.cut.insert((0, 1));
     cluster.submit(0, 1, Request::OpenSession { ttl_ms: 100 });
     cluster.run();
-    assert!(cluster.nodes[0].machine.sessions().len() == 1 && cluster.nodes[1].machine.sessions().is_empty());
+    assert!(
+        cluster.nodes[0].machine.sessions().len() == 1
+            && cluster.nodes[1].machine.sessions().is_empty()
+    );
     cluster.now.wall = Stamp(86_400_000);
     cluster.cut.clear();
     cluster.pass(Duration::from_millis(200), &[0]);
@@ -104,11 +115,15 @@ pub(crate) fn a_session_ends_at_the_same_entry_everywhere_whatever_the_clocks() 
     cluster.submit(0, 2, write("x"));
     cluster.run();
     cluster.pass(Duration::from_millis(60), &[0]);
-    assert!(cluster.nodes.iter().all(|node| node.machine.sessions().is_empty()), "the entry is 200 ms younger");
+    assert!(
+        cluster.nodes.iter().all(|node| node.machine.sessions().is_empty()),
+        "the entry is 200 ms younger"
+    );
 }
 
-/// A cluster that is recovered from what is left of another goes on where the log that is left ends: at indexes that the
-/// other may have used. A client of the other must not be taken for one of its own.
+/// A cluster that is recovered from what is left of another goes on where the log that is left
+/// ends: at indexes that the other may have used. A client of the other must not be taken for one
+/// of its own.
 #[test]
 fn a_session_is_not_taken_for_one_that_was_opened_at_the_same_place_of_another_log() {
     let mut lost = Cluster::with_core(1, Limits::default(), |core| core.seed = 1).elect(0);

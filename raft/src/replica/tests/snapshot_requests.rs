@@ -28,7 +28,9 @@ impl Solo {
                 Effect::Storage(Job::Write(write)) => {
                     replica.handle_done(now, Done::Written { sequence: write.sequence });
                 }
-                Effect::Storage(Job::TakeSnapshot { meta, .. }) => self.being_written.push(meta.index),
+                Effect::Storage(Job::TakeSnapshot { meta, .. }) => {
+                    self.being_written.push(meta.index)
+                }
                 Effect::Machine(job) => {
                     let mut host = Host { content: None, now };
                     machine.run(job, &mut host, &mut |done| replica.handle_machine(now, done));
@@ -92,7 +94,8 @@ fn a_snapshot_that_cannot_be_written_is_refused_by_cause() {
     solo.cluster.nodes[0].replica.handle_snapshot_failure(now, index, &broken());
     solo.poll();
     let replies = solo.replies();
-    let [(2, Outcome::Refused(Refusal::Declined { reason, is_final: false }))] = &replies[..] else {
+    let [(2, Outcome::Refused(Refusal::Declined { reason, is_final: false }))] = &replies[..]
+    else {
         panic!("{replies:?}");
     };
     assert!(reason.contains("on fire"), "{reason}");

@@ -9,7 +9,9 @@ use super::disks::Disks;
 use super::logs::Logs;
 use super::verdict::{Verdict, check};
 use crate::core::Core;
-use crate::replica::{Committed, MachineError, MachineRunner, Outcome, Query, Sessions, StateMachine};
+use crate::replica::{
+    Committed, MachineError, MachineRunner, Outcome, Query, Sessions, StateMachine,
+};
 use crate::sim::kv::{Command, Kv};
 use crate::sim::trace::stable_hash;
 use crate::types::{Configuration, Entries, Index, Payload, SnapshotMeta, Stamp, Term};
@@ -103,17 +105,34 @@ impl Commits {
     /// A snapshot stands for what is committed.
     pub(super) fn is_committed(&self, node: usize, meta: &SnapshotMeta) -> Verdict {
         let found = self.at(meta.index).map(|entry| (entry.term, entry.stamp));
-        check(found == Some((meta.term, meta.stamp)), "a snapshot includes what is committed, and that only", || {
-            format!("node {} has a snapshot of {meta:?}; committed there is {found:?}", node + 1)
-        })
+        check(
+            found == Some((meta.term, meta.stamp)),
+            "a snapshot includes what is committed, and that only",
+            || {
+                format!(
+                    "node {} has a snapshot of {meta:?}; committed there is {found:?}",
+                    node + 1
+                )
+            },
+        )
     }
 
     /// A node's state machine is to take a snapshot's state.
-    pub(super) fn restored(&mut self, node: usize, meta: &SnapshotMeta, replaces_wrong: bool) -> Verdict {
+    pub(super) fn restored(
+        &mut self,
+        node: usize,
+        meta: &SnapshotMeta,
+        replaces_wrong: bool,
+    ) -> Verdict {
         self.is_committed(node, meta)?;
         let first = if replaces_wrong { meta.index.next() } else { meta.index };
         check(first > self.applied[node], "a snapshot takes nothing back", || {
-            format!("node {} restores {} after {} was applied", node + 1, meta.index, self.applied[node])
+            format!(
+                "node {} restores {} after {} was applied",
+                node + 1,
+                meta.index,
+                self.applied[node]
+            )
         })?;
         // The first in a life is the node's own.
         self.restored += u64::from(self.applied[node] > Index(0));
@@ -122,7 +141,12 @@ impl Commits {
     }
 
     /// A state machine's state is what the committed commands up to a snapshot's index make.
-    pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &MachineRunner<Kv>) -> Verdict {
+    pub(super) fn is_state_of(
+        &self,
+        node: usize,
+        meta: &SnapshotMeta,
+        machine: &MachineRunner<Kv>,
+    ) -> Verdict {
         self.is_committed(node, meta)?;
         let expected = self.at(meta.index).map(|entry| entry.state);
         check(
@@ -156,27 +180,36 @@ impl Commits {
         self.entries.get((index.0 as usize).checked_sub(1)?)
     }
 
-    /// Whatever was committed in an earlier term is in the new leader's log. By log matching the last such entry stands
-    /// for all before it.
+    /// Whatever was committed in an earlier term is in the new leader's log. By log matching the
+    /// last such entry stands for all before it.
     pub(super) fn leader_is_complete(&self, node: usize, core: &Core) -> Verdict {
         let term = core.term();
         let earlier = self.entries.partition_point(|entry| entry.committed_in < term);
         let last = Index(earlier as u64);
         check(core.terms().last_term() == term, "a leader opens its term with an entry", || {
-            format!("node {} leads term {term}, and its last entry is of term {}", node + 1, core.terms().last_term())
+            format!(
+                "node {} leads term {term}, and its last entry is of term {}",
+                node + 1,
+                core.terms().last_term()
+            )
         })?;
         let expected = self.at(last).map_or(Term(0), |entry| entry.term);
         let is_compacted = last < core.terms().base();
-        check(is_compacted || core.terms().term_at(last) == Some(expected), "leader completeness", || {
-            format!(
-                "node {} leads term {term} without entry {last} of term {expected}, committed earlier; it has {:?} there",
-                node + 1,
-                core.terms().term_at(last)
-            )
-        })
+        check(
+            is_compacted || core.terms().term_at(last) == Some(expected),
+            "leader completeness",
+            || {
+                format!(
+                    "node {} leads term {term} without entry {last} of term {expected}, committed earlier; it has {:?} there",
+                    node + 1,
+                    core.terms().term_at(last)
+                )
+            },
+        )
     }
 
-    /// Whatever the node takes for committed is what everybody else did, or is new and rests on a quorum's disks.
+    /// Whatever the node takes for committed is what everybody else did, or is new and rests on a
+    /// quorum's disks.
     pub(super) fn observe(
         &mut self,
         node: usize,
@@ -188,9 +221,17 @@ impl Commits {
         let commit = core.commit();
         if commit > self.last() {
             let term = core.terms().term_at(commit).unwrap_or_default();
-            check(!core.is_leader() || term == core.term(), "a leader counts only entries of its own term", || {
-                format!("node {} leads term {} and commits entry {commit} of term {term}", node + 1, core.term())
-            })?;
+            check(
+                !core.is_leader() || term == core.term(),
+                "a leader counts only entries of its own term",
+                || {
+                    format!(
+                        "node {} leads term {} and commits entry {commit} of term {term}",
+                        node + 1,
+                        core.term()
+                    )
+                },
+            )?;
             if let Some(disks) = disks {
                 disks.is_on_a_majority(node, commit, term, configuration)?;
             }
@@ -199,10 +240,17 @@ impl Commits {
             }
         }
         let expected = self.at(commit).map_or(Term(0), |entry| entry.term);
-        check(core.terms().term_at(commit) == Some(expected), "what is committed is the same everywhere", || {
-            let found = core.terms().term_at(commit);
-            format!("node {} takes {found:?} for committed at {commit}, where {expected:?} is", node + 1)
-        })
+        check(
+            core.terms().term_at(commit) == Some(expected),
+            "what is committed is the same everywhere",
+            || {
+                let found = core.terms().term_at(commit);
+                format!(
+                    "node {} takes {found:?} for committed at {commit}, where {expected:?} is",
+                    node + 1
+                )
+            },
+        )
     }
 
     fn commit_next(&mut self, node: usize, core: &Core, logs: &Logs) -> Verdict {
@@ -210,7 +258,10 @@ impl Commits {
         let term = core.terms().term_at(index).unwrap_or_default();
         let entry = logs.entry(index, term);
         check(entry.is_some(), "what is committed was written", || {
-            format!("node {} takes entry {index} of term {term} for committed, which nobody has written", node + 1)
+            format!(
+                "node {} takes entry {index} of term {term} for committed, which nobody has written",
+                node + 1
+            )
         })?;
         let mut output = Bytes::new();
         let stamp = entry.map_or(Stamp(0), |entry| entry.stamp);
@@ -225,7 +276,8 @@ impl Commits {
                 self.command_applied(index, command, &entry.payload)?;
             }
         }
-        let committed_in = core.term().max(self.entries.last().map_or(Term(0), |entry| entry.committed_in));
+        let committed_in =
+            core.term().max(self.entries.last().map_or(Term(0), |entry| entry.committed_in));
         let state = stable_hash(&(&self.reference, &self.sessions));
         self.entries.push(CommittedEntry { term, committed_in, stamp, output, state });
         Ok(())
@@ -242,9 +294,13 @@ impl Commits {
             Payload::SessionCommand(_) => "a command of a session is applied once",
             _ => "a command is committed once",
         };
-        check(earlier.is_none(), rule, || format!("command {id} is applied at {index}, and was at {earlier:?}"))?;
+        check(earlier.is_none(), rule, || {
+            format!("command {id} is applied at {index}, and was at {earlier:?}")
+        })?;
         check(!self.refused.contains(&id), "what was refused has no effect", || {
-            format!("command {id} is committed at {index} after its author was told that it would never be")
+            format!(
+                "command {id} is committed at {index} after its author was told that it would never be"
+            )
         })
     }
 

@@ -1,5 +1,5 @@
-//! What is on the platters: what a node is told is durable is, what starts again is what was written, and what is
-//! committed is on a majority of them.
+//! What is on the platters: what a node is told is durable is, what starts again is what was
+//! written, and what is committed is on a majority of them.
 
 use std::collections::VecDeque;
 
@@ -29,7 +29,8 @@ struct Platter {
 #[derive(Clone, Debug)]
 enum Change {
     Write(Write),
-    /// A snapshot up to here takes the log's place, unless the log has its last entry. These are the terms up to there.
+    /// A snapshot up to here takes the log's place, unless the log has its last entry. These are
+    /// the terms up to there.
     Install(Vec<Term>),
 }
 
@@ -74,10 +75,17 @@ impl Disks {
     }
 
     /// The disk has been put back to this.
-    pub(super) fn forgot(&mut self, node: usize, hard_state: HardState, snapshot: Index, terms: Vec<Term>) {
+    pub(super) fn forgot(
+        &mut self,
+        node: usize,
+        hard_state: HardState,
+        snapshot: Index,
+        terms: Vec<Term>,
+    ) {
         let before = std::mem::take(&mut self.nodes[node]);
         let content = Content { hard_state, terms };
-        self.nodes[node] = Platter { content, snapshot, forgotten: before.content.terms, ..Platter::default() };
+        self.nodes[node] =
+            Platter { content, snapshot, forgotten: before.content.terms, ..Platter::default() };
     }
 
     /// A leader has learnt that it was.
@@ -97,7 +105,9 @@ impl Disks {
 
     pub(super) fn durable(&mut self, node: usize, sequence: u64) {
         let platter = &mut self.nodes[node];
-        while let Some((_, change)) = platter.pending.pop_front_if(|(number, _)| *number <= sequence) {
+        while let Some((_, change)) =
+            platter.pending.pop_front_if(|(number, _)| *number <= sequence)
+        {
             platter.content.change(&change);
         }
         platter.durable_sequence = platter.durable_sequence.max(sequence);
@@ -106,11 +116,15 @@ impl Disks {
     pub(super) fn reported(&self, node: usize, sequence: u64) -> Verdict {
         let durable = self.nodes[node].durable_sequence;
         check(sequence <= durable, "durable before it is said to be", || {
-            format!("node {} is told that write {sequence} is durable; only {durable} writes are", node + 1)
+            format!(
+                "node {} is told that write {sequence} is durable; only {durable} writes are",
+                node + 1
+            )
         })
     }
 
-    /// What a node starts with is what was durable, or that and some of the changes that followed, each whole.
+    /// What a node starts with is what was durable, or that and some of the changes that followed,
+    /// each whole.
     pub(super) fn recovered(
         &mut self,
         node: usize,
@@ -123,7 +137,11 @@ impl Disks {
         let found = Content { hard_state, terms: terms.to_vec() };
         // A damaged one is passed over while the log still has all that it includes.
         check(snapshot >= platter.snapshot || is_damaged, "a snapshot outlives a restart", || {
-            format!("node {} starts with a snapshot of {snapshot}; durable was that of {}", node + 1, platter.snapshot)
+            format!(
+                "node {} starts with a snapshot of {snapshot}; durable was that of {}",
+                node + 1,
+                platter.snapshot
+            )
         })?;
         let mut possible = platter.content.clone();
         let mut fits = possible == found;
@@ -157,10 +175,13 @@ impl Disks {
         let place = index.previous().0 as usize;
         let has = |node: NodeId| {
             let platter = &self.nodes[node.0 as usize - 1];
-            [&platter.content.terms, &platter.forgotten].iter().any(|terms| terms.get(place) == Some(&term))
+            [&platter.content.terms, &platter.forgotten]
+                .iter()
+                .any(|terms| terms.get(place) == Some(&term))
         };
         check(decides(configuration, has), "what is committed is on a majority's disks", || {
-            let holders: Vec<u64> = (1..=self.nodes.len() as u64).filter(|&id| has(NodeId(id))).collect();
+            let holders: Vec<u64> =
+                (1..=self.nodes.len() as u64).filter(|&id| has(NodeId(id))).collect();
             format!(
                 "node {} commits entry {index} of term {term}, durable on {holders:?}, in {configuration:?}",
                 node + 1
@@ -168,9 +189,9 @@ impl Disks {
         })
     }
 
-    /// A node that votes for the first time, by the entry at `index`, lacks at most `lag` of the entries
-    /// before that one. What its leader has appended since then does not count: it was not there when the
-    /// leader decided.
+    /// A node that votes for the first time, by the entry at `index`, lacks at most `lag` of the
+    /// entries before that one. What its leader has appended since then does not count: it was not
+    /// there when the leader decided.
     pub(super) fn has_most(&self, voter: NodeId, index: Index, lag: u64) -> Verdict {
         let length = self.nodes[voter.0 as usize - 1].content.terms.len() as u64;
         check(length + lag >= index.previous().0, "a learner catches up before it votes", || {
@@ -178,15 +199,23 @@ impl Disks {
         })
     }
 
-    /// Who is told to take over has all of the leader's log on its disk, unless a later leader has taken that away since.
+    /// Who is told to take over has all of the leader's log on its disk, unless a later leader has
+    /// taken that away since.
     pub(super) fn has_all(&self, leader: usize, told: &Message, terms: &TermTable) -> Verdict {
         let to = told.to;
         let (last, last_term) = (terms.last_index(), terms.last_term());
         let content = &self.nodes[to.0 as usize - 1].content;
         let found = content.terms.get(last.previous().0 as usize);
         let is_past = content.hard_state.term > told.term;
-        check(is_past || found == Some(&last_term), "who is told to take over has everything on its disk", || {
-            format!("node {} tells {to}, which has {found:?} at {last}, not {last_term}", leader + 1)
-        })
+        check(
+            is_past || found == Some(&last_term),
+            "who is told to take over has everything on its disk",
+            || {
+                format!(
+                    "node {} tells {to}, which has {found:?} at {last}, not {last_term}",
+                    leader + 1
+                )
+            },
+        )
     }
 }

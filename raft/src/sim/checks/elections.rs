@@ -49,10 +49,19 @@ impl Elections {
         self.leaders.len() as u64
     }
 
-    pub(super) fn started(&mut self, node: usize, hard_state: HardState, snapshot: Index) -> Verdict {
+    pub(super) fn started(
+        &mut self,
+        node: usize,
+        hard_state: HardState,
+        snapshot: Index,
+    ) -> Verdict {
         let promised = self.promised[node];
         check(hard_state.term >= promised, "a term outlives a restart", || {
-            format!("node {} starts in term {}, after it made promises in term {promised}", node + 1, hard_state.term)
+            format!(
+                "node {} starts in term {}, after it made promises in term {promised}",
+                node + 1,
+                hard_state.term
+            )
         })?;
         self.seen[node] = Seen { term: hard_state.term, snapshot, ..Seen::default() };
         Ok(())
@@ -74,18 +83,35 @@ impl Elections {
     }
 
     /// A node whose log ends so writes down that it votes for a candidate.
-    pub(super) fn decided(&mut self, node: usize, term: Term, candidate: NodeId, log: (Term, Index)) {
+    pub(super) fn decided(
+        &mut self,
+        node: usize,
+        term: Term,
+        candidate: NodeId,
+        log: (Term, Index),
+    ) {
         self.decided.insert((node, term, candidate), log);
     }
 
-    /// A vote goes to a log that holds all that the voter's held when it decided (§3.6.1). Until the vote is on the disk and leaves,
-    /// the voter may have heard from the term's leader, the candidate or another one, and its log have grown.
-    pub(super) fn is_up_to_date(&self, node: usize, terms: &TermTable, term: Term, candidate: NodeId) -> Verdict {
+    /// A vote goes to a log that holds all that the voter's held when it decided (§3.6.1). Until
+    /// the vote is on the disk and leaves, the voter may have heard from the term's leader, the
+    /// candidate or another one, and its log have grown.
+    pub(super) fn is_up_to_date(
+        &self,
+        node: usize,
+        terms: &TermTable,
+        term: Term,
+        candidate: NodeId,
+    ) -> Verdict {
         let now = (terms.last_term(), terms.last_index());
         let own = self.decided.get(&(node, term, candidate)).copied().unwrap_or(now);
-        let other = self.candidates.get(&(candidate.0 as usize - 1, term)).copied().unwrap_or_default();
+        let other =
+            self.candidates.get(&(candidate.0 as usize - 1, term)).copied().unwrap_or_default();
         check(own <= other, "a vote goes to a log that is as good", || {
-            format!("node {}'s log ends at {own:?}; it votes for {candidate}, whose log ends at {other:?}", node + 1)
+            format!(
+                "node {}'s log ends at {own:?}; it votes for {candidate}, whose log ends at {other:?}",
+                node + 1
+            )
         })
     }
 
@@ -93,7 +119,10 @@ impl Elections {
         self.promised(node, term)?;
         let &mut earlier = self.votes.entry((node, term)).or_insert(candidate);
         check(earlier == candidate, "one vote a term", || {
-            format!("node {} votes for {candidate} in term {term}, and has voted for {earlier}", node + 1)
+            format!(
+                "node {} votes for {candidate} in term {term}, and has voted for {earlier}",
+                node + 1
+            )
         })
     }
 
@@ -103,7 +132,12 @@ impl Elections {
     }
 
     /// True if the node has just become a leader.
-    pub(super) fn observe(&mut self, node: usize, life: u64, core: &Core) -> Result<bool, Violation> {
+    pub(super) fn observe(
+        &mut self,
+        node: usize,
+        life: u64,
+        core: &Core,
+    ) -> Result<bool, Violation> {
         let seen = self.seen[node];
         let now = Seen {
             term: core.term(),
@@ -121,8 +155,11 @@ impl Elections {
             format!("node {} went from {seen:?} to {now:?}", node + 1)
         })?;
         // A snapshot from the leader is on the disk before the state machine has its state.
-        let is_ordered = now.applied.max(now.snapshot) <= now.commit && now.commit <= now.last_index;
-        check(is_ordered, "snapshot, applied <= commit <= last", || format!("node {}: {now:?}", node + 1))?;
+        let is_ordered =
+            now.applied.max(now.snapshot) <= now.commit && now.commit <= now.last_index;
+        check(is_ordered, "snapshot, applied <= commit <= last", || {
+            format!("node {}: {now:?}", node + 1)
+        })?;
         let still_leads = seen.leads && now.leads && seen.term == now.term;
         check(!still_leads || now.last_index >= seen.last_index, "a leader only appends", || {
             format!("node {} leads term {} and went from {seen:?} to {now:?}", node + 1, now.term)

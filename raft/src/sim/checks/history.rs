@@ -1,8 +1,8 @@
-//! What clients were told: acknowledged means committed, a read sees every write that was committed before it began,
-//! and all that was answered about a key can be put into one order.
+//! What clients were told: acknowledged means committed, a read sees every write that was committed
+//! before it began, and all that was answered about a key can be put into one order.
 //!
-//! The first two are checked at once, with the help of the index that each number carries. The last one is checked when
-//! all is over, and believes nothing but clocks and numbers.
+//! The first two are checked at once, with the help of the index that each number carries. The last
+//! one is checked when all is over, and believes nothing but clocks and numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -32,17 +32,19 @@ pub(in crate::sim) enum OperationKind {
     Write(Command),
     Read {
         key: u8,
-        /// The key's last change that was committed when the read began: it must not see less, whether or not a client
-        /// knows of it. Rounds promise that (§6.4 of the dissertation).
+        /// The key's last change that was committed when the read began: it must not see less,
+        /// whether or not a client knows of it. Rounds promise that (§6.4 of the dissertation).
         floor: Index,
     },
     /// One for which a lease is enough.
     LeaseRead {
         key: u8,
-        /// As for `Read`; `None` where the clocks are worse than the lease allows for. Then it is as good as a stale read.
+        /// As for `Read`; `None` where the clocks are worse than the lease allows for. Then it is
+        /// as good as a stale read.
         floor: Option<Index>,
     },
-    /// One that may see an old state: one that was, and none before what the same life of the node has shown.
+    /// One that may see an old state: one that was, and none before what the same life of the node
+    /// has shown.
     StaleRead {
         key: u8,
     },
@@ -60,7 +62,10 @@ impl OperationKind {
 
     /// Whether it must fit into one order with all others.
     fn is_linearizable(self) -> bool {
-        !matches!(self, OperationKind::LeaseRead { floor: None, .. } | OperationKind::StaleRead { .. })
+        !matches!(
+            self,
+            OperationKind::LeaseRead { floor: None, .. } | OperationKind::StaleRead { .. }
+        )
     }
 }
 
@@ -107,7 +112,12 @@ impl History {
     }
 
     /// A client asks for something.
-    pub(in crate::sim) fn began(&mut self, client: usize, node: usize, kind: OperationKind) -> Operation {
+    pub(in crate::sim) fn began(
+        &mut self,
+        client: usize,
+        node: usize,
+        kind: OperationKind,
+    ) -> Operation {
         self.clock += 1;
         let command = match kind {
             OperationKind::Write(command) => Some(command),
@@ -133,10 +143,18 @@ impl History {
     }
 
     /// A node in this life of its has answered.
-    pub(super) fn answered(&mut self, operation: &Operation, life: u64, answer: &Answer, commits: &Commits) -> Verdict {
+    pub(super) fn answered(
+        &mut self,
+        operation: &Operation,
+        life: u64,
+        answer: &Answer,
+        commits: &Commits,
+    ) -> Verdict {
         let output = &answer.bytes;
         let value = Value::decode(output);
-        check(value.is_some(), "answers are the state machine's", || format!("{operation:?} was answered {output:?}"))?;
+        check(value.is_some(), "answers are the state machine's", || {
+            format!("{operation:?} was answered {output:?}")
+        })?;
         let value = value.unwrap_or_default();
         match operation.kind {
             OperationKind::Write(command) => {
@@ -174,14 +192,24 @@ impl History {
     }
 
     /// What a node shows is the state after some entry: that of the latest read's, or a later one.
-    fn showed(&mut self, operation: &Operation, life: u64, value: Value, commits: &Commits) -> Verdict {
+    fn showed(
+        &mut self,
+        operation: &Operation,
+        life: u64,
+        value: Value,
+        commits: &Commits,
+    ) -> Verdict {
         let shown = self.shown.entry((operation.node, life)).or_default();
         let replaced = commits.next_change(operation.kind.key(), value.index);
-        check(replaced.is_none_or(|replaced| replaced > *shown), "a node shows no earlier state than before", || {
-            format!(
-                "{operation:?} saw {value:?}, replaced at {replaced:?}; the node had shown {shown} in its life {life}"
-            )
-        })?;
+        check(
+            replaced.is_none_or(|replaced| replaced > *shown),
+            "a node shows no earlier state than before",
+            || {
+                format!(
+                    "{operation:?} saw {value:?}, replaced at {replaced:?}; the node had shown {shown} in its life {life}"
+                )
+            },
+        )?;
         *shown = value.index.max(*shown);
         Ok(())
     }
@@ -211,9 +239,11 @@ pub(super) fn check_write(command: Command, answer: &Answer, commits: &Commits) 
     })?;
     let index = place.unwrap_or_default();
     let expected = commits.output(index);
-    check(expected.is_some_and(|expected| expected == output), "answers are the state machine's", || {
-        format!("{command:?} at {index} was answered {output:?} instead of {expected:?}")
-    })?;
+    check(
+        expected.is_some_and(|expected| expected == output),
+        "answers are the state machine's",
+        || format!("{command:?} at {index} was answered {output:?} instead of {expected:?}"),
+    )?;
     // One that was asked for again within a session has the index of that, which is a later one. In
     // version 2 of the wire a leader's answer to the node that forwarded has none.
     check(answer.index.is_none_or(|told| told >= index), "an answer names its index", || {
@@ -222,9 +252,15 @@ pub(super) fn check_write(command: Command, answer: &Answer, commits: &Commits) 
 }
 
 /// A query's answer is from the state after the index that it names: not an earlier, nor a later.
-fn check_index(operation: &Operation, told: Option<Index>, value: Value, commits: &Commits) -> Verdict {
+fn check_index(
+    operation: &Operation,
+    told: Option<Index>,
+    value: Value,
+    commits: &Commits,
+) -> Verdict {
     let next = commits.next_change(operation.kind.key(), value.index);
-    let is_true = told.is_some_and(|told| value.index <= told && next.is_none_or(|next| told < next));
+    let is_true =
+        told.is_some_and(|told| value.index <= told && next.is_none_or(|next| told < next));
     check(is_true, "an answer names its index", || {
         format!("{operation:?} saw {value:?}, which held until {next:?}, and was given {told:?}")
     })
@@ -234,15 +270,16 @@ fn check_read(operation: &Operation, floor: Index, value: Value, commits: &Commi
     check(value.index >= floor, "a read sees what was committed before", || {
         format!("{operation:?} saw {value:?}; index {floor} was committed when it began")
     })?;
-    let is_true =
-        value == Value::default() || commits.output(value.index).is_some_and(|expected| *expected == value.encode());
+    let is_true = value == Value::default()
+        || commits.output(value.index).is_some_and(|expected| *expected == value.encode());
     check(is_true, "a read sees what was committed", || format!("{operation:?} saw {value:?}"))
 }
 
 /// The calls that can make a difference, and of those without outcome that are alike, one order.
 ///
-/// A number that nobody was ever told, and nobody ever expected, was never there as far as anybody can tell: the call
-/// without outcome that might have made it is left out. Increments without outcome are all alike.
+/// A number that nobody was ever told, and nobody ever expected, was never there as far as anybody
+/// can tell: the call without outcome that might have made it is left out. Increments without
+/// outcome are all alike.
 fn relevant(calls: &[Option<Call<Asked>>]) -> Vec<Call<Asked>> {
     let calls = || calls.iter().flatten();
     let family = |number: u64| number / ID_STEP;
@@ -273,7 +310,8 @@ fn relevant(calls: &[Option<Call<Asked>>]) -> Vec<Call<Asked>> {
 
 /// What was placed last, and what is left.
 fn describe(key: u8, calls: &[Call<Asked>], most: &[usize]) -> String {
-    let mut words = format!("key {key}: these could be put into an order, the last ones of {}:", most.len());
+    let mut words =
+        format!("key {key}: these could be put into an order, the last ones of {}:", most.len());
     let name = |call: &Call<Asked>| {
         let ended = call.ended.map_or("?".to_owned(), |ended| ended.to_string());
         let asked = call.what.command.map_or("Read".to_owned(), |command| format!("{command:?}"));
@@ -339,7 +377,8 @@ mod tests {
         assert!(history.is_linearizable().is_err());
     }
 
-    /// Each might have been carried out or not, at any later time: as sets they would be 2^40 possibilities.
+    /// Each might have been carried out or not, at any later time: as sets they would be 2^40
+    /// possibilities.
     #[test]
     fn many_increments_in_doubt_are_no_trouble() {
         let mut history = History::default();

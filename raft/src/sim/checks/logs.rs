@@ -1,7 +1,8 @@
 //! Log matching: two logs that have an entry of the same index and term are the same up to it.
 //!
-//! Every entry that any node ever wrote is kept under its index and term, with a hash of the log up to it. Whoever writes
-//! an entry of that index and term must arrive at the same hash, which compares whole logs at the price of one entry.
+//! Every entry that any node ever wrote is kept under its index and term, with a hash of the log up
+//! to it. Whoever writes an entry of that index and term must arrive at the same hash, which
+//! compares whole logs at the price of one entry.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +36,12 @@ impl Logs {
     }
 
     /// A node starts with these entries, which follow the committed ones of these terms.
-    pub(super) fn recovered(&mut self, node: usize, compacted: Vec<Term>, entries: &[Entry]) -> Verdict {
+    pub(super) fn recovered(
+        &mut self,
+        node: usize,
+        compacted: Vec<Term>,
+        entries: &[Entry],
+    ) -> Verdict {
         self.terms[node] = compacted;
         entries.iter().try_for_each(|entry| self.append(node, entry))
     }
@@ -45,8 +51,8 @@ impl Logs {
         &self.terms[node]
     }
 
-    /// A snapshot that includes the committed entries of these terms has taken the place of a node's log, unless that has
-    /// its last entry.
+    /// A snapshot that includes the committed entries of these terms has taken the place of a
+    /// node's log, unless that has its last entry.
     pub(super) fn installed(&mut self, node: usize, included: Vec<Term>) {
         let terms = &mut self.terms[node];
         if included.last().is_some() && terms.get(included.len() - 1) != included.last() {
@@ -76,8 +82,10 @@ impl Logs {
         let before = before.map_or(0, |known| known.up_to);
         terms.push(entry.term);
         let up_to = stable_hash(&(before, entry));
-        let known =
-            self.known.entry((entry.index, entry.term)).or_insert_with(|| Known { entry: entry.clone(), up_to });
+        let known = self
+            .known
+            .entry((entry.index, entry.term))
+            .or_insert_with(|| Known { entry: entry.clone(), up_to });
         check(known.up_to == up_to, "log matching", || {
             format!(
                 "node {} has {entry:?} after term {previous_term}; another log has {:?} there, or differs before it",

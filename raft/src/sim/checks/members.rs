@@ -1,7 +1,8 @@
-//! Who belongs to the cluster, by every node's log: what came into force when, and by whom each decision was made.
+//! Who belongs to the cluster, by every node's log: what came into force when, and by whom each
+//! decision was made.
 //!
-//! Every configuration that anybody ever wrote is kept under its index and term; every node's log has a list of those in it. So
-//! what a node *should* count by is known here without asking it.
+//! Every configuration that anybody ever wrote is kept under its index and term; every node's log
+//! has a list of those in it. So what a node *should* count by is known here without asking it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,14 +24,20 @@ pub(in crate::sim) struct Members {
 
 /// Whether these nodes are a majority of each half.
 pub(super) fn decides(configuration: &Configuration, has: impl Fn(NodeId) -> bool) -> bool {
-    let is_majority = |half: &BTreeSet<NodeId>| half.iter().filter(|&&node| has(node)).count() * 2 > half.len();
-    is_majority(&configuration.voters) && (configuration.outgoing.is_empty() || is_majority(&configuration.outgoing))
+    let is_majority =
+        |half: &BTreeSet<NodeId>| half.iter().filter(|&&node| has(node)).count() * 2 > half.len();
+    is_majority(&configuration.voters)
+        && (configuration.outgoing.is_empty() || is_majority(&configuration.outgoing))
 }
 
-/// Whether no two sets that can decide, one in each of the two, are without a node in common. Tries all: there are few nodes.
+/// Whether no two sets that can decide, one in each of the two, are without a node in common. Tries
+/// all: there are few nodes.
 fn always_overlap(one: &Configuration, other: &Configuration) -> bool {
-    let nodes: BTreeSet<NodeId> =
-        [&one.voters, &one.outgoing, &other.voters, &other.outgoing].into_iter().flatten().copied().collect();
+    let nodes: BTreeSet<NodeId> = [&one.voters, &one.outgoing, &other.voters, &other.outgoing]
+        .into_iter()
+        .flatten()
+        .copied()
+        .collect();
     let nodes: Vec<NodeId> = nodes.into_iter().collect();
     let place = |node: NodeId| nodes.binary_search(&node).unwrap_or_default();
     (0..1u32 << nodes.len()).all(|set| {
@@ -42,12 +49,20 @@ fn always_overlap(one: &Configuration, other: &Configuration) -> bool {
 impl Members {
     pub(super) fn new(born_with: Vec<Configuration>) -> Members {
         let nodes = born_with.len();
-        Members { known: BTreeMap::new(), born_with, logs: vec![Vec::new(); nodes], transfers: vec![None; nodes] }
+        Members {
+            known: BTreeMap::new(),
+            born_with,
+            logs: vec![Vec::new(); nodes],
+            transfers: vec![None; nodes],
+        }
     }
 
     /// The latest configuration in a node's log.
     pub(super) fn latest(&self, node: usize) -> &Configuration {
-        self.logs[node].last().and_then(|place| self.known.get(place)).unwrap_or(&self.born_with[node])
+        self.logs[node]
+            .last()
+            .and_then(|place| self.known.get(place))
+            .unwrap_or(&self.born_with[node])
     }
 
     /// How many changes are in the longest list.
@@ -55,13 +70,15 @@ impl Members {
         self.logs.iter().map(Vec::len).max().unwrap_or(0) as u64
     }
 
-    /// A node's log has become one of these terms. If it begins with a snapshot, what the founders were born with is in force
-    /// until another configuration comes, for that is what the snapshot brought.
+    /// A node's log has become one of these terms. If it begins with a snapshot, what the founders
+    /// were born with is in force until another configuration comes, for that is what the snapshot
+    /// brought.
     pub(super) fn log_is(&mut self, node: usize, terms: &[Term], has_snapshot: bool) {
         if has_snapshot {
             self.born_with[node] = self.born_with[0].clone();
         }
-        let is_in = |&&(index, term): &&(Index, Term)| terms.get(index.0 as usize - 1) == Some(&term);
+        let is_in =
+            |&&(index, term): &&(Index, Term)| terms.get(index.0 as usize - 1) == Some(&term);
         self.logs[node] = self.known.keys().filter(is_in).copied().collect();
     }
 
@@ -73,9 +90,12 @@ impl Members {
             Payload::Configuration(next) if !is_known(entry) => next.voters.clone(),
             _ => BTreeSet::new(),
         };
-        let fresh = |entry: &Entry| voters(entry).into_iter().filter(|&voter| !before.is_voter(voter));
+        let fresh =
+            |entry: &Entry| voters(entry).into_iter().filter(|&voter| !before.is_voter(voter));
         let entries = write.entries.iter();
-        entries.flat_map(|entry| fresh(entry).map(|voter| (voter, entry.index)).collect::<Vec<_>>()).collect()
+        entries
+            .flat_map(|entry| fresh(entry).map(|voter| (voter, entry.index)).collect::<Vec<_>>())
+            .collect()
     }
 
     /// A node hands a write to its storage.
@@ -94,47 +114,83 @@ impl Members {
         }
         let is_command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));
         let is_moving = core.transferring().is_some() && core.configuration().is_voter(core.id());
-        check(!is_moving || !write.entries.iter().any(is_command), "no proposals during a transfer", || {
-            format!("node {} hands over to {:?} and writes {write:?}", node + 1, core.transferring())
-        })
+        check(
+            !is_moving || !write.entries.iter().any(is_command),
+            "no proposals during a transfer",
+            || {
+                format!(
+                    "node {} hands over to {:?} and writes {write:?}",
+                    node + 1,
+                    core.transferring()
+                )
+            },
+        )
     }
 
-    /// A configuration that is written for the first time, by whoever made it, may follow the one before it in this log.
+    /// A configuration that is written for the first time, by whoever made it, may follow the one
+    /// before it in this log.
     fn follows(&self, node: usize, entry: &Entry, next: &Configuration, core: &Core) -> Verdict {
         let before = self.latest(node);
         let words = || format!("node {} writes {entry:?} after {before:?}", node + 1);
         check(always_overlap(before, next), "quorums of successive configurations overlap", words)?;
         check(!next.voters.is_empty(), "somebody votes", words)?;
-        check(!before.is_joint() || *next == before.left(), "a joint configuration is left, and nothing else", words)?;
-        let past = self.logs[node].iter().filter_map(|place| self.known.get(place)).chain([&self.born_with[0]]);
+        check(
+            !before.is_joint() || *next == before.left(),
+            "a joint configuration is left, and nothing else",
+            words,
+        )?;
+        let past = self.logs[node]
+            .iter()
+            .filter_map(|place| self.known.get(place))
+            .chain([&self.born_with[0]]);
         let highest = past.flat_map(|past| past.members.keys()).max().copied().unwrap_or_default();
         let mut fresh = next.members.keys().filter(|node| !before.members.contains_key(node));
         check(fresh.all(|&node| node > highest), "an id is never used again", words)?;
         let previous = self.logs[node].last().map_or(Index(0), |&(index, _)| index);
         let commit = core.commit();
         check(core.is_leader() && core.term() == entry.term, "leaders make configurations", words)?;
-        check(core.terms().term_at(commit) == Some(entry.term), "no change before an entry of the own term", words)?;
+        check(
+            core.terms().term_at(commit) == Some(entry.term),
+            "no change before an entry of the own term",
+            words,
+        )?;
         check(previous <= commit, "one change of members at a time", words)
     }
 
     /// A node has become a leader: by the votes of these.
-    pub(super) fn is_elected(&self, node: usize, term: Term, votes: impl Fn(NodeId) -> bool) -> Verdict {
+    pub(super) fn is_elected(
+        &self,
+        node: usize,
+        term: Term,
+        votes: impl Fn(NodeId) -> bool,
+    ) -> Verdict {
         let configuration = self.latest(node);
         check(decides(configuration, votes), "a leader has the votes of a quorum", || {
-            format!("node {} leads term {term} without a quorum's votes in {configuration:?}", node + 1)
+            format!(
+                "node {} leads term {term} without a quorum's votes in {configuration:?}",
+                node + 1
+            )
         })
     }
 
     /// A node has carried out all that it wanted: it counts by the latest configuration in its log.
     pub(in crate::sim) fn is_in_force(&self, node: usize, core: &Core) -> Verdict {
         let expected = self.latest(node);
-        check(core.configuration() == expected, "the latest configuration in the log is in force", || {
-            let found = core.configuration();
-            format!("node {} counts by {found:?}; the latest in its log is {expected:?}", node + 1)
-        })?;
+        check(
+            core.configuration() == expected,
+            "the latest configuration in the log is in force",
+            || {
+                let found = core.configuration();
+                format!(
+                    "node {} counts by {found:?}; the latest in its log is {expected:?}",
+                    node + 1
+                )
+            },
+        )?;
         let is_known = core.commit() >= core.configuration_index() && core.is_leader();
         let has_own = || core.terms().term_at(core.commit()) == Some(core.term());
-        let is_left = !is_known || !expected.is_joint() || core.transferring().is_some() || !has_own();
+        let is_left =
+            !is_known || !expected.is_joint() || core.transferring().is_some() || !has_own();
         check(is_left, "a joint configuration that is committed is left", || {
             format!("node {} leads and goes on with {expected:?}", node + 1)
         })
@@ -149,21 +205,32 @@ impl Members {
     pub(super) fn timer_fired(&mut self, node: usize, core: &Core, now: Now) -> Verdict {
         let under_way = core.transferring().filter(|_| core.is_leader());
         let begun = match (under_way, self.transfers[node]) {
-            (Some(to), Some((term, known, since))) if (term, known) == (core.term(), to) => Some((term, to, since)),
+            (Some(to), Some((term, known, since))) if (term, known) == (core.term(), to) => {
+                Some((term, to, since))
+            }
             (Some(to), _) => Some((core.term(), to, now.monotonic)),
             (None, _) => None,
         };
         self.transfers[node] = begun;
         let patience = core.config().election_timeout.1;
         let is_timely = begun.is_none_or(|(_, _, since)| since.after(patience) > now.monotonic);
-        check(is_timely, "a transfer ends", || format!("node {} still hands over: {begun:?} at {now:?}", node + 1))?;
+        check(is_timely, "a transfer ends", || {
+            format!("node {} still hands over: {begun:?} at {now:?}", node + 1)
+        })?;
         if !core.is_leader() {
             return Ok(());
         }
-        let (configuration, is_committed) = (core.configuration(), core.configuration_index() <= core.commit());
+        let (configuration, is_committed) =
+            (core.configuration(), core.configuration_index() <= core.commit());
         let leaves = configuration.is_voter(core.id()) || !is_committed || under_way.is_some();
-        check(leaves, "a removed leader steps down", || format!("node {} leads with {configuration:?}", node + 1))?;
-        let strangers = core.status().peers.into_iter().filter(|peer| !configuration.members.contains_key(&peer.id));
+        check(leaves, "a removed leader steps down", || {
+            format!("node {} leads with {configuration:?}", node + 1)
+        })?;
+        let strangers = core
+            .status()
+            .peers
+            .into_iter()
+            .filter(|peer| !configuration.members.contains_key(&peer.id));
         let strangers: Vec<NodeId> = strangers.map(|peer| peer.id).collect();
         check(strangers.is_empty() || !is_committed, "nothing is sent to who is gone", || {
             format!("node {} leads with {configuration:?} and sends to {strangers:?}", node + 1)

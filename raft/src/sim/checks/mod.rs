@@ -1,4 +1,5 @@
-//! What must hold after every step. Each file keeps one kind of promise; all remember the whole run, over all lives.
+//! What must hold after every step. Each file keeps one kind of promise; all remember the whole
+//! run, over all lives.
 
 mod commits;
 mod disks;
@@ -23,7 +24,9 @@ pub(super) use verdict::{Verdict, Violation, check};
 use super::kv::{Command, Kv};
 use crate::core::Core;
 use crate::replica::{Answer, MachineRunner};
-use crate::types::{Body, Configuration, Entries, Entry, HardState, Index, Message, Now, Saved, SnapshotMeta, Write};
+use crate::types::{
+    Body, Configuration, Entries, Entry, HardState, Index, Message, Now, Saved, SnapshotMeta, Write,
+};
 
 /// Everything that is checked.
 #[derive(Debug)]
@@ -58,8 +61,15 @@ impl Checks {
         self.members = Members::new(with);
     }
 
-    /// A node has started with what its disk held; `is_damaged` if not all of it was what was written.
-    pub(super) fn recovered(&mut self, node: usize, saved: &Saved, entries: &[Entry], is_damaged: bool) -> Verdict {
+    /// A node has started with what its disk held; `is_damaged` if not all of it was what was
+    /// written.
+    pub(super) fn recovered(
+        &mut self,
+        node: usize,
+        saved: &Saved,
+        entries: &[Entry],
+        is_damaged: bool,
+    ) -> Verdict {
         if self.rests {
             return Ok(());
         }
@@ -84,8 +94,8 @@ impl Checks {
         self.rests = true;
     }
 
-    /// A node is about to start with an earlier state of its disk. What it had acknowledged counts until
-    /// somebody has noticed.
+    /// A node is about to start with an earlier state of its disk. What it had acknowledged counts
+    /// until somebody has noticed.
     pub(super) fn forgot(&mut self, node: usize, saved: &Saved, entries: &[Entry]) {
         let snapshot = saved.snapshot.as_ref().map_or(Index(0), |meta| meta.index);
         let mut terms = self.commits.terms_up_to(saved.terms.base());
@@ -111,7 +121,8 @@ impl Checks {
         let elected = self.elections.observe(node, life, core)?;
         if elected {
             self.commits.leader_is_complete(node, core)?;
-            self.members.is_elected(node, core.term(), |voter| self.elections.has_voted(voter, core))?;
+            self.members
+                .is_elected(node, core.term(), |voter| self.elections.has_voted(voter, core))?;
         }
         self.commits.observe(node, core, &self.logs, self.disks.as_ref(), self.members.latest(node))
     }
@@ -126,8 +137,8 @@ impl Checks {
         leaders::keeps_its_promises(node, core, now)
     }
 
-    /// The log that a node believes it has ends as the one that its storage was told to write. To be called when all that the
-    /// core has asked for has been handed on.
+    /// The log that a node believes it has ends as the one that its storage was told to write. To
+    /// be called when all that the core has asked for has been handed on.
     pub(super) fn log_is_as_written(&self, node: usize, core: &Core) -> Verdict {
         if self.rests {
             return Ok(());
@@ -135,9 +146,17 @@ impl Checks {
         let terms = self.logs.terms(node);
         let written = (Index(terms.len() as u64), terms.last().copied());
         let term = core.terms().term_at(core.last_index()).filter(|_| core.last_index() > Index(0));
-        check(written == (core.last_index(), term), "a log ends where it was written to end", || {
-            format!("node {}'s log ends at {} of {term:?}; written was {written:?}", node + 1, core.last_index())
-        })
+        check(
+            written == (core.last_index(), term),
+            "a log ends where it was written to end",
+            || {
+                format!(
+                    "node {}'s log ends at {} of {term:?}; written was {written:?}",
+                    node + 1,
+                    core.last_index()
+                )
+            },
+        )
     }
 
     /// A node hands a write to its storage.
@@ -163,16 +182,20 @@ impl Checks {
         }
         if let Some(disks) = &self.disks {
             let voters = self.members.promoted(node, write);
-            voters
-                .into_iter()
-                .filter(|&(voter, _)| voter != core.id())
-                .try_for_each(|(voter, at)| disks.has_most(voter, at, core.config().promotion_lag))?;
+            voters.into_iter().filter(|&(voter, _)| voter != core.id()).try_for_each(
+                |(voter, at)| disks.has_most(voter, at, core.config().promotion_lag),
+            )?;
         }
         self.members.written(node, write, core)
     }
 
     /// A node hands a snapshot to its storage that is to take its log's place.
-    pub(super) fn install_issued(&mut self, node: usize, meta: &SnapshotMeta, sequence: u64) -> Verdict {
+    pub(super) fn install_issued(
+        &mut self,
+        node: usize,
+        meta: &SnapshotMeta,
+        sequence: u64,
+    ) -> Verdict {
         if self.rests {
             return Ok(());
         }
@@ -184,7 +207,13 @@ impl Checks {
     }
 
     /// The storage has done that, or found the snapshot damaged.
-    pub(super) fn installed(&mut self, node: usize, meta: &SnapshotMeta, sequence: u64, is_valid: bool) {
+    pub(super) fn installed(
+        &mut self,
+        node: usize,
+        meta: &SnapshotMeta,
+        sequence: u64,
+        is_valid: bool,
+    ) {
         if is_valid {
             self.logs.installed(node, self.commits.terms_up_to(meta.index));
             self.snapshot_durable(node, meta.index);
@@ -201,7 +230,12 @@ impl Checks {
     }
 
     /// A node's state machine is to take a snapshot's state.
-    pub(super) fn restored(&mut self, node: usize, meta: &SnapshotMeta, replaces_wrong: bool) -> Verdict {
+    pub(super) fn restored(
+        &mut self,
+        node: usize,
+        meta: &SnapshotMeta,
+        replaces_wrong: bool,
+    ) -> Verdict {
         if self.rests {
             return Ok(());
         }
@@ -216,7 +250,12 @@ impl Checks {
     }
 
     /// Whether a state machine's state is what a snapshot stands for.
-    pub(super) fn is_state_of(&self, node: usize, meta: &SnapshotMeta, machine: &MachineRunner<Kv>) -> Verdict {
+    pub(super) fn is_state_of(
+        &self,
+        node: usize,
+        meta: &SnapshotMeta,
+        machine: &MachineRunner<Kv>,
+    ) -> Verdict {
         if self.rests {
             return Ok(());
         }
@@ -282,7 +321,12 @@ impl Checks {
     }
 
     /// An operation was answered.
-    pub(super) fn answered(&mut self, operation: &Operation, life: u64, answer: &Answer) -> Verdict {
+    pub(super) fn answered(
+        &mut self,
+        operation: &Operation,
+        life: u64,
+        answer: &Answer,
+    ) -> Verdict {
         if self.rests {
             return Ok(());
         }

@@ -1,8 +1,8 @@
-//! A read is answered by a round that began after it (§6.4 of the dissertation): an answer to an earlier one proves nothing,
-//! however late it comes.
+//! A read is answered by a round that began after it (§6.4 of the dissertation): an answer to an
+//! earlier one proves nothing, however late it comes.
 //!
-//! Looks at followers' questions to their leader, because both question and answer are messages. Rounds are counted as they
-//! were sent and echoed, not as the leader has them in its books.
+//! Looks at followers' questions to their leader, because both question and answer are messages.
+//! Rounds are counted as they were sent and echoed, not as the leader has them in its books.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,8 +26,9 @@ struct Leader {
     answered: BTreeMap<NodeId, u64>,
     /// What it was asked, by asker and number.
     questions: BTreeMap<(NodeId, u64), Question>,
-    /// The configuration that was in force when the last message came, and the entry that brought it: one that this message has
-    /// answered a read by may be followed by another before anybody sees that answer.
+    /// The configuration that was in force when the last message came, and the entry that brought
+    /// it: one that this message has answered a read by may be followed by another before anybody
+    /// sees that answer.
     configuration: Option<(Index, Configuration)>,
 }
 
@@ -62,11 +63,16 @@ impl Reads {
             return;
         }
         let leader = self.leaders[node].of(core.term());
-        if leader.configuration.as_ref().is_none_or(|(index, _)| *index != core.configuration_index()) {
+        if leader
+            .configuration
+            .as_ref()
+            .is_none_or(|(index, _)| *index != core.configuration_index())
+        {
             leader.configuration = Some((core.configuration_index(), core.configuration().clone()));
         }
         match message.body {
-            // Where a lease is enough, no round need prove anything: the clients' histories are looked at for that.
+            // Where a lease is enough, no round need prove anything: the clients' histories are
+            // looked at for that.
             Body::RequestReadIndex { request, may_lease } => {
                 let question = Question { asked: leader.sent, may_lease };
                 leader.questions.entry((message.from, request)).or_insert(question);
@@ -102,13 +108,17 @@ impl Reads {
                     voter == message.from || asked.is_some_and(|asked| answered > Some(asked))
                 };
                 let is_majority = |voters: &BTreeSet<NodeId>| {
-                    voters.is_empty() || voters.iter().filter(|voter| proves(voter)).count() > voters.len() / 2
+                    voters.is_empty()
+                        || voters.iter().filter(|voter| proves(voter)).count() > voters.len() / 2
                 };
                 let is_proven_by = |configuration: &Configuration| {
                     [&configuration.voters, &configuration.outgoing].into_iter().all(is_majority)
                 };
                 let is_proven = is_proven_by(core.configuration())
-                    || leader.configuration.as_ref().is_some_and(|(_, earlier)| is_proven_by(earlier));
+                    || leader
+                        .configuration
+                        .as_ref()
+                        .is_some_and(|(_, earlier)| is_proven_by(earlier));
                 check(is_proven, "a read is answered by a round that began after it", || {
                     format!(
                         "node {} answers {index} to {} (asked in round {asked:?}): {leader:?}",

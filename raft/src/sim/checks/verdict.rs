@@ -10,6 +10,10 @@ pub(in crate::sim) struct Violation {
 pub(in crate::sim) type Verdict = Result<(), Violation>;
 
 /// An error unless `holds`.
-pub(in crate::sim) fn check(holds: bool, invariant: &'static str, details: impl FnOnce() -> String) -> Verdict {
+pub(in crate::sim) fn check(
+    holds: bool,
+    invariant: &'static str,
+    details: impl FnOnce() -> String,
+) -> Verdict {
     if holds { Ok(()) } else { Err(Violation { invariant, details: details() }) }
 }

@@ -15,8 +15,8 @@ pub(super) struct Content {
     pub(super) live: Vec<u8>,
     pub(super) durable: Vec<u8>,
     pub(super) pending: Vec<Pending>,
-    /// What was made durable last begins and ends here. Nothing says yet that it was: damage to it looks like a write that
-    /// a crash cut short (`raft/FORMAT.md`, "What this cannot see").
+    /// What was made durable last begins and ends here. Nothing says yet that it was: damage to it
+    /// looks like a write that a crash cut short (`raft/FORMAT.md`, "What this cannot see").
     pub(super) last_batch: (u64, u64),
 }
 
@@ -48,7 +48,12 @@ pub(super) enum CrashMode {
 
 impl CrashMode {
     pub(super) fn draw(random: &mut Random) -> CrashMode {
-        random.pick(&[CrashMode::Nothing, CrashMode::Everything, CrashMode::Prefix, CrashMode::Anything])
+        random.pick(&[
+            CrashMode::Nothing,
+            CrashMode::Everything,
+            CrashMode::Prefix,
+            CrashMode::Anything,
+        ])
     }
 }
 
@@ -81,7 +86,8 @@ impl Content {
         self.write_back();
     }
 
-    /// The kernel does not wait for a sync for ever: of a file that is never synced, the oldest writes reach the platter.
+    /// The kernel does not wait for a sync for ever: of a file that is never synced, the oldest
+    /// writes reach the platter.
     fn write_back(&mut self) {
         while self.pending.len() > WRITTEN_BACK_AFTER && !self.pending[0].is_misdirected {
             let oldest = self.pending.remove(0);
@@ -120,7 +126,8 @@ impl Content {
                 1 => random.between(from, to),
                 _ => to,
             };
-            let piece = &write.bytes[(from - write.offset) as usize..(kept_to - write.offset) as usize];
+            let piece =
+                &write.bytes[(from - write.offset) as usize..(kept_to - write.offset) as usize];
             if !piece.is_empty() {
                 put(&mut self.durable, piece, from);
             }
@@ -140,7 +147,8 @@ impl Content {
         let pending = std::mem::take(&mut self.pending);
         let kept_whole = random.below(pending.len() as u64 + 1) as usize;
         let mut lost_one = false;
-        for (place, write) in pending.iter().enumerate().filter(|(_, write)| !write.is_misdirected) {
+        for (place, write) in pending.iter().enumerate().filter(|(_, write)| !write.is_misdirected)
+        {
             let fate = match mode {
                 CrashMode::Nothing => Fate::Lost,
                 CrashMode::Everything => Fate::Kept,
@@ -167,7 +175,8 @@ impl Content {
         self.live.clone_from(&self.durable);
     }
 
-    /// Bytes become others, on the platter and for whoever reads them next: the kernel has dropped its copy.
+    /// Bytes become others, on the platter and for whoever reads them next: the kernel has dropped
+    /// its copy.
     pub(super) fn damage(&mut self, bytes: &[u8], offset: u64) {
         for target in [&mut self.live, &mut self.durable] {
             let end = (offset as usize + bytes.len()).min(target.len());

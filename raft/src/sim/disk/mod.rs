@@ -1,11 +1,13 @@
 //! A disk that forgets what was not synced, and sometimes does worse.
 //!
-//! It keeps two contents of each file: what a process reads back, and what is on the platter. Writes and names wait in
-//! between until a sync. A power loss keeps an arbitrary part of what waits; a killed process loses nothing, because the
-//! kernel lives on. A sync that fails leaves the kernel showing what is not on disk, for ever (the "fsyncgate" of 2018).
+//! It keeps two contents of each file: what a process reads back, and what is on the platter.
+//! Writes and names wait in between until a sync. A power loss keeps an arbitrary part of what
+//! waits; a killed process loses nothing, because the kernel lives on. A sync that fails leaves the
+//! kernel showing what is not on disk, for ever (the "fsyncgate" of 2018).
 //!
-//! Damage is what no sync protects from: bits that rot, a write that the drive puts elsewhere. The disk remembers where,
-//! because the log cannot see damage to what was written last (see [`Content::last_batch`]).
+//! Damage is what no sync protects from: bits that rot, a write that the drive puts elsewhere. The
+//! disk remembers where, because the log cannot see damage to what was written last (see
+//! [`Content::last_batch`]).
 
 mod content;
 mod names;
@@ -123,7 +125,12 @@ impl State {
     }
 
     fn is_full_for(&self, inode: u64) -> bool {
-        let is_snapshot = || self.names.live.iter().any(|(name, &named)| named == inode && name.ends_with(".snap.new"));
+        let is_snapshot = || {
+            self.names
+                .live
+                .iter()
+                .any(|(name, &named)| named == inode && name.ends_with(".snap.new"))
+        };
         self.full == Full::Everything || (self.full == Full::Snapshots && is_snapshot())
     }
 
@@ -134,7 +141,11 @@ impl State {
     }
 
     fn inode(&self, name: &str) -> io::Result<u64> {
-        self.names.live.get(name).copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such name"))
+        self.names
+            .live
+            .get(name)
+            .copied()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such name"))
     }
 
     fn forget_nameless(&mut self) {
@@ -150,7 +161,10 @@ impl State {
         self.damage.push((inode, write.offset, end));
         let mut random = Random::new(write.tag ^ write.offset.rotate_left(32) ^ inode);
         let places = self.files.len() as u64;
-        let Some((&other, content)) = self.files.iter_mut().nth(random.below(places) as usize) else { return };
+        let Some((&other, content)) = self.files.iter_mut().nth(random.below(places) as usize)
+        else {
+            return;
+        };
         let sectors = (content.durable.len() / 512).max(1) as u64;
         let offset = random.below(sectors) * 512;
         content.damage(&write.bytes, offset);
@@ -165,7 +179,8 @@ impl SimDisk {
         SimDisk { state: Rc::new(RefCell::new(State { lies, ..State::default() })) }
     }
 
-    /// The power goes: every later call fails until [`lose_power`](Self::lose_power). `calls` are still carried out.
+    /// The power goes: every later call fails until [`lose_power`](Self::lose_power). `calls` are
+    /// still carried out.
     pub(super) fn fail_after(&self, calls: u64) {
         self.state.borrow_mut().calls_left = Some(calls);
     }
@@ -226,7 +241,8 @@ impl SimDisk {
         let place = random.below(files) as usize;
         let Some((&inode, content)) = state.files.iter_mut().nth(place) else { return };
         // Most of a file is zeros that nothing was written to.
-        let written = content.durable.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        let written =
+            content.durable.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         if written == 0 {
             return;
         }
@@ -241,14 +257,16 @@ impl SimDisk {
         state.harms.count(Harm::Rotted);
     }
 
-    /// A bit turns over in the content of the newest snapshot, which ends 16 bytes before the file. False
-    /// if there is none that is wholly on the platter.
+    /// A bit turns over in the content of the newest snapshot, which ends 16 bytes before the file.
+    /// False if there is none that is wholly on the platter.
     pub(super) fn rot_snapshot(&self) -> bool {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let newest = state.names.live.iter().rfind(|(name, _)| name.ends_with(".snap"));
         let Some(&inode) = newest.map(|(_, inode)| inode) else { return false };
-        let Some(content) = state.files.get_mut(&inode).filter(|content| content.pending.is_empty()) else {
+        let Some(content) =
+            state.files.get_mut(&inode).filter(|content| content.pending.is_empty())
+        else {
             return false;
         };
         let Some(place) = content.durable.len().checked_sub(17) else { return false };
@@ -284,12 +302,19 @@ impl SimDisk {
         self.state.borrow_mut().tag = sequence;
     }
 
-    /// Up to which of the log's writes tagged so far everything is on the platter, given that `last` is the latest.
+    /// Up to which of the log's writes tagged so far everything is on the platter, given that
+    /// `last` is the latest.
     pub(super) fn durable_sequence(&self, last: u64) -> u64 {
         let state = self.state.borrow();
         let segments = state.names.live.iter().filter(|(name, _)| name.ends_with(".log"));
-        let pending = segments.filter_map(|(_, inode)| state.files.get(inode)).flat_map(|content| &content.pending);
-        pending.map(|write| write.tag).filter(|&tag| tag > 0).min().map_or(last, |tag| (tag - 1).min(last))
+        let pending = segments
+            .filter_map(|(_, inode)| state.files.get(inode))
+            .flat_map(|content| &content.pending);
+        pending
+            .map(|write| write.tag)
+            .filter(|&tag| tag > 0)
+            .min()
+            .map_or(last, |tag| (tag - 1).min(last))
     }
 
     /// A new life begins: what waits to be synced belongs to no write of it.
@@ -351,7 +376,8 @@ impl Disk for SimDisk {
         state.last_inode += 1;
         let inode = state.last_inode;
         // A name takes no room; what it stands for does.
-        let room = if state.full == Full::Everything { preallocate_bytes / 2 } else { preallocate_bytes };
+        let room =
+            if state.full == Full::Everything { preallocate_bytes / 2 } else { preallocate_bytes };
         state.files.insert(inode, Content::zeros(room));
         state.names.create(name, inode);
         if room < preallocate_bytes {
@@ -374,7 +400,8 @@ impl Disk for SimDisk {
         state.behaviour.disk(DiskCall::Rename, inode, 0, to.as_bytes());
         state.names.rename(from, to, inode);
         if to.ends_with(".log") {
-            // A segment that gets its name says of itself, and of all before it, that they are on the disk.
+            // A segment that gets its name says of itself, and of all before it, that they are on
+            // the disk.
             for content in state.files.values_mut().filter(|content| content.pending.is_empty()) {
                 content.last_batch = (0, 0);
             }
@@ -440,7 +467,11 @@ impl DiskFile for SimFile {
         if fails || is_too_long {
             // Some of it may have been taken.
             content.write(&bytes[..bytes.len() / 2], offset, tag, false);
-            return Err(if fails { io::Error::other("the disk did not take it") } else { state.no_room() });
+            return Err(if fails {
+                io::Error::other("the disk did not take it")
+            } else {
+                state.no_room()
+            });
         }
         content.write(bytes, offset, tag, std::mem::take(&mut state.misdirects));
         Ok(())
@@ -457,10 +488,15 @@ impl DiskFile for SimFile {
         let fails = state.fails(BadCall::Sync);
         let Some(content) = state.files.get_mut(&self.inode) else { return Ok(()) };
         if fails {
-            // The kernel takes the pages for clean from now on: they are readable and never written.
+            // The kernel takes the pages for clean from now on: they are readable and never
+            // written.
             content.pending.clear();
             let is_told = !state.lies.failed_sync;
-            return if is_told { Err(io::Error::other("the disk did not take it")) } else { Ok(()) };
+            return if is_told {
+                Err(io::Error::other("the disk did not take it"))
+            } else {
+                Ok(())
+            };
         }
         for write in content.sync() {
             state.misdirect(self.inode, &write);

@@ -73,7 +73,11 @@ impl Names {
             if is_kept {
                 self.make_durable(change);
             } else {
-                harms.count(if matches!(change, Change::Rename(..)) { Harm::RenameLost } else { Harm::NameLost });
+                harms.count(if matches!(change, Change::Rename(..)) {
+                    Harm::RenameLost
+                } else {
+                    Harm::NameLost
+                });
             }
         }
         self.live = self.durable.clone();

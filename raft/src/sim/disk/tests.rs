@@ -26,7 +26,9 @@ fn keeps_what_was_synced_and_any_part_of_the_rest() {
     }
     assert!(outcomes.contains(&(b"sync".to_vec(), 1)));
     assert!(outcomes.contains(&(b"synclost".to_vec(), 2)));
-    assert!(outcomes.iter().any(|(found, _)| found.starts_with(b"synclo") && !found.ends_with(b"st")));
+    assert!(
+        outcomes.iter().any(|(found, _)| found.starts_with(b"synclo") && !found.ends_with(b"st"))
+    );
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! Looks at a data folder without changing it: what its log and its snapshots hold, what is damaged, and what opening it
-//! would lead to. Damaged files are read as far as they go, and again from where they make sense.
+//! Looks at a data folder without changing it: what its log and its snapshots hold, what is
+//! damaged, and what opening it would lead to. Damaged files are read as far as they go, and again
+//! from where they make sense.
 //!
-//! The folder is not locked, so a node may be running on it: what is read then is a picture in motion, in which the last
-//! frames may look torn and a file may be gone by the time it is looked at.
+//! The folder is not locked, so a node may be running on it: what is read then is a picture in
+//! motion, in which the last frames may look torn and a file may be gone by the time it is looked
+//! at.
 
 pub(super) mod overlay;
 mod segment;
@@ -69,13 +71,15 @@ pub struct SnapshotReport {
 }
 
 impl Folder {
-    /// Lists the folder. Whether it is in use is found by trying its lock, in a way that does not keep a node that starts at
-    /// the same moment from it for longer than the trial takes.
+    /// Lists the folder. Whether it is in use is found by trying its lock, in a way that does not
+    /// keep a node that starts at the same moment from it for longer than the trial takes.
     ///
     /// # Errors
     /// Whatever the system says, with the folder's name.
     pub fn open(path: &Path) -> io::Result<Folder> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("data folder {}: {error}", path.display()));
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("data folder {}: {error}", path.display()))
+        };
         let mut names = Vec::new();
         for entry in fs::read_dir(path).map_err(named)? {
             if let Ok(name) = entry.map_err(named)?.file_name().into_string() {
@@ -108,8 +112,9 @@ impl Folder {
         self.names.iter().filter(|name| snapshot::index_of(name).is_some()).cloned().collect()
     }
 
-    /// Names of files that hold nothing but room for segments to come. (One that was made ready for the next segment may have become
-    /// it, if a crash has undone its last renaming: [`Folder::recover`] knows.)
+    /// Names of files that hold nothing but room for segments to come. (One that was made ready for
+    /// the next segment may have become it, if a crash has undone its last renaming:
+    /// [`Folder::recover`] knows.)
     #[must_use]
     pub fn spares(&self) -> Vec<String> {
         [self.with_suffix(super::segment::AHEAD), self.with_suffix(".spare")].concat()
@@ -119,13 +124,18 @@ impl Folder {
     #[must_use]
     pub fn unfinished(&self) -> Vec<String> {
         let is_new_segment = |name: &String| super::segment::number_of(name, ".new").is_some();
-        let is_new =
-            |name: &&String| is_new_segment(name) || snapshot::is_unfinished(name) || diverged::is_unfinished(name);
+        let is_new = |name: &&String| {
+            is_new_segment(name) || snapshot::is_unfinished(name) || diverged::is_unfinished(name)
+        };
         self.names.iter().filter(is_new).cloned().collect()
     }
 
     fn with_suffix(&self, suffix: &str) -> Vec<String> {
-        self.names.iter().filter(|name| super::segment::number_of(name, suffix).is_some()).cloned().collect()
+        self.names
+            .iter()
+            .filter(|name| super::segment::number_of(name, suffix).is_some())
+            .cloned()
+            .collect()
     }
 
     /// What `SYNCED` says is on the disk; `None` if it says nothing.
@@ -136,8 +146,8 @@ impl Folder {
         synced::read(&mut Overlay::new(&self.path, &self.names))
     }
 
-    /// What `DIVERGED` says: whether a snapshot of this folder may hold a state that differs from that of
-    /// a majority of the voters. `None` if there is no such file.
+    /// What `DIVERGED` says: whether a snapshot of this folder may hold a state that differs from
+    /// that of a majority of the voters. `None` if there is no such file.
     ///
     /// # Errors
     /// Whatever the system says, with the file's name.
@@ -162,7 +172,8 @@ impl Folder {
     /// # Errors
     /// Whatever the system says, with the file's name. Damage is no error: the report tells of it.
     pub fn snapshot(&self, file: &str) -> io::Result<SnapshotReport> {
-        let opened = open_to_read(&self.path.join(file)).map_err(|error| with_name(file, &error))?;
+        let opened =
+            open_to_read(&self.path.join(file)).map_err(|error| with_name(file, &error))?;
         let opened = RealFile::read_only(opened);
         let bytes = opened.len().map_err(|error| with_name(file, &error))?;
         let (mut scanner, mut content_bytes) = (Scanner::default(), 0);
@@ -171,8 +182,15 @@ impl Folder {
                 Ok(Step::Header) => {}
                 Ok(Step::Block) => content_bytes += scanner.data().len() as u64,
                 Ok(Step::End) if scanner.position() == bytes => break None,
-                Ok(Step::End) => break Some((scanner.position(), "bytes follow the trailer".to_owned())),
-                Ok(Step::More) => break Some((scanner.position(), "the file ends before its trailer".to_owned())),
+                Ok(Step::End) => {
+                    break Some((scanner.position(), "bytes follow the trailer".to_owned()));
+                }
+                Ok(Step::More) => {
+                    break Some((
+                        scanner.position(),
+                        "the file ends before its trailer".to_owned(),
+                    ));
+                }
                 Err(trouble) => match trouble.of(file) {
                     StorageError::Corrupt { offset, what, .. } => break Some((offset, what)),
                     StorageError::Unsupported { version, .. } => {
@@ -182,15 +200,20 @@ impl Folder {
                 },
             }
         };
-        let header = scanner.header().map(|header| (header.cluster, header.group, header.meta.clone()));
-        let is_misplaced = header.as_ref().is_some_and(|(_, _, meta)| snapshot::index_of(file) != Some(meta.index));
-        let damage = damage.or_else(|| is_misplaced.then(|| (0, "the file has another snapshot's name".to_owned())));
+        let header =
+            scanner.header().map(|header| (header.cluster, header.group, header.meta.clone()));
+        let is_misplaced = header
+            .as_ref()
+            .is_some_and(|(_, _, meta)| snapshot::index_of(file) != Some(meta.index));
+        let damage = damage.or_else(|| {
+            is_misplaced.then(|| (0, "the file has another snapshot's name".to_owned()))
+        });
         let damage = damage.map(|(offset, what)| Damage { offset, what });
         Ok(SnapshotReport { file: file.to_owned(), bytes, header, content_bytes, damage })
     }
 
-    /// What opening the log would lead to. It is done for real, by the code that a node starts with, on a copy in memory of
-    /// whatever it changes.
+    /// What opening the log would lead to. It is done for real, by the code that a node starts
+    /// with, on a copy in memory of whatever it changes.
     ///
     /// # Errors
     /// Those of [`Log::open`].
@@ -198,8 +221,8 @@ impl Folder {
         self.open_log(LogOptions::default()).map(|(_, recovered)| recovered)
     }
 
-    /// What disaster recovery would take: everything that a node would start with or, if it would refuse to start, all
-    /// that is whole. Nothing is changed but a copy in memory.
+    /// What disaster recovery would take: everything that a node would start with or, if it would
+    /// refuse to start, all that is whole. Nothing is changed but a copy in memory.
     ///
     /// # Errors
     /// Those of [`Log::open`], if nothing is whole.
@@ -208,7 +231,10 @@ impl Folder {
         Ok((identity, saved, loss))
     }
 
-    pub(super) fn open_remains(&self, options: LogOptions) -> Result<Remains<Overlay>, StorageError> {
+    pub(super) fn open_remains(
+        &self,
+        options: LogOptions,
+    ) -> Result<Remains<Overlay>, StorageError> {
         let refused = match self.open_log(options) {
             Ok((_, Recovered { lacks_snapshot: true, damaged_snapshots, .. })) => {
                 // A node has others to ask.
@@ -227,7 +253,10 @@ impl Folder {
     }
 
     /// Opens the log; whatever that changes stays in memory.
-    pub(super) fn open_log(&self, options: LogOptions) -> Result<(Log<Overlay>, Recovered), StorageError> {
+    pub(super) fn open_log(
+        &self,
+        options: LogOptions,
+    ) -> Result<(Log<Overlay>, Recovered), StorageError> {
         Log::open(Overlay::new(&self.path, &self.names), options)
     }
 }

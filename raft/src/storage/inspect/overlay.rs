@@ -33,7 +33,9 @@ impl Overlay {
     }
 
     fn find(&self, name: &str) -> io::Result<&Shared> {
-        self.names.get(name).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no such file"))
+        self.names
+            .get(name)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no such file"))
     }
 }
 
@@ -42,7 +44,10 @@ impl Disk for Overlay {
 
     fn create(&mut self, name: &str, preallocate_bytes: u64) -> io::Result<OverlayFile> {
         if self.names.contains_key(name) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is such a file already"));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "there is such a file already",
+            ));
         }
         let bytes = usize::try_from(preallocate_bytes).map_err(io::Error::other)?;
         let content = Rc::new(RefCell::new(Content::Changed(vec![0; bytes])));

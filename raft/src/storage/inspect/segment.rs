@@ -157,7 +157,8 @@ impl SegmentReport {
         };
         let is_first = walk.at == 0;
         if is_first != (frame.header.kind == Kind::Opening) {
-            let what = "an opening belongs at the start of a segment, and nothing else does".to_owned();
+            let what =
+                "an opening belongs at the start of a segment, and nothing else does".to_owned();
             self.damage.push(Damage { offset: walk.at as u64, what });
         }
         if let FrameContent::Unreadable(what) = &content {
@@ -174,7 +175,8 @@ impl SegmentReport {
 
     fn rest_of(&self, walk: &Walk, why: String) -> Rest {
         let rest = &walk.bytes[walk.at..];
-        let is_own = frame::peek(rest).is_some_and(|(group, _, tag)| Some((group, tag)) == walk.own);
+        let is_own =
+            frame::peek(rest).is_some_and(|(group, _, tag)| Some((group, tag)) == walk.own);
         let is_recycled = self.opening.as_ref().is_some_and(|opening| opening.is_recycled);
         if rest.iter().all(|&byte| byte == 0) && !self.frames.is_empty() {
             Rest::Zeros
@@ -220,7 +222,8 @@ impl Walk {
     /// Where the next whole frame of this segment begins.
     fn find_next(&self) -> Option<usize> {
         (self.at..self.bytes.len()).step_by(ALIGNMENT).skip(1).find(|&at| {
-            frame::peek(&self.bytes[at..]).is_some_and(|(group, _, tag)| self.own.is_none_or(|own| own == (group, tag)))
+            frame::peek(&self.bytes[at..])
+                .is_some_and(|(group, _, tag)| self.own.is_none_or(|own| own == (group, tag)))
                 && frame::parse(&self.bytes[at..]).is_ok()
         })
     }
@@ -229,8 +232,25 @@ impl Walk {
 impl From<Opening> for OpeningReport {
     fn from(opening: Opening) -> OpeningReport {
         let Opening {
-            identity, origin, is_recycled, hard_state, last_index, last_term, founding, configuration, ..
+            identity,
+            origin,
+            is_recycled,
+            hard_state,
+            last_index,
+            last_term,
+            founding,
+            configuration,
+            ..
         } = opening;
-        OpeningReport { identity, origin, is_recycled, hard_state, last_index, last_term, founding, configuration }
+        OpeningReport {
+            identity,
+            origin,
+            is_recycled,
+            hard_state,
+            last_index,
+            last_term,
+            founding,
+            configuration,
+        }
     }
 }

@@ -6,8 +6,9 @@
 //! trailer  checksum u32 | 0 u32 | bytes of all data u64
 //! ```
 //!
-//! Checksums are a chain: each is CRC-32C over the checksum before it and what follows it in its own piece. So each piece
-//! can be checked when it is read, and the trailer's checksum stands for the whole file.
+//! Checksums are a chain: each is CRC-32C over the checksum before it and what follows it in its
+//! own piece. So each piece can be checked when it is read, and the trailer's checksum stands for
+//! the whole file.
 
 use bytes::{Buf, BufMut};
 
@@ -15,8 +16,8 @@ use crate::storage::bounds::NUMBER_MAX;
 use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::types::{ClusterId, GroupId, Identity, Index, SnapshotMeta, Stamp, Term};
 
-/// The newest format that is read. 2, written above the base feature level: the configuration is followed by feature
-/// levels, and a digest of the state.
+/// The newest format that is read. 2, written above the base feature level: the configuration is
+/// followed by feature levels, and a digest of the state.
 pub(super) const VERSION: u8 = 2;
 
 /// Written while the cluster is at the base feature level.
@@ -33,10 +34,12 @@ pub(super) const BLOCK_PREFIX_BYTES: usize = 8;
 /// A trailer's length.
 pub(super) const TRAILER_BYTES: usize = 16;
 
-/// The data of a block as written; the last one may be shorter. Also the slice in which a snapshot is written.
+/// The data of a block as written; the last one may be shorter. Also the slice in which a snapshot
+/// is written.
 pub(super) const BLOCK_BYTES: usize = 256 << 10;
 
-/// The longest block and the longest header that are read: what a damaged length claims beyond is not believed.
+/// The longest block and the longest header that are read: what a damaged length claims beyond is
+/// not believed.
 pub(super) const MAX_BLOCK_BYTES: usize = 1 << 20;
 
 /// Whose snapshot it is, and what it stands for.
@@ -105,7 +108,10 @@ impl Header {
             return Err(DecodeError::Invalid { what: "index or term of a snapshot", value: 0 });
         }
         if header.meta.index.0 > NUMBER_MAX {
-            return Err(DecodeError::Invalid { what: "index of a snapshot", value: header.meta.index.0 });
+            return Err(DecodeError::Invalid {
+                what: "index of a snapshot",
+                value: header.meta.index.0,
+            });
         }
         Ok(header)
     }
@@ -129,7 +135,8 @@ impl Prefix {
     }
 }
 
-/// Fills in the prefix of a block whose data lies behind [`BLOCK_PREFIX_BYTES`] in `block`; returns its checksum.
+/// Fills in the prefix of a block whose data lies behind [`BLOCK_PREFIX_BYTES`] in `block`; returns
+/// its checksum.
 pub(super) fn seal_block(block: &mut [u8], previous: u32) -> u32 {
     let data_bytes = u32::try_from(block.len() - BLOCK_PREFIX_BYTES).expect("blocks are short");
     assert!(data_bytes > 0, "an empty block would be taken for the trailer");

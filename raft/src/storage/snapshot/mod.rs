@@ -1,7 +1,8 @@
 //! Snapshots on the disk: how one is written, received, checked, read and thrown away.
 //!
-//! `raft/FORMAT.md` says every byte. A snapshot has its name only once it is whole and synced, so who finds the name finds
-//! the snapshot; the newest one counts, and older ones go once it has its name.
+//! `raft/FORMAT.md` says every byte. A snapshot has its name only once it is whole and synced, so
+//! who finds the name finds the snapshot; the newest one counts, and older ones go once it has its
+//! name.
 
 mod format;
 mod reader;
@@ -31,7 +32,8 @@ const TAKING_SUFFIX: &str = ".snap.new";
 /// While it is being received from another one.
 const RECEIVING_SUFFIX: &str = ".snap.part";
 
-/// What is written without a sync, at most: so that the last sync, which a write may have to wait for, is a short one.
+/// What is written without a sync, at most: so that the last sync, which a write may have to wait
+/// for, is a short one.
 const SYNC_BYTES: u64 = 1 << 20;
 
 /// The name of the snapshot that ends with this entry.

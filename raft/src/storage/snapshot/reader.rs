@@ -7,11 +7,12 @@ use super::scanner::{Scanner, Step, Trouble};
 use crate::storage::{Disk, DiskFile, StorageError};
 use crate::types::{Index, SnapshotMeta};
 
-/// Reads the state machine's own bytes of a snapshot. Hands over nothing that it has not checked, and says that it is at the
-/// end only if the file is whole; else reading fails with `InvalidData`, naming file and offset.
+/// Reads the state machine's own bytes of a snapshot. Hands over nothing that it has not checked,
+/// and says that it is at the end only if the file is whole; else reading fails with `InvalidData`,
+/// naming file and offset.
 ///
-/// [`Log::snapshot_reader`](crate::storage::Log::snapshot_reader) and [`open_snapshot`](crate::storage::open_snapshot) make
-/// one.
+/// [`Log::snapshot_reader`](crate::storage::Log::snapshot_reader) and
+/// [`open_snapshot`](crate::storage::open_snapshot) make one.
 #[derive(Debug)]
 pub struct SnapshotReader<F> {
     file: F,
@@ -58,7 +59,11 @@ impl<F: DiskFile> Read for SnapshotReader<F> {
                 Ok(Step::End) => return Ok(0),
                 Ok(Step::Header | Step::More) => {
                     let at = self.scanner.position();
-                    return Err(invalid(StorageError::corrupt(&self.name, at, "the file ends before its trailer")));
+                    return Err(invalid(StorageError::corrupt(
+                        &self.name,
+                        at,
+                        "the file ends before its trailer",
+                    )));
                 }
                 Err(Trouble::Io(error)) => return Err(error),
                 Err(trouble) => return Err(invalid(trouble.of(&self.name))),
@@ -84,12 +89,19 @@ pub(in crate::storage) fn open_in<D: Disk>(
 }
 
 /// Reads the snapshot of this index from its open file.
-pub(in crate::storage) fn open_file<F: DiskFile>(file: F, index: Index) -> Result<SnapshotReader<F>, StorageError> {
+pub(in crate::storage) fn open_file<F: DiskFile>(
+    file: F,
+    index: Index,
+) -> Result<SnapshotReader<F>, StorageError> {
     let name = name(index);
     let reader = SnapshotReader::new(file, name.clone())?;
     if reader.meta.index == index {
         Ok(reader)
     } else {
-        Err(StorageError::corrupt(&name, 0, format!("the file holds the snapshot of entry {}", reader.meta.index)))
+        Err(StorageError::corrupt(
+            &name,
+            0,
+            format!("the file holds the snapshot of entry {}", reader.meta.index),
+        ))
     }
 }

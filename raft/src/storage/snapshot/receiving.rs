@@ -35,9 +35,18 @@ impl<F: DiskFile> Receiving<F> {
         total_bytes: u64,
     ) -> Result<Receiving<F>, StorageError> {
         let name = receiving_name(meta.index);
-        let file = disk.create(&name, 0).map_err(|error| StorageError::io("create", &name, &error))?;
+        let file =
+            disk.create(&name, 0).map_err(|error| StorageError::io("create", &name, &error))?;
         let (meta, scanner) = (meta.clone(), Scanner::default());
-        Ok(Receiving { meta, file, name, total_bytes, received_bytes: 0, unsynced_bytes: 0, scanner })
+        Ok(Receiving {
+            meta,
+            file,
+            name,
+            total_bytes,
+            received_bytes: 0,
+            unsynced_bytes: 0,
+            scanner,
+        })
     }
 
     /// Whether it is this snapshot, in a file of this length, that is being received.
@@ -62,7 +71,9 @@ impl<F: DiskFile> Receiving<F> {
         if chunk.end() > self.total_bytes {
             return Ok(Received::Damaged);
         }
-        self.file.write_at(&chunk.data, chunk.offset).map_err(|error| StorageError::io("write", &self.name, &error))?;
+        self.file
+            .write_at(&chunk.data, chunk.offset)
+            .map_err(|error| StorageError::io("write", &self.name, &error))?;
         self.received_bytes = chunk.end();
         self.unsynced_bytes += chunk.data.len() as u64;
         if self.unsynced_bytes >= SYNC_BYTES {
@@ -72,7 +83,10 @@ impl<F: DiskFile> Receiving<F> {
     }
 
     /// Makes the file durable and returns its length, if it is whole and what was announced.
-    pub(in crate::storage) fn finish(&mut self, identity: &Identity) -> Result<Option<u64>, StorageError> {
+    pub(in crate::storage) fn finish(
+        &mut self,
+        identity: &Identity,
+    ) -> Result<Option<u64>, StorageError> {
         let is_whole = self.received_bytes == self.total_bytes && self.scanner.is_complete();
         let expected = Header::new(identity, self.meta.clone());
         if !is_whole || self.scanner.header() != Some(&expected) {

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use super::format::{self, BLOCK_PREFIX_BYTES, Header, MAX_BLOCK_BYTES, PREFIX_BYTES, Prefix, TRAILER_BYTES};
+use super::format::{
+    self, BLOCK_PREFIX_BYTES, Header, MAX_BLOCK_BYTES, PREFIX_BYTES, Prefix, TRAILER_BYTES,
+};
 use crate::storage::{DiskFile, StorageError};
 
 /// What the next piece of the file was.
@@ -79,7 +81,11 @@ impl Scanner {
     }
 
     /// Passes the next piece of a file of which the first `available_bytes` are there.
-    pub(in crate::storage) fn step(&mut self, file: &impl DiskFile, available_bytes: u64) -> Result<Step, Trouble> {
+    pub(in crate::storage) fn step(
+        &mut self,
+        file: &impl DiskFile,
+        available_bytes: u64,
+    ) -> Result<Step, Trouble> {
         if self.is_complete {
             return if self.position == available_bytes {
                 Ok(Step::End)
@@ -95,7 +101,11 @@ impl Scanner {
     }
 
     /// Goes to the end of a file of this length.
-    pub(in crate::storage) fn finish(&mut self, file: &impl DiskFile, total_bytes: u64) -> Result<(), Trouble> {
+    pub(in crate::storage) fn finish(
+        &mut self,
+        file: &impl DiskFile,
+        total_bytes: u64,
+    ) -> Result<(), Trouble> {
         loop {
             match self.step(file, total_bytes)? {
                 Step::Header | Step::Block => {}
@@ -110,7 +120,9 @@ impl Scanner {
         if !self.load(file, PREFIX_BYTES, available_bytes)? {
             return Ok(Step::More);
         }
-        let Some(prefix) = Prefix::get(&self.piece) else { return Err(self.damage("no snapshot begins here")) };
+        let Some(prefix) = Prefix::get(&self.piece) else {
+            return Err(self.damage("no snapshot begins here"));
+        };
         if prefix.body_bytes > MAX_BLOCK_BYTES {
             return Err(self.damage("the header claims to be longer than any is"));
         }
@@ -147,14 +159,17 @@ impl Scanner {
         }
         let checksum = self.number_at(0);
         if format::chained(self.checksum, &self.piece[4..]) != checksum {
-            return Err(self.damage("a block's checksum does not match its bytes and those before it"));
+            return Err(
+                self.damage("a block's checksum does not match its bytes and those before it")
+            );
         }
         if length > 0 {
             self.content_bytes += length as u64;
             self.advance(checksum);
             return Ok(Step::Block);
         }
-        let claimed = u64::from_le_bytes(self.piece[8..TRAILER_BYTES].try_into().expect("eight bytes"));
+        let claimed =
+            u64::from_le_bytes(self.piece[8..TRAILER_BYTES].try_into().expect("eight bytes"));
         if claimed != self.content_bytes {
             return Err(self.damage("the trailer counts other bytes than there are"));
         }
@@ -174,13 +189,22 @@ impl Scanner {
     }
 
     /// Makes `piece` the `bytes` that follow, if they are there.
-    fn load(&mut self, file: &impl DiskFile, bytes: usize, available_bytes: u64) -> Result<bool, Trouble> {
+    fn load(
+        &mut self,
+        file: &impl DiskFile,
+        bytes: usize,
+        available_bytes: u64,
+    ) -> Result<bool, Trouble> {
         if self.position + bytes as u64 > available_bytes {
             return Ok(false);
         }
         self.piece.resize(bytes, 0);
         let read = file.read_at(&mut self.piece, self.position).map_err(Trouble::Io)?;
-        if read < bytes { Err(self.damage("the file is shorter than it should be")) } else { Ok(true) }
+        if read < bytes {
+            Err(self.damage("the file is shorter than it should be"))
+        } else {
+            Ok(true)
+        }
     }
 
     fn damage(&self, what: &str) -> Trouble {

@@ -35,13 +35,19 @@ pub(in crate::storage) struct Found {
 impl Found {
     /// Looks for the newest whole snapshot and removes what a crash has cut short.
     pub(in crate::storage) fn search<D: Disk>(disk: &mut D) -> Result<Found, StorageError> {
-        let names = disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
+        let names =
+            disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
         for name in names.iter().filter(|name| is_unfinished(name)) {
             disk.remove(name).map_err(|error| StorageError::io("remove", name, &error))?;
         }
         let mut indexes: Vec<Index> = names.iter().filter_map(|name| index_of(name)).collect();
         indexes.sort_unstable_by(|one, other| other.cmp(one));
-        let mut found = Found { newest: None, damaged: Vec::new(), is_newest_damaged: false, superseded: Vec::new() };
+        let mut found = Found {
+            newest: None,
+            damaged: Vec::new(),
+            is_newest_damaged: false,
+            superseded: Vec::new(),
+        };
         for index in indexes {
             if found.newest.is_some() {
                 found.superseded.push(name(index));
@@ -67,10 +73,17 @@ impl Found {
         identity: &Identity,
         base: Index,
     ) -> Result<(), StorageError> {
-        if base == Index(0) || self.newest.as_ref().is_some_and(|(header, _)| header.meta.index >= base) {
+        if base == Index(0)
+            || self.newest.as_ref().is_some_and(|(header, _)| header.meta.index >= base)
+        {
             return Ok(());
         }
-        for index in self.damaged.iter().filter_map(|damaged| index_of(&damaged.file)).filter(|&index| index >= base) {
+        for index in self
+            .damaged
+            .iter()
+            .filter_map(|damaged| index_of(&damaged.file))
+            .filter(|&index| index >= base)
+        {
             let Some((header, bytes)) = read_header(disk, index)? else { continue };
             if (header.cluster, header.group) == (identity.cluster, identity.group) {
                 self.newest = Some((header, bytes));
@@ -93,11 +106,17 @@ fn read_header<D: Disk>(disk: &mut D, index: Index) -> Result<Option<(Header, u6
         Err(trouble @ Trouble::Io(_)) => return Err(trouble.of(&name)),
         Ok(_) | Err(_) => return Ok(None),
     }
-    Ok(scanner.header().filter(|header| header.meta.index == index).map(|header| (header.clone(), bytes)))
+    Ok(scanner
+        .header()
+        .filter(|header| header.meta.index == index)
+        .map(|header| (header.clone(), bytes)))
 }
 
 /// Reads a snapshot from end to end. Returns what it says of itself, and its length.
-pub(in crate::storage) fn check<D: Disk>(disk: &mut D, index: Index) -> Result<(Header, u64), StorageError> {
+pub(in crate::storage) fn check<D: Disk>(
+    disk: &mut D,
+    index: Index,
+) -> Result<(Header, u64), StorageError> {
     let name = name(index);
     let file = disk.open(&name).map_err(|error| StorageError::io("open", &name, &error))?;
     let bytes = file.len().map_err(|error| StorageError::io("measure", &name, &error))?;
@@ -127,7 +146,8 @@ struct Kept {
 struct Open<F> {
     index: Index,
     file: F,
-    /// Checks what is sent, as long as it is read from the start on: rot here should not look like a bad wire there.
+    /// Checks what is sent, as long as it is read from the start on: rot here should not look like
+    /// a bad wire there.
     scanner: Scanner,
 }
 
@@ -149,12 +169,20 @@ impl<F> Default for Shelf<F> {
 
 impl<F: DiskFile> Shelf<F> {
     /// Takes over what was found, and removes what the newest one supersedes.
-    pub(in crate::storage) fn new<D: Disk<File = F>>(disk: &mut D, found: Found) -> Result<Shelf<F>, StorageError> {
+    pub(in crate::storage) fn new<D: Disk<File = F>>(
+        disk: &mut D,
+        found: Found,
+    ) -> Result<Shelf<F>, StorageError> {
         for name in &found.superseded {
             disk.remove(name).map_err(|error| StorageError::io("remove", name, &error))?;
         }
         let is_damaged = found.is_newest_damaged;
-        let kept = found.newest.map(|(header, bytes)| Kept { meta: header.meta, bytes, is_read: false, is_damaged });
+        let kept = found.newest.map(|(header, bytes)| Kept {
+            meta: header.meta,
+            bytes,
+            is_read: false,
+            is_damaged,
+        });
         let own = kept.as_ref().map(|kept| name(kept.meta.index));
         let damaged = found.damaged.into_iter().map(|damaged| damaged.file);
         let stale = damaged.filter(|file| Some(file) != own.as_ref()).collect();
@@ -176,8 +204,8 @@ impl<F: DiskFile> Shelf<F> {
         self.kept.last().is_some_and(|kept| kept.is_damaged)
     }
 
-    /// Gives a whole and synced file its name, durably, and removes the snapshots before it, though not one that somebody
-    /// has been reading since the last time.
+    /// Gives a whole and synced file its name, durably, and removes the snapshots before it, though
+    /// not one that somebody has been reading since the last time.
     pub(in crate::storage) fn place<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
@@ -187,8 +215,10 @@ impl<F: DiskFile> Shelf<F> {
     ) -> Result<(), StorageError> {
         assert!(meta.index >= self.newest_index(), "snapshots are named in rising order");
         let name = name(meta.index);
-        disk.rename(temporary, &name).map_err(|error| StorageError::io("rename", temporary, &error))?;
-        disk.sync_directory().map_err(|error| StorageError::io("sync the folder of", &name, &error))?;
+        disk.rename(temporary, &name)
+            .map_err(|error| StorageError::io("rename", temporary, &error))?;
+        disk.sync_directory()
+            .map_err(|error| StorageError::io("sync the folder of", &name, &error))?;
         // One that takes the place of another of the same entry has taken its file, too.
         self.kept.retain(|kept| kept.meta.index < meta.index);
         self.open.take_if(|open| open.index == meta.index);
@@ -200,7 +230,11 @@ impl<F: DiskFile> Shelf<F> {
             }
         }
         self.kept.push(Kept { meta, bytes, is_read: false, is_damaged: false });
-        if self.open.as_ref().is_some_and(|open| self.kept.iter().all(|kept| kept.meta.index != open.index)) {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| self.kept.iter().all(|kept| kept.meta.index != open.index))
+        {
             self.open = None;
         }
         for stale in std::mem::take(&mut self.stale).into_iter().filter(|stale| *stale != name) {
@@ -230,9 +264,16 @@ impl<F: DiskFile> Shelf<F> {
         let left = total_bytes.saturating_sub(offset);
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(limit_bytes.max(1));
         let mut data = vec![0; length];
-        let read = open.file.read_at(&mut data, offset).map_err(|error| StorageError::io("read", &name, &error))?;
+        let read = open
+            .file
+            .read_at(&mut data, offset)
+            .map_err(|error| StorageError::io("read", &name, &error))?;
         if read < length {
-            return Err(StorageError::corrupt(&name, offset + read as u64, "the file is shorter than it was"));
+            return Err(StorageError::corrupt(
+                &name,
+                offset + read as u64,
+                "the file is shorter than it was",
+            ));
         }
         let chunk = Chunk { offset, total_bytes, data: Bytes::from(data) };
         open.check(&chunk).map_err(|trouble| trouble.of(&name))?;
@@ -241,10 +282,13 @@ impl<F: DiskFile> Shelf<F> {
 }
 
 impl<F: DiskFile> Open<F> {
-    /// Checks what has become whole with this piece, unless whoever reads has begun further on in the file. Of a piece that is
-    /// read again, because it was lost on the way, nothing is left to be checked.
+    /// Checks what has become whole with this piece, unless whoever reads has begun further on in
+    /// the file. Of a piece that is read again, because it was lost on the way, nothing is left to
+    /// be checked.
     fn check(&mut self, chunk: &Chunk) -> Result<(), Trouble> {
-        if self.scanner.is_complete() || chunk.offset > self.scanner.position() + MAX_BLOCK_BYTES as u64 {
+        if self.scanner.is_complete()
+            || chunk.offset > self.scanner.position() + MAX_BLOCK_BYTES as u64
+        {
             return Ok(());
         }
         if chunk.is_last() {

@@ -45,10 +45,20 @@ impl<F: DiskFile> Taking<F> {
         let name = taking_name(meta.index);
         let mut header = Vec::new();
         let checksum = Header::new(identity, meta.clone()).put(&mut header);
-        let file = disk.create(&name, 0).map_err(|error| StorageError::io("create", &name, &error))?;
+        let file =
+            disk.create(&name, 0).map_err(|error| StorageError::io("create", &name, &error))?;
         let block = Vec::with_capacity(BLOCK_PREFIX_BYTES + BLOCK_BYTES);
-        let mut taking =
-            Taking { meta, source, file, name, position: 0, unsynced_bytes: 0, checksum, content_bytes: 0, block };
+        let mut taking = Taking {
+            meta,
+            source,
+            file,
+            name,
+            position: 0,
+            unsynced_bytes: 0,
+            checksum,
+            content_bytes: 0,
+            block,
+        };
         taking.write(&header)?;
         Ok(taking)
     }
@@ -67,8 +77,9 @@ impl<F: DiskFile> Taking<F> {
         let mut block = std::mem::take(&mut self.block);
         block.resize(BLOCK_PREFIX_BYTES + BLOCK_BYTES, 0);
         let filled = self.source.fill(&mut block[BLOCK_PREFIX_BYTES..]);
-        let filled =
-            filled.map_err(|error| StorageError::io("read the state machine's snapshot for", &self.name, &error))?;
+        let filled = filled.map_err(|error| {
+            StorageError::io("read the state machine's snapshot for", &self.name, &error)
+        })?;
         match filled {
             Filled::Waiting => {
                 self.block = block;
@@ -93,7 +104,9 @@ impl<F: DiskFile> Taking<F> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        self.file.write_at(bytes, self.position).map_err(|error| StorageError::io("write", &self.name, &error))?;
+        self.file
+            .write_at(bytes, self.position)
+            .map_err(|error| StorageError::io("write", &self.name, &error))?;
         self.position += bytes.len() as u64;
         self.unsynced_bytes += bytes.len() as u64;
         Ok(())

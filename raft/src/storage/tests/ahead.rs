@@ -56,7 +56,11 @@ fn a_segment_is_found_under_the_name_that_its_file_was_made_ready_under() {
     let last = worker.log().last_index();
     drop(worker);
     disk.lose_unsynced();
-    assert!(disk.names().contains(&NEXT.to_owned()), "the crash has undone the renaming: {:?}", disk.names());
+    assert!(
+        disk.names().contains(&NEXT.to_owned()),
+        "the crash has undone the renaming: {:?}",
+        disk.names()
+    );
     let (mut log, recovered) = reopen(&disk);
     assert_eq!((log.last_index(), recovered.torn), (last, None));
     assert_eq!(read(&mut log, 1, u64::MAX, usize::MAX).len() as u64, last.0);
@@ -92,7 +96,10 @@ fn damage_to_it_is_no_reason_to_forget_it() {
         let mut bytes = whole.clone();
         bytes[byte] ^= 1 << (byte % 8);
         disk.set_bytes(NEXT, bytes);
-        assert!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { .. })), "byte {byte}");
+        assert!(
+            matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { .. })),
+            "byte {byte}"
+        );
     }
 }
 
@@ -154,7 +161,11 @@ fn two_segments_in_a_row_lose_nothing_though_neither_name_is_durable() {
         let log = worker.log_mut();
         let mut done = true;
         while log.segment_files().len() < 3 {
-            if log.append(&entries(vec![command(acked + 1, 1, 300)])).and_then(|()| log.sync()).is_err() {
+            if log
+                .append(&entries(vec![command(acked + 1, 1, 300)]))
+                .and_then(|()| log.sync())
+                .is_err()
+            {
                 done = false;
                 break;
             }
@@ -167,7 +178,9 @@ fn two_segments_in_a_row_lose_nothing_though_neither_name_is_durable() {
             disk.crash(0, subset);
             let names = disk.names();
             match Log::open(disk.clone(), OPTIONS) {
-                Ok((log, _)) => assert!(log.last_index().0 >= acked, "{operations} {subset:b} {names:?}"),
+                Ok((log, _)) => {
+                    assert!(log.last_index().0 >= acked, "{operations} {subset:b} {names:?}")
+                }
                 Err(error) => panic!("{operations} {subset:b} {error} {names:?}"),
             }
         }

@@ -9,26 +9,30 @@ use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::storage::frame::{self, Format};
 use crate::storage::{Log, body};
 use crate::types::{
-    Configuration, DiskId, Entry, FeatureLevel, HardState, Index, Life, LogPosition, Member, NodeId, Payload,
-    PeerRecord, Proposal, SessionCommand, SessionId, Stamp, Term, Write,
+    Configuration, DiskId, Entry, FeatureLevel, HardState, Index, Life, LogPosition, Member,
+    NodeId, Payload, PeerRecord, Proposal, SessionCommand, SessionId, Stamp, Term, Write,
 };
 
 use super::{OPTIONS, TestDisk, create, workload};
 
 pub(crate) fn configuration() -> impl Strategy<Value = Configuration> {
     let nodes = || prop::collection::btree_set(any::<u64>().prop_map(NodeId), 0..4);
-    let member = (any::<u128>(), ".{0,12}", any::<u8>()).prop_map(|(disk, address, priority)| Member {
-        disk: DiskId(disk),
-        address,
-        priority,
-        ..Member::default()
+    let member = (any::<u128>(), ".{0,12}", any::<u8>()).prop_map(|(disk, address, priority)| {
+        Member { disk: DiskId(disk), address, priority, ..Member::default() }
     });
     let members = prop::collection::btree_map(any::<u64>().prop_map(NodeId), member, 0..4);
     let parts = (nodes(), nodes(), nodes(), members, any::<u64>(), 1u16..4);
     parts.prop_map(|(voters, outgoing, learners, members, highest, level)| {
-        let highest_id = members.keys().next_back().copied().unwrap_or_default().max(NodeId(highest));
-        let configuration =
-            Configuration { voters, outgoing, learners, members, highest_id, ..Configuration::default() };
+        let highest_id =
+            members.keys().next_back().copied().unwrap_or_default().max(NodeId(highest));
+        let configuration = Configuration {
+            voters,
+            outgoing,
+            learners,
+            members,
+            highest_id,
+            ..Configuration::default()
+        };
         configuration.at_feature_level(FeatureLevel(level))
     })
 }
@@ -53,24 +57,24 @@ pub(crate) fn entry() -> impl Strategy<Value = Entry> {
         4 => proposal().prop_map(Payload::from),
         1 => configuration().prop_map(|configuration| Payload::Configuration(Box::new(configuration))),
     ];
-    (any::<u64>(), any::<u64>(), any::<u64>(), payload).prop_map(|(index, term, stamp, payload)| Entry {
-        index: Index(index),
-        term: Term(term),
-        stamp: Stamp(stamp),
-        payload,
+    (any::<u64>(), any::<u64>(), any::<u64>(), payload).prop_map(|(index, term, stamp, payload)| {
+        Entry { index: Index(index), term: Term(term), stamp: Stamp(stamp), payload }
     })
 }
 
 fn write() -> impl Strategy<Value = Write> {
-    let hard_state = (any::<u64>(), prop::option::of(1u64..), any::<u64>(), prop::option::of(1u64..));
+    let hard_state =
+        (any::<u64>(), prop::option::of(1u64..), any::<u64>(), prop::option::of(1u64..));
     let hard_state = hard_state.prop_map(|(term, vote, promise, forgot)| {
         let (term, promise) = (Term(term), Duration::from_nanos(promise));
         HardState { term, vote: vote.map(NodeId), promise, forgot: forgot.map(Index) }
     });
-    let record = any::<(u128, u64, u64, u64, u64, u64)>().prop_map(|(disk, count, nonce, sequence, term, index)| {
-        let position = LogPosition { sequence, term: Term(term), index: Index(index) };
-        (DiskId(disk), PeerRecord { life: Life { count, nonce }, position })
-    });
+    let record = any::<(u128, u64, u64, u64, u64, u64)>().prop_map(
+        |(disk, count, nonce, sequence, term, index)| {
+            let position = LogPosition { sequence, term: Term(term), index: Index(index) };
+            (DiskId(disk), PeerRecord { life: Life { count, nonce }, position })
+        },
+    );
     let late = (any::<u64>(), prop::collection::vec(record, 0..3));
     let from = prop::option::of(any::<u64>());
     let parts = (prop::option::of(hard_state), from, prop::collection::vec(entry(), 0..5), late);

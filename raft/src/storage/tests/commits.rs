@@ -22,7 +22,8 @@ fn saved(disk: &TestDisk) -> Index {
 fn the_idle_mark_says_what_no_frame_has_said() {
     let (disk, log) = written(5);
     let mut worker = Worker::new(log);
-    let idle = |worker: &mut Worker<TestDisk>| worker.idle(&mut |completion| panic!("{completion:?}"));
+    let idle =
+        |worker: &mut Worker<TestDisk>| worker.idle(&mut |completion| panic!("{completion:?}"));
     worker.log_mut().commit_to(Index(3)).unwrap();
     assert_eq!(saved(&disk), Index(0), "nothing is written yet");
     idle(&mut worker);
@@ -78,7 +79,11 @@ fn a_commit_index_that_falls_is_refused() {
     log.sync().unwrap();
     drop(log);
     forge(&disk, Kind::Step, |out| {
-        body::put_step(out, &Write { commit: Index(3), ..entries(vec![command(8, 1, 9)]) }, frame::NEWEST);
+        body::put_step(
+            out,
+            &Write { commit: Index(3), ..entries(vec![command(8, 1, 9)]) },
+            frame::NEWEST,
+        );
     });
     assert!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { .. })));
 }
@@ -99,7 +104,8 @@ fn what_is_committed_is_not_truncated_in_the_next_life() {
     log.sync().unwrap();
     drop(log);
     let (mut log, _) = reopen(&disk);
-    let truncating = |from| Write { truncate_from: Some(Index(from)), ..entries(vec![command(from, 2, 9)]) };
+    let truncating =
+        |from| Write { truncate_from: Some(Index(from)), ..entries(vec![command(from, 2, 9)]) };
     assert!(matches!(log.append(&truncating(4)), Err(StorageError::Rejected { .. })));
     log.append(&truncating(5)).unwrap();
 }
@@ -115,7 +121,8 @@ fn forge(disk: &TestDisk, kind: Kind, body: impl FnOnce(&mut Vec<u8>)) {
     }
     let last = last.unwrap();
     let sequence = last.header.sequence + 1;
-    let header = Header { kind, sequence, synced: sequence, previous: last.checksum, ..last.header };
+    let header =
+        Header { kind, sequence, synced: sequence, previous: last.checksum, ..last.header };
     let mut made = Vec::new();
     frame::begin(&mut made);
     body(&mut made);
@@ -137,14 +144,16 @@ fn a_saved_commit_index_beyond_the_log_is_corruption() {
         forge(&disk, Kind::Mark, |out| out.extend_from_slice(&(commit - 1).to_le_bytes()));
         match Log::open(disk, OPTIONS) {
             Ok((_, recovered)) => assert!(is_fine && recovered.saved.commit == Index(commit - 1)),
-            Err(StorageError::Corrupt { what, .. }) => assert!(!is_fine && what.contains("commit index"), "{what}"),
+            Err(StorageError::Corrupt { what, .. }) => {
+                assert!(!is_fine && what.contains("commit index"), "{what}")
+            }
             Err(other) => panic!("{other}"),
         }
     }
 }
 
-/// Marks that a later sync made durable are not written again; the number of the last frame may not fall for
-/// that. Other nodes know how far this log was durable.
+/// Marks that a later sync made durable are not written again; the number of the last frame may not
+/// fall for that. Other nodes know how far this log was durable.
 #[test]
 fn the_number_of_the_last_frame_outlives_an_opening() {
     let (disk, mut log) = written(5);
@@ -159,7 +168,11 @@ fn the_number_of_the_last_frame_outlives_an_opening() {
     disk.lose_unsynced();
     for life in 0..3 {
         let (log, recovered) = reopen(&disk);
-        assert!(recovered.saved.position >= position, "life {life}: {:?} after {position:?}", recovered.saved.position);
+        assert!(
+            recovered.saved.position >= position,
+            "life {life}: {:?} after {position:?}",
+            recovered.saved.position
+        );
         assert!(log.position() >= position);
         assert_eq!(recovered.saved.commit, Index(4));
     }

@@ -66,7 +66,10 @@ fn a_log_does_not_begin_where_what_its_opening_says_was_truncated() {
     let disk = TestDisk::default();
     let mut worker = long(&disk);
     // The last segments' openings speak of entries that are now replaced.
-    let write = Write { truncate_from: Some(Index(35)), ..entries((35..41).map(|i| command(i, 2, 300)).collect()) };
+    let write = Write {
+        truncate_from: Some(Index(35)),
+        ..entries((35..41).map(|i| command(i, 2, 300)).collect())
+    };
     run(&mut worker, [Job::Write(write)]);
     take(&mut worker, 40, 2, b"x");
     let first = worker.log_mut().compact(Index(41)).unwrap();
@@ -82,7 +85,8 @@ fn a_truncation_of_what_a_snapshot_includes_is_rejected() {
     let disk = TestDisk::default();
     let mut worker = long(&disk);
     take(&mut worker, 30, 1, b"x");
-    let write = |from| Write { truncate_from: Some(Index(from)), ..entries(vec![command(from, 2, 1)]) };
+    let write =
+        |from| Write { truncate_from: Some(Index(from)), ..entries(vec![command(from, 2, 1)]) };
     assert!(matches!(worker.log_mut().append(&write(30)), Err(StorageError::Rejected { .. })));
     worker.log_mut().append(&write(31)).unwrap();
 }
@@ -91,14 +95,20 @@ fn receive(worker: &mut Worker<TestDisk>, index: u64, term: u64) {
     let meta = meta(index, term);
     let file = file_of(&meta, &content(Index(index)));
     let chunk = Chunk { offset: 0, total_bytes: file.len() as u64, data: Bytes::from(file) };
-    let jobs = [Job::WriteChunk { id: 1, meta: meta.clone(), chunk }, Job::InstallSnapshot { meta, sequence: 1 }];
-    let installed = Completion::Done(Done::SnapshotInstalled { index: Index(index), is_valid: true });
+    let jobs = [
+        Job::WriteChunk { id: 1, meta: meta.clone(), chunk },
+        Job::InstallSnapshot { meta, sequence: 1 },
+    ];
+    let installed =
+        Completion::Done(Done::SnapshotInstalled { index: Index(index), is_valid: true });
     assert_eq!(run(worker, jobs).pop(), Some(installed));
 }
 
 #[test]
 fn what_follows_an_installed_snapshot_stays_if_it_matches() {
-    for (index, term, last) in [(30, 1, 60), (60, 1, 60), (30, 2, 30), (60, 2, 60), (61, 1, 61), (90, 4, 90)] {
+    for (index, term, last) in
+        [(30, 1, 60), (60, 1, 60), (30, 2, 30), (60, 2, 60), (61, 1, 61), (90, 4, 90)]
+    {
         let disk = TestDisk::default();
         let mut worker = long(&disk);
         run(&mut worker, [Job::Write(Write { hard_state: hard_state(5, 2), ..entries(vec![]) })]);
@@ -114,7 +124,10 @@ fn what_follows_an_installed_snapshot_stays_if_it_matches() {
             assert_eq!(recovered.saved.terms.term_at(Index(index)), Some(Term(term)));
             assert_eq!(read_all(&mut log).len(), if matches { 60 } else { 0 });
             log.append(&entries(vec![command(last + 1, 5, 10)])).unwrap();
-            assert!(matches!(log.append(&entries(vec![command(last, 5, 10)])), Err(StorageError::Rejected { .. })));
+            assert!(matches!(
+                log.append(&entries(vec![command(last, 5, 10)])),
+                Err(StorageError::Rejected { .. })
+            ));
         }
     }
 }
@@ -163,7 +176,9 @@ fn a_snapshot_that_is_needed_and_names_nothing_is_refused() {
     let damaged = disk.copy();
     damaged.set_bytes(&name(20), bytes);
     match Log::open(damaged, OPTIONS) {
-        Err(StorageError::Corrupt { file, offset, .. }) => assert!(file == name(20) && offset <= at as u64),
+        Err(StorageError::Corrupt { file, offset, .. }) => {
+            assert!(file == name(20) && offset <= at as u64)
+        }
         other => panic!("{other:?}"),
     }
     let mut missing = disk.copy();
@@ -180,7 +195,9 @@ fn an_installed_snapshot_that_is_gone_is_named() {
     receive(&mut worker, 40, 2);
     drop(worker);
     disk.remove(&name(40)).unwrap();
-    assert!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == name(40)));
+    assert!(
+        matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == name(40))
+    );
 }
 
 #[test]
@@ -217,7 +234,9 @@ fn another_clusters_snapshot_is_refused() {
     log.sync().unwrap();
     take(&mut Worker::new(log), 4, 1, b"x");
     disk.set_bytes(&name(4), other.bytes(&name(4)));
-    assert!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == name(4)));
+    assert!(
+        matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == name(4))
+    );
 }
 
 /// A byte of this snapshot's content turns over.
@@ -254,13 +273,18 @@ fn a_log_whose_snapshot_is_damaged_is_whole_and_takes_another() {
                 Job::InstallSnapshot { meta: meta(again, 1), sequence: 1 },
             ],
         );
-        let is_valid = Completion::Done(Done::SnapshotInstalled { index: Index(again), is_valid: true });
+        let is_valid =
+            Completion::Done(Done::SnapshotInstalled { index: Index(again), is_valid: true });
         assert_eq!(installed[1], is_valid);
         disk.lose_unsynced();
         let (mut log, recovered) = reopen(&disk);
         assert!(!recovered.lacks_snapshot && recovered.damaged_snapshots.is_empty());
         assert_eq!(recovered.saved.snapshot, Some(meta(again, 1)));
-        assert_eq!(read(&mut log, first.0, 99, usize::MAX).len() as u64, 61 - first.0, "the log stays");
+        assert_eq!(
+            read(&mut log, first.0, 99, usize::MAX).len() as u64,
+            61 - first.0,
+            "the log stays"
+        );
         let reader = log.snapshot_reader().unwrap().unwrap();
         assert_eq!(super::snapshots::read_to_end(reader), b"another state");
     }

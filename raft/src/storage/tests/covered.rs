@@ -29,7 +29,8 @@ fn beginning(disk: &TestDisk) -> (u64, Option<String>) {
     (first.0, recovered.damaged_segment.map(|damaged| damaged.file))
 }
 
-/// The segments that hold nothing but entries which the snapshot includes, and the first one after them.
+/// The segments that hold nothing but entries which the snapshot includes, and the first one after
+/// them.
 fn covered(disk: &TestDisk) -> (Vec<String>, String) {
     let mut names = segments(disk);
     let holds_more = |name: &String| {
@@ -101,7 +102,10 @@ fn a_log_begins_where_nothing_was_truncated_since() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 60);
     // The openings of the last segments speak of entries that are now replaced.
-    let write = Write { truncate_from: Some(Index(30)), ..entries((30..41).map(|i| command(i, 2, 300)).collect()) };
+    let write = Write {
+        truncate_from: Some(Index(30)),
+        ..entries((30..41).map(|i| command(i, 2, 300)).collect())
+    };
     run(&mut worker, [Job::Write(write)]);
     take(&mut worker, 40, 2, b"x");
     let first = segments(&disk).remove(0);
@@ -110,7 +114,14 @@ fn a_log_begins_where_nothing_was_truncated_since() {
     disk.set_bytes(&first, bytes);
     let (mut log, recovered) = reopen(&disk);
     assert_eq!((log.last_index(), recovered.saved.terms.last_term()), (Index(40), Term(2)));
-    assert!(log.first_index() > Index(1) && log.first_index() <= Index(30), "{}", log.first_index());
-    assert_eq!(read(&mut log, 30, 40, usize::MAX), (30..41).map(|i| command(i, 2, 300)).collect::<Vec<_>>());
+    assert!(
+        log.first_index() > Index(1) && log.first_index() <= Index(30),
+        "{}",
+        log.first_index()
+    );
+    assert_eq!(
+        read(&mut log, 30, 40, usize::MAX),
+        (30..41).map(|i| command(i, 2, 300)).collect::<Vec<_>>()
+    );
     assert_eq!(recovered.damaged_segment.unwrap().file, first);
 }

@@ -1,11 +1,12 @@
-//! Torn tails are cut, damage before them is refused, and what another life of the file left behind never fits.
+//! Torn tails are cut, damage before them is refused, and what another life of the file left behind
+//! never fits.
 
 use super::*;
 use crate::storage::StorageError;
 use crate::storage::{body, frame};
 
-/// A disk with a synced log of `settled` writes whose mark is written, and `loose` writes after it that are not synced;
-/// the last segment's name; where the loose ones begin and end in it.
+/// A disk with a synced log of `settled` writes whose mark is written, and `loose` writes after it
+/// that are not synced; the last segment's name; where the loose ones begin and end in it.
 fn disk_with(settled: &[Write], loose: &[Write]) -> (TestDisk, String, usize, usize) {
     let disk = TestDisk::default();
     let mut log = create(&disk);
@@ -34,7 +35,9 @@ fn end_of(bytes: &[u8]) -> usize {
 }
 
 fn small_writes(from: u64, count: u64) -> Vec<Write> {
-    (from..from + count).map(|index| entries(vec![command(index, 1, 20 + index as usize)])).collect()
+    (from..from + count)
+        .map(|index| entries(vec![command(index, 1, 20 + index as usize)]))
+        .collect()
 }
 
 fn model_of<'a>(writes: impl IntoIterator<Item = &'a Write>) -> Model {
@@ -56,7 +59,8 @@ fn a_tear_at_any_byte_keeps_whole_writes_only() {
             let mut bytes = whole.clone();
             bytes[cut..end].fill(filler);
             let whole_to = end_of(&bytes);
-            let torn_at = bytes[whole_to..].iter().any(|&byte| byte != 0).then_some(whole_to as u64);
+            let torn_at =
+                bytes[whole_to..].iter().any(|&byte| byte != 0).then_some(whole_to as u64);
             disk.set_bytes(&name, bytes);
             let (mut log, recovered) = reopen(&disk);
             let found = Model::of(&mut log, &recovered.saved);
@@ -109,8 +113,8 @@ fn a_flipped_bit_in_the_mark_itself_loses_nothing() {
 
 #[test]
 fn damage_is_judged_by_marks_past_it() {
-    // Two batches; the second's frames carry the mark that settles the first. A hole in the first is corruption, though
-    // the chain breaks there; a hole in the second is a tear.
+    // Two batches; the second's frames carry the mark that settles the first. A hole in the first
+    // is corruption, though the chain breaks there; a hole in the second is a tear.
     let disk = TestDisk::default();
     let mut log = create(&disk);
     let name = disk.names().pop().unwrap();
@@ -141,7 +145,8 @@ fn damage_is_judged_by_marks_past_it() {
 
 #[test]
 fn old_frames_never_fit() {
-    // The first segment's frames, whole and in order, in the place where the second segment's next frame would be.
+    // The first segment's frames, whole and in order, in the place where the second segment's next
+    // frame would be.
     let disk = TestDisk::default();
     let mut log = create(&disk);
     let old = disk.names().pop().unwrap();
@@ -205,7 +210,8 @@ fn each_link_to_the_frame_before_counts() {
         assert_eq!(recovered.saved.terms.last_index(), Index(3), "{stranger:?}");
         assert_eq!(recovered.torn.unwrap().offset, start as u64);
     }
-    // Past a gap, only this segment's own later frames are believed when they say that the gap was on disk.
+    // Past a gap, only this segment's own later frames are believed when they say that the gap was
+    // on disk.
     let believed = frame::Header { sequence: next.sequence + 1, synced: next.sequence, ..next };
     assert!(matches!(with_next(&believed, 64), Err(StorageError::Corrupt { .. })));
     for stranger in [
@@ -213,7 +219,11 @@ fn each_link_to_the_frame_before_counts() {
         frame::Header { group: believed.group ^ 1, ..believed },
         frame::Header { sequence: next.sequence - 1, ..believed },
     ] {
-        assert_eq!(with_next(&stranger, 64).unwrap().1.saved.terms.last_index(), Index(3), "{stranger:?}");
+        assert_eq!(
+            with_next(&stranger, 64).unwrap().1.saved.terms.last_index(),
+            Index(3),
+            "{stranger:?}"
+        );
     }
 }
 
@@ -225,7 +235,9 @@ fn a_missing_or_exchanged_segment_is_refused() {
     for missing in &names[..names.len() - 1] {
         let mut disk = disk.copy();
         crate::storage::Disk::remove(&mut disk, missing).unwrap();
-        assert!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == *missing));
+        assert!(
+            matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == *missing)
+        );
     }
     let exchanged = disk.copy();
     exchanged.set_bytes(&names[1], disk.bytes(&names[0]));
@@ -250,7 +262,10 @@ fn a_later_format_is_named() {
     bytes[..4].copy_from_slice(&checksum.to_le_bytes());
     disk.set_bytes(&name, bytes);
     let error = Log::open(disk, OPTIONS).unwrap_err();
-    assert_eq!(error, StorageError::Unsupported { file: name, version: 9, known: frame::NEWEST as u8 });
+    assert_eq!(
+        error,
+        StorageError::Unsupported { file: name, version: 9, known: frame::NEWEST as u8 }
+    );
 }
 
 #[test]
@@ -276,10 +291,12 @@ fn rot_is_noticed_when_read() {
     assert!(matches!(log.read(&fetch), Err(StorageError::Corrupt { .. })));
 }
 
-/// Writes the opening of a segment once more, changed, with a checksum that is right; and the link to it in the frame after.
+/// Writes the opening of a segment once more, changed, with a checksum that is right; and the link
+/// to it in the frame after.
 fn reseal(bytes: &mut [u8], change: impl FnOnce(&mut body::Opening)) {
     let frame = frame::parse(bytes).unwrap();
-    let body = Bytes::copy_from_slice(&bytes[frame::HEADER_BYTES..frame::HEADER_BYTES + frame.body_bytes]);
+    let body =
+        Bytes::copy_from_slice(&bytes[frame::HEADER_BYTES..frame::HEADER_BYTES + frame.body_bytes]);
     let mut opening = body::Opening::get(body, frame.header.format).unwrap();
     change(&mut opening);
     let mut made = Vec::new();
@@ -302,7 +319,11 @@ fn an_opening_that_contradicts_the_log_is_refused() {
     // The last segment holds nothing but its opening, so no later frame can tell.
     let disk = TestDisk::default();
     let mut log = create(&disk);
-    log.append(&Write { hard_state: hard_state(3, 1), ..entries(vec![command(1, 2, 9), command(2, 3, 9)]) }).unwrap();
+    log.append(&Write {
+        hard_state: hard_state(3, 1),
+        ..entries(vec![command(1, 2, 9), command(2, 3, 9)])
+    })
+    .unwrap();
     log.sync().unwrap();
     drop(log);
     drop(reopen(&disk));

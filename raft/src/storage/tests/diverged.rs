@@ -1,4 +1,5 @@
-//! The mark of a state that is not that of a majority: until another snapshot is installed, or none may be wrong.
+//! The mark of a state that is not that of a majority: until another snapshot is installed, or none
+//! may be wrong.
 
 use super::snapshots::{content, file_of, meta, run, take, worker_with};
 use super::*;
@@ -24,7 +25,10 @@ fn install(worker: &mut Worker<TestDisk>, index: u64) -> bool {
     let chunk = Chunk { offset: 0, total_bytes: data.len() as u64, data };
     let written = Job::WriteChunk { id: 1, meta: meta.clone(), chunk };
     let done = run(worker, [written, Job::InstallSnapshot { meta, sequence: 99 }]);
-    done.contains(&Completion::Done(Done::SnapshotInstalled { index: Index(index), is_valid: true }))
+    done.contains(&Completion::Done(Done::SnapshotInstalled {
+        index: Index(index),
+        is_valid: true,
+    }))
 }
 
 #[test]
@@ -78,7 +82,8 @@ fn another_nodes_snapshot_ends_it_whichever_is_newer() {
     assert!(!install(&mut worker, 3));
 }
 
-/// However far the node has come when it dies: either the mark is there, or the snapshot is another node's.
+/// However far the node has come when it dies: either the mark is there, or the snapshot is another
+/// node's.
 #[test]
 fn no_crash_brings_a_wrong_state_back() {
     for operations in 0..40 {
@@ -95,8 +100,12 @@ fn no_crash_brings_a_wrong_state_back() {
                 disk.lose_unsynced();
             }
             let (mut log, recovered) = reopen(&disk);
-            let is_right = snapshots::read_to_end(log.snapshot_reader().unwrap().unwrap()) == content(Index(4));
-            assert!(is_right || recovered.saved.divergence.is_some(), "after {operations} operations");
+            let is_right = snapshots::read_to_end(log.snapshot_reader().unwrap().unwrap())
+                == content(Index(4));
+            assert!(
+                is_right || recovered.saved.divergence.is_some(),
+                "after {operations} operations"
+            );
             assert!(!is_done || recovered.saved.divergence.is_none());
         }
     }

@@ -1,5 +1,5 @@
-//! The operating system's own refusal: a file system without room. It needs a mount, which only root can make; elsewhere it is
-//! skipped, with a line that says so.
+//! The operating system's own refusal: a file system without room. It needs a mount, which only
+//! root can make; elsewhere it is skipped, with a line that says so.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,7 +19,8 @@ struct Mount {
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    let command = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let command =
+        Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
     command.is_ok_and(|status| status.success())
 }
 
@@ -36,7 +37,10 @@ impl Mount {
     }
 
     fn resize(&self, size: &str) {
-        assert!(succeeds("mount", &["-o", &format!("remount,size={size}"), self.path.to_str().unwrap()]));
+        assert!(succeeds(
+            "mount",
+            &["-o", &format!("remount,size={size}"), self.path.to_str().unwrap()]
+        ));
     }
 }
 
@@ -51,7 +55,8 @@ fn open(path: &Path) -> Result<(Log<RealDisk>, Recovered), StorageError> {
     Log::open(RealDisk::open(path).unwrap(), SEGMENTS)
 }
 
-/// Writes until the disk refuses. Returns the last entry that was acknowledged, and the error; after it, nothing is acknowledged.
+/// Writes until the disk refuses. Returns the last entry that was acknowledged, and the error;
+/// after it, nothing is acknowledged.
 fn write_until_refused(log: Log<RealDisk>) -> (u64, StorageError) {
     let mut worker = Worker::new(log);
     let mut acknowledged = worker.log().last_index().0;
@@ -59,12 +64,16 @@ fn write_until_refused(log: Log<RealDisk>) -> (u64, StorageError) {
         let index = acknowledged + 1;
         assert!(index < 100_000, "the disk takes everything");
         let mut failure = None;
-        worker.run(&mut VecDeque::from([Job::Write(write(index))]), &mut |completion| match completion {
-            Completion::Done(Done::Written { sequence }) => acknowledged = sequence,
-            other @ (Completion::Done(_) | Completion::SnapshotFailed { .. } | Completion::Synced { .. }) => {
-                panic!("{other:?}")
+        worker.run(&mut VecDeque::from([Job::Write(write(index))]), &mut |completion| {
+            match completion {
+                Completion::Done(Done::Written { sequence }) => acknowledged = sequence,
+                other @ (Completion::Done(_)
+                | Completion::SnapshotFailed { .. }
+                | Completion::Synced { .. }) => {
+                    panic!("{other:?}")
+                }
+                Completion::Failed(error) => failure = Some(error),
             }
-            Completion::Failed(error) => failure = Some(error),
         });
         let Some(error) = failure else { continue };
         let mut is_terminal = false;
@@ -85,7 +94,10 @@ fn write(index: u64) -> Write {
 fn goes_on(path: &Path, acknowledged: u64) {
     let (mut log, recovered) = open(path).unwrap();
     let last = log.last_index().0;
-    assert!(last >= acknowledged, "{acknowledged} entries were acknowledged, {last} are there: {recovered:?}");
+    assert!(
+        last >= acknowledged,
+        "{acknowledged} entries were acknowledged, {last} are there: {recovered:?}"
+    );
     for index in 1..=last {
         let fetch = Fetch { id: 1, from: Index(index), to: Index(index), limit_bytes: 0 };
         assert_eq!(log.read(&fetch).unwrap(), [command(index, 1, ENTRY_BYTES)]);
@@ -99,10 +111,13 @@ fn goes_on(path: &Path, acknowledged: u64) {
 #[test]
 fn a_file_system_without_room_is_told_and_nothing_is_lost() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(mount) = Mount::new(&folder.path().join("full"), &["-t", "tmpfs", "-o", "size=600k", "tmpfs"]) else {
+    let Some(mount) =
+        Mount::new(&folder.path().join("full"), &["-t", "tmpfs", "-o", "size=600k", "tmpfs"])
+    else {
         return;
     };
-    let log = Log::create(RealDisk::open(&mount.path).unwrap(), &identity(), &founding(), SEGMENTS).unwrap();
+    let log = Log::create(RealDisk::open(&mount.path).unwrap(), &identity(), &founding(), SEGMENTS)
+        .unwrap();
     let mut acknowledged = 0;
     // Started again while it is full: refused, or a little more is taken; never is anything lost.
     let mut log = Some(log);
@@ -116,7 +131,10 @@ fn a_file_system_without_room_is_told_and_nothing_is_lost() {
             }
             Err(error) => error,
         };
-        assert!(matches!(error, StorageError::Io { kind: io::ErrorKind::StorageFull, .. }), "{error}");
+        assert!(
+            matches!(error, StorageError::Io { kind: io::ErrorKind::StorageFull, .. }),
+            "{error}"
+        );
         assert!(error.to_string().contains("Free some space and start the node again"), "{error}");
     }
     assert!(acknowledged > 50, "{acknowledged}");

@@ -19,12 +19,16 @@ fn nothing_happens_after_a_failed_sync() {
     assert_eq!(log.sync().unwrap_err(), poisoned);
     assert_eq!(log.mark().unwrap_err(), poisoned);
     assert_eq!(log.append(&entries(vec![command(2, 1, 9)])).unwrap_err(), poisoned);
-    assert_eq!(log.read(&Fetch { id: 1, from: Index(1), to: Index(1), limit_bytes: 1 }).unwrap_err(), poisoned);
+    assert_eq!(
+        log.read(&Fetch { id: 1, from: Index(1), to: Index(1), limit_bytes: 1 }).unwrap_err(),
+        poisoned
+    );
 }
 
 #[test]
 fn what_opening_hands_over_is_durable() {
-    // A sync fails, the kernel still shows the bytes, the process starts again: now they count, so they must be on disk.
+    // A sync fails, the kernel still shows the bytes, the process starts again: now they count, so
+    // they must be on disk.
     let disk = TestDisk::default();
     let mut log = create(&disk);
     log.append(&entries(vec![command(1, 1, 9)])).unwrap();
@@ -43,8 +47,8 @@ fn what_opening_hands_over_is_durable() {
     assert_eq!(recovered.rewritten, 0, "they are settled");
 }
 
-/// Runs the workload, a sync after every second write, until it ends or the disk fails. Returns the states after the last
-/// successful sync and after each write since.
+/// Runs the workload, a sync after every second write, until it ends or the disk fails. Returns the
+/// states after the last successful sync and after each write since.
 fn run_until_failure(disk: &TestDisk) -> Option<Vec<Model>> {
     let mut log = match Log::open_or_create(disk.clone(), OPTIONS, || (identity(), founding())) {
         Ok((log, _)) => log,
@@ -75,7 +79,10 @@ fn open_and_compare(disk: &TestDisk, states: Option<&[Model]>) {
         (Ok((mut log, recovered)), states) => {
             let found = Model::of(&mut log, &recovered.saved);
             found.agrees_with(&recovered.saved);
-            assert!(states.map_or(found == Model::default(), |states| states.contains(&found)), "{found:?}");
+            assert!(
+                states.map_or(found == Model::default(), |states| states.contains(&found)),
+                "{found:?}"
+            );
         }
         (Err(error), states) => {
             assert_eq!(error, StorageError::NoLog);
@@ -108,7 +115,8 @@ fn a_crash_after_any_operation_loses_nothing_synced() {
     }
 }
 
-/// Opening fails after any number of operations, the machine crashes, and opening again finds the same.
+/// Opening fails after any number of operations, the machine crashes, and opening again finds the
+/// same.
 fn crash_while_opening(disk: &TestDisk, states: Option<&[Model]>) {
     for operations in 0.. {
         let disk = disk.copy();
@@ -135,7 +143,11 @@ fn crash_while_opening(disk: &TestDisk, states: Option<&[Model]>) {
 fn contradictions_are_rejected_and_change_nothing() {
     let disk = TestDisk::default();
     let mut log = create(&disk);
-    log.append(&Write { hard_state: hard_state(2, 1), ..entries(vec![command(1, 1, 5), command(2, 2, 5)]) }).unwrap();
+    log.append(&Write {
+        hard_state: hard_state(2, 1),
+        ..entries(vec![command(1, 1, 5), command(2, 2, 5)])
+    })
+    .unwrap();
     let wrong = [
         entries(vec![command(4, 2, 5)]),
         entries(vec![command(2, 2, 5)]),
@@ -166,7 +178,8 @@ fn a_log_is_made_once() {
     drop(create(&disk));
     let again = Log::create(disk.clone(), &identity(), &founding(), OPTIONS).unwrap_err();
     assert!(matches!(again, StorageError::AlreadyExists { .. }));
-    let (log, recovered) = Log::open_or_create(disk, OPTIONS, || unreachable!("it exists")).unwrap();
+    let (log, recovered) =
+        Log::open_or_create(disk, OPTIONS, || unreachable!("it exists")).unwrap();
     assert_eq!((log.identity(), recovered.identity), (&identity(), identity()));
     assert_eq!(recovered.saved.founding, founding());
 }
@@ -192,7 +205,10 @@ fn a_batch_is_one_write_one_sync_and_one_mark() {
     // The second mark is a write of its own.
     assert_eq!((disk.writes() - writes, disk.syncs() - syncs), (2, 1));
     let written = |sequence| Completion::Done(Done::Written { sequence });
-    let fetched = Completion::Done(Done::Fetched { id: 9, entries: vec![command(2, 1, 30), command(3, 1, 30)] });
+    let fetched = Completion::Done(Done::Fetched {
+        id: 9,
+        entries: vec![command(2, 1, 30), command(3, 1, 30)],
+    });
     assert_eq!(completions, [written(1), written(2), written(3), fetched]);
     // Fetches alone, and writes that change nothing, sync nothing.
     run(&mut worker, [fetch(), Job::Write(Write { sequence: 4, ..entries(vec![]) })]);
@@ -216,7 +232,12 @@ fn a_batch_that_fails_fails_whole_and_for_good() {
         disk.fail_after(None);
         worker.idle(&mut |completion| panic!("{completion:?}"));
         let later = run(&mut worker, [job(3, 3), fetch()]);
-        assert!(failed.iter().chain(&later).all(|completion| matches!(completion, Completion::Failed(_))));
+        assert!(
+            failed
+                .iter()
+                .chain(&later)
+                .all(|completion| matches!(completion, Completion::Failed(_)))
+        );
         assert_eq!(later.len(), 2);
     }
 }

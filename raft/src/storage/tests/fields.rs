@@ -1,7 +1,7 @@
 //! No value of any saved field makes a node panic: it is refused as corrupt, or lived with.
 //!
-//! Every field is changed where it is decoded, and written once more with checksums and a chain that are right: nothing but
-//! the value itself can be refused.
+//! Every field is changed where it is decoded, and written once more with checksums and a chain
+//! that are right: nothing but the value itself can be refused.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,9 @@ use crate::storage::Worker;
 use crate::storage::body::{self, Opening};
 use crate::storage::frame::{self, Frame, HEADER_BYTES, Header, Kind};
 use crate::storage::snapshot::{self, Header as SnapshotHeader};
-use crate::types::{Life, LogPosition, Now, PeerRecord, SessionCommand, SessionId, SnapshotMeta, Time};
+use crate::types::{
+    Life, LogPosition, Now, PeerRecord, SessionCommand, SessionId, SnapshotMeta, Time,
+};
 
 /// A frame taken apart.
 #[derive(Clone, Debug)]
@@ -37,7 +39,8 @@ fn parse(bytes: &[u8]) -> Vec<Piece> {
     let (mut at, mut pieces) = (0, Vec::new());
     while let Ok(frame) = frame::parse(&bytes[at..]) {
         let Frame { header, body_bytes, .. } = frame;
-        let body = Bytes::copy_from_slice(&bytes[at + HEADER_BYTES..at + HEADER_BYTES + body_bytes]);
+        let body =
+            Bytes::copy_from_slice(&bytes[at + HEADER_BYTES..at + HEADER_BYTES + body_bytes]);
         let content = match header.kind {
             Kind::Opening => Content::Opening(Box::new(Opening::get(body, header.format).unwrap())),
             Kind::Step => Content::Step(body::get_step(body, header.format).unwrap()),
@@ -49,7 +52,8 @@ fn parse(bytes: &[u8]) -> Vec<Piece> {
     pieces
 }
 
-/// The segment of these pieces: `sequence` and `previous` of all but the first follow from the frame before.
+/// The segment of these pieces: `sequence` and `previous` of all but the first follow from the
+/// frame before.
 fn assemble(pieces: &[Piece], length: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let mut last: Option<(u64, u32)> = None;
@@ -71,7 +75,8 @@ fn assemble(pieces: &[Piece], length: usize) -> Vec<u8> {
     out
 }
 
-/// A field, of those that a frame of this kind has, gets this value. What has no such field stays as it is.
+/// A field, of those that a frame of this kind has, gets this value. What has no such field stays
+/// as it is.
 fn set(piece: &mut Piece, field: usize, value: u64) {
     let Piece { header, content } = piece;
     match (field, content) {
@@ -131,22 +136,32 @@ fn set_step(write: &mut Write, field: usize, value: u64) {
             write.hard_state = Some(state);
         }
         // All entries move there.
-        7 => list.iter_mut().zip(value..=u64::MAX).for_each(|(entry, index)| entry.index = Index(index)),
+        7 => list
+            .iter_mut()
+            .zip(value..=u64::MAX)
+            .for_each(|(entry, index)| entry.index = Index(index)),
         8 => list.iter_mut().for_each(|entry| entry.term = Term(value)),
         9 => list.iter_mut().for_each(|entry| entry.stamp = Stamp(value)),
         10 => list.iter_mut().for_each(|entry| {
             entry.payload = Payload::OpenSession { ttl_ms: value, salt: value };
         }),
-        11 => list.iter_mut().for_each(|entry| entry.payload = Payload::CloseSession { session: SessionId(value) }),
+        11 => list
+            .iter_mut()
+            .for_each(|entry| entry.payload = Payload::CloseSession { session: SessionId(value) }),
         12 => list.iter_mut().for_each(|entry| {
             let command = Bytes::from_static(b"x");
             let (session, sequence, acknowledged) = (SessionId(value), value, value);
-            entry.payload =
-                Payload::SessionCommand(Box::new(SessionCommand { session, sequence, acknowledged, command }));
+            entry.payload = Payload::SessionCommand(Box::new(SessionCommand {
+                session,
+                sequence,
+                acknowledged,
+                command,
+            }));
         }),
         13 => list.iter_mut().for_each(|entry| {
             let highest_id = NodeId(value.max(2));
-            entry.payload = Payload::Configuration(Box::new(Configuration { highest_id, ..founding() }));
+            entry.payload =
+                Payload::Configuration(Box::new(Configuration { highest_id, ..founding() }));
         }),
         _ => {}
     }
@@ -161,7 +176,9 @@ fn lives(disk: &TestDisk) {
     let (request_timeout, limits) = (Duration::from_secs(1), Limits::default());
     let mut now = Now { monotonic: Time(1), wall: Stamp(5) };
     let saved = recovered.saved;
-    let Ok(mut replica) = Replica::new(ReplicaConfig { core: config, request_timeout, limits }, saved, now) else {
+    let Ok(mut replica) =
+        Replica::new(ReplicaConfig { core: config, request_timeout, limits }, saved, now)
+    else {
         return;
     };
     let mut worker = Worker::new(log);
@@ -199,16 +216,28 @@ fn survives(disk: &TestDisk, what: &str) {
 }
 
 /// Values that break arithmetic.
-const EXTREMES: [u64; 10] = [0, 1, 2, 3, 1 << 40, 1 << 62, (1 << 62) + 1, u64::MAX / 2 + 1, u64::MAX - 1, u64::MAX];
+const EXTREMES: [u64; 10] =
+    [0, 1, 2, 3, 1 << 40, 1 << 62, (1 << 62) + 1, u64::MAX / 2 + 1, u64::MAX - 1, u64::MAX];
 
 /// A log with everything in it, of one voter, so that it is led.
 fn varied() -> TestDisk {
     let disk = TestDisk::default();
-    let alone = Configuration::of_voters([(NodeId(2), Member { disk: DiskId(0xD15C), ..Member::default() })]);
+    let alone = Configuration::of_voters([(
+        NodeId(2),
+        Member { disk: DiskId(0xD15C), ..Member::default() },
+    )]);
     let mut log = Log::create(disk.clone(), &identity(), &alone, OPTIONS).unwrap();
-    log.append(&Write { hard_state: hard_state(1, 2), ..entries(vec![command(1, 1, 9), command(2, 1, 9)]) }).unwrap();
+    log.append(&Write {
+        hard_state: hard_state(1, 2),
+        ..entries(vec![command(1, 1, 9), command(2, 1, 9)])
+    })
+    .unwrap();
     log.append(&Write { commit: Index(1), ..entries(vec![command(3, 1, 9)]) }).unwrap();
-    log.append(&Write { truncate_from: Some(Index(3)), ..entries(vec![command(3, 1, 9), command(4, 1, 9)]) }).unwrap();
+    log.append(&Write {
+        truncate_from: Some(Index(3)),
+        ..entries(vec![command(3, 1, 9), command(4, 1, 9)])
+    })
+    .unwrap();
     log.sync().unwrap();
     log.mark().unwrap();
     disk
@@ -224,7 +253,8 @@ fn no_value_of_a_frames_field_panics() {
     for at in 0..pieces.len() {
         for field in 0..18 {
             for value in EXTREMES {
-                // With and without the second mark, which would refuse some of them before they are looked at.
+                // With and without the second mark, which would refuse some of them before they are
+                // looked at.
                 for is_marked in [true, false] {
                     let mut copy = disk.copy();
                     let mut pieces = pieces.clone();

@@ -28,7 +28,11 @@ fn configuration(index: u64, configuration: Configuration) -> Entry {
 fn telling(index: u64) -> Write {
     let position = LogPosition { sequence: 7, term: Term(1), index: Index(3) };
     let record = PeerRecord { life: Life { count: 2, nonce: 9 }, position };
-    Write { commit: Index(index), peer_records: vec![(DiskId(4), record)], ..entries(vec![command(index, 1, 9)]) }
+    Write {
+        commit: Index(index),
+        peer_records: vec![(DiskId(4), record)],
+        ..entries(vec![command(index, 1, 9)])
+    }
 }
 
 #[test]
@@ -79,8 +83,15 @@ fn a_log_is_durable_at_least_as_far_in_its_next_life() {
         log.mark().unwrap();
         let before = log.position();
         let (opened, recovered) = reopen(&disk);
-        assert!(recovered.saved.position > before, "{:?} after {before:?}", recovered.saved.position);
-        assert_eq!((recovered.saved.position, before.index), (opened.position(), Index(life * 3 + 3)));
+        assert!(
+            recovered.saved.position > before,
+            "{:?} after {before:?}",
+            recovered.saved.position
+        );
+        assert_eq!(
+            (recovered.saved.position, before.index),
+            (opened.position(), Index(life * 3 + 3))
+        );
         log = opened;
     }
 }
@@ -101,19 +112,25 @@ fn what_format_3_adds_outlives_segments() {
     assert_eq!(saved.peer_records, telling(1).peer_records.into_iter().collect());
 }
 
-/// A folder as version 0.1.0 wrote it: an opening, a step with a vote and two entries, and a mark, all in format 2.
+/// A folder as version 0.1.0 wrote it: an opening, a step with a vote and two entries, and a mark,
+/// all in format 2.
 #[test]
 fn a_log_of_version_0_1_0_is_opened() {
     let disk = TestDisk::default();
     let name = "0000000000000001.log";
     let mut log = Log::create(disk.clone(), &identity(), &at_base(), OPTIONS).unwrap();
-    let write = Write { hard_state: hard_state(1, 2), ..entries(vec![command(1, 1, 3), command(2, 1, 3)]) };
+    let write =
+        Write { hard_state: hard_state(1, 2), ..entries(vec![command(1, 1, 3), command(2, 1, 3)]) };
     log.append(&write).unwrap();
     log.sync().unwrap();
     log.mark().unwrap();
     let written: String = disk.bytes(name).iter().map(|byte| format!("{byte:02x}")).collect();
     let golden = include_str!("log_v2.txt").trim_end();
-    assert_eq!(written.trim_end_matches('0'), golden.trim_end_matches('0'), "the bytes of format 2 have changed");
+    assert_eq!(
+        written.trim_end_matches('0'),
+        golden.trim_end_matches('0'),
+        "the bytes of format 2 have changed"
+    );
     let (_, recovered) = reopen(&disk);
     assert_eq!(recovered.saved.hard_state, write.hard_state.unwrap());
     assert_eq!(recovered.saved.tail, write.entries.iter().cloned().collect::<Vec<_>>());

@@ -1,5 +1,6 @@
-//! A worker's whole life against a model: writes, truncations, snapshots taken and received, compactions, and a power
-//! failure after any operation of the disk that keeps any part of what was not synced.
+//! A worker's whole life against a model: writes, truncations, snapshots taken and received,
+//! compactions, and a power failure after any operation of the disk that keeps any part of what was
+//! not synced.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +15,8 @@ use crate::types::{Chunk, SnapshotMeta};
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Payload sizes; by how much the term rises before; how many of the last entries go, as far as they may.
+    /// Payload sizes; by how much the term rises before; how many of the last entries go, as far as
+    /// they may.
     Write(Vec<usize>, u64, u64),
     HardState(u64),
     /// So many entries before the last.
@@ -80,9 +82,21 @@ impl Life {
     fn new() -> Life {
         let disk = TestDisk::default();
         let worker = Worker::new(create(&disk));
-        let state = State { hard_state: HardState::default(), base: (Index(0), Term(0)), entries: Vec::new() };
+        let state = State {
+            hard_state: HardState::default(),
+            base: (Index(0), Term(0)),
+            entries: Vec::new(),
+        };
         let (snapshots, durable_snapshot, committed) = (Vec::new(), Index(0), Index(0));
-        Life { disk, worker, states: vec![state], snapshots, durable_snapshot, committed, failure: None }
+        Life {
+            disk,
+            worker,
+            states: vec![state],
+            snapshots,
+            durable_snapshot,
+            committed,
+            failure: None,
+        }
     }
 
     /// The same up to here, on a disk of its own.
@@ -106,7 +120,10 @@ impl Life {
                 let from = Index(last.0.saturating_sub(*cut).max(self.committed.0).min(last.0) + 1);
                 let truncates = *cut > 0 && from <= last;
                 let term = last_term.0.max(1) + rise + u64::from(truncates);
-                let commands = (from.0..).zip(sizes).map(|(index, &bytes)| command(index, term, bytes)).collect();
+                let commands = (from.0..)
+                    .zip(sizes)
+                    .map(|(index, &bytes)| command(index, term, bytes))
+                    .collect();
                 let write = Write { truncate_from: truncates.then_some(from), ..entries(commands) };
                 next.apply(&write);
                 self.states.push(next);
@@ -121,14 +138,18 @@ impl Life {
             }
             Step::Take(back) => {
                 let index = Index(last.0.saturating_sub(*back));
-                let Some(term) = next.term_at(index).filter(|_| index > Index(0)) else { return vec![] };
+                let Some(term) = next.term_at(index).filter(|_| index > Index(0)) else {
+                    return vec![];
+                };
                 let meta = meta(index.0, term.0);
                 self.committed = self.committed.max(index);
                 self.snapshots.push(meta.clone());
                 let source = SnapshotSource::new(io::Cursor::new(content(index)));
                 vec![Job::TakeSnapshot { meta, source }]
             }
-            Step::Compact(back) => vec![Job::Compact { first: Index(last.0.saturating_sub(*back)) }],
+            Step::Compact(back) => {
+                vec![Job::Compact { first: Index(last.0.saturating_sub(*back)) }]
+            }
             Step::Install(ahead, rise) => {
                 let index = Index(last.0.saturating_add_signed(*ahead).max(self.committed.0 + 1));
                 let term = next.term_at(index).map_or(last_term.0.max(1), |term| term.0) + rise;
@@ -140,7 +161,11 @@ impl Life {
                 let file = file_of(&meta, &content(index));
                 let total_bytes = file.len() as u64;
                 let pieces = file.chunks(100_000).enumerate().map(|(at, piece)| {
-                    let chunk = Chunk { offset: at as u64 * 100_000, total_bytes, data: Bytes::copy_from_slice(piece) };
+                    let chunk = Chunk {
+                        offset: at as u64 * 100_000,
+                        total_bytes,
+                        data: Bytes::copy_from_slice(piece),
+                    };
                     Job::WriteChunk { id: at as u64, meta: meta.clone(), chunk }
                 });
                 pieces.chain([Job::InstallSnapshot { meta: meta.clone(), sequence: 0 }]).collect()
@@ -192,7 +217,10 @@ impl Life {
         assert_eq!(found, founding());
         assert_eq!(snapshot.as_ref(), log.snapshot());
         let index = snapshot.as_ref().map_or(Index(0), |meta| meta.index);
-        assert!(index >= self.durable_snapshot, "{index} is older than what was said to be durable");
+        assert!(
+            index >= self.durable_snapshot,
+            "{index} is older than what was said to be durable"
+        );
         self.durable_snapshot = index;
         if let Some(snapshot) = &snapshot {
             assert!(self.snapshots.contains(snapshot));
@@ -212,12 +240,18 @@ impl Life {
         let found = read(&mut log, first.0, u64::MAX, usize::MAX);
         assert!(found.ends_with(&tail));
         let fits = |state: &&State| {
-            let kept: Vec<&Entry> = state.entries.iter().filter(|entry| entry.index >= first).collect();
-            state.hard_state == hard_state && state.last().0 == log.last_index() && found.iter().eq(kept)
+            let kept: Vec<&Entry> =
+                state.entries.iter().filter(|entry| entry.index >= first).collect();
+            state.hard_state == hard_state
+                && state.last().0 == log.last_index()
+                && found.iter().eq(kept)
         };
         let state = self.states.iter().rev().find(fits).unwrap_or_else(|| {
             let indexes: Vec<_> = found.iter().map(|entry| (entry.index, entry.term)).collect();
-            panic!("found {first} {indexes:?} {hard_state:?}, snapshot {index}; expected one of {:?}", self.states)
+            panic!(
+                "found {first} {indexes:?} {hard_state:?}, snapshot {index}; expected one of {:?}",
+                self.states
+            )
         });
         self.states = vec![state.clone()];
         self.worker = Worker::new(log);
@@ -230,7 +264,8 @@ impl Life {
         assert_eq!(log.last_index(), state.last().0);
         let first = log.first_index();
         assert!(first.previous() <= log.snapshot().map_or(Index(0), |meta| meta.index));
-        let kept: Vec<Entry> = state.entries.iter().filter(|entry| entry.index >= first).cloned().collect();
+        let kept: Vec<Entry> =
+            state.entries.iter().filter(|entry| entry.index >= first).cloned().collect();
         assert_eq!(read(log, first.0, u64::MAX, usize::MAX), kept);
         assert_eq!(read(log, 1, first.previous().0, usize::MAX), []);
     }
@@ -276,9 +311,20 @@ proptest! {
 fn script() -> Vec<Step> {
     let writes = |count| (0..count).map(|_| Step::Write(vec![300, 300, 300, 300], 0, 0));
     writes(6)
-        .chain([Step::Take(3), Step::Compact(2), Step::Write(vec![10], 0, 0), Step::Compact(2), Step::HardState(1)])
+        .chain([
+            Step::Take(3),
+            Step::Compact(2),
+            Step::Write(vec![10], 0, 0),
+            Step::Compact(2),
+            Step::HardState(1),
+        ])
         .chain(writes(7))
-        .chain([Step::Write(vec![700], 0, 2), Step::Take(0), Step::Write(vec![1], 0, 0), Step::Compact(0)])
+        .chain([
+            Step::Write(vec![700], 0, 2),
+            Step::Take(0),
+            Step::Write(vec![1], 0, 0),
+            Step::Compact(0),
+        ])
         .chain(writes(3))
         .chain([Step::Install(40, 1)])
         .chain(writes(4))
@@ -310,7 +356,8 @@ fn a_crash_after_any_operation_keeps_every_promise() {
     }
 }
 
-/// Opening fails after any number of operations, the machine crashes, and opening again finds the same.
+/// Opening fails after any number of operations, the machine crashes, and opening again finds the
+/// same.
 fn crash_while_opening(life: &Life) {
     let (_, expected) = reopen(&life.disk.copy());
     for operations in 0.. {
@@ -330,8 +377,9 @@ fn crash_while_opening(life: &Life) {
     }
 }
 
-/// The process is killed: the next one sees what is not on the disk. Opening fails after any number of operations, the machine
-/// crashes, and what is opened then keeps every promise, and can be opened again.
+/// The process is killed: the next one sees what is not on the disk. Opening fails after any number
+/// of operations, the machine crashes, and what is opened then keeps every promise, and can be
+/// opened again.
 fn crash_while_opening_after_a_kill(life: &Life) {
     for operations in 0.. {
         let (killed, is_open) = killed_while_opening(life, operations);
@@ -394,7 +442,10 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
         }
         for _ in 0..2 {
             let error = life.failure.take().unwrap();
-            assert!(matches!(&error, StorageError::Io { kind: io::ErrorKind::StorageFull, .. }), "{error}");
+            assert!(
+                matches!(&error, StorageError::Io { kind: io::ErrorKind::StorageFull, .. }),
+                "{error}"
+            );
             let text = error.to_string();
             assert!(
                 text.contains("Free some space")
@@ -405,7 +456,12 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
         }
         life.disk.fail_after(None);
         assert!(life.open());
-        assert!(life.disk.names().iter().all(|name| !name.ends_with(".new") && !name.ends_with(".part")));
+        assert!(
+            life.disk
+                .names()
+                .iter()
+                .all(|name| !name.ends_with(".new") && !name.ends_with(".part"))
+        );
         assert!(life.step(&Step::Write(vec![5, 50], 1, 0)));
         assert!(life.step(&Step::Reopen));
     }

@@ -29,8 +29,8 @@ use super::test_disk::TestDisk;
 use super::{Log, LogOptions, Recovered};
 use crate::core::Fetch;
 use crate::types::{
-    ClusterId, Configuration, DiskId, Entry, FeatureLevel, GroupId, HardState, Identity, Index, Member, NodeId,
-    Payload, Saved, Stamp, Term, Write,
+    ClusterId, Configuration, DiskId, Entry, FeatureLevel, GroupId, HardState, Identity, Index,
+    Member, NodeId, Payload, Saved, Stamp, Term, Write,
 };
 
 pub(super) const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, tail_bytes: 500 };
@@ -49,8 +49,11 @@ pub(super) fn founding() -> Configuration {
         priority: 3,
         ..Member::default()
     };
-    Configuration::of_voters([(NodeId(1), member(0, "one:1")), (NodeId(2), member(0xD15C, "two:2"))])
-        .at_feature_level(FeatureLevel::CURRENT)
+    Configuration::of_voters([
+        (NodeId(1), member(0, "one:1")),
+        (NodeId(2), member(0xD15C, "two:2")),
+    ])
+    .at_feature_level(FeatureLevel::CURRENT)
 }
 
 pub(super) fn create(disk: &TestDisk) -> Log<TestDisk> {
@@ -112,7 +115,9 @@ impl Model {
             .entries
             .iter()
             .filter_map(|entry| match &entry.payload {
-                Payload::Configuration(configuration) => Some((entry.index, (**configuration).clone())),
+                Payload::Configuration(configuration) => {
+                    Some((entry.index, (**configuration).clone()))
+                }
                 _ => None,
             })
             .collect();
@@ -132,7 +137,8 @@ pub(super) fn read(log: &mut Log<TestDisk>, from: u64, to: u64, limit_bytes: usi
 
 /// A mixed workload of small writes, each valid after the one before it; crosses segments.
 pub(super) fn workload() -> Vec<Write> {
-    let configured = Entry { payload: Payload::Configuration(Box::new(founding())), ..command(9, 2, 0) };
+    let configured =
+        Entry { payload: Payload::Configuration(Box::new(founding())), ..command(9, 2, 0) };
     vec![
         Write { hard_state: hard_state(1, 2), ..entries(vec![]) },
         entries(vec![command(1, 1, 20), command(2, 1, 0), command(3, 1, 300)]),

@@ -90,7 +90,8 @@ impl Run {
             Step::Mark => self.log.mark().unwrap(),
             Step::Reopen => self.recover(),
             Step::Crash(keep) => {
-                // What waits in the log's memory goes to the file, as a batch would before its sync.
+                // What waits in the log's memory goes to the file, as a batch would before its
+                // sync.
                 read(&mut self.log, 1, 0, 0);
                 tear(&self.disk, keep);
                 self.recover();
@@ -106,7 +107,10 @@ impl Run {
         let found = Model::of(&mut log, &recovered.saved);
         found.agrees_with(&recovered.saved);
         let state = self.states.iter().rposition(|state| *state == found);
-        self.settle(state.expect("what was found is what was written, up to some write after the last sync"));
+        self.settle(
+            state
+                .expect("what was found is what was written, up to some write after the last sync"),
+        );
         self.log = log;
     }
 }

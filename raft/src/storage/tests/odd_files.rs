@@ -1,4 +1,5 @@
-//! Names that stand for something else than a file of the node's, and the names of the folder itself.
+//! Names that stand for something else than a file of the node's, and the names of the folder
+//! itself.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, symlink};
@@ -15,7 +16,10 @@ const SNAPSHOT: &str = "0000000000000001.snap";
 /// A folder with a log, and one thing more.
 fn folder_with(name: &str, make: impl FnOnce(&Path)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    drop(Log::create(RealDisk::open(folder.path()).unwrap(), &identity(), &founding(), OPTIONS).unwrap());
+    drop(
+        Log::create(RealDisk::open(folder.path()).unwrap(), &identity(), &founding(), OPTIONS)
+            .unwrap(),
+    );
     let path = folder.path().join(name);
     if path.exists() {
         fs::remove_file(&path).unwrap();
@@ -71,7 +75,8 @@ fn inspecting_names_it_too() {
         let error = Folder::open(folder.path()).unwrap().segment(SEGMENT).unwrap_err().to_string();
         assert!(error.contains(SEGMENT) && error.contains(what), "{error}");
         let folder = folder_with(SNAPSHOT, make);
-        let error = Folder::open(folder.path()).unwrap().snapshot(SNAPSHOT).unwrap_err().to_string();
+        let error =
+            Folder::open(folder.path()).unwrap().snapshot(SNAPSHOT).unwrap_err().to_string();
         assert!(error.contains(SNAPSHOT) && error.contains(what), "{error}");
     }
 }

@@ -63,17 +63,23 @@ fn a_spare_becomes_the_next_segment() {
     let bytes = disk.bytes(&name);
     let opening = frame::parse(&bytes).unwrap();
     // Right behind what this life has written lies what the first one wrote.
-    let next = opening.total_bytes() + frame::parse(&bytes[opening.total_bytes()..]).unwrap().total_bytes();
+    let next = opening.total_bytes()
+        + frame::parse(&bytes[opening.total_bytes()..]).unwrap().total_bytes();
     assert!(bytes[next..].iter().any(|&byte| byte != 0));
     let last = worker.log().last_index();
     drop(worker);
     let (log, recovered) = reopen(&disk);
-    assert_eq!((log.last_index(), recovered.torn), (last, None), "leftovers are not taken for a tear");
+    assert_eq!(
+        (log.last_index(), recovered.torn),
+        (last, None),
+        "leftovers are not taken for a tear"
+    );
 }
 
 #[test]
 fn whole_frames_of_the_first_life_at_the_same_places_do_not_fit() {
-    // Both lives have frames of the same length, so every leftover begins exactly where the next frame would.
+    // Both lives have frames of the same length, so every leftover begins exactly where the next
+    // frame would.
     let (disk, mut worker) = with_spares(300);
     fill_segment(&mut worker, 300);
     let name = worker.log().segment_files().pop().unwrap();
@@ -116,7 +122,11 @@ fn a_tear_at_every_sector_shows_the_first_life_and_loses_nothing() {
         log.append(&entries(vec![command(index, 2, 300)])).unwrap();
     }
     read(log, 1, 0, 0);
-    for sectors in (0..16).map(|shift| 0xFFFF_u64 << shift).chain((0..16).map(|sector| !(1 << sector))).chain([0]) {
+    for sectors in (0..16)
+        .map(|shift| 0xFFFF_u64 << shift)
+        .chain((0..16).map(|sector| !(1 << sector)))
+        .chain([0])
+    {
         let disk = disk.copy();
         disk.crash(sectors, 0);
         let (mut log, _) = reopen(&disk);
@@ -154,7 +164,9 @@ fn damage_in_a_second_life_is_judged_by_its_own_marks() {
         bytes[byte] ^= 1 << (byte % 8);
         disk.set_bytes(&name, bytes);
         match Log::open(disk, OPTIONS) {
-            Err(StorageError::Corrupt { file, offset, .. }) => assert!(file == name && offset <= byte as u64),
+            Err(StorageError::Corrupt { file, offset, .. }) => {
+                assert!(file == name && offset <= byte as u64)
+            }
             other => panic!("a flip in byte {byte} led to {other:?}"),
         }
     }
@@ -179,7 +191,8 @@ fn an_opening_that_died_leaves_nothing_that_the_next_one_takes_for_its_own() {
             for index in last.0 + 1..=last.0 + appended {
                 log.append(&entries(vec![command(index, 1, 300)])).unwrap();
             }
-            // Reading hands them to the kernel: the next process sees them, the disk does not have them.
+            // Reading hands them to the kernel: the next process sees them, the disk does not have
+            // them.
             read(log, 1, 0, 0);
             drop(worker);
             disk.fail_after(Some(operations));
@@ -202,8 +215,8 @@ fn an_opening_that_died_leaves_nothing_that_the_next_one_takes_for_its_own() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Whatever a file holds when it becomes a segment, old frames of this very log included, is never taken for that
-    /// segment's own.
+    /// Whatever a file holds when it becomes a segment, old frames of this very log included, is
+    /// never taken for that segment's own.
     #[test]
     fn whatever_a_spare_holds_is_never_read(
         old in 40usize..400,

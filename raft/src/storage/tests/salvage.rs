@@ -1,5 +1,5 @@
-//! A new cluster out of an old folder: everything comes over but who belonged to the cluster, and the old folder stays as it
-//! was.
+//! A new cluster out of an old folder: everything comes over but who belonged to the cluster, and
+//! the old folder stays as it was.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -8,13 +8,15 @@ use std::path::Path;
 
 use super::*;
 use crate::storage::{
-    Completion, Job, RealDisk, Salvage, SalvageError, Salvaged, SnapshotSource, StorageError, Worker,
+    Completion, Job, RealDisk, Salvage, SalvageError, Salvaged, SnapshotSource, StorageError,
+    Worker,
 };
 use crate::types::SnapshotMeta;
 
 const FIRST: &str = "0000000000000001.log";
 
-/// Sixty commands with a change of membership among them; a snapshot up to `snapshot`, if that is not 0.
+/// Sixty commands with a change of membership among them; a snapshot up to `snapshot`, if that is
+/// not 0.
 fn make_old(folder: &Path, snapshot: u64) -> Vec<Entry> {
     let disk = RealDisk::open(folder).unwrap();
     let mut worker = Worker::new(Log::create(disk, &identity(), &founding(), OPTIONS).unwrap());
@@ -24,14 +26,24 @@ fn make_old(folder: &Path, snapshot: u64) -> Vec<Entry> {
         if index == 50 {
             entry.payload = Payload::Configuration(Box::new(founding()));
         }
-        let write = Write { hard_state: hard_state(entry.term.0, 1), ..entries(vec![entry.clone()]) };
+        let write =
+            Write { hard_state: hard_state(entry.term.0, 1), ..entries(vec![entry.clone()]) };
         run(&mut worker, Job::Write(Write { sequence: index, ..write }));
         written.push(entry);
     }
     if snapshot > 0 {
         let (index, term) = (Index(snapshot), Term(1 + snapshot / 20));
-        let meta = SnapshotMeta { index, term, stamp: Stamp(snapshot * 10), configuration: founding(), digest: None };
-        run(&mut worker, Job::TakeSnapshot { meta, source: SnapshotSource::new(&b"the state"[..]) });
+        let meta = SnapshotMeta {
+            index,
+            term,
+            stamp: Stamp(snapshot * 10),
+            configuration: founding(),
+            digest: None,
+        };
+        run(
+            &mut worker,
+            Job::TakeSnapshot { meta, source: SnapshotSource::new(&b"the state"[..]) },
+        );
         run(&mut worker, Job::Compact { first: index });
     }
     written
@@ -39,24 +51,33 @@ fn make_old(folder: &Path, snapshot: u64) -> Vec<Entry> {
 
 fn run(worker: &mut Worker<RealDisk>, job: Job) {
     let mut jobs = VecDeque::from([job]);
-    let mut complete = |completion| assert!(matches!(completion, Completion::Done(_)), "{completion:?}");
+    let mut complete =
+        |completion| assert!(matches!(completion, Completion::Done(_)), "{completion:?}");
     while worker.run(&mut jobs, &mut complete) {}
 }
 
 fn salvage(folder: &Path) -> Salvage {
-    let identity = Identity { cluster: ClusterId(99), group: GroupId(0), node: NodeId(7), disk: DiskId(0xABC) };
+    let identity = Identity {
+        cluster: ClusterId(99),
+        group: GroupId(0),
+        node: NodeId(7),
+        disk: DiskId(0xABC),
+    };
     let (from, into) = (folder.join("old"), folder.join("new"));
     Salvage { from, into, identity, address: "seven:7".to_owned(), log: OPTIONS }
 }
 
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
-    files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
+    files
+        .map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap()))
+        .collect()
 }
 
 #[test]
 fn everything_comes_over_but_the_members() {
-    // From the log alone; from a snapshot with a log after it; from a snapshot that includes everything.
+    // From the log alone; from a snapshot with a log after it; from a snapshot that includes
+    // everything.
     for snapshot in [0, 33, 60] {
         let folder = tempfile::tempdir().unwrap();
         let salvage = salvage(folder.path());
@@ -64,11 +85,15 @@ fn everything_comes_over_but_the_members() {
         let before = contents(&salvage.from);
         let salvaged = salvage.run().unwrap();
         assert_eq!(contents(&salvage.from), before, "the old folder is only read");
-        assert_eq!((salvaged.from, salvaged.last, salvaged.term), (identity(), (Index(60), Term(4)), Term(5)));
+        assert_eq!(
+            (salvaged.from, salvaged.last, salvaged.term),
+            (identity(), (Index(60), Term(4)), Term(5))
+        );
         assert_eq!(salvaged.loss, None);
         assert_eq!(salvaged.configuration, founding());
 
-        let (mut log, recovered) = Log::open(RealDisk::open(&salvage.into).unwrap(), OPTIONS).unwrap();
+        let (mut log, recovered) =
+            Log::open(RealDisk::open(&salvage.into).unwrap(), OPTIONS).unwrap();
         let expected = Identity { group: identity().group, ..salvage.identity };
         assert_eq!(recovered.identity, expected);
         let saved = recovered.saved;
@@ -86,10 +111,12 @@ fn everything_comes_over_but_the_members() {
             log.snapshot_reader().unwrap().unwrap().read_to_end(&mut state).unwrap();
             assert_eq!(state, b"the state");
         }
-        let fetch = Fetch { id: 1, from: Index(snapshot + 1), to: Index(60), limit_bytes: usize::MAX };
+        let fetch =
+            Fetch { id: 1, from: Index(snapshot + 1), to: Index(60), limit_bytes: usize::MAX };
         let copied = log.read(&fetch).unwrap();
         for (copied, written) in copied.iter().zip(&written[snapshot as usize..]) {
-            let payload = if written.index == Index(50) { Payload::Noop } else { written.payload.clone() };
+            let payload =
+                if written.index == Index(50) { Payload::Noop } else { written.payload.clone() };
             assert_eq!(*copied, Entry { payload, ..written.clone() });
         }
         assert_eq!(copied.len() as u64, 60 - snapshot);
@@ -106,7 +133,10 @@ fn a_log_of_which_nothing_is_whole_is_refused() {
     fs::write(salvage.from.join(FIRST), bytes).unwrap();
     let before = contents(&salvage.from);
     let error = salvage.run().unwrap_err();
-    assert!(matches!(&error, SalvageError::Old { error: StorageError::Corrupt { .. }, .. }), "{error}");
+    assert!(
+        matches!(&error, SalvageError::Old { error: StorageError::Corrupt { .. }, .. }),
+        "{error}"
+    );
     assert!(error.to_string().contains("folder of another member"), "{error}");
     assert_eq!(contents(&salvage.from), before);
     assert!(!salvage.into.exists());
@@ -116,7 +146,9 @@ fn a_log_of_which_nothing_is_whole_is_refused() {
 fn a_torn_tail_is_cut_as_it_would_be_at_a_start() {
     let folder = tempfile::tempdir().unwrap();
     let salvage = salvage(folder.path());
-    let mut log = Log::create(RealDisk::open(&salvage.from).unwrap(), &identity(), &founding(), OPTIONS).unwrap();
+    let mut log =
+        Log::create(RealDisk::open(&salvage.from).unwrap(), &identity(), &founding(), OPTIONS)
+            .unwrap();
     log.append(&entries(vec![command(1, 1, 10)])).unwrap();
     log.sync().unwrap();
     log.append(&entries(vec![command(2, 1, 10)])).unwrap();
@@ -156,7 +188,10 @@ fn recovered(salvage: &Salvage) -> (Salvaged, Vec<Entry>) {
     assert_eq!(contents(&salvage.from), before, "the old folder is only read");
     let (mut log, recovered) = Log::open(RealDisk::open(&salvage.into).unwrap(), OPTIONS).unwrap();
     assert_eq!(recovered.saved.terms.last_index(), salvaged.last.0);
-    assert_eq!(recovered.saved.hard_state, HardState { term: salvaged.term, ..HardState::default() });
+    assert_eq!(
+        recovered.saved.hard_state,
+        HardState { term: salvaged.term, ..HardState::default() }
+    );
     let (from, to) = (log.first_index(), Index(u64::MAX));
     let entries = log.read(&Fetch { id: 1, from, to, limit_bytes: usize::MAX }).unwrap();
     (salvaged, entries)
@@ -199,7 +234,9 @@ fn the_whole_part_of_a_damaged_log_comes_over() {
         assert_eq!(known, 60, "the second mark says so");
         assert_eq!(salvaged.term, Term(written[kept as usize - 1].term.0 + 1));
         assert_eq!(entries.len() as u64, kept);
-        for (copied, written) in entries.iter().zip(&written).filter(|(_, written)| written.index != Index(50)) {
+        for (copied, written) in
+            entries.iter().zip(&written).filter(|(_, written)| written.index != Index(50))
+        {
             assert_eq!(copied, written);
         }
         assert!(salvaged.loss.unwrap().damaged.iter().any(|(file, _)| file > name || kept > 50));
@@ -274,6 +311,8 @@ fn a_term_driven_up_does_not_come_over() {
     log.append(&entries(vec![command(61, 1 << 62, 1)])).unwrap();
     log.sync().unwrap();
     drop(log);
-    assert!(matches!(salvage.run(), Err(SalvageError::TermsExhausted { term: Term(term), .. }) if term == 1 << 62));
+    assert!(
+        matches!(salvage.run(), Err(SalvageError::TermsExhausted { term: Term(term), .. }) if term == 1 << 62)
+    );
     assert!(!salvage.into.exists());
 }

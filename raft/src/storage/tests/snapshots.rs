@@ -39,7 +39,10 @@ pub(super) fn name(index: u64) -> String {
     format!("{index:016x}.snap")
 }
 
-pub(super) fn run(worker: &mut Worker<TestDisk>, jobs: impl IntoIterator<Item = Job>) -> Vec<Completion> {
+pub(super) fn run(
+    worker: &mut Worker<TestDisk>,
+    jobs: impl IntoIterator<Item = Job>,
+) -> Vec<Completion> {
     let (mut jobs, mut completions) = (VecDeque::from_iter(jobs), Vec::new());
     while worker.run(&mut jobs, &mut |completion| completions.push(completion)) {}
     completions
@@ -72,7 +75,8 @@ pub(super) fn take(worker: &mut Worker<TestDisk>, index: u64, term: u64, bytes: 
 pub(super) fn file_of(meta: &SnapshotMeta, content: &[u8]) -> Vec<u8> {
     let disk = TestDisk::default();
     let donor = Identity { node: NodeId(9), disk: DiskId(9), ..identity() };
-    let mut taking = Taking::begin(&mut disk.clone(), &donor, meta.clone(), source(content)).unwrap();
+    let mut taking =
+        Taking::begin(&mut disk.clone(), &donor, meta.clone(), source(content)).unwrap();
     while !matches!(taking.step().unwrap(), Taken::Whole { .. }) {}
     disk.bytes(taking.name())
 }
@@ -100,7 +104,8 @@ fn a_write_waits_for_no_more_than_a_slice() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 1);
     let content = vec![7; 10 * (256 << 10)];
-    let mut jobs = VecDeque::from([Job::TakeSnapshot { meta: meta(1, 1), source: source(&content) }]);
+    let mut jobs =
+        VecDeque::from([Job::TakeSnapshot { meta: meta(1, 1), source: source(&content) }]);
     let mut completions = Vec::new();
     let mut calls = 0;
     while worker.run(&mut jobs, &mut |completion| completions.push(completion)) {
@@ -129,7 +134,11 @@ fn every_flipped_byte_is_noticed() {
         disk.set_bytes(&name(2), bytes);
         let (mut log, recovered) = reopen(&disk);
         assert_eq!(recovered.saved.snapshot, None, "byte {at}");
-        assert_eq!(recovered.damaged_snapshots.len(), 1, "the log reaches back to its birth, so it can do without");
+        assert_eq!(
+            recovered.damaged_snapshots.len(),
+            1,
+            "the log reaches back to its birth, so it can do without"
+        );
         assert!(recovered.damaged_snapshots[0].offset <= at as u64);
         assert_eq!(read_all(&mut log).len(), 2);
     }
@@ -146,7 +155,9 @@ fn every_flipped_byte_is_noticed() {
 fn the_bytes_of_a_snapshot() {
     let mut meta = meta(3, 2);
     meta.configuration = Configuration::default();
-    let chain = |previous: u32, bytes: &[u8]| crc32c::crc32c(&[&previous.to_le_bytes()[..], bytes].concat());
+    let chain = |previous: u32, bytes: &[u8]| {
+        crc32c::crc32c(&[&previous.to_le_bytes()[..], bytes].concat())
+    };
     let body = [
         &5u128.to_le_bytes()[..],
         &6u64.to_le_bytes(),
@@ -162,8 +173,15 @@ fn the_bytes_of_a_snapshot() {
     let first = crc32c::crc32c(&head);
     let second = chain(first, &block);
     let third = chain(second, &trailer);
-    let expected =
-        [&first.to_le_bytes()[..], &head, &second.to_le_bytes(), &block, &third.to_le_bytes(), &trailer].concat();
+    let expected = [
+        &first.to_le_bytes()[..],
+        &head,
+        &second.to_le_bytes(),
+        &block,
+        &third.to_le_bytes(),
+        &trailer,
+    ]
+    .concat();
     assert_eq!(file_of(&meta, b"state"), expected);
 }
 
@@ -194,7 +212,8 @@ fn an_older_snapshot_stays_while_it_is_being_read() {
     take(&mut worker, 6, 1, &[3; 200]);
     assert!(disk.names().contains(&name(2)), "it has been read since");
     take(&mut worker, 8, 1, &[4; 200]);
-    let names: Vec<String> = disk.names().into_iter().filter(|name| name.ends_with(".snap")).collect();
+    let names: Vec<String> =
+        disk.names().into_iter().filter(|name| name.ends_with(".snap")).collect();
     assert_eq!(names, [name(8)]);
     assert_eq!(read(&mut worker, 2, 0), None);
 }
@@ -229,8 +248,16 @@ fn a_transfer_can_be_resumed_and_repeated() {
     let file = file_of(&meta, &state);
     assert_eq!(send(&mut worker, &meta, chunk_at(&file, 1000, 10)), 0, "the beginning is missing");
     assert_eq!(send(&mut worker, &meta, chunk_at(&file, 0, 1000)), 1000);
-    assert_eq!(send(&mut worker, &meta, chunk_at(&file, 0, 1000)), 1000, "a repeated piece is left out");
-    assert_eq!(send(&mut worker, &meta, chunk_at(&file, 3000, 1000)), 1000, "so is one after a gap");
+    assert_eq!(
+        send(&mut worker, &meta, chunk_at(&file, 0, 1000)),
+        1000,
+        "a repeated piece is left out"
+    );
+    assert_eq!(
+        send(&mut worker, &meta, chunk_at(&file, 3000, 1000)),
+        1000,
+        "so is one after a gap"
+    );
     assert!(!install(&mut worker, &super::snapshots::meta(21, 3)), "another one");
     assert_eq!(send(&mut worker, &meta, chunk_at(&file, 1000, 100_000)), 101_000);
     let mut received = 101_000;
@@ -257,7 +284,10 @@ fn another_snapshot_starts_over() {
     let (first, second) = (meta(20, 3), meta(30, 3));
     let (first_file, second_file) = (file_of(&first, &[1; 500]), file_of(&second, &[2; 500]));
     assert_eq!(send(&mut worker, &first, chunk_at(&first_file, 0, 100)), 100);
-    assert_eq!(send(&mut worker, &second, chunk_at(&second_file, 0, 9999)), second_file.len() as u64);
+    assert_eq!(
+        send(&mut worker, &second, chunk_at(&second_file, 0, 9999)),
+        second_file.len() as u64
+    );
     assert_eq!(send(&mut worker, &first, chunk_at(&first_file, 100, 100)), 0);
     assert_eq!(disk.names().iter().filter(|name| name.ends_with(".part")).count(), 1);
     assert!(install(&mut worker, &second));
@@ -315,9 +345,11 @@ fn a_piece_is_read_again_after_the_file_was_read_to_its_end() {
     let mut worker = worker_with(&disk, 5);
     take(&mut worker, 4, 1, &[5; 5000]);
     let ask = |offset| Job::ReadChunk { id: 1, index: Index(4), offset, limit_bytes: 2000 };
-    let completions = run(&mut worker, [ask(0), ask(2000), ask(4000), ask(2000), ask(4000), ask(0)]);
-    let is_done =
-        |completion: &Completion| matches!(completion, Completion::Done(Done::ChunkRead { chunk: Some(_), .. }));
+    let completions =
+        run(&mut worker, [ask(0), ask(2000), ask(4000), ask(2000), ask(4000), ask(0)]);
+    let is_done = |completion: &Completion| {
+        matches!(completion, Completion::Done(Done::ChunkRead { chunk: Some(_), .. }))
+    };
     assert!(completions.iter().all(is_done), "{completions:?}");
     assert_eq!(completions.len(), 6);
 }
@@ -327,12 +359,14 @@ fn unfinished_files_are_removed() {
     let mut disk = TestDisk::default();
     let worker = worker_with(&disk, 2);
     drop(worker);
-    for name in ["0000000000000002.snap.new", "0000000000000009.snap.part", "0000000000000007.new"] {
+    for name in ["0000000000000002.snap.new", "0000000000000009.snap.part", "0000000000000007.new"]
+    {
         disk.create(name, 0).unwrap();
     }
     disk.create("notes.txt", 0).unwrap();
     reopen(&disk);
-    let others: Vec<String> = disk.names().into_iter().filter(|name| !name.ends_with(".log")).collect();
+    let others: Vec<String> =
+        disk.names().into_iter().filter(|name| !name.ends_with(".log")).collect();
     assert_eq!(others, ["notes.txt"]);
 }
 
@@ -360,7 +394,9 @@ fn a_source_that_fails_is_told() {
     let completions = run(&mut worker, [job(), job()]);
     assert_eq!(completions.len(), 2);
     for completion in completions {
-        let Completion::SnapshotFailed { index: Index(2), error } = completion else { panic!("{completion:?}") };
+        let Completion::SnapshotFailed { index: Index(2), error } = completion else {
+            panic!("{completion:?}")
+        };
         assert!(error.to_string().contains("the state machine is broken"), "{error}");
     }
 }
@@ -387,7 +423,10 @@ fn a_reader_says_the_same_however_often_it_is_asked() {
     assert_eq!(found[..first_block], bytes[..first_block]);
     for _ in 0..3 {
         let error = reader.read(&mut found).unwrap_err();
-        assert!(error.kind() == std::io::ErrorKind::InvalidData && error.to_string().contains(&name(3)), "{error}");
+        assert!(
+            error.kind() == std::io::ErrorKind::InvalidData && error.to_string().contains(&name(3)),
+            "{error}"
+        );
     }
 }
 
@@ -402,17 +441,32 @@ fn a_snapshot_that_finds_no_room_leaves_the_log_alone() {
         let take = |worker: &mut Worker<TestDisk>| {
             let source = source(&state);
             let mut completions = run(worker, [Job::TakeSnapshot { meta: meta(10, 1), source }]);
-            while worker.run(&mut VecDeque::new(), &mut |completion| completions.push(completion)) {}
+            while worker.run(&mut VecDeque::new(), &mut |completion| completions.push(completion)) {
+            }
             completions
         };
         match &take(&mut worker)[..] {
-            [Completion::SnapshotFailed { index: Index(10), error: StorageError::Io { kind, file, .. } }] => {
-                assert_eq!((*kind, file.as_str()), (io::ErrorKind::StorageFull, "000000000000000a.snap.new"));
+            [
+                Completion::SnapshotFailed {
+                    index: Index(10),
+                    error: StorageError::Io { kind, file, .. },
+                },
+            ] => {
+                assert_eq!(
+                    (*kind, file.as_str()),
+                    (io::ErrorKind::StorageFull, "000000000000000a.snap.new")
+                );
             }
             other => panic!("{room}: {other:?}"),
         }
-        assert!(disk.names().iter().all(|name| !name.contains(".snap")), "what there was of it is gone");
-        let written = run(&mut worker, [Job::Write(Write { sequence: 9, ..entries(vec![command(21, 1, 30)]) })]);
+        assert!(
+            disk.names().iter().all(|name| !name.contains(".snap")),
+            "what there was of it is gone"
+        );
+        let written = run(
+            &mut worker,
+            [Job::Write(Write { sequence: 9, ..entries(vec![command(21, 1, 30)]) })],
+        );
         assert_eq!(written, [Completion::Done(Done::Written { sequence: 9 })]);
         disk.limit_snapshots(None);
         assert_eq!(take(&mut worker), [Completion::Done(Done::SnapshotTaken { index: Index(10) })]);
@@ -433,19 +487,27 @@ fn a_piece_that_comes_again_changes_nothing() {
         data[0] ^= damage;
         let chunk = Chunk { offset: from as u64, total_bytes, data: Bytes::from(data) };
         let done = run(worker, [Job::WriteChunk { id: 1, meta: meta.clone(), chunk }]).pop();
-        let Some(Completion::Done(Done::ChunkWritten { received_bytes, .. })) = done else { panic!("{done:?}") };
+        let Some(Completion::Done(Done::ChunkWritten { received_bytes, .. })) = done else {
+            panic!("{done:?}")
+        };
         received_bytes
     };
     assert_eq!(write(&mut worker, 0, third, 0), third as u64);
     assert_eq!(write(&mut worker, third, 2 * third, 0), 2 * third as u64);
-    // A late copy of an earlier piece, damaged or not, and one from further on: how far it is is said again, and nothing is
-    // written.
+    // A late copy of an earlier piece, damaged or not, and one from further on: how far it is is
+    // said again, and nothing is written.
     let before = disk.writes();
-    for (from, to, damage) in [(third, 2 * third, 0), (third, third + 9, 0xFF), (2 * third + 1, file.len(), 0)] {
+    for (from, to, damage) in
+        [(third, 2 * third, 0), (third, third + 9, 0xFF), (2 * third + 1, file.len(), 0)]
+    {
         assert_eq!(write(&mut worker, from, to, damage), 2 * third as u64);
         assert_eq!(disk.writes(), before);
     }
     assert_eq!(write(&mut worker, 2 * third, file.len(), 0), total_bytes);
-    let installed = run(&mut worker, [Job::InstallSnapshot { meta: meta.clone(), sequence: 1 }]).pop();
-    assert_eq!(installed, Some(Completion::Done(Done::SnapshotInstalled { index: Index(40), is_valid: true })));
+    let installed =
+        run(&mut worker, [Job::InstallSnapshot { meta: meta.clone(), sequence: 1 }]).pop();
+    assert_eq!(
+        installed,
+        Some(Completion::Done(Done::SnapshotInstalled { index: Index(40), is_valid: true }))
+    );
 }

@@ -16,7 +16,8 @@ fn steady_appends_allocate_nothing() {
     let mut completions = Vec::with_capacity(8);
     for batch in 0..200 {
         // The writes are the core's; their making and dropping is not measured, the batch's run is.
-        let writes = (batch * 4 + 1..batch * 4 + 5).map(|index| entries(vec![command(index, 1, 100)]));
+        let writes =
+            (batch * 4 + 1..batch * 4 + 5).map(|index| entries(vec![command(index, 1, 100)]));
         jobs.extend(writes.map(Job::Write));
         completions.clear();
         let measured = allocation_counter::measure(|| {

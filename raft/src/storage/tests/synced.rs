@@ -1,10 +1,12 @@
-//! The second mark: an end of the log that was on the disk is missed, and one that never was is not.
+//! The second mark: an end of the log that was on the disk is missed, and one that never was is
+//! not.
 
 use super::*;
 use crate::storage::synced::NAME;
 use crate::storage::{Disk, StorageError};
 
-/// A log of `count` entries, each synced on its own, as an acknowledged write is; the segments' names.
+/// A log of `count` entries, each synced on its own, as an acknowledged write is; the segments'
+/// names.
 fn disk_with(count: u64) -> (TestDisk, Vec<String>) {
     let disk = TestDisk::default();
     let mut log = create(&disk);
@@ -26,7 +28,11 @@ fn refused(disk: &TestDisk) -> (String, u64, u64) {
             for word in [&file, "SYNCED", "Delete nothing", "'raft inspect'", "'raft recover'"] {
                 assert!(text.contains(word), "{word} is not in {text}");
             }
-            let lost = if known > kept { format!("entries from {} on", kept.next()) } else { "a vote".to_owned() };
+            let lost = if known > kept {
+                format!("entries from {} on", kept.next())
+            } else {
+                "a vote".to_owned()
+            };
             assert!(text.contains(&lost), "{text}");
             (file, kept.0, known.0)
         }
@@ -153,7 +159,10 @@ fn a_mark_that_cannot_be_written_fails_the_sync() {
     log.append(&entries(vec![command(6, 1, 100)])).unwrap();
     disk.fail_after(Some(2));
     let error = log.sync().unwrap_err();
-    assert!(matches!(&error, StorageError::Io { operation: "write", file, .. } if file == NAME), "{error}");
+    assert!(
+        matches!(&error, StorageError::Io { operation: "write", file, .. } if file == NAME),
+        "{error}"
+    );
 }
 
 /// Opens what a power failure leaves that keeps these sectors of what was not synced.
@@ -173,9 +182,14 @@ pub(crate) fn no_crash_leaves_a_mark_beyond_the_log() {
     for operations in 0.. {
         let disk = TestDisk::default();
         disk.fail_after(Some(operations));
-        let is_over = Log::create(disk.clone(), &identity(), &founding(), OPTIONS).is_ok_and(|mut log| {
-            (1..40).all(|index| log.append(&entries(vec![command(index, 1, 300)])).and_then(|()| log.sync()).is_ok())
-        });
+        let is_over =
+            Log::create(disk.clone(), &identity(), &founding(), OPTIONS).is_ok_and(|mut log| {
+                (1..40).all(|index| {
+                    log.append(&entries(vec![command(index, 1, 300)]))
+                        .and_then(|()| log.sync())
+                        .is_ok()
+                })
+            });
         disk.fail_after(None);
         for sectors in [0, u64::MAX, 0x5555_5555_5555_5555, 0xFF01_FF01_FF01_FF01, 1, 0x101] {
             log_is_opened_after(&disk, sectors);
@@ -235,5 +249,7 @@ fn another_logs_mark_is_refused() {
     let stranger = Identity { disk: DiskId(9), ..identity() };
     drop(Log::create(other.clone(), &stranger, &founding(), OPTIONS).unwrap());
     disk.set_bytes(NAME, other.bytes(NAME));
-    assert!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == NAME));
+    assert!(
+        matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == NAME)
+    );
 }

@@ -1,4 +1,5 @@
-//! What `raft/FORMAT.md` promises of syncs, in the calls that the kernel sees: a worker's life is run under `strace`.
+//! What `raft/FORMAT.md` promises of syncs, in the calls that the kernel sees: a worker's life is
+//! run under `strace`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::env;
@@ -64,7 +65,8 @@ enum Call {
     Mark(String),
 }
 
-/// The calls of a trace by `strace -f -y`. Only one thread makes those that matter, and none is interrupted.
+/// The calls of a trace by `strace -f -y`. Only one thread makes those that matter, and none is
+/// interrupted.
 fn calls(trace: &str) -> Vec<Call> {
     let quoted = |line: &str, at: usize| line.split('"').nth(2 * at + 1).map(str::to_owned);
     let descriptor = |text: &str| Some(text.split_once('<')?.1.split_once('>')?.0.to_owned());
@@ -81,7 +83,9 @@ fn calls(trace: &str) -> Vec<Call> {
             "openat" if arguments.contains("O_CREAT") => Some(Call::Create(descriptor(result)?)),
             "write" if arguments.contains("MARK ") => {
                 let text = quoted(call, 0)?;
-                Some(Call::Mark(text.trim_start_matches("MARK ").trim_end_matches("\\n").to_owned()))
+                Some(Call::Mark(
+                    text.trim_start_matches("MARK ").trim_end_matches("\\n").to_owned(),
+                ))
             }
             "pwrite64" => Some(Call::Write(descriptor(arguments)?)),
             "fsync" | "fdatasync" => Some(Call::Sync(descriptor(arguments)?)),
@@ -145,7 +149,8 @@ impl Durability {
         Ok(())
     }
 
-    /// Something in the folder changes: names found must be durable by then, and so must the folder's own.
+    /// Something in the folder changes: names found must be durable by then, and so must the
+    /// folder's own.
     fn changes(&mut self) -> Result<(), String> {
         if let Some(folder) = self.folders.first() {
             return Err(format!("the name of {folder} is not durable"));
@@ -162,7 +167,9 @@ impl Durability {
         if path.ends_with("/SYNCED") {
             self.count("second mark");
             let unsynced = self.unsynced.iter().find(|file| file.ends_with(".log"));
-            return unsynced.map_or(Ok(()), |file| Err(format!("the second mark is written before {file} is synced")));
+            return unsynced.map_or(Ok(()), |file| {
+                Err(format!("the second mark is written before {file} is synced"))
+            });
         }
         let is_snapshot = path.ends_with(".snap.new");
         if self.pending.contains_key(path) && !is_snapshot && !path.ends_with(".log") {
@@ -213,9 +220,12 @@ impl Durability {
         }
         if kind == "log" {
             let name = path.rsplit('/').next().unwrap_or_default();
-            let number = u64::from_str_radix(name.trim_end_matches(".log"), 16).map_err(|error| error.to_string())?;
+            let number = u64::from_str_radix(name.trim_end_matches(".log"), 16)
+                .map_err(|error| error.to_string())?;
             if self.gone.is_some_and(|gone| gone > number) {
-                return Err(format!("{path} goes before it is durable that the segment after it has gone"));
+                return Err(format!(
+                    "{path} goes before it is durable that the segment after it has gone"
+                ));
             }
             self.gone = Some(number);
             self.count("segment gone");
@@ -224,12 +234,16 @@ impl Durability {
     }
 
     fn acknowledges(&mut self) -> Result<(), String> {
-        if let Some(file) = self.unsynced.iter().find(|file| file.ends_with(".log") || file.ends_with(".snap")) {
+        if let Some(file) =
+            self.unsynced.iter().find(|file| file.ends_with(".log") || file.ends_with(".snap"))
+        {
             return Err(format!("acknowledged before {file} was synced"));
         }
         let is_promised = |(name, from): &(&String, &Option<String>)| {
             let was_made_ready = from.as_ref().is_some_and(|from| from.ends_with(".next"));
-            (name.ends_with(".log") && !was_made_ready) || name.ends_with(".snap") || name.ends_with("/SYNCED")
+            (name.ends_with(".log") && !was_made_ready)
+                || name.ends_with(".snap")
+                || name.ends_with("/SYNCED")
         };
         match self.pending.iter().find(is_promised) {
             Some((name, _)) => Err(format!("acknowledged before the name of {name} was durable")),
@@ -260,7 +274,13 @@ fn traced() -> (Vec<Call>, String, tempfile::TempDir) {
         .args(["-f", "-qq", "-y", "-s", "64", "-e", filter, "-e", "signal=none", "-o"])
         .arg(&trace)
         .arg(env::current_exe().unwrap())
-        .args(["--exact", "storage::tests::syscalls::traced_life", "--ignored", "--test-threads", "1"])
+        .args([
+            "--exact",
+            "storage::tests::syscalls::traced_life",
+            "--ignored",
+            "--test-threads",
+            "1",
+        ])
         .env(FOLDER, &folder)
         .output()
         .unwrap_or_else(|error| panic!("{error}: {MISSING}"));
@@ -275,12 +295,20 @@ fn traced() -> (Vec<Call>, String, tempfile::TempDir) {
 fn each_promised_sync_reaches_the_kernel() {
     let (calls, folder, _root) = traced();
     let counts = check(&calls, &folder).unwrap();
-    for what in ["folder", "second mark", "snapshot", "segment made ready", "segment gone", "spare"] {
+    for what in ["folder", "second mark", "snapshot", "segment made ready", "segment gone", "spare"]
+    {
         assert!(counts.get(what).is_some_and(|&count| count > 0), "no {what} among {counts:?}");
     }
-    // Each folder's syncs are missed if they are not there: the data folder's own, and those of the folders that it lies in.
-    for missed in [folder.clone(), parent(&folder), parent(&parent(&folder)), parent(&parent(&parent(&folder)))] {
-        let calls: Vec<Call> = calls.iter().filter(|call| **call != Call::Sync(missed.clone())).cloned().collect();
+    // Each folder's syncs are missed if they are not there: the data folder's own, and those of the
+    // folders that it lies in.
+    for missed in [
+        folder.clone(),
+        parent(&folder),
+        parent(&parent(&folder)),
+        parent(&parent(&parent(&folder))),
+    ] {
+        let calls: Vec<Call> =
+            calls.iter().filter(|call| **call != Call::Sync(missed.clone())).cloned().collect();
         assert!(check(&calls, &folder).is_err(), "{missed}");
     }
 }

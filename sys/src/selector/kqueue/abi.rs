@@ -1,7 +1,9 @@
-//! kqueue's C interface: its two calls, wrapped, and its constants with one type each, since headers disagree.
+//! kqueue's C interface: its two calls, wrapped, and its constants with one type each, since
+//! headers disagree.
 //!
-//! Under `--cfg kodiak_kqueue` on Linux the calls are libkqueue's, whose struct and constants follow FreeBSD's of old. The
-//! build script takes the folder of its library from the environment variable `LIBKQUEUE`.
+//! Under `--cfg kodiak_kqueue` on Linux the calls are libkqueue's, whose struct and constants
+//! follow FreeBSD's of old. The build script takes the folder of its library from the environment
+//! variable `LIBKQUEUE`.
 
 use crate::fd::check;
 use std::io;
@@ -22,7 +24,10 @@ pub(super) enum Filter {
     Write,
     /// Out-of-band data, where the kernel has a filter for it.
     Except,
-    #[cfg_attr(any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"), allow(dead_code))]
+    #[cfg_attr(
+        any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"),
+        allow(dead_code)
+    )]
     User,
     /// A process; its identifier is the process's number.
     Process,
@@ -50,7 +55,8 @@ pub(super) const EXCEPT: Option<(i32, u32)> = Some((c::EVFILT_EXCEPT as i32, c::
 #[cfg(not(any(target_vendor = "apple", target_os = "openbsd", target_os = "dragonfly")))]
 pub(super) const EXCEPT: Option<(i32, u32)> = None;
 
-/// NetBSD has no number for it before 10.0, and libc gives it a type of its own there: it is not used on that system.
+/// NetBSD has no number for it before 10.0, and libc gives it a type of its own there: it is not
+/// used on that system.
 #[cfg(not(any(target_os = "openbsd", target_os = "netbsd")))]
 const USER: Option<i32> = Some(c::EVFILT_USER as i32);
 #[cfg(any(target_os = "openbsd", target_os = "netbsd"))]
@@ -75,8 +81,15 @@ impl Filter {
     }
 }
 
-/// A change to one knote, or with `flags` 0 an empty place for an event. `Unsupported` if the kernel has no such filter.
-pub(super) fn change(ident: usize, filter: Filter, flags: u32, fflags: u32, tag: usize) -> io::Result<Kevent> {
+/// A change to one knote, or with `flags` 0 an empty place for an event. `Unsupported` if the
+/// kernel has no such filter.
+pub(super) fn change(
+    ident: usize,
+    filter: Filter,
+    flags: u32,
+    fflags: u32,
+    tag: usize,
+) -> io::Result<Kevent> {
     let number = filter.number().ok_or(io::ErrorKind::Unsupported)?;
     let mut event = blank();
     event.ident = ident;
@@ -93,7 +106,8 @@ pub(super) fn blank() -> Kevent {
     unsafe { std::mem::zeroed() }
 }
 
-/// A new queue, closed on exec. A child made by `fork` does not inherit it, so there is no moment at which it could leak.
+/// A new queue, closed on exec. A child made by `fork` does not inherit it, so there is no moment
+/// at which it could leak.
 pub(super) fn kqueue() -> io::Result<OwnedFd> {
     // SAFETY: no arguments; the answer is a new descriptor or -1.
     let raw = check(unsafe { c::kqueue() })?;
@@ -109,17 +123,29 @@ pub(super) fn apply(queue: BorrowedFd<'_>, changes: &[Kevent]) -> io::Result<()>
 }
 
 /// Waits for events; `None` waits for ever.
-pub(super) fn wait(queue: BorrowedFd<'_>, events: &mut [Kevent], timeout: Option<Duration>) -> io::Result<usize> {
+pub(super) fn wait(
+    queue: BorrowedFd<'_>,
+    events: &mut [Kevent],
+    timeout: Option<Duration>,
+) -> io::Result<usize> {
     kevent(queue.as_raw_fd(), &[], events, timeout)
 }
 
-fn kevent(queue: RawFd, changes: &[Kevent], events: &mut [Kevent], timeout: Option<Duration>) -> io::Result<usize> {
-    let timeout = timeout.map(|t| libc::timespec { tv_sec: t.as_secs() as _, tv_nsec: t.subsec_nanos() as _ });
+fn kevent(
+    queue: RawFd,
+    changes: &[Kevent],
+    events: &mut [Kevent],
+    timeout: Option<Duration>,
+) -> io::Result<usize> {
+    let timeout = timeout
+        .map(|t| libc::timespec { tv_sec: t.as_secs() as _, tv_nsec: t.subsec_nanos() as _ });
     let timeout_pointer = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     let (from, from_len) = (changes.as_ptr(), changes.len() as _);
     let (to, to_len) = (events.as_mut_ptr(), events.len() as _);
-    // SAFETY: both slices are described by their own pointers and lengths and outlive the call, as does the timespec.
-    check(unsafe { c::kevent(queue, from, from_len, to, to_len, timeout_pointer) }).map(|n| n as usize)
+    // SAFETY: both slices are described by their own pointers and lengths and outlive the call, as
+    // does the timespec.
+    check(unsafe { c::kevent(queue, from, from_len, to, to_len, timeout_pointer) })
+        .map(|n| n as usize)
 }
 
 /// libkqueue's header, in Rust.

@@ -1,5 +1,5 @@
-//! A kqueue that is the kernel's own needs nothing more than its two calls: each function here is what `libkqueue/` has to work
-//! for. The two have the same interface.
+//! A kqueue that is the kernel's own needs nothing more than its two calls: each function here is
+//! what `libkqueue/` has to work for. The two have the same interface.
 
 use super::abi::{self, Filter, Kevent};
 use crate::Interest;
@@ -55,7 +55,8 @@ impl Idents {
         Some(event.ident)
     }
 
-    /// Whether the number still belongs to the file that was registered; `None`: the kernel knows, ask it.
+    /// Whether the number still belongs to the file that was registered; `None`: the kernel knows,
+    /// ask it.
     pub(super) fn is_current(&self, _source: usize) -> Option<bool> {
         None
     }

@@ -1,20 +1,24 @@
-//! The kqueue backend (macOS, iOS, FreeBSD, NetBSD, OpenBSD, DragonFly, and Linux with libkqueue). `../mod.rs` lists what is
-//! promised here.
+//! The kqueue backend (macOS, iOS, FreeBSD, NetBSD, OpenBSD, DragonFly, and Linux with libkqueue).
+//! `../mod.rs` lists what is promised here.
 //!
-//! A kqueue watches filters, not descriptors: reading and writing are two knotes that fire apart. `table.rs` remembers which
-//! belong together and makes one source of them again.
+//! A kqueue watches filters, not descriptors: reading and writing are two knotes that fire apart.
+//! `table.rs` remembers which belong together and makes one source of them again.
 //!
-//! Changes are applied at once, never queued for the next wait: a change that waited could meet a descriptor that was closed,
-//! and opened anew for something else, in between.
+//! Changes are applied at once, never queued for the next wait: a change that waited could meet a
+//! descriptor that was closed, and opened anew for something else, in between.
 //!
 //! # Where kqueue differs from epoll, and how the contract is met
 //!
-//! - EV_EOF is said of a filter, and with it the socket's error in `fflags`: on the read filter it is the peer's half-close or a hang-up, on
-//!   the write filter the end of writing; a source's filters are merged, so a hang-up says both.
-//! - EV_CLEAR is per filter: an edge of one interest does not repeat the other's state, as epoll's does. The contract promises only news.
-//! - Oneshot is EV_DISPATCH, per filter too: the filters that did not fire are disabled by a change of their own.
-//! - A listener's readable event carries the length of its queue, and data events carry byte counts: not looked at. What a listener was asked
-//!   for as backlog its kernel may exceed by half (BSDs) before it refuses connections.
+//! - EV_EOF is said of a filter, and with it the socket's error in `fflags`: on the read filter it
+//!   is the peer's half-close or a hang-up, on the write filter the end of writing; a source's
+//!   filters are merged, so a hang-up says both.
+//! - EV_CLEAR is per filter: an edge of one interest does not repeat the other's state, as epoll's
+//!   does. The contract promises only news.
+//! - Oneshot is EV_DISPATCH, per filter too: the filters that did not fire are disabled by a change
+//!   of their own.
+//! - A listener's readable event carries the length of its queue, and data events carry byte
+//!   counts: not looked at. What a listener was asked for as backlog its kernel may exceed by half
+//!   (BSDs) before it refuses connections.
 //! - A kqueue is not inherited by a forked child: a selector is the process's own.
 //!
 //! `kernel.rs` and `libkqueue/` are the two who provide the calls; their interface is the same.
@@ -66,7 +70,8 @@ struct Sources {
     idents: Idents,
 }
 
-/// libkqueue frees what is left of a closed queue some time later, and speaks to the kernel of numbers that may have changed hands by then.
+/// libkqueue frees what is left of a closed queue some time later, and speaks to the kernel of
+/// numbers that may have changed hands by then.
 #[cfg(target_os = "linux")]
 impl Drop for Shared {
     fn drop(&mut self) {
@@ -101,7 +106,13 @@ impl Selector {
         self.shared.gate.change(self.as_fd(), changes).map_err(provider::reason)
     }
 
-    pub(crate) fn add(&self, source: BorrowedFd<'_>, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {
+    pub(crate) fn add(
+        &self,
+        source: BorrowedFd<'_>,
+        key: u64,
+        want: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
         provider::refuse_unwatchable(source)?;
         let fd = source.as_raw_fd() as usize;
         let mut sources = self.sources();
@@ -113,7 +124,9 @@ impl Selector {
         }
         let tag = sources.table.next_tag();
         let adding = sources.idents.admit(source.as_raw_fd(), want);
-        let adding = adding.and_then(|()| self.apply(Changes::new().each(&sources, fd, want, arm(trigger), tag)?));
+        let adding = adding.and_then(|()| {
+            self.apply(Changes::new().each(&sources, fd, want, arm(trigger), tag)?)
+        });
         self.settle(&mut sources, fd, adding, |table| table.put(fd, key, tag, want, trigger), want)
     }
 
@@ -124,29 +137,54 @@ impl Selector {
             // A change that changes nothing tells.
             let flag = if old.armed { abi::ENABLE } else { abi::DISABLE };
             let mut changes = Changes::new();
-            changes.each(sources, fd, old.interest, flag, old.tag).and_then(|changes| self.apply(changes)).is_ok()
+            changes
+                .each(sources, fd, old.interest, flag, old.tag)
+                .and_then(|changes| self.apply(changes))
+                .is_ok()
         })
     }
 
-    pub(crate) fn add_exclusive(&self, _: BorrowedFd<'_>, _: u64, _: Interest, _: Trigger) -> io::Result<()> {
+    pub(crate) fn add_exclusive(
+        &self,
+        _: BorrowedFd<'_>,
+        _: u64,
+        _: Interest,
+        _: Trigger,
+    ) -> io::Result<()> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "kqueue has no exclusive wake-ups"))
     }
 
-    pub(crate) fn modify(&self, source: RawFd, key: u64, want: Interest, trigger: Trigger) -> io::Result<()> {
+    pub(crate) fn modify(
+        &self,
+        source: RawFd,
+        key: u64,
+        want: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
         let fd = source as usize;
         let mut sources = self.sources();
         let old = self.registered(&mut sources, fd)?;
         let tag = sources.table.next_tag();
         sources.idents.admit(source, want)?;
-        // Deleting and adding anew is the one way in which every kernel takes over a changed trigger.
+        // Deleting and adding anew is the one way in which every kernel takes over a changed
+        // trigger.
         let mut changes = Changes::new();
         let adding = arm(trigger);
-        changes.each(&sources, fd, old.interest, abi::DELETE, old.tag)?.each(&sources, fd, want, adding, tag)?;
+        changes
+            .each(&sources, fd, old.interest, abi::DELETE, old.tag)?
+            .each(&sources, fd, want, adding, tag)?;
         let changing = self.apply(&changes);
-        self.settle(&mut sources, fd, changing, |table| table.put(fd, key, tag, want, trigger), want | old.interest)
+        self.settle(
+            &mut sources,
+            fd,
+            changing,
+            |table| table.put(fd, key, tag, want, trigger),
+            want | old.interest,
+        )
     }
 
-    /// The registration of a number, unless it is known to have changed hands. Where only the kernel knows, the next change will tell.
+    /// The registration of a number, unless it is known to have changed hands. Where only the
+    /// kernel knows, the next change will tell.
     fn registered(&self, sources: &mut Sources, fd: usize) -> io::Result<Registration> {
         let old = sources.table.get(fd).ok_or(io::ErrorKind::NotFound)?;
         if sources.idents.is_current(fd) == Some(false) {
@@ -156,7 +194,8 @@ impl Selector {
         Ok(old)
     }
 
-    /// Records a change that succeeded. After one that failed nothing of the source is left, in the kernel or here.
+    /// Records a change that succeeded. After one that failed nothing of the source is left, in the
+    /// kernel or here.
     fn settle(
         &self,
         sources: &mut Sources,
@@ -184,7 +223,8 @@ impl Selector {
         for filter in filters(interest) {
             // Usually "no such filter", which is what is wanted.
             let ident = sources.idents.ident(fd, filter);
-            let _ = abi::change(ident, filter, abi::DELETE, 0, 0).and_then(|change| self.apply_list(&[change]));
+            let _ = abi::change(ident, filter, abi::DELETE, 0, 0)
+                .and_then(|change| self.apply_list(&[change]));
         }
         sources.table.forget(fd);
         sources.idents.dismiss(fd);
@@ -194,8 +234,9 @@ impl Selector {
         let fd = source as usize;
         let mut sources = self.sources();
         let old = self.registered(&mut sources, fd)?;
-        let removing =
-            Changes::new().each(&sources, fd, old.interest, abi::DELETE, old.tag).and_then(|all| self.apply(all));
+        let removing = Changes::new()
+            .each(&sources, fd, old.interest, abi::DELETE, old.tag)
+            .and_then(|all| self.apply(all));
         sources.table.forget(fd);
         sources.idents.dismiss(fd);
         removing
@@ -211,7 +252,9 @@ impl Selector {
         };
         let mut first = true;
         loop {
-            let left = deadline.map(|at| at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())));
+            let left = deadline.map(|at| {
+                at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
+            });
             let piece = left.map(|left| left.min(LONGEST_PIECE));
             let n = self.shared.gate.wait(self.as_fd(), &mut buffer.raw, piece, first)?;
             first = false;
@@ -242,20 +285,27 @@ impl Selector {
         }
     }
 
-    /// Disables the filters of a oneshot source that did not fire. The kernel has disabled those that did.
+    /// Disables the filters of a oneshot source that did not fire. The kernel has disabled those
+    /// that did.
     fn disable(&self, sources: &Sources, fd: usize, interest: Interest, tag: usize) {
         for filter in filters(interest) {
             // It can fail only if the descriptor is gone, and then there is nothing to disable.
             let ident = sources.idents.ident(fd, filter);
-            let _ = abi::change(ident, filter, abi::DISABLE, 0, tag).and_then(|change| self.apply_list(&[change]));
+            let _ = abi::change(ident, filter, abi::DISABLE, 0, tag)
+                .and_then(|change| self.apply_list(&[change]));
         }
     }
 }
 
 impl Sources {
-    /// The source whose event this is; for user events, whose identifiers are numbers of their own, anything.
+    /// The source whose event this is; for user events, whose identifiers are numbers of their own,
+    /// anything.
     fn owner(&self, event: &Kevent) -> Option<usize> {
-        if Filter::of(event) == Some(Filter::User) { Some(event.ident) } else { self.idents.owner(event) }
+        if Filter::of(event) == Some(Filter::User) {
+            Some(event.ident)
+        } else {
+            self.idents.owner(event)
+        }
     }
 }
 
@@ -307,7 +357,10 @@ impl Drop for UserEvent {
 #[cfg_attr(target_os = "linux", allow(dead_code))]
 pub(crate) fn watch_process(pid: u32) -> io::Result<OwnedFd> {
     let queue = abi::kqueue()?;
-    abi::apply(queue.as_fd(), &[abi::change(pid as usize, Filter::Process, abi::ADD, abi::EXIT, 0)?])?;
+    abi::apply(
+        queue.as_fd(),
+        &[abi::change(pid as usize, Filter::Process, abi::ADD, abi::EXIT, 0)?],
+    )?;
     Ok(queue)
 }
 
@@ -323,8 +376,11 @@ fn arm(trigger: Trigger) -> u32 {
 }
 
 fn filters(interest: Interest) -> impl Iterator<Item = Filter> {
-    let all =
-        [(Interest::READABLE, Filter::Read), (Interest::WRITABLE, Filter::Write), (Interest::PRIORITY, Filter::Except)];
+    let all = [
+        (Interest::READABLE, Filter::Read),
+        (Interest::WRITABLE, Filter::Write),
+        (Interest::PRIORITY, Filter::Except),
+    ];
     all.into_iter().filter(move |(wanted, _)| interest.contains(*wanted)).map(|(_, filter)| filter)
 }
 
@@ -339,7 +395,8 @@ impl Changes {
         Changes { list: std::array::from_fn(|_| abi::blank()), len: 0 }
     }
 
-    /// The same change to every filter of `interest`. `Unsupported`, and nothing applied yet, if the kernel lacks one.
+    /// The same change to every filter of `interest`. `Unsupported`, and nothing applied yet, if
+    /// the kernel lacks one.
     fn each(
         &mut self,
         sources: &Sources,
@@ -349,9 +406,11 @@ impl Changes {
         tag: usize,
     ) -> io::Result<&mut Changes> {
         for filter in filters(interest) {
-            let note = if filter == Filter::Except { abi::EXCEPT.map_or(0, |(_, note)| note) } else { 0 };
+            let note =
+                if filter == Filter::Except { abi::EXCEPT.map_or(0, |(_, note)| note) } else { 0 };
             let ident = sources.idents.ident(fd, filter);
-            self.list[self.len] = abi::change(ident, filter, flags, note, tag).map_err(|_| no_priority())?;
+            self.list[self.len] =
+                abi::change(ident, filter, flags, note, tag).map_err(|_| no_priority())?;
             self.len += 1;
         }
         Ok(self)
@@ -359,7 +418,10 @@ impl Changes {
 }
 
 fn no_priority() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "this system's kqueue cannot watch for out-of-band data")
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this system's kqueue cannot watch for out-of-band data",
+    )
 }
 
 /// The kernel's events, and what became of them.

@@ -1,16 +1,19 @@
 //! What is registered with a kqueue.
 //!
-//! Tables by descriptor number are an old source of injury: a file closes without a word, the number goes to another, and
-//! the table speaks of the wrong one. A kqueue has the same table inside, and forgets a number when it closes. So this one
-//! is never believed by itself. What identifies a registration is its tag, new each time, which the kernel carries and hands back
-//! with every event: one with another tag than the current is dropped. And each change asks the kernel first: of a number
-//! that has changed hands it does not know the filters, and its answer (`add`: they are not there; `modify`, `remove`: `NotFound`)
-//! is what counts, whereupon the entry here is forgotten, too.
+//! Tables by descriptor number are an old source of injury: a file closes without a word, the
+//! number goes to another, and the table speaks of the wrong one. A kqueue has the same table
+//! inside, and forgets a number when it closes. So this one is never believed by itself. What
+//! identifies a registration is its tag, new each time, which the kernel carries and hands back
+//! with every event: one with another tag than the current is dropped. And each change asks the
+//! kernel first: of a number that has changed hands it does not know the filters, and its answer
+//! (`add`: they are not there; `modify`, `remove`: `NotFound`) is what counts, whereupon the entry
+//! here is forgotten, too.
 //!
-//! The kernel knows only single filters. The rest of the contract needs to know which filters belong together: one event a
-//! source and wait, oneshot for the whole source, refusal of a second `add`. Keys live here too, so that all 64 bits of them
-//! fit on 32-bit machines; the kernel carries a tag that changes with every registration, and an event whose tag is not the
-//! current one is stale and dropped.
+//! The kernel knows only single filters. The rest of the contract needs to know which filters
+//! belong together: one event a source and wait, oneshot for the whole source, refusal of a second
+//! `add`. Keys live here too, so that all 64 bits of them fit on 32-bit machines; the kernel
+//! carries a tag that changes with every registration, and an event whose tag is not the current
+//! one is stale and dropped.
 
 use super::super::Event;
 use super::abi::{EOF, ERROR, EXCEPT, Filter, Kevent};
@@ -25,7 +28,8 @@ pub(super) struct Registration {
     pub(super) trigger: Trigger,
     /// False for a oneshot registration that has fired.
     pub(super) armed: bool,
-    /// The last batch that had an event of this source, the place of that event in it, and whose filters fired.
+    /// The last batch that had an event of this source, the place of that event in it, and whose
+    /// filters fired.
     batch: u64,
     place: usize,
     fired: Interest,
@@ -40,7 +44,8 @@ struct User {
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Indexed by descriptor: the kernel gives out the smallest free number, so this stays as small as it can be.
+    /// Indexed by descriptor: the kernel gives out the smallest free number, so this stays as small
+    /// as it can be.
     sources: Vec<Option<Registration>>,
     /// Indexed by the user event's identifier.
     users: Vec<Option<User>>,
@@ -56,11 +61,22 @@ impl Table {
     /// Every source's number and interest.
     #[cfg(target_os = "linux")]
     pub(super) fn all(&self) -> impl Iterator<Item = (usize, Interest)> {
-        self.sources.iter().enumerate().filter_map(|(fd, source)| Some((fd, source.as_ref()?.interest)))
+        self.sources
+            .iter()
+            .enumerate()
+            .filter_map(|(fd, source)| Some((fd, source.as_ref()?.interest)))
     }
 
-    /// Registers or replaces. The tag is new, so that what is still on its way for the old registration is dropped.
-    pub(super) fn put(&mut self, fd: usize, key: u64, tag: usize, interest: Interest, trigger: Trigger) {
+    /// Registers or replaces. The tag is new, so that what is still on its way for the old
+    /// registration is dropped.
+    pub(super) fn put(
+        &mut self,
+        fd: usize,
+        key: u64,
+        tag: usize,
+        interest: Interest,
+        trigger: Trigger,
+    ) {
         if self.sources.len() <= fd {
             self.sources.resize(fd + 1, None);
         }
@@ -88,7 +104,10 @@ impl Table {
     }
 
     /// Reserves an identifier and a tag for a user event.
-    #[cfg_attr(any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"), allow(dead_code))]
+    #[cfg_attr(
+        any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"),
+        allow(dead_code)
+    )]
     pub(super) fn put_user(&mut self, key: u64) -> (usize, usize) {
         let tag = self.next_tag();
         let ident = self.users.iter().position(Option::is_none).unwrap_or_else(|| {
@@ -99,7 +118,10 @@ impl Table {
         (ident, tag)
     }
 
-    #[cfg_attr(any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"), allow(dead_code))]
+    #[cfg_attr(
+        any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"),
+        allow(dead_code)
+    )]
     pub(super) fn forget_user(&mut self, ident: usize) {
         if let Some(place) = self.users.get_mut(ident) {
             *place = None;
@@ -117,12 +139,15 @@ impl Table {
         source.is_some_and(|source| source.tag == event.udata.addr() && source.batch != self.batch)
     }
 
-    /// Adds one kernel event of the source `fd` to `ready`, merged with the source's other filters, or drops it if it is stale.
+    /// Adds one kernel event of the source `fd` to `ready`, merged with the source's other filters,
+    /// or drops it if it is stale.
     pub(super) fn take_in(&mut self, fd: usize, event: &Kevent, ready: &mut Vec<Event>) {
         let tag = event.udata.addr();
         let Some(filter) = Filter::of(event) else { return };
         if filter == Filter::User {
-            if let Some(Some(user)) = self.users.get(event.ident).filter(|user| user.is_some_and(|u| u.tag == tag)) {
+            if let Some(Some(user)) =
+                self.users.get(event.ident).filter(|user| user.is_some_and(|u| u.tag == tag))
+            {
                 ready.push(Event { key: user.key, readiness: Readiness::READABLE });
             }
             return;
@@ -133,15 +158,17 @@ impl Table {
             return;
         }
         if source.batch != self.batch {
-            (source.batch, source.place, source.fired) = (self.batch, ready.len(), Interest::empty());
+            (source.batch, source.place, source.fired) =
+                (self.batch, ready.len(), Interest::empty());
             ready.push(Event { key: source.key, readiness: Readiness::empty() });
         }
         source.fired |= interest(filter);
         ready[source.place].readiness |= readiness(event, filter);
     }
 
-    /// Once all events of a batch are taken in: if a oneshot source has fired in it, disarms it and tells what of it has **not** fired and
-    /// has to be disabled, and the registration's tag. The second call for one source tells nothing.
+    /// Once all events of a batch are taken in: if a oneshot source has fired in it, disarms it and
+    /// tells what of it has **not** fired and has to be disabled, and the registration's tag. The
+    /// second call for one source tells nothing.
     pub(super) fn disarm(&mut self, fd: usize) -> Option<(Interest, usize)> {
         let source = self.sources.get_mut(fd)?.as_mut()?;
         if source.trigger != Trigger::Oneshot || !source.armed || source.batch != self.batch {
@@ -167,16 +194,19 @@ fn readiness(event: &Kevent, filter: Filter) -> Readiness {
         return Readiness::ERROR;
     }
     let end = flags & EOF != 0;
-    // At the end of a socket's life `fflags` is its error; in libkqueue's events whenever it is not zero.
+    // At the end of a socket's life `fflags` is its error; in libkqueue's events whenever it is not
+    // zero.
     let error_told = end || cfg!(target_os = "linux");
-    let error = Readiness::when(error_told && fflags != 0 && filter != Filter::Except, Readiness::ERROR);
+    let error =
+        Readiness::when(error_told && fflags != 0 && filter != Filter::Except, Readiness::ERROR);
     error
         | match filter {
             Filter::Read => Readiness::READABLE | Readiness::when(end, Readiness::READ_CLOSED),
             Filter::Write => Readiness::WRITABLE | Readiness::when(end, Readiness::WRITE_CLOSED),
             Filter::Except => {
                 let out_of_band = EXCEPT.is_some_and(|(_, note)| fflags & note != 0);
-                Readiness::when(out_of_band || !end, Readiness::PRIORITY) | Readiness::when(end, Readiness::READ_CLOSED)
+                Readiness::when(out_of_band || !end, Readiness::PRIORITY)
+                    | Readiness::when(end, Readiness::READ_CLOSED)
             }
             Filter::User | Filter::Process => Readiness::READABLE,
         }
@@ -222,7 +252,10 @@ mod tests {
         for filter in [Filter::Read, Filter::Write] {
             table.take_in(5, &event(5, filter, tag), &mut ready);
         }
-        assert_eq!(ready, [Event { key: u64::MAX, readiness: Readiness::READABLE | Readiness::WRITABLE }]);
+        assert_eq!(
+            ready,
+            [Event { key: u64::MAX, readiness: Readiness::READABLE | Readiness::WRITABLE }]
+        );
     }
 
     #[test]
@@ -242,7 +275,11 @@ mod tests {
         let (mut table, tag) = table(1, Trigger::Oneshot);
         let mut ready = Vec::new();
         table.take_in(5, &event(5, Filter::Read, tag), &mut ready);
-        assert_eq!(table.disarm(5), Some((Interest::WRITABLE, tag)), "the filter that did not fire");
+        assert_eq!(
+            table.disarm(5),
+            Some((Interest::WRITABLE, tag)),
+            "the filter that did not fire"
+        );
         assert_eq!(table.disarm(5), None);
         table.begin_batch();
         ready.clear();

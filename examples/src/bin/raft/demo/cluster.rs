@@ -17,7 +17,8 @@ use super::load::Tally;
 use crate::client::Client;
 
 const NODES: u64 = 3;
-/// How often starting is tried again with other ports: between choosing a port and using it, somebody else may take it.
+/// How often starting is tried again with other ports: between choosing a port and using it,
+/// somebody else may take it.
 const START_ATTEMPTS: usize = 5;
 
 /// A process that dies with this value.
@@ -49,7 +50,8 @@ impl Cluster {
         let mut last = None;
         for attempt in 0..START_ATTEMPTS {
             let folder = folder.join(format!("attempt-{attempt}"));
-            let mut cluster = Cluster { folder, raft_ports: free_ports()?, processes: BTreeMap::new() };
+            let mut cluster =
+                Cluster { folder, raft_ports: free_ports()?, processes: BTreeMap::new() };
             match (1..=NODES).try_for_each(|id| cluster.restart(id, patience)) {
                 Ok(()) => return Ok(cluster),
                 Err(error) => last = Some(error),
@@ -77,7 +79,9 @@ impl Cluster {
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let address = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse::<SocketAddr>().ok());
+        let address = line
+            .split_whitespace()
+            .find_map(|word| word.trim_end_matches(',').parse::<SocketAddr>().ok());
         let Some(client) = address else {
             let _ = child.kill();
             let _ = child.wait();
@@ -116,8 +120,8 @@ impl Cluster {
         }
     }
 
-    /// Tries to write a key through one node after the other; whether it was acknowledged. A node without a leader keeps
-    /// the request until it knows one.
+    /// Tries to write a key through one node after the other; whether it was acknowledged. A node
+    /// without a leader keeps the request until it knows one.
     pub(super) fn try_write(&self, key: &str) -> bool {
         let patience = Duration::from_secs(5);
         self.clients(patience).any(|client| {
@@ -140,7 +144,9 @@ impl Cluster {
                 return Ok(leader);
             }
             if Instant::now() > deadline {
-                return Err(format!("the nodes did not agree on a leader within {patience:?}").into());
+                return Err(
+                    format!("the nodes did not agree on a leader within {patience:?}").into()
+                );
             }
         }
     }
@@ -157,7 +163,10 @@ impl Cluster {
                     match client.reply()? {
                         BytesFrame::BulkString(value) if value == Tally::value_of(key) => {}
                         other => {
-                            return Err(format!("LOST: {key} was acknowledged, and node {id} says {other:?}").into());
+                            return Err(format!(
+                                "LOST: {key} was acknowledged, and node {id} says {other:?}"
+                            )
+                            .into());
                         }
                     }
                 }
@@ -167,9 +176,9 @@ impl Cluster {
     }
 }
 
-/// Ports that are free now.
-/// Holds a port that a killed node is likely to find free when it is restarted: no system gives ports below 32768 to outgoing
-/// connections of its own accord, and which of those is left to chance.
+/// Ports that are free now. Holds a port that a killed node is likely to find free when it is
+/// restarted: no system gives ports below 32768 to outgoing connections of its own accord, and
+/// which of those is left to chance.
 fn hold_a_port() -> std::io::Result<TcpListener> {
     let ports = (0..100).map(|_| 10_000 + (RandomState::new().hash_one(()) % 22_000) as u16);
     // If none of them is to be had, one that the system chooses.
@@ -179,6 +188,7 @@ fn hold_a_port() -> std::io::Result<TcpListener> {
 
 fn free_ports() -> std::io::Result<BTreeMap<u64, SocketAddr>> {
     // All are held until all are chosen, so that they differ.
-    let listeners: Vec<TcpListener> = (0..NODES).map(|_| hold_a_port()).collect::<std::io::Result<_>>()?;
+    let listeners: Vec<TcpListener> =
+        (0..NODES).map(|_| hold_a_port()).collect::<std::io::Result<_>>()?;
     (1..=NODES).zip(&listeners).map(|(id, listener)| Ok((id, listener.local_addr()?))).collect()
 }

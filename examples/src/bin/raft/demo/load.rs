@@ -38,7 +38,8 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Writes the keys, a share through each of `addresses`. `watch` hears how many are acknowledged so far.
+    /// Writes the keys, a share through each of `addresses`. `watch` hears how many are
+    /// acknowledged so far.
     pub(super) fn run(
         self,
         addresses: &[SocketAddr],
@@ -73,9 +74,14 @@ impl Load {
     }
 }
 
-/// Writes `keys` through one node. When its connection breaks, the keys under way are reported as unsure, and so is the
-/// rest: the node was killed.
-fn write(address: SocketAddr, keys: &[String], patience: Duration, done: &mpsc::Sender<(String, bool)>) {
+/// Writes `keys` through one node. When its connection breaks, the keys under way are reported as
+/// unsure, and so is the rest: the node was killed.
+fn write(
+    address: SocketAddr,
+    keys: &[String],
+    patience: Duration,
+    done: &mpsc::Sender<(String, bool)>,
+) {
     let mut client = Client::connect(address, patience).ok();
     for batch in keys.chunks(PIPELINE) {
         if let Some(client) = &mut client {
@@ -83,7 +89,8 @@ fn write(address: SocketAddr, keys: &[String], patience: Duration, done: &mpsc::
         }
         let mut broken = client.as_mut().is_none_or(|client| client.flush().is_err());
         for key in batch {
-            let reply = if broken { None } else { client.as_mut().and_then(|client| client.reply().ok()) };
+            let reply =
+                if broken { None } else { client.as_mut().and_then(|client| client.reply().ok()) };
             broken |= reply.is_none();
             let acknowledged = matches!(reply, Some(BytesFrame::SimpleString(ok)) if ok == "OK");
             // The other side is there as long as the scope is.

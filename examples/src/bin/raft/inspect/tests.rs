@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use kodiak_raft::{
     storage::{Job, Log, LogOptions, RealDisk, SnapshotSource, Worker},
-    types::{ClusterId, Digest, DiskId, GroupId, Identity, Index, Member, NodeId, SnapshotMeta, Stamp, Term, Write},
+    types::{
+        ClusterId, Digest, DiskId, GroupId, Identity, Index, Member, NodeId, SnapshotMeta, Stamp,
+        Term, Write,
+    },
 };
 
 use super::run as inspect;
@@ -20,7 +23,12 @@ const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, tail_bytes: 1000 }
 fn founding() -> Configuration {
     Configuration::of_voters([(
         NodeId(1),
-        Member { disk: DiskId(0), address: "localhost:7001".to_owned(), priority: 0, ..Member::default() },
+        Member {
+            disk: DiskId(0),
+            address: "localhost:7001".to_owned(),
+            priority: 0,
+            ..Member::default()
+        },
     )])
 }
 
@@ -31,9 +39,12 @@ fn command(index: u64, text: &[u8]) -> Job {
 }
 
 fn worker(folder: &Path) -> Worker<RealDisk> {
-    let identity = Identity { cluster: ClusterId(7), group: GroupId(1), node: NodeId(1), disk: DiskId(9) };
-    let mut log = Log::create(RealDisk::open(folder).unwrap(), &identity, &founding(), OPTIONS).unwrap();
-    let hard_state = Some(HardState { term: Term(3), vote: Some(NodeId(1)), ..HardState::default() });
+    let identity =
+        Identity { cluster: ClusterId(7), group: GroupId(1), node: NodeId(1), disk: DiskId(9) };
+    let mut log =
+        Log::create(RealDisk::open(folder).unwrap(), &identity, &founding(), OPTIONS).unwrap();
+    let hard_state =
+        Some(HardState { term: Term(3), vote: Some(NodeId(1)), ..HardState::default() });
     log.append(&Write { hard_state, ..Write::default() }).unwrap();
     Worker::new(log)
 }
@@ -48,8 +59,13 @@ fn run(worker: &mut Worker<RealDisk>, jobs: impl IntoIterator<Item = Job>) {
 }
 
 fn take(worker: &mut Worker<RealDisk>, index: u64) {
-    let meta =
-        SnapshotMeta { index: Index(index), term: Term(3), stamp: Stamp(9), configuration: founding(), digest: None };
+    let meta = SnapshotMeta {
+        index: Index(index),
+        term: Term(3),
+        stamp: Stamp(9),
+        configuration: founding(),
+        digest: None,
+    };
     run(worker, [Job::TakeSnapshot { meta, source: SnapshotSource::new(&b"the state"[..]) }]);
 }
 
@@ -63,7 +79,9 @@ fn printed(folder: &Path, entries: bool) -> (u64, String) {
 
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
-    files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
+    files
+        .map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap()))
+        .collect()
 }
 
 const FIRST: &str = "0000000000000001.log";
@@ -122,7 +140,11 @@ fn a_torn_folder_is_not_a_damaged_one() {
         bytes[end - 3..].fill(0);
     });
     assert_eq!(damaged, 1, "{text}");
-    assert!(text.contains("A node would refuse to start") && text.contains("entries from 2 on are lost"), "{text}");
+    assert!(
+        text.contains("A node would refuse to start")
+            && text.contains("entries from 2 on are lost"),
+        "{text}"
+    );
     // After a power failure the second mark may be missing.
     fs::remove_file(folder.path().join("SYNCED")).unwrap();
     let (damaged, text) = printed(folder.path(), false);
@@ -130,7 +152,8 @@ fn a_torn_folder_is_not_a_damaged_one() {
     assert!(text.contains("SYNCED: says nothing"), "{text}");
     assert!(text.contains("torn: a frame's checksum does not match its bytes"), "{text}");
     assert!(
-        text.contains("cut 0000000000000001.log off at byte") && text.contains("\n  entry 1 of term 3\n"),
+        text.contains("cut 0000000000000001.log off at byte")
+            && text.contains("\n  entry 1 of term 3\n"),
         "{text}"
     );
     assert!(text.contains("copy the last 2 writes to a new segment"), "{text}");
@@ -171,11 +194,14 @@ fn a_rotten_folder() {
     fs::write(file, bytes).unwrap();
     let (damaged, text) = printed(folder.path(), false);
     assert_eq!(damaged, 1, "{text}");
-    assert!(text.contains("do without 0000000000000002.snap") && text.contains("no snapshot"), "{text}");
+    assert!(
+        text.contains("do without 0000000000000002.snap") && text.contains("no snapshot"),
+        "{text}"
+    );
 }
 
-/// A folder with entries 1 to 3, a snapshot of entry 2, and the mark that the state differs. The last
-/// entry on which the node agreed with the others is `agreed`.
+/// A folder with entries 1 to 3, a snapshot of entry 2, and the mark that the state differs. The
+/// last entry on which the node agreed with the others is `agreed`.
 pub(crate) fn diverged(folder: &Path, agreed: Index) {
     let mut worker = worker(folder);
     run(&mut worker, (1..4).map(|index| command(index, b"SET a b")));
@@ -227,7 +253,8 @@ fn a_recycled_folder() {
     run(&mut worker, [Job::Compact { first: Index(90) }]);
     let segments = worker.log().segment_files();
     let mut next = 90;
-    // The next segment's file was made ready before there was a spare; the one after it is a spare's.
+    // The next segment's file was made ready before there was a spare; the one after it is a
+    // spare's.
     while worker.log().segment_files().len() < segments.len() + 2 {
         run(&mut worker, [command(next, &[b'y'; 200])]);
         next += 1;
@@ -246,10 +273,17 @@ fn what_is_no_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
     drop(worker(folder.path()));
     let second = "0000000000000002.log";
-    assert!(std::process::Command::new("mkfifo").arg(folder.path().join(second)).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(folder.path().join(second))
+            .status()
+            .unwrap()
+            .success()
+    );
     fs::create_dir(folder.path().join("0000000000000009.snap")).unwrap();
     let mut out = Vec::new();
-    let damaged = print(&mut out, &Arguments { folder: folder.path().to_owned(), entries: false }).unwrap();
+    let damaged =
+        print(&mut out, &Arguments { folder: folder.path().to_owned(), entries: false }).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert_eq!(damaged, 3, "both, and that a node would not start: {text}");
     assert!(text.contains("DAMAGED: 0000000000000002.log: it is a FIFO"), "{text}");

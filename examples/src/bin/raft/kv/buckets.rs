@@ -1,8 +1,10 @@
-//! The keys and values, in buckets: so that `SCAN` can go from key to key without a place of its own anywhere.
+//! The keys and values, in buckets: so that `SCAN` can go from key to key without a place of its
+//! own anywhere.
 //!
-//! A cursor is the number of a bucket, and a key's bucket is made of the key alone: so a cursor means the same at every node and
-//! after a restart, and it is never too old. A step takes whole buckets. A key that is there from the first step to the last is
-//! in its bucket when that one's turn comes, whatever comes and goes around it, and so it is seen, and once.
+//! A cursor is the number of a bucket, and a key's bucket is made of the key alone: so a cursor
+//! means the same at every node and after a restart, and it is never too old. A step takes whole
+//! buckets. A key that is there from the first step to the last is in its bucket when that one's
+//! turn comes, whatever comes and goes around it, and so it is seen, and once.
 //!
 //! A copy costs a reference for each bucket, and shares the rest.
 
@@ -12,14 +14,15 @@ use imbl::HashMap;
 
 use super::digest;
 
-/// How many there are: a million keys make steps of a thousand, and a copy of the map a thousand references. A power of 32, which is
-/// the width of a bucket's own nodes: then they are as full as those of one map for all, and take no more memory.
+/// How many there are: a million keys make steps of a thousand, and a copy of the map a thousand
+/// references. A power of 32, which is the width of a bucket's own nodes: then they are as full as
+/// those of one map for all, and take no more memory.
 pub(super) const BUCKETS: usize = 1 << 10;
 
 type Bucket = HashMap<Arc<[u8]>, Arc<Vec<u8>>>;
 
-/// Keys and values are copies of what the log holds: a slice of the entry would keep the whole entry in memory. A value that is
-/// shared with a copy of the map is not changed but replaced.
+/// Keys and values are copies of what the log holds: a slice of the entry would keep the whole
+/// entry in memory. A value that is shared with a copy of the map is not changed but replaced.
 #[derive(Clone)]
 pub(super) struct Map {
     buckets: Vec<Bucket>,
@@ -79,7 +82,9 @@ impl Map {
 
     /// Adds to the end of a value.
     pub(super) fn append(&mut self, key: &[u8], more: &[u8]) {
-        let Some(shared) = self.buckets[bucket_of(key)].get_mut(key) else { return self.put(key, more) };
+        let Some(shared) = self.buckets[bucket_of(key)].get_mut(key) else {
+            return self.put(key, more);
+        };
         let length = shared.len();
         self.longest = self.longest.max(length + more.len());
         let before = digest::of_end(key, shared, length);
@@ -121,16 +126,20 @@ impl Map {
         self.buckets.get(bucket).into_iter().flat_map(HashMap::keys)
     }
 
-    /// Takes the pairs of a bucket out, for whoever is done with the map: its digest is of no use then.
-    pub(super) fn take_bucket(&mut self, bucket: usize) -> impl Iterator<Item = (Arc<[u8]>, Arc<Vec<u8>>)> + use<> {
+    /// Takes the pairs of a bucket out, for whoever is done with the map: its digest is of no use
+    /// then.
+    pub(super) fn take_bucket(
+        &mut self,
+        bucket: usize,
+    ) -> impl Iterator<Item = (Arc<[u8]>, Arc<Vec<u8>>)> + use<> {
         let taken = self.buckets.get_mut(bucket).map(mem::take).unwrap_or_default();
         self.len -= taken.len();
         taken.into_iter()
     }
 }
 
-/// A multiplication for every eight bytes, and one to mix what they have come to. It is the same on every machine, for ever: a
-/// cursor that a client holds rests on it.
+/// A multiplication for every eight bytes, and one to mix what they have come to. It is the same on
+/// every machine, for ever: a cursor that a client holds rests on it.
 pub(super) fn bucket_of(key: &[u8]) -> usize {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = key.len() as u64;
@@ -153,7 +162,10 @@ mod tests {
             |n| n.to_string(),
             |n| format!("user:{n:012}"),
             |n| format!("{n:08}:session:profile"),
-            |n| format!("{}", char::from_u32(0x4e00 + n % 20_000).unwrap()).repeat(1 + n as usize / 20_000),
+            |n| {
+                format!("{}", char::from_u32(0x4e00 + n % 20_000).unwrap())
+                    .repeat(1 + n as usize / 20_000)
+            },
         ];
         for (which, name) in names.iter().enumerate() {
             let mut counts = vec![0; BUCKETS];
@@ -167,6 +179,9 @@ mod tests {
     /// Whoever changes this breaks the scans that are under way while nodes are upgraded.
     #[test]
     fn a_key_stays_in_its_bucket() {
-        assert_eq!([&b""[..], b"k", b"key:1", b"12345678", b"123456789"].map(bucket_of), [0, 550, 758, 945, 722]);
+        assert_eq!(
+            [&b""[..], b"k", b"key:1", b"12345678", b"123456789"].map(bucket_of),
+            [0, 550, 758, 945, 722]
+        );
     }
 }

@@ -107,7 +107,9 @@ const COMMANDS: &[(&str, Arity, Parser)] = &[
     ("SETEX", Exactly(4), |request| set_for(request, Seconds)),
     ("MSET", AtLeast(3), |request| pairs(request, "MSET", Operation::MSet)),
     ("MSETNX", AtLeast(3), |request| pairs(request, "MSETNX", Operation::MSetNx)),
-    ("SETNX", Exactly(3), |request| Ok(set_with(request, 2, set_flags::IF_ABSENT | set_flags::AS_NUMBER, None))),
+    ("SETNX", Exactly(3), |request| {
+        Ok(set_with(request, 2, set_flags::IF_ABSENT | set_flags::AS_NUMBER, None))
+    }),
     ("GETSET", Exactly(3), |request| Ok(set_with(request, 2, set_flags::GET, None))),
     ("PSETEX", Exactly(4), |request| set_for(request, Milliseconds)),
     ("GETEX", AtLeast(2), get_ex),
@@ -133,7 +135,8 @@ const COMMANDS: &[(&str, Arity, Parser)] = &[
     ("DISCARD", Exactly(1), |_| Ok(Command::Transaction(Bracket::Discard))),
     ("ECHO", Exactly(2), |request| Ok(Command::Local(Local::Echo(argument(request, 1).to_vec())))),
     ("INFO", AtLeast(1), |request| {
-        let sections = request.from(1).map(|section| String::from_utf8_lossy(section).to_lowercase());
+        let sections =
+            request.from(1).map(|section| String::from_utf8_lossy(section).to_lowercase());
         Ok(Command::Local(Local::Info(sections.collect())))
     }),
     ("RAFT", AtLeast(1), membership::request::understand),
@@ -145,7 +148,11 @@ const COMMANDS: &[(&str, Arity, Parser)] = &[
     }),
     ("COMMAND", AtLeast(1), |request| {
         let is_count = request.get(1).is_some_and(|what| what.eq_ignore_ascii_case(b"COUNT"));
-        Ok(Command::Local(if is_count { Local::Number(COMMANDS.len() as i64) } else { Local::EmptyArray }))
+        Ok(Command::Local(if is_count {
+            Local::Number(COMMANDS.len() as i64)
+        } else {
+            Local::EmptyArray
+        }))
     }),
     ("AUTH", AtLeast(2), |_| Err("ERR this server has no passwords: leave AUTH out".to_owned())),
     ("CONFIG", AtLeast(2), |request| {
@@ -161,7 +168,8 @@ const COMMANDS: &[(&str, Arity, Parser)] = &[
 /// Understands a request. `None`: the command is not known.
 pub(crate) fn understand(request: &Request<'_>) -> Option<Command> {
     let name = request.get(0)?;
-    let (name, arity, parse) = COMMANDS.iter().find(|(known, ..)| name.eq_ignore_ascii_case(known.as_bytes()))?;
+    let (name, arity, parse) =
+        COMMANDS.iter().find(|(known, ..)| name.eq_ignore_ascii_case(known.as_bytes()))?;
     let fits = match *arity {
         Exactly(count) => request.len() == count,
         AtLeast(count) => request.len() >= count,
@@ -174,9 +182,11 @@ pub(crate) fn understand(request: &Request<'_>) -> Option<Command> {
 
 /// The error for a command that is not known, with the beginning of what was sent.
 pub(crate) fn unknown(request: &Request<'_>) -> String {
-    let shown = |argument: &[u8]| String::from_utf8_lossy(&argument[..argument.len().min(64)]).into_owned();
+    let shown =
+        |argument: &[u8]| String::from_utf8_lossy(&argument[..argument.len().min(64)]).into_owned();
     let name = request.get(0).map(shown).unwrap_or_default();
-    let arguments: Vec<String> = request.from(1).take(4).map(|argument| format!("'{}'", shown(argument))).collect();
+    let arguments: Vec<String> =
+        request.from(1).take(4).map(|argument| format!("'{}'", shown(argument))).collect();
     format!("ERR unknown command '{name}', with args beginning with: {}", arguments.join(" "))
 }
 
@@ -198,18 +208,27 @@ fn write(operation: Operation, request: &Request<'_>) -> Result<Command, String>
 }
 
 fn pairs(request: &Request<'_>, name: &str, operation: Operation) -> Result<Command, String> {
-    if request.len().is_multiple_of(2) { Err(wrong_number(name)) } else { write(operation, request) }
+    if request.len().is_multiple_of(2) {
+        Err(wrong_number(name))
+    } else {
+        write(operation, request)
+    }
 }
 
 fn rename(request: &Request<'_>, flags: u8) -> Command {
-    Command::Write(encode(Operation::Rename, [argument(request, 1), argument(request, 2), &[flags]].into_iter()))
+    Command::Write(encode(
+        Operation::Rename,
+        [argument(request, 1), argument(request, 2), &[flags]].into_iter(),
+    ))
 }
 
 /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`.
 fn scan(request: &Request<'_>) -> Result<Command, String> {
     const COUNT: u32 = 10;
     let text = |bytes| str::from_utf8(bytes).ok();
-    let cursor: u64 = text(argument(request, 1)).and_then(|cursor| cursor.parse().ok()).ok_or("ERR invalid cursor")?;
+    let cursor: u64 = text(argument(request, 1))
+        .and_then(|cursor| cursor.parse().ok())
+        .ok_or("ERR invalid cursor")?;
     let (mut count, mut pattern, mut is_other_type) = (COUNT, &b"*"[..], false);
     let mut options = request.from(2);
     while let Some(option) = options.next() {
@@ -240,12 +259,18 @@ fn amount(request: &Request<'_>) -> Option<i64> {
 
 fn step(request: &Request<'_>, amount: Option<i64>) -> Result<Command, String> {
     let amount = amount.ok_or("ERR value is not an integer or out of range")?.to_string();
-    Ok(Command::Write(encode(Operation::IncrBy, [argument(request, 1), amount.as_bytes()].into_iter())))
+    Ok(Command::Write(encode(
+        Operation::IncrBy,
+        [argument(request, 1), amount.as_bytes()].into_iter(),
+    )))
 }
 
-/// `FLUSHALL [ASYNC | SYNC]`. Whoever gives something else may have meant another command, and nothing brings the keys back.
+/// `FLUSHALL [ASYNC | SYNC]`. Whoever gives something else may have meant another command, and
+/// nothing brings the keys back.
 fn flush(request: &Request<'_>) -> Result<Command, String> {
-    let is_known = |option: &[u8]| option.eq_ignore_ascii_case(b"ASYNC") || option.eq_ignore_ascii_case(b"SYNC");
+    let is_known = |option: &[u8]| {
+        option.eq_ignore_ascii_case(b"ASYNC") || option.eq_ignore_ascii_case(b"SYNC")
+    };
     if request.len() > 2 || !request.from(1).all(is_known) {
         return Err("ERR syntax error".to_owned());
     }
@@ -264,7 +289,10 @@ fn hello(request: &Request<'_>) -> Result<Command, String> {
         None => Ok(Command::Local(Local::Hello(None))),
         Some(b"2") => Ok(Command::Local(Local::Hello(Some(Protocol::Resp2)))),
         Some(b"3") => Ok(Command::Local(Local::Hello(Some(Protocol::Resp3)))),
-        Some(_) => Err("NOPROTO unsupported protocol version: this server speaks RESP2 and RESP3".to_owned()),
+        Some(_) => {
+            Err("NOPROTO unsupported protocol version: this server speaks RESP2 and RESP3"
+                .to_owned())
+        }
     }
 }
 
@@ -275,7 +303,10 @@ fn client(request: &Request<'_>) -> Result<Command, String> {
         _ if what.eq_ignore_ascii_case(b"SETNAME") || what.eq_ignore_ascii_case(b"SETINFO") => {
             Ok(Command::Local(Local::Ok))
         }
-        _ => Err(format!("ERR unknown subcommand '{}' of CLIENT: try ID, SETNAME or SETINFO", what.escape_ascii())),
+        _ => Err(format!(
+            "ERR unknown subcommand '{}' of CLIENT: try ID, SETNAME or SETINFO",
+            what.escape_ascii()
+        )),
     }
 }
 
@@ -340,9 +371,11 @@ mod tests {
         ] {
             assert_eq!(refused(line), format!("ERR invalid expire time in '{command}' command"));
         }
-        for fine in
-            ["SET k v PX 4611686018427387904", "SET k v PXAT 9223372036854775807", "PEXPIREAT k -9223372036854775808"]
-        {
+        for fine in [
+            "SET k v PX 4611686018427387904",
+            "SET k v PXAT 9223372036854775807",
+            "PEXPIREAT k -9223372036854775808",
+        ] {
             assert!(matches!(ask(fine), Some(Command::Write(_))), "{fine}");
         }
         for syntax in ["SCAN 0 MATCH", "SCAN 0 COUNT 0", "SCAN 0 NO 1"] {
@@ -355,7 +388,11 @@ mod tests {
         assert!(refused("EXPIRE k 1 NX XX").contains("not compatible"));
         assert!(refused("EXPIRE k 1 GT LT").contains("not compatible"));
         assert_eq!(refused("EXPIRE k 1 NO"), "ERR Unsupported option NO");
-        assert_eq!(refused("EXPIRE k x NO"), "ERR Unsupported option NO", "options are looked at first");
+        assert_eq!(
+            refused("EXPIRE k x NO"),
+            "ERR Unsupported option NO",
+            "options are looked at first"
+        );
         assert!(matches!(ask("EXPIRE k -1 gt xx"), Some(Command::Write(_))));
         assert!(matches!(ask("GETEX k"), Some(Command::Read(_))));
         assert!(matches!(ask("GETEX k PERSIST"), Some(Command::Write(_))));
@@ -368,6 +405,9 @@ mod tests {
     fn an_unknown_command_is_named() {
         let mut reader = RequestReader::new(4096);
         let request = reader.read(b"FOO bar baz\r\n").unwrap().unwrap();
-        assert_eq!(unknown(&request), "ERR unknown command 'FOO', with args beginning with: 'bar' 'baz'");
+        assert_eq!(
+            unknown(&request),
+            "ERR unknown command 'FOO', with args beginning with: 'bar' 'baz'"
+        );
     }
 }

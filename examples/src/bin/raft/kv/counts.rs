@@ -33,7 +33,10 @@ impl Counts {
         match decode(query) {
             Some((Operation::Keys, _)) => scan::KEYS_AT_LEAST + keys.min(KEYS_MAX),
             Some((Operation::Scan, mut arguments)) => {
-                let count = arguments.nth(1).and_then(|count| count.try_into().ok()).map_or(0, u32::from_le_bytes);
+                let count = arguments
+                    .nth(1)
+                    .and_then(|count| count.try_into().ok())
+                    .map_or(0, u32::from_le_bytes);
                 scan::KEYS_AT_LEAST + scan::keys_in_step(keys, count)
             }
             _ => 0,

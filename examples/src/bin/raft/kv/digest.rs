@@ -1,4 +1,5 @@
-//! The store's digest: a sum over all pairs and deadlines, changed with each of them, so that to ask for it costs nothing.
+//! The store's digest: a sum over all pairs and deadlines, changed with each of them, so that to
+//! ask for it costs nothing.
 //!
 //! ```text
 //! pair      key k, 10 000 bytes     h(k, 0, first 4096) + h(k, 1, next 4096) + h(k, 2, the rest) + h(k, 10 000)
@@ -9,7 +10,8 @@
 /// A value's bytes that count together.
 const PIECE_BYTES: usize = 4096;
 
-/// Raised when the digest of a store is made in another way, or operations leave another store than before.
+/// Raised when the digest of a store is made in another way, or operations leave another store than
+/// before.
 pub(super) const VERSION: u32 = 1;
 
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -40,7 +42,8 @@ pub(super) fn of_pair(key: &[u8], value: &[u8]) -> u64 {
     of_end(key, value, 0)
 }
 
-/// What changes of a pair when something is appended to a value of `length` bytes: its last piece, and its length.
+/// What changes of a pair when something is appended to a value of `length` bytes: its last piece,
+/// and its length.
 pub(super) fn of_end(key: &[u8], value: &[u8], length: usize) -> u64 {
     let key = hash(1, key);
     let first = length / PIECE_BYTES;
@@ -63,15 +66,22 @@ mod tests {
     /// Nodes of different builds compare these: with a change goes a new [`VERSION`].
     #[test]
     fn digests_are_made_as_ever() {
-        let made = [of_pair(b"", b""), of_pair(b"key", b"value"), of_pair(b"k", &[7; 10_000]), of_deadline(b"k", 5)];
+        let made = [
+            of_pair(b"", b""),
+            of_pair(b"key", b"value"),
+            of_pair(b"k", &[7; 10_000]),
+            of_deadline(b"k", 5),
+        ];
         assert_eq!((VERSION, made), (1, GOLDEN));
     }
 
-    const GOLDEN: [u64; 4] = [0x34e31ee791d31ecf, 0x7d306192cf202737, 0xc8f65c967f0fd7d8, 0x8ffb8e9baeeeee19];
+    const GOLDEN: [u64; 4] =
+        [0x34e31ee791d31ecf, 0x7d306192cf202737, 0xc8f65c967f0fd7d8, 0x8ffb8e9baeeeee19];
 
     #[test]
     fn keys_and_values_do_not_run_into_each_other() {
-        let pairs: [(&[u8], &[u8]); 5] = [(b"ab", b"c"), (b"a", b"bc"), (b"", b"abc"), (b"abc", b""), (b"abc", b"\0")];
+        let pairs: [(&[u8], &[u8]); 5] =
+            [(b"ab", b"c"), (b"a", b"bc"), (b"", b"abc"), (b"abc", b""), (b"abc", b"\0")];
         let mut digests = pairs.map(|(key, value)| of_pair(key, value)).to_vec();
         digests.sort_unstable();
         digests.dedup();

@@ -1,8 +1,8 @@
 //! Keys that expire.
 //!
-//! Time is the log's own: an entry carries a stamp, and a key is gone from the first entry on whose stamp has reached its
-//! deadline. So it is gone at the same entry on every node, whatever their clocks say, and no clock is asked when an entry is
-//! applied.
+//! Time is the log's own: an entry carries a stamp, and a key is gone from the first entry on whose
+//! stamp has reached its deadline. So it is gone at the same entry on every node, whatever their
+//! clocks say, and no clock is asked when an entry is applied.
 //!
 //! ```text
 //! log      SET k v PX 100      …          SET x y            INCR k
@@ -16,8 +16,9 @@
 //! written first, which brings log time into the log, and is asked again after it. What a `TTL` has
 //! left is counted from log time, not from the wall clock.
 //!
-//! What has expired is taken out as writes come, a few keys with each ([`REMOVALS_MAX`]): more than a write can add, so that they do
-//! not pile up, and few, so that no write is slow because many keys expire at once.
+//! What has expired is taken out as writes come, a few keys with each ([`REMOVALS_MAX`]): more than
+//! a write can add, so that they do not pile up, and few, so that no write is slow because many
+//! keys expire at once.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -25,7 +26,8 @@ use imbl::HashMap;
 
 use super::digest;
 
-/// Expired keys that an operation takes out besides its own work. An operation gives at most one key a deadline.
+/// Expired keys that an operation takes out besides its own work. An operation gives at most one
+/// key a deadline.
 pub(super) const REMOVALS_MAX: usize = 4;
 /// The same for a tick, which has no other work.
 pub(super) const REMOVALS_PER_TICK_MAX: usize = 1000;
@@ -69,7 +71,8 @@ impl When {
         })
     }
 
-    /// The deadline of a key that has `before` and gets this from an entry that is stamped `now`. One in the past is 0.
+    /// The deadline of a key that has `before` and gets this from an entry that is stamped `now`.
+    /// One in the past is 0.
     pub(super) fn deadline(self, now: u64, before: Option<u64>) -> Option<u64> {
         match self {
             When::Keep => before,
@@ -166,7 +169,8 @@ impl Deadlines {
 
     /// Whether any key becomes due after `now`, and until `then`.
     pub(super) fn any_between(&self, now: u64, then: u64) -> bool {
-        // Keys are not empty slices of their own: the first of a deadline is at or after the empty one.
+        // Keys are not empty slices of their own: the first of a deadline is at or after the empty
+        // one.
         let from = (now.saturating_add(1), Arc::from(&b""[..]));
         now < then && self.order.range(from..).next().is_some_and(|(deadline, _)| *deadline <= then)
     }
@@ -180,7 +184,9 @@ mod tests {
 
     #[test]
     fn whens_are_decoded_as_they_were_encoded() {
-        for when in [When::Keep, When::After(i64::MIN), When::After(7), When::At(i64::MAX), When::Never] {
+        for when in
+            [When::Keep, When::After(i64::MIN), When::After(7), When::At(i64::MAX), When::Never]
+        {
             assert_eq!(When::decode(&when.encode()), Some(when));
         }
         assert_eq!(When::decode(&[4; 9]), None);
@@ -207,7 +213,11 @@ mod tests {
             (EARLIER, None, 5, true),
             (SOME_ALREADY | LATER, Some(4), 5, true),
         ] {
-            assert_eq!(may_replace(conditions, before, next), expected, "{conditions} {before:?} {next}");
+            assert_eq!(
+                may_replace(conditions, before, next),
+                expected,
+                "{conditions} {before:?} {next}"
+            );
         }
     }
 

@@ -19,15 +19,23 @@ pub(super) enum Unit {
 
 use Unit::{Milliseconds, Seconds, UnixMilliseconds, UnixSeconds};
 
-/// The most milliseconds from now on: what is left of an i64 after the year 5138. Redis counts from the day's own time, by its clock.
+/// The most milliseconds from now on: what is left of an i64 after the year 5138. Redis counts from
+/// the day's own time, by its clock.
 const AFTER_MAX: i64 = i64::MAX - 100_000_000_000_000;
 
 impl Unit {
     /// The option of `SET` and `GETEX` that gives a time so.
     fn of_option(option: &[u8]) -> Option<Unit> {
-        let options =
-            [(&b"EX"[..], Seconds), (b"PX", Milliseconds), (b"EXAT", UnixSeconds), (b"PXAT", UnixMilliseconds)];
-        options.into_iter().find(|(name, _)| option.eq_ignore_ascii_case(name)).map(|(_, unit)| unit)
+        let options = [
+            (&b"EX"[..], Seconds),
+            (b"PX", Milliseconds),
+            (b"EXAT", UnixSeconds),
+            (b"PXAT", UnixMilliseconds),
+        ];
+        options
+            .into_iter()
+            .find(|(name, _)| option.eq_ignore_ascii_case(name))
+            .map(|(_, unit)| unit)
     }
 
     /// `command` is the one that gives the time, for the error.
@@ -82,11 +90,18 @@ pub(super) fn set(request: &Request<'_>) -> Result<Command, String> {
 }
 
 /// Sets to the argument at `value`.
-pub(super) fn set_with(request: &Request<'_>, value: usize, flags: u8, when: Option<When>) -> Command {
+pub(super) fn set_with(
+    request: &Request<'_>,
+    value: usize,
+    flags: u8,
+    when: Option<When>,
+) -> Command {
     let (key, value) = (argument(request, 1), argument(request, value));
     Command::Write(match when {
         None => encode(Operation::Set, [key, value, &[flags]].into_iter()),
-        Some(when) => encode(Operation::SetWhen, [key, value, &[flags], &when.encode()].into_iter()),
+        Some(when) => {
+            encode(Operation::SetWhen, [key, value, &[flags], &when.encode()].into_iter())
+        }
     })
 }
 
@@ -124,13 +139,18 @@ pub(super) fn expire(request: &Request<'_>, unit: Unit) -> Result<Command, Strin
         };
     }
     if asked & conditions::NONE_YET != 0 && asked != conditions::NONE_YET {
-        return Err("ERR NX and XX, GT or LT options at the same time are not compatible".to_owned());
+        return Err(
+            "ERR NX and XX, GT or LT options at the same time are not compatible".to_owned()
+        );
     }
     if asked & conditions::LATER != 0 && asked & conditions::EARLIER != 0 {
         return Err("ERR GT and LT options at the same time are not compatible".to_owned());
     }
     let when = unit.when(argument(request, 2), &command, true)?;
-    Ok(Command::Write(encode(Operation::Expire, [argument(request, 1), &when.encode(), &[asked]].into_iter())))
+    Ok(Command::Write(encode(
+        Operation::Expire,
+        [argument(request, 1), &when.encode(), &[asked]].into_iter(),
+    )))
 }
 
 /// `TTL key`, and its siblings.

@@ -1,5 +1,7 @@
-//! The replicated key-value store: what a client may ask ([`command`]), how it stands in the log ([`operation`]), and the
-//! state machine that carries it out ([`store`]), with its map ([`buckets`], [`scan`]) and digest ([`digest`]), keys that expire ([`expiry`]) and its snapshots ([`snapshot`]).
+//! The replicated key-value store: what a client may ask ([`command`]), how it stands in the log
+//! ([`operation`]), and the state machine that carries it out ([`store`]), with its map
+//! ([`buckets`], [`scan`]) and digest ([`digest`]), keys that expire ([`expiry`]) and its snapshots
+//! ([`snapshot`]).
 
 mod buckets;
 pub(crate) mod command;

@@ -1,4 +1,5 @@
-//! How an operation stands in the log: one byte that says which, then its arguments, each with its length before it.
+//! How an operation stands in the log: one byte that says which, then its arguments, each with its
+//! length before it.
 //!
 //! ```text
 //! | operation u8 | length u32 LE | argument … | length u32 LE | argument … |
@@ -9,7 +10,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
-        /// What the store can do. Reads are never in the log, but cross from a connection to the store in the same form.
+        /// What the store can do. Reads are never in the log, but cross from a connection to the
+        /// store in the same form.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Operation {
             $($(#[$doc])* $name = $number,)*
@@ -105,7 +107,10 @@ pub(crate) mod set_flags {
 }
 
 /// Encodes an operation.
-pub(crate) fn encode<'a>(operation: Operation, arguments: impl Iterator<Item = &'a [u8]> + Clone) -> Bytes {
+pub(crate) fn encode<'a>(
+    operation: Operation,
+    arguments: impl Iterator<Item = &'a [u8]> + Clone,
+) -> Bytes {
     let len = 1 + arguments.clone().map(|argument| 4 + argument.len()).sum::<usize>();
     let mut bytes = BytesMut::with_capacity(len);
     bytes.put_u8(operation as u8);
@@ -117,14 +122,15 @@ pub(crate) fn encode<'a>(operation: Operation, arguments: impl Iterator<Item = &
     bytes.freeze()
 }
 
-/// Decodes an operation; `None` if it is not one, as only a later version of this program could have written it.
+/// Decodes an operation; `None` if it is not one, as only a later version of this program could
+/// have written it.
 pub(crate) fn decode(bytes: &[u8]) -> Option<(Operation, Arguments<'_>)> {
     let (&number, rest) = bytes.split_first()?;
     Some((Operation::from_number(number)?, Arguments { rest }))
 }
 
-/// An operation for a person to read: `Set "key" "value" "\x00"`, and those of a transaction in brackets. Bytes that are none are
-/// shown as they are.
+/// An operation for a person to read: `Set "key" "value" "\x00"`, and those of a transaction in
+/// brackets. Bytes that are none are shown as they are.
 pub(crate) fn describe(bytes: &[u8]) -> String {
     match decode(bytes) {
         Some((Operation::Exec, operations)) => {
@@ -149,9 +155,9 @@ fn describe_plain(operation: Operation, arguments: Arguments<'_>) -> String {
 pub(crate) fn answers_with_values(operation: Operation, mut arguments: Arguments<'_>) -> bool {
     match operation {
         Operation::GetDel | Operation::GetEx | Operation::Exec => true,
-        Operation::Set | Operation::SetWhen => {
-            arguments.nth(2).is_some_and(|flags| flags.iter().any(|flags| flags & set_flags::GET != 0))
-        }
+        Operation::Set | Operation::SetWhen => arguments
+            .nth(2)
+            .is_some_and(|flags| flags.iter().any(|flags| flags & set_flags::GET != 0)),
         _ => false,
     }
 }
@@ -185,14 +191,18 @@ mod tests {
     use super::*;
 
     fn answers(write: &[u8]) -> bool {
-        decode(write).is_some_and(|(operation, arguments)| answers_with_values(operation, arguments))
+        decode(write)
+            .is_some_and(|(operation, arguments)| answers_with_values(operation, arguments))
     }
 
     #[test]
     fn an_operation_can_be_read() {
         let set = encode(Operation::Set, [&b"a b"[..], b"\"v\x01", &[0]].into_iter());
         assert_eq!(describe(&set), r#"Set "a b" "\"v\x01" "\x00""#);
-        let exec = encode(Operation::Exec, [&set[..], &encode(Operation::Tick, [].into_iter())].into_iter());
+        let exec = encode(
+            Operation::Exec,
+            [&set[..], &encode(Operation::Tick, [].into_iter())].into_iter(),
+        );
         assert_eq!(describe(&exec), r#"Exec [Set "a b" "\"v\x01" "\x00", Tick]"#);
         let nested = encode(Operation::Exec, [&exec[..]].into_iter());
         assert!(describe(&nested).starts_with(r#"Exec ["\x08"#), "{}", describe(&nested));

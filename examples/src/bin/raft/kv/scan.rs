@@ -8,14 +8,17 @@ pub(crate) const COUNT_MAX: u32 = 10_000;
 /// After so many bytes of keys a step ends, too.
 const BYTES_ENOUGH: usize = 1 << 20;
 
-/// One step of a scan, from the bucket `cursor` on: where the next one begins (0: nowhere, it is done), and the keys of whole
-/// buckets, at least `count` if there are so many and they are not very long.
+/// One step of a scan, from the bucket `cursor` on: where the next one begins (0: nowhere, it is
+/// done), and the keys of whole buckets, at least `count` if there are so many and they are not
+/// very long.
 pub(super) fn step(map: &Map, cursor: u64, count: u32) -> (u64, Vec<&[u8]>) {
     let (mut keys, mut bytes) = (Vec::new(), 0);
     let first = usize::try_from(cursor).unwrap_or(BUCKETS).min(BUCKETS);
     for bucket in first..BUCKETS {
         keys.extend(map.keys_of(bucket).map(|key| &**key).inspect(|key| bytes += key.len()));
-        if (keys.len() >= count.min(COUNT_MAX) as usize || bytes >= BYTES_ENOUGH) && bucket + 1 < BUCKETS {
+        if (keys.len() >= count.min(COUNT_MAX) as usize || bytes >= BYTES_ENOUGH)
+            && bucket + 1 < BUCKETS
+        {
             return (bucket as u64 + 1, sorted(keys));
         }
     }
@@ -38,14 +41,14 @@ fn sorted(mut keys: Vec<&[u8]>) -> Vec<&[u8]> {
     keys
 }
 
-/// How many steps of a pattern a key may take on average, besides the few for each of its bytes. Matching is quadratic at worst:
-/// `*aaaaab` tries again from each byte.
+/// How many steps of a pattern a key may take on average, besides the few for each of its bytes.
+/// Matching is quadratic at worst: `*aaaaab` tries again from each byte.
 const STEPS_PER_KEY: usize = 500;
 /// A look at few keys may take so many steps as one at so many.
 pub(super) const KEYS_AT_LEAST: usize = 200;
 
-/// A pattern of Redis, and the patience with it: no more steps than so many for each of the names it is tried on. It is the same
-/// everywhere, and asks no clock.
+/// A pattern of Redis, and the patience with it: no more steps than so many for each of the names
+/// it is tried on. It is the same everywhere, and asks no clock.
 pub(super) struct Pattern<'a> {
     pattern: &'a [u8],
     steps_left: Option<usize>,
@@ -63,8 +66,9 @@ impl<'a> Pattern<'a> {
         self.steps_left.is_none()
     }
 
-    /// Whether a name fits: `*` for any bytes, `?` for one, `[a-z]` and `[^a-z]` for one of some, `\` before what stands for itself.
-    /// It takes at most the product of both lengths: of several stars only the last one is ever tried again.
+    /// Whether a name fits: `*` for any bytes, `?` for one, `[a-z]` and `[^a-z]` for one of some,
+    /// `\` before what stands for itself. It takes at most the product of both lengths: of several
+    /// stars only the last one is ever tried again.
     pub(super) fn fits(&mut self, name: &[u8]) -> bool {
         let pattern = self.pattern;
         let (mut at, mut done) = (0, 0);
@@ -116,8 +120,8 @@ fn one(pattern: &[u8], byte: u8) -> (bool, usize) {
     }
 }
 
-/// Whether the byte is in the class whose `[` has been read, and how long the rest of it is. One that does not end, ends with the
-/// pattern.
+/// Whether the byte is in the class whose `[` has been read, and how long the rest of it is. One
+/// that does not end, ends with the pattern.
 fn class(rest: &[u8], byte: u8) -> (bool, usize) {
     let is_negated = rest.first() == Some(&b'^');
     let (mut at, mut is_in) = (usize::from(is_negated), false);
@@ -179,8 +183,12 @@ mod tests {
             (r"[\]]", &["]"], &["\\"]),
             ("user:*:name", &["user:1:name"], &["user:1:names", "user:name"]),
         ] {
-            fitting.iter().for_each(|name| assert!(fits(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}"));
-            others.iter().for_each(|name| assert!(!fits(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}"));
+            fitting.iter().for_each(|name| {
+                assert!(fits(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}")
+            });
+            others.iter().for_each(|name| {
+                assert!(!fits(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}")
+            });
         }
     }
 

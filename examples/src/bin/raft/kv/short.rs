@@ -1,5 +1,6 @@
-//! Which operations are so short that the node's loop may carry them out itself: a few keys, whose values and whose
-//! replies take microseconds to copy or free. All others run on the state machine's thread.
+//! Which operations are so short that the node's loop may carry them out itself: a few keys, whose
+//! values and whose replies take microseconds to copy or free. All others run on the state
+//! machine's thread.
 
 use super::{
     operation::{Arguments, Operation, decode},
@@ -50,7 +51,9 @@ impl Store {
             return self.is_short_query(operation, query.len(), arguments);
         }
         let inner = arguments.next().and_then(decode);
-        inner.is_some_and(|(operation, arguments)| self.is_short_query(operation, query.len(), arguments))
+        inner.is_some_and(|(operation, arguments)| {
+            self.is_short_query(operation, query.len(), arguments)
+        })
     }
 
     fn is_short_query(&self, operation: Operation, bytes: usize, arguments: Arguments<'_>) -> bool {
@@ -74,7 +77,10 @@ impl Store {
 
     fn has_long_value(&self, mut arguments: Arguments<'_>) -> bool {
         self.map.longest() > BYTES_MAX
-            && arguments.next().and_then(|key| self.map.get(key)).is_some_and(|value| value.len() > BYTES_MAX)
+            && arguments
+                .next()
+                .and_then(|key| self.map.get(key))
+                .is_some_and(|value| value.len() > BYTES_MAX)
     }
 }
 
@@ -94,24 +100,43 @@ mod tests {
 
     fn store_after(command: &[u8]) -> Store {
         let mut store = Store::default();
-        store.apply(&Committed { index: Index(1), term: Term(1), stamp: Stamp(1), command }).unwrap();
+        store
+            .apply(&Committed { index: Index(1), term: Term(1), stamp: Stamp(1), command })
+            .unwrap();
         store
     }
 
     #[test]
     fn commands_that_meet_long_values_are_not_short() {
-        let store = store_after(&command(Operation::Set, &[b"long", &vec![b'x'; BYTES_MAX + 1], &[0]]));
+        let store =
+            store_after(&command(Operation::Set, &[b"long", &vec![b'x'; BYTES_MAX + 1], &[0]]));
         let is_short = |operation, arguments: &[&[u8]]| {
             let bytes = command(operation, arguments);
-            if operation.is_read() { store.is_short_read(&bytes) } else { store.is_short_write(&bytes, 1) }
+            if operation.is_read() {
+                store.is_short_read(&bytes)
+            } else {
+                store.is_short_write(&bytes, 1)
+            }
         };
         assert!(is_short(Operation::Get, &[b"k"]) && !is_short(Operation::Get, &[b"long"]));
-        assert!(is_short(Operation::Set, &[b"k", b"v", &[0]]) && !is_short(Operation::Set, &[b"long", b"v", &[0]]));
+        assert!(
+            is_short(Operation::Set, &[b"k", b"v", &[0]])
+                && !is_short(Operation::Set, &[b"long", b"v", &[0]])
+        );
         assert!(!is_short(Operation::Set, &[b"k", &vec![0; BYTES_MAX], &[0]]));
         // While the store has a long value, several keys may meet it.
         assert!(!is_short(Operation::MGet, &[b"k"]) && !is_short(Operation::Del, &[b"k"]));
-        assert!(!is_short(Operation::MSet, &[b"k", b"v"]) && is_short(Operation::Exists, &[b"k", b"long"]));
-        for operation in [Operation::FlushAll, Operation::Exec, Operation::Append, Operation::Keys, Operation::Scan] {
+        assert!(
+            !is_short(Operation::MSet, &[b"k", b"v"])
+                && is_short(Operation::Exists, &[b"k", b"long"])
+        );
+        for operation in [
+            Operation::FlushAll,
+            Operation::Exec,
+            Operation::Append,
+            Operation::Keys,
+            Operation::Scan,
+        ] {
             assert!(!is_short(operation, &[b"k"]), "{operation:?}");
         }
         assert!(!store.is_short_read(&[]) && !store.is_short_write(&[255], 1));
@@ -137,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_write_that_removes_what_is_due_is_not_short() {
-        let store = store_after(&command(Operation::SetWhen, &[b"k", b"v", &[0], &When::At(5).encode()]));
+        let store =
+            store_after(&command(Operation::SetWhen, &[b"k", b"v", &[0], &When::At(5).encode()]));
         let tick = command(Operation::Tick, &[]);
         assert!(store.is_short_write(&tick, 1) && !store.is_short_write(&tick, 1_000));
     }

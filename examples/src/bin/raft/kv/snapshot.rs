@@ -5,7 +5,8 @@
 //! | key length u32 LE           | value length u32 LE |                     key | value |
 //! | key length, its highest bit | value length u32 LE | deadline u64 LE   | key | value |
 //! ```
-//! Snapshots from before keys could expire have no time, and no such bit: they are read as what they are.
+//! Snapshots from before keys could expire have no time, and no such bit: they are read as what
+//! they are.
 
 use std::{
     io::{self, Read},
@@ -93,7 +94,12 @@ pub(super) fn read(content: &mut dyn Read) -> io::Result<Store> {
         let mut key_length = [0; 4];
         match content.read(&mut key_length[..1])? {
             0 => {
-                return Ok(Store { map, deadlines: Deadlines::new(deadlines), now, ..Store::default() });
+                return Ok(Store {
+                    map,
+                    deadlines: Deadlines::new(deadlines),
+                    now,
+                    ..Store::default()
+                });
             }
             _ => content.read_exact(&mut key_length[1..])?,
         }
@@ -104,7 +110,8 @@ pub(super) fn read(content: &mut dyn Read) -> io::Result<Store> {
         }
         let mut value_length = [0; 4];
         content.read_exact(&mut value_length)?;
-        let deadline = if key_length & HAS_DEADLINE == 0 { None } else { Some(take_u64(&mut content)?) };
+        let deadline =
+            if key_length & HAS_DEADLINE == 0 { None } else { Some(take_u64(&mut content)?) };
         let key: Arc<[u8]> = take(&mut content, key_length & !HAS_DEADLINE)?.into();
         let value = take(&mut content, u32::from_le_bytes(value_length))?;
         if let Some(deadline) = deadline {
@@ -124,7 +131,11 @@ fn take_u64(content: &mut impl Read) -> io::Result<u64> {
 fn take(content: &mut impl Read, length: u32) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity((length as usize).min(BUFFER_BYTES));
     content.take(length.into()).read_to_end(&mut bytes)?;
-    if bytes.len() == length as usize { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    if bytes.len() == length as usize {
+        Ok(bytes)
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
 }
 
 #[cfg(test)]
@@ -135,11 +146,14 @@ mod tests {
 
     #[test]
     fn a_map_survives_and_may_change_meanwhile() {
-        let pair = |number: u32| (Arc::from(number.to_string().as_bytes()), Arc::new(vec![7; number as usize % 300]));
+        let pair = |number: u32| {
+            (Arc::from(number.to_string().as_bytes()), Arc::new(vec![7; number as usize % 300]))
+        };
         let pairs: BTreeMap<Arc<[u8]>, Arc<Vec<u8>>> = (0..5_000).map(pair).collect();
         let mut map = Map::default();
         pairs.iter().for_each(|(key, value)| map.insert(key.clone(), value.clone()));
-        let deadlines: DeadlineMap = pairs.keys().filter(|key| key.len() < 3).map(|key| (key.clone(), 77)).collect();
+        let deadlines: DeadlineMap =
+            pairs.keys().filter(|key| key.len() < 3).map(|key| (key.clone(), 77)).collect();
         let mut writer = Writer::new(map.clone(), deadlines.clone(), 42);
         let mut bytes = vec![0; 1000];
         writer.read_exact(&mut bytes).unwrap();

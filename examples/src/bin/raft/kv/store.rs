@@ -1,5 +1,5 @@
-//! The state machine: a map of strings. Its answers are RESP frames, ready for the client's socket, so that whoever
-//! forwards one need not know what was asked.
+//! The state machine: a map of strings. Its answers are RESP frames, ready for the client's socket,
+//! so that whoever forwards one need not know what was asked.
 
 use std::{
     fmt,
@@ -23,17 +23,18 @@ use super::{
 };
 use crate::resp;
 
-/// The longest string that `APPEND` may make, and the most that `MGET` replies with. Half of what a frame between nodes
-/// may hold, so that a reply with a value in it can always be forwarded.
+/// The longest string that `APPEND` may make, and the most that `MGET` replies with. Half of what a
+/// frame between nodes may hold, so that a reply with a value in it can always be forwarded.
 const VALUE_BYTES_MAX: usize = 32 << 20;
-/// The most keys among which `KEYS` looks: it does so in one go, and no other command is carried out meanwhile.
+/// The most keys among which `KEYS` looks: it does so in one go, and no other command is carried
+/// out meanwhile.
 pub(super) const KEYS_MAX: usize = 100_000;
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 /// In the place of an answer within those of a transaction.
 const TOO_LONG: &[u8] = b"-ERR done, but the replies of the transaction are too long together\r\n";
 const NIL: Bytes = Bytes::from_static(b"$-1\r\n");
-/// The answer to a query that meets a key whose deadline has passed by this node's clock, and not by the log's. No reply to a client
-/// looks like it.
+/// The answer to a query that meets a key whose deadline has passed by this node's clock, and not
+/// by the log's. No reply to a client looks like it.
 const DUE: Bytes = Bytes::from_static(b"\0due");
 
 /// Whether an answer says that the log's time must move before the query can be answered.
@@ -76,7 +77,11 @@ impl StateMachine for Store {
             return self.query_at(query.bytes, self.now, self.now);
         }
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.query_at(query.bytes, self.log_time(), u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
+        self.query_at(
+            query.bytes,
+            self.log_time(),
+            u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+        )
     }
 
     fn applies_quickly(&self, entry: &Committed<'_>) -> bool {
@@ -101,7 +106,10 @@ impl StateMachine for Store {
 
     fn digest(&self) -> Option<MachineDigest> {
         let parts = [self.map.digest(), self.deadlines.digest(), self.now];
-        Some(MachineDigest { version: digest::VERSION, value: parts.into_iter().fold(0, digest::mix) })
+        Some(MachineDigest {
+            version: digest::VERSION,
+            value: parts.into_iter().fold(0, digest::mix),
+        })
     }
 }
 
@@ -136,11 +144,17 @@ impl Store {
         match decode(query) {
             // It is never made: one within another could nest without end.
             Some((Operation::ByTheLog, mut arguments)) => match arguments.next().and_then(decode) {
-                Some((operation, arguments)) => self.read(operation, arguments, self.now).unwrap_or_else(malformed),
+                Some((operation, arguments)) => {
+                    self.read(operation, arguments, self.now).unwrap_or_else(malformed)
+                }
                 None => malformed(),
             },
-            Some((operation, arguments)) if self.meets_due(operation, arguments.clone(), clock) => DUE,
-            Some((operation, arguments)) => self.read(operation, arguments, log_time).unwrap_or_else(malformed),
+            Some((operation, arguments)) if self.meets_due(operation, arguments.clone(), clock) => {
+                DUE
+            }
+            Some((operation, arguments)) => {
+                self.read(operation, arguments, log_time).unwrap_or_else(malformed)
+            }
             None => malformed(),
         }
     }
@@ -150,9 +164,13 @@ impl Store {
         if clock <= self.now {
             return false;
         }
-        let is_due = |key| self.deadlines.get(key).is_some_and(|deadline| self.now < deadline && deadline <= clock);
+        let is_due = |key| {
+            self.deadlines.get(key).is_some_and(|deadline| self.now < deadline && deadline <= clock)
+        };
         match operation {
-            Operation::DbSize | Operation::Scan | Operation::Keys => self.deadlines.any_between(self.now, clock),
+            Operation::DbSize | Operation::Scan | Operation::Keys => {
+                self.deadlines.any_between(self.now, clock)
+            }
             Operation::Exists | Operation::MGet => arguments.any(is_due),
             _ => arguments.next().is_some_and(is_due),
         }
@@ -163,10 +181,13 @@ impl Store {
         self.remove_due(REMOVALS_MAX);
         Some(match operation {
             Operation::Set => {
-                let (key, value, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
+                let (key, value, flags) =
+                    (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
                 self.set(key, value, flags, When::Never)
             }
-            Operation::Del => integer(arguments.filter(|&key| self.remove(key).is_some()).count() as i64),
+            Operation::Del => {
+                integer(arguments.filter(|&key| self.remove(key).is_some()).count() as i64)
+            }
             Operation::IncrBy => {
                 let (key, amount) = (arguments.next()?, parse_integer(arguments.next()?)?);
                 self.increment(key, amount)
@@ -192,11 +213,15 @@ impl Store {
             }
             Operation::GetDel => self.remove(arguments.next()?).map_or(NIL, |value| bulk(&value)),
             Operation::Rename => {
-                let (key, to, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
+                let (key, to, flags) =
+                    (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
                 self.rename(key, to, flags)
             }
             Operation::FlushAll => {
-                drop_elsewhere((std::mem::take(&mut self.map), std::mem::take(&mut self.deadlines)));
+                drop_elsewhere((
+                    std::mem::take(&mut self.map),
+                    std::mem::take(&mut self.deadlines),
+                ));
                 OK
             }
             Operation::Exec => self.execute(arguments),
@@ -205,10 +230,15 @@ impl Store {
     }
 
     /// Those that have to do with time.
-    fn write_deadline(&mut self, operation: Operation, mut arguments: Arguments<'_>) -> Option<Bytes> {
+    fn write_deadline(
+        &mut self,
+        operation: Operation,
+        mut arguments: Arguments<'_>,
+    ) -> Option<Bytes> {
         Some(match operation {
             Operation::SetWhen => {
-                let (key, value, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
+                let (key, value, flags) =
+                    (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
                 self.set(key, value, flags, When::decode(arguments.next()?)?)
             }
             Operation::GetEx => {
@@ -218,7 +248,8 @@ impl Store {
                 reply
             }
             Operation::Expire => {
-                let (key, when, conditions) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
+                let (key, when, conditions) =
+                    (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
                 self.expire(key, When::decode(when)?, conditions)
             }
             Operation::Persist => {
@@ -235,7 +266,8 @@ impl Store {
         })
     }
 
-    /// Carries out the operations of a transaction. Each answers for itself; none undoes another, as in Redis.
+    /// Carries out the operations of a transaction. Each answers for itself; none undoes another,
+    /// as in Redis.
     fn execute(&mut self, operations: Arguments<'_>) -> Bytes {
         let mut replies = BytesMut::from(format!("*{}\r\n", operations.clone().count()).as_bytes());
         let mut is_full = false;
@@ -243,15 +275,20 @@ impl Store {
             let reply = match decode(operation) {
                 // It is never made: a transaction within one could nest without end.
                 None | Some((Operation::Exec, _)) => Some(malformed()),
-                // Short to ask and long to answer: to find it for nobody, over and over, would hold every node up.
+                // Short to ask and long to answer: to find it for nobody, over and over, would hold
+                // every node up.
                 Some((operation, _)) if is_full && operation.is_read() => None,
-                Some((operation, arguments)) if is_full && answers_with_values(operation, arguments.clone()) => {
+                Some((operation, arguments))
+                    if is_full && answers_with_values(operation, arguments.clone()) =>
+                {
                     self.write_unseen(operation, arguments).is_none().then(malformed)
                 }
-                Some((operation, arguments)) => match self.read(operation, arguments.clone(), self.now) {
-                    Some(reply) => Some(reply),
-                    None => Some(self.write(operation, arguments).unwrap_or_else(malformed)),
-                },
+                Some((operation, arguments)) => {
+                    match self.read(operation, arguments.clone(), self.now) {
+                        Some(reply) => Some(reply),
+                        None => Some(self.write(operation, arguments).unwrap_or_else(malformed)),
+                    }
+                }
             };
             match reply.filter(|reply| replies.len() + reply.len() <= VALUE_BYTES_MAX) {
                 Some(reply) => replies.extend_from_slice(&reply),
@@ -264,12 +301,18 @@ impl Store {
         replies.freeze()
     }
 
-    /// Carries out a write whose answer nobody will see, without the value that it would answer with.
+    /// Carries out a write whose answer nobody will see, without the value that it would answer
+    /// with.
     fn write_unseen(&mut self, operation: Operation, mut arguments: Arguments<'_>) -> Option<()> {
         match operation {
             Operation::Set | Operation::SetWhen => {
-                let (key, value, flags) = (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
-                let when = if operation == Operation::Set { When::Never } else { When::decode(arguments.next()?)? };
+                let (key, value, flags) =
+                    (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
+                let when = if operation == Operation::Set {
+                    When::Never
+                } else {
+                    When::decode(arguments.next()?)?
+                };
                 self.set(key, value, flags & !set_flags::GET, when);
             }
             Operation::GetEx => {
@@ -282,13 +325,22 @@ impl Store {
     }
 
     /// `clock` is what what is left of a key's time is counted from.
-    fn read(&self, operation: Operation, mut arguments: Arguments<'_>, clock: u64) -> Option<Bytes> {
+    fn read(
+        &self,
+        operation: Operation,
+        mut arguments: Arguments<'_>,
+        clock: u64,
+    ) -> Option<Bytes> {
         Some(match operation {
             Operation::Get => self.get(arguments.next()?),
-            Operation::Exists => integer(arguments.filter(|&key| self.value(key).is_some()).count() as i64),
+            Operation::Exists => {
+                integer(arguments.filter(|&key| self.value(key).is_some()).count() as i64)
+            }
             Operation::MGet => {
-                let lengths = arguments.clone().map(|key| self.value(key).map_or(0, |value| value.len()));
-                // One value fits, and so do many short ones; naming a long one over and over does not.
+                let lengths =
+                    arguments.clone().map(|key| self.value(key).map_or(0, |value| value.len()));
+                // One value fits, and so do many short ones; naming a long one over and over does
+                // not.
                 if lengths.sum::<usize>() > VALUE_BYTES_MAX {
                     return Some(error(&format!(
                         "ERR the values exceed {VALUE_BYTES_MAX} bytes together: ask for fewer"
@@ -300,14 +352,20 @@ impl Store {
                 });
                 frame(&BorrowedFrame::Array(&values.collect::<Vec<_>>()))
             }
-            Operation::StrLen => integer(self.value(arguments.next()?).map_or(0, |value| value.len() as i64)),
+            Operation::StrLen => {
+                integer(self.value(arguments.next()?).map_or(0, |value| value.len() as i64))
+            }
             Operation::DbSize => integer(self.map.len() as i64),
             Operation::Ttl => {
                 let (key, form) = (arguments.next()?, *arguments.next()?.first()?);
                 integer(self.ttl(key, form, clock))
             }
             Operation::Type => {
-                let name = if self.value(arguments.next()?).is_some() { "+string\r\n" } else { "+none\r\n" };
+                let name = if self.value(arguments.next()?).is_some() {
+                    "+string\r\n"
+                } else {
+                    "+none\r\n"
+                };
                 Bytes::from_static(name.as_bytes())
             }
             Operation::Scan => {
@@ -324,9 +382,10 @@ impl Store {
         let (next, keys) = scan::step(&self.map, cursor, count);
         let next = next.to_string();
         match self.visible(keys, pattern) {
-            Ok(keys) => {
-                frame(&BorrowedFrame::Array(&[BorrowedFrame::BulkString(next.as_bytes()), BorrowedFrame::Array(&keys)]))
-            }
+            Ok(keys) => frame(&BorrowedFrame::Array(&[
+                BorrowedFrame::BulkString(next.as_bytes()),
+                BorrowedFrame::Array(&keys),
+            ])),
             Err(why) => why,
         }
     }
@@ -338,12 +397,19 @@ impl Store {
                 "ERR there are {len} keys, and KEYS would hold the node up: it looks at {KEYS_MAX} at most; use SCAN"
             ));
         }
-        self.visible(scan::all(&self.map), pattern).map_or_else(|why| why, |keys| frame(&BorrowedFrame::Array(&keys)))
+        self.visible(scan::all(&self.map), pattern)
+            .map_or_else(|why| why, |keys| frame(&BorrowedFrame::Array(&keys)))
     }
 
-    /// Those that have not expired and fit a pattern; an error if that is too much work, or too much to reply.
-    fn visible<'a>(&self, keys: Vec<&'a [u8]>, pattern: &[u8]) -> Result<Vec<BorrowedFrame<'a>>, Bytes> {
-        let mut pattern = scan::Pattern::new(pattern, keys.len(), keys.iter().map(|key| key.len()).sum());
+    /// Those that have not expired and fit a pattern; an error if that is too much work, or too
+    /// much to reply.
+    fn visible<'a>(
+        &self,
+        keys: Vec<&'a [u8]>,
+        pattern: &[u8],
+    ) -> Result<Vec<BorrowedFrame<'a>>, Bytes> {
+        let mut pattern =
+            scan::Pattern::new(pattern, keys.len(), keys.iter().map(|key| key.len()).sum());
         let (mut visible, mut bytes) = (Vec::new(), 0);
         for key in keys {
             if !self.deadlines.is_due(key, self.now) && pattern.fits(key) {
@@ -428,7 +494,8 @@ impl Store {
         self.forget_due(key);
         let before = self.deadlines.get(key);
         let next = when.deadline(self.now, before);
-        let may = self.map.contains_key(key) && next.is_some_and(|next| may_replace(conditions, before, next));
+        let may = self.map.contains_key(key)
+            && next.is_some_and(|next| may_replace(conditions, before, next));
         if may {
             self.give_deadline(key, when);
         }
@@ -461,7 +528,8 @@ impl Store {
     fn set(&mut self, key: &[u8], value: &[u8], flags: u8, when: When) -> Bytes {
         self.forget_due(key);
         let exists = self.map.contains_key(key);
-        let refused = flags & set_flags::IF_ABSENT != 0 && exists || flags & set_flags::IF_PRESENT != 0 && !exists;
+        let refused = flags & set_flags::IF_ABSENT != 0 && exists
+            || flags & set_flags::IF_PRESENT != 0 && !exists;
         let before = (flags & set_flags::GET != 0).then(|| self.get(key));
         if !refused {
             self.map.put(key, value);
@@ -493,7 +561,9 @@ impl Store {
         self.forget_due(key);
         let len = self.map.get(key).map_or(0, |value| value.len()) + value.len();
         if len > VALUE_BYTES_MAX {
-            return error(&format!("ERR string exceeds maximum allowed size ({VALUE_BYTES_MAX} bytes)"));
+            return error(&format!(
+                "ERR string exceeds maximum allowed size ({VALUE_BYTES_MAX} bytes)"
+            ));
         }
         self.map.append(key, value);
         integer(len as i64)
@@ -504,7 +574,8 @@ impl Store {
 pub(super) fn parse_integer(text: &[u8]) -> Option<i64> {
     let number: i64 = str::from_utf8(text).ok()?.parse().ok()?;
     let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let canonical = digits == b"0" && text.len() == 1 || !digits.starts_with(b"0") && !text.starts_with(b"+");
+    let canonical =
+        digits == b"0" && text.len() == 1 || !digits.starts_with(b"0") && !text.starts_with(b"+");
     canonical.then_some(number)
 }
 
@@ -531,7 +602,8 @@ fn error(message: &str) -> Bytes {
 }
 
 /// What the log holds and this version does not know.
-const UNKNOWN: &str = "the log holds an operation that this version does not know: upgrade this node";
+const UNKNOWN: &str =
+    "the log holds an operation that this version does not know: upgrade this node";
 
 fn malformed() -> Bytes {
     error(&format!("ERR {UNKNOWN}"))

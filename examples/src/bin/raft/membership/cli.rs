@@ -13,7 +13,8 @@ use crate::{
     flags::{MS, node_id, number},
 };
 
-/// Flags of `raft member`. Every change is answered when it is committed, and then the members are listed.
+/// Flags of `raft member`. Every change is answered when it is committed, and then the members are
+/// listed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MemberArguments {
     #[command(flatten)]
@@ -47,7 +48,8 @@ struct Node {
 enum Order {
     /// Prints the members as a table.
     List,
-    /// Adds a node as a learner: it receives the log and does not vote. ('raft serve --join' does this by itself.)
+    /// Adds a node as a learner: it receives the log and does not vote. ('raft serve --join' does
+    /// this by itself.)
     Add {
         /// Its id, above every id that a member ever had.
         #[arg(value_parser = node_id, allow_negative_numbers = true)]
@@ -97,8 +99,8 @@ enum Order {
         #[arg(value_name = "HOST:PORT")]
         address: Address,
     },
-    /// Raises the cluster's feature level, once every member runs a version that supports it. It is never
-    /// lowered: members of older versions cannot come back.
+    /// Raises the cluster's feature level, once every member runs a version that supports it. It is
+    /// never lowered: members of older versions cannot come back.
     Enable {
         /// The level; by default the one of this version.
         #[arg(default_value_t = FeatureLevel::CURRENT.0)]
@@ -121,7 +123,13 @@ pub(crate) fn member(arguments: &MemberArguments) -> Result<(), Box<dyn Error>> 
     let request = match &arguments.order {
         Order::List => return list(&arguments.node),
         Order::Add { id, address, disk, feature_level } => {
-            vec!["ADD".to_owned(), text(id), address.to_string(), disk.clone(), feature_level.to_string()]
+            vec![
+                "ADD".to_owned(),
+                text(id),
+                address.to_string(),
+                disk.clone(),
+                feature_level.to_string(),
+            ]
         }
         Order::Promote { id } => vec!["PROMOTE".to_owned(), text(id)],
         Order::Demote { id } => vec!["DEMOTE".to_owned(), text(id)],
@@ -129,7 +137,9 @@ pub(crate) fn member(arguments: &MemberArguments) -> Result<(), Box<dyn Error>> 
         Order::Replace { old, new } => vec!["REPLACE".to_owned(), text(old), text(new)],
         Order::Address { id, address } => vec!["ADDRESS".to_owned(), text(id), address.to_string()],
         Order::Enable { level } => vec!["ENABLE".to_owned(), level.to_string()],
-        Order::Priority { id, priority } => vec!["PRIORITY".to_owned(), text(id), priority.to_string()],
+        Order::Priority { id, priority } => {
+            vec!["PRIORITY".to_owned(), text(id), priority.to_string()]
+        }
     };
     order(&arguments.node, &request)?;
     match (list(&arguments.node), &arguments.order) {
@@ -163,9 +173,13 @@ fn connect(node: &Node) -> Result<Client, Box<dyn Error>> {
 
 /// Asks for something and waits until it is done.
 fn order(node: &Node, request: &[String]) -> Result<(), Box<dyn Error>> {
-    let words: Vec<&str> = std::iter::once("RAFT").chain(request.iter().map(String::as_str)).collect();
+    let words: Vec<&str> =
+        std::iter::once("RAFT").chain(request.iter().map(String::as_str)).collect();
     let unknown = |error| {
-        format!("no answer from the node at {}: {error}; what was asked may or may not come to be", node.client)
+        format!(
+            "no answer from the node at {}: {error}; what was asked may or may not come to be",
+            node.client
+        )
     };
     match connect(node)?.ask(&words).map_err(unknown)? {
         BytesFrame::SimpleString(_) => Ok(()),
@@ -179,13 +193,17 @@ fn in_words(error: &str) -> String {
     match error.split_once(' ') {
         Some(("ERR", why)) => why.trim_start_matches("removed: ").to_owned(),
         Some(("TRYAGAIN", why)) => format!("nothing was done, and it may be tried again: {why}"),
-        Some(("UNKNOWN", why)) => format!("it may or may not come to be, look at 'raft member list': {why}"),
+        Some(("UNKNOWN", why)) => {
+            format!("it may or may not come to be, look at 'raft member list': {why}")
+        }
         _ => error.to_owned(),
     }
 }
 
 fn members(node: &Node) -> Result<Info, Box<dyn Error>> {
-    let unlisted = |error: std::io::Error| format!("the node at {}: {}", node.client, in_words(&error.to_string()));
+    let unlisted = |error: std::io::Error| {
+        format!("the node at {}: {}", node.client, in_words(&error.to_string()))
+    };
     Ok(connect(node)?.members().map_err(unlisted)?)
 }
 
@@ -196,11 +214,14 @@ fn list(node: &Node) -> Result<(), Box<dyn Error>> {
 
 /// A line each.
 fn table(members: &Info) -> String {
-    let mut text = format!("{:>6}  {:<22}  {:<22}  {:<32}  PRIORITY\n", "NODE", "CAPACITY", "RAFT", "DISK");
+    let mut text =
+        format!("{:>6}  {:<22}  {:<22}  {:<32}  PRIORITY\n", "NODE", "CAPACITY", "RAFT", "DISK");
     for (name, value) in members.fields() {
         let Some(id) = name.strip_prefix("member_") else { continue };
-        let part = |key: &str| value.split(',').find_map(|part| part.strip_prefix(key)).unwrap_or("?");
-        let (capacity, raft, disk, priority) = (part("capacity="), part("raft="), part("disk="), part("priority="));
+        let part =
+            |key: &str| value.split(',').find_map(|part| part.strip_prefix(key)).unwrap_or("?");
+        let (capacity, raft, disk, priority) =
+            (part("capacity="), part("raft="), part("disk="), part("priority="));
         text.push_str(&format!("{id:>6}  {capacity:<22}  {raft:<22}  {disk:<32}  {priority}\n"));
     }
     let field = |name| members.field(name).unwrap_or("?");

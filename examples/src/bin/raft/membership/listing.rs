@@ -7,7 +7,8 @@ use kodiak_raft::{
     types::{Configuration, NodeId},
 };
 
-/// The members as this node knows them. A node that was removed knows them no longer, and that is the error then.
+/// The members as this node knows them. A node that was removed knows them no longer, and that is
+/// the error then.
 pub(crate) fn text(status: &Status) -> Result<String, String> {
     if status.replica.is_removed {
         let id = status.identity.node;
@@ -25,7 +26,10 @@ pub(crate) fn text(status: &Status) -> Result<String, String> {
     line("cluster_id", &status.identity.cluster);
     line("leader_id", &core.leader.map_or("none".to_owned(), |leader| leader.to_string()));
     line("configuration_index", &core.configuration_index);
-    line("configuration_committed", &if core.configuration_index <= core.commit { "yes" } else { "no" });
+    line(
+        "configuration_committed",
+        &if core.configuration_index <= core.commit { "yes" } else { "no" },
+    );
     line("highest_id", &configuration.highest_id);
     line("feature_level", &configuration.feature_level);
     for (&id, member) in &configuration.members {

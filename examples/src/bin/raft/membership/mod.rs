@@ -1,5 +1,5 @@
-//! Who belongs to the cluster: asked and changed by `RAFT …` requests of any client, and by `raft member` and `raft transfer`,
-//! which send them.
+//! Who belongs to the cluster: asked and changed by `RAFT …` requests of any client, and by `raft
+//! member` and `raft transfer`, which send them.
 
 pub(crate) mod cli;
 pub(crate) mod listing;

@@ -1,4 +1,5 @@
-//! Whether a leader that is chosen by hand will stay: leadership goes to the highest priority by itself.
+//! Whether a leader that is chosen by hand will stay: leadership goes to the highest priority by
+//! itself.
 
 use crate::client::Info;
 
@@ -9,16 +10,21 @@ struct Claim {
     id: u64,
 }
 
-/// What to tell whoever has leadership handed to `to`, or to the best voter besides the leader, of those `members`. `None` if it
-/// stays where it is put.
+/// What to tell whoever has leadership handed to `to`, or to the best voter besides the leader, of
+/// those `members`. `None` if it stays where it is put.
 pub(super) fn warning(members: &Info, to: Option<u64>) -> Option<String> {
-    let voters: Vec<Claim> = members.fields().filter_map(|(name, value)| voter(name, value)).collect();
+    let voters: Vec<Claim> =
+        members.fields().filter_map(|(name, value)| voter(name, value)).collect();
     let leader = members.field("leader_id").and_then(|id| id.parse().ok());
     let next = match to {
         Some(to) => voters.iter().find(|voter| voter.id == to),
-        None => voters.iter().filter(|voter| Some(voter.id) != leader).max_by_key(|voter| voter.priority),
+        None => voters
+            .iter()
+            .filter(|voter| Some(voter.id) != leader)
+            .max_by_key(|voter| voter.priority),
     };
-    let (next, highest) = (next?, voters.iter().max_by_key(|voter| (voter.priority, Some(voter.id) == leader))?);
+    let (next, highest) =
+        (next?, voters.iter().max_by_key(|voter| (voter.priority, Some(voter.id) == leader))?);
     (highest.priority > next.priority).then(|| {
         let Claim { priority, id } = highest;
         format!(
@@ -32,7 +38,8 @@ pub(super) fn warning(members: &Info, to: Option<u64>) -> Option<String> {
 fn voter(name: &str, value: &str) -> Option<Claim> {
     let id = name.strip_prefix("member_")?.parse().ok()?;
     let part = |key: &str| value.split(',').find_map(|part| part.strip_prefix(key));
-    let is_voter = part("capacity=").is_some_and(|capacity| matches!(capacity, "voter" | "voter-incoming"));
+    let is_voter =
+        part("capacity=").is_some_and(|capacity| matches!(capacity, "voter" | "voter-incoming"));
     let priority = part("priority=")?.parse().ok()?;
     is_voter.then_some(Claim { priority, id })
 }
@@ -45,7 +52,9 @@ mod tests {
         let mut text = "cluster_id:7\r\nleader_id:1\r\n".to_owned();
         for (id, priority) in (1..).zip(priorities) {
             let capacity = if id == 4 { "learner" } else { "voter" };
-            text.push_str(&format!("member_{id}:capacity={capacity},raft=host:1,disk=0,priority={priority}\r\n"));
+            text.push_str(&format!(
+                "member_{id}:capacity={capacity},raft=host:1,disk=0,priority={priority}\r\n"
+            ));
         }
         Info::from(text)
     }
@@ -55,11 +64,16 @@ mod tests {
         let said = warning(&members([0, 0, 9, 0]), Some(2)).unwrap();
         assert!(said.contains("node 3 has the higher priority (9, that of node 2 is 0)"), "{said}");
         assert!(warning(&members([5, 1, 0, 0]), Some(2)).unwrap().contains("node 1"));
-        assert!(warning(&members([5, 1, 3, 0]), None).unwrap().contains("(5, that of node 3 is 3)"));
+        assert!(
+            warning(&members([5, 1, 3, 0]), None).unwrap().contains("(5, that of node 3 is 3)")
+        );
         // Equal ones are at peace, and a learner's counts for nothing.
-        for (priorities, to) in
-            [([0; 4], Some(2)), ([5, 5, 1, 0], Some(2)), ([0, 0, 9, 0], None), ([0, 0, 0, 9], Some(2))]
-        {
+        for (priorities, to) in [
+            ([0; 4], Some(2)),
+            ([5, 5, 1, 0], Some(2)),
+            ([0, 0, 9, 0], None),
+            ([0, 0, 0, 9], Some(2)),
+        ] {
             assert_eq!(warning(&members(priorities), to), None, "{priorities:?}");
         }
         // Who is no voter is refused by the cluster itself.

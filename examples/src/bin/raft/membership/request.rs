@@ -17,15 +17,22 @@ const USAGE: &str = "MEMBERS, ADD id host:port disk [level], PROMOTE id, DEMOTE 
 
 /// Understands a request that begins with `RAFT`.
 pub(crate) fn understand(request: &Request<'_>) -> Result<Command, String> {
-    let words: Vec<String> = request.from(1).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let words: Vec<String> =
+        request.from(1).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     let name = words.first().map(|word| word.to_uppercase()).unwrap_or_default();
     let arguments: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
     let change = |change| Ok(Command::Admin(Admin::Change(vec![change])));
     match (name.as_str(), &arguments[..]) {
         ("MEMBERS", []) => Ok(Command::Local(Local::Members)),
         ("ADD", &[id, host, disk, ref level @ ..]) if level.len() <= 1 => {
-            let feature_level = level.first().map_or(Ok(FeatureLevel::BASE), |level| feature_level(level))?;
-            let member = Member { disk: disk_of(disk)?, address: address(host)?, priority: 0, feature_level };
+            let feature_level =
+                level.first().map_or(Ok(FeatureLevel::BASE), |level| feature_level(level))?;
+            let member = Member {
+                disk: disk_of(disk)?,
+                address: address(host)?,
+                priority: 0,
+                feature_level,
+            };
             change(MemberChange::AddLearner { node: node(id)?, member })
         }
         ("PROMOTE", &[id]) => change(MemberChange::Promote(node(id)?)),
@@ -38,7 +45,9 @@ pub(crate) fn understand(request: &Request<'_>) -> Result<Command, String> {
         }
         ("ADDRESS", &[id, host]) => change(update(node(id)?, Some(address(host)?), None)),
         ("PRIORITY", &[id, priority]) => {
-            let priority = priority.parse().map_err(|_| format!("ERR {priority:?} is no priority: 0 to 255"))?;
+            let priority = priority
+                .parse()
+                .map_err(|_| format!("ERR {priority:?} is no priority: 0 to 255"))?;
             change(update(node(id)?, None, Some(priority)))
         }
         ("ENABLE", &[level]) => change(MemberChange::EnableFeatures(feature_level(level)?)),
@@ -68,7 +77,9 @@ fn node(text: &str) -> Result<NodeId, String> {
 
 fn address(text: &str) -> Result<String, String> {
     match text.parse::<Address>() {
-        Ok(address) if address.is_everywhere() => Err(format!("ERR {text:?} is every machine's address")),
+        Ok(address) if address.is_everywhere() => {
+            Err(format!("ERR {text:?} is every machine's address"))
+        }
         Ok(address) => Ok(address.to_string()),
         Err(why) => Err(format!("ERR {text:?} is no address: {why}")),
     }
@@ -103,7 +114,12 @@ mod tests {
 
     #[test]
     fn each_request_is_a_change() {
-        let member = Member { disk: DiskId(0xABC), address: "host:7004".to_owned(), priority: 0, ..Member::default() };
+        let member = Member {
+            disk: DiskId(0xABC),
+            address: "host:7004".to_owned(),
+            priority: 0,
+            ..Member::default()
+        };
         assert_eq!(
             changes("raft add 4 host:7004 00000000000000000000000000000abc"),
             [MemberChange::AddLearner { node: NodeId(4), member: member.clone() }]
@@ -116,7 +132,10 @@ mod tests {
         assert_eq!(changes("RAFT Promote 4"), [MemberChange::Promote(NodeId(4))]);
         assert_eq!(changes("RAFT DEMOTE 4"), [MemberChange::Demote(NodeId(4))]);
         assert_eq!(changes("RAFT REMOVE 4"), [MemberChange::Remove(NodeId(4))]);
-        assert_eq!(changes("RAFT REPLACE 3 4"), [MemberChange::Promote(NodeId(4)), MemberChange::Remove(NodeId(3))]);
+        assert_eq!(
+            changes("RAFT REPLACE 3 4"),
+            [MemberChange::Promote(NodeId(4)), MemberChange::Remove(NodeId(3))]
+        );
         let update = |address: Option<&str>, priority| MemberChange::Update {
             node: NodeId(4),
             disk: None,

@@ -10,7 +10,15 @@ use crate::inspect::tests::diverged;
 fn arguments(data: &Path, into: &Path, from_diverged: bool) -> Arguments {
     let raft = "localhost:7002".parse().unwrap();
     let (data, into) = (data.to_owned(), into.to_owned());
-    Arguments { data, into, id: 2, raft, from_removed: false, from_diverged, accept_data_loss: true }
+    Arguments {
+        data,
+        into,
+        id: 2,
+        raft,
+        from_removed: false,
+        from_diverged,
+        accept_data_loss: true,
+    }
 }
 
 #[test]

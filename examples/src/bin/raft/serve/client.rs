@@ -1,8 +1,8 @@
 //! One client's connection: requests come in, replies go out in the order of the requests.
 //!
-//! Redis runs a connection's commands one after the other. Here, several may be under way at once, as long as nobody can
-//! tell: writes may follow writes (the log keeps their order) and reads may follow reads. A read waits for the writes
-//! before it and a write for the reads before it.
+//! Redis runs a connection's commands one after the other. Here, several may be under way at once,
+//! as long as nobody can tell: writes may follow writes (the log keeps their order) and reads may
+//! follow reads. A read waits for the writes before it and a write for the reads before it.
 
 use std::{
     collections::VecDeque,
@@ -26,16 +26,19 @@ use crate::{
     resp::{self, Protocol, ProtocolError, RequestReader},
 };
 
-/// Requests of one client that may wait for their replies. A client that pipelines more is read when some are answered.
+/// Requests of one client that may wait for their replies. A client that pipelines more is read
+/// when some are answered.
 const REPLIES_MAX: usize = 4096;
-/// Bytes of replies that may wait for a client. One that does not read its replies is not read either.
+/// Bytes of replies that may wait for a client. One that does not read its replies is not read
+/// either.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
-/// Requests of one client that may be under way at a time if they answer with values; fewer after long replies. Such a request is
-/// short and its reply may be long: without this, a client that pipelines reads of one long value could fill the memory in
-/// one turn.
+/// Requests of one client that may be under way at a time if they answer with values; fewer after
+/// long replies. Such a request is short and its reply may be long: without this, a client that
+/// pipelines reads of one long value could fill the memory in one turn.
 const VALUES_MAX: usize = 64;
-/// Bytes taken from a client after its protocol error, so that it can finish sending and read why it is not understood:
-/// closing a socket that holds unread bytes resets the connection, and the error is lost with it.
+/// Bytes taken from a client after its protocol error, so that it can finish sending and read why
+/// it is not understood: closing a socket that holds unread bytes resets the connection, and the
+/// error is lost with it.
 const DISCARDED_BYTES_MAX: usize = 64 << 20;
 
 /// What a client wants done next.
@@ -51,7 +54,8 @@ pub(super) enum Next {
     Local(Local),
     /// Ask again when the node has room: there is a request that waits for that only.
     Held,
-    /// Ask again in a later turn: the next request looks at many keys, and so many may be looked at in one.
+    /// Ask again in a later turn: the next request looks at many keys, and so many may be looked at
+    /// in one.
     Later,
     /// Nothing now.
     Nothing,
@@ -90,7 +94,8 @@ pub(super) struct Client {
     pub(super) protocol: Protocol,
     transaction: Transaction,
     request_bytes_max: usize,
-    /// Replies in the order of the requests; `None` is still under way. Those before are in `output`.
+    /// Replies in the order of the requests; `None` is still under way. Those before are in
+    /// `output`.
     replies: VecDeque<Option<Bytes>>,
     /// The number of the first of `replies`.
     first_reply: u64,
@@ -108,7 +113,12 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(stream: TcpStream, address: SocketAddr, id: u64, settings: Settings) -> Client {
+    pub(super) fn new(
+        stream: TcpStream,
+        address: SocketAddr,
+        id: u64,
+        settings: Settings,
+    ) -> Client {
         Client {
             stream,
             address,
@@ -162,7 +172,11 @@ impl Client {
 
     /// Whether there is nothing left to do for this client.
     pub(super) fn is_done(&self) -> bool {
-        self.closing && self.discarding.is_none() && !self.held_up && self.replies.is_empty() && self.output.is_empty()
+        self.closing
+            && self.discarding.is_none()
+            && !self.held_up
+            && self.replies.is_empty()
+            && self.output.is_empty()
     }
 
     fn has_room(&self) -> bool {
@@ -189,7 +203,9 @@ impl Client {
                 self.held_up = true;
                 return Next::Held;
             }
-            if !room.in_turn && asks_the_node && matches!(&command, Some(Command::Read(query)) if looks_at_many(query))
+            if !room.in_turn
+                && asks_the_node
+                && matches!(&command, Some(Command::Read(query)) if looks_at_many(query))
             {
                 self.held_up = true;
                 return Next::Later;
@@ -198,9 +214,15 @@ impl Client {
             let Some(command) = command else { continue };
             match self.transaction.step(command, self.request_bytes_max) {
                 Step::Say(frame) => self.reply(|output| output.extend_from_slice(frame.as_bytes())),
-                Step::Run(Command::Write(bytes)) => return Next::Write(self.start(Kind::Writes), bytes),
-                Step::Run(Command::Read(bytes)) => return Next::Read(self.start(Kind::Reads), bytes),
-                Step::Run(Command::Admin(admin)) => return Next::Admin(self.start(Kind::Writes), admin),
+                Step::Run(Command::Write(bytes)) => {
+                    return Next::Write(self.start(Kind::Writes), bytes);
+                }
+                Step::Run(Command::Read(bytes)) => {
+                    return Next::Read(self.start(Kind::Reads), bytes);
+                }
+                Step::Run(Command::Admin(admin)) => {
+                    return Next::Admin(self.start(Kind::Writes), admin);
+                }
                 Step::Run(Command::Local(Local::Quit)) => {
                     self.reply(|output| output.extend_from_slice(b"+OK\r\n"));
                     self.stop_reading();
@@ -211,8 +233,12 @@ impl Client {
                     }
                     return Next::Local(local);
                 }
-                Step::Run(Command::Refused(message)) => self.reply(|output| resp::put_error(output, &message)),
-                Step::Run(Command::Transaction(_)) => unreachable!("a transaction answers its own brackets"),
+                Step::Run(Command::Refused(message)) => {
+                    self.reply(|output| resp::put_error(output, &message))
+                }
+                Step::Run(Command::Transaction(_)) => {
+                    unreachable!("a transaction answers its own brackets")
+                }
             }
         }
         if self.input.is_empty() {
@@ -222,8 +248,9 @@ impl Client {
         Next::Nothing
     }
 
-    /// The request at the front of the input, understood (`None`: an empty one), and its length. `None` if there is no whole
-    /// one, or none that can be understood any more: then its error is on its way.
+    /// The request at the front of the input, understood (`None`: an empty one), and its length.
+    /// `None` if there is no whole one, or none that can be understood any more: then its error is
+    /// on its way.
     fn parse(&mut self) -> Option<(Option<Command>, usize)> {
         let request = match self.reader.read(&self.input) {
             Ok(request) => request?,
@@ -236,7 +263,8 @@ impl Client {
         match understand(&request) {
             Some(command) => Some((Some(command), len_bytes)),
             None if request.len() == 0 => Some((None, len_bytes)),
-            // A line that is no command is no client of ours but something that speaks another protocol.
+            // A line that is no command is no client of ours but something that speaks another
+            // protocol.
             None if request.inline => {
                 let message = format!("{}, and the line is not RESP", unknown(&request));
                 self.reply(|output| resp::put_error(output, &message));
@@ -270,7 +298,10 @@ impl Client {
 
     /// Whether a command goes to the node, now.
     fn asks_the_node(&self, command: &Command) -> bool {
-        let asks = matches!(command, Command::Write(_) | Command::Read(_) | Command::Transaction(Bracket::Exec));
+        let asks = matches!(
+            command,
+            Command::Write(_) | Command::Read(_) | Command::Transaction(Bracket::Exec)
+        );
         asks && !self.transaction.keeps(command)
     }
 

@@ -28,18 +28,24 @@ pub(super) fn peer(core: &Status, wall: Option<Stamp>) -> String {
 
 /// Wall clocks that are wrong, and log time while it is.
 pub(super) fn alarms(core: &Status) -> Vec<String> {
-    let Some(LogTimeStatus { now, target: Some(target), wall }) = core.log_time else { return Vec::new() };
+    let Some(LogTimeStatus { now, target: Some(target), wall }) = core.log_time else {
+        return Vec::new();
+    };
     let mut alarms = Vec::new();
     let clocks = core.peers.iter().filter_map(|peer| Some((peer.id, peer.wall?)));
     for (node, wall) in clocks.chain([(core.id, wall)]) {
         if let Some(off) = off(lead_ms(wall, target)) {
-            alarms.push(format!("the wall clock of node {node} is {off} the majority's: set it, and run NTP"));
+            alarms.push(format!(
+                "the wall clock of node {node} is {off} the majority's: set it, and run NTP"
+            ));
         }
     }
     let lead = lead_ms(now, target);
     if let Some(off) = off(lead) {
         let speed = if lead < 0 { "twice" } else { "half" };
-        alarms.push(format!("log time, by which keys expire, is {off} the wall clocks: it runs at {speed} the speed"));
+        alarms.push(format!(
+            "log time, by which keys expire, is {off} the wall clocks: it runs at {speed} the speed"
+        ));
     }
     alarms
 }

@@ -8,7 +8,8 @@
 //!               |   at a time    |
 //! read -> due --'-- next tick ---'   came while the first was under way, which may bear an earlier time
 //! ```
-//! Reads of the same connection behind such a one wait with it: otherwise it would be answered with something newer than they are.
+//! Reads of the same connection behind such a one wait with it: otherwise it would be answered with
+//! something newer than they are.
 //!
 //! By log time a key may still be there afterwards, where this node's wall clock is ahead of it:
 //! then it is there.

@@ -1,5 +1,6 @@
-//! Why `raft serve` does not start, by the names of its flags: those of [`Options`](kodiak_raft::node::Options) mean nothing to
-//! whoever has typed flags. What can be told before anything is made is told then.
+//! Why `raft serve` does not start, by the names of its flags: those of
+//! [`Options`](kodiak_raft::node::Options) mean nothing to whoever has typed flags. What can be
+//! told before anything is made is told then.
 
 use std::{collections::BTreeMap, error::Error, io, net::SocketAddr, path::Path};
 
@@ -19,12 +20,17 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
     }
     let (raft, client) = (&arguments.raft, &arguments.client);
     if raft == client && raft.port() != 0 {
-        return Err(format!("--raft and --client are both {raft}: other nodes and Redis clients need a port each"));
+        return Err(format!(
+            "--raft and --client are both {raft}: other nodes and Redis clients need a port each"
+        ));
     }
-    let told = [("--advertise-raft", &arguments.advertise_raft), ("--advertise", &arguments.advertise)];
+    let told =
+        [("--advertise-raft", &arguments.advertise_raft), ("--advertise", &arguments.advertise)];
     for (flag, address) in told {
         if let Some(address) = address.as_ref().filter(|address| address.is_everywhere()) {
-            return Err(format!("{flag} {address} is every machine's: give a name or an address of this machine"));
+            return Err(format!(
+                "{flag} {address} is every machine's: give a name or an address of this machine"
+            ));
         }
     }
     match &arguments.cluster {
@@ -59,14 +65,19 @@ fn check_peers(arguments: &Arguments) -> Result<(), String> {
         if seen.insert(other, ()).is_some() {
             return Err(format!("--peer {other} is given twice"));
         }
-        let own = arguments.advertise_raft.as_ref().map_or_else(|| arguments.raft.to_string(), ToString::to_string);
+        let own = arguments
+            .advertise_raft
+            .as_ref()
+            .map_or_else(|| arguments.raft.to_string(), ToString::to_string);
         if address == own {
             return Err(format!(
                 "--peer {other}={address} is where node {id} is itself: give node {other}'s --raft address"
             ));
         }
         if let Some(first) = places.insert(address.clone(), other) {
-            return Err(format!("--peer {first} and {other} are both at {address}: give each its own --raft address"));
+            return Err(format!(
+                "--peer {first} and {other} are both at {address}: give each its own --raft address"
+            ));
         }
     }
     Ok(())
@@ -87,7 +98,9 @@ pub(super) fn node(arguments: &Arguments, error: NodeError) -> String {
                 "--peer {id}={address}: cannot resolve {address:?}: {why}; it must lead to node {id} when the cluster is founded"
             )
         }
-        NodeError::Listen { address, error } => listening("peers", "--raft", &arguments.raft, address, &error),
+        NodeError::Listen { address, error } => {
+            listening("peers", "--raft", &arguments.raft, address, &error)
+        }
         NodeError::Folder(error) => folder(&arguments.data, &error),
         NodeError::OtherNode { folder, found, given } => format!(
             "data folder {} belongs to node {found}, not to node {given}: start it with --id {found}, or give node {given} \

@@ -16,10 +16,19 @@ use crate::{
 };
 
 /// The sections asked for; all if none is.
-pub(super) fn text(sections: &[String], status: &Status, counts: &Counts, clients: usize, uptime: Duration) -> String {
+pub(super) fn text(
+    sections: &[String],
+    status: &Status,
+    counts: &Counts,
+    clients: usize,
+    uptime: Duration,
+) -> String {
     let wanted = |name: &str| {
         let everything = ["all", "everything", "default"];
-        sections.is_empty() || sections.iter().any(|section| section == name || everything.contains(&section.as_str()))
+        sections.is_empty()
+            || sections
+                .iter()
+                .any(|section| section == name || everything.contains(&section.as_str()))
     };
     let parts = [
         ("server", server(uptime)),
@@ -27,7 +36,8 @@ pub(super) fn text(sections: &[String], status: &Status, counts: &Counts, client
         ("keyspace", keyspace(counts)),
         ("raft", raft(status)),
     ];
-    let texts: Vec<String> = parts.into_iter().filter(|(name, _)| wanted(name)).map(|(_, text)| text).collect();
+    let texts: Vec<String> =
+        parts.into_iter().filter(|(name, _)| wanted(name)).map(|(_, text)| text).collect();
     texts.join("\r\n")
 }
 
@@ -69,7 +79,8 @@ fn raft(status: &Status) -> String {
     line("cluster_id", &status.identity.cluster);
     line("node_id", &status.identity.node);
     line("disk_id", &status.identity.disk);
-    // A node whose disk has failed, or that was removed, takes part in nothing, whatever it was before.
+    // A node whose disk has failed, or that was removed, takes part in nothing, whatever it was
+    // before.
     let role = match role_name(core.role) {
         _ if replica.failed.is_some() => "failed",
         _ if replica.is_removed => "removed",
@@ -88,7 +99,10 @@ fn raft(status: &Status) -> String {
     line("first_index", &core.first_index);
     line("last_index", &core.last_index);
     line("snapshot_index", &core.snapshot);
-    line("receiving_snapshot", &core.receiving.map_or("no".to_owned(), |transfer| progress(&transfer)));
+    line(
+        "receiving_snapshot",
+        &core.receiving.map_or("no".to_owned(), |transfer| progress(&transfer)),
+    );
     let configuration = &core.configuration;
     line("capacity", &capacity(configuration, core.id));
     line("configuration_index", &core.configuration_index);
@@ -101,7 +115,9 @@ fn raft(status: &Status) -> String {
     line("pending_bytes", &replica.pending_bytes);
     let machine = &status.machine;
     let call = |call: Option<MachineCall>| match call {
-        Some(MachineCall { callback, index, took, .. }) => format!("{callback} at {index}: {} us", took.as_micros()),
+        Some(MachineCall { callback, index, took, .. }) => {
+            format!("{callback} at {index}: {} us", took.as_micros())
+        }
         None => "none".to_owned(),
     };
     line("loading", &replica.catching_up.map_or("no".to_owned(), |progress| progress.to_string()));
@@ -111,7 +127,9 @@ fn raft(status: &Status) -> String {
     line("longest_machine_call", &call(machine.longest_call));
     let digests = &core.digests;
     let digest = |digest: Option<Digest>| match digest {
-        Some(Digest { index, version, value }) => format!("{value:016x} at {index}, version {version}"),
+        Some(Digest { index, version, value }) => {
+            format!("{value:016x} at {index}, version {version}")
+        }
         None => "none".to_owned(),
     };
     line("digest", &digest(digests.latest));
@@ -125,13 +143,19 @@ fn raft(status: &Status) -> String {
     line("out_of_terms", &if core.is_out_of_terms { "yes" } else { "no" });
     line("storage", &replica.failed.as_deref().unwrap_or("ok").replace(['\r', '\n'], " "));
     line("alarms", &alarms(replica).replace(['\r', '\n'], " "));
-    let snapshot = replica.snapshot_failure.as_ref().map_or("ok".to_owned(), |reason| format!("failed: {reason}"));
+    let snapshot = replica
+        .snapshot_failure
+        .as_ref()
+        .map_or("ok".to_owned(), |reason| format!("failed: {reason}"));
     line("last_snapshot", &snapshot.replace(['\r', '\n'], " "));
     for peer in &status.peers {
         let link = if peer.connected { "up" } else { "down" };
         let client = String::from_utf8_lossy(&peer.metadata);
         let known = peer_state(core, peer.id);
-        line(&format!("peer_{}", peer.id), &format_args!("raft={},client={client},link={link}{known}", peer.address));
+        line(
+            &format!("peer_{}", peer.id),
+            &format_args!("raft={},client={client},link={link}{known}", peer.address),
+        );
     }
     text
 }
@@ -141,51 +165,79 @@ fn alarms(replica: &Replica) -> String {
     let core = &replica.core;
     let mut alarms = of_state_machine(replica);
     if core.has_forgotten {
-        alarms.push("this disk lost acknowledged writes: no votes until the cluster has made it a learner".to_owned());
+        alarms.push(
+            "this disk lost acknowledged writes: no votes until the cluster has made it a learner"
+                .to_owned(),
+        );
     }
     if let Some(index) = core.committed_conflict {
-        alarms.push(format!("a leader contradicts what is committed here from {index} on: do not wipe this node"));
+        alarms.push(format!(
+            "a leader contradicts what is committed here from {index} on: do not wipe this node"
+        ));
     }
     if core.second_leaders > 0 {
-        alarms.push("two nodes led one term: a disk lost acknowledged writes, or a folder was copied".to_owned());
+        alarms.push(
+            "two nodes led one term: a disk lost acknowledged writes, or a folder was copied"
+                .to_owned(),
+        );
     }
     if core.is_out_of_terms {
-        alarms.push("the saved term is beyond the last one: this node neither votes nor campaigns".to_owned());
+        alarms.push(
+            "the saved term is beyond the last one: this node neither votes nor campaigns"
+                .to_owned(),
+        );
     }
     if let Some(divergence) = core.digests.divergence {
         let index = divergence.digest.index;
-        alarms.push(format!("the state of this node differs from that of a majority after entry {index}"));
+        alarms.push(format!(
+            "the state of this node differs from that of a majority after entry {index}"
+        ));
     }
     if core.awaits_snapshot && core.digests.divergence.is_none() {
         let index = core.snapshot;
-        alarms.push(format!("this node's snapshot of entry {index} is damaged: it asks its leader for another"));
+        alarms.push(format!(
+            "this node's snapshot of entry {index} is damaged: it asks its leader for another"
+        ));
     }
     if let Some(conflict) = core.digests.conflict {
         let (node, other, index) = (conflict.node, conflict.other, conflict.digest.index);
-        alarms.push(format!("the states of nodes {node} and {other} differ after entry {index}, without a majority"));
+        alarms.push(format!(
+            "the states of nodes {node} and {other} differ after entry {index}, without a majority"
+        ));
     }
     for (node, digest) in &core.digests.outvoted {
-        alarms.push(format!("the state of node {node} differs from that of a majority after entry {}", digest.index));
+        alarms.push(format!(
+            "the state of node {node} differs from that of a majority after entry {}",
+            digest.index
+        ));
     }
     if let Some(progress) = replica.catching_up.filter(|_| core.role == Role::Leader) {
-        alarms.push(format!("this leader answers nothing yet ({progress}): it hands over to a voter that does"));
+        alarms.push(format!(
+            "this leader answers nothing yet ({progress}): it hands over to a voter that does"
+        ));
     } else if core.role == Role::Leader && core.backlog_bytes > core.backlog_limit_bytes {
-        alarms.push("this leader's state machine is behind: writes are refused until it has caught up".to_owned());
+        alarms.push(
+            "this leader's state machine is behind: writes are refused until it has caught up"
+                .to_owned(),
+        );
     }
     for peer in &core.peers {
         if peer.has_forgotten {
             alarms.push(format!("the disk of node {} lost acknowledged writes", peer.id));
         }
         if let Some(index) = peer.conflict {
-            alarms.push(format!("node {} has other entries committed from {index} on: do not wipe it", peer.id));
+            alarms.push(format!(
+                "node {} has other entries committed from {index} on: do not wipe it",
+                peer.id
+            ));
         }
     }
     alarms.extend(clock_info::alarms(core));
     if alarms.is_empty() { "none".to_owned() } else { alarms.join("; ") }
 }
 
-/// A state machine that has failed for other reasons than those that `alarms` names, and snapshots of it
-/// that cannot be written.
+/// A state machine that has failed for other reasons than those that `alarms` names, and snapshots
+/// of it that cannot be written.
 fn of_state_machine(replica: &Replica) -> Vec<String> {
     let mut alarms = Vec::new();
     let is_named = replica.core.awaits_snapshot || replica.core.digests.divergence.is_some();
@@ -210,7 +262,9 @@ fn peer_state(core: &raft_core::Status, id: NodeId) -> String {
     let applied = peer.applied.map_or("unknown".to_owned(), |index| index.to_string());
     let (messages, bytes) = (peer.in_flight_messages, peer.in_flight_bytes);
     let clock = clock_info::peer(core, peer.wall);
-    format!(",state={state},matched={matched},applied={applied},next={next},in_flight={messages}/{bytes}{clock}")
+    format!(
+        ",state={state},matched={matched},applied={applied},next={next},in_flight={messages}/{bytes}{clock}"
+    )
 }
 
 /// `to 700: 65536 of 300000 bytes`.

@@ -6,9 +6,10 @@
 //!                             promote      -> when we have nearly everything, unless --learner
 //! ```
 //!
-//! Every step looks first whether it has been done already, so a node that is started again goes on where it was. That it
-//! has yet to be promoted stands in the data folder, in a file: a node that an operator has demoted must not promote itself
-//! because it is started again with the flags of its first day.
+//! Every step looks first whether it has been done already, so a node that is started again goes on
+//! where it was. That it has yet to be promoted stands in the data folder, in a file: a node that
+//! an operator has demoted must not promote itself because it is started again with the flags of
+//! its first day.
 
 use std::{
     error::Error,
@@ -39,8 +40,8 @@ const MARKER: &str = "JOINING";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The leader's refusal of an id can mean that it has us already and whom we ask does not know it yet. If that is not so
-/// after this long, it means what it says.
+/// The leader's refusal of an id can mean that it has us already and whom we ask does not know it
+/// yet. If that is not so after this long, it means what it says.
 const DOUBT: Duration = Duration::from_secs(3);
 
 /// Whether the data folder holds a node.
@@ -52,8 +53,8 @@ pub(super) fn is_born(data: &Path) -> io::Result<bool> {
     }
 }
 
-/// A folder that holds a node of another cluster than the one to be joined would never join it. Where nobody can be asked, the node
-/// may have joined long ago, and starts.
+/// A folder that holds a node of another cluster than the one to be joined would never join it.
+/// Where nobody can be asked, the node may have joined long ago, and starts.
 pub(super) fn check_cluster(data: &Path, addresses: &[Address]) -> Result<(), Box<dyn Error>> {
     let Ok(theirs) = members_of(addresses) else { return Ok(()) };
     let ours = Folder::open(data)?.recover()?.identity.cluster.to_string();
@@ -67,7 +68,8 @@ pub(super) fn check_cluster(data: &Path, addresses: &[Address]) -> Result<(), Bo
     }
 }
 
-/// The cluster that is to be joined, before the data folder is made: what cannot work is refused while nothing is done yet.
+/// The cluster that is to be joined, before the data folder is made: what cannot work is refused
+/// while nothing is done yet.
 pub(super) fn cluster(addresses: &[Address], id: NodeId) -> Result<ClusterId, Box<dyn Error>> {
     let members = members_of(addresses)?;
     let cluster = members.field("cluster_id").and_then(|text| u128::from_str_radix(text, 16).ok());
@@ -94,7 +96,10 @@ fn members_of(addresses: &[Address]) -> Result<Info, String> {
     with_one_of(addresses, |client| client.members())
 }
 
-fn with_one_of<T>(addresses: &[Address], ask: impl Fn(&mut Client) -> io::Result<T>) -> Result<T, String> {
+fn with_one_of<T>(
+    addresses: &[Address],
+    ask: impl Fn(&mut Client) -> io::Result<T>,
+) -> Result<T, String> {
     let mut complaints = Vec::new();
     for address in addresses {
         match Client::of_node(address, PATIENCE).and_then(|mut client| ask(&mut client)) {
@@ -126,16 +131,22 @@ enum Step {
     Fail(String),
 }
 
-/// A thread that sees to it that the node joins. It ends when that is done, or soon after this value.
+/// A thread that sees to it that the node joins. It ends when that is done, or soon after this
+/// value.
 pub(super) struct Joining {
     _stop: Sender<()>,
     failure: Receiver<String>,
 }
 
 impl Joining {
-    /// Starts the thread, on what the node says of itself before its loop runs. If the node cannot join, the loop is shut
-    /// down, and [`Joining::end`] says why.
-    pub(super) fn start(plan: Plan, status: &Status, node: Handle, remote: Remote) -> Result<Joining, Box<dyn Error>> {
+    /// Starts the thread, on what the node says of itself before its loop runs. If the node cannot
+    /// join, the loop is shut down, and [`Joining::end`] says why.
+    pub(super) fn start(
+        plan: Plan,
+        status: &Status,
+        node: Handle,
+        remote: Remote,
+    ) -> Result<Joining, Box<dyn Error>> {
         let marker = plan.data.join(MARKER);
         if plan.as_learner {
             remove(&marker)?;
@@ -148,7 +159,8 @@ impl Joining {
         let joiner = Joiner { plan, node, marker, is_added: false, refused: None };
         let run = move || {
             if let Err(why) = joiner.run(&stopped) {
-                // Nobody is left to be told, or the loop cannot be woken: then why stands in the log.
+                // Nobody is left to be told, or the loop cannot be woken: then why stands in the
+                // log.
                 let _ = fail.send(why);
                 let _ = remote.shutdown();
             }
@@ -157,7 +169,8 @@ impl Joining {
         Ok(Joining { _stop: stop, failure })
     }
 
-    /// Why the node could not join, if it could not. The thread is not waited for: it may be waiting for another node.
+    /// Why the node could not join, if it could not. The thread is not waited for: it may be
+    /// waiting for another node.
     pub(super) fn end(self) -> Result<(), String> {
         self.failure.try_recv().map_or(Ok(()), Err)
     }
@@ -197,7 +210,9 @@ impl Joiner {
     }
 
     fn step(&mut self) -> Step {
-        let Ok(status) = self.node.status() else { return Step::Wait("the node is busy".to_owned()) };
+        let Ok(status) = self.node.status() else {
+            return Step::Wait("the node is busy".to_owned());
+        };
         let configuration = &status.replica.core.configuration;
         if status.replica.is_removed {
             return Step::Done;
@@ -208,7 +223,11 @@ impl Joiner {
         if configuration.learners.contains(&self.plan.id) {
             return if self.marker.exists() { self.promote() } else { self.arrived("it learns") };
         }
-        if self.is_added { Step::Wait("added; the leader will call".to_owned()) } else { self.add() }
+        if self.is_added {
+            Step::Wait("added; the leader will call".to_owned())
+        } else {
+            self.add()
+        }
     }
 
     fn arrived(&self, what: &str) -> Step {
@@ -234,17 +253,25 @@ impl Joiner {
             Ok(members) => members,
             Err(error) => return Step::Wait(error),
         };
-        match members.field(&format!("member_{id}")).map(|member| member.contains(&format!("disk={disk}"))) {
+        match members
+            .field(&format!("member_{id}"))
+            .map(|member| member.contains(&format!("disk={disk}")))
+        {
             Some(true) => return Step::Wait("a member; the leader will call".to_owned()),
             Some(false) => {
-                return Step::Fail(taken(self.plan.id, number(&members, "highest_id").unwrap_or(self.plan.id.0)));
+                return Step::Fail(taken(
+                    self.plan.id,
+                    number(&members, "highest_id").unwrap_or(self.plan.id.0),
+                ));
             }
             None => {}
         }
         let level = FeatureLevel::CURRENT.to_string();
         let mut request = vec!["RAFT", "ADD", &id, raft, &disk];
         // Nodes that know of no levels take no such argument.
-        if number(&members, "feature_level").is_some_and(|active| active > FeatureLevel::BASE.0.into()) {
+        if number(&members, "feature_level")
+            .is_some_and(|active| active > FeatureLevel::BASE.0.into())
+        {
             request.push(&level);
         }
         match with_one_of(addresses, |client| client.ask(&request)) {
@@ -254,7 +281,10 @@ impl Joiner {
             }
             Ok(BytesFrame::Error(error)) if error.starts_with("ERR") => {
                 let since = *self.refused.get_or_insert_with(Instant::now);
-                let why = format!("the cluster does not take node {id} in: {}", error.trim_start_matches("ERR "));
+                let why = format!(
+                    "the cluster does not take node {id} in: {}",
+                    error.trim_start_matches("ERR ")
+                );
                 if since.elapsed() > DOUBT { Step::Fail(why) } else { Step::Wait(why) }
             }
             Ok(BytesFrame::Error(error)) => Step::Wait(error.to_string()),

@@ -1,15 +1,18 @@
-//! `SCAN` and `KEYS` look at many keys in one go, and nothing else happens on the node meanwhile: no heartbeat is sent. So many of
-//! them in one turn of the loop, and the others in later ones: a single packet has room for thousands.
+//! `SCAN` and `KEYS` look at many keys in one go, and nothing else happens on the node meanwhile:
+//! no heartbeat is sent. So many of them in one turn of the loop, and the others in later ones: a
+//! single packet has room for thousands.
 
 use std::collections::VecDeque;
 
-/// No look begins in a turn that has come to so many keys. The last one may exceed it, by as many as one may look at.
+/// No look begins in a turn that has come to so many keys. The last one may exceed it, by as many
+/// as one may look at.
 const KEYS_PER_TURN: usize = 100_000;
 
 /// What is looked at, and which clients wait for their turn.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    /// Keys looked at in this turn, or to be looked at by what is under way, whenever it will be: perhaps in one turn.
+    /// Keys looked at in this turn, or to be looked at by what is under way, whenever it will be:
+    /// perhaps in one turn.
     keys: usize,
     /// How many of them belong to this turn only.
     ended_keys: usize,
@@ -19,8 +22,9 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    /// Whether another look may begin now. While some wait, that is the turn of the one that [`Looks::next`] has given, and of
-    /// nobody else: who asks again and again would leave the others nothing.
+    /// Whether another look may begin now. While some wait, that is the turn of the one that
+    /// [`Looks::next`] has given, and of nobody else: who asks again and again would leave the
+    /// others nothing.
     pub(super) fn has_room(&self) -> bool {
         self.keys < KEYS_PER_TURN && (self.is_next_ones || self.later.is_empty())
     }
@@ -40,14 +44,15 @@ impl Looks {
         self.later.push_back((slot, client));
     }
 
-    /// The turn is over. Says whether the next one should come at once: clients wait, and there is room.
+    /// The turn is over. Says whether the next one should come at once: clients wait, and there is
+    /// room.
     pub(super) fn end_turn(&mut self) -> bool {
         self.keys -= std::mem::take(&mut self.ended_keys);
         self.keys < KEYS_PER_TURN && !self.later.is_empty()
     }
 
-    /// The next client that waits, the first to wait first, if there is room for it. It has its turn until the next one is asked
-    /// for.
+    /// The next client that waits, the first to wait first, if there is room for it. It has its
+    /// turn until the next one is asked for.
     pub(super) fn next(&mut self) -> Option<(usize, u64)> {
         let next = if self.keys < KEYS_PER_TURN { self.later.pop_front() } else { None };
         self.is_next_ones = next.is_some();

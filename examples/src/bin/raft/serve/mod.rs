@@ -12,7 +12,9 @@ mod transaction;
 
 pub(crate) use server::{CommittedConflict, StorageFailed, UnappliedLog};
 
-use std::{error::Error, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    error::Error, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration,
+};
 
 use kodiak_raft::{core::Lease, node::Options, replica::Limits, types::NodeId};
 
@@ -50,21 +52,30 @@ pub(crate) struct Arguments {
     /// The folder for the log; made if it does not exist.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Where to listen for the other nodes. Who gives a name here is called by that name, which is looked up at each call.
+    /// Where to listen for the other nodes. Who gives a name here is called by that name, which is
+    /// looked up at each call.
     #[arg(long, value_name = "HOST:PORT")]
     raft: ListenAddress,
     /// Where to listen for Redis clients; port 0 lets the system choose.
     #[arg(long, value_name = "HOST:PORT")]
     client: ListenAddress,
-    /// Founds a cluster with this other member, which is given its --raft address; once for each other founder. Looked at when
-    /// the data folder is made (a cluster is founded once all founders have met); afterwards the log knows the members. Without --peer and --join a new node is a cluster of one.
+    /// Founds a cluster with this other member, which is given its --raft address; once for each
+    /// other founder. Looked at when the data folder is made (a cluster is founded once all
+    /// founders have met); afterwards the log knows the members. Without --peer and --join a new
+    /// node is a cluster of one.
     #[arg(long = "peer", value_name = "ID=HOST:PORT", help_heading = "Which cluster")]
     peers: Vec<Peer>,
-    /// Joins a running cluster: the --client address of one of its nodes; more than one if that may be down. Looked at until
-    /// this node is a member.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "peers", help_heading = "Which cluster")]
+    /// Joins a running cluster: the --client address of one of its nodes; more than one if that may
+    /// be down. Looked at until this node is a member.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        conflicts_with = "peers",
+        help_heading = "Which cluster"
+    )]
     join: Vec<Address>,
-    /// With --join: stays a learner, which receives the log and does not vote, until somebody promotes it.
+    /// With --join: stays a learner, which receives the log and does not vote, until somebody
+    /// promotes it.
     #[arg(long, requires = "join", help_heading = "Which cluster")]
     learner: bool,
     /// Where the other nodes reach this one, if not where --raft listens: what they give as --peer.
@@ -73,20 +84,23 @@ pub(crate) struct Arguments {
     /// Where `raft status` finds this node's clients' port, if not where --client listens.
     #[arg(long, value_name = "HOST:PORT", help_heading = "Addresses for others")]
     advertise: Option<Address>,
-    /// The name of the cluster that is founded, the same at all founders; nodes of other clusters are turned away. Looked at when
-    /// the data folder is made. Not with --join: who joins has the name of the cluster that it joins [default: kodiak].
+    /// The name of the cluster that is founded, the same at all founders; nodes of other clusters
+    /// are turned away. Looked at when the data folder is made. Not with --join: who joins has the
+    /// name of the cluster that it joins [default: kodiak].
     #[arg(long, value_name = "NAME", help_heading = "Which cluster")]
     cluster: Option<String>,
-    /// Shortest time without a leader, in milliseconds, before this node asks for an election; the longest is twice that.
+    /// Shortest time without a leader, in milliseconds, before this node asks for an election; the
+    /// longest is twice that.
     #[arg(long, value_name = "MS", default_value_t = 150, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
     election_timeout: u64,
-    /// How often a leader shows that it is there, in milliseconds; at most half of --election-timeout, that of
-    /// every other node, too.
+    /// How often a leader shows that it is there, in milliseconds; at most half of
+    /// --election-timeout, that of every other node, too.
     #[arg(long, value_name = "MS", default_value_t = 30, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
     heartbeat: u64,
-    /// Lets the leader answer reads without asking the others, for as long as it knows that nobody else can lead: as good as
-    /// every member's clock runs true to this many millionths (1000 is plenty). To be given to every node, because
-    /// any may come to lead; each node counts on no more than the others' own --election-timeout.
+    /// Lets the leader answer reads without asking the others, for as long as it knows that nobody
+    /// else can lead: as good as every member's clock runs true to this many millionths (1000 is
+    /// plenty). To be given to every node, because any may come to lead; each node counts on no
+    /// more than the others' own --election-timeout.
     #[arg(long, value_name = "PPM", value_parser = number::<u32>("millionths", 0..=500_000), allow_negative_numbers = true, help_heading = "Times")]
     lease_drift: Option<u32>,
     /// How long a request may take, in milliseconds, before it is answered with an error.
@@ -101,12 +115,14 @@ pub(crate) struct Arguments {
     /// How long a file of the log is, in bytes. What snapshots include goes file by file.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = number::<u64>("bytes", 4096..=1 << 30), allow_negative_numbers = true, help_heading = "Log and snapshots")]
     segment: u64,
-    /// A node whose state machine has failed at an entry goes on taking in the log, of which nothing can be compacted. When more
-    /// bytes than this cannot be applied, the process ends with exit code 5. Less than the disk has room for [default: no bound].
+    /// A node whose state machine has failed at an entry goes on taking in the log, of which
+    /// nothing can be compacted. When more bytes than this cannot be applied, the process ends with
+    /// exit code 5. Less than the disk has room for [default: no bound].
     #[arg(long, value_name = "BYTES", value_parser = number::<u64>("bytes", 1..=u64::MAX), allow_negative_numbers = true, help_heading = "Log and snapshots")]
     max_unapplied_log: Option<u64>,
-    /// A snapshot of more bytes than this fails, and the log grows until one succeeds. More than the data may grow to, and less
-    /// than the disk has room for beside the log [default: no bound].
+    /// A snapshot of more bytes than this fails, and the log grows until one succeeds. More than
+    /// the data may grow to, and less than the disk has room for beside the log [default: no
+    /// bound].
     #[arg(long, value_name = "BYTES", value_parser = number::<u64>("bytes", 1..=u64::MAX), allow_negative_numbers = true, help_heading = "Log and snapshots")]
     max_snapshot: Option<u64>,
     /// Clients that may be connected at a time.
@@ -140,8 +156,9 @@ impl FromStr for Peer {
 struct Settings {
     max_clients: usize,
     max_request_bytes: usize,
-    /// Requests that the node is asked at a time, for clients of this server; those beyond wait in the sockets, so that a client
-    /// that pipelines more than the cluster can hold is slowed down instead of refused.
+    /// Requests that the node is asked at a time, for clients of this server; those beyond wait in
+    /// the sockets, so that a client that pipelines more than the cluster can hold is slowed down
+    /// instead of refused.
     waiting_requests: usize,
     /// The same in bytes.
     waiting_bytes: usize,
@@ -149,20 +166,24 @@ struct Settings {
     lease_reads: bool,
 }
 
-/// Among how many nodes the leader's room is shared, as one assumes that joins: it does not know the others when it starts.
+/// Among how many nodes the leader's room is shared, as one assumes that joins: it does not know
+/// the others when it starts.
 const MEMBERS_ASSUMED: usize = 5;
 
 impl Settings {
     /// All members together may ask the leader for as much as it holds.
     fn new(arguments: &Arguments, limits: &Limits) -> Settings {
-        let members = if arguments.join.is_empty() { arguments.peers.len() + 1 } else { MEMBERS_ASSUMED };
+        let members =
+            if arguments.join.is_empty() { arguments.peers.len() + 1 } else { MEMBERS_ASSUMED };
         let max_request_bytes = arguments.max_request_bytes as usize;
         Settings {
             max_clients: arguments.max_clients as usize,
             max_request_bytes,
             waiting_requests: limits.pending_requests / members,
             // The last request may exceed it.
-            waiting_bytes: (limits.pending_bytes / members).saturating_sub(limits.request_bytes).max(1),
+            waiting_bytes: (limits.pending_bytes / members)
+                .saturating_sub(limits.request_bytes)
+                .max(1),
             lease_reads: arguments.lease_drift.is_some(),
         }
     }
@@ -171,7 +192,11 @@ impl Settings {
 /// Runs one node until SIGINT or SIGTERM.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(colours).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(colours)
+        .init();
     explain::check(&arguments)?;
     let raft = arguments.raft.resolve().map_err(|error| format!("--raft: {error}"))?;
     let client = arguments.client.resolve().map_err(|error| format!("--client: {error}"))?;
@@ -179,7 +204,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let client_port = listener.local_addr()?.port();
     let mut options = options(&arguments, raft);
     options.metadata = client_address(&arguments, raft, client, client_port).into();
-    let is_born = join::is_born(&arguments.data).map_err(|error| explain::folder(&arguments.data, &error))?;
+    let is_born =
+        join::is_born(&arguments.data).map_err(|error| explain::folder(&arguments.data, &error))?;
     let is_joining = !arguments.join.is_empty();
     if is_joining && is_born {
         join::check_cluster(&arguments.data, &arguments.join)?;
@@ -189,14 +215,18 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let start = server::Start {
         settings: Settings::new(&arguments, &options.limits),
         founds: !is_born && !is_joining,
-        join: is_joining.then(|| server::Join { addresses: arguments.join.clone(), as_learner: arguments.learner }),
+        join: is_joining.then(|| server::Join {
+            addresses: arguments.join.clone(),
+            as_learner: arguments.learner,
+        }),
     };
     server::serve(&options, start, listener, |error| explain::node(&arguments, error))
 }
 
 fn options(arguments: &Arguments, raft: SocketAddr) -> Options {
     let mut options = Options::new(NodeId(arguments.id), &arguments.data, raft);
-    options.peers = arguments.peers.iter().map(|peer| (NodeId(peer.id), peer.address.to_string())).collect();
+    options.peers =
+        arguments.peers.iter().map(|peer| (NodeId(peer.id), peer.address.to_string())).collect();
     if let Some(cluster) = &arguments.cluster {
         options.cluster.clone_from(cluster);
     }
@@ -218,22 +248,31 @@ fn options(arguments: &Arguments, raft: SocketAddr) -> Options {
     options
 }
 
-/// Where the other nodes reach this one, if not at the address that it listens at. A name that stands for every address of the
-/// machine is none of this machine's to others.
+/// Where the other nodes reach this one, if not at the address that it listens at. A name that
+/// stands for every address of the machine is none of this machine's to others.
 fn raft_address(arguments: &Arguments, raft: SocketAddr) -> Option<Address> {
-    let name = || arguments.raft.name(arguments.raft.port()).filter(|_| !raft.ip().is_unspecified());
+    let name =
+        || arguments.raft.name(arguments.raft.port()).filter(|_| !raft.ip().is_unspecified());
     arguments.advertise_raft.clone().or_else(name)
 }
 
-/// Where `raft status` finds this node's clients' port. A server that listens at every address of its machine is looked for where
-/// the other nodes reach it.
-fn client_address(arguments: &Arguments, raft: SocketAddr, client: SocketAddr, port: u16) -> String {
+/// Where `raft status` finds this node's clients' port. A server that listens at every address of
+/// its machine is looked for where the other nodes reach it.
+fn client_address(
+    arguments: &Arguments,
+    raft: SocketAddr,
+    client: SocketAddr,
+    port: u16,
+) -> String {
     if let Some(advertised) = &arguments.advertise {
         return advertised.to_string();
     }
     if !client.ip().is_unspecified() {
         let address = SocketAddr::new(client.ip(), port);
-        return arguments.client.name(port).map_or_else(|| address.to_string(), |name| name.to_string());
+        return arguments
+            .client
+            .name(port)
+            .map_or_else(|| address.to_string(), |name| name.to_string());
     }
     match raft_address(arguments, raft) {
         Some(name) => name.with_port(port).to_string(),
@@ -261,7 +300,8 @@ mod tests {
     /// What the others are told: where the node is called, and where its clients' port is.
     fn told(more: &[&str]) -> (Option<String>, String) {
         let arguments = parse(more);
-        let (raft, client) = (arguments.raft.resolve().unwrap(), arguments.client.resolve().unwrap());
+        let (raft, client) =
+            (arguments.raft.resolve().unwrap(), arguments.client.resolve().unwrap());
         (options(&arguments, raft).advertise, client_address(&arguments, raft, client, 6001))
     }
 
@@ -271,16 +311,35 @@ mod tests {
         let some = |name: &str| Some(name.to_owned());
         for (flags, raft, client) in [
             (&["--raft", "127.0.0.1:7001", "--client", any][..], None, "127.0.0.1:6001"),
-            (&["--raft", "localhost:7001", "--client", "localhost:0"], some("localhost:7001"), "localhost:6001"),
+            (
+                &["--raft", "localhost:7001", "--client", "localhost:0"],
+                some("localhost:7001"),
+                "localhost:6001",
+            ),
             (&["--raft", "localhost:0", "--client", any], None, "127.0.0.1:6001"),
             (&["--raft", "127.0.0.1:7001", "--client", "0.0.0.0:0"], None, "127.0.0.1:6001"),
-            (&["--raft", "localhost:7001", "--client", "0.0.0.0:0"], some("localhost:7001"), "localhost:6001"),
             (
-                &["--raft", "0.0.0.0:7001", "--client", "0.0.0.0:0", "--advertise-raft", "node-1:9"],
+                &["--raft", "localhost:7001", "--client", "0.0.0.0:0"],
+                some("localhost:7001"),
+                "localhost:6001",
+            ),
+            (
+                &[
+                    "--raft",
+                    "0.0.0.0:7001",
+                    "--client",
+                    "0.0.0.0:0",
+                    "--advertise-raft",
+                    "node-1:9",
+                ],
                 some("node-1:9"),
                 "node-1:6001",
             ),
-            (&["--raft", "127.0.0.1:1", "--client", "0.0.0.0:0", "--advertise", "here:7"], None, "here:7"),
+            (
+                &["--raft", "127.0.0.1:1", "--client", "0.0.0.0:0", "--advertise", "here:7"],
+                None,
+                "here:7",
+            ),
         ] {
             assert_eq!(told(flags), (raft, client.to_owned()), "{flags:?}");
         }
@@ -290,7 +349,10 @@ mod tests {
     fn mistakes_are_told_by_the_names_of_flags() {
         let line = ["--raft", "127.0.0.1:7001", "--client", "127.0.0.1:6001"];
         for (more, words) in [
-            (&["--heartbeat", "100"][..], &["--heartbeat 100", "half of --election-timeout", "150"][..]),
+            (
+                &["--heartbeat", "100"][..],
+                &["--heartbeat 100", "half of --election-timeout", "150"][..],
+            ),
             (&["--peer", "1=127.0.0.1:7002"], &["its own peers", "--id", "--peer"]),
             (&["--peer", "2=a:1", "--peer", "2=b:1"], &["--peer 2 is given twice"]),
             (&["--peer", "2=a:1", "--peer", "3=a:1"], &["--peer", "2 and 3", "a:1"]),
@@ -298,7 +360,10 @@ mod tests {
             (&["--peer", "2=0.0.0.0:1"], &["--peer 2=0.0.0.0:1", "every machine's"]),
             (&["--advertise", "[::]:1"], &["--advertise [::]:1", "every machine's"]),
             (&["--cluster", ""], &["--cluster"]),
-            (&["--cluster", "x", "--join", "a:1"], &["--cluster", "--join", "the cluster that it joins"]),
+            (
+                &["--cluster", "x", "--join", "a:1"],
+                &["--cluster", "--join", "the cluster that it joins"],
+            ),
         ] {
             let arguments = parse(&[&line[..], more].concat());
             let said = explain::check(&arguments).unwrap_err();
@@ -307,6 +372,9 @@ mod tests {
         let same = parse(&["--raft", "127.0.0.1:7001", "--client", "127.0.0.1:7001"]);
         let said = explain::check(&same).unwrap_err();
         assert!(said.contains("--raft") && said.contains("--client"), "{said}");
-        assert_eq!(explain::check(&parse(&["--raft", "127.0.0.1:0", "--client", "127.0.0.1:0"])), Ok(()));
+        assert_eq!(
+            explain::check(&parse(&["--raft", "127.0.0.1:0", "--client", "127.0.0.1:0"])),
+            Ok(())
+        );
     }
 }

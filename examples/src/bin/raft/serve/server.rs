@@ -1,6 +1,9 @@
 //! The handler: a node and its clients on one loop.
 
-use std::{collections::VecDeque, error::Error, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque, error::Error, io, net::SocketAddr, path::PathBuf, sync::Arc,
+    time::Instant,
+};
 
 use bytes::{Bytes, BytesMut};
 use kodiak_channel::Sender;
@@ -108,8 +111,9 @@ struct Server {
 
 /// Listens for clients at an address that was given as `given`.
 pub(super) fn listen(address: SocketAddr, given: &ListenAddress) -> Result<TcpListener, String> {
-    TcpListener::bind(address)
-        .map_err(|error| explain::listening("clients", "--client", given, address, &io::Error::from(error)))
+    TcpListener::bind(address).map_err(|error| {
+        explain::listening("clients", "--client", given, address, &io::Error::from(error))
+    })
 }
 
 /// How a node is to be started, besides its options.
@@ -162,10 +166,13 @@ impl CommittedConflict {
     pub(crate) const EXIT_CODE: u8 = 4;
 }
 
-/// The state machine has failed, and the log that it cannot apply exceeds its quota. A supervisor must not start it again
-/// before something has changed.
+/// The state machine has failed, and the log that it cannot apply exceeds its quota. A supervisor
+/// must not start it again before something has changed.
 #[derive(Debug, thiserror::Error)]
-#[error("node {node} has stopped, with exit code {}: {full} (--max-unapplied-log)", UnappliedLog::EXIT_CODE)]
+#[error(
+    "node {node} has stopped, with exit code {}: {full} (--max-unapplied-log)",
+    UnappliedLog::EXIT_CODE
+)]
 pub(crate) struct UnappliedLog {
     node: NodeId,
     full: UnappliedLogFull,
@@ -242,8 +249,8 @@ pub(super) fn serve(
     joining.map_or(Ok(()), |joining| joining.end().map_err(Into::into))
 }
 
-/// It happens once in the life of a data folder, and by mistake perhaps: whoever wanted an older one back sees it here. Several founders
-/// have yet to meet.
+/// It happens once in the life of a data folder, and by mistake perhaps: whoever wanted an older
+/// one back sees it here. Several founders have yet to meet.
 fn tell_founding(options: &Options, node: &Node<Store>) {
     let (cluster, name) = (node.identity().cluster, &options.cluster);
     let mut founders: Vec<NodeId> = options.peers.keys().copied().chain([options.id]).collect();
@@ -251,7 +258,9 @@ fn tell_founding(options: &Options, node: &Node<Store>) {
     let founders: Vec<String> = founders.iter().map(ToString::to_string).collect();
     let data = options.data.display();
     match &founders[..] {
-        [alone] => tracing::info!("founded a new cluster {cluster}, {name:?}, of node {alone}: {data} held no log"),
+        [alone] => tracing::info!(
+            "founded a new cluster {cluster}, {name:?}, of node {alone}: {data} held no log"
+        ),
         _ => tracing::info!(
             "founding a new cluster {cluster}, {name:?}, of nodes {}, once all have met: {data} held no log",
             founders.join(", ")
@@ -298,7 +307,9 @@ impl Handler<Token, ()> for Server {
     /// It is a later turn for those who waited for one.
     fn notify(&mut self, _: &mut Loop, (): ()) {
         while let Some((slot, id)) = self.looks.next() {
-            let Some(client) = self.clients.get_mut(slot).filter(|client| client.id == id) else { continue };
+            let Some(client) = self.clients.get_mut(slot).filter(|client| client.id == id) else {
+                continue;
+            };
             client.is_queued = false;
             self.touched.push(slot);
             self.run_requests(slot);
@@ -329,7 +340,8 @@ impl Handler<Token, ()> for Server {
                 }
                 return self.end_looks();
             }
-            // An answer can let a client's next requests start, and they want the node's attention in this turn too.
+            // An answer can let a client's next requests start, and they want the node's attention
+            // in this turn too.
             self.serve_touched(event_loop);
         }
     }
@@ -341,7 +353,9 @@ impl Server {
             match self.acceptor.accept(event_loop, Token::Listener) {
                 Ok(Some((stream, address))) => self.admit(event_loop, stream, address),
                 Ok(None) => return,
-                Err(error @ AcceptError::Shed { .. }) => tracing::warn!(%error, "turned a client away"),
+                Err(error @ AcceptError::Shed { .. }) => {
+                    tracing::warn!(%error, "turned a client away")
+                }
                 Err(error) => tracing::warn!(%error, "not accepting for a while"),
             }
         }
@@ -349,17 +363,24 @@ impl Server {
 
     fn admit(&mut self, event_loop: &mut Loop, mut stream: TcpStream, address: SocketAddr) {
         if self.clients.len() >= self.settings.max_clients {
-            // One small write to a new socket does not block; a client that misses it sees the connection close.
-            let _ = io::Write::write(&mut stream, b"-ERR max number of clients reached (--max-clients)\r\n");
+            // One small write to a new socket does not block; a client that misses it sees the
+            // connection close.
+            let _ = io::Write::write(
+                &mut stream,
+                b"-ERR max number of clients reached (--max-clients)\r\n",
+            );
             return;
         }
         self.clients_ever += 1;
         let entry = self.clients.vacant_entry();
         let token = Token::Client(entry.key() as u32);
-        let ready =
-            stream.set_nodelay(true).and_then(|()| event_loop.register(&stream, token).map_err(io::Error::other));
+        let ready = stream
+            .set_nodelay(true)
+            .and_then(|()| event_loop.register(&stream, token).map_err(io::Error::other));
         match ready {
-            Ok(()) => drop(entry.insert(Client::new(stream, address, self.clients_ever, self.settings))),
+            Ok(()) => {
+                entry.insert(Client::new(stream, address, self.clients_ever, self.settings));
+            }
             Err(error) => tracing::warn!(client = %address, %error, "turned a client away"),
         }
     }
@@ -368,25 +389,39 @@ impl Server {
     fn run_requests(&mut self, slot: usize) {
         while let Some(client) = self.clients.get_mut(slot) {
             let id = client.id;
-            let in_node =
-                self.waiting.len() < self.settings.waiting_requests && self.waiting_bytes < self.settings.waiting_bytes;
+            let in_node = self.waiting.len() < self.settings.waiting_requests
+                && self.waiting_bytes < self.settings.waiting_bytes;
             match client.next(Room { in_node, in_turn: self.looks.has_room() }) {
                 Next::Write(number, command) => {
-                    let waiting =
-                        Waiting { slot, client: id, number, size_bytes: command.len(), keys: 0, asked: Asked::Write };
+                    let waiting = Waiting {
+                        slot,
+                        client: id,
+                        number,
+                        size_bytes: command.len(),
+                        keys: 0,
+                        asked: Asked::Write,
+                    };
                     self.submit(waiting, Request::Write(command));
                 }
                 Next::Read(number, query) => {
                     let keys = self.counts.keys_looked_at(&query);
                     self.looks.begin(keys);
                     let asked = Asked::Read(query.clone());
-                    let waiting = Waiting { slot, client: id, number, size_bytes: query.len(), keys, asked };
+                    let waiting =
+                        Waiting { slot, client: id, number, size_bytes: query.len(), keys, asked };
                     let read = self.read(query);
                     self.submit(waiting, read);
                 }
                 Next::Admin(number, admin) => {
                     let size_bytes = admin.size_bytes();
-                    let waiting = Waiting { slot, client: id, number, size_bytes, keys: 0, asked: Asked::Admin };
+                    let waiting = Waiting {
+                        slot,
+                        client: id,
+                        number,
+                        size_bytes,
+                        keys: 0,
+                        asked: Asked::Admin,
+                    };
                     self.submit(waiting, Request::Admin(admin));
                 }
                 Next::Held => {
@@ -429,16 +464,21 @@ impl Server {
         }
         let place = id.0 as usize;
         match (&self.waiting[place].asked, &outcome) {
-            (Asked::Read(_), Outcome::Answer(reply)) if kv::is_due(&reply.bytes) || self.is_overtaking(place) => {
+            (Asked::Read(_), Outcome::Answer(reply))
+                if kv::is_due(&reply.bytes) || self.is_overtaking(place) =>
+            {
                 self.wait_for_tick(place);
             }
-            (Asked::Admin, Outcome::Answer(_)) => self.answer_client(place, Bytes::from_static(b"+OK\r\n")),
+            (Asked::Admin, Outcome::Answer(_)) => {
+                self.answer_client(place, Bytes::from_static(b"+OK\r\n"))
+            }
             _ => self.answer_client(place, reply_of(outcome)),
         }
     }
 
-    /// Whether the read's client has one before it that is not answered yet, as it waits for a tick. That one may see what is
-    /// written meanwhile, and so must those behind it: their answers are older than its will be.
+    /// Whether the read's client has one before it that is not answered yet, as it waits for a
+    /// tick. That one may see what is written meanwhile, and so must those behind it: their answers
+    /// are older than its will be.
     fn is_overtaking(&self, place: usize) -> bool {
         let Waiting { slot, client: id, number, .. } = self.waiting[place];
         self.clients.get(slot).is_some_and(|client| client.id == id && client.is_not_next(number))
@@ -457,7 +497,9 @@ impl Server {
         self.waiting_bytes -= waiting.size_bytes;
         self.looks.end(waiting.keys);
         // The client may be gone, and another one in its slot.
-        let Some(client) = self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client) else {
+        let Some(client) =
+            self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client)
+        else {
             return;
         };
         client.answer(waiting.number, reply);
@@ -503,13 +545,16 @@ impl Server {
         }
     }
 
-    /// Lets the clients go on that wait for the node, as many as their last requests leave room for.
+    /// Lets the clients go on that wait for the node, as many as their last requests leave room
+    /// for.
     fn resume_held(&mut self) {
         let mut room = self.settings.waiting_bytes.saturating_sub(self.waiting_bytes);
         let mut places = self.settings.waiting_requests.saturating_sub(self.waiting.len());
         while room > 0 && places > 0 {
             let Some((slot, id)) = self.held.pop_front() else { return };
-            let Some(client) = self.clients.get_mut(slot).filter(|client| client.id == id) else { continue };
+            let Some(client) = self.clients.get_mut(slot).filter(|client| client.id == id) else {
+                continue;
+            };
             client.is_queued = false;
             room = room.saturating_sub(client.input_len());
             places -= 1;
@@ -561,7 +606,9 @@ impl Server {
             (Some(interest), (false, false)) => {
                 event_loop.register_opt(&client.stream, token, interest, Trigger::Level)
             }
-            (Some(interest), _) => event_loop.reregister(&client.stream, token, interest, Trigger::Level),
+            (Some(interest), _) => {
+                event_loop.reregister(&client.stream, token, interest, Trigger::Level)
+            }
         };
         match watched {
             Ok(()) => client.watched = wanted,
@@ -579,10 +626,17 @@ impl Server {
         let mut output = BytesMut::new();
         match local {
             Local::Ping(None) => resp::put(&mut output, &BorrowedFrame::SimpleString(b"PONG")),
-            Local::Ping(Some(text)) | Local::Echo(text) => resp::put(&mut output, &BorrowedFrame::BulkString(text)),
+            Local::Ping(Some(text)) | Local::Echo(text) => {
+                resp::put(&mut output, &BorrowedFrame::BulkString(text))
+            }
             Local::Info(sections) => {
-                let text =
-                    info::text(sections, &self.node.status(), &self.counts, self.clients.len(), self.started.elapsed());
+                let text = info::text(
+                    sections,
+                    &self.node.status(),
+                    &self.counts,
+                    self.clients.len(),
+                    self.started.elapsed(),
+                );
                 resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes()));
             }
             Local::Members => match membership::listing::text(&self.node.status()) {
@@ -614,7 +668,8 @@ impl Server {
                         resp::put(&mut output, value);
                     }
                 } else {
-                    let flat: Vec<_> = fields.into_iter().flat_map(|(name, value)| [name, value]).collect();
+                    let flat: Vec<_> =
+                        fields.into_iter().flat_map(|(name, value)| [name, value]).collect();
                     resp::put(&mut output, &BorrowedFrame::Array(&flat));
                 }
             }
@@ -623,11 +678,14 @@ impl Server {
     }
 }
 
-/// What a client is told. `TRYAGAIN` had no effect; `UNKNOWN` may have had one; `ERR` had none and asking again is in vain.
+/// What a client is told. `TRYAGAIN` had no effect; `UNKNOWN` may have had one; `ERR` had none and
+/// asking again is in vain.
 fn reply_of(outcome: Outcome) -> Bytes {
     let error = match outcome {
         Outcome::Answer(reply) => return reply.bytes,
-        Outcome::Opened(session) => format!("UNKNOWN opened session {session}, which nobody asked for"),
+        Outcome::Opened(session) => {
+            format!("UNKNOWN opened session {session}, which nobody asked for")
+        }
         // It would be refused again.
         Outcome::Refused(Refusal::Removed) => format!("ERR removed: {}", Refusal::Removed),
         Outcome::Refused(Refusal::Declined { reason, is_final: true }) => format!("ERR {reason}"),

@@ -1,5 +1,5 @@
-//! `MULTI` … `EXEC`: commands that are kept until `EXEC`, and then become one entry of the log, so that nothing comes between
-//! them. There is no `WATCH`.
+//! `MULTI` … `EXEC`: commands that are kept until `EXEC`, and then become one entry of the log, so
+//! that nothing comes between them. There is no `WATCH`.
 
 use bytes::Bytes;
 
@@ -45,10 +45,14 @@ impl Transaction {
                 Step::Say("+OK\r\n")
             }
             (Command::Transaction(Bracket::Exec), None) => Step::Say("-ERR EXEC without MULTI\r\n"),
-            (Command::Transaction(Bracket::Discard), None) => Step::Say("-ERR DISCARD without MULTI\r\n"),
+            (Command::Transaction(Bracket::Discard), None) => {
+                Step::Say("-ERR DISCARD without MULTI\r\n")
+            }
             (command, None) => Step::Run(command),
 
-            (Command::Transaction(Bracket::Multi), Some(_)) => Step::Say("-ERR MULTI calls can not be nested\r\n"),
+            (Command::Transaction(Bracket::Multi), Some(_)) => {
+                Step::Say("-ERR MULTI calls can not be nested\r\n")
+            }
             (Command::Transaction(Bracket::Discard), Some(_)) => {
                 self.open = None;
                 Step::Say("+OK\r\n")
@@ -61,9 +65,13 @@ impl Transaction {
             // It would be done on every node, and a transaction has room for thousands.
             (Command::Read(query), Some(queue)) if looks_at_many(&query) => {
                 queue.is_spoiled = true;
-                Step::Say("-ERR SCAN and KEYS may not stand between MULTI and EXEC: they would hold every node up\r\n")
+                Step::Say(
+                    "-ERR SCAN and KEYS may not stand between MULTI and EXEC: they would hold every node up\r\n",
+                )
             }
-            (Command::Write(operation) | Command::Read(operation), Some(queue)) => queue.keep(operation, limit_bytes),
+            (Command::Write(operation) | Command::Read(operation), Some(queue)) => {
+                queue.keep(operation, limit_bytes)
+            }
             (command @ Command::Refused(_), Some(queue)) => {
                 queue.is_spoiled = true;
                 Step::Run(command)
@@ -83,7 +91,9 @@ impl Queue {
         if self.size_bytes > limit_bytes {
             self.is_spoiled = true;
             self.operations = Vec::new();
-            return Step::Say("-ERR the transaction is larger than a request may be (--max-request-bytes)\r\n");
+            return Step::Say(
+                "-ERR the transaction is larger than a request may be (--max-request-bytes)\r\n",
+            );
         }
         self.operations.push(operation);
         Step::Say("+QUEUED\r\n")
@@ -96,7 +106,10 @@ impl Queue {
         if self.operations.is_empty() {
             return Step::Say("*0\r\n");
         }
-        Step::Run(Command::Write(encode(Operation::Exec, self.operations.iter().map(|operation| &operation[..]))))
+        Step::Run(Command::Write(encode(
+            Operation::Exec,
+            self.operations.iter().map(|operation| &operation[..]),
+        )))
     }
 }
 
@@ -113,10 +126,16 @@ mod tests {
     #[test]
     fn what_is_kept_becomes_one_write() {
         let mut transaction = Transaction::default();
-        assert_eq!(transaction.step(Command::Transaction(Bracket::Multi), LIMIT), Step::Say("+OK\r\n"));
+        assert_eq!(
+            transaction.step(Command::Transaction(Bracket::Multi), LIMIT),
+            Step::Say("+OK\r\n")
+        );
         assert!(transaction.keeps(&write(b"a")));
         assert_eq!(transaction.step(write(b"a"), LIMIT), Step::Say("+QUEUED\r\n"));
-        assert_eq!(transaction.step(Command::Read(Bytes::from_static(b"b")), LIMIT), Step::Say("+QUEUED\r\n"));
+        assert_eq!(
+            transaction.step(Command::Read(Bytes::from_static(b"b")), LIMIT),
+            Step::Say("+QUEUED\r\n")
+        );
         let expected = encode(Operation::Exec, [&b"a"[..], b"b"].into_iter());
         let exec = transaction.step(Command::Transaction(Bracket::Exec), LIMIT);
         assert_eq!(exec, Step::Run(Command::Write(expected)));
@@ -136,14 +155,23 @@ mod tests {
             transaction.step(Command::Transaction(Bracket::Multi), LIMIT);
             assert_ne!(transaction.step(spoiler, LIMIT), Step::Say("+QUEUED\r\n"));
             let exec = transaction.step(Command::Transaction(Bracket::Exec), LIMIT);
-            assert!(matches!(exec, Step::Say(error) if error.starts_with("-EXECABORT")), "{exec:?}");
+            assert!(
+                matches!(exec, Step::Say(error) if error.starts_with("-EXECABORT")),
+                "{exec:?}"
+            );
         }
         transaction.step(Command::Transaction(Bracket::Multi), LIMIT);
         transaction.step(write(b"a"), LIMIT);
-        assert_eq!(transaction.step(Command::Transaction(Bracket::Discard), LIMIT), Step::Say("+OK\r\n"));
+        assert_eq!(
+            transaction.step(Command::Transaction(Bracket::Discard), LIMIT),
+            Step::Say("+OK\r\n")
+        );
         for bracket in [Bracket::Exec, Bracket::Discard] {
             let step = transaction.step(Command::Transaction(bracket), LIMIT);
-            assert!(matches!(step, Step::Say(error) if error.contains("without MULTI")), "{step:?}");
+            assert!(
+                matches!(step, Step::Say(error) if error.contains("without MULTI")),
+                "{step:?}"
+            );
         }
     }
 }

@@ -1,8 +1,10 @@
 //! One thread at a time inside libkqueue, and a way to fetch out the one that waits there.
 //!
-//! A thread that wants to change something enters a queue, raises an eventfd that every wait watches, and is let in when the waiting
-//! thread has come out; that one goes back in when the queue is empty. A thread that wants to wait while another does the same
-//! fetches it out, too, but only once, so that a look at what is ready now is answered and two that wait do not chase each other.
+//! A thread that wants to change something enters a queue, raises an eventfd that every wait
+//! watches, and is let in when the waiting thread has come out; that one goes back in when the
+//! queue is empty. A thread that wants to wait while another does the same fetches it out, too, but
+//! only once, so that a look at what is ready now is answered and two that wait do not chase each
+//! other.
 
 use super::super::abi::{self, Filter, Kevent};
 use crate::fd::{check, read, write};
@@ -54,8 +56,8 @@ impl Gate {
         answer
     }
 
-    /// Waits for events; `None` waits for ever. `first`: the caller's first attempt, which may fetch out another's wait. May answer with
-    /// no event before the time has passed.
+    /// Waits for events; `None` waits for ever. `first`: the caller's first attempt, which may
+    /// fetch out another's wait. May answer with no event before the time has passed.
     pub(in super::super) fn wait(
         &self,
         queue: BorrowedFd<'_>,

@@ -1,9 +1,10 @@
-//! What libkqueue watches instead of the descriptor itself: a duplicate for each filter, which belongs to the selector and is closed
-//! only after the filter has been deleted.
+//! What libkqueue watches instead of the descriptor itself: a duplicate for each filter, which
+//! belongs to the selector and is closed only after the filter has been deleted.
 //!
-//! Whether the descriptor's number still means the same file is asked of a witness: an epoll instance in which every source is
-//! entered under its own number, without any events. The kernel finds an entry by file **and** number, so after a close, or for the
-//! number's next owner, it finds none.
+//! Whether the descriptor's number still means the same file is asked of a witness: an epoll
+//! instance in which every source is entered under its own number, without any events. The kernel
+//! finds an entry by file **and** number, so after a close, or for the number's next owner, it
+//! finds none.
 
 use super::super::abi::{self, Filter, Kevent};
 use crate::Interest;
@@ -37,7 +38,8 @@ impl Idents {
         Ok(Idents { witness, stand_ins: Vec::new(), owners: Vec::new() })
     }
 
-    /// Makes what is missing for `interest`. After an error there may be more than before, which `dismiss` sees to.
+    /// Makes what is missing for `interest`. After an error there may be more than before, which
+    /// `dismiss` sees to.
     pub(in super::super) fn admit(&mut self, source: RawFd, interest: Interest) -> io::Result<()> {
         let number = source as usize;
         if self.stand_ins.len() <= number {
@@ -100,7 +102,8 @@ impl Idents {
         let _ = self.ask(libc::EPOLL_CTL_DEL, source as RawFd);
     }
 
-    /// Corrects what an event says: an end that is none is taken back, and an error that libkqueue took is kept.
+    /// Corrects what an event says: an end that is none is taken back, and an error that libkqueue
+    /// took is kept.
     pub(in super::super) fn amend(&self, event: &mut Kevent) {
         let Some(owner) = self.owner(event) else { return };
         if u32::from(event.flags) & abi::EOF == 0 {
@@ -119,14 +122,15 @@ impl Idents {
     fn ask(&self, operation: libc::c_int, number: RawFd) -> io::Result<()> {
         let mut nothing = libc::epoll_event { events: 0, u64: 0 };
         let witness = self.witness.as_raw_fd();
-        // SAFETY: the kernel copies the event before it returns, and changes nothing but the list of our own epoll instance; of
-        // a number that is not open it says so.
+        // SAFETY: the kernel copies the event before it returns, and changes nothing but the list
+        // of our own epoll instance; of a number that is not open it says so.
         check(unsafe { libc::epoll_ctl(witness, operation, number, &mut nothing) }).map(drop)
     }
 }
 
 fn duplicate(source: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: this command takes an int and does nothing to the file; of a number that is not open the kernel says so.
+    // SAFETY: this command takes an int and does nothing to the file; of a number that is not open
+    // the kernel says so.
     let raw = check(unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, 3) })?;
     // SAFETY: `raw` was just opened and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })

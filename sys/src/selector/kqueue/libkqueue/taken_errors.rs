@@ -1,7 +1,8 @@
-//! The errors that libkqueue took from sockets (`SO_ERROR`) while it reported them: kept until somebody asks.
+//! The errors that libkqueue took from sockets (`SO_ERROR`) while it reported them: kept until
+//! somebody asks.
 //!
-//! They are found by the socket's cookie, a number that the kernel never gives to another socket, so what is never asked for can only
-//! be forgotten, not be taken for another's.
+//! They are found by the socket's cookie, a number that the kernel never gives to another socket,
+//! so what is never asked for can only be forgotten, not be taken for another's.
 
 use crate::fd::check;
 use std::collections::VecDeque;

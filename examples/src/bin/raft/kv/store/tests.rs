@@ -9,7 +9,9 @@ use super::{super::operation::encode, *};
 
 fn write(store: &mut Store, operation: Operation, arguments: &[&[u8]]) -> Bytes {
     let command = encode(operation, arguments.iter().copied());
-    store.apply(&Committed { index: Index(1), term: Term(1), stamp: Stamp(0), command: &command }).unwrap()
+    store
+        .apply(&Committed { index: Index(1), term: Term(1), stamp: Stamp(0), command: &command })
+        .unwrap()
 }
 
 fn read(store: &Store, operation: Operation, arguments: &[&[u8]]) -> Bytes {
@@ -72,10 +74,14 @@ proptest! {
 fn increments_refuse_what_is_no_integer_and_overflow() {
     let mut store = Store::default();
     write(&mut store, Operation::Set, &[b"k", b"abc", &[0]]);
-    assert!(write(&mut store, Operation::IncrBy, &[b"k", b"1"]).starts_with(b"-ERR value is not an integer"));
+    assert!(
+        write(&mut store, Operation::IncrBy, &[b"k", b"1"])
+            .starts_with(b"-ERR value is not an integer")
+    );
     write(&mut store, Operation::Set, &[b"k", i64::MAX.to_string().as_bytes(), &[0]]);
     assert!(
-        write(&mut store, Operation::IncrBy, &[b"k", b"1"]).starts_with(b"-ERR increment or decrement would overflow")
+        write(&mut store, Operation::IncrBy, &[b"k", b"1"])
+            .starts_with(b"-ERR increment or decrement would overflow")
     );
 }
 
@@ -92,7 +98,9 @@ fn integers_are_taken_as_redis_takes_them() {
 #[test]
 fn a_condition_and_the_value_before() {
     let mut store = Store::default();
-    let set = |store: &mut Store, value: &[u8], flags| write(store, Operation::Set, &[b"k", value, &[flags]]);
+    let set = |store: &mut Store, value: &[u8], flags| {
+        write(store, Operation::Set, &[b"k", value, &[flags]])
+    };
     assert_eq!(set(&mut store, b"1", set_flags::IF_PRESENT), NIL);
     assert_eq!(set(&mut store, b"1", set_flags::IF_ABSENT | set_flags::GET), NIL);
     assert_eq!(set(&mut store, b"2", set_flags::IF_ABSENT), NIL);
@@ -126,7 +134,14 @@ fn append_and_get_del() {
 /// A store and a clock's hand on the log's time.
 fn write_at(store: &mut Store, stamp: u64, operation: Operation, arguments: &[&[u8]]) -> Bytes {
     let command = encode(operation, arguments.iter().copied());
-    store.apply(&Committed { index: Index(1), term: Term(1), stamp: Stamp(stamp), command: &command }).unwrap()
+    store
+        .apply(&Committed {
+            index: Index(1),
+            term: Term(1),
+            stamp: Stamp(stamp),
+            command: &command,
+        })
+        .unwrap()
 }
 
 fn set_at(store: &mut Store, stamp: u64, value: &[u8], when: When) -> Bytes {
@@ -154,31 +169,55 @@ fn step(store: &mut Store, stamp: u64, &(what, key, number, _): &Step) -> Bytes 
         0 => write_at(store, stamp, Operation::Set, &[&key, text.as_bytes(), &[0]]),
         1 => {
             let when = when(When::After(number * 3));
-            write_at(store, stamp, Operation::SetWhen, &[&key, text.as_bytes(), &[set_flags::GET], &when])
+            write_at(
+                store,
+                stamp,
+                Operation::SetWhen,
+                &[&key, text.as_bytes(), &[set_flags::GET], &when],
+            )
         }
-        2 => write_at(store, stamp, Operation::SetWhen, &[&key, text.as_bytes(), &[0], &when(When::Keep)]),
+        2 => write_at(
+            store,
+            stamp,
+            Operation::SetWhen,
+            &[&key, text.as_bytes(), &[0], &when(When::Keep)],
+        ),
         3 => write_at(store, stamp, Operation::Expire, &[&key, &when(When::After(number)), &[0]]),
         4 => write_at(store, stamp, Operation::Persist, &[&key]),
         5 => write_at(store, stamp, Operation::IncrBy, &[&key, text.as_bytes()]),
         6 => write_at(store, stamp, Operation::Del, &[&key]),
         7 => write_at(store, stamp, Operation::Rename, &[&key, &[(number * 5) as u8 % KEYS], &[0]]),
         8 => write_at(store, stamp, Operation::Tick, &[]),
-        _ => write_at(store, stamp, Operation::GetEx, &[&key, &when(When::At(stamp as i64 + number))]),
+        _ => write_at(
+            store,
+            stamp,
+            Operation::GetEx,
+            &[&key, &when(When::At(stamp as i64 + number))],
+        ),
     }
 }
 
-/// The same on a map from keys to values and deadlines, in which what has expired is looked for before every step.
-fn model_step(model: &mut BTreeMap<u8, (i64, Option<u64>)>, now: u64, &(what, key, number, _): &Step) -> String {
+/// The same on a map from keys to values and deadlines, in which what has expired is looked for
+/// before every step.
+fn model_step(
+    model: &mut BTreeMap<u8, (i64, Option<u64>)>,
+    now: u64,
+    &(what, key, number, _): &Step,
+) -> String {
     model.retain(|_, (_, deadline)| deadline.is_none_or(|deadline| deadline > now));
     let show = |value: Option<i64>| {
-        value.map_or("$-1\r\n".to_owned(), |value| format!("${}\r\n{value}\r\n", value.to_string().len()))
+        value.map_or("$-1\r\n".to_owned(), |value| {
+            format!("${}\r\n{value}\r\n", value.to_string().len())
+        })
     };
     let before = model.get(&key).copied();
     let ok = "+OK\r\n".to_owned();
     let later = |ms: i64| Some(now.saturating_add_signed(ms));
     let reply = match what {
         0 => (model.insert(key, (number, None)), ok).1,
-        1 => (model.insert(key, (number, later(number * 3))), show(before.map(|(value, _)| value))).1,
+        1 => {
+            (model.insert(key, (number, later(number * 3))), show(before.map(|(value, _)| value))).1
+        }
         2 => (model.insert(key, (number, before.and_then(|(_, deadline)| deadline))), ok).1,
         3 => {
             model.entry(key).and_modify(|(_, deadline)| *deadline = later(number));
@@ -212,7 +251,11 @@ fn model_step(model: &mut BTreeMap<u8, (i64, Option<u64>)>, now: u64, &(what, ke
 const KEYS: u8 = 16;
 
 /// The same keys are there, with the same time left.
-fn check(store: &Store, model: &BTreeMap<u8, (i64, Option<u64>)>, now: u64) -> Result<(), TestCaseError> {
+fn check(
+    store: &Store,
+    model: &BTreeMap<u8, (i64, Option<u64>)>,
+    now: u64,
+) -> Result<(), TestCaseError> {
     for key in 0..KEYS {
         let known = model.get(&key);
         let ttl = match known {
@@ -220,14 +263,21 @@ fn check(store: &Store, model: &BTreeMap<u8, (i64, Option<u64>)>, now: u64) -> R
             Some((_, None)) => -1,
             Some((_, Some(deadline))) => (deadline - now) as i64,
         };
-        prop_assert_eq!(ask_at(store, now, Operation::Ttl, &[&[key], &[ttl_form::MS]]), integer(ttl));
-        prop_assert_eq!(ask_at(store, now, Operation::Exists, &[&[key]]), integer(i64::from(known.is_some())));
+        prop_assert_eq!(
+            ask_at(store, now, Operation::Ttl, &[&[key], &[ttl_form::MS]]),
+            integer(ttl)
+        );
+        prop_assert_eq!(
+            ask_at(store, now, Operation::Exists, &[&[key]]),
+            integer(i64::from(known.is_some()))
+        );
     }
     Ok(())
 }
 
 proptest! {
-    /// And so does a store that was restored from a snapshot amid it, which then is what one is that never was.
+    /// And so does a store that was restored from a snapshot amid it, which then is what one is
+    /// that never was.
     #[test]
     fn keys_expire_as_in_a_model_and_after_a_snapshot_too(
         // Many are set to expire; then time jumps.
@@ -291,8 +341,16 @@ fn the_digest_is_of_the_state_alone() {
 fn a_key_is_gone_at_the_entry_that_bears_its_deadline() {
     let mut store = Store::default();
     set_at(&mut store, 1000, b"7", When::After(100));
-    assert_eq!(write_at(&mut store, 1099, Operation::IncrBy, &[b"k", b"1"]), ":8\r\n", "and it keeps its deadline");
-    assert_eq!(write_at(&mut store, 1100, Operation::IncrBy, &[b"k", b"1"]), ":1\r\n", "and it is a new key");
+    assert_eq!(
+        write_at(&mut store, 1099, Operation::IncrBy, &[b"k", b"1"]),
+        ":8\r\n",
+        "and it keeps its deadline"
+    );
+    assert_eq!(
+        write_at(&mut store, 1100, Operation::IncrBy, &[b"k", b"1"]),
+        ":1\r\n",
+        "and it is a new key"
+    );
     assert_eq!(ask_at(&store, 9999, Operation::Ttl, &[b"k", &[0]]), ":-1\r\n");
     // A deadline that has passed, however it is said.
     for when in [When::At(5), When::At(1100), When::At(-5)] {
@@ -363,7 +421,12 @@ fn what_is_left_is_told_in_seconds_and_milliseconds() {
 fn what_has_expired_is_taken_out_by_later_writes_a_few_at_a_time() {
     let mut store = Store::default();
     for number in 0..50_u8 {
-        write_at(&mut store, 1000, Operation::SetWhen, &[&[number], b"v", &[0], &When::After(1).encode()]);
+        write_at(
+            &mut store,
+            1000,
+            Operation::SetWhen,
+            &[&[number], b"v", &[0], &When::After(1).encode()],
+        );
     }
     for writes in 1..=14_usize {
         write_at(&mut store, 2000, Operation::Set, &[b"k", b"v", &[0]]);
@@ -383,7 +446,10 @@ fn a_transaction_sees_the_time_of_its_entry() {
     set_at(&mut store, 1000, b"v", When::After(100));
     let ttl = encode(Operation::Ttl, [&b"k"[..], &[ttl_form::MS]].into_iter());
     let get = encode(Operation::Get, [&b"k"[..]].into_iter());
-    assert_eq!(write_at(&mut store, 1040, Operation::Exec, &[&ttl, &get]), "*2\r\n:60\r\n$1\r\nv\r\n");
+    assert_eq!(
+        write_at(&mut store, 1040, Operation::Exec, &[&ttl, &get]),
+        "*2\r\n:60\r\n$1\r\nv\r\n"
+    );
     assert_eq!(write_at(&mut store, 1100, Operation::Exec, &[&ttl, &get]), "*2\r\n:-2\r\n$-1\r\n");
 }
 
@@ -392,13 +458,21 @@ fn all_or_none_and_new_names() {
     let mut store = Store::default();
     assert_eq!(write(&mut store, Operation::MSetNx, &[b"a", b"1", b"b", b"2"]), ":1\r\n");
     assert_eq!(write(&mut store, Operation::MSetNx, &[b"c", b"1", b"b", b"3"]), ":0\r\n");
-    assert_eq!(read(&store, Operation::MGet, &[b"a", b"b", b"c"]), "*3\r\n$1\r\n1\r\n$1\r\n2\r\n$-1\r\n");
+    assert_eq!(
+        read(&store, Operation::MGet, &[b"a", b"b", b"c"]),
+        "*3\r\n$1\r\n1\r\n$1\r\n2\r\n$-1\r\n"
+    );
     let if_absent = [set_flags::IF_ABSENT];
     assert_eq!(write(&mut store, Operation::Rename, &[b"a", b"b", &if_absent]), ":0\r\n");
     assert_eq!(write(&mut store, Operation::Rename, &[b"a", b"c", &if_absent]), ":1\r\n");
     assert_eq!(write(&mut store, Operation::Rename, &[b"b", b"b", &[0]]), "+OK\r\n");
-    assert!(write(&mut store, Operation::Rename, &[b"a", b"b", &[0]]).starts_with(b"-ERR no such key"));
-    assert_eq!(read(&store, Operation::MGet, &[b"a", b"b", b"c"]), "*3\r\n$-1\r\n$1\r\n2\r\n$1\r\n1\r\n");
+    assert!(
+        write(&mut store, Operation::Rename, &[b"a", b"b", &[0]]).starts_with(b"-ERR no such key")
+    );
+    assert_eq!(
+        read(&store, Operation::MGet, &[b"a", b"b", b"c"]),
+        "*3\r\n$-1\r\n$1\r\n2\r\n$1\r\n1\r\n"
+    );
     assert_eq!(read(&store, Operation::Type, &[b"b"]), "+string\r\n");
     assert_eq!(read(&store, Operation::Type, &[b"a"]), "+none\r\n");
 }
@@ -406,34 +480,60 @@ fn all_or_none_and_new_names() {
 #[test]
 fn what_a_full_transaction_does_for_nobody_it_does_without_the_values() {
     let mut store = Store::default();
-    write_at(&mut store, 1000, Operation::Set, &[b"big", &vec![b'x'; VALUE_BYTES_MAX / 2 + 1], &[0]]);
+    write_at(
+        &mut store,
+        1000,
+        Operation::Set,
+        &[b"big", &vec![b'x'; VALUE_BYTES_MAX / 2 + 1], &[0]],
+    );
     let get = encode(Operation::Get, [&b"big"[..]].into_iter());
     let until = When::At(5000).encode();
     let get_ex = encode(Operation::GetEx, [&b"big"[..], &until].into_iter());
-    let refused = encode(Operation::Set, [&b"big"[..], b"v", &[set_flags::IF_ABSENT | set_flags::GET]].into_iter());
+    let refused = encode(
+        Operation::Set,
+        [&b"big"[..], b"v", &[set_flags::IF_ABSENT | set_flags::GET]].into_iter(),
+    );
     let set = encode(Operation::SetWhen, [&b"k"[..], b"v", &[set_flags::GET], &until].into_iter());
     let increment = encode(Operation::IncrBy, [&b"n"[..], b"1"].into_iter());
-    let reply = write_at(&mut store, 1000, Operation::Exec, &[&get, &get, &get_ex, &refused, &set, &increment, &get]);
+    let reply = write_at(
+        &mut store,
+        1000,
+        Operation::Exec,
+        &[&get, &get, &get_ex, &refused, &set, &increment, &get],
+    );
     let tail = String::from_utf8_lossy(&reply[reply.len() - 800..]);
     let replies: Vec<&str> = tail.trim_start_matches('x').trim().split("\r\n").collect();
     assert_eq!(replies.len(), 6, "{replies:?}");
-    assert!(replies.iter().enumerate().all(|(at, reply)| reply.starts_with("-ERR done") == (at != 4)), "{replies:?}");
+    assert!(
+        replies.iter().enumerate().all(|(at, reply)| reply.starts_with("-ERR done") == (at != 4)),
+        "{replies:?}"
+    );
     assert_eq!(replies[4], ":1");
     for key in [&b"big"[..], b"k"] {
         assert_eq!(ask_at(&store, 1000, Operation::Ttl, &[key, &[ttl_form::MS]]), ":4000\r\n");
     }
-    assert_eq!(ask_at(&store, 1000, Operation::StrLen, &[b"big"]), integer(VALUE_BYTES_MAX as i64 / 2 + 1));
+    assert_eq!(
+        ask_at(&store, 1000, Operation::StrLen, &[b"big"]),
+        integer(VALUE_BYTES_MAX as i64 / 2 + 1)
+    );
 }
 
 #[test]
 fn keys_that_are_very_long_are_told_a_few_at_a_time_or_not_at_all() {
     let mut store = Store::default();
     for number in 0..40_u8 {
-        write(&mut store, Operation::Set, &[&[&[number][..], &vec![b'x'; 1 << 20]].concat(), b"v", &[0]]);
+        write(
+            &mut store,
+            Operation::Set,
+            &[&[&[number][..], &vec![b'x'; 1 << 20]].concat(), b"v", &[0]],
+        );
     }
     assert!(read(&store, Operation::Keys, &[b"*"]).starts_with(b"-ERR the keys exceed"));
     assert!(read(&store, Operation::Keys, &[b"\x07*"]).starts_with(b"*1\r\n$1048577\r\n"));
-    assert!(read(&store, Operation::Keys, &[b"*xxxxxxxxy"]).starts_with(b"-ERR the pattern takes too long"));
+    assert!(
+        read(&store, Operation::Keys, &[b"*xxxxxxxxy"])
+            .starts_with(b"-ERR the pattern takes too long")
+    );
     let (cursor, count) = (0_u64.to_le_bytes(), 10_000_u32.to_le_bytes());
     let step = read(&store, Operation::Scan, &[&cursor, &count, b"*"]);
     assert!(step.starts_with(b"*2\r\n") && step.len() < 5 << 20, "{} bytes", step.len());
