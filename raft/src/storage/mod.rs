@@ -59,6 +59,7 @@ pub(crate) mod tests;
 mod worker;
 
 pub use disk::{Disk, DiskFile};
+pub use diverged::DivergedMark;
 pub use error::StorageError;
 pub use frame::MAX_FRAME_BYTES;
 pub use job::{Completion, Job};

@@ -8,10 +8,10 @@ use std::{
 
 use kodiak_raft::{
     storage::{
-        Recovered, StorageError,
+        DivergedMark, Recovered, StorageError,
         inspect::{
-            Damage, DivergedMark, Folder, FrameContent, FrameReport, OpeningReport, Rest,
-            SegmentReport, SnapshotReport,
+            Damage, Folder, FrameContent, FrameReport, OpeningReport, Rest, SegmentReport,
+            SnapshotReport,
         },
     },
     types::{

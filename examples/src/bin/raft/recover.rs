@@ -7,10 +7,7 @@ use std::{
 
 use kodiak_raft::{
     node::{Recovery, recover},
-    storage::{
-        Loss, StorageError,
-        inspect::{DivergedMark, Folder},
-    },
+    storage::{DivergedMark, Loss, StorageError, inspect::Folder},
     types::{Identity, Index, NodeId, Saved},
 };
 

@@ -13,10 +13,9 @@ use std::fs::{self, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-pub use super::diverged::DivergedMark;
 pub use segment::{Damage, FrameContent, FrameReport, OpeningReport, Rest, SegmentReport};
 
-use super::diverged;
+use super::diverged::{self, DivergedMark};
 use super::odd_file::open_to_read;
 use super::real_disk::{LOCK_NAME, RealFile};
 use super::remains::{self, Loss, Remains};
