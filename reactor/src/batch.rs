@@ -1,21 +1,21 @@
-//! The events of one wait, and how far the loop has come with them.
+//! The events of one wait, and the position of the next one to deliver.
 //!
-//! The place is moved on *before* a callback is called, so that a callback which panics costs its
-//! own call and nothing else: the next turn goes on behind it.
+//! The position advances *before* a callback is called. So a callback that panics loses only its
+//! own call: the next turn continues after it.
 
 use kodiak_sys::{Event, Events, Readiness};
 
-/// Callbacks that one event still has to cause, called in the order of these bits.
+/// Callbacks still to be called for one event, in the order of these bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Calls(pub(crate) u8);
 
-/// One of them.
+/// A callback.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Call {
     Priority,
     Readable,
     Writable,
-    /// `readable`, for a hang-up or error that no interest covers.
+    /// `readable`, for a hang-up or error outside the source's interest.
     HangUp,
     /// `child_exit`.
     ChildExit,
@@ -40,7 +40,7 @@ impl Calls {
         self.0 & 1 << call as u8 != 0
     }
 
-    /// Takes the first one out.
+    /// Removes the first call and returns it.
     #[inline]
     pub(crate) fn take(&mut self) -> Option<Call> {
         let call = *Calls::ORDER.get(self.0.trailing_zeros() as usize)?;
@@ -52,7 +52,7 @@ impl Calls {
 pub(crate) struct Batch {
     pub(crate) events: Events,
     next: usize,
-    /// The event at hand and what it still has to cause.
+    /// The current event, and the calls still to be made for it.
     pub(crate) key: u64,
     pub(crate) readiness: Readiness,
     pub(crate) calls: Calls,
@@ -69,24 +69,24 @@ impl Batch {
         }
     }
 
-    /// After a wait, which has replaced the events.
+    /// Starts again at the first event, after a wait has replaced them.
     #[inline]
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.next = 0;
     }
 
-    /// Whether a callback's panic left something over.
+    /// Whether events or calls are left, as after a callback's panic.
     pub(crate) fn is_unfinished(&self) -> bool {
-        self.calls != Calls::NONE || self.any()
+        self.calls != Calls::NONE || self.has_next()
     }
 
-    /// Whether there are events not yet opened.
+    /// Whether there are events not yet taken.
     #[inline]
-    pub(crate) fn any(&self) -> bool {
+    pub(crate) fn has_next(&self) -> bool {
         self.next < self.events.len()
     }
 
-    /// The next one, if there is [`any`](Batch::any).
+    /// Takes the next event, if there [is one](Batch::has_next).
     #[inline]
     pub(crate) fn next_event(&mut self) -> Option<Event> {
         let index = self.next;
@@ -94,8 +94,8 @@ impl Batch {
         self.events.get(index)
     }
 
-    /// Whether `key` is among the events not yet opened.
-    pub(crate) fn holds(&self, key: u64) -> bool {
+    /// Whether `key` is among the events not yet taken.
+    pub(crate) fn contains_key(&self, key: u64) -> bool {
         (self.next..self.events.len())
             .any(|index| self.events.get(index).is_some_and(|event| event.key == key))
     }

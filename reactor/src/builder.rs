@@ -14,7 +14,8 @@ use crate::{BuildError, EventLoop};
 /// ```
 /// use kodiak_reactor::EventLoop;
 ///
-/// let event_loop: EventLoop<(), String> = EventLoop::builder().channel_capacity(64).messages_per_turn(16).build()?;
+/// let event_loop: EventLoop<(), String> =
+///     EventLoop::builder().channel_capacity(64).messages_per_turn(16).build()?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// What a loop with these settings always has to do besides the usual.
+    /// The flags that a loop with these settings always has.
     pub(crate) fn flags(&self) -> LoopFlags {
         let mut flags = LoopFlags::NONE;
         flags.set(LoopFlags::MEASURED, self.measure_time);
@@ -117,30 +118,29 @@ impl<T: Copy, M> Builder<T, M> {
         self
     }
 
-    /// Whether [`Stats`](crate::Stats) tells times: idle, busy and the longest callback. Default
-    /// `false`, because it costs a reading of the clock (some 25 ns) around each callback and each
-    /// wait.
+    /// Whether [`Stats`](crate::Stats) measures times: idle, busy and the longest callback. Default
+    /// `false`, because it reads the clock (some 25 ns) around each callback and each wait.
     #[must_use]
-    pub fn measure_time(mut self, yes: bool) -> Self {
-        self.settings.measure_time = yes;
+    pub fn measure_time(mut self, enabled: bool) -> Self {
+        self.settings.measure_time = enabled;
         self
     }
 
-    /// How long a wait looks for work, over and over, before it blocks. Default zero: it blocks at
+    /// How long a wait polls for work before it blocks (busy polling). Default zero: it blocks at
     /// once.
     ///
-    /// A loop that spins needs not be woken, so a message from another core arrives in a fraction
-    /// of the time: neither the sender's system call nor the core's way out of its sleep is on its
-    /// way. The time is taken anew by each wait; the next timeout and the wait's own limit end it
-    /// as they end a sleep.
+    /// A spinning loop need not be woken, so a message from another core arrives in a fraction of
+    /// the time: without a system call of the sender, and without the time that a sleeping core
+    /// takes to wake. Each wait spins for up to this time; the next timeout and the wait's own
+    /// limit end the spin as they end a sleep.
     ///
     /// # Danger
     ///
-    /// A spinning loop has a core to itself, or should have. Where it shares one with the sender
-    /// that it waits for (a machine or a container of one core, threads pinned to the same one,
-    /// more busy threads than cores), it keeps that sender from running for as long as it spins: an
-    /// answer that took 2 µs then takes this time, or as much of it as the scheduler lets pass. And
-    /// an idle loop that never lets this time pass burns a core.
+    /// Give a spinning loop a core of its own. If it shares a core with the sender that it waits
+    /// for (a machine or container with one core, threads pinned to the same core, more busy
+    /// threads than cores), the sender cannot run while the loop spins: an answer that took 2 µs
+    /// takes up to this time. A spin time longer than the usual gap between two events keeps the
+    /// core busy all the time.
     #[must_use]
     pub fn spin(mut self, time: Duration) -> Self {
         self.settings.spin = time;
@@ -151,8 +151,8 @@ impl<T: Copy, M> Builder<T, M> {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Zero`] or [`BuildError::TooLarge`] names a bound that makes no sense;
-    /// [`BuildError::Kernel`] says that the kernel has no descriptors left.
+    /// [`BuildError::Zero`] or [`BuildError::TooLarge`] names an invalid setting;
+    /// [`BuildError::Kernel`]: no descriptor is free; [`BuildError::TooManyLoops`].
     pub fn build(self) -> Result<EventLoop<T, M>, BuildError> {
         let settings = self.settings;
         for (setting, value) in [

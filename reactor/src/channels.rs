@@ -1,7 +1,7 @@
 //! The loop's channels: its own for `M`, and further ones of any type, each with a token.
 //!
-//! A further channel's receiver belongs to the user, who drains it in `readable`. The loop keeps a
-//! view of it that does not know the message's type and does not keep it open.
+//! The user owns a further channel's receiver and drains it in `readable`. The loop keeps a weak
+//! reference to it, without the message's type.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +22,8 @@ pub struct Receiver<N> {
 
 struct Inbox<N> {
     receiver: kodiak_channel::Receiver<N>,
-    /// The owner has been told that no more will come; the loop need not say it again.
-    told_closed: AtomicBool,
+    /// Whether `try_recv` has returned `Closed`; then the loop need not report it again.
+    closed_reported: AtomicBool,
 }
 
 impl<N> Receiver<N> {
@@ -36,7 +36,7 @@ impl<N> Receiver<N> {
     pub fn try_recv(&self) -> Result<N, TryRecvError> {
         let received = self.inbox.receiver.try_recv();
         if matches!(received, Err(TryRecvError::Closed)) {
-            self.inbox.told_closed.store(true, Ordering::Release);
+            self.inbox.closed_reported.store(true, Ordering::Release);
         }
         received
     }
@@ -66,17 +66,17 @@ impl<N> fmt::Debug for Receiver<N> {
     }
 }
 
-/// What the loop sees of a further channel, whatever its type.
-trait View: Send + Sync {
-    /// What there is to receive: messages, the news that no more will come, or nothing.
+/// What the loop sees of a further channel of any message type.
+trait InboxView: Send + Sync {
+    /// What there is to receive: messages, the end of the channel, or nothing.
     fn hint(&self) -> ReadHint;
 }
 
-impl<N: Send> View for Inbox<N> {
+impl<N: Send> InboxView for Inbox<N> {
     fn hint(&self) -> ReadHint {
         if !self.receiver.is_empty() {
             ReadHint::DATA
-        } else if self.receiver.is_ready() && !self.told_closed.load(Ordering::Acquire) {
+        } else if self.receiver.is_ready() && !self.closed_reported.load(Ordering::Acquire) {
             ReadHint::HUP
         } else {
             ReadHint::NONE
@@ -88,7 +88,7 @@ struct Further<T> {
     token: T,
     /// The topic of its senders.
     topic: Topic,
-    view: Weak<dyn View>,
+    view: Weak<dyn InboxView>,
 }
 
 /// All channels of one loop, on one notifier.
@@ -97,7 +97,7 @@ pub(crate) struct Channels<T, M> {
     pub(crate) sender: Sender<M>,
     pub(crate) receiver: kodiak_channel::Receiver<M>,
     further: Vec<Further<T>>,
-    /// How many further channels there have been.
+    /// Number of further channels ever added.
     count: u32,
 }
 
@@ -115,14 +115,14 @@ impl<T: Copy, M> Channels<T, M> {
         let topic = further_topic(self.count);
         self.count = self.count.wrapping_add(1);
         let (sender, receiver) = kodiak_channel::bounded(capacity, &self.notifier.on(topic));
-        let inbox = Arc::new(Inbox { receiver, told_closed: AtomicBool::new(false) });
+        let inbox = Arc::new(Inbox { receiver, closed_reported: AtomicBool::new(false) });
         let view: Weak<Inbox<N>> = Arc::downgrade(&inbox);
         self.further.push(Further { token, topic, view });
         (sender, Receiver { inbox })
     }
 
     /// Those of `topics` whose channels have something to receive.
-    pub(crate) fn ready(&self, topics: LoopFlags) -> LoopFlags {
+    pub(crate) fn ready_topics(&self, topics: LoopFlags) -> LoopFlags {
         let mut ready = LoopFlags::NONE;
         if topics.any(LoopFlags::MESSAGES) && self.receiver.is_ready() {
             ready.add(LoopFlags::MESSAGES);
@@ -148,7 +148,7 @@ impl<T: Copy, M> Channels<T, M> {
     }
 
     /// Forgets the channels whose receivers are gone.
-    pub(crate) fn sweep(&mut self) {
+    pub(crate) fn remove_closed(&mut self) {
         self.further.retain(|channel| channel.view.strong_count() > 0);
     }
 }

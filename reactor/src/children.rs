@@ -1,8 +1,8 @@
 //! Child processes whose end is a callback.
 //!
-//! The loop owns a watched [`Child`]: so nobody else can reap it, its process number stays its own
-//! until the status is in our hands, and the status is delivered exactly once. It is lent out by
-//! handle, for killing and for its pipes, and given back on request.
+//! The loop owns a watched [`Child`]. So no other code can reap it, its process number stays valid
+//! until the loop has the status, and the status is delivered exactly once. The program reaches the
+//! child through a handle, to kill it or to use its pipes, and can take it back.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,28 +11,30 @@ use std::process::Child;
 
 use kodiak_sys::ChildExit;
 
-use crate::registration::Standing;
+use crate::registration::Ownership;
 use crate::{EventLoop, Handler, Io, RegisterError, Source};
 
-/// Names a watched child: from [`EventLoop::watch_child`]. Stale once the child's end was told or
-/// it was taken back; a stale one never means another child.
+/// A handle to a watched child, from [`EventLoop::watch_child`].
+///
+/// It is stale once the child's end was delivered or the child was taken back. A stale handle never
+/// refers to another child.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ChildHandle(u64);
 
 /// A child could not be watched. It runs on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot watch child process {}: {error}", child.id())]
+#[error("cannot watch child process {}", child.id())]
+#[non_exhaustive]
 pub struct WatchChildError {
     /// The child, as it was handed in.
     pub child: Child,
-    /// Why.
-    #[source]
-    pub error: RegisterError,
+    /// The reason.
+    pub source: RegisterError,
 }
 
 impl From<WatchChildError> for io::Error {
     fn from(error: WatchChildError) -> io::Error {
-        error.error.into()
+        error.source.into()
     }
 }
 
@@ -59,23 +61,26 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// want (`child.stdout.take()`) beforehand, or reach the child through
     /// [`child_mut`](EventLoop::child_mut).
     ///
-    /// It takes no signal (no `SIGCHLD`), reaps no other child, and a child counts as a source. A
-    /// child that is still watched when the loop is dropped runs on, as dropping a [`Child`] lets
-    /// it.
+    /// It uses no signal (no `SIGCHLD`) and reaps no other child. A child counts as a source. A
+    /// child that is still watched when the loop is dropped keeps running, as when a [`Child`] is
+    /// dropped.
     ///
     /// ```
+    /// use std::io;
     /// use std::process::{Command, ExitStatus};
     /// use kodiak_reactor::{EventLoop, Handler};
     ///
+    /// type Loop = EventLoop<(), ()>;
+    ///
     /// struct Wait(Option<i32>);
     /// impl Handler<(), ()> for Wait {
-    ///     fn child_exit(&mut self, event_loop: &mut EventLoop<(), ()>, _: (), status: std::io::Result<ExitStatus>) {
+    ///     fn child_exit(&mut self, event_loop: &mut Loop, _: (), status: io::Result<ExitStatus>) {
     ///         self.0 = status.ok().and_then(|status| status.code());
     ///         event_loop.shutdown();
     ///     }
     /// }
     ///
-    /// let mut event_loop = EventLoop::new()?;
+    /// let mut event_loop = Loop::new()?;
     /// event_loop.watch_child(Command::new("sh").args(["-c", "exit 3"]).spawn()?, ())?;
     /// let mut wait = Wait(None);
     /// event_loop.run(&mut wait)?;
@@ -94,7 +99,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         token: T,
     ) -> Result<ChildHandle, WatchChildError> {
         let opened = ChildExit::of(&mut child)
-            .map_err(|error| RegisterError::Kernel { action: "watch", error });
+            .map_err(|source| RegisterError::Kernel { action: "watch", source });
         let registered = opened.and_then(|exit| {
             let exit = Io::new(exit);
             self.register(&exit, token)?;
@@ -102,37 +107,37 @@ impl<T: Copy, M> EventLoop<T, M> {
         });
         let exit = match registered {
             Ok(exit) => exit,
-            Err(error) => return Err(WatchChildError { child, error }),
+            Err(source) => return Err(WatchChildError { child, source }),
         };
-        let standing = exit.registration().standing(&self.shared);
-        let Standing::Here { key } = standing else { unreachable!("it was registered above") };
+        let ownership = exit.registration().ownership(&self.shared);
+        let Ownership::This { key } = ownership else { unreachable!("it was registered above") };
         if let Some(slot) = self.registry.get_mut(key) {
-            slot.make_child();
+            slot.set_child();
         }
         self.children.watched.insert(key, Watched { child, exit });
         Ok(ChildHandle(key))
     }
 
-    /// A child that is watched: to kill it, or to use its pipes. Waiting for it here does no harm,
-    /// its end is told all the same.
+    /// A watched child, to kill it or to use its pipes. Its end is delivered even if it is waited
+    /// for here.
     pub fn child_mut(&mut self, handle: ChildHandle) -> Option<&mut Child> {
         self.children.watched.get_mut(&handle.0).map(|watched| &mut watched.child)
     }
 
-    /// Takes a child back. Its end is then not told; `None` if it was told already.
+    /// Takes a child back; its end is then not delivered. `None` if it was delivered already.
     pub fn unwatch_child(&mut self, handle: ChildHandle) -> Option<Child> {
-        self.forget_child(handle.0).map(|watched| watched.child)
+        self.remove_child(handle.0).map(|watched| watched.child)
     }
 
-    fn forget_child(&mut self, key: u64) -> Option<Watched> {
+    fn remove_child(&mut self, key: u64) -> Option<Watched> {
         let watched = self.children.watched.remove(&key)?;
-        // Not by dropping it: that would leave the key to be found dead in a later turn.
+        // Dropping it would put its key on the drop list for a later turn.
         let _ = self.deregister(&watched.exit);
         Some(watched)
     }
 
-    /// The descriptor of a child says that it has ended.
-    pub(crate) fn child_ended<H: Handler<T, M> + ?Sized>(
+    /// Delivers the end of a child whose descriptor became readable.
+    pub(crate) fn deliver_child_exit<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
         key: u64,
@@ -141,11 +146,11 @@ impl<T: Copy, M> EventLoop<T, M> {
         let Some(watched) = self.children.watched.get_mut(&key) else { return };
         let status = match watched.child.try_wait() {
             Ok(Some(status)) => Ok(status),
-            // Not yet, says the kernel: it will report it again.
+            // Not ended yet: the kernel reports it again.
             Ok(None) => return,
             Err(error) => Err(error),
         };
-        self.forget_child(key);
+        self.remove_child(key);
         self.stats.children += 1;
         self.timed(|event_loop| handler.child_exit(event_loop, token, status));
     }

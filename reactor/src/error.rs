@@ -1,5 +1,8 @@
-//! What can go wrong, and what to do about it. Every error converts into [`io::Error`], so that a
-//! program whose `main` returns `io::Result` uses `?` throughout.
+//! The errors of the crate.
+//!
+//! `Display` names what failed and what to do; the cause is the error's `source` and is not
+//! repeated in it. Every error converts into [`io::Error`], so that a program whose `main` returns
+//! `io::Result` can use `?` throughout.
 
 use std::io;
 
@@ -10,7 +13,8 @@ use std::io;
 pub enum RegisterError {
     /// The source is registered with this loop already.
     #[error(
-        "this source is already registered with this event loop: change it with `reregister`, or `deregister` it first"
+        "this source is already registered with this event loop: change it with `reregister`, \
+         or `deregister` it first"
     )]
     AlreadyRegistered,
     /// The source is registered with another loop, which is still alive.
@@ -21,20 +25,20 @@ pub enum RegisterError {
     NotRegistered,
     /// The loop watches as many sources as its setting allows.
     #[error(
-        "the event loop already watches {limit} sources: drop some, or raise `source_capacity` in the builder"
+        "the event loop already watches {limit} sources: drop some, or raise `source_capacity` \
+         in the builder"
     )]
     TooMany {
         /// The bound that was hit.
         limit: usize,
     },
     /// The kernel refused.
-    #[error("the kernel refused to {action} this source: {error}")]
+    #[error("the kernel refused to {action} this source")]
     Kernel {
         /// What was asked of the kernel.
         action: &'static str,
-        /// What it answered.
-        #[source]
-        error: io::Error,
+        /// The kernel's answer.
+        source: io::Error,
     },
 }
 
@@ -44,7 +48,8 @@ pub enum RegisterError {
 pub enum TimerError {
     /// The timeout has already fired, was cleared, or belongs to another loop.
     #[error(
-        "this timeout is not pending: it has fired, was cleared, or belongs to another event loop; set a new one"
+        "this timeout is not pending: it has fired, was cleared, or belongs to another event loop; \
+         set a new one"
     )]
     NotPending,
     /// The deadline lies outside what this machine's clock can express.
@@ -63,41 +68,42 @@ pub enum TimerError {
     },
 }
 
-/// The loop stopped, or never started, because of an error. Everything registered stays registered.
+/// The loop stopped, or did not start, because of an error. All registrations are kept.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
     /// `run` or `run_once` was called inside a callback of the same loop.
     #[error(
-        "the event loop is already running: `run` and `run_once` cannot be called inside one of its callbacks"
+        "the event loop is already running: `run` and `run_once` cannot be called inside one of \
+         its callbacks"
     )]
     AlreadyRunning,
     /// Waiting for events failed.
-    #[error("waiting for events failed: {0}")]
+    #[error("waiting for events failed")]
     Wait(#[source] io::Error),
     /// Reading the signals that arrived failed.
-    #[error("receiving signals failed: {0}")]
+    #[error("receiving signals failed")]
     Signals(#[source] io::Error),
 }
 
-/// A setting of the builder makes no sense, or the kernel refused a descriptor.
+/// An event loop could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A bound was set to zero; nothing could ever pass it.
+    /// A bound was set to zero.
     #[error("`{setting}` must be at least 1")]
     Zero {
         /// The builder's method.
         setting: &'static str,
     },
-    /// A bound was set beyond what one wait can bring.
+    /// A bound is greater than its maximum.
     #[error("`{setting}` is {value}, and may be at most {limit}")]
     TooLarge {
         /// The builder's method.
         setting: &'static str,
-        /// What it was given.
+        /// The value it was given.
         value: usize,
-        /// The most it takes.
+        /// Its maximum.
         limit: usize,
     },
     /// The process has as many loops as there can be at one time.
@@ -107,13 +113,12 @@ pub enum BuildError {
         limit: usize,
     },
     /// The kernel refused the selector or the waker.
-    #[error("the event loop could not be created: {action}: {error}")]
+    #[error("the event loop could not be created: {action} failed")]
     Kernel {
         /// What was asked of the kernel.
         action: &'static str,
-        /// What it answered.
-        #[source]
-        error: io::Error,
+        /// The kernel's answer.
+        source: io::Error,
     },
 }
 
@@ -125,7 +130,7 @@ impl From<RegisterError> for io::Error {
             }
             RegisterError::NotRegistered => io::ErrorKind::NotFound,
             RegisterError::TooMany { .. } => io::ErrorKind::QuotaExceeded,
-            RegisterError::Kernel { error, .. } => error.kind(),
+            RegisterError::Kernel { source, .. } => source.kind(),
         };
         io::Error::new(kind, error)
     }
@@ -157,7 +162,7 @@ impl From<BuildError> for io::Error {
         let kind = match &error {
             BuildError::Zero { .. } | BuildError::TooLarge { .. } => io::ErrorKind::InvalidInput,
             BuildError::TooManyLoops { .. } => io::ErrorKind::QuotaExceeded,
-            BuildError::Kernel { error, .. } => error.kind(),
+            BuildError::Kernel { source, .. } => source.kind(),
         };
         io::Error::new(kind, error)
     }

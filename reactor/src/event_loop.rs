@@ -1,4 +1,4 @@
-//! The face of the crate: [`EventLoop`].
+//! [`EventLoop`], the public type of the crate.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,29 +13,29 @@ use crate::batch::Batch;
 use crate::builder::Settings;
 use crate::channels::Channels;
 use crate::children::Children;
+use crate::hang_up_filter::UnreadBytes;
 use crate::loop_flags::LoopFlags;
-use crate::loops::{MAX_LOOPS, Shared};
-use crate::registration::Standing;
+use crate::loop_table::{MAX_LOOPS, Shared};
+use crate::registration::Ownership;
 use crate::registry::{Registry, SIGNALS_KEY, WAKER_KEY};
 use crate::running::Running;
-use crate::suspension::Unread;
 use crate::timers::Timers;
-use crate::turn::End;
-use crate::waiting::Limit;
+use crate::turn::TurnEnd;
+use crate::waiting::WaitLimit;
 use crate::{
     BuildError, Builder, Handler, LoopThread, Receiver, RegisterError, Remote, RunError, Source,
     StartError, Stats, Timeout, TimerError,
 };
 
-/// An event loop: sources, timeouts, messages of type `M` and signals on one thread, each told to a
-/// [`Handler`] with a token of type `T`.
+/// An event loop: calls a [`Handler`] for sources, timeouts, messages and signals, on one thread.
 ///
-/// `T` is any `Copy` type of yours, for sources and timeouts alike: an enum of roles, a
-/// connection's number, `()`. Several sources may have the same token.
+/// `M` is the type of messages. `T` is the token that callbacks for sources and timeouts are given:
+/// any `Copy` type of yours, such as an enum of roles, a connection's number, or `()`. Several
+/// sources may have the same token.
 ///
-/// The loop is `Send` (where `T` and `M` are): build it here, run it there. Everything else reaches
-/// it through [`Sender`]s and [`Remote`]s. Dropping it closes its channels; sources survive and may
-/// be registered elsewhere.
+/// The loop is `Send` (where `T` and `M` are), so it can be built on one thread and run on another.
+/// Other threads reach it through [`Sender`]s and [`Remote`]s. Dropping it closes its channels; its
+/// sources stay open and can be registered with another loop.
 ///
 /// See the [crate's documentation](crate) for a first program, and [`Handler`] for the order of
 /// callbacks.
@@ -49,13 +49,13 @@ pub struct EventLoop<T, M> {
     pub(crate) children: Children,
     pub(crate) settings: Settings,
     pub(crate) stats: Stats,
-    /// The turn's time, once somebody has asked for it.
+    /// The turn's time, once it was read.
     pub(crate) now: Cell<Option<Instant>>,
     pub(crate) flags: LoopFlags,
-    pub(crate) unread: Unread,
+    pub(crate) unread_bytes: UnreadBytes,
 }
 
-/// The kernel's waker, as the channels want it.
+/// The kernel's waker, as the trait of the notifier.
 struct LoopWaker(Waker);
 
 impl Wake for LoopWaker {
@@ -70,23 +70,23 @@ impl<T: Copy, M> EventLoop<T, M> {
     ///
     /// # Errors
     ///
-    /// The kernel has no descriptors left; the loop needs two.
+    /// As [`Builder::build`]. The loop needs two descriptors.
     pub fn new() -> Result<EventLoop<T, M>, BuildError> {
         EventLoop::builder().build()
     }
 
-    /// The settings of a loop to be built.
+    /// The settings of a loop, to change before it is built.
     pub fn builder() -> Builder<T, M> {
         Builder::new()
     }
 
     pub(crate) fn with_settings(settings: Settings) -> Result<EventLoop<T, M>, BuildError> {
-        let kernel = |action| move |error| BuildError::Kernel { action, error };
+        let kernel = |action| move |source| BuildError::Kernel { action, source };
         let selector = Selector::new().map_err(kernel("creating its selector"))?;
         let waker = Waker::new(&selector, WAKER_KEY).map_err(kernel("creating its waker"))?;
         let notifier = Notifier::new(LoopWaker(waker));
-        // Whenever no `run` is on the stack the notifier is armed: a loop nested in another sleeps
-        // in the other one's wait.
+        // The notifier is armed whenever no `run` is on the stack: a loop nested in another sleeps
+        // in the other loop's wait.
         notifier.arm();
         let now = Instant::now();
         Ok(EventLoop {
@@ -101,7 +101,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             stats: Stats::default(),
             now: Cell::new(Some(now)),
             flags: settings.flags(),
-            unread: Unread::default(),
+            unread_bytes: UnreadBytes::default(),
         })
     }
 }
@@ -127,14 +127,15 @@ impl<T: Copy, M> EventLoop<T, M> {
     ///
     /// One source is watched by one loop, once. It is watched until it is deregistered or dropped.
     ///
-    /// A hang-up, an error or urgent data stays, so under [`Trigger::Level`] it is told turn after
-    /// turn. If the handler does nothing about it (drop, deregister or reregister the source, or
-    /// read some of it), the source is *suspended* after a few times, so that the loop can sleep:
-    /// from then on the handler is told only of what is new about the source, as under
-    /// [`Trigger::Edge`], until something about it changes, or until it is
-    /// [reregistered](EventLoop::reregister). A source whose peer has closed only its own writing
-    /// half and that is to be written stays level-triggered for writing. [`Stats::suspensions`]
-    /// counts.
+    /// # Suspension
+    ///
+    /// A hang-up, an error or urgent data lasts, so under [`Trigger::Level`] it is reported in
+    /// every turn. If the handler does not react after a few reports (drop, deregister or
+    /// reregister the source, or read from it), the loop *suspends* the source, so that it can
+    /// sleep. From then on the handler gets only what is new about the source, as under
+    /// [`Trigger::Edge`], until the source changes or is [reregistered](EventLoop::reregister). A
+    /// source whose peer has closed only its writing half, and whose interest is writable, stays
+    /// level-triggered for writing. [`Stats::suspensions`] counts suspensions.
     ///
     /// # Errors
     ///
@@ -149,10 +150,10 @@ impl<T: Copy, M> EventLoop<T, M> {
         interest: Interest,
         trigger: Trigger,
     ) -> Result<(), RegisterError> {
-        self.reap();
+        self.forget_dropped();
         let claim =
-            source.registration().claim(&self.shared).map_err(|standing| match standing {
-                Standing::Here { .. } => RegisterError::AlreadyRegistered,
+            source.registration().claim(&self.shared).map_err(|ownership| match ownership {
+                Ownership::This { .. } => RegisterError::AlreadyRegistered,
                 _ => RegisterError::OtherLoop,
             })?;
         let limit = self.settings.source_capacity;
@@ -160,33 +161,33 @@ impl<T: Copy, M> EventLoop<T, M> {
             return Err(RegisterError::TooMany { limit });
         }
         let noted = Noted::of(source.as_fd());
-        if !self.registry.has_vacancy(self.stats.turns) {
-            self.grow(token, noted)?;
+        self.registry.end_quarantine_before(self.stats.turns);
+        if !self.registry.has_free_slot() {
+            self.add_slot(token, noted)?;
         }
-        let key = self.registry.occupy(token, interest, trigger, noted);
+        let key = self.registry.insert(token, interest, trigger, noted);
         if let Err(error) = self.shared.selector.add(source.as_fd(), key, interest, trigger) {
             self.registry.remove(key, None);
-            return Err(RegisterError::Kernel { action: "watch", error });
+            return Err(RegisterError::Kernel { action: "watch", source: error });
         }
-        claim.keep(&self.shared, key);
+        claim.commit(&self.shared, key);
         Ok(())
     }
 
-    /// Makes room for another source, and for its key when it has died.
+    /// Adds a slot for another source, and room for its key in the drop list.
     #[cold]
-    fn grow(&mut self, token: T, noted: Noted) -> Result<(), RegisterError> {
+    fn add_slot(&mut self, token: T, noted: Noted) -> Result<(), RegisterError> {
         let limit = self.registry.slot_count();
-        if !self.registry.grow(token, noted) {
+        if !self.registry.add_slot(token, noted) {
             return Err(RegisterError::TooMany { limit });
         }
-        self.shared.reserve_dead(limit + 1);
+        self.shared.reserve_drop_list(limit + 1);
         Ok(())
     }
 
     /// Gives a registered source another token, interest and trigger, and arms it again: what is
-    /// ready now is reported anew. This also wakes up a source that fired under
-    /// [`Trigger::Oneshot`], and one that was suspended because nobody reacted to its hang-up (see
-    /// [`register_opt`](EventLoop::register_opt)).
+    /// ready now is reported again. This also rearms a source that fired under
+    /// [`Trigger::Oneshot`], and one that was [suspended](EventLoop::register_opt#suspension).
     ///
     /// # Errors
     ///
@@ -198,32 +199,29 @@ impl<T: Copy, M> EventLoop<T, M> {
         interest: Interest,
         trigger: Trigger,
     ) -> Result<(), RegisterError> {
-        let key = self.key(source)?;
+        let key = self.key_of(source)?;
         let slot = self.registry.get_mut(key).ok_or(RegisterError::NotRegistered)?;
         let modified = self.shared.selector.modify(source.as_fd(), key, interest, trigger);
-        modified.map_err(|error| RegisterError::Kernel {
-            action: "change what it watches of",
-            error,
-        })?;
-        if slot.patience.has_counted() {
-            self.unread.forget(key);
+        modified.map_err(|source| RegisterError::Kernel { action: "change", source })?;
+        if slot.hang_up_filter.has_counted() {
+            self.unread_bytes.remove(key);
         }
-        slot.change(token, interest, trigger);
+        slot.set_registration(token, interest, trigger);
         Ok(())
     }
 
-    /// Stops watching a source. The handler hears nothing more of it, not even what the kernel has
-    /// already reported.
+    /// Stops watching a source. The handler is not called for it again, not even for events that
+    /// the kernel has already reported.
     ///
     /// # Errors
     ///
     /// [`RegisterError::NotRegistered`], [`RegisterError::OtherLoop`].
     pub fn deregister<S: Source + ?Sized>(&mut self, source: &S) -> Result<(), RegisterError> {
-        let key = self.key(source)?;
-        // If the kernel does not know the descriptor, all the better.
+        let key = self.key_of(source)?;
+        // An error means that the kernel does not watch the descriptor, which is the goal.
         let _ = self.shared.selector.remove(source.as_fd());
-        self.forget(key);
-        source.registration().clear();
+        self.remove_source(key);
+        source.registration().release();
         Ok(())
     }
 
@@ -231,49 +229,49 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// all of its interest.
     ///
     /// This is how a handler shares the loop fairly: it stops reading an edge-triggered source that
-    /// has more, or leaves the rest of its own buffer for later, and says `again`. It costs no
-    /// system call. Saying it several times in one turn is saying it once, and an event that comes
-    /// first counts.
+    /// has more, or leaves the rest of its own buffer for later, and calls `again`. It costs no
+    /// system call. Several calls in one turn count as one. An event that arrives first replaces
+    /// the call.
     ///
     /// # Errors
     ///
     /// [`RegisterError::NotRegistered`], [`RegisterError::OtherLoop`].
     pub fn again<S: Source + ?Sized>(&mut self, source: &S) -> Result<(), RegisterError> {
-        let key = self.key(source)?;
-        if !self.registry.ask_again(key) {
+        let key = self.key_of(source)?;
+        if !self.registry.queue_again(key) {
             return Err(RegisterError::NotRegistered);
         }
         self.flags.add(LoopFlags::AGAIN);
         Ok(())
     }
 
-    /// How many sources are registered. One that was dropped no longer counts, whichever thread
-    /// dropped it.
+    /// How many sources are registered. A dropped source no longer counts, on whichever thread it
+    /// was dropped.
     pub fn source_count(&self) -> usize {
-        self.registry.len() - self.shared.dead_len()
+        self.registry.len() - self.shared.drop_list_len()
     }
 
-    /// Takes a source out of the books.
-    pub(crate) fn forget(&mut self, key: u64) {
-        let batch = self.batch_at_hand();
-        let Some(patience) = self.registry.remove(key, batch) else { return };
-        if patience.has_counted() {
-            self.unread.forget(key);
+    /// Removes a source from the registry.
+    pub(crate) fn remove_source(&mut self, key: u64) {
+        let batch = self.current_batch();
+        let Some(filter) = self.registry.remove(key, batch) else { return };
+        if filter.has_counted() {
+            self.unread_bytes.remove(key);
         }
     }
 
-    /// The number of the turn whose events may still be to come, during which no slot changes
-    /// hands. `None` between two turns.
-    pub(crate) fn batch_at_hand(&self) -> Option<u64> {
-        let at_hand = self.flags.any(LoopFlags::RUNNING | LoopFlags::UNFINISHED);
-        at_hand.then_some(self.stats.turns)
+    /// The number of the turn whose events may still be delivered, during which no slot is reused.
+    /// `None` between two turns.
+    pub(crate) fn current_batch(&self) -> Option<u64> {
+        let in_turn = self.flags.any(LoopFlags::RUNNING | LoopFlags::UNFINISHED);
+        in_turn.then_some(self.stats.turns)
     }
 
-    fn key<S: Source + ?Sized>(&mut self, source: &S) -> Result<u64, RegisterError> {
-        match source.registration().standing(&self.shared) {
-            Standing::Here { key } => Ok(key),
-            Standing::Unregistered => Err(RegisterError::NotRegistered),
-            Standing::Elsewhere => Err(RegisterError::OtherLoop),
+    fn key_of<S: Source + ?Sized>(&mut self, source: &S) -> Result<u64, RegisterError> {
+        match source.registration().ownership(&self.shared) {
+            Ownership::This { key } => Ok(key),
+            Ownership::NoLoop => Err(RegisterError::NotRegistered),
+            Ownership::Other => Err(RegisterError::OtherLoop),
         }
     }
 }
@@ -307,9 +305,9 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Calls [`Handler::timeout`] with `token` every `period`, first when one has passed.
     ///
-    /// It does not drift: the n-th firing is due n periods from now, however late the ones before
-    /// it were. Periods that have passed altogether (a callback took long, the machine slept) are
-    /// skipped, not made up for.
+    /// It does not drift: the n-th firing is due n periods from now, even if earlier ones were
+    /// late. Periods that have passed entirely (a callback took long, the machine slept) are
+    /// skipped.
     ///
     /// # Errors
     ///
@@ -320,14 +318,14 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.timers.set_periodic(token, after(period)?, period)
     }
 
-    /// Takes a timeout back and returns its token; `None` if it has fired already or was cleared.
+    /// Cancels a timeout and returns its token; `None` if it has fired or was cleared already.
     pub fn clear_timeout(&mut self, timeout: Timeout) -> Option<T> {
         self.timers.clear(timeout)
     }
 
     /// Moves a pending timeout so that it fires when `delay` has passed from this moment on; the
-    /// handle stays valid. A periodic one goes on from there with its period. Cheaper than setting
-    /// another one, above all to put it off.
+    /// handle stays valid. A periodic one continues from there with its period. Cheaper than
+    /// setting another one, especially to postpone it.
     ///
     /// # Errors
     ///
@@ -370,8 +368,8 @@ impl<T: Copy, M> EventLoop<T, M> {
     }
 }
 
-/// The moment that lies `delay` from now. Not from the turn's own time: that lies back as far as
-/// the callbacks took.
+/// The instant `delay` from now. Not from the turn's time, which is older by the time that the
+/// turn's callbacks took.
 fn after(delay: Duration) -> Result<Instant, TimerError> {
     Instant::now().checked_add(delay).ok_or(TimerError::TooFar)
 }
@@ -390,9 +388,9 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// `token` in every turn in which messages wait
     /// ([`ReadHint::is_data`](crate::ReadHint::is_data)); it takes them with
     /// [`Receiver::try_recv`]. When the last sender is gone and nothing is left it is called with
-    /// [`ReadHint::is_hup`](crate::ReadHint::is_hup), until `try_recv` has said `Closed`. What it
-    /// leaves in the channel comes in the next turn, so a handler that never receives keeps the
-    /// loop from sleeping.
+    /// [`ReadHint::is_hup`](crate::ReadHint::is_hup), until `try_recv` has returned `Closed`. While
+    /// messages are left in the channel it is called in every turn, so a handler that never
+    /// receives keeps the loop from sleeping.
     ///
     /// Dropping the receiver closes the channel and takes it out of the loop.
     ///
@@ -410,13 +408,13 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(self.channels.add(token, capacity))
     }
 
-    /// Delivers these signals, and no others, to [`Handler::signal`] instead of letting them do
-    /// what they otherwise would. An empty list ends that, as does dropping the loop.
+    /// Delivers exactly these signals to [`Handler::signal`] instead of running their default
+    /// action. An empty list ends that, as does dropping the loop.
     ///
     /// # Errors
     ///
-    /// What the kernel, or the registry of `kodiak-sys`, says; the signals watched before are then
-    /// still watched.
+    /// The kernel refused, or another loop watches one of the signals. The signals watched before
+    /// are then still watched.
     pub fn watch_signals(&mut self, signals: &[Signal]) -> io::Result<()> {
         if signals.is_empty() {
             self.forget_signals();
@@ -442,8 +440,8 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.flags.remove(LoopFlags::SIGNALS);
     }
 
-    /// The first error, if any, with which somebody's wake failed since this was last asked. The
-    /// message was queued and is delivered; only the wake is missing.
+    /// Takes the first error, if any, with which a sender failed to wake the loop since the last
+    /// call. The message was queued and is delivered; only the wake is missing.
     pub fn take_wake_error(&self) -> Option<io::Error> {
         self.channels.notifier.take_wake_error()
     }
@@ -451,8 +449,8 @@ impl<T: Copy, M> EventLoop<T, M> {
 
 /// Running.
 impl<T: Copy, M> EventLoop<T, M> {
-    /// Runs turns until [`shutdown`](EventLoop::shutdown) is called. Blocks in the kernel, for ever
-    /// if need be, while there is nothing to do. May be called again afterwards.
+    /// Runs turns until [`shutdown`](EventLoop::shutdown) is called. Blocks in the kernel, without
+    /// a limit, while there is nothing to do. May be called again afterwards.
     ///
     /// # Errors
     ///
@@ -465,17 +463,17 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// of the turn.
     pub fn run<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> Result<(), RunError> {
         let mut running = Running::begin(self)?;
-        while running.turn(handler, Limit::Forever)? != End::Stop {}
+        while running.turn(handler, WaitLimit::Unbounded)? != TurnEnd::Stop {}
         running.end_by_shutdown();
         Ok(())
     }
 
-    /// Runs one turn, waiting at most `timeout` for something to happen (`None`: for ever; zero:
-    /// not at all). Something is: an event, a timeout due, a message, a signal, a wake. When the
-    /// time is over, an empty turn is run.
+    /// Runs one turn, waiting at most `timeout` for an event, a timeout that is due, a message, a
+    /// signal or a wake (`None`: without a limit; zero: not at all). If none arrives in that time,
+    /// it runs an empty turn.
     ///
-    /// After a [`shutdown`](EventLoop::shutdown) it does not wait;
-    /// [`is_running`](EventLoop::is_running) tells.
+    /// After a [`shutdown`](EventLoop::shutdown) it does not wait, and
+    /// [`is_running`](EventLoop::is_running) returns `false`.
     ///
     /// # Errors
     ///
@@ -491,7 +489,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         timeout: Option<Duration>,
     ) -> Result<(), RunError> {
         match timeout {
-            None => self.run_turn(handler, Limit::Forever),
+            None => self.run_turn(handler, WaitLimit::Unbounded),
             Some(timeout) => self.run_turn_within(handler, timeout),
         }
     }
@@ -503,8 +501,10 @@ impl<T: Copy, M> EventLoop<T, M> {
         timeout: Duration,
     ) -> Result<(), RunError> {
         let limit = match timeout {
-            Duration::ZERO => Limit::AtOnce,
-            timeout => Instant::now().checked_add(timeout).map_or(Limit::Forever, Limit::Until),
+            Duration::ZERO => WaitLimit::Zero,
+            timeout => {
+                Instant::now().checked_add(timeout).map_or(WaitLimit::Unbounded, WaitLimit::Until)
+            }
         };
         self.run_turn(handler, limit)
     }
@@ -513,7 +513,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     fn run_turn<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
-        limit: Limit,
+        limit: WaitLimit,
     ) -> Result<(), RunError> {
         let mut running = Running::begin(self)?;
         let end = running.turn(handler, limit)?;
@@ -525,7 +525,7 @@ impl<T: Copy, M> EventLoop<T, M> {
     ///
     /// # Errors
     ///
-    /// The system has no thread left; [`StartError`] gives loop and handler back.
+    /// The system cannot start a thread; [`StartError`] gives loop and handler back.
     pub fn start<H>(self, handler: H) -> Result<LoopThread<H>, Box<StartError<T, M, H>>>
     where
         T: Send + 'static,
@@ -541,7 +541,8 @@ impl<T: Copy, M> EventLoop<T, M> {
         self.flags.add(LoopFlags::STOPPING);
     }
 
-    /// `false` from a shutdown on, a [`Remote`]'s included, until the loop is run again.
+    /// `false` after a [`shutdown`](EventLoop::shutdown), also one by a [`Remote`], until the loop
+    /// is run again.
     pub fn is_running(&self) -> bool {
         !self.all_flags().any(LoopFlags::STOPPED | LoopFlags::STOPPING | LoopFlags::SHUTDOWN)
     }
@@ -551,9 +552,10 @@ impl<T: Copy, M> EventLoop<T, M> {
         Remote::new(&self.channels.notifier)
     }
 
-    /// How long a loop around this one may wait before it calls [`run_once`](EventLoop::run_once):
-    /// until the next timeout; zero while work remains; `None` for as long as the descriptor
-    /// ([`AsFd`]) is not readable.
+    /// How long an outer loop may wait before it calls [`run_once`](EventLoop::run_once).
+    ///
+    /// Until the next timeout; zero while work remains; `None` until the descriptor ([`AsFd`]) is
+    /// readable.
     ///
     /// ```
     /// # use kodiak_reactor::{EventLoop, Handler};
@@ -570,16 +572,16 @@ impl<T: Copy, M> EventLoop<T, M> {
     /// ```
     pub fn next_timeout(&self) -> Option<Duration> {
         let flags = self.all_flags();
-        // A channel whose topic has news may have been emptied since.
+        // A channel whose topic is ready may have been emptied since.
         let left = (LoopFlags::AGAIN | LoopFlags::STOPPING | LoopFlags::WAKE | LoopFlags::SHUTDOWN)
-            | self.channels.ready(flags);
+            | self.channels.ready_topics(flags);
         let work = flags.any(left) || self.batch.is_unfinished();
         if work { Some(Duration::ZERO) } else { self.timers.until_next(Instant::now()) }
     }
 
-    /// The flags, and the topics that got news since the loop last took them.
+    /// The flags, and the topics that became ready since the loop last took them.
     fn all_flags(&self) -> LoopFlags {
-        self.flags | LoopFlags::of(self.channels.notifier.ready())
+        self.flags | LoopFlags::from_ready(self.channels.notifier.ready())
     }
 
     /// What the loop has done so far.

@@ -1,5 +1,4 @@
-//! What a program does when something happens: [`Handler`], and what a readable source has to tell:
-//! [`ReadHint`].
+//! [`Handler`], the callbacks of an event loop, and [`ReadHint`], why a source is readable.
 
 use std::fmt;
 use std::io;
@@ -44,10 +43,11 @@ use crate::EventLoop;
 /// ```
 #[allow(unused_variables)]
 pub trait Handler<T: Copy, M> {
-    /// The source can be read, or will never be again: see `hint`. Also called, with
-    /// [`ReadHint::is_hup`] or [`ReadHint::is_error`], for a hang-up or error of a source whose
-    /// interest is neither readable nor writable, and for a further channel (see
-    /// [`EventLoop::add_channel`]) with something to receive.
+    /// The source can be read, or has hung up or failed: see `hint`.
+    ///
+    /// Also called, with [`ReadHint::is_hup`] or [`ReadHint::is_error`], for a hang-up or error of
+    /// a source whose interest is neither readable nor writable, and for a further channel (see
+    /// [`EventLoop::add_channel`]) that has something to receive.
     fn readable(&mut self, event_loop: &mut EventLoop<T, M>, token: T, hint: ReadHint) {}
 
     /// The source can be written, or a write would now report an error.
@@ -66,11 +66,11 @@ pub trait Handler<T: Copy, M> {
     /// A signal arrived that the loop watches (see [`EventLoop::watch_signals`]).
     fn signal(&mut self, event_loop: &mut EventLoop<T, M>, info: SigInfo) {}
 
-    /// A child process that the loop watches has ended (see [`EventLoop::watch_child`]). Told once
-    /// per child, among the I/O.
+    /// A child process that the loop watches has ended (see [`EventLoop::watch_child`]). Called
+    /// once per child, in the I/O part of the turn.
     ///
-    /// The status is an error only if another part of the program has reaped the child, so that
-    /// nobody can know it, or has told the kernel (by ignoring `SIGCHLD`) that nobody wants to.
+    /// The status is an error only if another part of the program has reaped the child or ignores
+    /// `SIGCHLD`; then the kernel does not keep the status.
     fn child_exit(
         &mut self,
         event_loop: &mut EventLoop<T, M>,
@@ -79,13 +79,11 @@ pub trait Handler<T: Copy, M> {
     ) {
     }
 
-    /// The wait for events was interrupted by a signal handler. The loop resumes the wait against
-    /// its deadline by itself; this is for programs with signal handlers of their own that leave a
-    /// note.
+    /// A signal handler interrupted the wait for events. The loop resumes the wait by itself, with
+    /// the same deadline; this callback is for programs whose own signal handlers set a flag.
     fn interrupted(&mut self, event_loop: &mut EventLoop<T, M>) {}
 
-    /// The last callback of every turn: the place to flush what the turn's other callbacks
-    /// collected.
+    /// The last callback of every turn: the place to flush what the other callbacks collected.
     fn turn_end(&mut self, event_loop: &mut EventLoop<T, M>) {}
 }
 
@@ -104,7 +102,7 @@ impl ReadHint {
         self.0 & ReadHint::DATA.0 != 0
     }
 
-    /// The other side will send no more. Data it sent before may still wait: read until the end.
+    /// The peer has closed its writing half. Data may still wait: read until the end.
     pub fn is_hup(self) -> bool {
         self.0 & ReadHint::HUP.0 != 0
     }

@@ -1,5 +1,6 @@
-//! An event loop with callbacks: I/O, timers, messages and signals on one thread, without an async
-//! runtime.
+//! An event loop with callbacks, for programs without an async runtime.
+//!
+//! One thread handles I/O, timers, messages, signals and child processes.
 //!
 //! ```
 //! use kodiak_reactor::{EventLoop, Handler};
@@ -20,31 +21,32 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`EventLoop`] waits and calls; [`Handler`] is what you write.
-//! - [`Source`] is what it can watch: `kodiak-net`'s sockets, and any descriptor inside [`Io`].
-//!   Drop a source and it is out of the loop; no event of it is delivered afterwards.
-//! - [`EventLoop::timeout`] and [`EventLoop::interval`] set timers, never early, microseconds fine.
-//! - [`EventLoop::channel`] gives senders for other threads (and for before the loop runs);
-//!   [`EventLoop::add_channel`] gives channels of further types.
-//! - [`EventLoop::watch_signals`] turns Unix signals into a callback, [`EventLoop::watch_child`]
-//!   the end of a child process.
-//! - [`Remote`] stops or wakes the loop from anywhere; [`EventLoop::start`] runs it on a thread of
-//!   its own.
+//! - [`EventLoop`] waits for events and calls your [`Handler`].
+//! - A [`Source`] is something the loop can watch: `kodiak-net`'s sockets, and any descriptor
+//!   inside [`Io`]. Dropping a source removes it from the loop; no event of it is delivered
+//!   afterwards.
+//! - [`EventLoop::timeout`] and [`EventLoop::interval`] set timers with microsecond resolution,
+//!   which never fire early.
+//! - [`EventLoop::channel`] returns a sender of messages, for any thread;
+//!   [`EventLoop::add_channel`] adds channels for other types of messages.
+//! - [`EventLoop::watch_signals`] delivers Unix signals, and [`EventLoop::watch_child`] the end of
+//!   a child process.
+//! - [`Remote`] stops or wakes the loop from any thread; [`EventLoop::start`] runs the loop on a
+//!   thread of its own.
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! - **Idle means asleep.** No timer, no work: the loop blocks in the kernel until something
-//!   happens.
-//! - **Safe to drop.** A dropped source's descriptor leaves the kernel before it closes, and its
-//!   pending events are dropped with it.
-//! - **Fair.** Events, timers, messages and signals have budgets a turn ([`Builder`]); what is left
-//!   over runs in the next turn, before the loop sleeps. So does a source for which the handler
-//!   says [`again`](EventLoop::again).
-//! - **No allocation.** Once it has seen its largest numbers of sources and timers at one time, a
-//!   turn allocates nothing: nor does registering, dropping, setting timeouts, sending and
-//!   delivering.
-//! - **Errors, not panics.** Registering twice, changing what another loop owns, running inside a
-//!   callback: a `Result` says what happened and what to do, in release too.
+//! - **Idle means asleep.** Without work and timers that are due, the loop blocks in the kernel.
+//! - **Safe to drop.** A dropped source is removed from the kernel before its descriptor closes,
+//!   and its pending events are discarded.
+//! - **Fair.** Events, timers, messages and signals have a budget per turn ([`Builder`]). The rest
+//!   runs in the next turn, before the loop sleeps, as does a source for which the handler calls
+//!   [`again`](EventLoop::again).
+//! - **No allocation.** Registering, dropping, setting timeouts, sending and delivering allocate
+//!   only when the number of sources or timers reaches a new maximum.
+//! - **Errors, not panics.** Registering a source twice, changing a source of another loop, or
+//!   running the loop inside a callback returns an error that says what to do, in every build
+//!   profile.
 #![forbid(unsafe_code)]
 
 mod batch;
@@ -54,14 +56,14 @@ mod children;
 mod error;
 mod event_loop;
 mod handler;
+mod hang_up_filter;
 mod loop_flags;
-mod loops;
+mod loop_table;
 mod registration;
 mod registry;
 mod remote;
 mod running;
 mod stats;
-mod suspension;
 mod thread;
 mod timers;
 mod turn;

@@ -1,5 +1,6 @@
-//! What a turn of the loop has to deal with besides events: one word, so that a turn with nothing
-//! else checks once instead of eight times.
+//! What a turn of the loop must handle besides events.
+//!
+//! All of it is one word, so that a turn with nothing else checks once instead of eight times.
 
 use std::ops::BitOr;
 
@@ -7,9 +8,9 @@ use kodiak_channel::{Ready, Topic};
 
 /// The loop's own channel.
 pub(crate) const MESSAGES: Topic = Topic::new(0);
-/// A remote wants a turn.
+/// A remote asks for a turn.
 pub(crate) const WAKE: Topic = Topic::new(1);
-/// A remote wants the loop to stop.
+/// A remote asks the loop to stop.
 pub(crate) const SHUTDOWN: Topic = Topic::new(2);
 /// The first of the topics that further channels share.
 const FIRST_FURTHER: u32 = 3;
@@ -19,8 +20,7 @@ pub(crate) fn further_topic(number: u32) -> Topic {
     Topic::new(FIRST_FURTHER + number % (Topic::COUNT - FIRST_FURTHER))
 }
 
-/// A set of reasons to leave the fast path of a turn: topics of the notifier with news that the
-/// loop has not looked at yet, and others.
+/// A set of reasons to leave the fast path of a turn: ready topics of the notifier, and others.
 ///
 /// Between two turns the set is [`RUNNING`](LoopFlags::RUNNING) alone only if the notifier is
 /// armed. Then the next wait may begin at once.
@@ -29,11 +29,11 @@ pub(crate) struct LoopFlags(u64);
 
 impl LoopFlags {
     pub(crate) const NONE: LoopFlags = LoopFlags(0);
-    /// A message was sent over the loop's own channel, and the loop has not found it empty since.
+    /// A message was sent over the loop's own channel, which was not found empty since.
     pub(crate) const MESSAGES: LoopFlags = LoopFlags::topic(MESSAGES);
-    /// A turn is to begin.
+    /// A remote asked for a turn.
     pub(crate) const WAKE: LoopFlags = LoopFlags::topic(WAKE);
-    /// A remote wants the loop to stop.
+    /// A remote asked the loop to stop.
     pub(crate) const SHUTDOWN: LoopFlags = LoopFlags::topic(SHUTDOWN);
     /// A message was sent over a further channel.
     pub(crate) const FURTHER: LoopFlags =
@@ -42,9 +42,9 @@ impl LoopFlags {
     pub(crate) const TOPICS: LoopFlags = LoopFlags((1 << Topic::COUNT) - 1);
     /// Sources wait to be called again.
     pub(crate) const AGAIN: LoopFlags = LoopFlags(1 << 32);
-    /// The loop's owner wants it to stop.
+    /// `shutdown` was called.
     pub(crate) const STOPPING: LoopFlags = LoopFlags(1 << 33);
-    /// A panic or an error has left something of the last batch of events.
+    /// A panic or an error has left events of the last batch undelivered.
     pub(crate) const UNFINISHED: LoopFlags = LoopFlags(1 << 34);
     /// Signals are watched.
     pub(crate) const SIGNALS: LoopFlags = LoopFlags(1 << 36);
@@ -59,13 +59,13 @@ impl LoopFlags {
     /// The fast path: `run` or `run_once` is on the stack.
     pub(crate) const RUNNING: LoopFlags = LoopFlags(1 << 41);
 
-    /// Work that the last turn left, apart from what the wheel knows itself.
-    pub(crate) const LEFT_OVERS: LoopFlags =
+    /// Work that the last turn left, apart from timeouts.
+    pub(crate) const REMAINING_WORK: LoopFlags =
         LoopFlags(LoopFlags::TOPICS.0 | LoopFlags::AGAIN.0 | LoopFlags::STOPPING.0);
 
-    /// The topics with news.
+    /// The flags of ready topics.
     #[inline]
-    pub(crate) fn of(ready: Ready) -> LoopFlags {
+    pub(crate) fn from_ready(ready: Ready) -> LoopFlags {
         LoopFlags(ready.bits().into())
     }
 
@@ -75,7 +75,7 @@ impl LoopFlags {
 
     /// Whether a turn can take the fast path.
     #[inline]
-    pub(crate) fn is_usual(self) -> bool {
+    pub(crate) fn is_fast_path(self) -> bool {
         self == LoopFlags::RUNNING
     }
 
@@ -86,7 +86,7 @@ impl LoopFlags {
     }
 
     /// Those that are in `others` as well.
-    pub(crate) fn within(self, others: LoopFlags) -> LoopFlags {
+    pub(crate) fn intersection(self, others: LoopFlags) -> LoopFlags {
         LoopFlags(self.0 & others.0)
     }
 
@@ -108,8 +108,8 @@ impl LoopFlags {
         self.0 &= !others.0;
     }
 
-    pub(crate) fn set(&mut self, other: LoopFlags, whether: bool) {
-        if whether { self.add(other) } else { self.remove(other) }
+    pub(crate) fn set(&mut self, other: LoopFlags, on: bool) {
+        if on { self.add(other) } else { self.remove(other) }
     }
 }
 

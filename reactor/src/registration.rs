@@ -1,30 +1,29 @@
-//! What ties a socket to the loop: [`Source`], [`Registration`] and the owner [`Io`].
+//! Registrations: [`Source`], [`Registration`], and [`Io`], which owns a descriptor.
 //!
-//! A registered socket knows its loop's number ([`loops`]) and its key; the loop knows nothing of
-//! the socket but the key's slot. So a socket may move, be boxed, be sent to another thread or be
-//! dropped anywhere, and nobody holds a pointer that could dangle. Dropping does three things in
-//! this order:
+//! A registered source keeps its loop's number ([`loop_table`]) and its key; the loop keeps only
+//! the key's slot. There are no pointers between them, so a source may move, be boxed, be sent to
+//! another thread, or be dropped anywhere. Dropping it does three things, in this order:
 //!
-//! 1. the descriptor leaves the kernel's interest list, so that a duplicate of it cannot keep
-//!    firing;
-//! 2. the key goes onto the loop's list of the dead, in room reserved when the source was
-//!    registered (no allocation);
+//! 1. the descriptor is removed from the kernel's interest list, so that a duplicate of it cannot
+//!    keep firing;
+//! 2. the key enters the loop's drop list, in room that was reserved when the source was registered
+//!    (no allocation);
 //! 3. the descriptor closes.
 //!
-//! The loop looks at the list's flag (one load) before each dispatch, so an event already fetched
-//! for a dropped source is never delivered.
+//! The loop checks the drop list's flag (one load) before each dispatch. So an event that was
+//! already fetched for a dropped source is never delivered.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::loops::{self, BEING_TAKEN, NOBODY, Shared};
+use crate::loop_table::{self, BEING_CLAIMED, NO_LOOP, Shared};
 
 /// Something with a descriptor that an [`EventLoop`](crate::EventLoop) can watch.
 ///
 /// The sockets of `kodiak-net` are sources. Any other descriptor becomes one inside [`Io`]. A type
-/// of your own that holds a source is a source by handing both questions on:
+/// of your own that holds a source becomes one by forwarding both methods:
 ///
 /// ```
 /// use std::os::fd::{AsFd, BorrowedFd};
@@ -41,9 +40,9 @@ use crate::loops::{self, BEING_TAKEN, NOBODY, Shared};
 /// }
 /// ```
 ///
-/// Both methods must speak of the same descriptor for as long as the source lives.
+/// Both methods must always refer to the same descriptor.
 pub trait Source: AsFd {
-    /// The slot in which the loop notes that it watches this source.
+    /// The registration, in which the loop records that it watches this source.
     fn registration(&self) -> &Registration;
 }
 
@@ -80,62 +79,65 @@ impl<S: Source> Source for std::rc::Rc<S> {
     }
 }
 
-/// Which loop watches a source, and under which key: the slot inside every [`Io`].
+/// The loop that watches a source, and the source's key in it. Part of every [`Io`].
 ///
-/// Only [`Io`] makes one, because only the descriptor's owner can see to it that the kernel forgets
-/// the descriptor before it closes.
+/// Only [`Io`] makes one, because only the descriptor's owner can make sure that the descriptor is
+/// removed from the kernel before it closes.
 #[derive(Default)]
 pub struct Registration {
-    /// The loop's number, which is also the lock: who would have the source puts `BEING_TAKEN` in
-    /// the place of nobody's number, so of two loops on two threads one gets it. From then until
-    /// the source is deregistered or dropped, nobody but its loop writes here, and its loop is only
-    /// ever on one thread.
+    /// The loop's number, which is also a lock: a loop claims the source by replacing `NO_LOOP`
+    /// with `BEING_CLAIMED`, so of two loops on two threads one gets it. From then until the source
+    /// is deregistered or dropped only its loop writes here, and a loop is on one thread at a time.
     owner: AtomicU32,
-    /// The two halves of the key. In pieces of four bytes, so that a descriptor fits beside them
-    /// without padding.
+    /// The two halves of the key, as four bytes each, so that a descriptor fits beside them without
+    /// padding.
     key: [AtomicU32; 2],
 }
 
-/// Where a source stands, seen from one loop.
+/// The owner of a source, as seen by one loop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Standing {
-    Unregistered,
-    Here { key: u64 },
-    Elsewhere,
+pub(crate) enum Ownership {
+    NoLoop,
+    /// This loop, under this key.
+    This {
+        key: u64,
+    },
+    /// Another loop.
+    Other,
 }
 
 impl Registration {
-    /// Where the source stands. A loop that is gone counts as no loop: its selector went with it.
+    /// The source's owner. A loop that is gone counts as no loop: its selector is closed.
     #[inline]
-    pub(crate) fn standing(&self, shared: &Shared) -> Standing {
+    pub(crate) fn ownership(&self, shared: &Shared) -> Ownership {
         match self.owner.load(Ordering::Acquire) {
-            owner if owner == shared.number() => Standing::Here { key: self.key() },
-            NOBODY => Standing::Unregistered,
-            BEING_TAKEN => Standing::Elsewhere,
-            owner if loops::exists(owner) => Standing::Elsewhere,
-            _ => Standing::Unregistered,
+            owner if owner == shared.number() => Ownership::This { key: self.key() },
+            NO_LOOP => Ownership::NoLoop,
+            BEING_CLAIMED => Ownership::Other,
+            owner if loop_table::exists(owner) => Ownership::Other,
+            _ => Ownership::NoLoop,
         }
     }
 
-    /// Takes the source for the loop, so that no other one can. The error says who has it.
+    /// Claims the source for the loop, so that no other loop can. The error is its owner.
     #[inline]
-    pub(crate) fn claim(&self, shared: &Shared) -> Result<Claim<'_>, Standing> {
-        let mut before = NOBODY;
+    pub(crate) fn claim(&self, shared: &Shared) -> Result<Claim<'_>, Ownership> {
+        let mut before = NO_LOOP;
         while let Err(owner) =
-            self.owner.compare_exchange(before, BEING_TAKEN, Ordering::Acquire, Ordering::Acquire)
+            self.owner.compare_exchange(before, BEING_CLAIMED, Ordering::Acquire, Ordering::Acquire)
         {
-            match self.standing(shared) {
-                Standing::Unregistered => before = owner,
+            match self.ownership(shared) {
+                Ownership::NoLoop => before = owner,
                 other => return Err(other),
             }
         }
         Ok(Claim { registration: self })
     }
 
-    /// The source is its loop's no more. For that loop to say.
+    /// Releases the source. Only its loop may call this.
     #[inline]
-    pub(crate) fn clear(&self) {
-        self.owner.store(NOBODY, Ordering::Release);
+    pub(crate) fn release(&self) {
+        self.owner.store(NO_LOOP, Ordering::Release);
     }
 
     fn key(&self) -> u64 {
@@ -144,15 +146,15 @@ impl Registration {
     }
 }
 
-/// A source that is about to be registered; left alone again if this is dropped.
+/// A source that is about to be registered. Dropping the claim releases it.
 pub(crate) struct Claim<'a> {
     registration: &'a Registration,
 }
 
 impl Claim<'_> {
-    /// The source is registered under `key`.
+    /// Completes the registration, under `key`.
     #[inline]
-    pub(crate) fn keep(self, shared: &Shared, key: u64) {
+    pub(crate) fn commit(self, shared: &Shared, key: u64) {
         let [low, high] = &self.registration.key;
         low.store(key as u32, Ordering::Relaxed);
         high.store((key >> 32) as u32, Ordering::Relaxed);
@@ -163,25 +165,24 @@ impl Claim<'_> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.registration.clear();
+        self.registration.release();
     }
 }
 
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let owner = self.owner.load(Ordering::Relaxed);
-        let registered = owner != NOBODY && owner != BEING_TAKEN && loops::exists(owner);
+        let registered = owner != NO_LOOP && owner != BEING_CLAIMED && loop_table::exists(owner);
         f.debug_struct("Registration").field("registered", &registered).finish()
     }
 }
 
-/// Owns a descriptor and its registration: the way for any descriptor into an
-/// [`EventLoop`](crate::EventLoop).
+/// Owns a descriptor and its registration: makes any descriptor a [`Source`].
 ///
-/// `F` is whatever owns the descriptor: an `OwnedFd`, a `std` or `socket2` socket, a pipe, a
-/// stranger's type. It should be non-blocking; `Io` does not change it. Dropping an `Io` takes the
-/// descriptor out of its loop and then drops `F`; from that moment on the handler hears nothing of
-/// it, not even what the kernel had already reported.
+/// `F` owns the descriptor: an `OwnedFd`, a `std` or `socket2` socket, a pipe, or a type of another
+/// crate. The descriptor should be non-blocking; `Io` does not change it. Dropping an `Io` removes
+/// the descriptor from its loop and then drops `F`. From then on the handler is not called for it,
+/// not even for events that the kernel had already reported.
 ///
 /// `Io` is `Send` and `Sync` where `F` is, and may be dropped on any thread. `Io<OwnedFd>` is 16
 /// bytes.
@@ -212,7 +213,7 @@ impl fmt::Debug for Registration {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Io<F: AsFd> {
-    /// `None` only between [`Io::into_inner`] and the end of its drop.
+    /// `None` only in [`Io::into_inner`] and the drop that ends it.
     inner: Option<F>,
     registration: Registration,
 }
@@ -225,36 +226,35 @@ impl<F: AsFd> Io<F> {
 
     /// The wrapped value. Do not close its descriptor behind the loop's back.
     pub fn get_ref(&self) -> &F {
-        self.inner.as_ref().expect("an Io has its value until it is taken apart")
+        self.inner.as_ref().expect("only `into_inner` takes the value")
     }
 
-    /// The wrapped value. Exchanging it for one with another descriptor while registered leaves the
-    /// old descriptor in the kernel: deregister first.
+    /// The wrapped value. Do not replace it by one with another descriptor while it is registered:
+    /// the kernel would go on watching the old one.
     pub fn get_mut(&mut self) -> &mut F {
-        self.inner.as_mut().expect("an Io has its value until it is taken apart")
+        self.inner.as_mut().expect("only `into_inner` takes the value")
     }
 
     /// Deregisters the descriptor, as dropping would, and gives it back open.
     pub fn into_inner(mut self) -> F {
-        self.withdraw();
-        self.inner.take().expect("an Io has its value until it is taken apart")
+        self.leave_loop();
+        self.inner.take().expect("only `into_inner` takes the value")
     }
 
-    /// Leaves the loop, if there is one: first the kernel, then the loop's books.
+    /// Leaves the loop, if there is one: first the kernel's interest list, then the registry.
     #[inline]
-    fn withdraw(&mut self) {
+    fn leave_loop(&mut self) {
         let owner = *self.registration.owner.get_mut();
-        if owner != NOBODY {
-            self.withdraw_from(owner);
+        if owner != NO_LOOP {
+            self.leave_loop_numbered(owner);
         }
     }
 
-    fn withdraw_from(&mut self, owner: u32) {
-        *self.registration.owner.get_mut() = NOBODY;
+    fn leave_loop_numbered(&mut self, owner: u32) {
+        *self.registration.owner.get_mut() = NO_LOOP;
         let Some(inner) = &self.inner else { return };
-        loops::bury(owner, self.registration.key(), |selector| {
-            // An error means that the kernel does not know the descriptor (the source was
-            // suspended): as wished.
+        loop_table::drop_source(owner, self.registration.key(), |selector| {
+            // An error means that the kernel does not watch the descriptor, which is the goal.
             let _ = selector.remove(inner.as_fd());
         });
     }
@@ -262,7 +262,7 @@ impl<F: AsFd> Io<F> {
 
 impl<F: AsFd> Drop for Io<F> {
     fn drop(&mut self) {
-        self.withdraw();
+        self.leave_loop();
     }
 }
 
@@ -306,10 +306,10 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn a_socket_stays_small_and_may_travel() {
-        fn travels<X: Send + Sync>() {}
-        travels::<Io<OwnedFd>>();
-        travels::<Io<UnixStream>>();
+    fn an_io_of_a_socket_is_16_bytes_send_and_sync() {
+        fn is_send_and_sync<X: Send + Sync>() {}
+        is_send_and_sync::<Io<OwnedFd>>();
+        is_send_and_sync::<Io<UnixStream>>();
         assert_eq!(size_of::<Io<OwnedFd>>(), 16);
         assert_eq!(size_of::<Io<UnixStream>>(), 16);
     }

@@ -1,19 +1,19 @@
-//! The loop's own book of its sources: a slot for each, found by key.
+//! The registry of a loop's sources: a slot for each, found by key.
 //!
-//! A key is a slot's number and its generation, and it is the key that the kernel is given. A
-//! slot's generation changes when its source leaves, so whatever the kernel has already reported
-//! under the old key finds nobody. As a second line, a slot that was freed is not given to a new
-//! source before the turn at hand, and with it the batch of events, is over. Generations of sources
-//! are odd: a slot whose generation is even is vacant, so finding a source is one comparison.
+//! A key consists of a slot's number and its generation; the kernel reports events under it. The
+//! generation changes when the source leaves, so an event that the kernel reported earlier finds no
+//! source. As a second protection, a slot that becomes free during a turn is quarantined: no new
+//! source gets it before the turn, and with it the batch of events, has ended. Generations of
+//! occupied slots are odd, so finding a source is one comparison.
 //!
-//! A slot is 16 bytes and the token. What lists there are go through the slots themselves (`link`):
-//! the vacant ones, and those to be called again. So nothing here allocates once as many slots
-//! exist as there were ever sources at one time.
+//! A slot is 16 bytes and the token. The lists of free slots and of sources to call again are
+//! linked through the slots (`next`). So the registry allocates only when the number of sources
+//! reaches a new maximum.
 
 use kodiak_sys::{Interest, Noted, Readiness, Trigger};
 
 use crate::handler::ReadHint;
-use crate::suspension::Patience;
+use crate::hang_up_filter::HangUpFilter;
 
 /// The key under which the loop's waker reports. No slot has it: see [`MAX_SLOTS`].
 pub(crate) const WAKER_KEY: u64 = u64::MAX;
@@ -22,107 +22,118 @@ pub(crate) const SIGNALS_KEY: u64 = u64::MAX - 1;
 /// Slot numbers stay below this, so no key equals a reserved one.
 pub(crate) const MAX_SLOTS: usize = (u32::MAX - 1) as usize;
 
-/// What the loop knows of one source, or of the one that was here last.
+/// A slot: what the loop knows of its source, or of the last one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot<T> {
     generation: u32,
     /// The next slot of the list that this one is in.
-    link: u32,
-    /// The descriptor's number, good only inside of
-    /// [`Shared::while_alive`](crate::registration::Shared::while_alive).
+    next: u32,
+    /// The descriptor's number, valid only inside
+    /// [`Shared::unless_dropped`](crate::loop_table::Shared::unless_dropped).
     pub(crate) noted: Noted,
     pub(crate) interest: Interest,
     pub(crate) trigger: Trigger,
-    /// How long a hang-up or error has been told to nobody's interest.
-    pub(crate) patience: Patience,
-    marks: Marks,
+    pub(crate) hang_up_filter: HangUpFilter,
+    flags: SlotFlags,
     pub(crate) token: T,
 }
 
-/// Small facts about a source.
+/// Flags of a source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Marks(u8);
+struct SlotFlags(u8);
 
-impl Marks {
-    const NONE: Marks = Marks(0);
-    /// That it can be read, and nothing else, is told by one call of `readable`, with nothing to
-    /// look at before or to note after. Follows from everything else; see [`Slot::settle`].
-    const PLAIN: u8 = 1;
-    /// The loop's own source, that stands for a child process.
+impl SlotFlags {
+    const NONE: SlotFlags = SlotFlags(0);
+    /// An event with `READABLE` alone needs one call of `readable`, and no check or record. Derived
+    /// from the other fields by [`Slot::update_fast_path`].
+    const FAST_PATH: u8 = 1;
+    /// The loop's own source for a child process.
     const CHILD: u8 = 2;
-    /// It is in one of the lists of those to be called again.
-    const LISTED: u8 = 4;
-    /// Which of the two.
-    const SECOND_LIST: u8 = 8;
-    /// It is to be called again when its place in the list has come.
+    /// It is in one of the queues of sources to call again.
+    const QUEUED: u8 = 4;
+    /// The queue is the second of the two.
+    const IN_SECOND_QUEUE: u8 = 8;
+    /// To call again when the queue reaches it.
     const AGAIN: u8 = 16;
-    /// It is to be called again in the turn after that: asked in this one, while its place is still
-    /// to come.
-    const AGAIN_LATER: u8 = 32;
-    /// Hang-up and error as last reported, for a turn that `again` asks for.
+    /// To call again in the turn after that: `again` was called while it waited in this turn's
+    /// queue.
+    const AGAIN_NEXT_TURN: u8 = 32;
+    /// Hang-up and error as last reported, for the hint of a call by `again`.
     const HUNG_UP: u8 = 64;
     const ERROR: u8 = 128;
 
-    fn has(self, mark: u8) -> bool {
-        self.0 & mark != 0
+    fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
     }
 
-    fn set(&mut self, mark: u8, whether: bool) {
-        self.0 = if whether { self.0 | mark } else { self.0 & !mark };
+    fn set(&mut self, flag: u8, on: bool) {
+        self.0 = if on { self.0 | flag } else { self.0 & !flag };
     }
 }
 
 impl<T> Slot<T> {
     pub(crate) fn is_child(&self) -> bool {
-        self.marks.has(Marks::CHILD)
+        self.flags.has(SlotFlags::CHILD)
     }
 
-    /// From now on it stands for a child process.
-    pub(crate) fn make_child(&mut self) {
-        self.marks.set(Marks::CHILD, true);
-        self.settle();
+    /// Marks it as the source of a child process.
+    pub(crate) fn set_child(&mut self) {
+        self.flags.set(SlotFlags::CHILD, true);
+        self.update_fast_path();
     }
 
-    /// What was last reported of it and does not go away by itself.
+    /// The lasting conditions of the last event.
     pub(crate) fn lasting_hint(&self) -> ReadHint {
         let mut hint = ReadHint::NONE;
-        if self.marks.has(Marks::HUNG_UP) {
+        if self.flags.has(SlotFlags::HUNG_UP) {
             hint |= ReadHint::HUP;
         }
-        if self.marks.has(Marks::ERROR) {
+        if self.flags.has(SlotFlags::ERROR) {
             hint |= ReadHint::ERROR;
         }
         hint
     }
 
-    /// An event has come: it takes the place of a call that was asked for.
-    pub(crate) fn note_event(&mut self, readiness: Readiness) {
-        self.marks.set(Marks::AGAIN | Marks::AGAIN_LATER, false);
-        self.marks.set(Marks::HUNG_UP, readiness.is_read_closed());
-        self.marks.set(Marks::ERROR, readiness.is_error());
-        self.settle();
+    /// Records an event, which also replaces a call by `again`.
+    pub(crate) fn record_event(&mut self, readiness: Readiness) {
+        self.flags.set(SlotFlags::AGAIN | SlotFlags::AGAIN_NEXT_TURN, false);
+        self.flags.set(SlotFlags::HUNG_UP, readiness.is_read_closed());
+        self.flags.set(SlotFlags::ERROR, readiness.is_error());
+        self.update_fast_path();
     }
 
     /// Gives a source another registration.
-    pub(crate) fn change(&mut self, token: T, interest: Interest, trigger: Trigger) {
+    pub(crate) fn set_registration(&mut self, token: T, interest: Interest, trigger: Trigger) {
         (self.token, self.interest, self.trigger) = (token, interest, trigger);
-        self.patience = Patience::default();
-        self.settle();
+        self.hang_up_filter = HangUpFilter::default();
+        self.update_fast_path();
     }
 
-    /// To be called after everything that the mark `PLAIN` follows from.
-    pub(crate) fn settle(&mut self) {
-        let special =
-            Marks::CHILD | Marks::AGAIN | Marks::AGAIN_LATER | Marks::HUNG_UP | Marks::ERROR;
-        let plain = self.interest.contains(Interest::READABLE)
-            && self.patience == Patience::default()
-            && !self.marks.has(special);
-        self.marks.set(Marks::PLAIN, plain);
+    /// Derives the flag `FAST_PATH`; to be called after each change of the other fields.
+    pub(crate) fn update_fast_path(&mut self) {
+        let special = SlotFlags::CHILD
+            | SlotFlags::AGAIN
+            | SlotFlags::AGAIN_NEXT_TURN
+            | SlotFlags::HUNG_UP
+            | SlotFlags::ERROR;
+        let fast_path = self.interest.contains(Interest::READABLE)
+            && self.hang_up_filter == HangUpFilter::default()
+            && !self.flags.has(special);
+        self.flags.set(SlotFlags::FAST_PATH, fast_path);
     }
 }
 
+/// An entry of a queue of sources to call again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum AgainEntry {
+    /// The source with this key is to be called.
+    Call(u64),
+    /// The source has gone, or an event has called it meanwhile.
+    Stale,
+}
+
 /// No slot: the end of a list.
-const NOBODY: u32 = u32::MAX;
+const NO_SLOT: u32 = u32::MAX;
 
 /// A list of slots through their links, first in, first out.
 #[derive(Clone, Copy, Debug)]
@@ -132,55 +143,55 @@ struct List {
 }
 
 impl List {
-    const EMPTY: List = List { first: NOBODY, last: NOBODY };
+    const EMPTY: List = List { first: NO_SLOT, last: NO_SLOT };
 
     fn is_empty(self) -> bool {
-        self.first == NOBODY
+        self.first == NO_SLOT
     }
 
     fn push<T>(&mut self, slots: &mut [Slot<T>], slot: u32) {
-        slots[slot as usize].link = NOBODY;
+        slots[slot as usize].next = NO_SLOT;
         match self.last {
-            NOBODY => self.first = slot,
-            last => slots[last as usize].link = slot,
+            NO_SLOT => self.first = slot,
+            last => slots[last as usize].next = slot,
         }
         self.last = slot;
     }
 
     fn pop<T>(&mut self, slots: &[Slot<T>]) -> Option<u32> {
         let slot = self.first;
-        self.first = slots.get(slot as usize)?.link;
-        if self.first == NOBODY {
-            self.last = NOBODY;
+        self.first = slots.get(slot as usize)?.next;
+        if self.first == NO_SLOT {
+            self.last = NO_SLOT;
         }
         Some(slot)
     }
 
     fn push_first<T>(&mut self, slots: &mut [Slot<T>], slot: u32) {
-        slots[slot as usize].link = self.first;
+        slots[slot as usize].next = self.first;
         self.first = slot;
-        if self.last == NOBODY {
+        if self.last == NO_SLOT {
             self.last = slot;
         }
     }
 }
 
-/// The slots of one loop, and who is to be called again.
+/// The slots of one loop, and the queues of sources to call again.
 #[derive(Debug)]
 pub(crate) struct Registry<T> {
     slots: Vec<Slot<T>>,
     len: usize,
-    /// The first of the slots that may be used at once. The one freed last comes first: it is the
-    /// warmest.
+    /// The first of the free slots. The slot freed last comes first: its memory is most likely in
+    /// the cache.
     free: u32,
-    /// Slots freed during the turn `freed_in`: free when it is over.
-    freed: List,
-    freed_in: u64,
-    /// Those to be called again: one list for this turn, one for the next. They may hold sources
-    /// that have gone; those slots are free when the list has come to them.
+    /// Slots freed during the turn `quarantined_in`, and free when it has ended.
+    quarantined: List,
+    quarantined_in: u64,
+    /// Sources to call again: one queue for this turn, one for the next. A queue may hold sources
+    /// that have gone; their slots become free when the queue reaches them.
     again: [List; 2],
-    /// Which of the two is the next turn's.
-    asking: usize,
+    /// The index of the next turn's queue.
+    next_queue: usize,
 }
 
 impl<T: Copy> Registry<T> {
@@ -188,11 +199,11 @@ impl<T: Copy> Registry<T> {
         Registry {
             slots: Vec::new(),
             len: 0,
-            free: NOBODY,
-            freed: List::EMPTY,
-            freed_in: 0,
+            free: NO_SLOT,
+            quarantined: List::EMPTY,
+            quarantined_in: 0,
             again: [List::EMPTY; 2],
-            asking: 0,
+            next_queue: 0,
         }
     }
 
@@ -200,44 +211,42 @@ impl<T: Copy> Registry<T> {
         self.len
     }
 
-    /// How many slots exist, which no number of registered or dead sources exceeds.
+    /// Number of slots, an upper bound of the number of registered and dropped sources.
     pub(crate) fn slot_count(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether a source can be [added](Registry::occupy) in turn number `turn` without making a
-    /// slot.
+    /// Whether [`insert`](Registry::insert) finds a free slot.
     #[inline]
-    pub(crate) fn has_vacancy(&mut self, turn: u64) -> bool {
-        self.end_turns_before(turn);
-        self.free != NOBODY
+    pub(crate) fn has_free_slot(&self) -> bool {
+        self.free != NO_SLOT
     }
 
-    /// Makes a slot. `false` if there can be no more.
-    pub(crate) fn grow(&mut self, token: T, noted: Noted) -> bool {
+    /// Adds a slot. `false` if there can be no more.
+    pub(crate) fn add_slot(&mut self, token: T, noted: Noted) -> bool {
         if self.slots.len() == MAX_SLOTS {
             return false;
         }
         let (interest, trigger) = (Interest::empty(), Trigger::Level);
-        let (patience, marks) = (Patience::default(), Marks::NONE);
+        let (hang_up_filter, flags) = (HangUpFilter::default(), SlotFlags::NONE);
         let number = self.slots.len() as u32;
         self.slots.push(Slot {
             generation: 0,
-            link: self.free,
+            next: self.free,
             noted,
             interest,
             trigger,
-            patience,
-            marks,
+            hang_up_filter,
+            flags,
             token,
         });
         self.free = number;
         true
     }
 
-    /// Adds a source, for which there must be a [vacancy](Registry::has_vacancy), and says its key.
+    /// Adds a source to the first [free slot](Registry::has_free_slot), and returns its key.
     #[inline]
-    pub(crate) fn occupy(
+    pub(crate) fn insert(
         &mut self,
         token: T,
         interest: Interest,
@@ -246,12 +255,12 @@ impl<T: Copy> Registry<T> {
     ) -> u64 {
         let number = self.free;
         let slot = &mut self.slots[number as usize];
-        self.free = slot.link;
+        self.free = slot.next;
         slot.generation = slot.generation.wrapping_add(1);
-        assert!(is_occupied(slot.generation), "a vacant slot has no source");
+        assert!(is_occupied(slot.generation), "a free slot has no source");
         slot.noted = noted;
-        slot.marks = Marks::NONE;
-        slot.change(token, interest, trigger);
+        slot.flags = SlotFlags::NONE;
+        slot.set_registration(token, interest, trigger);
         self.len += 1;
         key_of(number, slot.generation)
     }
@@ -268,127 +277,127 @@ impl<T: Copy> Registry<T> {
         if slot.generation == generation_of(key) { Some(slot) } else { None }
     }
 
-    /// The token of a source of which nothing needs to be known but that it can be read.
+    /// The token of a source on the fast path, for an event with `READABLE` alone.
     #[inline]
-    pub(crate) fn plain(&self, key: u64) -> Option<T> {
+    pub(crate) fn fast_path_token(&self, key: u64) -> Option<T> {
         let slot = self.get(key)?;
-        if slot.marks.has(Marks::PLAIN) { Some(slot.token) } else { None }
+        if slot.flags.has(SlotFlags::FAST_PATH) { Some(slot.token) } else { None }
     }
 
-    /// As [`plain`](Registry::plain), of a source that is at its end besides: what is noted of that
-    /// is noted.
+    /// The token of a source on the fast path, for an event that also reports the end of the
+    /// stream. Records what [`Slot::record_event`] and the hang-up filter would.
     #[inline]
-    pub(crate) fn plain_end(&mut self, key: u64) -> Option<T> {
+    pub(crate) fn record_fast_path_end(&mut self, key: u64) -> Option<T> {
         let slot = self.get_mut(key)?;
-        if !slot.marks.has(Marks::PLAIN) {
+        if !slot.flags.has(SlotFlags::FAST_PATH) {
             return None;
         }
-        slot.marks.set(Marks::PLAIN, false);
-        slot.marks.set(Marks::HUNG_UP, true);
+        slot.flags.set(SlotFlags::FAST_PATH, false);
+        slot.flags.set(SlotFlags::HUNG_UP, true);
         if slot.trigger == Trigger::Level {
-            slot.patience = Patience::TOLD_ONCE; // who is plain has told nothing yet
+            slot.hang_up_filter = HangUpFilter::ONE_REPORT; // no report before, on the fast path
         }
         Some(slot.token)
     }
 
-    /// Forgets a source and says what had become of its patience. Its slot rests until turn number
-    /// `batch` is over, if there is one.
+    /// Removes a source and returns its filter. The slot is quarantined until the turn with number
+    /// `current_batch` has ended, if there is one.
     #[inline]
-    pub(crate) fn remove(&mut self, key: u64, batch: Option<u64>) -> Option<Patience> {
+    pub(crate) fn remove(&mut self, key: u64, current_batch: Option<u64>) -> Option<HangUpFilter> {
         let slot = self.get_mut(key)?;
         slot.generation = slot.generation.wrapping_add(1);
-        let (patience, listed) = (slot.patience, slot.marks.has(Marks::LISTED));
+        let (hang_up_filter, queued) = (slot.hang_up_filter, slot.flags.has(SlotFlags::QUEUED));
         self.len -= 1;
-        // One that is listed has its link in use.
-        if !listed {
-            match batch {
-                Some(turn) => self.rest(slot_of(key), turn),
+        // The link of a queued slot is in use.
+        if !queued {
+            match current_batch {
+                Some(turn) => self.quarantine(slot_of(key), turn),
                 None => {
-                    self.slots[slot_of(key) as usize].link = self.free;
+                    self.slots[slot_of(key) as usize].next = self.free;
                     self.free = slot_of(key);
                 }
             }
         }
-        Some(patience)
+        Some(hang_up_filter)
     }
 
-    /// Keeps a slot from being used in the turn that has this number.
+    /// Keeps a slot from being reused in the turn with this number.
     #[inline]
-    fn rest(&mut self, number: u32, turn: u64) {
-        self.end_turns_before(turn);
-        self.freed_in = turn;
-        self.freed.push_first(&mut self.slots, number);
+    fn quarantine(&mut self, number: u32, turn: u64) {
+        self.end_quarantine_before(turn);
+        self.quarantined_in = turn;
+        self.quarantined.push_first(&mut self.slots, number);
     }
 
-    /// Slots freed during earlier turns may be used.
+    /// Frees the slots that were quarantined during earlier turns.
     #[inline]
-    fn end_turns_before(&mut self, turn: u64) {
-        if self.freed_in == turn {
+    pub(crate) fn end_quarantine_before(&mut self, turn: u64) {
+        if self.quarantined_in == turn {
             return;
         }
-        let Some(last) = self.slots.get_mut(self.freed.last as usize) else { return };
-        last.link = self.free;
-        self.free = self.freed.first;
-        self.freed = List::EMPTY;
+        let Some(last) = self.slots.get_mut(self.quarantined.last as usize) else { return };
+        last.next = self.free;
+        self.free = self.quarantined.first;
+        self.quarantined = List::EMPTY;
     }
 
-    /// Notes that the source wants to be called in the next turn. Saying it twice is saying it
-    /// once.
-    pub(crate) fn ask_again(&mut self, key: u64) -> bool {
-        let (asking, number) = (self.asking, slot_of(key));
+    /// Queues a source to be called in the next turn, once however often it is queued. `false` if
+    /// the source has gone.
+    pub(crate) fn queue_again(&mut self, key: u64) -> bool {
+        let (next_queue, number) = (self.next_queue, slot_of(key));
         let Some(slot) = self.get_mut(key) else { return false };
-        if !slot.marks.has(Marks::LISTED) {
-            slot.marks.set(Marks::AGAIN, true);
-            self.list(number);
-        } else if slot.marks.has(Marks::SECOND_LIST) == (asking == 1) {
-            slot.marks.set(Marks::AGAIN, true);
+        if !slot.flags.has(SlotFlags::QUEUED) {
+            slot.flags.set(SlotFlags::AGAIN, true);
+            self.enqueue(number);
+        } else if slot.flags.has(SlotFlags::IN_SECOND_QUEUE) == (next_queue == 1) {
+            slot.flags.set(SlotFlags::AGAIN, true);
         } else {
-            slot.marks.set(Marks::AGAIN_LATER, true);
+            slot.flags.set(SlotFlags::AGAIN_NEXT_TURN, true);
         }
-        self.slots[number as usize].settle();
+        self.slots[number as usize].update_fast_path();
         true
     }
 
-    /// Puts a slot on the next turn's list.
-    fn list(&mut self, number: u32) {
-        let marks = &mut self.slots[number as usize].marks;
-        marks.set(Marks::LISTED, true);
-        marks.set(Marks::SECOND_LIST, self.asking == 1);
-        self.again[self.asking].push(&mut self.slots, number);
+    /// Appends a slot to the next turn's queue.
+    fn enqueue(&mut self, number: u32) {
+        let flags = &mut self.slots[number as usize].flags;
+        flags.set(SlotFlags::QUEUED, true);
+        flags.set(SlotFlags::IN_SECOND_QUEUE, self.next_queue == 1);
+        self.again[self.next_queue].push(&mut self.slots, number);
     }
 
-    /// Whether somebody is to be called again.
-    pub(crate) fn any_again(&self) -> bool {
+    /// Whether sources wait to be called again.
+    pub(crate) fn has_again(&self) -> bool {
         !self.again[0].is_empty() || !self.again[1].is_empty()
     }
 
-    /// A turn begins: what was asked for until now is this turn's, unless a panic has left
-    /// something of the last one's.
-    pub(crate) fn begin_again(&mut self) {
-        if self.again[1 - self.asking].is_empty() {
-            self.asking = 1 - self.asking;
+    /// Makes the next turn's queue this turn's, when a turn begins. A queue that a panic left
+    /// unfinished is finished first.
+    pub(crate) fn swap_again_queues(&mut self) {
+        if self.again[1 - self.next_queue].is_empty() {
+            self.next_queue = 1 - self.next_queue;
         }
     }
 
-    /// The next source to call again in this turn. The outer `None` ends the list; the inner one is
-    /// a note that no longer holds: the source has gone, or an event has called it meanwhile.
-    pub(crate) fn take_again(&mut self, turn: u64) -> Option<Option<u64>> {
-        let number = self.again[1 - self.asking].pop(&self.slots)?;
+    /// Takes the next entry from this turn's queue of sources to call again.
+    pub(crate) fn pop_again(&mut self, turn: u64) -> Option<AgainEntry> {
+        let number = self.again[1 - self.next_queue].pop(&self.slots)?;
         let slot = &mut self.slots[number as usize];
-        slot.marks.set(Marks::LISTED, false);
+        slot.flags.set(SlotFlags::QUEUED, false);
         if !is_occupied(slot.generation) {
-            self.rest(number, turn);
-            return Some(None);
+            self.quarantine(number, turn);
+            return Some(AgainEntry::Stale);
         }
         let key = key_of(number, slot.generation);
-        let (now, later) = (slot.marks.has(Marks::AGAIN), slot.marks.has(Marks::AGAIN_LATER));
-        slot.marks.set(Marks::AGAIN, later);
-        slot.marks.set(Marks::AGAIN_LATER, false);
-        slot.settle();
+        let (now, later) =
+            (slot.flags.has(SlotFlags::AGAIN), slot.flags.has(SlotFlags::AGAIN_NEXT_TURN));
+        slot.flags.set(SlotFlags::AGAIN, later);
+        slot.flags.set(SlotFlags::AGAIN_NEXT_TURN, false);
+        slot.update_fast_path();
         if later {
-            self.list(number);
+            self.enqueue(number);
         }
-        Some(now.then_some(key))
+        Some(if now { AgainEntry::Call(key) } else { AgainEntry::Stale })
     }
 }
 
@@ -417,24 +426,25 @@ mod tests {
     }
 
     fn add(registry: &mut Registry<u32>, turn: u64) -> u64 {
-        if !registry.has_vacancy(turn) {
-            assert!(registry.grow(0, noted()));
+        registry.end_quarantine_before(turn);
+        if !registry.has_free_slot() {
+            assert!(registry.add_slot(0, noted()));
         }
-        registry.occupy(0, Interest::READABLE, Trigger::Level, noted())
+        registry.insert(0, Interest::READABLE, Trigger::Level, noted())
     }
 
     #[test]
-    fn a_slot_freed_in_a_turn_is_not_used_before_the_next() {
+    fn a_slot_freed_in_a_turn_is_not_reused_before_the_next() {
         let mut registry = Registry::new();
         let keys: Vec<u64> = (0..3).map(|_| add(&mut registry, 1)).collect();
         assert!(registry.remove(keys[0], Some(1)).is_some());
-        assert!(registry.remove(keys[0], Some(1)).is_none(), "it has gone already");
+        assert!(registry.remove(keys[0], Some(1)).is_none(), "removed already");
         assert_eq!(slot_of(add(&mut registry, 1)), 3, "another slot");
         assert!(registry.remove(keys[1], Some(1)).is_some());
         assert!(registry.remove(keys[2], Some(2)).is_some());
         let mut reused: Vec<u32> = (0..2).map(|_| slot_of(add(&mut registry, 2))).collect();
         reused.sort_unstable();
-        assert_eq!(reused, [0, 1], "what was freed before this turn");
+        assert_eq!(reused, [0, 1], "what was quarantined before this turn");
         assert_eq!(slot_of(add(&mut registry, 2)), 4);
         assert_eq!(slot_of(add(&mut registry, 3)), 2);
         assert_eq!((registry.len(), registry.slot_count()), (5, 5));
@@ -446,22 +456,25 @@ mod tests {
         );
     }
 
-    /// Whatever still has the key: an event, a child's handle.
+    /// Events and children's handles may still have the key.
     #[test]
-    fn a_key_whose_source_has_gone_finds_nobody_least_of_all_the_slot_s_next_owner() {
+    fn a_removed_key_finds_neither_its_source_nor_the_next_one() {
         let mut registry = Registry::new();
         let old = add(&mut registry, 0);
         registry.remove(old, None);
-        assert!(registry.get(old).is_none(), "nobody is there");
-        let heir = add(&mut registry, 0);
-        assert_eq!(slot_of(old), slot_of(heir));
+        assert!(registry.get(old).is_none());
+        let next = add(&mut registry, 0);
+        assert_eq!(slot_of(old), slot_of(next));
         assert!(
             registry.get(old).is_none()
                 && registry.get_mut(old).is_none()
-                && registry.get(heir).is_some()
+                && registry.get(next).is_some()
         );
-        assert_eq!((registry.plain(old), registry.plain_end(old)), (None, None));
-        assert!(!registry.ask_again(old) && registry.remove(old, None).is_none());
+        assert_eq!(
+            (registry.fast_path_token(old), registry.record_fast_path_end(old)),
+            (None, None)
+        );
+        assert!(!registry.queue_again(old) && registry.remove(old, None).is_none());
         assert_eq!(registry.len(), 1);
     }
 
@@ -474,43 +487,50 @@ mod tests {
             .collect()
     }
 
-    /// [`Registry::plain_end`] is the loop's way of hearing of most connections' end.
+    /// [`Registry::record_fast_path_end`] is how the loop learns of most connections' end.
     #[test]
-    fn the_short_way_of_an_end_notes_what_the_long_one_does() {
+    fn the_fast_path_of_an_end_records_what_the_slow_path_does() {
         let end = Readiness::READABLE | Readiness::READ_CLOSED;
         for trigger in [Trigger::Level, Trigger::Edge, Trigger::Oneshot] {
             let mut registry = Registry::new();
-            let [short, long] = [(); 2].map(|()| {
-                assert!(registry.grow(0, noted()));
-                registry.occupy(7, Interest::READABLE | Interest::WRITABLE, trigger, noted())
+            let [fast, slow] = [(); 2].map(|()| {
+                assert!(registry.add_slot(0, noted()));
+                registry.insert(7, Interest::READABLE | Interest::WRITABLE, trigger, noted())
             });
-            assert_eq!(registry.plain_end(short), Some(7));
-            let slot = registry.get_mut(long).unwrap();
-            slot.note_event(end);
+            assert_eq!(registry.record_fast_path_end(fast), Some(7));
+            let slot = registry.get_mut(slow).unwrap();
+            slot.record_event(end);
             if trigger == Trigger::Level {
                 assert!(
-                    slot.patience.concerns(end) && slot.patience.tell_freely(end, slot.interest)
+                    slot.hang_up_filter.must_observe(end)
+                        && slot.hang_up_filter.observe_within_allowance(end, slot.interest)
                 );
             }
-            slot.settle();
-            let [short, long] = [short, long].map(|key| *registry.get(key).unwrap());
+            slot.update_fast_path();
+            let [fast, slow] = [fast, slow].map(|key| *registry.get(key).unwrap());
             assert_eq!(
-                (short.patience, short.lasting_hint()),
-                (long.patience, long.lasting_hint()),
+                (fast.hang_up_filter, fast.lasting_hint()),
+                (slow.hang_up_filter, slow.lasting_hint()),
                 "{trigger:?}"
             );
-            assert_eq!(short.marks, long.marks, "{trigger:?}");
+            assert_eq!(fast.flags, slow.flags, "{trigger:?}");
         }
     }
 
     #[test]
-    fn who_has_told_of_its_end_or_is_called_again_does_not_go_the_short_way() {
+    fn a_source_at_its_end_or_queued_again_leaves_the_fast_path() {
         let mut registry = Registry::new();
         let key = add(&mut registry, 0);
-        assert!(registry.plain_end(key).is_some() && registry.plain_end(key).is_none());
+        assert!(
+            registry.record_fast_path_end(key).is_some()
+                && registry.record_fast_path_end(key).is_none()
+        );
         let key = add(&mut registry, 0);
-        registry.ask_again(key);
-        assert_eq!((registry.plain(key), registry.plain_end(key)), (None, None));
+        registry.queue_again(key);
+        assert_eq!(
+            (registry.fast_path_token(key), registry.record_fast_path_end(key)),
+            (None, None)
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Stopping and waking the loop from anywhere.
+//! [`Remote`]: stopping and waking the loop from any thread.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,10 @@ use crate::loop_flags::{SHUTDOWN, WAKE};
 ///
 /// It may outlive the loop; then it does nothing.
 ///
-/// A request is a notification on a topic of its own; it carries nothing else.
+/// # Errors
+///
+/// Both methods fail if the kernel refuses the wake. The request is kept, and the loop serves it
+/// when something else wakes it.
 #[derive(Clone)]
 pub struct Remote {
     wake: Notifier,
@@ -25,24 +28,22 @@ impl Remote {
     }
 
     /// Lets [`run`](crate::EventLoop::run) return. The loop first runs a whole turn, so every
-    /// message sent before this call, up to the turn's budget, is delivered. Asked before `run`
-    /// starts, it counts for that `run`.
+    /// message sent before this call, up to the turn's budget, is delivered. A request made before
+    /// `run` starts ends that `run`.
     ///
     /// # Errors
     ///
-    /// The kernel refused the wake. The request stands: the loop obeys it when something else wakes
-    /// it.
+    /// [The kernel refused the wake](Remote#errors).
     pub fn shutdown(&self) -> io::Result<()> {
         self.shutdown.notify()
     }
 
-    /// Makes the loop run a turn (that is: call [`turn_end`](crate::Handler::turn_end)) that begins
-    /// after this call. Several wakes before that turn are one.
+    /// Makes the loop run a turn that begins after this call, and so call
+    /// [`turn_end`](crate::Handler::turn_end). Several wakes before that turn count as one.
     ///
     /// # Errors
     ///
-    /// The kernel refused the wake. The request stands: the loop obeys it when something else wakes
-    /// it.
+    /// [The kernel refused the wake](Remote#errors).
     pub fn wake(&self) -> io::Result<()> {
         self.wake.notify()
     }

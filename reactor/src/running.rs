@@ -1,18 +1,20 @@
-//! The bracket around a run: not twice at a time, a notifier that is armed whenever no run is on
-//! the stack, and a loop that is usable after a callback's panic.
+//! The guard of a running loop.
+//!
+//! It refuses a second run inside the first, arms the notifier whenever no run is on the stack, and
+//! leaves the loop usable after a callback's panic.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
 
 use crate::loop_flags::LoopFlags;
-use crate::turn::End;
+use crate::turn::TurnEnd;
 use crate::{EventLoop, RunError};
 
-/// A loop that runs until this is dropped.
+/// A loop that is running. Dropping this ends the run.
 pub(crate) struct Running<'a, T: Copy, M> {
     event_loop: &'a mut EventLoop<T, M>,
-    /// Not by a panic, nor by an error.
-    ended: bool,
+    /// Whether the run ended without a panic or an error.
+    ended_normally: bool,
 }
 
 impl<'a, T: Copy, M> Running<'a, T, M> {
@@ -28,42 +30,42 @@ impl<'a, T: Copy, M> Running<'a, T, M> {
             event_loop.flags.remove(LoopFlags::STOPPED);
             event_loop.flags.add(LoopFlags::RUNNING);
         }
-        Ok(Running { event_loop, ended: false })
+        Ok(Running { event_loop, ended_normally: false })
     }
 
-    /// The last turn is over, and ended like this.
+    /// Ends the run after its last turn.
     #[inline]
-    pub(crate) fn end(mut self, end: End) {
-        if end == End::Rested {
-            // Nothing is left for the destructor: see `leave`.
+    pub(crate) fn end(mut self, end: TurnEnd) {
+        if end == TurnEnd::Armed {
+            // Nothing is left for the destructor: see `finish`.
             self.flags = LoopFlags::NONE;
             mem::forget(self);
         } else {
-            self.ended = true;
+            self.ended_normally = true;
         }
     }
 
-    /// The last turn is over because somebody wanted it to be; that has been obeyed now.
+    /// Ends the run after a shutdown, which is thereby served.
     pub(crate) fn end_by_shutdown(mut self) {
-        // One that came after the turn's messages is obeyed as well.
-        self.take_rung();
+        // A shutdown that arrived after the turn's messages is served as well.
+        self.take_ready_topics();
         self.flags.remove(LoopFlags::STOPPING | LoopFlags::SHUTDOWN);
         self.flags.add(LoopFlags::STOPPED);
-        self.ended = true;
+        self.ended_normally = true;
     }
 
-    /// A loop that nobody runs may be nested in another one, and sleep in that one's wait: it
-    /// leaves the notifier armed, and looks at what was published when it is next run.
+    /// Arms the notifier: a loop that is not running may be nested in another loop and sleep in its
+    /// wait. The next run handles the ready topics.
     #[cold]
-    fn leave(&mut self) {
-        if !self.ended {
+    fn finish(&mut self) {
+        if !self.ended_normally {
             let unfinished = self.batch.is_unfinished();
             self.flags.set(LoopFlags::UNFINISHED, unfinished);
-            // What is left of the turn need not wait for another reason.
+            // The rest of the turn runs without waiting for another event.
             self.flags.add(LoopFlags::WAKE);
         }
         while !self.channels.notifier.prepare_sleep() {
-            self.take_rung();
+            self.take_ready_topics();
         }
         self.flags.remove(LoopFlags::RUNNING);
     }
@@ -71,7 +73,7 @@ impl<'a, T: Copy, M> Running<'a, T, M> {
 
 impl<T: Copy, M> Drop for Running<'_, T, M> {
     fn drop(&mut self) {
-        self.leave();
+        self.finish();
     }
 }
 

@@ -1,31 +1,27 @@
-//! What the loop has done so far.
+//! [`Stats`], the counters of a loop.
 
 use std::time::Duration;
 
-/// Counters of one loop since it was built, for tests, dashboards and curiosity: see
-/// [`EventLoop::stats`](crate::EventLoop::stats).
+/// Counters of one loop since it was built, from [`EventLoop::stats`](crate::EventLoop::stats).
 ///
-/// Counting costs an addition each. The times cost clock readings, which a turn otherwise does
-/// without, so they stay zero unless the builder said
-/// [`measure_time(true)`](crate::Builder::measure_time).
+/// A counter costs an addition. The times cost readings of the clock, so they stay zero unless the
+/// builder's [`measure_time`](crate::Builder::measure_time) is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Turns completed. An idle loop's does not grow.
+    /// Turns completed. An idle loop completes none.
     pub turns: u64,
-    /// Times the loop was ready to block in the kernel (it may have returned at once).
+    /// Waits that were allowed to block in the kernel (they may have returned at once).
     pub sleeps: u64,
     /// Events of sources that were delivered.
     pub events: u64,
-    /// Events that the kernel had reported for a source which was dropped or deregistered before
-    /// its turn came.
+    /// Events that were not delivered, because their source was dropped or deregistered after the
+    /// kernel reported them.
     pub stale_events: u64,
-    /// Times a source was suspended because nobody reacted to its hang-up, error or urgent data:
-    /// see [`register_opt`](crate::EventLoop::register_opt). Not zero means that a handler ignores
-    /// something.
+    /// Sources [suspended](crate::EventLoop::register_opt#suspension) because the handler did not
+    /// react to a hang-up, an error or urgent data. If it is not zero, a handler ignores some.
     pub suspensions: u64,
-    /// Times somebody woke the loop: at most once for each time it was about to sleep, however many
-    /// messages were sent.
+    /// Wakes by senders and remotes: at most one per sleep, however many messages were sent.
     pub wakes: u64,
     /// Waits that a signal handler interrupted.
     pub interruptions: u64,

@@ -11,49 +11,48 @@ use crate::{EventLoop, Handler, Remote, RunError};
 
 /// A running [`EventLoop`] and its handler, on a thread of their own: from [`EventLoop::start`].
 ///
-/// Dropping it lets the loop run on.
+/// Dropping it detaches the thread: the loop keeps running.
 pub struct LoopThread<H> {
     remote: Remote,
     thread: JoinHandle<(H, thread::Result<Result<(), RunError>>)>,
 }
 
-/// The system had no thread left for [`EventLoop::start`]. Nothing was run.
+/// The system could not start a thread for [`EventLoop::start`]. Nothing was run.
 #[derive(thiserror::Error)]
-#[error("cannot start the event loop's thread: {error}")]
+#[error("cannot start the event loop's thread")]
+#[non_exhaustive]
 pub struct StartError<T, M, H> {
     /// The loop, as it was handed in.
     pub event_loop: EventLoop<T, M>,
     /// The handler, as it was handed in.
     pub handler: H,
-    /// What the system said.
-    #[source]
-    pub error: io::Error,
+    /// The system's answer.
+    pub source: io::Error,
 }
 
 impl<T, M, H> From<Box<StartError<T, M, H>>> for io::Error {
     fn from(error: Box<StartError<T, M, H>>) -> io::Error {
-        error.error
+        error.source
     }
 }
 
 impl<T, M, H> fmt::Debug for StartError<T, M, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StartError").field("error", &self.error).finish_non_exhaustive()
+        f.debug_struct("StartError").field("source", &self.source).finish_non_exhaustive()
     }
 }
 
-/// The loop's thread ended otherwise than by a shutdown.
+/// The loop's thread ended without a shutdown.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError<H> {
     /// The loop stopped with an error.
-    #[error("the event loop's thread stopped: {error}")]
+    #[error("the event loop's thread stopped")]
     Run {
         /// The handler, as it was when the loop stopped.
         handler: H,
         /// Why it stopped.
-        #[source]
-        error: RunError,
+        source: RunError,
     },
     /// A callback panicked.
     #[error("a callback of the event loop's thread panicked")]
@@ -76,13 +75,12 @@ impl<H> LoopThread<H> {
         H: Handler<T, M> + Send + 'static,
     {
         let remote = event_loop.remote();
-        // Sent after the thread has started: a thread that cannot start would take them with it.
+        // Sent after the thread has started: a thread that fails to start would drop them.
         let (send, receive) = mpsc::sync_channel::<(EventLoop<T, M>, H)>(1);
         let spawned = thread::Builder::new().name("event loop".into()).spawn(move || {
             let (mut event_loop, mut handler) =
-                receive.recv().expect("they are sent as soon as this thread has started");
-            // The loop and the handler are looked at again only by whoever asks `JoinError` for the
-            // handler.
+                receive.recv().expect("they are sent once this thread has started");
+            // After a panic only the caller of `join` sees the handler, and the loop is dropped.
             let result = panic::catch_unwind(AssertUnwindSafe(|| event_loop.run(&mut handler)));
             (handler, result)
         });
@@ -91,11 +89,11 @@ impl<H> LoopThread<H> {
                 assert!(send.send((event_loop, handler)).is_ok(), "the thread waits for them");
                 Ok(LoopThread { remote, thread })
             }
-            Err(error) => Err(Box::new(StartError { event_loop, handler, error })),
+            Err(source) => Err(Box::new(StartError { event_loop, handler, source })),
         }
     }
 
-    /// Stops or wakes the loop from anywhere.
+    /// Stops or wakes the loop from any thread.
     pub fn remote(&self) -> Remote {
         self.remote.clone()
     }
@@ -105,7 +103,7 @@ impl<H> LoopThread<H> {
         self.thread.is_finished()
     }
 
-    /// Waits until the loop has ended and gives the handler back. Does not ask the loop to end: see
+    /// Waits until the loop has ended and returns the handler. It does not stop the loop: see
     /// [`Remote::shutdown`].
     ///
     /// # Errors
@@ -114,13 +112,13 @@ impl<H> LoopThread<H> {
     ///
     /// # Panics
     ///
-    /// If dropping the loop panicked: a message's own drop did.
+    /// If dropping the loop panicked, because the drop of a queued message did.
     pub fn join(self) -> Result<H, JoinError<H>> {
         match self.thread.join() {
             Ok((handler, Ok(Ok(())))) => Ok(handler),
-            Ok((handler, Ok(Err(error)))) => Err(JoinError::Run { handler, error }),
+            Ok((handler, Ok(Err(source)))) => Err(JoinError::Run { handler, source }),
             Ok((handler, Err(payload))) => Err(JoinError::Panicked { handler, payload }),
-            // Not a callback's: dropping the loop, with its queued messages, panicked.
+            // Dropping the loop, with its queued messages, panicked.
             Err(payload) => panic::resume_unwind(payload),
         }
     }
@@ -134,12 +132,12 @@ impl<H> fmt::Debug for LoopThread<H> {
     }
 }
 
-/// Leaves the handler out, which need not be `Debug`.
+/// Without the handler, which need not be `Debug`.
 impl<H> fmt::Debug for JoinError<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            JoinError::Run { error, .. } => {
-                f.debug_struct("Run").field("error", error).finish_non_exhaustive()
+            JoinError::Run { source, .. } => {
+                f.debug_struct("Run").field("source", source).finish_non_exhaustive()
             }
             JoinError::Panicked { .. } => f.debug_struct("Panicked").finish_non_exhaustive(),
         }

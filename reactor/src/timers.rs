@@ -1,4 +1,4 @@
-//! Timeouts: the wheel and the scale between its ticks and the clock.
+//! Timeouts: the timing wheel, and the conversion between its ticks and the clock.
 //!
 //! Ticks are microseconds since the loop was built. Deadlines are rounded up and the present down,
 //! so nothing fires early.
@@ -10,11 +10,11 @@ use kodiak_timer::{Advance, Key, Ticks, Wheel};
 
 use crate::TimerError;
 
-/// Names a timeout that was set: for [`clear_timeout`](crate::EventLoop::clear_timeout) and
+/// A handle to a timeout, for [`clear_timeout`](crate::EventLoop::clear_timeout) and
 /// [`reset_timeout`](crate::EventLoop::reset_timeout).
 ///
-/// It stays valid until the timeout has fired or was cleared; a periodic one's until it is cleared.
-/// A stale one never means another timeout.
+/// It is valid until the timeout has fired or was cleared; that of an interval, until it is
+/// cleared. A stale handle never refers to another timeout.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Timeout(Key);
 
@@ -30,13 +30,13 @@ pub(crate) struct Timers<T> {
     wheel: Wheel<Timer<T>>,
     ticks: Ticks,
     capacity: usize,
-    next: Cell<Next>,
+    next: Cell<NextDeadline>,
 }
 
-/// What is known of the earliest timeout, so that most turns compare two instants instead of asking
-/// the wheel.
+/// The earliest deadline, cached so that most turns compare two instants instead of searching the
+/// wheel.
 #[derive(Clone, Copy, Debug)]
-enum Next {
+enum NextDeadline {
     Unknown,
     Never,
     At(Instant),
@@ -47,7 +47,7 @@ const RESOLUTION: Duration = Duration::from_micros(1);
 impl<T: Copy> Timers<T> {
     pub(crate) fn new(origin: Instant, capacity: usize) -> Timers<T> {
         let (wheel, ticks) = (Wheel::new(0), Ticks::new(origin, RESOLUTION));
-        Timers { wheel, ticks, capacity, next: Cell::new(Next::Never) }
+        Timers { wheel, ticks, capacity, next: Cell::new(NextDeadline::Never) }
     }
 
     pub(crate) fn set(&mut self, token: T, deadline: Instant) -> Result<Timeout, TimerError> {
@@ -70,18 +70,18 @@ impl<T: Copy> Timers<T> {
         if self.wheel.len() >= self.capacity {
             return Err(TimerError::TooMany { limit: self.capacity });
         }
-        self.next.set(Next::Unknown);
+        self.next.set(NextDeadline::Unknown);
         Ok(Timeout(self.wheel.insert(deadline, Timer { token, period })))
     }
 
     pub(crate) fn clear(&mut self, timeout: Timeout) -> Option<T> {
-        self.next.set(Next::Unknown);
+        self.next.set(NextDeadline::Unknown);
         self.wheel.cancel(timeout.0).map(|timer| timer.token)
     }
 
     pub(crate) fn reset(&mut self, timeout: Timeout, deadline: Instant) -> Result<(), TimerError> {
         let deadline = self.ticks.ticks_up(deadline);
-        self.next.set(Next::Unknown);
+        self.next.set(NextDeadline::Unknown);
         if self.wheel.reschedule(timeout.0, deadline) {
             Ok(())
         } else {
@@ -101,11 +101,11 @@ impl<T: Copy> Timers<T> {
     /// clock can say.
     fn next(&self) -> Option<Instant> {
         match self.next.get() {
-            Next::At(instant) => Some(instant),
-            Next::Never => None,
-            Next::Unknown => {
+            NextDeadline::At(instant) => Some(instant),
+            NextDeadline::Never => None,
+            NextDeadline::Unknown => {
                 let next = self.wheel.next_deadline().and_then(|tick| self.ticks.instant_of(tick));
-                self.next.set(next.map_or(Next::Never, Next::At));
+                self.next.set(next.map_or(NextDeadline::Never, NextDeadline::At));
                 next
             }
         }
@@ -126,7 +126,7 @@ impl<T: Copy> Timers<T> {
     }
 
     pub(crate) fn advance(&mut self, now: Instant, budget: usize) -> Advance {
-        self.next.set(Next::Unknown);
+        self.next.set(NextDeadline::Unknown);
         self.wheel.advance(self.ticks.ticks_down(now), budget)
     }
 
@@ -135,7 +135,7 @@ impl<T: Copy> Timers<T> {
     /// were missed are skipped.
     pub(crate) fn next_due(&mut self, advance: &mut Advance) -> Option<T> {
         let now = self.wheel.now();
-        self.next.set(Next::Unknown);
+        self.next.set(NextDeadline::Unknown);
         let expired = advance.next(&mut self.wheel)?;
         let Timer { token, period } = *expired.value();
         if period == 0 {
@@ -159,10 +159,10 @@ mod tests {
         std::iter::from_fn(|| timers.next_due(&mut advance)).collect()
     }
 
-    /// Not by a nanosecond, wherever between two ticks deadline and present lie: what a test
-    /// against the real clock, which is always late by more, cannot see.
+    /// To the nanosecond, wherever between two ticks deadline and present lie. A test with the real
+    /// clock, which is always later by more, could not see it.
     #[test]
-    fn a_deadline_between_two_ticks_is_rounded_up_and_the_present_down() {
+    fn deadlines_are_rounded_up_to_a_tick_and_the_present_down() {
         let origin = Instant::now();
         let after = |nanos: u64| origin + Duration::from_nanos(nanos);
         for nanos in [1_u64, 999, 1_000, 1_001, 1_999, 4_096_000_001, 4_096_999_999] {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_that_is_moved_is_rounded_up() {
+    fn the_deadline_of_a_moved_timeout_is_rounded_up() {
         let origin = Instant::now();
         let mut timers = Timers::new(origin, 1);
         let timeout = timers.set(1, origin).unwrap();

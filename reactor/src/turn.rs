@@ -1,11 +1,10 @@
 //! One turn of the loop: wait, then signals, I/O, timers, messages, further channels, `turn_end`.
 //!
-//! A turn with nothing but I/O makes one system call, the wait, and asks after everything else with
-//! one look at the loop's [`LoopFlags`] and one at the notifier.
+//! The fast path is a turn with nothing but I/O: one system call, the wait, one check of the loop's
+//! [`LoopFlags`] and one of the notifier. Everything else is the slow path.
 //!
-//! Callbacks are given the whole loop, so between any two of them everything may have changed.
-//! Nothing is therefore held across a callback but keys and counts, and each step looks up again
-//! what it is about to touch.
+//! Callbacks are given the whole loop, so everything may have changed after one. Only keys and
+//! counts are held across a callback; each step looks up again what it is about to use.
 
 use std::time::Instant;
 
@@ -13,20 +12,20 @@ use kodiak_sys::{Event, Interest, Readiness, Trigger};
 
 use crate::batch::{Call, Calls};
 use crate::handler::ReadHint;
+use crate::hang_up_filter::{Decision, HangUpFilter, UNKNOWN};
 use crate::loop_flags::LoopFlags;
-use crate::registry::{SIGNALS_KEY, WAKER_KEY};
-use crate::suspension::{Patience, UNKNOWN, Verdict};
-use crate::waiting::{Collected, Limit};
+use crate::registry::{AgainEntry, SIGNALS_KEY, WAKER_KEY};
+use crate::waiting::{FastWait, WaitLimit};
 use crate::{EventLoop, Handler, RunError};
 
-/// How a turn has ended.
+/// How a turn ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
+pub(crate) enum TurnEnd {
     /// The loop has no [`LoopFlags`], and the notifier is armed: the next wait may begin at once.
-    Rested,
-    /// As it comes.
-    Going,
-    /// Somebody wants the loop to stop.
+    Armed,
+    /// The next turn takes the slow path.
+    Continue,
+    /// A shutdown was asked for.
     Stop,
 }
 
@@ -36,67 +35,68 @@ impl<T: Copy, M> EventLoop<T, M> {
     pub(crate) fn turn<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
-        limit: Limit,
-    ) -> Result<End, RunError> {
-        'usual: {
-            if self.flags.is_usual() && matches!(limit, Limit::Forever) {
-                match self.collect() {
-                    Collected::Events => break 'usual,
-                    Collected::More => {}
-                    Collected::Nothing(answer) => self.collect_otherwise(handler, answer)?,
+        limit: WaitLimit,
+    ) -> Result<TurnEnd, RunError> {
+        'fast: {
+            if self.flags.is_fast_path() && matches!(limit, WaitLimit::Unbounded) {
+                match self.wait_fast() {
+                    FastWait::Events => break 'fast,
+                    FastWait::EventsAndTopics => {}
+                    FastWait::NoEvents(answer) => self.retry_wait(handler, answer)?,
                 }
             } else {
-                self.collect_unusual(handler, limit)?;
+                self.wait_slow(handler, limit)?;
             }
-            self.begin_unusual(handler)?;
+            self.begin_slow_turn(handler)?;
         }
         self.deliver_events(handler);
-        if !self.flags.is_usual() || self.channels.notifier.has_ready() {
-            return Ok(self.end_unusual(handler));
+        if !self.flags.is_fast_path() || self.channels.notifier.has_ready() {
+            return Ok(self.end_slow_turn(handler));
         }
         handler.turn_end(self);
         self.stats.turns += 1;
-        if self.flags.is_usual() && self.channels.notifier.prepare_sleep() {
-            return Ok(End::Rested);
+        if self.flags.is_fast_path() && self.channels.notifier.prepare_sleep() {
+            return Ok(TurnEnd::Armed);
         }
-        Ok(self.end(false))
+        Ok(self.finish_turn(false))
     }
 
-    /// What comes before the events.
+    /// The slow path before the events.
     #[inline(never)]
-    fn begin_unusual<H: Handler<T, M> + ?Sized>(
+    fn begin_slow_turn<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
     ) -> Result<(), RunError> {
-        // Whoever asked for a turn before it began has it.
+        // A wake that arrived before the turn began is served by this turn.
         self.flags.remove(LoopFlags::WAKE);
         if self.flags.any(LoopFlags::AGAIN) {
-            self.registry.begin_again();
+            self.registry.swap_again_queues();
         }
         if self.flags.any(LoopFlags::SIGNALS) {
             self.deliver_signals(handler)?;
         }
         self.finish_event(handler);
         if self.flags.any(LoopFlags::MEASURED) {
-            self.deliver_measured(handler);
+            self.deliver_events_timed(handler);
         }
         Ok(())
     }
 
-    /// What comes after the events, with more of it than usual.
+    /// The slow path after the events.
     #[inline(never)]
-    fn end_unusual<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> End {
+    fn end_slow_turn<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> TurnEnd {
         let shutdown = self.deliver_others(handler);
         self.timed(|event_loop| handler.turn_end(event_loop));
         self.stats.turns += 1;
-        // Most turns with messages: they have all been delivered, and nothing was published since.
-        if !shutdown && self.flags.is_usual() && self.channels.notifier.prepare_sleep() {
-            return End::Rested;
+        // Most turns with messages end here: all were delivered, and no topic became ready since.
+        if !shutdown && self.flags.is_fast_path() && self.channels.notifier.prepare_sleep() {
+            return TurnEnd::Armed;
         }
-        self.end(shutdown)
+        self.finish_turn(shutdown)
     }
 
-    /// What comes between the events and `turn_end`. Says whether a remote wants the loop to stop.
+    /// Delivers everything between the events and `turn_end`. Returns whether a remote asked for a
+    /// shutdown.
     fn deliver_others<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) -> bool {
         if self.flags.any(LoopFlags::AGAIN) {
             self.deliver_again(handler);
@@ -104,43 +104,43 @@ impl<T: Copy, M> EventLoop<T, M> {
         if self.flags.any(LoopFlags::TIMERS) {
             self.fire_timers(handler);
         }
-        self.take_rung();
-        // Looked at before the messages: whatever was sent before a remote's shutdown is still
+        self.take_ready_topics();
+        // Checked before the messages, so that messages sent before a remote's shutdown are still
         // delivered in this turn.
         let shutdown = self.flags.any(LoopFlags::SHUTDOWN);
         if self.flags.any(LoopFlags::MESSAGES) {
             self.deliver_messages(handler);
-            self.take_rung();
+            self.take_ready_topics();
         }
         if self.flags.any(LoopFlags::FURTHER) {
-            self.visit_channels(handler);
+            self.deliver_channels(handler);
         }
         shutdown
     }
 
-    /// The loop is not known to have seen everything. Unless work is left over, it looks at the
-    /// topics with news, and arms the notifier.
+    /// Ends a turn on the slow path: takes the ready topics, and arms the notifier unless work is
+    /// left.
     #[inline(never)]
-    fn end(&mut self, shutdown: bool) -> End {
-        if shutdown || self.flags.any(LoopFlags::STOPPING) {
-            return End::Stop;
+    fn finish_turn(&mut self, shutdown_requested: bool) -> TurnEnd {
+        if shutdown_requested || self.flags.any(LoopFlags::STOPPING) {
+            return TurnEnd::Stop;
         }
-        self.dismiss_emptied();
-        if !self.flags.any(LoopFlags::LEFT_OVERS | LoopFlags::SPINS)
-            && self.settle()
-            && self.flags.is_usual()
+        self.remove_empty_topics();
+        if !self.flags.any(LoopFlags::REMAINING_WORK | LoopFlags::SPINS)
+            && self.arm_notifier()
+            && self.flags.is_fast_path()
         {
-            return End::Rested;
+            return TurnEnd::Armed;
         }
-        End::Going
+        TurnEnd::Continue
     }
 
-    /// Arms the notifier, unless a topic has got news meanwhile and there is something to look at.
-    /// Returns `false` in that case; then the notifier is not armed.
-    pub(crate) fn settle(&mut self) -> bool {
+    /// Arms the notifier, unless a topic became ready meanwhile and has something to receive. Then
+    /// it returns `false`, and the notifier is not armed.
+    pub(crate) fn arm_notifier(&mut self) -> bool {
         while !self.channels.notifier.prepare_sleep() {
-            self.take_rung();
-            self.dismiss_emptied();
+            self.take_ready_topics();
+            self.remove_empty_topics();
             if self.flags.any(LoopFlags::TOPICS) {
                 return false;
             }
@@ -148,58 +148,58 @@ impl<T: Copy, M> EventLoop<T, M> {
         true
     }
 
-    /// Drops the topics of channels that have nothing to receive any more: what was sent after a
-    /// topic was taken may have been received all the same.
-    fn dismiss_emptied(&mut self) {
-        let topics = self.flags.within(LoopFlags::MESSAGES | LoopFlags::FURTHER);
+    /// Removes the topics of channels that are empty: a message that was sent after its topic was
+    /// taken may have been received already.
+    fn remove_empty_topics(&mut self) {
+        let topics = self.flags.intersection(LoopFlags::MESSAGES | LoopFlags::FURTHER);
         self.flags.remove(topics);
-        self.flags.add(self.channels.ready(topics));
+        self.flags.add(self.channels.ready_topics(topics));
     }
 
-    /// Takes the topics with news.
+    /// Takes the ready topics.
     #[inline]
-    pub(crate) fn take_rung(&mut self) {
+    pub(crate) fn take_ready_topics(&mut self) {
         if self.channels.notifier.has_ready() {
-            self.flags.add(LoopFlags::of(self.channels.notifier.take_ready()));
+            self.flags.add(LoopFlags::from_ready(self.channels.notifier.take_ready()));
         }
     }
 
-    /// Forgets the sources that were dropped.
+    /// Removes the dropped sources from the registry.
     #[inline]
-    pub(crate) fn reap(&mut self) {
-        if self.shared.any_dead() {
-            self.reap_dead();
+    pub(crate) fn forget_dropped(&mut self) {
+        if self.shared.has_dropped() {
+            self.forget_dropped_slow();
         }
     }
 
     #[cold]
-    fn reap_dead(&mut self) {
-        let batch = self.batch_at_hand();
-        let EventLoop { shared, registry, unread, .. } = self;
-        shared.take_dead(|key| {
-            if registry.remove(key, batch).is_some_and(Patience::has_counted) {
-                unread.forget(key);
+    fn forget_dropped_slow(&mut self) {
+        let batch = self.current_batch();
+        let EventLoop { shared, registry, unread_bytes, .. } = self;
+        shared.drain_drop_list(|key| {
+            if registry.remove(key, batch).is_some_and(HangUpFilter::has_counted) {
+                unread_bytes.remove(key);
             }
         });
     }
 
-    /// Runs a callback, with a watch if the settings ask for it.
+    /// Runs a callback, and measures its time if the settings ask for that.
     #[inline]
     pub(crate) fn timed(&mut self, callback: impl FnOnce(&mut Self)) {
         if !self.flags.any(LoopFlags::MEASURED) {
             return callback(self);
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         callback(self);
-        self.stats.longest_callback = self.stats.longest_callback.max(begun.elapsed());
+        self.stats.longest_callback = self.stats.longest_callback.max(started.elapsed());
     }
 
-    /// Signals come first, wherever in the batch the kernel put them.
+    /// Delivers signals first, wherever in the batch their event is.
     fn deliver_signals<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
     ) -> Result<(), RunError> {
-        if self.signals.is_none() || !self.batch.holds(SIGNALS_KEY) {
+        if self.signals.is_none() || !self.batch.contains_key(SIGNALS_KEY) {
             return Ok(());
         }
         for _ in 0..self.settings.signals_per_turn {
@@ -213,17 +213,17 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     #[inline(always)]
     fn deliver_events<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
-        while self.batch.any() {
-            if self.shared.any_dead() {
-                self.reap();
+        while self.batch.has_next() {
+            if self.shared.has_dropped() {
+                self.forget_dropped();
                 continue;
             }
             let Some(event) = self.batch.next_event() else { return };
             if event.readiness != Readiness::READABLE {
                 if event.readiness == Readiness::READABLE | Readiness::READ_CLOSED
-                    && let Some(token) = self.registry.plain_end(event.key)
+                    && let Some(token) = self.registry.record_fast_path_end(event.key)
                 {
-                    // The end of nearly all connections.
+                    // Most connections end here.
                     self.stats.events += 1;
                     handler.readable(self, token, ReadHint::DATA | ReadHint::HUP);
                 } else {
@@ -231,9 +231,8 @@ impl<T: Copy, M> EventLoop<T, M> {
                 }
                 continue;
             }
-            // Nearly all events: a source that can be read, and of which nothing else is or was to
-            // be told.
-            if let Some(token) = self.registry.plain(event.key) {
+            // Nearly all events: a source can be read, and nothing else was ever reported of it.
+            if let Some(token) = self.registry.fast_path_token(event.key) {
                 self.stats.events += 1;
                 handler.readable(self, token, ReadHint::DATA);
             } else if event.key == WAKER_KEY {
@@ -247,31 +246,31 @@ impl<T: Copy, M> EventLoop<T, M> {
         }
     }
 
-    /// The same, each callback with a watch.
-    fn deliver_measured<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
-        while self.batch.any() {
+    /// As [`deliver_events`](EventLoop::deliver_events), with the time of each callback measured.
+    fn deliver_events_timed<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
+        while self.batch.has_next() {
             let Some(event) = self.batch.next_event() else { return };
-            self.reap();
+            self.forget_dropped();
             self.deliver_event(handler, event);
         }
     }
 
     #[inline(never)]
     fn deliver_event<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, event: Event) {
-        self.open(event);
+        self.open_event(event);
         self.finish_event(handler);
     }
 
-    /// The callbacks that the event at hand still has to cause.
+    /// Makes the calls that are left for the current event.
     fn finish_event<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
         while let Some(call) = self.batch.calls.take() {
-            self.reap();
+            self.forget_dropped();
             self.deliver(handler, call);
         }
     }
 
-    /// Looks at the next event: whose it is, and which callbacks it causes.
-    fn open(&mut self, event: Event) {
+    /// Finds the source of an event, and the calls to make for it.
+    fn open_event(&mut self, event: Event) {
         let Some(slot) = self.registry.get_mut(event.key) else {
             match event.key {
                 WAKER_KEY => self.stats.wakes += 1,
@@ -280,12 +279,12 @@ impl<T: Copy, M> EventLoop<T, M> {
             }
             return;
         };
-        let readiness = event.readiness | slot.patience.implied();
+        let readiness = event.readiness | slot.hang_up_filter.unreported_readiness();
         let (interest, is_child) = (slot.interest, slot.is_child());
-        slot.note_event(readiness);
+        slot.record_event(readiness);
         self.stats.events += 1;
-        let lasting = slot.trigger == Trigger::Level && slot.patience.concerns(readiness);
-        if lasting && self.suspend(event) {
+        let lasting = slot.trigger == Trigger::Level && slot.hang_up_filter.must_observe(readiness);
+        if lasting && self.filter_event(event) {
             return;
         }
         self.batch.key = event.key;
@@ -294,51 +293,51 @@ impl<T: Copy, M> EventLoop<T, M> {
             if is_child { Calls::only(Call::ChildExit) } else { calls(readiness, interest) };
     }
 
-    /// Sees to a source that may be telling the same over and over. `true`: it was suspended, and
-    /// the event is done with.
+    /// Passes an event to its source's hang-up filter. Returns whether the event is dropped,
+    /// because the source was suspended or has gone.
     #[cold]
-    fn suspend(&mut self, event: Event) -> bool {
-        let EventLoop { registry, shared, unread, .. } = self;
+    fn filter_event(&mut self, event: Event) -> bool {
+        let EventLoop { registry, shared, unread_bytes, .. } = self;
         let Some(slot) = registry.get_mut(event.key) else { return false };
-        if slot.patience.tell_freely(event.readiness, slot.interest) {
-            slot.settle();
+        if slot.hang_up_filter.observe_within_allowance(event.readiness, slot.interest) {
+            slot.update_fast_path();
             return false;
         }
-        let (before, noted, interest) = (slot.patience, slot.noted, slot.interest);
+        let (before, noted, interest) = (slot.hang_up_filter, slot.noted, slot.interest);
         let mut counted_before = None;
-        let suspended = shared.while_alive(event.key, |selector| {
+        let suspended = shared.unless_dropped(event.key, |selector| {
             let count = || {
                 let bytes = noted
                     .bytes_readable()
                     .ok()
                     .and_then(|bytes| u32::try_from(bytes).ok())
                     .unwrap_or(UNKNOWN);
-                (bytes, *counted_before.insert(unread.replace(event.key, bytes)))
+                (bytes, *counted_before.insert(unread_bytes.replace(event.key, bytes)))
             };
             let (interest, trigger, suspended) =
-                match slot.patience.judge(event.readiness, interest, count) {
-                    Verdict::Deliver => return false,
-                    Verdict::Suspend(interest, trigger) => (interest, trigger, true),
-                    Verdict::Wake => (interest, Trigger::Level, false),
+                match slot.hang_up_filter.observe(event.readiness, interest, count) {
+                    Decision::Deliver => return false,
+                    Decision::Suspend(interest, trigger) => (interest, trigger, true),
+                    Decision::Resume => (interest, Trigger::Level, false),
                 };
             let modified = selector.modify_noted(noted, event.key, interest, trigger);
             if modified.is_err() {
-                // It is as it was, and asked again next time.
-                slot.patience = before;
-                counted_before.map(|bytes| unread.replace(event.key, bytes));
+                // The kernel refused: restore the filter, and try again with the next event.
+                slot.hang_up_filter = before;
+                counted_before.map(|bytes| unread_bytes.replace(event.key, bytes));
             }
             suspended && modified.is_ok()
         });
-        slot.settle();
-        if before.has_counted() && !slot.patience.has_counted() {
-            unread.forget(event.key);
+        slot.update_fast_path();
+        if before.has_counted() && !slot.hang_up_filter.has_counted() {
+            unread_bytes.remove(event.key);
         }
         self.stats.suspensions += u64::from(suspended == Some(true));
-        // A source that has just died is not called either.
+        // A source that was dropped meanwhile is not called either.
         suspended.unwrap_or(true)
     }
 
-    /// One callback of the event at hand, if its source is still there and still wants it.
+    /// Makes one call of the current event, if its source is still registered for it.
     #[inline]
     fn deliver<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H, call: Call) {
         let Some(slot) = self.registry.get(self.batch.key) else {
@@ -351,7 +350,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             Call::Readable => slot.interest.contains(Interest::READABLE),
             Call::Writable => slot.interest.contains(Interest::WRITABLE),
             Call::HangUp => true,
-            Call::ChildExit => return self.child_ended(handler, self.batch.key, token),
+            Call::ChildExit => return self.deliver_child_exit(handler, self.batch.key, token),
         };
         if !wanted {
             return;
@@ -365,19 +364,19 @@ impl<T: Copy, M> EventLoop<T, M> {
         });
     }
 
-    /// The sources for which somebody said `again` before this turn.
+    /// Calls the sources for which `again` was called before this turn.
     fn deliver_again<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
         loop {
-            self.reap();
-            let key = match self.registry.take_again(self.stats.turns) {
+            self.forget_dropped();
+            let key = match self.registry.pop_again(self.stats.turns) {
                 None => break,
-                Some(None) => continue,
-                Some(Some(key)) => key,
+                Some(AgainEntry::Stale) => continue,
+                Some(AgainEntry::Call(key)) => key,
             };
             for (interest, call) in
                 [(Interest::READABLE, Call::Readable), (Interest::WRITABLE, Call::Writable)]
             {
-                self.reap();
+                self.forget_dropped();
                 let Some(slot) = self.registry.get(key) else { break };
                 if !slot.interest.contains(interest) {
                     continue;
@@ -389,7 +388,7 @@ impl<T: Copy, M> EventLoop<T, M> {
                 });
             }
         }
-        self.flags.set(LoopFlags::AGAIN, self.registry.any_again());
+        self.flags.set(LoopFlags::AGAIN, self.registry.has_again());
     }
 
     fn fire_timers<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
@@ -418,10 +417,10 @@ impl<T: Copy, M> EventLoop<T, M> {
         }
     }
 
-    /// Calls the handler for each further channel whose topic has news and that has something to
+    /// Calls the handler for each further channel whose topic is ready and that has something to
     /// receive. Channels added meanwhile wait for the next turn.
-    fn visit_channels<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
-        let topics = self.flags.within(LoopFlags::FURTHER);
+    fn deliver_channels<H: Handler<T, M> + ?Sized>(&mut self, handler: &mut H) {
+        let topics = self.flags.intersection(LoopFlags::FURTHER);
         for index in 0..self.channels.further_len() {
             match self.channels.further(index, topics) {
                 Some((token, hint)) if hint != ReadHint::NONE => {
@@ -430,13 +429,13 @@ impl<T: Copy, M> EventLoop<T, M> {
                 _ => {}
             }
         }
-        self.channels.sweep();
+        self.channels.remove_closed();
     }
 }
 
-/// Which callbacks an event causes. Hang-ups and errors go to each direction that the source wants,
-/// since that is where the next read or write will report them; if it wants none that they concern,
-/// to `readable` with the hint.
+/// The calls to make for an event. A hang-up or error goes to each direction of the interest, since
+/// the next read or write reports it there. If it concerns no direction of the interest, it goes to
+/// `readable`, with the hint.
 #[inline]
 fn calls(readiness: Readiness, interest: Interest) -> Calls {
     let mut calls = Calls::NONE;

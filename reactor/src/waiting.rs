@@ -1,9 +1,9 @@
-//! The first part of a turn: waiting for a reason to have one.
+//! The first part of a turn: the wait for events.
 //!
-//! A wait without a deadline, in a loop that has nothing unusual about it, reads no clock and looks
-//! at no channel. With timeouts pending the clock is read twice a turn: after the wait, for what is
-//! due, and before it, since a timeout counted from the turn's beginning would be late by as long
-//! as the turn's callbacks took.
+//! On the fast path, a wait without a deadline, the loop reads no clock and checks no channel.
+//! While timeouts are pending it reads the clock twice a turn: after the wait, to find those that
+//! are due, and before the next wait, since a wait counted from the turn's beginning would be too
+//! long by the time that the turn's callbacks took.
 
 use std::hint;
 use std::io;
@@ -12,98 +12,98 @@ use std::time::{Duration, Instant};
 use crate::loop_flags::{LoopFlags, WAKE};
 use crate::{EventLoop, Handler, RunError};
 
-/// How often a spinning loop looks at the notifier, which costs a nanosecond, before it asks the
-/// kernel, which costs a hundred times as much.
-const LOOKS: usize = 32;
+/// Number of checks of the notifier (a nanosecond each) that a spinning loop makes before it polls
+/// the kernel (a hundred times as much).
+const CHECKS_PER_POLL: usize = 32;
 
 /// How long a turn may wait for its first event.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Limit {
-    Forever,
+pub(crate) enum WaitLimit {
+    Unbounded,
     Until(Instant),
-    AtOnce,
+    Zero,
 }
 
-/// What the short way has found.
+/// What a wait on the fast path found.
 #[derive(Debug)]
-pub(crate) enum Collected {
-    /// Events, and no topic with news but a request for a turn.
+pub(crate) enum FastWait {
+    /// Events, and no ready topic but a request for a turn.
     Events,
-    /// Events, and somebody has.
-    More,
-    /// No event, with the kernel's answer.
-    Nothing(io::Result<usize>),
+    /// Events, and other ready topics.
+    EventsAndTopics,
+    /// No event; the kernel's answer.
+    NoEvents(io::Result<usize>),
 }
 
 impl<T: Copy, M> EventLoop<T, M> {
-    /// Waits for events: the short way, for a loop that has nothing unusual about it.
+    /// Waits for events on the fast path.
     #[inline(always)]
-    pub(crate) fn collect(&mut self) -> Collected {
+    pub(crate) fn wait_fast(&mut self) -> FastWait {
         self.stats.sleeps += 1;
         match self.shared.selector.wait(&mut self.batch.events, None) {
             Ok(count) if count > 0 => {}
-            answer => return Collected::Nothing(answer),
+            answer => return FastWait::NoEvents(answer),
         }
         self.now.set(None);
         let ready = self.channels.notifier.take_ready();
-        self.batch.begin();
-        // The turn that a remote asked for is this one.
+        self.batch.restart();
+        // A wake by a remote is served by this turn.
         if ready.without(WAKE).is_empty() {
-            return Collected::Events;
+            return FastWait::Events;
         }
-        self.flags.add(LoopFlags::of(ready));
-        Collected::More
+        self.flags.add(LoopFlags::from_ready(ready));
+        FastWait::EventsAndTopics
     }
 
-    /// The short way has failed.
+    /// Waits again after the fast path found no event.
     #[cold]
     #[inline(never)]
-    pub(crate) fn collect_otherwise<H: Handler<T, M> + ?Sized>(
+    pub(crate) fn retry_wait<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
         answer: io::Result<usize>,
     ) -> Result<(), RunError> {
-        self.awake();
+        self.after_wait();
         if let Err(error) = answer {
-            self.failed_wait(handler, error)?;
+            self.handle_wait_error(handler, error)?;
         }
-        self.collect_unusual(handler, Limit::Forever)
+        self.wait_slow(handler, WaitLimit::Unbounded)
     }
 
     /// Waits for events until there is a reason for a turn.
     #[inline(never)]
-    pub(crate) fn collect_unusual<H: Handler<T, M> + ?Sized>(
+    pub(crate) fn wait_slow<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
-        limit: Limit,
+        limit: WaitLimit,
     ) -> Result<(), RunError> {
         if self.flags.any(LoopFlags::UNFINISHED) {
             self.flags.remove(LoopFlags::UNFINISHED);
-            self.awake();
+            self.after_wait();
             return Ok(());
         }
         loop {
             if self.flags.any(LoopFlags::SPINS) && self.spin(handler, limit)? {
                 return Ok(());
             }
-            let patience = self.patience(limit);
-            match self.wait(patience) {
-                Ok(0) if patience != Some(Duration::ZERO) && self.is_early(limit) => {}
+            let timeout = self.wait_timeout(limit);
+            match self.wait(timeout) {
+                Ok(0) if timeout != Some(Duration::ZERO) && self.woke_early(limit) => {}
                 Ok(_) => return Ok(()),
-                Err(error) => self.failed_wait(handler, error)?,
+                Err(error) => self.handle_wait_error(handler, error)?,
             }
         }
     }
 
-    /// The wait has ended: the last turn's time is no longer this one's, and senders need not wake
-    /// the loop.
-    fn awake(&mut self) {
+    /// Begins a turn after a wait: forgets the last turn's time, and takes the ready topics, so
+    /// that senders no longer wake the loop.
+    fn after_wait(&mut self) {
         self.now.set(None);
-        self.take_rung();
+        self.take_ready_topics();
     }
 
     #[cold]
-    fn failed_wait<H: Handler<T, M> + ?Sized>(
+    fn handle_wait_error<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
         error: io::Error,
@@ -116,27 +116,27 @@ impl<T: Copy, M> EventLoop<T, M> {
         Ok(())
     }
 
-    /// Looks for work for as long as the settings say, with the notifier unarmed: whoever sends
-    /// needs not wake the loop. `true`: the kernel has reported events.
+    /// Polls for work for the time in the settings, with the notifier unarmed: senders need not
+    /// wake the loop. Returns whether the kernel reported events.
     #[cold]
     fn spin<H: Handler<T, M> + ?Sized>(
         &mut self,
         handler: &mut H,
-        limit: Limit,
+        limit: WaitLimit,
     ) -> Result<bool, RunError> {
-        self.take_rung();
-        if matches!(limit, Limit::AtOnce) || self.flags.any(LoopFlags::LEFT_OVERS) {
+        self.take_ready_topics();
+        if matches!(limit, WaitLimit::Zero) || self.flags.any(LoopFlags::REMAINING_WORK) {
             return Ok(false);
         }
-        let begun = Instant::now();
-        let next = self.timers.until_next(begun).unwrap_or(Duration::MAX);
+        let started = Instant::now();
+        let next = self.timers.until_next(started).unwrap_or(Duration::MAX);
         let left = match limit {
-            Limit::Until(deadline) => deadline.saturating_duration_since(begun),
-            Limit::Forever | Limit::AtOnce => Duration::MAX,
+            WaitLimit::Until(deadline) => deadline.saturating_duration_since(started),
+            WaitLimit::Unbounded | WaitLimit::Zero => Duration::MAX,
         };
         let time = self.settings.spin.min(next).min(left);
-        while begun.elapsed() < time {
-            for _ in 0..LOOKS {
+        while started.elapsed() < time {
+            for _ in 0..CHECKS_PER_POLL {
                 if self.channels.notifier.has_ready() {
                     return Ok(false);
                 }
@@ -145,26 +145,26 @@ impl<T: Copy, M> EventLoop<T, M> {
             match self.wait(Some(Duration::ZERO)) {
                 Ok(0) => {}
                 Ok(_) => return Ok(true),
-                Err(error) => self.failed_wait(handler, error)?,
+                Err(error) => self.handle_wait_error(handler, error)?,
             }
-            // The wait has taken the topics that got news meanwhile.
-            if self.flags.any(LoopFlags::LEFT_OVERS) {
+            // The wait has taken the topics that became ready meanwhile.
+            if self.flags.any(LoopFlags::REMAINING_WORK) {
                 return Ok(false);
             }
         }
         Ok(false)
     }
 
-    /// How long the wait may take. Anything but zero leaves the notifier armed.
-    fn patience(&mut self, limit: Limit) -> Option<Duration> {
-        if matches!(limit, Limit::AtOnce) || self.flags.any(LoopFlags::LEFT_OVERS) {
+    /// How long the wait may take. Unless that is zero, the notifier is armed.
+    fn wait_timeout(&mut self, limit: WaitLimit) -> Option<Duration> {
+        if matches!(limit, WaitLimit::Zero) || self.flags.any(LoopFlags::REMAINING_WORK) {
             return Some(Duration::ZERO);
         }
-        if !self.settle() {
+        if !self.arm_notifier() {
             return Some(Duration::ZERO);
         }
         let until = match limit {
-            Limit::Until(deadline) => Some(deadline),
+            WaitLimit::Until(deadline) => Some(deadline),
             _ if self.timers.is_empty() => return None,
             _ => None,
         };
@@ -179,26 +179,26 @@ impl<T: Copy, M> EventLoop<T, M> {
         }
     }
 
-    fn wait(&mut self, patience: Option<Duration>) -> io::Result<usize> {
-        self.stats.sleeps += u64::from(patience != Some(Duration::ZERO));
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        self.stats.sleeps += u64::from(timeout != Some(Duration::ZERO));
         if !self.flags.any(LoopFlags::MEASURED) {
-            let answer = self.shared.selector.wait(&mut self.batch.events, patience);
-            self.batch.begin();
-            self.awake();
+            let answer = self.shared.selector.wait(&mut self.batch.events, timeout);
+            self.batch.restart();
+            self.after_wait();
             return answer;
         }
-        let (earlier, begun) = (self.now(), Instant::now());
-        let answer = self.shared.selector.wait(&mut self.batch.events, patience);
-        self.batch.begin();
-        self.awake();
-        self.stats.busy += begun.saturating_duration_since(earlier);
-        self.stats.idle += self.now().saturating_duration_since(begun);
+        let (earlier, started) = (self.now(), Instant::now());
+        let answer = self.shared.selector.wait(&mut self.batch.events, timeout);
+        self.batch.restart();
+        self.after_wait();
+        self.stats.busy += started.saturating_duration_since(earlier);
+        self.stats.idle += self.now().saturating_duration_since(started);
         answer
     }
 
     /// Whether the kernel ended the wait with neither an event nor a deadline.
-    fn is_early(&self, limit: Limit) -> bool {
-        let over = matches!(limit, Limit::Until(deadline) if deadline <= self.now());
+    fn woke_early(&self, limit: WaitLimit) -> bool {
+        let over = matches!(limit, WaitLimit::Until(deadline) if deadline <= self.now());
         !over && !self.timers.is_due(self.now())
     }
 }
