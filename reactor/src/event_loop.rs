@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use kodiak_channel::{Notifier, Sender, Wake};
-use kodiak_sys::{Interest, Noted, Selector, Signal, Signals, Trigger, Waker};
+use kodiak_sys::{Interest, RawSource, Selector, Signal, Signals, Trigger, Waker};
 
 use crate::batch::Batch;
 use crate::builder::Settings;
@@ -160,7 +160,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         if self.registry.len() >= limit {
             return Err(RegisterError::TooMany { limit });
         }
-        let noted = Noted::of(source.as_fd());
+        let noted = RawSource::of(source.as_fd());
         self.registry.end_quarantine_before(self.stats.turns);
         if !self.registry.has_free_slot() {
             self.add_slot(token, noted)?;
@@ -176,7 +176,7 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Adds a slot for another source, and room for its key in the drop list.
     #[cold]
-    fn add_slot(&mut self, token: T, noted: Noted) -> Result<(), RegisterError> {
+    fn add_slot(&mut self, token: T, noted: RawSource) -> Result<(), RegisterError> {
         let limit = self.registry.slot_count();
         if !self.registry.add_slot(token, noted) {
             return Err(RegisterError::TooMany { limit });

@@ -10,7 +10,7 @@
 //! linked through the slots (`next`). So the registry allocates only when the number of sources
 //! reaches a new maximum.
 
-use kodiak_sys::{Interest, Noted, Readiness, Trigger};
+use kodiak_sys::{Interest, RawSource, Readiness, Trigger};
 
 use crate::handler::ReadHint;
 use crate::hang_up_filter::HangUpFilter;
@@ -30,7 +30,7 @@ pub(crate) struct Slot<T> {
     next: u32,
     /// The descriptor's number, valid only inside
     /// [`Shared::unless_dropped`](crate::loop_table::Shared::unless_dropped).
-    pub(crate) noted: Noted,
+    pub(crate) noted: RawSource,
     pub(crate) interest: Interest,
     pub(crate) trigger: Trigger,
     pub(crate) hang_up_filter: HangUpFilter,
@@ -223,7 +223,7 @@ impl<T: Copy> Registry<T> {
     }
 
     /// Adds a slot. `false` if there can be no more.
-    pub(crate) fn add_slot(&mut self, token: T, noted: Noted) -> bool {
+    pub(crate) fn add_slot(&mut self, token: T, noted: RawSource) -> bool {
         if self.slots.len() == MAX_SLOTS {
             return false;
         }
@@ -251,7 +251,7 @@ impl<T: Copy> Registry<T> {
         token: T,
         interest: Interest,
         trigger: Trigger,
-        noted: Noted,
+        noted: RawSource,
     ) -> u64 {
         let number = self.free;
         let slot = &mut self.slots[number as usize];
@@ -421,8 +421,8 @@ fn generation_of(key: u64) -> u32 {
 mod tests {
     use super::*;
 
-    fn noted() -> Noted {
-        Noted::of(std::os::fd::AsFd::as_fd(&std::io::stdin()))
+    fn noted() -> RawSource {
+        RawSource::of(std::os::fd::AsFd::as_fd(&std::io::stdin()))
     }
 
     fn add(registry: &mut Registry<u32>, turn: u64) -> u64 {

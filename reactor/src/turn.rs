@@ -320,7 +320,7 @@ impl<T: Copy, M> EventLoop<T, M> {
                     Decision::Suspend(interest, trigger) => (interest, trigger, true),
                     Decision::Resume => (interest, Trigger::Level, false),
                 };
-            let modified = selector.modify_noted(noted, event.key, interest, trigger);
+            let modified = selector.modify_raw(noted, event.key, interest, trigger);
             if modified.is_err() {
                 // The kernel refused: restore the filter, and try again with the next event.
                 slot.hang_up_filter = before;

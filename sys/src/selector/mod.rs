@@ -51,7 +51,7 @@ cfg_select! {
     }
 }
 
-use crate::{Interest, Noted, Readiness, Trigger};
+use crate::{Interest, RawSource, Readiness, Trigger};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -149,20 +149,20 @@ impl Selector {
         self.imp.modify(source.as_raw_fd(), key, interest, trigger)
     }
 
-    /// As [`modify`](Self::modify), of a source that was noted; read there what the caller has to
-    /// see to.
+    /// As [`modify`](Self::modify), for a source by its number. [`RawSource`] says what the caller
+    /// must ensure.
     ///
     /// # Errors
-    /// As [`modify`](Self::modify), and what the kernel says of a number that is not open.
-    pub fn modify_noted(
+    /// As [`modify`](Self::modify); also if the number is not open.
+    pub fn modify_raw(
         &self,
-        source: Noted,
+        source: RawSource,
         key: u64,
         interest: Interest,
         trigger: Trigger,
     ) -> io::Result<()> {
         refuse_empty(interest)?;
-        self.imp.modify(source.number(), key, interest, trigger)
+        self.imp.modify(source.raw_fd(), key, interest, trigger)
     }
 
     /// Stops watching `source`. No later wait reports it; events that another thread's wait has
@@ -174,14 +174,13 @@ impl Selector {
         self.imp.remove(source.as_raw_fd())
     }
 
-    /// As [`remove`](Self::remove), of a source that was noted; read there what the caller has to
-    /// see to.
+    /// As [`remove`](Self::remove), for a source by its number. [`RawSource`] says what the caller
+    /// must ensure.
     ///
     /// # Errors
-    /// [`NotFound`](io::ErrorKind::NotFound) if it is not registered; what the kernel says of a
-    /// number that is not open.
-    pub fn remove_noted(&self, source: Noted) -> io::Result<()> {
-        self.imp.remove(source.number())
+    /// As [`remove`](Self::remove); also if the number is not open.
+    pub fn remove_raw(&self, source: RawSource) -> io::Result<()> {
+        self.imp.remove(source.raw_fd())
     }
 
     /// Waits until something is ready or `timeout` has passed, and answers how many events are in
