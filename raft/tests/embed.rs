@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use kodiak_raft::{
-    core::{Config, Lease, Role},
+    core::{Config, ElectionTimeout, Lease, Role},
     node::{
         CallError, Events, HandleError, NodeError, NodeEvent, Options, Running, SessionError,
         StopError, start, start_listening,
@@ -283,11 +283,11 @@ proptest! {
         for (which, size) in which.into_iter().zip(sizes) {
             let core: &mut Config = &mut options.core;
             match which {
-                0 => options.election_timeout = (shorter, longer),
+                0 => options.election_timeout = ElectionTimeout::new(shorter, longer),
                 1 => options.heartbeat_interval = heartbeat,
                 2 => options.request_timeout = timeout,
                 3 => options.lease = Some(Lease { drift_ppm }),
-                4 => core.election_timeout = (shorter, longer),
+                4 => core.election_timeout = ElectionTimeout::new(shorter, longer),
                 5 => core.heartbeat_interval = heartbeat,
                 6 => core.message_bytes = size,
                 7 => core.in_flight_messages = size,
@@ -312,13 +312,16 @@ proptest! {
                 26 => options.limits.request_bytes = size,
                 27 => options.limits.batch_bytes = size,
                 28 => options.limits.snapshot_every_bytes = size as u64,
-                29 => (options.election_timeout, options.heartbeat_interval) = ((shorter, longer), heartbeat),
+                29 => {
+                    options.election_timeout = ElectionTimeout::new(shorter, longer);
+                    options.heartbeat_interval = heartbeat;
+                }
                 30 => options.advertise = Some("a".repeat(size.min(1 << 16))),
                 _ => {}
             }
         }
         // An election far off is none that a test can wait for.
-        let is_soon = options.election_timeout.1 < Duration::from_secs(1);
+        let is_soon = options.election_timeout.max < Duration::from_secs(1);
         match start(&options, Counter::default()) {
             Ok(node) => {
                 if is_soon && options.request_timeout >= Duration::from_secs(1) {

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use kodiak_raft::{
+    core::ElectionTimeout,
     node::{Options, Running, start},
     replica::{Committed, Doubt, MachineError, Outcome, PeerMessage, Query, Request, StateMachine},
     types::{
@@ -59,7 +60,7 @@ fn start_with(peers: &[(NodeId, SocketAddr)], set: impl Fn(&mut Options)) -> (Ru
 
 /// It takes whatever says that it leads for its leader, and never asks for an election.
 fn follow(options: &mut Options) {
-    options.election_timeout = (DEADLINE * 2, DEADLINE * 3);
+    options.election_timeout = ElectionTimeout::new(DEADLINE * 2, DEADLINE * 3);
 }
 
 fn listen() -> (TcpListener, SocketAddr) {
@@ -282,7 +283,8 @@ fn what_was_forwarded_is_in_doubt_when_the_leaders_link_breaks() {
 fn a_link_on_which_nothing_is_acknowledged_is_given_up() {
     let (listener, address) = listen();
     let (node, _folder) = start_with(&[(NodeId(2), address)], |options| {
-        options.election_timeout = (Duration::from_millis(250), Duration::from_millis(300));
+        options.election_timeout =
+            ElectionTimeout::new(Duration::from_millis(250), Duration::from_millis(300));
     });
     let played = Played::meet(&node, &listener);
     let (tell, called) = mpsc::channel();

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use kodiak_raft::{
-    core::{Lease, Role},
+    core::{ElectionTimeout, Lease, Role},
     node::{
         CallError, Handle, MachinePlacement, Node, NodeError, Options, Running, SessionError,
         Status, Token, start,
@@ -441,7 +441,8 @@ fn nobody_founds(nodes: &BTreeMap<u64, Running>, ids: &[u64]) {
 
 /// Nodes that refuse soon what nobody takes, though not before elections would have been over.
 fn hasty(options: Options) -> Options {
-    let election_timeout = (Duration::from_millis(300), Duration::from_millis(600));
+    let election_timeout =
+        ElectionTimeout::new(Duration::from_millis(300), Duration::from_millis(600));
     Options { request_timeout: Duration::from_millis(1_500), election_timeout, ..options }
 }
 
@@ -676,7 +677,7 @@ fn an_idle_follower_wakes_for_messages_and_for_nothing_else() {
         .map(|id| start(&options(id, &addresses, folder.path()), Journal::default()).unwrap());
     // The third is slow to ask for an election, so that it follows.
     let mut slow = options(3, &addresses, folder.path());
-    slow.election_timeout = (Duration::from_secs(3), Duration::from_secs(6));
+    slow.election_timeout = ElectionTimeout::new(Duration::from_secs(3), Duration::from_secs(6));
 
     let (report, turns) = mpsc::channel();
     let (ready, started) = mpsc::channel();

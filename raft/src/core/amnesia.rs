@@ -276,7 +276,7 @@ impl Core {
     /// Brings one voter that forgot behind a fence, and back when it has caught up. A second one is
     /// the operator's to demote: with two, acknowledged entries may be gone. True if a change was
     /// appended.
-    pub(super) fn tend_forgetful(&mut self) -> bool {
+    pub(super) fn fence_forgetful(&mut self) -> bool {
         let State::Leader(leading) = &self.state else { return false };
         let has_forgetful = leading.progress.values().any(|progress| progress.forgetting.is_some());
         if leading.returning.is_none() && !has_forgetful {

@@ -130,7 +130,7 @@ impl Core {
     }
 
     /// This node begins to lead.
-    pub(super) fn watch_backlog_anew(&mut self) {
+    pub(super) fn reset_backlog_watch(&mut self) {
         (self.backlog_watch.over_since, self.backlog_watch.handed_to) = (None, None);
     }
 
@@ -149,7 +149,7 @@ impl Core {
         }
         self.backlog_watch.tried(now, timeout);
         let to = self.voter_without_backlog();
-        self.say_backlogged(to);
+        self.send_backlogged(to);
         if let Some(to) = to {
             self.backlog_watch.handed_to = Some(to);
             self.begin_transfer(to);
@@ -160,11 +160,11 @@ impl Core {
     /// tried last only if there is no other.
     fn voter_without_backlog(&self) -> Option<NodeId> {
         let State::Leader(leading) = &self.state else { return None };
-        let patience = self.config.election_timeout.0;
+        let timeout = self.config.election_timeout.min;
         let voters = self.log.configuration().voters.iter();
         let progress = voters.filter_map(|node| Some((*node, leading.progress.get(node)?)));
         let fit = progress.filter(|(_, progress)| {
-            let is_heard = progress.round > 0 && progress.heard.after(patience) > self.now;
+            let is_heard = progress.round > 0 && progress.heard.after(timeout) > self.now;
             let is_sound = progress.forgetting.is_none() && progress.conflict.is_none();
             let answers =
                 self.is_under_bound(progress.applied) && self.has_what_is_loaded(progress.applied);

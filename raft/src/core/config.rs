@@ -15,10 +15,12 @@ use crate::types::{NodeId, Proposal};
 ///
 /// ```
 /// use std::time::Duration;
-/// use kodiak_raft::{core::Config, types::NodeId};
+/// use kodiak_raft::{core::{Config, ElectionTimeout}, types::NodeId};
 ///
 /// let mut config = Config::new(NodeId(1));
-/// config.election_timeout = (Duration::from_secs(1), Duration::from_secs(2)); // peers on two continents
+/// // Peers on two continents.
+/// config.election_timeout =
+///     ElectionTimeout::new(Duration::from_secs(1), Duration::from_secs(2));
 /// config.heartbeat_interval = Duration::from_millis(200);
 /// config.validate().unwrap();
 /// ```
@@ -29,12 +31,15 @@ pub struct Config {
     /// Where the jitter of election timeouts comes from. Nodes should have different ones; so
     /// should two lives of a node.
     pub seed: u64,
-    /// A follower that hears of no leader for a random time between these two campaigns (§3.4). For
-    /// the shorter one a follower refuses to help depose a leader it has heard from (§4.2.3). It
-    /// saves that length before it first answers a leader, and after a restart refuses anybody for
-    /// as long as it had saved. For the longer one a leader keeps its office without a majority's
-    /// answers, or with a write of its own outstanding. Default: 250 ms and 500 ms.
-    pub election_timeout: (Duration, Duration),
+    /// A follower that hears from no leader for a random time between `min` and `max` campaigns
+    /// (§3.4). Default: 250 ms and 500 ms.
+    ///
+    /// - For `min` after it has heard from a leader, a follower grants no vote to another candidate
+    ///   (§4.2.3). It saves that length before it first answers a leader, and after a restart
+    ///   grants no vote for as long as it had saved.
+    /// - For `max` a leader stays leader without answers from a majority, or with a write of its
+    ///   own outstanding.
+    pub election_timeout: ElectionTimeout,
     /// A leader gives up its office when a write of its own has been outstanding for longer, unless
     /// it is the only voter: then nobody else could lead. Campaigning, and taking over from another
     /// leader, wait for writes that are outstanding for longer than the longer election timeout.
@@ -96,6 +101,27 @@ pub struct Lease {
     /// hundred more; a leader's lease is shorter by twice of what is stated here, so that a
     /// thousand, say, costs next to nothing.
     pub drift_ppm: u32,
+}
+
+/// The range from which each election timeout is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ElectionTimeout {
+    /// The shortest.
+    pub min: Duration,
+    /// The longest. At least `min`.
+    pub max: Duration,
+}
+
+impl ElectionTimeout {
+    /// From `min` to `max`, both included. [`Config::validate`] checks them.
+    #[must_use]
+    pub const fn new(min: Duration, max: Duration) -> ElectionTimeout {
+        ElectionTimeout { min, max }
+    }
+
+    pub(crate) fn bounds(self) -> (Duration, Duration) {
+        (self.min, self.max)
+    }
 }
 
 /// The longest time that a setting may ask for: a day. Whatever is computed from it, as its
@@ -177,7 +203,10 @@ impl Config {
         Config {
             id,
             seed: id.0,
-            election_timeout: (Duration::from_millis(250), Duration::from_millis(500)),
+            election_timeout: ElectionTimeout::new(
+                Duration::from_millis(250),
+                Duration::from_millis(500),
+            ),
             stall_timeout: None,
             heartbeat_interval: Duration::from_millis(50),
             message_bytes: 1 << 20,
@@ -200,7 +229,7 @@ impl Config {
 
     /// How long a leader bears a write of its own that is not done.
     pub(super) fn stall_timeout(&self) -> Duration {
-        let longer = self.election_timeout.1;
+        let longer = self.election_timeout.max;
         if planted(Mutant::ShortStallTimeout) {
             return longer;
         }
@@ -220,7 +249,8 @@ impl Config {
         if self.id == NodeId(0) {
             return Err(ConfigError::NoId);
         }
-        let ((shorter, longer), heartbeat) = (self.election_timeout, self.heartbeat_interval);
+        let ElectionTimeout { min: shorter, max: longer } = self.election_timeout;
+        let heartbeat = self.heartbeat_interval;
         let times = [
             ("election_timeout", longer.max(shorter)),
             ("heartbeat_interval", heartbeat),
@@ -285,7 +315,10 @@ mod tests {
         let adrift = Config { lease: Some(Lease { drift_ppm: 1_000_000 }), ..good.clone() };
         assert!(adrift.validate().unwrap_err().to_string().contains("Lease::drift_ppm"));
         let swapped = Config {
-            election_timeout: (good.election_timeout.1, good.election_timeout.0),
+            election_timeout: ElectionTimeout::new(
+                good.election_timeout.max,
+                good.election_timeout.min,
+            ),
             ..good.clone()
         };
         assert!(matches!(swapped.validate(), Err(ConfigError::Timeouts { .. })));

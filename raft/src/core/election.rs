@@ -39,12 +39,12 @@ impl Ballot {
 impl Core {
     /// No leader was heard for as long as patience lasted.
     pub(super) fn election_timeout(&mut self) {
-        self.wait_anew();
+        self.reset_election_timer();
         if self.log.last_stamp().is_none() {
             self.fetch_last();
         }
         if self.may_campaign() && !self.defers_campaign() {
-            self.campaign_softly();
+            self.start_pre_vote();
         }
     }
 
@@ -65,34 +65,34 @@ impl Core {
             && !self.is_write_stalled()
             && (!self.snapshots.is_installing() || planted(Mutant::CampaignDuringInstall))
             && self.has_next_term()
-            && !self.must_not_found(self.term.next())
+            && !self.awaits_bootstrap_of(self.term.next())
             && (self.fitness.may_lead()
                 || self.fitness.is_needed()
                 || planted(Mutant::UnfitCampaigns))
     }
 
     /// Whether the election of `term` would found the cluster, and this node waits with that
-    /// ([`Core::wait_to_found`]). Whoever asks for a later term knows one, and so belongs to a
+    /// ([`Core::wait_for_bootstrap`]). Whoever asks for a later term knows one, and so belongs to a
     /// cluster that exists.
-    pub(super) fn must_not_found(&self, term: Term) -> bool {
-        self.waits_to_found && self.term == Term(0) && term == Term(1)
+    pub(super) fn awaits_bootstrap_of(&self, term: Term) -> bool {
+        self.awaits_bootstrap && self.term == Term(0) && term == Term(1)
     }
 
     /// Whether a write has been outstanding for longer than an election timeout.
     pub(super) fn is_write_stalled(&self) -> bool {
         self.writes
             .oldest_since()
-            .is_some_and(|since| since.after(self.config.election_timeout.1) <= self.now)
+            .is_some_and(|since| since.after(self.config.election_timeout.max) <= self.now)
     }
 
     /// Waits for a leader once more, for another random time (§3.4).
-    pub(super) fn wait_anew(&mut self) {
-        self.patience = self.jitter.between(self.config.election_timeout);
-        self.election_deadline = self.now.after(self.patience);
+    pub(super) fn reset_election_timer(&mut self) {
+        self.randomized_timeout = self.jitter.between(self.config.election_timeout.bounds());
+        self.election_deadline = self.now.after(self.randomized_timeout);
     }
 
     /// Asks everybody whether they would vote for us. Nobody's term changes, ours neither.
-    fn campaign_softly(&mut self) {
+    fn start_pre_vote(&mut self) {
         self.leader = None;
         self.fail_reads();
         let mut ballot = Ballot::default();
@@ -109,11 +109,11 @@ impl Core {
 
     /// Campaigns in earnest: a new term, and our own vote. The requests leave once both are on
     /// disk.
-    fn campaign(&mut self, is_transfer: bool) {
+    fn start_election(&mut self, is_transfer: bool) {
         self.set_term(self.term.next(), Some(self.config.id));
         let own_write = self.writes.hard_state_sequence();
         self.state = State::Candidate(Ballot { votes: BTreeMap::new(), own_write });
-        self.wait_anew();
+        self.reset_election_timer();
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
         self.ask_voters(|core, to| {
             let body = Body::RequestVote { last_index, last_term, is_transfer };
@@ -124,9 +124,9 @@ impl Core {
 
     /// Campaigns because the leader wants it: at once, and with voters who have just heard that
     /// leader (§3.10).
-    pub(super) fn campaign_for_leader(&mut self) {
+    pub(super) fn start_transfer_election(&mut self) {
         self.fail_reads();
-        self.campaign(!planted(Mutant::TransferWithoutMark));
+        self.start_election(!planted(Mutant::TransferWithoutMark));
     }
 
     fn ask_voters(&mut self, mut ask: impl FnMut(&mut Core, NodeId)) {
@@ -157,8 +157,8 @@ impl Core {
             tally(self.log.configuration(), |node| ballot.votes.get(&node).copied()),
             &self.state,
         ) {
-            (Tally::Won, State::PreCandidate(_)) => self.campaign(false),
-            (Tally::Won, _) => self.lead(),
+            (Tally::Won, State::PreCandidate(_)) => self.start_election(false),
+            (Tally::Won, _) => self.become_leader(),
             (Tally::Lost, _) => self.state = State::Follower,
             (Tally::Open, _) => {}
         }
@@ -166,12 +166,12 @@ impl Core {
 
     /// Whether a leader has been heard within the shorter election timeout. Of whatever term: that
     /// this node has come to a later one meanwhile does not take its promise back.
-    pub(super) fn hears_leader(&self) -> bool {
+    pub(super) fn has_recent_leader(&self) -> bool {
         if planted(Mutant::PromiseForgottenWithTerm) && self.leader.is_none() {
             return false;
         }
         let fresh_until =
-            self.leader_heard.map(|heard| heard.after(self.config.election_timeout.0));
+            self.leader_heard.map(|heard| heard.after(self.config.election_timeout.min));
         self.is_leader() || fresh_until.is_some_and(|until| self.now < until)
     }
 
@@ -183,7 +183,8 @@ impl Core {
         last_term: Term,
     ) {
         // Our own configuration is not asked: the candidate may know a newer one than we do.
-        let is_free = !self.is_bound(false) && !self.must_not_found(term) && !self.has_forgotten();
+        let is_free =
+            !self.is_bound(false) && !self.awaits_bootstrap_of(term) && !self.has_forgotten();
         let is_good = self.log.is_up_to_date(last_term, last_index);
         let granted = term > self.term && is_free && is_good;
         if term > self.term && is_free && !is_good {
@@ -238,7 +239,7 @@ impl Core {
             self.set_term(self.term, Some(from));
             self.state = State::Follower; // A pre-candidate that has helped another gives way.
         }
-        self.election_deadline = self.now.after(self.patience);
+        self.election_deadline = self.now.after(self.randomized_timeout);
         let message = Message {
             from: self.config.id,
             to: from,
@@ -268,7 +269,7 @@ impl Core {
     pub(super) fn adopt_term(&mut self, term: Term) {
         assert!(term > self.term, "terms only rise, but {term} follows {}", self.term);
         if self.is_leader() {
-            self.wait_anew();
+            self.reset_election_timer();
         }
         self.set_term(term, None);
         self.become_follower(None);
@@ -287,7 +288,7 @@ impl Core {
     pub(super) fn step_down(&mut self, why: Event) {
         self.actions.push_back(Action::Event(why));
         self.become_follower(None);
-        self.wait_anew();
+        self.reset_election_timer();
     }
 
     /// Changes term and vote, in memory now and on disk with the next write.

@@ -68,7 +68,7 @@ impl LeaderLease {
     pub(super) fn bound_until(&self, report: &FollowerReport, now: Time, config: &Config) -> Time {
         let sent = self.rounds.iter().rev().find(|(round, _)| *round <= report.round);
         let promise = if planted(Mutant::LeaseIgnoresPromise) {
-            config.election_timeout.0
+            config.election_timeout.min
         } else {
             report.promise
         };
@@ -127,7 +127,7 @@ impl Core {
     /// A quorum has answered this round, or a later one; and somebody may have promised something.
     pub(super) fn renew_lease(&mut self, answered: u64) {
         let State::Leader(leading) = &self.state else { return };
-        let Some(own) = counted(self.config.election_timeout.0, &self.config) else { return };
+        let Some(own) = counted(self.config.election_timeout.min, &self.config) else { return };
         self.lease.forget_before(answered);
         let (id, own_until) = (self.config.id, self.now.after(own));
         let until = |node| match leading.progress.get(&node) {

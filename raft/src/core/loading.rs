@@ -92,7 +92,7 @@ impl Core {
     }
 
     /// What a leader says that has been over the bound, or loading, for too long.
-    pub(super) fn say_backlogged(&mut self, to: Option<NodeId>) {
+    pub(super) fn send_backlogged(&mut self, to: Option<NodeId>) {
         let event = match (self.is_loading(), self.backlog_bytes()) {
             (true, _) => Event::LeaderLoading { to },
             (false, backlog_bytes) => Event::Backlogged { backlog_bytes, to },

@@ -228,7 +228,7 @@ impl Log {
     }
 
     /// Whether another configuration is in force than when this was last asked.
-    pub(super) fn take_configuration_news(&mut self) -> bool {
+    pub(super) fn take_configuration_change(&mut self) -> bool {
         std::mem::take(&mut self.has_configuration_news)
     }
 

@@ -251,7 +251,7 @@ impl Core {
     /// A new term of office begins.
     pub(super) fn begin_log_time(&mut self) {
         self.log_time.is_continuous &= !planted(Mutant::LogTimeStepsEveryTerm);
-        self.log_time.waits_until = self.now.after(self.config.election_timeout.1);
+        self.log_time.waits_until = self.now.after(self.config.election_timeout.max);
     }
 
     /// Whether this leader should be given no commands for a moment. Nobody knows how long ago its

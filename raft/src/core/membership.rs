@@ -79,12 +79,12 @@ impl Core {
         if node == self.config.id || planted(Mutant::PromoteUnseen) {
             return Ok(());
         }
-        let (patience, limit) = (self.config.election_timeout.1, self.config.promotion_lag);
+        let (timeout, limit) = (self.config.election_timeout.max, self.config.promotion_lag);
         // One that is added in the same step has not been sent anything yet.
         let progress = leading.progress.get(&node).ok_or(ChangeError::LearnerSilent { node })?;
         if progress.forgetting.is_some()
             || progress.round == 0
-            || progress.heard.after(patience) <= self.now
+            || progress.heard.after(timeout) <= self.now
         {
             return Err(ChangeError::LearnerSilent { node });
         }
@@ -96,12 +96,12 @@ impl Core {
     /// back: the leader would step down, and nobody could be elected.
     pub(super) fn check_quorum_of(&self, next: &Configuration) -> Result<(), ChangeError> {
         let State::Leader(leading) = &self.state else { return Ok(()) };
-        let (id, now, patience) = (self.config.id, self.now, self.config.election_timeout.1);
+        let (id, now, timeout) = (self.config.id, self.now, self.config.election_timeout.max);
         let answers = |node: NodeId| {
             let is_heard = |progress: &Progress| {
                 progress.forgetting.is_none()
                     && progress.round > 0
-                    && progress.heard.after(patience) > now
+                    && progress.heard.after(timeout) > now
             };
             node == id || leading.progress.get(&node).is_some_and(is_heard)
         };
@@ -167,7 +167,7 @@ impl Core {
         {
             self.hand_over();
         } else {
-            self.tend_forgetful();
+            self.fence_forgetful();
         }
     }
 
@@ -185,12 +185,13 @@ impl Core {
     /// committed.
     pub(super) fn report_membership(&mut self) {
         let index = self.log.configuration_index();
-        if self.log.take_configuration_news() {
+        if self.log.take_configuration_change() {
             let is_joint = self.log.configuration().is_joint();
             self.actions.push_back(Action::Event(Event::Membership { index, is_joint }));
             // Who may vote now, and could not before, begins to wait for a leader now.
             if !self.is_leader() {
-                self.election_deadline = self.election_deadline.max(self.now.after(self.patience));
+                self.election_deadline =
+                    self.election_deadline.max(self.now.after(self.randomized_timeout));
             }
         }
         if !self.is_removed

@@ -80,8 +80,8 @@ mod promise;
 mod quorum;
 mod reads;
 mod replication;
-mod sending;
 mod snapshot;
+mod snapshot_sender;
 mod status;
 mod tail;
 mod terms;
@@ -100,11 +100,11 @@ use crate::types::{
 };
 
 pub use action::{Action, Done, Event, Fetch, ProposeError, Proposed, ReadError, ReadId, Role};
-pub use config::{Config, ConfigError, Lease, TIMEOUT_MAX};
+pub use config::{Config, ConfigError, ElectionTimeout, Lease, TIMEOUT_MAX};
 pub use digests::{DigestConflict, DigestStatus};
 #[cfg(feature = "mutants")]
 pub use mutants::{Mutant, Planted};
-pub use status::{LogTimeStatus, PeerMode, PeerStatus, Status, Transfer};
+pub use status::{LogTimeStatus, PeerMode, PeerStatus, SnapshotProgress, Status};
 pub use transfer::TransferError;
 
 use admission::SecondLeaders;
@@ -123,7 +123,7 @@ use reads::Questions;
 use replication::Leading;
 use snapshot::Snapshots;
 use terms::IgnoredTerms;
-use transfer::{Fitness, Yields};
+use transfer::{Fitness, PriorityHandOvers};
 use writes::Writes;
 
 /// What a role knows besides what every role knows (figure 3.1).
@@ -154,7 +154,7 @@ pub struct Core {
     /// When a leader, of whatever term, was last heard.
     leader_heard: Option<Time>,
     /// How long this node waits for a leader before it campaigns; drawn anew for every campaign.
-    patience: Duration,
+    randomized_timeout: Duration,
     election_deadline: Time,
     promises: Promises,
 
@@ -169,7 +169,7 @@ pub struct Core {
     /// A leader's.
     lease: LeaderLease,
     /// A leader's, of all its terms.
-    yields: Yields,
+    priority_hand_overs: PriorityHandOvers,
     /// A leader's, of all its terms.
     backlog_watch: BacklogWatch,
 
@@ -192,7 +192,7 @@ pub struct Core {
     /// A leader contradicted what is committed here, from this entry on.
     committed_conflict: Option<Index>,
     /// It must not campaign in the first term of all, nor vote.
-    waits_to_found: bool,
+    awaits_bootstrap: bool,
     /// Whether it may lead, by its driver's word.
     fitness: Fitness,
     loading: Loading,
@@ -213,21 +213,21 @@ impl Core {
         let HardState { term, vote, forgot, .. } = hard_state;
         let (commit, loading) = (log.commit(), Loading::from(log.last_index()));
         let mut jitter = SplitMix64::new(config.seed);
-        let patience = jitter.between(config.election_timeout);
+        let randomized_timeout = jitter.between(config.election_timeout.bounds());
         let id = config.id;
         let voters = &log.configuration().voters;
         // A node that votes alone need not wait for anybody to lead.
         let is_alone =
             voters.len() == 1 && voters.contains(&id) && log.configuration().outgoing.is_empty();
         let election_deadline =
-            if is_alone { promises.wait_until() } else { now.monotonic.after(patience) };
+            if is_alone { promises.wait_until() } else { now.monotonic.after(randomized_timeout) };
         let out_of_terms = (term > Term::MAX).then_some(Action::Event(Event::OutOfTerms { term }));
         Ok(Core {
             snapshots: Snapshots::after(log.snapshot_index()),
             digests: Digests::after(divergence),
             questions: Questions::new(first_question(&config, now)),
             lease: LeaderLease::default(),
-            yields: Yields::default(),
+            priority_hand_overs: PriorityHandOvers::default(),
             backlog_watch: BacklogWatch::default(),
             jitter,
             now: now.monotonic,
@@ -238,7 +238,7 @@ impl Core {
             leader: None,
             term_leader: None,
             leader_heard: None,
-            patience,
+            randomized_timeout,
             election_deadline,
             promises,
             following: Following::default(),
@@ -257,7 +257,7 @@ impl Core {
             forgetful: BTreeMap::new(),
             durable_sequence,
             committed_conflict: None,
-            waits_to_found: false,
+            awaits_bootstrap: false,
             fitness: Fitness::default(),
             loading,
             config,
@@ -295,7 +295,7 @@ impl Core {
             // found.
             Body::RequestVote { is_transfer, .. }
                 if term > self.term
-                    && (self.is_bound(is_transfer) || self.must_not_found(term)) =>
+                    && (self.is_bound(is_transfer) || self.awaits_bootstrap_of(term)) =>
             {
                 return self.send(from, Body::Vote { granted: false });
             }
@@ -363,7 +363,7 @@ impl Core {
     pub fn handle_timeout(&mut self, now: Now) {
         self.begin(now);
         if self.committed_conflict.is_some() {
-            self.wait_anew();
+            self.reset_election_timer();
         } else if self.is_leader() {
             self.leader_timeout();
         } else if self.election_deadline <= self.now {
@@ -434,8 +434,8 @@ impl Core {
     /// part in the election of the first, neither as a candidate nor as a voter. For whoever drives
     /// a founder that cannot know yet whether the cluster exists already, and it has forgotten it.
     /// It votes for those that know a term, and follows whoever leads.
-    pub fn wait_to_found(&mut self, waits: bool) {
-        self.waits_to_found = waits;
+    pub fn wait_for_bootstrap(&mut self, waits: bool) {
+        self.awaits_bootstrap = waits;
     }
 
     /// The next thing to do; `None` when there is nothing until the next input.
@@ -578,7 +578,7 @@ impl Core {
             last_index: self.log.last_index(),
             first_index: self.log.base().next(),
             snapshot: self.log.snapshot_index(),
-            receiving: self.snapshots.transfer(),
+            receiving: self.snapshots.progress(),
             peers,
             lease_until: self.lease_until(),
             configuration: self.log.configuration().clone(),

@@ -13,7 +13,7 @@
 //! it knows where the logs agree, the probe's entries count as sent; unless the answer is to a
 //! later round: then the probe was lost, and they leave again. *Replicate*: it knows, and streams:
 //! `next` runs ahead of the acknowledgements (§10.2.1, pipelining). *Snapshot*: `next` is
-//! compacted; the follower is sent a snapshot ([`Sending`]) and, meanwhile, heartbeats.
+//! compacted; the follower is sent a snapshot ([`SnapshotSender`]) and, meanwhile, heartbeats.
 
 use std::collections::VecDeque;
 
@@ -22,7 +22,7 @@ use crate::types::{Index, NodeId, Time};
 use super::amnesia::Forgetting;
 use super::log_time::PeerClock;
 use super::mutants::{Mutant, planted};
-use super::sending::Sending;
+use super::snapshot_sender::SnapshotSender;
 use super::{PeerMode, PeerStatus};
 
 /// How a leader sends to a follower.
@@ -33,7 +33,7 @@ pub(super) enum Mode {
     /// As much as the windows allow.
     Replicate,
     /// No entries, but a snapshot.
-    Snapshot(Box<Sending>),
+    Snapshot(Box<SnapshotSender>),
 }
 
 /// The entries of a probe, from `next` on.
@@ -86,7 +86,7 @@ pub(super) struct Progress {
     pub(super) conflict: Option<Index>,
     /// A snapshot that is to take the place of its state, beside the entries: that one had gone
     /// wrong.
-    pub(super) seeding: Option<Box<Sending>>,
+    pub(super) seeding: Option<Box<SnapshotSender>>,
     /// Its wall clock. Also of one that forgot: its disk is in doubt, not its clock.
     pub(super) clock: PeerClock,
 }
@@ -129,7 +129,7 @@ impl Progress {
     }
 
     /// From here on the follower is sent a snapshot.
-    pub(super) fn send_snapshot(&mut self, sending: Sending) {
+    pub(super) fn send_snapshot(&mut self, sending: SnapshotSender) {
         self.mode = Mode::Snapshot(Box::new(sending));
         self.seeding = None;
         self.in_flight.clear();
@@ -138,7 +138,7 @@ impl Progress {
     }
 
     /// The snapshot that it is being sent, if any.
-    pub(super) fn sending(&mut self) -> Option<&mut Sending> {
+    pub(super) fn sending(&mut self) -> Option<&mut SnapshotSender> {
         match &mut self.mode {
             Mode::Snapshot(sending) => Some(sending),
             _ => self.seeding.as_deref_mut(),
@@ -246,7 +246,7 @@ impl Progress {
             mode: match &self.mode {
                 Mode::Probe { .. } => PeerMode::Probe,
                 Mode::Replicate => PeerMode::Replicate,
-                Mode::Snapshot(sending) => PeerMode::Snapshot(sending.transfer()),
+                Mode::Snapshot(sending) => PeerMode::Snapshot(sending.progress()),
             },
             in_flight_messages: self.in_flight.len(),
             in_flight_bytes: self.in_flight_bytes,
@@ -357,7 +357,7 @@ mod tests {
         let (index, term, stamp) = (Index(10), crate::types::Term(1), crate::types::Stamp(0));
         let configuration = crate::types::Configuration::default();
         let meta = crate::types::SnapshotMeta { index, term, stamp, configuration, digest: None };
-        installing.send_snapshot(Sending::new(meta, Time(0)));
+        installing.send_snapshot(SnapshotSender::new(meta, Time(0)));
         for mut progress in [rejected, probing, installing] {
             progress.acknowledged(Index(10), Index(10), 2);
             assert_eq!((&progress.mode, progress.next), (&Mode::Replicate, Index(11)));

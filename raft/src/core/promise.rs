@@ -50,7 +50,7 @@ impl Promises {
         now: Time,
     ) -> Promises {
         let is_new = hard_state.term.0 == 0 && log.last_index().0 == 0;
-        let own = config.election_timeout.0;
+        let own = config.election_timeout.min;
         let is_forgetful = planted(Mutant::RestartForgetsPromise);
         let earlier = if is_forgetful { hard_state.promise.min(own) } else { hard_state.promise };
         let is_exempt = planted(Mutant::AloneSkipsRestartWait) && !has_other_voters(log, config.id);
@@ -91,7 +91,7 @@ impl Core {
     /// or may have in an earlier life. What a leader asks for itself is an exception to the first
     /// (§3.10).
     pub(super) fn is_bound(&self, is_transfer: bool) -> bool {
-        let is_deposing = self.hears_leader() && !is_transfer;
+        let is_deposing = self.has_recent_leader() && !is_transfer;
         is_deposing || self.is_in_restart_wait()
     }
 
@@ -113,7 +113,7 @@ impl Core {
 
     /// Term or vote are about to be written: a promise that is over need not be written again.
     pub(super) fn drop_old_promise(&mut self) {
-        self.promises.saved = self.promises.to_save(self.config.election_timeout.0, self.now);
+        self.promises.saved = self.promises.to_save(self.config.election_timeout.min, self.now);
     }
 
     /// A leader was heard. If it wants promises, what is promised to it is saved, unless as much is
@@ -124,7 +124,7 @@ impl Core {
             return;
         }
         self.promises.has_promised = true;
-        let length = self.promises.to_save(self.config.election_timeout.0, self.now);
+        let length = self.promises.to_save(self.config.election_timeout.min, self.now);
         if length > self.promises.saved {
             self.promises.saved = length;
             self.writes.set_promise(self.own_hard_state());
@@ -141,7 +141,7 @@ impl Core {
         }
         let is_saved = self.writes.is_promise_durable() || is_hasty;
         let is_promised = is_saved && self.following.wants_promise;
-        let promise = if is_promised { self.config.election_timeout.0 } else { Duration::ZERO };
+        let promise = if is_promised { self.config.election_timeout.min } else { Duration::ZERO };
         FollowerReport { round, promise, ..self.report_of_no_round() }
     }
 

@@ -36,7 +36,7 @@ pub(super) struct Leading {
     /// heard of this leader.
     pub(super) has_told: bool,
     /// A voter with a higher priority is not looked for before.
-    pub(super) yields_after: Time,
+    pub(super) hand_over_after: Time,
     /// A voter that forgot was made a learner, and comes back when it has caught up.
     pub(super) returning: Option<NodeId>,
 }
@@ -53,7 +53,7 @@ impl Leading {
 impl Core {
     /// The election is won: a no-op opens the term, for only by an entry of its own term can a
     /// leader commit (§3.6.2).
-    pub(super) fn lead(&mut self) {
+    pub(super) fn become_leader(&mut self) {
         assert!(self.leader.is_none(), "term {} already has a leader", self.term);
         assert!(
             self.vote == Some(self.config.id) && self.writes.is_hard_state_durable(),
@@ -67,17 +67,17 @@ impl Core {
             round: 1,
             is_round_due: true,
             heartbeat_deadline: now.after(self.config.heartbeat_interval),
-            quorum_deadline: now.after(self.config.election_timeout.1),
+            quorum_deadline: now.after(self.config.election_timeout.max),
             uncommitted_bytes: 0,
             reads: LeaderReads::default(),
             transfer: None,
             has_told: false,
-            yields_after: now.after(self.config.election_timeout.1),
+            hand_over_after: now.after(self.config.election_timeout.max),
             returning: None,
         });
         self.leader = Some(id);
         self.term_leader = Some(id);
-        self.watch_backlog_anew();
+        self.reset_backlog_watch();
         self.end_lease();
         self.lease.sent(1, now, &self.config);
         // The cap on uncommitted bytes counts this term's entries, so it can never keep its no-op
@@ -396,9 +396,9 @@ impl Core {
                 }
             };
             let heard = agreed(self.log.configuration(), heard).unwrap_or(now);
-            leading.quorum_deadline = heard.after(self.config.election_timeout.1);
+            leading.quorum_deadline = heard.after(self.config.election_timeout.max);
             if leading.quorum_deadline <= now && planted(Mutant::NoStepDownWithoutQuorum) {
-                leading.quorum_deadline = now.after(self.config.election_timeout.1);
+                leading.quorum_deadline = now.after(self.config.election_timeout.max);
             } else if leading.quorum_deadline <= now {
                 return self.step_down(Event::LostQuorum { term });
             }
@@ -410,7 +410,7 @@ impl Core {
             self.hand_over_if_unfit();
             self.repeat_digests();
             self.hand_over_if_backlogged();
-            self.yield_to_priority();
+            self.hand_over_to_priority();
         }
         self.transfer_timeout();
     }

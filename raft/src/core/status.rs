@@ -33,7 +33,7 @@ pub struct Status {
     /// What the newest snapshot on this node's disk includes; 0 without one.
     pub snapshot: Index,
     /// The snapshot that this node is being sent.
-    pub receiving: Option<Transfer>,
+    pub receiving: Option<SnapshotProgress>,
     /// What a leader knows of the others; empty elsewhere.
     pub peers: Vec<PeerStatus>,
     /// Until when it may answer reads without asking anybody, as far as it knew at its last input;
@@ -123,12 +123,12 @@ pub enum PeerMode {
     /// It streams entries.
     Replicate,
     /// It sends a snapshot: what comes next in the follower's log is compacted here.
-    Snapshot(Transfer),
+    Snapshot(SnapshotProgress),
 }
 
 /// How far the sending of a snapshot has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Transfer {
+pub struct SnapshotProgress {
     /// What the snapshot includes.
     pub index: Index,
     /// What the receiver has of its file, in bytes.

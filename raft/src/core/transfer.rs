@@ -74,34 +74,34 @@ impl Handover {
 }
 
 /// Attempts after which the wait for the next one grows no more.
-const YIELDS_MAX: u32 = 9;
+const HAND_OVERS_MAX: u32 = 9;
 
 /// How often a voter with a higher priority was handed leadership, as far as it has not kept it for
 /// long. Of all terms: one that campaigns and cannot win, or keep what it wins, costs a term each
 /// time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Yields {
+pub(super) struct PriorityHandOvers {
     to: NodeId,
     attempts: u32,
     last: Time,
 }
 
-impl Yields {
+impl PriorityHandOvers {
     /// The wait between the last attempt and the next: two of the longer election timeouts, and
     /// twice as long after each further attempt, up to 256 times.
-    fn wait(&self, patience: Duration) -> Duration {
-        patience.saturating_mul(1 << self.attempts.clamp(1, YIELDS_MAX))
+    fn wait(&self, timeout: Duration) -> Duration {
+        timeout.saturating_mul(1 << self.attempts.clamp(1, HAND_OVERS_MAX))
     }
 
-    fn may_try(&self, to: NodeId, now: Time, patience: Duration) -> bool {
-        self.to != to || self.attempts == 0 || self.last.after(self.wait(patience)) <= now
+    fn may_try(&self, to: NodeId, now: Time, timeout: Duration) -> bool {
+        self.to != to || self.attempts == 0 || self.last.after(self.wait(timeout)) <= now
     }
 
-    fn tried(&mut self, to: NodeId, now: Time, patience: Duration) {
+    fn tried(&mut self, to: NodeId, now: Time, timeout: Duration) {
         // After four times the wait without an attempt the last one is taken to have gone well.
-        let is_new = self.to != to || self.last.after(self.wait(patience).saturating_mul(4)) <= now;
-        let attempts = if is_new { 1 } else { (self.attempts + 1).min(YIELDS_MAX) };
-        *self = Yields { to, attempts, last: now };
+        let is_new = self.to != to || self.last.after(self.wait(timeout).saturating_mul(4)) <= now;
+        let attempts = if is_new { 1 } else { (self.attempts + 1).min(HAND_OVERS_MAX) };
+        *self = PriorityHandOvers { to, attempts, last: now };
     }
 }
 
@@ -177,14 +177,14 @@ impl Core {
         if leading.transfer.is_some() {
             return;
         }
-        let patience = self.config.election_timeout.1;
+        let timeout = self.config.election_timeout.max;
         let voters = self.log.configuration().voters.iter().copied();
         // Of those that have answered in this term: another one may be down.
         let is_heard = |node: &NodeId| {
             let progress =
                 leading.progress.get(node).filter(|progress| progress.forgetting.is_none());
             progress.is_some_and(|progress| {
-                progress.round > 0 && progress.heard.after(patience) > self.now
+                progress.round > 0 && progress.heard.after(timeout) > self.now
             })
         };
         let mut heard: Vec<NodeId> = voters.filter(is_heard).collect();
@@ -259,14 +259,14 @@ impl Core {
     fn successor(&self) -> Option<NodeId> {
         let State::Leader(leading) = &self.state else { return None };
         let configuration = self.log.configuration();
-        let patience = self.config.election_timeout.0;
+        let timeout = self.config.election_timeout.min;
         let voters = configuration
             .voters
             .iter()
             .filter_map(|node| Some((*node, leading.progress.get(node)?)));
         let best = voters.filter(|(_, progress)| progress.forgetting.is_none()).max_by_key(
             |(node, progress)| {
-                let is_heard = progress.heard.after(patience) > self.now;
+                let is_heard = progress.heard.after(timeout) > self.now;
                 let answers = !self.reports_loading(progress.applied);
                 (is_heard, answers, configuration.priority(*node), progress.matched, Reverse(*node))
             },
@@ -275,7 +275,7 @@ impl Core {
     }
 
     pub(super) fn begin_transfer(&mut self, to: NodeId) {
-        let deadline = self.now.after(self.config.election_timeout.1);
+        let deadline = self.now.after(self.config.election_timeout.max);
         if let State::Leader(leading) = &mut self.state {
             leading.transfer = Some(Handover { to, deadline, is_told: false });
         }
@@ -286,7 +286,7 @@ impl Core {
     pub(super) fn hand_over(&mut self) {
         match self.successor() {
             Some(to) => self.begin_transfer(to),
-            None => self.leave_office(),
+            None => self.step_down_to_successor(),
         }
     }
 
@@ -296,7 +296,7 @@ impl Core {
         is_committed && !self.log.configuration().is_voter(self.config.id)
     }
 
-    fn leave_office(&mut self) {
+    fn step_down_to_successor(&mut self) {
         let term = self.term;
         self.step_down(Event::NoLongerVoter { term });
     }
@@ -322,7 +322,7 @@ impl Core {
         let to = transfer.to;
         self.send(to, Body::TimeoutNow);
         if is_leaving {
-            self.leave_office();
+            self.step_down_to_successor();
         }
     }
 
@@ -346,18 +346,18 @@ impl Core {
         leading.transfer = None;
         self.actions.push_back(super::Action::Event(Event::TransferFailed { to }));
         if self.is_leaving() {
-            self.leave_office();
+            self.step_down_to_successor();
         }
     }
 
     /// At a heartbeat: when nothing else is going on, a voter with a higher priority that has all
     /// that is committed is handed the office; again after twice the longer election timeout if it
     /// does not come to that, and more and more rarely.
-    pub(super) fn yield_to_priority(&mut self) {
+    pub(super) fn hand_over_to_priority(&mut self) {
         let State::Leader(leading) = &self.state else { return };
         let (configuration, commit) = (self.log.configuration(), self.log.commit());
         let is_calm = leading.transfer.is_none()
-            && leading.yields_after <= self.now
+            && leading.hand_over_after <= self.now
             && commit >= leading.first_index
             && commit >= self.log.configuration_index()
             && !configuration.is_joint();
@@ -367,11 +367,11 @@ impl Core {
         let own = configuration.priority(self.config.id);
         let better =
             configuration.voters.iter().copied().filter(|&node| configuration.priority(node) > own);
-        let patience = self.config.election_timeout.0;
+        let timeout = self.config.election_timeout.min;
         let is_ready = |node: &NodeId| {
             let progress = leading.progress.get(node);
             progress.is_some_and(|p| {
-                let is_heard = p.round > 0 && p.heard.after(patience) > self.now;
+                let is_heard = p.round > 0 && p.heard.after(timeout) > self.now;
                 let answers = !self.reports_backlog(p.applied) && !self.reports_loading(p.applied);
                 p.forgetting.is_none() && p.matched >= commit && is_heard && answers
             })
@@ -382,9 +382,9 @@ impl Core {
         else {
             return;
         };
-        let patience = self.config.election_timeout.1;
-        if self.yields.may_try(to, self.now, patience) {
-            self.yields.tried(to, self.now, patience);
+        let timeout = self.config.election_timeout.max;
+        if self.priority_hand_overs.may_try(to, self.now, timeout) {
+            self.priority_hand_overs.tried(to, self.now, timeout);
             self.begin_transfer(to);
         }
     }
@@ -400,7 +400,7 @@ impl Core {
             return self.fetch_last();
         }
         if self.may_campaign() {
-            self.campaign_for_leader();
+            self.start_transfer_election();
         }
     }
 }
@@ -411,33 +411,33 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_ever_for_a_leader_waits_for_ever_between_yields() {
-        let (mut yields, now) = (Yields::default(), Time(7));
-        for attempts in 1..=YIELDS_MAX {
-            assert!(attempts > 1 || yields.may_try(NodeId(2), now, Duration::MAX), "the first");
-            yields.tried(NodeId(2), now, Duration::MAX);
-            assert_eq!(yields.attempts, attempts);
-            assert!(!yields.may_try(NodeId(2), now, Duration::MAX));
+        let (mut attempted, now) = (PriorityHandOvers::default(), Time(7));
+        for attempts in 1..=HAND_OVERS_MAX {
+            assert!(attempts > 1 || attempted.may_try(NodeId(2), now, Duration::MAX), "the first");
+            attempted.tried(NodeId(2), now, Duration::MAX);
+            assert_eq!(attempted.attempts, attempts);
+            assert!(!attempted.may_try(NodeId(2), now, Duration::MAX));
         }
     }
 
     #[test]
     fn attempts_to_yield_are_counted_for_one_target_until_one_lasts() {
-        let patience = Duration::from_nanos(10);
-        let mut yields = Yields::default();
-        yields.tried(NodeId(2), Time(100), patience);
-        assert!(yields.may_try(NodeId(3), Time(100), patience), "another target");
-        assert!(!yields.may_try(NodeId(2), Time(119), patience));
-        assert!(yields.may_try(NodeId(2), Time(120), patience));
-        yields.tried(NodeId(2), Time(120), patience);
-        assert_eq!(yields.attempts, 2);
-        let mut next = yields;
-        next.tried(NodeId(2), Time(120 + 4 * 40 - 1), patience);
+        let timeout = Duration::from_nanos(10);
+        let mut attempted = PriorityHandOvers::default();
+        attempted.tried(NodeId(2), Time(100), timeout);
+        assert!(attempted.may_try(NodeId(3), Time(100), timeout), "another target");
+        assert!(!attempted.may_try(NodeId(2), Time(119), timeout));
+        assert!(attempted.may_try(NodeId(2), Time(120), timeout));
+        attempted.tried(NodeId(2), Time(120), timeout);
+        assert_eq!(attempted.attempts, 2);
+        let mut next = attempted;
+        next.tried(NodeId(2), Time(120 + 4 * 40 - 1), timeout);
         assert_eq!(next.attempts, 3);
-        let mut next = yields;
-        next.tried(NodeId(2), Time(120 + 4 * 40), patience);
+        let mut next = attempted;
+        next.tried(NodeId(2), Time(120 + 4 * 40), timeout);
         assert_eq!(next.attempts, 1, "the last one went well");
-        let mut next = yields;
-        next.tried(NodeId(3), Time(121), patience);
+        let mut next = attempted;
+        next.tried(NodeId(3), Time(121), timeout);
         assert_eq!((next.to, next.attempts), (NodeId(3), 1));
     }
 }

@@ -19,7 +19,7 @@ use kodiak_sys::boot_clock;
 use tempfile::TempDir;
 
 use super::*;
-use crate::core::Lease;
+use crate::core::{ElectionTimeout, Lease};
 use crate::replica::{Committed, MachineError, Query};
 use crate::types::NodeId;
 
@@ -129,7 +129,8 @@ fn with_leader(read: fn() -> Duration, test: impl FnOnce(&mut Leader, &mut Event
     let [(_, own), (_, other)] = listeners;
     let [own_options, mut other_options] = options;
     // Only node 1 campaigns.
-    other_options.election_timeout = (Duration::from_secs(600), Duration::from_secs(601));
+    other_options.election_timeout =
+        ElectionTimeout::new(Duration::from_secs(600), Duration::from_secs(601));
     let other = start_listening(&other_options, other, Blank).unwrap();
     let mut event_loop = EventLoop::new().unwrap();
     let mut node = Node::open_listening(&own_options, own, Blank, &mut event_loop).unwrap();

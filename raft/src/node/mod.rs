@@ -565,7 +565,7 @@ impl<S: StateMachine> Node<S> {
         if !self.hello.is_blank {
             self.acquaintances.founding.end();
         }
-        self.replica.wait_to_found(self.acquaintances.founding.is_waiting());
+        self.replica.wait_for_bootstrap(self.acquaintances.founding.is_waiting());
     }
 
     /// What was learnt of other nodes' disks goes into the log with its next write, and to the

@@ -54,7 +54,7 @@ pub struct Options {
     pub metadata: Bytes,
     /// Shortest and longest time without a leader before a node asks for an election. Default 150
     /// to 300 ms. At most [`core::TIMEOUT_MAX`], a day, as all times of a node.
-    pub election_timeout: (Duration, Duration),
+    pub election_timeout: core::ElectionTimeout,
     /// How often a leader shows that it is there. Default 30 ms.
     pub heartbeat_interval: Duration,
     /// Whether a leader may answer [`Request::LeaseRead`](crate::replica::Request::LeaseRead)
@@ -100,7 +100,10 @@ impl Options {
             advertise: None,
             cluster: "kodiak".to_owned(),
             metadata: Bytes::new(),
-            election_timeout: (Duration::from_millis(150), Duration::from_millis(300)),
+            election_timeout: core::ElectionTimeout::new(
+                Duration::from_millis(150),
+                Duration::from_millis(300),
+            ),
             heartbeat_interval: Duration::from_millis(30),
             lease: None,
             request_timeout: Duration::from_secs(5),

@@ -124,7 +124,7 @@ impl Peers {
             is_at_base_level: false,
             is_left: false,
             group,
-            silence: SILENCE_MIN.max(options.election_timeout.1 * 4),
+            silence: SILENCE_MIN.max(options.election_timeout.max * 4),
             link_buffer_bytes: options.link_buffer_bytes,
             handle,
             peers: Slab::new(),

@@ -139,9 +139,9 @@ impl Replica {
         Ok(replica)
     }
 
-    /// See [`Core::wait_to_found`].
-    pub fn wait_to_found(&mut self, waits: bool) {
-        self.core.wait_to_found(waits);
+    /// See [`Core::wait_for_bootstrap`].
+    pub fn wait_for_bootstrap(&mut self, waits: bool) {
+        self.core.wait_for_bootstrap(waits);
     }
 
     /// A message from `from` arrived; where there are leases `now` must be what the clock said

@@ -14,7 +14,7 @@ use super::mutant::Mutant;
 use super::options::{AccessPlan, Plan};
 use super::random::Random;
 use super::world::World;
-use crate::core::Lease;
+use crate::core::{ElectionTimeout, Lease};
 use crate::types::{Now, Time};
 
 /// Where election timeouts are unequal, the longest are so many times the shortest.
@@ -35,8 +35,8 @@ impl AccessPlan {
         // Leases matter where another leader is elected as soon as may be, while the old one does
         // not know.
         if kind >= 3 && random.chance(5_000) {
-            let shorter = plan.election_timeout.0;
-            plan.election_timeout.1 = shorter + shorter / 8;
+            let shorter = plan.election_timeout.min;
+            plan.election_timeout.max = shorter + shorter / 8;
             plan.falls_within = Some(shorter);
         }
         let mut other = Random::new(seed ^ 0x0075_6e65_7175_616c);
@@ -60,12 +60,14 @@ impl AccessPlan {
 
 impl World {
     /// The election timeouts of a node in this life.
-    pub(super) fn election_timeout(&self, node: usize) -> (Duration, Duration) {
-        let (shorter, longer) = self.plan.election_timeout;
-        let Some(salt) = self.plan.access.unequal_timeouts else { return (shorter, longer) };
+    pub(super) fn election_timeout(&self, node: usize) -> ElectionTimeout {
+        let ElectionTimeout { min: shorter, max: longer } = self.plan.election_timeout;
+        let Some(salt) = self.plan.access.unequal_timeouts else {
+            return self.plan.election_timeout;
+        };
         let life = (node as u64) << 32 ^ self.processes[node].life;
         let times = Random::new(salt.rotate_left(16) ^ life).pick(&[1, 1, 2, MOST_PATIENT]);
-        (shorter * times, longer * times)
+        ElectionTimeout::new(shorter * times, longer * times)
     }
 
     /// Whether, and with which bound on clocks, a node wants leases in this life.
@@ -78,7 +80,7 @@ impl World {
     /// The longest that any node may wait before it campaigns.
     pub(super) fn longest_election_timeout(&self) -> Duration {
         let times = if self.plan.access.unequal_timeouts.is_some() { MOST_PATIENT } else { 1 };
-        self.plan.election_timeout.1 * times
+        self.plan.election_timeout.max * times
     }
 
     /// Where the clocks keep the stated bound: nobody has a lease while another leads a later term.
@@ -106,7 +108,8 @@ impl World {
         if self.mutant != Some(Mutant::StaleClock) || self.calm {
             return None;
         }
-        let earlier = self.now.0.saturating_sub(self.plan.election_timeout.0.as_nanos() as u64 / 3);
+        let earlier =
+            self.now.0.saturating_sub(self.plan.election_timeout.min.as_nanos() as u64 / 3);
         Some(self.processes[node].clock.now(Time(earlier)))
     }
 }

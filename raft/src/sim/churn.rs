@@ -277,7 +277,7 @@ impl World {
                 && configuration.voters == [core.id()].into()
         };
         if is_tried && self.core(node).is_some_and(is_lonely) {
-            let pause = self.random.duration((Duration::ZERO, self.plan.election_timeout.0));
+            let pause = self.random.duration((Duration::ZERO, self.plan.election_timeout.min));
             self.after(pause, Happening::FriendFalls { node });
         }
     }

@@ -32,8 +32,8 @@ impl DigestPlan {
         let is_sure =
             plan.nodes >= 3 && plan.churn.is_none() && !plan.faults.iter().any(takes_nodes);
         let is_on = plan.limits.digest_interval > 0 && plan.feature_level.is_above_base();
-        let patience = plan.election_timeout.1;
-        let draw = DigestPlan { interval: (patience / 2, patience * 20) };
+        let timeout = plan.election_timeout.max;
+        let draw = DigestPlan { interval: (timeout / 2, timeout * 20) };
         (is_sure && is_on && random.chance(6_000)).then_some(draw)
     }
 }
@@ -105,7 +105,7 @@ impl World {
         )?;
         self.harm(Harm::StateFound);
         if self.machine_random.chance(3_000) {
-            let pause = self.plan.election_timeout.1 * self.machine_random.pick(&[1, 6]);
+            let pause = self.plan.election_timeout.max * self.machine_random.pick(&[1, 6]);
             let life = self.processes[node].life;
             self.after(pause, Happening::StartedAgain { node, life });
         }

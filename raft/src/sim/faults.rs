@@ -34,7 +34,7 @@ impl World {
             }
             FaultKind::Late => {
                 self.comes_late(node);
-                self.after(self.plan.election_timeout.1 * 2 + down, Happening::Heal);
+                self.after(self.plan.election_timeout.max * 2 + down, Happening::Heal);
             }
             FaultKind::Alone => return self.is_alone(node),
             FaultKind::BreakLink => {
@@ -84,7 +84,7 @@ impl World {
             self.network.set_cut(other, node, true);
         }
         let elections = self.random.pick(&[3, 6, 12]);
-        self.after(self.plan.election_timeout.1 * elections, Happening::Heal);
+        self.after(self.plan.election_timeout.max * elections, Happening::Heal);
         self.harm(Harm::Alone);
         let writes = self.random.between(1, 12);
         (0..writes).try_for_each(|_| self.unasked_write(node))
@@ -141,7 +141,7 @@ impl World {
     /// A node hears what is said to it from now on about an election later, and is soon not heard
     /// any more.
     fn comes_late(&mut self, node: usize) {
-        let delay = self.random.duration(self.plan.election_timeout);
+        let delay = self.random.duration(self.plan.election_timeout.bounds());
         for other in (0..self.plan.nodes).filter(|&other| other != node) {
             self.network.hold_up(other, node, delay);
         }
@@ -166,7 +166,8 @@ impl World {
         if self.calm || self.is_quiet() {
             return;
         }
-        let down = self.random.duration(self.plan.election_timeout) * self.random.pick(&[1, 2, 4]);
+        let down = self.random.duration(self.plan.election_timeout.bounds())
+            * self.random.pick(&[1, 2, 4]);
         self.trace.record(self.now, &(node, down), || {
             format!("fault: the new leader {} falls for {down:?}", node + 1)
         });
@@ -177,7 +178,7 @@ impl World {
             _ => {
                 let friend = self.random.below(self.plan.nodes as u64) as usize;
                 if self.plan.access.lease.is_some() && friend != node {
-                    let pause = self.random.duration(self.plan.election_timeout)
+                    let pause = self.random.duration(self.plan.election_timeout.bounds())
                         * self.random.pick(&[1, 2]);
                     self.after(pause, Happening::FriendFalls { node: friend });
                 }
@@ -201,7 +202,7 @@ impl World {
         } else {
             let down = self
                 .random
-                .duration((self.plan.election_timeout.0 / 4, self.plan.election_timeout.0));
+                .duration((self.plan.election_timeout.min / 4, self.plan.election_timeout.min));
             self.pause(node, down);
         }
     }

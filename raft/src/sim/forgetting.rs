@@ -133,7 +133,7 @@ pub(super) struct Forgetting {
 impl World {
     pub(super) fn begin_forgetting(&mut self) {
         if let Some(plan) = &self.plan.forgetting {
-            let first = plan.interval.1 + self.plan.election_timeout.1;
+            let first = plan.interval.1 + self.plan.election_timeout.max;
             self.after(first, Happening::Forgets);
         }
     }
@@ -309,9 +309,9 @@ impl World {
         if !self.forgetting.unopened.remove(&node) {
             return false;
         }
-        let patience = self.longest_election_timeout() * 2;
+        let timeout = self.longest_election_timeout() * 2;
         if let Some(fenced) = self.forgetting.fenced.as_mut().filter(|fenced| fenced.node == node) {
-            fenced.deadline = Some(self.now.after(patience));
+            fenced.deadline = Some(self.now.after(timeout));
         }
         true
     }
@@ -440,7 +440,7 @@ impl World {
     /// Once the node that forgot has a mark, or has passed the fence at once, other things may go
     /// wrong again.
     fn end_quiet(&mut self) {
-        let (now, until) = (self.now, self.now.after(self.plan.election_timeout.0 / 2));
+        let (now, until) = (self.now, self.now.after(self.plan.election_timeout.min / 2));
         let Some(fenced) =
             self.forgetting.fenced.as_mut().filter(|fenced| fenced.quiet_until.is_none())
         else {

@@ -13,7 +13,7 @@ use super::harms::Harm;
 use super::options::Plan;
 use super::random::Random;
 use super::world::World;
-use crate::core::{Config, Role};
+use crate::core::{Config, ElectionTimeout, Role};
 use crate::replica::{
     Limits, MachineCallback, MachineDone, MachineFailure, MachineHost, MachineJob, UnappliedLogFull,
 };
@@ -42,14 +42,14 @@ impl MachinePlan {
     /// In one of three runs something may go wrong.
     pub(super) fn draw(seed: u64, plan: &Plan) -> Option<MachinePlan> {
         let mut random = Random::new(seed ^ 0x6d61_6368_696e_6573);
-        let patience = plan.election_timeout.1;
+        let timeout = plan.election_timeout.max;
         (random.below(3) == 0).then(|| MachinePlan {
             is_stepwise: random.chance(5_000),
             has_slow: random.chance(7_000),
             has_sick: random.chance(5_000),
-            interval: (patience / 2, patience * 10),
+            interval: (timeout / 2, timeout * 10),
             backlog_bytes: random.pick(&[1, 300, 2_000, 1 << 20]),
-            backlog_timeout: patience * random.pick(&[1, 4]),
+            backlog_timeout: timeout * random.pick(&[1, 4]),
             unapplied_log_bytes: random.pick(&[None, None, Some(3_000)]),
         })
     }
@@ -94,7 +94,7 @@ impl World {
         self.after(pause, Happening::MachineFault);
         let node = self.machine_random.below(self.plan.nodes as u64) as usize;
         let is_sick = self.machine_random.chance(5_000);
-        let longer = self.plan.election_timeout.1;
+        let longer = self.plan.election_timeout.max;
         let slow_for = longer * self.machine_random.pick(&[1, 4, 12]);
         let process = &mut self.processes[node];
         let Some(running) = &mut process.running else { return };
@@ -109,7 +109,7 @@ impl World {
     /// How long the next job takes, if it takes any time.
     fn machine_delay(&mut self, node: usize) -> Option<Duration> {
         if self.processes[node].machine_slow_until > self.now && !self.calm {
-            let (shorter, longer) = self.plan.election_timeout;
+            let ElectionTimeout { min: shorter, max: longer } = self.plan.election_timeout;
             return Some(self.machine_random.duration((shorter / 2, longer * 2)));
         }
         let delay = self.plan.apply_delay?;
@@ -221,7 +221,7 @@ impl World {
             || format!("node {}: {failure}", node + 1),
         )?;
         self.harm(Harm::MachineSick);
-        let pause = self.plan.election_timeout.1 * self.machine_random.pick(&[1, 6, 30]);
+        let pause = self.plan.election_timeout.max * self.machine_random.pick(&[1, 6, 30]);
         let life = self.processes[node].life;
         self.after(pause, Happening::StartedAgain { node, life });
         Ok(())

@@ -8,7 +8,7 @@ use super::forgetting::ForgettingPlan;
 use super::machines::MachinePlan;
 use super::mutant::Mutant;
 use super::random::Random;
-use crate::core::Lease;
+use crate::core::{ElectionTimeout, Lease};
 use crate::replica::Limits;
 use crate::types::{FeatureLevel, Proposal};
 use crate::wire::Version;
@@ -47,7 +47,7 @@ pub(super) struct Plan {
     pub(super) feature_level: FeatureLevel,
     pub(super) wire: Version,
     pub(super) nodes: usize,
-    pub(super) election_timeout: (Duration, Duration),
+    pub(super) election_timeout: ElectionTimeout,
     pub(super) heartbeat_interval: Duration,
     pub(super) request_timeout: Duration,
     pub(super) network: NetworkPlan,
@@ -244,8 +244,10 @@ impl Plan {
         let millis = Duration::from_millis;
         let micros = Duration::from_micros;
         let shorter = random.between(80, 300);
-        let election_timeout =
-            (millis(shorter), millis(shorter + random.between(shorter / 2, shorter * 2)));
+        let election_timeout = ElectionTimeout::new(
+            millis(shorter),
+            millis(shorter + random.between(shorter / 2, shorter * 2)),
+        );
         let disk_high = random.pick(&[100, 500, 2_000, 10_000]);
         let think_high = random.pick(&[5, 50, 300]);
         let fault_high = random.pick(&[60, 200, 600]);
@@ -257,7 +259,7 @@ impl Plan {
             election_timeout,
             heartbeat_interval: millis(shorter / random.pick(&[2, 3, 5])),
             request_timeout: millis(random.between(100, 1_500)),
-            network: NetworkPlan::draw(random, election_timeout.1 * 3),
+            network: NetworkPlan::draw(random, election_timeout.max * 3),
             disk_latency: (micros(20), micros(disk_high)),
             disk_stall: random.pick(&[0, 0, 0, 20]),
             idle_pause: millis(random.pick(&[1, 300])),

@@ -36,7 +36,7 @@ impl SnapshotRot {
     }
 
     fn pause(&mut self, plan: &Plan) -> Duration {
-        self.random.duration((plan.election_timeout.1, plan.election_timeout.1 * 10))
+        self.random.duration((plan.election_timeout.max, plan.election_timeout.max * 10))
     }
 }
 

@@ -49,7 +49,7 @@ impl World {
     pub(super) fn storage_begins(&mut self, node: usize) {
         let mut latency = self.random.duration(self.plan.disk_latency);
         if !self.calm && !self.is_quiet() && self.random.chance(self.plan.disk_stall) {
-            latency = self.plan.election_timeout.1 * 3;
+            latency = self.plan.election_timeout.max * 3;
             self.harm(Harm::Stalled);
         }
         let life = self.processes[node].life;

@@ -12,7 +12,7 @@ impl World {
     /// In one of eight runs a peer is broken.
     pub(super) fn begin_wild_terms(&mut self, seed: u64) {
         if seed % 8 == 3 {
-            self.after(self.plan.election_timeout.1, Happening::WildTerm);
+            self.after(self.plan.election_timeout.max, Happening::WildTerm);
         }
     }
 

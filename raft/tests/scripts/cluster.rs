@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kodiak_raft::core::{Action, Config, Core, Done, Lease, ReadError, ReadId};
+use kodiak_raft::core::{Action, Config, Core, Done, ElectionTimeout, Lease, ReadError, ReadId};
 use kodiak_raft::types::{
     Body, Chunk, Entry, HardState, Index, Message, NodeId, Now, SnapshotMeta, Stamp, Term, Time,
     Write,
@@ -213,7 +213,7 @@ impl Cluster {
             return Ok(());
         }
         for node in 1..=self.places.len() as Node {
-            let promise = config(node, 1, &self.settings)?.election_timeout.0;
+            let promise = config(node, 1, &self.settings)?.election_timeout.min;
             let hard_state = &mut self.place(node)?.disk.hard_state;
             if hard_state.term > Term(0) {
                 hard_state.promise = promise; // Its earlier lives had the same settings.
@@ -669,14 +669,17 @@ impl Cluster {
 fn config(node: Node, life: u64, settings: &[(String, u64)]) -> Result<Config, String> {
     let mut config = Config::new(NodeId(node));
     config.seed = node * 1_000 + life;
-    config.election_timeout = (Duration::from_millis(300), Duration::from_millis(300));
+    config.election_timeout =
+        ElectionTimeout::new(Duration::from_millis(300), Duration::from_millis(300));
     config.snapshot_chunk_bytes = 100;
     for (name, value) in settings {
         let size = usize::try_from(*value).map_err(|_| format!("{name} is too large"))?;
         match name.as_str() {
             "election-millis" => {
-                config.election_timeout =
-                    (Duration::from_millis(*value), Duration::from_millis(*value));
+                config.election_timeout = ElectionTimeout::new(
+                    Duration::from_millis(*value),
+                    Duration::from_millis(*value),
+                );
             }
             "heartbeat-millis" => config.heartbeat_interval = Duration::from_millis(*value),
             "message-bytes" => config.message_bytes = size,
@@ -702,6 +705,6 @@ fn config(node: Node, life: u64, settings: &[(String, u64)]) -> Result<Config, S
     }
     config.validate().map_err(|error| error.to_string())?;
     // The scripts show what a stall does, not how long it is borne.
-    config.stall_timeout = Some(config.election_timeout.1);
+    config.stall_timeout = Some(config.election_timeout.max);
     Ok(config)
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kodiak_raft::core::{Action, Config, Core, Done, Lease, Role};
+use kodiak_raft::core::{Action, Config, Core, Done, ElectionTimeout, Lease, Role};
 use kodiak_raft::types::{
     Body, Configuration, Entry, HardState, MemberChange, Message, NodeId, Now, Stamp, Term, Time,
     Write,
@@ -575,7 +575,7 @@ fn initial_disk(id: u64, scope: &Scope) -> Disk {
 fn start(id: u64, disk: &Disk, clock: Time, scope: &Scope, has_lease: bool) -> Core {
     let mut config = Config::new(NodeId(id));
     config.seed = 0;
-    config.election_timeout = (TIMEOUT, TIMEOUT);
+    config.election_timeout = ElectionTimeout::new(TIMEOUT, TIMEOUT);
     config.heartbeat_interval = TIMEOUT / 2;
     config.message_bytes = scope.message_bytes;
     config.lease = has_lease.then_some(Lease { drift_ppm: 0 });

@@ -87,7 +87,11 @@ pub(super) fn conflict(
 }
 
 /// Whether voters that have not reported can still make a majority for a value of this version.
-pub(super) fn may_settle(configuration: &Configuration, reported: &Reported, version: u32) -> bool {
+pub(super) fn may_resolve(
+    configuration: &Configuration,
+    reported: &Reported,
+    version: u32,
+) -> bool {
     let of_version = reported.values().filter(|digest| digest.version == version);
     let values: BTreeSet<u64> = of_version.map(|digest| digest.value).collect();
     values.into_iter().any(|value| {
@@ -135,7 +139,7 @@ mod tests {
         assert_eq!(outvoted(&voters(4), &all), [].into());
         let conflict = conflict(&voters(4), &all).unwrap();
         assert_eq!((conflict.node, conflict.other), (NodeId(1), NodeId(3)));
-        assert!(may_settle(&voters(4), &all, 1), "the fourth may be the third for 7");
+        assert!(may_resolve(&voters(4), &all, 1), "the fourth may be the third for 7");
     }
 
     #[test]
@@ -143,7 +147,7 @@ mod tests {
         let all = reported(&[(1, 1, 7), (2, 1, 8), (3, 1, 9)]);
         assert_eq!(outvoted(&voters(3), &all), [].into());
         assert!(conflict(&voters(3), &all).is_some());
-        assert!(!may_settle(&voters(3), &all, 1));
+        assert!(!may_resolve(&voters(3), &all, 1));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::types::{Body, Digest, Divergence, Index, NodeId, Now, Term};
 
 use super::{Action, Core, Event, State};
 pub use judgement::DigestConflict;
-use judgement::{Reported, conflict, majority, may_settle, outvoted, outvoted_by};
+use judgement::{Reported, conflict, majority, may_resolve, outvoted, outvoted_by};
 pub(super) use seeding::Seeding;
 
 /// Digests that are kept, of the latest entries: nodes apply at different paces.
@@ -181,11 +181,11 @@ impl Core {
         let is_complete = leading.progress.keys().all(|node| reported.contains_key(node));
         let configuration = self.log.configuration();
         let has_majority = majority(configuration, &reported, digest.version).is_some();
-        self.judge(&reported, false);
+        self.compare_reported(&reported, false);
         // Also while values differ: who reports next may decide between them.
         let is_told = is_complete || has_majority || self.has_difference(&reported);
         if is_told {
-            self.tell_digests(digest.index);
+            self.send_digest_table(digest.index);
         }
         is_told
     }
@@ -202,13 +202,13 @@ impl Core {
         for (index, reported) in
             differing.map(|(&index, reported)| (index, reported.clone())).collect::<Vec<_>>()
         {
-            self.judge(&reported, true);
-            self.tell_digests(index);
+            self.compare_reported(&reported, true);
+            self.send_digest_table(index);
         }
     }
 
     /// Tells every member all values after this entry.
-    fn tell_digests(&mut self, index: Index) {
+    fn send_digest_table(&mut self, index: Index) {
         let State::Leader(leading) = &self.state else { return };
         let Some(reported) = self.digests.reported.get(&index) else { return };
         let (reported, members) = (Box::new(reported.clone()), leading.progress.keys().copied());
@@ -234,23 +234,23 @@ impl Core {
         }
         let is_repeated = digests.told == reported;
         digests.told = reported.clone();
-        self.judge(&reported, is_repeated);
+        self.compare_reported(&reported, is_repeated);
     }
 
     /// Judges what is reported after one entry. A difference that other voters may still decide is
     /// reported once their answers have had the time of a heartbeat.
-    fn judge(&mut self, reported: &Reported, is_repeated: bool) {
+    fn compare_reported(&mut self, reported: &Reported, is_repeated: bool) {
         let Some(index) = reported.values().next().map(|digest| digest.index) else { return };
         let configuration = self.log.configuration().clone();
         if self.is_leader() {
-            self.judge_others(reported);
+            self.compare_others(reported);
         }
-        self.judge_itself(index, reported);
+        self.compare_own(index, reported);
         match conflict(&configuration, reported) {
             Some(conflict) => {
                 let is_said = self.digests.conflict.is_some_and(|(said, _)| said >= index);
-                let may_settle = may_settle(&configuration, reported, conflict.digest.version);
-                if !is_said && (is_repeated || !may_settle) {
+                let may_resolve = may_resolve(&configuration, reported, conflict.digest.version);
+                if !is_said && (is_repeated || !may_resolve) {
                     self.digests.conflict = Some((index, conflict));
                     self.actions.push_back(Action::Event(Event::StatesDiffer(conflict)));
                 }
@@ -266,7 +266,7 @@ impl Core {
 
     /// Whether a majority has what this node has. A state that is on its way out is not judged: the
     /// state machine restores a snapshot.
-    fn judge_itself(&mut self, index: Index, reported: &Reported) {
+    fn compare_own(&mut self, index: Index, reported: &Reported) {
         let Some(&own) = self.digests.own.get(&index) else { return };
         let is_restoring = self.log.applied() < self.log.snapshot_index();
         if is_restoring || self.digests.divergence.is_some() {
@@ -284,7 +284,7 @@ impl Core {
     }
 
     /// Whom of the others a majority outvotes, and whom it does not any more.
-    fn judge_others(&mut self, reported: &Reported) {
+    fn compare_others(&mut self, reported: &Reported) {
         let configuration = self.log.configuration();
         for (&node, &digest) in reported.iter().filter(|(node, _)| **node != self.config.id) {
             let known = self.digests.outvoted.get(&node).copied();

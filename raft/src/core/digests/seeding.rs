@@ -17,7 +17,7 @@
 //! question.
 
 use crate::core::mutants::{Mutant, planted};
-use crate::core::sending::Sending;
+use crate::core::snapshot_sender::SnapshotSender;
 use crate::core::{Core, State};
 use crate::types::{Body, Digest, Divergence, Index, NodeId, Now};
 
@@ -103,7 +103,7 @@ impl Core {
         }
         self.digests.seeding.asked_round = round;
         let floor = self.state_floor();
-        if self.snapshots.transfer().is_some_and(|transfer| transfer.index >= floor) {
+        if self.snapshots.progress().is_some_and(|transfer| transfer.index >= floor) {
             return self.tell_progress();
         }
         let report = self.follower_report(round);
@@ -125,7 +125,7 @@ impl Core {
             // It comes.
             (Some(seeding), _) if seeding.index() > index => {}
             (seeding, Some(newest)) if newest.index >= index => {
-                *seeding = Some(Box::new(Sending::new(newest, now)));
+                *seeding = Some(Box::new(SnapshotSender::new(newest, now)));
             }
             _ => self.snapshots.want(index),
         }

@@ -44,7 +44,7 @@ impl Append {
 impl Core {
     pub(in crate::core) fn handle_append_entries(&mut self, from: NodeId, append: Append) {
         let Some(last) = append.last_index(self.term) else { return self.ignore() };
-        if !self.hear_leader(from, append.round, append.wants_promise) {
+        if !self.accept_leader(from, append.round, append.wants_promise) {
             return;
         }
         let must_wait = self.snapshots.is_installing() && !planted(Mutant::EntriesDuringInstall);

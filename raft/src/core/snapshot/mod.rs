@@ -20,7 +20,7 @@ use crate::types::{Digest, Index, NodeId, SnapshotMeta, Stamp};
 
 use super::mutants::{Mutant, planted};
 use super::progress::Mode;
-use super::{Action, Core, Done, State, Transfer};
+use super::{Action, Core, Done, SnapshotProgress, State};
 use receiving::Receiving;
 
 /// What the core knows of snapshots besides the newest, which is the log's.
@@ -68,8 +68,8 @@ impl Snapshots {
         self.taking.is_some()
     }
 
-    pub(super) fn transfer(&self) -> Option<Transfer> {
-        self.receiving.as_ref().map(Receiving::transfer)
+    pub(super) fn progress(&self) -> Option<SnapshotProgress> {
+        self.receiving.as_ref().map(Receiving::progress)
     }
 }
 
@@ -190,9 +190,9 @@ impl Core {
     /// Live followers of this node's have everything up to here, or are being sent it.
     fn needed_by_followers(&self) -> Index {
         let State::Leader(leading) = &self.state else { return Index(u64::MAX) };
-        let patience = self.config.election_timeout.1;
+        let timeout = self.config.election_timeout.max;
         let live =
-            leading.progress.values().filter(|progress| progress.heard.after(patience) > self.now);
+            leading.progress.values().filter(|progress| progress.heard.after(timeout) > self.now);
         let has = live.map(|progress| match &progress.mode {
             Mode::Snapshot(sending) => sending.index().max(progress.matched),
             _ => progress.matched,
@@ -202,7 +202,7 @@ impl Core {
 
     /// Whether a message with this round may be the leader's of this term: takes note of the leader
     /// if so.
-    pub(super) fn hear_leader(&mut self, from: NodeId, round: u64, wants_promise: bool) -> bool {
+    pub(super) fn accept_leader(&mut self, from: NodeId, round: u64, wants_promise: bool) -> bool {
         if !self.may_lead_term(from) {
             self.ignore_second_leader(from);
             return false;
@@ -214,7 +214,7 @@ impl Core {
         self.leader_heard = Some(self.now);
         self.note_leader();
         self.save_promise(wants_promise);
-        self.election_deadline = self.now.after(self.patience);
+        self.election_deadline = self.now.after(self.randomized_timeout);
         self.repeat_questions(round);
         true
     }

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use crate::core::mutants::{Mutant, planted};
-use crate::core::{Action, Core, Event, State, Transfer};
+use crate::core::{Action, Core, Event, SnapshotProgress, State};
 use crate::types::{Body, Chunk, Index, NodeId, SnapshotMeta, Term};
 
 /// The most pieces that may wait for this node's disk; a leader has fewer on their way.
@@ -49,9 +49,9 @@ impl Receiving {
         self.writing.is_empty() && self.received_bytes == self.total_bytes
     }
 
-    pub(super) fn transfer(&self) -> Transfer {
+    pub(super) fn progress(&self) -> SnapshotProgress {
         let &Receiving { received_bytes, total_bytes, .. } = self;
-        Transfer { index: self.meta.index, received_bytes, total_bytes }
+        SnapshotProgress { index: self.meta.index, received_bytes, total_bytes }
     }
 }
 
@@ -78,7 +78,7 @@ impl Core {
         if !is_sound(&meta, &chunk, self.term) {
             return self.ignore();
         }
-        if !self.hear_leader(from, round, wants_promise) {
+        if !self.accept_leader(from, round, wants_promise) {
             return;
         }
         self.following.hear(round);
@@ -86,7 +86,7 @@ impl Core {
             if meta.index < self.state_floor() {
                 return; // The next answer to a round says what it needs.
             }
-        } else if self.has_all_of(&meta) {
+        } else if self.adopt_if_covered(&meta) {
             self.following.owe(); // The acknowledgement says so.
             return;
         }
@@ -126,7 +126,7 @@ impl Core {
     /// leader's log up to there: what a snapshot includes is committed, and no log lacks it or has
     /// something else in its place once it is committed there, or reaches so far with the same last
     /// entry (log matching).
-    fn has_all_of(&mut self, meta: &SnapshotMeta) -> bool {
+    fn adopt_if_covered(&mut self, meta: &SnapshotMeta) -> bool {
         let is_below = meta.index <= self.log.commit();
         if (is_below && planted(Mutant::InstallBelowCommit))
             || (!is_below && self.log.terms().term_at(meta.index) != Some(meta.term))
@@ -179,7 +179,7 @@ impl Core {
                 self.snapshots.receiving = None;
                 return;
             }
-        } else if self.has_all_of(&meta) {
+        } else if self.adopt_if_covered(&meta) {
             // The entries have come another way meanwhile.
             self.snapshots.receiving = None;
             return self.following.owe();

@@ -1,9 +1,9 @@
 //! The leader's side: which followers are sent a snapshot, and its pieces on their way to them
-//! ([`Sending`]).
+//! ([`SnapshotSender`]).
 
 use crate::core::mutants::{Mutant, planted};
 use crate::core::progress::Mode;
-use crate::core::sending::Sending;
+use crate::core::snapshot_sender::SnapshotSender;
 use crate::core::{Action, Core, State};
 use crate::types::{Body, Chunk, FollowerReport, Index, Message, NodeId};
 
@@ -19,7 +19,7 @@ impl Core {
                 progress.next <= self.log.base() && !planted(Mutant::CompactedIsSkipped);
             if is_compacted && !matches!(progress.mode, Mode::Snapshot(_)) {
                 let newest = self.log.snapshot().expect("what is compacted is in a snapshot");
-                progress.send_snapshot(Sending::new(newest.clone(), now));
+                progress.send_snapshot(SnapshotSender::new(newest.clone(), now));
             }
             progress.seeding.take_if(|seeding| seeding.is_silent(now, &self.config));
             let is_seeding = progress.seeding.is_some();
@@ -62,7 +62,7 @@ impl Core {
         let Some(chunk) = chunk else {
             // There is a newer one; if it is not known here yet, it is about to be.
             let newest = self.log.snapshot().expect("one was being sent");
-            *sending = Sending::new(newest.clone(), self.now);
+            *sending = SnapshotSender::new(newest.clone(), self.now);
             sending.rests_until = self.now.after(self.config.heartbeat_interval);
             return;
         };

@@ -34,7 +34,7 @@ fn a_change_has_the_leader_look_at_its_quorum_anew() {
         let heard = peers.iter().find(|peer| peer.id == NodeId(3)).unwrap().heard;
         change(&mut network, 1, &[remove(2)]).unwrap();
         network.settle();
-        let end = heard.after(network.core(1).config().election_timeout.1);
+        let end = heard.after(network.core(1).config().election_timeout.max);
         network.pass(end.since(network.now) - MILLI);
         assert!(network.core(1).is_leader());
         network.pass(MILLI);

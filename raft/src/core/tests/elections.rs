@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::network::{Network, reduced};
-use crate::core::{Event, Role};
+use crate::core::{ElectionTimeout, Event, Role};
 use crate::types::{Body, Entries, FollowerReport, Index, Message, NodeId, Term, Time};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -97,7 +97,7 @@ fn a_request_for_votes_does_not_depose_a_leader_that_is_heard() {
     assert_eq!(network.wire.pop_back().unwrap().body, Body::Vote { granted: false });
     // Once the leader has been silent for the shorter election timeout, the same request is
     // honoured.
-    network.now = network.now.after(network.core(voter).config().election_timeout.0);
+    network.now = network.now.after(network.core(voter).config().election_timeout.min);
     network.deliver(request);
     assert_eq!(
         (network.core(voter).term(), network.core(voter).hard_state().vote),
@@ -260,7 +260,7 @@ fn followers_have_one_deadline_which_heartbeats_push_back() {
 fn a_founder_that_waits_neither_campaigns_nor_votes_in_the_first_term_of_all() {
     let mut network = Network::new(3);
     network.isolate(1);
-    network.with_core(2, |core, _| core.wait_to_found(true));
+    network.with_core(2, |core, _| core.wait_for_bootstrap(true));
     network.pass(Duration::from_secs(5));
     assert!(
         network.leader().is_none() && [2, 3].iter().all(|&id| network.core(id).term() == Term(0))
@@ -269,7 +269,7 @@ fn a_founder_that_waits_neither_campaigns_nor_votes_in_the_first_term_of_all() {
     network.deliver(Message { from: NodeId(3), to: NodeId(2), term: Term(1), body });
     assert_eq!(network.wire.pop_back().unwrap().body, Body::Vote { granted: false });
     assert_eq!(network.core(2).term(), Term(0), "or it would seem to belong to a cluster");
-    network.with_core(2, |core, _| core.wait_to_found(false));
+    network.with_core(2, |core, _| core.wait_for_bootstrap(false));
     network.pass(Duration::from_secs(5));
     assert!(network.leader().is_some(), "all have met after all");
 }
@@ -278,7 +278,7 @@ fn a_founder_that_waits_neither_campaigns_nor_votes_in_the_first_term_of_all() {
 fn a_founder_that_waits_votes_for_whoever_knows_a_term_and_is_like_any_other_then() {
     let mut network = Network::with_logs(&[vec![1], vec![], vec![]], |_| {});
     for id in [2, 3] {
-        network.with_core(id, |core, _| core.wait_to_found(true));
+        network.with_core(id, |core, _| core.wait_for_bootstrap(true));
     }
     assert_eq!(network.elect(), 1);
     network.settle();
@@ -326,7 +326,7 @@ fn a_vote_resets_the_voters_election_timer() {
     assert_eq!(network.core(2).hard_state().vote, Some(NodeId(1)));
     let after = network.core(2).poll_timeout().unwrap();
     assert_eq!(after.since(before), Duration::from_millis(240));
-    assert!(after.since(network.now) >= network.core(2).config().election_timeout.0);
+    assert!(after.since(network.now) >= network.core(2).config().election_timeout.min);
     // A request that it refuses does not.
     let body = Body::RequestVote { last_index: Index(0), last_term: Term(0), is_transfer: false };
     network.now = network.now.after(Duration::from_millis(10));
@@ -362,7 +362,8 @@ fn every_campaign_is_followed_by_another_random_wait() {
         network.campaign(1);
         network.wire.clear();
         let wait = network.core(1).poll_timeout().unwrap().since(network.now);
-        let (shortest, longest) = network.core(1).config().election_timeout;
+        let ElectionTimeout { min: shortest, max: longest } =
+            network.core(1).config().election_timeout;
         assert!((shortest..=longest).contains(&wait), "{wait:?}");
         waits.insert(wait);
     }

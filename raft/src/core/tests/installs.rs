@@ -134,7 +134,7 @@ pub(super) fn a_node_that_installs_a_snapshot_does_not_campaign() {
     network.crash(leader);
     network.wire.clear();
     network.campaign(away);
-    let stalls = begun.after(network.core(away).config().election_timeout.1);
+    let stalls = begun.after(network.core(away).config().election_timeout.max);
     assert!(network.now < stalls, "its disk does not count as stuck yet");
     assert!(network.wire.is_empty(), "{:?}", network.wire);
     assert_eq!(network.core(away).role(), Role::Follower);

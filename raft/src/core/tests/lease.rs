@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::network::{Network, PROMISE};
-use crate::core::{Config, Core, Lease, ReadId};
+use crate::core::{Config, Core, ElectionTimeout, Lease, ReadId};
 use crate::types::{Body, Entries, HardState, Index, MemberChange, Message, NodeId, Term, Time};
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -93,7 +93,8 @@ pub(super) fn a_lease_is_shorter_than_a_promise_by_what_clocks_may_drift() {
 fn with_a_patient_node(config: &mut Config) {
     with_lease(config);
     if config.id == NodeId(1) {
-        config.election_timeout = (config.election_timeout.0 * 4, config.election_timeout.1 * 4);
+        config.election_timeout =
+            ElectionTimeout::new(config.election_timeout.min * 4, config.election_timeout.max * 4);
     }
 }
 
@@ -123,8 +124,10 @@ fn a_lease_lasts_as_long_as_a_quorum_has_promised() {
     let mut network = Network::with(3, |config| {
         with_lease(config);
         if config.id > NodeId(1) {
-            config.election_timeout =
-                (config.election_timeout.0 * 4, config.election_timeout.1 * 4);
+            config.election_timeout = ElectionTimeout::new(
+                config.election_timeout.min * 4,
+                config.election_timeout.max * 4,
+            );
         }
     });
     network.campaign(1);
@@ -361,7 +364,7 @@ pub(super) fn a_longer_promise_is_made_once_its_length_is_durable() {
     network.crash(voter);
     network.tune = |config| {
         with_lease(config);
-        config.election_timeout = (400 * MILLI, 500 * MILLI);
+        config.election_timeout = ElectionTimeout::new(400 * MILLI, 500 * MILLI);
     };
     network.node(voter).is_disk_slow = true;
     network.restart(voter);

@@ -188,7 +188,7 @@ fn an_answer_to_an_earlier_life_is_not_taken_for_one_to_this() {
     assert_ne!(number(&network), first);
 }
 
-/// The follower would wait for an answer until its client's patience ends.
+/// The follower would wait for an answer until its client's timeout ends.
 #[test]
 fn a_question_that_is_not_kept_is_answered_at_once() {
     let mut network = Network::with(3, |config| config.pending_reads = 2);

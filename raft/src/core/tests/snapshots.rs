@@ -157,7 +157,10 @@ fn pieces_are_bounded_in_number_and_lost_ones_are_sent_again() {
         (transfer.received_bytes, transfer.total_bytes),
         (64, file(transfer.index).len() as u64)
     );
-    assert_eq!(network.core(away).status().receiving, Some(crate::core::Transfer { ..transfer }));
+    assert_eq!(
+        network.core(away).status().receiving,
+        Some(crate::core::SnapshotProgress { ..transfer })
+    );
     // After some silence it goes on where the follower is, not at the beginning.
     let mut again = None;
     while again.is_none() {

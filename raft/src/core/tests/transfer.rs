@@ -86,8 +86,8 @@ pub(super) fn a_transfer_that_does_not_come_to_pass_is_given_up() {
     let mut network = led_by_one(3);
     network.isolate(3);
     transfer(&mut network, 1, Some(3)).unwrap();
-    let patience = network.core(1).config().election_timeout.1;
-    network.pass(patience);
+    let timeout = network.core(1).config().election_timeout.max;
+    network.pass(timeout);
     assert!(network.node(1).events.contains(&Event::TransferFailed { to: NodeId(3) }));
     assert_eq!((network.leader(), network.core(1).transferring()), (Some(1), None));
     let proposed = network.propose(1, "x");
@@ -303,8 +303,8 @@ fn a_removed_leader_leaves_though_its_transfer_fails() {
     }
     network.settle();
     assert_eq!(network.core(1).commit(), removal.last);
-    let (term, patience) = (network.core(1).term(), network.core(1).config().election_timeout.1);
-    network.pass(patience - Duration::from_millis(1));
+    let (term, timeout) = (network.core(1).term(), network.core(1).config().election_timeout.max);
+    network.pass(timeout - Duration::from_millis(1));
     assert!(network.core(1).is_leader() && network.core(1).transferring().is_some());
     network.pass(Duration::from_millis(1));
     assert!(network.node(1).events.contains(&Event::NoLongerVoter { term }));

@@ -12,7 +12,7 @@ fn without_a_leader() -> Network {
     network.propose(1, "x");
     network.settle();
     network.crash(1);
-    network.now = network.now.after(network.core(2).config().election_timeout.1);
+    network.now = network.now.after(network.core(2).config().election_timeout.max);
     network.wire.clear();
     network
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::Lease;
+use crate::core::{ElectionTimeout, Lease};
 
 fn size() -> impl Strategy<Value = usize> {
     let ends = [1usize, 2, 64, 4_096, usize::MAX / 2, usize::MAX - 1, usize::MAX];
@@ -58,7 +58,7 @@ proptest! {
         }
         let mut config = ReplicaConfig { limits, ..ReplicaConfig::new(core) };
         if let Some((shorter, longer, heartbeat, request)) = times {
-            config.core.election_timeout = (shorter, longer);
+            config.core.election_timeout = ElectionTimeout::new(shorter, longer);
             config.core.heartbeat_interval = heartbeat;
             config.request_timeout = request;
         }

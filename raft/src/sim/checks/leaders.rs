@@ -16,7 +16,7 @@ pub(super) fn keeps_its_promises(node: usize, core: &Core, now: Now) -> Verdict 
     }
     let (status, config) = (core.status(), core.config());
     let is_heard =
-        |heard: &crate::types::Time| heard.after(config.election_timeout.1) > now.monotonic;
+        |heard: &crate::types::Time| heard.after(config.election_timeout.max) > now.monotonic;
     let hears = |node| {
         node == core.id()
             || status.peers.iter().any(|peer| peer.id == node && is_heard(&peer.heard))

@@ -212,8 +212,8 @@ impl Members {
             (None, _) => None,
         };
         self.transfers[node] = begun;
-        let patience = core.config().election_timeout.1;
-        let is_timely = begun.is_none_or(|(_, _, since)| since.after(patience) > now.monotonic);
+        let timeout = core.config().election_timeout.max;
+        let is_timely = begun.is_none_or(|(_, _, since)| since.after(timeout) > now.monotonic);
         check(is_timely, "a transfer ends", || {
             format!("node {} still hands over: {begun:?} at {now:?}", node + 1)
         })?;

@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use kodiak_raft::{
-    core::{self as raft_core, PeerMode, Role, Transfer},
+    core::{self as raft_core, PeerMode, Role, SnapshotProgress},
     node::{MachineCall, Status},
     replica::Status as Replica,
     types::{Digest, NodeId},
@@ -268,6 +268,6 @@ fn peer_state(core: &raft_core::Status, id: NodeId) -> String {
 }
 
 /// `to 700: 65536 of 300000 bytes`.
-fn progress(transfer: &Transfer) -> String {
+fn progress(transfer: &SnapshotProgress) -> String {
     format!("to {}: {} of {} bytes", transfer.index, transfer.received_bytes, transfer.total_bytes)
 }

@@ -16,7 +16,12 @@ use std::{
     error::Error, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration,
 };
 
-use kodiak_raft::{core::Lease, node::Options, replica::Limits, types::NodeId};
+use kodiak_raft::{
+    core::{ElectionTimeout, Lease},
+    node::Options,
+    replica::Limits,
+    types::NodeId,
+};
 
 use crate::{
     address::{Address, ListenAddress},
@@ -232,7 +237,7 @@ fn options(arguments: &Arguments, raft: SocketAddr) -> Options {
     }
     options.advertise = raft_address(arguments, raft).map(|address| address.to_string());
     let shortest = Duration::from_millis(arguments.election_timeout);
-    options.election_timeout = (shortest, shortest * 2);
+    options.election_timeout = ElectionTimeout::new(shortest, shortest * 2);
     options.lease = arguments.lease_drift.map(|drift_ppm| Lease { drift_ppm });
     options.heartbeat_interval = Duration::from_millis(arguments.heartbeat);
     options.request_timeout = Duration::from_millis(arguments.request_timeout);

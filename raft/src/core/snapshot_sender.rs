@@ -13,12 +13,12 @@
 
 use bytes::Bytes;
 
-use super::{Config, Transfer};
+use super::{Config, SnapshotProgress};
 use crate::types::{Chunk, Index, SnapshotMeta, Time};
 
 /// A snapshot on its way to a follower.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Sending {
+pub(super) struct SnapshotSender {
     pub(super) meta: Box<SnapshotMeta>,
     pub(super) received_bytes: u64,
     pub(super) sent_bytes: u64,
@@ -34,9 +34,9 @@ pub(super) struct Sending {
     pub(super) rests_until: Time,
 }
 
-impl Sending {
-    pub(super) fn new(meta: SnapshotMeta, now: Time) -> Sending {
-        Sending {
+impl SnapshotSender {
+    pub(super) fn new(meta: SnapshotMeta, now: Time) -> SnapshotSender {
+        SnapshotSender {
             meta: Box::new(meta),
             received_bytes: 0,
             sent_bytes: 0,
@@ -52,8 +52,8 @@ impl Sending {
         self.meta.index
     }
 
-    pub(super) fn transfer(&self) -> Transfer {
-        Transfer {
+    pub(super) fn progress(&self) -> SnapshotProgress {
+        SnapshotProgress {
             index: self.meta.index,
             received_bytes: self.received_bytes,
             total_bytes: self.total_bytes,
@@ -87,7 +87,7 @@ impl Sending {
 
     /// Whether the follower has not got further for an election timeout.
     pub(super) fn is_silent(&self, now: Time, config: &Config) -> bool {
-        self.progressed.after(config.election_timeout.0) <= now
+        self.progressed.after(config.election_timeout.min) <= now
     }
 
     /// Goes back after silence. Returns a question, if there is nothing left to send.
@@ -110,23 +110,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::core::ElectionTimeout;
     use crate::types::NodeId;
 
     /// Two pieces of ten bytes each; silence is an election timeout of a hundred.
     fn config() -> Config {
         let mut config = Config::new(NodeId(1));
         (config.snapshot_chunks, config.snapshot_chunk_bytes) = (2, 10);
-        config.election_timeout = (Duration::from_nanos(100), Duration::from_nanos(200));
+        config.election_timeout =
+            ElectionTimeout::new(Duration::from_nanos(100), Duration::from_nanos(200));
         config
     }
 
     /// A file of 50 bytes, of which this many were sent and received.
-    fn sending(sent_bytes: u64, received_bytes: u64) -> Sending {
+    fn sending(sent_bytes: u64, received_bytes: u64) -> SnapshotSender {
         let (index, term, stamp) = (Index(9), crate::types::Term(1), crate::types::Stamp(0));
         let configuration = crate::types::Configuration::default();
         let meta = SnapshotMeta { index, term, stamp, configuration, digest: None };
-        let sending = Sending::new(meta, Time(0));
-        Sending { sent_bytes, received_bytes, total_bytes: 50, ..sending }
+        let sending = SnapshotSender::new(meta, Time(0));
+        SnapshotSender { sent_bytes, received_bytes, total_bytes: 50, ..sending }
     }
 
     #[test]
@@ -134,14 +136,15 @@ mod tests {
         let (config, now) = (config(), Time(1));
         assert!(sending(0, 0).wants_piece(&config, now));
         assert!(!sending(10, 0).wants_piece(&config, now), "the follower may have a part already");
-        let answered = |sent, received| Sending { is_answered: true, ..sending(sent, received) };
+        let answered =
+            |sent, received| SnapshotSender { is_answered: true, ..sending(sent, received) };
         assert!(answered(10, 0).wants_piece(&config, now));
         assert!(answered(19, 0).wants_piece(&config, now));
         assert!(!answered(20, 0).wants_piece(&config, now), "two pieces are on their way");
         assert!(answered(20, 10).wants_piece(&config, now));
         assert!(!answered(50, 50).wants_piece(&config, now), "that was all");
-        assert!(!Sending { reading: Some(1), ..sending(0, 0) }.wants_piece(&config, now));
-        let resting = Sending { rests_until: Time(9), ..sending(0, 0) };
+        assert!(!SnapshotSender { reading: Some(1), ..sending(0, 0) }.wants_piece(&config, now));
+        let resting = SnapshotSender { rests_until: Time(9), ..sending(0, 0) };
         assert!(!resting.wants_piece(&config, Time(8)) && resting.wants_piece(&config, Time(9)));
     }
 
@@ -164,7 +167,7 @@ mod tests {
     #[test]
     fn after_silence_the_leader_goes_back_or_asks() {
         let config = config();
-        let mut lost = Sending { is_answered: true, ..sending(40, 20) };
+        let mut lost = SnapshotSender { is_answered: true, ..sending(40, 20) };
         assert_eq!(lost.retry(Time(99), &config), None);
         assert_eq!(lost.sent_bytes, 40, "not silent for long enough");
         assert_eq!(lost.retry(Time(100), &config), None);
@@ -175,7 +178,7 @@ mod tests {
         let mut done = sending(50, 50);
         let question = done.retry(Time(100), &config).expect("a question");
         assert_eq!((question.offset, question.total_bytes, question.data.len()), (50, 50, 0));
-        let mut unread = Sending { total_bytes: 0, ..sending(0, 0) };
+        let mut unread = SnapshotSender { total_bytes: 0, ..sending(0, 0) };
         assert_eq!(unread.retry(Time(100), &config), None, "its length is not known");
         assert_eq!(unread.progressed, Time(0));
     }
