@@ -1,4 +1,4 @@
-//! The first programs, run as a user runs them: what they print, byte for byte, and how they end.
+//! The small programs, run as a user runs them: their exact output and how they end.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 
-/// Runs a program to its end, which must be a success with nothing to complain about.
+/// Runs a program, which must succeed and print nothing to standard error.
 fn run(program: &str, arguments: &[&str]) -> String {
     let Output { status, stdout, stderr } = Command::new(program).args(arguments).output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
@@ -48,7 +48,7 @@ fn udp_game() {
 }
 
 #[test]
-fn udp_game_refuses_a_period_that_makes_no_sense() {
+fn udp_game_refuses_an_invalid_period() {
     for period in ["0", "soon", "5 weeks", "-3"] {
         let output = Command::new(env!("CARGO_BIN_EXE_udp_game"))
             .arg(format!("--period={period}"))
@@ -86,7 +86,7 @@ impl Echo {
         Echo { child, stdout }
     }
 
-    /// The next line's address; it must be of this kind.
+    /// The address on the next line, which must be of this kind.
     fn address(&mut self, kind: &str) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
@@ -96,9 +96,9 @@ impl Echo {
             .to_owned()
     }
 
-    /// Waits until it costs (next to) no processor time while another program runs for a quarter of
-    /// a second.
-    fn falls_asleep(&self) {
+    /// Waits until it uses (nearly) no processor time while another program runs for a quarter of a
+    /// second.
+    fn assert_falls_asleep(&self) {
         if !cfg!(target_os = "linux") {
             return;
         }
@@ -118,20 +118,20 @@ impl Echo {
         after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
-    /// Ends it with a signal and returns what it said on standard error.
+    /// Ends it with a signal and returns its standard error.
     fn stop(mut self, signal: &str) -> String {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-        let mut complaints = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut complaints).unwrap();
+        let mut errors = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}: {complaints}");
-        complaints
+        assert!(status.success(), "{status}: {errors}");
+        errors
     }
 }
 
-/// Sends a payload from another thread while reading it back, then hangs up one half and expects
-/// the rest and the end.
+/// Sends a payload from another thread while reading it back, then closes the writing half and
+/// expects the rest and the end.
 fn exchange<S: Read + Write + Send + 'static>(
     mut reader: S,
     mut writer: S,
@@ -212,40 +212,40 @@ fn echo_ends_with_sigterm_while_clients_are_connected() {
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
 }
 
-/// One client floods and never reads, others reset: those in between are served all the same.
+/// One client floods and never reads, others reset: the rest are still served.
 #[test]
 fn echo_shields_its_clients_from_each_other() {
     let mut echo = Echo::start(&["--tcp", "127.0.0.1:0"]);
     let address = echo.address("tcp");
-    let mut deaf = TcpStream::connect(&address).unwrap();
-    deaf.set_nonblocking(true).unwrap();
-    // Both kernels' buffers and the server's own are bounded, so this ends, unless the server
-    // hoards.
-    let mut swallowed = 0;
+    let mut never_reads = TcpStream::connect(&address).unwrap();
+    never_reads.set_nonblocking(true).unwrap();
+    // The kernel's buffers and the server's own are bounded, so this ends, unless the server's
+    // grows.
+    let mut accepted = 0;
     let full = loop {
-        match deaf.write(&[0; 65_536]) {
-            Ok(count) => swallowed += count,
+        match never_reads.write(&[0; 65_536]) {
+            Ok(count) => accepted += count,
             Err(error) => break error,
         }
-        assert!(swallowed < 1 << 30, "the server holds a gigabyte for a client that does not read");
+        assert!(accepted < 1 << 30, "the server holds a gigabyte for a client that does not read");
     };
     assert_eq!(full.kind(), std::io::ErrorKind::WouldBlock);
-    echo.falls_asleep();
+    echo.assert_falls_asleep();
     for _ in 0..20 {
-        let mut rude = TcpStream::connect(&address).unwrap();
-        rude.write_all(b"never mind").unwrap();
+        let mut resets = TcpStream::connect(&address).unwrap();
+        resets.write_all(b"never mind").unwrap();
         // Closing with unread bytes (the echo) or with none: a reset in the one case, an end in the
         // other.
-        drop(rude);
+        drop(resets);
     }
     exchange_tcp(&address);
-    drop(deaf);
+    drop(never_reads);
     exchange_tcp(&address);
     assert_eq!(echo.stop("-INT"), "");
 }
 
 #[test]
-fn echo_hangs_up_on_whom_it_cannot_keep() {
+fn echo_hangs_up_on_clients_beyond_its_limit() {
     let mut echo = Echo::start(&["--tcp", "127.0.0.1:0", "--max-clients", "2"]);
     let address = echo.address("tcp");
     let connect = || {
@@ -263,7 +263,7 @@ fn echo_hangs_up_on_whom_it_cannot_keep() {
 }
 
 #[test]
-fn echo_outlives_a_shortage_of_descriptors() {
+fn echo_survives_a_shortage_of_descriptors() {
     let program = env!("CARGO_BIN_EXE_echo");
     let mut echo = Echo::spawn(Command::new("sh").args([
         "-c",
@@ -274,17 +274,17 @@ fn echo_outlives_a_shortage_of_descriptors() {
     ]));
     let address = echo.address("tcp");
     let mut served = Vec::new();
-    let mut turned_away = 0;
+    let mut refused_count = 0;
     for _ in 0..40 {
         let mut client = TcpStream::connect(&address).unwrap();
         let _ = client.write_all(b"x");
         match client.read(&mut [0]) {
             Ok(1) => served.push(client),
-            _ => turned_away += 1,
+            _ => refused_count += 1,
         }
     }
-    assert!(!served.is_empty() && turned_away > 0);
-    // Those it has it still serves.
+    assert!(!served.is_empty() && refused_count > 0);
+    // The clients it has are still served.
     for client in &mut served {
         client.write_all(b"y").unwrap();
         client.read_exact(&mut [0]).unwrap();
@@ -293,7 +293,7 @@ fn echo_outlives_a_shortage_of_descriptors() {
 }
 
 #[test]
-fn echo_replaces_an_abandoned_path_and_nothing_else() {
+fn echo_replaces_an_abandoned_socket_and_no_other_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("echo");
     let flags = ["--unix", path.to_str().unwrap()];
@@ -302,7 +302,7 @@ fn echo_replaces_an_abandoned_path_and_nothing_else() {
     echo.address("unix");
 
     let refused = Command::new(env!("CARGO_BIN_EXE_echo")).args(flags).output().unwrap();
-    assert!(!refused.status.success(), "somebody listens there");
+    assert!(!refused.status.success(), "another process listens there");
     assert!(String::from_utf8(refused.stderr).unwrap().contains(path.to_str().unwrap()));
     exchange_unix(&path);
     assert_eq!(echo.stop("-INT"), "");

@@ -1,4 +1,4 @@
-//! A listener that rests when it cannot accept.
+//! A listener that pauses when it cannot accept.
 
 use std::net::SocketAddr;
 use std::os::unix::net::SocketAddr as UnixSocketAddr;
@@ -9,15 +9,15 @@ use kodiak_reactor::{EventLoop, RegisterError, Source, Timeout};
 use crate::error::AcceptError;
 use crate::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-/// How long a listener rests after accepting has failed.
-const REST: Duration = Duration::from_millis(100);
+/// How long a listener pauses after accepting has failed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What can be accepted from: [`TcpListener`], [`UnixListener`], or a type of your own around one.
 pub trait Accept: Source {
     /// A connection, and where it comes from.
     type Accepted;
 
-    /// Accepts the connection that has waited longest; `Ok(None)` when none waits.
+    /// Accepts the oldest waiting connection; `Ok(None)` when none waits.
     ///
     /// # Errors
     /// As [`TcpListener::accept`].
@@ -40,12 +40,13 @@ impl Accept for UnixListener {
     }
 }
 
-/// A listener that cannot make the loop spin: when accepting fails for want of descriptors or
-/// memory, it leaves the loop for 100 ms, while those who connect wait in the kernel's queue.
+/// A listener that pauses when it cannot accept, so that it never makes the loop spin.
 ///
-/// Nobody has to remember the rest: call [`accept`](Acceptor::accept) until it says `Ok(None)`, log
-/// what it reports, and hand the token's timeouts to [`resume`](Acceptor::resume). (With a bare
-/// listener it is [`AcceptError::Exhausted`] that asks for the same by hand.)
+/// When accepting fails for lack of descriptors or memory, the listener leaves the loop for 100 ms,
+/// while new connections wait in the kernel's queue. Call [`accept`](Acceptor::accept) until it
+/// returns `Ok(None)`, log its errors, and pass the token's timeouts to
+/// [`resume`](Acceptor::resume). With a bare listener the program must pause by hand, see
+/// [`AcceptError::Exhausted`].
 ///
 /// ```
 /// use kodiak_net::{Acceptor, TcpListener, TcpStream};
@@ -81,14 +82,14 @@ impl Accept for UnixListener {
 #[derive(Debug)]
 pub struct Acceptor<L> {
     listener: L,
-    /// Set while it is out of the loop.
-    rest: Option<Timeout>,
+    /// The timeout that ends the pause; set while the listener is out of the loop.
+    pause_timeout: Option<Timeout>,
 }
 
 impl<L: Accept> Acceptor<L> {
-    /// Takes over a listener that is in no loop yet.
+    /// Wraps a listener that is in no loop yet.
     pub fn new(listener: L) -> Acceptor<L> {
-        Acceptor { listener, rest: None }
+        Acceptor { listener, pause_timeout: None }
     }
 
     /// The listener.
@@ -96,8 +97,8 @@ impl<L: Accept> Acceptor<L> {
         &self.listener
     }
 
-    /// Registers the listener. Its rests will be timeouts with the token that
-    /// [`accept`](Acceptor::accept) is given; this one, then.
+    /// Registers the listener. A pause is a timeout with the token that
+    /// [`accept`](Acceptor::accept) is given, which should be the same one.
     ///
     /// # Errors
     /// As [`EventLoop::register`].
@@ -109,17 +110,17 @@ impl<L: Accept> Acceptor<L> {
         event_loop.register(&self.listener, token)
     }
 
-    /// As the listener's `accept`; `Ok(None)` while it rests, too. After an error it rests, unless
-    /// that was [`AcceptError::Shed`].
+    /// As the listener's `accept`, and `Ok(None)` while the listener is paused. After an error
+    /// other than [`AcceptError::Shed`] the listener pauses.
     ///
     /// # Errors
-    /// As [`TcpListener::accept`]. None of them asks for anything but, perhaps, a line in a log.
+    /// As [`TcpListener::accept`]. The caller need only log them.
     pub fn accept<T: Copy, M>(
         &mut self,
         event_loop: &mut EventLoop<T, M>,
         token: T,
     ) -> Result<Option<L::Accepted>, AcceptError> {
-        if self.is_resting() {
+        if self.is_paused() {
             return Ok(None);
         }
         let answer = self.listener.accept();
@@ -129,39 +130,39 @@ impl<L: Accept> Acceptor<L> {
         answer
     }
 
-    /// Ends the rest: call it for every timeout with the listener's token. Whether the listener is
-    /// in the loop again; if not, it rests on, and there will be another timeout.
+    /// Ends the pause: call it for every timeout with the listener's token. Returns whether the
+    /// listener is in the loop again; if not, the pause is extended by another timeout.
     pub fn resume<T: Copy, M>(&mut self, event_loop: &mut EventLoop<T, M>, token: T) -> bool {
-        if self.rest.take().is_none() {
-            return true; // a timeout of somebody else's with the same token
+        if self.pause_timeout.take().is_none() {
+            return true; // another timeout with the same token
         }
-        let back = event_loop.register(&self.listener, token).is_ok();
-        if !back {
-            self.rest = event_loop.timeout(token, REST).ok();
+        let registered = event_loop.register(&self.listener, token).is_ok();
+        if !registered {
+            self.pause_timeout = event_loop.timeout(token, PAUSE).ok();
         }
-        back
+        registered
     }
 
-    /// Whether it is out of the loop for now.
-    pub fn is_resting(&self) -> bool {
-        self.rest.is_some()
+    /// Whether it is out of the loop, until a timeout.
+    pub fn is_paused(&self) -> bool {
+        self.pause_timeout.is_some()
     }
 
-    /// Gives the listener back, registered unless it rests.
+    /// Returns the listener, registered unless it is paused.
     pub fn into_inner<T: Copy, M>(self, event_loop: &mut EventLoop<T, M>) -> L {
-        if let Some(rest) = self.rest {
-            event_loop.clear_timeout(rest);
+        if let Some(pause_timeout) = self.pause_timeout {
+            event_loop.clear_timeout(pause_timeout);
         }
         self.listener
     }
 
-    /// The timeout first: without one nobody would end the rest, so then there is none.
+    /// Leaves the loop until a timeout. Sets the timeout first: without it the pause would not end.
     fn pause<T: Copy, M>(&mut self, event_loop: &mut EventLoop<T, M>, token: T) {
-        let Ok(rest) = event_loop.timeout(token, REST) else { return };
+        let Ok(pause_timeout) = event_loop.timeout(token, PAUSE) else { return };
         match event_loop.deregister(&self.listener) {
-            Ok(()) => self.rest = Some(rest),
+            Ok(()) => self.pause_timeout = Some(pause_timeout),
             Err(_) => {
-                event_loop.clear_timeout(rest);
+                event_loop.clear_timeout(pause_timeout);
             }
         }
     }
@@ -176,27 +177,27 @@ mod tests {
     use std::os::unix::net::UnixStream as StdStream;
     use std::time::Instant;
 
-    /// Always readable, like a listener with a queue; fails as often as it is told to, and then has
-    /// one connection.
-    struct Broken {
+    /// Always readable, like a listener with a queue. Fails `failures` times, then accepts one
+    /// connection.
+    struct FailingListener {
         io: Io<StdStream>,
         failures: Cell<usize>,
         asked: Cell<usize>,
     }
 
-    impl AsFd for Broken {
+    impl AsFd for FailingListener {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.io.as_fd()
         }
     }
 
-    impl Source for Broken {
+    impl Source for FailingListener {
         fn registration(&self) -> &Registration {
             self.io.registration()
         }
     }
 
-    impl Accept for Broken {
+    impl Accept for FailingListener {
         type Accepted = ();
         fn accept(&self) -> Result<Option<()>, AcceptError> {
             self.asked.set(self.asked.get() + 1);
@@ -211,7 +212,7 @@ mod tests {
     }
 
     struct Server {
-        acceptor: Acceptor<Broken>,
+        acceptor: Acceptor<FailingListener>,
         errors: usize,
     }
 
@@ -233,30 +234,33 @@ mod tests {
     fn server(failures: usize) -> (Server, StdStream) {
         let (ours, theirs) = StdStream::pair().unwrap();
         std::io::Write::write_all(&mut &theirs, b"x").unwrap();
-        let broken =
-            Broken { io: Io::new(ours), failures: Cell::new(failures), asked: Cell::new(0) };
-        (Server { acceptor: Acceptor::new(broken), errors: 0 }, theirs)
+        let listener = FailingListener {
+            io: Io::new(ours),
+            failures: Cell::new(failures),
+            asked: Cell::new(0),
+        };
+        (Server { acceptor: Acceptor::new(listener), errors: 0 }, theirs)
     }
 
     #[test]
-    fn a_listener_that_fails_rests_and_comes_back() {
+    fn a_listener_that_fails_pauses_and_resumes() {
         let (mut server, _theirs) = server(2);
         let mut event_loop = EventLoop::new().unwrap();
         server.acceptor.register(&mut event_loop, ()).unwrap();
         let begun = Instant::now();
         event_loop.run(&mut server).unwrap();
-        assert!(begun.elapsed() >= REST * 2);
+        assert!(begun.elapsed() >= PAUSE * 2);
         assert_eq!((server.errors, server.acceptor.get_ref().asked.get()), (2, 3), "no spin");
         assert_eq!(event_loop.source_count(), 1);
     }
 
     #[test]
-    fn while_it_rests_it_is_not_asked_and_taking_it_apart_ends_the_rest() {
+    fn a_paused_listener_is_not_asked_and_into_inner_ends_the_pause() {
         let (mut server, _theirs) = server(9);
         let mut event_loop = EventLoop::new().unwrap();
         server.acceptor.register(&mut event_loop, ()).unwrap();
         event_loop.run_once(&mut server, None).unwrap();
-        assert!(server.acceptor.is_resting());
+        assert!(server.acceptor.is_paused());
         for _ in 0..10 {
             assert!(matches!(server.acceptor.accept(&mut event_loop, ()), Ok(None)));
             event_loop.run_once(&mut server, Some(Duration::ZERO)).unwrap();
@@ -267,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_timeouts_with_the_same_token_do_nothing() {
+    fn other_timeouts_with_the_same_token_do_nothing() {
         let (mut server, _theirs) = server(0);
         let mut event_loop = EventLoop::<(), ()>::new().unwrap();
         server.acceptor.register(&mut event_loop, ()).unwrap();

@@ -1,4 +1,4 @@
-//! A connection on its way.
+//! [`Connecting`]: a stream that is not connected yet.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,18 +8,18 @@ use kodiak_sys::socket::{Progress, connect_progress};
 
 use crate::error::{Address, ConnectError};
 
-/// A stream whose connection has been started and may not be there yet.
+/// A stream that is being connected.
 ///
 /// Made by [`TcpStream::connect`](crate::TcpStream::connect) and
 /// [`UnixStream::connect`](crate::UnixStream::connect). Register it for *writable*; when the
 /// handler is called (in `writable`, or in `readable` with an error hint), ask
-/// [`finish`](Connecting::finish). The type keeps the half-made stream out of reach until then, so
-/// nobody reads, writes or sets options on what is not connected.
+/// [`finish`](Connecting::finish). Until then the stream is out of reach, so that no program reads,
+/// writes or sets options on a stream that is not connected.
 ///
-/// The registration stays with the socket: the stream that `finish` gives is registered as the
-/// `Connecting` was, same loop, same token, still for writable. So the next step is `reregister`
-/// with what the program now waits for, not `register`. Dropping a `Connecting` gives the attempt
-/// up.
+/// The registration stays with the socket: the stream that `finish` returns is still registered as
+/// the `Connecting` was, with the same loop, token and interest. So the next step is `reregister`,
+/// with what the program now waits for, not `register`. Dropping a `Connecting` cancels the
+/// attempt.
 ///
 /// ```
 /// use kodiak_net::{Connecting, Finish, TcpListener, TcpStream};
@@ -35,12 +35,14 @@ use crate::error::{Address, ConnectError};
 ///         let Some(connecting) = self.connecting.take() else { return };
 ///         match connecting.finish() {
 ///             Ok(Finish::Connected(stream)) => {
-///                 event_loop.reregister(&stream, token, Interest::READABLE, Trigger::Level).expect("it is registered");
+///                 event_loop
+///                     .reregister(&stream, token, Interest::READABLE, Trigger::Level)
+///                     .expect("it is registered");
 ///                 self.stream = Some(stream);
 ///                 event_loop.shutdown();
 ///             }
 ///             Ok(Finish::StillGoing(connecting)) => self.connecting = Some(connecting),
-///             Err(error) => panic!("{error}"), // "connecting to 127.0.0.1:80 failed: Connection refused"
+///             Err(error) => panic!("{error}"), // "connecting to 127.0.0.1:80 failed"
 ///         }
 ///     }
 /// }
@@ -54,19 +56,19 @@ use crate::error::{Address, ConnectError};
 /// assert_eq!(client.stream.expect("it connected").peer_addr()?, listener.local_addr()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "dropping it gives the connection up"]
+#[must_use = "dropping it cancels the connection"]
 pub struct Connecting<S> {
     stream: S,
     address: Address,
 }
 
-/// How far a connection has come; from [`Connecting::finish`]. Failure is the `Err` beside it.
+/// The state of a connection attempt that has not failed, from [`Connecting::finish`].
 #[derive(Debug)]
-#[must_use = "a connection that is still going is given up when dropped"]
+#[must_use = "a connection in progress is cancelled when dropped"]
 pub enum Finish<S> {
-    /// It is there.
+    /// The connection is established.
     Connected(S),
-    /// Not yet, and nothing has gone wrong so far: wait for writable again.
+    /// Not connected yet, and not failed: wait for writable again.
     StillGoing(Connecting<S>),
 }
 
@@ -75,12 +77,12 @@ impl<S: Source> Connecting<S> {
         Connecting { stream, address }
     }
 
-    /// Where to.
+    /// The address of the peer.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Tells whether the connection has come about. Never blocks, and may be asked at any time.
+    /// Returns the stream if it is connected. Never blocks, and may be called at any time.
     ///
     /// # Errors
     /// [`ConnectError`] if the attempt has failed; the socket is then closed and out of its loop.

@@ -1,7 +1,8 @@
-//! What can go wrong with a socket, told with the address it concerns and what to do.
+//! The errors of binding, connecting and accepting.
 //!
-//! Each of these converts into [`io::Error`] and keeps its [`kind`](io::ErrorKind), so `?` works in
-//! functions that return [`io::Result`].
+//! `Display` names the address; the kernel's answer is the error's `source` and is not repeated in
+//! it. Each error converts into [`io::Error`] and keeps its [`kind`](io::ErrorKind), so `?` works
+//! in functions that return [`io::Result`].
 
 use std::fmt;
 use std::io;
@@ -11,13 +12,14 @@ use std::path::Path;
 
 use thiserror::Error;
 
-/// Where a socket is bound or connected to.
+/// The address that a socket is bound or connected to.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Address {
     /// An IP address and port.
     Inet(SocketAddr),
-    /// A path in the file system, an abstract name, or none at all. Boxed: it has room for a
-    /// hundred bytes, which every result would carry about.
+    /// A path in the file system, an abstract name, or none at all. Boxed, because it takes more
+    /// than a hundred bytes, which would make every `Result` as large.
     Unix(Box<UnixSocketAddr>),
 }
 
@@ -46,11 +48,12 @@ impl From<UnixSocketAddr> for Address {
     }
 }
 
-/// A path as a socket address, with an error that says what is wrong with it.
+/// A path as a socket address, with an error that names the path.
 pub(crate) fn unix_address(path: &Path) -> io::Result<UnixSocketAddr> {
     UnixSocketAddr::from_pathname(path).map_err(|error| {
         let text = format!(
-            "{} cannot be the address of a Unix socket ({error}); the kernel allows about a hundred bytes",
+            "{} cannot be the address of a Unix socket ({error}); the kernel allows about a \
+             hundred bytes",
             path.display()
         );
         io::Error::new(error.kind(), text)
@@ -59,26 +62,28 @@ pub(crate) fn unix_address(path: &Path) -> io::Result<UnixSocketAddr> {
 
 /// A socket could not be bound to its address.
 #[derive(Debug, Error)]
-#[error("binding to {address} failed: {source}")]
+#[error("binding to {address} failed")]
+#[non_exhaustive]
 pub struct BindError {
     /// The address that was asked for.
     pub address: Address,
-    /// What the kernel said.
+    /// The kernel's answer.
     pub source: io::Error,
 }
 
-/// A connection did not come about.
+/// A connection attempt failed. The socket is closed.
 ///
-/// Of kind [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) when nobody listens there,
-/// [`TimedOut`](io::ErrorKind::TimedOut) when nobody answered (after minutes: set a timeout of your
-/// own in the loop), [`WouldBlock`](io::ErrorKind::WouldBlock) when a Unix listener's backlog is
-/// full (no event tells when it no longer is: try again after a moment). The socket is closed.
+/// The kind is [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) if no socket listens there;
+/// [`TimedOut`](io::ErrorKind::TimedOut) if there was no answer (after minutes: set a shorter
+/// timeout in the loop); [`WouldBlock`](io::ErrorKind::WouldBlock) if a Unix listener's backlog is
+/// full (no event reports when there is room again: try again after a moment).
 #[derive(Debug, Error)]
-#[error("connecting to {address} failed: {source}")]
+#[error("connecting to {address} failed")]
+#[non_exhaustive]
 pub struct ConnectError {
     /// The address that was asked for.
     pub address: Address,
-    /// What the kernel said.
+    /// The kernel's answer.
     pub source: io::Error,
 }
 
@@ -86,37 +91,42 @@ pub struct ConnectError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AcceptError {
-    /// There was no free descriptor, so the reserve was used to accept one connection and close it
-    /// at once: its peer knows, and the queue is one shorter. Count it, log it, and go on
-    /// accepting.
-    #[error("{limit}; the connection from {} was closed at once: close descriptors or raise the limit", Peer(.peer))]
+    /// No descriptor was free, so one connection was accepted with the listener's reserve
+    /// descriptor and closed at once. Its peer learns of it, and the queue is one shorter. Count
+    /// it, log it, and continue to accept.
+    #[error(
+        "{limit}; the connection from {} was closed at once: close descriptors or raise the limit",
+        Peer(.peer)
+    )]
     Shed {
-        /// Who was turned away; `None` for Unix sockets, whose clients seldom have a name.
+        /// The address of the refused peer; `None` for Unix sockets, whose clients seldom have one.
         peer: Option<SocketAddr>,
         /// Which limit was hit.
         limit: DescriptorLimit,
     },
-    /// There was no free descriptor and no reserve either (another thread took its place).
-    /// Connections keep waiting in the queue. Stop listening for a moment, as
+    /// No descriptor was free, and neither was the reserve (another thread took it). Connections
+    /// keep waiting in the queue. Stop listening for a moment, as
     /// [`Acceptor`](crate::Acceptor) does: deregister the listener, set a timeout of, say, 100 ms,
     /// then register it again.
     #[error(
-        "{limit} and the listener's reserve is gone: pause accepting, close descriptors or raise the limit"
+        "{limit} and the listener's reserve is gone: pause accepting, close descriptors or raise \
+         the limit"
     )]
     Exhausted {
         /// Which limit was hit.
         limit: DescriptorLimit,
-        /// What the kernel said.
+        /// The kernel's answer.
         source: io::Error,
     },
     /// Anything else: the kernel is short of memory, or the listener is unusable. Pause as for
     /// [`Exhausted`](AcceptError::Exhausted), or give up.
-    #[error("accepting a connection failed: {0}")]
+    #[error("accepting a connection failed")]
     Failed(#[source] io::Error),
 }
 
 impl AcceptError {
-    /// Whether a connection was turned away, so that accepting can go on at once.
+    /// Whether a connection was closed for lack of descriptors, so that accepting can go on at
+    /// once.
     pub fn is_shed(&self) -> bool {
         matches!(self, AcceptError::Shed { .. })
     }
@@ -163,8 +173,9 @@ impl From<AcceptError> for io::Error {
     }
 }
 
-/// Which limit on open descriptors was hit.
+/// The limit on open descriptors that was hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum DescriptorLimit {
     /// The process's (`EMFILE`): `RLIMIT_NOFILE`, which `ulimit -n` and systemd's `LimitNOFILE`
     /// set.
@@ -184,7 +195,7 @@ impl fmt::Display for DescriptorLimit {
     }
 }
 
-/// A peer in a sentence.
+/// The text for a peer in an error message.
 struct Peer<'a>(&'a Option<SocketAddr>);
 
 impl fmt::Display for Peer<'_> {

@@ -1,5 +1,5 @@
-//! Options: those that must be set before an address is bound ([`BindOptions`]), keep-alive, and
-//! those that every socket has.
+//! Socket options: those to set before binding ([`BindOptions`]), keep-alive ([`Keepalive`]), and
+//! those of every socket.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use socket2::{SockRef, Socket, TcpKeepalive};
 
-/// The backlog of a listener unless told otherwise. The kernel cuts it to its own limit
+/// The default backlog of a listener. The kernel cuts it to its own limit
 /// (`net.core.somaxconn`).
 pub const DEFAULT_BACKLOG: u32 = 1024;
 
-/// What is set on a socket between its creation and its binding.
+/// Options that are set on a socket before it is bound.
 ///
-/// What is not set here keeps its default: the kernel's, except that TCP listeners reuse their
-/// address (a server that restarts must not wait for its old connections to fade away) and that
-/// their backlog is [`DEFAULT_BACKLOG`].
+/// An option that is not set keeps the kernel's default, with two exceptions: TCP listeners reuse
+/// their address, so that a server can restart while old connections linger in `TIME_WAIT`, and the
+/// backlog is [`DEFAULT_BACKLOG`].
 ///
 /// ```
 /// use kodiak_net::{BindOptions, TcpListener};
@@ -39,27 +39,27 @@ pub struct BindOptions {
 }
 
 impl BindOptions {
-    /// Nothing set.
+    /// The defaults.
     pub fn new() -> BindOptions {
         BindOptions::default()
     }
 
-    /// `SO_REUSEADDR`: bind although connections of a former listener linger. On by default for TCP
-    /// listeners.
+    /// `SO_REUSEADDR`: bind although connections of a former listener linger in `TIME_WAIT`. On by
+    /// default for TCP listeners.
     pub fn reuse_address(mut self, on: bool) -> BindOptions {
         self.reuse_address = Some(on);
         self
     }
 
-    /// `SO_REUSEPORT`: several sockets, all with this option, bind the same address. Linux spreads
-    /// what arrives over them.
+    /// `SO_REUSEPORT`: several sockets, all with this option, bind the same address. Linux
+    /// distributes connections and datagrams over them.
     pub fn reuse_port(mut self, on: bool) -> BindOptions {
         self.reuse_port = Some(on);
         self
     }
 
-    /// `IPV6_V6ONLY`: an IPv6 socket does not take IPv4 traffic too. Binding an IPv4 address with
-    /// it is an error.
+    /// `IPV6_V6ONLY`: an IPv6 socket does not accept IPv4 traffic. Setting it for an IPv4 address
+    /// makes binding fail.
     pub fn only_v6(mut self, on: bool) -> BindOptions {
         self.only_v6 = Some(on);
         self
@@ -85,7 +85,7 @@ impl BindOptions {
         self
     }
 
-    /// Sets what was asked for on a fresh socket.
+    /// Sets the options on a new socket.
     pub(crate) fn apply(&self, socket: &Socket, reuse_address_default: bool) -> io::Result<()> {
         if self.reuse_address.unwrap_or(reuse_address_default) {
             socket.set_reuse_address(true)?;
@@ -111,17 +111,20 @@ impl BindOptions {
     }
 }
 
-/// When the kernel asks a silent TCP peer whether it is still there, and when it gives up.
+/// TCP keep-alive: when the kernel probes a silent peer, and when it gives up.
 ///
-/// Times are whole seconds in the kernel; fractions are rounded up. What is not set keeps the
-/// kernel's value.
+/// The kernel keeps whole seconds; fractions are rounded up. A value that is not set keeps the
+/// kernel's default.
 ///
 /// ```
 /// use kodiak_net::Keepalive;
 /// use std::time::Duration;
 ///
-/// // After a minute of silence ask every ten seconds; five unanswered questions end the connection.
-/// let keepalive = Keepalive::new().idle(Duration::from_secs(60)).interval(Duration::from_secs(10)).count(5);
+/// // After a minute of silence probe every ten seconds; five unanswered probes end the connection.
+/// let keepalive = Keepalive::new()
+///     .idle(Duration::from_secs(60))
+///     .interval(Duration::from_secs(10))
+///     .count(5);
 /// # let _ = keepalive;
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -133,24 +136,24 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// The kernel's values.
+    /// The kernel's defaults.
     pub fn new() -> Keepalive {
         Keepalive::default()
     }
 
-    /// How long a connection is silent before the first question (`TCP_KEEPIDLE`).
+    /// How long a connection is silent before the first probe (`TCP_KEEPIDLE`).
     pub fn idle(mut self, idle: Duration) -> Keepalive {
         self.idle = Some(idle);
         self
     }
 
-    /// How long between two questions (`TCP_KEEPINTVL`).
+    /// The time between two probes (`TCP_KEEPINTVL`).
     pub fn interval(mut self, interval: Duration) -> Keepalive {
         self.interval = Some(interval);
         self
     }
 
-    /// How many unanswered questions end the connection (`TCP_KEEPCNT`).
+    /// Number of unanswered probes that end the connection (`TCP_KEEPCNT`).
     pub fn count(mut self, count: u32) -> Keepalive {
         self.count = Some(count);
         self
@@ -171,7 +174,7 @@ impl Keepalive {
         Ok(keepalive)
     }
 
-    /// OpenBSD has keep-alive, but its times are the whole system's.
+    /// OpenBSD has keep-alive, but its times are system-wide.
     #[cfg(target_os = "openbsd")]
     fn to_socket2(self) -> io::Result<TcpKeepalive> {
         if self == Keepalive::default() {
@@ -184,8 +187,8 @@ impl Keepalive {
     }
 }
 
-/// Linux rounds nothing and takes whole milliseconds; 0 means its default, so a timeout below one
-/// becomes one.
+/// Sets `TCP_USER_TIMEOUT`, rounded up to whole milliseconds. Zero would mean Linux's default, so a
+/// timeout below one millisecond becomes one.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn set_user_timeout(
     socket: BorrowedFd<'_>,
@@ -213,55 +216,53 @@ pub(crate) fn set_keepalive(
     }
 }
 
-/// The kernel counts in seconds and refuses zero: half a second must not become none.
+/// Rounds up to whole seconds, the kernel's unit: half a second must not become zero.
 pub(crate) fn whole_seconds(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0)))
 }
 
-/// The buffer sizes and the pending error, which every socket has.
-macro_rules! common_options {
+/// The buffer sizes and the pending error of every socket.
+macro_rules! impl_common_options {
     ($socket:ident) => {
         impl $socket {
-            /// How many received bytes the kernel keeps for us (`SO_RCVBUF`), in bytes.
+            /// The size of the kernel's receive buffer (`SO_RCVBUF`), in bytes.
             ///
             /// # Errors
-            /// What the kernel reports; none is expected of an open socket.
+            /// See the [crate](crate#errors).
             pub fn recv_buffer_size(&self) -> std::io::Result<usize> {
                 socket2::SockRef::from(self).recv_buffer_size()
             }
 
-            /// Sets how many received bytes the kernel keeps for us, in bytes. Linux doubles the
-            /// number for its own bookkeeping and keeps it within `net.core.rmem_max`.
+            /// Sets the size of the kernel's receive buffer, in bytes. Linux doubles it for its own
+            /// bookkeeping and limits it to `net.core.rmem_max`.
             ///
             /// # Errors
-            /// What the kernel reports, such as a size beyond its own limit on systems that do not
-            /// clip.
+            /// A size beyond the kernel's limit, on systems that do not clip it.
             pub fn set_recv_buffer_size(&self, bytes: usize) -> std::io::Result<()> {
                 socket2::SockRef::from(self).set_recv_buffer_size(bytes)
             }
 
-            /// How many unsent bytes the kernel takes (`SO_SNDBUF`), in bytes.
+            /// The size of the kernel's send buffer (`SO_SNDBUF`), in bytes.
             ///
             /// # Errors
-            /// What the kernel reports; none is expected of an open socket.
+            /// See the [crate](crate#errors).
             pub fn send_buffer_size(&self) -> std::io::Result<usize> {
                 socket2::SockRef::from(self).send_buffer_size()
             }
 
-            /// Sets how many unsent bytes the kernel takes, in bytes. Linux doubles the number for
-            /// its own bookkeeping and keeps it within `net.core.wmem_max`.
+            /// Sets the size of the kernel's send buffer, in bytes. Linux doubles it for its own
+            /// bookkeeping and limits it to `net.core.wmem_max`.
             ///
             /// # Errors
-            /// What the kernel reports, such as a size beyond its own limit on systems that do not
-            /// clip.
+            /// A size beyond the kernel's limit, on systems that do not clip it.
             pub fn set_send_buffer_size(&self, bytes: usize) -> std::io::Result<()> {
                 socket2::SockRef::from(self).set_send_buffer_size(bytes)
             }
 
-            /// Takes the error that waits on the socket (`SO_ERROR`), if any, and clears it.
+            /// Takes the pending error of the socket (`SO_ERROR`), if any.
             ///
             /// # Errors
-            /// What the kernel reports about the question itself.
+            /// See the [crate](crate#errors).
             pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
                 kodiak_sys::socket::take_error(std::os::fd::AsFd::as_fd(self))
             }
@@ -269,7 +270,7 @@ macro_rules! common_options {
     };
 }
 
-pub(crate) use common_options;
+pub(crate) use impl_common_options;
 
 #[cfg(test)]
 mod tests {
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_beyond_the_kernels_type_is_its_maximum() {
+    fn a_backlog_beyond_the_kernels_type_is_clipped() {
         assert_eq!(BindOptions::new().backlog(u32::MAX).backlog_for_listen(), i32::MAX);
         assert_eq!(BindOptions::new().backlog_for_listen(), 1024);
     }

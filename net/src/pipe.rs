@@ -1,4 +1,4 @@
-//! Pipes, and the ends of a child process's standard input, output and error.
+//! Pipes, and the standard input, output and error of child processes.
 //!
 //! ```
 //! use kodiak_net::{TryRead, pipe};
@@ -25,17 +25,17 @@ use kodiak_reactor::{Io, Registration, Source};
 /// closed on `exec`.
 ///
 /// # Errors
-/// What the kernel reports: no descriptor is free (two are needed).
+/// No descriptor is free (two are needed).
 pub fn new() -> io::Result<(Sender, Receiver)> {
     let (receiver, sender) = kodiak_sys::pipe()?;
     Ok((Sender { io: Io::new(sender.into()) }, Receiver { io: Io::new(receiver.into()) }))
 }
 
-/// The end of a pipe that is written to, non-blocking; from [`new`], or a child's standard input.
+/// The writing end of a pipe, non-blocking; from [`new`], or a child's standard input.
 ///
 /// Register it for writable when a write would block. When the reading end is gone, a write fails
-/// with kind `BrokenPipe`. A write of at most 4096 bytes (`PIPE_BUF`; 512 on some systems) is taken
-/// whole or not at all.
+/// with kind `BrokenPipe`. A write of at most 4096 bytes (`PIPE_BUF`; 512 on some systems) is
+/// atomic.
 ///
 /// ```
 /// use kodiak_net::pipe::Sender;
@@ -51,15 +51,15 @@ pub fn new() -> io::Result<(Sender, Receiver)> {
 /// ```
 #[derive(Debug)]
 pub struct Sender {
-    /// A file, for want of a type in std that writes to any descriptor; nothing of it but `Write`
-    /// is used.
+    /// A `File`, because std has no other type that writes to any descriptor. Only its `Write` is
+    /// used.
     io: Io<File>,
 }
 
-/// The end of a pipe that is read from, non-blocking; from [`new`], or a child's standard output or
-/// error.
+/// The reading end of a pipe, non-blocking; from [`new`], or a child's standard output or error.
 ///
-/// Zero bytes read are the end: every writing end is closed. [`Sender`]'s example shows a child.
+/// A read of zero bytes is the end: every writing end is closed. [`Sender`]'s example shows a
+/// child.
 #[derive(Debug)]
 pub struct Receiver {
     io: Io<File>,
@@ -94,7 +94,7 @@ impl Write for &Sender {
         self.io.get_ref().write_vectored(buffers)
     }
 
-    /// Does nothing: what was written is the kernel's already.
+    /// Does nothing: the kernel has what was written.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -109,21 +109,21 @@ impl Write for Sender {
         (&*self).write_vectored(buffers)
     }
 
-    /// Does nothing: what was written is the kernel's already.
+    /// Does nothing: the kernel has what was written.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// What both ends share: being a source, and conversions.
-macro_rules! end {
+/// Implementations of both ends: `Source` and conversions.
+macro_rules! impl_pipe_end {
     ($end:ident, $($std:ty),*) => {
         impl $end {
-            /// Leaves the loop, if registered, and makes the descriptor a blocking one: fit to be a
-            /// child's standard stream.
+            /// Leaves the loop, if registered, and makes the descriptor blocking, as a child
+            /// expects of its standard streams.
             ///
             /// # Errors
-            /// What the kernel reports; none is expected of an open descriptor.
+            /// See the [crate](crate#errors).
             pub fn into_blocking(self) -> io::Result<OwnedFd> {
                 let descriptor = OwnedFd::from(self);
                 kodiak_sys::set_nonblocking(descriptor.as_fd(), false)?;
@@ -153,8 +153,8 @@ macro_rules! end {
         impl TryFrom<OwnedFd> for $end {
             type Error = io::Error;
 
-            /// Takes over a descriptor and makes it non-blocking, for all of its duplicates. Nobody
-            /// checks that it is this end of a pipe: one that is not fails when it is used.
+            /// Takes over a descriptor and makes it non-blocking, for all of its duplicates. It is
+            /// not checked that it is this end of a pipe: another one fails when it is used.
             fn try_from(descriptor: OwnedFd) -> io::Result<$end> {
                 kodiak_sys::set_nonblocking(descriptor.as_fd(), true)?;
                 Ok($end { io: Io::new(descriptor.into()) })
@@ -173,5 +173,5 @@ macro_rules! end {
     };
 }
 
-end!(Sender, ChildStdin, io::PipeWriter);
-end!(Receiver, ChildStdout, ChildStderr, io::PipeReader);
+impl_pipe_end!(Sender, ChildStdin, io::PipeWriter);
+impl_pipe_end!(Receiver, ChildStdout, ChildStderr, io::PipeReader);

@@ -1,4 +1,4 @@
-//! A bounded ring of bytes between a socket and whoever makes sense of them.
+//! [`RingBuf`]: a bounded ring buffer of bytes, between a socket and a parser.
 
 use std::fmt;
 use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
@@ -7,20 +7,19 @@ use crate::try_io::not_ready_is_none;
 
 /// A first-in, first-out buffer of bytes with a fixed capacity.
 ///
-/// Bytes enter at the back and leave at the front; nothing is moved to make room, because the end
-/// of the memory continues at its beginning. What is stored is therefore at most two slices, and so
+/// Bytes enter at the back and leave at the front. The end of the memory continues at its
+/// beginning, so no bytes are moved to make room. The stored bytes are at most two slices, and so
 /// is the free space: one vectored call moves all of it from or to a socket
 /// ([`fill_from`](RingBuf::fill_from), [`drain_to`](RingBuf::drain_to)).
 ///
-/// The capacity is a bound: the buffer never grows by itself, and a full one is the caller's sign
-/// to stop reading (which the peer feels as back-pressure). All memory is taken in
-/// [`new`](RingBuf::new); nothing else allocates.
+/// The capacity is a bound: the buffer never grows. When it is full the caller stops reading, which
+/// gives the peer back-pressure. Only [`new`](RingBuf::new) allocates.
 ///
 /// ```
 /// use kodiak_net::RingBuf;
 /// use std::io::Write;
 ///
-/// // Frames of one length byte and a body, as they come off a wire.
+/// // Frames of one length byte and a body.
 /// let mut buffer = RingBuf::new(64);
 /// buffer.writer().write_all(b"\x05helloand some more")?;
 /// let length = usize::from(buffer.peek(1).expect("there is a byte")[0]);
@@ -38,30 +37,28 @@ pub struct RingBuf {
     len: usize,
 }
 
-/// What one [`RingBuf::fill_from`] came to.
+/// The result of [`RingBuf::fill_from`].
 ///
-/// A full buffer and a finished peer are told apart: both would be "zero bytes read" otherwise, and
-/// a program that confuses them hangs up on whoever writes faster than it reads.
+/// It distinguishes a full buffer from a closed stream. Both would otherwise be "zero bytes read",
+/// and a program that confuses them hangs up on a peer that writes faster than it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "`Closed` and `Full` ask for different things"]
 pub enum Fill {
-    /// So many bytes arrived; never zero.
+    /// This number of bytes was read; never zero.
     Bytes(usize),
     /// Nothing has arrived yet: wait for readable.
     WouldBlock,
     /// There is no free space, nothing was read: consume something first.
     Full,
-    /// The peer has finished; nothing will follow what is stored.
+    /// The peer has closed its writing half; nothing follows the stored bytes.
     Closed,
 }
 
 impl RingBuf {
-    /// Makes an empty buffer for `capacity` bytes. A capacity of zero is allowed and useless:
-    /// always empty and full.
+    /// Makes an empty buffer for `capacity` bytes. One of zero bytes is always empty and full.
     ///
     /// # Panics
-    /// Never by itself; a capacity beyond what the machine has ends as any allocation of that size
-    /// does.
+    /// As any allocation of `capacity` bytes.
     pub fn new(capacity: usize) -> RingBuf {
         RingBuf { memory: vec![0; capacity].into_boxed_slice(), head: 0, len: 0 }
     }
@@ -91,13 +88,13 @@ impl RingBuf {
         self.capacity() - self.len
     }
 
-    /// Forgets what is stored. The bytes stay in memory until they are overwritten.
+    /// Discards the stored bytes. They stay in memory until they are overwritten.
     pub fn clear(&mut self) {
         self.head = 0;
         self.len = 0;
     }
 
-    /// What is stored, oldest first: the second slice continues the first and is empty unless the
+    /// The stored bytes, oldest first. The second slice continues the first and is empty unless the
     /// bytes wrap around.
     pub fn as_slices(&self) -> (&[u8], &[u8]) {
         let (before, from_head) = self.memory.split_at(self.head);
@@ -105,8 +102,8 @@ impl RingBuf {
         (&from_head[..first_len], &before[..self.len - first_len])
     }
 
-    /// The free space, in the order in which it will be filled. Write into it, then tell how much
-    /// with [`commit`](RingBuf::commit).
+    /// The free space, in the order in which it will be filled. Write into it, then
+    /// [`commit`](RingBuf::commit) what was written.
     pub fn free_slices_mut(&mut self) -> (&mut [u8], &mut [u8]) {
         let free = self.free();
         let tail = self.wrap(self.head + self.len);
@@ -115,15 +112,15 @@ impl RingBuf {
         (&mut from_tail[..first_len], &mut before[..free - first_len])
     }
 
-    /// Declares the first `count` bytes of the free space stored. Returns how many that were:
-    /// `count`, or all the free space if `count` is more.
+    /// Marks the first `count` bytes of the free space as stored. Returns their number: `count`, or
+    /// all the free space if `count` is more.
     pub fn commit(&mut self, count: usize) -> usize {
         let count = count.min(self.free());
         self.len += count;
         count
     }
 
-    /// Drops the oldest `count` bytes. Returns how many that were: `count`, or all there are if
+    /// Removes the oldest `count` bytes. Returns their number: `count`, or all that are stored if
     /// `count` is more.
     pub fn consume(&mut self, count: usize) -> usize {
         let count = count.min(self.len);
@@ -136,9 +133,9 @@ impl RingBuf {
     /// The oldest `count` bytes in one piece, without consuming them; `None` while fewer are
     /// stored.
     ///
-    /// Bytes that straddle the end of the memory are first rotated into one piece, in place: time
-    /// linear in the capacity, at most once per lap of the ring. Whoever can work with two pieces
-    /// uses [`as_slices`](RingBuf::as_slices), which costs nothing.
+    /// Bytes that wrap around are first rotated into one piece, in place: time linear in the
+    /// capacity, at most once per lap of the ring. [`as_slices`](RingBuf::as_slices) gives two
+    /// pieces at no cost.
     pub fn peek(&mut self, count: usize) -> Option<&[u8]> {
         if count > self.len {
             return None;
@@ -149,8 +146,8 @@ impl RingBuf {
         Some(&self.memory[self.head..self.head + count])
     }
 
-    /// Copies the oldest bytes into `target` without consuming them, and returns how many: the
-    /// target's length, or all there are.
+    /// Copies the oldest bytes into `target` without consuming them. Returns their number: the
+    /// target's length, or all that are stored.
     pub fn peek_into(&self, target: &mut [u8]) -> usize {
         let (first, second) = self.as_slices();
         let from_first = first.len().min(target.len());
@@ -161,7 +158,7 @@ impl RingBuf {
         from_first + from_second
     }
 
-    /// All that is stored, in one piece; see [`peek`](RingBuf::peek) for what that costs.
+    /// All stored bytes in one piece; see [`peek`](RingBuf::peek) for the cost.
     pub fn make_contiguous(&mut self) -> &mut [u8] {
         if self.len > self.capacity() - self.head {
             self.memory.rotate_left(self.head);
@@ -172,8 +169,8 @@ impl RingBuf {
 
     /// Reads once from `source` into the free space, with one vectored call.
     ///
-    /// A [`Fill::Bytes`] smaller than the free space was means that a stream socket was emptied,
-    /// most likely: a level-triggered loop needs no second call to be told `WouldBlock`.
+    /// If [`Fill::Bytes`] is less than the free space was, a stream socket is most likely empty:
+    /// with a level-triggered source a second call is not needed.
     ///
     /// # Errors
     /// Whatever [`Read::read_vectored`] reports, except `WouldBlock` (it is [`Fill::WouldBlock`])
@@ -196,15 +193,15 @@ impl RingBuf {
         })
     }
 
-    /// Writes what is stored to `sink` once, with one vectored call, and consumes what was taken.
+    /// Writes the stored bytes to `sink` once, with one vectored call, and consumes those written.
     ///
-    /// `Ok(Some(n))`: `n` bytes left the buffer (zero only if it was empty); `Ok(None)`: the sink
-    /// takes nothing now, wait for writable. If the buffer is not empty afterwards, the kernel's
-    /// buffer is most likely full.
+    /// `Ok(Some(n))`: `n` bytes were written (zero only if the buffer was empty). `Ok(None)`: the
+    /// sink accepts nothing now, wait for writable. If bytes remain, the kernel's buffer is most
+    /// likely full.
     ///
     /// # Errors
     /// Whatever [`Write::write_vectored`] reports, except `WouldBlock` (it is `Ok(None)`) and
-    /// `Interrupted` (it is repeated); kind `WriteZero` if the sink took nothing of something. The
+    /// `Interrupted` (it is repeated); kind `WriteZero` if the sink accepts no byte. The
     /// buffer is then as it was.
     pub fn drain_to<W: Write + ?Sized>(&mut self, sink: &mut W) -> io::Result<Option<usize>> {
         let written = match self.as_slices() {
@@ -235,15 +232,15 @@ impl RingBuf {
         Writer { ring: self }
     }
 
-    /// Maps an index that ran past the end of the memory back to its beginning. Sums of two
-    /// positions never exceed twice the capacity, so one subtraction does.
+    /// Wraps an index that is past the end of the memory. The sum of two positions is at most twice
+    /// the capacity, so one subtraction is enough.
     fn wrap(&self, index: usize) -> usize {
         if index >= self.capacity() { index - self.capacity() } else { index }
     }
 }
 
 impl fmt::Debug for RingBuf {
-    /// Shows the sizes, not the bytes: they may be somebody's secrets.
+    /// Shows the sizes, not the bytes, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RingBuf")
             .field("len", &self.len)
@@ -254,8 +251,7 @@ impl fmt::Debug for RingBuf {
 
 /// Takes bytes out of a [`RingBuf`]; from [`RingBuf::reader`].
 ///
-/// Zero bytes read means that the buffer is empty, which for a buffer is not the end: more may be
-/// put in later.
+/// A read of zero bytes means that the buffer is empty now: more bytes may be stored later.
 #[derive(Debug)]
 pub struct Reader<'ring> {
     ring: &'ring mut RingBuf,
@@ -280,9 +276,9 @@ impl BufRead for Reader<'_> {
 
 /// Puts bytes into a [`RingBuf`]; from [`RingBuf::writer`].
 ///
-/// Writes as much as fits and returns how much that was: zero when full, which [`Write::write_all`]
-/// reports as an error of kind `WriteZero` (what fitted is then stored: ask [`RingBuf::free`] first
-/// where all or nothing matters).
+/// Writes as much as fits and returns how much that was, zero when full. [`Write::write_all`]
+/// reports that as an error of kind `WriteZero`, after it has stored what fits: check
+/// [`RingBuf::free`] first to write all or nothing.
 #[derive(Debug)]
 pub struct Writer<'ring> {
     ring: &'ring mut RingBuf,

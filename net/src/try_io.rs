@@ -1,9 +1,9 @@
-//! Reading, writing and receiving where "would block" is an ordinary answer, not an error.
+//! Reading, writing and receiving where "would block" is `Ok(None)`, not an error.
 //!
-//! A non-blocking socket that has nothing to give says so with an error of kind
-//! [`io::ErrorKind::WouldBlock`]. In an event loop that is the normal end of every callback, and
-//! matching on error kinds buries it among real failures. The traits here return `Ok(None)`
-//! instead, and repeat a call that a signal interrupted.
+//! A non-blocking socket without data returns an error of kind [`io::ErrorKind::WouldBlock`]. In an
+//! event loop that is the normal end of every callback, and matching on error kinds hides it among
+//! real failures. These traits return `Ok(None)` instead, and repeat a call that a signal
+//! interrupted.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
@@ -23,9 +23,8 @@ pub(crate) fn not_ready_is_none<R>(
 
 /// Reading from a non-blocking source; every [`Read`] has it.
 ///
-/// `Ok(None)` means that nothing has arrived yet, `Ok(Some(0))` that the peer has finished (or that
-/// the buffer given was empty), `Ok(Some(n))` that `n` bytes are in the buffer. Over a *blocking*
-/// source it compiles and blocks.
+/// `Ok(None)`: nothing has arrived yet. `Ok(Some(0))`: the end of the stream (or an empty buffer).
+/// `Ok(Some(n))`: `n` bytes are in the buffer. With a *blocking* source it blocks.
 ///
 /// ```
 /// use kodiak_net::{TryRead, UnixStream};
@@ -65,19 +64,18 @@ impl<R: Read + ?Sized> TryRead for R {
 
 /// Writing to a non-blocking sink; every [`Write`] has it.
 ///
-/// `Ok(None)` means that the kernel's buffer is full: keep the bytes, register for writable, go on
-/// when called. `Ok(Some(n))` means that the first `n` bytes were taken, which may be fewer than
-/// were given.
+/// `Ok(None)`: the kernel's buffer is full. Keep the bytes, register for writable, and continue
+/// when the handler is called. `Ok(Some(n))`: the first `n` bytes were written, perhaps not all.
 ///
 /// ```
 /// use kodiak_net::{TryWrite, UnixStream};
 ///
 /// let (mut left, _right) = UnixStream::pair()?;
-/// let mut taken = 0;
+/// let mut written = 0;
 /// while let Some(count) = left.try_write(&[0; 4096])? {
-///     taken += count;
+///     written += count;
 /// }
-/// assert!(taken > 0, "the kernel's buffer takes something before it is full");
+/// assert!(written > 0, "the kernel's buffer has room at first");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub trait TryWrite {
@@ -116,23 +114,22 @@ impl<W: Write + ?Sized> TryWrite for W {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait TryRecv {
-    /// Where a datagram comes from.
+    /// The type of a sender's address.
     type Address;
 
-    /// Receives one datagram and tells who sent it; `Ok(None)` when none waits.
+    /// Receives one datagram and its sender's address; `Ok(None)` when none waits.
     ///
-    /// A datagram longer than `buffer` is cut to its length and the rest is gone, as everywhere
-    /// with datagrams.
+    /// A datagram longer than `buffer` is truncated; the rest is lost.
     ///
     /// # Errors
-    /// What the kernel reports, except `WouldBlock` (it is `Ok(None)`) and `Interrupted` (it is
+    /// The kernel's, except `WouldBlock` (it is `Ok(None)`) and `Interrupted` (it is
     /// repeated).
     fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Self::Address)>>;
 
     /// Receives one datagram on a connected socket; `Ok(None)` when none waits.
     ///
     /// # Errors
-    /// As [`try_recv_from`](TryRecv::try_recv_from), and what a former send of ours came back with
-    /// (a refused port).
+    /// As [`try_recv_from`](TryRecv::try_recv_from), and `ConnectionRefused` if an earlier datagram
+    /// of ours was refused.
     fn try_recv(&self, buffer: &mut [u8]) -> io::Result<Option<usize>>;
 }

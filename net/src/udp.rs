@@ -1,4 +1,4 @@
-//! UDP.
+//! [`UdpSocket`]
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,15 +9,15 @@ use kodiak_sys::socket;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::error::BindError;
-use crate::options::{BindOptions, common_options};
-use crate::plumbing::{batches, source_and_conversions};
+use crate::options::{BindOptions, impl_common_options};
+use crate::socket_macros::{impl_batches, impl_source_and_conversions};
 use crate::try_io::{TryRecv, not_ready_is_none};
 
 /// A UDP socket, non-blocking.
 ///
 /// [`recv_from`](UdpSocket::recv_from) and the others are as std's, where "would block" is an error
-/// of that kind; the `try_` forms (see [`TryRecv`] too) say `Ok(None)` instead. When the loop
-/// calls, receive until there is nothing left: one event may stand for many datagrams, and
+/// of that kind; the `try_` forms and [`TryRecv`] return `Ok(None)` instead. When the handler is
+/// called, receive until there is nothing left: one event may stand for many datagrams, and
 /// [`recv_batch`](UdpSocket::recv_batch) takes many with one call.
 ///
 /// ```
@@ -50,7 +50,7 @@ impl UdpSocket {
     /// Binds with `options`.
     ///
     /// # Errors
-    /// As [`bind`](UdpSocket::bind), and what the kernel says about an option.
+    /// As [`bind`](UdpSocket::bind), and if the kernel refuses an option.
     pub fn bind_with(address: SocketAddr, options: &BindOptions) -> Result<UdpSocket, BindError> {
         let bind = || {
             let socket =
@@ -62,16 +62,16 @@ impl UdpSocket {
         bind().map_err(|source| BindError { address: address.into(), source })
     }
 
-    /// Takes over a socket of std's and makes it non-blocking.
+    /// Takes over a std socket and makes it non-blocking.
     ///
     /// # Errors
-    /// What the kernel says about that.
+    /// See the [crate](crate#errors).
     pub fn from_std(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
         socket.set_nonblocking(true)?;
         Ok(UdpSocket { io: Io::new(socket) })
     }
 
-    /// Gives the socket back, out of its loop and still non-blocking.
+    /// Returns the socket, deregistered and still non-blocking.
     pub fn into_std(self) -> std::net::UdpSocket {
         self.io.into_inner()
     }
@@ -79,7 +79,7 @@ impl UdpSocket {
     /// The address it is bound to.
     ///
     /// # Errors
-    /// What the kernel reports; none is expected of an open socket.
+    /// See the [crate](crate#errors).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.io.get_ref().local_addr()
     }
@@ -92,19 +92,18 @@ impl UdpSocket {
         self.io.get_ref().peer_addr()
     }
 
-    /// Fixes the peer: `send` goes there, and only what comes from there is received. Immediate,
-    /// nothing is sent.
+    /// Sets the peer: `send` sends to it, and only its datagrams are received. Nothing is sent.
     ///
     /// # Errors
-    /// What the kernel reports: no route, or an address of the other family.
+    /// No route, or an address of the other family.
     pub fn connect(&self, peer: SocketAddr) -> io::Result<()> {
         self.io.get_ref().connect(peer)
     }
 
-    /// Receives one datagram and tells who sent it. What does not fit into `buffer` is lost.
+    /// Receives one datagram and its sender's address. What does not fit into `buffer` is lost.
     ///
     /// # Errors
-    /// Kind `WouldBlock` when none waits; else what the kernel reports.
+    /// Kind `WouldBlock` when none waits; else the kernel's.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         socket::recv_from(self.io.as_fd(), buffer)
     }
@@ -112,7 +111,7 @@ impl UdpSocket {
     /// Sends one datagram to `target` and returns its size: a datagram goes whole or not at all.
     ///
     /// # Errors
-    /// Kind `WouldBlock` when the kernel's buffer is full; else what the kernel reports, such as a
+    /// Kind `WouldBlock` when the kernel's buffer is full; else the kernel's, such as a
     /// datagram that is too long or a target that is a broadcast address without
     /// [`set_broadcast`](UdpSocket::set_broadcast).
     pub fn send_to(&self, bytes: &[u8], target: SocketAddr) -> io::Result<usize> {
@@ -122,7 +121,7 @@ impl UdpSocket {
     /// As [`send_to`](UdpSocket::send_to); `Ok(None)` when the kernel's buffer is full.
     ///
     /// # Errors
-    /// What the kernel reports, except `WouldBlock` and `Interrupted` (it is repeated).
+    /// The kernel's, except `WouldBlock` and `Interrupted` (it is repeated).
     pub fn try_send_to(&self, bytes: &[u8], target: SocketAddr) -> io::Result<Option<usize>> {
         not_ready_is_none(|| self.send_to(bytes, target))
     }
@@ -130,8 +129,8 @@ impl UdpSocket {
     /// Receives one datagram from the connected peer.
     ///
     /// # Errors
-    /// Kind `WouldBlock` when none waits; `ConnectionRefused` when a former datagram came back
-    /// because nobody listens there (the socket stays usable); else what the kernel reports.
+    /// Kind `WouldBlock` when none waits; `ConnectionRefused` when an earlier datagram was refused,
+    /// because no socket is bound there (this one stays usable); else the kernel's.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.io.get_ref().recv(buffer)
     }
@@ -147,7 +146,7 @@ impl UdpSocket {
     /// As [`send`](UdpSocket::send); `Ok(None)` when the kernel's buffer is full.
     ///
     /// # Errors
-    /// What the kernel reports, except `WouldBlock` and `Interrupted` (it is repeated).
+    /// The kernel's, except `WouldBlock` and `Interrupted` (it is repeated).
     pub fn try_send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
         not_ready_is_none(|| self.send(bytes))
     }
@@ -181,20 +180,19 @@ impl TryRecv for UdpSocket {
     }
 }
 
-/// Options. Each fails with what the kernel reports; getters are not expected to fail on an open
-/// socket.
+/// Options. For errors see the [crate](crate#errors).
 impl UdpSocket {
-    /// The hop limit of what we send (`IP_TTL`); IPv4.
+    /// The hop limit of sent packets (`IP_TTL`); IPv4.
     pub fn ttl(&self) -> io::Result<u32> {
         self.io.get_ref().ttl()
     }
 
-    /// Sets the hop limit of what we send, 1..=255; IPv4.
+    /// Sets the hop limit of sent packets, 1..=255; IPv4.
     pub fn set_ttl(&self, hops: u32) -> io::Result<()> {
         self.io.get_ref().set_ttl(hops)
     }
 
-    /// Whether an IPv6 socket leaves IPv4 alone (`IPV6_V6ONLY`); set with [`BindOptions::only_v6`].
+    /// Whether an IPv6 socket receives no IPv4 (`IPV6_V6ONLY`); set with [`BindOptions::only_v6`].
     pub fn only_v6(&self) -> io::Result<bool> {
         SockRef::from(self).only_v6()
     }
@@ -291,6 +289,6 @@ impl UdpSocket {
     }
 }
 
-batches!(UdpSocket);
-common_options!(UdpSocket);
-source_and_conversions!(UdpSocket, std::net::UdpSocket);
+impl_batches!(UdpSocket);
+impl_common_options!(UdpSocket);
+impl_source_and_conversions!(UdpSocket, std::net::UdpSocket);

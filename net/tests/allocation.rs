@@ -27,7 +27,7 @@ fn expect_none<T: Copy, H: Handler<T, ()>>(event_loop: &mut EventLoop<T, ()>, ha
     assert_eq!(counted.count_total, 0);
 }
 
-/// What comes to either end goes back, for ever.
+/// Sends back what arrives at either end, without end.
 struct PingPong<S, F>([S; 2], F);
 
 impl<S, F: FnMut(&mut S)> Handler<usize, ()> for PingPong<S, F> {

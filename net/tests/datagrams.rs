@@ -5,7 +5,7 @@ mod common;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use common::{PATIENCE, libkqueue_lacks, until_readable};
+use common::{TEST_TIMEOUT, skip_on_libkqueue, until_readable};
 use kodiak_net::{BindOptions, RecvBatch, SendBatch, TryRecv, UdpSocket, UnixDatagram};
 use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, Trigger};
 
@@ -90,7 +90,7 @@ fn exchange(received: RecvBatch, answers: SendBatch, questions: SendBatch) {
     let mut event_loop = EventLoop::new().unwrap();
     event_loop.register_opt(&server, Side::Server, Interest::READABLE, Trigger::Edge).unwrap();
     event_loop.register(&client, Side::Client).unwrap();
-    event_loop.timeout(Side::Client, PATIENCE).unwrap();
+    event_loop.timeout(Side::Client, TEST_TIMEOUT).unwrap();
     let mut exchange =
         Exchange { server, client, received, answers, questions, asked: 0, answered: 0 };
     exchange.ask();
@@ -142,12 +142,13 @@ fn batches_go_over_unix_datagrams_too() {
 #[test]
 fn a_refused_datagram_does_not_break_the_socket() {
     let client = UdpSocket::bind(loopback()).unwrap();
-    client.connect(UdpSocket::bind(loopback()).unwrap().local_addr().unwrap()).unwrap(); // which is closed now
+    let closed = UdpSocket::bind(loopback()).unwrap().local_addr().unwrap();
+    client.connect(closed).unwrap();
     let mut batch = SendBatch::new(4, 64);
     batch.push(b"anybody?", None).unwrap();
     assert_eq!(client.send_batch(&mut batch).unwrap(), 1);
     until_readable(&client);
-    if libkqueue_lacks("leaves no error on the socket that it reports one of") {
+    if skip_on_libkqueue("leaves no error on the socket that it reports one of") {
         return;
     }
     let mut answers = RecvBatch::new(4, 64);
@@ -194,7 +195,7 @@ fn outward_v4(group: Ipv4Addr) -> Option<Ipv4Addr> {
 }
 
 #[test]
-fn who_has_left_a_v4_group_or_is_looped_out_hears_nothing() {
+fn a_socket_out_of_a_v4_group_receives_nothing() {
     let group = Ipv4Addr::new(239, 255, 77, 12);
     let outward = outward_v4(group);
     let (member, sender, to) = members_v4(group, outward.unwrap_or(Ipv4Addr::LOCALHOST));
@@ -242,7 +243,8 @@ fn multicast_interface() -> Option<u32> {
 #[cfg(target_os = "linux")]
 #[test]
 fn multicast_v6_goes_both_ways() {
-    let group: Ipv6Addr = "ff01::4b:4f44".parse().unwrap(); // interface-local: it does not leave this machine
+    // Interface-local: it does not leave this machine.
+    let group: Ipv6Addr = "ff01::4b:4f44".parse().unwrap();
     let Some(interface) = multicast_interface() else {
         return eprintln!("skipped: no interface knows multicast");
     };
@@ -282,7 +284,7 @@ fn multicast_v6_goes_both_ways() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn broadcasts_need_leave_and_arrive() {
+fn broadcasts_need_the_option_and_arrive() {
     let receiver = UdpSocket::bind("0.0.0.0:0".parse().unwrap()).unwrap();
     let sender = UdpSocket::bind(loopback()).unwrap();
     let to = SocketAddr::from((
@@ -312,17 +314,17 @@ fn sockets_that_share_a_port_share_what_arrives() {
     // Linux spreads senders over the sockets by a hash: sixty-four heads and no tail would be
     // strange.
     let mut buffer = [0; 8];
-    let mut heard = [0; 2];
+    let mut received_count = [0; 2];
     for _ in 0..64 {
         let sender = UdpSocket::bind(loopback()).unwrap();
         sender.send_to(b"x", address).unwrap();
     }
-    while heard[0] + heard[1] < 64 {
-        for (count, socket) in heard.iter_mut().zip([&first, &second]) {
+    while received_count[0] + received_count[1] < 64 {
+        for (count, socket) in received_count.iter_mut().zip([&first, &second]) {
             while socket.try_recv(&mut buffer).unwrap().is_some() {
                 *count += 1;
             }
         }
     }
-    assert!(heard[0] > 0 && heard[1] > 0, "{heard:?}");
+    assert!(received_count[0] > 0 && received_count[1] > 0, "{received_count:?}");
 }

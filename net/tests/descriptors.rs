@@ -20,7 +20,7 @@ const CLIENTS: usize = 64;
 
 /// How long a client waits for its greeting or its dismissal, before the test fails rather than
 /// hang.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What both kinds of listener can do.
 trait Listen: Source {
@@ -42,7 +42,7 @@ impl Listen for UnixListener {
     }
 }
 
-/// Greets whom it can keep, counts whom it cannot, and ends when somebody says `q`.
+/// Greets clients that it can keep, counts those that it cannot, and ends when a client sends `q`.
 struct Server<L: Listen> {
     listener: L,
     clients: Vec<Option<L::Stream>>,
@@ -155,7 +155,7 @@ fn crowd<S: Read + Write>(connect: impl Fn() -> io::Result<S>) -> usize {
     turned_away
 }
 
-/// Until somebody is served again: the server needs its time to see that the crowd has left.
+/// Sends `q` once a client is served again, which is when the server has seen that the crowd left.
 fn quit<S: Read + Write>(connect: impl Fn() -> io::Result<S>) -> usize {
     let mut turned_away = 0;
     loop {
@@ -192,7 +192,7 @@ fn emfile_on_accept_does_not_spin_tcp() {
     let address: SocketAddr = line_after(&mut output, "address=").parse().unwrap();
     let connect = || {
         let client = std::net::TcpStream::connect(address)?;
-        client.set_read_timeout(Some(PATIENCE)).map(|()| client)
+        client.set_read_timeout(Some(TEST_TIMEOUT)).map(|()| client)
     };
     let turned_away = crowd(connect) + quit(connect);
     check(server, &mut output, turned_away);
@@ -212,7 +212,7 @@ fn emfile_on_accept_does_not_spin_unix() {
     line_after(&mut output, "address=");
     let connect = || {
         let client = std::os::unix::net::UnixStream::connect(&path)?;
-        client.set_read_timeout(Some(PATIENCE)).map(|()| client)
+        client.set_read_timeout(Some(TEST_TIMEOUT)).map(|()| client)
     };
     let turned_away = crowd(connect) + quit(connect);
     check(server, &mut output, turned_away);

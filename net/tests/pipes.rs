@@ -6,7 +6,7 @@ use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-use common::{PATIENCE, until_readable};
+use common::{TEST_TIMEOUT, until_readable};
 use kodiak_net::pipe::{self, Receiver, Sender};
 use kodiak_net::{TryRead, TryWrite};
 use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, Trigger};
@@ -67,7 +67,7 @@ impl Handler<End, ()> for Parent {
 }
 
 #[test]
-fn a_child_is_fed_and_heard_in_the_loop() {
+fn a_child_is_written_to_and_read_from_in_the_loop() {
     // More than a pipe holds, in both directions.
     let text: Vec<u8> = (0..300_000).map(|index| (index % 251) as u8).collect();
     let mut child = Command::new("sh")
@@ -84,7 +84,7 @@ fn a_child_is_fed_and_heard_in_the_loop() {
     event_loop.register_opt(&input, End::Input, Interest::WRITABLE, Trigger::Level).unwrap();
     event_loop.register(&output, End::Output).unwrap();
     event_loop.register(&errors, End::Errors).unwrap();
-    event_loop.timeout(End::Input, PATIENCE).unwrap();
+    event_loop.timeout(End::Input, TEST_TIMEOUT).unwrap();
     let mut parent = Parent {
         input: Some(input),
         left: text.clone(),

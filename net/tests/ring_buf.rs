@@ -37,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A socket that has exactly these bytes to give and room for exactly so many.
+/// A socket with these bytes to read and room for this number of bytes.
 struct Wire {
     incoming: VecDeque<u8>,
     room: usize,
@@ -168,7 +168,10 @@ fn apply(ring: &mut RingBuf, model: &mut VecDeque<u8>, step: Step) {
 
 proptest! {
     #[test]
-    fn does_what_a_deque_does(capacity in 0..20usize, steps in proptest::collection::vec(step(), 0..80)) {
+    fn a_ring_buffer_does_what_a_deque_does(
+        capacity in 0..20usize,
+        steps in proptest::collection::vec(step(), 0..80),
+    ) {
         let mut ring = RingBuf::new(capacity);
         let mut model = VecDeque::new();
         for step in steps {
@@ -178,7 +181,7 @@ proptest! {
 }
 
 #[test]
-fn a_finished_peer_and_a_full_buffer_are_told_apart() {
+fn a_closed_stream_and_a_full_buffer_are_distinguished() {
     let mut ring = RingBuf::new(2);
     assert_eq!(ring.fill_from(&mut io::empty()).unwrap(), Fill::Closed);
     assert_eq!(ring.fill_from(&mut &b"abc"[..]).unwrap(), Fill::Bytes(2));

@@ -36,12 +36,12 @@ fn tcp_pair() -> (TcpStream, std::net::TcpStream) {
 }
 
 #[test]
-fn what_bind_fails_with_names_the_address() {
+fn a_bind_error_names_the_address() {
     let listener = TcpListener::bind(loopback()).unwrap();
     let address = listener.local_addr().unwrap();
     let error = TcpListener::bind(address).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    assert!(error.to_string().starts_with(&format!("binding to {address} failed: ")), "{error}");
+    assert_eq!(error.to_string(), format!("binding to {address} failed"));
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
 
     let taken = UdpSocket::bind(loopback()).unwrap();
@@ -54,7 +54,7 @@ fn what_bind_fails_with_names_the_address() {
 #[test]
 fn unix_errors_name_the_path() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("nobody");
+    let path = folder.path().join("unused");
     let error = UnixStream::connect(&path).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
@@ -90,7 +90,7 @@ fn abstract_names_need_no_file() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_unix_backlog_says_so_at_once() {
+fn a_full_unix_backlog_is_reported_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let address = std::os::unix::net::SocketAddr::from_pathname(folder.path().join("den")).unwrap();
     let _listener = UnixListener::bind_with(&address, &BindOptions::new().backlog(0)).unwrap();
@@ -127,7 +127,7 @@ fn would_block_is_none_and_the_end_is_zero() {
 }
 
 #[test]
-fn writing_stops_when_the_kernel_is_full_and_goes_on_after() {
+fn writing_stops_when_the_buffer_is_full_and_resumes() {
     let (ours, mut theirs) = tcp_pair();
     let mut taken = 0;
     while let Some(count) = (&ours).try_write(&[9; 65536]).unwrap() {
@@ -157,7 +157,7 @@ fn vectored_calls_keep_the_order() {
 }
 
 #[test]
-fn datagrams_keep_their_borders() {
+fn datagrams_keep_their_boundaries() {
     let folder = tempfile::tempdir().unwrap();
     let (server_path, client_path) = (folder.path().join("server"), folder.path().join("client"));
     let server = UnixDatagram::bind(&server_path).unwrap();
@@ -226,7 +226,7 @@ fn stream_options_are_what_they_were_set_to() {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[test]
-fn a_user_timeout_is_whole_milliseconds_rounded_up_and_can_be_taken_back() {
+fn a_user_timeout_is_rounded_up_and_can_be_reset() {
     let (stream, _theirs) = tcp_pair();
     let asked = |stream: &TcpStream| socket2::SockRef::from(stream).tcp_user_timeout().unwrap();
     assert_eq!(asked(&stream), None);
@@ -243,10 +243,9 @@ fn a_user_timeout_is_whole_milliseconds_rounded_up_and_can_be_taken_back() {
     assert_eq!(asked(&stream), None);
 }
 
-/// What somebody else's library wants to know of a descriptor, and a second owner of the same
-/// socket.
+/// The descriptor's number, for other libraries, and a second handle to the same socket.
 #[test]
-fn numbers_are_told_and_duplicates_are_sources_of_their_own() {
+fn a_duplicate_is_a_source_of_its_own() {
     use std::os::fd::{AsFd, AsRawFd};
     struct Idle(u32);
     impl kodiak_reactor::Handler<u32, ()> for Idle {
@@ -279,7 +278,7 @@ fn numbers_are_told_and_duplicates_are_sources_of_their_own() {
 
 /// For what our own `connect` does not offer: an address to come from, an option set beforehand.
 #[test]
-fn an_attempt_begun_elsewhere_is_finished_here() {
+fn a_connection_started_with_socket2_is_finished_here() {
     let listener = std::net::TcpListener::bind(loopback()).unwrap();
     let target = listener.local_addr().unwrap();
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -293,12 +292,12 @@ fn an_attempt_begun_elsewhere_is_finished_here() {
     let (_, peer) = listener.accept().unwrap();
     assert_eq!(peer.ip().to_string(), "127.0.0.9");
     assert_eq!(stream.peer_addr().unwrap(), target);
-    // Nobody listens where this one goes: the error names the address that was said.
-    let dead = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
+    // No socket listens there: the error names the address that was given.
+    let unused = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.connect(&dead.into()).unwrap_err();
-    let error = TcpStream::connecting(socket.into(), dead).unwrap().finish().unwrap_err();
-    assert!(error.to_string().contains(&dead.to_string()), "{error}");
+    socket.connect(&unused.into()).unwrap_err();
+    let error = TcpStream::connecting(socket.into(), unused).unwrap().finish().unwrap_err();
+    assert!(error.to_string().contains(&unused.to_string()), "{error}");
 }
 
 #[test]

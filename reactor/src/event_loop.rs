@@ -160,12 +160,12 @@ impl<T: Copy, M> EventLoop<T, M> {
         if self.registry.len() >= limit {
             return Err(RegisterError::TooMany { limit });
         }
-        let noted = RawSource::of(source.as_fd());
+        let raw_source = RawSource::of(source.as_fd());
         self.registry.end_quarantine_before(self.stats.turns);
         if !self.registry.has_free_slot() {
-            self.add_slot(token, noted)?;
+            self.add_slot(token, raw_source)?;
         }
-        let key = self.registry.insert(token, interest, trigger, noted);
+        let key = self.registry.insert(token, interest, trigger, raw_source);
         if let Err(error) = self.shared.selector.add(source.as_fd(), key, interest, trigger) {
             self.registry.remove(key, None);
             return Err(RegisterError::Kernel { action: "watch", source: error });
@@ -176,9 +176,9 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Adds a slot for another source, and room for its key in the drop list.
     #[cold]
-    fn add_slot(&mut self, token: T, noted: RawSource) -> Result<(), RegisterError> {
+    fn add_slot(&mut self, token: T, raw_source: RawSource) -> Result<(), RegisterError> {
         let limit = self.registry.slot_count();
-        if !self.registry.add_slot(token, noted) {
+        if !self.registry.add_slot(token, raw_source) {
             return Err(RegisterError::TooMany { limit });
         }
         self.shared.reserve_drop_list(limit + 1);

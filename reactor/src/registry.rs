@@ -30,7 +30,7 @@ pub(crate) struct Slot<T> {
     next: u32,
     /// The descriptor's number, valid only inside
     /// [`Shared::unless_dropped`](crate::loop_table::Shared::unless_dropped).
-    pub(crate) noted: RawSource,
+    pub(crate) raw_source: RawSource,
     pub(crate) interest: Interest,
     pub(crate) trigger: Trigger,
     pub(crate) hang_up_filter: HangUpFilter,
@@ -223,7 +223,7 @@ impl<T: Copy> Registry<T> {
     }
 
     /// Adds a slot. `false` if there can be no more.
-    pub(crate) fn add_slot(&mut self, token: T, noted: RawSource) -> bool {
+    pub(crate) fn add_slot(&mut self, token: T, raw_source: RawSource) -> bool {
         if self.slots.len() == MAX_SLOTS {
             return false;
         }
@@ -233,7 +233,7 @@ impl<T: Copy> Registry<T> {
         self.slots.push(Slot {
             generation: 0,
             next: self.free,
-            noted,
+            raw_source,
             interest,
             trigger,
             hang_up_filter,
@@ -251,14 +251,14 @@ impl<T: Copy> Registry<T> {
         token: T,
         interest: Interest,
         trigger: Trigger,
-        noted: RawSource,
+        raw_source: RawSource,
     ) -> u64 {
         let number = self.free;
         let slot = &mut self.slots[number as usize];
         self.free = slot.next;
         slot.generation = slot.generation.wrapping_add(1);
         assert!(is_occupied(slot.generation), "a free slot has no source");
-        slot.noted = noted;
+        slot.raw_source = raw_source;
         slot.flags = SlotFlags::NONE;
         slot.set_registration(token, interest, trigger);
         self.len += 1;
@@ -421,16 +421,16 @@ fn generation_of(key: u64) -> u32 {
 mod tests {
     use super::*;
 
-    fn noted() -> RawSource {
+    fn raw_source() -> RawSource {
         RawSource::of(std::os::fd::AsFd::as_fd(&std::io::stdin()))
     }
 
     fn add(registry: &mut Registry<u32>, turn: u64) -> u64 {
         registry.end_quarantine_before(turn);
         if !registry.has_free_slot() {
-            assert!(registry.add_slot(0, noted()));
+            assert!(registry.add_slot(0, raw_source()));
         }
-        registry.insert(0, Interest::READABLE, Trigger::Level, noted())
+        registry.insert(0, Interest::READABLE, Trigger::Level, raw_source())
     }
 
     #[test]
@@ -494,8 +494,8 @@ mod tests {
         for trigger in [Trigger::Level, Trigger::Edge, Trigger::Oneshot] {
             let mut registry = Registry::new();
             let [fast, slow] = [(); 2].map(|()| {
-                assert!(registry.add_slot(0, noted()));
-                registry.insert(7, Interest::READABLE | Interest::WRITABLE, trigger, noted())
+                assert!(registry.add_slot(0, raw_source()));
+                registry.insert(7, Interest::READABLE | Interest::WRITABLE, trigger, raw_source())
             });
             assert_eq!(registry.record_fast_path_end(fast), Some(7));
             let slot = registry.get_mut(slow).unwrap();

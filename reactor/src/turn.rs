@@ -303,11 +303,11 @@ impl<T: Copy, M> EventLoop<T, M> {
             slot.update_fast_path();
             return false;
         }
-        let (before, noted, interest) = (slot.hang_up_filter, slot.noted, slot.interest);
+        let (before, raw_source, interest) = (slot.hang_up_filter, slot.raw_source, slot.interest);
         let mut counted_before = None;
         let suspended = shared.unless_dropped(event.key, |selector| {
             let count = || {
-                let bytes = noted
+                let bytes = raw_source
                     .bytes_readable()
                     .ok()
                     .and_then(|bytes| u32::try_from(bytes).ok())
@@ -320,7 +320,7 @@ impl<T: Copy, M> EventLoop<T, M> {
                     Decision::Suspend(interest, trigger) => (interest, trigger, true),
                     Decision::Resume => (interest, Trigger::Level, false),
                 };
-            let modified = selector.modify_raw(noted, event.key, interest, trigger);
+            let modified = selector.modify_raw(raw_source, event.key, interest, trigger);
             if modified.is_err() {
                 // The kernel refused: restore the filter, and try again with the next event.
                 slot.hang_up_filter = before;

@@ -11,7 +11,7 @@ use common::{Loop, On, Seen, pair};
 use kodiak_reactor::{EventLoop, Handler, Interest, Io, Trigger};
 
 #[test]
-fn a_turn_with_io_timers_messages_registration_and_a_drop_allocates_nothing() {
+fn a_turn_with_everything_allocates_nothing() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, mut theirs) = pair();
     event_loop.register(&ours, 1).unwrap();
@@ -67,7 +67,7 @@ fn a_turn_by_an_event_allocates_nothing() {
 }
 
 #[test]
-fn a_timeout_that_is_set_moved_cancelled_or_fired_allocates_nothing() {
+fn setting_moving_and_firing_a_timeout_allocates_nothing() {
     let mut event_loop = Loop::new().unwrap();
     let far = Duration::from_secs(3600);
     expect_none("set and cancel", || {
@@ -95,7 +95,7 @@ fn a_timeout_that_is_set_moved_cancelled_or_fired_allocates_nothing() {
 
 /// Each side is counted on its own thread.
 #[test]
-fn a_message_to_another_thread_s_loop_and_its_answer_allocate_nothing() {
+fn a_message_to_another_loop_and_back_allocates_nothing() {
     let mut event_loop: Loop = Loop::new().unwrap();
     let (to_loop, mut here) = (event_loop.channel(), Loop::new().unwrap());
     let from_loop = here.channel();

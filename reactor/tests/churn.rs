@@ -1,5 +1,5 @@
-//! Threads that come, send and go while the loop sleeps, wakes, and at last is dropped: every
-//! message has one fate.
+//! Threads that start, send and end while the loop sleeps, wakes, and is finally dropped: every
+//! message is delivered, returned or dropped, once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ const EACH: usize = 25;
 struct Fates {
     received: AtomicUsize,
     handed_back: AtomicUsize,
-    /// Ends of messages, wherever they came to theirs.
+    /// Number of messages dropped, anywhere.
     dropped: AtomicUsize,
 }
 
@@ -27,7 +27,7 @@ impl Drop for Message {
     }
 }
 
-/// Stops after so many messages.
+/// Stops after this number of messages.
 struct Upto(usize);
 
 impl Handler<(), Message> for Upto {
@@ -43,7 +43,7 @@ impl Handler<(), Message> for Upto {
 
 /// Runs a loop with room for `capacity` messages for `upto` of them, then drops it, while threads
 /// come and go.
-fn lives(capacity: usize, upto: usize) {
+fn run_with_short_lived_threads(capacity: usize, upto: usize) {
     let fates = Arc::new(Fates::default());
     let mut event_loop = EventLoop::builder().channel_capacity(capacity).build().unwrap();
     let sender = event_loop.channel();
@@ -90,14 +90,17 @@ fn lives(capacity: usize, upto: usize) {
 }
 
 #[test]
-fn every_message_of_threads_that_come_and_go_arrives() {
-    lives(4096, GENERATIONS * THREADS * EACH);
-    lives(2, GENERATIONS * THREADS * EACH);
+fn every_message_of_short_lived_threads_arrives() {
+    run_with_short_lived_threads(4096, GENERATIONS * THREADS * EACH);
+    run_with_short_lived_threads(2, GENERATIONS * THREADS * EACH);
 }
 
 #[test]
-fn every_message_to_a_loop_that_is_dropped_comes_back_or_is_dropped_once() {
+fn a_message_to_a_dropped_loop_is_returned_or_dropped_once() {
     for part in 1..=10 {
-        lives(if part % 2 == 0 { 2 } else { 64 }, part * GENERATIONS * THREADS * EACH / 12);
+        run_with_short_lived_threads(
+            if part % 2 == 0 { 2 } else { 64 },
+            part * GENERATIONS * THREADS * EACH / 12,
+        );
     }
 }

@@ -1,5 +1,5 @@
 //! How often a turn reads the clock. This program runs itself with a library preloaded that counts;
-//! where there is no C compiler to make it, or the linker does not take it, it says so and ends.
+//! without a C compiler to make it, or a linker that accepts it, it prints that and ends.
 
 mod common;
 
@@ -74,7 +74,8 @@ fn main() {
     }
     if std::env::var("RUSTFLAGS").is_ok_and(|flags| flags.contains("sanitizer")) {
         println!(
-            "clock: skipped, because a sanitizer's allocator reads the clock before the counting library is ready"
+            "clock: skipped, because a sanitizer's allocator reads the clock before the counting \
+             library is ready"
         );
         return;
     }
@@ -103,7 +104,7 @@ fn main() {
     let &[nothing, asked, absolute, relative, _setting, pending] = readings.as_slice() else {
         panic!("seven marks, not {counts:?}");
     };
-    assert_eq!(nothing, 0, "not at all: nobody asked, and no timeout is pending");
+    assert_eq!(nothing, 0, "not at all: `now` was not called, and no timeout is pending");
     assert_eq!(asked, TURNS, "once a turn, however often it is asked for");
     assert_eq!(absolute, TURNS, "and as often for timeouts that count from it");
     assert!(relative >= 10 * TURNS, "the shim counts: {relative}");
@@ -115,6 +116,7 @@ fn main() {
         "at most twice a turn that sleeps while a timeout is pending: {pending} in {TURNS}"
     );
     println!(
-        "clock: ok ({nothing}, {asked}, {absolute}, {relative}, {pending} readings in {TURNS} turns each)"
+        "clock: ok ({nothing}, {asked}, {absolute}, {relative}, {pending} readings in {TURNS} \
+         turns each)"
     );
 }

@@ -10,9 +10,9 @@ use std::process::Command;
 use common::{Loop, poll, readable_tokens};
 use kodiak_reactor::Io;
 
-const PLENTY: usize = 20;
+const MANY_TURNS: usize = 20;
 
-/// Its hang-up is ignored until it is suspended; then somebody opens the other end again.
+/// Its hang-up is ignored until it is suspended; then the other end is opened again.
 #[test]
 fn a_fifo_that_gets_another_writer_is_level_triggered_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -27,13 +27,13 @@ fn a_fifo_that_gets_another_writer_is_level_triggered_again() {
     event_loop.register(&reader, 1).unwrap();
     for round in 0..3 {
         drop(writer);
-        let quiet = (0..PLENTY)
+        let quiet = (0..MANY_TURNS)
             .find(|_| poll(&mut event_loop).is_empty() && poll(&mut event_loop).is_empty());
-        assert!(quiet.is_some(), "still telling after {PLENTY} turns");
+        assert!(quiet.is_some(), "still reported after {MANY_TURNS} turns");
         assert_eq!(event_loop.stats().suspensions, round + 1);
         writer = OpenOptions::new().write(true).open(&path).unwrap();
         writer.write_all(b"back").unwrap();
-        for _ in 0..PLENTY {
+        for _ in 0..MANY_TURNS {
             assert_eq!(readable_tokens(&poll(&mut event_loop)), [1], "level-triggered");
         }
         assert_eq!((&mut reader.get_ref()).read(&mut [0; 16]).unwrap(), 4);

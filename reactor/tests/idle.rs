@@ -20,8 +20,7 @@ fn pass(time: Duration) {
         .unwrap();
 }
 
-/// What a loop did in a fifth of a second in which nobody wanted anything of it but, at the end, to
-/// stop.
+/// The counters of a loop that had nothing to do for a fifth of a second, until it was stopped.
 fn left_alone(mut event_loop: Loop) -> Stats {
     let remote = event_loop.remote();
     let thread = std::thread::spawn(move || {

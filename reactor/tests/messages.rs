@@ -1,4 +1,4 @@
-//! Channels, remotes and threads: nothing lost, nobody woken for nothing.
+//! Channels, remotes and threads: no lost message, no needless wake.
 
 mod common;
 
@@ -38,7 +38,7 @@ fn a_full_and_a_closed_channel_hand_the_message_back() {
 /// Every answer lets the other side send once more, so nearly every message meets a loop that
 /// sleeps or is about to.
 #[test]
-fn no_wake_up_is_lost_between_a_sender_and_a_loop_about_to_sleep() {
+fn no_wake_up_is_lost_at_a_loop_about_to_sleep() {
     const ROUNDS: u32 = 20_000;
     let mut event_loop = Loop::new().unwrap();
     let sender = event_loop.channel();
@@ -69,7 +69,7 @@ fn no_wake_up_is_lost_between_a_sender_and_a_loop_about_to_sleep() {
 }
 
 #[test]
-fn many_senders_through_a_small_channel_lose_and_reorder_nothing() {
+fn many_senders_to_a_small_channel_lose_and_reorder_nothing() {
     const EACH: u32 = 10_000;
     let mut event_loop: Loop =
         Loop::builder().channel_capacity(8).messages_per_turn(3).build().unwrap();
@@ -117,7 +117,7 @@ fn a_burst_to_an_awake_loop_costs_no_wake() {
 }
 
 #[test]
-fn further_channels_call_with_their_token_until_they_are_drained() {
+fn further_channels_call_until_they_are_drained() {
     let mut event_loop = Loop::new().unwrap();
     let (sender, receiver) = event_loop.add_channel::<String>(7, 4).unwrap();
     sender.send("a".into()).unwrap();
@@ -142,7 +142,7 @@ fn further_channels_call_with_their_token_until_they_are_drained() {
 }
 
 #[test]
-fn a_further_channel_wakes_the_loop_and_tells_its_end_once() {
+fn a_further_channel_wakes_the_loop_and_reports_its_end_once() {
     let mut event_loop = Loop::new().unwrap();
     let (sender, receiver) = event_loop.add_channel::<u64>(7, 4).unwrap();
     let thread = thread::spawn(move || sender.send(1));
@@ -164,7 +164,7 @@ fn a_further_channel_wakes_the_loop_and_tells_its_end_once() {
     event_loop.run(&mut handler).unwrap();
     thread.join().unwrap().unwrap();
     assert_eq!(got, 1);
-    assert_eq!(event_loop.next_timeout(), None, "an end that was told is no work");
+    assert_eq!(event_loop.next_timeout(), None, "an end that was reported is no work");
     assert_eq!(poll(&mut event_loop), []);
 }
 
@@ -181,7 +181,7 @@ fn a_further_channel_whose_receiver_is_dropped_leaves_the_loop() {
 }
 
 #[test]
-fn a_remote_s_wake_is_a_turn_and_its_shutdown_ends_the_thread_after_what_was_sent() {
+fn a_remote_wakes_a_turn_and_shuts_down_after_the_messages() {
     struct Collect {
         got: Vec<u32>,
         turn: mpsc::Sender<()>,
@@ -210,7 +210,7 @@ fn a_remote_s_wake_is_a_turn_and_its_shutdown_ends_the_thread_after_what_was_sen
 }
 
 #[test]
-fn a_callback_s_panic_on_the_loop_s_thread_is_an_error_of_join() {
+fn a_panic_on_the_loop_s_thread_is_an_error_of_join() {
     struct Bad(u32);
     impl Handler<(), ()> for Bad {
         fn notify(&mut self, _: &mut EventLoop<(), ()>, (): ()) {
@@ -229,8 +229,8 @@ fn a_callback_s_panic_on_the_loop_s_thread_is_an_error_of_join() {
     );
 }
 
-/// A thread that answers each turn's end with a message, `rounds` times. Gives what the handler saw
-/// and the loop's counters.
+/// A thread that answers each turn's end with a message, `rounds` times. Returns the messages and
+/// the loop's counters.
 fn answered(spin: Option<Duration>, rounds: u32) -> (Vec<u32>, kodiak_reactor::Stats) {
     let builder = Loop::builder();
     let builder = if let Some(spin) = spin { builder.spin(spin) } else { builder };
@@ -270,11 +270,11 @@ fn spinning_is_off_by_default_and_changes_only_who_wakes() {
     let (spun, spinning) = answered(Some(Duration::from_secs(600)), ROUNDS);
     assert_eq!((&slept, slept.len()), (&spun, ROUNDS as usize));
     assert_eq!((spinning.sleeps, spinning.wakes), (0, 0), "it found all messages itself");
-    assert!(asleep.sleeps > 0, "nothing spins unless it is told to");
+    assert!(asleep.sleeps > 0, "a loop spins only if configured");
 }
 
 #[test]
-fn a_spin_ends_with_its_time_with_a_timeout_and_with_the_wait() {
+fn a_spin_ends_by_its_time_a_timeout_or_the_wait_s_limit() {
     let ms = Duration::from_millis(1);
     let mut brief: Loop = Loop::builder().spin(ms).build().unwrap();
     brief.run_once(&mut On(|_: &mut Loop, _| {}), Some(20 * ms)).unwrap();
@@ -291,10 +291,9 @@ fn a_spin_ends_with_its_time_with_a_timeout_and_with_the_wait() {
     assert!(begun.elapsed() >= 2 * ms && begun.elapsed() < Duration::from_secs(300));
 }
 
-/// Events, a remote's wake and what is dropped outside of any run are seen by a loop that spins,
-/// too.
+/// A spinning loop also serves events, a remote's wake, and sources dropped outside of a run.
 #[test]
-fn a_spinning_loop_sees_everything() {
+fn a_spinning_loop_serves_all_its_sources() {
     let mut event_loop: Loop = Loop::builder().spin(Duration::from_secs(600)).build().unwrap();
     let (ours, _theirs) = ready();
     event_loop.register(&ours, 3).unwrap();
@@ -313,10 +312,10 @@ fn a_spinning_loop_sees_everything() {
     assert_eq!((turns, event_loop.stats().sleeps), (1, 0));
 }
 
-/// What was sent after its topic was taken, and received all the same, must not cost the loop a
-/// turn of its own.
+/// A message that was sent after its topic was taken, and received in the same turn, must not cause
+/// another turn.
 #[test]
-fn a_message_received_in_the_turn_it_was_sent_in_is_no_reason_for_another() {
+fn a_message_received_in_its_own_turn_causes_no_other_turn() {
     let mut event_loop = Loop::new().unwrap();
     let (further, receiver) = event_loop.add_channel::<u32>(7, 4).unwrap();
     let sender = event_loop.channel();
@@ -345,7 +344,7 @@ fn a_message_received_in_the_turn_it_was_sent_in_is_no_reason_for_another() {
 }
 
 #[test]
-fn a_wake_asked_for_in_a_turn_is_another_turn_and_one_asked_for_before_it_is_not() {
+fn a_wake_in_a_turn_causes_one_more_an_earlier_one_does_not() {
     let mut event_loop = Loop::new().unwrap();
     let remote = event_loop.remote();
     remote.wake().unwrap();
@@ -365,7 +364,7 @@ fn a_wake_asked_for_in_a_turn_is_another_turn_and_one_asked_for_before_it_is_not
     assert_eq!((turns, event_loop.stats().sleeps), (2, 1));
 }
 
-/// More channels than the notifier has topics: those that share one are told apart all the same.
+/// More channels than the notifier has topics: those that share a topic are still distinguished.
 #[test]
 fn many_further_channels_call_only_those_that_were_sent_to() {
     let mut event_loop = Loop::new().unwrap();
@@ -387,7 +386,7 @@ fn many_further_channels_call_only_those_that_were_sent_to() {
     }
 }
 
-/// A message that counts what becomes of it.
+/// A message that counts its deliveries and drops.
 struct Entry(Arc<AtomicUsize>);
 
 impl Drop for Entry {
@@ -435,7 +434,7 @@ fn a_loop_dropped_with_messages_queued_drops_each_once() {
                 })
             })
             .collect();
-        // The first one may wait for room that nobody makes.
+        // The first one may wait for room that never comes.
         while keep.0.len() < round / 2 && threads[1..].iter().any(|thread| !thread.is_finished()) {
             event_loop.run_once(&mut keep, Some(Duration::ZERO)).unwrap();
         }

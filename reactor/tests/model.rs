@@ -1,5 +1,5 @@
 //! Random sequences of registering, changing, writing, reading and dropping, against a model that
-//! says who must be called.
+//! predicts the callbacks.
 
 mod common;
 
@@ -62,8 +62,8 @@ fn interest(writable: bool) -> Interest {
     if writable { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
 }
 
-/// What the turn must tell, each as (socket's token, is it `writable`). Level: whatever holds is
-/// told.
+/// The callbacks of the next turn, as (token, whether it is `writable`). Under level trigger each
+/// condition that holds is reported.
 fn expected(sockets: &mut [Socket]) -> Vec<(u32, bool)> {
     let mut expected = Vec::new();
     for socket in sockets {
@@ -87,14 +87,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_loop_tells_what_the_model_tells(steps in steps()) {
+    fn the_loop_calls_what_the_model_predicts(steps in steps()) {
         let mut event_loop = Loop::new().unwrap();
         let mut sockets: Vec<Socket> = (0..SOCKETS).map(|_| Socket::new()).collect();
         for step in steps {
             match step {
                 Step::Register(s, token, write) => {
                     let socket = &mut sockets[s];
-                    let answer = event_loop.register_opt(&socket.ours, token, interest(write), Trigger::Level);
+                    let answer = event_loop.register_opt(
+                        &socket.ours,
+                        token,
+                        interest(write),
+                        Trigger::Level,
+                    );
                     if socket.registered.is_some() {
                         prop_assert!(matches!(answer, Err(RegisterError::AlreadyRegistered)));
                     } else {
@@ -104,7 +109,12 @@ proptest! {
                 }
                 Step::Reregister(s, token, write) => {
                     let socket = &mut sockets[s];
-                    let answer = event_loop.reregister(&socket.ours, token, interest(write), Trigger::Level);
+                    let answer = event_loop.reregister(
+                        &socket.ours,
+                        token,
+                        interest(write),
+                        Trigger::Level,
+                    );
                     prop_assert_eq!(answer.is_ok(), socket.registered.is_some());
                     if answer.is_ok() {
                         socket.registered = Some((token, write));
@@ -131,20 +141,22 @@ proptest! {
                     sockets[s].again |= answer.is_ok();
                 }
                 Step::Turn => {
-                    let mut told: Vec<_> = poll(&mut event_loop).into_iter().map(|call| match call {
+                    let calls = poll(&mut event_loop).into_iter();
+                    let mut called: Vec<_> = calls.map(|call| match call {
                         Seen::Readable(token, _) => (token, false),
                         Seen::Writable(token) => (token, true),
                         other => panic!("{other:?}"),
                     }).collect();
-                    told.sort_unstable();
-                    prop_assert_eq!(told, expected(&mut sockets));
+                    called.sort_unstable();
+                    prop_assert_eq!(called, expected(&mut sockets));
                 }
             }
             let live = sockets.iter().filter(|socket| socket.registered.is_some()).count();
             prop_assert_eq!(event_loop.source_count(), live);
         }
         poll(&mut event_loop);
-        prop_assert_eq!(event_loop.source_count(), sockets.iter().filter(|s| s.registered.is_some()).count());
+        let live = sockets.iter().filter(|socket| socket.registered.is_some()).count();
+        prop_assert_eq!(event_loop.source_count(), live);
         prop_assert_eq!(event_loop.stats().stale_events, 0);
     }
 }

@@ -20,7 +20,7 @@ fn kill_us(signal: &str) -> Child {
 fn main() {
     signals_come_first();
     waits_survive_signals();
-    a_storm_of_signals_neither_ends_a_wait_early_nor_keeps_it_from_ending();
+    many_signals_neither_shorten_nor_prolong_a_wait();
     println!("signals: ok");
 }
 
@@ -83,7 +83,7 @@ fn waits_survive_signals() {
 
 /// Signals that are not the loop's: their handler runs, and all that the loop gets of them is the
 /// end of its wait.
-fn a_storm_of_signals_neither_ends_a_wait_early_nor_keeps_it_from_ending() {
+fn many_signals_neither_shorten_nor_prolong_a_wait() {
     let _elsewhere = Signals::new(&[Signal::USR2]).unwrap();
     let storm = format!("while kill -USR2 {}; do :; done", process::id());
     let mut storm = Command::new("sh").args(["-c", &storm]).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! Registration: who is called, who is not any more, and who may ask.
+//! Registration: which sources are called, and which calls are refused.
 
 mod common;
 
@@ -6,11 +6,11 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use common::{Loop, On, Seen, drain, libkqueue_lacks, pair, poll, readable_tokens, ready};
+use common::{Loop, On, Seen, drain, pair, poll, readable_tokens, ready, skip_on_libkqueue};
 use kodiak_reactor::{Interest, Io, RegisterError, Trigger};
 
 #[test]
-fn an_event_of_a_source_dropped_earlier_in_its_batch_is_not_delivered() {
+fn an_event_of_a_source_dropped_in_its_batch_is_discarded() {
     let mut event_loop = Loop::new().unwrap();
     let (a, _a) = ready();
     let (b, _b) = ready();
@@ -32,7 +32,7 @@ fn an_event_of_a_source_dropped_earlier_in_its_batch_is_not_delivered() {
 }
 
 #[test]
-fn an_event_of_a_source_deregistered_earlier_in_its_batch_is_not_delivered() {
+fn an_event_of_a_source_deregistered_in_its_batch_is_discarded() {
     let mut event_loop = Loop::new().unwrap();
     let sources = [ready(), ready(), ready()];
     for (token, (io, _)) in sources.iter().enumerate() {
@@ -51,9 +51,9 @@ fn an_event_of_a_source_deregistered_earlier_in_its_batch_is_not_delivered() {
     assert_eq!(calls, 1);
 }
 
-/// Whoever takes over a slot within a batch must not get the event of the one who left it.
+/// A source that gets a slot within a batch must not get the event of the last owner.
 #[test]
-fn a_new_source_does_not_inherit_the_event_of_the_slot_s_last_owner() {
+fn a_new_source_does_not_inherit_its_slot_s_old_event() {
     let mut event_loop = Loop::new().unwrap();
     let (a, _a) = ready();
     let (b, _b) = ready();
@@ -75,7 +75,7 @@ fn a_new_source_does_not_inherit_the_event_of_the_slot_s_last_owner() {
 }
 
 #[test]
-fn a_duplicate_does_not_keep_firing_after_its_source_is_dropped() {
+fn a_duplicate_does_not_fire_after_its_source_is_dropped() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, theirs) = ready();
     let duplicate = ours.get_ref().try_clone().unwrap();
@@ -89,7 +89,7 @@ fn a_duplicate_does_not_keep_firing_after_its_source_is_dropped() {
 }
 
 #[test]
-fn thousands_of_sources_closed_in_a_batch_s_first_callback_are_all_silent() {
+fn sources_closed_in_a_batch_s_first_callback_are_all_silent() {
     let (ready, _theirs) = ready();
     // Duplicates of one readable socket: each is a source of its own and takes one descriptor.
     let mut sources = Vec::new();
@@ -103,7 +103,7 @@ fn thousands_of_sources_closed_in_a_batch_s_first_callback_are_all_silent() {
         sources.pop(); // leave some for other tests
     }
     // A batch brings all of them. libkqueue brings fewer, and has two descriptors for each.
-    if libkqueue_lacks("brings no more than 512 events at a time") {
+    if skip_on_libkqueue("brings no more than 512 events at a time") {
         sources.truncate(500.min(sources.len() / 3));
     }
     let mut event_loop: Loop = Loop::builder().events_per_turn(4096).build().unwrap();
@@ -180,7 +180,7 @@ fn what_the_kernel_refuses_leaves_no_trace() {
     let regular = Io::new(std::fs::File::open(std::env::current_exe().unwrap()).unwrap());
     drop(file);
     let registered = event_loop.register(&regular, 1);
-    if libkqueue_lacks("refuses no file: every kqueue watches regular ones") {
+    if skip_on_libkqueue("refuses no file: every kqueue watches regular ones") {
         return registered.unwrap();
     }
     assert!(matches!(registered, Err(RegisterError::Kernel { .. })));
@@ -268,7 +268,7 @@ fn oneshot_is_silent_until_it_is_registered_again() {
 }
 
 #[test]
-fn reregistering_in_a_callback_counts_for_the_rest_of_the_event() {
+fn reregistering_in_a_callback_affects_the_rest_of_the_event() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, _theirs) = ready();
     event_loop
@@ -290,7 +290,7 @@ fn reregistering_in_a_callback_counts_for_the_rest_of_the_event() {
 }
 
 #[test]
-fn a_hang_up_is_told_with_the_hint_and_what_was_sent_before_can_be_read() {
+fn a_hang_up_has_its_hint_and_earlier_data_can_be_read() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, theirs) = ready();
     event_loop.register(&ours, 1).unwrap();
@@ -340,7 +340,7 @@ fn again_calls_in_the_next_turn_once_without_an_event() {
     assert_eq!(calls_by_turn, [1, 1, 1, 1, 0, 0]);
 }
 
-/// While somebody has said `again`, the loop must not go to sleep.
+/// After `again` the loop must not sleep.
 #[test]
 fn again_keeps_the_loop_from_sleeping() {
     let mut event_loop = Loop::new().unwrap();

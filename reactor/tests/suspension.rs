@@ -1,5 +1,5 @@
-//! Hang-ups, errors and urgent data to which nobody reacts: told a few times, then the loop sleeps.
-//! And whoever does react, however slowly, misses nothing.
+//! Suspension: an ignored hang-up, error or urgent byte is reported a few times, then the loop
+//! sleeps. A handler that reacts, however slowly, misses nothing.
 
 mod common;
 
@@ -8,37 +8,38 @@ use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use common::{Loop, On, Seen, drain, libkqueue_lacks, pair, poll, readable_tokens, ready};
+use common::{Loop, On, Seen, drain, pair, poll, readable_tokens, ready, skip_on_libkqueue};
 use kodiak_reactor::{Interest, Io, Source, Trigger};
 
-/// More than a condition is ever told.
-const PLENTY: usize = 20;
-const PLENTIFUL: usize = 1000;
+/// More turns than a lasting condition is reported in.
+const MANY_TURNS: usize = 20;
+/// More turns than any event needs to arrive.
+const MAX_TURNS: usize = 1000;
 const NONE: [Seen; 0] = [];
 
-/// What is told until the loop has nothing more to say of itself; a spinning loop never gets there.
+/// All callbacks until the loop has no more by itself, which a spinning loop never has.
 fn until_quiet(event_loop: &mut Loop) -> Vec<Seen> {
     let mut all = Vec::new();
-    for _ in 0..PLENTY {
+    for _ in 0..MANY_TURNS {
         let seen = poll(event_loop);
         if seen.is_empty() && poll(event_loop).is_empty() {
             return all;
         }
         all.extend(seen);
     }
-    panic!("still telling after {PLENTY} turns: {:?}", &all[all.len() - 3..]);
+    panic!("still reported after {MANY_TURNS} turns: {:?}", &all[all.len() - 3..]);
 }
 
-/// What the next turn tells that tells anything, when `more` is done before each.
+/// The callbacks of the next turn that has any, when `more` is done before each.
 fn soon(event_loop: &mut Loop, mut more: impl FnMut()) -> Vec<Seen> {
-    for _ in 0..PLENTIFUL {
+    for _ in 0..MAX_TURNS {
         more();
         let seen = poll(event_loop);
         if !seen.is_empty() {
             return seen;
         }
     }
-    panic!("nothing was told in {PLENTIFUL} turns");
+    panic!("nothing was seen in {MAX_TURNS} turns");
 }
 
 fn register<S: Source>(event_loop: &mut Loop, source: &S, interest: Interest) {
@@ -56,7 +57,7 @@ fn tcp() -> (TcpStream, TcpStream) {
 }
 
 #[test]
-fn a_hung_up_peer_nobody_reads_from_does_not_keep_the_loop_awake() {
+fn an_ignored_hang_up_does_not_keep_the_loop_awake() {
     for interest in
         [Interest::READABLE, Interest::WRITABLE, Interest::READABLE | Interest::WRITABLE]
     {
@@ -65,8 +66,8 @@ fn a_hung_up_peer_nobody_reads_from_does_not_keep_the_loop_awake() {
             let (ours, theirs) = if unread { ready() } else { pair() };
             register(&mut event_loop, &ours, interest);
             drop(theirs);
-            let told = until_quiet(&mut event_loop);
-            assert!((3..16).contains(&told.len()), "{interest:?}, unread {unread}: {told:?}");
+            let seen = until_quiet(&mut event_loop);
+            assert!((3..16).contains(&seen.len()), "{interest:?}, unread {unread}: {seen:?}");
             assert_eq!(event_loop.stats().suspensions, 1);
             assert_eq!(event_loop.source_count(), 1, "it is still registered");
         }
@@ -75,7 +76,7 @@ fn a_hung_up_peer_nobody_reads_from_does_not_keep_the_loop_awake() {
 
 /// The same with a clock: the loop truly sleeps until a timeout.
 #[test]
-fn with_a_hung_up_source_ignored_a_timeout_takes_one_sleep() {
+fn a_timeout_beside_an_ignored_hang_up_takes_one_sleep() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, theirs) = pair();
     register(&mut event_loop, &ours, Interest::READABLE);
@@ -113,7 +114,7 @@ fn a_slow_reader_of_a_hung_up_peer_gets_every_byte_and_the_end() {
                 event_loop.shutdown();
             }
         });
-        for _ in 0..PLENTIFUL {
+        for _ in 0..MAX_TURNS {
             if event_loop.is_running() {
                 event_loop.run_once(&mut handler, Some(Duration::ZERO)).unwrap();
             }
@@ -124,7 +125,7 @@ fn a_slow_reader_of_a_hung_up_peer_gets_every_byte_and_the_end() {
 }
 
 #[test]
-fn what_is_suspended_is_revived_by_reregistering_and_told_what_holds() {
+fn reregistering_resumes_a_suspended_source() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, theirs) = ready();
     register(&mut event_loop, &ours, Interest::READABLE);
@@ -132,7 +133,7 @@ fn what_is_suspended_is_revived_by_reregistering_and_told_what_holds() {
     until_quiet(&mut event_loop);
     event_loop.reregister(&ours, 5, Interest::READABLE, Trigger::Level).unwrap();
     for _ in 0..2 {
-        let [Seen::Readable(5, hint)] = poll(&mut event_loop)[..] else { panic!("not told") };
+        let [Seen::Readable(5, hint)] = poll(&mut event_loop)[..] else { panic!("not seen") };
         assert!(hint.is_data() && hint.is_hup());
     }
     until_quiet(&mut event_loop);
@@ -146,13 +147,13 @@ fn what_is_suspended_is_revived_by_reregistering_and_told_what_holds() {
     );
     event_loop.deregister(&ours).unwrap();
     register(&mut event_loop, &ours, Interest::READABLE);
-    assert_eq!(readable_tokens(&poll(&mut event_loop)), [1], "and so does registering it anew");
+    assert_eq!(readable_tokens(&poll(&mut event_loop)), [1], "and so does registering it again");
 }
 
-/// The peer will send no more, but reads on: the end of its stream is told and ignored, and writing
-/// goes on as under level trigger.
+/// The peer has closed its writing half, and reads: the end of its stream is reported and ignored,
+/// and writing continues under level trigger.
 #[test]
-fn a_half_closed_peer_that_is_written_to_stays_level_triggered_for_writing() {
+fn writing_to_a_half_closed_peer_stays_level_triggered() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, theirs) = tcp();
     ours.set_nonblocking(true).unwrap();
@@ -160,24 +161,23 @@ fn a_half_closed_peer_that_is_written_to_stays_level_triggered_for_writing() {
     theirs.shutdown(Shutdown::Write).unwrap();
     theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap(); // fails rather than hangs
     register(&mut event_loop, &ours, Interest::READABLE | Interest::WRITABLE);
-    for _ in 0..PLENTY {
+    for _ in 0..MANY_TURNS {
         let seen = poll(&mut event_loop);
         if seen.is_empty() {
-            continue; // the turn in which it was suspended: the kernel reports it anew
+            continue; // the turn in which it was suspended: the kernel reports it again
         }
         let [Seen::Readable(1, hint), Seen::Writable(1)] = seen[..] else { panic!("{seen:?}") };
         assert!(hint.is_hup());
     }
     assert_eq!(event_loop.stats().suspensions, 1);
-    // Full: nothing can be written, the end of the other half is known, and so there is nothing to
-    // tell.
+    // Full: nothing can be written, and the end of the other half is not reported again.
     let chunk = [0; 1 << 16];
     while (&mut ours.get_ref()).write(&chunk).is_ok() {}
-    let full = (0..PLENTIFUL).find(|_| {
+    let full = (0..MAX_TURNS).find(|_| {
         while (&mut ours.get_ref()).write(&chunk).is_ok() {}
         poll(&mut event_loop).is_empty()
     });
-    assert!(full.is_some(), "the end of the other half is told over and over");
+    assert!(full.is_some(), "the end of the other half is reported in every turn");
     assert_eq!(until_quiet(&mut event_loop), NONE);
     // Room again, a little at a time.
     for _ in 0..3 {
@@ -185,74 +185,73 @@ fn a_half_closed_peer_that_is_written_to_stays_level_triggered_for_writing() {
         assert!(seen.contains(&Seen::Writable(1)), "{seen:?}");
         while (&mut ours.get_ref()).write(&chunk).is_ok() {}
     }
-    // And its death is told, too.
+    // The full close is reported, too.
     drop(theirs);
-    let told = until_quiet(&mut event_loop);
-    assert!(told.contains(&Seen::Writable(1)) && !readable_tokens(&told).is_empty());
+    let seen = until_quiet(&mut event_loop);
+    assert!(seen.contains(&Seen::Writable(1)) && !readable_tokens(&seen).is_empty());
     assert_eq!(event_loop.stats().suspensions, 2);
 }
 
 #[test]
-fn a_half_closed_peer_nobody_cares_for_tells_later_that_it_is_gone_altogether() {
+fn an_ignored_half_close_still_reports_the_full_close() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, theirs) = pair();
     theirs.shutdown(Shutdown::Write).unwrap();
     register(&mut event_loop, &ours, Interest::READABLE);
     until_quiet(&mut event_loop);
     drop(theirs);
-    assert!(!until_quiet(&mut event_loop).is_empty(), "news");
+    assert!(!until_quiet(&mut event_loop).is_empty());
 }
 
 #[test]
-fn both_ends_of_a_pipe_whose_other_end_is_gone_are_suspended() {
+fn an_end_of_a_pipe_without_its_other_end_is_suspended() {
     let mut event_loop = Loop::new().unwrap();
     let (reader, writer) = pipes();
     let reader = Io::new(reader);
     register(&mut event_loop, &reader, Interest::READABLE);
     drop(writer);
-    let told = until_quiet(&mut event_loop);
-    assert!(matches!(told[0], Seen::Readable(1, hint) if hint.is_hup()));
+    let seen = until_quiet(&mut event_loop);
+    assert!(matches!(seen[0], Seen::Readable(1, hint) if hint.is_hup()));
 
     let (reader, writer) = pipes();
     let writer = Io::new(writer);
     register(&mut event_loop, &writer, Interest::WRITABLE);
     drop(reader);
-    let told = until_quiet(&mut event_loop);
-    assert_eq!(told[0], Seen::Writable(1), "the next write reports the error");
+    let seen = until_quiet(&mut event_loop);
+    assert_eq!(seen[0], Seen::Writable(1), "the next write reports the error");
     assert_eq!(event_loop.stats().suspensions, 2);
 }
 
-/// Each send to a port where nobody listens comes back as an error. Whoever takes the error and
-/// sends again must be told of the next one, for ever, and of the answer when somebody listens at
-/// last.
+/// Each send to an unused port is refused with an error. A handler that takes the error and sends
+/// again gets each further error, and the answer when the port is bound at last.
 #[test]
-fn a_socket_whose_errors_are_taken_hears_of_each_new_one() {
-    if libkqueue_lacks(
-        "takes errors from sockets: each is told once, not anew when it is suspended",
+fn each_new_error_of_a_socket_is_reported_if_it_is_taken() {
+    if skip_on_libkqueue(
+        "takes errors from sockets: each is reported once, not again when suspended",
     ) {
         return;
     }
-    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = nobody.local_addr().unwrap();
-    drop(nobody);
+    let unused = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = unused.local_addr().unwrap();
+    drop(unused);
     let ours = UdpSocket::bind("127.0.0.1:0").unwrap();
     ours.connect(address).unwrap();
     ours.set_nonblocking(true).unwrap();
     let ours = Io::new(ours);
     let mut event_loop = Loop::new().unwrap();
     register(&mut event_loop, &ours, Interest::READABLE);
-    for _ in 0..PLENTY {
+    for _ in 0..MANY_TURNS {
         ours.get_ref().send(b"anybody?").unwrap();
-        let told = soon(&mut event_loop, || {});
-        assert!(matches!(told[..], [Seen::Readable(1, hint)] if hint.is_error()), "{told:?}");
+        let seen = soon(&mut event_loop, || {});
+        assert!(matches!(seen[..], [Seen::Readable(1, hint)] if hint.is_error()), "{seen:?}");
         ours.get_ref().recv(&mut [0; 16]).unwrap_err();
     }
     assert_eq!(until_quiet(&mut event_loop), NONE);
-    let somebody = UdpSocket::bind(address).unwrap();
-    for n in 0..PLENTY {
-        somebody.send_to(&[n as u8; 4], ours.get_ref().local_addr().unwrap()).unwrap();
+    let server = UdpSocket::bind(address).unwrap();
+    for n in 0..MANY_TURNS {
+        server.send_to(&[n as u8; 4], ours.get_ref().local_addr().unwrap()).unwrap();
     }
-    for _ in 0..PLENTY {
+    for _ in 0..MANY_TURNS {
         assert_eq!(
             readable_tokens(&poll(&mut event_loop)),
             [1],
@@ -261,8 +260,8 @@ fn a_socket_whose_errors_are_taken_hears_of_each_new_one() {
         assert_eq!(ours.get_ref().recv(&mut [0; 16]).unwrap(), 4);
     }
     assert_eq!(poll(&mut event_loop), NONE);
-    // And an error that nobody takes ends.
-    drop(somebody);
+    // An error that is not taken is reported a few times only.
+    drop(server);
     ours.get_ref().send(b"anybody?").unwrap();
     assert!(!until_quiet(&mut event_loop).is_empty());
 }
@@ -280,7 +279,7 @@ fn under_edge_and_oneshot_nothing_is_ever_suspended() {
 }
 
 #[test]
-fn dropping_and_replacing_a_suspended_source_leaves_nothing_behind() {
+fn a_dropped_suspended_source_leaves_nothing_to_the_next() {
     let mut event_loop = Loop::new().unwrap();
     let (ours, theirs) = pair();
     register(&mut event_loop, &ours, Interest::READABLE);
@@ -289,12 +288,12 @@ fn dropping_and_replacing_a_suspended_source_leaves_nothing_behind() {
     let number = format!("{:?}", ours.as_fd());
     drop(ours);
     assert_eq!(event_loop.source_count(), 0);
-    // The same number, most likely, and a source of its own in any case.
+    // Most likely the same number, but always another source.
     let (ours, mut theirs) = pair();
     let reused = format!("{:?}", ours.as_fd()) == number;
     register(&mut event_loop, &ours, Interest::READABLE);
     theirs.write_all(b"x").unwrap();
-    for _ in 0..PLENTY {
+    for _ in 0..MANY_TURNS {
         assert_eq!(readable_tokens(&poll(&mut event_loop)), [1], "number reused: {reused}");
     }
     assert_eq!(event_loop.stats().suspensions, 1);

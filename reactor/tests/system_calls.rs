@@ -1,5 +1,5 @@
 //! "One system call a turn", as strace sees it. This program runs itself under strace; without
-//! strace it says so and ends.
+//! strace it prints that and ends.
 
 mod common;
 
@@ -36,7 +36,8 @@ fn scenario() {
         theirs.read_exact(&mut [0]).unwrap();
     };
     round(&mut event_loop);
-    let first = event_loop.timeout(2, Duration::from_secs(60)).unwrap(); // It makes room for timers.
+    // The first timeout allocates room for timers.
+    let first = event_loop.timeout(2, Duration::from_secs(60)).unwrap();
     event_loop.clear_timeout(first).unwrap();
     mark(); // 1: echo
     (0..TURNS).for_each(|_| round(&mut event_loop));
@@ -95,7 +96,7 @@ fn main() {
     if std::env::args().any(|argument| argument == "scenario") {
         return scenario();
     }
-    if common::libkqueue_lacks("makes further system calls") {
+    if common::skip_on_libkqueue("makes further system calls") {
         return;
     }
     if cfg!(kodiak_pipe_waker) {

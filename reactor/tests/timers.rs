@@ -10,7 +10,7 @@ use kodiak_reactor::TimerError;
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn a_timeout_is_never_early_and_a_lone_one_wakes_the_loop_once() {
+fn a_timeout_is_never_early_and_wakes_the_loop_once() {
     let mut event_loop = Loop::new().unwrap();
     for delay in [Duration::ZERO, Duration::from_micros(300), 3 * MS, 40 * MS] {
         let before = event_loop.stats();
@@ -35,7 +35,7 @@ fn a_timeout_is_never_early_and_a_lone_one_wakes_the_loop_once() {
 }
 
 #[test]
-fn a_relative_timeout_counts_from_the_call_however_old_the_turn_is() {
+fn a_relative_timeout_counts_from_the_call_not_the_turn() {
     let mut event_loop = Loop::new().unwrap();
     let set = std::cell::Cell::new(None);
     event_loop.timeout(1, Duration::ZERO).unwrap();
@@ -93,7 +93,7 @@ fn a_timeout_set_in_its_own_callback_fires_in_the_next_turn() {
 }
 
 #[test]
-fn a_cleared_timeout_never_fires_and_its_handle_never_means_another() {
+fn a_cleared_timeout_never_fires_and_its_handle_is_stale() {
     let mut event_loop = Loop::new().unwrap();
     let cleared = event_loop.timeout(1, Duration::ZERO).unwrap();
     assert_eq!(event_loop.clear_timeout(cleared), Some(1));
@@ -150,7 +150,7 @@ fn a_periodic_timer_keeps_its_handle_and_does_not_drift() {
 }
 
 #[test]
-fn impossible_timeouts_are_errors() {
+fn invalid_timeouts_are_errors() {
     let mut event_loop: Loop = Loop::builder().timer_capacity(1).build().unwrap();
     assert_eq!(event_loop.timeout(1, Duration::MAX), Err(TimerError::TooFar));
     assert_eq!(event_loop.interval(1, Duration::ZERO), Err(TimerError::ZeroPeriod));
@@ -160,7 +160,7 @@ fn impossible_timeouts_are_errors() {
 }
 
 #[test]
-fn a_turn_fires_no_more_timers_than_its_budget_and_goes_on_without_sleeping() {
+fn timers_beyond_the_budget_fire_next_turn_without_a_sleep() {
     let mut event_loop: Loop = Loop::builder().timers_per_turn(3).build().unwrap();
     let past = event_loop.now();
     for token in 0..8 {

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
-use common::{Loop, On, Seen, drain, libkqueue_lacks, pair, poll, readable_tokens, ready};
+use common::{Loop, On, Seen, drain, pair, poll, readable_tokens, ready, skip_on_libkqueue};
 use kodiak_reactor::{EventLoop, Handler, Interest, Io, ReadHint, RunError, Trigger};
 
 #[test]
@@ -40,7 +40,7 @@ fn a_turn_goes_io_timers_messages_channels_turn_end() {
 }
 
 #[test]
-fn what_exceeds_the_budget_of_messages_waits_for_the_next_turn_but_not_for_a_wake() {
+fn messages_beyond_the_budget_come_next_turn_without_a_wake() {
     let mut event_loop: Loop = Loop::builder().messages_per_turn(2).build().unwrap();
     let sender = event_loop.channel();
     for n in 0..5 {
@@ -90,7 +90,7 @@ fn a_flood_of_messages_does_not_starve_io() {
 }
 
 #[test]
-fn a_turn_takes_no_more_events_than_its_budget_and_forgets_none() {
+fn events_beyond_the_budget_come_in_later_turns() {
     let mut event_loop: Loop = Loop::builder().events_per_turn(2).build().unwrap();
     let sources: Vec<_> = (0..5).map(|_| ready()).collect();
     for (token, (io, _)) in sources.iter().enumerate() {
@@ -120,10 +120,10 @@ fn run_inside_a_callback_is_an_error() {
     assert_eq!(errors, 1);
 }
 
-/// The rest of the batch must come although the callback before it panicked: even under edge, where
-/// the kernel says it once.
+/// The rest of the batch must be delivered after a callback panicked: even under edge trigger,
+/// where the kernel reports it once.
 #[test]
-fn after_a_panic_in_a_callback_the_loop_goes_on_with_the_rest_of_the_turn() {
+fn after_a_panic_the_loop_continues_with_the_rest_of_the_turn() {
     let mut event_loop = Loop::new().unwrap();
     let sources: Vec<_> = (0..4).map(|_| ready()).collect();
     for (token, (io, _)) in sources.iter().enumerate() {
@@ -159,7 +159,7 @@ fn after_a_panic_in_a_callback_the_loop_goes_on_with_the_rest_of_the_turn() {
 }
 
 #[test]
-fn run_once_waits_as_long_as_it_is_told() {
+fn run_once_waits_for_its_timeout() {
     let mut event_loop = Loop::new().unwrap();
     assert_eq!(poll(&mut event_loop), []);
     assert_eq!(event_loop.stats().sleeps, 0);
@@ -206,7 +206,7 @@ fn a_shutdown_before_run_lets_it_run_one_turn() {
     assert_eq!(seen, [Seen::Notify(1), Seen::TurnEnd]);
 }
 
-/// One loop sleeps in another one's wait, and still hears everything.
+/// A loop that sleeps in an outer loop's wait still serves everything.
 #[test]
 fn a_loop_can_be_nested_in_another() {
     struct Outer<'a, F> {
@@ -252,7 +252,7 @@ fn a_loop_can_be_nested_in_another() {
     let mut outer = EventLoop::<(), ()>::new().unwrap();
     let descriptor = Io::new(inner.as_fd().try_clone_to_owned().unwrap());
     let registered = outer.register(&descriptor, ());
-    if libkqueue_lacks("has no descriptor that becomes readable") {
+    if skip_on_libkqueue("has no descriptor that becomes readable") {
         return assert!(registered.is_err());
     }
     registered.unwrap();
@@ -283,7 +283,7 @@ fn times_are_measured_on_request() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_errors() {
+fn invalid_settings_are_errors() {
     type Set = fn(kodiak_reactor::Builder<u32, u32>, usize) -> kodiak_reactor::Builder<u32, u32>;
     let settings: [(&str, Set); 7] = [
         ("channel_capacity", |builder, n| builder.channel_capacity(n)),

@@ -1,4 +1,4 @@
-//! A handler with a state of its own: it adds up what it is sent.
+//! A handler with state: it adds up the messages.
 //!
 //! ```sh
 //! cargo run --bin counter

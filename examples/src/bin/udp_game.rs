@@ -1,6 +1,5 @@
-//! Messages, a timer and datagrams in one handler: messages count a number up, then a timer sends a
-//! datagram every so often, and each datagram that arrives counts it down. At zero the game is
-//! over.
+//! Messages, a timer and datagrams in one handler. Messages count a number up, then a timer sends
+//! datagrams, and each datagram that arrives counts it down. At zero the game ends.
 //!
 //! ```sh
 //! cargo run --bin udp_game
@@ -59,7 +58,7 @@ struct Game {
     increments: u64,
     total: u64,
     timer: Option<Timeout>,
-    /// A callback returns nothing, so what goes wrong in one waits here for `main`.
+    /// A callback returns nothing, so it leaves its error here for `main`.
     failure: Option<Box<dyn Error>>,
 }
 

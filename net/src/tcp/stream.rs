@@ -1,4 +1,4 @@
-//! A TCP connection.
+//! [`TcpStream`]
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -10,8 +10,8 @@ use socket2::SockRef;
 
 use crate::connecting::Connecting;
 use crate::error::ConnectError;
-use crate::options::{Keepalive, common_options, set_keepalive, whole_seconds};
-use crate::plumbing::{read_and_write, source_and_conversions};
+use crate::options::{Keepalive, impl_common_options, set_keepalive, whole_seconds};
+use crate::socket_macros::{impl_read_and_write, impl_source_and_conversions};
 
 /// A TCP connection, non-blocking.
 ///
@@ -26,13 +26,13 @@ use crate::plumbing::{read_and_write, source_and_conversions};
 /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
 /// let connecting = TcpStream::connect(listener.local_addr()?)?;
 /// let (mut peer, _) = listener.accept()?; // in a program: wait in the loop until writable
-/// let Finish::Connected(mut stream) = connecting.finish()? else { unreachable!("it was accepted") };
+/// let Finish::Connected(mut stream) = connecting.finish()? else { panic!("it was accepted") };
 /// assert_eq!(stream.try_read(&mut [0; 8])?, None);
 /// stream.write_all(b"growl")?;
 /// # use std::io::Read;
-/// # let mut heard = [0; 5];
-/// # peer.read_exact(&mut heard)?;
-/// # assert_eq!(&heard, b"growl");
+/// # let mut received = [0; 5];
+/// # peer.read_exact(&mut received)?;
+/// # assert_eq!(&received, b"growl");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Starts connecting and returns at once; see [`Connecting`] for the rest of the way.
+    /// Starts connecting and returns at once; see [`Connecting`] for the next steps.
     ///
     /// # Errors
     /// [`ConnectError`] if the attempt failed at once: no route, no descriptor, no free port, or
@@ -57,14 +57,14 @@ impl TcpStream {
         }
     }
 
-    /// Takes over a socket whose connecting to `address` was begun elsewhere (`socket2`, say), for
-    /// what [`connect`](TcpStream::connect) does not offer: an address to come from, or options set
-    /// beforehand. Makes it non-blocking, which it should have been when it was begun. The address
-    /// is for errors to name.
+    /// Takes over a socket that is already connecting to `address`, started with `socket2`, say.
+    ///
+    /// For what [`connect`](TcpStream::connect) does not offer: a local address, or options set
+    /// beforehand. Makes the socket non-blocking, which it should have been from the start. The
+    /// address is named in errors.
     ///
     /// # Errors
-    /// What the kernel says about making it non-blocking. Why an attempt has failed
-    /// [`Connecting::finish`] tells.
+    /// See the [crate](crate#errors). [`Connecting::finish`] reports why an attempt failed.
     pub fn connecting(
         stream: std::net::TcpStream,
         address: SocketAddr,
@@ -72,34 +72,34 @@ impl TcpStream {
         Ok(Connecting::new(TcpStream::from_std(stream)?, address.into()))
     }
 
-    /// Takes over a stream of std's and makes it non-blocking.
+    /// Takes over a std stream and makes it non-blocking.
     ///
     /// # Errors
-    /// What the kernel says about that.
+    /// See the [crate](crate#errors).
     pub fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
         stream.set_nonblocking(true)?;
         Ok(TcpStream { io: Io::new(stream) })
     }
 
-    /// Takes over a socket that is known to be a connected, non-blocking TCP socket.
+    /// Takes over a TCP socket that is known to be non-blocking.
     pub(super) fn from_nonblocking(socket: OwnedFd) -> TcpStream {
         TcpStream { io: Io::new(socket.into()) }
     }
 
-    /// Gives the stream back, out of its loop and still non-blocking.
+    /// Returns the stream, deregistered and still non-blocking.
     pub fn into_std(self) -> std::net::TcpStream {
         self.io.into_inner()
     }
 
-    /// Our end's address.
+    /// The local address.
     ///
     /// # Errors
-    /// What the kernel reports; none is expected of an open socket.
+    /// See the [crate](crate#errors).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.io.get_ref().local_addr()
     }
 
-    /// The other end's address.
+    /// The peer's address.
     ///
     /// # Errors
     /// Kind `NotConnected` once the connection is gone.
@@ -123,49 +123,49 @@ impl TcpStream {
         self.io.get_ref().peek(buffer)
     }
 
-    /// Whether small writes leave at once (`TCP_NODELAY`) instead of waiting to be joined by more.
+    /// Whether small writes are sent at once (`TCP_NODELAY`, Nagle's algorithm off).
     ///
     /// # Errors
-    /// What the kernel reports; none is expected of an open socket.
+    /// See the [crate](crate#errors).
     pub fn nodelay(&self) -> io::Result<bool> {
         self.io.get_ref().nodelay()
     }
 
-    /// Sets whether small writes leave at once. Worth it for whoever writes whole messages, as most
-    /// do.
+    /// Sets whether small writes are sent at once. Set it if the program writes whole messages.
     ///
     /// # Errors
-    /// What the kernel reports; none is expected of an open socket.
+    /// See the [crate](crate#errors).
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
         self.io.get_ref().set_nodelay(on)
     }
 
-    /// Whether the kernel looks after silent peers (`SO_KEEPALIVE`).
+    /// Whether the kernel probes silent peers (`SO_KEEPALIVE`).
     ///
     /// # Errors
-    /// What the kernel reports; none is expected of an open socket.
+    /// See the [crate](crate#errors).
     pub fn keepalive(&self) -> io::Result<bool> {
         SockRef::from(self).keepalive()
     }
 
-    /// Has the kernel look after a silent peer and fail the connection (kind `TimedOut`) if it is
-    /// gone; `None` switches that off.
+    /// Makes the kernel probe a silent peer and fail the connection (kind `TimedOut`) if it is
+    /// gone; `None` turns that off.
     ///
     /// # Errors
-    /// What the kernel reports: a zero or a time beyond its range (about nine hours on Linux). Kind
-    /// `Unsupported` on OpenBSD for anything but its system-wide times.
+    /// A zero, or a time beyond the kernel's range (about nine hours on Linux). Kind `Unsupported`
+    /// on OpenBSD for any times but the system-wide ones.
     pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
         set_keepalive(self.as_fd(), keepalive)
     }
 
-    /// How long bytes may wait for the peer's kernel to take or acknowledge them, before the
-    /// connection fails (kind `TimedOut`); `None` restores the kernel's own patience, some fifteen
-    /// minutes (`TCP_USER_TIMEOUT`). Without bytes under way nothing is noticed: that is
-    /// [`set_keepalive`](TcpStream::set_keepalive)'s part. In whole milliseconds, rounded up.
+    /// Sets how long bytes may stay unsent or unacknowledged before the connection fails with kind
+    /// `TimedOut` (`TCP_USER_TIMEOUT`).
+    ///
+    /// In whole milliseconds, rounded up. `None` restores the kernel's default, some fifteen
+    /// minutes. A connection without bytes in flight does not fail by this: see
+    /// [`set_keepalive`](TcpStream::set_keepalive).
     ///
     /// # Errors
-    /// What the kernel reports. Kind `Unsupported` where there is no such option: everywhere but on
-    /// Linux and Android.
+    /// Kind `Unsupported` on systems other than Linux and Android.
     pub fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         crate::options::set_user_timeout(self.as_fd(), timeout)
     }
@@ -173,41 +173,41 @@ impl TcpStream {
     /// How long unsent bytes may linger after the stream is closed (`SO_LINGER`).
     ///
     /// # Errors
-    /// What the kernel reports; none is expected of an open socket.
+    /// See the [crate](crate#errors).
     pub fn linger(&self) -> io::Result<Option<Duration>> {
         SockRef::from(self).linger()
     }
 
-    /// Sets what closing does with unsent bytes: `None` (the default) sends them in the background;
-    /// zero throws them away and resets the connection; anything else makes *closing block* for up
-    /// to so long, rounded up to whole seconds, which an event loop can seldom afford.
+    /// Sets what closing does with unsent bytes. `None` (the default) sends them in the background.
+    /// Zero discards them and resets the connection. Any other time makes *closing block* for up to
+    /// this time, rounded up to whole seconds, which an event loop can seldom afford.
     ///
     /// # Errors
-    /// What the kernel reports; none is expected of an open socket.
+    /// See the [crate](crate#errors).
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         SockRef::from(self).set_linger(linger.map(whole_seconds))
     }
 
-    /// The hop limit of what we send (`IP_TTL`); IPv4.
+    /// The hop limit of sent packets (`IP_TTL`); IPv4.
     ///
     /// # Errors
-    /// What the kernel reports.
+    /// See the [crate](crate#errors).
     pub fn ttl(&self) -> io::Result<u32> {
         self.io.get_ref().ttl()
     }
 
-    /// Sets the hop limit of what we send; IPv4.
+    /// Sets the hop limit of sent packets; IPv4.
     ///
     /// # Errors
-    /// What the kernel reports: a value outside 1..=255.
+    /// A value outside 1..=255.
     pub fn set_ttl(&self, hops: u32) -> io::Result<()> {
         self.io.get_ref().set_ttl(hops)
     }
 }
 
-read_and_write!(TcpStream);
-common_options!(TcpStream);
-source_and_conversions!(TcpStream, std::net::TcpStream);
+impl_read_and_write!(TcpStream);
+impl_common_options!(TcpStream);
+impl_source_and_conversions!(TcpStream, std::net::TcpStream);
 
 #[cfg(test)]
 mod tests {

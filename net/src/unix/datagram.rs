@@ -1,4 +1,4 @@
-//! Unix datagrams.
+//! [`UnixDatagram`]
 
 use std::io;
 use std::net::Shutdown;
@@ -8,18 +8,19 @@ use std::path::Path;
 
 use kodiak_reactor::Io;
 
-use super::passing::passing;
+use super::descriptor_passing::impl_descriptor_passing;
 use crate::error::{BindError, unix_address};
-use crate::options::common_options;
-use crate::plumbing::{batches, source_and_conversions};
+use crate::options::impl_common_options;
+use crate::socket_macros::{impl_batches, impl_source_and_conversions};
 use crate::try_io::{TryRecv, not_ready_is_none};
 
-/// A Unix datagram socket, non-blocking. Unlike UDP it is reliable: a full receiver makes the
-/// sender wait.
+/// A Unix datagram socket, non-blocking.
+///
+/// Unlike UDP it is reliable: a full receiver makes the sender wait.
 ///
 /// Batches ([`recv_batch`](UnixDatagram::recv_batch), [`send_batch`](UnixDatagram::send_batch)) go
-/// to the connected peer: their targets are IP addresses, so each datagram is pushed with `None`,
-/// and who sent what came is `None`, too.
+/// to and come from the connected peer. Their addresses are IP addresses, so each datagram is
+/// pushed with `None` and received with `None`.
 ///
 /// ```
 /// use kodiak_net::{TryRecv, UnixDatagram};
@@ -43,7 +44,7 @@ impl UnixDatagram {
     ///
     /// # Errors
     /// An error that names the path: it exists already (`AddrInUse`), is too long or holds a zero
-    /// byte (`InvalidInput`), or its folder is missing or closed to us.
+    /// byte (`InvalidInput`), or its folder is missing or not accessible.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixDatagram> {
         Ok(UnixDatagram::bind_addr(&unix_address(path.as_ref())?)?)
     }
@@ -58,10 +59,10 @@ impl UnixDatagram {
             .map_err(|source| BindError { address: address.clone().into(), source })
     }
 
-    /// A socket without an address: it can send, and nobody can answer.
+    /// A socket without an address: it can send, but cannot be answered.
     ///
     /// # Errors
-    /// What the kernel reports: no descriptor is free.
+    /// No descriptor is free.
     pub fn unbound() -> io::Result<UnixDatagram> {
         UnixDatagram::from_std(std::os::unix::net::UnixDatagram::unbound()?)
     }
@@ -69,22 +70,22 @@ impl UnixDatagram {
     /// Two sockets that are connected to each other.
     ///
     /// # Errors
-    /// What the kernel reports: no descriptor is free (two are needed).
+    /// No descriptor is free (two are needed).
     pub fn pair() -> io::Result<(UnixDatagram, UnixDatagram)> {
         let (left, right) = std::os::unix::net::UnixDatagram::pair()?;
         Ok((UnixDatagram::from_std(left)?, UnixDatagram::from_std(right)?))
     }
 
-    /// Takes over a socket of std's and makes it non-blocking.
+    /// Takes over a std socket and makes it non-blocking.
     ///
     /// # Errors
-    /// What the kernel says about that.
+    /// See the [crate](crate#errors).
     pub fn from_std(socket: std::os::unix::net::UnixDatagram) -> io::Result<UnixDatagram> {
         socket.set_nonblocking(true)?;
         Ok(UnixDatagram { io: Io::new(socket) })
     }
 
-    /// Gives the socket back, out of its loop and still non-blocking.
+    /// Returns the socket, deregistered and still non-blocking.
     pub fn into_std(self) -> std::os::unix::net::UnixDatagram {
         self.io.into_inner()
     }
@@ -92,7 +93,7 @@ impl UnixDatagram {
     /// The address it is bound to.
     ///
     /// # Errors
-    /// What the kernel reports; none is expected of an open socket.
+    /// See the [crate](crate#errors).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.io.get_ref().local_addr()
     }
@@ -105,16 +106,16 @@ impl UnixDatagram {
         self.io.get_ref().peer_addr()
     }
 
-    /// Fixes the peer. Immediate.
+    /// Sets the peer, at once.
     ///
     /// # Errors
-    /// An error that names the path: no such path (`NotFound`), or nobody receives there
+    /// An error that names the path: no such path (`NotFound`), or no socket is bound there
     /// (`ConnectionRefused`).
     pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
         self.connect_addr(&unix_address(path.as_ref())?)
     }
 
-    /// Fixes the peer by its address, which may be abstract.
+    /// Sets the peer by its address, which may be abstract.
     ///
     /// # Errors
     /// As [`connect`](UnixDatagram::connect).
@@ -124,10 +125,10 @@ impl UnixDatagram {
         })
     }
 
-    /// Receives one datagram and tells who sent it. What does not fit into `buffer` is lost.
+    /// Receives one datagram and its sender's address. What does not fit into `buffer` is lost.
     ///
     /// # Errors
-    /// Kind `WouldBlock` when none waits; else what the kernel reports.
+    /// Kind `WouldBlock` when none waits; else the kernel's.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.io.get_ref().recv_from(buffer)
     }
@@ -143,7 +144,7 @@ impl UnixDatagram {
     /// Sends one datagram to a path and returns its size: a datagram goes whole or not at all.
     ///
     /// # Errors
-    /// Kind `WouldBlock` when the receiver's queue is full; else what the kernel reports:
+    /// Kind `WouldBlock` when the receiver's queue is full; else the kernel's:
     /// `NotFound`, `ConnectionRefused`, or a datagram that is too long.
     pub fn send_to(&self, bytes: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         self.io.get_ref().send_to(bytes, path)
@@ -168,7 +169,7 @@ impl UnixDatagram {
     /// As [`send`](UnixDatagram::send); `Ok(None)` when the receiver's queue is full.
     ///
     /// # Errors
-    /// What the kernel reports, except `WouldBlock` and `Interrupted` (it is repeated).
+    /// The kernel's, except `WouldBlock` and `Interrupted` (it is repeated).
     pub fn try_send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
         not_ready_is_none(|| self.send(bytes))
     }
@@ -209,7 +210,7 @@ impl UnixDatagram {
     /// Ends one direction or both.
     ///
     /// # Errors
-    /// What the kernel reports.
+    /// See the [crate](crate#errors).
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.io.get_ref().shutdown(how)
     }
@@ -227,7 +228,7 @@ impl TryRecv for UnixDatagram {
     }
 }
 
-batches!(UnixDatagram);
-passing!(UnixDatagram);
-common_options!(UnixDatagram);
-source_and_conversions!(UnixDatagram, std::os::unix::net::UnixDatagram);
+impl_batches!(UnixDatagram);
+impl_descriptor_passing!(UnixDatagram);
+impl_common_options!(UnixDatagram);
+impl_source_and_conversions!(UnixDatagram, std::os::unix::net::UnixDatagram);

@@ -1,4 +1,4 @@
-//! Waiting for Unix connections.
+//! [`UnixListener`]
 
 use std::io;
 use std::os::unix::net::SocketAddr;
@@ -8,15 +8,15 @@ use kodiak_reactor::Io;
 use socket2::{Domain, Socket, Type};
 
 use super::{UnixStream, to_socket2};
-use crate::accept::Reserve;
 use crate::error::{AcceptError, BindError, unix_address};
-use crate::options::{BindOptions, common_options};
-use crate::plumbing::source_and_conversions;
+use crate::options::{BindOptions, impl_common_options};
+use crate::reserve::Reserve;
+use crate::socket_macros::impl_source_and_conversions;
 
-/// A Unix socket that waits for connections.
+/// A Unix stream listener, non-blocking.
 ///
-/// Used as [`TcpListener`](crate::TcpListener) is. Its path stays when it is dropped and keeps a
-/// later `bind` from succeeding: remove it first, or at the end, as suits the program.
+/// Used as [`TcpListener`](crate::TcpListener) is. Its path stays in the file system when it is
+/// dropped, and makes a later `bind` fail until the program removes it.
 ///
 /// ```
 /// use kodiak_net::{UnixListener, UnixStream};
@@ -39,8 +39,8 @@ impl UnixListener {
     ///
     /// # Errors
     /// An error that names the path: it exists already (`AddrInUse`), is too long or holds a zero
-    /// byte (`InvalidInput`), its folder is missing or closed to us, or no descriptor is free (two
-    /// are needed).
+    /// byte (`InvalidInput`), its folder is missing or not accessible, or no descriptor is free
+    /// (two are needed).
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
         Ok(UnixListener::bind_with(&unix_address(path.as_ref())?, &BindOptions::new())?)
     }
@@ -53,11 +53,11 @@ impl UnixListener {
         UnixListener::bind_with(address, &BindOptions::new())
     }
 
-    /// Binds to an address and listens with `options`, of which the backlog and the buffer sizes
-    /// mean something here.
+    /// Binds to an address and listens with `options`. Only the backlog and the buffer sizes have
+    /// an effect.
     ///
     /// # Errors
-    /// As [`bind`](UnixListener::bind), and what the kernel says about an option.
+    /// As [`bind`](UnixListener::bind), and if the kernel refuses an option.
     pub fn bind_with(
         address: &SocketAddr,
         options: &BindOptions,
@@ -73,21 +73,21 @@ impl UnixListener {
         listen().map_err(|source| BindError { address: address.clone().into(), source })
     }
 
-    /// Takes over a listener of std's and makes it non-blocking.
+    /// Takes over a std listener and makes it non-blocking.
     ///
     /// # Errors
-    /// What the kernel says about that, or about opening the reserve descriptor.
+    /// No descriptor is free for the reserve.
     pub fn from_std(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
         listener.set_nonblocking(true)?;
         Ok(UnixListener { io: Io::new(listener), reserve: Reserve::new()? })
     }
 
-    /// Gives the listener back, out of its loop and still non-blocking.
+    /// Returns the listener, deregistered and still non-blocking.
     pub fn into_std(self) -> std::os::unix::net::UnixListener {
         self.io.into_inner()
     }
 
-    /// Accepts the connection that has waited longest; `Ok(None)` when none waits. The stream is
+    /// Accepts the oldest waiting connection; `Ok(None)` when none waits. The stream is
     /// non-blocking and is not inherited by child processes; the address is most often unnamed.
     ///
     /// # Errors
@@ -106,11 +106,11 @@ impl UnixListener {
     /// The address it is bound to.
     ///
     /// # Errors
-    /// What the kernel reports; none is expected of an open socket.
+    /// See the [crate](crate#errors).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.io.get_ref().local_addr()
     }
 }
 
-common_options!(UnixListener);
-source_and_conversions!(UnixListener, std::os::unix::net::UnixListener);
+impl_common_options!(UnixListener);
+impl_source_and_conversions!(UnixListener, std::os::unix::net::UnixListener);

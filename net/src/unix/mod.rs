@@ -1,13 +1,13 @@
 //! Unix sockets: listening, streams, datagrams.
 //!
 //! Addresses are std's [`SocketAddr`](std::os::unix::net::SocketAddr) or a path. A path stays in
-//! the file system when its socket is closed; whoever bound it removes it. Linux also has abstract
+//! the file system when its socket is closed; the program removes it. Linux also has abstract
 //! names, which vanish with the socket: `SocketAddr::from_abstract_name` of
 //! `std::os::linux::net::SocketAddrExt` makes one.
 
 mod datagram;
+mod descriptor_passing;
 mod listener;
-mod passing;
 mod stream;
 
 pub use datagram::UnixDatagram;
@@ -30,8 +30,8 @@ fn to_socket2(address: &SocketAddr) -> io::Result<socket2::SockAddr> {
     })
 }
 
-/// Linux's names outside the file system: a path that begins with a zero byte, as far as the kernel
-/// is concerned.
+/// The address of Linux's abstract name, which the kernel takes as a path that begins with a zero
+/// byte.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn abstract_name(address: &SocketAddr) -> Option<io::Result<socket2::SockAddr>> {
     use std::ffi::OsString;

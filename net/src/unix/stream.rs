@@ -1,4 +1,4 @@
-//! A Unix connection.
+//! [`UnixStream`]
 
 use std::io;
 use std::net::Shutdown;
@@ -8,11 +8,11 @@ use std::path::Path;
 
 use kodiak_reactor::Io;
 
-use super::passing::passing;
+use super::descriptor_passing::impl_descriptor_passing;
 use crate::connecting::Connecting;
 use crate::error::{ConnectError, unix_address};
-use crate::options::common_options;
-use crate::plumbing::{read_and_write, source_and_conversions};
+use crate::options::impl_common_options;
+use crate::socket_macros::{impl_read_and_write, impl_source_and_conversions};
 
 /// A Unix stream connection, non-blocking.
 ///
@@ -31,7 +31,7 @@ use crate::plumbing::{read_and_write, source_and_conversions};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// It also carries open files to another process, and knows who is there:
+/// It also passes descriptors to another process, and reports the peer's credentials:
 ///
 /// ```
 /// use kodiak_net::UnixStream;
@@ -59,9 +59,9 @@ impl UnixStream {
     /// follow directly.
     ///
     /// # Errors
-    /// An error that names the path: nobody listens (`ConnectionRefused`), no such path
-    /// (`NotFound`), or the listener's backlog is full (`WouldBlock`; no event tells when it no
-    /// longer is: try again after a moment).
+    /// An error that names the path: no socket listens (`ConnectionRefused`), no such path
+    /// (`NotFound`), or the listener's backlog is full (`WouldBlock`; no event reports when there
+    /// is room again: try again after a moment).
     pub fn connect(path: impl AsRef<Path>) -> io::Result<Connecting<UnixStream>> {
         Ok(UnixStream::connect_addr(&unix_address(path.as_ref())?)?)
     }
@@ -84,35 +84,35 @@ impl UnixStream {
     /// Two streams that are connected to each other.
     ///
     /// # Errors
-    /// What the kernel reports: no descriptor is free (two are needed).
+    /// No descriptor is free (two are needed).
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
         let (left, right) = std::os::unix::net::UnixStream::pair()?;
         Ok((UnixStream::from_std(left)?, UnixStream::from_std(right)?))
     }
 
-    /// Takes over a stream of std's and makes it non-blocking.
+    /// Takes over a std stream and makes it non-blocking.
     ///
     /// # Errors
-    /// What the kernel says about that.
+    /// See the [crate](crate#errors).
     pub fn from_std(stream: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
         stream.set_nonblocking(true)?;
         Ok(UnixStream { io: Io::new(stream) })
     }
 
-    /// Gives the stream back, out of its loop and still non-blocking.
+    /// Returns the stream, deregistered and still non-blocking.
     pub fn into_std(self) -> std::os::unix::net::UnixStream {
         self.io.into_inner()
     }
 
-    /// Our end's address.
+    /// The local address.
     ///
     /// # Errors
-    /// What the kernel reports; none is expected of an open socket.
+    /// See the [crate](crate#errors).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.io.get_ref().local_addr()
     }
 
-    /// The other end's address.
+    /// The peer's address.
     ///
     /// # Errors
     /// Kind `NotConnected` once the connection is gone.
@@ -129,7 +129,7 @@ impl UnixStream {
     }
 }
 
-read_and_write!(UnixStream);
-passing!(UnixStream);
-common_options!(UnixStream);
-source_and_conversions!(UnixStream, std::os::unix::net::UnixStream);
+impl_read_and_write!(UnixStream);
+impl_descriptor_passing!(UnixStream);
+impl_common_options!(UnixStream);
+impl_source_and_conversions!(UnixStream, std::os::unix::net::UnixStream);

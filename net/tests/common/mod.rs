@@ -1,21 +1,21 @@
-//! What several test binaries need.
+//! Helpers of several test programs.
 
 use std::time::Duration;
 
 use kodiak_reactor::{EventLoop, Handler, ReadHint, Source};
 
-/// How long a test waits for an event that must come, before it fails rather than hang.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for an event before it fails.
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Whether the backend is libkqueue, which cannot do all that a kernel can; who asks is about to
-/// skip something, for a printed reason.
+/// Whether the backend is libkqueue, which lacks what only a kernel can do. Prints why the caller
+/// skips a test then.
 #[allow(dead_code)]
-pub(crate) fn libkqueue_lacks(what: &str) -> bool {
-    let lacks = cfg!(all(target_os = "linux", kodiak_kqueue));
-    if lacks {
-        println!("skipped: libkqueue {what}");
+pub(crate) fn skip_on_libkqueue(reason: &str) -> bool {
+    let skip = cfg!(all(target_os = "linux", kodiak_kqueue));
+    if skip {
+        println!("skipped: libkqueue {reason}");
     }
-    lacks
+    skip
 }
 
 /// Blocks until `source` is readable. Even on loopback the kernel may deliver a moment after the
@@ -33,7 +33,7 @@ pub(crate) fn until_readable(source: &impl Source) {
     }
     let mut event_loop = EventLoop::new().unwrap();
     event_loop.register(source, ()).unwrap();
-    event_loop.timeout((), PATIENCE).unwrap();
+    event_loop.timeout((), TEST_TIMEOUT).unwrap();
     event_loop.run(&mut Stop).unwrap();
     event_loop.deregister(source).unwrap();
 }

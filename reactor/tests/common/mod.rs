@@ -6,14 +6,14 @@ use std::os::unix::net::UnixStream;
 
 use kodiak_reactor::{EventLoop, Handler, Io, ReadHint, SigInfo};
 
-/// Whether the backend is libkqueue, which cannot do all that a kernel can; who asks is about to
-/// skip something, for a printed reason.
-pub fn libkqueue_lacks(what: &str) -> bool {
-    let lacks = cfg!(all(target_os = "linux", kodiak_kqueue));
-    if lacks {
-        println!("skipped: libkqueue {what}");
+/// Whether the backend is libkqueue, which lacks what only a kernel can do. Prints why the caller
+/// skips a test then.
+pub fn skip_on_libkqueue(reason: &str) -> bool {
+    let skip = cfg!(all(target_os = "linux", kodiak_kqueue));
+    if skip {
+        println!("skipped: libkqueue {reason}");
     }
-    lacks
+    skip
 }
 
 pub type Loop = EventLoop<u32, u32>;
@@ -61,14 +61,14 @@ impl<F: FnMut(&mut Loop, Seen)> Handler<u32, u32> for On<F> {
     }
 }
 
-/// Ours, to be watched, and theirs, which stays blocking.
+/// A pair of sockets: ours, to be watched, and theirs, which stays blocking.
 pub fn pair() -> (Io<UnixStream>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     (Io::new(ours), theirs)
 }
 
-/// Ours with a byte to read.
+/// A pair of which ours has a byte to read.
 pub fn ready() -> (Io<UnixStream>, UnixStream) {
     let (ours, mut theirs) = pair();
     theirs.write_all(b"x").unwrap();
@@ -88,7 +88,7 @@ pub fn drain(io: &Io<UnixStream>) -> usize {
     }
 }
 
-/// What the loop has to say at this moment, without waiting.
+/// The callbacks of one turn that does not wait.
 pub fn poll(event_loop: &mut Loop) -> Vec<Seen> {
     let mut seen = Vec::new();
     event_loop

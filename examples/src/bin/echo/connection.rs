@@ -1,4 +1,4 @@
-//! One client of a stream socket: what it sent and has not got back yet, and what to wait for.
+//! One client of a stream socket, with a buffer of bytes not sent back yet.
 
 use std::io::{self, Read, Write};
 
@@ -14,20 +14,20 @@ pub(crate) trait Stream: Source + Read + Write {}
 impl Stream for TcpStream {}
 impl Stream for UnixStream {}
 
-/// What became of a connection in one callback.
+/// The result of serving a connection once.
 pub(crate) enum Progress {
-    /// It goes on, and waits for this now.
+    /// Wait for this readiness.
     Wait(Interest),
-    /// The client has finished and has everything back.
+    /// The client has closed its writing half, and everything was sent back.
     Done,
 }
 
 pub(crate) struct Connection {
     stream: Box<dyn Stream>,
-    /// What the loop was last asked to wait for.
+    /// The registered interest.
     interest: Interest,
     buffer: RingBuf,
-    /// The client has sent all it will send.
+    /// Whether the client has closed its writing half.
     finished: bool,
 }
 
@@ -45,17 +45,17 @@ impl Connection {
         &*self.stream
     }
 
-    /// Notes what the loop is asked to wait for, and tells whether that is new.
+    /// Sets the interest to register, and returns whether it has changed.
     pub(crate) fn set_interest(&mut self, interest: Interest) -> bool {
         std::mem::replace(&mut self.interest, interest) != interest
     }
 
-    /// Reads once and writes once. The loop is level-triggered: if there is more, it calls again,
-    /// after the others had their turn.
+    /// Reads once and writes once. The loop is level-triggered: if there is more, it calls again
+    /// after it has served the others.
     ///
     /// # Errors
-    /// The connection is broken (reset, most often).
-    pub(crate) fn proceed(&mut self) -> io::Result<Progress> {
+    /// The connection failed, most often by a reset.
+    pub(crate) fn serve(&mut self) -> io::Result<Progress> {
         if !self.finished {
             match self.buffer.fill_from(&mut *self.stream)? {
                 Fill::Closed => self.finished = true,

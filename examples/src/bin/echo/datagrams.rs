@@ -9,15 +9,15 @@ use kodiak_reactor::Interest;
 /// The longest datagram that UDP can carry is a little shorter.
 const LONGEST_DATAGRAM_BYTES: usize = 64 * 1024;
 
-/// How many datagrams one callback answers, before the others have their turn.
+/// Number of datagrams that one callback answers before others are served.
 const DATAGRAMS_PER_CALLBACK: usize = 64;
 
 pub(crate) struct Datagrams {
     socket: UdpSocket,
-    /// What the loop was last asked to wait for.
+    /// The registered interest.
     interest: Interest,
     buffer: Box<[u8]>,
-    /// A datagram, so long and from there, that waits in the buffer until the kernel takes it.
+    /// The length and the sender of a datagram that waits in the buffer to be sent back.
     pending: Option<(usize, SocketAddr)>,
 }
 
@@ -32,17 +32,17 @@ impl Datagrams {
         &self.socket
     }
 
-    /// Notes what the loop is asked to wait for, and tells whether that is new.
+    /// Sets the interest to register, and returns whether it has changed.
     pub(crate) fn set_interest(&mut self, interest: Interest) -> bool {
         std::mem::replace(&mut self.interest, interest) != interest
     }
 
-    /// Answers what has arrived, and tells what to wait for: to read, or, while the kernel takes no
-    /// more, to write.
+    /// Sends back what has arrived, and returns the interest to wait for: readable, or writable
+    /// while the kernel's buffer is full.
     ///
-    /// A datagram that cannot be sent back (its sender is unreachable, say) is dropped, as UDP
-    /// drops them; one sender's trouble must not stop the others. So is the news of an earlier one.
-    pub(crate) fn proceed(&mut self) -> Interest {
+    /// A datagram that cannot be sent back (because its sender is unreachable, say) is dropped, and
+    /// so is the error of an earlier one: one sender's failure must not stop the others.
+    pub(crate) fn serve(&mut self) -> Interest {
         for _ in 0..DATAGRAMS_PER_CALLBACK {
             if self.pending.is_none() {
                 match self.socket.try_recv_from(&mut self.buffer) {

@@ -4,10 +4,10 @@
 //! cargo run --bin echo -- --tcp 127.0.0.1:7007 --udp 127.0.0.1:7007 --unix /tmp/echo
 //! ```
 //!
-//! Prints what it is bound to, one line each (`tcp 127.0.0.1:7007`), so port 0 is of use. Every
-//! client has one bounded buffer: who sends without reading is not read from until it reads. Who
-//! cannot be kept, for want of descriptors or because there are enough already, is hung up on at
-//! once, and the number of those is reported.
+//! Prints the addresses it is bound to, one per line (`tcp 127.0.0.1:7007`), so that port 0 can be
+//! used. Every client has one bounded buffer: a client that sends without reading is not read from
+//! until it reads. A client beyond the limit of clients or descriptors is disconnected at once, and
+//! the number of such clients is reported.
 #![forbid(unsafe_code)]
 
 mod connection;
@@ -15,6 +15,7 @@ mod datagrams;
 mod server;
 mod unix_path;
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -42,7 +43,7 @@ struct Flags {
     /// Serve a Unix socket at this path. May be repeated.
     #[arg(long, value_name = "PATH")]
     unix: Vec<PathBuf>,
-    /// How many TCP and Unix clients are kept at a time.
+    /// The largest number of TCP and Unix clients at one time.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     max_clients: usize,
 }
@@ -57,6 +58,17 @@ impl Flags {
         }
         self
     }
+}
+
+/// An error and its causes, as one line.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 fn run(flags: &Flags) -> io::Result<()> {
@@ -77,7 +89,7 @@ fn main() -> ExitCode {
     match run(&Flags::parse().with_defaults()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("echo: {error}");
+            eprintln!("echo: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,4 @@
-//! The handler: listeners, clients and datagrams, and who of them a callback is about.
+//! The handler: listeners, clients and datagram sockets, distinguished by tokens.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,15 +9,15 @@ use kodiak_reactor::{
 };
 use slab::Slab;
 
-use crate::Flags;
 use crate::connection::{Connection, Progress, Stream};
 use crate::datagrams::Datagrams;
 use crate::unix_path::UnixPath;
+use crate::{Flags, with_causes};
 
-/// How many clients one callback takes in, before those who are here have their turn.
+/// Number of clients that one callback accepts before others are served.
 const ACCEPTS_PER_CALLBACK: usize = 64;
 
-/// Who a callback is about; the numbers are indices into the server's tables.
+/// The subject of a callback; the numbers are indices into the server's tables.
 #[derive(Clone, Copy)]
 pub(crate) enum Token {
     Listener(usize),
@@ -71,9 +71,9 @@ pub(crate) struct Server {
     datagrams: Vec<Datagrams>,
     connections: Slab<Connection>,
     max_clients: usize,
-    /// Clients hung up on in this turn for want of descriptors, and because there were enough
-    /// already.
+    /// Clients disconnected in this turn for lack of descriptors.
     shed: usize,
+    /// Clients disconnected in this turn because there were `max_clients`.
     beyond_limit: usize,
 }
 
@@ -104,7 +104,7 @@ impl Server {
         Ok(Server { acceptors, datagrams, connections, max_clients, shed: 0, beyond_limit: 0 })
     }
 
-    /// What is served, as `tcp 127.0.0.1:7007` and so on.
+    /// The addresses served, such as `tcp 127.0.0.1:7007`.
     pub(crate) fn addresses(&self) -> io::Result<Vec<String>> {
         let listeners = self.acceptors.iter().map(|acceptor| match acceptor.get_ref() {
             Listener::Tcp(listener) => Ok(format!("tcp {}", listener.local_addr()?)),
@@ -121,42 +121,42 @@ impl Server {
         for _ in 0..ACCEPTS_PER_CALLBACK {
             match self.acceptors[index].accept(event_loop, Token::Listener(index)) {
                 Ok(Some(_)) if self.connections.len() >= self.max_clients => self.beyond_limit += 1,
-                Ok(Some(stream)) => self.welcome(event_loop, stream),
+                Ok(Some(stream)) => self.add_client(event_loop, stream),
                 Ok(None) => return,
                 Err(error) if error.is_shed() => self.shed += 1,
-                Err(error) => eprintln!("echo: {error}"),
+                Err(error) => eprintln!("echo: {}", with_causes(&error)),
             }
         }
     }
 
-    fn welcome(&mut self, event_loop: &mut Loop, stream: Box<dyn Stream>) {
+    fn add_client(&mut self, event_loop: &mut Loop, stream: Box<dyn Stream>) {
         let entry = self.connections.vacant_entry();
         match event_loop.register(&*stream, Token::Connection(entry.key())) {
             Ok(()) => {
                 entry.insert(Connection::new(stream));
             }
-            Err(error) => eprintln!("echo: a client was turned away: {error}"),
+            Err(error) => eprintln!("echo: a client was refused: {}", with_causes(&error)),
         }
     }
 
-    /// One step of a connection. Whatever goes wrong concerns this client alone.
-    fn proceed(&mut self, event_loop: &mut Loop, key: usize) {
+    /// Serves a connection once. An error closes this connection alone.
+    fn serve(&mut self, event_loop: &mut Loop, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let goes_on = match connection.proceed() {
+        let keep = match connection.serve() {
             Ok(Progress::Wait(interest)) => {
                 !connection.set_interest(interest)
                     || reregister(event_loop, connection.stream(), Token::Connection(key), interest)
             }
             Ok(Progress::Done) | Err(_) => false,
         };
-        if !goes_on {
+        if !keep {
             self.connections.remove(key);
         }
     }
 
-    fn proceed_datagrams(&mut self, event_loop: &mut Loop, index: usize) {
+    fn serve_datagrams(&mut self, event_loop: &mut Loop, index: usize) {
         let datagrams = &mut self.datagrams[index];
-        let interest = datagrams.proceed();
+        let interest = datagrams.serve();
         if datagrams.set_interest(interest) {
             reregister(event_loop, datagrams.socket(), Token::Datagrams(index), interest);
         }
@@ -172,7 +172,7 @@ fn reregister<S: Source + ?Sized>(
     match event_loop.reregister(source, token, interest, Trigger::Level) {
         Ok(()) => true,
         Err(error) => {
-            eprintln!("echo: {error}");
+            eprintln!("echo: {}", with_causes(&error));
             false
         }
     }
@@ -182,20 +182,20 @@ impl Handler<Token, ()> for Server {
     fn readable(&mut self, event_loop: &mut Loop, token: Token, _: ReadHint) {
         match token {
             Token::Listener(index) => self.accept(event_loop, index),
-            Token::Datagrams(index) => self.proceed_datagrams(event_loop, index),
-            Token::Connection(key) => self.proceed(event_loop, key),
+            Token::Datagrams(index) => self.serve_datagrams(event_loop, index),
+            Token::Connection(key) => self.serve(event_loop, key),
         }
     }
 
     fn writable(&mut self, event_loop: &mut Loop, token: Token) {
         match token {
             Token::Listener(_) => {}
-            Token::Datagrams(index) => self.proceed_datagrams(event_loop, index),
-            Token::Connection(key) => self.proceed(event_loop, key),
+            Token::Datagrams(index) => self.serve_datagrams(event_loop, index),
+            Token::Connection(key) => self.serve(event_loop, key),
         }
     }
 
-    /// A listener's rest is over.
+    /// A listener's pause ends.
     fn timeout(&mut self, event_loop: &mut Loop, token: Token) {
         let Token::Listener(index) = token else { return };
         self.acceptors[index].resume(event_loop, token);
@@ -205,7 +205,7 @@ impl Handler<Token, ()> for Server {
         event_loop.shutdown();
     }
 
-    /// One line a turn, however many were turned away in it.
+    /// Reports disconnected clients, in one line per turn.
     fn turn_end(&mut self, _: &mut Loop) {
         match std::mem::take(&mut self.shed) {
             0 => {}

@@ -1,4 +1,4 @@
-//! A Unix socket's path: cleared of what a killed predecessor left, removed at the end.
+//! A Unix socket's path: replaces one that a killed program left, and is removed at the end.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use kodiak_net::{UnixListener, UnixStream};
 pub(crate) struct UnixPath(PathBuf);
 
 impl UnixPath {
-    /// Listens at `path`. A socket that is there but that nobody listens on any more is replaced.
+    /// Listens at `path`. Replaces a socket on which no process listens.
     pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, UnixPath)> {
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path) => {
@@ -30,7 +30,7 @@ impl UnixPath {
 
 impl Drop for UnixPath {
     fn drop(&mut self) {
-        // If somebody else has removed it already, all the better.
+        // An error means that it was removed already.
         let _ = fs::remove_file(&self.0);
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use common::{PATIENCE, until_readable};
+use common::{TEST_TIMEOUT, until_readable};
 use kodiak_net::{TryRead, TryRecv, UnixDatagram, UnixStream, pipe};
 use kodiak_reactor::{EventLoop, Handler, ReadHint};
 
@@ -38,13 +38,17 @@ fn a_connection_is_handed_over_and_goes_on() {
     let (mut client, at_server) = UnixStream::pair().unwrap();
     let mut event_loop = EventLoop::new().unwrap();
     event_loop.register(&orders, ()).unwrap();
-    event_loop.timeout((), PATIENCE).unwrap();
+    event_loop.timeout((), TEST_TIMEOUT).unwrap();
     assert_eq!(server.try_send_with_descriptors(b"serve", &[at_server.as_fd()]).unwrap(), Some(5));
     drop(at_server);
     event_loop.run(&mut Worker { orders, descriptors: Vec::new() }).unwrap();
     until_readable(&client);
     assert_eq!(client.try_read(&mut [0; 32]).unwrap(), Some(15));
-    assert_eq!(client.try_read(&mut [0; 32]).unwrap(), Some(0), "nobody else holds the connection");
+    assert_eq!(
+        client.try_read(&mut [0; 32]).unwrap(),
+        Some(0),
+        "the connection has no other owner"
+    );
 }
 
 #[test]
@@ -75,7 +79,7 @@ fn datagrams_carry_descriptors_to_a_peer_and_to_an_address() {
 }
 
 #[test]
-fn a_full_peer_is_none_and_keeps_nothing() {
+fn sending_descriptors_to_a_full_peer_is_none() {
     let (left, right) = UnixDatagram::pair().unwrap();
     let (sender, mut receiver) = pipe::new().unwrap();
     let mut sent = 0;
@@ -89,12 +93,12 @@ fn a_full_peer_is_none_and_keeps_nothing() {
     assert_eq!(
         receiver.try_read(&mut [0]).unwrap(),
         Some(0),
-        "and closed when nobody receives them"
+        "and closed when they are not received"
     );
 }
 
 #[test]
-fn descriptors_that_a_plain_read_passes_over_are_closed() {
+fn a_plain_read_closes_the_descriptors_it_skips() {
     let (left, mut right) = UnixStream::pair().unwrap();
     let (sender, mut receiver) = pipe::new().unwrap();
     left.send_with_descriptors(b"x", &[sender.as_fd()]).unwrap();
@@ -104,7 +108,7 @@ fn descriptors_that_a_plain_read_passes_over_are_closed() {
 }
 
 #[test]
-fn the_kernel_vouches_for_the_peer() {
+fn the_peer_s_credentials_come_from_the_kernel() {
     let (left, _right) = UnixStream::pair().unwrap();
     let peer = left.peer_credentials().unwrap();
     if cfg!(target_os = "linux") {

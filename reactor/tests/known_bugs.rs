@@ -1,22 +1,21 @@
-//! Old injuries of event loops, which must be impossible in this one.
+//! Bugs that other event loops had, each with the test that excludes it here.
 //!
-//! | injury | test |
-//! |---|---|
-//! | an event delivered to a slot's or descriptor's next owner | `sources.rs` (`.. does_not_inherit ..`, `thousands_of_sources_closed ..`), here |
-//! | a duplicate that keeps firing after its socket was dropped | `sources.rs` (`a_duplicate_does_not_keep_firing ..`) |
-//! | shadow state keyed by raw descriptor | here |
-//! | a kqueue change that fires for a closed descriptor | kodiak-sys, `tests/selector.rs` (`a_change_for_a_closed_descriptor ..`) |
-//! | spins: EMFILE on accept | kodiak-net, `tests/descriptors.rs` |
-//! | spins: out-of-band data | here |
-//! | spins: a timeout under a millisecond, a cancelled timer, one beyond 24.8 days | here |
-//! | spins: a hung-up peer nobody reads from | `suspension.rs`, `fifo.rs` |
-//! | a wait that ends early on EINTR | `signals.rs` |
-//! | a lost wake-up | `messages.rs` (`no_wake_up_is_lost ..`), kodiak-channel under loom |
-//! | a hog: one socket or sender with endless data | here, `turns.rs` (`a_flood_of_messages ..`) |
-//! | debug and release check different things | here |
-//! | two loops, or a loop's end and a source's, at the same moment | here |
-//! | a panic in a callback | `turns.rs` (`after_a_panic ..`), `children.rs`, here |
-//! | a timer set in its own callback | `timers.rs` (`a_timeout_set_in_its_own_callback ..`), here |
+//! - An event delivered to the next owner of a slot or descriptor: here; `sources.rs`
+//!   (`a_new_source_does_not_inherit ..`, `sources_closed_in_a_batch_s ..`).
+//! - A duplicate that keeps firing after its socket was dropped: `sources.rs` (`a_duplicate ..`).
+//! - State keyed by the descriptor's number: here.
+//! - A kqueue change that fires for a closed descriptor: kodiak-sys, `tests/selector.rs`.
+//! - A spin on EMFILE in accept: kodiak-net, `tests/descriptors.rs`.
+//! - A spin on out-of-band data: here.
+//! - A spin on a timeout under a millisecond, a cancelled timer, or one beyond 24.8 days: here.
+//! - A spin on a hung-up peer that is not read: `suspension.rs`, `fifo.rs`.
+//! - A wait that ends early on EINTR: `signals.rs`.
+//! - A lost wake-up: `messages.rs` (`no_wake_up_is_lost ..`); kodiak-channel under loom.
+//! - Starvation by one socket or sender with endless data: here; `turns.rs` (`a_flood ..`).
+//! - Checks that differ between debug and release: here.
+//! - Two loops, or a loop's end and a source's, at the same moment: here.
+//! - A panic in a callback: here; `turns.rs` (`after_a_panic ..`), `children.rs`.
+//! - A timer set in its own callback: here; `timers.rs` (`a_timeout_set_in_its_own_callback ..`).
 
 mod common;
 
@@ -28,7 +27,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Loop, On, Seen, drain, libkqueue_lacks, pair, poll, readable_tokens, ready};
+use common::{Loop, On, Seen, drain, pair, poll, readable_tokens, ready, skip_on_libkqueue};
 use kodiak_reactor::{Interest, Io, Trigger};
 use kodiak_sys::{Events, Selector};
 use socket2::SockRef;
@@ -43,10 +42,10 @@ fn tcp() -> (Io<TcpStream>, TcpStream) {
     (Io::new(ours), listener.accept().unwrap().0)
 }
 
-/// Sockets come and go under the same few numbers, within callbacks; each event must reach the one
-/// it is about.
+/// Sockets open and close under the same few numbers, within callbacks; each event must reach its
+/// own socket.
 #[test]
-fn no_state_is_keyed_by_a_descriptor_s_number() {
+fn no_state_is_keyed_by_a_descriptor_number() {
     let mut event_loop = Loop::new().unwrap();
     let mut slots: Vec<_> = (0..4).map(|_| None).collect();
     let (mut next_token, mut reused) = (0, 0);
@@ -59,11 +58,11 @@ fn no_state_is_keyed_by_a_descriptor_s_number() {
         next_token += 1;
         event_loop.register(&ours, next_token).unwrap();
         slots[slot] = Some((ours, theirs, next_token));
-        let mut told = readable_tokens(&poll(&mut event_loop));
-        told.sort_unstable();
+        let mut tokens = readable_tokens(&poll(&mut event_loop));
+        tokens.sort_unstable();
         let mut alive: Vec<u32> = slots.iter().flatten().map(|slot| slot.2).collect();
         alive.sort_unstable();
-        assert_eq!(told, alive);
+        assert_eq!(tokens, alive);
     }
     assert!(reused > 50, "the test is about numbers that come back: {reused}");
 }
@@ -75,7 +74,7 @@ fn out_of_band_data_never_implies_readable_and_does_not_spin() {
     let (mut event_loop, mut other) = (Loop::new().unwrap(), Loop::new().unwrap());
     let registered =
         other.register_opt(&ours, 1, Interest::READABLE | Interest::PRIORITY, Trigger::Level);
-    if libkqueue_lacks("cannot watch for out-of-band data") {
+    if skip_on_libkqueue("cannot watch for out-of-band data") {
         return assert!(registered.is_err());
     }
     registered.unwrap();
@@ -84,16 +83,12 @@ fn out_of_band_data_never_implies_readable_and_does_not_spin() {
     let mut seen = Vec::new();
     other.run_once(&mut On(|_: &mut Loop, call| seen.push(call)), None).unwrap();
     assert_eq!(seen, [Seen::Priority(1), Seen::TurnEnd]);
-    assert_eq!(
-        poll(&mut event_loop),
-        NONE,
-        "who reads without interest in urgent data hears nothing of it"
-    );
-    // Nobody takes it: told some times more, then quiet.
-    let told: Vec<_> = (0..20).map(|_| poll(&mut other)).collect();
-    assert!(told.iter().rev().take(8).all(Vec::is_empty) && !told[0].is_empty(), "{told:?}");
+    assert_eq!(poll(&mut event_loop), NONE, "without interest in urgent data it is not reported");
+    // Not read: reported a few times, then suspended.
+    let tokens: Vec<_> = (0..20).map(|_| poll(&mut other)).collect();
+    assert!(tokens.iter().rev().take(8).all(Vec::is_empty) && !tokens[0].is_empty(), "{tokens:?}");
     assert_eq!(other.stats().suspensions, 1);
-    // The next is news, and ordinary data is as it always was.
+    // The next urgent byte is reported, and ordinary data as always.
     SockRef::from(&theirs).send_out_of_band(b"?").unwrap();
     assert!(poll(&mut other).contains(&Seen::Priority(1)));
     let mut byte = [std::mem::MaybeUninit::uninit()];
@@ -134,7 +129,7 @@ fn a_timeout_under_a_millisecond_is_one_sleep() {
 
 /// 24.8 days are `i32::MAX` milliseconds, where other loops' waits wrap or return at once.
 #[test]
-fn a_timeout_beyond_what_the_kernel_counts_neither_returns_early_nor_spins() {
+fn a_timeout_of_months_neither_ends_early_nor_spins() {
     for (timer, limit) in
         [(Some(60 * DAY), None), (None, Some(60 * DAY)), (Some(36_500 * DAY), Some(Duration::MAX))]
     {
@@ -163,7 +158,7 @@ fn a_timeout_beyond_what_the_kernel_counts_neither_returns_early_nor_spins() {
 }
 
 #[test]
-fn a_socket_with_endless_data_starves_neither_timers_nor_others() {
+fn endless_data_starves_neither_timers_nor_other_sockets() {
     for trigger in [Trigger::Level, Trigger::Edge] {
         let mut event_loop: Loop = Loop::builder().events_per_turn(2).build().unwrap();
         let (hog, mut feeder) = ready();
@@ -173,7 +168,7 @@ fn a_socket_with_endless_data_starves_neither_timers_nor_others() {
             event_loop.register(io, token as u32 + 1).unwrap();
         }
         event_loop.timeout(9, Duration::ZERO).unwrap();
-        let (mut fed, mut heard, mut fired) = (0, [false; 5], false);
+        let (mut fed, mut called, mut fired) = (0, [false; 5], false);
         let mut handler = On(|event_loop: &mut Loop, call| {
             match call {
                 Seen::Readable(0, _) => {
@@ -184,23 +179,23 @@ fn a_socket_with_endless_data_starves_neither_timers_nor_others() {
                 }
                 Seen::Readable(token, _) => {
                     let index = token as usize - 1;
-                    heard[index] = true;
+                    called[index] = true;
                     drain(&others[index].0);
                 }
                 Seen::Timeout(9) => fired = true,
                 _ => {}
             }
-            if fired && heard == [true; 5] {
+            if fired && called == [true; 5] {
                 event_loop.shutdown();
             }
-            assert!(fed < 100, "{trigger:?}: {heard:?} {fired}");
+            assert!(fed < 100, "{trigger:?}: {called:?} {fired}");
         });
         event_loop.run(&mut handler).unwrap();
     }
 }
 
 #[test]
-fn a_sender_with_endless_messages_starves_neither_timers_nor_sockets_nor_other_channels() {
+fn endless_messages_starve_no_timer_socket_or_other_channel() {
     let mut event_loop: Loop =
         Loop::builder().messages_per_turn(8).channel_capacity(64).build().unwrap();
     let sender = event_loop.channel();
@@ -210,28 +205,28 @@ fn a_sender_with_endless_messages_starves_neither_timers_nor_sockets_nor_other_c
     event_loop.timeout(2, Duration::ZERO).unwrap();
     other.send(0).unwrap();
     sender.send(0).unwrap();
-    let (mut messages, mut heard) = (0, [false; 3]);
+    let (mut messages, mut called) = (0, [false; 3]);
     let mut handler = On(|event_loop: &mut Loop, call| {
         match call {
             Seen::Notify(n) => {
                 messages += 1;
                 sender.send(n).unwrap();
             }
-            Seen::Readable(1, _) => heard[0] = true,
-            Seen::Timeout(2) => heard[1] = true,
-            Seen::Readable(3, _) => heard[2] = receiver.try_recv().is_ok(),
+            Seen::Readable(1, _) => called[0] = true,
+            Seen::Timeout(2) => called[1] = true,
+            Seen::Readable(3, _) => called[2] = receiver.try_recv().is_ok(),
             _ => {}
         }
-        if heard == [true; 3] {
+        if called == [true; 3] {
             event_loop.shutdown();
         }
-        assert!(messages <= 8, "{heard:?}");
+        assert!(messages <= 8, "{called:?}");
     });
     event_loop.run(&mut handler).unwrap();
 }
 
 #[test]
-fn a_timer_set_for_now_in_its_own_callback_fires_once_a_turn_and_lets_others_in() {
+fn a_timer_set_for_now_in_its_callback_fires_once_a_turn() {
     let mut event_loop = Loop::new().unwrap();
     event_loop.timeout(1, Duration::ZERO).unwrap();
     let (ours, mut theirs) = pair();
@@ -255,8 +250,8 @@ fn a_timer_set_for_now_in_its_own_callback_fires_once_a_turn_and_lets_others_in(
     assert_eq!(by_turn, [1; 21], "neither lost nor twice");
 }
 
-/// Whoever panics loses its own call, and what it owned is closed when its owner is dropped: the
-/// peer sees the end.
+/// A panic loses its own call, and what the handler owned is closed when the handler is dropped:
+/// the peer sees the end.
 #[test]
 fn a_panic_in_a_callback_leaks_no_descriptor() {
     let mut event_loop = Loop::new().unwrap();
@@ -283,7 +278,7 @@ fn a_panic_in_a_callback_leaks_no_descriptor() {
     assert_eq!(readable_tokens(&poll(&mut event_loop)), [2]);
 }
 
-/// What is checked in debug builds only is not checked where it matters.
+/// A check in debug builds alone would be missing in production.
 #[test]
 fn debug_and_release_check_the_same() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -299,14 +294,14 @@ fn debug_and_release_check_the_same() {
     assert!(files > 10);
 }
 
-/// Our loop sleeps inside a selector that knows nothing of it but a descriptor and `next_timeout`.
+/// Our loop sleeps in a selector that has only its descriptor and `next_timeout`.
 #[test]
-fn a_loop_nested_in_a_bare_selector_hears_sockets_messages_and_timers() {
+fn a_loop_nested_in_a_selector_serves_all_its_sources() {
     let outer = Selector::new().unwrap();
     let mut events = Events::with_capacity(4);
     let mut inner = Loop::new().unwrap();
     let added = outer.add(inner.as_fd(), 77, Interest::READABLE, Trigger::Level);
-    if libkqueue_lacks("has no descriptor that becomes readable") {
+    if skip_on_libkqueue("has no descriptor that becomes readable") {
         return assert!(added.is_err());
     }
     added.unwrap();
@@ -336,9 +331,9 @@ fn a_loop_nested_in_a_bare_selector_hears_sockets_messages_and_timers() {
     );
 }
 
-/// Descriptors of strangers: a pipe, and somebody else's selector with a source of its own.
+/// Foreign descriptors: a pipe, and another selector with a source of its own.
 #[test]
-fn a_stranger_s_descriptor_is_a_source() {
+fn a_foreign_descriptor_is_a_source() {
     let mut event_loop = Loop::new().unwrap();
     let (reader, mut writer) = std::io::pipe().unwrap();
     let pipe = Io::new(reader);
@@ -348,7 +343,7 @@ fn a_stranger_s_descriptor_is_a_source() {
     theirs.add(ours.as_fd(), 0, Interest::READABLE, Trigger::Level).unwrap();
     let selector = Io::new(theirs);
     let registered = event_loop.register(&selector, 2);
-    if libkqueue_lacks("has no descriptor that becomes readable") {
+    if skip_on_libkqueue("has no descriptor that becomes readable") {
         return assert!(registered.is_err());
     }
     registered.unwrap();
@@ -364,10 +359,10 @@ fn a_stranger_s_descriptor_is_a_source() {
     assert_eq!(poll(&mut event_loop), NONE);
 }
 
-/// A panic leaves half a batch behind. Whoever gets a slot before the loop runs on must not get its
-/// last owner's event.
+/// A panic leaves half a batch undelivered. A source that gets a slot before the next run must not
+/// get the last owner's event.
 #[test]
-fn an_event_left_over_after_a_panic_does_not_reach_the_slot_s_next_owner() {
+fn a_panicked_batch_delivers_nothing_to_a_reused_slot() {
     let mut event_loop = Loop::new().unwrap();
     let mut sources = [Some(ready()), Some(ready())];
     for (token, source) in sources.iter().enumerate() {
@@ -382,9 +377,9 @@ fn an_event_left_over_after_a_panic_does_not_reach_the_slot_s_next_owner() {
     });
     panic::catch_unwind(AssertUnwindSafe(|| event_loop.run_once(&mut handler, None))).unwrap_err();
     drop(sources[1 - first].take());
-    let (heir, _heir) = pair();
-    event_loop.register(&heir, 7).unwrap();
-    assert_eq!(poll(&mut event_loop), NONE, "the left-over event was the dead one's");
+    let (next, _next) = pair();
+    event_loop.register(&next, 7).unwrap();
+    assert_eq!(poll(&mut event_loop), NONE, "the event was the dropped source's");
     assert_eq!(event_loop.stats().stale_events, 1);
     assert_eq!(
         readable_tokens(&poll(&mut event_loop)),
@@ -393,10 +388,10 @@ fn an_event_left_over_after_a_panic_does_not_reach_the_slot_s_next_owner() {
     );
 }
 
-/// A panic leaves no run on the stack, so the loop may sleep in somebody else's wait: whoever sends
-/// must wake that one.
+/// A panic leaves no run on the stack, so the loop may sleep in an outer loop's wait: a sender must
+/// wake that one.
 #[test]
-fn after_a_panic_a_message_wakes_the_wait_that_the_loop_is_nested_in() {
+fn after_a_panic_a_message_wakes_the_outer_loop() {
     let mut event_loop = Loop::new().unwrap();
     let sender = event_loop.channel();
     sender.send(1).unwrap();
@@ -409,7 +404,7 @@ fn after_a_panic_a_message_wakes_the_wait_that_the_loop_is_nested_in() {
     let outer = Selector::new().unwrap();
     let mut events = Events::with_capacity(4);
     let added = outer.add(event_loop.as_fd(), 77, Interest::READABLE, Trigger::Level);
-    if libkqueue_lacks("has no descriptor that becomes readable") {
+    if skip_on_libkqueue("has no descriptor that becomes readable") {
         return assert!(added.is_err());
     }
     added.unwrap();
@@ -421,7 +416,7 @@ fn after_a_panic_a_message_wakes_the_wait_that_the_loop_is_nested_in() {
         event_loop.run_once(&mut handler, None)
     }))
     .unwrap_err();
-    // That turn has taken the wake. The next one is all that the outer wait can hear of.
+    // That turn has taken the wake. The next one must wake the outer wait.
     sender.send(3).unwrap();
     assert_eq!(
         outer.wait(&mut events, Some(Duration::from_secs(10))).unwrap(),
@@ -431,10 +426,10 @@ fn after_a_panic_a_message_wakes_the_wait_that_the_loop_is_nested_in() {
     assert_eq!(poll(&mut event_loop), [Seen::Notify(3)]);
 }
 
-/// A source belongs to one loop, whoever asks for it at the same moment, and a loop that ends
-/// meanwhile harms nobody.
+/// A source belongs to one loop even if several register it at the same moment, and a loop that is
+/// dropped meanwhile does no damage.
 #[test]
-fn of_loops_that_race_for_a_source_one_gets_it() {
+fn of_loops_that_race_for_a_source_one_registers_it() {
     for round in 0..200 {
         let (ours, mut theirs) = pair();
         let start = std::sync::Barrier::new(3);
@@ -458,10 +453,9 @@ fn of_loops_that_race_for_a_source_one_gets_it() {
     }
 }
 
-/// The last thing a source does is about its loop, and the last thing a loop does is about its
-/// sources.
+/// Dropping a source uses its loop, and dropping a loop releases its sources.
 #[test]
-fn sources_dropped_while_their_loop_is_dropped_harm_neither_it_nor_the_next_loop() {
+fn sources_and_their_loop_can_be_dropped_at_the_same_time() {
     for _ in 0..200 {
         let mut event_loop = Loop::new().unwrap();
         let sources: Vec<_> = (0..8).map(|_| ready()).collect();
@@ -476,12 +470,12 @@ fn sources_dropped_while_their_loop_is_dropped_harm_neither_it_nor_the_next_loop
             });
             start.wait();
             drop(event_loop);
-            // Most likely it has the old one's place in the process.
-            let mut heir = Loop::new().unwrap();
+            // Most likely it has the old loop's slot in the table.
+            let mut next = Loop::new().unwrap();
             let (ours, _theirs) = ready();
-            heir.register(&ours, 99).unwrap();
-            assert_eq!(readable_tokens(&poll(&mut heir)), [99]);
-            assert_eq!((heir.source_count(), heir.stats().stale_events), (1, 0));
+            next.register(&ours, 99).unwrap();
+            assert_eq!(readable_tokens(&poll(&mut next)), [99]);
+            assert_eq!((next.source_count(), next.stats().stale_events), (1, 0));
         });
     }
 }

@@ -1,11 +1,11 @@
-//! Accepting that survives running out of descriptors.
+//! A reserve descriptor, to accept and close a connection when no other descriptor is free.
 //!
-//! When a process has no free descriptor, `accept` fails but the connection stays in the queue, so
-//! a level-triggered listener is readable again at once: the program spins at full speed and serves
-//! nobody, while its clients wait in the dark. The old remedy (libev's manual describes it) is to
-//! own one descriptor for nothing: give it up, accept with the slot that this frees, close the
-//! connection, take the descriptor back. The client learns at once, the queue gets shorter, and the
-//! program goes on serving those it has.
+//! When a process has no free descriptor, `accept` fails but the connection stays in the queue. A
+//! level-triggered listener is then readable again at once, so the program spins and its clients
+//! wait without an answer. The usual remedy (described in libev's manual) is a reserve descriptor:
+//! close it, accept with the freed descriptor, close the connection, open the reserve again. The
+//! client learns at once that it was refused, the queue gets shorter, and the program continues to
+//! serve the connections that it has.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,11 +18,11 @@ use kodiak_sys::socket::{AcceptFailure, accept_failure, is_out_of_descriptors};
 
 use crate::error::{AcceptError, DescriptorLimit};
 
-/// The system's table of open files is full. The number is the same on every Unix that we know; std
+/// The system's table of open files is full. The number is the same on every supported Unix; std
 /// has no name for it.
 const ENFILE: i32 = 23;
 
-/// A descriptor kept for the moment when there is no other.
+/// A descriptor to close when no other is free.
 ///
 /// It is an unbound Unix socket: unlike `/dev/null` it can be opened inside a chroot, and unlike a
 /// duplicate of the listener it also counts against the *system's* limit, so that giving it up
@@ -52,7 +52,7 @@ impl Reserve {
         }
     }
 
-    /// The same, after a first attempt that has failed.
+    /// As [`accept`](Reserve::accept), after a first attempt that failed with `error`.
     #[cold]
     fn accept_after<S, A>(
         &self,
@@ -75,7 +75,7 @@ impl Reserve {
         }
     }
 
-    /// Takes one connection off the queue with the reserve's slot and closes it.
+    /// Accepts one connection with the reserve's descriptor and closes it.
     fn shed<S, A>(
         &self,
         accept: &mut dyn FnMut() -> io::Result<(S, A)>,
@@ -89,15 +89,14 @@ impl Reserve {
             return Err(AcceptError::Exhausted { limit, source: cause });
         };
         drop(reserve);
-        let turned_away = accept_live(accept).map(|(connection, address)| {
+        let shed = accept_skipping_reset(accept).map(|(connection, address)| {
             drop(connection);
             peer(&address)
         });
         *slot = spare_descriptor().ok();
-        match turned_away {
+        match shed {
             Ok(peer) => Err(AcceptError::Shed { peer, limit }),
-            // Linux looks for a descriptor before it looks at the queue: there was nobody to turn
-            // away.
+            // Linux looks for a descriptor before it looks at the queue, which was empty.
             Err(error) if is_would_block(&error) => Ok(None),
             Err(error) => match descriptor_limit(&error) {
                 Some(limit) => Err(AcceptError::Exhausted { limit, source: error }),
@@ -112,9 +111,9 @@ impl Reserve {
     }
 }
 
-/// Accepts, passing over connections that died in the queue: each failure of that sort takes one
-/// off the queue, so the loop ends with it.
-fn accept_live<S>(accept: &mut dyn FnMut() -> io::Result<S>) -> io::Result<S> {
+/// Accepts, skipping connections that were reset in the queue. Each such failure removes one from
+/// the queue, so the loop ends.
+fn accept_skipping_reset<S>(accept: &mut dyn FnMut() -> io::Result<S>) -> io::Result<S> {
     loop {
         match accept() {
             Err(error) if accept_failure(&error) == AcceptFailure::Connection => {}
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_shed_and_the_reserve_taken_back() {
+    fn a_connection_is_shed_and_the_reserve_reopened() {
         let reserve = Reserve::new().unwrap();
         let mut calls = 0;
         let outcome = reserve.accept(
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_taken_by_another_thread_is_reported_not_retried() {
+    fn a_reserve_taken_by_another_thread_is_not_retried() {
         let reserve = Reserve::new().unwrap();
         let mut calls = 0;
         let outcome = reserve.accept(
@@ -192,11 +191,11 @@ mod tests {
             outcome,
             Err(AcceptError::Exhausted { limit: DescriptorLimit::Process, .. })
         ));
-        assert_eq!(calls, 2, "once, and once with the reserve's slot");
+        assert_eq!(calls, 2, "once, and once with the reserve's descriptor");
     }
 
     #[test]
-    fn connections_that_died_in_the_queue_are_passed_over() {
+    fn connections_reset_in_the_queue_are_skipped() {
         let reserve = Reserve::new().unwrap();
         let mut answers = [
             Err(io::Error::from_raw_os_error(ECONNABORTED)),

@@ -1,12 +1,11 @@
-//! What several socket types here repeat: being a source, conversions, `Read` and `Write`, batches
-//! of datagrams.
+//! Macros for implementations that several sockets share: [`Source`](kodiak_reactor::Source),
+//! conversions, `Read` and `Write`, batches of datagrams.
 //!
-//! Macros, because the same few lines are wanted for types that share no trait in std. Each expands
-//! to what one would write by hand and to nothing else.
+//! They are macros because std's types share no trait. Each expands to plain `impl` blocks.
 
-/// A socket in field `io: Io<$std>` as a [`Source`](kodiak_reactor::Source), its number and its
-/// duplicates, and from and into std's type and `OwnedFd`.
-macro_rules! source_and_conversions {
+/// For a socket with a field `io: Io<$std>`: [`Source`](kodiak_reactor::Source), `AsFd`, `AsRawFd`,
+/// `try_clone`, and conversions from and into std's type and `OwnedFd`.
+macro_rules! impl_source_and_conversions {
     ($socket:ident, $std:ty) => {
         impl std::os::fd::AsFd for $socket {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
@@ -21,11 +20,11 @@ macro_rules! source_and_conversions {
         }
 
         impl $socket {
-            /// A second owner of the same socket, which is closed when both are. It is a source of
-            /// its own, in no loop yet; what one of them reads or sets concerns both.
+            /// A second handle to the same socket, which is closed when both are. It is a source of
+            /// its own, in no loop yet. Reads, writes and options affect both handles.
             ///
             /// # Errors
-            /// What the kernel reports: no descriptor is free (a listener takes two).
+            /// No descriptor is free (a listener takes two).
             pub fn try_clone(&self) -> std::io::Result<$socket> {
                 $socket::from_std(self.io.get_ref().try_clone()?)
             }
@@ -49,8 +48,8 @@ macro_rules! source_and_conversions {
         impl TryFrom<std::os::fd::OwnedFd> for $socket {
             type Error = std::io::Error;
 
-            /// As `from_std`. Nobody checks that the descriptor is a socket of this type: one that
-            /// is not fails when it is used.
+            /// As `from_std`. It is not checked that the descriptor is a socket of this type:
+            /// another one fails when it is used.
             fn try_from(descriptor: std::os::fd::OwnedFd) -> std::io::Result<$socket> {
                 $socket::from_std(<$std>::from(descriptor))
             }
@@ -72,9 +71,8 @@ macro_rules! source_and_conversions {
     };
 }
 
-/// `Read` and `Write` for a stream and for a reference to it: the kernel does the locking, so both
-/// are sound.
-macro_rules! read_and_write {
+/// `Read` and `Write` for a stream and for a reference to it. The kernel does the locking.
+macro_rules! impl_read_and_write {
     ($stream:ident) => {
         impl std::io::Read for &$stream {
             fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -101,7 +99,7 @@ macro_rules! read_and_write {
                 self.io.get_ref().write_vectored(buffers)
             }
 
-            /// Does nothing: what was written is the kernel's already.
+            /// Does nothing: the kernel has what was written.
             fn flush(&mut self) -> std::io::Result<()> {
                 Ok(())
             }
@@ -132,7 +130,7 @@ macro_rules! read_and_write {
                 (&*self).write_vectored(buffers)
             }
 
-            /// Does nothing: what was written is the kernel's already.
+            /// Does nothing: the kernel has what was written.
             fn flush(&mut self) -> std::io::Result<()> {
                 Ok(())
             }
@@ -140,50 +138,70 @@ macro_rules! read_and_write {
     };
 }
 
-/// Many datagrams with one system call.
-macro_rules! batches {
+/// Batches: many datagrams with one system call.
+macro_rules! impl_batches {
     ($socket:ident) => {
         impl $socket {
-            /// Receives what waits with one system call, as far as `batch` has room, and says how
-            /// many datagrams that are: at least one. If the batch is
+            /// Receives datagrams with one system call, as many as wait and `batch` has room for.
+            /// Returns their number, at least one. If the batch is
             /// [full](kodiak_sys::socket::RecvBatch::is_full), more may wait.
             ///
             /// # Errors
             #[doc = concat!("As [`recv`](", stringify!($socket), "::recv).")]
-            pub fn recv_batch(&self, batch: &mut kodiak_sys::socket::RecvBatch) -> std::io::Result<usize> {
+            pub fn recv_batch(
+                &self,
+                batch: &mut kodiak_sys::socket::RecvBatch,
+            ) -> std::io::Result<usize> {
                 batch.recv(std::os::fd::AsFd::as_fd(self))
             }
 
-            #[doc = concat!("As [`recv_batch`](", stringify!($socket), "::recv_batch); `Ok(None)` when none waits.")]
+            #[doc = concat!(
+                "As [`recv_batch`](", stringify!($socket), "::recv_batch); ",
+                "`Ok(None)` when none waits."
+            )]
             ///
             /// # Errors
             #[doc = concat!("As [`recv`](", stringify!($socket), "::recv), except `WouldBlock`.")]
-            pub fn try_recv_batch(&self, batch: &mut kodiak_sys::socket::RecvBatch) -> std::io::Result<Option<usize>> {
+            pub fn try_recv_batch(
+                &self,
+                batch: &mut kodiak_sys::socket::RecvBatch,
+            ) -> std::io::Result<Option<usize>> {
                 crate::try_io::not_ready_is_none(|| self.recv_batch(batch))
             }
 
-            /// Sends with one system call as many datagrams of `batch` as the kernel takes, and
-            /// says how many. Those are gone from the batch, the others stay: register for
-            /// writable, and send again.
+            /// Sends datagrams of `batch` with one system call, as many as the kernel takes, and
+            /// returns their number. Those are removed from the batch, the others stay: register
+            /// for writable, and send again.
             ///
             /// # Errors
             #[doc = concat!("As [`send_to`](", stringify!($socket), "::send_to).")]
-            /// It is about the first datagram of the batch (or an *earlier* one, if it is
+            /// The error concerns the first datagram of the batch (or an *earlier* one, if it is
             /// `ConnectionRefused`): send again, or [`skip`](kodiak_sys::socket::SendBatch::skip)
             /// it.
-            pub fn send_batch(&self, batch: &mut kodiak_sys::socket::SendBatch) -> std::io::Result<usize> {
+            pub fn send_batch(
+                &self,
+                batch: &mut kodiak_sys::socket::SendBatch,
+            ) -> std::io::Result<usize> {
                 batch.send(std::os::fd::AsFd::as_fd(self))
             }
 
-            #[doc = concat!("As [`send_batch`](", stringify!($socket), "::send_batch); `Ok(None)` when there is no room.")]
+            #[doc = concat!(
+                "As [`send_batch`](", stringify!($socket), "::send_batch); ",
+                "`Ok(None)` when there is no room."
+            )]
             ///
             /// # Errors
-            #[doc = concat!("As [`send_batch`](", stringify!($socket), "::send_batch), except `WouldBlock`.")]
-            pub fn try_send_batch(&self, batch: &mut kodiak_sys::socket::SendBatch) -> std::io::Result<Option<usize>> {
+            #[doc = concat!(
+                "As [`send_batch`](", stringify!($socket), "::send_batch), except `WouldBlock`."
+            )]
+            pub fn try_send_batch(
+                &self,
+                batch: &mut kodiak_sys::socket::SendBatch,
+            ) -> std::io::Result<Option<usize>> {
                 crate::try_io::not_ready_is_none(|| self.send_batch(batch))
             }
         }
     };
 }
 
-pub(crate) use {batches, read_and_write, source_and_conversions};
+pub(crate) use {impl_batches, impl_read_and_write, impl_source_and_conversions};

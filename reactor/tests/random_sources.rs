@@ -1,8 +1,8 @@
-//! Random lives of sockets, with every trigger, duplicates, and drops inside callbacks, against a
-//! model of what must be told.
+//! Random operations on sockets, with every trigger, duplicates, and drops inside callbacks,
+//! against a model.
 //!
-//! The model knows which sockets the loop must call for in a turn; for the others it must not. A
-//! socket's peer is never closed before the socket: hang-ups are in `suspension.rs`.
+//! The model predicts the sockets for which the handler is called in a turn. A socket's peer is
+//! never closed before the socket: hang-ups are in `suspension.rs`.
 
 mod common;
 
@@ -28,11 +28,11 @@ enum Step {
     Write(usize),
     Read(usize),
     /// A turn in which the first callback does this to those sockets.
-    Turn(Vec<(usize, Inside)>),
+    Turn(Vec<(usize, InCallback)>),
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Inside {
+enum InCallback {
     Drop,
     Deregister,
     /// Drops it and registers a fresh, ready one in its place.
@@ -45,8 +45,12 @@ fn trigger() -> impl Strategy<Value = Trigger> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let socket = 0..SOCKETS;
-    let inside = prop_oneof![Just(Inside::Drop), Just(Inside::Deregister), Just(Inside::Replace)];
-    let turn = prop::collection::vec((socket.clone(), inside), 0..3).prop_map(Step::Turn);
+    let in_callback = prop_oneof![
+        Just(InCallback::Drop),
+        Just(InCallback::Deregister),
+        Just(InCallback::Replace)
+    ];
+    let turn = prop::collection::vec((socket.clone(), in_callback), 0..3).prop_map(Step::Turn);
     let step = prop_oneof![
         2 => (socket.clone(), trigger()).prop_map(|(s, t)| Step::Register(s, t)),
         1 => (socket.clone(), trigger()).prop_map(|(s, t)| Step::Reregister(s, t)),
@@ -66,8 +70,8 @@ struct Socket {
     theirs: UnixStream,
     registered: Option<Trigger>,
     unread: bool,
-    /// Something happened that edge has not told yet; oneshot is armed.
-    news: bool,
+    /// A change that edge trigger has not reported yet; or oneshot is armed.
+    pending: bool,
 }
 
 struct World {
@@ -92,7 +96,7 @@ impl World {
         world
     }
 
-    /// A new one has a token that none had before, so that an event for an old one is seen.
+    /// A new socket with an unused token, so that an event for an old one is noticed.
     fn socket(&mut self) -> Socket {
         let (ours, theirs) = pair();
         self.next_token += 1;
@@ -102,7 +106,7 @@ impl World {
             theirs,
             registered: None,
             unread: false,
-            news: false,
+            pending: false,
         }
     }
 
@@ -112,10 +116,10 @@ impl World {
     }
 
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
-        if let Step::Turn(inside) = step {
-            return self.turn(&inside);
+        if let Step::Turn(in_callback) = step {
+            return self.turn(&in_callback);
         }
-        let event_loop = self.event_loop.as_mut().expect("nobody else has it");
+        let event_loop = self.event_loop.as_mut().expect("only `turn` takes it");
         match step {
             Step::Register(s, trigger) => {
                 let socket = &mut self.sockets[s];
@@ -127,7 +131,7 @@ impl World {
                 );
                 prop_assert_eq!(answer.is_ok(), socket.registered.is_none());
                 if answer.is_ok() {
-                    (socket.registered, socket.news) = (Some(trigger), true);
+                    (socket.registered, socket.pending) = (Some(trigger), true);
                 }
             }
             Step::Reregister(s, trigger) => {
@@ -136,7 +140,7 @@ impl World {
                     event_loop.reregister(&socket.ours, socket.token, Interest::READABLE, trigger);
                 prop_assert_eq!(answer.is_ok(), socket.registered.is_some());
                 if answer.is_ok() {
-                    (socket.registered, socket.news) = (Some(trigger), true);
+                    (socket.registered, socket.pending) = (Some(trigger), true);
                 }
             }
             Step::Deregister(s) => {
@@ -152,7 +156,7 @@ impl World {
                 socket.theirs.write_all(b"x").unwrap();
                 socket.unread = true;
                 // A oneshot that has fired stays disarmed.
-                socket.news |= socket.registered == Some(Trigger::Edge);
+                socket.pending |= socket.registered == Some(Trigger::Edge);
             }
             Step::Read(s) => {
                 drain(&self.sockets[s].ours);
@@ -163,42 +167,42 @@ impl World {
         Ok(())
     }
 
-    /// The tokens that must be told.
+    /// The tokens for which the handler must be called.
     fn expectation(&self) -> BTreeSet<u32> {
         let due = |socket: &&Socket| match socket.registered {
             None => false,
             Some(Trigger::Level) => socket.unread,
-            Some(Trigger::Edge | Trigger::Oneshot) => socket.unread && socket.news,
+            Some(Trigger::Edge | Trigger::Oneshot) => socket.unread && socket.pending,
         };
         self.sockets.iter().filter(due).map(|socket| socket.token).collect()
     }
 
-    fn turn(&mut self, inside: &[(usize, Inside)]) -> Result<(), TestCaseError> {
-        let must = self.expectation();
-        let mut event_loop = self.event_loop.take().expect("nobody else has it");
-        let mut told: Vec<u32> = Vec::new();
-        // Tokens that left during the turn, each with how many had been told when it did.
+    fn turn(&mut self, in_callback: &[(usize, InCallback)]) -> Result<(), TestCaseError> {
+        let expected = self.expectation();
+        let mut event_loop = self.event_loop.take().expect("only `turn` takes it");
+        let mut called: Vec<u32> = Vec::new();
+        // Tokens removed during the turn, each with the number of calls before.
         let mut left: Vec<(u32, usize)> = Vec::new();
         let mut handler = On(|event_loop: &mut Loop, call| {
             let Seen::Readable(token, _) = call else { return };
-            told.push(token);
-            if told.len() > 1 {
+            called.push(token);
+            if called.len() > 1 {
                 return;
             }
-            for (s, what) in inside {
-                left.push((self.sockets[*s].token, told.len()));
+            for (s, what) in in_callback {
+                left.push((self.sockets[*s].token, called.len()));
                 match what {
-                    Inside::Deregister => {
+                    InCallback::Deregister => {
                         let _ = event_loop.deregister(&self.sockets[*s].ours);
                         self.sockets[*s].registered = None;
                     }
-                    Inside::Drop => self.replace(*s),
-                    Inside::Replace => {
+                    InCallback::Drop => self.replace(*s),
+                    InCallback::Replace => {
                         self.replace(*s);
-                        let heir = &mut self.sockets[*s];
-                        heir.theirs.write_all(b"x").unwrap();
-                        event_loop.register(&heir.ours, heir.token).unwrap();
-                        (heir.registered, heir.unread, heir.news) =
+                        let next = &mut self.sockets[*s];
+                        next.theirs.write_all(b"x").unwrap();
+                        event_loop.register(&next.ours, next.token).unwrap();
+                        (next.registered, next.unread, next.pending) =
                             (Some(Trigger::Level), true, true);
                     }
                 }
@@ -206,22 +210,22 @@ impl World {
         });
         event_loop.run_once(&mut handler, Some(Duration::ZERO)).unwrap();
         self.event_loop = Some(event_loop);
-        for (index, token) in told.iter().enumerate() {
-            prop_assert!(must.contains(token), "{token} was told and must not be: {told:?}");
-            prop_assert!(!told[..index].contains(token), "{token} was told twice: {told:?}");
+        for (index, token) in called.iter().enumerate() {
+            prop_assert!(expected.contains(token), "{token} was called unexpectedly: {called:?}");
+            prop_assert!(!called[..index].contains(token), "{token} was called twice: {called:?}");
             let gone = left.iter().find(|(gone, _)| gone == token);
             prop_assert!(
                 gone.is_none_or(|(_, when)| index < *when),
-                "{token} was told after it had left: {told:?}"
+                "{token} was called after it was removed: {called:?}"
             );
         }
-        for token in &must {
+        for token in &expected {
             let gone = left.iter().any(|(gone, _)| gone == token);
-            prop_assert!(gone || told.contains(token), "{token} was not told: {told:?}");
+            prop_assert!(gone || called.contains(token), "{token} was not called: {called:?}");
         }
         for socket in &mut self.sockets {
-            if told.contains(&socket.token) {
-                socket.news = false;
+            if called.contains(&socket.token) {
+                socket.pending = false;
             }
         }
         Ok(())
@@ -232,17 +236,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn whoever_lives_is_told_and_whoever_has_left_is_not(steps in steps()) {
+    fn live_sources_are_called_and_removed_ones_are_not(steps in steps()) {
         let mut world = World::new();
         for step in steps {
             world.step(step)?;
-            let event_loop = world.event_loop.as_mut().expect("nobody else has it");
-            let registered = world.sockets.iter().filter(|socket| socket.registered.is_some()).count();
-            prop_assert_eq!(event_loop.source_count(), registered);
+            let event_loop = world.event_loop.as_mut().expect("only `turn` takes it");
+            let registered = world.sockets.iter().filter(|socket| socket.registered.is_some());
+            prop_assert_eq!(event_loop.source_count(), registered.count());
         }
         world.turn(&[])?;
         world.sockets.clear();
-        let mut event_loop = world.event_loop.take().expect("nobody else has it");
+        let mut event_loop = world.event_loop.take().expect("only `turn` takes it");
         prop_assert_eq!(poll(&mut event_loop), []);
         prop_assert_eq!(event_loop.source_count(), 0);
     }

@@ -1,7 +1,7 @@
-//! Old injuries of event loops that sockets have a part in, each with the test that it cannot
-//! happen here. Two more have a file of their own: `descriptors.rs` (a full table of descriptors
-//! must not make `accept` spin) and, in `event_loop.rs`, a duplicated descriptor that must fall
-//! silent with its socket.
+//! Bugs with sockets that other event loops had, each with the test that excludes it here.
+//!
+//! Two more are elsewhere: `descriptors.rs` (a full table of descriptors must not make `accept`
+//! spin) and `event_loop.rs` (a duplicate must not fire after its socket was dropped).
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, libkqueue_lacks, until_readable};
+use common::{TEST_TIMEOUT, skip_on_libkqueue, until_readable};
 use kodiak_net::{Connecting, Finish, TcpListener, TcpStream, TryRead, UdpSocket, UnixStream};
 use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, Trigger};
 use kodiak_sys::{Events, Selector};
@@ -20,7 +20,7 @@ fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
-/// Counts callbacks by what they say, and reacts to none.
+/// Counts callbacks by kind, and reacts to none.
 #[derive(Default, Debug)]
 struct Counts {
     data: usize,
@@ -63,7 +63,7 @@ fn out_of_band_data_under_level_trigger_does_not_spin() {
     // Until it has arrived, where the kernel can tell.
     let selector = Selector::new().unwrap();
     if selector.add(ours.as_fd(), 0, Interest::PRIORITY, Trigger::Level).is_ok() {
-        assert_eq!(selector.wait(&mut Events::with_capacity(1), Some(PATIENCE)).unwrap(), 1);
+        assert_eq!(selector.wait(&mut Events::with_capacity(1), Some(TEST_TIMEOUT)).unwrap(), 1);
     }
     let mut counts = Counts::default();
     for _ in 0..100 {
@@ -72,7 +72,7 @@ fn out_of_band_data_under_level_trigger_does_not_spin() {
     assert_eq!(
         (counts.data, counts.ends, counts.priority),
         (0, 0, 0),
-        "nobody asked for what is out of band"
+        "out-of-band data is not in the interest"
     );
     assert_eq!(event_loop.stats().events, 0, "the kernel does not report it to this loop either");
 }
@@ -84,19 +84,19 @@ fn out_of_band_data_that_was_asked_for_is_priority_and_not_data() {
     let mut event_loop = EventLoop::new().unwrap();
     let registered =
         event_loop.register_opt(&ours, (), Interest::READABLE | Interest::PRIORITY, Trigger::Level);
-    if libkqueue_lacks("cannot watch for out-of-band data") {
+    if skip_on_libkqueue("cannot watch for out-of-band data") {
         return assert!(registered.is_err());
     }
     registered.unwrap();
     SockRef::from(&theirs).send_out_of_band(b"!").unwrap();
     let mut counts = Counts::default();
-    event_loop.run_once(&mut counts, Some(PATIENCE)).unwrap();
+    event_loop.run_once(&mut counts, Some(TEST_TIMEOUT)).unwrap();
     assert_eq!((counts.data, counts.priority), (0, 1));
 }
 
 #[test]
-fn a_duplicate_in_another_table_does_not_keep_a_dropped_socket_firing() {
-    // The duplicate is on its way in a message: no number of ours stands for it any more.
+fn a_duplicate_in_a_message_does_not_fire_for_a_dropped_socket() {
+    // The duplicate is in a message, without a number in this process.
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let (carrier, carrier_end) = UnixStream::pair().unwrap();
     let mut event_loop = EventLoop::new().unwrap();
@@ -120,7 +120,7 @@ fn a_duplicate_in_another_table_does_not_keep_a_dropped_socket_firing() {
 }
 
 #[test]
-fn the_next_owner_of_a_number_hears_nothing_of_the_last() {
+fn a_reused_descriptor_number_gets_no_old_event() {
     let mut event_loop = EventLoop::<(), ()>::new().unwrap();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let number = ours.as_fd().as_raw_fd();
@@ -147,12 +147,12 @@ fn the_next_owner_of_a_number_hears_nothing_of_the_last() {
     assert_eq!((counts.data, counts.ends, counts.writable), (0, 0, 0));
     // And nothing of the last stands in the next one's way.
     event_loop.register(&next, ()).unwrap();
-    event_loop.run_once(&mut counts, Some(PATIENCE)).unwrap();
+    event_loop.run_once(&mut counts, Some(TEST_TIMEOUT)).unwrap();
     assert_eq!((counts.data, counts.writable), (1, 0));
 }
 
 #[test]
-fn a_descriptor_that_travels_between_loops_and_types_is_known_by_its_owner_only() {
+fn only_the_current_owner_of_a_moved_descriptor_is_called() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let (mut first, mut second) =
         (EventLoop::<(), ()>::new().unwrap(), EventLoop::<(), ()>::new().unwrap());
@@ -163,7 +163,7 @@ fn a_descriptor_that_travels_between_loops_and_types_is_known_by_its_owner_only(
     theirs.write_all(b"!").unwrap();
     let (mut by_first, mut by_second) = (Counts::default(), Counts::default());
     first.run_once(&mut by_first, Some(Duration::ZERO)).unwrap();
-    second.run_once(&mut by_second, Some(PATIENCE)).unwrap();
+    second.run_once(&mut by_second, Some(TEST_TIMEOUT)).unwrap();
     assert_eq!((by_first.data, by_second.data), (0, 1));
     assert!(first.deregister(&ours).is_err());
     second.deregister(&ours).unwrap();
@@ -185,15 +185,15 @@ fn until_hung_up(source: &impl kodiak_reactor::Source) {
     }
     let mut event_loop = EventLoop::new().unwrap();
     event_loop.register(source, ()).unwrap();
-    event_loop.timeout((), PATIENCE).unwrap();
+    event_loop.timeout((), TEST_TIMEOUT).unwrap();
     let mut until = Until(false);
     event_loop.run(&mut until).unwrap();
-    assert!(until.0, "no end in {PATIENCE:?}");
+    assert!(until.0, "no end in {TEST_TIMEOUT:?}");
     event_loop.deregister(source).unwrap();
 }
 
 #[test]
-fn a_connection_made_and_reset_before_anybody_looked_is_an_error_not_a_stream() {
+fn a_connection_reset_before_finish_is_an_error() {
     let listener = std::net::TcpListener::bind(loopback()).unwrap();
     let connecting = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (theirs, _) = listener.accept().unwrap();
@@ -205,7 +205,7 @@ fn a_connection_made_and_reset_before_anybody_looked_is_an_error_not_a_stream() 
 }
 
 #[test]
-fn a_connection_made_and_ended_before_anybody_looked_is_a_stream_at_its_end() {
+fn a_connection_closed_before_finish_is_a_stream_at_its_end() {
     let listener = std::net::TcpListener::bind(loopback()).unwrap();
     let connecting = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     listener.accept().unwrap().0.write_all(b"bye").unwrap();
@@ -219,10 +219,10 @@ fn a_connection_made_and_ended_before_anybody_looked_is_a_stream_at_its_end() {
 }
 
 #[test]
-fn asking_a_connection_early_and_often_changes_nothing() {
+fn calling_finish_early_and_often_changes_nothing() {
     fn ask<S: kodiak_reactor::Source>(mut connecting: Connecting<S>) -> (S, usize) {
         let mut asked = 0;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             asked += 1;
             match connecting.finish().unwrap() {
@@ -244,16 +244,16 @@ fn asking_a_connection_early_and_often_changes_nothing() {
 }
 
 #[test]
-fn a_datagram_that_nobody_took_is_an_error_once_and_no_spin() {
+fn a_refused_datagram_is_an_error_once_and_does_not_spin() {
     let ours = UdpSocket::bind(loopback()).unwrap();
     ours.connect(UdpSocket::bind(loopback()).unwrap().local_addr().unwrap()).unwrap();
     ours.send(b"anybody?").unwrap();
     let mut event_loop = EventLoop::new().unwrap();
     event_loop.register(&ours, ()).unwrap();
     let mut counts = Counts::default();
-    event_loop.run_once(&mut counts, Some(PATIENCE)).unwrap();
+    event_loop.run_once(&mut counts, Some(TEST_TIMEOUT)).unwrap();
     assert_eq!(counts.ends, 1);
-    if !libkqueue_lacks("leaves no error on the socket that it reports one of") {
+    if !skip_on_libkqueue("leaves no error on the socket that it reports one of") {
         assert_eq!(
             ours.recv(&mut [0; 4]).unwrap_err().kind(),
             std::io::ErrorKind::ConnectionRefused

@@ -1,19 +1,18 @@
-//! Open files and identities over Unix sockets, for streams and datagrams alike.
+//! Descriptor passing and peer credentials, for Unix streams and datagrams.
 
 /// Descriptor passing and peer credentials for a socket in field `io`.
-macro_rules! passing {
+macro_rules! impl_descriptor_passing {
     ($socket:ident) => {
         impl $socket {
-            /// Sends `bytes` to the connected peer, and with them duplicates of `descriptors`,
-            /// which become the peer's. Ours may be closed as soon as this returns.
+            /// Sends `bytes` to the connected peer, together with duplicates of `descriptors`
+            /// (`SCM_RIGHTS`). Ours may be closed as soon as this returns.
             ///
-            /// Answers how many bytes went. Of a stream that may be fewer than were given, and then
-            /// the descriptors have gone with those that went: send the rest without them.
+            /// Returns the number of bytes sent. On a stream that may be fewer than were given; the
+            /// descriptors were sent with the first of them, so send the rest without descriptors.
             ///
             /// # Errors
-            /// Kind `InvalidInput` without a byte for the descriptors to travel with, or with more
-            /// than 253 of them; `WouldBlock` when the peer's buffer is full; else what the kernel
-            /// reports.
+            /// Kind `InvalidInput` if `bytes` is empty or there are more than 253 descriptors;
+            /// `WouldBlock` when the peer's buffer is full; else the kernel's.
             pub fn send_with_descriptors(
                 &self,
                 bytes: &[u8],
@@ -35,15 +34,15 @@ macro_rules! passing {
             }
 
             /// Receives bytes, and at most `descriptors_max` descriptors with them, which are
-            /// appended to `descriptors`, owned and closed on `exec`. Those beyond are closed, and
-            /// [`Received`](crate::Received) says so.
+            /// appended to `descriptors` and are closed on `exec`. Further descriptors are closed,
+            /// which [`Received`](crate::Received) reports.
             ///
-            /// A plain read closes whatever descriptors come with the bytes: whoever expects some
-            /// reads with this. Nobody has checked what they are. They share their flags with the
-            /// sender, `O_NONBLOCK` included.
+            /// A plain read closes the descriptors that arrive with its bytes. The type of a
+            /// received descriptor is not checked. It shares its flags with the sender's,
+            /// `O_NONBLOCK` included.
             ///
             /// # Errors
-            /// Kind `WouldBlock` when nothing waits; else what the kernel reports.
+            /// Kind `WouldBlock` when nothing waits; else the kernel's.
             pub fn recv_with_descriptors(
                 &self,
                 buffer: &mut [u8],
@@ -73,11 +72,11 @@ macro_rules! passing {
                 })
             }
 
-            /// Who is at the other end, by the kernel's word: user, group and (on Linux) process,
-            /// as of when the connection was made.
+            /// The peer's credentials as the kernel knows them: user, group and (on Linux) process,
+            /// at the time when the connection was made.
             ///
             /// # Errors
-            /// What the kernel reports, such as that the socket is not connected.
+            /// The socket is not connected.
             pub fn peer_credentials(&self) -> std::io::Result<crate::PeerCredentials> {
                 kodiak_sys::socket::peer_credentials(self.io.as_fd())
             }
@@ -85,4 +84,4 @@ macro_rules! passing {
     };
 }
 
-pub(super) use passing;
+pub(super) use impl_descriptor_passing;
