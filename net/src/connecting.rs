@@ -41,7 +41,7 @@ use crate::error::{Address, ConnectError};
 ///                 self.stream = Some(stream);
 ///                 event_loop.shutdown();
 ///             }
-///             Ok(Finish::StillGoing(connecting)) => self.connecting = Some(connecting),
+///             Ok(Finish::InProgress(connecting)) => self.connecting = Some(connecting),
 ///             Err(error) => panic!("{error}"), // "connecting to 127.0.0.1:80 failed"
 ///         }
 ///     }
@@ -69,7 +69,7 @@ pub enum Finish<S> {
     /// The connection is established.
     Connected(S),
     /// Not connected yet, and not failed: wait for writable again.
-    StillGoing(Connecting<S>),
+    InProgress(Connecting<S>),
 }
 
 impl<S: Source> Connecting<S> {
@@ -89,7 +89,7 @@ impl<S: Source> Connecting<S> {
     pub fn finish(self) -> Result<Finish<S>, ConnectError> {
         match connect_progress(self.stream.as_fd()) {
             Ok(Progress::Connected) => Ok(Finish::Connected(self.stream)),
-            Ok(Progress::Pending) => Ok(Finish::StillGoing(self)),
+            Ok(Progress::Pending) => Ok(Finish::InProgress(self)),
             Err(source) => Err(ConnectError { address: self.address, source }),
         }
     }

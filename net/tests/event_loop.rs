@@ -226,7 +226,7 @@ impl<S: Source> Connector<S> {
     fn ask(&mut self, event_loop: &mut EventLoop<Side, ()>) {
         match self.connecting.take().unwrap().finish() {
             Ok(Finish::Connected(stream)) => self.outcome = Some(Ok(stream)),
-            Ok(Finish::StillGoing(connecting)) => {
+            Ok(Finish::InProgress(connecting)) => {
                 self.in_progress += 1;
                 self.connecting = Some(connecting);
             }
@@ -322,7 +322,7 @@ fn a_connection_is_in_progress_and_then_connected() {
     let _queued = std::net::TcpStream::connect(address).unwrap();
     until_readable(&listener);
     let connecting = TcpStream::connect(address).unwrap();
-    let Finish::StillGoing(connecting) = connecting.finish().unwrap() else {
+    let Finish::InProgress(connecting) = connecting.finish().unwrap() else {
         panic!("the backlog is full")
     };
     let mut event_loop = EventLoop::new().unwrap();

@@ -227,7 +227,7 @@ fn calling_finish_early_and_often_changes_nothing() {
             asked += 1;
             match connecting.finish().unwrap() {
                 Finish::Connected(stream) => return (stream, asked),
-                Finish::StillGoing(again) => connecting = again,
+                Finish::InProgress(again) => connecting = again,
             }
             assert!(Instant::now() < deadline);
             std::thread::yield_now();

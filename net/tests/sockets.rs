@@ -23,7 +23,7 @@ where
 {
     match connecting.finish().unwrap() {
         Finish::Connected(stream) => stream,
-        Finish::StillGoing(_) => panic!("not connected yet"),
+        Finish::InProgress(_) => panic!("not connected yet"),
     }
 }
 

@@ -555,7 +555,7 @@ impl Peers {
     {
         let stream = match connecting.finish() {
             Ok(Finish::Connected(stream)) => stream,
-            Ok(Finish::StillGoing(connecting)) => {
+            Ok(Finish::InProgress(connecting)) => {
                 self.peers[at].link = Link::Connecting(connecting);
                 return;
             }
