@@ -1,11 +1,12 @@
-//! A clock that goes on while the machine sleeps.
+//! A clock that keeps counting while the machine is suspended.
 
 use std::time::Duration;
 
-/// The time since some moment of this boot of the machine, the same for all its processes. It never
-/// runs backwards, and where the kernel has such a clock it counts the time that the machine was
-/// suspended, which [`Instant`](std::time::Instant) does not promise: whoever relies on others
-/// having waited must know how long that was.
+/// The time since a fixed moment of this boot, the same for all processes of the machine.
+///
+/// It never runs backwards. Where the kernel has such a clock, it counts the time that the machine
+/// was suspended, which [`Instant`](std::time::Instant) does not promise. A program that relies on
+/// other machines having waited (a lease) needs that.
 ///
 /// | kernel | clock | counts suspend |
 /// |---|---|---|
@@ -20,7 +21,7 @@ use std::time::Duration;
 /// ```
 ///
 /// # Panics
-/// If the kernel has not even a monotonic clock, which POSIX has asked of it since 2001.
+/// If the kernel has no monotonic clock, which POSIX has required since 2001.
 #[must_use]
 pub fn boot_clock() -> Duration {
     read(CLOCK).or_else(|| read(libc::CLOCK_MONOTONIC)).expect("every kernel has CLOCK_MONOTONIC")
@@ -38,7 +39,7 @@ const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_RAW;
 )))]
 const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
 
-/// What a clock says; `None` if the kernel does not have it, which it does not do now and then.
+/// Reads a clock; `None` if the kernel does not have it.
 fn read(clock: libc::clockid_t) -> Option<Duration> {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call writes one timespec, to the one that is borrowed for it here.
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_runs_at_least_as_fast_as_the_monotonic_clock() {
+    fn it_is_at_least_as_fast_as_the_monotonic_clock() {
         let (boot, instant) = (boot_clock(), Instant::now());
         while instant.elapsed() < Duration::from_millis(2) {
             std::hint::spin_loop();
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_does_not_exist_says_nothing() {
+    fn a_clock_that_does_not_exist_is_none() {
         assert_eq!(read(12_345), None);
     }
 }

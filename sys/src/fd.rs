@@ -1,9 +1,9 @@
-//! The few descriptor calls that several mechanisms share.
+//! Descriptor calls that several modules share.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// A C library's answer, where -1 means "look at `errno`".
+/// Turns the result of a C call into a `Result`: -1 means that `errno` has the error.
 #[inline]
 pub(crate) fn check(answer: libc::c_int) -> io::Result<libc::c_int> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
@@ -21,8 +21,7 @@ pub(crate) fn check_long(answer: libc::c_long) -> io::Result<libc::c_long> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
-/// Calls again for as long as a signal interrupts: for calls that do not wait, where an
-/// interruption means nothing.
+/// Repeats a call while signals interrupt it. For calls that do not wait.
 #[inline]
 pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
@@ -33,8 +32,10 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
     }
 }
 
-/// Whether an error means that there is nothing to be had without waiting. [`io::Error::kind`]
-/// tells that as well; it goes through every code there is.
+/// Whether an error means that the call would have to wait.
+///
+/// The same as comparing [`io::Error::kind`] with `WouldBlock`, but faster: `kind` maps every code
+/// that there is.
 #[inline]
 pub fn is_would_block(error: &io::Error) -> bool {
     match error.raw_os_error() {
@@ -58,16 +59,16 @@ pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     check_len(unsafe { libc::write(raw, bytes.as_ptr().cast(), bytes.len()) })
 }
 
-/// A pipe, reader first, both ends non-blocking and close-on-exec.
+/// A pipe as (reader, writer), both non-blocking and close-on-exec.
 ///
 /// # Errors
-/// What the kernel says, usually that the limit of open descriptors is reached.
+/// The [kernel's error](crate#errors).
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];
     new_pipe(&mut ends)?;
-    // SAFETY: just opened, and nobody else knows it.
+    // SAFETY: just opened, and it has no other owner.
     let reader = unsafe { OwnedFd::from_raw_fd(ends[0]) };
-    // SAFETY: just opened, and nobody else knows it.
+    // SAFETY: just opened, and it has no other owner.
     let writer = unsafe { OwnedFd::from_raw_fd(ends[1]) };
     if !PIPE_TAKES_FLAGS {
         for end in [&reader, &writer] {
@@ -78,8 +79,7 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
-/// Apple's kernel has neither `pipe2` nor `accept4` nor flags for `socket`: what they do at once
-/// takes further calls there.
+/// Apple's kernel has neither `pipe2` nor `accept4` nor flags for `socket`, so it takes more calls.
 #[cfg(target_vendor = "apple")]
 const PIPE_TAKES_FLAGS: bool = false;
 #[cfg(not(target_vendor = "apple"))]
@@ -107,12 +107,15 @@ pub(crate) fn set_cloexec(fd: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
-/// Makes calls on `fd` answer `WouldBlock` instead of waiting, or wait again. Its other flags stay
-/// as they are. The flag is the open file's: all duplicates of the descriptor share it, those in
-/// other processes included.
+/// Sets (`on`) or clears `O_NONBLOCK`, as [`TcpStream::set_nonblocking`] does for TCP.
+///
+/// Other flags do not change. The flag belongs to the open file, so all duplicates of the
+/// descriptor share it, also those in other processes.
+///
+/// [`TcpStream::set_nonblocking`]: std::net::TcpStream::set_nonblocking
 ///
 /// # Errors
-/// What the kernel says; none is expected of an open descriptor.
+/// The [kernel's error](crate#errors).
 pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     // SAFETY: the descriptor is borrowed for the whole call; this command takes nothing.
     let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;

@@ -1,12 +1,11 @@
-//! What a caller wants to hear about a source, and how often.
+//! What a source is watched for, and how often it is reported.
 
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
-/// What a source is watched for: any mixture of readable, writable and priority.
+/// What a source is watched for: a set of readable, writable and priority.
 ///
-/// End of stream and errors need no interest of their own: they are reported with whatever else is
-/// watched.
+/// End of stream and errors are reported with every interest.
 ///
 /// ```
 /// use kodiak_sys::Interest;
@@ -25,11 +24,11 @@ impl Interest {
     /// Room to write, or a connection attempt that has ended, well or badly.
     pub const WRITABLE: Interest = Interest(0b010);
     /// Out-of-band data (TCP's urgent byte). FreeBSD's, NetBSD's and libkqueue's kernels cannot
-    /// watch for it: there [`Selector::add`](crate::Selector::add) answers
+    /// watch for it: there [`Selector::add`](crate::Selector::add) fails with
     /// [`Unsupported`](std::io::ErrorKind::Unsupported).
     pub const PRIORITY: Interest = Interest(0b100);
 
-    /// No interest at all: what `Interest::default()` is too. A selector refuses it.
+    /// No interest, like `Interest::default()`. A selector refuses it.
     pub const fn empty() -> Interest {
         Interest(0)
     }
@@ -93,11 +92,10 @@ pub enum Trigger {
     /// In every wait, for as long as the condition holds.
     #[default]
     Level,
-    /// Once each time the condition arises anew (new data, new room); the caller then reads or
-    /// writes until [`WouldBlock`](std::io::ErrorKind::WouldBlock). More reports than that are
-    /// permitted: kernels differ.
+    /// Once for each new arrival of data or room. The caller then reads or writes until
+    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock). Some kernels report more often.
     Edge,
-    /// Once; the **whole** registration is then silent, for every interest, until
-    /// [`Selector::modify`](crate::Selector::modify) arms it again. It stays registered meanwhile.
+    /// Once. Then no interest of the source is reported until
+    /// [`Selector::modify`](crate::Selector::modify) arms it again. It stays registered.
     Oneshot,
 }

@@ -1,22 +1,4 @@
-//! The kernel, thinly and safely: what an event loop needs from it and nothing else.
-//!
-//! - [`Selector`] waits for many descriptors at once: epoll on Linux and Android, kqueue on macOS,
-//!   iOS and the BSDs.
-//! - [`Waker`] ends such a wait from another thread.
-//! - [`Signals`] turns Unix signals into something a selector can wait for.
-//! - [`ChildExit`] tells a selector when a child process has ended.
-//! - [`pipe`] and [`set_nonblocking`]: descriptors fit for a loop; [`set_timer_slack`]: waits that
-//!   end on time.
-//! - [`boot_clock`] goes on while the machine is suspended.
-//! - [`socket`] holds the socket calls that neither the standard library nor `socket2` offers.
-//!
-//! Descriptors are borrowed ([`BorrowedFd`](std::os::fd::BorrowedFd)) or owned
-//! ([`OwnedFd`](std::os::fd::OwnedFd)), never bare numbers. All of Kodiak's `unsafe` code is in
-//! this crate: one call a block, each with its reason.
-//!
-//! The contract is one for all kernels; where they differ it is the weaker promise that all of them
-//! keep, and what a kernel lacks is an [`Unsupported`](std::io::ErrorKind::Unsupported) error,
-//! never silence.
+//! A thin and safe layer over the kernel: what an event loop needs, and nothing else.
 //!
 //! ```
 //! use kodiak_sys::{Events, Interest, Selector, Trigger};
@@ -36,6 +18,31 @@
 //! assert!(event.readiness.is_readable());
 //! # Ok::<(), std::io::Error>(())
 //! ```
+//!
+//! - [`Selector`] waits for many descriptors at once: epoll on Linux and Android, kqueue on macOS,
+//!   iOS and the BSDs.
+//! - [`Waker`] ends such a wait from another thread.
+//! - [`Signals`] turns Unix signals into something a selector can wait for.
+//! - [`ChildExit`] tells a selector when a child process has ended.
+//! - [`pipe`] and [`set_nonblocking`] make descriptors fit for a loop; [`set_timer_slack`] makes
+//!   waits end on time.
+//! - [`boot_clock`] keeps counting while the machine is suspended.
+//! - [`socket`] has the socket calls that neither the standard library nor `socket2` offers.
+//!
+//! Descriptors are borrowed ([`BorrowedFd`](std::os::fd::BorrowedFd)) or owned
+//! ([`OwnedFd`](std::os::fd::OwnedFd)); [`RawSource`] is the one exception. All of Kodiak's
+//! `unsafe` code is in this crate: one call per block, each with its reason.
+//!
+//! The contract is the same on all kernels. Where kernels differ, it is the weaker promise that all
+//! of them keep. What a kernel lacks is an [`Unsupported`](std::io::ErrorKind::Unsupported) error.
+//!
+//! # Errors
+//!
+//! Every function that returns [`io::Result`](std::io::Result) may fail with the error that the
+//! kernel reports. An `# Errors` section names the kinds that a caller should handle. Where it says
+//! "the [kernel's error](crate#errors)" and nothing else, none is expected for an open descriptor
+//! of the right type. A function that makes a descriptor fails when the process or the machine has
+//! none left ([`socket::is_out_of_descriptors`]).
 
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
@@ -62,7 +69,7 @@ pub use signals::{SigInfo, Signal, Signals};
 pub use timer_slack::{set_timer_slack, timer_slack};
 pub use waker::Waker;
 
-/// `Name(A | B)`, or `Name(empty)`: how the bit sets of this crate show themselves.
+/// Formats a bit set as `Name(A | B)` or `Name(empty)`.
 fn debug_flags<'a>(
     f: &mut std::fmt::Formatter<'_>,
     type_name: &str,

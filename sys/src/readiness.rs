@@ -3,20 +3,22 @@
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
-/// The conditions one event reports: a set of bits, each of them a hint to try, not a promise of
+/// The conditions that one event reports, as a set. Each is a hint to try, not a promise of
 /// success.
 ///
 /// | bit | meaning | a reader or writer then |
 /// |---|---|---|
 /// | readable | data, a datagram or a connection waits | reads, receives or accepts |
-/// | writable | there is room, or a connection attempt has ended | writes, or asks for the socket's error |
-/// | read-closed | nothing more will come: the peer has shut down or closed its writing half | reads what is left, up to the 0 |
+/// | writable | there is room, or a connection attempt has ended | writes, or takes the error |
+/// | read-closed | the peer has shut down or closed its writing half | reads up to the 0 |
 /// | write-closed | nothing more can be sent | gets an error from the next write |
-/// | error | the source has an error waiting | gets that error from its next call, or takes it with [`take_error`](crate::socket::take_error) |
-/// | priority | out-of-band data waits; it alone never makes a source readable | receives it with `MSG_OOB` |
+/// | error | the source has a pending error | gets it from the next call, or [takes][take] it |
+/// | priority | out-of-band data waits; it never makes a source readable | uses `MSG_OOB` |
+///
+/// [take]: crate::socket::take_error
 ///
 /// Where kernels differ, only the weaker promise is made. Read-closed may come with or without
-/// readable, so whoever waits to read looks at both. The writing end of a pipe whose reader has
+/// readable, so a reader checks both. The writing end of a pipe whose reader has
 /// gone reports an error (epoll) or write-closed (kqueue). Closing and errors may be reported to a
 /// registration that asked for something else.
 ///
@@ -30,8 +32,7 @@ use std::ops::{BitOr, BitOrAssign};
 pub struct Readiness(u8);
 
 impl Readiness {
-    // The bits stand where epoll has them, as far as epoll has them: see the translation in
-    // `selector/epoll.rs`.
+    // The bits have epoll's values where epoll has them: see `selector/epoll.rs`.
 
     /// Data, a datagram or a connection waits.
     pub const READABLE: Readiness = Readiness(1);
@@ -46,7 +47,7 @@ impl Readiness {
     /// Out-of-band data waits.
     pub const PRIORITY: Readiness = Readiness(1 << 1);
 
-    /// No condition at all; what `Readiness::default()` is too.
+    /// No condition, like `Readiness::default()`.
     pub const fn empty() -> Readiness {
         Readiness(0)
     }
@@ -99,7 +100,7 @@ impl Readiness {
         self.contains(Readiness::PRIORITY)
     }
 
-    /// The bits that a backend has put together.
+    /// The set with these bits.
     #[cfg_attr(
         not(all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue))),
         expect(dead_code)
@@ -117,7 +118,7 @@ impl Readiness {
         self.0
     }
 
-    /// `bit` if `present`, else nothing: for translating a kernel's flags one line each.
+    /// `bit` if `present`, else the empty set.
     #[cfg_attr(
         all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)),
         expect(dead_code)

@@ -1,22 +1,23 @@
-//! How much later than asked for the kernel may end a wait, to spare the machine a wake-up of its
-//! own.
+//! Timer slack: how late the kernel may end a wait, to merge wake-ups.
 
 use std::io;
 use std::time::Duration;
 
-/// Sets this thread's timer slack, which on Linux is 50 µs unless somebody has set it: every wait
-/// with a timeout, a selector's included, may be late by as much. Threads that this one starts
-/// afterwards inherit it. Real-time threads have none.
+/// Sets this thread's timer slack. Linux's default is 50 µs.
 ///
-/// One nanosecond makes timers as precise as the machine can, for some more wake-ups; zero is taken
-/// as that, since to Linux it would mean the default.
+/// Every wait with a timeout, also a selector's, may be late by as much. Threads that this one
+/// starts afterwards inherit it. Real-time threads have none.
+///
+/// One nanosecond makes timers as precise as the machine allows, and causes more wake-ups. Zero
+/// counts as one nanosecond, because to Linux it would mean the default.
 ///
 /// ```
 /// use std::time::Duration;
 ///
 /// match kodiak_sys::set_timer_slack(Duration::from_nanos(1)) {
-///     Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {} // then timers are as precise as they are
-///     answer => answer?,
+///     // Not Linux: the precision of timers cannot be set.
+///     Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {}
+///     result => result?,
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -1,17 +1,16 @@
-//! Waiting for a child process as one waits for a socket. This file chooses the mechanism.
+//! Waiting for a child process as for a socket. This file chooses the mechanism.
 //!
 //! # What every backend provides
 //!
-//! `open(pid)`, for a child of ours that nobody has reaped, ended or not: a close-on-exec
-//! descriptor that is and stays readable, for any selector, once the child has ended.
+//! `open(pid)`, for a child of this process that has not been reaped, running or not. It returns a
+//! close-on-exec descriptor that becomes readable when the child ends, and stays readable.
 //!
-//! - `pidfd.rs`: Linux and Android, with libkqueue too, whose kqueues cannot be watched.
+//! - `pidfd.rs`: Linux and Android, also with libkqueue, whose kqueues cannot be watched.
 //! - `process_filter.rs`: kqueue's EVFILT_PROC in a kqueue of its own, which is itself a descriptor
 //!   that can be watched.
 //!
-//! Neither involves SIGCHLD, of which several may merge into one, which any library's handler may
-//! swallow, and which says nothing that `waitpid` of *everybody's* children would not have to find
-//! out.
+//! Neither uses SIGCHLD. Several SIGCHLDs may merge into one, any library's handler may swallow it,
+//! and it does not say which child ended: only a `waitpid` for *all* children would.
 
 cfg_select! {
     any(target_os = "linux", target_os = "android") => {
@@ -28,15 +27,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
 
-/// A descriptor that becomes readable when a child process ends, and stays so.
+/// A descriptor that becomes readable when a child process ends, and stays readable.
 ///
-/// Watch it for readable; then ask the child itself: [`Child::try_wait`] reaps it and gives its
-/// status. There is no race with a child that is quicker than its parent: for one that has ended
-/// already, even one that has been waited for, the descriptor is readable from the start.
+/// Watch it for readable, then call [`Child::try_wait`], which reaps the child and returns its
+/// status. A child that ends early is not missed: if it has already ended, or was already waited
+/// for, the descriptor is readable from the start.
 ///
-/// It neither keeps the child alive nor reaps it, and it may outlive the [`Child`] value. The one
-/// thing that must not happen while it is being made is that another part of the program reaps the
-/// child behind its owner's back (a `waitpid` for *any* child).
+/// It does not reap the child, and it may outlive the [`Child`] value. While [`of`](ChildExit::of)
+/// runs, no other part of the program may reap the child (with a `waitpid` for *any* child).
 ///
 /// ```
 /// use kodiak_sys::{ChildExit, Events, Interest, Selector, Trigger};
@@ -58,17 +56,17 @@ pub struct ChildExit {
 }
 
 impl ChildExit {
-    /// Watches `child`, which is asked for first: that its process is not reaped yet is what makes
-    /// its number its own.
+    /// Watches `child`. Calls [`Child::try_wait`] first: only a process that is not reaped yet is
+    /// certain to have the child's process id.
     ///
     /// # Errors
-    /// [`Unsupported`](io::ErrorKind::Unsupported) on Linux before 5.3; otherwise what the kernel
-    /// says, usually that the limit of open descriptors is reached.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on Linux before 5.3; otherwise the
+    /// [kernel's error](crate#errors).
     pub fn of(child: &mut Child) -> io::Result<ChildExit> {
         let readable_at_end = match child.try_wait()? {
             Some(_) => ended()?,
-            // Ended or not, it is ours until it is waited for, and whoever could do that is lending
-            // it to us.
+            // Running or not, its process id is its own until it is reaped, and only the owner of
+            // `child`, who lends it to this call, may do that.
             None => imp::open(child.id())?,
         };
         Ok(ChildExit { readable_at_end })
@@ -87,7 +85,7 @@ impl From<ChildExit> for OwnedFd {
     }
 }
 
-/// A descriptor that is readable at once, for a child that needs no watching any more.
+/// A descriptor that is readable at once, for a child that has already ended.
 ///
 /// The pipe holds a byte. Its end alone would not do: a process that another thread is starting has
 /// a copy of the writer until it executes its program, and the pipe ends only then.

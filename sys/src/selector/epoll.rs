@@ -1,10 +1,9 @@
 //! The epoll backend (Linux, Android). `mod.rs` lists what is promised here.
 //!
-//! A wait without a timeout, or with zero, is an `epoll_wait`: that has no unit to be wrong about.
-//! A wait with a timeout is an `epoll_pwait2` (Linux 5.11), which takes nanoseconds. Where it is
-//! missing (`ENOSYS`) or a sandbox refuses it (`EPERM`) the selector notes that once and uses
-//! `epoll_wait`, with milliseconds rounded **up** and, since its timeout is an `int`, in pieces of
-//! at most 24 days.
+//! A wait without a timeout, or with zero, is an `epoll_wait`. A wait with a timeout is an
+//! `epoll_pwait2` (Linux 5.11), which takes nanoseconds. Where that is missing (`ENOSYS`) or a
+//! sandbox refuses it (`EPERM`), the selector remembers it and uses `epoll_wait` from then on. It
+//! rounds milliseconds **up** and, because the timeout is an `int`, waits at most 24 days per call.
 
 use super::Event;
 use crate::fd::check;
@@ -22,8 +21,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Selector {
     epoll: OwnedFd,
-    /// Set for good when `epoll_pwait2` turns out to be missing or refused. Relaxed everywhere: it
-    /// guards no other memory.
+    /// Set once `epoll_pwait2` is found missing or refused. Relaxed: it guards no other memory.
     millis_only: AtomicBool,
 }
 
@@ -31,7 +29,7 @@ impl Selector {
     pub(crate) fn new() -> io::Result<Selector> {
         // SAFETY: no pointers; the answer is a new descriptor or -1.
         let raw = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: `raw` was just opened and nobody else knows it.
+        // SAFETY: `raw` was just opened and has no other owner.
         let epoll = unsafe { OwnedFd::from_raw_fd(raw) };
         Ok(Selector { epoll, millis_only: AtomicBool::new(false) })
     }
@@ -45,7 +43,7 @@ impl Selector {
         trigger: Trigger,
     ) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags(want, trigger))
-            .map_err(name_the_limit)
+            .map_err(explain_enospc)
     }
 
     pub(crate) fn add_exclusive(
@@ -57,7 +55,7 @@ impl Selector {
     ) -> io::Result<()> {
         // The kernel refuses EPOLLRDHUP here.
         let flags = (flags(want, trigger) & !(EPOLLRDHUP as u32)) | EPOLLEXCLUSIVE as u32;
-        self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags).map_err(name_the_limit)
+        self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags).map_err(explain_enospc)
     }
 
     pub(crate) fn modify(
@@ -86,7 +84,7 @@ impl Selector {
         let mut event = libc::epoll_event { events: flags, u64: key };
         let epoll = self.epoll.as_raw_fd();
         // SAFETY: the kernel copies `event` before it returns, and changes nothing but the list of
-        // our own epoll instance; of a number that is not open it says so.
+        // our own epoll instance; a number that is not open is an error.
         check(unsafe { libc::epoll_ctl(epoll, operation, source, &mut event) }).map(drop)
     }
 
@@ -111,7 +109,7 @@ impl Selector {
         self.wait_millis(buffer, timeout)
     }
 
-    /// One `epoll_pwait2`, which the C library may be too old to know: hence through `syscall`.
+    /// One `epoll_pwait2`, through `syscall` because older C libraries lack it.
     fn wait_nanos(&self, buffer: &mut Buffer, timeout: Duration) -> io::Result<()> {
         buffer.clear();
         let timeout = KernelTimespec::from(timeout);
@@ -150,13 +148,13 @@ impl Selector {
         if n == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// `epoll_wait`, as often as it takes for the whole timeout to pass.
+    /// `epoll_wait`, repeated until the whole timeout has passed.
     fn wait_millis(&self, buffer: &mut Buffer, timeout: Duration) -> io::Result<()> {
         let mut left = millis_rounded_up(timeout);
         loop {
-            let piece = libc::c_int::try_from(left).unwrap_or(libc::c_int::MAX);
-            self.wait_once(buffer, piece)?;
-            left = left.saturating_sub(piece as u64);
+            let millis = libc::c_int::try_from(left).unwrap_or(libc::c_int::MAX);
+            self.wait_once(buffer, millis)?;
+            left = left.saturating_sub(millis as u64);
             if buffer.len() > 0 || left == 0 {
                 return Ok(());
             }
@@ -188,8 +186,8 @@ fn flags(want: Interest, trigger: Trigger) -> u32 {
         .fold(trigger, |all, (_, bit)| all | bit) as u32
 }
 
-/// Four of our bits are the kernel's own, so they need no translation; the hang-up is both closed
-/// bits, and the closed half has another place. The common case comes first.
+/// Translates epoll's flags. Four bits are the same. EPOLLHUP becomes both closed bits, and
+/// EPOLLRDHUP is shifted. The most common case comes first.
 #[inline]
 fn readiness(flags: u32) -> Readiness {
     if flags == EPOLLIN as u32 {
@@ -203,7 +201,7 @@ fn readiness(flags: u32) -> Readiness {
 
 const SAME: u32 = (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLERR) as u32;
 
-/// What [`readiness`] counts on.
+/// What [`readiness`] relies on.
 const _: () = {
     assert!(
         Readiness::READABLE.bits() as i32 == EPOLLIN
@@ -217,18 +215,18 @@ const _: () = {
     assert!(Readiness::READ_CLOSED.bits() as i32 == EPOLLRDHUP >> 8);
 };
 
-/// `ENOSPC` from epoll has nothing to do with disks; say what it means.
+/// `ENOSPC` from epoll means the limit on watches, not a full disk.
 #[cold]
-fn name_the_limit(error: io::Error) -> io::Error {
+fn explain_enospc(error: io::Error) -> io::Error {
     if error.raw_os_error() != Some(libc::ENOSPC) {
         return error;
     }
-    let text = "this user watches as many descriptors as the kernel setting fs.epoll.max_user_watches allows";
+    let text = "this user watches as many descriptors as fs.epoll.max_user_watches allows \
+                (a kernel setting, see sysctl)";
     io::Error::new(io::ErrorKind::QuotaExceeded, text)
 }
 
-/// Whole milliseconds, rounded up so that a wait is never early. More than 500 million years become
-/// that long.
+/// Whole milliseconds, rounded up so that a wait is never early. At most 500 million years.
 fn millis_rounded_up(timeout: Duration) -> u64 {
     let millis = u64::from(timeout.subsec_nanos()).div_ceil(1_000_000);
     timeout.as_secs().saturating_mul(1000).saturating_add(millis)
@@ -243,7 +241,7 @@ struct KernelTimespec {
 }
 
 impl From<Duration> for KernelTimespec {
-    /// Longer than 292 thousand million years becomes that long.
+    /// At most 292 thousand million years.
     fn from(timeout: Duration) -> KernelTimespec {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
         KernelTimespec { seconds, nanos: i64::from(timeout.subsec_nanos()) }
@@ -254,7 +252,7 @@ impl From<Duration> for KernelTimespec {
 /// vector's length is the number of events; it never grows.
 pub(crate) struct Buffer {
     events: Vec<libc::epoll_event>,
-    /// What was asked for; the vector may have more.
+    /// The requested capacity; the vector may have more.
     capacity: usize,
 }
 
@@ -316,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fallback_waits_absurdly_long_and_reports_like_the_other() {
+    fn the_fallback_takes_any_timeout_and_reports_events() {
         for timeout in [Duration::MAX, Duration::from_secs(1 << 40), Duration::from_secs(1)] {
             let (selector, mut buffer) = (millis_only(), Buffer::with_capacity(4));
             let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -347,7 +345,7 @@ mod tests {
                 .fold((0, Readiness::empty()), |(flags, all), (flag, bit)| {
                     (flags | *flag, all | *bit)
                 });
-            // Whatever else the kernel may say is not ours.
+            // Other flags are ignored.
             assert_eq!(
                 (readiness(flags as u32), readiness(flags as u32 | 1 << 30)),
                 (expected, expected)
@@ -367,10 +365,10 @@ mod tests {
 
     #[test]
     fn enospc_is_about_watches() {
-        let error = name_the_limit(io::Error::from_raw_os_error(libc::ENOSPC));
+        let error = explain_enospc(io::Error::from_raw_os_error(libc::ENOSPC));
         assert!(error.to_string().contains("max_user_watches"));
         assert_eq!(
-            name_the_limit(io::Error::from_raw_os_error(libc::EEXIST)).kind(),
+            explain_enospc(io::Error::from_raw_os_error(libc::EEXIST)).kind(),
             io::ErrorKind::AlreadyExists
         );
     }

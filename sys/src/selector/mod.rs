@@ -1,5 +1,4 @@
-//! Waiting for many descriptors at once. This file chooses the kernel's mechanism and holds what is
-//! the same for all.
+//! Waiting for many descriptors at once. This file chooses the mechanism and has the common part.
 //!
 //! # What every backend provides
 //!
@@ -10,11 +9,11 @@
 //! - `add_exclusive(…)`: the same, waking only one of several selectors, or `Unsupported`;
 //! - `modify(number, key, interest, trigger)`: replaces key, interest and trigger and arms again;
 //!   `NotFound` if unknown;
-//! - `remove(number)`: everything about the source; `NotFound` if unknown. These two take the
-//!   descriptor's number, which nothing is done to: only the selector's own list changes;
-//! - `wait(buffer, timeout)`: fills the buffer, whose previous contents are gone in every case,
-//!   errors included. It answers `Ok(())` with an empty buffer only when the whole timeout has
-//!   passed, however long that is, and `Interrupted` when a signal came first.
+//! - `remove(number)`: removes the registration; `NotFound` if unknown. These two take the
+//!   descriptor's number and change only the selector's own list, never the file;
+//! - `wait(buffer, timeout)`: clears the buffer, also before an error, and fills it. It returns
+//!   `Ok(())` with an empty buffer only when the whole timeout has passed, however long that is, and
+//!   `Interrupted` when a signal came first.
 //!
 //! `Buffer`, the events' memory, allocated once: `with_capacity(n)`, `capacity()`, `len()`,
 //! `get(index)`, `clear()`.
@@ -47,7 +46,10 @@ cfg_select! {
         pub(crate) use kqueue as imp;
     }
     _ => {
-        compile_error!("kodiak-sys runs on epoll (Linux, Android) and kqueue (macOS, iOS, FreeBSD, NetBSD, OpenBSD, DragonFly)");
+        compile_error!(concat!(
+            "kodiak-sys runs on epoll (Linux, Android) and kqueue (macOS, iOS, FreeBSD, NetBSD, ",
+            "OpenBSD, DragonFly)"
+        ));
     }
 }
 
@@ -77,7 +79,7 @@ impl Selector {
     /// A selector that watches nothing yet.
     ///
     /// # Errors
-    /// What the kernel says, usually that the limit of open descriptors is reached.
+    /// The [kernel's error](crate#errors).
     pub fn new() -> io::Result<Selector> {
         Ok(Selector { imp: imp::Selector::new()? })
     }
@@ -91,7 +93,7 @@ impl Selector {
     /// - [`Unsupported`](io::ErrorKind::Unsupported): the kernel cannot watch for this interest.
     /// - [`PermissionDenied`](io::ErrorKind::PermissionDenied): epoll does not watch regular files
     ///   and folders.
-    /// - whatever else the kernel says, such as a limit on watches.
+    /// - any other [kernel's error](crate#errors), such as a limit on watches.
     #[inline]
     pub fn add(
         &self,
@@ -108,10 +110,9 @@ impl Selector {
     /// or a few are woken for each event (`EPOLLEXCLUSIVE`): for a listener shared by several
     /// threads, each with a selector of its own.
     ///
-    /// It is for readable and writable only, level or edge, and for good: such a registration can
-    /// be removed, but not modified ([`InvalidInput`](io::ErrorKind::InvalidInput)). That a peer
-    /// has closed its half is not reported by itself ([`Readiness::is_read_closed`]); reading
-    /// tells.
+    /// It is for readable and writable only, level or edge. Such a registration can be removed, but
+    /// not modified ([`InvalidInput`](io::ErrorKind::InvalidInput)). A peer's half-close is not
+    /// reported by itself ([`Readiness::is_read_closed`]); a read finds it.
     ///
     /// # Errors
     /// As [`add`](Self::add). [`Unsupported`](io::ErrorKind::Unsupported) on kqueue, and anywhere
@@ -131,13 +132,13 @@ impl Selector {
         self.imp.add_exclusive(source, key, interest, trigger)
     }
 
-    /// Replaces a registration's key, interest and trigger, and arms it again: what is ready now is
-    /// reported anew.
+    /// Replaces a registration's key, interest and trigger, and arms it again: a condition that
+    /// holds now is reported again.
     ///
     /// # Errors
     /// [`NotFound`](io::ErrorKind::NotFound) if `source` is not registered; otherwise as
     /// [`add`](Self::add). After [`InvalidInput`](io::ErrorKind::InvalidInput) and
-    /// [`Unsupported`](io::ErrorKind::Unsupported) the registration is as it was.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) the registration is unchanged.
     pub fn modify(
         &self,
         source: BorrowedFd<'_>,
@@ -183,19 +184,19 @@ impl Selector {
         self.imp.remove(source.raw_fd())
     }
 
-    /// Waits until something is ready or `timeout` has passed, and answers how many events are in
+    /// Waits until a source is ready or `timeout` has passed. Returns the number of events in
     /// `events`.
     ///
-    /// `None` waits for ever; zero looks and returns at once. A timeout is never early: `Ok(0)`
+    /// `None` waits without limit; zero returns at once. A timeout is never early: `Ok(0)`
     /// means that all of it has passed, even if it is a century. It is late by the kernel's timer
     /// slack; on Linux before 5.11, and where a sandbox refuses `epoll_pwait2`, by up to a
     /// millisecond more.
     ///
-    /// What was in `events` before is gone, whatever the answer.
+    /// The previous content of `events` is cleared, also after an error.
     ///
     /// # Errors
-    /// [`Interrupted`](io::ErrorKind::Interrupted) when a signal handler ran: the caller, who knows
-    /// its deadline, waits again. Nothing is lost by it.
+    /// [`Interrupted`](io::ErrorKind::Interrupted) when a signal handler ran. No event is lost; the
+    /// caller, who knows its deadline, waits again.
     #[inline]
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
         self.imp.wait(&mut events.buffer, timeout)?;
@@ -220,7 +221,7 @@ fn empty() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// One source's news from one wait.
+/// What one wait reports about one source.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Event {
     /// The key given to [`Selector::add`] or [`Selector::modify`].
@@ -229,8 +230,7 @@ pub struct Event {
     pub readiness: Readiness,
 }
 
-/// The memory a wait fills. It belongs to the caller and is allocated once; what does not fit comes
-/// in the next wait.
+/// The buffer that a wait fills. It is allocated once; events that do not fit come in the next wait.
 ///
 /// ```
 /// use kodiak_sys::Events;
@@ -244,26 +244,26 @@ pub struct Events {
 }
 
 impl Events {
-    /// The most events one wait can be asked to bring: 65 536.
+    /// The greatest capacity: 65,536 events.
     pub const MAX_CAPACITY: usize = 1 << 16;
 
-    /// Room for `capacity` events, brought into `1..=MAX_CAPACITY`.
+    /// Room for `capacity` events, clamped to `1..=MAX_CAPACITY`.
     pub fn with_capacity(capacity: usize) -> Events {
         Events { buffer: imp::Buffer::with_capacity(capacity.clamp(1, Events::MAX_CAPACITY)) }
     }
 
-    /// How many events one wait can bring.
+    /// How many events one wait can report.
     pub fn capacity(&self) -> usize {
         self.buffer.capacity()
     }
 
-    /// How many events the last wait brought.
+    /// How many events the last wait reported.
     #[inline]
     pub fn len(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Whether the last wait brought none.
+    /// Whether the last wait reported none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -274,7 +274,7 @@ impl Events {
         self.buffer.get(index)
     }
 
-    /// Forgets the events.
+    /// Removes the events.
     pub fn clear(&mut self) {
         self.buffer.clear();
     }

@@ -230,7 +230,7 @@ fn for_each_descriptor(message: *const libc::cmsghdr, mut take: impl FnMut(Owned
         let place = unsafe { data.add(index) };
         // SAFETY: as above.
         let raw = unsafe { place.read_unaligned() };
-        // SAFETY: the kernel has just opened it for us, and nobody else knows it.
+        // SAFETY: the kernel has just opened it for us, and it has no other owner.
         take(unsafe { OwnedFd::from_raw_fd(raw) });
     }
 }

@@ -80,8 +80,8 @@ pub fn bytes_readable(source: BorrowedFd<'_>) -> io::Result<usize> {
 
 pub(crate) fn bytes_readable_raw(source: RawFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: this request writes one int and does nothing to the file; of a number that is not
-    // open the kernel says so.
+    // SAFETY: this request writes one int and does nothing to the file; a number that is not
+    // open is an error.
     check(unsafe { libc::ioctl(source, libc::FIONREAD, &mut bytes) })?;
     Ok(usize::try_from(bytes).unwrap_or(0))
 }

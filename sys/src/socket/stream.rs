@@ -139,7 +139,7 @@ fn stream_socket(family: libc::c_int) -> io::Result<OwnedFd> {
     const KIND: libc::c_int = libc::SOCK_STREAM;
     // SAFETY: no pointers; the answer is a new descriptor or -1.
     let raw = check(unsafe { libc::socket(family, KIND, 0) })?;
-    // SAFETY: `raw` was just opened and nobody else knows it.
+    // SAFETY: `raw` was just opened and has no other owner.
     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
     finish(socket.as_fd())?;
     Ok(socket)
@@ -148,7 +148,7 @@ fn stream_socket(family: libc::c_int) -> io::Result<OwnedFd> {
 #[inline]
 fn accept(listener: BorrowedFd<'_>, mut peer: Option<&mut InetAddress>) -> io::Result<OwnedFd> {
     let raw = retry(|| accept_raw(listener, peer.as_deref_mut()))?;
-    // SAFETY: `raw` was just opened and nobody else knows it.
+    // SAFETY: `raw` was just opened and has no other owner.
     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
     finish(socket.as_fd())?;
     Ok(socket)

@@ -20,7 +20,7 @@ impl Waker {
     pub(super) fn new(selector: &Selector, key: u64) -> io::Result<Waker> {
         // SAFETY: no pointers; the answer is a new descriptor or -1.
         let raw = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        // SAFETY: `raw` was just opened and nobody else knows it.
+        // SAFETY: `raw` was just opened and has no other owner.
         let eventfd = unsafe { OwnedFd::from_raw_fd(raw) };
         selector.add(eventfd.as_fd(), key, Interest::READABLE, Trigger::Edge)?;
         Ok(Waker { eventfd })

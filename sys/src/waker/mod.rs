@@ -75,7 +75,7 @@ impl Waker {
     /// A waker whose wakes `selector` reports under `key`.
     ///
     /// # Errors
-    /// What the kernel says, usually that the limit of open descriptors is reached.
+    /// The [kernel's error](crate#errors).
     pub fn new(selector: &Selector, key: u64) -> io::Result<Waker> {
         Ok(Waker { imp: imp::Waker::new(selector, key)? })
     }
@@ -83,7 +83,7 @@ impl Waker {
     /// Ends the wait that is going on, or else the next one. Never blocks.
     ///
     /// # Errors
-    /// What the kernel says; none is expected in normal operation.
+    /// The [kernel's error](crate#errors).
     #[inline]
     pub fn wake(&self) -> io::Result<()> {
         self.imp.wake()

@@ -111,7 +111,7 @@ pub(super) fn blank() -> Kevent {
 pub(super) fn kqueue() -> io::Result<OwnedFd> {
     // SAFETY: no arguments; the answer is a new descriptor or -1.
     let raw = check(unsafe { c::kqueue() })?;
-    // SAFETY: `raw` was just opened and nobody else knows it.
+    // SAFETY: `raw` was just opened and has no other owner.
     let queue = unsafe { OwnedFd::from_raw_fd(raw) };
     crate::fd::set_cloexec(std::os::fd::AsFd::as_fd(&queue))?;
     Ok(queue)
@@ -122,7 +122,7 @@ pub(super) fn apply(queue: BorrowedFd<'_>, changes: &[Kevent]) -> io::Result<()>
     kevent(queue.as_raw_fd(), changes, &mut [], Some(Duration::ZERO)).map(drop)
 }
 
-/// Waits for events; `None` waits for ever.
+/// Waits for events; `None` waits without limit.
 pub(super) fn wait(
     queue: BorrowedFd<'_>,
     events: &mut [Kevent],

@@ -21,7 +21,7 @@ impl Gate {
         abi::apply(queue, changes)
     }
 
-    /// Waits for events; `None` waits for ever.
+    /// Waits for events; `None` waits without limit.
     pub(super) fn wait(
         &self,
         queue: BorrowedFd<'_>,

@@ -37,7 +37,7 @@ impl Gate {
     pub(in super::super) fn new(queue: BorrowedFd<'_>) -> io::Result<Gate> {
         // SAFETY: no pointers; the answer is a new descriptor or -1.
         let raw = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        // SAFETY: `raw` was just opened and nobody else knows it.
+        // SAFETY: `raw` was just opened and has no other owner.
         let interrupt = unsafe { OwnedFd::from_raw_fd(raw) };
         // No source owns this number in `Idents`, so its events reach nobody.
         abi::apply(queue, &[abi::change(raw as usize, Filter::Read, abi::ADD, 0, 0)?])?;
@@ -56,7 +56,7 @@ impl Gate {
         answer
     }
 
-    /// Waits for events; `None` waits for ever. `first`: the caller's first attempt, which may
+    /// Waits for events; `None` waits without limit. `first`: the caller's first attempt, which may
     /// fetch out another's wait. May answer with no event before the time has passed.
     pub(in super::super) fn wait(
         &self,

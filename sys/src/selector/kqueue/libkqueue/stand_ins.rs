@@ -33,7 +33,7 @@ impl Idents {
     pub(in super::super) fn new() -> io::Result<Idents> {
         // SAFETY: no pointers; the answer is a new descriptor or -1.
         let raw = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: `raw` was just opened and nobody else knows it.
+        // SAFETY: `raw` was just opened and has no other owner.
         let witness = unsafe { OwnedFd::from_raw_fd(raw) };
         Ok(Idents { witness, stand_ins: Vec::new(), owners: Vec::new() })
     }
@@ -123,16 +123,16 @@ impl Idents {
         let mut nothing = libc::epoll_event { events: 0, u64: 0 };
         let witness = self.witness.as_raw_fd();
         // SAFETY: the kernel copies the event before it returns, and changes nothing but the list
-        // of our own epoll instance; of a number that is not open it says so.
+        // of our own epoll instance; a number that is not open is an error.
         check(unsafe { libc::epoll_ctl(witness, operation, number, &mut nothing) }).map(drop)
     }
 }
 
 fn duplicate(source: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: this command takes an int and does nothing to the file; of a number that is not open
-    // the kernel says so.
+    // SAFETY: this command takes an int and does nothing to the file; a number that is not open
+    // is an error.
     let raw = check(unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, 3) })?;
-    // SAFETY: `raw` was just opened and nobody else knows it.
+    // SAFETY: `raw` was just opened and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
