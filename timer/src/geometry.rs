@@ -24,29 +24,29 @@
 //!   with the cursor. So the first timers of the wheel are those in the lowest slot of the lowest
 //!   level that has any.
 //! - Where a tick belongs depends on the cursor and the tick only. So all timers of one tick are
-//!   always in the same slot, and lists that are first-in-first-out stay so when a slot is dealt
-//!   out to lower levels.
-//! - The cursor may go anywhere below the start of the first occupied slot without any timer
-//!   changing its place.
+//!   always in the same slot, and first-in-first-out lists stay so when a slot is cascaded to
+//!   lower levels.
+//! - The cursor may move anywhere below the start of the first occupied slot, and no timer changes
+//!   its slot.
 //!
 //! With 64 slots on level 0, as on the others, most timers would be moved once more before they
 //! fire, and each move of a million timers is a cache miss or two. Larger levels further up save
-//! little: what is far off is mostly cancelled before its time.
+//! little: most timers that are far off are cancelled before their time.
 //!
-//! Varghese and Lauck's scheme 7 differs in three ways: its levels are unlike (seconds, minutes,
-//! hours) and end somewhere, so that what is further needs another home; it turns tick by tick; and
-//! it finds what is next by looking at slot after slot.
+//! Varghese and Lauck's scheme 7 differs in three ways. Its levels have different sizes (seconds,
+//! minutes, hours) and a last one, so timers beyond it need another structure. It turns tick by
+//! tick. And it finds the next timer by looking at slot after slot.
 
 const BITS: u32 = 6;
 /// Slots of a level above level 0.
 pub(crate) const SLOTS: usize = 1 << BITS;
 /// Slots of level 0, each of a single tick.
-pub(crate) const TICKS: usize = SLOTS * SLOTS;
+pub(crate) const LEVEL_0_SLOTS: usize = SLOTS * SLOTS;
 /// Levels above level 0.
 pub(crate) const UPPER_LEVELS: usize = (u64::BITS - 2 * BITS).div_ceil(BITS) as usize;
-pub(crate) const PLACES: usize = TICKS + UPPER_LEVELS * SLOTS;
+pub(crate) const ALL_SLOTS: usize = LEVEL_0_SLOTS + UPPER_LEVELS * SLOTS;
 
-/// How a tick says its slot.
+/// How the slot on one level follows from a tick.
 #[derive(Clone, Copy)]
 struct Digit {
     shift: u32,
@@ -57,11 +57,11 @@ struct Digit {
 
 /// By the highest bit in which cursor and tick differ. (A table is quicker than to divide by six.)
 static DIGITS: [Digit; 64] = {
-    let mut digits = [Digit { shift: 0, mask: TICKS as u16 - 1, first: 0 }; 64];
+    let mut digits = [Digit { shift: 0, mask: LEVEL_0_SLOTS as u16 - 1, first: 0 }; 64];
     let mut bit = 2 * BITS;
     while bit < u64::BITS {
         let level = bit / BITS - 1;
-        let first = TICKS as u32 + (level - 1) * SLOTS as u32;
+        let first = LEVEL_0_SLOTS as u32 + (level - 1) * SLOTS as u32;
         digits[bit as usize] =
             Digit { shift: (level + 1) * BITS, mask: SLOTS as u16 - 1, first: first as u16 };
         bit += 1;
@@ -72,21 +72,21 @@ static DIGITS: [Digit; 64] = {
 /// One slot of one level: the tick's two lowest digits on level 0, `4096 + (level - 1) * 64 +
 /// digit` above.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place(u16);
+pub(crate) struct Slot(u16);
 
-impl Place {
-    /// Where a timer for `tick` belongs while the wheel stands at `cursor`.
+impl Slot {
+    /// The slot of a timer for `tick` while the wheel's cursor is at `cursor`.
     #[inline]
-    pub(crate) fn of(cursor: u64, tick: u64) -> Place {
-        let highest = ((cursor ^ tick) | (TICKS as u64 - 1)).ilog2();
+    pub(crate) fn of(cursor: u64, tick: u64) -> Slot {
+        let highest = ((cursor ^ tick) | (LEVEL_0_SLOTS as u64 - 1)).ilog2();
         let digit = &DIGITS[highest as usize];
-        Place(digit.first + ((tick >> digit.shift) as u16 & digit.mask))
+        Slot(digit.first + ((tick >> digit.shift) as u16 & digit.mask))
     }
 
-    /// A place that was kept as a number.
+    /// The slot with these [`bits`](Slot::bits).
     #[inline]
-    pub(crate) fn from_bits(bits: u32) -> Place {
-        Place(bits as u16)
+    pub(crate) fn from_bits(bits: u32) -> Slot {
+        Slot(bits as u16)
     }
 
     #[inline]
@@ -99,16 +99,16 @@ impl Place {
         usize::from(self.0)
     }
 
-    /// Its number among the slots above level 0; what is on level 0 gets a number that no such slot
+    /// Its number among the slots above level 0. A slot on level 0 gets a number that no such slot
     /// has.
     #[inline]
     pub(crate) fn upper(self) -> usize {
-        self.index().wrapping_sub(TICKS)
+        self.index().wrapping_sub(LEVEL_0_SLOTS)
     }
 
     #[inline]
     pub(crate) fn is_upper(self) -> bool {
-        self.index() >= TICKS
+        self.index() >= LEVEL_0_SLOTS
     }
 
     #[inline]
@@ -118,13 +118,13 @@ impl Place {
 
     /// A tick's slot on level 0.
     #[inline]
-    pub(crate) fn at(tick: u64) -> Place {
-        Place(tick as u16 % TICKS as u16)
+    pub(crate) fn on_level_0(tick: u64) -> Slot {
+        Slot(tick as u16 % LEVEL_0_SLOTS as u16)
     }
 
     #[cfg(test)]
-    pub(crate) fn new(level: usize, slot: usize) -> Place {
-        Place((if level == 0 { slot } else { TICKS + (level - 1) * SLOTS + slot }) as u16)
+    pub(crate) fn new(level: usize, digit: usize) -> Slot {
+        Slot((if level == 0 { digit } else { LEVEL_0_SLOTS + (level - 1) * SLOTS + digit }) as u16)
     }
 
     /// How many low bits the ticks of this slot may differ in.
@@ -136,16 +136,15 @@ impl Place {
         }
     }
 
-    /// The first tick of the slot that `tick` is in, on this place's level.
+    /// The first tick of the slot that `tick` is in, on this slot's level.
     #[inline]
     pub(crate) fn start(self, tick: u64) -> u64 {
         tick >> self.shift() << self.shift()
     }
 }
 
-/// The words of a bitmap of all places, as a power of two: no index into them is ever out of
-/// bounds.
-const WORDS: usize = PLACES.div_ceil(SLOTS).next_power_of_two();
+/// The number of words in a bitmap of all slots. A power of two, so a mask keeps indices in bounds.
+const WORDS: usize = ALL_SLOTS.div_ceil(SLOTS).next_power_of_two();
 
 /// Which slots have timers. The first occupied one is two `trailing_zeros` away.
 #[derive(PartialEq, Eq, Debug)]
@@ -158,30 +157,30 @@ pub(crate) struct Occupancy {
 impl Occupancy {
     pub(crate) const EMPTY: Occupancy = Occupancy { words: [0; WORDS / SLOTS], slots: [0; WORDS] };
 
-    // No branches: whether a slot had timers before and which level it is on is anybody's guess.
+    // No branches: the processor cannot predict whether a slot had timers, or its level.
     #[inline(always)]
-    pub(crate) fn set(&mut self, place: Place) {
-        let word = place.index() / SLOTS % WORDS;
-        self.slots[word] |= 1 << (place.index() % SLOTS);
+    pub(crate) fn set(&mut self, slot: Slot) {
+        let word = slot.index() / SLOTS % WORDS;
+        self.slots[word] |= 1 << (slot.index() % SLOTS);
         self.words[word / SLOTS] |= 1 << (word % SLOTS);
     }
 
     #[inline(always)]
-    pub(crate) fn clear(&mut self, place: Place) {
-        let word = place.index() / SLOTS % WORDS;
-        self.slots[word] &= !(1 << (place.index() % SLOTS));
+    pub(crate) fn clear(&mut self, slot: Slot) {
+        let word = slot.index() / SLOTS % WORDS;
+        self.slots[word] &= !(1 << (slot.index() % SLOTS));
         self.words[word / SLOTS] &= !(u64::from(self.slots[word] == 0) << (word % SLOTS));
     }
 
-    /// The place of the earliest timers.
+    /// The slot of the earliest timers.
     #[inline]
-    pub(crate) fn first(&self) -> Option<Place> {
+    pub(crate) fn first(&self) -> Option<Slot> {
         let half = usize::from(self.words[0] == 0);
         if self.words[half] == 0 {
             return None;
         }
         let word = half * SLOTS + self.words[half].trailing_zeros() as usize;
-        Some(Place((word * SLOTS) as u16 + self.slots[word].trailing_zeros() as u16))
+        Some(Slot((word * SLOTS) as u16 + self.slots[word].trailing_zeros() as u16))
     }
 }
 
@@ -190,8 +189,8 @@ mod tests {
     use super::*;
 
     fn level_and_slot(cursor: u64, tick: u64) -> (usize, usize) {
-        let place = Place::of(cursor, tick);
-        (place.level(), if place.is_upper() { place.index() % SLOTS } else { place.index() })
+        let slot = Slot::of(cursor, tick);
+        (slot.level(), if slot.is_upper() { slot.index() % SLOTS } else { slot.index() })
     }
 
     #[test]
@@ -213,7 +212,7 @@ mod tests {
             let tick = 1 << (6 * (level + 1));
             assert_eq!(level_and_slot(0, tick), (level, 1));
             assert_eq!(level_and_slot(tick - 1, tick), (level, 1));
-            assert_eq!(Place::of(0, tick), Place::new(level, 1));
+            assert_eq!(Slot::of(0, tick), Slot::new(level, 1));
         }
     }
 
@@ -222,24 +221,24 @@ mod tests {
         let mut occupancy = Occupancy::EMPTY;
         assert_eq!(occupancy.first(), None);
         let ticks = [3, 5, 700, 4095, 4097, 70_000, 200_000, 1 << 40, u64::MAX];
-        let places = ticks.map(|tick| Place::of(0, tick));
-        for &place in places.iter().rev() {
-            occupancy.set(place);
-            assert_eq!(occupancy.first(), Some(place));
+        let slots = ticks.map(|tick| Slot::of(0, tick));
+        for &slot in slots.iter().rev() {
+            occupancy.set(slot);
+            assert_eq!(occupancy.first(), Some(slot));
         }
-        for pair in places.windows(2) {
+        for pair in slots.windows(2) {
             occupancy.clear(pair[0]);
             assert_eq!(occupancy.first(), Some(pair[1]));
         }
-        occupancy.clear(places[8]);
+        occupancy.clear(slots[8]);
         assert_eq!(occupancy, Occupancy::EMPTY);
     }
 
     #[test]
     fn a_slot_starts_at_its_digit() {
-        assert_eq!(Place::of(0, 9).start(9), 9);
-        assert_eq!(Place::of(0, 4095).start(4095), 4095);
-        assert_eq!(Place::of(0, 70_000).start(70_000), 69_632);
-        assert_eq!(Place::of(0, u64::MAX).start(u64::MAX), 15 << 60);
+        assert_eq!(Slot::of(0, 9).start(9), 9);
+        assert_eq!(Slot::of(0, 4095).start(4095), 4095);
+        assert_eq!(Slot::of(0, 70_000).start(70_000), 69_632);
+        assert_eq!(Slot::of(0, u64::MAX).start(u64::MAX), 15 << 60);
     }
 }

@@ -1,19 +1,9 @@
 //! A hierarchical timer wheel over the whole `u64` range of ticks.
 //!
 //! [`Wheel`] keeps timers of any type `T`, each with a deadline in ticks. It has no clock, no
-//! thread and no operating system: time is an argument of [`Wheel::advance`], and what a tick means
-//! is the caller's business (the module `instant`, feature `std`, converts `Instant` and `Duration`
-//! with the right roundings).
-//!
-//! - [`insert`](Wheel::insert), [`cancel`](Wheel::cancel) and [`reschedule`](Wheel::reschedule)
-//!   take constant time and allocate nothing once the wheel has grown to the number of timers it
-//!   holds.
-//! - [`next_deadline`](Wheel::next_deadline) looks at three words and one slot; it never lies late.
-//! - [`advance`](Wheel::advance) yields what is due **one by one** and borrows nothing in between,
-//!   so that the code that runs for a timer may set, move and cancel any timer, those included that
-//!   are due in the same advance.
-//! - A [`Key`] names one timer of one wheel for ever: when the timer is gone, or was another
-//!   wheel's, the key finds nothing, never somebody else's timer.
+//! thread and no operating system: time is an argument of [`Wheel::advance`], and the caller
+//! decides how long a tick is. The module `instant` (feature `std`) converts `Instant` and
+//! `Duration`.
 //!
 //! ```
 //! use kodiak_timer::Wheel;
@@ -23,7 +13,7 @@
 //! let alarm = wheel.insert(60_000, "alarm");
 //! assert_eq!(wheel.next_deadline(), Some(250)); // how long the caller may sleep
 //!
-//! let mut advance = wheel.advance(300, 1024); // it is 300 now; at most 1024 timers in this go
+//! let mut advance = wheel.advance(300, 1024); // it is 300 now; at most 1024 timers fire
 //! loop {
 //!     let Some(expired) = advance.next(&mut wheel) else { break };
 //!     assert_eq!((expired.deadline(), *expired.value()), (250, "tea"));
@@ -34,6 +24,17 @@
 //! assert_eq!(wheel.cancel(alarm), None);
 //! ```
 //!
+//! - [`insert`](Wheel::insert), [`cancel`](Wheel::cancel) and [`reschedule`](Wheel::reschedule)
+//!   take constant time. They allocate nothing once the wheel has grown to the number of timers it
+//!   holds.
+//! - [`next_deadline`](Wheel::next_deadline) is how long the caller may sleep. It reads three words
+//!   and one slot, and is never late.
+//! - [`advance`](Wheel::advance) yields due timers **one by one** and borrows nothing in between.
+//!   So the code that runs for a timer may set, move and cancel any timer, also one that is due in
+//!   the same advance.
+//! - A [`Key`] names one timer of one wheel and is never reused: once the timer is gone the key
+//!   finds nothing, and it finds nothing in another wheel.
+//!
 //! # What is promised
 //!
 //! - **Never early, never late**: a timer is due in the first advance whose `now` is at least its
@@ -41,18 +42,18 @@
 //! - **Order**: timers fire by deadline; those of one tick in the order they were set (rescheduled
 //!   ones excepted). A timer that is already due when it is set counts as set *for now*: it fires
 //!   in the **next** advance, after all that was due before it. So a timer that sets itself again
-//!   with a zero timeout can starve nobody.
-//! - **Bounded work**: an advance does at most its budget and 64 pieces of work, of which to yield
-//!   a timer is one and to move one inside the wheel three; what is left over comes first in the
-//!   next advance.
-//! - **Memory**: 32 bytes and an `Option<T>` a timer, padded to eight, 4 bytes more in a wheel of
-//!   65,536 timers or more, never given back before the wheel is dropped.
+//!   with a zero timeout cannot starve other timers.
+//! - **Bounded work**: an advance does at most `budget + 64` units of work. Yielding a timer is one
+//!   unit, moving a timer inside the wheel is three. What is left over comes first in the next
+//!   advance.
+//! - **Memory**: 32 bytes and an `Option<T>` for each timer, padded to eight, and 4 bytes more in a
+//!   wheel of 65,536 timers or more. It is freed when the wheel is dropped, not before.
 //!
 //! # Where it comes from
 //!
 //! G. Varghese and T. Lauck, *Hashed and Hierarchical Timing Wheels* (SOSP 1987), scheme 7. What
-//! differs, and why, is told at the top of `geometry.rs` (how a tick finds its slot), `expiry.rs`
-//! (how time moves), `links.rs` and `ahead.rs` (what memory is touched).
+//! differs, and why, is explained in `geometry.rs` (how a tick finds its slot), `expiry.rs` (how
+//! time moves), `links.rs` and `prefetch.rs` (what memory is touched).
 //!
 //! # Features
 //!
@@ -66,13 +67,13 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
-mod ahead;
 mod expiry;
 mod geometry;
 #[cfg(feature = "std")]
 pub mod instant;
 mod links;
 mod lists;
+mod prefetch;
 mod slab;
 #[cfg(test)]
 mod tests;

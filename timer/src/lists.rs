@@ -1,152 +1,150 @@
-//! The slots' lists: putting a timer where it belongs, taking it out, dealing a slot out to lower
-//! levels.
+//! The slots' lists: linking a timer, unlinking it, cascading a slot to lower levels.
 //!
 //! What always holds (`tests/invariants.rs` checks it after every step of the model test):
 //!
 //! - A timer's tick is never before the cursor, and the cursor never after `now`.
 //! - A timer is in the slot its tick belongs to, or in one *before* it, when it was rescheduled by
-//!   one store (it moves on when its slot is opened).
+//!   one store (it moves on when its slot is cascaded).
 //! - A slot's `earliest` is a tick of that slot, and no timer in its list is before it. It is the
 //!   earliest timer's tick unless that timer was taken out of a list too long to search (see
 //!   [`SEARCH_LIMIT`]): then the wheel may wake once too early for this slot, never too late.
-//! - While a slot is being dealt out (`opening`), the cursor is inside it, and a new timer for that
-//!   slot queues up at its end, behind older ones of the same tick.
+//! - While a slot is being cascaded (`cascading`), the cursor is inside it, and a new timer for
+//!   that slot goes to its end, behind older timers of the same tick.
 
-use crate::ahead::AHEAD;
-use crate::geometry::{Place, TICKS};
+use crate::geometry::{LEVEL_0_SLOTS, Slot};
 use crate::links::Id;
+use crate::prefetch::PREFETCH_DISTANCE;
 use crate::wheel::Wheel;
 
-/// A slot's earliest timer was taken out: how many of the others are looked at for the next
-/// earliest. A list of `n` timers loses its earliest in one of `n` cancellations, so the expected
-/// cost is one look, whatever `n`; the limit bounds the worst case. 16 nodes are 16 cache misses at
-/// most, about a microsecond.
+/// How many timers are searched for the next earliest when a slot loses its earliest. A list of `n`
+/// timers loses its earliest in one of `n` cancellations, so the expected cost is one look,
+/// whatever `n`; the limit bounds the worst case. 16 nodes are 16 cache misses at most, about a
+/// microsecond.
 const SEARCH_LIMIT: usize = 16;
 
-/// How many timers are dealt out at once: for so many, hints lead to the next.
-const DEAL: usize = AHEAD;
+/// How many timers are cascaded at once: as many as one prefetch loads.
+const CASCADE_BATCH: usize = PREFETCH_DISTANCE;
 
 impl<T> Wheel<T> {
-    /// Whether a timer that belongs here must queue up in the slot that is being opened, behind the
+    /// Whether a timer of this slot must go through the slot that is being cascaded, behind the
     /// older timers of its tick.
     #[inline]
-    pub(crate) fn is_inside_opening(&self, place: Place) -> bool {
-        place.bits() < self.opening
+    pub(crate) fn is_in_cascading(&self, slot: Slot) -> bool {
+        slot.bits() < self.cascading
     }
 
-    /// Puts a timer that belongs inside the slot that is being opened at that slot's end. Two are
-    /// dealt out, so that the slot gets empty however many come.
-    pub(crate) fn push_opening(&mut self, id: Id) {
-        let open = Place::from_bits(self.opening);
+    /// Puts a timer at the end of the slot that is being cascaded. Moves two timers on, so that the
+    /// slot becomes empty however many timers are added.
+    pub(crate) fn push_cascading(&mut self, id: Id) {
+        let open = Slot::from_bits(self.cascading);
         let node = self.slab.node_mut(id);
         let tick = node.tick;
-        node.set_place(open);
+        node.set_slot(open);
         self.push_back(open, id, tick);
-        self.deal(open, 2);
+        self.cascade(open, 2);
     }
 
     /// No timer of this slot, which has some, fires before this tick.
     #[inline]
-    pub(crate) fn earliest_of(&self, place: Place) -> u64 {
-        match self.earliest.get(place.upper()) {
+    pub(crate) fn earliest_of(&self, slot: Slot) -> u64 {
+        match self.earliest.get(slot.upper()) {
             Some(&earliest) => earliest,
             // On level 0 a slot has one tick, which shares all higher digits with the cursor.
-            None => self.cursor & !(TICKS as u64 - 1) | place.index() as u64,
+            None => self.cursor & !(LEVEL_0_SLOTS as u64 - 1) | slot.index() as u64,
         }
     }
 
     #[inline(always)]
-    pub(crate) fn push_back(&mut self, place: Place, id: Id, tick: u64) {
-        if self.slab.links.push_back(place, id) {
-            self.occupancy.set(place);
+    pub(crate) fn push_back(&mut self, slot: Slot, id: Id, tick: u64) {
+        if self.slab.links.push_back(slot, id) {
+            self.occupancy.set(slot);
         }
-        self.slab.hints.put(place, id);
-        match self.earliest.get_mut(place.upper()) {
+        self.slab.hints.record_insert(slot, id);
+        match self.earliest.get_mut(slot.upper()) {
             // Not before the earliest of its slot, it cannot be the earliest of all.
             Some(earliest) if tick >= *earliest => return,
             Some(earliest) => *earliest = tick,
             None => {}
         }
-        if tick < self.quiet_until {
-            self.quiet_until = tick;
+        if tick < self.idle_until {
+            self.idle_until = tick;
         }
     }
 
     #[inline(always)]
-    fn note_earliest(&mut self, place: Place, tick: u64) {
-        if let Some(earliest) = self.earliest.get_mut(place.upper())
+    fn lower_earliest(&mut self, slot: Slot, tick: u64) {
+        if let Some(earliest) = self.earliest.get_mut(slot.upper())
             && tick < *earliest
         {
             *earliest = tick;
         }
     }
 
-    /// A timer was taken out of its list.
+    /// Updates the slot of a timer that was taken out of its list.
     #[inline(always)]
-    pub(crate) fn unlinked(&mut self, place: Place, tick: u64, emptied: bool) {
-        if emptied {
-            self.emptied(place);
-        } else if self.earliest.get(place.upper()) == Some(&tick) {
-            self.find_earliest(place);
+    pub(crate) fn after_unlink(&mut self, slot: Slot, tick: u64, is_empty_now: bool) {
+        if is_empty_now {
+            self.mark_empty(slot);
+        } else if self.earliest.get(slot.upper()) == Some(&tick) {
+            self.find_earliest(slot);
         }
     }
 
-    /// A timer that is due was taken out: it was the earliest of all, and on level 0, or alone in
-    /// its slot.
+    /// The same for a due timer: it was the earliest of all, and on level 0, or alone in its slot.
     #[inline(always)]
-    pub(crate) fn unlinked_due(&mut self, place: Place, tick: u64, emptied: bool) {
-        if emptied {
-            self.emptied(place);
+    pub(crate) fn after_unlink_due(&mut self, slot: Slot, tick: u64, is_empty_now: bool) {
+        if is_empty_now {
+            self.mark_empty(slot);
         }
         self.cursor = tick;
     }
 
     #[inline]
-    fn emptied(&mut self, place: Place) {
-        self.occupancy.clear(place);
-        if let Some(earliest) = self.earliest.get_mut(place.upper()) {
+    fn mark_empty(&mut self, slot: Slot) {
+        self.occupancy.clear(slot);
+        if let Some(earliest) = self.earliest.get_mut(slot.upper()) {
             *earliest = u64::MAX;
-            if self.opening == place.bits() {
-                self.opening = 0;
+            if self.cascading == slot.bits() {
+                self.cascading = 0;
             }
         }
     }
 
-    /// The earliest timer of this slot has gone: looks for the next, in a list short enough.
+    /// Finds the earliest timer of this slot after the old one went, if the list is short enough.
     #[cold]
-    fn find_earliest(&mut self, place: Place) {
-        if self.opening == place.bits() {
+    fn find_earliest(&mut self, slot: Slot) {
+        if self.cascading == slot.bits() {
             return; // due, whatever is in it
         }
-        let old = self.earliest[place.upper()];
+        let old = self.earliest[slot.upper()];
         let mut earliest = u64::MAX;
-        let mut next = self.slab.links.first(place);
+        let mut next = self.slab.links.first(slot);
         for _ in 0..SEARCH_LIMIT {
             let Some(id) = next else { break };
             earliest = earliest.min(self.slab.node(id).tick);
             if earliest == old {
                 return;
             }
-            next = self.slab.links.after(place, id);
+            next = self.slab.links.after(slot, id);
         }
         if next.is_some() {
             return;
         }
-        if place.start(earliest) == place.start(old) {
-            self.earliest[place.upper()] = earliest;
+        if slot.start(earliest) == slot.start(old) {
+            self.earliest[slot.upper()] = earliest;
         } else {
             // Only rescheduled timers are left, and all belong to later slots. An `earliest` from
-            // outside the slot would hide what lies between; to keep the old one would wake
-            // somebody for nothing.
-            self.deal(place, SEARCH_LIMIT);
+            // outside the slot would hide what lies between; to keep the old one would wake the
+            // caller for nothing.
+            self.cascade(slot, SEARCH_LIMIT);
         }
     }
 
-    /// Moves the first timers of a slot, so many at most, to where they belong now, and says how
-    /// many it moved.
-    pub(crate) fn deal(&mut self, from: Place, most: usize) -> usize {
-        let most = most.min(DEAL);
-        let (mut ids, mut ticks) = ([0; DEAL], [0; DEAL]);
+    /// Moves the first timers of a slot to where they belong now, at most `most` of them. Returns
+    /// how many it moved.
+    pub(crate) fn cascade(&mut self, from: Slot, most: usize) -> usize {
+        let most = most.min(CASCADE_BATCH);
+        let (mut ids, mut ticks) = ([0; CASCADE_BATCH], [0; CASCADE_BATCH]);
         let mut count = 0;
         let mut next = self.slab.links.first(from);
         while let Some(id) = next.filter(|_| count < most) {
@@ -155,26 +153,26 @@ impl<T> Wheel<T> {
             count += 1;
             next = self.slab.links.after(from, id);
         }
-        if self.slab.hints.is_crowd() {
-            self.slab.read_ahead(&ids[..count]);
+        if self.slab.hints.is_active() {
+            self.slab.prefetch(&ids[..count]);
         }
         let earliest = self.earliest_of(from);
         self.slab.links.cut_front(from, next);
         if next.is_none() {
-            self.emptied(from);
+            self.mark_empty(from);
         }
         for (&id, &tick) in ids[..count].iter().zip(&ticks) {
-            let place = Place::of(self.cursor, tick);
-            self.slab.node_mut(id).set_place(place);
+            let slot = Slot::of(self.cursor, tick);
+            self.slab.node_mut(id).set_slot(slot);
             if from.start(tick) == from.start(earliest) {
-                self.push_back(place, id, tick);
+                self.push_back(slot, id, tick);
             } else {
                 // It was rescheduled out of this slot. In front, because timers that were set for
                 // now during an advance must stay last in their list (see `expiry.rs`), and this
                 // one may be due in this very advance.
-                self.slab.links.push_front(place, id);
-                self.occupancy.set(place);
-                self.note_earliest(place, tick);
+                self.slab.links.push_front(slot, id);
+                self.occupancy.set(slot);
+                self.lower_earliest(slot, tick);
             }
         }
         count

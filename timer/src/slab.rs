@@ -1,49 +1,48 @@
-//! Where timers are kept: nodes in one vector, named by index and generation, reused
-//! last-freed-first.
+//! The memory of the timers: nodes in one vector, reused last-freed-first, with generations.
 
 use alloc::vec::Vec;
 use core::fmt;
 use core::hint::black_box;
 use core::num::NonZeroU32;
 
-use crate::ahead::{AHEAD, Hints};
-use crate::geometry::Place;
-use crate::links::{Id, Links, MOST_TIMERS, NONE, index_of};
+use crate::geometry::Slot;
+use crate::links::{Id, Links, MAX_TIMERS, NONE, index_of};
+use crate::prefetch::{PREFETCH_DISTANCE, PrefetchHints};
 
-/// The last generation. A node that reaches it is never used again (4 billion reuses cost 40-odd
-/// bytes), because its next owner's key would equal a key that was given out before.
+/// The last generation. A node that reaches it is never used again, because the key of its next
+/// timer would equal an older key. (So 4 billion reuses cost some 40 bytes.)
 const LAST_GENERATION: u32 = u32::MAX;
 
-/// The name of one timer of one [`Wheel`](crate::Wheel): 12 bytes, in an `Option`, too.
+/// Names one timer of one [`Wheel`](crate::Wheel). Takes 12 bytes, also in an `Option`.
 ///
-/// It stays the timer's name when the timer is rescheduled or re-armed. When the timer is gone
-/// (fired, cancelled) the key finds nothing, although its memory has a new owner; nor does it find
-/// anything in another wheel.
+/// It stays valid when the timer is rescheduled or re-armed. Once the timer has fired or was
+/// cancelled, the key finds nothing, even if another timer has its memory. It finds nothing in
+/// another wheel either.
 // Packed, because the caller's table of keys is part of what must fit into a cache. And a whole
 // word is written where a whole word is read: moves of other widths wait until all earlier stores
 // have reached the cache.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C, packed(4))]
 pub struct Key {
-    /// The generation above, the link's name below.
-    name: u64,
+    /// The generation in the upper half, the [`Id`] in the lower.
+    bits: u64,
     wheel: NonZeroU32,
 }
 
 impl Key {
     #[inline]
     fn new(id: Id, generation: u32, wheel: NonZeroU32) -> Key {
-        Key { name: u64::from(generation) << 32 | u64::from(id), wheel }
+        Key { bits: u64::from(generation) << 32 | u64::from(id), wheel }
     }
 
     #[inline]
     fn id(self) -> Id {
-        self.name as u32
+        self.bits as u32
     }
 
     #[inline]
     fn generation(self) -> u32 {
-        (self.name >> 32) as u32
+        (self.bits >> 32) as u32
     }
 }
 
@@ -60,69 +59,71 @@ pub(crate) struct Node<T> {
     /// tick within its slack.
     pub(crate) tick: u64,
     generation: u32,
-    /// The slot whose list this timer is in, and the [`Since`] above it.
+    /// The slot whose list this timer is in (lower half) and the [`TickOrigin`] (upper half).
     state: u32,
-    /// `None` if nobody uses the node.
+    /// `None` if the node is unused.
     pub(crate) value: Option<T>,
 }
 
-/// Whether the timer's deadline is its tick (0), and if not, why: because of its slack (1), or
-/// because it was already due when it was set, in or after the advance of this number.
+/// Why a timer fires at its tick.
+///
+/// 0: the tick is its deadline. 1: the tick is later, within its slack. Otherwise it was already
+/// due when it was set, and this is the number of the advance in or after which that was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Since(u16);
+pub(crate) struct TickOrigin(u16);
 
-impl Since {
-    pub(crate) const EXACT: Since = Since(0);
-    pub(crate) const SLACK: Since = Since(1);
-    pub(crate) const FIRST_ADVANCE: Since = Since(2);
+impl TickOrigin {
+    pub(crate) const EXACT: TickOrigin = TickOrigin(0);
+    pub(crate) const SLACK: TickOrigin = TickOrigin(1);
+    pub(crate) const FIRST_ADVANCE: TickOrigin = TickOrigin(2);
 
     /// The number of the advance after this one. Numbers wrap around.
-    pub(crate) fn next_advance(self) -> Since {
-        self.0.checked_add(1).map_or(Since::FIRST_ADVANCE, Since)
+    pub(crate) fn next_advance(self) -> TickOrigin {
+        self.0.checked_add(1).map_or(TickOrigin::FIRST_ADVANCE, TickOrigin)
     }
 }
 
 impl<T> Node<T> {
     #[inline]
-    pub(crate) fn place(&self) -> Place {
-        Place::from_bits(self.state & 0xffff)
+    pub(crate) fn slot(&self) -> Slot {
+        Slot::from_bits(self.state & 0xffff)
     }
 
     #[inline]
-    pub(crate) fn since(&self) -> Since {
-        Since((self.state >> 16) as u16)
+    pub(crate) fn tick_origin(&self) -> TickOrigin {
+        TickOrigin((self.state >> 16) as u16)
     }
 
     #[inline]
-    pub(crate) fn set_place(&mut self, place: Place) {
-        self.state = self.state >> 16 << 16 | place.bits();
+    pub(crate) fn set_slot(&mut self, slot: Slot) {
+        self.state = self.state >> 16 << 16 | slot.bits();
     }
 
     #[inline]
-    pub(crate) fn set(&mut self, place: Place, tick: u64, since: Since) {
+    pub(crate) fn set(&mut self, slot: Slot, tick: u64, origin: TickOrigin) {
         self.tick = tick;
-        self.state = place.bits() | u32::from(since.0) << 16;
+        self.state = slot.bits() | u32::from(origin.0) << 16;
     }
 }
 
-/// A timer that was, and whether the slot that it was in is empty now.
+/// A removed timer, and whether its slot is empty now.
 pub(crate) struct Removed<T> {
     pub(crate) value: Option<T>,
-    pub(crate) place: Place,
+    pub(crate) slot: Slot,
     pub(crate) tick: u64,
-    pub(crate) emptied: bool,
+    pub(crate) is_empty_now: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     nodes: Vec<Node<T>>,
-    /// The deadlines of those timers whose deadline is not their tick. Apart, so that the others
-    /// need not touch it.
+    /// The deadlines of timers whose deadline is not their tick. Kept apart, so that the other
+    /// timers need not touch this memory.
     deadlines: Vec<u64>,
     pub(crate) links: Links,
-    pub(crate) hints: Hints,
+    pub(crate) hints: PrefetchHints,
     len: usize,
-    /// Tells this wheel's keys from other wheels' keys.
+    /// The wheel's number, which distinguishes its keys from other wheels' keys.
     wheel: NonZeroU32,
 }
 
@@ -132,7 +133,7 @@ impl<T> Slab<T> {
             nodes: Vec::with_capacity(capacity),
             deadlines: Vec::with_capacity(capacity),
             links: Links::with_capacity(capacity),
-            hints: Hints::with_capacity(capacity),
+            hints: PrefetchHints::with_capacity(capacity),
             len: 0,
             wheel,
         }
@@ -159,50 +160,50 @@ impl<T> Slab<T> {
         &mut self.nodes[index_of(id)]
     }
 
-    /// Makes a timer, which is in no list yet. There must be an unused node.
+    /// Fills the unused node `id` with a timer, which is in no list yet.
     #[inline(always)]
     pub(crate) fn insert(
         &mut self,
         id: Id,
-        place: Place,
+        slot: Slot,
         tick: u64,
-        since: Since,
+        origin: TickOrigin,
         value: T,
     ) -> Key {
         self.len += 1;
         let node = &mut self.nodes[index_of(id)];
-        node.set(place, tick, since);
+        node.set(slot, tick, origin);
         node.value = Some(value);
         Key::new(id, node.generation, self.wheel)
     }
 
-    /// One node and link more, in no list.
+    /// Adds a node and its link, which is in no list.
     pub(crate) fn grow(&mut self) -> Id {
-        assert!(self.nodes.len() < MOST_TIMERS, "a timer wheel holds at most {MOST_TIMERS} timers");
+        assert!(self.nodes.len() < MAX_TIMERS, "a timer wheel holds at most {MAX_TIMERS} timers");
         self.deadlines.push(0);
         self.nodes.push(Node { tick: 0, generation: 0, state: 0, value: None });
         self.hints.grow(self.nodes.len());
         self.links.grow()
     }
 
-    /// Ends a timer: makes its keys stale and takes it out of its list.
+    /// Removes a timer from its list and makes its keys stale.
     #[inline(always)]
     pub(crate) fn remove(&mut self, id: Id) -> Removed<T> {
         self.len -= 1;
         let node = &mut self.nodes[index_of(id)];
-        let (value, place, tick) = (node.value.take(), node.place(), node.tick);
+        let (value, slot, tick) = (node.value.take(), node.slot(), node.tick);
         node.generation += 1;
-        let emptied = match node.generation {
+        let is_empty_now = match node.generation {
             LAST_GENERATION => self.links.unlink(id),
-            _ => self.links.unlink_for_good(id),
+            _ => self.links.unlink_and_free(id),
         };
-        Removed { value, place, tick, emptied }
+        Removed { value, slot, tick, is_empty_now }
     }
 
-    /// Looks at the memory of those timers that may come [`AHEAD`] after these.
+    /// Loads the memory of the timers that may come [`PREFETCH_DISTANCE`] after these.
     #[inline]
-    pub(crate) fn read_ahead(&self, ids: &[Id]) {
-        let mut hints = [NONE; AHEAD];
+    pub(crate) fn prefetch(&self, ids: &[Id]) {
+        let mut hints = [NONE; PREFETCH_DISTANCE];
         for (hint, &id) in hints.iter_mut().zip(ids) {
             *hint = self.hints.later(id);
         }
@@ -214,23 +215,27 @@ impl<T> Slab<T> {
         black_box(read);
     }
 
-    /// [`read_ahead`](Slab::read_ahead) for this timer and those after it.
-    pub(crate) fn read_ahead_from(&self, place: Place, id: Id) {
-        let mut ids = [NONE; AHEAD];
+    /// [`prefetch`](Slab::prefetch) for this timer and the ones after it.
+    pub(crate) fn prefetch_from(&self, slot: Slot, id: Id) {
+        let mut ids = [NONE; PREFETCH_DISTANCE];
         let (mut count, mut next) = (0, Some(id));
-        while let Some(id) = next.filter(|_| count < AHEAD) {
+        while let Some(id) = next.filter(|_| count < PREFETCH_DISTANCE) {
             ids[count] = id;
             count += 1;
-            next = self.links.after(place, id);
+            next = self.links.after(slot, id);
         }
-        self.read_ahead(&ids[..count]);
+        self.prefetch(&ids[..count]);
     }
 
-    /// The deadline that the timer was given.
+    /// The deadline that the timer was set for.
     #[inline]
     pub(crate) fn deadline(&self, id: Id) -> u64 {
         let node = self.node(id);
-        if node.since() == Since::EXACT { node.tick } else { self.deadlines[index_of(id)] }
+        if node.tick_origin() == TickOrigin::EXACT {
+            node.tick
+        } else {
+            self.deadlines[index_of(id)]
+        }
     }
 
     #[inline]
@@ -243,8 +248,8 @@ impl<T> Slab<T> {
         Key::new(id, self.node(id).generation, self.wheel)
     }
 
-    /// The timer that `key` names, if it is still pending. (To be removed gives a node a new
-    /// generation, so it need not be asked whether it is in use.)
+    /// The timer of `key`, if it is still pending. (A removal gives the node a new generation, so
+    /// there is no need to check whether the node is in use.)
     #[inline(always)]
     pub(crate) fn find(&self, key: Key) -> Option<Id> {
         let node = self.nodes.get(index_of(key.id()))?;

@@ -1,4 +1,4 @@
-//! The public face of the wheel: set, cancel, move, look. How time moves is in `expiry.rs`.
+//! The wheel: insert, cancel, reschedule, query. How time advances is in `expiry.rs`.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -7,18 +7,17 @@ use core::num::NonZeroU32;
 use core::slice;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::geometry::{Occupancy, Place, SLOTS, UPPER_LEVELS};
+use crate::geometry::{Occupancy, SLOTS, Slot, UPPER_LEVELS};
 use crate::links::{Id, id_of};
-use crate::slab::{Key, Node, Since, Slab};
+use crate::slab::{Key, Node, Slab, TickOrigin};
 
-/// Gives each wheel a number of its own, so that a key is never mistaken for another wheel's.
+/// The number of the next wheel. Keys carry it, so that no key works on another wheel.
 static NEXT_WHEEL: AtomicU32 = AtomicU32::new(1);
 
-/// Timers with values of type `T`, ordered by deadline; see the [crate's page](crate) for what is
-/// promised.
+/// Timers with values of type `T`, ordered by deadline. The [crate's page](crate) has the promises.
 ///
 /// Deadlines and `now` are ticks: any unit, any starting point, the whole of `u64`. The wheel
-/// itself takes some 43 KiB, and 165 more from 65,536 timers on.
+/// itself takes some 43 KiB, and 165 KiB more from 65,536 timers on.
 pub struct Wheel<T> {
     pub(crate) slab: Slab<T>,
     /// For each slot above level 0: no timer in its list fires before this tick; [`u64::MAX`] if
@@ -29,12 +28,12 @@ pub struct Wheel<T> {
     pub(crate) cursor: u64,
     /// The greatest `now` that an advance was given.
     pub(crate) now: u64,
-    /// No pending timer is before this tick: an advance to an earlier one has nothing to look for.
-    pub(crate) quiet_until: u64,
-    /// The slot (above level 0) that is being dealt out to lower levels; 0 if there is none.
-    pub(crate) opening: u32,
+    /// No pending timer is before this tick, so an advance to an earlier tick searches nothing.
+    pub(crate) idle_until: u64,
+    /// The slot (above level 0) that is being cascaded to lower levels; 0 if there is none.
+    pub(crate) cascading: u32,
     /// The number of the latest advance.
-    pub(crate) advance: Since,
+    pub(crate) advance: TickOrigin,
 }
 
 impl<T> Wheel<T> {
@@ -42,8 +41,8 @@ impl<T> Wheel<T> {
     ///
     /// # Panics
     ///
-    /// If the process has made 4,294,967,294 wheels before: a further one's keys could be mistaken
-    /// for theirs.
+    /// If the process has made 4,294,967,294 wheels before: the keys of another one would not be
+    /// unique.
     #[must_use]
     pub fn new(start: u64) -> Wheel<T> {
         Wheel::with_capacity(start, 0)
@@ -53,7 +52,7 @@ impl<T> Wheel<T> {
     ///
     /// # Panics
     ///
-    /// As [`new`](Wheel::new), or if so much memory cannot be had.
+    /// As [`new`](Wheel::new), and if the memory cannot be allocated.
     #[must_use]
     pub fn with_capacity(start: u64, capacity: usize) -> Wheel<T> {
         let number = NEXT_WHEEL
@@ -68,41 +67,40 @@ impl<T> Wheel<T> {
             occupancy: Occupancy::EMPTY,
             cursor: start,
             now: start,
-            quiet_until: u64::MAX,
-            opening: 0,
-            advance: Since::FIRST_ADVANCE,
+            idle_until: u64::MAX,
+            cascading: 0,
+            advance: TickOrigin::FIRST_ADVANCE,
         }
     }
 
     /// Sets a timer for the tick `deadline`.
     ///
-    /// A deadline that is not after [`now`](Wheel::now) is due at once: the timer fires in the next
-    /// advance, also if one is in progress.
+    /// A timer whose deadline is not after [`now`](Wheel::now) is due at once. It fires in the next
+    /// advance, not in one that is in progress.
     ///
     /// # Panics
     ///
     /// If the wheel holds 4,294,962,623 timers already.
     #[inline]
     pub fn insert(&mut self, deadline: u64, value: T) -> Key {
-        let place = Place::of(self.cursor, deadline);
-        // Usually there is nothing special, and few registers are needed.
+        let slot = Slot::of(self.cursor, deadline);
+        // The common case, which needs few registers.
         if deadline > self.now
-            && !self.is_inside_opening(place)
+            && !self.is_in_cascading(slot)
             && let Some(id) = self.slab.links.take_unused()
         {
-            let key = self.slab.insert(id, place, deadline, Since::EXACT, value);
-            self.push_back(place, id, deadline);
+            let key = self.slab.insert(id, slot, deadline, TickOrigin::EXACT, value);
+            self.push_back(slot, id, deadline);
             return key;
         }
-        self.insert_specially(deadline, 0, value)
+        self.insert_slow(deadline, 0, value)
     }
 
-    /// Sets a timer that may fire up to `slack` ticks after its deadline, so that it can share a
-    /// wake-up with others.
+    /// Sets a timer that may fire up to `slack` ticks after its deadline, to share wake-ups.
     ///
-    /// Of the ticks allowed, the one with the most trailing zero bits is chosen. Timers with
-    /// similar slack thus meet at the same round ticks without knowing of each other. The timer
-    /// keeps the deadline it was given.
+    /// The timer fires at the tick within its slack that has the most trailing zero bits. So timers
+    /// with similar slack meet at the same round ticks. [`deadline`](Wheel::deadline) stays what
+    /// was given here.
     ///
     /// ```
     /// let mut wheel = kodiak_timer::Wheel::new(0);
@@ -116,53 +114,53 @@ impl<T> Wheel<T> {
     /// If the wheel holds 4,294,962,623 timers already.
     #[inline]
     pub fn insert_with_slack(&mut self, deadline: u64, slack: u64, value: T) -> Key {
-        self.insert_specially(deadline, slack, value)
+        self.insert_slow(deadline, slack, value)
     }
 
-    /// For whatever deadline and slack, memory, and state of the wheel.
+    /// The general case: any deadline, any slack, no unused node.
     #[cold]
     #[inline(never)]
-    fn insert_specially(&mut self, deadline: u64, slack: u64, value: T) -> Key {
-        let (tick, since) = self.fires_at(deadline, slack);
-        let place = Place::of(self.cursor, tick);
+    fn insert_slow(&mut self, deadline: u64, slack: u64, value: T) -> Key {
+        let (tick, origin) = self.fires_at(deadline, slack);
+        let slot = Slot::of(self.cursor, tick);
         let id = self.slab.links.take_unused().unwrap_or_else(|| self.slab.grow());
-        let key = self.slab.insert(id, place, tick, since, value);
-        self.put(place, id, deadline);
+        let key = self.slab.insert(id, slot, tick, origin, value);
+        self.link(slot, id, deadline);
         key
     }
 
-    /// Puts a timer, its node set, where it belongs, or into the slot that is being opened if it
-    /// belongs inside that.
-    fn put(&mut self, place: Place, id: Id, deadline: u64) {
+    /// Puts a timer, whose node is set, into the list of its slot, or into the slot that is being
+    /// cascaded if it belongs inside that.
+    fn link(&mut self, slot: Slot, id: Id, deadline: u64) {
         let node = self.slab.node_mut(id);
-        let (tick, since) = (node.tick, node.since());
-        if since != Since::EXACT {
+        let (tick, origin) = (node.tick, node.tick_origin());
+        if origin != TickOrigin::EXACT {
             self.slab.set_deadline(id, deadline);
         }
-        if self.is_inside_opening(place) {
-            self.push_opening(id);
+        if self.is_in_cascading(slot) {
+            self.push_cascading(id);
         } else {
-            self.push_back(place, id, tick);
+            self.push_back(slot, id, tick);
         }
     }
 
-    /// Removes a timer and returns its value; `None` if the key is stale (fired, cancelled) or
-    /// another wheel's.
+    /// Removes a timer and returns its value. `None` if the timer has fired or was cancelled, or if
+    /// the key is another wheel's.
     #[inline]
     pub fn cancel(&mut self, key: Key) -> Option<T> {
         let id = self.slab.find(key)?;
         let removed = self.slab.remove(id);
-        self.slab.hints.cancelled();
-        self.unlinked(removed.place, removed.tick, removed.emptied);
+        self.slab.hints.record_cancel();
+        self.after_unlink(removed.slot, removed.tick, removed.is_empty_now);
         removed.value
     }
 
-    /// Gives a pending timer a new deadline, earlier or later; the key stays valid. `false` if the
-    /// key is stale or another wheel's.
+    /// Gives a pending timer a new deadline, earlier or later; the key stays valid. Returns `false`
+    /// if the timer has fired or was cancelled, or if the key is another wheel's.
     ///
-    /// To put it off is one store, unless the timer is the earliest of its slot: then it is moved,
-    /// so that nobody wakes for the deadline that it had. (So is one that is due within some 4096
-    /// ticks: there each tick has a slot of its own.)
+    /// A later deadline costs one store, unless the timer is the earliest of its slot: then it is
+    /// moved, so that the caller does not wake for the old deadline. (A timer due within some 4096
+    /// ticks is always moved, because each of these ticks has its own slot.)
     #[inline]
     pub fn reschedule(&mut self, key: Key, deadline: u64) -> bool {
         self.reschedule_with_slack(key, deadline, 0)
@@ -173,56 +171,56 @@ impl<T> Wheel<T> {
     #[inline]
     pub fn reschedule_with_slack(&mut self, key: Key, deadline: u64, slack: u64) -> bool {
         let Some(id) = self.slab.find(key) else { return false };
-        let (tick, since) = self.fires_at(deadline, slack);
+        let (tick, origin) = self.fires_at(deadline, slack);
         let node = self.slab.node(id);
-        // What is due now must go to the end of its list; the rest may lag behind in an earlier
+        // A timer that is due now must go to the end of its list; others may stay in an earlier
         // slot.
-        if tick >= node.tick && since != self.advance && node.tick != self.earliest_of(node.place())
+        if tick >= node.tick && origin != self.advance && node.tick != self.earliest_of(node.slot())
         {
             let node = self.slab.node_mut(id);
-            node.set(node.place(), tick, since);
-            if since != Since::EXACT {
+            node.set(node.slot(), tick, origin);
+            if origin != TickOrigin::EXACT {
                 self.slab.set_deadline(id, deadline);
             }
         } else {
-            let (place, tick_before) = (node.place(), node.tick);
-            let emptied = self.slab.links.unlink(id);
-            self.unlinked(place, tick_before, emptied);
-            self.set_again(id, deadline, slack);
+            let (slot, tick_before) = (node.slot(), node.tick);
+            let is_empty_now = self.slab.links.unlink(id);
+            self.after_unlink(slot, tick_before, is_empty_now);
+            self.relink(id, deadline, slack);
         }
         true
     }
 
-    /// Puts a timer that is in no list where it belongs with its new deadline.
+    /// Links a timer that is in no list, with its new deadline.
     #[inline(always)]
-    pub(crate) fn set_again(&mut self, id: Id, deadline: u64, slack: u64) {
-        let place = Place::of(self.cursor, deadline);
-        if deadline > self.now && slack == 0 && !self.is_inside_opening(place) {
-            self.slab.node_mut(id).set(place, deadline, Since::EXACT);
-            self.push_back(place, id, deadline);
+    pub(crate) fn relink(&mut self, id: Id, deadline: u64, slack: u64) {
+        let slot = Slot::of(self.cursor, deadline);
+        if deadline > self.now && slack == 0 && !self.is_in_cascading(slot) {
+            self.slab.node_mut(id).set(slot, deadline, TickOrigin::EXACT);
+            self.push_back(slot, id, deadline);
         } else {
-            self.set_again_specially(id, deadline, slack);
+            self.relink_slow(id, deadline, slack);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn set_again_specially(&mut self, id: Id, deadline: u64, slack: u64) {
-        let (tick, since) = self.fires_at(deadline, slack);
-        let place = Place::of(self.cursor, tick);
-        self.slab.node_mut(id).set(place, tick, since);
-        self.put(place, id, deadline);
+    fn relink_slow(&mut self, id: Id, deadline: u64, slack: u64) {
+        let (tick, origin) = self.fires_at(deadline, slack);
+        let slot = Slot::of(self.cursor, tick);
+        self.slab.node_mut(id).set(slot, tick, origin);
+        self.link(slot, id, deadline);
     }
 
-    /// When a timer with this deadline fires.
+    /// The tick at which a timer with this deadline fires, and why.
     #[inline]
-    pub(crate) fn fires_at(&self, deadline: u64, slack: u64) -> (u64, Since) {
+    pub(crate) fn fires_at(&self, deadline: u64, slack: u64) -> (u64, TickOrigin) {
         if deadline <= self.now {
             (self.now, self.advance)
         } else if slack == 0 {
-            (deadline, Since::EXACT)
+            (deadline, TickOrigin::EXACT)
         } else {
-            (roundest(deadline, deadline.saturating_add(slack)), Since::SLACK)
+            (most_aligned(deadline, deadline.saturating_add(slack)), TickOrigin::SLACK)
         }
     }
 
@@ -241,7 +239,7 @@ impl<T> Wheel<T> {
         self.slab.node_mut(id).value.as_mut()
     }
 
-    /// The deadline that a pending timer was last given.
+    /// The deadline that a pending timer was last set for.
     #[inline]
     #[must_use]
     pub fn deadline(&self, key: Key) -> Option<u64> {
@@ -255,22 +253,20 @@ impl<T> Wheel<T> {
         self.slab.find(key).is_some()
     }
 
-    /// The tick at which [`advance`](Wheel::advance) next has something to do; at most
-    /// [`now`](Wheel::now) if something is due already, `None` if no timer is pending. Constant
-    /// time.
+    /// The tick until which the caller may sleep; `None` if no timer is pending. Constant time.
     ///
-    /// It is never after the earliest timer's tick. It is that tick, except after the earliest of
-    /// many timers (more than 16) in one slot was cancelled or moved: then it may once be the tick
-    /// of the timer that went.
+    /// It is at most [`now`](Wheel::now) if a timer is due already. It is never after the tick of
+    /// the earliest timer, and usually equal to it. It can be earlier once, after the earliest of
+    /// more than 16 timers in one slot was cancelled or moved.
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        let place = if self.opening == 0 {
+        let slot = if self.cascading == 0 {
             self.occupancy.first()?
         } else {
-            Place::from_bits(self.opening)
+            Slot::from_bits(self.cascading)
         };
-        Some(self.earliest_of(place))
+        Some(self.earliest_of(slot))
     }
 
     /// How many timers are pending.
@@ -287,7 +283,7 @@ impl<T> Wheel<T> {
         self.len() == 0
     }
 
-    /// How many timers the wheel can hold before it allocates.
+    /// The number of timers that the wheel can hold without allocating.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.slab.capacity()
@@ -301,8 +297,8 @@ impl<T> Wheel<T> {
         self.now
     }
 
-    /// All pending timers with their deadlines, in no particular order. Takes time for each timer
-    /// that the wheel ever held at once.
+    /// All pending timers as (key, deadline, value), in no particular order. Takes time
+    /// proportional to the most timers that the wheel ever held at once.
     #[must_use]
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { slab: &self.slab, nodes: self.slab.nodes().iter().enumerate(), left: self.len() }
@@ -310,10 +306,9 @@ impl<T> Wheel<T> {
 }
 
 /// The tick in `first ..= last` with the most trailing zero bits, for `first` > 0.
-fn roundest(first: u64, last: u64) -> u64 {
+fn most_aligned(first: u64, last: u64) -> u64 {
     // `first - 1` and `last` agree down to some bit, which is 0 in the former and 1 in the latter:
-    // whatever lies between has the same bits above, and the lower bits of the one sought are all
-    // zero.
+    // all ticks between have the same bits above, and the lower bits of the one sought are zero.
     let differing = (first - 1) ^ last;
     let shift = 63 - differing.leading_zeros();
     last >> shift << shift

@@ -1,4 +1,4 @@
-//! Once the wheel has grown, nothing that it does allocates.
+//! Once the wheel has grown, no operation allocates.
 
 use kodiak_timer::{Key, Wheel};
 
@@ -68,15 +68,15 @@ fn a_wheel_with_capacity_is_warm() {
     });
 }
 
-/// A big wheel keeps more beside its timers than a small one.
+/// A large wheel has prefetch hints as well.
 #[test]
-fn nothing_allocates_in_a_crowd() {
-    const CROWD: u64 = 70_000;
-    let mut wheel = Wheel::with_capacity(0, CROWD as usize);
-    assert!(wheel.capacity() >= CROWD as usize);
-    let mut keys = Vec::with_capacity(CROWD as usize);
+fn a_large_wheel_allocates_nothing() {
+    const TIMERS: u64 = 70_000;
+    let mut wheel = Wheel::with_capacity(0, TIMERS as usize);
+    assert!(wheel.capacity() >= TIMERS as usize);
+    let mut keys = Vec::with_capacity(TIMERS as usize);
     measure("inserting within the capacity", || {
-        keys.extend((0..CROWD).map(|i| wheel.insert(spread(i), i)))
+        keys.extend((0..TIMERS).map(|i| wheel.insert(spread(i), i)))
     });
     measure("cancelling and inserting", || {
         for (i, key) in (0..).zip(&mut keys) {

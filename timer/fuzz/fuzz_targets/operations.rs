@@ -1,6 +1,7 @@
 //! Sequences of operations on a wheel, chosen by the fuzzer, against a sorted map.
 //!
-//! `cargo +nightly fuzz run operations` in `timer/`, or `-- -max_total_time=60` behind it for a minute.
+//! `cargo +nightly fuzz run operations` in `timer/`, or `-- -max_total_time=60` behind it for a
+//! minute.
 #![no_main]
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,7 +33,8 @@ enum Change {
     Reschedule(u8, u16),
 }
 
-/// What must be so: when each timer is due. A timer that was due when it was set counts as set for the tick of then.
+/// When each timer is due. A timer that was already due when it was set counts as set for the tick
+/// of that moment.
 #[derive(Default)]
 struct Model {
     due: HashMap<Key, u64>,
@@ -46,7 +48,7 @@ impl Model {
         }
     }
 
-    /// Some key that was ever given out: alive or stale.
+    /// One of the keys ever given out, valid or stale.
     fn pick(&self, which: u8) -> Option<Key> {
         self.keys.get(usize::from(which) % self.keys.len().max(1)).copied()
     }
@@ -76,11 +78,17 @@ fn reschedule(wheel: &mut Wheel<u64>, model: &mut Model, which: u8, deadline: u6
     assert_eq!(wheel.reschedule(key, deadline), model.due.contains_key(&key));
     if let Some(known) = model.due.get_mut(&key) {
         *known = due;
-        *wheel.get_mut(key).expect("it is alive") = due;
+        *wheel.get_mut(key).expect("it is pending") = due;
     }
 }
 
-fn advance(wheel: &mut Wheel<u64>, model: &mut Model, now: u64, budget: u8, mut change: Option<Change>) {
+fn advance(
+    wheel: &mut Wheel<u64>,
+    model: &mut Model,
+    now: u64,
+    budget: u8,
+    mut change: Option<Change>,
+) {
     let now = now.max(wheel.now());
     let mut advance = wheel.advance(now, usize::from(budget));
     let mut fired = 0;
@@ -91,7 +99,9 @@ fn advance(wheel: &mut Wheel<u64>, model: &mut Model, now: u64, budget: u8, mut 
         assert!(due <= now, "never early");
         fired += 1;
         match change.take() {
-            Some(Change::Insert(ticks)) => insert(wheel, model, wheel.now().saturating_add(ticks.into())),
+            Some(Change::Insert(ticks)) => {
+                insert(wheel, model, wheel.now().saturating_add(ticks.into()))
+            }
             Some(Change::Cancel(which)) => cancel(wheel, model, which),
             Some(Change::Reschedule(which, ticks)) => {
                 let deadline = wheel.now().saturating_add(ticks.into());
@@ -110,13 +120,19 @@ fuzz_target!(|operations: Vec<Operation>| {
         let now = wheel.now();
         match operation {
             Operation::Insert(deadline) => insert(&mut wheel, &mut model, deadline),
-            Operation::InsertSoon(ticks) => insert(&mut wheel, &mut model, now.saturating_add(ticks.into())),
+            Operation::InsertSoon(ticks) => {
+                insert(&mut wheel, &mut model, now.saturating_add(ticks.into()))
+            }
             Operation::Cancel(which) => cancel(&mut wheel, &mut model, which),
-            Operation::Reschedule(which, deadline) => reschedule(&mut wheel, &mut model, which, deadline),
+            Operation::Reschedule(which, deadline) => {
+                reschedule(&mut wheel, &mut model, which, deadline)
+            }
             Operation::RescheduleSoon(which, ticks) => {
                 reschedule(&mut wheel, &mut model, which, now.saturating_add(ticks.into()));
             }
-            Operation::Advance(to, budget, change) => advance(&mut wheel, &mut model, to, budget, change),
+            Operation::Advance(to, budget, change) => {
+                advance(&mut wheel, &mut model, to, budget, change)
+            }
             Operation::AdvanceSoon(ticks, budget, change) => {
                 advance(&mut wheel, &mut model, now.saturating_add(ticks.into()), budget, change);
             }
@@ -129,17 +145,23 @@ fuzz_target!(|operations: Vec<Operation>| {
         assert_eq!(wheel.len(), model.due.len());
         match (wheel.next_deadline(), model.next()) {
             (None, None) => {}
-            // It may name a deadline that a cancelled timer had, but never one that is too late.
-            (Some(told), Some(due)) => assert!(told <= due.max(wheel.now()), "told {told}, due {due}"),
-            told => panic!("next deadlines differ: {told:?}"),
+            // It may be the deadline of a cancelled timer, but it is never too late.
+            (Some(reported), Some(due)) => {
+                assert!(reported <= due.max(wheel.now()), "reported {reported}, due {due}")
+            }
+            reported => panic!("next deadlines differ: {reported:?}"),
         }
     }
-    // Everything fires in the end, once: to fire a timer is one piece of work, to move it, at most once a level, three. An advance does
-    // as many pieces as its budget, if there are so many.
+    // Everything fires in the end, once. Firing a timer is one unit of work; moving it, at most
+    // once per level, is three. An advance does at least its budget of work, if there is that much.
     let most = 1 + model.due.len() * (1 + 3 * LEVELS) / usize::from(u8::MAX);
     for _ in 0..most {
         advance(&mut wheel, &mut model, u64::MAX, u8::MAX, None);
     }
-    assert!(model.due.is_empty(), "{} timers have not fired in {most} advances to the end of time", model.due.len());
+    assert!(
+        model.due.is_empty(),
+        "{} timers have not fired in {most} advances to the end of time",
+        model.due.len()
+    );
     assert!(wheel.is_empty() && wheel.next_deadline().is_none());
 });

@@ -1,5 +1,5 @@
-//! One test for each way in which timers are known to go wrong: what has been reported against the
-//! timers of tokio, netty, mio and libuv, and against earlier wheels.
+//! One test for each known defect of timers: those reported against tokio, netty, mio and libuv,
+//! and those of earlier wheels.
 
 use super::*;
 
@@ -47,9 +47,9 @@ fn a_stale_key_finds_nothing_after_reuse() {
     assert_eq!(wheel.cancel(second), None);
 }
 
-/// Nor does it when the generations of its memory are used up: that memory is then left alone.
+/// Nor does it when the generations of its memory are used up: that memory is never reused.
 #[test]
-fn generations_never_come_round() {
+fn generations_never_wrap() {
     let mut wheel = Wheel::new(0);
     let old = wheel.insert(10, 0);
     wheel.cancel(old);
@@ -99,10 +99,9 @@ fn one_wake_up_for_a_lone_timer() {
     }
 }
 
-/// Every heartbeat puts the election timeout off; the loop woke for the timeouts that no longer
-/// were.
+/// Every heartbeat postpones the election timeout; the loop woke for the old deadlines.
 #[test]
-fn no_wake_up_for_a_deadline_that_was_put_off() {
+fn no_wake_up_for_a_postponed_deadline() {
     let mut wheel = Wheel::new(0);
     let election = wheel.insert(150_000, "election");
     let _idle = wheel.insert(30_000_000, "idle");
@@ -118,8 +117,8 @@ fn no_wake_up_for_a_deadline_that_was_put_off() {
     }
 }
 
-/// The earliest of several timers in one slot goes; the next is known exactly, also if all that are
-/// left were put off.
+/// When the earliest of several timers in one slot goes, the next deadline is exact, also if all
+/// that are left were postponed.
 #[test]
 fn the_next_deadline_is_exact_after_the_earliest_goes() {
     let mut wheel = Wheel::new(0);
@@ -136,10 +135,10 @@ fn the_next_deadline_is_exact_after_the_earliest_goes() {
     assert_eq!(fire(&mut wheel, 10_000), [10, 9]);
 }
 
-/// In a slot too crowded to search there is one wake-up at most for a timer that went, and it
-/// leaves the wheel exact.
+/// In a slot with too many timers to search there is at most one wake-up for a timer that is gone,
+/// and afterwards the next deadline is exact.
 #[test]
-fn a_crowded_slot_wakes_for_nothing_once_at_most() {
+fn a_crowded_slot_causes_at_most_one_idle_wake_up() {
     let mut wheel = Wheel::new(0);
     let earliest = wheel.insert(5_000, 0);
     for i in 0..40 {
@@ -152,8 +151,7 @@ fn a_crowded_slot_wakes_for_nothing_once_at_most() {
     assert_eq!(fire(&mut wheel, 6_000).len(), 40);
 }
 
-/// And a timer that is alone there, with an earliest that has gone, must not fire in that one's
-/// place.
+/// A timer that is alone in such a slot must not fire at the tick of the earliest that is gone.
 #[test]
 fn alone_in_a_slot_that_was_crowded() {
     let mut wheel = Wheel::new(0);
@@ -185,7 +183,7 @@ fn nothing_fires_early() {
     }
 }
 
-/// Timers came slot by slot, in any order within the slot; or those of one tick last set first.
+/// Timers fired slot by slot, in any order within the slot; or those of one tick in reverse.
 #[test]
 fn order_is_by_deadline_then_by_setting() {
     let mut wheel = Wheel::new(0);
@@ -195,15 +193,16 @@ fn order_is_by_deadline_then_by_setting() {
         wheel.insert(deadline, (deadline, i));
         expected.push((deadline, i));
         if i == 1_000 {
-            assert_eq!(fire(&mut wheel, 0), []); // from here on the cursor may differ; the order must not
+            // From here on the cursor may differ; the order must not.
+            assert_eq!(fire(&mut wheel, 0), []);
         }
     }
     expected.sort_unstable();
     assert_eq!(fire(&mut wheel, 10_000), expected);
 }
 
-/// Timers of one tick that came to it from different levels, because they were set at different
-/// times, kept no order.
+/// Timers of one tick that were set at different times, and so on different levels, fired out of
+/// order.
 #[test]
 fn order_holds_between_timers_set_far_and_near() {
     let mut wheel = Wheel::new(0);
@@ -216,7 +215,7 @@ fn order_holds_between_timers_set_far_and_near() {
     assert_eq!(fire(&mut wheel, 10_000), expected);
 }
 
-/// Cancelled timers stayed until their time had come, and kept memory and wake-ups.
+/// Cancelled timers stayed until their deadline, and kept their memory and wake-ups.
 #[test]
 fn nothing_is_left_of_cancelled_timers() {
     let mut wheel = Wheel::new(0);
@@ -231,8 +230,8 @@ fn nothing_is_left_of_cancelled_timers() {
     wheel.check();
 }
 
-/// A timer cancelled in the callback of another that was due with it fired all the same, or broke
-/// the list being walked.
+/// A timer cancelled in the callback of another due timer fired all the same, or broke the list
+/// that was being walked.
 #[test]
 fn cancelled_while_expiring_does_not_fire() {
     let mut wheel = Wheel::new(0);
@@ -250,9 +249,9 @@ fn cancelled_while_expiring_does_not_fire() {
     assert_eq!(fire(&mut wheel, 300), [4]);
 }
 
-/// Counters kept beside the lists drifted apart from them.
+/// Counters kept beside the lists no longer agreed with them.
 #[test]
-fn the_count_is_right_after_every_way_to_go() {
+fn the_count_is_right_after_every_kind_of_removal() {
     let mut wheel = Wheel::new(0);
     let keys: Vec<_> = (0..5).map(|i| wheel.insert(i, i)).collect();
     wheel.cancel(keys[4]);
@@ -273,9 +272,9 @@ fn the_count_is_right_after_every_way_to_go() {
     assert!(wheel.is_empty());
 }
 
-/// A timer that set itself again with timeout zero kept the loop in its timers for ever.
+/// A timer that set itself again with timeout zero kept the loop busy with timers without end.
 #[test]
-fn a_zero_timeout_fires_in_the_next_advance_and_starves_nobody() {
+fn a_zero_timeout_fires_in_the_next_advance() {
     let mut wheel = Wheel::new(0);
     wheel.insert(0, "zero");
     for now in [0, 0, 0, 5, 5] {
@@ -301,10 +300,10 @@ fn a_zero_timeout_fires_in_the_next_advance_and_starves_nobody() {
     assert_eq!(fired, ["zero", "six", "seven", "zero"]);
 }
 
-/// While a big slot was being opened, timers set for it overtook older ones, or came so fast that
-/// it never emptied.
+/// While a big slot was being cascaded, timers set for it overtook older ones, or were set so fast
+/// that it never became empty.
 #[test]
-fn a_slot_being_opened_keeps_its_order_and_comes_to_an_end() {
+fn a_cascading_slot_keeps_its_order_and_becomes_empty() {
     let mut wheel = Wheel::new(0);
     let mut expected: Vec<u64> = (0..3_000).collect();
     for i in 0..3_000 {
@@ -313,7 +312,7 @@ fn a_slot_being_opened_keeps_its_order_and_comes_to_an_end() {
     assert_eq!(fire_at_most(&mut wheel, 5_000, 0), []);
     let mut left = 0;
     for i in 3_000.. {
-        if wheel.opening == 0 {
+        if wheel.cascading == 0 {
             break;
         }
         assert_eq!(wheel.next_deadline(), Some(5_000));
@@ -323,6 +322,6 @@ fn a_slot_being_opened_keeps_its_order_and_comes_to_an_end() {
         assert!(i < 10_000, "the slot is never empty");
     }
     expected.sort_by_key(|&i| (5_000 + i % 2 + u64::from(i >= 3_000), i));
-    assert!(left > 3_000, "the slot was open when the first came");
+    assert!(left > 3_000, "the slot was being cascaded when the first was set");
     assert_eq!(fire(&mut wheel, 6_000), expected);
 }

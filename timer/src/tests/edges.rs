@@ -17,7 +17,7 @@ fn the_whole_range_in_one_wheel() {
 }
 
 #[test]
-fn the_end_of_time_goes_on() {
+fn timers_at_the_last_tick_fire_again_and_again() {
     let mut wheel = Wheel::new(u64::MAX);
     for i in 0..3 {
         let key = wheel.insert(u64::MAX, i);
@@ -38,7 +38,7 @@ fn a_century_of_nothing_is_one_step() {
     assert_eq!(wheel.advance(0, 1).work, work, "no timer was moved");
 }
 
-/// A slot of thousands is dealt out in pieces, and firing counts as well.
+/// A slot of thousands is cascaded in steps, and firing counts as work too.
 #[test]
 fn an_advance_does_a_bounded_piece_of_work() {
     const BUDGET: usize = 100;
@@ -47,7 +47,7 @@ fn an_advance_does_a_bounded_piece_of_work() {
         wheel.insert(5_000 + i % 2, i);
     }
     let waiting = |wheel: &Wheel<u64>| {
-        wheel.slab.nodes().iter().filter(|node| node.place().is_upper()).count()
+        wheel.slab.nodes().iter().filter(|node| node.slot().is_upper()).count()
     };
     let (mut fired, mut calls) = (0, 0);
     while !wheel.is_empty() {
@@ -75,7 +75,7 @@ fn time_does_not_go_back() {
 }
 
 #[test]
-fn a_budget_of_nothing_fires_nothing_and_says_so() {
+fn a_budget_of_zero_fires_nothing_and_is_spent() {
     let mut wheel = Wheel::new(0);
     wheel.insert(10, ());
     for (now, spent) in [(9, false), (10, true)] {
@@ -105,7 +105,7 @@ fn the_budget_is_met_exactly_and_the_rest_comes_next() {
 }
 
 #[test]
-fn set_already_due_fires_in_the_next_advance_behind_what_was_due() {
+fn a_timer_set_already_due_fires_in_the_next_advance() {
     let mut wheel = Wheel::new(0);
     wheel.insert(10, 'a');
     wheel.insert(20, 'b');
@@ -125,10 +125,10 @@ fn set_already_due_fires_in_the_next_advance_behind_what_was_due() {
     assert_eq!(fire(&mut wheel, 21), ['x', 'y', 'z']);
 }
 
-/// A timer was put off to `now` by one store and lags behind in an earlier slot, when one is set
-/// for `now`, too late for this advance.
+/// A timer was postponed to `now` by one store, so it is still in an earlier slot. Then another is
+/// set for `now`, too late for this advance.
 #[test]
-fn one_that_lags_behind_still_fires_in_time() {
+fn a_timer_in_an_earlier_slot_still_fires_in_time() {
     let mut wheel = Wheel::new(0);
     wheel.insert(10, 'a');
     wheel.insert(70, 'b');
@@ -175,7 +175,7 @@ fn a_newer_advance_ends_an_older_one() {
 }
 
 #[test]
-fn the_number_of_an_advance_wraps_without_harm() {
+fn the_number_of_an_advance_may_wrap() {
     let mut wheel = Wheel::new(0);
     for now in 0..70_000 {
         wheel.insert(now, now);
@@ -227,7 +227,7 @@ fn iteration_shows_what_is_pending() {
 
 #[test]
 fn a_timer_costs_what_the_documentation_says() {
-    // And its links, and a place for its deadline; in a crowd a hint.
+    // Plus its links and its deadline; in a large wheel also a hint.
     assert_eq!(
         8 + 8 + size_of::<crate::slab::Node<core::num::NonZeroU64>>(),
         32 + size_of::<u64>()

@@ -3,21 +3,20 @@
 use std::vec;
 
 use crate::Wheel;
-use crate::geometry::{Occupancy, Place, SLOTS, TICKS, UPPER_LEVELS};
+use crate::geometry::{LEVEL_0_SLOTS, Occupancy, SLOTS, Slot, UPPER_LEVELS};
 use crate::links::index_of;
 
 impl<T> Wheel<T> {
-    /// Panics unless counts, links, bitmaps and places agree.
+    /// Panics unless counts, links, bitmaps and slots agree.
     pub(crate) fn check(&self) {
         assert!(self.cursor <= self.now, "the cursor is ahead of now");
         let mut listed = vec![false; self.slab.nodes().len()];
         let mut occupancy = Occupancy::EMPTY;
-        let ticks = (0..TICKS).map(|slot| Place::new(0, slot));
-        let above =
-            (0..UPPER_LEVELS * SLOTS).map(|slot| Place::new(1 + slot / SLOTS, slot % SLOTS));
-        for place in ticks.chain(above) {
-            if self.check_slot(place, &mut listed) > 0 {
-                occupancy.set(place);
+        let ticks = (0..LEVEL_0_SLOTS).map(|digit| Slot::new(0, digit));
+        let above = (0..UPPER_LEVELS * SLOTS).map(|n| Slot::new(1 + n / SLOTS, n % SLOTS));
+        for slot in ticks.chain(above) {
+            if self.check_slot(slot, &mut listed) > 0 {
+                occupancy.set(slot);
             }
         }
         assert_eq!(occupancy, self.occupancy, "the bitmaps disagree with the lists");
@@ -27,16 +26,16 @@ impl<T> Wheel<T> {
             "the count disagrees with the lists"
         );
         self.check_unused(&listed);
-        if self.opening != 0 {
-            let open = Place::from_bits(self.opening);
+        if self.cascading != 0 {
+            let cascading = Slot::from_bits(self.cascading);
             assert!(
-                self.slab.links.first(open).is_some() && open.is_upper(),
-                "an empty slot is being opened"
+                self.slab.links.first(cascading).is_some() && cascading.is_upper(),
+                "an empty slot is being cascaded"
             );
             assert_eq!(
-                open.start(self.cursor),
-                open.start(self.earliest_of(open)),
-                "the cursor is not in the slot it opens"
+                cascading.start(self.cursor),
+                cascading.start(self.earliest_of(cascading)),
+                "the cursor is not in the slot that is being cascaded"
             );
         }
         let earliest = self
@@ -49,48 +48,44 @@ impl<T> Wheel<T> {
         assert_eq!(earliest.is_none(), self.next_deadline().is_none());
         assert!(self.next_deadline() <= earliest, "the next deadline is late");
         assert!(
-            earliest.is_none_or(|earliest| self.quiet_until <= earliest),
-            "a timer is due in what is thought a quiet time"
+            earliest.is_none_or(|earliest| self.idle_until <= earliest),
+            "a timer is due before `idle_until`"
         );
         assert!(
-            self.earliest.iter().all(|earliest| self.quiet_until <= *earliest),
-            "a slot's earliest timer is in what is thought a quiet time"
+            self.earliest.iter().all(|earliest| self.idle_until <= *earliest),
+            "a slot's earliest timer is before `idle_until`"
         );
         let counted = self.iter().count();
         assert_eq!(counted, self.len(), "iteration disagrees with the count");
     }
 
     /// Walks one list, marks its nodes, and returns how many there are.
-    fn check_slot(&self, place: Place, listed: &mut [bool]) -> usize {
-        let ids = self.slab.links.ids(place);
-        let earliest = self.earliest_of(place);
+    fn check_slot(&self, slot: Slot, listed: &mut [bool]) -> usize {
+        let ids = self.slab.links.ids(slot);
+        let earliest = self.earliest_of(slot);
         for &id in &ids {
             let node = self.slab.node(id);
             assert!(!listed[index_of(id)], "timer {id} is in two lists, or twice in one");
             listed[index_of(id)] = true;
-            assert_eq!(node.place(), place, "timer {id} disagrees with its list");
+            assert_eq!(node.slot(), slot, "timer {id} disagrees with its list");
             assert!(node.value.is_some(), "timer {id} is pending without a value");
             assert!(node.tick >= self.cursor, "timer {id} was passed by");
             assert!(node.tick >= earliest, "timer {id} is before its slot's earliest");
-            assert!(place.is_upper() || node.tick == earliest, "two ticks in one slot of level 0");
-            let lags = place.start(node.tick) > place.start(earliest);
-            let belongs = Place::of(self.cursor, node.tick) == place;
+            assert!(slot.is_upper() || node.tick == earliest, "two ticks in one slot of level 0");
+            let lags = slot.start(node.tick) > slot.start(earliest);
+            let belongs = Slot::of(self.cursor, node.tick) == slot;
             assert!(
-                belongs || lags || self.opening == place.bits(),
+                belongs || lags || self.cascading == slot.bits(),
                 "timer {id} is in a wrong slot"
             );
         }
         if ids.is_empty() {
             assert!(
-                !place.is_upper() || earliest == u64::MAX,
+                !slot.is_upper() || earliest == u64::MAX,
                 "an empty slot has an earliest timer"
             );
-        } else if self.opening != place.bits() {
-            assert_eq!(
-                Place::of(self.cursor, earliest),
-                place,
-                "a slot's earliest lies outside it"
-            );
+        } else if self.cascading != slot.bits() {
+            assert_eq!(Slot::of(self.cursor, earliest), slot, "a slot's earliest lies outside it");
         }
         ids.len()
     }

@@ -1,5 +1,4 @@
-//! Tests of the whole wheel: against a model, and one for each way in which timers are known to go
-//! wrong.
+//! Tests of the whole wheel: against a model, and one for each known defect of timers.
 
 mod defects;
 mod edges;

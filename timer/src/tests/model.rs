@@ -1,5 +1,4 @@
-//! The wheel against a sorted map: whatever is done to both, the same timers fire in the same
-//! order.
+//! The wheel against a sorted map: after the same calls, the same timers fire in the same order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::vec::Vec;
@@ -109,10 +108,10 @@ struct Timer {
     key: Key,
     deadline: u64,
     tick: u64,
-    /// When it was set, counted; and whether it has been rescheduled since, which gives it no
-    /// certain place in its tick.
+    /// The number of the call that set it. If it has been rescheduled since, its order within its
+    /// tick is not defined.
     sequence: u64,
-    rescheduled: bool,
+    is_rescheduled: bool,
     /// The advance in which it must not fire yet.
     set_due_in: Option<u64>,
 }
@@ -125,9 +124,9 @@ struct Pair {
     gone: Vec<Key>,
     sequence: u64,
     advances: u64,
-    /// So many timers were never pending at once that a slot's search for its earliest was given
-    /// up.
-    exact: bool,
+    /// There were never more timers than a slot searches for its earliest, so the next deadline is
+    /// exact.
+    is_exact: bool,
 }
 
 impl Pair {
@@ -140,7 +139,7 @@ impl Pair {
             gone,
             sequence: 0,
             advances: 0,
-            exact: true,
+            is_exact: true,
         }
     }
 
@@ -150,13 +149,13 @@ impl Pair {
     }
 
     /// The model's half of setting a timer.
-    fn set(&mut self, number: u64, key: Key, deadline: u64, tick: u64, rescheduled: bool) {
+    fn set(&mut self, number: u64, key: Key, deadline: u64, tick: u64, is_rescheduled: bool) {
         let sequence = self.next_sequence();
         let set_due_in = (deadline <= self.wheel.now()).then_some(self.advances);
         self.order.insert((tick, sequence), number);
         self.timers
-            .insert(number, Timer { key, deadline, tick, sequence, rescheduled, set_due_in });
-        self.exact &= self.timers.len() <= 16;
+            .insert(number, Timer { key, deadline, tick, sequence, is_rescheduled, set_due_in });
+        self.is_exact &= self.timers.len() <= 16;
     }
 
     fn unset(&mut self, number: u64) -> Timer {
@@ -266,7 +265,7 @@ impl Pair {
         self.agree();
     }
 
-    /// This timer has fired: was it its turn?
+    /// Checks that it was this timer's turn to fire.
     fn fires(&mut self, number: u64, key: Key, deadline: u64) {
         let timer = self.unset(number);
         assert_eq!((timer.key, timer.deadline), (key, deadline));
@@ -279,12 +278,12 @@ impl Pair {
         let Some((&(tick, _), _)) = self.order.first_key_value() else { return };
         assert!(timer.tick <= tick, "something earlier is pending");
         for (&(_, sequence), other) in self.order.range((timer.tick, 0)..=(timer.tick, u64::MAX)) {
-            let certain = !timer.rescheduled && !self.timers[other].rescheduled;
+            let certain = !timer.is_rescheduled && !self.timers[other].is_rescheduled;
             assert!(!certain || timer.sequence < sequence, "out of order within a tick");
         }
     }
 
-    /// Both say the same to all questions.
+    /// Checks that both give the same answers.
     fn agree(&self) {
         self.wheel.check();
         assert_eq!(self.wheel.len(), self.timers.len());
@@ -297,11 +296,11 @@ impl Pair {
             "a stale key found something"
         );
         let next = self.order.first_key_value().map(|(&(tick, _), _)| tick);
-        let told = self.wheel.next_deadline();
-        assert!(told <= next, "the next deadline is late");
-        // While a slot is being opened, "now" is all that is promised.
-        if self.exact && told > Some(self.wheel.now()) {
-            assert_eq!(told, next, "a wake-up for nothing");
+        let reported = self.wheel.next_deadline();
+        assert!(reported <= next, "the next deadline is late");
+        // While a slot is being cascaded, "now" is all that is promised.
+        if self.is_exact && reported > Some(self.wheel.now()) {
+            assert_eq!(reported, next, "a wake-up for nothing");
         }
     }
 }
@@ -351,13 +350,17 @@ proptest! {
         agrees(start, &steps);
     }
 
-    /// Few ticks, many timers: long lists, slots opened in part, searches given up.
+    /// Few ticks, many timers: long lists, slots cascaded in part, searches given up.
     #[test]
     fn behaves_like_a_sorted_map_when_crowded(
-        first in vec(prop_oneof![(0..5000u64).prop_map(When::In), (6..13u32).prop_map(When::Round)], 20..150),
+        first in vec(
+            prop_oneof![(0..5000u64).prop_map(When::In), (6..13u32).prop_map(When::Round)],
+            20..150,
+        ),
         steps in vec(step(), 1..40),
     ) {
-        let mut all: Vec<Step> = first.into_iter().map(|when| Step::Change(Change::Insert(when))).collect();
+        let inserts = first.into_iter().map(|when| Step::Change(Change::Insert(when)));
+        let mut all: Vec<Step> = inserts.collect();
         all.extend(steps);
         agrees(0, &all);
     }
