@@ -36,9 +36,9 @@ pub fn bounded<M>(capacity: usize, notifier: &Notifier) -> (Sender<M>, Receiver<
 
 /// A channel that grows with what is queued: one allocation for every 31 messages.
 ///
-/// The sender's only brake is the memory of the machine. Prefer [`bounded`] wherever the one who
-/// sends can be told "not now"; this is for senders whose number of messages is bounded by
-/// something else.
+/// Nothing limits it but the machine's memory. Prefer [`bounded`] wherever the sending code can
+/// handle [`SendError::Full`](crate::SendError::Full). This is for senders whose number of messages
+/// is bounded by something else.
 pub fn unbounded<M>(notifier: &Notifier) -> (Sender<M>, Receiver<M>) {
     join(crossbeam_channel::unbounded(), notifier)
 }
@@ -61,7 +61,7 @@ fn join<M>(
 
 /// What both ends of a channel share.
 ///
-/// It holds a receiving handle of the queue for as long as anybody has an end, so crossbeam never
+/// It holds a receiving handle of the queue for as long as either end exists, so crossbeam never
 /// sees the receiver go: a bounded crossbeam channel would keep what is queued until the last
 /// *sender* goes, and a message that holds a sender would never be dropped. `receiver_gone` is what
 /// closes the channel instead. Nothing is stranded:
@@ -105,14 +105,14 @@ pub(crate) struct Shared<M> {
 }
 
 impl<M> Shared<M> {
-    /// Whether a receive has something to tell: a message, or that nothing will come any more.
+    /// Whether a receive returns something: a message, or that the channel is closed.
     pub(crate) fn is_ready(&self) -> bool {
         !self.queue.is_empty() || self.senders_gone.load(Ordering::Acquire)
     }
 
     #[inline]
     pub(crate) fn is_receiver_gone(&self) -> bool {
-        // As strong as a look after a push has to be; where it costs anything, the push costs more.
+        // Sequentially consistent, as a load after a push has to be (`Order of a push` above).
         self.receiver_gone.load(Ordering::SeqCst)
     }
 
@@ -133,7 +133,7 @@ impl<M> Shared<M> {
     }
 }
 
-/// What all senders of one channel share. The last of them to go drops it, and so tells the loop.
+/// What all senders of one channel share. Its drop, with the last sender, notifies the loop.
 ///
 /// Every sender lets go of the queue before it lets go of this, so when this drops, the queue is
 /// closed already: publish first, then notify.

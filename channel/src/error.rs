@@ -8,10 +8,11 @@ use thiserror::Error;
 /// [`into_inner`](SendError::into_inner).
 #[derive(Error, Clone, Copy, PartialEq, Eq)]
 pub enum SendError<M> {
-    /// The channel holds as many messages as it may. The loop lags; try again later, send less, or
+    /// The channel holds `capacity` messages. The loop is behind; try again later, send less, or
     /// raise the `capacity` given to [`bounded`](crate::bounded).
     #[error(
-        "channel full: as many messages wait as its `capacity` (the argument of `bounded`) allows; the message was not sent"
+        "channel full: as many messages wait as its `capacity` (the argument of `bounded`) allows; \
+         the message was not sent"
     )]
     Full(M),
     /// The receiver is gone, and with it everything that was queued. No later send can succeed.

@@ -5,6 +5,26 @@
 //! That system call costs more than the message. With a [`Notifier`], a burst of sends to a loop
 //! that is awake, or has already been woken, costs one atomic load a message.
 //!
+//! ```
+//! use std::thread;
+//! use kodiak_channel::{Notifier, TryRecvError, bounded};
+//!
+//! let notifier = Notifier::new(thread::current()); // wakes this thread, which is the loop
+//! let (sender, receiver) = bounded(16, &notifier);
+//! let producer = thread::spawn(move || sender.send("hello").unwrap());
+//!
+//! loop {
+//!     match receiver.try_recv() {
+//!         Ok(message) => assert_eq!(message, "hello"),
+//!         Err(TryRecvError::Empty) => {
+//!             notifier.sleep_unless(|| receiver.is_ready(), thread::park);
+//!         }
+//!         Err(_closed) => break,
+//!     }
+//! }
+//! producer.join().unwrap();
+//! ```
+//!
 //! - [`bounded`] (allocates nothing while it runs) and [`unbounded`] make a channel on a notifier.
 //! - [`Sender`] is `Clone + Send + Sync`. [`send`](Sender::send) never blocks; it returns the
 //!   message if it could not be queued.

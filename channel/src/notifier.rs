@@ -50,7 +50,7 @@
 //! synchronizes with all earlier ones (release sequences).
 //!
 //! **A loop that looks at everything before it sleeps** needs no topics.
-//! [`stay_awake`](Notifier::stay_awake) sets all of them, so that nobody notifies a loop that is
+//! [`stay_awake`](Notifier::stay_awake) sets all of them, so that no sender notifies a loop that is
 //! awake, and [`arm`](Notifier::arm) takes them all.
 //!
 //! `tests/loom.rs` checks this file and shows that the broken variants fail; `tests/orders.rs`
@@ -123,7 +123,7 @@ pub struct Notifier {
     topic: Topic,
 }
 
-/// Alone on its cache lines (two: processors fetch them in pairs). While nobody writes the word,
+/// Alone on its cache lines (two: processors fetch them in pairs). While the word does not change,
 /// senders read it from their own caches.
 #[repr(align(128))]
 struct Shared {
@@ -225,8 +225,8 @@ impl Notifier {
         self.take(ARMED)
     }
 
-    /// The loop is awake, and will call [`arm`](Notifier::arm) and look at everything before its
-    /// next sleep: until then, nobody needs to notify it.
+    /// Suppresses notifications until the next [`arm`](Notifier::arm). For a loop that is awake and
+    /// will look at everything before its next sleep.
     pub fn stay_awake(&self) {
         self.shared.word.swap(AWAKE | TOPICS, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! The loop's end.
+//! The receiving end, which belongs to the loop.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::channel::Shared;
 /// back or has it dropped, exactly once.
 pub struct Receiver<M> {
     pub(crate) shared: Arc<Shared<M>>,
-    /// Dropped to tell senders that block. `Some` until then.
+    /// Dropped to unblock waiting senders. `Some` until then.
     pub(crate) open: Option<crossbeam_channel::Sender<Infallible>>,
 }
 
@@ -33,7 +33,7 @@ impl<M> Receiver<M> {
         })
     }
 
-    /// Whether [`try_recv`](Receiver::try_recv) has something to tell: a message, or that the
+    /// Whether [`try_recv`](Receiver::try_recv) has something to return: a message, or that the
     /// channel is closed.
     ///
     /// This is what a loop asks between [`Notifier::arm`](crate::Notifier::arm) and its sleep.
@@ -61,8 +61,8 @@ impl<M> Receiver<M> {
 }
 
 impl<M: Send + 'static> Receiver<M> {
-    /// A handle of no particular message type with which a loop can watch this channel while
-    /// somebody else owns the receiver.
+    /// A handle without the message type, for a loop that watches this channel but does not own the
+    /// receiver.
     ///
     /// Allocates nothing.
     pub fn probe(&self) -> Probe {
@@ -86,7 +86,7 @@ impl<M> fmt::Debug for Receiver<M> {
     }
 }
 
-/// Sees whether a channel has something for its receiver; holds neither end open.
+/// Checks whether a channel has something for its receiver. Keeps neither end open.
 ///
 /// Loops keep one for each channel whose [`Receiver`] their user owns, until it
 /// [`is_gone`](Probe::is_gone): it keeps the (then empty) queue's memory.

@@ -1,4 +1,4 @@
-//! The many threads' end.
+//! The sending end, one handle for each thread that sends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::sync::pushed;
 /// Messages of one sender arrive in the order in which they were sent; those of different senders
 /// in the order in which they entered the queue. When the last clone is dropped, the loop is woken
 /// too, and once everything has been received, [`Receiver::try_recv`](crate::Receiver::try_recv)
-/// says [`Closed`](crate::TryRecvError::Closed).
+/// returns [`Closed`](crate::TryRecvError::Closed).
 ///
 /// # `Ok` means queued
 ///

@@ -1,4 +1,4 @@
-//! What a notification is about, and sets of that.
+//! Topics of notifications, and sets of topics.
 
 /// What a [`Notifier`](crate::Notifier) handle notifies about, so that the loop knows what to look
 /// at.
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_differ_and_begin_again() {
+    fn topics_have_their_own_bits_and_wrap() {
         let topics: Vec<Topic> = (0..Topic::COUNT).map(Topic::new).collect();
         for (number, topic) in topics.iter().enumerate() {
             assert_eq!(Ready::of(topic.bit()).bits(), 1 << number);

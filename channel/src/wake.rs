@@ -1,4 +1,4 @@
-//! What a sender does to a loop that sleeps.
+//! How a notifier wakes a loop that sleeps.
 
 use std::io;
 use std::sync::Arc;
@@ -7,21 +7,20 @@ use std::thread::Thread;
 /// Something that can end another thread's sleep.
 ///
 /// A [`Notifier`](crate::Notifier) calls it at most once per sleep, from whichever thread sends.
-/// Three promises are asked of an implementation:
+/// An implementation must keep three promises:
 ///
 /// - **It latches.** A wake that comes just before the loop blocks ends that sleep as soon as it
 ///   begins. Event descriptors, pipes and [`Thread::unpark`] do so; a bare condition variable does
 ///   not.
 /// - **It does not block**, since [`Sender::send`](crate::Sender::send) never does.
 /// - **It works for as long as it lives.** The notifier owns it, and every sender, every receiver
-///   and the loop co-own the notifier, so nobody's drop can pull it away from under a wake in
-///   flight.
+///   and the loop co-own the notifier, so no drop can free it during a wake.
 ///
 /// # Errors
 ///
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) counts as success: it is what a pipe says that is full
-/// of wakes nobody has read, so the loop cannot sleep. [`Interrupted`](io::ErrorKind::Interrupted)
-/// is tried again. For any other error see [`Notifier::notify`](crate::Notifier::notify).
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) counts as success: a pipe returns it when it is full
+/// of unread wakes, so the loop cannot sleep. [`Interrupted`](io::ErrorKind::Interrupted) is tried
+/// again. For any other error see [`Notifier::notify`](crate::Notifier::notify).
 ///
 /// # Example
 ///

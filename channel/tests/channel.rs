@@ -11,7 +11,7 @@ use kodiak_channel::{
     Notifier, Receiver, SendError, Sender, TryRecvError, Wake, bounded, unbounded,
 };
 
-/// Counts wakes; fails them while told to.
+/// Counts wakes, and fails them on request.
 #[derive(Clone, Default)]
 struct Counting(Arc<(AtomicUsize, AtomicBool)>);
 
@@ -28,7 +28,11 @@ impl Counting {
 impl Wake for Counting {
     fn wake(&self) -> io::Result<()> {
         self.0.0.fetch_add(1, Ordering::SeqCst);
-        if self.0.1.load(Ordering::SeqCst) { Err(io::Error::other("told to fail")) } else { Ok(()) }
+        if self.0.1.load(Ordering::SeqCst) {
+            Err(io::Error::other("fails on request"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -111,7 +115,7 @@ fn closed_by_the_last_sender_after_the_last_message() {
 /// The wake of the last sender's drop finds the channel closed already, and the notifier outlives
 /// the sender.
 #[test]
-fn the_queue_closes_before_the_ring() {
+fn the_queue_closes_before_the_notification() {
     #[derive(Default)]
     struct Looks {
         receiver: Mutex<Option<Receiver<u8>>>,
@@ -136,7 +140,7 @@ fn the_queue_closes_before_the_ring() {
 }
 
 #[test]
-fn one_wake_per_sleep_for_all_channels_of_a_bell() {
+fn one_wake_per_sleep_for_all_channels_of_a_notifier() {
     let (wake, notifier) = counting_notifier();
     let (first, from_first) = bounded(100, &notifier);
     let (second, from_second) = unbounded(&notifier);
@@ -183,12 +187,12 @@ fn a_failed_wake_is_tried_again_and_kept_for_the_loop() {
     assert_eq!(sender.send(2), Err(SendError::Full(2)));
     assert_eq!(wake.wakes(), 4, "once woken, once is enough");
     assert_eq!(drain(&receiver), [1]);
-    assert_eq!(notifier.take_wake_error().expect("kept").to_string(), "told to fail");
+    assert_eq!(notifier.take_wake_error().expect("kept").to_string(), "fails on request");
     assert!(notifier.take_wake_error().is_none());
 }
 
 #[test]
-fn errors_that_are_none() {
+fn would_block_and_interrupted_are_not_errors() {
     struct Says(Mutex<Vec<io::ErrorKind>>);
     impl Wake for Says {
         fn wake(&self) -> io::Result<()> {
@@ -204,7 +208,7 @@ fn errors_that_are_none() {
 }
 
 #[test]
-fn a_wake_that_panics_leaves_the_flag_down() {
+fn after_a_wake_that_panics_the_next_one_tries_again() {
     struct Panics(AtomicUsize);
     impl Wake for Panics {
         fn wake(&self) -> io::Result<()> {
@@ -248,7 +252,7 @@ fn blocking_and_deadline_forms_wait_for_room() {
 }
 
 #[test]
-fn a_blocked_sender_gets_its_message_back_when_the_receiver_goes() {
+fn a_blocked_sender_gets_its_message_back_on_close() {
     let (_, notifier) = counting_notifier();
     let (sender, receiver) = bounded(1, &notifier);
     sender.send("first").unwrap();
@@ -310,7 +314,7 @@ fn a_sender_in_its_own_channel() {
 /// Senders race with the receiver's drop, many times over: every message is received, handed back
 /// or dropped, once.
 #[test]
-fn a_race_with_the_receivers_drop_loses_and_doubles_nothing() {
+fn a_race_with_the_receivers_drop_loses_nothing() {
     const SENDERS: usize = 3;
     const EACH: usize = 40;
     let (_, notifier) = counting_notifier();

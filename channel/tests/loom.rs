@@ -8,7 +8,7 @@
 //! whatever holds here holds over crossbeam, whose atomics are stronger. The last tests put the
 //! real channel on the real notifier; there loom sees the flag's steps only.
 //!
-//! A lost wake-up shows as loom's "deadlock": the loop sleeps, and everybody else is done.
+//! A lost wake-up shows as loom's "deadlock": the loop sleeps, and all other threads are done.
 #![cfg(loom)]
 
 #[path = "loom/topics.rs"]
@@ -50,7 +50,7 @@ impl Protocol for Notifier {
 }
 
 /// What the loop sleeps in: a latch, like an event descriptor. Only a sender that wakes and a loop
-/// that sleeps touch it, so it orders nothing for those who do neither. Counts, and reference
+/// that sleeps touch it, so it orders nothing for other threads. Counts, and reference
 /// counts, are std's throughout: they must not order anything, and loom's would panic once more
 /// while a failed model is torn down.
 #[derive(Clone, Default)]
@@ -210,7 +210,7 @@ fn two_senders_one_queue() {
 }
 
 #[test]
-fn two_channels_on_one_bell() {
+fn two_channels_on_one_notifier() {
     scenario::<Notifier>([0, 1], [&[1, 2], &[11]], usize::MAX);
 }
 
@@ -226,7 +226,7 @@ fn close_is_a_message_like_any_other() {
 
 /// A remote's request: a flag of its own, published before the notify, beside a channel's messages.
 #[test]
-fn a_flag_and_a_channel_on_one_bell() {
+fn a_flag_and_a_channel_on_one_notifier() {
     model(|| {
         let latch = Latch::default();
         let notifier = Notifier::new(latch.clone());
@@ -272,7 +272,7 @@ impl Wake for FailsOnce {
     }
 }
 
-/// A wake that fails leaves a note: the next send wakes.
+/// After a wake that failed, the next send wakes.
 #[test]
 fn after_a_failed_wake_the_next_send_tries_again() {
     model(|| {
@@ -377,8 +377,12 @@ fn broken_recheck_of_emptiness_only() {
 // The notifier with one piece wrong each. Loom must object.
 
 /// A notifier from its parts: how to notify, how to arm.
-macro_rules! broken_bell {
-    ($name:ident, notify: |$flag:ident, $wake:ident| $notify:block, arm: |$armed:ident| $arm:block) => {
+macro_rules! broken_notifier {
+    (
+        $name:ident,
+        notify: |$flag:ident, $wake:ident| $notify:block,
+        arm: |$armed:ident| $arm:block
+    ) => {
         struct $name(AtomicBool, Latch);
         impl Protocol for $name {
             fn new(latch: Latch) -> Self {
@@ -399,7 +403,7 @@ macro_rules! broken_bell {
     };
 }
 
-broken_bell!(
+broken_notifier!(
     RelaxedFirstRead,
     notify: |flag, wake| {
         if !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::AcqRel) {
@@ -418,7 +422,7 @@ fn broken_without_the_senders_fence() {
     scenario::<RelaxedFirstRead>([0, 0], [&[1, 2], &[11]], usize::MAX);
 }
 
-broken_bell!(
+broken_notifier!(
     NoFenceAfterArming,
     notify: |flag, wake| {
         fence(Ordering::SeqCst);
@@ -437,7 +441,7 @@ fn broken_without_the_loops_fence() {
     scenario::<NoFenceAfterArming>([0, 0], [&[1, 2], &[11]], usize::MAX);
 }
 
-broken_bell!(
+broken_notifier!(
     StoreForSwap,
     notify: |flag, wake| {
         fence(Ordering::SeqCst);

@@ -17,7 +17,7 @@ enum Op {
     DropSender(usize),
     DropReceiver,
     Arm,
-    Hush,
+    StayAwake,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -28,7 +28,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<usize>().prop_map(Op::DropSender),
         1 => Just(Op::DropReceiver),
         2 => Just(Op::Arm),
-        2 => Just(Op::Hush),
+        2 => Just(Op::StayAwake),
     ]
 }
 
@@ -92,7 +92,7 @@ proptest! {
                     notifier.arm();
                     awake = false;
                 }
-                Op::Hush => {
+                Op::StayAwake => {
                     notifier.stay_awake();
                     awake = true;
                 }

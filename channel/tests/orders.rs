@@ -132,7 +132,7 @@ fn sends_race_with_the_taking(
         |round| {
             assert!(
                 ready.load(Ordering::Relaxed) || notifier.has_ready(),
-                "round {round}: a message that nobody looks for"
+                "round {round}: a message that the loop misses"
             );
             assert_eq!(receiver.try_recv(), Ok(round));
             notify();

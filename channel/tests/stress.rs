@@ -1,5 +1,5 @@
 //! Threads against a loop that sleeps in the kernel: what happens to every single message, and how
-//! often anybody is woken.
+//! often the loop is woken.
 #![cfg(not(loom))]
 
 use std::io;
@@ -238,7 +238,7 @@ fn full_and_recovered() {
                                 message = back;
                                 thread::yield_now();
                             }
-                            Err(SendError::Closed(_)) => panic!("nobody closed it"),
+                            Err(SendError::Closed(_)) => panic!("the receiver is still there"),
                         }
                     }
                 }

@@ -1,6 +1,6 @@
 //! At most one wake per sleep, and no reads, as strace counts them: four senders against a loop
-//! that sleeps in the kernel. This program runs itself under strace; without strace it says so and
-//! ends.
+//! that sleeps in the kernel. This program runs itself under strace; without strace it prints that
+//! and ends.
 #![cfg_attr(loom, allow(unused))]
 
 use std::process::Command;
@@ -12,8 +12,15 @@ use kodiak_sys::{Events, Selector, Waker};
 const SENDERS: u32 = 4;
 const EACH: u32 = 2_000;
 
+/// What the loop looks at before it sleeps.
+#[derive(Clone, Copy, PartialEq)]
+enum Looks {
+    AtAll,
+    AtTopics,
+}
+
 /// What is traced: a loop of either kind.
-fn scenario(by_topics: bool) {
+fn scenario(looks: Looks) {
     let selector = Selector::new().unwrap();
     let notifier = Notifier::new(Waker::new(&selector, 7).unwrap());
     let (sender, receiver) = bounded(64, &notifier);
@@ -40,7 +47,7 @@ fn scenario(by_topics: bool) {
         match receiver.try_recv() {
             Ok(_) => received += 1,
             Err(TryRecvError::Closed) => break,
-            Err(TryRecvError::Empty) if by_topics => {
+            Err(TryRecvError::Empty) if looks == Looks::AtTopics => {
                 // Looked at after the topics were taken, as it has to be.
                 if !notifier.take_ready().is_empty() {
                     continue;
@@ -68,10 +75,9 @@ fn main() {}
 
 #[cfg(not(loom))]
 fn main() {
-    for by_topics in [false, true] {
-        let argument = if by_topics { "topics" } else { "all" };
+    for (looks, argument) in [(Looks::AtAll, "all"), (Looks::AtTopics, "topics")] {
         if std::env::args().any(|given| given == argument) {
-            return scenario(by_topics);
+            return scenario(looks);
         }
     }
     if cfg!(kodiak_pipe_waker) || cfg!(kodiak_kqueue) {
@@ -90,10 +96,10 @@ fn main() {
         let calls = traced(argument);
         let count = |name: &str| calls.iter().filter(|call| call.as_str() == name).count();
         let (wakes, sleeps) = (count("write"), count("epoll_wait"));
-        // Whoever looks again after it has armed the notifier may find something instead of
-        // sleeping, and be woken all the same.
+        // A loop that looks again after arming the notifier may find a message instead of sleeping,
+        // and be woken all the same.
         let found = count("getppid");
-        assert!(argument == "all" || found == 0, "by topics nobody looks again");
+        assert!(argument == "all" || found == 0, "a loop that goes by topics never looks again");
         assert!(
             wakes <= sleeps + found,
             "{argument}: {wakes} wakes for {sleeps} sleeps and {found} second looks"

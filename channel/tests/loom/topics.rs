@@ -129,13 +129,13 @@ fn topics_scenario_with<L: Topics>(
 }
 
 #[test]
-fn a_loop_that_looks_at_what_was_rung() {
+fn a_loop_that_looks_at_ready_topics() {
     topics_scenario::<Handles>([0, 0], [&[1, 2], &[11]], usize::MAX, 0);
     topics_scenario::<Handles>([0, 1], [&[1, 2], &[11]], usize::MAX, 0);
 }
 
 #[test]
-fn turns_that_something_else_ends() {
+fn turns_that_another_event_ends() {
     for others in 1..3 {
         topics_scenario::<Handles>([0, 1], [&[1], &[11]], usize::MAX, others);
         topics_scenario::<Handles>([0, 0], [&[1], &[11]], usize::MAX, others);
@@ -143,7 +143,7 @@ fn turns_that_something_else_ends() {
 }
 
 #[test]
-fn a_budget_on_what_was_rung() {
+fn a_budget_on_ready_topics() {
     topics_scenario::<Handles>([0, 0], [&[1, 2], &[11]], 1, 1);
     topics_scenario::<Handles>([0, 1], [&[1, 2], &[11]], 1, 0);
 }
@@ -151,7 +151,7 @@ fn a_budget_on_what_was_rung() {
 /// A request whose publication is the notify itself, beside a channel's messages: no message, no
 /// mark, no order of its own.
 #[test]
-fn a_ring_that_says_all_there_is_to_say() {
+fn a_notification_that_is_its_own_publication() {
     model(|| {
         let latch = Latch::default();
         let topics = Arc::new(<Handles as Topics>::new(latch.clone()));
@@ -186,7 +186,12 @@ fn a_ring_that_says_all_there_is_to_say() {
 
 /// A word from its parts: how to notify, how to take the topics, how to prepare a sleep.
 macro_rules! broken_topics {
-    ($name:ident, notify: |$word:ident, $bit:ident, $wake:ident| $notify:block, take_ready: |$taken:ident| $take_ready:block, prepare: |$prepared:ident| $prepare:block) => {
+    (
+        $name:ident,
+        notify: |$word:ident, $bit:ident, $wake:ident| $notify:block,
+        take_ready: |$taken:ident| $take_ready:block,
+        prepare: |$prepared:ident| $prepare:block
+    ) => {
         struct $name(AtomicUsize, Latch);
         impl Topics for $name {
             fn new(latch: Latch) -> Self {
@@ -224,7 +229,7 @@ fn right_take(word: &AtomicUsize) -> usize {
     before
 }
 
-fn right_rest(word: &AtomicUsize) -> bool {
+fn right_prepare(word: &AtomicUsize) -> bool {
     word.compare_exchange(AWAKE, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
@@ -232,7 +237,7 @@ broken_topics!(
     Whole,
     notify: |word, bit, wake| { right_notify(word, bit, wake) },
     take_ready: |word| { right_take(word) },
-    prepare: |word| { right_rest(word) }
+    prepare: |word| { right_prepare(word) }
 );
 
 /// The parts of which the broken ones are made are right when none of them is broken.
@@ -251,7 +256,7 @@ broken_topics!(
         }
     },
     take_ready: |word| { right_take(word) },
-    prepare: |word| { right_rest(word) }
+    prepare: |word| { right_prepare(word) }
 );
 
 #[test]
@@ -265,7 +270,7 @@ broken_topics!(
     notify: |word, bit, wake| { right_notify(word, bit, wake) },
     // The looks may pass the taking.
     take_ready: |word| { word.swap(AWAKE, Ordering::AcqRel) },
-    prepare: |word| { right_rest(word) }
+    prepare: |word| { right_prepare(word) }
 );
 
 #[test]
@@ -275,26 +280,26 @@ fn broken_topics_without_order_after_the_taking() {
 }
 
 broken_topics!(
-    OverwritesRings,
+    OverwritesTopics,
     notify: |word, bit, wake| { right_notify(word, bit, wake) },
-    // Between the two steps somebody notifies.
+    // A sender notifies between the two steps.
     take_ready: |word| {
         let before = word.load(Ordering::Acquire);
         word.store(AWAKE, Ordering::Release);
         fence(Ordering::SeqCst);
         before
     },
-    prepare: |word| { right_rest(word) }
+    prepare: |word| { right_prepare(word) }
 );
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn broken_topics_taken_in_two_steps() {
-    topics_scenario::<OverwritesRings>([0, 1], [&[1, 2], &[11]], usize::MAX, 0);
+    topics_scenario::<OverwritesTopics>([0, 1], [&[1, 2], &[11]], usize::MAX, 0);
 }
 
 broken_topics!(
-    RestsUnasked,
+    ArmsUnchecked,
     notify: |word, bit, wake| { right_notify(word, bit, wake) },
     take_ready: |word| { right_take(word) },
     // Arms, whether or not a topic is set.
@@ -306,12 +311,12 @@ broken_topics!(
 
 #[test]
 #[should_panic(expected = "deadlock")]
-fn broken_when_rest_does_not_ask_whether_somebody_has_rung() {
-    topics_scenario::<RestsUnasked>([0, 1], [&[1, 2], &[11]], usize::MAX, 1);
+fn broken_when_arming_does_not_check_for_topics() {
+    topics_scenario::<ArmsUnchecked>([0, 1], [&[1, 2], &[11]], usize::MAX, 1);
 }
 
 broken_topics!(
-    StepwiseRing,
+    StepwiseNotify,
     // Two senders find the loop asleep.
     notify: |word, bit, wake| {
         fence(Ordering::SeqCst);
@@ -321,18 +326,18 @@ broken_topics!(
         }
     },
     take_ready: |word| { right_take(word) },
-    prepare: |word| { right_rest(word) }
+    prepare: |word| { right_prepare(word) }
 );
 
 #[test]
 #[should_panic(expected = "more wakes than sleeps")]
-fn broken_when_a_ring_is_two_steps() {
-    topics_scenario::<StepwiseRing>([0, 1], [&[1, 2], &[11]], usize::MAX, 0);
+fn broken_when_a_notification_is_two_steps() {
+    topics_scenario::<StepwiseNotify>([0, 1], [&[1, 2], &[11]], usize::MAX, 0);
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
-fn broken_when_a_message_rings_on_another_line() {
+fn broken_when_a_message_notifies_another_topic() {
     topics_scenario_with(
         [0, 0],
         [&[1, 2], &[11]],
@@ -360,9 +365,9 @@ fn broken_topics_when_notified_before_the_push() {
     );
 }
 
-/// A wake that fails leaves the topic ready and a note: the next send on whichever topic wakes.
+/// A wake that failed leaves the topic ready, and the next send on any topic wakes.
 #[test]
-fn after_a_failed_wake_the_next_send_on_another_line_tries_again() {
+fn after_a_failed_wake_a_send_on_another_topic_wakes() {
     model(|| {
         let latch = Latch::default();
         let notifier = Notifier::new(FailsOnce(true.into(), latch.clone()));
@@ -375,7 +380,7 @@ fn after_a_failed_wake_the_next_send_on_another_line_tries_again() {
                     queues[topic].push(1);
                     topics[topic].notify_after_a_model_push();
                 }
-                // Somebody has to come after the one that failed.
+                // A notification after the one that failed.
                 topics[1].notify().unwrap();
             })
         };

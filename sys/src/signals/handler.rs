@@ -7,7 +7,7 @@
 //!
 //! Two things need care:
 //! - A receiver that goes must not close its pipe while a handler on another thread is about to
-//!   write into it: the number could by then belong to somebody else's file. The handler announces
+//!   write into it: the number could by then belong to another file. The handler announces
 //!   itself in the slot (`busy`) before it looks at the slot's mask a second time; the receiver
 //!   clears the mask, then waits until nobody is announced. All of it is `SeqCst`: one of the two
 //!   sees the other.
@@ -79,23 +79,23 @@ impl Slot {
     }
 }
 
-/// A slot taken by a receiver; dropping it frees it, and returns only when no handler uses its pipe
-/// any more.
+/// A slot taken by a receiver; dropping it frees it, and returns once no handler uses its
+/// pipe.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct SlotGuard {
     slot: &'static Slot,
 }
 
-impl Claim {
+impl SlotGuard {
     /// Takes a slot; `None` if all are taken. The caller holds the registry's lock, so that no two
     /// calls meet.
-    pub(super) fn new(pipe: BorrowedFd<'_>, signals: &[Signal]) -> Option<Claim> {
+    pub(super) fn new(pipe: BorrowedFd<'_>, signals: &[Signal]) -> Option<SlotGuard> {
         let slot = SLOTS.iter().find(|slot| slot.pipe.load(SeqCst) == -1)?;
         slot.missed.store(0, SeqCst);
         slot.process.store(std::process::id(), SeqCst);
         slot.pipe.store(pipe.as_raw_fd(), SeqCst);
         slot.mask.store(signals.iter().fold(0, |mask, signal| mask | signal.bit()), SeqCst);
-        Some(Claim { slot })
+        Some(SlotGuard { slot })
     }
 
     /// Takes one of the signals that did not fit into the pipe.
@@ -109,7 +109,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.slot.mask.store(0, SeqCst);
         if self.slot.process.load(SeqCst) == std::process::id() {
@@ -117,8 +117,8 @@ impl Drop for Claim {
                 std::thread::yield_now();
             }
         } else {
-            // A forked child has none of its parent's other threads: whoever was announced stays so
-            // for ever.
+            // A forked child has none of its parent's other threads: a handler that was
+            // announced stays so.
             self.slot.busy.store(0, SeqCst);
         }
         self.slot.pipe.store(-1, SeqCst);
@@ -189,7 +189,7 @@ fn sender(signal: Signal, info: &libc::siginfo_t) -> Sender {
     let pid = unsafe { info.si_pid() };
     // SAFETY: as above.
     let uid = unsafe { info.si_uid() };
-    // Process 0 is the kernel, or on Linux somebody outside of this process's namespace.
+    // Process 0 is the kernel, or on Linux a process outside of this one's namespace.
     let pid = u32::try_from(pid).ok().filter(|pid| *pid != 0);
     let uid_known = pid.is_some() || cfg!(any(target_os = "linux", target_os = "android"));
     Sender { pid, uid: uid_known.then_some(uid) }

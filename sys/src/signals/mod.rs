@@ -8,7 +8,7 @@ mod signal;
 pub use signal::Signal;
 
 use handler::Sender;
-use registry::Enrolment;
+use registry::Registration;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -18,8 +18,8 @@ pub struct SigInfo {
     /// Which signal.
     pub signal: Signal,
     /// The sender's process, or for [`Signal::CHLD`] the child. `None`: the kernel made the signal,
-    /// the sender is outside of this process's namespace, or so many signals came unread that this
-    /// one's sender did not fit.
+    /// the sender is outside of this process's namespace, or too many signals were unread for this
+    /// one's sender to fit.
     pub pid: Option<u32>,
     /// The real user of that process. `None` as for `pid`.
     pub uid: Option<u32>,
@@ -59,7 +59,7 @@ pub struct SigInfo {
 #[derive(Debug)]
 pub struct Signals {
     // First, so that it is dropped first: both ends stay open for as long as a handler may write.
-    enrolment: Enrolment,
+    registration: Registration,
     reader: OwnedFd,
     _writer: OwnedFd,
 }
@@ -68,11 +68,11 @@ impl Signals {
     /// How many `Signals` a process can have at a time.
     pub const MAX_INSTANCES: usize = handler::SLOTS_LEN;
 
-    /// Starts to receive `signals`. Naming one twice, or none at all, does no harm.
+    /// Starts to receive `signals`. Naming one twice, or none at all, is allowed.
     ///
     /// # Errors
     /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `SIGKILL` and `SIGSTOP` cannot be caught,
-    ///   and `SIGSEGV`, `SIGBUS`, `SIGILL` and `SIGFPE` repeat for ever if a handler returns; or
+    ///   and `SIGSEGV`, `SIGBUS`, `SIGILL` and `SIGFPE` repeat endlessly if a handler returns; or
     ///   the kernel does not know the number.
     /// - [`QuotaExceeded`](io::ErrorKind::QuotaExceeded): [`MAX_INSTANCES`](Self::MAX_INSTANCES)
     ///   exist.
@@ -82,8 +82,8 @@ impl Signals {
     pub fn new(signals: &[Signal]) -> io::Result<Signals> {
         signals.iter().copied().try_for_each(refuse_uncatchable)?;
         let (reader, writer) = crate::fd::pipe()?;
-        let enrolment = Enrolment::new(writer.as_fd(), signals)?;
-        Ok(Signals { enrolment, reader, _writer: writer })
+        let registration = Registration::new(writer.as_fd(), signals)?;
+        Ok(Signals { registration, reader, _writer: writer })
     }
 
     /// The next signal that waits, or `None`. Never blocks, and allocates nothing.
@@ -92,7 +92,7 @@ impl Signals {
     /// None is expected.
     pub fn receive(&self) -> io::Result<Option<SigInfo>> {
         loop {
-            if let Some(signal) = self.enrolment.claim().take_missed() {
+            if let Some(signal) = self.registration.slot().take_missed() {
                 return Ok(Some(SigInfo { signal, pid: None, uid: None }));
             }
             let Some(record) = handler::read_record(self.reader.as_fd())? else { return Ok(None) };
@@ -116,7 +116,7 @@ fn refuse_uncatchable(signal: Signal) -> io::Result<()> {
     let reason = match signal {
         Signal::KILL | Signal::STOP => "no process can catch it",
         Signal::SEGV | Signal::BUS | Signal::ILL | Signal::FPE => {
-            "the instruction that raised it would raise it again for ever once the handler returns"
+            "the instruction that raised it would raise it again as soon as the handler returns"
         }
         _ => return Ok(()),
     };

@@ -1,6 +1,6 @@
 //! Which signals have our handler, for how many receivers, and what was there before.
 
-use super::handler::{Claim, SLOTS_LEN, handle};
+use super::handler::{SLOTS_LEN, SlotGuard, handle};
 use super::{Signal, Signals};
 use crate::fd::check;
 use std::io;
@@ -27,38 +27,38 @@ fn lock() -> MutexGuard<'static, Registry> {
 
 /// A receiver's entry for all of its signals; dropping it undoes it.
 #[derive(Debug)]
-pub(super) struct Enrolment {
+pub(super) struct Registration {
     signals: Vec<Signal>,
     /// `Some` until dropped.
-    claim: Option<Claim>,
+    slot: Option<SlotGuard>,
 }
 
-impl Enrolment {
-    pub(super) fn new(pipe: BorrowedFd<'_>, signals: &[Signal]) -> io::Result<Enrolment> {
+impl Registration {
+    pub(super) fn new(pipe: BorrowedFd<'_>, signals: &[Signal]) -> io::Result<Registration> {
         let mut registry = lock();
         // Receiver first, handler second: a signal that comes in between is not swallowed.
-        let claim = Claim::new(pipe, signals).ok_or_else(all_taken)?;
-        let mut enrolment =
-            Enrolment { signals: Vec::with_capacity(signals.len()), claim: Some(claim) };
+        let slot = SlotGuard::new(pipe, signals).ok_or_else(too_many_instances)?;
+        let mut registration =
+            Registration { signals: Vec::with_capacity(signals.len()), slot: Some(slot) };
         for signal in signals {
-            if enrolment.signals.contains(signal) {
+            if registration.signals.contains(signal) {
                 continue;
             }
             if let Err(error) = registry.watch(*signal) {
-                drop(registry); // dropping the enrolment takes the lock
+                drop(registry); // dropping the registration takes the lock
                 return Err(error);
             }
-            enrolment.signals.push(*signal);
+            registration.signals.push(*signal);
         }
-        Ok(enrolment)
+        Ok(registration)
     }
 
-    pub(super) fn claim(&self) -> &Claim {
-        self.claim.as_ref().expect("the claim is given up in drop only")
+    pub(super) fn slot(&self) -> &SlotGuard {
+        self.slot.as_ref().expect("the slot is given up in drop only")
     }
 }
 
-impl Drop for Enrolment {
+impl Drop for Registration {
     fn drop(&mut self) {
         let mut registry = lock();
         // Dispositions first: a signal that comes in between meets what was there before, instead
@@ -66,7 +66,7 @@ impl Drop for Enrolment {
         for signal in &self.signals {
             registry.unwatch(*signal);
         }
-        self.claim = None; // under the lock, which guards the slots
+        self.slot = None; // under the lock, which guards the slots
     }
 }
 
@@ -85,7 +85,7 @@ impl Registry {
         let Some(watched) = place else { return };
         watched.receivers -= 1;
         if watched.receivers == 0 {
-            // If somebody has put another handler in place of ours meanwhile, it is theirs to keep.
+            // If other code has replaced our handler meanwhile, its handler stays.
             // Neither call can fail for a signal whose handler could be set.
             if current(signal).is_ok_and(|current| current.sa_sigaction == handler_address()) {
                 let _ = exchange(signal, &watched.previous);
@@ -95,7 +95,7 @@ impl Registry {
     }
 }
 
-fn all_taken() -> io::Error {
+fn too_many_instances() -> io::Error {
     debug_assert_eq!(SLOTS_LEN, Signals::MAX_INSTANCES);
     let text = format!(
         "{SLOTS_LEN} Signals exist already (Signals::MAX_INSTANCES): drop one, or share one"

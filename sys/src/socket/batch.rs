@@ -1,7 +1,7 @@
 //! Many datagrams in one call.
 //!
-//! The memory belongs to whoever makes the batch, is allocated once and used again: receive, look
-//! through it, receive again; or fill, send, fill again.
+//! A batch owns its memory, which is allocated once and reused: receive, read, receive again; or
+//! fill, send, fill again.
 
 use super::address::Address;
 use super::message::Headers;
@@ -25,15 +25,15 @@ const MAX_DATAGRAM_BYTES: usize = 65_535;
 /// use std::os::fd::AsFd;
 ///
 /// let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
-/// let mut letters = SendBatch::new(8, 1024);
-/// letters.push(b"one", Some(ours.local_addr()?))?;
-/// letters.push(b"two", Some(ours.local_addr()?))?;
-/// assert_eq!(letters.send(theirs.as_fd())?, 2);
+/// let mut outgoing = SendBatch::new(8, 1024);
+/// outgoing.push(b"one", Some(ours.local_addr()?))?;
+/// outgoing.push(b"two", Some(ours.local_addr()?))?;
+/// assert_eq!(outgoing.send(theirs.as_fd())?, 2);
 ///
-/// let mut mail = RecvBatch::new(8, 1500);
-/// assert_eq!(mail.recv(ours.as_fd())?, 2);
-/// assert_eq!(mail.iter().map(|datagram| datagram.bytes).collect::<Vec<_>>(), [b"one", b"two"]);
-/// assert_eq!(mail.get(0).unwrap().from, Some(theirs.local_addr()?));
+/// let mut incoming = RecvBatch::new(8, 1500);
+/// assert_eq!(incoming.recv(ours.as_fd())?, 2);
+/// assert_eq!(incoming.iter().map(|datagram| datagram.bytes).collect::<Vec<_>>(), [b"one", b"two"]);
+/// assert_eq!(incoming.get(0).unwrap().from, Some(theirs.local_addr()?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RecvBatch {
@@ -180,6 +180,7 @@ struct Queued {
 
 /// A datagram was not queued in a [`SendBatch`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum PushError {
     /// There is no room now: send first.
     Full,
@@ -199,7 +200,8 @@ impl fmt::Display for PushError {
             PushError::TooLong { bytes_max } => {
                 write!(
                     f,
-                    "the datagram is longer than the whole batch, {bytes_max} bytes (set in SendBatch::new)"
+                    "the datagram is longer than the whole batch, {bytes_max} bytes \
+                     (set in SendBatch::new)"
                 )
             }
         }

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// Who connected a Unix socket, or listened on it: effective ids as of that moment, which the
 /// kernel vouches for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub struct PeerCredentials {
     /// The process; `None` where the kernel does not tell (everywhere but Linux). It may have ended
     /// since, and its number may be another's.
@@ -30,7 +31,7 @@ pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     // SAFETY: the descriptor is borrowed for the whole call, and `len` is the size of `peer`.
     check(unsafe { libc::getsockopt(raw, libc::SOL_SOCKET, libc::SO_PEERCRED, place, &mut len) })?;
     if peer.uid == libc::uid_t::MAX {
-        return Err(io::ErrorKind::NotConnected.into()); // Linux says so by an impossible user
+        return Err(io::ErrorKind::NotConnected.into()); // an impossible user is Linux's "none"
     }
     Ok(PeerCredentials {
         pid: u32::try_from(peer.pid).ok().filter(|pid| *pid != 0),

@@ -73,7 +73,7 @@ pub fn send_with_descriptors(
     if !descriptors.is_empty() {
         header.msg_control = control.0.as_mut_ptr().cast();
         header.msg_controllen = space(descriptors.len()) as _;
-        enclose(&mut header, descriptors);
+        write_descriptors(&mut header, descriptors);
     }
     // SAFETY: the name, the one vector with its bytes, and the control room all outlive the call
     // and are as long as it says.
@@ -112,7 +112,7 @@ pub fn recv_with_descriptors(
         unsafe { receive_one(socket, &mut header, libc::MSG_DONTWAIT | CLOSE_ON_EXEC) }
     })?;
     let before = descriptors.len();
-    let surplus = disclose(&header, descriptors, wanted)?;
+    let surplus = take_descriptors(&header, descriptors, wanted)?;
     Ok(Received {
         bytes,
         descriptors: descriptors.len() - before,
@@ -125,7 +125,7 @@ fn refuse_misfits(bytes: &[u8], descriptors: usize) -> io::Result<()> {
     let refuse = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     if descriptors > MAX_DESCRIPTORS {
         return refuse(format!(
-            "a message carries at most {MAX_DESCRIPTORS} descriptors, and this one has {descriptors}"
+            "a message carries at most {MAX_DESCRIPTORS} descriptors; this one has {descriptors}"
         ));
     }
     if descriptors > 0 && bytes.is_empty() {
@@ -140,13 +140,13 @@ const CLOSE_ON_EXEC: libc::c_int = 0;
 #[cfg(not(target_vendor = "apple"))]
 const CLOSE_ON_EXEC: libc::c_int = libc::MSG_CMSG_CLOEXEC;
 
-/// The bytes of a control message with so many descriptors, padding included.
+/// The size of a control message with this many descriptors, padding included.
 fn space(descriptors: usize) -> usize {
     // SAFETY: it only calculates.
     unsafe { libc::CMSG_SPACE((descriptors * FD_BYTES) as libc::c_uint) as usize }
 }
 
-/// How much room to offer for so many descriptors. Linux fills it, padding included, and closes
+/// How much room to offer for this many descriptors. Linux fills it, padding included, and closes
 /// what does not fit, so there it is exact. Elsewhere it is all there is, since some kernels leak
 /// what they cut off: we close it then.
 fn room(descriptors: usize) -> usize {
@@ -159,7 +159,7 @@ fn room(descriptors: usize) -> usize {
 }
 
 /// Writes the one control message, for which the header has room.
-fn enclose(header: &mut libc::msghdr, descriptors: &[BorrowedFd<'_>]) {
+fn write_descriptors(header: &mut libc::msghdr, descriptors: &[BorrowedFd<'_>]) {
     // SAFETY: the header's control room is ours, aligned, and has space for a control message.
     let first = unsafe { libc::CMSG_FIRSTHDR(header) };
     assert!(!first.is_null(), "there is room for a control message");
@@ -182,7 +182,7 @@ fn enclose(header: &mut libc::msghdr, descriptors: &[BorrowedFd<'_>]) {
 
 /// Takes over every descriptor that came, keeps the first `wanted`, closes the rest, and says
 /// whether there was a rest.
-fn disclose(
+fn take_descriptors(
     header: &libc::msghdr,
     descriptors: &mut Vec<OwnedFd>,
     wanted: usize,

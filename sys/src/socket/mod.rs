@@ -57,6 +57,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 /// What an error from `accept` is about, and so what to do next.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum AcceptFailure {
     /// No connection waits.
     WouldBlock,

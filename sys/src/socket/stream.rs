@@ -49,12 +49,12 @@ pub fn connect_unix_addr(address: &UnixSocketAddr) -> io::Result<(OwnedFd, Progr
     connect(Address::unix(address)?)
 }
 
-/// How far a connection attempt has come by now. May be asked at any time.
+/// How far a connection attempt has come. May be called at any time.
 ///
 /// # Errors
-/// Why the attempt failed. [`NotConnected`](io::ErrorKind::NotConnected) if it failed and somebody
-/// else has taken the error ([`take_error`]) that said why. Otherwise what the kernel says about
-/// the question, for instance that the descriptor is no socket.
+/// Why the attempt failed. [`NotConnected`](io::ErrorKind::NotConnected) if it failed and another
+/// call of [`take_error`] has taken the reason. Otherwise the [kernel's error](crate#errors), for
+/// instance that the descriptor is not a socket.
 pub fn connect_progress(socket: BorrowedFd<'_>) -> io::Result<Progress> {
     // The order matters: first the error (reading it clears it), then whether there is a peer.
     // Without either the attempt goes on, or failed just now, or its error is gone: a socket that
@@ -67,7 +67,8 @@ pub fn connect_progress(socket: BorrowedFd<'_>) -> io::Result<Progress> {
         Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
         Err(_) if !has_hung_up(socket)? => Ok(Progress::Pending),
         Err(_) => Err(take_error(socket)?.unwrap_or_else(|| {
-            let text = "the connection attempt has failed, and somebody else has taken the error that said why";
+            let text = "the connection attempt has failed, and another call of take_error has taken \
+                        the reason";
             io::Error::new(io::ErrorKind::NotConnected, text)
         })),
     }
@@ -171,7 +172,7 @@ fn accept_raw(listener: BorrowedFd<'_>, peer: Option<&mut InetAddress>) -> io::R
     check(answer)
 }
 
-/// Does to a new socket what its birth could not.
+/// Sets what the call that made the socket could not set.
 #[cfg(not(target_vendor = "apple"))]
 #[inline]
 fn finish(_socket: BorrowedFd<'_>) -> io::Result<()> {

@@ -30,18 +30,18 @@ impl Waker {
     pub(super) fn wake(&self) -> io::Result<()> {
         match write(self.eventfd.as_fd(), &ONE) {
             Ok(_) => Ok(()),
-            Err(error) => self.wake_after(error),
+            Err(error) => self.retry_wake(error),
         }
     }
 
     #[cold]
-    fn wake_after(&self, error: io::Error) -> io::Result<()> {
+    fn retry_wake(&self, error: io::Error) -> io::Result<()> {
         let written = match error.kind() {
             io::ErrorKind::Interrupted => retry(|| write(self.eventfd.as_fd(), &ONE)),
             _ => Err(error),
         };
         match written {
-            // The counter is full after all: empty it and count anew.
+            // The counter is full after all: empty it and write again.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 retry(|| read(self.eventfd.as_fd(), &mut [0; 8])).or_else(|error| {
                     match error.kind() {

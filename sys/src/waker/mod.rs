@@ -5,9 +5,9 @@
 //! `Waker`, `Send + Sync`, with `new(&selector, key)` and `wake()`, and these promises:
 //! - a wake that returned `Ok` is reported by a wait that begins or is still going on afterwards,
 //!   as `key`, readable;
-//! - several wakes may be reported as one, and one wake is not reported for ever: it is
-//!   edge-triggered;
-//! - nobody has to read or re-arm anything;
+//! - several wakes may be reported as one, and one wake is not reported again and
+//!   again: it is edge-triggered;
+//! - there is nothing to read or to re-arm;
 //! - nothing allocates in `wake`.
 //!
 //! - `eventfd.rs`: Linux and Android.

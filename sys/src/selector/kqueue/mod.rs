@@ -5,7 +5,7 @@
 //! `table.rs` remembers which belong together and makes one source of them again.
 //!
 //! Changes are applied at once, never queued for the next wait: a change that waited could meet a
-//! descriptor that was closed, and opened anew for something else, in between.
+//! descriptor that was closed, and reopened for something else, in between.
 //!
 //! # Where kqueue differs from epoll, and how the contract is met
 //!
@@ -166,7 +166,7 @@ impl Selector {
         let old = self.registered(&mut sources, fd)?;
         let tag = sources.table.next_tag();
         sources.idents.admit(source, want)?;
-        // Deleting and adding anew is the one way in which every kernel takes over a changed
+        // Deleting and adding again is the one way in which every kernel takes over a changed
         // trigger.
         let mut changes = Changes::new();
         let adding = arm(trigger);
@@ -248,7 +248,8 @@ impl Selector {
         let deadline = match timeout {
             None => None,
             Some(Duration::ZERO) => Some(None),
-            Some(timeout) => Instant::now().checked_add(timeout).map(Some), // beyond the clock's end: for ever
+            // Beyond the clock's end: without a deadline.
+            Some(timeout) => Instant::now().checked_add(timeout).map(Some),
         };
         let mut first = true;
         loop {
@@ -271,7 +272,9 @@ impl Selector {
         for event in &mut buffer.raw[..n] {
             sources.idents.amend(event);
             let Some(fd) = sources.owner(event) else { continue };
-            if sources.table.is_news(fd, event) && sources.idents.is_current(fd) == Some(false) {
+            if sources.table.is_first_of_batch(fd, event)
+                && sources.idents.is_current(fd) == Some(false)
+            {
                 self.evict(&mut sources, fd);
             } else {
                 sources.table.take_in(fd, event, &mut buffer.ready);
@@ -430,7 +433,7 @@ pub(crate) struct Buffer {
     ready: Vec<Event>,
 }
 
-// SAFETY: the raw events hold a pointer-sized tag, never a pointer that anybody follows.
+// SAFETY: the raw events hold a pointer-sized tag, never a pointer that is followed.
 unsafe impl Send for Buffer {}
 // SAFETY: as above; shared access only copies values.
 unsafe impl Sync for Buffer {}

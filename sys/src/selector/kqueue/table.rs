@@ -134,7 +134,7 @@ impl Table {
     }
 
     /// Whether this event would be the first of its source in this batch.
-    pub(super) fn is_news(&self, fd: usize, event: &Kevent) -> bool {
+    pub(super) fn is_first_of_batch(&self, fd: usize, event: &Kevent) -> bool {
         let source = self.get(fd).filter(|_| Filter::of(event) != Some(Filter::User));
         source.is_some_and(|source| source.tag == event.udata.addr() && source.batch != self.batch)
     }
@@ -263,7 +263,7 @@ mod tests {
         let (mut table, tag) = table(1, Trigger::Oneshot);
         let mut ready = Vec::new();
         for filter in [Filter::Read, Filter::Write] {
-            assert!(table.is_news(5, &event(5, filter, tag)) == (filter == Filter::Read));
+            assert!(table.is_first_of_batch(5, &event(5, filter, tag)) == (filter == Filter::Read));
             table.take_in(5, &event(5, filter, tag), &mut ready);
         }
         assert_eq!(ready.len(), 1);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(in super::super) struct Gate {
     turn: Mutex<Turn>,
-    /// Signalled whenever somebody comes out or leaves the queue.
+    /// Signalled when a thread leaves libkqueue or the queue.
     moved: Condvar,
     /// Raised to fetch the waiting thread out.
     interrupt: OwnedFd,
@@ -50,7 +50,7 @@ impl Gate {
     pub(in super::super) fn change(&self, queue: BorrowedFd<'_>, changes: &[Kevent]) -> io::Result<()> {
         let turn = self.turn();
         let turn = self.fetch_out(turn);
-        // Under the lock: whoever comes now waits for it.
+        // Under the lock: a thread that arrives now waits for it.
         let answer = abi::apply(queue, changes);
         self.leave_queue(turn);
         answer

@@ -9,15 +9,15 @@
 //!     cargo test -p kodiak-sys -p kodiak-reactor -p kodiak-net
 //! ```
 //! `LIBKQUEUE` is for the linker (`build.rs`) and may be left out if the library lies where that
-//! looks by itself. `.ci/run libkqueue` does the same, and says so if it finds no library. 2.4 or
-//! later is needed.
+//! looks by itself. `.ci/run libkqueue` does the same, and reports it if it finds no library. 2.4
+//! or later is needed.
 //!
 //! # Where it differs from a kernel's kqueue, and how the contract is met all the same
 //!
 //! - A wait holds the queue's lock in 2.4 to 2.6: a change or a user event from another thread
 //!   would block until the wait ends by itself, and every other kqueue of the process with it.
-//!   `gate.rs` lets nobody wait in there while somebody wants to change something.
-//! - It never learns that a descriptor was closed (its own list of defects says so). What is worse,
+//!   `gate.rs` lets no thread wait in there while another wants to change something.
+//! - It never learns that a descriptor was closed (a known defect of it). What is worse,
 //!   a change to a number that belongs to another file by then makes 2.6 follow a dangling pointer.
 //!   So it is given duplicates that belong to the selector, and the selector finds out itself
 //!   whether the number still means the same file: `stand_ins.rs`. The price: a source that is

@@ -98,7 +98,7 @@ impl Idents {
         for duplicate in [stand_in.reading, stand_in.writing].into_iter().flatten() {
             self.owners[duplicate.as_raw_fd() as usize] = None;
         }
-        // Fails if the number is no longer that file's; then nothing asks for the entry any more.
+        // Fails if the number is no longer that file's; then the entry is no longer used.
         let _ = self.ask(libc::EPOLL_CTL_DEL, source as RawFd);
     }
 

@@ -1,5 +1,5 @@
 //! The errors that libkqueue took from sockets (`SO_ERROR`) while it reported them: kept until
-//! somebody asks.
+//! `take_error` asks.
 //!
 //! They are found by the socket's cookie, a number that the kernel never gives to another socket,
 //! so what is never asked for can only be forgotten, not be taken for another's.
@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
-/// So many are kept, the latest.
+/// The number of errors that are kept, the latest ones.
 const KEPT: usize = 1024;
 
 static TAKEN: Mutex<VecDeque<(u64, i32)>> = Mutex::new(VecDeque::new());
