@@ -138,7 +138,8 @@ fn line_after(output: &mut impl BufRead, key: &str) -> String {
 }
 
 /// Connects many clients, more than the server has descriptors for; returns how many were turned
-/// away. Each is either greeted or hung up on; nobody is left in the dark, or this would never end.
+/// away. Each is either greeted or hung up on; none waits without an answer, or this would never
+/// end.
 fn crowd<S: Read + Write>(connect: impl Fn() -> io::Result<S>) -> usize {
     let mut kept = Vec::new();
     let mut turned_away = 0;

@@ -115,7 +115,7 @@ fn a_child_that_cannot_be_watched_is_given_back() {
         Loop::builder().source_capacity(1).build().unwrap_or_else(|e: BuildError| panic!("{e}"));
     event_loop.watch_child(shell("exit 0"), 1).unwrap();
     let mut error = event_loop.watch_child(shell("exit 5"), 2).unwrap_err();
-    assert!(error.to_string().contains("source_capacity"), "{error}");
+    assert!(error.source.to_string().contains("source_capacity"), "{error:?}");
     assert_eq!(error.child.wait().unwrap().code(), Some(5));
 }
 

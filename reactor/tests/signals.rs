@@ -47,10 +47,10 @@ fn waits_survive_signals() {
     event_loop.watch_signals(&[Signal::USR1]).unwrap();
     event_loop.watch_signals(&[Signal::USR1, Signal::USR2]).unwrap();
     let start = Instant::now();
-    let patience = Duration::from_secs(20);
+    let limit = Duration::from_secs(20);
     let deadline = start + Duration::from_millis(50);
     event_loop.timeout_at(1, deadline).unwrap();
-    event_loop.timeout(2, patience).unwrap();
+    event_loop.timeout(2, limit).unwrap();
     let mut children = vec![kill_us("-USR1")];
     let (mut signals, mut interrupted, mut timed_out) = (0, 0, false);
     let mut handler = On(|event_loop: &mut Loop, call| {
@@ -68,7 +68,7 @@ fn waits_survive_signals() {
                 assert!(Instant::now() >= deadline, "an interrupted wait must not end early");
                 timed_out = true;
             }
-            Seen::Timeout(_) => panic!("no signal interrupted a wait within {patience:?}"),
+            Seen::Timeout(_) => panic!("no signal interrupted a wait within {limit:?}"),
             _ => {}
         }
         if signals > 0 && interrupted > 0 && timed_out {

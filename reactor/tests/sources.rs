@@ -59,14 +59,14 @@ fn a_new_source_does_not_inherit_its_slot_s_old_event() {
     let (b, _b) = ready();
     event_loop.register(&a, 1).unwrap();
     event_loop.register(&b, 2).unwrap();
-    let (heir, _heir) = pair();
+    let (next, _next) = pair();
     let mut old = Some((a, b));
     let mut calls = Vec::new();
     let mut handler = On(|event_loop: &mut Loop, seen| {
         if let Seen::Readable(token, _) = seen {
             calls.push(token);
             drop(old.take());
-            event_loop.register(&heir, 3).unwrap();
+            event_loop.register(&next, 3).unwrap();
         }
     });
     event_loop.run_once(&mut handler, None).unwrap();
@@ -365,8 +365,8 @@ fn again_of_a_source_that_has_gone_is_forgotten() {
     event_loop.register_opt(&ours, 1, Interest::READABLE, Trigger::Edge).unwrap();
     event_loop.again(&ours).unwrap();
     drop(ours);
-    let (heir, _heir) = pair();
-    event_loop.register(&heir, 2).unwrap();
+    let (next, _next) = pair();
+    event_loop.register(&next, 2).unwrap();
     assert_eq!(poll(&mut event_loop), []);
     assert_eq!(event_loop.next_timeout(), None);
 }

@@ -241,7 +241,7 @@ fn each_new_error_of_a_socket_is_reported_if_it_is_taken() {
     let mut event_loop = Loop::new().unwrap();
     register(&mut event_loop, &ours, Interest::READABLE);
     for _ in 0..MANY_TURNS {
-        ours.get_ref().send(b"anybody?").unwrap();
+        ours.get_ref().send(b"hello").unwrap();
         let seen = soon(&mut event_loop, || {});
         assert!(matches!(seen[..], [Seen::Readable(1, hint)] if hint.is_error()), "{seen:?}");
         ours.get_ref().recv(&mut [0; 16]).unwrap_err();
@@ -262,7 +262,7 @@ fn each_new_error_of_a_socket_is_reported_if_it_is_taken() {
     assert_eq!(poll(&mut event_loop), NONE);
     // An error that is not taken is reported a few times only.
     drop(server);
-    ours.get_ref().send(b"anybody?").unwrap();
+    ours.get_ref().send(b"hello").unwrap();
     assert!(!until_quiet(&mut event_loop).is_empty());
 }
 

@@ -59,7 +59,7 @@ fn scenario() {
         }
     });
     event_loop.run_once(&mut burst, None).unwrap();
-    mark(); // 5: the same to a loop that nobody had notified
+    mark(); // 5: the same without a notification before
     let mut burst = On(|_: &mut Loop, call| {
         if let Seen::Readable(..) = call {
             ours.get_ref().read_exact(&mut [0; 1]).unwrap();
