@@ -187,7 +187,7 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Gives a registered source another token, interest and trigger, and arms it again: what is
     /// ready now is reported again. This also rearms a source that fired under
-    /// [`Trigger::Oneshot`], and one that was [suspended](EventLoop::register_opt#suspension).
+    /// [`Trigger::Oneshot`], and one that was [suspended](EventLoop::register_opt).
     ///
     /// # Errors
     ///

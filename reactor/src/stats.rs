@@ -18,7 +18,7 @@ pub struct Stats {
     /// Events that were not delivered, because their source was dropped or deregistered after the
     /// kernel reported them.
     pub stale_events: u64,
-    /// Sources [suspended](crate::EventLoop::register_opt#suspension) because the handler did not
+    /// Sources [suspended](crate::EventLoop::register_opt) because the handler did not
     /// react to a hang-up, an error or urgent data. If it is not zero, a handler ignores some.
     pub suspensions: u64,
     /// Wakes by senders and remotes: at most one per sleep, however many messages were sent.
