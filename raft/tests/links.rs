@@ -16,8 +16,8 @@ use kodiak_raft::{
     node::{Options, Running, start},
     replica::{Committed, Doubt, MachineError, Outcome, PeerMessage, Query, Request, StateMachine},
     types::{
-        Body, DiskId, Entries, FeatureLevel, Index, Life, Member, MemberChange, Message, NodeId,
-        Proposal, Term,
+        Append, Body, DiskId, Echo, Entries, FeatureLevel, Index, Life, Member, MemberChange,
+        Message, NodeId, Proposal, Term,
     },
     wire::{self, Hello, Version, WireError},
 };
@@ -175,14 +175,13 @@ impl Played {
     fn lead(&self) {
         let (previous_index, previous_term) = (Index(0), Term(0));
         let (entries, commit, round) = (Entries::new(), Index(0), 1);
-        let body = Body::AppendEntries {
+        let body = Body::AppendEntries(Append {
             previous_index,
             previous_term,
             entries,
             commit,
-            round,
-            wants_promise: false,
-        };
+            echo: Echo { round, wants_promise: false },
+        });
         self.say(&self.to_node, 1, body);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::mutants::{Mutant, planted};
-use crate::types::{NodeId, Proposal};
+use crate::types::{Echo, NodeId, Proposal};
 
 /// The settings of a [`Core`](super::Core). [`Config::new`] fills in defaults that suit machines in
 /// one building.
@@ -236,9 +236,9 @@ impl Config {
         self.stall_timeout.unwrap_or(longer.saturating_mul(10))
     }
 
-    /// Whether a leader with these settings wants promises from its followers.
-    pub(super) fn wants_promises(&self) -> bool {
-        self.lease.is_some()
+    /// What a leader with these settings asks its followers to answer in `round`.
+    pub(super) fn echo(&self, round: u64) -> Echo {
+        Echo { round, wants_promise: self.lease.is_some() }
     }
 
     /// Checks that the settings make sense together.

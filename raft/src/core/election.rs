@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Body, Index, Message, NodeId, Term};
+use crate::types::{Append, Body, Index, Message, NodeId, Term};
 
 use super::follower::Following;
 use super::mutants::{Mutant, planted};
@@ -314,7 +314,7 @@ impl Core {
     pub(super) fn answer_stale(&mut self, from: NodeId, body: &Body) {
         match *body {
             Body::RequestVote { .. } => self.send(from, Body::Vote { granted: false }),
-            Body::AppendEntries { previous_index, .. } => {
+            Body::AppendEntries(Append { previous_index, .. }) => {
                 let (hint_index, hint_term) = (Index(0), Term(0));
                 let report = self.report_of_no_round();
                 self.send(from, Body::Rejected { previous_index, hint_index, hint_term, report });

@@ -280,7 +280,7 @@ impl Core {
             return self.ignore_term(from, term);
         }
         if self.committed_conflict.is_some() {
-            if let Body::AppendEntries { .. } | Body::InstallSnapshot { .. } = body {
+            if let Body::AppendEntries(_) | Body::InstallSnapshot { .. } = body {
                 self.answer_conflict(from);
             }
             return;
@@ -316,30 +316,13 @@ impl Core {
                 self.handle_request_vote(from, (last_term, last_index), is_transfer);
             }
             Body::Vote { granted } => self.handle_vote(from, granted),
-            Body::AppendEntries {
-                previous_index,
-                previous_term,
-                entries,
-                commit,
-                round,
-                wants_promise,
-            } => {
-                let append = follower::Append {
-                    previous_index,
-                    previous_term,
-                    entries,
-                    commit,
-                    round,
-                    wants_promise,
-                };
-                self.handle_append_entries(from, append);
-            }
+            Body::AppendEntries(append) => self.handle_append_entries(from, append),
             Body::Appended { matched, report } => self.handle_appended(from, matched, &report),
             Body::Rejected { previous_index, hint_index, hint_term, report } => {
                 self.handle_rejected(from, previous_index, (hint_index, hint_term), &report);
             }
-            Body::InstallSnapshot { meta, chunk, round, wants_promise } => {
-                self.handle_install_snapshot(from, *meta, chunk, round, wants_promise);
+            Body::InstallSnapshot { meta, chunk, echo } => {
+                self.handle_install_snapshot(from, *meta, chunk, echo);
             }
             Body::SnapshotProgress { index, received_bytes, report } => {
                 self.handle_snapshot_progress(from, index, received_bytes, &report);

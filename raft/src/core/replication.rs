@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::types::{
-    Body, Entries, Entry, FollowerReport, Index, Message, NodeId, Payload, Proposal, Term, Time,
+    Append, Body, Echo, Entries, Entry, FollowerReport, Index, Message, NodeId, Payload, Proposal,
+    Term, Time,
 };
 
 use super::log_time::Reading;
@@ -168,8 +169,7 @@ impl Core {
         let (limit_bytes, last, commit) =
             (self.config.message_bytes, self.log.last_index(), self.log.commit());
         let (from, term, round) = (self.config.id, self.term, leading.round);
-        let outbox =
-            Outbox { from, term, commit, round, wants_promise: self.config.wants_promises() };
+        let outbox = Outbox { from, term, commit, echo: self.config.echo(round) };
         let is_round_due = std::mem::take(&mut leading.is_round_due);
         if is_round_due {
             self.send_forgot();
@@ -177,7 +177,7 @@ impl Core {
         self.send_snapshots(is_round_due);
         let State::Leader(leading) = &mut self.state else { return };
         for (&to, progress) in &mut leading.progress {
-            let mut is_told = false;
+            let mut is_sent = false;
             while progress.next <= last && progress.may_send(windows) {
                 if progress.next < self.log.first_in_tail() {
                     if planted(Mutant::CompactedIsSkipped) && progress.next <= self.log.base() {
@@ -196,13 +196,13 @@ impl Core {
                 let entries = self.log.entries(progress.next, last, limit_bytes);
                 let previous = self.log.terms().term_at(progress.next.previous());
                 self.actions.push_back(outbox.append_entries(to, progress, previous, entries));
-                is_told = true;
+                is_sent = true;
             }
             // What a follower that still has to catch up may commit, it commits when the entries
             // come.
             let is_commit_news = progress.mode == Mode::Replicate
                 && commit.min(progress.next.previous()) > progress.commit_sent;
-            if is_told || !(is_round_due || is_commit_news) {
+            if is_sent || !(is_round_due || is_commit_news) {
                 continue;
             }
             if matches!(progress.mode, Mode::Snapshot(_)) {
@@ -225,8 +225,7 @@ impl Core {
         let Some(progress) = leading.progress.get_mut(&to) else { return };
         let (from, term, commit, round) =
             (self.config.id, self.term, self.log.commit(), leading.round);
-        let outbox =
-            Outbox { from, term, commit, round, wants_promise: self.config.wants_promises() };
+        let outbox = Outbox { from, term, commit, echo: self.config.echo(round) };
         let previous = self.log.terms().term_at(progress.next.previous());
         self.actions.push_back(outbox.append_entries(to, progress, previous, entries));
     }
@@ -422,23 +421,16 @@ struct Outbox {
     from: NodeId,
     term: Term,
     commit: Index,
-    round: u64,
-    wants_promise: bool,
+    echo: Echo,
 }
 
 impl Outbox {
     /// A heartbeat that claims nothing of the follower's log: it follows the beginning of all logs.
     fn heartbeat_beside_snapshot(self, to: NodeId) -> Action {
         let (previous_index, previous_term, entries) = (Index(0), Term(0), Entries::new());
-        let Outbox { commit, round, wants_promise, .. } = self;
-        let body = Body::AppendEntries {
-            previous_index,
-            previous_term,
-            entries,
-            commit,
-            round,
-            wants_promise,
-        };
+        let Outbox { commit, echo, .. } = self;
+        let body =
+            Body::AppendEntries(Append { previous_index, previous_term, entries, commit, echo });
         Action::Send(Message { from: self.from, to, term: self.term, body })
     }
 
@@ -455,18 +447,12 @@ impl Outbox {
         let previous_term = previous_term.expect("what precedes the next entry is in the log");
         let last = entries.last().map_or(previous_index, |entry| entry.index);
         if !entries.is_empty() {
-            progress.sent(last, entries.size_bytes(), self.round);
+            progress.sent(last, entries.size_bytes(), self.echo.round);
         }
         progress.commit_sent = progress.commit_sent.max(self.commit.min(last));
-        let Outbox { commit, round, wants_promise, .. } = self;
-        let body = Body::AppendEntries {
-            previous_index,
-            previous_term,
-            entries,
-            commit,
-            round,
-            wants_promise,
-        };
+        let Outbox { commit, echo, .. } = self;
+        let body =
+            Body::AppendEntries(Append { previous_index, previous_term, entries, commit, echo });
         Action::Send(Message { from: self.from, to, term: self.term, body })
     }
 }

@@ -6,7 +6,7 @@ use super::checks::{Verdict, check};
 use super::happening::Happening;
 use super::harms::Harm;
 use super::world::{World, name};
-use crate::types::{Body, Entries, Index, Message, Term};
+use crate::types::{Append, Body, Echo, Entries, Index, Message, Term};
 
 impl World {
     /// In one of eight runs a peer is broken.
@@ -75,14 +75,13 @@ impl World {
             1 => Body::RequestVote { last_index, last_term, is_transfer: true },
             2 => Body::Vote { granted: true },
             3 => Body::TimeoutNow,
-            _ => Body::AppendEntries {
+            _ => Body::AppendEntries(Append {
                 previous_index: Index(0),
                 previous_term: Term(0),
                 entries: Entries::new(),
                 commit: Index(0),
-                round: 1,
-                wants_promise: true,
-            },
+                echo: Echo { round: 1, wants_promise: true },
+            }),
         }
     }
 }

@@ -51,21 +51,7 @@ pub enum Body {
         granted: bool,
     },
     /// Replicates entries; without any, a heartbeat (§3.5).
-    AppendEntries {
-        /// The index just before `entries`.
-        previous_index: Index,
-        /// Its term.
-        previous_term: Term,
-        /// The entries, consecutive.
-        entries: Entries,
-        /// The leader's commit index.
-        commit: Index,
-        /// The leader's latest round: echoed, so that it knows which of its messages its followers
-        /// had when they still followed it (ReadIndex, check-quorum).
-        round: u64,
-        /// Whether the leader wants to be promised something: only leaders with leases do.
-        wants_promise: bool,
-    },
+    AppendEntries(Append),
     /// Answers `AppendEntries`: the receiver's log equals the leader's up to `matched`, durably.
     Appended {
         /// Up to here.
@@ -85,7 +71,7 @@ pub enum Body {
         /// As in `Appended`.
         report: FollowerReport,
     },
-    /// A piece of a snapshot, for a follower whose next entry the leader does not hold any more
+    /// A piece of a snapshot, for a follower whose next entry the leader no longer holds
     /// (§5). Without data it only asks how far the receiver is.
     InstallSnapshot {
         /// What the snapshot stands for. Boxed because it is rare, and a message would otherwise be
@@ -93,10 +79,8 @@ pub enum Body {
         meta: Box<SnapshotMeta>,
         /// The piece.
         chunk: Chunk,
-        /// The leader's latest round, as in `AppendEntries`.
-        round: u64,
-        /// As in `AppendEntries`.
-        wants_promise: bool,
+        /// What the answer repeats.
+        echo: Echo,
     },
     /// Answers `InstallSnapshot`, until the snapshot is installed: then `Appended` does.
     SnapshotProgress {
@@ -142,6 +126,31 @@ pub enum Body {
     StateDigest(Digest),
     /// The digests of all members after one entry, as far as the leader has them, from the leader.
     StateDigests(Box<BTreeMap<NodeId, Digest>>),
+}
+
+/// The fields of `AppendEntries` (figure 3.1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Append {
+    /// The index just before `entries`.
+    pub previous_index: Index,
+    /// Its term.
+    pub previous_term: Term,
+    /// The entries, consecutive.
+    pub entries: Entries,
+    /// The leader's commit index.
+    pub commit: Index,
+    /// What the answer repeats.
+    pub echo: Echo,
+}
+
+/// What a leader's message asks its receiver to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Echo {
+    /// The leader's latest round. [`FollowerReport::round`] repeats it, so that the leader knows
+    /// which of its messages a follower had while it still followed (ReadIndex, check-quorum).
+    pub round: u64,
+    /// Whether the answer is to contain a promise. Only leaders with leases ask for one.
+    pub wants_promise: bool,
 }
 
 /// What an answer to a round says of the one that answers. What a node of an older version does not

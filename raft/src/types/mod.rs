@@ -22,7 +22,7 @@ pub use entries::{Entries, Iter as EntriesIter};
 pub use entry::{Entry, HardState, Payload, Proposal, Saved, SessionCommand, Write};
 pub use id::{ClusterId, DiskId, GroupId, Identity, Index, NodeId, SessionId, Term};
 pub use life::{Digest, Divergence, Life, LogPosition, PeerRecord};
-pub use message::{Body, FollowerReport, Message};
+pub use message::{Append, Body, Echo, FollowerReport, Message};
 pub use snapshot::{Chunk, SnapshotMeta};
 pub use terms::TermTable;
 pub use time::{Now, Stamp, Time};

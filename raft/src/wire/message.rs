@@ -36,7 +36,8 @@ use bytes::{Buf, BufMut, BytesMut};
 use super::Version;
 use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::types::{
-    Body, Chunk, Digest, Entries, FollowerReport, Index, Message, NodeId, SnapshotMeta, Stamp, Term,
+    Append, Body, Chunk, Digest, Echo, Entries, FollowerReport, Index, Message, NodeId,
+    SnapshotMeta, Stamp, Term,
 };
 
 macro_rules! kinds {
@@ -108,8 +109,8 @@ impl Kind {
             Body::PreVote { .. } => Kind::PreVote,
             Body::RequestVote { .. } => Kind::RequestVote,
             Body::Vote { .. } => Kind::Vote,
-            Body::AppendEntries { entries, .. } if entries.is_empty() => Kind::Heartbeat,
-            Body::AppendEntries { .. } => Kind::AppendEntries,
+            Body::AppendEntries(Append { entries, .. }) if entries.is_empty() => Kind::Heartbeat,
+            Body::AppendEntries(_) => Kind::AppendEntries,
             Body::Appended { .. } => Kind::Appended,
             Body::Rejected { .. } => Kind::Rejected,
             Body::RequestReadIndex { .. } => Kind::RequestReadIndex,
@@ -128,7 +129,7 @@ impl Kind {
 /// The bytes of the entries, or of the piece of a snapshot, that a message carries.
 pub(super) fn payload_bytes(message: &Message) -> usize {
     match &message.body {
-        Body::AppendEntries { entries, .. } => entries.iter().map(codec::entry_bytes).sum(),
+        Body::AppendEntries(Append { entries, .. }) => entries.iter().map(codec::entry_bytes).sum(),
         Body::InstallSnapshot { chunk, .. } => chunk.data.len(),
         _ => 0,
     }
@@ -161,19 +162,11 @@ pub(super) fn put(out: &mut BytesMut, message: &Message, version: Version) {
             out.put_u8(u8::from(*granted));
         }
         Body::Vote { granted } => out.put_u8(u8::from(*granted)),
-        Body::AppendEntries {
-            previous_index,
-            previous_term,
-            entries,
-            commit,
-            round,
-            wants_promise,
-        } => {
+        Body::AppendEntries(Append { previous_index, previous_term, entries, commit, echo }) => {
             out.put_u64_le(previous_index.0);
             out.put_u64_le(previous_term.0);
             out.put_u64_le(commit.0);
-            out.put_u64_le(*round);
-            put_wants_promise(out, *wants_promise, version);
+            put_echo(out, *echo, version);
             if !entries.is_empty() {
                 codec::put_entries(out, entries);
             }
@@ -197,7 +190,7 @@ pub(super) fn put(out: &mut BytesMut, message: &Message, version: Version) {
             out.put_u8(u8::from(index.is_some()));
             out.put_u64_le(index.map_or(0, |index| index.0));
         }
-        Body::InstallSnapshot { meta, chunk, round, wants_promise } => {
+        Body::InstallSnapshot { meta, chunk, echo } => {
             out.put_u64_le(meta.index.0);
             out.put_u64_le(meta.term.0);
             out.put_u64_le(meta.stamp.0);
@@ -206,8 +199,7 @@ pub(super) fn put(out: &mut BytesMut, message: &Message, version: Version) {
                 codec::put_feature_levels(out, &meta.configuration);
                 codec::put_digest(out, meta.digest);
             }
-            out.put_u64_le(*round);
-            put_wants_promise(out, *wants_promise, version);
+            put_echo(out, *echo, version);
             out.put_u64_le(chunk.offset);
             out.put_u64_le(chunk.total_bytes);
             out.put_slice(&chunk.data);
@@ -244,15 +236,18 @@ fn get_state_digest(from: &mut Decoder<impl Buf>) -> Result<Digest, DecodeError>
     Ok(Digest { index, version: from.u32("a digest's version")?, value: from.u64("a digest")? })
 }
 
-fn put_wants_promise(out: &mut BytesMut, wants_promise: bool, version: Version) {
+fn put_echo(out: &mut BytesMut, echo: Echo, version: Version) {
+    out.put_u64_le(echo.round);
     if version >= Version::V3 {
-        out.put_u8(u8::from(wants_promise));
+        out.put_u8(u8::from(echo.wants_promise));
     }
 }
 
-/// A leader of version 2 is promised something in every round.
-fn get_wants_promise(from: &mut Decoder<impl Buf>, version: Version) -> Result<bool, DecodeError> {
-    if version >= Version::V3 { from.flag("word on promises") } else { Ok(true) }
+/// A leader of version 2 wants a promise in every round.
+fn get_echo(from: &mut Decoder<impl Buf>, version: Version) -> Result<Echo, DecodeError> {
+    let round = from.u64("a round")?;
+    let wants_promise = if version >= Version::V3 { from.flag("word on promises")? } else { true };
+    Ok(Echo { round, wants_promise })
 }
 
 const HAS_WALL: u8 = 1;
@@ -338,18 +333,17 @@ fn get_body(
             granted: from.flag("answer to a vote")?,
         },
         Kind::Vote => Body::Vote { granted: from.flag("answer to a vote")? },
-        Kind::Heartbeat | Kind::AppendEntries => Body::AppendEntries {
+        Kind::Heartbeat | Kind::AppendEntries => Body::AppendEntries(Append {
             previous_index: index(from, "a previous index")?,
             previous_term: term(from, "a previous term")?,
             commit: index(from, "a commit index")?,
-            round: from.u64("a round")?,
-            wants_promise: get_wants_promise(from, version)?,
+            echo: get_echo(from, version)?,
             entries: if kind == Kind::Heartbeat {
                 Entries::new()
             } else {
                 codec::get_entries(from)?
             },
-        },
+        }),
         Kind::Appended => Body::Appended {
             matched: index(from, "a matched index")?,
             report: get_report(from, version)?,
@@ -380,13 +374,12 @@ fn get_body(
                 codec::get_feature_levels(from, &mut configuration)?;
                 digest = codec::get_digest(from)?;
             }
-            let round = from.u64("a round")?;
-            let wants_promise = get_wants_promise(from, version)?;
+            let echo = get_echo(from, version)?;
             let (offset, total_bytes) =
                 (from.u64("a piece's offset")?, from.u64("a snapshot's length")?);
             let chunk = Chunk { offset, total_bytes, data: from.rest() };
             let meta = Box::new(SnapshotMeta { index, term, stamp, configuration, digest });
-            Body::InstallSnapshot { meta, chunk, round, wants_promise }
+            Body::InstallSnapshot { meta, chunk, echo }
         }
         Kind::SnapshotProgress => Body::SnapshotProgress {
             index: index(from, "a snapshot's index")?,

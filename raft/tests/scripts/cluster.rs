@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kodiak_raft::core::{Action, Config, Core, Done, ElectionTimeout, Lease, ReadError, ReadId};
 use kodiak_raft::types::{
-    Body, Chunk, Entry, HardState, Index, Message, NodeId, Now, SnapshotMeta, Stamp, Term, Time,
-    Write,
+    Append, Body, Chunk, Entry, HardState, Index, Message, NodeId, Now, SnapshotMeta, Stamp, Term,
+    Time, Write,
 };
 
 use super::disk::{Disk, old_entry, voters};
@@ -513,7 +513,9 @@ impl Cluster {
     fn send(&mut self, message: Message) {
         let link = (message.from, message.to);
         let (kind, entries) = match &message.body {
-            Body::AppendEntries { entries, .. } => (show::kind(&message.body), entries.len()),
+            Body::AppendEntries(Append { entries, .. }) => {
+                (show::kind(&message.body), entries.len())
+            }
             body => (show::kind(body), 0),
         };
         let count = self.counts.entry(link).or_default().entry(kind).or_default();

@@ -2,7 +2,8 @@
 
 use kodiak_raft::core::{Core, Event, PeerMode, PeerStatus, Role};
 use kodiak_raft::types::{
-    Body, Configuration, Entry, Index, Message, NodeId, Payload, SnapshotMeta, TermTable, Write,
+    Append, Body, Configuration, Echo, Entry, Index, Message, NodeId, Payload, SnapshotMeta,
+    TermTable, Write,
 };
 
 /// Questions' numbers are drawn from seeds; a script shows which question of its node it is
@@ -78,7 +79,7 @@ pub(super) fn kind(body: &Body) -> &'static str {
         Body::PreVote { .. } => "PreVote",
         Body::RequestVote { .. } => "RequestVote",
         Body::Vote { .. } => "Vote",
-        Body::AppendEntries { .. } => "AppendEntries",
+        Body::AppendEntries(_) => "AppendEntries",
         Body::Appended { .. } => "Appended",
         Body::Rejected { .. } => "Rejected",
         Body::InstallSnapshot { .. } => "InstallSnapshot",
@@ -111,9 +112,14 @@ pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
             format!("for term {campaign_term} {}", answer(*granted))
         }
         Body::Vote { granted } => answer(*granted).to_owned(),
-        Body::AppendEntries {
-            previous_index, previous_term, entries: list, commit, round, ..
-        } => {
+        Body::AppendEntries(Append {
+            previous_index,
+            previous_term,
+            entries: list,
+            commit,
+            echo: Echo { round, .. },
+            ..
+        }) => {
             let list = if list.is_empty() { "nothing".to_owned() } else { entries(list) };
             format!(
                 "after {previous_index}/{previous_term}: {list}; commit {commit}, round {round}"
@@ -123,7 +129,7 @@ pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
         Body::Rejected { previous_index, hint_index, hint_term, report } => {
             format!("after {previous_index}; try {hint_index}/{hint_term}, round {}", report.round)
         }
-        Body::InstallSnapshot { meta, chunk, round, .. } => {
+        Body::InstallSnapshot { meta, chunk, echo: Echo { round, .. }, .. } => {
             let (begin, end, total) = (chunk.offset, chunk.end(), chunk.total_bytes);
             format!("{}, bytes {begin} to {end} of {total}, round {round}", snapshot(meta))
         }

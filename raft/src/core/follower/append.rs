@@ -2,18 +2,7 @@
 
 use crate::core::Core;
 use crate::core::mutants::{Mutant, planted};
-use crate::types::{Body, Entries, Entry, Index, NodeId, Stamp, Term};
-
-/// The fields of AppendEntries.
-#[derive(Debug)]
-pub(in crate::core) struct Append {
-    pub(in crate::core) previous_index: Index,
-    pub(in crate::core) previous_term: Term,
-    pub(in crate::core) entries: Entries,
-    pub(in crate::core) commit: Index,
-    pub(in crate::core) round: u64,
-    pub(in crate::core) wants_promise: bool,
-}
+use crate::types::{Append, Body, Echo, Entries, Entry, Index, NodeId, Stamp, Term};
 
 impl Append {
     /// The index of its last entry, or what precedes it if it has none; `None` if the message
@@ -44,7 +33,7 @@ impl Append {
 impl Core {
     pub(in crate::core) fn handle_append_entries(&mut self, from: NodeId, append: Append) {
         let Some(last) = append.last_index(self.term) else { return self.ignore() };
-        if !self.accept_leader(from, append.round, append.wants_promise) {
+        if !self.accept_leader(from, append.echo) {
             return;
         }
         let must_wait = self.snapshots.is_installing() && !planted(Mutant::EntriesDuringInstall);
@@ -55,7 +44,8 @@ impl Core {
         {
             return;
         }
-        let Append { previous_index, previous_term, mut entries, commit, round, .. } = append;
+        let Append { previous_index, previous_term, mut entries, commit, echo } = append;
+        let Echo { round, .. } = echo;
         let is_known = self.log.terms().term_at(previous_index);
         let is_blind = planted(Mutant::AppendWithoutPrevious) && is_known.is_some();
         let base = self.log.base();
@@ -160,8 +150,7 @@ mod tests {
             previous_term: Term(previous_term),
             entries: entries.iter().map(entry).collect(),
             commit: Index(0),
-            round: 1,
-            wants_promise: false,
+            echo: Echo { round: 1, wants_promise: false },
         }
     }
 

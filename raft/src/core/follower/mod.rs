@@ -2,8 +2,6 @@
 
 mod append;
 
-pub(super) use append::Append;
-
 use crate::types::{Body, Index};
 
 use super::Core;

@@ -16,7 +16,7 @@ mod sending;
 
 use std::collections::VecDeque;
 
-use crate::types::{Digest, Index, NodeId, SnapshotMeta, Stamp};
+use crate::types::{Digest, Echo, Index, NodeId, SnapshotMeta, Stamp};
 
 use super::mutants::{Mutant, planted};
 use super::progress::Mode;
@@ -202,7 +202,7 @@ impl Core {
 
     /// Whether a message with this round may be the leader's of this term: takes note of the leader
     /// if so.
-    pub(super) fn accept_leader(&mut self, from: NodeId, round: u64, wants_promise: bool) -> bool {
+    pub(super) fn accept_leader(&mut self, from: NodeId, echo: Echo) -> bool {
         if !self.may_lead_term(from) {
             self.ignore_second_leader(from);
             return false;
@@ -213,9 +213,9 @@ impl Core {
         }
         self.leader_heard = Some(self.now);
         self.note_leader();
-        self.save_promise(wants_promise);
+        self.save_promise(echo.wants_promise);
         self.election_deadline = self.now.after(self.randomized_timeout);
-        self.repeat_questions(round);
+        self.repeat_questions(echo.round);
         true
     }
 }

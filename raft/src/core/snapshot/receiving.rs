@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use crate::core::mutants::{Mutant, planted};
 use crate::core::{Action, Core, Event, SnapshotProgress, State};
-use crate::types::{Body, Chunk, Index, NodeId, SnapshotMeta, Term};
+use crate::types::{Body, Chunk, Echo, Index, NodeId, SnapshotMeta, Term};
 
 /// The most pieces that may wait for this node's disk; a leader has fewer on their way.
 const WRITING_LIMIT: usize = 64;
@@ -72,16 +72,15 @@ impl Core {
         from: NodeId,
         meta: SnapshotMeta,
         chunk: Chunk,
-        round: u64,
-        wants_promise: bool,
+        echo: Echo,
     ) {
         if !is_sound(&meta, &chunk, self.term) {
             return self.ignore();
         }
-        if !self.accept_leader(from, round, wants_promise) {
+        if !self.accept_leader(from, echo) {
             return;
         }
-        self.following.hear(round);
+        self.following.hear(echo.round);
         if self.awaits_state() {
             if meta.index < self.state_floor() {
                 return; // The next answer to a round says what it needs.
@@ -117,7 +116,7 @@ impl Core {
         self.actions.push_back(Action::WriteChunk { id, meta, chunk });
         if planted(Mutant::AckBeforeInstalled) {
             let (matched, leader) = (receiving.meta.index, from);
-            let report = self.follower_report(round);
+            let report = self.follower_report(echo.round);
             self.send(leader, Body::Appended { matched, report });
         }
     }

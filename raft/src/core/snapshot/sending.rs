@@ -12,8 +12,8 @@ impl Core {
     /// asks again after silence when a round is due.
     pub(in crate::core) fn send_snapshots(&mut self, is_round_due: bool) {
         let State::Leader(leading) = &mut self.state else { return };
-        let (from, term, round, now) = (self.config.id, self.term, leading.round, self.now);
-        let wants_promise = self.config.wants_promises();
+        let (from, term, now) = (self.config.id, self.term, self.now);
+        let echo = self.config.echo(leading.round);
         for (&to, progress) in &mut leading.progress {
             let is_compacted =
                 progress.next <= self.log.base() && !planted(Mutant::CompactedIsSkipped);
@@ -32,12 +32,7 @@ impl Core {
                 && is_round_due
                 && let Some(chunk) = sending.retry(now, &self.config)
             {
-                let body = Body::InstallSnapshot {
-                    meta: sending.meta.clone(),
-                    chunk,
-                    round,
-                    wants_promise,
-                };
+                let body = Body::InstallSnapshot { meta: sending.meta.clone(), chunk, echo };
                 self.actions.push_back(Action::Send(Message { from, to, term, body }));
             }
             if sending.wants_piece(&self.config, now) {
@@ -71,9 +66,8 @@ impl Core {
         }
         sending.total_bytes = chunk.total_bytes;
         sending.sent_bytes = chunk.end();
-        let (meta, round, wants_promise) =
-            (sending.meta.clone(), leading.round, self.config.wants_promises());
-        let body = Body::InstallSnapshot { meta, chunk, round, wants_promise };
+        let (meta, echo) = (sending.meta.clone(), self.config.echo(leading.round));
+        let body = Body::InstallSnapshot { meta, chunk, echo };
         self.send(to, body);
     }
 

@@ -7,8 +7,8 @@ use super::membership::{add, change, promote};
 use super::network::{Network, voters};
 use crate::core::{Action, Config, Core, Done, Event, Role};
 use crate::types::{
-    Body, Chunk, Configuration, Entries, Entry, FollowerReport, HardState, Index, Member, Message,
-    NodeId, Now, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable, Time,
+    Append, Body, Chunk, Configuration, Echo, Entries, Entry, FollowerReport, HardState, Index,
+    Member, Message, NodeId, Now, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable, Time,
 };
 
 const TERM: Term = Term(5);
@@ -164,14 +164,24 @@ impl Receiver {
 fn append(previous: (Index, Term), round: u64) -> Body {
     let (previous_index, previous_term) = previous;
     let (entries, commit, wants_promise) = (Entries::new(), Index(0), false);
-    Body::AppendEntries { previous_index, previous_term, entries, commit, round, wants_promise }
+    Body::AppendEntries(Append {
+        previous_index,
+        previous_term,
+        entries,
+        commit,
+        echo: Echo { round, wants_promise },
+    })
 }
 
 fn install() -> Body {
     let (index, term, stamp) = (Index(9), Term(4), Stamp(0));
     let meta = SnapshotMeta { index, term, stamp, configuration: joint(), digest: None };
     let chunk = Chunk { offset: 0, total_bytes: 1, data: "x".into() };
-    Body::InstallSnapshot { meta: meta.into(), chunk, round: 1, wants_promise: false }
+    Body::InstallSnapshot {
+        meta: meta.into(),
+        chunk,
+        echo: Echo { round: 1, wants_promise: false },
+    }
 }
 
 const ROLES: [Role; 4] = [Role::Follower, Role::PreCandidate, Role::Candidate, Role::Leader];
@@ -370,14 +380,13 @@ fn a_node_without_a_vote_takes_no_leadership_over() {
         Entry { index: LAST.next(), term: TERM, stamp: Stamp(0), payload }.into();
     let (previous_index, previous_term, commit) = (LAST, Term(4), Index(0));
     let (round, wants_promise) = (1, false);
-    let body = Body::AppendEntries {
+    let body = Body::AppendEntries(Append {
         previous_index,
         previous_term,
         entries,
         commit,
-        round,
-        wants_promise,
-    };
+        echo: Echo { round, wants_promise },
+    });
     receiver.hear(LEADER, TERM, body);
     let before = receiver.state();
     receiver.hear(LEADER, TERM, Body::TimeoutNow);

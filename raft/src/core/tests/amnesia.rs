@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::network::{Network, entry, report};
 use crate::core::{Event, Role};
-use crate::types::{Body, Entries, FollowerReport, Index, MemberChange, Message, NodeId, Term};
+use crate::types::{
+    Append, Body, Echo, Entries, FollowerReport, Index, MemberChange, Message, NodeId, Term,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -131,7 +133,7 @@ fn rejected(network: &Network, leader: u64, from: u64, round: u64) -> Message {
 
 fn latest_round(network: &Network) -> u64 {
     let round = |message: &Message| match message.body {
-        Body::AppendEntries { round, .. } => Some(round),
+        Body::AppendEntries(Append { echo: Echo { round, .. }, .. }) => Some(round),
         _ => None,
     };
     network.wire.iter().filter_map(round).max().expect("a round was begun")
@@ -205,14 +207,13 @@ fn contradiction_after(network: &Network, from: u64, to: u64, previous_index: In
     let index = previous_index.next().0;
     let entries: Entries = crate::types::Entry { stamp, ..entry(index, term.0) }.into();
     let (commit, round, wants_promise) = (Index(0), 1, false);
-    let body = Body::AppendEntries {
+    let body = Body::AppendEntries(Append {
         previous_index,
         previous_term,
         entries,
         commit,
-        round,
-        wants_promise,
-    };
+        echo: Echo { round, wants_promise },
+    });
     Message { from: NodeId(from), to: NodeId(to), term, body }
 }
 

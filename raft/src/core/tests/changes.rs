@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::membership::{add, change, promote};
 use super::network::Network;
 use crate::core::{Event, Role};
-use crate::types::{Body, Entries, Index, MemberChange, Message, NodeId};
+use crate::types::{Append, Body, Echo, Entries, Index, MemberChange, Message, NodeId};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -132,14 +132,13 @@ fn entries_with_a_gap_are_ignored() {
     let (term, last) = (network.core(1).term(), network.core(2).last_index());
     let ignored = network.core(2).status().ignored_messages;
     let gap: Vec<_> = [1, 3].map(|step| super::network::entry(last.0 + step, term.0)).into();
-    let body = Body::AppendEntries {
+    let body = Body::AppendEntries(Append {
         previous_index: last,
         previous_term: term,
         entries: Entries::from(gap),
         commit: Index(0),
-        round: 1,
-        wants_promise: true,
-    };
+        echo: Echo { round: 1, wants_promise: true },
+    });
     network.deliver(Message { from: NodeId(1), to: NodeId(2), term, body });
     assert_eq!(network.core(2).status().ignored_messages, ignored + 1);
     assert_eq!(network.core(2).last_index(), last);

@@ -11,7 +11,8 @@ use super::network::{Network, entry, report};
 use crate::core::jitter::SplitMix64;
 use crate::core::{Config, ReadId};
 use crate::types::{
-    Body, Chunk, FollowerReport, Index, Message, NodeId, Payload, SnapshotMeta, Stamp, Term, Time,
+    Append, Body, Chunk, Echo, FollowerReport, Index, Message, NodeId, Payload, SnapshotMeta,
+    Stamp, Term, Time,
 };
 
 fn small(config: &mut Config) {
@@ -203,14 +204,13 @@ fn body() -> impl Strategy<Value = Body> {
         Just(Body::TimeoutNow),
         any::<bool>().prop_map(|granted| Body::Vote { granted }),
         (index(), term(), entries, index(), number()).prop_map(
-            |(previous_index, previous_term, entries, commit, round)| Body::AppendEntries {
+            |(previous_index, previous_term, entries, commit, round)| Body::AppendEntries(Append {
                 previous_index,
                 previous_term,
                 entries,
                 commit,
-                round,
-                wants_promise: round % 2 == 0
-            }
+                echo: Echo { round, wants_promise: round % 2 == 0 }
+            })
         ),
         (index(), any_report()).prop_map(|(matched, report)| Body::Appended { matched, report }),
         (index(), term(), number(), number(), number(), 0usize..4).prop_map(
@@ -225,7 +225,11 @@ fn body() -> impl Strategy<Value = Body> {
                 });
                 let data = Bytes::from(vec![7; length]);
                 let chunk = Chunk { offset, total_bytes, data };
-                Body::InstallSnapshot { meta, chunk, round, wants_promise: round % 2 == 0 }
+                Body::InstallSnapshot {
+                    meta,
+                    chunk,
+                    echo: Echo { round, wants_promise: round % 2 == 0 },
+                }
             }
         ),
         (index(), number(), any_report()).prop_map(|(index, received_bytes, report)| {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::network::{Network, voters};
 use crate::core::Event;
 use crate::types::{
-    Body, Chunk, Configuration, Digest, Divergence, FeatureLevel, Index, Message, NodeId,
+    Body, Chunk, Configuration, Digest, Divergence, Echo, FeatureLevel, Index, Message, NodeId,
     SnapshotMeta, Stamp, Term,
 };
 
@@ -306,7 +306,11 @@ fn a_state_that_is_too_old_is_not_taken() {
     };
     let older = meta(network.core(odd).applied().previous());
     let chunk = Chunk { offset: 0, total_bytes: 1, data: Bytes::from_static(b"x") };
-    let body = Body::InstallSnapshot { meta: older.into(), chunk, round: 99, wants_promise: false };
+    let body = Body::InstallSnapshot {
+        meta: older.into(),
+        chunk,
+        echo: Echo { round: 99, wants_promise: false },
+    };
     let term = network.core(leader).term();
     network.deliver(Message { from: NodeId(leader), to: NodeId(odd), term, body });
     network.settle();

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::network::{Network, reduced};
 use crate::core::{ElectionTimeout, Event, Role};
-use crate::types::{Body, Entries, FollowerReport, Index, Message, NodeId, Term, Time};
+use crate::types::{
+    Append, Body, Echo, Entries, FollowerReport, Index, Message, NodeId, Term, Time,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -201,14 +203,13 @@ fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
     network.finish_write(1);
     assert_eq!(network.wire.pop_back().unwrap().body, Body::Vote { granted: true });
     let (previous_index, previous_term) = (Index(0), Term(0));
-    network.deliver(stranger(Body::AppendEntries {
+    network.deliver(stranger(Body::AppendEntries(Append {
         previous_index,
         previous_term,
         entries: Entries::new(),
         commit: Index(0),
-        round: 1,
-        wants_promise: true,
-    }));
+        echo: Echo { round: 1, wants_promise: true },
+    })));
     let report = FollowerReport { round: 1, ..FollowerReport::default() };
     assert_eq!(
         reduced(network.wire.pop_back().unwrap().body),

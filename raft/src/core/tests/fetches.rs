@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::network::Network;
 use super::snapshots::{propose, small};
 use crate::core::{Action, Config, Done, Fetch};
-use crate::types::{Body, Entry, FollowerReport, Index, Message, NodeId};
+use crate::types::{Append, Body, Entry, FollowerReport, Index, Message, NodeId};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -77,7 +77,7 @@ fn entries_for_a_follower_that_has_moved_on_are_not_sent() {
     network.wire.clear();
     answer(&mut network, &fetch, entries);
     for message in &network.wire {
-        if let Body::AppendEntries { previous_index, entries, .. } = &message.body {
+        if let Body::AppendEntries(Append { previous_index, entries, .. }) = &message.body {
             let next = previous_index.next();
             assert!(entries.first().is_none_or(|first| first.index == next), "{message:?}");
         }

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use super::network::{Network, file};
 use super::snapshots::{compacted_while_away, deliver_until, is_piece, led, propose, small};
 use crate::core::{Action, Role};
-use crate::types::{Body, Chunk, Entries, Index, Message, NodeId, SnapshotMeta, Stamp, Term};
+use crate::types::{
+    Append, Body, Chunk, Echo, Entries, Index, Message, NodeId, SnapshotMeta, Stamp, Term,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -35,14 +37,13 @@ fn append(
 ) -> Message {
     let (previous_index, previous_term) = previous;
     let commit = network.core(leader).commit();
-    let body = Body::AppendEntries {
+    let body = Body::AppendEntries(Append {
         previous_index,
         previous_term,
         entries,
         commit,
-        round: 1,
-        wants_promise: false,
-    };
+        echo: Echo { round: 1, wants_promise: false },
+    });
     Message { from: NodeId(leader), to: NodeId(to), term: network.core(leader).term(), body }
 }
 
@@ -55,7 +56,11 @@ fn piece(network: &Network, leader: u64, to: u64, index: u64, offset: usize) -> 
     let bytes = file(Index(index));
     let data = Bytes::copy_from_slice(&bytes[offset..offset + 64]);
     let chunk = Chunk { offset: offset as u64, total_bytes: bytes.len() as u64, data };
-    let body = Body::InstallSnapshot { meta: meta.into(), chunk, round: 1, wants_promise: false };
+    let body = Body::InstallSnapshot {
+        meta: meta.into(),
+        chunk,
+        echo: Echo { round: 1, wants_promise: false },
+    };
     Message { from: NodeId(leader), to: NodeId(to), term, body }
 }
 

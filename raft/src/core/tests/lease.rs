@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::network::{Network, PROMISE};
 use crate::core::{Config, Core, ElectionTimeout, Lease, ReadId};
-use crate::types::{Body, Entries, HardState, Index, MemberChange, Message, NodeId, Term, Time};
+use crate::types::{
+    Append, Body, Echo, Entries, HardState, Index, MemberChange, Message, NodeId, Term, Time,
+};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -61,10 +63,7 @@ fn without_the_setting_it_is_a_read_like_any_other() {
 #[test]
 pub(super) fn a_lease_runs_from_when_its_round_was_sent() {
     let (mut network, leader, sent) = after_a_round();
-    while network
-        .wire
-        .front()
-        .is_some_and(|message| matches!(message.body, Body::AppendEntries { .. }))
+    while network.wire.front().is_some_and(|message| matches!(message.body, Body::AppendEntries(_)))
     {
         let message = network.wire.pop_front().unwrap();
         network.deliver(message);
@@ -496,14 +495,13 @@ pub(super) fn a_promise_is_made_only_to_a_leader_that_wants_it() {
     let heard = |network: &mut Network, wants_promise| {
         let (previous_index, previous_term) = (Index(0), Term(0));
         let (entries, commit, round) = (Entries::new(), Index(0), 1_000);
-        let body = Body::AppendEntries {
+        let body = Body::AppendEntries(Append {
             previous_index,
             previous_term,
             entries,
             commit,
-            round,
-            wants_promise,
-        };
+            echo: Echo { round, wants_promise },
+        });
         let term = network.core(voter).term();
         network.deliver(Message { from: NodeId(leader), to: NodeId(voter), term, body });
         while network.finish_write(voter) {}
@@ -604,7 +602,7 @@ fn leaders_response(network: &mut Network, follower: u64, may_lease: bool) -> (b
     let question = network.wire.pop_front().unwrap();
     network.deliver(question);
     let answers = |message: &Message| matches!(message.body, Body::ReadIndex { .. });
-    let asks = |message: &Message| matches!(message.body, Body::AppendEntries { .. });
+    let asks = |message: &Message| matches!(message.body, Body::AppendEntries(_));
     (network.wire.iter().any(answers), network.wire.iter().any(asks))
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::network::{Network, voters};
 use crate::core::{Core, Event, Proposed, ReadId, Role};
 use crate::types::{
-    Body, ChangeError, Configuration, DiskId, Entry, Index, Member, MemberChange, Message, NodeId,
-    Payload, Term,
+    Append, Body, ChangeError, Configuration, DiskId, Echo, Entry, Index, Member, MemberChange,
+    Message, NodeId, Payload, Term,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -555,14 +555,13 @@ fn who_may_vote_from_now_on_waits_for_a_leader_from_now_on() {
     let payload = Payload::Configuration(Box::new(configuration));
     let entries = vec![Entry { payload, ..super::network::entry(1, 1) }];
     let (previous_index, previous_term) = (Index(0), Term(0));
-    let body = Body::AppendEntries {
+    let body = Body::AppendEntries(Append {
         previous_index,
         previous_term,
         entries: entries.into(),
         commit: Index(0),
-        round: 1,
-        wants_promise: true,
-    };
+        echo: Echo { round: 1, wants_promise: true },
+    });
     network.deliver(Message { from: NodeId(1), to: NodeId(4), term: Term(1), body });
     let timeout = network.core(4).config().election_timeout.min;
     assert!(network.core(4).role_deadline() >= Some(network.now.after(timeout)));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::network::{Network, report};
 use crate::core::{ReadError, ReadId};
-use crate::types::{Body, Entries, Index, Message, NodeId, Term};
+use crate::types::{Append, Body, Echo, Entries, Index, Message, NodeId, Term};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -87,10 +87,7 @@ pub(super) fn a_late_answer_to_an_earlier_round_does_not_count() {
     let term = network.core(leader).term();
     // A heartbeat's answers are still on their way when the read arrives.
     network.campaign(leader); // its next deadline: a heartbeat
-    while network
-        .wire
-        .front()
-        .is_some_and(|message| matches!(message.body, Body::AppendEntries { .. }))
+    while network.wire.front().is_some_and(|message| matches!(message.body, Body::AppendEntries(_)))
     {
         let message = network.wire.pop_front().unwrap();
         network.deliver(message);
@@ -242,14 +239,13 @@ fn a_question_is_repeated_once_an_interval_and_for_new_rounds() {
         network.now = network.now.after(Duration::from_millis(millis));
         let (previous_index, previous_term, commit) = (Index(0), Term(0), Index(0));
         let (entries, wants_promise) = (Entries::new(), false);
-        let body = Body::AppendEntries {
+        let body = Body::AppendEntries(Append {
             previous_index,
             previous_term,
             entries,
             commit,
-            round,
-            wants_promise,
-        };
+            echo: Echo { round, wants_promise },
+        });
         network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
         network.wire.iter().any(|it| matches!(it.body, Body::RequestReadIndex { .. }))
     };
@@ -278,14 +274,13 @@ fn reads_that_were_given_up_count_no_more() {
         assert_eq!(std::mem::take(&mut network.node(follower).failed).len(), 2);
         let (previous_index, previous_term, commit) = (Index(0), Term(0), Index(0));
         let (entries, round, wants_promise) = (Entries::new(), 1, false);
-        let body = Body::AppendEntries {
+        let body = Body::AppendEntries(Append {
             previous_index,
             previous_term,
             entries,
             commit,
-            round,
-            wants_promise,
-        };
+            echo: Echo { round, wants_promise },
+        });
         network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
     }
 }

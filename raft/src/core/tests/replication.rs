@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::network::{Network, reduced, report};
 use crate::core::{Action, Done, ProposeError, Role};
-use crate::types::{Body, Entries, Entry, Index, Message, NodeId, Payload, Stamp, Term};
+use crate::types::{
+    Append, Body, Echo, Entries, Entry, Index, Message, NodeId, Payload, Stamp, Term,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -77,14 +79,13 @@ pub(super) fn figure_8_only_an_entry_of_the_leaders_own_term_commits() {
     network.wire.clear();
     let entries = Entry { index: Index(2), ..super::network::entry(2, 2) }.into();
     let (previous_index, previous_term) = (Index(1), Term(1));
-    let body = Body::AppendEntries {
+    let body = Body::AppendEntries(Append {
         previous_index,
         previous_term,
         entries,
         commit: Index(0),
-        round: 1,
-        wants_promise: true,
-    };
+        echo: Echo { round: 1, wants_promise: true },
+    });
     network.deliver(Message { from: NodeId(1), to: NodeId(3), term: Term(4), body });
     network.finish_write(3);
     for from in [2, 3] {
@@ -129,14 +130,13 @@ pub(super) fn a_commit_index_reaches_no_further_than_what_this_leader_has_verifi
     // that 3 is committed.
     let mut network = Network::with_logs(&[vec![1, 1, 1], vec![1, 2, 2], vec![1, 2, 2]], |_| {});
     let (previous_index, previous_term, commit) = (Index(1), Term(1), Index(3));
-    let body = Body::AppendEntries {
+    let body = Body::AppendEntries(Append {
         previous_index,
         previous_term,
         entries: Entries::new(),
         commit,
-        round: 1,
-        wants_promise: true,
-    };
+        echo: Echo { round: 1, wants_promise: true },
+    });
     network.nodes.get_mut(&NodeId(2)).unwrap().is_disk_slow = true;
     let now = network.clock();
     let core = &mut network.node(1).core;
@@ -148,13 +148,14 @@ pub(super) fn a_commit_index_reaches_no_further_than_what_this_leader_has_verifi
 pub(super) fn an_acknowledgement_never_speaks_for_entries_of_an_earlier_leader_or_of_no_disk() {
     let mut network = Network::with_logs(&[vec![1, 1, 1], vec![1], vec![1]], |_| {});
     network.node(1).is_disk_slow = true;
-    let append = |entries, round| Body::AppendEntries {
-        previous_index: Index(1),
-        previous_term: Term(1),
-        entries,
-        commit: Index(0),
-        round,
-        wants_promise: true,
+    let append = |entries, round| {
+        Body::AppendEntries(Append {
+            previous_index: Index(1),
+            previous_term: Term(1),
+            entries,
+            commit: Index(0),
+            echo: Echo { round, wants_promise: true },
+        })
     };
     let from_2 = |body| Message { from: NodeId(2), to: NodeId(1), term: Term(2), body };
     network.deliver(from_2(append(Entries::new(), 1)));
@@ -385,7 +386,9 @@ fn what_is_committed_is_told_once_the_follower_has_it() {
     let (leader, slow, other) = (1, 2, 3);
     let at = network.wire.iter().position(|message| message.to == NodeId(slow)).unwrap();
     let entries = network.wire.remove(at).unwrap();
-    assert!(matches!(&entries.body, Body::AppendEntries { entries, .. } if entries.len() == 1));
+    assert!(
+        matches!(&entries.body, Body::AppendEntries(Append { entries, .. }) if entries.len() == 1)
+    );
     network.cut.insert((NodeId(slow), NodeId(leader)));
     network.settle();
     network.pass(Duration::from_millis(60));
@@ -409,14 +412,13 @@ fn an_entry_of_a_later_term_than_its_leaders_is_ignored() {
     let later = Entry { stamp: Stamp(u64::MAX), ..later };
     for (previous_term, entries) in [(term, later.into()), (term.next(), Entries::new())] {
         let (commit, round) = (Index(0), 1);
-        let body = Body::AppendEntries {
+        let body = Body::AppendEntries(Append {
             previous_index: last,
             previous_term,
             entries,
             commit,
-            round,
-            wants_promise: true,
-        };
+            echo: Echo { round, wants_promise: true },
+        });
         network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
     }
     assert_eq!(network.core(follower).status().ignored_messages, ignored + 2);

@@ -10,7 +10,7 @@ use crate::types::{Body, Message, NodeId};
 const MILLI: Duration = Duration::from_millis(1);
 
 fn is_append(message: &Message) -> bool {
-    matches!(message.body, Body::AppendEntries { .. })
+    matches!(message.body, Body::AppendEntries(_))
 }
 
 /// Becomes leader of three and leaves what it has to send on the wire.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::network::{Network, file};
 use crate::core::{Config, PeerMode, Role};
 use crate::types::{
-    Body, Chunk, Entry, Index, Message, NodeId, Payload, SnapshotMeta, Stamp, Term,
+    Append, Body, Chunk, Echo, Entry, Index, Message, NodeId, Payload, SnapshotMeta, Stamp, Term,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -230,7 +230,7 @@ pub(super) fn a_snapshot_of_what_is_committed_already_is_never_installed() {
     let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(0), configuration, digest: None });
     let data = Bytes::from(file(index));
     let chunk = Chunk { offset: 0, total_bytes: data.len() as u64, data };
-    let body = Body::InstallSnapshot { meta, chunk, round: 1, wants_promise: true };
+    let body = Body::InstallSnapshot { meta, chunk, echo: Echo { round: 1, wants_promise: true } };
     let term = network.core(leader).term();
     network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
     assert!(network.node(follower).part.is_none() && network.node(follower).installs.is_empty());
@@ -265,14 +265,13 @@ pub(super) fn while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_
     // Entries that would follow the snapshot are left out.
     let payload = Payload::Command(Bytes::from_static(b"x"));
     let entry = Entry { index: snapshot.index.next(), term, stamp: snapshot.stamp, payload };
-    let body = Body::AppendEntries {
+    let body = Body::AppendEntries(Append {
         previous_index: snapshot.index,
         previous_term: snapshot.term,
         entries: entry.into(),
         commit: snapshot.index,
-        round: 1,
-        wants_promise: true,
-    };
+        echo: Echo { round: 1, wants_promise: true },
+    });
     network.deliver(Message { from: NodeId(leader), to: NodeId(away), term, body });
     assert_eq!(network.core(away).last_index(), before);
     // The leader falls silent: this node does not stand for election with a log that is about to
@@ -386,14 +385,13 @@ pub(super) fn a_snapshot_brings_the_configuration_as_of_its_index() {
     let other = 6 - leader - away;
     let from = NodeId(away); // Whoever leads the next term wrote it; it is enough that both others have it.
     for to in [leader, other] {
-        let body = Body::AppendEntries {
+        let body = Body::AppendEntries(Append {
             previous_index: previous.0,
             previous_term: previous.1,
             entries: entry.clone().into(),
             commit: previous.0,
-            round,
-            wants_promise: true,
-        };
+            echo: Echo { round, wants_promise: true },
+        });
         network.cut.clear();
         network.deliver(Message { from, to: NodeId(to), term: term.next(), body });
         network.isolate(away);
@@ -424,7 +422,7 @@ fn a_leader_of_the_past_learns_of_it_when_it_sends_a_snapshot() {
         digest: None,
     });
     let chunk = Chunk { offset: 0, total_bytes: 3, data: Bytes::from_static(b"abc") };
-    let body = Body::InstallSnapshot { meta, chunk, round: 1, wants_promise: true };
+    let body = Body::InstallSnapshot { meta, chunk, echo: Echo { round: 1, wants_promise: true } };
     let from = NodeId(6 - leader - follower);
     network.wire.clear();
     network.deliver(Message { from, to: NodeId(follower), term: Term(term.0 - 1), body });

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::network::Network;
 use crate::core::{Event, Role};
 use crate::types::{
-    Body, Chunk, Configuration, Entries, FollowerReport, Index, Message, NodeId, SnapshotMeta,
-    Stamp, Term,
+    Append, Body, Chunk, Configuration, Echo, Entries, FollowerReport, Index, Message, NodeId,
+    SnapshotMeta, Stamp, Term,
 };
 
 fn meta() -> SnapshotMeta {
@@ -26,17 +26,20 @@ fn bodies(term: Term) -> Vec<Body> {
         Body::RequestVote { last_index, last_term, is_transfer: false },
         Body::RequestVote { last_index, last_term, is_transfer: true },
         Body::Vote { granted: true },
-        Body::AppendEntries {
+        Body::AppendEntries(Append {
             previous_index,
             previous_term,
             entries: Entries::new(),
             commit,
-            round,
-            wants_promise: true,
-        },
+            echo: Echo { round, wants_promise: true },
+        }),
         Body::Appended { matched: Index(1), report },
         Body::Rejected { previous_index, hint_index: Index(0), hint_term: Term(0), report },
-        Body::InstallSnapshot { meta: meta().into(), chunk, round, wants_promise: true },
+        Body::InstallSnapshot {
+            meta: meta().into(),
+            chunk,
+            echo: Echo { round, wants_promise: true },
+        },
         Body::SnapshotProgress { index: Index(9), received_bytes: 1, report },
         Body::RequestReadIndex { request: 1, may_lease: false },
         Body::ReadIndex { request: 1, index: None },

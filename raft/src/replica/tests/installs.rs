@@ -1,7 +1,7 @@
 //! What a leader's snapshot means for requests that wait here.
 
 use super::*;
-use crate::types::{Body, Chunk, Message, Term};
+use crate::types::{Body, Chunk, Echo, Message, Term};
 
 /// The leader that follows node 1 sends it a snapshot that includes `index`, in one piece. Says
 /// what node 1 asked the state machine to be restored to.
@@ -21,7 +21,11 @@ pub(super) fn receive(cluster: &mut Cluster, term: Term, meta: SnapshotMeta) -> 
     let data = Bytes::from_static(b"whatever a snapshot holds");
     let total_bytes = data.len() as u64;
     let chunk = Chunk { offset: 0, total_bytes, data };
-    let body = Body::InstallSnapshot { meta: meta.into(), chunk, round: 1, wants_promise: true };
+    let body = Body::InstallSnapshot {
+        meta: meta.into(),
+        chunk,
+        echo: Echo { round: 1, wants_promise: true },
+    };
     let message = PeerMessage::Raft(Message { from: id(1), to: id(0), term, body });
     replica.handle_message(now, id(1), message);
     loop {

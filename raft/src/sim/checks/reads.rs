@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::verdict::{Verdict, check};
 use crate::core::Core;
-use crate::types::{Body, Configuration, FollowerReport, Index, Message, NodeId, Term};
+use crate::types::{
+    Append, Body, Configuration, Echo, FollowerReport, Index, Message, NodeId, Term,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -93,7 +95,8 @@ impl Reads {
     pub(super) fn says(&mut self, node: usize, core: &Core, message: &Message) -> Verdict {
         let leader = self.leaders[node].of(message.term);
         match message.body {
-            Body::AppendEntries { round, .. } | Body::InstallSnapshot { round, .. } => {
+            Body::AppendEntries(Append { echo: Echo { round, .. }, .. })
+            | Body::InstallSnapshot { echo: Echo { round, .. }, .. } => {
                 leader.sent = round.max(leader.sent);
                 Ok(())
             }
