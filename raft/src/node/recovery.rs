@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{NodeError, birth::random_u128};
 use crate::{
-    storage::{LogOptions, Salvage, SalvageError, Salvaged},
+    storage::{DisasterRecovery, DisasterRecoveryError, LogOptions, RecoveredCluster},
     types::{ClusterId, DiskId, GroupId, Identity, NodeId},
 };
 
@@ -30,7 +30,7 @@ pub enum RecoveryError {
     Node(#[from] NodeError),
     /// One of the folders.
     #[error(transparent)]
-    Folder(#[from] SalvageError),
+    Folder(#[from] DisasterRecoveryError),
 }
 
 /// Founds a new cluster, of one node, with everything that one node of a lost cluster has on its
@@ -43,12 +43,12 @@ pub enum RecoveryError {
 ///
 /// # Errors
 /// See [`RecoveryError`]. The old folder is as it was, and there is no new one.
-pub fn recover(recovery: &Recovery) -> Result<Salvaged, RecoveryError> {
+pub fn recover(recovery: &Recovery) -> Result<RecoveredCluster, RecoveryError> {
     if recovery.id == NodeId(0) {
         return Err(NodeError::IdZero.into());
     }
     let (cluster, disk) = (ClusterId(random_u128()?), DiskId(random_u128()?));
     let identity = Identity { cluster, group: GroupId(0), node: recovery.id, disk };
     let Recovery { from, into, address, .. } = recovery.clone();
-    Ok(Salvage { from, into, identity, address, log: LogOptions::default() }.run()?)
+    Ok(DisasterRecovery { from, into, identity, address, log: LogOptions::default() }.run()?)
 }

@@ -19,12 +19,12 @@ impl<D: Disk> Log<D> {
     /// The newest snapshot; `None` if there is none.
     #[must_use]
     pub fn snapshot(&self) -> Option<&SnapshotMeta> {
-        self.shelf.newest()
+        self.snapshot_store.newest()
     }
 
     /// Whether the newest snapshot's file was found to be damaged when the log was opened.
     pub(super) fn lacks_snapshot(&self) -> bool {
-        self.shelf.is_newest_damaged()
+        self.snapshot_store.is_newest_damaged()
     }
 
     /// Reads the state machine's own bytes of the newest snapshot, for a state machine that starts
@@ -46,7 +46,7 @@ impl<D: Disk> Log<D> {
     /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned.
     pub fn compact(&mut self, first: Index) -> Result<Index, StorageError> {
         self.check_poison()?;
-        let limit = first.previous().min(self.shelf.newest_index());
+        let limit = first.previous().min(self.snapshot_store.newest_index());
         let result = self.drop_segments(limit);
         self.poison_on_error(result)?;
         Ok(self.first_index())
@@ -58,13 +58,13 @@ impl<D: Disk> Log<D> {
         let gone = self.contents.forget_up_to(limit);
         let Some((nearest, others)) = gone.split_last() else { return Ok(()) };
         self.reader.forget();
-        self.spares.retire(&mut self.disk, nearest)?;
+        self.segment_pool.retire(&mut self.disk, nearest)?;
         self.sync_directory()?;
         if others.is_empty() {
             return Ok(());
         }
         for segment in others {
-            self.spares.retire(&mut self.disk, segment)?;
+            self.segment_pool.retire(&mut self.disk, segment)?;
         }
         self.sync_directory()
     }
@@ -76,7 +76,7 @@ impl<D: Disk> Log<D> {
         source: SnapshotSource,
     ) -> Result<Option<Taking<D::File>>, StorageError> {
         self.check_poison()?;
-        if meta.index <= self.shelf.newest_index() {
+        if meta.index <= self.snapshot_store.newest_index() {
             return Ok(None);
         }
         if !self.contents.holds(&meta) {
@@ -96,10 +96,10 @@ impl<D: Disk> Log<D> {
         taken: &Taking<D::File>,
         bytes: u64,
     ) -> Result<(), StorageError> {
-        if taken.meta().index <= self.shelf.newest_index() {
+        if taken.meta().index <= self.snapshot_store.newest_index() {
             return self.discard(taken.name());
         }
-        self.shelf.place(&mut self.disk, taken.name(), taken.meta().clone(), bytes)
+        self.snapshot_store.place(&mut self.disk, taken.name(), taken.meta().clone(), bytes)
     }
 
     /// Makes a snapshot that has been received the newest one, and lets the log follow it. `false`
@@ -113,11 +113,11 @@ impl<D: Disk> Log<D> {
         self.check_poison()?;
         let meta = received.meta().clone();
         let bytes = received.finish(&self.identity)?;
-        let Some(bytes) = bytes.filter(|_| meta.index >= self.shelf.newest_index()) else {
+        let Some(bytes) = bytes.filter(|_| meta.index >= self.snapshot_store.newest_index()) else {
             self.discard(received.name())?;
-            return Ok(self.shelf.newest() == Some(&meta));
+            return Ok(self.snapshot_store.newest() == Some(&meta));
         };
-        self.shelf.place(&mut self.disk, received.name(), meta.clone(), bytes)?;
+        self.snapshot_store.place(&mut self.disk, received.name(), meta.clone(), bytes)?;
         if !self.contents.holds(&meta) {
             let result = self.begin_after(&meta);
             self.poison_on_error(result)?;
@@ -142,7 +142,7 @@ impl<D: Disk> Log<D> {
                 break bytes;
             }
         };
-        self.shelf.place(&mut self.disk, taking.name(), meta.clone(), bytes)?;
+        self.snapshot_store.place(&mut self.disk, taking.name(), meta.clone(), bytes)?;
         self.begin_after(meta)
     }
 
@@ -179,7 +179,7 @@ impl<D: Disk> Log<D> {
         limit_bytes: usize,
     ) -> Result<Option<Chunk>, StorageError> {
         self.check_poison()?;
-        self.shelf.read(&mut self.disk, index, offset, limit_bytes)
+        self.snapshot_store.read(&mut self.disk, index, offset, limit_bytes)
     }
 
     /// The files of the log's segments, the first one first.

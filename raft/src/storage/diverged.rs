@@ -130,7 +130,7 @@ impl<D: Disk> Log<D> {
         if names.iter().any(|name| name == NAME) {
             self.divergence = Some(read(&mut self.disk)?);
         }
-        let newest = self.shelf.newest_index();
+        let newest = self.snapshot_store.newest_index();
         if self.divergence.is_some_and(|divergence| newest <= divergence.agreed) {
             self.end_divergence()?;
         }

@@ -3,7 +3,7 @@
 use std::io;
 
 #[cfg(unix)]
-use super::odd_file::OddFile;
+use super::special_file::SpecialFile;
 use crate::types::Index;
 
 /// What went wrong with the log. `Clone`, so that the first failure can be told to everybody who
@@ -37,7 +37,7 @@ pub enum StorageError {
         "{file} is {what}: a node makes regular files only, which its user can read and write. Move it away, or give it back \
          to the node's user, and start the node again; if it stands in the place of a file of the node's, put that back"
     )]
-    OddFile {
+    SpecialFile {
         /// Its name.
         file: String,
         /// What it is: a FIFO, a directory, a file of another user with its mode, ...
@@ -147,8 +147,8 @@ impl StorageError {
     /// The disk's error with what was tried on which file.
     pub(super) fn io(operation: &'static str, file: &str, error: &io::Error) -> StorageError {
         #[cfg(unix)]
-        if let Some(OddFile(what)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            return StorageError::OddFile { file: file.to_owned(), what: what.clone() };
+        if let Some(SpecialFile(what)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return StorageError::SpecialFile { file: file.to_owned(), what: what.clone() };
         }
         StorageError::Io {
             operation,

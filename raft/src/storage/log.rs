@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::ahead::Ahead;
 use super::body;
 use super::contents::Contents;
 use super::frame::{self, Format, Kind, MAX_FRAME_BYTES};
+use super::next_segment::NextSegment;
 use super::reader::Reader;
 use super::recovery::{self, Parts, Recovered};
 use super::segment::{self, Active, Chain};
-use super::snapshot::{Found, Shelf};
-use super::spares::Spares;
+use super::segment_pool::SegmentPool;
+use super::snapshot::{Found, SnapshotStore};
 use super::synced::{SyncedFile, SyncedMark};
 use super::{Disk, DiskFile, LogOptions, StorageError};
 use crate::core::Fetch;
@@ -57,13 +57,13 @@ pub struct Log<D: Disk> {
     pub(super) identity: Identity,
     founding: Configuration,
     pub(super) contents: Contents,
-    pub(super) spares: Spares,
-    pub(super) shelf: Shelf<D::File>,
+    pub(super) segment_pool: SegmentPool,
+    pub(super) snapshot_store: SnapshotStore<D::File>,
     /// The segment with which the log begins, or began before it was compacted.
     origin: u64,
     active: Active<D::File>,
     /// The file of the next segment.
-    ahead: Ahead<D::File>,
+    next_segment: NextSegment<D::File>,
     /// The second mark of what is on the disk.
     synced_file: SyncedFile<D::File>,
     chain: Chain,
@@ -111,13 +111,13 @@ impl<D: Disk> Log<D> {
         }
         segment::remove_unfinished(&mut disk)?;
         let found = Found::search(&mut disk)?;
-        let shelf = Shelf::new(&mut disk, found)?;
-        let mut spares = Spares::find(&mut disk, &options)?;
+        let snapshot_store = SnapshotStore::new(&mut disk, found)?;
+        let mut segment_pool = SegmentPool::find(&mut disk, &options)?;
         let synced_file = SyncedFile::prepare(&mut disk)?;
         let mut contents = Contents::of_new_log(founding);
         let mut chain = Chain { group: identity.group.0, sequence: 0, checksum: 0, synced: 0 };
         let mut opening = contents.opening(1, 1, identity, founding);
-        let room = spares.room(opening.frame_bytes());
+        let room = segment_pool.room(opening.frame_bytes());
         opening.is_recycled = room.is_recycled();
         let mut content = Vec::new();
         let tag = chain.open_segment(&mut content, &opening, 0);
@@ -134,8 +134,8 @@ impl<D: Disk> Log<D> {
             identity,
             founding,
             contents,
-            spares,
-            shelf,
+            segment_pool,
+            snapshot_store,
             origin,
             active,
             synced_file,
@@ -208,8 +208,8 @@ impl<D: Disk> Log<D> {
             identity,
             founding,
             contents,
-            spares,
-            shelf,
+            segment_pool,
+            snapshot_store,
             origin,
             active,
             synced_file,
@@ -222,11 +222,11 @@ impl<D: Disk> Log<D> {
             identity,
             founding,
             contents,
-            spares,
-            shelf,
+            segment_pool,
+            snapshot_store,
             origin,
             active,
-            ahead: Ahead::Missing,
+            next_segment: NextSegment::Missing,
             last_step: chain.sequence,
             marked: chain.sequence,
             written_commit,
@@ -285,7 +285,9 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         self.contents.check(write).map_err(|what| StorageError::Rejected { what })?;
-        if let Some(from) = write.truncate_from.filter(|&from| from <= self.shelf.newest_index()) {
+        if let Some(from) =
+            write.truncate_from.filter(|&from| from <= self.snapshot_store.newest_index())
+        {
             let what = format!("a truncation from index {from} of what a snapshot includes");
             return Err(StorageError::Rejected { what });
         }
@@ -365,7 +367,8 @@ impl<D: Disk> Log<D> {
         if self.end_bytes() < self.active.capacity_bytes / 2 {
             return Ok(false);
         }
-        let result = self.ahead.step(&mut self.disk, &mut self.spares, self.active.number + 1);
+        let result =
+            self.next_segment.step(&mut self.disk, &mut self.segment_pool, self.active.number + 1);
         self.poison_on_error(result)
     }
 
@@ -417,7 +420,7 @@ impl<D: Disk> Log<D> {
         self.note_synced(self.chain)?;
         self.reader.forget();
         for segment in &void {
-            self.spares.retire(&mut self.disk, segment)?;
+            self.segment_pool.retire(&mut self.disk, segment)?;
         }
         self.sync_directory()
     }
@@ -435,9 +438,9 @@ impl<D: Disk> Log<D> {
         let number = self.active.number + 1;
         let mut opening = self.contents.opening(number, origin, &self.identity, &self.founding);
         let needed_bytes = opening.frame_bytes() + frame_bytes;
-        let room = match self.ahead.take(&mut self.disk, number, needed_bytes)? {
+        let room = match self.next_segment.take(&mut self.disk, number, needed_bytes)? {
             Some(room) => room,
-            None => self.spares.room(needed_bytes),
+            None => self.segment_pool.room(needed_bytes),
         };
         opening.is_recycled = room.is_recycled();
         let capacity_bytes = room.capacity_bytes;

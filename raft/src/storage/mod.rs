@@ -18,12 +18,13 @@
 // are tested. Elsewhere the log runs on a `Disk` of its user's.
 #![cfg_attr(not(unix), allow(dead_code, unused_imports))]
 
-mod ahead;
 mod body;
 mod bounds;
 pub mod codec;
 mod compaction;
 mod contents;
+#[cfg(unix)]
+mod disaster_recovery;
 mod disk;
 mod diverged;
 mod error;
@@ -34,23 +35,22 @@ mod job;
 mod loaded;
 mod locator;
 mod log;
-#[cfg(unix)]
-mod odd_file;
+mod next_segment;
 mod options;
 mod reader;
 #[cfg(unix)]
 mod real_disk;
 mod recovery;
-#[cfg(unix)]
-mod remains;
 mod replay;
-#[cfg(unix)]
-mod salvage;
 mod segment;
+mod segment_pool;
 mod snapshot;
 mod snapshot_jobs;
 mod source;
-mod spares;
+#[cfg(unix)]
+mod special_file;
+#[cfg(unix)]
+mod survivors;
 mod synced;
 #[cfg(test)]
 mod test_disk;
@@ -58,6 +58,8 @@ mod test_disk;
 pub(crate) mod tests;
 mod worker;
 
+#[cfg(unix)]
+pub use disaster_recovery::{DisasterRecovery, DisasterRecoveryError, RecoveredCluster};
 pub use disk::{Disk, DiskFile};
 pub use diverged::DivergedMark;
 pub use error::StorageError;
@@ -68,11 +70,9 @@ pub use options::LogOptions;
 #[cfg(unix)]
 pub use real_disk::{RealDisk, RealFile, open_snapshot};
 pub use recovery::{DamagedSegment, Recovered, TornTail};
-#[cfg(unix)]
-pub use remains::Loss;
-#[cfg(unix)]
-pub use salvage::{Salvage, SalvageError, Salvaged};
 pub use snapshot::{DamagedSnapshot, SnapshotReader};
 pub use source::{SNAPSHOT_PIECE_BYTES, SnapshotSource};
+#[cfg(unix)]
+pub use survivors::DataLoss;
 pub use synced::SyncedMark;
 pub use worker::Worker;

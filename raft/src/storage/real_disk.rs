@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::snapshot::{self, SnapshotReader};
-use super::{Disk, DiskFile, StorageError, odd_file};
+use super::{Disk, DiskFile, StorageError, special_file};
 use crate::types::Index;
 
 /// The file whose lock says that a process owns the folder. Its content means nothing.
@@ -73,7 +73,7 @@ impl RealDisk {
     }
 
     fn open_lock(path: &Path) -> io::Result<File> {
-        match odd_file::open(path, OpenOptions::new().write(true)) {
+        match special_file::open(path, OpenOptions::new().write(true)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 OpenOptions::new().write(true).create(true).truncate(false).open(path)
             }
@@ -123,7 +123,7 @@ impl Disk for RealDisk {
 
     fn open(&mut self, name: &str) -> io::Result<RealFile> {
         let file =
-            odd_file::open(&self.path.join(name), OpenOptions::new().read(true).write(true))?;
+            special_file::open(&self.path.join(name), OpenOptions::new().read(true).write(true))?;
         // What such a file holds is unknown: never write zeros over it.
         Ok(RealFile { file, zeroed_to: 0, zero_until: 0 })
     }
@@ -228,7 +228,7 @@ pub fn open_snapshot(
     index: Index,
 ) -> Result<SnapshotReader<RealFile>, StorageError> {
     let path = folder.join(snapshot::name(index));
-    let file = odd_file::open_to_read(&path)
+    let file = special_file::open_to_read(&path)
         .map_err(|error| StorageError::io("open", &path.display().to_string(), &error))?;
     snapshot::open_file(RealFile::read_only(file), index)
 }

@@ -32,13 +32,13 @@
 //! everything must be whole, entries that the snapshot includes as well, because a frame among them
 //! may hold a vote.
 
-use super::ahead;
 use super::contents::Contents;
 use super::loaded::{End, Loaded, find_end};
+use super::next_segment;
 use super::replay::{Draft, Replay, Step};
 use super::segment::{self, Active, Chain};
-use super::snapshot::{self, DamagedSnapshot, Found, Shelf};
-use super::spares::Spares;
+use super::segment_pool::SegmentPool;
+use super::snapshot::{self, DamagedSnapshot, Found, SnapshotStore};
 use super::synced::{self, SyncedFile, SyncedMark};
 use super::{Disk, LogOptions, StorageError};
 use crate::core::mutants::{Mutant, planted};
@@ -95,8 +95,8 @@ pub(super) struct Parts<D: Disk> {
     pub(super) identity: Identity,
     pub(super) founding: Configuration,
     pub(super) contents: Contents,
-    pub(super) spares: Spares,
-    pub(super) shelf: Shelf<D::File>,
+    pub(super) segment_pool: SegmentPool,
+    pub(super) snapshot_store: SnapshotStore<D::File>,
     pub(super) origin: u64,
     pub(super) active: Active<D::File>,
     pub(super) synced_file: SyncedFile<D::File>,
@@ -116,7 +116,7 @@ pub(super) fn recover<D: Disk>(
     segment::remove_unfinished(&mut disk)?;
     let mut found = Found::search(&mut disk)?;
     let mut last = Loaded::load(&mut disk, last_number)?;
-    if ahead::adopt(&mut disk, &last)? {
+    if next_segment::adopt(&mut disk, &last)? {
         last = Loaded::load(&mut disk, last_number + 1)?;
         numbers.push(last.number);
     }
@@ -133,12 +133,12 @@ pub(super) fn recover<D: Disk>(
     let snapshot = newest_of(&found, &last)?;
     check_damaged(&found, &replay)?;
     // Everything is as it should be: from here on the folder is changed.
-    ahead::remove_unused(&mut disk)?;
-    let mut spares = Spares::find(&mut disk, &options)?;
+    next_segment::remove_unused(&mut disk)?;
+    let mut segment_pool = SegmentPool::find(&mut disk, &options)?;
     let synced_file = SyncedFile::prepare(&mut disk)?;
     let draft = replay.draw_up(&last, unsettled, snapshot.as_ref(), end.sequence)?;
-    let active = draft.make(&mut disk, &mut spares, &mut replay)?;
-    remove_superseded(&mut disk, &mut spares, &numbers, first, &draft)?;
+    let active = draft.make(&mut disk, &mut segment_pool, &mut replay)?;
+    remove_superseded(&mut disk, &mut segment_pool, &numbers, first, &draft)?;
     let recovered = Recovered {
         identity: last.opening.identity,
         saved: replay.saved(&last.opening.founding, snapshot),
@@ -148,7 +148,7 @@ pub(super) fn recover<D: Disk>(
         lacks_snapshot: found.is_newest_damaged,
         damaged_segment: damaged,
     };
-    let shelf = Shelf::new(&mut disk, found)?;
+    let snapshot_store = SnapshotStore::new(&mut disk, found)?;
     let (identity, founding, origin) =
         (last.opening.identity, last.opening.founding, draft.origin());
     let Replay { contents, chain, .. } = replay;
@@ -157,8 +157,8 @@ pub(super) fn recover<D: Disk>(
         identity,
         founding,
         contents,
-        spares,
-        shelf,
+        segment_pool,
+        snapshot_store,
         origin,
         active,
         synced_file,
@@ -170,7 +170,7 @@ pub(super) fn recover<D: Disk>(
 /// Removes the segments before the log's first one, and those that the new one takes the place of.
 fn remove_superseded<D: Disk>(
     disk: &mut D,
-    spares: &mut Spares,
+    segment_pool: &mut SegmentPool,
     numbers: &[u64],
     first: u64,
     draft: &Draft,
@@ -182,7 +182,7 @@ fn remove_superseded<D: Disk>(
         disk.remove(&name).map_err(|error| StorageError::io("remove", &name, &error))?;
     }
     for segment in &draft.void {
-        spares.retire(disk, segment)?;
+        segment_pool.retire(disk, segment)?;
     }
     if !(leftovers.is_empty() && draft.void.is_empty()) {
         disk.sync_directory()

@@ -9,7 +9,7 @@ use super::contents::{Contents, SegmentInfo};
 use super::frame::{self, Format, Frame, Kind};
 use super::loaded::{End, Loaded, refusal};
 use super::segment::{Active, Chain};
-use super::spares::Spares;
+use super::segment_pool::SegmentPool;
 use super::{Disk, StorageError};
 use crate::types::{
     Configuration, Entry, Index, LogPosition, Payload, Saved, SessionCommand, SnapshotMeta, Write,
@@ -274,7 +274,7 @@ impl Draft {
     pub(super) fn make<D: Disk>(
         &self,
         disk: &mut D,
-        spares: &mut Spares,
+        segment_pool: &mut SegmentPool,
         replay: &mut Replay,
     ) -> Result<Active<D::File>, StorageError> {
         let number = self.opening.segment;
@@ -283,7 +283,7 @@ impl Draft {
         let missing =
             self.last_sequence.saturating_sub(replay.chain.sequence + 1 + self.rewritten());
         let needed_bytes = self.needed_bytes + missing as usize * frame::total_bytes(0);
-        let room = spares.room(needed_bytes);
+        let room = segment_pool.room(needed_bytes);
         let opening = Opening { is_recycled: room.is_recycled(), ..self.opening.clone() };
         let mut content = Vec::new();
         let tag = replay.chain.open_segment(&mut content, &opening, self.rewritten() + missing);

@@ -22,7 +22,7 @@ pub(super) fn temporary_name(number: u64) -> String {
 pub(super) const AHEAD: &str = ".next";
 
 /// The name of the file that is made ready for a segment to come.
-pub(super) fn ahead_name(number: u64) -> String {
+pub(super) fn prepared_name(number: u64) -> String {
     format!("{number:016x}{AHEAD}")
 }
 
@@ -41,7 +41,7 @@ pub(super) fn list<D: Disk>(disk: &mut D) -> Result<Vec<u64>, StorageError> {
 }
 
 /// Removes segments whose making a crash has cut short. They hold nothing that is not elsewhere.
-/// (What was made ready for a segment to come is another matter: [`super::ahead::adopt`].)
+/// (What was made ready for a segment to come is another matter: [`super::next_segment::adopt`].)
 pub(super) fn remove_unfinished<D: Disk>(disk: &mut D) -> Result<(), StorageError> {
     let names = disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
     for name in names.iter().filter(|name| number_of(name, ".new").is_some()) {

@@ -7,7 +7,7 @@ use std::{
 
 use kodiak_raft::{
     node::{Recovery, recover},
-    storage::{DivergedMark, Loss, StorageError, inspect::Folder},
+    storage::{DataLoss, DivergedMark, StorageError, inspect::Folder},
     types::{Identity, Index, NodeId, Saved},
 };
 
@@ -108,7 +108,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 struct Old {
     identity: Identity,
     saved: Saved,
-    loss: Option<Loss>,
+    loss: Option<DataLoss>,
     diverged: Option<DivergedMark>,
 }
 
@@ -121,8 +121,8 @@ impl Old {
 }
 
 /// Says what the folder once held and does not hold any more.
-fn print_loss(loss: Option<&Loss>) {
-    let Some(Loss { kept, known, damaged, .. }) = loss else { return };
+fn print_loss(loss: Option<&DataLoss>) {
+    let Some(DataLoss { kept, known, damaged, .. }) = loss else { return };
     for (file, what) in damaged {
         println!("DAMAGED: {file}: {what}");
     }
@@ -141,7 +141,7 @@ fn look(data: &Path) -> Result<Old, String> {
     let folder = Folder::open(data).map_err(|error| error.to_string())?;
     let diverged = folder.diverged().map_err(|error| error.to_string())?;
     let remains =
-        folder.remains().map(|(identity, saved, loss)| Old { identity, saved, loss, diverged });
+        folder.surviving().map(|(identity, saved, loss)| Old { identity, saved, loss, diverged });
     remains.map_err(|error| match error {
         StorageError::NoLog => format!("{} holds no node's log: give the folder of a node of the old cluster", data.display()),
         error => format!(

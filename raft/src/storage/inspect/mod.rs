@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 pub use segment::{Damage, FrameContent, FrameReport, OpeningReport, Rest, SegmentReport};
 
 use super::diverged::{self, DivergedMark};
-use super::odd_file::open_to_read;
 use super::real_disk::{LOCK_NAME, RealFile};
-use super::remains::{self, Loss, Remains};
 use super::snapshot::{self, Scanner, Step};
+use super::special_file::open_to_read;
+use super::survivors::{self, DataLoss, Survivors};
 use super::synced::{self, SyncedMark};
 use super::{DiskFile, Log, LogOptions, Recovered, StorageError};
 use crate::types::{ClusterId, GroupId, Identity, Saved, SnapshotMeta};
@@ -225,15 +225,15 @@ impl Folder {
     ///
     /// # Errors
     /// Those of [`Log::open`], if nothing is whole.
-    pub fn remains(&self) -> Result<(Identity, Saved, Option<Loss>), StorageError> {
-        let Remains { identity, saved, loss, .. } = self.open_remains(LogOptions::default())?;
+    pub fn surviving(&self) -> Result<(Identity, Saved, Option<DataLoss>), StorageError> {
+        let Survivors { identity, saved, loss, .. } = self.open_survivors(LogOptions::default())?;
         Ok((identity, saved, loss))
     }
 
-    pub(super) fn open_remains(
+    pub(super) fn open_survivors(
         &self,
         options: LogOptions,
-    ) -> Result<Remains<Overlay>, StorageError> {
+    ) -> Result<Survivors<Overlay>, StorageError> {
         let refused = match self.open_log(options) {
             Ok((_, Recovered { lacks_snapshot: true, damaged_snapshots, .. })) => {
                 // A node has others to ask.
@@ -243,12 +243,12 @@ impl Folder {
                 })
             }
             Ok((log, Recovered { identity, saved, .. })) => {
-                return Ok(Remains { identity, saved, loss: None, log: Some(log) });
+                return Ok(Survivors { identity, saved, loss: None, log: Some(log) });
             }
             Err(StorageError::NoLog) => return Err(StorageError::NoLog),
             Err(refused) => refused,
         };
-        remains::take(Overlay::new(&self.path, &self.names), options)?.ok_or(refused)
+        survivors::take(Overlay::new(&self.path, &self.names), options)?.ok_or(refused)
     }
 
     /// Opens the log; whatever that changes stays in memory.

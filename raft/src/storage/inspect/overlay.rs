@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::storage::odd_file::open_to_read;
 use crate::storage::real_disk::RealFile;
+use crate::storage::special_file::open_to_read;
 use crate::storage::{Disk, DiskFile};
 
 /// A file as it is, or as it would be by now.

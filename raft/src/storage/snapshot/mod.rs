@@ -8,11 +8,11 @@ mod format;
 mod reader;
 mod receiving;
 mod scanner;
-mod shelf;
+mod store;
 mod taking;
 
 pub use reader::SnapshotReader;
-pub use shelf::DamagedSnapshot;
+pub use store::DamagedSnapshot;
 
 pub(super) use format::Header;
 #[cfg(test)]
@@ -20,7 +20,7 @@ pub(super) use format::trailer;
 pub(super) use reader::{open_file, open_in};
 pub(super) use receiving::{Received, Receiving};
 pub(super) use scanner::{Scanner, Step};
-pub(super) use shelf::{Found, Shelf, check};
+pub(super) use store::{Found, SnapshotStore, check};
 pub(super) use taking::{Taken, Taking};
 
 use super::segment::number_of;

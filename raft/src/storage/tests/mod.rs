@@ -1,11 +1,11 @@
 //! Tests of the log as a whole.
 
-mod ahead;
 pub(crate) mod codec;
 mod commits;
 mod compaction;
 pub(crate) mod covered;
 mod damage;
+mod disaster_recovery;
 mod diverged;
 mod exhausted;
 mod failure;
@@ -13,10 +13,10 @@ mod fields;
 mod formats;
 mod life;
 mod model;
-mod odd_files;
+mod next_segment;
 mod recycling;
-mod salvage;
 mod snapshots;
+mod special_files;
 mod steady;
 pub(crate) mod synced;
 mod syscalls;

@@ -6,7 +6,7 @@ use super::snapshots::{run, take, worker_with};
 use super::*;
 use crate::storage::{Job, StorageError, Worker, frame};
 
-fn spares(disk: &TestDisk) -> Vec<String> {
+fn spare_files(disk: &TestDisk) -> Vec<String> {
     disk.names().into_iter().filter(|name| name.ends_with(".spare")).collect()
 }
 
@@ -38,7 +38,7 @@ fn with_spares(bytes: usize) -> (TestDisk, Worker<TestDisk>) {
 #[test]
 fn a_bounded_number_of_files_is_kept() {
     let (disk, mut worker) = with_spares(300);
-    assert_eq!(spares(&disk).len(), 2, "{:?}", disk.names());
+    assert_eq!(spare_files(&disk).len(), 2, "{:?}", disk.names());
     let files = disk.names().len();
     for _ in 0..6 {
         fill_segment(&mut worker, 300);
@@ -51,14 +51,14 @@ fn a_bounded_number_of_files_is_kept() {
     drop(worker);
     let options = LogOptions { segment_bytes: 8192, ..OPTIONS };
     Log::open(disk.clone(), options).unwrap();
-    assert_eq!(spares(&disk), [""; 0]);
+    assert_eq!(spare_files(&disk), [""; 0]);
 }
 
 #[test]
 fn a_spare_becomes_the_next_segment() {
     let (disk, mut worker) = with_spares(300);
     fill_segment(&mut worker, 300);
-    assert_eq!(spares(&disk).len(), 1);
+    assert_eq!(spare_files(&disk).len(), 1);
     let name = worker.log().segment_files().pop().unwrap();
     let bytes = disk.bytes(&name);
     let opening = frame::parse(&bytes).unwrap();
@@ -226,7 +226,7 @@ proptest! {
     ) {
         let (disk, mut worker) = with_spares(old);
         // Frames of all segments there are, the newest one's included, moved about.
-        for spare in spares(&disk) {
+        for spare in spare_files(&disk) {
             let file = worker.log().segment_files().pop().unwrap();
             let mut bytes = disk.bytes(if noise.is_some() { &spare } else { &file });
             bytes.rotate_right(shift * 8);

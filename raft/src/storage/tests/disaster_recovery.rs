@@ -8,8 +8,8 @@ use std::path::Path;
 
 use super::*;
 use crate::storage::{
-    Completion, Job, RealDisk, Salvage, SalvageError, Salvaged, SnapshotSource, StorageError,
-    Worker,
+    Completion, DisasterRecovery, DisasterRecoveryError, Job, RealDisk, RecoveredCluster,
+    SnapshotSource, StorageError, Worker,
 };
 use crate::types::SnapshotMeta;
 
@@ -56,7 +56,7 @@ fn run(worker: &mut Worker<RealDisk>, job: Job) {
     while worker.run(&mut jobs, &mut complete) {}
 }
 
-fn salvage(folder: &Path) -> Salvage {
+fn salvage(folder: &Path) -> DisasterRecovery {
     let identity = Identity {
         cluster: ClusterId(99),
         group: GroupId(0),
@@ -64,7 +64,7 @@ fn salvage(folder: &Path) -> Salvage {
         disk: DiskId(0xABC),
     };
     let (from, into) = (folder.join("old"), folder.join("new"));
-    Salvage { from, into, identity, address: "seven:7".to_owned(), log: OPTIONS }
+    DisasterRecovery { from, into, identity, address: "seven:7".to_owned(), log: OPTIONS }
 }
 
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -134,7 +134,7 @@ fn a_log_of_which_nothing_is_whole_is_refused() {
     let before = contents(&salvage.from);
     let error = salvage.run().unwrap_err();
     assert!(
-        matches!(&error, SalvageError::Old { error: StorageError::Corrupt { .. }, .. }),
+        matches!(&error, DisasterRecoveryError::Old { error: StorageError::Corrupt { .. }, .. }),
         "{error}"
     );
     assert!(error.to_string().contains("folder of another member"), "{error}");
@@ -166,23 +166,26 @@ fn a_torn_tail_is_cut_as_it_would_be_at_a_start() {
 fn folders_in_use_or_in_the_way_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let salvage = salvage(folder.path());
-    assert!(matches!(salvage.run(), Err(SalvageError::Io { .. })), "there is no old folder");
+    assert!(
+        matches!(salvage.run(), Err(DisasterRecoveryError::Io { .. })),
+        "there is no old folder"
+    );
     make_old(&salvage.from, 0);
     let running = RealDisk::open(&salvage.from).unwrap();
-    assert!(matches!(salvage.run(), Err(SalvageError::InUse(_))));
+    assert!(matches!(salvage.run(), Err(DisasterRecoveryError::InUse(_))));
     drop(running);
     let part = folder.path().join("new.recovering");
     fs::create_dir(&part).unwrap();
-    assert!(matches!(salvage.run(), Err(SalvageError::LeftOver(_))));
+    assert!(matches!(salvage.run(), Err(DisasterRecoveryError::LeftOver(_))));
     fs::remove_dir(&part).unwrap();
     fs::create_dir(&salvage.into).unwrap();
     salvage.run().unwrap();
-    assert!(matches!(salvage.run(), Err(SalvageError::NotEmpty(_))));
+    assert!(matches!(salvage.run(), Err(DisasterRecoveryError::NotEmpty(_))));
     assert!(!part.exists());
 }
 
 /// What comes over, and the entries after its snapshot.
-fn recovered(salvage: &Salvage) -> (Salvaged, Vec<Entry>) {
+fn recovered(salvage: &DisasterRecovery) -> (RecoveredCluster, Vec<Entry>) {
     let before = contents(&salvage.from);
     let salvaged = salvage.run().unwrap();
     assert_eq!(contents(&salvage.from), before, "the old folder is only read");
@@ -197,7 +200,7 @@ fn recovered(salvage: &Salvage) -> (Salvaged, Vec<Entry>) {
     (salvaged, entries)
 }
 
-fn lost(salvaged: &Salvaged) -> (u64, u64) {
+fn lost(salvaged: &RecoveredCluster) -> (u64, u64) {
     let loss = salvaged.loss.as_ref().unwrap();
     assert_eq!(loss.kept, salvaged.last.0);
     (loss.kept.0, loss.known.0)
@@ -312,7 +315,7 @@ fn a_term_driven_up_does_not_come_over() {
     log.sync().unwrap();
     drop(log);
     assert!(
-        matches!(salvage.run(), Err(SalvageError::TermsExhausted { term: Term(term), .. }) if term == 1 << 62)
+        matches!(salvage.run(), Err(DisasterRecoveryError::TermsExhausted { term: Term(term), .. }) if term == 1 << 62)
     );
     assert!(!salvage.into.exists());
 }

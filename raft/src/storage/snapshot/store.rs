@@ -153,7 +153,7 @@ struct Open<F> {
 
 /// The snapshots of a log: the newest one, and one before it while that is being sent.
 #[derive(Debug)]
-pub(in crate::storage) struct Shelf<F> {
+pub(in crate::storage) struct SnapshotStore<F> {
     /// Rising; the last is the newest.
     kept: Vec<Kept>,
     /// Files that are of no use any more.
@@ -161,18 +161,18 @@ pub(in crate::storage) struct Shelf<F> {
     open: Option<Open<F>>,
 }
 
-impl<F> Default for Shelf<F> {
-    fn default() -> Shelf<F> {
-        Shelf { kept: Vec::new(), stale: Vec::new(), open: None }
+impl<F> Default for SnapshotStore<F> {
+    fn default() -> SnapshotStore<F> {
+        SnapshotStore { kept: Vec::new(), stale: Vec::new(), open: None }
     }
 }
 
-impl<F: DiskFile> Shelf<F> {
+impl<F: DiskFile> SnapshotStore<F> {
     /// Takes over what was found, and removes what the newest one supersedes.
     pub(in crate::storage) fn new<D: Disk<File = F>>(
         disk: &mut D,
         found: Found,
-    ) -> Result<Shelf<F>, StorageError> {
+    ) -> Result<SnapshotStore<F>, StorageError> {
         for name in &found.superseded {
             disk.remove(name).map_err(|error| StorageError::io("remove", name, &error))?;
         }
@@ -186,7 +186,7 @@ impl<F: DiskFile> Shelf<F> {
         let own = kept.as_ref().map(|kept| name(kept.meta.index));
         let damaged = found.damaged.into_iter().map(|damaged| damaged.file);
         let stale = damaged.filter(|file| Some(file) != own.as_ref()).collect();
-        Ok(Shelf { kept: Vec::from_iter(kept), stale, open: None })
+        Ok(SnapshotStore { kept: Vec::from_iter(kept), stale, open: None })
     }
 
     /// The newest snapshot.

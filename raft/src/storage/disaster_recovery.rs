@@ -22,9 +22,9 @@ use std::path::{Path, PathBuf};
 
 use super::inspect::Folder;
 use super::inspect::overlay::Overlay;
-use super::odd_file::open_to_read;
 use super::real_disk::{LOCK_NAME, open_snapshot};
-use super::remains::{Loss, Remains};
+use super::special_file::open_to_read;
+use super::survivors::{DataLoss, Survivors};
 use super::{Log, LogOptions, RealDisk, SnapshotSource, StorageError};
 use crate::core::Fetch;
 use crate::types::{
@@ -39,7 +39,7 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// What is salvaged, and into what.
 #[derive(Clone, Debug)]
-pub struct Salvage {
+pub struct DisasterRecovery {
     /// The folder of the lost cluster's node. It is only read.
     pub from: PathBuf,
     /// The folder to be made. It must not exist, or be empty.
@@ -55,7 +55,7 @@ pub struct Salvage {
 
 /// What has come over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Salvaged {
+pub struct RecoveredCluster {
     /// Whose it was.
     pub from: Identity,
     /// Who has it now.
@@ -68,13 +68,13 @@ pub struct Salvaged {
     /// higher; nobody of the new cluster has met it.
     pub term: Term,
     /// What is known to be lost of what the folder once held.
-    pub loss: Option<Loss>,
+    pub loss: Option<DataLoss>,
 }
 
 /// Why nothing was salvaged. The old folder is as it was; there is no new one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SalvageError {
+pub enum DisasterRecoveryError {
     /// A node runs on the old folder.
     #[error("a node runs on {}: stop it first, and be sure that the majority of its cluster is lost for ever", .0.display())]
     InUse(PathBuf),
@@ -124,24 +124,24 @@ pub enum SalvageError {
     },
 }
 
-impl Salvage {
+impl DisasterRecovery {
     /// Makes the new folder. It has its name only once it is whole and durable, so a node cannot be
     /// started on a part of it.
     ///
     /// # Errors
-    /// See [`SalvageError`].
-    pub fn run(&self) -> Result<Salvaged, SalvageError> {
+    /// See [`DisasterRecoveryError`].
+    pub fn run(&self) -> Result<RecoveredCluster, DisasterRecoveryError> {
         let _lock = self.lock_old()?;
         let part = self.check_new()?;
-        let old = |error| SalvageError::Old { from: self.from.clone(), error };
+        let old = |error| DisasterRecoveryError::Old { from: self.from.clone(), error };
         let folder = Folder::open(&self.from).map_err(|error| io_error(&self.from, error))?;
-        let Remains { identity: from, saved, loss, mut log } =
-            folder.open_remains(self.log).map_err(old)?;
+        let Survivors { identity: from, saved, loss, mut log } =
+            folder.open_survivors(self.log).map_err(old)?;
         let identity = Identity { group: from.group, ..self.identity };
         let founding = alone(&identity, &self.address, saved.configuration());
         let last = (saved.terms.last_index(), saved.terms.last_term());
         let term = self.next_term(last.1)?;
-        let new = |error| SalvageError::New { into: part.clone(), error };
+        let new = |error| DisasterRecoveryError::New { into: part.clone(), error };
 
         let disk = RealDisk::open(&part).map_err(|error| io_error(&part, error))?;
         let mut copy = Log::create(disk, &identity, &founding, self.log).map_err(new)?;
@@ -159,7 +159,7 @@ impl Salvage {
         copy.sync().and_then(|()| copy.mark()).map_err(new)?;
         drop(copy);
         self.give_name(&part)?;
-        Ok(Salvaged {
+        Ok(RecoveredCluster {
             from,
             identity,
             configuration: saved.configuration().clone(),
@@ -170,13 +170,16 @@ impl Salvage {
     }
 
     /// The term after the last entry's.
-    fn next_term(&self, last: Term) -> Result<Term, SalvageError> {
+    fn next_term(&self, last: Term) -> Result<Term, DisasterRecoveryError> {
         let next = last.0.checked_add(1).map(Term).filter(|term| term.0 <= TERM_MAX);
-        next.ok_or_else(|| SalvageError::TermsExhausted { from: self.from.clone(), term: last })
+        next.ok_or_else(|| DisasterRecoveryError::TermsExhausted {
+            from: self.from.clone(),
+            term: last,
+        })
     }
 
     /// Keeps a node from starting on the old folder meanwhile. Nothing is written for that.
-    fn lock_old(&self) -> Result<Option<File>, SalvageError> {
+    fn lock_old(&self) -> Result<Option<File>, DisasterRecoveryError> {
         let path = self.from.join(LOCK_NAME);
         let lock = match open_to_read(&path) {
             Ok(lock) => lock,
@@ -185,17 +188,17 @@ impl Salvage {
         };
         match lock.try_lock_shared() {
             Ok(()) => Ok(Some(lock)),
-            Err(TryLockError::WouldBlock) => Err(SalvageError::InUse(self.from.clone())),
+            Err(TryLockError::WouldBlock) => Err(DisasterRecoveryError::InUse(self.from.clone())),
             Err(TryLockError::Error(error)) => Err(io_error(&path, error)),
         }
     }
 
     /// The name that the new folder has while it is being made.
-    fn check_new(&self) -> Result<PathBuf, SalvageError> {
+    fn check_new(&self) -> Result<PathBuf, DisasterRecoveryError> {
         match fs::read_dir(&self.into) {
             Ok(mut entries) => {
                 if entries.next().is_some() {
-                    return Err(SalvageError::NotEmpty(self.into.clone()));
+                    return Err(DisasterRecoveryError::NotEmpty(self.into.clone()));
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -204,10 +207,10 @@ impl Salvage {
         let mut name = self.into.file_name().unwrap_or_default().to_owned();
         name.push(".recovering");
         let part = self.into.with_file_name(name);
-        if part.exists() { Err(SalvageError::LeftOver(part)) } else { Ok(part) }
+        if part.exists() { Err(DisasterRecoveryError::LeftOver(part)) } else { Ok(part) }
     }
 
-    fn give_name(&self, part: &Path) -> Result<(), SalvageError> {
+    fn give_name(&self, part: &Path) -> Result<(), DisasterRecoveryError> {
         // An empty folder may be renamed over.
         fs::rename(part, &self.into).map_err(|error| io_error(&self.into, error))?;
         let parent = self
@@ -246,6 +249,6 @@ fn next_entries(log: &mut Log<Overlay>, from: Index) -> Result<Vec<Entry>, Stora
     Ok(entries)
 }
 
-fn io_error(path: &Path, error: io::Error) -> SalvageError {
-    SalvageError::Io { path: path.to_owned(), error }
+fn io_error(path: &Path, error: io::Error) -> DisasterRecoveryError {
+    DisasterRecoveryError::Io { path: path.to_owned(), error }
 }

@@ -60,7 +60,8 @@ fn what_is_no_file_is_named_and_not_opened() {
     for name in [SEGMENT, SNAPSHOT, "SYNCED", "0000000000000007.spare", "0000000000000002.next"] {
         for (make, what) in ODD {
             let folder = folder_with(name, make);
-            let expected = StorageError::OddFile { file: name.to_owned(), what: what.to_owned() };
+            let expected =
+                StorageError::SpecialFile { file: name.to_owned(), what: what.to_owned() };
             let opened = Log::open(RealDisk::open(folder.path()).unwrap(), OPTIONS);
             assert_eq!(opened.unwrap_err(), expected);
             assert_eq!(Folder::open(folder.path()).unwrap().recover().unwrap_err(), expected);

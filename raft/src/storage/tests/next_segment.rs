@@ -135,14 +135,14 @@ fn a_spare_is_made_ready_too() {
     let last = worker.log().last_index();
     take(&mut worker, last.0, 1, b"x");
     worker.log_mut().compact(last.next()).unwrap();
-    let spares = || disk.names().iter().filter(|name| name.ends_with(".spare")).count();
-    assert_eq!(spares(), 2);
+    let spare_files = || disk.names().iter().filter(|name| name.ends_with(".spare")).count();
+    assert_eq!(spare_files(), 2);
     let (files, _) = disk.changes_of_the_folder();
     for _ in 0..2 {
         fill(&mut worker);
     }
     assert!(disk.changes_of_the_folder().0 <= files + 1, "the spares have become segments");
-    assert_eq!(spares(), 0);
+    assert_eq!(spare_files(), 0);
     let last = worker.log().last_index();
     drop(worker);
     disk.lose_unsynced();

@@ -16,28 +16,28 @@ use super::inspect::{FrameContent, SegmentReport};
 use super::loaded::{Loaded, read_file};
 use super::recovery::Parts;
 use super::replay::Replay;
-use super::snapshot::{self, Found, Header, Shelf};
-use super::spares::Spares;
+use super::segment_pool::SegmentPool;
+use super::snapshot::{self, Found, Header, SnapshotStore};
 use super::synced::{self, SyncedFile};
-use super::{Disk, Log, LogOptions, StorageError, ahead, segment};
+use super::{Disk, Log, LogOptions, StorageError, next_segment, segment};
 use crate::types::{DiskId, HardState, Identity, Index, LogPosition, NodeId, Saved, TermTable};
 
 /// What a folder holds that can be recovered.
 #[derive(Debug)]
-pub(super) struct Remains<D: Disk> {
+pub(super) struct Survivors<D: Disk> {
     /// Whose it was. Node 0: no segment is left that says it.
     pub(super) identity: Identity,
     /// What is left.
     pub(super) saved: Saved,
     /// What is not, if that is known to be anything.
-    pub(super) loss: Option<Loss>,
+    pub(super) loss: Option<DataLoss>,
     /// To read the entries from; `None` if there are none besides the snapshot's.
     pub(super) log: Option<Log<D>>,
 }
 
 /// What is known to be lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loss {
+pub struct DataLoss {
     /// The last entry that is left.
     pub kept: Index,
     /// The last entry that is known to have been there; there may have been later ones. Not above
@@ -55,7 +55,7 @@ pub struct Loss {
 pub(super) fn take<D: Disk>(
     mut disk: D,
     options: LogOptions,
-) -> Result<Option<Remains<D>>, StorageError> {
+) -> Result<Option<Survivors<D>>, StorageError> {
     let mut damaged = Vec::new();
     let found = whole_snapshot(&mut disk, &mut damaged)?;
     let snapshot = found.newest.as_ref().map(|(header, _)| header.clone());
@@ -93,12 +93,12 @@ pub(super) fn take<D: Disk>(
         damaged.push((name, "it does not follow what is left of the log".to_owned()));
     }
     let meta = snapshot.map(|header| header.meta);
-    let mut spares = Spares::find(&mut disk, &options)?;
+    let mut segment_pool = SegmentPool::find(&mut disk, &options)?;
     let draft = replay.draw_up(&last, Vec::new(), meta.as_ref(), 0)?;
     let synced_file = SyncedFile::prepare(&mut disk)?;
-    let active = draft.make(&mut disk, &mut spares, &mut replay)?;
+    let active = draft.make(&mut disk, &mut segment_pool, &mut replay)?;
     let saved = replay.saved(&last.opening.founding, meta);
-    let shelf = Shelf::new(&mut disk, found)?;
+    let snapshot_store = SnapshotStore::new(&mut disk, found)?;
     let (identity, founding, origin) =
         (last.opening.identity, last.opening.founding, draft.origin());
     let Replay { contents, chain, .. } = replay;
@@ -108,15 +108,15 @@ pub(super) fn take<D: Disk>(
         identity,
         founding,
         contents,
-        spares,
-        shelf,
+        segment_pool,
+        snapshot_store,
         origin,
         active,
         synced_file,
         chain,
     };
-    let loss = Some(Loss { kept, known, damaged });
-    Ok(Some(Remains { identity, saved, loss, log: Some(Log::assemble(parts)?) }))
+    let loss = Some(DataLoss { kept, known, damaged });
+    Ok(Some(Survivors { identity, saved, loss, log: Some(Log::assemble(parts)?) }))
 }
 
 /// The newest snapshot that is whole. Others are removed.
@@ -171,7 +171,7 @@ fn whole_segments<D: Disk>(
         }
     }
     if let Some(last) = last
-        && ahead::adopt(disk, &last)?
+        && next_segment::adopt(disk, &last)?
     {
         let number = last.next_number()?;
         match Loaded::load(disk, number) {
@@ -249,7 +249,7 @@ fn known_index<D: Disk>(
 }
 
 /// A folder of which nothing but a snapshot is whole.
-fn of_snapshot<D: Disk>(header: &Header, damaged: Vec<(String, String)>) -> Remains<D> {
+fn of_snapshot<D: Disk>(header: &Header, damaged: Vec<(String, String)>) -> Survivors<D> {
     let Header { cluster, group, meta } = header;
     let saved = Saved {
         hard_state: HardState::default(),
@@ -267,5 +267,10 @@ fn of_snapshot<D: Disk>(header: &Header, damaged: Vec<(String, String)>) -> Rema
     let known =
         damaged.iter().filter_map(|(name, _)| snapshot::index_of(name)).max().unwrap_or_default();
     let identity = Identity { cluster: *cluster, group: *group, node: NodeId(0), disk: DiskId(0) };
-    Remains { identity, saved, loss: Some(Loss { kept: meta.index, known, damaged }), log: None }
+    Survivors {
+        identity,
+        saved,
+        loss: Some(DataLoss { kept: meta.index, known, damaged }),
+        log: None,
+    }
 }

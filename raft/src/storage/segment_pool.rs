@@ -22,7 +22,7 @@ struct Spare {
 
 /// Files that await another life.
 #[derive(Debug)]
-pub(super) struct Spares {
+pub(super) struct SegmentPool {
     files: Vec<Spare>,
     /// How long they must be.
     segment_bytes: u64,
@@ -43,29 +43,30 @@ pub(super) enum Source<F> {
     /// A spare.
     Spare(String),
     /// It was made ready for this segment, and has its name for that.
-    Ahead { file: F, is_recycled: bool },
+    Prepared { file: F, is_recycled: bool },
 }
 
-impl Spares {
+impl SegmentPool {
     /// Finds the files kept. Those of another length than segments have now, and those that are too
     /// many, go.
     pub(super) fn find<D: Disk>(
         disk: &mut D,
         options: &LogOptions,
-    ) -> Result<Spares, StorageError> {
-        let mut spares = Spares { files: Vec::new(), segment_bytes: options.segment_bytes() };
+    ) -> Result<SegmentPool, StorageError> {
+        let mut segment_pool =
+            SegmentPool { files: Vec::new(), segment_bytes: options.segment_bytes() };
         let names =
             disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
         for name in names.into_iter().filter(|name| number_of(name, SUFFIX).is_some()) {
             let file = disk.open(&name).map_err(|error| StorageError::io("open", &name, &error))?;
             let bytes = file.len().map_err(|error| StorageError::io("measure", &name, &error))?;
-            if bytes == spares.segment_bytes && spares.files.len() < SPARES {
-                spares.files.push(Spare { name, bytes });
+            if bytes == segment_pool.segment_bytes && segment_pool.files.len() < SPARES {
+                segment_pool.files.push(Spare { name, bytes });
             } else {
                 disk.remove(&name).map_err(|error| StorageError::io("remove", &name, &error))?;
             }
         }
-        Ok(spares)
+        Ok(segment_pool)
     }
 
     /// Gives up a segment that is no longer needed. Its file must not be written before the folder
@@ -107,7 +108,7 @@ impl Spares {
 impl<F: DiskFile> Room<F> {
     /// Whether the file had another life.
     pub(super) fn is_recycled(&self) -> bool {
-        matches!(self.source, Source::Spare(_) | Source::Ahead { is_recycled: true, .. })
+        matches!(self.source, Source::Spare(_) | Source::Prepared { is_recycled: true, .. })
     }
 
     /// Makes a segment that begins with `content`. It has its name only once the content is on
@@ -121,10 +122,12 @@ impl<F: DiskFile> Room<F> {
     ) -> Result<F, StorageError> {
         assert!(content.len() as u64 <= self.capacity_bytes, "the file was chosen for its content");
         let name = segment::name(number);
-        let (is_ahead, is_new) =
-            (matches!(self.source, Source::Ahead { .. }), matches!(self.source, Source::Nowhere));
+        let (is_ahead, is_new) = (
+            matches!(self.source, Source::Prepared { .. }),
+            matches!(self.source, Source::Nowhere),
+        );
         let (before, mut file) = match self.source {
-            Source::Ahead { file, .. } => (segment::ahead_name(number), file),
+            Source::Prepared { file, .. } => (segment::prepared_name(number), file),
             Source::Spare(spare) => {
                 let temporary = segment::temporary_name(number);
                 let file = take_over(disk, &spare, &temporary)?;

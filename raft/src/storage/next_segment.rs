@@ -15,7 +15,7 @@
 use super::frame::{self, ALIGNMENT, Frame, Kind};
 use super::loaded::Loaded;
 use super::segment;
-use super::spares::{Room, Source, Spares, take_over};
+use super::segment_pool::{Room, SegmentPool, Source, take_over};
 use super::{Disk, DiskFile, StorageError};
 
 /// How much is filled at a time: writes that come meanwhile wait for so much.
@@ -23,7 +23,7 @@ const SLICE_BYTES: u64 = 1 << 20;
 
 /// The file of the segment to come.
 #[derive(Debug)]
-pub(super) enum Ahead<F> {
+pub(super) enum NextSegment<F> {
     /// There is none.
     Missing,
     /// It has its name, durably.
@@ -43,7 +43,7 @@ pub(super) struct Named<F> {
     filled_bytes: u64,
 }
 
-impl<F: DiskFile> Ahead<F> {
+impl<F: DiskFile> NextSegment<F> {
     /// Makes the file of segment `number` a little more ready. `true` if it is not ready yet.
     ///
     /// # Errors
@@ -51,44 +51,44 @@ impl<F: DiskFile> Ahead<F> {
     pub(super) fn step<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        spares: &mut Spares,
+        segment_pool: &mut SegmentPool,
         number: u64,
     ) -> Result<bool, StorageError> {
         match self {
-            Ahead::Named(named) if named.number == number => {
+            NextSegment::Named(named) if named.number == number => {
                 if named.filled_bytes >= named.capacity_bytes {
                     return Ok(false);
                 }
                 let to = named.capacity_bytes.min(named.filled_bytes + SLICE_BYTES);
                 if named.file.fill(named.filled_bytes, to).and_then(|()| named.file.sync()).is_err()
                 {
-                    *self = Ahead::GivenUp { number };
+                    *self = NextSegment::GivenUp { number };
                     remove(disk, number)?;
                     return Ok(false);
                 }
                 named.filled_bytes = to;
                 Ok(to < named.capacity_bytes)
             }
-            Ahead::GivenUp { number: given_up } if *given_up == number => Ok(false),
-            _ => self.name(disk, spares, number),
+            NextSegment::GivenUp { number: given_up } if *given_up == number => Ok(false),
+            _ => self.name(disk, segment_pool, number),
         }
     }
 
     fn name<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        spares: &mut Spares,
+        segment_pool: &mut SegmentPool,
         number: u64,
     ) -> Result<bool, StorageError> {
-        let name = segment::ahead_name(number);
-        let room: Room<F> = spares.room(0);
+        let name = segment::prepared_name(number);
+        let room: Room<F> = segment_pool.room(0);
         let (capacity_bytes, is_recycled) = (room.capacity_bytes, room.is_recycled());
         let file = match room.source {
             Source::Spare(spare) => take_over(disk, &spare, &name)?,
             _ => match disk.create(&name, capacity_bytes) {
                 Ok(file) => file,
                 Err(_) => {
-                    *self = Ahead::GivenUp { number };
+                    *self = NextSegment::GivenUp { number };
                     remove_if_there(disk, &name)?;
                     return Ok(false);
                 }
@@ -99,7 +99,8 @@ impl<F: DiskFile> Ahead<F> {
         }
         // A file that had another life has its blocks.
         let filled_bytes = if is_recycled { capacity_bytes } else { 0 };
-        *self = Ahead::Named(Named { number, file, capacity_bytes, is_recycled, filled_bytes });
+        *self =
+            NextSegment::Named(Named { number, file, capacity_bytes, is_recycled, filled_bytes });
         Ok(!is_recycled)
     }
 
@@ -110,10 +111,11 @@ impl<F: DiskFile> Ahead<F> {
         number: u64,
         needed_bytes: usize,
     ) -> Result<Option<Room<F>>, StorageError> {
-        match std::mem::replace(self, Ahead::Missing) {
-            Ahead::Named(named) if named.number == number => {
+        match std::mem::replace(self, NextSegment::Missing) {
+            NextSegment::Named(named) if named.number == number => {
                 if named.capacity_bytes >= needed_bytes as u64 {
-                    let source = Source::Ahead { file: named.file, is_recycled: named.is_recycled };
+                    let source =
+                        Source::Prepared { file: named.file, is_recycled: named.is_recycled };
                     return Ok(Some(Room { source, capacity_bytes: named.capacity_bytes }));
                 }
                 remove(disk, number)?;
@@ -125,7 +127,7 @@ impl<F: DiskFile> Ahead<F> {
 }
 
 fn remove<D: Disk>(disk: &mut D, number: u64) -> Result<(), StorageError> {
-    let name = segment::ahead_name(number);
+    let name = segment::prepared_name(number);
     disk.remove(&name).map_err(|error| StorageError::io("remove", &name, &error))
 }
 
@@ -145,7 +147,7 @@ fn sync_directory<D: Disk>(disk: &mut D, name: &str) -> Result<(), StorageError>
 /// durably, if it has become that segment, and says so.
 pub(super) fn adopt<D: Disk>(disk: &mut D, last: &Loaded) -> Result<bool, StorageError> {
     let number = last.next_number()?;
-    let name = segment::ahead_name(number);
+    let name = segment::prepared_name(number);
     let names = disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
     if !names.contains(&name) || !is_begun(disk, &name, last)? {
         return Ok(false);

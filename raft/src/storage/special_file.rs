@@ -9,7 +9,7 @@ use std::path::Path;
 /// whoever opened it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is {0}")]
-pub(super) struct OddFile(pub(super) String);
+pub(super) struct SpecialFile(pub(super) String);
 
 /// Opens a file to be read.
 pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
@@ -21,7 +21,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     check(path)?;
     options.open(path).map_err(|error| match fs::metadata(path) {
         Ok(metadata) if error.kind() == io::ErrorKind::PermissionDenied => {
-            io::Error::new(error.kind(), OddFile(not_ours(&metadata)))
+            io::Error::new(error.kind(), SpecialFile(not_ours(&metadata)))
         }
         _ => error,
     })
@@ -38,7 +38,7 @@ pub(super) fn check(path: &Path) -> io::Result<()> {
         }
         Err(error) => return Err(error),
     };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, OddFile(what.to_owned())))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, SpecialFile(what.to_owned())))
 }
 
 fn kind(file_type: FileType) -> &'static str {
