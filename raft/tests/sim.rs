@@ -65,17 +65,17 @@ fn invariants_hold_over_hundreds_of_seeds() {
     {
         let times = reports
             .iter()
-            .flat_map(|report| report.harms.iter())
+            .flat_map(|report| report.fault_counters.iter())
             .filter(|(name, _)| *name == words);
         assert!(times.map(|(_, times)| times).sum::<u64>() > 0, "{words}: never");
     }
     let steps = sum(|report| report.steps);
     println!(
-        "{count} seeds, {steps} steps, {} virtual s in {:?}: {} leaders, {} boots, {} entries, {} writes and {} reads answered",
+        "{count} seeds, {steps} steps, {} virtual s in {:?}: {} leaders, {} starts, {} entries, {} writes and {} reads answered",
         sum(|report| report.elapsed.as_millis() as u64) / 1000,
         began.elapsed(),
         sum(|report| report.leaders),
-        sum(|report| report.boots),
+        sum(|report| report.process_starts),
         sum(|report| report.committed),
         sum(|report| report.writes_answered),
         sum(|report| report.reads_answered),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use kodiak_raft::sim::{self, Failure, Mutant, Options};
 
-use crate::crew::{Crew, Work};
+use crate::workers::{Work, Workers};
 
 /// Tries every mutant; prints a table. Fails if one survives its seeds.
 pub(crate) fn run(threads: usize, quick: bool) -> ExitCode {
@@ -42,5 +42,5 @@ pub(crate) fn run(threads: usize, quick: bool) -> ExitCode {
 fn find(mutant: Mutant, threads: usize) -> Option<Box<Failure>> {
     let options = Options { mutant: Some(mutant), ..Options::default() };
     let work = Work { seeds: 0..mutant.seeds(), until: None };
-    Crew::start(work, threads, &options).watch(|_| {}).1
+    Workers::start(work, threads, &options).watch(|_| {}).1
 }

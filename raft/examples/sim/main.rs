@@ -13,8 +13,8 @@
 
 #![forbid(unsafe_code)]
 
-mod crew;
 mod gate;
+mod workers;
 
 use std::io::Write;
 use std::ops::Range;
@@ -22,8 +22,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Parser;
-use crew::{Crew, Work};
 use kodiak_raft::sim::{self, Mutant, Options};
+use workers::{Work, Workers};
 
 /// Runs Raft in a simulated world, where a seed decides everything, and checks its invariants after
 /// every step.
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         ..Options::default()
     };
     if args.seed.is_none() {
-        // A panic in the code under test is a broken invariant, and is told as such; a replay shows
+        // A panic in the code under test is a broken invariant, and is reported as one; a replay shows
         // where it was.
         std::panic::set_hook(Box::new(|_| {}));
     }
@@ -128,7 +128,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A million seeds for every second since 1970: more than anybody can run in it.
+/// The first of a million seeds for every second since 1970: more than one second can run.
 fn fresh_seed() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.as_secs() * 1_000_000
@@ -143,7 +143,7 @@ fn trace(seed: u64, options: &Options) -> ExitCode {
             Ok(report) => writeln!(out, "{report:#?}"),
             Err(failure) => writeln!(out, "{failure}"),
         });
-    // Whoever reads may have seen enough.
+    // A closed pipe is no error here: the reader has seen enough.
     if printed.is_err() || verdict.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
@@ -154,8 +154,8 @@ fn many(
     with_faults: bool,
     with_behaviour: bool,
 ) -> ExitCode {
-    let crew = Crew::start(work, threads, options);
-    let (total, failure) = crew.watch(|total| println!("{total}"));
+    let workers = Workers::start(work, threads, options);
+    let (total, failure) = workers.watch(|total| println!("{total}"));
     if with_faults {
         println!("{}", total.faults());
     }

@@ -18,7 +18,7 @@ use crate::core::{ElectionTimeout, Lease};
 use crate::types::{Now, Time};
 
 /// Where election timeouts are unequal, the longest are so many times the shortest.
-const MOST_PATIENT: u32 = 4;
+const TIMEOUT_FACTOR_MAX: u32 = 4;
 
 impl AccessPlan {
     /// Decides by itself, so that everything else in a run is what it would be.
@@ -66,7 +66,7 @@ impl World {
             return self.plan.election_timeout;
         };
         let life = (node as u64) << 32 ^ self.processes[node].life;
-        let times = Random::new(salt.rotate_left(16) ^ life).pick(&[1, 1, 2, MOST_PATIENT]);
+        let times = Random::new(salt.rotate_left(16) ^ life).pick(&[1, 1, 2, TIMEOUT_FACTOR_MAX]);
         ElectionTimeout::new(shorter * times, longer * times)
     }
 
@@ -79,12 +79,13 @@ impl World {
 
     /// The longest that any node may wait before it campaigns.
     pub(super) fn longest_election_timeout(&self) -> Duration {
-        let times = if self.plan.access.unequal_timeouts.is_some() { MOST_PATIENT } else { 1 };
+        let times =
+            if self.plan.access.unequal_timeouts.is_some() { TIMEOUT_FACTOR_MAX } else { 1 };
         self.plan.election_timeout.max * times
     }
 
     /// Where the clocks keep the stated bound: nobody has a lease while another leads a later term.
-    pub(super) fn leases_are_exclusive(&self, node: usize) -> Verdict {
+    pub(super) fn check_leases_exclusive(&self, node: usize) -> Verdict {
         if self.plan.access.lease.is_none()
             || self.plan.access.is_beyond
             || self.forgetting.is_worse

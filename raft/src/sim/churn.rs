@@ -8,10 +8,10 @@
 use std::time::Duration;
 
 use super::checks::{Verdict, Violation, check};
-use super::happening::Happening;
-use super::harms::Harm;
+use super::event::SimEvent;
+use super::fault_counters::FaultCounter;
+use super::operator_requests::OperatorRequest;
 use super::options::{ChurnPlan, FaultKind, Plan};
-use super::orders::Order;
 use super::random::Random;
 use super::world::{World, name};
 use crate::core::Core;
@@ -54,7 +54,7 @@ fn learner(node: NodeId) -> MemberChange {
 
 impl World {
     /// What the node at a place is born with.
-    pub(super) fn born_with(&self, node: usize) -> Configuration {
+    pub(super) fn initial_configuration(&self, node: usize) -> Configuration {
         let founders = self.plan.churn.as_ref().map_or(self.plan.nodes, |churn| churn.founders);
         let members = if node < founders { founders } else { 0 };
         let founders = (0..members).map(|place| (name(place), Member::default()));
@@ -64,7 +64,7 @@ impl World {
     pub(super) fn begin_churn(&mut self) {
         if let Some(churn) = &self.plan.churn {
             let first = churn.interval.1 * 2;
-            self.after(first, Happening::Churn);
+            self.after(first, SimEvent::Churn);
         }
     }
 
@@ -83,7 +83,7 @@ impl World {
 
     /// Whether a node must be well in the end: it is a member, as far as the leader knows, and its
     /// disk is whole.
-    pub(super) fn must_be_well(&self, place: usize) -> bool {
+    pub(super) fn must_be_healthy(&self, place: usize) -> bool {
         let is_member = || {
             let leader = self.latest_leader().and_then(|leader| self.core(leader));
             leader.is_some_and(|core| core.configuration().members.contains_key(&name(place)))
@@ -109,7 +109,7 @@ impl World {
             return Ok(());
         }
         let pause = self.random.duration(plan.interval);
-        self.after(pause, Happening::Churn);
+        self.after(pause, SimEvent::Churn);
         // Rather one thing at a time: what waits for another may be out of date when its turn
         // comes.
         if !self.churn.is_idle() && self.churn.wiped.is_none() && self.random.chance(5_000) {
@@ -167,7 +167,7 @@ impl World {
     /// A node has carried out all that it wanted.
     pub(super) fn members_settled(&self, node: usize) -> Verdict {
         let core = self.core(node).filter(|_| !self.forgetting.is_worse);
-        core.map_or(Ok(()), |core| self.checks.members.is_in_force(node, core))
+        core.map_or(Ok(()), |core| self.checks.members.check_in_force(node, core))
     }
 
     fn is_change_done(&self, leader: usize) -> bool {
@@ -201,7 +201,7 @@ impl World {
             .record(self.now, &place, || format!("operator: the disk of {} is wiped", place + 1));
         self.processes[place].is_lost = true;
         self.churn.wiped = Some(place);
-        self.harm(Harm::Wiped);
+        self.count_fault(FaultCounter::Wiped);
         self.crash(place, true);
         Ok(())
     }
@@ -233,7 +233,7 @@ impl World {
         }
         let id = self.clients.next_request();
         let is_transfer = matches!(admin, Admin::Transfer(_));
-        self.churn.open.insert(id.0, Order { node, is_transfer, is_reuse });
+        self.churn.open.insert(id.0, OperatorRequest { node, is_transfer, is_reuse });
         if is_transfer {
             self.checks.members.operator_transfers();
         }
@@ -241,7 +241,7 @@ impl World {
         self.input(node, |running, now| running.replica.submit(now, id, Request::Admin(admin)))?;
         let after = self.core(node).and_then(Core::transferring);
         if after.is_some() && after != before {
-            self.harm(Harm::TransferBegun);
+            self.count_fault(FaultCounter::TransferBegun);
         }
         Ok(())
     }
@@ -254,16 +254,16 @@ impl World {
         let votes = core.configuration().is_voter(core.id());
         let is_raised = core.configuration().feature_level > self.plan.feature_level;
         if is_raised && !std::mem::replace(&mut self.churn.is_raised, true) {
-            self.harm(Harm::FeaturesEnabled);
+            self.count_fault(FaultCounter::FeaturesEnabled);
         }
         if !was_joint {
-            self.harm(Harm::MembersChanged);
+            self.count_fault(FaultCounter::MembersChanged);
         }
         if is_joint {
-            self.harm(Harm::JointBegun);
+            self.count_fault(FaultCounter::JointBegun);
         }
         if !votes {
-            self.harm(Harm::LeaderUnvoted);
+            self.count_fault(FaultCounter::LeaderUnvoted);
         }
     }
 
@@ -278,15 +278,16 @@ impl World {
         };
         if is_tried && self.core(node).is_some_and(is_lonely) {
             let pause = self.random.duration((Duration::ZERO, self.plan.election_timeout.min));
-            self.after(pause, Happening::FriendFalls { node });
+            self.after(pause, SimEvent::LastFollowerFails { node });
         }
     }
 
     /// Whether a transfer may begin at any time: one was asked for, through a node that has not
     /// handed it on.
     pub(super) fn may_transfer(&self) -> bool {
-        let has_begun =
-            |order: &Order| self.core(order.node).is_some_and(|core| core.transferring().is_some());
+        let has_begun = |order: &OperatorRequest| {
+            self.core(order.node).is_some_and(|core| core.transferring().is_some())
+        };
         self.churn.open.values().any(|order| order.is_transfer && !has_begun(order))
     }
 
@@ -306,7 +307,7 @@ impl World {
             format!("node {} has carried out {order:?}", node + 1)
         })?;
         if order.is_reuse && matches!(outcome, Outcome::Refused(_)) {
-            self.harm(Harm::IdAskedAgain);
+            self.count_fault(FaultCounter::IdAskedAgain);
         }
         Ok(true)
     }
@@ -314,7 +315,7 @@ impl World {
     /// A process is about to die.
     pub(super) fn interrupts_change(&mut self, node: usize) {
         if self.core(node).is_some_and(|core| core.is_leader() && core.configuration().is_joint()) {
-            self.harm(Harm::JointInterrupted);
+            self.count_fault(FaultCounter::JointInterrupted);
         }
     }
 

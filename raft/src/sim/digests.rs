@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::checks::{Verdict, check};
-use super::happening::Happening;
-use super::harms::Harm;
+use super::event::SimEvent;
+use super::fault_counters::FaultCounter;
 use super::kv::Kv;
 use super::options::{FaultKind, Plan};
 use super::random::Random;
@@ -42,7 +42,7 @@ impl World {
     pub(super) fn begin_state_faults(&mut self) {
         if let Some(plan) = &self.plan.digests {
             let pause = self.machine_random.duration(plan.interval);
-            self.after(pause, Happening::StateFault);
+            self.after(pause, SimEvent::StateFault);
         }
     }
 
@@ -50,7 +50,7 @@ impl World {
     pub(super) fn state_fault(&mut self) {
         let Some(plan) = self.plan.digests.clone().filter(|_| !self.calm) else { return };
         let pause = self.machine_random.duration(plan.interval);
-        self.after(pause, Happening::StateFault);
+        self.after(pause, SimEvent::StateFault);
         // Always the same one, so that the others are a majority.
         let drawn = self.machine_random.below(self.plan.nodes as u64) as usize;
         let node = *self.wrong_node.get_or_insert(drawn);
@@ -63,9 +63,9 @@ impl World {
         if !is_well || running.machine.has_failed() {
             return;
         }
-        running.machine.machine_mut().go_wrong();
+        running.machine.machine_mut().corrupt_state();
         process.wrong_since = Some(running.machine.applied());
-        self.harm(Harm::StateWrong);
+        self.count_fault(FaultCounter::StateWrong);
     }
 
     /// Whether a node knows that its state is not that of a majority.
@@ -76,17 +76,17 @@ impl World {
 
     /// A state machine has the state of a snapshot. A wrong one that a snapshot has carried to
     /// another node may be that of a majority: then it stays.
-    pub(super) fn state_restored(&mut self, node: usize, index: Index, is_wrong: bool) {
-        self.processes[node].wrong_since = is_wrong.then_some(index);
-        if is_wrong && self.wrong_node != Some(node) {
+    pub(super) fn state_restored(&mut self, node: usize, index: Index, is_corrupt: bool) {
+        self.processes[node].wrong_since = is_corrupt.then_some(index);
+        if is_corrupt && self.wrong_node != Some(node) {
             self.has_spread = true;
-            self.harm(Harm::StateSpread);
+            self.count_fault(FaultCounter::StateSpread);
         }
     }
 
     /// A node says that states differ.
     pub(super) fn states_differ(&self, node: usize, event: Event) -> Verdict {
-        let has_gone_wrong = self.harms().count_of(Harm::StateWrong) > 0;
+        let has_gone_wrong = self.fault_counters().count_of(FaultCounter::StateWrong) > 0;
         check(
             has_gone_wrong || self.mutant.is_some(),
             "states are not said to differ that do not",
@@ -97,17 +97,17 @@ impl World {
     /// A node has stopped because its state is not that of a majority. In some runs its operator
     /// starts it again before it has got another state.
     pub(super) fn state_found(&mut self, node: usize) -> Verdict {
-        let is_wrong = self.processes[node].wrong_since.is_some();
+        let is_corrupt = self.processes[node].wrong_since.is_some();
         check(
-            is_wrong || self.has_spread || self.mutant.is_some(),
+            is_corrupt || self.has_spread || self.mutant.is_some(),
             "only a wrong state is stopped",
             || format!("node {} has stopped", node + 1),
         )?;
-        self.harm(Harm::StateFound);
+        self.count_fault(FaultCounter::StateFound);
         if self.machine_random.chance(3_000) {
             let pause = self.plan.election_timeout.max * self.machine_random.pick(&[1, 6]);
             let life = self.processes[node].life;
-            self.after(pause, Happening::StartedAgain { node, life });
+            self.after(pause, SimEvent::Restart { node, life });
         }
         Ok(())
     }
@@ -136,7 +136,7 @@ impl World {
             wrong_since.is_some_and(|since| is_unseen(since) || !self.is_outvoted(node));
         let may_be_wrong = self.has_spread || is_undecided;
         match may_be_wrong && !machine.has_failed() {
-            true => self.checks.is_reference_set_right(machine),
+            true => self.checks.is_corrected_reference(machine),
             false => self.checks.is_reference(machine),
         }
     }

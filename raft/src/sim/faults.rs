@@ -1,23 +1,23 @@
-//! What goes wrong: crashes, pauses, partitions, disks and clocks.
+//! Injects faults: crashes, pauses, partitions, disks and clocks.
 
 use std::time::Duration;
 
 use super::checks::Verdict;
 use super::disk::{BadCall, Full};
-use super::happening::Happening;
-use super::harms::Harm;
+use super::event::SimEvent;
+use super::fault_counters::FaultCounter;
 use super::options::FaultKind;
 use super::process::Process;
 use super::world::World;
 
 impl World {
-    /// One of the faults of this run, and the time of the next.
+    /// Injects one of the faults of this run, and schedules the next.
     pub(super) fn fault(&mut self) -> Verdict {
         if self.calm || self.plan.faults.is_empty() {
             return Ok(());
         }
         let pause = self.random.duration(self.plan.fault_interval);
-        self.after(pause, Happening::Fault);
+        self.after(pause, SimEvent::Fault);
         if self.is_quiet() {
             return Ok(());
         }
@@ -30,13 +30,13 @@ impl World {
         match kind {
             FaultKind::Partition | FaultKind::CutLinks | FaultKind::Deaf => {
                 self.cut_links(kind, node);
-                self.after(down * 2, Happening::Heal);
+                self.after(down * 2, SimEvent::Heal);
             }
             FaultKind::Late => {
-                self.comes_late(node);
-                self.after(self.plan.election_timeout.max * 2 + down, Happening::Heal);
+                self.delay_incoming(node);
+                self.after(self.plan.election_timeout.max * 2 + down, SimEvent::Heal);
             }
-            FaultKind::Alone => return self.is_alone(node),
+            FaultKind::Alone => return self.isolate(node),
             FaultKind::BreakLink => {
                 let other = self.random.below(self.plan.nodes as u64) as usize;
                 if other != node {
@@ -64,11 +64,11 @@ impl World {
                 let full =
                     if self.random.chance(5_000) { Full::Everything } else { Full::Snapshots };
                 self.processes[node].disk.set_full(full);
-                self.after(down, Happening::RoomOnDisk { node });
+                self.after(down, SimEvent::RoomOnDisk { node });
             }
             FaultKind::Rot | FaultKind::Misdirect => self.damage(kind, node),
             FaultKind::ClockJump => {
-                self.harm(Harm::ClockJumped);
+                self.count_fault(FaultCounter::ClockJumped);
                 self.processes[node].clock.wall_offset =
                     1_600_000_000_000 + self.random.below(1 << 38)
             }
@@ -76,24 +76,23 @@ impl World {
         Ok(())
     }
 
-    /// A node is alone for some elections, and is asked for many writes at first: if it led, its
-    /// log grows beyond what the others will have.
-    fn is_alone(&mut self, node: usize) -> Verdict {
+    /// Isolates a node for some elections and sends it many writes first: if it led, its log
+    /// grows beyond what the others will have.
+    fn isolate(&mut self, node: usize) -> Verdict {
         for other in (0..self.plan.nodes).filter(|&other| other != node) {
             self.network.set_cut(node, other, true);
             self.network.set_cut(other, node, true);
         }
         let elections = self.random.pick(&[3, 6, 12]);
-        self.after(self.plan.election_timeout.max * elections, Happening::Heal);
-        self.harm(Harm::Alone);
+        self.after(self.plan.election_timeout.max * elections, SimEvent::Heal);
+        self.count_fault(FaultCounter::Alone);
         let writes = self.random.between(1, 12);
         (0..writes).try_for_each(|_| self.unasked_write(node))
     }
 
-    /// Half of the time a node that takes itself for the leader: what happens to leaders matters
-    /// most.
+    /// The node of the next fault: half of the time a leader, because faults of leaders find most.
     fn victim(&mut self) -> usize {
-        let anybody = self.random.below(self.plan.nodes as u64) as usize;
+        let any_node = self.random.below(self.plan.nodes as u64) as usize;
         let leads = |node: &usize| {
             self.processes[*node]
                 .running
@@ -102,7 +101,7 @@ impl World {
         };
         let leaders: Vec<usize> = (0..self.plan.nodes).filter(leads).collect();
         if leaders.is_empty() || self.random.chance(5_000) {
-            anybody
+            any_node
         } else {
             self.random.pick(&leaders)
         }
@@ -112,11 +111,11 @@ impl World {
         let nodes = self.plan.nodes;
         let side: Vec<bool> = (0..nodes).map(|_| self.random.chance(5_000)).collect();
         let deaf = self.random.chance(5_000);
-        self.harm(match kind {
-            FaultKind::Partition => Harm::Partitioned,
-            FaultKind::CutLinks => Harm::PartlyCut,
-            _ if deaf => Harm::Deaf,
-            _ => Harm::Mute,
+        self.count_fault(match kind {
+            FaultKind::Partition => FaultCounter::Partitioned,
+            FaultKind::CutLinks => FaultCounter::PartlyCut,
+            _ if deaf => FaultCounter::Deaf,
+            _ => FaultCounter::Mute,
         });
         for from in 0..nodes {
             for to in 0..nodes {
@@ -138,19 +137,18 @@ impl World {
         }
     }
 
-    /// A node hears what is said to it from now on about an election later, and is soon not heard
-    /// any more.
-    fn comes_late(&mut self, node: usize) {
+    /// Delays messages to a node by about an election, and soon cuts its outgoing links.
+    fn delay_incoming(&mut self, node: usize) {
         let delay = self.random.duration(self.plan.election_timeout.bounds());
         for other in (0..self.plan.nodes).filter(|&other| other != node) {
             self.network.hold_up(other, node, delay);
         }
         let until = self.random.duration((Duration::ZERO, self.plan.heartbeat_interval * 2));
-        self.after(until, Happening::FallsSilent { node });
-        self.harm(Harm::Late);
+        self.after(until, SimEvent::CutDelayedLinks { node });
+        self.count_fault(FaultCounter::Late);
     }
 
-    pub(super) fn falls_silent(&mut self, node: usize) {
+    pub(super) fn cut_delayed_links(&mut self, node: usize) {
         if self.is_quiet() {
             return;
         }
@@ -161,8 +159,8 @@ impl World {
         }
     }
 
-    /// A new leader dies, or loses all others but perhaps one.
-    pub(super) fn leader_falls(&mut self, node: usize) {
+    /// A newly elected leader crashes, pauses, or loses its links to all but at most one node.
+    pub(super) fn fail_new_leader(&mut self, node: usize) {
         if self.calm || self.is_quiet() {
             return;
         }
@@ -171,29 +169,28 @@ impl World {
         self.trace.record(self.now, &(node, down), || {
             format!("fault: the new leader {} falls for {down:?}", node + 1)
         });
-        self.harm(Harm::Felled);
+        self.count_fault(FaultCounter::Felled);
         match self.random.below(4) {
             0 => self.crash(node, false),
             1 => self.pause(node, down),
             _ => {
-                let friend = self.random.below(self.plan.nodes as u64) as usize;
-                if self.plan.access.lease.is_some() && friend != node {
+                let kept = self.random.below(self.plan.nodes as u64) as usize;
+                if self.plan.access.lease.is_some() && kept != node {
                     let pause = self.random.duration(self.plan.election_timeout.bounds())
                         * self.random.pick(&[1, 2]);
-                    self.after(pause, Happening::FriendFalls { node: friend });
+                    self.after(pause, SimEvent::LastFollowerFails { node: kept });
                 }
-                for other in (0..self.plan.nodes).filter(|&other| other != node && other != friend)
-                {
+                for other in (0..self.plan.nodes).filter(|&other| other != node && other != kept) {
                     self.network.set_cut(node, other, true);
                     self.network.set_cut(other, node, true);
                 }
-                self.after(down, Happening::Heal);
+                self.after(down, SimEvent::Heal);
             }
         }
     }
 
-    /// Whoever keeps a leader in office forgets its promises, or makes them late.
-    pub(super) fn friend_falls(&mut self, node: usize) {
+    /// The last follower of a leader forgets its promises in a restart, or makes them late.
+    pub(super) fn fail_last_follower(&mut self, node: usize) {
         if self.calm || self.is_quiet() {
             return;
         }
@@ -230,8 +227,8 @@ impl World {
         let process = &mut self.processes[node];
         if process.is_awake() {
             process.paused = Some(Vec::new());
-            self.harm(Harm::Paused);
-            self.after(down, Happening::Resume { node });
+            self.count_fault(FaultCounter::Paused);
+            self.after(down, SimEvent::Resume { node });
         }
     }
 
@@ -253,7 +250,7 @@ impl World {
             // synced goes then.
             if loses_power {
                 process.disk.lose_power(&mut self.random);
-                self.harm(Harm::PowerLostDown);
+                self.count_fault(FaultCounter::PowerLostDown);
             }
             return;
         };
@@ -267,14 +264,14 @@ impl World {
         if loses_power {
             process.disk.lose_power(&mut self.random);
         }
-        self.harm(if loses_power { Harm::PowerLost } else { Harm::Killed });
+        self.count_fault(if loses_power { FaultCounter::PowerLost } else { FaultCounter::Killed });
         if is_in_batch {
-            self.harm(Harm::DiedInBatch);
+            self.count_fault(FaultCounter::DiedInBatch);
         }
         self.trace.record(self.now, &(node, loses_power), || {
             format!("node {} {}", node + 1, if loses_power { "loses power" } else { "is killed" })
         });
-        self.evidence_dies(node);
+        self.forget_evidence(node);
         self.clients.forget_node(node);
         self.session_clients.forget_node(node);
         self.churn.forget_node(node);
@@ -283,6 +280,6 @@ impl World {
         }
         let high = self.random.pick(&[5, 50, 1_000]);
         let down = Duration::from_millis(if self.calm { 1 } else { self.random.between(1, high) });
-        self.after(down, Happening::Boot { node });
+        self.after(down, SimEvent::Start { node });
     }
 }

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use super::checks::{Verdict, check};
 use super::disk::SimDisk;
-use super::happening::Happening;
-use super::harms::Harm;
+use super::event::SimEvent;
+use super::fault_counters::FaultCounter;
 use super::kv::Command;
 use super::options::{AccessPlan, FaultKind, NetworkPlan, Plan};
 use super::random::Random;
@@ -134,7 +134,7 @@ impl World {
     pub(super) fn begin_forgetting(&mut self) {
         if let Some(plan) = &self.plan.forgetting {
             let first = plan.interval.1 + self.plan.election_timeout.max;
-            self.after(first, Happening::Forgets);
+            self.after(first, SimEvent::Forgets);
         }
     }
 
@@ -148,7 +148,7 @@ impl World {
     pub(super) fn forgets(&mut self) -> Verdict {
         let Some(plan) = self.plan.forgetting.clone().filter(|_| !self.calm) else { return Ok(()) };
         let pause = self.random.duration(plan.interval);
-        self.after(pause, Happening::Forgets);
+        self.after(pause, SimEvent::Forgets);
         match plan.worse {
             None => self.forgets_in_reach(),
             Some(worse) => {
@@ -220,7 +220,7 @@ impl World {
             self.processes[place].disk.mend();
         }
         self.put_back(node, &copy);
-        self.harm(Harm::ForgotInReach);
+        self.count_fault(FaultCounter::ForgotInReach);
     }
 
     /// The leader that all nodes follow, if nothing is about to take it away, and `node` is another
@@ -299,7 +299,7 @@ impl World {
             self.forgetting.is_worse = true;
             self.checks.rest();
             self.put_back(node, &copy);
-            self.harm(Harm::ForgotWorse);
+            self.count_fault(FaultCounter::ForgotWorse);
         }
     }
 
@@ -317,7 +317,7 @@ impl World {
     }
 
     /// A node says that a disk forgot, or that acknowledged writes are lost.
-    pub(super) fn says_of_disks(&mut self, node: usize, event: core::Event) -> Verdict {
+    pub(super) fn on_disk_report(&mut self, node: usize, event: core::Event) -> Verdict {
         let named = match event {
             core::Event::PeerForgot { node: peer, .. } => vec![peer],
             core::Event::Forgot { .. } => vec![name(node)],
@@ -368,7 +368,7 @@ impl World {
             format!("node {} says: {reason}", at + 1)
         })?;
         if self.forgetting.turned_away.insert(place) {
-            self.harm(Harm::CopyTurnedAway);
+            self.count_fault(FaultCounter::CopyTurnedAway);
         }
         self.forgetting.reported.insert(place);
         self.forgetting.has_reports = true;
@@ -392,13 +392,13 @@ impl World {
     }
 
     /// A node has told another how far its disk is durable.
-    pub(super) fn told_durable(&mut self, node: usize, at: usize, sequence: u64) {
+    pub(super) fn on_durable_reported(&mut self, node: usize, at: usize, sequence: u64) {
         let known = self.forgetting.evidence.entry((node, at)).or_default();
         *known = sequence.max(*known);
     }
 
     /// What a process knew is gone with it, as far as it is not on its disk.
-    pub(super) fn evidence_dies(&mut self, at: usize) {
+    pub(super) fn forget_evidence(&mut self, at: usize) {
         self.forgetting.evidence.retain(|&(_, other), _| other != at);
     }
 
@@ -409,7 +409,7 @@ impl World {
     }
 
     /// After every step of a run in which one disk forgot in reach of its leader.
-    pub(super) fn forgetting_is_told(&mut self) -> Verdict {
+    pub(super) fn check_forgetting_reported(&mut self) -> Verdict {
         let Some(fenced) = &self.forgetting.fenced else { return Ok(()) };
         let (leader, node) = (fenced.leader, fenced.node);
         if fenced.is_reported {
@@ -428,7 +428,7 @@ impl World {
             self.forgetting.fenced = None;
             self.forgetting.is_worse = true;
             self.checks.rest();
-            self.harm(Harm::ForgotOutOfReach);
+            self.count_fault(FaultCounter::ForgotOutOfReach);
             return Ok(());
         }
         let is_late = fenced.deadline.is_some_and(|deadline| deadline < self.now);

@@ -65,7 +65,7 @@ impl World {
             if let Body::Appended { report, .. } = &message.body
                 && let Some(sequence) = report.durable_sequence
             {
-                self.told_durable(place, to, sequence);
+                self.on_durable_reported(place, to, sequence);
             }
         }
         has_met || !is_present || self.plan.forgetting.is_none()

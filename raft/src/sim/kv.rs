@@ -115,57 +115,57 @@ impl Value {
 pub(super) struct Kv {
     values: BTreeMap<u8, Value>,
     /// What this copy of the program cannot do: nothing that is replicated.
-    sickness: Sickness,
+    failing: Failing,
 }
 
 /// How the machine fails at the next command.
 #[derive(Clone, Copy, Debug, Default, Eq)]
-enum Sickness {
+enum Failing {
     #[default]
     None,
     Refuses,
     Panics,
 }
 
-impl PartialEq for Sickness {
+impl PartialEq for Failing {
     /// Two machines are the same if their states are.
-    fn eq(&self, _: &Sickness) -> bool {
+    fn eq(&self, _: &Failing) -> bool {
         true
     }
 }
 
-impl Hash for Sickness {
+impl Hash for Failing {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Kv {
     /// The next command fails, and each after it.
-    pub(super) fn be_sick(&mut self, panics: bool) {
-        self.sickness = if panics { Sickness::Panics } else { Sickness::Refuses };
+    pub(super) fn start_failing(&mut self, panics: bool) {
+        self.failing = if panics { Failing::Panics } else { Failing::Refuses };
     }
 
-    pub(super) fn be_well(&mut self) {
-        self.sickness = Sickness::None;
+    pub(super) fn stop_failing(&mut self) {
+        self.failing = Failing::None;
     }
 
     /// The state goes wrong, where no client looks: what clients are told stays right.
-    pub(super) fn go_wrong(&mut self) {
+    pub(super) fn corrupt_state(&mut self) {
         self.values.insert(WRONG_KEY, Value { number: 1, index: Index(0) });
     }
 
-    pub(super) fn is_wrong(&self) -> bool {
+    pub(super) fn is_corrupt(&self) -> bool {
         self.values.contains_key(&WRONG_KEY)
     }
 
     /// The state as it would be if it had not gone wrong.
-    pub(super) fn set_right(&self) -> Kv {
+    pub(super) fn corrected(&self) -> Kv {
         let mut right = self.clone();
         right.values.remove(&WRONG_KEY);
         right
     }
 
-    pub(super) fn is_sick(&self) -> bool {
-        !matches!(self.sickness, Sickness::None)
+    pub(super) fn is_failing(&self) -> bool {
+        !matches!(self.failing, Failing::None)
     }
 
     /// What is under a key.
@@ -176,11 +176,11 @@ impl Kv {
 
 impl StateMachine for Kv {
     fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
-        match self.sickness {
-            Sickness::None => {}
-            Sickness::Refuses => return Err(MachineError::new("sick")),
+        match self.failing {
+            Failing::None => {}
+            Failing::Refuses => return Err(MachineError::new("sick")),
             // As `panic!`, without a word on stderr.
-            Sickness::Panics => std::panic::resume_unwind(Box::new("sick")),
+            Failing::Panics => std::panic::resume_unwind(Box::new("sick")),
         }
         let Some(command) = Command::decode(entry.command) else {
             return Ok(Bytes::from_static(b"?"));

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::checks::{Verdict, Violation, check};
-use super::happening::Happening;
-use super::harms::Harm;
+use super::event::SimEvent;
+use super::fault_counters::FaultCounter;
 use super::mutant::Mutant;
 use super::network::Fate;
 use super::world::World;
@@ -41,9 +41,9 @@ impl World {
                     self.network.datagram(self.now, node, to, &mut self.random)
                 {
                     if let Some(second) = second {
-                        self.at(second, Happening::Datagram { to, life, message: message.clone() });
+                        self.at(second, SimEvent::Datagram { to, life, message: message.clone() });
                     }
-                    self.at(first, Happening::Datagram { to, life, message });
+                    self.at(first, SimEvent::Datagram { to, life, message });
                 }
             }
             message => self.send_on_connection(node, to, message),
@@ -87,7 +87,7 @@ impl World {
     /// no sense.
     fn corrupt(&mut self, node: usize, to: usize) -> Verdict {
         let bytes = self.damaged_frame();
-        self.harm(Harm::Corrupted);
+        self.count_fault(FaultCounter::Corrupted);
         let words = || format!("  bytes from {} to {} change on the way", node + 1, to + 1);
         self.trace.record(self.now, &bytes[..], words);
         let decoded = wire::decode(self.plan.wire, &mut BytesMut::from(&bytes[..]));
@@ -98,7 +98,7 @@ impl World {
         )?;
         let connection = self.network.connection(node, to);
         let delay = self.random.duration(self.network.plan.delay);
-        self.after(delay, Happening::LinkBreaks { a: node, b: to, connection });
+        self.after(delay, SimEvent::LinkBreaks { a: node, b: to, connection });
         Ok(())
     }
 
@@ -128,13 +128,13 @@ impl World {
                     && matches!(message, PeerMessage::Forward { .. })
                 {
                     let message = message.clone();
-                    self.at(time, Happening::OnConnection { from, to, connection, message });
+                    self.at(time, SimEvent::OnConnection { from, to, connection, message });
                 }
-                self.at(time, Happening::OnConnection { from, to, connection, message });
+                self.at(time, SimEvent::OnConnection { from, to, connection, message });
             }
             Fate::Lost => {}
             Fate::Breaks(time) => {
-                self.at(time, Happening::LinkBreaks { a: from, b: to, connection })
+                self.at(time, SimEvent::LinkBreaks { a: from, b: to, connection })
             }
         }
     }
@@ -145,12 +145,12 @@ impl World {
         }
         let connection = self.network.connection(a, b);
         self.network.disconnect(a, b);
-        self.harm(Harm::Broken);
+        self.count_fault(FaultCounter::Broken);
         for (node, peer) in [(a, b), (b, a)] {
             let delay = Duration::from_micros(self.random.below(3_000));
-            self.after(delay, Happening::LinkDown { node, peer, connection });
+            self.after(delay, SimEvent::LinkDown { node, peer, connection });
         }
-        self.after(Duration::from_millis(10), Happening::LinkTries { a, b });
+        self.after(Duration::from_millis(10), SimEvent::LinkTries { a, b });
     }
 
     /// Connects two nodes that run and can hear each other.
@@ -160,13 +160,13 @@ impl World {
             return Ok(());
         }
         if !self.network.can_connect(a, b) || !self.shake_hands(a, b)? {
-            self.after(Duration::from_millis(30), Happening::LinkTries { a, b });
+            self.after(Duration::from_millis(30), SimEvent::LinkTries { a, b });
             return Ok(());
         }
         self.network.connect(a, b);
         let connection = self.network.connection(a, b);
         for (node, peer) in [(a, b), (b, a)] {
-            self.after(Duration::ZERO, Happening::LinkUp { node, peer, connection });
+            self.after(Duration::ZERO, SimEvent::LinkUp { node, peer, connection });
         }
         Ok(())
     }

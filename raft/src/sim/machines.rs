@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::checks::{Verdict, check};
 use super::disk::SimDisk;
-use super::happening::Happening;
-use super::harms::Harm;
+use super::event::SimEvent;
+use super::fault_counters::FaultCounter;
 use super::options::Plan;
 use super::random::Random;
 use super::world::World;
@@ -83,7 +83,7 @@ impl World {
     pub(super) fn begin_machines(&mut self) {
         if let Some(plan) = &self.plan.machines {
             let pause = self.machine_random.duration(plan.interval);
-            self.after(pause, Happening::MachineFault);
+            self.after(pause, SimEvent::MachineFault);
         }
     }
 
@@ -91,18 +91,18 @@ impl World {
     pub(super) fn machine_fault(&mut self) {
         let Some(plan) = self.plan.machines.clone().filter(|_| !self.calm) else { return };
         let pause = self.machine_random.duration(plan.interval);
-        self.after(pause, Happening::MachineFault);
+        self.after(pause, SimEvent::MachineFault);
         let node = self.machine_random.below(self.plan.nodes as u64) as usize;
-        let is_sick = self.machine_random.chance(5_000);
+        let is_failing = self.machine_random.chance(5_000);
         let longer = self.plan.election_timeout.max;
         let slow_for = longer * self.machine_random.pick(&[1, 4, 12]);
         let process = &mut self.processes[node];
         let Some(running) = &mut process.running else { return };
-        if is_sick && plan.has_sick {
-            running.machine.machine_mut().be_sick(self.machine_random.chance(5_000));
-        } else if !is_sick && plan.has_slow {
+        if is_failing && plan.has_sick {
+            running.machine.machine_mut().start_failing(self.machine_random.chance(5_000));
+        } else if !is_failing && plan.has_slow {
             process.machine_slow_until = self.now.after(slow_for);
-            self.harm(Harm::MachineSlow);
+            self.count_fault(FaultCounter::MachineSlow);
         }
     }
 
@@ -125,7 +125,7 @@ impl World {
             MachineJob::Restore(meta) => {
                 let replaces_wrong = self.is_diverged(node);
                 if replaces_wrong {
-                    self.harm(Harm::StateReplaced);
+                    self.count_fault(FaultCounter::StateReplaced);
                 }
                 self.checks.restored(node, meta, replaces_wrong)?;
             }
@@ -147,7 +147,7 @@ impl World {
         };
         let Some(running) = &mut self.processes[node].running else { return Ok(()) };
         running.is_machine_busy = true;
-        self.after(delay, Happening::Apply { node, life });
+        self.after(delay, SimEvent::Apply { node, life });
         Ok(())
     }
 
@@ -174,7 +174,7 @@ impl World {
             let Some(job) = running.to_apply.pop_front() else { return Ok(()) };
             if let MachineJob::TakeSnapshot(meta) = &job
                 && !running.machine.has_failed()
-                && !running.machine.machine().is_wrong()
+                && !running.machine.machine().is_corrupt()
             {
                 self.checks.is_state_of(node, meta, &running.machine)?;
             }
@@ -187,14 +187,14 @@ impl World {
                 running.replica.handle_machine(now, done);
             });
             if let Some(meta) = restored {
-                let is_wrong = running.machine.machine().is_wrong();
-                if !is_wrong {
+                let is_corrupt = running.machine.machine().is_corrupt();
+                if !is_corrupt {
                     self.checks.is_state_of(node, &meta, &running.machine)?;
                 }
-                self.state_restored(node, meta.index, is_wrong);
+                self.state_restored(node, meta.index, is_corrupt);
             }
             if self.processes[node].disk.is_dark() {
-                self.harm(Harm::PowerLostAmidCalls);
+                self.count_fault(FaultCounter::PowerLostAmidCalls);
                 self.crash(node, true);
                 return Ok(());
             }
@@ -211,19 +211,20 @@ impl World {
         let is_restore = failure.callback == MachineCallback::Restore;
         let has_cause = match is_restore {
             true => process.disk.has_failed() || process.disk.is_damaged(),
-            false => {
-                process.running.as_ref().is_some_and(|running| running.machine.machine().is_sick())
-            }
+            false => process
+                .running
+                .as_ref()
+                .is_some_and(|running| running.machine.machine().is_failing()),
         };
         check(
             has_cause || self.mutant.is_some(),
             "a state machine fails only if it is sick",
             || format!("node {}: {failure}", node + 1),
         )?;
-        self.harm(Harm::MachineSick);
+        self.count_fault(FaultCounter::MachineFailing);
         let pause = self.plan.election_timeout.max * self.machine_random.pick(&[1, 6, 30]);
         let life = self.processes[node].life;
-        self.after(pause, Happening::StartedAgain { node, life });
+        self.after(pause, SimEvent::Restart { node, life });
         Ok(())
     }
 
@@ -237,7 +238,7 @@ impl World {
             "a node stops for its quota only if it has one",
             || format!("node {}: {full}", node + 1),
         )?;
-        self.harm(Harm::UnappliedFull);
+        self.count_fault(FaultCounter::UnappliedFull);
         Ok(())
     }
 
@@ -252,7 +253,7 @@ impl World {
         )?;
         // What was handed to its state machine is lost with it.
         self.checks.state_lost(node);
-        self.harm(Harm::SnapshotAsked);
+        self.count_fault(FaultCounter::SnapshotAsked);
         Ok(())
     }
 
@@ -272,7 +273,7 @@ impl World {
     }
 
     /// A newer version of the program is started.
-    pub(super) fn start_again(&mut self, node: usize) {
+    pub(super) fn restart_process(&mut self, node: usize) {
         if !self.processes[node].disk.is_damaged() {
             self.crash(node, false);
         }
@@ -287,7 +288,7 @@ impl World {
     }
 
     /// A node whose state machine has failed asks for no votes, unless nobody else can be elected.
-    pub(super) fn unfit_nodes_do_not_campaign(&self, node: usize) -> Verdict {
+    pub(super) fn check_unfit_do_not_campaign(&self, node: usize) -> Verdict {
         let Some(running) = &self.processes[node].running else { return Ok(()) };
         let is_unfit = running.replica.status().machine_failure.is_some();
         let role = running.replica.core().role();

@@ -54,44 +54,44 @@
 
 mod access;
 mod behaviour;
-mod boots;
 mod checks;
 mod churn;
 mod clients;
 mod clock;
 mod digests;
 mod disk;
+mod event;
+mod fault_counters;
 mod faults;
 mod forgetting;
 mod handshakes;
-mod happening;
-mod harms;
 mod kv;
 mod linearizability;
 mod links;
-mod losses;
+mod lost_writes;
 mod machines;
 mod mutant;
 mod network;
+mod operator_requests;
 mod options;
-mod orders;
 mod process;
+mod process_starts;
 mod random;
 mod requests;
-mod session_books;
 mod session_clients;
+mod session_state;
 mod snapshot_rot;
 mod storages;
+mod terms_out_of_range;
 mod trace;
 mod wall_clocks;
-mod wild_terms;
 mod world;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-pub use harms::Harms;
+pub use fault_counters::FaultCounters;
 pub use mutant::{Mutant, mutants};
 pub use options::Options;
 
@@ -119,7 +119,7 @@ pub struct Report {
     /// How many leaders there were.
     pub leaders: u64,
     /// How often a process started.
-    pub boots: u64,
+    pub process_starts: u64,
     /// How many nodes lost what their disks had promised, and with it their place in the cluster.
     pub lost_disks: u64,
     /// How many entries were committed.
@@ -145,7 +145,7 @@ pub struct Report {
     /// How many changes of membership the longest log has.
     pub membership_changes: u64,
     /// What went wrong, and how often.
-    pub harms: Harms,
+    pub fault_counters: FaultCounters,
     /// A hash of everything that happened.
     pub trace_hash: u64,
     /// A digest of message bytes, disk calls and applied entries, whatever types the program has
@@ -186,10 +186,10 @@ impl fmt::Display for Failure {
 /// The first invariant that does not hold, with the events that led to it. A panic in the code
 /// under test is one.
 pub fn run(seed: u64, options: &Options) -> Result<Report, Box<Failure>> {
-    let (verdict, _) = attempt(seed, options, Words::No);
+    let (verdict, _) = run_with_trace(seed, options, Words::No);
     verdict.map_err(|failure| {
         // Words are dear, so only the second time: it goes the same way.
-        let (verdict, events) = attempt(seed, options, Words::Last(EVENTS_SHOWN));
+        let (verdict, events) = run_with_trace(seed, options, Words::Last(EVENTS_SHOWN));
         let failure = verdict.err().unwrap_or(failure);
         Box::new(Failure { events, ..*failure })
     })
@@ -201,10 +201,10 @@ pub fn run(seed: u64, options: &Options) -> Result<Report, Box<Failure>> {
 /// # Errors
 /// As [`run`]; the lines are there all the same.
 pub fn trace(seed: u64, options: &Options) -> (Result<Report, Box<Failure>>, Vec<String>) {
-    attempt(seed, options, Words::All)
+    run_with_trace(seed, options, Words::All)
 }
 
-fn attempt(
+fn run_with_trace(
     seed: u64,
     options: &Options,
     words: Words,
@@ -245,9 +245,9 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
         })?;
     }
     if world.forgetting.is_worse {
-        world.no_loss_is_silent()?;
+        world.check_lost_writes()?;
     } else {
-        world.checks.history.is_linearizable()?;
+        world.checks.history.check_linearizable()?;
     }
     Ok(Report {
         seed,
@@ -256,7 +256,7 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
         elapsed: world.now.since(Time(0)),
         converged_after: world.now.since(calm_since),
         leaders: world.checks.leaders(),
-        boots: world.boots,
+        process_starts: world.process_starts,
         lost_disks: world.processes.iter().filter(|process| process.is_lost).count() as u64,
         committed: world.checks.committed().0,
         snapshots_installed: world.checks.snapshots_restored(),
@@ -269,7 +269,7 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
         answers_repeated: world.session_clients.repeated_answers,
         undecided_keys: world.checks.history.undecided,
         membership_changes: world.checks.members.changes(),
-        harms: world.harms(),
+        fault_counters: world.fault_counters(),
         trace_hash: world.trace.hash(),
         behaviour: world.behaviour(),
     })

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::harms::{Harm, Harms};
+use super::fault_counters::{FaultCounter, FaultCounters};
 use super::options::NetworkPlan;
 use super::random::Random;
 use crate::types::Time;
@@ -27,7 +27,7 @@ pub(super) struct Network {
     connections: Vec<Connection>,
     /// When the last thing that must keep its order arrives, by directed pair.
     ordered_until: Vec<Time>,
-    pub(super) harms: Harms,
+    pub(super) fault_counters: FaultCounters,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,7 +61,7 @@ impl Network {
             last_arrival: vec![Time(0); pairs],
             connections: vec![Connection::default(); pairs],
             ordered_until: vec![Time(0); pairs],
-            harms: Harms::default(),
+            fault_counters: FaultCounters::default(),
         }
     }
 
@@ -128,11 +128,11 @@ impl Network {
     ) -> Fate {
         let pair = self.pair(from, to);
         if self.cut[pair] {
-            self.harms.count(Harm::Cut);
+            self.fault_counters.count(FaultCounter::Cut);
             return Fate::Lost;
         }
         if random.chance(self.plan.loss) {
-            self.harms.count(Harm::Lost);
+            self.fault_counters.count(FaultCounter::Lost);
             return Fate::Lost;
         }
         let straggles = random.chance(self.plan.straggling);
@@ -145,15 +145,15 @@ impl Network {
         let second =
             random.chance(self.plan.duplication).then(|| now.after(self.delay(random) * 3));
         let happened = [
-            (straggles, Harm::Straggled),
-            (second.is_some(), Harm::Repeated),
-            (!self.held_up[pair].is_zero(), Harm::HeldUp),
-            (first < self.last_arrival[pair], Harm::Overtaken),
+            (straggles, FaultCounter::Straggled),
+            (second.is_some(), FaultCounter::Repeated),
+            (!self.held_up[pair].is_zero(), FaultCounter::HeldUp),
+            (first < self.last_arrival[pair], FaultCounter::Overtaken),
         ];
         happened
             .into_iter()
             .filter(|(happened, _)| *happened)
-            .for_each(|(_, harm)| self.harms.count(harm));
+            .for_each(|(_, counter)| self.fault_counters.count(counter));
         self.last_arrival[pair] = first.max(self.last_arrival[pair]);
         Fate::Arrives(first, second)
     }

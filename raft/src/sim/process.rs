@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::clock::Clock;
 use super::disk::SimDisk;
-use super::happening::Happening;
+use super::event::SimEvent;
 use super::kv::Kv;
 use crate::replica::lives::Lives;
 use crate::replica::{MachineJob, MachineRunner, Replica};
@@ -28,7 +28,7 @@ pub(super) struct Process {
     /// What lives, if it does.
     pub(super) running: Option<Running>,
     /// What happened while the process was stopped.
-    pub(super) paused: Option<Vec<Happening>>,
+    pub(super) paused: Option<Vec<SimEvent>>,
     /// The power goes when this many more effects have been carried out.
     pub(super) effects_left: Option<u64>,
     pub(super) clock: Clock,

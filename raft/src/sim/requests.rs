@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::checks::{OperationKind, Verdict, check};
-use super::happening::Happening;
+use super::event::SimEvent;
 use super::kv::Command;
 use super::mutant::Mutant;
 use super::world::World;
@@ -18,7 +18,7 @@ impl World {
             return Ok(());
         }
         let think = self.random.duration(self.plan.think);
-        self.after(think, Happening::Client { client });
+        self.after(think, SimEvent::Client { client });
         let node = self.random.below(self.plan.nodes as u64) as usize;
         if self.clients.under_way[client] >= self.plan.window || !self.processes[node].is_awake() {
             return Ok(());
@@ -128,11 +128,11 @@ impl World {
     pub(super) fn probe(&mut self) -> Verdict {
         if self.forgetting.is_worse {
             self.converged = self.is_settled_after_worse();
-            self.after(Duration::from_millis(20), Happening::Probe);
+            self.after(Duration::from_millis(20), SimEvent::Probe);
             return Ok(());
         }
         let is_wanted =
-            |node: &usize| self.must_be_well(*node) && self.clients.probes_answered[*node] < 2;
+            |node: &usize| self.must_be_healthy(*node) && self.clients.probes_answered[*node] < 2;
         let next = (0..self.plan.nodes).find(is_wanted);
         if next.is_none()
             && self.clients.open.is_empty()
@@ -143,7 +143,7 @@ impl World {
             self.converged = true;
             return Ok(());
         }
-        self.after(Duration::from_millis(20), Happening::Probe);
+        self.after(Duration::from_millis(20), SimEvent::Probe);
         let author = self.clients.probe_author;
         let Some(node) = next.filter(|&node| self.processes[node].is_awake()) else {
             return Ok(());
@@ -166,7 +166,7 @@ impl World {
         if !self.is_membership_settled() {
             return false;
         }
-        let well = (0..self.plan.nodes).filter(|&node| self.must_be_well(node));
+        let well = (0..self.plan.nodes).filter(|&node| self.must_be_healthy(node));
         for process in well.map(|node| &self.processes[node]) {
             let Some(running) = &process.running else { return false };
             let core = running.replica.core();
@@ -201,7 +201,7 @@ impl World {
 
     /// Whether all state machines are the same, and what the committed commands make.
     pub(super) fn all_alike(&self) -> bool {
-        let mut well = (0..self.plan.nodes).filter(|&node| self.must_be_well(node));
+        let mut well = (0..self.plan.nodes).filter(|&node| self.must_be_healthy(node));
         well.all(|node| {
             let process = &self.processes[node];
             process

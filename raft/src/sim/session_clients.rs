@@ -4,7 +4,7 @@
 
 use super::checks::{OperationKind, Verdict, check};
 use super::kv::Command;
-use super::session_books::{Ask, Unfinished, What};
+use super::session_state::{SessionRequest, SessionRequestKind, UnansweredCommand};
 use super::world::World;
 use crate::replica::{Answer, Outcome, Refusal, Request, RequestId};
 use crate::types::{SessionCommand, SessionId};
@@ -21,19 +21,19 @@ impl World {
                 return Ok(());
             }
             let request = Request::OpenSession { ttl_ms: self.plan.access.ttl_ms };
-            return self.ask_in_session(client, node, What::Open, request);
+            return self.ask_in_session(client, node, SessionRequestKind::Open, request);
         };
         if self.random.chance(self.plan.access.closes) {
             self.end_session(client)?;
             return self.ask_in_session(
                 client,
                 node,
-                What::Close,
+                SessionRequestKind::Close,
                 Request::CloseSession { session },
             );
         }
         let is_impatient = self.random.chance(self.plan.access.impatience);
-        let may_ask = |unfinished: &Unfinished| {
+        let may_ask = |unfinished: &UnansweredCommand| {
             unfinished.attempts == 0 || (is_impatient && unfinished.attempts < ATTEMPTS)
         };
         let state = self.session_clients.clients.entry(client).or_default();
@@ -41,7 +41,7 @@ impl World {
             state.unfinished.iter().find(|(_, command)| may_ask(command)).map(|(at, _)| at)
         {
             self.session_clients.retries += 1;
-            return self.attempt(client, node, sequence);
+            return self.send_command(client, node, sequence);
         }
         if state.unfinished.len() >= self.plan.window {
             return Ok(());
@@ -51,13 +51,14 @@ impl World {
         let state = self.session_clients.clients.entry(client).or_default();
         state.last_sequence += 1;
         let sequence = state.last_sequence;
-        state
-            .unfinished
-            .insert(sequence, Unfinished { operation, command, attempts: 0, in_doubt: false });
-        self.attempt(client, node, sequence)
+        state.unfinished.insert(
+            sequence,
+            UnansweredCommand { operation, command, attempts: 0, in_doubt: false },
+        );
+        self.send_command(client, node, sequence)
     }
 
-    fn attempt(&mut self, client: usize, node: usize, sequence: u64) -> Verdict {
+    fn send_command(&mut self, client: usize, node: usize, sequence: u64) -> Verdict {
         let padding = self.plan.padding;
         let state = self.session_clients.clients.entry(client).or_default();
         let acknowledged =
@@ -69,7 +70,7 @@ impl World {
         };
         unfinished.attempts += 1;
         let command = unfinished.command;
-        let what = What::Command { session, sequence, command };
+        let what = SessionRequestKind::Command { session, sequence, command };
         let command = command.encode(padding);
         let request =
             Request::SessionWrite(SessionCommand { session, sequence, acknowledged, command });
@@ -80,11 +81,11 @@ impl World {
         &mut self,
         client: usize,
         node: usize,
-        what: What,
+        what: SessionRequestKind,
         request: Request,
     ) -> Verdict {
         let id = self.clients.next_request();
-        let ask = Ask { client, node, what };
+        let ask = SessionRequest { client, node, what };
         self.session_clients.open.insert(id.0, ask);
         self.trace.record(self.now, &(id, ask), || format!("  client: {id:?} {ask:?}"));
         self.input(node, |running, now| running.replica.submit(now, id, request))
@@ -103,23 +104,26 @@ impl World {
         })?;
         self.session_clients.ended(&ask, matches!(outcome, Outcome::Unknown(_)));
         match (ask.what, outcome) {
-            (What::Open, &Outcome::Opened(session)) => {
+            (SessionRequestKind::Open, &Outcome::Opened(session)) => {
                 self.session_clients.opened += 1;
                 let client = self.session_clients.clients.entry(ask.client).or_default();
                 (client.session, client.last_sequence) = (Some(session), 0);
             }
-            (What::Command { session, sequence, command }, Outcome::Answer(answer)) => {
+            (
+                SessionRequestKind::Command { session, sequence, command },
+                Outcome::Answer(answer),
+            ) => {
                 self.answered_in_session(ask, (session, sequence), command, answer)?;
             }
-            (What::Command { session, sequence, .. }, Outcome::Refused(refusal)) => {
+            (SessionRequestKind::Command { session, sequence, .. }, Outcome::Refused(refusal)) => {
                 self.refused_in_session(&ask, session, sequence, refusal)?;
             }
             (
-                What::Open | What::Close,
+                SessionRequestKind::Open | SessionRequestKind::Close,
                 Outcome::Opened(_) | Outcome::Answer(_) | Outcome::Refused(_),
             ) => {}
             (_, Outcome::Unknown(_)) => {}
-            (What::Command { .. }, Outcome::Opened(_)) => {
+            (SessionRequestKind::Command { .. }, Outcome::Opened(_)) => {
                 check(false, "a command's outcome is a command's", || {
                     format!("{ask:?}: {outcome:?}")
                 })?;
@@ -130,7 +134,7 @@ impl World {
 
     fn answered_in_session(
         &mut self,
-        ask: Ask,
+        ask: SessionRequest,
         of: (SessionId, u64),
         command: Command,
         answer: &Answer,
@@ -150,7 +154,7 @@ impl World {
 
     fn refused_in_session(
         &mut self,
-        ask: &Ask,
+        ask: &SessionRequest,
         session: SessionId,
         sequence: u64,
         refusal: &Refusal,

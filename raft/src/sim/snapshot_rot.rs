@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::happening::Happening;
+use super::event::SimEvent;
 use super::options::Plan;
 use super::random::Random;
 use super::world::World;
@@ -46,7 +46,7 @@ impl World {
     pub(super) fn begin_snapshot_rot(&mut self) {
         if self.snapshot_rot.is_on(&self.plan) {
             let pause = self.snapshot_rot.pause(&self.plan);
-            self.after(pause, Happening::SnapshotRots);
+            self.after(pause, SimEvent::SnapshotRots);
         }
     }
 
@@ -57,7 +57,7 @@ impl World {
             return;
         }
         let pause = self.snapshot_rot.pause(&self.plan);
-        self.after(pause, Happening::SnapshotRots);
+        self.after(pause, SimEvent::SnapshotRots);
         let needs_snapshot = |node: &usize| {
             let process = &self.processes[*node];
             let running = process.running.as_ref().filter(|_| process.is_awake());

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::checks::{Verdict, check};
-use super::happening::Happening;
-use super::harms::Harm;
+use super::event::SimEvent;
+use super::fault_counters::FaultCounter;
 use super::mutant::Mutant;
 use super::world::World;
 use crate::core::Done;
@@ -14,7 +14,7 @@ use crate::types::SnapshotMeta;
 impl World {
     pub(super) fn store(&mut self, node: usize, job: Job) -> Verdict {
         if let Job::Write(write) = &job {
-            self.log_time_is_bounded(node, write)?;
+            self.check_log_time(node, write)?;
         }
         let life = self.processes[node].life;
         let Some(running) = &mut self.processes[node].running else { return Ok(()) };
@@ -38,10 +38,10 @@ impl World {
         if !running.is_storage_busy {
             running.is_storage_busy = true;
             let delay = Duration::from_micros(self.random.below(50));
-            self.after(delay, Happening::StorageBegins { node, life });
+            self.after(delay, SimEvent::StorageBegins { node, life });
         }
         if let Some(sequence) = early {
-            self.after(Duration::ZERO, Happening::SaidToBeWritten { node, life, sequence });
+            self.after(Duration::ZERO, SimEvent::SaidToBeWritten { node, life, sequence });
         }
         Ok(())
     }
@@ -50,12 +50,12 @@ impl World {
         let mut latency = self.random.duration(self.plan.disk_latency);
         if !self.calm && !self.is_quiet() && self.random.chance(self.plan.disk_stall) {
             latency = self.plan.election_timeout.max * 3;
-            self.harm(Harm::Stalled);
+            self.count_fault(FaultCounter::Stalled);
         }
         let life = self.processes[node].life;
         let Some(running) = &mut self.processes[node].running else { return };
         std::mem::swap(&mut running.taken, &mut running.queued);
-        self.after(latency, Happening::StorageEnds { node, life });
+        self.after(latency, SimEvent::StorageEnds { node, life });
     }
 
     /// The worker does its batch. It is done at once, at the end of the time that it takes; if the
@@ -73,7 +73,7 @@ impl World {
         running.is_storage_busy = running.is_taking || !running.queued.is_empty();
         let (life, is_busy) = (process.life, running.is_storage_busy);
         if process.disk.is_dark() {
-            self.harm(Harm::PowerLostAmidCalls);
+            self.count_fault(FaultCounter::PowerLostAmidCalls);
             self.crash(node, true);
             return Ok(());
         }
@@ -89,10 +89,10 @@ impl World {
             }
         }
         if is_busy {
-            self.after(Duration::ZERO, Happening::StorageBegins { node, life });
+            self.after(Duration::ZERO, SimEvent::StorageBegins { node, life });
         } else {
             let pause = self.random.duration((Duration::ZERO, self.plan.idle_pause));
-            self.after(pause, Happening::StorageIdles { node, life });
+            self.after(pause, SimEvent::StorageIdles { node, life });
         }
         for completion in completions {
             self.complete(node, completion)?;
@@ -148,7 +148,7 @@ impl World {
         let mut failure = None;
         running.worker.idle(&mut |completion| failure = Some(completion));
         if process.disk.is_dark() {
-            self.harm(Harm::PowerLostAmidCalls);
+            self.count_fault(FaultCounter::PowerLostAmidCalls);
             self.crash(node, true);
             return Ok(());
         }

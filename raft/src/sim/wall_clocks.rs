@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::checks::{Verdict, check};
 use super::clock::WallError;
-use super::harms::{Harm, Harms};
+use super::fault_counters::{FaultCounter, FaultCounters};
 use super::mutant::Mutant;
 use super::options::{FaultKind, Plan};
 use super::process::Process;
@@ -53,12 +53,12 @@ pub(super) fn draw(seed: u64, plan: &Plan, processes: &mut [Process]) {
 
 impl World {
     /// Clocks that have been a day wrong.
-    pub(super) fn count_wall_errors(&self, harms: &mut Harms) {
+    pub(super) fn count_wall_errors(&self, fault_counters: &mut FaultCounters) {
         let wrong = |process: &&Process| {
             process.clock.wall_error.is_some_and(|error| error.from <= self.now)
         };
         (0..self.processes.iter().filter(wrong).count())
-            .for_each(|_| harms.count(Harm::ClockWrong));
+            .for_each(|_| fault_counters.count(FaultCounter::ClockWrong));
     }
 
     /// Whether most voters' clocks were always right, in this leader's configuration, and if asked,
@@ -87,7 +87,7 @@ impl World {
     }
 
     /// What a leader stamps is close to what right clocks show.
-    pub(super) fn log_time_is_bounded(&mut self, node: usize, write: &Write) -> Verdict {
+    pub(super) fn check_log_time(&mut self, node: usize, write: &Write) -> Verdict {
         let Some(running) = &self.processes[node].running else { return Ok(()) };
         let core = running.replica.core();
         let made =

@@ -12,17 +12,17 @@ use super::clients::Clients;
 use super::clock::Clock;
 use super::digests::DigestPlan;
 use super::disk::{Full, Lies, SimDisk};
+use super::event::SimEvent;
+use super::fault_counters::{FaultCounter, FaultCounters};
 use super::forgetting::{Forgetting, ForgettingPlan};
-use super::happening::Happening;
-use super::harms::{Harm, Harms};
 use super::machines::MachinePlan;
 use super::mutant::Mutant;
 use super::network::Network;
+use super::operator_requests::Churn;
 use super::options::{AccessPlan, ChurnPlan, NetworkPlan, Options, Plan};
-use super::orders::Churn;
 use super::process::{Process, Running};
 use super::random::Random;
-use super::session_books::SessionClients;
+use super::session_state::SessionClients;
 use super::snapshot_rot::SnapshotRot;
 use super::trace::{Trace, Words, brief};
 use super::wall_clocks;
@@ -36,7 +36,7 @@ struct Scheduled {
     at: Time,
     /// What was scheduled first happens first.
     order: u64,
-    what: Happening,
+    what: SimEvent,
 }
 
 impl Ord for Scheduled {
@@ -84,8 +84,8 @@ pub(super) struct World {
     /// The faults are over.
     pub(super) calm: bool,
     pub(super) steps: u64,
-    pub(super) boots: u64,
-    harms: Harms,
+    pub(super) process_starts: u64,
+    fault_counters: FaultCounters,
     /// Too many wall clocks were wrong for log time to be right.
     pub(super) clocks_misled: bool,
     /// Log time was late because the right clocks were not heard.
@@ -155,8 +155,8 @@ impl World {
             behaviour: Behaviour::default(),
             calm: false,
             steps: 0,
-            boots: 0,
-            harms: Harms::default(),
+            process_starts: 0,
+            fault_counters: FaultCounters::default(),
             clocks_misled: false,
             clocks_unheard: false,
             converged: false,
@@ -168,15 +168,16 @@ impl World {
         };
         let drifting =
             world.processes.iter().filter(|process| process.clock.speed != 1_000_000).count();
-        (0..drifting).for_each(|_| world.harms.count(Harm::Drifting));
-        let born_with = (0..world.plan.nodes).map(|node| world.born_with(node)).collect();
-        world.checks.born(born_with);
+        (0..drifting).for_each(|_| world.fault_counters.count(FaultCounter::Drifting));
+        let initial_configuration =
+            (0..world.plan.nodes).map(|node| world.initial_configuration(node)).collect();
+        world.checks.born(initial_configuration);
         world.begin();
         world.begin_churn();
         world.begin_machines();
         world.begin_forgetting();
         world.begin_state_faults();
-        world.begin_wild_terms(seed);
+        world.schedule_term_out_of_range(seed);
         world.begin_snapshot_rot();
         world
     }
@@ -184,28 +185,30 @@ impl World {
     fn begin(&mut self) {
         for node in 0..self.plan.nodes {
             let delay = Duration::from_micros(self.random.below(20_000));
-            self.after(delay, Happening::Boot { node });
+            self.after(delay, SimEvent::Start { node });
         }
         for client in 0..self.plan.clients {
-            self.after(Duration::from_millis(1), Happening::Client { client });
+            self.after(Duration::from_millis(1), SimEvent::Client { client });
         }
         if !self.plan.faults.is_empty() {
-            self.after(self.plan.fault_interval.1, Happening::Fault);
+            self.after(self.plan.fault_interval.1, SimEvent::Fault);
         }
     }
 
     /// Takes note of what has gone wrong.
-    pub(super) fn harm(&mut self, harm: Harm) {
-        self.harms.count(harm);
+    pub(super) fn count_fault(&mut self, counter: FaultCounter) {
+        self.fault_counters.count(counter);
     }
 
     /// All that has gone wrong.
-    pub(super) fn harms(&self) -> Harms {
-        let mut harms = self.harms;
-        self.count_wall_errors(&mut harms);
-        harms.add(&self.network.harms);
-        self.processes.iter().for_each(|process| harms.add(&process.disk.harms()));
-        harms
+    pub(super) fn fault_counters(&self) -> FaultCounters {
+        let mut fault_counters = self.fault_counters;
+        self.count_wall_errors(&mut fault_counters);
+        fault_counters.add(&self.network.fault_counters);
+        self.processes
+            .iter()
+            .for_each(|process| fault_counters.add(&process.disk.fault_counters()));
+        fault_counters
     }
 
     /// The digest of what nodes have sent, what their disks were asked to do, and what they
@@ -216,12 +219,12 @@ impl World {
         behaviour.digest()
     }
 
-    pub(super) fn at(&mut self, at: Time, what: Happening) {
+    pub(super) fn at(&mut self, at: Time, what: SimEvent) {
         self.scheduled += 1;
         self.queue.push(Scheduled { at, order: self.scheduled, what });
     }
 
-    pub(super) fn after(&mut self, delay: Duration, what: Happening) {
+    pub(super) fn after(&mut self, delay: Duration, what: SimEvent) {
         self.at(self.now.after(delay), what);
     }
 
@@ -246,14 +249,14 @@ impl World {
             }
         }
         self.trace.record(self.now, &what, || what.words());
-        self.happen(what)?;
-        self.forgetting_is_told()?;
+        self.handle_event(what)?;
+        self.check_forgetting_reported()?;
         Ok(true)
     }
 
-    fn happen(&mut self, what: Happening) -> Verdict {
+    fn handle_event(&mut self, what: SimEvent) -> Verdict {
         match what {
-            Happening::Datagram { to, life, message } => {
+            SimEvent::Datagram { to, life, message } => {
                 let from = message.from;
                 if !self.may_arrive(to, life, &message) {
                     return Ok(());
@@ -270,7 +273,7 @@ impl World {
                     );
                 })
             }
-            Happening::OnConnection { from, to, connection, message } => {
+            SimEvent::OnConnection { from, to, connection, message } => {
                 if self.network.connection(from, to) != connection || !self.network.is_up(from, to)
                 {
                     return Ok(());
@@ -282,7 +285,7 @@ impl World {
                     running.replica.handle_message(now, name(from), message)
                 })
             }
-            Happening::LinkUp { node, peer, connection } => {
+            SimEvent::LinkUp { node, peer, connection } => {
                 if self.network.connection(node, peer) != connection {
                     return Ok(());
                 }
@@ -292,7 +295,7 @@ impl World {
                     running.replica.note_feature_level(name(peer), FeatureLevel::CURRENT);
                 })
             }
-            Happening::LinkDown { node, peer, connection } => {
+            SimEvent::LinkDown { node, peer, connection } => {
                 if self.network.connection(node, peer) != connection
                     || self.network.is_up(node, peer)
                 {
@@ -302,77 +305,77 @@ impl World {
                     running.replica.handle_disconnected(now, name(peer))
                 })
             }
-            Happening::LinkBreaks { a, b, connection } => {
+            SimEvent::LinkBreaks { a, b, connection } => {
                 if self.network.connection(a, b) == connection {
                     self.break_link(a, b);
                 }
                 Ok(())
             }
-            Happening::LinkTries { a, b } => self.try_link(a, b),
-            Happening::Timer { node, .. } => self.timer(node),
-            Happening::StorageBegins { node, .. } => {
+            SimEvent::LinkTries { a, b } => self.try_link(a, b),
+            SimEvent::Timer { node, .. } => self.timer(node),
+            SimEvent::StorageBegins { node, .. } => {
                 self.storage_begins(node);
                 Ok(())
             }
-            Happening::StorageEnds { node, .. } => self.storage_ends(node),
-            Happening::StorageIdles { node, .. } => self.storage_idles(node),
-            Happening::SaidToBeWritten { node, sequence, .. } => {
+            SimEvent::StorageEnds { node, .. } => self.storage_ends(node),
+            SimEvent::StorageIdles { node, .. } => self.storage_idles(node),
+            SimEvent::SaidToBeWritten { node, sequence, .. } => {
                 self.checks.write_reported(node, sequence)?;
                 self.input(node, |running, now| {
                     running.replica.handle_done(now, Done::Written { sequence })
                 })
             }
-            Happening::Apply { node, .. } => self.apply(node),
-            Happening::GivesUp { node, .. } => {
+            SimEvent::Apply { node, .. } => self.apply(node),
+            SimEvent::Exit { node, .. } => {
                 let loses_power = self.processes[node].disk.is_dark() || self.random.chance(5_000);
                 self.crash(node, loses_power);
                 Ok(())
             }
-            Happening::Boot { node } => self.boot(node),
-            Happening::Resume { node } => {
+            SimEvent::Start { node } => self.boot(node),
+            SimEvent::Resume { node } => {
                 self.resume(node);
                 Ok(())
             }
-            Happening::Client { client } => self.client(client),
-            Happening::Fault => self.fault(),
-            Happening::RoomOnDisk { node } => {
+            SimEvent::Client { client } => self.client(client),
+            SimEvent::Fault => self.fault(),
+            SimEvent::RoomOnDisk { node } => {
                 self.processes[node].disk.set_full(Full::Nothing);
                 Ok(())
             }
-            Happening::LeaderFalls { node, .. } => {
-                self.leader_falls(node);
+            SimEvent::NewLeaderFails { node, .. } => {
+                self.fail_new_leader(node);
                 Ok(())
             }
-            Happening::FallsSilent { node } => {
-                self.falls_silent(node);
+            SimEvent::CutDelayedLinks { node } => {
+                self.cut_delayed_links(node);
                 Ok(())
             }
-            Happening::FriendFalls { node } => {
-                self.friend_falls(node);
+            SimEvent::LastFollowerFails { node } => {
+                self.fail_last_follower(node);
                 Ok(())
             }
-            Happening::Heal => {
+            SimEvent::Heal => {
                 self.network.heal();
                 Ok(())
             }
-            Happening::Churn => self.churn(),
-            Happening::Forgets => self.forgets(),
-            Happening::WildTerm => self.wild_term(),
-            Happening::Probe => self.probe(),
-            Happening::MachineFault => {
+            SimEvent::Churn => self.churn(),
+            SimEvent::Forgets => self.forgets(),
+            SimEvent::TermOutOfRange => self.send_term_out_of_range(),
+            SimEvent::Probe => self.probe(),
+            SimEvent::MachineFault => {
                 self.machine_fault();
                 Ok(())
             }
-            Happening::SnapshotRots => {
+            SimEvent::SnapshotRots => {
                 self.snapshot_rots();
                 Ok(())
             }
-            Happening::StateFault => {
+            SimEvent::StateFault => {
                 self.state_fault();
                 Ok(())
             }
-            Happening::StartedAgain { node, .. } => {
-                self.start_again(node);
+            SimEvent::Restart { node, .. } => {
+                self.restart_process(node);
                 Ok(())
             }
         }
@@ -392,8 +395,8 @@ impl World {
         let Some(running) = &process.running else { return Ok(()) };
         let core = running.replica.core();
         self.checks.observe(node, process.life, core)?;
-        self.leases_are_exclusive(node)?;
-        self.unfit_nodes_do_not_campaign(node)?;
+        self.check_leases_exclusive(node)?;
+        self.check_unfit_do_not_campaign(node)?;
         let process = &self.processes[node];
         let Some(running) = &process.running else { return Ok(()) };
         let core = running.replica.core();
@@ -411,7 +414,7 @@ impl World {
         if self.random.chance(7_000) {
             let delay = self.random.duration((Duration::ZERO, delay));
             let life = self.processes[node].life;
-            self.after(delay, Happening::LeaderFalls { node, life });
+            self.after(delay, SimEvent::NewLeaderFails { node, life });
         }
     }
 
@@ -423,7 +426,7 @@ impl World {
             let Some(effect) = running.replica.poll() else { break };
             if let Some(left) = &mut process.effects_left {
                 if *left == 0 {
-                    self.harms.count(Harm::PowerLostAmidEffects);
+                    self.fault_counters.count(FaultCounter::PowerLostAmidEffects);
                     self.crash(node, true);
                     return Ok(());
                 }
@@ -461,7 +464,7 @@ impl World {
                 )?;
                 let delay = Duration::from_micros(self.random.below(200_000));
                 let life = self.processes[node].life;
-                self.after(delay, Happening::GivesUp { node, life });
+                self.after(delay, SimEvent::Exit { node, life });
                 Ok(())
             }
             Effect::Event(Event::Core(core::Event::Membership { is_joint, .. })) => {
@@ -485,11 +488,19 @@ impl World {
             Effect::Event(Event::SnapshotDamaged { index }) => self.snapshot_damaged(node, index),
             Effect::Event(Event::UnappliedLogFull(full)) => self.unapplied_log_full(node, &full),
             Effect::Event(Event::Core(core::Event::LeaderLoading { to })) => {
-                self.harm(if to.is_some() { Harm::HandedOverLoading } else { Harm::LeaderLoading });
+                self.count_fault(if to.is_some() {
+                    FaultCounter::HandedOverLoading
+                } else {
+                    FaultCounter::LeaderLoading
+                });
                 Ok(())
             }
             Effect::Event(Event::Core(core::Event::Backlogged { to, .. })) => {
-                self.harm(if to.is_some() { Harm::HandedOverBacklog } else { Harm::Backlogged });
+                self.count_fault(if to.is_some() {
+                    FaultCounter::HandedOverBacklog
+                } else {
+                    FaultCounter::Backlogged
+                });
                 Ok(())
             }
             Effect::Event(Event::MachineFailed(failure)) => self.machine_failed(node, &failure),
@@ -498,7 +509,7 @@ impl World {
                 | core::Event::PeerDiverged { .. }
                 | core::Event::StatesDiffer(_)),
             )) => self.states_differ(node, event),
-            Effect::Event(Event::Core(event)) => self.says_of_disks(node, event),
+            Effect::Event(Event::Core(event)) => self.on_disk_report(node, event),
         }
     }
 
@@ -517,9 +528,9 @@ impl World {
         let late = if self.calm { Duration::ZERO } else { self.plan.timer_delay };
         let late = self.random.duration((Duration::ZERO, late));
         if late > Duration::from_millis(1) {
-            self.harms.count(Harm::TimerLate);
+            self.fault_counters.count(FaultCounter::TimerLate);
         }
-        self.at(deadline.after(late), Happening::Timer { node, life });
+        self.at(deadline.after(late), SimEvent::Timer { node, life });
     }
 
     fn timer(&mut self, node: usize) -> Verdict {
@@ -556,15 +567,15 @@ impl World {
             process.effects_left = None;
             process.disk.mend();
             self.resume(node);
-            let is_sick = |running: &mut Running| {
-                running.machine.machine_mut().be_well();
+            let is_failing = |running: &mut Running| {
+                running.machine.machine_mut().stop_failing();
                 running.machine.has_failed()
             };
-            if self.processes[node].running.as_mut().is_some_and(is_sick) {
-                self.start_again(node);
+            if self.processes[node].running.as_mut().is_some_and(is_failing) {
+                self.restart_process(node);
             }
         }
-        self.after(Duration::from_millis(1), Happening::Probe);
+        self.after(Duration::from_millis(1), SimEvent::Probe);
     }
 }
 

@@ -77,8 +77,8 @@ impl Commits {
     }
 
     /// The same, apart from what has gone wrong in the machine's state.
-    pub(super) fn is_reference_set_right(&self, machine: &MachineRunner<Kv>) -> bool {
-        self.reference == machine.machine().set_right() && self.sessions == *machine.sessions()
+    pub(super) fn is_corrected_reference(&self, machine: &MachineRunner<Kv>) -> bool {
+        self.reference == machine.machine().corrected() && self.sessions == *machine.sessions()
     }
 
     /// Where a key was changed for the first time after `index`.

@@ -15,7 +15,7 @@ use crate::sim::linearizability::{Call, Found, Specification, search};
 use crate::types::Index;
 
 /// How many configurations the search for an order may look at, for one key.
-const MOST_CONFIGURATIONS: usize = 200_000;
+const CONFIGURATIONS_MAX: usize = 200_000;
 
 /// An operation under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -215,10 +215,10 @@ impl History {
     }
 
     /// Whether all that was answered can be put into one order, key by key.
-    pub(in crate::sim) fn is_linearizable(&mut self) -> Verdict {
+    pub(in crate::sim) fn check_linearizable(&mut self) -> Verdict {
         for (key, calls) in &self.calls {
             let calls = relevant(calls);
-            match search(0, &calls, MOST_CONFIGURATIONS) {
+            match search(0, &calls, CONFIGURATIONS_MAX) {
                 Found::Order(_) => {}
                 Found::Undecided => self.undecided += 1,
                 Found::NoOrder(most) => {
@@ -358,11 +358,11 @@ mod tests {
         for number in [0, ID_STEP] {
             let read = operation(&mut history, None);
             answer(&mut history, &read, number);
-            history.is_linearizable().unwrap();
+            history.check_linearizable().unwrap();
         }
         let read = operation(&mut history, None);
         answer(&mut history, &read, 0);
-        let violation = history.is_linearizable().unwrap_err();
+        let violation = history.check_linearizable().unwrap_err();
         assert_eq!(violation.invariant, "answers are linearizable");
         assert!(violation.details.contains("Read -> 0"), "{}", violation.details);
     }
@@ -374,7 +374,7 @@ mod tests {
         history.refused(&set);
         let read = operation(&mut history, None);
         answer(&mut history, &read, ID_STEP);
-        assert!(history.is_linearizable().is_err());
+        assert!(history.check_linearizable().is_err());
     }
 
     /// Each might have been carried out or not, at any later time: as sets they would be 2^40
@@ -389,10 +389,10 @@ mod tests {
             let read = operation(&mut history, None);
             answer(&mut history, &read, number);
         }
-        history.is_linearizable().unwrap();
+        history.check_linearizable().unwrap();
         let read = operation(&mut history, None);
         answer(&mut history, &read, 41);
-        assert!(history.is_linearizable().is_err());
+        assert!(history.check_linearizable().is_err());
         assert_eq!(history.undecided, 0);
     }
 }

@@ -10,7 +10,7 @@ use crate::types::{Now, Proposal};
 const CONFIGURATION_BYTES: usize = 1024;
 
 /// To be called when the core has been told the time, and that only.
-pub(super) fn keeps_its_promises(node: usize, core: &Core, now: Now) -> Verdict {
+pub(super) fn check_leader(node: usize, core: &Core, now: Now) -> Verdict {
     if !core.is_leader() {
         return Ok(());
     }

@@ -15,7 +15,7 @@ use crate::types::{Configuration, Entry, Index, NodeId, Now, Payload, Term, Time
 pub(in crate::sim) struct Members {
     known: BTreeMap<(Index, Term), Configuration>,
     /// What each node was born with.
-    born_with: Vec<Configuration>,
+    initial_configuration: Vec<Configuration>,
     /// Where the configurations in each node's log are, as it has asked for it to be written.
     logs: Vec<Vec<(Index, Term)>>,
     /// The transfer that each node was last seen at, and since when by its clock.
@@ -47,11 +47,11 @@ fn always_overlap(one: &Configuration, other: &Configuration) -> bool {
 }
 
 impl Members {
-    pub(super) fn new(born_with: Vec<Configuration>) -> Members {
-        let nodes = born_with.len();
+    pub(super) fn new(initial_configuration: Vec<Configuration>) -> Members {
+        let nodes = initial_configuration.len();
         Members {
             known: BTreeMap::new(),
-            born_with,
+            initial_configuration,
             logs: vec![Vec::new(); nodes],
             transfers: vec![None; nodes],
         }
@@ -62,7 +62,7 @@ impl Members {
         self.logs[node]
             .last()
             .and_then(|place| self.known.get(place))
-            .unwrap_or(&self.born_with[node])
+            .unwrap_or(&self.initial_configuration[node])
     }
 
     /// How many changes are in the longest list.
@@ -75,7 +75,7 @@ impl Members {
     /// brought.
     pub(super) fn log_is(&mut self, node: usize, terms: &[Term], has_snapshot: bool) {
         if has_snapshot {
-            self.born_with[node] = self.born_with[0].clone();
+            self.initial_configuration[node] = self.initial_configuration[0].clone();
         }
         let is_in =
             |&&(index, term): &&(Index, Term)| terms.get(index.0 as usize - 1) == Some(&term);
@@ -142,7 +142,7 @@ impl Members {
         let past = self.logs[node]
             .iter()
             .filter_map(|place| self.known.get(place))
-            .chain([&self.born_with[0]]);
+            .chain([&self.initial_configuration[0]]);
         let highest = past.flat_map(|past| past.members.keys()).max().copied().unwrap_or_default();
         let mut fresh = next.members.keys().filter(|node| !before.members.contains_key(node));
         check(fresh.all(|&node| node > highest), "an id is never used again", words)?;
@@ -158,7 +158,7 @@ impl Members {
     }
 
     /// A node has become a leader: by the votes of these.
-    pub(super) fn is_elected(
+    pub(super) fn check_elected(
         &self,
         node: usize,
         term: Term,
@@ -174,7 +174,7 @@ impl Members {
     }
 
     /// A node has carried out all that it wanted: it counts by the latest configuration in its log.
-    pub(in crate::sim) fn is_in_force(&self, node: usize, core: &Core) -> Verdict {
+    pub(in crate::sim) fn check_in_force(&self, node: usize, core: &Core) -> Verdict {
         let expected = self.latest(node);
         check(
             core.configuration() == expected,

@@ -122,7 +122,7 @@ impl Checks {
         if elected {
             self.commits.leader_is_complete(node, core)?;
             self.members
-                .is_elected(node, core.term(), |voter| self.elections.has_voted(voter, core))?;
+                .check_elected(node, core.term(), |voter| self.elections.has_voted(voter, core))?;
         }
         self.commits.observe(node, core, &self.logs, self.disks.as_ref(), self.members.latest(node))
     }
@@ -134,7 +134,7 @@ impl Checks {
         }
         self.log_is_as_written(node, core)?;
         self.members.timer_fired(node, core, now)?;
-        leaders::keeps_its_promises(node, core, now)
+        leaders::check_leader(node, core, now)
     }
 
     /// The log that a node believes it has ends as the one that its storage was told to write. To
@@ -369,8 +369,8 @@ impl Checks {
     }
 
     /// The same, apart from what has gone wrong in its state.
-    pub(super) fn is_reference_set_right(&self, machine: &MachineRunner<Kv>) -> bool {
-        self.commits.is_reference_set_right(machine)
+    pub(super) fn is_corrected_reference(&self, machine: &MachineRunner<Kv>) -> bool {
+        self.commits.is_corrected_reference(machine)
     }
 
     /// Whether a state machine is what the committed commands make.

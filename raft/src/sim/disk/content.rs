@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::sim::harms::{Harm, Harms};
+use crate::sim::fault_counters::{FaultCounter, FaultCounters};
 use crate::sim::random::Random;
 
 const SECTOR_BYTES: u64 = 512;
@@ -115,7 +115,7 @@ impl Content {
     }
 
     /// Keeps some sectors of a write, and perhaps only the first bytes of one.
-    fn tear(&mut self, write: &Pending, random: &mut Random, harms: &mut Harms) {
+    fn tear(&mut self, write: &Pending, random: &mut Random, fault_counters: &mut FaultCounters) {
         let end = write.end();
         let mut from = write.offset;
         let mut was_kept = None;
@@ -132,10 +132,10 @@ impl Content {
                 put(&mut self.durable, piece, from);
             }
             if from < kept_to && kept_to < to {
-                harms.count(Harm::TornWithinSector);
+                fault_counters.count(FaultCounter::TornWithinSector);
             }
             if was_kept.is_some_and(|was_kept| was_kept != (from < kept_to)) {
-                harms.count(Harm::TornAtSector);
+                fault_counters.count(FaultCounter::TornAtSector);
             }
             was_kept = Some(kept_to == to);
             from = to;
@@ -143,7 +143,12 @@ impl Content {
     }
 
     /// What is left when the power is gone.
-    pub(super) fn lose_power(&mut self, mode: CrashMode, random: &mut Random, harms: &mut Harms) {
+    pub(super) fn lose_power(
+        &mut self,
+        mode: CrashMode,
+        random: &mut Random,
+        fault_counters: &mut FaultCounters,
+    ) {
         let pending = std::mem::take(&mut self.pending);
         let kept_whole = random.below(pending.len() as u64 + 1) as usize;
         let mut lost_one = false;
@@ -160,12 +165,12 @@ impl Content {
                 CrashMode::Anything => random.pick(&[Fate::Lost, Fate::Kept, Fate::Torn]),
             };
             match fate {
-                Fate::Lost => harms.count(Harm::WriteLost),
+                Fate::Lost => fault_counters.count(FaultCounter::WriteLost),
                 Fate::Kept => put(&mut self.durable, &write.bytes, write.offset),
-                Fate::Torn => self.tear(write, random, harms),
+                Fate::Torn => self.tear(write, random, fault_counters),
             }
             if lost_one && matches!(fate, Fate::Kept) {
-                harms.count(Harm::EarlierWriteLost);
+                fault_counters.count(FaultCounter::EarlierWriteLost);
             }
             lost_one |= !matches!(fate, Fate::Kept);
         }

@@ -23,7 +23,7 @@ use content::{Content, CrashMode, Pending};
 use names::Names;
 
 use super::behaviour::{Behaviour, DiskCall};
-use super::harms::{Harm, Harms};
+use super::fault_counters::{FaultCounter, FaultCounters};
 use super::random::Random;
 use crate::storage::{Disk, DiskFile};
 
@@ -89,7 +89,7 @@ struct State {
     lies: Lies,
     /// The sequence of the write that is being carried out.
     tag: u64,
-    harms: Harms,
+    fault_counters: FaultCounters,
     behaviour: Behaviour,
 }
 
@@ -115,10 +115,10 @@ impl State {
         if fails {
             self.bad_call = None;
             self.has_failed = true;
-            self.harms.count(match call {
-                BadCall::Read => Harm::ReadFailed,
-                BadCall::Write => Harm::WriteFailed,
-                BadCall::Sync => Harm::SyncFailed,
+            self.fault_counters.count(match call {
+                BadCall::Read => FaultCounter::ReadFailed,
+                BadCall::Write => FaultCounter::WriteFailed,
+                BadCall::Sync => FaultCounter::SyncFailed,
             });
         }
         fails
@@ -136,7 +136,7 @@ impl State {
 
     fn no_room(&mut self) -> io::Error {
         self.has_failed = true;
-        self.harms.count(Harm::NoRoom);
+        self.fault_counters.count(FaultCounter::NoRoom);
         io::Error::new(io::ErrorKind::StorageFull, "no room on the disk")
     }
 
@@ -169,7 +169,7 @@ impl State {
         let offset = random.below(sectors) * 512;
         content.damage(&write.bytes, offset);
         self.damage.push((other, offset, offset + write.bytes.len() as u64));
-        self.harms.count(Harm::Misdirected);
+        self.fault_counters.count(FaultCounter::Misdirected);
     }
 }
 
@@ -212,8 +212,8 @@ impl SimDisk {
     }
 
     /// What has gone wrong here.
-    pub(super) fn harms(&self) -> Harms {
-        self.state.borrow().harms
+    pub(super) fn fault_counters(&self) -> FaultCounters {
+        self.state.borrow().fault_counters
     }
 
     pub(super) fn behaviour(&self) -> Behaviour {
@@ -254,7 +254,7 @@ impl SimDisk {
             .collect();
         content.damage(&rotten, offset);
         state.damage.push((inode, offset, offset + rotten.len() as u64));
-        state.harms.count(Harm::Rotted);
+        state.fault_counters.count(FaultCounter::Rotted);
     }
 
     /// A bit turns over in the content of the newest snapshot, which ends 16 bytes before the file.
@@ -274,7 +274,7 @@ impl SimDisk {
         // A snapshot that has its name is never taken for one that a crash has cut short.
         content.last_batch = (0, 0);
         state.damage.push((inode, place as u64, place as u64 + 1));
-        state.harms.count(Harm::Rotted);
+        state.fault_counters.count(FaultCounter::Rotted);
         true
     }
 
@@ -336,17 +336,17 @@ impl SimDisk {
         state.misdirects = false;
         let mode = CrashMode::draw(random);
         for content in state.files.values_mut() {
-            content.lose_power(mode, random, &mut state.harms);
+            content.lose_power(mode, random, &mut state.fault_counters);
         }
-        state.names.lose_power(mode, random, &mut state.harms);
+        state.names.lose_power(mode, random, &mut state.fault_counters);
         state.forget_nameless();
     }
 
     /// Holds what `copy` holds from now on, as if its folder had been put back.
     pub(super) fn put_back(&self, copy: &SimDisk) {
         let mut state = self.state.borrow_mut();
-        let harms = state.harms;
-        *state = State { harms, ..copy.state.borrow().clone() };
+        let fault_counters = state.fault_counters;
+        *state = State { fault_counters, ..copy.state.borrow().clone() };
     }
 
     /// A sound disk that holds exactly what is durable on this one.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::content::CrashMode;
-use crate::sim::harms::{Harm, Harms};
+use crate::sim::fault_counters::{FaultCounter, FaultCounters};
 use crate::sim::random::Random;
 
 /// Names of files, each standing for a number.
@@ -60,7 +60,12 @@ impl Names {
     }
 
     /// What is left when the power is gone: the first changes, or any of them.
-    pub(super) fn lose_power(&mut self, mode: CrashMode, random: &mut Random, harms: &mut Harms) {
+    pub(super) fn lose_power(
+        &mut self,
+        mode: CrashMode,
+        random: &mut Random,
+        fault_counters: &mut FaultCounters,
+    ) {
         let changes = std::mem::take(&mut self.changes);
         let kept = random.below(changes.len() as u64 + 1) as usize;
         for (place, change) in changes.iter().enumerate() {
@@ -73,10 +78,10 @@ impl Names {
             if is_kept {
                 self.make_durable(change);
             } else {
-                harms.count(if matches!(change, Change::Rename(..)) {
-                    Harm::RenameLost
+                fault_counters.count(if matches!(change, Change::Rename(..)) {
+                    FaultCounter::RenameLost
                 } else {
-                    Harm::NameLost
+                    FaultCounter::NameLost
                 });
             }
         }

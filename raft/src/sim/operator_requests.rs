@@ -1,25 +1,25 @@
-//! What the operator has asked for (`churn`), as far as it has no outcome.
+//! Requests of the operator (`churn`) that have no outcome yet.
 
 use std::collections::BTreeMap;
 
-/// What it has asked a node for.
+/// A request to a node.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Order {
+pub(super) struct OperatorRequest {
     pub(super) node: usize,
     pub(super) is_transfer: bool,
     /// It names an id that has been used.
     pub(super) is_reuse: bool,
 }
 
-/// What it has done.
+/// What the operator has done, and its open requests.
 #[derive(Debug, Default)]
 pub(super) struct Churn {
-    /// The machine whose disk is gone, until it is no member any more.
+    /// The machine whose disk is gone, until it is no longer a member.
     pub(super) wiped: Option<usize>,
     /// The feature level was raised in this run.
     pub(super) is_raised: bool,
     /// What has no outcome yet, by request number.
-    pub(super) open: BTreeMap<u64, Order>,
+    pub(super) open: BTreeMap<u64, OperatorRequest>,
 }
 
 impl Churn {
@@ -28,7 +28,7 @@ impl Churn {
         self.open.is_empty()
     }
 
-    /// A process has died: nobody will tell what became of what it was asked.
+    /// A process has died: the outcome of its requests stays unknown.
     pub(super) fn forget_node(&mut self, node: usize) {
         self.open.retain(|_, order| order.node != node);
     }

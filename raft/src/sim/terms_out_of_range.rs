@@ -1,28 +1,28 @@
-//! Messages of a broken peer: whole, and of a term that no cluster reaches.
+//! Well-formed messages of a broken peer, with a term that no cluster reaches.
 
 use std::time::Duration;
 
 use super::checks::{Verdict, check};
-use super::happening::Happening;
-use super::harms::Harm;
+use super::event::SimEvent;
+use super::fault_counters::FaultCounter;
 use super::world::{World, name};
 use crate::types::{Append, Body, Echo, Entries, Index, Message, Term};
 
 impl World {
     /// In one of eight runs a peer is broken.
-    pub(super) fn begin_wild_terms(&mut self, seed: u64) {
+    pub(super) fn schedule_term_out_of_range(&mut self, seed: u64) {
         if seed % 8 == 3 {
-            self.after(self.plan.election_timeout.max, Happening::WildTerm);
+            self.after(self.plan.election_timeout.max, SimEvent::TermOutOfRange);
         }
     }
 
-    /// A message of such a term arrives: it changes nothing but what counts them.
-    pub(super) fn wild_term(&mut self) -> Verdict {
+    /// Delivers such a message, which must change nothing but the counter of ignored terms.
+    pub(super) fn send_term_out_of_range(&mut self) -> Verdict {
         if self.calm {
             return Ok(());
         }
         let pause = self.random.duration((Duration::from_millis(5), Duration::from_millis(300)));
-        self.after(pause, Happening::WildTerm);
+        self.after(pause, SimEvent::TermOutOfRange);
         let (from, to) =
             (self.random.below(self.plan.nodes as u64), self.random.below(self.plan.nodes as u64));
         let (from, to) = (from as usize, to as usize);
@@ -41,11 +41,12 @@ impl World {
             Term(Term::MAX.0 + 1),
             first_too_far,
         ]);
-        let body = self.wild_body();
+        let body = self.draw_body();
         let message = Message { from: name(from), to: name(to), term, body };
-        self.trace
-            .record(self.now, &message, || format!("node {} is sent a wild {message:?}", to + 1));
-        self.harm(Harm::WildTerm);
+        self.trace.record(self.now, &message, || {
+            format!("node {} is sent an out-of-range {message:?}", to + 1)
+        });
+        self.count_fault(FaultCounter::TermOutOfRange);
         let seen = |world: &World| {
             let core = world.processes[to].running.as_ref()?.replica.core();
             Some((core.hard_state(), core.role(), core.poll_timeout(), core.status().ignored_terms))
@@ -68,7 +69,7 @@ impl World {
         self.input(to, |_, _| {})
     }
 
-    fn wild_body(&mut self) -> Body {
+    fn draw_body(&mut self) -> Body {
         let (last_index, last_term) = (Index(1 << 40), Term(1 << 40));
         match self.random.below(5) {
             0 => Body::RequestPreVote { last_index, last_term },

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::checks::{Verdict, Violation, check};
 use super::disk::SimDisk;
-use super::happening::Happening;
-use super::harms::Harm;
+use super::event::SimEvent;
+use super::fault_counters::FaultCounter;
 use super::options::REQUEST_BYTES;
 use super::process::{OwnLife, Running};
 use super::world::{World, name};
@@ -35,7 +35,7 @@ impl World {
             return Ok(());
         }
         self.processes[node].life += 1;
-        self.boots += 1;
+        self.process_starts += 1;
         let dies = !self.calm
             && !self.is_quiet()
             && self.processes[node].life > 1
@@ -60,8 +60,8 @@ impl World {
             if self.random.chance(7_000) {
                 process.disk.lose_power(&mut self.random);
             }
-            self.harm(Harm::DiedOpening);
-            self.after(Duration::from_millis(1), Happening::Boot { node });
+            self.count_fault(FaultCounter::DiedOpening);
+            self.after(Duration::from_millis(1), SimEvent::Start { node });
             return Ok(());
         }
         process.disk.fail_not();
@@ -81,7 +81,7 @@ impl World {
                 self.trace
                     .record(self.now, &node, || format!("node {} cannot start: {error}", node + 1));
                 let pause = Duration::from_millis(self.random.pick(&[20, 300]));
-                self.after(pause, Happening::Boot { node });
+                self.after(pause, SimEvent::Start { node });
                 return Ok(());
             }
             Err(error) => {
@@ -102,7 +102,7 @@ impl World {
     fn lose(&mut self, node: usize, why: &str) -> Verdict {
         self.trace.record(self.now, &node, || format!("node {} is lost: {why}", node + 1));
         self.processes[node].is_lost = true;
-        self.harm(Harm::LostDisk);
+        self.count_fault(FaultCounter::LostDisk);
         Ok(())
     }
 
@@ -140,7 +140,7 @@ impl World {
         self.processes[node].running = Some(Running::new(replica, Worker::new(log), own, lives));
         for peer in (0..self.plan.nodes).filter(|&peer| peer != node) {
             let delay = Duration::from_micros(self.random.below(2_000));
-            self.after(delay, Happening::LinkTries { a: node, b: peer });
+            self.after(delay, SimEvent::LinkTries { a: node, b: peer });
         }
         self.input(node, |_, _| {})
     }
@@ -156,7 +156,7 @@ impl World {
                 let disk = DiskId(u128::from(id.0));
                 let identity =
                     Identity { cluster: ClusterId(1), group: GroupId(1), node: id, disk };
-                (identity, self.born_with(node))
+                (identity, self.initial_configuration(node))
             })?;
         // A snapshot that cannot be opened at all is noticed before the node has a part in
         // anything.

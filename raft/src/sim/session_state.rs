@@ -1,4 +1,4 @@
-//! What clients with sessions have under way (`session_clients`).
+//! Requests of clients with sessions (`session_clients`) and what they know of them.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,16 @@ use super::checks::Operation;
 use super::kv::Command;
 use crate::types::SessionId;
 
-/// What a request is for.
+/// An open request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Ask {
+pub(super) struct SessionRequest {
     pub(super) client: usize,
     pub(super) node: usize,
-    pub(super) what: What,
+    pub(super) what: SessionRequestKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum What {
+pub(super) enum SessionRequestKind {
     Open,
     Command { session: SessionId, sequence: u64, command: Command },
     Close,
@@ -23,7 +23,7 @@ pub(super) enum What {
 
 /// A command whose outcome its client does not know.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Unfinished {
+pub(super) struct UnansweredCommand {
     pub(super) operation: Operation,
     pub(super) command: Command,
     /// How many requests for it have no outcome yet.
@@ -37,7 +37,7 @@ pub(super) struct Client {
     pub(super) session: Option<SessionId>,
     pub(super) is_opening: bool,
     pub(super) last_sequence: u64,
-    pub(super) unfinished: BTreeMap<u64, Unfinished>,
+    pub(super) unfinished: BTreeMap<u64, UnansweredCommand>,
 }
 
 /// See the module.
@@ -45,7 +45,7 @@ pub(super) struct Client {
 pub(super) struct SessionClients {
     pub(super) clients: BTreeMap<usize, Client>,
     /// Requests without an outcome.
-    pub(super) open: BTreeMap<u64, Ask>,
+    pub(super) open: BTreeMap<u64, SessionRequest>,
     pub(super) opened: u64,
     /// Attempts after a command's first.
     pub(super) retries: u64,
@@ -59,25 +59,28 @@ impl SessionClients {
         self.open.is_empty()
     }
 
-    /// A process has died: nobody will tell what became of what it was asked.
+    /// A process has died: the outcome of its requests stays unknown.
     pub(super) fn forget_node(&mut self, node: usize) {
-        let lost: Vec<Ask> = self.open.values().filter(|ask| ask.node == node).copied().collect();
+        let lost: Vec<SessionRequest> =
+            self.open.values().filter(|ask| ask.node == node).copied().collect();
         self.open.retain(|_, ask| ask.node != node);
         lost.iter().for_each(|ask| self.ended(ask, true));
     }
 
-    /// A request has come to nothing, as far as anybody will ever know if it is `in_doubt`.
-    pub(super) fn ended(&mut self, ask: &Ask, in_doubt: bool) {
+    /// A request ended without an answer; its outcome stays unknown if it is `in_doubt`.
+    pub(super) fn ended(&mut self, ask: &SessionRequest, in_doubt: bool) {
         let client = self.clients.entry(ask.client).or_default();
         match ask.what {
-            What::Open => client.is_opening = false,
-            What::Command { session, sequence, .. } if client.session == Some(session) => {
+            SessionRequestKind::Open => client.is_opening = false,
+            SessionRequestKind::Command { session, sequence, .. }
+                if client.session == Some(session) =>
+            {
                 if let Some(unfinished) = client.unfinished.get_mut(&sequence) {
                     unfinished.attempts -= 1;
                     unfinished.in_doubt |= in_doubt;
                 }
             }
-            What::Command { .. } | What::Close => {}
+            SessionRequestKind::Command { .. } | SessionRequestKind::Close => {}
         }
     }
 }

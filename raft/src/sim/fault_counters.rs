@@ -1,19 +1,19 @@
-//! What went wrong in a run, counted where it has its effect: a kind of fault that is drawn and
+//! Counters of faults, counted where each has its effect: a kind of fault that is drawn and
 //! changes nothing tests nothing.
 
-macro_rules! harms {
+macro_rules! fault_counters {
     ($($name:ident = $words:literal,)*) => {
-        /// Something that went wrong.
+        /// A fault that is counted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Harm {
+        pub(super) enum FaultCounter {
             $($name),*
         }
 
-        const WORDS: &[&str] = &[$($words),*];
+        const NAMES: &[&str] = &[$($words),*];
     };
 }
 
-harms! {
+fault_counters! {
     Partitioned = "network: two groups are parted",
     PartlyCut = "network: some directed pairs are cut",
     Deaf = "network: a node hears nothing",
@@ -58,7 +58,7 @@ harms! {
     LeaderLoading = "leader whose machine restores or replays, and nobody to hand over to",
     HandedOverLoading = "leader whose machine restores or replays handed over",
     UnappliedFull = "log that a sick state machine cannot apply over its quota",
-    MachineSick = "state machine refused an entry, or panicked",
+    MachineFailing = "state machine refused an entry, or panicked",
     StateWrong = "state machine's state went wrong",
     StateFound = "a wrong state found by its digest",
     StateReplaced = "a wrong state replaced by a leader's snapshot",
@@ -75,7 +75,7 @@ harms! {
     IdAskedAgain = "operator: an id that is gone asked for, and refused",
     TransferBegun = "operator: a transfer of leadership begun",
     Wiped = "operator: a disk wiped",
-    WildTerm = "message of a broken peer: a term that no cluster reaches",
+    TermOutOfRange = "message of a broken peer: a term that no cluster reaches",
     ForgotInReach = "disk put back, within reach of its leader",
     ForgotOutOfReach = "disk put back, its leader gone before it was told",
     ForgotWorse = "disk put back, without a promise that holds",
@@ -87,30 +87,30 @@ harms! {
 
 /// How often each thing went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Harms([u64; WORDS.len()]);
+pub struct FaultCounters([u64; NAMES.len()]);
 
-impl Default for Harms {
-    fn default() -> Harms {
-        Harms([0; WORDS.len()])
+impl Default for FaultCounters {
+    fn default() -> FaultCounters {
+        FaultCounters([0; NAMES.len()])
     }
 }
 
-impl Harms {
-    pub(super) fn count(&mut self, harm: Harm) {
-        self.0[harm as usize] += 1;
+impl FaultCounters {
+    pub(super) fn count(&mut self, counter: FaultCounter) {
+        self.0[counter as usize] += 1;
     }
 
-    pub(super) fn count_of(&self, harm: Harm) -> u64 {
-        self.0[harm as usize]
+    pub(super) fn count_of(&self, counter: FaultCounter) -> u64 {
+        self.0[counter as usize]
     }
 
     /// How often each thing went wrong, in words, in a fixed order; also what never did.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        WORDS.iter().copied().zip(self.0)
+        NAMES.iter().copied().zip(self.0)
     }
 
     /// Counts what went wrong elsewhere, too.
-    pub fn add(&mut self, other: &Harms) {
+    pub fn add(&mut self, other: &FaultCounters) {
         self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum += more);
     }
 }

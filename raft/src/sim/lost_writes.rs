@@ -1,9 +1,9 @@
-//! What becomes of acknowledged writes where disks have forgotten more than a cluster bears.
+//! Whether acknowledged writes survive when more disks forgot than Raft tolerates.
 
 use std::collections::BTreeSet;
 
 use super::checks::{Verdict, check};
-use super::harms::Harm;
+use super::fault_counters::FaultCounter;
 use super::kv::Command;
 use super::process::Process;
 use super::world::{World, name};
@@ -12,8 +12,8 @@ use crate::storage::Log;
 use crate::types::{Index, Payload};
 
 impl World {
-    /// Whether, after worse, there is nothing more to wait for: one leader, and all that follow it
-    /// alike.
+    /// Whether the cluster has settled after a loss that Raft does not tolerate: one leader, and
+    /// all that follow it have its log.
     pub(super) fn is_settled_after_worse(&self) -> bool {
         let Some(leader) = self.latest_leader() else { return false };
         let Some(leading) = &self.processes[leader].running else { return false };
@@ -31,8 +31,8 @@ impl World {
         core.commit() == last && (0..self.plan.nodes).all(is_well) && self.clients.open.is_empty()
     }
 
-    /// When all is over: no loss is silent.
-    pub(super) fn no_loss_is_silent(&mut self) -> Verdict {
+    /// Checks at the end that no lost write stays unreported.
+    pub(super) fn check_lost_writes(&mut self) -> Verdict {
         let reports = self.forgetting.has_reports;
         let untold: Vec<usize> =
             self.forgetting.owed.difference(&self.forgetting.reported).copied().collect();
@@ -58,7 +58,7 @@ impl World {
             if !reports && !self.processes.iter().any(ignores) {
                 // As when a node has entries committed that the leader of the same term lacks: the
                 // leader's next entry shows it.
-                self.harm(Harm::UnsettledSilent);
+                self.count_fault(FaultCounter::UnsettledSilent);
             }
             return Ok(());
         }
@@ -68,7 +68,11 @@ impl World {
         if lost.is_empty() {
             return Ok(());
         }
-        self.harm(if reports { Harm::LossReported } else { Harm::LossSilent });
+        self.count_fault(if reports {
+            FaultCounter::LossReported
+        } else {
+            FaultCounter::LossSilent
+        });
         // Silent: no node was left that knew what the disk had acknowledged, or all that were left
         // agreed.
         Ok(())

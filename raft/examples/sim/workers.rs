@@ -1,4 +1,4 @@
-//! Threads that run seeds, and what they have done.
+//! Threads that run seeds, and the sum of their reports.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use kodiak_raft::sim::{Failure, Harms, Options, Report, run};
+use kodiak_raft::sim::{Failure, FaultCounters, Options, Report, run};
 
-/// How often somebody who waits is told how far it is.
+/// Interval between two progress lines.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-/// Which seeds.
+/// The seeds to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
     pub(crate) seeds: Range<u64>,
@@ -20,18 +20,18 @@ pub(crate) struct Work {
     pub(crate) until: Option<Instant>,
 }
 
-/// What became of a seed.
+/// The result of one seed.
 type Outcome = Result<Report, Box<Failure>>;
 
-/// Threads at work.
-pub(crate) struct Crew {
+/// Running worker threads.
+pub(crate) struct Workers {
     outcomes: Receiver<Outcome>,
     stop: Arc<AtomicBool>,
     began: Instant,
 }
 
-impl Crew {
-    pub(crate) fn start(work: Work, threads: usize, options: &Options) -> Crew {
+impl Workers {
+    pub(crate) fn start(work: Work, threads: usize, options: &Options) -> Workers {
         let (sender, outcomes) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let next = Arc::new(AtomicU64::new(work.seeds.start));
@@ -49,14 +49,14 @@ impl Crew {
                 }
             });
         }
-        Crew { outcomes, stop, began: Instant::now() }
+        Workers { outcomes, stop, began: Instant::now() }
     }
 
-    /// Waits for all to be done, or for the lowest of the first seeds that fail.
+    /// Waits for all workers; stops them at a failure and returns the lowest failed seed.
     pub(crate) fn watch(self, mut progress: impl FnMut(&Total)) -> (Total, Option<Box<Failure>>) {
         let mut total = Total::default();
         let mut failure: Option<Box<Failure>> = None;
-        let mut told = Instant::now();
+        let mut reported = Instant::now();
         loop {
             match self.outcomes.recv_timeout(PROGRESS) {
                 Ok(Ok(report)) => total.add(&report),
@@ -70,8 +70,8 @@ impl Crew {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             total.elapsed = self.began.elapsed();
-            if told.elapsed() >= PROGRESS {
-                told = Instant::now();
+            if reported.elapsed() >= PROGRESS {
+                reported = Instant::now();
                 progress(&total);
             }
         }
@@ -80,7 +80,7 @@ impl Crew {
     }
 }
 
-/// What has been run.
+/// The sum of all reports.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Total {
     pub(crate) seeds: u64,
@@ -88,15 +88,15 @@ pub(crate) struct Total {
     elapsed: Duration,
     virtual_time: Duration,
     leaders: u64,
-    boots: u64,
+    process_starts: u64,
     lost_disks: u64,
     entries: u64,
     installed: u64,
     writes: u64,
     reads: u64,
     undecided: u64,
-    harms: Harms,
-    /// The sum of the seeds' digests, in whatever order they were run.
+    fault_counters: FaultCounters,
+    /// The sum of the seeds' digests, which does not depend on their order.
     behaviour: u64,
 }
 
@@ -106,20 +106,20 @@ impl Total {
         self.steps += report.steps;
         self.virtual_time += report.elapsed;
         self.leaders += report.leaders;
-        self.boots += report.boots;
+        self.process_starts += report.process_starts;
         self.lost_disks += report.lost_disks;
         self.entries += report.committed;
         self.installed += report.snapshots_installed;
         self.writes += report.writes_answered;
         self.reads += report.reads_answered;
         self.undecided += report.undecided_keys;
-        self.harms.add(&report.harms);
+        self.fault_counters.add(&report.fault_counters);
         self.behaviour = self.behaviour.wrapping_add(report.behaviour);
     }
 }
 
 impl Total {
-    /// What the seeds have done, as one number.
+    /// The digest of all seeds.
     pub(crate) fn behaviour(&self) -> String {
         format!("behaviour of {} seeds: {:016x}", self.seeds, self.behaviour)
     }
@@ -127,7 +127,7 @@ impl Total {
     /// What went wrong, and how often; also what never did.
     pub(crate) fn faults(&self) -> String {
         let row = |(words, count)| format!("| {words} | {count} |\n");
-        let rows: String = self.harms.iter().map(row).collect();
+        let rows: String = self.fault_counters.iter().map(row).collect();
         format!("| what went wrong | times |\n|---|---|\n{rows}")
     }
 }
@@ -145,7 +145,7 @@ impl fmt::Display for Total {
             self.steps as f64 / seconds.max(1e-9),
             self.virtual_time.as_secs(),
             self.leaders,
-            self.boots,
+            self.process_starts,
             self.lost_disks,
             self.entries,
             self.installed,

@@ -1,0 +1,168 @@
+//! The events of the simulation.
+
+use super::trace::brief;
+use crate::replica::PeerMessage;
+use crate::types::Message;
+
+/// Something that happens at a scheduled time. Nodes are named by their place, from 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum SimEvent {
+    /// A message between cores arrives, in whatever life its receiver is. `life` is its sender's.
+    Datagram { to: usize, life: u64, message: Message },
+    /// Something arrives over a connection.
+    OnConnection { from: usize, to: usize, connection: u64, message: PeerMessage },
+    /// A process learns that it is connected.
+    LinkUp { node: usize, peer: usize, connection: u64 },
+    /// A process learns that a connection broke.
+    LinkDown { node: usize, peer: usize, connection: u64 },
+    /// A connection breaks.
+    LinkBreaks { a: usize, b: usize, connection: u64 },
+    /// Two nodes try to connect.
+    LinkTries { a: usize, b: usize },
+    /// A process's timer fires.
+    Timer { node: usize, life: u64 },
+    /// The storage thread takes what is queued.
+    StorageBegins { node: usize, life: u64 },
+    /// It is done with it.
+    StorageEnds { node: usize, life: u64 },
+    /// It has had nothing to do for a while.
+    StorageIdles { node: usize, life: u64 },
+    /// Mutant: a write is reported durable before it is.
+    SaidToBeWritten { node: usize, life: u64, sequence: u64 },
+    /// The state machine's thread does what is queued.
+    Apply { node: usize, life: u64 },
+    /// A process whose disk has failed exits.
+    Exit { node: usize, life: u64 },
+    /// A process starts.
+    Start { node: usize },
+    /// A stopped process goes on.
+    Resume { node: usize },
+    /// A full disk has room again.
+    RoomOnDisk { node: usize },
+    /// A client may do something.
+    Client { client: usize },
+    /// Something goes wrong.
+    Fault,
+    /// A newly elected leader crashes, pauses or loses its links.
+    NewLeaderFails { node: usize, life: u64 },
+    /// The outgoing links of a delayed node are cut.
+    CutDelayedLinks { node: usize },
+    /// The only follower that still answers a leader is restarted or paused.
+    LastFollowerFails { node: usize },
+    /// Every pair of nodes can hear each other again.
+    Heal,
+    /// The operator does something.
+    Churn,
+    /// A disk is copied, or put back to an earlier state.
+    Forgets,
+    /// A broken peer sends a message of a term that no cluster reaches.
+    TermOutOfRange,
+    /// After the faults: has the cluster converged?
+    Probe,
+    /// Something goes wrong with a state machine.
+    MachineFault,
+    /// The state of a state machine goes wrong.
+    StateFault,
+    /// A snapshot rots that its node needs.
+    SnapshotRots,
+    /// The operator restarts a process whose state machine has failed.
+    Restart { node: usize, life: u64 },
+}
+
+impl SimEvent {
+    /// The process in which it happens.
+    pub(super) fn process(&self) -> Option<usize> {
+        match *self {
+            SimEvent::Datagram { to, .. } | SimEvent::OnConnection { to, .. } => Some(to),
+            SimEvent::LinkUp { node, .. }
+            | SimEvent::LinkDown { node, .. }
+            | SimEvent::Timer { node, .. }
+            | SimEvent::StorageBegins { node, .. }
+            | SimEvent::StorageEnds { node, .. }
+            | SimEvent::StorageIdles { node, .. }
+            | SimEvent::SaidToBeWritten { node, .. }
+            | SimEvent::Apply { node, .. }
+            | SimEvent::Exit { node, .. }
+            | SimEvent::Restart { node, .. }
+            | SimEvent::NewLeaderFails { node, .. } => Some(node),
+            _ => None,
+        }
+    }
+
+    /// The life of that process, if it matters.
+    pub(super) fn life(&self) -> Option<u64> {
+        match *self {
+            SimEvent::Timer { life, .. }
+            | SimEvent::StorageBegins { life, .. }
+            | SimEvent::StorageEnds { life, .. }
+            | SimEvent::StorageIdles { life, .. }
+            | SimEvent::SaidToBeWritten { life, .. }
+            | SimEvent::Apply { life, .. }
+            | SimEvent::Exit { life, .. }
+            | SimEvent::Restart { life, .. }
+            | SimEvent::NewLeaderFails { life, .. } => Some(life),
+            _ => None,
+        }
+    }
+
+    /// Describes it, with nodes counted from 1.
+    pub(super) fn words(&self) -> String {
+        let link = |a: &usize, b: &usize| format!("{} and {}", a + 1, b + 1);
+        match self {
+            SimEvent::Datagram { to, message, .. } => {
+                format!(
+                    "{} hears from {} in term {}: {}",
+                    to + 1,
+                    message.from,
+                    message.term,
+                    brief(&message.body)
+                )
+            }
+            SimEvent::OnConnection { from, to, message, .. } => {
+                format!("{} hears from {}: {}", to + 1, from + 1, brief(message))
+            }
+            SimEvent::LinkUp { node, peer, .. } => {
+                format!("{} is connected to {}", node + 1, peer + 1)
+            }
+            SimEvent::LinkDown { node, peer, .. } => {
+                format!("{} has lost its connection to {}", node + 1, peer + 1)
+            }
+            SimEvent::LinkBreaks { a, b, .. } => {
+                format!("the connection between {} breaks", link(a, b))
+            }
+            SimEvent::LinkTries { a, b } => format!("{} try to connect", link(a, b)),
+            SimEvent::Timer { node, .. } => format!("{}'s timer fires", node + 1),
+            SimEvent::StorageBegins { node, .. } => format!("{}'s storage begins", node + 1),
+            SimEvent::StorageEnds { node, .. } => format!("{}'s storage is done", node + 1),
+            SimEvent::StorageIdles { node, .. } => format!("{}'s storage is idle", node + 1),
+            SimEvent::SaidToBeWritten { node, sequence, .. } => {
+                format!("{} is told that write {sequence} is durable", node + 1)
+            }
+            SimEvent::Apply { node, .. } => format!("{}'s state machine applies", node + 1),
+            SimEvent::Exit { node, .. } => format!("{} ends: its disk has failed", node + 1),
+            SimEvent::Start { node } => format!("{} starts", node + 1),
+            SimEvent::Resume { node } => format!("{} goes on", node + 1),
+            SimEvent::RoomOnDisk { node } => format!("{}'s disk has room again", node + 1),
+            SimEvent::Client { client } => format!("client {} may ask", client + 1),
+            SimEvent::Fault => "a fault is due".to_owned(),
+            SimEvent::NewLeaderFails { node, .. } => {
+                format!("the new leader {} is to fall", node + 1)
+            }
+            SimEvent::CutDelayedLinks { node } => format!("{} is not heard any more", node + 1),
+            SimEvent::LastFollowerFails { node } => {
+                format!("{}, which still answers a leader, is to fall", node + 1)
+            }
+            SimEvent::Heal => "the network heals".to_owned(),
+            SimEvent::Churn => "the operator looks at the cluster".to_owned(),
+            SimEvent::Forgets => "a disk is copied or put back".to_owned(),
+            SimEvent::TermOutOfRange => "a broken peer says something".to_owned(),
+            SimEvent::Probe => "is everybody well?".to_owned(),
+            SimEvent::MachineFault => "a state machine is to be slow or sick".to_owned(),
+            SimEvent::StateFault => "the state of a machine is to go wrong".to_owned(),
+            SimEvent::SnapshotRots => "a snapshot is to rot".to_owned(),
+            SimEvent::Restart { node, .. } => {
+                format!("{} is started again: its machine has failed", node + 1)
+            }
+        }
+    }
+}
