@@ -1,9 +1,10 @@
-//! What the core asks of whoever drives it, and how the driver answers.
+//! What the core asks of its driver, and how the driver answers.
 
 use std::time::Duration;
 
 use crate::types::{
     Chunk, Digest, Divergence, Entries, Entry, Index, Message, NodeId, SnapshotMeta, Term, Write,
+    ask_leader,
 };
 
 use thiserror::Error;
@@ -27,14 +28,15 @@ pub struct Proposed {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ProposeError {
     /// Only a leader proposes.
-    #[error("this node does not lead; {}", match leader { Some(node) => format!("node {node} does"), None => "no leader is known".to_owned() })]
+    #[error("this node does not lead; {}", ask_leader(*leader))]
     NotLeader {
         /// Who does, as far as this node knows.
         leader: Option<NodeId>,
     },
     /// Too much waits for a majority already.
     #[error(
-        "more than Config::uncommitted_bytes ({limit_bytes}) would wait to be committed; try again when some has been"
+        "more than Config::uncommitted_bytes ({limit_bytes}) would wait to be committed; try \
+        again when some has been"
     )]
     UncommittedFull {
         /// The cap.
@@ -43,7 +45,8 @@ pub enum ProposeError {
     /// Too much is committed and not applied yet: the leader's state machine is slower than the
     /// log.
     #[error(
-        "{backlog_bytes} bytes are committed and not applied yet, more than Config::backlog_bytes ({limit_bytes}); try \
+        "{backlog_bytes} bytes are committed and not applied yet, more than Config::backlog_bytes \
+        ({limit_bytes}); try \
          again when the state machine has caught up"
     )]
     BacklogFull {
@@ -62,7 +65,8 @@ pub enum ProposeError {
     },
     /// Leadership is on its way to another node.
     #[error(
-        "leadership is on its way to node {to}; try again when it leads, or when the transfer has failed"
+        "leadership is on its way to node {to}; try again when it leads, or when the transfer has \
+        failed"
     )]
     Transferring {
         /// The next leader.

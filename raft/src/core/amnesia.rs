@@ -9,20 +9,22 @@
 //!  leader      matched[3] = 20, acknowledged while round 7 was the latest (`matched_round`)
 //!  node 3      ... restarts with a log up to entry 5
 //!  leader      round 8: heartbeat after entry 20
-//!  node 3      rejected in round 8: nothing of mine is beyond entry 5        proof: 8 > 7, and 5 < 20
+//!  node 3      rejected in round 8: nothing of mine is beyond entry 5
+//!  leader      has proof: 8 > 7, and 5 < 20
 //! ```
 //!
 //! An equal round proves nothing: messages of round 7 may have left before the acknowledgement
 //! arrived, and messages are repeated and overtaken. So a rejection that looks like proof and is of
 //! an old round starts the next round at once.
 //!
-//! From then on nothing that the node said counts, and what it says now does not, either; the size
-//! of a majority stays as it is. The node is told ([`Body::Forgot`]) and writes a durable mark: it
+//! From then on nothing that the node acknowledged counts, before or after; the size of a majority
+//! stays as it is. The leader informs the node ([`Body::Forgot`]), which writes a durable mark and
 //! neither votes nor campaigns. The way back is a *fence*, a configuration in which the node is a
 //! learner: it commits by a majority of the others, which has a member in common with every
-//! majority that used what was forgotten. Once the node holds it, durably and committed, it drops
-//! the mark, and is promoted like any learner. (Recovery of a replica that lost its disk is known
-//! to be subtle: Michael et al., "Recovering Shared Objects Without Stable Storage", DISC 2017.)
+//! majority that used what was forgotten. Once the node holds the fence, durably and committed, it
+//! drops the mark, and is promoted like any learner. (Recovery of a replica that lost its disk is
+//! known to be subtle: Michael et al., "Recovering Shared Objects Without Stable Storage", DISC
+//! 2017.)
 
 use crate::types::{
     Body, DiskId, FollowerReport, Index, MemberChange, NodeId, Now, PeerRecord, Term,
@@ -52,8 +54,8 @@ impl Core {
         self.forgot.is_some()
     }
 
-    /// The entry at which a leader contradicted what is committed here. This node takes part in
-    /// nothing more.
+    /// The entry at which a leader contradicted what is committed here. From then on this node
+    /// takes part in nothing.
     #[must_use]
     pub fn committed_conflict(&self) -> Option<Index> {
         self.committed_conflict
@@ -71,7 +73,8 @@ impl Core {
         self.durable_sequence = Some(sequence);
     }
 
-    /// Something was learnt of another node's disk: it goes to this node's with the next write.
+    /// Something was learnt about another node's disk: this node's disk records it with the next
+    /// write.
     pub fn record_peer(&mut self, disk: DiskId, record: PeerRecord) {
         self.writes.record_peer(disk, record);
     }
@@ -94,7 +97,7 @@ impl Core {
         }
     }
 
-    /// Remembers, over changes of office, that a disk forgot. True if that is new.
+    /// Remembers, across changes of leadership, that a disk forgot. True if that is new.
     fn suspect_disk(&mut self, peer: NodeId) -> bool {
         let last = self.log.last_index();
         peer != self.config.id && self.forgetful.insert(peer, last).is_none()
@@ -152,8 +155,8 @@ impl Core {
         let Some(forgetting) = &mut progress.forgetting else { return };
         let holds_fence = is_fenced && progress.matched >= fence && fence > forgetting.at;
         if report.has_forgotten {
-            // One that keeps its mark behind the fence has it from a leader whose log was longer:
-            // it is told again where it must be.
+            // A follower that keeps its mark behind the fence has it from a leader whose log was
+            // longer: this leader sends it where the fence must be.
             forgetting.is_confirmed = !holds_fence || planted(Mutant::MarkNeverLowered);
         } else if report.round <= forgetting.round {
             // It left before the follower could know.
@@ -162,7 +165,7 @@ impl Core {
             progress.forgetting = None;
             progress.fenced_round = Some(report.round);
         } else {
-            // It has not been told yet, or its disk forgot the mark, too.
+            // `Forgot` has not reached it, or its disk forgot the mark, too.
             forgetting.is_confirmed = false;
         }
     }
@@ -188,7 +191,7 @@ impl Core {
             (progress.round, progress.bound_until) = (0, crate::types::Time(0));
             progress.forgetting =
                 Some(Forgetting { at: last, round: leading.round, is_confirmed: false });
-            // It is told with this round, before it votes.
+            // `Forgot` leaves with this round, before the follower votes.
             leading.start_round(self.now.after(self.config.heartbeat_interval));
             self.lease.sent(leading.round, self.now, &self.config);
         }
@@ -317,7 +320,7 @@ impl Core {
     }
 
     /// A leader's entries contradict what is committed here: acknowledged data was lost elsewhere,
-    /// and this may be the only copy. Nothing is written any more, and nothing acknowledged.
+    /// and this may be the only copy. This node writes and acknowledges nothing from here on.
     pub(super) fn stop_at_conflict(&mut self, leader: NodeId, index: Index) {
         self.committed_conflict = Some(index);
         self.actions.push_back(Action::Event(Event::CommittedConflict { index, leader }));
@@ -331,8 +334,8 @@ impl Core {
         self.send(leader, Body::CommittedConflict { index, log_term });
     }
 
-    /// A follower has stopped at a conflict. It counts for nothing any more; its answers to rounds
-    /// have ended.
+    /// A follower has stopped at a conflict. It no longer counts for anything; its answers to
+    /// rounds have ended.
     pub(super) fn handle_committed_conflict(&mut self, from: NodeId, index: Index, log_term: Term) {
         let State::Leader(leading) = &mut self.state else { return self.ignore() };
         let Some(progress) = leading.progress.get_mut(&from) else { return self.ignore() };

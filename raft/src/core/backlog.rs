@@ -1,10 +1,10 @@
 //! What is committed and not applied yet.
 //!
-//! A state machine may be slower than the log for a while. Followers do not care: they acknowledge
-//! what is durable, however far behind they apply, and campaign as ever. The leader alone pushes
+//! A state machine may be slower than the log for a while. Followers ignore that: they acknowledge
+//! what is durable, however far behind they apply, and campaign as usual. Only the leader pushes
 //! back, by its own backlog: over [`Config::backlog_bytes`](super::Config::backlog_bytes) it
 //! refuses proposals, and after [`Config::backlog_timeout`](super::Config::backlog_timeout) it
-//! hands over to a voter that is under the bound by what it reports to have applied.
+//! hands over to a voter that reports to have applied enough to be under the bound.
 //!
 //! ```text
 //!  leader   applied 100 ............... commit 900     over the bound
@@ -24,8 +24,8 @@ use super::{Core, ProposeError, State};
 /// Attempts after which the wait for the next one grows no more.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// The bytes of what is committed and not applied, in steps, so that they can be told from any
-/// index on.
+/// The bytes of what is committed and not applied, in steps, so that the bytes after any index can
+/// be computed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Backlog {
     /// The last index and the bytes of consecutive entries, oldest first.
@@ -135,8 +135,8 @@ impl Core {
     }
 
     /// At a heartbeat: a leader that has been over the bound for too long hands over to a voter
-    /// that is under it. If there is none, it says so, and stays. One that loads counts as over the
-    /// bound.
+    /// that is under it. If there is none, it reports that, and stays leader. A voter that loads
+    /// counts as over the bound.
     pub(super) fn hand_over_if_backlogged(&mut self) {
         let (now, timeout) = (self.now, self.config.backlog_timeout);
         let is_loading = self.is_loading() && !planted(Mutant::LoadingLeaderStays);
@@ -188,7 +188,7 @@ impl Core {
         applied.is_some_and(|applied| applied >= self.log.applied() && is_under(applied))
     }
 
-    /// Whether a voter's report says that it is over the bound: no use in handing it the office.
+    /// Whether a voter reports that it is over the bound, so that leadership would not help it.
     pub(super) fn reports_backlog(&self, applied: Option<Index>) -> bool {
         self.is_backlogged() && !self.is_under_bound(applied)
     }

@@ -1,12 +1,12 @@
-//! When the disk hears of a commit index that no write carries (RAFT-RULES, 4).
+//! When a commit index that no write carries is written to the disk.
 //!
 //! Each write carries the commit index as of its step. When the index rises and no write follows, a
 //! note of its own goes to disk after one interval. Under load, writes follow and the note never
 //! leaves:
 //!
 //! ```text
-//!  write 7 (commit 5)      commit 6        write 8 (commit 6)      commit 7       deadline: MarkCommit(7)
-//!  |                       |---------------|  cleared              |--------------|
+//!  write 7 (commit 5)  commit 6      write 8 (commit 6)  commit 7      deadline: MarkCommit(7)
+//!  |                   |-------------|  cleared          |-------------|
 //! ```
 
 use std::time::Duration;
@@ -30,8 +30,7 @@ impl CommitMark {
         self.deadline = None;
     }
 
-    /// Returns the commit index to be noted now. Arms the deadline if the index has risen, and no
-    /// write carries it.
+    /// Returns the commit index to be written now. Arms the deadline if the index has risen, and no
     pub(super) fn advance(
         &mut self,
         now: Time,

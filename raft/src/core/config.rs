@@ -1,4 +1,4 @@
-//! What a core is told once, when it is made.
+//! The settings of a core, given once, at its start.
 
 use std::time::Duration;
 
@@ -145,8 +145,10 @@ pub enum ConfigError {
     },
     /// The election timeouts are out of order or too short for the heartbeat.
     #[error(
-        "Config::election_timeout is {shorter:?} to {longer:?} with heartbeats every {heartbeat:?}; the shorter must not \
-         exceed the longer and must be at least twice Config::heartbeat_interval, which must not be zero"
+        "Config::election_timeout is {shorter:?} to {longer:?} with heartbeats every \
+        {heartbeat:?}; the shorter must not \
+         exceed the longer and must be at least twice Config::heartbeat_interval, which must not \
+         be zero"
     )]
     Timeouts {
         /// The shorter election timeout.
@@ -158,7 +160,8 @@ pub enum ConfigError {
     },
     /// The stall timeout is shorter than an election.
     #[error(
-        "Config::stall_timeout is {stall:?}, shorter than the longer election timeout, {longer:?}; a leader would \
+        "Config::stall_timeout is {stall:?}, shorter than the longer election timeout, \
+        {longer:?}; a leader would \
          give up sooner than another could be elected"
     )]
     StallTimeout {
@@ -180,7 +183,8 @@ pub enum ConfigError {
     ZeroLimit(&'static str),
     /// A command of the largest size would never fit under the cap on uncommitted bytes.
     #[error(
-        "Config::command_bytes is {command_bytes}, which with {} bytes of overhead exceeds Config::uncommitted_bytes, {uncommitted_bytes}",
+        "Config::command_bytes is {command_bytes}, which with {} bytes of overhead exceeds \
+        Config::uncommitted_bytes, {uncommitted_bytes}",
         Proposal::OVERHEAD_BYTES
     )]
     CommandTooLarge {
@@ -191,7 +195,8 @@ pub enum ConfigError {
     },
     /// What was read from the disk contradicts itself.
     #[error(
-        "the saved state contradicts itself: {0}; the log is damaged, restore this node from another"
+        "the saved state contradicts itself: {0}; the log is damaged, restore this node from \
+        another"
     )]
     Saved(String),
 }

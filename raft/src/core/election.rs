@@ -37,7 +37,7 @@ impl Ballot {
 }
 
 impl Core {
-    /// No leader was heard for as long as patience lasted.
+    /// The election timeout has passed without a message from a leader.
     pub(super) fn election_timeout(&mut self) {
         self.reset_election_timer();
         if self.log.last_stamp().is_none() {
@@ -48,12 +48,16 @@ impl Core {
         }
     }
 
-    /// Voters campaign, and who has lost its vote in a configuration that is not known to be
-    /// committed (§4.2.2); not those whose disk is stuck, who could not keep a promise, nor those
-    /// who may have made one before they were restarted, do not know the log's last stamp yet, or
-    /// whose log is about to be replaced by a snapshot; nor founders who are told to wait; nor
-    /// those whose state machine has failed, unless nobody else can be elected
-    /// ([`Core::set_may_lead`]).
+    /// Whether this node may campaign. Voters may, and a node that lost its vote in a configuration
+    /// that is not known to be committed (§4.2.2). These may not:
+    ///
+    /// - a node whose disk is stuck, because it could not keep a promise;
+    /// - one that may have given a promise before its restart, or does not know the last entry's
+    ///   stamp yet;
+    /// - one whose log a snapshot is about to replace;
+    /// - an initial member that waits for the bootstrap;
+    /// - one whose state machine has failed, unless no other node can be elected
+    ///   ([`Core::set_may_lead`]).
     pub(super) fn may_campaign(&self) -> bool {
         // The term comes first: there must be one after it.
         self.term.0 < u64::MAX - 2
@@ -71,9 +75,9 @@ impl Core {
                 || planted(Mutant::UnfitCampaigns))
     }
 
-    /// Whether the election of `term` would found the cluster, and this node waits with that
-    /// ([`Core::wait_for_bootstrap`]). Whoever asks for a later term knows one, and so belongs to a
-    /// cluster that exists.
+    /// Whether the election of `term` would bootstrap the cluster, and this node waits for that
+    /// ([`Core::wait_for_bootstrap`]). A candidate of a later term knows one, so its cluster
+    /// exists.
     pub(super) fn awaits_bootstrap_of(&self, term: Term) -> bool {
         self.awaits_bootstrap && self.term == Term(0) && term == Term(1)
     }
@@ -85,13 +89,13 @@ impl Core {
             .is_some_and(|since| since.after(self.config.election_timeout.max) <= self.now)
     }
 
-    /// Waits for a leader once more, for another random time (§3.4).
+    /// Waits for a leader for another random time (§3.4).
     pub(super) fn reset_election_timer(&mut self) {
         self.randomized_timeout = self.jitter.between(self.config.election_timeout.bounds());
         self.election_deadline = self.now.after(self.randomized_timeout);
     }
 
-    /// Asks everybody whether they would vote for us. Nobody's term changes, ours neither.
+    /// Asks every voter whether it would vote for this node. No term changes, not even this node's.
     fn start_pre_vote(&mut self) {
         self.leader = None;
         self.fail_reads();
@@ -107,8 +111,8 @@ impl Core {
         self.count_votes();
     }
 
-    /// Campaigns in earnest: a new term, and our own vote. The requests leave once both are on
-    /// disk.
+    /// Starts an election: a new term, and this node's own vote. The requests leave once both are
+    /// durable.
     fn start_election(&mut self, is_transfer: bool) {
         self.set_term(self.term.next(), Some(self.config.id));
         let own_write = self.writes.hard_state_sequence();
@@ -122,8 +126,8 @@ impl Core {
         });
     }
 
-    /// Campaigns because the leader wants it: at once, and with voters who have just heard that
-    /// leader (§3.10).
+    /// Starts an election because the leader asked for it: at once, and with the votes of nodes
+    /// that have just heard that leader (§3.10).
     pub(super) fn start_transfer_election(&mut self) {
         self.fail_reads();
         self.start_election(!planted(Mutant::TransferWithoutMark));
@@ -164,8 +168,8 @@ impl Core {
         }
     }
 
-    /// Whether a leader has been heard within the shorter election timeout. Of whatever term: that
-    /// this node has come to a later one meanwhile does not take its promise back.
+    /// Whether a leader, of whatever term, has been heard within the shorter election timeout. A
+    /// later term does not take back the promise that this node gave.
     pub(super) fn has_recent_leader(&self) -> bool {
         if planted(Mutant::PromiseForgottenWithTerm) && self.leader.is_none() {
             return false;
@@ -230,7 +234,7 @@ impl Core {
             && self.leader.is_none_or(|leader| leader == from);
         let is_free = is_free || planted(Mutant::VoteTwice);
         let is_good = self.log.is_up_to_date(last.0, last.1) || planted(Mutant::VoteForShorterLog);
-        // To say again what was said before helps nobody anew.
+        // A repeated grant promises nothing new.
         let is_bound = self.is_bound(is_transfer) && self.vote != Some(from);
         if !is_free || !is_good || is_bound || self.has_forgotten() || self.is_out_of_terms() {
             return self.send(from, Body::Vote { granted: false });
@@ -256,7 +260,7 @@ impl Core {
     pub(super) fn handle_vote(&mut self, from: NodeId, granted: bool) {
         let counts = self.counts_vote(from);
         if let State::Candidate(ballot) = &mut self.state {
-            // Nobody can have been asked before our own vote was on disk.
+            // No request left before our own vote was durable.
             if !self.log.configuration().is_voter(from) || !self.writes.is_done(ballot.own_write) {
                 return self.ignore();
             }
@@ -265,7 +269,7 @@ impl Core {
         }
     }
 
-    /// Somebody is ahead of us.
+    /// A message of a later term has arrived.
     pub(super) fn adopt_term(&mut self, term: Term) {
         assert!(term > self.term, "terms only rise, but {term} follows {}", self.term);
         if self.is_leader() {
@@ -284,7 +288,7 @@ impl Core {
         self.leader = leader;
     }
 
-    /// A leader gives up its office, without a new term.
+    /// Steps down in the current term.
     pub(super) fn step_down(&mut self, why: Event) {
         self.actions.push_back(Action::Event(why));
         self.become_follower(None);

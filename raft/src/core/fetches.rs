@@ -73,7 +73,7 @@ impl Core {
     }
 
     pub(super) fn handle_fetched(&mut self, id: u64, entries: Vec<Entry>) {
-        // A fetch that nobody waits for any more was for a follower of an earlier term.
+        // This fetch was for a follower of an earlier term.
         let Some((purpose, from)) = self.fetches.pending.remove(&id) else { return };
         if purpose == Purpose::Last && self.log.last_stamp().is_some() {
             return; // The log has grown meanwhile, and may even have been cut.

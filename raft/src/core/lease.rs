@@ -1,18 +1,18 @@
 //! Lease reads: a leader answers at once while no other can have been elected (§6.4.1).
 //!
-//! Whoever answers a round has heard the leader when it was sent, or later, and promises by that to
-//! help nobody else into office for its own shorter election timeout ([`Core::is_bound`]); the
-//! answer says how long that is, so that nodes may have different ones. While the promises of a
-//! quorum last, whoever is elected needs one of those who made them. The leader counts from the
-//! moment at which the round was *sent*, for that is all that it knows of when the promises began,
-//! and allows for clocks that run apart by the stated bound:
+//! A voter that answers a round heard the leader when it was sent, or later. Its answer promises to
+//! vote for no other candidate for its own shorter election timeout ([`Core::is_bound`]), and
+//! states how long that is, because nodes may have different ones. While the promises of a quorum
+//! last, a candidate needs the vote of one of those who made them. The leader counts from the
+//! moment at which the round was *sent*, which is at or before the start of every promise, and
+//! allows for clocks that run apart by the stated bound:
 //!
 //! ```text
 //!  leader     sent 7        a quorum has answered 7              lease ends
 //!  ----------|------------------|-------------------------------|--------------------
 //!  voter 2     heard 7 |==============================================| free
 //!  voter 3        heard 7 |=========================================================| free
-//!             the promises: a shorter election timeout of the voter's, on a clock that may be too fast
+//!             the promises: the voter's shorter election timeout, on a clock that may be fast
 //! ```
 //!
 //! With every clock's speed between `1 - d` and `1 + d`: a promise of `T` lasts at least `T / (1 +
@@ -20,9 +20,9 @@
 //! most as long. Its lease lasts as long as a quorum is bound: of the ends of all voters' promises
 //! it is the latest that a quorum reaches. The leader itself helps nobody while it leads.
 //!
-//! A lease ends with the office. A leader has none before it has committed an entry of its own
-//! term, nor after it has asked another node to campaign, nor while it is no voter. What a voter
-//! owes a leader after a restart: `promise`.
+//! A lease ends when its leader steps down. A leader has none before it has committed an entry of
+//! its own term, nor after it has asked another node to campaign, nor while it is no voter. What a
+//! voter owes a leader after a restart: `promise`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -53,7 +53,8 @@ impl LeaderLease {
             return;
         }
         if self.rounds.len() == ROUNDS_MAX {
-            // Every other one goes: an answer to it will count from when the one before was sent.
+            // Every second one is dropped: an answer to it counts from when the one before was
+            // sent.
             let mut place = 0;
             self.rounds.retain(|_| {
                 place += 1;
@@ -63,8 +64,8 @@ impl LeaderLease {
         self.rounds.push_back((round, now));
     }
 
-    /// Until when somebody who has answered so helps nobody else, as far as this leader may count
-    /// on it.
+    /// Until when the sender of this report votes for no other candidate, as far as this leader may
+    /// rely on it.
     pub(super) fn bound_until(&self, report: &FollowerReport, now: Time, config: &Config) -> Time {
         let sent = self.rounds.iter().rev().find(|(round, _)| *round <= report.round);
         let promise = if planted(Mutant::LeaseIgnoresPromise) {
@@ -81,8 +82,8 @@ impl LeaderLease {
         }
     }
 
-    /// A quorum has answered this round, or a later one: when earlier ones were sent does not
-    /// matter any more.
+    /// A quorum has answered this round, or a later one: the times of earlier rounds no longer
+    /// matter.
     fn forget_before(&mut self, round: u64) {
         while self.rounds.get(1).is_some_and(|(next, _)| *next <= round) {
             self.rounds.pop_front();
@@ -124,7 +125,7 @@ impl Core {
         self.holds_lease().then_some(self.lease.until)
     }
 
-    /// A quorum has answered this round, or a later one; and somebody may have promised something.
+    /// A quorum has answered this round, or a later one; its voters may have made promises.
     pub(super) fn renew_lease(&mut self, answered: u64) {
         let State::Leader(leading) = &self.state else { return };
         let Some(own) = counted(self.config.election_timeout.min, &self.config) else { return };
@@ -141,15 +142,15 @@ impl Core {
         self.lease.until = until.max(earlier);
     }
 
-    /// The configuration is another one: those whose promises made the lease need not be a quorum
-    /// of it. Whoever is, and has promised, makes another ([`Core::renew_lease`]).
+    /// The configuration has changed: the voters whose promises made the lease need not be a quorum
+    /// of it. A quorum of the new one makes another lease ([`Core::renew_lease`]).
     pub(super) fn void_lease(&mut self) {
         if !planted(Mutant::LeaseSurvivesConfiguration) {
             self.lease.until = Time(0);
         }
     }
 
-    /// The term of office begins or ends.
+    /// This node becomes leader or steps down.
     pub(super) fn end_lease(&mut self) {
         if !planted(Mutant::LeaseSurvivesStepDown) {
             self.lease = LeaderLease::default();

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   index    1  2  3  4  5  6  7  8  9 10 11
-//!   term        1  1  2  2  2  2  4  4  4  4     known from the base (here 2) on (`terms`); 1 and 2 are compacted
+//!   term        1  1  2  2  2  2  4  4  4  4     known from the base (here 2) on (`terms`);
+//!                                                1 and 2 are compacted
 //!   tail                 [5  6  7  8  9 10 11]   in memory; 3 and 4 must be fetched
 //!   marks          ^3    ^5       ^8    ^10
 //!            applied  handed out  commit durable
@@ -199,8 +200,8 @@ impl Log {
     /// cluster's: the one as of the commit index, or any after it.
     ///
     /// ```text
-    ///  node 1   {1 2} x {2}     it has removed itself, and nobody else knows: if it fell silent now, node 2 could not be
-    ///  node 2   {1 2} x         elected, for node 1 has the longer log
+    ///  node 1   {1 2} x {2}     it has removed itself, and no other node knows: if it stopped
+    ///  node 2   {1 2} x         now, node 2 could not be elected, for node 1 has the longer log
     /// ```
     pub(super) fn may_vote(&self, node: NodeId) -> bool {
         if self.configuration().is_voter(node) {
@@ -420,8 +421,8 @@ impl Log {
     ///
     /// ```text
     ///  index      1 2 3 4 5 6 7
-    ///  ours       1 1 2 2 2 2 2        the snapshot includes 5 of term 3: 6 and 7 of term 2 would come to follow 5
-    ///  snapshot   1 1 1 3 3            of term 3, which no leader has ever had so
+    ///  ours       1 1 2 2 2 2 2        the snapshot includes 5 of term 3: 6 and 7 of term 2
+    ///  snapshot   1 1 1 3 3            would follow 5 of term 3, as in no leader's log
     /// ```
     ///
     /// # Panics
@@ -610,7 +611,7 @@ mod tests {
         log.trim();
         assert_eq!(log.first_in_tail(), Index(9), "two entries of 100 bytes fit 250");
         assert_eq!((log.entry(Index(8)), log.entry(Index(9)).unwrap().index), (None, Index(9)));
-        assert_eq!(log.terms().term_at(Index(1)), Some(Term(1)), "terms are known for ever");
+        assert_eq!(log.terms().term_at(Index(1)), Some(Term(1)), "terms stay known");
     }
 
     #[test]

@@ -1,24 +1,25 @@
-//! Who belongs to the cluster, and how that changes (§4).
+//! Membership of the cluster, and its changes (§4).
 //!
-//! A configuration is an entry of the log, and is in force at a node as soon as it is in that
-//! node's log, committed or not (§4.1): everybody then counts by the latest it has, and a
-//! truncation brings back the one before.
+//! A configuration is an entry of the log, in force at a node as soon as it is in that node's log,
+//! committed or not (§4.1). Every node counts by the latest it has, and a truncation restores the
+//! one before.
 //!
 //! ```text
 //!  index      3        4        5        6
-//!  entry      no-op    {1 2 3}&{1 2 4}   {1 2 4}      a joint configuration (4) replaces node 3 by node 4 in one step;
-//!                      '-- committed --->'             once it is committed, its leader appends the one that leaves it (6)
+//!  entry      no-op    {1 2 3}&{1 2 4}   {1 2 4}      a joint configuration (4) replaces node 3 by
+//!                      '-- committed --->'             node 4 in one step; once it is committed,
+//!                                                      its leader appends the one that leaves it
 //! ```
 //!
 //! A leader changes the membership only when nothing of an earlier change is open: an entry of its
-//! own term is committed (else two leaders could each commit by majorities that have nobody in
+//! own term is committed (else two leaders could each commit by majorities that have no node in
 //! common; Ongaro, "bug in single-server membership changes", raft-dev, 2015), the latest
 //! configuration is committed, and it is not joint. So whatever configurations two nodes count by,
 //! they are equal or neighbours, and their quorums overlap.
 //!
-//! Whoever is removed is sent entries until the removal is committed, and then told so, once:
-//! usually it learns that it is gone. A leader that is removed does not count itself; when the
-//! removal is committed it hands over and steps down (§4.2.2).
+//! A removed member receives entries until its removal is committed, and then one message that says
+//! so; usually it learns of its removal. A removed leader does not count itself; when the removal
+//! is committed it hands over and steps down (§4.2.2).
 
 use crate::types::{ChangeError, Configuration, Index, MemberChange, NodeId, Now, Payload};
 
@@ -129,7 +130,7 @@ impl Core {
         self.void_lease();
         let State::Leader(leading) = &mut self.state else { return };
         let (id, previous, now) = (self.config.id, index.previous(), self.now);
-        // Others are a quorum now: whether one is heard must be looked at anew.
+        // The quorum has changed: whether it is heard must be checked again.
         leading.quorum_deadline = now;
         let configuration = self.log.configuration();
         for node in configuration.replicas().filter(|&node| node != id) {
@@ -140,13 +141,13 @@ impl Core {
                 progress.removed_at.get_or_insert(index);
             }
         }
-        // Fewer may be a quorum now, and what they have answered is enough; nobody need answer
-        // again, if nobody else is left.
+        // The quorum may be smaller now, and the answers so far enough. If no other member is left,
+        // no other answer will come.
         self.count_answered_rounds();
     }
 
-    /// Does what follows from a configuration that is committed: a joint one is left, whether this
-    /// leader made it or found it; a leader that has no vote any more hands over.
+    /// Does what follows from a committed configuration: a joint one is left, whichever leader made
+    /// it; a leader without a vote hands over.
     pub(super) fn tend_membership(&mut self) {
         let State::Leader(leading) = &self.state else { return };
         let commit = self.log.commit();
@@ -171,7 +172,7 @@ impl Core {
         }
     }
 
-    /// Lets go of those whose removal is committed: they have just been told.
+    /// Drops members whose removal is committed: the message that says so has just left.
     pub(super) fn dismiss_removed(&mut self) {
         let commit = self.log.commit();
         if let State::Leader(leading) = &mut self.state {
@@ -181,14 +182,14 @@ impl Core {
         }
     }
 
-    /// Tells of a configuration that has come into force, and of this node's removal once it is
+    /// Reports a configuration that has come into force, and this node's removal once it is
     /// committed.
     pub(super) fn report_membership(&mut self) {
         let index = self.log.configuration_index();
         if self.log.take_configuration_change() {
             let is_joint = self.log.configuration().is_joint();
             self.actions.push_back(Action::Event(Event::Membership { index, is_joint }));
-            // Who may vote now, and could not before, begins to wait for a leader now.
+            // A node that has just become a voter begins to wait for a leader.
             if !self.is_leader() {
                 self.election_deadline =
                     self.election_deadline.max(self.now.after(self.randomized_timeout));

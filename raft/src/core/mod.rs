@@ -1,17 +1,17 @@
 //! The Raft algorithm (Ongaro, "Consensus: Bridging Theory and Practice", 2014), sans-IO.
 //!
-//! [`Core`] is one node's part in it. It owns no clock, no random source, no socket and no file:
-//! what happens is told to it (`handle_*`, [`Core::propose`], [`Core::read_index`]), and it says
-//! what to do ([`Core::poll`]) and when to look again ([`Core::poll_timeout`]). Section numbers in
-//! this folder are the dissertation's.
+//! [`Core`] is one node's part in it. It owns no clock, no random source, no socket and no file.
+//! Its driver calls it with every input (`handle_*`, [`Core::propose`], [`Core::read_index`]); it
+//! returns what to do ([`Core::poll`]) and when to call again ([`Core::poll_timeout`]). Section
+//! numbers in this folder are the dissertation's.
 //!
 //! | file | concern |
 //! |---|---|
 //! | `election` | pre-vote, votes, terms (§3.4, §3.6, §9.6), stepping down |
 //! | `replication` | the leader's side: rounds, entries, commitment (§3.5, §3.6.2), check-quorum (§6.2) |
 //! | `progress` | what the leader knows of one follower (§10.2.1) |
-//! | `follower` | the other side: accepting entries, acknowledging what is durable |
-//! | `membership` | changes of configuration (§4), the removed leader's leave |
+//! | `follower` | the follower's side: accepting entries, acknowledging what is durable |
+//! | `membership` | changes of configuration (§4), how a removed leader steps down |
 //! | `transfer` | handing leadership over (§3.10), priorities |
 //! | `reads` | ReadIndex, on leaders and followers (§6.4) |
 //! | `log_time` | the stamps of entries: a clock that a majority of the voters steers |
@@ -19,14 +19,14 @@
 //! | `promise` | what voters promise for them, and how long a restarted one waits |
 //! | `quorum` | what a majority says, joint configurations included (§4.3) |
 //! | `admission` | which senders' messages have an effect; a second leader in one term |
-//! | `digests` | whether all members made the same of the same entries |
+//! | `digests` | whether the same entries led to the same state on all members |
 //! | `backlog` | what is committed and not applied: the leader pushes back, and hands over |
 //! | `loading` | a state machine that restores or replays: who leads meanwhile |
 //! | `amnesia` | followers whose disks forgot, and leaders that contradict what is committed |
 //! | `snapshot` | taking, compacting, sending, installing (§5) |
 //! | `mutants` | faults to be planted, for the tests of the tests |
 //! | `terms` | terms that no cluster reaches |
-//! | `commit_mark` | when the disk hears of a commit index that no write carries |
+//! | `commit_mark` | when a commit index that no write carries is written to the disk |
 //! | `log`, `writes`, `fetches` | the log's marks and tail; what must be durable first; what must be read back |
 //!
 //! # How to drive it
@@ -48,7 +48,9 @@
 //! core.handle_timeout(now); // a cluster of one has nobody to wait for
 //! while let Some(action) = core.poll() {
 //!     match action {
-//!         Action::Write(write) => core.handle_done(now, Done::Written { sequence: write.sequence }),
+//!         Action::Write(write) => {
+//!             core.handle_done(now, Done::Written { sequence: write.sequence });
+//!         }
 //!         Action::Apply(entries) => applied.extend(entries.iter().cloned()),
 //!         _ => {}
 //!     }
@@ -153,7 +155,7 @@ pub struct Core {
     term_leader: Option<NodeId>,
     /// When a leader, of whatever term, was last heard.
     leader_heard: Option<Time>,
-    /// How long this node waits for a leader before it campaigns; drawn anew for every campaign.
+    /// How long this node waits for a leader before it campaigns; drawn again for every campaign.
     randomized_timeout: Duration,
     election_deadline: Time,
     promises: Promises,
@@ -174,7 +176,7 @@ pub struct Core {
     backlog_watch: BacklogWatch,
 
     actions: VecDeque<Action>,
-    /// Something was told since the last `flush`.
+    /// There was an input since the last `flush`.
     is_dirty: bool,
     /// What the last `Event::Changed` said.
     reported: (Role, Term, Option<NodeId>),
@@ -191,16 +193,16 @@ pub struct Core {
     durable_sequence: Option<u64>,
     /// A leader contradicted what is committed here, from this entry on.
     committed_conflict: Option<Index>,
-    /// It must not campaign in the first term of all, nor vote.
+    /// It must neither campaign nor vote in the first term of all.
     awaits_bootstrap: bool,
-    /// Whether it may lead, by its driver's word.
+    /// Whether it may lead, as its driver reports.
     fitness: Fitness,
     loading: Loading,
 }
 
 impl Core {
-    /// A node as it wakes up: a follower that knows no leader and nothing committed, whatever it
-    /// was before.
+    /// A node as it starts: a follower that knows no leader and nothing committed, whatever it was
+    /// before.
     ///
     /// # Errors
     /// If the settings make no sense together, or what was saved contradicts itself.
@@ -216,7 +218,7 @@ impl Core {
         let randomized_timeout = jitter.between(config.election_timeout.bounds());
         let id = config.id;
         let voters = &log.configuration().voters;
-        // A node that votes alone need not wait for anybody to lead.
+        // The only voter need not wait for a leader.
         let is_alone =
             voters.len() == 1 && voters.contains(&id) && log.configuration().outgoing.is_empty();
         let election_deadline =
@@ -264,9 +266,11 @@ impl Core {
         })
     }
 
-    /// A message has arrived. Messages that make no sense (for another node, with impossible
-    /// numbers) are counted in [`Status::ignored_messages`] and change nothing; so do those of
-    /// terms that no cluster reaches ([`Status::ignored_terms`]).
+    /// A message has arrived.
+    ///
+    /// Messages that make no sense (for another node, with impossible numbers) are counted in
+    /// [`Status::ignored_messages`] and change nothing. So are those of terms that no cluster
+    /// reaches ([`Status::ignored_terms`]).
     ///
     /// A leader that contradicts what is committed here ends this node's part
     /// ([`Event::CommittedConflict`]): acknowledged data was lost elsewhere.
@@ -286,13 +290,13 @@ impl Core {
             return;
         }
         match body {
-            // Asks about a term that nobody is in yet; it must not put us there.
+            // It asks about a term that no node has reached; it must not take this node there.
             Body::RequestPreVote { last_index, last_term } => {
                 return self.handle_request_pre_vote(from, term, last_index, last_term);
             }
-            // A follower of a living leader does not help to depose it (§4.2.3), not even by
-            // adopting a term: unless that leader wants it. Nor does a founder that waits help to
-            // found.
+            // A follower with a live leader grants no vote against it (§4.2.3), and does not even
+            // adopt a term, unless that leader asked for the election. An initial member that waits
+            // for the bootstrap takes no part in it.
             Body::RequestVote { is_transfer, .. }
                 if term > self.term
                     && (self.is_bound(is_transfer) || self.awaits_bootstrap_of(term)) =>
@@ -306,8 +310,8 @@ impl Core {
         }
         let is_current = term == self.term;
         match body {
-            // Answers from behind are normal here: it is the answerer's own term, and we asked
-            // about the next one.
+            // An answer of an earlier term is normal here: it is the sender's own term, and this
+            // node asked about the next one.
             Body::PreVote { campaign_term, granted } => {
                 self.handle_pre_vote(from, campaign_term, granted)
             }
@@ -357,8 +361,8 @@ impl Core {
     /// An action that asked for an answer is done.
     ///
     /// # Panics
-    /// If the core never asked for it, or the entries fetched are not those asked for: the driver
-    /// or the disk lies, and to go on would be to build on it.
+    /// If the core never asked for it, or the entries fetched are not those it asked for. The
+    /// driver or the disk is wrong then, and continuing would build on that.
     pub fn handle_done(&mut self, now: Now, done: Done) {
         let was_dirty = self.is_dirty;
         self.begin(now);
@@ -378,7 +382,7 @@ impl Core {
     /// alone is a [`Proposal`], too.
     ///
     /// # Errors
-    /// Says why not; then nothing was appended.
+    /// The reason; nothing was appended then.
     pub fn propose<P: Into<Proposal>>(
         &mut self,
         now: Now,
@@ -394,17 +398,19 @@ impl Core {
     /// wait.
     ///
     /// # Errors
-    /// If nobody could know, or too many wait already; then no action follows.
+    /// If no leader is known, or too many reads wait already; no action follows then.
     pub fn read_index(&mut self, now: Now, id: ReadId) -> Result<(), ReadError> {
         self.begin(now);
         self.ask_read_index(id, false)
     }
 
     /// As [`Core::read_index`], but answered at once where the leader has a lease
-    /// ([`Config::lease`]). `now` must be what a clock said *after* the read arrived: by an earlier
-    /// one the lease might still have held when another leader had already taken over. The same
-    /// goes for the message by which a follower asks its leader, and for the leader's messages:
-    /// whoever takes them in with an earlier time promises less than the leader relies on.
+    /// ([`Config::lease`]).
+    ///
+    /// `now` must be a time that a clock showed *after* the read arrived: at an earlier time the
+    /// lease might still have held when another leader had already taken over. The same holds for
+    /// the message by which a follower asks its leader, and for the leader's messages: a node that
+    /// handles them with an earlier time promises less than the leader relies on.
     ///
     /// # Errors
     /// As [`Core::read_index`].
@@ -413,15 +419,17 @@ impl Core {
         self.ask_lease_read(id)
     }
 
-    /// Whether this node waits with founding the cluster: as long as it knows of no term it has no
-    /// part in the election of the first, neither as a candidate nor as a voter. For whoever drives
-    /// a founder that cannot know yet whether the cluster exists already, and it has forgotten it.
-    /// It votes for those that know a term, and follows whoever leads.
+    /// Whether this node waits for the bootstrap of its cluster. While it waits and knows no term,
+    /// it takes no part in the election of the first term, neither as a candidate nor as a voter.
+    /// It votes for candidates of later terms, and follows their leader.
+    ///
+    /// For the driver of an initial member that does not know yet whether the cluster exists
+    /// already and this node has forgotten it.
     pub fn wait_for_bootstrap(&mut self, waits: bool) {
         self.awaits_bootstrap = waits;
     }
 
-    /// The next thing to do; `None` when there is nothing until the next input.
+    /// The next thing to do; `None` until there is another input.
     pub fn poll(&mut self) -> Option<Action> {
         if self.actions.is_empty() && self.is_dirty {
             self.is_dirty = false;
@@ -510,7 +518,7 @@ impl Core {
         self.advance_commit();
     }
 
-    /// Every input comes through here first.
+    /// Every input starts here.
     fn begin(&mut self, now: Now) {
         self.now = self.now.max(now.monotonic);
         self.wall = now.wall;
@@ -527,7 +535,7 @@ impl Core {
         self.ignored_messages = self.ignored_messages.saturating_add(1);
     }
 
-    /// Tells the operator, once, what is different.
+    /// Reports to the operator, once, what has changed.
     fn report(&mut self) {
         let (role, term, leader) = (self.role(), self.term, self.leader);
         if self.reported != (role, term, leader) {
@@ -621,7 +629,7 @@ impl Core {
         self.own_hard_state()
     }
 
-    /// Whom it takes for the leader of its term: itself, if it leads.
+    /// The leader of its term as far as it knows: itself, if it leads.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
         self.leader
@@ -639,7 +647,7 @@ impl Core {
         self.log.applied()
     }
 
-    /// On this node's own disk up to here.
+    /// Durable on this node's own disk up to here.
     #[must_use]
     pub fn durable(&self) -> Index {
         self.log.durable()
@@ -682,7 +690,7 @@ impl Core {
         self.log.configuration_index()
     }
 
-    /// Whom this leader is handing over to.
+    /// The node to which this leader hands leadership over.
     #[must_use]
     pub fn transferring(&self) -> Option<NodeId> {
         match &self.state {

@@ -10,7 +10,8 @@ macro_rules! mutants {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// A fault in the core or the replica.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[cfg_attr(not(feature = "mutants"), expect(unreachable_pub, reason = "public with the feature `mutants`"))]
+        #[cfg_attr(not(feature = "mutants"), expect(unreachable_pub, reason = "public with the \
+            feature `mutants`"))]
         pub enum Mutant {
             $($(#[$doc])* $name),*
         }
@@ -24,7 +25,7 @@ macro_rules! mutants {
 }
 
 mutants! {
-    /// A leader commits what it has on its own disk, whoever else has it.
+    /// A leader commits what is durable on its own disk alone.
     CommitWithoutQuorum,
     /// The log says that frames are on the disk before it has synced them.
     MarkBeforeSync,
@@ -43,11 +44,11 @@ mutants! {
     ForgottenVoteCounts,
     /// A leader tells a node that it forgot only until the node has confirmed.
     MarkNeverLowered,
-    /// A node that is told that its disk forgot goes on as if it had not been.
+    /// A node ignores `Forgot`.
     ForgotKnownToLeaderOnly,
     /// A leader commits with one node less where one forgot.
     ForgottenMakesMajoritySmaller,
-    /// A node that was told that its disk forgot does not write it down.
+    /// A node that receives `Forgot` does not make the mark durable.
     MarkOnlyInMemory,
     /// A leader commits an entry of an earlier term because a majority has it (figure 3.7).
     CommitOldTerm,
@@ -88,7 +89,7 @@ mutants! {
     LeaseSurvivesStepDown,
     /// A lease outlives the configuration whose quorum made it.
     LeaseSurvivesConfiguration,
-    /// A leader that is no voter any more relies on a lease.
+    /// A leader without a vote relies on a lease.
     LeaseOfNoVoter,
     /// A voter may vote as soon as it is restarted.
     VoteRightAfterRestart,
@@ -121,7 +122,7 @@ mutants! {
     /// A command of a session is applied although its author has acknowledged it: a late copy of it
     /// counts again.
     AcknowledgedIsAppliedAgain,
-    /// Sessions live for ever.
+    /// Sessions never expire.
     SessionsNeverExpire,
     /// Sessions expire by the node's own clock.
     ExpiryByLocalClock,
@@ -199,7 +200,7 @@ mutants! {
     PromoteUnseen,
     /// The id of a member that is gone may be used again.
     IdReused,
-    /// The target of a transfer is told to campaign before it has everything on its disk.
+    /// The target of a transfer is asked to campaign before everything is on its disk.
     TransferBeforeFlushed,
     /// A transfer that does not come to pass is never given up.
     TransferNeverTimesOut,

@@ -1,19 +1,20 @@
 //! What a leader knows of one follower's log (figure 3.1: matchIndex, nextIndex), and how much it
-//! dares to send.
+//! may send.
 //!
 //! ```text
 //!            matched            next
 //!               v                v
-//!  leader  1 2 3 4 5 6 7 8 9 10 11 12       4 is on the follower's disk; 5 to 10 are on their way, in windows of
-//!          -------|=============|-----      messages and bytes; 11 and 12 have not been sent
+//!  leader  1 2 3 4 5 6 7 8 9 10 11 12       4 is on the follower's disk; 5 to 10 are on their
+//!          -------|=============|-----      way, in windows of messages and bytes; 11 and 12
+//!                                           have not been sent
 //! ```
 //!
-//! *Probe*: the leader does not know where the logs agree, or whether the follower is there at all.
-//! It sends one message and waits for the answer, or for the next heartbeat, which asks again. Once
-//! it knows where the logs agree, the probe's entries count as sent; unless the answer is to a
-//! later round: then the probe was lost, and they leave again. *Replicate*: it knows, and streams:
-//! `next` runs ahead of the acknowledgements (§10.2.1, pipelining). *Snapshot*: `next` is
-//! compacted; the follower is sent a snapshot ([`SnapshotSender`]) and, meanwhile, heartbeats.
+//! *Probe*: the leader does not know where the logs agree, or whether the follower is reachable. It
+//! sends one message and waits for the answer, or for the next heartbeat, which asks again. Once it
+//! knows where the logs agree, the entries of the probe count as sent, unless the answer is to a
+//! later round: the probe was lost then, and its entries leave again. *Replicate*: it knows, and
+//! streams: `next` runs ahead of the acknowledgements (§10.2.1, pipelining). *Snapshot*: `next` is
+//! compacted; the follower receives a snapshot ([`SnapshotSender`]) and, meanwhile, heartbeats.
 
 use std::collections::VecDeque;
 
@@ -65,11 +66,11 @@ pub(super) struct Progress {
     in_flight_bytes: usize,
     /// The latest round it has acknowledged.
     pub(super) round: u64,
-    /// Until then it helps nobody else into office, by what it has promised (leases rest on it).
+    /// Until then it votes for no other candidate, as it has promised (leases rest on it).
     pub(super) bound_until: Time,
     /// When it last answered.
     pub(super) heard: Time,
-    /// It has been told that everything up to here is committed.
+    /// The commit index that it was last sent.
     pub(super) commit_sent: Index,
     /// The fetch that will bring the next entries to send.
     pub(super) fetch: Option<u64>,
@@ -82,7 +83,7 @@ pub(super) struct Progress {
     /// The round of the answer by which it was known to hold a fence: what it said before is out of
     /// date.
     pub(super) fenced_round: Option<u64>,
-    /// It says that this leader contradicts what is committed there, from this entry on.
+    /// It reports that this leader contradicts what is committed there, from this entry on.
     pub(super) conflict: Option<Index>,
     /// A snapshot that is to take the place of its state, beside the entries: that one had gone
     /// wrong.

@@ -67,7 +67,7 @@ impl Promises {
         }
     }
 
-    /// When nothing of an earlier life binds any more.
+    /// When no promise from before the restart binds this node.
     pub(super) fn wait_until(&self) -> Time {
         self.earlier_until.max(self.reachable_until)
     }

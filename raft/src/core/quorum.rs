@@ -1,8 +1,8 @@
 //! What a majority says (§3.4, §3.6), in simple and in joint configurations (§4.3).
 //!
-//! Pure functions of a configuration and of what is known of each node, computed anew each time:
-//! there is no count to keep up to date and so none to get wrong. They allocate nothing. Of more
-//! than [`FEW`] voters the work is the square of their number.
+//! Pure functions of a configuration and of what is known of each node, computed from scratch each
+//! time: no count has to be kept up to date. They allocate nothing. Of more than [`FEW`] voters the
+//! work is the square of their number.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::types::{Configuration, NodeId};
 
 use super::mutants::{Mutant, planted};
 
-/// Of so many voters the values are sorted.
+/// Up to this number of voters the values are sorted.
 const FEW: usize = 7;
 
 /// How a vote stands.
@@ -18,7 +18,7 @@ const FEW: usize = 7;
 pub(super) enum Tally {
     /// A majority said yes.
     Won,
-    /// So many said no that no majority can say yes any more.
+    /// A majority can no longer say yes.
     Lost,
     /// Neither, yet.
     Open,
@@ -33,7 +33,7 @@ pub(super) fn majority(voters: usize) -> usize {
 ///
 /// ```text
 /// voters    1  2  3  4  5
-/// value     7  3  9  4  9     a majority (three) has reached 7, only two have reached 9: the answer is 7
+/// value     7  3  9  4  9     a majority (three) has reached 7, only two have reached 9: it is 7
 /// ```
 pub(super) fn agreed<T: Ord + Copy>(
     configuration: &Configuration,
@@ -47,7 +47,7 @@ pub(super) fn agreed<T: Ord + Copy>(
 }
 
 /// How the vote stands; `vote` is `None` for a node that has not answered. A vote without voters
-/// stays open for ever.
+/// stays open.
 pub(super) fn tally(configuration: &Configuration, vote: impl Fn(NodeId) -> Option<bool>) -> Tally {
     let incoming = tally_half(&configuration.voters, &vote);
     if configuration.outgoing.is_empty() || planted(Mutant::JointWithOneHalf) {
@@ -95,7 +95,6 @@ fn tally_half(voters: &BTreeSet<NodeId>, vote: &impl Fn(NodeId) -> Option<bool>)
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
@@ -119,6 +118,11 @@ mod tests {
             .collect()
     }
 
+    fn configuration(voters: &BTreeSet<NodeId>, outgoing: &BTreeSet<NodeId>) -> Configuration {
+        let (voters, outgoing) = (voters.clone(), outgoing.clone());
+        Configuration { voters, outgoing, ..Configuration::default() }
+    }
+
     proptest! {
         #[test]
         fn agrees_with_trying_every_majority(
@@ -126,9 +130,10 @@ mod tests {
             outgoing in nodes(),
             marks in prop::collection::vec(0u64..5, 10),
         ) {
-            let configuration = Configuration { voters: voters.clone(), outgoing: outgoing.clone(), ..Configuration::default() };
+            let configuration = configuration(&voters, &outgoing);
             let best = |half: &BTreeSet<NodeId>| {
-                majorities(half).iter().filter_map(|m| m.iter().map(|node| marks[node.0 as usize]).min()).max()
+                let least = |m: &Vec<NodeId>| m.iter().map(|node| marks[node.0 as usize]).min();
+                majorities(half).iter().filter_map(least).max()
             };
             let expected = match (best(&voters), best(&outgoing)) {
                 (a, None) => a,
@@ -143,12 +148,13 @@ mod tests {
             outgoing in nodes(),
             votes in prop::collection::btree_map((1u64..=9).prop_map(NodeId), any::<bool>(), 0..=9),
         ) {
-            let configuration = Configuration { voters: voters.clone(), outgoing: outgoing.clone(), ..Configuration::default() };
-            let possible = |half: &BTreeSet<NodeId>, votes: &BTreeMap<NodeId, bool>, silent_says: bool| {
-                majorities(half).iter().any(|m| m.iter().all(|node| votes.get(node).copied().unwrap_or(silent_says)))
+            let configuration = configuration(&voters, &outgoing);
+            let possible = |half: &BTreeSet<NodeId>, missing: bool| {
+                let says_yes = |node| votes.get(node).copied().unwrap_or(missing);
+                majorities(half).iter().any(|majority| majority.iter().all(says_yes))
             };
-            let won = |half: &BTreeSet<NodeId>| possible(half, &votes, false);
-            let lost = |half: &BTreeSet<NodeId>| !half.is_empty() && !possible(half, &votes, true);
+            let won = |half: &BTreeSet<NodeId>| possible(half, false);
+            let lost = |half: &BTreeSet<NodeId>| !half.is_empty() && !possible(half, true);
             let joint = !outgoing.is_empty();
             let expected = if lost(&voters) || lost(&outgoing) {
                 Tally::Lost

@@ -2,9 +2,9 @@
 //!
 //! A read that arrives at a leader waits until (1) an entry of the leader's own term is committed,
 //! so that its commit index is the cluster's, and (2) a majority has answered a round that began
-//! after the read arrived, so that nobody else can have been committing meanwhile. Rounds are
-//! numbers of the leader's own, counted within its term, carried by every AppendEntries and echoed
-//! by every answer: an answer to an earlier round never counts for a later one.
+//! after the read arrived, so that no other leader can have committed anything meanwhile. Rounds
+//! are numbers of the leader's own, counted within its term, sent with every AppendEntries and
+//! repeated by every answer: an answer to an earlier round never counts for a later one.
 //!
 //! ```text
 //!  reads            a  b        c
@@ -25,7 +25,7 @@ use super::mutants::{Mutant, planted};
 use super::quorum::agreed;
 use super::{Action, Core, ReadError, ReadId, State};
 
-/// Who wants to know.
+/// Where a read came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Asker {
     Own(ReadId),
@@ -176,7 +176,7 @@ impl Core {
         }
     }
 
-    /// Tells whoever wanted to know.
+    /// Sends the answer to the asker.
     pub(super) fn answer_read(&mut self, asker: Asker, index: Index) {
         match asker {
             Asker::Own(id) => self.actions.push_back(Action::ReadReady { id, index }),
@@ -221,7 +221,7 @@ impl Core {
         }
     }
 
-    /// Gives up all reads: the leader they were asked of is gone, or we are it no more.
+    /// Fails all reads: their leader is gone, or this node no longer leads.
     pub(super) fn fail_reads(&mut self) {
         let Questions { fresh, fresh_lease, asked, waiting, .. } = &mut self.questions;
         *waiting = 0;

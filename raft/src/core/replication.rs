@@ -33,8 +33,8 @@ pub(super) struct Leading {
     pub(super) reads: LeaderReads,
     /// Leadership is on its way to another node.
     pub(super) transfer: Option<Handover>,
-    /// A node was told to campaign in this term: it may do so at any time, whatever its voters have
-    /// heard of this leader.
+    /// A node was asked to campaign in this term: it may do so at any time, whatever its voters
+    /// have
     pub(super) has_told: bool,
     /// A voter with a higher priority is not looked for before.
     pub(super) hand_over_after: Time,
@@ -258,8 +258,9 @@ impl Core {
     /// ```text
     ///  index    1 2 3 4 5 6 7 8 9
     ///  follower 1 1 1 5 5 5            hint for previous index 9 of term 6: index 6, term 5
-    ///  leader   1 1 1 2 2 2 2 6 6      our last entry of at most term 5 and at most index 6 is 6, of term 2: ask there;
-    ///                                  the next hint is index 3, term 1, and there they agree
+    ///  leader   1 1 1 2 2 2 2 6 6      our last entry of at most term 5 and at most index 6 is 6,
+    ///                                  of term 2: ask there; the next hint is index 3, term 1,
+    ///                                  and there they agree
     /// ```
     pub(super) fn handle_rejected(
         &mut self,
@@ -382,7 +383,7 @@ impl Core {
         let term = self.term;
         let State::Leader(leading) = &mut self.state else { return };
         if stalled {
-            // It could lead on the others' disks, but then a dead disk would lead for ever.
+            // It could lead on the others' disks, but a node with a dead disk would stay leader.
             return self.step_down(Event::StalledWrite { term });
         }
         if leading.quorum_deadline <= self.now {

@@ -1,9 +1,10 @@
-//! How far a snapshot is on its way to one follower, in pieces.
+//! How far a snapshot has been sent to one follower, in pieces.
 //!
 //! ```text
 //!                 received            sent                  total
 //!                    v                 v                      v
-//!  file   |==========|=====|=====|.....|......................|     two pieces are on their way, one is being read
+//!  file   |==========|=====|=====|.....|......................|     two pieces are on their way,
+//!                                                                   one is being read
 //! ```
 //!
 //! Until the first answer there is one piece at a time: the follower may have a part already. An

@@ -2,8 +2,9 @@
 //! came in one message, stays in one block of memory that messages and batches share.
 //!
 //! ```text
-//!   runs    [5 6 7] [8] [9 10 11 12]        entries 6 to 9 are the end of the first run, the second,
-//!              '-----------'                and the beginning of the third: three reference counts
+//!   runs    [5 6 7] [8] [9 10 11 12]        entries 6 to 9 are the end of the first run,
+//!              '-----------'                the second, and the beginning of the third:
+//!                                           three reference counts
 //! ```
 //!
 //! A block goes when nobody holds any of it. So that a few entries do not keep many others in
@@ -240,7 +241,8 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         let sizes = || prop::collection::vec(0..40usize, 1..9);
         prop_oneof![
-            8 => (sizes(), prop_oneof![3 => Just(0), 1 => 0..9usize]).prop_map(|(sizes, before)| Step::Push(sizes, before)),
+            8 => (sizes(), prop_oneof![3 => Just(0), 1 => 0..9usize])
+                .prop_map(|(sizes, before)| Step::Push(sizes, before)),
             2 => (sizes(), sizes()).prop_map(|(first, second)| Step::PushTwo(first, second)),
             3 => (0..12u64).prop_map(Step::Truncate),
             4 => prop_oneof![3 => Just(0), 1 => 0..12u64].prop_map(Step::Trim),

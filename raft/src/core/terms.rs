@@ -1,10 +1,10 @@
 //! Terms that no cluster reaches. A term counts elections, so one that is far beyond our own comes
 //! from a damaged message or a damaged disk, not from elections.
 //!
-//! A node that adopted such a term would drive the whole cluster there, and near 2^64 nobody could
-//! be elected any more. So a message from too far ahead is ignored as if it had been lost: neither
-//! term, nor vote, nor a timer changes. No clock is involved. The bound is against accidents; only
-//! admission is against attackers.
+//! A node that adopted such a term would drive the whole cluster there, and near 2^64 no election
+//! could succeed. So a message from too far ahead is ignored as if it had been lost: neither term,
+//! nor vote, nor a timer changes. No clock is involved. The bound protects against accidents; only
+//! admission protects against attackers.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Core {
     }
 
     /// A saved term beyond the greatest came from a damaged or edited disk. It is never lowered
-    /// under the same cluster id, so the node stays out of all elections, and says so.
+    /// under the same cluster id, so the node stays out of all elections, and reports it.
     pub(super) fn is_out_of_terms(&self) -> bool {
         self.term > Term::MAX
     }

@@ -1,22 +1,23 @@
-//! Leadership changes hands on purpose (§3.10), and goes to who has the highest priority.
+//! Leadership transfer (§3.10), also to the voter with the highest priority.
 //!
 //! ```text
-//!  leader   transfer to 3:  no proposals --- entries ---> matched = last --- TimeoutNow --->        steps down when it
-//!  node 3                              <--- Appended, durable ---'                 campaigns --->   hears of term + 1
+//!  leader   transfer to 3, no proposals    sends entries until matched = last    TimeoutNow
+//!  node 3   Appended, durable              -------------------------------->     campaigns
+//!  leader   hears of term + 1: steps down
 //! ```
 //!
-//! Only who has everything on its disk is told to campaign: then it wins if a majority hears it,
-//! and nobody waits for an election timeout. While the target catches up the leader takes no
-//! proposals, so that this ends. After one election timeout without a new leader the transfer has
-//! failed, and proposals flow again; a target that was told may still campaign later, which is as
-//! safe as any campaign, but a lease is no longer.
+//! The leader asks a target to campaign only when everything is on the target's disk: it wins then
+//! if a majority hears it, without an election timeout. While the target catches up the leader
+//! takes no proposals, so that this ends. After one election timeout without a new leader the
+//! transfer has failed, and proposals are taken again. A target that was asked may still campaign
+//! later: that is as safe as any election, but the leader's lease is over.
 
 use std::cmp::Reverse;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::types::{Body, NodeId, Now, Time};
+use crate::types::{Body, NodeId, Now, Time, ask_leader};
 
 use super::mutants::{Mutant, planted};
 use super::{Core, Event, State};
@@ -25,10 +26,10 @@ use super::{Core, Event, State};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TransferError {
-    /// Only a leader hands over.
-    #[error("this node does not lead; {}", match leader { Some(node) => format!("ask node {node}, which does"), None => "no leader is known, try again after the election".to_owned() })]
+    /// Only a leader can transfer leadership.
+    #[error("this node does not lead; {}", ask_leader(*leader))]
     NotLeader {
-        /// Who does, as far as this node knows.
+        /// The leader, as far as this node knows.
         leader: Option<NodeId>,
     },
     /// There is no such member.
@@ -37,7 +38,7 @@ pub enum TransferError {
         /// The target.
         node: NodeId,
     },
-    /// Who does not vote, or is about to lose its vote, cannot lead.
+    /// A node that does not vote, or is about to lose its vote, cannot lead.
     #[error("node {node} is a learner or is leaving; promote it first, or choose another")]
     NotVoter {
         /// The target.
@@ -50,7 +51,7 @@ pub enum TransferError {
         node: NodeId,
     },
     /// There is no other voter.
-    #[error("nobody else votes; promote another member first")]
+    #[error("there is no other voter; promote another member first")]
     NobodyElse,
 }
 
@@ -59,7 +60,7 @@ pub enum TransferError {
 pub(super) struct Handover {
     to: NodeId,
     deadline: Time,
-    /// It has been told since the last heartbeat.
+    /// `TimeoutNow` has left since the last heartbeat.
     is_told: bool,
 }
 
@@ -76,9 +77,8 @@ impl Handover {
 /// Attempts after which the wait for the next one grows no more.
 const HAND_OVERS_MAX: u32 = 9;
 
-/// How often a voter with a higher priority was handed leadership, as far as it has not kept it for
-/// long. Of all terms: one that campaigns and cannot win, or keep what it wins, costs a term each
-/// time.
+/// How often leadership was handed to a voter with a higher priority that did not keep it for long.
+/// Counted across terms: each attempt that fails costs a term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct PriorityHandOvers {
     to: NodeId,
@@ -105,8 +105,8 @@ impl PriorityHandOvers {
     }
 }
 
-/// Whether this node may lead, by its driver's word: one whose state machine has failed answers
-/// nobody, so it is of no use as a leader.
+/// Whether this node may lead, as its driver reports: a node whose state machine has failed answers
+/// no request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Fitness {
     #[default]
@@ -308,7 +308,7 @@ impl Core {
             return;
         }
         let (last, is_leaving) = (self.log.last_index(), self.is_leaving());
-        // Who leaves is not told any more what becomes of its entries.
+        // A member that leaves does not learn what becomes of its entries.
         let is_settled = !is_leaving || self.log.commit() == last;
         let State::Leader(leading) = &mut self.state else { return };
         let Some(transfer) = &mut leading.transfer else { return };
@@ -326,7 +326,7 @@ impl Core {
         }
     }
 
-    /// At a heartbeat: what was told may be lost, so it is told again.
+    /// At a heartbeat: `TimeoutNow` may have been lost, so it is sent again.
     pub(super) fn remind_target(&mut self) {
         if let State::Leader(leading) = &mut self.state
             && let Some(transfer) = &mut leading.transfer
@@ -350,9 +350,10 @@ impl Core {
         }
     }
 
-    /// At a heartbeat: when nothing else is going on, a voter with a higher priority that has all
-    /// that is committed is handed the office; again after twice the longer election timeout if it
-    /// does not come to that, and more and more rarely.
+    /// At a heartbeat: when no other transfer or change is under way, leadership goes to a voter
+    /// with a higher priority that has all committed entries. If it does not take it, the next
+    /// attempt follows after twice the longer election timeout, and each further one after twice
+    /// the wait.
     pub(super) fn hand_over_to_priority(&mut self) {
         let State::Leader(leading) = &self.state else { return };
         let (configuration, commit) = (self.log.configuration(), self.log.commit());
@@ -394,8 +395,8 @@ impl Core {
         if self.leader != Some(from) || !self.log.configuration().is_voter(self.config.id) {
             return self.ignore();
         }
-        // Who may not campaign, or cannot now, leaves the leader in office; it asks again at the
-        // next heartbeat.
+        // A node that may not campaign, or cannot now, leaves the leader in place; it asks again at
+        // the next heartbeat.
         if self.log.last_stamp().is_none() {
             return self.fetch_last();
         }

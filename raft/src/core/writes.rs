@@ -5,9 +5,9 @@
 //! the write that makes the promise true and stay here until it is done (§3.8: "servers must
 //! persist … before responding to RPCs").
 //!
-//! A completion says only "write 7 is done". What that makes durable was noted when write 7 left,
-//! and every truncation since then has lowered the note. So a late completion cannot vouch for
-//! entries that took the place of those it wrote:
+//! A completion says only "write 7 is done". What that makes durable was recorded when write 7
+//! left, and every truncation since then has lowered the record. So a late completion cannot vouch
+//! for entries that took the place of those it wrote:
 //!
 //! ```text
 //!  write 7: entries 5 6 (term 1)     note: durable up to 6
@@ -160,8 +160,8 @@ impl Writes {
         Some(Write { sequence, hard_state, truncate_from, entries, commit, peer_records })
     }
 
-    /// The installation of a snapshot takes its place among the writes. Of itself it makes nothing
-    /// durable: when it is done, the log begins anew.
+    /// The installation of a snapshot takes its place among the writes. It makes no entry durable
+    /// by itself: when it is done, the log starts over.
     pub(super) fn issue_install(&mut self, now: Time) -> u64 {
         assert!(!self.has_draft(), "what was drafted leaves before a snapshot is installed");
         self.issued += 1;
@@ -189,7 +189,7 @@ impl Writes {
     /// `None` if it is no news.
     ///
     /// # Panics
-    /// If there never was such a write: whoever counts on it would count on nothing.
+    /// If there never was such a write.
     pub(super) fn finish(&mut self, sequence: u64) -> Option<Index> {
         assert!(
             sequence <= self.issued,
@@ -213,7 +213,8 @@ impl Writes {
         self.outstanding.front().map(|oldest| oldest.since)
     }
 
-    /// The commit index to be noted on disk now, if no write has carried it for an `interval`.
+    /// The commit index to be written to the disk now, if no write has carried it for an
+    /// `interval`.
     pub(super) fn mark_commit(
         &mut self,
         now: Time,

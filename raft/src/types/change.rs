@@ -1,9 +1,11 @@
 //! How one configuration becomes another (§4.1, §4.3).
 //!
 //! ```text
-//!  voters 1 2 3 -> 1 2 3 4      one voter more or less: any two majorities have a node in common, so one step is enough
-//!  voters 1 2 3 -> 1 2 4        more than that: 1 2 may decide here and 3 4 there. So a joint configuration comes between,
-//!                               in which voters {1 2 4} and outgoing {1 2 3} must both agree
+//!  voters 1 2 3 -> 1 2 3 4      one voter more or less: any two majorities have a node in common,
+//!                               so one step is enough
+//!  voters 1 2 3 -> 1 2 4        more than that: 1 2 may decide here and 3 4 there. So a joint
+//!                               configuration comes between, in which voters {1 2 4} and
+//!                               outgoing {1 2 3} must both agree
 //! ```
 
 use std::collections::BTreeMap;
@@ -29,7 +31,7 @@ pub enum MemberChange {
     Promote(NodeId),
     /// A voter becomes a learner.
     Demote(NodeId),
-    /// A member leaves, for ever: its id is not used again.
+    /// A member leaves. Its id is never used again.
     Remove(NodeId),
     /// What is known of a member changes; `None` leaves it as it is.
     Update {
@@ -63,12 +65,20 @@ impl MemberChange {
     }
 }
 
+/// What to do where this node does not lead, for errors.
+pub(crate) fn ask_leader(leader: Option<NodeId>) -> String {
+    match leader {
+        Some(node) => format!("ask node {node}, which does"),
+        None => "no leader is known, try again after the election".to_owned(),
+    }
+}
+
 /// Why the membership was not changed. Nothing has happened then.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ChangeError {
     /// Only a leader changes the membership.
-    #[error("this node does not lead; {}", match leader { Some(node) => format!("ask node {node}, which does"), None => "no leader is known, try again after the election".to_owned() })]
+    #[error("this node does not lead; {}", ask_leader(*leader))]
     NotLeader {
         /// Who does, as far as this node knows.
         leader: Option<NodeId>,
@@ -91,7 +101,8 @@ pub enum ChangeError {
     },
     /// Leadership is being transferred.
     #[error(
-        "leadership is on its way to node {to}; try again when it leads, or when the transfer has failed"
+        "leadership is on its way to node {to}; try again when it leads, or when the transfer has \
+        failed"
     )]
     Transferring {
         /// The next leader.
@@ -108,7 +119,8 @@ pub enum ChangeError {
     },
     /// Ids are never used again.
     #[error(
-        "a new member's id must be above {highest_id}, the highest that any member ever had, but {node} was chosen"
+        "a new member's id must be above {highest_id}, the highest that any member ever had, but \
+        {node} was chosen"
     )]
     IdUsed {
         /// The id that was chosen.
@@ -118,7 +130,8 @@ pub enum ChangeError {
     },
     /// A new member's disk must be known.
     #[error(
-        "the disk of node {node} is 0, which means unknown; give the id that its data folder was made with"
+        "the disk of node {node} is 0, which means unknown; give the id that its data folder was \
+        made with"
     )]
     DiskUnknown {
         /// The new member.
@@ -126,7 +139,8 @@ pub enum ChangeError {
     },
     /// A known disk never changes.
     #[error(
-        "node {node} has disk {known}; a node on another disk has forgotten its promises: add it with a new id, and \
+        "node {node} has disk {known}; a node on another disk has forgotten its promises: add it \
+        with a new id, and \
          remove node {node}"
     )]
     DiskKnown {
@@ -145,7 +159,8 @@ pub enum ChangeError {
     },
     /// Two members cannot have one address.
     #[error(
-        "address {address} is that of node {owner}; choose another, or remove or update node {owner} first"
+        "address {address} is that of node {owner}; choose another, or remove or update node \
+        {owner} first"
     )]
     AddressInUse {
         /// The address.
@@ -167,7 +182,8 @@ pub enum ChangeError {
     },
     /// A learner that lags would make the cluster wait for it as soon as it voted (§4.2.1).
     #[error(
-        "node {node} lacks {lag} entries, more than Config::promotion_lag ({limit}); try again when it has caught up"
+        "node {node} lacks {lag} entries, more than Config::promotion_lag ({limit}); try again \
+        when it has caught up"
     )]
     LearnerBehind {
         /// The learner.
@@ -179,7 +195,8 @@ pub enum ChangeError {
     },
     /// A learner that does not answer would be a voter that does not answer.
     #[error(
-        "node {node} has not answered for an election timeout; start it, or look at its link, and try again"
+        "node {node} has not answered for an election timeout; start it, or look at its link, and \
+        try again"
     )]
     LearnerSilent {
         /// The learner.
@@ -187,7 +204,8 @@ pub enum ChangeError {
     },
     /// The voters that would be left could decide nothing, not even to take this back.
     #[error(
-        "of the voters that this would leave, too few have answered within an election timeout: {silent:?} are silent; start \
+        "of the voters that this would leave, too few have answered within an election timeout: \
+        {silent:?} are silent; start \
          them, or remove them first"
     )]
     NoQuorum {
@@ -196,7 +214,8 @@ pub enum ChangeError {
     },
     /// A member could not read what the cluster writes.
     #[error(
-        "node {node} supports feature level {supported}, and the cluster would use level {level}: run a newer version \
+        "node {node} supports feature level {supported}, and the cluster would use level {level}: \
+        run a newer version \
          on node {node} first"
     )]
     FeatureLevelTooHigh {
@@ -209,7 +228,8 @@ pub enum ChangeError {
     },
     /// The active feature level never falls.
     #[error(
-        "the cluster uses feature level {active} already, and levels are never lowered (asked for: {level})"
+        "the cluster uses feature level {active} already, and levels are never lowered (asked \
+        for: {level})"
     )]
     FeatureLevelLowered {
         /// The active level.
@@ -217,10 +237,11 @@ pub enum ChangeError {
         /// The level asked for.
         level: FeatureLevel,
     },
-    /// One of the changes would change nothing. (To promote whoever votes and remove another would
-    /// cost a vote, for one.)
+    /// One of the changes would change nothing. (For example, promoting a voter while removing
+    /// another would cost a vote.)
     #[error(
-        "nothing would change, or not all of what is asked for: a part of it is so already; look at the list of members"
+        "nothing would change, or not all of what is asked for: a part of it is so already; look \
+        at the list of members"
     )]
     NothingChanges,
 }
@@ -238,9 +259,12 @@ impl Configuration {
     ///
     /// let founders = [1, 2, 3].map(|id| (NodeId(id), Member::default()));
     /// let member = Member { disk: DiskId(7), address: "host:4".into(), ..Member::default() };
-    /// let with_learner = Configuration::of_voters(founders).changed(&[MemberChange::AddLearner { node: NodeId(4), member }])?;
-    /// // Node 3 is replaced: two votes change, so both halves decide until the joint configuration is left.
-    /// let joint = with_learner.changed(&[MemberChange::Promote(NodeId(4)), MemberChange::Remove(NodeId(3))])?;
+    /// let add = MemberChange::AddLearner { node: NodeId(4), member };
+    /// let with_learner = Configuration::of_voters(founders).changed(&[add])?;
+    /// // Node 3 is replaced: two votes change, so both halves decide until the joint configuration
+    /// // is left.
+    /// let replace = [MemberChange::Promote(NodeId(4)), MemberChange::Remove(NodeId(3))];
+    /// let joint = with_learner.changed(&replace)?;
     /// assert!(joint.is_joint() && !joint.left().is_joint());
     /// assert!(!joint.left().members.contains_key(&NodeId(3)));
     /// # Ok::<(), kodiak_raft::types::ChangeError>(())
@@ -265,7 +289,7 @@ impl Configuration {
         }
         if next.voters.symmetric_difference(&self.voters).count() > 1 {
             next.outgoing = self.voters.clone();
-            // Whoever leaves still has a vote, and so an address.
+            // A leaving member still has a vote, and so an address.
             for (&node, member) in
                 self.members.iter().filter(|(node, _)| self.voters.contains(node))
             {
@@ -465,9 +489,11 @@ mod tests {
             let mut configuration = founders(count);
             for changes in lists {
                 let Ok(next) = configuration.changed(&changes) else { continue };
-                prop_assert!(always_overlap(&configuration, &next), "{:?} and {:?}", configuration, next);
+                prop_assert!(always_overlap(&configuration, &next), "{:?} and \
+                    {:?}", configuration, next);
                 prop_assert!(next.highest_id >= configuration.highest_id);
-                let fresh = next.members.keys().filter(|node| !configuration.members.contains_key(node));
+                let old = &configuration.members;
+                let fresh = next.members.keys().filter(|node| !old.contains_key(node));
                 prop_assert!(fresh.into_iter().all(|&node| node > configuration.highest_id));
                 prop_assert!(next.replicas().eq(next.members.keys().copied()), "{:?}", next);
                 prop_assert!(next.voters.is_disjoint(&next.learners));
@@ -599,7 +625,7 @@ mod tests {
         let many: Vec<_> = (4..=MEMBERS_MAX as u64 + 1).map(add).collect();
         assert_eq!(refused(&many), ChangeError::TooManyMembers { members: MEMBERS_MAX + 1 });
         three.changed(&many[1..]).unwrap();
-        // An id that is gone stays used, whoever removed it.
+        // A removed id stays used, by whichever change it left.
         let gone =
             three.changed(&[add(9)]).unwrap().changed(&[MemberChange::Remove(NodeId(9))]).unwrap();
         assert_eq!(

@@ -17,7 +17,8 @@ use super::Entry;
 /// ```
 /// use kodiak_raft::types::{Entries, Entry, Index, Payload, Stamp, Term};
 ///
-/// let noop = |index| Entry { index: Index(index), term: Term(1), stamp: Stamp(0), payload: Payload::Noop };
+/// let (term, stamp, payload) = (Term(1), Stamp(0), Payload::Noop);
+/// let noop = |index| Entry { index: Index(index), term, stamp, payload: payload.clone() };
 /// let entries: Entries = (1..=3).map(noop).collect();
 /// assert_eq!(entries.last(), Some(&noop(3)));
 /// assert_eq!(entries.clone().iter().map(|entry| entry.index.0).sum::<u64>(), 6);

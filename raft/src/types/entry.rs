@@ -44,7 +44,7 @@ pub enum Payload {
     OpenSession {
         /// In milliseconds of the log's own time.
         ttl_ms: u64,
-        /// Drawn at random by whoever proposed it.
+        /// Drawn at random by the proposer.
         salt: u64,
     },
     /// A command for the state machine that is applied once, however often it comes. Boxed, so that
@@ -65,8 +65,7 @@ pub struct SessionCommand {
     /// The command's number in its session; not 0, and another one for every other command. The
     /// same number again is the same command again, and gets the answer that the first one got.
     pub sequence: u64,
-    /// The author needs no answers any more to commands with numbers up to this one, nor will ever
-    /// send them again.
+    /// The author no longer needs answers to commands with numbers up to this one, and never will
     pub acknowledged: u64,
     /// The command.
     pub command: Bytes,

@@ -83,7 +83,7 @@ impl Term {
     /// How far ahead of a node's own term a message's term may be; what is beyond is ignored.
     pub const JUMP_MAX: u64 = 1 << 40;
 
-    /// The term so many elections later, or the last that a number can name.
+    /// The term this number of elections later, or the last that a number can name.
     #[must_use]
     pub fn saturating_add(self, elections: u64) -> Term {
         Term(self.0.saturating_add(elections))

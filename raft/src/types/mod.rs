@@ -15,6 +15,7 @@ mod terms;
 mod time;
 mod version;
 
+pub(crate) use change::ask_leader;
 pub use change::{ChangeError, MemberChange};
 pub use configuration::{ADDRESS_BYTES_MAX, Configuration, MEMBERS_MAX, Member};
 pub(crate) use entries::Run;

@@ -201,13 +201,15 @@ mod tests {
                 prop_assert_eq!(&table, &fresh, "equal logs have equal tables");
                 for index in 0..model.len() + 2 {
                     let known = (base..=last).contains(&index);
-                    prop_assert_eq!(table.term_at(Index(index as u64)), known.then(|| Term(model[index])));
+                    let expected = known.then(|| Term(model[index]));
+                    prop_assert_eq!(table.term_at(Index(index as u64)), expected);
                     let first = (base + 1..=last).contains(&index).then(|| {
                         (base + 1..=index).find(|&at| model[at] == model[index]).unwrap() as u64
                     });
                     prop_assert_eq!(table.first_of_run(Index(index as u64)), first.map(Index));
                     for limit in 0..model[last] + 2 {
-                        let expected = (base..=index.min(last)).rev().find(|&at| model[at] <= limit).unwrap_or(0);
+                        let mut downwards = (base..=index.min(last)).rev();
+                        let expected = downwards.find(|&at| model[at] <= limit).unwrap_or(0);
                         prop_assert_eq!(
                             table.last_at_or_before(Index(index as u64), Term(limit)),
                             Index(expected as u64)

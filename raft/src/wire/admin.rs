@@ -3,14 +3,15 @@
 //!
 //! ```text
 //! 0 change     count u32 | change ...
-//! 1 transfer   to u64, 0 for whoever suits best
+//! 1 transfer   to u64, 0 for the best voter
 //!
 //! change       kind u8 | node u64 | and by kind
 //! 0 add learner   disk u128 | priority u8 | length u32 | address
 //! 1 promote
 //! 2 demote
 //! 3 remove
-//! 4 update        has disk u8 | disk u128 | has address u8 | length u32 | address | has priority u8 | priority u8
+//! 4 update        has disk u8 | disk u128 | has address u8 | length u32 | address |
+//!                 has priority u8 | priority u8
 //! ```
 
 use bytes::{Buf, BufMut, BytesMut};

@@ -11,7 +11,8 @@ use crate::types::Index;
 pub enum WireError {
     /// What connected does not speak this protocol at all.
     #[error(
-        "not a Kodiak peer: it began with \"{found}\"; is a client, or another service, using the peers' port?"
+        "not a Kodiak peer: it began with \"{found}\"; is a client, or another service, using the \
+        peers' port?"
     )]
     NotAPeer {
         /// Its first bytes, escaped.
@@ -19,7 +20,8 @@ pub enum WireError {
     },
     /// It speaks another version.
     #[error(
-        "the peer speaks version {theirs} of the protocol, this node versions {} to {}: run versions that share one",
+        "the peer speaks version {theirs} of the protocol, this node versions {} to {}: run \
+        versions that share one",
         Version::OLDEST,
         Version::NEWEST
     )]
@@ -68,7 +70,7 @@ pub enum WireError {
     Refused {
         /// Why, and what to do, in the other side's words.
         reason: String,
-        /// Whether it is because this node was a member and is none any more.
+        /// Whether the reason is that this node was a member and was removed.
         is_removed: bool,
         /// The entry of the configuration that shows it; absent from a peer that does not say.
         removed_at: Option<Index>,

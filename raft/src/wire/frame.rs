@@ -15,8 +15,7 @@ pub const FRAME_BYTES_MAX: usize = 64 << 20;
 /// Length and checksum.
 const PREFIX_BYTES: usize = 8;
 
-/// The group, which comes before the kind: whoever has many groups on a link need look no further
-/// to find the right one.
+/// The group. It comes before the kind, so that a link with many groups can be sorted by it alone.
 const GROUP_BYTES: usize = 8;
 
 /// Whether a version of the protocol has words for a message.
@@ -42,7 +41,8 @@ pub fn can_say(version: Version, message: &PeerMessage) -> bool {
 /// use kodiak_raft::wire::{self, Version};
 ///
 /// let mut link = BytesMut::new();
-/// let message = PeerMessage::Forward { request: 7, proposal: Bytes::from_static(b"SET k v").into() };
+/// let proposal = Bytes::from_static(b"SET k v").into();
+/// let message = PeerMessage::Forward { request: 7, proposal };
 /// wire::encode(GroupId(0), &message, Version::NEWEST, &mut link)?;
 /// assert_eq!(wire::decode(Version::NEWEST, &mut link)?, Some((GroupId(0), message)));
 /// assert_eq!(wire::decode(Version::NEWEST, &mut link)?, None);
@@ -169,8 +169,8 @@ fn decode_payload(kind: Kind, version: Version, body: Bytes) -> Result<PeerMessa
     }
 }
 
-/// What a message carries besides a few numbers, roughly: checked first, so that nothing huge is
-/// copied in vain.
+/// What a message carries besides a few numbers, roughly. Checked first, so that a message that is
+/// too large is not copied.
 fn payload_bytes(message: &PeerMessage) -> usize {
     match message {
         PeerMessage::Raft(message) => message::payload_bytes(message),

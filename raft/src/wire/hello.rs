@@ -1,5 +1,4 @@
-//! The first thing that each side of a link says: who it is; or, where the other side was called by
-//! somebody whom it does not let in, why.
+//! The first message of each side of a link: who it is; or, to a caller that is not admitted, why.
 
 use std::ops::RangeInclusive;
 
@@ -112,7 +111,7 @@ pub fn encode_hello(hello: &Hello, version: Version, out: &mut BytesMut) -> Resu
 pub struct Refusal<'a> {
     /// Why, and what to do. Past 1024 bytes it is cut off.
     pub reason: &'a str,
-    /// Whether it is because that node was a member and is none any more.
+    /// Whether the reason is that the node was a member and was removed.
     pub is_removed: bool,
     /// The entry of the committed configuration that shows it.
     pub removed_at: Index,
@@ -146,7 +145,7 @@ fn put(out: &mut BytesMut, version: Version, body: impl FnOnce(&mut BytesMut)) {
 }
 
 /// Takes a hello, and the version that it came in, off the front of `input`; `None` if it is not
-/// all there yet. What is no hello is told from its first wrong byte on.
+/// all there yet. Other bytes are refused from the first wrong one on.
 ///
 /// # Errors
 /// [`WireError::Refused`] if the other side says that it does not let this one in; otherwise any

@@ -9,18 +9,21 @@
 //!   5 heartbeat           previous index u64 | previous term u64 | commit u64 | round u64
 //!   6 append entries      the same | count u32 | entry ...
 //!   7 appended            matched u64 | round u64 | promise u64
-//!   8 rejected            previous index u64 | hint index u64 | hint term u64 | round u64 | promise u64
+//!   8 rejected            previous index u64 | hint index u64 | hint term u64 | round u64 |
+//!                         promise u64
 //!   9 request read index  request u64 | may lease u8
 //!  10 read index          request u64 | has index u8 | index u64
-//!  13 install snapshot    index u64 | term u64 | stamp u64 | configuration | round u64 | offset u64 | total u64 | piece
+//!  13 install snapshot    index u64 | term u64 | stamp u64 | configuration | round u64 |
+//!                         offset u64 | total u64 | piece
 //!  14 snapshot progress   index u64 | received u64 | round u64 | promise u64
 //!  15 timeout now         nothing
 //!
 //! and from version 3 on
 //!
 //!   5, 6, 13              wants promise u8 after the round
-//!   7, 8, 14              wall u64 | applied u64 | durable sequence u64 | flags u8 after the promise: 1 the wall clock
-//!                         is known, 2 what is applied, 4 the sequence; 8 the sender has forgotten
+//!   7, 8, 14              wall u64 | applied u64 | durable sequence u64 | flags u8 after the
+//!                         promise: 1 the wall clock is known, 2 what is applied, 4 the sequence;
+//!                         8 the sender has forgotten
 //!  13                     feature levels and a digest after the configuration
 //!  16 forgot              last index u64
 //!  17 committed conflict  index u64 | log term u64
@@ -53,7 +56,10 @@ macro_rules! kinds {
             pub(super) fn of(number: u8) -> Result<Kind, DecodeError> {
                 match number {
                     $($number => Ok(Kind::$name),)*
-                    other => Err(DecodeError::Invalid { what: "kind of frame", value: other.into() }),
+                    other => {
+                        let value = other.into();
+                        Err(DecodeError::Invalid { what: "kind of frame", value })
+                    }
                 }
             }
         }

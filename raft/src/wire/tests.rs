@@ -204,9 +204,12 @@ fn message() -> impl Strategy<Value = PeerMessage> {
     });
     prop_oneof![
         6 => raft,
-        1 => (any::<u64>(), admin()).prop_map(|(request, admin)| PeerMessage::ForwardAdmin { request, admin }),
-        1 => (any::<u64>(), proposal()).prop_map(|(request, proposal)| PeerMessage::Forward { request, proposal }),
-        1 => (any::<u64>(), outcome()).prop_map(|(request, outcome)| PeerMessage::Forwarded { request, outcome }),
+        1 => (any::<u64>(), admin())
+            .prop_map(|(request, admin)| PeerMessage::ForwardAdmin { request, admin }),
+        1 => (any::<u64>(), proposal())
+            .prop_map(|(request, proposal)| PeerMessage::Forward { request, proposal }),
+        1 => (any::<u64>(), outcome())
+            .prop_map(|(request, outcome)| PeerMessage::Forwarded { request, outcome }),
     ]
 }
 
@@ -261,14 +264,19 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_byte_is_refused(message in message(), at in any::<prop::sample::Index>(), change in 1u8..) {
+    fn a_changed_byte_is_refused(
+        message in message(),
+        at in any::<prop::sample::Index>(),
+        change in 1u8..,
+    ) {
         let mut sent = encoded(&message);
         let at = at.index(sent.len());
         sent[at] ^= change;
         let longer = at < 4;
         match decode(Version::NEWEST, &mut sent) {
             Err(_) => {}
-            Ok(None) => prop_assert!(longer, "only a changed length can make a frame wait for more"),
+            Ok(None) => prop_assert!(longer, "only a changed length can make a frame wait for \
+                more"),
             Ok(Some(other)) => prop_assert!(false, "{:?} became {:?}", message, other),
         }
     }
@@ -282,7 +290,8 @@ proptest! {
         let length = (noise.len() as u32 + 1).to_le_bytes();
         let body: Vec<u8> = std::iter::once(kind % 24).chain(noise).collect();
         frame.extend_from_slice(&length);
-        frame.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&length), &body).to_le_bytes());
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&length), &body);
+        frame.extend_from_slice(&checksum.to_le_bytes());
         frame.extend_from_slice(&body);
         let _ = decoded_all(&mut frame);
     }
@@ -363,9 +372,8 @@ fn strangers_are_told_why() {
         }
         let told = decode_hello(&mut refusal).unwrap_err();
         assert!(told.to_string().starts_with(&format!("turned away: {}", &reason[..20])), "{told}");
-        assert!(
-            matches!(told, WireError::Refused { is_removed: told, removed_at: Some(Index(9)), .. } if told == is_removed)
-        );
+        let WireError::Refused { is_removed: read, removed_at, .. } = told else { unreachable!() };
+        assert_eq!((read, removed_at), (is_removed, Some(Index(9))));
     }
 }
 
@@ -615,8 +623,8 @@ fn variant(message: &PeerMessage) -> String {
     text.chars().take_while(|character| character.is_alphanumeric()).collect()
 }
 
-/// A change to any of these bytes needs a new [`Version`]. While a version is unreleased, its file is
-/// written again by running this test with `KODIAK_WRITE_GOLDEN=1`.
+/// A change to any of these bytes needs a new [`Version`]. While a version is unreleased, its file
+/// is written again by running this test with `KODIAK_WRITE_GOLDEN=1`.
 #[test]
 fn the_bytes_on_the_wire() {
     let mut messages = messages_of_version_2();

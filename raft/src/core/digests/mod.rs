@@ -283,7 +283,7 @@ impl Core {
         }
     }
 
-    /// Whom of the others a majority outvotes, and whom it does not any more.
+    /// Which of the others a majority outvotes now, and which it no longer outvotes.
     fn compare_others(&mut self, reported: &Reported) {
         let configuration = self.log.configuration();
         for (&node, &digest) in reported.iter().filter(|(node, _)| **node != self.config.id) {

@@ -5,7 +5,8 @@
 //! entries, takes the place of the state alone, and what follows it in the log is applied again:
 //!
 //! ```text
-//!  node 3   log   1 ... 80 ......... 120 ..... 140      stopped at 120; its own snapshot of 80 may be wrong
+//!  node 3   log   1 ... 80 ......... 120 ..... 140      stopped at 120; its own snapshot of 80
+//!                                                       may be wrong
 //!  asks     SnapshotProgress { 120, 0 bytes }           with each answer to a round
 //!  leader   takes a snapshot, of 135                    unless the newest one includes 120
 //!           InstallSnapshot 135 ...                     in pieces, as ever

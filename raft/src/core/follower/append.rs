@@ -85,7 +85,8 @@ impl Core {
     ///  index    1 2 3 4 5 6 7 8 9
     ///  leader   1 1 1 5 5 5 5 5 5     asks about index 9, term 5
     ///  follower 1 1 1 2 2 2 3         answers: index 7, term 3
-    ///                                 the leader has no term 2 or 3: its last entry of at most term 3 is index 3
+    ///                                 the leader has no term 2 or 3: its last entry of
+    ///                                 at most term 3 is index 3
     /// ```
     fn reject(&mut self, leader: NodeId, previous_index: Index, previous_term: Term, round: u64) {
         let hint_index = self.log.terms().last_at_or_before(previous_index, previous_term);
@@ -112,8 +113,9 @@ impl Core {
     /// follows it.
     ///
     /// ```text
-    ///  ours     1 1 2 2 2              entries 4 4 after index 2: index 3 differs, so 3, 4 and 5 go
-    ///  entries      4 4                entries 2 2 after index 2: nothing differs, nothing goes, not even index 5
+    ///  ours     1 1 2 2 2     entries 4 4 after index 2: index 3 differs, so 3, 4 and 5 go
+    ///  entries      4 4       entries 2 2 after index 2: nothing differs, so nothing goes,
+    ///                         not even index 5
     /// ```
     fn accept(&mut self, entries: Entries, commit: Index) {
         let Some(&Entry { index: first, term, .. }) = entries.first() else { return };

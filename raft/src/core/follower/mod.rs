@@ -7,7 +7,8 @@ use crate::types::{Body, Index};
 use super::Core;
 use super::mutants::{Mutant, planted};
 
-/// What a follower knows of its leader's log, and what it has told it. Begins anew with every term.
+/// What a follower knows of its leader's log, and what it has acknowledged. Starts over with every
+/// term.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Following {
     /// Our log equals this leader's up to here. What follows may be anything, so it is neither
@@ -40,7 +41,7 @@ impl Following {
         self.verified = self.verified.max(index);
     }
 
-    /// The leader must be told how far we are, even if that is no news.
+    /// An acknowledgement must leave, even if it says nothing new.
     pub(super) fn owe(&mut self) {
         self.owes = true;
     }

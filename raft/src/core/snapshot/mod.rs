@@ -2,9 +2,9 @@
 //! what is gone.
 //!
 //! ```text
-//!  taken      S1          S2          S3          after S3 the log goes back to S2, which serves whoever is at
-//!  log        1 . . . . . | . . . . . | . . . .   most that far behind; for a live follower that is further
-//!                         ^ kept from here on     behind it goes back further, for a while
+//!  taken      S1          S2          S3          after S3 the log goes back to S2, which serves
+//!  log        1 . . . . . | . . . . . | . . . .   followers at most that far behind; for a live
+//!                         ^ kept from here on     follower further behind it goes back further
 //! ```
 //!
 //! The state machine's part is the replica's and the driver's: the core knows only what a snapshot
@@ -167,9 +167,8 @@ impl Core {
         assert!(failed.is_some(), "a snapshot of {index} failed that was not asked for");
     }
 
-    /// There is a new snapshot, which includes everything up to `index`: lets go of what is not
-    /// needed any more. What the state machine has not applied stays, whatever the snapshot
-    /// includes.
+    /// There is a new snapshot, which includes everything up to `index`: releases what is no longer
+    /// needed. What the state machine has not applied stays, whatever the snapshot includes.
     fn compact(&mut self, index: Index) {
         let before = self.snapshots.history.back().copied().unwrap_or_default();
         let oldest = match self.snapshots.history.len() >= self.config.retained_snapshots {
@@ -187,7 +186,7 @@ impl Core {
         }
     }
 
-    /// Live followers of this node's have everything up to here, or are being sent it.
+    /// Live followers have everything up to here, or are receiving it.
     fn needed_by_followers(&self) -> Index {
         let State::Leader(leading) = &self.state else { return Index(u64::MAX) };
         let timeout = self.config.election_timeout.max;
@@ -200,8 +199,8 @@ impl Core {
         has.min().unwrap_or(Index(u64::MAX))
     }
 
-    /// Whether a message with this round may be the leader's of this term: takes note of the leader
-    /// if so.
+    /// Records the sender as the leader of this term. False, and no effect, if another node is
+    /// known to lead it.
     pub(super) fn accept_leader(&mut self, from: NodeId, echo: Echo) -> bool {
         if !self.may_lead_term(from) {
             self.ignore_second_leader(from);

@@ -1,9 +1,9 @@
 //! The follower's side: taking in a leader's snapshot, and installing it.
 //!
-//! Pieces go to the disk as they come. When all are there, the snapshot is installed: on the disk
-//! first, in one step that either happens or does not; then in memory; then in the state machine.
-//! While the disk is at it, the log stays as it is: entries are left out (the leader sends them
-//! again) and this node does not campaign.
+//! Pieces go to the disk in the order of their arrival. When all are there, the snapshot is
+//! installed: on the disk first, in one step that either happens or does not; then in memory; then
+//! in the state machine. While the disk works on it, the log stays as it is: entries are ignored
+//! (the leader sends them again) and this node does not campaign.
 //!
 //! A snapshot that includes no more than what is committed here is never installed: it would take
 //! back what is applied.
@@ -24,9 +24,9 @@ pub(super) struct Receiving {
     /// The term of the leader that sends it.
     term: Term,
     total_bytes: u64,
-    /// The disk has taken in so much.
+    /// Bytes that the disk has taken in.
     received_bytes: u64,
-    /// So much has been handed to the disk.
+    /// Bytes handed to the disk.
     handed_bytes: u64,
     /// Pieces that the disk has not taken in yet.
     writing: VecDeque<u64>,
@@ -121,10 +121,9 @@ impl Core {
         }
     }
 
-    /// Whether everything that the snapshot includes is in this log already. If so, it is the
-    /// leader's log up to there: what a snapshot includes is committed, and no log lacks it or has
-    /// something else in its place once it is committed there, or reaches so far with the same last
-    /// entry (log matching).
+    /// Commits what the snapshot includes if this log has it already; whether it has. What a
+    /// snapshot includes is committed, and a log that has it committed, or reaches as far with the
+    /// same last entry (log matching), has the same entries up to there.
     fn adopt_if_covered(&mut self, meta: &SnapshotMeta) -> bool {
         let is_below = meta.index <= self.log.commit();
         if (is_below && planted(Mutant::InstallBelowCommit))

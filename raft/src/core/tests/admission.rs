@@ -25,7 +25,7 @@ enum Sender {
     Learner,
     /// Above every id that the receiver knows: a new member that it has not heard of.
     Unknown,
-    /// No member any more.
+    /// No longer a member.
     Removed,
 }
 

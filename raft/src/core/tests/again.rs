@@ -1,4 +1,4 @@
-//! Snapshots that cannot be read any more are sent again, beside the log.
+//! Snapshots that have become unreadable are sent again, beside the log.
 
 use std::time::Duration;
 

@@ -334,7 +334,7 @@ pub(super) fn a_mark_beyond_the_next_leaders_log_is_lowered() {
     }
     network.restart(forgetful);
     network.pass(Duration::from_millis(150));
-    let mark = network.core(forgetful).hard_state().forgot.expect("it was told");
+    let mark = network.core(forgetful).hard_state().forgot.expect("the mark of `Forgot`");
     assert!(mark > network.core(others[0]).last_index().next().next());
     network.crash(leader);
     network.heal();
@@ -357,7 +357,10 @@ pub(super) fn a_vote_of_a_disk_that_forgot_does_not_count() {
     network.restart(forgetful);
     network.with_core(candidate, |core, now| core.peer_forgot(now, NodeId(forgetful)));
     let said = Event::PeerForgot { node: NodeId(forgetful), matched: None, is_voter: true };
-    assert!(says(&mut network, candidate, |event| *event == said), "whoever learns of it says so");
+    assert!(
+        says(&mut network, candidate, |event| *event == said),
+        "each node that learns of it reports it"
+    );
     network.pass(10 * SECOND);
     let leads = |event: &Event| matches!(event, Event::Changed { role: Role::Leader, .. });
     assert!(

@@ -1,4 +1,4 @@
-//! Changes of configuration: what the leader looks at anew, and what members say of them.
+//! Changes of configuration: what the leader checks again, and what members report.
 
 use std::time::Duration;
 

@@ -134,7 +134,7 @@ impl Chaos {
             }
         }
         self.network.pass(Duration::from_secs(3));
-        let leader = self.network.leader().expect("somebody leads within three calm seconds");
+        let leader = self.network.leader().expect("there is a leader within three calm seconds");
         let proposed = self.network.propose(leader, "the last");
         self.network.pass(Duration::from_secs(1));
         for id in 1..=self.count {
@@ -268,11 +268,13 @@ proptest! {
             network.now = now;
             let clock = network.clock();
             let core = &mut network.node(1).core;
-            core.handle_message(clock, Message { from: NodeId(from), to: NodeId(to), term: Term(term), body });
+            let (from, to, term) = (NodeId(from), NodeId(to), Term(term));
+            core.handle_message(clock, Message { from, to, term, body });
             core.handle_timeout(clock);
             while let Some(action) = core.poll() {
                 if let crate::core::Action::Write(write) = action {
-                    core.handle_done(clock, crate::core::Done::Written { sequence: write.sequence });
+                    let sequence = write.sequence;
+                    core.handle_done(clock, crate::core::Done::Written { sequence });
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::network::Network;
 use crate::core::{Action, Core, Lease};
-use crate::types::{Append, Body, Message, Now};
+use crate::types::{Body, Message, Now};
 
 fn only_message(core: &mut Core) -> Message {
     let Some(Action::Send(message)) = core.poll() else { panic!("a message was expected") };
@@ -27,7 +27,7 @@ fn a_heartbeat_sent_received_and_answered_allocates_nothing() {
         assert_eq!(leader.poll(), None);
         for request in requests {
             assert!(
-                matches!(&request.body, Body::AppendEntries(Append { entries, .. }) if entries.is_empty())
+                matches!(&request.body, Body::AppendEntries(append) if append.entries.is_empty())
             );
             let follower = if request.to == first.id() { &mut first } else { &mut second };
             follower.handle_message(now, request);

@@ -127,7 +127,8 @@ pub(super) fn a_term_seen_is_not_a_vote_granted() {
     network.settle(); // pre-votes; then the candidacy waits for node 1's disk
     assert_eq!((network.core(1).role(), network.core(1).term()), (Role::Candidate, Term(1)));
     network.finish_write(1);
-    network.settle(); // the requests arrive and put 2 and 3 into term 1, but their votes are not on disk
+    // The requests arrive and put 2 and 3 into term 1, but their votes are not on disk.
+    network.settle();
     assert_eq!(network.core(2).term(), Term(1));
     for body in
         [Body::Vote { granted: false }, Body::PreVote { campaign_term: Term(2), granted: true }]
@@ -168,7 +169,7 @@ fn an_earlier_write_that_is_done_does_not_make_our_own_vote_durable() {
     network.pass(Duration::ZERO);
     network.node(1).is_disk_slow = true;
     network.propose(1, "first");
-    // A former member's answer tells of a later term: the leader steps down over its own writes.
+    // A former member's answer has a later term: the leader steps down over its own writes.
     let term = network.core(1).term().next();
     network.deliver(Message {
         from: NodeId(2),

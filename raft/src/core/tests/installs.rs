@@ -128,7 +128,7 @@ pub(super) fn a_write_beside_an_install_vouches_for_the_snapshot_only() {
     assert_eq!((network.core(3).durable(), network.core(3).last_index()), (included, included));
 }
 
-/// Its log is about to go; were it elected, it would lead on what is not there any more.
+/// Its log is about to be replaced; if elected, it would lead on entries that are gone.
 #[test]
 pub(super) fn a_node_that_installs_a_snapshot_does_not_campaign() {
     let (mut network, leader, away) = led();

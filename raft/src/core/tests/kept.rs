@@ -1,4 +1,4 @@
-//! What a core keeps to when it is told something late, twice, or by a node that cannot know it.
+//! How a core handles messages that are late, repeated, or from a node that cannot know.
 
 use std::time::Duration;
 

@@ -163,7 +163,7 @@ pub(super) fn there_is_no_lease_once_another_was_asked_to_campaign() {
     network.pass(600 * MILLI);
     assert_eq!(network.core(leader).transferring(), None, "the transfer has failed");
     assert!(network.core(leader).is_leader(), "it leads on");
-    assert_eq!(network.core(leader).lease_until(), None, "but who was told may still campaign");
+    assert_eq!(network.core(leader).lease_until(), None, "but the target may still campaign");
     assert_eq!(network.node(leader).ready.len(), 1, "a majority was asked");
 }
 
@@ -426,11 +426,7 @@ pub(super) fn the_only_voter_by_its_own_log_waits_for_its_promise() {
     assert!(!network.core(only).is_leader(), "the old leader may rely on its promise");
     network.pass(2 * MILLI);
     assert!(network.core(only).is_leader(), "then it needs nobody");
-    assert_eq!(
-        network.node(only).disk.hard_state.promise,
-        Duration::ZERO,
-        "nothing binds it any more"
-    );
+    assert_eq!(network.node(only).disk.hard_state.promise, Duration::ZERO, "no promise binds it");
     network.crash(only);
     network.restart(only);
     network.pass(Duration::ZERO);
@@ -526,7 +522,7 @@ pub(super) fn a_promise_outlives_the_term_in_which_it_was_made() {
     network.settle();
     let (voter, candidate) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     network.isolate(leader);
-    // An answer of the candidate's, on its way since long before, tells of a later term.
+    // An old answer of the candidate's has a later term.
     let term = Term(network.core(voter).term().0 + 5);
     let body = Body::PreVote { campaign_term: Term(1), granted: false };
     network.deliver(Message { from: NodeId(candidate), to: NodeId(voter), term, body });

@@ -247,12 +247,12 @@ fn a_wrong_clock_that_is_heard_first_does_no_lasting_harm() {
     written.network.settle();
     assert!(written.network.core(1).is_leader() && written.network.core(1).awaits_clocks());
     written.network.pass(SECOND);
-    assert!(!written.network.core(1).awaits_clocks(), "not for ever");
+    assert!(!written.network.core(1).awaits_clocks(), "it ends");
     written.write();
     assert!(written.lead() < -30_000_000, "that is what most known clocks say: {}", written.lead());
     written.network.heal();
     written.network.pass(SECOND / 5);
-    // Node 3 was told the entries at once, and its clock says that they are late.
+    // Node 3 received the entries at once, and its clock says that they are late.
     written.transfer(3);
     written.write();
     assert!(written.lead().abs() < 1_000, "{}", written.lead());

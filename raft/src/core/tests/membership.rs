@@ -101,11 +101,12 @@ fn a_learner_catches_up_without_counting_and_counts_once_it_is_promoted() {
 }
 
 /// The schedule that Ongaro reported in 2015: two leaders, each with a change of one vote to {1 2 3
-/// 4}, and majorities {2 3} and {1 4 5} that have nobody in common.
+/// 4}, and majorities {2 3} and {1 4 5} that have no node in common.
 ///
 /// ```text
-///  term 1   node 1 appends {1 2 3 4 5}, which reaches nobody but 5
-///  term 2   node 2 is elected by 2, 3 and 4; it appends {2 3 4}, which reaches 3: {2 3} would commit it
+///  term 1   node 1 appends {1 2 3 4 5}, which reaches only 5
+///  term 2   node 2 is elected by 2, 3 and 4; it appends {2 3 4}, which reaches 3:
+///           {2 3} would commit it
 ///  term 3   node 1 is elected by 1, 4 and 5, and removes what {2 3} has committed
 /// ```
 ///
@@ -256,7 +257,7 @@ pub(super) fn a_joint_configuration_needs_both_halves_and_is_then_left() {
     network.pass(Duration::from_millis(100));
     let left = joint.next();
     for id in 1..=5 {
-        assert_eq!(network.core(id).commit(), left, "node {id} is told");
+        assert_eq!(network.core(id).commit(), left, "node {id} learns it");
         assert_eq!(ids(&network.core(id).configuration().voters), [1, 4, 5]);
         assert!(!network.core(id).configuration().is_joint());
         assert_eq!(network.core(id).is_removed(), [2, 3].contains(&id));
@@ -392,7 +393,7 @@ fn a_voter_that_is_removed_learns_of_it_and_disturbs_nobody() {
     network.pass(SECOND);
     assert_eq!(network.core(3).last_index(), delivered.last_index, "nothing more is sent");
     assert_eq!(network.leader(), Some(1));
-    // One that is cut off then does not learn of it, and asks in vain when it is back.
+    // A node that is cut off then does not learn of it, and its requests have no effect afterwards.
     let mut network = three();
     network.isolate(3);
     change(&mut network, 1, &[remove(3)]).unwrap();
@@ -588,7 +589,7 @@ fn a_restarted_node_goes_on_with_the_configuration_of_its_log() {
     assert!((1..=5).all(|id| is_voter(network.core(id))));
 }
 
-/// Node 3 is dead; without node 2 the leader could decide nothing any more.
+/// Node 3 is dead; without node 2 the leader could commit nothing.
 #[test]
 pub(super) fn a_change_leaves_a_quorum_that_answers() {
     let mut network = Network::new(3);

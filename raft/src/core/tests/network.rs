@@ -444,7 +444,7 @@ impl Network {
         self.with_core(id, |core, now| core.handle_timeout(now));
     }
 
-    /// Lets time pass until somebody leads.
+    /// Lets time pass until there is a leader.
     pub(super) fn elect(&mut self) -> u64 {
         for _ in 0..100 {
             self.pass(Duration::from_millis(100));

@@ -53,7 +53,8 @@ pub(super) fn figure_7_every_log_becomes_the_leaders() {
 /// counting copies.
 #[test]
 pub(super) fn figure_8_only_an_entry_of_the_leaders_own_term_commits() {
-    //      1 2        S1 led term 2, S5 term 3 and never replicated index 2; now S1 leads again, in term 4.
+    //      1 2        S1 led term 2, S5 term 3 and never replicated index 2;
+    //                 now S1 leads again, in term 4.
     //  S1  1 2        It brings entry 2 of term 2 to S3: a majority of five has it,
     //  S2  1 2        but S5 could still win with S3 and S4's help if S1 failed now.
     //  S3  1
@@ -371,8 +372,8 @@ fn a_write_that_was_never_asked_for_is_a_lie() {
     network.with_core(1, |core, now| core.handle_done(now, Done::Written { sequence: 9 }));
 }
 
-/// The heartbeat that tells of a commitment may overtake the entries that it is about: the follower
-/// cannot believe it then, and must be told again once it has them.
+/// The heartbeat with a commit index may overtake the entries that it is about: the follower cannot
+/// accept it then, and must receive it again once it has them.
 #[test]
 fn what_is_committed_is_told_once_the_follower_has_it() {
     let mut network = Network::new(3);

@@ -19,7 +19,7 @@ pub(super) fn small(config: &mut Config) {
     config.retained_snapshots = 2;
 }
 
-/// The leader proposes and, with whoever hears it, commits.
+/// The leader proposes and commits with the nodes that hear it.
 pub(super) fn propose(network: &mut Network, leader: u64, count: usize) {
     for number in 0..count {
         network.propose(leader, &format!("command {number}"));
@@ -112,7 +112,8 @@ fn the_log_is_kept_longer_for_a_live_follower_that_lags_but_not_for_ever() {
     network.node(slow).is_disk_slow = true;
     for round in 1..=3 {
         propose(&mut network, leader, 10);
-        network.pass(Duration::from_millis(100)); // It answers heartbeats, so it lives; it has nothing on its disk.
+        // It answers heartbeats, so it lives; it has nothing on its disk.
+        network.pass(Duration::from_millis(100));
         assert!(network.take_snapshot(leader));
         let first = network.core(leader).status().first_index;
         assert_eq!(first, [Index(1), Index(2), Index(12)][round - 1], "after snapshot {round}");
@@ -340,8 +341,7 @@ fn a_transfer_begins_anew_when_its_snapshot_has_been_replaced() {
     assert_eq!(network.core(away).applied(), network.core(leader).last_index());
 }
 
-/// The leader once offered such a follower the same snapshot for ever, and the follower had it
-/// every time.
+/// The leader once offered such a follower the same snapshot without end, and the follower had it
 #[test]
 fn a_snapshot_that_was_outgrown_while_it_was_sent_is_followed_by_the_newest() {
     let (mut network, leader, away) = led();
@@ -383,7 +383,8 @@ pub(super) fn a_snapshot_brings_the_configuration_as_of_its_index() {
         payload: Payload::Configuration(configuration.into()),
     };
     let other = 6 - leader - away;
-    let from = NodeId(away); // Whoever leads the next term wrote it; it is enough that both others have it.
+    // The next term's leader wrote it; it is enough that both others have it.
+    let from = NodeId(away);
     for to in [leader, other] {
         let body = Body::AppendEntries(Append {
             previous_index: previous.0,

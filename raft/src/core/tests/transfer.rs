@@ -104,8 +104,7 @@ fn a_lost_word_to_the_target_is_said_again() {
     assert_eq!(network.leader(), Some(3));
 }
 
-/// Passes from one heartbeat of the leader to the next; what a target is told of a transfer is
-/// lost. Returns how often it was.
+/// Passes from one heartbeat of the leader to the next; `TimeoutNow` to the target is
 fn pass_without_telling(network: &mut Network, leader: u64, duration: Duration) -> usize {
     let (end, mut told) = (network.now.after(duration), 0);
     while network.now < end {
@@ -129,7 +128,7 @@ fn who_does_not_take_over_is_asked_more_and_more_rarely() {
     };
     prefer(&mut network, 2, 5);
     let told = pass_without_telling(&mut network, 1, 127 * SECOND);
-    assert!(told > 0, "it was told, in vain");
+    assert!(told > 0, "`TimeoutNow` left, and was lost");
     // At 0, 1, 3, 7, 15, 31 and 63 seconds or a little later: 127 times, were the wait always the
     // same.
     assert_eq!(attempts(&network), 7);
