@@ -624,7 +624,7 @@ fn variant(message: &PeerMessage) -> String {
 }
 
 /// A change to any of these bytes needs a new [`Version`]. While a version is unreleased, its file
-/// is written again by running this test with `KODIAK_WRITE_GOLDEN=1`.
+/// is written again by running this test with `KODIAK_UPDATE_GOLDEN=1`.
 #[test]
 fn the_bytes_on_the_wire() {
     let mut messages = messages_of_version_2();
@@ -635,7 +635,7 @@ fn the_bytes_on_the_wire() {
 
 fn check_golden(name: &str, bytes: &str) {
     let path = format!("{}/src/wire/{name}", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("KODIAK_WRITE_GOLDEN").is_some() {
+    if std::env::var_os("KODIAK_UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, bytes).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap();
