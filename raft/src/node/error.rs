@@ -1,6 +1,6 @@
 //! Why a node cannot start, or has stopped.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{error::Error, io, net::SocketAddr, path::PathBuf};
 
 use crate::{
     replica::ReplicaConfigError,
@@ -127,20 +127,61 @@ pub enum NodeError {
     Random(io::Error),
     /// The event loop cannot take the node's sources, timers or channels, or the storage thread
     /// cannot start.
-    #[error("cannot set up the node's {what}: {error}")]
+    #[error("cannot set up the node's {what}: {}", error_chain(error.as_ref()))]
     Setup {
         /// Which part.
         what: &'static str,
         /// Why not.
-        error: Box<dyn std::error::Error + Send + Sync>,
+        error: Box<dyn Error + Send + Sync>,
     },
+}
+
+/// An error with its causes on one line, each once, for logs and operators. The errors of reactor and
+/// net do not repeat their causes.
+///
+/// ```
+/// let error = std::io::Error::other("no space left");
+/// assert_eq!(kodiak_raft::node::error_chain(&error), "no space left");
+/// ```
+#[must_use]
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl NodeError {
     pub(super) fn setup<E>(what: &'static str) -> impl FnOnce(E) -> NodeError
     where
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        E: Into<Box<dyn Error + Send + Sync>>,
     {
         move |error| NodeError::Setup { what, error: error.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the kernel refused to register this source")]
+    struct Refused(#[source] io::Error);
+
+    #[test]
+    fn what_cannot_be_set_up_names_every_cause_once() {
+        let cause = || Refused(io::Error::from_raw_os_error(24));
+        let error = NodeError::setup::<Refused>("timer")(cause());
+        let words = error.to_string();
+        assert!(words.starts_with("cannot set up the node's timer: the kernel refused"), "{words}");
+        assert!(words.ends_with("(os error 24)"), "{words}");
+        let nested = error_chain(&io::Error::other(cause()));
+        assert_eq!(nested.matches("os error 24").count(), 1, "{nested}");
     }
 }

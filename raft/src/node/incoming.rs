@@ -16,6 +16,7 @@ use slab::Slab;
 use super::{
     NodeError, Options,
     acquaintance::{Acquaintances, TurnedAway},
+    error_chain,
     outbox::{Flushed, Outbox},
     token::{Kind, Token},
     told::Told,
@@ -141,9 +142,11 @@ impl Incoming {
                 }
                 Ok(None) => return,
                 Err(error @ AcceptError::Shed { .. }) => {
-                    tracing::warn!(%error, "turned a connection away")
+                    tracing::warn!(error = error_chain(&error), "turned a connection away")
                 }
-                Err(error) => tracing::warn!(%error, "not accepting for a while"),
+                Err(error) => {
+                    tracing::warn!(error = error_chain(&error), "not accepting for a while");
+                }
             }
         }
     }

@@ -51,7 +51,7 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 use kodiak_reactor::{EventLoop, ReadHint, Receiver, Timeout, TryRecvError};
 use slab::Slab;
 
-pub use error::NodeError;
+pub use error::{NodeError, error_chain};
 pub use events::{Events, NodeEvent};
 pub use handle::{CallError, Handle, HandleError};
 pub use machine::{MachineCall, MachinePlacement};

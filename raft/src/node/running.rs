@@ -8,7 +8,7 @@ use std::{
 
 use kodiak_reactor::{EventLoop, Handler, ReadHint, Remote};
 
-use super::{Events, Handle, HandleError, Node, NodeError, Options, Token};
+use super::{Events, Handle, HandleError, Node, NodeError, Options, Token, error_chain};
 use crate::replica::StateMachine;
 
 /// The handler of a loop that has nothing but a node.
@@ -111,7 +111,10 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            tracing::error!(%error, "a node that was dropped had not ended well");
+            tracing::error!(
+                error = error_chain(&error),
+                "a node that was dropped had not ended well"
+            );
         }
     }
 }

@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("raft: {error}");
+            eprintln!("raft: {}", kodiak_raft::node::error_chain(error.as_ref()));
             if error.is::<serve::StorageFailed>() {
                 ExitCode::from(serve::StorageFailed::EXIT_CODE)
             } else if error.is::<serve::CommittedConflict>() {

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use kodiak_channel::Sender;
 use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
 use kodiak_raft::{
-    node::{self, Node, NodeError, Options},
+    node::{self, Node, NodeError, Options, error_chain},
     replica::{Outcome, Refusal, Request, RequestId, UnappliedLogFull},
     types::{Index, NodeId},
 };
@@ -354,9 +354,11 @@ impl Server {
                 Ok(Some((stream, address))) => self.admit(event_loop, stream, address),
                 Ok(None) => return,
                 Err(error @ AcceptError::Shed { .. }) => {
-                    tracing::warn!(%error, "turned a client away")
+                    tracing::warn!(error = error_chain(&error), "turned a client away")
                 }
-                Err(error) => tracing::warn!(%error, "not accepting for a while"),
+                Err(error) => {
+                    tracing::warn!(error = error_chain(&error), "not accepting for a while");
+                }
             }
         }
     }
@@ -381,7 +383,9 @@ impl Server {
             Ok(()) => {
                 entry.insert(Client::new(stream, address, self.clients_ever, self.settings));
             }
-            Err(error) => tracing::warn!(client = %address, %error, "turned a client away"),
+            Err(error) => {
+                tracing::warn!(client = %address, error = error_chain(&error), "turned a client away");
+            }
         }
     }
 
