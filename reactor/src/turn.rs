@@ -150,7 +150,7 @@ impl<T: Copy, M> EventLoop<T, M> {
 
     /// Removes the topics of channels that are empty: a message that was sent after its topic was
     /// taken may have been received already.
-    fn remove_empty_topics(&mut self) {
+    pub(crate) fn remove_empty_topics(&mut self) {
         let topics = self.flags.intersection(LoopFlags::MESSAGES | LoopFlags::FURTHER);
         self.flags.remove(topics);
         self.flags.add(self.channels.ready_topics(topics));

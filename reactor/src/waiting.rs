@@ -124,8 +124,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         handler: &mut H,
         limit: WaitLimit,
     ) -> Result<bool, RunError> {
-        self.take_ready_topics();
-        if matches!(limit, WaitLimit::Zero) || self.flags.any(LoopFlags::REMAINING_WORK) {
+        if matches!(limit, WaitLimit::Zero) || self.take_work() {
             return Ok(false);
         }
         let started = Instant::now();
@@ -137,7 +136,7 @@ impl<T: Copy, M> EventLoop<T, M> {
         let time = self.settings.spin.min(next).min(left);
         while started.elapsed() < time {
             for _ in 0..CHECKS_PER_POLL {
-                if self.channels.notifier.has_ready() {
+                if self.channels.notifier.has_ready() && self.take_work() {
                     return Ok(false);
                 }
                 hint::spin_loop();
@@ -147,12 +146,19 @@ impl<T: Copy, M> EventLoop<T, M> {
                 Ok(_) => return Ok(true),
                 Err(error) => self.handle_wait_error(handler, error)?,
             }
-            // The wait has taken the topics that became ready meanwhile.
-            if self.flags.any(LoopFlags::REMAINING_WORK) {
+            if self.take_work() {
                 return Ok(false);
             }
         }
         Ok(false)
+    }
+
+    /// Takes the ready topics; whether there is work. A notification whose message was received
+    /// before it arrived is none.
+    fn take_work(&mut self) -> bool {
+        self.take_ready_topics();
+        self.remove_empty_topics();
+        self.flags.any(LoopFlags::REMAINING_WORK)
     }
 
     /// How long the wait may take. Unless that is zero, the notifier is armed.

@@ -291,6 +291,32 @@ fn a_spin_ends_by_its_time_a_timeout_or_the_wait_s_limit() {
     assert!(begun.elapsed() >= 2 * ms && begun.elapsed() < Duration::from_secs(300));
 }
 
+/// A sender may be interrupted between its push and its notification: the message is received
+/// meanwhile, and the notification finds an empty channel. That must not end the spin.
+#[test]
+fn a_notification_of_a_received_message_ends_no_spin() {
+    let mut event_loop: Loop = Loop::builder().spin(Duration::from_secs(600)).build().unwrap();
+    let (further, receiver) = event_loop.add_channel::<u32>(7, 4).unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let ended = stop.clone();
+    let thread = thread::spawn(move || {
+        while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+            further.send(1).unwrap();
+            receiver.try_recv().unwrap();
+            // Rarely enough that the loop spins in between.
+            (0..2_000).for_each(|_| std::hint::spin_loop());
+        }
+    });
+    for _ in 0..100 {
+        let limit = Some(Duration::from_millis(1));
+        event_loop.run_once(&mut On(|_: &mut Loop, _| {}), limit).unwrap();
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    thread.join().unwrap();
+    // Each limit ends with a wait of zero, which is no sleep.
+    assert_eq!(event_loop.stats().sleeps, 0, "it spun until each limit");
+}
+
 /// A spinning loop also serves events, a remote's wake, and sources dropped outside of a run.
 #[test]
 fn a_spinning_loop_serves_all_its_sources() {
