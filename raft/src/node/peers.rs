@@ -23,6 +23,7 @@ use slab::Slab;
 use super::{
     Handle, Options,
     acquaintance::{Acquaintances, TurnedAway},
+    error_chain,
     handle::Resolved,
     outbox::{Flushed, Outbox, PushError},
     token::{Kind, Token},
@@ -559,13 +560,13 @@ impl Peers {
                 self.peers[at].link = Link::Connecting(connecting);
                 return;
             }
-            Err(error) => return self.fail(event_loop, at, &error.to_string()),
+            Err(error) => return self.fail(event_loop, at, &error_chain(&error)),
         };
         let token = T::from(Token(Kind::Peer(at as u32)));
         match stream.set_user_timeout(Some(self.silence)) {
             // Elsewhere the kernel's patience, and the peer's own calls, must do.
             Err(error) if error.kind() != io::ErrorKind::Unsupported => {
-                return self.fail(event_loop, at, &error.to_string());
+                return self.fail(event_loop, at, &error_chain(&error));
             }
             _ => {}
         }
@@ -575,7 +576,7 @@ impl Peers {
                 .map_err(io::Error::other)
         });
         if let Err(error) = ready {
-            return self.fail(event_loop, at, &error.to_string());
+            return self.fail(event_loop, at, &error_chain(&error));
         }
         let peer = &mut self.peers[at];
         peer.greeting.clear();
@@ -585,7 +586,7 @@ impl Peers {
         let version = peer.greets_in;
         match peer.outbox.push(|bytes| wire::encode_hello(hello, version, bytes)) {
             Ok(()) => self.flush_peer(event_loop, at),
-            Err(error) => self.fail(event_loop, at, &error.to_string()),
+            Err(error) => self.fail(event_loop, at, &error_chain(&error)),
         }
     }
 
@@ -597,7 +598,7 @@ impl Peers {
         let (Link::Greeting(stream) | Link::Up(stream)) = &mut peer.link else { return };
         let flushed = match peer.outbox.flush(&mut *stream) {
             Ok(flushed) => flushed,
-            Err(error) => return self.fail(event_loop, at, &error.to_string()),
+            Err(error) => return self.fail(event_loop, at, &error_chain(&error)),
         };
         let wants_room = flushed == Flushed::Part;
         if wants_room != peer.wants_room {
@@ -609,7 +610,7 @@ impl Peers {
             let token = T::from(Token(Kind::Peer(at as u32)));
             match event_loop.reregister(&*stream, token, interest, Trigger::Level) {
                 Ok(()) => peer.wants_room = wants_room,
-                Err(error) => self.fail(event_loop, at, &error.to_string()),
+                Err(error) => self.fail(event_loop, at, &error_chain(&error)),
             }
         }
     }
