@@ -148,7 +148,7 @@ impl SimEvent {
             SimEvent::NewLeaderFails { node, .. } => {
                 format!("the new leader {} is to fall", node + 1)
             }
-            SimEvent::CutDelayedLinks { node } => format!("{} is not heard any more", node + 1),
+            SimEvent::CutDelayedLinks { node } => format!("{} is no longer heard", node + 1),
             SimEvent::LastFollowerFails { node } => {
                 format!("{}, which still answers a leader, is to fall", node + 1)
             }

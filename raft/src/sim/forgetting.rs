@@ -375,9 +375,10 @@ impl World {
         Ok(())
     }
 
-    /// Two nodes meet. Whether one could prove that the other's disk forgot is known here without
-    /// asking it.
-    pub(super) fn could_prove(&mut self, at: usize, place: usize, sequence: u64) {
+    /// Two nodes meet. Records how far the other's disk is durable, and whether that proves to the
+    /// first one that the disk forgot, which is known here without asking it. True if a report is
+    /// owed from now on that was not before.
+    pub(super) fn note_evidence(&mut self, at: usize, place: usize, sequence: u64) -> bool {
         let known = self.forgetting.evidence.get(&(place, at)).copied().unwrap_or(0);
         let running = self.processes[at].running.as_ref();
         // Of a learner, which was never counted, only a leader takes notice.
@@ -385,10 +386,11 @@ impl World {
             let is_voter = running.replica.core().configuration().is_voter(name(place));
             is_voter && running.replica.failure().is_none()
         });
-        if can_tell && known > sequence && self.forgetting.forgetful.contains(&place) {
-            self.forgetting.owed.insert(place);
-        }
         self.forgetting.evidence.insert((place, at), sequence);
+        can_tell
+            && known > sequence
+            && self.forgetting.forgetful.contains(&place)
+            && self.forgetting.owed.insert(place)
     }
 
     /// A node has told another how far its disk is durable.

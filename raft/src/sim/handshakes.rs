@@ -44,13 +44,19 @@ impl World {
         }
         running.met.insert(place, life);
         let has_news = running.lives.has_news();
-        if let Some(position) = theirs.position {
-            self.could_prove(at, place, position.sequence);
-        }
+        let is_owed = theirs
+            .position
+            .is_some_and(|position| self.note_evidence(at, place, position.sequence));
         if has_news {
             self.input(at, |running, now| running.lives.tell(&mut running.replica, now))?;
         }
-        Ok(self.processes[at].running.is_some())
+        let is_running = self.processes[at].running.is_some();
+        if is_owed && !is_running {
+            // It died amid the effects of this very input, with what it knew and before it could
+            // report it.
+            self.forgetting.owed.remove(&place);
+        }
+        Ok(is_running)
     }
 
     /// Whether a message between cores is let in: in runs in which disks forget, only after a
