@@ -12,7 +12,8 @@ use super::segment::{Active, Chain};
 use super::segment_pool::SegmentPool;
 use super::{Disk, StorageError};
 use crate::types::{
-    Configuration, Entry, Index, LogPosition, Payload, Saved, SessionCommand, SnapshotMeta, Write,
+    Configuration, Entry, HardState, Index, LogPosition, Payload, Saved, SessionCommand,
+    SnapshotMeta, Write,
 };
 
 /// The log's state as its frames are taken in, one after the other.
@@ -72,6 +73,7 @@ impl Replay {
         // The commit index may have risen without a frame, and never falls.
         let commit = reached.commit.max(next.opening.commit);
         let reached = Opening { is_recycled: next.opening.is_recycled, life, commit, ..reached };
+        let reached = with_later_fields(reached, &next.opening);
         let reached = reached.reduced_to(next.header.format);
         let follows =
             (walk.chain.sequence, walk.chain.checksum) == (last_sequence, next.header.previous);
@@ -85,6 +87,10 @@ impl Replay {
         self.chain = next.walk().chain;
         self.contents.life = self.contents.life.max(life);
         self.contents.commit = commit;
+        // Nothing but what frames of format 2 left out is new in these.
+        let forgot = &mut self.contents.hard_state.forgot;
+        *forgot = forgot.or(next.opening.hard_state.forgot);
+        self.contents.peer_records.extend(next.opening.peer_records.clone());
         self.contents.begin_segment(next.number, next.capacity_bytes());
         Ok(())
     }
@@ -316,4 +322,20 @@ fn detached(entry: &Entry) -> Entry {
         other => other.clone(),
     };
     Entry { payload, ..entry.clone() }
+}
+
+/// What the frames of a segment amount to, with what frames of format 2 leave out: the records of
+/// peers, and the mark of a disk that forgot. A log keeps these in memory, so the opening of the
+/// first segment after an upgrade holds them and no frame does. Frames of format 3 hold
+/// them, so the opening must agree with those.
+fn with_later_fields(reached: Opening, next: &Opening) -> Opening {
+    let agrees = |(disk, record)| next.peer_records.get(disk) == Some(record);
+    let peer_records = if reached.peer_records.iter().all(agrees) {
+        next.peer_records.clone()
+    } else {
+        reached.peer_records
+    };
+    let forgot = reached.hard_state.forgot.or(next.hard_state.forgot);
+    let hard_state = HardState { forgot, ..reached.hard_state };
+    Opening { peer_records, hard_state, ..reached }
 }

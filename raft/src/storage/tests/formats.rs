@@ -59,6 +59,30 @@ fn a_log_is_written_in_format_2_until_features_are_enabled() {
     assert_eq!(reopen(&disk).1.saved.life, 2);
 }
 
+/// Frames of format 2 cannot hold records of peers, nor the mark of a disk that forgot. A segment
+/// that begins after the upgrade holds them in its opening, and the log is opened all the same.
+#[test]
+fn a_segment_may_hold_what_frames_of_format_2_left_out() {
+    let forgot = HardState { term: Term(1), forgot: Some(Index(77)), ..HardState::default() };
+    for hard_state in [None, Some(forgot)] {
+        let disk = TestDisk::default();
+        let mut log = Log::create(disk.clone(), &identity(), &at_base(), OPTIONS).unwrap();
+        log.append(&Write { hard_state, ..telling(1) }).unwrap();
+        log.append(&entries(vec![configuration(2, founding())])).unwrap();
+        for index in 3..40 {
+            log.append(&entries(vec![command(index, 1, 300)])).unwrap();
+        }
+        log.sync().unwrap();
+        assert_eq!(formats(&disk)[0], Format::V3, "a segment that began after the upgrade");
+        let (_, recovered) = reopen(&disk);
+        let saved = recovered.saved;
+        assert_eq!(saved.peer_records, telling(1).peer_records.into_iter().collect());
+        assert_eq!(saved.hard_state, hard_state.unwrap_or_default());
+        assert_eq!(saved.terms.last_index(), Index(39));
+        reopen(&disk);
+    }
+}
+
 #[test]
 fn each_opening_of_a_log_is_a_new_life_on_disk() {
     let disk = TestDisk::default();
