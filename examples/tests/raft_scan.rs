@@ -69,13 +69,14 @@ fn patterns_and_deadlines_count() {
     );
     assert_eq!(step(&mut client, "0", &["TYPE", "hash"]), ("0".to_owned(), Vec::new()));
     assert_eq!(client.ask(&["SCAN", "x"]), "ERR invalid cursor");
-    assert_eq!(client.insist(&["SET", "user:2", "v", "PX", "30"]), "OK");
     let since = Instant::now();
+    assert_eq!(client.insist(&["SET", "user:2", "v", "PX", "30"]), "OK");
     // Nothing is written meanwhile.
     while client.insist(&["KEYS", "*"]) != "other, user:1" {
         assert!(since.elapsed() < PATIENCE);
     }
-    assert!(since.elapsed() >= Duration::from_millis(25), "{:?}", since.elapsed());
+    // Log time runs at twice the clocks' speed at most.
+    assert!(since.elapsed() >= Duration::from_millis(15), "{:?}", since.elapsed());
     assert_eq!(step(&mut client, "0", &all), ("0".to_owned(), vec!["user:1".to_owned()]));
 }
 
