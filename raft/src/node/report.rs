@@ -45,7 +45,7 @@ pub(super) fn log(node: NodeId, event: &Event) {
         Event::SnapshotDamaged { index } => tracing::error!(
             node,
             index = index.0,
-            "the file of the snapshot of entry {index} is damaged, and the log before it is gone. This node \
+            "the snapshot of entry {index} is damaged or holds a wrong state, and the log before it is gone. This node \
              votes and acknowledges, asks the leader for another snapshot, and serves once its state machine \
              is restored from that. Look at the disk"
         ),

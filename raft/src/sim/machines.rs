@@ -10,6 +10,7 @@ use super::checks::{Verdict, check};
 use super::disk::SimDisk;
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
+use super::kv::Kv;
 use super::options::Plan;
 use super::random::Random;
 use super::world::World;
@@ -209,12 +210,16 @@ impl World {
         }
         let process = &self.processes[node];
         let is_restore = failure.callback == MachineCallback::Restore;
+        let machine = process.running.as_ref().map(|running| running.machine.machine());
         let has_cause = match is_restore {
-            true => process.disk.has_failed() || process.disk.is_damaged(),
-            false => process
-                .running
-                .as_ref()
-                .is_some_and(|running| running.machine.machine().is_failing()),
+            // A state that went wrong between its digest and its snapshot of the same entry is
+            // found by that digest.
+            true => {
+                process.disk.has_failed()
+                    || process.disk.is_damaged()
+                    || machine.is_some_and(Kv::is_corrupt)
+            }
+            false => machine.is_some_and(Kv::is_failing),
         };
         check(
             has_cause || self.mutant.is_some(),
@@ -244,8 +249,15 @@ impl World {
 
     /// A node says that its snapshot cannot be read, and asks for another one.
     pub(super) fn snapshot_damaged(&mut self, node: usize, index: Index) -> Verdict {
-        let disk = &self.processes[node].disk;
-        let has_cause = disk.has_failed() || disk.is_dark() || disk.is_damaged();
+        let process = &self.processes[node];
+        let disk = &process.disk;
+        let has_cause = disk.has_failed()
+            || disk.is_dark()
+            || disk.is_damaged()
+            || process
+                .running
+                .as_ref()
+                .is_some_and(|running| running.machine.machine().is_corrupt());
         check(
             has_cause || self.mutant.is_some(),
             "a snapshot cannot be read only if its disk is damaged",

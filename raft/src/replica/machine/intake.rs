@@ -24,6 +24,9 @@ pub(in crate::replica) struct MachineState {
     /// Its state has taken the place of one that was not that of a majority; the next digest is
     /// told.
     pub(in crate::replica) is_reseeded: bool,
+    /// Another snapshot was asked for because its own held a wrong state, and none was restored
+    /// since.
+    pub(in crate::replica) has_asked_for_right: bool,
     /// The log that it cannot apply exceeds its quota.
     pub(in crate::replica) unapplied_full: Option<UnappliedLogFull>,
 }
@@ -60,12 +63,19 @@ impl Replica {
             MachineDone::Restored(meta) => {
                 self.machine.is_reseeded |= self.core.divergence().is_some();
                 self.machine.failure = None;
+                self.machine.has_asked_for_right = false;
                 self.machine.restoring.take_if(|restoring| *restoring <= meta.index);
                 self.core.set_may_lead(now, true);
                 self.core.end_divergence(now);
                 self.restored(now, &meta);
             }
             MachineDone::SnapshotDamaged(meta) => self.snapshot_damaged(now, meta.index),
+            // Once: if the leader's fails as well, the machine makes something else of it.
+            MachineDone::SnapshotWrong(meta) => {
+                if !std::mem::replace(&mut self.machine.has_asked_for_right, true) {
+                    self.snapshot_damaged(now, meta.index);
+                }
+            }
             MachineDone::Failed(failure) => self.machine_failed(now, failure),
         }
         self.watch_loading();

@@ -87,6 +87,10 @@ pub enum MachineDone {
     /// The file of this snapshot, the newest on disk, cannot be read. [`MachineDone::Failed`]
     /// follows.
     SnapshotDamaged(SnapshotMeta),
+    /// The file of this snapshot is whole, and the state that was restored from it is not the one
+    /// of its digest: the state went wrong before it was copied, or restoring is at fault.
+    /// [`MachineDone::Failed`] follows.
+    SnapshotWrong(SnapshotMeta),
     /// The machine refused to go on, or panicked. It does nothing more until a later
     /// [`MachineJob::Restore`] succeeds; jobs before that have no answer.
     Failed(MachineFailure),

@@ -236,13 +236,13 @@ impl<S: StateMachine> MachineRunner<S> {
         let mut attempt = 1;
         loop {
             host.calls(MachineCallback::Restore, meta.index);
-            let mut is_damaged = false;
+            let (mut is_damaged, mut is_wrong) = (false, false);
             let restored = contain(|| {
                 let content = host.open_snapshot(&meta).inspect_err(|_| is_damaged = true)?;
                 let mut content = Watched { content, has_failed: &mut is_damaged };
                 let sessions = snapshot::restore(&mut self.machine, &mut content)?;
                 drop(content);
-                self.check_restored(&meta, &sessions)?;
+                self.check_restored(&meta, &sessions).inspect_err(|_| is_wrong = true)?;
                 Ok(sessions)
             });
             match restored {
@@ -256,6 +256,8 @@ impl<S: StateMachine> MachineRunner<S> {
                     if attempt == RESTORE_ATTEMPTS {
                         if is_damaged {
                             complete(MachineDone::SnapshotDamaged(meta));
+                        } else if is_wrong {
+                            complete(MachineDone::SnapshotWrong(meta));
                         }
                         return Err(failure);
                     }

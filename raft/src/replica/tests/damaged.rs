@@ -95,6 +95,33 @@ fn a_snapshot_that_cannot_be_restored_is_replaced_by_the_same() {
     assert!(!status.core.awaits_snapshot);
 }
 
+/// A snapshot whose state went wrong before it was copied. Another is asked for, once: if that is
+/// wrong as well, restoring is at fault, and to ask on would send snapshots without end.
+#[test]
+fn a_snapshot_with_a_wrong_state_is_replaced_once() {
+    let mut cluster = Cluster::led_by(0, 3, Limits::default());
+    cluster.isolate(0);
+    let last = cluster.nodes[0].replica.core().last_index().0;
+    let meta = install(&mut cluster, last + 5);
+    let asks = |cluster: &mut Cluster, meta: &SnapshotMeta| {
+        let now = cluster.now;
+        let replica = &mut cluster.nodes[0].replica;
+        replica.handle_machine(now, MachineDone::SnapshotWrong(meta.clone()));
+        replica.handle_machine(now, MachineDone::Failed(failure(meta)));
+        replica.core().status().awaits_snapshot
+    };
+    let receives = |cluster: &mut Cluster, meta: &SnapshotMeta| {
+        let term = cluster.nodes[0].replica.core().term();
+        assert_eq!(receive(cluster, term, meta.clone()), *meta);
+    };
+    assert!(asks(&mut cluster, &meta));
+    receives(&mut cluster, &meta);
+    assert!(!asks(&mut cluster, &meta), "the second is wrong, too");
+    let now = cluster.now;
+    cluster.nodes[0].replica.handle_machine(now, MachineDone::Restored(meta.clone()));
+    assert!(asks(&mut cluster, &meta), "again after one that was right");
+}
+
 /// The state machine tried the one before when the next one was installed already.
 #[test]
 fn a_damaged_snapshot_that_was_replaced_is_not_asked_for() {

@@ -93,13 +93,14 @@ fn restore(
     meta: SnapshotMeta,
     content: Vec<u8>,
 ) -> Result<(), String> {
-    let mut result = Ok(());
+    let (mut result, mut is_wrong) = (Ok(()), false);
     let mut host = Host { content: Some(content), ..host() };
-    machine.run(MachineJob::Restore(meta), &mut host, &mut |done| {
-        if let MachineDone::Failed(failure) = done {
-            result = Err(failure.to_string());
-        }
+    machine.run(MachineJob::Restore(meta), &mut host, &mut |done| match done {
+        MachineDone::SnapshotWrong(_) => is_wrong = true,
+        MachineDone::Failed(failure) => result = Err(failure.to_string()),
+        _ => {}
     });
+    assert_eq!(is_wrong, result.is_err(), "what is wrong is the snapshot");
     result
 }
 
