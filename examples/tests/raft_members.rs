@@ -148,7 +148,7 @@ fn a_wiped_node_is_refused_under_its_old_id_and_replaced_under_a_new_one() {
     others.iter().for_each(|&id| cluster.restart(id).unwrap());
     cluster.restart(wiped).unwrap();
     let deadline = Instant::now() + PATIENCE;
-    while !cluster.log_of(wiped).contains("its promises are lost with its old disk") {
+    while !cluster.log_of(wiped).contains("its promises were on the old disk") {
         assert!(Instant::now() < deadline, "{}", cluster.log_of(wiped));
     }
     cluster.kill(wiped);

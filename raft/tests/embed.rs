@@ -1,5 +1,5 @@
-//! What a program needs that embeds a node: futures, events, ports that the kernel chooses,
-//! settings that are errors where they make no sense, and an end that never panics.
+//! Embedding a node in a program: futures, events, ports that the kernel chooses, checked settings,
+//! and a stop that never panics.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ use kodiak_raft::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-/// Counts commands. A query says the applied index that it was given.
+/// Counts commands. A query returns the count and the applied index.
 #[derive(Default)]
 struct Counter(u64);
 
@@ -61,7 +61,7 @@ impl Wake for Unpark {
     }
 }
 
-/// The smallest executor there is.
+/// The smallest possible executor.
 fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);
@@ -73,20 +73,20 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-fn alone(folder: &Path) -> Options {
+fn single_node(folder: &Path) -> Options {
     Options::new(NodeId(1), folder.join("node"), "127.0.0.1:0".parse().unwrap())
 }
 
 /// Three nodes on ports that the kernel has chosen.
-fn three(folder: &TempDir) -> BTreeMap<NodeId, Running> {
+fn three_nodes(folder: &TempDir) -> BTreeMap<NodeId, Running> {
     let bind = |id| (NodeId(id), TcpListener::bind("127.0.0.1:0").unwrap());
     let listeners: BTreeMap<_, _> = (1..=3).map(bind).collect();
     let addresses: BTreeMap<_, _> =
         listeners.iter().map(|(&id, listener)| (id, listener.local_addr().unwrap())).collect();
     let start_one = |(id, listener): (NodeId, TcpListener)| {
-        let mut options = Options::new(id, folder.path().join(id.to_string()), addresses[&id]);
         let others = addresses.iter().filter(|&(&other, _)| other != id);
-        options.peers = others.map(|(&other, address)| (other, address.to_string())).collect();
+        let options = Options::new(id, folder.path().join(id.to_string()), addresses[&id])
+            .peers(others.map(|(&other, address)| (other, address.to_string())));
         (id, start_listening(&options, listener, Counter::default()).unwrap())
     };
     listeners.into_iter().map(start_one).collect()
@@ -102,15 +102,15 @@ fn leader_of(events: &mut Events) -> NodeId {
 }
 
 #[test]
-fn futures_write_through_any_node_and_name_the_index() {
+fn futures_write_through_any_node_and_return_the_index() {
     let folder = tempfile::tempdir().unwrap();
-    let nodes = three(&folder);
+    let nodes = three_nodes(&folder);
     let mut last = Index(0);
     for node in nodes.values() {
         leader_of(&mut node.subscribe(8).unwrap());
         let node = node.handle().to_async();
         block_on(async {
-            // While leadership settles a write may be refused; then it has had no effect.
+            // During an election a write may be refused; then it has no effect.
             let written = loop {
                 match node.write("one more").await {
                     Err(CallError::Refused(_)) => {}
@@ -132,16 +132,16 @@ fn futures_write_through_any_node_and_name_the_index() {
 #[test]
 fn a_dropped_future_writes_and_a_stopped_node_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let node = start(&alone(folder.path()), Counter::default()).unwrap();
+    let node = start(&single_node(folder.path()), Counter::default()).unwrap();
     let asked = node.handle().to_async();
     block_on(asked.write("a")).unwrap();
     drop(asked.write("b"));
-    // A read sees what was answered before, not what is under way.
+    // A read sees answered writes, and need not see those in progress.
     while !block_on(asked.read("")).unwrap().bytes.starts_with(b"2 ") {}
     let open = asked.request(Request::OpenSession { ttl_ms: 1_000 });
     assert_eq!(block_on(open), Err(CallError::SessionOpened));
     let mut events = node.subscribe(1).unwrap();
-    // A majority is there, but nobody answers what is asked in the turn that ends the loop.
+    // The node does not answer requests that arrive in its loop's last turn.
     let racing: Vec<_> = (0..64).map(|_| asked.write("c")).collect();
     node.stop().unwrap();
     for reply in racing {
@@ -158,15 +158,15 @@ fn a_dropped_future_writes_and_a_stopped_node_is_an_error() {
 }
 
 #[test]
-fn events_tell_who_leads_and_who_belongs() {
+fn events_show_leadership_and_membership() {
     let folder = tempfile::tempdir().unwrap();
-    let mut nodes = three(&folder);
+    let mut nodes = three_nodes(&folder);
     let leader = leader_of(&mut nodes[&NodeId(1)].subscribe(8).unwrap());
     let follower = NodeId(leader.0 % 3 + 1);
     let mut events = nodes[&follower].subscribe(64).unwrap();
     leader_of(&mut events);
     let removed = NodeId(follower.0 % 3 + 1);
-    // Whoever leads by now sees to it.
+    // The leader of that moment transfers leadership.
     let asked = nodes[&follower].handle().to_async();
     while block_on(asked.transfer_leadership(Some(follower))).is_err() {}
     let is_ours = |event| matches!(event, NodeEvent::LeaderChanged { role: Role::Leader, .. });
@@ -190,17 +190,17 @@ fn events_tell_who_leads_and_who_belongs() {
 #[test]
 fn stop_reports_a_panic_of_the_node_instead_of_panicking() {
     let folder = tempfile::tempdir().unwrap();
-    let node = start(&alone(folder.path()), Counter::default()).unwrap();
+    let node = start(&single_node(folder.path()), Counter::default()).unwrap();
     let handle = node.handle().clone();
-    handle.submit(Request::Write("a".into()), |_| panic!("of the user's")).unwrap();
-    // What is asked meanwhile ends.
+    handle.submit(Request::Write("a".into()), |_| panic!("a bug of the user")).unwrap();
+    // Requests meanwhile end, too.
     while handle.write("b").is_ok() {}
     match node.stop() {
-        Err(StopError::Panicked { message }) => assert_eq!(message, "of the user's"),
+        Err(StopError::Panicked { message }) => assert_eq!(message, "a bug of the user"),
         other => panic!("{other:?}"),
     }
     let other = tempfile::tempdir().unwrap();
-    let node = start(&alone(other.path()), Counter::default()).unwrap();
+    let node = start(&single_node(other.path()), Counter::default()).unwrap();
     let handle = node.handle().clone();
     handle.submit(Request::Write("a".into()), |_| panic!("again")).unwrap();
     while handle.write("b").is_ok() {}
@@ -211,7 +211,7 @@ fn stop_reports_a_panic_of_the_node_instead_of_panicking() {
 fn a_listener_that_is_bound_elsewhere_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let refused = start_listening(&alone(folder.path()), listener, Counter::default());
+    let refused = start_listening(&single_node(folder.path()), listener, Counter::default());
     let error = refused.unwrap_err();
     assert!(matches!(error, NodeError::OtherListener { .. }), "{error}");
     assert!(error.to_string().contains("Options::listen"), "{error}");
@@ -219,12 +219,12 @@ fn a_listener_that_is_bound_elsewhere_is_an_error() {
 }
 
 #[test]
-fn times_of_a_session_near_the_end_of_time_are_errors() {
+fn times_of_a_session_that_are_too_long_are_errors() {
     let folder = tempfile::tempdir().unwrap();
-    let node = start(&alone(folder.path()), Counter::default()).unwrap();
+    let node = start(&single_node(folder.path()), Counter::default()).unwrap();
     let (day, second) = (Duration::from_secs(86_400), Duration::from_secs(1));
     let endless = node.handle().open_session(second, Duration::MAX).unwrap_err();
-    assert_eq!(endless, SessionError::PatienceTooLong { value: Duration::MAX });
+    assert_eq!(endless, SessionError::TimeoutTooLong { value: Duration::MAX });
     assert!(endless.to_string().contains("86400s"), "{endless}");
     let immortal = node.handle().open_session(Duration::MAX, day).unwrap_err();
     let ttl_ms = u64::MAX;
@@ -232,7 +232,7 @@ fn times_of_a_session_near_the_end_of_time_are_errors() {
     node.handle().open_session(second, day).unwrap();
 }
 
-/// Sizes that are nothing, little, usual, and as much as there is.
+/// Sizes: zero, small, usual, and the largest.
 fn size() -> impl Strategy<Value = usize> {
     prop_oneof![
         1 => Just(0usize),
@@ -256,18 +256,18 @@ fn time() -> impl Strategy<Value = Duration> {
     ]
 }
 
-/// What a setting of an error's text is called, if the text names one.
+/// Whether the error's text names a setting.
 fn names_a_setting(error: &NodeError) -> bool {
     let text = error.to_string();
     ["Options::", "Config::", "ReplicaConfig::", "Limits::", "Lease::"]
         .iter()
-        .any(|room| text.contains(room))
+        .any(|name| text.contains(name))
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever the settings are, a node starts and works, or says which of them is wrong.
+    /// With any settings a node starts and works, or the error names the wrong setting.
     #[test]
     fn no_settings_make_a_node_panic(
         (shorter, longer, heartbeat, timeout) in (time(), time(), time(), time()),
@@ -277,7 +277,7 @@ proptest! {
         drift_ppm in prop_oneof![Just(0u32), Just(999_999), Just(u32::MAX)],
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let mut options = alone(folder.path());
+        let mut options = single_node(folder.path());
         options.core.promotion_lag = promotion_lag;
         options.lease = Some(Lease { drift_ppm: 1_000 });
         for (which, size) in which.into_iter().zip(sizes) {
@@ -320,13 +320,14 @@ proptest! {
                 _ => {}
             }
         }
-        // An election far off is none that a test can wait for.
+        // A test does not wait for a long election timeout.
         let is_soon = options.election_timeout.max < Duration::from_secs(1);
         match start(&options, Counter::default()) {
             Ok(node) => {
                 if is_soon && options.request_timeout >= Duration::from_secs(1) {
                     let written = node.handle().write("a");
-                    prop_assert!(matches!(written, Ok(_) | Err(CallError::Refused(_))), "{:?}", written);
+                    let is_expected = matches!(written, Ok(_) | Err(CallError::Refused(_)));
+                    prop_assert!(is_expected, "{:?}", written);
                 }
                 node.handle().status().unwrap();
                 node.stop().unwrap();
@@ -343,7 +344,7 @@ proptest! {
 #[test]
 fn a_snapshot_is_taken_on_request() {
     let folder = tempfile::tempdir().unwrap();
-    let node = start(&alone(folder.path()), Counter::default()).unwrap();
+    let node = start(&single_node(folder.path()), Counter::default()).unwrap();
     let handle = node.handle();
     let written = handle.write("x").unwrap().index.unwrap();
     let first = handle.take_snapshot().unwrap();
@@ -353,8 +354,8 @@ fn a_snapshot_is_taken_on_request() {
     let second = block_on(handle.to_async().take_snapshot()).unwrap().index;
     assert!(second >= written && second > Some(first));
     node.stop().unwrap();
-    // The next life begins with it.
-    let node = start(&alone(folder.path()), Counter::default()).unwrap();
+    // The next start begins with it.
+    let node = start(&single_node(folder.path()), Counter::default()).unwrap();
     let read = loop {
         match node.handle().read("") {
             Err(CallError::Refused(_)) => {}

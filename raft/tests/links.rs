@@ -1,8 +1,8 @@
-//! Links between nodes when the other side is silent, gone, or a member no more. Node 1 is real;
-//! the other side is played by the test, on real sockets.
+//! Links between nodes when the other side is silent, gone, or no longer a member.
+//!
+//! Node 1 is real. The test plays the other side, on real sockets.
 
 use std::{
-    collections::BTreeMap,
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::mpsc,
@@ -23,13 +23,13 @@ use kodiak_raft::{
 };
 use tempfile::TempDir;
 
-/// Whatever takes longer never comes.
+/// How long the test waits for the node.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Node 1's state machine: it keeps nothing.
-struct Nothing;
+/// Node 1's state machine, which keeps nothing.
+struct Blank;
 
-impl StateMachine for Nothing {
+impl StateMachine for Blank {
     fn apply(&mut self, _: &Committed<'_>) -> Result<Bytes, MachineError> {
         Ok(Bytes::new())
     }
@@ -47,19 +47,18 @@ impl StateMachine for Nothing {
     }
 }
 
-/// Node 1, with these others among its founders; it listens on a port that the kernel chose.
+/// Node 1 with these other initial members. The kernel chooses its port.
 fn start_with(peers: &[(NodeId, SocketAddr)], set: impl Fn(&mut Options)) -> (Running, TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let mut options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse().unwrap());
-    options.peers =
-        peers.iter().map(|&(id, address)| (id, address.to_string())).collect::<BTreeMap<_, _>>();
-    options.request_timeout = DEADLINE * 2;
+    let mut options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse().unwrap())
+        .peers(peers.iter().map(|&(id, address)| (id, address.to_string())))
+        .request_timeout(DEADLINE * 2);
     set(&mut options);
-    (start(&options, Nothing).unwrap(), folder)
+    (start(&options, Blank).unwrap(), folder)
 }
 
-/// It takes whatever says that it leads for its leader, and never asks for an election.
-fn follow(options: &mut Options) {
+/// Makes node 1 a follower that never campaigns.
+fn never_campaign(options: &mut Options) {
     options.election_timeout = ElectionTimeout::new(DEADLINE * 2, DEADLINE * 3);
 }
 
@@ -69,27 +68,27 @@ fn listen() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// One end of a link: reads give up at the deadline.
-struct End {
+/// The test's end of a link. A read fails at the deadline.
+struct LinkEnd {
     stream: TcpStream,
     input: BytesMut,
 }
 
-impl End {
-    fn new(stream: TcpStream) -> End {
+impl LinkEnd {
+    fn new(stream: TcpStream) -> LinkEnd {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        End { stream, input: BytesMut::new() }
+        LinkEnd { stream, input: BytesMut::new() }
     }
 
-    fn accept(listener: &TcpListener) -> End {
-        End::new(listener.accept().unwrap().0)
+    fn accept(listener: &TcpListener) -> LinkEnd {
+        LinkEnd::new(listener.accept().unwrap().0)
     }
 
-    fn connect(node: &Running) -> End {
-        End::new(TcpStream::connect(node.listening_on()).unwrap())
+    fn connect(node: &Running) -> LinkEnd {
+        LinkEnd::new(TcpStream::connect(node.listening_on()).unwrap())
     }
 
-    /// Reads more; false at the end of what the other side says.
+    /// Reads more, and returns false once the node has closed the link.
     fn read(&mut self) -> bool {
         let mut chunk = vec![0; 1 << 16];
         match self.stream.read(&mut chunk) {
@@ -98,7 +97,7 @@ impl End {
                 len > 0
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => false,
-            Err(error) => panic!("the other side neither speaks nor closes: {error}"),
+            Err(error) => panic!("the node neither sends nor closes: {error}"),
         }
     }
 
@@ -111,13 +110,13 @@ impl End {
         }
     }
 
-    fn greet(&mut self, hello: &Hello) {
+    fn send_hello(&mut self, hello: &Hello) {
         let mut bytes = BytesMut::new();
         wire::encode_hello(hello, Version::NEWEST, &mut bytes).unwrap();
         self.stream.write_all(&bytes).unwrap();
     }
 
-    /// The next message for which `pick` says something.
+    /// The next message that `pick` picks.
     fn read_until<R>(&mut self, mut pick: impl FnMut(PeerMessage) -> Option<R>) -> R {
         loop {
             while let Some((_, message)) = wire::decode(Version::NEWEST, &mut self.input).unwrap() {
@@ -129,41 +128,41 @@ impl End {
         }
     }
 
-    /// Reads what the other side still says, until it closes the link.
+    /// Reads until the node closes the link.
     fn read_to_end(&mut self) {
         while self.read() {}
     }
 }
 
-/// Node 2, played by the test: the link that node 1 has made to it, and the one that it has made.
-struct Played {
+/// Node 2, played by the test: the link that node 1 has made, and the link to node 1.
+struct PlayedNode {
     hello: Hello,
-    from_node: End,
-    to_node: End,
+    from_node: LinkEnd,
+    to_node: LinkEnd,
 }
 
-impl Played {
-    /// Node 1 calls, and is called back.
-    fn meet(node: &Running, listener: &TcpListener) -> Played {
-        let mut from_node = End::accept(listener);
+impl PlayedNode {
+    /// Accepts node 1's link, and makes the other one.
+    fn meet(node: &Running, listener: &TcpListener) -> PlayedNode {
+        let mut from_node = LinkEnd::accept(listener);
         let theirs = from_node.read_hello().unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let life = Life { nonce: theirs.life.nonce.wrapping_add(1), ..theirs.life };
         let hello = Hello { node: NodeId(2), disk: DiskId(2), life, address, ..theirs };
-        from_node.greet(&hello);
-        let to_node = Played::call(node, &hello);
-        Played { hello, from_node, to_node }
+        from_node.send_hello(&hello);
+        let to_node = PlayedNode::call(node, &hello);
+        PlayedNode { hello, from_node, to_node }
     }
 
-    fn call(node: &Running, hello: &Hello) -> End {
-        let mut end = End::connect(node);
-        end.greet(hello);
+    fn call(node: &Running, hello: &Hello) -> LinkEnd {
+        let mut end = LinkEnd::connect(node);
+        end.send_hello(hello);
         assert_eq!(end.read_hello().unwrap().node, NodeId(1));
         end
     }
 
-    /// Says something to node 1, over a link that this one has made.
-    fn say(&self, over: &End, term: u64, body: Body) {
+    /// Sends a message to node 1, over a link that this node has made.
+    fn send(&self, over: &LinkEnd, term: u64, body: Body) {
         let message = Message { from: NodeId(2), to: NodeId(1), term: Term(term), body };
         let mut bytes = BytesMut::new();
         wire::encode(self.hello.group, &PeerMessage::Raft(message), Version::NEWEST, &mut bytes)
@@ -171,7 +170,7 @@ impl Played {
         (&over.stream).write_all(&bytes).unwrap();
     }
 
-    /// Says that it leads term 1.
+    /// Sends a heartbeat as the leader of term 1.
     fn lead(&self) {
         let (previous_index, previous_term) = (Index(0), Term(0));
         let (entries, commit, round) = (Entries::new(), Index(0), 1);
@@ -182,12 +181,12 @@ impl Played {
             commit,
             echo: Echo { round, wants_promise: false },
         });
-        self.say(&self.to_node, 1, body);
+        self.send(&self.to_node, 1, body);
     }
 
-    /// Asks whether node 1 would vote for it in a term that nobody has come to.
-    fn campaign(&self, over: &End, term: u64) {
-        self.say(over, term, Body::RequestPreVote { last_index: Index(9), last_term: Term(9) });
+    /// Asks node 1 for a pre-vote in this term.
+    fn campaign(&self, over: &LinkEnd, term: u64) {
+        self.send(over, term, Body::RequestPreVote { last_index: Index(9), last_term: Term(9) });
     }
 }
 
@@ -199,30 +198,30 @@ fn forwarded(message: PeerMessage) -> Option<Bytes> {
 }
 
 #[test]
-fn a_stranger_that_says_nothing_is_hung_up() {
+fn a_connection_without_a_handshake_is_closed() {
     let (node, _folder) = start_with(&[], |_| {});
-    End::connect(&node).read_to_end();
+    LinkEnd::connect(&node).read_to_end();
 }
 
 #[test]
-fn a_peer_that_never_greets_is_given_up_and_called_again() {
+fn a_peer_without_a_handshake_is_called_again() {
     let (listener, address) = listen();
     let (_node, _folder) = start_with(&[(NodeId(2), address)], |_| {});
     for _ in 0..2 {
-        let mut silent = End::accept(&listener);
+        let mut silent = LinkEnd::accept(&listener);
         assert_eq!(silent.read_hello().unwrap().node, NodeId(1));
         silent.read_to_end();
     }
 }
 
 #[test]
-fn a_nodes_newer_link_takes_the_older_ones_place() {
+fn a_newer_link_of_a_node_replaces_its_older_one() {
     let (listener, address) = listen();
-    let (node, _folder) = start_with(&[(NodeId(2), address)], follow);
-    let mut played = Played::meet(&node, &listener);
-    let newer = Played::call(&node, &played.hello);
+    let (node, _folder) = start_with(&[(NodeId(2), address)], never_campaign);
+    let mut played = PlayedNode::meet(&node, &listener);
+    let newer = PlayedNode::call(&node, &played.hello);
     played.to_node.read_to_end();
-    // The newer one stands, and what comes over it is answered.
+    // The newer link is up, and messages over it are answered.
     played.campaign(&newer, 7);
     played.from_node.read_until(|message| match message {
         PeerMessage::Raft(Message { body: Body::PreVote { campaign_term, .. }, .. }) => {
@@ -234,7 +233,7 @@ fn a_nodes_newer_link_takes_the_older_ones_place() {
 }
 
 #[test]
-fn a_removed_node_that_campaigns_is_hung_up_and_told_why() {
+fn a_removed_node_that_campaigns_is_rejected_with_the_reason() {
     let (listener, address) = listen();
     let (node, _folder) = start_with(&[], |_| {});
     let (disk, address) = (DiskId(2), address.to_string());
@@ -242,67 +241,67 @@ fn a_removed_node_that_campaigns_is_hung_up_and_told_why() {
     let (add, remove) =
         (MemberChange::AddLearner { node: NodeId(2), member }, MemberChange::Remove(NodeId(2)));
     node.handle().change_membership([add]).unwrap();
-    let mut played = Played::meet(&node, &listener);
+    let mut played = PlayedNode::meet(&node, &listener);
     node.handle().change_membership([remove]).unwrap();
-    // Its link stood when it was removed, and it has missed that.
+    // Its link was up when it was removed, and it has missed the removal.
     played.campaign(&played.to_node, 7);
     played.to_node.read_to_end();
-    let mut again = End::connect(&node);
-    again.greet(&played.hello);
+    let mut again = LinkEnd::connect(&node);
+    again.send_hello(&played.hello);
     let refused = again.read_hello().unwrap_err();
     assert!(matches!(refused, WireError::Refused { is_removed: true, .. }), "{refused}");
 }
 
-/// The answers to what a node forwarded would have come over the link that the leader had made.
+/// The answers to forwarded writes would have come over the link that the leader had made.
 #[test]
-fn what_was_forwarded_is_in_doubt_when_the_leaders_link_breaks() {
+fn a_forwarded_write_is_in_doubt_when_the_leaders_link_breaks() {
     let (listener, address) = listen();
-    let (node, _folder) = start_with(&[(NodeId(2), address)], follow);
-    let mut played = Played::meet(&node, &listener);
+    let (node, _folder) = start_with(&[(NodeId(2), address)], never_campaign);
+    let mut played = PlayedNode::meet(&node, &listener);
     played.lead();
-    let (tell, told) = mpsc::channel();
+    let (sender, outcomes) = mpsc::channel();
     let write = |command: &'static str| {
-        let tell = tell.clone();
+        let sender = sender.clone();
         let request = Request::Write(Bytes::from_static(command.as_bytes()));
-        node.handle().submit(request, move |outcome| drop(tell.send(outcome))).unwrap();
+        node.handle().submit(request, move |outcome| drop(sender.send(outcome))).unwrap();
     };
     write("first");
     assert_eq!(played.from_node.read_until(forwarded), "first");
-    // The other link, over which it was forwarded, stands.
-    played.to_node = Played::call(&node, &played.hello);
-    assert_eq!(told.recv_timeout(DEADLINE).unwrap(), Outcome::Unknown(Doubt::LinkBroken));
+    // The other link, over which it was forwarded, stays up.
+    played.to_node = PlayedNode::call(&node, &played.hello);
+    assert_eq!(outcomes.recv_timeout(DEADLINE).unwrap(), Outcome::Unknown(Doubt::LinkBroken));
     write("second");
     assert_eq!(played.from_node.read_until(forwarded), "second", "and forwarding goes on");
 }
 
-/// A machine that takes nothing any more does not close its links; the kernel would go on for a
-/// quarter of an hour.
+/// A machine that is gone does not close its links. Without a timeout the kernel would keep them
+/// for a quarter of an hour.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_link_on_which_nothing_is_acknowledged_is_given_up() {
+fn a_link_on_which_nothing_is_acknowledged_is_closed() {
     let (listener, address) = listen();
     let (node, _folder) = start_with(&[(NodeId(2), address)], |options| {
         options.election_timeout =
             ElectionTimeout::new(Duration::from_millis(250), Duration::from_millis(300));
     });
-    let played = Played::meet(&node, &listener);
-    let (tell, called) = mpsc::channel();
+    let played = PlayedNode::meet(&node, &listener);
+    let (sender, calls) = mpsc::channel();
     thread::spawn(move || {
         while let Ok(call) = listener.accept() {
-            if tell.send(call).is_err() {
+            if sender.send(call).is_err() {
                 return;
             }
         }
     });
-    // More than the sockets' buffers hold; nobody reads it.
+    // More than the sockets' buffers hold. The test does not read it.
     for _ in 0..32 {
         node.handle().submit(Request::Write(Bytes::from(vec![0; 1 << 20])), drop).unwrap();
     }
     for _ in 0..DEADLINE.as_millis() / 50 {
         played.lead();
-        if called.recv_timeout(Duration::from_millis(50)).is_ok() {
+        if calls.recv_timeout(Duration::from_millis(50)).is_ok() {
             return;
         }
     }
-    panic!("the node goes on with a link that takes nothing");
+    panic!("the node keeps a link that takes nothing");
 }

@@ -28,7 +28,7 @@ use kodiak_raft::{
 use kodiak_reactor::{EventLoop, Handler, ReadHint};
 use tempfile::TempDir;
 
-/// Appends commands; a query says them all.
+/// Appends commands; a query returns them all.
 #[derive(Default)]
 struct Journal(Vec<u8>);
 
@@ -52,9 +52,10 @@ impl StateMachine for Journal {
     }
 }
 
-/// Holds a port that a killed node finds free when it is restarted: no system gives ports below
-/// 32768 to outgoing connections of its own accord, and which of those is left to chance.
-fn hold_a_port() -> TcpListener {
+/// Binds a random port that a restarted node finds free again.
+///
+/// No system gives ports below 32768 to outgoing connections by itself.
+fn bind_a_port() -> TcpListener {
     loop {
         let port = 10_000 + RandomState::new().hash_one(()) % 22_000;
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port as u16)) {
@@ -63,9 +64,9 @@ fn hold_a_port() -> TcpListener {
     }
 }
 
-/// Addresses that are free now. Somebody else may take one, so whoever uses them tries again.
+/// Addresses that are free now. Another process may take one, so the caller retries.
 fn addresses(count: u64) -> BTreeMap<NodeId, SocketAddr> {
-    let held: Vec<TcpListener> = (0..count).map(|_| hold_a_port()).collect();
+    let held: Vec<TcpListener> = (0..count).map(|_| bind_a_port()).collect();
     (1..=count)
         .zip(&held)
         .map(|(id, listener)| (NodeId(id), listener.local_addr().unwrap()))
@@ -74,10 +75,9 @@ fn addresses(count: u64) -> BTreeMap<NodeId, SocketAddr> {
 
 fn options(id: u64, addresses: &BTreeMap<NodeId, SocketAddr>, folder: &Path) -> Options {
     let id = NodeId(id);
-    let mut options = Options::new(id, folder.join(format!("node-{id}")), addresses[&id]);
     let others = addresses.iter().filter(|(other, _)| **other != id);
-    options.peers = others.map(|(&other, address)| (other, address.to_string())).collect();
-    options
+    Options::new(id, folder.join(format!("node-{id}")), addresses[&id])
+        .peers(others.map(|(&other, address)| (other, address.to_string())))
 }
 
 struct Cluster {
@@ -119,8 +119,8 @@ impl Cluster {
     }
 }
 
-/// Writes until it is not refused any more.
-fn insist(handle: &Handle, command: &'static [u8]) -> Bytes {
+/// Writes until it is not refused.
+fn write_until_taken(handle: &Handle, command: &'static [u8]) -> Bytes {
     loop {
         match handle.write(Bytes::from_static(command)) {
             Ok(answer) => return answer.bytes,
@@ -135,18 +135,18 @@ fn is_refused(result: Result<Answer, CallError>) -> bool {
 }
 
 #[test]
-fn a_sessions_command_is_applied_once_though_its_leader_dies() {
+fn a_session_applies_a_command_once_though_its_leader_stops() {
     let mut cluster = Cluster::start(3);
-    insist(cluster.handle(1), b"");
+    write_until_taken(cluster.handle(1), b"");
     let leader = cluster.handle(1).status().unwrap().replica.core.leader.unwrap().0;
     let (follower, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
-    let (ttl, patience) = (Duration::from_secs(60), Duration::from_secs(20));
-    let mut session = cluster.handle(follower).open_session(ttl, patience).unwrap();
+    let (ttl, timeout) = (Duration::from_secs(60), Duration::from_secs(20));
+    let mut session = cluster.handle(follower).open_session(ttl, timeout).unwrap();
     assert_eq!(session.write("a").unwrap().bytes, 1u64.to_le_bytes()[..]);
 
-    // A writer that never stops to write, through a node that follows, while the leader goes away.
+    // A writer keeps writing through a follower while the leader stops.
     let (count, stop_at) = (200u64, 60);
-    let (tell, told) = mpsc::channel();
+    let (half_way, reached) = mpsc::channel();
     let writer = thread::spawn(move || {
         for number in 2..=count {
             assert_eq!(
@@ -155,21 +155,21 @@ fn a_sessions_command_is_applied_once_though_its_leader_dies() {
                 "applied once, answered as applied"
             );
             if number == stop_at {
-                tell.send(()).unwrap();
+                half_way.send(()).unwrap();
             }
         }
         session
     });
-    told.recv().unwrap();
+    reached.recv().unwrap();
     cluster.stop(leader);
     let mut session = writer.join().unwrap();
     let journal = cluster.handle(other).read("").unwrap().bytes;
     assert_eq!(journal, vec![b'a'; count as usize]);
 
-    // Another node goes on with it, and knows what it was answered.
-    session.go_through(cluster.handle(other));
+    // The session goes on through another node, which knows its answers.
+    session.set_handle(cluster.handle(other));
     assert_eq!(session.write("a").unwrap().bytes, (count + 1).to_le_bytes()[..]);
-    assert_eq!(session.ask_again(), Err(SessionError::NothingInDoubt));
+    assert_eq!(session.retry(), Err(SessionError::NothingInDoubt));
     let id = session.id();
     session.close().unwrap();
     let late = SessionCommand {
@@ -178,28 +178,25 @@ fn a_sessions_command_is_applied_once_though_its_leader_dies() {
         acknowledged: 0,
         command: Bytes::from_static(b"b"),
     };
-    let (tell, told) = mpsc::channel();
+    let (sender, outcomes) = mpsc::channel();
     cluster
         .handle(other)
-        .submit(Request::SessionWrite(late), move |outcome| tell.send(outcome).unwrap())
+        .submit(Request::SessionWrite(late), move |outcome| sender.send(outcome).unwrap())
         .unwrap();
-    assert_eq!(told.recv().unwrap(), Outcome::Refused(Refusal::NoSession));
+    assert_eq!(outcomes.recv().unwrap(), Outcome::Refused(Refusal::NoSession));
 }
 
 #[test]
-fn lease_reads_see_what_was_written_and_stale_ones_need_nobody() {
-    let lease = |mut options: Options| {
-        options.lease = Some(Lease { drift_ppm: 1_000 });
-        options
-    };
+fn lease_reads_see_writes_and_stale_reads_need_no_majority() {
+    let lease = |options: Options| options.lease(Lease { drift_ppm: 1_000 });
     let mut cluster = Cluster::start_as(3, lease);
-    insist(cluster.handle(1), b"a");
+    write_until_taken(cluster.handle(1), b"a");
     let leader = cluster.handle(1).status().unwrap().replica.core.leader.unwrap().0;
     for id in 1..=3 {
         assert_eq!(cluster.handle(id).lease_read("").unwrap().bytes, "a", "node {id}");
         assert_eq!(cluster.handle(id).read("").unwrap().bytes, "a", "node {id}");
     }
-    // Alone, the leader cannot know whether it leads still; what it has, it has.
+    // Alone, the leader cannot know whether it still leads. A stale read needs no leader.
     let others = [leader % 3 + 1, (leader + 1) % 3 + 1];
     others.into_iter().for_each(|id| cluster.stop(id));
     assert!(is_refused(
@@ -208,21 +205,21 @@ fn lease_reads_see_what_was_written_and_stale_ones_need_nobody() {
     assert_eq!(cluster.handle(leader).stale_read("").unwrap().bytes, "a");
 }
 
-/// Stands between two nodes, as a network does: what one side says or closes, the other side hears.
-/// It serves one link at a time, and breaks that link when it is told to.
-struct Detour {
+/// A TCP proxy between two nodes: it forwards bytes and closes. It serves one link at a time, and
+/// breaks that link on request.
+struct Proxy {
     address: SocketAddr,
     breaks: mpsc::Sender<()>,
-    /// Says when a caller was greeted by the other side.
-    greeted: mpsc::Receiver<()>,
+    /// Reports each caller that got the other side's half of the handshake.
+    handshakes: mpsc::Receiver<()>,
 }
 
-impl Detour {
-    fn to(target: SocketAddr) -> Detour {
+impl Proxy {
+    fn to(target: SocketAddr) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (breaks, broken) = mpsc::channel();
-        let (greet, greeted) = mpsc::channel();
+        let (handshake, handshakes) = mpsc::channel();
         // Ends with the test's process.
         thread::spawn(move || {
             let link: Arc<Mutex<Option<[TcpStream; 2]>>> = Arc::default();
@@ -235,20 +232,20 @@ impl Detour {
                 let Ok(called) = TcpStream::connect(target) else { continue };
                 *link.lock().unwrap() =
                     Some([caller.try_clone().unwrap(), called.try_clone().unwrap()]);
-                pass_on(caller, called, &greet);
-                // A node that has given a link up calls again: it must find this place free.
+                forward(caller, called, &handshake);
+                // A node whose link broke calls again, and must find this place free.
                 *link.lock().unwrap() = None;
             }
         });
-        Detour { address, breaks, greeted }
+        Proxy { address, breaks, handshakes }
     }
 
-    /// Breaks the link; returns once the caller has called again and was greeted.
+    /// Breaks the link, and returns once the caller has made a new one.
     fn break_link(&self) {
-        // Links that were given up before this one stood.
-        while self.greeted.try_recv().is_ok() {}
+        // Links that were closed before this one was up.
+        while self.handshakes.try_recv().is_ok() {}
         self.breaks.send(()).unwrap();
-        self.greeted.recv().unwrap();
+        self.handshakes.recv().unwrap();
     }
 }
 
@@ -256,8 +253,8 @@ fn hang_up(link: Option<&[TcpStream; 2]>) {
     link.into_iter().flatten().for_each(|side| drop(side.shutdown(Shutdown::Both)));
 }
 
-/// Until either side is closed; then both are.
-fn pass_on(caller: TcpStream, called: TcpStream, greet: &mpsc::Sender<()>) {
+/// Forwards bytes both ways until either side is closed, then closes both.
+fn forward(caller: TcpStream, called: TcpStream, handshake: &mpsc::Sender<()>) {
     let sides = [caller.try_clone().unwrap(), called.try_clone().unwrap()];
     let (mut from, mut to) = (caller.try_clone().unwrap(), called.try_clone().unwrap());
     let forth = thread::spawn(move || {
@@ -265,55 +262,57 @@ fn pass_on(caller: TcpStream, called: TcpStream, greet: &mpsc::Sender<()>) {
         hang_up(Some(&[from, to]));
     });
     let mut chunk = [0; 1024];
-    let mut is_greeted = false;
+    let mut has_answered = false;
     while let Ok(len @ 1..) = (&called).read(&mut chunk) {
         if (&caller).write_all(&chunk[..len]).is_err() {
             break;
         }
-        // Nobody listens once the test has ended.
-        let _ = (!std::mem::replace(&mut is_greeted, true)).then(|| greet.send(()));
+        // The test may have ended.
+        let _ = (!std::mem::replace(&mut has_answered, true)).then(|| handshake.send(()));
     }
     hang_up(Some(&sides));
     forth.join().unwrap();
 }
 
 #[test]
-fn silent_strangers_give_way_and_members_do_not() {
-    let cluster = Cluster::start_as(2, |options| Options { incoming_links: 3, ..options });
-    insist(cluster.handle(1), b"a");
+fn connections_without_a_handshake_make_room_for_new_ones() {
+    let cluster = Cluster::start_as(2, |options| options.incoming_links(3));
+    write_until_taken(cluster.handle(1), b"a");
     // Node 2's link has one of the three places.
     let call = || TcpStream::connect(cluster.addresses[&NodeId(1)]).unwrap();
-    let mut strangers: Vec<TcpStream> = (0..5).map(|_| call()).collect();
-    for stranger in &mut strangers[..3] {
-        assert_eq!(stranger.read(&mut [0]).unwrap(), 0, "its place was needed");
+    let mut silent: Vec<TcpStream> = (0..5).map(|_| call()).collect();
+    for connection in &mut silent[..3] {
+        assert_eq!(connection.read(&mut [0]).unwrap(), 0, "its place was needed");
     }
-    for stranger in &mut strangers[3..] {
-        stranger.set_nonblocking(true).unwrap();
-        assert_eq!(stranger.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    for connection in &mut silent[3..] {
+        connection.set_nonblocking(true).unwrap();
+        assert_eq!(connection.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
-    insist(cluster.handle(1), b"b");
+    write_until_taken(cluster.handle(1), b"b");
     assert!(cluster.handle(1).status().unwrap().peers.iter().all(|peer| peer.connected));
 }
 
-/// Each two nodes have two links, one made by each. Here one of them breaks and comes back, and
-/// the other one stands.
+/// Any two nodes have two links, one made by each. Here one of them breaks and comes back, and the
+/// other stays up.
 #[test]
 fn writes_go_on_when_one_of_two_links_breaks() {
     let (addresses, folder) = (addresses(2), tempfile::tempdir().unwrap());
     let (to_first, to_second) =
-        (Detour::to(addresses[&NodeId(1)]), Detour::to(addresses[&NodeId(2)]));
+        (Proxy::to(addresses[&NodeId(1)]), Proxy::to(addresses[&NodeId(2)]));
     let mut options =
         [options(1, &addresses, folder.path()), options(2, &addresses, folder.path())];
     options[0].peers.insert(NodeId(2), to_second.address.to_string());
     options[1].peers.insert(NodeId(1), to_first.address.to_string());
     options[0].advertise = Some(to_first.address.to_string());
     options[1].advertise = Some(to_second.address.to_string());
-    let patient = |options| Options { request_timeout: Duration::from_secs(1), ..options };
-    let nodes = options.map(patient).map(|options| start(&options, Journal::default()).unwrap());
-    nodes.iter().for_each(|node| drop(insist(node.handle(), b"a")));
-    for detour in [&to_first, &to_second] {
-        // Both sides have noticed: one has called again, and the other has greeted it.
-        detour.break_link();
+    let nodes = options.map(|options| {
+        let options = options.request_timeout(Duration::from_secs(1));
+        start(&options, Journal::default()).unwrap()
+    });
+    nodes.iter().for_each(|node| drop(write_until_taken(node.handle(), b"a")));
+    for proxy in [&to_first, &to_second] {
+        // Both sides have noticed: one has called again, and the other has answered.
+        proxy.break_link();
         for node in &nodes {
             assert!(node.handle().read("").is_ok());
             let attempts: Vec<_> = (0..3).map_while(|_| node.handle().write("b").err()).collect();
@@ -326,7 +325,7 @@ fn writes_go_on_when_one_of_two_links_breaks() {
 fn writes_through_any_node_are_read_through_any_node() {
     let cluster = Cluster::start(3);
     for (command, id) in [(&b"a"[..], 1), (b"b", 2), (b"c", 3)] {
-        insist(cluster.handle(id), command);
+        write_until_taken(cluster.handle(id), command);
     }
     for id in 1..=3 {
         assert_eq!(cluster.handle(id).read("").unwrap().bytes, "abc", "node {id}");
@@ -336,9 +335,9 @@ fn writes_through_any_node_are_read_through_any_node() {
 #[test]
 fn a_stopped_node_catches_up() {
     let mut cluster = Cluster::start(3);
-    insist(cluster.handle(1), b"a");
+    write_until_taken(cluster.handle(1), b"a");
     cluster.stop(3);
-    insist(cluster.handle(1), b"b");
+    write_until_taken(cluster.handle(1), b"b");
     cluster.nodes.insert(3, start(&cluster.options(3), Journal::default()).unwrap());
     assert_eq!(cluster.handle(3).read("").unwrap().bytes, "ab");
 }
@@ -347,21 +346,21 @@ fn a_stopped_node_catches_up() {
 fn compacting(options: Options) -> Options {
     let limits = Limits { snapshot_every_bytes: 2048, ..options.limits };
     let log = LogOptions { segment_bytes: 4096, ..options.log };
-    Options { limits, log, snapshot_chunk_bytes: 512, ..options }
+    options.limits(limits).log(log).snapshot_chunk_bytes(512)
 }
 
 #[test]
-fn a_node_that_was_away_while_the_log_was_compacted_is_sent_a_snapshot() {
+fn a_node_that_missed_a_compaction_is_sent_a_snapshot() {
     let mut cluster = Cluster::start_as(3, compacting);
-    insist(cluster.handle(1), b"first ");
+    write_until_taken(cluster.handle(1), b"first ");
     cluster.stop(3);
-    // What node 3 had at most, and no more than that is kept for it once it counts as gone.
+    // Node 3 has entries up to here at most. Once it counts as gone, later ones are compacted.
     let last = cluster.handle(1).status().unwrap().replica.core.last_index;
     let mut expected = b"first ".to_vec();
     let is_kept =
         |id: u64| cluster.handle(id).status().unwrap().replica.core.first_index <= last.next();
     while is_kept(1) || is_kept(2) {
-        insist(cluster.handle(1), &[b'x'; 100]);
+        write_until_taken(cluster.handle(1), &[b'x'; 100]);
         expected.extend_from_slice(&[b'x'; 100]);
         assert!(expected.len() < 1 << 20, "{:?}", cluster.handle(1).status());
     }
@@ -377,19 +376,18 @@ fn a_node_that_was_away_while_the_log_was_compacted_is_sent_a_snapshot() {
             .insert(id, start(&compacting(cluster.options(id)), Journal::default()).unwrap());
     }
     for id in 1..=3 {
-        // Files go as a whole, so a log may reach back further than memory did.
+        // Compaction removes whole files, so a log may reach back further than memory did.
         assert!(cluster.handle(id).status().unwrap().replica.core.snapshot > last);
         assert_eq!(cluster.handle(id).read("").unwrap().bytes, expected, "node {id}");
     }
-    insist(cluster.handle(2), b" last");
+    write_until_taken(cluster.handle(2), b" last");
     assert!(cluster.handle(3).read("").unwrap().bytes.ends_with(b"x last"));
 }
 
 #[test]
 fn without_a_majority_nothing_is_acknowledged() {
     let (addresses, folder) = (addresses(3), tempfile::tempdir().unwrap());
-    let mut options = options(1, &addresses, folder.path());
-    options.request_timeout = Duration::from_millis(100);
+    let options = options(1, &addresses, folder.path()).request_timeout(Duration::from_millis(100));
     let alone = start(&options, Journal::default()).unwrap();
     assert!(is_refused(alone.handle().write("x")));
     assert!(is_refused(alone.handle().read("")));
@@ -399,38 +397,36 @@ fn without_a_majority_nothing_is_acknowledged() {
 }
 
 #[test]
-fn a_node_that_lost_its_disk_is_turned_away() {
+fn a_node_that_lost_its_disk_is_rejected() {
     let mut cluster = Cluster::start(3);
-    insist(cluster.handle(1), b"a");
+    write_until_taken(cluster.handle(1), b"a");
     // Both others have met node 3 and remember its disk.
     for id in [1, 2] {
         while !cluster.handle(id).status().unwrap().peers.iter().all(|peer| peer.connected) {}
     }
     cluster.stop(3);
-    let mut wiped = cluster.options(3);
+    let wiped = cluster.options(3).request_timeout(Duration::from_millis(300));
     std::fs::remove_dir_all(&wiped.data).unwrap();
-    wiped.request_timeout = Duration::from_millis(300);
     let returned = start(&wiped, Journal::default()).unwrap();
-    // It finds no leader, because nobody talks to it: its promises went with its disk.
+    // It finds no leader, because the others reject it: its promises were on the lost disk.
     assert!(is_refused(returned.handle().write("x")));
-    insist(cluster.handle(1), b"b");
+    write_until_taken(cluster.handle(1), b"b");
     assert_eq!(cluster.handle(2).read("").unwrap().bytes, "ab");
 }
 
-/// Writes a few times through each of these; nobody takes anything, for none of them belongs to a
-/// cluster.
-fn nobody_founds(nodes: &BTreeMap<u64, Running>, ids: &[u64]) {
-    let (tell, told) = mpsc::channel();
+/// Writes through each of these nodes, which all refuse: no cluster was bootstrapped.
+fn assert_no_cluster(nodes: &BTreeMap<u64, Running>, ids: &[u64]) {
+    let (sender, outcomes) = mpsc::channel();
     for id in [ids, ids].concat() {
-        let tell = tell.clone();
+        let sender = sender.clone();
         let write = Request::Write(Bytes::from_static(b"x"));
         nodes[&id]
             .handle()
-            .submit(write, move |outcome| tell.send((id, outcome)).unwrap())
+            .submit(write, move |outcome| sender.send((id, outcome)).unwrap())
             .unwrap();
     }
-    drop(tell);
-    for (id, outcome) in told {
+    drop(sender);
+    for (id, outcome) in outcomes {
         assert!(matches!(outcome, Outcome::Refused(_)), "through node {id}: {outcome:?}");
     }
     for id in ids {
@@ -439,23 +435,23 @@ fn nobody_founds(nodes: &BTreeMap<u64, Running>, ids: &[u64]) {
     }
 }
 
-/// Nodes that refuse soon what nobody takes, though not before elections would have been over.
-fn hasty(options: Options) -> Options {
+/// Nodes that time requests out soon, but not before an election would have ended.
+fn with_short_timeouts(options: Options) -> Options {
     let election_timeout =
         ElectionTimeout::new(Duration::from_millis(300), Duration::from_millis(600));
-    Options { request_timeout: Duration::from_millis(1_500), election_timeout, ..options }
+    options.request_timeout(Duration::from_millis(1_500)).election_timeout(election_timeout)
 }
 
-/// Writes once, however often it must ask: on a busy machine a node that is hasty may not know in
-/// time what has become of a write.
+/// Writes exactly once, with retries: on a busy machine the outcome of a write may come after its
+/// short timeout.
 fn write_once(handle: &Handle, command: &'static str) {
-    let (ttl, patience) = (Duration::from_secs(600), Duration::from_secs(120));
-    let mut session = handle.open_session(ttl, patience).unwrap();
+    let (ttl, timeout) = (Duration::from_secs(600), Duration::from_secs(120));
+    let mut session = handle.open_session(ttl, timeout).unwrap();
     session.write(command).unwrap();
 }
 
 /// Reads until there is an answer.
-fn insist_on_reading(handle: &Handle) -> Bytes {
+fn read_until_answered(handle: &Handle) -> Bytes {
     loop {
         match handle.read("") {
             Ok(answer) => return answer.bytes,
@@ -465,30 +461,34 @@ fn insist_on_reading(handle: &Handle) -> Bytes {
     }
 }
 
-/// Else two of three could found it anew after their disks were wiped.
+/// Otherwise two of three could bootstrap it again after their disks were wiped.
 #[test]
-fn a_cluster_is_founded_once_all_founders_have_met() {
+fn a_cluster_bootstraps_once_all_initial_members_have_met() {
     let (addresses, folder) = (addresses(3), tempfile::tempdir().unwrap());
     let start = |id| {
-        (id, start(&hasty(options(id, &addresses, folder.path())), Journal::default()).unwrap())
+        (
+            id,
+            start(&with_short_timeouts(options(id, &addresses, folder.path())), Journal::default())
+                .unwrap(),
+        )
     };
     let mut nodes: BTreeMap<u64, Running> = [1, 2].map(start).into();
     while !nodes[&1].handle().status().unwrap().peers.iter().any(|peer| peer.connected) {}
-    nobody_founds(&nodes, &[1, 2]);
+    assert_no_cluster(&nodes, &[1, 2]);
     nodes.extend([start(3)]);
     write_once(nodes[&1].handle(), "a");
     // From now on a majority is enough.
     (1..=3).for_each(|id| nodes.remove(&id).unwrap().stop().unwrap());
     nodes.extend([1, 2].map(start));
     write_once(nodes[&2].handle(), "b");
-    assert_eq!(insist_on_reading(nodes[&1].handle()), "ab");
+    assert_eq!(read_until_answered(nodes[&1].handle()), "ab");
 }
 
 #[test]
-fn a_wiped_majority_does_not_found_the_cluster_anew() {
+fn a_wiped_majority_does_not_bootstrap_the_cluster_again() {
     let mut cluster = Cluster::start(3);
-    insist(cluster.handle(1), b"a");
-    // The leader has written down whose disk is whose, and node 1 has it.
+    write_until_taken(cluster.handle(1), b"a");
+    // The leader has recorded the members' disks in the configuration, and node 1 has it.
     let knows_disks = |status: Status| {
         let core = status.replica.core;
         core.configuration.members.values().all(|member| member.disk != DiskId(0))
@@ -498,12 +498,17 @@ fn a_wiped_majority_does_not_found_the_cluster_anew() {
     (1..=3).for_each(|id| cluster.stop(id));
     for id in [2, 3] {
         std::fs::remove_dir_all(&cluster.options(id).data).unwrap();
-        cluster.nodes.insert(id, start(&hasty(cluster.options(id)), Journal::default()).unwrap());
+        cluster.nodes.insert(
+            id,
+            start(&with_short_timeouts(cluster.options(id)), Journal::default()).unwrap(),
+        );
     }
-    nobody_founds(&cluster.nodes, &[2, 3]);
-    // The one that remembers keeps away from them, and tells them why.
-    cluster.nodes.insert(1, start(&hasty(cluster.options(1)), Journal::default()).unwrap());
-    nobody_founds(&cluster.nodes, &[2, 3]);
+    assert_no_cluster(&cluster.nodes, &[2, 3]);
+    // The node that remembers the cluster rejects them.
+    cluster
+        .nodes
+        .insert(1, start(&with_short_timeouts(cluster.options(1)), Journal::default()).unwrap());
+    assert_no_cluster(&cluster.nodes, &[2, 3]);
     assert!(is_refused(cluster.handle(1).write("x")));
     let status = cluster.handle(1).status().unwrap();
     assert!(
@@ -513,23 +518,24 @@ fn a_wiped_majority_does_not_found_the_cluster_anew() {
 }
 
 #[test]
-fn a_node_joins_is_promoted_takes_over_and_removes_the_founder() {
+fn a_node_joins_is_promoted_leads_and_removes_the_first_node() {
     let (addresses, folder) = (addresses(2), tempfile::tempdir().unwrap());
-    let mut founder = options(1, &addresses, folder.path());
-    founder.peers.clear();
-    let founder = start(&founder, Journal::default()).unwrap();
-    insist(founder.handle(), b"a");
+    let mut first = options(1, &addresses, folder.path());
+    first.peers.clear();
+    let first = start(&first, Journal::default()).unwrap();
+    write_until_taken(first.handle(), b"a");
     let mut joining = options(2, &addresses, folder.path());
-    let everywhere = Options { listen: "0.0.0.0:0".parse().unwrap(), ..joining.clone() };
+    let mut everywhere = joining.clone();
+    everywhere.listen = "0.0.0.0:0".parse().unwrap();
     let error = start(&everywhere, Journal::default()).unwrap_err();
     assert!(matches!(error, NodeError::Unreachable { .. }), "{error}");
-    let cluster = founder.handle().status().unwrap().identity.cluster;
+    let cluster = first.handle().status().unwrap().identity.cluster;
     joining.join = Some(cluster);
     let error = start(&joining, Journal::default()).unwrap_err();
-    assert!(matches!(error, NodeError::FoundsAndJoins { .. }), "{error}");
+    assert!(matches!(error, NodeError::BootstrapsAndJoins { .. }), "{error}");
     joining.peers.clear();
     let joining = start(&joining, Journal::default()).unwrap();
-    // Nobody has called it yet; it waits.
+    // No leader has called it yet; it waits.
     let status = joining.handle().status().unwrap();
     assert!(
         status.identity.cluster == cluster && status.replica.core.configuration.members.is_empty()
@@ -540,42 +546,40 @@ fn a_node_joins_is_promoted_takes_over_and_removes_the_founder() {
         priority: 0,
         feature_level: FeatureLevel::CURRENT,
     };
-    founder
+    first
         .handle()
         .change_membership([MemberChange::AddLearner { node: NodeId(2), member }])
         .unwrap();
-    // Through the new node itself, once it knows the leader; it is waited for until it has caught
-    // up.
+    // Through the new node itself, once it knows the leader. The change waits until the node has
+    // caught up.
     joining.handle().change_membership([MemberChange::Promote(NodeId(2))]).unwrap();
     assert_eq!(joining.handle().read("").unwrap().bytes, "a");
-    founder.handle().transfer_leadership(Some(NodeId(2))).unwrap();
+    first.handle().transfer_leadership(Some(NodeId(2))).unwrap();
     joining.handle().change_membership([MemberChange::Remove(NodeId(1))]).unwrap();
-    insist(joining.handle(), b"b");
-    // The founder hears of it, and says so.
-    while !founder.handle().status().unwrap().replica.is_removed {}
-    assert_eq!(founder.handle().write("c"), Err(CallError::Refused(Refusal::Removed)));
-    while !founder.handle().status().unwrap().peers.is_empty() {}
+    write_until_taken(joining.handle(), b"b");
+    // The first node learns of its removal, and reports it.
+    while !first.handle().status().unwrap().replica.is_removed {}
+    assert_eq!(first.handle().write("c"), Err(CallError::Refused(Refusal::Removed)));
+    while !first.handle().status().unwrap().peers.is_empty() {}
 }
 
 #[test]
-fn names_are_looked_up_beside_the_loop() {
+fn a_peers_address_may_be_a_name() {
     let cluster = Cluster::start_as(3, |mut options| {
         for address in options.peers.values_mut() {
             *address = address.replace("127.0.0.1", "localhost");
         }
         options
     });
-    insist(cluster.handle(1), b"a");
+    write_until_taken(cluster.handle(1), b"a");
     assert_eq!(cluster.handle(2).read("").unwrap().bytes, "a");
 }
 
 #[test]
-fn nodes_with_other_ideas_of_the_cluster_do_not_join() {
+fn nodes_with_another_clusters_name_are_rejected() {
     let (addresses, folder) = (addresses(2), tempfile::tempdir().unwrap());
-    let (mut first, mut second) =
-        (options(1, &addresses, folder.path()), options(2, &addresses, folder.path()));
-    first.request_timeout = Duration::from_millis(300);
-    second.cluster = "another".to_owned();
+    let first = options(1, &addresses, folder.path()).request_timeout(Duration::from_millis(300));
+    let second = options(2, &addresses, folder.path()).cluster("another");
     let (first, _second) =
         (start(&first, Journal::default()).unwrap(), start(&second, Journal::default()).unwrap());
     assert!(is_refused(first.handle().write("x")));
@@ -594,11 +598,11 @@ fn a_second_node_on_one_folder_is_refused() {
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_stop() {
+fn acknowledged_writes_survive_a_stop() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse().unwrap());
     let node = start(&options, Journal::default()).unwrap();
-    insist(node.handle(), b"kept");
+    write_until_taken(node.handle(), b"kept");
     let handle = node.handle().clone();
     node.stop().unwrap();
     assert!(matches!(handle.write("late"), Err(CallError::NotSent(_))));
@@ -607,17 +611,17 @@ fn what_was_acknowledged_survives_a_stop() {
     node.stop().unwrap();
 }
 
-/// A user's own loop with a node in it: tokens of the user's type, and a count of what each turn
-/// brings.
+/// A user's own loop with a node in it: tokens of the user's type, and counts of each turn's
+/// events.
 struct Host {
     node: Node<Journal>,
-    turn: Turn,
-    turns: mpsc::Sender<Turn>,
+    counts: TurnCounts,
+    turns: mpsc::Sender<TurnCounts>,
 }
 
-/// What a turn of the loop brought.
+/// Counts of the events of one turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Turn {
+struct TurnCounts {
     readable: u32,
     writable: u32,
     timeouts: u32,
@@ -641,7 +645,7 @@ impl Handler<UserToken, ()> for Host {
         UserToken::Raft(token): UserToken,
         hint: ReadHint,
     ) {
-        self.turn.readable += 1;
+        self.counts.readable += 1;
         self.node.readable(event_loop, token, hint);
     }
 
@@ -650,7 +654,7 @@ impl Handler<UserToken, ()> for Host {
         event_loop: &mut EventLoop<UserToken, ()>,
         UserToken::Raft(token): UserToken,
     ) {
-        self.turn.writable += 1;
+        self.counts.writable += 1;
         self.node.writable(event_loop, token);
     }
 
@@ -659,25 +663,25 @@ impl Handler<UserToken, ()> for Host {
         event_loop: &mut EventLoop<UserToken, ()>,
         UserToken::Raft(token): UserToken,
     ) {
-        self.turn.timeouts += 1;
+        self.counts.timeouts += 1;
         self.node.timeout(event_loop, token);
     }
 
     fn turn_end(&mut self, event_loop: &mut EventLoop<UserToken, ()>) {
         self.node.turn_end(event_loop);
-        // Nobody may be listening any more.
-        let _ = self.turns.send(std::mem::take(&mut self.turn));
+        // The test may have ended.
+        let _ = self.turns.send(std::mem::take(&mut self.counts));
     }
 }
 
 #[test]
-fn an_idle_follower_wakes_for_messages_and_for_nothing_else() {
+fn an_idle_follower_wakes_for_messages_only() {
     let (addresses, folder) = (addresses(3), tempfile::tempdir().unwrap());
     let _others = [1, 2]
         .map(|id| start(&options(id, &addresses, folder.path()), Journal::default()).unwrap());
-    // The third is slow to ask for an election, so that it follows.
-    let mut slow = options(3, &addresses, folder.path());
-    slow.election_timeout = ElectionTimeout::new(Duration::from_secs(3), Duration::from_secs(6));
+    // The third has a long election timeout, so that it follows.
+    let slow = options(3, &addresses, folder.path())
+        .election_timeout(ElectionTimeout::new(Duration::from_secs(3), Duration::from_secs(6)));
 
     let (report, turns) = mpsc::channel();
     let (ready, started) = mpsc::channel();
@@ -685,20 +689,20 @@ fn an_idle_follower_wakes_for_messages_and_for_nothing_else() {
         let mut event_loop = EventLoop::new().unwrap();
         let node = Node::open(&slow, Journal::default(), &mut event_loop).unwrap();
         ready.send((node.handle(), event_loop.remote())).unwrap();
-        event_loop.run(&mut Host { node, turn: Turn::default(), turns: report }).unwrap();
+        event_loop.run(&mut Host { node, counts: TurnCounts::default(), turns: report }).unwrap();
     });
     let (handle, remote) = started.recv().unwrap();
-    insist(&handle, b"a");
+    write_until_taken(&handle, b"a");
     while handle.status().unwrap().peers.iter().any(|peer| !peer.connected) {}
     assert_eq!(handle.status().unwrap().replica.core.role, Role::Follower);
 
-    // What was under way when the asking ended comes to rest; then only heartbeats come.
+    // First the last events of the requests above; then only heartbeats.
     let _ = turns.try_iter().count();
-    let seen: Vec<Turn> = turns.iter().take(50).collect();
+    let seen: Vec<TurnCounts> = turns.iter().take(50).collect();
     for turn in &seen[10..] {
         assert_eq!(
             *turn,
-            Turn { readable: 1, writable: 0, timeouts: 0 },
+            TurnCounts { readable: 1, writable: 0, timeouts: 0 },
             "one message, nothing else: {seen:?}"
         );
     }
@@ -707,14 +711,14 @@ fn an_idle_follower_wakes_for_messages_and_for_nothing_else() {
 }
 
 #[test]
-fn every_request_of_the_loops_user_gets_one_reply_in_order() {
+fn every_request_of_the_loops_user_gets_one_reply() {
     let folder = tempfile::tempdir().unwrap();
     let mut event_loop = EventLoop::<UserToken, ()>::new().unwrap();
-    let mut options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse().unwrap());
-    options.machine = MachinePlacement::Inline;
+    let options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse().unwrap())
+        .machine(MachinePlacement::Inline);
     let node = Node::open(&options, Journal::default(), &mut event_loop).unwrap();
     let (turns, _seen) = mpsc::channel();
-    let mut host = Host { node, turn: Turn::default(), turns };
+    let mut host = Host { node, counts: TurnCounts::default(), turns };
     for id in 0..10 {
         host.node.submit(RequestId(id), Request::Write(Bytes::from_static(b"x")));
     }

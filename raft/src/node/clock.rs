@@ -1,9 +1,9 @@
-//! The only place of this crate that reads clocks.
+//! The node's clock: what the replica knows of time.
 //!
-//! Every input gets a reading of its own: a lease read must not be judged, nor a leader's message
-//! be taken in, by a time from before it arrived
-//! ([`Core::lease_read`](crate::core::Core::lease_read)), and a turn of the loop can be long. The
-//! clock counts the time that the machine is suspended, because others' promises run out meanwhile.
+//! Every input of the replica gets a reading of its own. A turn of the loop can be long, and
+//! neither a lease read nor a leader's message may be judged by a time from before its arrival
+//! ([`Core::lease_read`](crate::core::Core::lease_read)). The clock counts the time that the
+//! machine is suspended, because the promises of other nodes expire meanwhile.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ use crate::types::{Now, Stamp, Time};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     origin: Duration,
-    /// Reads the time; tests give one that they advance.
+    /// Reads the time. Tests replace it by one that they advance.
     pub(super) read: fn() -> Duration,
 }
 
@@ -29,9 +29,9 @@ impl Clock {
         Time::default().after((self.read)().saturating_sub(self.origin))
     }
 
-    /// What is now.
+    /// The monotonic time and the wall clock, now.
     pub(super) fn now(&self) -> Now {
-        // A wall clock before 1970 stamps nothing: stamps never run backwards along the log anyway.
+        // A wall clock before 1970 counts as 1970: stamps never decrease along the log anyway.
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now {
             monotonic: self.monotonic(),
@@ -39,8 +39,8 @@ impl Clock {
         }
     }
 
-    /// When a time of the replica comes, on the loop's clock: later by what passes between two
-    /// readings, never earlier.
+    /// A time of the replica on the loop's clock: later by the time between two readings, never
+    /// earlier.
     pub(super) fn instant(&self, time: Time) -> Instant {
         let left = time.since(self.monotonic());
         Instant::now() + left
@@ -53,8 +53,8 @@ mod tests {
 
     use super::*;
 
-    /// Promises and leases are counted by it: at another speed they would be longer or shorter than
-    /// what other nodes take them for.
+    /// Promises and leases count by this clock. At another speed they would be longer or shorter
+    /// than other nodes assume.
     #[test]
     fn the_clock_runs_as_fast_as_the_systems() {
         let before = boot_clock();
@@ -67,7 +67,7 @@ mod tests {
         let shown = clock.monotonic().since(Time::default());
         let later = boot_clock();
         assert!(earlier - made <= shown && shown <= later - before, "{shown:?}");
-        // And what comes in a while by it comes in that while by the loop's clock.
+        // A wait is as long by this clock as by the loop's.
         let (wait, start) = (Duration::from_secs(100), Instant::now());
         let at = clock.instant(Time::default().after(shown + wait));
         assert!(at >= start + wait - (boot_clock() - earlier) && at <= Instant::now() + wait);

@@ -1,4 +1,4 @@
-//! Why a node cannot start, or has stopped.
+//! Why a node cannot start.
 
 use std::{error::Error, io, net::SocketAddr, path::PathBuf};
 
@@ -9,86 +9,87 @@ use crate::{
 };
 
 /// Why a node cannot start.
+///
+/// The text does not repeat the error's cause: print both with [`error_chain`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
-    /// A node's number is not valid.
-    #[error("node ids start at 1: 0 is nobody's")]
+    /// A node's id is 0.
+    #[error("node id 0 is not valid: ids start at 1")]
     IdZero,
     /// The node is among its own peers.
-    #[error("node {id} is among its own peers: list only the others")]
+    #[error("node {id} is among its own peers: list only the other nodes")]
     PeerIsSelf {
         /// The node.
         id: NodeId,
     },
-    /// A node founds a cluster or joins one.
+    /// The options have both [`peers`](super::Options::peers) and [`join`](super::Options::join).
     #[error(
-        "node {id} is told both to found a cluster, with peers, and to join one: choose one of the two"
+        "node {id} has peers, to bootstrap a new cluster, and a cluster to join: choose one of the \
+         two (Options::peers, Options::join)"
     )]
-    FoundsAndJoins {
+    BootstrapsAndJoins {
         /// The node.
         id: NodeId,
     },
-    /// A peer's address does not lead anywhere.
-    #[error("cannot resolve {address:?}, the address of node {id}: {error}; give it as host:port")]
+    /// A peer's address cannot be looked up.
+    #[error("cannot resolve {address:?}, the address of node {id}; give it as host:port")]
     PeerAddress {
         /// The peer.
         id: NodeId,
-        /// What was given.
+        /// The address.
         address: String,
-        /// Why not.
-        error: io::Error,
+        /// The resolver's error.
+        source: io::Error,
     },
-    /// The node listens on every address of its machine, and does not say by which of them it can
-    /// be reached.
+    /// The node listens on every address of its machine and advertises none.
     #[error(
-        "nobody can reach node {id} at {address}: say where the others can (Options::advertise; 'raft serve' has \
-         --advertise-raft)"
+        "other nodes cannot reach node {id} at {address}: give an address that they can reach \
+         (Options::advertise; 'raft serve' has --advertise-raft)"
     )]
     Unreachable {
         /// The node.
         id: NodeId,
-        /// Where it listens.
+        /// The address on which it listens.
         address: SocketAddr,
     },
-    /// The node's own address is longer than the cluster's configuration takes.
-    #[error(
-        "{len_bytes} bytes of address are more than a member's may be ({ADDRESS_BYTES_MAX} bytes)"
-    )]
+    /// The node's own address is too long for the cluster's configuration.
+    #[error("the node's address has {len_bytes} bytes; at most {ADDRESS_BYTES_MAX} are possible")]
     AddressTooLong {
-        /// What was given.
+        /// The address's length.
         len_bytes: usize,
     },
-    /// Too much metadata.
-    #[error(
-        "{len_bytes} bytes of metadata are more than a handshake carries ({limit_bytes} bytes)"
-    )]
+    /// The node's metadata are too long for a handshake.
+    #[error("Options::metadata has {len_bytes} bytes; at most {limit_bytes} are possible")]
     MetadataTooLong {
-        /// What was given.
+        /// The metadata's length.
         len_bytes: usize,
-        /// The bound.
+        /// The limit.
         limit_bytes: usize,
     },
-    /// The data folder cannot be made, locked or read; the error names it.
+    /// The data folder cannot be created, locked or read. The error names it.
     #[error(transparent)]
     Folder(io::Error),
-    /// The log cannot be opened or made.
-    #[error("data folder {}: {error}", folder.display())]
+    /// The log cannot be opened or created.
+    #[error("cannot start from data folder {}", folder.display())]
     Storage {
-        /// Which folder.
+        /// The data folder.
         folder: PathBuf,
-        /// Why not.
-        error: StorageError,
+        /// The log's error.
+        source: StorageError,
     },
-    /// The data folder is another node's.
-    #[error("data folder {} belongs to node {found}, not to node {given}: start it as node {found}, or give node {given} \
-             a folder of its own", folder.display())]
+    /// The data folder belongs to another node.
+    #[error(
+        "data folder {} belongs to node {found}, not to node {given}: start it as node {found}, or \
+         give node {given} a folder of its own",
+        folder.display()
+    )]
     OtherNode {
-        /// Which folder.
+        /// The data folder.
         folder: PathBuf,
-        /// Whose it is.
+        /// The node that it belongs to.
         found: NodeId,
-        /// Who was started.
+        /// The node that was started.
         given: NodeId,
     },
     /// The settings do not fit together.
@@ -101,43 +102,42 @@ pub enum NodeError {
         name: &'static str,
         /// Its value.
         value: String,
-        /// What it may be.
+        /// Its range, in words.
         bound: String,
     },
-    /// The listener that was handed over is not bound where the options say.
+    /// The given listener is not bound to [`Options::listen`](super::Options::listen).
     #[error(
-        "the listener is bound to {found}, and Options::listen is {listen}: give its own address (local_addr)"
+        "the listener is bound to {found}, and Options::listen is {listen}: set it to the \
+         listener's address (local_addr)"
     )]
     OtherListener {
-        /// What the options say.
+        /// The address in the options.
         listen: SocketAddr,
-        /// Where the listener is bound.
+        /// The listener's address.
         found: SocketAddr,
     },
-    /// The address for peers cannot be listened on.
-    #[error("cannot listen for peers on {address}: {error}")]
+    /// The node cannot listen for its peers.
+    #[error("cannot listen for peers on {address}")]
     Listen {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// Why not.
-        error: io::Error,
+        /// The kernel's error.
+        source: io::Error,
     },
-    /// The operating system has no random numbers.
-    #[error("cannot read /dev/urandom: {0}")]
-    Random(io::Error),
-    /// The event loop cannot take the node's sources, timers or channels, or the storage thread
-    /// cannot start.
-    #[error("cannot set up the node's {what}: {}", error_chain(error.as_ref()))]
+    /// The system has no random numbers.
+    #[error("cannot read /dev/urandom")]
+    Random(#[source] io::Error),
+    /// The event loop cannot take the node's sources, timers or channels, or a thread cannot start.
+    #[error("cannot set up the node's {what}")]
     Setup {
-        /// Which part.
+        /// The part that failed.
         what: &'static str,
-        /// Why not.
-        error: Box<dyn Error + Send + Sync>,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
     },
 }
 
-/// An error with its causes on one line, each once, for logs and operators. The errors of reactor and
-/// net do not repeat their causes.
+/// An error with its causes on one line, each once, for logs and operators.
 ///
 /// ```
 /// let error = std::io::Error::other("no space left");
@@ -157,12 +157,17 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// [`error_chain`], for `map_err`.
+pub(super) fn text_of(error: impl Error + 'static) -> String {
+    error_chain(&error)
+}
+
 impl NodeError {
     pub(super) fn setup<E>(what: &'static str) -> impl FnOnce(E) -> NodeError
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        move |error| NodeError::Setup { what, error: error.into() }
+        move |error| NodeError::Setup { what, source: error.into() }
     }
 }
 
@@ -175,13 +180,23 @@ mod tests {
     struct Refused(#[source] io::Error);
 
     #[test]
-    fn what_cannot_be_set_up_names_every_cause_once() {
+    fn a_chain_names_every_cause_once() {
         let cause = || Refused(io::Error::from_raw_os_error(24));
         let error = NodeError::setup::<Refused>("timer")(cause());
-        let words = error.to_string();
+        assert_eq!(error.to_string(), "cannot set up the node's timer");
+        let words = error_chain(&error);
         assert!(words.starts_with("cannot set up the node's timer: the kernel refused"), "{words}");
         assert!(words.ends_with("(os error 24)"), "{words}");
         let nested = error_chain(&io::Error::other(cause()));
         assert_eq!(nested.matches("os error 24").count(), 1, "{nested}");
+    }
+
+    #[test]
+    fn the_cause_of_a_failed_start_stands_in_the_chain_alone() {
+        let folder = PathBuf::from("/data");
+        let error = NodeError::Storage { folder, source: StorageError::NoLog };
+        assert_eq!(error.to_string(), "cannot start from data folder /data");
+        let expected = format!("cannot start from data folder /data: {}", StorageError::NoLog);
+        assert_eq!(error_chain(&error), expected);
     }
 }

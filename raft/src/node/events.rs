@@ -1,9 +1,9 @@
-//! What happens to a node, for its user: leadership, membership, the end of its part.
+//! Events of a node for its user: leadership, membership, failures.
 //!
-//! A queue, not a callback: a callback would run on the node's loop, and a slow one would delay
-//! heartbeats and cost the node its leadership. The queue is bounded. When it is full the oldest
-//! event goes and is counted, so that what is read last is always what holds now; the loop never
-//! waits.
+//! Events go into a queue, not to a callback: a callback would run on the node's loop, and a slow
+//! one would delay heartbeats and cost the node its leadership. The queue is bounded. When it is
+//! full the oldest event is dropped and counted, so the last event always shows the present state,
+//! and the loop never waits.
 
 use std::{
     collections::VecDeque,
@@ -20,67 +20,67 @@ use crate::{
     types::{Configuration, Index, NodeId, Term},
 };
 
-/// Something that has happened to a node.
+/// An event of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeEvent {
     /// The node's role, its term, or the leader that it follows has changed.
     LeaderChanged {
-        /// Whom it follows, or itself if it leads; `None` while it knows no leader.
+        /// The leader that it follows, or itself if it leads; `None` while it knows no leader.
         leader: Option<NodeId>,
         /// Its term.
         term: Term,
         /// Its own role.
         role: Role,
     },
-    /// A configuration has come into force. One that is not committed may be taken back, by another
-    /// of these events.
+    /// A configuration has come into force. While it is not committed, another such event may
+    /// replace it.
     MembershipChanged {
-        /// The entry that brought it; 0 for the one that bootstrapped the cluster.
+        /// The entry that holds it; 0 for the one that bootstrapped the cluster.
         index: Index,
         /// The members.
         configuration: Configuration,
     },
-    /// A snapshot of the leader's has taken the place of this node's log and state.
+    /// A snapshot from the leader has replaced this node's log and state.
     SnapshotInstalled {
         /// The last index that it includes.
         index: Index,
     },
-    /// The node's state is not that of a majority of the voters: it answers nothing more and does
+    /// The node's state differs from that of a majority of the voters. It stops answering and does
     /// not lead.
     StateDiverged {
         /// The entry after which the states were compared.
         index: Index,
     },
-    /// The node was removed from the cluster. It takes part in nothing more.
+    /// The node was removed from the cluster. It takes part in nothing from now on.
     Removed,
-    /// The state machine has failed, and the log that it cannot apply exceeds its quota. The node
-    /// takes part in nothing more until it is started again.
+    /// The state machine has failed, and the log that it cannot apply exceeds its limit. The node
+    /// takes part in nothing until it is started again.
     UnappliedLogFull(UnappliedLogFull),
     /// The leader's state machine lags behind by more than `Config::backlog_bytes` for longer than
     /// `Config::backlog_timeout`.
     Backlogged {
-        /// What is committed and not applied, in bytes.
+        /// Bytes of the log that are committed and not applied.
         backlog_bytes: usize,
-        /// The voter that leadership goes to, if one is less behind.
+        /// The voter that becomes leader, if one lags less.
         to: Option<NodeId>,
     },
     /// The leader's state machine has been restoring or replaying for longer than
-    /// `Config::backlog_timeout`, and answers nothing meanwhile.
+    /// `Config::backlog_timeout`. Meanwhile it answers nothing.
     LeaderLoading {
-        /// The voter that leadership goes to, if one is known to answer.
+        /// The voter that becomes leader, if one is known to answer.
         to: Option<NodeId>,
     },
-    /// The node's log has failed. It takes part in nothing more until it is started again.
+    /// The node's log has failed. The node takes part in nothing until it is started again.
     StorageFailed {
-        /// What the disk said.
+        /// The disk's error.
         reason: String,
     },
 }
 
-/// The events of a node, in their order. See [`Handle::subscribe`](super::Handle::subscribe).
+/// The events of a node, in order. See [`Handle::subscribe`](super::Handle::subscribe).
 ///
-/// As an iterator it waits for each event and ends when the node has stopped.
+/// The iterator waits for each event, and ends when the node has stopped.
 pub struct Events {
     shared: Arc<Shared>,
 }
@@ -110,12 +110,13 @@ struct Queue {
 }
 
 impl Shared {
-    /// Nothing that holds the lock can leave the queue in disorder.
+    /// A panic cannot leave the queue half changed, so a poisoned lock is ignored.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the queue, then wakes its reader, with the lock free: a waker is user's code.
+    /// Changes the queue, then wakes its reader. A waker is the user's code, so it runs without the
+    /// lock.
     fn change(&self, change: impl FnOnce(&mut Queue)) {
         let waker = {
             let mut queue = self.lock();
@@ -146,7 +147,7 @@ impl Events {
 
     /// The next event, if one comes within this time.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Option<NodeEvent> {
-        // Longer than time can say is without end.
+        // Without a representable deadline the wait has no end.
         let Some(deadline) = Instant::now().checked_add(timeout) else { return self.recv() };
         let mut queue = self.shared.lock();
         loop {
@@ -182,7 +183,7 @@ impl Events {
         .await
     }
 
-    /// Number of events that were dropped because nobody read them in time. The oldest go first.
+    /// Number of events that were dropped because they were not read in time, oldest first.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.lock().dropped
@@ -203,12 +204,12 @@ impl Iterator for Events {
     }
 }
 
-/// The node's end of its users' queues. Dropped with the node, it closes them.
+/// The node's side of the subscribers' queues. Its drop closes them.
 #[derive(Default)]
 pub(super) struct Subscribers(Vec<Weak<Shared>>);
 
 impl Subscribers {
-    /// A queue for at most `capacity` events, at least one, that begins with what holds now.
+    /// Adds a queue that begins with the present leadership and membership.
     pub(super) fn add(&mut self, capacity: usize, core: &Core) -> Events {
         let status = core.status();
         let (leader, term, role) = (status.leader, status.term, status.role);
@@ -221,38 +222,40 @@ impl Subscribers {
         Events { shared }
     }
 
-    /// The replica has said this.
-    pub(super) fn hear(&mut self, event: &Event, core: &Core) {
+    /// Publishes an event of the replica, if it is one for users.
+    pub(super) fn publish_event(&mut self, event: &Event, core: &Core) {
         if self.0.is_empty() {
             return;
         }
         match event {
             &Event::Core(core::Event::Changed { leader, term, role }) => {
-                self.tell(&NodeEvent::LeaderChanged { leader, term, role });
+                self.publish(&NodeEvent::LeaderChanged { leader, term, role });
             }
-            Event::Core(core::Event::Membership { .. }) => self.tell(&membership(core)),
+            Event::Core(core::Event::Membership { .. }) => self.publish(&membership(core)),
             &Event::Core(core::Event::Installed { index }) => {
-                self.tell(&NodeEvent::SnapshotInstalled { index });
+                self.publish(&NodeEvent::SnapshotInstalled { index });
             }
             &Event::Core(core::Event::StateDiverged(divergence)) => {
-                self.tell(&NodeEvent::StateDiverged { index: divergence.digest.index });
+                self.publish(&NodeEvent::StateDiverged { index: divergence.digest.index });
             }
             &Event::Core(core::Event::Backlogged { backlog_bytes, to }) => {
-                self.tell(&NodeEvent::Backlogged { backlog_bytes, to });
+                self.publish(&NodeEvent::Backlogged { backlog_bytes, to });
             }
             &Event::Core(core::Event::LeaderLoading { to }) => {
-                self.tell(&NodeEvent::LeaderLoading { to })
+                self.publish(&NodeEvent::LeaderLoading { to })
             }
-            Event::UnappliedLogFull(full) => self.tell(&NodeEvent::UnappliedLogFull(full.clone())),
+            Event::UnappliedLogFull(full) => {
+                self.publish(&NodeEvent::UnappliedLogFull(full.clone()))
+            }
             Event::StorageFailed { reason } => {
-                self.tell(&NodeEvent::StorageFailed { reason: reason.clone() });
+                self.publish(&NodeEvent::StorageFailed { reason: reason.clone() });
             }
             _ => {}
         }
     }
 
-    /// Tells all that are still there.
-    pub(super) fn tell(&mut self, event: &NodeEvent) {
+    /// Adds an event to every queue, and forgets queues whose reader is gone.
+    pub(super) fn publish(&mut self, event: &NodeEvent) {
         self.0.retain(|subscriber| {
             let Some(shared) = subscriber.upgrade() else { return false };
             shared.change(|queue| {
@@ -275,7 +278,7 @@ impl Drop for Subscribers {
     }
 }
 
-/// The configuration in force.
+/// The configuration in force, as an event.
 fn membership(core: &Core) -> NodeEvent {
     let configuration = core.configuration().clone();
     NodeEvent::MembershipChanged { index: core.configuration_index(), configuration }

@@ -1,4 +1,4 @@
-//! Asking a node from other threads.
+//! Handles, to ask a node from other threads.
 
 use std::{fmt, net::SocketAddr, sync::mpsc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     types::{Index, MemberChange, NodeId},
 };
 
-/// Something that another thread asks of the node's loop.
+/// A call from another thread into the node's loop.
 pub(super) enum Call {
     Request(Request, Box<dyn FnOnce(Outcome) + Send>),
     Status(Box<dyn FnOnce(Status) + Send>),
@@ -19,13 +19,13 @@ pub(super) enum Call {
     Resolved(Resolved),
 }
 
-/// What looking up a peer's address came to.
+/// The result of looking up a peer's address.
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) node: NodeId,
     /// `host:port`.
     pub(super) address: String,
-    /// At least one.
+    /// At least one address, or why there is none.
     pub(super) result: Result<Vec<SocketAddr>, String>,
 }
 
@@ -44,16 +44,17 @@ impl fmt::Debug for Call {
     }
 }
 
-/// Why a call did not reach the node. It certainly had no effect.
+/// Why a call did not reach the node. It had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandleError {
     /// Too many calls wait.
     #[error(
-        "{limit} calls wait for the node already (Options::handle_calls); had no effect, ask again later"
+        "{limit} calls wait for the node already (Options::handle_calls); had no effect, ask again \
+         later"
     )]
     Full {
-        /// The bound.
+        /// The limit.
         limit: usize,
     },
     /// The node has stopped.
@@ -68,21 +69,27 @@ pub enum CallError {
     /// The call did not reach the node.
     #[error(transparent)]
     NotSent(#[from] HandleError),
-    /// It certainly had no effect.
+    /// The call had no effect, and will have none.
     #[error("refused: {0}")]
     Refused(crate::replica::Refusal),
-    /// It may or may not have had an effect.
+    /// The call may or may not have an effect.
     #[error("unknown: {0}")]
     Unknown(crate::replica::Doubt),
-    /// The node stopped before it answered: it may or may not have had an effect.
+    /// The node stopped before it answered: the call may or may not have had an effect.
     #[error("unknown: the node stopped before it answered; it may or may not have been applied")]
     StoppedMeanwhile,
-    /// A session was asked for, whose name is no answer. It may be open, unused, until it ends.
+    /// The request opened a session, which has no answer. The session ends unused.
     #[error("a session was opened, and has no answer: use Handle::open_session")]
     SessionOpened,
 }
 
 /// Asks a node, from any thread. Cheap to clone.
+///
+/// Each call waits for its outcome, at most for [`Options::request_timeout`](super::Options). For
+/// futures see [`Handle::to_async`].
+///
+/// [`CallError::Unknown`] and [`CallError::StoppedMeanwhile`] leave open whether the call had an
+/// effect. After every other error it had none and will have none.
 #[derive(Clone, Debug)]
 pub struct Handle {
     calls: Sender<Call>,
@@ -94,40 +101,40 @@ impl Handle {
         Handle { calls, limit }
     }
 
-    /// Asks, and has `tell` called with the outcome, on the node's thread: it must be quick. If the
-    /// node stops before it answers, `tell` is dropped uncalled.
+    /// Submits a request, and calls `reply` with its outcome.
+    ///
+    /// `reply` runs on the node's thread and must be quick. If the node stops before it answers,
+    /// `reply` is dropped without a call.
     ///
     /// # Errors
-    /// If the call did not reach the node; `tell` is dropped uncalled.
+    /// If the request did not reach the node. `reply` is dropped without a call.
     pub fn submit(
         &self,
         request: Request,
-        tell: impl FnOnce(Outcome) + Send + 'static,
+        reply: impl FnOnce(Outcome) + Send + 'static,
     ) -> Result<(), HandleError> {
-        self.send(Call::Request(request, Box::new(tell)))
+        self.send(Call::Request(request, Box::new(reply)))
     }
 
-    /// Replicates and applies a command, and waits for what the state machine said.
+    /// Replicates and applies a command, and returns the state machine's answer.
     ///
     /// # Errors
-    /// [`CallError::Unknown`] and [`CallError::StoppedMeanwhile`] leave open whether the command
-    /// was applied; all others mean that it was not and will not be. The wait is bounded by
-    /// [`Options::request_timeout`](super::Options).
+    /// See [`Handle`].
     pub fn write(&self, command: impl Into<Bytes>) -> Result<Answer, CallError> {
         self.ask(Request::Write(command.into()))
     }
 
-    /// Asks the state machine, linearizably: the answer includes every write that was answered
-    /// before this call.
+    /// A linearizable read: the answer includes every write that was answered before this call.
     ///
     /// # Errors
-    /// As [`Handle::write`]; a read has no effect and may always be asked again.
+    /// See [`Handle`]. A read has no effect and can always be repeated.
     pub fn read(&self, query: impl Into<Bytes>) -> Result<Answer, CallError> {
         self.ask(Request::Read(query.into()))
     }
 
-    /// As [`Handle::read`], but answered by the leader's lease if it has one
-    /// ([`Options::lease`](super::Options::lease)).
+    /// As [`Handle::read`], but answered by the leader's lease if it has one.
+    ///
+    /// See [`Options::lease`](super::Options#structfield.lease).
     ///
     /// # Errors
     /// As [`Handle::read`].
@@ -135,8 +142,10 @@ impl Handle {
         self.ask(Request::LeaseRead(query.into()))
     }
 
-    /// Asks this node's state machine as it is: a state that the cluster has been in, perhaps long
-    /// ago, never an earlier one than this node has shown before in this life.
+    /// A stale read: asks this node's state machine as it is, without asking other nodes.
+    ///
+    /// The answer is from a state that the cluster has been in, perhaps long ago. Since the node's
+    /// start, no read shows an earlier state than a read before it.
     ///
     /// # Errors
     /// As [`Handle::read`].
@@ -144,23 +153,26 @@ impl Handle {
         self.ask(Request::StaleRead(query.into()))
     }
 
-    /// Opens a session, through which commands are applied exactly once. It ends when it was not
-    /// used for `ttl` ([`SESSION_TTL_MS`](crate::replica::SESSION_TTL_MS)); each of its calls
-    /// waits, and asks again, for `patience` at most.
+    /// Opens a session, through which commands are applied exactly once.
+    ///
+    /// The session ends when it was not used for `ttl`, which must be in the range
+    /// [`SESSION_TTL_MS`](crate::replica::SESSION_TTL_MS). Each of its calls waits, and retries,
+    /// for at most `timeout`.
     ///
     /// # Errors
     /// As [`Session::write`].
-    pub fn open_session(&self, ttl: Duration, patience: Duration) -> Result<Session, SessionError> {
-        Session::open(self, ttl, patience)
+    pub fn open_session(&self, ttl: Duration, timeout: Duration) -> Result<Session, SessionError> {
+        Session::open(self, ttl, timeout)
     }
 
-    /// Changes who belongs to the cluster, all of `changes` in one step or one joint change, and
-    /// waits until that is committed and, if it was joint, left. Gives the index of the
-    /// configuration.
+    /// Changes the cluster's members, and returns the index of the new configuration.
+    ///
+    /// All `changes` happen in one step or in one joint change. The call waits until the
+    /// configuration is committed and a joint one is left.
     ///
     /// # Errors
-    /// As [`Handle::write`]. [`Refusal::Declined`](crate::replica::Refusal::Declined) says why the
-    /// leader would not.
+    /// See [`Handle`]. [`Refusal::Declined`](crate::replica::Refusal::Declined) has the leader's
+    /// reason.
     pub fn change_membership(
         &self,
         changes: impl Into<Vec<MemberChange>>,
@@ -168,7 +180,7 @@ impl Handle {
         self.ask(Request::Admin(Admin::Change(changes.into()))).map(|answer| answer.index)
     }
 
-    /// Hands leadership to `to`, or to whoever suits best, and waits until that node leads.
+    /// Transfers leadership to `to`, or to the best voter, and waits until that node leads.
     ///
     /// # Errors
     /// As [`Handle::change_membership`].
@@ -176,35 +188,40 @@ impl Handle {
         self.ask(Request::Admin(Admin::Transfer(to))).map(drop)
     }
 
-    /// Takes a snapshot of this node's state, as for a backup, and waits until it is on disk. Gives
-    /// the index that it stands for. The log that it covers is let go of by the usual rule.
+    /// Takes a snapshot of this node's state, as for a backup, and returns its index.
+    ///
+    /// The call waits until the snapshot is on disk. The log that it covers is compacted by the
+    /// usual rule.
     ///
     /// # Errors
-    /// As [`Handle::write`]. A snapshot that takes longer than
+    /// See [`Handle`]. A snapshot that takes longer than
     /// [`Options::request_timeout`](super::Options) is [`CallError::Unknown`], and is written all
     /// the same: ask again.
     pub fn take_snapshot(&self) -> Result<Index, CallError> {
         self.ask(Request::Snapshot).map(|answer| answer.index.unwrap_or_default())
     }
 
-    /// The same node, asked with futures instead of calls that wait. They need no runtime.
+    /// A handle whose calls return futures. They need no runtime.
     #[must_use]
     pub fn to_async(&self) -> AsyncHandle {
         AsyncHandle::new(self.clone())
     }
 
-    /// Changes of leadership and membership from now on, and the end of this node's part. The first
-    /// events say what holds now. At most `capacity` of them wait, and never less than two: then
-    /// the oldest goes and is counted ([`Events::dropped`]), so that the last one read is always
-    /// what holds now. The queue closes when the node stops.
+    /// Subscribes to changes of leadership and membership, and to failures of this node.
+    ///
+    /// The first events are the present leadership and membership. The queue holds at most
+    /// `capacity` events, and at least two. When it is full the oldest event is dropped and counted
+    /// ([`Events::dropped`]), so the last event always shows the present state. The queue closes
+    /// when the node stops.
     ///
     /// ```no_run
-    /// # fn subscribe(node: &kodiak_raft::node::Running) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::error::Error;
+    /// # fn subscribe(node: &kodiak_raft::node::Running) -> Result<(), Box<dyn Error>> {
     /// use kodiak_raft::node::NodeEvent;
     ///
     /// for event in node.handle().subscribe(64)? {
     ///     match event {
-    ///         NodeEvent::LeaderChanged { leader, term, .. } => println!("{leader:?} leads {term}"),
+    ///         NodeEvent::LeaderChanged { leader, .. } => println!("leader: {leader:?}"),
     ///         NodeEvent::Removed => break,
     ///         _ => {}
     ///     }
@@ -216,31 +233,31 @@ impl Handle {
     /// # Errors
     /// If the node has stopped, or too many calls wait.
     pub fn subscribe(&self, capacity: usize) -> Result<Events, HandleError> {
-        let (tell, told) = mpsc::sync_channel(1);
-        self.send(Call::Subscribe(capacity, Box::new(move |events| drop(tell.send(events)))))?;
-        told.recv().map_err(|_| HandleError::Stopped)
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.send(Call::Subscribe(capacity, Box::new(move |events| drop(sender.send(events)))))?;
+        receiver.recv().map_err(|_| HandleError::Stopped)
     }
 
-    /// What the node says of itself.
+    /// The node's state: replica, state machine and peers.
     ///
     /// # Errors
     /// If the node has stopped, or too many calls wait.
     pub fn status(&self) -> Result<Status, HandleError> {
-        let (tell, told) = mpsc::sync_channel(1);
-        self.send(Call::Status(Box::new(move |status| drop(tell.send(status)))))?;
-        told.recv().map_err(|_| HandleError::Stopped)
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.send(Call::Status(Box::new(move |status| drop(sender.send(status)))))?;
+        receiver.recv().map_err(|_| HandleError::Stopped)
     }
 
-    /// Brings back what was looked up. It must arrive, or the peer would never be called again: so
-    /// it waits for room.
-    pub(super) fn resolved(&self, found: Resolved) -> Result<(), HandleError> {
-        self.calls.send_blocking(Call::Resolved(found)).map_err(|_| HandleError::Stopped)
+    /// Sends a looked-up address to the loop, and waits for room: without it the peer would never
+    /// be called again.
+    pub(super) fn send_resolved(&self, resolved: Resolved) -> Result<(), HandleError> {
+        self.calls.send_blocking(Call::Resolved(resolved)).map_err(|_| HandleError::Stopped)
     }
 
     fn ask(&self, request: Request) -> Result<Answer, CallError> {
-        let (tell, told) = mpsc::sync_channel(1);
-        self.submit(request, move |outcome| drop(tell.send(outcome)))?;
-        told.recv().map_or(Err(CallError::StoppedMeanwhile), answer_of)
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.submit(request, move |outcome| drop(sender.send(outcome)))?;
+        receiver.recv().map_or(Err(CallError::StoppedMeanwhile), answer_of)
     }
 
     pub(super) fn send(&self, call: Call) -> Result<(), HandleError> {
@@ -251,7 +268,7 @@ impl Handle {
     }
 }
 
-/// What a caller is given for an outcome.
+/// An outcome, as the result of a call.
 pub(super) fn answer_of(outcome: Outcome) -> Result<Answer, CallError> {
     match outcome {
         Outcome::Answer(answer) => Ok(answer),

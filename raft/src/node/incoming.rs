@@ -1,5 +1,7 @@
-//! The links that other nodes make to this one. On them the other node speaks and this one listens;
-//! this node's only words are its half of the handshake, or why there is none.
+//! The links that other nodes make to this one.
+//!
+//! On such a link only the other node sends messages. This node sends its half of the handshake, or
+//! the reason why it rejects the link.
 
 use std::{
     collections::BTreeMap,
@@ -10,16 +12,18 @@ use std::{
 
 use bytes::BytesMut;
 use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
-use kodiak_reactor::{EventLoop, Interest, Timeout, Trigger};
+use kodiak_reactor::{Interest, Timeout};
 use slab::Slab;
 
 use super::{
     NodeError, Options,
-    acquaintance::{Acquaintances, TurnedAway},
+    admission::{Admission, Rejection},
+    error::text_of,
     error_chain,
+    log_throttle::LogThrottle,
+    node_loop::NodeLoop,
     outbox::{Flushed, Outbox},
-    token::{Kind, Token},
-    told::Told,
+    token::TokenKind,
 };
 use crate::{
     replica::PeerMessage,
@@ -27,39 +31,42 @@ use crate::{
     wire::{self, Hello, Refusal, Version, WireError},
 };
 
-/// How long a node that has connected may take to say who it is.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections taken in one turn.
+/// How long a new connection may take for its half of the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 16;
-/// Bytes read in one go. A link with more is asked again in the next turn, after the others.
+/// Bytes read in one go. A link with more is read again in the next turn, after the other links.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Number of nodes whose log messages are throttled.
+const THROTTLED_NODES_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Link {
     stream: TcpStream,
     address: SocketAddr,
-    /// How many came before it.
+    /// Number of links before it.
     number: u64,
-    /// Who it is, once that is known.
+    /// The other node, once its half of the handshake was accepted.
     node: Option<NodeId>,
-    /// The link's version of the protocol, once that is agreed.
+    /// The link's version of the protocol, once it is agreed.
     version: Version,
-    /// What has been read and does not make a frame yet.
+    /// Bytes that were read and are not a whole frame yet.
     input: BytesMut,
-    /// Our half of the handshake.
+    /// This node's half of the handshake.
     outbox: Outbox,
-    greeting_timer: Option<Timeout>,
+    handshake_timer: Option<Timeout>,
 }
 
 /// What came over the incoming links.
 #[derive(Debug)]
-pub(super) enum Arrival {
-    /// A node has said who it is and where it listens. Its older link, if it had one, is gone, with
-    /// what was not read from it.
+pub(super) enum IncomingEvent {
+    /// A node has completed its handshake, with the address where it listens.
+    ///
+    /// An older link of the same node is closed, and what was not read from it is lost.
     Up(NodeId, String),
     /// A message.
     Message(NodeId, PeerMessage),
-    /// A node's link is gone.
+    /// A node's link is closed.
     Down(NodeId),
 }
 
@@ -69,32 +76,29 @@ pub(super) struct Incoming {
     acceptor: Acceptor<TcpListener>,
     links: Slab<Link>,
     links_max: usize,
-    /// What nodes were turned away for, and how their links ended, so that it is not told twice a
-    /// second.
-    told: BTreeMap<NodeId, Told>,
+    /// Per node: why it was rejected, and how its links ended.
+    throttles: BTreeMap<NodeId, LogThrottle>,
+    /// Number of links since the start.
     links_ever: u64,
     chunk: Box<[u8]>,
 }
 
-/// Nodes of which it is remembered what was told.
-const TOLD_MAX: usize = 64;
-
 impl Incoming {
-    /// Listens.
+    /// Listens on the options' address.
     pub(super) fn bind(options: &Options) -> Result<Incoming, NodeError> {
         let listener = TcpListener::bind(options.listen).map_err(|error| NodeError::Listen {
             address: options.listen,
-            error: std::io::Error::other(error),
+            source: io::Error::other(error),
         })?;
         Ok(Incoming::new(options, listener))
     }
 
-    /// Goes on with a listener that was bound to `options.listen`.
-    pub(super) fn listening(
+    /// Takes a listener that is bound to the options' address.
+    pub(super) fn with_listener(
         options: &Options,
         listener: std::net::TcpListener,
     ) -> Result<Incoming, NodeError> {
-        let unusable = |error| NodeError::Listen { address: options.listen, error };
+        let unusable = |source| NodeError::Listen { address: options.listen, source };
         let found = listener.local_addr().map_err(unusable)?;
         if found != options.listen {
             return Err(NodeError::OtherListener { listen: options.listen, found });
@@ -107,42 +111,34 @@ impl Incoming {
             acceptor: Acceptor::new(listener),
             links: Slab::new(),
             links_max: options.incoming_links,
-            told: BTreeMap::new(),
+            throttles: BTreeMap::new(),
             links_ever: 0,
             chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
         }
     }
 
-    /// Where it listens.
+    /// The address on which the node listens.
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.acceptor.get_ref().local_addr()
     }
 
     /// Registers the listener.
-    pub(super) fn register<T, M>(&self, event_loop: &mut EventLoop<T, M>) -> Result<(), NodeError>
-    where
-        T: Copy + From<Token>,
-    {
-        let token = T::from(Token(Kind::Listener));
-        self.acceptor.register(event_loop, token).map_err(NodeError::setup("listener for peers"))
+    pub(super) fn register(&self, event_loop: &mut dyn NodeLoop) -> Result<(), NodeError> {
+        event_loop.register_listener(&self.acceptor).map_err(NodeError::setup("listener for peers"))
     }
 
-    /// Somebody connects.
-    pub(super) fn accept<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
-    where
-        T: Copy + From<Token>,
-    {
-        let token = T::from(Token(Kind::Listener));
+    /// Accepts new connections.
+    pub(super) fn accept(&mut self, event_loop: &mut dyn NodeLoop) {
         for _ in 0..ACCEPTS_PER_TURN {
-            match self.acceptor.accept(event_loop, token) {
+            match event_loop.accept(&mut self.acceptor) {
                 Ok(Some((stream, address))) => {
-                    if let Err(error) = self.admit(event_loop, stream, address) {
-                        tracing::warn!(%address, error, "turned a connection away");
+                    if let Err(error) = self.add_link(event_loop, stream, address) {
+                        tracing::warn!(%address, error, "rejected a connection");
                     }
                 }
                 Ok(None) => return,
                 Err(error @ AcceptError::Shed { .. }) => {
-                    tracing::warn!(error = error_chain(&error), "turned a connection away")
+                    tracing::warn!(error = error_chain(&error), "rejected a connection");
                 }
                 Err(error) => {
                     tracing::warn!(error = error_chain(&error), "not accepting for a while");
@@ -151,31 +147,25 @@ impl Incoming {
         }
     }
 
-    /// The listener's rest is over.
-    pub(super) fn resume<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
-    where
-        T: Copy + From<Token>,
-    {
-        self.acceptor.resume(event_loop, T::from(Token(Kind::Listener)));
+    /// Ends the listener's pause.
+    pub(super) fn resume(&mut self, event_loop: &mut dyn NodeLoop) {
+        event_loop.resume(&mut self.acceptor);
     }
 
-    fn admit<T, M>(
+    fn add_link(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
+        event_loop: &mut dyn NodeLoop,
         stream: TcpStream,
         address: SocketAddr,
-    ) -> Result<(), String>
-    where
-        T: Copy + From<Token>,
-    {
+    ) -> Result<(), String> {
         if self.links.len() >= self.links_max {
             self.make_room(event_loop)?;
         }
         self.links_ever += 1;
         let entry = self.links.vacant_entry();
-        let token = T::from(Token(Kind::Incoming(entry.key() as u32)));
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        event_loop.register(&stream, token).map_err(|error| error.to_string())?;
+        let token = TokenKind::Incoming(entry.key() as u32);
+        stream.set_nodelay(true).map_err(text_of)?;
+        event_loop.register(&stream, token, Interest::READABLE).map_err(text_of)?;
         entry.insert(Link {
             stream,
             address,
@@ -184,19 +174,18 @@ impl Incoming {
             version: Version::OLDEST,
             input: BytesMut::new(),
             outbox: Outbox::new(0),
-            greeting_timer: event_loop.timeout(token, GREETING_TIMEOUT).ok(),
+            handshake_timer: event_loop.timeout(token, HANDSHAKE_TIMEOUT).ok(),
         });
         Ok(())
     }
 
-    /// Ends the link that has been silent for the longest time about who it is: strangers that say
-    /// nothing must not keep members out. A member says it at once.
-    fn make_room<T, M>(&mut self, event_loop: &mut EventLoop<T, M>) -> Result<(), String>
-    where
-        T: Copy + From<Token>,
-    {
-        let strangers = self.links.iter().filter(|(_, link)| link.node.is_none());
-        let Some((oldest, _)) = strangers.min_by_key(|(_, link)| link.number) else {
+    /// Closes the oldest link without a handshake.
+    ///
+    /// Connections that send nothing must not keep members out. A member sends its half of the
+    /// handshake at once.
+    fn make_room(&mut self, event_loop: &mut dyn NodeLoop) -> Result<(), String> {
+        let unknown = self.links.iter().filter(|(_, link)| link.node.is_none());
+        let Some((oldest, _)) = unknown.min_by_key(|(_, link)| link.number) else {
             return Err(format!(
                 "{} links of known nodes are open (Options::incoming_links)",
                 self.links_max
@@ -205,93 +194,83 @@ impl Incoming {
         self.close(
             event_loop,
             oldest,
-            "no handshake yet, and its place was needed (Options::incoming_links)",
+            "no handshake yet, and a new connection needs the place (Options::incoming_links)",
             &mut Vec::new(),
         );
         Ok(())
     }
 
-    /// A node has not said who it is for too long.
-    pub(super) fn timeout<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: u32)
-    where
-        T: Copy + From<Token>,
-    {
+    /// Closes a link whose handshake takes too long.
+    pub(super) fn timeout(&mut self, event_loop: &mut dyn NodeLoop, slot: u32) {
         // The timer is cleared when the link ends, so it is this link's.
         if let Some(link) = self.links.get_mut(slot as usize) {
-            link.greeting_timer = None;
+            link.handshake_timer = None;
             self.close(event_loop, slot as usize, "no handshake within 5 s", &mut Vec::new());
         }
     }
 
-    /// The rest of our half of the handshake can be written.
-    pub(super) fn writable<T, M>(
+    /// Writes the rest of this node's half of the handshake.
+    pub(super) fn writable(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
+        event_loop: &mut dyn NodeLoop,
         slot: u32,
-        arrivals: &mut Vec<Arrival>,
-    ) where
-        T: Copy + From<Token>,
-    {
+        events: &mut Vec<IncomingEvent>,
+    ) {
         if let Err(reason) = self.flush(event_loop, slot as usize) {
-            self.close(event_loop, slot as usize, &reason, arrivals);
+            self.close(event_loop, slot as usize, &reason, events);
         }
     }
 
-    /// A link has something to say.
-    pub(super) fn readable<T, M>(
+    /// Reads a link.
+    pub(super) fn readable(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
+        event_loop: &mut dyn NodeLoop,
         slot: u32,
         hello: &Hello,
-        acquaintances: &mut Acquaintances,
-        arrivals: &mut Vec<Arrival>,
-    ) where
-        T: Copy + From<Token>,
-    {
+        admission: &mut Admission,
+        events: &mut Vec<IncomingEvent>,
+    ) {
         let slot = slot as usize;
-        if let Err(reason) = self.read(event_loop, slot, hello, acquaintances, arrivals) {
-            self.close(event_loop, slot, &reason, arrivals);
+        if let Err(reason) = self.read(event_loop, slot, hello, admission, events) {
+            self.close(event_loop, slot, &reason, events);
         }
     }
 
-    fn read<T, M>(
+    fn read(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
+        event_loop: &mut dyn NodeLoop,
         slot: usize,
         hello: &Hello,
-        acquaintances: &mut Acquaintances,
-        arrivals: &mut Vec<Arrival>,
-    ) -> Result<(), String>
-    where
-        T: Copy + From<Token>,
-    {
+        admission: &mut Admission,
+        events: &mut Vec<IncomingEvent>,
+    ) -> Result<(), String> {
         let Some(link) = self.links.get_mut(slot) else { return Ok(()) };
         match link.stream.read(&mut self.chunk) {
             Ok(0) => return Err("closed".to_owned()),
             Ok(len) => link.input.extend_from_slice(&self.chunk[..len]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(text_of(error)),
         }
         if link.node.is_none() {
-            let Some((spoken, theirs)) =
-                wire::decode_hello(&mut link.input).map_err(|error| error.to_string())?
+            let Some((hello_version, theirs)) =
+                wire::decode_hello(&mut link.input).map_err(text_of)?
             else {
                 return Ok(());
             };
-            if let Err(turned_away) = acquaintances.check(hello, &theirs, None) {
-                self.turn_away(event_loop, slot, theirs.node, spoken, turned_away);
+            if let Err(rejection) = admission.admit(hello, &theirs, None) {
+                self.reject(event_loop, slot, theirs.node, hello_version, rejection);
                 return Ok(());
             }
-            let theirs_newest = *theirs.versions.end();
-            let agreed = Version::agreed(&theirs.versions)
-                .ok_or(WireError::Version { theirs: theirs_newest });
-            link.version = agreed.map_err(|error| error.to_string())?;
-            self.greet(event_loop, slot, spoken, theirs, hello, arrivals)?;
+            let newest = *theirs.versions.end();
+            let agreed =
+                Version::agreed(&theirs.versions).ok_or(WireError::Version { theirs: newest });
+            link.version = agreed.map_err(text_of)?;
+            self.complete_handshake(event_loop, slot, hello_version, theirs, hello, events)?;
         }
         let Some(link) = self.links.get_mut(slot) else { return Ok(()) };
         let (Some(node), version) = (link.node, link.version) else { return Ok(()) };
         while let Some((group, message)) =
-            wire::decode(version, &mut link.input).map_err(|error| error.to_string())?
+            wire::decode(version, &mut link.input).map_err(text_of)?
         {
             if group != hello.group {
                 return Err(format!(
@@ -299,141 +278,130 @@ impl Incoming {
                     hello.group
                 ));
             }
-            arrivals.push(Arrival::Message(node, message));
+            events.push(IncomingEvent::Message(node, message));
         }
         Ok(())
     }
 
-    /// The other side is who it should be: says who we are, and ends its older link.
-    fn greet<T, M>(
+    /// Answers an accepted handshake, and closes an older link of the same node.
+    fn complete_handshake(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
+        event_loop: &mut dyn NodeLoop,
         slot: usize,
-        spoken: Version,
+        hello_version: Version,
         theirs: Hello,
         hello: &Hello,
-        arrivals: &mut Vec<Arrival>,
-    ) -> Result<(), String>
-    where
-        T: Copy + From<Token>,
-    {
+        events: &mut Vec<IncomingEvent>,
+    ) -> Result<(), String> {
         let node = theirs.node;
-        let older =
-            self.links.iter().find(|(_, link)| link.node == Some(node)).map(|(slot, _)| slot);
-        if let Some(older) = older {
-            self.close(event_loop, older, "replaced by a newer one", arrivals);
+        if let Some(older) = self.slot_of(node) {
+            self.close(event_loop, older, "replaced by a newer one", events);
         }
         let link = &mut self.links[slot];
         link.node = Some(node);
-        if let Some(timer) = link.greeting_timer.take() {
+        if let Some(timer) = link.handshake_timer.take() {
             event_loop.clear_timeout(timer);
         }
         link.outbox
-            .push(|bytes| wire::encode_hello(hello, spoken, bytes))
-            .map_err(|error| error.to_string())?;
-        arrivals.push(Arrival::Up(node, theirs.address));
+            .push(|bytes| wire::encode_hello(hello, hello_version, bytes))
+            .map_err(text_of)?;
+        events.push(IncomingEvent::Up(node, theirs.address));
         self.flush(event_loop, slot)
     }
 
-    /// The other side is not who it should be: says why, and ends the link. It reads that before
-    /// the end: it has said nothing but its half of the handshake, so no bytes are left unread
-    /// here, and the connection is not reset.
-    fn turn_away<T, M>(
+    /// Sends the reason of a rejection, and closes the link.
+    ///
+    /// The other node reads the reason before the end: it has sent nothing but its half of the
+    /// handshake, so no bytes are left unread here, and the connection is not reset.
+    fn reject(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
+        event_loop: &mut dyn NodeLoop,
         slot: usize,
         node: NodeId,
-        spoken: Version,
-        turned_away: TurnedAway,
-    ) where
-        T: Copy + From<Token>,
-    {
+        hello_version: Version,
+        rejection: Rejection,
+    ) {
         let mut link = self.links.remove(slot);
-        if let Some(timer) = link.greeting_timer {
+        if let Some(timer) = link.handshake_timer {
             event_loop.clear_timeout(timer);
         }
-        let TurnedAway { reason, is_removed, removed_at } = turned_away;
+        let Rejection { reason, is_removed, removed_at } = rejection;
         let refusal = link.outbox.push(|bytes| {
-            wire::encode_refusal(
-                &Refusal { reason: &reason, is_removed, removed_at },
-                spoken,
-                bytes,
-            );
+            let refusal = Refusal { reason: &reason, is_removed, removed_at };
+            wire::encode_refusal(&refusal, hello_version, bytes);
             Ok(())
         });
         if refusal.is_ok() {
-            // One small write to a new socket does not block; whoever misses it sees the connection
-            // close.
+            // One small write to a new socket does not block. A node that misses it sees the
+            // connection close.
             let _ = link.outbox.flush(&mut link.stream);
         }
-        if self.is_news(event_loop.now(), node, &reason) {
-            tracing::warn!(address = %link.address, reason, "turned a connection away");
+        if self.should_log(event_loop.now(), node, &reason) {
+            tracing::warn!(address = %link.address, reason, "rejected a connection");
         }
     }
 
-    fn is_news(&mut self, now: Instant, node: NodeId, what: &str) -> bool {
-        if self.told.len() >= TOLD_MAX && !self.told.contains_key(&node) {
-            self.told.pop_first();
-        }
-        self.told.entry(node).or_default().is_news(what, now)
+    fn slot_of(&self, node: NodeId) -> Option<usize> {
+        self.links.iter().find(|(_, link)| link.node == Some(node)).map(|(slot, _)| slot)
     }
 
-    /// Ends a node's link, so that it comes again, or is told why it may not.
-    pub(super) fn hang_up<T, M>(
+    fn should_log(&mut self, now: Instant, node: NodeId, message: &str) -> bool {
+        if self.throttles.len() >= THROTTLED_NODES_MAX && !self.throttles.contains_key(&node) {
+            self.throttles.pop_first();
+        }
+        self.throttles.entry(node).or_default().should_log(message, now)
+    }
+
+    /// Closes a node's link. The node connects again, and a handshake decides about the new link.
+    pub(super) fn hang_up(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
+        event_loop: &mut dyn NodeLoop,
         node: NodeId,
         reason: &str,
-        arrivals: &mut Vec<Arrival>,
-    ) where
-        T: Copy + From<Token>,
-    {
-        let slot =
-            self.links.iter().find(|(_, link)| link.node == Some(node)).map(|(slot, _)| slot);
-        if let Some(slot) = slot {
-            self.close(event_loop, slot, reason, arrivals);
+        events: &mut Vec<IncomingEvent>,
+    ) {
+        if let Some(slot) = self.slot_of(node) {
+            self.close(event_loop, slot, reason, events);
         }
     }
 
-    fn flush<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, slot: usize) -> Result<(), String>
-    where
-        T: Copy + From<Token>,
-    {
+    fn flush(&mut self, event_loop: &mut dyn NodeLoop, slot: usize) -> Result<(), String> {
         let Some(link) = self.links.get_mut(slot).filter(|link| !link.outbox.is_empty()) else {
             return Ok(());
         };
-        let flushed = link.outbox.flush(&mut link.stream).map_err(|error| error.to_string())?;
-        let interest = match flushed {
+        let interest = match link.outbox.flush(&mut link.stream).map_err(text_of)? {
             Flushed::All => Interest::READABLE,
             Flushed::Part => Interest::READABLE | Interest::WRITABLE,
         };
-        let token = T::from(Token(Kind::Incoming(slot as u32)));
         event_loop
-            .reregister(&link.stream, token, interest, Trigger::Level)
-            .map_err(|error| error.to_string())
+            .reregister(&link.stream, TokenKind::Incoming(slot as u32), interest)
+            .map_err(text_of)
     }
 
-    fn close<T, M>(
+    fn close(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
+        event_loop: &mut dyn NodeLoop,
         slot: usize,
         reason: &str,
-        arrivals: &mut Vec<Arrival>,
-    ) where
-        T: Copy + From<Token>,
-    {
+        events: &mut Vec<IncomingEvent>,
+    ) {
         let Some(link) = self.links.try_remove(slot) else { return };
-        if let Some(timer) = link.greeting_timer {
+        if let Some(timer) = link.handshake_timer {
             event_loop.clear_timeout(timer);
         }
         match link.node {
             Some(node) => {
-                if self.is_news(event_loop.now(), node, reason) {
-                    tracing::info!(peer = node.0, address = %link.address, reason, "incoming link down");
+                if self.should_log(event_loop.now(), node, reason) {
+                    tracing::info!(
+                        peer = node.0,
+                        address = %link.address,
+                        reason,
+                        "incoming link down"
+                    );
                 }
-                arrivals.push(Arrival::Down(node));
+                events.push(IncomingEvent::Down(node));
             }
-            None => tracing::warn!(address = %link.address, reason, "turned a connection away"),
+            None => tracing::warn!(address = %link.address, reason, "rejected a connection"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! By which time a node judges a lease read: one that was read after the request had arrived.
+//! A node judges a lease read by a time that was read after the request had arrived.
 //!
 //! ```text
 //!  turn   begins --------- a long call ---------- takes the request --- answers by the lease?
@@ -23,7 +23,7 @@ use crate::core::{ElectionTimeout, Lease};
 use crate::replica::{Committed, MachineError, Query};
 use crate::types::NodeId;
 
-/// How long a turn takes in which a lease runs out: longer than any promise here.
+/// The length of a turn in which a lease ends: longer than any promise here.
 const LONG_TURN: Duration = Duration::from_secs(1_000);
 
 thread_local! {
@@ -39,7 +39,7 @@ fn advanced() -> Duration {
 }
 
 /// The planted mutant: a clock that is read once a turn.
-fn turns_time() -> Duration {
+fn time_of_turn() -> Duration {
     TURN_BEGAN.get()
 }
 
@@ -92,7 +92,8 @@ impl Handler<Token, ()> for Leader {
 }
 
 impl Leader {
-    /// Whether a lease read is answered in the turn in which it comes, so that nobody was asked.
+    /// Whether a lease read is answered in the turn in which it comes, so without asking a
+    /// majority.
     fn answers_at_once(&mut self, event_loop: &mut EventLoop<Token, ()>) -> bool {
         self.last_id += 1;
         let id = RequestId(self.last_id);
@@ -102,14 +103,14 @@ impl Leader {
         replies.any(|(of, outcome)| of == id && matches!(outcome, Outcome::Answer(_)))
     }
 
-    /// The same of one that comes through a handle.
+    /// The same for a lease read that comes through a handle.
     fn answers_call_at_once(&mut self, event_loop: &mut EventLoop<Token, ()>) -> bool {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let request = Request::LeaseRead(Bytes::new());
-        self.node.handle.submit(request, move |outcome| drop(tell.send(outcome))).unwrap();
-        self.node.take_calls(event_loop);
+        self.node.handle.submit(request, move |outcome| drop(sender.send(outcome))).unwrap();
+        self.node.handle_calls(event_loop);
         self.node.turn_end(event_loop);
-        matches!(told.try_recv(), Ok(Outcome::Answer(_)))
+        matches!(receiver.try_recv(), Ok(Outcome::Answer(_)))
     }
 }
 
@@ -118,13 +119,11 @@ fn with_leader(read: fn() -> Duration, test: impl FnOnce(&mut Leader, &mut Event
     let listeners = [1, 2].map(|id| (NodeId(id), TcpListener::bind("127.0.0.1:0").unwrap()));
     let options = listeners.each_ref().map(|(id, listener)| {
         let (data, listen) = (folder.path().join(id.to_string()), listener.local_addr().unwrap());
-        let mut options = Options::new(*id, data, listen);
         let others = listeners.iter().filter(|(other, _)| other != id);
-        let addresses = others.map(|(other, it)| (*other, it.local_addr().unwrap().to_string()));
-        options.peers = addresses.collect();
-        options.lease = Some(Lease { drift_ppm: 1_000 });
-        options.machine = MachinePlacement::Inline;
-        options
+        Options::new(*id, data, listen)
+            .peers(others.map(|(other, it)| (*other, it.local_addr().unwrap().to_string())))
+            .lease(Lease { drift_ppm: 1_000 })
+            .machine(MachinePlacement::Inline)
     });
     let [(_, own), (_, other)] = listeners;
     let [own_options, mut other_options] = options;
@@ -147,7 +146,7 @@ fn with_leader(read: fn() -> Duration, test: impl FnOnce(&mut Leader, &mut Event
 }
 
 #[test]
-fn a_lease_read_is_judged_by_a_time_after_it_came() {
+fn a_lease_read_is_judged_by_a_time_after_its_arrival() {
     with_leader(advanced, |leader, event_loop| {
         AHEAD.set(AHEAD.get() + LONG_TURN);
         assert!(!leader.answers_at_once(event_loop), "the lease has run out since the turn began");
@@ -156,8 +155,8 @@ fn a_lease_read_is_judged_by_a_time_after_it_came() {
 }
 
 #[test]
-fn the_turns_time_would_answer_without_a_lease() {
-    with_leader(turns_time, |leader, event_loop| {
+fn a_time_read_once_a_turn_would_answer_without_a_lease() {
+    with_leader(time_of_turn, |leader, event_loop| {
         AHEAD.set(AHEAD.get() + LONG_TURN);
         assert!(leader.answers_at_once(event_loop), "the test above notices it");
         assert!(leader.answers_call_at_once(event_loop));

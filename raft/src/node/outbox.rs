@@ -6,67 +6,67 @@ use bytes::{Buf, BytesMut};
 
 use crate::wire::WireError;
 
-/// What has been encoded for a link and not been taken by its socket yet. Bounded.
+/// A bounded buffer of encoded bytes that the link's socket has not taken yet.
 #[derive(Debug)]
 pub(super) struct Outbox {
     bytes: BytesMut,
     limit_bytes: usize,
 }
 
-/// How far a flush came.
+/// The result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flushed {
-    /// Everything is with the kernel.
+    /// The kernel has taken everything.
     All,
     /// The socket takes no more now.
     Part,
 }
 
-/// Why something cannot be sent.
+/// Why a message cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PushError {
-    /// More waits for the link than may.
+    /// The buffer is full.
     #[error(
         "more than {limit_bytes} bytes (Options::link_buffer_bytes) wait for a link that takes none"
     )]
     Overflow {
-        /// The bound.
+        /// The limit.
         limit_bytes: usize,
     },
-    /// It cannot be encoded; nothing was added.
+    /// The message cannot be encoded; nothing was added.
     #[error(transparent)]
     Wire(#[from] WireError),
 }
 
 impl Outbox {
-    /// An empty one that holds up to `limit_bytes`.
+    /// An empty buffer for `limit_bytes`.
     pub(super) fn new(limit_bytes: usize) -> Outbox {
         Outbox { bytes: BytesMut::new(), limit_bytes }
     }
 
-    /// Lets `encode` append to it.
+    /// Lets `encode` append a message.
     pub(super) fn push(
         &mut self,
         encode: impl FnOnce(&mut BytesMut) -> Result<(), WireError>,
     ) -> Result<(), PushError> {
-        // The bound is looked at before, so that one message of any legal size can always be sent.
+        // The limit is checked before, so that one message of any legal size can always be sent.
         if self.bytes.len() > self.limit_bytes {
             return Err(PushError::Overflow { limit_bytes: self.limit_bytes });
         }
         Ok(encode(&mut self.bytes)?)
     }
 
-    /// Forgets everything: what was meant for one link must not be sent over the next.
+    /// Drops all bytes: those for one link must not be sent over the next.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
     }
 
-    /// Whether nothing waits.
+    /// Whether no bytes wait.
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Writes until nothing waits or the socket takes no more.
+    /// Writes until the buffer is empty or the socket is full.
     pub(super) fn flush(&mut self, mut socket: impl Write) -> io::Result<Flushed> {
         while !self.bytes.is_empty() {
             match socket.write(&self.bytes) {
@@ -79,7 +79,7 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        // Gives the room at the front back, so that a warm outbox never grows for a heartbeat.
+        // Frees the capacity at the front, so that a warm buffer never grows for a heartbeat.
         self.bytes.clear();
         Ok(Flushed::All)
     }
@@ -99,16 +99,19 @@ mod tests {
     }
 
     /// Takes three bytes, then would block once.
-    struct Slow(Vec<u8>, bool);
+    struct Slow {
+        taken: Vec<u8>,
+        is_writable: bool,
+    }
 
     impl Write for Slow {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.1 = !self.1;
-            if !self.1 {
+            self.is_writable = !self.is_writable;
+            if !self.is_writable {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             let taken = bytes.len().min(3);
-            self.0.extend_from_slice(&bytes[..taken]);
+            self.taken.extend_from_slice(&bytes[..taken]);
             Ok(taken)
         }
 
@@ -118,19 +121,19 @@ mod tests {
     }
 
     #[test]
-    fn everything_arrives_in_order_however_slowly_it_is_taken() {
+    fn bytes_arrive_in_order_over_a_slow_socket() {
         let mut outbox = Outbox::new(100);
-        let mut socket = Slow(Vec::new(), false);
+        let mut socket = Slow { taken: Vec::new(), is_writable: false };
         outbox.push(put(b"hello ")).unwrap();
         assert_eq!(outbox.flush(&mut socket).unwrap(), Flushed::Part);
         outbox.push(put(b"world")).unwrap();
         while outbox.flush(&mut socket).unwrap() == Flushed::Part {}
-        assert_eq!(socket.0, b"hello world");
+        assert_eq!(socket.taken, b"hello world");
         assert!(outbox.is_empty());
     }
 
     #[test]
-    fn the_bound_is_named() {
+    fn an_overflow_names_the_limit_and_its_option() {
         let mut outbox = Outbox::new(4);
         outbox.push(put(b"12345")).unwrap();
         let error = outbox.push(put(b"6")).unwrap_err();

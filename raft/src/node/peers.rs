@@ -1,14 +1,15 @@
-//! The links that this node makes, one to each peer. On them this node speaks and the peer listens:
-//! the peer's only words are its half of the handshake. What the peer has to say comes over the
-//! link that the peer makes (`incoming`), so no two nodes ever have to agree on which of two links
-//! to keep.
+//! The links that this node makes, one to each peer.
 //!
-//! The members of the configuration are called for as long as they are members. Somebody who is
-//! none and has called this node (a leader that it does not know yet, a node that is about to
-//! leave) is called back for as long as that link stands.
+//! On such a link only this node sends messages. The peer sends its half of the handshake. The
+//! peer's messages come over the link that the peer makes (`incoming`), so two nodes never have to
+//! agree on which of two links to keep.
+//!
+//! The node keeps calling the members of the configuration. It also calls a node that is no member
+//! and has called it, for as long as that node's link is up: a leader that this node does not know
+//! yet, or a node that is about to leave.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io::{self, Read},
     net::{SocketAddr, ToSocketAddrs},
     thread,
@@ -17,17 +18,19 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use kodiak_net::{Connecting, Finish, TcpStream};
-use kodiak_reactor::{EventLoop, Interest, Timeout, Trigger};
+use kodiak_reactor::{Interest, Timeout};
 use slab::Slab;
 
 use super::{
-    Handle, Options,
-    acquaintance::{Acquaintances, TurnedAway},
+    Handle, Options, PeerStatus,
+    admission::{Admission, Rejection},
+    error::text_of,
     error_chain,
     handle::Resolved,
+    log_throttle::LogThrottle,
+    node_loop::NodeLoop,
     outbox::{Flushed, Outbox, PushError},
-    token::{Kind, Token},
-    told::Told,
+    token::TokenKind,
 };
 use crate::{
     replica::PeerMessage,
@@ -35,34 +38,33 @@ use crate::{
     wire::{self, Hello, Version, WireError},
 };
 
-/// The wait before the first new attempt; it doubles with each one that fails.
+/// The wait before the first new attempt. It doubles with each attempt that fails.
 const BACK_OFF_MIN: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_millis(500);
 /// How long a connection and its handshake may take.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The shortest `TCP_USER_TIMEOUT`, however short the election timeout is.
+const USER_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
-/// However short elections are, a link is given this long to get a byte through.
-const SILENCE_MIN: Duration = Duration::from_secs(1);
-
-/// What the node must know about a link that changed.
+/// A change of a link, for the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    /// Messages get through from now on.
+pub(super) enum LinkChange {
+    /// Messages to this peer get through from now on.
     Up(NodeId),
-    /// What was sent and not answered may be lost.
+    /// Messages that were sent to this peer and not answered may be lost.
     Down(NodeId),
     /// This peer knows that this node was removed from the cluster.
     Removed(NodeId),
 }
 
 #[derive(Debug)]
-enum Link {
+enum LinkState {
     Down,
-    /// The address's name is being looked up, on a thread of its own: that can take seconds.
+    /// A thread looks up the address, which can take seconds.
     Resolving,
     Connecting(Connecting<TcpStream>),
-    /// Connected; our half of the handshake is on its way, the peer's is awaited.
-    Greeting(TcpStream),
+    /// Connected: this node's half of the handshake is sent, the peer's is awaited.
+    Handshaking(TcpStream),
     Up(TcpStream),
 }
 
@@ -72,49 +74,47 @@ struct Peer {
     /// `host:port`.
     address: String,
     is_member: bool,
-    /// Whether the link that the peer makes stands.
-    is_calling: bool,
-    link: Link,
-    /// The next attempt while the link is down; the end of patience while it is being made.
+    /// Whether the link that the peer makes is up.
+    has_incoming_link: bool,
+    link: LinkState,
+    /// While the link is down: the next attempt. While it is being made: the handshake's timeout.
     timer: Option<Timeout>,
     back_off: Duration,
-    /// Links that came to nothing: a name that has several addresses is called at one after the
-    /// other.
+    /// Number of failed attempts. A name with several addresses is called at each in turn.
     failures: usize,
     outbox: Outbox,
-    /// The version in which this node greets. A peer that hangs up on one is greeted in another.
-    greets_in: Version,
+    /// The version of this node's half of the handshake. It changes if the peer hangs up on it.
+    hello_version: Version,
     /// The link's version, once it is up.
     version: Version,
-    /// The peer's half of the handshake, as far as it has come.
-    greeting: BytesMut,
-    /// Whether the loop watches for room in the socket.
-    wants_room: bool,
-    /// Whether something was put into the outbox since the last flush.
-    dirty: bool,
+    /// What was read of the peer's half of the handshake.
+    hello_bytes: BytesMut,
+    /// Whether the loop waits until the socket is writable.
+    awaits_writable: bool,
+    /// Whether the outbox got something since the last flush.
+    has_unflushed: bool,
     metadata: Bytes,
-    /// What links failed for, so that it is not told every half second.
-    told: Told,
+    throttle: LogThrottle,
 }
 
 /// Links to all peers.
 #[derive(Debug)]
 pub(super) struct Peers {
     us: NodeId,
-    /// Whether the cluster is at the base feature level, where members may speak the oldest version
-    /// alone.
+    /// Whether the cluster is at the base feature level. Members may then know only the oldest
+    /// version of the protocol.
     is_at_base_level: bool,
-    /// The configuration has no place for this node, and had one.
-    is_left: bool,
+    /// Whether this node was removed, by the configuration or as a peer says.
+    is_removed: bool,
     group: GroupId,
-    /// What was sent and not acknowledged for so long went to a machine that is gone, or cut off.
-    silence: Duration,
+    /// `TCP_USER_TIMEOUT`: a link on which nothing is acknowledged for this long is closed.
+    user_timeout: Duration,
     link_buffer_bytes: usize,
-    /// Brings back what was looked up.
+    /// Brings looked-up addresses back to the loop.
     handle: Handle,
     peers: Slab<Peer>,
-    positions: BTreeMap<NodeId, usize>,
-    changes: Vec<Change>,
+    slots: BTreeMap<NodeId, usize>,
+    changes: VecDeque<LinkChange>,
 }
 
 impl Peers {
@@ -123,151 +123,141 @@ impl Peers {
         Peers {
             us: options.id,
             is_at_base_level: false,
-            is_left: false,
+            is_removed: false,
             group,
-            silence: SILENCE_MIN.max(options.election_timeout.max * 4),
+            user_timeout: USER_TIMEOUT_MIN.max(options.election_timeout.max * 4),
             link_buffer_bytes: options.link_buffer_bytes,
             handle,
             peers: Slab::new(),
-            positions: BTreeMap::new(),
-            changes: Vec::new(),
+            slots: BTreeMap::new(),
+            changes: VecDeque::new(),
         }
     }
 
-    /// The members are these now: calls those who are new. A link that stands to somebody who is a
-    /// member no longer stays until that node has closed its own: it may be told of its removal
-    /// over it.
-    pub(super) fn follow<T, M>(
+    /// Calls the members of this configuration.
+    ///
+    /// A link to a node that is no longer a member stays until that node has closed its own link:
+    /// the node may learn of its removal over it.
+    pub(super) fn set_members(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
-        to: &Configuration,
+        event_loop: &mut dyn NodeLoop,
+        configuration: &Configuration,
         hello: &Hello,
-    ) where
-        T: Copy + From<Token>,
-    {
-        self.is_left = to.has_removed(self.us);
-        self.is_at_base_level = !to.feature_level.is_above_base();
-        let known: Vec<usize> = self.positions.values().copied().collect();
-        for at in known {
-            let peer = &mut self.peers[at];
-            peer.is_member = to.members.contains_key(&peer.id);
-            if !peer.is_member && !peer.is_calling && !matches!(peer.link, Link::Up(_)) {
-                self.remove(event_loop, at);
+    ) {
+        self.is_removed = configuration.has_removed(self.us);
+        self.is_at_base_level = !configuration.feature_level.is_above_base();
+        let known: Vec<usize> = self.slots.values().copied().collect();
+        for slot in known {
+            let peer = &mut self.peers[slot];
+            peer.is_member = configuration.members.contains_key(&peer.id);
+            if !peer.is_member && !peer.has_incoming_link && !matches!(peer.link, LinkState::Up(_))
+            {
+                self.remove(event_loop, slot);
             }
         }
         let us = self.us;
-        for (&id, member) in to.members.iter().filter(|&(&id, _)| id != us) {
-            let Some(&at) = self.positions.get(&id) else {
+        for (&id, member) in configuration.members.iter().filter(|&(&id, _)| id != us) {
+            let Some(&slot) = self.slots.get(&id) else {
                 self.add(event_loop, id, member.address.clone(), true, hello);
                 continue;
             };
-            let peer = &mut self.peers[at];
+            let peer = &mut self.peers[slot];
             if peer.address != member.address {
                 peer.address.clone_from(&member.address);
-                // A link that stands is one to the right node, wherever that was when it was made.
-                if !matches!(peer.link, Link::Up(_)) {
-                    self.call_anew(event_loop, at, hello);
+                // A link that is up leads to the right node, whatever its address was.
+                if !matches!(peer.link, LinkState::Up(_)) {
+                    self.redial(event_loop, slot, hello);
                 }
             }
         }
     }
 
-    /// Ends all links.
-    pub(super) fn clear<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
-    where
-        T: Copy + From<Token>,
-    {
-        let all: Vec<usize> = self.positions.values().copied().collect();
-        all.into_iter().for_each(|at| self.remove(event_loop, at));
+    /// Closes all links.
+    pub(super) fn clear(&mut self, event_loop: &mut dyn NodeLoop) {
+        let all: Vec<usize> = self.slots.values().copied().collect();
+        all.into_iter().for_each(|slot| self.remove(event_loop, slot));
     }
 
-    fn add<T, M>(
+    fn add(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
+        event_loop: &mut dyn NodeLoop,
         id: NodeId,
         address: String,
         is_member: bool,
         hello: &Hello,
-    ) where
-        T: Copy + From<Token>,
-    {
-        let at = self.peers.insert(Peer {
+    ) {
+        let slot = self.peers.insert(Peer {
             id,
             address,
             is_member,
-            is_calling: !is_member,
-            link: Link::Down,
+            has_incoming_link: !is_member,
+            link: LinkState::Down,
             timer: None,
             back_off: BACK_OFF_MIN,
             failures: 0,
             outbox: Outbox::new(self.link_buffer_bytes),
-            greets_in: Version::NEWEST,
+            hello_version: Version::NEWEST,
             version: Version::OLDEST,
-            greeting: BytesMut::new(),
-            wants_room: false,
-            dirty: false,
+            hello_bytes: BytesMut::new(),
+            awaits_writable: false,
+            has_unflushed: false,
             metadata: Bytes::new(),
-            told: Told::default(),
+            throttle: LogThrottle::default(),
         });
-        self.positions.insert(id, at);
-        self.dial(event_loop, at, hello);
+        self.slots.insert(id, slot);
+        self.dial(event_loop, slot, hello);
     }
 
-    fn remove<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, at: usize)
-    where
-        T: Copy + From<Token>,
-    {
-        let peer = self.peers.remove(at);
-        self.positions.remove(&peer.id);
+    fn remove(&mut self, event_loop: &mut dyn NodeLoop, slot: usize) {
+        let peer = self.peers.remove(slot);
+        self.slots.remove(&peer.id);
         if let Some(timer) = peer.timer {
             event_loop.clear_timeout(timer);
         }
-        if matches!(peer.link, Link::Up(_)) {
-            tracing::info!(peer = peer.id.0, "link ended: not a member");
-            self.changes.push(Change::Down(peer.id));
+        if matches!(peer.link, LinkState::Up(_)) {
+            tracing::info!(peer = peer.id.0, "link closed: not a member");
+            self.changes.push_back(LinkChange::Down(peer.id));
         }
     }
 
-    fn call_anew<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, at: usize, hello: &Hello)
-    where
-        T: Copy + From<Token>,
-    {
-        let peer = &mut self.peers[at];
+    fn redial(&mut self, event_loop: &mut dyn NodeLoop, slot: usize, hello: &Hello) {
+        let peer = &mut self.peers[slot];
         peer.back_off = BACK_OFF_MIN;
-        peer.link = Link::Down;
-        self.dial(event_loop, at, hello);
+        peer.link = LinkState::Down;
+        self.dial(event_loop, slot, hello);
     }
 
-    /// Links that changed since the last call, oldest first.
-    pub(super) fn poll_change(&mut self) -> Option<Change> {
-        if self.changes.is_empty() { None } else { Some(self.changes.remove(0)) }
+    /// The oldest change of a link that was not polled yet.
+    pub(super) fn poll_change(&mut self) -> Option<LinkChange> {
+        self.changes.pop_front()
     }
 
-    /// Every peer: its number, whether its link is up, and the metadata of its last handshake.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &str, bool, &Bytes)> {
-        let peers = self.positions.values().map(|&at| &self.peers[at]);
-        peers
-            .map(|peer| (peer.id, &*peer.address, matches!(peer.link, Link::Up(_)), &peer.metadata))
+    /// The status of every peer, in the order of their ids.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = PeerStatus> {
+        self.slots.values().map(|&slot| &self.peers[slot]).map(|peer| PeerStatus {
+            id: peer.id,
+            address: peer.address.clone(),
+            connected: matches!(peer.link, LinkState::Up(_)),
+            metadata: peer.metadata.clone(),
+        })
     }
 
     /// Whether messages to this peer get through.
     pub(super) fn is_up(&self, id: NodeId) -> bool {
-        self.positions.get(&id).is_some_and(|&at| matches!(self.peers[at].link, Link::Up(_)))
+        self.slots.get(&id).is_some_and(|&slot| matches!(self.peers[slot].link, LinkState::Up(_)))
     }
 
-    /// Puts a message into the peer's outbox. Without a link it is dropped: the replica expects
-    /// that.
-    pub(super) fn send<T, M>(
+    /// Puts a message into the peer's outbox. Without a link the message is dropped, which the
+    /// replica expects.
+    pub(super) fn send(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
+        event_loop: &mut dyn NodeLoop,
         to: NodeId,
         message: &PeerMessage,
-    ) where
-        T: Copy + From<Token>,
-    {
-        let Some(&at) = self.positions.get(&to) else { return };
-        let (group, peer) = (self.group, &mut self.peers[at]);
-        if !matches!(peer.link, Link::Up(_)) {
+    ) {
+        let Some(&slot) = self.slots.get(&to) else { return };
+        let (group, peer) = (self.group, &mut self.peers[slot]);
+        if !matches!(peer.link, LinkState::Up(_)) {
             return;
         }
         let version = peer.version;
@@ -275,46 +265,42 @@ impl Peers {
             return;
         }
         match peer.outbox.push(|bytes| wire::encode(group, message, version, bytes)) {
-            Ok(()) => peer.dirty = true,
+            Ok(()) => peer.has_unflushed = true,
             Err(error @ PushError::Overflow { .. }) => {
-                self.fail(event_loop, at, &error.to_string())
+                self.fail(event_loop, slot, &text_of(error));
             }
-            // Only an answer of the state machine can be so large; whoever waits for it learns
-            // nothing in time.
-            Err(PushError::Wire(error)) => tracing::warn!(peer = to.0, %error, "cannot be sent"),
-        }
-    }
-
-    /// Writes what was put into the outboxes.
-    pub(super) fn flush<T, M>(&mut self, event_loop: &mut EventLoop<T, M>)
-    where
-        T: Copy + From<Token>,
-    {
-        for at in 0..self.peers.capacity() {
-            let Some(peer) = self.peers.get_mut(at) else { continue };
-            // A socket that is full says so itself when it has room.
-            if std::mem::take(&mut peer.dirty) && !peer.wants_room {
-                self.flush_peer(event_loop, at);
+            // Only an answer of the state machine can be so large. Its request times out.
+            Err(PushError::Wire(error)) => {
+                tracing::warn!(peer = to.0, error = error_chain(&error), "cannot be sent");
             }
         }
     }
 
-    /// A node has called us, and listens at `address`: it is there, so there is no need to wait for
-    /// the next attempt.
-    pub(super) fn heard_from<T, M>(
+    /// Writes the outboxes to the sockets.
+    pub(super) fn flush(&mut self, event_loop: &mut dyn NodeLoop) {
+        for slot in 0..self.peers.capacity() {
+            let Some(peer) = self.peers.get_mut(slot) else { continue };
+            // A full socket becomes writable by itself.
+            if std::mem::take(&mut peer.has_unflushed) && !peer.awaits_writable {
+                self.flush_peer(event_loop, slot);
+            }
+        }
+    }
+
+    /// Calls a node that has called this one and listens at `address`, without waiting for the next
+    /// attempt.
+    pub(super) fn incoming_link_up(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
+        event_loop: &mut dyn NodeLoop,
         id: NodeId,
         address: String,
         hello: &Hello,
-    ) where
-        T: Copy + From<Token>,
-    {
-        let Some(&at) = self.positions.get(&id) else {
+    ) {
+        let Some(&slot) = self.slots.get(&id) else {
             return self.add(event_loop, id, address, false, hello);
         };
-        let peer = &mut self.peers[at];
-        peer.is_calling = true;
+        let peer = &mut self.peers[slot];
+        peer.has_incoming_link = true;
         if peer.address != address {
             if peer.is_member {
                 tracing::info!(
@@ -327,140 +313,124 @@ impl Peers {
                 peer.address = address;
             }
         }
-        if matches!(peer.link, Link::Down) {
-            self.call_anew(event_loop, at, hello);
+        if matches!(peer.link, LinkState::Down) {
+            self.redial(event_loop, slot, hello);
         }
     }
 
-    /// The link that a node had made is gone.
-    pub(super) fn gone<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, id: NodeId)
-    where
-        T: Copy + From<Token>,
-    {
-        let Some(&at) = self.positions.get(&id) else { return };
-        self.peers[at].is_calling = false;
-        if !self.peers[at].is_member {
-            self.remove(event_loop, at);
+    /// Forgets a peer that is no member once the link that it had made is closed.
+    pub(super) fn incoming_link_down(&mut self, event_loop: &mut dyn NodeLoop, id: NodeId) {
+        let Some(&slot) = self.slots.get(&id) else { return };
+        self.peers[slot].has_incoming_link = false;
+        if !self.peers[slot].is_member {
+            self.remove(event_loop, slot);
         }
     }
 
-    /// An address has been looked up.
-    pub(super) fn resolved<T, M>(
+    /// Connects to an address that was looked up.
+    pub(super) fn handle_resolved(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
-        found: Resolved,
+        event_loop: &mut dyn NodeLoop,
+        resolved: Resolved,
         hello: &Hello,
-    ) where
-        T: Copy + From<Token>,
-    {
-        let Some(&at) = self.positions.get(&found.node) else { return };
-        let peer = &self.peers[at];
-        // It may be known under another address by now.
-        if !matches!(peer.link, Link::Resolving) || peer.address != found.address {
+    ) {
+        let Some(&slot) = self.slots.get(&resolved.node) else { return };
+        let peer = &self.peers[slot];
+        // The peer may have another address by now.
+        if !matches!(peer.link, LinkState::Resolving) || peer.address != resolved.address {
             return;
         }
-        match found.result {
+        match resolved.result {
             Ok(addresses) => {
                 let address = addresses[peer.failures % addresses.len()];
-                self.connect(event_loop, at, address, hello);
+                self.connect(event_loop, slot, address, hello);
             }
-            Err(reason) => self.fail(event_loop, at, &reason),
+            Err(reason) => self.fail(event_loop, slot, &reason),
         }
     }
 
-    /// The timer of a peer has run out.
-    pub(super) fn timeout<T, M>(
-        &mut self,
-        event_loop: &mut EventLoop<T, M>,
-        position: u32,
-        hello: &Hello,
-    ) where
-        T: Copy + From<Token>,
-    {
-        let at = position as usize;
-        let Some(peer) = self.peers.get_mut(at) else { return };
+    /// A peer's timer has fired.
+    pub(super) fn timeout(&mut self, event_loop: &mut dyn NodeLoop, slot: u32, hello: &Hello) {
+        let slot = slot as usize;
+        let Some(peer) = self.peers.get_mut(slot) else { return };
         peer.timer = None;
         match peer.link {
-            Link::Down => self.dial(event_loop, at, hello),
-            Link::Resolving => {}
-            Link::Connecting(_) | Link::Greeting(_) => {
-                self.fail(event_loop, at, "no connection and handshake within 2 s");
+            LinkState::Down => self.dial(event_loop, slot, hello),
+            LinkState::Resolving => {}
+            LinkState::Connecting(_) | LinkState::Handshaking(_) => {
+                self.fail(event_loop, slot, "no connection and handshake within 2 s");
             }
-            Link::Up(_) => {}
+            LinkState::Up(_) => {}
         }
     }
 
-    /// A peer's socket has room, or its connection is decided.
-    pub(super) fn writable<T, M>(
-        &mut self,
-        event_loop: &mut EventLoop<T, M>,
-        position: u32,
-        hello: &Hello,
-    ) where
-        T: Copy + From<Token>,
-    {
-        let at = position as usize;
-        let Some(peer) = self.peers.get_mut(at) else { return };
-        match std::mem::replace(&mut peer.link, Link::Down) {
-            Link::Connecting(connecting) => self.finish(event_loop, at, connecting, hello),
+    /// A peer's socket is writable, or its connection has succeeded or failed.
+    pub(super) fn writable(&mut self, event_loop: &mut dyn NodeLoop, slot: u32, hello: &Hello) {
+        let slot = slot as usize;
+        let Some(peer) = self.peers.get_mut(slot) else { return };
+        match std::mem::replace(&mut peer.link, LinkState::Down) {
+            LinkState::Connecting(connecting) => {
+                self.finish_connect(event_loop, slot, connecting, hello);
+            }
             link => {
                 peer.link = link;
-                self.flush_peer(event_loop, at);
+                self.flush_peer(event_loop, slot);
             }
         }
     }
 
-    /// A peer's socket has something to say: its half of the handshake, or that the link is over.
-    pub(super) fn readable<T, M>(
+    /// A peer's socket is readable: the peer's half of the handshake, or the end of the link.
+    pub(super) fn readable(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
-        position: u32,
+        event_loop: &mut dyn NodeLoop,
+        slot: u32,
         hello: &Hello,
-        acquaintances: &mut Acquaintances,
-    ) where
-        T: Copy + From<Token>,
-    {
-        let at = position as usize;
-        let Some(peer) = self.peers.get_mut(at) else { return };
-        if matches!(peer.link, Link::Connecting(_)) {
-            // A refused connection is readable as well as writable; `finish` tells which.
-            return self.writable(event_loop, position, hello);
+        admission: &mut Admission,
+    ) {
+        let index = slot as usize;
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        if matches!(peer.link, LinkState::Connecting(_)) {
+            // A refused connection is readable as well as writable; `finish_connect` tells which.
+            return self.writable(event_loop, slot, hello);
         }
-        if let Err(TurnedAway { reason, is_removed, .. }) = self.listen(at, hello, acquaintances) {
-            let id = self.peers[at].id;
-            self.is_left |= is_removed;
-            self.fail(event_loop, at, &reason);
+        if let Err(Rejection { reason, is_removed, .. }) = self.read_hello(index, hello, admission)
+        {
+            let id = self.peers[index].id;
+            self.is_removed |= is_removed;
+            self.fail(event_loop, index, &reason);
             if is_removed {
-                self.changes.push(Change::Removed(id));
+                self.changes.push_back(LinkChange::Removed(id));
             }
             return;
         }
-        let peer = &mut self.peers[at];
-        if let (Link::Up(_), Some(timer)) = (&peer.link, peer.timer.take()) {
+        let peer = &mut self.peers[index];
+        if let (LinkState::Up(_), Some(timer)) = (&peer.link, peer.timer.take()) {
             event_loop.clear_timeout(timer);
         }
     }
 
-    /// Reads what the peer says while it should be saying its half of the handshake, or nothing.
-    fn listen(
+    /// Reads the peer's half of the handshake. After that a peer must send nothing on this link.
+    fn read_hello(
         &mut self,
-        at: usize,
+        slot: usize,
         hello: &Hello,
-        acquaintances: &mut Acquaintances,
-    ) -> Result<(), TurnedAway> {
-        let peer = &mut self.peers[at];
-        let (Link::Greeting(stream) | Link::Up(stream)) = &mut peer.link else { return Ok(()) };
+        admission: &mut Admission,
+    ) -> Result<(), Rejection> {
+        let peer = &mut self.peers[slot];
+        let (LinkState::Handshaking(stream) | LinkState::Up(stream)) = &mut peer.link else {
+            return Ok(());
+        };
         let mut chunk = [0; 2048];
         match stream.read(&mut chunk) {
-            Ok(0) => return Err("the peer closed it".to_owned().into()),
-            Ok(len) => peer.greeting.extend_from_slice(&chunk[..len]),
+            Ok(0) => return Err(Rejection::from("the peer closed it".to_owned())),
+            Ok(len) => peer.hello_bytes.extend_from_slice(&chunk[..len]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.to_string().into()),
+            Err(error) => return Err(Rejection::from(text_of(error))),
         }
-        if matches!(peer.link, Link::Up(_)) {
-            return Err("the peer spoke out of turn".to_owned().into());
+        if matches!(peer.link, LinkState::Up(_)) {
+            return Err(Rejection::from("the peer spoke out of turn".to_owned()));
         }
-        let theirs = match wire::decode_hello(&mut peer.greeting) {
+        let theirs = match wire::decode_hello(&mut peer.hello_bytes) {
             Ok(Some((_, theirs))) => theirs,
             Ok(None) => return Ok(()),
             Err(error) => {
@@ -468,197 +438,177 @@ impl Peers {
                     WireError::Refused { is_removed, removed_at, .. } => {
                         is_removed
                             && removed_at
-                                .is_none_or(|at| acquaintances.is_news_of_removal(hello.node, at))
+                                .is_none_or(|at| admission.is_credible_removal(hello.node, at))
                     }
                     _ => false,
                 };
-                return Err(TurnedAway { is_removed, ..TurnedAway::from(error.to_string()) });
+                return Err(Rejection { is_removed, ..Rejection::from(text_of(error)) });
             }
         };
-        let checked = acquaintances.check(hello, &theirs, Some(peer.id));
-        // Whoever was removed is called by those who do not know it yet; that it is so is for it to
-        // hear, not for them.
-        checked.map_err(|turned_away| TurnedAway::from(turned_away.reason))?;
+        // `is_removed` is dropped: here it means that the peer was removed, not this node.
+        admission
+            .admit(hello, &theirs, Some(peer.id))
+            .map_err(|rejection| Rejection::from(rejection.reason))?;
         let agreed = Version::agreed(&theirs.versions)
             .ok_or(WireError::Version { theirs: *theirs.versions.end() });
-        peer.version = agreed.map_err(|error| TurnedAway::from(error.to_string()))?;
+        peer.version = agreed.map_err(|error| Rejection::from(text_of(error)))?;
         peer.metadata = theirs.metadata;
         peer.back_off = BACK_OFF_MIN;
-        peer.told.clear();
-        if let Link::Greeting(stream) = std::mem::replace(&mut peer.link, Link::Down) {
-            peer.link = Link::Up(stream);
+        peer.throttle.clear();
+        if let LinkState::Handshaking(stream) = std::mem::replace(&mut peer.link, LinkState::Down) {
+            peer.link = LinkState::Up(stream);
         }
         tracing::info!(peer = peer.id.0, address = peer.address, "link up");
-        self.changes.push(Change::Up(peer.id));
+        self.changes.push_back(LinkChange::Up(peer.id));
         Ok(())
     }
 
-    fn dial<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, at: usize, hello: &Hello)
-    where
-        T: Copy + From<Token>,
-    {
-        let peer = &mut self.peers[at];
+    fn dial(&mut self, event_loop: &mut dyn NodeLoop, slot: usize, hello: &Hello) {
+        let peer = &mut self.peers[slot];
         if let Some(timer) = peer.timer.take() {
             event_loop.clear_timeout(timer);
         }
         if let Ok(address) = peer.address.parse() {
-            return self.connect(event_loop, at, address, hello);
+            return self.connect(event_loop, slot, address, hello);
         }
         let (node, address, handle) = (peer.id, peer.address.clone(), self.handle.clone());
         let look_up = move || {
-            let result =
-                resolve(&address).map_err(|error| format!("cannot resolve {address:?}: {error}"));
+            let result = resolve(&address)
+                .map_err(|error| format!("cannot resolve {address:?}: {}", text_of(error)));
             // The node may have stopped meanwhile.
-            let _ = handle.resolved(Resolved { node, address, result });
+            let _ = handle.send_resolved(Resolved { node, address, result });
         };
         match thread::Builder::new().name("raft-resolve".to_owned()).spawn(look_up) {
-            Ok(_) => peer.link = Link::Resolving,
-            Err(error) => self.fail(event_loop, at, &error.to_string()),
+            Ok(_) => peer.link = LinkState::Resolving,
+            Err(error) => self.fail(event_loop, slot, &text_of(error)),
         }
     }
 
-    fn connect<T, M>(
+    fn connect(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
-        at: usize,
+        event_loop: &mut dyn NodeLoop,
+        slot: usize,
         address: SocketAddr,
         hello: &Hello,
-    ) where
-        T: Copy + From<Token>,
-    {
-        let peer = &mut self.peers[at];
-        let token = T::from(Token(Kind::Peer(at as u32)));
-        let started =
-            TcpStream::connect(address).map_err(|error| error.to_string()).and_then(|connecting| {
-                let registered =
-                    event_loop.register_opt(&connecting, token, Interest::WRITABLE, Trigger::Level);
-                registered.map(|()| connecting).map_err(|error| error.to_string())
-            });
+    ) {
+        let peer = &mut self.peers[slot];
+        let token = TokenKind::Peer(slot as u32);
+        let started = TcpStream::connect(address).map_err(text_of).and_then(|connecting| {
+            let registered = event_loop.register(&connecting, token, Interest::WRITABLE);
+            registered.map(|()| connecting).map_err(text_of)
+        });
         match started {
             Ok(connecting) => {
-                // Without a timer the kernel's own patience (minutes) is the bound.
-                peer.timer = event_loop.timeout(token, GREETING_TIMEOUT).ok();
-                self.finish(event_loop, at, connecting, hello);
+                // Without a timer the kernel's own timeout (minutes) is the bound.
+                peer.timer = event_loop.timeout(token, HANDSHAKE_TIMEOUT).ok();
+                self.finish_connect(event_loop, slot, connecting, hello);
             }
-            Err(reason) => self.fail(event_loop, at, &reason),
+            Err(reason) => self.fail(event_loop, slot, &reason),
         }
     }
 
-    /// Looks whether a connection is made, and greets.
-    fn finish<T, M>(
+    /// Starts the handshake if the connection is made.
+    fn finish_connect(
         &mut self,
-        event_loop: &mut EventLoop<T, M>,
-        at: usize,
+        event_loop: &mut dyn NodeLoop,
+        slot: usize,
         connecting: Connecting<TcpStream>,
         hello: &Hello,
-    ) where
-        T: Copy + From<Token>,
-    {
+    ) {
         let stream = match connecting.finish() {
             Ok(Finish::Connected(stream)) => stream,
             Ok(Finish::InProgress(connecting)) => {
-                self.peers[at].link = Link::Connecting(connecting);
+                self.peers[slot].link = LinkState::Connecting(connecting);
                 return;
             }
-            Err(error) => return self.fail(event_loop, at, &error_chain(&error)),
+            Err(error) => return self.fail(event_loop, slot, &text_of(error)),
         };
-        let token = T::from(Token(Kind::Peer(at as u32)));
-        match stream.set_user_timeout(Some(self.silence)) {
-            // Elsewhere the kernel's patience, and the peer's own calls, must do.
+        match stream.set_user_timeout(Some(self.user_timeout)) {
+            // Other systems have no such option. There the kernel's timeout must do.
             Err(error) if error.kind() != io::ErrorKind::Unsupported => {
-                return self.fail(event_loop, at, &error_chain(&error));
+                return self.fail(event_loop, slot, &text_of(error));
             }
             _ => {}
         }
-        let ready = stream.set_nodelay(true).and_then(|()| {
-            event_loop
-                .reregister(&stream, token, Interest::READABLE, Trigger::Level)
-                .map_err(io::Error::other)
+        let token = TokenKind::Peer(slot as u32);
+        let ready = stream.set_nodelay(true).map_err(text_of).and_then(|()| {
+            event_loop.reregister(&stream, token, Interest::READABLE).map_err(text_of)
         });
-        if let Err(error) = ready {
-            return self.fail(event_loop, at, &error_chain(&error));
+        if let Err(reason) = ready {
+            return self.fail(event_loop, slot, &reason);
         }
-        let peer = &mut self.peers[at];
-        peer.greeting.clear();
+        let peer = &mut self.peers[slot];
+        peer.hello_bytes.clear();
         peer.outbox.clear();
-        peer.wants_room = false;
-        peer.link = Link::Greeting(stream);
-        let version = peer.greets_in;
+        peer.awaits_writable = false;
+        peer.link = LinkState::Handshaking(stream);
+        let version = peer.hello_version;
         match peer.outbox.push(|bytes| wire::encode_hello(hello, version, bytes)) {
-            Ok(()) => self.flush_peer(event_loop, at),
-            Err(error) => self.fail(event_loop, at, &error_chain(&error)),
+            Ok(()) => self.flush_peer(event_loop, slot),
+            Err(error) => self.fail(event_loop, slot, &text_of(error)),
         }
     }
 
-    fn flush_peer<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, at: usize)
-    where
-        T: Copy + From<Token>,
-    {
-        let peer = &mut self.peers[at];
-        let (Link::Greeting(stream) | Link::Up(stream)) = &mut peer.link else { return };
+    fn flush_peer(&mut self, event_loop: &mut dyn NodeLoop, slot: usize) {
+        let peer = &mut self.peers[slot];
+        let (LinkState::Handshaking(stream) | LinkState::Up(stream)) = &mut peer.link else {
+            return;
+        };
         let flushed = match peer.outbox.flush(&mut *stream) {
             Ok(flushed) => flushed,
-            Err(error) => return self.fail(event_loop, at, &error_chain(&error)),
+            Err(error) => return self.fail(event_loop, slot, &text_of(error)),
         };
-        let wants_room = flushed == Flushed::Part;
-        if wants_room != peer.wants_room {
-            let interest = if wants_room {
+        let awaits_writable = flushed == Flushed::Part;
+        if awaits_writable != peer.awaits_writable {
+            let interest = if awaits_writable {
                 Interest::READABLE | Interest::WRITABLE
             } else {
                 Interest::READABLE
             };
-            let token = T::from(Token(Kind::Peer(at as u32)));
-            match event_loop.reregister(&*stream, token, interest, Trigger::Level) {
-                Ok(()) => peer.wants_room = wants_room,
-                Err(error) => self.fail(event_loop, at, &error_chain(&error)),
+            match event_loop.reregister(&*stream, TokenKind::Peer(slot as u32), interest) {
+                Ok(()) => peer.awaits_writable = awaits_writable,
+                Err(error) => self.fail(event_loop, slot, &text_of(error)),
             }
         }
     }
 
-    /// Gives a link up, and arranges for the next attempt.
-    fn fail<T, M>(&mut self, event_loop: &mut EventLoop<T, M>, at: usize, reason: &str)
-    where
-        T: Copy + From<Token>,
-    {
-        let peer = &mut self.peers[at];
+    /// Closes a link, and arms the timer of the next attempt.
+    fn fail(&mut self, event_loop: &mut dyn NodeLoop, slot: usize, reason: &str) {
+        let peer = &mut self.peers[slot];
         if let Some(timer) = peer.timer.take() {
             event_loop.clear_timeout(timer);
         }
-        let link = std::mem::replace(&mut peer.link, Link::Down);
-        let was_up = matches!(link, Link::Up(_));
-        // Only the oldest version is understood by nodes that know no other, and they hang up
-        // without a word.
-        let is_misunderstood =
-            matches!(link, Link::Greeting(_)) && peer.greets_in == Version::NEWEST;
-        peer.greets_in = if is_misunderstood && self.is_at_base_level {
-            Version::OLDEST
-        } else {
-            Version::NEWEST
-        };
-        // What was meant for this link must not be sent over the next one.
+        let link = std::mem::replace(&mut peer.link, LinkState::Down);
+        let was_up = matches!(link, LinkState::Up(_));
+        // A node that knows only the oldest version hangs up on any other without an answer.
+        let may_need_oldest = matches!(link, LinkState::Handshaking(_))
+            && peer.hello_version == Version::NEWEST
+            && self.is_at_base_level;
+        peer.hello_version = if may_need_oldest { Version::OLDEST } else { Version::NEWEST };
+        // Messages for this link must not be sent over the next one.
         peer.outbox.clear();
-        peer.wants_room = false;
+        peer.awaits_writable = false;
         peer.failures = peer.failures.wrapping_add(1);
-        if peer.told.is_news(reason, event_loop.now()) {
-            let outlook = match self.is_left {
-                true => "no link; this node was removed from the cluster, as far as it knows",
-                false => "no link; trying again",
+        if peer.throttle.should_log(reason, event_loop.now()) {
+            let outlook = if self.is_removed {
+                "no link; this node was removed from the cluster, as far as it knows"
+            } else {
+                "no link; trying again"
             };
             tracing::warn!(peer = peer.id.0, address = peer.address, reason, "{outlook}");
         }
         if was_up {
-            self.changes.push(Change::Down(peer.id));
+            self.changes.push_back(LinkChange::Down(peer.id));
         }
-        if !peer.is_member && !peer.is_calling {
-            return self.remove(event_loop, at);
+        if !peer.is_member && !peer.has_incoming_link {
+            return self.remove(event_loop, slot);
         }
-        let token = T::from(Token(Kind::Peer(at as u32)));
-        peer.timer = event_loop.timeout(token, peer.back_off).ok();
+        peer.timer = event_loop.timeout(TokenKind::Peer(slot as u32), peer.back_off).ok();
         peer.back_off = (peer.back_off * 2).min(BACK_OFF_MAX);
     }
 }
 
-/// Looks an address up, `host:port`; there is at least one. Blocks.
+/// Looks an address up, `host:port`, and returns at least one result. Blocks.
 pub(super) fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     let found: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
     if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }

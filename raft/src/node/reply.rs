@@ -1,4 +1,4 @@
-//! Asking a node with futures: for any executor, since they rest on the standard library alone.
+//! Futures of a node's answers, for any executor: they need only the standard library.
 
 use std::{
     fmt,
@@ -19,18 +19,18 @@ use crate::{
     types::{MemberChange, NodeId},
 };
 
-/// What the node fills in and the future takes.
+/// The result, shared by the node and the future.
 struct Slot<T> {
     result: Option<Result<T, CallError>>,
     waker: Option<Waker>,
 }
 
-/// An answer of the node, as a future. It needs no runtime, and no thread waits for it.
+/// A future of the node's answer. It needs no runtime, and no thread waits for it.
 ///
-/// Every future ends: with [`CallError::StoppedMeanwhile`] if the node stops before it answers.
-/// The request was sent when the future was made, whether it is polled or not. To drop it means not
-/// to look at the answer; a command may be applied all the same.
-#[must_use = "the answer is lost if nobody awaits it"]
+/// The request is already sent, whether the future is polled or not. Dropping the future does not
+/// take the request back: a command may be applied all the same. If the node stops before it
+/// answers, the future ends with [`CallError::StoppedMeanwhile`].
+#[must_use = "without an await the answer is lost"]
 pub struct Reply<T = Answer> {
     slot: Arc<Mutex<Slot<T>>>,
 }
@@ -45,7 +45,7 @@ impl<T> fmt::Debug for Reply<T> {
 impl<T: Clone> Future for Reply<T> {
     type Output = Result<T, CallError>;
 
-    /// Once it is ready it stays so: polled again, it gives the same.
+    /// A ready future stays ready: polled again, it returns the same result.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T, CallError>> {
         let mut slot = lock(&self.slot);
         if let Some(result) = &slot.result {
@@ -60,38 +60,39 @@ impl<T: Clone> Future for Reply<T> {
 }
 
 impl<T> Reply<T> {
-    /// The call did not reach the node.
+    /// A future of a call that did not reach the node.
     fn failed(error: HandleError) -> Reply<T> {
         let result = Some(Err(CallError::NotSent(error)));
         Reply { slot: Arc::new(Mutex::new(Slot { result, waker: None })) }
     }
 }
 
-/// Fills in an answer, once. Dropped before that, it says that the node has stopped.
-pub(super) struct Promise<T> {
+/// Sends the answer to its future, once. Dropped before that, it reports that the node has stopped.
+pub(super) struct ReplySender<T> {
     slot: Arc<Mutex<Slot<T>>>,
 }
 
-impl<T> Promise<T> {
-    /// An answer that is still open, and its future.
-    pub(super) fn new() -> (Promise<T>, Reply<T>) {
+impl<T> ReplySender<T> {
+    /// A sender and its future.
+    pub(super) fn new() -> (ReplySender<T>, Reply<T>) {
         let slot = Arc::new(Mutex::new(Slot { result: None, waker: None }));
-        (Promise { slot: Arc::clone(&slot) }, Reply { slot })
+        (ReplySender { slot: Arc::clone(&slot) }, Reply { slot })
     }
 
-    pub(super) fn fulfil(self, result: Result<T, CallError>) {
-        fill(&self.slot, result);
+    pub(super) fn send(self, result: Result<T, CallError>) {
+        set_result(&self.slot, result);
     }
 }
 
-impl<T> Drop for Promise<T> {
+impl<T> Drop for ReplySender<T> {
     fn drop(&mut self) {
-        fill(&self.slot, Err(CallError::StoppedMeanwhile));
+        set_result(&self.slot, Err(CallError::StoppedMeanwhile));
     }
 }
 
-/// The first result counts. Its waker runs user's code, so the lock is free by then.
-fn fill<T>(slot: &Mutex<Slot<T>>, result: Result<T, CallError>) {
+/// Sets the result if there is none, and wakes the future. A waker is the user's code, so it runs
+/// without the lock.
+fn set_result<T>(slot: &Mutex<Slot<T>>, result: Result<T, CallError>) {
     let waker = {
         let mut slot = lock(slot);
         slot.result.get_or_insert(result);
@@ -102,14 +103,14 @@ fn fill<T>(slot: &Mutex<Slot<T>>, result: Result<T, CallError>) {
     }
 }
 
-/// Nothing that holds the lock can leave a slot half filled.
+/// A panic cannot leave a slot half written, so a poisoned lock is ignored.
 fn lock<T>(slot: &Mutex<Slot<T>>) -> std::sync::MutexGuard<'_, Slot<T>> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asks a node with futures, from any thread and any executor. Cheap to clone.
 ///
-/// Each call sends its request at once and gives a [`Reply`].
+/// Each call sends its request at once and returns a [`Reply`].
 ///
 /// ```
 /// # use std::{future::Future, pin::pin, sync::Arc, task::{Context, Poll, Wake, Waker}, thread};
@@ -168,7 +169,7 @@ impl AsyncHandle {
         self.request(Request::StaleRead(query.into()))
     }
 
-    /// See [`Handle::take_snapshot`]; the answer has the index that it stands for.
+    /// See [`Handle::take_snapshot`]; the answer has the snapshot's index.
     pub fn take_snapshot(&self) -> Reply {
         self.request(Request::Snapshot)
     }
@@ -183,19 +184,19 @@ impl AsyncHandle {
         self.request(Request::Admin(Admin::Transfer(to)))
     }
 
-    /// Asks for anything. A session that [`Request::OpenSession`] opens has no answer:
-    /// [`CallError::SessionOpened`]. For sessions there is [`Handle::open_session`].
+    /// Sends any request. [`Request::OpenSession`] has no answer and ends in
+    /// [`CallError::SessionOpened`]; for sessions use [`Handle::open_session`].
     pub fn request(&self, request: Request) -> Reply {
-        let (promise, reply) = Promise::new();
-        let sent = self.handle.submit(request, move |outcome| promise.fulfil(answer_of(outcome)));
+        let (sender, reply) = ReplySender::new();
+        let sent = self.handle.submit(request, move |outcome| sender.send(answer_of(outcome)));
         sent.map_or_else(Reply::failed, |()| reply)
     }
 
     /// See [`Handle::status`].
     pub fn status(&self) -> Reply<Status> {
-        let (promise, reply) = Promise::new();
-        let tell = Box::new(move |status| promise.fulfil(Ok(status)));
-        self.handle.send(Call::Status(tell)).map_or_else(Reply::failed, |()| reply)
+        let (sender, reply) = ReplySender::new();
+        let reply_with = Box::new(move |status| sender.send(Ok(status)));
+        self.handle.send(Call::Status(reply_with)).map_or_else(Reply::failed, |()| reply)
     }
 }
 
@@ -240,13 +241,13 @@ mod tests {
 
     #[test]
     fn a_reply_wakes_its_last_task_once() {
-        let (promise, mut reply) = Promise::<u32>::new();
+        let (sender, mut reply) = ReplySender::<u32>::new();
         let (first, last) = (counting(), counting());
         for task in [&first, &last] {
             let waker = Waker::from(Arc::clone(task));
             assert!(Pin::new(&mut reply).poll(&mut Context::from_waker(&waker)).is_pending());
         }
-        promise.fulfil(Ok(7));
+        sender.send(Ok(7));
         assert_eq!((first.wakes.load(Ordering::SeqCst), last.wakes.load(Ordering::SeqCst)), (0, 1));
         assert_eq!(block_on(&mut reply), Ok(7));
         assert_eq!(block_on(&mut reply), Ok(7), "and stays ready");
@@ -254,19 +255,19 @@ mod tests {
 
     #[test]
     fn a_reply_from_another_thread_arrives() {
-        let (promise, reply) = Promise::<u32>::new();
-        let other = thread::spawn(move || promise.fulfil(Ok(7)));
+        let (sender, reply) = ReplySender::<u32>::new();
+        let other = thread::spawn(move || sender.send(Ok(7)));
         assert_eq!(block_on(reply), Ok(7));
         other.join().unwrap();
     }
 
     #[test]
-    fn a_promise_that_is_dropped_is_an_error() {
-        let (promise, reply) = Promise::<u32>::new();
-        drop(promise);
+    fn a_sender_that_is_dropped_is_an_error() {
+        let (sender, reply) = ReplySender::<u32>::new();
+        drop(sender);
         assert_eq!(block_on(reply), Err(CallError::StoppedMeanwhile));
-        let (promise, reply) = Promise::<u32>::new();
+        let (sender, reply) = ReplySender::<u32>::new();
         drop(reply);
-        promise.fulfil(Ok(1));
+        sender.send(Ok(1));
     }
 }

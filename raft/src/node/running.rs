@@ -1,4 +1,4 @@
-//! A node on a loop and a thread of its own.
+//! A node with a loop and a thread of its own.
 
 use std::{
     any::Any,
@@ -11,10 +11,10 @@ use kodiak_reactor::{EventLoop, Handler, ReadHint, Remote};
 use super::{Events, Handle, HandleError, Node, NodeError, Options, Token, error_chain};
 use crate::replica::StateMachine;
 
-/// The handler of a loop that has nothing but a node.
-struct Alone<S>(Node<S>);
+/// The handler of a loop with nothing but a node.
+struct NodeHandler<S>(Node<S>);
 
-impl<S: StateMachine> Handler<Token, ()> for Alone<S> {
+impl<S: StateMachine> Handler<Token, ()> for NodeHandler<S> {
     fn readable(&mut self, event_loop: &mut EventLoop<Token, ()>, token: Token, hint: ReadHint) {
         self.0.readable(event_loop, token, hint);
     }
@@ -32,7 +32,9 @@ impl<S: StateMachine> Handler<Token, ()> for Alone<S> {
     }
 }
 
-/// A node that runs on a thread of its own. Dropping it stops the node and waits for its thread.
+/// A node that runs on a thread of its own.
+///
+/// Dropping it stops the node and waits for its thread.
 #[derive(Debug)]
 pub struct Running {
     handle: Handle,
@@ -41,47 +43,46 @@ pub struct Running {
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
-/// Why a node's loop has not ended well. What was acknowledged is on disk all the same.
+/// Why a node's loop has failed. Acknowledged writes are on disk all the same.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopError {
-    /// The loop ended with an error, or cannot be asked to end.
+    /// The loop ended with an error, or cannot be woken to end.
     #[error("the node's loop has failed")]
     Loop(#[source] std::io::Error),
     /// The node's thread has panicked.
     #[error("the node's thread has panicked: {message}")]
     Panicked {
-        /// What it said.
+        /// The panic's message.
         message: String,
     },
 }
 
 impl Running {
-    /// For asking the node.
+    /// A handle to ask the node.
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Where it listens for its peers.
+    /// The address on which the node listens for its peers.
     #[must_use]
     pub fn listening_on(&self) -> SocketAddr {
         self.listening_on
     }
 
-    /// Changes of leadership and membership: see [`Handle::subscribe`].
+    /// Changes of leadership and membership. See [`Handle::subscribe`].
     ///
     /// # Errors
-    /// If the node has stopped, or too many calls wait for it.
+    /// As [`Handle::subscribe`].
     pub fn subscribe(&self, capacity: usize) -> Result<Events, HandleError> {
         self.handle.subscribe(capacity)
     }
 
-    /// Stops the node and waits until its files are closed. What was acknowledged is on disk.
+    /// Stops the node and waits until its files are closed. Acknowledged writes are on disk.
     ///
     /// # Errors
-    /// If its loop had ended with one, or its thread has panicked. That is never passed on as a
-    /// panic of the caller.
+    /// The error of the node's loop, or the panic of its thread: `stop` itself does not panic.
     pub fn stop(mut self) -> Result<(), StopError> {
         self.end()
     }
@@ -91,35 +92,32 @@ impl Running {
         if let Err(error) = self.remote.shutdown()
             && !thread.is_finished()
         {
-            // The loop cannot be woken: to wait for its thread could take without end.
+            // The loop cannot be woken, so its thread may never end.
             return Err(StopError::Loop(error));
         }
         match thread.join() {
             Ok(ended) => ended.map_err(StopError::Loop),
-            Err(panic) => Err(StopError::Panicked { message: message_of(&*panic) }),
+            Err(panic) => Err(StopError::Panicked { message: panic_message(&*panic) }),
         }
     }
 }
 
-/// What a panic said. Its payload is a text unless somebody has chosen another.
-fn message_of(panic: &(dyn Any + Send)) -> String {
+/// The message of a panic. Its payload is a text, except after `panic_any`.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("without a text").to_owned()
+    text.unwrap_or("no message").to_owned()
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            tracing::error!(
-                error = error_chain(&error),
-                "a node that was dropped had not ended well"
-            );
+            tracing::error!(error = error_chain(&error), "a node that was dropped had failed");
         }
     }
 }
 
-/// Starts a node on a loop and a thread of its own.
+/// Starts a node with a loop and a thread of its own.
 ///
 /// ```
 /// use std::io::{self, Cursor, Read};
@@ -172,8 +170,9 @@ where
     run(options, |event_loop| Node::open(options, state_machine, event_loop))
 }
 
-/// As [`start`], on a listener that is bound already. So a whole cluster starts in one process, on
-/// ports that the kernel chooses:
+/// As [`start`], on a listener that is already bound.
+///
+/// So one process can start a whole cluster on ports that the kernel chooses:
 ///
 /// ```
 /// # use std::io::{self, Read};
@@ -210,9 +209,9 @@ where
 /// let mut nodes = Vec::new();
 /// for (id, listener) in listeners {
 ///     let data = folder.path().join(id.to_string());
-///     let mut options = Options::new(id, data, listener.local_addr()?);
-///     options.peers = addresses.clone();
-///     options.peers.remove(&id);
+///     let others = addresses.iter().filter(|&(&other, _)| other != id);
+///     let others = others.map(|(&other, address)| (other, address.clone()));
+///     let options = Options::new(id, data, listener.local_addr()?).peers(others);
 ///     nodes.push(start_listening(&options, listener, Blank)?);
 /// }
 /// nodes[0].handle().write("x")?;
@@ -244,8 +243,8 @@ where
     let (handle, remote) = (node.handle(), event_loop.remote());
     let listening_on = node
         .listening_on()
-        .map_err(|error| NodeError::Listen { address: options.listen, error })?;
-    let run = move || event_loop.run(&mut Alone(node)).map_err(std::io::Error::other);
+        .map_err(|source| NodeError::Listen { address: options.listen, source })?;
+    let run = move || event_loop.run(&mut NodeHandler(node)).map_err(std::io::Error::other);
     let thread = Builder::new()
         .name(format!("raft-{}", options.id))
         .spawn(run)

@@ -1,5 +1,6 @@
-//! Reads the state machine's snapshot on a thread of its own: that is user's code, and however long
-//! it takes, no write of the log waits for it.
+//! Reads the state machine's snapshot on a thread of its own.
+//!
+//! The reader is the user's code. However long it takes, no write of the log waits for it.
 //!
 //! ```text
 //!  raft-snapshot   read ... read ... read ...        the user's reader, at most PIECES ahead
@@ -7,8 +8,8 @@
 //!  raft-storage    writes, piece, writes, writes ... the log first, then one piece
 //! ```
 //!
-//! A reader that does not come back holds its thread, and no snapshot is taken until it does. The
-//! node stops all the same.
+//! A reader that does not return keeps its thread, and no other snapshot is taken until it does.
+//! The node can stop all the same.
 
 use std::{
     io::{self, Read},
@@ -21,8 +22,9 @@ use crate::storage::{SNAPSHOT_PIECE_BYTES, SnapshotSource};
 /// Pieces that may wait for the storage thread.
 const PIECES: usize = 2;
 
-/// A source of what a thread reads from `source`; `wake` is called after each piece. If there can
-/// be no thread, reading fails, and with it the snapshot.
+/// A source whose bytes a thread reads from `source`, with a call of `wake` after each piece.
+///
+/// If no thread can be started, reading fails, and with it the snapshot.
 pub(super) fn read_ahead(
     source: SnapshotSource,
     wake: impl Fn() + Send + 'static,
@@ -31,7 +33,7 @@ pub(super) fn read_ahead(
     let failure = sender.clone();
     let thread = Builder::new().name("raft-snapshot".to_owned());
     if let Err(error) = thread.spawn(move || read(source, &sender, wake)) {
-        // There is room: nobody else sends.
+        // There is room: no other sender exists.
         let _ = failure.try_send(Err(error));
     }
     SnapshotSource::from_pieces(pieces)
@@ -42,7 +44,7 @@ fn read(mut source: SnapshotSource, pieces: &SyncSender<io::Result<Vec<u8>>>, wa
         let mut piece = Vec::new();
         let read = (&mut source).take(SNAPSHOT_PIECE_BYTES as u64).read_to_end(&mut piece);
         let is_last = read.as_ref().is_ok_and(|&bytes| bytes == 0) || read.is_err();
-        // The snapshot may have been given up.
+        // The snapshot may have been abandoned.
         if pieces.send(read.map(|_| piece)).is_err() {
             return;
         }

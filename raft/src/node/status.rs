@@ -1,4 +1,4 @@
-//! What a node says of itself.
+//! A node's state, for monitoring.
 
 use bytes::Bytes;
 
@@ -8,41 +8,54 @@ use crate::{
     types::{Identity, NodeId},
 };
 
-/// What a node says of itself.
+/// A node's state: replica, state machine and peers.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Status {
-    /// Who it is.
+    /// The node's cluster, group, id and disk.
     pub identity: Identity,
     /// Role, term, leader, indexes, requests.
     pub replica: replica::Status,
     /// The state machine: where it runs, what it does, how long its calls take.
     pub machine: MachineStatus,
-    /// Those whom it calls, in the order of their numbers.
+    /// The peers that the node calls, in the order of their ids.
     pub peers: Vec<PeerStatus>,
 }
 
 /// What a node knows of its state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MachineStatus {
     /// Where its functions are called.
     pub placement: MachinePlacement,
-    /// The call that is under way.
+    /// The call in progress.
     pub call: Option<MachineCall>,
-    /// The call that took longest in this life of the node.
+    /// The longest call since the node's start.
     pub longest_call: Option<MachineCall>,
-    /// How much of the newest snapshot's file the last restore has read, and the file's length.
-    pub restored_bytes: (u64, u64),
+    /// How far the last restore has come.
+    pub restored: RestoreProgress,
+}
+
+/// How far a restore of the state machine has come; all zero before the first one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoreProgress {
+    /// Bytes of the snapshot's file that were read.
+    pub read_bytes: u64,
+    /// The file's length.
+    pub total_bytes: u64,
 }
 
 /// What a node knows of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PeerStatus {
     /// The peer.
     pub id: NodeId,
-    /// Where it is called, `host:port`.
+    /// The address at which the node calls the peer, `host:port`.
     pub address: String,
-    /// Whether the link to it is up.
+    /// Whether the link to the peer is up.
     pub connected: bool,
-    /// The metadata of its last handshake; empty before the first.
+    /// The metadata of the peer's last handshake; empty before the first.
     pub metadata: Bytes,
 }

@@ -1,5 +1,7 @@
-//! The thread that makes every file call. Jobs go to it in batches, completions come back over a
-//! channel of the loop, so a slow disk delays no heartbeat.
+//! The storage thread, which makes every file call.
+//!
+//! Jobs go to it in batches. Completions come back over a channel of the loop. So a slow disk
+//! delays no heartbeat.
 
 use std::{
     collections::VecDeque,
@@ -17,18 +19,18 @@ use kodiak_channel::Sender;
 use super::snapshot_reader::read_ahead;
 use crate::storage::{Completion, Disk, Job, Log, Worker};
 
-/// Batches that may wait for the thread. More wait here, on the loop's side; the core bounds their
-/// sum.
+/// Batches that may wait for the thread. Further jobs wait on the loop's side; the core bounds
+/// their number.
 const BATCHES: usize = 8;
-/// How long the thread waits for jobs before it notes in the log that all before is durable.
+/// How long the thread waits for jobs before it writes the mark that all before is durable.
 const IDLE_AFTER: Duration = Duration::from_millis(200);
 
 /// The loop's side of the storage thread.
 #[derive(Debug)]
 pub(super) struct StorageThread {
-    /// Shared with threads that read snapshots, which do not keep the thread alive.
+    /// Shared with the threads that read snapshots. These do not keep the storage thread alive.
     batches: Option<Arc<SyncSender<VecDeque<Job>>>>,
-    /// Jobs not handed over yet.
+    /// Jobs that the thread has not got yet.
     waiting: VecDeque<Job>,
     thread: Option<JoinHandle<()>>,
 }
@@ -54,13 +56,13 @@ impl StorageThread {
         })
     }
 
-    /// Takes a job; it goes to the thread with the next [`StorageThread::flush`].
+    /// Takes a job. It goes to the thread with the next [`StorageThread::flush`].
     pub(super) fn push(&mut self, job: Job) {
         let job = match (job, &self.batches) {
             (Job::TakeSnapshot { meta, source }, Some(batches)) => {
                 let thread = Arc::downgrade(batches);
-                // An empty batch wakes the thread. Where there is no room for one, it is about to
-                // look anyway.
+                // An empty batch wakes the thread. If there is no room for one, the thread has
+                // batches to read and is awake.
                 let wake =
                     move || drop(thread.upgrade().map(|thread| thread.try_send(VecDeque::new())));
                 Job::TakeSnapshot { meta, source: read_ahead(source, wake) }
@@ -70,8 +72,9 @@ impl StorageThread {
         self.waiting.push_back(job);
     }
 
-    /// Hands over what waits. What the thread cannot take now goes with a later call: every
-    /// completion leads to one.
+    /// Sends the waiting jobs to the thread.
+    ///
+    /// Jobs that the thread cannot take now go with a later call: every completion leads to one.
     pub(super) fn flush(&mut self) {
         let Some(batches) = self.batches.as_ref().filter(|_| !self.waiting.is_empty()) else {
             return;
@@ -79,20 +82,21 @@ impl StorageThread {
         match batches.try_send(std::mem::take(&mut self.waiting)) {
             Ok(()) => {}
             Err(TrySendError::Full(jobs)) => self.waiting = jobs,
-            // The thread has panicked; the completions' channel is closed, which tells the node.
+            // The thread has panicked. The closed channel of completions reports that to the node.
             Err(TrySendError::Disconnected(_)) => self.batches = None,
         }
     }
 }
 
 impl Drop for StorageThread {
-    /// Lets the thread finish what it has, and waits for it: the folder's lock is free afterwards.
-    /// The receiver of the completions must be gone by then, or the thread could wait for room in
-    /// it for ever.
+    /// Lets the thread finish its jobs, and waits for it: then the folder's lock is free.
+    ///
+    /// The receiver of the completions must be dropped before, or the thread could block forever on
+    /// a full channel.
     fn drop(&mut self) {
         self.batches = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been printed; there is nobody left to tell.
+            // The panic hook has already printed a panic of the thread.
             let _ = thread.join();
         }
     }
@@ -105,10 +109,10 @@ fn serve<D: Disk>(
 ) {
     let mut worker = Worker::new(log);
     let mut jobs = VecDeque::new();
-    // The node may be gone: then nobody wants to know.
+    // The node may have stopped: then completions are not needed.
     let mut complete = |completion| drop(completions.send_blocking(completion));
-    let mut marked = true;
-    // A snapshot is being written, a slice between two batches.
+    let mut is_marked = true;
+    // Whether a snapshot is being written, one slice between two batches.
     let mut has_more = false;
     loop {
         let first = if has_more {
@@ -117,7 +121,7 @@ fn serve<D: Disk>(
                 Err(TryRecvError::Empty) => Ok(VecDeque::new()),
                 Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
             }
-        } else if marked {
+        } else if is_marked {
             batches.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
             batches.recv_timeout(IDLE_AFTER)
@@ -126,12 +130,12 @@ fn serve<D: Disk>(
             Ok(batch) => jobs.extend(batch),
             Err(RecvTimeoutError::Timeout) => {
                 worker.idle(&mut complete);
-                marked = true;
+                is_marked = true;
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        // Group commit: whatever else has come meanwhile shares the sync.
+        // Group commit: all batches that have arrived meanwhile share the sync.
         while let Ok(batch) = batches.try_recv() {
             jobs.extend(batch);
         }
@@ -142,7 +146,7 @@ fn serve<D: Disk>(
         if worker.wants_mark() {
             worker.idle(&mut complete);
         }
-        marked = false;
+        is_marked = false;
     }
 }
 
@@ -153,7 +157,7 @@ mod tests {
     use kodiak_reactor::EventLoop;
 
     use super::{
-        super::{Token, token::Kind},
+        super::{Token, token::TokenKind},
         *,
     };
     use crate::{
@@ -164,18 +168,21 @@ mod tests {
         },
     };
 
-    /// A folder whose files say their name whenever something is written to them.
-    struct Watched(RealDisk, mpsc::Sender<String>);
+    /// A folder whose files report their name at every write.
+    struct Watched {
+        disk: RealDisk,
+        writes: mpsc::Sender<String>,
+    }
 
     struct WatchedFile {
         file: RealFile,
         name: String,
-        tell: mpsc::Sender<String>,
+        writes: mpsc::Sender<String>,
     }
 
     impl Watched {
         fn watch(&self, name: &str, file: RealFile) -> WatchedFile {
-            WatchedFile { file, name: name.to_owned(), tell: self.1.clone() }
+            WatchedFile { file, name: name.to_owned(), writes: self.writes.clone() }
         }
     }
 
@@ -183,27 +190,27 @@ mod tests {
         type File = WatchedFile;
 
         fn create(&mut self, name: &str, preallocate_bytes: u64) -> io::Result<WatchedFile> {
-            self.0.create(name, preallocate_bytes).map(|file| self.watch(name, file))
+            self.disk.create(name, preallocate_bytes).map(|file| self.watch(name, file))
         }
 
         fn open(&mut self, name: &str) -> io::Result<WatchedFile> {
-            self.0.open(name).map(|file| self.watch(name, file))
+            self.disk.open(name).map(|file| self.watch(name, file))
         }
 
         fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
-            self.0.rename(from, to)
+            self.disk.rename(from, to)
         }
 
         fn remove(&mut self, name: &str) -> io::Result<()> {
-            self.0.remove(name)
+            self.disk.remove(name)
         }
 
         fn list(&mut self) -> io::Result<Vec<String>> {
-            self.0.list()
+            self.disk.list()
         }
 
         fn sync_directory(&mut self) -> io::Result<()> {
-            self.0.sync_directory()
+            self.disk.sync_directory()
         }
     }
 
@@ -214,8 +221,8 @@ mod tests {
 
         fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
             self.file.write_at(bytes, offset)?;
-            // The test may have seen enough.
-            let _ = self.tell.send(self.name.clone());
+            // The test may have ended.
+            let _ = self.writes.send(self.name.clone());
             Ok(())
         }
 
@@ -232,25 +239,26 @@ mod tests {
         }
     }
 
-    /// By that mark recovery tells rot in the last batch from a write that was torn.
+    /// By that mark recovery distinguishes rot in the last batch from a torn write.
     #[test]
-    fn what_is_durable_is_marked_when_no_job_has_come_for_a_while() {
+    fn an_idle_thread_marks_what_is_durable() {
         let (folder, deadline) = (tempfile::tempdir().unwrap(), Duration::from_secs(60));
-        let (tell, written) = mpsc::channel();
-        let disk = Watched(RealDisk::open(folder.path()).unwrap(), tell);
+        let (writes, written) = mpsc::channel();
+        let disk = Watched { disk: RealDisk::open(folder.path()).unwrap(), writes };
         let (cluster, group, node, disk_id) = (ClusterId(1), GroupId(0), NodeId(1), DiskId(1));
         let identity = Identity { cluster, group, node, disk: disk_id };
         let log =
             Log::create(disk, &identity, &Configuration::default(), LogOptions::default()).unwrap();
         let mut event_loop = EventLoop::<Token, ()>::new().unwrap();
-        let (completed, completions) = event_loop.add_channel(Token(Kind::Completions), 4).unwrap();
+        let (completed, completions) =
+            event_loop.add_channel(Token(TokenKind::Completions), 4).unwrap();
         let mut thread = StorageThread::start(log, completed).unwrap();
         let _ = written.try_iter().count();
         let hard_state = Some(HardState { term: Term(1), ..HardState::default() });
         thread.push(Job::Write(Write { sequence: 1, hard_state, ..Write::default() }));
         thread.flush();
         let segment = written.recv_timeout(deadline).unwrap();
-        // Nothing else is asked of the thread, and yet it writes there once more, and no more then.
+        // Without another job the thread writes there once more, and then no more.
         while written.recv_timeout(deadline).expect("a mark") != segment {}
         assert!(matches!(
             completions.try_recv(),

@@ -1,25 +1,26 @@
-//! What the node's sources and timers are called in the loop.
+//! Tokens of the node's sources and timers in the loop.
 
-/// Names a source or a timer of a node in the event loop that it shares with its user: the user's
-/// own token type says `From<Token>`, and the user's handler hands events of such tokens on to the
-/// node.
+/// Names a source or a timer of a node in the event loop that the node shares with its user.
+///
+/// The user's own token type implements `From<Token>`. The user's handler passes events of such
+/// tokens to the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Token(pub(super) Kind);
+pub struct Token(pub(super) TokenKind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
-    /// Completions of the storage thread have come.
+pub(super) enum TokenKind {
+    /// The channel of the storage thread's completions.
     Completions,
-    /// The state machine has done something.
+    /// The channel of the state machine's reports.
     Machine,
-    /// Calls through a handle have come.
+    /// The channel of calls through handles.
     Calls,
     /// The replica's deadline.
     Deadline,
-    /// Somebody connects.
+    /// The listener for peers, and its pause.
     Listener,
-    /// A link that another node made, by slot.
+    /// A link that another node made, by its slot.
     Incoming(u32),
-    /// A link to a peer, or the timer of its next attempt, by position among the peers.
+    /// A link to a peer, or the timer of the next attempt to make one, by the peer's slot.
     Peer(u32),
 }

@@ -75,12 +75,12 @@ pub enum WireError {
         /// The entry of the configuration that shows it; absent from a peer that does not say.
         removed_at: Option<Index>,
     },
-    /// A whole frame does not say anything that makes sense: a bug of the peer's, or of ours.
-    #[error("a {what} does not make sense: {error}")]
+    /// A whole frame cannot be decoded: a bug of the peer, or of this node.
+    #[error("a {what} is malformed")]
     Malformed {
         /// A frame, or the hello.
         what: &'static str,
-        /// What is wrong with it.
-        error: DecodeError,
+        /// Why it cannot be decoded.
+        source: DecodeError,
     },
 }

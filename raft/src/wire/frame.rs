@@ -117,7 +117,7 @@ pub fn decode(
     if checksum(&length, body).to_le_bytes() != input[4..PREFIX_BYTES] {
         return Err(WireError::Checksum { what: "frame" });
     }
-    let malformed = |error| WireError::Malformed { what: "frame", error };
+    let malformed = |source| WireError::Malformed { what: "frame", source };
     let Some((&group, &[kind, ..])) = body.split_first_chunk::<GROUP_BYTES>() else {
         return Err(malformed(DecodeError::Short { what: "a frame's group and kind" }));
     };

@@ -264,6 +264,6 @@ fn checksum(whole: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&whole[..CHECKSUM_AT]), &whole[BODY_AT..])
 }
 
-fn malformed(error: DecodeError) -> WireError {
-    WireError::Malformed { what: "hello", error }
+fn malformed(source: DecodeError) -> WireError {
+    WireError::Malformed { what: "hello", source }
 }

@@ -1,4 +1,4 @@
-//! A cluster whose state machines stop at a gate, or fail, when a test says so.
+//! A cluster whose state machines wait at a gate, or fail, as a test asks.
 
 use std::{
     collections::BTreeMap,
@@ -26,10 +26,10 @@ use tempfile::TempDir;
 /// In entries.
 pub(crate) const DIGEST_INTERVAL: u64 = 4;
 
-/// What a test tells the state machines of its nodes.
+/// A test's switches for the state machines of its nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Controls {
-    /// Who holds it stops every machine that comes to it.
+    /// While a test holds it, every machine that comes to it waits.
     gate: Mutex<()>,
     pub(crate) snapshots_wait: AtomicBool,
     pub(crate) restores_wait: AtomicBool,
@@ -39,14 +39,14 @@ pub(crate) struct Controls {
     /// Readers of snapshots that have come to the gate.
     pub(crate) readers_at_gate: AtomicU64,
     /// The node that fails at "poison" and "panic"; all do if it is 0.
-    pub(crate) sick: AtomicU64,
-    /// Whether nobody fails any more.
+    pub(crate) failing: AtomicU64,
+    /// Whether all nodes run a version that does not fail.
     pub(crate) is_upgraded: AtomicBool,
-    /// The node that applies "odd" in a way of its own; every node has its own way if it is 0.
+    /// The node that applies "odd" differently; if 0, every node applies it differently.
     pub(crate) odd: AtomicU64,
-    /// The version of node 3's digests is another one.
+    /// Whether node 3's digests have another version.
     pub(crate) is_mixed: AtomicBool,
-    /// Node 2 turns over a bit of its state.
+    /// Whether node 2 flips a bit of its state.
     pub(crate) flips: AtomicBool,
 }
 
@@ -60,7 +60,7 @@ impl Controls {
     }
 }
 
-/// Appends commands; a query says them all.
+/// Appends commands; a query returns them all.
 struct Journal {
     id: u64,
     text: Vec<u8>,
@@ -68,9 +68,9 @@ struct Journal {
 }
 
 impl Journal {
-    fn is_sick(&self) -> bool {
-        let sick = self.controls.sick.load(Ordering::SeqCst);
-        !self.controls.is_upgraded.load(Ordering::SeqCst) && (sick == 0 || sick == self.id)
+    fn is_failing(&self) -> bool {
+        let failing = self.controls.failing.load(Ordering::SeqCst);
+        !self.controls.is_upgraded.load(Ordering::SeqCst) && (failing == 0 || failing == self.id)
     }
 }
 
@@ -78,11 +78,13 @@ impl StateMachine for Journal {
     fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
         match entry.command {
             b"wait" => self.controls.pass_gate(),
-            b"poison" if self.is_sick() => return Err(MachineError::new("poison is not for me")),
-            // As `panic!`, without a word on stderr.
-            b"panic" if self.is_sick() => std::panic::resume_unwind(Box::new("a bug")),
+            b"poison" if self.is_failing() => {
+                return Err(MachineError::new("poison is not for me"));
+            }
+            // As `panic!`, without output on stderr.
+            b"panic" if self.is_failing() => std::panic::resume_unwind(Box::new("a bug")),
             b"odd" => {
-                // What an iteration order of the process would do.
+                // As an iteration order that differs from process to process.
                 let odd = self.controls.odd.load(Ordering::SeqCst);
                 if odd == 0 || odd == self.id {
                     self.text.extend_from_slice(&self.id.to_le_bytes());
@@ -109,7 +111,7 @@ impl StateMachine for Journal {
             self.controls.pass_gate();
         }
         let controls = Arc::clone(&self.controls);
-        Box::new(Copy { text: io::Cursor::new(self.text.clone()), controls })
+        Box::new(SnapshotReader { text: io::Cursor::new(self.text.clone()), controls })
     }
 
     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
@@ -117,7 +119,7 @@ impl StateMachine for Journal {
             self.controls.pass_gate();
         }
         if self.controls.restores_fail.load(Ordering::SeqCst) {
-            return Err(io::Error::other("a number that nobody knows"));
+            return Err(io::Error::other("an unknown number"));
         }
         self.text.clear();
         snapshot.read_to_end(&mut self.text).map(drop)
@@ -132,13 +134,13 @@ impl StateMachine for Journal {
     }
 }
 
-/// What a snapshot is read from.
-struct Copy {
+/// The reader of a snapshot.
+struct SnapshotReader {
     text: io::Cursor<Vec<u8>>,
     controls: Arc<Controls>,
 }
 
-impl Read for Copy {
+impl Read for SnapshotReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.controls.readers_panic.load(Ordering::SeqCst) {
             std::panic::resume_unwind(Box::new("a bug in the reader"));
@@ -151,8 +153,8 @@ impl Read for Copy {
     }
 }
 
-/// A port that no system gives to outgoing connections of its own accord.
-fn hold_a_port() -> TcpListener {
+/// Binds a random port that no system gives to outgoing connections by itself.
+fn bind_a_port() -> TcpListener {
     loop {
         let port = 10_000 + RandomState::new().hash_one(()) % 22_000;
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port as u16)) {
@@ -172,7 +174,7 @@ impl Cluster {
     /// Nodes 1 to `count`, and a leader.
     pub(crate) fn start(count: u64) -> Cluster {
         for _ in 0..5 {
-            let held: Vec<TcpListener> = (0..count).map(|_| hold_a_port()).collect();
+            let held: Vec<TcpListener> = (0..count).map(|_| bind_a_port()).collect();
             let address = |listener: &TcpListener| listener.local_addr().unwrap();
             let addresses = (1..).map(NodeId).zip(held.iter().map(address)).collect();
             drop(held);
@@ -180,7 +182,7 @@ impl Cluster {
             let mut cluster = Cluster { nodes, addresses, folder, controls: Arc::default() };
             match (1..=count).try_for_each(|id| cluster.try_start(id)) {
                 Ok(()) => {
-                    cluster.insist(1, b"a");
+                    cluster.write_until_taken(1, b"a");
                     return cluster;
                 }
                 Err(NodeError::Listen { .. }) => {}
@@ -193,11 +195,11 @@ impl Cluster {
     pub(crate) fn try_start(&mut self, id: u64) -> Result<(), NodeError> {
         let node = NodeId(id);
         let folder = self.folder.path().join(format!("node-{id}"));
-        let mut options = Options::new(node, folder, self.addresses[&node]);
         let others = self.addresses.iter().filter(|(other, _)| **other != node);
-        options.peers = others.map(|(&other, address)| (other, address.to_string())).collect();
-        // Several election timeouts.
-        options.request_timeout = Duration::from_secs(4);
+        let mut options = Options::new(node, folder, self.addresses[&node])
+            .peers(others.map(|(&other, address)| (other, address.to_string())))
+            // Several election timeouts.
+            .request_timeout(Duration::from_secs(4));
         options.limits = Limits {
             snapshot_every_bytes: 4_096,
             digest_interval: DIGEST_INTERVAL,
@@ -219,8 +221,8 @@ impl Cluster {
         !self.folder.path().join(format!("node-{id}/0000000000000001.log")).exists()
     }
 
-    /// A bit of the newest snapshot of a node turns over. `place` is given the file's length.
-    pub(crate) fn rot_snapshot(&self, id: u64, place: impl FnOnce(usize) -> usize) {
+    /// Flips a bit of the newest snapshot of a node, at the place that `place` gives for a length.
+    pub(crate) fn damage_snapshot(&self, id: u64, place: impl FnOnce(usize) -> usize) {
         let folder = std::fs::read_dir(self.folder.path().join(format!("node-{id}"))).unwrap();
         let files = folder.map(|file| file.unwrap().path());
         let newest =
@@ -251,7 +253,7 @@ impl Cluster {
         self.status(id).replica.machine_failure
     }
 
-    /// Who leads, and in which term, once everybody agrees.
+    /// The leader and its term, once all nodes agree.
     pub(crate) fn leader(&self) -> (u64, Term) {
         loop {
             let seen = |&id: &u64| {
@@ -266,8 +268,8 @@ impl Cluster {
         }
     }
 
-    /// Writes until it is not refused any more.
-    pub(crate) fn insist(&self, id: u64, command: &'static [u8]) {
+    /// Writes until it is not refused.
+    pub(crate) fn write_until_taken(&self, id: u64, command: &'static [u8]) {
         loop {
             match self.handle(id).write(command) {
                 Ok(_) => return,
@@ -278,9 +280,9 @@ impl Cluster {
     }
 }
 
-/// Looks again and again until it is so.
-pub(crate) fn until(mut is_so: impl FnMut() -> bool) {
-    while !is_so() {
+/// Waits until the condition holds.
+pub(crate) fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
         std::thread::yield_now();
     }
 }

@@ -1,4 +1,4 @@
-//! State machines that make something else of the same log are found by their digests.
+//! Digests find state machines that make another state from the same log.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -14,8 +14,7 @@ fn digests(cluster: &Cluster, id: u64) -> DigestStatus {
     cluster.status(id).replica.core.digests
 }
 
-/// Writes until one is answered. The leader may stop with a command of this node's, whose outcome
-/// is not known then.
+/// Writes until one write is answered. A leader that stops leaves the outcome of a write unknown.
 fn write_once_at_least(cluster: &Cluster, id: u64, command: &'static [u8]) {
     loop {
         match cluster.handle(id).write(command) {
@@ -31,8 +30,8 @@ fn write_an_interval(cluster: &Cluster, id: u64) {
     (0..DIGEST_INTERVAL).for_each(|_| write_once_at_least(cluster, id, b"b"));
 }
 
-/// Everybody has the digest that a majority has, of an entry from here on.
-fn agree(cluster: &Cluster) {
+/// Waits until all nodes agree on a digest of an entry from here on.
+fn wait_for_agreement(cluster: &Cluster) {
     let from = cluster.status(1).replica.core.commit;
     let (leader, _) = cluster.leader();
     write_an_interval(cluster, leader);
@@ -40,8 +39,8 @@ fn agree(cluster: &Cluster) {
     until(|| cluster.ids().into_iter().all(agrees));
 }
 
-/// The node that differs is found within an interval, and is replaced; the others go on.
-fn is_found(cluster: &Cluster, events: &mut Events, odd: u64, differs_from: u64) {
+/// The node that differs is found within an interval, and gets another state; the others go on.
+fn assert_found(cluster: &Cluster, events: &mut Events, odd: u64, differs_from: u64) {
     let others: Vec<u64> = cluster.ids().into_iter().filter(|&id| id != odd).collect();
     write_an_interval(cluster, others[0]);
     let found = loop {
@@ -57,65 +56,65 @@ fn is_found(cluster: &Cluster, events: &mut Events, odd: u64, differs_from: u64)
         write_once_at_least(cluster, id, b"c");
         assert!(cluster.failure(id).is_none() && digests(cluster, id).conflict.is_none());
     }
-    is_right_again(cluster, odd);
+    assert_repaired(cluster, odd);
 }
 
-/// It gets the state of the others, and answers as they do.
-fn is_right_again(cluster: &Cluster, odd: u64) {
+/// The node gets the state of the others, and answers as they do.
+fn assert_repaired(cluster: &Cluster, odd: u64) {
     cluster.controls.odd.store(u64::MAX, Ordering::SeqCst);
     let other = odd % 3 + 1;
     write_once_at_least(cluster, other, b"d");
     let expected = cluster.handle(other).read("").unwrap().bytes;
     until(|| cluster.handle(odd).read("").is_ok_and(|answer| answer.bytes == expected));
     assert_eq!((cluster.failure(odd), digests(cluster, odd).divergence), (None, None));
-    agree(cluster);
+    wait_for_agreement(cluster);
     until(|| digests(cluster, cluster.leader().0).outvoted.is_empty());
 }
 
 #[test]
 fn a_leader_that_differs_from_two_is_stopped() {
     let cluster = Cluster::start(3);
-    agree(&cluster);
+    wait_for_agreement(&cluster);
     let (odd, _) = cluster.leader();
     let mut events = cluster.handle(odd).subscribe(1_000).unwrap();
     cluster.controls.odd.store(odd, Ordering::SeqCst);
     let _ = cluster.handle(odd).write("odd");
     let index = cluster.status(odd).replica.core.last_index.0;
-    is_found(&cluster, &mut events, odd, index);
+    assert_found(&cluster, &mut events, odd, index);
 }
 
 #[test]
-fn a_bit_that_turns_over_is_found_within_an_interval() {
+fn a_flipped_bit_is_found_within_an_interval() {
     let cluster = Cluster::start(3);
-    agree(&cluster);
+    wait_for_agreement(&cluster);
     let mut events = cluster.handle(2).subscribe(1_000).unwrap();
     cluster.controls.flips.store(true, Ordering::SeqCst);
-    cluster.insist(1, b"b");
+    cluster.write_until_taken(1, b"b");
     until(|| !cluster.controls.flips.load(Ordering::SeqCst));
     let index = cluster.status(2).replica.core.last_index.0;
-    is_found(&cluster, &mut events, 2, index);
+    assert_found(&cluster, &mut events, 2, index);
 }
 
 #[test]
-fn three_states_of_three_nodes_are_said_everywhere() {
+fn every_node_reports_three_different_states() {
     let cluster = Cluster::start(3);
-    agree(&cluster);
-    cluster.insist(1, b"odd");
+    wait_for_agreement(&cluster);
+    cluster.write_until_taken(1, b"odd");
     write_an_interval(&cluster, 1);
     until(|| (1..=3).all(|id| digests(&cluster, id).conflict.is_some()));
     for id in 1..=3 {
         assert_eq!((cluster.failure(id), digests(&cluster, id).divergence), (None, None));
     }
-    cluster.insist(2, b"c");
+    cluster.write_until_taken(2, b"c");
 }
 
 #[test]
-fn nodes_of_other_versions_are_not_compared() {
+fn digests_of_different_versions_are_not_compared() {
     let cluster = Cluster::start(3);
-    agree(&cluster);
+    wait_for_agreement(&cluster);
     cluster.controls.is_mixed.store(true, Ordering::SeqCst);
     cluster.controls.odd.store(3, Ordering::SeqCst);
-    cluster.insist(1, b"odd");
+    cluster.write_until_taken(1, b"odd");
     let from = cluster.status(1).replica.core.commit;
     write_an_interval(&cluster, 1);
     // The two of one version agree.
@@ -130,12 +129,12 @@ fn nodes_of_other_versions_are_not_compared() {
     }
 }
 
-/// Nobody has a snapshot to give: the node that differs refuses what needs its state, and goes on
+/// No node has a snapshot to send: the node that differs refuses reads and writes, and keeps
 /// voting.
 #[test]
 fn a_node_that_differs_answers_nothing_and_votes() {
     let mut cluster = Cluster::start(3);
-    agree(&cluster);
+    wait_for_agreement(&cluster);
     let (leader, _) = cluster.leader();
     let odd = leader % 3 + 1;
     let other = odd % 3 + 1;
@@ -143,7 +142,7 @@ fn a_node_that_differs_answers_nothing_and_votes() {
     controls.odd.store(odd, Ordering::SeqCst);
     controls.snapshots_wait.store(true, Ordering::SeqCst);
     let gate = controls.close_gate();
-    cluster.insist(leader, b"odd");
+    cluster.write_until_taken(leader, b"odd");
     (0..DIGEST_INTERVAL).for_each(|_| drop(cluster.handle(leader).write("b")));
     until(|| cluster.failure(odd).is_some());
     let failure = cluster.failure(odd).unwrap();

@@ -1,4 +1,4 @@
-//! A state machine that refuses an entry, or panics at it: the log goes on, and says so.
+//! A state machine that refuses an entry, or panics at it: the node keeps voting, and reports it.
 
 use std::sync::atomic::Ordering;
 
@@ -11,25 +11,25 @@ use kodiak_raft::{
 use super::cluster::{Cluster, until};
 
 #[test]
-fn a_leader_that_refuses_an_entry_hands_over_and_goes_on_voting() {
+fn a_leader_that_refuses_an_entry_hands_over_and_votes() {
     let mut cluster = Cluster::start(3);
-    let (sick, _) = cluster.leader();
-    cluster.controls.sick.store(sick, Ordering::SeqCst);
-    // Its author may be told nothing certain: the others apply it.
-    assert!(matches!(cluster.handle(sick).write("poison"), Err(CallError::Unknown(_))));
-    until(|| cluster.leader().0 != sick);
-    let failure = cluster.failure(sick).unwrap();
+    let (failing, _) = cluster.leader();
+    cluster.controls.failing.store(failing, Ordering::SeqCst);
+    // The write's outcome is unknown here: the other nodes apply it.
+    assert!(matches!(cluster.handle(failing).write("poison"), Err(CallError::Unknown(_))));
+    until(|| cluster.leader().0 != failing);
+    let failure = cluster.failure(failing).unwrap();
     assert_eq!((failure.callback, failure.has_panicked), (MachineCallback::Apply, false));
     assert!(failure.to_string().contains("poison is not for me"), "{failure}");
-    for asked in [cluster.handle(sick).read(""), cluster.handle(sick).write("b")] {
+    for asked in [cluster.handle(failing).read(""), cluster.handle(failing).write("b")] {
         assert_eq!(asked, Err(CallError::Refused(Refusal::MachineFailed { index: failure.index })));
     }
     let (leader, _) = cluster.leader();
-    cluster.insist(leader, b"b");
-    // One of the others goes: now the sick node's acknowledgements count.
-    let other = (1..=3).find(|&id| id != sick && id != leader).unwrap();
+    cluster.write_until_taken(leader, b"b");
+    // One of the others stops: now the failing node's acknowledgements count.
+    let other = (1..=3).find(|&id| id != failing && id != leader).unwrap();
     cluster.stop(other);
-    cluster.insist(leader, b"c");
+    cluster.write_until_taken(leader, b"c");
     assert_eq!(cluster.handle(leader).read("").unwrap().bytes, "apoisonbc");
     // So does its vote.
     cluster.start_again(other);
@@ -37,29 +37,29 @@ fn a_leader_that_refuses_an_entry_hands_over_and_goes_on_voting() {
         cluster.status(other).replica.core.durable == cluster.status(leader).replica.core.last_index
     });
     cluster.stop(leader);
-    cluster.insist(other, b"d");
+    cluster.write_until_taken(other, b"d");
     assert_eq!(cluster.leader().0, other);
-    assert_eq!(cluster.status(sick).replica.core.role, Role::Follower);
+    assert_eq!(cluster.status(failing).replica.core.role, Role::Follower);
 }
 
 #[test]
-fn a_panic_is_contained_and_another_program_goes_on() {
+fn a_panic_is_contained_and_a_newer_program_continues() {
     let mut cluster = Cluster::start(3);
-    let (sick, _) = cluster.leader();
-    cluster.controls.sick.store(sick, Ordering::SeqCst);
-    assert!(matches!(cluster.handle(sick).write("panic"), Err(CallError::Unknown(_))));
-    until(|| cluster.leader().0 != sick);
-    let failure = cluster.failure(sick).unwrap();
+    let (failing, _) = cluster.leader();
+    cluster.controls.failing.store(failing, Ordering::SeqCst);
+    assert!(matches!(cluster.handle(failing).write("panic"), Err(CallError::Unknown(_))));
+    until(|| cluster.leader().0 != failing);
+    let failure = cluster.failure(failing).unwrap();
     assert!(failure.has_panicked && failure.to_string().contains("a bug"), "{failure}");
-    cluster.stop(sick);
+    cluster.stop(failing);
     cluster.controls.is_upgraded.store(true, Ordering::SeqCst);
-    cluster.start_again(sick);
-    cluster.insist(cluster.leader().0, b"b");
-    until(|| cluster.handle(sick).read("").is_ok_and(|answer| answer.bytes == "apanicb"));
+    cluster.start_again(failing);
+    cluster.write_until_taken(cluster.leader().0, b"b");
+    until(|| cluster.handle(failing).read("").is_ok_and(|answer| answer.bytes == "apanicb"));
 }
 
 #[test]
-fn every_node_says_that_a_command_is_poison_to_it() {
+fn every_node_names_the_entry_that_it_cannot_apply() {
     let mut cluster = Cluster::start(3);
     let _ = cluster.handle(1).write("poison");
     until(|| cluster.ids().into_iter().all(|id| cluster.failure(id).is_some()));
@@ -67,7 +67,7 @@ fn every_node_says_that_a_command_is_poison_to_it() {
     for id in 1..=3 {
         assert_eq!(cluster.failure(id).unwrap().index, index);
         let refusal = Refusal::MachineFailed { index };
-        // Every client of every node reads it, whatever it asks.
+        // Every kind of request is refused with it.
         let handle = cluster.handle(id);
         for asked in [handle.read(""), handle.write("b"), handle.stale_read("")] {
             assert_eq!(asked, Err(CallError::Refused(refusal.clone())));
@@ -80,21 +80,21 @@ fn every_node_says_that_a_command_is_poison_to_it() {
         cluster.stop(id);
         cluster.start_again(id);
     }
-    cluster.insist(1, b"b");
+    cluster.write_until_taken(1, b"b");
     until(|| cluster.handle(2).read("").is_ok_and(|answer| answer.bytes == "apoisonb"));
 }
 
 #[test]
-fn a_failed_node_stops_by_name_when_its_quota_is_full() {
+fn a_failed_node_stops_when_its_unapplied_log_is_full() {
     let cluster = Cluster::start(3);
-    let (sick, _) = cluster.leader();
-    let mut events = cluster.handle(sick).subscribe(1_000).unwrap();
-    cluster.controls.sick.store(sick, Ordering::SeqCst);
-    let _ = cluster.handle(sick).write("poison");
-    until(|| cluster.leader().0 != sick);
+    let (failing, _) = cluster.leader();
+    let mut events = cluster.handle(failing).subscribe(1_000).unwrap();
+    cluster.controls.failing.store(failing, Ordering::SeqCst);
+    let _ = cluster.handle(failing).write("poison");
+    until(|| cluster.leader().0 != failing);
     let (leader, _) = cluster.leader();
     let full = loop {
-        cluster.insist(leader, &[b'x'; 500]);
+        cluster.write_until_taken(leader, &[b'x'; 500]);
         if let Some(NodeEvent::UnappliedLogFull(full)) = events.try_recv() {
             break full;
         }
@@ -104,12 +104,12 @@ fn a_failed_node_stops_by_name_when_its_quota_is_full() {
         "{full}"
     );
     // The others go on.
-    cluster.insist(leader, b"b");
-    assert!(cluster.status(sick).replica.failed.is_some());
+    cluster.write_until_taken(leader, b"b");
+    assert!(cluster.status(failing).replica.failed.is_some());
 }
 
 #[test]
-fn a_query_that_panics_harms_nobody_else() {
+fn a_query_that_panics_fails_alone() {
     let cluster = Cluster::start(1);
     assert_eq!(cluster.handle(1).read("panic"), Err(CallError::Refused(Refusal::QueryPanicked)));
     assert_eq!(cluster.handle(1).read("").unwrap().bytes, "a");

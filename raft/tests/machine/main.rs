@@ -1,4 +1,4 @@
-//! State machines that are slow or sick, under real nodes.
+//! State machines that are slow or failing, under real nodes.
 
 mod cluster;
 mod damaged;

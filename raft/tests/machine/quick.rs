@@ -1,4 +1,4 @@
-//! Calls that the machine calls quick are made on the loop, in their order among the others.
+//! Calls that the machine declares quick are made on the loop, in order with the others.
 
 use std::{
     io::{self, Read},
@@ -14,7 +14,7 @@ use kodiak_raft::{
 };
 use tempfile::TempDir;
 
-/// Keeps what was applied. A command that begins with `s` is slow and waits at the gate.
+/// Keeps the applied commands. A command that begins with `s` is slow and waits at the gate.
 struct Journal {
     gate: Arc<Mutex<()>>,
     text: String,
@@ -26,7 +26,7 @@ fn is_on_machine_thread() -> bool {
 
 impl StateMachine for Journal {
     fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
-        assert!(entry.command != b"panic", "told to");
+        assert!(entry.command != b"panic", "as asked");
         if entry.command.starts_with(b"s") {
             drop(self.gate.lock().unwrap());
         }
@@ -64,7 +64,7 @@ fn journal() -> (TempDir, Running, Arc<Mutex<()>>) {
     let options =
         Options::new(NodeId(1), folder.path().join("node"), "127.0.0.1:0".parse().unwrap());
     let node = start(&options, machine).unwrap();
-    // What follows the start is over when the first answer comes.
+    // The start's other jobs have ended when the first answer comes.
     while node.handle().write("-").is_err() {}
     (folder, node, gate)
 }
@@ -75,7 +75,7 @@ fn quick_commands_are_applied_on_the_loop() {
     let write = |text: &'static str| node.handle().write(text).unwrap().bytes;
     while write("a") != "loop" {}
     assert_eq!(write("slow"), "thread");
-    assert_eq!(write("?"), "thread", "a panic of the question counts as no");
+    assert_eq!(write("?"), "thread", "a panic of applies_quickly counts as no");
     while write("b") != "loop" {}
 }
 
@@ -84,19 +84,19 @@ fn quick_commands_do_not_overtake_slow_ones() {
     let (_folder, node, gate) = journal();
     let before = String::from_utf8(node.handle().read("").unwrap().bytes.to_vec()).unwrap();
     let closed = gate.lock().unwrap();
-    let (tell, told) = mpsc::channel();
+    let (sender, outcomes) = mpsc::channel();
     for text in ["slow", "b", "c", "slow too", "d"] {
-        let tell = tell.clone();
-        let tell = move |outcome| tell.send((text, outcome)).unwrap();
-        node.handle().submit(Request::Write(Bytes::from_static(text.as_bytes())), tell).unwrap();
+        let sender = sender.clone();
+        let reply = move |outcome| sender.send((text, outcome)).unwrap();
+        node.handle().submit(Request::Write(Bytes::from_static(text.as_bytes())), reply).unwrap();
     }
-    // The loop goes on meanwhile.
+    // Meanwhile the loop commits the commands.
     let applied = node.handle().status().unwrap().replica.applied;
     while node.handle().status().unwrap().replica.core.commit.0 < applied.0 + 5 {}
-    assert!(told.try_recv().is_err());
+    assert!(outcomes.try_recv().is_err());
     drop(closed);
     for expected in ["slow", "b", "c", "slow too", "d"] {
-        let (text, outcome) = told.recv().unwrap();
+        let (text, outcome) = outcomes.recv().unwrap();
         assert!(text == expected && matches!(outcome, Outcome::Answer(_)), "{text}: {outcome:?}");
     }
     assert_eq!(node.handle().read("").unwrap().bytes, format!("{before}slowbcslow tood"));
@@ -107,5 +107,5 @@ fn a_panic_of_a_quick_command_is_contained() {
     let (_folder, node, _gate) = journal();
     assert!(node.handle().write("panic").is_err());
     let failure = node.handle().status().unwrap().replica.machine_failure.unwrap();
-    assert!(failure.has_panicked && failure.reason.contains("told to"), "{failure}");
+    assert!(failure.has_panicked && failure.reason.contains("as asked"), "{failure}");
 }

@@ -9,27 +9,27 @@ use kodiak_raft::{
 
 use super::cluster::{Cluster, until};
 
-/// What is submitted times out behind the call that takes long: by then it has taken that long.
-fn times_out(cluster: &Cluster, id: u64, command: &'static [u8]) {
+/// Waits for the request timeout of a write behind the long call.
+fn write_times_out(cluster: &Cluster, id: u64, command: &'static [u8]) {
     assert_eq!(cluster.handle(id).write(command), Err(CallError::Unknown(Doubt::TimedOut)));
 }
 
 #[test]
-fn a_command_that_takes_long_deposes_nobody() {
+fn a_long_command_deposes_no_leader() {
     let cluster = Cluster::start(3);
     let (leader, term) = cluster.leader();
     let gate = cluster.controls.close_gate();
-    // All machines stop at the same entry.
-    times_out(&cluster, leader, b"wait");
+    // All machines wait at the same entry.
+    write_times_out(&cluster, leader, b"wait");
     let call = cluster.status(leader).machine.call.unwrap();
     assert_eq!(call.callback, MachineCallback::Apply);
     let commit = cluster.status(leader).replica.core.commit;
-    times_out(&cluster, leader % 3 + 1, b"b");
-    // Followers acknowledge what they have not applied.
+    write_times_out(&cluster, leader % 3 + 1, b"b");
+    // Followers acknowledge entries that they have not applied.
     assert!(cluster.status(leader).replica.core.commit > commit);
     assert_eq!(cluster.leader(), (leader, term));
     drop(gate);
-    cluster.insist(leader, b"c");
+    cluster.write_until_taken(leader, b"c");
     assert_eq!(cluster.handle(leader).read("").unwrap().bytes, "awaitbc");
     assert_eq!(cluster.leader(), (leader, term));
     let longest = cluster.status(leader).machine.longest_call.unwrap();
@@ -37,7 +37,7 @@ fn a_command_that_takes_long_deposes_nobody() {
 }
 
 #[test]
-fn a_snapshot_that_takes_long_deposes_nobody() {
+fn a_long_snapshot_deposes_no_leader() {
     let cluster = Cluster::start(3);
     let (leader, term) = cluster.leader();
     cluster.controls.snapshots_wait.store(true, Ordering::SeqCst);
@@ -50,10 +50,10 @@ fn a_snapshot_that_takes_long_deposes_nobody() {
         let _ = cluster.handle(leader).write(&[b'x'; 500][..]);
         cluster.ids().into_iter().all(is_waiting)
     });
-    times_out(&cluster, leader, b"b");
+    write_times_out(&cluster, leader, b"b");
     assert_eq!(cluster.leader(), (leader, term));
     drop(gate);
-    cluster.insist(leader, b"c");
+    cluster.write_until_taken(leader, b"c");
     until(|| cluster.status(leader).replica.core.snapshot.0 > 0);
     assert_eq!(cluster.leader(), (leader, term));
 }

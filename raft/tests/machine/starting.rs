@@ -1,4 +1,4 @@
-//! A node whose state machine is not there yet votes, acknowledges, and says that it is loading.
+//! A node whose state machine is not ready yet votes, acknowledges, and reports that it is loading.
 
 use std::sync::atomic::Ordering;
 
@@ -10,8 +10,8 @@ use kodiak_raft::{
 
 use super::cluster::{Cluster, until};
 
-/// Until node 3 has a snapshot.
-fn fill(cluster: &Cluster, leader: u64) {
+/// Writes until node 3 has a snapshot.
+fn write_until_snapshot(cluster: &Cluster, leader: u64) {
     until(|| {
         let _ = cluster.handle(leader).write(&[b'x'; 500][..]);
         cluster.status(3).replica.core.snapshot.0 > 0
@@ -21,24 +21,24 @@ fn fill(cluster: &Cluster, leader: u64) {
 #[test]
 fn a_node_that_restores_acknowledges_and_is_loading() {
     let mut cluster = Cluster::start(3);
-    // A node that restores could lead again, and would answer nothing.
+    // As leader, node 3 would answer nothing while it restores.
     while cluster.leader().0 == 3 {
         cluster.handle(1).transfer_leadership(Some(NodeId(1))).ok();
     }
     let (leader, _) = cluster.leader();
-    fill(&cluster, leader);
+    write_until_snapshot(&cluster, leader);
     cluster.stop(3);
     cluster.controls.restores_wait.store(true, Ordering::SeqCst);
     let controls = std::sync::Arc::clone(&cluster.controls);
     let gate = controls.close_gate();
     cluster.start_again(3);
-    cluster.insist(1, b"b");
-    // Without the other one, node 3 has to acknowledge.
+    cluster.write_until_taken(1, b"b");
+    // Without the third node, node 3 has to acknowledge.
     let (leader, _) = cluster.leader();
     let other = [1, 2, 3].into_iter().find(|&id| id != leader && id != 3).unwrap();
     if leader != 3 {
         cluster.stop(other);
-        cluster.insist(leader, b"c");
+        cluster.write_until_taken(leader, b"c");
     }
     let refused = loop {
         match cluster.handle(3).read("") {
@@ -67,7 +67,7 @@ fn a_leader_that_restores_hands_over() {
         cluster.handle(1).transfer_leadership(Some(NodeId(1))).ok();
     }
     let (leader, _) = cluster.leader();
-    fill(&cluster, leader);
+    write_until_snapshot(&cluster, leader);
     cluster.stop(3);
     cluster.controls.restores_wait.store(true, Ordering::SeqCst);
     let controls = std::sync::Arc::clone(&cluster.controls);
@@ -84,8 +84,8 @@ fn a_leader_that_restores_hands_over() {
         matches!(loading, Some(NodeEvent::LeaderLoading { to: Some(NodeId(1 | 2)) })),
         "{loading:?}"
     );
-    // A machine that stays where it is for as long as it likes keeps no write away.
-    cluster.insist(1, b"b");
+    // However long the restore takes, writes go on.
+    cluster.write_until_taken(1, b"b");
     assert_ne!(cluster.leader().0, 3);
     drop(gate);
     until(|| cluster.handle(3).read("").is_ok_and(|answer| answer.bytes.ends_with(b"b")));
@@ -94,8 +94,8 @@ fn a_leader_that_restores_hands_over() {
 #[test]
 fn a_node_that_replays_is_loading() {
     let mut cluster = Cluster::start(1);
-    (0..3).for_each(|_| cluster.insist(1, b"b"));
-    cluster.insist(1, b"wait");
+    (0..3).for_each(|_| cluster.write_until_taken(1, b"b"));
+    cluster.write_until_taken(1, b"wait");
     cluster.stop(1);
     let controls = std::sync::Arc::clone(&cluster.controls);
     let gate = controls.close_gate();
@@ -114,7 +114,7 @@ fn a_node_that_replays_is_loading() {
         "{refused}"
     );
     drop(gate);
-    cluster.insist(1, b"c");
+    cluster.write_until_taken(1, b"c");
     assert_eq!(cluster.handle(1).read("").unwrap().bytes, "abbbwaitc");
 }
 
@@ -122,17 +122,17 @@ fn a_node_that_replays_is_loading() {
 fn a_node_that_cannot_restore_votes_and_acknowledges() {
     let mut cluster = Cluster::start(3);
     let (leader, _) = cluster.leader();
-    fill(&cluster, leader);
+    write_until_snapshot(&cluster, leader);
     cluster.stop(3);
     cluster.controls.restores_fail.store(true, Ordering::SeqCst);
     cluster.start_again(3);
     until(|| cluster.failure(3).is_some());
     let failure = cluster.failure(3).unwrap();
     assert_eq!(failure.callback, MachineCallback::Restore);
-    assert!(failure.to_string().contains("a number that nobody knows"), "{failure}");
+    assert!(failure.to_string().contains("an unknown number"), "{failure}");
     let refusal = Refusal::MachineFailed { index: failure.index };
     assert_eq!(cluster.handle(3).stale_read(""), Err(CallError::Refused(refusal)));
-    // Its snapshot is still there for a program that can read it.
+    // Its snapshot is still there, for a program that can read it.
     cluster.stop(3);
     cluster.controls.restores_fail.store(false, Ordering::SeqCst);
     cluster.start_again(3);

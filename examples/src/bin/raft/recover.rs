@@ -6,7 +6,7 @@ use std::{
 };
 
 use kodiak_raft::{
-    node::{Recovery, recover},
+    node::{RecoverClusterOptions, recover_cluster},
     storage::{DataLoss, DivergedMark, StorageError, inspect::Folder},
     types::{Identity, Index, NodeId, Saved},
 };
@@ -67,13 +67,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         print_loss(old.loss.as_ref());
         return Err("nothing was done: say --accept-data-loss if that is what is wanted".into());
     }
-    let recovery = Recovery {
-        from: arguments.data.clone(),
-        into: arguments.into.clone(),
-        id: NodeId(arguments.id),
-        address: arguments.raft.to_string(),
-    };
-    let made = recover(&recovery)?;
+    let options = RecoverClusterOptions::new(
+        &arguments.data,
+        &arguments.into,
+        NodeId(arguments.id),
+        arguments.raft.to_string(),
+    );
+    let made = recover_cluster(&options)?;
     let (index, term) = made.last;
     println!(
         "from node {} of cluster {}, everything up to entry {index} of term {term}:",

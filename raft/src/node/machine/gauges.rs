@@ -1,4 +1,4 @@
-//! What the state machine is doing and how long its calls take, for whoever asks for the status.
+//! Gauges of the state machine's calls, for the node's status.
 
 use std::{
     sync::{
@@ -8,17 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{replica::MachineCallback, types::Index};
+use crate::{node::RestoreProgress, replica::MachineCallback, types::Index};
 
 /// A call of a state machine's function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MachineCall {
-    /// Which function.
+    /// The function.
     pub callback: MachineCallback,
-    /// The entry that it applies, the last one that it has applied, or what the snapshot stands
-    /// for.
+    /// The entry that is applied, the last applied entry, or the snapshot's last entry.
     pub index: Index,
-    /// How long it took, or has taken so far.
+    /// How long the call took, or has taken so far.
     pub took: Duration,
 }
 
@@ -30,14 +30,15 @@ const CALLBACKS: [MachineCallback; 5] = [
     MachineCallback::Digest,
 ];
 
-/// Written where the machine runs, read on the loop. What is read may mix two calls: it is for
-/// people, and nothing rests on it.
+/// Written by the thread that runs the machine, read by the loop.
+///
+/// A reading may mix two calls. That is good enough for an operator, and no code depends on it.
 #[derive(Debug)]
 pub(in crate::node) struct Gauges {
     origin: Instant,
-    /// Nanoseconds from `origin` to the beginning of the present call; 0 if there is none.
+    /// Nanoseconds from `origin` to the start of the present call; 0 if there is none.
     began: AtomicU64,
-    /// Place in `CALLBACKS`.
+    /// An index into `CALLBACKS`.
     callback: AtomicU64,
     index: AtomicU64,
     longest: Mutex<Option<MachineCall>>,
@@ -58,7 +59,7 @@ impl Gauges {
         }
     }
 
-    /// A call begins.
+    /// Begins a call.
     pub(super) fn begin(&self, callback: MachineCallback, index: Index, now: Instant) {
         let place = CALLBACKS.iter().position(|&known| known == callback).unwrap_or_default();
         self.callback.store(place as u64, Relaxed);
@@ -67,28 +68,31 @@ impl Gauges {
         self.began.store(u64::try_from(since).unwrap_or(u64::MAX).max(1), Relaxed);
     }
 
-    /// No call is under way.
-    pub(super) fn rest(&self) {
+    /// Notes that no call is in progress.
+    pub(super) fn go_idle(&self) {
         self.began.store(0, Relaxed);
     }
 
-    /// This call took longer than any before.
+    /// Sets the longest call so far.
     pub(super) fn set_longest(&self, call: MachineCall) {
         *self.longest.lock().unwrap_or_else(PoisonError::into_inner) = Some(call);
     }
 
-    /// A restore has read this much of its file.
+    /// Notes how much of its file a restore has read.
     pub(super) fn set_restored(&self, bytes: u64, total_bytes: u64) {
         self.restored_bytes.store(bytes, Relaxed);
         self.restoring_bytes.store(total_bytes, Relaxed);
     }
 
-    /// How much a restore has read, of how much.
-    pub(in crate::node) fn restored(&self) -> (u64, u64) {
-        (self.restored_bytes.load(Relaxed), self.restoring_bytes.load(Relaxed))
+    /// How far the last restore has come.
+    pub(in crate::node) fn restored(&self) -> RestoreProgress {
+        RestoreProgress {
+            read_bytes: self.restored_bytes.load(Relaxed),
+            total_bytes: self.restoring_bytes.load(Relaxed),
+        }
     }
 
-    /// The call that is under way.
+    /// The call in progress.
     pub(in crate::node) fn call(&self) -> Option<MachineCall> {
         let began = Some(self.began.load(Relaxed)).filter(|&began| began > 0)?;
         let callback = *CALLBACKS.get(self.callback.load(Relaxed) as usize)?;
@@ -96,7 +100,7 @@ impl Gauges {
         Some(MachineCall { callback, index: Index(self.index.load(Relaxed)), took })
     }
 
-    /// The call that took longest in this life of the node.
+    /// The longest call since the node's start.
     pub(in crate::node) fn longest(&self) -> Option<MachineCall> {
         *self.longest.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! What a running state machine needs of the node: its snapshots' files, and a clock on its calls.
+//! The host of a state machine: opens its snapshots and times its calls.
 
 use std::{
     io::{self, Read},
@@ -14,13 +14,22 @@ use crate::{
     types::{Index, NodeId, SnapshotMeta},
 };
 
-/// What is applied is told when the batch is done, and within it after this long: answers do not
-/// wait for all that is behind them, and the loop is not woken for each.
+/// Time after which results are reported before their batch is done.
+///
+/// So an answer does not wait for the jobs after it, and the loop is not woken for each answer.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(1);
-/// A call that takes as long as this is worth a line in the log.
+/// A call that takes this long is logged.
 const LONG_CALL: Duration = Duration::from_secs(1);
-/// How often a restore says in the log how far it is.
+/// Time between two log lines of a restore.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A call in progress.
+#[derive(Clone, Copy, Debug)]
+struct TimedCall {
+    callback: MachineCallback,
+    index: Index,
+    began: Instant,
+}
 
 /// Opens snapshots in the node's folder and times calls.
 #[derive(Debug)]
@@ -28,27 +37,27 @@ pub(in crate::node) struct FolderHost {
     folder: PathBuf,
     node: NodeId,
     gauges: Arc<Gauges>,
-    call: Option<(MachineCallback, Index, Instant)>,
+    call: Option<TimedCall>,
     longest: Duration,
-    reported: Option<Instant>,
+    reported_at: Option<Instant>,
 }
 
 impl FolderHost {
     pub(super) fn new(folder: PathBuf, node: NodeId, gauges: Arc<Gauges>) -> FolderHost {
-        FolderHost { folder, node, gauges, call: None, longest: Duration::ZERO, reported: None }
+        FolderHost { folder, node, gauges, call: None, longest: Duration::ZERO, reported_at: None }
     }
 
-    /// The last call has ended, and no other follows now.
-    pub(super) fn rest(&mut self) {
+    /// Ends the last call; no other follows now.
+    pub(super) fn go_idle(&mut self) {
         if self.call.is_some() {
             self.end_call(Instant::now());
-            self.gauges.rest();
+            self.gauges.go_idle();
         }
-        self.reported = None;
+        self.reported_at = None;
     }
 
     fn end_call(&mut self, now: Instant) {
-        let Some((callback, index, began)) = self.call.take() else { return };
+        let Some(TimedCall { callback, index, began }) = self.call.take() else { return };
         let took = now.saturating_duration_since(began);
         if took > self.longest {
             self.longest = took;
@@ -73,24 +82,32 @@ impl MachineHost for FolderHost {
         let (gauges, node, index) = (Arc::clone(&self.gauges), self.node, meta.index);
         gauges.set_restored(0, total_bytes);
         tracing::info!(node = node.0, index = index.0, total_bytes, "restoring the state machine");
-        let reported = Instant::now();
-        Ok(Box::new(Watched { content, gauges, node, index, bytes: 0, total_bytes, reported }))
+        let reported_at = Instant::now();
+        Ok(Box::new(RestoreReader {
+            content,
+            gauges,
+            node,
+            index,
+            bytes: 0,
+            total_bytes,
+            reported_at,
+        }))
     }
 
     fn calls(&mut self, callback: MachineCallback, index: Index) {
         let now = Instant::now();
         self.end_call(now);
         self.gauges.begin(callback, index, now);
-        self.call = Some((callback, index, now));
+        self.call = Some(TimedCall { callback, index, began: now });
     }
 
     fn wants_report(&mut self) -> bool {
-        // The last call began a moment ago: near enough, and no look at the clock.
-        let Some((_, _, began)) = self.call else { return false };
-        let reported = *self.reported.get_or_insert(began);
-        let wants = began.saturating_duration_since(reported) >= REPORT_INTERVAL;
+        // The last call began a moment ago: exact enough, and it saves a reading of the clock.
+        let Some(TimedCall { began, .. }) = self.call else { return false };
+        let reported_at = *self.reported_at.get_or_insert(began);
+        let wants = began.saturating_duration_since(reported_at) >= REPORT_INTERVAL;
         if wants {
-            self.reported = Some(began);
+            self.reported_at = Some(began);
         }
         wants
     }
@@ -100,26 +117,26 @@ impl MachineHost for FolderHost {
     }
 }
 
-/// Counts what a restore reads, and says so once a second.
-struct Watched<R> {
+/// Counts the bytes that a restore reads, and logs them once a second.
+struct RestoreReader<R> {
     content: R,
     gauges: Arc<Gauges>,
     node: NodeId,
     index: Index,
     bytes: u64,
     total_bytes: u64,
-    reported: Instant,
+    reported_at: Instant,
 }
 
-impl<R: Read> Read for Watched<R> {
+impl<R: Read> Read for RestoreReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.content.read(buffer)?;
         self.bytes += read as u64;
-        // Small reads are many: the clock is looked at once in 64 KiB.
+        // Small reads are many, so the clock is read once in 64 KiB.
         if self.bytes >> 16 != (self.bytes - read as u64) >> 16 {
             self.gauges.set_restored(self.bytes, self.total_bytes);
-            if self.reported.elapsed() >= PROGRESS_INTERVAL {
-                self.reported = Instant::now();
+            if self.reported_at.elapsed() >= PROGRESS_INTERVAL {
+                self.reported_at = Instant::now();
                 let (bytes, total_bytes) = (self.bytes, self.total_bytes);
                 let (node, index) = (self.node.0, self.index.0);
                 tracing::info!(
@@ -135,11 +152,18 @@ impl<R: Read> Read for Watched<R> {
     }
 }
 
-/// Times a job as one call, and no query: quick calls are shorter than what it takes to time them.
+/// Times a quick job as one call, and queries not at all: to time each quick call would take longer
+/// than the call.
 #[derive(Debug)]
 pub(super) struct QuickHost<'a> {
-    pub(super) host: &'a mut FolderHost,
-    pub(super) is_timed: bool,
+    host: &'a mut FolderHost,
+    is_timed: bool,
+}
+
+impl<'a> QuickHost<'a> {
+    pub(super) fn new(host: &'a mut FolderHost) -> QuickHost<'a> {
+        QuickHost { host, is_timed: false }
+    }
 }
 
 impl MachineHost for QuickHost<'_> {

@@ -1,16 +1,15 @@
-//! Where the node's state machine runs: on a thread of its own, or on the loop.
+//! The node's state machine, on a thread of its own or on the loop.
 //!
 //! ```text
 //!  loop     push push flush ----- batch of jobs, in order -----> machine thread
-//!           take <--------------- what became of them ----------'   (one wake a batch, or a ms)
+//!           take <--------------- reports -----------------------'   (one wake a batch, or a ms)
 //! ```
 //!
-//! What may be handed out is bounded by the core (`Config::applying_bytes`) and by the requests
-//! that may be pending (`Limits`); what exceeds that stays on disk.
+//! The core (`Config::applying_bytes`) and the limit on pending requests (`Limits`) bound the jobs
+//! that are handed out. Entries beyond them stay on disk.
 
 mod gauges;
 mod host;
-mod progress;
 mod thread;
 
 use std::{io, path::Path, sync::Arc};
@@ -20,7 +19,6 @@ use kodiak_channel::Sender;
 pub(super) use gauges::Gauges;
 pub use gauges::MachineCall;
 use host::FolderHost;
-pub(super) use progress::Progress;
 pub(super) use thread::{MachineReport, MachineThread};
 
 use crate::{
@@ -32,25 +30,29 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MachinePlacement {
-    /// On a thread of its own: however long they take, no heartbeat, vote or acknowledgement waits
-    /// for them. Each answer costs two wakes between threads, but for what the machine calls quick
-    /// ([`StateMachine::applies_quickly`]) while the thread has nothing to do: that the loop does.
+    /// On a thread of its own. However long they take, no heartbeat, vote or acknowledgement waits
+    /// for them.
+    ///
+    /// Each answer costs two wakes between threads. Calls that the machine declares quick
+    /// ([`StateMachine::applies_quickly`]) are made on the loop while the thread is idle.
     #[default]
     Thread,
-    /// On the loop, between everything else that the node does. For machines whose every call,
-    /// restore included, takes less than a few milliseconds: a call that takes longer than the
-    /// election timeout deposes the leader, and the next one, at the same entry.
+    /// On the loop, between everything else that the node does.
+    ///
+    /// For machines whose every call, restore included, takes less than a few milliseconds. A call
+    /// that takes longer than the election timeout deposes the leader, and then the next leader, at
+    /// the same entry.
     Inline,
 }
 
-/// The node's state machine, wherever it runs.
+/// The node's state machine.
 pub(super) enum NodeMachine<S> {
     Inline { runner: MachineRunner<S>, host: FolderHost },
     Thread(MachineThread<S>),
 }
 
 impl<S: StateMachine> NodeMachine<S> {
-    /// On the loop.
+    /// A machine on the loop.
     pub(super) fn inline(
         machine: S,
         folder: &Path,
@@ -61,19 +63,19 @@ impl<S: StateMachine> NodeMachine<S> {
         NodeMachine::Inline { runner: MachineRunner::new(machine), host }
     }
 
-    /// On a thread, which says over `completed` what it has done.
+    /// A machine on a thread, which sends its reports over `reports`.
     pub(super) fn thread(
         machine: S,
         folder: &Path,
         node: NodeId,
         gauges: Arc<Gauges>,
-        completed: Sender<MachineReport>,
+        reports: Sender<MachineReport>,
     ) -> io::Result<NodeMachine<S>>
     where
         S: Send + 'static,
     {
         let host = FolderHost::new(folder.to_owned(), node, gauges);
-        MachineThread::start(MachineRunner::new(machine), host, completed).map(NodeMachine::Thread)
+        MachineThread::start(MachineRunner::new(machine), host, reports).map(NodeMachine::Thread)
     }
 
     /// The machine, if it is on the loop.
@@ -84,25 +86,25 @@ impl<S: StateMachine> NodeMachine<S> {
         }
     }
 
-    /// The thread has ended this many jobs, and what became of them has been taken in.
-    pub(super) fn ended(&mut self, jobs: usize) {
+    /// Counts this many of the thread's jobs as done, after their results were taken.
+    pub(super) fn finish_jobs(&mut self, jobs: usize) {
         if let NodeMachine::Thread(thread) = self {
-            thread.ended(jobs);
+            thread.finish_jobs(jobs);
         }
     }
 
-    /// Takes a job. Where it is done on the loop it is done at once.
+    /// Takes a job. A machine on the loop does it at once.
     pub(super) fn push(&mut self, job: MachineJob, complete: &mut impl FnMut(MachineDone)) {
         match self {
             NodeMachine::Inline { runner, host } => {
                 runner.run(job, host, complete);
-                host.rest();
+                host.go_idle();
             }
             NodeMachine::Thread(thread) => thread.push(job, complete),
         }
     }
 
-    /// Hands over what waits for the thread.
+    /// Sends the waiting jobs to the thread.
     pub(super) fn flush(&mut self) {
         if let NodeMachine::Thread(thread) = self {
             thread.flush();

@@ -1,13 +1,14 @@
-//! The state machine's thread. Jobs go to it in batches, in order; what became of them comes back
-//! over a channel of the loop.
+//! The state machine's thread.
 //!
-//! While the thread has nothing to do, the loop does jobs itself that the machine calls quick
-//! ([`StateMachine::applies_quickly`]): two wakes between threads would cost more than they take.
-//! The machine changes hands under a lock that the loop only tries, and never waits for:
+//! Jobs go to it in batches, in order. Their results come back over a channel of the loop.
+//!
+//! While the thread is idle, the loop does jobs itself that the machine declares quick
+//! ([`StateMachine::applies_quickly`]): two wakes between threads would cost more than the jobs. A
+//! lock guards the machine. The loop tries the lock and never waits for it:
 //!
 //! ```text
-//!  job is quick, no job outstanding, fewer than 1024 quick calls since the last flush -> the loop
-//!  else                                                                               -> the thread
+//!  job is quick, none outstanding, < 1024 quick calls since the last flush -> the loop
+//!  otherwise                                                               -> the thread
 //! ```
 
 use std::{
@@ -27,21 +28,21 @@ use kodiak_channel::Sender;
 use super::host::{FolderHost, QuickHost, REPORT_INTERVAL};
 use crate::replica::{MachineDone, MachineJob, MachineRunner, StateMachine};
 
-/// Batches that may wait for the thread. More wait here, on the loop's side; the core bounds what
-/// is to be applied, and the replica's limits what is to be answered.
+/// Batches that may wait for the thread. Further jobs wait on the loop's side: the core bounds the
+/// entries to apply, and the replica's limits bound the queries to answer.
 const BATCHES: usize = 8;
-/// The most calls that the loop makes itself between two flushes.
+/// The most quick calls on the loop between two flushes.
 const QUICK_CALLS: usize = 1024;
 
-/// What became of some jobs, in their order.
+/// Results of jobs, in order.
 #[derive(Debug, Default)]
 pub(in crate::node) struct MachineReport {
     pub(in crate::node) done: Vec<MachineDone>,
-    /// How many jobs the thread has ended since its last report.
+    /// Number of jobs that ended since the last report.
     pub(in crate::node) ended_jobs: usize,
 }
 
-/// The machine and what it needs, wherever it runs.
+/// The machine and its host, for the thread or the loop.
 #[derive(Debug)]
 struct Shared<S> {
     runner: MachineRunner<S>,
@@ -53,11 +54,11 @@ struct Shared<S> {
 pub(in crate::node) struct MachineThread<S> {
     shared: Arc<Mutex<Shared<S>>>,
     batches: Option<SyncSender<VecDeque<MachineJob>>>,
-    /// Jobs not handed over yet.
+    /// Jobs that the thread has not got yet.
     waiting: VecDeque<MachineJob>,
-    /// Jobs that were pushed, and whose end the loop has not been told.
+    /// Number of jobs of the thread whose results the loop has not taken yet.
     outstanding: usize,
-    /// Calls that the loop may make itself before the next flush.
+    /// Quick calls that the loop may make before the next flush.
     quick_calls_left: usize,
     is_stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -67,19 +68,19 @@ impl<S> MachineThread<S> {
     pub(super) fn start(
         runner: MachineRunner<S>,
         host: FolderHost,
-        completed: Sender<MachineReport>,
+        reports: Sender<MachineReport>,
     ) -> io::Result<MachineThread<S>>
     where
         S: StateMachine + Send + 'static,
     {
         let shared = Arc::new(Mutex::new(Shared { runner, host }));
-        let threads = Arc::clone(&shared);
+        let of_thread = Arc::clone(&shared);
         let (batches, jobs) = sync_channel(BATCHES);
         let is_stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&is_stopping);
         let thread = Builder::new()
             .name("raft-machine".to_owned())
-            .spawn(move || serve(&threads, &jobs, &completed, &stop))?;
+            .spawn(move || serve(&of_thread, &jobs, &reports, &stop))?;
         Ok(MachineThread {
             shared,
             batches: Some(batches),
@@ -91,8 +92,9 @@ impl<S> MachineThread<S> {
         })
     }
 
-    /// Takes a job, and does it at once if it is quick and none is before it. Otherwise it goes to
-    /// the thread with the next [`MachineThread::flush`].
+    /// Takes a job, and does it at once if it is quick and no other is outstanding.
+    ///
+    /// Any other job goes to the thread with the next [`MachineThread::flush`].
     pub(super) fn push(&mut self, job: MachineJob, complete: &mut impl FnMut(MachineDone))
     where
         S: StateMachine,
@@ -104,21 +106,23 @@ impl<S> MachineThread<S> {
         {
             self.quick_calls_left -= calls;
             let Shared { runner, host } = &mut *shared;
-            runner.run(job, &mut QuickHost { host, is_timed: false }, complete);
-            host.rest();
+            runner.run(job, &mut QuickHost::new(host), complete);
+            host.go_idle();
             return;
         }
         self.outstanding += 1;
         self.waiting.push_back(job);
     }
 
-    /// The thread has ended this many jobs, and the loop has taken in what became of them.
-    pub(super) fn ended(&mut self, jobs: usize) {
+    /// Counts this many jobs as done, after the loop has taken their results.
+    pub(super) fn finish_jobs(&mut self, jobs: usize) {
         self.outstanding -= jobs;
     }
 
-    /// Hands over what waits. What the thread cannot take now goes with a later call: every batch
-    /// that it has done leads to one.
+    /// Sends the waiting jobs to the thread.
+    ///
+    /// Jobs that the thread cannot take now go with a later call: every finished batch leads to
+    /// one.
     pub(super) fn flush(&mut self) {
         self.quick_calls_left = QUICK_CALLS;
         let Some(batches) = self.batches.as_ref().filter(|_| !self.waiting.is_empty()) else {
@@ -127,20 +131,22 @@ impl<S> MachineThread<S> {
         match batches.try_send(std::mem::take(&mut self.waiting)) {
             Ok(()) => {}
             Err(TrySendError::Full(jobs)) => self.waiting = jobs,
-            // The thread has ended; the channel of completions is closed, which tells the node.
+            // The thread has ended. The closed channel of reports shows that to the node.
             Err(TrySendError::Disconnected(_)) => self.batches = None,
         }
     }
 }
 
 impl<S> Drop for MachineThread<S> {
-    /// Waits for the call that is under way; what is behind it is not begun. The receiver of the
-    /// completions must be gone by then, or the thread could wait for room in it without end.
+    /// Waits for the call in progress; the jobs after it are not begun.
+    ///
+    /// The receiver of the reports must be dropped before, or the thread could block forever on a
+    /// full channel.
     fn drop(&mut self) {
         self.is_stopping.store(true, Ordering::Relaxed);
         self.batches = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been printed; there is nobody left to tell.
+            // The panic hook has already printed a panic of the thread.
             let _ = thread.join();
         }
     }
@@ -149,52 +155,52 @@ impl<S> Drop for MachineThread<S> {
 fn serve<S: StateMachine>(
     shared: &Mutex<Shared<S>>,
     batches: &Receiver<VecDeque<MachineJob>>,
-    completed: &Sender<MachineReport>,
+    reports: &Sender<MachineReport>,
     is_stopping: &AtomicBool,
 ) {
     while let Ok(mut jobs) = batches.recv() {
-        // What has come meanwhile shares the wake of the loop.
+        // Batches that have arrived meanwhile share the wake of the loop.
         while let Ok(more) = batches.try_recv() {
             jobs.extend(more);
         }
         let mut reporter =
-            Reporter { report: MachineReport::default(), sent: Instant::now(), completed };
+            Reporter { report: MachineReport::default(), last_sent: Instant::now(), reports };
         // A panic of the user's code is contained below; nothing else panics under the lock.
-        let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = shared.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(job) = jobs.pop_front() {
             if is_stopping.load(Ordering::Relaxed) {
                 return;
             }
-            let Shared { runner, host } = &mut *held;
+            let Shared { runner, host } = &mut *guard;
             runner.run(job, host, &mut |done| reporter.add(done));
             reporter.report.ended_jobs += 1;
         }
-        held.host.rest();
-        // The loop tries the lock as soon as it is told.
-        drop(held);
+        guard.host.go_idle();
+        // The loop tries the lock as soon as it gets the report.
+        drop(guard);
         reporter.send();
     }
 }
 
-/// Tells the loop what is done.
+/// Collects results, and sends them to the loop at intervals.
 struct Reporter<'a> {
     report: MachineReport,
-    sent: Instant,
-    completed: &'a Sender<MachineReport>,
+    last_sent: Instant,
+    reports: &'a Sender<MachineReport>,
 }
 
 impl Reporter<'_> {
     fn add(&mut self, done: MachineDone) {
         self.report.done.push(done);
         let now = Instant::now();
-        if now.saturating_duration_since(self.sent) >= REPORT_INTERVAL {
-            self.sent = now;
+        if now.saturating_duration_since(self.last_sent) >= REPORT_INTERVAL {
+            self.last_sent = now;
             self.send();
         }
     }
 
     fn send(&mut self) {
-        // The node may be gone: then nobody wants to know.
-        let _ = self.completed.send_blocking(std::mem::take(&mut self.report));
+        // The node may have stopped: then reports are not needed.
+        let _ = self.reports.send_blocking(std::mem::take(&mut self.report));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, error::Error, io, net::SocketAddr, path::Path};
 
-use kodiak_raft::node::NodeError;
+use kodiak_raft::node::{NodeError, error_chain};
 
 use super::Arguments;
 use crate::address::ListenAddress;
@@ -91,15 +91,15 @@ pub(super) fn node(arguments: &Arguments, error: NodeError) -> String {
              where they reach node {id} as --advertise-raft HOST:PORT",
             arguments.raft
         ),
-        NodeError::PeerAddress { id, address, error } => {
-            let said = error.to_string();
+        NodeError::PeerAddress { id, address, source } => {
+            let said = source.to_string();
             let why = said.strip_prefix("failed to lookup address information: ").unwrap_or(&said);
             format!(
                 "--peer {id}={address}: cannot resolve {address:?}: {why}; it must lead to node {id} when the cluster is founded"
             )
         }
-        NodeError::Listen { address, error } => {
-            listening("peers", "--raft", &arguments.raft, address, &error)
+        NodeError::Listen { address, source } => {
+            listening("peers", "--raft", &arguments.raft, address, &source)
         }
         NodeError::Folder(error) => folder(&arguments.data, &error),
         NodeError::OtherNode { folder, found, given } => format!(
@@ -107,7 +107,7 @@ pub(super) fn node(arguments: &Arguments, error: NodeError) -> String {
              another --data",
             folder.display()
         ),
-        error => error.to_string(),
+        error => error_chain(&error),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Says in the log, once a second, how far the state machine has come after a start.
+//! Logs how far the state machine has come after a start.
 
 use std::time::{Duration, Instant};
 
@@ -7,25 +7,31 @@ use crate::{
     types::NodeId,
 };
 
+/// Time between two lines of the log.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What was said last.
+/// Logs a replay's progress once a second. A restore logs its own, where it reads the snapshot.
 #[derive(Debug, Default)]
-pub(in crate::node) struct Progress {
-    /// When catching up was first seen, and when that was said last.
-    catching_up: Option<(Instant, Instant)>,
+pub(super) struct CatchUpLog {
+    catching_up: Option<Timing>,
 }
 
-impl Progress {
-    /// Looks at the replica. A restore reports itself, where it reads.
-    pub(in crate::node) fn report(&mut self, node: NodeId, replica: &Replica) {
+#[derive(Debug)]
+struct Timing {
+    began: Instant,
+    logged: Instant,
+}
+
+impl CatchUpLog {
+    /// Logs a line if one is due.
+    pub(super) fn update(&mut self, node: NodeId, replica: &Replica) {
         let now = Instant::now();
         match (replica.catching_up(), &mut self.catching_up) {
-            (Some(_), none @ None) => *none = Some((now, now)),
-            (Some(CatchUp::Replaying { applied, until }), Some((_, said)))
-                if now.saturating_duration_since(*said) >= INTERVAL =>
+            (Some(_), none @ None) => *none = Some(Timing { began: now, logged: now }),
+            (Some(CatchUp::Replaying { applied, until }), Some(timing))
+                if now.saturating_duration_since(timing.logged) >= INTERVAL =>
             {
-                *said = now;
+                timing.logged = now;
                 tracing::info!(
                     node = node.0,
                     applied = applied.0,
@@ -34,8 +40,8 @@ impl Progress {
                 );
             }
             (Some(_), Some(_)) => {}
-            (None, Some((began, _))) => {
-                let took = now.saturating_duration_since(*began);
+            (None, Some(timing)) => {
+                let took = now.saturating_duration_since(timing.began);
                 if took >= INTERVAL {
                     let applied = replica.status().applied.0;
                     tracing::info!(
