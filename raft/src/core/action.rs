@@ -116,26 +116,9 @@ pub enum Action {
         first: Index,
     },
     /// Read a piece of the newest snapshot's file, then say [`Done::ChunkRead`].
-    ReadChunk {
-        /// The request's number, unique in the core's life.
-        id: u64,
-        /// Which snapshot.
-        index: Index,
-        /// Where the piece begins, in bytes.
-        offset: u64,
-        /// How long it may be, in bytes.
-        limit_bytes: usize,
-    },
-    /// Take in a piece of the leader's snapshot, then say [`Done::ChunkWritten`].
-    WriteChunk {
-        /// The request's number, unique in the core's life.
-        id: u64,
-        /// What the snapshot stands for. Boxed, as the others are, because it is rare, and an
-        /// action would otherwise be almost twice as large.
-        meta: Box<SnapshotMeta>,
-        /// The piece.
-        chunk: Chunk,
-    },
+    ReadChunk(ReadChunk),
+    /// Write a piece of the leader's snapshot, then say [`Done::ChunkWritten`].
+    WriteChunk(WriteChunk),
     /// Note on disk that entries up to `commit` are committed. No frame has said so for a heartbeat
     /// interval. The note need not be synced, and nothing waits for it: after a restart it only
     /// spares time, and refuses more truncations. It keeps its order among the `Write`s.
@@ -143,14 +126,9 @@ pub enum Action {
         /// The commit index.
         commit: Index,
     },
-    /// Make the snapshot received this node's own, and put the log behind it, then say
+    /// Make the received snapshot this node's own and let the log continue after it, then say
     /// [`Done::SnapshotInstalled`]. It keeps its order among the `Write`s.
-    InstallSnapshot {
-        /// What the snapshot stands for.
-        meta: Box<SnapshotMeta>,
-        /// Its number among the writes.
-        sequence: u64,
-    },
+    InstallSnapshot(InstallSnapshot),
     /// A read may be answered from any state that includes `index`.
     ReadReady {
         /// The number given to `read_index`.
@@ -241,6 +219,40 @@ pub struct Fetch {
     pub to: Index,
     /// Stop after this many bytes, though never before the first entry.
     pub limit_bytes: usize,
+}
+
+/// A request for a piece of a snapshot's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadChunk {
+    /// The request's number, unique in the core's life.
+    pub id: u64,
+    /// The snapshot's index.
+    pub index: Index,
+    /// Where in the file the piece begins, in bytes.
+    pub offset: u64,
+    /// How long the piece may be, in bytes.
+    pub limit_bytes: usize,
+}
+
+/// A piece of another node's snapshot, to be written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WriteChunk {
+    /// The request's number, unique in the core's life.
+    pub id: u64,
+    /// What the snapshot includes. Boxed because an [`Action`] would otherwise be almost twice as
+    /// large.
+    pub meta: Box<SnapshotMeta>,
+    /// The piece.
+    pub chunk: Chunk,
+}
+
+/// The order to install the snapshot that has been received.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InstallSnapshot {
+    /// What the snapshot includes.
+    pub meta: Box<SnapshotMeta>,
+    /// Its number among the [`Write`]s: it is counted as one of them.
+    pub sequence: u64,
 }
 
 /// The driver's number for a read. Only the core's driver looks at it; rounds are the core's own.

@@ -101,7 +101,10 @@ use crate::types::{
     SnapshotMeta, Stamp, Term, TermTable, Time,
 };
 
-pub use action::{Action, Done, Event, Fetch, ProposeError, Proposed, ReadError, ReadId, Role};
+pub use action::{
+    Action, Done, Event, Fetch, InstallSnapshot, ProposeError, Proposed, ReadChunk, ReadError,
+    ReadId, Role, WriteChunk,
+};
 pub use config::{Config, ConfigError, ElectionTimeout, Lease, TIMEOUT_MAX};
 pub use digests::{DigestConflict, DigestStatus};
 #[cfg(feature = "mutants")]

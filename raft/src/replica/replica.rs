@@ -369,14 +369,10 @@ impl Replica {
                 None
             }
             Action::Compact { first } => Some(Effect::Storage(Job::Compact { first })),
-            Action::ReadChunk { id, index, offset, limit_bytes } => {
-                Some(Effect::Storage(Job::ReadChunk { id, index, offset, limit_bytes }))
-            }
-            Action::WriteChunk { id, meta, chunk } => {
-                Some(Effect::Storage(Job::WriteChunk { id, meta: *meta, chunk }))
-            }
-            Action::InstallSnapshot { meta, sequence } => {
-                Some(Effect::Storage(Job::InstallSnapshot { meta: *meta, sequence }))
+            Action::ReadChunk(read) => Some(Effect::Storage(Job::ReadChunk(read))),
+            Action::WriteChunk(write) => Some(Effect::Storage(Job::WriteChunk(write))),
+            Action::InstallSnapshot(install) => {
+                Some(Effect::Storage(Job::InstallSnapshot(install)))
             }
             Action::ReadReady { id, index } => {
                 self.read_ready(id, index);

@@ -128,7 +128,9 @@ impl Running {
     pub(super) fn sequences_taken(&self) -> Vec<(u64, Option<SnapshotMeta>)> {
         let change = |job: &Job| match job {
             Job::Write(write) => Some((write.sequence, None)),
-            Job::InstallSnapshot { meta, sequence } => Some((*sequence, Some(meta.clone()))),
+            Job::InstallSnapshot(install) => {
+                Some((install.sequence, Some(SnapshotMeta::clone(&install.meta))))
+            }
             _ => None,
         };
         self.taken.iter().filter_map(change).collect()

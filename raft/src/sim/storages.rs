@@ -29,8 +29,8 @@ impl World {
                 }
                 early = (self.mutant == Some(Mutant::WrittenBeforeSync)).then_some(write.sequence);
             }
-            Job::InstallSnapshot { meta, sequence } => {
-                self.checks.install_issued(node, meta, *sequence)?
+            Job::InstallSnapshot(install) => {
+                self.checks.install_issued(node, &install.meta, install.sequence)?
             }
             _ => {}
         }

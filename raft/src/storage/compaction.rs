@@ -13,6 +13,7 @@ use super::log::Log;
 use super::segment;
 use super::snapshot::{self, Receiving, SnapshotReader, Taken, Taking};
 use super::{Disk, SnapshotSource, StorageError};
+use crate::core::ReadChunk;
 use crate::types::{Chunk, Index, SnapshotMeta};
 
 impl<D: Disk> Log<D> {
@@ -172,14 +173,9 @@ impl<D: Disk> Log<D> {
     }
 
     /// Reads a piece of the snapshot of this index; `None` if it is gone.
-    pub(super) fn read_chunk(
-        &mut self,
-        index: Index,
-        offset: u64,
-        limit_bytes: usize,
-    ) -> Result<Option<Chunk>, StorageError> {
+    pub(super) fn read_chunk(&mut self, read: &ReadChunk) -> Result<Option<Chunk>, StorageError> {
         self.check_poison()?;
-        self.snapshot_store.read(&mut self.disk, index, offset, limit_bytes)
+        self.snapshot_store.read(&mut self.disk, read)
     }
 
     /// The files of the log's segments, the first one first.

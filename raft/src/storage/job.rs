@@ -1,8 +1,8 @@
 //! What a storage worker is asked to do, and what it answers.
 
 use super::{SnapshotSource, StorageError};
-use crate::core::{Done, Fetch};
-use crate::types::{Chunk, Divergence, Index, LogPosition, SnapshotMeta, Write};
+use crate::core::{Done, Fetch, InstallSnapshot, ReadChunk, WriteChunk};
+use crate::types::{Divergence, Index, LogPosition, SnapshotMeta, Write};
 
 /// Something to do with the log and its snapshots.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -38,39 +38,18 @@ pub enum Job {
         /// The first entry that must stay.
         first: Index,
     },
-    /// Read a piece of the snapshot of this index; then [`Done::ChunkRead`].
-    ReadChunk {
-        /// The request's number, to be given back.
-        id: u64,
-        /// Which snapshot.
-        index: Index,
-        /// Where in its file the piece begins, in bytes.
-        offset: u64,
-        /// How long the piece may be, in bytes; it ends earlier only at the file's end. At least
-        /// one is read.
-        limit_bytes: usize,
-    },
-    /// Take in a piece of another node's snapshot; then [`Done::ChunkWritten`]. A piece that does
-    /// not begin where the last one ended is left out; the first piece of another snapshot discards
+    /// Read a piece of a snapshot; then [`Done::ChunkRead`]. The piece has at least one byte, and
+    /// is shorter than asked for only at the file's end.
+    ReadChunk(ReadChunk),
+    /// Write a piece of another node's snapshot; then [`Done::ChunkWritten`]. A piece that does
+    /// not begin where the last one ended is dropped. The first piece of another snapshot discards
     /// what has been received of this one.
-    WriteChunk {
-        /// The request's number, to be given back.
-        id: u64,
-        /// What the snapshot stands for.
-        meta: SnapshotMeta,
-        /// The piece.
-        chunk: Chunk,
-    },
-    /// Make the snapshot received this node's own, and put the log behind it; then
+    WriteChunk(WriteChunk),
+    /// Make the received snapshot this node's own, and let the log continue after it; then
     /// [`Done::SnapshotInstalled`]. Entries that follow it are kept if the log holds its last entry
-    /// with the same term; else the log is empty after it. Writes before this job are done before
+    /// with the same term; otherwise the log becomes empty. Writes before this job are done before
     /// it, and those after it after it.
-    InstallSnapshot {
-        /// What the snapshot stands for.
-        meta: SnapshotMeta,
-        /// The job's number among the writes': the core counts it as one of them.
-        sequence: u64,
-    },
+    InstallSnapshot(InstallSnapshot),
 }
 
 /// What became of a job.

@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::snapshot::{Received, Receiving, Taken, Taking};
 use super::{Completion, Disk, Log, SnapshotSource, StorageError};
-use crate::core::Done;
-use crate::types::{Chunk, Index, SnapshotMeta};
+use crate::core::{Done, WriteChunk};
+use crate::types::{Index, SnapshotMeta};
 
 /// At most one snapshot that is being written, and one that is being received.
 pub(super) struct SnapshotJobs<D: Disk> {
@@ -107,8 +107,7 @@ impl<D: Disk> SnapshotJobs<D> {
     pub(super) fn receive(
         &mut self,
         log: &mut Log<D>,
-        meta: &SnapshotMeta,
-        chunk: &Chunk,
+        WriteChunk { meta, chunk, .. }: &WriteChunk,
     ) -> Result<u64, StorageError> {
         let goes_on = self
             .receiving

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::snapshot_jobs::SnapshotJobs;
 use super::{Completion, Disk, Job, Log, StorageError};
-use crate::core::Done;
+use crate::core::{Done, InstallSnapshot};
 use crate::types::LogPosition;
 
 /// Carries out jobs on a log, a batch at a time. It has no clock, no thread and no queue of its own
@@ -62,7 +62,7 @@ impl<D: Disk> Worker<D> {
     /// goes on. After any other failure every job, of this batch and of all later ones, completes
     /// as [`Completion::Failed`]: of writes whose sync failed, nobody can know which are on disk.
     pub fn run(&mut self, jobs: &mut VecDeque<Job>, complete: &mut impl FnMut(Completion)) -> bool {
-        let is_install = |job: &Job| matches!(job, Job::InstallSnapshot { .. });
+        let is_install = |job: &Job| matches!(job, Job::InstallSnapshot(_));
         while !jobs.is_empty() {
             let before = jobs.iter().position(is_install).unwrap_or(jobs.len());
             self.write_all(jobs.range(..before), complete);
@@ -175,15 +175,14 @@ impl<D: Disk> Worker<D> {
             Job::Compact { first } => {
                 self.log.compact(first).map(|first| Done::Compacted { first })
             }
-            Job::ReadChunk { id, index, offset, limit_bytes } => self
-                .log
-                .read_chunk(index, offset, limit_bytes)
-                .map(|chunk| Done::ChunkRead { id, chunk }),
-            Job::WriteChunk { id, meta, chunk } => self
+            Job::ReadChunk(read) => {
+                self.log.read_chunk(&read).map(|chunk| Done::ChunkRead { id: read.id, chunk })
+            }
+            Job::WriteChunk(write) => self
                 .snapshots
-                .receive(&mut self.log, &meta, &chunk)
-                .map(|received_bytes| Done::ChunkWritten { id, received_bytes }),
-            Job::InstallSnapshot { meta, .. } => self
+                .receive(&mut self.log, &write)
+                .map(|received_bytes| Done::ChunkWritten { id: write.id, received_bytes }),
+            Job::InstallSnapshot(InstallSnapshot { meta, .. }) => self
                 .snapshots
                 .install(&mut self.log, &meta)
                 .map(|is_valid| Done::SnapshotInstalled { index: meta.index, is_valid }),

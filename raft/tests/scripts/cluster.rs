@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kodiak_raft::core::{Action, Config, Core, Done, ElectionTimeout, Lease, ReadError, ReadId};
+use kodiak_raft::core::{
+    Action, Config, Core, Done, ElectionTimeout, InstallSnapshot, Lease, ReadChunk, ReadError,
+    ReadId, WriteChunk,
+};
 use kodiak_raft::types::{
     Append, Body, Chunk, Entry, HardState, Index, Message, NodeId, Now, SnapshotMeta, Stamp, Term,
     Time, Write,
@@ -469,7 +472,7 @@ impl Cluster {
                 self.place(node)?.disk.base = first.previous();
             }
             Action::MarkCommit { .. } => self.actions.1 += 1,
-            Action::ReadChunk { id, index, offset, limit_bytes } => {
+            Action::ReadChunk(ReadChunk { id, index, offset, limit_bytes }) => {
                 let is_there = self
                     .place(node)?
                     .disk
@@ -482,11 +485,11 @@ impl Cluster {
                     is_there.then_some(Chunk { offset, total_bytes: SNAPSHOT_BYTES as u64, data });
                 self.core(node)?.handle_done(now, Done::ChunkRead { id, chunk });
             }
-            Action::WriteChunk { id, meta, chunk } => {
+            Action::WriteChunk(WriteChunk { id, meta, chunk }) => {
                 let received_bytes = self.receive(node, *meta, &chunk)?;
                 self.core(node)?.handle_done(now, Done::ChunkWritten { id, received_bytes });
             }
-            Action::InstallSnapshot { meta, .. } => {
+            Action::InstallSnapshot(InstallSnapshot { meta, .. }) => {
                 self.say("writes", format!("{node} the snapshot {}", show::snapshot(&meta)));
                 self.place(node)?.writes.push_back(Change::Install(*meta));
             }

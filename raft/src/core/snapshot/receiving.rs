@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use crate::core::mutants::{Mutant, planted};
-use crate::core::{Action, Core, Event, SnapshotProgress, State};
+use crate::core::{Action, Core, Event, InstallSnapshot, SnapshotProgress, State, WriteChunk};
 use crate::types::{Body, Chunk, Echo, Index, NodeId, SnapshotMeta, Term};
 
 /// The most pieces that may wait for this node's disk; a leader has fewer on their way.
@@ -113,7 +113,7 @@ impl Core {
         let id = self.snapshots.last_id;
         receiving.writing.push_back(id);
         let meta = Box::new(receiving.meta.clone());
-        self.actions.push_back(Action::WriteChunk { id, meta, chunk });
+        self.actions.push_back(Action::WriteChunk(WriteChunk { id, meta, chunk }));
         if planted(Mutant::AckBeforeInstalled) {
             let (matched, leader) = (receiving.meta.index, from);
             let report = self.follower_report(echo.round);
@@ -186,7 +186,8 @@ impl Core {
         if let Some(receiving) = &mut self.snapshots.receiving {
             receiving.installing = Some(sequence);
         }
-        self.actions.push_back(Action::InstallSnapshot { meta: Box::new(meta), sequence });
+        let install = InstallSnapshot { meta: Box::new(meta), sequence };
+        self.actions.push_back(Action::InstallSnapshot(install));
     }
 
     pub(super) fn handle_snapshot_installed(&mut self, index: Index, is_valid: bool) {

@@ -4,7 +4,7 @@
 use crate::core::mutants::{Mutant, planted};
 use crate::core::progress::Mode;
 use crate::core::snapshot_sender::SnapshotSender;
-use crate::core::{Action, Core, State};
+use crate::core::{Action, Core, ReadChunk, State};
 use crate::types::{Body, Chunk, FollowerReport, Index, Message, NodeId};
 
 impl Core {
@@ -40,7 +40,8 @@ impl Core {
                 sending.reading = Some(id);
                 let (index, offset) = (sending.meta.index, sending.sent_bytes);
                 let limit_bytes = self.config.snapshot_chunk_bytes;
-                self.actions.push_back(Action::ReadChunk { id, index, offset, limit_bytes });
+                let read = ReadChunk { id, index, offset, limit_bytes };
+                self.actions.push_back(Action::ReadChunk(read));
             }
         }
     }

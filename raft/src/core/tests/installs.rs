@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::network::{Network, file};
 use super::snapshots::{compacted_while_away, deliver_until, is_piece, led, propose, small};
-use crate::core::{Action, Role};
+use crate::core::{Action, ReadChunk, Role};
 use crate::types::{
     Append, Body, Chunk, Echo, Entries, Index, Message, NodeId, SnapshotMeta, Stamp, Term,
 };
@@ -74,7 +74,7 @@ fn take_progress(network: &mut Network) -> Option<(Index, u64)> {
 }
 
 fn is_write(action: &Action) -> bool {
-    matches!(action, Action::WriteChunk { .. })
+    matches!(action, Action::WriteChunk(_))
 }
 
 /// The leader's log is about to take this one's place: an entry of the old one would come to stand
@@ -241,7 +241,7 @@ fn another_snapshots_piece_waits_for_an_install() {
 fn a_piece_read_for_an_earlier_place_is_not_sent() {
     let (mut network, leader, away) = led();
     compacted_while_away(&mut network, leader, away);
-    network.node(leader).holds = |action| matches!(action, Action::ReadChunk { .. });
+    network.node(leader).holds = |action| matches!(action, Action::ReadChunk(_));
     network.heal();
     while network.node(leader).held.is_empty() {
         network.pass(MILLI);
@@ -250,7 +250,9 @@ fn a_piece_read_for_an_earlier_place_is_not_sent() {
     let first = deliver_until(&mut network, is_piece);
     network.deliver(first);
     network.settle();
-    let Some(&Action::ReadChunk { offset, index, .. }) = network.node(leader).held.front() else {
+    let Some(&Action::ReadChunk(ReadChunk { offset, index, .. })) =
+        network.node(leader).held.front()
+    else {
         panic!("{:?}", network.node(leader).held)
     };
     assert_eq!(offset, 64);
@@ -263,7 +265,8 @@ fn a_piece_read_for_an_earlier_place_is_not_sent() {
     network.wire.clear();
     network.release(leader);
     assert!(!network.wire.iter().any(is_piece), "{:?}", network.wire);
-    let Some(&Action::ReadChunk { offset, .. }) = network.node(leader).held.front() else {
+    let Some(&Action::ReadChunk(ReadChunk { offset, .. })) = network.node(leader).held.front()
+    else {
         panic!("{:?}", network.node(leader).held)
     };
     assert_eq!(offset, 0);

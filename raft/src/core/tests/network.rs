@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::core::{Action, Config, Core, Done, Event, Fetch, Proposed, ReadId, Role};
+use crate::core::{
+    Action, Config, Core, Done, Event, Fetch, InstallSnapshot, Proposed, ReadChunk, ReadId, Role,
+    WriteChunk,
+};
 use crate::types::{
     Body, Chunk, Configuration, Entry, FollowerReport, HardState, Index, Member, Message, NodeId,
     Now, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable, Time, Write,
@@ -313,15 +316,15 @@ impl Network {
             }
             Action::Compact { first } => node.disk.base = first.previous(),
             Action::MarkCommit { commit } => node.marks.push(commit),
-            Action::ReadChunk { id, index, offset, limit_bytes } => {
-                let chunk = read_chunk(&node.disk, index, offset, limit_bytes);
-                node.core.handle_done(now, Done::ChunkRead { id, chunk });
+            Action::ReadChunk(read) => {
+                let chunk = read_chunk(&node.disk, read);
+                node.core.handle_done(now, Done::ChunkRead { id: read.id, chunk });
             }
-            Action::WriteChunk { id, meta, chunk } => {
+            Action::WriteChunk(WriteChunk { id, meta, chunk }) => {
                 let received_bytes = node.write_chunk(*meta, &chunk);
                 node.core.handle_done(now, Done::ChunkWritten { id, received_bytes });
             }
-            Action::InstallSnapshot { meta, sequence } => {
+            Action::InstallSnapshot(InstallSnapshot { meta, sequence }) => {
                 node.installs.push_back((*meta, sequence))
             }
             Action::ReadReady { id, index } => node.ready.push((id, index)),
@@ -638,7 +641,8 @@ pub(super) fn file(index: Index) -> Vec<u8> {
     (0..100 + index.0 * 7).map(|at| (at.wrapping_mul(31) ^ index.0) as u8).collect()
 }
 
-fn read_chunk(disk: &Disk, index: Index, offset: u64, limit_bytes: usize) -> Option<Chunk> {
+fn read_chunk(disk: &Disk, read: ReadChunk) -> Option<Chunk> {
+    let ReadChunk { index, offset, limit_bytes, .. } = read;
     let file = (disk.snapshot_index() == index).then(|| file(index))?;
     let piece = &file[offset as usize..];
     let data = Bytes::copy_from_slice(&piece[..piece.len().min(limit_bytes)]);

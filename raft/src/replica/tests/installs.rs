@@ -1,6 +1,7 @@
 //! What a leader's snapshot means for requests that wait here.
 
 use super::*;
+use crate::core::{InstallSnapshot, WriteChunk};
 use crate::types::{Body, Chunk, Echo, Message, Term};
 
 /// The leader that follows node 1 sends it a snapshot that includes `index`, in one piece. Says
@@ -31,10 +32,10 @@ pub(super) fn receive(cluster: &mut Cluster, term: Term, meta: SnapshotMeta) -> 
     loop {
         let done = match replica.poll().expect("the state machine is restored") {
             Effect::Storage(Job::Write(write)) => Done::Written { sequence: write.sequence },
-            Effect::Storage(Job::WriteChunk { id, .. }) => {
+            Effect::Storage(Job::WriteChunk(WriteChunk { id, .. })) => {
                 Done::ChunkWritten { id, received_bytes: total_bytes }
             }
-            Effect::Storage(Job::InstallSnapshot { meta, .. }) => {
+            Effect::Storage(Job::InstallSnapshot(InstallSnapshot { meta, .. })) => {
                 Done::SnapshotInstalled { index: meta.index, is_valid: true }
             }
             Effect::Machine(MachineJob::Restore(meta)) => return meta,

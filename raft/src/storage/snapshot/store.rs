@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::format::{Header, MAX_BLOCK_BYTES};
 use super::scanner::{Scanner, Step, Trouble};
 use super::{index_of, is_unfinished, name};
+use crate::core::ReadChunk;
 use crate::storage::{Disk, DiskFile, StorageError};
 use crate::types::{Chunk, Identity, Index, SnapshotMeta};
 
@@ -247,9 +248,7 @@ impl<F: DiskFile> SnapshotStore<F> {
     pub(in crate::storage) fn read<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        index: Index,
-        offset: u64,
-        limit_bytes: usize,
+        &ReadChunk { index, offset, limit_bytes, .. }: &ReadChunk,
     ) -> Result<Option<Chunk>, StorageError> {
         let kept = self.kept.iter_mut().find(|kept| kept.meta.index == index && !kept.is_damaged);
         let Some(kept) = kept else { return Ok(None) };

@@ -2,9 +2,8 @@
 
 use super::snapshots::{content, file_of, meta, name, run, take, worker_with};
 use super::*;
-use crate::core::Done;
-use crate::storage::{Completion, Disk, Job, StorageError, Worker};
-use crate::types::Chunk;
+use crate::core::{Done, ReadChunk};
+use crate::storage::{Completion, Disk, StorageError, Worker};
 
 fn segments(disk: &TestDisk) -> Vec<String> {
     disk.names().into_iter().filter(|name| name.ends_with(".log")).collect()
@@ -95,10 +94,7 @@ fn receive(worker: &mut Worker<TestDisk>, index: u64, term: u64) {
     let meta = meta(index, term);
     let file = file_of(&meta, &content(Index(index)));
     let chunk = Chunk { offset: 0, total_bytes: file.len() as u64, data: Bytes::from(file) };
-    let jobs = [
-        Job::WriteChunk { id: 1, meta: meta.clone(), chunk },
-        Job::InstallSnapshot { meta, sequence: 1 },
-    ];
+    let jobs = [write_chunk(1, &meta, chunk), install_snapshot(1, &meta)];
     let installed =
         Completion::Done(Done::SnapshotInstalled { index: Index(index), is_valid: true });
     assert_eq!(run(worker, jobs).pop(), Some(installed));
@@ -142,8 +138,8 @@ fn writes_after_an_installation_are_done_after_it() {
     let write = |sequence, entry: Entry| Job::Write(Write { sequence, ..entries(vec![entry]) });
     let jobs = [
         write(1, command(6, 1, 10)),
-        Job::WriteChunk { id: 1, meta: meta.clone(), chunk },
-        Job::InstallSnapshot { meta, sequence: 2 },
+        write_chunk(1, &meta, chunk),
+        install_snapshot(2, &meta),
         write(3, command(21, 2, 10)),
     ];
     let completions = run(&mut worker, jobs);
@@ -261,17 +257,15 @@ fn a_log_whose_snapshot_is_damaged_is_whole_and_takes_another() {
         assert_eq!(recovered.saved.snapshot, Some(meta(30, 1)));
         assert_eq!(recovered.saved.terms.last_index(), Index(60));
         let mut worker = Worker::new(log);
-        let read_chunk = Job::ReadChunk { id: 1, index: Index(30), offset: 0, limit_bytes: 1_000 };
+        let read_chunk =
+            Job::ReadChunk(ReadChunk { id: 1, index: Index(30), offset: 0, limit_bytes: 1_000 });
         let none = Completion::Done(Done::ChunkRead { id: 1, chunk: None });
         assert_eq!(run(&mut worker, [read_chunk]), [none], "nobody else is given it");
         let file = file_of(&meta(again, 1), b"another state");
         let chunk = Chunk { offset: 0, total_bytes: file.len() as u64, data: file.into() };
         let installed = run(
             &mut worker,
-            [
-                Job::WriteChunk { id: 2, meta: meta(again, 1), chunk },
-                Job::InstallSnapshot { meta: meta(again, 1), sequence: 1 },
-            ],
+            [write_chunk(2, &meta(again, 1), chunk), install_snapshot(1, &meta(again, 1))],
         );
         let is_valid =
             Completion::Done(Done::SnapshotInstalled { index: Index(again), is_valid: true });

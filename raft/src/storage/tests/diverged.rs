@@ -5,8 +5,8 @@ use super::snapshots::{content, file_of, meta, run, take, worker_with};
 use super::*;
 use crate::core::Done;
 use crate::storage::disk::{Disk, DiskFile};
-use crate::storage::{Completion, Job, Worker};
-use crate::types::{Chunk, Digest, Divergence, SnapshotMeta};
+use crate::storage::{Completion, Worker};
+use crate::types::{Digest, Divergence};
 
 fn divergence(agreed: u64) -> Divergence {
     let digest = Digest { index: Index(4), version: 1, value: 9 };
@@ -23,8 +23,8 @@ fn install(worker: &mut Worker<TestDisk>, index: u64) -> bool {
     let meta = SnapshotMeta { digest: None, ..meta(index, 1) };
     let data = Bytes::from(file_of(&meta, &content(Index(index))));
     let chunk = Chunk { offset: 0, total_bytes: data.len() as u64, data };
-    let written = Job::WriteChunk { id: 1, meta: meta.clone(), chunk };
-    let done = run(worker, [written, Job::InstallSnapshot { meta, sequence: 99 }]);
+    let written = write_chunk(1, &meta, chunk);
+    let done = run(worker, [written, install_snapshot(99, &meta)]);
     done.contains(&Completion::Done(Done::SnapshotInstalled {
         index: Index(index),
         is_valid: true,

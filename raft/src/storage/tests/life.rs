@@ -10,8 +10,7 @@ use proptest::prelude::*;
 use super::snapshots::{content, file_of, meta, read_to_end};
 use super::*;
 use crate::core::Done;
-use crate::storage::{Completion, Job, SnapshotSource, StorageError, Worker};
-use crate::types::{Chunk, SnapshotMeta};
+use crate::storage::{Completion, SnapshotSource, StorageError, Worker};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -166,9 +165,9 @@ impl Life {
                         total_bytes,
                         data: Bytes::copy_from_slice(piece),
                     };
-                    Job::WriteChunk { id: at as u64, meta: meta.clone(), chunk }
+                    write_chunk(at as u64, &meta, chunk)
                 });
-                pieces.chain([Job::InstallSnapshot { meta: meta.clone(), sequence: 0 }]).collect()
+                pieces.chain([install_snapshot(0, &meta)]).collect()
             }
             Step::Reopen => vec![],
         }

@@ -26,11 +26,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::test_disk::TestDisk;
-use super::{Log, LogOptions, Recovered};
-use crate::core::Fetch;
+use super::{Job, Log, LogOptions, Recovered};
+use crate::core::{Fetch, InstallSnapshot, WriteChunk};
 use crate::types::{
-    ClusterId, Configuration, DiskId, Entry, FeatureLevel, GroupId, HardState, Identity, Index,
-    Member, NodeId, Payload, Saved, Stamp, Term, Write,
+    Chunk, ClusterId, Configuration, DiskId, Entry, FeatureLevel, GroupId, HardState, Identity,
+    Index, Member, NodeId, Payload, Saved, SnapshotMeta, Stamp, Term, Write,
 };
 
 pub(super) const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, tail_bytes: 500 };
@@ -78,6 +78,14 @@ pub(super) fn entries(entries: Vec<Entry>) -> Write {
 pub(super) fn hard_state(term: u64, vote: u64) -> Option<HardState> {
     let vote = (vote > 0).then_some(NodeId(vote));
     Some(HardState { term: Term(term), vote, promise: PROMISE, forgot: None })
+}
+
+pub(super) fn write_chunk(id: u64, meta: &SnapshotMeta, chunk: Chunk) -> Job {
+    Job::WriteChunk(WriteChunk { id, meta: Box::new(meta.clone()), chunk })
+}
+
+pub(super) fn install_snapshot(sequence: u64, meta: &SnapshotMeta) -> Job {
+    Job::InstallSnapshot(InstallSnapshot { sequence, meta: Box::new(meta.clone()) })
 }
 
 /// What a log should hold.

@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::io::{self, Cursor, Read};
 
 use super::*;
-use crate::core::Done;
+use crate::core::{Done, ReadChunk};
 use crate::storage::snapshot::{Taken, Taking};
-use crate::storage::{Completion, Disk, Job, SnapshotReader, SnapshotSource, StorageError, Worker};
-use crate::types::{Chunk, SnapshotMeta};
+use crate::storage::{Completion, Disk, SnapshotReader, SnapshotSource, StorageError, Worker};
 
 pub(super) fn meta(index: u64, term: u64) -> SnapshotMeta {
     SnapshotMeta {
@@ -191,7 +190,7 @@ fn an_older_snapshot_stays_while_it_is_being_read() {
     let mut worker = worker_with(&disk, 9);
     let read = |worker: &mut Worker<TestDisk>, index, offset| match done(
         worker,
-        Job::ReadChunk { id: 4, index: Index(index), offset, limit_bytes: 50 },
+        Job::ReadChunk(ReadChunk { id: 4, index: Index(index), offset, limit_bytes: 50 }),
     ) {
         Done::ChunkRead { id: 4, chunk } => chunk,
         other => panic!("{other:?}"),
@@ -224,14 +223,14 @@ fn chunk_at(file: &[u8], offset: usize, bytes: usize) -> Chunk {
 }
 
 fn send(worker: &mut Worker<TestDisk>, meta: &SnapshotMeta, chunk: Chunk) -> u64 {
-    match done(worker, Job::WriteChunk { id: 3, meta: meta.clone(), chunk }) {
+    match done(worker, write_chunk(3, meta, chunk)) {
         Done::ChunkWritten { id: 3, received_bytes } => received_bytes,
         other => panic!("{other:?}"),
     }
 }
 
 fn install(worker: &mut Worker<TestDisk>, meta: &SnapshotMeta) -> bool {
-    match done(worker, Job::InstallSnapshot { meta: meta.clone(), sequence: 1 }) {
+    match done(worker, install_snapshot(1, meta)) {
         Done::SnapshotInstalled { index, is_valid } => {
             assert_eq!(index, meta.index);
             is_valid
@@ -332,7 +331,8 @@ fn rot_is_noticed_when_it_is_sent() {
     let mut bytes = disk.bytes(&name(4));
     bytes[3000] ^= 1;
     disk.set_bytes(&name(4), bytes);
-    let ask = |offset| Job::ReadChunk { id: 1, index: Index(4), offset, limit_bytes: 2000 };
+    let ask =
+        |offset| Job::ReadChunk(ReadChunk { id: 1, index: Index(4), offset, limit_bytes: 2000 });
     let completions = run(&mut worker, [ask(0), ask(2000), ask(4000)]);
     let corrupt = |completion: &Completion| matches!(completion, Completion::Failed(StorageError::Corrupt { file, .. }) if *file == name(4));
     assert!(completions.iter().any(corrupt), "{completions:?}");
@@ -344,7 +344,8 @@ fn a_piece_is_read_again_after_the_file_was_read_to_its_end() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 5);
     take(&mut worker, 4, 1, &[5; 5000]);
-    let ask = |offset| Job::ReadChunk { id: 1, index: Index(4), offset, limit_bytes: 2000 };
+    let ask =
+        |offset| Job::ReadChunk(ReadChunk { id: 1, index: Index(4), offset, limit_bytes: 2000 });
     let completions =
         run(&mut worker, [ask(0), ask(2000), ask(4000), ask(2000), ask(4000), ask(0)]);
     let is_done = |completion: &Completion| {
@@ -486,7 +487,7 @@ fn a_piece_that_comes_again_changes_nothing() {
         let mut data = file[from..to].to_vec();
         data[0] ^= damage;
         let chunk = Chunk { offset: from as u64, total_bytes, data: Bytes::from(data) };
-        let done = run(worker, [Job::WriteChunk { id: 1, meta: meta.clone(), chunk }]).pop();
+        let done = run(worker, [write_chunk(1, &meta, chunk)]).pop();
         let Some(Completion::Done(Done::ChunkWritten { received_bytes, .. })) = done else {
             panic!("{done:?}")
         };
@@ -504,8 +505,7 @@ fn a_piece_that_comes_again_changes_nothing() {
         assert_eq!(disk.writes(), before);
     }
     assert_eq!(write(&mut worker, 2 * third, file.len(), 0), total_bytes);
-    let installed =
-        run(&mut worker, [Job::InstallSnapshot { meta: meta.clone(), sequence: 1 }]).pop();
+    let installed = run(&mut worker, [install_snapshot(1, &meta)]).pop();
     assert_eq!(
         installed,
         Some(Completion::Done(Done::SnapshotInstalled { index: Index(40), is_valid: true }))
