@@ -1,4 +1,4 @@
-//! The two constructors, and what the ends of one channel share beside the queue.
+//! The two constructors, and the state that both ends of a channel share.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use crate::{Notifier, Receiver, Sender};
 
 /// A channel that holds at most `capacity` messages and allocates nothing after this call.
 ///
-/// All memory is taken here: `capacity` times the message's size and one word. A `capacity` of 0 is
-/// taken as 1: a loop that never waits inside the channel cannot meet a sender there.
+/// All memory is allocated here: `capacity` times the message's size and one word. A `capacity` of
+/// 0 counts as 1, because the loop never waits inside the channel for a sender.
 ///
 /// # Panics
 ///
@@ -24,7 +24,7 @@ use crate::{Notifier, Receiver, Sender};
 /// let (sender, receiver) = bounded(2, &notifier);
 /// sender.send("a")?;
 /// sender.send("b")?;
-/// assert_eq!(sender.send("c"), Err(SendError::Full("c"))); // handed back
+/// assert_eq!(sender.send("c"), Err(SendError::Full("c"))); // returns the message
 /// assert_eq!(receiver.try_recv(), Ok("a"));
 /// assert_eq!(receiver.try_recv(), Ok("b"));
 /// assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
@@ -61,45 +61,45 @@ fn join<M>(
 
 /// What both ends of a channel share.
 ///
-/// It holds a receiving handle of the queue for as long as either end exists, so crossbeam never
-/// sees the receiver go: a bounded crossbeam channel would keep what is queued until the last
-/// *sender* goes, and a message that holds a sender would never be dropped. `receiver_gone` is what
-/// closes the channel instead. Nothing is stranded:
+/// It has a receiving handle of the queue for as long as either end exists, so crossbeam's channel
+/// never loses its receiver. Otherwise a bounded crossbeam channel would keep queued messages until
+/// the last *sender* is dropped, and a message that contains a sender would never be dropped.
+/// `receiver_gone` closes the channel instead. No message stays in the queue:
 ///
 /// ```text
 ///   sender                           receiver's drop
-///   if receiver_gone: hand it back
+///   if receiver_gone: return it
 ///   push                  P          receiver_gone = true
 ///   if receiver_gone: drain          fence(SeqCst)
 ///                                    drain
 /// ```
 ///
-/// Either P or the fence comes first: the receiver's drain finds the push, or the sender finds the
-/// mark.
+/// Either P or the fence comes first: the receiver's drain sees the push, or the sender sees
+/// `receiver_gone`.
 ///
 /// # Order of a push
 ///
 /// P (see also `notifier.rs`) is the sequentially consistent exchange with which a push into
-/// crossbeam's queue moves the queue's tail, in both flavours. What the loop asks before it sleeps,
-/// `is_empty`, reads the tail with the same order, and `try_recv` reads it after such a fence. All
-/// of these stand in one order, so what holds of a fence after the push holds of the exchange
-/// within it: if the loop does not see the tail moved, the sender sees the flag that the loop wrote
-/// before it looked. What is read after a push has to be read sequentially consistent for that.
+/// crossbeam's queue, bounded or not, moves the queue's tail. Before the loop sleeps, `is_empty`
+/// reads the tail with the same order, and `try_recv` reads it after such a fence. All of these are
+/// in one total order. So the exchange does what a fence after the push would do: if the loop does
+/// not see the moved tail, the sender sees the flag that the loop wrote before it read the tail.
+/// For that, a load after a push must be sequentially consistent.
 ///
-/// It is no promise of crossbeam's documentation, but its own blocking receive stands on it: a
-/// receiver registers, looks at the tail, sleeps; a sender pushes and, with no fence between, looks
-/// whether one is registered. `tests/orders.rs` tries it on the machine and under Miri. (A fence of
-/// our own would cost 8 ns of 27: `bench/README.md`.)
+/// Crossbeam's documentation does not promise this, but its own blocking receive relies on it: a
+/// receiver registers, reads the tail, and sleeps; a sender pushes and then, without a fence, reads
+/// whether a receiver is registered. `tests/orders.rs` checks it on the machine and under Miri. A
+/// fence here would be safe without this argument, at the cost of one fence for each message.
 pub(crate) struct Shared<M> {
     pub(crate) queue: crossbeam_channel::Receiver<M>,
-    /// Carries nothing; disconnected by the receiver's drop, to end the wait of senders that block.
+    /// Never carries a message. The receiver's drop disconnects it, to end the wait of senders.
     pub(crate) closed: crossbeam_channel::Receiver<Infallible>,
     receiver_gone: AtomicBool,
-    /// Set by the last sender after it closed the queue. The queue alone cannot be asked whether it
-    /// is closed without taking a message out of it.
+    /// Set by the last sender after it closed the queue, because the queue reports that it is closed
+    /// only to a receive.
     senders_gone: AtomicBool,
-    /// The receiving side co-owns the waker: when the last sender wakes the loop and goes, the
-    /// descriptor it wrote to must not close under the kernel's event.
+    /// Keeps the waker open for the receiver: its descriptor must not be closed when the last
+    /// sender wakes the loop and is dropped, before the kernel has reported the wake.
     #[expect(dead_code, reason = "held, never used")]
     notifier: Notifier,
 }
@@ -124,7 +124,7 @@ impl<M> Shared<M> {
         self.drain();
     }
 
-    /// Drops what is queued. Any number of threads may; each message falls to one of them.
+    /// Drops the queued messages. Several threads may do so at once.
     #[cold]
     pub(crate) fn drain(&self) {
         while let Ok(message) = self.queue.try_recv() {
@@ -135,8 +135,8 @@ impl<M> Shared<M> {
 
 /// What all senders of one channel share. Its drop, with the last sender, notifies the loop.
 ///
-/// Every sender lets go of the queue before it lets go of this, so when this drops, the queue is
-/// closed already: publish first, then notify.
+/// Every sender drops its handle of the queue first, so the queue is closed when this is dropped:
+/// publish first, then notify.
 pub(crate) struct Link<M> {
     pub(crate) notifier: Notifier,
     pub(crate) shared: Arc<Shared<M>>,

@@ -1,21 +1,23 @@
-//! What sending and receiving can fail with.
+//! The errors of sending and receiving.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// A message that was not queued, and why. It is handed back: see
-/// [`into_inner`](SendError::into_inner).
+/// A message that was not sent, and why.
+///
+/// [`into_inner`](SendError::into_inner) returns the message.
 #[derive(Error, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SendError<M> {
-    /// The channel holds `capacity` messages. The loop is behind; try again later, send less, or
-    /// raise the `capacity` given to [`bounded`](crate::bounded).
+    /// The channel holds as many messages as its `capacity`. Try again later, send fewer, or give
+    /// [`bounded`](crate::bounded) a greater `capacity`.
     #[error(
-        "channel full: as many messages wait as its `capacity` (the argument of `bounded`) allows; \
+        "channel full: it holds as many messages as its `capacity`, the argument of `bounded`; \
          the message was not sent"
     )]
     Full(M),
-    /// The receiver is gone, and with it everything that was queued. No later send can succeed.
+    /// The receiver was dropped, with all queued messages. No later send can succeed.
     #[error("channel closed: its receiver was dropped; the message was not sent")]
     Closed(M),
 }
@@ -51,11 +53,12 @@ impl<M> fmt::Debug for SendError<M> {
 
 /// Why there was no message to receive.
 #[derive(Error, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TryRecvError {
-    /// Nothing is queued now; senders exist.
-    #[error("channel empty: no message waits")]
+    /// No message is queued now; senders exist.
+    #[error("channel empty: no message is queued")]
     Empty,
-    /// Nothing is queued and the last sender is gone: nothing will ever come.
+    /// No message is queued, and the last sender was dropped: no message will come.
     #[error("channel closed: its last sender was dropped and every message has been received")]
     Closed,
 }

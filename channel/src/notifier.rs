@@ -15,13 +15,13 @@
 //!   FAILED    a wake has failed: the next notification tries again
 //!   a topic   a notification has set it since the loop last took the topics
 //!
-//!   sender                                      loop
-//!   ------                                      ----
-//!   publish (push, close)           P           topics = word.swap(AWAKE)             T   take_ready
-//!   if its topic is set { return }  L           look at what belongs to them          R
-//!   before = word |= its topic      X           ... work ...
-//!   if before == 0 { wake }                     AWAKE -> 0 if the word is AWAKE       C   prepare_sleep
-//!                                               and no more; then block. Else T again.
+//!   sender                                 loop
+//!   ------                                 ----
+//!   publish (push, close)           P      topics = word.swap(AWAKE)            T  take_ready
+//!   if its topic is set { return }  L      look at what belongs to them         R
+//!   before = word |= its topic      X      ... work ...
+//!   if before == 0 { wake }                if the word is AWAKE: set it to 0    C  prepare_sleep
+//!                                          and block; else T again
 //! ```
 //!
 //! **No wake is lost.** Take one publication P.

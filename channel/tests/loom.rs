@@ -309,7 +309,7 @@ fn receive_all<M>(notifier: &Notifier, latch: &Latch, receiver: &Receiver<M>) ->
         match receiver.try_recv() {
             Ok(message) => received.push(message),
             Err(TryRecvError::Closed) => return (received, arms),
-            Err(TryRecvError::Empty) => {
+            Err(_) => {
                 arms += 1;
                 notifier.sleep_unless(|| receiver.is_ready(), || latch.sleep());
             }
@@ -345,7 +345,7 @@ fn a_send_that_races_with_the_receivers_drop() {
             thread::spawn(move || match sender.send(sent) {
                 Ok(()) => None,
                 Err(SendError::Closed(sent)) => Some(sent),
-                Err(SendError::Full(_)) => unreachable!("there is room for both"),
+                Err(_) => unreachable!("there is room for both"),
             })
         });
         drop(receiver);

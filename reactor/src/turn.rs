@@ -238,10 +238,7 @@ impl<T: Copy, M> EventLoop<T, M> {
             } else if event.key == WAKER_KEY {
                 self.stats.wakes += 1;
             } else {
-                self.deliver_event(
-                    handler,
-                    Event { key: event.key, readiness: Readiness::READABLE },
-                );
+                self.deliver_event(handler, Event::new(event.key, Readiness::READABLE));
             }
         }
     }

@@ -1,5 +1,5 @@
-/* Preloaded by tests/clock.rs: counts the readings of the clock, which strace cannot see (they never enter the kernel), and
-   writes the count down whenever the program asks who its parent is. */
+/* Preloaded by tests/clock.rs: counts the readings of the clock, which never enter the kernel, so
+   strace cannot see them. Writes the count to a file when the program calls getppid. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>

@@ -9,7 +9,7 @@ pub(crate) fn check(answer: libc::c_int) -> io::Result<libc::c_int> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
-/// The same for calls that answer with a length.
+/// The same for calls that return a length.
 #[inline]
 pub(crate) fn check_len(answer: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
@@ -34,8 +34,8 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
 
 /// Whether an error means that the call would have to wait.
 ///
-/// The same as comparing [`io::Error::kind`] with `WouldBlock`, but faster: `kind` maps every code
-/// that there is.
+/// The same as comparing [`io::Error::kind`] with `WouldBlock`, but faster: `kind` maps every
+/// `errno` code.
 #[inline]
 pub fn is_would_block(error: &io::Error) -> bool {
     match error.raw_os_error() {

@@ -23,8 +23,8 @@ impl Interest {
     pub const READABLE: Interest = Interest(0b001);
     /// Room to write, or a connection attempt that has ended, well or badly.
     pub const WRITABLE: Interest = Interest(0b010);
-    /// Out-of-band data (TCP's urgent byte). FreeBSD's, NetBSD's and libkqueue's kernels cannot
-    /// watch for it: there [`Selector::add`](crate::Selector::add) fails with
+    /// Out-of-band data (TCP's urgent byte). FreeBSD, NetBSD and libkqueue cannot watch for it:
+    /// there [`Selector::add`](crate::Selector::add) fails with
     /// [`Unsupported`](std::io::ErrorKind::Unsupported).
     pub const PRIORITY: Interest = Interest(0b100);
 
@@ -39,12 +39,12 @@ impl Interest {
         self.0 & other.0 == other.0
     }
 
-    /// Whether nothing is asked for.
+    /// Whether it contains no interest.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// `self` and `other` together; the same as `self | other`, and usable in constants.
+    /// The union of `self` and `other`, as `self | other`, and usable in constants.
     #[must_use]
     pub const fn add(self, other: Interest) -> Interest {
         Interest(self.0 | other.0)

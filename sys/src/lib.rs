@@ -1,4 +1,4 @@
-//! A thin and safe layer over the kernel: what an event loop needs, and nothing else.
+//! A thin and safe layer over the kernel, with the calls that an event loop needs.
 //!
 //! ```
 //! use kodiak_sys::{Events, Interest, Selector, Trigger};
@@ -23,8 +23,8 @@
 //!   iOS and the BSDs.
 //! - [`Waker`] ends such a wait from another thread.
 //! - [`Signals`] turns Unix signals into something a selector can wait for.
-//! - [`ChildExit`] tells a selector when a child process has ended.
-//! - [`pipe`] and [`set_nonblocking`] make descriptors fit for a loop; [`set_timer_slack`] makes
+//! - [`ChildExit`] is a descriptor that is readable once a child process has ended.
+//! - [`pipe`] and [`set_nonblocking`] make descriptors non-blocking; [`set_timer_slack`] makes
 //!   waits end on time.
 //! - [`boot_clock`] keeps counting while the machine is suspended.
 //! - [`socket`] has the socket calls that neither the standard library nor `socket2` offers.
@@ -33,8 +33,8 @@
 //! ([`OwnedFd`](std::os::fd::OwnedFd)); [`RawSource`] is the one exception. All of Kodiak's
 //! `unsafe` code is in this crate: one call per block, each with its reason.
 //!
-//! The contract is the same on all kernels. Where kernels differ, it is the weaker promise that all
-//! of them keep. What a kernel lacks is an [`Unsupported`](std::io::ErrorKind::Unsupported) error.
+//! The contract is the same on all kernels. Where they differ, it promises only what all of them
+//! do. What a kernel lacks is an [`Unsupported`](std::io::ErrorKind::Unsupported) error.
 //!
 //! # Errors
 //!

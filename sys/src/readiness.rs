@@ -3,8 +3,7 @@
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
-/// The conditions that one event reports, as a set. Each is a hint to try, not a promise of
-/// success.
+/// The conditions that one event reports, as a set. Each is a hint, not a promise of success.
 ///
 /// | bit | meaning | a reader or writer then |
 /// |---|---|---|
@@ -17,10 +16,9 @@ use std::ops::{BitOr, BitOrAssign};
 ///
 /// [take]: crate::socket::take_error
 ///
-/// Where kernels differ, only the weaker promise is made. Read-closed may come with or without
-/// readable, so a reader checks both. The writing end of a pipe whose reader has
-/// gone reports an error (epoll) or write-closed (kqueue). Closing and errors may be reported to a
-/// registration that asked for something else.
+/// Kernels differ. Read-closed may come with or without readable, so a reader checks both. The
+/// writing end of a pipe whose reader is closed reports an error (epoll) or write-closed (kqueue).
+/// Closing and errors may be reported to a registration with any interest.
 ///
 /// ```
 /// use kodiak_sys::Readiness;

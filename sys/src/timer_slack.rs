@@ -1,4 +1,4 @@
-//! Timer slack: how late the kernel may end a wait, to merge wake-ups.
+//! Timer slack: how late the kernel may end a wait in order to merge wake-ups.
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// starts afterwards inherit it. Real-time threads have none.
 ///
 /// One nanosecond makes timers as precise as the machine allows, and causes more wake-ups. Zero
-/// counts as one nanosecond, because to Linux it would mean the default.
+/// counts as one nanosecond, because Linux takes zero for the default.
 ///
 /// ```
 /// use std::time::Duration;

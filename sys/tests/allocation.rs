@@ -47,7 +47,7 @@ fn waking_allocates_nothing() {
 }
 
 #[test]
-fn receiving_signals_allocates_nothing_and_neither_does_the_handler() {
+fn receiving_a_signal_and_its_handler_allocate_nothing() {
     let signals = Signals::new(&[Signal::USR1]).unwrap();
     let info = measure(|| {
         // SAFETY: no pointers; this process handles the signal.
@@ -59,7 +59,7 @@ fn receiving_signals_allocates_nothing_and_neither_does_the_handler() {
 }
 
 #[test]
-fn the_small_questions_allocate_nothing() {
+fn asking_a_socket_for_its_state_allocates_nothing() {
     let (a, _b) = tcp_pair();
     let info = measure(|| {
         assert_eq!(socket::bytes_readable(a.as_fd()).unwrap(), 0);

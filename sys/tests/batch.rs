@@ -1,4 +1,4 @@
-//! Many datagrams in one call, with the kernel's own means and one by one.
+//! Many datagrams in one call, and one call for each datagram.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
-/// Both ways, for every test.
+/// Runs a test with one call for a batch, and with one call for each datagram.
 fn both(test: impl Fn(fn(RecvBatch) -> RecvBatch, fn(SendBatch) -> SendBatch)) {
     test(|batch| batch, |batch| batch);
     test(RecvBatch::one_by_one, SendBatch::one_by_one);
@@ -29,7 +29,7 @@ fn until_readable(socket: &impl AsFd) {
 }
 
 #[test]
-fn what_is_sent_in_a_batch_arrives_in_order_with_its_sender() {
+fn a_batch_arrives_in_order_with_its_sender() {
     both(|recv, send| {
         for (left, right) in ["127.0.0.1:0", "[::1]:0"].into_iter().filter_map(pair) {
             let mut outgoing = send(SendBatch::new(10, 100));
@@ -66,7 +66,7 @@ fn a_blocking_socket_without_a_datagram_is_not_waited_for() {
 }
 
 #[test]
-fn what_does_not_fit_comes_in_the_next_call_and_old_datagrams_are_gone() {
+fn datagrams_that_do_not_fit_come_in_the_next_call() {
     both(|recv, _| {
         let (left, right) = v4();
         left.connect(right.local_addr().unwrap()).unwrap();
@@ -90,7 +90,7 @@ fn what_does_not_fit_comes_in_the_next_call_and_old_datagrams_are_gone() {
 }
 
 #[test]
-fn a_cut_datagram_says_so() {
+fn a_truncated_datagram_is_marked() {
     both(|recv, _| {
         let (left, right) = v4();
         for text in [&b"exact"[..], b"longer", b"short"] {
@@ -113,7 +113,7 @@ fn a_cut_datagram_says_so() {
 }
 
 #[test]
-fn a_datagram_that_cannot_go_stays_first_and_can_be_skipped() {
+fn a_datagram_that_cannot_be_sent_can_be_skipped() {
     both(|_, send| {
         let (left, right) = v4();
         let to = right.local_addr().unwrap();
@@ -137,7 +137,7 @@ fn a_datagram_that_cannot_go_stays_first_and_can_be_skipped() {
 
 #[test]
 fn a_full_queue_at_the_receiver_keeps_the_rest() {
-    // Unix datagrams have flow control, so that the kernel's "not now" can be had at will.
+    // Unix datagrams have flow control, so the kernel refuses some once the receiver's queue is full.
     both(|recv, send| {
         let (left, right) = UnixDatagram::pair().unwrap();
         let mut outgoing = send(SendBatch::new(1024, 4096));
@@ -177,7 +177,7 @@ fn an_earlier_refusal_is_an_error_of_the_next_call() {
         let (left, right) = v4();
         left.connect(right.local_addr().unwrap()).unwrap();
         drop(right);
-        left.send(b"anybody?").unwrap();
+        left.send(b"refused").unwrap();
         readiness_until(&watching(&left, Interest::READABLE, Trigger::Level), Readiness::is_error);
         if libkqueue_lacks("leaves no error on the socket that it reports one of") {
             let error = socket::take_error(left.as_fd()).unwrap().unwrap();
@@ -190,7 +190,7 @@ fn an_earlier_refusal_is_an_error_of_the_next_call() {
 }
 
 #[test]
-fn the_bounds_of_a_batch_are_kept_and_named() {
+fn a_batch_keeps_its_bounds_and_names_them() {
     let to: SocketAddr = "127.0.0.1:9".parse().unwrap();
     let mut outgoing = SendBatch::new(2, 10);
     assert_eq!(outgoing.push(&[0; 11], Some(to)), Err(PushError::TooLong { bytes_max: 10 }));
@@ -210,7 +210,7 @@ fn the_bounds_of_a_batch_are_kept_and_named() {
 }
 
 #[test]
-fn room_of_what_was_sent_is_used_again_before_all_has_been_sent() {
+fn space_of_sent_datagrams_is_reused_before_all_are_sent() {
     let (left, right) = v4();
     let to = right.local_addr().unwrap();
     let mut outgoing = SendBatch::new(3, 70_000);
@@ -230,8 +230,8 @@ fn room_of_what_was_sent_is_used_again_before_all_has_been_sent() {
 }
 
 #[test]
-fn batches_may_travel_between_threads() {
-    fn travels<T: Send + Sync>() {}
-    travels::<RecvBatch>();
-    travels::<SendBatch>();
+fn batches_are_send_and_sync() {
+    fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<RecvBatch>();
+    is_send_and_sync::<SendBatch>();
 }

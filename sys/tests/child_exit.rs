@@ -1,8 +1,8 @@
-//! Children's ends as events.
+//! The ends of child processes as events.
 
 mod common;
 
-use common::{look, wait, watching};
+use common::{ready_now, wait, watching};
 use kodiak_sys::{ChildExit, Interest, Selector, Signal, Signals, Trigger};
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -14,22 +14,22 @@ fn cat() -> Child {
 }
 
 #[test]
-fn nothing_before_the_end_and_then_for_good() {
+fn it_is_readable_once_the_child_has_ended() {
     let mut child = cat();
     let exit = ChildExit::of(&mut child).unwrap();
     let selector = watching(&exit, Interest::READABLE, Trigger::Level);
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
     drop(child.stdin.take());
     assert!(wait(&selector)[0].readiness.is_readable());
-    assert!(child.try_wait().unwrap().unwrap().success(), "its status is there at once");
-    assert!(look(&selector)[0].readiness.is_readable(), "reaped or not");
+    assert!(child.try_wait().unwrap().unwrap().success(), "its status is available at once");
+    assert!(ready_now(&selector)[0].readiness.is_readable(), "reaped or not");
 }
 
 #[test]
-fn a_child_quicker_than_its_parent_is_not_missed() {
+fn a_child_that_ends_before_it_is_watched_is_not_missed() {
     let mut child =
         Command::new("sh").args(["-c", "exit 7"]).stdout(Stdio::piped()).spawn().unwrap();
-    // The end of its output is the end of the process, or as good as: both orders have to work.
+    // The child has ended or is about to end when its output ends: both orders must work.
     child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
     let exit = ChildExit::of(&mut child).unwrap();
     wait(&watching(&exit, Interest::READABLE, Trigger::Edge));
@@ -40,15 +40,15 @@ fn a_child_quicker_than_its_parent_is_not_missed() {
 fn a_child_that_was_reaped_counts_as_ended() {
     let mut child = Command::new("true").spawn().unwrap();
     child.wait().unwrap();
-    // A child that another thread is starting has copies of all our descriptors for a moment, the
-    // writer of a pipe included.
+    // A child that another thread is starting has copies of all our descriptors until it executes
+    // its program, also of a pipe's writer.
     std::thread::scope(|scope| {
         let starting = scope.spawn(|| {
             (0..200).for_each(|_| assert!(Command::new("true").status().unwrap().success()))
         });
         while !starting.is_finished() {
             let exit = ChildExit::of(&mut child).unwrap();
-            assert_eq!(look(&watching(&exit, Interest::READABLE, Trigger::Level)).len(), 1);
+            assert_eq!(ready_now(&watching(&exit, Interest::READABLE, Trigger::Level)).len(), 1);
         }
     });
 }
@@ -74,7 +74,7 @@ fn each_of_many_children_has_its_own_event() {
 }
 
 #[test]
-fn sigchld_has_no_part_in_it() {
+fn sigchld_is_not_used() {
     let signals = Signals::new(&[Signal::CHLD]).unwrap();
     let mut child = cat();
     let exit = ChildExit::of(&mut child).unwrap();
@@ -82,6 +82,6 @@ fn sigchld_has_no_part_in_it() {
     drop(child.stdin.take());
     wait(&selector);
     assert!(child.try_wait().unwrap().is_some());
-    // Somebody else's handler may swallow the signal, before or after: here nobody reads it.
+    // The signal is not received here, as if another library's handler had consumed it.
     drop(signals);
 }

@@ -1,4 +1,4 @@
-//! Exclusive wake-ups, and where there are none.
+//! Exclusive wake-ups, and their absence on some kernels.
 
 mod common;
 
@@ -9,8 +9,8 @@ use std::os::fd::AsFd;
 
 #[cfg(all(target_os = "linux", not(kodiak_kqueue)))]
 #[test]
-fn the_kernel_is_told_and_events_are_as_ever() {
-    use common::{look, wait};
+fn the_kernel_gets_the_flag_and_reports_events_as_usual() {
+    use common::{ready_now, wait};
     use std::io::Write;
     use std::os::fd::AsRawFd;
 
@@ -35,14 +35,22 @@ fn the_kernel_is_told_and_events_are_as_ever() {
         let modified = selector.modify(a.as_fd(), 9, Interest::READABLE, Trigger::Level);
         assert_eq!(modified.unwrap_err().kind(), ErrorKind::InvalidInput);
         selector.remove(a.as_fd()).unwrap();
-        assert!(look(selector).is_empty());
+        assert!(ready_now(selector).is_empty());
     }
 }
 
-/// Threads that wait, each with a selector of its own, for the same socket; how many of them one
-/// byte wakes.
+/// Which waiting selectors an event wakes.
 #[cfg(all(target_os = "linux", not(kodiak_kqueue)))]
-fn woken_of(threads: usize, exclusive: bool) -> usize {
+#[derive(Clone, Copy)]
+enum WakeUp {
+    All,
+    Exclusive,
+}
+
+/// Starts threads that wait for the same socket, each with a selector of its own. Returns how many
+/// of them one byte wakes.
+#[cfg(all(target_os = "linux", not(kodiak_kqueue)))]
+fn woken_of(threads: usize, wake_up: WakeUp) -> usize {
     use kodiak_sys::{Events, Waker};
     use std::io::Write;
     use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -52,31 +60,29 @@ fn woken_of(threads: usize, exclusive: bool) -> usize {
     let wakers: Vec<_> =
         selectors.iter().map(|selector| Waker::new(selector, 0).unwrap()).collect();
     for selector in &selectors {
-        let (source, want, level) = (ours.as_fd(), Interest::READABLE, Trigger::Level);
-        if exclusive {
-            selector.add_exclusive(source, 1, want, level)
-        } else {
-            selector.add(source, 1, want, level)
+        let (source, interest, level) = (ours.as_fd(), Interest::READABLE, Trigger::Level);
+        match wake_up {
+            WakeUp::All => selector.add(source, 1, interest, level).unwrap(),
+            WakeUp::Exclusive => selector.add_exclusive(source, 1, interest, level).unwrap(),
         }
-        .unwrap();
     }
     let ids: Vec<_> = (0..threads).map(|_| AtomicI32::new(0)).collect();
-    let over = AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for (selector, id) in selectors.iter().zip(&ids) {
-            let over = &over;
+            let done = &done;
             scope.spawn(move || {
                 let mut events = Events::with_capacity(4);
                 // SAFETY: no arguments, and it cannot fail.
                 id.store(unsafe { libc::gettid() }, Ordering::SeqCst);
                 selector.wait(&mut events, None).unwrap();
-                // Whoever was woken is not asleep again before everybody was counted.
-                while !over.load(Ordering::SeqCst) {
+                // A woken thread stays awake until all are counted.
+                while !done.load(Ordering::SeqCst) {
                     std::thread::yield_now();
                 }
             });
         }
-        let asleep = |id: &AtomicI32| {
+        let is_asleep = |id: &AtomicI32| {
             let stat = std::fs::read_to_string(format!(
                 "/proc/self/task/{}/stat",
                 id.load(Ordering::SeqCst)
@@ -84,13 +90,13 @@ fn woken_of(threads: usize, exclusive: bool) -> usize {
             // The state follows the name, which is in parentheses.
             stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('S'))
         };
-        while !ids.iter().all(asleep) {
+        while !ids.iter().all(is_asleep) {
             std::thread::yield_now();
         }
         // The kernel makes a sleeper runnable before the call that woke it returns.
         theirs.write_all(b"x").unwrap();
-        let woken = ids.iter().filter(|id| !asleep(id)).count();
-        over.store(true, Ordering::SeqCst);
+        let woken = ids.iter().filter(|id| !is_asleep(id)).count();
+        done.store(true, Ordering::SeqCst);
         wakers.iter().for_each(|waker| waker.wake().unwrap());
         woken
     })
@@ -98,16 +104,16 @@ fn woken_of(threads: usize, exclusive: bool) -> usize {
 
 #[cfg(all(target_os = "linux", not(kodiak_kqueue)))]
 #[test]
-fn of_several_that_wait_one_event_wakes_at_least_one_and_not_all() {
-    assert_eq!(woken_of(4, false), 4, "what it is for");
+fn an_event_wakes_at_least_one_of_several_and_not_all() {
+    assert_eq!(woken_of(4, WakeUp::All), 4, "without the flag");
     for _ in 0..20 {
-        let woken = woken_of(4, true);
+        let woken = woken_of(4, WakeUp::Exclusive);
         assert!((1..4).contains(&woken), "{woken} of 4");
     }
 }
 
 #[test]
-fn what_it_is_not_for_is_refused() {
+fn unsupported_exclusive_registrations_are_refused() {
     let (a, _b) = unix_pair();
     let selector = Selector::new().unwrap();
     let mut refused =
@@ -126,14 +132,14 @@ fn what_it_is_not_for_is_refused() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn timer_slack_is_the_threads_own() {
+fn timer_slack_belongs_to_the_thread() {
     use kodiak_sys::{set_timer_slack, timer_slack};
     use std::time::Duration;
 
     std::thread::spawn(|| {
-        for (asked, told) in [(0, 1), (1, 1), (50_000, 50_000), (3_000_000_000, 3_000_000_000)] {
-            set_timer_slack(Duration::from_nanos(asked)).unwrap();
-            assert_eq!(timer_slack().unwrap(), Duration::from_nanos(told));
+        for (set, expected) in [(0, 1), (1, 1), (50_000, 50_000), (3_000_000_000, 3_000_000_000)] {
+            set_timer_slack(Duration::from_nanos(set)).unwrap();
+            assert_eq!(timer_slack().unwrap(), Duration::from_nanos(expected));
         }
         set_timer_slack(Duration::MAX).unwrap();
         assert!(timer_slack().unwrap() > Duration::from_secs(1 << 30));

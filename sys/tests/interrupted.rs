@@ -1,4 +1,4 @@
-//! Waits under signals. A test binary of its own: signals are the whole process's.
+//! Waits that signals interrupt. A test binary of its own, because signals concern the process.
 
 use kodiak_sys::{Events, Selector, Signal, Signals};
 use std::io::ErrorKind;
@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Runs `test` while another thread sends this one signals as fast as it can.
-fn under_fire(test: impl FnOnce()) {
+fn with_signals(test: impl FnOnce()) {
     let _signals = Signals::new(&[Signal::USR1]).unwrap();
     // SAFETY: no arguments, and it cannot fail.
     let target = unsafe { libc::pthread_self() };
-    let over = AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
+            while !done.load(Ordering::Relaxed) {
                 // SAFETY: the target is in `test`, or waits for this thread to end; the process
                 // handles the signal.
                 assert_eq!(unsafe { libc::pthread_kill(target, libc::SIGUSR1) }, 0);
@@ -21,14 +21,14 @@ fn under_fire(test: impl FnOnce()) {
             }
         });
         test();
-        over.store(true, Ordering::Relaxed);
+        done.store(true, Ordering::Relaxed);
     });
 }
 
 #[test]
-fn a_wait_that_a_signal_ends_early_says_so_and_never_claims_that_its_time_has_passed() {
+fn a_wait_that_a_signal_ends_is_interrupted_not_timed_out() {
     let (selector, mut events) = (Selector::new().unwrap(), Events::with_capacity(4));
-    under_fire(|| {
+    with_signals(|| {
         let mut interruptions = 0;
         let timeout = Duration::from_micros(300);
         for _ in 0..300 {
@@ -43,7 +43,7 @@ fn a_wait_that_a_signal_ends_early_says_so_and_never_claims_that_its_time_has_pa
                 }
             }
         }
-        // For ever, but for a signal.
+        // Only a signal ends it.
         assert_eq!(selector.wait(&mut events, None).unwrap_err().kind(), ErrorKind::Interrupted);
         assert!(interruptions > 0);
     });

@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::{look, unix_pair};
+use common::{ready_now, unix_pair};
 use kodiak_sys::{Interest, Readiness, Selector, Trigger};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -13,7 +14,7 @@ use std::os::unix::net::UnixStream;
 const SOURCES: usize = 4;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum Operation {
     Add(usize, u64, Interest, Trigger),
     Modify(usize, u64, Interest, Trigger),
     Remove(usize),
@@ -21,7 +22,7 @@ enum Step {
     Read(usize),
     /// Closes both ends and opens new ones, which get the same numbers.
     Reopen(usize),
-    Look,
+    Wait,
 }
 
 fn interest() -> impl Strategy<Value = Interest> {
@@ -37,16 +38,18 @@ fn trigger() -> impl Strategy<Value = Trigger> {
     prop_oneof![Just(Trigger::Level), Just(Trigger::Edge), Just(Trigger::Oneshot)]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn operation() -> impl Strategy<Value = Operation> {
     let source = || 0..SOURCES;
     prop_oneof![
-        2 => (source(), any::<u64>(), interest(), trigger()).prop_map(|(s, k, i, t)| Step::Add(s, k, i, t)),
-        2 => (source(), any::<u64>(), interest(), trigger()).prop_map(|(s, k, i, t)| Step::Modify(s, k, i, t)),
-        1 => source().prop_map(Step::Remove),
-        3 => source().prop_map(Step::Write),
-        2 => source().prop_map(Step::Read),
-        1 => source().prop_map(Step::Reopen),
-        4 => Just(Step::Look),
+        2 => (source(), any::<u64>(), interest(), trigger())
+            .prop_map(|(s, k, i, t)| Operation::Add(s, k, i, t)),
+        2 => (source(), any::<u64>(), interest(), trigger())
+            .prop_map(|(s, k, i, t)| Operation::Modify(s, k, i, t)),
+        1 => source().prop_map(Operation::Remove),
+        3 => source().prop_map(Operation::Write),
+        2 => source().prop_map(Operation::Read),
+        1 => source().prop_map(Operation::Reopen),
+        4 => Just(Operation::Wait),
     ]
 }
 
@@ -55,8 +58,8 @@ struct Registered {
     key: u64,
     interest: Interest,
     trigger: Trigger,
-    /// Level: all of the interest. Edge: what has had news since the last report. Oneshot: all of
-    /// it until it has fired.
+    /// Level: the whole interest. Edge: what has become ready since the last report. Oneshot: the
+    /// whole interest until it has fired.
     armed: Interest,
 }
 
@@ -90,12 +93,14 @@ impl Source {
     }
 }
 
-/// Compares one look with the model: every source that must be reported is, with exactly its
-/// readiness; every other only if it is edge-triggered, which may report more often than it must,
-/// and need not repeat beside an edge what was told before.
+/// Compares one wait with the model.
+///
+/// Every source that must be reported is reported, with exactly its readiness. Others are not,
+/// unless they are edge-triggered: those may be reported more often than they must, and need not
+/// repeat a readiness that was reported before.
 fn compare(selector: &Selector, sources: &mut [Source]) -> Result<(), TestCaseError> {
     let mut reported: BTreeMap<u64, Readiness> = BTreeMap::new();
-    for event in look(selector) {
+    for event in ready_now(selector) {
         prop_assert!(
             reported.insert(event.key, event.readiness).is_none(),
             "two events for one source"
@@ -127,14 +132,14 @@ fn compare(selector: &Selector, sources: &mut [Source]) -> Result<(), TestCaseEr
     Ok(())
 }
 
-fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
+fn run(operations: Vec<Operation>) -> Result<(), TestCaseError> {
     let selector = Selector::new().unwrap();
     let mut sources: Vec<_> = (0..SOURCES).map(|_| Source::new()).collect();
-    for (number, step) in steps.into_iter().enumerate() {
-        // Keys that differ, so that the reports can be told apart.
+    for (number, operation) in operations.into_iter().enumerate() {
+        // Keys that differ, so that a report identifies its source.
         let unique = |key: u64| (key & !0xffff) | number as u64;
-        match step {
-            Step::Add(s, key, interest, trigger) => {
+        match operation {
+            Operation::Add(s, key, interest, trigger) => {
                 let expected = match () {
                     () if interest.is_empty() => Err(ErrorKind::InvalidInput),
                     () if sources[s].registered.is_some() => Err(ErrorKind::AlreadyExists),
@@ -146,7 +151,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     sources[s].register(unique(key), interest, trigger);
                 }
             }
-            Step::Modify(s, key, interest, trigger) => {
+            Operation::Modify(s, key, interest, trigger) => {
                 let expected = match () {
                     () if interest.is_empty() => Err(ErrorKind::InvalidInput),
                     () if sources[s].registered.is_none() => Err(ErrorKind::NotFound),
@@ -159,7 +164,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     sources[s].register(unique(key), interest, trigger);
                 }
             }
-            Step::Remove(s) => {
+            Operation::Remove(s) => {
                 let expected = if sources[s].registered.take().is_some() {
                     Ok(())
                 } else {
@@ -168,7 +173,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 let answer = selector.remove(sources[s].ours.as_fd());
                 prop_assert_eq!(answer.map_err(|error| error.kind()), expected);
             }
-            Step::Write(s) => {
+            Operation::Write(s) => {
                 sources[s].theirs.write_all(b"x").unwrap();
                 sources[s].unread += 1;
                 if let Some(registered) = &mut sources[s].registered
@@ -178,25 +183,29 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     registered.armed |= Interest::READABLE;
                 }
             }
-            Step::Read(s) => {
+            Operation::Read(s) => {
                 let source = &mut sources[s];
                 let read = source.ours.read(&mut [0; 4096]).unwrap_or(0);
                 prop_assert_eq!(read, source.unread);
                 source.unread = 0;
             }
-            Step::Reopen(s) => sources[s] = Source::new(),
-            Step::Look => compare(&selector, &mut sources)?,
+            Operation::Reopen(s) => sources[s] = Source::new(),
+            Operation::Wait => compare(&selector, &mut sources)?,
         }
     }
     compare(&selector, &mut sources)
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(config())]
 
     #[test]
-    fn the_selector_reports_what_the_model_does(steps in proptest::collection::vec(step(), 1..60)) {
-        run(steps)?;
+    fn the_selector_reports_what_the_model_does(operations in vec(operation(), 1..60)) {
+        run(operations)?;
     }
 
     #[test]
@@ -227,11 +236,14 @@ proptest! {
             Readiness::PRIORITY,
         ];
         let set = |bits: u8| {
-            all.into_iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0).fold(Readiness::empty(), |all, (_, r)| all | r)
+            all.into_iter()
+                .enumerate()
+                .filter(|(bit, _)| bits & (1 << bit) != 0)
+                .fold(Readiness::empty(), |all, (_, one)| all | one)
         };
         prop_assert_eq!(set(a) | set(b), set(a | b));
         prop_assert_eq!(set(a).contains(set(b)), a & b == b);
-        let asked = [
+        let answers = [
             set(a).is_readable(),
             set(a).is_writable(),
             set(a).is_read_closed(),
@@ -239,6 +251,6 @@ proptest! {
             set(a).is_error(),
             set(a).is_priority(),
         ];
-        prop_assert_eq!(asked.map(u8::from).iter().rev().fold(0, |bits, bit| bits << 1 | bit), a);
+        prop_assert_eq!(answers.map(u8::from).iter().rev().fold(0, |bits, bit| bits << 1 | bit), a);
     }
 }

@@ -35,7 +35,7 @@ fn has_ended(reader: &mut io::PipeReader) -> bool {
 }
 
 #[test]
-fn descriptors_arrive_in_order_owned_and_closed_on_exec() {
+fn descriptors_arrive_in_order_owned_and_close_on_exec() {
     let (left, right) = UnixStream::pair().unwrap();
     let pipes = [marked_pipe(1), marked_pipe(2), marked_pipe(3)];
     let lent: Vec<BorrowedFd<'_>> = pipes.iter().map(AsFd::as_fd).collect();
@@ -73,7 +73,7 @@ fn surplus_descriptors_are_closed_and_reported() {
 }
 
 #[test]
-fn the_buffer_for_descriptors_is_appended_to_and_has_no_say_in_how_many_come() {
+fn descriptors_are_appended_to_the_vector() {
     let (left, right) = UnixStream::pair().unwrap();
     let pipe = marked_pipe(7);
     send_with_descriptors(left.as_fd(), b"x", &[pipe.as_fd()], None).unwrap();
@@ -84,7 +84,7 @@ fn the_buffer_for_descriptors_is_appended_to_and_has_no_say_in_how_many_come() {
 }
 
 #[test]
-fn the_greatest_message_goes_through_and_the_next_greater_is_refused() {
+fn a_message_has_at_most_max_descriptors() {
     let (left, right) = UnixStream::pair().unwrap();
     let pipe = marked_pipe(1);
     let lent = vec![pipe.as_fd(); MAX_DESCRIPTORS + 1];
@@ -99,7 +99,7 @@ fn the_greatest_message_goes_through_and_the_next_greater_is_refused() {
 }
 
 #[test]
-fn descriptors_without_a_byte_are_refused_and_bytes_without_descriptors_are_not() {
+fn descriptors_need_a_byte_and_bytes_need_no_descriptor() {
     let (left, right) = UnixStream::pair().unwrap();
     let pipe = marked_pipe(1);
     let error = send_with_descriptors(left.as_fd(), b"", &[pipe.as_fd()], None).unwrap_err();
@@ -111,7 +111,7 @@ fn descriptors_without_a_byte_are_refused_and_bytes_without_descriptors_are_not(
 }
 
 #[test]
-fn blocking_sockets_are_not_waited_for_and_the_end_is_zero_bytes() {
+fn receiving_never_waits_and_ends_with_zero_bytes() {
     let (left, right) = UnixStream::pair().unwrap();
     let mut descriptors = Vec::new();
     let nothing =
@@ -122,7 +122,7 @@ fn blocking_sockets_are_not_waited_for_and_the_end_is_zero_bytes() {
         recv_with_descriptors(right.as_fd(), &mut [0; 8], &mut descriptors, 4).unwrap().bytes,
         0
     );
-    // A dead peer is an error, not a signal.
+    // A closed peer is an error, not a signal.
     assert_eq!(
         send_with_descriptors(right.as_fd(), b"x", &[], None).unwrap_err().kind(),
         ErrorKind::BrokenPipe
@@ -130,7 +130,7 @@ fn blocking_sockets_are_not_waited_for_and_the_end_is_zero_bytes() {
 }
 
 #[test]
-fn datagrams_carry_descriptors_to_an_address_and_say_when_they_are_cut() {
+fn datagrams_carry_descriptors_and_are_marked_if_truncated() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = UnixDatagram::bind(folder.path().join("in")).unwrap();
     let sender = UnixDatagram::unbound().unwrap();
@@ -167,7 +167,7 @@ fn receiving_descriptors_allocates_nothing_when_there_is_room() {
 }
 
 #[test]
-fn the_other_end_is_who_it_is() {
+fn both_ends_report_the_credentials_of_this_process() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
@@ -183,20 +183,20 @@ fn the_other_end_is_who_it_is() {
             assert_eq!(peer.pid, Some(std::process::id()));
         }
     }
-    assert!(peer_credentials(io::pipe().unwrap().0.as_fd()).is_err(), "no socket");
-    assert!(peer_credentials(UnixDatagram::unbound().unwrap().as_fd()).is_err(), "nobody there");
+    assert!(peer_credentials(io::pipe().unwrap().0.as_fd()).is_err(), "not a socket");
+    assert!(peer_credentials(UnixDatagram::unbound().unwrap().as_fd()).is_err(), "no peer");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn abstract_names_are_connected_to() {
+fn abstract_names_can_be_connected_to() {
     use kodiak_sys::socket::connect_unix_addr;
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::SocketAddr;
 
-    // The longest there is, and one with a zero byte in it.
+    // The longest name, and one that contains a zero byte.
     let mut longest = format!("kodiak-sys-{}-", std::process::id()).into_bytes();
-    longest.resize(common::unix_path_room(), b'\0');
+    longest.resize(common::unix_path_max(), b'\0');
     for name in [&longest[..], &longest[..30]] {
         let address = SocketAddr::from_abstract_name(name).unwrap();
         let listener = UnixListener::bind_addr(&address).unwrap();
@@ -204,8 +204,8 @@ fn abstract_names_are_connected_to() {
         listener.accept().unwrap().0.write_all(b"hidden").unwrap();
         assert_eq!(UnixStream::from(client).read(&mut [0; 8]).unwrap(), 6);
     }
-    let nobody = SocketAddr::from_abstract_name(&longest[..29]).unwrap();
-    assert_eq!(connect_unix_addr(&nobody).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    let unused = SocketAddr::from_abstract_name(&longest[..29]).unwrap();
+    assert_eq!(connect_unix_addr(&unused).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     let unnamed = UnixDatagram::unbound().unwrap().local_addr().unwrap();
     assert_eq!(connect_unix_addr(&unnamed).unwrap_err().kind(), ErrorKind::InvalidInput);
 }

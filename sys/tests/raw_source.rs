@@ -2,13 +2,13 @@
 
 mod common;
 
-use common::{look, unix_pair, wait, watching};
+use common::{ready_now, unix_pair, wait, watching};
 use kodiak_sys::{Interest, RawSource, Selector, Trigger};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 
 #[test]
-fn a_raw_source_is_modified_asked_and_removed() {
+fn a_raw_source_can_be_modified_read_and_removed() {
     let (a, mut b) = unix_pair();
     let selector = watching(&a, Interest::READABLE, Trigger::Level);
     let raw = RawSource::of(a.as_fd());
@@ -17,7 +17,7 @@ fn a_raw_source_is_modified_asked_and_removed() {
     assert_eq!(raw.bytes_readable().unwrap(), 3);
     selector.modify_raw(raw, 5, Interest::READABLE, Trigger::Oneshot).unwrap();
     assert_eq!(wait(&selector)[0].key, 5);
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
     selector.remove_raw(raw).unwrap();
     selector.add(a.as_fd(), 6, Interest::READABLE, Trigger::Level).unwrap();
     assert_eq!(wait(&selector)[0].key, 6);
@@ -30,7 +30,7 @@ fn a_removed_raw_source_reports_no_more_hang_ups() {
     drop(b);
     assert!(wait(&selector)[0].readiness.is_write_closed());
     selector.remove_raw(RawSource::of(a.as_fd())).unwrap();
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
 }
 
 #[test]

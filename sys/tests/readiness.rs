@@ -1,8 +1,8 @@
-//! Which conditions are told apart, for TCP, Unix sockets and pipes.
+//! The conditions that are reported for TCP, Unix sockets and pipes.
 
 mod common;
 
-use common::{look, readiness_until, tcp_pair, unix_pair, wait, watching};
+use common::{readiness_until, ready_now, tcp_pair, unix_pair, wait, watching};
 use kodiak_sys::{Interest, Readiness, Selector, Trigger, socket};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, UdpSocket};
@@ -65,15 +65,16 @@ fn a_reset_is_an_error_that_can_be_taken() {
     let selector = watching(&c, BOTH, Trigger::Level);
     let readiness = readiness_until(&selector, Readiness::is_error);
     assert!(readiness.is_read_closed(), "{readiness:?}");
-    let error = socket::take_error(c.as_fd()).unwrap().expect("an error waits");
+    let error = socket::take_error(c.as_fd()).unwrap().expect("an error is pending");
     assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
-    assert!(socket::take_error(c.as_fd()).unwrap().is_none(), "taken is taken");
+    assert!(socket::take_error(c.as_fd()).unwrap().is_none(), "it was taken");
     assert_eq!(c.read(&mut [0; 8]).unwrap(), 0);
 }
 
 #[test]
 fn a_refused_connection_is_an_error_and_ends_writable() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // nobody listens any more
+    // The listener is closed at once.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     match socket::connect_tcp(address) {
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionRefused),
         Ok((client, _)) => {
@@ -86,20 +87,20 @@ fn a_refused_connection_is_an_error_and_ends_writable() {
 }
 
 #[test]
-fn a_pipe_whose_writer_has_gone_is_read_closed() {
+fn a_pipe_whose_writer_is_closed_is_read_closed() {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     let selector = watching(&reader, Interest::READABLE, Trigger::Level);
     writer.write_all(b"x").unwrap();
     assert_eq!(wait(&selector)[0].readiness, Readiness::READABLE);
     drop(writer);
     let readiness = readiness_until(&selector, Readiness::is_read_closed);
-    assert!(readiness.is_readable(), "what was written is still there: {readiness:?}");
+    assert!(readiness.is_readable(), "the written byte can still be read: {readiness:?}");
     assert_eq!(reader.read(&mut [0; 8]).unwrap(), 1);
     readiness_until(&selector, Readiness::is_read_closed);
 }
 
 #[test]
-fn a_pipe_whose_reader_has_gone_is_an_error_or_write_closed() {
+fn a_pipe_without_a_reader_is_an_error_or_write_closed() {
     let (reader, writer) = std::io::pipe().unwrap();
     let selector = watching(&writer, Interest::WRITABLE, Trigger::Level);
     assert_eq!(wait(&selector)[0].readiness, Readiness::WRITABLE);
@@ -108,25 +109,25 @@ fn a_pipe_whose_reader_has_gone_is_an_error_or_write_closed() {
 }
 
 #[test]
-fn a_listener_is_readable_when_a_connection_waits() {
+fn a_listener_is_readable_when_it_can_accept() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let selector = watching(&listener, Interest::READABLE, Trigger::Level);
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
     let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     assert_eq!(wait(&selector)[0].readiness, Readiness::READABLE);
     listener.accept().unwrap();
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
 }
 
 #[test]
-fn an_empty_datagram_is_readable_and_no_end() {
+fn an_empty_datagram_is_readable_and_not_an_end() {
     let (a, b) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     let selector = watching(&a, Interest::READABLE, Trigger::Level);
     b.send_to(&[], a.local_addr().unwrap()).unwrap();
     assert_eq!(wait(&selector)[0].readiness, Readiness::READABLE);
 }
 
-/// Adds `socket` with priority interest; false where the kernel has no such thing and says so.
+/// Adds `socket` with priority interest; false if the kernel does not support it.
 fn add_priority(selector: &Selector, socket: &impl AsFd, interest: Interest) -> bool {
     match selector.add(socket.as_fd(), 1, interest | Interest::PRIORITY, Trigger::Level) {
         Ok(()) => true,
@@ -159,7 +160,7 @@ fn out_of_band_data_is_priority_and_never_readable() {
 }
 
 #[test]
-fn out_of_band_data_says_nothing_to_who_only_reads() {
+fn out_of_band_data_is_not_reported_as_readable() {
     let (c, mut d) = tcp_pair();
     let (mut c2, reads) =
         (c.try_clone().unwrap(), watching(&c, Interest::READABLE, Trigger::Level));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{libkqueue_lacks, look, tcp_pair, unix_pair, wait, watching};
+use common::{libkqueue_lacks, ready_now, tcp_pair, unix_pair, wait, watching};
 use kodiak_sys::{Events, Interest, Selector, Trigger, Waker};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 #[test]
-fn every_key_comes_back() {
+fn every_key_is_returned_unchanged() {
     for key in [0, 1, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
         let (a, mut b) = unix_pair();
         let selector = Selector::new().unwrap();
@@ -29,7 +29,7 @@ fn keys_need_not_differ() {
     selector.add(c.as_fd(), 1, Interest::READABLE, Trigger::Level).unwrap();
     b.write_all(b"x").unwrap();
     d.write_all(b"x").unwrap();
-    assert_eq!(look(&selector).iter().map(|event| event.key).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(ready_now(&selector).iter().map(|event| event.key).collect::<Vec<_>>(), [1, 1]);
 }
 
 #[test]
@@ -38,13 +38,13 @@ fn adding_twice_is_an_error_and_changes_nothing() {
     let selector = watching(&a, Interest::READABLE, Trigger::Level);
     let error = selector.add(a.as_fd(), 2, Interest::WRITABLE, Trigger::Edge).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
     b.write_all(b"x").unwrap();
     assert_eq!(wait(&selector)[0].key, 1);
 }
 
 #[test]
-fn what_is_unknown_is_not_found() {
+fn an_unregistered_source_is_not_found() {
     let (a, _b) = unix_pair();
     let selector = Selector::new().unwrap();
     let modify = selector.modify(a.as_fd(), 1, Interest::READABLE, Trigger::Level);
@@ -82,7 +82,7 @@ fn modify_replaces_key_interest_and_trigger() {
     let events = wait(&selector);
     assert_eq!(events[0].key, 2);
     assert!(events[0].readiness.is_writable() && !events[0].readiness.is_readable());
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
     selector.modify(a.as_fd(), 3, Interest::READABLE, Trigger::Level).unwrap();
     for _ in 0..2 {
         let events = wait(&selector);
@@ -98,13 +98,13 @@ fn remove_silences_every_interest() {
     b.write_all(b"x").unwrap();
     assert_eq!(wait(&selector).len(), 1);
     selector.remove(a.as_fd()).unwrap();
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
     selector.add(a.as_fd(), 9, Interest::READABLE, Trigger::Level).unwrap();
     assert_eq!(wait(&selector)[0].key, 9);
 }
 
 #[test]
-fn a_closed_descriptor_is_forgotten_and_its_number_can_be_added_again() {
+fn the_number_of_a_closed_source_can_be_added_again() {
     let selector = Selector::new().unwrap();
     for key in 0..20 {
         let (a, mut b) = unix_pair();
@@ -115,12 +115,12 @@ fn a_closed_descriptor_is_forgotten_and_its_number_can_be_added_again() {
         let events = wait(&selector);
         assert_eq!((events.len(), events[0].key), (1, key), "only the one that is open");
         drop(a);
-        assert!(look(&selector).is_empty());
+        assert!(ready_now(&selector).is_empty());
     }
 }
 
-/// A pair whose first end has this number, which was just freed. Other tests open files meanwhile:
-/// `None` if one of them has it.
+/// A pair whose first end has this number, which was just freed. `None` if another test, which
+/// opens files at the same time, has got it.
 fn pair_with_number(number: i32) -> Option<(UnixStream, UnixStream)> {
     let mut held = Vec::new();
     (0..50).find_map(|_| {
@@ -134,12 +134,12 @@ fn pair_with_number(number: i32) -> Option<(UnixStream, UnixStream)> {
 }
 
 #[test]
-fn a_change_for_a_closed_descriptor_never_fires_for_its_numbers_next_owner() {
+fn a_change_of_a_closed_source_never_affects_its_number() {
     for _ in 0..20 {
         let (a, _b) = unix_pair();
         let selector = watching(&a, Interest::WRITABLE, Trigger::Oneshot);
-        // The last change before it closes; a kernel or a library that queued it would apply it to
-        // whom it meets.
+        // The last change before the source is closed. If it were queued, it would be applied to
+        // another source with the same number.
         selector
             .modify(a.as_fd(), 2, Interest::READABLE | Interest::WRITABLE, Trigger::Level)
             .unwrap();
@@ -147,19 +147,19 @@ fn a_change_for_a_closed_descriptor_never_fires_for_its_numbers_next_owner() {
         drop(a);
         let Some((next, mut peer)) = pair_with_number(number) else { continue };
         peer.write_all(b"x").unwrap();
-        assert!(look(&selector).is_empty(), "nobody registered it");
+        assert!(ready_now(&selector).is_empty(), "it is not registered");
         drop(next);
     }
 }
 
 #[test]
-fn shadow_state_keyed_by_a_raw_descriptor_does_not_outlive_its_file() {
+fn the_registration_of_a_closed_source_does_not_survive() {
     for _ in 0..20 {
         let (a, _b) = unix_pair();
         let selector = watching(&a, Interest::READABLE | Interest::WRITABLE, Trigger::Level);
         let number = a.as_raw_fd();
         drop(a);
-        // Whoever has the number now was never registered, and all calls say so.
+        // The source that has the number now was never registered.
         let Some((next, mut peer)) = pair_with_number(number) else { continue };
         let modified = selector.modify(next.as_fd(), 3, Interest::READABLE, Trigger::Level);
         assert_eq!(modified.unwrap_err().kind(), ErrorKind::NotFound);
@@ -168,12 +168,12 @@ fn shadow_state_keyed_by_a_raw_descriptor_does_not_outlive_its_file() {
         peer.write_all(b"x").unwrap();
         let events = wait(&selector);
         assert_eq!((events.len(), events[0].key), (1, 4));
-        assert!(!events[0].readiness.is_writable(), "the former owner's interest went with it");
+        assert!(!events[0].readiness.is_writable(), "the interest of the closed source is gone");
     }
 }
 
 #[test]
-fn what_does_not_fit_comes_in_the_next_wait() {
+fn events_that_do_not_fit_come_in_the_next_wait() {
     let pairs: Vec<_> = (0..10).map(|_| unix_pair()).collect();
     let selector = Selector::new().unwrap();
     for (key, (a, b)) in pairs.iter().enumerate() {
@@ -183,7 +183,7 @@ fn what_does_not_fit_comes_in_the_next_wait() {
     let mut events = Events::with_capacity(3);
     let mut seen = Vec::new();
     while seen.len() < pairs.len() {
-        let n = selector.wait(&mut events, Some(common::PATIENCE)).unwrap();
+        let n = selector.wait(&mut events, Some(common::TIME_LIMIT)).unwrap();
         assert!((1..=3).contains(&n) && n == events.len() && n == events.iter().len());
         assert_eq!(events.get(n), None);
         seen.extend(events.iter().map(|event| event.key));
@@ -193,7 +193,7 @@ fn what_does_not_fit_comes_in_the_next_wait() {
 }
 
 #[test]
-fn capacities_are_brought_into_bounds() {
+fn capacities_are_clamped() {
     assert_eq!(Events::with_capacity(0).capacity(), 1);
     assert_eq!(Events::with_capacity(usize::MAX).capacity(), Events::MAX_CAPACITY);
 }
@@ -215,7 +215,7 @@ fn a_timeout_is_never_early_and_clears_the_events() {
 }
 
 #[test]
-fn absurdly_long_timeouts_wait() {
+fn timeouts_of_any_length_wait() {
     for timeout in [
         None,
         Some(Duration::MAX),
@@ -233,7 +233,7 @@ fn absurdly_long_timeouts_wait() {
 }
 
 #[test]
-fn a_change_by_another_thread_reaches_a_wait_that_goes_on() {
+fn a_change_by_another_thread_takes_effect_during_a_wait() {
     let (a, mut b) = unix_pair();
     b.write_all(b"x").unwrap();
     let selector = Selector::new().unwrap();
@@ -254,12 +254,12 @@ fn selectors_nest() {
         return assert_eq!(added.unwrap_err().kind(), ErrorKind::Unsupported);
     }
     added.unwrap();
-    assert!(look(&outer).is_empty());
+    assert!(ready_now(&outer).is_empty());
     b.write_all(b"x").unwrap();
     let events = wait(&outer);
     assert!(events[0].key == 8 && events[0].readiness.is_readable());
     assert_eq!(a.read(&mut [0; 8]).unwrap(), 1);
-    assert!(look(&outer).is_empty());
+    assert!(ready_now(&outer).is_empty());
 }
 
 #[test]

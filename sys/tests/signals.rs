@@ -1,8 +1,8 @@
-//! Signals. The tests of this file share one process: each uses signals of its own.
+//! Signals. The tests share one process, so each uses signals of its own.
 
 mod common;
 
-use common::{look, wait, watching};
+use common::{ready_now, wait, watching};
 use kodiak_sys::{Interest, SigInfo, Signal, Signals, Trigger};
 use std::io::ErrorKind;
 
@@ -26,11 +26,13 @@ fn disposition(signal: Signal) -> libc::sighandler_t {
     action.sa_sigaction
 }
 
-/// This process, as a sender.
-fn ourselves(signal: Signal) -> SigInfo {
+/// Asserts that `info` is `signal`, sent by this process.
+#[track_caller]
+fn assert_sent_by_us(info: SigInfo, signal: Signal) {
     // SAFETY: takes nothing and cannot fail.
     let uid = unsafe { libc::getuid() };
-    SigInfo { signal, pid: Some(std::process::id()), uid: Some(uid) }
+    let expected = (signal, Some(std::process::id()), Some(uid));
+    assert_eq!((info.signal, info.pid, info.uid), expected);
 }
 
 /// The next signal; waits for it as a loop would.
@@ -48,19 +50,19 @@ fn next(signals: &Signals) -> SigInfo {
 fn a_signal_arrives_with_its_sender() {
     let signals = Signals::new(&[Signal::USR1]).unwrap();
     let selector = watching(&signals, Interest::READABLE, Trigger::Level);
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
     assert_eq!(signals.receive().unwrap(), None);
     kill(Signal::USR1);
-    assert_eq!(next(&signals), ourselves(Signal::USR1));
+    assert_sent_by_us(next(&signals), Signal::USR1);
     assert_eq!(signals.receive().unwrap(), None);
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
 }
 
 #[test]
-fn a_thread_that_never_heard_of_it_may_get_the_signal() {
+fn any_thread_may_get_the_signal() {
     let signals = Signals::new(&[Signal::URG]).unwrap();
     std::thread::spawn(|| raise(Signal::URG)).join().unwrap();
-    assert_eq!(next(&signals), ourselves(Signal::URG));
+    assert_sent_by_us(next(&signals), Signal::URG);
 }
 
 #[test]
@@ -77,11 +79,11 @@ fn every_receiver_gets_every_occurrence_in_order() {
     assert_eq!(all(&second), [Signal::HUP, Signal::HUP]);
     drop(first);
     raise(Signal::HUP);
-    assert_eq!(all(&second), [Signal::HUP], "the other one's end is none of its business");
+    assert_eq!(all(&second), [Signal::HUP], "dropping the other receiver does not matter");
 }
 
 #[test]
-fn the_previous_disposition_returns_when_the_last_goes() {
+fn dropping_the_last_receiver_restores_the_disposition() {
     // SAFETY: ignoring a signal needs no handler.
     unsafe { libc::signal(libc::SIGALRM, libc::SIG_IGN) };
     let (first, second) =
@@ -91,11 +93,11 @@ fn the_previous_disposition_returns_when_the_last_goes() {
     assert_ne!(disposition(Signal::ALRM), libc::SIG_IGN);
     drop(second);
     assert_eq!(disposition(Signal::ALRM), libc::SIG_IGN);
-    raise(Signal::ALRM); // ignored: this process lives on
+    raise(Signal::ALRM); // ignored: it does not end this process
 }
 
 #[test]
-fn a_handler_that_somebody_put_in_place_of_ours_is_theirs_to_keep() {
+fn a_handler_that_replaced_ours_is_kept() {
     let signals = Signals::new(&[Signal::PROF]).unwrap();
     // SAFETY: ignoring a signal needs no handler.
     unsafe { libc::signal(libc::SIGPROF, libc::SIG_IGN) };
@@ -104,7 +106,7 @@ fn a_handler_that_somebody_put_in_place_of_ours_is_theirs_to_keep() {
 }
 
 #[test]
-fn what_cannot_be_caught_is_refused_and_nothing_changes() {
+fn an_uncatchable_signal_is_refused_and_nothing_changes() {
     for signal in [Signal::KILL, Signal::STOP, Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE]
     {
         let error = Signals::new(&[Signal::XCPU, signal]).unwrap_err();
@@ -113,7 +115,7 @@ fn what_cannot_be_caught_is_refused_and_nothing_changes() {
     }
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        let internal = Signal::from_number(32).unwrap(); // the C library keeps it for itself
+        let internal = Signal::from_number(32).unwrap(); // reserved by the C library
         assert_eq!(
             Signals::new(&[Signal::XCPU, internal]).unwrap_err().kind(),
             ErrorKind::InvalidInput
@@ -130,18 +132,20 @@ fn a_full_pipe_merges_occurrences_and_loses_none() {
     for _ in 0..sent {
         raise(Signal::USR2);
     }
-    raise(Signal::CONT); // comes when the pipe has long been full
+    raise(Signal::CONT); // when the pipe is full
     let mut received = Vec::new();
-    // One signal a report: the descriptor stays readable while any waits.
-    while !look(&selector).is_empty() {
+    // Receives one signal for each report: the descriptor stays readable while there are more.
+    while !ready_now(&selector).is_empty() {
         received.extend(signals.receive().unwrap());
     }
     let count = |signal: Signal| received.iter().filter(|info| info.signal == signal).count();
     assert_eq!(count(Signal::CONT), 1);
     assert!((100..sent).contains(&count(Signal::USR2)), "{}", count(Signal::USR2));
-    assert!(received.contains(&SigInfo { signal: Signal::CONT, pid: None, uid: None }));
+    let merged = received.iter().find(|info| info.signal == Signal::CONT).unwrap();
+    assert_eq!((merged.pid, merged.uid), (None, None));
+    // From then on all is as before.
     raise(Signal::CONT);
-    assert_eq!(next(&signals), ourselves(Signal::CONT), "and then all is as before");
+    assert_sent_by_us(next(&signals), Signal::CONT);
 }
 
 #[test]
@@ -159,7 +163,7 @@ fn errno_survives_the_handler() {
 }
 
 #[test]
-fn a_child_s_end_names_the_child() {
+fn sigchld_has_the_process_id_of_the_child() {
     let signals = Signals::new(&[Signal::CHLD]).unwrap();
     let mut child = std::process::Command::new("/bin/sh").args(["-c", "exit 0"]).spawn().unwrap();
     loop {
@@ -171,10 +175,10 @@ fn a_child_s_end_names_the_child() {
     assert!(child.wait().unwrap().success());
 }
 
-/// Receivers come and go while another thread is being signalled all the time: no record may end up
-/// in a stranger's file.
+/// Makes and drops receivers while other threads raise the signal: no record may be written to
+/// another file that got the number of a closed pipe.
 #[test]
-fn receivers_that_come_and_go_under_fire_leave_strangers_files_alone() {
+fn a_handler_never_writes_to_another_file() {
     use std::io::Read;
     use std::sync::atomic::{AtomicBool, Ordering};
     let _keeps_the_handler = Signals::new(&[Signal::IO]).unwrap();
@@ -192,11 +196,7 @@ fn receivers_that_come_and_go_under_fire_leave_strangers_files_alone() {
             // These get the numbers that were just closed.
             let (mut reader, writer) = std::io::pipe().unwrap();
             drop(writer);
-            assert_eq!(
-                reader.read(&mut [0; 64]).unwrap(),
-                0,
-                "a handler wrote into a stranger's pipe"
-            );
+            assert_eq!(reader.read(&mut [0; 64]).unwrap(), 0, "a handler wrote into another pipe");
         }
         done.store(true, Ordering::Relaxed);
     });

@@ -1,10 +1,10 @@
-//! The bound on receivers, in a process of its own: it takes all of them.
+//! The bound on receivers. A test binary of its own, because the test uses all of them.
 
 use kodiak_sys::{Signal, Signals};
 use std::io::ErrorKind;
 
 #[test]
-fn the_bound_on_receivers_is_named_and_what_is_dropped_makes_room() {
+fn the_bound_on_receivers_counts_only_live_ones() {
     let mut all: Vec<_> =
         (0..Signals::MAX_INSTANCES).map(|_| Signals::new(&[Signal::USR1]).unwrap()).collect();
     let error = Signals::new(&[Signal::USR1]).unwrap_err();

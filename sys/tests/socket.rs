@@ -1,4 +1,4 @@
-//! Connect, accept and the small questions.
+//! Connecting, accepting, and the state of a socket.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn assert_nonblocking_and_cloexec(socket: &OwnedFd) {
     assert_ne!(flags & libc::FD_CLOEXEC, 0);
 }
 
-fn talk_over_tcp(listen: &str) {
+fn connect_and_send(listen: &str) {
     let listener = TcpListener::bind(listen).unwrap();
     let (client, _) = socket::connect_tcp(listener.local_addr().unwrap()).unwrap();
     assert_nonblocking_and_cloexec(&client);
@@ -37,39 +37,39 @@ fn talk_over_tcp(listen: &str) {
 
 #[test]
 fn tcp_over_v4() {
-    talk_over_tcp("127.0.0.1:0");
+    connect_and_send("127.0.0.1:0");
 }
 
 #[test]
 fn tcp_over_v6() {
     if TcpListener::bind("[::1]:0").is_ok() {
-        talk_over_tcp("[::1]:0");
+        connect_and_send("[::1]:0");
     }
 }
 
-/// A connection attempt that was refused, and whose socket knows by now; `None` if the kernel said
-/// so at once.
+/// The socket of a connection attempt that was refused; `None` if `connect` itself failed.
 fn refused() -> Option<OwnedFd> {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // nobody listens any more
+    // The listener is closed at once.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (client, _) = socket::connect_tcp(address).ok()?;
     readiness_until(&watching(&client, Interest::WRITABLE, Trigger::Level), Readiness::is_writable);
     Some(client)
 }
 
 #[test]
-fn a_refused_connection_says_so_once_and_is_never_taken_for_one_that_goes_on() {
+fn a_refused_connection_is_never_pending() {
     let Some(client) = refused() else { return };
     let error = socket::connect_progress(client.as_fd()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     let Some(client) = refused() else { return };
-    assert!(socket::take_error(client.as_fd()).unwrap().is_some(), "somebody else was curious");
+    assert!(socket::take_error(client.as_fd()).unwrap().is_some(), "another caller took it");
     let error = socket::connect_progress(client.as_fd()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotConnected, "{error}");
 }
 
 #[test]
-fn an_attempt_that_nobody_answers_is_pending() {
-    // A listener whose queue is full drops what comes next, on Linux: the attempt goes on for
+fn an_unanswered_attempt_is_pending() {
+    // On Linux a listener whose queue is full drops further attempts: they stay pending for
     // minutes.
     if !cfg!(target_os = "linux") {
         return println!(
@@ -104,7 +104,7 @@ fn unix_sockets_connect_at_once() {
 
 #[test]
 fn unix_paths_have_bounds() {
-    let longest = common::unix_path_room();
+    let longest = common::unix_path_max();
     for path in ["", "a\0b", &"x".repeat(longest + 1)] {
         let error = socket::connect_unix(path.as_ref()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{path:?}: {error}");
@@ -114,7 +114,7 @@ fn unix_paths_have_bounds() {
 }
 
 #[test]
-fn nobody_waiting_is_would_block() {
+fn accepting_without_a_connection_would_block() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let error = socket::accept_tcp(listener.as_fd()).unwrap_err();
@@ -123,13 +123,13 @@ fn nobody_waiting_is_would_block() {
 }
 
 #[test]
-fn errors_of_accept_are_told_apart() {
-    let sort = |number| socket::accept_failure(&io::Error::from_raw_os_error(number));
-    assert_eq!(sort(libc::ECONNABORTED), AcceptFailure::Connection);
-    assert_eq!(sort(libc::EPROTO), AcceptFailure::Connection);
-    assert_eq!(sort(libc::EMFILE), AcceptFailure::Exhausted);
-    assert_eq!(sort(libc::ENFILE), AcceptFailure::Exhausted);
-    assert_eq!(sort(libc::EINVAL), AcceptFailure::Listener);
+fn errors_of_accept_are_classified() {
+    let classify = |number| socket::accept_failure(&io::Error::from_raw_os_error(number));
+    assert_eq!(classify(libc::ECONNABORTED), AcceptFailure::Connection);
+    assert_eq!(classify(libc::EPROTO), AcceptFailure::Connection);
+    assert_eq!(classify(libc::EMFILE), AcceptFailure::Exhausted);
+    assert_eq!(classify(libc::ENFILE), AcceptFailure::Exhausted);
+    assert_eq!(classify(libc::EINVAL), AcceptFailure::Listener);
     let (a, _b) = tcp_pair();
     assert_eq!(
         socket::accept_failure(&socket::accept_tcp(a.as_fd()).unwrap_err()),
@@ -141,15 +141,15 @@ fn errors_of_accept_are_told_apart() {
 }
 
 #[test]
-fn questions_to_what_is_no_socket_are_errors() {
+fn take_error_refuses_a_pipe() {
     let (reader, mut writer) = io::pipe().unwrap();
     assert!(socket::take_error(reader.as_fd()).is_err());
     writer.write_all(b"abc").unwrap();
-    assert_eq!(socket::bytes_readable(reader.as_fd()).unwrap(), 3, "pipes can tell, too");
+    assert_eq!(socket::bytes_readable(reader.as_fd()).unwrap(), 3, "pipes count their bytes, too");
 }
 
 #[test]
-fn pipes_block_at_neither_end_and_are_closed_on_exec() {
+fn both_ends_of_a_pipe_are_nonblocking_and_close_on_exec() {
     let (reader, writer) = kodiak_sys::pipe().unwrap();
     for end in [&reader, &writer] {
         assert_nonblocking_and_cloexec(end);

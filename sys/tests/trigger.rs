@@ -2,24 +2,24 @@
 
 mod common;
 
-use common::{look, unix_pair, wait, watching};
+use common::{ready_now, unix_pair, wait, watching};
 use kodiak_sys::{Interest, Trigger};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
 #[test]
-fn level_reports_for_as_long_as_it_holds() {
+fn level_reports_for_as_long_as_the_condition_holds() {
     let (mut a, mut b) = unix_pair();
     let selector = watching(&a, Interest::READABLE, Trigger::Level);
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
     b.write_all(b"xy").unwrap();
     for _ in 0..3 {
         assert!(wait(&selector)[0].readiness.is_readable());
     }
     assert_eq!(a.read(&mut [0; 1]).unwrap(), 1);
-    assert_eq!(look(&selector).len(), 1, "half of it is still there");
+    assert_eq!(ready_now(&selector).len(), 1, "one byte is still unread");
     assert_eq!(a.read(&mut [0; 1]).unwrap(), 1);
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn edge_reports_each_arrival_once() {
     let selector = watching(&a, Interest::READABLE, Trigger::Edge);
     b.write_all(b"x").unwrap();
     assert!(wait(&selector)[0].readiness.is_readable());
-    assert!(look(&selector).is_empty(), "nothing new");
+    assert!(ready_now(&selector).is_empty(), "nothing new");
     b.write_all(b"y").unwrap();
     assert!(wait(&selector)[0].readiness.is_readable(), "new data, though the old was not read");
     assert_eq!(a.read(&mut [0; 8]).unwrap(), 2);
@@ -37,24 +37,24 @@ fn edge_reports_each_arrival_once() {
 }
 
 #[test]
-fn what_was_there_before_is_an_edge_at_registration_and_at_modification() {
+fn a_condition_that_holds_is_an_edge_when_registered() {
     let (a, mut b) = unix_pair();
     b.write_all(b"x").unwrap();
     let selector = watching(&a, Interest::READABLE, Trigger::Edge);
     assert_eq!(wait(&selector).len(), 1);
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
     selector.modify(a.as_fd(), 1, Interest::READABLE, Trigger::Edge).unwrap();
     assert_eq!(wait(&selector).len(), 1);
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
 }
 
 #[test]
-fn room_that_returns_is_an_edge() {
+fn becoming_writable_again_is_an_edge() {
     let (mut a, mut b) = unix_pair();
     let selector = watching(&a, Interest::WRITABLE, Trigger::Edge);
     assert!(wait(&selector)[0].readiness.is_writable());
     while a.write(&[0; 4096]).is_ok() {}
-    look(&selector); // an edge from in between is allowed
+    ready_now(&selector); // an edge from in between is allowed
     let mut room = [0; 65536];
     while b.read(&mut room).is_ok() {}
     assert!(wait(&selector)[0].readiness.is_writable());
@@ -67,10 +67,10 @@ fn oneshot_is_silent_until_modified() {
     b.write_all(b"x").unwrap();
     assert_eq!(wait(&selector).len(), 1);
     b.write_all(b"y").unwrap();
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
     selector.modify(a.as_fd(), 2, Interest::READABLE, Trigger::Oneshot).unwrap();
     assert_eq!(wait(&selector)[0].key, 2);
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
     selector.remove(a.as_fd()).unwrap(); // it stayed registered all the time
 }
 
@@ -82,19 +82,19 @@ fn oneshot_disarms_the_whole_registration() {
     assert_eq!(events.len(), 1, "one source, one event");
     assert!(events[0].readiness.is_writable() && !events[0].readiness.is_readable());
     b.write_all(b"x").unwrap();
-    assert!(look(&selector).is_empty(), "writable fired, so readable is silent too");
+    assert!(ready_now(&selector).is_empty(), "writable fired, so readable is silent too");
     drop(b);
-    assert!(look(&selector).is_empty(), "and so is the hang-up");
+    assert!(ready_now(&selector).is_empty(), "and so is the hang-up");
     selector
         .modify(a.as_fd(), 1, Interest::READABLE | Interest::WRITABLE, Trigger::Oneshot)
         .unwrap();
     let readiness = wait(&selector)[0].readiness;
     assert!(readiness.is_readable() && readiness.is_writable());
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
 }
 
 #[test]
-fn one_source_has_one_event_whatever_it_is_ready_for() {
+fn a_source_has_one_event_in_a_wait() {
     for trigger in [Trigger::Level, Trigger::Edge, Trigger::Oneshot] {
         let (a, mut b) = unix_pair();
         b.write_all(b"x").unwrap();
@@ -109,14 +109,14 @@ fn one_source_has_one_event_whatever_it_is_ready_for() {
 }
 
 #[test]
-fn an_armed_oneshot_can_be_added_only_once_and_so_can_a_silent_one() {
+fn a_oneshot_can_be_added_only_once_also_when_disarmed() {
     let (a, mut b) = unix_pair();
     let selector = watching(&a, Interest::READABLE, Trigger::Oneshot);
     for _ in 0..2 {
         let again = selector.add(a.as_fd(), 1, Interest::READABLE, Trigger::Oneshot);
         assert_eq!(again.unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
         b.write_all(b"x").unwrap();
-        look(&selector);
+        ready_now(&selector);
     }
-    assert!(look(&selector).is_empty(), "the refused add armed nothing");
+    assert!(ready_now(&selector).is_empty(), "the refused add armed nothing");
 }

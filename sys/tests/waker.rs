@@ -1,8 +1,8 @@
-//! Wakes from other threads: merged, never lost, never in need of a read.
+//! Wakes from other threads: they merge, none is lost, none has to be read.
 
 mod common;
 
-use common::{look, wait};
+use common::{ready_now, wait};
 use kodiak_sys::{Event, Events, Readiness, Selector, Waker};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,24 +10,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 fn a_wake_before_the_wait_ends_it() {
     let selector = Selector::new().unwrap();
     let waker = Waker::new(&selector, 3).unwrap();
-    assert!(look(&selector).is_empty(), "a new waker is silent");
+    assert!(ready_now(&selector).is_empty(), "a new waker is silent");
     waker.wake().unwrap();
-    assert_eq!(wait(&selector), [Event { key: 3, readiness: Readiness::READABLE }]);
+    assert_eq!(wait(&selector), [Event::new(3, Readiness::READABLE)]);
 }
 
 #[test]
-fn wakes_merge_and_one_report_is_the_end_of_it() {
+fn wakes_merge_into_one_report() {
     let selector = Selector::new().unwrap();
     let waker = Waker::new(&selector, 0).unwrap();
     for _ in 0..1000 {
         waker.wake().unwrap();
     }
     assert_eq!(wait(&selector).len(), 1);
-    assert!(look(&selector).is_empty(), "without anybody having read anything");
+    assert!(ready_now(&selector).is_empty(), "although nothing was read");
 }
 
 #[test]
-fn it_wakes_again_and_again_without_a_read() {
+fn it_wakes_repeatedly_without_a_read() {
     let selector = Selector::new().unwrap();
     let waker = Waker::new(&selector, u64::MAX).unwrap();
     for _ in 0..100_000 / 10 {
@@ -37,7 +37,7 @@ fn it_wakes_again_and_again_without_a_read() {
 }
 
 #[test]
-fn a_selector_has_room_for_several_wakers() {
+fn a_selector_may_have_several_wakers() {
     let selector = Selector::new().unwrap();
     let wakers: Vec<_> = (0..5).map(|key| Waker::new(&selector, key).unwrap()).collect();
     wakers[1].wake().unwrap();
@@ -48,13 +48,13 @@ fn a_selector_has_room_for_several_wakers() {
 }
 
 #[test]
-fn a_dropped_waker_is_silent_and_its_place_can_be_taken() {
+fn a_dropped_waker_is_silent_and_can_be_replaced() {
     let selector = Selector::new().unwrap();
     let waker = Waker::new(&selector, 1).unwrap();
     waker.wake().unwrap();
     drop(waker);
     let next = Waker::new(&selector, 2).unwrap();
-    assert!(look(&selector).is_empty());
+    assert!(ready_now(&selector).is_empty());
     next.wake().unwrap();
     assert_eq!(wait(&selector)[0].key, 2);
 }
@@ -67,8 +67,8 @@ fn a_waker_may_outlive_its_selector() {
     waker.wake().unwrap();
 }
 
-/// Each thread counts up and then wakes. Whoever waits must, in the end, have seen all of it: if a
-/// wake were lost the last wait would not end.
+/// Each thread increments a counter and then wakes. If the last wake were lost, the waiting thread
+/// would not see the last increment.
 #[test]
 fn no_wake_is_lost_under_contention() {
     const THREADS: u64 = 3;
@@ -88,7 +88,7 @@ fn no_wake_is_lost_under_contention() {
         let (mut waits, mut events) = (0, Events::with_capacity(4));
         while counter.load(Ordering::SeqCst) < THREADS * ROUNDS {
             assert_eq!(
-                selector.wait(&mut events, Some(common::PATIENCE)).unwrap(),
+                selector.wait(&mut events, Some(common::TIME_LIMIT)).unwrap(),
                 1,
                 "a wake was lost"
             );
@@ -99,7 +99,7 @@ fn no_wake_is_lost_under_contention() {
     assert!((1..=THREADS * ROUNDS).contains(&waits));
 }
 
-/// Two threads take turns over two wakers: a single lost wake would stop both.
+/// Two threads wake each other in turn: one lost wake would stop both.
 #[test]
 fn ping_pong_never_stops() {
     const ROUNDS: usize = 20_000;

@@ -263,7 +263,7 @@ impl Handle {
     pub(super) fn send(&self, call: Call) -> Result<(), HandleError> {
         self.calls.send(call).map_err(|error| match error {
             SendError::Full(_) => HandleError::Full { limit: self.limit },
-            SendError::Closed(_) => HandleError::Stopped,
+            _ => HandleError::Stopped,
         })
     }
 }

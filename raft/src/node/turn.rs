@@ -243,7 +243,7 @@ impl<S: StateMachine> Node<S> {
                     self.peers.handle_resolved(event_loop, resolved, &self.hello);
                 }
                 // The channel cannot close: the node holds a handle itself.
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+                Err(_) => return,
             }
         }
     }
@@ -264,7 +264,7 @@ impl<S: StateMachine> Node<S> {
                 }
                 Ok(Completion::Failed(error)) => self.fail_log(now, &error),
                 Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Closed) => {
+                Err(_) => {
                     let cause = "the storage thread has panicked".to_owned();
                     return self.fail_log(now, &StorageError::Poisoned { cause });
                 }
@@ -284,7 +284,7 @@ impl<S: StateMachine> Node<S> {
                 Err(TryRecvError::Empty) => break,
                 // A machine on the loop has no sender. A panic on the machine's thread is
                 // contained, so the thread does not end before the node.
-                Err(TryRecvError::Closed) => return,
+                Err(_) => return,
             }
         }
         self.catch_up_log.update(self.identity.node, &self.replica);

@@ -64,9 +64,9 @@ impl ChildExit {
     /// [kernel's error](crate#errors).
     pub fn of(child: &mut Child) -> io::Result<ChildExit> {
         let readable_at_end = match child.try_wait()? {
-            Some(_) => ended()?,
-            // Running or not, its process id is its own until it is reaped, and only the owner of
-            // `child`, who lends it to this call, may do that.
+            Some(_) => readable_pipe()?,
+            // Running or not, the child keeps its process id until it is reaped, and only the
+            // owner of `child`, which is borrowed here, may reap it.
             None => imp::open(child.id())?,
         };
         Ok(ChildExit { readable_at_end })
@@ -87,9 +87,9 @@ impl From<ChildExit> for OwnedFd {
 
 /// A descriptor that is readable at once, for a child that has already ended.
 ///
-/// The pipe holds a byte. Its end alone would not do: a process that another thread is starting has
-/// a copy of the writer until it executes its program, and the pipe ends only then.
-fn ended() -> io::Result<OwnedFd> {
+/// The pipe holds a byte. Closing its writer would not be enough: a process that another thread is
+/// starting has a copy of the writer until it executes its program, and the pipe ends only then.
+fn readable_pipe() -> io::Result<OwnedFd> {
     let (reader, writer) = crate::fd::pipe()?;
     crate::fd::write(writer.as_fd(), &[0])?;
     Ok(reader)

@@ -2,8 +2,8 @@
 //!
 //! A wait without a timeout, or with zero, is an `epoll_wait`. A wait with a timeout is an
 //! `epoll_pwait2` (Linux 5.11), which takes nanoseconds. Where that is missing (`ENOSYS`) or a
-//! sandbox refuses it (`EPERM`), the selector remembers it and uses `epoll_wait` from then on. It
-//! rounds milliseconds **up** and, because the timeout is an `int`, waits at most 24 days per call.
+//! sandbox refuses it (`EPERM`), the selector remembers it and uses `epoll_wait` from then on, with
+//! milliseconds rounded **up** and at most 24 days per call, because the timeout is an `int`.
 
 use super::Event;
 use crate::fd::check;
@@ -39,10 +39,10 @@ impl Selector {
         &self,
         source: BorrowedFd<'_>,
         key: u64,
-        want: Interest,
+        interest: Interest,
         trigger: Trigger,
     ) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags(want, trigger))
+        self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags(interest, trigger))
             .map_err(explain_enospc)
     }
 
@@ -50,11 +50,11 @@ impl Selector {
         &self,
         source: BorrowedFd<'_>,
         key: u64,
-        want: Interest,
+        interest: Interest,
         trigger: Trigger,
     ) -> io::Result<()> {
         // The kernel refuses EPOLLRDHUP here.
-        let flags = (flags(want, trigger) & !(EPOLLRDHUP as u32)) | EPOLLEXCLUSIVE as u32;
+        let flags = (flags(interest, trigger) & !(EPOLLRDHUP as u32)) | EPOLLEXCLUSIVE as u32;
         self.control(libc::EPOLL_CTL_ADD, source.as_raw_fd(), key, flags).map_err(explain_enospc)
     }
 
@@ -62,10 +62,10 @@ impl Selector {
         &self,
         source: RawFd,
         key: u64,
-        want: Interest,
+        interest: Interest,
         trigger: Trigger,
     ) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_MOD, source, key, flags(want, trigger))
+        self.control(libc::EPOLL_CTL_MOD, source, key, flags(interest, trigger))
     }
 
     #[inline]
@@ -169,7 +169,7 @@ impl AsFd for Selector {
 }
 
 #[inline]
-fn flags(want: Interest, trigger: Trigger) -> u32 {
+fn flags(interest: Interest, trigger: Trigger) -> u32 {
     let interests = [
         (Interest::READABLE, EPOLLIN | EPOLLRDHUP),
         (Interest::WRITABLE, EPOLLOUT),
@@ -182,7 +182,7 @@ fn flags(want: Interest, trigger: Trigger) -> u32 {
     };
     interests
         .iter()
-        .filter(|(interest, _)| want.contains(*interest))
+        .filter(|(one, _)| interest.contains(*one))
         .fold(trigger, |all, (_, bit)| all | bit) as u32
 }
 

@@ -3,7 +3,7 @@
 //! # What every backend provides
 //!
 //! `Selector`, `Send + Sync`, with
-//! - `new()`: a close-on-exec descriptor of its own, which `as_fd()` lends so that selectors nest;
+//! - `new()`: with a close-on-exec descriptor; `as_fd()` borrows it, so that selectors nest;
 //! - `add(source, key, interest, trigger)`: `AlreadyExists` if the source is registered; interest
 //!   is never empty (checked here);
 //! - `add_exclusive(…)`: the same, waking only one of several selectors, or `Unsupported`;
@@ -12,14 +12,14 @@
 //! - `remove(number)`: removes the registration; `NotFound` if unknown. These two take the
 //!   descriptor's number and change only the selector's own list, never the file;
 //! - `wait(buffer, timeout)`: clears the buffer, also before an error, and fills it. It returns
-//!   `Ok(())` with an empty buffer only when the whole timeout has passed, however long that is, and
+//!   `Ok(())` with an empty buffer only when the whole timeout has passed, however long it is, and
 //!   `Interrupted` when a signal came first.
 //!
 //! `Buffer`, the events' memory, allocated once: `with_capacity(n)`, `capacity()`, `len()`,
 //! `get(index)`, `clear()`.
 //!
 //! And these promises:
-//! - all `u64` keys come back as they were given;
+//! - every `u64` key is returned unchanged;
 //! - one source has at most one event in one wait;
 //! - oneshot disarms the whole registration, whichever interest fired;
 //! - out-of-band data alone never makes a source readable;
@@ -106,9 +106,10 @@ impl Selector {
         self.imp.add(source, key, interest, trigger)
     }
 
-    /// As [`add`](Self::add), and of all selectors that watch the same file in this way, only one
-    /// or a few are woken for each event (`EPOLLEXCLUSIVE`): for a listener shared by several
-    /// threads, each with a selector of its own.
+    /// As [`add`](Self::add), but an event wakes only one or a few of the selectors that watch the
+    /// file in this way (`EPOLLEXCLUSIVE`).
+    ///
+    /// It is for a listener shared by several threads, each with a selector of its own.
     ///
     /// It is for readable and writable only, level or edge. Such a registration can be removed, but
     /// not modified ([`InvalidInput`](io::ErrorKind::InvalidInput)). A peer's half-close is not
@@ -212,17 +213,18 @@ impl AsFd for Selector {
 
 #[inline]
 fn refuse_empty(interest: Interest) -> io::Result<()> {
-    if interest.is_empty() { Err(empty()) } else { Ok(()) }
+    if interest.is_empty() { Err(empty_interest()) } else { Ok(()) }
 }
 
 #[cold]
-fn empty() -> io::Error {
+fn empty_interest() -> io::Error {
     let text = "the interest is empty: name what to watch for, or remove the source";
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 /// What one wait reports about one source.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub struct Event {
     /// The key given to [`Selector::add`] or [`Selector::modify`].
     pub key: u64,
@@ -230,7 +232,15 @@ pub struct Event {
     pub readiness: Readiness,
 }
 
-/// The buffer that a wait fills. It is allocated once; events that do not fit come in the next wait.
+impl Event {
+    /// An event that no wait reported, for tests and for events that a caller makes itself.
+    #[inline]
+    pub const fn new(key: u64, readiness: Readiness) -> Event {
+        Event { key, readiness }
+    }
+}
+
+/// The buffer that a wait fills. Allocated once; events that do not fit come in the next wait.
 ///
 /// ```
 /// use kodiak_sys::Events;
@@ -252,12 +262,12 @@ impl Events {
         Events { buffer: imp::Buffer::with_capacity(capacity.clamp(1, Events::MAX_CAPACITY)) }
     }
 
-    /// How many events one wait can report.
+    /// The greatest number of events that one wait can report.
     pub fn capacity(&self) -> usize {
         self.buffer.capacity()
     }
 
-    /// How many events the last wait reported.
+    /// The number of events that the last wait reported.
     #[inline]
     pub fn len(&self) -> usize {
         self.buffer.len()

@@ -1,18 +1,18 @@
 //! The signal handler and the memory it may touch.
 //!
-//! A handler interrupts its thread anywhere, even inside the allocator or a lock, so what it does
-//! must need neither. It looks through a fixed table of atomics, one slot a receiver, and writes a
-//! record of fixed size into the pipe of every receiver that wants the signal. `write`, `getpid`
-//! and atomics are all it uses; `errno` is as it was when it returns.
+//! A handler interrupts its thread anywhere, even inside the allocator or while it holds a lock, so
+//! it may use neither. It reads a fixed table of atomics, one slot for each receiver, and writes a
+//! record of fixed size into the pipe of every receiver that wants the signal. It uses only
+//! `write`, `getpid` and atomics, and restores `errno` before it returns.
 //!
-//! Two things need care:
-//! - A receiver that goes must not close its pipe while a handler on another thread is about to
-//!   write into it: the number could by then belong to another file. The handler announces
-//!   itself in the slot (`busy`) before it looks at the slot's mask a second time; the receiver
-//!   clears the mask, then waits until nobody is announced. All of it is `SeqCst`: one of the two
-//!   sees the other.
-//! - A child made by `fork` inherits handler and pipe. It must not write into its parent's: the
-//!   slot names its process.
+//! Two hazards:
+//! - A receiver that is dropped must not close its pipe while a handler on another thread is about
+//!   to write into it: by then the number could belong to another file. The handler counts itself
+//!   in the slot (`running`) before it reads the slot's mask a second time; the receiver clears the
+//!   mask, then waits until the count is zero. All of it is `SeqCst`, so one of the two sees the
+//!   other.
+//! - A child made by `fork` inherits handler and pipe. It must not write into its parent's pipe, so
+//!   the slot has the process id of its owner.
 
 use super::Signal;
 use crate::fd::write;
@@ -20,7 +20,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
-/// How many receivers there can be at a time.
+/// The greatest number of receivers at a time.
 pub(super) const SLOTS_LEN: usize = 64;
 
 static SLOTS: [Slot; SLOTS_LEN] = [const { Slot::new() }; SLOTS_LEN];
@@ -36,8 +36,8 @@ struct Slot {
     pipe: AtomicI32,
     /// The process that the receiver belongs to.
     process: AtomicU32,
-    /// How many handlers are looking at this slot just now.
-    busy: AtomicUsize,
+    /// The number of handlers that are using this slot.
+    running: AtomicUsize,
 }
 
 impl Slot {
@@ -47,7 +47,7 @@ impl Slot {
             missed: AtomicU64::new(0),
             pipe: AtomicI32::new(-1),
             process: AtomicU32::new(0),
-            busy: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
         }
     }
 
@@ -56,31 +56,30 @@ impl Slot {
         if self.mask.load(SeqCst) & signal.bit() == 0 {
             return;
         }
-        self.busy.fetch_add(1, SeqCst);
+        self.running.fetch_add(1, SeqCst);
         if self.mask.load(SeqCst) & signal.bit() != 0
             && self.process.load(SeqCst) == std::process::id()
         {
-            self.put(signal, record);
+            self.write(signal, record);
         }
-        self.busy.fetch_sub(1, SeqCst);
+        self.running.fetch_sub(1, SeqCst);
     }
 
-    fn put(&self, signal: Signal, record: &[u8; RECORD_LEN]) {
+    fn write(&self, signal: Signal, record: &[u8; RECORD_LEN]) {
         // SAFETY: the receiver keeps its pipe open while its mask has bits and a handler is
-        // announced in `busy`.
+        // counted in `running`.
         let pipe = unsafe { BorrowedFd::borrow_raw(self.pipe.load(SeqCst)) };
         if write(pipe, record).is_err() {
-            // The pipe is full. Remember that the signal came; then, in case the reader has emptied
-            // the pipe meanwhile and looked before the line above, leave a record that makes it
-            // look again. If that does not fit either, there is something to read in any case.
+            // The pipe is full: mark the signal as missed. The reader may have emptied the pipe and
+            // looked at `missed` just before, so write a record that makes it look again. If that
+            // does not fit either, the pipe is not empty, and the reader will come back.
             self.missed.fetch_or(signal.bit(), SeqCst);
             let _ = write(pipe, &[0; RECORD_LEN]);
         }
     }
 }
 
-/// A slot taken by a receiver; dropping it frees it, and returns once no handler uses its
-/// pipe.
+/// A slot that a receiver owns. Dropping it frees the slot, once no handler uses its pipe.
 #[derive(Debug)]
 pub(super) struct SlotGuard {
     slot: &'static Slot,
@@ -103,7 +102,7 @@ impl SlotGuard {
         let missed = self.slot.missed.load(SeqCst);
         let signal =
             Signal::from_number(missed.trailing_zeros() as i32 + 1).filter(|_| missed != 0)?;
-        // Another reader may have been quicker; then nothing is lost by saying "none": it has it.
+        // Another reader may have taken it first; then there is none for this one.
         let before = self.slot.missed.fetch_and(!signal.bit(), SeqCst);
         (before & signal.bit() != 0).then_some(signal)
     }
@@ -113,31 +112,31 @@ impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.slot.mask.store(0, SeqCst);
         if self.slot.process.load(SeqCst) == std::process::id() {
-            while self.slot.busy.load(SeqCst) != 0 {
+            while self.slot.running.load(SeqCst) != 0 {
                 std::thread::yield_now();
             }
         } else {
-            // A forked child has none of its parent's other threads: a handler that was
-            // announced stays so.
-            self.slot.busy.store(0, SeqCst);
+            // A forked child has none of its parent's other threads, so a handler that was counted
+            // will never finish here.
+            self.slot.running.store(0, SeqCst);
         }
         self.slot.pipe.store(-1, SeqCst);
     }
 }
 
-/// What travels through the pipe: number, what is known, process, user, four bytes each. A number
-/// of 0 says only "look".
+/// The size of a record: number, which fields are known, process, user, four bytes each. The
+/// number 0 means only that `missed` has signals.
 pub(super) const RECORD_LEN: usize = 16;
 
-/// Its pipe writes are atomic: far below what POSIX promises for one.
+/// POSIX promises that writes of up to 512 bytes to a pipe are atomic.
 const _: () = assert!(RECORD_LEN <= 512);
 
 pub(super) fn encode(number: u32, sender: Sender) -> [u8; RECORD_LEN] {
     let known = u32::from(sender.pid.is_some()) | u32::from(sender.uid.is_some()) << 1;
     let words = [number, known, sender.pid.unwrap_or(0), sender.uid.unwrap_or(0)];
     let mut record = [0; RECORD_LEN];
-    for (place, word) in record.chunks_exact_mut(4).zip(words) {
-        place.copy_from_slice(&word.to_ne_bytes());
+    for (field, word) in record.chunks_exact_mut(4).zip(words) {
+        field.copy_from_slice(&word.to_ne_bytes());
     }
     record
 }
@@ -151,15 +150,15 @@ pub(super) fn decode(record: &[u8; RECORD_LEN]) -> (u32, Sender) {
     (word(0), Sender { pid, uid })
 }
 
-/// Who sent a signal, as far as the kernel says.
+/// The sender of a signal, as far as the kernel reports it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Sender {
     pub(super) pid: Option<u32>,
     pub(super) uid: Option<u32>,
 }
 
-/// What `sigaction` is given.
-pub(super) extern "C" fn handle(
+/// The handler that is installed with `sigaction`.
+pub(super) extern "C" fn handle_signal(
     number: libc::c_int,
     info: *mut libc::siginfo_t,
     _context: *mut libc::c_void,
@@ -182,7 +181,7 @@ pub(super) extern "C" fn handle(
 }
 
 fn sender(signal: Signal, info: &libc::siginfo_t) -> Sender {
-    if !names_sender(signal, info.si_code) {
+    if !has_sender(signal, info.si_code) {
         return Sender::default();
     }
     // SAFETY: the signal's code says that this member was filled in; any bits are a valid number.
@@ -195,17 +194,17 @@ fn sender(signal: Signal, info: &libc::siginfo_t) -> Sender {
     Sender { pid, uid: uid_known.then_some(uid) }
 }
 
-/// Whether process and user are filled in. On Linux, NetBSD and OpenBSD they share memory with what
-/// other codes fill in.
+/// Whether process and user are filled in. On Linux, NetBSD and OpenBSD they share memory with the
+/// fields of other codes.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn names_sender(signal: Signal, code: libc::c_int) -> bool {
+fn has_sender(signal: Signal, code: libc::c_int) -> bool {
     const MESSAGE_QUEUE: libc::c_int = -3; // SI_MESGQ
     let sent = matches!(code, libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL | MESSAGE_QUEUE);
     sent || (signal == Signal::CHLD && code > 0)
 }
 
 #[cfg(any(target_os = "netbsd", target_os = "openbsd"))]
-fn names_sender(signal: Signal, code: libc::c_int) -> bool {
+fn has_sender(signal: Signal, code: libc::c_int) -> bool {
     const USER: libc::c_int = 0; // SI_USER on both
     #[cfg(target_os = "netbsd")]
     const OTHERS: [libc::c_int; 2] = [-1, -5]; // SI_QUEUE, SI_LWP
@@ -214,28 +213,30 @@ fn names_sender(signal: Signal, code: libc::c_int) -> bool {
     code == USER || OTHERS.contains(&code) || (signal == Signal::CHLD && code > 0)
 }
 
-/// Elsewhere they have memory of their own, which is zero unless filled in.
+/// On other systems the two fields are zero unless filled in.
 #[cfg(not(any(
     target_os = "linux",
     target_os = "android",
     target_os = "netbsd",
     target_os = "openbsd"
 )))]
-fn names_sender(_signal: Signal, _code: libc::c_int) -> bool {
+fn has_sender(_signal: Signal, _code: libc::c_int) -> bool {
     true
 }
 
 fn errno_location() -> *mut libc::c_int {
     cfg_select! {
         any(target_vendor = "apple", target_os = "freebsd") => { use libc::__error as location; }
-        any(target_os = "netbsd", target_os = "openbsd", target_os = "android") => { use libc::__errno as location; }
+        any(target_os = "netbsd", target_os = "openbsd", target_os = "android") => {
+            use libc::__errno as location;
+        }
         _ => { use libc::__errno_location as location; }
     }
     // SAFETY: takes nothing and gives the address of this thread's errno.
     unsafe { location() }
 }
 
-/// Reads one record, or says that none waits.
+/// Reads one record; `None` if the pipe is empty.
 pub(super) fn read_record(pipe: BorrowedFd<'_>) -> io::Result<Option<[u8; RECORD_LEN]>> {
     let mut record = [0; RECORD_LEN];
     match crate::fd::retry(|| crate::fd::read(pipe, &mut record)) {

@@ -1,5 +1,7 @@
-//! Unix signals as something to wait for. A handler (`handler.rs`) writes a record into a pipe; a
-//! registry (`registry.rs`) knows which signals have that handler and what to restore.
+//! Unix signals through a descriptor.
+//!
+//! A handler (`handler.rs`) writes a record into a pipe. A registry (`registry.rs`) counts the
+//! receivers of each signal and restores its disposition after the last one.
 
 mod handler;
 mod registry;
@@ -12,33 +14,32 @@ use registry::Registration;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// A signal that arrived, and who sent it.
+/// A signal that arrived, and its sender.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub struct SigInfo {
     /// Which signal.
     pub signal: Signal,
-    /// The sender's process, or for [`Signal::CHLD`] the child. `None`: the kernel made the signal,
-    /// the sender is outside of this process's namespace, or too many signals were unread for this
-    /// one's sender to fit.
+    /// The sender's process id, or for [`Signal::CHLD`] the child's. `None` if the kernel made the
+    /// signal, if the sender is outside of this process's namespace, or if the queue was full.
     pub pid: Option<u32>,
-    /// The real user of that process. `None` as for `pid`.
+    /// The real user id of that process. `None` as for `pid`.
     pub uid: Option<u32>,
 }
 
 /// Receives signals through a descriptor that a [`Selector`](crate::Selector) can watch.
 ///
-/// While a `Signals` for a signal exists, this crate's handler stands in for the signal's previous
-/// disposition; the previous one is restored when the last `Signals` for it is dropped. Several may
-/// exist at once, for the same signal too: each receives every occurrence.
+/// While a `Signals` for a signal exists, this crate's handler replaces the signal's disposition.
+/// The previous one is restored when the last `Signals` for it is dropped. Several may exist at
+/// once, also for the same signal: each receives every occurrence.
 ///
-/// No signal mask is touched: threads and child processes need not know of this, and a signal that
-/// any thread of the process gets is received. The handler is installed with `SA_RESTART`. Waits of
-/// a selector are interrupted all the same: then [`wait`](crate::Selector::wait) answers
-/// [`Interrupted`](io::ErrorKind::Interrupted), and the next one reports the descriptor.
+/// No signal mask is changed: a signal that is delivered to any thread of the process is received.
+/// The handler is installed with `SA_RESTART`. A selector's [`wait`](crate::Selector::wait) is
+/// interrupted nevertheless ([`Interrupted`](io::ErrorKind::Interrupted)); the next one reports the
+/// descriptor.
 ///
-/// Signals queue in a pipe, some thousand of them. Should it ever be full, an occurrence is not
-/// lost but merged: each signal that did not fit is received once more, with neither `pid` nor
-/// `uid`, before what is in the queue.
+/// Signals queue in a pipe, some thousand of them. If it is full, occurrences are merged, not lost:
+/// each signal that did not fit is received once more, without `pid` and `uid`, before the queue.
 ///
 /// In a child made by `fork` (without `exec`) an inherited `Signals` receives nothing.
 ///
@@ -50,7 +51,7 @@ pub struct SigInfo {
 /// let selector = Selector::new()?;
 /// selector.add(signals.as_fd(), 1, Interest::READABLE, Trigger::Level)?;
 ///
-/// // Nobody has pressed Ctrl-C yet.
+/// // No Ctrl-C was pressed yet.
 /// let mut events = Events::with_capacity(4);
 /// assert_eq!(selector.wait(&mut events, Some(std::time::Duration::ZERO))?, 0);
 /// assert_eq!(signals.receive()?, None);
@@ -58,14 +59,14 @@ pub struct SigInfo {
 /// ```
 #[derive(Debug)]
 pub struct Signals {
-    // First, so that it is dropped first: both ends stay open for as long as a handler may write.
+    // Dropped first: both ends of the pipe stay open for as long as a handler may write.
     registration: Registration,
     reader: OwnedFd,
     _writer: OwnedFd,
 }
 
 impl Signals {
-    /// How many `Signals` a process can have at a time.
+    /// The greatest number of `Signals` that a process can have at a time.
     pub const MAX_INSTANCES: usize = handler::SLOTS_LEN;
 
     /// Starts to receive `signals`. Naming one twice, or none at all, is allowed.
@@ -86,7 +87,7 @@ impl Signals {
         Ok(Signals { registration, reader, _writer: writer })
     }
 
-    /// The next signal that waits, or `None`. Never blocks, and allocates nothing.
+    /// The next signal, or `None` if there is none yet. Never blocks, and allocates nothing.
     ///
     /// # Errors
     /// None is expected.
@@ -97,7 +98,7 @@ impl Signals {
             }
             let Some(record) = handler::read_record(self.reader.as_fd())? else { return Ok(None) };
             let (number, Sender { pid, uid }) = handler::decode(&record);
-            // Otherwise the record only says that something did not fit.
+            // Otherwise the record only means that a signal was missed.
             if let Some(signal) = Signal::from_number(number as i32) {
                 return Ok(Some(SigInfo { signal, pid, uid }));
             }
@@ -106,7 +107,7 @@ impl Signals {
 }
 
 impl AsFd for Signals {
-    /// Readable while signals wait. Only for watching: do not read from it.
+    /// Readable while a signal can be received. Only for watching: do not read from it.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }
@@ -116,7 +117,7 @@ fn refuse_uncatchable(signal: Signal) -> io::Result<()> {
     let reason = match signal {
         Signal::KILL | Signal::STOP => "no process can catch it",
         Signal::SEGV | Signal::BUS | Signal::ILL | Signal::FPE => {
-            "the instruction that raised it would raise it again as soon as the handler returns"
+            "its instruction would raise it again as soon as the handler returns"
         }
         _ => return Ok(()),
     };

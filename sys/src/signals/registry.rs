@@ -1,6 +1,6 @@
-//! Which signals have our handler, for how many receivers, and what was there before.
+//! The signals that have our handler: for how many receivers, and the previous disposition.
 
-use super::handler::{SLOTS_LEN, SlotGuard, handle};
+use super::handler::{SLOTS_LEN, SlotGuard, handle_signal};
 use super::{Signal, Signals};
 use crate::fd::check;
 use std::io;
@@ -17,7 +17,7 @@ struct Registry {
 
 struct Watched {
     receivers: usize,
-    /// What to restore when the last receiver goes.
+    /// Restored when the last receiver is dropped.
     previous: libc::sigaction,
 }
 
@@ -25,7 +25,7 @@ fn lock() -> MutexGuard<'static, Registry> {
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A receiver's entry for all of its signals; dropping it undoes it.
+/// A receiver's registration for its signals. Dropping it restores the previous dispositions.
 #[derive(Debug)]
 pub(super) struct Registration {
     signals: Vec<Signal>,
@@ -36,7 +36,7 @@ pub(super) struct Registration {
 impl Registration {
     pub(super) fn new(pipe: BorrowedFd<'_>, signals: &[Signal]) -> io::Result<Registration> {
         let mut registry = lock();
-        // Receiver first, handler second: a signal that comes in between is not swallowed.
+        // Slot first, handler second: a signal that arrives in between is not lost.
         let slot = SlotGuard::new(pipe, signals).ok_or_else(too_many_instances)?;
         let mut registration =
             Registration { signals: Vec::with_capacity(signals.len()), slot: Some(slot) };
@@ -61,8 +61,8 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut registry = lock();
-        // Dispositions first: a signal that comes in between meets what was there before, instead
-        // of vanishing.
+        // Dispositions first: a signal that arrives in between gets the previous disposition,
+        // instead of being lost.
         for signal in &self.signals {
             registry.unwatch(*signal);
         }
@@ -81,16 +81,16 @@ impl Registry {
     }
 
     fn unwatch(&mut self, signal: Signal) {
-        let place = &mut self.watched[signal.number() as usize];
-        let Some(watched) = place else { return };
+        let entry = &mut self.watched[signal.number() as usize];
+        let Some(watched) = entry else { return };
         watched.receivers -= 1;
         if watched.receivers == 0 {
             // If other code has replaced our handler meanwhile, its handler stays.
             // Neither call can fail for a signal whose handler could be set.
-            if current(signal).is_ok_and(|current| current.sa_sigaction == handler_address()) {
-                let _ = exchange(signal, &watched.previous);
+            if action(signal).is_ok_and(|action| action.sa_sigaction == handler_address()) {
+                let _ = set_action(signal, &watched.previous);
             }
-            *place = None;
+            *entry = None;
         }
     }
 }
@@ -104,39 +104,39 @@ fn too_many_instances() -> io::Error {
 }
 
 fn handler_address() -> libc::sighandler_t {
-    handle as *const () as libc::sighandler_t
+    handle_signal as *const () as libc::sighandler_t
 }
 
-/// Puts our handler in place and answers what was there.
+/// Installs our handler and returns the previous disposition.
 fn install(signal: Signal) -> io::Result<libc::sigaction> {
-    let mut action = blank();
+    let mut action = zeroed();
     action.sa_sigaction = handler_address();
     // Interrupted calls resume where the kernel can; a thread's alternative stack, if it has one,
     // is used.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
     // SAFETY: the set belongs to `action`, which is ours.
     check(unsafe { libc::sigemptyset(&mut action.sa_mask) })?;
-    exchange(signal, &action).map_err(|error| {
+    set_action(signal, &action).map_err(|error| {
         io::Error::new(error.kind(), format!("the kernel does not let {signal} be caught: {error}"))
     })
 }
 
-fn exchange(signal: Signal, action: &libc::sigaction) -> io::Result<libc::sigaction> {
-    let mut previous = blank();
+fn set_action(signal: Signal, action: &libc::sigaction) -> io::Result<libc::sigaction> {
+    let mut previous = zeroed();
     // SAFETY: both structs are valid for the call; the handler in `action` is ours, or one that the
     // kernel gave us before.
     check(unsafe { libc::sigaction(signal.number(), action, &mut previous) })?;
     Ok(previous)
 }
 
-fn current(signal: Signal) -> io::Result<libc::sigaction> {
-    let mut current = blank();
+fn action(signal: Signal) -> io::Result<libc::sigaction> {
+    let mut action = zeroed();
     // SAFETY: without a new action the call only fills in the old one, which is valid for the call.
-    check(unsafe { libc::sigaction(signal.number(), std::ptr::null(), &mut current) })?;
-    Ok(current)
+    check(unsafe { libc::sigaction(signal.number(), std::ptr::null(), &mut action) })?;
+    Ok(action)
 }
 
-fn blank() -> libc::sigaction {
+fn zeroed() -> libc::sigaction {
     // SAFETY: integers, a signal set and optional pointers: zero is a value for all of them.
     unsafe { std::mem::zeroed() }
 }

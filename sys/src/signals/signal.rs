@@ -95,12 +95,11 @@ signals! {
 }
 
 impl Signal {
-    /// The greatest number a `Signal` can have. FreeBSD's real-time signals beyond it are out of
-    /// reach.
+    /// The greatest number of a `Signal`. FreeBSD's real-time signals beyond it are not supported.
     pub const MAX_NUMBER: i32 = 64;
 
-    /// The signal with this number; `None` outside `1..=MAX_NUMBER`. Whether the kernel knows it
-    /// shows when it is watched.
+    /// The signal with this number; `None` outside `1..=MAX_NUMBER`. A number that the kernel does
+    /// not know is an error of [`Signals::new`](crate::Signals::new).
     pub const fn from_number(number: i32) -> Option<Signal> {
         if 1 <= number && number <= Signal::MAX_NUMBER { Some(Signal(number as u8)) } else { None }
     }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr as UnixSocketAddr;
 use std::path::Path;
 
-/// Every kind of address these calls deal in, in the same place.
+/// An address of any kind that these calls use.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) union Address {
@@ -17,8 +17,7 @@ pub(super) union Address {
     any: libc::sockaddr_storage,
 }
 
-/// An IP address and port, for calls that are about nothing else: a fifth of the room, which is a
-/// fifth of the work of clearing it.
+/// An IP address and port, for calls that take no others: a fifth of [`Address`]'s size to clear.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) union InetAddress {
@@ -27,16 +26,16 @@ pub(super) union InetAddress {
 }
 
 impl InetAddress {
-    /// How many bytes the kernel may write.
-    pub(super) const ROOM: libc::socklen_t = size_of::<InetAddress>() as libc::socklen_t;
+    /// The number of bytes that the kernel may write.
+    pub(super) const CAPACITY: libc::socklen_t = size_of::<InetAddress>() as libc::socklen_t;
 
     #[inline]
-    pub(super) fn blank() -> InetAddress {
+    pub(super) fn zeroed() -> InetAddress {
         // SAFETY: both variants consist of integers, for which zero is a value.
         unsafe { std::mem::zeroed() }
     }
 
-    /// The address, and how many of its bytes count.
+    /// The address, and the number of its bytes that count.
     #[inline]
     pub(super) fn new(address: SocketAddr) -> (InetAddress, libc::socklen_t) {
         match address {
@@ -53,9 +52,9 @@ impl InetAddress {
 
     /// `None` if it is an address of another kind.
     #[inline]
-    pub(super) fn get(&self) -> Option<SocketAddr> {
-        // SAFETY: integers, all initialised: any variant may be looked at. The family is in the
-        // same place in both.
+    pub(super) fn to_inet(self) -> Option<SocketAddr> {
+        // SAFETY: integers, all initialised: any variant may be read. The family has the same
+        // offset in both.
         match libc::c_int::from(unsafe { self.v4.sin_family }) {
             libc::AF_INET => {
                 // SAFETY: as above.
@@ -70,19 +69,19 @@ impl InetAddress {
     }
 }
 
-/// An address and how many of its bytes count.
-pub(super) type Sized = (Address, libc::socklen_t);
+/// An address, and the number of its bytes that count.
+pub(super) type AddressAndLen = (Address, libc::socklen_t);
 
 impl Address {
-    /// How many bytes the kernel may write.
-    pub(super) const ROOM: libc::socklen_t = size_of::<Address>() as libc::socklen_t;
+    /// The number of bytes that the kernel may write.
+    pub(super) const CAPACITY: libc::socklen_t = size_of::<Address>() as libc::socklen_t;
 
-    pub(super) fn blank() -> Address {
+    pub(super) fn zeroed() -> Address {
         // SAFETY: all variants consist of integers, for which zero is a value.
         unsafe { std::mem::zeroed() }
     }
 
-    pub(super) fn inet(address: SocketAddr) -> Sized {
+    pub(super) fn inet(address: SocketAddr) -> AddressAndLen {
         let (address, len) = match address {
             SocketAddr::V4(address) => {
                 (Address { v4: encode_v4(address) }, size_of::<libc::sockaddr_in>())
@@ -95,7 +94,7 @@ impl Address {
     }
 
     /// A path, or one of Linux's abstract names.
-    pub(super) fn unix(address: &UnixSocketAddr) -> io::Result<Sized> {
+    pub(super) fn unix(address: &UnixSocketAddr) -> io::Result<AddressAndLen> {
         if let Some(path) = address.as_pathname() {
             return Address::unix_path(path);
         }
@@ -108,12 +107,12 @@ impl Address {
         Ok((Address { unix }, len))
     }
 
-    pub(super) fn unix_path(path: &Path) -> io::Result<Sized> {
+    pub(super) fn unix_path(path: &Path) -> io::Result<AddressAndLen> {
         let bytes = path.as_os_str().as_bytes();
-        let room = size_of::<libc::sockaddr_un>() - PATH_AT - 1; // for the zero byte at the end
-        if bytes.is_empty() || bytes.len() > room || bytes.contains(&0) {
+        let max = size_of::<libc::sockaddr_un>() - PATH_OFFSET - 1; // less the zero byte at the end
+        if bytes.is_empty() || bytes.len() > max || bytes.contains(&0) {
             let text = format!(
-                "a Unix socket's path has 1 to {room} bytes, none of them zero; this one has {}",
+                "a Unix socket's path has 1 to {max} bytes, none of them zero; this one has {}",
                 bytes.len()
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -123,8 +122,8 @@ impl Address {
     }
 
     pub(super) fn family(&self) -> libc::c_int {
-        // SAFETY: integers, all initialised: any variant may be looked at. The family is in the
-        // same place in all of them.
+        // SAFETY: integers, all initialised: any variant may be read. The family has the same
+        // offset in all of them.
         libc::c_int::from(unsafe { self.any.ss_family })
     }
 
@@ -145,8 +144,8 @@ impl Address {
     }
 }
 
-/// Where a Unix address's path begins.
-const PATH_AT: usize = offset_of!(libc::sockaddr_un, sun_path);
+/// The offset of the path in a Unix address.
+const PATH_OFFSET: usize = offset_of!(libc::sockaddr_un, sun_path);
 
 #[inline]
 fn decode_v4(v4: libc::sockaddr_in) -> SocketAddr {
@@ -160,7 +159,7 @@ fn decode_v6(v6: libc::sockaddr_in6) -> SocketAddr {
     SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), v6.sin6_flowinfo, v6.sin6_scope_id).into()
 }
 
-// The structs' own length members, which the BSDs have, are filled in by their kernels.
+// The structs of the BSDs have a length member, which their kernels fill in.
 
 #[inline]
 fn encode_v4(address: SocketAddrV4) -> libc::sockaddr_in {
@@ -184,14 +183,14 @@ fn encode_v6(address: SocketAddrV6) -> libc::sockaddr_in6 {
     v6
 }
 
-/// The caller has made sure that `path` fits: no name is longer than the room for paths.
+/// The caller must ensure that `path` fits. An abstract name always does.
 fn encode_unix(path: impl Iterator<Item = u8>) -> (libc::sockaddr_un, libc::socklen_t) {
     // SAFETY: integers, for which zero is a value.
     let mut unix: libc::sockaddr_un = unsafe { std::mem::zeroed() };
     unix.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    let mut len = PATH_AT;
-    for (place, byte) in unix.sun_path.iter_mut().zip(path) {
-        *place = byte as libc::c_char;
+    let mut len = PATH_OFFSET;
+    for (slot, byte) in unix.sun_path.iter_mut().zip(path) {
+        *slot = byte as libc::c_char;
         len += 1;
     }
     (unix, len as libc::socklen_t)

@@ -1,23 +1,23 @@
 //! Many datagrams in one call.
 //!
-//! A batch owns its memory, which is allocated once and reused: receive, read, receive again; or
-//! fill, send, fill again.
+//! A batch allocates its memory once and reuses it for every call.
 
 use super::address::Address;
-use super::message::Headers;
+use super::message::{CallsPer, Headers};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
-/// No batch holds more datagrams: Linux takes no more in one call (`UIO_MAXIOV`).
+/// The greatest batch: Linux takes no more datagrams in one call (`UIO_MAXIOV`).
 const MAX_DATAGRAMS: usize = 1024;
 
-/// No IP datagram is longer.
+/// The length of the longest IP datagram.
 const MAX_DATAGRAM_BYTES: usize = 65_535;
 
-/// Room for datagrams to be received with one call (`recvmmsg`; one call each where the kernel has
-/// none).
+/// A buffer for datagrams that are received with one call (`recvmmsg`).
+///
+/// Where the kernel lacks that call, each datagram takes a call of its own.
 ///
 /// ```
 /// use kodiak_sys::socket::{RecvBatch, SendBatch};
@@ -32,19 +32,21 @@ const MAX_DATAGRAM_BYTES: usize = 65_535;
 ///
 /// let mut incoming = RecvBatch::new(8, 1500);
 /// assert_eq!(incoming.recv(ours.as_fd())?, 2);
-/// assert_eq!(incoming.iter().map(|datagram| datagram.bytes).collect::<Vec<_>>(), [b"one", b"two"]);
+/// let bytes: Vec<_> = incoming.iter().map(|datagram| datagram.bytes).collect();
+/// assert_eq!(bytes, [b"one", b"two"]);
 /// assert_eq!(incoming.get(0).unwrap().from, Some(theirs.local_addr()?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RecvBatch {
-    /// One after the other, `bytes_each` for each datagram.
+    /// `bytes_each` for each datagram.
     bytes: Box<[u8]>,
     bytes_each: usize,
     names: Box<[Address]>,
     headers: Headers,
     received: usize,
-    many: bool,
-    /// Came after a datagram in a batch received one by one, where the kernel does not keep it.
+    calls: CallsPer,
+    /// The error after the last datagram of a batch received one by one; the kernel has not kept
+    /// it.
     error: Option<io::Error>,
 }
 
@@ -52,75 +54,75 @@ pub struct RecvBatch {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Datagram<'a> {
-    /// What it says; its first bytes if it was longer than its room.
+    /// Its payload; only the first bytes if it was longer than the buffer for one datagram.
     pub bytes: &'a [u8],
-    /// Who sent it; `None` if that is not an IP address.
+    /// The sender; `None` if that is not an IP address.
     pub from: Option<SocketAddr>,
-    /// Whether it was longer than its room, and the rest is lost.
+    /// Whether it was longer than the buffer for one datagram, and the rest is lost.
     pub is_truncated: bool,
 }
 
 impl RecvBatch {
-    /// Room for `datagrams` (1 to 1024, or what is nearest) of `bytes_each` (1 to 65,535, or what
-    /// is nearest).
+    /// Room for `datagrams`, clamped to 1 to 1024, of `bytes_each`, clamped to 1 to 65,535.
     pub fn new(datagrams: usize, bytes_each: usize) -> RecvBatch {
         let datagrams = datagrams.clamp(1, MAX_DATAGRAMS);
         let bytes_each = bytes_each.clamp(1, MAX_DATAGRAM_BYTES);
         RecvBatch {
             bytes: vec![0; datagrams * bytes_each].into_boxed_slice(),
             bytes_each,
-            names: vec![Address::blank(); datagrams].into_boxed_slice(),
+            names: vec![Address::zeroed(); datagrams].into_boxed_slice(),
             headers: Headers::new(datagrams),
             received: 0,
-            many: true,
+            calls: CallsPer::Batch,
             error: None,
         }
     }
 
-    /// Makes it receive with a call for each datagram, as it does where the kernel knows nothing
-    /// else: for sandboxes that refuse `recvmmsg`, and for comparison.
+    /// Makes it receive with a call for each datagram, as where the kernel lacks `recvmmsg`.
+    ///
+    /// For sandboxes that refuse `recvmmsg`, and for comparison.
     #[must_use]
     pub fn one_by_one(mut self) -> RecvBatch {
-        self.many = false;
+        self.calls = CallsPer::Datagram;
         self
     }
 
-    /// Receives what waits, as far as there is room, and says how many datagrams that are: at least
-    /// one. What was in here before is gone, in every case. Never waits, even if the socket is a
-    /// blocking one.
+    /// Receives the datagrams that have arrived, as far as they fit. Returns their number, which
+    /// is at least 1.
     ///
-    /// An error that comes after a datagram is kept for the next call, so use a batch with one
-    /// socket only.
+    /// The previous content is cleared, also after an error. Never waits, even on a blocking
+    /// socket. An error that comes after a datagram is returned by the next call, so a batch is for
+    /// one socket only.
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when nothing waits; otherwise what the kernel
-    /// says, such as that a datagram sent earlier was refused.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if no datagram has arrived; otherwise the
+    /// [kernel's error](crate#errors), for instance that a datagram sent earlier was refused.
     pub fn recv(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.received = 0;
         if let Some(error) = self.error.take() {
             return Err(error);
         }
-        let places = self.bytes.chunks_exact_mut(self.bytes_each).zip(&mut self.names);
-        self.received = self.headers.receive(socket, places, self.many, &mut self.error)?;
+        let buffers = self.bytes.chunks_exact_mut(self.bytes_each).zip(&mut self.names);
+        self.received = self.headers.receive(socket, buffers, self.calls, &mut self.error)?;
         Ok(self.received)
     }
 
-    /// How many datagrams the last call brought.
+    /// The number of datagrams that the last call received.
     pub fn len(&self) -> usize {
         self.received
     }
 
-    /// Whether the last call brought none.
+    /// Whether the last call received none.
     pub fn is_empty(&self) -> bool {
         self.received == 0
     }
 
-    /// For how many datagrams there is room.
+    /// The number of datagrams that fit.
     pub fn capacity(&self) -> usize {
         self.names.len()
     }
 
-    /// Whether there was room for no more: others may wait.
+    /// Whether no more datagrams fit; then another call may receive more.
     pub fn is_full(&self) -> bool {
         self.received == self.capacity()
     }
@@ -130,18 +132,18 @@ impl RecvBatch {
         if index >= self.received {
             return None;
         }
-        let outcome = self.headers.outcome(index);
-        let room = &self.bytes[index * self.bytes_each..][..self.bytes_each];
+        let received = self.headers.received(index);
+        let buffer = &self.bytes[index * self.bytes_each..][..self.bytes_each];
         Some(Datagram {
-            bytes: &room[..outcome.len.min(room.len())],
-            from: self.names[index].to_inet().filter(|_| outcome.has_name),
-            is_truncated: outcome.is_truncated,
+            bytes: &buffer[..received.len.min(buffer.len())],
+            from: self.names[index].to_inet().filter(|_| received.has_name),
+            is_truncated: received.is_truncated,
         })
     }
 
     /// The datagrams in the order of arrival.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Datagram<'_>> {
-        (0..self.received).map(|index| self.get(index).expect("as many were received"))
+        (0..self.received).map(|index| self.get(index).expect("index is below len"))
     }
 }
 
@@ -153,22 +155,21 @@ impl fmt::Debug for RecvBatch {
     }
 }
 
-/// A queue of datagrams to be sent with one call (`sendmmsg`; one call each where the kernel has
-/// none).
+/// A queue of datagrams that are sent with one call (`sendmmsg`).
 ///
-/// [`push`](Self::push) copies a datagram in; [`send`](Self::send) sends as many as the kernel
-/// takes, in order, and keeps the rest for when the socket is writable again. [`RecvBatch`] has an
-/// example.
+/// [`push`](Self::push) copies a datagram into the queue. [`send`](Self::send) sends as many as the
+/// kernel takes, in order, and keeps the rest until the socket is writable again. Where the kernel
+/// lacks `sendmmsg`, each datagram takes a call of its own. [`RecvBatch`] has an example.
 pub struct SendBatch {
     bytes: Box<[u8]>,
-    /// How many of `bytes` are taken, from the beginning.
+    /// The number of `bytes` in use, from the beginning.
     used: usize,
     queue: Vec<Queued>,
-    /// How many of the queue have been sent.
+    /// The number of datagrams at the front of the queue that have been sent.
     sent: usize,
     datagrams_max: usize,
     headers: Headers,
-    many: bool,
+    calls: CallsPer,
 }
 
 struct Queued {
@@ -178,13 +179,13 @@ struct Queued {
     name_len: libc::socklen_t,
 }
 
-/// A datagram was not queued in a [`SendBatch`].
+/// Why [`SendBatch::push`] did not queue a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum PushError {
-    /// There is no room now: send first.
+    /// The batch is full: send first.
     Full,
-    /// It would not fit into the batch if it were empty.
+    /// The datagram is longer than the whole batch.
     TooLong {
         /// The batch's size, as given to [`SendBatch::new`].
         bytes_max: usize,
@@ -194,14 +195,14 @@ pub enum PushError {
 impl fmt::Display for PushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PushError::Full => f.write_str(
-                "the batch is full: send it first (its bounds are set in SendBatch::new)",
-            ),
+            PushError::Full => {
+                f.write_str("the batch is full: send it first (SendBatch::new sets its size)")
+            }
             PushError::TooLong { bytes_max } => {
                 write!(
                     f,
                     "the datagram is longer than the whole batch, {bytes_max} bytes \
-                     (set in SendBatch::new)"
+                     (SendBatch::new sets its size)"
                 )
             }
         }
@@ -211,7 +212,7 @@ impl fmt::Display for PushError {
 impl std::error::Error for PushError {}
 
 impl SendBatch {
-    /// Room for `datagrams` (1 to 1024, or what is nearest) with `bytes` together (1 at least).
+    /// Room for `datagrams`, clamped to 1 to 1024, of `bytes` in total, at least 1.
     pub fn new(datagrams: usize, bytes: usize) -> SendBatch {
         let datagrams = datagrams.clamp(1, MAX_DATAGRAMS);
         SendBatch {
@@ -221,15 +222,16 @@ impl SendBatch {
             sent: 0,
             datagrams_max: datagrams,
             headers: Headers::new(datagrams),
-            many: true,
+            calls: CallsPer::Batch,
         }
     }
 
-    /// Makes it send with a call for each datagram, as it does where the kernel knows nothing else:
-    /// for sandboxes that refuse `sendmmsg`, and for comparison.
+    /// Makes it send with a call for each datagram, as where the kernel lacks `sendmmsg`.
+    ///
+    /// For sandboxes that refuse `sendmmsg`, and for comparison.
     #[must_use]
     pub fn one_by_one(mut self) -> SendBatch {
-        self.many = false;
+        self.calls = CallsPer::Datagram;
         self
     }
 
@@ -242,26 +244,28 @@ impl SendBatch {
             return Err(PushError::TooLong { bytes_max: self.bytes.len() });
         }
         if !self.has_room(bytes.len()) {
-            self.move_up();
+            self.compact();
             if !self.has_room(bytes.len()) {
                 return Err(PushError::Full);
             }
         }
-        let (name, name_len) = to.map_or_else(|| (Address::blank(), 0), Address::inet);
+        let (name, name_len) = to.map_or_else(|| (Address::zeroed(), 0), Address::inet);
         self.queue.push(Queued { start: self.used, len: bytes.len(), name, name_len });
         self.bytes[self.used..][..bytes.len()].copy_from_slice(bytes);
         self.used += bytes.len();
         Ok(())
     }
 
-    /// Sends as many datagrams as the kernel takes now, in order, and says how many: all, or at
-    /// least one. Those are gone from here, the others stay. Zero if there were none. Never waits,
-    /// even if the socket is a blocking one.
+    /// Sends as many datagrams as the kernel takes now, in order. Returns their number.
+    ///
+    /// At least one is sent, unless the queue is empty. Datagrams that were sent leave the queue,
+    /// the others stay. Never waits, even on a blocking socket.
     ///
     /// # Errors
-    /// None has gone, and what it is about is the first: [`WouldBlock`](io::ErrorKind::WouldBlock)
-    /// when the kernel's buffer is full; otherwise what the kernel says, such as that it is too
-    /// long, or that an *earlier* one was refused. Send again, or [`skip`](Self::skip) it.
+    /// After an error none was sent, and it concerns the first in the queue:
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if the kernel's buffer is full; otherwise the
+    /// [kernel's error](crate#errors), for instance that the datagram is too long, or that an
+    /// *earlier* one was refused. Send again, or [`skip`](Self::skip) the datagram.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         if self.is_empty() {
             return Ok(0);
@@ -270,26 +274,26 @@ impl SendBatch {
         let datagrams = self.queue[self.sent..]
             .iter()
             .map(|queued| (&bytes[queued.start..][..queued.len], &queued.name, queued.name_len));
-        let count = self.headers.send(socket, datagrams, self.many)?;
+        let count = self.headers.send(socket, datagrams, self.calls)?;
         self.drop_first(count);
         Ok(count)
     }
 
-    /// Drops the first datagram unsent. False if there is none.
+    /// Drops the first datagram without sending it. False if there is none.
     pub fn skip(&mut self) -> bool {
-        let any = !self.is_empty();
-        if any {
-            self.drop_first(1);
+        if self.is_empty() {
+            return false;
         }
-        any
+        self.drop_first(1);
+        true
     }
 
-    /// Drops all of them unsent.
+    /// Drops all datagrams without sending them.
     pub fn clear(&mut self) {
         self.drop_first(self.len());
     }
 
-    /// How many datagrams wait to be sent.
+    /// The number of datagrams that are not sent yet.
     pub fn len(&self) -> usize {
         self.queue.len() - self.sent
     }
@@ -311,8 +315,8 @@ impl SendBatch {
         }
     }
 
-    /// Moves what waits to the beginning, where the sent ones were.
-    fn move_up(&mut self) {
+    /// Moves the unsent datagrams to the beginning of `bytes`.
+    fn compact(&mut self) {
         let Some(first) = self.queue.get(self.sent) else { return };
         let start = first.start;
         self.queue.drain(..self.sent);

@@ -1,5 +1,7 @@
-//! One datagram at a time. The standard library has these calls too; its way from and to the
-//! kernel's addresses takes twice the instructions.
+//! One datagram at a time.
+//!
+//! The standard library has these calls too, but takes twice the instructions to convert the
+//! kernel's addresses.
 
 use super::address::InetAddress;
 use super::message::NO_SIGNAL;
@@ -8,19 +10,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Receives one datagram of an IP socket, and says how long it is (as far as it fits into `buffer`;
-/// the rest is lost) and who sent it.
+/// Receives one datagram of an IP socket. Returns its length and its sender.
+///
+/// What does not fit into `buffer` is lost and not counted.
 ///
 /// # Errors
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) when none waits;
-/// [`InvalidInput`](io::ErrorKind::InvalidInput) when it does not come from an IP address, as
-/// everything on a socket of another kind, and it is lost; otherwise what the kernel says.
+/// - [`WouldBlock`](io::ErrorKind::WouldBlock): no datagram has arrived.
+/// - [`InvalidInput`](io::ErrorKind::InvalidInput): the sender's address is not an IP address, as
+///   on a socket of another kind. The datagram is lost.
+/// - any other [kernel's error](crate#errors).
 #[inline]
 pub fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
     receive(socket, buffer, 0)
 }
 
-/// As [`recv_from`], and the datagram stays where it is.
+/// As [`recv_from`], but the datagram stays in the socket's queue.
 ///
 /// # Errors
 /// As [`recv_from`].
@@ -35,14 +39,14 @@ fn receive(
     buffer: &mut [u8],
     flags: libc::c_int,
 ) -> io::Result<(usize, SocketAddr)> {
-    let (mut address, mut len) = (InetAddress::blank(), InetAddress::ROOM);
-    let (raw, place) = (socket.as_raw_fd(), buffer.as_mut_ptr().cast());
+    let (mut address, mut len) = (InetAddress::zeroed(), InetAddress::CAPACITY);
+    let (raw, data) = (socket.as_raw_fd(), buffer.as_mut_ptr().cast());
     let name = (&raw mut address).cast();
     // SAFETY: the descriptor is borrowed for the whole call, and the kernel writes at most
-    // `buffer.len()` bytes into the one and `len` into the other.
+    // `buffer.len()` bytes into the buffer and `len` into the address.
     let received =
-        check_len(unsafe { libc::recvfrom(raw, place, buffer.len(), flags, name, &mut len) })?;
-    match address.get() {
+        check_len(unsafe { libc::recvfrom(raw, data, buffer.len(), flags, name, &mut len) })?;
+    match address.to_inet() {
         Some(sender) => Ok((received, sender)),
         None => Err(no_ip_address()),
     }
@@ -56,17 +60,17 @@ fn no_ip_address() -> io::Error {
     )
 }
 
-/// Sends one datagram to `target`, whole or not at all, and says how long it is.
+/// Sends one datagram to `target`, whole or not at all. Returns its length.
 ///
 /// # Errors
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) when the kernel has no room for it; otherwise what the
-/// kernel says.
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if the kernel's buffer is full; otherwise the
+/// [kernel's error](crate#errors).
 #[inline]
 pub fn send_to(socket: BorrowedFd<'_>, bytes: &[u8], target: SocketAddr) -> io::Result<usize> {
     let (address, len) = InetAddress::new(target);
-    let (raw, place) = (socket.as_raw_fd(), bytes.as_ptr().cast());
+    let (raw, data) = (socket.as_raw_fd(), bytes.as_ptr().cast());
     let name = (&raw const address).cast();
     // SAFETY: the descriptor is borrowed for the whole call, and `address` has `len` initialised
     // bytes.
-    check_len(unsafe { libc::sendto(raw, place, bytes.len(), NO_SIGNAL, name, len) })
+    check_len(unsafe { libc::sendto(raw, data, bytes.len(), NO_SIGNAL, name, len) })
 }

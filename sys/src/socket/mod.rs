@@ -1,18 +1,18 @@
-//! Socket calls that neither the standard library nor `socket2` offers in one step, and the errors
-//! that only `errno` tells apart.
+//! Socket calls that neither the standard library nor `socket2` offers in one step.
 //!
-//! - [`connect_tcp`], [`connect_unix`], [`accept_tcp`], [`accept_unix`]: non-blocking streams, in
-//!   one step; [`connect_progress`]: what became of it
-//! - [`recv_from`], [`send_to`], [`peek_from`]: one datagram; [`RecvBatch`], [`SendBatch`]: many in
-//!   one call (`recvmmsg`, `sendmmsg`)
-//! - [`send_with_descriptors`], [`recv_with_descriptors`]: open files for another process
+//! - [`connect_tcp`], [`connect_unix`], [`accept_tcp`], [`accept_unix`]: non-blocking streams
+//! - [`connect_progress`]: how far a connection attempt has come
+//! - [`recv_from`], [`send_to`], [`peek_from`]: one datagram
+//! - [`RecvBatch`], [`SendBatch`]: many datagrams in one call (`recvmmsg`, `sendmmsg`)
+//! - [`send_with_descriptors`], [`recv_with_descriptors`]: descriptors for another process
 //!   (`SCM_RIGHTS`)
-//! - [`peer_credentials`]: who is at the other end of a Unix socket
-//! - [`bytes_readable`], [`take_error`]: the small questions
+//! - [`peer_credentials`]: the process at the other end of a Unix socket
+//! - [`bytes_readable`], [`take_error`]: the state of a socket
+//! - [`accept_failure`], [`is_in_progress`], [`is_out_of_descriptors`]: what an error means
 //!
-//! Every descriptor that comes from here is non-blocking and close-on-exec from birth where the
-//! kernel can do that, and raises no `SIGPIPE` where that is a socket's own property (Apple's
-//! systems). For options, other constructors and addresses there is `socket2`.
+//! Every descriptor made here is non-blocking and close-on-exec; the call that opens it sets both
+//! where the kernel supports that. On Apple's systems `SO_NOSIGPIPE` is set, too. For options,
+//! other constructors and addresses use `socket2`.
 //!
 //! ```
 //! use kodiak_sys::{Events, Interest, Selector, Trigger, socket};
@@ -55,26 +55,27 @@ use crate::fd::{check, is_would_block};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-/// What an error from `accept` is about, and so what to do next.
+/// The kinds of errors of `accept`, by what to do next.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum AcceptFailure {
-    /// No connection waits.
+    /// No connection is in the queue.
     WouldBlock,
     /// One connection failed before it was accepted, or the call was interrupted: accept the next.
     Connection,
-    /// Process or machine are out of descriptors or memory. The connection still waits, and a
-    /// level-triggered listener stays ready: free something or pause, or this repeats at once.
+    /// The process or the machine is out of descriptors or memory. The connection stays in the
+    /// queue, and a level-triggered listener stays ready: free something or pause, or the error
+    /// repeats at once.
     Exhausted,
-    /// The listener itself is broken, or is none.
+    /// The listener has failed, or the descriptor is not a listener.
     Listener,
 }
 
-/// How many bytes can be read without blocking (`FIONREAD`). On Linux a datagram socket answers
-/// with the length of its next datagram.
+/// The number of bytes that can be read without blocking (`FIONREAD`). On Linux, for a datagram
+/// socket, the length of its next datagram.
 ///
 /// # Errors
-/// What the kernel says, for instance that the descriptor is of a kind that cannot tell.
+/// The [kernel's error](crate#errors), for instance that the descriptor's type does not support it.
 pub fn bytes_readable(source: BorrowedFd<'_>) -> io::Result<usize> {
     bytes_readable_raw(source.as_raw_fd())
 }
@@ -87,35 +88,39 @@ pub(crate) fn bytes_readable_raw(source: RawFd) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// Takes the error that waits on a socket (`SO_ERROR`): why a connection broke. The next call
-/// answers `None`. How an attempt to connect ended [`connect_progress`] tells.
+/// Takes a socket's pending error (`SO_ERROR`), such as the reason why a connection broke.
+///
+/// The next call returns `None`. For a connection attempt, use [`connect_progress`].
 ///
 /// # Errors
-/// What the kernel says about the question itself, for instance that the descriptor is no socket.
+/// The [kernel's error](crate#errors) if the call itself fails, for instance because the descriptor
+/// is not a socket.
 pub fn take_error(socket: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
     let mut error: libc::c_int = 0;
     let mut len = size_of::<libc::c_int>() as libc::socklen_t;
     let raw = socket.as_raw_fd();
-    let place = (&raw mut error).cast();
+    let value = (&raw mut error).cast();
     // SAFETY: the descriptor is borrowed for the whole call, and `len` is the size of `error`.
-    check(unsafe { libc::getsockopt(raw, libc::SOL_SOCKET, libc::SO_ERROR, place, &mut len) })?;
+    check(unsafe { libc::getsockopt(raw, libc::SOL_SOCKET, libc::SO_ERROR, value, &mut len) })?;
     if error != 0 {
         return Ok(Some(io::Error::from_raw_os_error(error)));
     }
     cfg_select! {
-        all(target_os = "linux", kodiak_kqueue) => { Ok(crate::selector::kqueue::libkqueue::taken_errors::take(socket)) }
+        all(target_os = "linux", kodiak_kqueue) => {
+            Ok(crate::selector::kqueue::libkqueue::saved_errors::take(socket))
+        }
         _ => { Ok(None) }
     }
 }
 
-/// Sorts an error from [`accept_tcp`], [`accept_unix`] or any other `accept` by what to do next.
+/// Classifies an error of [`accept_tcp`], [`accept_unix`] or any other `accept`.
 pub fn accept_failure(error: &io::Error) -> AcceptFailure {
     match error.raw_os_error() {
         _ if is_would_block(error) => AcceptFailure::WouldBlock,
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
             AcceptFailure::Exhausted
         }
-        // Linux hands on what the network said about the connection, and a firewall's refusal.
+        // Linux returns pending network errors of the connection, and a firewall's refusal.
         Some(
             libc::ECONNABORTED
             | libc::ECONNRESET
@@ -133,13 +138,14 @@ pub fn accept_failure(error: &io::Error) -> AcceptFailure {
     }
 }
 
-/// Whether the process (`EMFILE`) or the machine (`ENFILE`) has no descriptor left.
+/// Whether an error means that the process (`EMFILE`) or the machine (`ENFILE`) has no descriptor
+/// left.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// Whether this error of a non-blocking `connect` (such as `socket2`'s) means that the attempt goes
-/// on.
+/// Whether this error of a non-blocking `connect` (such as `socket2`'s) means that the attempt is
+/// still in progress.
 pub fn is_in_progress(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR))
 }

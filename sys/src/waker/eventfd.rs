@@ -1,7 +1,7 @@
 //! The eventfd waker (Linux, Android).
 //!
-//! An eventfd is a counter. Every write raises an edge, whether or not the counter was zero, so an
-//! edge-triggered registration hears each of them and the counter never has to be read: it would
+//! An eventfd is a counter. Every write causes an edge, whether or not the counter was zero. So an
+//! edge-triggered registration reports each of them, and the counter need not be read: it would
 //! take 2^64 - 2 wakes to fill.
 
 use crate::fd::{check, read, retry, write};

@@ -5,15 +5,14 @@
 //! `Waker`, `Send + Sync`, with `new(&selector, key)` and `wake()`, and these promises:
 //! - a wake that returned `Ok` is reported by a wait that begins or is still going on afterwards,
 //!   as `key`, readable;
-//! - several wakes may be reported as one, and one wake is not reported again and
-//!   again: it is edge-triggered;
+//! - several wakes may be reported as one, and a wake is reported once (edge-triggered);
 //! - there is nothing to read or to re-arm;
 //! - nothing allocates in `wake`.
 //!
 //! - `eventfd.rs`: Linux and Android.
 //! - `user_event.rs`: kqueue's EVFILT_USER (macOS, iOS, FreeBSD, DragonFly, libkqueue).
-//! - `pipe.rs`: kernels whose older releases lack that filter (OpenBSD, NetBSD), and everywhere
-//!   under `--cfg kodiak_pipe_waker`, which tests it.
+//! - `pipe.rs`: kernels whose older releases lack that filter (OpenBSD, NetBSD), and all kernels
+//!   with `--cfg kodiak_pipe_waker`, for its tests.
 
 #[cfg(all(
     any(target_os = "linux", target_os = "android"),
@@ -32,7 +31,9 @@ mod user_event;
 
 cfg_select! {
     any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd") => { use pipe as imp; }
-    all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)) => { use eventfd as imp; }
+    all(any(target_os = "linux", target_os = "android"), not(kodiak_kqueue)) => {
+        use eventfd as imp;
+    }
     _ => { use user_event as imp; }
 }
 

@@ -1,9 +1,9 @@
 //! The waker made of a pipe, for kernels that have neither eventfds nor user events.
 //!
-//! The reading end is watched edge-triggered, and nobody reads it but the next wake: every wake
-//! empties the pipe and then writes one byte. A write into an empty pipe is an edge on every
-//! kernel; a write into one that still holds bytes is not (Linux 5.5 to 5.13 saw none). The lock
-//! keeps two wakes from sharing one edge that has been reported already.
+//! The reading end is watched edge-triggered, and only the next wake reads it: every wake empties
+//! the pipe and then writes one byte. A write into an empty pipe is an edge on every kernel; a
+//! write into one that still holds bytes is not (Linux 5.5 to 5.13). The lock keeps two wakes from
+//! sharing one edge that has been reported already.
 
 use crate::fd::{self, read, retry, write};
 use crate::{Interest, Selector, Trigger};
@@ -26,7 +26,7 @@ impl Waker {
 
     pub(super) fn wake(&self) -> io::Result<()> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // At most the one byte of the wake before is there.
+        // At most the byte of the last wake is there.
         match retry(|| read(self.reader.as_fd(), &mut [0; 8])) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             _ => {}

@@ -1,5 +1,6 @@
-//! The waker made of a kqueue's own user event (EVFILT_USER): no descriptor, one system call a
-//! wake.
+//! The waker made of a kqueue's user event (EVFILT_USER).
+//!
+//! It needs no descriptor, and one system call for each wake.
 
 use crate::Selector;
 use crate::selector::imp::UserEvent;

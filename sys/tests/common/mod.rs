@@ -1,4 +1,4 @@
-//! What the conformance tests share. They use the public API only and are the same for every
+//! Helpers of the conformance tests, which use only the public API and are the same for every
 //! backend.
 #![allow(dead_code, unreachable_pub)]
 
@@ -8,11 +8,11 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// Long enough for any machine; only a test that is about to fail waits this long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Long enough for any machine; only a test that fails waits this long.
+pub const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// Whether the backend is libkqueue, which cannot do all that a kernel can; who asks is about to
-/// skip a test, for a printed reason.
+/// Whether the backend is libkqueue, which lacks some of a kernel's functions. Prints that the test
+/// is skipped, and why.
 pub fn libkqueue_lacks(what: &str) -> bool {
     let lacks = cfg!(all(target_os = "linux", kodiak_kqueue));
     if lacks {
@@ -21,13 +21,13 @@ pub fn libkqueue_lacks(what: &str) -> bool {
     lacks
 }
 
-/// Waits until something is ready. Interruptions are waited out.
+/// Waits until a source is ready. After an interruption it waits again.
 pub fn wait(selector: &Selector) -> Vec<Event> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIME_LIMIT;
     let mut events = Events::with_capacity(64);
     loop {
         match selector.wait(&mut events, Some(deadline.saturating_duration_since(Instant::now()))) {
-            Ok(0) => panic!("nothing became ready in {PATIENCE:?}"),
+            Ok(0) => panic!("nothing became ready in {TIME_LIMIT:?}"),
             Ok(_) => return events.iter().collect(),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => panic!("{error}"),
@@ -35,8 +35,8 @@ pub fn wait(selector: &Selector) -> Vec<Event> {
     }
 }
 
-/// What is ready now.
-pub fn look(selector: &Selector) -> Vec<Event> {
+/// The sources that are ready now.
+pub fn ready_now(selector: &Selector) -> Vec<Event> {
     let mut events = Events::with_capacity(64);
     selector.wait(&mut events, Some(Duration::ZERO)).unwrap();
     events.iter().collect()
@@ -44,7 +44,7 @@ pub fn look(selector: &Selector) -> Vec<Event> {
 
 /// The readiness of the only source that is ready, after waiting for it to satisfy `enough`.
 pub fn readiness_until(selector: &Selector, enough: impl Fn(Readiness) -> bool) -> Readiness {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIME_LIMIT;
     loop {
         let events = wait(selector);
         assert_eq!(events.len(), 1, "one source has one event: {events:?}");
@@ -79,7 +79,7 @@ pub fn tcp_pair() -> (TcpStream, TcpStream) {
     (a, b)
 }
 
-/// How many bytes a Unix socket's path can have, without the zero at its end.
-pub fn unix_path_room() -> usize {
+/// The greatest length of a Unix socket's path, without the zero at its end.
+pub fn unix_path_max() -> usize {
     size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path) - 1
 }

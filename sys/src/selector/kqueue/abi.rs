@@ -1,8 +1,8 @@
-//! kqueue's C interface: its two calls, wrapped, and its constants with one type each, since
-//! headers disagree.
+//! kqueue's C interface: its two calls, and its constants.
 //!
-//! Under `--cfg kodiak_kqueue` on Linux the calls are libkqueue's, whose struct and constants
-//! follow FreeBSD's of old. The build script takes the folder of its library from the environment
+//! Each constant has one type here, because the systems' headers disagree. Under
+//! `--cfg kodiak_kqueue` on Linux the calls are libkqueue's, whose struct and constants are those
+//! of older FreeBSD releases. The build script takes the folder of its library from the environment
 //! variable `LIBKQUEUE`.
 
 use crate::fd::check;
@@ -106,8 +106,8 @@ pub(super) fn blank() -> Kevent {
     unsafe { std::mem::zeroed() }
 }
 
-/// A new queue, closed on exec. A child made by `fork` does not inherit it, so there is no moment
-/// at which it could leak.
+/// A new queue, closed on exec. A child made by `fork` does not inherit it, so none can leak
+/// between the two calls.
 pub(super) fn kqueue() -> io::Result<OwnedFd> {
     // SAFETY: no arguments; the answer is a new descriptor or -1.
     let raw = check(unsafe { c::kqueue() })?;
@@ -117,7 +117,7 @@ pub(super) fn kqueue() -> io::Result<OwnedFd> {
     Ok(queue)
 }
 
-/// Applies `changes` in order; stops at the first that fails and answers with its error.
+/// Applies `changes` in order; stops at the first that fails and returns its error.
 pub(super) fn apply(queue: BorrowedFd<'_>, changes: &[Kevent]) -> io::Result<()> {
     kevent(queue.as_raw_fd(), changes, &mut [], Some(Duration::ZERO)).map(drop)
 }

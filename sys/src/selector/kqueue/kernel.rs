@@ -1,22 +1,24 @@
-//! A kqueue that is the kernel's own needs nothing more than its two calls: each function here is
-//! what `libkqueue/` has to work for. The two have the same interface.
+//! The kernel's own kqueue, which needs nothing more than its two calls.
+//!
+//! The interface is that of `libkqueue/`, where most of these functions have work to do.
 
+use super::Attempt;
 use super::abi::{self, Filter, Kevent};
 use crate::Interest;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
-/// Calls of `kevent` from several threads: the kernel sees to them.
+/// The lock around calls of `kevent`: none, because the kernel has its own.
 #[derive(Debug)]
-pub(super) struct Gate;
+pub(super) struct CallLock;
 
-impl Gate {
-    pub(super) fn new(_queue: BorrowedFd<'_>) -> io::Result<Gate> {
-        Ok(Gate)
+impl CallLock {
+    pub(super) fn new(_queue: BorrowedFd<'_>) -> io::Result<CallLock> {
+        Ok(CallLock)
     }
 
-    /// Applies `changes` in order; stops at the first that fails and answers with its error.
+    /// Applies `changes` in order; stops at the first that fails and returns its error.
     pub(super) fn change(&self, queue: BorrowedFd<'_>, changes: &[Kevent]) -> io::Result<()> {
         abi::apply(queue, changes)
     }
@@ -27,7 +29,7 @@ impl Gate {
         queue: BorrowedFd<'_>,
         events: &mut [Kevent],
         timeout: Option<Duration>,
-        _first: bool,
+        _attempt: Attempt,
     ) -> io::Result<usize> {
         abi::wait(queue, events, timeout)
     }
@@ -42,7 +44,7 @@ impl Idents {
         Ok(Idents)
     }
 
-    pub(super) fn admit(&mut self, _source: RawFd, _interest: Interest) -> io::Result<()> {
+    pub(super) fn add(&mut self, _source: RawFd, _interest: Interest) -> io::Result<()> {
         Ok(())
     }
 
@@ -51,7 +53,7 @@ impl Idents {
     }
 
     /// The source whose event this is.
-    pub(super) fn owner(&self, event: &Kevent) -> Option<usize> {
+    pub(super) fn source(&self, event: &Kevent) -> Option<usize> {
         Some(event.ident)
     }
 
@@ -61,18 +63,18 @@ impl Idents {
         None
     }
 
-    pub(super) fn dismiss(&mut self, _source: usize) {}
+    pub(super) fn remove(&mut self, _source: usize) {}
 
-    /// Corrects what an event says.
-    pub(super) fn amend(&self, _event: &mut Kevent) {}
+    /// Corrects what an event reports.
+    pub(super) fn correct_event(&self, _event: &mut Kevent) {}
 }
 
-/// Refuses a source that could not be watched, though the kqueue would take it without a word.
+/// Refuses a source that could not be watched although the kqueue would accept it.
 pub(super) fn refuse_unwatchable(_source: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// The error behind a change that failed.
-pub(super) fn reason(error: io::Error) -> io::Error {
+/// Explains the error of a change that failed.
+pub(super) fn explain(error: io::Error) -> io::Error {
     error
 }

@@ -2,26 +2,26 @@
 //! `../mod.rs` lists what is promised here.
 //!
 //! A kqueue watches filters, not descriptors: reading and writing are two knotes that fire apart.
-//! `table.rs` remembers which belong together and makes one source of them again.
+//! `table.rs` records which filters belong to one source and merges their events.
 //!
-//! Changes are applied at once, never queued for the next wait: a change that waited could meet a
-//! descriptor that was closed, and reopened for something else, in between.
+//! Changes are applied at once, never queued for the next wait: in between, the descriptor could be
+//! closed and its number reused for another file.
 //!
 //! # Where kqueue differs from epoll, and how the contract is met
 //!
-//! - EV_EOF is said of a filter, and with it the socket's error in `fflags`: on the read filter it
-//!   is the peer's half-close or a hang-up, on the write filter the end of writing; a source's
-//!   filters are merged, so a hang-up says both.
+//! - EV_EOF belongs to a filter, and with it the socket's error in `fflags`. On the read filter it
+//!   means the peer's half-close or a hang-up, on the write filter the end of writing. A source's
+//!   filters are merged, so a hang-up reports both.
 //! - EV_CLEAR is per filter: an edge of one interest does not repeat the other's state, as epoll's
-//!   does. The contract promises only news.
+//!   does. The contract promises only new conditions.
 //! - Oneshot is EV_DISPATCH, per filter too: the filters that did not fire are disabled by a change
 //!   of their own.
 //! - A listener's readable event carries the length of its queue, and data events carry byte
-//!   counts: not looked at. What a listener was asked for as backlog its kernel may exceed by half
-//!   (BSDs) before it refuses connections.
-//! - A kqueue is not inherited by a forked child: a selector is the process's own.
+//!   counts; both are ignored. A BSD kernel may queue half as many connections again as the
+//!   listener's backlog before it refuses one.
+//! - A kqueue is not inherited by a forked child: a selector belongs to one process.
 //!
-//! `kernel.rs` and `libkqueue/` are the two who provide the calls; their interface is the same.
+//! The calls come from `kernel.rs` or `libkqueue/`, which have the same interface.
 
 mod abi;
 mod table;
@@ -40,17 +40,24 @@ cfg_select! {
 use super::Event;
 use crate::{Interest, Trigger};
 use abi::{Filter, Kevent};
-use provider::{Gate, Idents};
+use provider::{CallLock, Idents};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use table::{Registration, Table};
+use table::{Registration, Table, Unfired};
 
-/// The longest wait given to a kernel in one call: some refuse timespecs of more than 10^8 seconds.
-const LONGEST_PIECE: Duration = Duration::from_secs(1_000_000);
+/// The longest timeout of one call: some kernels refuse timespecs of more than 10^8 seconds.
+const MAX_CALL_TIMEOUT: Duration = Duration::from_secs(1_000_000);
 
-/// A kqueue and what is registered with it, shared with its wakers.
+/// Whether a call of `wait` is the first for this wait of a selector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Attempt {
+    First,
+    Later,
+}
+
+/// A kqueue and its registrations, shared with its wakers.
 #[derive(Clone, Debug)]
 pub(crate) struct Selector {
     shared: Arc<Shared>,
@@ -58,20 +65,20 @@ pub(crate) struct Selector {
 
 #[derive(Debug)]
 struct Shared {
-    gate: Gate,
+    call_lock: CallLock,
     queue: OwnedFd,
     sources: Mutex<Sources>,
 }
 
-/// What is registered, and under which identifiers.
+/// The registered sources and their identifiers.
 #[derive(Debug)]
 struct Sources {
     table: Table,
     idents: Idents,
 }
 
-/// libkqueue frees what is left of a closed queue some time later, and speaks to the kernel of
-/// numbers that may have changed hands by then.
+/// Deletes all filters: libkqueue frees the rest of a closed queue some time later, and would use
+/// numbers that may belong to other files by then.
 #[cfg(target_os = "linux")]
 impl Drop for Shared {
     fn drop(&mut self) {
@@ -80,7 +87,7 @@ impl Drop for Shared {
             for filter in filters(interest) {
                 let ident = sources.idents.ident(fd, filter);
                 let _ = abi::change(ident, filter, abi::DELETE, 0, 0)
-                    .and_then(|change| self.gate.change(self.queue.as_fd(), &[change]));
+                    .and_then(|change| self.call_lock.change(self.queue.as_fd(), &[change]));
             }
         }
     }
@@ -89,9 +96,9 @@ impl Drop for Shared {
 impl Selector {
     pub(crate) fn new() -> io::Result<Selector> {
         let queue = abi::kqueue()?;
-        let gate = Gate::new(queue.as_fd())?;
+        let call_lock = CallLock::new(queue.as_fd())?;
         let sources = Mutex::new(Sources { table: Table::default(), idents: Idents::new()? });
-        Ok(Selector { shared: Arc::new(Shared { gate, queue, sources }) })
+        Ok(Selector { shared: Arc::new(Shared { call_lock, queue, sources }) })
     }
 
     fn sources(&self) -> MutexGuard<'_, Sources> {
@@ -103,42 +110,48 @@ impl Selector {
     }
 
     fn apply_list(&self, changes: &[Kevent]) -> io::Result<()> {
-        self.shared.gate.change(self.as_fd(), changes).map_err(provider::reason)
+        self.shared.call_lock.change(self.as_fd(), changes).map_err(provider::explain)
     }
 
     pub(crate) fn add(
         &self,
         source: BorrowedFd<'_>,
         key: u64,
-        want: Interest,
+        interest: Interest,
         trigger: Trigger,
     ) -> io::Result<()> {
         provider::refuse_unwatchable(source)?;
         let fd = source.as_raw_fd() as usize;
         let mut sources = self.sources();
         if sources.table.get(fd).is_some() {
-            if self.is_there(&sources, fd) {
+            if self.is_registered(&sources, fd) {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            self.evict(&mut sources, fd);
+            self.remove_stale(&mut sources, fd);
         }
         let tag = sources.table.next_tag();
-        let adding = sources.idents.admit(source.as_raw_fd(), want);
-        let adding = adding.and_then(|()| {
-            self.apply(Changes::new().each(&sources, fd, want, arm(trigger), tag)?)
-        });
-        self.settle(&mut sources, fd, adding, |table| table.put(fd, key, tag, want, trigger), want)
+        let mut changes = Changes::new();
+        let result = sources
+            .idents
+            .add(source.as_raw_fd(), interest)
+            .and_then(|()| changes.push(&sources, fd, interest, add_flags(trigger), tag))
+            .and_then(|changes| self.apply(changes));
+        match result {
+            Ok(()) => sources.table.insert(fd, key, tag, interest, trigger),
+            Err(_) => self.clear(&mut sources, fd, interest),
+        }
+        result
     }
 
-    /// Whether a registered descriptor is still in the kernel, or closed without a word.
-    fn is_there(&self, sources: &Sources, fd: usize) -> bool {
+    /// Whether the kernel still has this registration: it drops it when the descriptor is closed.
+    fn is_registered(&self, sources: &Sources, fd: usize) -> bool {
         let Some(old) = sources.table.get(fd) else { return false };
         sources.idents.is_current(fd).unwrap_or_else(|| {
-            // A change that changes nothing tells.
+            // A change without an effect shows it.
             let flag = if old.armed { abi::ENABLE } else { abi::DISABLE };
             let mut changes = Changes::new();
             changes
-                .each(sources, fd, old.interest, flag, old.tag)
+                .push(sources, fd, old.interest, flag, old.tag)
                 .and_then(|changes| self.apply(changes))
                 .is_ok()
         })
@@ -158,131 +171,115 @@ impl Selector {
         &self,
         source: RawFd,
         key: u64,
-        want: Interest,
+        interest: Interest,
         trigger: Trigger,
     ) -> io::Result<()> {
         let fd = source as usize;
         let mut sources = self.sources();
-        let old = self.registered(&mut sources, fd)?;
+        let old = self.current_registration(&mut sources, fd)?;
         let tag = sources.table.next_tag();
-        sources.idents.admit(source, want)?;
-        // Deleting and adding again is the one way in which every kernel takes over a changed
-        // trigger.
+        sources.idents.add(source, interest)?;
+        // Every kernel accepts a changed trigger if the filter is deleted and added again.
         let mut changes = Changes::new();
-        let adding = arm(trigger);
-        changes
-            .each(&sources, fd, old.interest, abi::DELETE, old.tag)?
-            .each(&sources, fd, want, adding, tag)?;
-        let changing = self.apply(&changes);
-        self.settle(
-            &mut sources,
+        changes.push(&sources, fd, old.interest, abi::DELETE, old.tag)?.push(
+            &sources,
             fd,
-            changing,
-            |table| table.put(fd, key, tag, want, trigger),
-            want | old.interest,
-        )
+            interest,
+            add_flags(trigger),
+            tag,
+        )?;
+        let result = self.apply(&changes);
+        match result {
+            Ok(()) => sources.table.insert(fd, key, tag, interest, trigger),
+            Err(_) => self.clear(&mut sources, fd, interest | old.interest),
+        }
+        result
     }
 
-    /// The registration of a number, unless it is known to have changed hands. Where only the
-    /// kernel knows, the next change will tell.
-    fn registered(&self, sources: &mut Sources, fd: usize) -> io::Result<Registration> {
+    /// The registration of a number; `NotFound` if the number is known to belong to another file.
+    /// Where only the kernel knows, the next change fails.
+    fn current_registration(&self, sources: &mut Sources, fd: usize) -> io::Result<Registration> {
         let old = sources.table.get(fd).ok_or(io::ErrorKind::NotFound)?;
         if sources.idents.is_current(fd) == Some(false) {
-            self.evict(sources, fd);
+            self.remove_stale(sources, fd);
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok(old)
     }
 
-    /// Records a change that succeeded. After one that failed nothing of the source is left, in the
-    /// kernel or here.
-    fn settle(
-        &self,
-        sources: &mut Sources,
-        fd: usize,
-        change: io::Result<()>,
-        record: impl FnOnce(&mut Table),
-        touched: Interest,
-    ) -> io::Result<()> {
-        if change.is_ok() {
-            record(&mut sources.table);
-        } else {
-            self.clear(sources, fd, touched);
-        }
-        change
-    }
-
-    /// Forgets a number that has changed hands.
-    fn evict(&self, sources: &mut Sources, fd: usize) {
+    /// Removes the registration of a number that belongs to another file now.
+    fn remove_stale(&self, sources: &mut Sources, fd: usize) {
         let interest = sources.table.get(fd).map_or(Interest::empty(), |old| old.interest);
         self.clear(sources, fd, interest);
     }
 
-    /// Deletes these filters of a source, if they are there, and forgets it.
+    /// Deletes these filters of a source, if they exist, and the source's registration.
     fn clear(&self, sources: &mut Sources, fd: usize, interest: Interest) {
         for filter in filters(interest) {
-            // Usually "no such filter", which is what is wanted.
+            // Usually fails with "no such filter", which is the goal.
             let ident = sources.idents.ident(fd, filter);
             let _ = abi::change(ident, filter, abi::DELETE, 0, 0)
                 .and_then(|change| self.apply_list(&[change]));
         }
-        sources.table.forget(fd);
-        sources.idents.dismiss(fd);
+        sources.table.remove(fd);
+        sources.idents.remove(fd);
     }
 
     pub(crate) fn remove(&self, source: RawFd) -> io::Result<()> {
         let fd = source as usize;
         let mut sources = self.sources();
-        let old = self.registered(&mut sources, fd)?;
-        let removing = Changes::new()
-            .each(&sources, fd, old.interest, abi::DELETE, old.tag)
-            .and_then(|all| self.apply(all));
-        sources.table.forget(fd);
-        sources.idents.dismiss(fd);
-        removing
+        let old = self.current_registration(&mut sources, fd)?;
+        let result = Changes::new()
+            .push(&sources, fd, old.interest, abi::DELETE, old.tag)
+            .and_then(|changes| self.apply(changes));
+        sources.table.remove(fd);
+        sources.idents.remove(fd);
+        result
     }
 
     pub(crate) fn wait(&self, buffer: &mut Buffer, timeout: Option<Duration>) -> io::Result<()> {
         buffer.clear();
-        // A deadline, because stale events can end the kernel's wait without being anybody's news.
+        // A deadline, because stale events can end the kernel's wait and are then dropped.
         let deadline = match timeout {
             None => None,
             Some(Duration::ZERO) => Some(None),
             // Beyond the clock's end: without a deadline.
             Some(timeout) => Instant::now().checked_add(timeout).map(Some),
         };
-        let mut first = true;
+        let mut attempt = Attempt::First;
         loop {
             let left = deadline.map(|at| {
                 at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
             });
-            let piece = left.map(|left| left.min(LONGEST_PIECE));
-            let n = self.shared.gate.wait(self.as_fd(), &mut buffer.raw, piece, first)?;
-            first = false;
-            self.take_in(buffer, n);
+            let timeout = left.map(|left| left.min(MAX_CALL_TIMEOUT));
+            let raw = &mut buffer.raw;
+            let n = self.shared.call_lock.wait(self.as_fd(), raw, timeout, attempt)?;
+            attempt = Attempt::Later;
+            self.collect(buffer, n);
             if buffer.len() > 0 || left == Some(Duration::ZERO) {
                 return Ok(());
             }
         }
     }
 
-    fn take_in(&self, buffer: &mut Buffer, n: usize) {
+    /// Merges the first `n` raw events into one event for each source.
+    fn collect(&self, buffer: &mut Buffer, n: usize) {
         let mut sources = self.sources();
         sources.table.begin_batch();
         for event in &mut buffer.raw[..n] {
-            sources.idents.amend(event);
-            let Some(fd) = sources.owner(event) else { continue };
+            sources.idents.correct_event(event);
+            let Some(fd) = sources.number(event) else { continue };
             if sources.table.is_first_of_batch(fd, event)
                 && sources.idents.is_current(fd) == Some(false)
             {
-                self.evict(&mut sources, fd);
+                self.remove_stale(&mut sources, fd);
             } else {
-                sources.table.take_in(fd, event, &mut buffer.ready);
+                sources.table.merge(fd, event, &mut buffer.ready);
             }
         }
         for event in &buffer.raw[..n] {
-            let Some(fd) = sources.owner(event) else { continue };
-            if let Some((interest, tag)) = sources.table.disarm(fd) {
+            let Some(fd) = sources.number(event) else { continue };
+            if let Some(Unfired { interest, tag }) = sources.table.disarm(fd) {
                 self.disable(&sources, fd, interest, tag);
             }
         }
@@ -292,7 +289,7 @@ impl Selector {
     /// that did.
     fn disable(&self, sources: &Sources, fd: usize, interest: Interest, tag: usize) {
         for filter in filters(interest) {
-            // It can fail only if the descriptor is gone, and then there is nothing to disable.
+            // Fails only if the descriptor is closed, and then there is nothing to disable.
             let ident = sources.idents.ident(fd, filter);
             let _ = abi::change(ident, filter, abi::DISABLE, 0, tag)
                 .and_then(|change| self.apply_list(&[change]));
@@ -301,13 +298,12 @@ impl Selector {
 }
 
 impl Sources {
-    /// The source whose event this is; for user events, whose identifiers are numbers of their own,
-    /// anything.
-    fn owner(&self, event: &Kevent) -> Option<usize> {
+    /// The number of the source whose event this is; of a user event, its identifier.
+    fn number(&self, event: &Kevent) -> Option<usize> {
         if Filter::of(event) == Some(Filter::User) {
             Some(event.ident)
         } else {
-            self.idents.owner(event)
+            self.idents.source(event)
         }
     }
 }
@@ -318,7 +314,7 @@ impl AsFd for Selector {
     }
 }
 
-/// A user event of a kqueue: what a waker is made of.
+/// A user event of a kqueue, the mechanism of a waker.
 #[cfg(not(any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd")))]
 #[derive(Debug)]
 pub(crate) struct UserEvent {
@@ -331,8 +327,9 @@ pub(crate) struct UserEvent {
 impl UserEvent {
     pub(crate) fn new(selector: &Selector, key: u64) -> io::Result<UserEvent> {
         let selector = selector.clone();
-        let (ident, tag) = selector.sources().table.put_user(key);
-        let event = UserEvent { selector, ident, tag }; // whose drop undoes this if the next line fails
+        let (ident, tag) = selector.sources().table.insert_user_event(key);
+        // Dropping it undoes this if the next call fails.
+        let event = UserEvent { selector, ident, tag };
         event.change(abi::ADD | abi::CLEAR, 0)?;
         Ok(event)
     }
@@ -349,14 +346,14 @@ impl UserEvent {
 #[cfg(not(any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd")))]
 impl Drop for UserEvent {
     fn drop(&mut self) {
-        // Under the lock, so that the identifier's next owner comes after this.
+        // Under the lock, so that the identifier is not reused before this is done.
         let mut sources = self.selector.sources();
         let _ = self.change(abi::DELETE, 0);
-        sources.table.forget_user(self.ident);
+        sources.table.remove_user_event(self.ident);
     }
 }
 
-/// A new kqueue that has one event, and keeps it, when the process has ended.
+/// A new kqueue with one event once the process has ended; nothing reads the event.
 #[cfg_attr(target_os = "linux", allow(dead_code))]
 pub(crate) fn watch_process(pid: u32) -> io::Result<OwnedFd> {
     let queue = abi::kqueue()?;
@@ -368,7 +365,7 @@ pub(crate) fn watch_process(pid: u32) -> io::Result<OwnedFd> {
 }
 
 /// The flags that add a filter with this trigger.
-fn arm(trigger: Trigger) -> u32 {
+fn add_flags(trigger: Trigger) -> u32 {
     abi::ADD
         | abi::ENABLE
         | match trigger {
@@ -398,9 +395,11 @@ impl Changes {
         Changes { list: std::array::from_fn(|_| abi::blank()), len: 0 }
     }
 
-    /// The same change to every filter of `interest`. `Unsupported`, and nothing applied yet, if
-    /// the kernel lacks one.
-    fn each(
+    /// Adds the same change for every filter of `interest`.
+    ///
+    /// # Errors
+    /// `Unsupported` if the kernel lacks one of the filters.
+    fn push(
         &mut self,
         sources: &Sources,
         fd: usize,
@@ -409,11 +408,13 @@ impl Changes {
         tag: usize,
     ) -> io::Result<&mut Changes> {
         for filter in filters(interest) {
-            let note =
-                if filter == Filter::Except { abi::EXCEPT.map_or(0, |(_, note)| note) } else { 0 };
+            let fflags = match (filter, abi::EXCEPT) {
+                (Filter::Except, Some((_, out_of_band))) => out_of_band,
+                _ => 0,
+            };
             let ident = sources.idents.ident(fd, filter);
             self.list[self.len] =
-                abi::change(ident, filter, flags, note, tag).map_err(|_| no_priority())?;
+                abi::change(ident, filter, flags, fflags, tag).map_err(|_| no_priority())?;
             self.len += 1;
         }
         Ok(self)
@@ -427,7 +428,7 @@ fn no_priority() -> io::Error {
     )
 }
 
-/// The kernel's events, and what became of them.
+/// The kernel's events, and the merged ones.
 pub(crate) struct Buffer {
     raw: Box<[Kevent]>,
     ready: Vec<Event>,

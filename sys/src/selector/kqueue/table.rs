@@ -1,25 +1,25 @@
-//! What is registered with a kqueue.
+//! What is registered with a kqueue, by descriptor number.
 //!
-//! Tables by descriptor number are an old source of injury: a file closes without a word, the
-//! number goes to another, and the table speaks of the wrong one. A kqueue has the same table
-//! inside, and forgets a number when it closes. So this one is never believed by itself. What
-//! identifies a registration is its tag, new each time, which the kernel carries and hands back
-//! with every event: one with another tag than the current is dropped. And each change asks the
-//! kernel first: of a number that has changed hands it does not know the filters, and its answer
-//! (`add`: they are not there; `modify`, `remove`: `NotFound`) is what counts, whereupon the entry
-//! here is forgotten, too.
+//! Such a table can be wrong: when a file is closed, its number may be reused for another file, and
+//! the table still describes the first one. The kernel forgets a number when its file is closed;
+//! this table does not. Two rules make it safe:
 //!
-//! The kernel knows only single filters. The rest of the contract needs to know which filters
-//! belong together: one event a source and wait, oneshot for the whole source, refusal of a second
-//! `add`. Keys live here too, so that all 64 bits of them fit on 32-bit machines; the kernel
-//! carries a tag that changes with every registration, and an event whose tag is not the current
-//! one is stale and dropped.
+//! - A registration is identified by its tag, which is new each time. The kernel carries the tag
+//!   and returns it with every event. An event with another tag than the current one is stale and
+//!   dropped.
+//! - Every change asks the kernel first. Of a reused number it does not know the filters, and its
+//!   answer counts (`add` succeeds; `modify` and `remove` fail with `NotFound`). Then the entry in
+//!   this table is removed, too.
+//!
+//! The table is needed because the kernel knows only single filters. The rest of the contract is
+//! about sources: one event for each source and wait, oneshot for the whole source, and an error
+//! for a second `add`. Keys are stored here too, because a tag has only 32 bits on 32-bit machines.
 
 use super::super::Event;
 use super::abi::{EOF, ERROR, EXCEPT, Filter, Kevent};
 use crate::{Interest, Readiness, Trigger};
 
-/// One source.
+/// A source's registration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Registration {
     pub(super) key: u64,
@@ -28,27 +28,27 @@ pub(super) struct Registration {
     pub(super) trigger: Trigger,
     /// False for a oneshot registration that has fired.
     pub(super) armed: bool,
-    /// The last batch that had an event of this source, the place of that event in it, and whose
-    /// filters fired.
+    /// The last batch with an event of this source.
     batch: u64,
-    place: usize,
+    /// The index of that event in its batch.
+    index: usize,
+    /// The filters that fired in that batch.
     fired: Interest,
 }
 
-/// A waker's user event.
+/// The registration of a waker's user event.
 #[derive(Clone, Copy, Debug)]
-struct User {
+struct UserEvent {
     key: u64,
     tag: usize,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Indexed by descriptor: the kernel gives out the smallest free number, so this stays as small
-    /// as it can be.
+    /// Indexed by descriptor: the kernel assigns the smallest free number, so this stays small.
     sources: Vec<Option<Registration>>,
     /// Indexed by the user event's identifier.
-    users: Vec<Option<User>>,
+    user_events: Vec<Option<UserEvent>>,
     batch: u64,
     last_tag: usize,
 }
@@ -67,9 +67,8 @@ impl Table {
             .filter_map(|(fd, source)| Some((fd, source.as_ref()?.interest)))
     }
 
-    /// Registers or replaces. The tag is new, so that what is still on its way for the old
-    /// registration is dropped.
-    pub(super) fn put(
+    /// Registers or replaces. The tag is new, so that events of the old registration are dropped.
+    pub(super) fn insert(
         &mut self,
         fd: usize,
         key: u64,
@@ -87,14 +86,14 @@ impl Table {
             trigger,
             armed: true,
             batch: 0,
-            place: 0,
+            index: 0,
             fired: Interest::empty(),
         });
     }
 
-    pub(super) fn forget(&mut self, fd: usize) {
-        if let Some(place) = self.sources.get_mut(fd) {
-            *place = None;
+    pub(super) fn remove(&mut self, fd: usize) {
+        if let Some(slot) = self.sources.get_mut(fd) {
+            *slot = None;
         }
     }
 
@@ -108,13 +107,13 @@ impl Table {
         any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"),
         allow(dead_code)
     )]
-    pub(super) fn put_user(&mut self, key: u64) -> (usize, usize) {
+    pub(super) fn insert_user_event(&mut self, key: u64) -> (usize, usize) {
         let tag = self.next_tag();
-        let ident = self.users.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.users.push(None);
-            self.users.len() - 1
+        let ident = self.user_events.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.user_events.push(None);
+            self.user_events.len() - 1
         });
-        self.users[ident] = Some(User { key, tag });
+        self.user_events[ident] = Some(UserEvent { key, tag });
         (ident, tag)
     }
 
@@ -122,13 +121,13 @@ impl Table {
         any(kodiak_pipe_waker, target_os = "openbsd", target_os = "netbsd"),
         allow(dead_code)
     )]
-    pub(super) fn forget_user(&mut self, ident: usize) {
-        if let Some(place) = self.users.get_mut(ident) {
-            *place = None;
+    pub(super) fn remove_user_event(&mut self, ident: usize) {
+        if let Some(slot) = self.user_events.get_mut(ident) {
+            *slot = None;
         }
     }
 
-    /// Call before the events of one wait are taken in.
+    /// Must be called before the events of one wait are merged.
     pub(super) fn begin_batch(&mut self) {
         self.batch += 1;
     }
@@ -141,42 +140,51 @@ impl Table {
 
     /// Adds one kernel event of the source `fd` to `ready`, merged with the source's other filters,
     /// or drops it if it is stale.
-    pub(super) fn take_in(&mut self, fd: usize, event: &Kevent, ready: &mut Vec<Event>) {
+    pub(super) fn merge(&mut self, fd: usize, event: &Kevent, ready: &mut Vec<Event>) {
         let tag = event.udata.addr();
         let Some(filter) = Filter::of(event) else { return };
         if filter == Filter::User {
             if let Some(Some(user)) =
-                self.users.get(event.ident).filter(|user| user.is_some_and(|u| u.tag == tag))
+                self.user_events.get(event.ident).filter(|user| user.is_some_and(|u| u.tag == tag))
             {
                 ready.push(Event { key: user.key, readiness: Readiness::READABLE });
             }
             return;
         }
         let Some(Some(source)) = self.sources.get_mut(fd) else { return };
-        // Without being armed: the stale event of a oneshot's sibling.
+        // Not armed: the stale event of another filter of a oneshot that has fired.
         if source.tag != tag || !source.armed {
             return;
         }
         if source.batch != self.batch {
-            (source.batch, source.place, source.fired) =
-                (self.batch, ready.len(), Interest::empty());
+            source.batch = self.batch;
+            source.index = ready.len();
+            source.fired = Interest::empty();
             ready.push(Event { key: source.key, readiness: Readiness::empty() });
         }
         source.fired |= interest(filter);
-        ready[source.place].readiness |= readiness(event, filter);
+        ready[source.index].readiness |= readiness(event, filter);
     }
 
-    /// Once all events of a batch are taken in: if a oneshot source has fired in it, disarms it and
-    /// tells what of it has **not** fired and has to be disabled, and the registration's tag. The
-    /// second call for one source tells nothing.
-    pub(super) fn disarm(&mut self, fd: usize) -> Option<(Interest, usize)> {
+    /// Disarms a oneshot source that has fired in this batch, once all its events are merged.
+    ///
+    /// Returns the filters to disable: those that did **not** fire. A second call for one source
+    /// returns `None`.
+    pub(super) fn disarm(&mut self, fd: usize) -> Option<Unfired> {
         let source = self.sources.get_mut(fd)?.as_mut()?;
         if source.trigger != Trigger::Oneshot || !source.armed || source.batch != self.batch {
             return None;
         }
         source.armed = false;
-        Some((source.interest.remove(source.fired), source.tag))
+        Some(Unfired { interest: source.interest.remove(source.fired), tag: source.tag })
     }
+}
+
+/// The filters of a oneshot source that did not fire when another one did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Unfired {
+    pub(super) interest: Interest,
+    pub(super) tag: usize,
 }
 
 fn interest(filter: Filter) -> Interest {
@@ -194,11 +202,9 @@ fn readiness(event: &Kevent, filter: Filter) -> Readiness {
         return Readiness::ERROR;
     }
     let end = flags & EOF != 0;
-    // At the end of a socket's life `fflags` is its error; in libkqueue's events whenever it is not
-    // zero.
-    let error_told = end || cfg!(target_os = "linux");
-    let error =
-        Readiness::when(error_told && fflags != 0 && filter != Filter::Except, Readiness::ERROR);
+    // With EV_EOF `fflags` is the socket's error; in libkqueue's events always.
+    let is_error = fflags != 0 && (end || cfg!(target_os = "linux"));
+    let error = Readiness::when(is_error && filter != Filter::Except, Readiness::ERROR);
     error
         | match filter {
             Filter::Read => Readiness::READABLE | Readiness::when(end, Readiness::READ_CLOSED),
@@ -225,24 +231,24 @@ mod tests {
     fn table(key: u64, trigger: Trigger) -> (Table, usize) {
         let mut table = Table::default();
         let tag = table.next_tag();
-        table.put(5, key, tag, Interest::READABLE | Interest::WRITABLE, trigger);
+        table.insert(5, key, tag, Interest::READABLE | Interest::WRITABLE, trigger);
         table.begin_batch();
         (table, tag)
     }
 
     #[test]
-    fn an_event_of_a_numbers_former_owner_is_dropped() {
+    fn an_event_of_an_earlier_registration_is_dropped() {
         let (mut table, old) = table(1, Trigger::Level);
         let mut ready = Vec::new();
         let new = table.next_tag();
-        table.put(5, 2, new, Interest::READABLE, Trigger::Level);
-        table.take_in(5, &event(5, Filter::Read, old), &mut ready);
+        table.insert(5, 2, new, Interest::READABLE, Trigger::Level);
+        table.merge(5, &event(5, Filter::Read, old), &mut ready);
         assert_eq!(ready, []);
-        table.take_in(5, &event(5, Filter::Read, new), &mut ready);
+        table.merge(5, &event(5, Filter::Read, new), &mut ready);
         assert_eq!(ready, [Event { key: 2, readiness: Readiness::READABLE }]);
-        table.forget(5);
-        table.take_in(5, &event(5, Filter::Read, new), &mut ready);
-        assert_eq!(ready.len(), 1, "nobody owns it now");
+        table.remove(5);
+        table.merge(5, &event(5, Filter::Read, new), &mut ready);
+        assert_eq!(ready.len(), 1, "it is no longer registered");
     }
 
     #[test]
@@ -250,7 +256,7 @@ mod tests {
         let (mut table, tag) = table(u64::MAX, Trigger::Level);
         let mut ready = Vec::new();
         for filter in [Filter::Read, Filter::Write] {
-            table.take_in(5, &event(5, filter, tag), &mut ready);
+            table.merge(5, &event(5, filter, tag), &mut ready);
         }
         assert_eq!(
             ready,
@@ -259,31 +265,31 @@ mod tests {
     }
 
     #[test]
-    fn a_oneshot_whose_filters_all_fired_has_nothing_left_to_disable() {
+    fn a_oneshot_that_fired_on_all_filters_disables_none() {
         let (mut table, tag) = table(1, Trigger::Oneshot);
         let mut ready = Vec::new();
         for filter in [Filter::Read, Filter::Write] {
             assert!(table.is_first_of_batch(5, &event(5, filter, tag)) == (filter == Filter::Read));
-            table.take_in(5, &event(5, filter, tag), &mut ready);
+            table.merge(5, &event(5, filter, tag), &mut ready);
         }
         assert_eq!(ready.len(), 1);
-        assert_eq!(table.disarm(5), Some((Interest::empty(), tag)));
+        assert_eq!(table.disarm(5), Some(Unfired { interest: Interest::empty(), tag }));
     }
 
     #[test]
     fn a_oneshot_that_fired_in_an_earlier_batch_is_silent() {
         let (mut table, tag) = table(1, Trigger::Oneshot);
         let mut ready = Vec::new();
-        table.take_in(5, &event(5, Filter::Read, tag), &mut ready);
+        table.merge(5, &event(5, Filter::Read, tag), &mut ready);
         assert_eq!(
             table.disarm(5),
-            Some((Interest::WRITABLE, tag)),
+            Some(Unfired { interest: Interest::WRITABLE, tag }),
             "the filter that did not fire"
         );
         assert_eq!(table.disarm(5), None);
         table.begin_batch();
         ready.clear();
-        table.take_in(5, &event(5, Filter::Write, tag), &mut ready);
+        table.merge(5, &event(5, Filter::Write, tag), &mut ready);
         assert_eq!(table.disarm(5), None);
         assert_eq!(ready, []);
     }
