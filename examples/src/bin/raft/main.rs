@@ -3,6 +3,7 @@
 
 mod address;
 mod client;
+mod commands;
 mod demo;
 mod flags;
 mod inspect;
@@ -47,6 +48,8 @@ enum Command {
     Member(membership::cli::MemberArguments),
     /// Hands leadership to another node.
     Transfer(membership::cli::TransferArguments),
+    /// Lists the commands that Redis clients may send.
+    Commands(commands::cli::Arguments),
     /// Prints what a node's data folder holds, damaged or not, and changes nothing. Fails if
     /// anything is damaged.
     Inspect(inspect::Arguments),
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Member(arguments) => membership::cli::member(&arguments),
         Command::Transfer(arguments) => membership::cli::transfer(&arguments),
+        Command::Commands(arguments) => commands::cli::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
     };

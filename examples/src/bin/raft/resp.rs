@@ -234,6 +234,15 @@ impl RequestReader {
     }
 }
 
+/// A decimal integer as Redis takes it: no sign `+`, no spaces, no leading zeros.
+pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
+    let number: i64 = str::from_utf8(text).ok()?.parse().ok()?;
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let canonical =
+        digits == b"0" && text.len() == 1 || !digits.starts_with(b"0") && !text.starts_with(b"+");
+    canonical.then_some(number)
+}
+
 /// Appends a reply.
 pub(crate) fn put(output: &mut BytesMut, reply: &BorrowedFrame<'_>) {
     // It can fail only for a buffer that is too small, and this one grows.
@@ -246,6 +255,24 @@ pub(crate) fn put_error(output: &mut BytesMut, message: &str) {
     let line: String =
         message.chars().map(|c| if c == '\r' || c == '\n' { ' ' } else { c }).collect();
     put(output, &BorrowedFrame::Error(&line));
+}
+
+/// Appends the beginning of an array; its elements come next.
+pub(crate) fn put_array(output: &mut BytesMut, len: usize) {
+    output.extend_from_slice(format!("*{len}\r\n").as_bytes());
+}
+
+/// Appends the beginning of a map; its names and values come next. RESP2 has no maps but arrays.
+pub(crate) fn put_map(output: &mut BytesMut, pairs: usize, protocol: Protocol) {
+    match protocol {
+        Protocol::Resp2 => put_array(output, 2 * pairs),
+        Protocol::Resp3 => output.extend_from_slice(format!("%{pairs}\r\n").as_bytes()),
+    }
+}
+
+/// Appends nothing in the place of an array.
+pub(crate) fn put_null_array(output: &mut BytesMut, protocol: Protocol) {
+    put_as(output, protocol, b"*-1\r\n");
 }
 
 /// Appends replies that are whole RESP2 frames, as `protocol` has them.
@@ -393,5 +420,15 @@ mod tests {
     #[test]
     fn an_empty_array_is_no_request() {
         assert_eq!(parse(&[b"*0\r\n*-1\r\n"]).unwrap(), vec![Vec::<Vec<u8>>::new(), Vec::new()]);
+    }
+
+    #[test]
+    fn integers_are_taken_as_redis_takes_them() {
+        for good in ["0", "-1", "42", "9223372036854775807", "-9223372036854775808"] {
+            assert!(parse_integer(good.as_bytes()).is_some(), "{good}");
+        }
+        for bad in ["", "+1", "01", "-0", " 1", "1 ", "1.5", "9223372036854775808", "-"] {
+            assert!(parse_integer(bad.as_bytes()).is_none(), "{bad}");
+        }
     }
 }

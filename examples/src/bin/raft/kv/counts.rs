@@ -2,11 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{
-    operation::{Operation, decode},
-    scan,
-    store::KEYS_MAX,
-};
+use super::operation::{Keys, decode};
 
 /// Written after each command, read on request.
 #[derive(Debug, Default)]
@@ -26,20 +22,17 @@ impl Counts {
         (self.keys.load(Relaxed), self.expires.load(Relaxed))
     }
 
-    /// How many keys a query looks at one after the other, about; 0 for one that knows where its
-    /// keys are.
-    pub(crate) fn keys_looked_at(&self, query: &[u8]) -> usize {
-        let (keys, _) = self.get();
-        match decode(query) {
-            Some((Operation::Keys, _)) => scan::KEYS_AT_LEAST + keys.min(KEYS_MAX),
-            Some((Operation::Scan, mut arguments)) => {
-                let count = arguments
-                    .nth(1)
-                    .and_then(|count| count.try_into().ok())
-                    .map_or(0, u32::from_le_bytes);
-                scan::KEYS_AT_LEAST + scan::keys_in_step(keys, count)
-            }
-            _ => 0,
+    /// How many keys a query goes through, about; 0 for one that knows where its keys are.
+    pub(crate) fn scanned_keys(&self, query: &[u8]) -> usize {
+        let Some((operation, arguments)) = decode(query) else { return 0 };
+        match operation.row().keys {
+            Keys::Scanned(keys_of) => keys_of(self.get().0, arguments),
+            Keys::None
+            | Keys::First
+            | Keys::FirstTwo
+            | Keys::All
+            | Keys::EveryOther
+            | Keys::Keyspace => 0,
         }
     }
 }

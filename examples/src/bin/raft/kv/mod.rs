@@ -1,17 +1,16 @@
-//! The replicated key-value store: what a client may ask ([`command`]), how it stands in the log
-//! ([`operation`]), and the state machine that carries it out ([`store`]), with its map
+//! The replicated key-value store: its operations, as they stand in the log ([`operation`]) and what
+//! they do ([`effect`]), the state machine that carries them out ([`store`]), with its map
 //! ([`buckets`], [`scan`]) and digest ([`digest`]), keys that expire ([`expiry`]) and its snapshots
 //! ([`snapshot`]).
 
 mod buckets;
-pub(crate) mod command;
 mod counts;
 mod digest;
-mod expiry;
-mod expiry_command;
+mod effect;
+pub(crate) mod expiry;
 pub(crate) mod operation;
+mod quick;
 mod scan;
-mod short;
 mod snapshot;
 mod store;
 

@@ -8,8 +8,91 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::{effect, scan, store::Store};
+
+/// What the store knows of an operation besides its number.
+pub(crate) struct OperationRow {
+    pub(crate) keys: Keys,
+    pub(super) quick: Quick,
+    pub(super) effect: Effect,
+}
+
+/// Which keys an operation looks at.
+#[derive(Clone, Copy)]
+pub(crate) enum Keys {
+    /// None, or only those of the operations that are its arguments.
+    None,
+    /// Its first argument.
+    First,
+    /// Its first two arguments.
+    FirstTwo,
+    /// All its arguments.
+    All,
+    /// Every other argument, from the first on.
+    EveryOther,
+    /// All that the store has, in one glance: it does not go from key to key.
+    Keyspace,
+    /// Many that it does not name, one after the other. The function says how many, about, in a
+    /// store of `keys`.
+    Scanned(fn(keys: usize, arguments: Arguments<'_>) -> usize),
+}
+
+/// How long an operation takes: whether the node's loop may carry it out ([`super::quick`]).
+#[derive(Clone, Copy)]
+pub(super) enum Quick {
+    /// It runs on the state machine's thread.
+    Never,
+    /// It copies or frees one value.
+    OneValue,
+    /// It copies or frees a value for each of its keys.
+    SeveralValues,
+    /// It looks one key up, and leaves the value alone.
+    OneKey,
+    /// It looks several keys up, and leaves the values alone.
+    SeveralKeys,
+}
+
+/// What an operation does. `None` if an argument is missing or malformed.
+#[derive(Clone, Copy)]
+pub(super) enum Effect {
+    Write {
+        apply: fn(&mut Store, Arguments<'_>) -> Option<Bytes>,
+        returns: Returns,
+    },
+    /// The number is the time from which the rest of a key's life is counted.
+    Read(fn(&Store, Arguments<'_>, u64) -> Option<Bytes>),
+}
+
+/// What a write answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Returns {
+    /// A few bytes.
+    Status,
+    /// What the store holds, which may be far longer than the request.
+    Value,
+    /// The value before, if [`set_flags::GET`] is set.
+    ValueIfAsked,
+}
+
+const fn write(
+    apply: fn(&mut Store, Arguments<'_>) -> Option<Bytes>,
+    keys: Keys,
+    quick: Quick,
+    returns: Returns,
+) -> OperationRow {
+    OperationRow { keys, quick, effect: Effect::Write { apply, returns } }
+}
+
+const fn read(
+    answer: fn(&Store, Arguments<'_>, u64) -> Option<Bytes>,
+    keys: Keys,
+    quick: Quick,
+) -> OperationRow {
+    OperationRow { keys, quick, effect: Effect::Read(answer) }
+}
+
 macro_rules! operations {
-    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+    ($($(#[$doc:meta])* $name:ident = $number:literal: $row:expr;)*) => {
         /// What the store can do. Reads are never in the log, but cross from a connection to the
         /// store in the same form.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +101,17 @@ macro_rules! operations {
         }
 
         impl Operation {
-            /// Whether it changes nothing.
-            pub(crate) fn is_read(self) -> bool {
-                self as u8 > 64
+            #[cfg(test)]
+            pub(crate) const ALL: &[Operation] = &[$(Operation::$name),*];
+
+            /// Its row of the table.
+            pub(crate) fn row(self) -> &'static OperationRow {
+                match self {
+                    $(Operation::$name => {
+                        const ROW: OperationRow = $row;
+                        &ROW
+                    })*
+                }
             }
 
             fn from_number(number: u8) -> Option<Operation> {
@@ -33,57 +124,70 @@ macro_rules! operations {
     };
 }
 
+// The table of operations: arguments, number in the log, effect, keys, how long it takes, answer.
 operations! {
     /// key value flags
-    Set = 1,
+    Set = 1: write(effect::set, Keys::First, Quick::OneValue, Returns::ValueIfAsked);
     /// key…
-    Del = 2,
+    Del = 2: write(effect::del, Keys::All, Quick::SeveralValues, Returns::Status);
     /// key amount (decimal)
-    IncrBy = 3,
+    IncrBy = 3: write(effect::incr_by, Keys::First, Quick::OneValue, Returns::Status);
     /// key value
-    Append = 4,
+    Append = 4: write(effect::append, Keys::First, Quick::Never, Returns::Status);
     /// key value key value …
-    MSet = 5,
+    MSet = 5: write(effect::mset, Keys::EveryOther, Quick::SeveralValues, Returns::Status);
     /// key
-    GetDel = 6,
+    GetDel = 6: write(effect::get_del, Keys::First, Quick::OneValue, Returns::Value);
     /// nothing
-    FlushAll = 7,
+    FlushAll = 7: write(effect::flush_all, Keys::Keyspace, Quick::Never, Returns::Status);
     /// operation…, each encoded like this one; reads too
-    Exec = 8,
+    Exec = 8: write(effect::exec, Keys::None, Quick::Never, Returns::Value);
     /// key value flags when
-    SetWhen = 9,
+    SetWhen = 9: write(effect::set_when, Keys::First, Quick::OneValue, Returns::ValueIfAsked);
     /// key when conditions
-    Expire = 10,
+    Expire = 10: write(effect::expire, Keys::First, Quick::OneValue, Returns::Status);
     /// key
-    Persist = 11,
+    Persist = 11: write(effect::persist, Keys::First, Quick::OneValue, Returns::Status);
     /// key when
-    GetEx = 12,
+    GetEx = 12: write(effect::get_ex, Keys::First, Quick::OneValue, Returns::Value);
     /// nothing: brings the leader's time into the log
-    Tick = 13,
+    Tick = 13: write(effect::tick, Keys::None, Quick::OneValue, Returns::Status);
     /// key value key value …, all or none
-    MSetNx = 14,
+    MSetNx = 14: write(effect::mset_nx, Keys::EveryOther, Quick::SeveralValues, Returns::Status);
     /// key new-key flags
-    Rename = 15,
+    Rename = 15: write(effect::rename, Keys::FirstTwo, Quick::Never, Returns::Status);
     /// key
-    Get = 65,
+    Get = 65: read(effect::get, Keys::First, Quick::OneValue);
     /// key…
-    Exists = 66,
+    Exists = 66: read(effect::exists, Keys::All, Quick::SeveralKeys);
     /// key…
-    MGet = 67,
+    MGet = 67: read(effect::mget, Keys::All, Quick::SeveralValues);
     /// key
-    StrLen = 68,
+    StrLen = 68: read(effect::str_len, Keys::First, Quick::OneKey);
     /// nothing
-    DbSize = 69,
+    DbSize = 69: read(effect::db_size, Keys::Keyspace, Quick::Never);
     /// key form
-    Ttl = 70,
+    Ttl = 70: read(effect::ttl, Keys::First, Quick::OneKey);
     /// key
-    Type = 71,
+    Type = 71: read(effect::key_type, Keys::First, Quick::OneKey);
     /// query, which is answered by the log's time, whatever the clock says
-    ByTheLog = 72,
+    AtLogTime = 72: read(effect::at_log_time, Keys::None, Quick::Never);
     /// cursor (u64 LE) count (u32 LE) pattern
-    Scan = 73,
+    Scan = 73: read(effect::scan, Keys::Scanned(scan::keys_of_scan), Quick::Never);
     /// pattern
-    Keys = 74,
+    Keys = 74: read(effect::keys, Keys::Scanned(scan::keys_of_keys), Quick::Never);
+}
+
+impl Operation {
+    /// Whether it changes nothing.
+    pub(crate) fn is_read(self) -> bool {
+        matches!(self.row().effect, Effect::Read(_))
+    }
+
+    /// Whether it goes through keys that it does not name, and perhaps through very many.
+    pub(crate) fn scans(self) -> bool {
+        matches!(self.row().keys, Keys::Scanned(_))
+    }
 }
 
 /// What `Ttl` is answered with: bits of its form.
@@ -152,19 +256,19 @@ fn describe_plain(operation: Operation, arguments: Arguments<'_>) -> String {
 }
 
 /// Whether a write answers with what the store holds, which may be far longer than the request.
-pub(crate) fn answers_with_values(operation: Operation, mut arguments: Arguments<'_>) -> bool {
-    match operation {
-        Operation::GetDel | Operation::GetEx | Operation::Exec => true,
-        Operation::Set | Operation::SetWhen => arguments
+pub(crate) fn returns_value(operation: Operation, mut arguments: Arguments<'_>) -> bool {
+    match operation.row().effect {
+        Effect::Write { returns: Returns::Value, .. } => true,
+        Effect::Write { returns: Returns::ValueIfAsked, .. } => arguments
             .nth(2)
             .is_some_and(|flags| flags.iter().any(|flags| flags & set_flags::GET != 0)),
-        _ => false,
+        Effect::Write { returns: Returns::Status, .. } | Effect::Read(_) => false,
     }
 }
 
-/// Whether an encoded operation looks at keys that it does not name, and may look at very many.
-pub(crate) fn looks_at_many(operation: &[u8]) -> bool {
-    matches!(decode(operation), Some((Operation::Scan | Operation::Keys, _)))
+/// Whether an encoded operation goes through keys that it does not name.
+pub(crate) fn scans(operation: &[u8]) -> bool {
+    decode(operation).is_some_and(|(operation, _)| operation.scans())
 }
 
 /// The arguments of an operation, in order.
@@ -191,8 +295,7 @@ mod tests {
     use super::*;
 
     fn answers(write: &[u8]) -> bool {
-        decode(write)
-            .is_some_and(|(operation, arguments)| answers_with_values(operation, arguments))
+        decode(write).is_some_and(|(operation, arguments)| returns_value(operation, arguments))
     }
 
     #[test]
@@ -207,6 +310,15 @@ mod tests {
         let nested = encode(Operation::Exec, [&exec[..]].into_iter());
         assert!(describe(&nested).starts_with(r#"Exec ["\x08"#), "{}", describe(&nested));
         assert_eq!(describe(b"SET a"), r#""SET a""#);
+    }
+
+    /// The numbers are on disk, and a version before the table knew reads by theirs.
+    #[test]
+    fn reads_have_the_numbers_above_64() {
+        for &operation in Operation::ALL {
+            assert_eq!(operation.is_read(), operation as u8 > 64, "{operation:?}");
+            assert_eq!(Operation::from_number(operation as u8), Some(operation));
+        }
     }
 
     proptest! {

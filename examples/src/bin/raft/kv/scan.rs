@@ -1,6 +1,10 @@
 //! `SCAN` and `KEYS`: from key to key, and which names fit a pattern.
 
-use super::buckets::{BUCKETS, Map};
+use super::{
+    buckets::{BUCKETS, Map},
+    operation::Arguments,
+    store::KEYS_MAX,
+};
 
 /// The most keys that one step looks at, unless a bucket alone has more.
 pub(crate) const COUNT_MAX: u32 = 10_000;
@@ -25,9 +29,16 @@ pub(super) fn step(map: &Map, cursor: u64, count: u32) -> (u64, Vec<&[u8]>) {
     (0, sorted(keys))
 }
 
-/// How many keys a step looks at, about.
-pub(super) fn keys_in_step(keys: usize, count: u32) -> usize {
-    (count.min(COUNT_MAX) as usize).max(keys / BUCKETS)
+/// How many of `keys` a `Scan` goes through, about.
+pub(super) fn keys_of_scan(keys: usize, mut arguments: Arguments<'_>) -> usize {
+    let count = arguments.nth(1).and_then(|count| count.try_into().ok());
+    let count = count.map_or(0, u32::from_le_bytes).min(COUNT_MAX) as usize;
+    KEYS_AT_LEAST + count.max(keys / BUCKETS)
+}
+
+/// How many of `keys` a `Keys` goes through.
+pub(super) fn keys_of_keys(keys: usize, _: Arguments<'_>) -> usize {
+    KEYS_AT_LEAST + keys.min(KEYS_MAX)
 }
 
 /// All keys.

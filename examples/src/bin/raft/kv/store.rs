@@ -17,22 +17,22 @@ use super::{
     buckets::Map,
     counts::Counts,
     digest,
-    expiry::{Deadlines, REMOVALS_MAX, REMOVALS_PER_TICK_MAX, When, may_replace},
-    operation::{Arguments, Operation, answers_with_values, decode, set_flags, ttl_form},
+    expiry::{Deadlines, REMOVALS_MAX, When, may_replace},
+    operation::{Arguments, Effect, Keys, Operation, decode, returns_value, set_flags, ttl_form},
     scan, snapshot,
 };
-use crate::resp;
+use crate::resp::{self, parse_integer};
 
 /// The longest string that `APPEND` may make, and the most that `MGET` replies with. Half of what a
 /// frame between nodes may hold, so that a reply with a value in it can always be forwarded.
-const VALUE_BYTES_MAX: usize = 32 << 20;
+pub(super) const VALUE_BYTES_MAX: usize = 32 << 20;
 /// The most keys among which `KEYS` looks: it does so in one go, and no other command is carried
 /// out meanwhile.
 pub(super) const KEYS_MAX: usize = 100_000;
-const OK: Bytes = Bytes::from_static(b"+OK\r\n");
+pub(super) const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 /// In the place of an answer within those of a transaction.
 const TOO_LONG: &[u8] = b"-ERR done, but the replies of the transaction are too long together\r\n";
-const NIL: Bytes = Bytes::from_static(b"$-1\r\n");
+pub(super) const NIL: Bytes = Bytes::from_static(b"$-1\r\n");
 /// The answer to a query that meets a key whose deadline has passed by this node's clock, and not
 /// by the log's. No reply to a client looks like it.
 const DUE: Bytes = Bytes::from_static(b"\0due");
@@ -85,11 +85,11 @@ impl StateMachine for Store {
     }
 
     fn applies_quickly(&self, entry: &Committed<'_>) -> bool {
-        self.is_short_write(entry.command, entry.stamp.0)
+        self.is_quick_write(entry.command, entry.stamp.0)
     }
 
     fn answers_quickly(&self, query: &Query<'_>) -> bool {
-        self.is_short_read(query.bytes)
+        self.is_quick_read(query.bytes)
     }
 
     fn snapshot(&self) -> Box<dyn Read + Send> {
@@ -143,12 +143,14 @@ impl Store {
         let clock = log_time.max(wall);
         match decode(query) {
             // It is never made: one within another could nest without end.
-            Some((Operation::ByTheLog, mut arguments)) => match arguments.next().and_then(decode) {
-                Some((operation, arguments)) => {
-                    self.read(operation, arguments, self.now).unwrap_or_else(malformed)
+            Some((Operation::AtLogTime, mut arguments)) => {
+                match arguments.next().and_then(decode) {
+                    Some((operation, arguments)) => {
+                        self.read(operation, arguments, self.now).unwrap_or_else(malformed)
+                    }
+                    None => malformed(),
                 }
-                None => malformed(),
-            },
+            }
             Some((operation, arguments)) if self.meets_due(operation, arguments.clone(), clock) => {
                 DUE
             }
@@ -167,108 +169,32 @@ impl Store {
         let is_due = |key| {
             self.deadlines.get(key).is_some_and(|deadline| self.now < deadline && deadline <= clock)
         };
-        match operation {
-            Operation::DbSize | Operation::Scan | Operation::Keys => {
-                self.deadlines.any_between(self.now, clock)
-            }
-            Operation::Exists | Operation::MGet => arguments.any(is_due),
-            _ => arguments.next().is_some_and(is_due),
+        match operation.row().keys {
+            Keys::None => false,
+            Keys::First => arguments.next().is_some_and(is_due),
+            Keys::FirstTwo => arguments.take(2).any(is_due),
+            Keys::All => arguments.any(is_due),
+            Keys::EveryOther => arguments.step_by(2).any(is_due),
+            Keys::Keyspace | Keys::Scanned(_) => self.deadlines.any_between(self.now, clock),
         }
     }
 
     /// `None`: the operation is no write or lacks an argument.
-    fn write(&mut self, operation: Operation, mut arguments: Arguments<'_>) -> Option<Bytes> {
-        self.remove_due(REMOVALS_MAX);
-        Some(match operation {
-            Operation::Set => {
-                let (key, value, flags) =
-                    (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
-                self.set(key, value, flags, When::Never)
-            }
-            Operation::Del => {
-                integer(arguments.filter(|&key| self.remove(key).is_some()).count() as i64)
-            }
-            Operation::IncrBy => {
-                let (key, amount) = (arguments.next()?, parse_integer(arguments.next()?)?);
-                self.increment(key, amount)
-            }
-            Operation::Append => {
-                let (key, value) = (arguments.next()?, arguments.next()?);
-                self.append(key, value)
-            }
-            Operation::MSet => {
-                while let Some(key) = arguments.next() {
-                    let value = arguments.next()?;
-                    self.deadlines.remove(key);
-                    self.map.put(key, value);
-                }
-                OK
-            }
-            Operation::MSetNx => {
-                if arguments.clone().step_by(2).any(|key| self.value(key).is_some()) {
-                    return Some(integer(0));
-                }
-                self.write(Operation::MSet, arguments)?;
-                integer(1)
-            }
-            Operation::GetDel => self.remove(arguments.next()?).map_or(NIL, |value| bulk(&value)),
-            Operation::Rename => {
-                let (key, to, flags) =
-                    (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
-                self.rename(key, to, flags)
-            }
-            Operation::FlushAll => {
-                drop_elsewhere((
-                    std::mem::take(&mut self.map),
-                    std::mem::take(&mut self.deadlines),
-                ));
-                OK
-            }
-            Operation::Exec => self.execute(arguments),
-            _ => return self.write_deadline(operation, arguments),
-        })
-    }
-
-    /// Those that have to do with time.
-    fn write_deadline(
+    pub(super) fn write(
         &mut self,
         operation: Operation,
-        mut arguments: Arguments<'_>,
+        arguments: Arguments<'_>,
     ) -> Option<Bytes> {
-        Some(match operation {
-            Operation::SetWhen => {
-                let (key, value, flags) =
-                    (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
-                self.set(key, value, flags, When::decode(arguments.next()?)?)
-            }
-            Operation::GetEx => {
-                let (key, when) = (arguments.next()?, When::decode(arguments.next()?)?);
-                let reply = self.get(key);
-                self.give_deadline(key, when);
-                reply
-            }
-            Operation::Expire => {
-                let (key, when, conditions) =
-                    (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
-                self.expire(key, When::decode(when)?, conditions)
-            }
-            Operation::Persist => {
-                let key = arguments.next()?;
-                let had_one = self.value(key).is_some() && self.deadlines.get(key).is_some();
-                self.give_deadline(key, When::Never);
-                integer(i64::from(had_one))
-            }
-            Operation::Tick => {
-                self.remove_due(REMOVALS_PER_TICK_MAX);
-                OK
-            }
-            _ => return None,
-        })
+        self.remove_due(REMOVALS_MAX);
+        match operation.row().effect {
+            Effect::Write { apply, .. } => apply(self, arguments),
+            Effect::Read(_) => None,
+        }
     }
 
     /// Carries out the operations of a transaction. Each answers for itself; none undoes another,
     /// as in Redis.
-    fn execute(&mut self, operations: Arguments<'_>) -> Bytes {
+    pub(super) fn execute(&mut self, operations: Arguments<'_>) -> Bytes {
         let mut replies = BytesMut::from(format!("*{}\r\n", operations.clone().count()).as_bytes());
         let mut is_full = false;
         for operation in operations {
@@ -279,7 +205,7 @@ impl Store {
                 // every node up.
                 Some((operation, _)) if is_full && operation.is_read() => None,
                 Some((operation, arguments))
-                    if is_full && answers_with_values(operation, arguments.clone()) =>
+                    if is_full && returns_value(operation, arguments.clone()) =>
                 {
                     self.write_unseen(operation, arguments).is_none().then(malformed)
                 }
@@ -324,61 +250,16 @@ impl Store {
         Some(())
     }
 
-    /// `clock` is what what is left of a key's time is counted from.
-    fn read(
-        &self,
-        operation: Operation,
-        mut arguments: Arguments<'_>,
-        clock: u64,
-    ) -> Option<Bytes> {
-        Some(match operation {
-            Operation::Get => self.get(arguments.next()?),
-            Operation::Exists => {
-                integer(arguments.filter(|&key| self.value(key).is_some()).count() as i64)
-            }
-            Operation::MGet => {
-                let lengths =
-                    arguments.clone().map(|key| self.value(key).map_or(0, |value| value.len()));
-                // One value fits, and so do many short ones; naming a long one over and over does
-                // not.
-                if lengths.sum::<usize>() > VALUE_BYTES_MAX {
-                    return Some(error(&format!(
-                        "ERR the values exceed {VALUE_BYTES_MAX} bytes together: ask for fewer"
-                    )));
-                }
-                let values = arguments.map(|key| match self.value(key) {
-                    Some(value) => BorrowedFrame::BulkString(value),
-                    None => BorrowedFrame::Null,
-                });
-                frame(&BorrowedFrame::Array(&values.collect::<Vec<_>>()))
-            }
-            Operation::StrLen => {
-                integer(self.value(arguments.next()?).map_or(0, |value| value.len() as i64))
-            }
-            Operation::DbSize => integer(self.map.len() as i64),
-            Operation::Ttl => {
-                let (key, form) = (arguments.next()?, *arguments.next()?.first()?);
-                integer(self.ttl(key, form, clock))
-            }
-            Operation::Type => {
-                let name = if self.value(arguments.next()?).is_some() {
-                    "+string\r\n"
-                } else {
-                    "+none\r\n"
-                };
-                Bytes::from_static(name.as_bytes())
-            }
-            Operation::Scan => {
-                let cursor = u64::from_le_bytes(arguments.next()?.try_into().ok()?);
-                let count = u32::from_le_bytes(arguments.next()?.try_into().ok()?);
-                self.scan(cursor, count, arguments.next()?)
-            }
-            Operation::Keys => self.keys(arguments.next()?),
-            _ => return None,
-        })
+    /// `clock` is the time from which the rest of a key's life is counted. `None`: the operation is
+    /// no read or lacks an argument.
+    fn read(&self, operation: Operation, arguments: Arguments<'_>, clock: u64) -> Option<Bytes> {
+        match operation.row().effect {
+            Effect::Read(answer) => answer(self, arguments, clock),
+            Effect::Write { .. } => None,
+        }
     }
 
-    fn scan(&self, cursor: u64, count: u32, pattern: &[u8]) -> Bytes {
+    pub(super) fn scan(&self, cursor: u64, count: u32, pattern: &[u8]) -> Bytes {
         let (next, keys) = scan::step(&self.map, cursor, count);
         let next = next.to_string();
         match self.visible(keys, pattern) {
@@ -390,7 +271,7 @@ impl Store {
         }
     }
 
-    fn keys(&self, pattern: &[u8]) -> Bytes {
+    pub(super) fn keys(&self, pattern: &[u8]) -> Bytes {
         let len = self.map.len();
         if len > KEYS_MAX {
             return error(&format!(
@@ -429,15 +310,15 @@ impl Store {
     }
 
     /// A key's value, unless it has expired.
-    fn value(&self, key: &[u8]) -> Option<&Arc<Vec<u8>>> {
+    pub(super) fn value(&self, key: &[u8]) -> Option<&Arc<Vec<u8>>> {
         self.map.get(key).filter(|_| !self.deadlines.is_due(key, self.now))
     }
 
-    fn get(&self, key: &[u8]) -> Bytes {
+    pub(super) fn get(&self, key: &[u8]) -> Bytes {
         self.value(key).map_or(NIL, |value| bulk(value))
     }
 
-    fn ttl(&self, key: &[u8], form: u8, clock: u64) -> i64 {
+    pub(super) fn ttl(&self, key: &[u8], form: u8, clock: u64) -> i64 {
         if self.value(key).is_none() {
             return -2;
         }
@@ -451,7 +332,7 @@ impl Store {
     }
 
     /// Takes out some of the keys that have expired.
-    fn remove_due(&mut self, most: usize) {
+    pub(super) fn remove_due(&mut self, most: usize) {
         for _ in 0..most {
             let Some(key) = self.deadlines.first_due(self.now) else { return };
             self.forget(&key);
@@ -471,13 +352,13 @@ impl Store {
     }
 
     /// The value is what it was, unless it has expired.
-    fn remove(&mut self, key: &[u8]) -> Option<Arc<Vec<u8>>> {
+    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Arc<Vec<u8>>> {
         self.forget_due(key);
         self.forget(key)
     }
 
     /// Gives a key that is there a deadline; one that has passed already ends it.
-    fn give_deadline(&mut self, key: &[u8], when: When) {
+    pub(super) fn give_deadline(&mut self, key: &[u8], when: When) {
         self.forget_due(key);
         match when.deadline(self.now, self.deadlines.get(key)) {
             None => self.deadlines.remove(key),
@@ -490,7 +371,7 @@ impl Store {
         }
     }
 
-    fn expire(&mut self, key: &[u8], when: When, conditions: u8) -> Bytes {
+    pub(super) fn expire(&mut self, key: &[u8], when: When, conditions: u8) -> Bytes {
         self.forget_due(key);
         let before = self.deadlines.get(key);
         let next = when.deadline(self.now, before);
@@ -503,7 +384,7 @@ impl Store {
     }
 
     /// The deadline moves with the value.
-    fn rename(&mut self, key: &[u8], to: &[u8], flags: u8) -> Bytes {
+    pub(super) fn rename(&mut self, key: &[u8], to: &[u8], flags: u8) -> Bytes {
         self.forget_due(key);
         self.forget_due(to);
         let only_absent = flags & set_flags::IF_ABSENT != 0;
@@ -525,7 +406,7 @@ impl Store {
         if only_absent { integer(1) } else { OK }
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8], flags: u8, when: When) -> Bytes {
+    pub(super) fn set(&mut self, key: &[u8], value: &[u8], flags: u8, when: When) -> Bytes {
         self.forget_due(key);
         let exists = self.map.contains_key(key);
         let refused = flags & set_flags::IF_ABSENT != 0 && exists
@@ -543,7 +424,7 @@ impl Store {
         }
     }
 
-    fn increment(&mut self, key: &[u8], amount: i64) -> Bytes {
+    pub(super) fn increment(&mut self, key: &[u8], amount: i64) -> Bytes {
         self.forget_due(key);
         let current = match self.map.get(key).map(|value| parse_integer(value)) {
             None => 0,
@@ -557,7 +438,7 @@ impl Store {
         integer(sum)
     }
 
-    fn append(&mut self, key: &[u8], value: &[u8]) -> Bytes {
+    pub(super) fn append(&mut self, key: &[u8], value: &[u8]) -> Bytes {
         self.forget_due(key);
         let len = self.map.get(key).map_or(0, |value| value.len()) + value.len();
         if len > VALUE_BYTES_MAX {
@@ -570,26 +451,17 @@ impl Store {
     }
 }
 
-/// A decimal integer as Redis takes it: no sign `+`, no spaces, no leading zeros.
-pub(super) fn parse_integer(text: &[u8]) -> Option<i64> {
-    let number: i64 = str::from_utf8(text).ok()?.parse().ok()?;
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let canonical =
-        digits == b"0" && text.len() == 1 || !digits.starts_with(b"0") && !text.starts_with(b"+");
-    canonical.then_some(number)
-}
-
-fn frame(reply: &BorrowedFrame<'_>) -> Bytes {
+pub(super) fn frame(reply: &BorrowedFrame<'_>) -> Bytes {
     let mut bytes = BytesMut::new();
     resp::put(&mut bytes, reply);
     bytes.freeze()
 }
 
-fn bulk(value: &[u8]) -> Bytes {
+pub(super) fn bulk(value: &[u8]) -> Bytes {
     frame(&BorrowedFrame::BulkString(value))
 }
 
-fn integer(number: i64) -> Bytes {
+pub(super) fn integer(number: i64) -> Bytes {
     match number {
         0 => Bytes::from_static(b":0\r\n"),
         1 => Bytes::from_static(b":1\r\n"),
@@ -597,7 +469,7 @@ fn integer(number: i64) -> Bytes {
     }
 }
 
-fn error(message: &str) -> Bytes {
+pub(super) fn error(message: &str) -> Bytes {
     frame(&BorrowedFrame::Error(message))
 }
 
@@ -610,7 +482,7 @@ fn malformed() -> Bytes {
 }
 
 /// Frees a map of a million keys, which takes a while, where nobody waits for it.
-fn drop_elsewhere(what: impl Send + 'static) {
+pub(super) fn drop_elsewhere(what: impl Send + 'static) {
     // Without a thread it is freed here.
     drop(thread::Builder::new().name("kv-free".to_owned()).spawn(move || drop(what)));
 }

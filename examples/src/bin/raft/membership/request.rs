@@ -1,4 +1,6 @@
-//! `RAFT …`: what a client may ask about the cluster itself.
+//! Parsers of the subcommands of `RAFT` that change the cluster.
+
+use std::borrow::Cow;
 
 use kodiak_raft::{
     replica::Admin,
@@ -7,54 +9,76 @@ use kodiak_raft::{
 
 use crate::{
     address::Address,
-    kv::command::{Command, Local},
+    commands::{Command, argument},
     resp::Request,
 };
 
-/// What there is, as the error for anything else says it.
-const USAGE: &str = "MEMBERS, ADD id host:port disk [level], PROMOTE id, DEMOTE id, REMOVE id, REPLACE old new, ADDRESS id host:port, \
-                     PRIORITY id n, ENABLE level or TRANSFER [id]";
+/// A word of the request, as text.
+fn word<'a>(request: &Request<'a>, at: usize) -> Cow<'a, str> {
+    String::from_utf8_lossy(argument(request, at))
+}
 
-/// Understands a request that begins with `RAFT`.
-pub(crate) fn understand(request: &Request<'_>) -> Result<Command, String> {
-    let words: Vec<String> =
-        request.from(1).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-    let name = words.first().map(|word| word.to_uppercase()).unwrap_or_default();
-    let arguments: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
-    let change = |change| Ok(Command::Admin(Admin::Change(vec![change])));
-    match (name.as_str(), &arguments[..]) {
-        ("MEMBERS", []) => Ok(Command::Local(Local::Members)),
-        ("ADD", &[id, host, disk, ref level @ ..]) if level.len() <= 1 => {
-            let feature_level =
-                level.first().map_or(Ok(FeatureLevel::BASE), |level| feature_level(level))?;
-            let member = Member {
-                disk: disk_of(disk)?,
-                address: address(host)?,
-                priority: 0,
-                feature_level,
-            };
-            change(MemberChange::AddLearner { node: node(id)?, member })
-        }
-        ("PROMOTE", &[id]) => change(MemberChange::Promote(node(id)?)),
-        ("DEMOTE", &[id]) => change(MemberChange::Demote(node(id)?)),
-        ("REMOVE", &[id]) => change(MemberChange::Remove(node(id)?)),
-        // One step for both: at no time are there fewer voters, or more, than before.
-        ("REPLACE", &[old, new]) => {
-            let changes = vec![MemberChange::Promote(node(new)?), MemberChange::Remove(node(old)?)];
-            Ok(Command::Admin(Admin::Change(changes)))
-        }
-        ("ADDRESS", &[id, host]) => change(update(node(id)?, Some(address(host)?), None)),
-        ("PRIORITY", &[id, priority]) => {
-            let priority = priority
-                .parse()
-                .map_err(|_| format!("ERR {priority:?} is no priority: 0 to 255"))?;
-            change(update(node(id)?, None, Some(priority)))
-        }
-        ("ENABLE", &[level]) => change(MemberChange::EnableFeatures(feature_level(level)?)),
-        ("TRANSFER", &[]) => Ok(Command::Admin(Admin::Transfer(None))),
-        ("TRANSFER", &[id]) => Ok(Command::Admin(Admin::Transfer(Some(node(id)?)))),
-        _ => Err(format!("ERR RAFT takes {USAGE}")),
+fn change<const N: usize>(changes: [MemberChange; N]) -> Result<Command, String> {
+    Ok(Command::Admin(Admin::Change(changes.to_vec())))
+}
+
+/// `RAFT ADD id host:port disk [level]`.
+pub(crate) fn add(request: &Request<'_>) -> Result<Command, String> {
+    let feature_level = match request.get(5) {
+        Some(_) => feature_level(&word(request, 5))?,
+        None => FeatureLevel::BASE,
+    };
+    let disk = disk_of(&word(request, 4))?;
+    let address = address_of(&word(request, 3))?;
+    let member = Member { disk, address, priority: 0, feature_level };
+    change([MemberChange::AddLearner { node: node(request, 2)?, member }])
+}
+
+/// `RAFT PROMOTE id`.
+pub(crate) fn promote(request: &Request<'_>) -> Result<Command, String> {
+    change([MemberChange::Promote(node(request, 2)?)])
+}
+
+/// `RAFT DEMOTE id`.
+pub(crate) fn demote(request: &Request<'_>) -> Result<Command, String> {
+    change([MemberChange::Demote(node(request, 2)?)])
+}
+
+/// `RAFT REMOVE id`.
+pub(crate) fn remove(request: &Request<'_>) -> Result<Command, String> {
+    change([MemberChange::Remove(node(request, 2)?)])
+}
+
+/// `RAFT REPLACE old new`. One step for both: the number of voters never differs from before.
+pub(crate) fn replace(request: &Request<'_>) -> Result<Command, String> {
+    let (old, new) = (node(request, 2)?, node(request, 3)?);
+    change([MemberChange::Promote(new), MemberChange::Remove(old)])
+}
+
+/// `RAFT ADDRESS id host:port`.
+pub(crate) fn address(request: &Request<'_>) -> Result<Command, String> {
+    let (node, address) = (node(request, 2)?, address_of(&word(request, 3))?);
+    change([update(node, Some(address), None)])
+}
+
+/// `RAFT PRIORITY id priority`.
+pub(crate) fn priority(request: &Request<'_>) -> Result<Command, String> {
+    let (node, priority) = (node(request, 2)?, word(request, 3));
+    match priority.parse() {
+        Ok(priority) => change([update(node, None, Some(priority))]),
+        Err(_) => Err(format!("ERR {priority:?} is not a priority: give a number from 0 to 255")),
     }
+}
+
+/// `RAFT ENABLE level`.
+pub(crate) fn enable(request: &Request<'_>) -> Result<Command, String> {
+    change([MemberChange::EnableFeatures(feature_level(&word(request, 2))?)])
+}
+
+/// `RAFT TRANSFER [id]`.
+pub(crate) fn transfer(request: &Request<'_>) -> Result<Command, String> {
+    let to = request.get(2).map(|_| node(request, 2)).transpose()?;
+    Ok(Command::Admin(Admin::Transfer(to)))
 }
 
 fn update(node: NodeId, address: Option<String>, priority: Option<u8>) -> MemberChange {
@@ -64,24 +88,25 @@ fn update(node: NodeId, address: Option<String>, priority: Option<u8>) -> Member
 fn feature_level(text: &str) -> Result<FeatureLevel, String> {
     match text.parse() {
         Ok(level) if level > 0 => Ok(FeatureLevel(level)),
-        _ => Err(format!("ERR {text:?} is no feature level: a number from 1")),
+        _ => Err(format!("ERR {text:?} is not a feature level: give a number from 1")),
     }
 }
 
-fn node(text: &str) -> Result<NodeId, String> {
+fn node(request: &Request<'_>, at: usize) -> Result<NodeId, String> {
+    let text = word(request, at);
     match text.parse() {
         Ok(id) if id > 0 => Ok(NodeId(id)),
-        _ => Err(format!("ERR {text:?} is no node's id: a number from 1")),
+        _ => Err(format!("ERR {text:?} is not a node's id: give a number from 1")),
     }
 }
 
-fn address(text: &str) -> Result<String, String> {
+fn address_of(text: &str) -> Result<String, String> {
     match text.parse::<Address>() {
         Ok(address) if address.is_everywhere() => {
-            Err(format!("ERR {text:?} is every machine's address"))
+            Err(format!("ERR {text:?} is every machine's address: give the node's own"))
         }
         Ok(address) => Ok(address.to_string()),
-        Err(why) => Err(format!("ERR {text:?} is no address: {why}")),
+        Err(why) => Err(format!("ERR {text:?} is not an address: {why}")),
     }
 }
 
@@ -89,7 +114,8 @@ fn disk_of(text: &str) -> Result<DiskId, String> {
     match u128::from_str_radix(text, 16) {
         Ok(disk) if disk > 0 && text.len() == 32 => Ok(DiskId(disk)),
         _ => Err(format!(
-            "ERR {text:?} is no disk's id, which has 32 digits: INFO raft on the new node says it as disk_id"
+            "ERR {text:?} is not a disk's id, which has 32 hexadecimal digits: give disk_id of \
+             INFO raft on the new node"
         )),
     }
 }
@@ -97,12 +123,15 @@ fn disk_of(text: &str) -> Result<DiskId, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resp::RequestReader;
+    use crate::{commands, resp::RequestReader};
 
     fn ask(line: &str) -> Result<Command, String> {
         let input = format!("{line}\r\n");
         let mut reader = RequestReader::new(4096);
-        understand(&reader.read(input.as_bytes()).unwrap().unwrap())
+        match commands::parse(&reader.read(input.as_bytes()).unwrap().unwrap()).unwrap() {
+            Command::Refused(error) => Err(error),
+            command => Ok(command),
+        }
     }
 
     fn changes(line: &str) -> Vec<MemberChange> {
@@ -148,14 +177,11 @@ mod tests {
         assert_eq!(changes("RAFT ENABLE 2"), [MemberChange::EnableFeatures(FeatureLevel(2))]);
         assert_eq!(ask("RAFT TRANSFER"), Ok(Command::Admin(Admin::Transfer(None))));
         assert_eq!(ask("RAFT TRANSFER 2"), Ok(Command::Admin(Admin::Transfer(Some(NodeId(2))))));
-        assert_eq!(ask("RAFT MEMBERS"), Ok(Command::Local(Local::Members)));
     }
 
     #[test]
     fn what_makes_no_sense_is_refused_with_what_would() {
         for (line, word) in [
-            ("RAFT", "MEMBERS, ADD"),
-            ("RAFT PROMOTE", "PROMOTE id"),
             ("RAFT REMOVE x", "node's id"),
             ("RAFT REMOVE 0", "node's id"),
             ("RAFT ADD 4 host 0000000000000000000000000000000a", "HOST:PORT"),
@@ -167,7 +193,6 @@ mod tests {
             ("RAFT ADD 4 host:1 xyz", "disk_id"),
             ("RAFT PRIORITY 4 256", "0 to 255"),
             ("RAFT ENABLE 0", "feature level"),
-            ("RAFT ENABLE", "ENABLE level"),
         ] {
             let error = ask(line).unwrap_err();
             assert!(error.starts_with("ERR ") && error.contains(word), "{line}: {error}");

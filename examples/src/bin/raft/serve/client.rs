@@ -19,10 +19,8 @@ use super::{
     transaction::{Step, Transaction},
 };
 use crate::{
-    kv::{
-        command::{Bracket, Command, Local, understand, unknown},
-        operation::{answers_with_values, decode, looks_at_many},
-    },
+    commands::{Command, Local, TransactionCommand, parse, unknown_command},
+    kv::operation::{decode, returns_value, scans},
     resp::{self, Protocol, ProtocolError, RequestReader},
 };
 
@@ -205,7 +203,7 @@ impl Client {
             }
             if !room.in_turn
                 && asks_the_node
-                && matches!(&command, Some(Command::Read(query)) if looks_at_many(query))
+                && matches!(&command, Some(Command::Read(query)) if scans(query))
             {
                 self.held_up = true;
                 return Next::Later;
@@ -260,18 +258,18 @@ impl Client {
             }
         };
         let len_bytes = request.len_bytes;
-        match understand(&request) {
+        match parse(&request) {
             Some(command) => Some((Some(command), len_bytes)),
             None if request.len() == 0 => Some((None, len_bytes)),
             // A line that is no command is no client of ours but something that speaks another
             // protocol.
             None if request.inline => {
-                let message = format!("{}, and the line is not RESP", unknown(&request));
+                let message = format!("{}, and the line is not RESP", unknown_command(&request));
                 self.reply(|output| resp::put_error(output, &message));
                 self.stop_understanding();
                 None
             }
-            None => Some((Some(Command::Refused(unknown(&request))), len_bytes)),
+            None => Some((Some(Command::Refused(unknown_command(&request))), len_bytes)),
         }
     }
 
@@ -280,13 +278,13 @@ impl Client {
         let (kind, has_values) = match command {
             _ if self.transaction.keeps(command) => return false,
             Command::Write(write) => {
-                let answers = |(operation, arguments)| answers_with_values(operation, arguments);
+                let answers = |(operation, arguments)| returns_value(operation, arguments);
                 (Kind::Writes, decode(write).is_some_and(answers))
             }
             Command::Admin(_) => (Kind::Writes, false),
-            Command::Transaction(Bracket::Exec) => (Kind::Writes, true),
+            Command::Transaction(TransactionCommand::Exec) => (Kind::Writes, true),
             // One after the other: each may take long, and so may its reply.
-            Command::Read(query) if looks_at_many(query) && self.under_way > 0 => return true,
+            Command::Read(query) if scans(query) && self.under_way > 0 => return true,
             Command::Read(_) => (Kind::Reads, true),
             // What was asked before is answered in the protocol of before.
             Command::Local(Local::Hello(Some(_))) => return !self.replies.is_empty(),
@@ -300,7 +298,7 @@ impl Client {
     fn asks_the_node(&self, command: &Command) -> bool {
         let asks = matches!(
             command,
-            Command::Write(_) | Command::Read(_) | Command::Transaction(Bracket::Exec)
+            Command::Write(_) | Command::Read(_) | Command::Transaction(TransactionCommand::Exec)
         );
         asks && !self.transaction.keeps(command)
     }

@@ -2,11 +2,11 @@
 
 mod client;
 mod clock_info;
-mod due;
+mod expiry_reads;
 mod explain;
 mod info;
 mod join;
-mod looks;
+mod scan_budget;
 mod server;
 mod transaction;
 

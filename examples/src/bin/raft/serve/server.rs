@@ -20,15 +20,15 @@ use slab::Slab;
 use super::{
     Settings,
     client::{Client, Next, Room},
-    due::{self, DueReads},
+    expiry_reads::{self, ExpiryReads},
     explain, info, join,
-    looks::Looks,
+    scan_budget::ScanBudget,
 };
 use crate::{
     address::{Address, ListenAddress},
+    commands::{Local, manual},
     kv::{
         self, Counts, Store,
-        command::Local,
         operation::{Operation, encode},
     },
     membership, removal,
@@ -92,8 +92,8 @@ struct Server {
     waiting: Slab<Waiting>,
     /// The length of what the node was asked and has not answered.
     waiting_bytes: usize,
-    due: DueReads,
-    looks: Looks,
+    expiry_reads: ExpiryReads,
+    scan_budget: ScanBudget,
     /// Begins another turn.
     next_turn: Sender<()>,
     /// Whether the node was asked something since its turn's end.
@@ -223,8 +223,8 @@ pub(super) fn serve(
         clients_ever: 0,
         waiting: Slab::new(),
         waiting_bytes: 0,
-        due: DueReads::default(),
-        looks: Looks::default(),
+        expiry_reads: ExpiryReads::default(),
+        scan_budget: ScanBudget::default(),
         next_turn: event_loop.channel(),
         has_asked_again: false,
         held: VecDeque::new(),
@@ -306,7 +306,7 @@ impl Handler<Token, ()> for Server {
 
     /// It is a later turn for those who waited for one.
     fn notify(&mut self, _: &mut Loop, (): ()) {
-        while let Some((slot, id)) = self.looks.next() {
+        while let Some((slot, id)) = self.scan_budget.next() {
             let Some(client) = self.clients.get_mut(slot).filter(|client| client.id == id) else {
                 continue;
             };
@@ -395,7 +395,7 @@ impl Server {
             let id = client.id;
             let in_node = self.waiting.len() < self.settings.waiting_requests
                 && self.waiting_bytes < self.settings.waiting_bytes;
-            match client.next(Room { in_node, in_turn: self.looks.has_room() }) {
+            match client.next(Room { in_node, in_turn: self.scan_budget.has_room() }) {
                 Next::Write(number, command) => {
                     let waiting = Waiting {
                         slot,
@@ -408,8 +408,8 @@ impl Server {
                     self.submit(waiting, Request::Write(command));
                 }
                 Next::Read(number, query) => {
-                    let keys = self.counts.keys_looked_at(&query);
-                    self.looks.begin(keys);
+                    let keys = self.counts.scanned_keys(&query);
+                    self.scan_budget.begin(keys);
                     let asked = Asked::Read(query.clone());
                     let waiting =
                         Waiting { slot, client: id, number, size_bytes: query.len(), keys, asked };
@@ -438,7 +438,7 @@ impl Server {
                 Next::Later => {
                     if !client.is_queued {
                         client.is_queued = true;
-                        self.looks.wait(slot, id);
+                        self.scan_budget.wait(slot, id);
                     }
                     return;
                 }
@@ -463,7 +463,7 @@ impl Server {
     }
 
     fn answer(&mut self, id: RequestId, outcome: Outcome) {
-        if id == due::TICK {
+        if id == expiry_reads::TICK_ID {
             return self.end_tick(&outcome);
         }
         let place = id.0 as usize;
@@ -493,13 +493,13 @@ impl Server {
         if let Asked::Read(query) = &mut self.waiting[place].asked {
             self.waiting[place].asked = Asked::ReadAgain(std::mem::take(query));
         }
-        self.due.add(place);
+        self.expiry_reads.add(place);
     }
 
     fn answer_client(&mut self, place: usize, reply: Bytes) {
         let waiting = self.waiting.remove(place);
         self.waiting_bytes -= waiting.size_bytes;
-        self.looks.end(waiting.keys);
+        self.scan_budget.end(waiting.keys);
         // The client may be gone, and another one in its slot.
         let Some(client) =
             self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client)
@@ -512,19 +512,22 @@ impl Server {
 
     /// Brings the leader's time into the log, if reads wait for that.
     fn begin_tick(&mut self) -> bool {
-        let begins = self.due.begin_tick();
+        let begins = self.expiry_reads.begin_tick();
         if begins {
-            self.node.submit(due::TICK, Request::Write(encode(Operation::Tick, [].into_iter())));
+            self.node.submit(
+                expiry_reads::TICK_ID,
+                Request::Write(encode(Operation::Tick, [].into_iter())),
+            );
         }
         begins
     }
 
     /// Asks again for those who waited for a tick.
     fn end_tick(&mut self, outcome: &Outcome) {
-        for place in self.due.end_tick() {
+        for place in self.expiry_reads.end_tick() {
             match (outcome, &self.waiting[place].asked) {
                 (Outcome::Answer(_), Asked::ReadAgain(query)) => {
-                    let query = encode(Operation::ByTheLog, [&query[..]].into_iter());
+                    let query = encode(Operation::AtLogTime, [&query[..]].into_iter());
                     self.node.submit(RequestId(place as u64), self.read(query));
                 }
                 // Whether the tick is in the log or not, the read has had no effect.
@@ -544,7 +547,7 @@ impl Server {
     /// Sees to it that another turn comes for those who wait for one.
     fn end_looks(&mut self) {
         // If the channel is full, a turn comes anyway.
-        if self.looks.end_turn() {
+        if self.scan_budget.end_turn() {
             let _ = self.next_turn.send(());
         }
     }
@@ -648,10 +651,9 @@ impl Server {
                 Err(removed) => resp::put_error(&mut output, &removed),
             },
             Local::Ok | Local::Quit => return Bytes::from_static(b"+OK\r\n"),
-            Local::EmptyMap if protocol == Protocol::Resp3 => return Bytes::from_static(b"%0\r\n"),
-            Local::EmptyArray | Local::EmptyMap => return Bytes::from_static(b"*0\r\n"),
+            Local::EmptyMap => resp::put_map(&mut output, 0, protocol),
+            Local::Manual(question) => manual::put_answer(&mut output, question, protocol),
             Local::EmptyScan => return Bytes::from_static(b"*2\r\n$1\r\n0\r\n*0\r\n"),
-            Local::Number(number) => resp::put(&mut output, &BorrowedFrame::Integer(*number)),
             Local::ClientId => resp::put(&mut output, &BorrowedFrame::Integer(client as i64)),
             Local::Hello(_) => {
                 let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
@@ -664,17 +666,10 @@ impl Server {
                     (text("mode"), text("standalone")),
                     (text("role"), text("master")),
                 ];
-                if protocol == Protocol::Resp3 {
-                    // A map: pairs behind a header of its own.
-                    output.extend_from_slice(format!("%{}\r\n", fields.len()).as_bytes());
-                    for (name, value) in &fields {
-                        resp::put(&mut output, name);
-                        resp::put(&mut output, value);
-                    }
-                } else {
-                    let flat: Vec<_> =
-                        fields.into_iter().flat_map(|(name, value)| [name, value]).collect();
-                    resp::put(&mut output, &BorrowedFrame::Array(&flat));
+                resp::put_map(&mut output, fields.len(), protocol);
+                for (name, value) in &fields {
+                    resp::put(&mut output, name);
+                    resp::put(&mut output, value);
                 }
             }
         }

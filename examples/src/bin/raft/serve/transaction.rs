@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 
-use crate::kv::{
-    command::{Bracket, Command},
-    operation::{Operation, encode, looks_at_many},
+use crate::{
+    commands::{Command, TransactionCommand},
+    kv::operation::{Operation, encode, scans},
 };
 
 /// A client's transaction, if it has begun one.
@@ -40,30 +40,32 @@ impl Transaction {
     /// Takes the next command. The operations of a transaction take at most `limit_bytes` together.
     pub(super) fn step(&mut self, command: Command, limit_bytes: usize) -> Step {
         match (command, &mut self.open) {
-            (Command::Transaction(Bracket::Multi), None) => {
+            (Command::Transaction(TransactionCommand::Multi), None) => {
                 self.open = Some(Queue::default());
                 Step::Say("+OK\r\n")
             }
-            (Command::Transaction(Bracket::Exec), None) => Step::Say("-ERR EXEC without MULTI\r\n"),
-            (Command::Transaction(Bracket::Discard), None) => {
+            (Command::Transaction(TransactionCommand::Exec), None) => {
+                Step::Say("-ERR EXEC without MULTI\r\n")
+            }
+            (Command::Transaction(TransactionCommand::Discard), None) => {
                 Step::Say("-ERR DISCARD without MULTI\r\n")
             }
             (command, None) => Step::Run(command),
 
-            (Command::Transaction(Bracket::Multi), Some(_)) => {
+            (Command::Transaction(TransactionCommand::Multi), Some(_)) => {
                 Step::Say("-ERR MULTI calls can not be nested\r\n")
             }
-            (Command::Transaction(Bracket::Discard), Some(_)) => {
+            (Command::Transaction(TransactionCommand::Discard), Some(_)) => {
                 self.open = None;
                 Step::Say("+OK\r\n")
             }
-            (Command::Transaction(Bracket::Exec), Some(queue)) => {
+            (Command::Transaction(TransactionCommand::Exec), Some(queue)) => {
                 let queue = std::mem::take(queue);
                 self.open = None;
                 queue.execute()
             }
             // It would be done on every node, and a transaction has room for thousands.
-            (Command::Read(query), Some(queue)) if looks_at_many(&query) => {
+            (Command::Read(query), Some(queue)) if scans(&query) => {
                 queue.is_spoiled = true;
                 Step::Say(
                     "-ERR SCAN and KEYS may not stand between MULTI and EXEC: they would hold every node up\r\n",
@@ -127,7 +129,7 @@ mod tests {
     fn what_is_kept_becomes_one_write() {
         let mut transaction = Transaction::default();
         assert_eq!(
-            transaction.step(Command::Transaction(Bracket::Multi), LIMIT),
+            transaction.step(Command::Transaction(TransactionCommand::Multi), LIMIT),
             Step::Say("+OK\r\n")
         );
         assert!(transaction.keeps(&write(b"a")));
@@ -137,7 +139,7 @@ mod tests {
             Step::Say("+QUEUED\r\n")
         );
         let expected = encode(Operation::Exec, [&b"a"[..], b"b"].into_iter());
-        let exec = transaction.step(Command::Transaction(Bracket::Exec), LIMIT);
+        let exec = transaction.step(Command::Transaction(TransactionCommand::Exec), LIMIT);
         assert_eq!(exec, Step::Run(Command::Write(expected)));
         assert_eq!(transaction.step(write(b"c"), LIMIT), Step::Run(write(b"c")), "it is over");
     }
@@ -149,25 +151,25 @@ mod tests {
         for spoiler in [
             Command::Refused("ERR no".to_owned()),
             write(&[0; LIMIT]),
-            Command::Local(crate::kv::command::Local::Ok),
+            Command::Local(crate::commands::Local::Ok),
             Command::Read(keys),
         ] {
-            transaction.step(Command::Transaction(Bracket::Multi), LIMIT);
+            transaction.step(Command::Transaction(TransactionCommand::Multi), LIMIT);
             assert_ne!(transaction.step(spoiler, LIMIT), Step::Say("+QUEUED\r\n"));
-            let exec = transaction.step(Command::Transaction(Bracket::Exec), LIMIT);
+            let exec = transaction.step(Command::Transaction(TransactionCommand::Exec), LIMIT);
             assert!(
                 matches!(exec, Step::Say(error) if error.starts_with("-EXECABORT")),
                 "{exec:?}"
             );
         }
-        transaction.step(Command::Transaction(Bracket::Multi), LIMIT);
+        transaction.step(Command::Transaction(TransactionCommand::Multi), LIMIT);
         transaction.step(write(b"a"), LIMIT);
         assert_eq!(
-            transaction.step(Command::Transaction(Bracket::Discard), LIMIT),
+            transaction.step(Command::Transaction(TransactionCommand::Discard), LIMIT),
             Step::Say("+OK\r\n")
         );
-        for bracket in [Bracket::Exec, Bracket::Discard] {
-            let step = transaction.step(Command::Transaction(bracket), LIMIT);
+        for command in [TransactionCommand::Exec, TransactionCommand::Discard] {
+            let step = transaction.step(Command::Transaction(command), LIMIT);
             assert!(
                 matches!(step, Step::Say(error) if error.contains("without MULTI")),
                 "{step:?}"

@@ -86,16 +86,6 @@ fn increments_refuse_what_is_no_integer_and_overflow() {
 }
 
 #[test]
-fn integers_are_taken_as_redis_takes_them() {
-    for good in ["0", "-1", "42", "9223372036854775807", "-9223372036854775808"] {
-        assert!(parse_integer(good.as_bytes()).is_some(), "{good}");
-    }
-    for bad in ["", "+1", "01", "-0", " 1", "1 ", "1.5", "9223372036854775808", "-"] {
-        assert!(parse_integer(bad.as_bytes()).is_none(), "{bad}");
-    }
-}
-
-#[test]
 fn a_condition_and_the_value_before() {
     let mut store = Store::default();
     let set = |store: &mut Store, value: &[u8], flags| {
@@ -155,7 +145,7 @@ fn ask_at(store: &Store, clock: u64, operation: Operation, arguments: &[&[u8]]) 
 /// The same after a tick that has not moved the log's time far enough.
 fn ask_by_the_log(store: &Store, clock: u64, operation: Operation, arguments: &[&[u8]]) -> Bytes {
     let query = encode(operation, arguments.iter().copied());
-    store.query_at(&encode(Operation::ByTheLog, [&query[..]].into_iter()), clock, clock)
+    store.query_at(&encode(Operation::AtLogTime, [&query[..]].into_iter()), clock, clock)
 }
 
 /// One step of a history: what is done, to which key, with which number, and how much later.

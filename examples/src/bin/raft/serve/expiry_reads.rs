@@ -19,16 +19,16 @@ use std::mem;
 use kodiak_raft::replica::RequestId;
 
 /// The number of the tick among the node's requests; the others are numbered from 0.
-pub(super) const TICK: RequestId = RequestId(u64::MAX);
+pub(super) const TICK_ID: RequestId = RequestId(u64::MAX);
 
 /// Reads that wait, by the places of their askers.
 #[derive(Debug, Default)]
-pub(super) struct DueReads {
+pub(super) struct ExpiryReads {
     fresh: Vec<usize>,
     under_way: Vec<usize>,
 }
 
-impl DueReads {
+impl ExpiryReads {
     /// This one waits from now on.
     pub(super) fn add(&mut self, place: usize) {
         self.fresh.push(place);
@@ -55,16 +55,16 @@ mod tests {
 
     #[test]
     fn one_tick_is_under_way_and_who_comes_later_waits_for_the_next() {
-        let mut due = DueReads::default();
-        assert!(!due.begin_tick());
-        due.add(1);
-        due.add(2);
-        assert!(due.begin_tick() && !due.begin_tick());
-        due.add(3);
-        assert!(!due.begin_tick());
-        assert_eq!(due.end_tick(), [1, 2]);
-        assert!(due.begin_tick());
-        assert_eq!(due.end_tick(), [3]);
-        assert!(!due.begin_tick());
+        let mut reads = ExpiryReads::default();
+        assert!(!reads.begin_tick());
+        reads.add(1);
+        reads.add(2);
+        assert!(reads.begin_tick() && !reads.begin_tick());
+        reads.add(3);
+        assert!(!reads.begin_tick());
+        assert_eq!(reads.end_tick(), [1, 2]);
+        assert!(reads.begin_tick());
+        assert_eq!(reads.end_tick(), [3]);
+        assert!(!reads.begin_tick());
     }
 }

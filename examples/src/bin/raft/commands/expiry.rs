@@ -1,16 +1,18 @@
 //! Commands about keys that expire, by the names and rules of Redis.
 
-use super::{
-    command::{Command, argument},
-    expiry::{When, conditions},
-    operation::{Operation, encode, set_flags, ttl_form},
-    store::parse_integer,
+use crate::{
+    kv::{
+        expiry::{When, conditions},
+        operation::{Operation, encode, set_flags, ttl_form},
+    },
+    resp::{Request, parse_integer},
 };
-use crate::resp::Request;
+
+use super::{Command, argument};
 
 /// How a command gives a time: in which unit, and from when it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
+enum Unit {
     Seconds,
     Milliseconds,
     UnixSeconds,
@@ -105,9 +107,17 @@ pub(super) fn set_with(
     })
 }
 
-/// `SETEX key seconds value`, `PSETEX key milliseconds value`.
-pub(super) fn set_for(request: &Request<'_>, unit: Unit) -> Result<Command, String> {
-    let command = if unit == Seconds { "setex" } else { "psetex" };
+/// `SETEX key seconds value`.
+pub(super) fn set_ex(request: &Request<'_>) -> Result<Command, String> {
+    set_for(request, Seconds, "setex")
+}
+
+/// `PSETEX key milliseconds value`.
+pub(super) fn pset_ex(request: &Request<'_>) -> Result<Command, String> {
+    set_for(request, Milliseconds, "psetex")
+}
+
+fn set_for(request: &Request<'_>, unit: Unit, command: &str) -> Result<Command, String> {
     let when = unit.when(argument(request, 2), command, false)?;
     Ok(set_with(request, 3, 0, Some(when)))
 }
@@ -125,9 +135,28 @@ pub(super) fn get_ex(request: &Request<'_>) -> Result<Command, String> {
     Ok(Command::Write(encode(Operation::GetEx, [key, &when.encode()].into_iter())))
 }
 
-/// `EXPIRE key time [NX | XX | GT | LT]`, and its siblings. A time that has passed ends the key.
-pub(super) fn expire(request: &Request<'_>, unit: Unit) -> Result<Command, String> {
-    let command = String::from_utf8_lossy(argument(request, 0)).to_lowercase();
+/// `EXPIRE key seconds [NX | XX | GT | LT]`.
+pub(super) fn expire(request: &Request<'_>) -> Result<Command, String> {
+    expire_in(request, Seconds, "expire")
+}
+
+/// `PEXPIRE key milliseconds [NX | XX | GT | LT]`.
+pub(super) fn pexpire(request: &Request<'_>) -> Result<Command, String> {
+    expire_in(request, Milliseconds, "pexpire")
+}
+
+/// `EXPIREAT key unix-time-seconds [NX | XX | GT | LT]`.
+pub(super) fn expire_at(request: &Request<'_>) -> Result<Command, String> {
+    expire_in(request, UnixSeconds, "expireat")
+}
+
+/// `PEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT]`.
+pub(super) fn pexpire_at(request: &Request<'_>) -> Result<Command, String> {
+    expire_in(request, UnixMilliseconds, "pexpireat")
+}
+
+/// A time that has passed ends the key.
+fn expire_in(request: &Request<'_>, unit: Unit, command: &str) -> Result<Command, String> {
     let mut asked = 0;
     for option in request.from(3) {
         asked |= match option.to_ascii_uppercase().as_slice() {
@@ -146,20 +175,33 @@ pub(super) fn expire(request: &Request<'_>, unit: Unit) -> Result<Command, Strin
     if asked & conditions::LATER != 0 && asked & conditions::EARLIER != 0 {
         return Err("ERR GT and LT options at the same time are not compatible".to_owned());
     }
-    let when = unit.when(argument(request, 2), &command, true)?;
+    let when = unit.when(argument(request, 2), command, true)?;
     Ok(Command::Write(encode(
         Operation::Expire,
         [argument(request, 1), &when.encode(), &[asked]].into_iter(),
     )))
 }
 
-/// `TTL key`, and its siblings.
-pub(super) fn ttl(request: &Request<'_>, unit: Unit) -> Result<Command, String> {
-    let form = match unit {
-        Seconds => 0,
-        Milliseconds => ttl_form::MS,
-        UnixSeconds => ttl_form::ABSOLUTE,
-        UnixMilliseconds => ttl_form::ABSOLUTE | ttl_form::MS,
-    };
-    Ok(Command::Read(encode(Operation::Ttl, [argument(request, 1), &[form]].into_iter())))
+/// `TTL key`.
+pub(super) fn ttl(request: &Request<'_>) -> Result<Command, String> {
+    Ok(ttl_in(request, 0))
+}
+
+/// `PTTL key`.
+pub(super) fn pttl(request: &Request<'_>) -> Result<Command, String> {
+    Ok(ttl_in(request, ttl_form::MS))
+}
+
+/// `EXPIRETIME key`.
+pub(super) fn expire_time(request: &Request<'_>) -> Result<Command, String> {
+    Ok(ttl_in(request, ttl_form::ABSOLUTE))
+}
+
+/// `PEXPIRETIME key`.
+pub(super) fn pexpire_time(request: &Request<'_>) -> Result<Command, String> {
+    Ok(ttl_in(request, ttl_form::ABSOLUTE | ttl_form::MS))
+}
+
+fn ttl_in(request: &Request<'_>, form: u8) -> Command {
+    Command::Read(encode(Operation::Ttl, [argument(request, 1), &[form]].into_iter()))
 }

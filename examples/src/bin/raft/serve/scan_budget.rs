@@ -10,7 +10,7 @@ const KEYS_PER_TURN: usize = 100_000;
 
 /// What is looked at, and which clients wait for their turn.
 #[derive(Debug, Default)]
-pub(super) struct Looks {
+pub(super) struct ScanBudget {
     /// Keys looked at in this turn, or to be looked at by what is under way, whenever it will be:
     /// perhaps in one turn.
     keys: usize,
@@ -21,9 +21,9 @@ pub(super) struct Looks {
     is_next_ones: bool,
 }
 
-impl Looks {
+impl ScanBudget {
     /// Whether another look may begin now. While some wait, that is the turn of the one that
-    /// [`Looks::next`] has given, and of nobody else: who asks again and again would leave the
+    /// [`ScanBudget::next`] has given, and of nobody else: who asks again and again would leave the
     /// others nothing.
     pub(super) fn has_room(&self) -> bool {
         self.keys < KEYS_PER_TURN && (self.is_next_ones || self.later.is_empty())
@@ -66,39 +66,45 @@ mod tests {
 
     #[test]
     fn a_turn_has_room_for_so_many_keys_and_what_is_under_way_counts_in_each() {
-        let mut looks = Looks::default();
-        looks.begin(KEYS_PER_TURN - 1);
-        assert!(looks.has_room());
-        looks.begin(1);
-        assert!(!looks.has_room());
-        looks.wait(3, 1);
-        looks.end(1);
-        assert!(!looks.has_room(), "it was in this turn");
-        assert!(looks.end_turn());
-        looks.begin(5);
-        assert!(!looks.has_room() && !looks.end_turn(), "the first is under way");
-        looks.end(KEYS_PER_TURN - 1);
-        assert!(looks.end_turn());
-        assert_eq!((looks.next(), looks.next()), (Some((3, 1)), None));
-        assert!(!looks.end_turn() && looks.has_room());
+        let mut budget = ScanBudget::default();
+        budget.begin(KEYS_PER_TURN - 1);
+        assert!(budget.has_room());
+        budget.begin(1);
+        assert!(!budget.has_room());
+        budget.wait(3, 1);
+        budget.end(1);
+        assert!(!budget.has_room(), "it was in this turn");
+        assert!(budget.end_turn());
+        budget.begin(5);
+        assert!(!budget.has_room() && !budget.end_turn(), "the first is under way");
+        budget.end(KEYS_PER_TURN - 1);
+        assert!(budget.end_turn());
+        assert_eq!((budget.next(), budget.next()), (Some((3, 1)), None));
+        assert!(!budget.end_turn() && budget.has_room());
     }
 
     #[test]
     fn those_that_wait_come_before_those_that_come() {
-        let mut looks = Looks::default();
-        looks.begin(KEYS_PER_TURN);
-        [1, 2].into_iter().for_each(|slot| looks.wait(slot, 0));
-        looks.end(KEYS_PER_TURN);
-        assert!(looks.next().is_none(), "not in this turn");
-        assert!(looks.end_turn() && !looks.has_room(), "there is room, but not for who comes now");
-        assert_eq!(looks.next(), Some((1, 0)));
-        assert!(looks.has_room());
-        looks.begin(KEYS_PER_TURN);
-        looks.wait(1, 0);
-        assert!(looks.next().is_none() && !looks.has_room());
-        looks.end(KEYS_PER_TURN);
-        assert!(looks.end_turn());
-        assert_eq!([looks.next(), looks.next(), looks.next()], [Some((2, 0)), Some((1, 0)), None]);
-        assert!(looks.has_room());
+        let mut budget = ScanBudget::default();
+        budget.begin(KEYS_PER_TURN);
+        [1, 2].into_iter().for_each(|slot| budget.wait(slot, 0));
+        budget.end(KEYS_PER_TURN);
+        assert!(budget.next().is_none(), "not in this turn");
+        assert!(
+            budget.end_turn() && !budget.has_room(),
+            "there is room, but not for who comes now"
+        );
+        assert_eq!(budget.next(), Some((1, 0)));
+        assert!(budget.has_room());
+        budget.begin(KEYS_PER_TURN);
+        budget.wait(1, 0);
+        assert!(budget.next().is_none() && !budget.has_room());
+        budget.end(KEYS_PER_TURN);
+        assert!(budget.end_turn());
+        assert_eq!(
+            [budget.next(), budget.next(), budget.next()],
+            [Some((2, 0)), Some((1, 0)), None]
+        );
+        assert!(budget.has_room());
     }
 }

@@ -1,0 +1,329 @@
+//! The table of commands: one row for each, and the search for a row by its name.
+//!
+//! A row names the command, its arguments and arity, one line of manual, and what it means: an
+//! operation of the store, a change of the cluster, or an answer by this node. What an operation
+//! does, which keys it looks at and how long it takes stands in its own row, in
+//! [`kv::operation`](crate::kv::operation).
+
+use crate::{
+    kv::operation::Operation::{
+        Append, DbSize, Del, Exists, Expire, FlushAll, Get, GetDel, GetEx, IncrBy, Keys, MGet,
+        MSet, MSetNx, Persist, Rename, Scan, Set, SetWhen, StrLen, Ttl, Type,
+    },
+    membership::request as raft,
+};
+
+use super::{
+    TransactionCommand::{Discard, Exec, Multi},
+    connection, expiry, keys,
+    row::{
+        Arity::{AtLeast, Between, Exactly},
+        CommandRow, row,
+    },
+};
+
+/// Rows that belong together.
+pub(super) struct Group {
+    /// As Redis' manual calls it.
+    pub(super) name: &'static str,
+    pub(super) rows: &'static [CommandRow],
+}
+
+pub(super) const GROUPS: &[Group] = &[
+    Group { name: "string", rows: STRING },
+    Group { name: "generic", rows: GENERIC },
+    Group { name: "transactions", rows: TRANSACTIONS },
+    Group { name: "connection", rows: CONNECTION },
+    Group { name: "server", rows: SERVER },
+    Group { name: "cluster", rows: CLUSTER },
+];
+
+const STRING: &[CommandRow] = &[
+    row("GET", "key", Exactly(2), "Returns the value of a key.").as_is(Get),
+    row(
+        "SET",
+        "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
+         PXAT unix-time-milliseconds | KEEPTTL]",
+        AtLeast(3),
+        "Sets a key to a value, which may expire.",
+    )
+    .one_of(&[Set, SetWhen], expiry::set),
+    row(
+        "GETEX",
+        "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
+         PXAT unix-time-milliseconds | PERSIST]",
+        AtLeast(2),
+        "Returns the value of a key, and sets or removes its expiration.",
+    )
+    .one_of(&[GetEx, Get], expiry::get_ex),
+    row("SETEX", "key seconds value", Exactly(4), "Sets a key that expires in seconds.")
+        .one_of(&[SetWhen], expiry::set_ex),
+    row("PSETEX", "key milliseconds value", Exactly(4), "Sets a key that expires in milliseconds.")
+        .one_of(&[SetWhen], expiry::pset_ex),
+    row("SETNX", "key value", Exactly(3), "Sets a key if it does not exist.")
+        .one_of(&[Set], keys::set_nx),
+    row("GETSET", "key value", Exactly(3), "Sets a key and returns its previous value.")
+        .one_of(&[Set], keys::get_set),
+    row("GETDEL", "key", Exactly(2), "Returns the value of a key and deletes the key.")
+        .as_is(GetDel),
+    row("MGET", "key [key ...]", AtLeast(2), "Returns the values of keys.").as_is(MGet),
+    row("MSET", "key value [key value ...]", AtLeast(3), "Sets keys to values.")
+        .one_of(&[MSet], keys::mset),
+    row("MSETNX", "key value [key value ...]", AtLeast(3), "Sets keys if none of them exists.")
+        .one_of(&[MSetNx], keys::mset_nx),
+    row("INCR", "key", Exactly(2), "Adds one to the integer value of a key.")
+        .one_of(&[IncrBy], keys::incr),
+    row("DECR", "key", Exactly(2), "Subtracts one from the integer value of a key.")
+        .one_of(&[IncrBy], keys::decr),
+    row("INCRBY", "key increment", Exactly(3), "Adds a number to the integer value of a key.")
+        .one_of(&[IncrBy], keys::incr_by),
+    row(
+        "DECRBY",
+        "key decrement",
+        Exactly(3),
+        "Subtracts a number from the integer value of a key.",
+    )
+    .one_of(&[IncrBy], keys::decr_by),
+    row("APPEND", "key value", Exactly(3), "Appends to the value of a key.").as_is(Append),
+    row("STRLEN", "key", Exactly(2), "Returns the length of the value of a key.").as_is(StrLen),
+];
+
+const GENERIC: &[CommandRow] = &[
+    row("DEL", "key [key ...]", AtLeast(2), "Deletes keys, and returns how many existed.")
+        .as_is(Del),
+    row("UNLINK", "key [key ...]", AtLeast(2), "The same as DEL.").as_is(Del),
+    row("EXISTS", "key [key ...]", AtLeast(2), "Returns how many of the keys exist.").as_is(Exists),
+    row("TOUCH", "key [key ...]", AtLeast(2), "The same as EXISTS.").as_is(Exists),
+    row("TYPE", "key", Exactly(2), "Returns the type of a key's value: string, or none.")
+        .as_is(Type),
+    row("RENAME", "key newkey", Exactly(3), "Renames a key, and replaces one of the new name.")
+        .one_of(&[Rename], keys::rename),
+    row("RENAMENX", "key newkey", Exactly(3), "Renames a key if the new name does not exist.")
+        .one_of(&[Rename], keys::rename_nx),
+    row(
+        "EXPIRE",
+        "key seconds [NX | XX | GT | LT]",
+        AtLeast(3),
+        "Sets a key's expiration in seconds from now.",
+    )
+    .one_of(&[Expire], expiry::expire),
+    row(
+        "PEXPIRE",
+        "key milliseconds [NX | XX | GT | LT]",
+        AtLeast(3),
+        "Sets a key's expiration in milliseconds from now.",
+    )
+    .one_of(&[Expire], expiry::pexpire),
+    row(
+        "EXPIREAT",
+        "key unix-time-seconds [NX | XX | GT | LT]",
+        AtLeast(3),
+        "Sets a key's expiration to a Unix time in seconds.",
+    )
+    .one_of(&[Expire], expiry::expire_at),
+    row(
+        "PEXPIREAT",
+        "key unix-time-milliseconds [NX | XX | GT | LT]",
+        AtLeast(3),
+        "Sets a key's expiration to a Unix time in milliseconds.",
+    )
+    .one_of(&[Expire], expiry::pexpire_at),
+    row("TTL", "key", Exactly(2), "Returns the seconds until a key expires.")
+        .one_of(&[Ttl], expiry::ttl),
+    row("PTTL", "key", Exactly(2), "Returns the milliseconds until a key expires.")
+        .one_of(&[Ttl], expiry::pttl),
+    row("EXPIRETIME", "key", Exactly(2), "Returns a key's expiration as Unix time in seconds.")
+        .one_of(&[Ttl], expiry::expire_time),
+    row(
+        "PEXPIRETIME",
+        "key",
+        Exactly(2),
+        "Returns a key's expiration as Unix time in milliseconds.",
+    )
+    .one_of(&[Ttl], expiry::pexpire_time),
+    row("PERSIST", "key", Exactly(2), "Removes a key's expiration.").as_is(Persist),
+    row(
+        "SCAN",
+        "cursor [MATCH pattern] [COUNT count] [TYPE type]",
+        AtLeast(2),
+        "Returns some of the keys, and the cursor for the next ones.",
+    )
+    .one_of(&[Scan], keys::scan),
+    row("KEYS", "pattern", Exactly(2), "Returns the keys that match a pattern, of a small store.")
+        .as_is(Keys),
+];
+
+const TRANSACTIONS: &[CommandRow] = &[
+    row("MULTI", "", Exactly(1), "Starts a transaction: commands are queued until EXEC.")
+        .transaction(Multi),
+    row("EXEC", "", Exactly(1), "Executes the queued commands as one entry of the log.")
+        .transaction(Exec),
+    row("DISCARD", "", Exactly(1), "Discards the queued commands.").transaction(Discard),
+];
+
+const CONNECTION: &[CommandRow] = &[
+    row("PING", "[message]", Between(1, 2), "Returns PONG, or the message.")
+        .local(connection::ping),
+    row("ECHO", "message", Exactly(2), "Returns the message.").local(connection::echo),
+    row("HELLO", "[2 | 3]", AtLeast(1), "Describes the server, and switches to RESP2 or RESP3.")
+        .local(connection::hello),
+    row("SELECT", "index", Exactly(2), "Accepts database 0, the only one.")
+        .local(connection::select),
+    row("CLIENT", "", AtLeast(2), "Commands about this connection.").with(&[
+        row("CLIENT ID", "", Exactly(2), "Returns the number of this connection.")
+            .local(connection::client_id),
+        row("CLIENT SETNAME", "name", Exactly(3), "Accepted, without effect.")
+            .local(connection::ok),
+        row("CLIENT SETINFO", "attribute value", Exactly(4), "Accepted, without effect.")
+            .local(connection::ok),
+        row("CLIENT HELP", "", Exactly(2), "Returns these lines.").local(connection::help),
+    ]),
+    row("QUIT", "", AtLeast(1), "Closes the connection.").local(connection::quit),
+    row("AUTH", "[username] password", AtLeast(2), "Refused.")
+        .refused("ERR this server has no passwords: leave AUTH out"),
+];
+
+const SERVER: &[CommandRow] = &[
+    row("DBSIZE", "", Exactly(1), "Returns the number of keys.").as_is(DbSize),
+    row("FLUSHALL", "[ASYNC | SYNC]", AtLeast(1), "Deletes all keys.")
+        .one_of(&[FlushAll], keys::flush),
+    row("FLUSHDB", "[ASYNC | SYNC]", AtLeast(1), "The same as FLUSHALL.")
+        .one_of(&[FlushAll], keys::flush),
+    row("INFO", "[section ...]", AtLeast(1), "Returns the state of the node and of the cluster.")
+        .local(connection::info),
+    row("COMMAND", "", AtLeast(1), "Returns the commands and their properties.")
+        .local(connection::command)
+        .with(&[
+            row("COMMAND COUNT", "", Exactly(2), "Returns the number of commands.")
+                .local(connection::command_count),
+            row("COMMAND LIST", "", Exactly(2), "Returns the names of the commands.")
+                .local(connection::command_list),
+            row("COMMAND INFO", "[name ...]", AtLeast(2), "Returns properties of commands.")
+                .local(connection::command_info),
+            row("COMMAND DOCS", "[name ...]", AtLeast(2), "Returns the manual of commands.")
+                .local(connection::command_docs),
+            row("COMMAND HELP", "", Exactly(2), "Returns these lines.").local(connection::help),
+        ]),
+    row("CONFIG", "", AtLeast(2), "Settings are flags of 'raft serve'.").with(&[
+        row(
+            "CONFIG GET",
+            "pattern [pattern ...]",
+            AtLeast(3),
+            "Returns nothing, for clients' sake.",
+        )
+        .local(connection::config_get),
+        row("CONFIG HELP", "", Exactly(2), "Returns these lines.").local(connection::help),
+        row("CONFIG SET", "name value [name value ...]", AtLeast(4), "Refused.")
+            .refused("ERR settings are flags of 'raft serve': restart the node with other ones"),
+    ]),
+];
+
+const CLUSTER: &[CommandRow] = &[row(
+    "RAFT",
+    "",
+    AtLeast(2),
+    "Lists and changes the members of the cluster, and hands over leadership.",
+)
+.with(&[
+    row("RAFT MEMBERS", "", Exactly(2), "Returns the members of the cluster.")
+        .local(connection::members),
+    row("RAFT ADD", "id host:port disk [level]", Between(5, 6), "Adds a node as a learner.")
+        .admin(raft::add),
+    row("RAFT PROMOTE", "id", Exactly(3), "Makes a learner a voter.").admin(raft::promote),
+    row("RAFT DEMOTE", "id", Exactly(3), "Makes a voter a learner.").admin(raft::demote),
+    row("RAFT REMOVE", "id", Exactly(3), "Removes a member.").admin(raft::remove),
+    row(
+        "RAFT REPLACE",
+        "old new",
+        Exactly(4),
+        "Promotes one node and removes another, in one step.",
+    )
+    .admin(raft::replace),
+    row("RAFT ADDRESS", "id host:port", Exactly(4), "Changes where the others reach a member.")
+        .admin(raft::address),
+    row("RAFT PRIORITY", "id priority", Exactly(4), "Changes a member's priority as a leader.")
+        .admin(raft::priority),
+    row("RAFT ENABLE", "level", Exactly(3), "Raises the cluster's feature level, for good.")
+        .admin(raft::enable),
+    row("RAFT TRANSFER", "[id]", Between(2, 3), "Hands leadership to a member.")
+        .admin(raft::transfer),
+    row("RAFT HELP", "", Exactly(2), "Returns these lines.").local(connection::help),
+])];
+
+/// All rows, those of subcommands left out.
+pub(super) fn rows() -> impl Iterator<Item = &'static CommandRow> {
+    GROUPS.iter().flat_map(|group| group.rows)
+}
+
+/// A power of two, and at least twice the number of rows.
+const SLOTS: usize = 256;
+/// No name is longer: a `u128` holds it.
+const NAME_BYTES_MAX: usize = 16;
+
+/// The rows by their names, which stand as numbers beside them: an open-addressing hash table that
+/// the compiler builds.
+static BY_NAME: [Option<(u128, &CommandRow)>; SLOTS] = by_name();
+
+const fn by_name() -> [Option<(u128, &'static CommandRow)>; SLOTS] {
+    let mut slots = [None; SLOTS];
+    let (mut group, mut count) = (0, 0);
+    while group < GROUPS.len() {
+        let rows = GROUPS[group].rows;
+        let mut at = 0;
+        while at < rows.len() {
+            let row = &rows[at];
+            assert!(row.name.len() <= NAME_BYTES_MAX, "a name is longer than NAME_BYTES_MAX");
+            assert!(!row.lacks_meaning(), "a row does not say what its command means");
+            let mut subcommand = 0;
+            while subcommand < row.subcommands.len() {
+                assert!(!row.subcommands[subcommand].lacks_meaning(), "nor does a subcommand's");
+                subcommand += 1;
+            }
+            let number = number_of(row.name.as_bytes());
+            let mut slot = slot_of(number);
+            while slots[slot].is_some() {
+                slot = (slot + 1) % SLOTS;
+            }
+            slots[slot] = Some((number, row));
+            count += 1;
+            at += 1;
+        }
+        group += 1;
+    }
+    assert!(2 * count <= SLOTS, "raise SLOTS");
+    slots
+}
+
+/// A name in any case as a number. Without the bit that makes a letter small, no other byte looks
+/// like a letter.
+const fn number_of(name: &[u8]) -> u128 {
+    let (mut number, mut at) = (0, 0);
+    while at < name.len() {
+        number = number << 8 | (name[at] & !0x20) as u128;
+        at += 1;
+    }
+    number
+}
+
+/// The highest bits of a product depend on all bits of the name.
+const fn slot_of(number: u128) -> usize {
+    let folded = number as u64 ^ (number >> 64) as u64;
+    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % SLOTS
+}
+
+/// The row of a command, by its name in any case.
+pub(super) fn find(name: &[u8]) -> Option<&'static CommandRow> {
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
+    let number = number_of(name);
+    let mut slot = slot_of(number);
+    while let Some((known, row)) = BY_NAME[slot] {
+        // Bytes that turn into zero could stand before the name.
+        if known == number && name.len() == row.name.len() {
+            return Some(row);
+        }
+        slot = (slot + 1) % SLOTS;
+    }
+    None
+}

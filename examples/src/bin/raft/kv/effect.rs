@@ -1,0 +1,157 @@
+//! The effect of each operation: takes its arguments apart and calls the store. `None` if one is
+//! missing or malformed, as only another version of this program could have written it.
+
+use bytes::Bytes;
+use redis_protocol::resp2::types::BorrowedFrame;
+
+use super::{
+    expiry::{REMOVALS_PER_TICK_MAX, When},
+    operation::{Arguments, Operation},
+    store::{NIL, OK, Store, VALUE_BYTES_MAX, bulk, drop_elsewhere, error, frame, integer},
+};
+use crate::resp::parse_integer;
+
+/// An argument that is one byte of flags.
+fn byte(argument: &[u8]) -> Option<u8> {
+    argument.first().copied()
+}
+
+pub(super) fn set(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
+    let (key, value, flags) = (arguments.next()?, arguments.next()?, byte(arguments.next()?)?);
+    Some(store.set(key, value, flags, When::Never))
+}
+
+pub(super) fn set_when(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
+    let (key, value, flags) = (arguments.next()?, arguments.next()?, byte(arguments.next()?)?);
+    Some(store.set(key, value, flags, When::decode(arguments.next()?)?))
+}
+
+pub(super) fn del(store: &mut Store, arguments: Arguments<'_>) -> Option<Bytes> {
+    Some(integer(arguments.filter(|&key| store.remove(key).is_some()).count() as i64))
+}
+
+pub(super) fn incr_by(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
+    let (key, amount) = (arguments.next()?, parse_integer(arguments.next()?)?);
+    Some(store.increment(key, amount))
+}
+
+pub(super) fn append(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
+    let (key, value) = (arguments.next()?, arguments.next()?);
+    Some(store.append(key, value))
+}
+
+pub(super) fn mset(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
+    while let Some(key) = arguments.next() {
+        let value = arguments.next()?;
+        store.deadlines.remove(key);
+        store.map.put(key, value);
+    }
+    Some(OK)
+}
+
+pub(super) fn mset_nx(store: &mut Store, arguments: Arguments<'_>) -> Option<Bytes> {
+    if arguments.clone().step_by(2).any(|key| store.value(key).is_some()) {
+        return Some(integer(0));
+    }
+    // Expired keys are removed for this one too: how many is part of what every node must repeat.
+    store.write(Operation::MSet, arguments)?;
+    Some(integer(1))
+}
+
+pub(super) fn get_del(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
+    Some(store.remove(arguments.next()?).map_or(NIL, |value| bulk(&value)))
+}
+
+pub(super) fn rename(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
+    let (key, to, flags) = (arguments.next()?, arguments.next()?, byte(arguments.next()?)?);
+    Some(store.rename(key, to, flags))
+}
+
+pub(super) fn flush_all(store: &mut Store, _: Arguments<'_>) -> Option<Bytes> {
+    drop_elsewhere((std::mem::take(&mut store.map), std::mem::take(&mut store.deadlines)));
+    Some(OK)
+}
+
+pub(super) fn exec(store: &mut Store, arguments: Arguments<'_>) -> Option<Bytes> {
+    Some(store.execute(arguments))
+}
+
+pub(super) fn get_ex(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
+    let (key, when) = (arguments.next()?, When::decode(arguments.next()?)?);
+    let reply = store.get(key);
+    store.give_deadline(key, when);
+    Some(reply)
+}
+
+pub(super) fn expire(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
+    let (key, when, conditions) = (arguments.next()?, arguments.next()?, byte(arguments.next()?)?);
+    Some(store.expire(key, When::decode(when)?, conditions))
+}
+
+pub(super) fn persist(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
+    let key = arguments.next()?;
+    let had_one = store.value(key).is_some() && store.deadlines.get(key).is_some();
+    store.give_deadline(key, When::Never);
+    Some(integer(i64::from(had_one)))
+}
+
+pub(super) fn tick(store: &mut Store, _: Arguments<'_>) -> Option<Bytes> {
+    store.remove_due(REMOVALS_PER_TICK_MAX);
+    Some(OK)
+}
+
+pub(super) fn get(store: &Store, mut arguments: Arguments<'_>, _: u64) -> Option<Bytes> {
+    Some(store.get(arguments.next()?))
+}
+
+pub(super) fn exists(store: &Store, arguments: Arguments<'_>, _: u64) -> Option<Bytes> {
+    Some(integer(arguments.filter(|&key| store.value(key).is_some()).count() as i64))
+}
+
+pub(super) fn mget(store: &Store, arguments: Arguments<'_>, _: u64) -> Option<Bytes> {
+    let lengths = arguments.clone().map(|key| store.value(key).map_or(0, |value| value.len()));
+    // One value fits, and so do many short ones; naming a long one again and again does not.
+    if lengths.sum::<usize>() > VALUE_BYTES_MAX {
+        return Some(error(&format!(
+            "ERR the values exceed {VALUE_BYTES_MAX} bytes together: ask for fewer"
+        )));
+    }
+    let values = arguments.map(|key| match store.value(key) {
+        Some(value) => BorrowedFrame::BulkString(value),
+        None => BorrowedFrame::Null,
+    });
+    Some(frame(&BorrowedFrame::Array(&values.collect::<Vec<_>>())))
+}
+
+pub(super) fn str_len(store: &Store, mut arguments: Arguments<'_>, _: u64) -> Option<Bytes> {
+    Some(integer(store.value(arguments.next()?).map_or(0, |value| value.len() as i64)))
+}
+
+pub(super) fn db_size(store: &Store, _: Arguments<'_>, _: u64) -> Option<Bytes> {
+    Some(integer(store.map.len() as i64))
+}
+
+pub(super) fn ttl(store: &Store, mut arguments: Arguments<'_>, clock: u64) -> Option<Bytes> {
+    let (key, form) = (arguments.next()?, byte(arguments.next()?)?);
+    Some(integer(store.ttl(key, form, clock)))
+}
+
+pub(super) fn key_type(store: &Store, mut arguments: Arguments<'_>, _: u64) -> Option<Bytes> {
+    let exists = store.value(arguments.next()?).is_some();
+    Some(Bytes::from_static(if exists { b"+string\r\n" } else { b"+none\r\n" }))
+}
+
+/// The query within it is answered by [`Store::query_at`]; here it stands where it must not.
+pub(super) fn at_log_time(_: &Store, _: Arguments<'_>, _: u64) -> Option<Bytes> {
+    None
+}
+
+pub(super) fn scan(store: &Store, mut arguments: Arguments<'_>, _: u64) -> Option<Bytes> {
+    let cursor = u64::from_le_bytes(arguments.next()?.try_into().ok()?);
+    let count = u32::from_le_bytes(arguments.next()?.try_into().ok()?);
+    Some(store.scan(cursor, count, arguments.next()?))
+}
+
+pub(super) fn keys(store: &Store, mut arguments: Arguments<'_>, _: u64) -> Option<Bytes> {
+    Some(store.keys(arguments.next()?))
+}
