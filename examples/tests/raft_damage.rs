@@ -1,5 +1,4 @@
-//! Data folders that are damaged while the node is down: nothing that was acknowledged is missing
-//! without a word.
+//! Data folders that are damaged while the node is down: no acknowledged write is lost silently.
 
 mod support;
 
@@ -10,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use support::{Cluster, PATIENCE, raft};
+use support::{Cluster, TIMEOUT, raft};
 
 /// The last segment of a node's log.
 fn last_segment(cluster: &Cluster, id: u64) -> PathBuf {
@@ -24,7 +23,7 @@ fn newest_snapshot(cluster: &Cluster, id: u64) -> Option<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "snap")).max()
 }
 
-/// A node with acknowledged writes, killed, of whose log a half is gone.
+/// A killed node with acknowledged writes, whose log was cut in half.
 fn cut(writes: u64, damage: impl FnOnce(&mut Vec<u8>, usize)) -> Cluster {
     let mut cluster = Cluster::start(1);
     let mut client = cluster.client(1);
@@ -94,7 +93,7 @@ fn a_log_that_lost_its_end_is_refused_and_recovered() {
 }
 
 #[test]
-fn a_node_with_a_damaged_snapshot_says_so_and_gets_another() {
+fn a_node_with_a_damaged_snapshot_gets_another() {
     let small = ["--snapshot-every", "32768", "--segment", "16384"];
     let mut cluster = Cluster::start_with(3, &small);
     let leader = cluster.leader();
@@ -114,11 +113,11 @@ fn a_node_with_a_damaged_snapshot_says_so_and_gets_another() {
     let inspected =
         raft().args(["inspect", &cluster.data(3).display().to_string()]).output().unwrap();
     let said = String::from_utf8_lossy(&inspected.stdout).into_owned();
-    assert!(said.contains("ask the leader for a snapshot in the place of"), "{said}");
+    assert!(said.contains("ask the leader for a snapshot to replace"), "{said}");
 
     cluster.restart(3).unwrap();
     let mut client = cluster.client(3);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !client.info("alarms").unwrap().contains("is damaged: it asks its leader for another") {
         assert!(Instant::now() < deadline, "{}", client.ask(&["INFO", "raft"]));
     }
@@ -130,7 +129,7 @@ fn a_node_with_a_damaged_snapshot_says_so_and_gets_another() {
     cluster.wait_for(3, "alarms", "none");
     // The snapshot is on disk by now, and the state machine is restored from it.
     let (mut client, expected) = (cluster.client(3), format!("(integer) {written}"));
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while client.ask(&["DBSIZE"]) != expected {
         assert!(Instant::now() < deadline, "{}", client.ask(&["DBSIZE"]));
     }
@@ -142,7 +141,7 @@ fn succeeds(program: &str, arguments: &[&str]) -> bool {
     command.is_ok_and(|status| status.success())
 }
 
-/// Something mounted, until this is dropped.
+/// A mounted filesystem, until this is dropped.
 struct Mount<'a>(&'a Path);
 
 impl Drop for Mount<'_> {
@@ -180,7 +179,7 @@ fn a_full_disk_ends_the_process_and_space_brings_it_back() {
             Ok(reply) => break reply,
             Err(_) => break String::new(),
         }
-        assert!(acknowledged < 10_000, "the disk takes everything");
+        assert!(acknowledged < 10_000, "the disk is never full");
     };
     assert!(refusal.is_empty() || refusal.contains("disk"), "{refusal}");
     let status = cluster.nodes.get_mut(&1).unwrap().wait();

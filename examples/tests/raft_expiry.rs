@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Client, Cluster, PATIENCE, encode, show};
+use support::{Client, Cluster, TIMEOUT, encode, show};
 
-/// Asks until a key is gone. It must not be seen any more once its time is over, by a clock that
-/// all nodes share.
+/// Reads a key until it has expired. It must not be seen after its lifetime, by a clock that all
+/// nodes share.
 fn outlive(client: &mut Client, key: &str, since: Instant, lifetime: Duration) {
     loop {
         // The deadline and the clock are in whole milliseconds.
@@ -23,7 +23,7 @@ fn outlive(client: &mut Client, key: &str, since: Instant, lifetime: Duration) {
 }
 
 #[test]
-fn a_key_is_gone_in_time_through_every_node_though_nothing_is_written() {
+fn keys_expire_in_time_at_every_node_without_writes() {
     let cluster = Cluster::start(3);
     let lifetime = Duration::from_millis(60);
     cluster.client(1).insist(&["SET", "other", "v"]);
@@ -38,7 +38,7 @@ fn a_key_is_gone_in_time_through_every_node_though_nothing_is_written() {
             "gone after {:?}",
             before.elapsed()
         );
-        // Whom one node has told so is not told otherwise by another one.
+        // Once any node has reported the key as expired, every node does.
         for id in 1..=3 {
             let mut client = cluster.client(id);
             assert_eq!(client.insist(&["GET", "k"]), "(nil)");
@@ -50,7 +50,7 @@ fn a_key_is_gone_in_time_through_every_node_though_nothing_is_written() {
 }
 
 #[test]
-fn a_pipeline_over_a_deadline_is_answered_in_its_order() {
+fn a_pipeline_across_a_deadline_is_answered_in_order() {
     let cluster = Cluster::start(3);
     let follower = cluster.follower();
     let mut client = cluster.client(follower);
@@ -89,7 +89,7 @@ fn deadlines_survive_snapshots_and_whole_clusters() {
     assert_eq!(client.insist(&["PERSIST", "kept"]), "(integer) 1");
     let since = Instant::now();
     assert_eq!(client.insist(&["SET", "short", "v", "PX", "300"]), "OK");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     for n in 0.. {
         assert_eq!(client.insist(&["SET", &format!("key-{}", n % 10), &"x".repeat(500)]), "OK");
         if client.info("snapshot_index").is_some_and(|index| index != "0") {
@@ -111,7 +111,7 @@ fn deadlines_survive_snapshots_and_whole_clusters() {
 }
 
 #[test]
-fn what_clients_ask_about_keys_that_expire() {
+fn commands_on_expiration_answer_as_in_redis() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
     client.insist(&["SET", "k", "v"]);
@@ -151,10 +151,10 @@ fn what_clients_ask_about_keys_that_expire() {
     assert!(client.ask(&["INFO", "keyspace"]).contains("db0:keys=2,expires=2"), "lock and t");
 }
 
-/// A read that waits for the log's time is not overtaken by those behind it: if it is answered with
-/// something new, so are they.
+/// A read that waits for log time is not overtaken by the reads behind it: if its answer is new, so
+/// are theirs.
 #[test]
-fn reads_behind_one_that_waits_for_the_logs_time_are_not_older_than_it() {
+fn reads_behind_one_that_waits_are_not_older_than_it() {
     let cluster = Cluster::start(3);
     let (mut writer, mut reader) =
         (cluster.client(cluster.leader()), cluster.client(cluster.follower()));

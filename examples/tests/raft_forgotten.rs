@@ -1,4 +1,4 @@
-//! Disks that forgot what they had acknowledged, and folders that are copies.
+//! Disks that lost acknowledged writes, and folders that are copies.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use support::{Cluster, PATIENCE};
+use support::{Cluster, TIMEOUT};
 
 fn copy(from: &Path, to: &Path) {
     let _ = fs::remove_dir_all(to);
@@ -26,16 +26,16 @@ fn write(cluster: &Cluster, id: u64, prefix: &str, count: u64) {
     }
 }
 
-/// Waits until a node's log says something.
+/// Waits until a node's log has these words.
 fn wait_for_words(cluster: &Cluster, id: u64, words: &str) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !cluster.log_of(id).contains(words) {
         assert!(
             Instant::now() < deadline,
             "node {id} does not say {words:?}: {}",
             cluster.log_of(id)
         );
-        // An answer of the node's is a turn of its loop.
+        // Each answer of the node is a turn of its loop.
         cluster.client(id).ask(&["PING"]);
     }
 }
@@ -46,14 +46,14 @@ fn last_segment(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_disk_that_forgot_is_noticed_and_comes_back() {
+fn a_disk_that_lost_writes_is_noticed_and_catches_up() {
     let mut cluster = Cluster::start(3);
     let (leader, follower) = (cluster.leader(), cluster.follower());
     write(&cluster, leader, "before", 50);
     let applied = cluster.client(leader).info("applied_index").unwrap();
     cluster.wait_for(follower, "durable_index", &applied);
     cluster.kill(follower);
-    // All that could tell goes together: a rot that the node itself cannot see.
+    // Everything that could show the loss is lost, too: the node itself cannot see it.
     let segment = last_segment(&cluster.data(follower));
     let mut bytes = fs::read(&segment).unwrap();
     let end = bytes.len() - bytes.iter().rev().take_while(|&&byte| byte == 0).count();
@@ -69,7 +69,7 @@ fn a_disk_that_forgot_is_noticed_and_comes_back() {
 }
 
 #[test]
-fn an_ordinary_restart_is_no_forgetting() {
+fn an_ordinary_restart_is_not_taken_for_a_loss() {
     let mut cluster = Cluster::start(3);
     let (leader, follower) = (cluster.leader(), cluster.follower());
     for round in 0..3 {
@@ -90,7 +90,7 @@ fn an_ordinary_restart_is_no_forgetting() {
 }
 
 #[test]
-fn a_folder_put_back_to_an_older_copy_is_turned_away() {
+fn an_older_copy_of_a_folder_is_refused() {
     let mut cluster = Cluster::start(3);
     let (leader, follower) = (cluster.leader(), cluster.follower());
     write(&cluster, leader, "old", 5);

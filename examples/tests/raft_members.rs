@@ -1,4 +1,4 @@
-//! Changing a running cluster, as its operators do: real processes that join, leave, move and are
+//! Changes of a running cluster, as operators make them: real processes join, leave, move and are
 //! lost.
 
 mod support;
@@ -10,10 +10,10 @@ use std::{
     time::Instant,
 };
 
-use support::{Client, Cluster, PATIENCE, raft};
+use support::{Client, Cluster, TIMEOUT, raft};
 
-/// Counts up a key until told to stop; says how many were acknowledged and how many may or may not
-/// have happened.
+/// Increments a key until `stop` is set. Returns the number of acknowledged increments, and of
+/// those with an unknown outcome.
 fn count_up(mut client: Client, key: &str, stop: &AtomicBool, progress: &AtomicU64) -> (u64, u64) {
     let (mut acknowledged, mut unsure) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
@@ -28,16 +28,16 @@ fn count_up(mut client: Client, key: &str, stop: &AtomicBool, progress: &AtomicU
     (acknowledged, unsure)
 }
 
-/// Runs `meanwhile` under writes through a node, and checks that each took effect once, as far as
-/// can be known.
+/// Runs `meanwhile` during writes through a node, and checks that each acknowledged one took effect
+/// once.
 fn under_writes(cluster: &mut Cluster, through: u64, meanwhile: impl FnOnce(&mut Cluster)) -> u64 {
     let (stop, progress) = (AtomicBool::new(false), AtomicU64::new(0));
     let client = cluster.client(through);
     let (acknowledged, unsure) = thread::scope(|scope| {
         let writer = scope.spawn(|| count_up(client, "n", &stop, &progress));
         meanwhile(cluster);
-        // Some more, with the cluster as it is now.
-        let (begun, deadline) = (progress.load(Ordering::Relaxed), Instant::now() + PATIENCE);
+        // Some more writes, with the changed cluster.
+        let (begun, deadline) = (progress.load(Ordering::Relaxed), Instant::now() + TIMEOUT);
         while progress.load(Ordering::Relaxed) < begun + 10 && !writer.is_finished() {
             assert!(Instant::now() < deadline, "writes have come to a stop");
             thread::yield_now();
@@ -53,7 +53,7 @@ fn under_writes(cluster: &mut Cluster, through: u64, meanwhile: impl FnOnce(&mut
     n
 }
 
-/// A `raft` command that must succeed, and what it prints.
+/// Runs a `raft` command that must succeed, and returns its output.
 fn run(arguments: &[&str]) -> String {
     let output = raft().args(arguments).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
@@ -70,7 +70,7 @@ fn a_cluster_grows_from_one_to_three_to_five_under_writes() {
     let mut cluster = Cluster::start(1);
     let n = under_writes(&mut cluster, 1, |cluster| {
         for (voters, new) in [("1,2,3", [2, 3]), ("1,2,3,4,5", [4, 5])] {
-            // Each through another node; the first of these only knows the way to the leader.
+            // Each joins through another node; the first of these only forwards to the leader.
             new.iter().for_each(|&id| cluster.join(id, id / 2, &[]).unwrap());
             for id in 1..=new[1] {
                 cluster.wait_for(id, "voters", voters);
@@ -78,13 +78,13 @@ fn a_cluster_grows_from_one_to_three_to_five_under_writes() {
             }
         }
     });
-    // Started again with the flags of their first day, they are what they have become.
+    // Started again with the same flags, the nodes keep their roles.
     cluster.kill(4);
     cluster.restart(4).unwrap();
     for id in 1..=5 {
         assert_eq!(cluster.client(id).insist(&["GET", "n"]), n.to_string(), "node {id}");
     }
-    // Five can lose two, the leader and the founder among them.
+    // Five can lose two, even the leader and the initial member.
     let leader = cluster.leader();
     cluster.kill(leader);
     cluster.kill(if leader == 1 { 2 } else { 1 });
@@ -93,12 +93,12 @@ fn a_cluster_grows_from_one_to_three_to_five_under_writes() {
 }
 
 #[test]
-fn a_follower_is_removed_then_the_leader_and_each_says_so() {
+fn removed_nodes_report_their_removal() {
     let mut cluster = Cluster::start(3);
     let (leader, follower) = (cluster.leader(), cluster.follower());
     let other = 6 - leader - follower;
     assert_eq!(cluster.client(other).insist(&["SET", "k", "v"]), "OK");
-    // One that is down when it is removed hears of it when it comes back.
+    // A node that is down when it is removed learns it when it comes back.
     cluster.kill(follower);
     let client = cluster.nodes[&other].client.to_string();
     let said = run(&["member", "--client", &client, "remove", &follower.to_string()]);
@@ -108,7 +108,7 @@ fn a_follower_is_removed_then_the_leader_and_each_says_so() {
     let said = cluster.client(follower).ask(&["GET", "k"]);
     assert!(said.starts_with("ERR removed"), "{said}");
     assert!(cluster.log_of(follower).contains("was removed from the cluster"));
-    // The leader hears of its own removal as it is committed, and another leads.
+    // The leader learns its own removal when it is committed, and another node leads.
     assert_eq!(cluster.client(other).insist(&["RAFT", "REMOVE", &leader.to_string()]), "OK");
     cluster.wait_for(leader, "role", "removed");
     cluster.wait_for(other, "role", "leader");
@@ -128,12 +128,12 @@ fn a_follower_is_removed_then_the_leader_and_each_says_so() {
 }
 
 #[test]
-fn a_wiped_node_is_refused_under_its_old_id_and_replaced_under_a_new_one() {
+fn a_wiped_node_is_refused_and_replaced_under_a_new_id() {
     let mut cluster = Cluster::start(3);
     assert_eq!(cluster.client(1).insist(&["SET", "k", "v"]), "OK");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     for id in 1..=3 {
-        // The founders have learnt each other's disks, and the log knows them.
+        // The initial members have learned each other's disks, and the log has them.
         let mut client = cluster.client(id);
         while client.ask(&["RAFT", "MEMBERS"]).contains("disk=00000000000000000000000000000000") {
             assert!(Instant::now() < deadline, "{}", client.ask(&["RAFT", "MEMBERS"]));
@@ -143,24 +143,24 @@ fn a_wiped_node_is_refused_under_its_old_id_and_replaced_under_a_new_one() {
     let others: Vec<u64> = (1..=3).filter(|&id| id != wiped).collect();
     cluster.kill(wiped);
     fs::remove_dir_all(cluster.data(wiped)).unwrap();
-    // Nobody remembers it but the log.
+    // Only the log has them.
     others.iter().for_each(|&id| cluster.kill(id));
     others.iter().for_each(|&id| cluster.restart(id).unwrap());
     cluster.restart(wiped).unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !cluster.log_of(wiped).contains("its promises were on the old disk") {
         assert!(Instant::now() < deadline, "{}", cluster.log_of(wiped));
     }
     cluster.kill(wiped);
     fs::remove_dir_all(cluster.data(wiped)).unwrap();
-    // Nor may it join under its old id: nothing is made then.
+    // It may not join under its old id either, and no file is created.
     let said = cluster.join(wiped, others[0], &[]).unwrap_err();
     assert!(said.contains("ids are never used again, so choose one above 3"), "{said}");
     assert!(!cluster.data(wiped).exists());
     cluster.join(4, others[1], &["--learner"]).unwrap();
     cluster.wait_for(4, "capacity", "learner");
     let (old, client) = (wiped.to_string(), cluster.nodes[&others[0]].client.to_string());
-    // Not before it has nearly everything; that is waited for.
+    // It is promoted once it has caught up, which the command waits for.
     let said = run(&["member", "--client", &client, "replace", &old, "4"]);
     let voters = format!("{},{},4", others[0], others[1]);
     assert!(said.contains("the next id must be above 4"), "{said}");
@@ -170,8 +170,8 @@ fn a_wiped_node_is_refused_under_its_old_id_and_replaced_under_a_new_one() {
 }
 
 #[test]
-fn leadership_is_handed_over_on_command_and_nothing_is_lost() {
-    // With leases, which must end with the office.
+fn leadership_is_transferred_without_losing_a_write() {
+    // With leases, which must end with leadership.
     let mut cluster = Cluster::start_with(3, &["--lease-drift", "1000"]);
     assert_eq!(cluster.client(1).insist(&["DEL", "n"]), "(integer) 0");
     let writes_through = cluster.follower();
@@ -190,7 +190,7 @@ fn leadership_is_handed_over_on_command_and_nothing_is_lost() {
     assert!(said.starts_with(&format!("ERR node {leader} leads already")), "{said}");
     assert_eq!(cluster.client(leader).ask(&["RAFT", "TRANSFER"]), "OK");
     assert_ne!(cluster.leader(), leader);
-    // Who has the highest priority gets leadership without being asked to.
+    // The node of the highest priority gets leadership by itself.
     let follower = cluster.follower();
     assert_eq!(
         cluster.client(leader).insist(&["RAFT", "PRIORITY", &follower.to_string(), "9"]),
@@ -200,7 +200,7 @@ fn leadership_is_handed_over_on_command_and_nothing_is_lost() {
 }
 
 #[test]
-fn what_is_left_of_a_lost_majority_founds_a_new_cluster() {
+fn a_survivor_of_a_lost_majority_starts_a_new_cluster() {
     let mut cluster = Cluster::start_with(3, &["--snapshot-every", "4096", "--segment", "8192"]);
     let value = |n: u64| format!("{n:0100}");
     let mut client = cluster.client(cluster.leader());
@@ -220,18 +220,18 @@ fn what_is_left_of_a_lost_majority_founds_a_new_cluster() {
     assert!(String::from_utf8_lossy(&hesitating.stderr).contains("--accept-data-loss"));
     arguments.push("--accept-data-loss");
     let said = run(&arguments);
-    assert!(said.contains("LOST: whatever the others had"), "{said}");
+    assert!(said.contains("LOST: what the other nodes had"), "{said}");
 
     cluster.start_as(4, Vec::new()).unwrap();
     cluster.wait_for(4, "role", "leader");
-    // Its port could not be known before: say where it is now.
+    // Its port could not be known before.
     let address = cluster.raft_address(4);
     assert_eq!(cluster.client(4).insist(&["RAFT", "ADDRESS", "4", &address]), "OK");
     cluster.join(5, 4, &[]).unwrap();
     cluster.join(6, 4, &[]).unwrap();
     cluster.wait_for(5, "voters", "4,5,6");
     cluster.wait_for(6, "voters", "4,5,6");
-    // What is left of the old cluster belongs to another one.
+    // The rest of the old cluster belongs to another cluster.
     cluster.restart(survivor).unwrap();
     cluster.kill(4);
     let mut client = cluster.client(5);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use redis_protocol::resp2::types::BytesFrame;
-use support::{Client, Cluster, PATIENCE, encode, show};
+use support::{Client, Cluster, TIMEOUT, encode, show};
 
 /// One step: the next cursor, and the keys.
 fn step(client: &mut Client, cursor: &str, further: &[&str]) -> (String, Vec<String>) {
@@ -24,7 +24,7 @@ fn step(client: &mut Client, cursor: &str, further: &[&str]) -> (String, Vec<Str
 }
 
 #[test]
-fn a_scan_goes_on_through_another_node_and_after_a_restart() {
+fn a_scan_continues_at_another_node_and_after_a_restart() {
     let mut cluster = Cluster::start(3);
     cluster.client(1).insist(&["SET", "key-0", "v"]);
     let mut client = cluster.client(cluster.leader());
@@ -57,7 +57,7 @@ fn a_scan_goes_on_through_another_node_and_after_a_restart() {
 }
 
 #[test]
-fn patterns_and_deadlines_count() {
+fn scans_honour_patterns_and_deadlines() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
     client.insist(&["MSET", "user:1", "v", "user:2", "v", "other", "v"]);
@@ -73,7 +73,7 @@ fn patterns_and_deadlines_count() {
     assert_eq!(client.insist(&["SET", "user:2", "v", "PX", "30"]), "OK");
     // Nothing is written meanwhile.
     while client.insist(&["KEYS", "*"]) != "other, user:1" {
-        assert!(since.elapsed() < PATIENCE);
+        assert!(since.elapsed() < TIMEOUT);
     }
     // Log time runs at twice the clocks' speed at most.
     assert!(since.elapsed() >= Duration::from_millis(15), "{:?}", since.elapsed());
@@ -90,22 +90,21 @@ fn fill(client: &mut Client) {
     }
 }
 
-/// A packet full of them is not done in one go: others are served, and heartbeats sent, between one
-/// and the next.
+/// A packet full of scans does not run in one go: other clients are served between them.
 #[test]
-fn many_looks_at_all_keys_leave_room_for_others() {
-    const LOOKS: usize = 200;
+fn many_scans_leave_room_for_other_clients() {
+    const SCANS: usize = 200;
     let cluster = Cluster::start(1);
     let (mut looker, mut other) = (cluster.client(1), cluster.client(1));
     fill(&mut other);
-    looker.stream.write_all(&encode(&["KEYS", "none"]).repeat(LOOKS)).unwrap();
-    let mut replies = vec![0; 4 * LOOKS];
+    looker.stream.write_all(&encode(&["KEYS", "none"]).repeat(SCANS)).unwrap();
+    let mut replies = vec![0; 4 * SCANS];
     looker.stream.read_exact(&mut replies[..4]).unwrap();
     assert_eq!(other.insist(&["PING"]), "PONG");
     looker.stream.set_nonblocking(true).unwrap();
     let ready = looker.stream.read(&mut replies).unwrap_or(0) / 4;
-    assert!(ready < LOOKS - 1, "all were answered before the other one");
+    assert!(ready < SCANS - 1, "all were answered before the other one");
     looker.stream.set_nonblocking(false).unwrap();
-    looker.stream.read_exact(&mut replies[..4 * (LOOKS - 1 - ready)]).unwrap();
+    looker.stream.read_exact(&mut replies[..4 * (SCANS - 1 - ready)]).unwrap();
     assert_eq!(other.insist(&["DBSIZE"]), "(integer) 50000");
 }

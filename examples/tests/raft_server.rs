@@ -1,4 +1,4 @@
-//! The `raft` server, as its users meet it: real processes, real sockets, SIGKILL.
+//! The `raft` server as its users see it: real processes, real sockets, SIGKILL.
 
 mod support;
 
@@ -20,7 +20,7 @@ fn every_node_answers_everything() {
         let key = format!("key-{id}");
         assert_eq!(client.insist(&["SET", &key, "hello"]), "OK");
         for reader in 1..=3 {
-            // Linearizable: whoever is asked afterwards knows it.
+            // Linearizable: every node that is asked afterwards has it.
             assert_eq!(
                 cluster.client(reader).insist(&["GET", &key]),
                 "hello",
@@ -66,7 +66,7 @@ fn a_transaction_is_one_step_through_any_node() {
     let cluster = Cluster::start(3);
     let follower = cluster.follower();
     assert_eq!(cluster.client(follower).insist(&["SET", "a", "0"]), "OK");
-    // Pairs that are always equal, whoever looks.
+    // The two values are equal in every read.
     thread::scope(|scope| {
         for id in 1..=3 {
             let (mut writer, mut reader) = (cluster.client(id), cluster.client(id));
@@ -114,8 +114,8 @@ fn ten_thousand_pipelined_writes_are_all_there() {
     assert_eq!(cluster.client(cluster.follower()).ask(&["GET", "n"]), "10000");
 }
 
-/// The leader must stay in office and no request run out of time, on a busy machine too: both would
-/// be answered with an error, and rightly so.
+/// The timeouts are long, so that on a busy machine no election and no expired request answers with
+/// an error.
 #[test]
 fn many_deep_pipelines_through_a_follower_are_all_answered() {
     let cluster =
@@ -135,7 +135,7 @@ fn many_deep_pipelines_through_a_follower_are_all_answered() {
 }
 
 #[test]
-fn what_is_not_understood_hurts_nobody_else() {
+fn malformed_requests_disturb_no_other_client() {
     let cluster = Cluster::start(1);
     let mut bystander = cluster.client(1);
     assert_eq!(bystander.insist(&["SET", "k", "v"]), "OK");
@@ -143,7 +143,7 @@ fn what_is_not_understood_hurts_nobody_else() {
     let mut client = cluster.client(1);
     assert!(client.ask(&["FROBNICATE", "x"]).starts_with("ERR unknown command 'FROBNICATE'"));
     assert!(client.ask(&["GET"]).starts_with("ERR wrong number of arguments for 'get'"));
-    assert_eq!(client.ask(&["GET", "k"]), "v", "the connection goes on");
+    assert_eq!(client.ask(&["GET", "k"]), "v", "the connection stays open");
 
     for malformed in [
         &b"*1\r\n$abc\r\n"[..],
@@ -168,6 +168,21 @@ fn what_is_not_understood_hurts_nobody_else() {
 }
 
 #[test]
+fn the_server_describes_its_commands() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(1);
+    let count = client.ask(&["COMMAND", "COUNT"]);
+    let names = client.ask(&["COMMAND", "LIST"]);
+    assert_eq!(count, format!("(integer) {}", names.split(", ").count()));
+    assert!(names.starts_with("get, set, "), "{names}");
+    assert!(client.ask(&["COMMAND", "DOCS", "get"]).starts_with("get, summary, "));
+    assert!(client.ask(&["RAFT", "HELP"]).contains("TRANSFER [id]"));
+    let (manual, arity) = (raft().arg("commands").output().unwrap(), client.ask(&["RAFT", "ADD"]));
+    assert!(String::from_utf8_lossy(&manual.stdout).contains("RAFT TRANSFER [id]"));
+    assert_eq!(arity, "ERR wrong number of arguments for 'raft|add' command");
+}
+
+#[test]
 fn requests_before_a_malformed_frame_are_answered_first() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
@@ -182,10 +197,10 @@ fn requests_before_a_malformed_frame_are_answered_first() {
     assert!(client.try_reply().is_err(), "the connection has ended");
 }
 
-/// The client sends all of it before it reads, as most do: the error must not be lost in a reset
-/// connection.
+/// The client sends the whole request before it reads, as most do: the error must not be lost in a
+/// reset of the connection.
 #[test]
-fn a_request_that_is_too_large_is_told_so_and_the_connection_ends() {
+fn a_request_that_is_too_large_ends_the_connection() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
     client.send(&["SET", "k", &"x".repeat(4 << 20)]).unwrap();
@@ -195,7 +210,7 @@ fn a_request_that_is_too_large_is_told_so_and_the_connection_ends() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_cannot_fill_the_memory() {
+fn a_client_that_does_not_read_cannot_fill_the_memory() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
     assert_eq!(client.insist(&["SET", "long", &"x".repeat(900_000)]), "OK");
@@ -206,10 +221,7 @@ fn a_client_that_reads_nothing_cannot_fill_the_memory() {
     let reply = client.ask(&many);
     assert!(reply.starts_with("ERR the values exceed"), "{}", &reply[..reply.len().min(100)]);
     assert!(peak_kib(&cluster) < 256 << 10, "{} KiB", peak_kib(&cluster));
-    assert!(
-        show(&greedy.try_reply().unwrap()).len() == 900_000,
-        "and it is answered when it does read"
-    );
+    assert!(show(&greedy.try_reply().unwrap()).len() == 900_000, "it is answered when it reads");
 }
 
 /// The most memory that node 1 has used.
@@ -222,14 +234,14 @@ fn peak_kib(cluster: &Cluster) -> u64 {
 
 /// A write can be short and its answer long, too.
 #[test]
-fn a_client_that_writes_and_reads_nothing_cannot_fill_the_memory() {
+fn a_client_that_only_writes_cannot_fill_the_memory() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
     assert_eq!(client.insist(&["SET", "long", &"x".repeat(900_000)]), "OK");
     let mut greedy = cluster.client(1);
     let transaction = [encode(&["MULTI"]), encode(&["GET", "long"]), encode(&["EXEC"])].concat();
     greedy.stream.write_all(&transaction.repeat(1000)).unwrap(); // 900 MB of replies
-    // In the log after those that are under way.
+    // In the log after the requests in flight.
     assert_eq!(client.ask(&["SET", "k", "v"]), "OK");
     assert!(peak_kib(&cluster) < 256 << 10, "{} KiB", peak_kib(&cluster));
     for expected in [2, 6, 900_000] {
@@ -238,16 +250,17 @@ fn a_client_that_writes_and_reads_nothing_cannot_fill_the_memory() {
     }
 }
 
-/// More than the cluster takes at a time, from clients of the leader and of its followers: they are
+/// Clients of the leader and of its followers send more than the cluster takes at a time, and are
 /// slowed down.
 #[test]
 fn more_than_can_be_in_flight_waits_in_the_sockets() {
-    // What a slow machine does to so much data is not the matter here.
+    // The timeouts are long, because a slow machine is not what is tested.
     let cluster =
         Cluster::start_with(3, &["--election-timeout", "3000", "--request-timeout", "60000"]);
     let mut clients: Vec<Client> = (0..24).map(|at| cluster.client(1 + at % 3)).collect();
     clients[0].insist(&["SET", "k", "v"]);
-    let pipeline = encode(&["SET", "k", &"v".repeat(100_000)]).repeat(40); // 96 MB of all clients together
+    // 96 MB of all clients together.
+    let pipeline = encode(&["SET", "k", &"v".repeat(100_000)]).repeat(40);
     let sending: Vec<_> = clients
         .iter()
         .map(|client| {
@@ -263,14 +276,13 @@ fn more_than_can_be_in_flight_waits_in_the_sockets() {
     sending.into_iter().for_each(|sending| sending.join().unwrap().unwrap());
 }
 
-/// What the default of several client libraries needs: they say `HELLO 3` first, and give up if
-/// that is refused.
+/// Several client libraries send `HELLO 3` first, and give up if it is refused.
 #[test]
 fn a_client_may_speak_resp3() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
     assert_eq!(client.insist(&["SET", "k", "v"]), "OK");
-    // In one go: replies before the switch are still of the old protocol.
+    // In one go: replies before the switch are still in the old protocol.
     let requests: [&[&str]; 7] = [
         &["GET", "none"],
         &["HELLO", "3"],
@@ -311,10 +323,10 @@ fn a_client_that_closes_its_half_is_still_answered() {
     assert!(client.try_reply().is_err());
 }
 
-/// Increments through `client` until told to stop; says how many were acknowledged, and how many
-/// may have been applied.
+/// Increments through `client` until `stop` is set. Returns the number of acknowledged increments,
+/// and of those with an unknown outcome.
 fn increment(mut client: Client, key: &str, stop: &AtomicBool, total: &AtomicU64) -> (u64, u64) {
-    let (mut acknowledged, mut unsure) = (0, 0);
+    let (mut acknowledged, mut unknown) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
         let reply = client.send(&["INCR", key]).and_then(|()| client.try_reply());
         match reply {
@@ -323,15 +335,15 @@ fn increment(mut client: Client, key: &str, stop: &AtomicBool, total: &AtomicU64
                 total.fetch_add(1, Ordering::Relaxed);
             }
             Ok(BytesFrame::Error(error)) if error.starts_with("TRYAGAIN") => {}
-            Ok(BytesFrame::Error(error)) if error.starts_with("UNKNOWN") => unsure += 1,
+            Ok(BytesFrame::Error(error)) if error.starts_with("UNKNOWN") => unknown += 1,
             Ok(other) => panic!("INCR was answered {other:?}"),
             Err(_) => {
-                unsure += 1;
+                unknown += 1;
                 break;
             }
         }
     }
-    (acknowledged, unsure)
+    (acknowledged, unknown)
 }
 
 #[test]
@@ -341,7 +353,7 @@ fn a_leader_killed_under_load_loses_nothing_and_comes_back() {
     let (stop, total) = (AtomicBool::new(false), AtomicU64::new(0));
     let clients: Vec<Client> = cluster.nodes.keys().map(|&id| cluster.client(id)).collect();
     let reached = |count: u64| {
-        let deadline = std::time::Instant::now() + support::PATIENCE;
+        let deadline = std::time::Instant::now() + support::TIMEOUT;
         while total.load(Ordering::Relaxed) < count {
             assert!(std::time::Instant::now() < deadline, "writes have stopped");
             thread::yield_now();
@@ -365,12 +377,12 @@ fn a_leader_killed_under_load_loses_nothing_and_comes_back() {
         writers.into_iter().map(|writer| writer.join().unwrap()).collect()
     });
     let acknowledged: u64 = results.iter().map(|(acknowledged, _)| acknowledged).sum();
-    let unsure: u64 = results.iter().map(|(_, unsure)| unsure).sum();
+    let unknown: u64 = results.iter().map(|(_, unknown)| unknown).sum();
     for id in 1..=3 {
         let value: u64 = cluster.client(id).insist(&["GET", "n"]).parse().unwrap();
         assert!(
-            (acknowledged..=acknowledged + unsure).contains(&value),
-            "{acknowledged} increments acknowledged, {unsure} unsure, and node {id} has {value}"
+            (acknowledged..=acknowledged + unknown).contains(&value),
+            "{acknowledged} increments acknowledged, {unknown} unknown, and node {id} has {value}"
         );
     }
 }
@@ -470,7 +482,7 @@ fn mistakes_are_explained() {
     );
     assert!(
         with(base("2", &folder), &["--join", "127.0.0.1:1"])
-            .contains("no node of the cluster could be asked")
+            .contains("no node of the cluster answers")
     );
     assert!(with(base("2", &folder), &["--learner"]).contains("--join"));
     assert!(

@@ -1,5 +1,5 @@
-//! Snapshots, as users meet them: nodes that come back, are killed while they are brought up to
-//! date, and start together.
+//! Snapshots, as users see them: nodes come back, are killed while they catch up, and start
+//! together.
 
 mod support;
 
@@ -9,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Client, Cluster, PATIENCE};
+use support::{Client, Cluster, TIMEOUT};
 
-/// Small files, so that a test need not write much.
+/// Small files, so that a test need not write many bytes.
 const SMALL: [&str; 6] =
     ["--snapshot-every", "32768", "--snapshot-chunk", "2048", "--segment", "16384"];
 const KEYS: u64 = 64;
 
-/// A value, longer than short.
+/// A value of some length.
 fn value(n: u64) -> String {
     format!("{n:0200}")
 }
@@ -25,27 +25,27 @@ fn number(client: &mut Client, field: &str) -> u64 {
     client.info(field).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Writes until told to stop. What is acknowledged for a key is counted in `said`.
-fn load(mut client: Client, said: &[AtomicU64], stop: &AtomicBool) {
+/// Writes until `stop` is set. `acknowledged` has the last acknowledged value of each key.
+fn load(mut client: Client, acknowledged: &[AtomicU64], stop: &AtomicBool) {
     for n in 1.. {
         if stop.load(Ordering::Relaxed) {
             return;
         }
         let key = n % KEYS;
         if client.ask(&["SET", &format!("key-{key}"), &value(n)]) == "OK" {
-            said[key as usize].store(n, Ordering::Relaxed);
+            acknowledged[key as usize].store(n, Ordering::Relaxed);
         }
     }
 }
 
-/// Every key as this node has it.
+/// The values of all keys at a node.
 fn all(client: &mut Client) -> Vec<String> {
     (0..KEYS).map(|key| client.insist(&["GET", &format!("key-{key}")])).collect()
 }
 
 /// Waits until a node has compacted its log beyond `index`.
-fn compacted_beyond(client: &mut Client, index: u64) {
-    let deadline = Instant::now() + PATIENCE;
+fn wait_until_compacted_beyond(client: &mut Client, index: u64) {
+    let deadline = Instant::now() + TIMEOUT;
     while number(client, "first_index") <= index + 1 {
         assert!(
             Instant::now() < deadline,
@@ -56,8 +56,8 @@ fn compacted_beyond(client: &mut Client, index: u64) {
 }
 
 /// Waits until a node has applied `index`.
-fn applied(client: &mut Client, index: u64) {
-    let deadline = Instant::now() + PATIENCE;
+fn wait_until_applied(client: &mut Client, index: u64) {
+    let deadline = Instant::now() + TIMEOUT;
     while number(client, "applied_index") < index {
         assert!(
             Instant::now() < deadline,
@@ -68,23 +68,22 @@ fn applied(client: &mut Client, index: u64) {
 }
 
 #[test]
-fn a_node_that_was_away_too_long_is_brought_back_by_a_snapshot_under_load_and_whenever_it_is_killed()
- {
+fn a_snapshot_brings_a_node_up_to_date_though_it_is_killed() {
     let mut cluster = Cluster::start_with(3, &SMALL);
     let leader = cluster.leader();
     let away = cluster.follower();
     let last = number(&mut cluster.client(away), "last_index");
     cluster.kill(away);
-    let said: Vec<AtomicU64> = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
+    let acknowledged: Vec<AtomicU64> = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let writer = cluster.client(leader);
-        let (said, stop) = (&said, &stop);
-        let writer = scope.spawn(move || load(writer, said, stop));
+        let (acknowledged, stop) = (&acknowledged, &stop);
+        let writer = scope.spawn(move || load(writer, acknowledged, stop));
         for &id in cluster.nodes.keys() {
-            compacted_beyond(&mut cluster.client(id), last);
+            wait_until_compacted_beyond(&mut cluster.client(id), last);
         }
-        // Killed at some point of its catching up: before, amid and after what it is sent.
+        // Killed while it catches up: before, during and after the snapshot.
         for attempt in 0..6 {
             cluster.restart(away).unwrap();
             let mut client = cluster.client(away);
@@ -97,15 +96,15 @@ fn a_node_that_was_away_too_long_is_brought_back_by_a_snapshot_under_load_and_wh
         cluster.restart(away).unwrap();
         let mut client = cluster.client(away);
         let goal = number(&mut cluster.client(leader), "commit_index");
-        applied(&mut client, goal);
+        wait_until_applied(&mut client, goal);
         assert!(number(&mut client, "snapshot_index") > last, "{}", client.ask(&["INFO", "raft"]));
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap();
     });
-    // Everybody has what was acknowledged, and the same.
+    // All nodes have the acknowledged values.
     let expected = all(&mut cluster.client(leader));
-    for (key, said) in said.iter().enumerate() {
-        assert_eq!(expected[key], value(said.load(Ordering::Relaxed)), "key {key}");
+    for (key, acknowledged) in acknowledged.iter().enumerate() {
+        assert_eq!(expected[key], value(acknowledged.load(Ordering::Relaxed)), "key {key}");
     }
     for id in 1..=3 {
         assert_eq!(all(&mut cluster.client(id)), expected, "node {id}");
@@ -124,8 +123,8 @@ fn a_whole_cluster_starts_again_from_its_snapshots() {
     let goal = number(&mut client, "commit_index");
     for id in 1..=3 {
         let mut client = cluster.client(id);
-        applied(&mut client, goal);
-        compacted_beyond(&mut client, 1);
+        wait_until_applied(&mut client, goal);
+        wait_until_compacted_beyond(&mut client, 1);
     }
     (1..=3).for_each(|id| cluster.kill(id));
     (1..=3).for_each(|id| cluster.restart(id).unwrap());

@@ -1,20 +1,20 @@
-//! What `raft` says to somebody who meets it for the first time: what was done, what went wrong,
-//! and what to do about it.
+//! The texts of `raft` for an operator who is new to it: what was done, what went wrong, and what
+//! to do about it.
 
 mod support;
 
 use std::net::TcpListener;
 
-use support::{Cluster, PATIENCE, Process, hold_a_port, raft};
+use support::{Cluster, Process, TIMEOUT, hold_a_port, raft};
 
-/// What a command prints that must fail.
+/// Runs a command that must fail, and returns its errors.
 fn fails(arguments: &[&str]) -> String {
     let output = raft().args(arguments).output().unwrap();
     assert!(!output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What a command prints that must not fail: its output, and its errors.
+/// Runs a command that must succeed, and returns its output and its errors.
 fn succeeds(arguments: &[&str]) -> (String, String) {
     let output = raft().args(arguments).output().unwrap();
     let said =
@@ -23,12 +23,12 @@ fn succeeds(arguments: &[&str]) -> (String, String) {
     said.into()
 }
 
-/// Nor is anything founded before all founders have met, and there is nothing to be recovered then.
+/// A cluster is not bootstrapped before all initial members have met.
 #[test]
-fn a_founder_that_met_nobody_has_nothing_to_recover() {
+fn an_initial_member_that_met_no_other_cannot_be_recovered() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    // Nobody answers there.
+    // No process answers there.
     let (ours, theirs) = (hold_a_port(), hold_a_port());
     let addresses = [&ours, &theirs].map(|port| port.local_addr().unwrap().to_string());
     drop(ours);
@@ -49,7 +49,8 @@ fn a_founder_that_met_nobody_has_nothing_to_recover() {
     let node = Process::start(&[], &serve.map(str::to_owned), &log).unwrap();
     drop(node);
     let said = std::fs::read_to_string(log).unwrap();
-    assert!(said.contains("founding a new cluster") && !said.contains("founded"), "{said}");
+    assert!(said.contains("bootstrapping a new cluster"), "{said}");
+    assert!(!said.contains("bootstrapped"), "{said}");
     let new = path("new");
     let recover = [
         "recover",
@@ -68,23 +69,25 @@ fn a_founder_that_met_nobody_has_nothing_to_recover() {
 }
 
 #[test]
-fn founding_is_told_once_and_joining_is_none() {
+fn a_bootstrap_is_logged_once_and_a_join_is_none() {
     let mut cluster = Cluster::start(1);
-    let founded =
-        |cluster: &Cluster, id| cluster.log_of(id).matches("founded a new cluster").count();
+    let bootstraps =
+        |cluster: &Cluster, id| cluster.log_of(id).matches("bootstrapped a new cluster").count();
     let id = cluster.client(1).info("cluster_id").unwrap();
     assert!(
-        cluster.log_of(1).contains(&format!("founded a new cluster {id}, \"kodiak\", of node 1"))
+        cluster
+            .log_of(1)
+            .contains(&format!("bootstrapped a new cluster {id}, \"kodiak\", of node 1"))
     );
     cluster.kill(1);
     cluster.restart(1).unwrap();
     cluster.join(2, 1, &[]).unwrap();
     cluster.wait_for(2, "voters", "1,2");
-    assert_eq!((founded(&cluster, 1), founded(&cluster, 2)), (1, 0), "{}", cluster.log_of(2));
+    assert_eq!((bootstraps(&cluster, 1), bootstraps(&cluster, 2)), (1, 0), "{}", cluster.log_of(2));
 }
 
 #[test]
-fn flags_that_do_not_fit_are_named_before_anything_is_made() {
+fn conflicting_flags_are_named_before_any_file_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("node");
     let any = "127.0.0.1:0";
@@ -147,12 +150,12 @@ fn flags_that_do_not_fit_are_named_before_anything_is_made() {
         "--client",
         any,
     ]);
-    assert!(said.contains("--data") && said.contains("is no folder"), "{said}");
+    assert!(said.contains("--data") && said.contains("is not a folder"), "{said}");
 }
 
-/// The founder's address is looked up while the folder is made: there it must lead somewhere.
+/// The address of an initial member must resolve when the folder is created.
 #[test]
-fn a_founder_that_is_nowhere_is_told_by_its_flag() {
+fn an_initial_member_that_cannot_be_resolved_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();
     let any = "127.0.0.1:0";
@@ -164,7 +167,7 @@ fn a_founder_that_is_nowhere_is_told_by_its_flag() {
 }
 
 #[test]
-fn names_are_taken_wherever_an_address_is() {
+fn a_name_may_stand_for_every_address() {
     let folder = tempfile::tempdir().unwrap();
     let start = |id: u64, port: u16, further: &[String]| {
         let data = folder.path().join(id.to_string()).display().to_string();
@@ -175,7 +178,7 @@ fn names_are_taken_wherever_an_address_is() {
             base.map(str::to_owned).into_iter().chain(further.iter().cloned()).collect();
         Process::start(&[], &arguments, &folder.path().join(format!("{id}.log")))
     };
-    // Somebody else may take a port between its choice and its use.
+    // Another process may take a port between its choice and its use.
     let started = (0..5).find_map(|_| {
         let held = [(); 2].map(|()| TcpListener::bind("localhost:0").unwrap());
         let ports = held.map(|listener| listener.local_addr().unwrap().port());
@@ -185,7 +188,7 @@ fn names_are_taken_wherever_an_address_is() {
     });
     let (one, _two, ports) = started.expect("two free ports in five attempts");
     let client = format!("localhost:{}", one.client.port());
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TIMEOUT;
     let status = loop {
         let (status, _) = succeeds(&["status", "--client", &client]);
         if status.contains("leader") && status.matches("localhost:").count() == 2 {
@@ -203,7 +206,7 @@ fn names_are_taken_wherever_an_address_is() {
 }
 
 #[test]
-fn a_port_for_nodes_is_told_from_one_for_clients() {
+fn a_raft_port_given_as_a_client_port_is_recognized() {
     let cluster = Cluster::start(1);
     let raft_port = cluster.raft_address(1);
     let folder = cluster.folder.path().join("other");
@@ -228,7 +231,7 @@ fn a_port_for_nodes_is_told_from_one_for_clients() {
 }
 
 #[test]
-fn leadership_that_will_not_last_is_told_so() {
+fn a_transfer_against_the_priorities_is_warned_about() {
     let cluster = Cluster::start(3);
     let leader = cluster.leader();
     let to = cluster.follower().to_string();
@@ -244,13 +247,13 @@ fn leadership_that_will_not_last_is_told_so() {
 }
 
 #[test]
-fn a_node_that_was_removed_says_so_instead_of_listing_members() {
+fn a_removed_node_refuses_to_list_members() {
     let mut cluster = Cluster::start(3);
     let (leader, follower) = (cluster.leader(), cluster.follower());
     let away = 6 - leader - follower;
     cluster.wait_for_an_entry(away);
     cluster.kill(away);
-    // In this order: each time those who are left are a majority.
+    // In this order: each time the running nodes are a majority.
     for id in [away, follower] {
         assert_eq!(cluster.client(leader).insist(&["RAFT", "REMOVE", &id.to_string()]), "OK");
     }
@@ -266,12 +269,12 @@ fn a_node_that_was_removed_says_so_instead_of_listing_members() {
         assert!(fails(&["member", "--client", &client, "list"]).contains("ask a member"));
         let (status, _) = succeeds(&["status", "--client", &client]);
         assert!(
-            status.contains("was removed from the cluster, and what it says is old"),
+            status.contains("was removed from the cluster, and its information is old"),
             "{status}"
         );
     }
-    // Nor is a new cluster made of what they have, though the log of the one that was away knows
-    // nothing of it.
+    // No new cluster is made from their folders, though the log of the node that was away does not
+    // have the removal.
     cluster.kill(follower);
     cluster.kill(away);
     for id in [follower, away] {
@@ -293,7 +296,7 @@ fn a_node_that_was_removed_says_so_instead_of_listing_members() {
 }
 
 #[test]
-fn a_recovered_node_gets_an_id_that_nobody_ever_had() {
+fn a_recovered_node_needs_an_id_that_was_never_used() {
     let mut cluster = Cluster::start(3);
     cluster.wait_for_an_entry(1);
     (1..=3).for_each(|id| cluster.kill(id));

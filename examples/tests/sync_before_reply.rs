@@ -1,4 +1,4 @@
-//! On the real disk: a write is answered after it was synced, never before. Seen by `strace`.
+//! On a real disk, a write is answered after it was synced, never before. `strace` shows it.
 
 mod support;
 
@@ -6,8 +6,8 @@ use std::process::Command;
 
 use support::{Client, Process};
 
-/// Looks for `key`'s way through a trace: into the log, synced, answered. The error says what is
-/// out of order.
+/// Finds the calls for `key` in a trace: written to the log, synced, answered. The error names what
+/// is out of order.
 fn check(trace: &str, key: &str) -> Result<(), String> {
     let lines: Vec<&str> = trace.lines().collect();
     let find = |what: &str, from: usize, matches: &dyn Fn(&str) -> bool| {
@@ -34,8 +34,8 @@ fn check(trace: &str, key: &str) -> Result<(), String> {
 
 #[test]
 fn a_write_is_synced_before_it_is_answered() {
-    let missing = "this test needs strace, which may trace: install it ('apt-get install strace', as .ci/run does), and \
-                   allow ptrace";
+    let missing = "this test needs strace, and permission to trace: install it ('apt-get install \
+                   strace', as .ci/run does), and allow ptrace";
     if let Err(error) = Command::new("strace").arg("-V").output() {
         panic!("{error}: {missing}");
     }
@@ -57,7 +57,7 @@ fn a_write_is_synced_before_it_is_answered() {
     };
     let mut client = Client::connect(node.client);
     assert_eq!(client.insist(&["SET", "a-key-to-be-traced", "v"]), "OK");
-    // strace hands the signal on to what it traces, and ends with it.
+    // strace passes the signal to the process that it traces, and ends with it.
     let pid = client.ask(&["INFO", "server"]);
     let pid =
         pid.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap().trim().to_owned();
@@ -70,13 +70,14 @@ fn a_write_is_synced_before_it_is_answered() {
 #[test]
 fn the_check_notices_an_early_answer() {
     let mark = "1 pwrite64(4, \"....KdkY..\", 80, 0) = 80\n";
-    let early = "1 pwrite64(3, \"..key..\", 9, 0) = 9\n2 sendto(9, \"+OK\\r\\n\", 5) = 5\n1 fdatasync(3) = 0\n";
+    let early = "1 pwrite64(3, \"..key..\", 9, 0) = 9\n2 sendto(9, \"+OK\\r\\n\", 5) = 5\n\
+                 1 fdatasync(3) = 0\n";
     assert!(check(&format!("{early}{mark}"), "key").unwrap_err().starts_with("answered in line 1"));
     assert!(check(early, "key").unwrap_err().starts_with("no second mark"));
     let unsynced = "1 pwrite64(3, \"..key..\", 9, 0) = 9\n2 sendto(9, \"+OK\\r\\n\", 5) = 5\n";
     assert!(check(unsynced, "key").unwrap_err().starts_with("no sync"));
-    let pending = "1 pwrite64(3, \"..key..\", 9, 0) = 9\n1 fdatasync(3 <unfinished ...>\n2 sendto(9, \"+OK\\r\\n\", 5) = 5\n\
-                   1 <... fdatasync resumed>) = 0\n";
+    let pending = "1 pwrite64(3, \"..key..\", 9, 0) = 9\n1 fdatasync(3 <unfinished ...>\n\
+                   2 sendto(9, \"+OK\\r\\n\", 5) = 5\n1 <... fdatasync resumed>) = 0\n";
     assert!(
         check(&format!("{pending}{mark}"), "key").unwrap_err().starts_with("answered in line 2")
     );

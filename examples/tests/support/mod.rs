@@ -15,11 +15,11 @@ use bytes::BytesMut;
 use redis_protocol::resp2::{decode::decode_bytes_mut, types::BytesFrame};
 use tempfile::TempDir;
 
-/// Far beyond anything that should happen: only a failing test waits so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Far longer than anything should take: only a failing test waits for it.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Holds a port that a killed node finds free when it is restarted: no system gives ports below
-/// 32768 to outgoing connections of its own accord, and which of those is left to chance.
+/// Holds a port that a killed node finds free when it is restarted: a random one below 32768, of
+/// which no system gives any to outgoing connections by itself.
 pub(crate) fn hold_a_port() -> TcpListener {
     loop {
         let port = 10_000 + RandomState::new().hash_one(()) % 22_000;
@@ -34,7 +34,7 @@ pub(crate) fn raft() -> Command {
     Command::new(env!("CARGO_BIN_EXE_raft"))
 }
 
-/// A process that does not outlive this value.
+/// A process that is killed when this value is dropped.
 pub(crate) struct Process {
     pub(crate) child: Child,
     pub(crate) client: SocketAddr,
@@ -42,7 +42,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts a node, under `wrapper` if that is not empty, and waits until it serves. The error is
-    /// what it said.
+    /// its log.
     pub(crate) fn start(
         wrapper: &[&str],
         arguments: &[String],
@@ -98,11 +98,11 @@ impl Drop for Process {
     }
 }
 
-/// Some nodes, those that are alive.
+/// The nodes of a cluster, some of which may not run.
 pub(crate) struct Cluster {
     pub(crate) folder: TempDir,
     raft: BTreeMap<u64, SocketAddr>,
-    /// What those who joined were started with instead of the founders' addresses.
+    /// The arguments of nodes that joined, instead of the addresses of the initial members.
     joined: BTreeMap<u64, Vec<String>>,
     /// Further arguments of every node.
     further: Vec<String>,
@@ -118,7 +118,8 @@ impl Cluster {
     /// The same, with further arguments for every node.
     pub(crate) fn start_with(count: u64, further: &[&str]) -> Cluster {
         let further: Vec<String> = further.iter().map(|&argument| argument.to_owned()).collect();
-        // Somebody else may take a port between its choice and its use: then all are chosen anew.
+        // Another process may take a port between its choice and its use: then all are chosen
+        // again.
         for _ in 0..5 {
             let held: Vec<TcpListener> = (0..count).map(|_| hold_a_port()).collect();
             let raft =
@@ -147,11 +148,11 @@ impl Cluster {
         if let Some(joined) = self.joined.get(&id) {
             arguments.extend_from_slice(joined);
         } else {
-            let founders = self
+            let initial = self
                 .raft
                 .iter()
                 .filter(|(peer, _)| **peer != id && !self.joined.contains_key(peer));
-            founders.for_each(|(peer, address)| {
+            initial.for_each(|(peer, address)| {
                 arguments.extend(["--peer".to_owned(), format!("{peer}={address}")])
             });
         }
@@ -159,7 +160,7 @@ impl Cluster {
         arguments
     }
 
-    /// Starts a new node that joins through another one. The error is what it said.
+    /// Starts a new node that joins through another one. The error is its log.
     pub(crate) fn join(&mut self, id: u64, through: u64, further: &[&str]) -> Result<(), String> {
         let join = ["--join".to_owned(), self.nodes[&through].client.to_string()];
         self.start_as(
@@ -168,10 +169,10 @@ impl Cluster {
         )
     }
 
-    /// Starts a new node with these arguments instead of the founders' addresses.
+    /// Starts a new node with these arguments instead of the addresses of the initial members.
     pub(crate) fn start_as(&mut self, id: u64, arguments: Vec<String>) -> Result<(), String> {
         self.joined.insert(id, arguments);
-        // Somebody else may take the port between its choice and its use.
+        // Another process may take the port between its choice and its use.
         for _ in 0..5 {
             self.raft.insert(id, hold_a_port().local_addr().unwrap());
             match self.restart(id) {
@@ -182,7 +183,7 @@ impl Cluster {
         panic!("no free port in five attempts");
     }
 
-    /// What a node has written to its log.
+    /// The text of a node's log.
     pub(crate) fn log_of(&self, id: u64) -> String {
         std::fs::read_to_string(self.folder.path().join(format!("node-{id}.log")))
             .unwrap_or_default()
@@ -193,16 +194,16 @@ impl Cluster {
         self.raft[&id].to_string()
     }
 
-    /// Waits until a node says this of itself.
+    /// Waits until a field of a node's `INFO raft` has this value.
     pub(crate) fn wait_for(&self, id: u64, field: &str, value: &str) {
         let mut client = self.client(id);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while client.info(field).as_deref() != Some(value) {
-            let mut said = || client.ask(&["INFO", "raft"]);
+            let mut info = || client.ask(&["INFO", "raft"]);
             assert!(
                 Instant::now() < deadline,
                 "node {id}: {field} is not {value}: {}\n{}",
-                said(),
+                info(),
                 self.log_of(id)
             );
         }
@@ -216,9 +217,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// SIGKILL.
+    /// Kills a node with SIGKILL.
     pub(crate) fn kill(&mut self, id: u64) {
-        drop(self.nodes.remove(&id).expect("it is alive"));
+        drop(self.nodes.remove(&id).expect("it runs"));
     }
 
     pub(crate) fn client(&self, id: u64) -> Client {
@@ -227,15 +228,15 @@ impl Cluster {
 
     /// Waits until a node has an entry on its disk.
     pub(crate) fn wait_for_an_entry(&self, id: u64) {
-        let (mut client, deadline) = (self.client(id), Instant::now() + PATIENCE);
+        let (mut client, deadline) = (self.client(id), Instant::now() + TIMEOUT);
         while client.info("durable_index").is_none_or(|index| index == "0") {
             assert!(Instant::now() < deadline, "node {id} has no entry on its disk");
         }
     }
 
-    /// Whom all living nodes call their leader, once they agree.
+    /// The leader, once all running nodes agree on it.
     pub(crate) fn leader(&self) -> u64 {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut clients: Vec<Client> = self.nodes.keys().map(|&id| self.client(id)).collect();
         loop {
             let mut named: Vec<Option<u64>> = clients
@@ -265,17 +266,17 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.set_nodelay(true).unwrap();
         Client { stream, input: BytesMut::new() }
     }
 
-    /// Sends a request without waiting.
+    /// Sends a request.
     pub(crate) fn send(&mut self, request: &[&str]) -> std::io::Result<()> {
         self.stream.write_all(&encode(request))
     }
 
-    /// The next reply; an error if the connection ended.
+    /// Waits for the next reply; an error if the connection ended.
     pub(crate) fn try_reply(&mut self) -> std::io::Result<BytesFrame> {
         let mut chunk = [0; 16 << 10];
         loop {
@@ -285,22 +286,22 @@ impl Client {
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
                 Ok(len) => self.input.extend_from_slice(&chunk[..len]),
-                // Whoever stops and continues this process interrupts it.
+                // A process that is stopped and continued is interrupted.
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Asks, and gives the reply as `redis-cli` would print it, more or less.
+    /// Sends a request, and returns the reply about as `redis-cli` prints it.
     pub(crate) fn ask(&mut self, request: &[&str]) -> String {
         self.send(request).unwrap();
         show(&self.try_reply().unwrap())
     }
 
-    /// Asks until the reply is not a refusal.
+    /// Repeats a request until the reply is not a refusal.
     pub(crate) fn insist(&mut self, request: &[&str]) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let reply = self.ask(request);
             if !reply.starts_with("TRYAGAIN") {

@@ -1,8 +1,7 @@
 //! Addresses as an operator gives them: `HOST:PORT`, where the host is a name or a number.
 //!
-//! What is kept is the text. It is looked up each time it is used: a name leads elsewhere after its
-//! container or machine was made anew. (So does a node with the names of its peers, each time it
-//! calls one.)
+//! The text is kept, and resolved each time it is used: a name has another address after its
+//! container or machine was replaced. A node does the same with the names of its peers.
 
 use std::{
     fmt, io,
@@ -12,7 +11,7 @@ use std::{
 
 use kodiak_raft::types::ADDRESS_BYTES_MAX;
 
-/// Where somebody is reached.
+/// Where a server is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address(String);
 
@@ -21,9 +20,8 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Address, String> {
         match port_of(text)? {
-            0 => {
-                Err("port 0 leads nowhere: give the port that the other side listens on".to_owned())
-            }
+            0 => Err("port 0 cannot be reached: give the port on which the other side listens"
+                .to_owned()),
             _ => Ok(Address(text.to_owned())),
         }
     }
@@ -36,8 +34,8 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Whether it stands for every address of a machine, and so for no machine in particular.
-    pub(crate) fn is_everywhere(&self) -> bool {
+    /// Whether it is 0.0.0.0 or [::], which stand for every address of a machine.
+    pub(crate) fn is_unspecified(&self) -> bool {
         self.0.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
     }
 
@@ -47,7 +45,7 @@ impl Address {
         Address(format!("{host}:{port}"))
     }
 
-    /// All that the name stands for now; at least one. Blocks.
+    /// Resolves the name, to at least one address. Blocks.
     pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         look_up(&self.0)
     }
@@ -72,9 +70,9 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
-    /// The first of the addresses that it stands for which is this machine's: of `localhost`, say,
-    /// the one of the protocol that is switched on. The first one if none is; listening there tells
-    /// why not.
+    /// Resolves the name to an address of this machine, the first one that can be bound:
+    /// `localhost`, say, to that of the enabled IP version. If none can, it is the first address;
+    /// binding it gives the reason.
     pub(crate) fn resolve(&self) -> io::Result<SocketAddr> {
         let found = look_up(&self.0)?;
         let is_ours = |address: &&SocketAddr| TcpListener::bind((address.ip(), 0)).is_ok();
@@ -85,8 +83,8 @@ impl ListenAddress {
         })
     }
 
-    /// What others may call it by: the name that was given, if it was one, with the port that is
-    /// listened on. Everybody who listens at a number is called by that number.
+    /// The name by which others may call it, with this port, if a name was given. `None` for a
+    /// numeric address.
     pub(crate) fn name(&self, port: u16) -> Option<Address> {
         let (host, _) = self.0.rsplit_once(':')?;
         let is_number = self.0.parse::<SocketAddr>().is_ok();
@@ -99,7 +97,7 @@ impl ListenAddress {
     }
 }
 
-/// `host:port`, or why it is none.
+/// The port of `host:port`, or why the text is not an address.
 fn port_of(text: &str) -> Result<u16, String> {
     const HINT: &str =
         "give it as HOST:PORT, like 127.0.0.1:7001, [::1]:7001 or node1.example:7001";
@@ -120,18 +118,20 @@ fn port_of(text: &str) -> Result<u16, String> {
         return Err(format!("an IPv6 address stands in brackets: {HINT}"));
     }
     if host.contains(|c: char| c.is_whitespace() || matches!(c, '/' | ',' | '=' | '@')) {
-        return Err(format!("{host:?} is no host's name: {HINT}"));
+        return Err(format!("{host:?} is not a host's name: {HINT}"));
     }
-    port.parse().map_err(|_| format!("{port:?} is no port, which is a number up to 65535: {HINT}"))
+    port.parse()
+        .map_err(|_| format!("{port:?} is not a port, which is a number up to 65535: {HINT}"))
 }
 
 fn look_up(text: &str) -> io::Result<Vec<SocketAddr>> {
     let unknown = |why: &dyn fmt::Display| format!("cannot resolve {text:?}: {why}");
-    // As the system says it, it names the function that failed: of no use to whoever mistyped a
-    // name.
+    // The system's message names the function that failed, which does not help an operator who
+    // mistyped a name.
     let found = text.to_socket_addrs().map_err(|error| {
-        let said = error.to_string();
-        let why = said.strip_prefix("failed to lookup address information: ").unwrap_or(&said);
+        let message = error.to_string();
+        let why =
+            message.strip_prefix("failed to lookup address information: ").unwrap_or(&message);
         io::Error::new(error.kind(), unknown(&why))
     })?;
     let found: Vec<SocketAddr> = found.collect();
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_numbers_are_taken() {
+    fn names_and_numeric_addresses_are_accepted() {
         for text in ["127.0.0.1:7001", "[::1]:7001", "localhost:7001", "node-1.example.com:65535"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
             assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
@@ -156,18 +156,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_apart() {
+    fn a_malformed_address_is_refused_with_the_reason() {
         let long = format!("{}:1", "x".repeat(300));
         for (text, word) in [
             ("", "no port"),
             ("localhost", "no port"),
             (":7001", "no host"),
             ("::1:7001", "brackets"),
-            ("host:", "\"\" is no port"),
-            ("host:seven", "\"seven\" is no port"),
+            ("host:", "\"\" is not a port"),
+            ("host:seven", "\"seven\" is not a port"),
             ("host:65536", "65535"),
             ("http://host:1", "brackets"),
-            ("a b:1", "no host's name"),
+            ("a b:1", "not a host's name"),
             (&long, "255 bytes"),
             ("host:0", "port 0"),
         ] {
@@ -177,16 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn every_address_is_no_address() {
-        for (text, is_everywhere) in
+    fn unspecified_addresses_are_recognized() {
+        for (text, is_unspecified) in
             [("0.0.0.0:1", true), ("[::]:1", true), ("127.0.0.1:1", false), ("host:1", false)]
         {
-            assert_eq!(text.parse::<Address>().unwrap().is_everywhere(), is_everywhere, "{text}");
+            assert_eq!(text.parse::<Address>().unwrap().is_unspecified(), is_unspecified, "{text}");
         }
     }
 
     #[test]
-    fn a_name_is_looked_up_when_it_is_used_and_told_to_others_as_it_is() {
+    fn a_name_is_resolved_when_used_and_advertised_as_it_is() {
         let localhost: ListenAddress = "localhost:0".parse().unwrap();
         assert!(localhost.resolve().unwrap().ip().is_loopback());
         assert_eq!(localhost.name(7001), Some("localhost:7001".parse().unwrap()));

@@ -1,4 +1,4 @@
-//! A small blocking client, for the commands that ask a server.
+//! A small blocking client, for subcommands that ask a server.
 
 use std::{
     io::{self, Read, Write},
@@ -14,8 +14,8 @@ use redis_protocol::resp2::{
 
 use crate::{address::Address, resp};
 
-/// What is said of whoever answers in another language.
-const NO_SERVER: &str =
+/// The error for a peer that answers in another protocol.
+const NOT_REDIS: &str =
     "what answers there does not speak the Redis protocol: give a node's --client address";
 
 fn is_hang_up(error: &io::Error) -> bool {
@@ -23,11 +23,11 @@ fn is_hang_up(error: &io::Error) -> bool {
     matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
-/// The system calls it a resource that is unavailable for a while.
-fn patience_or(error: io::Error) -> io::Error {
+/// Names a timeout, which the system calls a resource that is temporarily unavailable.
+fn name_timeout(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            io::Error::new(io::ErrorKind::TimedOut, "it has not answered in time (--timeout)")
+            io::Error::new(io::ErrorKind::TimedOut, "no answer in time (--timeout)")
         }
         _ => error,
     }
@@ -43,10 +43,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects to whichever of the addresses that a name stands for answers first, and makes sure
-    /// that it is a server of clients: nothing else has been asked then, so nothing else can have
-    /// come of it.
-    pub(crate) fn of_node(address: &Address, timeout: Duration) -> io::Result<Client> {
+    /// Connects to the first address of a name that answers, and checks that it is a server for
+    /// clients. Nothing else has been requested then, so an error has had no effect.
+    pub(crate) fn connect_to_node(address: &Address, timeout: Duration) -> io::Result<Client> {
         let mut last = None;
         for found in address.resolve()? {
             match Client::connect(found, timeout) {
@@ -63,17 +62,18 @@ impl Client {
             Ok(BytesFrame::Error(error)) => Err(io::Error::other(error.to_string())),
             Err(error) if is_hang_up(&error) => Err(io::Error::new(
                 error.kind(),
-                "it hangs up on clients, as a node does on its --raft port: give the node's --client address",
+                "it hangs up on clients, as a node does on its --raft port: give the node's \
+                 --client address",
             )),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                Err(io::Error::new(error.kind(), NO_SERVER))
+                Err(io::Error::new(error.kind(), NOT_REDIS))
             }
-            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, NO_SERVER)),
-            Err(error) => Err(patience_or(error)),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, NOT_REDIS)),
+            Err(error) => Err(name_timeout(error)),
         }
     }
 
-    /// Connects. Each later read or write may take as long as `timeout`, too.
+    /// Connects. Each later read or write may take `timeout`, too.
     pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Client> {
         let stream = TcpStream::connect_timeout(&address, timeout)?;
         stream.set_read_timeout(Some(timeout))?;
@@ -83,14 +83,14 @@ impl Client {
         Ok(Client { stream, output: BytesMut::new(), input: BytesMut::new(), chunk })
     }
 
-    /// Puts a request into the pipeline.
+    /// Adds a request to the pipeline.
     pub(crate) fn push(&mut self, request: &[&str]) {
         let arguments: Vec<_> =
             request.iter().map(|argument| BorrowedFrame::BulkString(argument.as_bytes())).collect();
         resp::put(&mut self.output, &BorrowedFrame::Array(&arguments));
     }
 
-    /// Sends what is in the pipeline.
+    /// Sends the pipeline.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.stream.write_all(&self.output)?;
         self.output.clear();
@@ -106,14 +106,14 @@ impl Client {
             if let Some((frame, ..)) = decoded {
                 return Ok(frame);
             }
-            match self.stream.read(&mut self.chunk).map_err(patience_or)? {
+            match self.stream.read(&mut self.chunk).map_err(name_timeout)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 len => self.input.extend_from_slice(&self.chunk[..len]),
             }
         }
     }
 
-    /// Asks one thing and waits for its reply.
+    /// Sends one request and waits for its reply.
     pub(crate) fn ask(&mut self, request: &[&str]) -> io::Result<BytesFrame> {
         self.push(request);
         self.flush()?;
@@ -125,7 +125,7 @@ impl Client {
         self.fields(&["INFO", section])
     }
 
-    /// The members of the cluster, as the node that is asked knows them.
+    /// The members of the cluster, as the asked node knows them.
     pub(crate) fn members(&mut self) -> io::Result<Info> {
         self.fields(&["RAFT", "MEMBERS"])
     }
@@ -142,7 +142,7 @@ impl Client {
     }
 }
 
-/// The text of `INFO`.
+/// Lines of `name:value`, as `INFO` and `RAFT MEMBERS` answer them.
 #[derive(Clone, Debug)]
 pub(crate) struct Info(String);
 

@@ -1,11 +1,13 @@
-//! What several commands' flags have in common.
+//! Parsers of flags that several subcommands have.
 
 use std::ops::RangeInclusive;
 
-/// Milliseconds that a flag may ask for: an hour at most.
-pub(crate) const MS: RangeInclusive<u64> = 1..=3_600_000;
+/// A parser of milliseconds, up to an hour.
+pub(crate) fn milliseconds() -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync {
+    number("milliseconds", 1..=3_600_000)
+}
 
-/// Takes whole numbers within a range. `what` says what to give: `milliseconds`.
+/// A parser of whole numbers within a range. `what` is their unit, for the error.
 pub(crate) fn number<T: TryFrom<u64> + Clone + Send + Sync + 'static>(
     what: &'static str,
     range: RangeInclusive<u64>,
@@ -20,7 +22,7 @@ pub(crate) fn number<T: TryFrom<u64> + Clone + Send + Sync + 'static>(
     }
 }
 
-/// A node's id.
+/// Parses a node's id.
 pub(crate) fn node_id(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(0) => Err("node ids start at 1".to_owned()),
@@ -34,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_told_what_would() {
+    fn a_refused_number_is_answered_with_the_range() {
         let small = number::<u32>("clients", 1..=10);
         assert_eq!(small("10"), Ok(10));
         for wrong in ["0", "11", "-1", "", "x", "1.5", "99999999999999999999"] {

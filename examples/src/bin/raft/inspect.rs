@@ -23,19 +23,19 @@ use crate::kv::operation::describe;
 
 /// Flags of `raft inspect`.
 ///
-/// Prints the snapshots, then the segments of the log, frame by frame, and last what a node that is
-/// started here would have.
+/// Prints the snapshots, then the segments of the log, frame by frame, and last the state with
+/// which a node would start here.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// A node's data folder. It is only read.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Prints every entry, too: when it was made (milliseconds since 1970), and what it says.
+    /// Prints every entry, too, with its stamp (milliseconds since 1970) and its content.
     #[arg(long)]
     entries: bool,
 }
 
-/// Prints the folder. An error at the end if anything is damaged: the program's exit code tells it.
+/// Prints the folder. If anything is damaged, the error sets the exit code.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut out = BufWriter::new(io::stdout().lock());
     let damaged = print(&mut out, arguments);
@@ -43,20 +43,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         Ok(0) => Ok(()),
         Ok(1) => Err("one place is damaged (\"DAMAGED\" above)".into()),
         Ok(damaged) => Err(format!("{damaged} places are damaged (\"DAMAGED\" above)").into()),
-        // Whoever reads has seen enough.
+        // The reader has seen enough: `raft inspect DIR | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Prints everything; returns how many places are damaged.
+/// Prints everything, and returns the number of damaged places.
 fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
     let folder = Folder::open(&arguments.folder)?;
     writeln!(out, "data folder {}", arguments.folder.display())?;
     if folder.is_locked() {
         writeln!(
             out,
-            "A node is running on it: what follows is a picture in motion, and its end may look torn."
+            "A node is running on it: its files change while they are read, and the end may look \
+             torn."
         )?;
     }
     let mut damaged = 0;
@@ -87,10 +88,9 @@ fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
             "\nSYNCED: on disk up to frame {} of segment {} (byte {}), entry {}",
             mark.sequence, mark.segment, mark.end, mark.last_index
         )?,
-        Ok(None) => writeln!(
-            out,
-            "\nSYNCED: says nothing; the end of the log is known by its own marks only"
-        )?,
+        Ok(None) => {
+            writeln!(out, "\nSYNCED: no mark; the end of the log is known by its own marks only")?
+        }
     }
     let outcome = folder.recover();
     match folder.diverged() {
@@ -101,7 +101,7 @@ fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
     Ok(damaged + print_outcome(out, outcome)?)
 }
 
-/// What the file `DIVERGED` means, and what to do about it.
+/// Prints the meaning of the file `DIVERGED`, and what to do about it.
 fn print_diverged(
     out: &mut impl Write,
     mark: &DivergedMark,
@@ -110,14 +110,15 @@ fn print_diverged(
     match mark {
         DivergedMark::Whole(Divergence { digest, majority, agreed }) => writeln!(
             out,
-            "\nDIVERGED: after entry {} the state of this node has digest {:016x}, and a majority of the voters has \
-             {majority:016x} (version {}). They last agreed after entry {agreed}",
+            "\nDIVERGED: after entry {} the state of this node has digest {:016x}, and a majority \
+             of the voters has {majority:016x} (version {}). They last agreed after entry {agreed}",
             digest.index, digest.value, digest.version
         )?,
         DivergedMark::Damaged => {
             writeln!(
                 out,
-                "\nDAMAGED: DIVERGED cannot be read: no snapshot of this folder is known to be right"
+                "\nDAMAGED: DIVERGED cannot be read: no snapshot of this folder is known to be \
+                right"
             )?;
         }
     }
@@ -126,20 +127,20 @@ fn print_diverged(
     match snapshot.filter(|index| *index > mark.agreed()) {
         Some(index) => writeln!(
             out,
-            "  The log is right, and the snapshot of entry {index} may not be. Leave the file: a node that starts votes \
-             and acknowledges, and answers once the leader has sent another snapshot. Take another member's folder for \
-             'raft recover'"
+            "  The log is right, and the snapshot of entry {index} may be wrong. Leave the file: a \
+             node that starts votes and acknowledges, and answers once the leader has sent another \
+             snapshot. Take another member's folder for 'raft recover'"
         )?,
         None => writeln!(
             out,
-            "  No snapshot here is of a later entry. Leave the file: a node that starts makes its state anew from the \
-             log, and removes it"
+            "  No snapshot here is of a later entry. Leave the file: a node that starts builds its \
+             state from the log, and removes the file"
         )?,
     }
     Ok(u64::from(*mark == DivergedMark::Damaged))
 }
 
-/// A file that cannot be read, or is none; the error names it.
+/// Prints that a file cannot be read or is malformed; the error names it.
 fn print_unread(out: &mut impl Write, error: &io::Error) -> io::Result<u64> {
     writeln!(out, "\nDAMAGED: {error}")?;
     Ok(1)
@@ -188,7 +189,7 @@ fn print_segment(
     match &report.rest {
         Rest::Zeros => {}
         Rest::Leftovers => {
-            writeln!(out, "  {:>10} the rest is what the older segment has left", report.end)?
+            writeln!(out, "  {:>10} the rest is left from the older segment", report.end)?
         }
         Rest::Torn(why) => writeln!(out, "  {:>10} torn: {why}", report.end)?,
     }
@@ -202,14 +203,15 @@ fn print_opening(out: &mut impl Write, opening: &OpeningReport) -> io::Result<()
         0 => "begins where the log begins".to_owned(),
         index => format!("follows entry {index} of term {}", opening.last_term),
     };
-    let reused = if opening.is_recycled { "; the file was an older segment's before" } else { "" };
+    let reused =
+        if opening.is_recycled { "; the file was recycled from an older segment" } else { "" };
     writeln!(
         out,
         "  {before}; {} then; segment {} is the log's first{reused}",
         hard_state(&opening.hard_state),
         opening.origin
     )?;
-    writeln!(out, "  founding configuration: {}", configuration(&opening.founding))?;
+    writeln!(out, "  bootstrap configuration: {}", configuration(&opening.founding))?;
     match &opening.configuration {
         (Index(0), _) => Ok(()),
         (since, now) => {
@@ -354,30 +356,31 @@ fn print_recovered(out: &mut impl Write, recovered: &Recovered) -> io::Result<()
     match recovered.rewritten {
         0 => {}
         1 => repairs.push(
-            "copy the last write to a new segment and sync that: it can be read, but no mark says that it has reached the disk"
+            "copy the last write to a new segment and sync that: it can be read, but no mark says \
+             that it has reached the disk"
                 .to_owned(),
         ),
         rewritten => repairs.push(format!(
-            "copy the last {rewritten} writes to a new segment and sync that: they can be read, but no mark says that they have \
-             reached the disk"
+            "copy the last {rewritten} writes to a new segment and sync that: they can be read, \
+             but no mark says that they have reached the disk"
         )),
     }
     if let Some(torn) = &recovered.torn {
         let (file, offset) = (&torn.file, torn.offset);
         repairs.push(format!(
-            "cut {file} off at byte {offset}: what follows is half a write, never acknowledged"
+            "cut {file} off at byte {offset}: the rest is half a write, never acknowledged"
         ));
     }
     for damaged in &recovered.damaged_snapshots {
         if recovered.lacks_snapshot {
             repairs.push(format!(
-                "ask the leader for a snapshot in the place of {}, which is damaged",
+                "ask the leader for a snapshot to replace {}, which is damaged",
                 damaged.file
             ));
             continue;
         }
         repairs.push(format!(
-            "do without {}, which is damaged: the log goes back far enough",
+            "ignore {}, which is damaged: the log goes back far enough",
             damaged.file
         ));
     }
@@ -389,12 +392,12 @@ fn print_recovered(out: &mut impl Write, recovered: &Recovered) -> io::Result<()
     }
     if let Some(damaged) = &recovered.damaged_segment {
         repairs.push(format!(
-            "begin after {}, which is damaged: the snapshot stands for its entries",
+            "begin after {}, which is damaged: the snapshot covers its entries",
             damaged.file
         ));
     }
     if !repairs.is_empty() {
-        writeln!(out, "and would, by itself,")?;
+        writeln!(out, "and would")?;
     }
     repairs.iter().try_for_each(|repair| writeln!(out, "  {repair}"))
 }
@@ -423,7 +426,7 @@ fn configuration(configuration: &Configuration) -> String {
             parts.push(format!("{kind} {}", nodes.join(", ")));
         }
     }
-    if parts.is_empty() { "nobody".to_owned() } else { parts.join("; ") }
+    if parts.is_empty() { "no members".to_owned() } else { parts.join("; ") }
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// A replicated key-value server for Redis clients, on Raft.
 ///
-/// 'raft demo' shows one at work. A cluster begins with 'raft serve' on each of its founding nodes,
-/// and then any Redis client may talk to any of them.
+/// 'raft demo' shows one at work. A cluster begins with 'raft serve' on each of its initial
+/// members; then any Redis client may talk to any of them.
 #[derive(Debug, Parser)]
 #[command(name = "raft", version)]
 struct Arguments {
@@ -39,10 +39,9 @@ struct Arguments {
 enum Command {
     /// Starts three nodes on loopback, writes, kills the leader, and checks that nothing was lost.
     Demo(demo::Arguments),
-    /// Runs one node: of a cluster that it founds, of one that it joins, or of the one that its
-    /// data folder belongs to.
+    /// Runs one node: it bootstraps a cluster, joins one, or continues with its data folder.
     Serve(Box<serve::Arguments>),
-    /// Prints the cluster as a table: who leads, and how far each node is.
+    /// Prints the nodes of the cluster as a table, with roles and positions in the log.
     Status(status::Arguments),
     /// Lists and changes the members of the cluster.
     Member(membership::cli::MemberArguments),
@@ -53,8 +52,8 @@ enum Command {
     /// Prints what a node's data folder holds, damaged or not, and changes nothing. Fails if
     /// anything is damaged.
     Inspect(inspect::Arguments),
-    /// LOSES DATA. Makes a new cluster out of one node's data folder, when a majority of the old
-    /// one is lost for ever.
+    /// LOSES DATA. Disaster recovery: makes a new cluster from one member's data folder after the
+    /// permanent loss of a majority.
     Recover(recover::Arguments),
 }
 

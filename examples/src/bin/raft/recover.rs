@@ -1,4 +1,4 @@
-//! `raft recover`: what is left when a majority of a cluster is lost for ever.
+//! `raft recover`: disaster recovery after the permanent loss of a majority.
 
 use std::{
     error::Error,
@@ -19,53 +19,54 @@ pub(crate) struct Arguments {
     /// The data folder of a node of the lost cluster; its node must not run. It is only read.
     #[arg(long, value_name = "OLD")]
     data: PathBuf,
-    /// The data folder to make.
+    /// The data folder to create.
     #[arg(long, value_name = "NEW")]
     into: PathBuf,
     /// The new node's id, above every id that the old cluster ever had.
     #[arg(long, value_parser = node_id, allow_negative_numbers = true)]
     id: u64,
-    /// Where the others will reach the new node: its --raft address when it is started, or its
+    /// Where other nodes will reach the new node: its --raft address when it is started, or its
     /// --advertise-raft.
     #[arg(long, value_name = "HOST:PORT")]
     raft: Address,
-    /// Recovers even from the folder of a node that was removed from the old cluster, and has
-    /// missed what came after that.
+    /// Recovers even from the folder of a node that was removed from the old cluster, and lacks the
+    /// later writes.
     #[arg(long)]
     from_removed: bool,
     /// Recovers even from the folder of a node whose state differed from that of a majority
-    /// (DIVERGED): the new cluster's state is then what its snapshot holds.
+    /// (DIVERGED): the new cluster begins with the state in its snapshot.
     #[arg(long)]
     from_diverged: bool,
-    /// Yes: what this node does not have is lost, even if it was acknowledged, and the old cluster
-    /// must never run again.
+    /// Confirms that writes which this node lacks are lost, even acknowledged ones, and that the
+    /// old cluster must never run again.
     #[arg(long)]
     accept_data_loss: bool,
 }
 
 const WARNING: &str = "\
-THIS IS FOR A CLUSTER THAT HAS LOST A MAJORITY OF ITS VOTERS FOR EVER. It makes a new cluster, of this one node, out of what
-this node has on its disk. What only the others had is lost, even if it was acknowledged to clients; what this node has is
-kept, even if it never was. If any other members of the old cluster are left, compare their folders first ('raft inspect'):
-recover from the one whose log ends with the highest term and, of those, the highest index. Never start the others again:
-let their machines join the new cluster with empty folders and new ids.";
+THIS IS FOR A CLUSTER THAT HAS PERMANENTLY LOST A MAJORITY OF ITS VOTERS. It makes a new cluster of
+this one node, from the data on this node's disk. Writes that only other nodes had are lost, even if
+they were acknowledged to clients; writes that this node has are kept, even if they never were. If
+other members of the old cluster are left, compare their folders first ('raft inspect'): choose the
+one whose log ends with the highest term and, of those, the highest index. Never start the other
+members again: let their machines join the new cluster with empty folders and new ids.";
 
-/// Recovers, if that is wanted; otherwise says what it would mean.
+/// Recovers if --accept-data-loss is given; otherwise prints what would be lost.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let old = look(&arguments.data)?;
+    let old = read_folder(&arguments.data)?;
     check(arguments, &old)?;
     println!("{WARNING}\n");
     if !arguments.accept_data_loss {
         let terms = &old.saved.terms;
         println!(
-            "{} is of node {}; what is whole of its log ends with entry {} of term {}",
+            "{} is of node {}; the whole part of its log ends with entry {} of term {}",
             arguments.data.display(),
             old.identity.node,
             terms.last_index(),
             terms.last_term()
         );
         print_loss(old.loss.as_ref());
-        return Err("nothing was done: say --accept-data-loss if that is what is wanted".into());
+        return Err("nothing was done: give --accept-data-loss to do it".into());
     }
     let options = RecoverClusterOptions::new(
         &arguments.data,
@@ -73,38 +74,40 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         NodeId(arguments.id),
         arguments.raft.to_string(),
     );
-    let made = recover_cluster(&options)?;
-    let (index, term) = made.last;
+    let new = recover_cluster(&options)?;
+    let (index, term) = new.last;
     println!(
         "from node {} of cluster {}, everything up to entry {index} of term {term}:",
-        made.from.node, made.from.cluster
+        new.from.node, new.from.cluster
     );
     println!(
         "node {} of cluster {}, in {}",
-        made.identity.node,
-        made.identity.cluster,
+        new.identity.node,
+        new.identity.cluster,
         arguments.into.display()
     );
-    print_loss(made.loss.as_ref());
+    print_loss(new.loss.as_ref());
     if let Some(index) = old.wrong_snapshot() {
         println!(
-            "DIVERGED: the state comes from the snapshot of entry {index}, and the old cluster's may have been another"
+            "DIVERGED: the state comes from the snapshot of entry {index}; the old cluster's may \
+             have been another one"
         );
     }
     println!(
-        "LOST: whatever the others had after entry {index}, or had acknowledged without this node"
+        "LOST: what the other nodes had after entry {index}, or acknowledged without this node"
     );
     println!(
-        "next: 'raft serve --id {} --data {} --raft {} --client …'; then let others join it, with empty folders and ids above {}",
+        "next: 'raft serve --id {} --data {} --raft {} --client …'; then let others join it, with \
+         empty folders and ids above {}",
         arguments.id,
         arguments.into.display(),
         arguments.raft,
-        made.configuration.highest_id.max(made.identity.node)
+        new.configuration.highest_id.max(new.identity.node)
     );
     Ok(())
 }
 
-/// What the old folder holds.
+/// The content of the old folder.
 struct Old {
     identity: Identity,
     saved: Saved,
@@ -120,7 +123,7 @@ impl Old {
     }
 }
 
-/// Says what the folder once held and does not hold any more.
+/// Prints which entries the folder once had and has lost.
 fn print_loss(loss: Option<&DataLoss>) {
     let Some(DataLoss { kept, known, damaged, .. }) = loss else { return };
     for (file, what) in damaged {
@@ -128,35 +131,39 @@ fn print_loss(loss: Option<&DataLoss>) {
     }
     if known > kept {
         println!(
-            "LOST: entries {}..={known} are lost, and perhaps later ones, which nothing is left of",
+            "LOST: entries {}..={known} are lost, and perhaps later ones, of which no trace is \
+             left",
             kept.next()
         );
     } else {
-        println!("LOST: perhaps entries after {kept}; nothing is left that says so");
+        println!("LOST: perhaps entries after {kept}; no trace of them is left");
     }
 }
 
-/// Looks at everything that is whole.
-fn look(data: &Path) -> Result<Old, String> {
+/// Reads everything that is whole.
+fn read_folder(data: &Path) -> Result<Old, String> {
     let folder = Folder::open(data).map_err(|error| error.to_string())?;
     let diverged = folder.diverged().map_err(|error| error.to_string())?;
     let remains =
         folder.surviving().map(|(identity, saved, loss)| Old { identity, saved, loss, diverged });
     remains.map_err(|error| match error {
-        StorageError::NoLog => format!("{} holds no node's log: give the folder of a node of the old cluster", data.display()),
+        StorageError::NoLog => format!(
+            "{} holds no node's log: give the folder of a node of the old cluster",
+            data.display()
+        ),
         error => format!(
-            "nothing can be recovered from {}: {error}. Recover from the folder of another member (look at each with 'raft \
-             inspect'), or from a backup",
+            "nothing can be recovered from {}: {error}. Recover from the folder of another member \
+             (see 'raft inspect'), or from a backup",
             data.display()
         ),
     })
 }
 
-/// What would very likely be a mistake.
+/// Refuses what is very likely a mistake.
 fn check(arguments: &Arguments, old: &Old) -> Result<(), String> {
-    if arguments.raft.is_everywhere() {
+    if arguments.raft.is_unspecified() {
         return Err(format!(
-            "--raft {} is every machine's: give a name or an address of the new node's",
+            "--raft {} is an address of every machine: give a name or an address of the new node",
             arguments.raft
         ));
     }
@@ -164,39 +171,42 @@ fn check(arguments: &Arguments, old: &Old) -> Result<(), String> {
     let highest = configuration.highest_id.max(node);
     if arguments.id <= highest.0 {
         return Err(format!(
-            "--id {} is, or was, another node's of the old cluster, whose machine could be mistaken for the new one: choose one \
-             above {highest}",
+            "--id {} is, or was, another node's of the old cluster, whose machine could be \
+             mistaken for the new one: choose one above {highest}",
             arguments.id
         ));
     }
     if configuration.members.is_empty() {
         return Err(format!(
-            "node {node}, whose folder {} is, never became a member of any cluster, and has nothing to recover",
+            "node {node}, of folder {}, never became a member of a cluster, and has nothing to \
+             recover",
             arguments.data.display()
         ));
     }
     if old.saved.terms.last_index() == Index(0) {
         return Err(format!(
-            "the log of node {node}, whose folder {} is, has no entry: it never met the others, or its disk was wiped. Recover from \
-             another member's folder",
+            "the log of node {node}, of folder {}, has no entry: it never met the others, or its \
+             disk was wiped. Recover from another member's folder",
             arguments.data.display()
         ));
     }
-    // Node 0: nothing but a snapshot is left, which does not say whose it was.
+    // Node 0: only a snapshot is left, which does not name its node.
     let is_member = node == NodeId(0) || configuration.members.contains_key(&node);
-    let is_removed = !is_member || removal::is_noted(&arguments.data);
+    let is_removed = !is_member || removal::is_marked(&arguments.data);
     if is_removed && !arguments.from_removed {
         return Err(format!(
-            "node {node}, whose folder {} is, was removed from its cluster, and does not have what was acknowledged after that: \
-             recover from a member's folder. If there is none left, say --from-removed",
+            "node {node}, of folder {}, was removed from its cluster, and lacks the writes that \
+             were acknowledged after that: recover from a member's folder. If none is left, give \
+             --from-removed",
             arguments.data.display()
         ));
     }
     if let Some(index) = old.wrong_snapshot().filter(|_| !arguments.from_diverged) {
         return Err(format!(
-            "the state of node {node}, whose folder {} is, differed from that of a majority (DIVERGED; see 'raft inspect'): its \
-             log is right, but its snapshot of entry {index}, with which a new cluster would begin, may hold the wrong state. \
-             Recover from another member's folder. If there is none left, say --from-diverged",
+            "the state of node {node}, of folder {}, differed from that of a majority (DIVERGED; \
+             see 'raft inspect'): its log is right, but its snapshot of entry {index}, with which \
+             a new cluster would begin, may hold the wrong state. Recover from another member's \
+             folder. If none is left, give --from-diverged",
             arguments.data.display()
         ));
     }

@@ -1,20 +1,25 @@
-//! That a node was removed, in its data folder. Its log may not know: a node that was away when it
-//! was removed is told by others.
+//! The mark in a data folder that its node was removed from the cluster.
+//!
+//! The log need not say it: a node that was away at its removal learns of it from other nodes.
 
 use std::{fs::File, path::Path};
 
-const MARKER: &str = "REMOVED";
+const FILE: &str = "REMOVED";
 
-/// Notes it. A folder that cannot be written is told of and nothing else: the node takes part in
-/// nothing more.
-pub(crate) fn note(data: &Path) {
-    let path = data.join(MARKER);
+/// Marks a data folder. A folder that cannot be written is only logged: a removed node takes part
+/// in nothing more.
+pub(crate) fn mark(data: &Path) {
+    let path = data.join(FILE);
     if let Err(error) = File::create(&path).and_then(|file| file.sync_all()) {
-        tracing::warn!(%error, "cannot write {}, by which 'raft recover' would know that this node was removed", path.display());
+        tracing::warn!(
+            %error,
+            "cannot write {}, by which 'raft recover' would know that this node was removed",
+            path.display()
+        );
     }
 }
 
-/// Whether it was noted.
-pub(crate) fn is_noted(data: &Path) -> bool {
-    data.join(MARKER).exists()
+/// Whether a data folder is marked.
+pub(crate) fn is_marked(data: &Path) -> bool {
+    data.join(FILE).exists()
 }

@@ -1,10 +1,10 @@
-//! The Redis protocol: requests in, replies out. Replies are made in RESP2, and put into RESP3 for
-//! those who asked for it.
+//! The Redis protocol: requests in, replies out. Replies are made in RESP2, and translated for
+//! clients that chose RESP3.
 //!
-//! The frames themselves are `redis-protocol`'s. What is added here is what a server needs around
-//! it: a request is an array of bulk strings and nothing else, so nothing is nested and a hostile
-//! client cannot make the parser recurse; a half-received request is not parsed again from its
-//! start; and every length is checked before anything is kept.
+//! The crate `redis-protocol` reads and writes the frames. This module adds what a server needs: a
+//! request is an array of bulk strings and nothing else, so a hostile client cannot make the parser
+//! recurse; a half-received request is not parsed again from its start; and every length is checked
+//! before its bytes are kept.
 
 use bytes::BytesMut;
 use redis_protocol::resp2::{
@@ -13,12 +13,12 @@ use redis_protocol::resp2::{
     types::{BorrowedFrame, RangeFrame},
 };
 
-/// The most arguments that a request may have.
+/// Most arguments of a request.
 pub(crate) const ARGUMENTS_MAX: usize = 1 << 16;
-/// The longest line that stands before a payload, or makes up an inline command.
+/// Longest line before a payload, or of an inline command.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
-/// A request that is not RESP: the connection that sent it cannot be understood any further.
+/// A request that is not RESP. The rest of the connection cannot be parsed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ProtocolError {
     #[error("Protocol error: expected '*' or a command's name, got byte {0:#04x}")]
@@ -28,7 +28,7 @@ pub(crate) enum ProtocolError {
     )]
     NotBulk(u8),
     #[error(
-        "Protocol error: invalid multibulk length {0:?}: it must be a number from 0 to {ARGUMENTS_MAX}"
+        "Protocol error: invalid multibulk length {0:?}: give a number from 0 to {ARGUMENTS_MAX}"
     )]
     Count(String),
     #[error("Protocol error: invalid bulk length: {0}")]
@@ -39,7 +39,7 @@ pub(crate) enum ProtocolError {
     TooLarge(usize),
 }
 
-/// How a client wants its replies; `HELLO` changes it.
+/// The protocol of a client's replies; `HELLO` changes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Protocol {
     #[default]
@@ -47,12 +47,12 @@ pub(crate) enum Protocol {
     Resp3,
 }
 
-/// Where a request's arguments stand in the bytes it was parsed from, and how far it may be parsed.
+/// Parses a request as its bytes come: the ranges of its arguments, and how far it has come.
 #[derive(Debug, Default)]
 pub(crate) struct RequestReader {
     /// Arguments found so far, as ranges of the input.
     arguments: Vec<(usize, usize)>,
-    /// Arguments that the header promised; `None` before the header.
+    /// Number of arguments by the header; `None` before the header.
     wanted: Option<usize>,
     /// Input up to here is parsed.
     parsed: usize,
@@ -65,14 +65,14 @@ pub(crate) struct RequestReader {
 pub(crate) struct Request<'a> {
     input: &'a [u8],
     arguments: &'a [(usize, usize)],
-    /// How many bytes of the input it took.
+    /// Bytes of the input that it takes.
     pub(crate) len_bytes: usize,
-    /// Whether it was a bare line, as a person types it, instead of an array.
+    /// Whether it is a line, as a person types it, instead of an array.
     pub(crate) inline: bool,
 }
 
 impl<'a> Request<'a> {
-    /// How many arguments there are, the command's name included; possibly none.
+    /// Number of arguments, the command's name included; perhaps none.
     pub(crate) fn len(&self) -> usize {
         self.arguments.len()
     }
@@ -97,8 +97,8 @@ impl RequestReader {
         RequestReader { limit_bytes, ..RequestReader::default() }
     }
 
-    /// Looks for a whole request at the start of `input`, which holds all bytes since the last
-    /// request ended. `None` asks for more bytes. After a request, call [`RequestReader::reset`]
+    /// Parses a request at the start of `input`, which holds all bytes since the end of the last
+    /// request. `None` asks for more bytes. After a request, call [`RequestReader::reset`]
     /// and drop its bytes from the input.
     pub(crate) fn read<'a>(
         &'a mut self,
@@ -120,7 +120,7 @@ impl RequestReader {
         }))
     }
 
-    /// Makes ready for the next request.
+    /// Prepares for the next request.
     pub(crate) fn reset(&mut self) {
         self.arguments.clear();
         self.wanted = None;
@@ -150,7 +150,7 @@ impl RequestReader {
         }
         let count = str::from_utf8(&line[1..]).ok().and_then(|count| count.parse::<i64>().ok());
         self.wanted = match count {
-            // Redis takes an empty or a null array for no request at all.
+            // As in Redis, an empty or a null array is no request.
             Some(count @ -1..=0) => Some(count.max(0) as usize),
             Some(count) if (1..=ARGUMENTS_MAX as i64).contains(&count) => Some(count as usize),
             _ => {
@@ -186,7 +186,7 @@ impl RequestReader {
                 Some(b'$') => {}
                 Some(&other) => return Err(ProtocolError::NotBulk(other)),
             }
-            if !self.bulk_length_is_sane(rest)? {
+            if !self.check_bulk_length(rest)? {
                 return Ok(false);
             }
             match decode_range(rest) {
@@ -208,9 +208,9 @@ impl RequestReader {
         Ok(true)
     }
 
-    /// Looks at a bulk string's length before its payload is waited for. False if the line is not
-    /// whole yet.
-    fn bulk_length_is_sane(&self, rest: &[u8]) -> Result<bool, ProtocolError> {
+    /// Checks a bulk string's length before its payload is received. False if the line is not whole
+    /// yet.
+    fn check_bulk_length(&self, rest: &[u8]) -> Result<bool, ProtocolError> {
         const LENGTH_LINE_MAX: usize = 24;
         let Some(end) = rest.iter().take(LENGTH_LINE_MAX).position(|&byte| byte == b'\n') else {
             let over = rest.len() >= LENGTH_LINE_MAX;
@@ -227,14 +227,14 @@ impl RequestReader {
             }
             Some(_) => Err(ProtocolError::TooLarge(self.limit_bytes)),
             None => Err(ProtocolError::Bulk(format!(
-                "{:?} is not one",
+                "{:?} is not a length",
                 String::from_utf8_lossy(digits)
             ))),
         }
     }
 }
 
-/// A decimal integer as Redis takes it: no sign `+`, no spaces, no leading zeros.
+/// Parses a decimal integer as Redis does: no sign `+`, no spaces, no leading zeros.
 pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
     let number: i64 = str::from_utf8(text).ok()?.parse().ok()?;
     let digits = text.strip_prefix(b"-").unwrap_or(text);
@@ -245,7 +245,7 @@ pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
 
 /// Appends a reply.
 pub(crate) fn put(output: &mut BytesMut, reply: &BorrowedFrame<'_>) {
-    // It can fail only for a buffer that is too small, and this one grows.
+    // It fails only if a buffer is too small, and this one grows.
     extend_encode_borrowed(output, reply, false).expect("a growing buffer takes any frame");
 }
 
@@ -270,15 +270,15 @@ pub(crate) fn put_map(output: &mut BytesMut, pairs: usize, protocol: Protocol) {
     }
 }
 
-/// Appends nothing in the place of an array.
+/// Appends null where an array is expected.
 pub(crate) fn put_null_array(output: &mut BytesMut, protocol: Protocol) {
     put_as(output, protocol, b"*-1\r\n");
 }
 
-/// Appends replies that are whole RESP2 frames, as `protocol` has them.
+/// Appends whole RESP2 frames, translated to `protocol`.
 ///
-/// Of the frames that this server replies with, only null looks different in RESP3; clients do not
-/// take the old one.
+/// Of the frames in this server's replies, only null differs in RESP3, where clients refuse the old
+/// one.
 pub(crate) fn put_as(output: &mut BytesMut, protocol: Protocol, replies: &[u8]) {
     let mut rest = replies;
     if protocol == Protocol::Resp2 {
@@ -288,7 +288,7 @@ pub(crate) fn put_as(output: &mut BytesMut, protocol: Protocol, replies: &[u8]) 
         let line = &rest[..=end];
         let payload_bytes = match line {
             b"$-1\r\n" | b"*-1\r\n" => None,
-            // An array's elements are frames of their own, and come next.
+            // An array's elements are frames, and come next.
             [b'$', length @ .., b'\r', b'\n'] => str::from_utf8(length)
                 .ok()
                 .and_then(|length| length.parse::<usize>().ok())
@@ -318,7 +318,7 @@ mod tests {
 
     const LIMIT: usize = 4096;
 
-    /// Feeds `chunks` one after the other, and collects the requests.
+    /// Parses `chunks` one after the other, and collects the requests.
     fn parse(chunks: &[&[u8]]) -> Result<Vec<Vec<Vec<u8>>>, ProtocolError> {
         let mut reader = RequestReader::new(LIMIT);
         let (mut input, mut requests) = (Vec::new(), Vec::new());
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_a_request_too() {
+    fn a_line_is_a_request() {
         assert_eq!(
             parse(&[b"SET  k v\r\nPING\n"]).unwrap(),
             [&[b"SET".to_vec(), b"k".to_vec(), b"v".to_vec()][..], &[b"PING".to_vec()]]
@@ -405,8 +405,9 @@ mod tests {
     }
 
     #[test]
-    fn nulls_are_put_into_resp3_and_payloads_are_left_alone() {
-        let replies = b"$-1\r\n*3\r\n$5\r\n$-1\r\n\r\n$-1\r\n$0\r\n\r\n:-1\r\n+OK\r\n-ERR $-1\r\n*-1\r\n*0\r\n";
+    fn nulls_are_translated_to_resp3_and_payloads_kept() {
+        let replies = b"$-1\r\n*3\r\n$5\r\n$-1\r\n\r\n$-1\r\n$0\r\n\r\n:-1\r\n+OK\r\n-ERR $-1\r\n\
+                        *-1\r\n*0\r\n";
         let mut output = BytesMut::new();
         put_as(&mut output, Protocol::Resp2, replies);
         assert_eq!(output, &replies[..]);
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_taken_as_redis_takes_them() {
+    fn integers_are_parsed_as_in_redis() {
         for good in ["0", "-1", "42", "9223372036854775807", "-9223372036854775808"] {
             assert!(parse_integer(good.as_bytes()).is_some(), "{good}");
         }

@@ -5,7 +5,7 @@ use std::{error::Error, io, time::Duration};
 use crate::{
     address::Address,
     client::{Client, Info},
-    flags::{MS, number},
+    flags::milliseconds,
 };
 
 /// Flags of `raft status`.
@@ -15,7 +15,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "HOST:PORT")]
     client: Address,
     /// How long to wait for each node, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 1000,
+        value_parser = milliseconds(),
+        allow_negative_numbers = true
+    )]
     timeout: u64,
 }
 
@@ -35,7 +41,7 @@ const FIELDS: [&str; 9] = [
     "snapshot_index",
 ];
 
-/// Asks the given node, and those that it names, and prints what they say.
+/// Asks the given node and those that it names, and prints their states.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let timeout = Duration::from_millis(arguments.timeout);
     let asked = &arguments.client;
@@ -57,7 +63,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     print!("{}{}{}{}", table(rows), configuration(&infos), followers(&infos), alarms(&infos));
     if leader(&infos).is_none() && info.field("role") == Some("removed") {
         println!(
-            "the node that was asked was removed from the cluster, and what it says is old: ask a member"
+            "the node that was asked was removed from the cluster, and its information is old: ask \
+             a member"
         );
     }
     Ok(())
@@ -68,11 +75,11 @@ fn rank(id: Option<&str>) -> u64 {
 }
 
 fn ask(address: &Address, timeout: Duration) -> io::Result<Info> {
-    let info = Client::of_node(address, timeout)?.info("raft")?;
+    let info = Client::connect_to_node(address, timeout)?.info("raft")?;
     match info.field("node_id") {
         Some(_) => Ok(info),
         None => Err(io::Error::other(
-            "a Redis server answers there that is no 'raft serve': INFO has no section raft",
+            "a Redis server that is not 'raft serve' answers there: INFO has no section raft",
         )),
     }
 }
@@ -86,7 +93,7 @@ fn row(info: &Info, client: &str) -> Vec<String> {
 fn peer_row(id: &str, client: &str, raft: &str, timeout: Duration) -> (Vec<String>, Option<Info>) {
     let unreachable = |why: String| (vec![id.to_owned(), why, "unreachable".to_owned()], None);
     if client.is_empty() {
-        return unreachable(format!("(not met; peers call it at {raft})"));
+        return unreachable(format!("(not met; peers reach it at {raft})"));
     }
     match client.parse().ok().and_then(|address| ask(&address, timeout).ok()) {
         Some(info) => (row(&info, client), Some(info)),
@@ -94,13 +101,13 @@ fn peer_row(id: &str, client: &str, raft: &str, timeout: Duration) -> (Vec<Strin
     }
 }
 
-/// Who leads, of those that say so.
+/// The leader: of the nodes that claim it, the one of the highest term.
 fn leader(infos: &[Info]) -> Option<&Info> {
     let leads = |info: &&Info| info.field("role") == Some("leader");
     infos.iter().filter(leads).max_by_key(|info| rank(info.field("term")))
 }
 
-/// The members as the leader has them, or else the node that was asked first.
+/// The members as the leader knows them, or else the node that was asked first.
 fn configuration(infos: &[Info]) -> String {
     let Some(info) = leader(infos).or(infos.first()) else { return String::new() };
     let mut text =
@@ -118,7 +125,7 @@ fn configuration(infos: &[Info]) -> String {
     text + "\n"
 }
 
-/// What the leader says of its followers, a line each.
+/// What the leader knows about its followers, a line each.
 fn followers(infos: &[Info]) -> String {
     let newest = leader(infos);
     let mut text = String::new();
@@ -135,16 +142,16 @@ fn followers(infos: &[Info]) -> String {
     text
 }
 
-/// What an operator must look at, a line for each node that says anything.
+/// The alarms, a line for each node that has any.
 fn alarms(infos: &[Info]) -> String {
-    let said = infos.iter().filter_map(|info| {
+    let lines = infos.iter().filter_map(|info| {
         let alarms = info.field("alarms").filter(|&alarms| alarms != "none")?;
         Some(format!("ALARM at node {}: {alarms}\n", info.field("node_id").unwrap_or("?")))
     });
-    said.collect()
+    lines.collect()
 }
 
-/// Lines up the columns.
+/// The table, with aligned columns.
 fn table(rows: Vec<Vec<String>>) -> String {
     let headings = HEADINGS.iter().map(|&heading| heading.to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(headings).chain(rows).collect();
@@ -167,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up() {
+    fn columns_are_aligned() {
         let full = ["1", "127.0.0.1:6001", "leader", "voter", "2", "1", "10", "10", "3", "11", "8"];
         let down = ["2", "127.0.0.1:6002", "unreachable"];
         let rows = [&full[..], &down[..]]
@@ -175,8 +182,10 @@ mod tests {
             .to_vec();
         assert_eq!(
             table(rows),
-            "NODE  CLIENT          ROLE         CAPACITY  TERM  LEADER  COMMIT  APPLIED  FIRST  LAST  SNAPSHOT\n\
-             1     127.0.0.1:6001  leader       voter     2     1       10      10       3      11    8\n\
+            "NODE  CLIENT          ROLE         CAPACITY  TERM  LEADER  COMMIT  APPLIED  FIRST  \
+             LAST  SNAPSHOT\n\
+             1     127.0.0.1:6001  leader       voter     2     1       10      10       3      \
+             11    8\n\
              2     127.0.0.1:6002  unreachable\n"
         );
     }

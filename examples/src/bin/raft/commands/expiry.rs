@@ -2,7 +2,7 @@
 
 use crate::{
     kv::{
-        expiry::{When, conditions},
+        expiry::{Expiration, conditions},
         operation::{Operation, encode, set_flags, ttl_form},
     },
     resp::{Request, parse_integer},
@@ -41,7 +41,7 @@ impl Unit {
     }
 
     /// `command` is the one that gives the time, for the error.
-    fn when(self, time: &[u8], command: &str, may_be_past: bool) -> Result<When, String> {
+    fn when(self, time: &[u8], command: &str, may_be_past: bool) -> Result<Expiration, String> {
         let number = parse_integer(time).ok_or("ERR value is not an integer or out of range")?;
         let ms = match self {
             Seconds | UnixSeconds => number.checked_mul(1000),
@@ -50,8 +50,8 @@ impl Unit {
         let is_relative = matches!(self, Seconds | Milliseconds);
         let latest = if is_relative { AFTER_MAX } else { i64::MAX };
         match ms.filter(|&ms| ms <= latest && (may_be_past || ms > 0)) {
-            Some(ms) if is_relative => Ok(When::After(ms)),
-            Some(ms) => Ok(When::At(ms)),
+            Some(ms) if is_relative => Ok(Expiration::After(ms)),
+            Some(ms) => Ok(Expiration::At(ms)),
             None => Err(format!("ERR invalid expire time in '{command}' command")),
         }
     }
@@ -75,7 +75,7 @@ pub(super) fn set(request: &Request<'_>) -> Result<Command, String> {
                 flags |= set_flags::GET;
                 continue;
             }
-            _ if option.eq_ignore_ascii_case(b"KEEPTTL") => When::Keep,
+            _ if option.eq_ignore_ascii_case(b"KEEPTTL") => Expiration::Keep,
             _ => match Unit::of_option(option) {
                 Some(unit) => unit.when(options.next().ok_or("ERR syntax error")?, "set", false)?,
                 None => return Err("ERR syntax error".to_owned()),
@@ -96,13 +96,13 @@ pub(super) fn set_with(
     request: &Request<'_>,
     value: usize,
     flags: u8,
-    when: Option<When>,
+    when: Option<Expiration>,
 ) -> Command {
     let (key, value) = (argument(request, 1), argument(request, value));
     Command::Write(match when {
         None => encode(Operation::Set, [key, value, &[flags]].into_iter()),
         Some(when) => {
-            encode(Operation::SetWhen, [key, value, &[flags], &when.encode()].into_iter())
+            encode(Operation::SetExpiring, [key, value, &[flags], &when.encode()].into_iter())
         }
     })
 }
@@ -128,7 +128,7 @@ pub(super) fn get_ex(request: &Request<'_>) -> Result<Command, String> {
     let when = match (request.len(), Unit::of_option(option)) {
         // It changes nothing.
         (2, _) => return Ok(Command::Read(encode(Operation::Get, [key].into_iter()))),
-        (3, _) if option.eq_ignore_ascii_case(b"PERSIST") => When::Never,
+        (3, _) if option.eq_ignore_ascii_case(b"PERSIST") => Expiration::Never,
         (4, Some(unit)) => unit.when(argument(request, 3), "getex", false)?,
         _ => return Err("ERR syntax error".to_owned()),
     };
@@ -160,19 +160,19 @@ fn expire_in(request: &Request<'_>, unit: Unit, command: &str) -> Result<Command
     let mut asked = 0;
     for option in request.from(3) {
         asked |= match option.to_ascii_uppercase().as_slice() {
-            b"NX" => conditions::NONE_YET,
-            b"XX" => conditions::SOME_ALREADY,
-            b"GT" => conditions::LATER,
-            b"LT" => conditions::EARLIER,
+            b"NX" => conditions::NX,
+            b"XX" => conditions::XX,
+            b"GT" => conditions::GT,
+            b"LT" => conditions::LT,
             _ => return Err(format!("ERR Unsupported option {}", option.escape_ascii())),
         };
     }
-    if asked & conditions::NONE_YET != 0 && asked != conditions::NONE_YET {
+    if asked & conditions::NX != 0 && asked != conditions::NX {
         return Err(
             "ERR NX and XX, GT or LT options at the same time are not compatible".to_owned()
         );
     }
-    if asked & conditions::LATER != 0 && asked & conditions::EARLIER != 0 {
+    if asked & conditions::GT != 0 && asked & conditions::LT != 0 {
         return Err("ERR GT and LT options at the same time are not compatible".to_owned());
     }
     let when = unit.when(argument(request, 2), command, true)?;

@@ -32,7 +32,7 @@ pub(crate) enum Question {
 /// Appends the answer.
 pub(crate) fn put_answer(output: &mut BytesMut, question: &Question, protocol: Protocol) {
     match question {
-        Question::All => put_list(output, listed(), |output, row| put_info(output, row)),
+        Question::All => put_list(output, listed(), put_info),
         Question::Count => put_integer(output, listed().count() as i64),
         Question::List => put_list(output, listed(), |output, row| {
             put_text(output, &row.redis_name());

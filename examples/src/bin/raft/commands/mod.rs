@@ -4,8 +4,8 @@
 //! request -> table: the row by its name -> arity -> the row's parser -> Command
 //! ```
 //! A command is a row of the [`table`], the parser that the row names, and for a command on keys an
-//! [`Operation`](crate::kv::operation::Operation) with its effect. `COMMAND`, `HELP`, `raft commands`
-//! and README's list are made from the rows ([`manual`]).
+//! [`Operation`](crate::kv::operation::Operation) with its effect. `COMMAND`, `HELP`, `raft
+//! commands` and README's list are made from the rows ([`manual`]).
 
 pub(crate) mod cli;
 mod connection;

@@ -80,12 +80,12 @@ pub(super) const fn row(
 }
 
 impl CommandRow {
-    pub(super) const fn as_is(mut self, operation: Operation) -> CommandRow {
+    pub(super) const fn becomes(mut self, operation: Operation) -> CommandRow {
         self.meaning = Meaning::AsIs(operation);
         self
     }
 
-    pub(super) const fn one_of(
+    pub(super) const fn becomes_one_of(
         mut self,
         operations: &'static [Operation],
         parser: Parser,

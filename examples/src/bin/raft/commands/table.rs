@@ -8,7 +8,7 @@
 use crate::{
     kv::operation::Operation::{
         Append, DbSize, Del, Exists, Expire, FlushAll, Get, GetDel, GetEx, IncrBy, Keys, MGet,
-        MSet, MSetNx, Persist, Rename, Scan, Set, SetWhen, StrLen, Ttl, Type,
+        MSet, MSetNx, Persist, Rename, Scan, Set, SetExpiring, StrLen, Ttl, Type,
     },
     membership::request as raft,
 };
@@ -39,118 +39,119 @@ pub(super) const GROUPS: &[Group] = &[
 ];
 
 const STRING: &[CommandRow] = &[
-    row("GET", "key", Exactly(2), "Returns the value of a key.").as_is(Get),
+    row("GET", "key", Exactly(2), "Returns the value of a key.").becomes(Get),
     row(
         "SET",
-        "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
-         PXAT unix-time-milliseconds | KEEPTTL]",
+        "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT \
+         unix-time-milliseconds | KEEPTTL]",
         AtLeast(3),
         "Sets a key to a value, which may expire.",
     )
-    .one_of(&[Set, SetWhen], expiry::set),
+    .becomes_one_of(&[Set, SetExpiring], expiry::set),
     row(
         "GETEX",
-        "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
-         PXAT unix-time-milliseconds | PERSIST]",
+        "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds \
+         | PERSIST]",
         AtLeast(2),
         "Returns the value of a key, and sets or removes its expiration.",
     )
-    .one_of(&[GetEx, Get], expiry::get_ex),
+    .becomes_one_of(&[GetEx, Get], expiry::get_ex),
     row("SETEX", "key seconds value", Exactly(4), "Sets a key that expires in seconds.")
-        .one_of(&[SetWhen], expiry::set_ex),
+        .becomes_one_of(&[SetExpiring], expiry::set_ex),
     row("PSETEX", "key milliseconds value", Exactly(4), "Sets a key that expires in milliseconds.")
-        .one_of(&[SetWhen], expiry::pset_ex),
+        .becomes_one_of(&[SetExpiring], expiry::pset_ex),
     row("SETNX", "key value", Exactly(3), "Sets a key if it does not exist.")
-        .one_of(&[Set], keys::set_nx),
+        .becomes_one_of(&[Set], keys::set_nx),
     row("GETSET", "key value", Exactly(3), "Sets a key and returns its previous value.")
-        .one_of(&[Set], keys::get_set),
+        .becomes_one_of(&[Set], keys::get_set),
     row("GETDEL", "key", Exactly(2), "Returns the value of a key and deletes the key.")
-        .as_is(GetDel),
-    row("MGET", "key [key ...]", AtLeast(2), "Returns the values of keys.").as_is(MGet),
+        .becomes(GetDel),
+    row("MGET", "key [key ...]", AtLeast(2), "Returns the values of keys.").becomes(MGet),
     row("MSET", "key value [key value ...]", AtLeast(3), "Sets keys to values.")
-        .one_of(&[MSet], keys::mset),
+        .becomes_one_of(&[MSet], keys::mset),
     row("MSETNX", "key value [key value ...]", AtLeast(3), "Sets keys if none of them exists.")
-        .one_of(&[MSetNx], keys::mset_nx),
+        .becomes_one_of(&[MSetNx], keys::mset_nx),
     row("INCR", "key", Exactly(2), "Adds one to the integer value of a key.")
-        .one_of(&[IncrBy], keys::incr),
+        .becomes_one_of(&[IncrBy], keys::incr),
     row("DECR", "key", Exactly(2), "Subtracts one from the integer value of a key.")
-        .one_of(&[IncrBy], keys::decr),
+        .becomes_one_of(&[IncrBy], keys::decr),
     row("INCRBY", "key increment", Exactly(3), "Adds a number to the integer value of a key.")
-        .one_of(&[IncrBy], keys::incr_by),
+        .becomes_one_of(&[IncrBy], keys::incr_by),
     row(
         "DECRBY",
         "key decrement",
         Exactly(3),
         "Subtracts a number from the integer value of a key.",
     )
-    .one_of(&[IncrBy], keys::decr_by),
-    row("APPEND", "key value", Exactly(3), "Appends to the value of a key.").as_is(Append),
-    row("STRLEN", "key", Exactly(2), "Returns the length of the value of a key.").as_is(StrLen),
+    .becomes_one_of(&[IncrBy], keys::decr_by),
+    row("APPEND", "key value", Exactly(3), "Appends to the value of a key.").becomes(Append),
+    row("STRLEN", "key", Exactly(2), "Returns the length of the value of a key.").becomes(StrLen),
 ];
 
 const GENERIC: &[CommandRow] = &[
     row("DEL", "key [key ...]", AtLeast(2), "Deletes keys, and returns how many existed.")
-        .as_is(Del),
-    row("UNLINK", "key [key ...]", AtLeast(2), "The same as DEL.").as_is(Del),
-    row("EXISTS", "key [key ...]", AtLeast(2), "Returns how many of the keys exist.").as_is(Exists),
-    row("TOUCH", "key [key ...]", AtLeast(2), "The same as EXISTS.").as_is(Exists),
+        .becomes(Del),
+    row("UNLINK", "key [key ...]", AtLeast(2), "The same as DEL.").becomes(Del),
+    row("EXISTS", "key [key ...]", AtLeast(2), "Returns how many of the keys exist.")
+        .becomes(Exists),
+    row("TOUCH", "key [key ...]", AtLeast(2), "The same as EXISTS.").becomes(Exists),
     row("TYPE", "key", Exactly(2), "Returns the type of a key's value: string, or none.")
-        .as_is(Type),
+        .becomes(Type),
     row("RENAME", "key newkey", Exactly(3), "Renames a key, and replaces one of the new name.")
-        .one_of(&[Rename], keys::rename),
+        .becomes_one_of(&[Rename], keys::rename),
     row("RENAMENX", "key newkey", Exactly(3), "Renames a key if the new name does not exist.")
-        .one_of(&[Rename], keys::rename_nx),
+        .becomes_one_of(&[Rename], keys::rename_nx),
     row(
         "EXPIRE",
         "key seconds [NX | XX | GT | LT]",
         AtLeast(3),
         "Sets a key's expiration in seconds from now.",
     )
-    .one_of(&[Expire], expiry::expire),
+    .becomes_one_of(&[Expire], expiry::expire),
     row(
         "PEXPIRE",
         "key milliseconds [NX | XX | GT | LT]",
         AtLeast(3),
         "Sets a key's expiration in milliseconds from now.",
     )
-    .one_of(&[Expire], expiry::pexpire),
+    .becomes_one_of(&[Expire], expiry::pexpire),
     row(
         "EXPIREAT",
         "key unix-time-seconds [NX | XX | GT | LT]",
         AtLeast(3),
         "Sets a key's expiration to a Unix time in seconds.",
     )
-    .one_of(&[Expire], expiry::expire_at),
+    .becomes_one_of(&[Expire], expiry::expire_at),
     row(
         "PEXPIREAT",
         "key unix-time-milliseconds [NX | XX | GT | LT]",
         AtLeast(3),
         "Sets a key's expiration to a Unix time in milliseconds.",
     )
-    .one_of(&[Expire], expiry::pexpire_at),
+    .becomes_one_of(&[Expire], expiry::pexpire_at),
     row("TTL", "key", Exactly(2), "Returns the seconds until a key expires.")
-        .one_of(&[Ttl], expiry::ttl),
+        .becomes_one_of(&[Ttl], expiry::ttl),
     row("PTTL", "key", Exactly(2), "Returns the milliseconds until a key expires.")
-        .one_of(&[Ttl], expiry::pttl),
+        .becomes_one_of(&[Ttl], expiry::pttl),
     row("EXPIRETIME", "key", Exactly(2), "Returns a key's expiration as Unix time in seconds.")
-        .one_of(&[Ttl], expiry::expire_time),
+        .becomes_one_of(&[Ttl], expiry::expire_time),
     row(
         "PEXPIRETIME",
         "key",
         Exactly(2),
         "Returns a key's expiration as Unix time in milliseconds.",
     )
-    .one_of(&[Ttl], expiry::pexpire_time),
-    row("PERSIST", "key", Exactly(2), "Removes a key's expiration.").as_is(Persist),
+    .becomes_one_of(&[Ttl], expiry::pexpire_time),
+    row("PERSIST", "key", Exactly(2), "Removes a key's expiration.").becomes(Persist),
     row(
         "SCAN",
         "cursor [MATCH pattern] [COUNT count] [TYPE type]",
         AtLeast(2),
         "Returns some of the keys, and the cursor for the next ones.",
     )
-    .one_of(&[Scan], keys::scan),
+    .becomes_one_of(&[Scan], keys::scan),
     row("KEYS", "pattern", Exactly(2), "Returns the keys that match a pattern, of a small store.")
-        .as_is(Keys),
+        .becomes(Keys),
 ];
 
 const TRANSACTIONS: &[CommandRow] = &[
@@ -184,11 +185,11 @@ const CONNECTION: &[CommandRow] = &[
 ];
 
 const SERVER: &[CommandRow] = &[
-    row("DBSIZE", "", Exactly(1), "Returns the number of keys.").as_is(DbSize),
+    row("DBSIZE", "", Exactly(1), "Returns the number of keys.").becomes(DbSize),
     row("FLUSHALL", "[ASYNC | SYNC]", AtLeast(1), "Deletes all keys.")
-        .one_of(&[FlushAll], keys::flush),
+        .becomes_one_of(&[FlushAll], keys::flush),
     row("FLUSHDB", "[ASYNC | SYNC]", AtLeast(1), "The same as FLUSHALL.")
-        .one_of(&[FlushAll], keys::flush),
+        .becomes_one_of(&[FlushAll], keys::flush),
     row("INFO", "[section ...]", AtLeast(1), "Returns the state of the node and of the cluster.")
         .local(connection::info),
     row("COMMAND", "", AtLeast(1), "Returns the commands and their properties.")

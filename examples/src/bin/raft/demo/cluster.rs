@@ -1,4 +1,4 @@
-//! The demo's cluster: three processes of this very program.
+//! The demo's cluster: three processes of this program.
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +17,11 @@ use super::load::Tally;
 use crate::client::Client;
 
 const NODES: u64 = 3;
-/// How often starting is tried again with other ports: between choosing a port and using it,
-/// somebody else may take it.
+/// Attempts to start the cluster, each with other ports: another process may take a port between
+/// its choice and its use.
 const START_ATTEMPTS: usize = 5;
 
-/// A process that dies with this value.
+/// A process that is killed when this value is dropped.
 #[derive(Debug)]
 struct Process {
     child: Child,
@@ -30,13 +30,13 @@ struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have died already, as it should if it was killed.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Three nodes, those that are alive.
+/// Three nodes, some of which may not run.
 #[derive(Debug)]
 pub(super) struct Cluster {
     folder: PathBuf,
@@ -46,13 +46,13 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Starts the nodes and waits until each serves.
-    pub(super) fn start(folder: &Path, patience: Duration) -> Result<Cluster, Box<dyn Error>> {
+    pub(super) fn start(folder: &Path, timeout: Duration) -> Result<Cluster, Box<dyn Error>> {
         let mut last = None;
         for attempt in 0..START_ATTEMPTS {
             let folder = folder.join(format!("attempt-{attempt}"));
             let mut cluster =
                 Cluster { folder, raft_ports: free_ports()?, processes: BTreeMap::new() };
-            match (1..=NODES).try_for_each(|id| cluster.restart(id, patience)) {
+            match (1..=NODES).try_for_each(|id| cluster.restart(id, timeout)) {
                 Ok(()) => return Ok(cluster),
                 Err(error) => last = Some(error),
             }
@@ -61,7 +61,7 @@ impl Cluster {
     }
 
     /// Starts a node that is not running.
-    pub(super) fn restart(&mut self, id: u64, patience: Duration) -> Result<(), Box<dyn Error>> {
+    pub(super) fn restart(&mut self, id: u64, timeout: Duration) -> Result<(), Box<dyn Error>> {
         let data = self.folder.join(format!("node-{id}"));
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("serve").args(["--id", &id.to_string()]).arg("--data").arg(&data);
@@ -74,7 +74,7 @@ impl Cluster {
         let log = std::fs::File::options().create(true).append(true).open(&log_path)?;
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
 
-        // The node says where it serves once it does.
+        // A node prints its addresses once it serves.
         let mut line = String::new();
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
@@ -85,57 +85,57 @@ impl Cluster {
         let Some(client) = address else {
             let _ = child.kill();
             let _ = child.wait();
-            let said = std::fs::read_to_string(&log_path).unwrap_or_default();
-            return Err(format!("node {id} did not start: {}", said.trim()).into());
+            let log = std::fs::read_to_string(&log_path).unwrap_or_default();
+            return Err(format!("node {id} did not start: {}", log.trim()).into());
         };
         self.processes.insert(id, Process { child, client });
-        Client::connect(client, patience)?;
+        Client::connect(client, timeout)?;
         Ok(())
     }
 
-    /// Kills a node, with SIGKILL, and waits until it is dead.
+    /// Kills a node with SIGKILL, and waits until it has ended.
     pub(super) fn kill(&mut self, id: u64) {
         self.processes.remove(&id);
     }
 
-    /// Where clients reach the nodes that are alive.
+    /// The --client addresses of the running nodes.
     pub(super) fn client_addresses(&self) -> Vec<SocketAddr> {
         self.processes.values().map(|process| process.client).collect()
     }
 
-    fn clients(&self, patience: Duration) -> impl Iterator<Item = std::io::Result<Client>> + '_ {
-        self.processes.values().map(move |process| Client::connect(process.client, patience))
+    fn clients(&self, timeout: Duration) -> impl Iterator<Item = std::io::Result<Client>> + '_ {
+        self.processes.values().map(move |process| Client::connect(process.client, timeout))
     }
 
-    /// Writes a key through some node, trying until it is acknowledged.
-    pub(super) fn write_once(&self, key: &str, patience: Duration) -> Result<(), Box<dyn Error>> {
-        let deadline = Instant::now() + patience;
+    /// Writes a key through any node, until it is acknowledged.
+    pub(super) fn write_once(&self, key: &str, timeout: Duration) -> Result<(), Box<dyn Error>> {
+        let deadline = Instant::now() + timeout;
         loop {
             if self.try_write(key) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(format!("no write was acknowledged within {patience:?}").into());
+                return Err(format!("no write was acknowledged within {timeout:?}").into());
             }
         }
     }
 
-    /// Tries to write a key through one node after the other; whether it was acknowledged. A node
-    /// without a leader keeps the request until it knows one.
+    /// Tries to write a key through one node after the other. Returns whether it was acknowledged.
+    /// A node without a leader keeps the request until it knows one.
     pub(super) fn try_write(&self, key: &str) -> bool {
-        let patience = Duration::from_secs(5);
-        self.clients(patience).any(|client| {
+        let timeout = Duration::from_secs(5);
+        self.clients(timeout).any(|client| {
             let reply = client.and_then(|mut client| client.ask(&["SET", key, "1"]));
             matches!(reply, Ok(BytesFrame::SimpleString(ok)) if ok == "OK")
         })
     }
 
-    /// Whom the nodes call their leader, once all that are alive agree.
-    pub(super) fn leader(&self, patience: Duration) -> Result<u64, Box<dyn Error>> {
-        let deadline = Instant::now() + patience;
+    /// The leader, once all running nodes agree on it.
+    pub(super) fn leader(&self, timeout: Duration) -> Result<u64, Box<dyn Error>> {
+        let deadline = Instant::now() + timeout;
         loop {
             let mut named = Vec::new();
-            for client in self.clients(patience) {
+            for client in self.clients(timeout) {
                 let info = client?.info("raft")?;
                 named.push(info.field("leader_id").and_then(|id| id.parse::<u64>().ok()));
             }
@@ -145,17 +145,17 @@ impl Cluster {
             }
             if Instant::now() > deadline {
                 return Err(
-                    format!("the nodes did not agree on a leader within {patience:?}").into()
+                    format!("the nodes did not agree on a leader within {timeout:?}").into()
                 );
             }
         }
     }
 
-    /// Reads every acknowledged key from every node that is alive.
-    pub(super) fn check(&self, tally: &Tally, patience: Duration) -> Result<(), Box<dyn Error>> {
+    /// Reads every acknowledged key from every running node.
+    pub(super) fn check(&self, tally: &Tally, timeout: Duration) -> Result<(), Box<dyn Error>> {
         const BATCH: usize = 500;
         for (id, process) in &self.processes {
-            let mut client = Client::connect(process.client, patience)?;
+            let mut client = Client::connect(process.client, timeout)?;
             for batch in tally.acknowledged.chunks(BATCH) {
                 batch.iter().for_each(|key| client.push(&["GET", key]));
                 client.flush()?;
@@ -176,12 +176,11 @@ impl Cluster {
     }
 }
 
-/// Ports that are free now. Holds a port that a killed node is likely to find free when it is
-/// restarted: no system gives ports below 32768 to outgoing connections of its own accord, and
-/// which of those is left to chance.
+/// Holds a port that a killed node is likely to find free when it is restarted: a random one below
+/// 32768, of which no system gives any to outgoing connections by itself.
 fn hold_a_port() -> std::io::Result<TcpListener> {
     let ports = (0..100).map(|_| 10_000 + (RandomState::new().hash_one(()) % 22_000) as u16);
-    // If none of them is to be had, one that the system chooses.
+    // If none of them is free, the system chooses one.
     let mut held = ports.chain([0]).map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
     held.find(Result::is_ok).unwrap_or_else(|| Err(std::io::ErrorKind::AddrInUse.into()))
 }

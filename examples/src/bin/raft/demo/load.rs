@@ -1,4 +1,4 @@
-//! The demo's writers: one through each node, all at once.
+//! The demo's writers: one for each node, all at the same time.
 
 use std::{error::Error, net::SocketAddr, sync::mpsc, thread, time::Duration};
 
@@ -6,16 +6,16 @@ use redis_protocol::resp2::types::BytesFrame;
 
 use crate::client::Client;
 
-/// Requests that a writer has under way at a time.
+/// Requests that a writer has in flight.
 const PIPELINE: usize = 50;
 
-/// What came of the writes.
+/// The outcomes of the writes.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Keys whose write was acknowledged: these must never be lost.
     pub(super) acknowledged: Vec<String>,
-    /// Writes that were answered with an error, or not at all. They may be there or not.
-    pub(super) unsure: usize,
+    /// Writes that were answered with an error, or not at all. They may have been applied or not.
+    pub(super) unknown: usize,
 }
 
 impl Tally {
@@ -26,7 +26,7 @@ impl Tally {
 
     pub(super) fn add(&mut self, other: Tally) {
         self.acknowledged.extend(other.acknowledged);
-        self.unsure += other.unsure;
+        self.unknown += other.unknown;
     }
 }
 
@@ -38,12 +38,12 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Writes the keys, a share through each of `addresses`. `watch` hears how many are
-    /// acknowledged so far.
+    /// Writes the keys, a share through each of `addresses`. `watch` is called with the number of
+    /// acknowledged keys, again and again.
     pub(super) fn run(
         self,
         addresses: &[SocketAddr],
-        patience: Duration,
+        timeout: Duration,
         mut watch: impl FnMut(usize),
     ) -> Result<Tally, Box<dyn Error>> {
         let (done, results) = mpsc::channel();
@@ -55,14 +55,14 @@ impl Load {
                     .map(|number| format!("{}-{number}", self.prefix))
                     .collect();
                 let done = done.clone();
-                scope.spawn(move || write(address, &share, patience, &done));
+                scope.spawn(move || write(address, &share, timeout, &done));
             }
             drop(done);
             for (key, acknowledged) in results {
                 if acknowledged {
                     tally.acknowledged.push(key)
                 } else {
-                    tally.unsure += 1
+                    tally.unknown += 1
                 }
                 watch(tally.acknowledged.len());
             }
@@ -74,15 +74,15 @@ impl Load {
     }
 }
 
-/// Writes `keys` through one node. When its connection breaks, the keys under way are reported as
-/// unsure, and so is the rest: the node was killed.
+/// Writes `keys` through one node. When its connection fails, the outcomes of the keys in flight
+/// and of the rest are reported as unknown: the node was killed.
 fn write(
     address: SocketAddr,
     keys: &[String],
-    patience: Duration,
+    timeout: Duration,
     done: &mpsc::Sender<(String, bool)>,
 ) {
-    let mut client = Client::connect(address, patience).ok();
+    let mut client = Client::connect(address, timeout).ok();
     for batch in keys.chunks(PIPELINE) {
         if let Some(client) = &mut client {
             batch.iter().for_each(|key| client.push(&["SET", key, &Tally::value_of(key)]));
@@ -93,7 +93,7 @@ fn write(
                 if broken { None } else { client.as_mut().and_then(|client| client.reply().ok()) };
             broken |= reply.is_none();
             let acknowledged = matches!(reply, Some(BytesFrame::SimpleString(ok)) if ok == "OK");
-            // The other side is there as long as the scope is.
+            // The receiver lives as long as the scope.
             let _ = done.send((key.clone(), acknowledged));
         }
         if broken {

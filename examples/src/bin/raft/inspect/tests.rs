@@ -1,4 +1,4 @@
-//! What is printed of whole, torn, rotten and recycled folders.
+//! The output for whole, torn, damaged and recycled folders.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,7 +20,7 @@ use super::*;
 
 const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, tail_bytes: 1000 };
 
-fn founding() -> Configuration {
+fn bootstrap() -> Configuration {
     Configuration::of_voters([(
         NodeId(1),
         Member {
@@ -42,7 +42,7 @@ fn worker(folder: &Path) -> Worker<RealDisk> {
     let identity =
         Identity { cluster: ClusterId(7), group: GroupId(1), node: NodeId(1), disk: DiskId(9) };
     let mut log =
-        Log::create(RealDisk::open(folder).unwrap(), &identity, &founding(), OPTIONS).unwrap();
+        Log::create(RealDisk::open(folder).unwrap(), &identity, &bootstrap(), OPTIONS).unwrap();
     let hard_state =
         Some(HardState { term: Term(3), vote: Some(NodeId(1)), ..HardState::default() });
     log.append(&Write { hard_state, ..Write::default() }).unwrap();
@@ -63,7 +63,7 @@ fn take(worker: &mut Worker<RealDisk>, index: u64) {
         index: Index(index),
         term: Term(3),
         stamp: Stamp(9),
-        configuration: founding(),
+        configuration: bootstrap(),
         digest: None,
     };
     run(worker, [Job::TakeSnapshot { meta, source: SnapshotSource::new(&b"the state"[..]) }]);
@@ -87,7 +87,7 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 const FIRST: &str = "0000000000000001.log";
 
 #[test]
-fn a_whole_folder() {
+fn a_whole_folder_is_printed_entry_by_entry() {
     let folder = tempfile::tempdir().unwrap();
     let mut worker = worker(folder.path());
     run(&mut worker, [command(1, b"SET a \"b\"\x00\xFF"), command(2, b"")]);
@@ -101,7 +101,8 @@ fn a_whole_folder() {
         "voters 1 (localhost:7001)",
         "0000000000000001.log: segment, 4096 bytes",
         "SYNCED: on disk up to frame 4 of segment 1",
-        "cluster 00000000000000000000000000000007, group 1, node 1, disk 00000000000000000000000000000009",
+        "cluster 00000000000000000000000000000007, group 1, node 1",
+        "node 1, disk 00000000000000000000000000000009",
         "term 3, vote for node 1",
         "entry 1 of term 3: 1 command, 11 bytes",
         r#"1 term 3 stamp 1 command "SET a \"b\"\x00\xff""#,
@@ -149,7 +150,7 @@ fn a_torn_folder_is_not_a_damaged_one() {
     fs::remove_file(folder.path().join("SYNCED")).unwrap();
     let (damaged, text) = printed(folder.path(), false);
     assert_eq!(damaged, 0, "{text}");
-    assert!(text.contains("SYNCED: says nothing"), "{text}");
+    assert!(text.contains("SYNCED: no mark"), "{text}");
     assert!(text.contains("torn: a frame's checksum does not match its bytes"), "{text}");
     assert!(
         text.contains("cut 0000000000000001.log off at byte")
@@ -160,7 +161,7 @@ fn a_torn_folder_is_not_a_damaged_one() {
 }
 
 #[test]
-fn a_rotten_folder() {
+fn damage_is_counted_and_printed_in_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let mut worker = worker(folder.path());
     for index in 1..6 {
@@ -185,7 +186,7 @@ fn a_rotten_folder() {
     });
     assert_eq!(damaged, 2, "the other place is as it was: {text}");
     assert!(text.contains("entry 5 of term 3"), "{text}");
-    // The snapshot: the log reaches back to its birth, so a node would do without.
+    // The snapshot: the log reaches back to entry 1, so a node would ignore it.
     let (_, text) = changed(folder.path(), |bytes| bytes[60] ^= 1);
     assert!(!text.contains("refuse"), "{text}");
     let file = folder.path().join("0000000000000002.snap");
@@ -195,7 +196,7 @@ fn a_rotten_folder() {
     let (damaged, text) = printed(folder.path(), false);
     assert_eq!(damaged, 1, "{text}");
     assert!(
-        text.contains("do without 0000000000000002.snap") && text.contains("no snapshot"),
+        text.contains("ignore 0000000000000002.snap") && text.contains("no snapshot"),
         "{text}"
     );
 }
@@ -211,7 +212,7 @@ pub(crate) fn diverged(folder: &Path, agreed: Index) {
 }
 
 #[test]
-fn a_folder_whose_state_differs() {
+fn a_diverged_state_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     diverged(folder, Index(1));
@@ -221,8 +222,8 @@ fn a_folder_whose_state_differs() {
         "DIVERGED: after entry 3 the state of this node has digest 000000000000000a",
         "a majority of the voters has 000000000000000b (version 1)",
         "They last agreed after entry 1",
-        "the snapshot of entry 2 may not be. Leave the file",
-        "would, by itself,\n  ask the leader for a snapshot",
+        "the snapshot of entry 2 may be wrong. Leave the file",
+        "would\n  ask the leader for a snapshot",
     ] {
         assert!(text.contains(words), "{words:?} is not in\n{text}");
     }
@@ -235,17 +236,17 @@ fn a_folder_whose_state_differs() {
 }
 
 #[test]
-fn a_folder_whose_state_is_made_again() {
+fn a_state_that_the_log_rebuilds_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     diverged(folder.path(), Index(2));
     let (damaged, text) = printed(folder.path(), false);
     assert_eq!(damaged, 0, "{text}");
-    assert!(text.contains("makes its state anew from the log, and removes it"), "{text}");
+    assert!(text.contains("builds its state from the log, and removes the file"), "{text}");
     assert!(!text.contains("ask the leader"), "{text}");
 }
 
 #[test]
-fn a_recycled_folder() {
+fn a_recycled_segment_is_recognized() {
     let folder = tempfile::tempdir().unwrap();
     let mut worker = worker(folder.path());
     run(&mut worker, (1..90).map(|index| command(index, &[b'x'; 200])));
@@ -262,14 +263,14 @@ fn a_recycled_folder() {
     drop(worker);
     let (damaged, text) = printed(folder.path(), false);
     assert_eq!(damaged, 0, "{text}");
-    assert!(text.contains("the file was an older segment's before"), "{text}");
-    assert!(text.contains("the rest is what the older segment has left"), "{text}");
+    assert!(text.contains("the file was recycled from an older segment"), "{text}");
+    assert!(text.contains("the rest is left from the older segment"), "{text}");
     assert!(text.contains(".spare: room for a later segment"), "{text}");
     assert!(text.contains("a snapshot up to entry 89 of term 3"), "{text}");
 }
 
 #[test]
-fn what_is_no_file_is_named() {
+fn special_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
     drop(worker(folder.path()));
     let second = "0000000000000002.log";
@@ -292,7 +293,7 @@ fn what_is_no_file_is_named() {
 }
 
 #[test]
-fn an_empty_folder() {
+fn an_empty_folder_has_no_log() {
     let folder = tempfile::tempdir().unwrap();
     let (damaged, text) = printed(folder.path(), false);
     assert!(damaged == 0 && text.contains("There is no log here."), "{text}");

@@ -1,10 +1,9 @@
-//! The keys and values, in buckets: so that `SCAN` can go from key to key without a place of its
-//! own anywhere.
+//! The keys and values, in buckets, so that no node need remember a position of a `SCAN`.
 //!
-//! A cursor is the number of a bucket, and a key's bucket is made of the key alone: so a cursor
-//! means the same at every node and after a restart, and it is never too old. A step takes whole
-//! buckets. A key that is there from the first step to the last is in its bucket when that one's
-//! turn comes, whatever comes and goes around it, and so it is seen, and once.
+//! A cursor is the number of a bucket, and a key's bucket is computed from the key alone: so a
+//! cursor means the same at every node and after a restart, and it is never too old. A step takes
+//! whole buckets. A key that exists from the first step to the last is in its bucket when the scan
+//! comes to it, whatever other keys come and go, so it is seen, and once.
 //!
 //! A copy costs a reference for each bucket, and shares the rest.
 
@@ -14,9 +13,9 @@ use imbl::HashMap;
 
 use super::digest;
 
-/// How many there are: a million keys make steps of a thousand, and a copy of the map a thousand
-/// references. A power of 32, which is the width of a bucket's own nodes: then they are as full as
-/// those of one map for all, and take no more memory.
+/// Number of buckets: a million keys make steps of a thousand, and a copy of the map is a thousand
+/// references. It is a power of 32, the width of a bucket's own nodes: then these are as full as
+/// those of one map for all keys, and take no more memory.
 pub(super) const BUCKETS: usize = 1 << 10;
 
 type Bucket = HashMap<Arc<[u8]>, Arc<Vec<u8>>>;
@@ -30,13 +29,13 @@ pub(super) struct Map {
     /// The sum of the digests of all pairs.
     digest: u64,
     /// No value has been longer since the map was made.
-    longest: usize,
+    longest_value: usize,
 }
 
 impl Default for Map {
     fn default() -> Map {
-        // One random state for all: hashes of one bucket are as good in another.
-        Map { buckets: vec![Bucket::new(); BUCKETS], len: 0, digest: 0, longest: 0 }
+        // All share one random state: a hash is as good in one bucket as in another.
+        Map { buckets: vec![Bucket::new(); BUCKETS], len: 0, digest: 0, longest_value: 0 }
     }
 }
 
@@ -54,14 +53,14 @@ impl Map {
         self.digest
     }
 
-    /// A bound on the length of every value: that of the longest one since the map was made.
-    pub(super) fn longest(&self) -> usize {
-        self.longest
+    /// A bound on the length of every value: that of the longest_value one since the map was made.
+    pub(super) fn longest_value(&self) -> usize {
+        self.longest_value
     }
 
     /// Gives a key a value.
     pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.longest = self.longest.max(value.len());
+        self.longest_value = self.longest_value.max(value.len());
         let Some(shared) = self.buckets[bucket_of(key)].get_mut(key) else {
             return self.insert(key.into(), Arc::new(value.to_vec()));
         };
@@ -70,7 +69,7 @@ impl Map {
             Some(old) => {
                 old.clear();
                 old.extend_from_slice(value);
-                // A long value's room is not kept for a short one.
+                // A short value does not keep the memory of a long one.
                 if old.capacity() > 2 * value.len() + 64 {
                     old.shrink_to_fit();
                 }
@@ -86,7 +85,7 @@ impl Map {
             return self.put(key, more);
         };
         let length = shared.len();
-        self.longest = self.longest.max(length + more.len());
+        self.longest_value = self.longest_value.max(length + more.len());
         let before = digest::of_end(key, shared, length);
         Arc::make_mut(shared).extend_from_slice(more);
         let after = digest::of_end(key, shared, length);
@@ -103,7 +102,7 @@ impl Map {
     }
 
     pub(super) fn insert(&mut self, key: Arc<[u8]>, value: Arc<Vec<u8>>) {
-        self.longest = self.longest.max(value.len());
+        self.longest_value = self.longest_value.max(value.len());
         self.digest = self.digest.wrapping_add(digest::of_pair(&key, &value));
         let bucket = &mut self.buckets[bucket_of(&key)];
         match bucket.insert(key.clone(), value) {
@@ -121,13 +120,12 @@ impl Map {
         value
     }
 
-    /// The keys of a bucket, in no order; none of a bucket that there is not.
+    /// The keys of a bucket, in no order; none if there is no such bucket.
     pub(super) fn keys_of(&self, bucket: usize) -> impl Iterator<Item = &Arc<[u8]>> {
         self.buckets.get(bucket).into_iter().flat_map(HashMap::keys)
     }
 
-    /// Takes the pairs of a bucket out, for whoever is done with the map: its digest is of no use
-    /// then.
+    /// Removes the pairs of a bucket and returns them. The map's digest is wrong afterwards.
     pub(super) fn take_bucket(
         &mut self,
         bucket: usize,
@@ -138,8 +136,8 @@ impl Map {
     }
 }
 
-/// A multiplication for every eight bytes, and one to mix what they have come to. It is the same on
-/// every machine, for ever: a cursor that a client holds rests on it.
+/// The bucket of a key: a multiplication for every eight bytes, and one to mix the result. It must
+/// never change, as cursors that clients hold depend on it.
 pub(super) fn bucket_of(key: &[u8]) -> usize {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = key.len() as u64;
@@ -170,13 +168,13 @@ mod tests {
         for (which, name) in names.iter().enumerate() {
             let mut counts = vec![0; BUCKETS];
             (0..BUCKETS as u32 * 10).for_each(|n| counts[bucket_of(name(n).as_bytes())] += 1);
-            // Ten each on average; of so many random ones the fullest has about 25.
+            // Ten each on average; with random keys the fullest has about 25.
             let fullest = counts.iter().max().unwrap();
             assert!(*fullest < 60, "names {which}: {fullest} in one bucket");
         }
     }
 
-    /// Whoever changes this breaks the scans that are under way while nodes are upgraded.
+    /// A change would break scans that run while nodes are upgraded.
     #[test]
     fn a_key_stays_in_its_bucket() {
         assert_eq!(

@@ -1,10 +1,10 @@
-//! How many keys there are, for the loop: the map itself is on the state machine's thread.
+//! The number of keys, for the loop: the state machine's thread owns the map.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::operation::{Keys, decode};
 
-/// Written after each command, read on request.
+/// Written after each command, and read when needed.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     keys: AtomicUsize,
@@ -17,16 +17,21 @@ impl Counts {
         self.expires.store(expires, Relaxed);
     }
 
-    /// How many keys there are, and how many of them have a deadline; some may have expired.
-    pub(crate) fn get(&self) -> (usize, usize) {
-        (self.keys.load(Relaxed), self.expires.load(Relaxed))
+    /// Number of keys; some may have expired.
+    pub(crate) fn keys(&self) -> usize {
+        self.keys.load(Relaxed)
     }
 
-    /// How many keys a query goes through, about; 0 for one that knows where its keys are.
+    /// Number of keys that have a deadline.
+    pub(crate) fn expires(&self) -> usize {
+        self.expires.load(Relaxed)
+    }
+
+    /// About how many keys a query goes through; 0 if it names its keys.
     pub(crate) fn scanned_keys(&self, query: &[u8]) -> usize {
         let Some((operation, arguments)) = decode(query) else { return 0 };
         match operation.row().keys {
-            Keys::Scanned(keys_of) => keys_of(self.get().0, arguments),
+            Keys::Scanned(keys_of) => keys_of(self.keys(), arguments),
             Keys::None
             | Keys::First
             | Keys::FirstTwo

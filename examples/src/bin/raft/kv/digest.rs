@@ -1,17 +1,17 @@
-//! The store's digest: a sum over all pairs and deadlines, changed with each of them, so that to
-//! ask for it costs nothing.
+//! The store's digest: a sum over all pairs and deadlines.
+//!
+//! It changes with each of them, so that reading it costs nothing.
 //!
 //! ```text
-//! pair      key k, 10 000 bytes     h(k, 0, first 4096) + h(k, 1, next 4096) + h(k, 2, the rest) + h(k, 10 000)
+//! value of 10 000 bytes   h(k, 0, first 4096) + h(k, 1, next 4096) + h(k, 2, rest) + h(k, 10 000)
 //! ```
 //!
-//! A value counts in pieces, so that `APPEND` to a long one looks at its last piece alone.
+//! A value is summed up in pieces, so that `APPEND` to a long one hashes its last piece alone.
 
-/// A value's bytes that count together.
+/// Bytes of a piece of a value.
 const PIECE_BYTES: usize = 4096;
 
-/// Raised when the digest of a store is made in another way, or operations leave another store than
-/// before.
+/// Raised when digests are computed in another way, or operations have another effect than before.
 pub(super) const VERSION: u32 = 1;
 
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -24,7 +24,7 @@ pub(super) fn mix(hash: u64, word: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// A multiplication for every eight bytes. It is the same on every machine.
+/// Hashes with a multiplication for every eight bytes, with the same result on every machine.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let mut hash = mix(seed, bytes.len() as u64);
     let mut words = bytes.chunks_exact(8);
@@ -42,8 +42,8 @@ pub(super) fn of_pair(key: &[u8], value: &[u8]) -> u64 {
     of_end(key, value, 0)
 }
 
-/// What changes of a pair when something is appended to a value of `length` bytes: its last piece,
-/// and its length.
+/// The part of a pair's digest that changes when something is appended to a value of `length`
+/// bytes: its last piece, and its length.
 pub(super) fn of_end(key: &[u8], value: &[u8], length: usize) -> u64 {
     let key = hash(1, key);
     let first = length / PIECE_BYTES;
@@ -63,16 +63,16 @@ mod tests {
 
     use super::*;
 
-    /// Nodes of different builds compare these: with a change goes a new [`VERSION`].
+    /// Nodes of different builds compare these: a change needs a new [`VERSION`].
     #[test]
-    fn digests_are_made_as_ever() {
-        let made = [
+    fn digests_are_those_of_other_builds() {
+        let digests = [
             of_pair(b"", b""),
             of_pair(b"key", b"value"),
             of_pair(b"k", &[7; 10_000]),
             of_deadline(b"k", 5),
         ];
-        assert_eq!((VERSION, made), (1, GOLDEN));
+        assert_eq!((VERSION, digests), (1, GOLDEN));
     }
 
     const GOLDEN: [u64; 4] =
@@ -95,7 +95,8 @@ mod tests {
             more in prop::collection::vec(any::<u8>(), 0..2 * PIECE_BYTES),
         ) {
             let after = [&before[..], &more].concat();
-            let change = of_end(b"k", &after, before.len()).wrapping_sub(of_end(b"k", &before, before.len()));
+            let end = |value: &[u8]| of_end(b"k", value, before.len());
+            let change = end(&after).wrapping_sub(end(&before));
             prop_assert_eq!(of_pair(b"k", &before).wrapping_add(change), of_pair(b"k", &after));
         }
     }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use redis_protocol::resp2::types::BorrowedFrame;
 
 use super::{
-    expiry::{REMOVALS_PER_TICK_MAX, When},
+    expiry::{Expiration, REMOVALS_PER_TICK_MAX},
     operation::{Arguments, Operation},
     store::{NIL, OK, Store, VALUE_BYTES_MAX, bulk, drop_elsewhere, error, frame, integer},
 };
@@ -18,12 +18,12 @@ fn byte(argument: &[u8]) -> Option<u8> {
 
 pub(super) fn set(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
     let (key, value, flags) = (arguments.next()?, arguments.next()?, byte(arguments.next()?)?);
-    Some(store.set(key, value, flags, When::Never))
+    Some(store.set(key, value, flags, Expiration::Never))
 }
 
-pub(super) fn set_when(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
+pub(super) fn set_expiring(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
     let (key, value, flags) = (arguments.next()?, arguments.next()?, byte(arguments.next()?)?);
-    Some(store.set(key, value, flags, When::decode(arguments.next()?)?))
+    Some(store.set(key, value, flags, Expiration::decode(arguments.next()?)?))
 }
 
 pub(super) fn del(store: &mut Store, arguments: Arguments<'_>) -> Option<Bytes> {
@@ -77,26 +77,26 @@ pub(super) fn exec(store: &mut Store, arguments: Arguments<'_>) -> Option<Bytes>
 }
 
 pub(super) fn get_ex(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
-    let (key, when) = (arguments.next()?, When::decode(arguments.next()?)?);
+    let (key, when) = (arguments.next()?, Expiration::decode(arguments.next()?)?);
     let reply = store.get(key);
-    store.give_deadline(key, when);
+    store.set_expiration(key, when);
     Some(reply)
 }
 
 pub(super) fn expire(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
     let (key, when, conditions) = (arguments.next()?, arguments.next()?, byte(arguments.next()?)?);
-    Some(store.expire(key, When::decode(when)?, conditions))
+    Some(store.expire(key, Expiration::decode(when)?, conditions))
 }
 
 pub(super) fn persist(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
     let key = arguments.next()?;
     let had_one = store.value(key).is_some() && store.deadlines.get(key).is_some();
-    store.give_deadline(key, When::Never);
+    store.set_expiration(key, Expiration::Never);
     Some(integer(i64::from(had_one)))
 }
 
 pub(super) fn tick(store: &mut Store, _: Arguments<'_>) -> Option<Bytes> {
-    store.remove_due(REMOVALS_PER_TICK_MAX);
+    store.remove_expired(REMOVALS_PER_TICK_MAX);
     Some(OK)
 }
 

@@ -1,7 +1,8 @@
-//! The replicated key-value store: its operations, as they stand in the log ([`operation`]) and what
-//! they do ([`effect`]), the state machine that carries them out ([`store`]), with its map
-//! ([`buckets`], [`scan`]) and digest ([`digest`]), keys that expire ([`expiry`]) and its snapshots
-//! ([`snapshot`]).
+//! The replicated key-value store.
+//!
+//! Its operations ([`operation`]) and their effects ([`effect`]), the state machine ([`store`]),
+//! its map ([`buckets`], [`scan`]) and digest ([`digest`]), keys that expire ([`expiry`]), and
+//! snapshots ([`snapshot`]).
 
 mod buckets;
 mod counts;
@@ -15,4 +16,4 @@ mod snapshot;
 mod store;
 
 pub(crate) use counts::Counts;
-pub(crate) use store::{Store, is_due};
+pub(crate) use store::{Store, is_undecided};

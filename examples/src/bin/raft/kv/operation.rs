@@ -1,10 +1,10 @@
-//! How an operation stands in the log: one byte that says which, then its arguments, each with its
+//! The table of operations, and their bytes in the log: a number, then the arguments, each with its
 //! length before it.
 //!
 //! ```text
 //! | operation u8 | length u32 LE | argument … | length u32 LE | argument … |
 //! ```
-//! The numbers are part of what is on disk: they are never given to another operation.
+//! The numbers are on disk, so they are never given to another operation.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -71,7 +71,7 @@ pub(super) enum Returns {
     /// What the store holds, which may be far longer than the request.
     Value,
     /// The value before, if [`set_flags::GET`] is set.
-    ValueIfAsked,
+    IfAsked,
 }
 
 const fn write(
@@ -127,7 +127,7 @@ macro_rules! operations {
 // The table of operations: arguments, number in the log, effect, keys, how long it takes, answer.
 operations! {
     /// key value flags
-    Set = 1: write(effect::set, Keys::First, Quick::OneValue, Returns::ValueIfAsked);
+    Set = 1: write(effect::set, Keys::First, Quick::OneValue, Returns::IfAsked);
     /// key…
     Del = 2: write(effect::del, Keys::All, Quick::SeveralValues, Returns::Status);
     /// key amount (decimal)
@@ -142,13 +142,13 @@ operations! {
     FlushAll = 7: write(effect::flush_all, Keys::Keyspace, Quick::Never, Returns::Status);
     /// operation…, each encoded like this one; reads too
     Exec = 8: write(effect::exec, Keys::None, Quick::Never, Returns::Value);
-    /// key value flags when
-    SetWhen = 9: write(effect::set_when, Keys::First, Quick::OneValue, Returns::ValueIfAsked);
-    /// key when conditions
+    /// key value flags expiration
+    SetExpiring = 9: write(effect::set_expiring, Keys::First, Quick::OneValue, Returns::IfAsked);
+    /// key expiration conditions
     Expire = 10: write(effect::expire, Keys::First, Quick::OneValue, Returns::Status);
     /// key
     Persist = 11: write(effect::persist, Keys::First, Quick::OneValue, Returns::Status);
-    /// key when
+    /// key expiration
     GetEx = 12: write(effect::get_ex, Keys::First, Quick::OneValue, Returns::Value);
     /// nothing: brings the leader's time into the log
     Tick = 13: write(effect::tick, Keys::None, Quick::OneValue, Returns::Status);
@@ -170,7 +170,7 @@ operations! {
     Ttl = 70: read(effect::ttl, Keys::First, Quick::OneKey);
     /// key
     Type = 71: read(effect::key_type, Keys::First, Quick::OneKey);
-    /// query, which is answered by the log's time, whatever the clock says
+    /// query, answered by the last stamp: expirations are decided
     AtLogTime = 72: read(effect::at_log_time, Keys::None, Quick::Never);
     /// cursor (u64 LE) count (u32 LE) pattern
     Scan = 73: read(effect::scan, Keys::Scanned(scan::keys_of_scan), Quick::Never);
@@ -190,11 +190,11 @@ impl Operation {
     }
 }
 
-/// What `Ttl` is answered with: bits of its form.
+/// The form of the answer to `Ttl`: bits of an argument.
 pub(crate) mod ttl_form {
-    /// In milliseconds, not in seconds.
+    /// Milliseconds, not seconds.
     pub(crate) const MS: u8 = 1;
-    /// The deadline itself, not what is left.
+    /// The deadline itself, not the time until then.
     pub(crate) const ABSOLUTE: u8 = 2;
 }
 
@@ -226,19 +226,18 @@ pub(crate) fn encode<'a>(
     bytes.freeze()
 }
 
-/// Decodes an operation; `None` if it is not one, as only a later version of this program could
-/// have written it.
+/// Decodes an operation. `None` if it is none of this version's.
 pub(crate) fn decode(bytes: &[u8]) -> Option<(Operation, Arguments<'_>)> {
     let (&number, rest) = bytes.split_first()?;
     Some((Operation::from_number(number)?, Arguments { rest }))
 }
 
-/// An operation for a person to read: `Set "key" "value" "\x00"`, and those of a transaction in
-/// brackets. Bytes that are none are shown as they are.
+/// An operation as text: `Set "key" "value" "\x00"`, and those of a transaction in brackets. Bytes
+/// that are not an operation are shown escaped.
 pub(crate) fn describe(bytes: &[u8]) -> String {
     match decode(bytes) {
         Some((Operation::Exec, operations)) => {
-            // One within another is never made, and is not followed.
+            // None within another is ever made, so it is not followed.
             let operations = operations.map(|operation| match decode(operation) {
                 Some((Operation::Exec, _)) | None => format!("\"{}\"", operation.escape_ascii()),
                 Some((operation, arguments)) => describe_plain(operation, arguments),
@@ -259,7 +258,7 @@ fn describe_plain(operation: Operation, arguments: Arguments<'_>) -> String {
 pub(crate) fn returns_value(operation: Operation, mut arguments: Arguments<'_>) -> bool {
     match operation.row().effect {
         Effect::Write { returns: Returns::Value, .. } => true,
-        Effect::Write { returns: Returns::ValueIfAsked, .. } => arguments
+        Effect::Write { returns: Returns::IfAsked, .. } => arguments
             .nth(2)
             .is_some_and(|flags| flags.iter().any(|flags| flags & set_flags::GET != 0)),
         Effect::Write { returns: Returns::Status, .. } | Effect::Read(_) => false,
@@ -294,12 +293,12 @@ mod tests {
 
     use super::*;
 
-    fn answers(write: &[u8]) -> bool {
+    fn returns(write: &[u8]) -> bool {
         decode(write).is_some_and(|(operation, arguments)| returns_value(operation, arguments))
     }
 
     #[test]
-    fn an_operation_can_be_read() {
+    fn operations_are_described_as_text() {
         let set = encode(Operation::Set, [&b"a b"[..], b"\"v\x01", &[0]].into_iter());
         assert_eq!(describe(&set), r#"Set "a b" "\"v\x01" "\x00""#);
         let exec = encode(
@@ -312,7 +311,7 @@ mod tests {
         assert_eq!(describe(b"SET a"), r#""SET a""#);
     }
 
-    /// The numbers are on disk, and a version before the table knew reads by theirs.
+    /// Older versions know reads by their numbers.
     #[test]
     fn reads_have_the_numbers_above_64() {
         for &operation in Operation::ALL {
@@ -323,23 +322,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_is_decoded(arguments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..5)) {
+        fn what_was_encoded_is_decoded(
+            arguments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..5),
+        ) {
             let bytes = encode(Operation::MSet, arguments.iter().map(Vec::as_slice));
             let (operation, decoded) = decode(&bytes).unwrap();
             prop_assert_eq!(operation, Operation::MSet);
             prop_assert_eq!(decoded.map(<[u8]>::to_vec).collect::<Vec<_>>(), arguments);
         }
 
-        /// What lies in the key or the value makes no difference.
+        /// The bytes of the key or the value make no difference.
         #[test]
-        fn a_set_answers_with_a_value_if_it_is_asked_to(key in prop::collection::vec(any::<u8>(), 0..9), flags in 0u8..16) {
+        fn a_set_returns_a_value_if_the_flag_says_so(
+            key in prop::collection::vec(any::<u8>(), 0..9),
+            flags in 0u8..16,
+        ) {
             let set = encode(Operation::Set, [&key[..], &key, &[flags]].into_iter());
-            prop_assert_eq!(answers(&set), flags & set_flags::GET != 0);
-            let when = crate::kv::expiry::When::After(i64::MAX).encode();
-            let until = encode(Operation::SetWhen, [&key[..], &key, &[flags], &when].into_iter());
-            prop_assert_eq!(answers(&until), flags & set_flags::GET != 0);
+            prop_assert_eq!(returns(&set), flags & set_flags::GET != 0);
+            let expiration = crate::kv::expiry::Expiration::After(i64::MAX).encode();
+            let arguments = [&key[..], &key, &[flags], &expiration];
+            let until = encode(Operation::SetExpiring, arguments.into_iter());
+            prop_assert_eq!(returns(&until), flags & set_flags::GET != 0);
             let append = encode(Operation::Append, [&key[..], &key].into_iter());
-            prop_assert!(!answers(&append));
+            prop_assert!(!returns(&append));
         }
 
         #[test]

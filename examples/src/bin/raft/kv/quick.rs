@@ -1,6 +1,7 @@
-//! Whether an operation is so quick that the node's loop may carry it out itself: a few keys, whose
-//! values and whose replies take microseconds to copy or free. All others run on the state
-//! machine's thread.
+//! Whether an operation is so quick that the node's loop may run it.
+//!
+//! That is: it has a few keys, whose values and replies take microseconds to copy or free. All
+//! others run on the state machine's thread.
 
 use super::{
     operation::{Arguments, Operation, Quick, decode},
@@ -19,7 +20,7 @@ impl Store {
         // The next write removes expired keys, many at a time.
         let removes = || {
             let now = stamp.max(self.now);
-            !self.deadlines.map().is_empty() && self.deadlines.first_due(now).is_some()
+            !self.deadlines.map().is_empty() && self.deadlines.first_expired(now).is_some()
         };
         let Some((operation, arguments)) = decode(command) else { return false };
         !operation.is_read() && self.is_quick(operation, command.len(), arguments) && !removes()
@@ -42,14 +43,16 @@ impl Store {
             Quick::Never => false,
             Quick::OneValue => bytes <= BYTES_MAX && !self.has_long_value(arguments),
             // Which values it meets is not looked up: the decision must cost less than the command.
-            Quick::SeveralValues => bytes <= KEYS_BYTES_MAX && self.map.longest() <= BYTES_MAX,
+            Quick::SeveralValues => {
+                bytes <= KEYS_BYTES_MAX && self.map.longest_value() <= BYTES_MAX
+            }
             Quick::OneKey => bytes <= BYTES_MAX,
             Quick::SeveralKeys => bytes <= KEYS_BYTES_MAX,
         }
     }
 
     fn has_long_value(&self, mut arguments: Arguments<'_>) -> bool {
-        self.map.longest() > BYTES_MAX
+        self.map.longest_value() > BYTES_MAX
             && arguments
                 .next()
                 .and_then(|key| self.map.get(key))
@@ -65,7 +68,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::kv::{expiry::When, operation::encode};
+    use crate::kv::{expiry::Expiration, operation::encode};
 
     fn command(operation: Operation, arguments: &[&[u8]]) -> Vec<u8> {
         encode(operation, arguments.iter().copied()).to_vec()
@@ -134,9 +137,11 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_removes_what_is_due_is_not_quick() {
-        let store =
-            store_after(&command(Operation::SetWhen, &[b"k", b"v", &[0], &When::At(5).encode()]));
+    fn a_write_that_removes_expired_keys_is_not_quick() {
+        let store = store_after(&command(
+            Operation::SetExpiring,
+            &[b"k", b"v", &[0], &Expiration::At(5).encode()],
+        ));
         let tick = command(Operation::Tick, &[]);
         assert!(store.is_quick_write(&tick, 1) && !store.is_quick_write(&tick, 1_000));
     }

@@ -1,4 +1,4 @@
-//! `SCAN` and `KEYS`: from key to key, and which names fit a pattern.
+//! `SCAN` and `KEYS`: steps through the keys, and the match of names with a pattern.
 
 use super::{
     buckets::{BUCKETS, Map},
@@ -6,15 +6,15 @@ use super::{
     store::KEYS_MAX,
 };
 
-/// The most keys that one step looks at, unless a bucket alone has more.
+/// Most keys of a step, unless a bucket alone has more.
 pub(crate) const COUNT_MAX: u32 = 10_000;
 
-/// After so many bytes of keys a step ends, too.
+/// A step also ends after this number of bytes of keys.
 const BYTES_ENOUGH: usize = 1 << 20;
 
-/// One step of a scan, from the bucket `cursor` on: where the next one begins (0: nowhere, it is
-/// done), and the keys of whole buckets, at least `count` if there are so many and they are not
-/// very long.
+/// One step of a scan, from the bucket `cursor` on. Returns the cursor of the next step (0: the
+/// scan is done), and the keys of whole buckets: at least `count`, unless they are very long or
+/// there are fewer.
 pub(super) fn step(map: &Map, cursor: u64, count: u32) -> (u64, Vec<&[u8]>) {
     let (mut keys, mut bytes) = (Vec::new(), 0);
     let first = usize::try_from(cursor).unwrap_or(BUCKETS).min(BUCKETS);
@@ -46,44 +46,44 @@ pub(super) fn all(map: &Map) -> Vec<&[u8]> {
     sorted((0..BUCKETS).flat_map(|bucket| map.keys_of(bucket)).map(|key| &**key).collect())
 }
 
-/// In an order that is the same on every node.
+/// Sorts the keys, so that every node has the same order.
 fn sorted(mut keys: Vec<&[u8]>) -> Vec<&[u8]> {
     keys.sort_unstable();
     keys
 }
 
-/// How many steps of a pattern a key may take on average, besides the few for each of its bytes.
-/// Matching is quadratic at worst: `*aaaaab` tries again from each byte.
+/// Steps of matching that a key may take on average, besides a few for each of its bytes. Matching
+/// is quadratic at worst: `*aaaaab` starts again at each byte.
 const STEPS_PER_KEY: usize = 500;
-/// A look at few keys may take so many steps as one at so many.
+/// A scan of few keys may take the steps of one of this number.
 pub(super) const KEYS_AT_LEAST: usize = 200;
 
-/// A pattern of Redis, and the patience with it: no more steps than so many for each of the names
-/// it is tried on. It is the same everywhere, and asks no clock.
+/// A pattern of Redis with a bound on the steps of matching. It counts steps and reads no clock, so
+/// that all nodes agree.
 pub(super) struct Pattern<'a> {
     pattern: &'a [u8],
     steps_left: Option<usize>,
 }
 
 impl<'a> Pattern<'a> {
-    /// A pattern for so many names that have so many bytes together.
+    /// A pattern for this number of names, which have `bytes` bytes together.
     pub(super) fn new(pattern: &'a [u8], names: usize, bytes: usize) -> Pattern<'a> {
         let by_names = names.saturating_add(KEYS_AT_LEAST).saturating_mul(STEPS_PER_KEY);
         Pattern { pattern, steps_left: Some(by_names.saturating_add(bytes.saturating_mul(4))) }
     }
 
-    /// Whether it has taken too many steps: then what it said of the last names is worth nothing.
+    /// Whether it has taken too many steps: then the results for the last names are wrong.
     pub(super) fn is_exhausted(&self) -> bool {
         self.steps_left.is_none()
     }
 
-    /// Whether a name fits: `*` for any bytes, `?` for one, `[a-z]` and `[^a-z]` for one of some,
-    /// `\` before what stands for itself. It takes at most the product of both lengths: of several
-    /// stars only the last one is ever tried again.
-    pub(super) fn fits(&mut self, name: &[u8]) -> bool {
+    /// Matches a name: `*` stands for any bytes, `?` for one, `[a-z]` and `[^a-z]` for one of a
+    /// class, and `\` quotes the next byte. The steps are at most the product of both lengths: of
+    /// several stars only the last one is ever extended.
+    pub(super) fn matches(&mut self, name: &[u8]) -> bool {
         let pattern = self.pattern;
         let (mut at, mut done) = (0, 0);
-        // Where to go on if what follows the last star does not fit.
+        // Where to continue if the part after the last star does not match.
         let mut star = None;
         while done < name.len() {
             if pattern.get(at) == Some(&b'*') {
@@ -117,7 +117,7 @@ impl<'a> Pattern<'a> {
     }
 }
 
-/// Whether the beginning of a pattern stands for this one byte, and how long that beginning is.
+/// Whether the first item of a pattern matches this byte, and the length of that item.
 fn one(pattern: &[u8], byte: u8) -> (bool, usize) {
     match *pattern {
         [] => (false, 0),
@@ -131,8 +131,8 @@ fn one(pattern: &[u8], byte: u8) -> (bool, usize) {
     }
 }
 
-/// Whether the byte is in the class whose `[` has been read, and how long the rest of it is. One
-/// that does not end, ends with the pattern.
+/// Whether the byte is in the class whose `[` has been read, and the length of the rest of the
+/// class. A class without `]` ends with the pattern.
 fn class(rest: &[u8], byte: u8) -> (bool, usize) {
     let is_negated = rest.first() == Some(&b'^');
     let (mut at, mut is_in) = (usize::from(is_negated), false);
@@ -157,11 +157,11 @@ mod tests {
 
     use super::*;
 
-    fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    fn matches(pattern: &[u8], name: &[u8]) -> bool {
         let mut pattern = Pattern::new(pattern, 1, name.len());
-        let fits = pattern.fits(name);
+        let is_match = pattern.matches(name);
         assert!(!pattern.is_exhausted());
-        fits
+        is_match
     }
 
     #[test]
@@ -169,12 +169,12 @@ mod tests {
         let name = vec![b'a'; 100_000];
         let tried = [&b"*"[..], &vec![b'a'; 50_000], b"b"].concat();
         let mut pattern = Pattern::new(&tried, 1, name.len());
-        assert!(!pattern.fits(&name) && pattern.is_exhausted());
+        assert!(!pattern.matches(&name) && pattern.is_exhausted());
         let class = [&b"*["[..], &vec![b'b'; 50_000], b"]"].concat();
         let mut pattern = Pattern::new(&class, 1, name.len());
-        assert!(!pattern.fits(&name) && pattern.is_exhausted());
-        // A long name is not too long for a simple one.
-        assert!(fits(b"*a", &name) && !fits(b"*b", &name) && fits(b"*a*a*", &name));
+        assert!(!pattern.matches(&name) && pattern.is_exhausted());
+        // A simple pattern may be matched with a long name.
+        assert!(matches(b"*a", &name) && !matches(b"*b", &name) && matches(b"*a*a*", &name));
     }
 
     #[test]
@@ -195,30 +195,33 @@ mod tests {
             ("user:*:name", &["user:1:name"], &["user:1:names", "user:name"]),
         ] {
             fitting.iter().for_each(|name| {
-                assert!(fits(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}")
+                assert!(matches(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}")
             });
             others.iter().for_each(|name| {
-                assert!(!fits(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}")
+                assert!(!matches(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}")
             });
         }
     }
 
-    /// Simple, and as slow as it likes.
-    fn fits_simply(pattern: &[u8], name: &[u8]) -> bool {
+    /// Simple and slow.
+    fn matches_simply(pattern: &[u8], name: &[u8]) -> bool {
         match pattern.split_first() {
             None => name.is_empty(),
-            Some((b'*', rest)) => (0..=name.len()).any(|taken| fits_simply(rest, &name[taken..])),
+            Some((b'*', rest)) => {
+                (0..=name.len()).any(|taken| matches_simply(rest, &name[taken..]))
+            }
             Some(_) => name.split_first().is_some_and(|(&byte, tail)| {
                 let (fits, length) = one(pattern, byte);
-                fits && fits_simply(&pattern[length..], tail)
+                fits && matches_simply(&pattern[length..], tail)
             }),
         }
     }
 
     proptest! {
         #[test]
-        fn stars_are_tried_as_they_should_be(pattern in "[ab*?]{0,8}", name in "[ab]{0,10}") {
-            prop_assert_eq!(fits(pattern.as_bytes(), name.as_bytes()), fits_simply(pattern.as_bytes(), name.as_bytes()));
+        fn matching_agrees_with_a_simple_matcher(pattern in "[ab*?]{0,8}", name in "[ab]{0,10}") {
+            let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+            prop_assert_eq!(matches(pattern, name), matches_simply(pattern, name));
         }
 
         #[test]
@@ -226,10 +229,10 @@ mod tests {
             pattern in prop::collection::vec(prop::sample::select(b"[]^-\\*?ab".to_vec()), 0..12),
             name in "[ab^-]{0,6}",
         ) {
-            fits(&pattern, name.as_bytes());
+            matches(&pattern, name.as_bytes());
         }
 
-        /// What is there all the time is seen once, whatever else comes and goes between the steps.
+        /// A key that stays is seen once, whatever other keys come and go between the steps.
         #[test]
         fn a_scan_sees_what_stays(
             stays in prop::collection::btree_set(0u16..300, 0..60),
@@ -242,14 +245,19 @@ mod tests {
             let (mut cursor, mut seen, mut comings) = (0, Vec::new(), comings.into_iter());
             loop {
                 let (next, keys) = step(&map, cursor, count);
-                seen.extend(keys.iter().map(|key| String::from_utf8_lossy(key).parse::<u16>().unwrap()));
+                let number = |key: &&[u8]| String::from_utf8_lossy(key).parse::<u16>().unwrap();
+                seen.extend(keys.iter().map(number));
                 if next == 0 {
                     break;
                 }
                 prop_assert!(next > cursor);
                 cursor = next;
                 if let Some((number, comes)) = comings.next() {
-                    if comes { map.insert(name(number), Arc::default()) } else { drop(map.remove(&name(number))) }
+                    if comes {
+                        map.insert(name(number), Arc::default());
+                    } else {
+                        drop(map.remove(&name(number)));
+                    }
                 }
             }
             seen.retain(|number| *number < 300);

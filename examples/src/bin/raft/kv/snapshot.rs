@@ -5,8 +5,8 @@
 //! | key length u32 LE           | value length u32 LE |                     key | value |
 //! | key length, its highest bit | value length u32 LE | deadline u64 LE   | key | value |
 //! ```
-//! Snapshots from before keys could expire have no time, and no such bit: they are read as what
-//! they are.
+//! Snapshots of versions in which keys could not expire have no time and no such bit; they are read
+//! as they are.
 
 use std::{
     io::{self, Read},
@@ -19,10 +19,10 @@ use super::{
     store::Store,
 };
 
-/// So much is turned into bytes at a time.
+/// About this many bytes are encoded at a time.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Stands where the length of a key does, and says that the store's time follows.
+/// Stands in the place of a key's length: the store's time follows.
 const TIME: u32 = u32::MAX;
 /// In a key's length: the key has a deadline. No key is so long.
 const HAS_DEADLINE: u32 = 1 << 31;
@@ -49,7 +49,7 @@ impl Writer {
         self.buffer.clear();
         self.read_bytes = 0;
         while self.bucket < BUCKETS && self.buffer.len() < BUFFER_BYTES {
-            // A bucket that is written is let go of.
+            // A bucket that is written is dropped.
             for (key, value) in self.map.take_bucket(self.bucket) {
                 self.put(&key, &value)?;
             }
@@ -127,7 +127,7 @@ fn take_u64(content: &mut impl Read) -> io::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// Reads so many bytes, and reserves no more room than there are bytes for.
+/// Reads `length` bytes, and allocates no more than the content has.
 fn take(content: &mut impl Read, length: u32) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity((length as usize).min(BUFFER_BYTES));
     content.take(length.into()).read_to_end(&mut bytes)?;

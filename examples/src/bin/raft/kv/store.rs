@@ -1,5 +1,7 @@
-//! The state machine: a map of strings. Its answers are RESP frames, ready for the client's socket,
-//! so that whoever forwards one need not know what was asked.
+//! The state machine: a map of strings.
+//!
+//! Its answers are RESP frames, ready for the client's socket, so that a node that forwards one
+//! need not know the request.
 
 use std::{
     fmt,
@@ -17,41 +19,40 @@ use super::{
     buckets::Map,
     counts::Counts,
     digest,
-    expiry::{Deadlines, REMOVALS_MAX, When, may_replace},
+    expiry::{Deadlines, Expiration, REMOVALS_MAX, may_replace},
     operation::{Arguments, Effect, Keys, Operation, decode, returns_value, set_flags, ttl_form},
     scan, snapshot,
 };
 use crate::resp::{self, parse_integer};
 
-/// The longest string that `APPEND` may make, and the most that `MGET` replies with. Half of what a
-/// frame between nodes may hold, so that a reply with a value in it can always be forwarded.
+/// Longest string that `APPEND` may make, and longest reply of `MGET`. It is half of the longest
+/// frame between nodes, so that a reply with a value in it can always be forwarded.
 pub(super) const VALUE_BYTES_MAX: usize = 32 << 20;
-/// The most keys among which `KEYS` looks: it does so in one go, and no other command is carried
-/// out meanwhile.
+/// Most keys that `KEYS` goes through: it does so in one go, and no other command runs meanwhile.
 pub(super) const KEYS_MAX: usize = 100_000;
 pub(super) const OK: Bytes = Bytes::from_static(b"+OK\r\n");
-/// In the place of an answer within those of a transaction.
+/// Stands in the place of a reply among those of a transaction.
 const TOO_LONG: &[u8] = b"-ERR done, but the replies of the transaction are too long together\r\n";
 pub(super) const NIL: Bytes = Bytes::from_static(b"$-1\r\n");
-/// The answer to a query that meets a key whose deadline has passed by this node's clock, and not
-/// by the log's. No reply to a client looks like it.
-const DUE: Bytes = Bytes::from_static(b"\0due");
+/// The answer to a query that meets a key whose expiration is undecided. No reply to a client looks
+/// like it.
+const UNDECIDED: Bytes = Bytes::from_static(b"\0due");
 
-/// Whether an answer says that the log's time must move before the query can be answered.
-pub(crate) fn is_due(answer: &[u8]) -> bool {
-    *answer == *DUE
+/// Whether an answer says that the query met an undecided expiration: it must be repeated after a
+/// tick.
+pub(crate) fn is_undecided(answer: &[u8]) -> bool {
+    *answer == *UNDECIDED
 }
 
-/// The map.
+/// The keys, their values and their deadlines.
 #[derive(Default)]
 pub(crate) struct Store {
     pub(super) map: Map,
     pub(super) deadlines: Deadlines,
-    /// The log's time: the stamp of the last entry.
+    /// The stamp of the last entry: log time as far as the log knows it.
     pub(super) now: u64,
-    /// When it came to that here: what has passed since tells how far it has come by now. No part
-    /// of the state.
-    pub(super) moved: Option<Instant>,
+    /// When this node advanced `now`, from which it estimates log time. Not a part of the state.
+    pub(super) advanced: Option<Instant>,
     pub(super) counts: Arc<Counts>,
 }
 
@@ -63,16 +64,16 @@ impl fmt::Debug for Store {
 
 impl StateMachine for Store {
     fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
-        self.move_to(entry.stamp.0);
+        self.advance_to(entry.stamp.0);
         let operation = decode(entry.command);
         let answer = operation.and_then(|(operation, arguments)| self.write(operation, arguments));
-        self.publish();
-        // Other nodes may know it: to go on without it would be to drift apart from them.
+        self.publish_counts();
+        // Other nodes may know the operation: skipping it here would make the states differ.
         answer.ok_or_else(|| MachineError::new(UNKNOWN))
     }
 
     fn query(&self, query: &Query<'_>) -> Bytes {
-        // Where nothing expires, nobody need know what time it is.
+        // Where nothing expires, no clock need be read.
         if self.deadlines.map().is_empty() {
             return self.query_at(query.bytes, self.now, self.now);
         }
@@ -98,9 +99,9 @@ impl StateMachine for Store {
 
     fn restore(&mut self, content: &mut dyn Read) -> io::Result<()> {
         let counts = Arc::clone(&self.counts);
-        let restored = Store { counts, moved: Some(Instant::now()), ..snapshot::read(content)? };
+        let restored = Store { counts, advanced: Some(Instant::now()), ..snapshot::read(content)? };
         drop_elsewhere(std::mem::replace(self, restored));
-        self.publish();
+        self.publish_counts();
         Ok(())
     }
 
@@ -114,35 +115,35 @@ impl StateMachine for Store {
 }
 
 impl Store {
-    /// The number of keys, for code that does not hold the store itself.
+    /// The number of keys, for threads that do not own the store.
     pub(crate) fn counts(&self) -> Arc<Counts> {
         Arc::clone(&self.counts)
     }
 
-    fn publish(&self) {
+    fn publish_counts(&self) {
         self.counts.set(self.map.len(), self.deadlines.map().len());
     }
 
-    /// The log has come to a later time.
-    fn move_to(&mut self, stamp: u64) {
+    /// Advances log time to an entry's stamp.
+    fn advance_to(&mut self, stamp: u64) {
         if stamp > self.now {
-            (self.now, self.moved) = (stamp, Some(Instant::now()));
+            (self.now, self.advanced) = (stamp, Some(Instant::now()));
         }
     }
 
-    /// Log time now, as far as this node can tell: never ahead of what the leader would write.
+    /// Estimates log time: never ahead of the stamp that the leader would write now.
     fn log_time(&self) -> u64 {
-        let passed = self.moved.map_or(0, |moved| moved.elapsed().as_millis());
+        let passed = self.advanced.map_or(0, |advanced| advanced.elapsed().as_millis());
         self.now.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX))
     }
 
-    /// Answers a query. A key that is due by log time, as this node counts it on, or by its wall
-    /// clock, is perhaps due: the log decides. The wall clock is asked too because a node that has
-    /// just started does not know how old its last entry is.
+    /// Answers a query. Where the estimate of log time or the wall clock has reached a key's
+    /// deadline and the last stamp has not, the log must decide. The wall clock counts too because
+    /// a node that has just started does not know how old its last entry is.
     fn query_at(&self, query: &[u8], log_time: u64, wall: u64) -> Bytes {
         let clock = log_time.max(wall);
         match decode(query) {
-            // It is never made: one within another could nest without end.
+            // None within another is ever made: they could nest without end.
             Some((Operation::AtLogTime, mut arguments)) => {
                 match arguments.next().and_then(decode) {
                     Some((operation, arguments)) => {
@@ -151,8 +152,10 @@ impl Store {
                     None => malformed(),
                 }
             }
-            Some((operation, arguments)) if self.meets_due(operation, arguments.clone(), clock) => {
-                DUE
+            Some((operation, arguments))
+                if self.meets_undecided(operation, arguments.clone(), clock) =>
+            {
+                UNDECIDED
             }
             Some((operation, arguments)) => {
                 self.read(operation, arguments, log_time).unwrap_or_else(malformed)
@@ -161,53 +164,58 @@ impl Store {
         }
     }
 
-    /// Whether a read sees a key that is due by the clock and not by the log.
-    fn meets_due(&self, operation: Operation, mut arguments: Arguments<'_>, clock: u64) -> bool {
+    /// Whether a read meets a key that has expired by the clock and not by the last stamp.
+    fn meets_undecided(
+        &self,
+        operation: Operation,
+        mut arguments: Arguments<'_>,
+        clock: u64,
+    ) -> bool {
         if clock <= self.now {
             return false;
         }
-        let is_due = |key| {
+        let is_undecided = |key| {
             self.deadlines.get(key).is_some_and(|deadline| self.now < deadline && deadline <= clock)
         };
         match operation.row().keys {
             Keys::None => false,
-            Keys::First => arguments.next().is_some_and(is_due),
-            Keys::FirstTwo => arguments.take(2).any(is_due),
-            Keys::All => arguments.any(is_due),
-            Keys::EveryOther => arguments.step_by(2).any(is_due),
+            Keys::First => arguments.next().is_some_and(is_undecided),
+            Keys::FirstTwo => arguments.take(2).any(is_undecided),
+            Keys::All => arguments.any(is_undecided),
+            Keys::EveryOther => arguments.step_by(2).any(is_undecided),
             Keys::Keyspace | Keys::Scanned(_) => self.deadlines.any_between(self.now, clock),
         }
     }
 
-    /// `None`: the operation is no write or lacks an argument.
+    /// Runs a write. `None`: the operation is not a write or lacks an argument.
     pub(super) fn write(
         &mut self,
         operation: Operation,
         arguments: Arguments<'_>,
     ) -> Option<Bytes> {
-        self.remove_due(REMOVALS_MAX);
+        self.remove_expired(REMOVALS_MAX);
         match operation.row().effect {
             Effect::Write { apply, .. } => apply(self, arguments),
             Effect::Read(_) => None,
         }
     }
 
-    /// Carries out the operations of a transaction. Each answers for itself; none undoes another,
-    /// as in Redis.
+    /// Runs the operations of a transaction. Each has its reply; an error undoes no other, as in
+    /// Redis.
     pub(super) fn execute(&mut self, operations: Arguments<'_>) -> Bytes {
         let mut replies = BytesMut::from(format!("*{}\r\n", operations.clone().count()).as_bytes());
         let mut is_full = false;
         for operation in operations {
             let reply = match decode(operation) {
-                // It is never made: a transaction within one could nest without end.
+                // None within another is ever made: they could nest without end.
                 None | Some((Operation::Exec, _)) => Some(malformed()),
-                // Short to ask and long to answer: to find it for nobody, over and over, would hold
-                // every node up.
+                // The reply has no room. To copy long values for it again and again would delay
+                // every node.
                 Some((operation, _)) if is_full && operation.is_read() => None,
                 Some((operation, arguments))
                     if is_full && returns_value(operation, arguments.clone()) =>
                 {
-                    self.write_unseen(operation, arguments).is_none().then(malformed)
+                    self.write_without_reply(operation, arguments).is_none().then(malformed)
                 }
                 Some((operation, arguments)) => {
                     match self.read(operation, arguments.clone(), self.now) {
@@ -227,31 +235,34 @@ impl Store {
         replies.freeze()
     }
 
-    /// Carries out a write whose answer nobody will see, without the value that it would answer
-    /// with.
-    fn write_unseen(&mut self, operation: Operation, mut arguments: Arguments<'_>) -> Option<()> {
+    /// Runs a write without the value that it would answer with.
+    fn write_without_reply(
+        &mut self,
+        operation: Operation,
+        mut arguments: Arguments<'_>,
+    ) -> Option<()> {
         match operation {
-            Operation::Set | Operation::SetWhen => {
+            Operation::Set | Operation::SetExpiring => {
                 let (key, value, flags) =
                     (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
                 let when = if operation == Operation::Set {
-                    When::Never
+                    Expiration::Never
                 } else {
-                    When::decode(arguments.next()?)?
+                    Expiration::decode(arguments.next()?)?
                 };
                 self.set(key, value, flags & !set_flags::GET, when);
             }
             Operation::GetEx => {
-                let (key, when) = (arguments.next()?, When::decode(arguments.next()?)?);
-                self.give_deadline(key, when);
+                let (key, when) = (arguments.next()?, Expiration::decode(arguments.next()?)?);
+                self.set_expiration(key, when);
             }
             _ => drop(self.write(operation, arguments)?),
         }
         Some(())
     }
 
-    /// `clock` is the time from which the rest of a key's life is counted. `None`: the operation is
-    /// no read or lacks an argument.
+    /// Runs a read. `clock` is the time from which `TTL` counts. `None`: the operation is not a
+    /// read or lacks an argument.
     fn read(&self, operation: Operation, arguments: Arguments<'_>, clock: u64) -> Option<Bytes> {
         match operation.row().effect {
             Effect::Read(answer) => answer(self, arguments, clock),
@@ -275,15 +286,16 @@ impl Store {
         let len = self.map.len();
         if len > KEYS_MAX {
             return error(&format!(
-                "ERR there are {len} keys, and KEYS would hold the node up: it looks at {KEYS_MAX} at most; use SCAN"
+                "ERR there are {len} keys, and KEYS would block the node: it goes through \
+                 {KEYS_MAX} at most; use SCAN"
             ));
         }
         self.visible(scan::all(&self.map), pattern)
             .map_or_else(|why| why, |keys| frame(&BorrowedFrame::Array(&keys)))
     }
 
-    /// Those that have not expired and fit a pattern; an error if that is too much work, or too
-    /// much to reply.
+    /// The keys that have not expired and match a pattern; an error if that is too much work, or
+    /// too long a reply.
     fn visible<'a>(
         &self,
         keys: Vec<&'a [u8]>,
@@ -293,7 +305,7 @@ impl Store {
             scan::Pattern::new(pattern, keys.len(), keys.iter().map(|key| key.len()).sum());
         let (mut visible, mut bytes) = (Vec::new(), 0);
         for key in keys {
-            if !self.deadlines.is_due(key, self.now) && pattern.fits(key) {
+            if !self.deadlines.has_expired(key, self.now) && pattern.matches(key) {
                 bytes += key.len();
                 visible.push(BorrowedFrame::BulkString(key));
             }
@@ -302,7 +314,8 @@ impl Store {
             }
             if bytes > VALUE_BYTES_MAX {
                 return Err(error(&format!(
-                    "ERR the keys exceed {VALUE_BYTES_MAX} bytes together: use a narrower pattern, or a smaller COUNT"
+                    "ERR the keys exceed {VALUE_BYTES_MAX} bytes together: use a narrower pattern, \
+                     or a smaller COUNT"
                 )));
             }
         }
@@ -311,7 +324,7 @@ impl Store {
 
     /// A key's value, unless it has expired.
     pub(super) fn value(&self, key: &[u8]) -> Option<&Arc<Vec<u8>>> {
-        self.map.get(key).filter(|_| !self.deadlines.is_due(key, self.now))
+        self.map.get(key).filter(|_| !self.deadlines.has_expired(key, self.now))
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Bytes {
@@ -331,38 +344,38 @@ impl Store {
         i64::try_from(number).unwrap_or(i64::MAX)
     }
 
-    /// Takes out some of the keys that have expired.
-    pub(super) fn remove_due(&mut self, most: usize) {
+    /// Removes expired keys, `most` of them at most.
+    pub(super) fn remove_expired(&mut self, most: usize) {
         for _ in 0..most {
-            let Some(key) = self.deadlines.first_due(self.now) else { return };
-            self.forget(&key);
+            let Some(key) = self.deadlines.first_expired(self.now) else { return };
+            self.remove_with_deadline(&key);
         }
     }
 
-    fn forget(&mut self, key: &[u8]) -> Option<Arc<Vec<u8>>> {
+    fn remove_with_deadline(&mut self, key: &[u8]) -> Option<Arc<Vec<u8>>> {
         self.deadlines.remove(key);
         self.map.remove(key)
     }
 
-    /// Forgets a key that has expired, before something is done with it.
-    fn forget_due(&mut self, key: &[u8]) {
-        if self.deadlines.is_due(key, self.now) {
-            self.forget(key);
+    /// Removes a key that has expired, before an operation changes it.
+    fn remove_if_expired(&mut self, key: &[u8]) {
+        if self.deadlines.has_expired(key, self.now) {
+            self.remove_with_deadline(key);
         }
     }
 
-    /// The value is what it was, unless it has expired.
+    /// Removes a key, and returns its value unless it has expired.
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Arc<Vec<u8>>> {
-        self.forget_due(key);
-        self.forget(key)
+        self.remove_if_expired(key);
+        self.remove_with_deadline(key)
     }
 
-    /// Gives a key that is there a deadline; one that has passed already ends it.
-    pub(super) fn give_deadline(&mut self, key: &[u8], when: When) {
-        self.forget_due(key);
+    /// Sets the expiration of a key, if it exists. A deadline that has passed removes it.
+    pub(super) fn set_expiration(&mut self, key: &[u8], when: Expiration) {
+        self.remove_if_expired(key);
         match when.deadline(self.now, self.deadlines.get(key)) {
             None => self.deadlines.remove(key),
-            Some(deadline) if deadline <= self.now => drop(self.forget(key)),
+            Some(deadline) if deadline <= self.now => drop(self.remove_with_deadline(key)),
             Some(deadline) => {
                 if let Some(key) = self.map.key(key) {
                     self.deadlines.set(key, deadline);
@@ -371,22 +384,22 @@ impl Store {
         }
     }
 
-    pub(super) fn expire(&mut self, key: &[u8], when: When, conditions: u8) -> Bytes {
-        self.forget_due(key);
+    pub(super) fn expire(&mut self, key: &[u8], when: Expiration, conditions: u8) -> Bytes {
+        self.remove_if_expired(key);
         let before = self.deadlines.get(key);
         let next = when.deadline(self.now, before);
-        let may = self.map.contains_key(key)
+        let is_set = self.map.contains_key(key)
             && next.is_some_and(|next| may_replace(conditions, before, next));
-        if may {
-            self.give_deadline(key, when);
+        if is_set {
+            self.set_expiration(key, when);
         }
-        integer(i64::from(may))
+        integer(i64::from(is_set))
     }
 
-    /// The deadline moves with the value.
+    /// Renames a key; its deadline stays with the value.
     pub(super) fn rename(&mut self, key: &[u8], to: &[u8], flags: u8) -> Bytes {
-        self.forget_due(key);
-        self.forget_due(to);
+        self.remove_if_expired(key);
+        self.remove_if_expired(to);
         let only_absent = flags & set_flags::IF_ABSENT != 0;
         if !self.map.contains_key(key) {
             return error("ERR no such key");
@@ -395,7 +408,7 @@ impl Store {
             return integer(0);
         }
         let deadline = self.deadlines.get(key);
-        if let Some(value) = self.forget(key) {
+        if let Some(value) = self.remove_with_deadline(key) {
             let to: Arc<[u8]> = to.into();
             match deadline {
                 Some(deadline) => self.deadlines.set(&to, deadline),
@@ -406,15 +419,15 @@ impl Store {
         if only_absent { integer(1) } else { OK }
     }
 
-    pub(super) fn set(&mut self, key: &[u8], value: &[u8], flags: u8, when: When) -> Bytes {
-        self.forget_due(key);
+    pub(super) fn set(&mut self, key: &[u8], value: &[u8], flags: u8, when: Expiration) -> Bytes {
+        self.remove_if_expired(key);
         let exists = self.map.contains_key(key);
         let refused = flags & set_flags::IF_ABSENT != 0 && exists
             || flags & set_flags::IF_PRESENT != 0 && !exists;
         let before = (flags & set_flags::GET != 0).then(|| self.get(key));
         if !refused {
             self.map.put(key, value);
-            self.give_deadline(key, when);
+            self.set_expiration(key, when);
         }
         match before {
             Some(before) => before,
@@ -425,7 +438,7 @@ impl Store {
     }
 
     pub(super) fn increment(&mut self, key: &[u8], amount: i64) -> Bytes {
-        self.forget_due(key);
+        self.remove_if_expired(key);
         let current = match self.map.get(key).map(|value| parse_integer(value)) {
             None => 0,
             Some(Some(current)) => current,
@@ -439,7 +452,7 @@ impl Store {
     }
 
     pub(super) fn append(&mut self, key: &[u8], value: &[u8]) -> Bytes {
-        self.forget_due(key);
+        self.remove_if_expired(key);
         let len = self.map.get(key).map_or(0, |value| value.len()) + value.len();
         if len > VALUE_BYTES_MAX {
             return error(&format!(
@@ -473,7 +486,6 @@ pub(super) fn error(message: &str) -> Bytes {
     frame(&BorrowedFrame::Error(message))
 }
 
-/// What the log holds and this version does not know.
 const UNKNOWN: &str =
     "the log holds an operation that this version does not know: upgrade this node";
 
@@ -481,9 +493,9 @@ fn malformed() -> Bytes {
     error(&format!("ERR {UNKNOWN}"))
 }
 
-/// Frees a map of a million keys, which takes a while, where nobody waits for it.
+/// Frees a map on a thread of its own: for a million keys it takes a while.
 pub(super) fn drop_elsewhere(what: impl Send + 'static) {
-    // Without a thread it is freed here.
+    // If no thread can be started, it is freed here.
     drop(thread::Builder::new().name("kv-free".to_owned()).spawn(move || drop(what)));
 }
 

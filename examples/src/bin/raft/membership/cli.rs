@@ -1,4 +1,4 @@
-//! `raft member` and `raft transfer`: the same requests, from a shell.
+//! `raft member` and `raft transfer`: the `RAFT` requests, from a shell.
 
 use std::{error::Error, time::Duration};
 
@@ -6,21 +6,20 @@ use clap::Subcommand;
 use kodiak_raft::types::FeatureLevel;
 use redis_protocol::resp2::types::BytesFrame;
 
-use super::precedence;
+use super::priorities;
 use crate::{
     address::Address,
     client::{Client, Info},
-    flags::{MS, node_id, number},
+    flags::{milliseconds, node_id, number},
 };
 
-/// Flags of `raft member`. Every change is answered when it is committed, and then the members are
-/// listed.
+/// Flags of `raft member`. It waits until a change is committed, and then lists the members.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MemberArguments {
     #[command(flatten)]
     node: Node,
     #[command(subcommand)]
-    order: Order,
+    change: Request,
 }
 
 /// Flags of `raft transfer`.
@@ -28,28 +27,34 @@ pub(crate) struct MemberArguments {
 pub(crate) struct TransferArguments {
     #[command(flatten)]
     node: Node,
-    /// Who shall lead; by default the voter with the highest priority that lacks least.
+    /// The new leader; by default the most up-to-date of the voters with the highest priority.
     #[arg(long, value_name = "ID", value_parser = node_id, allow_negative_numbers = true)]
     to: Option<u64>,
 }
 
-/// Whom to ask.
+/// The node that is asked.
 #[derive(Debug, clap::Args)]
 struct Node {
     /// The --client address of any node.
     #[arg(long, value_name = "HOST:PORT")]
     client: Address,
     /// How long to wait for the outcome, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 10_000,
+        value_parser = milliseconds(),
+        allow_negative_numbers = true
+    )]
     timeout: u64,
 }
 
 #[derive(Debug, Subcommand)]
-enum Order {
+enum Request {
     /// Prints the members as a table.
     List,
-    /// Adds a node as a learner: it receives the log and does not vote. ('raft serve --join' does
-    /// this by itself.)
+    /// Adds a node as a learner: it receives the log and does not vote. 'raft serve --join' does
+    /// this, too.
     Add {
         /// Its id, above every id that a member ever had.
         #[arg(value_parser = node_id, allow_negative_numbers = true)]
@@ -57,25 +62,25 @@ enum Order {
         /// Its --raft address.
         #[arg(value_name = "HOST:PORT")]
         address: Address,
-        /// Its disk's id, 'disk_id' of its INFO raft.
+        /// Its disk's id: 'disk_id' in its INFO raft.
         disk: String,
         /// The feature level that its version supports.
         #[arg(long, default_value_t = FeatureLevel::CURRENT.0)]
         feature_level: u16,
     },
-    /// Gives a learner a vote, once it has nearly everything.
+    /// Gives a learner a vote, once it has caught up.
     Promote {
         /// The learner.
         #[arg(value_parser = node_id, allow_negative_numbers = true)]
         id: u64,
     },
-    /// Takes a voter's vote away; it goes on receiving the log.
+    /// Makes a voter a learner, which receives the log and does not vote.
     Demote {
         /// The voter.
         #[arg(value_parser = node_id, allow_negative_numbers = true)]
         id: u64,
     },
-    /// Removes a member for ever: its id is never used again.
+    /// Removes a member. Its id is never used again.
     Remove {
         /// The member.
         #[arg(value_parser = node_id, allow_negative_numbers = true)]
@@ -83,14 +88,14 @@ enum Order {
     },
     /// Promotes one member and removes another, in one step.
     Replace {
-        /// Who leaves.
+        /// The member to remove.
         #[arg(value_parser = node_id, allow_negative_numbers = true)]
         old: u64,
-        /// Who takes its vote: a learner.
+        /// The learner that gets its vote.
         #[arg(value_parser = node_id, allow_negative_numbers = true)]
         new: u64,
     },
-    /// Says where a member is reached now that it has moved.
+    /// Changes where the other nodes reach a member that has moved.
     Address {
         /// The member.
         #[arg(value_parser = node_id, allow_negative_numbers = true)]
@@ -99,14 +104,14 @@ enum Order {
         #[arg(value_name = "HOST:PORT")]
         address: Address,
     },
-    /// Raises the cluster's feature level, once every member runs a version that supports it. It is
-    /// never lowered: members of older versions cannot come back.
+    /// Raises the cluster's feature level, once every member runs a version that supports it. It
+    /// can never be lowered, so older versions cannot run again.
     Enable {
         /// The level; by default the one of this version.
         #[arg(default_value_t = FeatureLevel::CURRENT.0)]
         level: u16,
     },
-    /// Says how much a member should lead: leadership goes to the highest priority.
+    /// Changes a member's priority: leadership goes to the highest one.
     Priority {
         /// The member.
         #[arg(value_parser = node_id, allow_negative_numbers = true)]
@@ -120,9 +125,9 @@ enum Order {
 /// Runs `raft member`.
 pub(crate) fn member(arguments: &MemberArguments) -> Result<(), Box<dyn Error>> {
     let text = |number: &u64| number.to_string();
-    let request = match &arguments.order {
-        Order::List => return list(&arguments.node),
-        Order::Add { id, address, disk, feature_level } => {
+    let request = match &arguments.change {
+        Request::List => return list(&arguments.node),
+        Request::Add { id, address, disk, feature_level } => {
             vec![
                 "ADD".to_owned(),
                 text(id),
@@ -131,20 +136,22 @@ pub(crate) fn member(arguments: &MemberArguments) -> Result<(), Box<dyn Error>> 
                 feature_level.to_string(),
             ]
         }
-        Order::Promote { id } => vec!["PROMOTE".to_owned(), text(id)],
-        Order::Demote { id } => vec!["DEMOTE".to_owned(), text(id)],
-        Order::Remove { id } => vec!["REMOVE".to_owned(), text(id)],
-        Order::Replace { old, new } => vec!["REPLACE".to_owned(), text(old), text(new)],
-        Order::Address { id, address } => vec!["ADDRESS".to_owned(), text(id), address.to_string()],
-        Order::Enable { level } => vec!["ENABLE".to_owned(), level.to_string()],
-        Order::Priority { id, priority } => {
+        Request::Promote { id } => vec!["PROMOTE".to_owned(), text(id)],
+        Request::Demote { id } => vec!["DEMOTE".to_owned(), text(id)],
+        Request::Remove { id } => vec!["REMOVE".to_owned(), text(id)],
+        Request::Replace { old, new } => vec!["REPLACE".to_owned(), text(old), text(new)],
+        Request::Address { id, address } => {
+            vec!["ADDRESS".to_owned(), text(id), address.to_string()]
+        }
+        Request::Enable { level } => vec!["ENABLE".to_owned(), level.to_string()],
+        Request::Priority { id, priority } => {
             vec!["PRIORITY".to_owned(), text(id), priority.to_string()]
         }
     };
-    order(&arguments.node, &request)?;
-    match (list(&arguments.node), &arguments.order) {
-        // Whoever asks the very node that it has removed is told so.
-        (Err(error), Order::Remove { .. } | Order::Replace { .. }) => println!("{error}"),
+    send(&arguments.node, &request)?;
+    match (list(&arguments.node), &arguments.change) {
+        // The asked node may be the removed one, which lists no members.
+        (Err(error), Request::Remove { .. } | Request::Replace { .. }) => println!("{error}"),
         (listed, _) => listed?,
     }
     Ok(())
@@ -155,12 +162,12 @@ pub(crate) fn transfer(arguments: &TransferArguments) -> Result<(), Box<dyn Erro
     let members = members(&arguments.node)?;
     let mut request = vec!["TRANSFER".to_owned()];
     request.extend(arguments.to.map(|id| id.to_string()));
-    order(&arguments.node, &request)?;
+    send(&arguments.node, &request)?;
     match arguments.to {
         Some(to) => println!("node {to} leads"),
         None => println!("another node leads"),
     }
-    if let Some(warning) = precedence::warning(&members, arguments.to) {
+    if let Some(warning) = priorities::warning(&members, arguments.to) {
         eprintln!("raft: warning: {warning}");
     }
     Ok(())
@@ -168,33 +175,34 @@ pub(crate) fn transfer(arguments: &TransferArguments) -> Result<(), Box<dyn Erro
 
 fn connect(node: &Node) -> Result<Client, Box<dyn Error>> {
     let unreachable = |error| format!("cannot ask the node at {}: {error}", node.client);
-    Ok(Client::of_node(&node.client, Duration::from_millis(node.timeout)).map_err(unreachable)?)
+    Ok(Client::connect_to_node(&node.client, Duration::from_millis(node.timeout))
+        .map_err(unreachable)?)
 }
 
-/// Asks for something and waits until it is done.
-fn order(node: &Node, request: &[String]) -> Result<(), Box<dyn Error>> {
+/// Sends a change and waits until it is done.
+fn send(node: &Node, request: &[String]) -> Result<(), Box<dyn Error>> {
     let words: Vec<&str> =
         std::iter::once("RAFT").chain(request.iter().map(String::as_str)).collect();
     let unknown = |error| {
         format!(
-            "no answer from the node at {}: {error}; what was asked may or may not come to be",
+            "no answer from the node at {}: {error}; the change may or may not be made",
             node.client
         )
     };
     match connect(node)?.ask(&words).map_err(unknown)? {
         BytesFrame::SimpleString(_) => Ok(()),
-        BytesFrame::Error(error) => Err(in_words(&error).into()),
-        other => Err(format!("an answer that makes no sense: {other:?}").into()),
+        BytesFrame::Error(error) => Err(without_code(&error).into()),
+        other => Err(format!("an unexpected answer: {other:?}").into()),
     }
 }
 
 /// An error without its code, which is for programs.
-fn in_words(error: &str) -> String {
+fn without_code(error: &str) -> String {
     match error.split_once(' ') {
         Some(("ERR", why)) => why.trim_start_matches("removed: ").to_owned(),
-        Some(("TRYAGAIN", why)) => format!("nothing was done, and it may be tried again: {why}"),
+        Some(("TRYAGAIN", why)) => format!("nothing was changed, try again: {why}"),
         Some(("UNKNOWN", why)) => {
-            format!("it may or may not come to be, look at 'raft member list': {why}")
+            format!("the change may or may not be made, see 'raft member list': {why}")
         }
         _ => error.to_owned(),
     }
@@ -202,7 +210,7 @@ fn in_words(error: &str) -> String {
 
 fn members(node: &Node) -> Result<Info, Box<dyn Error>> {
     let unlisted = |error: std::io::Error| {
-        format!("the node at {}: {}", node.client, in_words(&error.to_string()))
+        format!("the node at {}: {}", node.client, without_code(&error.to_string()))
     };
     Ok(connect(node)?.members().map_err(unlisted)?)
 }
@@ -212,7 +220,7 @@ fn list(node: &Node) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A line each.
+/// The members, a line each.
 fn table(members: &Info) -> String {
     let mut text =
         format!("{:>6}  {:<22}  {:<22}  {:<32}  PRIORITY\n", "NODE", "CAPACITY", "RAFT", "DISK");
@@ -226,7 +234,8 @@ fn table(members: &Info) -> String {
     }
     let field = |name| members.field(name).unwrap_or("?");
     text.push_str(&format!(
-        "configuration of entry {}, committed: {}; the next id must be above {}; feature level {}\n",
+        "configuration of entry {}, committed: {}; the next id must be above {}; feature level \
+         {}\n",
         field("configuration_index"),
         field("configuration_committed"),
         field("highest_id"),

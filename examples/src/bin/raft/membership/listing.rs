@@ -7,13 +7,14 @@ use kodiak_raft::{
     types::{Configuration, NodeId},
 };
 
-/// The members as this node knows them. A node that was removed knows them no longer, and that is
-/// the error then.
+/// The members as this node knows them. A removed node does not know them, which is the error
+/// then.
 pub(crate) fn text(status: &Status) -> Result<String, String> {
     if status.replica.is_removed {
         let id = status.identity.node;
         return Err(format!(
-            "ERR removed: node {id} was removed from the cluster and is not told any more who belongs to it: ask a member"
+            "ERR removed: node {id} was removed from the cluster and no longer learns its members: \
+             ask a member"
         ));
     }
     let core = &status.replica.core;
@@ -45,7 +46,7 @@ pub(crate) fn text(status: &Status) -> Result<String, String> {
     Ok(text)
 }
 
-/// In what capacity a node belongs to the cluster.
+/// The capacity in which a node belongs to the cluster.
 pub(crate) fn capacity(configuration: &Configuration, id: NodeId) -> &'static str {
     let Configuration { voters, outgoing, learners, .. } = configuration;
     match (voters.contains(&id), outgoing.contains(&id), learners.contains(&id)) {
@@ -58,7 +59,7 @@ pub(crate) fn capacity(configuration: &Configuration, id: NodeId) -> &'static st
     }
 }
 
-/// Ids, one after the other; `none` if there is none.
+/// Ids, separated by commas; `none` if there is none.
 pub(crate) fn ids<'a>(ids: impl IntoIterator<Item = &'a NodeId>) -> String {
     let ids: Vec<String> = ids.into_iter().map(ToString::to_string).collect();
     if ids.is_empty() { "none".to_owned() } else { ids.join(",") }

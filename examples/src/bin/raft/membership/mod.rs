@@ -1,7 +1,7 @@
-//! Who belongs to the cluster: asked and changed by `RAFT …` requests of any client, and by `raft
-//! member` and `raft transfer`, which send them.
+//! The members of the cluster: the `RAFT …` requests of clients that list and change them, and
+//! `raft member` and `raft transfer`, which send these requests.
 
 pub(crate) mod cli;
 pub(crate) mod listing;
-mod precedence;
+mod priorities;
 pub(crate) mod request;

@@ -102,7 +102,7 @@ fn node(request: &Request<'_>, at: usize) -> Result<NodeId, String> {
 
 fn address_of(text: &str) -> Result<String, String> {
     match text.parse::<Address>() {
-        Ok(address) if address.is_everywhere() => {
+        Ok(address) if address.is_unspecified() => {
             Err(format!("ERR {text:?} is every machine's address: give the node's own"))
         }
         Ok(address) => Ok(address.to_string()),

@@ -1,4 +1,4 @@
-//! What is not recovered from without the operator's word.
+//! Folders that are recovered from only if the operator says so.
 
 use std::path::Path;
 

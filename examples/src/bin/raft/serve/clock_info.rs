@@ -13,20 +13,21 @@ fn lead_ms(clock: Stamp, target: Stamp) -> i64 {
     clock.0.cast_signed().wrapping_sub(target.0.cast_signed())
 }
 
-/// Log time, and by how much it is ahead of what a majority of the wall clocks has reached.
+/// Log time, and by how much it is ahead of the time that a majority of the wall clocks has
+/// reached.
 pub(super) fn log_time(core: &Status) -> (String, String) {
     let time = core.log_time.map_or("unknown".to_owned(), |time| time.now.0.to_string());
     let lead = core.log_time.and_then(|time| Some(lead_ms(time.now, time.target?)));
     (time, lead.map_or("unknown".to_owned(), |lead| lead.to_string()))
 }
 
-/// By how much a node's wall clock is ahead, as a part of the leader's line about it.
+/// By how much a node's wall clock is ahead, for the leader's line about that node.
 pub(super) fn peer(core: &Status, wall: Option<Stamp>) -> String {
     let lead = core.log_time.and_then(|time| Some(lead_ms(wall?, time.target?)));
     lead.map_or(String::new(), |lead| format!(",clock_lead_ms={lead}"))
 }
 
-/// Wall clocks that are wrong, and log time while it is.
+/// Alarms about wall clocks that are wrong, and about log time while it is.
 pub(super) fn alarms(core: &Status) -> Vec<String> {
     let Some(LogTimeStatus { now, target: Some(target), wall }) = core.log_time else {
         return Vec::new();
@@ -50,7 +51,7 @@ pub(super) fn alarms(core: &Status) -> Vec<String> {
     alarms
 }
 
-/// How a clock is off, in words, if it is.
+/// By how much a clock is wrong, in words, if it is.
 fn off(lead_ms: i64) -> Option<String> {
     let direction = if lead_ms < 0 { "behind" } else { "ahead of" };
     let is_off = lead_ms.unsigned_abs() > OFF_MAX_MS.unsigned_abs();
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_is_off_by_seconds_in_words() {
+    fn a_wrong_clock_is_described_in_seconds() {
         assert_eq!(off(lead_ms(Stamp(1_000), Stamp(11_000))), None);
         assert_eq!(off(lead_ms(Stamp(0), Stamp(86_400_000))).unwrap(), "86400 s behind");
         assert_eq!(off(lead_ms(Stamp(86_400_000), Stamp(0))).unwrap(), "86400 s ahead of");

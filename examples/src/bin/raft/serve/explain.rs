@@ -1,6 +1,7 @@
-//! Why `raft serve` does not start, by the names of its flags: those of
-//! [`Options`](kodiak_raft::node::Options) mean nothing to whoever has typed flags. What can be
-//! told before anything is made is told then.
+//! Errors at the start of `raft serve`, in the words of its flags.
+//!
+//! The names of [`Options`](kodiak_raft::node::Options) mean nothing to an operator. Mistakes that
+//! can be found before any file is created are reported before.
 
 use std::{collections::BTreeMap, error::Error, io, net::SocketAddr, path::Path};
 
@@ -9,13 +10,14 @@ use kodiak_raft::node::{NodeError, error_chain};
 use super::Arguments;
 use crate::address::ListenAddress;
 
-/// Flags that do not fit together.
+/// Finds flags that do not fit together.
 pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
     let Arguments { election_timeout, heartbeat, .. } = arguments;
     if heartbeat * 2 > *election_timeout {
         return Err(format!(
-            "--heartbeat {heartbeat} is more than half of --election-timeout {election_timeout}: a follower would take a leader \
-             for lost that is only a little late; shorten the one or lengthen the other"
+            "--heartbeat {heartbeat} is more than half of --election-timeout {election_timeout}: \
+             followers would depose a leader that is only a little late; lower --heartbeat or \
+             raise --election-timeout"
         ));
     }
     let (raft, client) = (&arguments.raft, &arguments.client);
@@ -24,12 +26,13 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
             "--raft and --client are both {raft}: other nodes and Redis clients need a port each"
         ));
     }
-    let told =
+    let advertised =
         [("--advertise-raft", &arguments.advertise_raft), ("--advertise", &arguments.advertise)];
-    for (flag, address) in told {
-        if let Some(address) = address.as_ref().filter(|address| address.is_everywhere()) {
+    for (flag, address) in advertised {
+        if let Some(address) = address.as_ref().filter(|address| address.is_unspecified()) {
             return Err(format!(
-                "{flag} {address} is every machine's: give a name or an address of this machine"
+                "{flag} {address} is an address of every machine: give a name or an address of \
+                 this one"
             ));
         }
     }
@@ -39,8 +42,8 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
         }
         Some(name) if !arguments.join.is_empty() => {
             return Err(format!(
-                "--cluster {name} names a cluster that is founded, and --join founds none: a node that joins belongs to the \
-                 cluster that it joins, whatever that is called; leave --cluster out"
+                "--cluster {name} names a new cluster, and --join bootstraps none: a node takes \
+                 the name of the cluster that it joins; leave --cluster out"
             ));
         }
         _ => {}
@@ -54,12 +57,14 @@ fn check_peers(arguments: &Arguments) -> Result<(), String> {
         let (other, address) = (peer.id, peer.address.to_string());
         if other == id {
             return Err(format!(
-                "node {id} is among its own peers: --id is {id} too; give --peer for the other nodes only"
+                "node {id} is among its own peers: --id is {id} too; give --peer for the other \
+                 nodes only"
             ));
         }
-        if peer.address.is_everywhere() {
+        if peer.address.is_unspecified() {
             return Err(format!(
-                "--peer {other}={address} is every machine's: give a name or an address of node {other}"
+                "--peer {other}={address} is an address of every machine: give a name or an \
+                 address of node {other}"
             ));
         }
         if seen.insert(other, ()).is_some() {
@@ -71,7 +76,8 @@ fn check_peers(arguments: &Arguments) -> Result<(), String> {
             .map_or_else(|| arguments.raft.to_string(), ToString::to_string);
         if address == own {
             return Err(format!(
-                "--peer {other}={address} is where node {id} is itself: give node {other}'s --raft address"
+                "--peer {other}={address} is the address of node {id} itself: give node {other}'s \
+                 --raft address"
             ));
         }
         if let Some(first) = places.insert(address.clone(), other) {
@@ -87,15 +93,17 @@ fn check_peers(arguments: &Arguments) -> Result<(), String> {
 pub(super) fn node(arguments: &Arguments, error: NodeError) -> String {
     match error {
         NodeError::Unreachable { id, address } => format!(
-            "--raft {} listens at every address of this machine ({address}), and none of them is said to the others: give the one \
-             where they reach node {id} as --advertise-raft HOST:PORT",
+            "--raft {} listens at every address of this machine ({address}), and the other nodes \
+             know none of them: give the one where they reach node {id} as --advertise-raft \
+             HOST:PORT",
             arguments.raft
         ),
         NodeError::PeerAddress { id, address, source } => {
-            let said = source.to_string();
-            let why = said.strip_prefix("failed to lookup address information: ").unwrap_or(&said);
+            let text = source.to_string();
+            let why = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
             format!(
-                "--peer {id}={address}: cannot resolve {address:?}: {why}; it must lead to node {id} when the cluster is founded"
+                "--peer {id}={address}: cannot resolve {address:?}: {why}; every initial member \
+                 must be reachable when a cluster is bootstrapped"
             )
         }
         NodeError::Listen { address, source } => {
@@ -103,15 +111,15 @@ pub(super) fn node(arguments: &Arguments, error: NodeError) -> String {
         }
         NodeError::Folder(error) => folder(&arguments.data, &error),
         NodeError::OtherNode { folder, found, given } => format!(
-            "data folder {} belongs to node {found}, not to node {given}: start it with --id {found}, or give node {given} \
-             another --data",
+            "data folder {} belongs to node {found}, not to node {given}: start it with --id \
+             {found}, or give node {given} another --data",
             folder.display()
         ),
         error => error_chain(&error),
     }
 }
 
-/// Why nobody can be listened to.
+/// Why a port cannot be opened.
 pub(super) fn listening(
     whom: &str,
     flag: &str,
@@ -122,10 +130,10 @@ pub(super) fn listening(
     let innermost = innermost(error);
     let kind = innermost.downcast_ref::<io::Error>().map_or_else(|| error.kind(), io::Error::kind);
     let advice = match kind {
-        io::ErrorKind::AddrInUse => "; another process has it, an earlier node perhaps",
+        io::ErrorKind::AddrInUse => "; another process has it, perhaps an earlier node",
         io::ErrorKind::AddrNotAvailable => {
-            "; listen at an address of this machine (0.0.0.0 stands for all), and say with --advertise-raft and --advertise \
-             where others reach it, if elsewhere"
+            "; listen at an address of this machine (0.0.0.0 stands for all), and give \
+             --advertise-raft and --advertise if others reach it at another one"
         }
         io::ErrorKind::PermissionDenied => "; ports below 1024 are the system's",
         _ => "",
@@ -133,7 +141,7 @@ pub(super) fn listening(
     format!("cannot listen for {whom} on {address} ({flag} {given}): {innermost}{advice}")
 }
 
-/// What the system itself has said.
+/// The last cause, which is the system's.
 fn innermost(error: &io::Error) -> &(dyn Error + 'static) {
     let mut innermost: &(dyn Error + 'static) = error;
     while let Some(source) = innermost.source() {
@@ -145,7 +153,7 @@ fn innermost(error: &io::Error) -> &(dyn Error + 'static) {
 /// Why the data folder cannot be used.
 pub(super) fn folder(data: &Path, error: &io::Error) -> String {
     if data.exists() && !data.is_dir() {
-        return format!("--data {} is no folder", data.display());
+        return format!("--data {} is not a folder", data.display());
     }
     match error.kind() {
         io::ErrorKind::PermissionDenied => {

@@ -15,7 +15,7 @@ use crate::{
     membership::listing::{capacity, ids},
 };
 
-/// The sections asked for; all if none is.
+/// The requested sections; all if none is.
 pub(super) fn text(
     sections: &[String],
     status: &Status,
@@ -43,19 +43,20 @@ pub(super) fn text(
 
 fn server(uptime: Duration) -> String {
     format!(
-        // Clients look at Redis's version to know what they may ask.
-        "# Server\r\nredis_version:7.0.0\r\nkodiak_version:{}\r\nprocess_id:{}\r\nuptime_in_seconds:{}\r\n",
+        // Clients read Redis' version to know which commands there are.
+        "# Server\r\nredis_version:7.0.0\r\nkodiak_version:{}\r\nprocess_id:{}\r\n\
+         uptime_in_seconds:{}\r\n",
         env!("CARGO_PKG_VERSION"),
         std::process::id(),
         uptime.as_secs()
     )
 }
 
-/// As far as the log has been applied here; with keys that have expired and are not taken out yet.
+/// As far as the log has been applied here; expired keys count until they are removed.
 fn keyspace(counts: &Counts) -> String {
-    match counts.get() {
-        (0, _) => "# Keyspace\r\n".to_owned(),
-        (keys, expires) => format!("# Keyspace\r\ndb0:keys={keys},expires={expires}\r\n"),
+    match counts.keys() {
+        0 => "# Keyspace\r\n".to_owned(),
+        keys => format!("# Keyspace\r\ndb0:keys={keys},expires={}\r\n", counts.expires()),
     }
 }
 
@@ -79,8 +80,7 @@ fn raft(status: &Status) -> String {
     line("cluster_id", &status.identity.cluster);
     line("node_id", &status.identity.node);
     line("disk_id", &status.identity.disk);
-    // A node whose disk has failed, or that was removed, takes part in nothing, whatever it was
-    // before.
+    // A node whose disk has failed, or that was removed, has no role.
     let role = match role_name(core.role) {
         _ if replica.failed.is_some() => "failed",
         _ if replica.is_removed => "removed",
@@ -160,10 +160,10 @@ fn raft(status: &Status) -> String {
     text
 }
 
-/// What an operator must look at, in words; `none` if there is nothing.
+/// What needs an operator's attention; `none` if nothing does.
 fn alarms(replica: &Replica) -> String {
     let core = &replica.core;
-    let mut alarms = of_state_machine(replica);
+    let mut alarms = state_machine_alarms(replica);
     if core.has_forgotten {
         alarms.push(
             "this disk lost acknowledged writes: no votes until the cluster has made it a learner"
@@ -236,9 +236,9 @@ fn alarms(replica: &Replica) -> String {
     if alarms.is_empty() { "none".to_owned() } else { alarms.join("; ") }
 }
 
-/// A state machine that has failed for other reasons than those that `alarms` names, and snapshots
-/// of it that cannot be written.
-fn of_state_machine(replica: &Replica) -> Vec<String> {
+/// Alarms about a state machine that has failed for reasons that the other alarms do not name, and
+/// about snapshots that cannot be written.
+fn state_machine_alarms(replica: &Replica) -> Vec<String> {
     let mut alarms = Vec::new();
     let is_named = replica.core.awaits_snapshot || replica.core.digests.divergence.is_some();
     if let Some(failure) = replica.machine_failure.as_ref().filter(|_| !is_named) {
@@ -250,7 +250,7 @@ fn of_state_machine(replica: &Replica) -> Vec<String> {
     alarms
 }
 
-/// What a leader knows of a peer's log; nothing elsewhere.
+/// What a leader knows about a peer's log; empty at other nodes.
 fn peer_state(core: &raft_core::Status, id: NodeId) -> String {
     let Some(peer) = core.peers.iter().find(|peer| peer.id == id) else { return String::new() };
     let state = match peer.mode {
@@ -263,7 +263,8 @@ fn peer_state(core: &raft_core::Status, id: NodeId) -> String {
     let (messages, bytes) = (peer.in_flight_messages, peer.in_flight_bytes);
     let clock = clock_info::peer(core, peer.wall);
     format!(
-        ",state={state},matched={matched},applied={applied},next={next},in_flight={messages}/{bytes}{clock}"
+        ",state={state},matched={matched},applied={applied},next={next},\
+         in_flight={messages}/{bytes}{clock}"
     )
 }
 

@@ -1,15 +1,14 @@
-//! `raft serve --join`: how a new node comes to belong to a running cluster.
+//! `raft serve --join`: a new node becomes a member of a running cluster.
 //!
 //! ```text
-//! before the folder is made   RAFT MEMBERS -> which cluster it is, and whether our id is free there
-//! once we listen              RAFT ADD     -> the leader calls us, and sends the log
-//!                             promote      -> when we have nearly everything, unless --learner
+//! before the folder is created   RAFT MEMBERS   which cluster it is, and whether the id is free
+//! once the node listens          RAFT ADD       the leader connects, and sends the log
+//!                                promote        when the node has caught up, unless --learner
 //! ```
 //!
-//! Every step looks first whether it has been done already, so a node that is started again goes on
-//! where it was. That it has yet to be promoted stands in the data folder, in a file: a node that
-//! an operator has demoted must not promote itself because it is started again with the flags of
-//! its first day.
+//! Every step first checks whether it has been done, so a node that is started again continues
+//! where it was. A file in the data folder says that the node has yet to be promoted: one that an
+//! operator has demoted must not promote itself when it is started again with the same flags.
 
 use std::{
     error::Error,
@@ -34,18 +33,18 @@ use crate::{
     client::{Client, Info},
 };
 
-/// Says that the node is to be promoted once it has caught up.
+/// The file that says that the node has yet to be promoted.
 const MARKER: &str = "JOINING";
-/// How long one answer may take; more than a request's timeout on the other side.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one answer may take: longer than the other node's request timeout.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(50);
-/// The leader's refusal of an id can mean that it has us already and whom we ask does not know it
-/// yet. If that is not so after this long, it means what it says.
-const DOUBT: Duration = Duration::from_secs(3);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How long the leader's refusal of an id is not final. It may have added this node already, while
+/// the node that is asked does not know it yet.
+const REFUSAL_GRACE: Duration = Duration::from_secs(3);
 
-/// Whether the data folder holds a node.
-pub(super) fn is_born(data: &Path) -> io::Result<bool> {
+/// Whether a data folder has a node's log or snapshot.
+pub(super) fn has_node(data: &Path) -> io::Result<bool> {
     match Folder::open(data) {
         Ok(folder) => Ok(!folder.segments().is_empty() || !folder.snapshots().is_empty()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -53,14 +52,15 @@ pub(super) fn is_born(data: &Path) -> io::Result<bool> {
     }
 }
 
-/// A folder that holds a node of another cluster than the one to be joined would never join it.
-/// Where nobody can be asked, the node may have joined long ago, and starts.
+/// Refuses a data folder of another cluster than --join names. If no node can be asked, this one
+/// may have joined long ago, and starts.
 pub(super) fn check_cluster(data: &Path, addresses: &[Address]) -> Result<(), Box<dyn Error>> {
     let Ok(theirs) = members_of(addresses) else { return Ok(()) };
     let ours = Folder::open(data)?.recover()?.identity.cluster.to_string();
     match theirs.field("cluster_id") {
         Some(theirs) if theirs != ours => Err(format!(
-            "data folder {} belongs to cluster {ours}, and --join names cluster {theirs}: to join it, start with an empty folder",
+            "data folder {} belongs to cluster {ours}, and --join names cluster {theirs}: to join \
+             that one, start with an empty --data folder",
             data.display()
         )
         .into()),
@@ -68,22 +68,25 @@ pub(super) fn check_cluster(data: &Path, addresses: &[Address]) -> Result<(), Bo
     }
 }
 
-/// The cluster that is to be joined, before the data folder is made: what cannot work is refused
-/// while nothing is done yet.
-pub(super) fn cluster(addresses: &[Address], id: NodeId) -> Result<ClusterId, Box<dyn Error>> {
+/// The cluster that --join names. It is asked before the data folder is created, so that mistakes
+/// are refused before anything is done.
+pub(super) fn cluster_to_join(
+    addresses: &[Address],
+    id: NodeId,
+) -> Result<ClusterId, Box<dyn Error>> {
     let members = members_of(addresses)?;
     let cluster = members.field("cluster_id").and_then(|text| u128::from_str_radix(text, 16).ok());
-    let cluster = cluster.ok_or("whom --join names does not say which cluster it belongs to")?;
+    let cluster = cluster.ok_or("the node at --join does not say to which cluster it belongs")?;
     if let Some(highest) = number(&members, "highest_id").filter(|&highest| id.0 <= highest) {
-        return Err(taken(id, highest).into());
+        return Err(id_taken(id, highest).into());
     }
     Ok(ClusterId(cluster))
 }
 
-fn taken(id: NodeId, highest: u64) -> String {
+fn id_taken(id: NodeId, highest: u64) -> String {
     format!(
-        "node id {id} is, or was, another data folder's: ids are never used again, so choose one above {highest}; if node {id} \
-         has lost its disk, remove it once this node has joined"
+        "node id {id} is, or was, another data folder's: ids are never used again, so choose one \
+         above {highest}; if node {id} has lost its disk, remove it once this node has joined"
     )
 }
 
@@ -91,175 +94,180 @@ fn number(info: &Info, name: &str) -> Option<u64> {
     info.field(name).and_then(|text| text.parse().ok())
 }
 
-/// Asks one after the other for the list of members.
+/// The list of members, from the first node that answers.
 fn members_of(addresses: &[Address]) -> Result<Info, String> {
-    with_one_of(addresses, |client| client.members())
+    ask_first(addresses, |client| client.members())
 }
 
-fn with_one_of<T>(
+fn ask_first<T>(
     addresses: &[Address],
     ask: impl Fn(&mut Client) -> io::Result<T>,
 ) -> Result<T, String> {
-    let mut complaints = Vec::new();
+    let mut errors = Vec::new();
     for address in addresses {
-        match Client::of_node(address, PATIENCE).and_then(|mut client| ask(&mut client)) {
+        match Client::connect_to_node(address, ANSWER_TIMEOUT)
+            .and_then(|mut client| ask(&mut client))
+        {
             Ok(answer) => return Ok(answer),
-            Err(error) => complaints.push(format!("{address}: {error}")),
+            Err(error) => errors.push(format!("{address}: {error}")),
         }
     }
-    Err(format!("no node of the cluster could be asked (--join): {}", complaints.join("; ")))
+    Err(format!("no node of the cluster answers (--join): {}", errors.join("; ")))
 }
 
-/// What is to join what.
-pub(super) struct Plan {
-    /// Clients' addresses of members.
+/// Which node joins which cluster.
+pub(super) struct JoinPlan {
+    /// The --client addresses of members.
     pub(super) addresses: Vec<Address>,
     pub(super) data: PathBuf,
     pub(super) id: NodeId,
     pub(super) disk: DiskId,
-    /// Where the others reach this node.
+    /// Where the other nodes reach this one.
     pub(super) raft: String,
     pub(super) as_learner: bool,
 }
 
-/// What became of one look at how things are.
-enum Step {
-    Done,
-    /// Look again.
+/// How far the node has come.
+enum Progress {
+    Joined,
+    /// Try again later; the text says what it waits for.
     Wait(String),
-    /// It will never be.
+    /// It can never join.
     Fail(String),
 }
 
-/// A thread that sees to it that the node joins. It ends when that is done, or soon after this
-/// value.
-pub(super) struct Joining {
+/// A thread that has the node join. It ends when the node has joined, or soon after this value is
+/// dropped.
+pub(super) struct JoinThread {
     _stop: Sender<()>,
     failure: Receiver<String>,
 }
 
-impl Joining {
-    /// Starts the thread, on what the node says of itself before its loop runs. If the node cannot
-    /// join, the loop is shut down, and [`Joining::end`] says why.
+impl JoinThread {
+    /// Starts the thread; `status` is the node's before its loop runs. If the node cannot join, the
+    /// loop is shut down, and [`JoinThread::end`] says why.
     pub(super) fn start(
-        plan: Plan,
+        plan: JoinPlan,
         status: &Status,
         node: Handle,
         remote: Remote,
-    ) -> Result<Joining, Box<dyn Error>> {
+    ) -> Result<JoinThread, Box<dyn Error>> {
         let marker = plan.data.join(MARKER);
         if plan.as_learner {
             remove(&marker)?;
         } else if status.replica.core.configuration.members.is_empty() {
-            // It has never heard of any cluster.
+            // It does not know any cluster yet.
             File::create(&marker).and_then(|file| file.sync_all())?;
         }
         let (stop, stopped) = channel();
         let (fail, failure) = channel();
-        let joiner = Joiner { plan, node, marker, is_added: false, refused: None };
+        let joiner = Joiner { plan, node, marker, is_added: false, refused_since: None };
         let run = move || {
             if let Err(why) = joiner.run(&stopped) {
-                // Nobody is left to be told, or the loop cannot be woken: then why stands in the
-                // log.
+                // If the receiver is gone or the loop cannot be woken, the reason is in the log.
                 let _ = fail.send(why);
                 let _ = remote.shutdown();
             }
         };
         Builder::new().name("raft-join".to_owned()).spawn(run)?;
-        Ok(Joining { _stop: stop, failure })
+        Ok(JoinThread { _stop: stop, failure })
     }
 
-    /// Why the node could not join, if it could not. The thread is not waited for: it may be
-    /// waiting for another node.
+    /// The reason why the node could not join, if so. It does not wait for the thread, which may
+    /// wait for another node.
     pub(super) fn end(self) -> Result<(), String> {
         self.failure.try_recv().map_or(Ok(()), Err)
     }
 }
 
 struct Joiner {
-    plan: Plan,
+    plan: JoinPlan,
     node: Handle,
     marker: PathBuf,
-    /// Whether the leader has said that it has taken this node in.
+    /// Whether the leader has acknowledged that it added this node.
     is_added: bool,
-    /// Since when the leader refuses to.
-    refused: Option<Instant>,
+    /// Since when the leader refuses to add it.
+    refused_since: Option<Instant>,
 }
 
 impl Joiner {
     fn run(mut self, stopped: &Receiver<()>) -> Result<(), String> {
-        let mut told = String::new();
+        let mut last_logged = String::new();
         loop {
-            match self.step() {
-                Step::Done => return Ok(()),
-                Step::Fail(why) => {
+            match self.advance() {
+                Progress::Joined => return Ok(()),
+                Progress::Fail(why) => {
                     tracing::error!(why, "cannot join");
                     return Err(why);
                 }
-                Step::Wait(why) if why == told => {}
-                Step::Wait(why) => {
+                Progress::Wait(why) if why == last_logged => {}
+                Progress::Wait(why) => {
                     tracing::info!(why, "joining");
-                    told = why;
+                    last_logged = why;
                 }
             }
-            match stopped.recv_timeout(PAUSE) {
+            match stopped.recv_timeout(RETRY_PAUSE) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
     }
 
-    fn step(&mut self) -> Step {
+    fn advance(&mut self) -> Progress {
         let Ok(status) = self.node.status() else {
-            return Step::Wait("the node is busy".to_owned());
+            return Progress::Wait("the node is busy".to_owned());
         };
         let configuration = &status.replica.core.configuration;
         if status.replica.is_removed {
-            return Step::Done;
+            return Progress::Joined;
         }
         if configuration.voters.contains(&self.plan.id) {
-            return self.arrived("it votes");
+            return self.finish("it votes");
         }
         if configuration.learners.contains(&self.plan.id) {
-            return if self.marker.exists() { self.promote() } else { self.arrived("it learns") };
+            return if self.marker.exists() {
+                self.promote()
+            } else {
+                self.finish("it is a learner")
+            };
         }
         if self.is_added {
-            Step::Wait("added; the leader will call".to_owned())
+            Progress::Wait("added; the leader will connect".to_owned())
         } else {
             self.add()
         }
     }
 
-    fn arrived(&self, what: &str) -> Step {
+    fn finish(&self, what: &str) -> Progress {
         tracing::info!(node = self.plan.id.0, "joined: {what}");
         match remove(&self.marker) {
-            Ok(()) => Step::Done,
-            Err(error) => Step::Wait(format!("{}: {error}", self.marker.display())),
+            Ok(()) => Progress::Joined,
+            Err(error) => Progress::Wait(format!("{}: {error}", self.marker.display())),
         }
     }
 
-    /// Asks through this node itself: it knows the leader by now.
-    fn promote(&self) -> Step {
+    /// Asks this node itself, which knows the leader by now.
+    fn promote(&self) -> Progress {
         match self.node.change_membership([MemberChange::Promote(self.plan.id)]) {
-            Ok(_) => Step::Wait("promoted".to_owned()),
-            Err(error) => Step::Wait(error.to_string()),
+            Ok(_) => Progress::Wait("promoted".to_owned()),
+            Err(error) => Progress::Wait(error.to_string()),
         }
     }
 
-    fn add(&mut self) -> Step {
-        let Plan { addresses, id, disk, raft, .. } = &self.plan;
+    fn add(&mut self) -> Progress {
+        let JoinPlan { addresses, id, disk, raft, .. } = &self.plan;
         let (id, disk) = (id.to_string(), disk.to_string());
         let members = match members_of(addresses) {
             Ok(members) => members,
-            Err(error) => return Step::Wait(error),
+            Err(error) => return Progress::Wait(error),
         };
         match members
             .field(&format!("member_{id}"))
             .map(|member| member.contains(&format!("disk={disk}")))
         {
-            Some(true) => return Step::Wait("a member; the leader will call".to_owned()),
+            Some(true) => return Progress::Wait("a member; the leader will connect".to_owned()),
             Some(false) => {
-                return Step::Fail(taken(
+                return Progress::Fail(id_taken(
                     self.plan.id,
                     number(&members, "highest_id").unwrap_or(self.plan.id.0),
                 ));
@@ -268,28 +276,32 @@ impl Joiner {
         }
         let level = FeatureLevel::CURRENT.to_string();
         let mut request = vec!["RAFT", "ADD", &id, raft, &disk];
-        // Nodes that know of no levels take no such argument.
+        // Nodes of versions without feature levels refuse the argument.
         if number(&members, "feature_level")
             .is_some_and(|active| active > FeatureLevel::BASE.0.into())
         {
             request.push(&level);
         }
-        match with_one_of(addresses, |client| client.ask(&request)) {
+        match ask_first(addresses, |client| client.ask(&request)) {
             Ok(BytesFrame::SimpleString(_)) => {
                 self.is_added = true;
-                Step::Wait("added; the leader will call".to_owned())
+                Progress::Wait("added; the leader will connect".to_owned())
             }
             Ok(BytesFrame::Error(error)) if error.starts_with("ERR") => {
-                let since = *self.refused.get_or_insert_with(Instant::now);
+                let since = *self.refused_since.get_or_insert_with(Instant::now);
                 let why = format!(
-                    "the cluster does not take node {id} in: {}",
+                    "the cluster does not add node {id}: {}",
                     error.trim_start_matches("ERR ")
                 );
-                if since.elapsed() > DOUBT { Step::Fail(why) } else { Step::Wait(why) }
+                if since.elapsed() > REFUSAL_GRACE {
+                    Progress::Fail(why)
+                } else {
+                    Progress::Wait(why)
+                }
             }
-            Ok(BytesFrame::Error(error)) => Step::Wait(error.to_string()),
-            Ok(other) => Step::Wait(format!("an answer that makes no sense: {other:?}")),
-            Err(error) => Step::Wait(error),
+            Ok(BytesFrame::Error(error)) => Progress::Wait(error.to_string()),
+            Ok(other) => Progress::Wait(format!("an unexpected answer: {other:?}")),
+            Err(error) => Progress::Wait(error),
         }
     }
 }

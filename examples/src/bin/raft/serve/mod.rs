@@ -25,7 +25,7 @@ use kodiak_raft::{
 
 use crate::{
     address::{Address, ListenAddress},
-    flags::{MS, node_id, number},
+    flags::{milliseconds, node_id, number},
 };
 
 const EXAMPLES: &str = "\
@@ -33,45 +33,50 @@ Exit codes:
   0  SIGINT or SIGTERM
   1  the node could not start; standard error says why and what to do
   2  the flags make no sense
-  3  the disk refused a write or a sync of the log while the node ran (full, read-only, broken): start it again, as a supervisor
-     does; nothing that it has promised is lost, and it comes back by itself once there is space
-  4  a leader contradicts what is committed here: the cluster has lost acknowledged writes, and this node may hold the only
-     copy. Do not wipe it, and do not start it again before you have looked at it with 'raft inspect'
-  5  the state machine has failed at an entry, and the log that it cannot apply exceeds --max-unapplied-log: start a version of
-     the program that can go on there, or raise the bound; the log is whole
+  3  the disk refused a write or a sync of the log while the node ran (full, read-only, broken).
+     Start the node again, or let a supervisor do it: it loses nothing that it acknowledged, and
+     serves again once the disk has space
+  4  a leader contradicts what is committed here: the cluster has lost acknowledged writes, and
+     this node may hold the only copy. Do not wipe it, and do not start it again before you have
+     inspected it with 'raft inspect'
+  5  the state machine has failed at an entry, and the log that it cannot apply exceeds
+     --max-unapplied-log. Start a version of the program that can apply the entry, or raise the
+     bound; the log is whole
 
 Examples:
-  Two of three founders:
-    raft serve --id 1 --data one --raft a.example:7001 --client a.example:6001 --peer 2=b.example:7001 --peer 3=c.example:7001
-    raft serve --id 2 --data two --raft b.example:7001 --client b.example:6001 --peer 1=a.example:7001 --peer 3=c.example:7001
+  Two of the three initial members of a cluster (the third likewise):
+    raft serve --id 1 --data one --raft a.example:7001 --client a.example:6001 \\
+      --peer 2=b.example:7001 --peer 3=c.example:7001
+    raft serve --id 2 --data two --raft b.example:7001 --client b.example:6001 \\
+      --peer 1=a.example:7001 --peer 3=c.example:7001
   Later, a fourth:
-    raft serve --id 4 --data four --raft d.example:7001 --client d.example:6001 --join a.example:6001";
+    raft serve --id 4 --data four --raft d.example:7001 --client d.example:6001 \\
+      --join a.example:6001";
 
 /// Flags of `raft serve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// This node's number, from 1; never used again for another data folder.
+    /// This node's number, from 1. It is never used again for another data folder.
     #[arg(long, value_parser = node_id, allow_negative_numbers = true)]
     id: u64,
-    /// The folder for the log; made if it does not exist.
+    /// The folder of the log; created if it does not exist.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Where to listen for the other nodes. Who gives a name here is called by that name, which is
-    /// looked up at each call.
+    /// Where to listen for the other nodes. They call a node that gives a name here by that name,
+    /// and resolve it at each call.
     #[arg(long, value_name = "HOST:PORT")]
     raft: ListenAddress,
     /// Where to listen for Redis clients; port 0 lets the system choose.
     #[arg(long, value_name = "HOST:PORT")]
     client: ListenAddress,
-    /// Founds a cluster with this other member, which is given its --raft address; once for each
-    /// other founder. Looked at when the data folder is made (a cluster is founded once all
-    /// founders have met); afterwards the log knows the members. Without --peer and --join a new
-    /// node is a cluster of one.
+    /// Bootstraps a new cluster: another initial member and its --raft address, once for each. On
+    /// the first start every initial member must be reachable. Ignored if the data folder has a
+    /// log, which knows the members. Without --peer and --join a new node is a cluster of one.
     #[arg(long = "peer", value_name = "ID=HOST:PORT", help_heading = "Which cluster")]
     peers: Vec<Peer>,
-    /// Joins a running cluster: the --client address of one of its nodes; more than one if that may
-    /// be down. Looked at until this node is a member.
+    /// Joins a running cluster: the --client address of one of its nodes, and of others in case
+    /// that one is down. Ignored once this node is a member.
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -79,66 +84,139 @@ pub(crate) struct Arguments {
         help_heading = "Which cluster"
     )]
     join: Vec<Address>,
-    /// With --join: stays a learner, which receives the log and does not vote, until somebody
+    /// With --join: stays a learner, which receives the log and does not vote, until an operator
     /// promotes it.
     #[arg(long, requires = "join", help_heading = "Which cluster")]
     learner: bool,
-    /// Where the other nodes reach this one, if not where --raft listens: what they give as --peer.
+    /// Where the other nodes reach this one, if not where --raft listens. They give it as --peer.
     #[arg(long, value_name = "HOST:PORT", help_heading = "Addresses for others")]
     advertise_raft: Option<Address>,
-    /// Where `raft status` finds this node's clients' port, if not where --client listens.
+    /// Where `raft status` finds this node's port for clients, if not where --client listens.
     #[arg(long, value_name = "HOST:PORT", help_heading = "Addresses for others")]
     advertise: Option<Address>,
-    /// The name of the cluster that is founded, the same at all founders; nodes of other clusters
-    /// are turned away. Looked at when the data folder is made. Not with --join: who joins has the
-    /// name of the cluster that it joins [default: kodiak].
+    /// The name of the new cluster, the same at all initial members; nodes of other clusters are
+    /// refused. Ignored if the data folder has a log. Not with --join, which takes the name from
+    /// the cluster [default: kodiak].
     #[arg(long, value_name = "NAME", help_heading = "Which cluster")]
     cluster: Option<String>,
-    /// Shortest time without a leader, in milliseconds, before this node asks for an election; the
+    /// Shortest time without a leader, in milliseconds, before this node starts an election; the
     /// longest is twice that.
-    #[arg(long, value_name = "MS", default_value_t = 150, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 150,
+        value_parser = milliseconds(),
+        allow_negative_numbers = true,
+        help_heading = "Times"
+    )]
     election_timeout: u64,
-    /// How often a leader shows that it is there, in milliseconds; at most half of
-    /// --election-timeout, that of every other node, too.
-    #[arg(long, value_name = "MS", default_value_t = 30, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
+    /// Interval of a leader's heartbeats, in milliseconds: at most half of the --election-timeout
+    /// of every node.
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 30,
+        value_parser = milliseconds(),
+        allow_negative_numbers = true,
+        help_heading = "Times"
+    )]
     heartbeat: u64,
-    /// Lets the leader answer reads without asking the others, for as long as it knows that nobody
-    /// else can lead: as good as every member's clock runs true to this many millionths (1000 is
-    /// plenty). To be given to every node, because any may come to lead; each node counts on no
-    /// more than the others' own --election-timeout.
-    #[arg(long, value_name = "PPM", value_parser = number::<u32>("millionths", 0..=500_000), allow_negative_numbers = true, help_heading = "Times")]
+    /// Lets the leader answer reads without asking the other nodes while its lease holds. That is
+    /// right as long as every member's clock runs true to this many millionths (1000 is plenty).
+    /// Give it to every node, because any may become the leader.
+    #[arg(
+        long,
+        value_name = "PPM",
+        value_parser = number::<u32>("millionths", 0..=500_000),
+        allow_negative_numbers = true,
+        help_heading = "Times"
+    )]
     lease_drift: Option<u32>,
     /// How long a request may take, in milliseconds, before it is answered with an error.
-    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = number::<u64>("milliseconds", MS), allow_negative_numbers = true, help_heading = "Times")]
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 5000,
+        value_parser = milliseconds(),
+        allow_negative_numbers = true,
+        help_heading = "Times"
+    )]
     request_timeout: u64,
-    /// How many bytes of log are applied between two snapshots of the data, at least.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = number::<u64>("bytes", 1..=u64::MAX), allow_negative_numbers = true, help_heading = "Log and snapshots")]
+    /// Bytes of log that are applied between two snapshots of the data, at least.
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 64 << 20,
+        value_parser = number::<u64>("bytes", 1..=u64::MAX),
+        allow_negative_numbers = true,
+        help_heading = "Log and snapshots"
+    )]
     snapshot_every: u64,
-    /// The most bytes of a snapshot in one message to a node that needs one; at most 16 MiB.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = number::<u64>("bytes", 512..=16 << 20), allow_negative_numbers = true, help_heading = "Log and snapshots")]
+    /// Bytes of a snapshot in one message to a node that needs it; at most 16 MiB.
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 1 << 20,
+        value_parser = number::<u64>("bytes", 512..=16 << 20),
+        allow_negative_numbers = true,
+        help_heading = "Log and snapshots"
+    )]
     snapshot_chunk: u64,
-    /// How long a file of the log is, in bytes. What snapshots include goes file by file.
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = number::<u64>("bytes", 4096..=1 << 30), allow_negative_numbers = true, help_heading = "Log and snapshots")]
+    /// Bytes of a segment, which is a file of the log. The log is compacted by whole segments.
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 16 << 20,
+        value_parser = number::<u64>("bytes", 4096..=1 << 30),
+        allow_negative_numbers = true,
+        help_heading = "Log and snapshots"
+    )]
     segment: u64,
-    /// A node whose state machine has failed at an entry goes on taking in the log, of which
-    /// nothing can be compacted. When more bytes than this cannot be applied, the process ends with
-    /// exit code 5. Less than the disk has room for [default: no bound].
-    #[arg(long, value_name = "BYTES", value_parser = number::<u64>("bytes", 1..=u64::MAX), allow_negative_numbers = true, help_heading = "Log and snapshots")]
+    /// Bytes of log that a failed state machine may leave unapplied, before the process ends with
+    /// exit code 5. Such a node still receives the log and cannot compact it. Give less than the
+    /// disk has room for [default: no bound].
+    #[arg(
+        long,
+        value_name = "BYTES",
+        value_parser = number::<u64>("bytes", 1..=u64::MAX),
+        allow_negative_numbers = true,
+        help_heading = "Log and snapshots"
+    )]
     max_unapplied_log: Option<u64>,
-    /// A snapshot of more bytes than this fails, and the log grows until one succeeds. More than
-    /// the data may grow to, and less than the disk has room for beside the log [default: no
-    /// bound].
-    #[arg(long, value_name = "BYTES", value_parser = number::<u64>("bytes", 1..=u64::MAX), allow_negative_numbers = true, help_heading = "Log and snapshots")]
+    /// Most bytes of a snapshot. A longer one fails, and the log grows until one succeeds. Give
+    /// more than the data may grow to, and less than the disk has room for beside the log [default:
+    /// no bound].
+    #[arg(
+        long,
+        value_name = "BYTES",
+        value_parser = number::<u64>("bytes", 1..=u64::MAX),
+        allow_negative_numbers = true,
+        help_heading = "Log and snapshots"
+    )]
     max_snapshot: Option<u64>,
-    /// Clients that may be connected at a time.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = number::<u64>("clients", 1..=1_000_000), allow_negative_numbers = true, help_heading = "Limits")]
+    /// Most clients that are connected at a time.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10_000,
+        value_parser = number::<u64>("clients", 1..=1_000_000),
+        allow_negative_numbers = true,
+        help_heading = "Limits"
+    )]
     max_clients: u64,
     /// The largest request, in bytes; at most 4 MiB.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = number::<u64>("bytes", 64..=4 << 20), allow_negative_numbers = true, help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 1 << 20,
+        value_parser = number::<u64>("bytes", 64..=4 << 20),
+        allow_negative_numbers = true,
+        help_heading = "Limits"
+    )]
     max_request_bytes: u64,
 }
 
-/// `2=127.0.0.1:7002`.
+/// Another initial member: `2=127.0.0.1:7002`.
 #[derive(Clone, Debug)]
 struct Peer {
     id: u64,
@@ -151,32 +229,31 @@ impl FromStr for Peer {
     fn from_str(text: &str) -> Result<Peer, String> {
         const HINT: &str = "give it as ID=HOST:PORT, like 2=127.0.0.1:7002";
         let (id, address) = text.split_once('=').ok_or_else(|| format!("no '=': {HINT}"))?;
-        let id = node_id(id).map_err(|why| format!("{why}, and {id:?} is none: {HINT}"))?;
+        let id = node_id(id).map_err(|why| format!("{why}, not {id:?}: {HINT}"))?;
         Ok(Peer { id, address: address.parse()? })
     }
 }
 
-/// What the clients' side of a server needs to know.
+/// What the part of the server for clients needs to know.
 #[derive(Clone, Copy, Debug)]
 struct Settings {
     max_clients: usize,
     max_request_bytes: usize,
-    /// Requests that the node is asked at a time, for clients of this server; those beyond wait in
-    /// the sockets, so that a client that pipelines more than the cluster can hold is slowed down
-    /// instead of refused.
-    waiting_requests: usize,
-    /// The same in bytes.
-    waiting_bytes: usize,
-    /// Whether reads may rest on the leader's lease.
+    /// Requests of all clients that the node has at a time. Others wait in the sockets: a client
+    /// that pipelines more than the cluster can hold is slowed down instead of refused.
+    pending_requests: usize,
+    /// Bytes of these requests.
+    pending_bytes: usize,
+    /// Whether reads may use the leader's lease.
     lease_reads: bool,
 }
 
-/// Among how many nodes the leader's room is shared, as one assumes that joins: it does not know
-/// the others when it starts.
+/// Number of nodes that share the room at the leader, as a node assumes that joins: it does not
+/// know the others when it starts.
 const MEMBERS_ASSUMED: usize = 5;
 
 impl Settings {
-    /// All members together may ask the leader for as much as it holds.
+    /// The requests of all members together fit into the leader's limits.
     fn new(arguments: &Arguments, limits: &Limits) -> Settings {
         let members =
             if arguments.join.is_empty() { arguments.peers.len() + 1 } else { MEMBERS_ASSUMED };
@@ -184,9 +261,9 @@ impl Settings {
         Settings {
             max_clients: arguments.max_clients as usize,
             max_request_bytes,
-            waiting_requests: limits.pending_requests / members,
-            // The last request may exceed it.
-            waiting_bytes: (limits.pending_bytes / members)
+            pending_requests: limits.pending_requests / members,
+            // The last request may exceed the bound.
+            pending_bytes: (limits.pending_bytes / members)
                 .saturating_sub(limits.request_bytes)
                 .max(1),
             lease_reads: arguments.lease_drift.is_some(),
@@ -209,17 +286,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let client_port = listener.local_addr()?.port();
     let mut options = options(&arguments, raft);
     options.metadata = client_address(&arguments, raft, client, client_port).into();
-    let is_born =
-        join::is_born(&arguments.data).map_err(|error| explain::folder(&arguments.data, &error))?;
+    let has_node = join::has_node(&arguments.data)
+        .map_err(|error| explain::folder(&arguments.data, &error))?;
     let is_joining = !arguments.join.is_empty();
-    if is_joining && is_born {
+    if is_joining && has_node {
         join::check_cluster(&arguments.data, &arguments.join)?;
     } else if is_joining {
-        options.join = Some(join::cluster(&arguments.join, options.id)?);
+        options.join = Some(join::cluster_to_join(&arguments.join, options.id)?);
     }
     let start = server::Start {
         settings: Settings::new(&arguments, &options.limits),
-        founds: !is_born && !is_joining,
+        bootstraps: !has_node && !is_joining,
         join: is_joining.then(|| server::Join {
             addresses: arguments.join.clone(),
             as_learner: arguments.learner,
@@ -253,16 +330,16 @@ fn options(arguments: &Arguments, raft: SocketAddr) -> Options {
     options
 }
 
-/// Where the other nodes reach this one, if not at the address that it listens at. A name that
-/// stands for every address of the machine is none of this machine's to others.
+/// Where the other nodes reach this one, if not at the address that it listens at. A name for every
+/// address of the machine is no use to others.
 fn raft_address(arguments: &Arguments, raft: SocketAddr) -> Option<Address> {
     let name =
         || arguments.raft.name(arguments.raft.port()).filter(|_| !raft.ip().is_unspecified());
     arguments.advertise_raft.clone().or_else(name)
 }
 
-/// Where `raft status` finds this node's clients' port. A server that listens at every address of
-/// its machine is looked for where the other nodes reach it.
+/// Where `raft status` finds this node's port for clients. A server that listens at every address
+/// of its machine is reached where the other nodes reach it.
 fn client_address(
     arguments: &Arguments,
     raft: SocketAddr,
@@ -302,8 +379,8 @@ mod tests {
         Line::try_parse_from(line.iter().chain(more)).unwrap().arguments
     }
 
-    /// What the others are told: where the node is called, and where its clients' port is.
-    fn told(more: &[&str]) -> (Option<String>, String) {
+    /// The advertised addresses: for other nodes, and for clients.
+    fn advertised(more: &[&str]) -> (Option<String>, String) {
         let arguments = parse(more);
         let (raft, client) =
             (arguments.raft.resolve().unwrap(), arguments.client.resolve().unwrap());
@@ -311,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn the_others_are_told_a_name_if_there_is_one_and_never_that_it_is_everywhere() {
+    fn a_name_is_advertised_and_never_an_unspecified_address() {
         let any = "127.0.0.1:0";
         let some = |name: &str| Some(name.to_owned());
         for (flags, raft, client) in [
@@ -346,12 +423,12 @@ mod tests {
                 "here:7",
             ),
         ] {
-            assert_eq!(told(flags), (raft, client.to_owned()), "{flags:?}");
+            assert_eq!(advertised(flags), (raft, client.to_owned()), "{flags:?}");
         }
     }
 
     #[test]
-    fn mistakes_are_told_by_the_names_of_flags() {
+    fn mistakes_are_named_by_their_flags() {
         let line = ["--raft", "127.0.0.1:7001", "--client", "127.0.0.1:6001"];
         for (more, words) in [
             (
@@ -362,8 +439,8 @@ mod tests {
             (&["--peer", "2=a:1", "--peer", "2=b:1"], &["--peer 2 is given twice"]),
             (&["--peer", "2=a:1", "--peer", "3=a:1"], &["--peer", "2 and 3", "a:1"]),
             (&["--peer", "2=127.0.0.1:7001"], &["--peer 2", "127.0.0.1:7001", "node 1"]),
-            (&["--peer", "2=0.0.0.0:1"], &["--peer 2=0.0.0.0:1", "every machine's"]),
-            (&["--advertise", "[::]:1"], &["--advertise [::]:1", "every machine's"]),
+            (&["--peer", "2=0.0.0.0:1"], &["--peer 2=0.0.0.0:1", "every machine"]),
+            (&["--advertise", "[::]:1"], &["--advertise [::]:1", "every machine"]),
             (&["--cluster", ""], &["--cluster"]),
             (
                 &["--cluster", "x", "--join", "a:1"],

@@ -19,7 +19,7 @@ use slab::Slab;
 
 use super::{
     Settings,
-    client::{Client, Next, Room},
+    client::{Client, NextRequest, Room, Watch},
     expiry_reads::{self, ExpiryReads},
     explain, info, join,
     scan_budget::ScanBudget,
@@ -40,7 +40,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// Bytes read from a client in one go.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// What the loop's sources are called.
+/// The loop's sources.
 #[derive(Clone, Copy, Debug)]
 enum Token {
     Raft(node::Token),
@@ -56,86 +56,87 @@ impl From<node::Token> for Token {
 
 type Loop = EventLoop<Token, ()>;
 
-/// Who waits for an outcome of the replica.
+/// A request that the node has not answered yet.
 #[derive(Debug)]
-struct Waiting {
+struct PendingRequest {
     slot: usize,
     client: u64,
     /// The client's own number for the request.
     number: u64,
     size_bytes: usize,
-    /// How many keys are looked at for it.
-    keys: usize,
-    /// What was asked.
-    asked: Asked,
+    /// Keys that it goes through.
+    scanned_keys: usize,
+    kind: RequestKind,
 }
 
 #[derive(Debug)]
-enum Asked {
+enum RequestKind {
     Write,
-    /// The query: it may have to be asked again.
+    /// The query: it may have to be submitted again.
     Read(Bytes),
-    /// A query that is, or will be, asked again after a tick.
+    /// A query that was, or will be, submitted again after a tick.
     ReadAgain(Bytes),
-    /// The state machine has no answer to that.
+    /// It is answered with `OK`: the state machine has no answer to it.
     Admin,
 }
 
 struct Server {
     node: Node<Store>,
-    /// Of the store, which is on the node's thread for it.
+    /// The number of keys in the store, which another thread owns.
     counts: Arc<Counts>,
     acceptor: Acceptor<TcpListener>,
     settings: Settings,
     clients: Slab<Client>,
+    /// Clients that have ever been connected.
     clients_ever: u64,
-    waiting: Slab<Waiting>,
-    /// The length of what the node was asked and has not answered.
-    waiting_bytes: usize,
+    pending: Slab<PendingRequest>,
+    pending_bytes: usize,
     expiry_reads: ExpiryReads,
     scan_budget: ScanBudget,
-    /// Begins another turn.
+    /// Starts another turn.
     next_turn: Sender<()>,
-    /// Whether the node was asked something since its turn's end.
-    has_asked_again: bool,
-    /// Clients whose next request waits until that is less, the first to wait first.
-    held: VecDeque<(usize, u64)>,
-    /// Clients to be looked at when the turn ends.
+    /// Whether a request was submitted again since the node's last turn end.
+    has_resubmitted: bool,
+    /// Clients, by slot and id, whose next request waits for room in the node; the first has waited
+    /// longest.
+    waiting_for_node: VecDeque<(usize, u64)>,
+    /// Slots of clients that are served when the turn ends.
     touched: Vec<usize>,
     chunk: Box<[u8]>,
     started: Instant,
     data: PathBuf,
-    /// Whether the data folder says that the node was removed.
-    has_noted_removal: bool,
+    /// Whether the data folder is marked as that of a removed node.
+    has_marked_removal: bool,
 }
 
-/// Listens for clients at an address that was given as `given`.
+/// Listens for clients at an address, which --client gave as `given`.
 pub(super) fn listen(address: SocketAddr, given: &ListenAddress) -> Result<TcpListener, String> {
     TcpListener::bind(address).map_err(|error| {
         explain::listening("clients", "--client", given, address, &io::Error::from(error))
     })
 }
 
-/// How a node is to be started, besides its options.
+/// How to start a node, besides its options.
 pub(super) struct Start {
     pub(super) settings: Settings,
-    /// Whether its folder is to be made, with the founders of a new cluster.
-    pub(super) founds: bool,
+    /// Whether it bootstraps a new cluster: its folder has no log, and it joins none.
+    pub(super) bootstraps: bool,
     pub(super) join: Option<Join>,
 }
 
-/// How a cluster is to be joined.
+/// How to join a cluster.
 pub(super) struct Join {
-    /// Clients' addresses of its nodes.
+    /// The --client addresses of its nodes.
     pub(super) addresses: Vec<Address>,
     /// Without a vote.
     pub(super) as_learner: bool,
 }
 
-/// The node's log has failed while it ran: a supervisor starts the process again.
+/// The log has failed while the node ran. A supervisor may start the process again.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the log of node {node} has failed, and the process ends with exit code {}, so that its supervisor starts it again: {reason}",
+    "the log of node {node} has failed, and the process ends with exit code {}, so that its \
+     supervisor starts it again: {reason}",
     StorageFailed::EXIT_CODE
 )]
 pub(crate) struct StorageFailed {
@@ -144,16 +145,16 @@ pub(crate) struct StorageFailed {
 }
 
 impl StorageFailed {
-    /// What `raft serve` ends with then.
+    /// The exit code of `raft serve`.
     pub(crate) const EXIT_CODE: u8 = 3;
 }
 
-/// A leader contradicts what is committed on this node. Look at it before you start it again.
+/// A leader contradicts what is committed on this node. Inspect it before you start it again.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "a leader contradicts what is committed on node {node} from entry {index} on, and the process ends with exit code {}: \
-     acknowledged writes were lost elsewhere. Do not wipe this node, it may hold the only copy; see `raft inspect` and \
-     `raft recover`",
+    "a leader contradicts what is committed on node {node} from entry {index} on, and the process \
+     ends with exit code {}: acknowledged writes were lost elsewhere. Do not wipe this node, it \
+     may hold the only copy; see `raft inspect` and `raft recover`",
     CommittedConflict::EXIT_CODE
 )]
 pub(crate) struct CommittedConflict {
@@ -162,12 +163,12 @@ pub(crate) struct CommittedConflict {
 }
 
 impl CommittedConflict {
-    /// What `raft serve` ends with then.
+    /// The exit code of `raft serve`.
     pub(crate) const EXIT_CODE: u8 = 4;
 }
 
-/// The state machine has failed, and the log that it cannot apply exceeds its quota. A supervisor
-/// must not start it again before something has changed.
+/// The state machine has failed, and the log that it cannot apply exceeds its bound. Starting the
+/// process again does not help before something has changed.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "node {node} has stopped, with exit code {}: {full} (--max-unapplied-log)",
@@ -179,18 +180,18 @@ pub(crate) struct UnappliedLog {
 }
 
 impl UnappliedLog {
-    /// What `raft serve` ends with then.
+    /// The exit code of `raft serve`.
     pub(crate) const EXIT_CODE: u8 = 5;
 }
 
-/// Serves until SIGINT or SIGTERM. `explain` finds the words for why a node cannot start.
+/// Serves until SIGINT or SIGTERM. `explain` says why a node cannot start, by its flags.
 pub(super) fn serve(
     options: &Options,
     start: Start,
     listener: TcpListener,
     explain: impl FnOnce(NodeError) -> String,
 ) -> Result<(), Box<dyn Error>> {
-    let Start { settings, founds, join } = start;
+    let Start { settings, bootstraps, join } = start;
     let mut event_loop = Loop::new()?;
     event_loop.watch_signals(&[Signal::INT, Signal::TERM])?;
     let acceptor = Acceptor::new(listener);
@@ -198,8 +199,8 @@ pub(super) fn serve(
     let store = Store::default();
     let counts = store.counts();
     let node = Node::open(options, store, &mut event_loop).map_err(explain)?;
-    if founds {
-        tell_founding(options, &node);
+    if bootstraps {
+        log_bootstrap(options, &node);
     }
     let (client_address, peer_address) = (acceptor.get_ref().local_addr()?, node.listening_on()?);
     println!(
@@ -210,8 +211,9 @@ pub(super) fn serve(
     let joining = join.map(|join| {
         let Join { addresses, as_learner } = join;
         let (id, disk, raft) = (options.id, node.identity().disk, node.address().to_owned());
-        let plan = join::Plan { addresses, data: options.data.clone(), id, disk, raft, as_learner };
-        join::Joining::start(plan, &node.status(), node.handle(), event_loop.remote())
+        let plan =
+            join::JoinPlan { addresses, data: options.data.clone(), id, disk, raft, as_learner };
+        join::JoinThread::start(plan, &node.status(), node.handle(), event_loop.remote())
     });
     let joining = joining.transpose()?;
     let mut server = Server {
@@ -221,18 +223,18 @@ pub(super) fn serve(
         settings,
         clients: Slab::new(),
         clients_ever: 0,
-        waiting: Slab::new(),
-        waiting_bytes: 0,
+        pending: Slab::new(),
+        pending_bytes: 0,
         expiry_reads: ExpiryReads::default(),
         scan_budget: ScanBudget::default(),
         next_turn: event_loop.channel(),
-        has_asked_again: false,
-        held: VecDeque::new(),
+        has_resubmitted: false,
+        waiting_for_node: VecDeque::new(),
         touched: Vec::new(),
         chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
         started: Instant::now(),
         data: options.data.clone(),
-        has_noted_removal: false,
+        has_marked_removal: false,
     };
     event_loop.run(&mut server)?;
     if let Some(full) = server.node.unapplied_log_full() {
@@ -244,26 +246,28 @@ pub(super) fn serve(
     if let Some(index) = server.node.committed_conflict() {
         return Err(CommittedConflict { node: options.id, index }.into());
     }
-    // What still waits for the node is told that it has stopped.
+    // Requests that still wait for the node are answered with an error.
     drop(server);
     joining.map_or(Ok(()), |joining| joining.end().map_err(Into::into))
 }
 
-/// It happens once in the life of a data folder, and by mistake perhaps: whoever wanted an older
-/// one back sees it here. Several founders have yet to meet.
-fn tell_founding(options: &Options, node: &Node<Store>) {
+/// Logs that a new cluster is bootstrapped. It happens once in the life of a data folder, and
+/// perhaps by a mistake: an operator who meant an older folder sees it here. Several members have
+/// yet to meet.
+fn log_bootstrap(options: &Options, node: &Node<Store>) {
     let (cluster, name) = (node.identity().cluster, &options.cluster);
-    let mut founders: Vec<NodeId> = options.peers.keys().copied().chain([options.id]).collect();
-    founders.sort_unstable();
-    let founders: Vec<String> = founders.iter().map(ToString::to_string).collect();
+    let mut members: Vec<NodeId> = options.peers.keys().copied().chain([options.id]).collect();
+    members.sort_unstable();
+    let members: Vec<String> = members.iter().map(ToString::to_string).collect();
     let data = options.data.display();
-    match &founders[..] {
+    match &members[..] {
         [alone] => tracing::info!(
-            "founded a new cluster {cluster}, {name:?}, of node {alone}: {data} held no log"
+            "bootstrapped a new cluster {cluster}, {name:?}, of node {alone}: {data} held no log"
         ),
         _ => tracing::info!(
-            "founding a new cluster {cluster}, {name:?}, of nodes {}, once all have met: {data} held no log",
-            founders.join(", ")
+            "bootstrapping a new cluster {cluster}, {name:?}, of nodes {}, once all have met: \
+             {data} held no log",
+            members.join(", ")
         ),
     }
 }
@@ -304,9 +308,9 @@ impl Handler<Token, ()> for Server {
         }
     }
 
-    /// It is a later turn for those who waited for one.
+    /// Starts the turn that clients wait for.
     fn notify(&mut self, _: &mut Loop, (): ()) {
-        while let Some((slot, id)) = self.scan_budget.next() {
+        while let Some((slot, id)) = self.scan_budget.next_waiting() {
             let Some(client) = self.clients.get_mut(slot).filter(|client| client.id == id) else {
                 continue;
             };
@@ -324,24 +328,23 @@ impl Handler<Token, ()> for Server {
     fn turn_end(&mut self, event_loop: &mut Loop) {
         loop {
             self.node.turn_end(event_loop);
-            if self.node.is_removed() && !self.has_noted_removal {
-                self.has_noted_removal = true;
-                removal::note(&self.data);
+            if self.node.is_removed() && !self.has_marked_removal {
+                self.has_marked_removal = true;
+                removal::mark(&self.data);
             }
             while let Some((id, outcome)) = self.node.poll_reply() {
                 self.answer(id, outcome);
             }
-            let has_asked = self.begin_tick() | std::mem::take(&mut self.has_asked_again);
-            self.resume_held();
-            if self.touched.is_empty() && !has_asked {
+            let has_submitted = self.start_tick() | std::mem::take(&mut self.has_resubmitted);
+            self.resume_waiting();
+            if self.touched.is_empty() && !has_submitted {
                 if self.node.failure().is_some() || self.node.committed_conflict().is_some() {
-                    // Everybody who asked has been answered.
+                    // All requests have been answered.
                     event_loop.shutdown();
                 }
-                return self.end_looks();
+                return self.end_scans();
             }
-            // An answer can let a client's next requests start, and they want the node's attention
-            // in this turn too.
+            // A reply can let a client's next requests start, and the node takes them in this turn.
             self.serve_touched(event_loop);
         }
     }
@@ -354,10 +357,10 @@ impl Server {
                 Ok(Some((stream, address))) => self.admit(event_loop, stream, address),
                 Ok(None) => return,
                 Err(error @ AcceptError::Shed { .. }) => {
-                    tracing::warn!(error = error_chain(&error), "turned a client away")
+                    tracing::warn!(error = error_chain(&error), "refused a client")
                 }
                 Err(error) => {
-                    tracing::warn!(error = error_chain(&error), "not accepting for a while");
+                    tracing::warn!(error = error_chain(&error), "accepting no clients for a while");
                 }
             }
         }
@@ -384,7 +387,7 @@ impl Server {
                 entry.insert(Client::new(stream, address, self.clients_ever, self.settings));
             }
             Err(error) => {
-                tracing::warn!(client = %address, error = error_chain(&error), "turned a client away");
+                tracing::warn!(client = %address, error = error_chain(&error), "refused a client");
             }
         }
     }
@@ -393,68 +396,69 @@ impl Server {
     fn run_requests(&mut self, slot: usize) {
         while let Some(client) = self.clients.get_mut(slot) {
             let id = client.id;
-            let in_node = self.waiting.len() < self.settings.waiting_requests
-                && self.waiting_bytes < self.settings.waiting_bytes;
-            match client.next(Room { in_node, in_turn: self.scan_budget.has_room() }) {
-                Next::Write(number, command) => {
-                    let waiting = Waiting {
-                        slot,
-                        client: id,
-                        number,
-                        size_bytes: command.len(),
-                        keys: 0,
-                        asked: Asked::Write,
-                    };
-                    self.submit(waiting, Request::Write(command));
-                }
-                Next::Read(number, query) => {
-                    let keys = self.counts.scanned_keys(&query);
-                    self.scan_budget.begin(keys);
-                    let asked = Asked::Read(query.clone());
-                    let waiting =
-                        Waiting { slot, client: id, number, size_bytes: query.len(), keys, asked };
-                    let read = self.read(query);
-                    self.submit(waiting, read);
-                }
-                Next::Admin(number, admin) => {
-                    let size_bytes = admin.size_bytes();
-                    let waiting = Waiting {
+            let in_node = self.pending.len() < self.settings.pending_requests
+                && self.pending_bytes < self.settings.pending_bytes;
+            match client.next_request(Room { in_node, in_turn: self.scan_budget.has_room() }) {
+                NextRequest::Write { number, command } => {
+                    let (size_bytes, kind) = (command.len(), RequestKind::Write);
+                    let pending = PendingRequest {
                         slot,
                         client: id,
                         number,
                         size_bytes,
-                        keys: 0,
-                        asked: Asked::Admin,
+                        scanned_keys: 0,
+                        kind,
                     };
-                    self.submit(waiting, Request::Admin(admin));
+                    self.submit(pending, Request::Write(command));
                 }
-                Next::Held => {
+                NextRequest::Read { number, query } => {
+                    let scanned_keys = self.counts.scanned_keys(&query);
+                    self.scan_budget.start(scanned_keys);
+                    let (size_bytes, kind) = (query.len(), RequestKind::Read(query.clone()));
+                    let pending =
+                        PendingRequest { slot, client: id, number, size_bytes, scanned_keys, kind };
+                    let read = self.read(query);
+                    self.submit(pending, read);
+                }
+                NextRequest::Admin { number, change } => {
+                    let (size_bytes, kind) = (change.size_bytes(), RequestKind::Admin);
+                    let pending = PendingRequest {
+                        slot,
+                        client: id,
+                        number,
+                        size_bytes,
+                        scanned_keys: 0,
+                        kind,
+                    };
+                    self.submit(pending, Request::Admin(change));
+                }
+                NextRequest::WaitForNode => {
                     if !client.is_queued {
                         client.is_queued = true;
-                        self.held.push_back((slot, id));
+                        self.waiting_for_node.push_back((slot, id));
                     }
                     return;
                 }
-                Next::Later => {
+                NextRequest::WaitForTurn => {
                     if !client.is_queued {
                         client.is_queued = true;
                         self.scan_budget.wait(slot, id);
                     }
                     return;
                 }
-                Next::Local(local) => {
+                NextRequest::Local(local) => {
                     let protocol = client.protocol;
-                    let reply = self.local(&local, id, protocol);
+                    let reply = self.answer_locally(&local, id, protocol);
                     self.clients[slot].reply(|output| output.extend_from_slice(&reply));
                 }
-                Next::Nothing => return,
+                NextRequest::None => return,
             }
         }
     }
 
-    fn submit(&mut self, waiting: Waiting, request: Request) {
-        self.waiting_bytes += waiting.size_bytes;
-        let id = RequestId(self.waiting.insert(waiting) as u64);
+    fn submit(&mut self, pending: PendingRequest, request: Request) {
+        self.pending_bytes += pending.size_bytes;
+        let id = RequestId(self.pending.insert(pending) as u64);
         self.node.submit(id, request);
     }
 
@@ -464,112 +468,110 @@ impl Server {
 
     fn answer(&mut self, id: RequestId, outcome: Outcome) {
         if id == expiry_reads::TICK_ID {
-            return self.end_tick(&outcome);
+            return self.finish_tick(&outcome);
         }
-        let place = id.0 as usize;
-        match (&self.waiting[place].asked, &outcome) {
-            (Asked::Read(_), Outcome::Answer(reply))
-                if kv::is_due(&reply.bytes) || self.is_overtaking(place) =>
+        let index = id.0 as usize;
+        match (&self.pending[index].kind, &outcome) {
+            (RequestKind::Read(_), Outcome::Answer(reply))
+                if kv::is_undecided(&reply.bytes) || self.is_overtaking(index) =>
             {
-                self.wait_for_tick(place);
+                self.wait_for_tick(index);
             }
-            (Asked::Admin, Outcome::Answer(_)) => {
-                self.answer_client(place, Bytes::from_static(b"+OK\r\n"))
+            (RequestKind::Admin, Outcome::Answer(_)) => {
+                self.answer_client(index, Bytes::from_static(b"+OK\r\n"));
             }
-            _ => self.answer_client(place, reply_of(outcome)),
+            _ => self.answer_client(index, reply_of(outcome)),
         }
     }
 
-    /// Whether the read's client has one before it that is not answered yet, as it waits for a
-    /// tick. That one may see what is written meanwhile, and so must those behind it: their answers
-    /// are older than its will be.
-    fn is_overtaking(&self, place: usize) -> bool {
-        let Waiting { slot, client: id, number, .. } = self.waiting[place];
-        self.clients.get(slot).is_some_and(|client| client.id == id && client.is_not_next(number))
+    /// Whether a read of the same client before this one has no reply yet, because it waits for a
+    /// tick. That read may see what is written meanwhile, so this one must see it too.
+    fn is_overtaking(&self, index: usize) -> bool {
+        let PendingRequest { slot, client: id, number, .. } = self.pending[index];
+        let client = self.clients.get(slot).filter(|client| client.id == id);
+        client.is_some_and(|client| client.has_unanswered_before(number))
     }
 
-    /// Has the read asked again after a tick.
-    fn wait_for_tick(&mut self, place: usize) {
-        if let Asked::Read(query) = &mut self.waiting[place].asked {
-            self.waiting[place].asked = Asked::ReadAgain(std::mem::take(query));
+    /// Has the read submitted again after a tick.
+    fn wait_for_tick(&mut self, index: usize) {
+        if let RequestKind::Read(query) = &mut self.pending[index].kind {
+            self.pending[index].kind = RequestKind::ReadAgain(std::mem::take(query));
         }
-        self.expiry_reads.add(place);
+        self.expiry_reads.add(index);
     }
 
-    fn answer_client(&mut self, place: usize, reply: Bytes) {
-        let waiting = self.waiting.remove(place);
-        self.waiting_bytes -= waiting.size_bytes;
-        self.scan_budget.end(waiting.keys);
+    fn answer_client(&mut self, index: usize, reply: Bytes) {
+        let pending = self.pending.remove(index);
+        self.pending_bytes -= pending.size_bytes;
+        self.scan_budget.finish(pending.scanned_keys);
         // The client may be gone, and another one in its slot.
-        let Some(client) =
-            self.clients.get_mut(waiting.slot).filter(|client| client.id == waiting.client)
-        else {
-            return;
-        };
-        client.answer(waiting.number, reply);
-        self.touched.push(waiting.slot);
+        let client = self.clients.get_mut(pending.slot);
+        let Some(client) = client.filter(|client| client.id == pending.client) else { return };
+        client.answer(pending.number, reply);
+        self.touched.push(pending.slot);
     }
 
-    /// Brings the leader's time into the log, if reads wait for that.
-    fn begin_tick(&mut self) -> bool {
-        let begins = self.expiry_reads.begin_tick();
-        if begins {
+    /// Writes a tick if reads wait for one: it brings the leader's time into the log. Returns
+    /// whether it did.
+    fn start_tick(&mut self) -> bool {
+        let starts = self.expiry_reads.start_tick();
+        if starts {
             self.node.submit(
                 expiry_reads::TICK_ID,
                 Request::Write(encode(Operation::Tick, [].into_iter())),
             );
         }
-        begins
+        starts
     }
 
-    /// Asks again for those who waited for a tick.
-    fn end_tick(&mut self, outcome: &Outcome) {
-        for place in self.expiry_reads.end_tick() {
-            match (outcome, &self.waiting[place].asked) {
-                (Outcome::Answer(_), Asked::ReadAgain(query)) => {
+    /// Submits the reads again that waited for a tick.
+    fn finish_tick(&mut self, outcome: &Outcome) {
+        for index in self.expiry_reads.finish_tick() {
+            match (outcome, &self.pending[index].kind) {
+                (Outcome::Answer(_), RequestKind::ReadAgain(query)) => {
                     let query = encode(Operation::AtLogTime, [&query[..]].into_iter());
-                    self.node.submit(RequestId(place as u64), self.read(query));
+                    self.node.submit(RequestId(index as u64), self.read(query));
                 }
                 // Whether the tick is in the log or not, the read has had no effect.
                 _ => {
                     let mut reply = BytesMut::new();
                     resp::put_error(
                         &mut reply,
-                        "TRYAGAIN whether the key has expired is not known yet: the log's time has not moved",
+                        "TRYAGAIN whether the key has expired is not known yet: log time has not \
+                         advanced",
                     );
-                    self.answer_client(place, reply.freeze());
+                    self.answer_client(index, reply.freeze());
                 }
             }
-            self.has_asked_again = true;
+            self.has_resubmitted = true;
         }
     }
 
-    /// Sees to it that another turn comes for those who wait for one.
-    fn end_looks(&mut self) {
-        // If the channel is full, a turn comes anyway.
+    /// Ends the turn's budget for scans, and starts another turn if clients wait for it.
+    fn end_scans(&mut self) {
+        // A full channel starts a turn as well.
         if self.scan_budget.end_turn() {
             let _ = self.next_turn.send(());
         }
     }
 
-    /// Lets the clients go on that wait for the node, as many as their last requests leave room
-    /// for.
-    fn resume_held(&mut self) {
-        let mut room = self.settings.waiting_bytes.saturating_sub(self.waiting_bytes);
-        let mut places = self.settings.waiting_requests.saturating_sub(self.waiting.len());
-        while room > 0 && places > 0 {
-            let Some((slot, id)) = self.held.pop_front() else { return };
+    /// Resumes clients that wait for the node, as long as there is room for their input.
+    fn resume_waiting(&mut self) {
+        let mut bytes = self.settings.pending_bytes.saturating_sub(self.pending_bytes);
+        let mut requests = self.settings.pending_requests.saturating_sub(self.pending.len());
+        while bytes > 0 && requests > 0 {
+            let Some((slot, id)) = self.waiting_for_node.pop_front() else { return };
             let Some(client) = self.clients.get_mut(slot).filter(|client| client.id == id) else {
                 continue;
             };
             client.is_queued = false;
-            room = room.saturating_sub(client.input_len());
-            places -= 1;
+            bytes = bytes.saturating_sub(client.input_len());
+            requests -= 1;
             self.touched.push(slot);
         }
     }
 
-    /// Goes on with clients whose replies have come or whose sockets have room.
+    /// Serves the clients whose replies have come or whose sockets have room.
     fn serve_touched(&mut self, event_loop: &mut Loop) {
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
@@ -581,14 +583,14 @@ impl Server {
                 continue;
             }
             self.run_requests(slot);
-            self.settle(event_loop, slot);
+            self.watch_or_end(event_loop, slot);
         }
         touched.clear();
         self.touched = touched;
     }
 
-    /// Ends a client that is done; otherwise has the loop watch for what the client needs next.
-    fn settle(&mut self, event_loop: &mut Loop, slot: usize) {
+    /// Ends a client that is done, or has the loop watch for what the client needs next.
+    fn watch_or_end(&mut self, event_loop: &mut Loop, slot: usize) {
         let Some(client) = self.clients.get_mut(slot) else { return };
         if let Err(error) = client.flush() {
             return self.close(slot, &error);
@@ -597,23 +599,18 @@ impl Server {
             self.clients.remove(slot);
             return;
         }
-        let wanted = (client.wants_input(), client.wants_room());
+        let wanted = client.wants();
         if wanted == client.watched {
             return;
         }
-        let interest = match wanted {
-            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-            (true, false) => Some(Interest::READABLE),
-            (false, true) => Some(Interest::WRITABLE),
-            (false, false) => None,
-        };
+        let interest = interest_of(wanted);
         let token = Token::Client(slot as u32);
-        let watched = match (interest, client.watched) {
+        let watched = match (interest, interest_of(client.watched)) {
             (None, _) => event_loop.deregister(&client.stream),
-            (Some(interest), (false, false)) => {
+            (Some(interest), None) => {
                 event_loop.register_opt(&client.stream, token, interest, Trigger::Level)
             }
-            (Some(interest), _) => {
+            (Some(interest), Some(_)) => {
                 event_loop.reregister(&client.stream, token, interest, Trigger::Level)
             }
         };
@@ -625,11 +622,11 @@ impl Server {
 
     fn close(&mut self, slot: usize, error: &io::Error) {
         if let Some(client) = self.clients.try_remove(slot) {
-            tracing::debug!(client = %client.address, %error, "a client's connection broke");
+            tracing::debug!(client = %client.address, %error, "a client's connection failed");
         }
     }
 
-    fn local(&self, local: &Local, client: u64, protocol: Protocol) -> Bytes {
+    fn answer_locally(&self, local: &Local, client: u64, protocol: Protocol) -> Bytes {
         let mut output = BytesMut::new();
         match local {
             Local::Ping(None) => resp::put(&mut output, &BorrowedFrame::SimpleString(b"PONG")),
@@ -677,20 +674,29 @@ impl Server {
     }
 }
 
-/// What a client is told. `TRYAGAIN` had no effect; `UNKNOWN` may have had one; `ERR` had none and
-/// asking again is in vain.
+fn interest_of(watch: Watch) -> Option<Interest> {
+    match (watch.input, watch.output) {
+        (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+        (true, false) => Some(Interest::READABLE),
+        (false, true) => Some(Interest::WRITABLE),
+        (false, false) => None,
+    }
+}
+
+/// The reply to a client. After `TRYAGAIN` there was no effect, and the request may be repeated;
+/// after `UNKNOWN` there may have been one; after `ERR` there was none, and repeating fails again.
 fn reply_of(outcome: Outcome) -> Bytes {
     let error = match outcome {
         Outcome::Answer(reply) => return reply.bytes,
         Outcome::Opened(session) => {
-            format!("UNKNOWN opened session {session}, which nobody asked for")
+            format!("UNKNOWN opened session {session}, which was not requested")
         }
         // It would be refused again.
         Outcome::Refused(Refusal::Removed) => format!("ERR removed: {}", Refusal::Removed),
         Outcome::Refused(Refusal::Declined { reason, is_final: true }) => format!("ERR {reason}"),
-        // As Redis says it.
+        // Redis' code for it.
         Outcome::Refused(refusal @ Refusal::Loading { .. }) => format!("LOADING {refusal}"),
-        // Until another version of the program is started here.
+        // It fails until another version of the program is started here.
         Outcome::Refused(refusal @ Refusal::MachineFailed { .. }) => format!("ERR {refusal}"),
         Outcome::Refused(refusal) => format!("TRYAGAIN {refusal}"),
         Outcome::Unknown(doubt) => format!("UNKNOWN {doubt}"),

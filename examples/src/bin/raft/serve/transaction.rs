@@ -1,5 +1,6 @@
-//! `MULTI` … `EXEC`: commands that are kept until `EXEC`, and then become one entry of the log, so
-//! that nothing comes between them. There is no `WATCH`.
+//! `MULTI` … `EXEC`: a queue of commands that become one entry of the log.
+//!
+//! So nothing comes between them. There is no `WATCH`.
 
 use bytes::Bytes;
 
@@ -8,107 +9,111 @@ use crate::{
     kv::operation::{Operation, encode, scans},
 };
 
-/// A client's transaction, if it has begun one.
+/// A client's transaction, if it has started one.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
-    open: Option<Queue>,
+    queue: Option<Queue>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     operations: Vec<Bytes>,
     size_bytes: usize,
-    /// Something was refused meanwhile: `EXEC` will be, too.
-    is_spoiled: bool,
+    /// A command was refused, so `EXEC` will be, too.
+    must_abort: bool,
 }
 
-/// What becomes of a command.
+/// What to do with a command.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// It is run.
+pub(super) enum Decision {
+    /// Run it.
     Run(Command),
-    /// It is answered with this frame, and has no other effect now.
-    Say(&'static str),
+    /// Reply with this frame.
+    Reply(&'static str),
 }
 
 impl Transaction {
-    /// Whether this command is only kept now, if it is not refused.
-    pub(super) fn keeps(&self, command: &Command) -> bool {
-        self.open.is_some() && matches!(command, Command::Write(_) | Command::Read(_))
+    /// Whether this command only enters the queue now, if it is not refused.
+    pub(super) fn queues(&self, command: &Command) -> bool {
+        self.queue.is_some() && matches!(command, Command::Write(_) | Command::Read(_))
     }
 
-    /// Takes the next command. The operations of a transaction take at most `limit_bytes` together.
-    pub(super) fn step(&mut self, command: Command, limit_bytes: usize) -> Step {
-        match (command, &mut self.open) {
+    /// Decides about the next command, and may queue it. The operations of a transaction have at
+    /// most `limit_bytes` together.
+    pub(super) fn decide(&mut self, command: Command, limit_bytes: usize) -> Decision {
+        match (command, &mut self.queue) {
             (Command::Transaction(TransactionCommand::Multi), None) => {
-                self.open = Some(Queue::default());
-                Step::Say("+OK\r\n")
+                self.queue = Some(Queue::default());
+                Decision::Reply("+OK\r\n")
             }
             (Command::Transaction(TransactionCommand::Exec), None) => {
-                Step::Say("-ERR EXEC without MULTI\r\n")
+                Decision::Reply("-ERR EXEC without MULTI\r\n")
             }
             (Command::Transaction(TransactionCommand::Discard), None) => {
-                Step::Say("-ERR DISCARD without MULTI\r\n")
+                Decision::Reply("-ERR DISCARD without MULTI\r\n")
             }
-            (command, None) => Step::Run(command),
+            (command, None) => Decision::Run(command),
 
             (Command::Transaction(TransactionCommand::Multi), Some(_)) => {
-                Step::Say("-ERR MULTI calls can not be nested\r\n")
+                Decision::Reply("-ERR MULTI calls can not be nested\r\n")
             }
             (Command::Transaction(TransactionCommand::Discard), Some(_)) => {
-                self.open = None;
-                Step::Say("+OK\r\n")
+                self.queue = None;
+                Decision::Reply("+OK\r\n")
             }
             (Command::Transaction(TransactionCommand::Exec), Some(queue)) => {
                 let queue = std::mem::take(queue);
-                self.open = None;
+                self.queue = None;
                 queue.execute()
             }
-            // It would be done on every node, and a transaction has room for thousands.
+            // Every node would run it, and a transaction has room for thousands.
             (Command::Read(query), Some(queue)) if scans(&query) => {
-                queue.is_spoiled = true;
-                Step::Say(
-                    "-ERR SCAN and KEYS may not stand between MULTI and EXEC: they would hold every node up\r\n",
+                queue.must_abort = true;
+                Decision::Reply(
+                    "-ERR SCAN and KEYS may not stand between MULTI and EXEC: they would delay \
+                     every node\r\n",
                 )
             }
             (Command::Write(operation) | Command::Read(operation), Some(queue)) => {
-                queue.keep(operation, limit_bytes)
+                queue.push(operation, limit_bytes)
             }
             (command @ Command::Refused(_), Some(queue)) => {
-                queue.is_spoiled = true;
-                Step::Run(command)
+                queue.must_abort = true;
+                Decision::Run(command)
             }
             (Command::Local(_) | Command::Admin(_), Some(queue)) => {
-                queue.is_spoiled = true;
-                Step::Say("-ERR only commands on keys may stand between MULTI and EXEC\r\n")
+                queue.must_abort = true;
+                Decision::Reply("-ERR only commands on keys may stand between MULTI and EXEC\r\n")
             }
         }
     }
 }
 
 impl Queue {
-    fn keep(&mut self, operation: Bytes, limit_bytes: usize) -> Step {
-        // Four bytes of length come before each.
+    fn push(&mut self, operation: Bytes, limit_bytes: usize) -> Decision {
+        // Each has its length before it, in four bytes.
         self.size_bytes += 4 + operation.len();
         if self.size_bytes > limit_bytes {
-            self.is_spoiled = true;
+            self.must_abort = true;
             self.operations = Vec::new();
-            return Step::Say(
+            return Decision::Reply(
                 "-ERR the transaction is larger than a request may be (--max-request-bytes)\r\n",
             );
         }
         self.operations.push(operation);
-        Step::Say("+QUEUED\r\n")
+        Decision::Reply("+QUEUED\r\n")
     }
 
-    fn execute(self) -> Step {
-        if self.is_spoiled {
-            return Step::Say("-EXECABORT Transaction discarded because of previous errors.\r\n");
+    fn execute(self) -> Decision {
+        if self.must_abort {
+            return Decision::Reply(
+                "-EXECABORT Transaction discarded because of previous errors.\r\n",
+            );
         }
         if self.operations.is_empty() {
-            return Step::Say("*0\r\n");
+            return Decision::Reply("*0\r\n");
         }
-        Step::Run(Command::Write(encode(
+        Decision::Run(Command::Write(encode(
             Operation::Exec,
             self.operations.iter().map(|operation| &operation[..]),
         )))
@@ -126,53 +131,57 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_becomes_one_write() {
+    fn queued_commands_become_one_write() {
         let mut transaction = Transaction::default();
         assert_eq!(
-            transaction.step(Command::Transaction(TransactionCommand::Multi), LIMIT),
-            Step::Say("+OK\r\n")
+            transaction.decide(Command::Transaction(TransactionCommand::Multi), LIMIT),
+            Decision::Reply("+OK\r\n")
         );
-        assert!(transaction.keeps(&write(b"a")));
-        assert_eq!(transaction.step(write(b"a"), LIMIT), Step::Say("+QUEUED\r\n"));
+        assert!(transaction.queues(&write(b"a")));
+        assert_eq!(transaction.decide(write(b"a"), LIMIT), Decision::Reply("+QUEUED\r\n"));
         assert_eq!(
-            transaction.step(Command::Read(Bytes::from_static(b"b")), LIMIT),
-            Step::Say("+QUEUED\r\n")
+            transaction.decide(Command::Read(Bytes::from_static(b"b")), LIMIT),
+            Decision::Reply("+QUEUED\r\n")
         );
         let expected = encode(Operation::Exec, [&b"a"[..], b"b"].into_iter());
-        let exec = transaction.step(Command::Transaction(TransactionCommand::Exec), LIMIT);
-        assert_eq!(exec, Step::Run(Command::Write(expected)));
-        assert_eq!(transaction.step(write(b"c"), LIMIT), Step::Run(write(b"c")), "it is over");
+        let exec = transaction.decide(Command::Transaction(TransactionCommand::Exec), LIMIT);
+        assert_eq!(exec, Decision::Run(Command::Write(expected)));
+        assert_eq!(
+            transaction.decide(write(b"c"), LIMIT),
+            Decision::Run(write(b"c")),
+            "the transaction has ended"
+        );
     }
 
     #[test]
-    fn an_error_spoils_it_and_discard_forgets_it() {
+    fn an_error_aborts_it_and_discard_drops_it() {
         let mut transaction = Transaction::default();
         let keys = encode(Operation::Keys, [&b"*"[..]].into_iter());
-        for spoiler in [
+        for refused in [
             Command::Refused("ERR no".to_owned()),
             write(&[0; LIMIT]),
             Command::Local(crate::commands::Local::Ok),
             Command::Read(keys),
         ] {
-            transaction.step(Command::Transaction(TransactionCommand::Multi), LIMIT);
-            assert_ne!(transaction.step(spoiler, LIMIT), Step::Say("+QUEUED\r\n"));
-            let exec = transaction.step(Command::Transaction(TransactionCommand::Exec), LIMIT);
+            transaction.decide(Command::Transaction(TransactionCommand::Multi), LIMIT);
+            assert_ne!(transaction.decide(refused, LIMIT), Decision::Reply("+QUEUED\r\n"));
+            let exec = transaction.decide(Command::Transaction(TransactionCommand::Exec), LIMIT);
             assert!(
-                matches!(exec, Step::Say(error) if error.starts_with("-EXECABORT")),
+                matches!(exec, Decision::Reply(error) if error.starts_with("-EXECABORT")),
                 "{exec:?}"
             );
         }
-        transaction.step(Command::Transaction(TransactionCommand::Multi), LIMIT);
-        transaction.step(write(b"a"), LIMIT);
+        transaction.decide(Command::Transaction(TransactionCommand::Multi), LIMIT);
+        transaction.decide(write(b"a"), LIMIT);
         assert_eq!(
-            transaction.step(Command::Transaction(TransactionCommand::Discard), LIMIT),
-            Step::Say("+OK\r\n")
+            transaction.decide(Command::Transaction(TransactionCommand::Discard), LIMIT),
+            Decision::Reply("+OK\r\n")
         );
         for command in [TransactionCommand::Exec, TransactionCommand::Discard] {
-            let step = transaction.step(Command::Transaction(command), LIMIT);
+            let decision = transaction.decide(Command::Transaction(command), LIMIT);
             assert!(
-                matches!(step, Step::Say(error) if error.contains("without MULTI")),
-                "{step:?}"
+                matches!(decision, Decision::Reply(error) if error.contains("without MULTI")),
+                "{decision:?}"
             );
         }
     }

@@ -31,12 +31,14 @@ proptest! {
             let (reply, expected) = match what {
                 0 => {
                     model.insert(key, number);
-                    (write(&mut store, Operation::Set, &[&name, text.as_bytes(), &[0]]), "+OK\r\n".to_owned())
+                    let reply = write(&mut store, Operation::Set, &[&name, text.as_bytes(), &[0]]);
+                    (reply, "+OK\r\n".to_owned())
                 }
                 1 => {
                     let sum = model.get(&key).copied().unwrap_or(0) + number;
                     model.insert(key, sum);
-                    (write(&mut store, Operation::IncrBy, &[&name, text.as_bytes()]), format!(":{sum}\r\n"))
+                    let reply = write(&mut store, Operation::IncrBy, &[&name, text.as_bytes()]);
+                    (reply, format!(":{sum}\r\n"))
                 }
                 2 => {
                     let had = i64::from(model.remove(&key).is_some());
@@ -46,7 +48,9 @@ proptest! {
                     let had = model.contains_key(&key);
                     model.entry(key).or_insert(number);
                     let flags = [set_flags::IF_ABSENT | set_flags::AS_NUMBER];
-                    (write(&mut store, Operation::Set, &[&name, text.as_bytes(), &flags]), format!(":{}\r\n", i64::from(!had)))
+                    let arguments = [&name[..], text.as_bytes(), &flags];
+                    let reply = write(&mut store, Operation::Set, &arguments);
+                    (reply, format!(":{}\r\n", i64::from(!had)))
                 }
                 _ => {
                     let expected = model.get(&key).map_or("$-1\r\n".to_owned(), |value| {
@@ -62,16 +66,18 @@ proptest! {
     }
 
     #[test]
-    fn no_command_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
         let mut store = Store::default();
-        let applied = store.apply(&Committed { index: Index(1), term: Term(1), stamp: Stamp(0), command: &bytes });
-        prop_assert!(applied.is_ok() || applied.unwrap_err().to_string().contains("upgrade this node"));
+        let (index, term, stamp) = (Index(1), Term(1), Stamp(0));
+        let applied = store.apply(&Committed { index, term, stamp, command: &bytes });
+        let is_refused = |error: MachineError| error.to_string().contains("upgrade this node");
+        prop_assert!(applied.is_ok() || applied.is_err_and(is_refused));
         ask(&store, &bytes);
     }
 }
 
 #[test]
-fn increments_refuse_what_is_no_integer_and_overflow() {
+fn increments_refuse_text_and_overflow() {
     let mut store = Store::default();
     write(&mut store, Operation::Set, &[b"k", b"abc", &[0]]);
     assert!(
@@ -86,7 +92,7 @@ fn increments_refuse_what_is_no_integer_and_overflow() {
 }
 
 #[test]
-fn a_condition_and_the_value_before() {
+fn set_honours_conditions_and_returns_the_value_before() {
     let mut store = Store::default();
     let set = |store: &mut Store, value: &[u8], flags| {
         write(store, Operation::Set, &[b"k", value, &[flags]])
@@ -99,7 +105,7 @@ fn a_condition_and_the_value_before() {
 }
 
 #[test]
-fn a_transaction_answers_for_each_of_its_operations() {
+fn a_transaction_answers_each_of_its_operations() {
     let mut store = Store::default();
     let set = encode(Operation::Set, [&b"k"[..], b"1", &[0]].into_iter());
     let increment = encode(Operation::IncrBy, [&b"k"[..], b"2"].into_iter());
@@ -112,7 +118,7 @@ fn a_transaction_answers_for_each_of_its_operations() {
 }
 
 #[test]
-fn append_and_get_del() {
+fn append_extends_and_get_del_removes() {
     let mut store = Store::default();
     assert_eq!(write(&mut store, Operation::Append, &[b"k", b"ab"]), ":2\r\n");
     assert_eq!(write(&mut store, Operation::Append, &[b"k", b"c"]), ":3\r\n");
@@ -121,7 +127,7 @@ fn append_and_get_del() {
     assert_eq!(write(&mut store, Operation::GetDel, &[b"k"]), NIL);
 }
 
-/// A store and a clock's hand on the log's time.
+/// Applies a write at a stamp.
 fn write_at(store: &mut Store, stamp: u64, operation: Operation, arguments: &[&[u8]]) -> Bytes {
     let command = encode(operation, arguments.iter().copied());
     store
@@ -134,45 +140,50 @@ fn write_at(store: &mut Store, stamp: u64, operation: Operation, arguments: &[&[
         .unwrap()
 }
 
-fn set_at(store: &mut Store, stamp: u64, value: &[u8], when: When) -> Bytes {
-    write_at(store, stamp, Operation::SetWhen, &[b"k", value, &[0], &when.encode()])
+fn set_at(store: &mut Store, stamp: u64, value: &[u8], when: Expiration) -> Bytes {
+    write_at(store, stamp, Operation::SetExpiring, &[b"k", value, &[0], &when.encode()])
 }
 
 fn ask_at(store: &Store, clock: u64, operation: Operation, arguments: &[&[u8]]) -> Bytes {
     store.query_at(&encode(operation, arguments.iter().copied()), clock, clock)
 }
 
-/// The same after a tick that has not moved the log's time far enough.
-fn ask_by_the_log(store: &Store, clock: u64, operation: Operation, arguments: &[&[u8]]) -> Bytes {
+/// The same after a tick that has not advanced log time far enough.
+fn ask_at_log_time(store: &Store, clock: u64, operation: Operation, arguments: &[&[u8]]) -> Bytes {
     let query = encode(operation, arguments.iter().copied());
     store.query_at(&encode(Operation::AtLogTime, [&query[..]].into_iter()), clock, clock)
 }
 
-/// One step of a history: what is done, to which key, with which number, and how much later.
+/// One step of a history: the kind of operation, its key, its number, and the time since the last.
 type Step = (u8, u8, i64, u64);
 
-/// Carries out a step on a store, and gives its answer.
+/// Runs a step on a store, and returns its answer.
 fn step(store: &mut Store, stamp: u64, &(what, key, number, _): &Step) -> Bytes {
     let (key, text) = ([key], number.to_string());
-    let when = |when: When| when.encode();
+    let when = |when: Expiration| when.encode();
     match what {
         0 => write_at(store, stamp, Operation::Set, &[&key, text.as_bytes(), &[0]]),
         1 => {
-            let when = when(When::After(number * 3));
+            let when = when(Expiration::After(number * 3));
             write_at(
                 store,
                 stamp,
-                Operation::SetWhen,
+                Operation::SetExpiring,
                 &[&key, text.as_bytes(), &[set_flags::GET], &when],
             )
         }
         2 => write_at(
             store,
             stamp,
-            Operation::SetWhen,
-            &[&key, text.as_bytes(), &[0], &when(When::Keep)],
+            Operation::SetExpiring,
+            &[&key, text.as_bytes(), &[0], &when(Expiration::Keep)],
         ),
-        3 => write_at(store, stamp, Operation::Expire, &[&key, &when(When::After(number)), &[0]]),
+        3 => write_at(
+            store,
+            stamp,
+            Operation::Expire,
+            &[&key, &when(Expiration::After(number)), &[0]],
+        ),
         4 => write_at(store, stamp, Operation::Persist, &[&key]),
         5 => write_at(store, stamp, Operation::IncrBy, &[&key, text.as_bytes()]),
         6 => write_at(store, stamp, Operation::Del, &[&key]),
@@ -182,13 +193,13 @@ fn step(store: &mut Store, stamp: u64, &(what, key, number, _): &Step) -> Bytes 
             store,
             stamp,
             Operation::GetEx,
-            &[&key, &when(When::At(stamp as i64 + number))],
+            &[&key, &when(Expiration::At(stamp as i64 + number))],
         ),
     }
 }
 
-/// The same on a map from keys to values and deadlines, in which what has expired is looked for
-/// before every step.
+/// The same on a map from keys to values and deadlines, from which expired keys are removed before
+/// every step.
 fn model_step(
     model: &mut BTreeMap<u8, (i64, Option<u64>)>,
     now: u64,
@@ -237,10 +248,10 @@ fn model_step(
     reply
 }
 
-/// More than an operation takes out, so that some that have expired are still there.
+/// More than an operation removes, so that some expired keys are still in the store.
 const KEYS: u8 = 16;
 
-/// The same keys are there, with the same time left.
+/// Checks that the same keys exist, with the same time left.
 fn check(
     store: &Store,
     model: &BTreeMap<u8, (i64, Option<u64>)>,
@@ -266,11 +277,11 @@ fn check(
 }
 
 proptest! {
-    /// And so does a store that was restored from a snapshot amid it, which then is what one is
-    /// that never was.
+    /// A store that is restored from a snapshot between two steps agrees, and is afterwards the
+    /// same as one that never was.
     #[test]
-    fn keys_expire_as_in_a_model_and_after_a_snapshot_too(
-        // Many are set to expire; then time jumps.
+    fn keys_expire_as_in_a_model_and_after_a_snapshot(
+        // Many keys get a deadline; then time jumps.
         set in prop::collection::vec((1u8..2, 0..KEYS, 1i64..9, 0u64..1), 0..60),
         jump in 0u64..30,
         steps in prop::collection::vec((0u8..10, 0..KEYS, 0i64..9, 0u64..6), 0..60),
@@ -292,7 +303,7 @@ proptest! {
             let reply = step(&mut store, now, step_taken);
             prop_assert_eq!(str::from_utf8(&reply).unwrap(), expected, "step {} at {}", at, now);
             check(&store, &model, now)?;
-            // Those that have expired and are still there are the same ones, too.
+            // The same expired keys are still in the store, too.
             prop_assert_eq!(step(&mut never_restored, now, step_taken), reply);
             prop_assert_eq!(scan::all(&store.map), scan::all(&never_restored.map));
             prop_assert!(store.deadlines.map() == never_restored.deadlines.map());
@@ -302,7 +313,7 @@ proptest! {
 }
 
 #[test]
-fn the_digest_is_of_the_state_alone() {
+fn the_digest_depends_on_the_state_alone() {
     let digest_of = |operations: &[(Operation, &[&[u8]])]| {
         let mut store = Store::default();
         for (operation, arguments) in operations {
@@ -322,42 +333,45 @@ fn the_digest_is_of_the_state_alone() {
     let gone: &[(Operation, &[&[u8]])] = &[(a.0, &a.1), (Operation::Del, &[b"a"])];
     assert_eq!(digest_of(gone), digest_of(&[]));
     assert_eq!(digest_of(&[(a.0, &a.1), (b.0, &b.1), (Operation::FlushAll, &[])]), digest_of(&[]));
-    let expires: &[(Operation, &[&[u8]])] =
-        &[(a.0, &a.1), (b.0, &b.1), (Operation::Expire, &[b"a", &When::After(9).encode(), &[0]])];
+    let expires: &[(Operation, &[&[u8]])] = &[
+        (a.0, &a.1),
+        (b.0, &b.1),
+        (Operation::Expire, &[b"a", &Expiration::After(9).encode(), &[0]]),
+    ];
     assert_ne!(digest_of(expires), one);
 }
 
 #[test]
-fn a_key_is_gone_at_the_entry_that_bears_its_deadline() {
+fn a_key_expires_at_the_entry_that_reaches_its_deadline() {
     let mut store = Store::default();
-    set_at(&mut store, 1000, b"7", When::After(100));
+    set_at(&mut store, 1000, b"7", Expiration::After(100));
     assert_eq!(
         write_at(&mut store, 1099, Operation::IncrBy, &[b"k", b"1"]),
         ":8\r\n",
-        "and it keeps its deadline"
+        "it keeps its deadline"
     );
     assert_eq!(
         write_at(&mut store, 1100, Operation::IncrBy, &[b"k", b"1"]),
         ":1\r\n",
-        "and it is a new key"
+        "it is a new key"
     );
     assert_eq!(ask_at(&store, 9999, Operation::Ttl, &[b"k", &[0]]), ":-1\r\n");
-    // A deadline that has passed, however it is said.
-    for when in [When::At(5), When::At(1100), When::At(-5)] {
+    // A deadline that has passed, however it is stated.
+    for when in [Expiration::At(5), Expiration::At(1100), Expiration::At(-5)] {
         assert_eq!(set_at(&mut store, 1100, b"v", when), "+OK\r\n");
         assert_eq!(ask_at(&store, 1100, Operation::Get, &[b"k"]), NIL, "{when:?}");
     }
-    // The log's time never runs backwards.
-    set_at(&mut store, 1100, b"v", When::After(10));
+    // Log time never runs backwards.
+    set_at(&mut store, 1100, b"v", Expiration::After(10));
     write_at(&mut store, 2000, Operation::Tick, &[]);
-    assert_eq!(set_at(&mut store, 500, b"w", When::At(1500)), "+OK\r\n");
+    assert_eq!(set_at(&mut store, 500, b"w", Expiration::At(1500)), "+OK\r\n");
     assert_eq!(ask_at(&store, 500, Operation::Get, &[b"k"]), NIL);
 }
 
 #[test]
-fn a_read_that_meets_what_is_due_by_the_clock_waits_for_the_log() {
+fn a_read_waits_for_the_log_where_expiration_is_undecided() {
     let mut store = Store::default();
-    set_at(&mut store, 1000, b"v", When::After(100));
+    set_at(&mut store, 1000, b"v", Expiration::After(100));
     for (operation, arguments) in [
         (Operation::Get, &[&b"k"[..]][..]),
         (Operation::Ttl, &[b"k", &[0]]),
@@ -366,14 +380,17 @@ fn a_read_that_meets_what_is_due_by_the_clock_waits_for_the_log() {
         (Operation::StrLen, &[b"k"]),
         (Operation::DbSize, &[]),
     ] {
-        assert!(!is_due(&ask_at(&store, 1099, operation, arguments)), "{operation:?}");
-        assert!(is_due(&ask_at(&store, 1100, operation, arguments)), "{operation:?}");
-        assert!(!is_due(&ask_by_the_log(&store, 1100, operation, arguments)), "{operation:?}");
+        assert!(!is_undecided(&ask_at(&store, 1099, operation, arguments)), "{operation:?}");
+        assert!(is_undecided(&ask_at(&store, 1100, operation, arguments)), "{operation:?}");
+        assert!(
+            !is_undecided(&ask_at_log_time(&store, 1100, operation, arguments)),
+            "{operation:?}"
+        );
     }
-    assert!(!is_due(&ask_at(&store, 1100, Operation::Get, &[b"other"])));
-    // Where the clock is ahead of the leader's, the key is there for as long as the log says.
-    assert_eq!(ask_by_the_log(&store, 1100, Operation::Get, &[b"k"]), bulk(b"v"));
-    assert_eq!(ask_by_the_log(&store, 5000, Operation::Ttl, &[b"k", &[ttl_form::MS]]), ":100\r\n");
+    assert!(!is_undecided(&ask_at(&store, 1100, Operation::Get, &[b"other"])));
+    // If the clock is ahead of the leader's, the key exists for as long as the log says.
+    assert_eq!(ask_at_log_time(&store, 1100, Operation::Get, &[b"k"]), bulk(b"v"));
+    assert_eq!(ask_at_log_time(&store, 5000, Operation::Ttl, &[b"k", &[ttl_form::MS]]), ":100\r\n");
     write_at(&mut store, 1100, Operation::Tick, &[]);
     assert_eq!(ask_at(&store, 1100, Operation::Get, &[b"k"]), NIL);
     assert_eq!(ask_at(&store, 1100, Operation::DbSize, &[]), ":0\r\n");
@@ -382,19 +399,19 @@ fn a_read_that_meets_what_is_due_by_the_clock_waits_for_the_log() {
 #[test]
 fn a_wall_clock_that_is_wrong_hides_nothing() {
     let mut store = Store::default();
-    set_at(&mut store, 1000, b"v", When::After(100));
+    set_at(&mut store, 1000, b"v", Expiration::After(100));
     let get = encode(Operation::Get, [&b"k"[..]].into_iter());
-    assert!(is_due(&store.query_at(&get, 1100, 0)), "log time has come so far");
-    assert!(is_due(&store.query_at(&get, 1000, 1100)), "the node may have just started");
+    assert!(is_undecided(&store.query_at(&get, 1100, 0)), "log time has reached it");
+    assert!(is_undecided(&store.query_at(&get, 1000, 1100)), "the node may have just started");
     assert_eq!(store.query_at(&get, 1099, 1099), bulk(b"v"));
     let left = encode(Operation::Ttl, [&b"k"[..], &[ttl_form::MS]].into_iter());
     assert_eq!(store.query_at(&left, 1010, 1090), ":90\r\n", "it counts in log time");
 }
 
 #[test]
-fn what_is_left_is_told_in_seconds_and_milliseconds() {
+fn ttl_answers_in_seconds_and_milliseconds() {
     let mut store = Store::default();
-    set_at(&mut store, 10_000, b"v", When::After(2_600));
+    set_at(&mut store, 10_000, b"v", Expiration::After(2_600));
     for (form, expected) in [
         (0, ":2\r\n"),
         (ttl_form::MS, ":2400\r\n"),
@@ -403,19 +420,19 @@ fn what_is_left_is_told_in_seconds_and_milliseconds() {
     ] {
         assert_eq!(ask_at(&store, 10_200, Operation::Ttl, &[b"k", &[form]]), expected, "{form}");
     }
-    // A clock that is behind the log does not count.
+    // A clock that is behind the log is ignored.
     assert_eq!(ask_at(&store, 9_000, Operation::Ttl, &[b"k", &[ttl_form::MS]]), ":2600\r\n");
 }
 
 #[test]
-fn what_has_expired_is_taken_out_by_later_writes_a_few_at_a_time() {
+fn later_writes_remove_expired_keys_a_few_at_a_time() {
     let mut store = Store::default();
     for number in 0..50_u8 {
         write_at(
             &mut store,
             1000,
-            Operation::SetWhen,
-            &[&[number], b"v", &[0], &When::After(1).encode()],
+            Operation::SetExpiring,
+            &[&[number], b"v", &[0], &Expiration::After(1).encode()],
         );
     }
     for writes in 1..=14_usize {
@@ -424,7 +441,7 @@ fn what_has_expired_is_taken_out_by_later_writes_a_few_at_a_time() {
         assert_eq!((store.map.len(), store.deadlines.map().len()), (left + 1, left));
     }
     for (operation, stamp) in [(Operation::FlushAll, 3000), (Operation::Tick, 4000)] {
-        set_at(&mut store, stamp, b"v", When::After(1));
+        set_at(&mut store, stamp, b"v", Expiration::After(1));
         write_at(&mut store, stamp + 500, operation, &[]);
         assert_eq!(store.deadlines.map().len(), 0);
     }
@@ -433,7 +450,7 @@ fn what_has_expired_is_taken_out_by_later_writes_a_few_at_a_time() {
 #[test]
 fn a_transaction_sees_the_time_of_its_entry() {
     let mut store = Store::default();
-    set_at(&mut store, 1000, b"v", When::After(100));
+    set_at(&mut store, 1000, b"v", Expiration::After(100));
     let ttl = encode(Operation::Ttl, [&b"k"[..], &[ttl_form::MS]].into_iter());
     let get = encode(Operation::Get, [&b"k"[..]].into_iter());
     assert_eq!(
@@ -444,7 +461,7 @@ fn a_transaction_sees_the_time_of_its_entry() {
 }
 
 #[test]
-fn all_or_none_and_new_names() {
+fn mset_nx_sets_all_or_none_and_rename_moves_values() {
     let mut store = Store::default();
     assert_eq!(write(&mut store, Operation::MSetNx, &[b"a", b"1", b"b", b"2"]), ":1\r\n");
     assert_eq!(write(&mut store, Operation::MSetNx, &[b"c", b"1", b"b", b"3"]), ":0\r\n");
@@ -468,7 +485,7 @@ fn all_or_none_and_new_names() {
 }
 
 #[test]
-fn what_a_full_transaction_does_for_nobody_it_does_without_the_values() {
+fn a_full_transaction_still_applies_its_writes() {
     let mut store = Store::default();
     write_at(
         &mut store,
@@ -477,13 +494,14 @@ fn what_a_full_transaction_does_for_nobody_it_does_without_the_values() {
         &[b"big", &vec![b'x'; VALUE_BYTES_MAX / 2 + 1], &[0]],
     );
     let get = encode(Operation::Get, [&b"big"[..]].into_iter());
-    let until = When::At(5000).encode();
+    let until = Expiration::At(5000).encode();
     let get_ex = encode(Operation::GetEx, [&b"big"[..], &until].into_iter());
     let refused = encode(
         Operation::Set,
         [&b"big"[..], b"v", &[set_flags::IF_ABSENT | set_flags::GET]].into_iter(),
     );
-    let set = encode(Operation::SetWhen, [&b"k"[..], b"v", &[set_flags::GET], &until].into_iter());
+    let set =
+        encode(Operation::SetExpiring, [&b"k"[..], b"v", &[set_flags::GET], &until].into_iter());
     let increment = encode(Operation::IncrBy, [&b"n"[..], b"1"].into_iter());
     let reply = write_at(
         &mut store,
@@ -509,7 +527,7 @@ fn what_a_full_transaction_does_for_nobody_it_does_without_the_values() {
 }
 
 #[test]
-fn keys_that_are_very_long_are_told_a_few_at_a_time_or_not_at_all() {
+fn very_long_keys_are_listed_a_few_at_a_time_or_refused() {
     let mut store = Store::default();
     for number in 0..40_u8 {
         write(

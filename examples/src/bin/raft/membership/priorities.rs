@@ -1,19 +1,18 @@
-//! Whether a leader that is chosen by hand will stay: leadership goes to the highest priority by
-//! itself.
+//! Whether a leader that an operator chose will stay: leadership returns to the highest priority.
 
 use crate::client::Info;
 
-/// A member as `RAFT MEMBERS` lists it.
+/// A voter as `RAFT MEMBERS` lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Claim {
+struct Voter {
     priority: u8,
     id: u64,
 }
 
-/// What to tell whoever has leadership handed to `to`, or to the best voter besides the leader, of
-/// those `members`. `None` if it stays where it is put.
+/// A warning if leadership, handed to `to` or else to the best voter besides the leader, will not
+/// stay there.
 pub(super) fn warning(members: &Info, to: Option<u64>) -> Option<String> {
-    let voters: Vec<Claim> =
+    let voters: Vec<Voter> =
         members.fields().filter_map(|(name, value)| voter(name, value)).collect();
     let leader = members.field("leader_id").and_then(|id| id.parse().ok());
     let next = match to {
@@ -26,22 +25,23 @@ pub(super) fn warning(members: &Info, to: Option<u64>) -> Option<String> {
     let (next, highest) =
         (next?, voters.iter().max_by_key(|voter| (voter.priority, Some(voter.id) == leader))?);
     (highest.priority > next.priority).then(|| {
-        let Claim { priority, id } = highest;
+        let Voter { priority, id } = highest;
         format!(
-            "it will not last: node {id} has the higher priority ({priority}, that of node {} is {}) and leads again as soon as it \
-             lacks nothing; 'raft member priority' changes that",
-            next.id, next.priority
+            "node {} will not stay the leader: node {id} has the higher priority ({priority}, that \
+             of node {} is {}) and leads again as soon as it has caught up; 'raft member priority' \
+             changes that",
+            next.id, next.id, next.priority
         )
     })
 }
 
-fn voter(name: &str, value: &str) -> Option<Claim> {
+fn voter(name: &str, value: &str) -> Option<Voter> {
     let id = name.strip_prefix("member_")?.parse().ok()?;
     let part = |key: &str| value.split(',').find_map(|part| part.strip_prefix(key));
     let is_voter =
         part("capacity=").is_some_and(|capacity| matches!(capacity, "voter" | "voter-incoming"));
     let priority = part("priority=")?.parse().ok()?;
-    is_voter.then_some(Claim { priority, id })
+    is_voter.then_some(Voter { priority, id })
 }
 
 #[cfg(test)]
@@ -60,14 +60,14 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_a_lower_priority_than_another_voter_does_not_keep_it() {
-        let said = warning(&members([0, 0, 9, 0]), Some(2)).unwrap();
-        assert!(said.contains("node 3 has the higher priority (9, that of node 2 is 0)"), "{said}");
+    fn a_leader_of_a_lower_priority_is_warned_about() {
+        let text = warning(&members([0, 0, 9, 0]), Some(2)).unwrap();
+        assert!(text.contains("node 3 has the higher priority (9, that of node 2 is 0)"), "{text}");
         assert!(warning(&members([5, 1, 0, 0]), Some(2)).unwrap().contains("node 1"));
         assert!(
             warning(&members([5, 1, 3, 0]), None).unwrap().contains("(5, that of node 3 is 3)")
         );
-        // Equal ones are at peace, and a learner's counts for nothing.
+        // Equal priorities are fine, and a learner's does not count.
         for (priorities, to) in [
             ([0; 4], Some(2)),
             ([5, 5, 1, 0], Some(2)),
@@ -76,7 +76,7 @@ mod tests {
         ] {
             assert_eq!(warning(&members(priorities), to), None, "{priorities:?}");
         }
-        // Who is no voter is refused by the cluster itself.
+        // The cluster itself refuses a node that is not a voter.
         assert_eq!(warning(&members([0, 0, 9, 0]), Some(4)), None);
     }
 }
