@@ -134,7 +134,7 @@ impl Crowd {
         while let Some(effect) = replica.poll() {
             match effect {
                 Effect::Machine(job) => {
-                    machine.run(job, &mut NoDisk, &mut |done| replica.handle_machine(self.now, done));
+                    machine.run(job, &mut NoDisk, &mut |done| replica.handle_machine_done(self.now, done));
                 }
                 Effect::Send { to, message } => self.wire.push_back((group + to.0 as usize - 1, id, message)),
                 Effect::Storage(Job::Write(write)) => {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use super::bootstrap::Bootstrap;
 use crate::{
-    replica::lives::Lives,
+    replica::peer_records::PeerRecords,
     types::{Configuration, DiskId, FeatureLevel, Index, MemberChange, NodeId, PeerRecord},
     wire::Hello,
 };
@@ -30,7 +30,7 @@ pub(super) struct Admission {
     /// Disks of members that the configuration does not hold.
     disks: BTreeMap<NodeId, DiskId>,
     /// What is remembered of the lives of all disks.
-    pub(super) lives: Lives,
+    pub(super) peer_records: PeerRecords,
     /// Feature levels that admitted nodes support. The node takes them from here.
     pub(super) feature_levels: BTreeMap<NodeId, FeatureLevel>,
     /// The initial members that this node waits for.
@@ -56,7 +56,7 @@ impl From<String> for Rejection {
 impl Admission {
     /// Starts with the log's records of other nodes' disks.
     pub(super) fn new(records: BTreeMap<DiskId, PeerRecord>) -> Admission {
-        Admission { lives: Lives::new(records), ..Admission::default() }
+        Admission { peer_records: PeerRecords::new(records), ..Admission::default() }
     }
 
     /// Takes a new configuration, which counts as not committed.
@@ -145,7 +145,9 @@ impl Admission {
             )));
         }
         self.admit_member(theirs)?;
-        self.lives.meet(theirs).map_err(|error| Rejection::from(error.to_string()))?;
+        self.peer_records
+            .check_hello(theirs)
+            .map_err(|error| Rejection::from(error.to_string()))?;
         self.bootstrap.meet(theirs);
         self.feature_levels.insert(id, theirs.feature_level);
         Ok(())

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    replica::{CatchUp, Replica},
+    replica::{LoadingProgress, Replica},
     types::NodeId,
 };
 
@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Logs a replay's progress once a second. A restore logs its own, where it reads the snapshot.
 #[derive(Debug, Default)]
 pub(super) struct CatchUpLog {
-    catching_up: Option<Timing>,
+    loading_progress: Option<Timing>,
 }
 
 #[derive(Debug)]
@@ -26,9 +26,9 @@ impl CatchUpLog {
     /// Logs a line if one is due.
     pub(super) fn update(&mut self, node: NodeId, replica: &Replica) {
         let now = Instant::now();
-        match (replica.catching_up(), &mut self.catching_up) {
+        match (replica.loading_progress(), &mut self.loading_progress) {
             (Some(_), none @ None) => *none = Some(Timing { began: now, logged: now }),
-            (Some(CatchUp::Replaying { applied, until }), Some(timing))
+            (Some(LoadingProgress::Replaying { applied, until }), Some(timing))
                 if now.saturating_duration_since(timing.logged) >= INTERVAL =>
             {
                 timing.logged = now;
@@ -51,7 +51,7 @@ impl CatchUpLog {
                         "the state machine has caught up"
                     );
                 }
-                self.catching_up = None;
+                self.loading_progress = None;
             }
             (None, None) => {}
         }

@@ -1,34 +1,34 @@
 //! The replica's events as log lines: a level, and what an operator must know and do.
 
 use crate::core;
-use crate::replica::{Event, MachineCallback};
+use crate::replica::{MachineCallback, ReplicaEvent};
 use crate::types::{Divergence, NodeId};
 
 /// Logs an event of `node`.
-pub(super) fn log_event(node: NodeId, event: &Event) {
+pub(super) fn log_event(node: NodeId, event: &ReplicaEvent) {
     let node = node.0;
     match event {
-        Event::SnapshotFailed { reason, pause } => tracing::warn!(
+        ReplicaEvent::SnapshotFailed { reason, pause } => tracing::warn!(
             node,
             %reason,
             "a snapshot could not be written, so the log grows; the next attempt is in {pause:?} \
              at the earliest"
         ),
         // `StateDiverged` reports it.
-        Event::MachineFailed(failure)
+        ReplicaEvent::MachineFailed(failure)
             if failure.callback == MachineCallback::Digest && !failure.has_panicked => {}
-        Event::Core(event) => log_core_event(node, event),
-        Event::SnapshotDamaged { index } => tracing::error!(
+        ReplicaEvent::Core(event) => log_core_event(node, event),
+        ReplicaEvent::SnapshotDamaged { index } => tracing::error!(
             node,
             index = index.0,
             "the snapshot of entry {index} is damaged or holds a wrong state, and the log before it \
              is gone. This node votes and acknowledges, and asks the leader for another snapshot. \
              It serves once its state machine is restored from that. Check the disk"
         ),
-        Event::UnappliedLogFull(full) => {
+        ReplicaEvent::UnappliedLogFull(full) => {
             tracing::error!(node, "{full}. This node takes part in nothing from now on");
         }
-        Event::MachineFailed(failure) if failure.callback == MachineCallback::Restore => {
+        ReplicaEvent::MachineFailed(failure) if failure.callback == MachineCallback::Restore => {
             tracing::error!(
                 node,
                 "{failure}. This node answers no reads or writes, does not lead and takes no \
@@ -37,7 +37,7 @@ pub(super) fn log_event(node: NodeId, event: &Event) {
                  can read it"
             );
         }
-        Event::MachineFailed(failure) => tracing::error!(
+        ReplicaEvent::MachineFailed(failure) => tracing::error!(
             node,
             "{failure}. This node answers no reads or writes, does not lead and takes no \
              snapshots; it votes and acknowledges. Look at the entry with 'raft inspect', and \
@@ -169,7 +169,7 @@ fn log_core_event(node: u64, event: &core::Event) {
             "log time went forward by {by:?}, to the wall clocks of a majority: the last entry was \
              from before this node's start. Keys that expired meanwhile are gone"
         ),
-        event => tracing::info!(node, event = ?Event::Core(*event), "raft"),
+        event => tracing::info!(node, event = ?ReplicaEvent::Core(*event), "raft"),
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
     fn line(event: core::Event) -> (Level, String) {
         let lines = Lines::default();
         tracing::subscriber::with_default(lines.clone(), || {
-            log_event(NodeId(1), &Event::Core(event))
+            log_event(NodeId(1), &ReplicaEvent::Core(event))
         });
         let written = lines.0.lock().unwrap().clone();
         let [line] = &written[..] else { panic!("{written:?}") };

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     core::{self, Core, Role},
-    replica::{Event, UnappliedLogFull},
+    replica::{ReplicaEvent, UnappliedLogFull},
     types::{Configuration, Index, NodeId, Term},
 };
 
@@ -223,31 +223,31 @@ impl Subscribers {
     }
 
     /// Publishes an event of the replica, if it is one for users.
-    pub(super) fn publish_event(&mut self, event: &Event, core: &Core) {
+    pub(super) fn publish_event(&mut self, event: &ReplicaEvent, core: &Core) {
         if self.0.is_empty() {
             return;
         }
         match event {
-            &Event::Core(core::Event::Changed { leader, term, role }) => {
+            &ReplicaEvent::Core(core::Event::Changed { leader, term, role }) => {
                 self.publish(&NodeEvent::LeaderChanged { leader, term, role });
             }
-            Event::Core(core::Event::Membership { .. }) => self.publish(&membership(core)),
-            &Event::Core(core::Event::Installed { index }) => {
+            ReplicaEvent::Core(core::Event::Membership { .. }) => self.publish(&membership(core)),
+            &ReplicaEvent::Core(core::Event::Installed { index }) => {
                 self.publish(&NodeEvent::SnapshotInstalled { index });
             }
-            &Event::Core(core::Event::StateDiverged(divergence)) => {
+            &ReplicaEvent::Core(core::Event::StateDiverged(divergence)) => {
                 self.publish(&NodeEvent::StateDiverged { index: divergence.digest.index });
             }
-            &Event::Core(core::Event::Backlogged { backlog_bytes, to }) => {
+            &ReplicaEvent::Core(core::Event::Backlogged { backlog_bytes, to }) => {
                 self.publish(&NodeEvent::Backlogged { backlog_bytes, to });
             }
-            &Event::Core(core::Event::LeaderLoading { to }) => {
+            &ReplicaEvent::Core(core::Event::LeaderLoading { to }) => {
                 self.publish(&NodeEvent::LeaderLoading { to })
             }
-            Event::UnappliedLogFull(full) => {
+            ReplicaEvent::UnappliedLogFull(full) => {
                 self.publish(&NodeEvent::UnappliedLogFull(full.clone()))
             }
-            Event::StorageFailed { reason } => {
+            ReplicaEvent::StorageFailed { reason } => {
                 self.publish(&NodeEvent::StorageFailed { reason: reason.clone() });
             }
             _ => {}

@@ -7,7 +7,7 @@ use kodiak_channel::{SendError, Sender};
 
 use super::{AsyncHandle, Events, Session, SessionError, Status};
 use crate::{
-    replica::{Admin, Answer, Outcome, Request},
+    replica::{AdminRequest, Answer, Outcome, Request},
     types::{Index, MemberChange, NodeId},
 };
 
@@ -177,7 +177,8 @@ impl Handle {
         &self,
         changes: impl Into<Vec<MemberChange>>,
     ) -> Result<Option<Index>, CallError> {
-        self.ask(Request::Admin(Admin::Change(changes.into()))).map(|answer| answer.index)
+        self.ask(Request::Admin(AdminRequest::ChangeMembership(changes.into())))
+            .map(|answer| answer.index)
     }
 
     /// Transfers leadership to `to`, or to the best voter, and waits until that node leads.
@@ -185,7 +186,7 @@ impl Handle {
     /// # Errors
     /// As [`Handle::change_membership`].
     pub fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), CallError> {
-        self.ask(Request::Admin(Admin::Transfer(to))).map(drop)
+        self.ask(Request::Admin(AdminRequest::TransferLeadership(to))).map(drop)
     }
 
     /// Takes a snapshot of this node's state, as for a backup, and returns its index.

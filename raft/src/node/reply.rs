@@ -15,7 +15,7 @@ use super::{
     handle::{Call, answer_of},
 };
 use crate::{
-    replica::{Admin, Answer, Request},
+    replica::{AdminRequest, Answer, Request},
     types::{MemberChange, NodeId},
 };
 
@@ -176,12 +176,12 @@ impl AsyncHandle {
 
     /// See [`Handle::change_membership`]; the answer has the index of the configuration.
     pub fn change_membership(&self, changes: impl Into<Vec<MemberChange>>) -> Reply {
-        self.request(Request::Admin(Admin::Change(changes.into())))
+        self.request(Request::Admin(AdminRequest::ChangeMembership(changes.into())))
     }
 
     /// See [`Handle::transfer_leadership`].
     pub fn transfer_leadership(&self, to: Option<NodeId>) -> Reply {
-        self.request(Request::Admin(Admin::Transfer(to)))
+        self.request(Request::Admin(AdminRequest::TransferLeadership(to)))
     }
 
     /// Sends any request. [`Request::OpenSession`] has no answer and ends in

@@ -15,7 +15,7 @@ pub struct Status {
     /// The node's cluster, group, id and disk.
     pub identity: Identity,
     /// Role, term, leader, indexes, requests.
-    pub replica: replica::Status,
+    pub replica: replica::ReplicaStatus,
     /// The state machine: where it runs, what it does, how long its calls take.
     pub machine: MachineStatus,
     /// The peers that the node calls, in the order of their ids.

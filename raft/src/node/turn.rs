@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     core,
-    replica::{Admin, Effect, Event, PeerMessage, Request, RequestId, StateMachine},
+    replica::{AdminRequest, Effect, PeerMessage, ReplicaEvent, Request, RequestId, StateMachine},
     storage::{Completion, StorageError},
     types::{Body, Message, Now, Term},
 };
@@ -62,7 +62,7 @@ impl<S: StateMachine> Node<S> {
             TokenKind::Deadline => {
                 self.timer = None;
                 self.replica.handle_timeout(self.clock.now());
-                self.save_lives();
+                self.save_peer_records();
                 if let Some(warning) = self.admission.bootstrap.warning(event_loop.now()) {
                     tracing::warn!(node = self.identity.node.0, "{warning}");
                 }
@@ -78,8 +78,8 @@ impl<S: StateMachine> Node<S> {
     }
 
     pub(super) fn on_turn_end(&mut self, event_loop: &mut dyn NodeLoop) {
-        if self.admission.lives.has_news() {
-            self.save_lives();
+        if self.admission.peer_records.has_forgetful_peers() {
+            self.save_peer_records();
         }
         let now = self.clock.now();
         loop {
@@ -87,7 +87,7 @@ impl<S: StateMachine> Node<S> {
                 match effect {
                     Effect::Machine(job) => {
                         let replica = &mut self.replica;
-                        self.machine.push(job, &mut |done| replica.handle_machine(now, done));
+                        self.machine.push(job, &mut |done| replica.handle_machine_done(now, done));
                     }
                     effect => self.execute(event_loop, effect),
                 }
@@ -123,12 +123,14 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    fn handle_event(&mut self, event_loop: &mut dyn NodeLoop, event: &Event) {
+    fn handle_event(&mut self, event_loop: &mut dyn NodeLoop, event: &ReplicaEvent) {
         event_log::log_event(self.identity.node, event);
         self.subscribers.publish_event(event, self.replica.core());
         match event {
-            Event::Core(core::Event::Membership { .. }) => self.apply_configuration(event_loop),
-            Event::Core(core::Event::Removed { .. }) => self.mark_removed(),
+            ReplicaEvent::Core(core::Event::Membership { .. }) => {
+                self.apply_configuration(event_loop)
+            }
+            ReplicaEvent::Core(core::Event::Removed { .. }) => self.mark_removed(),
             _ => {}
         }
         self.record_disks();
@@ -164,8 +166,8 @@ impl<S: StateMachine> Node<S> {
     ///
     /// Called at every deadline, so at every heartbeat of a leader: often enough, and without work
     /// for each answer.
-    fn save_lives(&mut self) {
-        self.admission.lives.tell(&mut self.replica, self.clock.now());
+    fn save_peer_records(&mut self) {
+        self.admission.peer_records.report_to(&mut self.replica, self.clock.now());
     }
 
     /// Brings the admission rules up to date before a handshake is judged.
@@ -198,7 +200,10 @@ impl<S: StateMachine> Node<S> {
         let changes = self.admission.unrecorded_disks(&self.hello);
         if !changes.is_empty() {
             self.is_recording_disks = true;
-            self.submit_for(Requester::DiskRecord, Request::Admin(Admin::Change(changes)));
+            self.submit_for(
+                Requester::DiskRecord,
+                Request::Admin(AdminRequest::ChangeMembership(changes)),
+            );
         }
     }
 
@@ -278,7 +283,10 @@ impl<S: StateMachine> Node<S> {
             let now = self.clock.now();
             match report {
                 Ok(report) => {
-                    report.done.into_iter().for_each(|done| self.replica.handle_machine(now, done));
+                    report
+                        .done
+                        .into_iter()
+                        .for_each(|done| self.replica.handle_machine_done(now, done));
                     self.machine.finish_jobs(report.ended_jobs);
                 }
                 Err(TryRecvError::Empty) => break,
@@ -314,7 +322,7 @@ impl<S: StateMachine> Node<S> {
                             &mut self.incoming_events,
                         );
                     } else {
-                        self.admission.lives.hear(from, &message);
+                        self.admission.peer_records.observe_message(from, &message);
                         self.replica.handle_message(now, from, message);
                     }
                 }

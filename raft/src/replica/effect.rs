@@ -23,7 +23,7 @@ pub enum Effect {
     /// `handle_storage_failure`.
     Storage(Job),
     /// Hand this to the state machine, in its order; what becomes of it comes back by
-    /// [`Replica::handle_machine`](super::Replica::handle_machine). The replica does not wait for
+    /// [`Replica::handle_machine_done`](super::Replica::handle_machine_done). The replica does not wait for
     /// it: [`MachineRunner`](super::MachineRunner) can do it on any thread.
     Machine(MachineJob),
     /// Tell the request's author.
@@ -34,7 +34,7 @@ pub enum Effect {
         outcome: Outcome,
     },
     /// Something an operator may want to know.
-    Event(Event),
+    Event(ReplicaEvent),
 }
 
 /// The replica's number for a query that it handed out.
@@ -43,7 +43,7 @@ pub struct QueryId(pub u64);
 
 /// Something an operator may want to know.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Event {
+pub enum ReplicaEvent {
     /// The core's.
     Core(core::Event),
     /// A snapshot could not be written; another one is taken later. The log goes on, and grows

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::sessions::SESSION_TTL_MS;
-use super::{Admin, Answer, CatchUp};
+use super::{AdminRequest, Answer, LoadingProgress};
 use crate::types::{Index, Message, NodeId, Proposal, SessionCommand, SessionId};
 
 /// The driver's number for a request, given back with its outcome. Only the driver looks at it.
@@ -26,7 +26,7 @@ pub enum Request {
     /// written all the same.
     Snapshot,
     /// Something about the cluster itself.
-    Admin(Admin),
+    Admin(AdminRequest),
     /// As `Read`, but where the leader has a lease ([`Config::lease`](crate::core::Config::lease))
     /// nobody need be asked: as linearizable as the members' clocks are good. Where it has none, it
     /// is a `Read`.
@@ -145,7 +145,7 @@ pub enum Refusal {
     /// a snapshot, or waits for one in the place of its own, which is damaged.
     Loading {
         /// How far it has come.
-        progress: CatchUp,
+        progress: LoadingProgress,
     },
     /// The state machine panicked in this query; it goes on with others.
     QueryPanicked,
@@ -228,7 +228,7 @@ pub enum Doubt {
     MachineFailed,
     /// A leader's snapshot took the place of the log that the command was in. Whether the snapshot
     /// includes it, the snapshot does not say.
-    Overtaken,
+    LogReplaced,
 }
 
 impl fmt::Display for Refusal {
@@ -333,7 +333,7 @@ impl fmt::Display for Doubt {
             Doubt::LinkBroken => {
                 write!(f, "the link to the leader broke; it may or may not have been applied")
             }
-            Doubt::Overtaken => {
+            Doubt::LogReplaced => {
                 write!(
                     f,
                     "this node was overtaken by a snapshot of the leader's; it may or may not have been applied"
@@ -373,7 +373,7 @@ pub enum PeerMessage {
         /// The sender's number for it, unique among its lives.
         request: u64,
         /// What.
-        admin: Admin,
+        admin: AdminRequest,
     },
     /// Answers `Forward` and `ForwardAdmin`.
     Forwarded {

@@ -78,7 +78,7 @@
 //!             replica.handle_done(now, Done::Written { sequence: write.sequence });
 //!         }
 //!         Some(Effect::Machine(job)) => {
-//!             machine.run(job, &mut NoDisk, &mut |done| replica.handle_machine(now, done));
+//!             machine.run(job, &mut NoDisk, &mut |done| replica.handle_machine_done(now, done));
 //!         }
 //!         Some(_) => {}
 //!         None => {
@@ -94,14 +94,14 @@
 
 mod admin;
 mod answer;
-mod digest;
-mod digests;
+mod config;
+mod divergence;
 mod effect;
-mod features;
-mod limits;
-pub(crate) mod lives;
+mod feature_levels;
 mod machine;
+mod machine_digest;
 mod message;
+pub(crate) mod peer_records;
 mod reads;
 #[expect(clippy::module_inception, reason = "the type for which the module is named")]
 mod replica;
@@ -112,17 +112,17 @@ mod snapshot_requests;
 mod state_machine;
 mod writes;
 
-pub use admin::Admin;
+pub use admin::AdminRequest;
 pub use answer::{Answer, Query};
-pub use digest::MachineDigest;
-pub use effect::{Effect, Event, QueryId};
-pub use limits::{Limits, ReplicaConfig, ReplicaConfigError};
+pub use config::{Limits, ReplicaConfig, ReplicaConfigError};
+pub use effect::{Effect, QueryId, ReplicaEvent};
 pub use machine::{
-    CatchUp, LOADING_GRACE, MachineCallback, MachineDone, MachineError, MachineFailure,
+    LOADING_GRACE, LoadingProgress, MachineCallback, MachineDone, MachineError, MachineFailure,
     MachineHost, MachineJob, MachineRunner, RESTORE_ATTEMPTS, UnappliedLogFull,
 };
+pub use machine_digest::MachineDigest;
 pub use message::{Bound, Doubt, Outcome, PeerMessage, Refusal, Request, RequestId};
-pub use replica::{Replica, Status};
+pub use replica::{Replica, ReplicaStatus};
 pub use sessions::{
     ANSWER_BYTES_MAX, ANSWERS_BYTES_MAX, ANSWERS_PER_SESSION_MAX, SESSION_TTL_MS, SESSIONS_MAX,
     Sessions,

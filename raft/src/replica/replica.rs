@@ -4,18 +4,18 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::admin::Admins;
-use super::digests::failure_of;
-use super::features::PeerLevels;
+use super::admin::AdminRequests;
+use super::divergence::divergence_failure;
+use super::feature_levels::PeerLevels;
 use super::machine::MachineState;
-use super::reads::{Certainty, Reads};
-use super::requests::{Asked, Key, Origin, Pending, Requests, Stage};
+use super::reads::{ReadMode, Reads};
+use super::requests::{Origin, PendingRequest, RequestKey, RequestPayload, RequestStage, Requests};
 use super::snapshot::SnapshotPolicy;
 use super::snapshot_requests::SnapshotRequests;
 use super::writes::Writes;
 use super::{
-    Admin, Bound, CatchUp, Doubt, Effect, Event, Limits, MachineFailure, Outcome, PeerMessage,
-    Refusal, ReplicaConfig, ReplicaConfigError, Request, RequestId,
+    AdminRequest, Bound, Doubt, Effect, Limits, LoadingProgress, MachineFailure, Outcome,
+    PeerMessage, Refusal, ReplicaConfig, ReplicaConfigError, ReplicaEvent, Request, RequestId,
 };
 use crate::core::{self, Action, Core, Done, Role};
 use crate::storage::{Job, StorageError};
@@ -43,7 +43,7 @@ pub struct Replica {
     pub(super) requests: Requests,
     pub(super) writes: Writes,
     pub(super) reads: Reads,
-    pub(super) admins: Admins,
+    pub(super) admin_requests: AdminRequests,
     pub(super) levels: PeerLevels,
     pub(super) snapshot_requests: SnapshotRequests,
     pub(super) snapshots: SnapshotPolicy,
@@ -51,7 +51,7 @@ pub struct Replica {
     pub(super) effects: VecDeque<Effect>,
     /// Mixed into the numbers that other nodes see, so that an answer meant for an earlier life
     /// names nothing.
-    mask: u64,
+    request_mask: u64,
     /// How many salts of sessions were drawn: the mask, and this, decide what the next one is.
     salts: u64,
     pub(super) failed: Option<String>,
@@ -64,7 +64,7 @@ pub struct Replica {
 
 /// What a replica says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct ReplicaStatus {
     /// The core's status.
     pub core: core::Status,
     /// The last index that the state machine has applied.
@@ -81,7 +81,7 @@ pub struct Status {
     /// Why the state machine does nothing more, if it has failed.
     pub machine_failure: Option<MachineFailure>,
     /// What the state machine has to catch up with before it answers.
-    pub catching_up: Option<CatchUp>,
+    pub loading_progress: Option<LoadingProgress>,
     /// Whether this node was removed from the cluster: it answers nothing any more.
     pub is_removed: bool,
 }
@@ -100,7 +100,8 @@ impl Replica {
     ) -> Result<Replica, ReplicaConfigError> {
         config.validate()?;
         let id = config.core.id;
-        let mask = scramble(scramble(scramble(config.core.seed) ^ now.wall.0) ^ now.monotonic.0);
+        let request_mask =
+            scramble(scramble(scramble(config.core.seed) ^ now.wall.0) ^ now.monotonic.0);
         let batch_bytes = config.limits.batch_bytes.min(config.core.uncommitted_bytes);
         let mut core = Core::new(config.core, saved, now)?;
         core.restore_at_start();
@@ -117,7 +118,7 @@ impl Replica {
             requests: Requests::new(),
             writes: Writes::default(),
             reads: Reads::default(),
-            admins: Admins::default(),
+            admin_requests: AdminRequests::default(),
             levels: PeerLevels::default(),
             snapshot_requests: SnapshotRequests::default(),
             snapshots: SnapshotPolicy::new(
@@ -126,7 +127,7 @@ impl Replica {
             ),
             links: BTreeSet::new(),
             effects: VecDeque::new(),
-            mask,
+            request_mask,
             salts: 0,
             failed: None,
             machine: MachineState::default(),
@@ -134,7 +135,7 @@ impl Replica {
             is_removed: false,
         };
         if let Some(divergence) = divergence {
-            replica.stop_answering(failure_of(divergence));
+            replica.stop_answering(divergence_failure(divergence));
         }
         Ok(replica)
     }
@@ -148,13 +149,13 @@ impl Replica {
     /// after it did. One that is not addressed to this node, or says it is from another, is
     /// dropped.
     pub fn handle_message(&mut self, now: Now, from: NodeId, message: PeerMessage) {
-        self.input(now);
+        self.begin_input(now);
         if self.failed.is_some() {
             // Whoever forwards need not wait until it times out: nothing is proposed here any more.
             if let PeerMessage::Forward { request, .. }
             | PeerMessage::ForwardAdmin { request, .. } = message
             {
-                self.answer(
+                self.reply(
                     Origin::Peer { node: from, request },
                     Outcome::Refused(Refusal::StorageFailed),
                 );
@@ -168,29 +169,34 @@ impl Replica {
             PeerMessage::Raft(_) => {}
             PeerMessage::Forward { request, proposal } => {
                 let origin = Origin::Peer { node: from, request };
-                if self.may_forward(origin, from, None) && self.leads_for(origin) {
+                if self.check_forwarder(origin, from, None) && self.check_leadership(origin) {
                     self.accept_proposal(origin, proposal);
                 }
             }
             PeerMessage::ForwardAdmin { request, admin } => {
                 let origin = Origin::Peer { node: from, request };
-                if self.may_forward(origin, from, Some(&admin)) && self.leads_for(origin) {
+                if self.check_forwarder(origin, from, Some(&admin)) && self.check_leadership(origin)
+                {
                     self.accept(origin, Request::Admin(admin));
                 }
             }
             PeerMessage::Forwarded { request, outcome } => {
-                self.forwarded_answered(from, request, outcome)
+                self.handle_forwarded(from, request, outcome)
             }
         }
     }
 
     /// Whether a leader carries out what `from` hands on: a member may hand on anything, a node
     /// that joins its own addition alone. If not, it is refused.
-    fn may_forward(&mut self, origin: Origin, from: NodeId, admin: Option<&Admin>) -> bool {
+    fn check_forwarder(
+        &mut self,
+        origin: Origin,
+        from: NodeId,
+        admin: Option<&AdminRequest>,
+    ) -> bool {
         let configuration = self.core.configuration();
         let is_own_addition = |change: &MemberChange| matches!(change, MemberChange::AddLearner { node, .. } if *node == from);
-        let joins =
-            matches!(admin, Some(Admin::Change(changes)) if changes.iter().all(is_own_addition));
+        let joins = matches!(admin, Some(AdminRequest::ChangeMembership(changes)) if changes.iter().all(is_own_addition));
         if !self.core.is_leader() || configuration.members.contains_key(&from) || joins {
             return true;
         }
@@ -200,21 +206,21 @@ impl Replica {
             let reason = format!("node {from} is not a member of the cluster: let it join first");
             Refusal::Declined { reason, is_final: false }
         };
-        self.answer(origin, Outcome::Refused(refusal));
+        self.reply(origin, Outcome::Refused(refusal));
         false
     }
 
     /// The time that [`poll_timeout`](Replica::poll_timeout) named has come. Harmless when it has
     /// not.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.input(now);
+        self.begin_input(now);
         if self.failed.is_some() {
             return;
         }
         if self.core.poll_timeout().is_some_and(|deadline| deadline <= now.monotonic) {
             self.core.handle_timeout(now);
         }
-        self.expire();
+        self.expire_requests();
     }
 
     /// See [`Core::note_durable_sequence`].
@@ -229,17 +235,17 @@ impl Replica {
 
     /// See [`Core::peer_forgot`].
     pub fn peer_forgot(&mut self, now: Now, peer: NodeId) {
-        self.input(now);
+        self.begin_input(now);
         self.core.peer_forgot(now, peer);
     }
 
     /// The storage thread has done a job.
     pub fn handle_done(&mut self, now: Now, done: Done) {
-        self.input(now);
+        self.begin_input(now);
         let is_on_disk =
             matches!(done, Done::SnapshotTaken { .. } | Done::SnapshotInstalled { .. });
         if matches!(done, Done::SnapshotTaken { .. }) {
-            self.snapshots.taken();
+            self.snapshots.record_written();
         }
         if self.failed.is_none() {
             self.core.handle_done(now, done);
@@ -253,30 +259,33 @@ impl Replica {
     /// neither votes nor acknowledges nor answers until it is made again from what its disk is
     /// found to hold.
     pub fn handle_storage_failure(&mut self, now: Now, error: &StorageError) {
-        self.input(now);
+        self.begin_input(now);
         if self.failed.is_some() {
             return;
         }
         let reason = error.to_string();
         // What was to be sent may rest on what is not durable.
         self.effects.retain(|effect| matches!(effect, Effect::Reply { .. } | Effect::Event(_)));
-        self.stop(reason.clone(), Event::StorageFailed { reason });
+        self.stop(reason.clone(), ReplicaEvent::StorageFailed { reason });
     }
 
     /// Ends all requests, says why, and takes part in nothing more.
-    pub(super) fn stop(&mut self, reason: String, event: Event) {
+    pub(super) fn stop(&mut self, reason: String, event: ReplicaEvent) {
         self.effects.push_back(Effect::Event(event));
         while let Some((key, pending)) = self.requests.oldest() {
             let outcome = match pending.stage {
-                Stage::Proposed { .. } | Stage::Forwarded { .. } => {
+                RequestStage::Proposed { .. } | RequestStage::Forwarded { .. } => {
                     Outcome::Unknown(Doubt::StorageFailed)
                 }
-                Stage::Waiting | Stage::Reading | Stage::Querying | Stage::Snapshotting => {
-                    Outcome::Refused(Refusal::StorageFailed)
-                }
-                Stage::Administering => {
-                    self.admins.end_of(key, Refusal::StorageFailed, Doubt::StorageFailed)
-                }
+                RequestStage::Waiting
+                | RequestStage::Reading
+                | RequestStage::Querying
+                | RequestStage::Snapshotting => Outcome::Refused(Refusal::StorageFailed),
+                RequestStage::Administering => self.admin_requests.interrupted_outcome(
+                    key,
+                    Refusal::StorageFailed,
+                    Doubt::StorageFailed,
+                ),
             };
             self.finish(key, outcome);
         }
@@ -287,20 +296,20 @@ impl Replica {
     /// Another node knows for certain that this one was removed from the cluster. It may have
     /// missed that itself: whoever is removed is told no more than once.
     pub fn handle_removed(&mut self, now: Now) {
-        self.input(now);
-        self.remove();
+        self.begin_input(now);
+        self.become_removed();
     }
 
     /// This node is no member any more, and answers nothing any more. What it has put into its log,
     /// and what the leader was told of, may yet come to be.
-    fn remove(&mut self) {
+    fn become_removed(&mut self) {
         if std::mem::replace(&mut self.is_removed, true) {
             return;
         }
-        let is_idle = |stage| matches!(stage, Stage::Waiting | Stage::Reading);
+        let is_idle = |stage| matches!(stage, RequestStage::Waiting | RequestStage::Reading);
         let idle =
             self.requests.iter().filter(|(_, pending)| is_idle(pending.stage)).map(|(key, _)| key);
-        for key in idle.chain(self.admins.waiting()).collect::<Vec<_>>() {
+        for key in idle.chain(self.admin_requests.waiting()).collect::<Vec<_>>() {
             self.finish(key, Outcome::Refused(Refusal::Removed));
         }
         self.reads.clear();
@@ -308,15 +317,15 @@ impl Replica {
 
     /// There is a link to `peer` now.
     pub fn handle_connected(&mut self, now: Now, peer: NodeId) {
-        self.input(now);
+        self.begin_input(now);
         self.links.insert(peer);
     }
 
     /// The link to `peer` broke. What was forwarded over it has an unknown outcome.
     pub fn handle_disconnected(&mut self, now: Now, peer: NodeId) {
-        self.input(now);
+        self.begin_input(now);
         self.links.remove(&peer);
-        self.link_broke(peer);
+        self.handle_broken_link(peer);
     }
 
     /// A client asks. The outcome comes as [`Effect::Reply`] with the same `id`, exactly once,
@@ -325,7 +334,7 @@ impl Replica {
     /// pending; for a [`Request::LeaseRead`] `now` must be what the clock said after it arrived
     /// ([`Core::lease_read`]); what a [`Request::StaleRead`] sees it says itself.
     pub fn submit(&mut self, now: Now, id: RequestId, request: Request) {
-        self.input(now);
+        self.begin_input(now);
         self.accept(Origin::Local(id), request);
     }
 
@@ -338,9 +347,9 @@ impl Replica {
             if self.failed.is_some() {
                 return None;
             }
-            self.hand_on_writes();
-            self.hand_on_admins();
-            self.ask_for_reads();
+            self.dispatch_writes();
+            self.dispatch_admin_requests();
+            self.dispatch_reads();
             self.take_wanted_snapshot();
             if !self.effects.is_empty() {
                 continue;
@@ -365,7 +374,7 @@ impl Replica {
                 None
             }
             Action::Restore(meta) => {
-                self.restore(*meta);
+                self.start_restore(*meta);
                 None
             }
             Action::Compact { first } => Some(Effect::Storage(Job::Compact { first })),
@@ -375,26 +384,26 @@ impl Replica {
                 Some(Effect::Storage(Job::InstallSnapshot(install)))
             }
             Action::ReadReady { id, index } => {
-                self.read_ready(id, index);
+                self.handle_read_ready(id, index);
                 None
             }
             Action::ReadFailed { id } => {
-                self.read_failed(id);
+                self.handle_read_failed(id);
                 None
             }
             Action::Event(event) => {
                 self.writes.unblock();
                 if matches!(event, core::Event::Changed { role, .. } if role != Role::Leader) {
-                    self.refuse_forwarded_here();
+                    self.refuse_forwarded();
                 }
-                self.admins_hear(&event);
+                self.update_transfers(&event);
                 if let core::Event::StateDiverged(divergence) = event {
-                    self.diverged(divergence);
+                    self.handle_divergence(divergence);
                 }
                 if matches!(event, core::Event::Removed { .. }) {
-                    self.remove();
+                    self.become_removed();
                 }
-                Some(Effect::Event(Event::Core(event)))
+                Some(Effect::Event(ReplicaEvent::Core(event)))
             }
         }
     }
@@ -417,8 +426,8 @@ impl Replica {
 
     /// What it says of itself.
     #[must_use]
-    pub fn status(&self) -> Status {
-        Status {
+    pub fn status(&self) -> ReplicaStatus {
+        ReplicaStatus {
             core: self.core.status(),
             applied: self.applied,
             pending_requests: self.requests.len(),
@@ -426,15 +435,15 @@ impl Replica {
             snapshot_failure: self.snapshots.failure().map(str::to_owned),
             failed: self.failed.clone(),
             machine_failure: self.machine.failure.clone(),
-            catching_up: self.catching_up(),
+            loading_progress: self.loading_progress(),
             is_removed: self.is_removed,
         }
     }
 
     /// Whether anything is open here that was asked about the cluster itself ([`Request::Admin`]).
     #[must_use]
-    pub fn is_administering(&self) -> bool {
-        !self.admins.is_empty()
+    pub fn has_admin_requests(&self) -> bool {
+        !self.admin_requests.is_empty()
     }
 
     /// The core, to look at.
@@ -443,20 +452,20 @@ impl Replica {
         &self.core
     }
 
-    fn input(&mut self, now: Now) {
+    fn begin_input(&mut self, now: Now) {
         self.now = self.now.then(now);
         self.reads.wake();
-        self.admins.wake();
-        self.watch_loading();
-        self.watch_unapplied_log();
+        self.admin_requests.wake();
+        self.update_loading();
+        self.check_unapplied_log();
     }
 
     /// Whether this node leads; tells whoever takes it for the leader if it does not.
-    fn leads_for(&mut self, origin: Origin) -> bool {
+    fn check_leadership(&mut self, origin: Origin) -> bool {
         let leads = self.core.is_leader();
         if !leads {
             let leader = self.core.leader();
-            self.answer(origin, Outcome::Refused(Refusal::NotLeader { leader }));
+            self.reply(origin, Outcome::Refused(Refusal::NotLeader { leader }));
         }
         leads
     }
@@ -469,70 +478,82 @@ impl Replica {
             }
             Request::OpenSession { ttl_ms } => {
                 self.salts = self.salts.wrapping_add(1);
-                let salt = scramble(scramble(self.mask) ^ scramble(self.salts));
+                let salt = scramble(scramble(self.request_mask) ^ scramble(self.salts));
                 self.accept_proposal(origin, Proposal::OpenSession { ttl_ms, salt });
             }
             Request::CloseSession { session } => {
                 self.accept_proposal(origin, Proposal::CloseSession { session })
             }
-            Request::Read(query) => self.accept_read(origin, query, Certainty::Majority),
-            Request::LeaseRead(query) => self.accept_read(origin, query, Certainty::Lease),
+            Request::Read(query) => self.accept_read(origin, query, ReadMode::Quorum),
+            Request::LeaseRead(query) => self.accept_read(origin, query, ReadMode::Lease),
             Request::StaleRead(query) => {
                 let size_bytes = query.len();
-                if let Some(key) =
-                    self.take_in(origin, Stage::Querying, Asked::Query(query), size_bytes)
-                {
+                if let Some(key) = self.admit(
+                    origin,
+                    RequestStage::Querying,
+                    RequestPayload::Query(query),
+                    size_bytes,
+                ) {
                     self.query(key);
                 }
             }
             Request::Snapshot => self.accept_snapshot_request(origin),
             Request::Admin(admin) => {
                 let size_bytes = admin.size_bytes();
-                if let Some(key) =
-                    self.take_in(origin, Stage::Administering, Asked::Gone, size_bytes)
-                {
-                    self.admins.add(key, admin);
+                if let Some(key) = self.admit(
+                    origin,
+                    RequestStage::Administering,
+                    RequestPayload::Empty,
+                    size_bytes,
+                ) {
+                    self.admin_requests.add(key, admin);
                 }
             }
         }
     }
 
-    fn accept_read(&mut self, origin: Origin, query: Bytes, certainty: Certainty) {
+    fn accept_read(&mut self, origin: Origin, query: Bytes, mode: ReadMode) {
         let size_bytes = query.len();
-        if let Some(key) = self.take_in(origin, Stage::Reading, Asked::Query(query), size_bytes) {
-            self.reads.add(key, certainty);
+        if let Some(key) =
+            self.admit(origin, RequestStage::Reading, RequestPayload::Query(query), size_bytes)
+        {
+            self.reads.add(key, mode);
         }
     }
 
     fn accept_proposal(&mut self, origin: Origin, proposal: Proposal) {
         let size_bytes = proposal.command_bytes();
-        if let Some(key) =
-            self.take_in(origin, Stage::Waiting, Asked::Proposal(proposal), size_bytes)
-        {
+        if let Some(key) = self.admit(
+            origin,
+            RequestStage::Waiting,
+            RequestPayload::Proposal(proposal),
+            size_bytes,
+        ) {
             self.writes.waiting.push_back(key);
         }
     }
 
     /// Notes a request, or refuses it.
-    pub(super) fn take_in(
+    pub(super) fn admit(
         &mut self,
         origin: Origin,
-        stage: Stage,
-        payload: Asked,
+        stage: RequestStage,
+        payload: RequestPayload,
         size_bytes: usize,
-    ) -> Option<Key> {
-        if let Some(refusal) = self.refusal(stage, size_bytes) {
-            self.answer(origin, Outcome::Refused(refusal));
+    ) -> Option<RequestKey> {
+        if let Some(refusal) = self.refusal_for(stage, size_bytes) {
+            self.reply(origin, Outcome::Refused(refusal));
             return None;
         }
         let deadline = self.now.monotonic.after(self.request_timeout);
-        Some(self.requests.insert(Pending { origin, stage, deadline, payload, size_bytes }))
+        Some(self.requests.insert(PendingRequest { origin, stage, deadline, payload, size_bytes }))
     }
 
-    fn refusal(&self, stage: Stage, size_bytes: usize) -> Option<Refusal> {
+    fn refusal_for(&self, stage: RequestStage, size_bytes: usize) -> Option<Refusal> {
         let limits = &self.limits;
         // What is asked about the cluster itself needs no state machine.
-        let failure = self.machine.failure.as_ref().filter(|_| stage != Stage::Administering);
+        let failure =
+            self.machine.failure.as_ref().filter(|_| stage != RequestStage::Administering);
         let full = |bound, limit: usize| Some(Refusal::Full { bound, limit: limit as u64 });
         if let Some(full) = &self.machine.unapplied_full {
             Some(Refusal::MachineFailed { index: full.failure.index })
@@ -540,12 +561,12 @@ impl Replica {
             Some(Refusal::StorageFailed)
         } else if self.is_removed {
             Some(Refusal::Removed)
-        } else if let Some(progress) = failure.and_then(|_| self.recovering()) {
+        } else if let Some(progress) = failure.and_then(|_| self.reload_progress()) {
             Some(Refusal::Loading { progress })
         } else if let Some(failure) = failure {
             Some(Refusal::MachineFailed { index: failure.index })
         } else if let Some(refusal) =
-            self.loading_refusal().filter(|_| stage != Stage::Administering)
+            self.loading_refusal().filter(|_| stage != RequestStage::Administering)
         {
             Some(refusal)
         } else if size_bytes > limits.request_bytes {
@@ -561,7 +582,7 @@ impl Replica {
     }
 
     /// Ends every request whose deadline has come.
-    fn expire(&mut self) {
+    fn expire_requests(&mut self) {
         let mut any = false;
         while let Some((key, pending)) = self.requests.oldest() {
             if pending.deadline > self.now.monotonic {
@@ -569,51 +590,51 @@ impl Replica {
             }
             any = true;
             let outcome = match pending.stage {
-                Stage::Proposed { .. } | Stage::Forwarded { .. } | Stage::Snapshotting => {
-                    Outcome::Unknown(Doubt::TimedOut)
-                }
-                Stage::Waiting | Stage::Reading if self.core.leader().is_none() => {
+                RequestStage::Proposed { .. }
+                | RequestStage::Forwarded { .. }
+                | RequestStage::Snapshotting => Outcome::Unknown(Doubt::TimedOut),
+                RequestStage::Waiting | RequestStage::Reading if self.core.leader().is_none() => {
                     Outcome::Refused(Refusal::NoLeader)
                 }
-                Stage::Waiting | Stage::Reading | Stage::Querying => {
+                RequestStage::Waiting | RequestStage::Reading | RequestStage::Querying => {
                     Outcome::Refused(Refusal::TimedOut)
                 }
-                Stage::Administering => {
+                RequestStage::Administering => {
                     let refusal = if self.core.leader().is_none() {
                         Refusal::NoLeader
                     } else {
                         Refusal::TimedOut
                     };
-                    self.admins.end_of(key, refusal, Doubt::TimedOut)
+                    self.admin_requests.interrupted_outcome(key, refusal, Doubt::TimedOut)
                 }
             };
             self.finish(key, outcome);
         }
         if any {
             let requests = &self.requests;
-            self.reads.forget_dead(|key| requests.get(key).is_some());
+            self.reads.retain_pending(|key| requests.get(key).is_some());
         }
     }
 
     /// Ends a request.
-    pub(super) fn finish(&mut self, key: Key, outcome: Outcome) {
+    pub(super) fn finish(&mut self, key: RequestKey, outcome: Outcome) {
         if let Some(origin) = self.drop_request(key) {
-            self.answer(origin, outcome);
+            self.reply(origin, outcome);
         }
     }
 
     /// Forgets a request without a word to its author.
-    pub(super) fn drop_request(&mut self, key: Key) -> Option<Origin> {
+    pub(super) fn drop_request(&mut self, key: RequestKey) -> Option<Origin> {
         let pending = self.requests.remove(key)?;
         self.writes.forget(pending.stage);
-        if pending.stage == Stage::Administering {
-            self.admins.forget(key);
+        if pending.stage == RequestStage::Administering {
+            self.admin_requests.forget(key);
         }
         self.snapshot_requests.forget(key);
         Some(pending.origin)
     }
 
-    fn answer(&mut self, origin: Origin, outcome: Outcome) {
+    fn reply(&mut self, origin: Origin, outcome: Outcome) {
         self.effects.push_back(match origin {
             Origin::Local(id) => Effect::Reply { id, outcome },
             Origin::Peer { node, request } => {
@@ -624,12 +645,12 @@ impl Replica {
     }
 
     /// The number by which other nodes know a request of this one.
-    pub(super) fn number_of(&self, key: Key) -> u64 {
-        key.to_number() ^ self.mask
+    pub(super) fn number_of(&self, key: RequestKey) -> u64 {
+        key.to_number() ^ self.request_mask
     }
 
-    pub(super) fn key_of(&self, number: u64) -> Key {
-        Key::from_number(number ^ self.mask)
+    pub(super) fn key_of(&self, number: u64) -> RequestKey {
+        RequestKey::from_number(number ^ self.request_mask)
     }
 }
 

@@ -11,20 +11,23 @@ use crate::types::{Index, NodeId, Proposal, Term, Time};
 
 /// Names a request; stale once the request is gone, even if its slot is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
+pub(super) struct RequestKey {
     slot: u32,
     generation: u32,
 }
 
-impl Key {
+impl RequestKey {
     /// As one number, for those who give it back.
     pub(super) fn to_number(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }
 
     /// The inverse of `to_number`. Any number is allowed: what names no request is stale.
-    pub(super) fn from_number(number: u64) -> Key {
-        Key { slot: (number & u64::from(u32::MAX)) as u32, generation: (number >> 32) as u32 }
+    pub(super) fn from_number(number: u64) -> RequestKey {
+        RequestKey {
+            slot: (number & u64::from(u32::MAX)) as u32,
+            generation: (number >> 32) as u32,
+        }
     }
 }
 
@@ -43,7 +46,7 @@ pub(super) enum Origin {
 
 /// How far a request has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum RequestStage {
     /// A command that nobody has been told of.
     Waiting,
     /// A command in this node's log.
@@ -62,23 +65,23 @@ pub(super) enum Stage {
 
 /// What a request asks for.
 #[derive(Clone, Debug)]
-pub(super) enum Asked {
+pub(super) enum RequestPayload {
     /// Something for the log.
     Proposal(Proposal),
     /// Something of the state machine.
     Query(Bytes),
-    /// It was handed on.
-    Gone,
+    /// Nothing, or what there was has been handed on.
+    Empty,
 }
 
 /// A request without an outcome.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingRequest {
     pub(super) origin: Origin,
-    pub(super) stage: Stage,
+    pub(super) stage: RequestStage,
     pub(super) deadline: Time,
     /// What was asked; nothing once it was handed on.
-    pub(super) payload: Asked,
+    pub(super) payload: RequestPayload,
     /// What it counts for in `Limits::pending_bytes`.
     pub(super) size_bytes: usize,
 }
@@ -92,7 +95,7 @@ struct Slot {
     next: u32,
     /// Towards older requests.
     previous: u32,
-    pending: Option<Pending>,
+    pending: Option<PendingRequest>,
 }
 
 /// See the module.
@@ -130,7 +133,7 @@ impl Requests {
     ///
     /// # Panics
     /// If its deadline lies before that of the youngest one: it would expire late.
-    pub(super) fn insert(&mut self, pending: Pending) -> Key {
+    pub(super) fn insert(&mut self, pending: PendingRequest) -> RequestKey {
         if let Some(youngest) =
             self.slots.get(self.youngest as usize).and_then(|slot| slot.pending.as_ref())
         {
@@ -144,7 +147,7 @@ impl Requests {
         entry.pending = Some(pending);
         entry.previous = youngest;
         entry.next = NONE;
-        let key = Key { slot, generation: entry.generation };
+        let key = RequestKey { slot, generation: entry.generation };
         match self.slots.get_mut(youngest as usize) {
             Some(before) => before.next = slot,
             None => self.oldest = slot,
@@ -165,14 +168,14 @@ impl Requests {
         slot
     }
 
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Pending> {
+    pub(super) fn get_mut(&mut self, key: RequestKey) -> Option<&mut PendingRequest> {
         self.slots
             .get_mut(key.slot as usize)
             .filter(|slot| slot.generation == key.generation)
             .and_then(|slot| slot.pending.as_mut())
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<&Pending> {
+    pub(super) fn get(&self, key: RequestKey) -> Option<&PendingRequest> {
         self.slots
             .get(key.slot as usize)
             .filter(|slot| slot.generation == key.generation)
@@ -180,7 +183,7 @@ impl Requests {
     }
 
     /// Removes a request; `None` if it is gone already.
-    pub(super) fn remove(&mut self, key: Key) -> Option<Pending> {
+    pub(super) fn remove(&mut self, key: RequestKey) -> Option<PendingRequest> {
         let entry = self
             .slots
             .get_mut(key.slot as usize)
@@ -204,12 +207,12 @@ impl Requests {
     }
 
     /// The request that expires first.
-    pub(super) fn oldest(&self) -> Option<(Key, &Pending)> {
+    pub(super) fn oldest(&self) -> Option<(RequestKey, &PendingRequest)> {
         self.at(self.oldest)
     }
 
     /// All of them, oldest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Pending)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (RequestKey, &PendingRequest)> {
         let mut slot = self.oldest;
         std::iter::from_fn(move || {
             let found = self.at(slot)?;
@@ -218,10 +221,10 @@ impl Requests {
         })
     }
 
-    fn at(&self, slot: u32) -> Option<(Key, &Pending)> {
+    fn at(&self, slot: u32) -> Option<(RequestKey, &PendingRequest)> {
         let entry = self.slots.get(slot as usize)?;
         let pending = entry.pending.as_ref()?;
-        Some((Key { slot, generation: entry.generation }, pending))
+        Some((RequestKey { slot, generation: entry.generation }, pending))
     }
 }
 
@@ -231,17 +234,17 @@ mod tests {
 
     use super::*;
 
-    fn pending(id: u64, deadline: u64) -> Pending {
-        Pending {
+    fn pending(id: u64, deadline: u64) -> PendingRequest {
+        PendingRequest {
             origin: Origin::Local(RequestId(id)),
-            stage: Stage::Waiting,
+            stage: RequestStage::Waiting,
             deadline: Time(deadline),
-            payload: Asked::Gone,
+            payload: RequestPayload::Empty,
             size_bytes: id as usize % 7,
         }
     }
 
-    fn number(pending: &Pending) -> u64 {
+    fn number(pending: &PendingRequest) -> u64 {
         match pending.origin {
             Origin::Local(RequestId(id)) => id,
             Origin::Peer { request, .. } => request,
@@ -251,8 +254,8 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_a_list(steps in prop::collection::vec(prop::option::weighted(0.6, 0usize..8), 0..200)) {
-            let mut model: Vec<(u64, Key)> = Vec::new();
-            let mut gone: Vec<Key> = Vec::new();
+            let mut model: Vec<(u64, RequestKey)> = Vec::new();
+            let mut gone: Vec<RequestKey> = Vec::new();
             let mut requests = Requests::new();
             for (at, step) in steps.into_iter().enumerate() {
                 let at = at as u64;
@@ -267,12 +270,12 @@ mod tests {
                 }
                 prop_assert_eq!(requests.len(), model.len());
                 prop_assert_eq!(requests.size_bytes(), model.iter().map(|&(id, _)| id as usize % 7).sum::<usize>());
-                let listed: Vec<(u64, Key)> = requests.iter().map(|(key, p)| (number(p), key)).collect();
+                let listed: Vec<(u64, RequestKey)> = requests.iter().map(|(key, p)| (number(p), key)).collect();
                 prop_assert_eq!(&listed, &model);
                 prop_assert_eq!(requests.oldest().map(|(key, _)| key), model.first().map(|&(_, key)| key));
                 for &key in &gone {
                     prop_assert!(requests.get(key).is_none());
-                    prop_assert_eq!(Key::from_number(key.to_number()), key);
+                    prop_assert_eq!(RequestKey::from_number(key.to_number()), key);
                 }
             }
         }
@@ -282,9 +285,11 @@ mod tests {
     fn a_number_that_names_nothing_is_stale() {
         let mut requests = Requests::new();
         let key = requests.insert(pending(1, 1));
-        assert!(requests.get(Key::from_number(u64::MAX)).is_none());
-        assert!(requests.get(Key { slot: key.slot, generation: key.generation + 1 }).is_none());
-        assert!(requests.remove(Key { slot: 7, generation: 0 }).is_none());
+        assert!(requests.get(RequestKey::from_number(u64::MAX)).is_none());
+        assert!(
+            requests.get(RequestKey { slot: key.slot, generation: key.generation + 1 }).is_none()
+        );
+        assert!(requests.remove(RequestKey { slot: 7, generation: 0 }).is_none());
         assert_eq!(requests.len(), 1);
     }
 }

@@ -21,7 +21,7 @@ use std::ops::RangeInclusive;
 
 use bytes::{BufMut, Bytes};
 
-use super::digest::{mix, mix_bytes};
+use super::machine_digest::{mix, mix_bytes};
 use super::{Answer, Bound, Committed, MachineError, Outcome, Refusal, StateMachine};
 use crate::core::mutants::{Mutant, planted};
 use crate::storage::codec::{DecodeError, Decoder};
@@ -48,7 +48,7 @@ pub const SESSION_TTL_MS: RangeInclusive<u64> = 100..=2_592_000_000;
 struct Session {
     ttl_ms: u64,
     /// The stamp of the last entry that used it.
-    used: Stamp,
+    last_used: Stamp,
     /// The author needs no answers up to this number.
     acknowledged: u64,
     /// What was applied and not acknowledged, and what it was answered; `None` if that was not
@@ -58,8 +58,8 @@ struct Session {
 
 impl Session {
     /// The last stamp at which it is alive.
-    fn ends(&self) -> Stamp {
-        Stamp(self.used.0.saturating_add(self.ttl_ms))
+    fn expires_at(&self) -> Stamp {
+        Stamp(self.last_used.0.saturating_add(self.ttl_ms))
     }
 
     fn answers_bytes(&self) -> usize {
@@ -68,11 +68,11 @@ impl Session {
 
     /// The digest of the session without its answers.
     fn digest(&self, id: SessionId) -> u64 {
-        [id.0, self.ttl_ms, self.used.0, self.acknowledged].into_iter().fold(1, mix)
+        [id.0, self.ttl_ms, self.last_used.0, self.acknowledged].into_iter().fold(1, mix)
     }
 
     /// The digest of the session with its answers.
-    fn whole_digest(&self, id: SessionId) -> u64 {
+    fn digest_with_answers(&self, id: SessionId) -> u64 {
         let answers = self.answers.iter();
         let answers =
             answers.map(|(&sequence, answer)| digest_of_answer(id, sequence, answer.as_ref()));
@@ -94,7 +94,7 @@ fn digest_of_answer(id: SessionId, sequence: u64, answer: Option<&Bytes>) -> u64
 pub struct Sessions {
     open: BTreeMap<SessionId, Session>,
     /// When each ends.
-    ends: BTreeSet<(Stamp, SessionId)>,
+    expiries: BTreeSet<(Stamp, SessionId)>,
     /// Of all answers that are kept.
     answers_bytes: usize,
     /// The sum of the digests of all sessions and answers.
@@ -171,7 +171,7 @@ impl Sessions {
     }
 
     fn expire(&mut self, stamp: Stamp) {
-        while let Some(&(ends, id)) = self.ends.first()
+        while let Some(&(ends, id)) = self.expiries.first()
             && ends < stamp
             && !planted(Mutant::SessionsNeverExpire)
         {
@@ -181,14 +181,14 @@ impl Sessions {
 
     fn remove(&mut self, id: SessionId) -> bool {
         let Some(session) = self.open.remove(&id) else { return false };
-        self.ends.remove(&(session.ends(), id));
+        self.expiries.remove(&(session.expires_at(), id));
         self.answers_bytes -= session.answers_bytes();
-        self.digest = self.digest.wrapping_sub(session.whole_digest(id));
+        self.digest = self.digest.wrapping_sub(session.digest_with_answers(id));
         true
     }
 
     fn open(&mut self, id: SessionId, stamp: Stamp, ttl_ms: u64) -> Outcome {
-        if let Some(refusal) = refuse_ttl(ttl_ms) {
+        if let Some(refusal) = check_ttl(ttl_ms) {
             return Outcome::Refused(refusal);
         }
         if self.open.len() >= SESSIONS_MAX {
@@ -198,8 +198,9 @@ impl Sessions {
             });
         }
         self.remove(id); // None has this name, unless two salts of 64 bits are as unlucky as that.
-        let session = Session { ttl_ms, used: stamp, acknowledged: 0, answers: BTreeMap::new() };
-        self.ends.insert((session.ends(), id));
+        let session =
+            Session { ttl_ms, last_used: stamp, acknowledged: 0, answers: BTreeMap::new() };
+        self.expiries.insert((session.expires_at(), id));
         self.digest = self.digest.wrapping_add(session.digest(id));
         self.open.insert(id, session);
         Outcome::Opened(id)
@@ -223,10 +224,10 @@ impl Sessions {
         let id = asked.session;
         let Some(session) = self.open.get_mut(&id) else { return refused(Refusal::NoSession) };
         self.digest = self.digest.wrapping_sub(session.digest(id));
-        if session.used != stamp {
-            self.ends.remove(&(session.ends(), asked.session));
-            session.used = stamp;
-            self.ends.insert((session.ends(), asked.session));
+        if session.last_used != stamp {
+            self.expiries.remove(&(session.expires_at(), asked.session));
+            session.last_used = stamp;
+            self.expiries.insert((session.expires_at(), asked.session));
         }
         if asked.acknowledged > session.acknowledged {
             session.acknowledged = asked.acknowledged;
@@ -290,7 +291,7 @@ impl Sessions {
         for (id, session) in &self.open {
             out.put_u64_le(id.0);
             out.put_u64_le(session.ttl_ms);
-            out.put_u64_le(session.used.0);
+            out.put_u64_le(session.last_used.0);
             out.put_u64_le(session.acknowledged);
             out.put_u32_le(length(session.answers.len()));
             for (sequence, answer) in &session.answers {
@@ -313,7 +314,7 @@ impl Sessions {
         let mut from = Decoder::new(bytes);
         let mut sessions = Sessions::default();
         let count = from.u32("a count of sessions")? as usize;
-        bounded("count of sessions", count, SESSIONS_MAX)?;
+        check_bound("count of sessions", count, SESSIONS_MAX)?;
         for _ in 0..count {
             let id = SessionId(from.u64("a session")?);
             if sessions.open.last_key_value().is_some_and(|(&last, _)| last >= id) {
@@ -322,14 +323,14 @@ impl Sessions {
                     value: id.0,
                 });
             }
-            let session = get_session(&mut from)?;
-            sessions.ends.insert((session.ends(), id));
+            let session = decode_session(&mut from)?;
+            sessions.expiries.insert((session.expires_at(), id));
             sessions.answers_bytes += session.answers_bytes();
-            sessions.digest = sessions.digest.wrapping_add(session.whole_digest(id));
+            sessions.digest = sessions.digest.wrapping_add(session.digest_with_answers(id));
             sessions.open.insert(id, session);
         }
         from.finish("the sessions")?;
-        bounded("length of all answers", sessions.answers_bytes, ANSWERS_BYTES_MAX)?;
+        check_bound("length of all answers", sessions.answers_bytes, ANSWERS_BYTES_MAX)?;
         Ok(sessions)
     }
 }
@@ -339,13 +340,13 @@ fn answer(index: Index, bytes: Bytes) -> Outcome {
     Outcome::Answer(Answer::new(bytes, index))
 }
 
-fn get_session(from: &mut Decoder<&[u8]>) -> Result<Session, DecodeError> {
+fn decode_session(from: &mut Decoder<&[u8]>) -> Result<Session, DecodeError> {
     let ttl_ms = from.u64("a session's time to live")?;
-    let used = Stamp(from.u64("a session's last use")?);
+    let last_used = Stamp(from.u64("a session's last use")?);
     let acknowledged = from.u64("an acknowledgement")?;
-    let mut session = Session { ttl_ms, used, acknowledged, answers: BTreeMap::new() };
+    let mut session = Session { ttl_ms, last_used, acknowledged, answers: BTreeMap::new() };
     let count = from.u32("a count of answers")? as usize;
-    bounded("count of answers", count, ANSWERS_PER_SESSION_MAX)?;
+    check_bound("count of answers", count, ANSWERS_PER_SESSION_MAX)?;
     for _ in 0..count {
         let sequence = from.u64("a command's number")?;
         let last = session.answers.last_key_value().map_or(acknowledged, |(&last, _)| last);
@@ -357,18 +358,22 @@ fn get_session(from: &mut Decoder<&[u8]>) -> Result<Session, DecodeError> {
         }
         let is_kept = from.flag("word on an answer")?;
         let answer = from.bytes("an answer")?;
-        bounded("length of an answer", answer.len(), if is_kept { ANSWER_BYTES_MAX } else { 0 })?;
+        check_bound(
+            "length of an answer",
+            answer.len(),
+            if is_kept { ANSWER_BYTES_MAX } else { 0 },
+        )?;
         session.answers.insert(sequence, is_kept.then_some(answer));
     }
     Ok(session)
 }
 
-fn bounded(what: &'static str, value: usize, most: usize) -> Result<(), DecodeError> {
+fn check_bound(what: &'static str, value: usize, most: usize) -> Result<(), DecodeError> {
     if value > most { Err(DecodeError::Invalid { what, value: value as u64 }) } else { Ok(()) }
 }
 
 /// Why a session cannot live for so long, if it cannot.
-pub(super) fn refuse_ttl(ttl_ms: u64) -> Option<Refusal> {
+pub(super) fn check_ttl(ttl_ms: u64) -> Option<Refusal> {
     (!SESSION_TTL_MS.contains(&ttl_ms)).then_some(Refusal::TtlOutOfRange { ttl_ms })
 }
 

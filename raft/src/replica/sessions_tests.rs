@@ -160,7 +160,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_table_is_refused(steps in prop::collection::vec(payload(), 0..60), at in any::<prop::sample::Index>()) {
+    fn bytes_that_are_no_table_are_refused(steps in prop::collection::vec(payload(), 0..60), at in any::<prop::sample::Index>()) {
         let mut sessions = Sessions::new();
         for (index, payload) in (1..).zip(steps) {
             sessions.apply(&entry(index, index, payload), &mut Counter::default()).unwrap();
@@ -179,7 +179,7 @@ proptest! {
 }
 
 #[test]
-pub(crate) fn a_command_that_comes_again_is_applied_once_and_gets_the_first_answer() {
+pub(crate) fn a_repeated_command_gets_the_first_answer() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
     let opened = sessions
         .apply(&entry(5, 0, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine)
@@ -214,7 +214,7 @@ pub(crate) fn a_late_copy_of_what_was_acknowledged_is_refused() {
 }
 
 #[test]
-pub(crate) fn a_session_ends_by_the_stamps_of_whatever_is_applied() {
+pub(crate) fn a_session_ends_by_the_stamps_of_applied_entries() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
     sessions
         .apply(&entry(1, 1_000, Payload::OpenSession { ttl_ms: 100, salt: 0 }), &mut machine)
@@ -316,7 +316,7 @@ fn answers_beyond_their_bounds_are_given_once() {
 }
 
 #[test]
-fn whatever_is_acknowledged_the_table_can_be_read_again() {
+fn any_acknowledgement_leaves_a_readable_table() {
     let (mut sessions, mut machine) = (Sessions::new(), Counter::default());
     sessions
         .apply(&entry(1, 0, Payload::OpenSession { ttl_ms: 1000, salt: 0 }), &mut machine)
@@ -328,7 +328,7 @@ fn whatever_is_acknowledged_the_table_can_be_read_again() {
 
 /// Nodes of different programs compare it: a change makes healthy nodes stop.
 #[test]
-fn the_digest_is_made_as_ever() {
+fn the_digest_of_sessions_never_changes() {
     let mut sessions = Sessions::new();
     assert_eq!(sessions.digest(), 0);
     sessions

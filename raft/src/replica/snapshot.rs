@@ -13,8 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::machine::MachineReader;
-use super::requests::Key;
-use super::{Doubt, Effect, Event, MachineJob, Outcome, Refusal, Replica, Sessions, StateMachine};
+use super::requests::RequestKey;
+use super::{
+    Doubt, Effect, MachineJob, Outcome, Refusal, Replica, ReplicaEvent, Sessions, StateMachine,
+};
 use crate::core::Done;
 use crate::core::mutants::{Mutant, planted};
 use crate::storage::{SnapshotSource, StorageError};
@@ -24,11 +26,11 @@ const VERSION: u8 = 2;
 
 /// How long no snapshot is tried after one could not be written; after each further one twice as
 /// long.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// The content of a snapshot, around what the state machine gives.
-pub(super) fn seal(machine: Box<dyn Read + Send>, sessions: &Sessions) -> SnapshotSource {
+pub(super) fn encode_content(machine: Box<dyn Read + Send>, sessions: &Sessions) -> SnapshotSource {
     let own = if planted(Mutant::SessionNotInSnapshot) {
         Sessions::new().encode()
     } else {
@@ -44,13 +46,13 @@ pub(super) fn seal(machine: Box<dyn Read + Send>, sessions: &Sessions) -> Snapsh
 
 /// Counts the bytes of a snapshot while they are read, and ends one that has too many: a state
 /// machine whose reader never ends would fill the disk, and take the log's room with it.
-struct Counted<R> {
+struct BoundedReader<R> {
     source: R,
     size_bytes: Arc<AtomicU64>,
     limit_bytes: Option<u64>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for BoundedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.read(buffer)?;
         let size_bytes = self.size_bytes.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
@@ -68,7 +70,7 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// Reads up to where the state machine's own bytes begin.
-fn unseal(content: &mut dyn Read) -> io::Result<Sessions> {
+fn decode_sessions(content: &mut dyn Read) -> io::Result<Sessions> {
     let mut head = [0; 5];
     content.read_exact(&mut head)?;
     let [version, length @ ..] = head;
@@ -95,7 +97,7 @@ pub(super) fn restore(
     machine: &mut impl StateMachine,
     content: &mut dyn Read,
 ) -> io::Result<Sessions> {
-    let sessions = unseal(content)?;
+    let sessions = decode_sessions(content)?;
     machine.restore(content)?;
     // Whatever the machine leaves is read, so that a file that is damaged there is noticed.
     io::copy(content, &mut io::sink())?;
@@ -108,11 +110,11 @@ pub(super) fn restore(
 #[derive(Debug)]
 pub(super) struct SnapshotPolicy {
     /// `Limits::snapshot_every_bytes`.
-    every_bytes: u64,
+    interval_bytes: u64,
     /// `Limits::snapshot_bytes`.
     limit_bytes: Option<u64>,
     /// Handed out to be applied since the last one.
-    since_bytes: u64,
+    applied_bytes: u64,
     /// The last entry that was handed out to be applied, or what was restored.
     last: (Index, Stamp),
     /// What the last one took, once it is written.
@@ -123,21 +125,21 @@ pub(super) struct SnapshotPolicy {
     /// another one is tried.
     failures: u32,
     failure: Option<String>,
-    not_before: Time,
+    retry_at: Time,
 }
 
 impl SnapshotPolicy {
-    pub(super) fn new(every_bytes: u64, limit_bytes: Option<u64>) -> SnapshotPolicy {
+    pub(super) fn new(interval_bytes: u64, limit_bytes: Option<u64>) -> SnapshotPolicy {
         SnapshotPolicy {
-            every_bytes,
+            interval_bytes,
             limit_bytes,
-            since_bytes: 0,
+            applied_bytes: 0,
             last: (Index(0), Stamp(0)),
             last_bytes: 0,
             counter: Arc::default(),
             failures: 0,
             failure: None,
-            not_before: Time(0),
+            retry_at: Time(0),
         }
     }
 
@@ -148,26 +150,26 @@ impl SnapshotPolicy {
     }
 
     /// Counts what is read of the next one, and bounds it.
-    pub(super) fn count(&self, source: SnapshotSource) -> SnapshotSource {
+    pub(super) fn bound(&self, source: SnapshotSource) -> SnapshotSource {
         let size_bytes = Arc::clone(&self.counter);
         size_bytes.store(0, Ordering::Relaxed);
-        SnapshotSource::new(Counted { source, size_bytes, limit_bytes: self.limit_bytes })
+        SnapshotSource::new(BoundedReader { source, size_bytes, limit_bytes: self.limit_bytes })
     }
 
     /// The last one is written.
-    pub(super) fn taken(&mut self) {
+    pub(super) fn record_written(&mut self) {
         self.last_bytes = self.counter.load(Ordering::Relaxed);
         (self.failures, self.failure) = (0, None);
     }
 
     /// The last one could not be written. Returns how long no other one is tried: each time twice
     /// as long.
-    fn failed(&mut self, now: Time, reason: String) -> Duration {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+    fn record_failure(&mut self, now: Time, reason: String) -> Duration {
+        let pause = RETRY_PAUSE_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_PAUSE_MAX);
         self.failures = self.failures.saturating_add(1);
-        (self.failure, self.not_before) = (Some(reason), now.after(pause));
+        (self.failure, self.retry_at) = (Some(reason), now.after(pause));
         // The next one is due as soon as it may be tried.
-        self.since_bytes = self.every_bytes.max(self.last_bytes);
+        self.applied_bytes = self.interval_bytes.max(self.last_bytes);
         pause
     }
 
@@ -181,16 +183,18 @@ impl Replica {
     /// These are handed to the state machine: if enough has been since the last snapshot, the next
     /// one follows them.
     pub(super) fn count_for_snapshot(&mut self, entries: &Entries) {
-        self.snapshots.since_bytes += entries.size_bytes() as u64;
+        self.snapshots.applied_bytes += entries.size_bytes() as u64;
         let Some(last) = entries.last() else { return };
         self.snapshots.last = (last.index, last.stamp);
-        if self.snapshots.since_bytes < self.snapshots.every_bytes.max(self.snapshots.last_bytes) {
+        if self.snapshots.applied_bytes
+            < self.snapshots.interval_bytes.max(self.snapshots.last_bytes)
+        {
             return;
         }
-        if self.now.monotonic < self.snapshots.not_before {
+        if self.now.monotonic < self.snapshots.retry_at {
             return;
         }
-        self.begin_snapshot();
+        self.start_snapshot();
     }
 
     /// A member needs a snapshot now.
@@ -199,18 +203,18 @@ impl Replica {
         let is_able = self.machine.failure.is_none() && self.machine.restoring.is_none();
         if is_able
             && wanted <= self.snapshots.last.0
-            && self.snapshots.not_before <= self.now.monotonic
+            && self.snapshots.retry_at <= self.now.monotonic
         {
-            self.begin_snapshot();
+            self.start_snapshot();
         }
     }
 
     /// The state machine copies its state as of the last entry that it was handed.
-    pub(super) fn begin_snapshot(&mut self) {
+    pub(super) fn start_snapshot(&mut self) {
         let (index, stamp) = self.snapshots.last;
         if let Some(meta) = self.core.take_snapshot(index, stamp) {
-            self.snapshots.since_bytes = 0;
-            self.machine.copying = Some(meta.index);
+            self.snapshots.applied_bytes = 0;
+            self.machine.snapshotting = Some(meta.index);
             if self.takes_digests() {
                 self.ask_machine(MachineJob::TakeDigest(meta.index));
             }
@@ -224,16 +228,16 @@ impl Replica {
         self.handle_done(now, Done::SnapshotFailed { index });
         if self.failed.is_none() {
             let reason = error.to_string();
-            let pause = self.snapshots.failed(self.now.monotonic, reason.clone());
+            let pause = self.snapshots.record_failure(self.now.monotonic, reason.clone());
             self.refuse_snapshot_requests(&reason);
-            self.effects.push_back(Effect::Event(Event::SnapshotFailed { reason, pause }));
+            self.effects.push_back(Effect::Event(ReplicaEvent::SnapshotFailed { reason, pause }));
         }
     }
 
     /// A leader's snapshot has taken the log's place: the state machine follows, after what it was
     /// handed before.
-    pub(super) fn restore(&mut self, meta: SnapshotMeta) {
-        self.snapshots.since_bytes = 0;
+    pub(super) fn start_restore(&mut self, meta: SnapshotMeta) {
+        self.snapshots.applied_bytes = 0;
         self.snapshots.last = (meta.index, meta.stamp);
         self.machine.restoring = Some(meta.index);
         let index = meta.index;
@@ -247,20 +251,20 @@ impl Replica {
     ///
     /// # Panics
     /// If it had not applied everything before: it would have been restored out of order.
-    pub(super) fn restored(&mut self, now: Now, meta: &SnapshotMeta) {
+    pub(super) fn handle_restored(&mut self, now: Now, meta: &SnapshotMeta) {
         self.now = self.now.then(now);
         // A state that takes the place of a wrong one may be as old.
         let is_later =
-            meta.index > self.applied || (meta.index == self.applied && self.machine.is_reseeded);
+            meta.index > self.applied || (meta.index == self.applied && self.machine.is_replaced);
         assert!(is_later, "{} is restored after {} was applied", meta.index, self.applied);
-        self.writes.restored(meta);
-        self.admins_overtaken(meta);
+        self.writes.record_restore(meta);
+        self.resolve_admin_requests(meta);
         self.applied = meta.index;
         // What this node has proposed in earlier terms beyond the snapshot is lost; what lies
         // before its end may be in it.
         let overtaken = match planted(Mutant::OvertakenIsRefused) {
             true => Outcome::Refused(Refusal::Superseded),
-            false => Outcome::Unknown(Doubt::Overtaken),
+            false => Outcome::Unknown(Doubt::LogReplaced),
         };
         for key in self.overtaken(meta.index) {
             self.finish(key, overtaken.clone());
@@ -273,7 +277,7 @@ impl Replica {
         }
     }
 
-    fn overtaken(&self, index: Index) -> Vec<Key> {
+    fn overtaken(&self, index: Index) -> Vec<RequestKey> {
         self.writes.proposed_up_to(index).collect()
     }
 }
@@ -284,21 +288,24 @@ pub(crate) mod tests {
 
     fn content(bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut reader = bytes;
-        unseal(&mut reader).map(|_| reader.to_vec())
+        decode_sessions(&mut reader).map(|_| reader.to_vec())
     }
 
     #[test]
     pub(crate) fn a_snapshot_that_never_ends_fails_at_its_bound() {
         let policy = SnapshotPolicy::new(1, Some(1_000));
         let mut source =
-            policy.count(seal(Box::new(io::repeat(7).take(1 << 20)), &Sessions::new()));
+            policy.bound(encode_content(Box::new(io::repeat(7).take(1 << 20)), &Sessions::new()));
         let error = io::copy(&mut source, &mut io::sink()).unwrap_err().to_string();
         assert!(error.contains("1000 bytes of Limits::snapshot_bytes"), "{error}");
         // One that has just as many is whole.
         let head_bytes =
-            io::copy(&mut seal(Box::new(io::empty()), &Sessions::new()), &mut io::sink()).unwrap();
-        let mut source =
-            policy.count(seal(Box::new(io::repeat(7).take(1_000 - head_bytes)), &Sessions::new()));
+            io::copy(&mut encode_content(Box::new(io::empty()), &Sessions::new()), &mut io::sink())
+                .unwrap();
+        let mut source = policy.bound(encode_content(
+            Box::new(io::repeat(7).take(1_000 - head_bytes)),
+            &Sessions::new(),
+        ));
         assert_eq!(io::copy(&mut source, &mut io::sink()).unwrap(), 1_000);
     }
 
@@ -307,11 +314,11 @@ pub(crate) mod tests {
         let mut sealed = Vec::new();
         let mut policy = SnapshotPolicy::new(1, None);
         policy
-            .count(seal(Box::new(&b"state"[..]), &Sessions::new()))
+            .bound(encode_content(Box::new(&b"state"[..]), &Sessions::new()))
             .read_to_end(&mut sealed)
             .unwrap();
         assert_eq!(content(&sealed).unwrap(), b"state");
-        policy.taken();
+        policy.record_written();
         assert_eq!(policy.last_bytes, sealed.len() as u64);
     }
 
@@ -321,22 +328,26 @@ pub(crate) mod tests {
         let pauses: Vec<u64> = (0..12)
             .map(|at| {
                 let now = Time(at);
-                let pause = policy.failed(now, format!("no room, {at}"));
+                let pause = policy.record_failure(now, format!("no room, {at}"));
                 assert_eq!(
-                    (policy.not_before, policy.failure()),
+                    (policy.retry_at, policy.failure()),
                     (now.after(pause), Some(&*format!("no room, {at}")))
                 );
                 assert!(
-                    policy.since_bytes >= policy.every_bytes,
+                    policy.applied_bytes >= policy.interval_bytes,
                     "one is due as soon as it may be tried"
                 );
                 pause.as_secs()
             })
             .collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
-        policy.taken();
+        policy.record_written();
         assert_eq!(policy.failure(), None);
-        assert_eq!(policy.failed(Time(0), String::new()).as_secs(), 1, "the count begins again");
+        assert_eq!(
+            policy.record_failure(Time(0), String::new()).as_secs(),
+            1,
+            "the count begins again"
+        );
     }
 
     #[test]

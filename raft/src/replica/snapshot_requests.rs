@@ -6,7 +6,7 @@
 //!                  -> none is             -> is taken      -> Answer; could not be written: Refused
 //! ```
 
-use super::requests::{Asked, Key, Origin, Stage};
+use super::requests::{Origin, RequestKey, RequestPayload, RequestStage};
 use super::{Answer, Outcome, Refusal, Replica};
 use crate::types::Index;
 
@@ -14,18 +14,19 @@ use crate::types::Index;
 #[derive(Debug, Default)]
 pub(super) struct SnapshotRequests {
     /// With what the snapshot must include: all that was handed out when it was asked for.
-    waiting: Vec<(Index, Key)>,
+    waiting: Vec<(Index, RequestKey)>,
 }
 
 impl SnapshotRequests {
-    pub(super) fn forget(&mut self, key: Key) {
+    pub(super) fn forget(&mut self, key: RequestKey) {
         self.waiting.retain(|&(_, waiting)| waiting != key);
     }
 }
 
 impl Replica {
     pub(super) fn accept_snapshot_request(&mut self, origin: Origin) {
-        if let Some(key) = self.take_in(origin, Stage::Snapshotting, Asked::Gone, 0) {
+        if let Some(key) = self.admit(origin, RequestStage::Snapshotting, RequestPayload::Empty, 0)
+        {
             let index = self.snapshots.handed_out();
             self.snapshot_requests.waiting.push((index, key));
             self.serve_snapshot_requests();
@@ -40,19 +41,20 @@ impl Replica {
         }
         let on_disk = self.core.snapshot().map_or(Index(0), |meta| meta.index);
         let waiting = &self.snapshot_requests.waiting;
-        let done: Vec<Key> =
+        let done: Vec<RequestKey> =
             waiting.iter().filter(|(index, _)| *index <= on_disk).map(|&(_, key)| key).collect();
         for key in done {
             self.finish(key, Outcome::Answer(Answer::new("", on_disk)));
         }
         if !self.snapshot_requests.waiting.is_empty() {
-            self.begin_snapshot();
+            self.start_snapshot();
         }
     }
 
     /// The snapshot could not be written.
     pub(super) fn refuse_snapshot_requests(&mut self, why: &str) {
-        let keys: Vec<Key> = self.snapshot_requests.waiting.iter().map(|&(_, key)| key).collect();
+        let keys: Vec<RequestKey> =
+            self.snapshot_requests.waiting.iter().map(|&(_, key)| key).collect();
         for key in keys {
             let reason = format!("the snapshot could not be written: {why}");
             self.finish(key, Outcome::Refused(Refusal::Declined { reason, is_final: false }));

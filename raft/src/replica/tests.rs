@@ -3,15 +3,15 @@
 
 mod admin;
 mod backlog;
-mod damaged;
-pub(crate) mod digests;
-mod endings;
-pub(crate) mod installs;
-mod leaders;
+mod config;
+mod damaged_snapshots;
+pub(crate) mod divergence;
+mod leader_changes;
 pub(crate) mod log_time;
+mod outcomes;
 mod reads;
 pub(crate) mod sessions;
-mod settings;
+pub(crate) mod snapshot_installs;
 mod snapshot_requests;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -73,7 +73,7 @@ impl MachineHost for Host {
         Ok(Box::new(self.content.as_deref().ok_or(io::ErrorKind::NotFound)?))
     }
 
-    fn wall(&self) -> Stamp {
+    fn wall_clock(&self) -> Stamp {
         self.now.wall
     }
 }
@@ -191,7 +191,8 @@ impl Cluster {
                 Effect::Machine(job) if node.holds_machine => node.held.push_back(job),
                 Effect::Machine(job) => {
                     let (mut host, replica) = (Host { now, content: None }, &mut node.replica);
-                    node.machine.run(job, &mut host, &mut |done| replica.handle_machine(now, done));
+                    node.machine
+                        .run(job, &mut host, &mut |done| replica.handle_machine_done(now, done));
                 }
                 Effect::Send { to, message } => {
                     self.forwards_sent +=
@@ -211,12 +212,12 @@ impl Cluster {
     }
 
     /// The state machine does what has waited for it.
-    fn let_machine_go(&mut self, place: usize) {
+    fn run_machine(&mut self, place: usize) {
         let (now, node) = (self.now, &mut self.nodes[place]);
         node.holds_machine = false;
         for job in std::mem::take(&mut node.held) {
             let (mut host, replica) = (Host { now, content: None }, &mut node.replica);
-            node.machine.run(job, &mut host, &mut |done| replica.handle_machine(now, done));
+            node.machine.run(job, &mut host, &mut |done| replica.handle_machine_done(now, done));
         }
         self.run();
     }
@@ -302,7 +303,11 @@ fn an_answer_names_the_index_of_its_command_or_its_state() {
     );
     cluster.submit(1, 3, read());
     cluster.submit(2, 4, Request::StaleRead(Bytes::new()));
-    cluster.submit(2, 5, Request::Admin(Admin::Change(vec![MemberChange::Demote(id(1))])));
+    cluster.submit(
+        2,
+        5,
+        Request::Admin(AdminRequest::ChangeMembership(vec![MemberChange::Demote(id(1))])),
+    );
     cluster.run();
     assert_eq!(cluster.take_answers(1), [(3, "4".into(), Some(last + 4))]);
     let stale = cluster.nodes[2].replies.remove(0).1;
@@ -313,7 +318,7 @@ fn an_answer_names_the_index_of_its_command_or_its_state() {
 }
 
 #[test]
-fn commands_between_two_polls_are_one_proposal_and_each_gets_its_own_answer() {
+fn commands_between_two_polls_share_a_proposal() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     cluster.nodes[0].writes.clear();
     for (number, text) in [(7, "a"), (8, "b"), (9, "c")] {
@@ -343,7 +348,7 @@ fn a_batch_is_split_where_its_bound_is() {
 }
 
 #[test]
-fn what_the_core_takes_no_more_of_waits_and_keeps_its_order() {
+fn commands_that_the_core_defers_keep_their_order() {
     let tune = |core: &mut Config| (core.uncommitted_bytes, core.command_bytes) = (100, 8);
     let limits = Limits { request_bytes: 8, ..Limits::default() };
     let mut cluster = Cluster::with_core(3, limits, tune).elect(0);
@@ -379,7 +384,7 @@ fn a_follower_forwards_writes_in_order_and_answers_reads_itself() {
 }
 
 #[test]
-fn what_was_forwarded_over_a_broken_link_is_unknown_and_never_resent() {
+fn forwarded_over_a_broken_link_is_unknown_and_not_resent() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     cluster.cut.insert((1, 0));
     cluster.submit(1, 1, write("a"));
@@ -452,7 +457,7 @@ fn without_a_leader_until_the_deadline_requests_are_refused() {
 }
 
 #[test]
-fn what_a_deposed_leader_proposed_is_refused_once_another_term_is_applied() {
+fn superseded_proposals_are_refused_at_the_next_term() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     cluster.isolate(0);
     cluster.submit(0, 1, write("lost"));
@@ -583,14 +588,14 @@ fn outputs_that_do_not_fit_are_an_error_and_change_nothing() {
             _ => {}
         }
     };
-    assert!(replica.applied(now, last, &mut Vec::new()).is_err());
-    assert!(replica.applied(now, last.next(), &mut vec![answer("")]).is_err());
-    assert!(replica.applied(now, Index(0), &mut Vec::new()).is_err());
+    assert!(replica.handle_applied(now, last, &mut Vec::new()).is_err());
+    assert!(replica.handle_applied(now, last.next(), &mut vec![answer("")]).is_err());
+    assert!(replica.handle_applied(now, Index(0), &mut Vec::new()).is_err());
     let mut outputs = vec![answer("x")];
-    replica.applied(now, last, &mut outputs).unwrap();
+    replica.handle_applied(now, last, &mut outputs).unwrap();
     assert!(outputs.is_empty());
     assert_eq!(replica.poll(), Some(Effect::Reply { id: RequestId(1), outcome: answer("x") }));
-    assert!(replica.applied(now, last, &mut Vec::new()).is_err(), "once is enough");
+    assert!(replica.handle_applied(now, last, &mut Vec::new()).is_err(), "once is enough");
 }
 
 /// A leader's timer, its heartbeats, and the answers: no memory is asked for.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::requests::{Asked, Key, Origin, Stage};
+use super::requests::{Origin, RequestKey, RequestPayload, RequestStage};
 use super::{Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
 use crate::core::{Done, ProposeError, Proposed};
 use crate::types::{Entries, Index, NodeId, Now, SnapshotMeta, Term};
@@ -27,11 +27,11 @@ pub(super) struct AppliedError {
 pub(super) struct Writes {
     /// Nobody has been told of these yet. In order; keys of expired ones are skipped when they come
     /// to the front.
-    pub(super) waiting: VecDeque<Key>,
+    pub(super) waiting: VecDeque<RequestKey>,
     /// These are in the log of this node, which led in that term.
-    proposed: BTreeMap<(Index, Term), Key>,
+    proposed: BTreeMap<(Index, Term), RequestKey>,
     /// What the state machine was handed and has not applied.
-    applying: VecDeque<Applying>,
+    applying: VecDeque<ApplyingEntry>,
     /// The highest term that was applied.
     applied_term: Term,
     /// The core takes no more until something is committed: not worth asking it before.
@@ -39,11 +39,11 @@ pub(super) struct Writes {
     /// How many the leader was told of.
     pub(super) forwarded: usize,
     /// The keys of the batch that is being made.
-    batch: Vec<Key>,
+    batch: Vec<RequestKey>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Applying {
+struct ApplyingEntry {
     index: Index,
     term: Term,
     is_proposal: bool,
@@ -56,7 +56,7 @@ impl Writes {
     }
 
     /// The state machine was restored from a snapshot instead of applying what this includes.
-    pub(super) fn restored(&mut self, meta: &SnapshotMeta) {
+    pub(super) fn record_restore(&mut self, meta: &SnapshotMeta) {
         let next = self.applying.front().map(|applying| applying.index);
         assert!(
             next.is_none_or(|next| next > meta.index),
@@ -67,35 +67,35 @@ impl Writes {
     }
 
     /// The state machine does nothing that it was handed up to `restored`, or nothing at all.
-    pub(super) fn machine_failed(&mut self, restored: Option<Index>) {
+    pub(super) fn discard_applying(&mut self, restored: Option<Index>) {
         let is_after =
-            |applying: &Applying| restored.is_some_and(|restored| applying.index > restored);
+            |applying: &ApplyingEntry| restored.is_some_and(|restored| applying.index > restored);
         self.applying.retain(is_after);
     }
 
     /// The commands that this node has put into its log up to `index` and that have no outcome.
-    pub(super) fn proposed_up_to(&self, index: Index) -> impl Iterator<Item = Key> {
+    pub(super) fn proposed_up_to(&self, index: Index) -> impl Iterator<Item = RequestKey> {
         self.proposed.range(..=(index, Term(u64::MAX))).map(|(_, &key)| key)
     }
 
-    pub(super) fn forget(&mut self, stage: Stage) {
+    pub(super) fn forget(&mut self, stage: RequestStage) {
         match stage {
-            Stage::Proposed { index, term } => {
+            RequestStage::Proposed { index, term } => {
                 self.proposed.remove(&(index, term));
             }
-            Stage::Forwarded { .. } => self.forwarded -= 1,
-            Stage::Waiting
-            | Stage::Reading
-            | Stage::Querying
-            | Stage::Snapshotting
-            | Stage::Administering => {}
+            RequestStage::Forwarded { .. } => self.forwarded -= 1,
+            RequestStage::Waiting
+            | RequestStage::Reading
+            | RequestStage::Querying
+            | RequestStage::Snapshotting
+            | RequestStage::Administering => {}
         }
     }
 }
 
 impl Replica {
     /// Hands on every command that waits, if there is somebody to take it.
-    pub(super) fn hand_on_writes(&mut self) {
+    pub(super) fn dispatch_writes(&mut self) {
         while let Some(&key) = self.writes.waiting.front() {
             let Some(pending) = self.requests.get(key) else {
                 self.writes.waiting.pop_front();
@@ -132,7 +132,7 @@ impl Replica {
         let mut size_bytes = 0;
         for &key in &self.writes.waiting {
             let Some(pending) = self.requests.get(key) else { continue };
-            let Asked::Proposal(proposal) = &pending.payload else { continue };
+            let RequestPayload::Proposal(proposal) = &pending.payload else { continue };
             let entry_bytes = proposal.entry_bytes();
             if !batch.is_empty() && size_bytes + entry_bytes > self.batch_bytes {
                 break;
@@ -143,13 +143,13 @@ impl Replica {
         let requests = &self.requests;
         let proposals = batch.iter().filter_map(|&key| {
             match requests.get(key).map(|pending| &pending.payload) {
-                Some(Asked::Proposal(proposal)) => Some(proposal.clone()),
+                Some(RequestPayload::Proposal(proposal)) => Some(proposal.clone()),
                 _ => None,
             }
         });
         let proposed = self.core.propose(self.now, proposals);
         match proposed {
-            Ok(place) => self.batch_proposed(&batch, place),
+            Ok(place) => self.record_proposed(&batch, place),
             Err(ProposeError::BacklogFull { limit_bytes, .. }) => {
                 self.refuse_backlog(&batch, limit_bytes)
             }
@@ -159,12 +159,12 @@ impl Replica {
     }
 
     /// The batch is in the log, from `place.first` on.
-    fn batch_proposed(&mut self, batch: &[Key], place: Proposed) {
+    fn record_proposed(&mut self, batch: &[RequestKey], place: Proposed) {
         let mut index = place.first;
         for &key in batch {
             let Some(pending) = self.requests.get_mut(key) else { continue };
-            pending.stage = Stage::Proposed { index, term: place.term };
-            pending.payload = Asked::Gone;
+            pending.stage = RequestStage::Proposed { index, term: place.term };
+            pending.payload = RequestPayload::Empty;
             self.writes.proposed.insert((index, place.term), key);
             index = index.next();
         }
@@ -178,25 +178,25 @@ impl Replica {
 
     /// The leader's state machine is too far behind. To let the batch wait would only move the
     /// backlog here.
-    fn refuse_backlog(&mut self, batch: &[Key], limit_bytes: usize) {
+    fn refuse_backlog(&mut self, batch: &[RequestKey], limit_bytes: usize) {
         let refusal = Refusal::Full { bound: Bound::Backlog, limit: limit_bytes as u64 };
         for &key in batch {
             self.finish(key, Outcome::Refused(refusal.clone()));
         }
     }
 
-    fn forward(&mut self, key: Key, leader: NodeId) {
+    fn forward(&mut self, key: RequestKey, leader: NodeId) {
         if self.writes.forwarded >= self.limits.forwarded_requests {
             let limit = self.limits.forwarded_requests as u64;
             let refusal = Refusal::Full { bound: Bound::ForwardedRequests, limit };
             return self.finish(key, Outcome::Refused(refusal));
         }
         let Some(pending) = self.requests.get_mut(key) else { return };
-        pending.stage = Stage::Forwarded { to: leader };
-        let payload = std::mem::replace(&mut pending.payload, Asked::Gone);
+        pending.stage = RequestStage::Forwarded { to: leader };
+        let payload = std::mem::replace(&mut pending.payload, RequestPayload::Empty);
         self.writes.forwarded += 1;
         let request = self.number_of(key);
-        if let Asked::Proposal(proposal) = payload {
+        if let RequestPayload::Proposal(proposal) = payload {
             self.effects.push_back(Effect::Send {
                 to: leader,
                 message: PeerMessage::Forward { request, proposal },
@@ -206,7 +206,7 @@ impl Replica {
 
     /// This node does not lead any more: what other nodes forwarded to it and it did not propose is
     /// for another to do.
-    pub(super) fn refuse_forwarded_here(&mut self) {
+    pub(super) fn refuse_forwarded(&mut self) {
         let leader = self.core.leader();
         for place in 0..self.writes.waiting.len() {
             let key = self.writes.waiting[place];
@@ -221,35 +221,35 @@ impl Replica {
     }
 
     /// The leader has answered what was forwarded to it.
-    pub(super) fn forwarded_answered(&mut self, from: NodeId, request: u64, outcome: Outcome) {
+    pub(super) fn handle_forwarded(&mut self, from: NodeId, request: u64, outcome: Outcome) {
         let key = self.key_of(request);
         if self
             .requests
             .get(key)
-            .is_some_and(|pending| pending.stage == Stage::Forwarded { to: from })
+            .is_some_and(|pending| pending.stage == RequestStage::Forwarded { to: from })
         {
             self.finish(key, outcome);
         } else {
-            self.admin_answered(from, key, outcome);
+            self.handle_forwarded_admin(from, key, outcome);
         }
     }
 
     /// The link to `peer` broke: what it was told of may or may not happen, and nobody is there any
     /// more to be told what became of its own commands. Those stay in the log, of course.
-    pub(super) fn link_broke(&mut self, peer: NodeId) {
-        let broken: Vec<Key> = self
+    pub(super) fn handle_broken_link(&mut self, peer: NodeId) {
+        let broken: Vec<RequestKey> = self
             .requests
             .iter()
             .filter_map(|(key, pending)| match pending.stage {
-                Stage::Forwarded { to } if to == peer => Some(key),
+                RequestStage::Forwarded { to } if to == peer => Some(key),
                 _ => None,
             })
-            .chain(self.admins.forwarded_to(peer))
+            .chain(self.admin_requests.forwarded_to(peer))
             .collect();
         for key in broken {
             self.finish(key, Outcome::Unknown(Doubt::LinkBroken));
         }
-        let orphans: Vec<Key> = self
+        let orphans: Vec<RequestKey> = self
             .requests
             .iter()
             .filter_map(|(key, pending)| match pending.origin {
@@ -267,15 +267,15 @@ impl Replica {
         self.writes.unblock();
         if self.machine.has_stopped() {
             // The log keeps them; the core hands out no more than its window.
-            self.admins_committed(&entries);
+            self.complete_admin_requests(&entries);
             return;
         }
-        self.writes.applying.extend(entries.iter().map(|entry| Applying {
+        self.writes.applying.extend(entries.iter().map(|entry| ApplyingEntry {
             index: entry.index,
             term: entry.term,
             is_proposal: entry.payload.is_proposal(),
         }));
-        self.admins_committed(&entries);
+        self.complete_admin_requests(&entries);
         self.apply_with_digests(entries.clone());
         self.count_for_snapshot(&entries);
     }
@@ -288,7 +288,7 @@ impl Replica {
     /// # Errors
     /// If the number of outcomes is not the number of proposals, or `index` was not handed out or
     /// was applied already. Nothing is changed then: answers would go to the wrong authors.
-    pub(super) fn applied(
+    pub(super) fn handle_applied(
         &mut self,
         now: Now,
         index: Index,
@@ -306,7 +306,7 @@ impl Replica {
         for _ in 0..covered {
             let Some(applied) = self.writes.applying.pop_front() else { break };
             let outcome = if applied.is_proposal { outcomes.next() } else { None };
-            self.applied_one(applied, outcome);
+            self.finish_applied(applied, outcome);
         }
         self.applied = index;
         if self.failed.is_none() {
@@ -317,7 +317,7 @@ impl Replica {
         Ok(())
     }
 
-    fn applied_one(&mut self, applied: Applying, outcome: Option<Outcome>) {
+    fn finish_applied(&mut self, applied: ApplyingEntry, outcome: Option<Outcome>) {
         if applied.term > self.writes.applied_term {
             self.writes.applied_term = applied.term;
             self.refuse_superseded(applied.term);
@@ -325,7 +325,7 @@ impl Replica {
         let Some(key) = self.writes.proposed.remove(&(applied.index, applied.term)) else { return };
         match outcome {
             Some(outcome) => self.finish(key, outcome),
-            None => unreachable_place(applied),
+            None => log_matching_violated(applied),
         }
     }
 
@@ -342,7 +342,7 @@ impl Replica {
         if self.writes.proposed.keys().all(|&(_, proposed)| proposed >= term) {
             return;
         }
-        let lost: Vec<Key> = self
+        let lost: Vec<RequestKey> = self
             .writes
             .proposed
             .iter()
@@ -356,7 +356,7 @@ impl Replica {
 
 /// This node proposed a command at this place; something else with the same index and term was
 /// committed there.
-fn unreachable_place(applied: Applying) -> ! {
+fn log_matching_violated(applied: ApplyingEntry) -> ! {
     panic!("index {} and term {} name one entry, by log matching", applied.index, applied.term)
 }
 
@@ -365,8 +365,8 @@ mod tests {
     use super::*;
     use crate::types::{Configuration, Stamp};
 
-    fn applying(index: u64) -> Applying {
-        Applying { index: Index(index), term: Term(1), is_proposal: true }
+    fn applying(index: u64) -> ApplyingEntry {
+        ApplyingEntry { index: Index(index), term: Term(1), is_proposal: true }
     }
 
     fn writes() -> Writes {
@@ -383,7 +383,7 @@ mod tests {
     fn a_failed_machine_applies_only_what_follows_a_restore() {
         for (restored, left) in [(None, 0), (Some(Index(2)), 2), (Some(Index(4)), 0)] {
             let mut writes = writes();
-            writes.machine_failed(restored);
+            writes.discard_applying(restored);
             assert_eq!(writes.applying.len(), left, "{restored:?}");
         }
     }
@@ -391,13 +391,13 @@ mod tests {
     #[test]
     fn a_restored_state_has_its_snapshots_term() {
         let mut writes = writes();
-        writes.restored(&snapshot(1));
+        writes.record_restore(&snapshot(1));
         assert_eq!(writes.applied_term, Term(3));
     }
 
     #[test]
     #[should_panic(expected = "was to be applied before")]
     fn a_restore_skips_nothing_that_is_to_be_applied() {
-        writes().restored(&snapshot(2));
+        writes().record_restore(&snapshot(2));
     }
 }

@@ -15,7 +15,7 @@ use super::options::{ChurnPlan, FaultKind, Plan};
 use super::random::Random;
 use super::world::{World, name};
 use crate::core::Core;
-use crate::replica::{Admin, Outcome, Request, RequestId};
+use crate::replica::{AdminRequest, Outcome, Request, RequestId};
 use crate::types::{Configuration, DiskId, FeatureLevel, Member, MemberChange, NodeId};
 use crate::wire::Version;
 
@@ -136,7 +136,7 @@ impl World {
             self.trace.record(self.now, &(leader, to), || {
                 format!("operator: {} hands over to {to:?}", leader + 1)
             });
-            return self.order(leader, Admin::Transfer(to), false);
+            return self.order(leader, AdminRequest::TransferLeadership(to), false);
         }
         if plan.wipes && self.random.chance(2_000) && self.may_wipe(leader, &configuration) {
             return self.wipe(&configuration);
@@ -186,7 +186,7 @@ impl World {
         let has_spare_vote = configuration.voters.len() >= 3 && !configuration.is_joint();
         let mut running = self.processes.iter().filter_map(|process| process.running.as_ref());
         let is_open =
-            !self.churn.is_idle() || running.any(|running| running.replica.is_administering());
+            !self.churn.is_idle() || running.any(|running| running.replica.has_admin_requests());
         has_spare_vote
             && !is_open
             && self.is_change_done(leader)
@@ -222,17 +222,17 @@ impl World {
             && changes
                 .iter()
                 .any(|change| matches!(change, MemberChange::AddLearner { node, .. } if *node <= highest_id));
-        self.order(leader, Admin::Change(changes), is_reuse)
+        self.order(leader, AdminRequest::ChangeMembership(changes), is_reuse)
     }
 
     /// Asks a node as an operator's tool does: the node hands it on if it does not lead, and tries
     /// again what cannot be done yet.
-    fn order(&mut self, node: usize, admin: Admin, is_reuse: bool) -> Verdict {
+    fn order(&mut self, node: usize, admin: AdminRequest, is_reuse: bool) -> Verdict {
         if self.processes[node].running.is_none() {
             return Ok(()); // It died of what the operator asked before.
         }
         let id = self.clients.next_request();
-        let is_transfer = matches!(admin, Admin::Transfer(_));
+        let is_transfer = matches!(admin, AdminRequest::TransferLeadership(_));
         self.churn.open.insert(id.0, OperatorRequest { node, is_transfer, is_reuse });
         if is_transfer {
             self.checks.members.operator_transfers();

@@ -59,7 +59,7 @@ impl World {
         let Some(running) = process.running.as_mut().filter(|_| may_go_wrong) else { return };
         // What is restored would take its place before anybody sees it.
         let is_well = running.replica.status().machine_failure.is_none()
-            && running.replica.catching_up().is_none();
+            && running.replica.loading_progress().is_none();
         if !is_well || running.machine.has_failed() {
             return;
         }

@@ -38,17 +38,19 @@ impl World {
         let Some(theirs) = self.hello(place) else { return Ok(false) };
         let life = self.processes[place].life;
         let Some(running) = &mut self.processes[at].running else { return Ok(false) };
-        if let Err(error) = running.lives.meet(&theirs) {
+        if let Err(error) = running.peer_records.check_hello(&theirs) {
             self.turned_away(at, place, &error.to_string())?;
             return Ok(false);
         }
         running.met.insert(place, life);
-        let has_news = running.lives.has_news();
+        let has_news = running.peer_records.has_forgetful_peers();
         let is_owed = theirs
             .position
             .is_some_and(|position| self.note_evidence(at, place, position.sequence));
         if has_news {
-            self.input(at, |running, now| running.lives.tell(&mut running.replica, now))?;
+            self.input(at, |running, now| {
+                running.peer_records.report_to(&mut running.replica, now)
+            })?;
         }
         let is_running = self.processes[at].running.is_some();
         if is_owed && !is_running {
@@ -67,7 +69,7 @@ impl World {
         let Some(running) = &mut self.processes[to].running else { return true };
         let has_met = running.met.get(&place) == Some(&life);
         if has_met && is_present {
-            running.lives.hear(message.from, &PeerMessage::Raft(message.clone()));
+            running.peer_records.observe_message(message.from, &PeerMessage::Raft(message.clone()));
             if let Body::Appended { report, .. } = &message.body
                 && let Some(sequence) = report.durable_sequence
             {

@@ -71,11 +71,11 @@ impl MachineHost for SimHost<'_> {
         Ok(Box::new(content.ok_or(io::ErrorKind::NotFound)?))
     }
 
-    fn wants_report(&mut self) -> bool {
+    fn should_report(&mut self) -> bool {
         self.is_telling
     }
 
-    fn wall(&self) -> Stamp {
+    fn wall_clock(&self) -> Stamp {
         self.wall
     }
 }
@@ -185,7 +185,7 @@ impl World {
                 if let MachineDone::Restored(meta) = &done {
                     restored = Some(meta.clone());
                 }
-                running.replica.handle_machine(now, done);
+                running.replica.handle_machine_done(now, done);
             });
             if let Some(meta) = restored {
                 let is_corrupt = running.machine.machine().is_corrupt();

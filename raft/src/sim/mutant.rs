@@ -175,7 +175,7 @@ impl Mutant {
             // What all nodes have in common is what the simulator takes for right.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::SessionsNeverExpire) => {
-                Some("a_session_ends_by_the_stamps_of_whatever_is_applied")
+                Some("a_session_ends_by_the_stamps_of_applied_entries")
             }
             // The simulator's operator changes little while nodes are down.
             #[cfg(feature = "mutants")]
@@ -261,7 +261,7 @@ fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
         Mutant::InstallBeforeRestored => {
             Some("no_snapshot_is_installed_before_the_last_is_restored")
         }
-        Mutant::OvertakenIsRefused => Some("what_a_snapshot_overtook_is_unknown"),
+        Mutant::OvertakenIsRefused => Some("commands_replaced_by_a_snapshot_are_unknown"),
         Mutant::FetchedTermIgnored => Some("entries_of_other_terms_than_the_logs_are_not_fetched"),
         Mutant::DigestsAcrossVersions => Some("digests_of_other_versions_stop_nobody"),
         Mutant::MinorityStopsNode => Some("without_a_majority_a_difference_stops_nobody"),

@@ -6,7 +6,7 @@ use super::clock::Clock;
 use super::disk::SimDisk;
 use super::event::SimEvent;
 use super::kv::Kv;
-use crate::replica::lives::Lives;
+use crate::replica::peer_records::PeerRecords;
 use crate::replica::{MachineJob, MachineRunner, Replica};
 use crate::storage::{Job, Worker};
 use crate::types::{Index, Life, LogPosition, SnapshotMeta, Term, Time};
@@ -55,7 +55,7 @@ pub(super) struct Running {
     pub(super) worker: Worker<SimDisk>,
     /// What it remembers of the lives of others' disks, and in which of its lives it has met each,
     /// by place.
-    pub(super) lives: Lives,
+    pub(super) peer_records: PeerRecords,
     pub(super) met: BTreeMap<usize, u64>,
     /// What it says of itself when it meets others.
     pub(super) life: Life,
@@ -104,13 +104,13 @@ impl Running {
         replica: Replica,
         worker: Worker<SimDisk>,
         own: OwnLife,
-        lives: Lives,
+        peer_records: PeerRecords,
     ) -> Running {
         Running {
             replica,
             machine: MachineRunner::new(Kv::default()),
             worker,
-            lives,
+            peer_records,
             met: BTreeMap::new(),
             life: own.life,
             position: own.position,

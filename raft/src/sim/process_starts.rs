@@ -10,7 +10,7 @@ use super::options::REQUEST_BYTES;
 use super::process::{OwnLife, Running};
 use super::world::{World, name};
 use crate::core;
-use crate::replica::lives::Lives;
+use crate::replica::peer_records::PeerRecords;
 use crate::replica::{Replica, ReplicaConfig};
 use crate::storage::{Log, LogOptions, StorageError, Worker};
 use crate::types::{ClusterId, DiskId, Entry, GroupId, Identity, Index, Life, Saved, Term};
@@ -131,13 +131,14 @@ impl World {
         let config = ReplicaConfig { core: config, request_timeout, limits };
         let life = Life { count: saved.life, nonce: self.processes[node].life };
         let own = OwnLife { life, position: (saved.life > 0).then_some(saved.position) };
-        let lives = Lives::new(std::mem::take(&mut saved.peer_records));
+        let peer_records = PeerRecords::new(std::mem::take(&mut saved.peer_records));
         let replica = Replica::new(config, saved, self.clock(node)).map_err(|error| Violation {
             invariant: "a node can start again",
             details: format!("node {} refuses its own log: {error}", node + 1),
         })?;
         self.processes[node].wrong_since = None;
-        self.processes[node].running = Some(Running::new(replica, Worker::new(log), own, lives));
+        self.processes[node].running =
+            Some(Running::new(replica, Worker::new(log), own, peer_records));
         for peer in (0..self.plan.nodes).filter(|&peer| peer != node) {
             let delay = Duration::from_micros(self.random.below(2_000));
             self.after(delay, SimEvent::LinkTries { a: node, b: peer });

@@ -27,7 +27,7 @@ use super::snapshot_rot::SnapshotRot;
 use super::trace::{Trace, Words, brief};
 use super::wall_clocks;
 use crate::core::{self, Done};
-use crate::replica::{Effect, Event, PeerMessage};
+use crate::replica::{Effect, PeerMessage, ReplicaEvent};
 use crate::types::{FeatureLevel, NodeId, Now, Time};
 use crate::wire::Version;
 
@@ -449,7 +449,7 @@ impl World {
             Effect::Storage(job) => self.store(node, job),
             Effect::Machine(job) => self.hand_to_machine(node, job),
             Effect::Reply { id, outcome } => self.reply(node, id, &outcome),
-            Effect::Event(Event::StorageFailed { reason }) => {
+            Effect::Event(ReplicaEvent::StorageFailed { reason }) => {
                 let disk = &self.processes[node].disk;
                 let has_cause = disk.has_failed() || disk.is_dark() || disk.is_damaged();
                 check(
@@ -467,11 +467,11 @@ impl World {
                 self.after(delay, SimEvent::Exit { node, life });
                 Ok(())
             }
-            Effect::Event(Event::Core(core::Event::Membership { is_joint, .. })) => {
+            Effect::Event(ReplicaEvent::Core(core::Event::Membership { is_joint, .. })) => {
                 self.count_change(node, is_joint);
                 Ok(())
             }
-            Effect::Event(Event::SnapshotFailed { reason, .. }) => {
+            Effect::Event(ReplicaEvent::SnapshotFailed { reason, .. }) => {
                 let disk = &self.processes[node].disk;
                 let has_cause = disk.has_failed() || disk.is_dark() || disk.is_damaged();
                 check(
@@ -485,9 +485,13 @@ impl World {
                     },
                 )
             }
-            Effect::Event(Event::SnapshotDamaged { index }) => self.snapshot_damaged(node, index),
-            Effect::Event(Event::UnappliedLogFull(full)) => self.unapplied_log_full(node, &full),
-            Effect::Event(Event::Core(core::Event::LeaderLoading { to })) => {
+            Effect::Event(ReplicaEvent::SnapshotDamaged { index }) => {
+                self.snapshot_damaged(node, index)
+            }
+            Effect::Event(ReplicaEvent::UnappliedLogFull(full)) => {
+                self.unapplied_log_full(node, &full)
+            }
+            Effect::Event(ReplicaEvent::Core(core::Event::LeaderLoading { to })) => {
                 self.count_fault(if to.is_some() {
                     FaultCounter::HandedOverLoading
                 } else {
@@ -495,7 +499,7 @@ impl World {
                 });
                 Ok(())
             }
-            Effect::Event(Event::Core(core::Event::Backlogged { to, .. })) => {
+            Effect::Event(ReplicaEvent::Core(core::Event::Backlogged { to, .. })) => {
                 self.count_fault(if to.is_some() {
                     FaultCounter::HandedOverBacklog
                 } else {
@@ -503,13 +507,15 @@ impl World {
                 });
                 Ok(())
             }
-            Effect::Event(Event::MachineFailed(failure)) => self.machine_failed(node, &failure),
-            Effect::Event(Event::Core(
+            Effect::Event(ReplicaEvent::MachineFailed(failure)) => {
+                self.machine_failed(node, &failure)
+            }
+            Effect::Event(ReplicaEvent::Core(
                 event @ (core::Event::StateDiverged(_)
                 | core::Event::PeerDiverged { .. }
                 | core::Event::StatesDiffer(_)),
             )) => self.states_differ(node, event),
-            Effect::Event(Event::Core(event)) => self.on_disk_report(node, event),
+            Effect::Event(ReplicaEvent::Core(event)) => self.on_disk_report(node, event),
         }
     }
 
@@ -547,7 +553,7 @@ impl World {
         }
         self.input(node, |running, now| {
             running.replica.handle_timeout(now);
-            running.lives.tell(&mut running.replica, now);
+            running.peer_records.report_to(&mut running.replica, now);
         })?;
         if self.may_transfer() {
             self.checks.members.operator_transfers();

@@ -16,27 +16,27 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use crate::replica::Admin;
+use crate::replica::AdminRequest;
 use crate::storage::codec::{DecodeError, Decoder};
 use crate::types::{DiskId, FeatureLevel, Member, MemberChange, NodeId};
 
 use super::Version;
 
 /// Whether a version has words for it. Version 2 leaves out what members support.
-pub(super) fn can_say(version: Version, admin: &Admin) -> bool {
+pub(super) fn can_say(version: Version, admin: &AdminRequest) -> bool {
     let needs_levels = |change: &MemberChange| matches!(change, MemberChange::EnableFeatures(_));
     version >= Version::V3
-        || !matches!(admin, Admin::Change(changes) if changes.iter().any(needs_levels))
+        || !matches!(admin, AdminRequest::ChangeMembership(changes) if changes.iter().any(needs_levels))
 }
 
-pub(super) fn put(out: &mut BytesMut, admin: &Admin, version: Version) {
+pub(super) fn put(out: &mut BytesMut, admin: &AdminRequest, version: Version) {
     match admin {
-        Admin::Change(changes) => {
+        AdminRequest::ChangeMembership(changes) => {
             out.put_u8(0);
             out.put_u32_le(u32::try_from(changes.len()).expect("a request's size is bounded"));
             changes.iter().for_each(|change| put_change(out, change, version));
         }
-        Admin::Transfer(to) => {
+        AdminRequest::TransferLeadership(to) => {
             out.put_u8(1);
             out.put_u64_le(to.map_or(0, |to| to.0));
         }
@@ -97,7 +97,10 @@ fn put_text(out: &mut BytesMut, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
-pub(super) fn get(from: &mut Decoder<impl Buf>, version: Version) -> Result<Admin, DecodeError> {
+pub(super) fn get(
+    from: &mut Decoder<impl Buf>,
+    version: Version,
+) -> Result<AdminRequest, DecodeError> {
     match from.u8("what is to be done")? {
         0 => {
             let count = from.u32("a count of changes")?;
@@ -105,11 +108,11 @@ pub(super) fn get(from: &mut Decoder<impl Buf>, version: Version) -> Result<Admi
             (0..count)
                 .map(|_| get_change(from, version))
                 .collect::<Result<_, _>>()
-                .map(Admin::Change)
+                .map(AdminRequest::ChangeMembership)
         }
         1 => {
             let to = from.u64("a next leader")?;
-            Ok(Admin::Transfer((to != 0).then_some(NodeId(to))))
+            Ok(AdminRequest::TransferLeadership((to != 0).then_some(NodeId(to))))
         }
         kind => {
             Err(DecodeError::Invalid { what: "kind of what is to be done", value: kind.into() })

@@ -60,7 +60,7 @@ pub(super) fn put(out: &mut BytesMut, outcome: &Outcome, version: Version) {
         Outcome::Unknown(Doubt::TimedOut | Doubt::MachineFailed) => out.put_u8(16),
         Outcome::Unknown(Doubt::LinkBroken) => out.put_u8(17),
         Outcome::Unknown(Doubt::StorageFailed) => out.put_u8(18),
-        Outcome::Unknown(Doubt::Overtaken) => out.put_u8(19),
+        Outcome::Unknown(Doubt::LogReplaced) => out.put_u8(19),
     }
 }
 
@@ -150,7 +150,7 @@ pub(super) fn get(from: &mut Decoder<impl Buf>, version: Version) -> Result<Outc
         16 => return Ok(Outcome::Unknown(Doubt::TimedOut)),
         17 => return Ok(Outcome::Unknown(Doubt::LinkBroken)),
         18 => return Ok(Outcome::Unknown(Doubt::StorageFailed)),
-        19 => return Ok(Outcome::Unknown(Doubt::Overtaken)),
+        19 => return Ok(Outcome::Unknown(Doubt::LogReplaced)),
         kind => return Err(DecodeError::Invalid { what: "kind of outcome", value: kind.into() }),
     };
     Ok(Outcome::Refused(refusal))

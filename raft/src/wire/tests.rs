@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::replica::{Admin, Answer, Bound, Doubt, Outcome, PeerMessage, Refusal};
+use crate::replica::{AdminRequest, Answer, Bound, Doubt, Outcome, PeerMessage, Refusal};
 use crate::storage::tests::codec::{entry, proposal};
 use crate::types::{
     Append, Body, Chunk, ClusterId, Configuration, Digest, DiskId, Echo, Entry, FeatureLevel,
@@ -158,7 +158,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         Doubt::TimedOut,
         Doubt::LinkBroken,
         Doubt::StorageFailed,
-        Doubt::Overtaken,
+        Doubt::LogReplaced,
     ]);
     prop_oneof![
         (payload(), prop::option::of((1u64..).prop_map(Index)))
@@ -169,7 +169,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
-fn admin() -> impl Strategy<Value = Admin> {
+fn admin() -> impl Strategy<Value = AdminRequest> {
     let node = || any::<u64>().prop_map(NodeId);
     let disk = || any::<u128>().prop_map(DiskId);
     let change = prop_oneof![
@@ -193,8 +193,8 @@ fn admin() -> impl Strategy<Value = Admin> {
         (1u16..).prop_map(|level| MemberChange::EnableFeatures(FeatureLevel(level))),
     ];
     prop_oneof![
-        prop::collection::vec(change, 0..4).prop_map(Admin::Change),
-        prop::option::of(1u64..).prop_map(|to| Admin::Transfer(to.map(NodeId))),
+        prop::collection::vec(change, 0..4).prop_map(AdminRequest::ChangeMembership),
+        prop::option::of(1u64..).prop_map(|to| AdminRequest::TransferLeadership(to.map(NodeId))),
     ]
 }
 
@@ -534,10 +534,13 @@ fn messages_of_version_2() -> Vec<PeerMessage> {
                 is_final: true,
             }),
         },
-        PeerMessage::ForwardAdmin { request: 4, admin: Admin::Transfer(Some(NodeId(5))) },
         PeerMessage::ForwardAdmin {
             request: 4,
-            admin: Admin::Change(vec![
+            admin: AdminRequest::TransferLeadership(Some(NodeId(5))),
+        },
+        PeerMessage::ForwardAdmin {
+            request: 4,
+            admin: AdminRequest::ChangeMembership(vec![
                 MemberChange::AddLearner {
                     node: NodeId(5),
                     member: Member {
@@ -592,7 +595,7 @@ fn messages_of_version_3() -> Vec<PeerMessage> {
         raft(Body::CommittedConflict { index: Index(4), log_term: Term(2) }),
         raft(Body::StateDigest(digest)),
         raft(Body::StateDigests(Box::new([(NodeId(1), digest)].into()))),
-        PeerMessage::ForwardAdmin { request: 4, admin: Admin::Change(changes) },
+        PeerMessage::ForwardAdmin { request: 4, admin: AdminRequest::ChangeMembership(changes) },
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use kodiak_raft::{
     node::{CallError, NodeError, error_chain},
-    replica::{CatchUp, MachineCallback, Refusal},
+    replica::{LoadingProgress, MachineCallback, Refusal},
 };
 
 use super::cluster::{Cluster, until};
@@ -41,8 +41,8 @@ fn a_node_with_a_damaged_snapshot_votes_and_gets_another() {
     assert_eq!(failure.callback, MachineCallback::Restore);
     assert!(status.core.awaits_snapshot);
     // It recovers without the operator.
-    let progress = CatchUp::AwaitingSnapshot { index: failure.index };
-    assert_eq!(status.catching_up, Some(progress));
+    let progress = LoadingProgress::AwaitingSnapshot { index: failure.index };
+    assert_eq!(status.loading_progress, Some(progress));
     let refusal = Refusal::Loading { progress };
     assert!(refusal.to_string().contains("waiting for another one from the leader"), "{refusal}");
     assert_eq!(cluster.handle(3).stale_read(""), Err(CallError::Refused(refusal)));

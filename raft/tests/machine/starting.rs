@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use kodiak_raft::{
     node::{CallError, NodeEvent},
-    replica::{CatchUp, MachineCallback, Refusal},
+    replica::{LoadingProgress, MachineCallback, Refusal},
     types::NodeId,
 };
 
@@ -48,16 +48,16 @@ fn a_node_that_restores_acknowledges_and_is_loading() {
         }
     };
     assert!(
-        matches!(refused, Refusal::Loading { progress: CatchUp::Restoring { .. } }),
+        matches!(refused, Refusal::Loading { progress: LoadingProgress::Restoring { .. } }),
         "{refused}"
     );
     assert!(refused.to_string().contains("restoring the snapshot of entry"), "{refused}");
     let status = cluster.status(3);
-    assert!(matches!(status.replica.catching_up, Some(CatchUp::Restoring { .. })));
+    assert!(matches!(status.replica.loading_progress, Some(LoadingProgress::Restoring { .. })));
     assert_eq!(status.machine.call.unwrap().callback, MachineCallback::Restore);
     drop(gate);
     until(|| cluster.handle(3).read("").is_ok_and(|answer| answer.bytes.starts_with(b"a")));
-    assert_eq!(cluster.status(3).replica.catching_up, None);
+    assert_eq!(cluster.status(3).replica.loading_progress, None);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_node_that_replays_is_loading() {
     let progress = cluster.handle(1).write("b");
     assert!(matches!(progress, Err(CallError::Refused(Refusal::Loading { .. }))), "{progress:?}");
     assert!(
-        matches!(refused, Refusal::Loading { progress: CatchUp::Replaying { .. } }),
+        matches!(refused, Refusal::Loading { progress: LoadingProgress::Replaying { .. } }),
         "{refused}"
     );
     drop(gate);

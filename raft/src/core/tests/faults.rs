@@ -14,7 +14,8 @@ use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
 use crate::replica::snapshot;
 use crate::replica::tests::{
-    digests as replica_digests, installs as replica_installs, log_time as replica_time, sessions,
+    divergence as replica_divergence, log_time as replica_time, sessions,
+    snapshot_installs as replica_installs,
 };
 use crate::storage::tests::{covered, synced};
 
@@ -39,7 +40,7 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::MinorityStopsNode, digests::without_a_majority_a_difference_stops_nobody),
     (
         Mutant::RestoredDigestUnchecked,
-        replica_digests::a_restored_state_must_have_its_snapshots_digest,
+        replica_divergence::a_restored_state_must_have_its_snapshots_digest,
     ),
     (Mutant::DamagedSnapshotKept, again::a_node_whose_snapshot_is_damaged_is_sent_another),
     (Mutant::CommitOldTerm, replication::figure_8_only_an_entry_of_the_leaders_own_term_commits),
@@ -86,20 +87,11 @@ const RULES: &[(Mutant, fn())] = &[
         lease::a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised,
     ),
     (Mutant::PromiseForgottenWithTerm, lease::a_promise_outlives_the_term_in_which_it_was_made),
-    (
-        Mutant::RetryAppliesTwice,
-        sessions::a_retry_after_a_fail_over_is_applied_once_and_gets_the_first_answer,
-    ),
-    (
-        Mutant::RetryAppliesTwice,
-        table::a_command_that_comes_again_is_applied_once_and_gets_the_first_answer,
-    ),
+    (Mutant::RetryAppliesTwice, sessions::a_retry_after_a_fail_over_gets_the_first_answer),
+    (Mutant::RetryAppliesTwice, table::a_repeated_command_gets_the_first_answer),
     (Mutant::AcknowledgedIsAppliedAgain, table::a_late_copy_of_what_was_acknowledged_is_refused),
-    (Mutant::SessionsNeverExpire, table::a_session_ends_by_the_stamps_of_whatever_is_applied),
-    (
-        Mutant::ExpiryByLocalClock,
-        sessions::a_session_ends_at_the_same_entry_everywhere_whatever_the_clocks,
-    ),
+    (Mutant::SessionsNeverExpire, table::a_session_ends_by_the_stamps_of_applied_entries),
+    (Mutant::ExpiryByLocalClock, sessions::a_session_ends_at_the_same_entry_on_every_node),
     (Mutant::SessionNotInSnapshot, sessions::sessions_survive_a_snapshot),
     (
         Mutant::NoStepDownOnStall,
@@ -135,7 +127,7 @@ const RULES: &[(Mutant, fn())] = &[
     ),
     (Mutant::CampaignDuringInstall, installs::a_node_that_installs_a_snapshot_does_not_campaign),
     (Mutant::InstallBeforeRestored, installs::no_snapshot_is_installed_before_the_last_is_restored),
-    (Mutant::OvertakenIsRefused, replica_installs::what_a_snapshot_overtook_is_unknown),
+    (Mutant::OvertakenIsRefused, replica_installs::commands_replaced_by_a_snapshot_are_unknown),
     (Mutant::FetchedTermIgnored, replication::entries_of_other_terms_than_the_logs_are_not_fetched),
     (Mutant::EarlierPromiseOverwritten, lease::an_earlier_promise_outlives_two_restarts),
     (

@@ -94,14 +94,14 @@ impl MachineHost for FolderHost {
         }))
     }
 
-    fn calls(&mut self, callback: MachineCallback, index: Index) {
+    fn before_call(&mut self, callback: MachineCallback, index: Index) {
         let now = Instant::now();
         self.end_call(now);
         self.gauges.begin(callback, index, now);
         self.call = Some(TimedCall { callback, index, began: now });
     }
 
-    fn wants_report(&mut self) -> bool {
+    fn should_report(&mut self) -> bool {
         // The last call began a moment ago: exact enough, and it saves a reading of the clock.
         let Some(TimedCall { began, .. }) = self.call else { return false };
         let reported_at = *self.reported_at.get_or_insert(began);
@@ -171,9 +171,9 @@ impl MachineHost for QuickHost<'_> {
         self.host.open_snapshot(meta)
     }
 
-    fn calls(&mut self, callback: MachineCallback, index: Index) {
+    fn before_call(&mut self, callback: MachineCallback, index: Index) {
         if callback != MachineCallback::Query && !std::mem::replace(&mut self.is_timed, true) {
-            self.host.calls(callback, index);
+            self.host.before_call(callback, index);
         }
     }
 }

@@ -89,26 +89,26 @@ impl fmt::Display for MachineFailure {
 }
 
 /// Why a call into the state machine did not end well.
-pub(super) struct Stop {
+pub(super) struct CallFailure {
     pub(super) reason: String,
     pub(super) has_panicked: bool,
 }
 
-impl Stop {
+impl CallFailure {
     pub(super) fn at(self, callback: MachineCallback, index: Index) -> MachineFailure {
-        let Stop { reason, has_panicked } = self;
+        let CallFailure { reason, has_panicked } = self;
         MachineFailure { callback, index, reason, has_panicked }
     }
 }
 
-impl<E: fmt::Display> From<E> for Stop {
-    fn from(error: E) -> Stop {
-        Stop { reason: error.to_string(), has_panicked: false }
+impl<E: fmt::Display> From<E> for CallFailure {
+    fn from(error: E) -> CallFailure {
+        CallFailure { reason: error.to_string(), has_panicked: false }
     }
 }
 
 /// What a panic said.
-pub(super) fn words(panic: &(dyn Any + Send)) -> String {
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "(no message)".to_owned())

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::replica::requests::Stage;
+use crate::replica::requests::RequestStage;
 use crate::replica::{Outcome, Refusal, Replica};
 use crate::types::{Index, Time};
 
@@ -21,7 +21,7 @@ pub const LOADING_GRACE: Duration = Duration::from_millis(500);
 
 /// What a state machine has to catch up with before it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CatchUp {
+pub enum LoadingProgress {
     /// It takes the state of the snapshot of this index.
     Restoring {
         /// What the snapshot includes.
@@ -42,14 +42,16 @@ pub enum CatchUp {
     },
 }
 
-impl fmt::Display for CatchUp {
+impl fmt::Display for LoadingProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CatchUp::Restoring { index } => write!(f, "restoring the snapshot of entry {index}"),
-            CatchUp::Replaying { applied, until } => {
+            LoadingProgress::Restoring { index } => {
+                write!(f, "restoring the snapshot of entry {index}")
+            }
+            LoadingProgress::Replaying { applied, until } => {
                 write!(f, "applied {applied} of {until} entries")
             }
-            CatchUp::AwaitingSnapshot { index } => {
+            LoadingProgress::AwaitingSnapshot { index } => {
                 write!(
                     f,
                     "the snapshot of entry {index} is damaged, waiting for another one from the leader"
@@ -61,9 +63,9 @@ impl fmt::Display for CatchUp {
 
 /// How long the machine has not been there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::replica) enum Absence {
+pub(in crate::replica) enum LoadingPhase {
     #[default]
-    None,
+    Ready,
     /// Requests wait until then.
     Grace { until: Time },
     /// Requests are refused.
@@ -73,62 +75,64 @@ pub(in crate::replica) enum Absence {
 impl Replica {
     /// What the state machine has to catch up with before it answers.
     #[must_use]
-    pub fn catching_up(&self) -> Option<CatchUp> {
+    pub fn loading_progress(&self) -> Option<LoadingProgress> {
         if self.machine.failure.is_some() {
-            return self.recovering();
+            return self.reload_progress();
         }
         if let Some(index) = self.machine.restoring {
-            return Some(CatchUp::Restoring { index });
+            return Some(LoadingProgress::Restoring { index });
         }
         let (applied, until) = (self.applied, self.core.commit().min(self.last_at_start));
-        (applied < until).then_some(CatchUp::Replaying { applied, until })
+        (applied < until).then_some(LoadingProgress::Replaying { applied, until })
     }
 
     /// What a state machine that has failed has to catch up with, if it will be back without a
     /// newer version of the program: its snapshot was damaged, and another one is awaited or there.
-    pub(in crate::replica) fn recovering(&self) -> Option<CatchUp> {
+    pub(in crate::replica) fn reload_progress(&self) -> Option<LoadingProgress> {
         self.machine.failure.as_ref()?;
         if let Some(index) = self.machine.restoring {
-            return Some(CatchUp::Restoring { index });
+            return Some(LoadingProgress::Restoring { index });
         }
         let index = self.core.snapshot()?.index;
-        self.core.awaits_readable_snapshot().then_some(CatchUp::AwaitingSnapshot { index })
+        self.core.awaits_readable_snapshot().then_some(LoadingProgress::AwaitingSnapshot { index })
     }
 
     /// To be called with every input.
-    pub(in crate::replica) fn watch_loading(&mut self) {
-        match (self.catching_up(), self.machine.absence) {
-            (None, _) => self.machine.absence = Absence::None,
-            (Some(_), Absence::None) => {
+    pub(in crate::replica) fn update_loading(&mut self) {
+        match (self.loading_progress(), self.machine.loading) {
+            (None, _) => self.machine.loading = LoadingPhase::Ready,
+            (Some(_), LoadingPhase::Ready) => {
                 let until = self.now.monotonic.after(LOADING_GRACE);
-                self.machine.absence = Absence::Grace { until };
+                self.machine.loading = LoadingPhase::Grace { until };
             }
-            (Some(loading), Absence::Grace { until }) if until <= self.now.monotonic => {
-                self.machine.absence = Absence::Refusing;
+            (Some(loading), LoadingPhase::Grace { until }) if until <= self.now.monotonic => {
+                self.machine.loading = LoadingPhase::Refusing;
                 self.refuse_loading(loading);
             }
-            (Some(_), Absence::Grace { .. } | Absence::Refusing) => {}
+            (Some(_), LoadingPhase::Grace { .. } | LoadingPhase::Refusing) => {}
         }
     }
 
     /// When waiting requests are to be refused.
     pub(in crate::replica) fn loading_deadline(&self) -> Option<Time> {
-        match self.machine.absence {
-            Absence::Grace { until } => Some(until),
-            Absence::None | Absence::Refusing => None,
+        match self.machine.loading {
+            LoadingPhase::Grace { until } => Some(until),
+            LoadingPhase::Ready | LoadingPhase::Refusing => None,
         }
     }
 
     /// Why a request is not taken now.
     pub(in crate::replica) fn loading_refusal(&self) -> Option<Refusal> {
-        if self.machine.absence != Absence::Refusing {
+        if self.machine.loading != LoadingPhase::Refusing {
             return None;
         }
-        self.catching_up().map(|progress| Refusal::Loading { progress })
+        self.loading_progress().map(|progress| Refusal::Loading { progress })
     }
 
-    fn refuse_loading(&mut self, progress: CatchUp) {
-        let is_idle = |stage| matches!(stage, Stage::Waiting | Stage::Reading | Stage::Querying);
+    fn refuse_loading(&mut self, progress: LoadingProgress) {
+        let is_idle = |stage| {
+            matches!(stage, RequestStage::Waiting | RequestStage::Reading | RequestStage::Querying)
+        };
         let idle = self.requests.iter().filter(|(_, pending)| is_idle(pending.stage));
         for key in idle.map(|(key, _)| key).collect::<Vec<_>>() {
             self.finish(key, Outcome::Refused(Refusal::Loading { progress }));

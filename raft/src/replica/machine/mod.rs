@@ -2,26 +2,26 @@
 //!
 //! ```text
 //! Replica --- Effect::Machine(MachineJob) ---> MachineRunner, on any thread, in order
-//!         <-- handle_machine(MachineDone) -----
+//!         <-- handle_machine_done(MachineDone) -----
 //! ```
 //!
 //! A replica never waits for its machine: it goes on voting, acknowledging and leading while a
 //! job takes seconds. All it needs is that jobs are done in the order in which they came out.
 
+mod completions;
 mod failure;
-mod intake;
 mod loading;
 mod quota;
-mod reading;
+mod reader;
 mod runner;
 
 use bytes::Bytes;
 
+pub(super) use completions::MachineState;
 pub use failure::{MachineCallback, MachineError, MachineFailure};
-pub(super) use intake::MachineState;
-pub use loading::{CatchUp, LOADING_GRACE};
+pub use loading::{LOADING_GRACE, LoadingProgress};
 pub use quota::UnappliedLogFull;
-pub(super) use reading::MachineReader;
+pub(super) use reader::MachineReader;
 pub use runner::{MachineHost, MachineRunner, RESTORE_ATTEMPTS};
 
 use super::{Answer, Outcome, QueryId};
@@ -55,7 +55,7 @@ pub enum MachineJob {
 }
 
 /// What became of a [`MachineJob`]; to be given to
-/// [`Replica::handle_machine`](super::Replica::handle_machine), in order.
+/// [`Replica::handle_machine_done`](super::Replica::handle_machine_done), in order.
 #[derive(Debug)]
 pub enum MachineDone {
     /// Everything up to `last` is applied.
@@ -90,7 +90,7 @@ pub enum MachineDone {
     /// The file of this snapshot is whole, and the state that was restored from it is not the one
     /// of its digest: the state went wrong before it was copied, or restoring is at fault.
     /// [`MachineDone::Failed`] follows.
-    SnapshotWrong(SnapshotMeta),
+    SnapshotMismatch(SnapshotMeta),
     /// The machine refused to go on, or panicked. It does nothing more until a later
     /// [`MachineJob::Restore`] succeeds; jobs before that have no answer.
     Failed(MachineFailure),

@@ -2,7 +2,7 @@
 //! node goes on acknowledging until its quota for that is full, and then stops by name.
 
 use super::MachineFailure;
-use crate::replica::{Event, Replica};
+use crate::replica::{Replica, ReplicaEvent};
 
 /// The log that a failed state machine cannot apply takes more than its quota.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -29,7 +29,7 @@ impl Replica {
     }
 
     /// To be called when more may be committed.
-    pub(in crate::replica) fn watch_unapplied_log(&mut self) {
+    pub(in crate::replica) fn check_unapplied_log(&mut self) {
         let (Some(failure), Some(limit_bytes)) =
             (&self.machine.failure, self.limits.unapplied_log_bytes)
         else {
@@ -41,6 +41,6 @@ impl Replica {
         }
         let full = UnappliedLogFull { bytes, limit_bytes, failure: failure.clone() };
         self.machine.unapplied_full = Some(full.clone());
-        self.stop(full.to_string(), Event::UnappliedLogFull(full));
+        self.stop(full.to_string(), ReplicaEvent::UnappliedLogFull(full));
     }
 }

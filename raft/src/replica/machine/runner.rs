@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::failure::{Stop, words};
+use super::failure::{CallFailure, panic_message};
 use super::{MachineCallback, MachineDone, MachineFailure, MachineJob};
 use crate::core::mutants::{Mutant, planted};
 use crate::replica::{Answer, Committed, Query, Sessions, StateMachine, snapshot};
@@ -22,10 +22,10 @@ pub trait MachineHost {
 
     /// The machine is about to be called, for the entry or the snapshot of this index. The call
     /// before this one has ended.
-    fn calls(&mut self, _callback: MachineCallback, _index: Index) {}
+    fn before_call(&mut self, _callback: MachineCallback, _index: Index) {}
 
     /// Whether what is applied so far shall be told now, before the entries behind it are applied.
-    fn wants_report(&mut self) -> bool {
+    fn should_report(&mut self) -> bool {
         false
     }
 
@@ -33,7 +33,7 @@ pub trait MachineHost {
     fn restore_failed(&mut self, _failure: &MachineFailure) {}
 
     /// What this node's wall clock says. Nothing may depend on it; a planted fault does.
-    fn wall(&self) -> Stamp {
+    fn wall_clock(&self) -> Stamp {
         Stamp(0)
     }
 }
@@ -101,7 +101,7 @@ impl<S: StateMachine> MachineRunner<S> {
             }
             _ => false,
         };
-        let is_quick = contain(|| Ok(is_quick())).unwrap_or(false);
+        let is_quick = catch_panic(|| Ok(is_quick())).unwrap_or(false);
         let calls = if let MachineJob::Apply(entries) = job { entries.len() } else { 1 };
         is_quick.then_some(calls)
     }
@@ -120,10 +120,10 @@ impl<S: StateMachine> MachineRunner<S> {
         let result = match job {
             MachineJob::Apply(entries) => self.apply(&entries, host, complete),
             MachineJob::Query { id, query } => {
-                host.calls(MachineCallback::Query, self.applied);
+                host.before_call(MachineCallback::Query, self.applied);
                 let applied = self.applied;
                 let asked = Query { applied, bytes: &query };
-                let answer = contain(|| Ok(Answer::new(self.machine.query(&asked), applied)));
+                let answer = catch_panic(|| Ok(Answer::new(self.machine.query(&asked), applied)));
                 complete(MachineDone::Queried { id, answer: answer.ok() });
                 Ok(())
             }
@@ -150,18 +150,18 @@ impl<S: StateMachine> MachineRunner<S> {
         let (mut told, mut outcomes) = (self.applied, Vec::new());
         let mut failure = None;
         for entry in entries {
-            host.calls(MachineCallback::Apply, entry.index);
+            host.before_call(MachineCallback::Apply, entry.index);
             let is_local = planted(Mutant::ExpiryByLocalClock);
-            let stamp = if is_local { host.wall() } else { entry.stamp };
-            match contain(|| Ok(self.sessions.apply_at(stamp, entry, &mut self.machine)?)) {
+            let stamp = if is_local { host.wall_clock() } else { entry.stamp };
+            match catch_panic(|| Ok(self.sessions.apply_at(stamp, entry, &mut self.machine)?)) {
                 Ok(outcome) => outcomes.extend(outcome),
-                Err(stop) => {
-                    failure = Some(stop.at(MachineCallback::Apply, entry.index));
+                Err(failed) => {
+                    failure = Some(failed.at(MachineCallback::Apply, entry.index));
                     break;
                 }
             }
             self.applied = entry.index;
-            if host.wants_report() {
+            if host.should_report() {
                 told = self.applied;
                 complete(MachineDone::Applied {
                     last: told,
@@ -185,14 +185,14 @@ impl<S: StateMachine> MachineRunner<S> {
         if meta.configuration.feature_level.is_above_base() {
             meta.digest = self.digest.filter(|digest| digest.index == meta.index);
         }
-        host.calls(MachineCallback::Snapshot, meta.index);
-        match contain(|| Ok(self.machine.snapshot())) {
+        host.before_call(MachineCallback::Snapshot, meta.index);
+        match catch_panic(|| Ok(self.machine.snapshot())) {
             Ok(state) => {
-                let content = snapshot::seal(state, &self.sessions);
+                let content = snapshot::encode_content(state, &self.sessions);
                 complete(MachineDone::SnapshotReady { meta, content });
                 Ok(())
             }
-            Err(stop) => Err(stop.at(MachineCallback::Snapshot, meta.index)),
+            Err(failed) => Err(failed.at(MachineCallback::Snapshot, meta.index)),
         }
     }
 
@@ -201,15 +201,15 @@ impl<S: StateMachine> MachineRunner<S> {
         index: Index,
         host: &mut impl MachineHost,
     ) -> Result<Option<Digest>, MachineFailure> {
-        host.calls(MachineCallback::Digest, index);
-        let digest = contain(|| Ok(self.machine.digest()));
-        let digest = digest.map_err(|stop| stop.at(MachineCallback::Digest, index))?;
+        host.before_call(MachineCallback::Digest, index);
+        let digest = catch_panic(|| Ok(self.machine.digest()));
+        let digest = digest.map_err(|failed| failed.at(MachineCallback::Digest, index))?;
         Ok(digest.map(|digest| digest.with_sessions(index, self.sessions.digest())))
     }
 
     /// The state that was restored is the one that the snapshot was taken of, as far as digests of
     /// one version tell.
-    fn check_restored(&self, meta: &SnapshotMeta, sessions: &Sessions) -> Result<(), Stop> {
+    fn check_restored(&self, meta: &SnapshotMeta, sessions: &Sessions) -> Result<(), CallFailure> {
         let Some(expected) = meta.digest.filter(|_| !planted(Mutant::RestoredDigestUnchecked))
         else {
             return Ok(());
@@ -218,7 +218,7 @@ impl<S: StateMachine> MachineRunner<S> {
         let restored = restored.map(|digest| digest.with_sessions(meta.index, sessions.digest()));
         match restored.filter(|restored| restored.version == expected.version) {
             Some(Digest { value, version, .. }) if value != expected.value => {
-                Err(Stop::from(format!(
+                Err(CallFailure::from(format!(
                     "the restored state has digest {value:016x}, and the snapshot says {:016x} (version {version})",
                     expected.value
                 )))
@@ -235,11 +235,11 @@ impl<S: StateMachine> MachineRunner<S> {
     ) -> Result<(), MachineFailure> {
         let mut attempt = 1;
         loop {
-            host.calls(MachineCallback::Restore, meta.index);
+            host.before_call(MachineCallback::Restore, meta.index);
             let (mut is_damaged, mut is_wrong) = (false, false);
-            let restored = contain(|| {
+            let restored = catch_panic(|| {
                 let content = host.open_snapshot(&meta).inspect_err(|_| is_damaged = true)?;
-                let mut content = Watched { content, has_failed: &mut is_damaged };
+                let mut content = WatchedReader { content, has_failed: &mut is_damaged };
                 let sessions = snapshot::restore(&mut self.machine, &mut content)?;
                 drop(content);
                 self.check_restored(&meta, &sessions).inspect_err(|_| is_wrong = true)?;
@@ -251,13 +251,13 @@ impl<S: StateMachine> MachineRunner<S> {
                     complete(MachineDone::Restored(meta));
                     return Ok(());
                 }
-                Err(stop) => {
-                    let failure = stop.at(MachineCallback::Restore, meta.index);
+                Err(failed) => {
+                    let failure = failed.at(MachineCallback::Restore, meta.index);
                     if attempt == RESTORE_ATTEMPTS {
                         if is_damaged {
                             complete(MachineDone::SnapshotDamaged(meta));
                         } else if is_wrong {
-                            complete(MachineDone::SnapshotWrong(meta));
+                            complete(MachineDone::SnapshotMismatch(meta));
                         }
                         return Err(failure);
                     }
@@ -270,12 +270,12 @@ impl<S: StateMachine> MachineRunner<S> {
 }
 
 /// Notes whether the file is why a restore fails, and not the state machine.
-struct Watched<'a, R> {
+struct WatchedReader<'a, R> {
     content: R,
     has_failed: &'a mut bool,
 }
 
-impl<R: Read> Read for Watched<'_, R> {
+impl<R: Read> Read for WatchedReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.content.read(buffer).inspect_err(|_| *self.has_failed = true)
     }
@@ -286,7 +286,8 @@ impl<R: Read> Read for Watched<'_, R> {
 /// To assert unwind safety is sound here. What a panic of `apply` or `restore` leaves half done is
 /// the machine and the sessions; they are not looked at again before a restore has replaced both.
 /// `query` and `snapshot` change nothing that is not the machine's own business: they have `&self`.
-fn contain<T>(call: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
-    catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|panic| Err(Stop { reason: words(&*panic), has_panicked: true }))
+fn catch_panic<T>(call: impl FnOnce() -> Result<T, CallFailure>) -> Result<T, CallFailure> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        Err(CallFailure { reason: panic_message(&*panic), has_panicked: true })
+    })
 }

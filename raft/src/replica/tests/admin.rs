@@ -4,11 +4,11 @@ use super::*;
 use crate::types::{DiskId, FeatureLevel, MemberChange};
 
 fn change(changes: &[MemberChange]) -> Request {
-    Request::Admin(Admin::Change(changes.to_vec()))
+    Request::Admin(AdminRequest::ChangeMembership(changes.to_vec()))
 }
 
 fn transfer(to: Option<usize>) -> Request {
-    Request::Admin(Admin::Transfer(to.map(id)))
+    Request::Admin(AdminRequest::TransferLeadership(to.map(id)))
 }
 
 fn add(place: u64) -> MemberChange {
@@ -38,7 +38,7 @@ fn voters(cluster: &Cluster, place: usize) -> Vec<u64> {
 }
 
 #[test]
-fn any_node_can_be_asked_and_what_stands_in_the_way_is_waited_for() {
+fn any_node_takes_a_change_and_retries_it() {
     let mut cluster = Cluster::led_by(0, 4, Limits::default());
     // All at once, at three nodes: one after the other is made.
     cluster.submit(1, 10, change(&[MemberChange::Demote(id(3))]));
@@ -54,7 +54,7 @@ fn any_node_can_be_asked_and_what_stands_in_the_way_is_waited_for() {
 }
 
 #[test]
-fn a_joint_change_is_answered_when_it_is_left_and_that_is_committed() {
+fn a_joint_change_is_answered_when_leaving_it_is_committed() {
     let mut cluster = Cluster::led_by(0, 5, Limits::default());
     cluster.submit(0, 10, change(&[MemberChange::Remove(id(3)), MemberChange::Remove(id(4))]));
     cluster.poll(0);
@@ -74,7 +74,7 @@ fn a_joint_change_is_answered_when_it_is_left_and_that_is_committed() {
 }
 
 #[test]
-fn what_is_impossible_is_refused_at_once_and_what_may_become_possible_at_the_deadline() {
+fn impossible_changes_are_refused_at_once_others_later() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     cluster.submit(1, 10, change(&[MemberChange::Remove(NodeId(9))]));
     cluster.run();
@@ -100,7 +100,7 @@ fn what_is_impossible_is_refused_at_once_and_what_may_become_possible_at_the_dea
 }
 
 #[test]
-fn a_change_that_a_new_leader_replaces_is_refused_and_one_whose_leader_is_cut_off_is_unknown() {
+fn a_replaced_change_is_refused_a_cut_off_one_is_unknown() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     cluster.isolate(0);
     cluster.submit(0, 10, change(&[MemberChange::Demote(id(2))]));
@@ -125,7 +125,7 @@ fn a_change_that_a_new_leader_replaces_is_refused_and_one_whose_leader_is_cut_of
 }
 
 #[test]
-fn a_transfer_is_answered_when_its_target_leads_and_writes_wait_meanwhile() {
+fn a_transfer_is_answered_when_its_target_leads() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     cluster.submit(2, 10, transfer(Some(1)));
     cluster.submit(0, 11, write("a"));
@@ -149,7 +149,7 @@ fn a_transfer_is_answered_when_its_target_leads_and_writes_wait_meanwhile() {
 }
 
 #[test]
-fn a_transfer_that_fails_or_is_replaced_is_refused_and_its_leader_leads_on() {
+fn a_failed_or_replaced_transfer_is_refused() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     cluster.cut.insert((0, 1));
     cluster.submit(0, 10, transfer(Some(1)));
@@ -170,7 +170,7 @@ fn a_transfer_that_fails_or_is_replaced_is_refused_and_its_leader_leads_on() {
 }
 
 #[test]
-fn a_removed_node_answers_nothing_any_more_and_says_why() {
+fn a_removed_node_refuses_everything_and_says_why() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     // It misses its removal.
     cluster.isolate(2);

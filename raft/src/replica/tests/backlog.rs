@@ -32,7 +32,7 @@ fn writes_are_refused_while_the_leaders_machine_is_behind() {
     let declined = Refusal::Declined { reason: refusal.to_string(), is_final: false };
     assert_eq!(cluster.take_replies(1), [(500, Outcome::Refused(declined))]);
     assert_eq!(cluster.nodes[1].replica.status().core.backlog_bytes, 0);
-    cluster.let_machine_go(0);
+    cluster.run_machine(0);
     assert_eq!(cluster.take_replies(0).len() as u64, number - 1, "all others are answered");
     cluster.submit(0, 501, write("c"));
     cluster.run();
@@ -48,7 +48,7 @@ fn a_failed_machine_acknowledges_until_its_quota_is_full() {
     let failure =
         MachineFailure { callback: MachineCallback::Apply, index, reason, has_panicked: false };
     let now = cluster.now;
-    cluster.nodes[2].replica.handle_machine(now, MachineDone::Failed(failure));
+    cluster.nodes[2].replica.handle_machine_done(now, MachineDone::Failed(failure));
     let mut durable = Vec::new();
     for number in 0..20 {
         cluster.submit(0, number, write("a command of a few bytes"));
@@ -72,7 +72,7 @@ fn a_failed_machine_acknowledges_until_its_quota_is_full() {
 }
 
 #[test]
-fn a_quota_of_nothing_is_no_setting() {
+fn a_quota_of_zero_is_refused() {
     let mut config = ReplicaConfig::new(Config::new(NodeId(1)));
     config.limits.unapplied_log_bytes = Some(0);
     assert!(config.validate().unwrap_err().to_string().contains("Limits::unapplied_log_bytes"));

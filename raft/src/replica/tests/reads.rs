@@ -44,7 +44,7 @@ fn an_older_time_after_a_newer_one_does_not_count() {
 }
 
 #[test]
-fn a_followers_lease_read_waits_for_what_the_leader_has_committed() {
+fn a_followers_lease_read_waits_for_the_leaders_commit() {
     let mut cluster = Cluster::with_core(3, Limits::default(), with_lease).elect(0);
     cluster.pass(Duration::from_millis(60), &[0]);
     cluster.submit(0, 1, write("a"));
@@ -56,7 +56,7 @@ fn a_followers_lease_read_waits_for_what_the_leader_has_committed() {
 }
 
 #[test]
-fn a_stale_read_is_answered_by_whoever_is_asked_from_what_it_has() {
+fn any_node_answers_a_stale_read_from_its_own_state() {
     let mut cluster = Cluster::new(3, Limits::default());
     cluster.submit(1, 1, Request::StaleRead(Bytes::new()));
     cluster.run();

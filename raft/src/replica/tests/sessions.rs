@@ -19,7 +19,7 @@ fn open(cluster: &mut Cluster, place: usize) -> SessionId {
 }
 
 #[test]
-pub(crate) fn a_retry_after_a_fail_over_is_applied_once_and_gets_the_first_answer() {
+pub(crate) fn a_retry_after_a_fail_over_gets_the_first_answer() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     let session = open(&mut cluster, 1);
     // The leader commits it with the third node's help, and its answer is lost with the link.
@@ -82,7 +82,7 @@ pub(crate) fn sessions_survive_a_snapshot() {
     cluster.run();
     let machine = &cluster.nodes[0].machine;
     let mut content = Vec::new();
-    let mut source = snapshot::seal(machine.machine().snapshot(), machine.sessions());
+    let mut source = snapshot::encode_content(machine.machine().snapshot(), machine.sessions());
     source.read_to_end(&mut content).unwrap();
     let mut restored = MachineRunner::new(Journal::default());
     let (index, term, stamp) = (Index(2), Term(1), Stamp(1));
@@ -99,7 +99,7 @@ pub(crate) fn sessions_survive_a_snapshot() {
 /// One node applies a day later, by its own clock, what the others have applied at once. By log
 /// time it is less.
 #[test]
-pub(crate) fn a_session_ends_at_the_same_entry_everywhere_whatever_the_clocks() {
+pub(crate) fn a_session_ends_at_the_same_entry_on_every_node() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     cluster.cut.insert((0, 1));
     cluster.submit(0, 1, Request::OpenSession { ttl_ms: 100 });
@@ -125,7 +125,7 @@ pub(crate) fn a_session_ends_at_the_same_entry_everywhere_whatever_the_clocks() 
 /// ends: at indexes that the other may have used. A client of the other must not be taken for one
 /// of its own.
 #[test]
-fn a_session_is_not_taken_for_one_that_was_opened_at_the_same_place_of_another_log() {
+fn sessions_opened_at_one_index_of_two_logs_differ() {
     let mut lost = Cluster::with_core(1, Limits::default(), |core| core.seed = 1).elect(0);
     let mut recovered = Cluster::with_core(1, Limits::default(), |core| core.seed = 2).elect(0);
     let (old, new) = (open(&mut lost, 0), open(&mut recovered, 0));

@@ -33,7 +33,7 @@ impl Solo {
                 }
                 Effect::Machine(job) => {
                     let mut host = Host { content: None, now };
-                    machine.run(job, &mut host, &mut |done| replica.handle_machine(now, done));
+                    machine.run(job, &mut host, &mut |done| replica.handle_machine_done(now, done));
                 }
                 Effect::Reply { id, outcome } => replies.push((id.0, outcome)),
                 _ => {}

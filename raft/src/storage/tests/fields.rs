@@ -194,7 +194,7 @@ fn lives(disk: &TestDisk) {
                     let proposals = entries.iter().filter(|entry| entry.payload.is_proposal());
                     let outcomes = proposals.map(|_| Outcome::Refused(Refusal::TimedOut)).collect();
                     let last = last.index;
-                    replica.handle_machine(now, MachineDone::Applied { last, outcomes });
+                    replica.handle_machine_done(now, MachineDone::Applied { last, outcomes });
                 }
                 _ => {}
             }

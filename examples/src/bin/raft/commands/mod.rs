@@ -16,7 +16,7 @@ mod row;
 mod table;
 
 use bytes::Bytes;
-use kodiak_raft::replica::Admin;
+use kodiak_raft::replica::AdminRequest;
 
 use crate::resp::{Protocol, Request};
 
@@ -30,7 +30,7 @@ pub(crate) enum Command {
     /// Reads the store: needs a read index.
     Read(Bytes),
     /// Changes the cluster itself: goes to the leader.
-    Admin(Admin),
+    Admin(AdminRequest),
     /// Answered by this node alone.
     Local(Local),
     /// Begins or ends a transaction.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use kodiak_raft::{
-    replica::Admin,
+    replica::AdminRequest,
     types::{DiskId, FeatureLevel, Member, MemberChange, NodeId},
 };
 
@@ -19,7 +19,7 @@ fn word<'a>(request: &Request<'a>, at: usize) -> Cow<'a, str> {
 }
 
 fn change<const N: usize>(changes: [MemberChange; N]) -> Result<Command, String> {
-    Ok(Command::Admin(Admin::Change(changes.to_vec())))
+    Ok(Command::Admin(AdminRequest::ChangeMembership(changes.to_vec())))
 }
 
 /// `RAFT ADD id host:port disk [level]`.
@@ -78,7 +78,7 @@ pub(crate) fn enable(request: &Request<'_>) -> Result<Command, String> {
 /// `RAFT TRANSFER [id]`.
 pub(crate) fn transfer(request: &Request<'_>) -> Result<Command, String> {
     let to = request.get(2).map(|_| node(request, 2)).transpose()?;
-    Ok(Command::Admin(Admin::Transfer(to)))
+    Ok(Command::Admin(AdminRequest::TransferLeadership(to)))
 }
 
 fn update(node: NodeId, address: Option<String>, priority: Option<u8>) -> MemberChange {
@@ -136,7 +136,7 @@ mod tests {
 
     fn changes(line: &str) -> Vec<MemberChange> {
         match ask(line) {
-            Ok(Command::Admin(Admin::Change(changes))) => changes,
+            Ok(Command::Admin(AdminRequest::ChangeMembership(changes))) => changes,
             other => panic!("{line} came to {other:?}"),
         }
     }
@@ -175,8 +175,14 @@ mod tests {
         assert_eq!(changes("RAFT ADDRESS 4 [::1]:9"), [update(Some("[::1]:9"), None)]);
         assert_eq!(changes("RAFT PRIORITY 4 255"), [update(None, Some(255))]);
         assert_eq!(changes("RAFT ENABLE 2"), [MemberChange::EnableFeatures(FeatureLevel(2))]);
-        assert_eq!(ask("RAFT TRANSFER"), Ok(Command::Admin(Admin::Transfer(None))));
-        assert_eq!(ask("RAFT TRANSFER 2"), Ok(Command::Admin(Admin::Transfer(Some(NodeId(2))))));
+        assert_eq!(
+            ask("RAFT TRANSFER"),
+            Ok(Command::Admin(AdminRequest::TransferLeadership(None)))
+        );
+        assert_eq!(
+            ask("RAFT TRANSFER 2"),
+            Ok(Command::Admin(AdminRequest::TransferLeadership(Some(NodeId(2)))))
+        );
     }
 
     #[test]

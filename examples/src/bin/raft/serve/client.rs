@@ -13,7 +13,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use kodiak_net::TcpStream;
-use kodiak_raft::replica::Admin;
+use kodiak_raft::replica::AdminRequest;
 
 use super::{
     Settings,
@@ -48,7 +48,7 @@ pub(super) enum NextRequest {
     /// The same, for a query.
     Read { number: u64, query: Bytes },
     /// The same, for a change of the cluster.
-    Admin { number: u64, change: Admin },
+    Admin { number: u64, change: AdminRequest },
     /// Answer it here, with [`Client::reply`].
     Local(Local),
     /// A request waits only for room in the node: call again when there is some.

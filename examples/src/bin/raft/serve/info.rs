@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use kodiak_raft::{
     core::{self as raft_core, PeerMode, Role, SnapshotProgress},
     node::{MachineCall, Status},
-    replica::Status as Replica,
+    replica::ReplicaStatus as Replica,
     types::{Digest, NodeId},
 };
 
@@ -120,7 +120,10 @@ fn raft(status: &Status) -> String {
         }
         None => "none".to_owned(),
     };
-    line("loading", &replica.catching_up.map_or("no".to_owned(), |progress| progress.to_string()));
+    line(
+        "loading",
+        &replica.loading_progress.map_or("no".to_owned(), |progress| progress.to_string()),
+    );
     let failure = replica.machine_failure.as_ref().map_or("ok".to_owned(), ToString::to_string);
     line("state_machine", &failure.replace(['\r', '\n'], " "));
     line("machine_call", &call(machine.call));
@@ -211,7 +214,7 @@ fn alarms(replica: &Replica) -> String {
             digest.index
         ));
     }
-    if let Some(progress) = replica.catching_up.filter(|_| core.role == Role::Leader) {
+    if let Some(progress) = replica.loading_progress.filter(|_| core.role == Role::Leader) {
         alarms.push(format!(
             "this leader answers nothing yet ({progress}): it hands over to a voter that does"
         ));

@@ -6,7 +6,7 @@
 //! ```
 
 use super::machine::MachineJob;
-use super::{Effect, Event, MachineCallback, MachineFailure, Replica};
+use super::{Effect, MachineCallback, MachineFailure, Replica, ReplicaEvent};
 use crate::storage::Job;
 use crate::types::{Digest, Divergence, Entries, Index, Now};
 
@@ -19,7 +19,7 @@ impl Replica {
 
     /// Hands entries to the state machine, with the digests that are to be taken among them.
     pub(super) fn apply_with_digests(&mut self, mut entries: Entries) {
-        while let Some(index) = self.first_to_digest(&entries) {
+        while let Some(index) = self.next_digest_index(&entries) {
             let (before, after) = entries.split_after(index);
             self.ask_machine(MachineJob::Apply(before));
             self.ask_machine(MachineJob::TakeDigest(index));
@@ -32,7 +32,7 @@ impl Replica {
 
     /// The first of these entries after which a digest is taken: whatever it is, Raft's own
     /// included.
-    fn first_to_digest(&self, entries: &Entries) -> Option<Index> {
+    fn next_digest_index(&self, entries: &Entries) -> Option<Index> {
         if !self.takes_digests() {
             return None;
         }
@@ -43,10 +43,10 @@ impl Replica {
 
     /// The state machine has taken a digest, if it can. One that is taken for a snapshot alone
     /// stays here: other nodes take none after that entry.
-    pub(super) fn digest_taken(&mut self, now: Now, digest: Option<Digest>) {
+    pub(super) fn handle_digest(&mut self, now: Now, digest: Option<Digest>) {
         let Some(digest) = digest else { return };
         let is_regular = digest.index.0.is_multiple_of(self.limits.digest_interval.max(1));
-        let is_first = std::mem::take(&mut self.machine.is_reseeded);
+        let is_first = std::mem::take(&mut self.machine.is_replaced);
         if (is_regular || is_first) && self.failed.is_none() {
             self.now = self.now.then(now);
             self.core.note_digest(now, digest);
@@ -55,18 +55,18 @@ impl Replica {
 
     /// A majority of the voters has another state than this node: it answers nobody any more, and
     /// its state machine stops behind what it has been handed.
-    pub(super) fn diverged(&mut self, divergence: Divergence) {
-        let failure = failure_of(divergence);
-        self.machine.is_diverged = true;
+    pub(super) fn handle_divergence(&mut self, divergence: Divergence) {
+        let failure = divergence_failure(divergence);
+        self.machine.is_stopping = true;
         self.stop_answering(failure.clone());
         self.ask_machine(MachineJob::Stop(failure.clone()));
         self.effects.push_back(Effect::Storage(Job::MarkDiverged(divergence)));
-        self.effects.push_back(Effect::Event(Event::MachineFailed(failure)));
+        self.effects.push_back(Effect::Event(ReplicaEvent::MachineFailed(failure)));
     }
 }
 
 /// What clients and operators of a node are told whose state is not that of a majority.
-pub(super) fn failure_of(divergence: Divergence) -> MachineFailure {
+pub(super) fn divergence_failure(divergence: Divergence) -> MachineFailure {
     let Divergence { digest: Digest { index, version, value }, majority, .. } = divergence;
     let reason = format!(
         "its digest is {value:016x}, and a majority of the voters has {majority:016x} (version {version})"

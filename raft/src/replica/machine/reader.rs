@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::failure::words;
+use super::failure::panic_message;
 
 /// The reader that a state machine gave. Its panics are errors, and its errors say whose they are.
 pub(in crate::replica) struct MachineReader {
@@ -35,7 +35,7 @@ impl Read for MachineReader {
             }
             Err(panic) => io::Error::other(format!(
                 "the state machine panicked while its snapshot was read: {}",
-                words(&*panic)
+                panic_message(&*panic)
             )),
         };
         self.discard();
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_reader_does_is_an_error_that_names_it() {
+    fn a_readers_faults_are_errors_that_name_it() {
         type Fault = fn() -> io::Result<usize>;
         let faults: [(Fault, &str); 3] = [
             (|| resume_unwind(Box::new("a bug")), "panicked while its snapshot was read: a bug"),

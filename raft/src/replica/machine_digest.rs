@@ -44,7 +44,7 @@ mod tests {
 
     /// Nodes of different programs compare these: a change makes healthy nodes stop.
     #[test]
-    fn digests_are_made_as_ever() {
+    fn digest_values_never_change() {
         assert_eq!([mix(0, 0), mix(1, 2), mix_bytes(7, b"0123456789")], GOLDEN);
         let digest = MachineDigest { version: 3, value: 4 }.with_sessions(Index(5), 6);
         assert_eq!((digest.index, digest.version, digest.value), (Index(5), 3, GOLDEN_DIGEST));

@@ -52,7 +52,7 @@ pub(super) fn receive(cluster: &mut Cluster, term: Term, meta: SnapshotMeta) -> 
 /// Of three commands in the log of a leader that was deposed, the snapshot of its successor
 /// includes what stands in the place of two: they may be in it. The third is lost for certain.
 #[test]
-pub(crate) fn what_a_snapshot_overtook_is_unknown() {
+pub(crate) fn commands_replaced_by_a_snapshot_are_unknown() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     cluster.isolate(0);
     let last = cluster.nodes[0].replica.core().last_index().0;
@@ -65,9 +65,9 @@ pub(crate) fn what_a_snapshot_overtook_is_unknown() {
     assert_eq!(meta.index, Index(last + 2));
     assert_eq!(cluster.take_replies(0), []);
     let now = cluster.now;
-    cluster.nodes[0].replica.handle_machine(now, MachineDone::Restored(meta.clone()));
+    cluster.nodes[0].replica.handle_machine_done(now, MachineDone::Restored(meta.clone()));
     cluster.poll(0);
-    let overtaken = Outcome::Unknown(Doubt::Overtaken);
+    let overtaken = Outcome::Unknown(Doubt::LogReplaced);
     let lost = Outcome::Refused(Refusal::Superseded);
     assert_eq!(cluster.take_replies(0), [(1, overtaken.clone()), (2, overtaken), (3, lost)]);
     assert_eq!(cluster.nodes[0].replica.status().pending_requests, 0);

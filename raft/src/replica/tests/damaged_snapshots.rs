@@ -1,6 +1,6 @@
 //! Snapshots whose files cannot be read, told from state machines that refuse them.
 
-use super::installs::{install, receive};
+use super::snapshot_installs::{install, receive};
 use super::*;
 
 fn meta(index: u64) -> SnapshotMeta {
@@ -46,10 +46,12 @@ fn restore(host: &mut impl MachineHost) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_damaged_file_is_told_from_a_machine_that_refuses() {
+fn a_damaged_file_differs_from_a_machine_that_refuses() {
     // Damaged at once, in the sessions, in the state machine's own bytes; missing.
     let mut whole = Vec::new();
-    snapshot::seal(Box::new(&b"a"[..]), &Sessions::new()).read_to_end(&mut whole).unwrap();
+    snapshot::encode_content(Box::new(&b"a"[..]), &Sessions::new())
+        .read_to_end(&mut whole)
+        .unwrap();
     let heads = [Some(vec![]), Some(whole[..2].to_vec()), Some(whole), None];
     for head in heads {
         let mut host = Rotten { head, opened: 0 };
@@ -76,11 +78,11 @@ fn a_snapshot_that_cannot_be_restored_is_replaced_by_the_same() {
     let meta = install(&mut cluster, last + 5);
     let now = cluster.now;
     let replica = &mut cluster.nodes[0].replica;
-    replica.handle_machine(now, MachineDone::SnapshotDamaged(meta.clone()));
-    replica.handle_machine(now, MachineDone::Failed(failure(&meta)));
+    replica.handle_machine_done(now, MachineDone::SnapshotDamaged(meta.clone()));
+    replica.handle_machine_done(now, MachineDone::Failed(failure(&meta)));
     assert!(replica.core().status().awaits_snapshot);
-    let progress = CatchUp::AwaitingSnapshot { index: meta.index };
-    assert_eq!(replica.catching_up(), Some(progress));
+    let progress = LoadingProgress::AwaitingSnapshot { index: meta.index };
+    assert_eq!(replica.loading_progress(), Some(progress));
     replica.submit(now, RequestId(1), Request::StaleRead(Bytes::new()));
     let reply =
         std::iter::from_fn(|| replica.poll()).find(|effect| matches!(effect, Effect::Reply { .. }));
@@ -89,7 +91,7 @@ fn a_snapshot_that_cannot_be_restored_is_replaced_by_the_same() {
     let term = replica.core().term();
     assert_eq!(receive(&mut cluster, term, meta.clone()), meta);
     let replica = &mut cluster.nodes[0].replica;
-    replica.handle_machine(now, MachineDone::Restored(meta.clone()));
+    replica.handle_machine_done(now, MachineDone::Restored(meta.clone()));
     let status = replica.status();
     assert_eq!((status.applied, status.machine_failure), (meta.index, None));
     assert!(!status.core.awaits_snapshot);
@@ -106,8 +108,8 @@ fn a_snapshot_with_a_wrong_state_is_replaced_once() {
     let asks = |cluster: &mut Cluster, meta: &SnapshotMeta| {
         let now = cluster.now;
         let replica = &mut cluster.nodes[0].replica;
-        replica.handle_machine(now, MachineDone::SnapshotWrong(meta.clone()));
-        replica.handle_machine(now, MachineDone::Failed(failure(meta)));
+        replica.handle_machine_done(now, MachineDone::SnapshotMismatch(meta.clone()));
+        replica.handle_machine_done(now, MachineDone::Failed(failure(meta)));
         replica.core().status().awaits_snapshot
     };
     let receives = |cluster: &mut Cluster, meta: &SnapshotMeta| {
@@ -118,7 +120,7 @@ fn a_snapshot_with_a_wrong_state_is_replaced_once() {
     receives(&mut cluster, &meta);
     assert!(!asks(&mut cluster, &meta), "the second is wrong, too");
     let now = cluster.now;
-    cluster.nodes[0].replica.handle_machine(now, MachineDone::Restored(meta.clone()));
+    cluster.nodes[0].replica.handle_machine_done(now, MachineDone::Restored(meta.clone()));
     assert!(asks(&mut cluster, &meta), "again after one that was right");
 }
 
@@ -132,7 +134,7 @@ fn a_damaged_snapshot_that_was_replaced_is_not_asked_for() {
     let older = SnapshotMeta { index: meta.index.previous(), ..meta };
     let now = cluster.now;
     let replica = &mut cluster.nodes[0].replica;
-    replica.handle_machine(now, MachineDone::SnapshotDamaged(older.clone()));
-    replica.handle_machine(now, MachineDone::Failed(failure(&older)));
+    replica.handle_machine_done(now, MachineDone::SnapshotDamaged(older.clone()));
+    replica.handle_machine_done(now, MachineDone::Failed(failure(&older)));
     assert!(!replica.core().status().awaits_snapshot);
 }

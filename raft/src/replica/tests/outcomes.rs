@@ -25,7 +25,7 @@ fn blocked(waiting: u64) -> Cluster {
 }
 
 /// What node 1 is told of its forwarded requests once node 0 does not lead any more.
-fn told_when_deposed(cluster: &mut Cluster) -> Vec<(u64, Outcome)> {
+fn refusals_when_deposed(cluster: &mut Cluster) -> Vec<(u64, Outcome)> {
     cluster.messages.clear();
     let mut told = Vec::new();
     for _ in 0..100 {
@@ -50,7 +50,7 @@ fn a_deposed_leader_refuses_forwarded_writes_in_front() {
     let mut cluster = blocked(0);
     forward(&mut cluster, 7, "y");
     let refused = Outcome::Refused(Refusal::NotLeader { leader: None });
-    assert_eq!(told_when_deposed(&mut cluster), [(7, refused)]);
+    assert_eq!(refusals_when_deposed(&mut cluster), [(7, refused)]);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_deposed_leader_refuses_forwarded_writes_behind_its_own() {
     let mut cluster = blocked(1);
     forward(&mut cluster, 7, "y");
     let refused = Outcome::Refused(Refusal::NotLeader { leader: None });
-    assert_eq!(told_when_deposed(&mut cluster), [(7, refused)]);
+    assert_eq!(refusals_when_deposed(&mut cluster), [(7, refused)]);
     assert_eq!(cluster.take_replies(0), [], "its own wait for the next leader");
 }
 
@@ -111,13 +111,17 @@ fn a_second_failure_of_the_disk_is_not_reported() {
 #[test]
 fn an_admin_request_is_open_until_it_is_answered() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
-    assert!(!cluster.nodes[0].replica.is_administering());
-    cluster.submit(0, 1, Request::Admin(Admin::Change(vec![MemberChange::Demote(id(2))])));
+    assert!(!cluster.nodes[0].replica.has_admin_requests());
+    cluster.submit(
+        0,
+        1,
+        Request::Admin(AdminRequest::ChangeMembership(vec![MemberChange::Demote(id(2))])),
+    );
     cluster.poll(0);
-    assert!(cluster.nodes[0].replica.is_administering());
+    assert!(cluster.nodes[0].replica.has_admin_requests());
     cluster.run();
     assert_eq!(cluster.take_replies(0), [(1, answer(""))]);
-    assert!(!cluster.nodes[0].replica.is_administering());
+    assert!(!cluster.nodes[0].replica.has_admin_requests());
 }
 
 #[test]
@@ -126,7 +130,7 @@ fn an_address_counts_for_the_size_of_its_change() {
         let address = address.map(str::to_owned);
         let (node, disk, priority, feature_level) = (id(1), None, None, None);
         let change = MemberChange::Update { node, disk, address, priority, feature_level };
-        Admin::Change(vec![change]).size_bytes()
+        AdminRequest::ChangeMembership(vec![change]).size_bytes()
     };
     assert_eq!(update(Some("host:1")), update(None) + 6);
 }
@@ -141,17 +145,17 @@ fn a_failed_machine_refuses_writes_and_not_changes() {
         reason: "a test".to_owned(),
         has_panicked: false,
     };
-    cluster.nodes[0].replica.handle_machine(now, MachineDone::Failed(failure));
+    cluster.nodes[0].replica.handle_machine_done(now, MachineDone::Failed(failure));
     cluster.submit(0, 1, write("a"));
     let refused = Outcome::Refused(Refusal::MachineFailed { index: Index(1) });
     cluster.poll(0);
     assert_eq!(cluster.take_replies(0), [(1, refused)]);
-    cluster.submit(0, 2, Request::Admin(Admin::Transfer(None)));
-    assert!(cluster.nodes[0].replica.is_administering());
+    cluster.submit(0, 2, Request::Admin(AdminRequest::TransferLeadership(None)));
+    assert!(cluster.nodes[0].replica.has_admin_requests());
 }
 
 #[test]
-fn a_driver_that_knows_of_a_forgetful_disk_is_heard() {
+fn a_reported_forgetful_disk_reaches_the_core() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     let (now, events) = (cluster.now, cluster.nodes[0].events);
     cluster.nodes[0].replica.peer_forgot(now, id(1));
@@ -194,18 +198,18 @@ fn the_core_knows_that_a_restored_snapshot_is_applied() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     cluster.isolate(0);
     let last = cluster.nodes[0].replica.core().last_index().0;
-    let meta = installs::install(&mut cluster, last + 2);
+    let meta = snapshot_installs::install(&mut cluster, last + 2);
     let now = cluster.now;
     let replica = &mut cluster.nodes[0].replica;
     assert!(replica.core().applied() < meta.index);
-    replica.handle_machine(now, MachineDone::Restored(meta.clone()));
+    replica.handle_machine_done(now, MachineDone::Restored(meta.clone()));
     assert_eq!(replica.core().applied(), meta.index);
 }
 
 /// The change is in the log of a leader that was deposed; its successor's snapshot stands for it.
 #[test]
-fn a_change_that_a_snapshot_overtook_is_unknown() {
-    let overtaken = Outcome::Unknown(Doubt::Overtaken);
+fn a_change_replaced_by_a_snapshot_is_unknown() {
+    let overtaken = Outcome::Unknown(Doubt::LogReplaced);
     let superseded = Outcome::Refused(Refusal::Superseded);
     for (beyond, expected) in [(0, superseded), (1, overtaken)] {
         let mut cluster = Cluster::led_by(0, 3, Limits::default());
@@ -216,12 +220,12 @@ fn a_change_that_a_snapshot_overtook_is_unknown() {
         let (node, disk, address, feature_level) = (id(1), None, None, None);
         let priority = Some(1);
         let change = MemberChange::Update { node, disk, address, priority, feature_level };
-        cluster.submit(0, 2, Request::Admin(Admin::Change(vec![change])));
+        cluster.submit(0, 2, Request::Admin(AdminRequest::ChangeMembership(vec![change])));
         cluster.poll(0);
         assert_eq!(cluster.nodes[0].replica.core().last_index(), Index(last + 1));
-        let meta = installs::install(&mut cluster, last + beyond);
+        let meta = snapshot_installs::install(&mut cluster, last + beyond);
         let now = cluster.now;
-        cluster.nodes[0].replica.handle_machine(now, MachineDone::Restored(meta));
+        cluster.nodes[0].replica.handle_machine_done(now, MachineDone::Restored(meta));
         cluster.poll(0);
         let replies = cluster.take_replies(0);
         assert!(replies.contains(&(2, expected.clone())), "{expected:?}: {replies:?}");
@@ -229,9 +233,13 @@ fn a_change_that_a_snapshot_overtook_is_unknown() {
 }
 
 #[test]
-fn of_what_strangers_forward_only_their_own_addition_counts() {
+fn a_non_member_may_forward_only_its_own_addition() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
-    cluster.submit(0, 1, Request::Admin(Admin::Change(vec![MemberChange::Remove(id(2))])));
+    cluster.submit(
+        0,
+        1,
+        Request::Admin(AdminRequest::ChangeMembership(vec![MemberChange::Remove(id(2))])),
+    );
     cluster.run();
     let told = |cluster: &mut Cluster, node: NodeId| {
         let proposal = Bytes::from_static(b"x").into();

@@ -96,7 +96,7 @@ fn restore(
     let (mut result, mut is_wrong) = (Ok(()), false);
     let mut host = Host { content: Some(content), ..host() };
     machine.run(MachineJob::Restore(meta), &mut host, &mut |done| match done {
-        MachineDone::SnapshotWrong(_) => is_wrong = true,
+        MachineDone::SnapshotMismatch(_) => is_wrong = true,
         MachineDone::Failed(failure) => result = Err(failure.to_string()),
         _ => {}
     });
@@ -218,11 +218,11 @@ fn alone(digest_interval: u64) -> (Replica, Now) {
 }
 
 #[test]
-fn only_digests_at_multiples_are_told() {
+fn only_digests_at_multiples_reach_the_core() {
     let (mut replica, now) = alone(3);
     for (index, latest) in [(5, None), (6, Some(6)), (7, Some(6))] {
         let digest = Digest { index: Index(index), version: 1, value: 9 };
-        replica.handle_machine(now, MachineDone::DigestTaken(Some(digest)));
+        replica.handle_machine_done(now, MachineDone::DigestTaken(Some(digest)));
         let told = replica.core().status().digests.latest.map(|digest| digest.index.0);
         assert_eq!(told, latest, "after {index}");
     }
@@ -232,7 +232,7 @@ fn only_digests_at_multiples_are_told() {
 fn a_restored_state_gives_its_digest_if_digests_are_on() {
     for (interval, expected) in [(0, 0), (3, 1)] {
         let (mut replica, _) = alone(interval);
-        replica.restore(snapshot_meta(4));
+        replica.start_restore(snapshot_meta(4));
         let effects: Vec<Effect> = std::iter::from_fn(|| replica.poll()).collect();
         let is_taken = |effect: &&Effect| match effect {
             Effect::Machine(MachineJob::TakeDigest(index)) => *index == Index(4),
@@ -247,14 +247,15 @@ fn a_diverged_node_stops_its_machine_and_marks_its_disk() {
     let (mut replica, now) = alone(3);
     let digest = Digest { index: Index(6), version: 1, value: 9 };
     let divergence = crate::types::Divergence { digest, majority: 7, agreed: Index(3) };
-    replica.diverged(divergence);
+    replica.handle_divergence(divergence);
     let effects: Vec<Effect> = std::iter::from_fn(|| replica.poll()).collect();
     let stops = |effect: &Effect| matches!(effect, Effect::Machine(MachineJob::Stop(_)));
     assert!(effects.iter().any(stops), "{effects:?}");
     assert!(effects.contains(&Effect::Storage(Job::MarkDiverged(divergence))), "{effects:?}");
     // What the machine says when it has stopped has been said.
-    let failure = crate::replica::digests::failure_of(divergence);
-    replica.handle_machine(now, MachineDone::Failed(failure));
-    let is_failure = |effect: Effect| matches!(effect, Effect::Event(Event::MachineFailed(_)));
+    let failure = crate::replica::divergence::divergence_failure(divergence);
+    replica.handle_machine_done(now, MachineDone::Failed(failure));
+    let is_failure =
+        |effect: Effect| matches!(effect, Effect::Event(ReplicaEvent::MachineFailed(_)));
     assert!(!std::iter::from_fn(|| replica.poll()).any(is_failure));
 }
