@@ -423,6 +423,7 @@ impl World {
         loop {
             let process = &mut self.processes[node];
             let Some(running) = &mut process.running else { return Ok(()) };
+            self.checks.members.observe_transfer(node, running.replica.core());
             let Some(effect) = running.replica.poll() else { break };
             if let Some(left) = &mut process.effects_left {
                 if *left == 0 {

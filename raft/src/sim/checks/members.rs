@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::transfers::LastProposal;
 use super::verdict::{Verdict, check};
 use crate::core::Core;
 use crate::types::{Configuration, Entry, Index, NodeId, Now, Payload, Term, Time, Write};
@@ -20,6 +21,8 @@ pub(in crate::sim) struct Members {
     logs: Vec<Vec<(Index, Term)>>,
     /// The transfer that each node was last seen at, and since when by its clock.
     transfers: Vec<Option<(Term, NodeId, Time)>>,
+    /// The last entry that each node proposed before the transfer under way.
+    last_proposals: Vec<LastProposal>,
 }
 
 /// Whether these nodes are a majority of each half.
@@ -54,6 +57,7 @@ impl Members {
             initial_configuration,
             logs: vec![Vec::new(); nodes],
             transfers: vec![None; nodes],
+            last_proposals: vec![LastProposal::default(); nodes],
         }
     }
 
@@ -112,19 +116,18 @@ impl Members {
             }
             self.logs[node].push(place);
         }
-        let is_command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));
+        self.observe_transfer(node, core);
+        let late = self.last_proposals[node].first_late(write);
+        check(late.is_none(), "no proposals during a transfer", || {
+            let to = core.transferring();
+            format!("node {} hands over to {to:?} and writes {late:?}", node + 1)
+        })
+    }
+
+    /// To be called before each time that a node's replica is polled.
+    pub(in crate::sim) fn observe_transfer(&mut self, node: usize, core: &Core) {
         let is_moving = core.transferring().is_some() && core.configuration().is_voter(core.id());
-        check(
-            !is_moving || !write.entries.iter().any(is_command),
-            "no proposals during a transfer",
-            || {
-                format!(
-                    "node {} hands over to {:?} and writes {write:?}",
-                    node + 1,
-                    core.transferring()
-                )
-            },
-        )
+        self.last_proposals[node].observe(is_moving.then_some(core.term()), core.last_index());
     }
 
     /// A configuration that is written for the first time, by whoever made it, may follow the one

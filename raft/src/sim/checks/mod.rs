@@ -10,6 +10,7 @@ pub(super) mod leases;
 mod logs;
 mod members;
 mod reads;
+mod transfers;
 mod verdict;
 
 use commits::Commits;
