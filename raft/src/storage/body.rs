@@ -36,22 +36,20 @@ pub(super) struct Opening {
     pub(super) life: u64,
     /// What is remembered of other disks.
     pub(super) peer_records: BTreeMap<DiskId, PeerRecord>,
+    /// The format in which it is written.
+    pub(super) format: Format,
 }
 
 const IS_RECYCLED: u8 = 1;
 
 impl Opening {
-    /// The format in which it is written.
-    pub(super) fn format(&self) -> Format {
-        Format::at(self.founding.feature_level.max(self.configuration.1.feature_level))
-    }
-
     /// What is left of it in a format.
     pub(super) fn reduced_to(mut self, format: Format) -> Opening {
         if format == Format::V2 {
             self.hard_state.forgot = None;
             (self.commit, self.life, self.peer_records) = (Index(0), 0, BTreeMap::new());
         }
+        self.format = format;
         self
     }
 
@@ -66,7 +64,7 @@ impl Opening {
         codec::put_configuration(out, &self.founding);
         out.put_u64_le(self.configuration.0.0);
         codec::put_configuration(out, &self.configuration.1);
-        if self.format() >= Format::V3 {
+        if self.format >= Format::V3 {
             codec::put_feature_levels(out, &self.founding);
             codec::put_feature_levels(out, &self.configuration.1);
             put_forgot(out, self.hard_state.forgot);
@@ -81,7 +79,7 @@ impl Opening {
         let configurations =
             [&self.founding, &self.configuration.1].map(codec::configuration_bytes);
         let fixed_bytes = 8 + 8 + 1 + codec::IDENTITY_BYTES + codec::HARD_STATE_BYTES + 8 + 8 + 8;
-        let later_bytes = if self.format() >= Format::V3 {
+        let later_bytes = if self.format >= Format::V3 {
             let levels = [&self.founding, &self.configuration.1].map(codec::feature_level_bytes);
             levels.iter().sum::<usize>()
                 + 3 * 8
@@ -119,6 +117,7 @@ impl Opening {
             commit: Index(0),
             life: 0,
             peer_records: BTreeMap::new(),
+            format,
         };
         if format >= Format::V3 {
             codec::get_feature_levels(&mut from, &mut opening.founding)?;

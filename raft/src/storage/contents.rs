@@ -39,6 +39,10 @@ pub(super) struct Contents {
     pub(super) life: u64,
     /// What is remembered of other disks.
     pub(super) peer_records: BTreeMap<DiskId, PeerRecord>,
+    /// The format in which the next frame is written. It never falls, though the entry that raised
+    /// the feature level may be truncated: the older format has no room for the count of lives, the
+    /// records of peers and the mark of a disk that forgot, which frames of this log hold already.
+    pub(super) format: Format,
     /// The configuration in force at the base of `terms`, and where it came from.
     configuration: (Index, Configuration),
     /// Those after the base.
@@ -56,6 +60,7 @@ impl Contents {
             commit: Index(0),
             life: u64::from(founding.feature_level.is_above_base()),
             peer_records: BTreeMap::new(),
+            format: Format::at(founding.feature_level),
             configuration: (Index(0), founding.clone()),
             configurations: Vec::new(),
         }
@@ -70,6 +75,7 @@ impl Contents {
             commit: opening.commit,
             life: opening.life,
             peer_records: opening.peer_records.clone(),
+            format: opening.format,
             ..Contents::of_new_log(&opening.founding)
         }
     }
@@ -94,12 +100,6 @@ impl Contents {
         self.configurations.last().unwrap_or(&self.configuration)
     }
 
-    /// The format in which this log is written now.
-    pub(super) fn format(&self) -> Format {
-        // The founding configuration is looked at by way of the first one: levels only rise.
-        Format::at(self.configuration().1.feature_level)
-    }
-
     /// Configurations after `index`.
     pub(super) fn configurations_after(&self, index: Index) -> Vec<(Index, Configuration)> {
         self.configurations.iter().filter(|(at, _)| *at > index).cloned().collect()
@@ -119,6 +119,7 @@ impl Contents {
         self.locator.clear();
         self.configuration = (meta.index, meta.configuration.clone());
         self.configurations.clear();
+        self.raise_format(&meta.configuration);
         std::mem::take(&mut self.segments)
     }
 
@@ -164,7 +165,13 @@ impl Contents {
             commit: self.commit,
             life: self.life,
             peer_records: self.peer_records.clone(),
+            format: self.format,
         }
+    }
+
+    /// A configuration has come into force: from now on its format is written, if it is newer.
+    fn raise_format(&mut self, configuration: &Configuration) {
+        self.format = self.format.max(Format::at(configuration.feature_level));
     }
 
     /// Says why a write contradicts the log, if it does. Nothing that contradicts is ever written,
@@ -255,6 +262,7 @@ impl Contents {
         for entry in &write.entries {
             self.terms.append(entry.index, entry.term);
             if let Payload::Configuration(configuration) = &entry.payload {
+                self.raise_format(configuration);
                 self.configurations.push((entry.index, (**configuration).clone()));
             }
         }

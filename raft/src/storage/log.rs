@@ -466,7 +466,7 @@ impl<D: Disk> Log<D> {
 
     /// The format in which the next frame is written.
     fn format(&self) -> Format {
-        self.contents.format()
+        self.contents.format
     }
 
     fn seal(&mut self, start: usize, kind: Kind) {

@@ -194,7 +194,7 @@ impl Replay {
         let number = last.next_number()?;
         let Opening { origin, identity, founding, .. } = &last.opening;
         let mut opening = self.contents.opening(number, *origin, identity, founding);
-        if opening.format() >= Format::V3 {
+        if opening.format >= Format::V3 {
             let full = || {
                 StorageError::corrupt(&last.name, 0, "the log says that it was opened 2^64 times")
             };
@@ -300,7 +300,7 @@ impl Draft {
         }
         for _ in 0..missing {
             let start = frame::begin(&mut content);
-            replay.chain.seal(&mut content, start, Kind::Mark, opening.format(), tag);
+            replay.chain.seal(&mut content, start, Kind::Mark, opening.format, tag);
         }
         assert!(content.len() == needed_bytes, "the segment is as long as was computed");
         let capacity_bytes = room.capacity_bytes;

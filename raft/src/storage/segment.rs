@@ -115,7 +115,7 @@ impl Chain {
         self.synced = self.sequence + 1 + following;
         let start = frame::begin(out);
         opening.put(out);
-        self.seal(out, start, Kind::Opening, opening.format(), tag);
+        self.seal(out, start, Kind::Opening, opening.format, tag);
         tag
     }
 }

@@ -83,6 +83,31 @@ fn a_segment_may_hold_what_frames_of_format_2_left_out() {
     }
 }
 
+/// Another leader may replace the entry that raised the feature level. Were the log to return to
+/// format 2, which has no room for it, a later opening would repeat a life: peers would take the
+/// node for a copy of itself, and its mark of a disk that forgot would be gone.
+#[test]
+fn a_log_keeps_its_format_when_the_upgrade_is_truncated() {
+    let disk = TestDisk::default();
+    let mut log = Log::create(disk.clone(), &identity(), &at_base(), OPTIONS).unwrap();
+    log.append(&entries(vec![configuration(1, founding())])).unwrap();
+    log.sync().unwrap();
+    let (mut log, recovered) = reopen(&disk);
+    assert_eq!(recovered.saved.life, 1);
+    let hard_state = HardState { term: Term(2), forgot: Some(Index(1)), ..HardState::default() };
+    let entries = vec![command(1, 2, 3)].into();
+    let (truncate_from, hard_state) = (Some(Index(1)), Some(hard_state));
+    log.append(&Write { truncate_from, hard_state, entries, ..Write::default() }).unwrap();
+    log.sync().unwrap();
+    for life in 2..4 {
+        let (_, recovered) = reopen(&disk);
+        let saved = recovered.saved;
+        assert_eq!(saved.configuration(), &at_base());
+        assert_eq!((saved.life, saved.hard_state.forgot), (life, Some(Index(1))));
+        assert!(formats(&disk).iter().all(|&format| format == Format::V3));
+    }
+}
+
 #[test]
 fn each_opening_of_a_log_is_a_new_life_on_disk() {
     let disk = TestDisk::default();
